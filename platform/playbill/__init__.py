@@ -1,0 +1,3 @@
+"""Playbill: one recommender for every canvas."""
+
+__version__ = "0.1.0"

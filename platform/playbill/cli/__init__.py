@@ -1,0 +1,1 @@
+"""The `playbill` command. Every subcommand is a module of its own, imported only when it is used."""

@@ -1,0 +1,113 @@
+"""The command line's root: global options, and a lazy table of subcommands.
+
+`--help` reads the one-line summaries from the table, so it imports no subcommand.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from playbill import __version__
+from playbill.config import Project, Workspace
+from playbill.errors import PlaybillError, UnknownNameError
+from playbill.registry import load_object
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One subcommand: its module under `playbill.cli`, and the line `--help` shows."""
+
+    path: str
+    summary: str
+
+
+COMMANDS = {
+    "quickstart": Command("playbill.cli.quickstart:quickstart", "From nothing to a served model in one command."),
+    "init": Command("playbill.cli.init:init", "Start a project: playbill.toml, model_zoo/ and feature_repo/."),
+    "doctor": Command("playbill.cli.doctor:doctor", "Say what is installed, reachable, and missing."),
+    "status": Command("playbill.cli.status:status", "Say what this workspace holds and which model is served."),
+    "up": Command("playbill.cli.up:up", "Start the MLflow UI and the server together."),
+    "ingest": Command("playbill.cli.ingest:ingest", "Bring outside data into the canonical tables."),
+    "check": Command("playbill.cli.check:check", "Check every definition, and report every mistake at once."),
+    "schema": Command("playbill.cli.schema:schema", "Write the JSON schemas that editors complete YAML from."),
+    "apply": Command("playbill.cli.apply:apply", "Register feature_repo/ in this workspace's Feast registry."),
+    "features": Command("playbill.cli.features:features", "Compute feature values from the event log."),
+    "materialize": Command(
+        "playbill.cli.materialize:materialize", "Load the newest values into the online store."
+    ),
+    "train": Command("playbill.cli.train:train", "Train a model and register it in MLflow."),
+    "evaluate": Command("playbill.cli.evaluate:evaluate", "Measure a model version under a named protocol."),
+    "promote": Command("playbill.cli.promote:promote", "Make a version the champion, if its gates pass."),
+    "rollback": Command("playbill.cli.rollback:rollback", "Put the previous champion back."),
+    "controller": Command("playbill.cli.controller:controller", "Watch aliases, check gates, approve versions."),
+    "serve": Command("playbill.cli.serve:serve", "Answer recommendation requests over HTTP."),
+    "recommend": Command("playbill.cli.recommend:recommend", "Answer one request in the shell."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What the global options chose. Subcommands take it with `@click.pass_obj`."""
+
+    project_folder: Path | None
+    workspace_name: str | None
+
+    @property
+    def project(self) -> Project:
+        """The project, read when a subcommand asks for it."""
+        return Project.find(self.project_folder)
+
+    @property
+    def workspace(self) -> Workspace:
+        """The chosen workspace."""
+        return self.project.workspace(self.workspace_name)
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the subcommands in the order of a user's day."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one subcommand."""
+        if cmd_name not in COMMANDS:
+            error = UnknownNameError("command", cmd_name, COMMANDS)
+            raise click.UsageError(str(error), ctx=ctx)
+        command: click.Command = load_object(COMMANDS[cmd_name].path)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run, and turn an error a user can act on into one message and exit status 1."""
+        try:
+            return super().invoke(ctx)
+        except PlaybillError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-w", "--workspace", metavar="NAME", help="Workspace to work in (default: the project's).")
+@click.option(
+    "--project",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Project folder (default: the nearest one with a playbill.toml).",
+)
+@click.version_option(__version__)
+@click.pass_context
+def main(ctx: click.Context, workspace: str | None, project: Path | None) -> None:
+    """One recommender for every canvas.
+
+    Example: playbill -w ml_100k recommend --member 42 --canvas home -k 5
+    """
+    ctx.obj = Selection(project, workspace)

@@ -1,0 +1,319 @@
+"""Projects and workspaces: `playbill.toml`, its folders and services.
+
+Infrastructure lives here and never in the zoo. Secrets come from the environment: `${NAME}` in a value is
+replaced, and a missing variable is an error. Relative folders and SQLite files resolve against the project.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+)
+
+from playbill.clock import ClockSetting, parse_clock
+from playbill.errors import ConfigError, nearest
+
+FILE_NAME = "playbill.toml"
+TEMPLATES = Path(__file__).parent / "templates"
+"""`model_zoo/` and `feature_repo/` as shipped in the wheel; a checkout uses its own instead."""
+CHECKOUT = Path(__file__).parents[2]
+
+_SQLITE = "sqlite:///"
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_WORKSPACE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class Settings(BaseModel):
+    """A table of playbill.toml. An unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ServicesSettings(Settings):
+    """`[services]`: where databases, artifacts and the cluster are. `{home}` and `{workspace}` are filled in."""
+
+    database: str = "sqlite:///{home}/{workspace}/playbill.db"
+    """Event journal, request log, audit table: any SQLAlchemy URL."""
+    feast_registry: str = "sqlite:///{home}/{workspace}/feast_registry.db"
+    """Feast's SQL registry."""
+    online_store: str = "{home}/{workspace}/online_store.db"
+    """Path of Feast's SQLite online store."""
+    mlflow: str = "sqlite:///{home}/mlflow.db"
+    """MLflow tracking and registry: a database URL or an http(s) server."""
+    artifacts: str = "{home}/mlflow_artifacts"
+    """Where MLflow keeps artifacts when it is a plain database."""
+
+
+class TrainingSettings(Settings):
+    """`[training]`: how much machine a run may use."""
+
+    workers: NonNegativeInt = 0
+    """0 trains in this process without Ray; N is a Ray TorchTrainer of N workers."""
+    gpu: bool | None = None
+    """None uses a GPU when there is one."""
+    threads: NonNegativeInt = 0
+    """torch threads per worker, 0 = torch's own choice."""
+    ray_address: str | None = None
+    """A running cluster's address, None starts a local one."""
+
+
+class ServingSettings(Settings):
+    """`[serving]`: the HTTP server and the promotion controller."""
+
+    host: str = "127.0.0.1"
+    port: PositiveInt = 8080
+    mlflow_port: PositiveInt = 5000
+    poll_seconds: float = Field(default=2.0, gt=0)
+    """How often aliases and approvals are looked up."""
+
+
+class WorkspaceSettings(Settings):
+    """`[workspaces.NAME]`: one service's data."""
+
+    clock: Annotated[str, AfterValidator(lambda text: (parse_clock(text), text)[1])] = "data_end"
+    """`wall`, `data_end`, or a fixed ISO moment with a zone."""
+
+
+class ProjectSettings(Settings):
+    """playbill.toml as a whole."""
+
+    home: str = ".playbill"
+    """Folder of all workspaces, relative to the project."""
+    workspace: str = "ml_100k"
+    """Workspace used when `-w` is not given."""
+    model_zoo: str = "model_zoo"
+    feature_repo: str = "feature_repo"
+    workspaces: dict[str, WorkspaceSettings] = Field(default_factory=dict)
+    services: ServicesSettings = ServicesSettings()
+    training: TrainingSettings = TrainingSettings()
+    serving: ServingSettings = ServingSettings()
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with a playbill.toml, or the defaults where there is none."""
+
+    root: Path
+    settings: ProjectSettings
+
+    @classmethod
+    def find(cls, start: Path | None = None) -> Project:
+        """Load the project whose playbill.toml is in `start` or the nearest folder above it.
+
+        Without one, the defaults apply with `start` as the project's folder.
+
+        Raises:
+            ConfigError: `start` does not exist, or playbill.toml has mistakes (all are named).
+        """
+        folder = (start or Path.cwd()).resolve()
+        if not folder.is_dir():
+            raise ConfigError(f"project folder {folder} does not exist")
+        for candidate in (folder, *folder.parents):
+            if (candidate / FILE_NAME).is_file():
+                return cls(candidate, read_settings(candidate / FILE_NAME))
+        return cls(folder, ProjectSettings())
+
+    @property
+    def home(self) -> Path:
+        """Folder of all workspaces, absolute."""
+        return (self.root / self.settings.home).resolve()
+
+    @property
+    def model_zoo(self) -> Path:
+        """The project's model_zoo/, else the one shipped with Playbill."""
+        return self._folder(self.settings.model_zoo, "model_zoo")
+
+    @property
+    def feature_repo(self) -> Path:
+        """The project's feature_repo/, else the one shipped with Playbill."""
+        return self._folder(self.settings.feature_repo, "feature_repo")
+
+    def _folder(self, configured: str, shipped: str) -> Path:
+        own = (self.root / configured).resolve()
+        return own if own.is_dir() else shipped_folder(shipped)
+
+    def workspace(self, name: str | None = None) -> Workspace:
+        """Return a workspace by name, or the default one. Its folder need not exist yet.
+
+        Raises:
+            ConfigError: The name is no workspace name.
+        """
+        chosen = name or self.settings.workspace
+        if not _WORKSPACE_NAME.fullmatch(chosen):
+            raise ConfigError(
+                f"'{chosen}' is no workspace name, use lower-case letters, digits and '_', starting with a letter"
+            )
+        return Workspace(self, chosen, self.settings.workspaces.get(chosen, WorkspaceSettings()))
+
+    def workspace_names(self) -> tuple[str, ...]:
+        """Return the names of all workspaces that are configured or have a folder."""
+        folders = self.home.iterdir() if self.home.is_dir() else ()
+        on_disk = {folder.name for folder in folders if (folder / "tables").is_dir()}
+        return tuple(sorted(on_disk | self.settings.workspaces.keys()))
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One service's data: its folder, database and clock, side by side with others."""
+
+    project: Project
+    name: str
+    settings: WorkspaceSettings
+
+    @property
+    def folder(self) -> Path:
+        """HOME/NAME, absolute."""
+        return self.project.home / self.name
+
+    @property
+    def tables(self) -> Path:
+        """Folder of the canonical tables."""
+        return self.folder / "tables"
+
+    @property
+    def vocabularies(self) -> Path:
+        """Folder of the vocabularies."""
+        return self.folder / "vocabularies"
+
+    @property
+    def features(self) -> Path:
+        """Folder of the offline feature files."""
+        return self.folder / "features"
+
+    @property
+    def runs(self) -> Path:
+        """Folder of training runs and their checkpoints."""
+        return self.folder / "runs"
+
+    @property
+    def serving(self) -> Path:
+        """Folder where downloaded model versions are kept."""
+        return self.folder / "serving"
+
+    @property
+    def feature_store_yaml(self) -> Path:
+        """The rendered Feast configuration, with absolute paths."""
+        return self.folder / "feature_store.yaml"
+
+    @cached_property
+    def clock_setting(self) -> ClockSetting:
+        """The parsed clock. `tables.workspace_clock` turns it into a Clock."""
+        return parse_clock(self.settings.clock)
+
+    @property
+    def database_url(self) -> str:
+        """Journal, request log, approvals and audit."""
+        return self.service_url(self.project.settings.services.database)
+
+    @property
+    def feast_registry_url(self) -> str:
+        """Feast's SQL registry."""
+        return self.service_url(self.project.settings.services.feast_registry)
+
+    @property
+    def online_store_path(self) -> Path:
+        """Feast's SQLite online store."""
+        return Path(self._expand(self.project.settings.services.online_store))
+
+    @property
+    def mlflow_uri(self) -> str:
+        """MLflow tracking and registry."""
+        return self.service_url(self.project.settings.services.mlflow)
+
+    @property
+    def artifacts(self) -> str:
+        """MLflow artifact root, an absolute folder or a URL."""
+        text = self._expand(self.project.settings.services.artifacts)
+        return text if "://" in text else str((self.project.root / text).resolve())
+
+    def registered_name(self, model: str) -> str:
+        """Return the registered model's name in MLflow, `WORKSPACE.model`."""
+        return f"{self.name}.{model}"
+
+    def service_url(self, template: str) -> str:
+        """Fill in a service's URL; a relative SQLite file becomes absolute and its folder is made."""
+        url = self._expand(template)
+        if not url.startswith(_SQLITE) or url == _SQLITE + ":memory:":
+            return url
+        path = (self.project.root / url.removeprefix(_SQLITE)).resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _SQLITE + str(path)
+
+    def _expand(self, template: str) -> str:
+        filled = template.replace("{home}", str(self.project.home)).replace("{workspace}", self.name)
+        return expand_variables(filled, os.environ)
+
+
+def expand_variables(text: str, environment: Mapping[str, str]) -> str:
+    """Replace every `${NAME}` in `text` from `environment`.
+
+    Raises:
+        ConfigError: A variable is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        try:
+            return environment[match[1]]
+        except KeyError:
+            raise ConfigError(f"{FILE_NAME} uses ${{{match[1]}}}, which is not set in the environment") from None
+
+    return _VARIABLE.sub(value, text)
+
+
+def shipped_folder(name: str) -> Path:
+    """Return `model_zoo` or `feature_repo` as shipped: from the checkout, else from the wheel."""
+    checkout = CHECKOUT / name
+    return checkout if (CHECKOUT / "pyproject.toml").is_file() and checkout.is_dir() else TEMPLATES / name
+
+
+def read_settings(path: Path) -> ProjectSettings:
+    """Read and check playbill.toml.
+
+    Raises:
+        ConfigError: It is no TOML, or has unknown keys or wrong values; all are named.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    try:
+        return ProjectSettings.model_validate(raw)
+    except ValidationError as error:
+        problems = [_explain(item) for item in error.errors()]
+        raise ConfigError("\n  ".join([f"{path}: {len(problems)} problem(s)", *problems])) from None
+
+
+def _explain(item: Mapping[str, Any]) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] != "extra_forbidden":
+        return f"{where}: {item['msg']}"
+    known = _known_keys(tuple(item["loc"][:-1]))
+    close = nearest(str(item["loc"][-1]), known)
+    return f"{where}: unknown key." + (f" Did you mean '{close}'?" if close else f" Known: {', '.join(known)}.")
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    section: type[Settings] = ProjectSettings
+    tables: dict[str, type[Settings]] = {
+        "services": ServicesSettings,
+        "training": TrainingSettings,
+        "serving": ServingSettings,
+    }
+    if location:
+        section = WorkspaceSettings if location[0] == "workspaces" else tables.get(location[0], ProjectSettings)
+    return sorted(section.model_fields)

@@ -1,0 +1,116 @@
+"""The drawn tree of everything Playbill raises on purpose.
+
+```
+PlaybillError
+├── ConfigError            playbill.toml, workspaces, missing optional packages
+├── UnknownNameError       a name that is not registered (nearest name suggested)
+├── DuplicateNameError     a name that is claimed twice
+├── ProblemsError          many mistakes of one stage, reported together
+│   ├── DefinitionError    model_zoo/ and feature_repo/
+│   └── DataError          canonical tables and outside data
+├── StateError             something has to be done first (ingest, apply, train ...)
+├── ServiceError           an outside system (MLflow, Feast store, database) cannot be reached
+├── IntegrityError         a checkpoint or artifact is not what its record says
+├── RequestError           a request that cannot be answered, even by a fallback
+└── ComparisonError        two results that must not be compared
+```
+
+Errors keep their arguments in `args`, so they survive pickling between processes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class PlaybillError(Exception):
+    """Base of every error a user can act on. Its text says where, what, and the nearest right thing."""
+
+
+class ConfigError(PlaybillError):
+    """The project's configuration, workspace or installation is not usable as it is."""
+
+
+class StateError(PlaybillError):
+    """A step was asked for before the one it needs. The text names the command to run first."""
+
+
+class ServiceError(PlaybillError):
+    """An outside system did not answer. Nothing of ours was changed."""
+
+
+class IntegrityError(PlaybillError):
+    """A checkpoint, bundle or artifact does not match its record. It was not loaded."""
+
+
+class RequestError(PlaybillError):
+    """A request names something that does not exist, such as an unknown canvas."""
+
+
+class ComparisonError(PlaybillError):
+    """Two results come from different protocols or data and must not be compared."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name closest to `name`, or None when nothing is close."""
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return close[0] if close else None
+
+
+class UnknownNameError(PlaybillError):
+    """A name that is not among the known ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, tuple(sorted(known))
+        super().__init__(kind, name, self.known)
+
+    def __str__(self) -> str:
+        close = nearest(self.name, self.known)
+        hint = f" Did you mean '{close}'?" if close else ""
+        return f"unknown {self.kind} '{self.name}'.{hint} Known: {', '.join(self.known) or 'none'}."
+
+
+class DuplicateNameError(PlaybillError):
+    """Two things claim one name."""
+
+    def __init__(self, kind: str, name: str, first: str, second: str) -> None:
+        self.kind, self.name, self.first, self.second = kind, name, first, second
+        super().__init__(kind, name, first, second)
+
+    def __str__(self) -> str:
+        return f"{self.kind} '{self.name}' is claimed by both {self.first} and {self.second}."
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake: where it is, what it is, and where known the nearest right thing."""
+
+    where: str
+    what: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" + (f" {self.hint}" if self.hint else "")
+
+
+class ProblemsError(PlaybillError):
+    """Every mistake of one stage, reported together."""
+
+    def __init__(self, subject: str, problems: Iterable[Problem]) -> None:
+        self.subject, self.problems = subject, tuple(problems)
+        super().__init__(subject, self.problems)
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        lines = [f"{self.subject}: {count} problem{'s' if count != 1 else ''}"]
+        return "\n".join([*lines, *(f"  {problem}" for problem in self.problems)])
+
+
+class DefinitionError(ProblemsError):
+    """Mistakes in YAML definitions or in their references."""
+
+
+class DataError(ProblemsError):
+    """Mistakes in data offered to the canonical tables. Nothing of it was written."""

@@ -1,0 +1,82 @@
+"""Explicit, lazy tables of plug-ins: a short name -> its options and its implementation.
+
+Options live in modules free of torch, Ray, Feast and MLflow, so a definition is checked without importing
+them. The implementation is imported on first use. Outside packages add names through entry points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from playbill.errors import DuplicateNameError, UnknownNameError
+
+
+def load_object(path: str) -> Any:
+    """Import `package.module:attribute`. Only for paths written in our own tables, never in YAML."""
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One registered name: where its options spec and its implementation are, as `module:attribute`."""
+
+    implementation: str
+    options: str | None = None
+
+    def load(self) -> Any:
+        """Import and return the implementation."""
+        return load_object(self.implementation)
+
+    def load_options(self) -> Any | None:
+        """Import and return the options spec, or None when the plug-in takes none."""
+        return load_object(self.options) if self.options else None
+
+
+class Registry:
+    """The plug-ins of one kind, by short name.
+
+    Args:
+        kind: What one of them is called in messages, such as "trunk".
+        group: Entry-point group for outside packages, such as "playbill.trunks". An outside entry point
+            names a `Plugin` object, so its options stay importable without its implementation.
+        table: The plug-ins that ship with Playbill.
+    """
+
+    def __init__(self, kind: str, group: str, table: Mapping[str, Plugin]) -> None:
+        self.kind, self.group = kind, group
+        self._table = dict(table)
+
+    @cached_property
+    def _outside(self) -> dict[str, EntryPoint]:
+        found: dict[str, EntryPoint] = {}
+        for point in entry_points(group=self.group):
+            if point.name in self._table or point.name in found:
+                first = found[point.name].value if point.name in found else self._table[point.name].implementation
+                raise DuplicateNameError(self.kind, point.name, first, point.value)
+            found[point.name] = point
+        return found
+
+    def names(self) -> tuple[str, ...]:
+        """Return every known name, sorted."""
+        return tuple(sorted({*self._table, *self._outside}))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._table or name in self._outside
+
+    def __getitem__(self, name: str) -> Plugin:
+        if name in self._table:
+            return self._table[name]
+        if name in self._outside:
+            plugin = self._outside[name].load()
+            if not isinstance(plugin, Plugin):
+                raise TypeError(
+                    f"entry point '{name}' of {self.group} must name a Plugin, got {type(plugin).__name__}"
+                )
+            return plugin
+        raise UnknownNameError(self.kind, name, self.names())

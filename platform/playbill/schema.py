@@ -1,0 +1,187 @@
+"""The canonical tables: everything Playbill knows about a service.
+
+Sources and the simulator write them, all else reads them. Timestamps are UTC microseconds. `recorded_at` is
+when we came to know a row. Columns of `interactions` say whether they are known at request time or only after:
+nothing that scores a request may see the second kind for that request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ColumnType = Literal[
+    "string", "int32", "int64", "float32", "float64", "bool", "timestamp", "list[string]", "names"
+]
+"""`timestamp` is UTC microseconds; `names` is a list of {language, name}."""
+
+Known = Literal["request", "after"]
+
+ACTIONS = (
+    "impression",
+    "play",
+    "thumbs_up",
+    "thumbs_down",
+    "my_list_add",
+    "my_list_remove",
+    "trailer_view",
+    "details_view",
+    "search",
+    "remind_me",
+    "abandon",
+)
+"""Actions with a meaning here. A source may register namespaced ones such as `kuairand.follow`."""
+
+KINDS = ("film", "series", "game")
+UNKNOWN_COUNTRY = "ZZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. `nullable=False` is checked on every write."""
+
+    name: str
+    type: ColumnType
+    nullable: bool = True
+    known: Known = "request"
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One canonical table. `extra_columns` lets a source keep its own columns beside ours."""
+
+    name: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    extra_columns: bool = False
+
+    def column(self, name: str) -> Column | None:
+        """Return the column called `name`, or None."""
+        return next((column for column in self.columns if column.name == name), None)
+
+    def names(self, known: Known | None = None) -> tuple[str, ...]:
+        """Return the column names, all or those of one knowledge time."""
+        return tuple(column.name for column in self.columns if known in (None, column.known))
+
+
+TITLES = Table(
+    "titles",
+    key=("title_id", "valid_from"),
+    columns=(
+        Column("title_id", "string", nullable=False),
+        Column("valid_from", "timestamp", nullable=False),
+        Column("recorded_at", "timestamp", nullable=False),
+        Column("name", "string", nullable=False),
+        Column("names", "names", doc="names by language"),
+        Column("kind", "string", nullable=False, doc="film, series or game"),
+        Column("genres", "list[string]"),
+        Column("original_language", "string"),
+        Column("countries", "list[string]", doc="countries of origin"),
+        Column("release_date", "timestamp"),
+        Column("runtime_min", "int32"),
+        Column("maturity", "string"),
+        Column("kids", "bool"),
+        Column("characters", "list[string]"),
+        Column("synopsis", "string"),
+    ),
+)
+
+AVAILABILITY = Table(
+    "availability",
+    key=("title_id", "country", "available_from"),
+    columns=(
+        Column("title_id", "string", nullable=False),
+        Column("country", "string", nullable=False, doc="`*` means every country"),
+        Column("available_from", "timestamp", nullable=False),
+        Column("available_until", "timestamp", doc="null = open"),
+        Column("recorded_at", "timestamp", nullable=False),
+    ),
+)
+
+MEMBERS = Table(
+    "members",
+    key=("member_id", "valid_from"),
+    columns=(
+        Column("member_id", "string", nullable=False),
+        Column("valid_from", "timestamp", nullable=False),
+        Column("recorded_at", "timestamp", nullable=False),
+        Column("country", "string", nullable=False, doc="`ZZ` = unknown, never null"),
+        Column("joined_at", "timestamp"),
+        Column("language", "string"),
+        Column("kids_profile", "bool"),
+    ),
+    extra_columns=True,
+)
+
+INTERACTIONS = Table(
+    "interactions",
+    key=("event_id",),
+    columns=(
+        Column("event_id", "string", nullable=False),
+        Column("member_id", "string", nullable=False),
+        Column("seq", "int64", nullable=False, doc="order within the member; breaks ties of event_at"),
+        Column("event_at", "timestamp", nullable=False),
+        Column("recorded_at", "timestamp", nullable=False, known="after"),
+        Column("action", "string", nullable=False, known="after"),
+        Column("title_id", "string", known="after"),
+        Column("season", "int32", known="after"),
+        Column("episode", "int32", known="after"),
+        Column("canvas", "string", nullable=False),
+        Column("request_id", "string"),
+        Column("session_id", "string"),
+        Column("position", "int32"),
+        Column("row_id", "string"),
+        Column("country", "string", nullable=False),
+        Column("device", "string"),
+        Column("language", "string"),
+        Column("duration_s", "float32", known="after"),
+        Column("progress", "float32", known="after", doc="share of the title played, 0 to 1"),
+        Column("query", "string"),
+        Column("source_title_id", "string"),
+        Column("propensity", "float32"),
+    ),
+)
+
+REQUESTS = Table(
+    "requests",
+    key=("request_id",),
+    columns=(
+        Column("request_id", "string", nullable=False),
+        Column("at", "timestamp", nullable=False),
+        Column("member_id", "string"),
+        Column("canvas", "string", nullable=False),
+        Column("context", "string", nullable=False, doc="the whole request context as JSON"),
+        Column("model", "string"),
+        Column("model_version", "string"),
+        Column("policy", "string", nullable=False, doc="`model` or the fallback's name"),
+        Column("seed", "int64"),
+        Column("facts", "string", doc="the facts used, as JSON"),
+        Column("facts_version", "string"),
+    ),
+)
+
+SLATES = Table(
+    "slates",
+    key=("request_id", "row_position", "position"),
+    columns=(
+        Column("request_id", "string", nullable=False),
+        Column("row_id", "string"),
+        Column("row_position", "int32", nullable=False),
+        Column("position", "int32", nullable=False),
+        Column("title_id", "string", nullable=False),
+        Column("score", "float64"),
+        Column("propensity", "float64"),
+        Column("candidate_set_id", "string"),
+    ),
+)
+
+TABLES = {table.name: table for table in (TITLES, AVAILABILITY, MEMBERS, INTERACTIONS, REQUESTS, SLATES)}
+
+DERIVED_COLUMNS = {
+    "prior_plays_of_title": "plays of this title by this member strictly before this event",
+    "prior_plays": "plays by this member strictly before this event",
+    "days_since_last_play": "days since this member's play before this event, null at the first one",
+    "title_age_days": "days from the title's launch in the event's country to the event",
+}
+"""What a label's `where` may name beyond the columns of `interactions`, and what it means."""
