@@ -1,0 +1,38 @@
+# One command to install, one to check, one to a result.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: install quickstart check test bench wheel clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $(STAMP)
+
+quickstart: install          ## From nothing to a served model; the last line is one JSON object
+	$(BIN)/playbill quickstart --json
+
+check: install               ## Format, lint, types, import contracts, definitions, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/playbill check
+	$(BIN)/python -m pytest -q tests/unit tests/contract -m 'not slow'
+
+test: check                  ## Everything: check, then real Feast, Ray, MLflow, the server, the wheel and the quickstart
+	$(BIN)/python -m pytest -q tests/unit tests/contract -m slow
+	$(BIN)/python -m pytest -q tests/parity tests/integration tests/faults tests/e2e
+
+bench: install               ## Benchmarks, each ends with one JSON line
+	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script --json || exit 1; done
+
+wheel: install               ## Build the wheel
+	$(BIN)/python -m build --wheel --outdir dist .
+
+clean:
+	rm -rf $(VENV) dist build .playbill .mypy_cache .ruff_cache .pytest_cache .hypothesis
