@@ -13,25 +13,28 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $(STAMP)
 
-quickstart: install          ## From nothing to a served model; the last line is one JSON object
-	$(BIN)/playbill quickstart --json
+# From nothing to a served model; the last line is one JSON object.
+quickstart: install
+	@$(BIN)/playbill quickstart --json
 
-check: install               ## Format, lint, types, import contracts, definitions, fast tests
+# Format, lint, types, import contracts, definitions, fast tests.
+check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/playbill check
-	$(BIN)/python -m pytest -q tests/unit tests/contract -m 'not slow'
+	$(BIN)/python -m pytest -q tests/unit tests/contract
 
-test: check                  ## Everything: check, then real Feast, Ray, MLflow, the server, the wheel and the quickstart
-	$(BIN)/python -m pytest -q tests/unit tests/contract -m slow
+# Everything: check, then real Feast, Ray and MLflow, the server, the wheel and the quickstart.
+test: check
 	$(BIN)/python -m pytest -q tests/parity tests/integration tests/faults tests/e2e
 
-bench: install               ## Benchmarks, each ends with one JSON line
+# Benchmarks; each ends with one JSON line.
+bench: install
 	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script --json || exit 1; done
 
-wheel: install               ## Build the wheel
+wheel: install
 	$(BIN)/python -m build --wheel --outdir dist .
 
 clean:
