@@ -1,0 +1,207 @@
+"""What a network reads: dataclasses of tensors, made from numpy arrays with the same field names.
+
+Axis letters: B members, L history, T titles, N prediction rows, F features, S snapshots, C categorical fields.
+Bags (genres, grams) are flat: `ids[offsets[i]:offsets[i + 1]]` belong to row i, and `offsets` has one entry
+per row (the last bag ends where `ids` ends), as `torch.nn.functional.embedding_bag` wants them.
+Index 0 is always unknown or padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+INT = torch.int64
+FLOAT = torch.float32
+BOOL = torch.bool
+
+
+def to_tensor(values: Any, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
+    """Turn an array into a tensor of `dtype` on `device`, copying only where needed."""
+    if isinstance(values, Tensor):
+        return values.to(device=device, dtype=dtype)
+    array = np.ascontiguousarray(values)
+    if not array.flags.writeable:
+        array = array.copy()
+    return torch.from_numpy(array).to(device=device, dtype=dtype)
+
+
+class Arrays:
+    """Shared conversions of the dataclasses below. `DTYPES` names every field and its type."""
+
+    DTYPES: ClassVar[Mapping[str, torch.dtype]] = {}
+
+    @classmethod
+    def from_arrays(cls, arrays: Any, device: torch.device | str = "cpu") -> Self:
+        """Build from any object with attributes of the same names (numpy arrays, lists or tensors).
+
+        Raises:
+            AttributeError: A field is missing on `arrays`.
+        """
+        return cls(**{name: _convert(getattr(arrays, name), kind, device) for name, kind in cls.DTYPES.items()})
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the same batch on another device."""
+        return type(self).from_arrays(self, device)
+
+    def named(self) -> dict[str, Any]:
+        """Return every field by name, without copying."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+
+
+def _convert(values: Any, dtype: torch.dtype, device: torch.device | str) -> Any:
+    if isinstance(values, Mapping):
+        return {name: to_tensor(value, dtype, device) for name, value in values.items()}
+    return to_tensor(values, dtype, device)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryBatch(Arrays):
+    """Events of B members, oldest first, right-padded to L. Everything here is known before the request."""
+
+    title: Tensor
+    """[B, L] title index."""
+    actions: Tensor
+    """[B, L] bit set of actions: bit i = action i of the encoder."""
+    canvas: Tensor
+    """[B, L] index."""
+    device: Tensor
+    """[B, L] index."""
+    language: Tensor
+    """[B, L] index."""
+    gap: Tensor
+    """[B, L] bucket of the time since the event before; 0 = first or unknown."""
+    duration: Tensor
+    """[B, L] bucket of the time watched; 0 = unknown."""
+    length: Tensor
+    """[B] number of events that are not padding."""
+
+    DTYPES: ClassVar[Mapping[str, torch.dtype]] = {
+        name: INT for name in ("title", "actions", "canvas", "device", "language", "gap", "duration", "length")
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class ContextBatch(Arrays):
+    """N requests. Row n reads state `state[n]`, which has seen only events before that request."""
+
+    state: Tensor
+    """[N] flat index into the [B, L + 1] states: `b * (L + 1) + number of events seen`."""
+    canvas: Tensor
+    """[N] index; 0 = a canvas the model does not know."""
+    country: Tensor
+    """[N] index."""
+    device: Tensor
+    """[N] index."""
+    language: Tensor
+    """[N] index."""
+    hour_of_week: Tensor
+    """[N] 0 = unknown, else 1 + hour of the week (1 to 168)."""
+    source_title: Tensor
+    """[N] title index; 0 = the canvas has none."""
+    query_grams: Tensor
+    """[G] gram ids of all queries, flat."""
+    query_offsets: Tensor
+    """[N] start of each row's grams; an empty bag = no query."""
+    numeric: Tensor
+    """[N, Fm] member and request features; nan = missing."""
+    categorical: Tensor
+    """[N, Cm] indices of categorical member and request features."""
+    snapshot: Tensor
+    """[N] index into `TitleInputs.snapshots`."""
+
+    DTYPES: ClassVar[Mapping[str, torch.dtype]] = {
+        "state": INT,
+        "canvas": INT,
+        "country": INT,
+        "device": INT,
+        "language": INT,
+        "hour_of_week": INT,
+        "source_title": INT,
+        "query_grams": INT,
+        "query_offsets": INT,
+        "numeric": FLOAT,
+        "categorical": INT,
+        "snapshot": INT,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class TargetBatch(Arrays):
+    """What happened in N requests."""
+
+    title: Tensor
+    """[N] title index the labels are about; a row with 0 trains nothing."""
+    labels: dict[str, Tensor]
+    """Head name -> [N]; nan = unlabelled. Softmax heads use rows above 0, weighted by the label."""
+    weight: Tensor
+    """[N] weight of the row in every head."""
+
+    DTYPES: ClassVar[Mapping[str, torch.dtype]] = {"title": INT, "labels": FLOAT, "weight": FLOAT}
+
+
+@dataclass(frozen=True, slots=True)
+class TitleInputs(Arrays):
+    """T titles, row 0 = padding."""
+
+    index: Tensor
+    """[T] row of the id table; 0 = none (a title the model was not trained with)."""
+    genres: Tensor
+    """[G] genre indices of all titles, flat."""
+    genre_offsets: Tensor
+    """[T] start of each title's genres."""
+    kind: Tensor
+    """[T] index."""
+    language: Tensor
+    """[T] index of the original language."""
+    release_year: Tensor
+    """[T] bucket."""
+    name_grams: Tensor
+    """[G] gram ids of all names, flat."""
+    name_offsets: Tensor
+    """[T] start of each title's name grams."""
+    synopsis_grams: Tensor
+    """[G] gram ids of all synopses, flat."""
+    synopsis_offsets: Tensor
+    """[T] start of each title's synopsis grams."""
+    age_days: Tensor
+    """[T] days since launch at the moment of training or scoring; nan = unknown, negative = to come."""
+    plays: Tensor
+    """[T] plays in the training data, 0 for a title it has not seen."""
+    has_id: Tensor
+    """[T] whether the id vector may be used (the title has training plays)."""
+    numeric: Tensor
+    """[T, Fs] static features; nan = missing."""
+    categorical: Tensor
+    """[T, Cs] indices of static categorical features."""
+    snapshots: Tensor
+    """[S, T, F] features of titles at S moments; nan = missing."""
+
+    DTYPES: ClassVar[Mapping[str, torch.dtype]] = {
+        "index": INT,
+        "genres": INT,
+        "genre_offsets": INT,
+        "kind": INT,
+        "language": INT,
+        "release_year": INT,
+        "name_grams": INT,
+        "name_offsets": INT,
+        "synopsis_grams": INT,
+        "synopsis_offsets": INT,
+        "age_days": FLOAT,
+        "plays": FLOAT,
+        "has_id": BOOL,
+        "numeric": FLOAT,
+        "categorical": INT,
+        "snapshots": FLOAT,
+    }
+
+    @property
+    def count(self) -> int:
+        """T, padding row included."""
+        return self.index.shape[0]

@@ -1,0 +1,140 @@
+"""The sizes and switches of a network: everything needed to build it again, as JSON.
+
+A checkpoint is this configuration plus its weights. No Python object is ever unpickled to rebuild a model.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+
+
+class Part(BaseModel):
+    """An immutable piece of the configuration. An unknown key is an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class HeadConfig(Part):
+    """One prediction head (axis K)."""
+
+    name: str = Field(min_length=1)
+    loss: Literal["softmax", "bce"]
+    """`softmax` ranks the target against every title; `bce` learns the target title's probability."""
+    weight: float = Field(default=1.0, ge=0)
+    """Multiplier on this head's loss."""
+
+
+class TrunkConfig(Part):
+    """The causal sequence model (axes L and D)."""
+
+    type: str = "gated_transformer"
+    """A name registered under `playbill.trunks`."""
+    dim: PositiveInt = 128
+    layers: PositiveInt = 2
+    heads: PositiveInt = 2
+    """Attention heads; `dim` is a multiple of them."""
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _dim_divides(self) -> TrunkConfig:
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
+        return self
+
+
+class TitleConfig(Part):
+    """The title tower. Every size counts index 0, which is unknown or padding."""
+
+    titles: PositiveInt
+    """Rows of the id table, padding row 0 included (axis T)."""
+    genres: PositiveInt = 1
+    kinds: PositiveInt = 1
+    languages: PositiveInt = 1
+    """Original languages."""
+    release_years: PositiveInt = 1
+    """Buckets of the release year."""
+    numeric: NonNegativeInt = 0
+    """Static numeric title features, nan = missing."""
+    categorical: tuple[PositiveInt, ...] = ()
+    """Sizes of the static categorical title features."""
+    snapshot: NonNegativeInt = 0
+    """Time-dependent numeric title features (axis F of the snapshots)."""
+    id_embedding: bool = True
+    metadata: bool = True
+    age_gate: bool = True
+    id_mask: float = Field(default=0.1, ge=0, lt=1)
+    """Share of title ids hidden at random in training, so that metadata alone must work."""
+    snapshot_per_canvas: bool = False
+    """Let every canvas weigh the snapshot features by itself."""
+
+
+class EventConfig(Part):
+    """The tokens of the history. Every size counts index 0, which is unknown or padding."""
+
+    actions: PositiveInt = 1
+    """Number of action bits in `HistoryBatch.actions`."""
+    canvases: PositiveInt = 1
+    countries: PositiveInt = 1
+    devices: PositiveInt = 1
+    languages: PositiveInt = 1
+    gaps: PositiveInt = 1
+    """Buckets of the time since the event before."""
+    durations: PositiveInt = 1
+    """Buckets of the time watched."""
+
+
+class ContextConfig(Part):
+    """The request's fields that are not among the event fields (axis C)."""
+
+    numeric: NonNegativeInt = 0
+    """Numeric member and request features, nan = missing."""
+    categorical: tuple[PositiveInt, ...] = ()
+    """Sizes of the categorical member and request features."""
+    crossing: bool = True
+    """Cross the state with the context explicitly: `h * (1 + gate(c)) + W c`."""
+
+
+class TextConfig(Part):
+    """Query and name text, as ids of hashed grams."""
+
+    buckets: PositiveInt = 1
+    """Number of gram ids; 1 switches text off."""
+    dim: PositiveInt = 256
+    """Width of the matching space. Noise of a match falls with its square root."""
+
+
+class NetworkConfig(Part):
+    """A whole network."""
+
+    length: PositiveInt = 200
+    """Longest history (axis L)."""
+    trunk: TrunkConfig = TrunkConfig()
+    titles: TitleConfig
+    events: EventConfig = EventConfig()
+    context: ContextConfig = ContextConfig()
+    text: TextConfig = TextConfig()
+    heads: tuple[HeadConfig, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _heads_have_own_names(self) -> NetworkConfig:
+        names = [head.name for head in self.heads]
+        if len(set(names)) != len(names):
+            raise ValueError(f"head names must differ, got {names}")
+        if not (self.titles.id_embedding or self.titles.metadata):
+            raise ValueError("titles need id_embedding, metadata or both")
+        return self
+
+    def to_json(self) -> str:
+        """Return the configuration as indented JSON, keys in declaration order."""
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> NetworkConfig:
+        """Read what `to_json` wrote.
+
+        Raises:
+            pydantic.ValidationError: Unknown keys or wrong values.
+        """
+        return cls.model_validate_json(text)
