@@ -1,0 +1,129 @@
+"""Ranking metrics with binary relevance, one value per request.
+
+Axis letters: N requests, K places in a list, M (request, target) pairs. Every metric takes `relevance` [N, K]:
+True where the title in that place is one of the request's targets. A request may have several targets.
+The list is the request's whole candidate set cut after K places; nothing is sampled.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from playbill.metrics.topk import NOT_RANKED, Indices, Mask
+
+Values = npt.NDArray[np.float64]
+
+
+def relevance_from_ranks(ranks: Indices, rows: Indices, n: int, k: int) -> Mask:
+    """Mark the places that targets hold in the first `k`.
+
+    Args:
+        ranks: [M] rank of each target, from `target_ranks`; 0 = no candidate.
+        rows: [M] request of each target.
+        n: Number of requests N.
+        k: Places K.
+
+    Returns:
+        [N, K] relevance.
+    """
+    relevance = np.zeros((n, k), dtype=np.bool_)
+    inside = (ranks != NOT_RANKED) & (ranks <= k)
+    relevance[rows[inside], ranks[inside] - 1] = True
+    return relevance
+
+
+def relevance_from_lists(lists: Indices, rows: Indices, titles: Indices, catalogue: int) -> Mask:
+    """Mark the places of lists that hold a target of their request.
+
+    Args:
+        lists: [N, K] title columns, -1 = empty place.
+        rows: [M] request of each target.
+        titles: [M] title column of each target.
+        catalogue: Number of titles; columns are below it.
+
+    Returns:
+        [N, K] relevance.
+    """
+    request = np.arange(lists.shape[0], dtype=np.int64)[:, None]
+    keys = request * catalogue + lists
+    found: Mask = np.isin(keys, rows * catalogue + titles) & (lists >= 0)
+    return found
+
+
+def hit_rate(relevance: Mask, k: int) -> Values:
+    """Hit rate at k: 1 if any of the first k places holds a target, else 0.
+
+    HR@k = 1[sum_{i<=k} rel_i > 0]. Range [0, 1]. With one target it equals recall@k. Source: Deshpande and
+    Karypis, "Item-based top-N recommendation algorithms", TOIS 2004.
+    """
+    hit: Mask = np.any(relevance[:, :k], axis=1)
+    return hit.astype(np.float64)
+
+
+def recall(relevance: Mask, targets: Indices, k: int) -> Values:
+    """Recall at k: share of the request's targets within the first k places.
+
+    Recall@k = sum_{i<=k} rel_i / |targets|. Range [0, 1]; below 1 when there are more than k targets. Source:
+    Herlocker et al., "Evaluating collaborative filtering recommender systems", TOIS 2004.
+
+    Args:
+        relevance: [N, K].
+        targets: [N] number of targets of each request, at least 1.
+        k: Cut-off, at most K.
+    """
+    share: Values = np.sum(relevance[:, :k], axis=1, dtype=np.float64) / _counts(targets)
+    return share
+
+
+def ndcg(relevance: Mask, targets: Indices, k: int) -> Values:
+    """Normalised discounted cumulative gain at k, binary gains.
+
+    DCG@k = sum_{i<=k} rel_i / log2(i + 1); NDCG@k = DCG@k / DCG@k of the best list, which has
+    min(k, |targets|) targets in front. Range [0, 1]. With one target at rank r <= k it is 1 / log2(r + 1).
+    Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002.
+
+    Args:
+        relevance: [N, K].
+        targets: [N] number of targets of each request, at least 1.
+        k: Cut-off, at most K.
+    """
+    discounts = 1.0 / np.log2(np.arange(2, k + 2))
+    ideal = np.cumsum(discounts)[np.minimum(_counts(targets), k) - 1]
+    head = relevance[:, :k].astype(np.float64)
+    gained: Values = head @ discounts[: head.shape[1]]
+    share: Values = gained / ideal
+    return share
+
+
+def mrr(relevance: Mask, k: int) -> Values:
+    """Reciprocal rank of the first target at k, 0 when none is in the first k places.
+
+    RR@k = 1 / min{i <= k: rel_i}; its mean over requests is MRR@k. Range [0, 1]. Source: Voorhees, "The
+    TREC-8 question answering track report", 1999.
+    """
+    head = relevance[:, :k]
+    first = head.argmax(axis=1)
+    return np.where(head.any(axis=1), 1.0 / (first + 1), 0.0)
+
+
+def coverage(lists: Indices, k: int, catalogue: int) -> float:
+    """Catalogue coverage at k: share of all titles that stand in anybody's first k places.
+
+    Coverage@k = |union of the lists' first k| / |catalogue|. Range [0, 1]; at most N k / |catalogue|, so
+    compare only over the same requests. Source: Ge, Delgado-Battenfeld and Jannach, "Beyond accuracy:
+    evaluating recommender systems by coverage and serendipity", RecSys 2010.
+
+    Args:
+        lists: [N, K] title columns, -1 = empty place.
+        k: Cut-off, at most K.
+        catalogue: Number of titles T.
+    """
+    head = lists[:, :k]
+    return float(np.unique(head[head >= 0]).size / catalogue) if catalogue else 0.0
+
+
+def _counts(targets: Indices) -> Indices:
+    if (targets < 1).any():
+        raise ValueError("every request needs at least one target")
+    return targets
