@@ -1,0 +1,74 @@
+"""What a definition may say. Free of torch, Ray, Feast and MLflow."""
+
+from __future__ import annotations
+
+from playbill.specs.base import Definition, Duration, Percent, Spec, split_reference
+from playbill.specs.canvas import CandidatesSpec, CanvasSpec, GeneratorSpec, PercentileRange, RowSpec
+from playbill.specs.ensemble import EnsembleSpec, GuardSpec
+from playbill.specs.label import EventRule, LabelSpec, NegativesSpec
+from playbill.specs.model import (
+    AdaptationSpec,
+    EvaluateSpec,
+    GateSpec,
+    HeadSpec,
+    HistorySpec,
+    ModelSpec,
+    SamplingSpec,
+    TaskSpec,
+    TitlesSpec,
+    TrainingSpec,
+)
+from playbill.specs.plugins import BASELINES, EXTRACTORS, FALLBACKS, LOSSES, TRUNKS, TrunkOptions
+from playbill.specs.resolved import ResolvedModel, content_hash
+from playbill.specs.reward import RewardSpec
+from playbill.specs.where import WhereError, parse_where
+
+KINDS: dict[str, type[Definition]] = {
+    "Label": LabelSpec,
+    "Reward": RewardSpec,
+    "Canvas": CanvasSpec,
+    "Row": RowSpec,
+    "Model": ModelSpec,
+    "Ensemble": EnsembleSpec,
+}
+"""Every kind of definition, in the order in which they build on one another."""
+
+__all__ = [
+    "BASELINES",
+    "EXTRACTORS",
+    "FALLBACKS",
+    "KINDS",
+    "LOSSES",
+    "TRUNKS",
+    "AdaptationSpec",
+    "CandidatesSpec",
+    "CanvasSpec",
+    "Definition",
+    "Duration",
+    "EnsembleSpec",
+    "EvaluateSpec",
+    "EventRule",
+    "GateSpec",
+    "GeneratorSpec",
+    "GuardSpec",
+    "HeadSpec",
+    "HistorySpec",
+    "LabelSpec",
+    "ModelSpec",
+    "NegativesSpec",
+    "Percent",
+    "PercentileRange",
+    "ResolvedModel",
+    "RewardSpec",
+    "RowSpec",
+    "SamplingSpec",
+    "Spec",
+    "TaskSpec",
+    "TitlesSpec",
+    "TrainingSpec",
+    "TrunkOptions",
+    "WhereError",
+    "content_hash",
+    "parse_where",
+    "split_reference",
+]

@@ -1,0 +1,143 @@
+"""The pieces every definition is made of: the base class, names, references, durations and percentages."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PositiveInt,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from playbill.errors import nearest
+from playbill.registry import Registry
+
+NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
+REFERENCE_PATTERN = r"^[a-z][a-z0-9_]*(:[1-9][0-9]*)?$"
+MODEL_REFERENCE_PATTERN = r"^[a-z][a-z0-9_]*(:[1-9][0-9]*|@[a-z][a-z0-9_]*)?$"
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_PERCENT = re.compile(r"[+-]?\d+(?:\.\d+)?%")
+
+
+class Spec(BaseModel):
+    """An immutable piece of a definition. An unknown key is an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+"""Lower-case letters, digits and `_`, starting with a letter."""
+
+Reference = Annotated[str, Field(pattern=REFERENCE_PATTERN)]
+"""Another definition: `name` means its newest version, `name:2` that one."""
+
+ModelReference = Annotated[str, Field(pattern=MODEL_REFERENCE_PATTERN)]
+"""A trained model: `name`, `name:2`, or `name@alias`, resolved once at the start of a run."""
+
+
+class Definition(Spec):
+    """What every file of the zoo says about itself. Subclasses fix `kind`."""
+
+    name: Name
+    """What other files call it."""
+    version: PositiveInt
+    """Raised by one whenever the content of a published version would change."""
+    description: str | None = None
+    """One or two sentences for readers."""
+
+    @property
+    def reference(self) -> str:
+        """`name:version`."""
+        return f"{self.name}:{self.version}"
+
+
+def split_reference(reference: str) -> tuple[str, int | None]:
+    """Split `name:2` into ("name", 2) and `name` into ("name", None)."""
+    name, _, version = reference.partition(":")
+    return name, int(version) if version else None
+
+
+def parse_duration(value: Any) -> Any:
+    """Read `90s`, `30m`, `24h`, `7d` or `2w`. A timedelta is returned as it is."""
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise PydanticCustomError(
+            "duration", "'{value}' is no duration, expected one such as 24h or 7d", {"value": value}
+        )
+    try:
+        return timedelta(**{_UNITS[match[2]]: float(match[1])})
+    except OverflowError:
+        raise PydanticCustomError("duration", "'{value}' is too long", {"value": value}) from None
+
+
+def format_duration(value: timedelta) -> str:
+    """Write a duration in the largest unit that needs no fraction."""
+    seconds = value.total_seconds()
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+def parse_percent(value: Any) -> Any:
+    """Read `-0.5%` as -0.005. A float is taken as the fraction it is only from Python, never from YAML."""
+    if isinstance(value, str) and _PERCENT.fullmatch(value):
+        return float(value[:-1]) / 100
+    raise PydanticCustomError(
+        "percent", "'{value}' is no percentage, expected one such as -0.5%", {"value": value}
+    )
+
+
+def format_percent(value: float) -> str:
+    """Write -0.005 as `-0.5%`."""
+    return f"{value * 100:.10g}%"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": rf"^{_DURATION.pattern}$", "examples": ["24h", "7d"]}),
+]
+"""A length of time such as `24h` or `7d`."""
+
+Percent = Annotated[
+    float,
+    BeforeValidator(parse_percent),
+    PlainSerializer(format_percent, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": rf"^{_PERCENT.pattern}$", "examples": ["-0.5%"]}),
+]
+"""A relative change such as `-0.5%`, held as a fraction."""
+
+
+def unknown_name(kind: str, name: str, known: tuple[str, ...]) -> PydanticCustomError:
+    """Build the error for a name that is not registered, with the nearest one that is."""
+    close = nearest(name, known)
+    hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(known) or 'none'}."
+    return PydanticCustomError(
+        "unknown_name", "unknown {kind} '{name}'", {"kind": kind, "name": name, "hint": hint}
+    )
+
+
+def registered(registry: Registry) -> AfterValidator:
+    """Return the validator of a name that must be in `registry`. Nothing is imported to decide it."""
+
+    def check(name: str) -> str:
+        if name not in registry:
+            raise unknown_name(registry.kind, name, registry.names())
+        return name
+
+    return AfterValidator(check)

@@ -1,0 +1,223 @@
+"""Models: one network for many canvases, how it is trained, measured and promoted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic_core import PydanticCustomError
+
+from playbill.errors import nearest
+from playbill.specs.base import Definition, ModelReference, Name, Percent, Reference, Spec
+from playbill.specs.plugins import BaselineName, LossName, Trunk, TrunkOptions
+
+METRICS = ("coverage", "hr", "mrr", "ndcg")
+"""Ranking metrics, named with a cut-off: `ndcg@10`."""
+
+MetadataField = Literal["genres", "kind", "original_language", "release_year", "name", "synopsis"]
+SliceName = Literal["canvas", "country", "tenure", "title_age"]
+ProtocolName = Literal["leave_one_out", "global_time"]
+
+
+def _known_metric(text: str) -> str:
+    name, _, cutoff = text.partition("@")
+    if name not in METRICS or not cutoff.isdigit() or int(cutoff) == 0:
+        close = nearest(name, METRICS) or "ndcg"
+        hint = f"Did you mean '{close}@{cutoff if cutoff.isdigit() and int(cutoff) else 10}'?"
+        raise PydanticCustomError("unknown_name", "unknown metric '{name}'", {"name": text, "hint": hint})
+    return text
+
+
+MetricName = Annotated[str, AfterValidator(_known_metric)]
+"""A metric and its cut-off, such as `ndcg@10`."""
+
+
+class HistorySpec(Spec):
+    """What the network reads of a member's past."""
+
+    length: PositiveInt = 200
+    """Tokens at most, the newest ones (axis L)."""
+    merge: Literal["same_title", "none"] = "same_title"
+    """`same_title` makes adjacent events on one title one token."""
+
+
+class TitlesSpec(Spec):
+    """How a title becomes a vector."""
+
+    id_embedding: bool = True
+    """A learned vector of each title seen in training."""
+    metadata: tuple[MetadataField, ...] = (
+        "genres",
+        "kind",
+        "original_language",
+        "release_year",
+        "name",
+        "synopsis",
+    )
+    """What the metadata vector is made of."""
+    age_gate: bool = True
+    """Mix id and metadata vector by the title's age."""
+    id_mask: float = Field(default=0.1, ge=0, lt=1)
+    """Share of id vectors hidden in training, so that metadata has to work."""
+    svd_start: bool = True
+    """Start id vectors from a factorisation of the log instead of noise."""
+    snapshot_hours: PositiveInt = 24
+    """Title features are read at closed buckets of this many hours, everywhere alike."""
+
+    @model_validator(mode="after")
+    def _something_to_learn_from(self) -> Self:
+        if not self.id_embedding and not self.metadata:
+            raise ValueError("a title needs 'id_embedding', some 'metadata', or both")
+        return self
+
+
+class HeadSpec(Spec):
+    """One thing the model predicts."""
+
+    label: Reference | None = None
+    """The label it learns; or use `auxiliary`."""
+    auxiliary: Literal["next_genres"] | None = None
+    """A self-supervised target instead of a label."""
+    loss: LossName | None = None
+    """`softmax` over every title, or `bce` over labelled events."""
+    weight: PositiveFloat = 1.0
+    """Multiplier on this head's loss. Weights are not normalised to sum to one."""
+    reward: Reference | None = None
+    """A reward that weighs its examples."""
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if (self.label is None) == (self.auxiliary is None):
+            raise ValueError("a head needs either 'label' or 'auxiliary'")
+        if self.label is not None and self.loss is None:
+            raise ValueError("a head with a label needs a 'loss'")
+        return self
+
+
+class TaskSpec(Spec):
+    """Where a canvas without logs of its own gets training examples from."""
+
+    source: Literal["title_names", "co_play"] = Field(alias="from")
+    """`title_names`: search queries made from names. `co_play`: source titles from what was played together."""
+    share: float = Field(default=0.1, gt=0, le=1)
+    """Examples made per logged example."""
+
+
+class TrainingSpec(Spec):
+    """The optimiser's recipe."""
+
+    epochs: PositiveInt = 8
+    """Passes over the training windows."""
+    batch_slots: PositiveInt = 3200
+    """Tokens per batch; short histories make larger batches."""
+    learning_rate: PositiveFloat = 2e-3
+    """Peak of the one-cycle schedule."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Decoupled weight decay."""
+    warm_up: float = Field(default=0.1, ge=0, lt=1)
+    """Share of steps that lead up to the peak."""
+    ema: float = Field(default=0.998, ge=0, lt=1)
+    """Decay of the averaged weights that are kept; 0 keeps the last ones."""
+    stride: PositiveInt = 200
+    """Tokens from one training window of a member to the next."""
+    seed: NonNegativeInt = 17
+    """Seed of weights, order and dropout."""
+
+
+class AdaptationSpec(Spec):
+    """How the model bends to a context."""
+
+    country: Literal["none", "id", "gate", "low_rank"] = "none"
+    """By country: not at all, a learned id, gates, or low-rank weights."""
+
+
+class SamplingSpec(Spec):
+    """Which training examples are drawn."""
+
+    strata: tuple[Literal["country", "tenure"], ...] = Field(min_length=1)
+    """Groups that must not be drowned by larger ones."""
+    floor: float = Field(gt=0, lt=1)
+    """Least share of the examples for each group."""
+
+
+class EvaluateSpec(Spec):
+    """How a version is measured after training."""
+
+    protocol: ProtocolName = "leave_one_out"
+    """`leave_one_out`: each member's last event. `global_time`: everything after one moment."""
+    baselines: tuple[BaselineName, ...] = ("popular", "popular_7d", "ease")
+    """What it is compared with."""
+    slices: tuple[SliceName, ...] = ("country", "tenure", "title_age")
+    """Groups that are measured apart."""
+    k: tuple[PositiveInt, ...] = Field(default=(10,), min_length=1)
+    """Cut-offs of the metrics."""
+
+
+class GateSpec(Spec):
+    """What a version must hold before it may be champion."""
+
+    metric: MetricName
+    """Metric and cut-off, such as `ndcg@10`."""
+    canvas: str = "all"
+    """One canvas, or `all` of them."""
+    slice: SliceName | None = None
+    """Hold it in every group of this slice."""
+    against: str = "champion"
+    """`champion`, or a baseline of `evaluate`."""
+    tolerance: Percent | None = None
+    """Relative change allowed on the whole: -0.5% may be half a per cent worse."""
+    worst: Percent | None = None
+    """Relative change allowed in the worst group of `slice`."""
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Self:
+        if self.slice is None and (self.tolerance is None or self.worst is not None):
+            raise ValueError("a gate without 'slice' needs 'tolerance' and no 'worst'")
+        if self.slice is not None and (self.worst is None or self.tolerance is not None):
+            raise ValueError("a gate with 'slice' needs 'worst' and no 'tolerance'")
+        return self
+
+
+class ModelSpec(Definition):
+    """A consolidated model: canvases, features, network, heads, training, measures and gates."""
+
+    kind: Literal["Model"] = "Model"
+    features: Name
+    """Feast FeatureService of its features, in training and serving alike."""
+    canvases: tuple[Reference, ...] = Field(min_length=1)
+    """The canvases it serves."""
+    rows: tuple[Reference, ...] | None = None
+    """The rows it fills; absent means every row of its canvases."""
+    history: HistorySpec = HistorySpec()
+    titles: TitlesSpec = TitlesSpec()
+    trunk: Trunk = TrunkOptions()
+    heads: dict[Name, HeadSpec] = Field(min_length=1)
+    """What it predicts, by name; canvases and rows blend these."""
+    tasks: dict[Name, TaskSpec] = Field(default_factory=dict)
+    """Canvas -> where it gets training examples from while it has no logs."""
+    training: TrainingSpec = TrainingSpec()
+    adaptation: AdaptationSpec = AdaptationSpec()
+    init_from: ModelReference | None = None
+    """Start from this model's weights."""
+    sampling: SamplingSpec | None = None
+    evaluate: EvaluateSpec = EvaluateSpec()
+    gates: tuple[GateSpec, ...] = ()
+    """All must hold before a promotion stands."""
+    promote: Literal["manual", "auto"] = "manual"
+    """`manual`: by a person. `auto`: after gates, for daily updates."""
+
+    def unavailable(self) -> tuple[tuple[str, str], ...]:
+        """Return what this definition asks for that training cannot do yet, as (YAML path, message)."""
+        wishes = [
+            ("adaptation.country", self.adaptation.country != "none"),
+            ("init_from", self.init_from is not None),
+            ("sampling", self.sampling is not None),
+            ("promote", self.promote == "auto"),
+            *((f"heads.{name}.reward", head.reward is not None) for name, head in self.heads.items()),
+            *((f"heads.{name}.auxiliary", head.auxiliary is not None) for name, head in self.heads.items()),
+        ]
+        return tuple(
+            (path, "is checked, but this version of Playbill does not act on it yet")
+            for path, wished in wishes
+            if wished
+        )

@@ -1,0 +1,63 @@
+"""A model with everything it refers to: what training, evaluation and serving are given."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from playbill.errors import UnknownNameError
+from playbill.specs.base import Spec
+from playbill.specs.canvas import CanvasSpec, RowSpec
+from playbill.specs.label import LabelSpec
+from playbill.specs.model import ModelSpec
+from playbill.specs.reward import RewardSpec
+
+
+def content_hash(content: Any) -> str:
+    """Return the SHA-256 of JSON-ready content, whatever the order of its keys."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class ResolvedModel(Spec):
+    """A model and the labels, rewards, canvases and rows it uses, each once and by its plain name."""
+
+    model: ModelSpec
+    """References in it carry no version any more; the versions are those of the definitions beside it."""
+    labels: dict[str, LabelSpec]
+    """Labels of its heads, of its canvases' metrics and of its rewards' terms."""
+    rewards: dict[str, RewardSpec]
+    canvases: dict[str, CanvasSpec]
+    """Its canvases, in the model's order."""
+    rows: dict[str, RowSpec]
+    """Its rows, in the order of the page."""
+
+    @property
+    def spec_hash(self) -> str:
+        """SHA-256 of everything said here, independent of key order and of the files it came from."""
+        return content_hash(self.model_dump(mode="json", by_alias=True))
+
+    def to_json(self) -> str:
+        """Return this as JSON that `from_json` reads back."""
+        return self.model_dump_json(by_alias=True, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> ResolvedModel:
+        """Read what `to_json` wrote."""
+        return cls.model_validate_json(text)
+
+    def canvas(self, name: str) -> CanvasSpec:
+        """Return one canvas.
+
+        Raises:
+            UnknownNameError: The model does not serve it.
+        """
+        try:
+            return self.canvases[name]
+        except KeyError:
+            raise UnknownNameError("canvas", name, self.canvases) from None
+
+    def rows_of(self, canvas: str) -> tuple[RowSpec, ...]:
+        """Return the rows of a canvas, in the order of the page."""
+        return tuple(row for row in self.rows.values() if row.canvas == canvas)
