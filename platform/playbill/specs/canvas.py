@@ -83,7 +83,7 @@ class GeneratorSpec(Spec):
     """Makes several rows of one definition, one for each genre or watched title of the member."""
 
     each: Literal["genre", "watched_title"]
-    """`genre`: titles of each of the member's genres, most played first. `watched_title`: each as source, newest first."""
+    """`genre`: titles of the member's genres, most played first. `watched_title`: each as source, newest first."""
     limit: PositiveInt = 5
     """Rows at most."""
 

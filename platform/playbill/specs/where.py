@@ -1,6 +1,7 @@
 """The small language of a label's `where`: comparisons of columns, joined by `and`, `or`, `not`.
 
     prior_plays_of_title = 0 and progress >= 0.1
+    event_at >= "1998-01-01T00:00:00Z"
     device in ("tv", "phone") and not (country = 'ZZ')
 
 Columns are those of the canonical `interactions` table and the derived ones in `schema.DERIVED_COLUMNS`.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -19,7 +21,8 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput
 from pydantic import AfterValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from playbill.errors import nearest
+from playbill.clock import parse_moment
+from playbill.errors import ConfigError, nearest
 from playbill.schema import DERIVED_COLUMNS, INTERACTIONS
 
 ValueType = Literal["text", "number", "moment"]
@@ -95,7 +98,8 @@ class ColumnName:
     name: str
 
 
-Value = str | float | int | ColumnName
+Literals = str | float | int | datetime
+Value = Literals | ColumnName
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ class Membership:
     """`column in (values)`, or `not in` when excluded."""
 
     column: str
-    values: tuple[str | float | int, ...]
+    values: tuple[Literals, ...]
     excluded: bool = False
 
 
@@ -244,16 +248,24 @@ class _Reader:
         self._require(column, token, self._columns[other])
         return ColumnName(other)
 
-    def _literal(self, column: Any, token: Any) -> str | float | int:
+    def _literal(self, column: Any, token: Any) -> Literals:
         match token.type:
             case "NUMBER":
                 self._require(column, token, "number")
                 return float(token) if any(mark in token for mark in ".eE") else int(token)
+            case "TEXT" if self._columns[str(column)] == "moment":
+                return self._moment(token)
             case "TEXT":
                 self._require(column, token, "text")
                 return str(token)[1:-1]
             case _:
                 raise WhereError(self._text, token.start_pos, f"'{token}' must be a number or text in quotes")
+
+    def _moment(self, token: Any) -> datetime:
+        try:
+            return parse_moment(str(token)[1:-1])
+        except ConfigError as error:
+            raise WhereError(self._text, token.start_pos, str(error)) from None
 
     def _require(self, column: Any, token: Any, found: ValueType) -> None:
         wanted = self._columns[str(column)]
