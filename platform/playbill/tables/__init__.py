@@ -1,0 +1,26 @@
+"""Reading and writing the canonical tables, vocabularies, the event journal and the request log."""
+
+from playbill.tables.database import database_errors, insert_new, open_database
+from playbill.tables.frames import TIMESTAMP, canonical_frame, empty_frame, polars_schema
+from playbill.tables.journal import AppendResult, Journal
+from playbill.tables.request_log import RequestLog
+from playbill.tables.store import Tables, workspace_clock
+from playbill.tables.vocabulary import Vocabulary
+from playbill.tables.writer import TableWriter
+
+__all__ = [
+    "TIMESTAMP",
+    "AppendResult",
+    "Journal",
+    "RequestLog",
+    "TableWriter",
+    "Tables",
+    "Vocabulary",
+    "canonical_frame",
+    "database_errors",
+    "empty_frame",
+    "insert_new",
+    "open_database",
+    "polars_schema",
+    "workspace_clock",
+]

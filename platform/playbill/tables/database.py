@@ -1,0 +1,133 @@
+"""The workspace's SQL database: engines, canonical tables as SQL tables, and rows as frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from playbill.errors import ConfigError, ServiceError
+from playbill.schema import TABLES, ColumnType
+from playbill.tables.event_log import to_microseconds
+from playbill.tables.frames import TIMESTAMP, polars_schema
+
+BUSY_TIMEOUT_MS = 15_000
+"""How long a writer waits for another one on SQLite."""
+
+_SQL_TYPES: dict[ColumnType, type[sa.types.TypeEngine[Any]]] = {
+    "string": sa.Text,
+    "int32": sa.Integer,
+    "int64": sa.BigInteger,
+    "float32": sa.Double,
+    "float64": sa.Double,
+    # Microseconds since 1970: exact, and the same on every database.
+    "timestamp": sa.BigInteger,
+}
+
+
+@cache
+def open_database(url: str) -> sa.Engine:
+    """Return the process's engine for a URL; SQLite gets a write-ahead log and a busy timeout.
+
+    Raises:
+        ConfigError: The URL is malformed, or its driver is not installed.
+    """
+    try:
+        engine = sa.create_engine(url, pool_pre_ping=True)
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        raise ConfigError(f"the database URL cannot be used: {error}") from None
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _configure_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+@contextmanager
+def database_errors(engine: sa.Engine) -> Iterator[None]:
+    """Turn a driver's error into one that names the database, without its password.
+
+    Raises:
+        ServiceError: The database did not do what was asked.
+    """
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        raise ServiceError(f"database {engine.url.render_as_string(hide_password=True)}: {cause}") from error
+
+
+def create_tables(engine: sa.Engine, metadata: sa.MetaData) -> None:
+    """Create the tables and indices that are not there. Processes may do this at the same time.
+
+    Raises:
+        ServiceError: The database does not answer.
+    """
+    with database_errors(engine), engine.begin() as connection:
+        for table in metadata.sorted_tables:
+            connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+            for index in table.indexes:
+                connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+
+
+def sql_columns(table: str) -> list[sa.Column[Any]]:
+    """Return the canonical columns of `table` as new SQL columns, without keys."""
+    return [
+        sa.Column(column.name, _SQL_TYPES[column.type], nullable=column.nullable)
+        for column in TABLES[table].columns
+    ]
+
+
+def sql_row(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every canonical column of a row as its SQL value; columns not given are null."""
+    values = {column.name: row.get(column.name) for column in TABLES[table].columns}
+    return {
+        name: to_microseconds(value) if isinstance(value, datetime) else value for name, value in values.items()
+    }
+
+
+def sql_frame(table: str, rows: Sequence[sa.Row[Any]]) -> pl.DataFrame:
+    """Return SQL rows, whose columns are those of `table` in order, as a canonical frame."""
+    schema = polars_schema(table)
+    stored = pl.Schema({name: pl.Int64() if kind == TIMESTAMP else kind for name, kind in schema.items()})
+    frame = pl.DataFrame([tuple(row) for row in rows], schema=stored, orient="row")
+    return frame.cast({name: kind for name, kind in schema.items() if kind == TIMESTAMP})
+
+
+def insert_new(
+    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], key: Sequence[str]
+) -> int:
+    """Insert the rows whose key is not there yet, and return how many were inserted.
+
+    SQLite and Postgres decide in one statement, so writers at the same time cannot both insert a key. Other
+    databases are asked first; there a race ends in the database's own error, never in a double row.
+    """
+    if not rows:
+        return 0
+    dialect = connection.dialect.name
+    if dialect in ("sqlite", "postgresql"):
+        maker = sqlite.insert if dialect == "sqlite" else postgresql.insert
+        statement = maker(table).on_conflict_do_nothing(index_elements=list(key)).returning(table.c[key[0]])
+        return len(connection.execute(statement, list(rows)).all())
+    columns = [table.c[name] for name in key]
+    known = set()
+    for row in rows:
+        wanted = sa.and_(*(column == row[column.name] for column in columns))
+        known |= {tuple(found) for found in connection.execute(sa.select(*columns).where(wanted))}
+    fresh = {identity: row for row in rows if (identity := tuple(row[name] for name in key)) not in known}
+    if fresh:
+        connection.execute(sa.insert(table), list(fresh.values()))
+    return len(fresh)

@@ -1,0 +1,144 @@
+"""Canonical columns as polars types: schemas, empty frames, and bringing a frame into canonical shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from playbill.errors import nearest
+from playbill.schema import TABLES, Column, ColumnType, Table
+
+TIMESTAMP = pl.Datetime("us", "UTC")
+
+POLARS_TYPES: dict[ColumnType, pl.DataType] = {
+    "string": pl.String(),
+    "int32": pl.Int32(),
+    "int64": pl.Int64(),
+    "float32": pl.Float32(),
+    "float64": pl.Float64(),
+    "bool": pl.Boolean(),
+    "timestamp": TIMESTAMP,
+    "list[string]": pl.List(pl.String()),
+    "names": pl.List(pl.Struct({"language": pl.String(), "name": pl.String()})),
+}
+"""The polars type of every canonical column type."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnMistake:
+    """A column that is missing, unknown, or of a type that cannot be read as the canonical one."""
+
+    column: str
+    what: str
+    hint: str = ""
+
+
+def polars_schema(table: str) -> pl.Schema:
+    """Return the canonical columns of `table` with their polars types, in order.
+
+    Raises:
+        KeyError: There is no such table; names come from code, never from a user.
+    """
+    return pl.Schema({column.name: POLARS_TYPES[column.type] for column in TABLES[table].columns})
+
+
+def empty_frame(table: str) -> pl.DataFrame:
+    """Return `table` without rows."""
+    return pl.DataFrame(schema=polars_schema(table))
+
+
+def canonical_frame(table: str, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[ColumnMistake]]:
+    """Bring `frame` into the shape of `table`.
+
+    Columns that may be null can be left out. Numbers of another width, categoricals and timestamps of another
+    unit or zone are converted when no value is lost. Own columns are kept where the table allows them.
+
+    Args:
+        table: Name of a canonical table.
+        frame: Rows with at least the columns that may not be null.
+
+    Returns:
+        The frame with the canonical columns first and in order, and every mistake found. A column with a
+        mistake is missing from the frame.
+    """
+    spec = TABLES[table]
+    mistakes: list[ColumnMistake] = []
+    columns: list[pl.Series] = []
+    for column in spec.columns:
+        series, mistake = _canonical_column(spec, column, frame)
+        if mistake:
+            mistakes.append(mistake)
+        elif series is not None:
+            columns.append(series)
+    own, strays = _extra_columns(spec, frame)
+    return pl.DataFrame([*columns, *own]), [*mistakes, *strays]
+
+
+def _canonical_column(
+    spec: Table, column: Column, frame: pl.DataFrame
+) -> tuple[pl.Series | None, ColumnMistake | None]:
+    target = POLARS_TYPES[column.type]
+    if column.name not in frame.columns:
+        if column.nullable:
+            return pl.Series(column.name, [None], dtype=target).new_from_index(0, frame.height), None
+        strays = [name for name in frame.columns if spec.column(name) is None]
+        close = nearest(column.name, strays)
+        return None, ColumnMistake(
+            column.name, "the column is missing.", f"Did you mean '{close}'?" if close else ""
+        )
+    series = frame.get_column(column.name)
+    if series.dtype == target:
+        return series, None
+    return _converted(series, target)
+
+
+def _converted(series: pl.Series, target: pl.DataType) -> tuple[pl.Series | None, ColumnMistake | None]:
+    source = series.dtype
+    if isinstance(source, pl.Datetime) and isinstance(target, pl.Datetime) and source.time_zone is None:
+        return None, ColumnMistake(series.name, "the timestamps have no time zone.", "Canonical ones are in UTC.")
+    if not _convertible(source, target):
+        return None, ColumnMistake(series.name, f"expected {target}, got {source}.")
+    converted = series.cast(target, strict=False)
+    lost = int(converted.null_count()) - int(series.null_count())
+    if lost > 0 or (source.is_float() and target.is_integer() and not _whole(series)):
+        return None, ColumnMistake(series.name, f"expected {target}, got {source} with values that do not fit.")
+    return converted, None
+
+
+def _convertible(source: pl.DataType, target: pl.DataType) -> bool:
+    if source == pl.Null():
+        return True
+    if isinstance(target, pl.List):
+        if not isinstance(source, pl.List):
+            return False
+        if isinstance(target.inner, pl.Struct):
+            return source.inner == target.inner or source.inner == pl.Null()
+        return _convertible(_instance(source.inner), _instance(target.inner))
+    if isinstance(target, pl.Datetime):
+        return isinstance(source, pl.Datetime)
+    if target == pl.String():
+        return source in (pl.String(), pl.Categorical()) or isinstance(source, pl.Enum | pl.Categorical)
+    if target == pl.Boolean():
+        return source == pl.Boolean()
+    return source.is_numeric()
+
+
+def _instance(kind: object) -> pl.DataType:
+    return kind() if isinstance(kind, type) else kind  # type: ignore[return-value]
+
+
+def _whole(series: pl.Series) -> bool:
+    return bool((series.drop_nulls() % 1 == 0).all())
+
+
+def _extra_columns(spec: Table, frame: pl.DataFrame) -> tuple[list[pl.Series], list[ColumnMistake]]:
+    strays = [name for name in frame.columns if spec.column(name) is None]
+    if spec.extra_columns:
+        return [frame.get_column(name) for name in strays], []
+    mistakes = []
+    for name in strays:
+        close = nearest(name, spec.names())
+        hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(spec.names())}."
+        mistakes.append(ColumnMistake(name, "unknown column.", hint))
+    return [], mistakes
