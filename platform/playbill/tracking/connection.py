@@ -1,0 +1,208 @@
+"""One workspace's connection to MLflow: imported late, probed before use, quiet, and explicit.
+
+Every call goes through a client with its own tracking URI, so two workspaces in one process do not disturb
+each other. Only where MLflow's fluent interface is the only way in (`log_model`, an active run for Feast's
+own integration) is the process-wide tracking URI set, and put back afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+
+from playbill.errors import ConfigError, PlaybillError, ServiceError
+
+PROBE_SECONDS = 3
+NOT_FOUND = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
+ALREADY_THERE = frozenset({"RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"})
+
+_SQLITE = "sqlite:///"
+_WEB = ("http://", "https://")
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+_THEIRS = frozenset({"mlflow", "sqlalchemy", "requests", "urllib3", "botocore", "boto3"})
+_uri_lock = threading.RLock()
+
+
+class Connection:
+    """A lazily opened MLflow client for one tracking URI, safe to share between threads.
+
+    Args:
+        uri: An http(s) server or a database URL.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    @property
+    def is_database(self) -> bool:
+        """Whether this process talks to MLflow's database itself, without a server."""
+        return not self.uri.startswith(_WEB)
+
+    @property
+    def shown(self) -> str:
+        """The URI without its password, for messages."""
+        return sqlalchemy.make_url(self.uri).render_as_string(hide_password=True)
+
+    @property
+    def client(self) -> Any:
+        """The `MlflowClient`, made at the first use.
+
+        Raises:
+            ServiceError: MLflow cannot be reached.
+            ConfigError: MLflow is not installed, or the URI is neither a server nor a database.
+        """
+        with self._lock:
+            if self._client is None:
+                self._probe()
+                mlflow = import_mlflow()
+                with self.guarded("opened"):
+                    self._client = mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            return self._client
+
+    def _probe(self) -> None:
+        """Fail within seconds; MLflow itself retries an unreachable database for over a minute."""
+        if not self.is_database:
+            self._probe_server()
+        elif self.uri.startswith(_SQLITE):
+            self._probe_sqlite(Path(self.uri.removeprefix(_SQLITE)))
+        else:
+            self._probe_database()
+
+    def _probe_server(self) -> None:
+        try:
+            with urllib.request.urlopen(f"{self.uri.rstrip('/')}/health", timeout=PROBE_SECONDS):
+                pass
+        except urllib.error.HTTPError as error:
+            if error.code >= 500:
+                raise self._unreachable(f"HTTP {error.code}") from None
+        except (OSError, ValueError) as error:
+            raise self._unreachable(error) from None
+
+    def _probe_sqlite(self, path: Path) -> None:
+        if not path.exists():
+            if not os.access(_existing_parent(path), os.W_OK):
+                raise self._unreachable(f"{path.parent} cannot be written")
+            return
+        try:
+            connection = sqlite3.connect(path, timeout=PROBE_SECONDS)
+            try:
+                connection.execute("PRAGMA schema_version")
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise self._unreachable(error) from None
+
+    def _probe_database(self) -> None:
+        try:
+            url = sqlalchemy.make_url(self.uri)
+            wait = {"connect_timeout": PROBE_SECONDS} if url.get_backend_name() == "postgresql" else {}
+            engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=wait)
+            engine.connect().close()
+        except (sqlalchemy.exc.NoSuchModuleError, sqlalchemy.exc.ArgumentError, ImportError) as error:
+            raise ConfigError(
+                f"services.mlflow is '{self.uri}': {_first_line(error)}. "
+                "Expected an http(s) server or a database URL such as sqlite:///mlflow.db"
+            ) from None
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, reason: object) -> ServiceError:
+        return ServiceError(f"MLflow at {self.shown} cannot be reached: {_first_line(reason)}")
+
+    @contextmanager
+    def guarded(self, action: str) -> Iterator[None]:
+        """Turn whatever MLflow raises inside into a ServiceError that says what could not be done.
+
+        Args:
+            action: Past participle phrase for the message, such as "aliases of 'x' read".
+        """
+        try:
+            yield
+        except PlaybillError:
+            raise
+        except Exception as error:
+            if not _is_theirs(error):
+                raise
+            raise ServiceError(f"MLflow at {self.shown}: {action} failed: {_first_line(error)}") from error
+
+    @contextmanager
+    def everywhere(self) -> Iterator[Any]:
+        """Make this the process-wide tracking URI for a while; yields the `mlflow` module."""
+        mlflow = import_mlflow()
+        with _uri_lock:
+            before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+            mlflow.set_tracking_uri(self.uri)
+        try:
+            yield mlflow
+        finally:
+            with _uri_lock:
+                mlflow.set_tracking_uri(before)
+
+
+def import_mlflow() -> Any:
+    """Import MLflow with telemetry, progress bars and migration logs off. Environment settings win.
+
+    Raises:
+        ConfigError: MLflow is not installed.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import mlflow
+    except ModuleNotFoundError as error:
+        if error.name != "mlflow":
+            raise
+        raise ConfigError("MLflow is not installed: pip install 'playbill[tracking]'") from None
+    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+    return mlflow
+
+
+def error_code(error: BaseException) -> str:
+    """Return MLflow's code of an error, such as RESOURCE_DOES_NOT_EXIST; empty when it has none."""
+    return str(getattr(error, "error_code", ""))
+
+
+def _is_theirs(error: Exception) -> bool:
+    """Whether an error comes from MLflow, its database, the network or the artifact store."""
+    module = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or module in {
+        "mlflow",
+        "sqlalchemy",
+        "requests",
+        "urllib3",
+        "botocore",
+        "boto3",
+    }
+
+
+def _first_line(reason: object) -> str:
+    lines = str(reason).strip().splitlines()
+    return lines[0] if lines else type(reason).__name__
+
+
+def _existing_parent(path: Path) -> Path:
+    for folder in path.parents:
+        if folder.exists():
+            return folder
+    return Path(path.anchor or ".")

@@ -1,0 +1,201 @@
+"""`Tracking`: everything Playbill asks of MLflow, for one workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from playbill.clock import Clock, WallClock
+from playbill.config import Workspace
+from playbill.tracking.connection import Connection
+from playbill.tracking.download import Verify, download
+from playbill.tracking.lineage import PROTOCOL, SPLIT_DIGEST
+from playbill.tracking.packaging import Packager
+from playbill.tracking.registry import ModelRegistry, ModelVersion
+from playbill.tracking.runs import Evaluation, RunHandle, Runs
+
+EVALUATED = "playbill.evaluated"
+EVALUATIONS = "evaluations"
+
+
+def read_digest(folder: Path) -> str:
+    """Verify every file of a bundle against its manifest and return its digest.
+
+    Raises:
+        IntegrityError: A file is missing, added or changed.
+    """
+    from playbill.ranking.bundle import read_bundle
+
+    return str(read_bundle(folder).digest)
+
+
+class Tracking:
+    """MLflow as one workspace sees it. Opens nothing until it is used; safe to share between threads.
+
+    Args:
+        workspace: Whose `mlflow_uri`, artifact folder and names apply.
+        verify: How a bundle folder is checked; returns its digest.
+        clock: Stamps metrics.
+    """
+
+    def __init__(self, workspace: Workspace, *, verify: Verify = read_digest, clock: Clock | None = None) -> None:
+        self.workspace = workspace
+        self._verify = verify
+        self._connection = Connection(workspace.mlflow_uri)
+        self._runs = Runs(workspace, self._connection, clock or WallClock())
+        self._registry = ModelRegistry(workspace, self._connection)
+
+    def start_run(
+        self,
+        experiment: str,
+        name: str,
+        tags: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+        *,
+        resume: str | None = None,
+    ) -> AbstractContextManager[RunHandle]:
+        """Open a run in experiment `WORKSPACE/experiment`, closed as FINISHED, FAILED or KILLED.
+
+        Inside the block it is MLflow's own active run in this thread and MLflow's tracking URI is the
+        workspace's, so Feast's MLflow integration writes its lineage tags onto it.
+
+        Args:
+            experiment: Such as `everycanvas`.
+            name: The run's name in the UI.
+            tags: Such as `Lineage.tags()`.
+            params: May be nested; names become dotted. Not logged again when resuming.
+            resume: Id of an earlier run to go on with.
+
+        Raises:
+            ServiceError: MLflow cannot be reached.
+        """
+        return self._runs.start(experiment, name, tags, params, resume)
+
+    def register(
+        self,
+        run: RunHandle,
+        bundle_folder: Path,
+        model: str,
+        tags: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> int:
+        """Verify a bundle, log it as a pyfunc model, and register it as a version of `WORKSPACE.model`.
+
+        Args:
+            run: The run that made it.
+            bundle_folder: As `playbill.ranking.bundle.write_bundle` wrote it.
+            model: Name without the workspace.
+            tags: Of the version and of its run, such as `Lineage.tags()`; the digest is added.
+            metrics: Logged on the run; gates read them.
+
+        Returns:
+            The version's number.
+
+        Raises:
+            IntegrityError: The bundle does not match its manifest.
+            ServiceError: MLflow cannot be reached.
+        """
+        digest = self._verify(bundle_folder)
+        run.set_tags(tags)
+        run.log_metrics(metrics or {})
+        packager = Packager(self._connection, self._runs, self._registry)
+        return packager.register(run, bundle_folder, digest, model, tags)
+
+    def log_evaluation(
+        self,
+        version: ModelVersion,
+        protocol: str,
+        split_digest: str,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, Any] | None = None,
+    ) -> AbstractContextManager[RunHandle]:
+        """Open a run of experiment `WORKSPACE/evaluations` that records metrics of a registered version.
+
+        Gates use it as they use the metrics of the run that trained the version.
+        """
+        own = {EVALUATED: version.reference, PROTOCOL: protocol, SPLIT_DIGEST: split_digest}
+        return self._runs.evaluation(
+            EVALUATIONS, f"{version.reference} {protocol}", own | dict(tags or {}), metrics
+        )
+
+    def evaluations(self, version: ModelVersion) -> tuple[Evaluation, ...]:
+        """Return every evaluation of a version: later ones newest first, then that of its training run."""
+        found = self._runs.search(EVALUATIONS, EVALUATED, version.reference)
+        if version.run_id:
+            found.append(self._runs.evaluation_of(version.run_id, version.tags))
+        return tuple(found)
+
+    def models(self) -> tuple[str, ...]:
+        """Return the names of the workspace's registered models, without its prefix, sorted."""
+        return self._registry.models()
+
+    def versions(self, model: str) -> tuple[ModelVersion, ...]:
+        """Return every version of a model, newest first; none when it is not registered."""
+        return self._registry.versions(model)
+
+    def version(self, model: str, version: int) -> ModelVersion:
+        """Return one version.
+
+        Raises:
+            UnknownNameError: There is no such version, or it was deleted.
+        """
+        return self._registry.version(model, version)
+
+    def version_tags(self, model: str, version: int) -> dict[str, str]:
+        """Return a version's tags."""
+        return dict(self._registry.version(model, version).tags)
+
+    def set_version_tag(self, model: str, version: int, tag: str, value: str) -> None:
+        """Set a tag of a version; long values are cut at 5,000 letters."""
+        self._registry.set_tag(model, version, tag, value)
+
+    def delete_version_tag(self, model: str, version: int, tag: str) -> None:
+        """Remove a tag of a version; nothing happens when there is none."""
+        self._registry.delete_tag(model, version, tag)
+
+    def describe(self, model: str, version: int, text: str) -> None:
+        """Replace a version's description, which the MLflow UI shows at its top."""
+        self._registry.describe(model, version, text)
+
+    def aliases(self, model: str) -> dict[str, int]:
+        """Return alias -> version; empty when the model is not registered."""
+        return self._registry.aliases(model)
+
+    def alias(self, model: str, name: str) -> int | None:
+        """Return the version an alias points at, or None."""
+        return self._registry.aliases(model).get(name)
+
+    def set_alias(self, model: str, name: str, version: int) -> None:
+        """Point an alias at a version, moving it when it is elsewhere.
+
+        Raises:
+            UnknownNameError: There is no such version.
+        """
+        self._registry.set_alias(model, name, version)
+
+    def delete_alias(self, model: str, name: str) -> None:
+        """Remove an alias; nothing happens when there is none."""
+        self._registry.delete_alias(model, name)
+
+    def resolve(self, reference: str) -> ModelVersion:
+        """Return the version a reference means now: `model@alias`, `model:3`, or `model` for the newest.
+
+        Raises:
+            ConfigError: The text is no reference.
+            UnknownNameError: No such model, alias or version; the nearest name is suggested.
+            StateError: Nothing is registered yet.
+        """
+        return self._registry.resolve(reference)
+
+    def download(self, model: str, version: int) -> Path:
+        """Return the folder of a version's bundle, fetched into the workspace's serving folder and verified.
+
+        Raises:
+            UnknownNameError: There is no such version.
+            IntegrityError: It has no digest, or its bundle is missing or differs from it.
+            ServiceError: MLflow or the artifact store cannot be reached.
+        """
+        found = self._registry.version(model, version)
+        return download(self.workspace, self._connection, found, self._verify)

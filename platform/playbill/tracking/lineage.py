@@ -1,0 +1,69 @@
+"""What a model version was made from, as tags that can be searched in the MLflow UI."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+PREFIX = "playbill."
+DIGEST = PREFIX + "digest"
+PROMOTION = PREFIX + "promotion"
+REASON = PREFIX + "promotion_reason"
+PROTOCOL = PREFIX + "protocol"
+SPLIT_DIGEST = PREFIX + "split_digest"
+
+_GIT_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Everything a version can be rebuilt from.
+
+    `labels` and `rewards` map names to versions. `watermark` is the last moment of data the version has seen.
+    """
+
+    spec_hash: str
+    data_snapshot: str
+    feature_service: str
+    feature_service_version: str
+    protocol: str
+    split_digest: str
+    watermark: datetime
+    labels: Mapping[str, int] = field(default_factory=dict)
+    rewards: Mapping[str, int] = field(default_factory=dict)
+    parent_version: str | None = None
+    git_revision: str | None = None
+
+    def tags(self) -> dict[str, str]:
+        """Return the tags, all under `playbill.`; what is not known is left out."""
+        values = {
+            "spec_hash": self.spec_hash,
+            "data_snapshot": self.data_snapshot,
+            "feature_service": self.feature_service,
+            "feature_service_version": self.feature_service_version,
+            "protocol": self.protocol,
+            "split_digest": self.split_digest,
+            "watermark": self.watermark.isoformat(),
+            "labels": _named_versions(self.labels),
+            "rewards": _named_versions(self.rewards),
+            "parent_version": self.parent_version,
+            "git_revision": self.git_revision,
+        }
+        return {PREFIX + name: value for name, value in values.items() if value}
+
+
+def _named_versions(versions: Mapping[str, int]) -> str:
+    return ",".join(f"{name}:{version}" for name, version in sorted(versions.items()))
+
+
+def git_revision(folder: Path) -> str | None:
+    """Return the git commit checked out in `folder`, with `-dirty` when files differ; None outside git."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,89 @@
+"""A bundle as an MLflow model: models-from-code, so nothing is pickled, and the bundle as its artifact."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playbill import __version__
+from playbill.tracking.connection import Connection
+from playbill.tracking.lineage import DIGEST
+from playbill.tracking.registry import TAG_LENGTH, ModelRegistry
+from playbill.tracking.runs import RunHandle, Runs
+
+BUNDLE = "bundle"
+BUNDLE_PATH = f"artifacts/{BUNDLE}"
+"""Where the bundle is inside an MLflow model."""
+MODEL_CODE = Path(__file__).with_name("pyfunc_model.py")
+
+EXAMPLE = {
+    "canvas": "home",
+    "k": 10,
+    "history": ["1", "2"],
+    "query": "",
+    "source_title_id": "",
+    "country": "ZZ",
+    "at": "1998-04-23T00:00:00Z",
+}
+"""One request, as `mlflow models serve` takes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packager:
+    """Logs bundles as pyfunc models and registers them."""
+
+    connection: Connection
+    runs: Runs
+    registry: ModelRegistry
+
+    def register(self, run: RunHandle, bundle: Path, digest: str, model: str, tags: Mapping[str, Any]) -> int:
+        """Log a verified bundle in its run, make it a version of `model`, and return the version's number."""
+        texts = {name: str(value)[:TAG_LENGTH] for name, value in tags.items() if value is not None}
+        texts[DIGEST] = digest
+        with self.runs.active(run, close=False) as mlflow:
+            info = self._log(mlflow, bundle, model, texts)
+            name = self.registry.ensure_model(model)
+            with self.connection.guarded(f"registering a version of '{name}'"):
+                made = self.connection.client.create_model_version(
+                    name, source=info.model_uri, run_id=run.run_id, model_id=info.model_id, tags=texts
+                )
+        return int(made.version)
+
+    def _log(self, mlflow: Any, bundle: Path, model: str, tags: Mapping[str, str]) -> Any:
+        with tempfile.TemporaryDirectory() as scratch, self.connection.guarded(f"storing model '{model}'"):
+            staged = Path(scratch) / BUNDLE
+            shutil.copytree(bundle, staged)
+            return mlflow.pyfunc.log_model(
+                name=model,
+                python_model=str(MODEL_CODE),
+                artifacts={BUNDLE: str(staged)},
+                pip_requirements=[f"playbill[train]=={__version__}"],
+                signature=_signature(),
+                input_example=_example(),
+                tags=dict(tags),
+            )
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Array, ColSpec, DataType, Schema
+
+    texts, numbers = Array(DataType.string), Array(DataType.double)
+    optional = [("history", texts), *((name, "string") for name in ("query", "source_title_id", "country", "at"))]
+    inputs = [
+        ColSpec("string", "canvas"),
+        ColSpec("long", "k", required=False),
+        *(ColSpec(kind, name, required=False) for name, kind in optional),
+    ]
+    outputs = [ColSpec(texts, "title_ids"), ColSpec(texts, "names"), ColSpec(numbers, "scores")]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
+
+
+def _example() -> Any:
+    import pandas as pd
+
+    return pd.DataFrame([EXAMPLE])

@@ -1,0 +1,69 @@
+"""Fixtures that several folders of tests share. Everything heavy is imported when a test asks for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from playbill.config import Project, ProjectSettings, Workspace
+from playbill.errors import IntegrityError
+
+
+@pytest.fixture(scope="session")
+def migrated_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: its migrations take seconds, so tests copy this one."""
+    from playbill.tracking.connection import Connection
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    client = Connection(f"sqlite:///{path}").client
+    client.search_experiments()
+    client.search_registered_models()
+    return path
+
+
+@pytest.fixture
+def mlflow_workspace(tmp_path: Path, migrated_mlflow: Path) -> Workspace:
+    """Workspace `ml` of an otherwise empty project, with an MLflow database of its own."""
+    workspace = Project(tmp_path, ProjectSettings()).workspace("ml")
+    workspace.folder.mkdir(parents=True)
+    shutil.copyfile(migrated_mlflow, workspace.mlflow_uri.removeprefix("sqlite:///"))
+    return workspace
+
+
+@pytest.fixture
+def tiny_bundle(tmp_path: Path) -> Callable[..., Path]:
+    """Return a maker of small folders that stand in for bundles; `tiny_digest` checks them."""
+
+    def make(weights: str = "w", spec: str = "{}") -> Path:
+        folder = tmp_path / "bundles" / hashlib.sha256(f"{weights}\0{spec}".encode()).hexdigest()[:12]
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in {"weights.safetensors": weights, "spec.json": spec}.items():
+            (folder / name).write_text(text)
+        files = {path.name: _sha256(path) for path in folder.iterdir() if path.name != "manifest.json"}
+        (folder / "manifest.json").write_text(json.dumps(files, sort_keys=True))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def tiny_digest() -> Callable[[Path], str]:
+    """Return the reader of `tiny_bundle` folders: checks every file, returns the manifest's hash."""
+
+    def verify(folder: Path) -> str:
+        files = json.loads((folder / "manifest.json").read_text())
+        for name, digest in files.items():
+            if _sha256(folder / name) != digest:
+                raise IntegrityError(f"{name} differs from the manifest")
+        return _sha256(folder / "manifest.json")
+
+    return verify
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
