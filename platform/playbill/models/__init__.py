@@ -4,6 +4,30 @@ It knows nothing of tables, polars, Feast, Ray or MLflow: it reads the dataclass
 """
 
 from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch, TitleInputs
-from playbill.models.config import HeadConfig, NetworkConfig
+from playbill.models.config import (
+    ContextConfig,
+    EventConfig,
+    HeadConfig,
+    NetworkConfig,
+    TextConfig,
+    TitleConfig,
+    TrunkConfig,
+)
+from playbill.models.heads import TitleVectors
+from playbill.models.network import Network
 
-__all__ = ["ContextBatch", "HeadConfig", "HistoryBatch", "NetworkConfig", "TargetBatch", "TitleInputs"]
+__all__ = [
+    "ContextBatch",
+    "ContextConfig",
+    "EventConfig",
+    "HeadConfig",
+    "HistoryBatch",
+    "Network",
+    "NetworkConfig",
+    "TargetBatch",
+    "TextConfig",
+    "TitleConfig",
+    "TitleInputs",
+    "TitleVectors",
+    "TrunkConfig",
+]

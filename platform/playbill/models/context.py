@@ -1,0 +1,75 @@
+"""The request's context as one vector, and its crossing with the state.
+
+Every table and projection into the context starts at zero: a canvas, country or feature value the model was
+never trained with is neutral, not noise. Missing fields are imputed before they get here (index 0, nan, no grams).
+Axis letters: N prediction rows, D width, M matching space.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from playbill.models.batch import ContextBatch
+from playbill.models.config import NetworkConfig
+from playbill.models.normalise import Normaliser
+
+HOURS_OF_WEEK = 24 * 7
+
+
+class ContextEncoder(nn.Module):
+    """Requests -> context vectors [N, D]."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        events, dim = config.events, config.trunk.dim
+        self.canvas = nn.Embedding(events.canvases, dim)
+        self.country = nn.Embedding(events.countries, dim)
+        self.device = nn.Embedding(events.devices, dim)
+        self.language = nn.Embedding(events.languages, dim)
+        self.hour_of_week = nn.Embedding(1 + HOURS_OF_WEEK, dim)
+        self.categorical = nn.ModuleList(nn.Embedding(size, dim) for size in config.context.categorical)
+        self.normalise = Normaliser(config.context.numeric)
+        width = self.normalise.width
+        self.numeric = nn.Linear(width, dim, bias=False) if width else None
+        self.source_title = nn.Linear(dim, dim, bias=False)
+        self.query = nn.Linear(config.text.dim, dim, bias=False)
+        for module in self.modules():
+            if isinstance(module, nn.Embedding | nn.Linear):
+                nn.init.zeros_(module.weight)
+
+    def forward(self, context: ContextBatch, vectors_TD: Tensor, queries_NM: Tensor) -> Tensor:
+        """Embed N requests.
+
+        Args:
+            context: The requests.
+            vectors_TD: Title vectors, for the source title; row 0 stands for none.
+            queries_NM: Unit vectors of the queries, zero where there is none.
+        """
+        total_ND = self.canvas(context.canvas) + self.country(context.country) + self.device(context.device)
+        total_ND = total_ND + self.language(context.language) + self.hour_of_week(context.hour_of_week)
+        for position, table in enumerate(self.categorical):
+            total_ND = total_ND + table(context.categorical[:, position])
+        if self.numeric is not None:
+            total_ND = total_ND + self.numeric(self.normalise(context.numeric))
+        has_source = context.source_title.gt(0).unsqueeze(-1)
+        source_ND = F.embedding(context.source_title, vectors_TD) * has_source
+        encoded: Tensor = total_ND + self.source_title(source_ND) + self.query(queries_NM)
+        return encoded
+
+
+class Crossing(nn.Module):
+    """`h * (1 + gate(c)) + W c`, or `h + W c` when crossing is off. A zero context leaves the state as it is."""
+
+    def __init__(self, dim: int, crossing: bool) -> None:
+        super().__init__()
+        self.gate = nn.Linear(dim, dim, bias=False) if crossing else None
+        self.shift = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, state_ND: Tensor, context_ND: Tensor) -> Tensor:
+        """Return the state in its context [N, D]."""
+        shifted: Tensor = self.shift(context_ND)
+        if self.gate is not None:
+            state_ND = state_ND * (1 + torch.tanh(self.gate(context_ND)))
+        return state_ND + shifted

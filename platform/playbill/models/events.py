@@ -1,0 +1,53 @@
+"""Events of the history as tokens: which title, what was done with it, where, and for how long.
+
+Axis letters: B members, L history, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from playbill.models.batch import HistoryBatch
+from playbill.models.config import NetworkConfig
+
+MAXIMUM_ACTIONS = 62
+
+
+class EventTokens(nn.Module):
+    """Histories -> tokens [B, L + 1, D]; token 0 is the learned begin-of-history.
+
+    Every table but the title's starts at zero, so a field the data lacks changes nothing.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        events, dim = config.events, config.trunk.dim
+        self.actions = nn.Linear(events.actions, dim, bias=False)
+        self.canvas = nn.Embedding(events.canvases, dim)
+        self.device = nn.Embedding(events.devices, dim)
+        self.language = nn.Embedding(events.languages, dim)
+        self.gap = nn.Embedding(events.gaps, dim)
+        self.duration = nn.Embedding(events.durations, dim)
+        self.position = nn.Embedding(config.length + 1, dim)
+        self.begin = nn.Parameter(torch.zeros(dim))
+        self.scale = dim**0.5
+        self.register_buffer("bits", 1 << torch.arange(events.actions), persistent=False)
+        for table in (self.actions, self.canvas, self.device, self.language, self.gap, self.duration):
+            nn.init.zeros_(table.weight)
+        nn.init.normal_(self.position.weight, std=0.1)
+        nn.init.normal_(self.begin, std=0.1)
+
+    bits: Tensor
+
+    def forward(self, history: HistoryBatch, vectors_TD: Tensor) -> Tensor:
+        """Embed every event. Padding gets tokens too; causality keeps them from being read."""
+        done_BLA = (history.actions.unsqueeze(-1) & self.bits).ne(0).to(vectors_TD.dtype)
+        tokens_BLD = F.embedding(history.title, vectors_TD) * self.scale + self.actions(done_BLA)
+        tokens_BLD = tokens_BLD + self.canvas(history.canvas) + self.device(history.device)
+        tokens_BLD = tokens_BLD + self.language(history.language)
+        tokens_BLD = tokens_BLD + self.gap(history.gap) + self.duration(history.duration)
+        begin = self.begin.expand(tokens_BLD.shape[0], 1, -1).to(tokens_BLD.dtype)
+        tokens_BLD = torch.cat([begin, tokens_BLD], dim=1)
+        return tokens_BLD + self.position.weight[: tokens_BLD.shape[1]]

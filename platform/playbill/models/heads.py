@@ -1,0 +1,95 @@
+"""Heads: the state in its context -> one query per head, and the terms of a score beside `q · e`.
+
+`score = q_k · e + s_k * match(query, name) + b_k(title) + w_k(canvas) · x(title, moment)`. The first two
+terms are one product of concatenated vectors.
+Axis letters: N prediction rows, T titles, K heads, D width, M matching space, P bias rows, F snapshot features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from playbill.models.batch import ContextBatch
+from playbill.models.config import NetworkConfig
+from playbill.models.titles import PreparedTitles
+
+MATCH_START = 16.0
+"""Weight of a perfect match of query and name before training: far above any other term."""
+
+
+@dataclass(frozen=True, slots=True)
+class TitleVectors:
+    """What a score needs of T titles; computed once per set of weights and titles, then kept."""
+
+    vectors: Tensor
+    """[T, D]."""
+    bias: Tensor
+    """[T, K] bias of each title in each head."""
+    prepared: PreparedTitles
+
+
+@dataclass(frozen=True, slots=True)
+class BiasRows:
+    """The different (snapshot, canvas) pairs of N rows. They share one additive bias each."""
+
+    snapshot: Tensor
+    """[P]."""
+    canvas: Tensor
+    """[P]."""
+    row: Tensor
+    """[N] which pair each row has."""
+
+
+def bias_rows(context: ContextBatch, snapshot_features: int) -> BiasRows:
+    """Find the pairs; without snapshot features all rows share one."""
+    if not snapshot_features:
+        zero = torch.zeros_like(context.snapshot)
+        return BiasRows(zero[:1], zero[:1], zero)
+    canvases = int(context.canvas.max()) + 1 if context.canvas.numel() else 1
+    pairs, row = torch.unique(context.snapshot * canvases + context.canvas, return_inverse=True)
+    return BiasRows(pairs // canvases, pairs % canvases, row)
+
+
+class Head(nn.Module):
+    """One head: its query, the weight of a name match, and the weights of the snapshot features."""
+
+    def __init__(self, config: NetworkConfig, position: int) -> None:
+        super().__init__()
+        dim, self.position = config.trunk.dim, position
+        self.query = nn.Linear(dim, dim)
+        self.match = nn.Parameter(torch.tensor(MATCH_START))
+        self.snapshot = nn.Parameter(torch.zeros(2 * config.titles.snapshot))
+        self.snapshot_canvas = nn.Embedding(config.events.canvases, 2 * config.titles.snapshot)
+        for parameter in (*self.query.parameters(), self.snapshot_canvas.weight):
+            nn.init.zeros_(parameter)
+
+    def queries(self, state_ND: Tensor) -> Tensor:
+        """Return this head's query [N, D]; at the start it is the state itself."""
+        query: Tensor = state_ND + self.query(state_ND)
+        return query
+
+    def bias(self, titles: TitleVectors, rows: BiasRows) -> Tensor:
+        """Return the additive bias [P, T], float32. The padding title can never win."""
+        total = titles.bias[:, self.position].float().expand(rows.snapshot.shape[0], -1)
+        if self.snapshot.shape[0]:
+            weights_PF = self.snapshot + self.snapshot_canvas(rows.canvas)
+            features_PTF = titles.prepared.snapshots[rows.snapshot]
+            total = total + torch.bmm(features_PTF.float(), weights_PF.unsqueeze(-1).float()).squeeze(-1)
+        return torch.cat([torch.full_like(total[:, :1], -1e4), total[:, 1:]], dim=1)
+
+    def target_bias(self, titles: TitleVectors, canvas_N: Tensor, snapshot_N: Tensor, title_N: Tensor) -> Tensor:
+        """Return the additive bias [N] of one title per row."""
+        bias_N = titles.bias[title_N, self.position]
+        if self.snapshot.shape[0]:
+            weights_NF = self.snapshot + self.snapshot_canvas(canvas_N)
+            bias_N = bias_N + (titles.prepared.snapshots[snapshot_N, title_N] * weights_NF).sum(-1)
+        return bias_N
+
+    def with_match(self, q_ND: Tensor, queries_NM: Tensor, titles: TitleVectors) -> tuple[Tensor, Tensor]:
+        """Widen queries and title vectors by the matching space: [N, D + M] and [T, D + M]."""
+        names_TM = titles.prepared.names
+        match_NM = self.match * queries_NM
+        return torch.cat([q_ND, match_NM.to(q_ND.dtype)], -1), torch.cat([titles.vectors, names_TM], -1)

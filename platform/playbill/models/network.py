@@ -1,0 +1,172 @@
+"""The whole network: histories, requests and titles in; losses or scores of every title out.
+
+Axis letters: B members, L history, D width, T titles, K heads, N prediction rows, M matching space.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch, TitleInputs
+from playbill.models.config import HeadConfig, NetworkConfig
+from playbill.models.context import ContextEncoder, Crossing
+from playbill.models.events import EventTokens
+from playbill.models.heads import Head, TitleVectors, bias_rows
+from playbill.models.objective import Scene, head_sum, row_weights
+from playbill.models.text import GramSpace
+from playbill.models.titles import PreparedTitles, TitleTower
+from playbill.registry import Plugin, Registry
+
+TRUNKS = Registry(
+    "trunk", "playbill.trunks", {"gated_transformer": Plugin("playbill.models.trunk:GatedTransformer")}
+)
+
+
+class Network(nn.Module):
+    """One consolidated recommender.
+
+    Attributes:
+        low_precision: Run products in bfloat16; parameters stay float32. Set by the training loop where the
+            processor is good at it; scores are float32 unless it is set.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.low_precision = False
+        self.grams = GramSpace(config.text.buckets, config.text.dim)
+        self.titles = TitleTower(config)
+        self.title_bias = nn.Embedding(config.titles.titles, len(config.heads))
+        self.events = EventTokens(config)
+        self.trunk: nn.Module = TRUNKS[config.trunk.type].load()(config)
+        self.context = ContextEncoder(config)
+        self.crossing = Crossing(config.trunk.dim, config.context.crossing)
+        self.heads = nn.ModuleList(Head(config, position) for position in range(len(config.heads)))
+        nn.init.zeros_(self.title_bias.weight)
+        self._prepared: tuple[TitleInputs, PreparedTitles] | None = None
+
+    @torch.no_grad()
+    def calibrate(self, numeric: Tensor, titles: TitleInputs) -> None:
+        """Set the statistics that are not trained, from training data only.
+
+        Args:
+            numeric: [any, Fm] numeric member and request features of training requests.
+            titles: The titles of training.
+        """
+        self.context.normalise.calibrate(numeric)
+        self.titles.static.calibrate(titles.numeric[1:])
+        self.titles.dynamic.calibrate(titles.snapshots[:, 1:])
+        self.grams.calibrate(titles.name_grams, titles.name_offsets)
+        self._prepared = None
+
+    @torch.no_grad()
+    def start_titles(self, vectors_TD: Tensor) -> None:
+        """Start the id table from given vectors, such as those of `svd`; row 0 stays zero."""
+        self.titles.id.weight[1:] = vectors_TD[1:].to(self.titles.id.weight)
+
+    def title_vectors(self, titles: TitleInputs) -> TitleVectors:
+        """Compute what scores need of the titles. In evaluation it may be kept as long as the weights are."""
+        if self._prepared is None or self._prepared[0] is not titles:
+            self._prepared = (titles, self.titles.prepare(titles, self.grams))
+        prepared = self._prepared[1]
+        vectors_TD, share_T1 = self.titles(titles, prepared)
+        return TitleVectors(vectors_TD, share_T1 * self.title_bias(titles.index), prepared)
+
+    def states(self, history: HistoryBatch, titles: TitleVectors) -> Tensor:
+        """Return states [B, L + 1, D]; state l has read the first l events."""
+        tokens_BLD = self.events(history, titles.vectors)
+        if self.low_precision:
+            tokens_BLD = tokens_BLD.to(torch.bfloat16)
+        states: Tensor = self.trunk(tokens_BLD)
+        return states
+
+    def forward(
+        self,
+        history: HistoryBatch,
+        context: ContextBatch,
+        targets: TargetBatch,
+        titles: TitleInputs,
+        totals_K: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the training loss and, for reports, [K, 2] sums of losses and of weights (no gradient).
+
+        Args:
+            history: B members.
+            context: N requests.
+            targets: What happened in them.
+            titles: T titles.
+            totals_K: Divisor of each head's sum, default the batch's own weight. Several workers that share
+                one batch pass that batch's weight divided by their number.
+        """
+        with self._precision(history.title.device):
+            scene = self._scene(history, context, self.title_vectors(titles))
+            sums = [head_sum(settings, head, scene, targets) for settings, head in self._pairs()]
+        losses_K = torch.stack([loss for loss, _ in sums])
+        weights_K = torch.stack([weight for _, weight in sums])
+        divisor_K = (weights_K if totals_K is None else totals_K).clamp(min=1e-6)
+        scale_K = torch.tensor([head.weight for head in self.config.heads], device=losses_K.device)
+        loss = (scale_K * losses_K / divisor_K).sum()
+        return loss, torch.stack([losses_K.detach(), weights_K], dim=-1)
+
+    def loss(
+        self, history: HistoryBatch, context: ContextBatch, targets: TargetBatch, titles: TitleInputs
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the training loss and each head's mean loss."""
+        loss, sums_K2 = self(history, context, targets, titles)
+        means_K = sums_K2[:, 0] / sums_K2[:, 1].clamp(min=1e-6)
+        return loss, {head.name: mean for head, mean in zip(self.config.heads, means_K, strict=True)}
+
+    def head_weights(self, targets: TargetBatch) -> Tensor:
+        """Return [K] the weight of the rows that train each head."""
+        return torch.stack([row_weights(head, targets).sum() for head in self.config.heads])
+
+    @torch.no_grad()
+    def scores(
+        self,
+        history: HistoryBatch,
+        context: ContextBatch,
+        titles: TitleInputs,
+        vectors: TitleVectors | None = None,
+    ) -> dict[str, Tensor]:
+        """Score every title in N requests.
+
+        Args:
+            history: B members.
+            context: N requests.
+            titles: T titles.
+            vectors: `title_vectors(titles)` kept from before, to save computing them.
+
+        Returns:
+            Head name -> [N, T] float32 logits; column 0 (padding) is -10,000.
+        """
+        with self._precision(history.title.device):
+            vectors = self.title_vectors(titles) if vectors is None else vectors
+            scene = self._scene(history, context, vectors)
+            found = {}
+            for settings, head in self._pairs():
+                q, e = head.queries(scene.state), vectors.vectors
+                if context.query_grams.numel():
+                    q, e = head.with_match(q, scene.queries, vectors)
+                found[settings.name] = (q @ e.to(q.dtype).T).float() + head.bias(vectors, scene.rows)[
+                    scene.rows.row
+                ]
+        return found
+
+    def _precision(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.low_precision)
+
+    def _pairs(self) -> list[tuple[HeadConfig, Head]]:
+        return list(zip(self.config.heads, self.heads, strict=True))  # type: ignore[arg-type]
+
+    def _scene(self, history: HistoryBatch, context: ContextBatch, vectors: TitleVectors) -> Scene:
+        states = self.states(history, vectors)
+        queries_NM = self.grams.queries(context.query_grams, context.query_offsets)
+        context_ND = self.context(context, vectors.vectors, queries_NM)
+        return Scene(
+            state=self.crossing(states.flatten(0, 1)[context.state], context_ND),
+            queries=queries_NM,
+            context=context,
+            rows=bias_rows(context, self.config.titles.snapshot),
+            titles=vectors,
+        )
