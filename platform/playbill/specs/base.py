@@ -33,7 +33,7 @@ _PERCENT = re.compile(r"[+-]?\d+(?:\.\d+)?%")
 class Spec(BaseModel):
     """An immutable piece of a definition. An unknown key is an error, never ignored."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]

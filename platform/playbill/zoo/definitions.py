@@ -1,0 +1,204 @@
+"""Files -> named definitions: their identity, what they extend, and their check against the specs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from playbill.errors import Problem, nearest
+from playbill.specs import KINDS, Definition, split_reference
+from playbill.zoo.explain import explain
+from playbill.zoo.nodes import Node, Place, problem, read_yaml
+
+_IDENTITY = ("kind", "name", "version")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A definition as written in one file, before it is checked."""
+
+    kind: str
+    name: str
+    version: int
+    node: Node
+
+    @property
+    def label(self) -> str:
+        """What messages call it, such as `Canvas home:1`."""
+        return f"{self.kind} {self.name}:{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A definition that follows its spec, with the tree it came from."""
+
+    spec: Definition
+    node: Node
+
+
+@dataclass(slots=True)
+class Shelf:
+    """Every definition of the zoo by kind, name and version, also those with mistakes in them."""
+
+    written: dict[str, dict[str, dict[int, Written]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    checked: dict[str, dict[str, dict[int, Checked]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+
+    def versions(self, kind: str, name: str) -> dict[int, Checked]:
+        """Return the checked versions of a name."""
+        return self.checked[kind].get(name, {})
+
+    def find(self, kind: str, reference: str) -> Checked | None:
+        """Return what a reference means, or None when that is missing or has mistakes."""
+        name, version = split_reference(reference)
+        if version is None:
+            known = self.written[kind].get(name)
+            version = max(known) if known else None
+        return self.versions(kind, name).get(version) if version is not None else None
+
+    def missing(self, kind: str, reference: str) -> tuple[str, str] | None:
+        """Return what is wrong with a reference and the nearest right one, or None when it exists."""
+        name, version = split_reference(reference)
+        known = self.written[kind]
+        if name not in known:
+            close = nearest(name, known)
+            hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(sorted(known)) or 'none'}."
+            return f"unknown {kind.lower()} '{name}'", hint
+        if version is not None and version not in known[name]:
+            versions = ", ".join(map(str, sorted(known[name])))
+            return f"{kind.lower()} '{name}' has no version {version}", f"Versions: {versions}."
+        return None
+
+    def all_checked(self) -> Iterator[Checked]:
+        """Return every checked definition, kind by kind, newest versions last."""
+        for names in self.checked.values():
+            for name in sorted(names):
+                for version in sorted(names[name]):
+                    yield names[name][version]
+
+
+def yaml_files(folder: Path) -> list[Path]:
+    """Return the YAML files below `folder`, hidden ones left out, sorted."""
+    found = (path for path in folder.rglob("*") if path.suffix in (".yaml", ".yml") and path.is_file())
+    return sorted(
+        path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def read_shelf(folder: Path, problems: list[Problem]) -> Shelf:
+    """Read and check every file below `folder` by itself. Mistakes are appended to `problems`."""
+    shelf = Shelf()
+    for path in yaml_files(folder):
+        shown = f"{folder.name}/{path.relative_to(folder).as_posix()}"
+        node = read_yaml(path, shown, problems)
+        if node is not None and (written := _identify(node, problems)):
+            _shelve(shelf, written, problems)
+    for written in _every(shelf):
+        if (merged := _extended(shelf, written, (), problems)) is not None:
+            _check(shelf, written, merged, problems)
+    return shelf
+
+
+def _every(shelf: Shelf) -> Iterable[Written]:
+    for names in shelf.written.values():
+        for versions in names.values():
+            yield from versions.values()
+
+
+def _identify(node: Node, problems: list[Problem]) -> Written | None:
+    if not isinstance(node.value, dict):
+        problems.append(
+            problem(node.place, (), "a definition is a mapping", "Start with 'kind: Label' or another.")
+        )
+        return None
+    kind = node.child("kind")
+    if kind is None or kind.value not in KINDS:
+        if kind is None:
+            problems.append(problem(node.place, ("kind",), "is missing", f"Kinds: {', '.join(KINDS)}."))
+        else:
+            close = nearest(str(kind.value), KINDS)
+            hint = f"Did you mean '{close}'?" if close else f"Kinds: {', '.join(KINDS)}."
+            problems.append(problem(kind.place, ("kind",), f"unknown kind '{kind.value}'", hint))
+        return None
+    name, version = node.child("name"), node.child("version")
+    if name is None or version is None or not isinstance(name.value, str) or type(version.value) is not int:
+        problems.extend(_identity_problems(node))
+        return None
+    return Written(kind.value, name.value, version.value, node)
+
+
+def _identity_problems(node: Node) -> Iterator[Problem]:
+    for key, wanted in (("name", "text"), ("version", "a whole number")):
+        child = node.child(key)
+        if child is None:
+            yield problem(node.place, (key,), "is missing")
+        elif type(child.value) is not (str if key == "name" else int):
+            yield problem(child.place, (key,), f"must be {wanted}")
+
+
+def _shelve(shelf: Shelf, written: Written, problems: list[Problem]) -> None:
+    versions = shelf.written[written.kind].setdefault(written.name, {})
+    if written.version in versions:
+        first = versions[written.version].node.place
+        what = f"{written.label} is defined twice, first in {first.file}"
+        problems.append(problem(written.node.key_place(("name",)), ("name",), what))
+        return
+    versions[written.version] = written
+
+
+def _extended(shelf: Shelf, written: Written, below: tuple[str, ...], problems: list[Problem]) -> Node | None:
+    """Return the tree with everything it extends merged in, without the key itself."""
+    link = written.node.child("extends")
+    if link is None:
+        return written.node
+    if written.label in below:
+        if written.label == below[0]:
+            chain = " -> ".join([*below, written.label])
+            problems.append(problem(link.place, ("extends",), f"goes round in a circle: {chain}"))
+        return None
+    wrong = shelf.missing(written.kind, str(link.value))
+    if wrong is not None:
+        if not below:
+            problems.append(problem(link.place, ("extends",), *wrong))
+        return None
+    name, version = split_reference(str(link.value))
+    versions = shelf.written[written.kind][name]
+    base = versions[version or max(versions)]
+    merged = _extended(shelf, base, (*below, written.label), problems)
+    return None if merged is None else _merge(_without(merged, _IDENTITY), _without(written.node, ("extends",)))
+
+
+def _without(node: Node, keys: tuple[str, ...]) -> Node:
+    kept = {key: child for key, child in node.value.items() if key not in keys}
+    return Node(node.place, kept, {key: place for key, place in node.keys.items() if key in kept})
+
+
+def _merge(base: Node, over: Node) -> Node:
+    """Merge mappings key by key; anything else is replaced, and null takes a key away."""
+    if not isinstance(base.value, dict) or not isinstance(over.value, dict):
+        return over
+    merged, keys = dict(base.value), dict(base.keys)
+    for key, child in over.value.items():
+        if child.value is None:
+            merged.pop(key, None)
+            continue
+        merged[key] = _merge(merged[key], child) if key in merged else child
+        keys[key] = over.keys[key]
+    return Node(over.place, merged, keys)
+
+
+def _check(shelf: Shelf, written: Written, merged: Node, problems: list[Problem]) -> None:
+    spec = KINDS[written.kind]
+    try:
+        made = spec.model_validate(merged.plain())
+    except ValidationError as error:
+        problems.extend(explain(spec, merged, item) for item in error.errors(include_url=False))
+        return
+    shelf.checked[written.kind].setdefault(written.name, {})[written.version] = Checked(made, merged)
+
+
+def place_of(checked: Checked, path: tuple[str | int, ...], *, key: bool = False) -> Place:
+    """Return where the value at `path` is written, or its key."""
+    return checked.node.key_place(path) if key else checked.node.find(path).place

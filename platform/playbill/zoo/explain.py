@@ -1,0 +1,103 @@
+"""A mistake found by pydantic -> a sentence with its place and the nearest right name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from playbill.errors import Problem, nearest
+from playbill.zoo.nodes import Node, Place, problem
+
+_QUOTED = re.compile(r"'([^']*)'")
+_KEY = "[key]"
+
+
+def explain(spec: type[BaseModel], root: Node, item: Mapping[str, Any]) -> Problem:
+    """Turn one error of `ValidationError.errors()` into a problem with its place."""
+    loc: tuple[str | int, ...] = tuple(item["loc"])
+    is_key = bool(loc) and loc[-1] == _KEY
+    path = tuple(part for part in loc if part != _KEY)
+    match item["type"]:
+        case "extra_forbidden":
+            return _unknown_key(spec, root, path)
+        case "missing":
+            return problem(root.find(path).place, path, "is missing")
+        case "where":
+            return _where(root, path, item["ctx"])
+        case "literal_error":
+            return _literal(root, path, item)
+    what, hint = _sentence(item)
+    return problem(root.key_place(path) if is_key else root.find(path).place, path, what, hint)
+
+
+def _sentence(item: Mapping[str, Any]) -> tuple[str, str]:
+    context = item.get("ctx", {})
+    if item["type"] == "string_pattern_mismatch":
+        what = f"'{item['input']}' is no name"
+        return what, "Use lower-case letters, digits and '_', starting with a letter; a reference may end in ':2'."
+    text = str(item["msg"]).removeprefix("Value error, ")
+    text = text[:1].lower() + text[1:] if text.startswith("Input ") else text
+    if text.startswith("input ") and not isinstance(item["input"], dict | list | tuple):
+        text = text.replace("input", f"'{item['input']}'", 1)
+    return text, str(context.get("hint", ""))
+
+
+def _unknown_key(spec: type[BaseModel], root: Node, path: tuple[str | int, ...]) -> Problem:
+    known = keys_at(spec, path[:-1])
+    close = nearest(str(path[-1]), known)
+    hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(known)}."
+    return problem(root.key_place(path), path, f"unknown key '{path[-1]}'", hint)
+
+
+def _literal(root: Node, path: tuple[str | int, ...], item: Mapping[str, Any]) -> Problem:
+    expected = str(item["ctx"]["expected"])
+    close = nearest(str(item["input"]), _QUOTED.findall(expected))
+    hint = f"Did you mean '{close}'?" if close else f"Expected {expected}."
+    return problem(root.find(path).place, path, f"unknown value '{item['input']}'", hint)
+
+
+def _where(root: Node, path: tuple[str | int, ...], context: Mapping[str, Any]) -> Problem:
+    node = root.find(path)
+    place = node.place
+    if node.verbatim is not None:
+        place = Place(place.file, node.verbatim.line, node.verbatim.column + context["position"])
+    hint = f"{context['hint']}\n{context['pointer']}" if context["hint"] else f"\n{context['pointer']}"
+    return problem(place, path, context["message"], hint)
+
+
+def keys_at(spec: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """Return the keys that the mapping at `path` may have."""
+    current: Any = spec
+    for part in path:
+        current = _step(_bare(current), part)
+    current = _bare(current)
+    if not (isinstance(current, type) and issubclass(current, BaseModel)):
+        return []
+    extends = ["extends"] if current is spec else []
+    return sorted([*(field.alias or name for name, field in current.model_fields.items()), *extends])
+
+
+def _step(current: Any, part: str | int) -> Any:
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        for name, field in current.model_fields.items():
+            if part == (field.alias or name):
+                return field.annotation
+        return None
+    origin, arguments = get_origin(current), get_args(current)
+    if origin is dict:
+        return arguments[1]
+    return arguments[0] if origin in (tuple, list) else None
+
+
+def _bare(annotation: Any) -> Any:
+    """Strip Annotated and None."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _bare(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return _bare(next(item for item in get_args(annotation) if item is not type(None)))
+    return annotation

@@ -1,0 +1,157 @@
+"""The whole zoo: every file read, every mistake found at once, every definition at hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from playbill.errors import DefinitionError, Problem, UnknownNameError
+from playbill.specs import (
+    CanvasSpec,
+    Definition,
+    EnsembleSpec,
+    LabelSpec,
+    ModelSpec,
+    ResolvedModel,
+    RewardSpec,
+    RowSpec,
+)
+from playbill.zoo.definitions import Shelf, read_shelf
+from playbill.zoo.feature_repo import FeatureNames, scan_feature_repo
+from playbill.zoo.lock import changed, read_lock, write_lock
+from playbill.zoo.references import check_references, notes
+from playbill.zoo.resolve import resolve
+
+_PLACE = re.compile(r"(.*?):(\d+):(\d+)(?:: (.*))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """Checked definitions. The mappings hold the newest version of each name."""
+
+    folder: Path
+    shelf: Shelf
+    features: FeatureNames | None
+    """What feature_repo/ defines, or None when it was not asked."""
+    notes: tuple[Problem, ...]
+    """What is no mistake but will not do what it seems to say."""
+
+    @cached_property
+    def labels(self) -> Mapping[str, LabelSpec]:
+        """Labels by name."""
+        return self._newest("Label", LabelSpec)
+
+    @cached_property
+    def rewards(self) -> Mapping[str, RewardSpec]:
+        """Rewards by name."""
+        return self._newest("Reward", RewardSpec)
+
+    @cached_property
+    def canvases(self) -> Mapping[str, CanvasSpec]:
+        """Canvases by name."""
+        return self._newest("Canvas", CanvasSpec)
+
+    @cached_property
+    def rows(self) -> Mapping[str, RowSpec]:
+        """Rows by name."""
+        return self._newest("Row", RowSpec)
+
+    @cached_property
+    def models(self) -> Mapping[str, ModelSpec]:
+        """Models by name, as written; `model` returns one with everything it uses."""
+        return self._newest("Model", ModelSpec)
+
+    @cached_property
+    def ensembles(self) -> Mapping[str, EnsembleSpec]:
+        """Ensembles by name."""
+        return self._newest("Ensemble", EnsembleSpec)
+
+    def find(self, kind: str, reference: str) -> Definition:
+        """Return a definition by `name` (its newest version) or `name:version`.
+
+        Args:
+            kind: `Label`, `Reward`, `Canvas`, `Row`, `Model` or `Ensemble`.
+            reference: The name, with or without a version.
+
+        Raises:
+            UnknownNameError: There is none.
+        """
+        found = self.shelf.find(kind, reference)
+        if found is None:
+            names = self.shelf.checked[kind]
+            known = (
+                [f"{name}:{version}" for name in names for version in names[name]] if ":" in reference else names
+            )
+            raise UnknownNameError(kind.lower(), reference, known)
+        return found.spec
+
+    def model(self, reference: str) -> ResolvedModel:
+        """Return a model with every label, reward, canvas and row it uses.
+
+        Raises:
+            UnknownNameError: There is no such model.
+        """
+        model = self.find("Model", reference)
+        assert isinstance(model, ModelSpec)
+        return resolve(self.shelf, model)
+
+    def publish(self) -> list[str]:
+        """Record every definition in zoo.lock and return those that were new to it."""
+        return write_lock(self.folder, self.shelf, read_lock(self.folder, []))
+
+    def _newest(self, kind: str, spec: type[Any]) -> dict[str, Any]:
+        return {name: versions[max(versions)].spec for name, versions in sorted(self.shelf.checked[kind].items())}
+
+
+def load_zoo(model_zoo: Path, feature_repo: Path | None = None) -> Zoo:
+    """Read every definition, check each by itself and all together.
+
+    Args:
+        model_zoo: Folder of the YAML files and of zoo.lock.
+        feature_repo: Folder of the Feast definitions, or None to leave feature services unchecked. Nothing in
+            it is imported.
+
+    Raises:
+        DefinitionError: With every mistake of every file, in the order of files and lines.
+    """
+    problems: list[Problem] = []
+    features = _features(feature_repo, problems)
+    if not model_zoo.is_dir():
+        raise DefinitionError(str(model_zoo), [Problem(str(model_zoo), "there is no such folder.")])
+    shelf = read_shelf(model_zoo, problems)
+    if not problems and not any(shelf.checked.values()):
+        problems.append(
+            Problem(str(model_zoo), "there is no definition in it.", "Run `playbill init` for a start.")
+        )
+    problems.extend(check_references(shelf, features))
+    problems.extend(changed(shelf, read_lock(model_zoo, problems)))
+    if problems:
+        raise DefinitionError(str(model_zoo), sorted(set(problems), key=_order))
+    return Zoo(model_zoo, shelf, features, tuple(notes(shelf)))
+
+
+def _features(folder: Path | None, problems: list[Problem]) -> FeatureNames | None:
+    if folder is None:
+        return None
+    if not folder.is_dir():
+        problems.append(Problem(str(folder), "there is no such folder."))
+        return None
+    return scan_feature_repo(folder, problems)
+
+
+def placed(problem: Problem) -> dict[str, Any]:
+    """Return a problem as a JSON-ready mapping with file, line, column and YAML path apart."""
+    match = _PLACE.fullmatch(problem.where)
+    if match is None:
+        return {"file": problem.where, "what": problem.what, "hint": problem.hint}
+    place = {"file": match[1], "line": int(match[2]), "column": int(match[3]), "path": match[4] or ""}
+    return place | {"what": problem.what, "hint": problem.hint}
+
+
+def _order(problem: Problem) -> tuple[str, int, int, str]:
+    place = placed(problem)
+    return place["file"], place.get("line", 0), place.get("column", 0), problem.what

@@ -1,0 +1,205 @@
+"""Mistakes that only show across files: unknown names, blends of heads a model lacks, gates on nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from playbill.errors import Problem, nearest
+from playbill.specs import CanvasSpec, EnsembleSpec, LabelSpec, ModelSpec, RewardSpec, RowSpec, split_reference
+from playbill.zoo.definitions import Checked, Shelf, place_of
+from playbill.zoo.feature_repo import FeatureNames
+from playbill.zoo.nodes import problem
+from playbill.zoo.resolve import rows_of_model
+
+Path = tuple[str | int, ...]
+
+
+def check_references(shelf: Shelf, features: FeatureNames | None) -> Iterator[Problem]:
+    """Check everything that one definition says about another, and models about feature_repo/."""
+    for checked in shelf.all_checked():
+        for kind, reference, path, is_key in _references(checked):
+            wrong = shelf.missing(kind, reference)
+            if wrong is not None:
+                yield problem(place_of(checked, path, key=is_key), path, *wrong)
+        match checked.spec:
+            case CanvasSpec():
+                yield from _check_canvas(shelf, checked, checked.spec)
+            case ModelSpec():
+                yield from _check_model(shelf, checked, checked.spec, features)
+
+
+def notes(shelf: Shelf) -> Iterator[Problem]:
+    """Return what is no mistake but will not do what it seems to say."""
+    for checked in shelf.all_checked():
+        match checked.spec:
+            case ModelSpec() as model:
+                for dotted, message in model.unavailable():
+                    path = tuple(dotted.split("."))
+                    yield problem(place_of(checked, path), path, message)
+                yield from _one_sided(shelf, checked, model)
+            case EnsembleSpec():
+                yield problem(
+                    checked.node.place, (), "is checked, but this version of Playbill does not train ensembles"
+                )
+
+
+def _one_sided(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[Problem]:
+    for name, head in model.heads.items():
+        found = shelf.find("Label", head.label) if head.label else None
+        if head.loss != "bce" or found is None:
+            continue
+        label = cast(LabelSpec, found.spec)
+        if label.extractor is None and not label.negatives.actions and not label.negatives.shown_not_played:
+            path: Path = ("heads", name)
+            what = f"label '{label.name}' has no negatives, so a bce head learns that everything is 1"
+            yield problem(place_of(checked, path), path, what, "Give the label 'negatives', or use softmax.")
+
+
+def _references(checked: Checked) -> Iterator[tuple[str, str, Path, bool]]:
+    """Yield (kind, reference, path, whether it is a key) for everything a definition refers to."""
+    match checked.spec:
+        case RewardSpec() as reward:
+            yield from (("Label", term, ("terms", term), True) for term in reward.terms)
+        case CanvasSpec() as canvas:
+            yield "Label", canvas.metric, ("metric",), False
+            yield from (("Row", row, ("rows", index), False) for index, row in enumerate(canvas.rows))
+        case RowSpec() as row:
+            yield "Canvas", row.canvas, ("canvas",), False
+            if row.scored_as is not None:
+                yield "Canvas", row.scored_as, ("scored_as",), False
+        case ModelSpec() as model:
+            yield from _model_references(model)
+        case EnsembleSpec() as ensemble:
+            for role, member in ensemble.members.items():
+                yield "Model", member.partition("@")[0], ("members", role), False
+
+
+def _model_references(model: ModelSpec) -> Iterator[tuple[str, str, Path, bool]]:
+    yield from (("Canvas", canvas, ("canvases", index), False) for index, canvas in enumerate(model.canvases))
+    yield from (("Row", row, ("rows", index), False) for index, row in enumerate(model.rows or ()))
+    for name, head in model.heads.items():
+        if head.label is not None:
+            yield "Label", head.label, ("heads", name, "label"), False
+        if head.reward is not None:
+            yield "Reward", head.reward, ("heads", name, "reward"), False
+    if model.init_from is not None:
+        yield "Model", model.init_from.partition("@")[0], ("init_from",), False
+
+
+def _check_canvas(shelf: Shelf, checked: Checked, canvas: CanvasSpec) -> Iterator[Problem]:
+    for index, reference in enumerate(canvas.rows):
+        found = shelf.find("Row", reference)
+        row = cast(RowSpec, found.spec) if found else None
+        if row is not None and split_reference(row.canvas)[0] != canvas.name:
+            path: Path = ("rows", index)
+            yield problem(place_of(checked, path), path, f"row '{row.name}' is on canvas '{row.canvas}'")
+
+
+def _check_model(
+    shelf: Shelf, checked: Checked, model: ModelSpec, features: FeatureNames | None
+) -> Iterator[Problem]:
+    yield from _check_service(checked, model, features)
+    yield from _check_versions(checked, model)
+    yield from _check_tasks(shelf, checked, model)
+    yield from _check_gates(checked, model)
+    for reference in model.canvases:
+        found = shelf.find("Canvas", reference)
+        if found is not None:
+            yield from _check_blend(found, model, cast(CanvasSpec, found.spec).blend)
+    yield from _check_rows(shelf, checked, model)
+
+
+def _check_service(checked: Checked, model: ModelSpec, features: FeatureNames | None) -> Iterator[Problem]:
+    if features is None or model.features in features.services or features.computed:
+        return
+    close = nearest(model.features, features.services)
+    known = ", ".join(sorted(features.services)) or "none"
+    hint = f"Did you mean '{close}'?" if close else f"Feature services in feature_repo: {known}."
+    what = f"unknown feature service '{model.features}'"
+    yield problem(place_of(checked, ("features",)), ("features",), what, hint)
+
+
+def _check_versions(checked: Checked, model: ModelSpec) -> Iterator[Problem]:
+    """A model uses one version of each definition, so that its parts can be called by plain names."""
+    lists = (("canvases", model.canvases), ("rows", model.rows or ()))
+    for key, references in lists:
+        seen: dict[str, str] = {}
+        for index, reference in enumerate(references):
+            name, _ = split_reference(reference)
+            if name in seen:
+                path: Path = (key, index)
+                yield problem(place_of(checked, path), path, f"'{name}' is listed twice")
+            seen[name] = reference
+    labels: dict[str, str] = {}
+    for head, spec in model.heads.items():
+        if spec.label is None:
+            continue
+        name, _ = split_reference(spec.label)
+        if labels.setdefault(name, spec.label) != spec.label:
+            path = ("heads", head, "label")
+            yield problem(place_of(checked, path), path, f"two versions of label '{name}' in one model")
+
+
+def _check_tasks(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[Problem]:
+    names = {split_reference(reference)[0]: reference for reference in model.canvases}
+    for canvas, task in model.tasks.items():
+        path: Path = ("tasks", canvas)
+        if canvas not in names:
+            close = nearest(canvas, names)
+            hint = f"Did you mean '{close}'?" if close else f"Canvases: {', '.join(names)}."
+            yield problem(place_of(checked, path, key=True), path, f"the model has no canvas '{canvas}'", hint)
+            continue
+        found = shelf.find("Canvas", names[canvas])
+        needed = "query" if task.source == "title_names" else "source_title"
+        if found is not None and needed not in cast(CanvasSpec, found.spec).context:
+            what = f"'{task.source}' makes a {needed}, which canvas '{canvas}' has not in its context"
+            yield problem(place_of(checked, (*path, "from")), (*path, "from"), what)
+
+
+def _check_gates(checked: Checked, model: ModelSpec) -> Iterator[Problem]:
+    canvases = ["all", *(split_reference(reference)[0] for reference in model.canvases)]
+    for index, gate in enumerate(model.gates):
+        choices = (
+            ("canvas", gate.canvas, canvases),
+            ("against", gate.against, ["champion", *model.evaluate.baselines]),
+            ("slice", gate.slice, [None, *model.evaluate.slices]),
+            ("metric", int(gate.metric.partition("@")[2]), list(model.evaluate.k)),
+        )
+        for key, value, allowed in choices:
+            if value in allowed:
+                continue
+            path: Path = ("gates", index, key)
+            shown = [str(item) for item in allowed if item is not None]
+            close = nearest(str(value), shown)
+            hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(shown)}."
+            what = f"cut-off {value} is not in evaluate.k" if key == "metric" else f"'{value}' is not measured"
+            yield problem(place_of(checked, path), path, what, hint)
+
+
+def _check_blend(owner: Checked, model: ModelSpec, blend: dict[str, float]) -> Iterator[Problem]:
+    for head in blend:
+        path: Path = ("blend", head)
+        place = place_of(owner, path, key=True)
+        if head not in model.heads:
+            close = nearest(head, model.heads)
+            hint = f"Did you mean '{close}'?" if close else f"Heads: {', '.join(model.heads)}."
+            yield problem(place, path, f"model '{model.name}' has no head '{head}'", hint)
+        elif model.heads[head].label is None:
+            yield problem(place, path, f"head '{head}' of model '{model.name}' is auxiliary and scores no titles")
+
+
+def _check_rows(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[Problem]:
+    canvases = [split_reference(reference)[0] for reference in model.canvases]
+    for index, reference in enumerate(model.rows or ()):
+        found = shelf.find("Row", reference)
+        row = cast(RowSpec, found.spec) if found else None
+        if row is not None and split_reference(row.canvas)[0] not in canvases:
+            path: Path = ("rows", index)
+            yield problem(place_of(checked, path), path, f"its canvas '{row.canvas}' is not among the model's")
+    for found in rows_of_model(shelf, model):
+        row = cast(RowSpec, found.spec)
+        yield from _check_blend(found, model, row.blend or {})
+        if row.scored_as is not None and split_reference(row.scored_as)[0] not in canvases:
+            what = f"model '{model.name}' shows this row but has no canvas '{row.scored_as}'"
+            yield problem(place_of(found, ("scored_as",)), ("scored_as",), what)
