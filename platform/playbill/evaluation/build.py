@@ -1,0 +1,127 @@
+"""From a split to an evaluation case: which held-out events become requests, and what their targets are."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import polars as pl
+
+from playbill.datasets import Split
+from playbill.errors import StateError, UnknownNameError
+from playbill.evaluation.candidates import CandidateRule
+from playbill.evaluation.cases import REQUEST_COLUMNS, EvaluationCase, Fold, TargetRule
+from playbill.evaluation.catalogue import UNKNOWN, Catalogue
+from playbill.evaluation.data import EvaluationTables
+from playbill.evaluation.log import EventLog
+from playbill.evaluation.slices import add_slices
+from playbill.labels import extract
+from playbill.specs import LabelSpec, ResolvedModel
+
+
+def build_case(
+    tables: EvaluationTables,
+    split: Split,
+    resolved: ResolvedModel,
+    canvas: str,
+    *,
+    fold: Fold = "test",
+    targets: TargetRule = "last",
+) -> EvaluationCase:
+    """Build the held-out requests of one canvas.
+
+    Targets are the held-out events that the canvas's `metric` label calls positive. Targets that the canvas
+    could not have shown at that moment are left out and counted.
+
+    Args:
+        tables: The canonical tables.
+        split: Folds of events, frozen.
+        resolved: The model, for its canvases and labels.
+        canvas: Canvas to measure.
+        fold: Which fold is held out.
+        targets: How positives become requests, see `TargetRule`.
+
+    Raises:
+        UnknownNameError: The model has no such canvas, or there is no such target rule.
+        StateError: Nothing held out can be a target of this canvas.
+    """
+    if targets not in get_args(TargetRule):
+        raise UnknownNameError("target rule", targets, get_args(TargetRule))
+    spec = resolved.canvas(canvas)
+    label = resolved.labels[spec.metric]
+    catalogue = Catalogue.of(tables.titles["title_id"].to_list())
+    log = EventLog.of(tables.interactions, split, catalogue)
+    positives = held_out(log, tables, label, fold)
+    if positives.is_empty():
+        raise StateError(
+            f"protocol '{split.protocol}' holds out no event that label '{label.name}' calls positive in its "
+            f"{fold} fold, so canvas '{canvas}' cannot be measured on it; choose another protocol"
+        )
+    asked = ask(positives, targets)
+    rule = CandidateRule.of(spec, tables, catalogue)
+    columns = catalogue.codes(asked["title_id"])
+    rows = asked["request"].to_numpy().astype(np.int64)
+    firsts = np.unique(rows, return_index=True)[1]
+    requests = asked[firsts].with_columns(
+        request_id=pl.col("event_id"),
+        at=pl.col("event_at"),
+        query=pl.lit(None, dtype=pl.String),
+        source_title_id=pl.lit(None, dtype=pl.String),
+    )
+    case = EvaluationCase(
+        protocol=split.protocol,
+        split_digest=split.digest,
+        fold=fold,
+        target_rule=targets,
+        canvas=canvas,
+        catalogue=catalogue,
+        tables=tables,
+        log=log,
+        frame=add_slices(
+            requests.select(*REQUEST_COLUMNS, "query", "source_title_id"), tables, rule.availability, columns[firsts]
+        ),
+        positions=requests["position"].to_numpy(),
+        rows=rows,
+        columns=columns,
+        rule=rule,
+    )
+    return only_reachable(case)
+
+
+def held_out(log: EventLog, tables: EvaluationTables, label: LabelSpec, fold: Fold) -> pl.DataFrame:
+    """Return the log rows of a fold that a label calls positive and that have a title, in log order."""
+    labelled = extract(label, tables.interactions, tables.end, tables.availability)
+    positive = labelled.filter(pl.col("value") > 0).select("event_id")
+    known = pl.Series(log.column != UNKNOWN)
+    return log.frame.filter(known & (pl.col("fold") == fold)).join(
+        positive, on="event_id", how="semi", maintain_order="left"
+    )
+
+
+def ask(positives: pl.DataFrame, targets: TargetRule) -> pl.DataFrame:
+    """Turn positives into (request, target) rows: the positives with a dense `request` number, ascending.
+
+    With several targets of one request the first row of the request is the event it is asked at.
+    """
+    if targets == "last":
+        positives = positives.filter(pl.col("position") == pl.col("position").max().over("member_id"))
+    if targets == "period":
+        kept = positives.unique(["member_id", "title_id"], keep="first", maintain_order=True)
+        return kept.with_columns((pl.col("member_id").rle_id()).cast(pl.Int64).alias("request"))
+    return positives.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("request"))
+
+
+def only_reachable(case: EvaluationCase) -> EvaluationCase:
+    """Drop targets that the canvas could not have shown.
+
+    Raises:
+        StateError: It could have shown none.
+    """
+    reachable = case.reachable()
+    if not reachable.any():
+        raise StateError(
+            f"canvas '{case.canvas}' could have shown none of its {reachable.size} held-out titles at the moment "
+            f"they were played (its candidates: {case.rule.spec.model_dump(exclude_defaults=True) or 'available now'})"
+            ", so a log of plays cannot measure it"
+        )
+    return case.keep(reachable)

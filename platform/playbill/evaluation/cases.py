@@ -1,0 +1,174 @@
+"""Evaluation cases: the held-out requests of a protocol on one canvas, their targets and candidates.
+
+A request is asked at the moment of a held-out event. Its history is what the member did strictly before that
+event, by `seq`; so the test request of `leave_one_out` sees the validation event. Candidates are everything
+the canvas may show at that moment in that country.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from playbill.datasets import Request
+from playbill.evaluation.candidates import CandidateRule, RequestArrays
+from playbill.evaluation.catalogue import Catalogue, microseconds
+from playbill.evaluation.data import EvaluationTables
+from playbill.evaluation.log import EventLog
+from playbill.metrics.topk import Indices, Mask
+
+Fold = Literal["validation", "test"]
+TargetRule = Literal["last", "successive", "period"]
+"""`last`: one request per member, its last held-out positive. `successive`: one request per held-out
+positive. `period`: one request per member at its first held-out positive, with all of them as targets."""
+
+CELLS_AT_ONCE = 8_000_000
+"""Request x title cells that a chunk may hold; bounds memory at some 150 MB."""
+
+REQUEST_COLUMNS = ("request_id", "event_id", "member_id", "at", "country", "device", "language")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A few requests of a case, ready to be scored. Axis n counts its requests.
+
+    Args:
+        start: Index of its first request in the case.
+        requests: n requests.
+        candidates: [n, T].
+        rows: [m] request, within the chunk, of each target.
+        columns: [m] title column of each target.
+    """
+
+    start: int
+    requests: list[Request]
+    candidates: Mask
+    rows: Indices
+    columns: Indices
+
+
+@dataclass(frozen=True)
+class EvaluationCase:
+    """Requests, targets and candidates of one canvas under one protocol.
+
+    Args:
+        protocol: Name of the protocol.
+        split_digest: Digest of the split it is built on.
+        fold: Fold that is held out.
+        target_rule: How held-out positives become requests.
+        canvas: Canvas that is asked.
+        catalogue: The titles, in tie order (axis T).
+        tables: The canonical tables.
+        log: The events.
+        frame: [N] one row per request: `REQUEST_COLUMNS`, `query`, `source_title_id` and slice columns.
+        positions: [N] position of the held-out event in the log; the history ends before it.
+        rows: [M] request of each target, ascending.
+        columns: [M] title column of each target.
+        rule: The canvas's candidates.
+        left_out: Targets that the canvas could not have shown, which are no part of the case.
+    """
+
+    protocol: str
+    split_digest: str
+    fold: Fold
+    target_rule: str
+    canvas: str
+    catalogue: Catalogue
+    tables: EvaluationTables
+    log: EventLog
+    frame: pl.DataFrame
+    positions: Indices
+    rows: Indices
+    columns: Indices
+    rule: CandidateRule
+    left_out: int = 0
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that decides which titles compete and which count."""
+        asked = [*self.frame["request_id"], *(self.frame["query"].fill_null("")), *self.catalogue.title_ids]
+        head = json.dumps([self.canvas, self.fold, self.target_rule, self.rule.spec.model_dump(mode="json")])
+        digest = hashlib.sha256(head.encode())
+        digest.update(json.dumps(asked).encode())
+        digest.update(self.rows.tobytes() + self.columns.tobytes())
+        return digest.hexdigest()
+
+    @property
+    def target_counts(self) -> Indices:
+        """[N] number of targets of each request."""
+        return np.bincount(self.rows, minlength=len(self)).astype(np.int64)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Go through the case in pieces of at most `CELLS_AT_ONCE` request x title cells."""
+        for piece in self._pieces():
+            yield Chunk(
+                start=piece.start,
+                requests=self._requests(piece.start, piece.stop),
+                candidates=piece.candidates,
+                rows=piece.rows,
+                columns=piece.columns,
+            )
+
+    def reachable(self) -> Mask:
+        """[M] whether each target is among its request's candidates."""
+        found = [piece.candidates[piece.rows, piece.columns] for piece in self._pieces()]
+        return np.concatenate(found) if found else np.zeros(0, dtype=np.bool_)
+
+    def keep(self, targets: Mask) -> EvaluationCase:
+        """Return the case with only some targets, without the requests that lose all of theirs.
+
+        Args:
+            targets: [M] which targets stay; the others are counted in `left_out`.
+        """
+        asked, rows = np.unique(self.rows[targets], return_inverse=True)
+        return replace(
+            self,
+            frame=self.frame[asked],
+            positions=self.positions[asked],
+            rows=rows.astype(np.int64),
+            columns=self.columns[targets],
+            left_out=self.left_out + int((~targets).sum()),
+        )
+
+    def _pieces(self) -> Iterator[_Piece]:
+        step = max(1, CELLS_AT_ONCE // max(1, len(self.catalogue)))
+        for start in range(0, len(self), step):
+            stop = min(start + step, len(self))
+            low, high = np.searchsorted(self.rows, [start, stop])
+            mask = self.rule.mask(self._arrays(start, stop))
+            yield _Piece(start, stop, mask, self.rows[low:high] - start, self.columns[low:high])
+
+    def _requests(self, start: int, stop: int) -> list[Request]:
+        columns = ("member_id", "at", "country", "device", "language", "query", "source_title_id")
+        part = self.frame[start:stop].select(columns)
+        positions = self.positions[start:stop].tolist()
+        return [
+            Request(canvas=self.canvas, history=self.log.past(position), features={}, **row)
+            for position, row in zip(positions, part.iter_rows(named=True), strict=True)
+        ]
+
+    def _arrays(self, start: int, stop: int) -> RequestArrays:
+        part = self.frame[start:stop]
+        return RequestArrays(
+            at=microseconds(part["at"]),
+            countries=part["country"].to_list(),
+            watched=self.log.watched(self.positions[start:stop]),
+            source=self.catalogue.codes(part["source_title_id"]),
+        )
+
+
+class _Piece(NamedTuple):
+    start: int
+    stop: int
+    candidates: Mask
+    rows: Indices
+    columns: Indices

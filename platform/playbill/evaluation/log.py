@@ -1,0 +1,87 @@
+"""The event log as arrays: where each member's past ends, what was played, and what a protocol allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import polars as pl
+
+from playbill.datasets import Split
+from playbill.evaluation.catalogue import Catalogue
+from playbill.metrics.topk import Indices, Mask
+
+PLAY = "play"
+TRAIN = "train"
+LEAVE_ONE_OUT = "leave_one_out"
+
+
+@dataclass(frozen=True)
+class EventLog:
+    """Events sorted by member and seq, with their folds. Axis E counts events.
+
+    Args:
+        frame: Interactions with the columns `position` (row number) and `fold` (null outside the split).
+        column: [E] title column, -1 where an event has no title of the catalogue.
+        starts: [E] position of the member's first event.
+        plays: [E] whether the event is a play of a catalogue title.
+        protocol: Protocol of the split.
+    """
+
+    frame: pl.DataFrame
+    column: Indices
+    starts: Indices
+    plays: Mask
+    protocol: str
+
+    @classmethod
+    def of(cls, interactions: pl.DataFrame, split: Split, catalogue: Catalogue) -> Self:
+        """Sort the events and mark each with its fold."""
+        folds = split.frame.select("event_id", "fold")
+        frame = (
+            interactions.sort("member_id", "seq")
+            .join(folds, on="event_id", how="left", maintain_order="left")
+            .with_row_index("position")
+            .with_columns(pl.col("position").cast(pl.Int64), pl.col("fold").cast(pl.String))
+        )
+        column = catalogue.codes(frame["title_id"])
+        starts = frame.select(pl.col("position").min().over("member_id"))["position"].to_numpy()
+        plays = (frame["action"] == PLAY).to_numpy() & (column >= 0)
+        return cls(frame, column, starts, plays, split.protocol)
+
+    def past(self, position: int) -> pl.DataFrame:
+        """Return the member's events strictly before the event at `position`, oldest first."""
+        start = int(self.starts[position])
+        return self.frame[start:position].drop("position", "fold")
+
+    def watched(self, positions: Indices) -> tuple[Indices, Indices]:
+        """Return pairs (request, title column) of plays strictly before each position."""
+        starts = self.starts[positions]
+        lengths = positions - starts
+        request = np.repeat(np.arange(positions.size, dtype=np.int64), lengths)
+        offset = np.arange(lengths.sum(), dtype=np.int64) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        event = np.repeat(starts, lengths) + offset
+        played = self.plays[event]
+        return request[played], self.column[event[played]]
+
+    def fitted_plays(self) -> pl.DataFrame:
+        """Return the plays a baseline may be fitted on: the train fold, under every protocol.
+
+        Columns member_id, title_id, event_at.
+        """
+        return self._play_frame((self.frame["fold"] == TRAIN).fill_null(False).to_numpy())
+
+    def known_plays(self) -> pl.DataFrame:
+        """Return the plays that may be counted up to a request's moment; the counter cuts at the moment.
+
+        Under `leave_one_out` that is the train fold. Under `global_time` it is the whole log: what others
+        played between the cut-off and the moment is known when the request is answered.
+        """
+        if self.protocol == LEAVE_ONE_OUT:
+            return self.fitted_plays()
+        return self._play_frame(np.ones(self.plays.size, dtype=np.bool_))
+
+    def _play_frame(self, allowed: Mask) -> pl.DataFrame:
+        kept = pl.Series(allowed & self.plays)
+        return self.frame.filter(kept).select("member_id", "title_id", "event_at")
