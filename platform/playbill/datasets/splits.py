@@ -1,0 +1,188 @@
+"""Named ways to hold events out, frozen as row ids.
+
+`leave_one_out`: of each member with three plays or more, the last play by seq is the test target, the one before
+it the validation target. What follows a held-out play in seq (its thumb, say) is held out with it.
+
+`global_time`: `cutoff` is the 0.9 quantile of play times, and `validation_cutoff` that of the plays before it.
+Everything at or after a cutoff is held out, whoever did it. The targets of a member are all plays of the fold,
+successive ones, each ranked from the state the member was in when the fold began: nothing is learnt in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, get_args
+
+import polars as pl
+
+from playbill.errors import DataError, IntegrityError, Problem, StateError, UnknownNameError
+
+Protocol = Literal["leave_one_out", "global_time"]
+Fold = Literal["train", "validation", "test"]
+PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+FOLDS: tuple[str, ...] = get_args(Fold)
+MINIMUM_PLAYS = 3
+"""Members with fewer plays stay in the training part of `leave_one_out`."""
+QUANTILE = 0.9
+
+_METADATA = "playbill.split"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which events are for what.
+
+    Args:
+        frame: event_id and fold, in the order of the interactions it was made from.
+        protocol: Name of the rule.
+        cutoff: First moment of the test fold; None for `leave_one_out`.
+        validation_cutoff: First moment of the validation fold; None for `leave_one_out`.
+        digest: Hash of the protocol and of every held-out event id.
+    """
+
+    frame: pl.DataFrame
+    protocol: Protocol
+    cutoff: datetime | None
+    validation_cutoff: datetime | None
+    digest: str
+
+    def events(self, interactions: pl.DataFrame, *folds: Fold) -> pl.DataFrame:
+        """Return the events in these folds, in their order. An event the split never saw is in none."""
+        wanted = self.frame.filter(pl.col("fold").is_in(folds)).select("event_id")
+        return interactions.join(wanted, on="event_id", how="semi", maintain_order="left")
+
+    def targets(self, interactions: pl.DataFrame, fold: Fold) -> pl.DataFrame:
+        """Return the plays to predict in a fold, sorted by member and seq: one a member in `leave_one_out`."""
+        return self.events(interactions, fold).filter(pl.col("action") == "play").sort("member_id", "seq")
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of events by fold."""
+        found = dict(self.frame.group_by("fold").len().iter_rows())
+        return {fold: int(found.get(fold, 0)) for fold in FOLDS}
+
+    def save(self, path: Path) -> None:
+        """Write one parquet file of row ids. It appears whole or not at all."""
+        about = {
+            "protocol": self.protocol,
+            "cutoff": _text(self.cutoff),
+            "validation_cutoff": _text(self.validation_cutoff),
+            "digest": self.digest,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.writing")
+        try:
+            self.frame.write_parquet(beside, metadata={_METADATA: json.dumps(about)})
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path) -> Split:
+        """Read what `save` wrote.
+
+        Raises:
+            StateError: There is no such file.
+            IntegrityError: It is no split, or its rows are not those it was saved with.
+        """
+        if not path.is_file():
+            raise StateError(f"split {path} does not exist; train a model first, or make the split anew")
+        try:
+            frame = pl.read_parquet(path)
+            about = json.loads(pl.read_parquet_metadata(path)[_METADATA])
+            found = _digest(frame, about["protocol"])
+        except (pl.exceptions.PolarsError, OSError, KeyError, ValueError) as error:
+            raise IntegrityError(f"{path} is no split: {error}") from None
+        if found != about["digest"]:
+            raise IntegrityError(f"{path}: its rows have digest {found}, its record says {about['digest']}")
+        return cls(frame, about["protocol"], _moment(about["cutoff"]), _moment(about["validation_cutoff"]), found)
+
+
+def make_split(protocol: str, interactions: pl.DataFrame, *, quantile: float = QUANTILE) -> Split:
+    """Split events by a named protocol.
+
+    Args:
+        protocol: `leave_one_out` or `global_time`.
+        interactions: Rows of `interactions`, in any order.
+        quantile: Of play times; where `global_time` cuts.
+
+    Raises:
+        UnknownNameError: No such protocol.
+        DataError: The events cannot be split that way.
+    """
+    if protocol not in PROTOCOLS:
+        raise UnknownNameError("protocol", protocol, PROTOCOLS)
+    events = interactions.select("event_id", "member_id", "seq", "event_at", "action")
+    cutoffs: tuple[datetime | None, datetime | None] = (None, None)
+    if protocol == "leave_one_out":
+        frame = _leave_one_out(events)
+    else:
+        frame, cutoffs = _global_time(events, quantile)
+    if not (frame["fold"] == "test").any():
+        what = "there is nothing to hold out; a member needs three plays, or the data two moments"
+        raise DataError(f"protocol {protocol}", [Problem("interactions", what)])
+    name: Protocol = "leave_one_out" if protocol == "leave_one_out" else "global_time"
+    return Split(frame, name, cutoffs[1], cutoffs[0], _digest(frame, name))
+
+
+def _leave_one_out(events: pl.DataFrame) -> pl.DataFrame:
+    play_seq = pl.col("seq").filter(pl.col("action") == "play").sort()
+    held = events.group_by("member_id").agg(
+        plays=play_seq.len(), test=play_seq.last(), validation=play_seq.slice(play_seq.len() - 2, 1).first()
+    )
+    enough = held.filter(pl.col("plays") >= MINIMUM_PLAYS)
+    joined = events.join(enough, on="member_id", how="left", maintain_order="left")
+    return joined.select("event_id", _fold(pl.col("seq"), pl.col("validation"), pl.col("test")))
+
+
+def _global_time(events: pl.DataFrame, quantile: float) -> tuple[pl.DataFrame, tuple[datetime, datetime]]:
+    plays = events.filter(pl.col("action") == "play")["event_at"]
+    test = _quantile(plays, quantile)
+    validation = _quantile(plays.filter(plays < test), quantile) if test is not None else None
+    if test is None or validation is None:
+        what = "all plays share one moment, so there is no time to cut at"
+        raise DataError("protocol global_time", [Problem("interactions", what)])
+    at = pl.col("event_at")
+    frame = events.select("event_id", "event_at", _fold(at, pl.lit(validation), pl.lit(test)))
+    last = frame.filter(pl.col("fold") == "train")["event_at"].max()
+    if not isinstance(last, datetime) or last >= validation:
+        what = f"no play is strictly before the validation cutoff {validation.isoformat()}"
+        raise DataError("protocol global_time", [Problem("interactions", what)])
+    return frame.select("event_id", "fold"), (validation, test)
+
+
+def _quantile(moments: pl.Series, quantile: float) -> datetime | None:
+    if moments.is_empty():
+        return None
+    place = min(int(quantile * len(moments)), len(moments) - 1)
+    found = moments.sort()[place]
+    return found if isinstance(found, datetime) else None
+
+
+def _fold(order: pl.Expr, validation: pl.Expr, test: pl.Expr) -> pl.Expr:
+    late = pl.when(order >= test).then(pl.lit("test"))
+    named = late.when(order >= validation).then(pl.lit("validation")).otherwise(pl.lit("train"))
+    return named.cast(pl.Enum(FOLDS)).alias("fold")
+
+
+def _digest(frame: pl.DataFrame, protocol: str) -> str:
+    held = frame.filter(pl.col("fold") != "train").sort("event_id")
+    total = hashlib.sha256(f"{protocol} {frame.height}\n".encode())
+    for fold in FOLDS[1:]:
+        ids = held.filter(pl.col("fold") == fold)["event_id"]
+        total.update(f"{fold} {len(ids)}\n".encode())
+        total.update("\n".join(ids.to_list()).encode())
+    return total.hexdigest()
+
+
+def _text(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

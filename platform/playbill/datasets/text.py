@@ -1,0 +1,154 @@
+"""Names and queries as bags of hashed grams: any script, any accent, from the first keystroke on.
+
+A word gives a gram for each of its prefixes, one for the whole of it, and one for every three letters in a row.
+Prefixes find what is half typed, whole words prefer what is spelled out, and triples survive a wrong letter.
+The hash (FNV-1a over code points, Fowler, Noll and Vo) is the same in every process and on every machine.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playbill.datasets.arrays import Int
+
+PREFIX_LETTERS = 10
+"""Longest prefix with a gram of its own."""
+WORD_LETTERS = 32
+"""Letters of a word that count for its whole-word gram."""
+
+_SPACE = 0x20
+_IDEOGRAPHS = 0x2E80
+"""From here on scripts write words without spaces, so single letters and pairs count too."""
+_ACCENTS = range(0x0300, 0x0370)
+_JOINERS = frozenset("'\u2019\u02bc`\u200d\u200c")
+
+_OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+_PREFIX, _WORD, _TRIPLE, _SINGLE, _PAIR = (np.uint64(seed) for seed in (1, 2, 3, 4, 5))
+
+Hashes = NDArray[np.uint64]
+
+
+class _Folding(dict[int, str | None]):
+    """Code point -> what it becomes: nothing, a space, or itself. Filled as code points are met."""
+
+    def __missing__(self, code: int) -> str | None:
+        letter = chr(code)
+        kept: str | None = letter
+        if code in _ACCENTS or letter in _JOINERS:
+            kept = None
+        elif unicodedata.category(letter)[0] in "PSZC":
+            kept = " "
+        self[code] = kept
+        return kept
+
+
+_FOLDING = _Folding()
+
+
+def fold(text: str) -> str:
+    """Return `text` without case, accents and punctuation; every other mark of a script is kept.
+
+    A trailing space stays: it says that the last word is complete.
+    """
+    return unicodedata.normalize("NFKD", text.casefold()).casefold().translate(_FOLDING)
+
+
+def gram_arrays(texts: Sequence[str], buckets: int, *, query: bool = False) -> tuple[Int, Int]:
+    """Hash texts to bags of gram ids.
+
+    Args:
+        texts: N texts; an empty one gives an empty bag.
+        buckets: Number of gram ids. 0 is never given; 1 switches text off.
+        query: The last word is still being typed unless a space follows it, so it is a prefix, not a whole word.
+
+    Returns:
+        Gram ids, flat int64, and [N] the start of each text's grams.
+    """
+    letters = _Letters(texts)
+    prefix = letters.place < PREFIX_LETTERS
+    whole = letters.ends & ~(letters.unfinished if query else False)
+    parts = [
+        (np.nonzero(prefix & ~letters.space)[0], letters.prefixes, _PREFIX),
+        (np.nonzero(whole)[0], letters.prefixes, _WORD),
+        (np.nonzero(letters.place >= 2)[0], letters.runs(3), _TRIPLE),
+        (np.nonzero(letters.ideograph)[0], letters.runs(1), _SINGLE),
+        (np.nonzero(letters.ideograph & (letters.place >= 1))[0], letters.runs(2), _PAIR),
+    ]
+    return _bags(letters, parts, buckets)
+
+
+def word_arrays(texts: Sequence[str], buckets: int, limit: int = 64) -> tuple[Int, Int]:
+    """Hash the first `limit` words of longer texts, such as synopses. Same ids as whole words of `gram_arrays`."""
+    letters = _Letters([" ".join(text.split()[:limit]) for text in texts])
+    ids, offsets = _bags(letters, [(np.nonzero(letters.ends)[0], letters.prefixes, _WORD)], buckets)
+    sizes = np.diff(offsets, append=len(ids))
+    within = np.arange(len(ids)) - np.repeat(offsets, sizes)
+    kept = np.minimum(sizes, limit)
+    return ids[within < limit], np.cumsum(kept) - kept
+
+
+class _Letters:
+    """The folded letters of all texts in a row, a space after each text."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        folded = [fold(text) for text in texts]
+        self.count = len(folded)
+        joined = " ".join(folded) + " "
+        self.code = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        sizes = np.fromiter((len(text) + 1 for text in folded), np.int64, self.count)
+        self.text = np.repeat(np.arange(self.count), sizes) if self.count else np.zeros(1, np.int64)
+        self.space = self.code == _SPACE
+        numbers = np.arange(len(self.code))
+        last_space = np.maximum.accumulate(np.where(self.space, numbers, -1))
+        self.place = np.where(self.space, -1, numbers - last_space - 1)
+        """Place of the letter in its word, from 0; -1 for a space."""
+        self.ends = ~self.space & np.append(self.space[1:], True)
+        self.unfinished = np.zeros(len(self.code), np.bool_)
+        last = np.cumsum(sizes) - 2
+        self.unfinished[last[sizes > 1]] = True
+        self.ideograph = ~self.space & (self.code >= _IDEOGRAPHS)
+        self.prefixes = self._prefixes()
+
+    def _prefixes(self) -> Hashes:
+        """Hash of the word up to and with each letter; the letters after `WORD_LETTERS` add nothing."""
+        hashes = np.zeros(len(self.code), np.uint64)
+        deepest = min(int(self.place.max(initial=-1)), WORD_LETTERS - 1)
+        at = np.nonzero(self.place == 0)[0]
+        hashes[at] = _step(np.full(len(at), _OFFSET), self.code[at])
+        for _ in range(deepest):
+            at = at + 1
+            at = at[~self.space[at]]
+            hashes[at] = _step(hashes[at - 1], self.code[at])
+        for late in np.nonzero(self.ends & (self.place >= WORD_LETTERS))[0]:
+            hashes[late] = hashes[late - self.place[late] + WORD_LETTERS - 1]
+        return hashes
+
+    def runs(self, length: int) -> Hashes:
+        """Hash of each letter with the `length - 1` before it."""
+        hashes = np.full(len(self.code), _OFFSET)
+        for back in reversed(range(length)):
+            hashes = _step(hashes, np.roll(self.code, back))
+        return hashes
+
+
+def _step(hashes: Hashes, codes: NDArray[np.uint32]) -> Hashes:
+    with np.errstate(over="ignore"):
+        mixed: Hashes = (hashes ^ codes.astype(np.uint64)) * _PRIME
+    return mixed
+
+
+def _bags(letters: _Letters, parts: Sequence[tuple[Int, Hashes, np.uint64]], buckets: int) -> tuple[Int, Int]:
+    if buckets <= 1 or not letters.count:
+        return np.zeros(0, np.int64), np.zeros(letters.count, np.int64)
+    text = np.concatenate([letters.text[at] for at, _, _ in parts])
+    with np.errstate(over="ignore"):
+        hashes = np.concatenate([(values[at] + seed) * _MIX for at, values, seed in parts])
+    ids = ((hashes >> np.uint64(32)) % np.uint64(buckets - 1)).astype(np.int64) + 1
+    order = np.argsort(text, kind="stable")
+    sizes = np.bincount(text, minlength=letters.count)
+    return ids[order], (np.cumsum(sizes) - sizes).astype(np.int64)
