@@ -1,0 +1,104 @@
+"""`playbill status`: what this workspace holds, and which model is served."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from playbill.cli.main import Selection
+from playbill.config import Workspace
+from playbill.errors import PlaybillError
+
+
+def data_status(workspace: Workspace) -> dict[str, Any]:
+    """Return table rows, snapshot, clock, and which feature files are there."""
+    from playbill.tables import Tables, workspace_clock
+
+    tables = Tables(workspace)
+    if not tables.exists():
+        return {"rows": {}, "next": f"playbill -w {workspace.name} ingest movielens_100k"}
+    files = sorted(path.stem for path in workspace.features.glob("*.parquet"))
+    return {
+        "rows": tables.row_counts(),
+        "snapshot": tables.snapshot_id(),
+        "clock": workspace_clock(workspace).now().isoformat(),
+        "feature_files": files,
+        "feature_store": workspace.feature_store_yaml.is_file(),
+        "online_store": workspace.online_store_path.is_file(),
+    }
+
+
+def model_status(workspace: Workspace) -> list[dict[str, Any]]:
+    """Return every registered version with its aliases, and whether it is the approved one."""
+    from playbill.promotion import approved
+    from playbill.tracking import Tracking
+
+    tracking = Tracking(workspace)
+    found = []
+    for model in tracking.models():
+        served = approved(workspace, model)
+        for version in tracking.versions(model):
+            is_served = served is not None and (served.version, served.digest) == (version.version, version.digest)
+            found.append(
+                {
+                    "model": model,
+                    "version": version.version,
+                    "aliases": list(version.aliases),
+                    "approved": is_served,
+                    "protocol": version.tags.get("playbill.protocol", ""),
+                    "decision": version.tags.get("playbill.promotion", ""),
+                }
+            )
+    return found
+
+
+@click.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def status(selection: Selection, as_json: bool) -> None:
+    """Say what this workspace holds and which model is served.
+
+    Example: playbill -w ml_100k status
+    """
+    workspace = selection.workspace
+    data = data_status(workspace)
+    problem = ""
+    try:
+        models = model_status(workspace) if data["rows"] else []
+    except PlaybillError as error:
+        models, problem = [], str(error)
+    if as_json:
+        click.echo(
+            json.dumps({"workspace": workspace.name, **data, "models": models, "models_problem": problem or None})
+        )
+        return
+    _show(workspace, data, models, problem)
+
+
+def _show(workspace: Workspace, data: dict[str, Any], models: list[dict[str, Any]], problem: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not data["rows"]:
+        console.print(f"workspace {workspace.name} is empty. Next: [bold]{data['next']}[/]")
+        return
+    table = Table("what", "found", title=f"Workspace {workspace.name}")
+    for name, rows in data["rows"].items():
+        table.add_row(name, f"{rows:,} rows")
+    table.add_row("clock", data["clock"])
+    table.add_row("feature files", ", ".join(data["feature_files"]) or "none: playbill features build")
+    table.add_row("feature store", "applied" if data["feature_store"] else "not applied: playbill apply")
+    table.add_row("online store", "loaded" if data["online_store"] else "empty: playbill materialize")
+    console.print(table)
+    if problem:
+        console.print(f"[yellow]models: {problem}[/]")
+        return
+    versions = Table("model", "version", "aliases", "served", "protocol", "decision", title="Models")
+    for row in models:
+        served = "yes" if row["approved"] else ""
+        aliases = ", ".join(row["aliases"])
+        versions.add_row(row["model"], str(row["version"]), aliases, served, row["protocol"], row["decision"])
+    console.print(versions if models else "no model yet: [bold]playbill train everycanvas[/]")
