@@ -1,0 +1,201 @@
+"""What a registered feature service consists of, read from the registry and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from feast import FeatureStore
+from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundException
+from feast.feature_view import DUMMY_ENTITY_ID, FeatureView
+from feast.feature_view_projection import FeatureViewProjection
+from feast.field import Field
+from feast.on_demand_feature_view import OnDemandFeatureView
+
+from playbill.errors import DefinitionError, Problem, StateError, UnknownNameError
+from playbill.features.reports import FeatureColumn, FeatureEntity, FeatureKind, ServiceSchema
+
+_NUMERIC = {"FLOAT", "DOUBLE", "INT32", "INT64", "BOOL"}
+_CATEGORICAL = {"STRING"}
+_ENTITIES: dict[frozenset[str], FeatureEntity] = {
+    frozenset({"member_id"}): "member",
+    frozenset({"title_id"}): "title",
+    frozenset(): "request",
+}
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """A service's schema and the Feast objects behind it."""
+
+    schema: ServiceSchema
+    views: dict[str, FeatureView]
+    """Every view that is needed, those that on-demand views read included."""
+    on_demand: dict[str, OnDemandFeatureView]
+    entities: dict[str, FeatureEntity]
+    """Whose values a view (of either kind) holds."""
+
+    def plain(self, *entities: FeatureEntity) -> dict[str, list[Field]]:
+        """Return the views to read for some entities: name -> the features needed of it."""
+        needed: dict[str, dict[str, Field]] = {}
+        for column in self.schema.of(*entities):
+            for name, field in self._sources(column):
+                needed.setdefault(name, {})[field.name] = field
+        return {name: list(fields.values()) for name, fields in needed.items()}
+
+    def derived(self, *entities: FeatureEntity) -> list[OnDemandFeatureView]:
+        """Return the on-demand views to compute for some entities."""
+        return [view for name, view in self.on_demand.items() if self.entities[name] in entities]
+
+    def refs(self, *entities: FeatureEntity) -> list[str]:
+        """Return Feast's `view:feature` names of the columns of some entities."""
+        return [f"{column.view}:{column.feature}" for column in self.schema.of(*entities)]
+
+    def _sources(self, column: FeatureColumn) -> Iterator[tuple[str, Field]]:
+        if column.view in self.views:
+            view = self.views[column.view]
+            yield column.view, next(field for field in view.features if field.name == column.feature)
+            return
+        for projection in self.on_demand[column.view].source_feature_view_projections.values():
+            for field in projection.features:
+                yield projection.name, field
+
+
+def read_catalog(store: FeatureStore, service: str, workspace: str) -> Catalog:
+    """Read a service and every view it needs.
+
+    Raises:
+        UnknownNameError: There is no such service.
+        StateError: Nothing is registered, or the service names views that are not; all are named.
+        DefinitionError: A feature cannot enter a model; all are named.
+    """
+    advice = f"Run `playbill -w {workspace} apply`."
+    try:
+        found = store.registry.get_feature_service(service, store.project)
+    except FeatureServiceNotFoundException:
+        known = [other.name for other in store.registry.list_feature_services(store.project)]
+        if not known:
+            raise StateError(f"workspace '{workspace}' has no feature services registered. {advice}") from None
+        raise UnknownNameError("feature service", service, known) from None
+    reader = _Reader(store)
+    for projection in found.feature_view_projections:
+        reader.read(projection.name)
+    if reader.missing:
+        names = ", ".join(f"'{name}'" for name in dict.fromkeys(reader.missing))
+        raise StateError(f"feature service '{service}' needs {names}, not in the registry. {advice}")
+    return _checked(service, found.feature_view_projections, reader)
+
+
+class _Reader:
+    """Collects views by name, following on-demand views to what they read."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        self.store = store
+        self.views: dict[str, FeatureView] = {}
+        self.on_demand: dict[str, OnDemandFeatureView] = {}
+        self.missing: list[str] = []
+
+    def read(self, name: str) -> None:
+        registry, project = self.store.registry, self.store.project
+        try:
+            self.views[name] = registry.get_feature_view(name, project)
+            return
+        except FeatureViewNotFoundException:
+            pass
+        try:
+            view = registry.get_on_demand_feature_view(name, project)
+        except FeatureViewNotFoundException:
+            self.missing.append(name)
+            return
+        self.on_demand[name] = view
+        for projection in view.source_feature_view_projections.values():
+            self.read(projection.name)
+
+    def entities(self) -> dict[str, FeatureEntity | None]:
+        kinds = {name: _ENTITIES.get(_keys(view)) for name, view in self.views.items()}
+        for name, view in self.on_demand.items():
+            kinds[name] = _derived_entity([kinds[p.name] for p in view.source_feature_view_projections.values()])
+        return kinds
+
+
+def _keys(view: FeatureView) -> frozenset[str]:
+    return frozenset(column.name for column in view.entity_columns) - {DUMMY_ENTITY_ID}
+
+
+def _derived_entity(sources: list[FeatureEntity | None]) -> FeatureEntity | None:
+    """Return `title` for what derives from titles, None for a mixture with members, else `request`."""
+    if None in sources or ("title" in sources and "member" in sources):
+        return None
+    return "title" if "title" in sources else "request"
+
+
+def _checked(service: str, projections: list[FeatureViewProjection], reader: _Reader) -> Catalog:
+    entities = reader.entities()
+    columns, problems = [], []
+    for projection in projections:
+        entity = entities[projection.name]
+        if projection.name_to_use() != projection.name or projection.join_key_map:
+            problems.append(
+                Problem(projection.name, "is renamed or joined by another key, which no model can use.")
+            )
+        elif entity is None:
+            problems.append(Problem(projection.name, "must be keyed by member_id, by title_id or by nothing."))
+        else:
+            good, bad = _columns(projection, entity)
+            columns += good
+            problems += bad
+    if problems:
+        raise DefinitionError(f"feature service '{service}'", problems)
+    known = {name: entity for name, entity in entities.items() if entity is not None}
+    schema = ServiceSchema(service, tuple(columns), _version(columns, reader))
+    return Catalog(schema, reader.views, reader.on_demand, known)
+
+
+def _columns(
+    projection: FeatureViewProjection, entity: FeatureEntity
+) -> tuple[list[FeatureColumn], list[Problem]]:
+    columns, problems = [], []
+    for field in projection.features:
+        kind = _kind(field)
+        if kind is None:
+            where = f"{projection.name}.{field.name}"
+            problems.append(
+                Problem(where, f"is {field.dtype}, neither a number nor a string.", "Leave it out or derive one.")
+            )
+        else:
+            name = f"{projection.name}__{field.name}"
+            columns.append(FeatureColumn(name, projection.name, field.name, entity, kind))
+    return columns, problems
+
+
+def _kind(field: Field) -> FeatureKind | None:
+    name = value_type(field)
+    return "numeric" if name in _NUMERIC else "categorical" if name in _CATEGORICAL else None
+
+
+def value_type(field: Field) -> str:
+    """Return Feast's name of a field's type, such as FLOAT or STRING."""
+    return str(field.dtype.to_value_type().name)
+
+
+def _version(columns: list[FeatureColumn], reader: _Reader) -> str:
+    """Hash what decides the values: not descriptions, tags or times of registration."""
+    views = {
+        name: {
+            "keys": sorted(_keys(view)),
+            "ttl_s": view.ttl.total_seconds() if view.ttl else 0,
+            "features": sorted((field.name, value_type(field)) for field in view.features),
+        }
+        for name, view in reader.views.items()
+    }
+    derived = {
+        name: {
+            "code": view.feature_transformation.udf_string,
+            "features": sorted((field.name, value_type(field)) for field in view.features),
+        }
+        for name, view in reader.on_demand.items()
+    }
+    content = {"columns": [column.name for column in columns], "views": views, "derived": derived}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

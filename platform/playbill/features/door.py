@@ -1,0 +1,162 @@
+"""`FeatureDoor`: everything the rest of Playbill asks of Feast. Feast itself is imported when it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from playbill.config import Workspace
+from playbill.errors import ConfigError
+from playbill.features.reports import ApplyReport, MaterializeReport, ServiceSchema, TitleSnapshots
+from playbill.tables import workspace_clock
+
+if TYPE_CHECKING:
+    from playbill.features.feast_door import FeastDoor
+
+# Feast takes five seconds to import. Function-level imports here, and only here, keep every command that does not
+# touch features fast.
+
+
+class FeatureDoor:
+    """A workspace's features.
+
+    Nothing here reads the wall time: every moment is given, or is the workspace's clock.
+
+    Args:
+        workspace: Whose features. Nothing is opened until a method is called.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+
+    def apply(self) -> ApplyReport:
+        """Render feature_store.yaml and register the project's feature_repo.
+
+        Views and services that were removed from feature_repo are removed from the registry.
+
+        Raises:
+            ConfigError: Feast is not installed.
+            DefinitionError: A definition is wrong, or a file's name hides it from Feast.
+            ServiceError: The registry cannot be reached.
+        """
+        _require_feast()
+        from playbill.features.feast_door import FeastDoor
+
+        self.__dict__["_feast"] = FeastDoor(self.workspace, fresh=True)
+        return self._feast.apply()
+
+    def materialize(
+        self, until: datetime | None = None, progress: Callable[[str], None] | None = None
+    ) -> MaterializeReport:
+        """Write the newest value of every entity and view into the online store.
+
+        Args:
+            until: Values up to this moment count (default: the workspace's clock).
+            progress: Called with each view's name before it is written.
+
+        Raises:
+            StateError: Nothing is registered or a view's file does not exist.
+            DataError: A view's file lacks declared columns; all are named.
+            ServiceError: The registry cannot be reached.
+        """
+        moment = until or workspace_clock(self.workspace).now()
+        if moment.tzinfo is None:
+            raise ConfigError(f"materialize needs a moment with a time zone, got {moment.isoformat()}")
+        return self._feast.materialize(moment, progress)
+
+    def schema(self, service: str) -> ServiceSchema:
+        """Return the columns of a feature service as registered.
+
+        Raises:
+            UnknownNameError: There is no such service.
+            StateError: The workspace was never applied, or the service names views that are not registered.
+            DefinitionError: A feature cannot enter a model; all are named.
+            ServiceError: The registry cannot be reached.
+        """
+        return self._feast.catalog(service).schema
+
+    def member_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
+        """Look up member and request features as of each row's moment, strictly before it.
+
+        A row's features hold no event of that member at or after `event_at`. Retrieval runs through Feast, so an
+        active MLflow run is tagged with what was retrieved.
+
+        Args:
+            service: Name of the feature service.
+            frame: member_id (null = anonymous), event_at, and a column per further request field, if any.
+
+        Returns:
+            The same rows in the same order: the columns of `frame`, then `view__feature` columns (float32 and
+            strings, null where missing).
+
+        Raises:
+            StateError: A view's file does not exist; the text names the command.
+            DataError: `frame` lacks a column or has null moments; every mistake is named.
+        """
+        from playbill.features.historical import member_features
+
+        return member_features(self._feast, service, frame)
+
+    def title_snapshots(
+        self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]
+    ) -> TitleSnapshots:
+        """Return the service's title features at each moment, for every title asked for.
+
+        Popularity is what was known at the last full hour up to the moment. Memory is S * T * F * 4 bytes and
+        about 500 MB more.
+
+        Args:
+            service: Name of the feature service.
+            moments: With a zone, in any order.
+            title_ids: In any order; an unknown title is missing everywhere.
+
+        Raises:
+            StateError: A view's file does not exist; the text names the command.
+            DataError: A moment has no time zone.
+        """
+        from playbill.features.historical import title_snapshots
+
+        return title_snapshots(self._feast, service, moments, title_ids)
+
+    def online(
+        self,
+        service: str,
+        member_ids: Sequence[str | None],
+        at: datetime,
+        request: Mapping[str, Any] | None = None,
+    ) -> pl.DataFrame:
+        """Return what `member_features` would, from the online store.
+
+        A value older than its view's ttl at `at` is null. A member with values from after `at` (a replay, a clock
+        set back) is read from the feature files, so no answer depends on the future.
+
+        Args:
+            service: Name of the feature service.
+            member_ids: Unknown members and None get nulls, and the request's own features.
+            at: The request's moment, with a zone.
+            request: Further request fields that on-demand views read.
+
+        Raises:
+            ServiceError: The online store is missing, empty or broken; the caller should fall back.
+            DataError: `at` has no zone or a request field is missing.
+        """
+        from playbill.features.online import online_features
+
+        return online_features(self._feast, service, member_ids, at, request or {})
+
+    @cached_property
+    def _feast(self) -> FeastDoor:
+        _require_feast()
+        from playbill.features.feast_door import FeastDoor
+
+        return FeastDoor(self.workspace)
+
+
+def _require_feast() -> None:
+    if find_spec("feast") is None:
+        raise ConfigError("Feast is not installed. Run `pip install 'playbill[features]'`.")

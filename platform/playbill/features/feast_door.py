@@ -1,0 +1,170 @@
+"""A workspace's Feast store, opened. Importing Feast takes five seconds, so `door` imports this when needed."""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from datetime import UTC, datetime
+from functools import cached_property
+from time import perf_counter
+from typing import Any
+
+import polars as pl
+from feast import FeatureStore
+from feast.feature_view import FeatureView
+from feast.repo_config import RepoConfig, load_repo_config
+from sqlalchemy.exc import SQLAlchemyError
+
+from playbill.config import Workspace
+from playbill.errors import DataError, Problem, ServiceError, StateError
+from playbill.features.asof import latest_values
+from playbill.features.catalog import Catalog, read_catalog
+from playbill.features.offline_store import scan_source
+from playbill.features.rendering import render, require_rendered
+from playbill.features.reports import ApplyReport, MaterializedView, MaterializeReport
+from playbill.features.repository import apply_repository
+
+BEGINNING = datetime(1800, 1, 1, tzinfo=UTC)
+"""Before any value: titles are older than Unix time."""
+
+
+class FeastDoor:
+    """A workspace's Feast store, opened once.
+
+    Args:
+        workspace: Whose store.
+        fresh: The workspace may never have been applied; its configuration is rendered first.
+
+    Raises:
+        StateError: Not fresh, and the workspace was never applied.
+        ServiceError: The registry cannot be reached.
+    """
+
+    def __init__(self, workspace: Workspace, fresh: bool = False) -> None:
+        self.workspace = workspace
+        if fresh:
+            render(workspace)
+        else:
+            require_rendered(workspace)
+        self._catalogs: dict[str, Catalog] = {}
+        self.config = self._load_config()
+        self.store = self._open(self.config)
+
+    def _load_config(self) -> RepoConfig:
+        config = load_repo_config(self.workspace.project.feature_repo, self.workspace.feature_store_yaml)
+        # A server must not stop for a refresh within a request; a new registration is for new processes.
+        config.registry_config["cache_ttl_seconds"] = 0
+        config.mlflow_config = None
+        return config
+
+    def _open(self, config: RepoConfig) -> FeatureStore:
+        with self.registry_errors():
+            store = FeatureStore(config=config)
+            _ = store.registry
+            return store
+
+    @cached_property
+    def _tagging_store(self) -> FeatureStore:
+        """The same store with Feast's own MLflow link, as feature_store.yaml has it."""
+        linked = load_repo_config(self.workspace.project.feature_repo, self.workspace.feature_store_yaml)
+        config = self._load_config()
+        config.mlflow_config = linked.mlflow_config
+        return self._open(config)
+
+    @property
+    def retrieval_store(self) -> FeatureStore:
+        """The store for training data: it tags the MLflow run that is active, if one can be."""
+        return self._tagging_store if "mlflow" in sys.modules else self.store
+
+    @contextmanager
+    def registry_errors(self) -> Iterator[None]:
+        """Turn a database's errors into a ServiceError."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            reason = str(error).splitlines()[0]
+            where = f"the feature registry of workspace '{self.workspace.name}'"
+            raise ServiceError(f"{where} does not answer: {reason}") from error
+
+    def apply(self) -> ApplyReport:
+        """Register the project's feature_repo."""
+        started = perf_counter()
+        with self.registry_errors():
+            log = apply_repository(self.config, self.workspace.project.feature_repo)
+            self.forget_catalogs()
+            registry, project = self.store.registry, self.workspace.name
+            return ApplyReport(
+                project=project,
+                entities=_names(e for e in registry.list_entities(project) if not e.name.startswith("__")),
+                views=_names(registry.list_feature_views(project)),
+                on_demand_views=_names(registry.list_on_demand_feature_views(project)),
+                services=_names(registry.list_feature_services(project)),
+                seconds=perf_counter() - started,
+                log=log,
+            )
+
+    def catalog(self, service: str) -> Catalog:
+        """Return what a service consists of, read once."""
+        if service not in self._catalogs:
+            with self.registry_errors():
+                self._catalogs[service] = read_catalog(self.store, service, self.workspace.name)
+        return self._catalogs[service]
+
+    def forget_catalogs(self) -> None:
+        """Read services from the registry anew when they are next asked for."""
+        self._catalogs.clear()
+        with self.registry_errors():
+            self.store.registry.refresh(self.workspace.name)
+
+    def materialize(self, until: datetime, progress: Callable[[str], None] | None) -> MaterializeReport:
+        """Write every view's newest values up to `until` into the online store."""
+        views = self._online_views()
+        rows = {view.name: self._rows_to_write(view, until) for view in views}
+        done = []
+        for view in views:
+            if progress:
+                progress(view.name)
+            started = perf_counter()
+            with self.registry_errors(), quiet():
+                self.store.materialize(BEGINNING, until, feature_views=[view.name])
+            done.append(MaterializedView(view.name, rows[view.name], perf_counter() - started))
+        self.forget_catalogs()
+        return MaterializeReport(self.workspace.name, until, tuple(done))
+
+    def _online_views(self) -> list[FeatureView]:
+        with self.registry_errors():
+            found = self.store.registry.list_feature_views(self.workspace.name)
+        if views := sorted((view for view in found if view.online), key=lambda view: str(view.name)):
+            return views
+        raise StateError(
+            f"workspace '{self.workspace.name}' has no feature views registered. "
+            f"Run `playbill -w {self.workspace.name} apply` first."
+        )
+
+    def _rows_to_write(self, view: FeatureView, until: datetime) -> int:
+        source = view.batch_source
+        frame = scan_source(self.config, source, view.name)
+        columns = set(frame.collect_schema().names())
+        if absent := sorted({field.name for field in [*view.features, *view.entity_columns]} - columns):
+            problems = [Problem(f"{view.name}.{name}", "is not a column of the view's file.") for name in absent]
+            raise DataError(f"feature view '{view.name}'", problems)
+        keys = [column.name for column in view.entity_columns]
+        before = frame.filter(pl.col(source.timestamp_field) <= until)
+        newest = latest_values(before, keys, source.timestamp_field, source.created_timestamp_column or None, [])
+        return int(newest.select(pl.len()).collect().item())
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Feast's own prints and warnings off the terminal, where `--json` must be the last line."""
+    sink = io.StringIO()
+    with redirect_stdout(sink), redirect_stderr(sink), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _names(objects: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(sorted(str(item.name) for item in objects))

@@ -1,0 +1,121 @@
+"""Features of past moments: member features through Feast's retrieval, title features as dense snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from playbill.errors import DataError, Problem
+from playbill.features.asof import ViewValues, as_of_join
+from playbill.features.catalog import Catalog
+from playbill.features.feast_door import FeastDoor, quiet
+from playbill.features.offline_store import plain_arrow, view_values
+from playbill.features.reports import FeatureColumn, TitleSnapshots
+from playbill.features.values import EVENT_AT, REQUEST_AT, empty, shaped, with_derived
+
+ROWS_PER_CALL = 1_000_000
+
+
+def member_features(door: FeastDoor, service: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return `frame` with the service's member and request columns, as of each row's `event_at`."""
+    catalog = door.catalog(service)
+    columns = catalog.schema.of("member", "request")
+    _check(catalog, frame)
+    if frame.is_empty() or not columns:
+        return frame.hstack(empty(columns)) if frame.is_empty() else frame
+    entities = frame.rename({"event_at": EVENT_AT}).with_columns(pl.col(EVENT_AT).alias(REQUEST_AT))
+    refs = catalog.refs("member", "request")
+    parts = []
+    for start in range(0, entities.height, ROWS_PER_CALL):
+        rows = entities.slice(start, ROWS_PER_CALL).to_pandas()
+        with door.registry_errors(), quiet():
+            job = door.retrieval_store.get_historical_features(rows, features=refs, full_feature_names=True)
+            table = job.to_arrow()
+        parts.append(shaped(table, columns))
+    return frame.hstack(pl.concat(parts))
+
+
+def _check(catalog: Catalog, frame: pl.DataFrame) -> None:
+    needed = {"member_id", "event_at"} | request_fields(catalog) - {REQUEST_AT}
+    problems = [Problem(name, "column is missing.") for name in sorted(needed - set(frame.columns))]
+    if "event_at" in frame.columns and frame.get_column("event_at").null_count():
+        problems.append(Problem("event_at", "has nulls."))
+    if problems:
+        raise DataError("rows to look features up for", problems)
+
+
+def request_fields(catalog: Catalog) -> set[str]:
+    """Return the names of the request fields that the member and request columns are computed from."""
+    return {name for view in catalog.derived("member", "request") for name in view.get_request_data_schema()}
+
+
+def title_snapshots(
+    door: FeastDoor, service: str, moments: Sequence[datetime], title_ids: Sequence[str]
+) -> TitleSnapshots:
+    """Return the service's title columns at each moment, dense."""
+    if naive := [moment for moment in moments if moment.tzinfo is None]:
+        raise DataError("snapshot moments", [Problem(str(moment), "has no time zone.") for moment in naive])
+    catalog = door.catalog(service)
+    columns = catalog.schema.of("title")
+    numeric = [column for column in columns if column.kind == "numeric"]
+    categorical = [column for column in columns if column.kind == "categorical"]
+    values = np.full((len(moments), len(title_ids), len(numeric)), np.nan, dtype=np.float32)
+    titles = pl.Series("title_id", title_ids, dtype=pl.String)
+    views = _title_views(door, catalog, titles)
+    step = max(1, ROWS_PER_CALL // max(1, len(title_ids)))
+    for start in range(0, len(moments), step):
+        part = moments[start : start + step]
+        frame = shaped(_at_moments(catalog, views, part, titles), numeric)
+        dense = frame.to_numpy().reshape(len(part), len(title_ids), len(numeric))
+        values[start : start + step] = dense
+    return TitleSnapshots(
+        moments=tuple(moments),
+        title_ids=tuple(title_ids),
+        columns=tuple(column.name for column in numeric),
+        values=values,
+        categorical=_categorical(catalog, views, moments, titles, categorical),
+    )
+
+
+def _categorical(
+    catalog: Catalog,
+    views: Sequence[ViewValues],
+    moments: Sequence[datetime],
+    titles: pl.Series,
+    columns: Sequence[FeatureColumn],
+) -> pl.DataFrame:
+    if not moments:
+        nulls = [pl.lit(None, dtype=pl.String).alias(column.name) for column in columns]
+        return titles.to_frame().with_columns(nulls)
+    table = _at_moments(catalog, views, [max(moments)], titles)
+    return titles.to_frame().hstack(shaped(table, columns))
+
+
+def _title_views(door: FeastDoor, catalog: Catalog, titles: pl.Series) -> list[ViewValues]:
+    """Read the title views once, only the titles that are asked for."""
+    views = []
+    for name, fields in catalog.plain("title").items():
+        view = view_values(door.config, catalog.views[name], [field.name for field in fields], full_names=True)
+        used = [*view.keys.values(), view.at, *view.features.values(), *([view.created] if view.created else [])]
+        frame = view.frame.select(*dict.fromkeys(used))
+        for source in view.keys.values():
+            frame = frame.filter(pl.col(source).is_in(titles.implode()))
+        views.append(replace(view, frame=frame.collect().lazy()))
+    return views
+
+
+def _at_moments(
+    catalog: Catalog, views: Sequence[ViewValues], moments: Sequence[datetime], titles: pl.Series
+) -> pa.Table:
+    """Return moments x titles rows in that order, with every plain and on-demand title column."""
+    at = pl.Series(EVENT_AT, [moment.astimezone(UTC) for moment in moments], dtype=pl.Datetime("us", "UTC"))
+    rows = at.to_frame().join(titles.to_frame(), how="cross", maintain_order="left_right")
+    joined = rows.with_columns(pl.col(EVENT_AT).alias(REQUEST_AT))
+    for view in views:
+        joined = joined.hstack(as_of_join(rows, EVENT_AT, view))
+    return with_derived(plain_arrow(joined), catalog, "title")

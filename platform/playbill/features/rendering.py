@@ -1,0 +1,78 @@
+"""The rendered `feature_store.yaml` of a workspace: what plain `feast -f ... -c feature_repo` reads."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import Any
+
+import yaml
+
+from playbill.config import Workspace
+from playbill.errors import StateError
+
+OFFLINE_STORE = "playbill.features.offline_store.AsofOfflineStore"
+
+_HEADER = "# Rendered by `playbill apply` from playbill.toml. Edit that, not this.\n"
+
+
+def feature_store_config(workspace: Workspace) -> dict[str, Any]:
+    """Return the Feast configuration of a workspace, with absolute paths only.
+
+    A service URL that takes a secret from the environment keeps its `${NAME}`, which Feast fills in as well.
+    Feast's own MLflow link is on when MLflow is installed: a retrieval inside a run tags the run.
+    """
+    services = workspace.project.settings.services
+    config: dict[str, Any] = {
+        "project": workspace.name,
+        "provider": "local",
+        "registry": {
+            "registry_type": "sql",
+            "path": _with_secrets_named(workspace, services.feast_registry, workspace.feast_registry_url),
+            # Servers go on answering from a view while it is being materialized.
+            "serve_features_while_materializing": True,
+        },
+        "offline_store": {"type": OFFLINE_STORE, "features_folder": str(workspace.features)},
+        "online_store": {"type": "sqlite", "path": str(workspace.online_store_path)},
+        "entity_key_serialization_version": 3,
+    }
+    if find_spec("mlflow") is not None:
+        uri = _with_secrets_named(workspace, services.mlflow, workspace.mlflow_uri)
+        config["mlflow"] = {"enabled": True, "tracking_uri": uri}
+    return config
+
+
+def render(workspace: Workspace) -> bool:
+    """Write HOME/NAME/feature_store.yaml, if it would change. Returns whether it did."""
+    text = _HEADER + yaml.safe_dump(feature_store_config(workspace), sort_keys=False)
+    path = workspace.feature_store_yaml
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    workspace.online_store_path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+    return True
+
+
+def require_rendered(workspace: Workspace) -> None:
+    """Bring the rendered file up to date with playbill.toml.
+
+    Raises:
+        StateError: The workspace was never applied, or its registry file is gone.
+    """
+    advice = f"Run `playbill -w {workspace.name} apply` first."
+    if not workspace.feature_store_yaml.is_file():
+        raise StateError(f"workspace '{workspace.name}' has no feature registry. {advice}")
+    url = workspace.feast_registry_url
+    # Feast would quietly create an empty database in its place.
+    if url.startswith("sqlite:///") and not os.path.isfile(url.removeprefix("sqlite:///")):
+        raise StateError(f"the feature registry {url.removeprefix('sqlite:///')} does not exist. {advice}")
+    render(workspace)
+
+
+def _with_secrets_named(workspace: Workspace, template: str, filled: str) -> str:
+    if "${" not in template:
+        return filled
+    return template.replace("{home}", str(workspace.project.home)).replace("{workspace}", workspace.name)

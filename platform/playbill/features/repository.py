@@ -1,0 +1,95 @@
+"""Registering `feature_repo/` from inside this process, the way `feast apply` does it.
+
+Feast imports every file of the folder as a top-level module of the current directory. That is undone here
+afterwards, so two versions of a repository can be applied one after the other. It changes the process's current
+folder for a moment and is not for use beside other threads.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from feast.repo_config import RepoConfig
+from feast.repo_operations import apply_total, get_repo_files
+
+from playbill.errors import DefinitionError, Problem
+
+
+def apply_repository(config: RepoConfig, folder: Path) -> str:
+    """Register everything in `folder` and return what Feast printed.
+
+    Raises:
+        DefinitionError: The folder is empty, a file's name hides it from Feast, or a definition is wrong.
+    """
+    files = get_repo_files(folder) if folder.is_dir() else []
+    _check_names(folder, files)
+    printed = io.StringIO()
+    with _imported_from(folder, files), redirect_stdout(printed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            apply_total(config, folder, skip_source_validation=False)
+        except SystemExit:
+            raise DefinitionError(str(folder), [Problem("feature_repo", printed.getvalue().strip())]) from None
+        except (ImportError, NameError, SyntaxError, TypeError, ValueError, AttributeError) as error:
+            raise DefinitionError(str(folder), [_located(folder, error)]) from error
+    return printed.getvalue()
+
+
+def _check_names(folder: Path, files: list[Path]) -> None:
+    if not files:
+        raise DefinitionError(str(folder), [Problem("feature_repo", "has no Python files.")])
+    # Feast would import the other module instead of the file, and say nothing.
+    hidden = [
+        Problem(
+            path.name, "a module of this name is installed, so Feast would never read this file.", "Rename it."
+        )
+        for path in files
+        if path.parent == folder.resolve() and _installed(path.stem, folder)
+    ]
+    if hidden:
+        raise DefinitionError(str(folder), hidden)
+
+
+def _installed(name: str, folder: Path) -> bool:
+    if name in sys.builtin_module_names or name in sys.stdlib_module_names:
+        return True
+    here = folder.resolve()
+    elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
+    spec = PathFinder.find_spec(name, elsewhere)
+    return spec is not None and spec.origin is not None
+
+
+def _located(folder: Path, error: Exception) -> Problem:
+    where, trace = "feature_repo", error.__traceback__
+    while trace:
+        path = Path(trace.tb_frame.f_code.co_filename)
+        if path.parent == folder.resolve():
+            where = f"{path.name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f"{Path(error.filename).name}:{error.lineno}"
+    return Problem(where, f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def _imported_from(folder: Path, files: list[Path]) -> Iterator[None]:
+    names = {path.stem for path in files}
+    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    here, path, bytecode = Path.cwd(), list(sys.path), sys.dont_write_bytecode
+    sys.path.append(str(folder.resolve()))
+    try:
+        yield
+    finally:
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(before)
+        sys.path[:] = path
+        sys.dont_write_bytecode = bytecode
+        os.chdir(here)
