@@ -58,7 +58,7 @@ class Network(nn.Module):
         self.titles.static.calibrate(titles.numeric[1:])
         self.titles.dynamic.calibrate(titles.snapshots[:, 1:])
         self.grams.calibrate(titles.name_grams, titles.name_offsets)
-        self._prepared = None
+        self.forget_titles()
 
     @torch.no_grad()
     def start_titles(self, vectors_TD: Tensor) -> None:
@@ -72,6 +72,10 @@ class Network(nn.Module):
         prepared = self._prepared[1]
         vectors_TD, share_T1 = self.titles(titles, prepared)
         return TitleVectors(vectors_TD, share_T1 * self.title_bias(titles.index), prepared)
+
+    def forget_titles(self) -> None:
+        """Drop what was prepared of the last titles; needed when their arrays were changed in place."""
+        self._prepared = None
 
     def states(self, history: HistoryBatch, titles: TitleVectors) -> Tensor:
         """Return states [B, L + 1, D]; state l has read the first l events."""

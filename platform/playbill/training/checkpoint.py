@@ -1,0 +1,151 @@
+"""Checkpoints of a training run: one folder per epoch, written beside its place and then renamed into it.
+
+```
+FOLDER/epoch-0003/weights.safetensors    parameters and statistics after epoch 3
+                  average.safetensors    running average of the parameters
+                  best.safetensors       chosen weights so far, when the run keeps its best epoch
+                  optimizer.pt           optimizer state (tensors only)
+                  state.json             epoch, settings digest, reports, sha256 of the other files
+```
+The layout is the same in process and under Ray. A folder that is there is whole; a damaged file is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from playbill.errors import IntegrityError, StateError
+from playbill.models.weights import load_tensors, save_tensors
+
+STATE = "state.json"
+WEIGHTS = "weights.safetensors"
+AVERAGE = "average.safetensors"
+BEST = "best.safetensors"
+OPTIMIZER = "optimizer.pt"
+_PREFIX = "epoch-"
+_UNFINISHED = ".unfinished-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything a run needs to go on after `epoch` as if it had never stopped.
+
+    The random state is not among it: every epoch starts from a seed made of the run's seed, epoch and rank.
+    """
+
+    epoch: int
+    """Finished epochs."""
+    step: int
+    """Finished optimizer steps."""
+    settings: str
+    """Digest of the settings and network configuration the run was started with."""
+    weights: dict[str, Tensor]
+    average: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    reports: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] | None = None
+    best_epoch: int | None = None
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
+    """Write a checkpoint and drop all but the newest `keep`. Returns its folder.
+
+    A crash at any moment leaves the earlier checkpoints untouched.
+    """
+    final = folder / f"{_PREFIX}{checkpoint.epoch:04d}"
+    unfinished = folder / f"{_UNFINISHED}{final.name}"
+    for leftover in (unfinished, final):
+        shutil.rmtree(leftover, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    save_tensors(checkpoint.weights, unfinished / WEIGHTS)
+    save_tensors(checkpoint.average, unfinished / AVERAGE)
+    if checkpoint.best is not None:
+        save_tensors(checkpoint.best, unfinished / BEST)
+    torch.save(checkpoint.optimizer, unfinished / OPTIMIZER)
+    state = {
+        "epoch": checkpoint.epoch,
+        "step": checkpoint.step,
+        "settings": checkpoint.settings,
+        "best_epoch": checkpoint.best_epoch,
+        "reports": checkpoint.reports,
+        "sha256": {path.name: digest(path) for path in sorted(unfinished.iterdir())},
+    }
+    (unfinished / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
+    os.replace(unfinished, final)
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the finished checkpoints in `folder`, oldest first."""
+    return sorted(path for path in folder.glob(f"{_PREFIX}*") if path.is_dir())
+
+
+def load_checkpoint(path: Path, settings: str) -> Checkpoint:
+    """Read one checkpoint folder.
+
+    Args:
+        path: The folder `save_checkpoint` returned.
+        settings: Digest of the settings of the run that wants to go on.
+
+    Raises:
+        IntegrityError: A file is missing or is not what was written.
+        StateError: The checkpoint belongs to a run with other settings.
+    """
+    state = _read_state(path)
+    if state["settings"] != settings:
+        raise StateError(f"{path} belongs to a run with other settings; choose a fresh folder for this run")
+    has_best = BEST in state["sha256"]
+    return Checkpoint(
+        epoch=state["epoch"],
+        step=state["step"],
+        settings=settings,
+        weights=load_tensors(path / WEIGHTS),
+        average=load_tensors(path / AVERAGE),
+        optimizer=_read_optimizer(path / OPTIMIZER),
+        reports=state["reports"],
+        best=load_tensors(path / BEST) if has_best else None,
+        best_epoch=state["best_epoch"],
+    )
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
+        expected = dict(state["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"checkpoint {path} has no readable {STATE}: {error}") from None
+    for name, sha256 in expected.items():
+        file = path / name
+        if not file.is_file():
+            raise IntegrityError(f"checkpoint {path} lacks {name}; remove the folder to go on from the one before")
+        if digest(file) != sha256:
+            raise IntegrityError(
+                f"checkpoint {path}: {name} is damaged; remove the folder to go on from the one before"
+            )
+    return state
+
+
+def _read_optimizer(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = torch.load(path, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise IntegrityError(f"{path} is no optimizer state: {error}") from None
+    return found
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,314 @@
+"""The one training loop: in this process, on every worker of a Ray run, and inside a trial alike.
+
+It knows nothing of Ray or MLflow. Whoever calls it hands in `report`, which gets each epoch's numbers together
+with that epoch's checkpoint, and may hand in a validation callback and a progress callback.
+Letter: K heads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from playbill.errors import StateError, UnknownNameError
+from playbill.models import ContextBatch, HistoryBatch, Network, TargetBatch, TitleInputs
+from playbill.models.weights import bfloat16_is_fast
+from playbill.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
+from playbill.training.optimizer import Average, build_optimizer, one_cycle, set_learning_rate
+from playbill.training.settings import LoopSettings
+
+Batch = tuple[Any, Any, Any]
+"""History, context and targets: the dataclasses of `models.batch`, or numpy ones with the same field names."""
+
+
+class BatchSource(Protocol):
+    """Where batches come from. Under Ray it is pickled to every worker, so it holds arrays or a folder."""
+
+    @property
+    def titles(self) -> Any:
+        """`TitleInputs`, or numpy arrays with the same field names."""
+        ...
+
+    def steps(self, world: int) -> int:
+        """Return the batches per epoch, the same number on every rank."""
+        ...
+
+    def epoch(self, epoch: int, rank: int, world: int) -> Iterator[Batch]:
+        """Yield one epoch's batches for one rank.
+
+        Together the ranks yield what a single process would (`world = 1`) step by step, and the order depends on
+        nothing but the source and `epoch`.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which worker this is, and where it computes."""
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, after every step."""
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+    loss: float
+
+
+Report = Callable[[dict[str, float], Path | None], None]
+Validate = Callable[[Network], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A finished run. `network` carries the kept weights and is in evaluation mode."""
+
+    network: Network
+    reports: list[dict[str, float]]
+    best_epoch: int
+    resumed_from: int | None
+    """Finished epochs of the checkpoint the run went on from, None for a fresh run."""
+    seconds: float
+
+
+def fit(
+    network: Network,
+    batches: BatchSource,
+    settings: LoopSettings,
+    *,
+    folder: Path | None = None,
+    report: Report | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    validate: Validate | None = None,
+    place: Place | None = None,
+) -> FitResult:
+    """Train `network`, or go on where the newest checkpoint in `folder` stopped.
+
+    Args:
+        network: Started and calibrated; trained in place.
+        batches: Training batches.
+        settings: How long and how fast.
+        folder: Of this run's checkpoints; None writes none. Workers of one run share it.
+        report: Called after every epoch with numbers and (rank 0) the checkpoint's folder.
+        progress: Called after every step on rank 0.
+        validate: Called after every epoch on rank 0 with the network in evaluation mode carrying the average
+            weights; its numbers join the report under their own names.
+        place: Which worker this is.
+
+    Raises:
+        IntegrityError: The newest checkpoint is damaged.
+        StateError: The checkpoint has other settings, there is nothing to train on, or training diverged.
+    """
+    return _Run(network, batches, settings, place or Place(), folder, report, progress, validate).fit()
+
+
+class _Run:
+    """The state of one run on one worker."""
+
+    def __init__(
+        self,
+        network: Network,
+        batches: BatchSource,
+        settings: LoopSettings,
+        place: Place,
+        folder: Path | None,
+        report: Report | None,
+        progress: Callable[[Progress], None] | None,
+        validate: Validate | None,
+    ) -> None:
+        self.batches, self.settings, self.place, self.folder = batches, settings, place, folder
+        self.report, self.progress, self.validate = report, progress, validate
+        self.network = network.to(place.device)
+        self.titles = TitleInputs.from_arrays(batches.titles, place.device)
+        self.heads = [head.name for head in network.config.heads]
+        self.head_scale = torch.tensor([head.weight for head in network.config.heads])
+        self.digest = settings.digest(network.config)
+        self.steps = batches.steps(place.world)
+        if not self.steps:
+            raise StateError("there is nothing to train on: the training set has no batch")
+        self.epochs = settings.total_epochs(self.steps)
+        self.optimizer = build_optimizer(network, settings.weight_decay)
+        self.average = Average(network.parameters(), settings.ema)
+        self.model = distributed(network, place)
+        self.step = 0
+        self.reports: list[dict[str, float]] = []
+        self.best: dict[str, Tensor] | None = None
+        self.best_epoch: int | None = None
+
+    def fit(self) -> FitResult:
+        """Train every epoch that is left."""
+        begun = time.perf_counter()
+        first = self._resume()
+        self.network.low_precision = self._low_precision()
+        for epoch in range(first, self.epochs):
+            self._epoch(epoch)
+        self.network.low_precision = False
+        if self.best is None:
+            self.average.swap()
+        else:
+            self.network.load_state_dict(self.best)
+        return FitResult(
+            network=self.network.eval(),
+            reports=self.reports,
+            best_epoch=self.best_epoch or self.epochs,
+            resumed_from=first or None,
+            seconds=time.perf_counter() - begun,
+        )
+
+    def _low_precision(self) -> bool:
+        wanted = self.settings.low_precision
+        return bfloat16_is_fast(self.place.device) if wanted is None else wanted
+
+    def _resume(self) -> int:
+        """Load the newest checkpoint and return the number of finished epochs."""
+        found = checkpoints(self.folder) if self.folder else []
+        if not found:
+            return 0
+        saved = load_checkpoint(found[-1], self.digest)
+        self.network.load_state_dict(saved.weights)
+        self.average.load(saved.average[name] for name, _ in self.network.named_parameters())
+        self.optimizer.load_state_dict(saved.optimizer)
+        self.step, self.reports = saved.step, saved.reports
+        self.best, self.best_epoch = saved.best, saved.best_epoch
+        return saved.epoch
+
+    def _epoch(self, epoch: int) -> None:
+        begun = time.perf_counter()
+        torch.manual_seed(hash((self.settings.seed, epoch, self.place.rank)) % 2**63)
+        self.network.train()
+        self.network.forget_titles()
+        sums_K2 = torch.zeros(len(self.heads), 2, dtype=torch.float64)
+        tokens = 0
+        for batch in self.batches.epoch(epoch, self.place.rank, self.place.world):
+            sums_K2 += self._step(batch, epoch)
+            tokens += int(batch[0].length.sum())
+        sums = self._sum_over_workers(torch.cat([sums_K2.flatten(), torch.tensor([float(tokens)]).double()]))
+        seconds = time.perf_counter() - begun
+        numbers = self._numbers(epoch, sums, seconds)
+        numbers.update(self._validated(epoch))
+        self.reports.append(numbers)
+        saved = self._save(epoch) if self.place.rank == 0 else None
+        if self.report is not None:
+            self.report(numbers, saved)
+
+    def _step(self, batch: Batch, epoch: int) -> Tensor:
+        """Take one optimizer step and return [K, 2] sums of losses and weights of this worker."""
+        device = self.place.device
+        history = HistoryBatch.from_arrays(batch[0], device)
+        context = ContextBatch.from_arrays(batch[1], device)
+        targets = TargetBatch.from_arrays(batch[2], device)
+        total = self.epochs * self.steps
+        rate = one_cycle(self.step, total, self.settings.learning_rate, self.settings.warm_up)
+        set_learning_rate(self.optimizer, rate)
+        loss, sums_K2 = self.model(history, context, targets, self.titles, self._totals(targets))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        if not torch.isfinite(norm):
+            raise StateError(
+                f"training diverged in epoch {epoch + 1}, step {self.step + 1}: the gradient is not finite; "
+                f"lower learning_rate ({self.settings.learning_rate})"
+            )
+        self.optimizer.step()
+        self.step += 1
+        self.average.update(self.step)
+        if self.progress is not None and self.place.rank == 0:
+            self.progress(Progress(self.step, total, epoch + 1, self.epochs, float(loss.detach())))
+        sums: Tensor = sums_K2.cpu().double()
+        return sums
+
+    def _totals(self, targets: TargetBatch) -> Tensor | None:
+        """Return [K] the weights of the whole shared batch over the number of workers, None for one worker.
+
+        Workers' gradients are averaged, so with these divisors the result is the gradient of the whole batch.
+        """
+        if self.place.world == 1:
+            return None
+        weights_K = self.network.head_weights(targets)
+        dist.all_reduce(weights_K)
+        return weights_K / self.place.world
+
+    def _sum_over_workers(self, values: Tensor) -> Tensor:
+        if self.place.world > 1:
+            values = values.to(self.place.device)
+            dist.all_reduce(values)
+        return values.cpu()
+
+    def _numbers(self, epoch: int, sums: Tensor, seconds: float) -> dict[str, float]:
+        sums_K2, tokens = sums[:-1].view(-1, 2), float(sums[-1])
+        means_K = sums_K2[:, 0] / sums_K2[:, 1].clamp(min=1e-9)
+        numbers = {
+            "epoch": float(epoch + 1),
+            "loss": float((means_K * self.head_scale).sum()),
+            "seconds": seconds,
+            "tokens_per_second": tokens / seconds,
+        }
+        numbers.update({f"loss/{name}": float(mean) for name, mean in zip(self.heads, means_K, strict=True)})
+        return numbers
+
+    def _validated(self, epoch: int) -> dict[str, float]:
+        """Measure the average weights, and remember them when they are the best so far."""
+        if self.validate is None or self.place.rank != 0:
+            return {}
+        self.average.swap()
+        self.network.eval().low_precision = False
+        self.network.forget_titles()
+        measured = dict(self.validate(self.network))
+        if self.settings.keep == "best" and self._is_best(measured):
+            self.best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+            self.best_epoch = epoch + 1
+        self.average.swap()
+        self.network.low_precision = self._low_precision()
+        return measured
+
+    def _is_best(self, measured: Mapping[str, float]) -> bool:
+        metric = cast(str, self.settings.metric)
+        if metric not in measured:
+            raise UnknownNameError("validation metric", metric, measured)
+        earlier = [report[metric] for report in self.reports]
+        return not earlier or measured[metric] > max(earlier)
+
+    def _save(self, epoch: int) -> Path | None:
+        if self.folder is None:
+            return None
+        names = [name for name, _ in self.network.named_parameters()]
+        return save_checkpoint(
+            self.folder,
+            Checkpoint(
+                epoch=epoch + 1,
+                step=self.step,
+                settings=self.digest,
+                weights=self.network.state_dict(),
+                average=dict(zip(names, self.average.values, strict=True)),
+                optimizer=self.optimizer.state_dict(),
+                reports=self.reports,
+                best=self.best,
+                best_epoch=self.best_epoch,
+            ),
+        )
+
+
+def distributed(network: Network, place: Place) -> nn.Module:
+    """Wrap the network so that workers average their gradients; one worker needs no wrapping.
+
+    A head without a labelled row in a batch gets no gradient there, hence `find_unused_parameters`.
+    """
+    if place.world == 1:
+        return network
+    devices = [place.device] if place.device.type != "cpu" else None
+    return DistributedDataParallel(network, device_ids=devices, find_unused_parameters=True)
