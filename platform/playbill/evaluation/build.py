@@ -78,7 +78,10 @@ def build_case(
         tables=tables,
         log=log,
         frame=add_slices(
-            requests.select(*REQUEST_COLUMNS, "query", "source_title_id"), tables, rule.availability, columns[firsts]
+            requests.select(*REQUEST_COLUMNS, "query", "source_title_id"),
+            tables,
+            rule.availability,
+            columns[firsts],
         ),
         positions=requests["position"].to_numpy(),
         rows=rows,
@@ -119,9 +122,9 @@ def only_reachable(case: EvaluationCase) -> EvaluationCase:
     """
     reachable = case.reachable()
     if not reachable.any():
+        rule = case.rule.spec.model_dump(mode="json", exclude_none=True)
         raise StateError(
             f"canvas '{case.canvas}' could have shown none of its {reachable.size} held-out titles at the moment "
-            f"they were played (its candidates: {case.rule.spec.model_dump(exclude_defaults=True) or 'available now'})"
-            ", so a log of plays cannot measure it"
+            f"they were played (its candidates: {rule}), so a log of plays cannot measure it"
         )
     return case.keep(reachable)

@@ -60,7 +60,7 @@ def compare(
     shared = [name for name in before.result.metrics if name in after.result.metrics]
     if not shared:
         raise ComparisonError(
-            f"the reports share no metric: {', '.join(before.result.metrics)} and {', '.join(after.result.metrics)}"
+            f"the reports share no metric: {sorted(before.result.metrics)} and {sorted(after.result.metrics)}"
         )
     names = [f"{before.model}/{name}" for name in shared]
     paired = before.requests.select("request_id", "member_id", *names).join(

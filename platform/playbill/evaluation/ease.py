@@ -108,7 +108,7 @@ def solve(counts: Square, penalty: float) -> Square:
     if not penalty > 0:
         raise ConfigError(f"EASE needs a penalty above zero, got {penalty}")
     inverse = np.linalg.inv(counts + np.float32(penalty) * np.eye(counts.shape[0], dtype=np.float32))
-    weights: Square = inverse / -np.diag(inverse)
+    weights: Square = (inverse / -np.diag(inverse)).astype(np.float32)
     np.fill_diagonal(weights, 0.0)
     return weights
 
@@ -120,6 +120,7 @@ def played(requests: Sequence[Request], catalogue: Catalogue) -> tuple[Indices, 
         .filter(pl.col("action") == PLAY)
         .select("title_id", pl.lit(row, dtype=pl.Int64).alias("row"))
         for row, request in enumerate(requests)
+        if request.history is not None
     ]
     if not parts:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)

@@ -39,7 +39,9 @@ def plots(report: EvaluationReport, folder: Path) -> list[Path]:
         if groups:
             path = folder / f"{report.canvas}_{name}.png"
             label = f"{report.canvas} by {name}, worst first (members)"
-            files.append(_bars(path, label, metric, groups[:BARS_PER_SLICE], line=report.result.metrics[metric].value))
+            files.append(
+                _bars(path, label, metric, groups[:BARS_PER_SLICE], line=report.result.metrics[metric].value)
+            )
     return files
 
 

@@ -156,7 +156,7 @@ class EvaluationReport:
             content = json.loads(text)
             if content.pop("format") != FORMAT:
                 raise IntegrityError("an evaluation report of another format; evaluate again")
-            parts = {
+            parts: dict[str, Any] = {
                 "rows": tuple(_scored(row) for row in content.pop("rows")),
                 "differences": tuple(_difference(row) for row in content.pop("differences")),
                 "slices": tuple(_slice(row) for row in content.pop("slices")),

@@ -36,7 +36,10 @@ def _main(report: EvaluationReport) -> Table:
     for name in names:
         table.add_column(name, justify="right")
     for row in report.rows:
-        cells = [*(_with_interval(row.metrics[name]) for name in row.metrics), *(f"{v:.4f}" for v in row.coverage.values())]
+        cells = [
+            *(_with_interval(row.metrics[name]) for name in row.metrics),
+            *(f"{v:.4f}" for v in row.coverage.values()),
+        ]
         table.add_row(row.name, *cells, style="bold" if row is report.result else "")
     return table
 
@@ -50,7 +53,10 @@ def _differences(report: EvaluationReport) -> Table:
     table.add_column("intervals with zero")
     for row in report.differences:
         unsure = [name for name, interval in row.metrics.items() if interval.includes_zero]
-        cells = [f"{interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]" for interval in row.metrics.values()]
+        cells = [
+            f"{interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+            for interval in row.metrics.values()
+        ]
         table.add_row(row.baseline, *cells, ", ".join(unsure) or "none")
     return table
 
@@ -59,8 +65,8 @@ def _slices(report: EvaluationReport, limit: int) -> Table:
     large = [row for row in report.slices if not row.small]
     small = len(report.slices) - len(large)
     table = Table(
-        title=f"slices by {report.main_metric}, worst first; {small} with fewer than {report.minimum_members} members "
-        "not shown"
+        title=f"slices by {report.main_metric}, worst first; "
+        f"{small} with fewer than {report.minimum_members} members not shown"
     )
     for name in ("slice", "group", "members"):
         table.add_column(name, justify="right" if name == "members" else "left")
@@ -68,7 +74,10 @@ def _slices(report: EvaluationReport, limit: int) -> Table:
     for row in report.differences:
         table.add_column(f"minus {row.baseline}", justify="right")
     for group in large[:limit]:
-        cells = [f"{interval.value:+.4f}" + (" (?)" if interval.includes_zero else "") for interval in group.differences.values()]
+        cells = [
+            f"{interval.value:+.4f}" + (" (?)" if interval.includes_zero else "")
+            for interval in group.differences.values()
+        ]
         table.add_row(
             group.slice, group.group, str(group.members), _with_interval(group.metrics[report.main_metric]), *cells
         )

@@ -1,0 +1,203 @@
+"""Evaluation of canvases that have no log of their own yet: search and more-like-this.
+
+Both start from the held-out requests of a split, so neither sees what the model was trained on. They measure
+whether a canvas works, not whether members would be served better: nobody typed these queries, and nobody
+asked for titles like these.
+
+- `made_queries`: the member is about to play a title and types its name; is the title in the list after 1, 2,
+  3, or more letters? One request per held-out title and length. Queries of four or more letters come from the
+  same maker as in training, mistakes included, with another seed; shorter ones are plain prefixes.
+- `co_play_pairs`: the member just played one title and plays another next; is the held-out one in the list of
+  titles like the first?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+
+from playbill.datasets import Request, Split
+from playbill.datasets.queries import made_queries
+from playbill.datasets.text import fold as fold_text
+from playbill.errors import StateError
+from playbill.evaluation.baselines import Popular, popular
+from playbill.evaluation.build import build_case, only_reachable
+from playbill.evaluation.cases import EvaluationCase, Fold
+from playbill.evaluation.catalogue import UNKNOWN, Catalogue
+from playbill.evaluation.data import EvaluationTables
+from playbill.evaluation.ease import Square, gram
+from playbill.evaluation.scoring import ScoreFunction, Scores
+from playbill.metrics.topk import Indices
+from playbill.specs import ResolvedModel
+
+MADE_QUERIES = "made_queries"
+CO_PLAY_PAIRS = "co_play_pairs"
+QUERY_SEED = 90_210
+"""Far from the seeds of training, which count up from the run's own."""
+QUERY_LENGTHS = ("1", "2", "3", "4+")
+_TRIES = 8
+"""Queries drawn per title until one has four letters; the whole name stands in when none has."""
+
+
+def search_case(
+    tables: EvaluationTables,
+    split: Split,
+    resolved: ResolvedModel,
+    canvas: str,
+    *,
+    fold: Fold = "test",
+    seed: int = QUERY_SEED,
+) -> EvaluationCase:
+    """Build the `made_queries` case: four queries for each held-out title, one per `query_length`.
+
+    Raises:
+        UnknownNameError: The model has no such canvas.
+        StateError: No held-out title can be searched.
+    """
+    base = build_case(tables, split, resolved, canvas, fold=fold)
+    names = _names(base)[base.columns].tolist()
+    by_length = dict(zip(QUERY_LENGTHS, (*_prefixes(names), _typed(names, seed)), strict=True))
+    parts = [
+        base.frame.with_columns(
+            request_id=pl.col("event_id") + f"/{length}",
+            query=pl.Series(queries, dtype=pl.String),
+            query_length=pl.lit(length),
+        )
+        for length, queries in by_length.items()
+    ]
+    frame = pl.concat(parts)
+    asked = np.nonzero((frame["query"].str.len_chars() > 0).to_numpy())[0]
+    if asked.size == 0:
+        raise StateError(f"no held-out title of canvas '{canvas}' has a name that could be typed")
+    return replace(
+        base,
+        protocol=MADE_QUERIES,
+        frame=frame[asked],
+        positions=np.tile(base.positions, len(QUERY_LENGTHS))[asked],
+        rows=np.arange(asked.size, dtype=np.int64),
+        columns=np.tile(base.columns, len(QUERY_LENGTHS))[asked],
+    )
+
+
+def more_like_this_case(
+    tables: EvaluationTables, split: Split, resolved: ResolvedModel, canvas: str, *, fold: Fold = "test"
+) -> EvaluationCase:
+    """Build the `co_play_pairs` case: the play before each held-out one is the source title.
+
+    Raises:
+        UnknownNameError: The model has no such canvas.
+        StateError: No held-out play follows another play.
+    """
+    base = build_case(tables, split, resolved, canvas, fold=fold)
+    source = _previous_play(base)
+    has_source = (source != UNKNOWN) & (source != base.columns)
+    if not has_source.any():
+        raise StateError(f"no held-out play of canvas '{canvas}' follows a play of another title")
+    ids = np.array([*base.catalogue.title_ids, None], dtype=object)[source]
+    case = replace(
+        base,
+        protocol=CO_PLAY_PAIRS,
+        frame=base.frame.with_columns(source_title_id=pl.Series(ids.tolist(), dtype=pl.String)),
+    )
+    return only_reachable(case.keep(has_source))
+
+
+class PrefixMatch:
+    """The search that every product starts with: titles with a word for each typed one, most played first.
+
+    The last typed word may be unfinished. It knows no typing mistakes.
+    """
+
+    def __init__(self, catalogue: Catalogue, names: Sequence[str], backoff: Popular) -> None:
+        self.title_ids: Sequence[str] = catalogue.title_ids
+        self._names = pl.Series([f" {name}" for name in names], dtype=pl.String)
+        self._shares = backoff.shares
+
+    def score(self, requests: Sequence[Request]) -> Scores:
+        """Return [N, T]: 1 for a match, plus the all-time share of plays in [0, 1)."""
+        scores = np.tile(self._shares, (len(requests), 1))
+        for row, request in enumerate(requests):
+            scores[row] += self._matches(fold_text(request.query or ""))
+        return scores
+
+    def _matches(self, query: str) -> Scores:
+        words = query.split()
+        found = np.ones(len(self.title_ids), dtype=np.float64)
+        for word in words:
+            found *= self._names.str.contains(f" {word}", literal=True).to_numpy()
+        return found
+
+
+class CoPlay:
+    """Titles most often played by the members who played the source: cosine of play vectors.
+
+    cos(s, t) = |members of both| / sqrt(|members of s| |members of t|). Source: Deshpande and Karypis,
+    "Item-based top-N recommendation algorithms", TOIS 2004. A request without a known source gets popularity.
+    """
+
+    def __init__(self, catalogue: Catalogue, counts: Square, backoff: Popular) -> None:
+        self.title_ids: Sequence[str] = catalogue.title_ids
+        self._catalogue, self._shares = catalogue, backoff.shares
+        norm = np.sqrt(np.maximum(np.diag(counts), 1.0))
+        self._cosine = counts / norm[:, None] / norm[None, :]
+
+    def score(self, requests: Sequence[Request]) -> Scores:
+        """Return [N, T] cosines with each request's source title."""
+        source = self._catalogue.codes([request.source_title_id for request in requests])
+        return np.where((source == UNKNOWN)[:, None], self._shares, self._cosine[source])
+
+
+def search_baselines(case: EvaluationCase) -> dict[str, ScoreFunction]:
+    """Fit what a search is compared with: `popular`, and `prefix_match` on names."""
+    most_played = popular(case)
+    return {
+        "popular": most_played,
+        "prefix_match": PrefixMatch(case.catalogue, _names(case).tolist(), most_played),
+    }
+
+
+def more_like_this_baselines(case: EvaluationCase) -> dict[str, ScoreFunction]:
+    """Fit what more-like-this is compared with: `popular`, and `co_play`."""
+    most_played = popular(case)
+    counts = gram(case.catalogue, case.log.fitted_plays())
+    return {"popular": most_played, "co_play": CoPlay(case.catalogue, counts, most_played)}
+
+
+def _names(case: EvaluationCase) -> np.ndarray[tuple[int], np.dtype[np.object_]]:
+    """Return the catalogue's folded names, [T], without years in brackets."""
+    ordered = pl.DataFrame({"title_id": case.catalogue.title_ids}).join(
+        case.tables.titles.select("title_id", "name"), on="title_id", how="left", maintain_order="left"
+    )
+    plain = ordered["name"].fill_null("").str.replace(r"\s*\(\d{4}\)\s*$", "")
+    return np.array([" ".join(fold_text(name).split()) for name in plain], dtype=object)
+
+
+def _prefixes(names: Sequence[str]) -> list[list[str]]:
+    """Return the first 1, 2 and 3 letters of each name; empty where the name is shorter or ends in a space."""
+    cut = [[name[:length].strip() for name in names] for length in (1, 2, 3)]
+    return [
+        [text if len(text) == length else "" for text in texts]
+        for length, texts in zip((1, 2, 3), cut, strict=True)
+    ]
+
+
+def _typed(names: Sequence[str], seed: int) -> list[str]:
+    """Return one made query of four or more letters for each name, empty where the name is shorter."""
+    drawn = made_queries(names, _TRIES, seed)
+    return [
+        next((query for query in queries if len(query) >= 4), name if len(name) >= 4 else "")
+        for name, queries in zip(names, drawn, strict=True)
+    ]
+
+
+def _previous_play(case: EvaluationCase) -> Indices:
+    """Return the title column of each request's last play before it, `UNKNOWN` where there is none."""
+    log = case.log
+    played = np.where(log.plays, np.arange(log.plays.size), -1)
+    newest = np.maximum.accumulate(played)
+    before = np.where(case.positions > 0, newest[np.maximum(case.positions - 1, 0)], -1)
+    inside = before >= log.starts[case.positions]
+    return np.where(inside, log.column[np.maximum(before, 0)], UNKNOWN).astype(np.int64)
