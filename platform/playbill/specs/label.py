@@ -6,13 +6,13 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from playbill.schema import ACTIONS
 from playbill.specs.base import Definition, Duration, Spec, unknown_name
 from playbill.specs.plugins import EXTRACTORS, ExtractorName
-from playbill.specs.where import Where
+from playbill.specs.where import WhereError, parse_where
 
 _NAMESPACED = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 
@@ -37,6 +37,28 @@ Actions = Annotated[
 def _below_options(item: ErrorDetails) -> InitErrorDetails:
     text = PydanticCustomError("options", "{text}", {"text": item["msg"]})
     return InitErrorDetails(type=text, loc=("options", *item["loc"]), input=item["input"])
+
+
+def _checked_where(text: str) -> str:
+    try:
+        parse_where(text)
+    except WhereError as error:
+        context = {
+            "message": error.message,
+            "position": error.position,
+            "hint": error.hint,
+            "pointer": error.pointer,
+        }
+        raise PydanticCustomError("where", "{message} at character {position}", context) from None
+    return text
+
+
+Where = Annotated[
+    str,
+    AfterValidator(_checked_where),
+    WithJsonSchema({"type": "string", "examples": ["prior_plays_of_title = 0 and progress >= 0.1"]}),
+]
+"""An expression over the columns of `interactions` and the derived ones."""
 
 
 class EventRule(Spec):

@@ -50,7 +50,7 @@ TRUNKS = Registry(
 LOSSES = Registry(
     "loss",
     "playbill.losses",
-    {"softmax": Plugin("playbill.models.losses:softmax"), "bce": Plugin("playbill.models.losses:bce")},
+    {"softmax": Plugin("playbill.models.loss:softmax_loss"), "bce": Plugin("playbill.models.loss:binary_loss")},
 )
 FALLBACKS = Registry(
     "fallback",

@@ -14,12 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
-from pydantic import AfterValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
 
 from playbill.clock import parse_moment
 from playbill.errors import ConfigError, nearest
@@ -281,25 +279,3 @@ class _Reader:
         "conjunction": _conjunction,
         "disjunction": _disjunction,
     }
-
-
-def _checked(text: str) -> str:
-    try:
-        parse_where(text)
-    except WhereError as error:
-        context = {
-            "message": error.message,
-            "position": error.position,
-            "hint": error.hint,
-            "pointer": error.pointer,
-        }
-        raise PydanticCustomError("where", "{message} at character {position}", context) from None
-    return text
-
-
-Where = Annotated[
-    str,
-    AfterValidator(_checked),
-    WithJsonSchema({"type": "string", "examples": ["prior_plays_of_title = 0 and progress >= 0.1"]}),
-]
-"""An expression over the columns of `interactions` and the derived ones."""

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from playbill.errors import Problem, nearest
 from playbill.specs import KINDS, Definition, split_reference
-from playbill.zoo.explain import explain
+from playbill.zoo.explain import explain, is_consequence
 from playbill.zoo.nodes import Node, Place, problem, read_yaml
+from playbill.zoo.salvage import salvage
 
 _IDENTITY = ("kind", "name", "version")
 
@@ -37,6 +38,14 @@ class Checked:
 
     spec: Definition
     node: Node
+    mistaken: frozenset[str] = frozenset()
+    """Top-level keys with mistakes in them; the spec says less about these than the file does."""
+    absent: frozenset[str] = frozenset()
+    """Top-level keys of which nothing could be kept: the spec has a stand-in there."""
+
+    def knows(self, *keys: str) -> bool:
+        """Say whether everything under these top-level keys is right."""
+        return not self.mistaken.intersection(keys)
 
 
 @dataclass(slots=True)
@@ -194,7 +203,13 @@ def _check(shelf: Shelf, written: Written, merged: Node, problems: list[Problem]
     try:
         made = spec.model_validate(merged.plain())
     except ValidationError as error:
-        problems.extend(explain(spec, merged, item) for item in error.errors(include_url=False))
+        errors = [item for item in error.errors(include_url=False) if not is_consequence(merged, item)]
+        problems.extend(explain(spec, merged, item) for item in errors)
+        rescued = salvage(spec, merged, error)
+        if rescued is not None:
+            shelf.checked[written.kind].setdefault(written.name, {})[written.version] = Checked(
+                rescued.spec, merged, rescued.mistaken, rescued.absent
+            )
         return
     shelf.checked[written.kind].setdefault(written.name, {})[written.version] = Checked(made, merged)
 

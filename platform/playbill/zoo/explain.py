@@ -34,8 +34,17 @@ def explain(spec: type[BaseModel], root: Node, item: Mapping[str, Any]) -> Probl
     return problem(root.key_place(path) if is_key else root.find(path).place, path, what, hint)
 
 
+def is_consequence(root: Node, item: Mapping[str, Any]) -> bool:
+    """Say whether an error only follows from another one: too few items because some had mistakes."""
+    if item["type"] != "too_short":
+        return False
+    return root.find(item["loc"]).broken or len(item["input"]) >= item["ctx"]["min_length"]
+
+
 def _sentence(item: Mapping[str, Any]) -> tuple[str, str]:
     context = item.get("ctx", {})
+    if item["type"] == "too_short":
+        return f"needs at least {context['min_length']} of them, has {context['actual_length']}", ""
     if item["type"] == "string_pattern_mismatch":
         what = f"'{item['input']}' is no name"
         return what, "Use lower-case letters, digits and '_', starting with a letter; a reference may end in ':2'."
@@ -73,8 +82,8 @@ def keys_at(spec: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     """Return the keys that the mapping at `path` may have."""
     current: Any = spec
     for part in path:
-        current = _step(_bare(current), part)
-    current = _bare(current)
+        current = _step(bare(current), part)
+    current = bare(current)
     if not (isinstance(current, type) and issubclass(current, BaseModel)):
         return []
     extends = ["extends"] if current is spec else []
@@ -93,11 +102,23 @@ def _step(current: Any, part: str | int) -> Any:
     return arguments[0] if origin in (tuple, list) else None
 
 
-def _bare(annotation: Any) -> Any:
+def inner_spec(annotation: Any) -> tuple[type[BaseModel] | None, str]:
+    """Return the spec inside an annotation and how a path steps into it: "", ".NAME" or ".0"."""
+    annotation = bare(annotation)
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is dict:
+        return inner_spec(arguments[1])[0], ".NAME"
+    if origin in (tuple, list):
+        return inner_spec(arguments[0])[0], ".0"
+    is_spec = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return (annotation, "") if is_spec else (None, "")
+
+
+def bare(annotation: Any) -> Any:
     """Strip Annotated and None."""
     origin = get_origin(annotation)
     if origin is Annotated:
-        return _bare(get_args(annotation)[0])
+        return bare(get_args(annotation)[0])
     if origin in (Union, UnionType):
-        return _bare(next(item for item in get_args(annotation) if item is not type(None)))
+        return bare(next(item for item in get_args(annotation) if item is not type(None)))
     return annotation

@@ -99,6 +99,19 @@ class Zoo:
         assert isinstance(model, ModelSpec)
         return resolve(self.shelf, model)
 
+    def names(self) -> dict[str, list[str]]:
+        """Return every checked `name:version` by kind."""
+        checked = self.shelf.checked.items()
+        return {
+            kind: [f"{name}:{version}" for name in sorted(names) for version in sorted(names[name])]
+            for kind, names in checked
+        }
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of checked definitions by kind, as `labels`, `canvases` and so on."""
+        plural = {"Canvas": "canvases"}
+        return {plural.get(kind, f"{kind.lower()}s"): len(names) for kind, names in self.names().items()}
+
     def publish(self) -> list[str]:
         """Record every definition in zoo.lock and return those that were new to it."""
         return write_lock(self.folder, self.shelf, read_lock(self.folder, []))

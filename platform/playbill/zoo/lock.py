@@ -53,7 +53,7 @@ def changed(shelf: Shelf, locked: dict[str, str]) -> Iterator[Problem]:
     """Return a problem for every published version whose content is not what it was."""
     for checked in shelf.all_checked():
         key = lock_key(checked)
-        if key in locked and locked[key] != definition_hash(checked):
+        if key in locked and not checked.mistaken and locked[key] != definition_hash(checked):
             newest = max(shelf.written[key.split()[0]][checked.spec.name])
             what = f"{key} is published and its content has changed"
             hint = f"Undo the change, or give it version {newest + 1}."

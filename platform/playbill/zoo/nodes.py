@@ -39,6 +39,8 @@ class Node:
     """Places of a mapping's keys."""
     verbatim: Place | None = None
     """Where a text's first character is, when it is written on one line without escapes."""
+    broken: bool = False
+    """Something under it could not be read, and was reported."""
 
     def child(self, part: str | int) -> Node | None:
         """Return the node under a key or index, or None."""
@@ -137,8 +139,8 @@ class _Builder:
                 case yaml.MappingNode():
                     return self._mapping(node, place, path)
                 case yaml.SequenceNode():
-                    items = (self.build(item, (*path, index)) for index, item in enumerate(node.value))
-                    return Node(place, [item for item in items if item is not None])
+                    items = [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+                    return Node(place, [item for item in items if item is not None], broken=None in items)
                 case _:
                     return self._scalar(node, place, path)
         finally:
@@ -152,6 +154,7 @@ class _Builder:
         for key_node, value_node in node.value:
             key = self._key(key_node, path)
             if key is None:
+                made.broken = True
                 continue
             key_place = self._place(key_node)
             if key in made.keys:
@@ -160,7 +163,10 @@ class _Builder:
                 self._problems.append(problem(key_place, (*path, key), what))
                 continue
             made.keys[key] = key_place
-            if (child := self.build(value_node, (*path, key))) is not None:
+            child = self.build(value_node, (*path, key))
+            if child is None:
+                made.broken = True
+            else:
                 made.value[key] = child
         return made
 

@@ -19,6 +19,9 @@ def check_references(shelf: Shelf, features: FeatureNames | None) -> Iterator[Pr
     """Check everything that one definition says about another, and models about feature_repo/."""
     for checked in shelf.all_checked():
         for kind, reference, path, is_key in _references(checked):
+            shifted = len(path) > 1 and isinstance(path[1], int) and not checked.knows(str(path[0]))
+            if path[0] in checked.absent or shifted:
+                continue
             wrong = shelf.missing(kind, reference)
             if wrong is not None:
                 yield problem(place_of(checked, path, key=is_key), path, *wrong)
@@ -90,7 +93,7 @@ def _model_references(model: ModelSpec) -> Iterator[tuple[str, str, Path, bool]]
 def _check_canvas(shelf: Shelf, checked: Checked, canvas: CanvasSpec) -> Iterator[Problem]:
     for index, reference in enumerate(canvas.rows):
         found = shelf.find("Row", reference)
-        row = cast(RowSpec, found.spec) if found else None
+        row = cast(RowSpec, found.spec) if found and found.knows("canvas") else None
         if row is not None and split_reference(row.canvas)[0] != canvas.name:
             path: Path = ("rows", index)
             yield problem(place_of(checked, path), path, f"row '{row.name}' is on canvas '{row.canvas}'")
@@ -101,8 +104,13 @@ def _check_model(
 ) -> Iterator[Problem]:
     yield from _check_service(checked, model, features)
     yield from _check_versions(checked, model)
+    if checked.knows("canvases", "evaluate", "gates"):
+        yield from _check_gates(checked, model)
+    if not checked.knows("canvases"):
+        return
     yield from _check_tasks(shelf, checked, model)
-    yield from _check_gates(checked, model)
+    if not checked.knows("heads"):
+        return
     for reference in model.canvases:
         found = shelf.find("Canvas", reference)
         if found is not None:
@@ -111,7 +119,9 @@ def _check_model(
 
 
 def _check_service(checked: Checked, model: ModelSpec, features: FeatureNames | None) -> Iterator[Problem]:
-    if features is None or model.features in features.services or features.computed:
+    if features is None or features.computed or not checked.knows("features"):
+        return
+    if model.features in features.services:
         return
     close = nearest(model.features, features.services)
     known = ", ".join(sorted(features.services)) or "none"
@@ -152,7 +162,7 @@ def _check_tasks(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[P
             continue
         found = shelf.find("Canvas", names[canvas])
         needed = "query" if task.source == "title_names" else "source_title"
-        if found is not None and needed not in cast(CanvasSpec, found.spec).context:
+        if found is not None and found.knows("context") and needed not in cast(CanvasSpec, found.spec).context:
             what = f"'{task.source}' makes a {needed}, which canvas '{canvas}' has not in its context"
             yield problem(place_of(checked, (*path, "from")), (*path, "from"), what)
 
@@ -178,7 +188,7 @@ def _check_gates(checked: Checked, model: ModelSpec) -> Iterator[Problem]:
 
 
 def _check_blend(owner: Checked, model: ModelSpec, blend: dict[str, float]) -> Iterator[Problem]:
-    for head in blend:
+    for head in blend if "blend" not in owner.absent else ():
         path: Path = ("blend", head)
         place = place_of(owner, path, key=True)
         if head not in model.heads:
@@ -193,7 +203,7 @@ def _check_rows(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[Pr
     canvases = [split_reference(reference)[0] for reference in model.canvases]
     for index, reference in enumerate(model.rows or ()):
         found = shelf.find("Row", reference)
-        row = cast(RowSpec, found.spec) if found else None
+        row = cast(RowSpec, found.spec) if found and found.knows("canvas") else None
         if row is not None and split_reference(row.canvas)[0] not in canvases:
             path: Path = ("rows", index)
             yield problem(place_of(checked, path), path, f"its canvas '{row.canvas}' is not among the model's")

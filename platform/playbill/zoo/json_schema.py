@@ -1,0 +1,77 @@
+"""JSON schemas of the kinds, for editors: completion, and the specs' docstrings as help."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from playbill.specs import BASELINES, FALLBACKS, KINDS, LOSSES, TRUNKS
+from playbill.specs.base import REFERENCE_PATTERN
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+UMBRELLA = "definition.schema.json"
+
+_CHOICES = {"fallback": FALLBACKS, "policy": FALLBACKS, "loss": LOSSES, "type": TRUNKS, "baselines": BASELINES}
+_EXTENDS = {
+    "type": "string",
+    "pattern": REFERENCE_PATTERN,
+    "description": "A definition of the same kind this one starts from: mappings merge, all else is replaced, "
+    "null takes a key away.",
+}
+
+
+def file_name(kind: str) -> str:
+    """Return the file of one kind's schema."""
+    return f"{kind.lower()}.schema.json"
+
+
+def kind_schema(kind: str) -> dict[str, Any]:
+    """Return the JSON schema of one kind, `extends` and registered names included."""
+    schema = KINDS[kind].model_json_schema(by_alias=True)
+    for part in [schema, *schema.get("$defs", {}).values()]:
+        _offer_names(part.get("properties", {}))
+    properties = {"kind": {"const": kind, "description": "What this file defines."}, "extends": _EXTENDS}
+    schema["properties"] = schema["properties"] | properties
+    identity = ["kind", "name", "version"]
+    rest = [key for key in schema.pop("required", []) if key not in identity]
+    schema["required"] = identity
+    if rest:
+        schema["anyOf"] = [{"required": rest}, {"required": ["extends"]}]
+    return {"$schema": DRAFT, "$id": file_name(kind), **schema}
+
+
+def _offer_names(properties: dict[str, Any]) -> None:
+    for key, registry in _CHOICES.items():
+        if key not in properties:
+            continue
+        part = properties[key].get("items", properties[key])
+        for choice in part.get("anyOf", [part]):
+            if choice.get("type") == "string":
+                choice["enum"] = list(registry.names())
+
+
+def umbrella_schema() -> dict[str, Any]:
+    """Return the schema of any definition: its `kind` picks the schema that counts."""
+    branches = [
+        {"if": {"properties": {"kind": {"const": kind}}}, "then": {"$ref": file_name(kind)}} for kind in KINDS
+    ]
+    return {
+        "$schema": DRAFT,
+        "$id": UMBRELLA,
+        "title": "Playbill definition",
+        "type": "object",
+        "required": ["kind", "name", "version"],
+        "properties": {"kind": {"enum": list(KINDS), "description": "What this file defines."}},
+        "allOf": branches,
+    }
+
+
+def write_schemas(folder: Path) -> list[Path]:
+    """Write one schema per kind and the umbrella over them, and return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    schemas = {file_name(kind): kind_schema(kind) for kind in KINDS} | {UMBRELLA: umbrella_schema()}
+    for name, schema in schemas.items():
+        text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in schemas]
