@@ -122,10 +122,12 @@ class Tracking:
 
     def evaluations(self, version: ModelVersion) -> tuple[Evaluation, ...]:
         """Return every evaluation of a version: later ones newest first, then that of its training run."""
-        found = self._runs.search(EVALUATIONS, EVALUATED, version.reference)
-        if version.run_id:
-            found.append(self._runs.evaluation_of(version.run_id, version.tags))
-        return tuple(found)
+        return self.evaluations_of(version.reference, version.run_id)
+
+    def evaluations_of(self, reference: str, run_id: str | None) -> tuple[Evaluation, ...]:
+        """Return the evaluations of a version that may have been deleted, given what trained it."""
+        found = self._runs.search(EVALUATIONS, EVALUATED, reference)
+        return (*found, *(self._runs.evaluation_of(run_id) if run_id else ()))
 
     def models(self) -> tuple[str, ...]:
         """Return the names of the workspace's registered models, without its prefix, sorted."""

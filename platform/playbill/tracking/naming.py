@@ -14,8 +14,11 @@ _REFUSED = re.compile(r"[^\w.\- :/]")
 
 
 def to_mlflow(name: str) -> str:
-    """Spell one of our metric names in MLflow's alphabet. Letters it refuses become `-`."""
-    return _REFUSED.sub("-", _CUTOFF.sub(r"_at_\1", name).replace("=", ":"))
+    """Spell one of our metric names in MLflow's alphabet.
+
+    Whatever else it refuses becomes `-` and its code, such as `-3c` for `<`, so names stay apart.
+    """
+    return _REFUSED.sub(lambda match: f"-{ord(match[0]):x}", _CUTOFF.sub(r"_at_\1", name).replace("=", ":"))
 
 
 def from_mlflow(name: str) -> str:

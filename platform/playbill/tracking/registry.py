@@ -31,6 +31,7 @@ class ModelVersion:
     source: str
     tags: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+    description: str = ""
 
     @property
     def reference(self) -> str:
@@ -101,7 +102,16 @@ class ModelRegistry:
         number = int(row.version)
         names = tuple(sorted(alias for alias, target in aliases.items() if target == number))
         tags = dict(row.tags)
-        return ModelVersion(model, number, tags.get(DIGEST), row.run_id or None, row.source or "", tags, names)
+        return ModelVersion(
+            model=model,
+            version=number,
+            digest=tags.get(DIGEST),
+            run_id=row.run_id or None,
+            source=row.source or "",
+            tags=tags,
+            aliases=names,
+            description=row.description or "",
+        )
 
     def aliases(self, model: str) -> dict[str, int]:
         """Return alias -> version of a model; empty when the model is not registered."""

@@ -16,7 +16,7 @@ import polars as pl
 from playbill.clock import Clock, WallClock
 from playbill.config import Workspace
 from playbill.errors import StateError
-from playbill.tracking.connection import ALREADY_THERE, Connection, error_code
+from playbill.tracking.connection import ALREADY_THERE, NOT_FOUND, Connection, error_code
 from playbill.tracking.lineage import PROTOCOL, SPLIT_DIGEST
 from playbill.tracking.naming import from_mlflow, to_mlflow
 
@@ -211,23 +211,31 @@ class Runs:
 
     def search(self, experiment: str, tag: str, value: str) -> list[Evaluation]:
         """Return the evaluations logged with a tag of that value, newest first."""
-        experiment_id = self.experiment_id(experiment)
+        client = self.connection.client
         with self.connection.guarded("reading evaluations"):
-            found = self.connection.client.search_runs(
-                [experiment_id],
+            there = client.get_experiment_by_name(f"{self.workspace.name}/{experiment}")
+            if there is None:
+                return []
+            found = client.search_runs(
+                [there.experiment_id],
                 filter_string=f"tags.`{tag}` = '{value}' AND attributes.status = 'FINISHED'",
                 order_by=["attributes.start_time DESC"],
             )
-        return [_as_evaluation(run, run.data.tags) for run in found]
+        return [_as_evaluation(run) for run in found]
 
-    def evaluation_of(self, run_id: str, tags: Mapping[str, str]) -> Evaluation:
-        """Return the evaluation held by the run that trained a version, whose tags are given."""
+    def evaluation_of(self, run_id: str) -> list[Evaluation]:
+        """Return the evaluation held by a run that trained a version; none when the run is gone."""
         with self.connection.guarded("reading metrics"):
-            run = self.connection.client.get_run(run_id)
-        return _as_evaluation(run, tags)
+            try:
+                return [_as_evaluation(self.connection.client.get_run(run_id))]
+            except Exception as error:
+                if error_code(error) not in NOT_FOUND:
+                    raise
+                return []
 
 
-def _as_evaluation(run: Any, tags: Mapping[str, str]) -> Evaluation:
+def _as_evaluation(run: Any) -> Evaluation:
+    tags = run.data.tags
     metrics = {from_mlflow(name): float(value) for name, value in run.data.metrics.items()}
     return Evaluation(tags.get(PROTOCOL, ""), tags.get(SPLIT_DIGEST, ""), metrics, run.info.run_id)
 
