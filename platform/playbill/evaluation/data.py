@@ -43,3 +43,8 @@ class EvaluationTables:
             interactions=tables.interactions(),
             end=tables.data_end(),
         )
+
+
+def as_frames(tables: Tables | EvaluationTables) -> EvaluationTables:
+    """Return the frames of a workspace's tables; frames come back unchanged."""
+    return tables if isinstance(tables, EvaluationTables) else EvaluationTables.read(tables)

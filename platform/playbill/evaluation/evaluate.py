@@ -12,7 +12,7 @@ from playbill.datasets import Split
 from playbill.evaluation.baselines import build_baseline
 from playbill.evaluation.build import build_case
 from playbill.evaluation.cases import EvaluationCase, Fold, TargetRule
-from playbill.evaluation.data import EvaluationTables
+from playbill.evaluation.data import EvaluationTables, as_frames
 from playbill.evaluation.measure import Measured, Progress, measure
 from playbill.evaluation.report import Difference, EvaluationReport, ScoredRow, SliceRow
 from playbill.evaluation.scoring import ScoreFunction
@@ -74,8 +74,7 @@ def evaluate(
         StateError: Nothing held out can be a target of the canvas.
         IntegrityError: The function returned something that is no score.
     """
-    frames = tables if isinstance(tables, EvaluationTables) else EvaluationTables.read(tables)
-    case = build_case(frames, split, resolved, canvas, fold=fold, targets=targets)
+    case = build_case(as_frames(tables), split, resolved, canvas, fold=fold, targets=targets)
     others = {baseline: build_baseline(baseline, case) for baseline in dict.fromkeys(baselines)}
     return evaluate_case(
         case, name or resolved.model.name, function, others, k=k, judging=judging, progress=progress

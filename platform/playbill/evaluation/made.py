@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypedDict, Unpack
 
 import numpy as np
 import polars as pl
@@ -27,11 +28,16 @@ from playbill.evaluation.baselines import Popular, popular
 from playbill.evaluation.build import build_case, only_reachable
 from playbill.evaluation.cases import EvaluationCase, Fold
 from playbill.evaluation.catalogue import UNKNOWN, Catalogue
-from playbill.evaluation.data import EvaluationTables
+from playbill.evaluation.data import EvaluationTables, as_frames
 from playbill.evaluation.ease import Square, gram
+from playbill.evaluation.evaluate import Judging, evaluate_case
+from playbill.evaluation.measure import Progress
+from playbill.evaluation.report import EvaluationReport
 from playbill.evaluation.scoring import ScoreFunction, Scores
+from playbill.evaluation.slices import MADE_SLICES, SLICES
 from playbill.metrics.topk import Indices
 from playbill.specs import ResolvedModel
+from playbill.tables import Tables
 
 MADE_QUERIES = "made_queries"
 CO_PLAY_PAIRS = "co_play_pairs"
@@ -40,6 +46,15 @@ QUERY_SEED = 90_210
 QUERY_LENGTHS = ("1", "2", "3", "4+")
 _TRIES = 8
 """Queries drawn per title until one has four letters; the whole name stands in when none has."""
+
+
+class MadeOptions(TypedDict, total=False):
+    """Options of `evaluate_search` and `evaluate_more_like_this`, as in `evaluate`."""
+
+    k: Sequence[int]
+    judging: Judging | None
+    name: str | None
+    progress: Progress | None
 
 
 def search_case(
@@ -103,6 +118,67 @@ def more_like_this_case(
         frame=base.frame.with_columns(source_title_id=pl.Series(ids.tolist(), dtype=pl.String)),
     )
     return only_reachable(case.keep(has_source))
+
+
+def evaluate_search(
+    function: ScoreFunction,
+    split: Split,
+    tables: Tables | EvaluationTables,
+    resolved: ResolvedModel,
+    canvas: str = "search",
+    **options: Unpack[MadeOptions],
+) -> EvaluationReport:
+    """Measure a canvas that reads queries, under `made_queries`; sliced by `query_length`.
+
+    Args:
+        function: The model's blended scores for this canvas.
+        split: Folds of events, frozen; its held-out titles are what is searched for.
+        tables: The canonical tables, or their frames.
+        resolved: The model's definition.
+        canvas: Canvas to ask.
+        **options: See `MadeOptions`.
+
+    Raises:
+        UnknownNameError: An unknown canvas.
+        StateError: No held-out title can be searched.
+    """
+    case = search_case(as_frames(tables), split, resolved, canvas)
+    return _evaluate(case, function, search_baselines(case), resolved, MADE_SLICES, options)
+
+
+def evaluate_more_like_this(
+    function: ScoreFunction,
+    split: Split,
+    tables: Tables | EvaluationTables,
+    resolved: ResolvedModel,
+    canvas: str = "more_like_this",
+    **options: Unpack[MadeOptions],
+) -> EvaluationReport:
+    """Measure a canvas that starts from a source title, under `co_play_pairs`.
+
+    Arguments and errors as for `evaluate_search`.
+    """
+    case = more_like_this_case(as_frames(tables), split, resolved, canvas)
+    return _evaluate(case, function, more_like_this_baselines(case), resolved, SLICES, options)
+
+
+def _evaluate(
+    case: EvaluationCase,
+    function: ScoreFunction,
+    baselines: dict[str, ScoreFunction],
+    resolved: ResolvedModel,
+    slices: tuple[str, ...],
+    options: MadeOptions,
+) -> EvaluationReport:
+    return evaluate_case(
+        case,
+        options.get("name") or resolved.model.name,
+        function,
+        baselines,
+        k=options.get("k", (10,)),
+        judging=options.get("judging") or Judging(slices=slices),
+        progress=options.get("progress"),
+    )
 
 
 class PrefixMatch:
