@@ -5,6 +5,7 @@ from playbill.tables.frames import TIMESTAMP, canonical_frame, empty_frame, pola
 from playbill.tables.journal import AppendResult, Journal
 from playbill.tables.request_log import RequestLog
 from playbill.tables.store import Tables, workspace_clock
+from playbill.tables.validation import RowMistake, example_row
 from playbill.tables.vocabulary import Vocabulary
 from playbill.tables.writer import TableWriter
 
@@ -13,12 +14,14 @@ __all__ = [
     "AppendResult",
     "Journal",
     "RequestLog",
+    "RowMistake",
     "TableWriter",
     "Tables",
     "Vocabulary",
     "canonical_frame",
     "database_errors",
     "empty_frame",
+    "example_row",
     "insert_new",
     "open_database",
     "polars_schema",

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
 
@@ -185,6 +186,21 @@ class Tables:
             yield writer
             writer.finish(self._vocabularies).save(building)
             self._generations.publish(building)
+
+    @contextmanager
+    def rehearse(self, clock: Clock | None = None) -> Iterator[TableWriter]:
+        """Lend a writer that checks everything `replace` would and then throws the rows away: a dry run.
+
+        Args:
+            clock: Event times after it are mistakes (default: the wall clock).
+
+        Raises:
+            DataError: Anything written was wrong; every mistake is named.
+        """
+        with TemporaryDirectory(prefix="playbill-") as building:
+            writer = TableWriter(Path(building), (clock or WallClock()).now())
+            yield writer
+            writer.check()
 
     def append_events(self, events: pl.DataFrame) -> int:
         """Add canonical, checked events to the log; those whose event_id is there already are left out.

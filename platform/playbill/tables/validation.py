@@ -76,6 +76,10 @@ class ProblemLog:
             first = before or mistake
             self._rows[where] = RowMistake(first.column, first.what, total, first.example, first.hint)
 
+    def touches(self, table: str) -> bool:
+        """Say whether anything was noted about a table."""
+        return any(where.split(".")[0] == table for where, _ in (*self._structural, *self._rows))
+
     def problems(self) -> list[Problem]:
         """Return everything noted so far."""
         listed = [Problem(where, what, hint) for (where, what), hint in self._structural.items()]

@@ -92,16 +92,29 @@ class TableWriter:
         checked.write_parquet(path, compression="lz4")
         self._staged.append(path)
 
-    def finish(self, vocabularies: VocabularyFolder) -> Manifest:
-        """Check what spans batches, write the generation, and grow the vocabularies.
+    def note(self, table: str, mistakes: Sequence[RowMistake]) -> None:
+        """Note rows a source could not even bring into canonical shape. They are reported with all else."""
+        self._log.add_rows(table, mistakes)
+
+    def check(self) -> dict[str, pl.DataFrame]:
+        """Check what spans batches, and return the tables other than interactions, whole.
 
         Raises:
-            DataError: Anything in the load was wrong. The published tables are as before.
+            DataError: Anything in the load was wrong.
         """
         small = {name: self._joined(name) for name in self._small}
         self._check_small(small)
         self._check_interactions(small["titles"])
         self._log.raise_if_any(_SUBJECT)
+        return small
+
+    def finish(self, vocabularies: VocabularyFolder) -> Manifest:
+        """Check the load, write the generation, and grow the vocabularies.
+
+        Raises:
+            DataError: Anything in the load was wrong. The published tables are as before.
+        """
+        small = self.check()
         files: dict[str, str] = {}
         for name, frame in small.items():
             path = self._building / f"{name}.parquet"
@@ -127,7 +140,7 @@ class TableWriter:
 
     def _check_small(self, small: dict[str, pl.DataFrame]) -> None:
         for name in REQUIRED:
-            if not self._rows[name]:
+            if not self._rows[name] and not self._log.touches(name):
                 self._log.add(name, "the source is empty: there is not a single row.")
         for name, frame in small.items():
             repeated = frame.filter(pl.struct(TABLES[name].key).is_duplicated())

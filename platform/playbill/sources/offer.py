@@ -1,0 +1,190 @@
+"""From what a source offers to full canonical tables: what the source leaves out is derived here, for all alike.
+
+- An interaction's `recorded_at` is its time: a historical set was known as it happened.
+- A member joins, and is known, from the first event on. Members that only occur in the log are added.
+- A title can be watched everywhere from its release or its first event, whichever is earlier.
+- The catalogue is taken as known from the start of the log, so titles still to come can be announced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+
+from playbill.schema import UNKNOWN_COUNTRY
+from playbill.sources.ratings import ORDER, RATING, RatingRule, rating_events, with_rank
+from playbill.tables import TIMESTAMP, RowMistake, empty_frame
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with a stage, the amount done, and the total where it is known."""
+
+SLICE_ROWS = 1_000_000
+"""Interactions in one batch, unless one member alone has more."""
+
+
+class Writer(Protocol):
+    """What takes canonical rows: a table writer, or something that watches one."""
+
+    def write(self, table: str, frame: pl.DataFrame) -> None:
+        """Take one batch."""
+        ...
+
+    def note(self, table: str, mistakes: list[RowMistake]) -> None:
+        """Take mistakes found while a batch was read."""
+        ...
+
+
+@dataclass
+class Offer:
+    """What a source has. Frames hold canonical columns; columns that can be derived may be missing.
+
+    Attributes:
+        titles: title_id, name, kind and more; without valid_from and recorded_at they are derived.
+        batches: Interactions, every member's rows within one batch, with `RATING` when `rule` is set.
+        total_rows: Rows in all batches, where known.
+        members: member_id, country and the source's own columns, or None.
+        availability: Spans, or None to derive them.
+        rule: Makes events of ratings; None when the batches are events.
+    """
+
+    titles: pl.DataFrame
+    batches: Iterable[pl.DataFrame]
+    total_rows: int | None = None
+    members: pl.DataFrame | None = None
+    availability: pl.DataFrame | None = None
+    rule: RatingRule | None = None
+
+
+def write_offer(offer: Offer, writer: Writer, progress: Progress) -> None:
+    """Complete an offer and hand it to a writer."""
+    members = offer.members if offer.members is not None else _no_members()
+    countries = members.select("member_id", "country") if "country" in members.columns else None
+    seen = _FirstSeen()
+    done = 0
+    for batch in offer.batches:
+        events = _events(batch, offer.rule)
+        writer.write("interactions", _with_country(events, countries))
+        seen.add(events)
+        done += batch.height
+        progress("interactions", done, offer.total_rows)
+    # Without a single event the load is refused anyway; a stand-in keeps that the only complaint.
+    start = seen.first_moment() or datetime(1970, 1, 1, tzinfo=UTC)
+    launches = _launches(offer.titles, seen.of("title_id"), start)
+    writer.write("titles", _dated_titles(offer.titles, launches, start))
+    spans = offer.availability
+    writer.write("availability", spans if spans is not None else _everywhere(offer.titles, launches, start))
+    writer.write("members", _dated_members(members, seen.of("member_id"), start))
+
+
+def member_slices(log: pl.LazyFrame, member: str) -> Iterator[pl.DataFrame]:
+    """Yield whole members' rows in batches of bounded size.
+
+    Args:
+        log: Any rows.
+        member: The column with the member, of any type; nulls come with the first batch.
+    """
+    counts = log.group_by(member).len().sort(member).collect()
+    names, sizes = counts.get_column(member), counts.get_column("len").cum_sum().to_numpy()
+    if not len(names):
+        return
+    numbers = (sizes - 1) // SLICE_ROWS
+    edges = [0, *(int(edge) + 1 for edge in np.flatnonzero(np.diff(numbers))), len(names)]
+    if len(edges) == 2:
+        yield log.collect()
+        return
+    for start, end in pairwise(edges):
+        wanted = names[start:end]
+        inside = pl.col(member).is_in(wanted.drop_nulls().implode())
+        if wanted.null_count():
+            inside = inside | pl.col(member).is_null()
+        yield log.filter(inside).collect()
+
+
+def _events(batch: pl.DataFrame, rule: RatingRule | None) -> pl.DataFrame:
+    if rule is not None:
+        events = rating_events(batch, rule)
+    elif "seq" in batch.columns:
+        events = batch
+    else:
+        events = with_rank(batch).rename({"_rank": "seq"})
+    if "event_id" not in events.columns:
+        events = events.with_columns(event_id=pl.concat_str(pl.lit("e-"), "member_id", pl.lit("-"), "seq"))
+    if "recorded_at" not in events.columns:
+        events = events.with_columns(recorded_at="event_at")
+    return events.drop(ORDER, RATING, strict=False)
+
+
+def _with_country(events: pl.DataFrame, countries: pl.DataFrame | None) -> pl.DataFrame:
+    if "country" in events.columns:
+        return events
+    if countries is None:
+        return events.with_columns(country=pl.lit(UNKNOWN_COUNTRY))
+    known = countries.unique("member_id", keep="first")
+    joined = events.join(known, on="member_id", how="left", maintain_order="left")
+    return joined.with_columns(pl.col("country").fill_null(UNKNOWN_COUNTRY))
+
+
+class _FirstSeen:
+    """The first event of every title and member, gathered batch by batch."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[pl.DataFrame]] = {"title_id": [], "member_id": []}
+
+    def add(self, events: pl.DataFrame) -> None:
+        for column, parts in self._parts.items():
+            if column in events.columns:
+                first = pl.col("event_at").min().alias("first_event")
+                parts.append(events.drop_nulls(column).group_by(column).agg(first))
+
+    def of(self, column: str) -> pl.DataFrame:
+        schema = pl.Schema({column: pl.String(), "first_event": TIMESTAMP})
+        parts = [schema.to_frame(), *self._parts[column]]
+        return pl.concat(parts).group_by(column).agg(pl.col("first_event").min())
+
+    def first_moment(self) -> datetime | None:
+        moment = self.of("member_id").get_column("first_event").min()
+        return moment if isinstance(moment, datetime) else None
+
+
+def _no_members() -> pl.DataFrame:
+    return empty_frame("members").select("member_id", "country")
+
+
+def _launches(titles: pl.DataFrame, first: pl.DataFrame, start: datetime) -> pl.Series:
+    """Return when each title could first be watched: its release or first event, else the start of the log."""
+    rows = titles.join(first, on="title_id", how="left", maintain_order="left")
+    known = [name for name in ("first_event", "release_date") if name in rows.columns]
+    moments = rows.select(pl.min_horizontal(known).fill_null(pl.lit(start, dtype=TIMESTAMP)).alias("launch"))
+    return moments.get_column("launch")
+
+
+def _dated_titles(titles: pl.DataFrame, launches: pl.Series, start: datetime) -> pl.DataFrame:
+    known = pl.min_horizontal(launches, pl.lit(start, dtype=TIMESTAMP))
+    missing = [name for name in ("valid_from", "recorded_at") if name not in titles.columns]
+    return titles.with_columns(known.alias(name) for name in missing)
+
+
+def _everywhere(titles: pl.DataFrame, launches: pl.Series, start: datetime) -> pl.DataFrame:
+    return titles.select("title_id").with_columns(
+        country=pl.lit("*"),
+        available_from=launches,
+        recorded_at=pl.min_horizontal(launches, pl.lit(start, dtype=TIMESTAMP)),
+    )
+
+
+def _dated_members(members: pl.DataFrame, first: pl.DataFrame, start: datetime) -> pl.DataFrame:
+    strangers = first.join(members, on="member_id", how="anti").sort("member_id").select("member_id")
+    strangers = strangers.with_columns(country=pl.lit(UNKNOWN_COUNTRY))
+    if "country" not in members.columns:
+        members = members.with_columns(country=pl.lit(UNKNOWN_COUNTRY))
+    rows = pl.concat([members, strangers], how="diagonal_relaxed")
+    rows = rows.join(first, on="member_id", how="left", maintain_order="left")
+    joined = pl.col("first_event").fill_null(pl.lit(start, dtype=TIMESTAMP))
+    missing = [name for name in ("joined_at", "valid_from", "recorded_at") if name not in members.columns]
+    return rows.with_columns(joined.alias(name) for name in missing).drop("first_event")
