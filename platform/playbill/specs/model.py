@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from playbill.errors import nearest
 from playbill.specs.base import Definition, ModelReference, Name, Percent, Reference, Spec
-from playbill.specs.plugins import BaselineName, LossName, Trunk, TrunkOptions
+from playbill.specs.plugins import BaselineName, GatedTransformerOptions, LossName, Trunk
 
 METRICS = ("coverage", "hr", "mrr", "ndcg")
 """Ranking metrics, named with a cut-off: `ndcg@10`."""
@@ -190,7 +190,7 @@ class ModelSpec(Definition):
     """The rows it fills; absent means every row of its canvases."""
     history: HistorySpec = HistorySpec()
     titles: TitlesSpec = TitlesSpec()
-    trunk: Trunk = TrunkOptions()
+    trunk: Trunk = GatedTransformerOptions()
     heads: dict[Name, HeadSpec] = Field(min_length=1)
     """What it predicts, by name; canvases and rows blend these."""
     tasks: dict[Name, TaskSpec] = Field(default_factory=dict)

@@ -123,13 +123,13 @@ def _identify(node: Node, problems: list[Problem]) -> Written | None:
         )
         return None
     kind = node.child("kind")
-    if kind is None or kind.value not in KINDS:
+    if kind is None or str(kind.plain()) not in KINDS:
         if kind is None:
             problems.append(problem(node.place, ("kind",), "is missing", f"Kinds: {', '.join(KINDS)}."))
         else:
-            close = nearest(str(kind.value), KINDS)
+            close = nearest(str(kind.plain()), KINDS)
             hint = f"Did you mean '{close}'?" if close else f"Kinds: {', '.join(KINDS)}."
-            problems.append(problem(kind.place, ("kind",), f"unknown kind '{kind.value}'", hint))
+            problems.append(problem(kind.place, ("kind",), f"unknown kind '{kind.plain()}'", hint))
         return None
     name, version = node.child("name"), node.child("version")
     if name is None or version is None or not isinstance(name.value, str) or type(version.value) is not int:
@@ -167,12 +167,12 @@ def _extended(shelf: Shelf, written: Written, below: tuple[str, ...], problems: 
             chain = " -> ".join([*below, written.label])
             problems.append(problem(link.place, ("extends",), f"goes round in a circle: {chain}"))
         return None
-    wrong = shelf.missing(written.kind, str(link.value))
+    wrong = shelf.missing(written.kind, str(link.plain()))
     if wrong is not None:
         if not below:
             problems.append(problem(link.place, ("extends",), *wrong))
         return None
-    name, version = split_reference(str(link.value))
+    name, version = split_reference(str(link.plain()))
     versions = shelf.written[written.kind][name]
     base = versions[version or max(versions)]
     merged = _extended(shelf, base, (*below, written.label), problems)

@@ -13,7 +13,8 @@ from playbill.errors import Problem
 
 _MOST_NODES = 100_000
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_SCALAR_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp")}
+_PLAIN = ("map", "seq", "str", "int", "float", "bool", "null", "timestamp")
+_TAGS = {f"tag:yaml.org,2002:{name}" for name in _PLAIN}
 _REMOVED = "tag:yaml.org,2002:merge"
 
 
@@ -133,6 +134,9 @@ class _Builder:
             if self._count <= _MOST_NODES + 1:
                 self._problems.append(problem(place, path, "aliases make this endless"))
             return None
+        if node.tag not in _TAGS:
+            self._problems.append(problem(place, path, f"tag '{node.tag}' is not allowed"))
+            return None
         self._open.add(id(node))
         try:
             match node:
@@ -184,9 +188,6 @@ class _Builder:
         return str(node.value)
 
     def _scalar(self, node: yaml.Node, place: Place, path: tuple[str | int, ...]) -> Node | None:
-        if node.tag not in _SCALAR_TAGS:
-            self._problems.append(problem(place, path, f"tag '{node.tag}' is not allowed"))
-            return None
         try:
             value = self._scalars.construct_object(node)
         except ValueError as error:

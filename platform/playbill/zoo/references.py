@@ -109,12 +109,12 @@ def _check_model(
     if not checked.knows("canvases"):
         return
     yield from _check_tasks(shelf, checked, model)
-    if not checked.knows("heads"):
+    if "heads" in checked.absent:
         return
     for reference in model.canvases:
         found = shelf.find("Canvas", reference)
         if found is not None:
-            yield from _check_blend(found, model, cast(CanvasSpec, found.spec).blend)
+            yield from _check_blend(found, checked, model, cast(CanvasSpec, found.spec).blend)
     yield from _check_rows(shelf, checked, model)
 
 
@@ -187,15 +187,16 @@ def _check_gates(checked: Checked, model: ModelSpec) -> Iterator[Problem]:
             yield problem(place_of(checked, path), path, what, hint)
 
 
-def _check_blend(owner: Checked, model: ModelSpec, blend: dict[str, float]) -> Iterator[Problem]:
+def _check_blend(owner: Checked, checked: Checked, model: ModelSpec, blend: dict[str, float]) -> Iterator[Problem]:
+    heads = list(checked.node.find(("heads",)).keys)
     for head in blend if "blend" not in owner.absent else ():
         path: Path = ("blend", head)
         place = place_of(owner, path, key=True)
-        if head not in model.heads:
-            close = nearest(head, model.heads)
-            hint = f"Did you mean '{close}'?" if close else f"Heads: {', '.join(model.heads)}."
+        if head not in heads:
+            close = nearest(head, heads)
+            hint = f"Did you mean '{close}'?" if close else f"Heads: {', '.join(heads)}."
             yield problem(place, path, f"model '{model.name}' has no head '{head}'", hint)
-        elif model.heads[head].label is None:
+        elif head in model.heads and model.heads[head].label is None:
             yield problem(place, path, f"head '{head}' of model '{model.name}' is auxiliary and scores no titles")
 
 
@@ -209,7 +210,7 @@ def _check_rows(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[Pr
             yield problem(place_of(checked, path), path, f"its canvas '{row.canvas}' is not among the model's")
     for found in rows_of_model(shelf, model):
         row = cast(RowSpec, found.spec)
-        yield from _check_blend(found, model, row.blend or {})
+        yield from _check_blend(found, checked, model, row.blend or {})
         if row.scored_as is not None and split_reference(row.scored_as)[0] not in canvases:
             what = f"model '{model.name}' shows this row but has no canvas '{row.scored_as}'"
             yield problem(place_of(found, ("scored_as",)), ("scored_as",), what)

@@ -1,0 +1,260 @@
+"""What definitions accept, and what they refuse by themselves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from playbill.registry import Plugin
+from playbill.specs import (
+    EXTRACTORS,
+    TRUNKS,
+    CanvasSpec,
+    Duration,
+    EnsembleSpec,
+    LabelSpec,
+    ModelSpec,
+    Percent,
+    ResolvedModel,
+    RewardSpec,
+    RowSpec,
+    Spec,
+    TrunkOptions,
+)
+
+DURATION: TypeAdapter[timedelta] = TypeAdapter(Duration)
+PERCENT: TypeAdapter[float] = TypeAdapter(Percent)
+
+
+def model(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "everycanvas",
+        "version": 1,
+        "features": "everycanvas_v1",
+        "canvases": ["home"],
+        "heads": {"play": {"label": "play", "loss": "softmax"}},
+    } | changes
+
+
+def label(**changes: Any) -> dict[str, Any]:
+    return {"name": "play", "version": 1, "from": {"action": "play"}} | changes
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    return {"name": "top", "version": 1, "title": {"en": "Top"}, "canvas": "home", "blend": {"play": 1}} | changes
+
+
+def canvas(**changes: Any) -> dict[str, Any]:
+    return {"name": "home", "version": 1, "blend": {"play": 1}, "metric": "play"} | changes
+
+
+@pytest.mark.parametrize(
+    ("text", "hours"),
+    [("90s", 0.025), ("30m", 0.5), ("24h", 24), ("7d", 168), ("2w", 336), ("0h", 0), ("1.5h", 1.5)],
+)
+def test_durations(text: str, hours: float) -> None:
+    read = DURATION.validate_python(text)
+    assert read == timedelta(hours=hours)
+    assert DURATION.validate_python(DURATION.dump_python(read, mode="json")) == read
+
+
+@pytest.mark.parametrize("text", ["24", "h", "24 h", "-1h", "1y", "", 24, None, "9999999999999w"])
+def test_wrong_durations(text: Any) -> None:
+    with pytest.raises(ValidationError):
+        DURATION.validate_python(text)
+
+
+@pytest.mark.parametrize(("text", "fraction"), [("-0.5%", -0.005), ("2%", 0.02), ("+1%", 0.01)])
+def test_percentages(text: str, fraction: float) -> None:
+    read = PERCENT.validate_python(text)
+    assert read == pytest.approx(fraction)
+    assert PERCENT.validate_python(PERCENT.dump_python(read, mode="json")) == read
+
+
+@pytest.mark.parametrize("text", ["-0.5", -0.005, "half", "%"])
+def test_a_percentage_needs_its_sign(text: Any) -> None:
+    with pytest.raises(ValidationError, match="no percentage"):
+        PERCENT.validate_python(text)
+
+
+def test_a_single_action_is_a_list_of_one() -> None:
+    spec = LabelSpec.model_validate(label())
+    assert spec.events is not None
+    assert spec.events.action == ("play",)
+    assert spec.matures_after == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"from": None}, "either 'from' or 'extractor'"),
+        ({"options": {"a": 1}}, "belong to an 'extractor'"),
+        ({"from": {"action": "plai"}}, "unknown action 'plai'"),
+        ({"from": {"action": []}}, "at least 1"),
+        ({"negatives": {"actions": ["play"]}}, "without a 'where'"),
+        ({"from": {"action": "play", "where": "progres > 1"}}, "unknown column 'progres'"),
+        ({"extractor": "nothing", "from": None}, "unknown label extractor"),
+        ({"name": "Play"}, "pattern"),
+        ({"version": 0}, "greater than 0"),
+        ({"colour": "red"}, "Extra inputs"),
+    ],
+)
+def test_wrong_labels(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        LabelSpec.model_validate(label(**changes))
+
+
+def test_a_source_may_have_actions_of_its_own() -> None:
+    assert LabelSpec.model_validate(label(**{"from": {"action": "kuairand.follow"}})).events is not None
+
+
+class FollowOptions(Spec):
+    window_hours: int
+
+
+def test_an_extractors_options_are_checked_by_its_own_spec(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = Plugin("json:loads", f"{__name__}:FollowOptions")
+    monkeypatch.setitem(EXTRACTORS._table, "follow", plugin)
+    monkeypatch.setattr(Plugin, "load_options", lambda self: FollowOptions)
+    right = label(extractor="follow", options={"window_hours": 3}) | {"from": None}
+    assert LabelSpec.model_validate(right).extractor_options() == FollowOptions(window_hours=3)
+    with pytest.raises(ValidationError) as caught:
+        LabelSpec.model_validate(right | {"options": {"window_hour": 3}})
+    places = {item["loc"] for item in caught.value.errors()}
+    assert places == {("options", "window_hour"), ("options", "window_hours")}
+
+
+def test_delayed_rewards_must_be_terms() -> None:
+    terms = {"completion": 0.6, "returned": -0.5}
+    right = {"name": "long_term", "version": 2, "terms": terms, "delayed": ["completion"]}
+    assert RewardSpec.model_validate(right).delayed == ("completion",)
+    with pytest.raises(ValidationError, match="Did you mean 'completion'"):
+        RewardSpec.model_validate(right | {"delayed": ["completions"]})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target": "row"}, "'title'"),
+        ({"blend": {}}, "at least 1"),
+        ({"blend": {"play": float("nan")}}, "finite"),
+        ({"context": ["country"], "impute": {"country": "none"}}, "nothing to impute"),
+        ({"candidates": {"exclude_source": True}}, "needs 'source_title'"),
+        ({"candidates": {"available": "soon"}}, "'now' or 'upcoming'"),
+        ({"fallback": "popluar"}, "unknown fallback 'popluar'"),
+        ({"metric": "play:0"}, "pattern"),
+    ],
+)
+def test_wrong_canvases(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        CanvasSpec.model_validate(canvas(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"policy": "popular"}, "either 'blend' or 'policy'"),
+        ({"blend": None}, "either 'blend' or 'policy'"),
+        ({"generator": {"each": "genre"}}, r"title.en of a generated row needs \{genre\}"),
+        ({"candidates": {"popularity_percentile": {}}}, "needs 'below', 'above' or both"),
+        ({"candidates": {"popularity_percentile": {"below": 20, "above": 40}}}, "nothing is above 40"),
+        ({"title": {}}, "at least 1"),
+    ],
+)
+def test_wrong_rows(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        RowSpec.model_validate(row(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trunk": {"type": "gated_transformr"}}, "unknown trunk 'gated_transformr'"),
+        ({"trunk": {"dims": 3}}, "Extra inputs"),
+        ({"trunk": {"dim": 10, "heads": 4}}, "no multiple"),
+        ({"heads": {"play": {"label": "play"}}}, "needs a 'loss'"),
+        ({"heads": {"play": {"loss": "bce"}}}, "either 'label' or 'auxiliary'"),
+        ({"heads": {"play": {"label": "play", "loss": "hinge"}}}, "unknown loss 'hinge'"),
+        ({"titles": {"id_embedding": False, "metadata": []}}, "id_embedding"),
+        ({"gates": [{"metric": "ndcg@10"}]}, "needs 'tolerance'"),
+        ({"gates": [{"metric": "ndcg@10", "slice": "country", "tolerance": "1%"}]}, "needs 'worst'"),
+        ({"gates": [{"metric": "ndgc@10", "tolerance": "1%"}]}, "unknown metric"),
+        ({"gates": [{"metric": "ndcg@0", "tolerance": "1%"}]}, "unknown metric"),
+        ({"evaluate": {"baselines": ["eas"]}}, "unknown baseline 'eas'"),
+        ({"evaluate": {"protocol": "random"}}, "leave_one_out"),
+    ],
+)
+def test_wrong_models(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ModelSpec.model_validate(model(**changes))
+
+
+def test_an_outside_trunk_brings_its_own_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wide(TrunkOptions):
+        windows: int = 1
+
+    monkeypatch.setitem(TRUNKS._table, "wide", Plugin("json:loads", "somewhere:Wide"))
+    monkeypatch.setattr(Plugin, "load_options", lambda self: Wide)
+    spec = ModelSpec.model_validate(model(trunk={"type": "wide", "windows": 3}))
+    assert isinstance(spec.trunk, Wide)
+    assert '"windows":3' in spec.model_dump_json()
+
+
+def test_what_is_not_acted_on_yet_is_named() -> None:
+    spec = ModelSpec.model_validate(
+        model(
+            adaptation={"country": "gate"},
+            init_from="foundation@champion",
+            sampling={"strata": ["country", "tenure"], "floor": 0.02},
+            heads={
+                "play": {"label": "play", "loss": "softmax", "reward": "long_term"},
+                "genre": {"auxiliary": "next_genres", "weight": 0.1},
+            },
+        )
+    )
+    paths = [path for path, _ in spec.unavailable()]
+    assert paths == ["adaptation.country", "init_from", "sampling", "heads.play.reward", "heads.genre.auxiliary"]
+    assert ModelSpec.model_validate(model()).unavailable() == ()
+
+
+def test_an_ensembles_guard_names_a_member() -> None:
+    members = {"global": "everycanvas@champion", "tuned": "everycanvas:2"}
+    right = {"name": "both", "version": 1, "members": members, "gate": ["country"]}
+    assert EnsembleSpec.model_validate(right | {"guard": {"slice": "country", "worst": "-1%"}}).guard is not None
+    with pytest.raises(ValidationError, match="no member"):
+        EnsembleSpec.model_validate(right | {"guard": {"slice": "country", "worst": "-1%", "against": "globl"}})
+
+
+def resolved(order: int = 1) -> ResolvedModel:
+    heads = {"play": {"label": "play", "loss": "softmax"}, "up": {"label": "play", "loss": "softmax"}}
+    blend = {"play": 1.0, "up": 0.5}
+    return ResolvedModel.model_validate(
+        {
+            "model": model(
+                heads=dict(list(heads.items())[::order]), gates=[{"metric": "hr@10", "tolerance": "-0.7%"}]
+            ),
+            "labels": {"play": label(matures_after="24h")},
+            "rewards": {},
+            "canvases": {"home": canvas(blend=dict(list(blend.items())[::order]))},
+            "rows": {"top": row()},
+        }
+    )
+
+
+def test_the_hash_does_not_depend_on_the_order_of_keys() -> None:
+    assert resolved().spec_hash == resolved(-1).spec_hash
+
+
+def test_a_resolved_model_survives_json() -> None:
+    again = ResolvedModel.from_json(resolved().to_json())
+    assert again == resolved()
+    assert again.spec_hash == resolved().spec_hash
+    assert list(ResolvedModel.from_json(resolved(-1).to_json()).model.heads) == ["up", "play"]
+
+
+def test_the_hash_changes_with_what_is_said() -> None:
+    other = resolved().model_copy(update={"labels": {"play": LabelSpec.model_validate(label(matures_after="7d"))}})
+    assert other.spec_hash != resolved().spec_hash

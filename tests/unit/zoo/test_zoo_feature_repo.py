@@ -1,0 +1,88 @@
+"""Names in feature_repo/, read without importing Feast."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from playbill.errors import Problem
+from playbill.zoo.feature_repo import scan_feature_repo
+
+Mistakes = Callable[..., list[str]]
+
+SERVICES = """\
+import feast
+from feast import FeatureService, FeatureView
+from feast.on_demand_feature_view import on_demand_feature_view
+
+NAME = "every_v1"
+profile = FeatureView(name="profile", entities=[])
+every = FeatureService(name=NAME, features=[profile])
+other = feast.FeatureService("other_v2", features=[profile])
+
+@on_demand_feature_view(sources=[profile], schema=[])
+def hour_of_week(inputs):
+    return inputs
+"""
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    folder = tmp_path / "feature_repo"
+    folder.mkdir()
+    (folder / "services.py").write_text(SERVICES)
+    return folder
+
+
+def test_names_are_found(repo: Path) -> None:
+    problems: list[Problem] = []
+    names = scan_feature_repo(repo, problems)
+    assert names.services == {"every_v1", "other_v2"}
+    assert names.views == {"profile", "hour_of_week"}
+    assert names.computed == ()
+    assert problems == []
+
+
+def test_scanning_imports_nothing(repo: Path) -> None:
+    (repo / "services.py").write_text("raise SystemExit('imported')\n" + SERVICES)
+    assert scan_feature_repo(repo, []).services == {"every_v1", "other_v2"}
+    assert "services" not in sys.modules
+
+
+def test_a_model_must_name_a_service_that_exists(repo: Path, mistakes: Mistakes) -> None:
+    assert mistakes(repo) == []
+    (repo / "services.py").write_text(SERVICES.replace("every_v1", "every_v2"))
+    assert mistakes(repo) == [
+        "model_zoo/models/every.yaml:4:11: features: unknown feature service 'every_v1'. Did you mean 'every_v2'?"
+    ]
+
+
+def test_a_computed_name_is_left_to_feast(repo: Path, mistakes: Mistakes) -> None:
+    (repo / "services.py").write_text("services = [FeatureService(name=f'every_{n}') for n in range(3)]\n")
+    assert scan_feature_repo(repo, []).computed == ("feature_repo/services.py:1",)
+    assert mistakes(repo) == []
+
+
+@pytest.mark.parametrize("name", ["types.py", "platform.py", "random.py", "pandas.py"])
+def test_a_file_that_feast_would_skip(repo: Path, mistakes: Mistakes, name: str) -> None:
+    (repo / name).write_text("")
+    (found,) = mistakes(repo)
+    assert f"feature_repo/{name}:1:1: a file called {name} is silently skipped by Feast" in found
+    (repo / name).unlink()
+    (repo / "more").mkdir()
+    (repo / "more" / name).write_text("")
+    assert mistakes(repo) == []
+
+
+def test_python_that_does_not_parse(repo: Path, mistakes: Mistakes) -> None:
+    (repo / "titles.py").write_text("profile = FeatureView(\n")
+    assert any("feature_repo/titles.py:1:" in text and "Python syntax" in text for text in mistakes(repo))
+    (repo / "titles.py").write_bytes(b"\xff\x00")
+    assert any("feature_repo/titles.py:" in text for text in mistakes(repo))
+
+
+def test_no_feature_repo(tmp_path: Path, mistakes: Mistakes) -> None:
+    assert "there is no such folder" in mistakes(tmp_path / "nowhere")[0]
