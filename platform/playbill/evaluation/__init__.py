@@ -7,6 +7,7 @@ from playbill.evaluation.compare import Comparison, assert_comparable, assert_no
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.evaluate import DEFAULT_BASELINES, Judging, evaluate, evaluate_case
 from playbill.evaluation.made import evaluate_more_like_this, evaluate_search
+from playbill.evaluation.model import CanvasScorer, ModelEvaluation, evaluate_canvas, evaluate_model
 from playbill.evaluation.plots import plots
 from playbill.evaluation.report import Difference, EvaluationReport, ScoredRow, SliceRow
 from playbill.evaluation.scoring import ScoreFunction
@@ -14,12 +15,14 @@ from playbill.evaluation.tables import tables
 
 __all__ = [
     "DEFAULT_BASELINES",
+    "CanvasScorer",
     "Comparison",
     "Difference",
     "EvaluationCase",
     "EvaluationReport",
     "EvaluationTables",
     "Judging",
+    "ModelEvaluation",
     "ScoreFunction",
     "ScoredRow",
     "SliceRow",
@@ -29,7 +32,9 @@ __all__ = [
     "build_case",
     "compare",
     "evaluate",
+    "evaluate_canvas",
     "evaluate_case",
+    "evaluate_model",
     "evaluate_more_like_this",
     "evaluate_search",
     "plots",

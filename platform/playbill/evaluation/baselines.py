@@ -15,8 +15,8 @@ import polars as pl
 
 from playbill.datasets import Request
 from playbill.evaluation.cases import EvaluationCase
-from playbill.evaluation.catalogue import UNKNOWN, Catalogue, microseconds
 from playbill.evaluation.ease import Ease, pick_penalty
+from playbill.evaluation.order import UNKNOWN, TitleOrder, microseconds
 from playbill.evaluation.scoring import ScoreFunction, Scores
 from playbill.specs import BASELINES
 
@@ -67,7 +67,7 @@ class Popular:
         plays: Plays with a `title_id`, each counted once.
     """
 
-    def __init__(self, catalogue: Catalogue, plays: pl.DataFrame) -> None:
+    def __init__(self, catalogue: TitleOrder, plays: pl.DataFrame) -> None:
         self.title_ids: Sequence[str] = catalogue.title_ids
         columns = catalogue.codes(plays["title_id"])
         counts = np.bincount(columns[columns != UNKNOWN], minlength=len(catalogue))
@@ -91,7 +91,7 @@ class Popular7d:
         backoff: All-time popularity.
     """
 
-    def __init__(self, catalogue: Catalogue, plays: pl.DataFrame, backoff: Popular) -> None:
+    def __init__(self, catalogue: TitleOrder, plays: pl.DataFrame, backoff: Popular) -> None:
         self.title_ids: Sequence[str] = catalogue.title_ids
         self._backoff = backoff
         ordered = plays.sort("event_at")

@@ -11,9 +11,9 @@ from playbill.datasets import Split
 from playbill.errors import StateError, UnknownNameError
 from playbill.evaluation.candidates import CandidateRule
 from playbill.evaluation.cases import REQUEST_COLUMNS, EvaluationCase, Fold, TargetRule
-from playbill.evaluation.catalogue import UNKNOWN, Catalogue
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.log import EventLog
+from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.evaluation.slices import add_slices
 from playbill.labels import extract
 from playbill.specs import LabelSpec, ResolvedModel
@@ -49,7 +49,7 @@ def build_case(
         raise UnknownNameError("target rule", targets, get_args(TargetRule))
     spec = resolved.canvas(canvas)
     label = resolved.labels[spec.metric]
-    catalogue = Catalogue.of(tables.titles["title_id"].to_list())
+    catalogue = TitleOrder.of(tables.titles["title_id"].to_list())
     log = EventLog.of(tables.interactions, split, catalogue)
     positives = held_out(log, tables, label, fold)
     if positives.is_empty():
@@ -58,7 +58,7 @@ def build_case(
             f"{fold} fold, so canvas '{canvas}' cannot be measured on it; choose another protocol"
         )
     asked = ask(positives, targets)
-    rule = CandidateRule.of(spec, tables, catalogue)
+    rule = CandidateRule.of(spec, tables, catalogue, log)
     columns = catalogue.codes(asked["title_id"])
     rows = asked["request"].to_numpy().astype(np.int64)
     firsts = np.unique(rows, return_index=True)[1]
@@ -80,7 +80,7 @@ def build_case(
         frame=add_slices(
             requests.select(*REQUEST_COLUMNS, "query", "source_title_id"),
             tables,
-            rule.availability,
+            rule.catalogue,
             columns[firsts],
         ),
         positions=requests["position"].to_numpy(),

@@ -1,194 +1,105 @@
-"""Which titles a request may be answered with: availability by country and moment, as masks.
+"""A canvas's candidates for many requests, by the same rules as serving: `playbill.ranking.candidates`.
 
-Axis letters: N requests, T titles, A availability rows.
+Axis letters: N requests, T titles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from playbill.errors import ComparisonError
-from playbill.evaluation.catalogue import UNKNOWN, Catalogue, microseconds
 from playbill.evaluation.data import EvaluationTables
+from playbill.evaluation.log import EventLog
+from playbill.evaluation.order import UNKNOWN, TitleOrder, microseconds
 from playbill.metrics.topk import Indices, Mask
+from playbill.ranking.candidates import NEVER, Catalogue, Viewer, select, to_microseconds
+from playbill.schema import UNKNOWN_COUNTRY
 from playbill.specs import CandidatesSpec, CanvasSpec
 
-EVERYWHERE = "*"
-NEVER = np.iinfo(np.int64).max
-"""Stands for an open end, and for the launch of a title that has none."""
-
-Moments = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class AvailabilityArrays:
-    """The availability table over a catalogue's columns, sorted by title.
-
-    Args:
-        titles: T, number of columns.
-        country: [A] country of each row, `*` = everywhere.
-        column: [A] title column, ascending.
-        start: [A] first available moment, microseconds.
-        end: [A] first moment no longer available, `NEVER` when open.
-    """
-
-    titles: int
-    country: npt.NDArray[np.object_]
-    column: Indices
-    start: Moments
-    end: Moments
-
-    @classmethod
-    def of(cls, availability: pl.DataFrame, catalogue: Catalogue) -> AvailabilityArrays:
-        """Read the canonical table; rows of titles outside the catalogue are left out."""
-        column = catalogue.codes(availability["title_id"])
-        order = np.argsort(column, kind="stable")
-        order = order[column[order] != UNKNOWN]
-        end = availability["available_until"].dt.epoch("us").fill_null(NEVER).to_numpy()
-        return cls(
-            titles=len(catalogue),
-            country=availability["country"].to_numpy().astype(object)[order],
-            column=column[order],
-            start=microseconds(availability["available_from"])[order],
-            end=end.astype(np.int64)[order],
-        )
-
-    def available(self, at: Moments, countries: Sequence[str]) -> Mask:
-        """Mark titles that can be played: from <= at < until, in the request's country or everywhere.
-
-        Args:
-            at: [N] request moments, microseconds.
-            countries: [N] request countries.
-
-        Returns:
-            [N, T].
-        """
-        return self._any_row(at, countries, lambda start, end, now: (start <= now) & (now < end))
-
-    def upcoming(self, at: Moments, countries: Sequence[str]) -> Mask:
-        """Mark titles that cannot be played yet but launch later in the request's country, [N, T]."""
-        later = self._any_row(at, countries, lambda start, _end, now: start > now)
-        return later & ~self.available(at, countries)
-
-    def launches(self, countries: Sequence[str], columns: Indices) -> Moments:
-        """Return the launch of one title per request in its country, `NEVER` where there is none.
-
-        Args:
-            countries: [N] request countries.
-            columns: [N] title column of each request.
-        """
-        launches = np.full(len(countries), NEVER, dtype=np.int64)
-        for country, rows in _groups(countries):
-            launches[rows] = self._launches_in(country)[columns[rows]]
-        return launches
-
-    def launched_since(self, oldest: Moments, countries: Sequence[str]) -> Mask:
-        """Mark titles whose launch in the request's country is not before a moment, [N, T]."""
-        mask = np.zeros((len(countries), self.titles), dtype=np.bool_)
-        for country, rows in _groups(countries):
-            mask[rows] = self._launches_in(country) >= oldest[rows, None]
-        return mask
-
-    def _launches_in(self, country: str) -> Moments:
-        first = np.full(self.titles, NEVER, dtype=np.int64)
-        own = self._rows_of(country)
-        np.minimum.at(first, self.column[own], self.start[own])
-        return first
-
-    def _rows_of(self, country: str) -> Indices:
-        return np.nonzero((self.country == EVERYWHERE) | (self.country == country))[0]
-
-    def _any_row(
-        self, at: Moments, countries: Sequence[str], holds: Callable[[Moments, Moments, Moments], Mask]
-    ) -> Mask:
-        """Mark titles of which at least one availability row of the country holds at the moment."""
-        mask = np.zeros((len(countries), self.titles), dtype=np.bool_)
-        for country, rows in _groups(countries):
-            own = self._rows_of(country)
-            if own.size == 0:
-                continue
-            column = self.column[own]
-            firsts = np.nonzero(np.diff(column, prepend=-1))[0]
-            held = holds(self.start[own], self.end[own], at[rows, None])
-            mask[np.ix_(rows, column[firsts])] = np.logical_or.reduceat(held, firsts, axis=1)
-        return mask
-
-
-def _groups(countries: Sequence[str]) -> list[tuple[str, Indices]]:
-    """Return each distinct country with the rows that have it."""
-    names, codes = np.unique(np.asarray(countries, dtype=str), return_inverse=True)
-    return [(str(name), np.nonzero(codes == code)[0]) for code, name in enumerate(names)]
-
-
-@dataclass(frozen=True)
-class RequestArrays:
-    """What candidates depend on, for N requests.
-
-    Args:
-        at: [N] request moments, microseconds.
-        countries: [N] request countries.
-        watched: Pairs (request, title column) of what each member had played before its request.
-        source: [N] column of the source title, `UNKNOWN` where there is none.
-    """
-
-    at: Moments
-    countries: Sequence[str]
-    watched: tuple[Indices, Indices]
-    source: Indices
+__all__ = ["NEVER", "CandidateRule", "launches"]
 
 
 @dataclass(frozen=True)
 class CandidateRule:
-    """A canvas's candidates over a catalogue. The whole catalogue is considered; nothing is sampled.
+    """A canvas's candidates. The whole catalogue is considered; nothing is sampled.
 
     Args:
         spec: What the canvas says.
-        availability: The availability table.
-        kids: [T] whether a title is marked for kids.
+        catalogue: Titles in tie order, with their availability.
+        order: The same titles.
+        log: The events; what was watched, and what a protocol lets popularity count.
+        kids_profiles: Members whose profile is for kids.
     """
 
     spec: CandidatesSpec
-    availability: AvailabilityArrays
-    kids: Mask
+    catalogue: Catalogue
+    order: TitleOrder
+    log: EventLog
+    kids_profiles: frozenset[str]
 
     @classmethod
-    def of(cls, canvas: CanvasSpec, tables: EvaluationTables, catalogue: Catalogue) -> CandidateRule:
-        """Read a canvas's rule.
+    def of(cls, canvas: CanvasSpec, tables: EvaluationTables, order: TitleOrder, log: EventLog) -> CandidateRule:
+        """Read a canvas's rule and the tables it depends on."""
+        kids = tables.members.filter(pl.col("kids_profile").fill_null(False))["member_id"]
+        catalogue = Catalogue(order.title_ids, tables.titles, tables.availability)
+        return cls(canvas.candidates, catalogue, order, log, frozenset(kids))
 
-        Raises:
-            ComparisonError: It limits candidates by popularity, which depends on rows a protocol hides.
+    def mask(self, requests: pl.DataFrame, positions: Indices) -> Mask:
+        """Mark the candidates of each request.
+
+        Args:
+            requests: [N] rows with member_id, at, country and source_title_id.
+            positions: [N] position in the log before which each request's history ends.
+
+        Returns:
+            [N, T].
         """
-        if canvas.candidates.popularity_percentile is not None:
-            raise ComparisonError(
-                f"canvas '{canvas.name}' limits candidates by 'popularity_percentile', which depends on rows that "
-                "a protocol holds back, so it has no fixed candidate set to measure on; measure it without"
+        mask = np.empty((requests.height, len(self.order)), dtype=np.bool_)
+        rows, watched = self.log.watched(positions)
+        ends = np.searchsorted(rows, np.arange(requests.height + 1))
+        sources = self.order.codes(requests["source_title_id"]).tolist()
+        columns = requests.select("member_id", "at", "country")
+        for row, (member, at, country) in enumerate(columns.iter_rows()):
+            viewer = Viewer(
+                at=at,
+                country=country or UNKNOWN_COUNTRY,
+                watched=watched[ends[row] : ends[row + 1]],
+                source=sources[row],
+                kids_profile=member in self.kids_profiles,
+                plays=partial(self._plays_before, at),
             )
-        marked = tables.titles.filter(pl.col("kids").fill_null(False))
-        kids = np.zeros(len(catalogue), dtype=np.bool_)
-        kids[catalogue.codes(marked["title_id"])] = True
-        return cls(canvas.candidates, AvailabilityArrays.of(tables.availability, catalogue), kids)
-
-    def mask(self, requests: RequestArrays) -> Mask:
-        """Mark the candidates of each request, [N, T]."""
-        at, countries, spec = requests.at, requests.countries, self.spec
-        upcoming = spec.available == "upcoming"
-        lookup = self.availability.upcoming if upcoming else self.availability.available
-        mask = lookup(at, countries)
-        if spec.kids is not None:
-            mask &= self.kids == spec.kids
-        if spec.launched_within is not None:
-            oldest = at - int(spec.launched_within.total_seconds() * 1e6)
-            mask &= self.availability.launched_since(oldest, countries)
-        if spec.watched is not None:
-            watched = np.zeros_like(mask)
-            watched[requests.watched] = True
-            mask &= watched == spec.watched
-        if spec.exclude_source:
-            known = np.nonzero(requests.source != UNKNOWN)[0]
-            mask[known, requests.source[known]] = False
+            mask[row] = select(self.catalogue, self.spec, viewer)
         return mask
+
+    @cached_property
+    def _known_plays(self) -> tuple[npt.NDArray[np.int64], Indices]:
+        plays = self.log.known_plays().sort("event_at")
+        columns = self.order.codes(plays["title_id"])
+        return microseconds(plays["event_at"])[columns != UNKNOWN], columns[columns != UNKNOWN]
+
+    def _plays_before(self, at: datetime) -> npt.NDArray[np.int64]:
+        moments, columns = self._known_plays
+        before = columns[: np.searchsorted(moments, to_microseconds(at), side="left")]
+        return np.bincount(before, minlength=len(self.order)).astype(np.int64)
+
+
+def launches(catalogue: Catalogue, countries: Sequence[str | None], columns: Indices) -> npt.NDArray[np.int64]:
+    """Return the launch of one title per request in its country, microseconds, `NEVER` where there is none.
+
+    Args:
+        catalogue: The titles.
+        countries: [N] request countries.
+        columns: [N] title column of each request.
+    """
+    known = np.array([country or UNKNOWN_COUNTRY for country in countries], dtype=object)
+    found = np.full(known.size, NEVER, dtype=np.int64)
+    for country in set(known.tolist()):
+        rows = np.nonzero(known == country)[0]
+        found[rows] = catalogue.launches(country)[columns[rows]]
+    return found

@@ -17,10 +17,10 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets import Request
-from playbill.evaluation.candidates import CandidateRule, RequestArrays
-from playbill.evaluation.catalogue import Catalogue, microseconds
+from playbill.evaluation.candidates import CandidateRule
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.log import EventLog
+from playbill.evaluation.order import TitleOrder
 from playbill.metrics.topk import Indices, Mask
 
 Fold = Literal["validation", "test"]
@@ -79,7 +79,7 @@ class EvaluationCase:
     fold: Fold
     target_rule: str
     canvas: str
-    catalogue: Catalogue
+    catalogue: TitleOrder
     tables: EvaluationTables
     log: EventLog
     frame: pl.DataFrame
@@ -144,7 +144,7 @@ class EvaluationCase:
         for start in range(0, len(self), step):
             stop = min(start + step, len(self))
             low, high = np.searchsorted(self.rows, [start, stop])
-            mask = self.rule.mask(self._arrays(start, stop))
+            mask = self.rule.mask(self.frame[start:stop], self.positions[start:stop])
             yield _Piece(start, stop, mask, self.rows[low:high] - start, self.columns[low:high])
 
     def _requests(self, start: int, stop: int) -> list[Request]:
@@ -155,15 +155,6 @@ class EvaluationCase:
             Request(canvas=self.canvas, history=self.log.past(position), features={}, **row)
             for position, row in zip(positions, part.iter_rows(named=True), strict=True)
         ]
-
-    def _arrays(self, start: int, stop: int) -> RequestArrays:
-        part = self.frame[start:stop]
-        return RequestArrays(
-            at=microseconds(part["at"]),
-            countries=part["country"].to_list(),
-            watched=self.log.watched(self.positions[start:stop]),
-            source=self.catalogue.codes(part["source_title_id"]),
-        )
 
 
 class _Piece(NamedTuple):

@@ -16,8 +16,8 @@ from playbill import metrics
 from playbill.datasets import Request
 from playbill.errors import ConfigError
 from playbill.evaluation.cases import EvaluationCase
-from playbill.evaluation.catalogue import UNKNOWN, Catalogue
 from playbill.evaluation.log import PLAY
+from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.evaluation.scoring import Scores
 from playbill.metrics.topk import Indices
 
@@ -44,7 +44,7 @@ class Ease:
         backoff: [T] scores for an empty past.
     """
 
-    def __init__(self, catalogue: Catalogue, weights: Square, backoff: npt.NDArray[np.float64]) -> None:
+    def __init__(self, catalogue: TitleOrder, weights: Square, backoff: npt.NDArray[np.float64]) -> None:
         self.title_ids: Sequence[str] = catalogue.title_ids
         self.weights = weights
         self._catalogue, self._backoff = catalogue, backoff.astype(np.float32)
@@ -52,7 +52,7 @@ class Ease:
     @classmethod
     def fit(
         cls,
-        catalogue: Catalogue,
+        catalogue: TitleOrder,
         plays: pl.DataFrame,
         penalty: float = DEFAULT_PENALTY,
         *,
@@ -81,7 +81,7 @@ class Ease:
         return scores
 
 
-def gram(catalogue: Catalogue, plays: pl.DataFrame) -> Square:
+def gram(catalogue: TitleOrder, plays: pl.DataFrame) -> Square:
     """Return X'X [T, T]: how many members played both titles.
 
     Raises:
@@ -113,7 +113,7 @@ def solve(counts: Square, penalty: float) -> Square:
     return weights
 
 
-def played(requests: Sequence[Request], catalogue: Catalogue) -> tuple[Indices, Indices]:
+def played(requests: Sequence[Request], catalogue: TitleOrder) -> tuple[Indices, Indices]:
     """Return pairs (request, title column) of the plays in each request's history."""
     parts = [
         request.history.lazy()
@@ -156,7 +156,7 @@ def _mean_ndcg(model: Ease, case: EvaluationCase, k: int) -> float:
     return gained / len(case)
 
 
-def _member_blocks(catalogue: Catalogue, plays: pl.DataFrame) -> Iterator[Square]:
+def _member_blocks(catalogue: TitleOrder, plays: pl.DataFrame) -> Iterator[Square]:
     """Yield the binary play matrix in blocks of members."""
     members = plays["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
     columns = catalogue.codes(plays["title_id"])

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets import Split
-from playbill.evaluation.catalogue import Catalogue
+from playbill.evaluation.order import TitleOrder
 from playbill.metrics.topk import Indices, Mask
 
 PLAY = "play"
@@ -36,7 +36,7 @@ class EventLog:
     protocol: str
 
     @classmethod
-    def of(cls, interactions: pl.DataFrame, split: Split, catalogue: Catalogue) -> Self:
+    def of(cls, interactions: pl.DataFrame, split: Split, catalogue: TitleOrder) -> Self:
         """Sort the events and mark each with its fold."""
         folds = split.frame.select("event_id", "fold")
         frame = (

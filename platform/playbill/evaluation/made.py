@@ -27,11 +27,11 @@ from playbill.errors import StateError
 from playbill.evaluation.baselines import Popular, popular
 from playbill.evaluation.build import build_case, only_reachable
 from playbill.evaluation.cases import EvaluationCase, Fold
-from playbill.evaluation.catalogue import UNKNOWN, Catalogue
 from playbill.evaluation.data import EvaluationTables, as_frames
 from playbill.evaluation.ease import Square, gram
 from playbill.evaluation.evaluate import Judging, evaluate_case
 from playbill.evaluation.measure import Progress
+from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.evaluation.report import EvaluationReport
 from playbill.evaluation.scoring import ScoreFunction, Scores
 from playbill.evaluation.slices import MADE_SLICES, SLICES
@@ -187,7 +187,7 @@ class PrefixMatch:
     The last typed word may be unfinished. It knows no typing mistakes.
     """
 
-    def __init__(self, catalogue: Catalogue, names: Sequence[str], backoff: Popular) -> None:
+    def __init__(self, catalogue: TitleOrder, names: Sequence[str], backoff: Popular) -> None:
         self.title_ids: Sequence[str] = catalogue.title_ids
         self._names = pl.Series([f" {name}" for name in names], dtype=pl.String)
         self._shares = backoff.shares
@@ -214,7 +214,7 @@ class CoPlay:
     "Item-based top-N recommendation algorithms", TOIS 2004. A request without a known source gets popularity.
     """
 
-    def __init__(self, catalogue: Catalogue, counts: Square, backoff: Popular) -> None:
+    def __init__(self, catalogue: TitleOrder, counts: Square, backoff: Popular) -> None:
         self.title_ids: Sequence[str] = catalogue.title_ids
         self._catalogue, self._shares = catalogue, backoff.shares
         norm = np.sqrt(np.maximum(np.diag(counts), 1.0))

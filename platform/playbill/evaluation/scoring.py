@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from playbill.datasets import Request
 from playbill.errors import IntegrityError
-from playbill.evaluation.catalogue import UNKNOWN, Catalogue
+from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.metrics.topk import Indices, Mask
 
 Scores = npt.NDArray[np.floating[Any]]
@@ -42,7 +42,7 @@ class AlignedScorer:
         catalogue: The columns wanted.
     """
 
-    def __init__(self, name: str, function: ScoreFunction, catalogue: Catalogue) -> None:
+    def __init__(self, name: str, function: ScoreFunction, catalogue: TitleOrder) -> None:
         self.name, self.function = name, function
         places = catalogue.places_in(function.title_ids)
         self._known: Mask = places != UNKNOWN

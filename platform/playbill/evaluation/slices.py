@@ -7,10 +7,11 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.errors import UnknownNameError
-from playbill.evaluation.candidates import NEVER, AvailabilityArrays
-from playbill.evaluation.catalogue import microseconds
+from playbill.evaluation.candidates import NEVER, launches
 from playbill.evaluation.data import EvaluationTables
+from playbill.evaluation.order import microseconds
 from playbill.metrics.topk import Indices
+from playbill.ranking.candidates import Catalogue
 
 SLICES = ("country", "tenure", "title_age")
 MADE_SLICES = ("query_length",)
@@ -31,7 +32,7 @@ UNKNOWN_BAND = "unknown"
 
 
 def add_slices(
-    frame: pl.DataFrame, tables: EvaluationTables, availability: AvailabilityArrays, columns: Indices
+    frame: pl.DataFrame, tables: EvaluationTables, catalogue: Catalogue, columns: Indices
 ) -> pl.DataFrame:
     """Add the slice columns `tenure` and `title_age` to requests that have member, moment and country.
 
@@ -41,11 +42,11 @@ def add_slices(
     Args:
         frame: [N] requests with member_id, at and country.
         tables: The canonical tables.
-        availability: Launches of the catalogue.
+        catalogue: Titles with their launches.
         columns: [N] title column of each request's first target.
     """
     at = microseconds(frame["at"])
-    launch = availability.launches(frame["country"].to_list(), columns)
+    launch = launches(catalogue, frame["country"].to_list(), columns)
     age = np.where(launch == NEVER, np.nan, at - np.where(launch == NEVER, at, launch)) / DAY_US
     tenure = (at - _joined(frame, tables)) / DAY_US
     return frame.with_columns(

@@ -60,6 +60,7 @@ def tables_of(
     countries: dict[str, str] | None = None,
     launches: list[tuple[str, str, float, float | None]] | None = None,
     kids: tuple[str, ...] = (),
+    kids_profiles: tuple[str, ...] = (),
 ) -> EvaluationTables:
     """Tables over `rows`; every title is available everywhere from day -1000 unless `launches` says more."""
     countries = countries or {}
@@ -74,17 +75,22 @@ def tables_of(
         },
         schema_overrides={"available_from": TIMESTAMP, "available_until": TIMESTAMP},
     )
-    members = sorted(interactions["member_id"].unique().to_list())
     first = interactions.group_by("member_id").agg(pl.col("event_at").min().alias("joined_at"))
     return EvaluationTables(
         titles=pl.DataFrame(
             {
                 "title_id": titles,
                 "name": [(names or {}).get(title, f"Title {title}") for title in titles],
+                "names": [None for _ in titles],
+                "genres": [[] for _ in titles],
                 "kids": [title in kids for title in titles],
-            }
+            },
+            schema_overrides={
+                "names": pl.List(pl.Struct({"language": pl.String, "name": pl.String})),
+                "genres": pl.List(pl.String),
+            },
         ),
-        members=pl.DataFrame({"member_id": members}).join(first, on="member_id"),
+        members=first.sort("member_id").with_columns(kids_profile=pl.col("member_id").is_in(kids_profiles)),
         availability=availability,
         interactions=interactions,
         end=day(10_000),

@@ -11,10 +11,10 @@ from playbill.errors import ConfigError, UnknownNameError
 from playbill.evaluation import ease as ease_module
 from playbill.evaluation.baselines import Popular, Popular7d, build_baseline, popular_7d, tuned_ease
 from playbill.evaluation.build import build_case
-from playbill.evaluation.catalogue import Catalogue
 from playbill.evaluation.ease import Ease, gram, pick_penalty, solve
+from playbill.evaluation.order import TitleOrder
 
-ABC = Catalogue(("a", "b", "c"))
+ABC = TitleOrder(("a", "b", "c"))
 PLAYS = pl.DataFrame(
     {"member_id": ["u", "u", "v", "v", "w", "v"], "title_id": ["a", "b", "a", "c", "a", "a"]}
 )  # v plays a twice

@@ -96,8 +96,6 @@ def test_availability_is_by_country_and_moment(world):
     resolved = world.resolved(open_catalogue={"candidates": {}}, soon={"candidates": {"available": "upcoming"}})
     case = build_case(tables, split, resolved, "open_catalogue")
     assert candidate_ids(case, one_chunk(case)) == [["1", "2", "3", "4", "10"], ["1", "2", "3", "12"]]
-    upcoming = case.rule.availability.upcoming(np.array([cases.microseconds(case.frame["at"])[1]]), ["US-CA"])
-    assert [case.catalogue.title_ids[i] for i in np.nonzero(upcoming[0])[0]] == ["4"]
     with pytest.raises(StateError, match="'soon' could have shown none"):
         build_case(tables, split, resolved, "soon")
 
@@ -113,6 +111,22 @@ def test_kids_and_recent_launch_limit_candidates(world):
     assert candidate_ids(kids, one_chunk(kids)) == [["3", "4"], ["3", "4"]]
     recent = build_case(tables, split, resolved, "recent")
     assert candidate_ids(recent, one_chunk(recent)) == [["4", "10"], ["3", "4"]]
+
+
+def test_a_kids_profile_sees_only_titles_for_kids(world):
+    tables = world.tables(ROWS, titles=TITLES, kids=("3", "4"), kids_profiles=("bob",))
+    case = build_case(tables, make_split("leave_one_out", tables.interactions), world.resolved(), "home")
+    assert candidate_ids(case, one_chunk(case)) == [["4", "10"], ["3", "4"]]
+    assert case.rule.kids_profiles == {"bob"}
+
+
+def test_popularity_rules_count_plays_the_protocol_allows_before_the_moment(world):
+    tables = world.tables(ROWS, titles=TITLES)
+    split = make_split("leave_one_out", tables.interactions)
+    resolved = world.resolved(gems={"candidates": {"popularity_percentile": {"below": 60}}})
+    case = build_case(tables, split, resolved, "gems")
+    # Train plays before day 2: 1 and 2 by ann. Before day 8 also 2 and 1 by bob. 3, 4 and 10 have none.
+    assert candidate_ids(case, one_chunk(case)) == [["3", "4", "10"], ["3", "4", "10"]]
 
 
 def test_targets_a_canvas_could_not_show_are_left_out_and_counted(world):

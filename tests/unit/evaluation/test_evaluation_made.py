@@ -104,14 +104,14 @@ def test_sources_are_the_plays_before_the_held_out_ones(data):
 
 
 def test_co_play_is_the_cosine_of_two_titles_members(world):
-    from playbill.evaluation.catalogue import Catalogue
+    from playbill.evaluation.order import TitleOrder
 
     counts = np.array([[4, 2, 0], [2, 1, 0], [0, 0, 9]], dtype=np.float32)
 
     class Backoff:
         shares = np.array([0.5, 0.25, 0.0])
 
-    model = CoPlay(Catalogue(("a", "b", "c")), counts, Backoff())
+    model = CoPlay(TitleOrder(("a", "b", "c")), counts, Backoff())
     scores = model.score(
         [Request("m", world.day(0), source_title_id="a"), Request("m", world.day(0), source_title_id=None)]
     )

@@ -16,7 +16,7 @@ UNKNOWN = -1
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class TitleOrder:
     """Title ids in column order.
 
     Args:
@@ -26,7 +26,7 @@ class Catalogue:
     title_ids: tuple[str, ...]
 
     @classmethod
-    def of(cls, title_ids: Sequence[str]) -> Catalogue:
+    def of(cls, title_ids: Sequence[str]) -> TitleOrder:
         """Order titles by id ascending: as numbers when every id is one, else as text."""
         unique = sorted(set(title_ids))
         if all(title.isdecimal() for title in unique):
@@ -49,7 +49,7 @@ class Catalogue:
 
     def places_in(self, other: Sequence[str]) -> Indices:
         """Return where each of our titles stands in another order, `UNKNOWN` where it does not."""
-        return Catalogue(tuple(other)).codes(self.title_ids)
+        return TitleOrder(tuple(other)).codes(self.title_ids)
 
 
 def microseconds(moments: pl.Series) -> npt.NDArray[np.int64]:

@@ -1,0 +1,233 @@
+"""A trained model under evaluation: features looked up, heads blended, every canvas measured in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill.datasets import Request, Split
+from playbill.errors import StateError
+from playbill.evaluation.cases import Fold, TargetRule
+from playbill.evaluation.data import EvaluationTables, as_frames
+from playbill.evaluation.evaluate import Judging, evaluate
+from playbill.evaluation.made import MadeOptions, evaluate_more_like_this, evaluate_search
+from playbill.evaluation.measure import Progress
+from playbill.evaluation.report import EvaluationReport
+from playbill.evaluation.scoring import ScoreFunction, Scores
+from playbill.ranking.blend import blend, head_losses
+from playbill.specs import ResolvedModel
+from playbill.tables import Tables
+
+REQUESTS_AT_ONCE = 128
+"""Requests in one pass of the network; bounds its activations."""
+
+CanvasProgress = Callable[[str, int, int], None]
+"""Called with (canvas, requests done, requests in all)."""
+
+
+class HeadScorer(Protocol):
+    """What is asked of `playbill.ranking.scorer.Scorer`."""
+
+    @property
+    def title_ids(self) -> Sequence[str]:
+        """The titles it scores, one per column."""
+        ...
+
+    def score(self, requests: Sequence[Request]) -> Mapping[str, npt.NDArray[np.float32]]:
+        """Return each head's [N, T] scores."""
+        ...
+
+
+class MemberFeatures(Protocol):
+    """What is asked of `playbill.features.FeatureDoor`."""
+
+    def member_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return `frame` with member and request features as of each row's `event_at`, strictly before it."""
+        ...
+
+
+class CanvasScorer:
+    """A model's blended scores on one canvas, with features as of each request's moment.
+
+    Args:
+        scorer: The model's heads.
+        resolved: The model's definition.
+        canvas: Its blend is the score.
+        features: Where features come from; None when the model has none.
+    """
+
+    def __init__(
+        self, scorer: HeadScorer, resolved: ResolvedModel, canvas: str, features: MemberFeatures | None
+    ) -> None:
+        self.scorer, self.canvas, self.features = scorer, resolved.canvas(canvas), features
+        self._service, self._losses = resolved.model.features, head_losses(resolved)
+
+    @property
+    def title_ids(self) -> Sequence[str]:
+        """The titles the model scores."""
+        return self.scorer.title_ids
+
+    def score(self, requests: Sequence[Request]) -> Scores:
+        """Return [N, T] blended scores."""
+        asked = self.with_features(requests)
+        scores = np.empty((len(asked), len(self.title_ids)))
+        # Over every title instead of over candidates: that shifts a request's scores by one constant per head.
+        everything = np.ones(len(self.title_ids), dtype=np.bool_)
+        for start in range(0, len(asked), REQUESTS_AT_ONCE):
+            heads = self.scorer.score(asked[start : start + REQUESTS_AT_ONCE])
+            for row in range(min(REQUESTS_AT_ONCE, len(asked) - start)):
+                logits = {head: values[row] for head, values in heads.items()}
+                scores[start + row] = blend(logits, self._losses, self.canvas.blend, everything)
+        return scores
+
+    def with_features(self, requests: Sequence[Request]) -> list[Request]:
+        """Return the requests with what was known of member and request strictly before each moment."""
+        if self.features is None or not requests:
+            return list(requests)
+        frame = pl.DataFrame(
+            {
+                "member_id": [request.member_id for request in requests],
+                "event_at": [request.at for request in requests],
+                "canvas": [request.canvas for request in requests],
+                "country": [request.country for request in requests],
+                "device": [request.device for request in requests],
+                "language": [request.language for request in requests],
+                "query": [request.query for request in requests],
+                "source_title_id": [request.source_title_id for request in requests],
+            },
+            schema={name: pl.String for name in _TEXT} | {"event_at": pl.Datetime("us", "UTC")},
+        )
+        found = self.features.member_features(self._service, frame)
+        values = found.select(name for name in found.columns if name not in frame.columns).iter_rows(named=True)
+        return [replace(request, features=row) for request, row in zip(requests, values, strict=True)]
+
+
+_TEXT = ("member_id", "canvas", "country", "device", "language", "query", "source_title_id")
+
+
+@dataclass(frozen=True)
+class ModelEvaluation:
+    """Every canvas of one model.
+
+    Args:
+        reports: Canvas -> its report.
+        skipped: Canvas -> why the log cannot measure it.
+    """
+
+    reports: dict[str, EvaluationReport]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def gate_metrics(self) -> dict[str, float]:
+        """Return the flat numbers of every canvas, see `EvaluationReport.gate_metrics`."""
+        return {name: value for report in self.reports.values() for name, value in report.gate_metrics().items()}
+
+
+def evaluate_canvas(
+    function: ScoreFunction,
+    split: Split,
+    tables: Tables | EvaluationTables,
+    resolved: ResolvedModel,
+    canvas: str,
+    *,
+    baselines: Sequence[str] | None = None,
+    fold: Fold = "test",
+    targets: TargetRule = "last",
+    judging: Judging | None = None,
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> EvaluationReport:
+    """Measure one canvas in the way its requests call for, with the options of the model's `evaluate`.
+
+    A canvas that reads queries is measured under `made_queries`, one that starts from a source title under
+    `co_play_pairs`, any other under the split's own protocol.
+
+    Args:
+        function: The model's blended scores for this canvas.
+        split: Folds of events, frozen.
+        tables: The canonical tables, or their frames.
+        resolved: The model's definition.
+        canvas: Canvas to ask.
+        baselines: Other baselines than the model's; made queries and co-play pairs have their own.
+        fold: Fold that is held out.
+        targets: How held-out positives become requests.
+        judging: Slices, their minimum, and the bootstrap.
+        name: What the model is called in the report.
+        progress: Told after every chunk of requests.
+
+    Raises:
+        UnknownNameError: An unknown canvas, baseline, slice or target rule.
+        StateError: The log cannot measure this canvas.
+    """
+    wanted = resolved.model.evaluate
+    context = resolved.canvas(canvas).context
+    made: MadeOptions = {"k": wanted.k, "judging": judging, "name": name, "progress": progress}
+    if "query" in context:
+        return evaluate_search(function, split, tables, resolved, canvas, **made)
+    if "source_title" in context:
+        return evaluate_more_like_this(function, split, tables, resolved, canvas, **made)
+    return evaluate(
+        function,
+        split,
+        tables,
+        resolved,
+        canvas,
+        k=wanted.k,
+        baselines=wanted.baselines if baselines is None else baselines,
+        fold=fold,
+        targets=targets,
+        judging=judging or Judging(slices=wanted.slices),
+        name=name,
+        progress=progress,
+    )
+
+
+def evaluate_model(
+    scorer: HeadScorer,
+    split: Split,
+    tables: Tables | EvaluationTables,
+    resolved: ResolvedModel,
+    features: MemberFeatures | None,
+    *,
+    canvases: Sequence[str] | None = None,
+    name: str | None = None,
+    progress: CanvasProgress | None = None,
+) -> ModelEvaluation:
+    """Measure a model on every canvas that the log can say something about.
+
+    Args:
+        scorer: The model's heads.
+        split: Folds of events, frozen.
+        tables: The canonical tables, or their frames.
+        resolved: The model's definition.
+        features: The feature door; None when the model has no features.
+        canvases: Canvases to ask (default: all of the model's).
+        name: What the model is called in the reports.
+        progress: Told after every chunk of requests.
+
+    Raises:
+        UnknownNameError: An unknown canvas.
+        StateError: The log can measure none of them.
+    """
+    frames = as_frames(tables)
+    reports: dict[str, EvaluationReport] = {}
+    skipped: dict[str, str] = {}
+    for canvas in canvases or tuple(resolved.canvases):
+        function = CanvasScorer(scorer, resolved, canvas, features)
+        try:
+            reports[canvas] = evaluate_canvas(
+                function, split, frames, resolved, canvas, name=name, progress=_of_canvas(progress, canvas)
+            )
+        except StateError as error:
+            skipped[canvas] = str(error)
+    if not reports:
+        raise StateError("\n  ".join(["no canvas could be measured", *skipped.values()]))
+    return ModelEvaluation(reports, skipped)
+
+
+def _of_canvas(progress: CanvasProgress | None, canvas: str) -> Progress | None:
+    return None if progress is None else lambda done, total: progress(canvas, done, total)
