@@ -1,0 +1,77 @@
+"""Heads to one score: a weighted sum of log probabilities over the candidates.
+
+A head's loss says what its logits mean. `softmax` heads compete over titles, so their logits become log-softmax
+over the candidates. `bce` heads answer yes or no for each title, so theirs become log-sigmoid. The blend is then
+the logarithm of a product of probabilities, each raised to its weight: weights of heads with different losses
+are on one scale, and a constant added to all logits of a softmax head changes nothing. A negative weight
+pushes down what the head thinks likely. Axis letters: T titles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from playbill.errors import UnknownNameError
+from playbill.ranking.candidates import Mask
+from playbill.specs import ResolvedModel
+
+Logits = npt.NDArray[np.floating[Any]]
+Scores = npt.NDArray[np.float64]
+
+
+def head_losses(resolved: ResolvedModel) -> dict[str, str]:
+    """Return each head's loss by name; heads without a label of their own cannot be blended and are left out."""
+    heads = resolved.model.heads
+    return {name: head.loss for name, head in heads.items() if head.loss is not None}
+
+
+def log_probabilities(logits: Logits, loss: str, candidates: Mask) -> Scores:
+    """Turn one head's logits into log probabilities.
+
+    Args:
+        logits: [T], finite.
+        loss: `softmax`, or any other for a head that is asked about each title apart.
+        candidates: [T]; softmax is taken over these.
+
+    Returns:
+        [T] float64, at most 0, -inf where there is no candidate.
+    """
+    values = np.where(candidates, logits.astype(np.float64), -np.inf)
+    if not candidates.any():
+        return values
+    if loss == "softmax":
+        shifted = values - values.max()
+        result: Scores = shifted - np.log(np.exp(shifted).sum())
+        return result
+    return np.where(candidates, -np.logaddexp(0.0, -values), -np.inf)
+
+
+def blend(
+    logits: Mapping[str, Logits], losses: Mapping[str, str], weights: Mapping[str, float], candidates: Mask
+) -> Scores:
+    """Score candidates for one request: the sum over heads of weight times log probability.
+
+    Args:
+        logits: Head -> [T].
+        losses: Head -> its loss.
+        weights: Head -> weight, as a canvas or row says.
+        candidates: [T].
+
+    Returns:
+        [T] float64, -inf where there is no candidate.
+
+    Raises:
+        UnknownNameError: A weight names a head that the model does not have.
+    """
+    scores = np.zeros(candidates.shape, dtype=np.float64)
+    for head, weight in weights.items():
+        if head not in logits or head not in losses:
+            raise UnknownNameError("head", head, logits.keys() & losses.keys())
+        values = log_probabilities(logits[head], losses[head], candidates)
+        scores[candidates] += weight * values[candidates]
+    scores[~candidates] = -np.inf
+    return scores

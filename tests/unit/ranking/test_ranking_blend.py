@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from playbill.errors import UnknownNameError
+from playbill.ranking.blend import blend, log_probabilities
+
+LOSSES = {"play": "softmax", "thumb": "bce"}
+ALL = np.ones(3, dtype=np.bool_)
+
+
+def test_softmax_logits_become_log_probabilities_over_the_candidates_alone() -> None:
+    candidates = np.array([True, True, False])
+    values = log_probabilities(np.array([1.0, 1.0, 50.0], dtype=np.float32), "softmax", candidates)
+    assert np.exp(values).tolist() == pytest.approx([0.5, 0.5, 0.0])
+
+
+def test_binary_logits_are_judged_one_title_at_a_time() -> None:
+    values = log_probabilities(np.array([0.0, 100.0, -100.0]), "bce", ALL)
+    assert values == pytest.approx([np.log(0.5), 0.0, -100.0])
+
+
+def test_a_constant_on_a_softmax_head_changes_nothing() -> None:
+    logits = {"play": np.array([0.3, -1.0, 2.0]), "thumb": np.array([1.0, 2.0, -3.0])}
+    shifted = {**logits, "play": logits["play"] + 1000.0}
+    weights = {"play": 1.0, "thumb": 0.3}
+    assert blend(logits, LOSSES, weights, ALL) == pytest.approx(blend(shifted, LOSSES, weights, ALL))
+
+
+def test_weights_multiply_log_probabilities_and_negative_ones_push_down() -> None:
+    logits = {"play": np.zeros(3), "thumb": np.array([4.0, 0.0, -4.0])}
+    assert np.argsort(-blend(logits, LOSSES, {"play": 1.0, "thumb": 0.5}, ALL)).tolist() == [0, 1, 2]
+    assert np.argsort(-blend(logits, LOSSES, {"play": 1.0, "thumb": -0.5}, ALL)).tolist() == [2, 1, 0]
+
+
+def test_what_is_no_candidate_scores_minus_infinity_even_with_a_negative_weight() -> None:
+    candidates = np.array([False, True, True])
+    scores = blend({"thumb": np.array([9.0, 1.0, 0.0])}, LOSSES, {"thumb": -1.0}, candidates)
+    assert scores[0] == -np.inf
+    assert np.isfinite(scores[1:]).all()
+
+
+def test_no_candidates_at_all_is_no_error() -> None:
+    assert (blend({"play": np.zeros(3)}, LOSSES, {"play": 1.0}, ~ALL) == -np.inf).all()
+
+
+def test_an_unknown_head_is_named_with_the_nearest_one() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'thumb'"):
+        blend({"play": np.zeros(3), "thumb": np.zeros(3)}, LOSSES, {"thumbs": 1.0}, ALL)

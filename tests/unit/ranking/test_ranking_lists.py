@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from playbill.ranking.lists import rank
+
+ALL = np.ones(5, dtype=np.bool_)
+
+
+def test_equal_scores_come_in_the_order_of_the_columns() -> None:
+    ranked = rank(np.array([1.0, 2.0, 1.0, 2.0, 1.0]), ALL, 4)
+    assert ranked.columns.tolist() == [1, 3, 0, 2]
+    assert ranked.scores.tolist() == [2.0, 2.0, 1.0, 1.0]
+
+
+def test_a_list_is_as_long_as_its_candidates() -> None:
+    some = np.array([True, False, False, True, False])
+    assert rank(np.arange(5.0), some, 10).columns.tolist() == [3, 0]
+    assert rank(np.arange(5.0), some).columns.tolist() == [3, 0]
+    assert len(rank(np.arange(5.0), ~ALL)) == 0
+    assert len(rank(np.arange(5.0), ~ALL, 3)) == 0
+
+
+def test_lists_can_be_cut_and_thinned() -> None:
+    ranked = rank(np.arange(5.0), ALL)
+    taken = np.array([False, False, False, True, False])
+    assert ranked.without(taken).columns.tolist() == [4, 2, 1, 0]
+    assert ranked.head(2).columns.tolist() == [4, 3]
+
+
+def test_a_score_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        rank(np.array([np.nan, 1.0]), np.ones(2, dtype=np.bool_), 1)
