@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Protocol
@@ -40,6 +40,14 @@ class Writer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Rows of a table that a source could not read."""
+
+    table: str
+    mistake: RowMistake
+
+
 @dataclass
 class Offer:
     """What a source has. Frames hold canonical columns; columns that can be derived may be missing.
@@ -51,6 +59,7 @@ class Offer:
         members: member_id, country and the source's own columns, or None.
         availability: Spans, or None to derive them.
         rule: Makes events of ratings; None when the batches are events.
+        noted: Rows that could not be read, and are in no frame; it may grow while `batches` is consumed.
     """
 
     titles: pl.DataFrame
@@ -59,6 +68,7 @@ class Offer:
     members: pl.DataFrame | None = None
     availability: pl.DataFrame | None = None
     rule: RatingRule | None = None
+    noted: list[Noted] = field(default_factory=list)
 
 
 def write_offer(offer: Offer, writer: Writer, progress: Progress) -> None:
@@ -73,12 +83,16 @@ def write_offer(offer: Offer, writer: Writer, progress: Progress) -> None:
         seen.add(events)
         done += batch.height
         progress("interactions", done, offer.total_rows)
+    for unread in offer.noted:
+        writer.note(unread.table, [unread.mistake])
     # Without a single event the load is refused anyway; a stand-in keeps that the only complaint.
     start = seen.first_moment() or datetime(1970, 1, 1, tzinfo=UTC)
     launches = _launches(offer.titles, seen.of("title_id"), start)
     writer.write("titles", _dated_titles(offer.titles, launches, start))
-    spans = offer.availability
-    writer.write("availability", spans if spans is not None else _everywhere(offer.titles, launches, start))
+    if offer.availability is not None:
+        writer.write("availability", _dated_availability(offer.availability, start))
+    else:
+        writer.write("availability", _everywhere(offer.titles, launches, start))
     writer.write("members", _dated_members(members, seen.of("member_id"), start))
 
 
@@ -168,6 +182,12 @@ def _dated_titles(titles: pl.DataFrame, launches: pl.Series, start: datetime) ->
     known = pl.min_horizontal(launches, pl.lit(start, dtype=TIMESTAMP))
     missing = [name for name in ("valid_from", "recorded_at") if name not in titles.columns]
     return titles.with_columns(known.alias(name) for name in missing)
+
+
+def _dated_availability(spans: pl.DataFrame, start: datetime) -> pl.DataFrame:
+    if "recorded_at" in spans.columns:
+        return spans
+    return spans.with_columns(recorded_at=pl.min_horizontal("available_from", pl.lit(start, dtype=TIMESTAMP)))
 
 
 def _everywhere(titles: pl.DataFrame, launches: pl.Series, start: datetime) -> pl.DataFrame:

@@ -1,0 +1,43 @@
+"""The source `parquet`: a user's own files, through a mapping."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from playbill.errors import DefinitionError
+from playbill.sources.files import FileError, open_table
+from playbill.sources.mapped import mapped_offer
+from playbill.sources.mapping import FileTable
+from playbill.sources.mapping_file import read_mapping, unknown_columns
+from playbill.sources.offer import Offer, Progress
+from playbill.sources.options import ParquetOptions
+
+
+class OwnFiles:
+    """Files in a folder: parquet, separated text, JSON.
+
+    Args:
+        options: The folder and the mapping.
+    """
+
+    terms = ""
+
+    def __init__(self, options: ParquetOptions) -> None:
+        self._folder, self._mapping = options.path, options.mapping
+
+    def open(self, scratch: Path, progress: Progress) -> tuple[Offer, str]:
+        """Check the mapping against the files and offer their rows. See `playbill.sources.source.Source`."""
+        tables, problems = read_mapping(self._mapping, FileTable)
+        opened: dict[str, pl.LazyFrame] = {}
+        for name, table in tables.items():
+            try:
+                opened[name] = open_table(name, table, self._folder, scratch)
+            except FileError as error:
+                problems.append(error.problem)
+                continue
+            problems += unknown_columns(name, table, opened[name].collect_schema().names())
+        if problems:
+            raise DefinitionError(f"mapping {self._mapping}", problems)
+        return mapped_offer(tables, opened, self._mapping), f"the files in {self._folder}"
