@@ -1,11 +1,16 @@
 """Labels and features to batches: splits, the encoder, and the training set. Free of torch."""
 
 from playbill.datasets.arrays import ContextArrays, HistoryArrays, TargetArrays, TitleArrays
+from playbill.datasets.batches import Batch
+from playbill.datasets.build import build_training_set
 from playbill.datasets.encoder import Encoder, EncoderState
 from playbill.datasets.request import Request
 from playbill.datasets.splits import Split, make_split
+from playbill.datasets.titles import title_arrays
+from playbill.datasets.training_set import TrainingSet
 
 __all__ = [
+    "Batch",
     "ContextArrays",
     "Encoder",
     "EncoderState",
@@ -14,5 +19,8 @@ __all__ = [
     "Split",
     "TargetArrays",
     "TitleArrays",
+    "TrainingSet",
+    "build_training_set",
     "make_split",
+    "title_arrays",
 ]
