@@ -1,0 +1,67 @@
+"""From a definition and a training set to a network that is ready to learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from playbill.datasets import Encoder, TrainingSet
+from playbill.models import (
+    ContextConfig,
+    EventConfig,
+    HeadConfig,
+    Network,
+    NetworkConfig,
+    TextConfig,
+    TitleConfig,
+    TitleInputs,
+    TrunkConfig,
+)
+from playbill.models.svd import svd_vectors
+from playbill.specs import ResolvedModel
+from playbill.training.settings import LoopSettings
+
+
+def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
+    """Return the network's sizes: what the definition chooses and what the data decides."""
+    model, sizes = resolved.model, encoder.network_sizes()
+    heads = tuple(
+        HeadConfig.model_validate({"name": name, "loss": head.loss, "weight": head.weight})
+        for name, head in model.heads.items()
+    )
+    return NetworkConfig(
+        length=sizes["length"],
+        trunk=TrunkConfig.model_validate(model.trunk.model_dump()),
+        titles=TitleConfig(
+            **sizes["titles"],
+            id_embedding=model.titles.id_embedding,
+            metadata=bool(model.titles.metadata),
+            age_gate=model.titles.age_gate,
+            id_mask=model.titles.id_mask,
+        ),
+        events=EventConfig(**sizes["events"]),
+        context=ContextConfig(**sizes["context"]),
+        text=TextConfig(**sizes["text"]),
+        heads=heads,
+    )
+
+
+def loop_settings(resolved: ResolvedModel) -> LoopSettings:
+    """Return the settings of the training loop that a definition asks for."""
+    wanted = resolved.model.training.model_dump()
+    return LoopSettings.model_validate({name: wanted[name] for name in LoopSettings.model_fields if name in wanted})
+
+
+def build_network(resolved: ResolvedModel, data: TrainingSet) -> Network:
+    """Return a started network: weights by seed, statistics and title vectors from the training part of the log."""
+    seed = resolved.model.training.seed
+    torch.manual_seed(seed)
+    config = network_config(resolved, data.encoder)
+    network = Network(config)
+    network.calibrate(torch.from_numpy(np.ascontiguousarray(data.context.numeric)), TitleInputs.from_arrays(data.titles))
+    if resolved.model.titles.svd_start and config.titles.id_embedding:
+        titles = np.asarray(data.tokens[:, 0], dtype=np.int64)
+        members = np.asarray(data.token_member, dtype=np.int64)
+        vectors = svd_vectors(titles, members, config.titles.titles, config.trunk.dim, seed)
+        network.start_titles(torch.from_numpy(vectors))
+    return network
