@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -346,3 +347,27 @@ def test_the_model_says_what_it_takes(tracking: Tracking, tiny_bundle: Bundle) -
     example = next(Path(tracking.workspace.artifacts).rglob("serving_input_example.json"))
     columns = json.loads(example.read_text())["dataframe_split"]["columns"]
     assert columns == ["canvas", "k", "history", "query", "source_title_id", "country", "at"]
+
+
+def test_an_approved_pair_that_was_fetched_needs_no_mlflow(tracking: Tracking, tiny_bundle: Bundle) -> None:
+    version = register(tracking, tiny_bundle())
+    digest = tracking.version("everycanvas", version).digest
+    folder = tracking.download("everycanvas", version)
+    services = ServicesSettings(mlflow="http://127.0.0.1:9")
+    offline = Project(tracking.workspace.project.root, ProjectSettings(services=services)).workspace("ml")
+    away = Tracking(offline, verify=tracking._verify)
+    assert away.download("everycanvas", version, digest) == folder
+    with pytest.raises(ServiceError):
+        away.download("everycanvas", version)
+
+
+def test_a_pair_whose_digest_the_bundle_has_not_is_refused(tracking: Tracking, tiny_bundle: Bundle) -> None:
+    version = register(tracking, tiny_bundle())
+    with pytest.raises(IntegrityError, match="its record says"):
+        tracking.download("everycanvas", version, "another")
+
+
+def test_a_run_can_be_logged_to_from_another_process(tracking: Tracking) -> None:
+    with tracking.start_run("everycanvas", "fit") as run:
+        pickle.loads(pickle.dumps(run)).log_metrics({"loss": 1.0}, step=3)
+    assert plain_client(tracking.workspace).get_run(run.run_id).data.metrics == {"loss": 1.0}

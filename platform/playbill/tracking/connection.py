@@ -52,6 +52,10 @@ class Connection:
         self._lock = threading.Lock()
         self._client: Any = None
 
+    def __reduce__(self) -> tuple[type[Connection], tuple[str]]:
+        """Travel to another process as the URI alone; the client is opened anew there."""
+        return Connection, (self.uri,)
+
     @property
     def is_database(self) -> bool:
         """Whether this process talks to MLflow's database itself, without a server."""

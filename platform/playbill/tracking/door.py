@@ -10,7 +10,7 @@ from typing import Any
 from playbill.clock import Clock, WallClock
 from playbill.config import Workspace
 from playbill.tracking.connection import Connection
-from playbill.tracking.download import Verify, download
+from playbill.tracking.download import Pair, Verify, download, pair_of
 from playbill.tracking.lineage import PROTOCOL, SPLIT_DIGEST
 from playbill.tracking.packaging import Packager
 from playbill.tracking.registry import ModelRegistry, ModelVersion
@@ -191,13 +191,19 @@ class Tracking:
         """
         return self._registry.resolve(reference)
 
-    def download(self, model: str, version: int) -> Path:
+    def download(self, model: str, version: int, digest: str | None = None) -> Path:
         """Return the folder of a version's bundle, fetched into the workspace's serving folder and verified.
+
+        Args:
+            model: Name without the workspace.
+            version: Its version.
+            digest: What the bundle must be, as of an approved pair: then a sound copy that was fetched
+                before is returned without asking MLflow. None takes the digest of the version's tag.
 
         Raises:
             UnknownNameError: There is no such version.
             IntegrityError: It has no digest, or its bundle is missing or differs from it.
             ServiceError: MLflow or the artifact store cannot be reached.
         """
-        found = self._registry.version(model, version)
-        return download(self.workspace, self._connection, found, self._verify)
+        known = Pair(model, version, digest) if digest else pair_of(self._registry.version(model, version))
+        return download(self.workspace, self._connection, known, self._verify)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from playbill.config import Workspace
@@ -18,40 +19,63 @@ Verify = Callable[[Path], str]
 """Reads a bundle folder and returns its digest; raises IntegrityError when a file is not what it says."""
 
 
-def download(workspace: Workspace, connection: Connection, version: ModelVersion, verify: Verify) -> Path:
-    """Return the folder of a version's bundle, downloaded unless a sound copy is there.
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A version and the digest its bundle has to have."""
+
+    model: str
+    version: int
+    digest: str
+
+    @property
+    def reference(self) -> str:
+        """`model:version`."""
+        return f"{self.model}:{self.version}"
+
+
+def pair_of(version: ModelVersion) -> Pair:
+    """Return a version with the digest of its record.
 
     Raises:
-        IntegrityError: The version has no digest, or its bundle is missing or differs from it.
-        ServiceError: MLflow or the artifact store cannot be reached.
+        IntegrityError: It has none.
     """
     if not version.digest:
         raise IntegrityError(f"{version.reference} has no tag '{DIGEST}', it was not registered by Playbill")
-    target = workspace.serving / f"{version.model}-{version.version}-{version.digest}"
+    return Pair(version.model, version.version, version.digest)
+
+
+def download(workspace: Workspace, connection: Connection, pair: Pair, verify: Verify) -> Path:
+    """Return the folder of a version's bundle. A sound copy is used without asking MLflow.
+
+    Raises:
+        IntegrityError: The bundle is missing, or differs from the digest.
+        ServiceError: MLflow or the artifact store cannot be reached.
+    """
+    target = workspace.serving / f"{pair.model}-{pair.version}-{pair.digest}"
     if target.is_dir():
         try:
-            _check(target, version, verify)
+            _check(target, pair, verify)
             return target
         except IntegrityError:
             shutil.rmtree(target)
     scratch = workspace.serving / f".{target.name}-{uuid.uuid4().hex}"
     scratch.mkdir(parents=True)
     try:
-        folder = _fetch(workspace, connection, version, scratch)
-        _check(folder, version, verify)
+        folder = _fetch(workspace, connection, pair, scratch)
+        _check(folder, pair, verify)
         _move(folder, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return target
 
 
-def _fetch(workspace: Workspace, connection: Connection, version: ModelVersion, scratch: Path) -> Path:
+def _fetch(workspace: Workspace, connection: Connection, pair: Pair, scratch: Path) -> Path:
     mlflow = import_mlflow()
-    name = workspace.registered_name(version.model)
-    with connection.guarded(f"downloading {version.reference}"):
+    name = workspace.registered_name(pair.model)
+    with connection.guarded(f"downloading {pair.reference}"):
         try:
             # `models:/` URIs are looked up in the process-wide registry, so the place is asked for first.
-            place = connection.client.get_model_version_download_uri(name, str(version.version))
+            place = connection.client.get_model_version_download_uri(name, str(pair.version))
             uri = f"{place.rstrip('/')}/{BUNDLE_PATH}"
             found = mlflow.artifacts.download_artifacts(
                 artifact_uri=uri, dst_path=str(scratch), tracking_uri=connection.uri
@@ -59,7 +83,7 @@ def _fetch(workspace: Workspace, connection: Connection, version: ModelVersion, 
         except Exception as error:
             if not _is_missing(error):
                 raise
-            raise IntegrityError(f"the bundle of {version.reference} is missing in the artifact store") from error
+            raise IntegrityError(f"the bundle of {pair.reference} is missing in the artifact store") from error
     return Path(found)
 
 
@@ -70,19 +94,17 @@ def _is_missing(error: Exception) -> bool:
     return getattr(response, "status_code", None) == 404 or "No such artifact" in str(error)
 
 
-def _check(folder: Path, version: ModelVersion, verify: Verify) -> None:
+def _check(folder: Path, pair: Pair, verify: Verify) -> None:
     try:
         digest = verify(folder)
     except IntegrityError as error:
-        raise IntegrityError(f"the bundle of {version.reference}: {error}") from error
+        raise IntegrityError(f"the bundle of {pair.reference}: {error}") from error
     except PlaybillError:
         raise
     except (OSError, ValueError, KeyError) as error:
-        raise IntegrityError(f"the bundle of {version.reference} cannot be read: {error}") from error
-    if digest != version.digest:
-        raise IntegrityError(
-            f"the bundle of {version.reference} has digest {digest}, its record says {version.digest}"
-        )
+        raise IntegrityError(f"the bundle of {pair.reference} cannot be read: {error}") from error
+    if digest != pair.digest:
+        raise IntegrityError(f"the bundle of {pair.reference} has digest {digest}, its record says {pair.digest}")
 
 
 def _move(folder: Path, target: Path) -> None:
