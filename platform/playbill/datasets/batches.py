@@ -176,10 +176,10 @@ class Assembler:
     ) -> ContextArrays:
         columns, row, chance = self.context, rows.row[chosen], rows.chance[chosen]
         fields = {
-            name: np.where(chance[:, place] < MASKED_SHARE, 0, getattr(columns, name)[row])
+            name: np.where(chance[:, place] < MASKED_SHARE, 0, getattr(columns, name)[row]).astype(np.int64)
             for place, name in enumerate(FIELDS)
         }
-        canvas = np.where(chance[:, _CANVAS] < MASKED_SHARE, 0, columns.canvas[row])
+        canvas = np.where(chance[:, _CANVAS] < MASKED_SHARE, 0, columns.canvas[row]).astype(np.int64)
         source = columns.source_title[row].astype(np.int64)
         position = rows.position[chosen].copy()
         at = len(rows.row)
