@@ -13,7 +13,7 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 UMBRELLA = "definition.schema.json"
 
 _CHOICES = {"fallback": FALLBACKS, "policy": FALLBACKS, "loss": LOSSES, "type": TRUNKS, "baselines": BASELINES}
-_EXTENDS = {
+EXTENDS = {
     "type": "string",
     "pattern": REFERENCE_PATTERN,
     "description": "A definition of the same kind this one starts from: mappings merge, all else is replaced, "
@@ -31,7 +31,7 @@ def kind_schema(kind: str) -> dict[str, Any]:
     schema = KINDS[kind].model_json_schema(by_alias=True)
     for part in [schema, *schema.get("$defs", {}).values()]:
         _offer_names(part.get("properties", {}))
-    properties = {"kind": {"const": kind, "description": "What this file defines."}, "extends": _EXTENDS}
+    properties = {"kind": {"const": kind, "description": "What this file defines."}, "extends": EXTENDS}
     schema["properties"] = schema["properties"] | properties
     identity = ["kind", "name", "version"]
     rest = [key for key in schema.pop("required", []) if key not in identity]

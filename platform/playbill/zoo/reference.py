@@ -6,17 +6,22 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from playbill.schema import DERIVED_COLUMNS, INTERACTIONS
-from playbill.specs import BASELINES, FALLBACKS, KINDS, LOSSES, TRUNKS
+from playbill.specs import BASELINES, FALLBACKS, KINDS, LOSSES, TRUNKS, Definition
+from playbill.specs.base import format_duration
 from playbill.zoo.explain import bare, inner_spec
+from playbill.zoo.json_schema import EXTENDS
 
 BEGIN = "<!-- reference: begin (written by `playbill schema --guide`) -->"
 END = "<!-- reference: end -->"
+
+_HEADER = ("| key | default | what it says |", "|---|---|---|")
+_COMMON = ("name", "version", "description")
 
 
 def replace_reference(text: str) -> str:
@@ -34,13 +39,22 @@ def replace_reference(text: str) -> str:
 
 def render_reference() -> str:
     """Return the Markdown of every kind and key, registered name and column."""
-    parts = [part for kind in KINDS for part in _kind(kind)]
+    parts = [*_common(), *(part for kind in KINDS for part in _kind(kind))]
     return "\n".join([*parts, *_names(), *_columns()])
+
+
+def _common() -> Iterator[str]:
+    kinds = ", ".join(f"`{kind}`" for kind in KINDS)
+    yield from ("### Every file", "", *_HEADER, f"| `kind` | required | What the file defines. One of {kinds}. |")
+    for name in _COMMON:
+        field = Definition.model_fields[name]
+        yield f"| `{name}` | {_default(field)} | {_cell(field.description or '')} |"
+    yield from (f"| `extends` | none | {_cell(EXTENDS['description'])} |", "")
 
 
 def _kind(kind: str) -> Iterator[str]:
     spec = KINDS[kind]
-    yield from (f"### {kind}", "", _sentence(spec), "", "| key | default | what it says |", "|---|---|---|")
+    yield from (f"### {kind}", "", _sentence(spec), "", *_HEADER)
     yield from _rows(spec, "")
     yield ""
 
@@ -48,7 +62,7 @@ def _kind(kind: str) -> Iterator[str]:
 def _rows(spec: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in spec.model_fields.items():
         key = f"{prefix}{field.alias or name}"
-        if key == "kind":
+        if key in ("kind", *_COMMON):
             continue
         inner, step = inner_spec(field.annotation)
         said = field.description or (_sentence(inner) if inner else "")
@@ -70,24 +84,21 @@ def _default(field: FieldInfo) -> str:
         return "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
-        return ""
+        return "see below"
     if value is None or value in ((), {}):
         return "none"
-    plain = json.loads(json.dumps(value, default=_shown))
+    plain = json.loads(json.dumps(value, default=format_duration))
     return f"`{plain if isinstance(plain, str) else json.dumps(plain)}`"
-
-
-def _shown(value: Any) -> str:
-    from playbill.specs.base import format_duration
-
-    return format_duration(value)
 
 
 def _choices(field: FieldInfo) -> str:
     values = bare(field.annotation)
-    choices = getattr(values, "__args__", ()) if getattr(values, "__origin__", None) is not None else ()
-    names = [choice for choice in choices if isinstance(choice, str)]
-    return f" One of {', '.join(f'`{name}`' for name in names)}." if len(names) > 1 else ""
+    several = get_origin(values) is tuple
+    if several:
+        values = bare(get_args(values)[0])
+    names = [choice for choice in get_args(values) if isinstance(choice, str)]
+    lead = "Any of" if several else "One of"
+    return f" {lead} {', '.join(f'`{name}`' for name in names)}." if len(names) > 1 else ""
 
 
 def _names() -> Iterator[str]:

@@ -1,0 +1,137 @@
+"""The zoo as shipped, the guide beside it, and the budget of `playbill check`."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from playbill.registry import Plugin, Registry
+from playbill.specs import BASELINES, FALLBACKS, KINDS, LOSSES, TRUNKS, ResolvedModel
+from playbill.zoo import Zoo, load_zoo
+from playbill.zoo.definitions import yaml_files
+from playbill.zoo.explain import keys_at
+from playbill.zoo.json_schema import kind_schema
+from playbill.zoo.reference import replace_reference
+
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "guide" / "zoo.md"
+
+
+@pytest.fixture(scope="module")
+def zoo() -> Zoo:
+    return load_zoo(ROOT / "model_zoo", ROOT / "feature_repo")
+
+
+def test_what_the_spine_promises_is_there(zoo: Zoo) -> None:
+    assert set(zoo.labels) >= {"discovery_play", "thumbs_up", "thumbs_down"}
+    assert set(zoo.canvases) >= {"home", "more_like_this", "search", "coming_soon", "billboard"}
+    assert set(zoo.rows) >= {"top_picks", "popular", "new_releases", "because_you_watched", "genre_rows"}
+    assert zoo.notes == ()
+
+
+def test_candidates_follow_what_each_canvas_is_for(zoo: Zoo) -> None:
+    canvases = zoo.model("everycanvas").canvases
+    assert canvases["home"].candidates.watched is False
+    assert canvases["search"].candidates.watched is None
+    assert canvases["coming_soon"].candidates.available == "upcoming"
+    assert canvases["more_like_this"].candidates.exclude_source
+    assert {canvas.candidates.available for name, canvas in canvases.items() if name != "coming_soon"} == {"now"}
+
+
+def test_home_has_its_rows_in_the_order_of_the_page(zoo: Zoo) -> None:
+    rows = [row.name for row in zoo.model("everycanvas").rows_of("home")]
+    assert rows == ["top_picks", "because_you_watched", "popular", "new_releases", "genre_rows"]
+
+
+def test_every_model_survives_json_and_keeps_its_hash(zoo: Zoo) -> None:
+    for name in zoo.models:
+        model = zoo.model(name)
+        again = ResolvedModel.from_json(model.to_json())
+        assert again == model
+        assert again.spec_hash == model.spec_hash
+
+
+def test_every_model_has_a_card_and_the_zoo_no_code() -> None:
+    for path in yaml_files(ROOT / "model_zoo"):
+        if yaml.safe_load(path.read_text())["kind"] == "Model":
+            card = path.with_name("card.md").read_text()
+            assert "queries are made from title names" in card
+    assert not list((ROOT / "model_zoo").rglob("*.py"))
+
+
+def test_the_json_schemas_know_every_key_of_the_shipped_files() -> None:
+    for path in yaml_files(ROOT / "model_zoo"):
+        data = yaml.safe_load(path.read_text())
+        schema = kind_schema(data["kind"])
+        assert data.keys() <= schema["properties"].keys(), path
+        assert set(schema["required"]) <= data.keys(), path
+
+
+def test_the_guide_explains_every_key_as_the_specs_have_it() -> None:
+    text = GUIDE.read_text(encoding="utf-8")
+    assert replace_reference(text) == text, "run `playbill schema --guide docs/guide/zoo.md`"
+    for kind, spec in KINDS.items():
+        section = text.split(f"### {kind}\n")[1].split("\n### ")[0]
+        for key in set(keys_at(spec, ())) - {"kind", "name", "version", "description", "extends"}:
+            assert f"`{key}`" in section, (kind, key)
+
+
+def test_every_key_of_every_spec_has_a_sentence() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \| [^|]* \|(.*)\|$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(rows) > 80
+    assert not [key for key, said in rows if not said.strip()]
+
+
+def test_the_examples_of_the_guide_are_right(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "model_zoo", tmp_path / "model_zoo")
+    examples = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(examples) == 3
+    for number, text in enumerate(examples):
+        (tmp_path / "model_zoo" / f"example_{number}.yaml").write_text(text)
+    zoo = load_zoo(tmp_path / "model_zoo")
+    assert {"finished"} <= zoo.labels.keys()
+    assert set(zoo.model("finishers").model.heads) == {"discovery_play", "thumbs_up", "thumbs_down", "finished"}
+
+
+def test_check_takes_under_a_second_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from playbill.cli.main import main; main(['check', '--json'], standalone_mode=False); "
+        "heavy = {'torch', 'ray', 'feast', 'mlflow', 'pandas', 'polars'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    walls = []
+    for _ in range(3):
+        started = time.perf_counter()
+        result = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        walls.append(time.perf_counter() - started)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert json.loads(result.stdout.splitlines()[-1])["ok"] is True
+    assert min(walls) < 1.0, walls
+
+
+def _implementations() -> list[tuple[str, Plugin]]:
+    registries: tuple[Registry, ...] = (TRUNKS, LOSSES, FALLBACKS, BASELINES)
+    return [(f"{registry.kind} {name}", registry[name]) for registry in registries for name in registry.names()]
+
+
+@pytest.mark.parametrize(
+    ("name", "plugin"), _implementations(), ids=lambda value: value if type(value) is str else ""
+)
+def test_every_registered_name_has_its_implementation(name: str, plugin: Plugin) -> None:
+    """Read from the source, so that the check needs no torch."""
+    module, _, attribute = plugin.implementation.partition(":")
+    path = (ROOT / "platform" / module.replace(".", "/")).with_suffix(".py")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    assert attribute in defined, f"{name}: {plugin.implementation}"
