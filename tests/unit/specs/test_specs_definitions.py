@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from playbill.registry import Plugin
@@ -258,3 +259,42 @@ def test_a_resolved_model_survives_json() -> None:
 def test_the_hash_changes_with_what_is_said() -> None:
     other = resolved().model_copy(update={"labels": {"play": LabelSpec.model_validate(label(matures_after="7d"))}})
     assert other.spec_hash != resolved().spec_hash
+
+
+WHOLE = """
+kind: Model
+name: everycanvas
+version: 1
+features: everycanvas_v1
+canvases: [billboard, home, row_ranking, search, more_like_this, post_play, screensaver, coming_soon, pre_launch, kids]
+history: {length: 200, merge: same_title}
+titles: {id_embedding: true, metadata: [genres, kind, original_language, release_year, synopsis], age_gate: true, id_mask: 0.1}
+trunk: {type: gated_transformer, dim: 64, layers: 2, heads: 2, dropout: 0.2}
+heads:
+  discovery_play: {label: discovery_play, loss: softmax, reward: long_term}
+  continue_play: {label: continue_play, loss: softmax, weight: 0.3}
+  completion: {label: completion, loss: bce, weight: 0.2}
+  genre: {auxiliary: next_genres, weight: 0.1}
+adaptation: {country: gate}
+init_from: foundation@champion
+sampling: {strata: [country, tenure], floor: 0.02}
+evaluate: {protocol: global_time, baselines: [popular, popular_7d, ease], slices: [country, tenure, canvas, title_age]}
+gates:
+  - {metric: ndcg@10, canvas: all, against: champion, tolerance: -0.5%}
+  - {metric: ndcg@10, slice: country, worst: -2%}
+promote: manual
+"""  # noqa: E501
+
+
+def test_every_key_a_model_can_have_is_read() -> None:
+    spec = ModelSpec.model_validate(yaml.safe_load(WHOLE))
+    assert len(spec.canvases) == 10
+    assert spec.gates[1].worst == pytest.approx(-0.02)
+    assert spec.sampling is not None
+
+
+def test_rows_may_be_picked_by_popularity() -> None:
+    spec = RowSpec.model_validate(
+        row(candidates={"popularity_percentile": {"below": 60}, "launched_within": "90d"})
+    )
+    assert spec.candidates.launched_within == timedelta(days=90)
