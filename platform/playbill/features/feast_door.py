@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 
 import polars as pl
 from feast import FeatureStore
+from feast.errors import FeastError
 from feast.feature_view import FeatureView
 from feast.repo_config import RepoConfig, load_repo_config
 from sqlalchemy.exc import SQLAlchemyError
@@ -89,6 +91,18 @@ class FeastDoor:
             where = f"the feature registry of workspace '{self.workspace.name}'"
             raise ServiceError(f"{where} does not answer: {reason}") from error
 
+    @contextmanager
+    def online_errors(self) -> Iterator[None]:
+        """Turn the online store's errors into a ServiceError."""
+        try:
+            yield
+        except (sqlite3.Error, FeastError, OSError) as error:
+            name = self.workspace.name
+            raise ServiceError(
+                f"the online store of workspace '{name}' does not answer: {error}. "
+                f"Run `playbill -w {name} materialize`; if the store is damaged, remove it first."
+            ) from error
+
     def apply(self) -> ApplyReport:
         """Register the project's feature_repo."""
         started = perf_counter()
@@ -123,12 +137,16 @@ class FeastDoor:
         """Write every view's newest values up to `until` into the online store."""
         views = self._online_views()
         rows = {view.name: self._rows_to_write(view, until) for view in views}
+        with self.registry_errors(), self.online_errors(), quiet():
+            # `feast apply` makes the tables once; a store that was removed since needs them again.
+            entities = self.store.registry.list_entities(self.workspace.name)
+            self.store.provider.update_infra(self.workspace.name, [], views, [], entities, partial=True)
         done = []
         for view in views:
             if progress:
                 progress(view.name)
             started = perf_counter()
-            with self.registry_errors(), quiet():
+            with self.registry_errors(), self.online_errors(), quiet():
                 self.store.materialize(BEGINNING, until, feature_views=[view.name])
             done.append(MaterializedView(view.name, rows[view.name], perf_counter() - started))
         self.forget_catalogs()

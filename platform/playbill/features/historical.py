@@ -13,10 +13,11 @@ import pyarrow as pa
 from playbill.errors import DataError, Problem
 from playbill.features.asof import ViewValues, as_of_join
 from playbill.features.catalog import Catalog
+from playbill.features.entity_rows import EVENT_AT, plain_arrow
 from playbill.features.feast_door import FeastDoor, quiet
-from playbill.features.offline_store import plain_arrow, view_values
+from playbill.features.offline_store import view_values
 from playbill.features.reports import FeatureColumn, TitleSnapshots
-from playbill.features.values import EVENT_AT, REQUEST_AT, empty, shaped, with_derived
+from playbill.features.values import REQUEST_AT, empty, shaped, with_derived
 
 ROWS_PER_CALL = 1_000_000
 

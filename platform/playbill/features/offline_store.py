@@ -27,7 +27,6 @@ from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL, FeatureView
 from feast.infra.offline_stores.dask import DaskOfflineStore, DaskOfflineStoreConfig, DaskRetrievalJob
 from feast.infra.offline_stores.file_source import FileSource
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
-from feast.infra.offline_stores.offline_utils import DEFAULT_ENTITY_DF_EVENT_TIMESTAMP_COL
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
@@ -38,8 +37,7 @@ from feast.utils import (
 
 from playbill.errors import DataError, Problem, StateError
 from playbill.features.asof import ViewValues, as_of_join, in_utc, latest_values
-
-_JOIN_AT = "__playbill_at"
+from playbill.features.entity_rows import entity_table, plain_arrow
 
 
 class AsofOfflineStoreConfig(DaskOfflineStoreConfig):  # type: ignore[misc]
@@ -105,7 +103,7 @@ class AsofOfflineStore(DaskOfflineStore):  # type: ignore[misc]
         wanted, _ = _get_requested_feature_views_to_features_dict(
             feature_refs, feature_views, _get_requested_on_demand_feature_views(feature_refs, project, registry)
         )
-        entities, at = _entity_table(entity_df)
+        entities, at = entity_table(entity_df)
         moments = entities.column(at)
         return AsofRetrievalJob(
             evaluation_function=lambda: _join_all(config, entities, at, wanted, full_feature_names),
@@ -253,39 +251,6 @@ def _pulled(rows: pl.LazyFrame, join_keys: list[str]) -> pa.Table:
     return plain_arrow(rows.collect())
 
 
-def _entity_table(entity_df: Any) -> tuple[pa.Table, str]:
-    """Return the entity rows as Arrow, with their time column in UTC, and that column's name."""
-    frame = entity_df.compute() if hasattr(entity_df, "compute") else entity_df
-    if not isinstance(frame, pd.DataFrame):
-        raise DataError(
-            "entity rows", [Problem("entity_df", f"needs a pandas frame, got {type(entity_df).__name__}.")]
-        )
-    at = _time_column(frame)
-    times = frame[at]
-    try:
-        parsed = pd.to_datetime(times, utc=True, format="ISO8601" if _is_text(times) else None)
-    except (ValueError, TypeError) as error:
-        raise DataError("entity rows", [Problem(at, f"holds what is no time: {error}.")]) from None
-    others = frame.drop(columns=[at]).reset_index(drop=True)
-    table = pa.Table.from_pandas(others, preserve_index=False).replace_schema_metadata()
-    moments = pa.array(parsed.dt.as_unit("us"), type=pa.timestamp("us", tz="UTC"))
-    return table.add_column(list(frame.columns).index(at), at, moments), at
-
-
-def _is_text(values: pd.Series[Any]) -> bool:
-    return bool(values.map(lambda value: isinstance(value, str)).any())
-
-
-def _time_column(frame: pd.DataFrame) -> str:
-    if DEFAULT_ENTITY_DF_EVENT_TIMESTAMP_COL in frame.columns:
-        return str(DEFAULT_ENTITY_DF_EVENT_TIMESTAMP_COL)
-    times = list(frame.select_dtypes(include=["datetime", "datetimetz"]).columns)
-    if len(times) != 1:
-        what = f"needs a column '{DEFAULT_ENTITY_DF_EVENT_TIMESTAMP_COL}' or one time column, has {len(times)}."
-        raise DataError("entity rows", [Problem("entity_df", what)])
-    return str(times[0])
-
-
 def _join_all(
     config: RepoConfig, entities: pa.Table, at: str, wanted: dict[FeatureView, list[str]], full_names: bool
 ) -> pa.Table:
@@ -327,21 +292,3 @@ def view_values(config: RepoConfig, view: FeatureView, features: list[str], full
         features={f"{name}__{feature}" if full_names else feature: feature for feature in features},
         ttl=view.ttl if view.ttl and view.ttl > timedelta(0) else None,
     )
-
-
-def plain_arrow(frame: pl.DataFrame) -> pa.Table:
-    """Return a frame as Arrow with plain `string` and `list`: Feast knows no large ones."""
-    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-    return table.cast(pa.schema([field.with_type(_plain(field.type)) for field in table.schema]))
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_large_string(kind):
-        return pa.string()
-    if pa.types.is_large_binary(kind):
-        return pa.binary()
-    if pa.types.is_large_list(kind) or pa.types.is_list(kind):
-        return pa.list_(_plain(kind.value_type))
-    if pa.types.is_dictionary(kind):
-        return _plain(kind.value_type)
-    return kind

@@ -9,7 +9,6 @@ On-demand views are computed after that by the same code as for training, so bot
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from threading import Lock
@@ -17,16 +16,14 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-from feast.errors import FeastError
 from feast.feature_view import FeatureView
 from feast.field import Field
-from sqlalchemy.exc import SQLAlchemyError
 
 from playbill.errors import DataError, Problem, ServiceError
 from playbill.features.catalog import Catalog
+from playbill.features.entity_rows import plain_arrow
 from playbill.features.feast_door import FeastDoor, quiet
 from playbill.features.historical import member_features, request_fields
-from playbill.features.offline_store import plain_arrow
 from playbill.features.values import REQUEST_AT, arrow_array, empty, shaped, with_derived
 
 _TIME_SUFFIX = "__ts"
@@ -124,10 +121,7 @@ def _is_alive(view: FeatureView, written: datetime | None, at: datetime) -> bool
 
 
 def _require_materialized(door: FeastDoor, views: Sequence[FeatureView]) -> None:
-    path = door.workspace.online_store_path
     advice = f"Run `playbill -w {door.workspace.name} materialize`."
-    if not path.is_file():
-        raise ServiceError(f"the online store {path} does not exist. {advice}")
     empty_views = sorted(view.name for view in views if not view.materialization_intervals)
     if empty_views:
         door.forget_catalogs()
@@ -135,13 +129,9 @@ def _require_materialized(door: FeastDoor, views: Sequence[FeatureView]) -> None
 
 
 def _ask(door: FeastDoor, refs: Sequence[str], members: Sequence[str]) -> dict[str, list[Any]]:
-    try:
-        with _LOCK, quiet():
-            response = door.store.get_online_features(
-                features=list(refs), entity_rows={"member_id": list(members)}, full_feature_names=True
-            )
-    except (sqlite3.Error, SQLAlchemyError, FeastError, OSError) as error:
-        where = f"the online store of workspace '{door.workspace.name}'"
-        raise ServiceError(f"{where} does not answer: {error}") from error
+    with _LOCK, door.registry_errors(), door.online_errors(), quiet():
+        response = door.store.get_online_features(
+            features=list(refs), entity_rows={"member_id": list(members)}, full_feature_names=True
+        )
     found: dict[str, list[Any]] = response.to_dict(include_event_timestamps=True)
     return found

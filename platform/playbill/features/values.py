@@ -11,7 +11,6 @@ from feast.field import Field
 from playbill.features.catalog import Catalog, value_type
 from playbill.features.reports import FeatureColumn, FeatureEntity
 
-EVENT_AT = "event_timestamp"
 REQUEST_AT = "request_at"
 """The moment of the request, for on-demand views. Further request fields are taken from columns of that name."""
 
