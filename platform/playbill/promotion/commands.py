@@ -84,21 +84,17 @@ def _decide(controller: Controller, version: ModelVersion, wait_seconds: float) 
         if controller.lease.acquire():
             try:
                 controller.finish()
-                decision = controller.look(version.model)
+                controller.look(version.model)
             finally:
                 controller.lease.release()
-            return (
-                decision
-                if decision and decision.verdict in ("approved", "rejected")
-                else _since(controller, version, seen)
-            )
+            return _since(controller, version, seen)
         decision = _since(controller, version, seen)
         if decision is not None or _stands(controller, version):
             return decision
         if time.perf_counter() > deadline:
             holder = controller.lease.current_holder()
             raise StateError(
-                f"controller {holder} has not decided about {version.reference} yet; the alias is set"
+                f"the alias is set, but controller {holder} has not decided about {version.reference}"
             )
         time.sleep(_LOOK_SECONDS)
 
