@@ -160,7 +160,7 @@ class TableWriter:
 
     def _note_repeats(self, table: Table, key: Sequence[str], repeated: pl.DataFrame) -> None:
         if repeated.height:
-            example = example_row(repeated.select(dict.fromkeys([*key, *table.names()])))
+            example = example_row(repeated.select(list(dict.fromkeys([*key, *table.names()]))))
             what = f"the key ({', '.join(key)}) is used more than once"
             self._log.add_rows(table.name, [RowMistake(key[-1], what, repeated.height, example)])
 

@@ -1,0 +1,166 @@
+"""The event journal: acknowledged after commit, idempotent, compacted without loss or doubles."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from playbill.clock import FixedClock
+from playbill.errors import ConfigError, DataError, ServiceError, StateError
+from playbill.tables import AppendResult, Journal, Tables, polars_schema
+
+START = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def journal(workspace) -> Journal:
+    return Journal(workspace.database_url)
+
+
+def test_appending_again_changes_nothing(journal, live):
+    batch = [live("x"), live("y", member_id="b")]
+    assert journal.append(batch) == AppendResult(2, 0)
+    before = journal.read()
+    assert journal.append(batch) == AppendResult(0, 2)
+    assert journal.append([live("x", action="thumbs_up"), live("z")]) == AppendResult(1, 1)
+    assert_frame_equal(journal.read().filter(pl.col("event_id") != "z"), before)
+    assert journal.append([]) == AppendResult(0, 0)
+
+
+def test_one_event_twice_in_one_call(journal, live):
+    assert journal.append([live("x"), live("x")]) == AppendResult(1, 1)
+
+
+def test_what_comes_back(journal, live, workspace):
+    journal.append([live("x", device="tv", progress=0.25, event_at="2020-01-11T10:00:00.000001+02:00")])
+    row = Journal(workspace.database_url).read()
+    assert row.schema == polars_schema("interactions")
+    assert row.get_column("event_at").to_list() == [datetime(2020, 1, 11, 8, 0, 0, 1, tzinfo=UTC)]
+    assert row.get_column("progress").to_list() == [0.25]
+    assert row.get_column("query").to_list() == [None]
+    assert row.get_column("recorded_at").null_count() == 0
+
+
+def test_reads_one_member_since_a_moment(journal, live):
+    journal.append(
+        [live(str(day), event_at=START + timedelta(days=day), member_id="ab"[day % 2]) for day in range(6)]
+    )
+    assert journal.read("a").get_column("event_id").to_list() == ["0", "2", "4"]
+    assert journal.read("a", since=START + timedelta(days=2)).get_column("event_id").to_list() == ["2", "4"]
+    assert journal.read("nobody").is_empty()
+
+
+def test_order_of_arrival_breaks_ties(journal, live):
+    for event_id in "cab":
+        journal.append([live(event_id)])
+    journal.append([live("e"), live("d")])
+    assert journal.read("a").get_column("event_id").to_list() == ["c", "a", "b", "e", "d"]
+    assert journal.read("a").get_column("seq").is_unique().all()
+
+
+def test_every_mistake_of_every_event(workspace, live):
+    journal = Journal(workspace.database_url, FixedClock(START + timedelta(days=20)))
+    bad = [
+        live("ok"),
+        live("", country=None),
+        live("z", event_at=START.replace(tzinfo=None)),
+        live("t", event_at=START + timedelta(days=21)),
+        live("a", action="plya"),
+        live("p", progress=1.5, tilte_id="1"),
+        live("n", title_id=None),
+        {"event_id": "m"},
+    ]
+    with pytest.raises(DataError) as caught:
+        journal.append(bad)
+    text = str(caught.value)
+    for expected in (
+        "events[1].event_id",
+        "events[1].country: null. Write 'ZZ'",
+        "events[2].event_at: the timestamp has no time zone",
+        "events[3].event_at: 2020-01-22T00:00:00+00:00 is after the clock",
+        "events[4].action: unknown action 'plya'. Did you mean 'play'?",
+        "events[5].tilte_id: unknown column. Did you mean 'title_id'?",
+        "events[6].title_id: action 'play' needs a title",
+        "events[7].member_id: missing",
+    ):
+        assert expected in text
+    assert "events[0]" not in text
+    assert journal.read().is_empty()
+
+
+def test_many_writers_lose_nothing(journal, live):
+    def write(worker: int) -> int:
+        return sum(journal.append([live(f"{worker % 4}-{index}")]).accepted for index in range(10))
+
+    with ThreadPoolExecutor(8) as pool:
+        accepted = sum(pool.map(write, range(8)))
+    assert accepted == 40
+    assert journal.read().height == 40
+
+
+def test_history_holds_ingested_and_live_events(filled, live):
+    filled.journal.append([live("x"), live("y", member_id="new")])
+    assert filled.member_events("a").get_column("event_id").to_list() == ["e0", "e3", "x"]
+    assert filled.member_events("a", include_journal=False).get_column("event_id").to_list() == ["e0", "e3"]
+    assert filled.member_events("new").get_column("event_id").to_list() == ["y"]
+    assert filled.interactions().height == 6
+    assert filled.interactions(include_journal=True).height == 8
+    until = START + timedelta(days=3)
+    assert filled.interactions(until=until, include_journal=True).height == 3
+
+
+def test_compaction_moves_events_into_day_partitions(filled, live):
+    before = filled.snapshot_id()
+    filled.journal.append([live("x"), live("y", member_id="new", title_id="1", device="tv")])
+    live_view = filled.interactions(include_journal=True)
+    assert filled.journal.compact(filled) == 2
+    assert filled.journal.read().is_empty()
+    assert_frame_equal(filled.interactions(), live_view)
+    assert filled.member_events("new").get_column("event_id").to_list() == ["y"]
+    assert filled.snapshot_id() != before
+    assert filled.row_counts()["interactions"] == 8
+    assert filled.data_end() == START + timedelta(days=10, seconds=1)
+    assert filled.vocabulary("member").entries == ("a", "b", "c", "new")
+    assert filled.vocabulary("device").entries == ("tv",)
+    assert filled.journal.compact(filled) == 0
+
+
+def test_compaction_killed_before_the_journal_is_emptied(filled, live):
+    filled.journal.append([live("x"), live("y", event_at=START)])
+    filled.append_events(filled.journal.read())  # what a compaction does before it is killed
+    assert filled.interactions(include_journal=True).height == 8
+    assert filled.member_events("a").get_column("event_id").is_unique().all()
+    assert filled.journal.compact(filled) == 0
+    assert filled.interactions().height == 8
+    assert filled.journal.read().is_empty()
+
+
+def test_event_retried_after_compaction_is_not_doubled(filled, live):
+    filled.journal.append([live("x")])
+    filled.journal.compact(filled)
+    filled.journal.append([live("x")])
+    assert filled.member_events("a").height == 3
+    assert filled.journal.compact(filled) == 0
+    assert filled.interactions().height == 7
+
+
+def test_compaction_into_a_day_that_exists(filled, live):
+    filled.journal.append([live("x", event_at=START + timedelta(hours=1))])
+    filled.journal.compact(filled)
+    assert filled.interactions(until=START + timedelta(days=1)).get_column("event_id").to_list() == ["e0", "x"]
+
+
+def test_compaction_needs_an_ingest(workspace, journal, live):
+    journal.append([live("x")])
+    with pytest.raises(StateError, match="ingest"):
+        journal.compact(Tables(workspace))
+    assert journal.read().height == 1
+
+
+def test_unusable_databases(tmp_path):
+    with pytest.raises(ConfigError):
+        Journal("nonsense")
+    with pytest.raises(ServiceError, match="unable to open"):
+        Journal(f"sqlite:///{tmp_path}/no/such/folder/x.db")

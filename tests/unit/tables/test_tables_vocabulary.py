@@ -1,0 +1,90 @@
+"""Vocabularies only grow, and say 0 for what they do not know."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from playbill.errors import DataError
+from playbill.tables import Vocabulary
+from playbill.tables.vocabulary import VocabularyFolder
+
+words = st.lists(st.one_of(st.none(), st.text(max_size=4)), max_size=12)
+
+
+@given(st.lists(words, max_size=6))
+def test_indices_never_change(loads):
+    vocabulary = Vocabulary("title")
+    for load in loads:
+        before = vocabulary.entries
+        added = vocabulary.grow(load)
+        assert vocabulary.entries[: len(before)] == before
+        assert added == len(vocabulary.entries) - len(before)
+        assert vocabulary.size == len(vocabulary) + 1
+        codes = vocabulary.encode(load)
+        assert vocabulary.decode(codes) == [word or "" for word in load]
+
+
+@given(words, words)
+def test_both_ways_of_encoding_agree(known, asked):
+    vocabulary = Vocabulary("title")
+    vocabulary.grow(known)
+    codes = vocabulary.encode(asked)
+    assert codes.dtype == np.int32
+    np.testing.assert_array_equal(codes, vocabulary.encode(pl.Series(asked, dtype=pl.String)))
+    np.testing.assert_array_equal(
+        codes == 0, [word is None or word == "" or word not in vocabulary for word in asked]
+    )
+
+
+@given(st.lists(words, max_size=4))
+def test_saved_vocabularies_only_grow(tmp_path_factory, loads):
+    folder = VocabularyFolder(tmp_path_factory.mktemp("vocabularies"))
+    before: tuple[str, ...] = ()
+    for load in loads:
+        folder.grow("title", pl.Series(load, dtype=pl.String))
+        entries = folder.load("title").entries
+        assert entries[: len(before)] == before
+        before = entries
+
+
+def test_new_ids_come_in_numeric_order(tmp_path):
+    folder = VocabularyFolder(tmp_path / "vocabularies")
+    assert folder.grow("title", pl.Series(["10", "9", "100", "9"])) == 3
+    assert folder.load("title").entries == ("9", "10", "100")
+    assert folder.grow("title", pl.Series(["1", "10"])) == 1
+    assert folder.load("title").entries == ("9", "10", "100", "1")
+    assert folder.kinds() == ("title",)
+
+
+def test_round_trip_and_repeats():
+    vocabulary = Vocabulary("genre", ["a", "b"])
+    assert Vocabulary.from_list("genre", vocabulary.to_list()).entries == ("a", "b")
+    with pytest.raises(DataError):
+        Vocabulary("genre", ["a", "a"])
+    with pytest.raises(IndexError):
+        vocabulary.decode([3])
+
+
+def test_leftover_of_a_killed_save_is_no_vocabulary(tmp_path):
+    folder = VocabularyFolder(tmp_path)
+    folder.grow("title", pl.Series(["a"]))
+    (tmp_path / "title.12ab.writing").write_bytes(b"half")
+    assert folder.kinds() == ("title",)
+    assert folder.load("title").entries == ("a",)
+
+
+def test_tables_grow_them_and_a_refused_load_does_not(load, filled, titles, events):
+    assert filled.vocabulary("title").entries == ("1", "2", "10")
+    assert filled.vocabulary("member").entries == ("a", "b", "c")
+    assert filled.vocabulary("genre").entries == ("Drama", "Comedy")
+    assert filled.vocabulary("country").entries == ("SE", "ZZ")
+    assert filled.vocabulary("device").size == 1
+    with pytest.raises(DataError):
+        load(filled, titles.with_columns(title_id=pl.lit("new")), events)
+    assert "new" not in filled.vocabulary("title")
+    with filled.replace() as writer:
+        writer.write("titles", titles.with_columns(title_id=pl.col("title_id") + "5"))
+        writer.write("interactions", events.with_columns(title_id=pl.col("title_id") + "5"))
+    assert filled.vocabulary("title").entries == ("1", "2", "10", "15", "25", "105")
