@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from playbill.models.batch import ContextBatch
 from playbill.models.config import NetworkConfig
+from playbill.models.fields import Fields
 from playbill.models.normalise import Normaliser
 
 HOURS_OF_WEEK = 24 * 7
@@ -24,12 +25,8 @@ class ContextEncoder(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         events, dim = config.events, config.trunk.dim
-        self.canvas = nn.Embedding(events.canvases, dim)
-        self.country = nn.Embedding(events.countries, dim)
-        self.device = nn.Embedding(events.devices, dim)
-        self.language = nn.Embedding(events.languages, dim)
-        self.hour_of_week = nn.Embedding(1 + HOURS_OF_WEEK, dim)
-        self.categorical = nn.ModuleList(nn.Embedding(size, dim) for size in config.context.categorical)
+        sizes = (events.canvases, events.countries, events.devices, events.languages, 1 + HOURS_OF_WEEK)
+        self.fields = Fields((*sizes, *config.context.categorical), dim)
         self.normalise = Normaliser(config.context.numeric)
         width = self.normalise.width
         self.numeric = nn.Linear(width, dim, bias=False) if width else None
@@ -39,23 +36,23 @@ class ContextEncoder(nn.Module):
             if isinstance(module, nn.Embedding | nn.Linear):
                 nn.init.zeros_(module.weight)
 
-    def forward(self, context: ContextBatch, vectors_TD: Tensor, queries_NM: Tensor) -> Tensor:
+    def forward(self, context: ContextBatch, vectors_TD: Tensor, queries_NM: Tensor | None) -> Tensor:
         """Embed N requests.
 
         Args:
             context: The requests.
             vectors_TD: Title vectors, for the source title; row 0 stands for none.
-            queries_NM: Unit vectors of the queries, zero where there is none.
+            queries_NM: Unit vectors of the queries, zero where a row has none; None when no row has one.
         """
-        total_ND = self.canvas(context.canvas) + self.country(context.country) + self.device(context.device)
-        total_ND = total_ND + self.language(context.language) + self.hour_of_week(context.hour_of_week)
-        for position, table in enumerate(self.categorical):
-            total_ND = total_ND + table(context.categorical[:, position])
+        fields = (context.canvas, context.country, context.device, context.language, context.hour_of_week)
+        total_ND = self.fields((*fields, *context.categorical.unbind(dim=1)))
         if self.numeric is not None:
             total_ND = total_ND + self.numeric(self.normalise(context.numeric))
+        if queries_NM is not None:
+            total_ND = total_ND + self.query(queries_NM)
         has_source = context.source_title.gt(0).unsqueeze(-1)
         source_ND = F.embedding(context.source_title, vectors_TD) * has_source
-        encoded: Tensor = total_ND + self.source_title(source_ND) + self.query(queries_NM)
+        encoded: Tensor = total_ND + self.source_title(source_ND)
         return encoded
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -26,22 +24,11 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, dropped / LEVELS)
-        kept: Tensor = _ByteDropout.apply(x, dropped)  # type: ignore[no-untyped-call]
-        return kept
+        return x * byte_mask(x, dropped)
 
 
-class _ByteDropout(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
-        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(_LOWEST, None)
-        keep = (words.view(torch.uint8)[: x.numel()] >= dropped).view(x.shape)
-        ctx.save_for_backward(keep)
-        ctx.scale = LEVELS / (LEVELS - dropped)
-        kept: Tensor = x * keep * ctx.scale
-        return kept
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (keep,) = ctx.saved_tensors
-        gradient: Tensor = grads[0] * keep * ctx.scale
-        return gradient, None
+def byte_mask(x: Tensor, dropped: int) -> Tensor:
+    """Return a mask like `x`: 0 for `dropped` of 256 entries at random, and for the others what keeps the mean."""
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(_LOWEST, None)
+    keep = (words.view(torch.uint8)[: x.numel()] >= dropped).view(x.shape)
+    return keep.to(x.dtype).mul_(LEVELS / (LEVELS - dropped))

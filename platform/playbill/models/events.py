@@ -11,8 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from playbill.models.batch import HistoryBatch
 from playbill.models.config import NetworkConfig
-
-MAXIMUM_ACTIONS = 62
+from playbill.models.fields import Fields
 
 
 class EventTokens(nn.Module):
@@ -25,17 +24,13 @@ class EventTokens(nn.Module):
         super().__init__()
         events, dim = config.events, config.trunk.dim
         self.actions = nn.Linear(events.actions, dim, bias=False)
-        self.canvas = nn.Embedding(events.canvases, dim)
-        self.device = nn.Embedding(events.devices, dim)
-        self.language = nn.Embedding(events.languages, dim)
-        self.gap = nn.Embedding(events.gaps, dim)
-        self.duration = nn.Embedding(events.durations, dim)
+        sizes = (events.canvases, events.devices, events.languages, events.gaps, events.durations)
+        self.fields = Fields(sizes, dim)
         self.position = nn.Embedding(config.length + 1, dim)
         self.begin = nn.Parameter(torch.zeros(dim))
         self.scale = dim**0.5
         self.register_buffer("bits", 1 << torch.arange(events.actions), persistent=False)
-        for table in (self.actions, self.canvas, self.device, self.language, self.gap, self.duration):
-            nn.init.zeros_(table.weight)
+        nn.init.zeros_(self.actions.weight)
         nn.init.normal_(self.position.weight, std=0.1)
         nn.init.normal_(self.begin, std=0.1)
 
@@ -45,9 +40,8 @@ class EventTokens(nn.Module):
         """Embed every event. Padding gets tokens too; causality keeps them from being read."""
         done_BLA = (history.actions.unsqueeze(-1) & self.bits).ne(0).to(vectors_TD.dtype)
         tokens_BLD = F.embedding(history.title, vectors_TD) * self.scale + self.actions(done_BLA)
-        tokens_BLD = tokens_BLD + self.canvas(history.canvas) + self.device(history.device)
-        tokens_BLD = tokens_BLD + self.language(history.language)
-        tokens_BLD = tokens_BLD + self.gap(history.gap) + self.duration(history.duration)
+        fields = (history.canvas, history.device, history.language, history.gap, history.duration)
+        tokens_BLD = tokens_BLD + self.fields(fields)
         begin = self.begin.expand(tokens_BLD.shape[0], 1, -1).to(tokens_BLD.dtype)
         tokens_BLD = torch.cat([begin, tokens_BLD], dim=1)
         return tokens_BLD + self.position.weight[: tokens_BLD.shape[1]]

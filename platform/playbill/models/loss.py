@@ -7,14 +7,19 @@ Axis letters: N prediction rows, T titles, D width, P rows of the additive bias.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-CHUNK_LOGITS = 1 << 20
-"""Logits worked on at a time; about what the second-level cache holds."""
+CHUNK_LOGITS = 1 << 18
+"""Logits that go through the softmax at a time: about what the second-level cache holds."""
+BLOCK_LOGITS = 1 << 22
+"""Logits of one matrix product, the most that are ever kept."""
+TINY = 1e-30
+"""Probabilities below it count as this much, so that a hopeless row has a finite loss."""
 
 
 def softmax_loss(
@@ -44,13 +49,11 @@ class _ChunkedSoftmax(torch.autograd.Function):
         keep = any(ctx.needs_input_grad[:3])
         grads = _Gradients(q, e, bias) if keep else None
         total = torch.zeros((), dtype=torch.float64, device=q.device)
-        rows = max(1, CHUNK_LOGITS // e.shape[0])
-        for start in range(0, q.shape[0], rows):
-            part = slice(start, start + rows)
-            logits = (q[part] @ e.T).float() + bias[bias_row[part]]
-            total += _chunk(logits, target[part], weight[part])
+        for part in chunks(q.shape[0], BLOCK_LOGITS // e.shape[0]):
+            logits = q[part] @ e.T
+            total += _softmax_block(logits, bias, bias_row[part], target[part], weight[part])
             if grads is not None:
-                grads.add(part, logits, q[part], e, bias_row[part])
+                grads.add(part, logits, q[part], e, bias_row[part], weight[part])
         if grads is not None:
             ctx.save_for_backward(grads.q, grads.e, grads.bias)
         return total.float()
@@ -59,39 +62,50 @@ class _ChunkedSoftmax(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_outputs[0]
         q, e, bias = ctx.saved_tensors
-        return (q * scale).to(q.dtype), (e * scale), bias * scale, None, None, None
+        return q * scale.to(q.dtype), (e * scale).to(q.dtype), bias * scale, None, None, None
 
 
-def _chunk(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return the chunk's loss and overwrite `logits` with their gradient."""
-    column = target.unsqueeze(-1)
-    chosen = logits.gather(1, column).squeeze(-1)
-    top = logits.amax(dim=1, keepdim=True)
-    logits.sub_(top).exp_()
-    total = logits.sum(dim=1, keepdim=True)
-    loss = (weight * (total.log() + top).squeeze(-1).sub(chosen)).sum(dtype=torch.float64)
-    logits.mul_(weight.unsqueeze(-1) / total)
-    logits.scatter_add_(1, column, -weight.unsqueeze(-1))
-    return loss
+def chunks(rows: int, size: int) -> Iterator[slice]:
+    """Cut `rows` into slices of at most `size` rows, at least one row each."""
+    size = max(1, size)
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
+
+
+def _softmax_block(logits: Tensor, bias: Tensor, bias_row: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Return the block's loss and overwrite `logits` with their gradient for weights of 1."""
+    total = torch.zeros((), dtype=torch.float64, device=logits.device)
+    for part in chunks(logits.shape[0], CHUNK_LOGITS // logits.shape[1]):
+        exact = logits[part].float()
+        exact += bias if bias.shape[0] == 1 else bias[bias_row[part]]
+        share = torch.softmax(exact, dim=1)
+        column = target[part].unsqueeze(-1)
+        chosen = share.gather(1, column)
+        total -= (weight[part] * chosen.squeeze(-1).clamp(min=TINY).log()).sum(dtype=torch.float64)
+        logits[part] = share.scatter_(1, column, chosen - 1)
+    return total
 
 
 class _Gradients:
-    """The gradients of one call, built up chunk by chunk."""
+    """The gradients of one call, built up block by block.
+
+    Row weights go to the narrow side of each product, [rows, D] and not [rows, T].
+    """
 
     def __init__(self, q: Tensor, e: Tensor, bias: Tensor) -> None:
         self.q = torch.empty_like(q)
         self.e = torch.zeros_like(e, dtype=torch.float32)
         self.bias = torch.zeros_like(bias)
 
-    def add(self, part: slice, gradient: Tensor, q: Tensor, e: Tensor, bias_row: Tensor) -> None:
-        """Take in one chunk's [rows, T] gradient with respect to the logits."""
+    def add(self, part: slice, rise: Tensor, q: Tensor, e: Tensor, bias_row: Tensor, weight: Tensor) -> None:
+        """Take in one block's [rows, T] `softmax - target`."""
+        weight_N1 = weight.to(q.dtype).unsqueeze(-1)
+        self.q[part] = (rise @ e) * weight_N1
+        self.e += rise.T @ (q * weight_N1)
         if self.bias.shape[0] == 1:
-            self.bias[0] += gradient.sum(dim=0)
+            self.bias += weight_N1.T @ rise
         else:
-            self.bias.index_add_(0, bias_row, gradient)
-        low = gradient.to(e.dtype)
-        self.q[part] = low @ e
-        self.e += low.T @ q
+            self.bias.index_add_(0, bias_row, rise.float().mul_(weight.unsqueeze(-1)))
 
 
 def binary_loss(logit_N: Tensor, label_N: Tensor, weight_N: Tensor) -> Tensor:

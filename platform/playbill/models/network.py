@@ -16,11 +16,7 @@ from playbill.models.heads import Head, TitleVectors, bias_rows
 from playbill.models.objective import Scene, head_sum, row_weights
 from playbill.models.text import GramSpace
 from playbill.models.titles import PreparedTitles, TitleTower
-from playbill.registry import Plugin, Registry
-
-TRUNKS = Registry(
-    "trunk", "playbill.trunks", {"gated_transformer": Plugin("playbill.models.trunk:GatedTransformer")}
-)
+from playbill.specs.plugins import TRUNKS
 
 
 class Network(nn.Module):
@@ -150,7 +146,7 @@ class Network(nn.Module):
             found = {}
             for settings, head in self._pairs():
                 q, e = head.queries(scene.state), vectors.vectors
-                if context.query_grams.numel():
+                if scene.queries is not None:
                     q, e = head.with_match(q, scene.queries, vectors)
                 found[settings.name] = (q @ e.to(q.dtype).T).float() + head.bias(vectors, scene.rows)[
                     scene.rows.row
@@ -165,7 +161,8 @@ class Network(nn.Module):
 
     def _scene(self, history: HistoryBatch, context: ContextBatch, vectors: TitleVectors) -> Scene:
         states = self.states(history, vectors)
-        queries_NM = self.grams.queries(context.query_grams, context.query_offsets)
+        asked = context.query_grams.numel() > 0
+        queries_NM = self.grams.queries(context.query_grams, context.query_offsets) if asked else None
         context_ND = self.context(context, vectors.vectors, queries_NM)
         return Scene(
             state=self.crossing(states.flatten(0, 1)[context.state], context_ND),

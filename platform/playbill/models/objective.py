@@ -23,8 +23,8 @@ class Scene:
 
     state: Tensor
     """[N, D] states in their context."""
-    queries: Tensor
-    """[N, M] unit vectors of the queries, zero where there is none."""
+    queries: Tensor | None
+    """[N, M] unit vectors of the queries, zero where a row has none; None when no row has one."""
     context: ContextBatch
     rows: BiasRows
     titles: TitleVectors
@@ -63,7 +63,7 @@ def _softmax_sum(settings: HeadConfig, head: Head, scene: Scene, targets: Target
         if not chosen.numel():
             continue
         q, e = head.queries(scene.state[chosen]), scene.titles.vectors
-        if with_query:
+        if with_query and scene.queries is not None:
             q, e = head.with_match(q, scene.queries[chosen], scene.titles)
         total = total + softmax_loss(
             q.to(low), e.to(low), bias_PT, scene.rows.row[chosen], targets.title[chosen], weight_N[chosen]
@@ -76,7 +76,9 @@ def _binary_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetB
     chosen = torch.nonzero(weight_N.gt(0)).squeeze(-1)
     title, context = targets.title[chosen], scene.context
     q, e = head.queries(scene.state[chosen]), scene.titles.vectors[title]
-    match = (scene.queries[chosen] * scene.titles.prepared.names[title]).sum(-1) * head.match
     bias = head.target_bias(scene.titles, context.canvas[chosen], context.snapshot[chosen], title)
-    logit = (q * e).sum(-1, dtype=torch.float32) + match + bias
+    logit = (q * e).sum(-1, dtype=torch.float32) + bias
+    if scene.queries is not None:
+        names_NM = scene.titles.prepared.names[title]
+        logit = logit + (scene.queries[chosen] * names_NM).sum(-1) * head.match
     return binary_loss(logit, targets.labels[settings.name][chosen], weight_N[chosen])

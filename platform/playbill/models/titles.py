@@ -15,6 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from playbill.models.batch import TitleInputs
 from playbill.models.config import NetworkConfig
+from playbill.models.fields import Fields
 from playbill.models.normalise import Normaliser
 from playbill.models.text import GramSpace
 
@@ -100,28 +101,24 @@ class Metadata(nn.Module):
         super().__init__()
         titles, dim = config.titles, config.trunk.dim
         self.genres = nn.EmbeddingBag(titles.genres, dim, mode="mean", padding_idx=0)
-        self.kind = nn.Embedding(titles.kinds, dim)
-        self.language = nn.Embedding(titles.languages, dim)
-        self.release_year = nn.Embedding(titles.release_years, dim)
-        self.categorical = nn.ModuleList(nn.Embedding(size, dim) for size in titles.categorical)
+        self.fields = Fields((titles.kinds, titles.languages, titles.release_years, *titles.categorical), dim)
         self.name = nn.Linear(config.text.dim, dim, bias=False)
         self.synopsis = nn.Linear(config.text.dim, dim, bias=False)
         self.numeric = nn.Linear(numeric_width, dim, bias=False) if numeric_width else None
         self.out = nn.Linear(dim, dim)
-        for table in (self.genres, self.kind, self.language, self.release_year, *self.categorical):
+        for table in (self.genres, self.fields.table):
             nn.init.normal_(table.weight, std=0.5)
         nn.init.normal_(self.out.weight, std=VECTOR_STD / dim**0.5)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, titles: TitleInputs, prepared: PreparedTitles) -> Tensor:
         """Return metadata vectors [T, D]."""
-        total = self.genres(titles.genres, titles.genre_offsets)
-        total = total + self.kind(titles.kind) + self.language(titles.language)
-        total = total + self.release_year(titles.release_year)
-        total = total + self.name(prepared.names) + self.synopsis(prepared.synopses)
+        fields = (titles.kind, titles.language, titles.release_year, *titles.categorical.unbind(dim=1))
+        total = self.genres(titles.genres, titles.genre_offsets) + self.fields(fields)
+        total = total + self.name(prepared.names)
+        if titles.synopsis_grams.numel():
+            total = total + self.synopsis(prepared.synopses)
         if self.numeric is not None:
             total = total + self.numeric(prepared.numeric)
-        for position, table in enumerate(self.categorical):
-            total = total + table(titles.categorical[:, position])
         vectors: Tensor = self.out(F.gelu(total))
         return vectors

@@ -2,11 +2,13 @@
 
 Pre-norm blocks with three cheap additions, all neutral at the start: a learned attention bias per head and
 distance (T5, arXiv 1910.10683), a short causal mixing of queries, keys and values (Primer, arXiv 2109.08668), and
-a gate per head on what attention and feed-forward add (Gated Attention, arXiv 2505.06708).
+a gate per head on what attention hears (Gated Attention, arXiv 2505.06708).
 Axis letters: B members, L tokens, D width, H attention heads.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +42,7 @@ class GatedTransformer(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each behind a norm, a gate per head and a residual."""
+    """Gated attention and feed-forward, each behind a norm and beside a residual."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -51,7 +53,7 @@ class Block(nn.Module):
         self.distance = nn.Parameter(torch.zeros(self.heads, config.length + 1))
         self.out = nn.Linear(dim, dim)
         self.up, self.down = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
-        self.gates = nn.Linear(dim, 2 * self.heads)
+        self.gates = nn.Linear(dim, self.heads)
         self.dropout = Dropout(config.trunk.dropout)
         self._start(dim, config.trunk.layers)
 
@@ -67,21 +69,45 @@ class Block(nn.Module):
     def forward(self, state_BLD: Tensor) -> Tensor:
         """Return the next states [B, L, D]."""
         x_BLD = self.attention_norm(state_BLD)
-        gate_attention, gate_feed = (2 * torch.sigmoid(self.gates(x_BLD))).chunk(2, dim=-1)
         qkv = mix_back(self.project(x_BLD), self.mix)
         heard = causal_attention(qkv, self.distance, self.heads)
-        state_BLD = state_BLD + self.dropout(self.out(apply_gate(heard, gate_attention)))
-        thought = self.down(F.gelu(self.up(self.feed_norm(state_BLD)), approximate="tanh"))
-        after: Tensor = state_BLD + self.dropout(apply_gate(thought, gate_feed))
+        heard = apply_gate(heard, 2 * torch.sigmoid(self.gates(x_BLD)))
+        state_BLD = state_BLD + self.dropout(self.out(heard))
+        thought = self.down(F.gelu(self.up(self.feed_norm(state_BLD))))
+        after: Tensor = state_BLD + self.dropout(thought)
         return after
 
 
 def mix_back(x_BLE: Tensor, mix: Tensor) -> Tensor:
-    """Add to each position learned multiples, per channel, of the positions before it."""
-    mixed = x_BLE
-    for back, multiple in enumerate(mix.to(x_BLE.dtype), start=1):
-        mixed = mixed + F.pad(x_BLE[:, :-back] * multiple, (0, 0, back, 0))
+    """Add to each position learned multiples, per channel, of the positions before it.
+
+    Args:
+        x_BLE: [B, L, E].
+        mix: [steps, E]; row s multiplies the position s + 1 steps back.
+    """
+    mixed: Tensor = _MixBack.apply(x_BLE, mix.to(x_BLE.dtype))  # type: ignore[no-untyped-call]
     return mixed
+
+
+class _MixBack(torch.autograd.Function):
+    """Written out because the plain form makes three copies of its input, which is most of its cost on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mix: Tensor) -> Tensor:
+        ctx.save_for_backward(x, mix)
+        mixed = x.clone()
+        for back, multiple in enumerate(mix, start=1):
+            mixed[:, back:].addcmul_(x[:, :-back], multiple)
+        return mixed
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        (grad,), (x, mix) = grads, ctx.saved_tensors
+        grad_x, grad_mix = grad.clone(), torch.zeros_like(mix)
+        for back, multiple in enumerate(mix, start=1):
+            grad_x[:, :-back].addcmul_(grad[:, back:], multiple)
+            grad_mix[back - 1] = (grad[:, back:] * x[:, :-back]).sum(dim=(0, 1))
+        return grad_x, grad_mix
 
 
 def apply_gate(x_BLD: Tensor, gate_BLH: Tensor) -> Tensor:

@@ -92,6 +92,18 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"{_PREFIX}*") if path.is_dir())
 
 
+def read_reports(folder: Path) -> list[dict[str, float]]:
+    """Return the numbers of every finished epoch of the run in `folder`."""
+    for path in reversed(checkpoints(folder)):
+        try:
+            state = json.loads((path / STATE).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        reports: list[dict[str, float]] = state["reports"]
+        return reports
+    return []
+
+
 def load_checkpoint(path: Path, settings: str) -> Checkpoint:
     """Read one checkpoint folder.
 
