@@ -21,7 +21,7 @@ from playbill.datasets.buckets import floor_moments, moment_of
 from playbill.datasets.encoder import CONTEXT_COLUMNS, ContextColumns, Encoder
 from playbill.datasets.learn import Schema, learn_state, with_categories
 from playbill.datasets.splits import Split
-from playbill.datasets.titles import display_names, title_arrays, with_padding
+from playbill.datasets.titles import display_names, snapshot_values, title_arrays
 from playbill.datasets.tokens import Tokens
 from playbill.datasets.training_set import BatchSettings, TrainingSet
 from playbill.datasets.windows import cut_windows
@@ -115,7 +115,7 @@ def build_training_set(
             availability,
             plays=_plays(encoder, events),
             as_of=watermark,
-            snapshots=with_padding(snapshots.values),
+            snapshots=snapshot_values(snapshots, state.title_snapshot),
             categorical=snapshots.categorical,
         ),
         names=display_names(encoder, titles),

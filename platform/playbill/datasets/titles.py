@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -66,9 +68,29 @@ def title_arrays(
     )
 
 
-def with_padding(values: NDArray[np.float32]) -> Float:
-    """Put the padding row before [S, T - 1, F] title features."""
-    return np.concatenate([np.full_like(values[:, :1], np.nan), values], axis=1)
+class Snapshots(Protocol):
+    """What is read of `playbill.features.TitleSnapshots`."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Names of the numeric columns."""
+        ...
+
+    @property
+    def values(self) -> Float:
+        """[S, T - 1, F'] features of every title but the padding row."""
+        ...
+
+
+def snapshot_values(found: Snapshots, names: Sequence[str]) -> Float:
+    """Return [S, T, F] raw features in the order of `names`, padding row first; a column not found is nan."""
+    moments, titles = found.values.shape[:2]
+    values = np.full((moments, titles + 1, len(names)), np.nan, np.float32)
+    places = {name: place for place, name in enumerate(found.columns)}
+    for place, name in enumerate(names):
+        if name in places:
+            values[:, 1:, place] = found.values[:, :, places[name]]
+    return values
 
 
 def display_names(encoder: Encoder, titles: pl.DataFrame) -> tuple[str, ...]:

@@ -177,7 +177,7 @@ class FakeFeatures:
             counts = dict(before.iter_rows())
             values[place, :, 0] = [counts.get(title, 0) for title in title_ids]
         categorical = pl.DataFrame({"title_id": title_ids, "title__maturity": ["PG", "R"] * (len(title_ids) // 2)})
-        return types.SimpleNamespace(values=values, categorical=categorical)
+        return types.SimpleNamespace(columns=("popularity__plays",), values=values, categorical=categorical)
 
 
 @pytest.fixture

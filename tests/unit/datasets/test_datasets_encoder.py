@@ -17,7 +17,6 @@ from playbill.datasets.buckets import (
     year_edges,
 )
 from playbill.datasets.online import encode_requests
-from playbill.datasets.titles import with_padding
 from playbill.datasets.tokens import FIELDS
 from playbill.errors import IntegrityError
 
@@ -214,7 +213,7 @@ def test_later_titles_get_rows_behind_the_trained_ones(
         availability,
         plays=np.append(training_set.plays, 0),
         as_of=AT,
-        snapshots=with_padding(np.zeros((1, grown.title_rows.size - 1, 1), np.float32)),
+        snapshots=np.zeros((1, grown.title_rows.size, 1), np.float32),
     )
     assert arrays.index[-1] == 0
     assert not arrays.has_id[-1]

@@ -1,0 +1,1 @@
+"""Scores to lists: bundles, the scorer, candidates, blends, fallbacks and rows."""

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import time
+import types
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from playbill.datasets import Encoder, EncoderState, Request
+from playbill.models import HeadConfig, Network, NetworkConfig
+from playbill.ranking.bundle import read_bundle, write_bundle
+from playbill.ranking.scorer import Scorer
+from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
+
+AT = datetime(2024, 3, 4, 10, 30, tzinfo=UTC)
+TRAINED = tuple(str(number) for number in range(1, 31))
+
+
+class Features:
+    def __init__(self) -> None:
+        self.calls: list[list[datetime]] = []
+
+    def title_snapshots(self, service: str, moments: list, title_ids: tuple) -> types.SimpleNamespace:
+        assert service == "f"
+        self.calls.append(list(moments))
+        values = np.zeros((len(moments), len(title_ids), 2), np.float32)
+        values[:, :, 1] = [[(moment - AT).days * 10.0] for moment in moments]
+        categorical = pl.DataFrame({"title_id": title_ids, "profile__maturity": ["PG"] * len(title_ids)})
+        columns = ("popularity__other", "popularity__plays")
+        return types.SimpleNamespace(columns=columns, values=values, categorical=categorical)
+
+
+def frame_of_titles(title_ids: tuple[str, ...]) -> pl.DataFrame:
+    count = len(title_ids)
+    return pl.DataFrame(
+        {
+            "title_id": title_ids,
+            "name": [f"Word{title} of the Name" for title in title_ids],
+            "names": [None] * count,
+            "kind": ["film"] * count,
+            "genres": [["Drama"]] * count,
+            "release_date": [AT] * count,
+        },
+        schema_overrides={
+            "names": pl.List(pl.Struct({"language": pl.String, "name": pl.String})),
+            "release_date": pl.Datetime("us", "UTC"),
+        },
+    )
+
+
+def launches(title_ids: tuple[str, ...]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"title_id": title_ids, "country": "*", "available_from": AT - timedelta(days=30)},
+        schema_overrides={"available_from": pl.Datetime("us", "UTC")},
+    )
+
+
+def past(length: int, seed: int = 0) -> pl.DataFrame:
+    draw = np.random.default_rng(seed)
+    return pl.DataFrame(
+        {
+            "member_id": ["m"] * length,
+            "seq": range(length),
+            "event_at": [AT - timedelta(hours=length - place) for place in range(length)],
+            "action": ["play"] * length,
+            "title_id": [TRAINED[at] for at in draw.integers(0, 30, length)],
+            "canvas": ["home"] * length,
+            "device": pl.Series([None] * length, dtype=pl.String),
+            "language": pl.Series([None] * length, dtype=pl.String),
+            "duration_s": pl.Series([None] * length, dtype=pl.Float32),
+        },
+        schema_overrides={"event_at": pl.Datetime("us", "UTC")},
+    )
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    contexts = {"home": ("country", "hour_of_week"), "search": ("query", "country")}
+    canvases = {
+        name: CanvasSpec.model_validate(
+            {"name": name, "version": 1, "context": context, "blend": {"play": 1.0}, "metric": "play"}
+        )
+        for name, context in contexts.items()
+    }
+    heads = {"play": {"label": "play", "loss": "softmax"}, "up": {"label": "play", "loss": "bce"}}
+    model = {"name": "m", "version": 1, "features": "f", "canvases": list(canvases), "heads": heads}
+    resolved = ResolvedModel(
+        model=ModelSpec.model_validate(model),
+        labels={"play": LabelSpec.model_validate({"name": "play", "version": 1, "from": {"action": "play"}})},
+        rewards={},
+        canvases=canvases,
+        rows={},
+    )
+    state = EncoderState(
+        history_length=20,
+        merge=True,
+        titles=TRAINED,
+        actions=("play",),
+        canvases=("home", "search"),
+        countries=("US-MN",),
+        devices=(),
+        languages=(),
+        genres=("Drama",),
+        kinds=("film",),
+        original_languages=(),
+        year_edges=(1990,),
+        metadata=("genres", "kind", "name", "release_year"),
+        text_buckets=4096,
+        snapshot_hours=24,
+        canvas_fields=contexts,
+        service="f",
+        service_version="v",
+        numeric=("activity__plays",),
+        title_snapshot=("popularity__plays",),
+        title_categorical={"profile__maturity": ("PG",)},
+    )
+    encoder = Encoder(state)
+    config = NetworkConfig.model_validate(
+        {
+            **encoder.network_sizes(),
+            "trunk": {"dim": 16, "heads": 2},
+            "heads": tuple(HeadConfig(name=name, loss=head["loss"]) for name, head in heads.items()),
+        }
+    )
+    torch.manual_seed(1)
+    network = Network(config)
+    for name, parameter in network.named_parameters():
+        if not name.endswith("match"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    folder = tmp_path_factory.mktemp("bundles") / "one"
+    plays = np.array([0, *range(len(TRAINED))])
+    write_bundle(
+        folder, resolved=resolved, encoder=encoder, config=config, weights=network.state_dict(), plays=plays
+    )
+    return read_bundle(folder)
+
+
+@pytest.fixture
+def scorer(bundle) -> Scorer:
+    return Scorer(bundle, frame_of_titles(TRAINED), launches(TRAINED), Features(), as_of=AT)
+
+
+def test_every_head_scores_every_title(scorer) -> None:
+    scores = scorer.score([Request("home", AT, "m", history=past(5)), Request("home", AT)])
+    assert set(scores) == {"play", "up"}
+    assert all(values.shape == (2, 30) and values.dtype == np.float32 for values in scores.values())
+    assert all(np.isfinite(values).all() for values in scores.values())
+    assert scorer.title_ids == TRAINED
+    assert scorer.score([])["play"].shape == (0, 30)
+
+
+def test_a_request_scores_the_same_alone_and_in_company(scorer, monkeypatch) -> None:
+    requests = [
+        Request(
+            "home" if place % 3 else "search",
+            AT + timedelta(days=place % 4),
+            "m",
+            query="word7",
+            history=past(place),
+        )
+        for place in range(40)
+    ]
+    together = scorer.score(requests)["play"]
+    for place in (0, 1, 17, 39):
+        assert np.allclose(scorer.score([requests[place]])["play"][0], together[place], atol=1e-4)
+    monkeypatch.setattr("playbill.ranking.scorer.BATCH_SLOTS", 30)
+    assert np.allclose(scorer.score(requests)["play"], together, atol=1e-4)
+
+
+def test_the_title_that_is_searched_for_comes_first(scorer) -> None:
+    scores = scorer.score([Request("search", AT, query="word17"), Request("search", AT, query="Word2 of")])["play"]
+    assert [scorer.title_ids[column] for column in scores.argmax(axis=1)] == ["17", "2"]
+
+
+def test_later_titles_are_scored_from_metadata(bundle, scorer) -> None:
+    every = (*TRAINED, "new")
+    grown = scorer.refreshed(frame_of_titles(every), launches(every), AT)
+    assert grown.title_ids == every
+    assert grown.network is scorer.network
+    request = Request("search", AT, "m", query="wordnew", history=past(6))
+    scores = grown.score([request])["play"]
+    assert grown.title_ids[int(scores[0].argmax())] == "new"
+    assert np.allclose(scores[0, :30], scorer.score([request])["play"][0], atol=1e-4)
+    with_it = pl.concat([past(6), past(1).with_columns(title_id=pl.lit("new"))])
+    assert np.isfinite(grown.score([replace(request, history=with_it)])["play"]).all()
+
+
+def test_snapshots_are_read_once_for_each_day_and_by_name(bundle) -> None:
+    features = Features()
+    scorer = Scorer(bundle, frame_of_titles(TRAINED), launches(TRAINED), features, as_of=AT)
+    begun = len(features.calls)
+    requests = [Request("home", AT + timedelta(hours=3 * place)) for place in range(12)]
+    scorer.score(requests)
+    scorer.score(requests)
+    assert len(features.calls) == begun + 1
+    day = AT.replace(hour=0, minute=0)
+    assert features.calls[-1] == [day, day + timedelta(days=1)]
+    scorer.remember([AT + timedelta(days=9)])
+    assert len(features.calls) == begun + 2
+    scorer.score([Request("home", AT + timedelta(days=9))])
+    assert len(features.calls) == begun + 2
+    raw = scorer._raw[next(reversed(scorer._raw))]
+    assert (raw[1:, 0] == 80.0).all(), "the column is found by its name"
+
+
+def test_snapshots_in_memory_are_bounded(bundle, monkeypatch) -> None:
+    monkeypatch.setattr("playbill.ranking.scorer.SNAPSHOT_BYTES", 3 * 31 * 4)
+    scorer = Scorer(bundle, frame_of_titles(TRAINED), launches(TRAINED), Features(), as_of=AT)
+    for day in range(10):
+        scorer.score([Request("home", AT + timedelta(days=day))])
+    assert len(scorer._raw) <= 3
+
+
+def test_without_features_all_are_missing(bundle) -> None:
+    scorer = Scorer(bundle, frame_of_titles(TRAINED), launches(TRAINED), None, as_of=AT)
+    assert np.isfinite(scorer.score([Request("home", AT)])["play"]).all()
+
+
+def test_what_is_known_only_after_does_not_change_a_score(scorer) -> None:
+    """A request carries no field of its own outcome, and later rows of the same member are not its history."""
+    base = scorer.score([Request("home", AT, "m", history=past(8))])["play"]
+    noisy = past(8).with_columns(progress=pl.lit(0.3), recorded_at=pl.lit(AT), season=pl.lit(9))
+    assert np.array_equal(scorer.score([Request("home", AT, "m", history=noisy)])["play"], base)
+
+
+def test_one_request_is_fast(scorer) -> None:
+    request = Request("home", AT, "m", history=past(20))
+    scorer.score([request])
+    begun = time.perf_counter()
+    for _ in range(10):
+        scorer.score([request])
+    assert (time.perf_counter() - begun) / 10 < 0.2
