@@ -1,0 +1,56 @@
+"""`playbill features build`, `apply` and `materialize` as a user types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from playbill.cli.main import main
+from playbill.config import Workspace
+
+
+def run(workspace: Workspace, *words: str, status: int = 0) -> str:
+    project = str(workspace.project.root)
+    result = CliRunner().invoke(main, ["--project", project, "-w", workspace.name, *words])
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def last_object(output: str) -> dict:
+    return json.loads(output.strip().splitlines()[-1])
+
+
+def test_build_apply_materialize_in_a_row(own: Workspace) -> None:
+    built = last_object(run(own, "features", "build", "--json"))
+    assert {view["view"] for view in built["views"]} >= {"member_activity", "title_popularity"}
+    applied = last_object(run(own, "apply", "--json"))
+    assert applied["services"] == ["everycanvas_v1"]
+    assert Path(applied["feature_store"]).is_file()
+    done = last_object(run(own, "materialize", "--json", "--until", "2024-02-01T00:00:00Z"))
+    assert done["until"] == "2024-02-01T00:00:00+00:00"
+    assert all(view["rows"] for view in done["views"])
+
+
+def test_tables_name_every_view(own: Workspace) -> None:
+    assert "title_popularity" in run(own, "features", "build")
+    assert "everycanvas_v1" in run(own, "apply")
+    assert "member_profile" in run(own, "materialize")
+
+
+def test_an_empty_workspace_names_the_command(own: Workspace) -> None:
+    empty = own.project.workspace("empty")
+    assert "playbill -w empty ingest" in run(empty, "features", "build", status=1)
+    assert "playbill -w empty ingest" in run(empty, "materialize", status=1)
+    assert "playbill -w own apply" in run(own, "materialize", status=1)
+
+
+def test_a_moment_without_a_zone_is_refused(own: Workspace) -> None:
+    assert "has no time zone" in run(own, "materialize", "--until", "2024-02-01", status=1)
+
+
+@pytest.mark.parametrize("command", [["apply"], ["features"], ["features", "build"], ["materialize"]])
+def test_help_shows_an_example(command: list[str]) -> None:
+    assert "Example: playbill" in CliRunner().invoke(main, [*command, "--help"]).output
