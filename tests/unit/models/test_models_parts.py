@@ -1,0 +1,223 @@
+"""Fast parts against plain ones."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from playbill.errors import IntegrityError
+from playbill.models import HistoryBatch, Network, NetworkConfig, attention, loss
+from playbill.models.dropout import Dropout
+from playbill.models.fields import Fields
+from playbill.models.normalise import Normaliser
+from playbill.models.svd import co_occurrence, positive_pmi, svd_vectors
+from playbill.models.text import GramSpace, sign_patterns
+from playbill.models.trunk import mix_back
+from playbill.models.weights import load_network, save_weights
+
+
+@pytest.fixture
+def problem() -> SimpleNamespace:
+    torch.manual_seed(1)
+    rows, titles, dim, biases = 37, 23, 8, 3
+    return SimpleNamespace(
+        q=torch.randn(rows, dim, dtype=torch.float32),
+        e=torch.randn(titles, dim),
+        bias=torch.randn(biases, titles),
+        bias_row=torch.randint(0, biases, (rows,)),
+        target=torch.randint(0, titles, (rows,)),
+        weight=torch.rand(rows),
+    )
+
+
+def gradients(value: torch.Tensor, *inputs: torch.Tensor) -> list[torch.Tensor]:
+    return list(torch.autograd.grad(value, inputs))
+
+
+@pytest.mark.parametrize(("chunk", "block"), [(1, 1), (50, 200), (10_000, 10_000)])
+@pytest.mark.parametrize("biases", [1, 3])
+def test_chunked_softmax_is_cross_entropy(
+    problem: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, chunk: int, block: int, biases: int
+) -> None:
+    monkeypatch.setattr(loss, "CHUNK_LOGITS", chunk)
+    monkeypatch.setattr(loss, "BLOCK_LOGITS", block)
+    q, e = problem.q.requires_grad_(), problem.e.requires_grad_()
+    bias = problem.bias[:biases].clone().requires_grad_()
+    row = problem.bias_row % biases
+    plain = F.cross_entropy(q @ e.T + bias[row], problem.target, reduction="none") @ problem.weight
+    fast = loss.softmax_loss(q, e, bias, row, problem.target, problem.weight)
+    torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(gradients(3 * fast, q, e, bias), gradients(3 * plain, q, e, bias), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_chunked_softmax_in_bfloat16_stays_near(problem: SimpleNamespace) -> None:
+    rows = torch.zeros_like(problem.bias_row)
+    exact = loss.softmax_loss(problem.q, problem.e, problem.bias[:1], rows, problem.target, problem.weight)
+    low = loss.softmax_loss(
+        problem.q.bfloat16(), problem.e.bfloat16(), problem.bias[:1], rows, problem.target, problem.weight
+    )
+    assert low.dtype == torch.float32
+    torch.testing.assert_close(low, exact, rtol=0.01, atol=0.01)
+
+
+def test_a_hopeless_row_has_a_finite_loss() -> None:
+    e = torch.tensor([[1000.0], [-1000.0]])
+    row = torch.zeros(1, dtype=torch.int64)
+    value = loss.softmax_loss(
+        torch.ones(1, 1), e, torch.zeros(1, 2), row, torch.ones(1, dtype=torch.int64), torch.ones(1)
+    )
+    assert torch.isfinite(value)
+
+
+def test_plain_and_fused_attention_agree() -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 2, 5, 4)
+    bias = attention.distance_bias(torch.randn(2, 9), 5)
+    torch.testing.assert_close(attention._plain(q, k, v, bias), attention._fused(q, k, v, bias))
+
+
+def test_distance_bias_looks_back_only() -> None:
+    bias = attention.distance_bias(torch.tensor([[1.0, 2.0, 3.0]]), 3)[0]
+    inf = float("inf")
+    assert bias.tolist() == [[1, -inf, -inf], [2, 1, -inf], [3, 2, 1]]
+
+
+def test_mixing_back_is_a_causal_sum() -> None:
+    x = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
+    mix = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    plain = x.clone()
+    for back in (1, 2):
+        plain = plain + F.pad(x[:, :-back] * mix[back - 1], (0, 0, back, 0))
+    torch.testing.assert_close(mix_back(x, mix), plain)
+    assert torch.autograd.gradcheck(mix_back, (x, mix))
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_mixing_back_of_very_short_histories(length: int) -> None:
+    x = torch.randn(1, length, 3, requires_grad=True)
+    mixed = mix_back(x, torch.ones(2, 3, requires_grad=True))
+    mixed.sum().backward()
+    torch.testing.assert_close(mixed[:, 0], x[:, 0])
+
+
+def test_dropout_keeps_the_mean_and_its_share() -> None:
+    torch.manual_seed(0)
+    dropout, ones = Dropout(0.25), torch.ones(100, 1000)
+    dropped = dropout.train()(ones)
+    assert dropped.eq(0).float().mean().item() == pytest.approx(0.25, abs=0.01)
+    assert dropped.mean().item() == pytest.approx(1, abs=0.01)
+    assert torch.equal(dropout.eval()(ones), ones)
+    assert torch.equal(Dropout(0).train()(ones), ones)
+
+
+def test_fields_are_the_sum_of_their_embeddings() -> None:
+    fields = Fields((3, 1, 4), 5)
+    nn.init.normal_(fields.table.weight)
+    first, nothing, second = torch.tensor([[0, 2]]), torch.tensor([[0, 0]]), torch.tensor([[3, 1]])
+    expected = fields.table.weight[first] + fields.table.weight[3 + second]
+    torch.testing.assert_close(fields((first, nothing, second)), expected)
+    assert Fields((1, 1), 5)((nothing, nothing)).abs().sum() == 0
+
+
+def test_normaliser_compresses_standardises_and_flags() -> None:
+    normaliser = Normaliser(2)
+    values = torch.tensor([[0.0, 1.0], [1e6, float("nan")], [10.0, 1.0]])
+    normaliser.calibrate(values)
+    normal = normaliser(values)
+    assert normal.shape == (3, 4)
+    assert normal[:, 0].mean().abs() < 1e-5
+    assert normal[:, 0].std(correction=0).item() == pytest.approx(1, abs=1e-4)
+    assert normal[:, 3].tolist() == [0, 1, 0]
+    assert normaliser(torch.tensor([[1e30, 0.0]])).abs().max() <= 5
+
+
+def test_sign_patterns_never_change() -> None:
+    patterns = sign_patterns(5, 70)
+    assert patterns.shape == (5, 70)
+    assert patterns[0].abs().sum() == 0
+    assert patterns[1:].abs().eq(1).all()
+    assert patterns[1, :12].tolist() == GOLDEN_SIGNS
+
+
+GOLDEN_SIGNS = [float(sign) for sign in (-1, 1, -1, -1, 1, 1, 1, 1, -1, 1, -1, -1)]
+"""The low bits of 0x06C45D188009454F, SplitMix64's third output from seed 0."""
+
+
+def test_grams_that_are_rarer_count_more() -> None:
+    space = GramSpace(16, 256)
+    space.calibrate(torch.tensor([1, 2, 1, 3, 1, 4]), torch.tensor([0, 2, 4]))
+    assert space.rarity[2] > space.rarity[1]
+    names = space.names(torch.tensor([1, 2, 1, 3, 1, 4]), torch.tensor([0, 2, 4]))
+    query = space.queries(torch.tensor([1, 3]), torch.tensor([0]))
+    assert (names @ query.T).argmax().item() == 1
+    empty = space.queries(torch.zeros(0, dtype=torch.int64), torch.tensor([0, 0]))
+    assert empty.abs().sum() == 0
+
+
+def test_co_occurrence_stays_within_members_and_eight_steps() -> None:
+    title = np.array([1, 2, 3, 1, 4])
+    counts = co_occurrence(title, np.array([0, 0, 1, 1, 1]), 6).toarray()
+    assert counts[1, 2] == counts[2, 1] == 1
+    assert counts[2, 3] == 0
+    assert counts[3, 1] == counts[3, 4] == counts[1, 4] == 1
+    far = co_occurrence(np.arange(1, 12), np.zeros(11), 12).toarray()
+    assert far[1, 9] == 1
+    assert far[1, 10] == 0
+
+
+def test_positive_pmi_drops_what_is_less_than_chance() -> None:
+    counts = co_occurrence(np.array([1, 2, 1, 2, 1, 2, 3, 4]), np.array([0, 0, 1, 1, 2, 2, 3, 3]), 5)
+    information = positive_pmi(counts).toarray()
+    assert information[3, 4] > information[1, 2] > 0
+    assert (information >= 0).all()
+
+
+@pytest.mark.parametrize("dim", [2, 8])
+def test_svd_puts_neighbours_near(dim: int) -> None:
+    rng = np.random.default_rng(0)
+    group = rng.integers(0, 2, 400)
+    title = np.where(group == 0, rng.integers(1, 4, 400), rng.integers(4, 7, 400))
+    order = np.argsort(group, kind="stable")
+    vectors = svd_vectors(title[order], np.arange(400)[np.argsort(order)] * 0 + group[order], 8, dim, seed=1)
+    again = svd_vectors(title[order], group[order], 8, dim, seed=1)
+    assert vectors.shape == (8, dim)
+    assert np.array_equal(vectors, again)
+    assert not vectors[0].any()
+    unit = vectors[1:7] / np.linalg.norm(vectors[1:7], axis=1, keepdims=True)
+    alike = unit @ unit.T
+    assert alike[0, 1] > alike[0, 4]
+
+
+def test_svd_of_nothing_is_noise() -> None:
+    vectors = svd_vectors(np.zeros(0, np.int64), np.zeros(0, np.int64), 4, 3, seed=0)
+    assert vectors.shape == (4, 3)
+    assert vectors[1:].any()
+
+
+def test_batches_take_any_arrays_and_name_what_is_missing(history_arrays: SimpleNamespace) -> None:
+    history = HistoryBatch.from_arrays(history_arrays)
+    assert history.title.dtype == torch.int64
+    assert HistoryBatch.from_arrays(history).title is history.title
+    del history_arrays.gap
+    with pytest.raises(AttributeError, match="gap"):
+        HistoryBatch.from_arrays(history_arrays)
+
+
+def test_weights_go_to_disk_and_back(network: Network, config: NetworkConfig, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "weights.safetensors"
+    save_weights(network, path)
+    loaded = load_network(config, path)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name])
+    other = config.model_copy(update={"length": 3})
+    with pytest.raises(IntegrityError, match="does not fit"):
+        load_network(other, path)
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        load_network(config, path)
