@@ -113,10 +113,8 @@ def read_1m(folder: Path) -> tuple[pl.LazyFrame, pl.DataFrame, pl.DataFrame]:
 
 def read_csv_set(folder: Path) -> tuple[pl.LazyFrame, pl.DataFrame, None]:
     """Read `ratings.csv`, lazily, and `movies.csv`."""
-    ratings = pl.scan_csv(
-        folder / "ratings.csv", schema={name: pl.String for name in ("user", "item", "rating", "timestamp")}
-    )
-    items = pl.read_csv(folder / "movies.csv", schema={name: pl.String for name in ("item", "title", "genres")})
+    ratings = pl.scan_csv(folder / "ratings.csv", infer_schema=False).rename({"userId": "user", "movieId": "item"})
+    items = pl.read_csv(folder / "movies.csv", infer_schema=False).rename({"movieId": "item"})
     return _ratings(ratings), _titles(items.with_columns(pl.col("genres").str.split("|"))), None
 
 
@@ -154,7 +152,8 @@ def _ratings(rows: pl.LazyFrame) -> pl.LazyFrame:
 
 def _titles(items: pl.DataFrame) -> pl.DataFrame:
     # A film without a genre has a stand-in for one, or an empty string.
-    genres = pl.col("genres").list.filter(~pl.element().is_in(_NO_GENRE))
+    listed = pl.col("genres").fill_null(pl.lit([], dtype=pl.List(pl.String)))
+    genres = listed.list.eval(pl.element().filter(~pl.element().is_in(_NO_GENRE)))
     return items.select(
         title_id="item",
         name=name_of_title(pl.col("title")),
