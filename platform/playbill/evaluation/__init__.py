@@ -2,6 +2,7 @@
 
 from playbill.evaluation.baselines import build_baseline, tuned_ease
 from playbill.evaluation.build import build_case
+from playbill.evaluation.bundles import OpenModel, frozen_split, open_model
 from playbill.evaluation.cases import EvaluationCase
 from playbill.evaluation.compare import Comparison, assert_comparable, assert_not_trained_on, compare
 from playbill.evaluation.data import EvaluationTables
@@ -23,6 +24,7 @@ __all__ = [
     "EvaluationTables",
     "Judging",
     "ModelEvaluation",
+    "OpenModel",
     "ScoreFunction",
     "ScoredRow",
     "SliceRow",
@@ -37,6 +39,8 @@ __all__ = [
     "evaluate_model",
     "evaluate_more_like_this",
     "evaluate_search",
+    "frozen_split",
+    "open_model",
     "plots",
     "tables",
     "tuned_ease",

@@ -115,19 +115,15 @@ def solve(counts: Square, penalty: float) -> Square:
 
 def played(requests: Sequence[Request], catalogue: TitleOrder) -> tuple[Indices, Indices]:
     """Return pairs (request, title column) of the plays in each request's history."""
-    parts = [
-        request.history.lazy()
-        .filter(pl.col("action") == PLAY)
-        .select("title_id", pl.lit(row, dtype=pl.Int64).alias("row"))
-        for row, request in enumerate(requests)
-        if request.history is not None
-    ]
-    if not parts:
+    histories = [(row, request.history) for row, request in enumerate(requests) if request.history is not None]
+    if not histories:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    events = pl.concat(parts).collect()
-    columns = catalogue.codes(events["title_id"])
-    known = columns != UNKNOWN
-    return events["row"].to_numpy()[known], columns[known]
+    lengths = [history.height for _, history in histories]
+    rows = np.repeat(np.array([row for row, _ in histories], dtype=np.int64), lengths)
+    columns = catalogue.codes(pl.concat([history["title_id"].cast(pl.String) for _, history in histories]))
+    plays = pl.concat([history["action"].cast(pl.String) for _, history in histories]) == PLAY
+    known = (columns != UNKNOWN) & plays.to_numpy()
+    return rows[known], columns[known]
 
 
 def pick_penalty(validation: EvaluationCase, penalties: Sequence[float] = PENALTIES, k: int = 10) -> float:

@@ -20,13 +20,15 @@ from playbill.evaluation.slices import SLICES, check_slices
 from playbill.metrics import Interval, MemberBootstrap
 from playbill.metrics.bootstrap import DEFAULT_RESAMPLES
 from playbill.metrics.ranking import Values
-from playbill.metrics.topk import Indices, Mask
+from playbill.metrics.topk import Mask
 from playbill.specs import ResolvedModel
 from playbill.tables import Tables
 
 DEFAULT_BASELINES = ("popular", "popular_7d", "ease")
 MINIMUM_MEMBERS = 30
 """Members below which a slice is shown but never judged."""
+_MINUS = "minus"
+_Key = tuple[str, str, str]
 
 
 class Judging(NamedTuple):
@@ -107,6 +109,7 @@ def evaluate_case(
     measured = measure(case, {name: function, **baselines}, k, progress)
     members = case.frame["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
     judge = _Judge(case, measured, MemberBootstrap(members, judging.resamples, judging.seed), f"ndcg@{k[0]}")
+    rows, differences = judge.whole()
     return EvaluationReport(
         model=name,
         protocol=case.protocol,
@@ -124,8 +127,8 @@ def evaluate_case(
         resamples=judging.resamples,
         seed=judging.seed,
         level=judge.bootstrap.level,
-        rows=judge.rows(),
-        differences=judge.differences(),
+        rows=rows,
+        differences=differences,
         slices=judge.slices(slices, judging.minimum_members),
         requests=_requests(case, measured),
     )
@@ -140,9 +143,7 @@ class _Judge:
         self.case, self.measured, self.bootstrap, self.main_metric = case, measured, bootstrap, main_metric
         self.model, *self.baselines = measured
 
-    def _intervals(self, columns: Mapping[str, Values]) -> dict[str, Interval]:
-        if not columns:
-            return {}
+    def _intervals(self, columns: Mapping[_Key, Values]) -> dict[_Key, Interval]:
         found = self.bootstrap.intervals(np.stack(list(columns.values()), axis=1))
         return dict(zip(columns, found, strict=True))
 
@@ -150,13 +151,27 @@ class _Judge:
         ours, theirs = self.measured[self.model].values, self.measured[baseline].values
         return {metric: ours[metric] - theirs[metric] for metric in ours}
 
-    def rows(self) -> tuple[ScoredRow, ...]:
-        return tuple(
-            ScoredRow(name, self._intervals(found.values), found.coverage) for name, found in self.measured.items()
-        )
-
-    def differences(self) -> tuple[Difference, ...]:
-        return tuple(Difference(name, self._intervals(self._minus(name))) for name in self.baselines)
+    def whole(self) -> tuple[tuple[ScoredRow, ...], tuple[Difference, ...]]:
+        """Return every row and every difference over all requests."""
+        metrics = list(self.measured[self.model].values)
+        columns = {
+            (kind, name, metric): values[metric]
+            for kind, name, values in [
+                *(("", name, found.values) for name, found in self.measured.items()),
+                *((_MINUS, name, self._minus(name)) for name in self.baselines),
+            ]
+            for metric in metrics
+        }
+        found = self._intervals(columns)
+        rows = [
+            ScoredRow(name, {metric: found["", name, metric] for metric in metrics}, measured.coverage)
+            for name, measured in self.measured.items()
+        ]
+        differences = [
+            Difference(name, {metric: found[_MINUS, name, metric] for metric in metrics})
+            for name in self.baselines
+        ]
+        return tuple(rows), tuple(differences)
 
     def slices(self, names: Sequence[str], minimum: int) -> tuple[SliceRow, ...]:
         rows = [row for name in names for row in self._groups(name, minimum)]
@@ -164,42 +179,32 @@ class _Judge:
 
     def _groups(self, name: str, minimum: int) -> list[SliceRow]:
         labels = self.case.frame[name].fill_null("unknown").to_numpy()
-        groups = np.unique(labels.astype(str))
-        masks = {str(group): labels == group for group in groups}
-        metrics = {
-            metric: self._by_group(values, masks) for metric, values in self.measured[self.model].values.items()
-        }
-        against = {
-            baseline: self._by_group(self._minus(baseline)[self.main_metric], masks) for baseline in self.baselines
-        }
-        return [
-            _slice_row(name, group, mask, self.bootstrap.members, minimum, metrics, against)
-            for group, mask in masks.items()
-        ]
+        masks = {str(group): labels == group for group in np.unique(labels.astype(str))}
+        values = self.measured[self.model].values
+        keyed = {("", metric): column for metric, column in values.items()}
+        keyed |= {(_MINUS, name): self._minus(name)[self.main_metric] for name in self.baselines}
+        found = self._intervals(
+            {
+                (group, kind, key): np.where(mask, column, np.nan)
+                for group, mask in masks.items()
+                for (kind, key), column in keyed.items()
+            }
+        )
+        return [self._slice_row(name, group, mask, minimum, found) for group, mask in masks.items()]
 
-    def _by_group(self, values: Values, masks: Mapping[str, Mask]) -> dict[str, Interval]:
-        return self._intervals({group: np.where(mask, values, np.nan) for group, mask in masks.items()})
-
-
-def _slice_row(
-    name: str,
-    group: str,
-    mask: Mask,
-    members: Indices,
-    minimum: int,
-    metrics: Mapping[str, Mapping[str, Interval]],
-    against: Mapping[str, Mapping[str, Interval]],
-) -> SliceRow:
-    size = int(np.unique(members[mask]).size)
-    return SliceRow(
-        slice=name,
-        group=group,
-        requests=int(mask.sum()),
-        members=size,
-        small=size < minimum,
-        metrics={metric: found[group] for metric, found in metrics.items()},
-        differences={baseline: found[group] for baseline, found in against.items()},
-    )
+    def _slice_row(
+        self, name: str, group: str, mask: Mask, minimum: int, found: Mapping[_Key, Interval]
+    ) -> SliceRow:
+        size = int(np.unique(self.bootstrap.members[mask]).size)
+        return SliceRow(
+            slice=name,
+            group=group,
+            requests=int(mask.sum()),
+            members=size,
+            small=size < minimum,
+            metrics={metric: found[group, "", metric] for metric in self.measured[self.model].values},
+            differences={baseline: found[group, _MINUS, baseline] for baseline in self.baselines},
+        )
 
 
 def _requests(case: EvaluationCase, measured: Mapping[str, Measured]) -> pl.DataFrame:

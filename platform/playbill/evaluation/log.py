@@ -23,6 +23,7 @@ class EventLog:
 
     Args:
         frame: Interactions with the columns `position` (row number) and `fold` (null outside the split).
+        events: The same rows without these columns: what a history is a slice of.
         column: [E] title column, -1 where an event has no title of the catalogue.
         starts: [E] position of the member's first event.
         plays: [E] whether the event is a play of a catalogue title.
@@ -30,6 +31,7 @@ class EventLog:
     """
 
     frame: pl.DataFrame
+    events: pl.DataFrame
     column: Indices
     starts: Indices
     plays: Mask
@@ -48,12 +50,12 @@ class EventLog:
         column = catalogue.codes(frame["title_id"])
         starts = frame.select(pl.col("position").min().over("member_id"))["position"].to_numpy()
         plays = (frame["action"] == PLAY).to_numpy() & (column >= 0)
-        return cls(frame, column, starts, plays, split.protocol)
+        return cls(frame, frame.drop("position", "fold"), column, starts, plays, split.protocol)
 
     def past(self, position: int) -> pl.DataFrame:
         """Return the member's events strictly before the event at `position`, oldest first."""
         start = int(self.starts[position])
-        return self.frame[start:position].drop("position", "fold")
+        return self.events[start:position]
 
     def watched(self, positions: Indices) -> tuple[Indices, Indices]:
         """Return pairs (request, title column) of plays strictly before each position."""

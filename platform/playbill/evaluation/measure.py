@@ -21,9 +21,6 @@ from playbill.metrics.topk import Indices, Mask
 Progress = Callable[[int, int], None]
 """Called with (requests done, requests in all)."""
 
-METRICS = ("hr", "ndcg", "mrr", "recall")
-"""Metrics with a value per request; coverage belongs to a whole case."""
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -110,7 +107,8 @@ def _measured(found: _Collected, case: EvaluationCase, k: Sequence[int]) -> Meas
         values[f"hr@{cut}"] = metrics.hit_rate(relevance, cut)
         values[f"ndcg@{cut}"] = metrics.ndcg(relevance, targets, cut)
         values[f"mrr@{cut}"] = metrics.mrr(relevance, cut)
-        values[f"recall@{cut}"] = metrics.recall(relevance, targets, cut)
+        if (targets > 1).any():  # with one target it is the hit rate
+            values[f"recall@{cut}"] = metrics.recall(relevance, targets, cut)
     titles = len(case.catalogue)
     covered = {f"coverage@{cut}": metrics.coverage(found.lists, cut, titles) for cut in sorted(set(k))}
     return Measured(values, covered, found.ranks)

@@ -101,8 +101,8 @@ class MemberBootstrap:
         step = max(1, _CELLS_AT_ONCE // size)
         for start in range(0, self.resamples, step):
             rows = min(step, self.resamples - start)
-            picks = generator.integers(0, size, size=(rows, size))
-            flat = picks + np.arange(rows)[:, None] * size
+            picks = generator.integers(0, size, size=(rows, size), dtype=np.int32)
+            flat = picks + np.arange(rows, dtype=np.int32)[:, None] * np.int32(size)
             counts = np.bincount(flat.ravel(), minlength=rows * size).reshape(rows, size)
             out[start : start + rows] = counts.astype(np.float64) @ totals
         return out

@@ -88,10 +88,10 @@ def _masked(scores: Scores, candidates: Mask | None) -> Scores:
     if scores.ndim != 2 or (candidates is not None and candidates.shape != scores.shape):
         shape = None if candidates is None else candidates.shape
         raise ValueError(f"scores must be [N, T] and candidates alike, got {scores.shape} and {shape}")
-    lowest = np.finfo(scores.dtype).min
     # A candidate scored -inf is still a candidate, so it must stay above what is masked.
-    floored = np.maximum(scores, lowest)
-    masked = floored if candidates is None else np.where(candidates, floored, -np.inf).astype(scores.dtype)
+    masked: Scores = np.maximum(scores, np.finfo(scores.dtype).min)
+    if candidates is not None:
+        masked[~candidates] = -np.inf
     if np.isnan(masked).any():
         raise ValueError("a candidate's score is NaN")
     return masked
@@ -101,8 +101,11 @@ def _chosen(masked: Scores, places: int) -> Mask:
     """Mark exactly `places` entries of each row: all above its threshold, then ties from the left."""
     width = masked.shape[1]
     threshold = np.partition(masked, width - places, axis=1)[:, width - places, None]
-    above = masked > threshold
-    tied = masked == threshold
-    room = places - above.sum(axis=1, keepdims=True)
-    chosen: Mask = above | (tied & (np.cumsum(tied, axis=1) <= room))
+    chosen: Mask = masked >= threshold
+    # Only rows with more entries at the threshold than places left need the ties counted.
+    crowded = np.nonzero(chosen.sum(axis=1) > places)[0]
+    if crowded.size:
+        above, tied = masked[crowded] > threshold[crowded], masked[crowded] == threshold[crowded]
+        room = places - above.sum(axis=1, keepdims=True)
+        chosen[crowded] = above | (tied & (np.cumsum(tied, axis=1, dtype=np.int32) <= room))
     return chosen

@@ -24,7 +24,10 @@ class Heads:
     """Scores titles by their number; remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.title_ids, self.asked = TITLES, []
+        self.title_ids, self.asked, self.moments = TITLES, [], []
+
+    def remember(self, moments):
+        self.moments += moments
 
     def score(self, requests):
         self.asked.append(list(requests))
@@ -62,6 +65,7 @@ def test_every_request_carries_its_own_features_as_of_its_moment(data, monkeypat
     for request in asked:
         assert request.features == {"member__who": request.member_id, "member__when": request.at}
         assert request.history["event_at"].max() < request.at
+    assert heads.moments == [request.at for request in asked]
     ((service, frame),) = door.frames
     assert service == "tiny_v1"
     assert {"member_id", "event_at", "canvas", "query", "source_title_id"} <= set(frame.columns)

@@ -55,7 +55,7 @@ def test_same_seed_same_interval_and_pieces_do_not_matter(monkeypatch):
 
 def test_a_plain_loop_over_the_same_draws_gives_the_same_numbers():
     values = np.array([0.0, 1.0, 0.5, 0.25])
-    picks = np.random.default_rng(9).integers(0, 4, size=(200, 4))
+    picks = np.random.default_rng(9).integers(0, 4, size=(200, 4), dtype=np.int32)
     means = sorted(float(np.mean([values[i] for i in draw])) for draw in picks)
     interval = member_bootstrap(np.arange(4), values, resamples=200, seed=9)
     assert interval.low == pytest.approx(np.quantile(means, 0.025))
