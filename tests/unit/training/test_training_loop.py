@@ -1,0 +1,232 @@
+"""The loop learns, reports, stops and goes on, and refuses what is damaged."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from playbill.errors import IntegrityError, StateError, UnknownNameError
+from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
+from playbill.training import FitResult, LoopSettings, Progress, fit
+from playbill.training.checkpoint import checkpoints, load_checkpoint, read_reports
+from playbill.training.optimizer import Average, build_optimizer, one_cycle
+
+
+def same_weights(first: Network, second: Network) -> bool:
+    other = second.state_dict()
+    return all(torch.equal(value, other[name]) for name, value in first.state_dict().items())
+
+
+@pytest.fixture
+def uninterrupted(ring: ModuleType) -> FitResult:
+    return fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS)
+
+
+def test_it_learns_the_ring(ring: ModuleType) -> None:
+    settings = ring.SETTINGS.model_copy(update={"epochs": 20})
+    result = fit(ring.ring_network(), ring.RingBatches(), settings)
+    history, context, targets = ring.ring_batch(torch.tensor([0, 3]).numpy())
+    scores = result.network.scores(
+        HistoryBatch.from_arrays(history),
+        ContextBatch.from_arrays(context),
+        TitleInputs.from_arrays(ring.ring_titles()),
+    )["play"]
+    known = context.state % (ring.LENGTH + 1) > 0
+    assert (scores.argmax(dim=1).numpy() == targets.title)[known].all()
+    assert not result.network.training
+
+
+def test_reports_and_progress_tell_what_happened(ring: ModuleType, tmp_path: Path) -> None:
+    told: list[tuple[dict[str, float], Path | None]] = []
+    steps: list[Progress] = []
+    result = fit(
+        ring.ring_network(),
+        ring.RingBatches(),
+        ring.SETTINGS,
+        folder=tmp_path,
+        report=lambda numbers, path: told.append((dict(numbers), path)),
+        progress=steps.append,
+        validate=lambda network: {"ndcg@10": 0.5 if network.training else 0.25},
+    )
+    assert [numbers["epoch"] for numbers, _ in told] == [1, 2, 3, 4]
+    assert all(path is not None and path.parent == tmp_path for _, path in told)
+    assert {"loss", "loss/play", "loss/thumb", "seconds", "tokens_per_second", "ndcg@10"} <= told[0][0].keys()
+    assert told[0][0]["ndcg@10"] == 0.25, "validation sees the network in evaluation mode"
+    assert told[-1][0]["loss"] < told[0][0]["loss"]
+    assert told[0][0]["loss"] == pytest.approx(told[0][0]["loss/play"] + 0.3 * told[0][0]["loss/thumb"])
+    assert [step.step for step in steps] == list(range(1, 25))
+    assert steps[-1].steps == 24
+    assert steps[-1].epoch == steps[-1].epochs == 4
+    assert result.reports == [numbers for numbers, _ in told]
+    assert read_reports(tmp_path) == result.reports
+
+
+def test_the_same_seed_gives_the_same_weights(ring: ModuleType, uninterrupted: FitResult) -> None:
+    again = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS)
+    assert same_weights(again.network, uninterrupted.network)
+    assert again.resumed_from is None
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_stopped_run_ends_like_one_that_never_stopped(
+    ring: ModuleType, uninterrupted: FitResult, tmp_path: Path, epochs: int
+) -> None:
+    def stop(numbers: dict[str, float], path: Path | None) -> None:
+        if numbers["epoch"] == epochs:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path, report=stop)
+    resumed = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
+    assert resumed.resumed_from == epochs
+    assert same_weights(resumed.network, uninterrupted.network)
+    assert [report["loss"] for report in resumed.reports] == [report["loss"] for report in uninterrupted.reports]
+
+
+def test_a_killed_process_is_resumed(ring: ModuleType, uninterrupted: FitResult, tmp_path: Path) -> None:
+    command = [sys.executable, str(ring.__file__), str(tmp_path), "2"]
+    killed = subprocess.run(command, check=False, capture_output=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in checkpoints(tmp_path)] == ["epoch-0001", "epoch-0002"]
+    resumed = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
+    assert resumed.resumed_from == 2
+    assert same_weights(resumed.network, uninterrupted.network)
+
+
+def test_a_finished_run_is_not_trained_again(ring: ModuleType, tmp_path: Path) -> None:
+    first = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
+    steps: list[Progress] = []
+    second = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path, progress=steps.append)
+    assert not steps
+    assert same_weights(first.network, second.network)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "average.safetensors", "optimizer.pt"])
+def test_a_damaged_checkpoint_is_refused(ring: ModuleType, tmp_path: Path, name: str) -> None:
+    fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
+    file = checkpoints(tmp_path)[-1] / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+    with pytest.raises(IntegrityError, match=name):
+        fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
+    file.unlink()
+    with pytest.raises(IntegrityError, match=name):
+        fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
+
+
+def test_an_unreadable_state_is_refused(ring: ModuleType, tmp_path: Path) -> None:
+    fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
+    (checkpoints(tmp_path)[-1] / "state.json").write_text("{", encoding="utf-8")
+    with pytest.raises(IntegrityError, match=r"state\.json"):
+        load_checkpoint(checkpoints(tmp_path)[-1], "")
+
+
+def test_half_written_checkpoints_are_ignored_and_old_ones_dropped(ring: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / ".unfinished-epoch-0009").mkdir()
+    result = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
+    assert result.resumed_from is None
+    assert [path.name for path in checkpoints(tmp_path)] == ["epoch-0003", "epoch-0004"]
+    state = json.loads((checkpoints(tmp_path)[-1] / "state.json").read_text(encoding="utf-8"))
+    assert set(state["sha256"]) == {"weights.safetensors", "average.safetensors", "optimizer.pt"}
+
+
+def test_other_settings_need_another_folder(ring: ModuleType, tmp_path: Path) -> None:
+    fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
+    other = ring.SETTINGS.model_copy(update={"learning_rate": 0.01})
+    with pytest.raises(StateError, match="other settings"):
+        fit(ring.ring_network(), ring.RingBatches(), other, folder=tmp_path)
+
+
+def test_the_best_epoch_is_kept_and_survives_a_resume(ring: ModuleType, tmp_path: Path) -> None:
+    settings = ring.SETTINGS.model_copy(update={"keep": "best", "metric": "ndcg@10"})
+    measured = iter([0.1, 0.4, 0.3, 0.2])
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def validate(network: Network) -> dict[str, float]:
+        seen.append({name: value.clone() for name, value in network.state_dict().items()})
+        return {"ndcg@10": next(measured)}
+
+    result = fit(ring.ring_network(), ring.RingBatches(), settings, folder=tmp_path, validate=validate)
+    assert result.best_epoch == 2
+    assert all(torch.equal(value, seen[1][name]) for name, value in result.network.state_dict().items())
+    again = fit(ring.ring_network(), ring.RingBatches(), settings, folder=tmp_path, validate=validate)
+    assert again.best_epoch == 2
+    assert same_weights(again.network, result.network)
+
+
+def test_an_unknown_metric_is_named(ring: ModuleType) -> None:
+    settings = ring.SETTINGS.model_copy(update={"keep": "best", "metric": "ndgc@10"})
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'ndcg@10'"):
+        fit(ring.ring_network(), ring.RingBatches(), settings, validate=lambda _: {"ndcg@10": 1.0})
+    with pytest.raises(ValueError, match="needs a metric"):
+        LoopSettings(keep="best")
+
+
+def test_a_run_that_diverges_says_so(ring: ModuleType) -> None:
+    network = ring.ring_network()
+    with torch.no_grad():
+        network.titles.id.weight.fill_(float("nan"))
+    with pytest.raises(StateError, match="diverged in epoch 1, step 1"):
+        fit(network, ring.RingBatches(), ring.SETTINGS)
+
+
+def test_nothing_to_train_on_is_an_error(ring: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring.RingBatches, "steps", lambda self, world: 0)
+    with pytest.raises(StateError, match="nothing to train on"):
+        fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS)
+
+
+def test_small_data_gets_more_passes() -> None:
+    settings = LoopSettings(epochs=6, min_steps=1000)
+    assert settings.total_epochs(steps_per_epoch=330) == 6
+    assert settings.total_epochs(steps_per_epoch=30) == 34
+
+
+def test_one_cycle_rises_and_falls() -> None:
+    rates = [one_cycle(step, 100, 0.002, 0.1) for step in range(100)]
+    assert rates[0] == pytest.approx(0.002 / 25)
+    assert max(rates) == rates[10] == pytest.approx(0.002)
+    assert rates == sorted(rates[:11]) + sorted(rates[11:], reverse=True)
+    assert rates[-1] < 1e-5
+    assert one_cycle(0, 1, 0.002, 0.0) == pytest.approx(0.002 / 25)
+
+
+def test_only_matrices_of_linear_maps_decay(ring: ModuleType) -> None:
+    network = ring.ring_network()
+    decayed, free = build_optimizer(network, 0.1).param_groups
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    assert decayed["weight_decay"] == 0.1
+    assert free["weight_decay"] == 0
+    chosen = {names[id(parameter)] for parameter in decayed["params"]}
+    assert "trunk.blocks.0.up.weight" in chosen
+    assert not any(name.endswith("bias") or "norm" in name or name.startswith("titles.id") for name in chosen)
+    assert len(decayed["params"]) + len(free["params"]) == len(names)
+
+
+def test_the_average_forgets_its_start_and_swaps_back() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    average = Average([parameter], 0.99)
+    with torch.no_grad():
+        for step in range(1, 200):
+            parameter.fill_(1.0)
+            average.update(step)
+    assert average.values[0].min() > 0.9
+    kept = average.values[0].clone()
+    with torch.no_grad():
+        parameter.fill_(7.0)
+    average.swap()
+    assert torch.equal(parameter.detach(), kept)
+    average.swap()
+    assert parameter.detach().eq(7).all()
