@@ -79,22 +79,25 @@ def measure(
     targets: Any,
 ) -> tuple[ModelVersion, EvaluationReport]:
     """Fetch a version and measure it, with a progress bar."""
+    from playbill.cli.progress import Stages
     from playbill.evaluation import CanvasScorer, EvaluationTables, evaluate_canvas, open_model
     from playbill.features import FeatureDoor
     from playbill.tables import Tables
     from playbill.tracking import Tracking
+    from playbill.tracking.lineage import SPLIT_DIGEST
 
     workspace = selection.workspace
-    frames = EvaluationTables.read(Tables(workspace))
-    tracking = Tracking(workspace)
-    version = tracking.resolve(reference)
-    folder = tracking.download(version.model, version.version)
-    door = FeatureDoor(workspace)
-    model = open_model(
-        folder, frames, door, digest=version.digest, split_digest=version.tags.get("playbill.split_digest")
-    )
-    split = model.split(protocol, frames)
-    with progress_bar(f"{version.reference} on {canvas}") as advance:
+    with Stages() as stages:
+        stages.stage("read tables")
+        frames = EvaluationTables.read(Tables(workspace))
+        stages.stage(f"fetch {reference}")
+        tracking, door = Tracking(workspace), FeatureDoor(workspace)
+        version = tracking.resolve(reference)
+        folder = tracking.download(version.model, version.version)
+        known = version.tags.get(SPLIT_DIGEST)
+        model = open_model(folder, frames, door, digest=version.digest, split_digest=known)
+        split = model.split(protocol, frames)
+        stages.stage(f"evaluate {version.reference} on {canvas}")
         report = evaluate_canvas(
             CanvasScorer(model.scorer, model.resolved, canvas, door),
             split,
@@ -103,26 +106,9 @@ def measure(
             canvas,
             baselines=baselines,
             targets=targets,
-            progress=advance,
+            progress=stages.advance,
         )
     return version, report
-
-
-def progress_bar(title: str) -> Any:
-    """Return a context manager that gives a function of (done, total) and draws a bar on stderr."""
-    from collections.abc import Callable, Iterator
-    from contextlib import contextmanager
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    @contextmanager
-    def bar() -> Iterator[Callable[[int, int], None]]:
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(title, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
-
-    return bar()
 
 
 def summary(version: ModelVersion, report: EvaluationReport) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from playbill.clock import parse_moment
 from playbill.datasets import Split, make_split
 from playbill.errors import IntegrityError, StateError
 from playbill.evaluation.compare import assert_not_trained_on
@@ -71,9 +71,10 @@ def open_model(
     *,
     digest: str | None = None,
     split_digest: str | None = None,
-    as_of: datetime | None = None,
 ) -> OpenModel:
     """Read a bundle and make its scorer.
+
+    Titles' ages are told at the watermark of its training, so the numbers are those that training reported.
 
     Args:
         folder: Of the bundle.
@@ -81,7 +82,6 @@ def open_model(
         features: The feature door; None = every feature is missing.
         digest: What the bundle's digest should be.
         split_digest: What the digest of its split should be.
-        as_of: The moment titles' ages are told at (default: the end of the data).
 
     Raises:
         IntegrityError: The bundle or its split is not what its record says.
@@ -91,7 +91,9 @@ def open_model(
     trained = frozen_split(folder)
     if split_digest and trained.digest != split_digest:
         raise IntegrityError(f"{folder / SPLIT} has digest {trained.digest}, its record says {split_digest}")
-    scorer = Scorer(bundle, tables.titles, tables.availability, features, as_of=as_of or tables.end)
+    watermark = bundle.extra.get("watermark")
+    as_of = parse_moment(watermark) if watermark else tables.end
+    scorer = Scorer(bundle, tables.titles, tables.availability, features, as_of=as_of)
     return OpenModel(bundle.resolved, scorer, trained, bundle.digest)
 
 

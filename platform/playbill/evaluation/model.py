@@ -110,7 +110,10 @@ class CanvasScorer:
             schema={name: pl.String for name in _TEXT} | {"event_at": pl.Datetime("us", "UTC")},
         )
         found = self.features.member_features(self._service, frame)
-        values = found.select(name for name in found.columns if name not in frame.columns).iter_rows(named=True)
+        names = [name for name in found.columns if name not in frame.columns]
+        if not names:
+            return list(requests)
+        values = found.select(names).iter_rows(named=True)
         return [replace(request, features=row) for request, row in zip(requests, values, strict=True)]
 
 

@@ -1,0 +1,187 @@
+"""A bundle on disk: opened, measured on its frozen split, refused on rows it was trained on; and the command."""
+
+from __future__ import annotations
+
+import json
+import types
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from click.testing import CliRunner
+
+from playbill.cli.evaluate import evaluate as command
+from playbill.datasets import Encoder, EncoderState, make_split
+from playbill.errors import ComparisonError, IntegrityError, StateError
+from playbill.evaluation import CanvasScorer, EvaluationTables, Judging, evaluate_canvas, open_model
+from playbill.models import HeadConfig, Network, NetworkConfig
+from playbill.ranking.bundle import write_bundle
+
+TITLES = tuple(str(i) for i in range(1, 13))
+QUICK = Judging(minimum_members=5, resamples=50)
+
+
+@pytest.fixture
+def data(world):
+    frames = world.tables(world.random_rows(), titles=list(TITLES))
+    titles = frames.titles.with_columns(
+        kind=pl.lit("film"),
+        original_language=pl.lit(None, dtype=pl.String),
+        release_date=pl.lit(None, dtype=pl.Datetime("us", "UTC")),
+        synopsis=pl.lit(None, dtype=pl.String),
+    )
+    return EvaluationTables(titles, frames.members, frames.availability, frames.interactions, frames.end)
+
+
+@pytest.fixture
+def bundle(tmp_path, data, world):
+    """An untrained model with the split it would have been trained on."""
+    resolved = world.resolved()
+    state = EncoderState(
+        history_length=8,
+        merge=True,
+        titles=TITLES,
+        actions=("play",),
+        canvases=("home",),
+        countries=(),
+        devices=(),
+        languages=(),
+        genres=("Drama",),
+        kinds=("film",),
+        original_languages=(),
+        year_edges=(1990,),
+        metadata=("genres", "kind"),
+        text_buckets=64,
+        snapshot_hours=24,
+        canvas_fields={"home": ("country",)},
+        service="tiny_v1",
+        service_version="v",
+    )
+    encoder = Encoder(state)
+    heads = (HeadConfig(name="play", loss="softmax"),)
+    sizes = {**encoder.network_sizes(), "trunk": {"dim": 8, "heads": 2}, "heads": heads}
+    config = NetworkConfig.model_validate(sizes)
+    torch.manual_seed(1)
+    folder = tmp_path / "bundle"
+    digest = write_bundle(
+        folder,
+        resolved=resolved,
+        encoder=encoder,
+        config=config,
+        weights=Network(config).state_dict(),
+        plays=np.zeros(len(TITLES) + 1),
+        extra={"watermark": "1998-03-01T00:00:00+00:00"},
+    )
+    split = make_split("leave_one_out", data.interactions)
+    split.save(folder / "split.parquet")
+    return types.SimpleNamespace(folder=folder, digest=digest, split=split)
+
+
+def test_an_opened_model_is_measured_on_its_frozen_split(bundle, data):
+    model = open_model(bundle.folder, data, None, digest=bundle.digest, split_digest=bundle.split.digest)
+    split = model.split(None, data)
+    assert split.digest == bundle.split.digest
+    assert model.split("leave_one_out", data).digest == split.digest
+    function = CanvasScorer(model.scorer, model.resolved, "home", None)
+    report = evaluate_canvas(function, split, data, model.resolved, "home", judging=QUICK)
+    again = evaluate_canvas(function, split, data, model.resolved, "home", judging=QUICK)
+    assert report.n == 60
+    assert 0 < report.result.metrics["hr@10"].value <= 1
+    assert report.to_json() == again.to_json()
+
+
+def test_another_protocol_is_refused_with_the_remedy(bundle, data):
+    model = open_model(bundle.folder, data, None)
+    with pytest.raises(ComparisonError, match="playbill train tiny --protocol global_time"):
+        model.split("global_time", data)
+
+
+def test_a_bundle_without_its_split_cannot_be_measured(bundle, data):
+    (bundle.folder / "split.parquet").unlink()
+    with pytest.raises(StateError, match=r"no split\.parquet"):
+        open_model(bundle.folder, data, None)
+
+
+def test_a_split_that_is_not_the_recorded_one_is_refused(bundle, data):
+    with pytest.raises(IntegrityError, match="its record says"):
+        open_model(bundle.folder, data, None, split_digest="0" * 64)
+    with pytest.raises(IntegrityError, match="its record says"):
+        open_model(bundle.folder, data, None, digest="0" * 64)
+
+
+def test_other_data_in_the_workspace_is_noticed(bundle, data, world):
+    strangers = [(f"x{member}", title, at) for member, title, at in world.random_rows(seed=9)]
+    other = world.tables(strangers, titles=list(TITLES))
+    model = open_model(bundle.folder, data, None)
+    with pytest.raises(StateError, match="train again"):
+        model.split(None, other)
+
+
+class FakeTracking:
+    def __init__(self, bundle) -> None:
+        self.bundle = bundle
+
+    def resolve(self, reference):
+        tags = {"playbill.split_digest": self.bundle.split.digest}
+        return types.SimpleNamespace(
+            model="tiny", version=3, reference="tiny:3", digest=self.bundle.digest, tags=tags
+        )
+
+    def download(self, model, version):
+        return self.bundle.folder
+
+
+@pytest.fixture
+def run(monkeypatch, bundle, data):
+    """Run the command with MLflow, Feast and the tables replaced; everything between them is real."""
+
+    class Door:
+        def __init__(self, workspace) -> None: ...
+
+        def member_features(self, service, frame):
+            return frame
+
+        def title_snapshots(self, service, moments, title_ids):
+            values = np.zeros((len(moments), len(title_ids), 0), np.float32)
+            return types.SimpleNamespace(columns=(), values=values, categorical=pl.DataFrame())
+
+    monkeypatch.setattr("playbill.tracking.Tracking", lambda workspace: FakeTracking(bundle))
+    monkeypatch.setattr("playbill.features.FeatureDoor", Door)
+    monkeypatch.setattr("playbill.evaluation.EvaluationTables.read", classmethod(lambda cls, tables: data))
+    monkeypatch.setattr("playbill.tables.Tables", lambda workspace: None)
+    selection = types.SimpleNamespace(workspace=None)
+    return lambda *arguments: CliRunner().invoke(command, arguments, obj=selection)
+
+
+def test_the_command_prints_one_object_as_its_last_line(run):
+    result = run("tiny@champion", "--protocol", "leave_one_out", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert (found["model"], found["version"], found["protocol"], found["canvas"]) == (
+        "tiny",
+        3,
+        "leave_one_out",
+        "home",
+    )
+    assert found["n"] == 60
+    assert {"hr@10", "ndcg@10", "mrr@10", "coverage@10", "intervals", "slices"} <= set(found)
+    assert set(found["baselines"]) == {"popular", "popular_7d", "ease"}
+    popular = found["baselines"]["popular"]
+    assert popular["difference"] == pytest.approx(found["ndcg@10"] - popular["ndcg@10"])
+    assert popular["includes_zero"] == (popular["interval"][0] <= 0 <= popular["interval"][1])
+    assert "hr@10" in popular
+
+
+def test_the_command_prints_tables_and_writes_files(run, tmp_path):
+    arguments = ("--baselines", "popular", "--plots", str(tmp_path / "p"), "--report", str(tmp_path / "r.json"))
+    result = run("tiny", *arguments)
+    assert result.exit_code == 0, result.output
+    assert "leave_one_out" in result.stdout
+    assert (tmp_path / "p" / "home_baselines.png").is_file()
+    assert json.loads((tmp_path / "r.json").read_text())["model"] == "tiny"
+
+
+def test_the_command_refuses_what_the_model_was_trained_on(run):
+    result = run("tiny", "--protocol", "global_time")
+    assert isinstance(result.exception, ComparisonError)
