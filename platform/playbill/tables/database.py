@@ -21,6 +21,9 @@ from playbill.tables.frames import TIMESTAMP, polars_schema
 BUSY_TIMEOUT_MS = 15_000
 """How long a writer waits for another one on SQLite."""
 
+_CREATION_LOCK = 0x504C4159
+"""Any number that no other user of advisory locks picks."""
+
 _SQL_TYPES: dict[ColumnType, type[sa.types.TypeEngine[Any]]] = {
     "string": sa.Text,
     "int32": sa.Integer,
@@ -77,6 +80,9 @@ def create_tables(engine: sa.Engine, metadata: sa.MetaData) -> None:
         ServiceError: The database does not answer.
     """
     with database_errors(engine), engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            # There, "if not exists" asked twice at once still fails; the lock ends with the transaction.
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATION_LOCK)))
         for table in metadata.sorted_tables:
             connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
             for index in table.indexes:

@@ -1,0 +1,100 @@
+"""The journal, the request log and the source `sql` on Postgres.
+
+Runs where PLAYBILL_TEST_POSTGRES names a database to use, such as postgresql+psycopg://user@localhost/scratch.
+Everything is made in a schema of its own, which is dropped at the end.
+"""
+
+import os
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from playbill.config import Project
+from playbill.sources import ingest
+from playbill.tables import AppendResult, Journal, RequestLog, Tables
+
+URL = os.environ.get("PLAYBILL_TEST_POSTGRES", "")
+pytestmark = pytest.mark.skipif(not URL, reason="PLAYBILL_TEST_POSTGRES is not set")
+
+EVENT = {
+    "event_id": "x",
+    "member_id": "a",
+    "event_at": datetime(2020, 1, 1, tzinfo=UTC),
+    "action": "play",
+    "title_id": "1",
+    "canvas": "home",
+    "country": "SE",
+}
+
+
+@pytest.fixture
+def url():
+    """A URL whose search path is a fresh schema."""
+    schema = f"playbill_{secrets.token_hex(6)}"
+    engine = sa.create_engine(URL)
+    with engine.begin() as connection:
+        connection.execute(sa.schema.CreateSchema(schema))
+    yield sa.make_url(URL).update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(False)
+    with engine.begin() as connection:
+        connection.execute(sa.schema.DropSchema(schema, cascade=True))
+    engine.dispose()
+
+
+def test_journal(url):
+    journal = Journal(url)
+    assert journal.append([EVENT, {**EVENT, "event_id": "y"}]) == AppendResult(2, 0)
+    assert Journal(url).append([EVENT]) == AppendResult(0, 1)
+    assert journal.read("a").get_column("event_id").to_list() == ["x", "y"]
+    assert journal.read("a").get_column("event_at").to_list() == [EVENT["event_at"]] * 2
+
+
+def test_many_writers_lose_nothing(url):
+    def write(worker: int) -> int:
+        journal = Journal(url)
+        return sum(journal.append([{**EVENT, "event_id": f"{worker % 4}-{n}"}]).accepted for n in range(20))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(write, range(8))) == 80
+    assert Journal(url).read().height == 80
+
+
+def test_request_log(url):
+    log = RequestLog(url)
+    request = {"request_id": "r", "at": EVENT["event_at"], "canvas": "home", "context": "{}", "policy": "model"}
+    for _ in range(2):
+        log.write(request, [{"row_position": 0, "position": 0, "title_id": "1", "score": 0.5}])
+    assert log.requests().height == 1
+    assert log.slates().get_column("score").to_list() == [0.5]
+
+
+def test_source(url, tmp_path: Path):
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        for statement in (
+            "CREATE TABLE films (id INTEGER, title TEXT, tags TEXT[])",
+            "CREATE TABLE log (who INTEGER, film INTEGER, at TIMESTAMPTZ, stars NUMERIC(2, 1))",
+            "INSERT INTO films VALUES (1, 'One', '{A,B}'), (2, 'Two', NULL)",
+            "INSERT INTO log SELECT n, 1 + n % 2, '2020-01-01 01:00+01', NULLIF(n % 6, 0)"
+            " FROM generate_series(1, 120) n",
+        ):
+            connection.execute(sa.text(statement))
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("""
+titles:
+  table: films
+  columns: {title_id: id, name: title, kind: {constant: film}, genres: tags}
+interactions:
+  table: log
+  columns: {member_id: who, title_id: film, event_at: at}
+  rating: {from: stars}
+""")
+    workspace = Project.find(tmp_path).workspace("shop")
+    report = ingest(workspace, "sql", {"url": url, "mapping": mapping})
+    assert report.actions == {"play": 120, "thumbs_down": 40, "thumbs_up": 40}
+    assert report.first_event == EVENT["event_at"]
+    assert Tables(workspace).titles().get_column("genres").to_list() == [["A", "B"], None]
+    engine.dispose()
