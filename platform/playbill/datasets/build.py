@@ -31,7 +31,7 @@ from playbill.schema import INTERACTIONS
 from playbill.specs import ResolvedModel
 from playbill.tables import Vocabulary
 
-SNAPSHOT_BYTES = 512 * 2**20
+SNAPSHOT_BYTES = 256 * 2**20
 """Memory for title snapshots; beyond it training reads every second, third, ... one, never a later one."""
 
 

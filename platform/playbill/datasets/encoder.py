@@ -185,9 +185,7 @@ class Encoder:
         return {name: Vocabulary(name, entries) for name, entries in lists.items()}
 
     def vocabulary(self, name: str) -> Vocabulary:
-        """Return a vocabulary: canvas, country, device, language, action, genre, kind, original_language
-        or a categorical feature.
-        """  # noqa: D205
+        """Return the vocabulary of a field such as canvas, country or genre, or of a categorical feature."""
         return self._vocabularies[name]
 
     def tokens(self, events: pl.DataFrame) -> Tokens:

@@ -1,7 +1,8 @@
 """Names and queries as bags of hashed grams: any script, any accent, from the first keystroke on.
 
-A word gives a gram for each of its prefixes, one for the whole of it, and one for every three letters in a row.
-Prefixes find what is half typed, whole words prefer what is spelled out, and triples survive a wrong letter.
+A word gives a gram for each of its prefixes, one for the whole of it, one for every three letters in a row, and
+one for each short prefix together with the word before it. Prefixes find what is half typed, whole words prefer
+what is spelled out, triples survive a wrong letter, and pairs of words know their order.
 The hash (FNV-1a over code points, Fowler, Noll and Vo) is the same in every process and on every machine.
 """
 
@@ -17,6 +18,8 @@ from playbill.datasets.arrays import Int
 
 PREFIX_LETTERS = 10
 """Longest prefix with a gram of its own."""
+AFTER_LETTERS = 4
+"""Longest prefix with a gram together with the word before it."""
 WORD_LETTERS = 32
 """Letters of a word that count for its whole-word gram."""
 
@@ -28,7 +31,7 @@ _JOINERS = frozenset("'\u2019\u02bc`\u200d\u200c")
 
 _OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
-_PREFIX, _WORD, _TRIPLE, _SINGLE, _PAIR = (np.uint64(seed) for seed in (1, 2, 3, 4, 5))
+_PREFIX, _WORD, _TRIPLE, _SINGLE, _PAIR, _AFTER = (np.uint64(seed) for seed in (1, 2, 3, 4, 5, 6))
 
 Hashes = NDArray[np.uint64]
 
@@ -75,6 +78,7 @@ def gram_arrays(texts: Sequence[str], buckets: int, *, query: bool = False) -> t
     parts = [
         (np.nonzero(prefix & ~letters.space)[0], letters.prefixes, _PREFIX),
         (np.nonzero(whole)[0], letters.prefixes, _WORD),
+        (np.nonzero(letters.follows & (letters.place < AFTER_LETTERS))[0], letters.after(), _AFTER),
         (np.nonzero(letters.place >= 2)[0], letters.runs(3), _TRIPLE),
         (np.nonzero(letters.ideograph)[0], letters.runs(1), _SINGLE),
         (np.nonzero(letters.ideograph & (letters.place >= 1))[0], letters.runs(2), _PAIR),
@@ -112,6 +116,11 @@ class _Letters:
         last = np.cumsum(sizes) - 2
         self.unfinished[last[sizes > 1]] = True
         self.ideograph = ~self.space & (self.code >= _IDEOGRAPHS)
+        word = np.cumsum(self.place == 0) - 1
+        ends = np.nonzero(self.ends)[0]
+        self._last_letter = ends[np.maximum(word - 1, 0)] if len(ends) else np.zeros_like(word)
+        """Last letter of the word before, where `follows` holds."""
+        self.follows = ~self.space & (word > 0) & (self.text[self._last_letter] == self.text)
         self.prefixes = self._prefixes()
 
     def _prefixes(self) -> Hashes:
@@ -127,6 +136,12 @@ class _Letters:
         for late in np.nonzero(self.ends & (self.place >= WORD_LETTERS))[0]:
             hashes[late] = hashes[late - self.place[late] + WORD_LETTERS - 1]
         return hashes
+
+    def after(self) -> Hashes:
+        """Hash of each prefix with the whole word before it."""
+        with np.errstate(over="ignore"):
+            paired: Hashes = self.prefixes[self._last_letter] * _MIX + self.prefixes
+        return paired
 
     def runs(self, length: int) -> Hashes:
         """Hash of each letter with the `length - 1` before it."""

@@ -61,6 +61,17 @@ def test_a_wrong_letter_still_finds_the_name(typed: str) -> None:
     assert best(typed, names) == "The Terminator"
 
 
+def test_words_in_order_match_better_than_words_apart() -> None:
+    assert best("star w", ["Star Kid", "Star Wars", "War of the Stars", "Wild Star"]) == "Star Wars"
+    assert len(bag("star wars") & bag("star wars")) > len(bag("star wars") & bag("wars star"))
+
+
+def test_texts_do_not_run_into_each_other() -> None:
+    ids, offsets = gram_arrays(["star", "wars"], BUCKETS)
+    assert set(ids[: offsets[1]]) == bag("star")
+    assert set(ids[offsets[1] :]) == bag("wars")
+
+
 def test_bags_are_laid_out_by_offsets() -> None:
     ids, offsets = gram_arrays(["ab", "", "a", "!?"], BUCKETS)
     assert ids.dtype == offsets.dtype == np.int64
