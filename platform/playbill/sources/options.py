@@ -1,4 +1,4 @@
-"""Options of the sources that ship with Playbill. Free of polars and SQLAlchemy, so they are cheap to check."""
+"""Options of the sources that ship with Playbill. Sources themselves are imported when one is run."""
 
 from __future__ import annotations
 

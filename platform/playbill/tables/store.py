@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
-from playbill.clock import Clock, FixedClock, WallClock
+from playbill.clock import Clock, WallClock
 from playbill.config import Workspace
 from playbill.errors import StateError
 from playbill.schema import TABLES
@@ -294,15 +294,3 @@ def _unknown_events(generation: Path, manifest: Manifest, events: pl.DataFrame) 
         return events
     known = pl.scan_parquet(files).select("event_id").collect()
     return events.join(known, on="event_id", how="anti")
-
-
-def workspace_clock(workspace: Workspace) -> Clock:
-    """Return the workspace's clock: the wall's, a fixed one, or one standing at the end of the data.
-
-    Raises:
-        StateError: The clock is `data_end` and nothing has been ingested yet.
-    """
-    setting = workspace.clock_setting
-    if isinstance(setting, datetime):
-        return FixedClock(setting)
-    return WallClock() if setting == "wall" else FixedClock(Tables(workspace).data_end())
