@@ -6,12 +6,17 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from playbill.config import Project, ProjectSettings, Workspace
 from playbill.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from playbill.tracking import Tracking
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +68,18 @@ def tiny_digest() -> Callable[[Path], str]:
         return _sha256(folder / "manifest.json")
 
     return verify
+
+
+@pytest.fixture
+def tracking_of(tiny_digest: Callable[[Path], str]) -> Callable[[Workspace], Tracking]:
+    """Return a maker of a workspace's MLflow door that takes `tiny_bundle` folders and copies no titles."""
+    import polars as pl
+
+    from playbill.tracking import Tracking
+    from playbill.tracking.catalogue import CatalogueCopy
+
+    empty = CatalogueCopy(pl.DataFrame(), pl.DataFrame(), datetime(1998, 4, 23, tzinfo=UTC))
+    return lambda workspace: Tracking(workspace, verify=tiny_digest, catalogue=lambda _: empty)
 
 
 def _sha256(path: Path) -> str:

@@ -36,11 +36,11 @@ Controller(workspace, tracking, lease_seconds=0.01, gates_of=lambda _: ()).poll_
 def test_a_controller_killed_half_way_is_finished_by_the_next(
     mlflow_workspace: Workspace,
     tiny_bundle: Callable[..., Path],
-    tiny_digest: Callable[[Path], str],
+    tracking_of: Callable[[Workspace], Tracking],
     step: str,
     decided: bool,
 ) -> None:
-    tracking = Tracking(mlflow_workspace, verify=tiny_digest)
+    tracking = tracking_of(mlflow_workspace)
     with tracking.start_run("everycanvas", "fit") as run:
         tracking.register(run, tiny_bundle(), "everycanvas", {})
     tracking.set_alias("everycanvas", "champion", 1)

@@ -17,7 +17,10 @@ GATES = '{"metric": "ndcg@10", "canvas": "home", "tolerance": "-1%"}'
 
 @pytest.fixture
 def tracking(
-    mlflow_workspace: Workspace, tiny_digest: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+    mlflow_workspace: Workspace,
+    tracking_of: Callable[[Workspace], Tracking],
+    tiny_digest: Callable[[Path], str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Tracking:
     """Commands make their own Tracking and read the gates from the bundle; stand-in bundles need both replaced."""
     from playbill.promotion import controller
@@ -26,7 +29,7 @@ def tracking(
     monkeypatch.setitem(Tracking.__init__.__kwdefaults__, "verify", tiny_digest)
     gates = (GateSpec.model_validate_json(GATES),)
     monkeypatch.setitem(controller.Controller.__init__.__kwdefaults__, "gates_of", lambda _: gates)
-    return Tracking(mlflow_workspace)
+    return tracking_of(mlflow_workspace)
 
 
 def train(tracking: Tracking, bundle: Bundle, ndcg: float) -> int:

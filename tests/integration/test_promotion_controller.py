@@ -25,9 +25,8 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 class Shop:
     """A workspace with a real MLflow, versions of stand-in bundles, and a plain MLflow client beside ours."""
 
-    def __init__(self, workspace: Workspace, verify: Callable[[Path], str], bundle: Bundle) -> None:
-        self.workspace, self.verify, self.bundle = workspace, verify, bundle
-        self.tracking = Tracking(workspace, verify=verify)
+    def __init__(self, tracking: Tracking, bundle: Bundle) -> None:
+        self.workspace, self.tracking, self.bundle = tracking.workspace, tracking, bundle
         self.controller = self.make_controller()
 
     def make_controller(self, gates: Sequence[GateSpec] = (GATE,), **options: Any) -> Controller:
@@ -67,8 +66,8 @@ class Shop:
 
 
 @pytest.fixture
-def shop(mlflow_workspace: Workspace, tiny_digest: Callable[[Path], str], tiny_bundle: Bundle) -> Shop:
-    return Shop(mlflow_workspace, tiny_digest, tiny_bundle)
+def shop(mlflow_workspace: Workspace, tracking_of: Callable[[Workspace], Tracking], tiny_bundle: Bundle) -> Shop:
+    return Shop(tracking_of(mlflow_workspace), tiny_bundle)
 
 
 def test_the_first_promotion_has_nothing_to_compare_with(shop: Shop) -> None:

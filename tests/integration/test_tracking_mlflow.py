@@ -35,8 +35,8 @@ LINEAGE = Lineage(
 
 
 @pytest.fixture
-def tracking(mlflow_workspace: Workspace, tiny_digest: Callable[[Path], str]) -> Tracking:
-    return Tracking(mlflow_workspace, verify=tiny_digest)
+def tracking(mlflow_workspace: Workspace, tracking_of: Callable[[Workspace], Tracking]) -> Tracking:
+    return tracking_of(mlflow_workspace)
 
 
 def register(tracking: Tracking, bundle: Path, model: str = "everycanvas", **metrics: float) -> int:
@@ -347,6 +347,14 @@ def test_the_model_says_what_it_takes(tracking: Tracking, tiny_bundle: Bundle) -
     example = next(Path(tracking.workspace.artifacts).rglob("serving_input_example.json"))
     columns = json.loads(example.read_text())["dataframe_split"]["columns"]
     assert columns == ["canvas", "k", "history", "query", "source_title_id", "country", "at"]
+
+
+def test_a_run_exists_until_it_is_deleted(tracking: Tracking) -> None:
+    with tracking.start_run("everycanvas", "fit") as run:
+        assert tracking.has_run(run.run_id)
+    plain_client(tracking.workspace).delete_run(run.run_id)
+    assert not tracking.has_run(run.run_id)
+    assert not tracking.has_run("0" * 32)
 
 
 def test_an_approved_pair_that_was_fetched_needs_no_mlflow(tracking: Tracking, tiny_bundle: Bundle) -> None:

@@ -64,10 +64,13 @@ def wait_for(server: Server) -> None:
 
 
 def test_everything_works_over_http_until_the_server_goes(
-    server: Server, tmp_path: Path, tiny_bundle: Callable[..., Path], tiny_digest: Callable[[Path], str]
+    server: Server,
+    tmp_path: Path,
+    tiny_bundle: Callable[..., Path],
+    tracking_of: Callable[[Workspace], Tracking],
 ) -> None:
     workspace = make_workspace(tmp_path, server.url)
-    tracking = Tracking(workspace, verify=tiny_digest)
+    tracking = tracking_of(workspace)
     with tracking.start_run("everycanvas", "fit", {"a": "b"}, {"dim": 64}) as run:
         tracking.register(run, tiny_bundle(), "everycanvas", {}, {"home/ndcg@10": 0.2})
     tracking.set_alias("everycanvas", "champion", 1)

@@ -89,7 +89,7 @@ def _decide(controller: Controller, version: ModelVersion, wait_seconds: float) 
                 controller.lease.release()
             return _since(controller, version, seen)
         decision = _since(controller, version, seen)
-        if decision is not None or _stands(controller, version):
+        if _stands(controller, version) if decision is None else decision.settled:
             return decision
         if time.perf_counter() > deadline:
             holder = controller.lease.current_holder()
@@ -100,12 +100,12 @@ def _decide(controller: Controller, version: ModelVersion, wait_seconds: float) 
 
 
 def _since(controller: Controller, version: ModelVersion, seen: int) -> Decision | None:
-    """Return the newest settled decision about a version that was made after row `seen`."""
+    """Return the newest decision about a version that was made after row `seen`."""
     for decision in controller.log.history(version.model):
         if decision.id <= seen:
             return None
         if decision.version == version.version and decision.verdict in ("approved", "rejected"):
-            return decision if decision.settled else None
+            return decision
     return None
 
 

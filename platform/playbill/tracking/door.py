@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from playbill.clock import Clock, WallClock
 from playbill.config import Workspace
+from playbill.tracking.catalogue import CatalogueCopy
 from playbill.tracking.connection import Connection
 from playbill.tracking.download import Pair, Verify, download, pair_of
 from playbill.tracking.lineage import PROTOCOL, SPLIT_DIGEST
@@ -26,9 +28,9 @@ def read_digest(folder: Path) -> str:
     Raises:
         IntegrityError: A file is missing, added or changed.
     """
-    from playbill.ranking.bundle import read_bundle
+    from playbill.ranking.bundle import verify_bundle
 
-    return str(read_bundle(folder).digest)
+    return verify_bundle(folder)
 
 
 class Tracking:
@@ -37,12 +39,20 @@ class Tracking:
     Args:
         workspace: Whose `mlflow_uri`, artifact folder and names apply.
         verify: How a bundle folder is checked; returns its digest.
+        catalogue: What a registered model carries of the catalogue; the workspace's tables by default.
         clock: Stamps metrics.
     """
 
-    def __init__(self, workspace: Workspace, *, verify: Verify = read_digest, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        *,
+        verify: Verify = read_digest,
+        catalogue: Callable[[Workspace], CatalogueCopy] = CatalogueCopy.of,
+        clock: Clock | None = None,
+    ) -> None:
         self.workspace = workspace
-        self._verify = verify
+        self._verify, self._catalogue = verify, catalogue
         self._connection = Connection(workspace.mlflow_uri)
         self._runs = Runs(workspace, self._connection, clock or WallClock())
         self._registry = ModelRegistry(workspace, self._connection)
@@ -73,6 +83,10 @@ class Tracking:
         """
         return self._runs.start(experiment, name, tags, params, resume)
 
+    def has_run(self, run_id: str) -> bool:
+        """Return whether a run exists and was not deleted, so that it can be resumed."""
+        return self._runs.exists(run_id)
+
     def register(
         self,
         run: RunHandle,
@@ -95,12 +109,14 @@ class Tracking:
 
         Raises:
             IntegrityError: The bundle does not match its manifest.
+            StateError: The workspace has no titles.
             ServiceError: MLflow cannot be reached.
         """
         digest = self._verify(bundle_folder)
         run.set_tags(tags)
         run.log_metrics(metrics or {})
-        packager = Packager(self._connection, self._runs, self._registry)
+        copy = partial(self._catalogue, self.workspace)
+        packager = Packager(self._connection, self._runs, self._registry, copy)
         return packager.register(run, bundle_folder, digest, model, tags)
 
     def log_evaluation(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from playbill import __version__
+from playbill.tracking.catalogue import CatalogueCopy
 from playbill.tracking.connection import Connection
 from playbill.tracking.lineage import DIGEST
 from playbill.tracking.registry import TAG_LENGTH, ModelRegistry
 from playbill.tracking.runs import RunHandle, Runs
 
-BUNDLE = "bundle"
+BUNDLE, CATALOGUE = "bundle", "catalogue"
 BUNDLE_PATH = f"artifacts/{BUNDLE}"
 """Where the bundle is inside an MLflow model."""
 MODEL_CODE = Path(__file__).with_name("pyfunc_model.py")
@@ -39,6 +40,7 @@ class Packager:
     connection: Connection
     runs: Runs
     registry: ModelRegistry
+    catalogue: Callable[[], CatalogueCopy]
 
     def register(self, run: RunHandle, bundle: Path, digest: str, model: str, tags: Mapping[str, Any]) -> int:
         """Log a verified bundle in its run, make it a version of `model`, and return the version's number."""
@@ -55,12 +57,14 @@ class Packager:
 
     def _log(self, mlflow: Any, bundle: Path, model: str, tags: Mapping[str, str]) -> Any:
         with tempfile.TemporaryDirectory() as scratch, self.connection.guarded(f"storing model '{model}'"):
-            staged = Path(scratch) / BUNDLE
-            shutil.copytree(bundle, staged)
+            # Artifacts keep the names of the folders they come from.
+            staged = {name: Path(scratch) / name for name in (BUNDLE, CATALOGUE)}
+            shutil.copytree(bundle, staged[BUNDLE])
+            self.catalogue().write(staged[CATALOGUE])
             return mlflow.pyfunc.log_model(
                 name=model,
                 python_model=str(MODEL_CODE),
-                artifacts={BUNDLE: str(staged)},
+                artifacts={name: str(folder) for name, folder in staged.items()},
                 pip_requirements=[f"playbill[train]=={__version__}"],
                 signature=_signature(),
                 input_example=_example(),

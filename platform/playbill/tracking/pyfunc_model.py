@@ -1,6 +1,6 @@
 """The code of our MLflow models (models-from-code): what `mlflow models serve` runs.
 
-It works from the bundle alone, without a workspace. Playbill's own servers never execute it.
+It works from the bundle and a copy of the catalogue, without a workspace. Playbill's own servers never execute it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ class BundleModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """Ranks the bundle's titles for requests of any of its canvases."""
 
     def load_context(self, context: Any) -> None:
-        """Read the bundle, digest-checked, and hold its titles in memory."""
+        """Read the bundle, digest-checked, and hold its titles and weights in memory."""
         from playbill.tracking.bundle_ranker import BundleRanker
 
-        self.ranker = BundleRanker.load(Path(context.artifacts["bundle"]))
+        self.ranker = BundleRanker.load(Path(context.artifacts["bundle"]), Path(context.artifacts["catalogue"]))
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -35,7 +35,8 @@ class BundleModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         Returns:
             One row per request: title_ids, names and scores, best first.
         """
-        answers = self.ranker.rank(model_input.to_dict("records"))
+        rows: list[dict[str, Any]] = model_input.to_dict("records")  # type: ignore[assignment]
+        answers = self.ranker.rank(rows)
         return pd.DataFrame(answers, columns=["title_ids", "names", "scores"], index=model_input.index)
 
 

@@ -223,15 +223,25 @@ class Runs:
             )
         return [_as_evaluation(run) for run in found]
 
+    def exists(self, run_id: str) -> bool:
+        """Return whether a run exists and was not deleted."""
+        run = self._find(run_id)
+        return run is not None and run.info.lifecycle_stage == "active"
+
     def evaluation_of(self, run_id: str) -> list[Evaluation]:
         """Return the evaluation held by a run that trained a version; none when the run is gone."""
-        with self.connection.guarded("reading metrics"):
+        run = self._find(run_id)
+        return [] if run is None else [_as_evaluation(run)]
+
+    def _find(self, run_id: str) -> Any:
+        client = self.connection.client
+        with self.connection.guarded(f"reading run {run_id}"):
             try:
-                return [_as_evaluation(self.connection.client.get_run(run_id))]
+                return client.get_run(run_id)
             except Exception as error:
                 if error_code(error) not in NOT_FOUND:
                     raise
-                return []
+                return None
 
 
 def _as_evaluation(run: Any) -> Evaluation:
