@@ -24,7 +24,7 @@ from playbill.datasets.splits import Split
 from playbill.datasets.titles import display_names, snapshot_values, title_arrays
 from playbill.datasets.tokens import Tokens
 from playbill.datasets.training_set import BatchSettings, TrainingSet
-from playbill.datasets.windows import cut_windows
+from playbill.datasets.windows import Windows, cut_windows
 from playbill.errors import IntegrityError, StateError
 from playbill.labels import extract
 from playbill.schema import INTERACTIONS
@@ -92,11 +92,7 @@ def build_training_set(
         DataError: A head's label has no positive row in it.
         IntegrityError: The split lets a held-out event precede a training event.
     """
-    everything = tables.interactions()
-    events = split.events(everything, "train").sort("member_id", "seq", maintain_order=True)
-    if events.is_empty():
-        raise StateError(f"protocol '{split.protocol}' leaves no event to train on; ingest more data")
-    assert_held_out_later(everything, split)
+    events = _train_events(tables, split)
     watermark = _watermark(split, clock, events)
     titles, availability = tables.titles(), tables.availability()
     schema: Schema = features.schema(resolved.model.features)
@@ -107,17 +103,18 @@ def build_training_set(
     rows = features.member_features(schema.service, request_rows(events[labelled.events]))
     snapshots, snapshot = _snapshots(features, state.snapshot_hours, schema, rows["event_at"], state.titles)
     encoder = Encoder(with_categories(state, rows, snapshots.categorical))
+    arrays = title_arrays(
+        encoder,
+        titles,
+        availability,
+        plays=_plays(encoder, events),
+        as_of=watermark,
+        snapshots=snapshot_values(snapshots, state.title_snapshot),
+        categorical=snapshots.categorical,
+    )
     return TrainingSet(
         encoder=encoder,
-        titles=title_arrays(
-            encoder,
-            titles,
-            availability,
-            plays=_plays(encoder, events),
-            as_of=watermark,
-            snapshots=snapshot_values(snapshots, state.title_snapshot),
-            categorical=snapshots.categorical,
-        ),
+        titles=arrays,
         names=display_names(encoder, titles),
         tokens=tokens.values.astype(np.int32),
         token_member=tokens.member,
@@ -125,11 +122,7 @@ def build_training_set(
         context=_compact(encoder.contexts(rows)),
         snapshot=snapshot,
         labels=labelled.labels,
-        windows=cut_windows(
-            np.bincount(np.unique(tokens.member, return_inverse=True)[1]),
-            resolved.model.history.length,
-            resolved.model.training.stride,
-        ),
+        windows=_windows(tokens, resolved),
         settings=_settings(resolved, encoder),
         watermark=watermark,
     )
@@ -175,6 +168,20 @@ class _Labelled:
     """Head -> [m]."""
 
 
+def _train_events(tables: TrainingTables, split: Split) -> pl.DataFrame:
+    everything = tables.interactions()
+    events = split.events(everything, "train").sort("member_id", "seq", maintain_order=True)
+    if events.is_empty():
+        raise StateError(f"protocol '{split.protocol}' leaves no event to train on; ingest more data")
+    assert_held_out_later(everything, split)
+    return events
+
+
+def _windows(tokens: Tokens, resolved: ResolvedModel) -> Windows:
+    counts = np.bincount(tokens.member)
+    return cut_windows(counts[counts > 0], resolved.model.history.length, resolved.model.training.stride)
+
+
 def _watermark(split: Split, clock: Clock, events: pl.DataFrame) -> datetime:
     now = split.validation_cutoff or clock.now()
     last = events["event_at"].max()
@@ -205,6 +212,10 @@ def _labelled(tokens: Tokens, values: dict[str, Float], resolved: ResolvedModel)
     by_event = {name: value[tokens.event_rows] for name, value in values.items()}
     known = ~np.isnan(np.stack(list(by_event.values()))).all(axis=0)
     at = np.nonzero(known)[0]
+    if not len(at):
+        raise StateError(
+            "no labelled event of the training part is about a known title, so there is nothing to learn"
+        )
     targets, firsts = np.unique(tokens.event_token[at], return_index=True)
     token_row = np.full(len(tokens), -1, np.int64)
     token_row[targets] = np.arange(len(targets))

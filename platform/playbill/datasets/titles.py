@@ -14,6 +14,7 @@ from playbill.datasets.arrays import AnyInt, Float, Int, TitleArrays
 from playbill.datasets.buckets import year_buckets
 from playbill.datasets.encoder import Encoder
 from playbill.datasets.text import gram_arrays, word_arrays
+from playbill.errors import DataError, Problem
 
 SYNOPSIS_WORDS = 64
 _DAY_S = 86_400.0
@@ -39,26 +40,19 @@ def title_arrays(
         as_of: The moment ages are told at.
         snapshots: [S, T, F] raw features; nan = missing.
         categorical: title_id and the categorical title features.
+
+    Raises:
+        DataError: A title has several rows.
     """
     frame = _in_order(encoder, titles, availability, categorical)
     count, trained = frame.height, encoder.trained_titles
     index = np.arange(count)
-    genres, genre_offsets = _genres(encoder, frame)
-    name_grams, name_offsets = gram_arrays(_names(frame), encoder.state.text_buckets)
-    synopsis_grams, synopsis_offsets = word_arrays(
-        _read(encoder, frame, "synopsis").fill_null("").to_list(), encoder.state.text_buckets, SYNOPSIS_WORDS
-    )
     return TitleArrays(
         index=np.where(index < trained, index, 0),
-        genres=genres,
-        genre_offsets=genre_offsets,
+        **_bags(encoder, frame),
         kind=_index(encoder, frame, "kind"),
         language=_index(encoder, frame, "original_language"),
         release_year=_years(encoder, frame),
-        name_grams=name_grams,
-        name_offsets=name_offsets,
-        synopsis_grams=synopsis_grams,
-        synopsis_offsets=synopsis_offsets,
         age_days=_ages(frame["launch"], as_of),
         plays=plays.astype(np.float32),
         has_id=(plays > 0) & (index < trained),
@@ -111,6 +105,10 @@ def _in_order(
     frame = frame.join(launches, on="title_id", how="left", maintain_order="left")
     if categorical is not None:
         frame = frame.join(categorical, on="title_id", how="left", maintain_order="left")
+    if frame.height != encoder.title_rows.size:
+        raise DataError(
+            "titles to encode", [Problem("title_id", "is there several times; one row per title is needed")]
+        )
     return frame
 
 
@@ -123,6 +121,17 @@ def _read(encoder: Encoder, frame: pl.DataFrame, column: str) -> pl.Series:
 
 def _index(encoder: Encoder, frame: pl.DataFrame, column: str) -> Int:
     return encoder.vocabulary(column).encode(_read(encoder, frame, column)).astype(np.int64)
+
+
+def _bags(encoder: Encoder, frame: pl.DataFrame) -> dict[str, Int]:
+    buckets = encoder.state.text_buckets
+    synopses = _read(encoder, frame, "synopsis").fill_null("").to_list()
+    found = {
+        ("genres", "genre_offsets"): _genres(encoder, frame),
+        ("name_grams", "name_offsets"): gram_arrays(_names(frame), buckets),
+        ("synopsis_grams", "synopsis_offsets"): word_arrays(synopses, buckets, SYNOPSIS_WORDS),
+    }
+    return {name: part for names, parts in found.items() for name, part in zip(names, parts, strict=True)}
 
 
 def _genres(encoder: Encoder, frame: pl.DataFrame) -> tuple[Int, Int]:

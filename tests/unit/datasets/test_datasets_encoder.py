@@ -18,7 +18,7 @@ from playbill.datasets.buckets import (
 )
 from playbill.datasets.online import encode_requests
 from playbill.datasets.tokens import FIELDS
-from playbill.errors import IntegrityError
+from playbill.errors import DataError, IntegrityError
 
 AT = datetime(2024, 3, 4, 10, 30, tzinfo=UTC)
 
@@ -247,6 +247,19 @@ def test_metadata_the_model_does_not_read_is_left_out(encoder, titles, availabil
     assert arrays.genres.size == arrays.synopsis_grams.size == 0
     assert not arrays.kind.any()
     assert arrays.name_grams.size, "search still needs names"
+
+
+def test_a_title_with_two_rows_is_refused(encoder, titles, availability, training_set) -> None:
+    twice = pl.concat([titles, titles[:1]])
+    with pytest.raises(DataError, match="several times"):
+        title_arrays(
+            encoder,
+            twice,
+            availability,
+            plays=training_set.plays,
+            as_of=AT,
+            snapshots=training_set.titles.snapshots,
+        )
 
 
 def test_buckets() -> None:

@@ -195,6 +195,20 @@ def test_fields_known_after_the_request_do_not_reach_its_row(
     assert not late & set(features.asked[0].columns)
 
 
+def test_changing_what_is_known_after_leaves_every_request_as_it_was(
+    tables, resolved, features, clock, interactions, training_set
+) -> None:
+    tables._interactions = interactions.with_columns(
+        duration_s=pl.lit(5_000, dtype=pl.Float32), progress=pl.lit(0.4, dtype=pl.Float32), season=pl.lit(3)
+    )
+    changed = build_training_set(
+        tables, resolved, make_split("leave_one_out", tables.interactions()), features, clock
+    )
+    assert same(changed.context, training_set.context)
+    assert np.array_equal(changed.tokens[:, :6], training_set.tokens[:, :6])
+    assert not np.array_equal(changed.tokens[:, 6], training_set.tokens[:, 6]), "later events do see it"
+
+
 def test_saved_and_loaded_again_gives_the_same_batches(training_set, tmp_path) -> None:
     training_set.save(tmp_path / "set")
     loaded = TrainingSet.load(tmp_path / "set")
