@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ from playbill import __version__
 from playbill.config import Project, Workspace
 from playbill.errors import PlaybillError, UnknownNameError
 from playbill.registry import load_object
+
+
+# Threads that spin while they wait make torch many times slower beside any other load. Read when OpenMP is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def build_case(
             rule.catalogue,
             columns[firsts],
         ),
-        positions=requests["position"].to_numpy(),
+        positions=requests["place"].to_numpy(),
         rows=rows,
         columns=columns,
         rule=rule,
@@ -107,7 +107,7 @@ def ask(positives: pl.DataFrame, targets: TargetRule) -> pl.DataFrame:
     With several targets of one request the first row of the request is the event it is asked at.
     """
     if targets == "last":
-        positives = positives.filter(pl.col("position") == pl.col("position").max().over("member_id"))
+        positives = positives.filter(pl.col("place") == pl.col("place").max().over("member_id"))
     if targets == "period":
         kept = positives.unique(["member_id", "title_id"], keep="first", maintain_order=True)
         return kept.with_columns((pl.col("member_id").rle_id()).cast(pl.Int64).alias("request"))

@@ -22,7 +22,7 @@ class EventLog:
     """Events sorted by member and seq, with their folds. Axis E counts events.
 
     Args:
-        frame: Interactions with the columns `position` (row number) and `fold` (null outside the split).
+        frame: Interactions with the columns `place` (row number) and `fold` (null outside the split).
         events: The same rows without these columns: what a history is a slice of.
         column: [E] title column, -1 where an event has no title of the catalogue.
         starts: [E] position of the member's first event.
@@ -44,13 +44,13 @@ class EventLog:
         frame = (
             interactions.sort("member_id", "seq")
             .join(folds, on="event_id", how="left", maintain_order="left")
-            .with_row_index("position")
-            .with_columns(pl.col("position").cast(pl.Int64), pl.col("fold").cast(pl.String))
+            .with_row_index("place")
+            .with_columns(pl.col("place").cast(pl.Int64), pl.col("fold").cast(pl.String))
         )
         column = catalogue.codes(frame["title_id"])
-        starts = frame.select(pl.col("position").min().over("member_id"))["position"].to_numpy()
+        starts = frame.select(pl.col("place").min().over("member_id"))["place"].to_numpy()
         plays = (frame["action"] == PLAY).to_numpy() & (column >= 0)
-        return cls(frame, frame.drop("position", "fold"), column, starts, plays, split.protocol)
+        return cls(frame, frame.drop("place", "fold"), column, starts, plays, split.protocol)
 
     def past(self, position: int) -> pl.DataFrame:
         """Return the member's events strictly before the event at `position`, oldest first."""
