@@ -49,7 +49,9 @@ def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
 def loop_settings(resolved: ResolvedModel) -> LoopSettings:
     """Return the settings of the training loop that a definition asks for."""
     wanted = resolved.model.training.model_dump()
-    return LoopSettings.model_validate({name: wanted[name] for name in LoopSettings.model_fields if name in wanted})
+    return LoopSettings.model_validate(
+        {name: wanted[name] for name in LoopSettings.model_fields if name in wanted}
+    )
 
 
 def build_network(resolved: ResolvedModel, data: TrainingSet) -> Network:
@@ -58,7 +60,9 @@ def build_network(resolved: ResolvedModel, data: TrainingSet) -> Network:
     torch.manual_seed(seed)
     config = network_config(resolved, data.encoder)
     network = Network(config)
-    network.calibrate(torch.from_numpy(np.ascontiguousarray(data.context.numeric)), TitleInputs.from_arrays(data.titles))
+    network.calibrate(
+        torch.from_numpy(np.ascontiguousarray(data.context.numeric)), TitleInputs.from_arrays(data.titles)
+    )
     if resolved.model.titles.svd_start and config.titles.id_embedding:
         titles = np.asarray(data.tokens[:, 0], dtype=np.int64)
         members = np.asarray(data.token_member, dtype=np.int64)

@@ -1,0 +1,88 @@
+"""`playbill train`: from the canonical tables to a registered version."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from playbill.cli.main import Selection
+
+if TYPE_CHECKING:
+    from playbill.training.run import TrainOutcome
+
+
+@click.command("train")
+@click.argument("model")
+@click.option("--protocol", help="What is held out: leave_one_out or global_time (default: the definition's).")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data (default: the definition's).")
+@click.option("--workers", type=click.IntRange(min=0), help="0 = this process; N = Ray workers.")
+@click.option("--gpu/--no-gpu", default=None, help="Use a GPU (default: when there is one).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
+@click.pass_obj
+def train(
+    selection: Selection,
+    model: str,
+    protocol: str | None,
+    epochs: int | None,
+    workers: int | None,
+    gpu: bool | None,
+    as_json: bool,
+) -> None:
+    """Train MODEL, measure it on every canvas beside the baselines, and register it in MLflow.
+
+    A run that was killed is resumed by the same command.
+
+    Example: playbill -w ml_100k train everycanvas
+    """
+    from playbill.cli.progress import Stages
+    from playbill.training.run import TrainOptions
+    from playbill.training.run import train as run
+
+    with Stages() as stages:
+        outcome = run(selection.workspace, model, TrainOptions(protocol, epochs, workers, gpu), stages)
+    show_outcome(outcome)
+    if as_json:
+        click.echo(json.dumps(outcome_json(outcome)))
+
+
+def show_outcome(outcome: TrainOutcome) -> None:
+    """Print every canvas's tables, and what to do next."""
+    from rich.console import Console
+
+    from playbill.evaluation.tables import tables
+
+    console = Console()
+    for report in outcome.evaluation.reports.values():
+        for table in tables(report):
+            console.print(table)
+    for canvas, reason in outcome.evaluation.skipped.items():
+        console.print(f"[dim]{canvas} was not measured: {reason}[/]")
+    console.print(
+        f"{outcome.model} version {outcome.version}: {outcome.epochs} epochs in {outcome.train_seconds:.0f} s, "
+        f"{outcome.tokens_per_second:,.0f} tokens/s, {outcome.seconds:.0f} s in all"
+    )
+    console.print(
+        f"Next: [bold]playbill promote {outcome.model}:{outcome.version}[/], or set the alias champion in MLflow"
+    )
+
+
+def outcome_json(outcome: TrainOutcome) -> dict[str, Any]:
+    """Return what a script would read."""
+    return {
+        "model": outcome.model,
+        "version": outcome.version,
+        "run_id": outcome.run_id,
+        "digest": outcome.digest,
+        "protocol": outcome.protocol,
+        "epochs": outcome.epochs,
+        "resumed_from": outcome.resumed_from,
+        "train_seconds": round(outcome.train_seconds, 2),
+        "total_seconds": round(outcome.seconds, 2),
+        "tokens_per_second": round(outcome.tokens_per_second),
+        "canvases": {
+            canvas: {name: interval.value for name, interval in report.result.metrics.items()}
+            for canvas, report in outcome.evaluation.reports.items()
+        },
+    }

@@ -1,0 +1,295 @@
+"""One training run, from the canonical tables to a registered version with its lineage and its measures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from playbill.clock import Clock
+from playbill.config import Workspace
+from playbill.datasets import Split, TrainingSet, build_training_set, make_split
+from playbill.evaluation.data import EvaluationTables
+from playbill.evaluation.model import ModelEvaluation, evaluate_model
+from playbill.features import FeatureDoor, ServiceSchema
+from playbill.models import Network
+from playbill.ranking.bundle import read_bundle, write_bundle
+from playbill.ranking.scorer import Scorer
+from playbill.specs import ResolvedModel
+from playbill.tables import Tables, workspace_clock
+from playbill.tracking import Lineage, RunHandle, Tracking
+from playbill.tracking.lineage import git_revision
+from playbill.training.build import build_network, loop_settings, network_config
+from playbill.training.loop import FitResult, Place, Progress, fit
+from playbill.training.record import log_evaluation, run_params
+from playbill.training.settings import LoopSettings
+from playbill.training.watch import Silent, Watcher
+from playbill.zoo import load_zoo
+
+BUNDLE = "bundle"
+CHECKPOINTS = "checkpoints"
+SPLIT = "split.parquet"
+STATE = "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """What a run may override. None keeps what the definition or the project says."""
+
+    protocol: str | None = None
+    epochs: int | None = None
+    workers: int | None = None
+    gpu: bool | None = None
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """A finished run.
+
+    Args:
+        model: Its name.
+        version: Registered version.
+        run_id: MLflow run.
+        digest: Of the bundle.
+        protocol: What was held out.
+        evaluation: Every canvas that could be measured.
+        epochs: Passes over the training set.
+        resumed_from: Epochs a killed run had finished before; None for a fresh run.
+        train_seconds: In the training loop, those of a killed run included.
+        seconds: From the first table read to the registered version.
+        tokens_per_second: Median over epochs.
+    """
+
+    model: str
+    version: int
+    run_id: str
+    digest: str
+    protocol: str
+    evaluation: ModelEvaluation
+    epochs: int
+    resumed_from: int | None
+    train_seconds: float
+    seconds: float
+    tokens_per_second: float
+
+
+def train(
+    workspace: Workspace, model: str, options: TrainOptions | None = None, watcher: Watcher | None = None
+) -> TrainOutcome:
+    """Train, evaluate and register one model.
+
+    A run is named by the hash of everything it depends on. When it was killed, the same call goes on from its
+    newest checkpoint and in the same MLflow run; when it had finished, it starts afresh.
+
+    Args:
+        workspace: Whose data.
+        model: A model of the zoo, `name` or `name:version`.
+        options: Overrides.
+        watcher: Hears of progress.
+
+    Raises:
+        DefinitionError: The zoo has mistakes.
+        StateError: Data, features or a registry is missing; the text names the command to run first.
+        DataError: A head's label has no row.
+        IntegrityError: The run's newest checkpoint is damaged.
+        ServiceError: MLflow, Feast's store or the cluster cannot be reached.
+    """
+    return _Run.prepare(workspace, model, options or TrainOptions(), watcher or Silent()).execute()
+
+
+@dataclass
+class _Run:
+    """One run under way. Everything that can be checked before long work was checked by `prepare`."""
+
+    workspace: Workspace
+    resolved: ResolvedModel
+    options: TrainOptions
+    watcher: Watcher
+    tables: Tables
+    clock: Clock
+    features: FeatureDoor
+    schema: ServiceSchema
+    tracking: Tracking
+    split: Split
+    settings: LoopSettings
+    folder: Path
+    begun: float
+
+    @classmethod
+    def prepare(cls, workspace: Workspace, model: str, options: TrainOptions, watcher: Watcher) -> _Run:
+        """Check definitions, data, features and MLflow, and name the run."""
+        begun = time.perf_counter()
+        watcher.stage("check definitions, data and services")
+        zoo = load_zoo(workspace.project.model_zoo, workspace.project.feature_repo)
+        resolved = zoo.model(model)
+        tables = Tables(workspace).require()
+        features, tracking = FeatureDoor(workspace), Tracking(workspace)
+        schema = features.schema(resolved.model.features)
+        tracking.models()
+        split = make_split(options.protocol or resolved.model.evaluate.protocol, tables.interactions())
+        settings = loop_settings(resolved)
+        if options.epochs is not None:
+            settings = settings.model_copy(update={"epochs": options.epochs, "min_steps": 0})
+        name = _content_hash(
+            resolved.spec_hash, tables.snapshot_id(), split.digest, schema.version, settings.model_dump_json()
+        )
+        return cls(
+            workspace=workspace,
+            resolved=resolved,
+            options=options,
+            watcher=watcher,
+            tables=tables,
+            clock=workspace_clock(workspace),
+            features=features,
+            schema=schema,
+            tracking=tracking,
+            split=split,
+            settings=settings,
+            folder=workspace.runs / f"{resolved.model.name}-{name}",
+            begun=begun,
+        )
+
+    @property
+    def workers(self) -> int:
+        """Ray workers, 0 = this process."""
+        wanted = self.options.workers
+        return self.workspace.project.settings.training.workers if wanted is None else wanted
+
+    def execute(self) -> TrainOutcome:
+        """Build, fit, write, measure, register: all inside one MLflow run."""
+        model = self.resolved.model.name
+        params = run_params(self.resolved, self.settings, self.workers)
+        opened = self.tracking.start_run(model, self.folder.name, {}, params, resume=self._earlier_run())
+        with opened as run:
+            self._remember(run_id=run.run_id)
+            self.watcher.stage("build the training set")
+            data = build_training_set(self.tables, self.resolved, self.split, self.features, self.clock)
+            tags = self._lineage(data).tags()
+            run.set_tags(tags)
+            result = self._fit(data, run)
+            digest = self._write(result.network, data)
+            evaluation = self._evaluate(data)
+            log_evaluation(run, evaluation, self.split)
+            self.watcher.stage("register")
+            version = self.tracking.register(
+                run, self.folder / BUNDLE, model, tags, evaluation.gate_metrics() | _summary(result)
+            )
+        self._remember(run_id=run.run_id, version=version, digest=digest)
+        return TrainOutcome(
+            model=model,
+            version=version,
+            run_id=run.run_id,
+            digest=digest,
+            protocol=self.split.protocol,
+            evaluation=evaluation,
+            epochs=len(result.reports),
+            resumed_from=result.resumed_from,
+            seconds=time.perf_counter() - self.begun,
+            **_summary(result),
+        )
+
+    def _earlier_run(self) -> str | None:
+        """Return the MLflow run of a killed attempt; a finished one is cleared away."""
+        state = self.folder / STATE
+        if not state.is_file():
+            return None
+        earlier = json.loads(state.read_text(encoding="utf-8"))
+        if "version" not in earlier and self.tracking.has_run(earlier["run_id"]):
+            return str(earlier["run_id"])
+        shutil.rmtree(self.folder)
+        return None
+
+    def _remember(self, **state: Any) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        beside = self.folder / f"{STATE}.writing"
+        beside.write_text(json.dumps(state), encoding="utf-8")
+        beside.replace(self.folder / STATE)
+
+    def _fit(self, data: TrainingSet, run: RunHandle) -> FitResult:
+        self.watcher.stage("start the network")
+        network = build_network(self.resolved, data)
+        training = self.workspace.project.settings.training
+        gpu = training.gpu if self.options.gpu is None else self.options.gpu
+
+        def report(numbers: dict[str, float], _checkpoint: Path | None) -> None:
+            run.log_metrics(
+                {name: value for name, value in numbers.items() if name != "epoch"}, int(numbers["epoch"])
+            )
+
+        self.watcher.stage("train")
+        folder = self.folder / CHECKPOINTS
+        if self.workers:
+            from playbill.training.ray_trainer import Cluster, fit_distributed
+
+            threads = max(1, training.threads)
+            cluster = Cluster(workers=self.workers, gpu=gpu, threads=threads, address=training.ray_address)
+            return fit_distributed(network, data, self.settings, cluster, folder=folder, report=report)
+        if training.threads:
+            torch.set_num_threads(training.threads)
+        place = Place(device=torch.device("cuda")) if gpu is not False and torch.cuda.is_available() else Place()
+        return fit(
+            network, data, self.settings, folder=folder, report=report, progress=self._progress, place=place
+        )
+
+    def _progress(self, progress: Progress) -> None:
+        detail = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"
+        self.watcher.advance(progress.step, progress.steps, detail)
+
+    def _write(self, network: Network, data: TrainingSet) -> str:
+        digest = write_bundle(
+            self.folder / BUNDLE,
+            resolved=self.resolved,
+            encoder=data.encoder,
+            config=network_config(self.resolved, data.encoder),
+            weights=network.cpu().state_dict(),
+            plays=data.plays,
+            extra={"watermark": data.watermark.isoformat(), "split_digest": self.split.digest},
+        )
+        self.split.save(self.folder / BUNDLE / SPLIT)
+        return digest
+
+    def _evaluate(self, data: TrainingSet) -> ModelEvaluation:
+        self.watcher.stage("evaluate")
+        frames = EvaluationTables.read(self.tables)
+        bundle = read_bundle(self.folder / BUNDLE)
+        scorer = Scorer(bundle, frames.titles, frames.availability, self.features, as_of=data.watermark)
+        return evaluate_model(
+            scorer,
+            self.split,
+            frames,
+            self.resolved,
+            self.features,
+            progress=lambda canvas, done, total: self.watcher.advance(done, total, canvas),
+        )
+
+    def _lineage(self, data: TrainingSet) -> Lineage:
+        return Lineage(
+            spec_hash=self.resolved.spec_hash,
+            data_snapshot=self.tables.snapshot_id(),
+            feature_service=self.schema.service,
+            feature_service_version=self.schema.version,
+            protocol=self.split.protocol,
+            split_digest=self.split.digest,
+            watermark=data.watermark,
+            labels={name: label.version for name, label in self.resolved.labels.items()},
+            rewards={name: reward.version for name, reward in self.resolved.rewards.items()},
+            git_revision=git_revision(self.workspace.project.root),
+        )
+
+
+def _summary(result: FitResult) -> dict[str, float]:
+    speeds = sorted(report["tokens_per_second"] for report in result.reports)
+    return {
+        "train_seconds": sum(report["seconds"] for report in result.reports),
+        "tokens_per_second": speeds[len(speeds) // 2],
+    }
+
+
+def _content_hash(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()[:12]
