@@ -1,0 +1,127 @@
+"""The loop on real Ray workers: the same losses as in one process, resume, and requests that cannot be met."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from playbill.errors import IntegrityError, ServiceError
+from playbill.training import fit
+
+ray = pytest.importorskip("ray")
+
+TOLERANCE = 1e-4
+"""Largest difference of a reported loss between one process and two workers, in float32."""
+
+
+@pytest.fixture(scope="module")
+def ring() -> ModuleType:
+    path = Path(__file__).parents[1] / "problems" / "ring_problem.py"
+    spec = importlib.util.spec_from_file_location("ring_problem", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["ring_problem"] = module
+    spec.loader.exec_module(module)
+    ray.cloudpickle.register_pickle_by_value(module)
+    return module
+
+
+@pytest.fixture(autouse=True, scope="module")
+def stopped() -> Iterator[None]:
+    yield
+    ray.shutdown()
+
+
+def test_two_workers_learn_what_one_process_learns(ring: ModuleType, tmp_path: Path) -> None:
+    from playbill.training.ray_trainer import Cluster, fit_distributed
+
+    alone = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS)
+    told: list[tuple[dict[str, float], Path | None]] = []
+    together = fit_distributed(
+        ring.ring_network(),
+        ring.RingBatches(),
+        ring.SETTINGS,
+        Cluster(workers=2, gpu=False),
+        folder=tmp_path,
+        report=lambda numbers, path: told.append((numbers, path)),
+    )
+    for mine, theirs in zip(alone.reports, together.reports, strict=True):
+        for name in ("loss", "loss/play", "loss/thumb"):
+            assert theirs[name] == pytest.approx(mine[name], abs=TOLERANCE)
+    for name, value in alone.network.state_dict().items():
+        torch.testing.assert_close(together.network.state_dict()[name], value, rtol=1e-3, atol=1e-3)
+    assert [numbers["epoch"] for numbers, _ in told] == [1, 2, 3, 4]
+    assert all(path is not None and path.parent == tmp_path for _, path in told)
+    assert not together.network.training
+
+
+def test_a_worker_that_is_killed_is_started_again(ring: ModuleType, tmp_path: Path) -> None:
+    from playbill.training.ray_trainer import Cluster, fit_distributed
+
+    class Killed(ring.RingBatches):  # type: ignore[name-defined, misc]
+        def epoch(self, epoch: int, rank: int, world: int) -> Iterator[object]:
+            mark = tmp_path / "killed"
+            if epoch == 2 and rank == 1 and not mark.exists():
+                mark.touch()
+                import os
+                import signal
+
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield from super().epoch(epoch, rank, world)
+
+    alone = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS)
+    result = fit_distributed(
+        ring.ring_network(), Killed(), ring.SETTINGS, Cluster(workers=2, gpu=False), folder=tmp_path / "run"
+    )
+    assert (tmp_path / "killed").exists()
+    assert result.reports[-1]["loss"] == pytest.approx(alone.reports[-1]["loss"], abs=TOLERANCE)
+
+
+def test_too_large_a_request_fails_with_a_message(ring: ModuleType, tmp_path: Path) -> None:
+    from playbill.training.ray_trainer import Cluster, fit_distributed
+
+    with pytest.raises(ServiceError, match="did not start 300 workers"):
+        fit_distributed(
+            ring.ring_network(),
+            ring.RingBatches(),
+            ring.SETTINGS,
+            Cluster(workers=300, gpu=False, start_timeout_s=3),
+            folder=tmp_path,
+        )
+
+
+def test_a_workers_own_error_comes_back(ring: ModuleType, tmp_path: Path) -> None:
+    from playbill.training.ray_trainer import Cluster, fit_distributed
+
+    broken = tmp_path / "epoch-0001"
+    broken.mkdir()
+    (broken / "state.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(IntegrityError, match="epoch-0001"):
+        fit_distributed(
+            ring.ring_network(),
+            ring.RingBatches(),
+            ring.SETTINGS,
+            Cluster(workers=1, gpu=False, retries=0),
+            folder=tmp_path,
+        )
+
+
+def test_no_cluster_at_the_address(ring: ModuleType, tmp_path: Path) -> None:
+    from playbill.training.ray_trainer import Cluster, fit_distributed
+
+    ray.shutdown()
+    with pytest.raises(ServiceError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
+        fit_distributed(
+            ring.ring_network(),
+            ring.RingBatches(),
+            ring.SETTINGS,
+            Cluster(workers=1, gpu=False, address="127.0.0.1:1"),
+            folder=tmp_path,
+        )
