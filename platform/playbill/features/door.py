@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from importlib.util import find_spec
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -83,8 +84,8 @@ class FeatureDoor:
     def member_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
         """Look up member and request features as of each row's moment, strictly before it.
 
-        A row's features hold no event of that member at or after `event_at`. Retrieval runs through Feast, so an
-        active MLflow run is tagged with what was retrieved.
+        A row's features hold no event of that member at or after `event_at`. Feast's own MLflow link tags the
+        active run, if there is one, with what was retrieved.
 
         Args:
             service: Name of the feature service.
@@ -100,7 +101,10 @@ class FeatureDoor:
         """
         from playbill.features.historical import member_features
 
-        return member_features(self._feast, service, frame)
+        started = perf_counter()
+        found = member_features(self._feast, service, frame)
+        self._feast.tag_active_run(service, frame.height, perf_counter() - started)
+        return found
 
     def title_snapshots(
         self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]

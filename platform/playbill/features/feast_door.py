@@ -69,17 +69,31 @@ class FeastDoor:
             return store
 
     @cached_property
-    def _tagging_store(self) -> FeatureStore:
-        """The same store with Feast's own MLflow link, as feature_store.yaml has it."""
-        linked = load_repo_config(self.workspace.project.feature_repo, self.workspace.feature_store_yaml)
+    def _mlflow_link(self) -> Any:
+        """Feast's own MLflow client as feature_store.yaml has it, or None."""
         config = self._load_config()
+        linked = load_repo_config(self.workspace.project.feature_repo, self.workspace.feature_store_yaml)
         config.mlflow_config = linked.mlflow_config
-        return self._open(config)
+        return self._open(config).mlflow
 
-    @property
-    def retrieval_store(self) -> FeatureStore:
-        """The store for training data: it tags the MLflow run that is active, if one can be."""
-        return self._tagging_store if "mlflow" in sys.modules else self.store
+    def tag_active_run(self, service: str, rows: int, seconds: float) -> bool:
+        """Tag the active MLflow run, if there is one, with what was retrieved. Returns whether it was tagged.
+
+        The tags are Feast's own: feast.project, feast.feature_service, feast.feature_refs and more.
+        """
+        if "mlflow" not in sys.modules:
+            return False
+        with quiet():
+            link = self._mlflow_link
+            return bool(
+                link is not None
+                and link.log_feature_retrieval(
+                    feature_refs=self.catalog(service).refs("member", "request", "title"),
+                    entity_count=rows,
+                    duration_seconds=seconds,
+                    feature_service_name=service,
+                )
+            )
 
     @contextmanager
     def registry_errors(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from playbill.errors import DataError, Problem
-from playbill.features.asof import ViewValues, as_of_join
+from playbill.features.asof import ViewValues, as_of_join, in_utc, latest_values
 from playbill.features.catalog import Catalog
 from playbill.features.entity_rows import EVENT_AT, plain_arrow
 from playbill.features.feast_door import FeastDoor, quiet
@@ -20,6 +20,7 @@ from playbill.features.reports import FeatureColumn, TitleSnapshots
 from playbill.features.values import REQUEST_AT, empty, shaped, with_derived
 
 ROWS_PER_CALL = 1_000_000
+_TITLE, _SEEN_FROM = "__title", "__seen_from"
 
 
 def member_features(door: FeastDoor, service: str, frame: pl.DataFrame) -> pl.DataFrame:
@@ -35,7 +36,7 @@ def member_features(door: FeastDoor, service: str, frame: pl.DataFrame) -> pl.Da
     for start in range(0, entities.height, ROWS_PER_CALL):
         rows = entities.slice(start, ROWS_PER_CALL).to_pandas()
         with door.registry_errors(), quiet():
-            job = door.retrieval_store.get_historical_features(rows, features=refs, full_feature_names=True)
+            job = door.store.get_historical_features(rows, features=refs, full_feature_names=True)
             table = job.to_arrow()
         parts.append(shaped(table, columns))
     return frame.hstack(pl.concat(parts))
@@ -67,7 +68,7 @@ def title_snapshots(
     categorical = [column for column in columns if column.kind == "categorical"]
     values = np.full((len(moments), len(title_ids), len(numeric)), np.nan, dtype=np.float32)
     titles = pl.Series("title_id", title_ids, dtype=pl.String)
-    views = _title_views(door, catalog, titles)
+    views = _title_views(door, catalog, titles, moments)
     step = max(1, ROWS_PER_CALL // max(1, len(title_ids)))
     for start in range(0, len(moments), step):
         part = moments[start : start + step]
@@ -97,16 +98,27 @@ def _categorical(
     return titles.to_frame().hstack(shaped(table, columns))
 
 
-def _title_views(door: FeastDoor, catalog: Catalog, titles: pl.Series) -> list[ViewValues]:
-    """Read the title views once, only the titles that are asked for."""
+def _title_views(
+    door: FeastDoor, catalog: Catalog, titles: pl.Series, moments: Sequence[datetime]
+) -> list[ViewValues]:
+    """Read the title views once: only the titles asked for, by number, and only what a moment can see."""
+    numbers = _numbered(titles).unique().lazy()
+    grid = pl.Series(sorted({moment.astimezone(UTC) for moment in moments}), dtype=pl.Datetime("us", "UTC"))
     views = []
     for name, fields in catalog.plain("title").items():
         view = view_values(door.config, catalog.views[name], [field.name for field in fields], full_names=True)
-        used = [*view.keys.values(), view.at, *view.features.values(), *([view.created] if view.created else [])]
-        frame = view.frame.select(*dict.fromkeys(used))
-        for source in view.keys.values():
-            frame = frame.filter(pl.col(source).is_in(titles.implode()))
-        views.append(replace(view, frame=frame.collect().lazy()))
+        at = in_utc(view.at, view.frame.collect_schema()[view.at])
+        (key,) = view.keys.values()
+        # Of the values between two moments only the last can be seen; the rest would only be sorted.
+        seen_from = at.map_batches(lambda column: grid.search_sorted(column), return_dtype=pl.UInt32)
+        frame = latest_values(
+            view.frame.join(numbers, left_on=key, right_on="title_id").with_columns(seen_from.alias(_SEEN_FROM)),
+            [_TITLE, _SEEN_FROM],
+            view.at,
+            view.created,
+            list(view.features.values()),
+        )
+        views.append(replace(view, keys={_TITLE: _TITLE}, frame=frame.collect().lazy()))
     return views
 
 
@@ -115,8 +127,13 @@ def _at_moments(
 ) -> pa.Table:
     """Return moments x titles rows in that order, with every plain and on-demand title column."""
     at = pl.Series(EVENT_AT, [moment.astimezone(UTC) for moment in moments], dtype=pl.Datetime("us", "UTC"))
-    rows = at.to_frame().join(titles.to_frame(), how="cross", maintain_order="left_right")
-    joined = rows.with_columns(pl.col(EVENT_AT).alias(REQUEST_AT))
+    rows = at.to_frame().join(_numbered(titles), how="cross", maintain_order="left_right")
+    joined = rows.select(EVENT_AT, "title_id", pl.col(EVENT_AT).alias(REQUEST_AT))
     for view in views:
         joined = joined.hstack(as_of_join(rows, EVENT_AT, view))
     return with_derived(plain_arrow(joined), catalog, "title")
+
+
+def _numbered(titles: pl.Series) -> pl.DataFrame:
+    """Give every title a number: joining by numbers is several times faster than by text."""
+    return titles.to_frame().with_columns(pl.col("title_id").rank("dense").cast(pl.UInt32).alias(_TITLE))
