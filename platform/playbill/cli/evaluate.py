@@ -113,8 +113,6 @@ def measure(
 
 def summary(version: ModelVersion, report: EvaluationReport) -> dict[str, Any]:
     """Return what a script reads: metrics at the top level, baselines by name, slices worst first."""
-    metric = report.main_metric
-    differences = {row.baseline: row.metrics for row in report.differences}
     return {
         "model": version.model,
         "version": version.version,
@@ -127,28 +125,38 @@ def summary(version: ModelVersion, report: EvaluationReport) -> dict[str, Any]:
         "left_out": report.left_out,
         **{name: interval.value for name, interval in report.result.metrics.items()},
         **report.result.coverage,
-        "main_metric": metric,
+        "main_metric": report.main_metric,
         "intervals": {name: [one.low, one.high] for name, one in report.result.metrics.items()},
-        "baselines": {
-            row.name: {
-                **{name: interval.value for name, interval in row.metrics.items()},
-                **row.coverage,
-                "difference": differences[row.name][metric].value,
-                "interval": [differences[row.name][metric].low, differences[row.name][metric].high],
-                "includes_zero": differences[row.name][metric].includes_zero,
-            }
-            for row in report.baselines
-        },
-        "slices": [
-            {
-                "slice": row.slice,
-                "group": row.group,
-                "n": row.requests,
-                "members": row.members,
-                "small": row.small,
-                metric: row.metrics[metric].value,
-                "interval": [row.metrics[metric].low, row.metrics[metric].high],
-            }
-            for row in report.slices
-        ],
+        "baselines": _baselines(report),
+        "slices": _slices(report),
     }
+
+
+def _baselines(report: EvaluationReport) -> dict[str, Any]:
+    differences = {row.baseline: row.metrics[report.main_metric] for row in report.differences}
+    return {
+        row.name: {
+            **{name: interval.value for name, interval in row.metrics.items()},
+            **row.coverage,
+            "difference": differences[row.name].value,
+            "interval": [differences[row.name].low, differences[row.name].high],
+            "includes_zero": differences[row.name].includes_zero,
+        }
+        for row in report.baselines
+    }
+
+
+def _slices(report: EvaluationReport) -> list[dict[str, Any]]:
+    metric = report.main_metric
+    return [
+        {
+            "slice": row.slice,
+            "group": row.group,
+            "n": row.requests,
+            "members": row.members,
+            "small": row.small,
+            metric: row.metrics[metric].value,
+            "interval": [row.metrics[metric].low, row.metrics[metric].high],
+        }
+        for row in report.slices
+    ]

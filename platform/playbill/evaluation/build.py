@@ -57,17 +57,11 @@ def build_case(
             f"protocol '{split.protocol}' holds out no event that label '{label.name}' calls positive in its "
             f"{fold} fold, so canvas '{canvas}' cannot be measured on it; choose another protocol"
         )
-    asked = ask(positives, targets)
     rule = CandidateRule.of(spec, tables, catalogue, log)
-    columns = catalogue.codes(asked["title_id"])
-    rows = asked["request"].to_numpy().astype(np.int64)
+    asked = ask(positives, targets)
+    rows, columns = asked["request"].to_numpy().astype(np.int64), catalogue.codes(asked["title_id"])
     firsts = np.unique(rows, return_index=True)[1]
-    requests = asked[firsts].with_columns(
-        request_id=pl.col("event_id"),
-        at=pl.col("event_at"),
-        query=pl.lit(None, dtype=pl.String),
-        source_title_id=pl.lit(None, dtype=pl.String),
-    )
+    frame = add_slices(request_frame(asked[firsts]), tables, rule.catalogue, columns[firsts])
     case = EvaluationCase(
         protocol=split.protocol,
         split_digest=split.digest,
@@ -77,18 +71,21 @@ def build_case(
         catalogue=catalogue,
         tables=tables,
         log=log,
-        frame=add_slices(
-            requests.select(*REQUEST_COLUMNS, "query", "source_title_id"),
-            tables,
-            rule.catalogue,
-            columns[firsts],
-        ),
-        positions=requests["place"].to_numpy(),
+        frame=frame,
+        positions=asked["position"].to_numpy()[firsts],
         rows=rows,
         columns=columns,
         rule=rule,
     )
     return only_reachable(case)
+
+
+def request_frame(events: pl.DataFrame) -> pl.DataFrame:
+    """Return requests asked at held-out events: what was known at that moment, without query and source title."""
+    nothing = pl.lit(None, dtype=pl.String)
+    return events.with_columns(
+        request_id=pl.col("event_id"), at=pl.col("event_at"), query=nothing, source_title_id=nothing
+    ).select(*REQUEST_COLUMNS, "query", "source_title_id")
 
 
 def held_out(log: EventLog, tables: EvaluationTables, label: LabelSpec, fold: Fold) -> pl.DataFrame:

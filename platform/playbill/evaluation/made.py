@@ -52,6 +52,7 @@ class MadeOptions(TypedDict, total=False):
     """Options of `evaluate_search` and `evaluate_more_like_this`, as in `evaluate`."""
 
     k: Sequence[int]
+    fold: Fold
     judging: Judging | None
     name: str | None
     progress: Progress | None
@@ -142,7 +143,7 @@ def evaluate_search(
         UnknownNameError: An unknown canvas.
         StateError: No held-out title can be searched.
     """
-    case = search_case(as_frames(tables), split, resolved, canvas)
+    case = search_case(as_frames(tables), split, resolved, canvas, fold=options.get("fold", "test"))
     return _evaluate(case, function, search_baselines(case), resolved, MADE_SLICES, options)
 
 
@@ -158,7 +159,7 @@ def evaluate_more_like_this(
 
     Arguments and errors as for `evaluate_search`.
     """
-    case = more_like_this_case(as_frames(tables), split, resolved, canvas)
+    case = more_like_this_case(as_frames(tables), split, resolved, canvas, fold=options.get("fold", "test"))
     return _evaluate(case, function, more_like_this_baselines(case), resolved, SLICES, options)
 
 

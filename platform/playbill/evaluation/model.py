@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.datasets import Request, Split
-from playbill.errors import StateError
+from playbill.errors import ConfigError, StateError
 from playbill.evaluation.cases import Fold, TargetRule
 from playbill.evaluation.data import EvaluationTables, as_frames
 from playbill.evaluation.evaluate import Judging, evaluate
@@ -171,11 +171,17 @@ def evaluate_canvas(
 
     Raises:
         UnknownNameError: An unknown canvas, baseline, slice or target rule.
+        ConfigError: Baselines or targets were chosen for a canvas that has its own.
         StateError: The log cannot measure this canvas.
     """
     wanted = resolved.model.evaluate
     context = resolved.canvas(canvas).context
-    made: MadeOptions = {"k": wanted.k, "judging": judging, "name": name, "progress": progress}
+    made: MadeOptions = {"k": wanted.k, "fold": fold, "judging": judging, "name": name, "progress": progress}
+    if {"query", "source_title"} & set(context) and (baselines is not None or targets != "last"):
+        raise ConfigError(
+            f"canvas '{canvas}' is measured on made requests, which have their own baselines and one target each; "
+            "leave baselines and targets out"
+        )
     if "query" in context:
         return evaluate_search(function, split, tables, resolved, canvas, **made)
     if "source_title" in context:

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from playbill.datasets import Request, make_split
-from playbill.errors import StateError
+from playbill.errors import ConfigError, StateError
 from playbill.evaluation import CanvasScorer, Judging, evaluate_canvas, evaluate_model
 from playbill.evaluation import model as model_module
 
@@ -107,6 +107,15 @@ def test_every_canvas_is_measured_in_its_own_way_or_said_not_to_be(data):
     assert "could have shown none" in found.skipped["coming_soon"]
     assert {"home/ndcg@10", "search/hr@10", "more_like_this/mrr@10"} <= set(found.gate_metrics())
     assert list(dict.fromkeys(steps)) == ["home", "search", "more_like_this"]
+
+
+@pytest.mark.parametrize("options", [{"baselines": ("popular",)}, {"targets": "period"}])
+def test_made_requests_have_their_own_baselines_and_targets(data, options):
+    frames, split, resolved = data
+    with pytest.raises(ConfigError, match="leave baselines and targets out"):
+        evaluate_canvas(
+            CanvasScorer(Heads(), resolved, "search", None), split, frames, resolved, "search", **options
+        )
 
 
 def test_no_measurable_canvas_is_an_error_with_the_reason(data):
