@@ -17,7 +17,6 @@ from playbill.config import Project, Workspace
 from playbill.errors import PlaybillError, UnknownNameError
 from playbill.registry import load_object
 
-
 # Threads that spin while they wait make torch many times slower beside any other load. Read when OpenMP is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
