@@ -72,7 +72,7 @@ def build_case(
         tables=tables,
         log=log,
         frame=frame,
-        positions=asked["position"].to_numpy()[firsts],
+        positions=asked["place"].to_numpy()[firsts],
         rows=rows,
         columns=columns,
         rule=rule,

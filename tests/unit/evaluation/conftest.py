@@ -10,6 +10,7 @@ import pytest
 
 from playbill.evaluation.data import EvaluationTables
 from playbill.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpec, ResolvedModel
+from playbill.tables import polars_schema
 
 T0 = datetime(1998, 1, 1, tzinfo=UTC)
 TIMESTAMP = pl.Datetime("us", "UTC")
@@ -20,36 +21,22 @@ def day(number: float) -> datetime:
 
 
 def events_of(rows: list[tuple[str, str, float]], countries: dict[str, str]) -> pl.DataFrame:
-    """Plays as (member, title, day); the order of rows is each member's seq order."""
-    frame = pl.DataFrame(
-        rows, schema={"member_id": pl.String, "title_id": pl.String, "day": pl.Float64}, orient="row"
+    """Plays as (member, title, day) with every canonical column; the order of rows is each member's seq order."""
+    columns = {"member_id": pl.String, "title_id": pl.String, "day": pl.Float64}
+    after_start = pl.duration(microseconds=(pl.col("day") * 86_400_000_000).cast(pl.Int64))
+    frame = pl.DataFrame(rows, schema=columns, orient="row").with_columns(
+        event_id=pl.format("p-{}-{}-{}", "member_id", "title_id", pl.int_range(pl.len())),
+        seq=2 * pl.int_range(pl.len(), dtype=pl.Int64).over("member_id"),
+        event_at=(pl.lit(T0) + after_start).cast(TIMESTAMP),
+        recorded_at=(pl.lit(T0) + after_start).cast(TIMESTAMP),
+        action=pl.lit("play"),
+        canvas=pl.lit("home"),
+        country=pl.col("member_id").replace_strict(countries, default="ZZ"),
+        progress=pl.lit(1.0, dtype=pl.Float32),
     )
-    return (
-        frame.with_columns(
-            event_id="p-"
-            + pl.col("member_id")
-            + "-"
-            + pl.col("title_id")
-            + "-"
-            + pl.int_range(pl.len()).cast(str),
-            seq=2 * pl.int_range(pl.len(), dtype=pl.Int64).over("member_id"),
-            event_at=(pl.lit(T0) + pl.duration(microseconds=(pl.col("day") * 86_400_000_000).cast(pl.Int64))).cast(
-                TIMESTAMP
-            ),
-            action=pl.lit("play"),
-            canvas=pl.lit("home"),
-            country=pl.col("member_id").replace_strict(countries, default="ZZ"),
-            device=pl.lit(None, dtype=pl.String),
-            language=pl.lit(None, dtype=pl.String),
-            progress=pl.lit(1.0, dtype=pl.Float32),
-            query=pl.lit(None, dtype=pl.String),
-            source_title_id=pl.lit(None, dtype=pl.String),
-            request_id=pl.lit(None, dtype=pl.String),
-        )
-        .with_columns(recorded_at=pl.col("event_at"))
-        .drop("day")
-        .sort("member_id", "seq")
-    )
+    schema = polars_schema("interactions")
+    absent = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in schema.items() if name not in frame.columns]
+    return frame.with_columns(absent).select(list(schema)).sort("member_id", "seq")
 
 
 def tables_of(
