@@ -68,6 +68,9 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self.title_ids)
 
+    def __contains__(self, title_id: object) -> bool:
+        return title_id in self._column
+
     def column(self, title_id: str | None) -> int:
         """Return a title's column, `ABSENT` (-1) when it has none."""
         return ABSENT if title_id is None else self._column.get(title_id, ABSENT)
@@ -106,9 +109,7 @@ class Catalogue:
     @cached_property
     def genres(self) -> dict[str, Mask]:
         """Genre -> [T] titles that have it, genres sorted by name."""
-        pairs = (
-            self._titles.select(pl.int_range(pl.len()).alias("column"), "genres").explode("genres").drop_nulls()
-        )
+        pairs = self._titles.select(pl.int_range(pl.len()).alias("column"), "genres").explode("genres").drop_nulls()
         grouped = pairs.group_by("genres").agg("column").sort("genres")
         columns = (group.to_numpy().astype(np.int64) for group in grouped["column"])
         return {genre: self.mask_of(own) for genre, own in zip(grouped["genres"], columns, strict=True)}

@@ -107,10 +107,16 @@ class Journal:
             return AppendResult(0, 0)
         with database_errors(self._engine), self._engine.begin() as connection:
             _fill_seq(connection, rows)
-            accepted = insert_new(
-                connection, _journal, [sql_row("interactions", row) for row in rows], ["event_id"]
-            )
+            accepted = insert_new(connection, _journal, [sql_row("interactions", row) for row in rows], ["event_id"])
         return AppendResult(accepted, len(rows) - accepted)
+
+    def problems(self, events: Sequence[Event]) -> tuple[Problem, ...]:
+        """Return every mistake `append` would name, without appending anything."""
+        try:
+            _checked(events, self._clock.now())
+        except DataError as error:
+            return error.problems
+        return ()
 
     def read(self, member_id: str | None = None, since: datetime | None = None) -> pl.DataFrame:
         """Return journalled events, of one member or all, canonical, sorted by member_id, event_at and seq.
@@ -205,9 +211,7 @@ def _broken_rules(where: str, row: Mapping[str, Any], now: datetime) -> Iterator
         yield Problem(f"{where}.title_id", f"action '{row['action']}' needs a title.")
     for column in PAST["interactions"]:
         if row[column] > now:
-            yield Problem(
-                f"{where}.{column}", f"{row[column].isoformat()} is after the clock ({now.isoformat()})."
-            )
+            yield Problem(f"{where}.{column}", f"{row[column].isoformat()} is after the clock ({now.isoformat()}).")
     for column, (low, high) in RANGES.items():
         value = row.get(column)
         if value is not None and not low <= value <= high:

@@ -1,0 +1,90 @@
+"""`playbill recommend`: answer one request in the shell, by the code of the server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from playbill.cli.main import Selection
+
+if TYPE_CHECKING:
+    from playbill.config import Workspace
+    from playbill.serving import RecommendRequest, RecommendResponse
+    from playbill.serving.served import Served
+
+
+@click.command("recommend")
+@click.option("--member", "member_id", help="Who asks; absent or unknown: someone without a history.")
+@click.option("--canvas", default="home", show_default=True, help="Where titles are shown.")
+@click.option("-k", "k", type=click.IntRange(min=1, max=1000), default=10, show_default=True, help="Titles in a list.")
+@click.option("--query", help="What was typed so far, for canvases such as search.")
+@click.option("--source-title", help="Id or exact name of the title the list is about, for more_like_this.")
+@click.option("--at", metavar="MOMENT", help="Answer for this moment, such as 1998-04-22T00:00:00Z.")
+@click.option("--country", help="Country or region (default: the member's).")
+@click.option("--device", help="Device the member uses.")
+@click.option("--language", help="Language of names and rows (default: the member's).")
+@click.option("--rows/--no-rows", default=None, help="Fill the canvas's rows (default: if it has any).")
+@click.option("--model", help="Model that answers (default: the zoo's only one).")
+@click.option("--version", type=click.IntRange(min=1), help="A registered version (default: the approved one).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
+@click.pass_obj
+def recommend(selection: Selection, model: str | None, version: int | None, as_json: bool, **asked: Any) -> None:
+    """Print the titles, or the rows of titles, that a member would be shown. Logged as the server logs it.
+
+    Example: playbill -w ml_100k recommend --member 42 --canvas search --query "star w" -k 5
+    """
+    from playbill.clock import parse_moment
+
+    workspace = selection.workspace
+    if asked["at"] is not None:
+        asked["at"] = parse_moment(asked["at"])
+    response = _answer(workspace, model, version, asked)
+    if as_json:
+        click.echo(response.model_dump_json(exclude={"rows"} if response.rows is None else None))
+    else:
+        _show(response, asked["member_id"])
+
+
+def _answer(workspace: Workspace, model: str | None, version: int | None, asked: dict[str, Any]) -> RecommendResponse:
+    from playbill.features import FeatureDoor
+    from playbill.serving import FactReader, Recommender, Slot
+    from playbill.serving.loading import Loader, only_model
+    from playbill.tables import RequestLog, Tables, workspace_clock
+    from playbill.tracking import Tracking
+
+    clock, features = workspace_clock(workspace), FeatureDoor(workspace)
+    loader = Loader(workspace, model or only_model(workspace), Tracking(workspace), features, clock)
+    served = loader.version(version) if version else loader.load(loader.wanted())
+    facts = FactReader(Tables(workspace), features)
+    recommender = Recommender(Slot(served), facts, clock, RequestLog(workspace.database_url).write)
+    return recommender.recommend(_request(served, asked))
+
+
+def _request(served: Served, asked: dict[str, Any]) -> RecommendRequest:
+    from playbill.serving import RecommendRequest
+    from playbill.serving.recommender import find_title
+
+    fields = dict(asked)
+    title = fields.pop("source_title")
+    if title is not None:
+        fields["source_title_id"] = find_title(served, title)
+    return RecommendRequest.model_validate(fields)
+
+
+def _show(response: RecommendResponse, member_id: str | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    by = response.model if response.version is None else f"{response.model}:{response.version}"
+    policy = "" if response.policy == "model" else f", fallback {response.policy}"
+    console.print(f"[bold]{response.canvas}[/] for {member_id or 'someone unknown'}, {by}{policy}", highlight=False)
+    lists = [("", response.items)] if response.rows is None else [(row.title, row.items) for row in response.rows]
+    for title, items in lists:
+        table = Table("", "title", "id", "score", title=title or None, title_justify="left")
+        for item in items:
+            table.add_row(str(item.position + 1), item.name, item.title_id, f"{item.score:.3f}")
+        console.print(table)
+    for note in response.notes:
+        console.print(f"note: {note}", style="yellow", highlight=False, markup=False)

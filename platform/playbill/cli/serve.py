@@ -1,0 +1,59 @@
+"""`playbill serve`: answer requests over HTTP with the approved version, and follow promotions."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from playbill.cli.main import Selection
+
+
+@click.command("serve")
+@click.option("--host", help="Address to listen at (default: playbill.toml).")
+@click.option("--port", type=click.IntRange(min=1, max=65535), help="Port (default: playbill.toml).")
+@click.option("--model", help="Model to serve (default: the zoo's only one).")
+@click.option("--controller/--no-controller", default=True, help="Also decide about promotions in this process.")
+@click.pass_obj
+def serve(selection: Selection, host: str | None, port: int | None, model: str | None, controller: bool) -> None:
+    """Answer /v1/recommend and /v1/events with the approved version, and swap to a newer one when it is approved.
+
+    POST /v1/events needs the bearer token of PLAYBILL_TOKEN when that is set. It must be set when the host can be
+    reached from other machines.
+
+    Example: playbill -w ml_100k serve --port 8080
+    """
+    import logging
+
+    workspace = selection.workspace
+    settings = workspace.project.settings.serving
+    host, port = host or settings.host, port or settings.port
+    _require_packages()
+
+    import torch
+    import uvicorn
+
+    from playbill.serving.app import TOKEN_VARIABLE, create_app
+    from playbill.serving.loading import only_model
+    from playbill.serving.running import build_services
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("playbill").setLevel(logging.INFO)
+    # Requests are scored side by side, so one of them must not take every processor.
+    torch.set_num_threads(1)
+    token = os.environ.get(TOKEN_VARIABLE)
+    chosen = model or only_model(workspace)
+    services = build_services(workspace, chosen, host=host, token=token, with_controller=controller)
+    click.echo(f"serving {chosen} of {workspace.name} at http://{host}:{port}, Ctrl-C ends it")
+    uvicorn.run(create_app(services), host=host, port=port, log_level="warning")
+
+
+def _require_packages() -> None:
+    from importlib.util import find_spec
+
+    from playbill.errors import ConfigError
+
+    needed = {"fastapi": "serving", "uvicorn": "serving", "torch": "train"}
+    missing = sorted({extra for package, extra in needed.items() if find_spec(package) is None})
+    if missing:
+        raise ConfigError(f"serving needs more packages. Run `pip install 'playbill[{','.join(missing)}]'`.")

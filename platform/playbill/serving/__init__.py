@@ -1,0 +1,24 @@
+"""From a request to ranked titles and rows: over HTTP and in the shell, by one code path.
+
+Importing this room imports neither the web stack nor torch; `serving.app` and loading a version do.
+"""
+
+from playbill.serving.facts import FactReader
+from playbill.serving.messages import NotFoundError, RecommendRequest, RecommendResponse
+from playbill.serving.recommender import Recommender
+from playbill.serving.served import Served, ServedKey, Shelf, Slot
+from playbill.serving.watcher import Watcher, WatcherStatus
+
+__all__ = [
+    "FactReader",
+    "NotFoundError",
+    "RecommendRequest",
+    "RecommendResponse",
+    "Recommender",
+    "Served",
+    "ServedKey",
+    "Shelf",
+    "Slot",
+    "Watcher",
+    "WatcherStatus",
+]

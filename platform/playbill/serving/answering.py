@@ -1,0 +1,162 @@
+"""From one understood request to ranked titles and rows. Reads nothing outside its arguments.
+
+Axis letters: N scored requests, T titles, K heads.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from playbill.datasets import Request
+from playbill.ranking.blend import Logits, Scores, blend
+from playbill.ranking.candidates import ABSENT, Mask, Viewer, select
+from playbill.ranking.fallback import fallback_scores
+from playbill.ranking.lists import RankedList, rank
+from playbill.ranking.rows import FilledRow, RowPlan, fill_rows
+from playbill.serving.messages import MODEL_POLICY
+from playbill.serving.served import Scorer, Served
+from playbill.specs import CandidatesSpec, CanvasSpec
+
+logger = logging.getLogger(__name__)
+
+NO_MODEL = "no approved model"
+
+Question = tuple[str, int]
+"""Canvas a request is scored for, and the column of its source title."""
+HeadScores = dict[str, Logits]
+"""Head -> [T] logits of one question."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request after everything in it has been looked up.
+
+    Args:
+        canvas: Where it is asked.
+        request: What the model reads.
+        viewer: What candidate rules read.
+        plans: Rows to fill, in the order of the page; None when no rows are wanted.
+        k: Titles in a list at most.
+    """
+
+    canvas: CanvasSpec
+    request: Request
+    viewer: Viewer
+    plans: tuple[RowPlan, ...] | None
+    k: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Who ranked, and what came of it."""
+
+    policy: str
+    reason: str | None
+    items: RankedList
+    candidates: Mask
+    rows: tuple[FilledRow, ...] | None
+    notes: tuple[str, ...] = ()
+
+
+def answer(served: Served, asked: Asked) -> Answer:
+    """Rank by the model; without its title features when they cannot be read; by the canvas's fallback at last."""
+    if served.scorer is None:
+        return _by_fallback(served, asked, NO_MODEL)
+    failed: Exception | None = None
+    for scorer in (served.scorer, served.plain_scorer):
+        if scorer is None:
+            continue
+        try:
+            return _by_model(served, asked, scorer, _excuse(failed))
+        except Exception as error:
+            # Whatever is wrong with a model or its stores, members get a list; the reason is in the answer.
+            logger.exception("%s:%s failed on canvas %s", served.model, served.version, asked.canvas.name)
+            failed = error
+    return _by_fallback(served, asked, f"the model failed: {type(failed).__name__}")
+
+
+def _excuse(failed: Exception | None) -> tuple[str, ...]:
+    if failed is None:
+        return ()
+    return (f"title features cannot be read, so they are imputed as missing: {type(failed).__name__}",)
+
+
+def _by_model(served: Served, asked: Asked, scorer: Scorer, notes: tuple[str, ...]) -> Answer:
+    logits = _score(served, asked, scorer)
+
+    def ranked(question: Question, weights: dict[str, float], candidates: Mask) -> Scores:
+        return blend(logits[question], served.losses, weights, candidates)
+
+    def row(plan: RowPlan) -> tuple[Scores, Mask]:
+        candidates = _candidates(served, plan.spec.candidates, _row_viewer(asked, plan))
+        if plan.spec.blend is None:
+            return _policy(served, asked, plan.spec.policy or asked.canvas.fallback), candidates
+        return ranked((plan.scored_as, plan.source), plan.spec.blend, candidates), candidates
+
+    candidates = _candidates(served, asked.canvas.candidates, asked.viewer)
+    scores = ranked(_main_question(asked), asked.canvas.blend, candidates)
+    found = _assemble(served, asked, MODEL_POLICY, None, (scores, candidates), row)
+    return replace(found, notes=notes)
+
+
+def _by_fallback(served: Served, asked: Asked, reason: str) -> Answer:
+    policy = asked.canvas.fallback
+
+    def row(plan: RowPlan) -> tuple[Scores, Mask]:
+        candidates = _candidates(served, plan.spec.candidates, _row_viewer(asked, plan))
+        return _policy(served, asked, plan.spec.policy or policy), candidates
+
+    candidates = _candidates(served, asked.canvas.candidates, asked.viewer)
+    main = _policy(served, asked, policy), candidates
+    return _assemble(served, asked, policy, reason, main, row)
+
+
+def _assemble(
+    served: Served,
+    asked: Asked,
+    policy: str,
+    reason: str | None,
+    main: tuple[Scores, Mask],
+    row: Callable[[RowPlan], tuple[Scores, Mask]],
+) -> Answer:
+    scores, candidates = main
+    rows = None
+    if asked.plans is not None:
+        rows = tuple(fill_rows(asked.plans, served.shelf.catalogue, row, asked.k))
+    return Answer(policy, reason, rank(scores, candidates, asked.k), candidates, rows)
+
+
+def _score(served: Served, asked: Asked, scorer: Scorer) -> dict[Question, HeadScores]:
+    """Score the canvas and every row that asks something else, in one batch."""
+    questions = {_main_question(asked): asked.request}
+    for plan in asked.plans or ():
+        if plan.spec.blend is not None:
+            questions.setdefault((plan.scored_as, plan.source), _row_request(served, asked, plan))
+    logits = scorer.score(list(questions.values()))
+    return {question: {head: values[row] for head, values in logits.items()} for row, question in enumerate(questions)}
+
+
+def _main_question(asked: Asked) -> Question:
+    return asked.canvas.name, asked.viewer.source
+
+
+def _row_request(served: Served, asked: Asked, plan: RowPlan) -> Request:
+    source = None if plan.source == ABSENT else served.shelf.catalogue.title_ids[plan.source]
+    return replace(asked.request, canvas=plan.scored_as, source_title_id=source, query=None)
+
+
+def _row_viewer(asked: Asked, plan: RowPlan) -> Viewer:
+    return replace(asked.viewer, source=plan.source)
+
+
+def _candidates(served: Served, rules: CandidatesSpec, viewer: Viewer) -> Mask:
+    return select(served.shelf.catalogue, rules, viewer)
+
+
+def _policy(served: Served, asked: Asked, name: str) -> Scores:
+    scores = fallback_scores(name, served.shelf.plays, asked.request.at)
+    return np.asarray(scores, dtype=np.float64)

@@ -1,0 +1,125 @@
+"""What is known of a member at a moment: history, features and profile, each with a stated way out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import polars as pl
+
+from playbill.errors import PlaybillError, ServiceError
+from playbill.schema import UNKNOWN_COUNTRY
+from playbill.serving.served import Members, Served
+from playbill.tables import TIMESTAMP, Tables, empty_frame
+
+logger = logging.getLogger(__name__)
+
+
+class FeatureSource(Protocol):
+    """Where a member's features come from; `features.FeatureDoor` is one."""
+
+    def online(self, service: str, member_ids: Sequence[str | None], at: datetime) -> pl.DataFrame:
+        """Return one row per member with `view__feature` columns, as of `at`."""
+        ...
+
+
+@dataclass(frozen=True)
+class MemberFacts:
+    """Everything read for one request.
+
+    Args:
+        history: Rows of `interactions` strictly before the moment, by seq.
+        features: `view__feature` -> value, None where missing; empty when the store did not answer.
+        country: The member's, `ZZ` when not known.
+        language: The member's.
+        kids_profile: Whether only titles for kids may be shown.
+        notes: What was unknown or could not be read.
+    """
+
+    history: pl.DataFrame
+    features: Mapping[str, Any]
+    country: str = UNKNOWN_COUNTRY
+    language: str | None = None
+    kids_profile: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class FactReader:
+    """Reads the facts of one member at a time. Safe to share between threads.
+
+    Args:
+        tables: The workspace's; histories come from its log and its journal.
+        features: The online features.
+    """
+
+    def __init__(self, tables: Tables, features: FeatureSource) -> None:
+        self._tables, self._features = tables, features
+
+    def read(self, served: Served, member_id: str | None, at: datetime, *, past: bool = False) -> MemberFacts:
+        """Read what was known strictly before `at`.
+
+        Args:
+            served: Gives the feature service and the newest profiles.
+            member_id: None = someone unknown.
+            at: The request's moment.
+            past: Whether `at` was asked for, so that the profile of that time counts. Features of a moment
+                before the materialised one are computed from the feature files, which takes seconds.
+        """
+        notes: list[str] = []
+        history = self._history(member_id, at, notes)
+        profile = self._profile(served.shelf.members, member_id, at if past else None)
+        if member_id is None:
+            notes.append("no member was given: answered without a history")
+        elif profile is None:
+            notes.append(_unknown_member(member_id, history))
+        profile = profile or {}
+        return MemberFacts(
+            history=history,
+            features=self._online(served, member_id, at, notes),
+            country=profile.get("country") or UNKNOWN_COUNTRY,
+            language=profile.get("language"),
+            kids_profile=bool(profile.get("kids_profile")),
+            notes=tuple(notes),
+        )
+
+    def _history(self, member_id: str | None, at: datetime, notes: list[str]) -> pl.DataFrame:
+        if member_id is None:
+            return empty_frame("interactions")
+        try:
+            events = self._tables.member_events(member_id)
+        except ServiceError as error:
+            logger.warning("the event journal cannot be read: %s", error)
+            notes.append("the event journal cannot be read: events not yet compacted are missing")
+            events = self._tables.member_events(member_id, include_journal=False)
+        return events.filter(pl.col("event_at") < pl.lit(at, dtype=TIMESTAMP))
+
+    def _profile(self, newest: Members, member_id: str | None, at: datetime | None) -> dict[str, Any] | None:
+        if member_id is None:
+            return None
+        return (newest if at is None else Members(self._tables.members(as_of=at))).profile(member_id)
+
+    def _online(self, served: Served, member_id: str | None, at: datetime, notes: list[str]) -> dict[str, Any]:
+        if served.scorer is None:
+            return {}
+        try:
+            row = self._features.online(served.resolved.model.features, [member_id], at).row(0, named=True)
+        except PlaybillError as error:
+            logger.warning("the feature store does not answer: %s", error)
+            reason = str(error).splitlines()[0]
+        except Exception as error:
+            # A store's client may raise anything when its service is down; a member still gets an answer.
+            logger.exception("the feature store failed")
+            reason = type(error).__name__
+        else:
+            return {name: value for name, value in row.items() if "__" in name}
+        notes.append(f"the feature store does not answer, so features are imputed as missing: {reason}")
+        return {}
+
+
+def _unknown_member(member_id: str, history: pl.DataFrame) -> str:
+    if history.is_empty():
+        return f"member '{member_id}' is unknown: answered without a history"
+    return f"member '{member_id}' has events but no profile: country and language are unknown"

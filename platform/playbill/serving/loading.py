@@ -1,0 +1,163 @@
+"""From an approved pair to something that answers: download, verify, build, over the tables as they are now.
+
+Nothing in a bundle is executed: definitions are JSON, titles parquet, weights safetensors, all digest-checked.
+torch is imported when the first version is loaded.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from playbill.clock import Clock
+from playbill.config import Workspace
+from playbill.errors import IntegrityError, PlaybillError, StateError
+from playbill.promotion import PromotionLog
+from playbill.serving.served import Served, ServedKey, Shelf
+from playbill.specs import ResolvedModel
+from playbill.tables import Tables
+from playbill.tracking import Tracking
+from playbill.zoo import load_zoo
+
+if TYPE_CHECKING:
+    from playbill.features import FeatureDoor
+    from playbill.ranking.bundle import Bundle
+    from playbill.ranking.scorer import Scorer
+
+logger = logging.getLogger(__name__)
+
+
+def only_model(workspace: Workspace) -> str:
+    """Return the zoo's model when there is exactly one.
+
+    Raises:
+        DefinitionError: The zoo has mistakes.
+        StateError: There are none or several; the text names them.
+    """
+    models = sorted(_zoo_models(workspace))
+    if len(models) != 1:
+        raise StateError(f"name a model with --model, the zoo has: {', '.join(models) or 'none'}")
+    return models[0]
+
+
+class Loader:
+    """Loads versions of one model of one workspace.
+
+    Args:
+        workspace: Whose.
+        model: Name without the workspace.
+        tracking: Its MLflow.
+        features: Title features of the scorer.
+        clock: The workspace's; tells titles' ages.
+    """
+
+    def __init__(
+        self, workspace: Workspace, model: str, tracking: Tracking, features: FeatureDoor, clock: Clock
+    ) -> None:
+        self.workspace, self.model = workspace, model
+        self._tracking, self._features, self._clock = tracking, features, clock
+        self._tables = Tables(workspace)
+        self._approvals = PromotionLog(workspace)
+        self._loaded: tuple[int, str | None, Scorer, Scorer] | None = None
+
+    def wanted(self) -> ServedKey:
+        """Return what should be served now. Costs one query and one small read.
+
+        Raises:
+            StateError: Nothing has been ingested yet.
+            ServiceError: The workspace's database cannot be reached.
+        """
+        pair = self._approvals.approved(self.model)
+        version, digest = (pair.version, pair.digest) if pair else (None, None)
+        return self._key(version, digest)
+
+    def load(self, wanted: ServedKey) -> Served:
+        """Load what `wanted` names. A network that was loaded before is used again over newer tables.
+
+        Raises:
+            IntegrityError: The bundle is not what was approved.
+            ServiceError: It is not here yet and MLflow cannot be reached.
+        """
+        if wanted.version is None:
+            return self.without_model()
+        return self._serve(wanted.version, wanted.digest)
+
+    def version(self, version: int) -> Served:
+        """Load any registered version, approved or not.
+
+        Raises:
+            UnknownNameError: There is no such version.
+            IntegrityError: Its bundle differs from its record.
+            ServiceError: MLflow cannot be reached.
+        """
+        return self._serve(version, None)
+
+    def without_model(self) -> Served:
+        """Return what answers by fallbacks: the zoo's definition over the tables.
+
+        Raises:
+            DefinitionError: The zoo has mistakes.
+            UnknownNameError: The zoo has no such model.
+        """
+        key = self._key(None, None)
+        return Served(self.model, _resolved(self.workspace, self.model), Shelf.read(self._tables), day=key.day)
+
+    def _key(self, version: int | None, digest: str | None) -> ServedKey:
+        return ServedKey(version, digest, self._tables.snapshot_id(), self._clock.now().date())
+
+    def _serve(self, version: int, digest: str | None) -> Served:
+        if self._loaded is not None and self._loaded[:2] == (version, digest):
+            return self._refreshed(version, *self._loaded[2:])
+        from playbill.ranking.bundle import read_bundle
+
+        bundle = read_bundle(self._tracking.download(self.model, version, digest), digest)
+        plain = self._scorer(bundle, None)
+        try:
+            scorer = self._scorer(bundle, self._features, plain)
+        except IntegrityError:
+            raise
+        except PlaybillError as error:
+            logger.warning("%s:%d is served without title features: %s", self.model, version, error)
+            return self._served(version, plain, plain, complete=False)
+        self._loaded = (version, digest, scorer, plain)
+        return self._served(version, scorer, plain)
+
+    def _refreshed(self, version: int, scorer: Scorer, plain: Scorer) -> Served:
+        state = self._tables.titles(), self._tables.availability(), self._clock.now()
+        return self._served(version, scorer.refreshed(*state), plain.refreshed(*state))
+
+    def _scorer(self, bundle: Bundle, features: FeatureDoor | None, like: Scorer | None = None) -> Scorer:
+        from playbill.ranking.scorer import Scorer
+
+        return Scorer(
+            bundle,
+            self._tables.titles(),
+            self._tables.availability(),
+            features,
+            as_of=self._clock.now(),
+            network=like.network if like else None,
+        )
+
+    def _served(self, version: int, scorer: Scorer, plain: Scorer, *, complete: bool = True) -> Served:
+        bundle = scorer.bundle
+        key = self._key(version, bundle.digest)
+        return Served(
+            model=self.model,
+            resolved=bundle.resolved,
+            shelf=Shelf.read(self._tables, scorer.title_ids),
+            scorer=scorer,
+            plain_scorer=plain,
+            version=version,
+            digest=bundle.digest,
+            facts_version=bundle.encoder.state.service_version,
+            day=key.day,
+            complete=complete,
+        )
+
+
+def _zoo_models(workspace: Workspace) -> tuple[str, ...]:
+    return tuple(load_zoo(workspace.project.model_zoo, workspace.project.feature_repo).models)
+
+
+def _resolved(workspace: Workspace, model: str) -> ResolvedModel:
+    return load_zoo(workspace.project.model_zoo, workspace.project.feature_repo).model(model)

@@ -1,0 +1,103 @@
+"""What a client asks and what it is answered, the same over HTTP and in the shell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from playbill.errors import RequestError, nearest
+
+MODEL_POLICY = "model"
+"""The policy of an answer that the model ranked; any other policy is a fallback's name."""
+K_LIMIT = 1000
+
+
+class NotFoundError(RequestError):
+    """A request names a canvas or title that does not exist."""
+
+
+def not_found(kind: str, name: str, known: Iterable[str]) -> NotFoundError:
+    """Build the error for an unknown name, with the nearest known one and, where they are few, all of them."""
+    names = sorted(known)
+    close = nearest(name, names)
+    parts = [f"unknown {kind} '{name}'."]
+    if close:
+        parts.append(f"Did you mean '{close}'?")
+    if len(names) <= 20:
+        parts.append(f"Known: {', '.join(names) or 'none'}.")
+    return NotFoundError(" ".join(parts))
+
+
+class Message(BaseModel):
+    """A JSON body. An unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class RecommendRequest(Message):
+    """One question: who asks, on which canvas, and what is known of the situation."""
+
+    canvas: str
+    """A canvas of the served model."""
+    member_id: str | None = None
+    """Absent or unknown: answered as for someone without a history."""
+    k: int = Field(default=10, ge=1, le=K_LIMIT)
+    """Titles in a list, and in each row, at most."""
+    at: AwareDatetime | None = None
+    """The moment to answer for, with a zone. Absent: now, after every event acknowledged so far."""
+    country: str | None = None
+    """Absent: the member's. `ZZ` and countries never seen mean unknown."""
+    device: str | None = None
+    language: str | None = None
+    """Of names and rows. Absent: the member's."""
+    query: str | None = Field(default=None, max_length=500)
+    """What was typed so far; an empty one asks for the page before the first key."""
+    source_title_id: str | None = None
+    """The title the list is about."""
+    rows: bool | None = None
+    """Whether to fill the canvas's rows. Absent: if it has any."""
+
+
+class RankedTitle(Message):
+    """One title of a list."""
+
+    title_id: str
+    name: str
+    score: float
+    """Comparable within a list only."""
+    position: int
+    """From 0."""
+
+
+class RankedRow(Message):
+    """One row of a page."""
+
+    row_id: str
+    title: str
+    """What it is called, in the request's language where there is a name in it."""
+    position: int
+    """From 0, top to bottom."""
+    items: tuple[RankedTitle, ...]
+
+
+class RecommendResponse(Message):
+    """The answer, by whom it was made, and everything that was not as asked."""
+
+    request_id: str
+    canvas: str
+    at: AwareDatetime
+    """The moment it was answered for."""
+    model: str
+    version: int | None
+    """Registered version, null while no version is approved."""
+    policy: str
+    """`model`, or the name of the fallback that answered."""
+    reason: str | None = None
+    """Why a fallback answered."""
+    items: tuple[RankedTitle, ...]
+    """The best titles of the whole canvas."""
+    rows: tuple[RankedRow, ...] | None = None
+    """The page, where rows were asked for. No title is in it twice."""
+    notes: tuple[str, ...] = ()
+    """What was unknown, missing or imputed, in words."""

@@ -1,0 +1,230 @@
+"""`Recommender`: one request to one answer, for the HTTP server and the shell alike."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime, timedelta
+from typing import Any
+
+from playbill.clock import Clock
+from playbill.datasets import Request
+from playbill.errors import RequestError
+from playbill.ranking.candidates import ABSENT, Viewer
+from playbill.ranking.lists import RankedList
+from playbill.ranking.rows import FilledRow, RowPlan, Taste, plan_rows, taste_of
+from playbill.schema import UNKNOWN_COUNTRY
+from playbill.serving.answering import Answer, Asked, answer
+from playbill.serving.facts import FactReader, MemberFacts
+from playbill.serving.messages import RankedRow, RankedTitle, RecommendRequest, RecommendResponse, not_found
+from playbill.serving.record import request_record, slate_records
+from playbill.serving.served import Served, Slot
+from playbill.specs import CanvasSpec
+
+INSTANT = timedelta(microseconds=1)
+"""Facts are read strictly before a moment. A request without one comes after every acknowledged event, also
+those at the very moment of a clock that stands still, so it is asked one resolution step after the clock."""
+
+Log = Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], None]
+"""Keeps a row of `requests` with its rows of `slates`."""
+
+
+class Recommender:
+    """Answers requests with whatever model its slot holds. Safe to share between threads.
+
+    Args:
+        slot: What is served now.
+        facts: Histories, features and profiles.
+        clock: The workspace's; the moment of requests that name none.
+        log: Where requests and slates go; None keeps nothing.
+        gate: Entered around scoring, to bound how many requests are scored at once.
+    """
+
+    def __init__(
+        self,
+        slot: Slot,
+        facts: FactReader,
+        clock: Clock,
+        log: Log | None = None,
+        gate: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        self.slot, self._facts, self._clock, self._log = slot, facts, clock, log
+        self._gate: AbstractContextManager[Any] = gate or nullcontext()
+
+    def recommend(self, request: RecommendRequest) -> RecommendResponse:
+        """Answer one request.
+
+        Raises:
+            NotFoundError: The canvas or the source title does not exist.
+            RequestError: The canvas needs a query or a source title and none was given.
+            StateError: Nothing has been ingested yet.
+        """
+        served = self.slot.current
+        canvas = _canvas(served, request.canvas)
+        notes: list[str] = []
+        query, source = _query(canvas, request, notes), _source(served, canvas, request, notes)
+        at = request.at or self._clock.now() + INSTANT
+        facts = self._facts.read(served, request.member_id, at, past=request.at is not None)
+        notes += facts.notes
+        asked = _ask(served, canvas, request, (at, query, source), facts, notes)
+        with self._gate:
+            found = answer(served, asked)
+        notes += found.notes
+        if found.reason:
+            notes.append(f"answered by the fallback {found.policy}: {found.reason}")
+        if not len(found.items):
+            notes.append("no title may be shown here")
+        response = _response(served, asked, found, notes)
+        if self._log is not None:
+            self._log(request_record(served, request, asked, facts, response), slate_records(found, response))
+        return response
+
+
+def find_title(served: Served, text: str) -> str:
+    """Return the id of the title with this id or, case ignored, this name.
+
+    Raises:
+        NotFoundError: No title has it; the nearest name is suggested.
+        RequestError: Several titles have the name; their ids are listed.
+    """
+    catalogue = served.shelf.catalogue
+    found = catalogue.find(text)
+    if not found:
+        raise not_found("title", text, catalogue.known_names())
+    if len(found) > 1:
+        raise RequestError(f"'{text}' is the name of several titles, use an id: {', '.join(found)}")
+    return found[0]
+
+
+def _canvas(served: Served, name: str) -> CanvasSpec:
+    if name not in served.resolved.canvases:
+        raise not_found("canvas", name, served.resolved.canvases)
+    return served.resolved.canvases[name]
+
+
+def _query(canvas: CanvasSpec, request: RecommendRequest, notes: list[str]) -> str | None:
+    if "query" not in canvas.context:
+        if request.query:
+            notes.append(f"canvas '{canvas.name}' reads no query: it was ignored")
+        return None
+    if request.query is None:
+        raise RequestError(f"canvas '{canvas.name}' needs a query; an empty one asks for its page before the first key")
+    if not request.query.strip():
+        notes.append("the query is empty: titles are ranked as before the first key")
+        return None
+    return request.query
+
+
+def _source(served: Served, canvas: CanvasSpec, request: RecommendRequest, notes: list[str]) -> int:
+    catalogue, title = served.shelf.catalogue, request.source_title_id
+    if "source_title" not in canvas.context:
+        if title is not None:
+            notes.append(f"canvas '{canvas.name}' reads no source title: it was ignored")
+        return ABSENT
+    if title is None:
+        raise RequestError(f"canvas '{canvas.name}' needs a source title")
+    column = catalogue.column(title)
+    if column == ABSENT:
+        raise not_found("title", title, catalogue.title_ids)
+    return column
+
+
+def _country(served: Served, asked: str | None, facts: MemberFacts, notes: list[str]) -> str:
+    if asked is None:
+        return facts.country
+    if asked != UNKNOWN_COUNTRY and asked not in served.shelf.countries:
+        notes.append(f"country '{asked}' was never seen: it counts as unknown ({UNKNOWN_COUNTRY})")
+        return UNKNOWN_COUNTRY
+    return asked
+
+
+def _ask(
+    served: Served,
+    canvas: CanvasSpec,
+    request: RecommendRequest,
+    what: tuple[datetime, str | None, int],
+    facts: MemberFacts,
+    notes: list[str],
+) -> Asked:
+    at, query, source = what
+    catalogue = served.shelf.catalogue
+    country = _country(served, request.country, facts, notes)
+    language = request.language or facts.language
+    taste = taste_of(facts.history, catalogue)
+    question = Request(
+        canvas=canvas.name,
+        at=at,
+        member_id=request.member_id,
+        country=country,
+        device=request.device,
+        language=language,
+        query=query,
+        source_title_id=None if source == ABSENT else catalogue.title_ids[source],
+        history=facts.history,
+        features=facts.features,
+    )
+    viewer = Viewer(
+        at=at,
+        country=country,
+        watched=taste.watched,
+        source=source,
+        kids_profile=facts.kids_profile,
+        plays=lambda: served.shelf.plays.before(at),
+    )
+    plans = _plans(served, canvas, request, taste, language, notes)
+    return Asked(canvas, question, viewer, plans, request.k)
+
+
+def _plans(
+    served: Served,
+    canvas: CanvasSpec,
+    request: RecommendRequest,
+    taste: Taste,
+    language: str | None,
+    notes: list[str],
+) -> tuple[RowPlan, ...] | None:
+    specs = served.resolved.rows_of(canvas.name)
+    if request.rows and not specs:
+        notes.append(f"canvas '{canvas.name}' has no rows")
+    if not specs or request.rows is False:
+        return None
+    return tuple(plan_rows(specs, served.shelf.catalogue, taste, language))
+
+
+def _response(served: Served, asked: Asked, found: Answer, notes: Sequence[str]) -> RecommendResponse:
+    language = asked.request.language
+    rows = None
+    if found.rows is not None:
+        rows = tuple(_row(served, row, position, language) for position, row in enumerate(found.rows))
+    return RecommendResponse(
+        request_id=uuid.uuid4().hex,
+        canvas=asked.canvas.name,
+        at=asked.request.at,
+        model=served.model,
+        version=served.version,
+        policy=found.policy,
+        reason=found.reason,
+        items=_titles(served, found.items, language),
+        rows=rows,
+        notes=tuple(notes),
+    )
+
+
+def _row(served: Served, row: FilledRow, position: int, language: str | None) -> RankedRow:
+    items = _titles(served, row.titles, language)
+    return RankedRow(row_id=row.plan.row_id, title=row.plan.title, position=position, items=items)
+
+
+def _titles(served: Served, ranked: RankedList, language: str | None) -> tuple[RankedTitle, ...]:
+    catalogue = served.shelf.catalogue
+    pairs = zip(ranked.columns.tolist(), ranked.scores.tolist(), strict=True)
+    return tuple(
+        RankedTitle(
+            title_id=catalogue.title_ids[column],
+            name=catalogue.name(column, language),
+            score=score,
+            position=position,
+        )
+        for position, (column, score) in enumerate(pairs)
+    )
