@@ -13,6 +13,25 @@ import polars as pl
 GENRES = ("Comedy", "Crime", "Documentary", "Drama", "Horror", "Romance")
 WORDS = ("Amber", "Broken", "Crimson", "Distant", "Electric", "Frozen", "Golden", "Hidden", "Ivory", "Jade")
 NOUNS = ("Harbor", "Letters", "Mirror", "Orchard", "Passage", "River", "Station", "Tower", "Valley", "Winter")
+MAPPING = """
+titles:
+  file: catalogue.parquet
+  columns:
+    title_id: id
+    name: title
+    kind: {constant: film}
+    genres: {from: tags, split: "|"}
+    release_date: released
+members:
+  file: people.parquet
+  columns: {member_id: user, country: region}
+  profile: {age: age}
+interactions:
+  file: ratings.parquet
+  columns: {member_id: user, title_id: item, event_at: at}
+  rating: {from: stars, up: 4, down: 2, canvas: home}
+  order_by: order
+"""
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAYS = 90
 
@@ -53,7 +72,8 @@ def write_small_service(folder: Path, members: int = 160, titles: int = 120, pla
             for order, (title, star, second) in enumerate(zip(chosen, stars, at, strict=True))
         ]
     frame = pl.DataFrame(rows, schema=["user", "item", "stars", "second", "order"], orient="row")
-    frame.with_columns(pl.lit(START).dt.offset_by(pl.format("{}s", "second")).alias("at")).drop(
-        "second"
-    ).write_parquet(folder / "ratings.parquet")
+    frame.with_columns(pl.lit(START).dt.offset_by(pl.format("{}s", "second")).alias("at")).drop("second").write_parquet(
+        folder / "ratings.parquet"
+    )
+    (folder / "mapping.yaml").write_text(MAPPING)
     return folder / "mapping.yaml"

@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -176,6 +177,7 @@ def import_mlflow() -> Any:
         if error.name != "mlflow":
             raise
         raise ConfigError("MLflow is not installed: pip install 'playbill[tracking]'") from None
+    warnings.filterwarnings("ignore", category=sqlalchemy.exc.SADeprecationWarning, module=r"mlflow\.")
     if "MLFLOW_LOGGING_LEVEL" not in os.environ:
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)

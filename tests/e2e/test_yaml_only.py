@@ -1,0 +1,93 @@
+"""A new objective, a new canvas and a new feature reach the model without a line of Python in the package."""
+
+import json
+from datetime import UTC, datetime
+
+import polars as pl
+
+HEAD = """
+  finished: {label: finished, loss: bce, weight: 0.2}
+"""
+LABEL = """
+kind: Label
+name: finished
+version: 1
+from: {action: thumbs_up, where: "prior_plays >= 3"}
+negatives: {actions: [thumbs_down]}
+"""
+CANVAS = """
+kind: Canvas
+name: screensaver
+version: 1
+target: title
+context: [country, device, language, hour_of_week]
+impute: {query: none, source_title: none}
+candidates: {available: now, watched: false}
+blend: {discovery_play: 1.0, finished: 0.5}
+metric: discovery_play
+fallback: popular
+"""
+VIEW = """
+from datetime import timedelta
+
+from feast import FeatureView, Field, FileSource
+from feast.types import Float32
+
+from members import member
+
+member_patience = FeatureView(
+    name="member_patience",
+    entities=[member],
+    ttl=timedelta(days=3650),
+    schema=[Field(name="minutes", dtype=Float32)],
+    source=FileSource(
+        name="member_patience_source",
+        path="member_patience.parquet",
+        timestamp_field="event_timestamp",
+        created_timestamp_column="created",
+    ),
+    offline=False,
+)
+"""
+
+
+def test_a_new_head_and_a_new_canvas_are_yaml_only(filled, tmp_path):
+    project = filled.copy(tmp_path / "project")
+    zoo = project.folder / "model_zoo"
+    (zoo / "labels" / "finished.yaml").write_text(LABEL)
+    (zoo / "canvases" / "screensaver.yaml").write_text(CANVAS)
+    model = zoo / "models" / "everycanvas" / "model.yaml"
+    text = model.read_text().replace("coming_soon]", "coming_soon, screensaver]")
+    model.write_text(text.replace("\ntasks:", HEAD + "tasks:", 1))
+    project.run("check")
+    version = project.json("train", "everycanvas", "--epochs", "1")["version"]
+    project.run("promote", f"everycanvas:{version}")
+    answer = project.json("recommend", "--member", "m5", "--canvas", "screensaver", "-k", "5")
+    assert answer["policy"] == "model"
+    assert len(answer["items"]) == 5
+
+
+def test_a_new_feature_view_reaches_the_model(filled, tmp_path):
+    project = filled.copy(tmp_path / "project")
+    repository = project.folder / "feature_repo"
+    (repository / "patience.py").write_text(VIEW)
+    services = repository / "services.py"
+    text = services.read_text().replace("features=[", "features=[\n        member_patience,", 1)
+    services.write_text(text.replace("from feast import", "from patience import member_patience\nfrom feast import", 1))
+    start = datetime(2023, 12, 1, tzinfo=UTC)
+    members = [f"m{number}" for number in range(160)]
+    frame = pl.DataFrame({"member_id": members, "minutes": [float(number % 40) for number in range(160)]})
+    frame = frame.with_columns(
+        event_timestamp=pl.lit(start, pl.Datetime("us", "UTC")), created=pl.lit(start, pl.Datetime("us", "UTC"))
+    )
+    features = project.folder / ".playbill" / "small" / "features"
+    frame.write_parquet(features / "member_patience.parquet")
+    project.run("apply")
+    project.run("materialize")
+    outcome = project.json("train", "everycanvas", "--epochs", "1")
+    (run,) = (project.folder / ".playbill" / "small" / "runs").iterdir()
+    encoder = json.loads((run / "bundle" / "encoder.json").read_text())
+    assert "member_patience__minutes" in encoder["numeric"]
+    project.run("promote", f"everycanvas:{outcome['version']}")
+    answer = project.json("recommend", "--member", "m7", "--canvas", "home", "-k", "5")
+    assert answer["policy"] == "model"
