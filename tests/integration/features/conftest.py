@@ -23,9 +23,7 @@ def _events(members: int, titles: int, plays: int, seed: int) -> pl.DataFrame:
     for member in range(members):
         seconds = np.sort(rng.integers(0, 60 * 86_400, plays))
         seconds[1] = seconds[0]
-        for order, (second, title) in enumerate(
-            zip(seconds, rng.choice(titles, plays, replace=False), strict=True)
-        ):
+        for order, (second, title) in enumerate(zip(seconds, rng.choice(titles, plays, replace=False), strict=True)):
             at = START + timedelta(seconds=int(second))
             base = (f"m{member}", at, at, f"t{title}", "home", "US-MN")
             rows.append((f"p-{member}-{title}", 2 * order, "play", *base))

@@ -127,6 +127,17 @@ def test_snapshots_are_dense_and_agree_with_the_log(door: FeatureDoor, built: Wo
     assert found.categorical.get_column("title_profile__kind").to_list() == ["film", None, "film"]
 
 
+def test_a_snapshot_within_an_hour_sees_nothing_of_that_hour(door: FeatureDoor, built: Workspace) -> None:
+    plays = Tables(built).interactions().filter((pl.col("action") == "play") & (pl.col("title_id") == "t0"))
+    played = plays.get_column("event_at").sort()
+    moments = [at + timedelta(microseconds=1) for at in played]
+    found = door.title_snapshots(SERVICE, moments, ["t0"])
+    total = found.values[:, 0, found.columns.index("title_popularity__log_plays_total")]
+    hours = played.dt.truncate("1h")
+    expected = [f32(math.log1p(count)) if (count := (played < hour).sum()) else math.nan for hour in hours]
+    np.testing.assert_array_equal(total, expected)
+
+
 def test_snapshots_in_many_small_steps_are_the_same(door: FeatureDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     moments = [START + timedelta(days=day) for day in range(20)]
     whole = door.title_snapshots(SERVICE, moments, ["t0", "t1"])
