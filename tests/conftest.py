@@ -71,9 +71,7 @@ def tiny_digest() -> Callable[[Path], str]:
 
 
 @pytest.fixture
-def tracking_of(
-    tiny_digest: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Workspace], Tracking]:
+def tracking_of(tiny_digest: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch) -> Callable[[Workspace], Tracking]:
     """Return a maker of a workspace's MLflow door that takes `tiny_bundle` folders and copies no titles."""
     import polars as pl
 

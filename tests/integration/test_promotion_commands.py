@@ -97,9 +97,7 @@ def test_mistakes_are_one_line_and_exit_status_1(
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize(
-    "words", [("promote", "everycanvas"), ("rollback", "everycanvas"), ("controller", "--once")]
-)
+@pytest.mark.parametrize("words", [("promote", "everycanvas"), ("rollback", "everycanvas"), ("controller", "--once")])
 def test_an_unreachable_mlflow_is_one_line(tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "playbill.toml").write_text('[services]\nmlflow = "http://127.0.0.1:9"\n')
     result = CliRunner().invoke(main, ["--project", str(tmp_path), *words])

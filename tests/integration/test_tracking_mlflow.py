@@ -139,9 +139,7 @@ def test_the_logged_model_is_code_and_a_bundle_without_pickles(tracking: Trackin
     assert "playbill[train]==" in requirements
 
 
-def test_a_bundle_that_differs_from_its_manifest_is_not_registered(
-    tracking: Tracking, tiny_bundle: Bundle
-) -> None:
+def test_a_bundle_that_differs_from_its_manifest_is_not_registered(tracking: Tracking, tiny_bundle: Bundle) -> None:
     bundle = tiny_bundle()
     (bundle / "weights.safetensors").write_text("other")
     with pytest.raises(IntegrityError, match="weights"):

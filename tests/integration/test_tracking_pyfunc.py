@@ -106,9 +106,7 @@ def write_random_bundle(folder: Path) -> None:
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     plays = np.arange(len(TRAINED) + 1)
-    write_bundle(
-        folder, resolved=resolved, encoder=encoder, config=config, weights=network.state_dict(), plays=plays
-    )
+    write_bundle(folder, resolved=resolved, encoder=encoder, config=config, weights=network.state_dict(), plays=plays)
 
 
 @pytest.fixture

@@ -58,8 +58,6 @@ def _print_gates(decision: Decision | None) -> None:
     table = Table("", "gate", "measured", "candidate", "reference", "limit", "", title="Gates")
     for gate in decision.gates:
         mark = "[green]✓[/]" if gate.passed else "[red]✗[/]"
-        numbers = (
-            "" if number is None else f"{number:.4f}" for number in (gate.value, gate.reference, gate.limit)
-        )
+        numbers = ("" if number is None else f"{number:.4f}" for number in (gate.value, gate.reference, gate.limit))
         table.add_row(mark, gate.gate, gate.metric, *numbers, gate.reason)
     Console().print(table)

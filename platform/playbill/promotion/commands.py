@@ -93,9 +93,7 @@ def _decide(controller: Controller, version: ModelVersion, wait_seconds: float) 
             return decision
         if time.perf_counter() > deadline:
             holder = controller.lease.current_holder()
-            raise StateError(
-                f"the alias is set, but controller {holder} has not decided about {version.reference}"
-            )
+            raise StateError(f"the alias is set, but controller {holder} has not decided about {version.reference}")
         time.sleep(_LOOK_SECONDS)
 
 

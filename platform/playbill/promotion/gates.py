@@ -71,9 +71,7 @@ def _judge_one(
             yield from _against_champion(gate, ours[key], theirs[key])
 
 
-def _against_champion(
-    gate: GateSpec, ours: Mapping[str, float], theirs: Mapping[str, float]
-) -> Iterator[GateResult]:
+def _against_champion(gate: GateSpec, ours: Mapping[str, float], theirs: Mapping[str, float]) -> Iterator[GateResult]:
     wanted = {name for name in theirs if _asks_for(gate, name)}
     if gate.slice is not None:
         # A group without requests on one side has nothing to compare.

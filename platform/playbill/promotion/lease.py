@@ -46,9 +46,7 @@ class Lease:
         seconds: How long it lasts after each renewal.
     """
 
-    def __init__(
-        self, database_url: str, name: str, holder: str, clock: Clock, seconds: float = LEASE_SECONDS
-    ) -> None:
+    def __init__(self, database_url: str, name: str, holder: str, clock: Clock, seconds: float = LEASE_SECONDS) -> None:
         self.database_url, self.name, self.holder = database_url, name, holder
         self.clock, self.seconds = clock, seconds
         self._engine: sa.Engine | None = None

@@ -152,9 +152,7 @@ class PromotionLog:
         query = sa.select(table).where(table.c.name == self._name(model)).order_by(order).limit(limit)
         with database_errors(self.engine), self.engine.connect() as connection:
             rows = connection.execute(query).all()
-        return [
-            (Approved(row.version, row.digest, _moment(row.approved_at_us), row.run_id), row.kind) for row in rows
-        ]
+        return [(Approved(row.version, row.digest, _moment(row.approved_at_us), row.run_id), row.kind) for row in rows]
 
     def models(self) -> tuple[str, ...]:
         """Return the models that were ever decided on, sorted."""
@@ -209,9 +207,7 @@ class PromotionLog:
         """Return the newest row of a model's audit."""
         return next(iter(self.history(model, limit=1)), None)
 
-    def _decisions(
-        self, where: sa.ColumnElement[bool], order: Any, limit: int | None = None
-    ) -> tuple[Decision, ...]:
+    def _decisions(self, where: sa.ColumnElement[bool], order: Any, limit: int | None = None) -> tuple[Decision, ...]:
         query = sa.select(_decisions).where(where).order_by(order).limit(limit)
         with database_errors(self.engine), self.engine.connect() as connection:
             rows: Sequence[sa.Row[Any]] = connection.execute(query).all()

@@ -132,9 +132,7 @@ class Tracking:
         Gates use it as they use the metrics of the run that trained the version.
         """
         own = {EVALUATED: version.reference, PROTOCOL: protocol, SPLIT_DIGEST: split_digest}
-        return self._runs.evaluation(
-            EVALUATIONS, f"{version.reference} {protocol}", own | dict(tags or {}), metrics
-        )
+        return self._runs.evaluation(EVALUATIONS, f"{version.reference} {protocol}", own | dict(tags or {}), metrics)
 
     def evaluations(self, version: ModelVersion) -> tuple[Evaluation, ...]:
         """Return every evaluation of a version: later ones newest first, then that of its training run."""

@@ -21,9 +21,7 @@ class BundleModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
         self.ranker = BundleRanker.load(Path(context.artifacts["bundle"]), Path(context.artifacts["catalogue"]))
 
-    def predict(
-        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
-    ) -> pd.DataFrame:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Rank titles for each request row.
 
         Args:

@@ -72,9 +72,7 @@ def test_a_candidate_without_the_number_fails() -> None:
     assert "candidate has no such number" in result.reason
 
 
-@pytest.mark.parametrize(
-    "candidate", [[], [measured({HOME: 0.9}, "t")], [measured({HOME: 0.9}, "s", "global_time")]]
-)
+@pytest.mark.parametrize("candidate", [[], [measured({HOME: 0.9}, "t")], [measured({HOME: 0.9}, "s", "global_time")]])
 def test_what_is_not_comparable_fails(candidate: list[Evaluation]) -> None:
     (result,) = judge([gate()], candidate, [measured({HOME: 0.1})])
     assert not result.passed

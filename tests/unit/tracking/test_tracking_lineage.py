@@ -8,9 +8,7 @@ from playbill.tracking.lineage import git_revision
 
 
 def test_tags_leave_out_what_is_not_known() -> None:
-    lineage = Lineage(
-        "h", "snap", "s_v1", "f1", "global_time", "d", datetime(2026, 1, 1, tzinfo=UTC), {"b": 2, "a": 1}
-    )
+    lineage = Lineage("h", "snap", "s_v1", "f1", "global_time", "d", datetime(2026, 1, 1, tzinfo=UTC), {"b": 2, "a": 1})
     tags = lineage.tags()
     assert tags["playbill.labels"] == "a:1,b:2"
     assert tags["playbill.watermark"] == "2026-01-01T00:00:00+00:00"
