@@ -32,7 +32,7 @@ CO_PLAY_DISTANCE = 8
 """A source title is one of the last so many tokens before the target."""
 MASKED_SHARE = 0.05
 """How often a context field is hidden, so that index 0 means something."""
-FORGET_SHARE = {"title_names": 0.2, "co_play": 0.5}
+FORGET_SHARE = {"title_names": 0.2, "co_play": 0.75}
 """How often a made row starts from an empty history, by where it comes from. A source title would otherwise teach
 nothing, as the history names it too."""
 
