@@ -213,9 +213,7 @@ def _labelled(tokens: Tokens, values: dict[str, Float], resolved: ResolvedModel)
     known = ~np.isnan(np.stack(list(by_event.values()))).all(axis=0)
     at = np.nonzero(known)[0]
     if not len(at):
-        raise StateError(
-            "no labelled event of the training part is about a known title, so there is nothing to learn"
-        )
+        raise StateError("no labelled event of the training part is about a known title, so there is nothing to learn")
     targets, firsts = np.unique(tokens.event_token[at], return_index=True)
     token_row = np.full(len(tokens), -1, np.int64)
     token_row[targets] = np.arange(len(targets))
@@ -279,9 +277,7 @@ def _settings(resolved: ResolvedModel, encoder: Encoder) -> BatchSettings:
     tasks = []
     for name, task in model.tasks.items():
         carried = encoder.state.canvas_fields[name]
-        lacking = tuple(
-            field for field in ("country", "device", "language", "hour_of_week") if field not in carried
-        )
+        lacking = tuple(field for field in ("country", "device", "language", "hour_of_week") if field not in carried)
         tasks.append(Task(task.source, int(canvases.encode([name])[0]), task.share, lacking))
     softmax = tuple(name for name, head in model.heads.items() if head.loss == "softmax")
     return BatchSettings(model.training.batch_slots, model.training.seed, softmax, tuple(tasks))

@@ -104,9 +104,7 @@ class TrainingSet:
         wanted = np.zeros(len(self.names), np.bool_)
         if any(task.source == "title_names" for task in self.settings.tasks):
             wanted[self.tokens[self.token_row >= 0, 0]] = True
-        return QueryPool.make(
-            self.names, wanted, self.encoder.state.text_buckets, self.settings.seed + 1_000 * epoch
-        )
+        return QueryPool.make(self.names, wanted, self.encoder.state.text_buckets, self.settings.seed + 1_000 * epoch)
 
     @cached_property
     def _assembler(self) -> Assembler:

@@ -125,9 +125,7 @@ def plan_epoch(windows: Windows, batch_slots: int, seed: tuple[int, int], world:
         batches += [(width, pool[at : at + size]) for at in range(0, full, size)]
         left = pool[full:]
     if len(left):
-        _place_rest(
-            batches, left, int(windows.widths[-1]), max(batch_slots // int(windows.widths[-1]), world), world
-        )
+        _place_rest(batches, left, int(windows.widths[-1]), max(batch_slots // int(windows.widths[-1]), world), world)
     order = draw.permutation(len(batches))
     return Plan([batches[at][0] for at in order], [batches[at][1] for at in order])
 

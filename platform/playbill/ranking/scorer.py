@@ -103,9 +103,7 @@ class Scorer:
         order = np.argsort(lengths, kind="stable")
         batches, start = [], 0
         for stop in range(1, len(order) + 1):
-            full = (
-                stop - start >= BATCH_REQUESTS or (stop - start + 1) * (lengths[order[stop - 1]] + 1) > BATCH_SLOTS
-            )
+            full = stop - start >= BATCH_REQUESTS or (stop - start + 1) * (lengths[order[stop - 1]] + 1) > BATCH_SLOTS
             if stop == len(order) or full:
                 batches.append(order[start:stop])
                 start = stop

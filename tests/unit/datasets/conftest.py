@@ -115,9 +115,7 @@ def resolved() -> ResolvedModel:
     )
     return ResolvedModel(
         model=model,
-        labels={
-            name: LabelSpec.model_validate({"name": name, "version": 1, **body}) for name, body in labels.items()
-        },
+        labels={name: LabelSpec.model_validate({"name": name, "version": 1, **body}) for name, body in labels.items()},
         rewards={},
         canvases=canvases,
         rows={},

@@ -126,9 +126,7 @@ def test_online_encoding_equals_training(training_set, interactions, features) -
     everything = features.member_features("small_v1", asked).to_dicts()
     compared = 0
     for index, row in enumerate(asked.iter_rows(named=True)):
-        past = interactions.filter(
-            (pl.col("member_id") == row["member_id"]) & (pl.col("event_at") < row["event_at"])
-        )
+        past = interactions.filter((pl.col("member_id") == row["member_id"]) & (pl.col("event_at") < row["event_at"]))
         values = everything[index]
         request = Request("home", row["event_at"], row["member_id"], row["country"], history=past, features=values)
         online = encode_requests(encoder, [request])
@@ -138,9 +136,7 @@ def test_online_encoding_equals_training(training_set, interactions, features) -
             continue
         batch, place, window, seen = batch_rows[key]
         for name in ("title", "actions", "canvas", "duration", "device"):
-            assert np.array_equal(
-                getattr(batch.history, name)[window, :seen], getattr(online.history, name)[0, :seen]
-            )
+            assert np.array_equal(getattr(batch.history, name)[window, :seen], getattr(online.history, name)[0, :seen])
         # A window that starts late has a gap before its first token, as the online history has.
         assert np.array_equal(batch.history.gap[window, 1:seen], online.history.gap[0, 1:seen])
         for name in ("country", "device", "language", "hour_of_week"):
@@ -163,9 +159,7 @@ def test_history_is_cut_to_the_newest_tokens(encoder, interactions) -> None:
 
 def test_what_a_canvas_lacks_is_imputed(encoder) -> None:
     asked = {"country": "US-MN", "query": "star", "source_title_id": "7"}
-    online = encode_requests(
-        encoder, [Request(name, AT, **asked) for name in ("home", "search", "more_like_this")]
-    )
+    online = encode_requests(encoder, [Request(name, AT, **asked) for name in ("home", "search", "more_like_this")])
     context = online.context
     assert (context.country > 0).all()
     assert (context.hour_of_week > 0).tolist() == [True, False, True]

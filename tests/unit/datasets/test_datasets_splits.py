@@ -115,8 +115,7 @@ def test_global_time_keeps_equal_moments_together(make_interactions, start) -> N
 @pytest.mark.parametrize("protocol", ["leave_one_out", "global_time"])
 def test_nothing_to_hold_out(make_interactions, start, protocol: str) -> None:
     rows = [
-        {"event_id": m, "member_id": m, "seq": 0, "event_at": start, "action": "play", "title_id": "1"}
-        for m in "ab"
+        {"event_id": m, "member_id": m, "seq": 0, "event_at": start, "action": "play", "title_id": "1"} for m in "ab"
     ]
     with pytest.raises(DataError, match=protocol):
         make_split(protocol, make_interactions(rows))
@@ -144,9 +143,7 @@ def test_saved_and_loaded(tmp_path, interactions, protocol: str) -> None:
 
 def test_digest_depends_on_what_is_held_out_not_on_row_order(interactions) -> None:
     split = make_split("leave_one_out", interactions)
-    assert (
-        make_split("leave_one_out", interactions.sample(fraction=1, shuffle=True, seed=1)).digest == split.digest
-    )
+    assert make_split("leave_one_out", interactions.sample(fraction=1, shuffle=True, seed=1)).digest == split.digest
     assert make_split("leave_one_out", interactions.slice(0, 400)).digest != split.digest
     assert make_split("global_time", interactions).digest != split.digest
 

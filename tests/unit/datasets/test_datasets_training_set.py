@@ -177,16 +177,12 @@ def test_snapshots_are_never_later_than_the_row(training_set) -> None:
 
 def test_few_snapshots_are_kept_when_memory_is_short(tables, resolved, features, clock, monkeypatch) -> None:
     monkeypatch.setattr("playbill.datasets.build.SNAPSHOT_BYTES", 4 * 41 * 3)
-    made = build_training_set(
-        tables, resolved, make_split("leave_one_out", tables.interactions()), features, clock
-    )
+    made = build_training_set(tables, resolved, make_split("leave_one_out", tables.interactions()), features, clock)
     assert made.titles.snapshots.shape[0] <= 3
     assert made.snapshot.min() == 0
 
 
-def test_fields_known_after_the_request_do_not_reach_its_row(
-    tables, resolved, features, clock, interactions
-) -> None:
+def test_fields_known_after_the_request_do_not_reach_its_row(tables, resolved, features, clock, interactions) -> None:
     split = make_split("leave_one_out", interactions)
     rows = interactions.filter(pl.col("action") == "play")
     late = set(INTERACTIONS.names("after"))
@@ -201,9 +197,7 @@ def test_changing_what_is_known_after_leaves_every_request_as_it_was(
     tables._interactions = interactions.with_columns(
         duration_s=pl.lit(5_000, dtype=pl.Float32), progress=pl.lit(0.4, dtype=pl.Float32), season=pl.lit(3)
     )
-    changed = build_training_set(
-        tables, resolved, make_split("leave_one_out", tables.interactions()), features, clock
-    )
+    changed = build_training_set(tables, resolved, make_split("leave_one_out", tables.interactions()), features, clock)
     assert same(changed.context, training_set.context)
     assert np.array_equal(changed.tokens[:, :6], training_set.tokens[:, :6])
     assert not np.array_equal(changed.tokens[:, 6], training_set.tokens[:, 6]), "later events do see it"
@@ -289,6 +283,4 @@ def test_plan_uses_every_window_once() -> None:
     plan = plan_epoch(windows, 400, (1, 2), 4)
     assert sorted(np.concatenate(plan.windows).tolist()) == list(range(len(windows)))
     assert all(len(chosen) >= 4 for chosen in plan.windows)
-    assert all(
-        windows.length[chosen].max() <= width for width, chosen in zip(plan.widths, plan.windows, strict=True)
-    )
+    assert all(windows.length[chosen].max() <= width for width, chosen in zip(plan.widths, plan.windows, strict=True))

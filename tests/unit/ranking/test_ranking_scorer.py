@@ -133,9 +133,7 @@ def bundle(tmp_path_factory):
             torch.nn.init.normal_(parameter, std=0.1)
     folder = tmp_path_factory.mktemp("bundles") / "one"
     plays = np.array([0, *range(len(TRAINED))])
-    write_bundle(
-        folder, resolved=resolved, encoder=encoder, config=config, weights=network.state_dict(), plays=plays
-    )
+    write_bundle(folder, resolved=resolved, encoder=encoder, config=config, weights=network.state_dict(), plays=plays)
     return read_bundle(folder)
 
 
