@@ -224,6 +224,7 @@ def test_lists_join_keys_of_other_names_mapped_columns_and_views_without_entity(
             "type": "playbill.features.offline_store.AsofOfflineStore",
             "features_folder": str(folder),
         },
+        online_store={"type": "sqlite", "path": f"{folder}/others_online.db"},
         entity_key_serialization_version=3,
     )
     store = FeatureStore(config=config)

@@ -148,6 +148,4 @@ def _like(name: str, source: pl.DataType, target: pl.DataType, view: str) -> pl.
         return pl.col(name).cast(target, strict=False)
     if source == pl.String() and isinstance(target, pl.Categorical | pl.Enum):
         return pl.col(name).cast(target)
-    raise DataError(
-        f"rows to join with {view}", [Problem(name, f"key is {source}, but the values have {target}.")]
-    )
+    raise DataError(f"rows to join with {view}", [Problem(name, f"key is {source}, but the values have {target}.")])

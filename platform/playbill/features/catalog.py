@@ -137,9 +137,7 @@ def _checked(service: str, projections: list[FeatureViewProjection], reader: _Re
     for projection in projections:
         entity = entities[projection.name]
         if projection.name_to_use() != projection.name or projection.join_key_map:
-            problems.append(
-                Problem(projection.name, "is renamed or joined by another key, which no model can use.")
-            )
+            problems.append(Problem(projection.name, "is renamed or joined by another key, which no model can use."))
         elif entity is None:
             problems.append(Problem(projection.name, "must be keyed by member_id, by title_id or by nothing."))
         else:
@@ -153,9 +151,7 @@ def _checked(service: str, projections: list[FeatureViewProjection], reader: _Re
     return Catalog(schema, reader.views, reader.on_demand, known)
 
 
-def _columns(
-    projection: FeatureViewProjection, entity: FeatureEntity
-) -> tuple[list[FeatureColumn], list[Problem]]:
+def _columns(projection: FeatureViewProjection, entity: FeatureEntity) -> tuple[list[FeatureColumn], list[Problem]]:
     columns, problems = [], []
     for field in projection.features:
         kind = _kind(field)

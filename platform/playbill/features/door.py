@@ -106,9 +106,7 @@ class FeatureDoor:
         self._feast.tag_active_run(service, frame.height, perf_counter() - started)
         return found
 
-    def title_snapshots(
-        self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]
-    ) -> TitleSnapshots:
+    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> TitleSnapshots:
         """Return the service's title features at each moment, for every title asked for.
 
         Popularity is what was known at the last full hour up to the moment. Memory is S * T * F * 4 bytes and

@@ -26,9 +26,7 @@ def entity_table(entity_df: Any) -> tuple[pa.Table, str]:
     """
     frame = entity_df.compute() if hasattr(entity_df, "compute") else entity_df
     if not isinstance(frame, pd.DataFrame):
-        raise DataError(
-            "entity rows", [Problem("entity_df", f"needs a pandas frame, got {type(entity_df).__name__}.")]
-        )
+        raise DataError("entity rows", [Problem("entity_df", f"needs a pandas frame, got {type(entity_df).__name__}.")])
     at = _time_column(frame)
     times = frame[at]
     try:

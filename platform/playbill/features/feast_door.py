@@ -191,7 +191,10 @@ class FeastDoor:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Feast's own prints and warnings off the terminal, where `--json` must be the last line."""
+    """Keep Feast's own prints and warnings off the terminal, where `--json` must be the last line.
+
+    Not for use beside other threads: there is one standard output.
+    """
     sink = io.StringIO()
     with redirect_stdout(sink), redirect_stderr(sink), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -14,7 +14,7 @@ from playbill.errors import DataError, Problem
 from playbill.features.asof import ViewValues, as_of_join, in_utc, latest_values
 from playbill.features.catalog import Catalog
 from playbill.features.entity_rows import EVENT_AT, plain_arrow
-from playbill.features.feast_door import FeastDoor, quiet
+from playbill.features.feast_door import FeastDoor
 from playbill.features.offline_store import view_values
 from playbill.features.reports import FeatureColumn, TitleSnapshots
 from playbill.features.values import REQUEST_AT, empty, shaped, with_derived
@@ -35,7 +35,7 @@ def member_features(door: FeastDoor, service: str, frame: pl.DataFrame) -> pl.Da
     parts = []
     for start in range(0, entities.height, ROWS_PER_CALL):
         rows = entities.slice(start, ROWS_PER_CALL).to_pandas()
-        with door.registry_errors(), quiet():
+        with door.registry_errors():
             job = door.store.get_historical_features(rows, features=refs, full_feature_names=True)
             table = job.to_arrow()
         parts.append(shaped(table, columns))
@@ -98,9 +98,7 @@ def _categorical(
     return titles.to_frame().hstack(shaped(table, columns))
 
 
-def _title_views(
-    door: FeastDoor, catalog: Catalog, titles: pl.Series, moments: Sequence[datetime]
-) -> list[ViewValues]:
+def _title_views(door: FeastDoor, catalog: Catalog, titles: pl.Series, moments: Sequence[datetime]) -> list[ViewValues]:
     """Read the title views once: only the titles asked for, by number, and only what a moment can see."""
     numbers = _numbered(titles).unique().lazy()
     grid = pl.Series(sorted({moment.astimezone(UTC) for moment in moments}), dtype=pl.Datetime("us", "UTC"))

@@ -43,14 +43,10 @@ def member_profile(members: pl.DataFrame) -> pl.DataFrame:
         members: The canonical `members` table, every version.
     """
     absent = [
-        pl.lit(None, dtype=kind).alias(name)
-        for name, kind in PROFILE_COLUMNS.items()
-        if name not in members.columns
+        pl.lit(None, dtype=kind).alias(name) for name, kind in PROFILE_COLUMNS.items() if name not in members.columns
     ]
     scalar = [name for name, kind in members.schema.items() if isinstance(kind, _SCALAR) or kind.is_numeric()]
-    casts = [
-        pl.col(name).cast(kind, strict=False) for name, kind in PROFILE_COLUMNS.items() if name in members.columns
-    ]
+    casts = [pl.col(name).cast(kind, strict=False) for name, kind in PROFILE_COLUMNS.items() if name in members.columns]
     return (
         members.select(scalar)
         .with_columns(*casts, *absent, pl.col("kids_profile").cast(pl.Float32))

@@ -226,11 +226,7 @@ def _between(
     config: RepoConfig, source: DataSource, at: str, start: datetime | None, end: datetime | None
 ) -> pl.LazyFrame:
     # Feast asks for the file's own names here, and maps fields after the pull.
-    frame = (
-        pl.scan_parquet(_path(config, source))
-        if source.field_mapping
-        else scan_source(config, source, source.name)
-    )
+    frame = pl.scan_parquet(_path(config, source)) if source.field_mapping else scan_source(config, source, source.name)
     frame = frame.with_columns(in_utc(at, frame.collect_schema()[at]))
     if start is not None:
         frame = frame.filter(pl.col(at) >= _moment(start))

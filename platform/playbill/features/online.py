@@ -22,7 +22,7 @@ from feast.field import Field
 from playbill.errors import DataError, Problem, ServiceError
 from playbill.features.catalog import Catalog
 from playbill.features.entity_rows import plain_arrow
-from playbill.features.feast_door import FeastDoor, quiet
+from playbill.features.feast_door import FeastDoor
 from playbill.features.historical import member_features, request_fields
 from playbill.features.values import REQUEST_AT, arrow_array, empty, shaped, with_derived
 
@@ -57,8 +57,7 @@ def _asked(
     catalog: Catalog, member_ids: Sequence[str | None], at: datetime, request: Mapping[str, Any]
 ) -> pl.DataFrame:
     problems = [
-        Problem(name, "request field is missing.")
-        for name in sorted(request_fields(catalog) - {REQUEST_AT, *request})
+        Problem(name, "request field is missing.") for name in sorted(request_fields(catalog) - {REQUEST_AT, *request})
     ]
     if at.tzinfo is None:
         problems.append(Problem("at", f"{at.isoformat()} has no time zone."))
@@ -81,9 +80,7 @@ def _replayed(door: FeastDoor, service: str, answer: pl.DataFrame, later: set[st
     return pl.concat([kept, regenerated.select(kept.columns)]).sort("__row").drop("__row")
 
 
-def _read(
-    door: FeastDoor, catalog: Catalog, members: Sequence[str], at: datetime
-) -> tuple[pl.DataFrame, set[str]]:
+def _read(door: FeastDoor, catalog: Catalog, members: Sequence[str], at: datetime) -> tuple[pl.DataFrame, set[str]]:
     """Read every plain view; return full-named columns by member, and the members with values after `at`."""
     views = {name: fields for name, fields in catalog.plain("member", "request").items() if name in catalog.views}
     _require_materialized(door, [catalog.views[name] for name in views])
@@ -129,7 +126,7 @@ def _require_materialized(door: FeastDoor, views: Sequence[FeatureView]) -> None
 
 
 def _ask(door: FeastDoor, refs: Sequence[str], members: Sequence[str]) -> dict[str, list[Any]]:
-    with _LOCK, door.registry_errors(), door.online_errors(), quiet():
+    with _LOCK, door.registry_errors(), door.online_errors():
         response = door.store.get_online_features(
             features=list(refs), entity_rows={"member_id": list(members)}, full_feature_names=True
         )

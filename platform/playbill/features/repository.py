@@ -47,9 +47,7 @@ def _check_names(folder: Path, files: list[Path]) -> None:
         raise DefinitionError(str(folder), [Problem("feature_repo", "has no Python files.")])
     # Feast would import the other module instead of the file, and say nothing.
     hidden = [
-        Problem(
-            path.name, "a module of this name is installed, so Feast would never read this file.", "Rename it."
-        )
+        Problem(path.name, "a module of this name is installed, so Feast would never read this file.", "Rename it.")
         for path in files
         if path.parent == folder.resolve() and _installed(path.stem, folder)
     ]

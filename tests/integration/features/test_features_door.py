@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -294,3 +295,15 @@ def test_mistakes_in_feature_repo_say_where(tmp_path: Path) -> None:
     (repo / "members.py").write_text("def broken(:\n")
     with pytest.raises(DefinitionError, match=r"members\.py:1: SyntaxError"):
         FeatureDoor(workspace).apply()
+
+
+def test_many_threads_get_their_own_answers(door: FeatureDoor, built: Workspace) -> None:
+    now = workspace_clock(built).now()
+    moments = [now, START + timedelta(days=20)] * 12
+    members = [f"m{i % 12}" for i in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(lambda pair: door.online(SERVICE, [pair[0]], pair[1]), zip(members, moments, strict=True))
+        )
+    for answer in answers:
+        assert_frame_equal(answer, door.member_features(SERVICE, answer.select("member_id", "event_at")))
