@@ -89,9 +89,7 @@ def entity_rows(rng: np.random.Generator, rows: int) -> pd.DataFrame:
     return doubled.sample(frac=1, random_state=int(rng.integers(1000))).reset_index(drop=True)
 
 
-def plain(
-    rows: pd.DataFrame, values: pd.DataFrame, keys: list[str], ttl: pd.Timedelta | None, column: str
-) -> list:
+def plain(rows: pd.DataFrame, values: pd.DataFrame, keys: list[str], ttl: pd.Timedelta | None, column: str) -> list:
     """For every row: the newest value at or before it, ties by creation, null beyond the ttl."""
     found = []
     for row in rows.to_dict("records"):
@@ -249,7 +247,5 @@ def test_lists_join_keys_of_other_names_mapped_columns_and_views_without_entity(
 @pytest.mark.usefixtures("one_value")
 def test_a_snapshot_by_dates_needs_no_entity_rows(store: FeatureStore) -> None:
     end = (START + HOUR).to_pydatetime()
-    job = store.get_historical_features(
-        None, features=["taste:x"], start_date=end - timedelta(days=1), end_date=end
-    )
+    job = store.get_historical_features(None, features=["taste:x"], start_date=end - timedelta(days=1), end_date=end)
     assert list(job.to_df()["x"]) == [1.0]

@@ -75,9 +75,7 @@ def slow_popularity(events: list[dict]) -> pl.DataFrame:
     rows = []
     for title in sorted({event["title_id"] for event in events if event["action"] != "search"}):
         own = [event for event in events if event["title_id"] == title and event["action"] != "search"]
-        closed = {
-            id(event): event["event_at"].replace(minute=0, second=0, microsecond=0) + BUCKET for event in own
-        }
+        closed = {id(event): event["event_at"].replace(minute=0, second=0, microsecond=0) + BUCKET for event in own}
         moments = set(closed.values())
         for event in own:
             if event["action"] == "play":
@@ -108,9 +106,7 @@ def test_member_activity_is_the_plain_count(seed: int, spread: timedelta) -> Non
 @pytest.mark.parametrize("spread", [timedelta(hours=30), timedelta(days=40), timedelta(days=800)])
 def test_title_popularity_is_the_plain_count(seed: int, spread: timedelta) -> None:
     events = log_of(80, seed, spread)
-    assert_frame_equal(
-        title_popularity(events), slow_popularity(events.to_dicts()), check_dtypes=False, abs_tol=1e-6
-    )
+    assert_frame_equal(title_popularity(events), slow_popularity(events.to_dicts()), check_dtypes=False, abs_tol=1e-6)
 
 
 def test_a_state_holds_from_one_microsecond_after_its_events() -> None:
@@ -157,9 +153,7 @@ def test_parts_hold_whole_keys_and_every_event(monkeypatch: pytest.MonkeyPatch) 
 def test_a_profile_without_the_usual_columns_has_nulls_there_and_keeps_its_own() -> None:
     members = pl.DataFrame(
         {"member_id": ["a"], "valid_from": [START], "recorded_at": [START], "kids_profile": [True]}
-    ).with_columns(
-        country=pl.lit("NL"), joined_at=pl.lit(START), language=None, age=pl.lit(31), plan=pl.lit("gold")
-    )
+    ).with_columns(country=pl.lit("NL"), joined_at=pl.lit(START), language=None, age=pl.lit(31), plan=pl.lit("gold"))
     row = member_profile(members.with_columns(tags=pl.lit(["x"]))).row(0, named=True)
     assert row["age"] == 31.0
     assert row["kids_profile"] == 1.0
