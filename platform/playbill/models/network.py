@@ -148,9 +148,7 @@ class Network(nn.Module):
                 q, e = head.queries(scene.state), vectors.vectors
                 if scene.queries is not None:
                     q, e = head.with_match(q, scene.queries, vectors)
-                found[settings.name] = (q @ e.to(q.dtype).T).float() + head.bias(vectors, scene.rows)[
-                    scene.rows.row
-                ]
+                found[settings.name] = (q @ e.to(q.dtype).T).float() + head.bias(vectors, scene.rows)[scene.rows.row]
         return found
 
     def _precision(self, device: torch.device) -> torch.autocast:

@@ -65,9 +65,7 @@ def svd_vectors(
     matrix = positive_pmi(co_occurrence(title, member, titles))
     rank = min(dim, titles - 1)
     if matrix.nnz and rank > 1:
-        left, values, _ = svds(
-            matrix, k=rank - (rank == titles), v0=generator.normal(size=titles), solver="arpack"
-        )
+        left, values, _ = svds(matrix, k=rank - (rank == titles), v0=generator.normal(size=titles), solver="arpack")
         found = left * np.sqrt(values)
         rotation, _ = np.linalg.qr(generator.normal(size=(found.shape[1], dim)).T)
         turned = found @ rotation.T

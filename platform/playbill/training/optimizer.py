@@ -15,9 +15,7 @@ END_DIVISOR = 1e5
 
 def build_optimizer(network: nn.Module, weight_decay: float) -> torch.optim.AdamW:
     """Return fused AdamW. Only matrices of linear maps decay: no embedding, bias, norm or single vector does."""
-    tables = {
-        id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)
-    }
+    tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)}
     parameters = list(network.parameters())
     decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in tables]
     chosen = {id(p) for p in decayed}

@@ -56,10 +56,7 @@ def test_padding_and_neighbours_change_nothing(
 ) -> None:
     both = trained.scores(HistoryBatch.from_arrays(history_arrays), context_of([6 + 2]), titles)
     alone = SimpleNamespace(
-        **{
-            name: values[1:, :2] if values.ndim == 2 else values[1:]
-            for name, values in vars(history_arrays).items()
-        }
+        **{name: values[1:, :2] if values.ndim == 2 else values[1:] for name, values in vars(history_arrays).items()}
     )
     single = trained.scores(HistoryBatch.from_arrays(alone), context_of([2]), titles)
     for head in both:
@@ -158,9 +155,7 @@ def test_missing_numbers_are_a_value_of_their_own(
     trained: Network, history: HistoryBatch, titles: TitleInputs, context_of: Contexts
 ) -> None:
     def scores(value: float) -> torch.Tensor:
-        return trained.scores(history, context_of([5], numeric=np.array([[value, 1.0]], np.float32)), titles)[
-            "play"
-        ]
+        return trained.scores(history, context_of([5], numeric=np.array([[value, 1.0]], np.float32)), titles)["play"]
 
     assert torch.isfinite(scores(np.nan)).all()
     assert not torch.allclose(scores(np.nan), scores(0.0))
