@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import polars as pl
+import uvicorn
 
 from playbill.clock import FixedClock
 from playbill.config import Project, ProjectSettings, Workspace
@@ -213,3 +217,22 @@ def make_recommender(
     """Return a recommender over one served model, at the clock of the data."""
     facts = FactReader(Tables(workspace), features or FakeFeatures())
     return Recommender(Slot(served), facts, FixedClock(NOW), log.write if log else None)
+
+
+@contextmanager
+def http(app: Any) -> Iterator[httpx.Client]:
+    """Serve an app on a free port of this machine, and lend a client of it. Shuts down as on SIGTERM."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        if not thread.is_alive():
+            raise RuntimeError("the server did not start")
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(10)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+
+from playbill.clock import FixedClock
+from playbill.config import Workspace
+from playbill.errors import IntegrityError, ServiceError
+from playbill.serving import Served, ServedKey, Slot, Watcher
+
+WAIT_SECONDS = 5.0
+
+
+class FakeSource:
+    """Says and loads what it is told."""
+
+    def __init__(self, make: Callable[[ServedKey], Served], wanted: ServedKey) -> None:
+        self.make, self.now, self.error = make, wanted, None
+        self.loads: list[int | None] = []
+        self.error: Exception | None = None
+
+    def wanted(self) -> ServedKey:
+        if self.error is not None:
+            raise self.error
+        return self.now
+
+    def load(self, wanted: ServedKey) -> Served:
+        self.loads.append(wanted.version)
+        return self.make(wanted)
+
+
+@pytest.fixture
+def build(world: ModuleType, stocked: Workspace) -> Callable[..., Served]:
+    """Return a maker of served versions."""
+
+    def make(version: int | None, fails: bool = False, complete: bool = True) -> Served:
+        scorer = None if version is None else world.FakeScorer(shift=float(version), fails=fails)
+        served: Served = world.serve_with(stocked, scorer, version, complete=complete)
+        return served
+
+    return make
+
+
+def watcher_of(world: ModuleType, slot: Slot, source: FakeSource, poll_seconds: float = 0.01) -> Watcher:
+    return Watcher(slot, source, FixedClock(world.NOW), poll_seconds)
+
+
+def test_an_approved_version_is_loaded_and_swapped_in(world: ModuleType, build: Callable[..., Served]) -> None:
+    slot = Slot(build(None))
+    source = FakeSource(lambda key: build(key.version), build(1).key)
+    watcher = watcher_of(world, slot, source)
+    assert watcher.look()
+    assert slot.current.version == 1
+    assert watcher.status.problem is None
+    assert not watcher.look()
+    assert source.loads == [1]
+    source.now = build(2).key
+    assert watcher.look()
+    assert (slot.current.version, slot.swaps) == (2, 2)
+
+
+def test_a_version_that_fails_keeps_the_old_one_and_says_why(world: ModuleType, build: Callable[..., Served]) -> None:
+    slot = Slot(build(1))
+
+    def load(key: ServedKey) -> Served:
+        raise IntegrityError("digest differs")
+
+    watcher = watcher_of(world, slot, FakeSource(load, build(2).key))
+    assert not watcher.look()
+    assert slot.current.version == 1
+    assert watcher.status.problem == "version 2 was not loaded: digest differs"
+
+
+def test_a_version_that_does_not_score_is_not_served(world: ModuleType, build: Callable[..., Served]) -> None:
+    slot = Slot(build(1))
+    watcher = watcher_of(world, slot, FakeSource(lambda key: build(2, fails=True), build(2).key))
+    assert not watcher.look()
+    assert slot.current.version == 1
+    assert "RuntimeError" in (watcher.status.problem or "")
+
+
+def test_a_failing_version_is_tried_again_later_and_a_newer_one_at_once(
+    world: ModuleType, build: Callable[..., Served]
+) -> None:
+    slot = Slot(build(1))
+    source = FakeSource(lambda key: build(key.version, fails=key.version == 2), build(2).key)
+    watcher = watcher_of(world, slot, source, poll_seconds=60.0)
+    watcher.look()
+    watcher.look()
+    assert source.loads == [2]
+    source.now = build(3).key
+    assert watcher.look()
+    assert slot.current.version == 3
+    assert watcher.status.failures == 0
+
+
+def test_approvals_that_cannot_be_read_keep_what_is_served(world: ModuleType, build: Callable[..., Served]) -> None:
+    slot = Slot(build(1))
+    source = FakeSource(lambda key: build(key.version), build(1).key)
+    source.error = ServiceError("database is gone")
+    watcher = watcher_of(world, slot, source)
+    assert not watcher.look()
+    assert watcher.status.problem == "approvals cannot be read: database is gone"
+    source.error = None
+    watcher.look()
+    assert watcher.status.problem is None
+
+
+def test_half_a_model_is_served_until_the_whole_one_can_be(world: ModuleType, build: Callable[..., Served]) -> None:
+    slot = Slot(build(None))
+    whole = False
+    source = FakeSource(lambda key: build(1, complete=whole), build(1).key)
+    watcher = watcher_of(world, slot, source, poll_seconds=0.001)
+    assert watcher.look()
+    assert watcher.status.problem == "served without title features"
+    assert not watcher.look()
+    whole = True
+    time.sleep(0.05)
+    assert watcher.look()
+    assert slot.current.complete
+
+
+def test_the_thread_follows_approvals_and_ends(world: ModuleType, build: Callable[..., Served]) -> None:
+    slot = Slot(build(1))
+    source = FakeSource(lambda key: build(key.version), build(1).key)
+    watcher = watcher_of(world, slot, source)
+    watcher.start()
+    try:
+        source.now = build(2).key
+        deadline = time.perf_counter() + WAIT_SECONDS
+        while slot.current.version != 2 and time.perf_counter() < deadline:
+            time.sleep(0.01)
+    finally:
+        watcher.stop()
+    assert slot.current.version == 2
