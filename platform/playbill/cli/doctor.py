@@ -45,9 +45,7 @@ def machine() -> Iterator[Finding]:
     """Look at Python, processors and disk."""
     version = ".".join(str(part) for part in sys.version_info[:3])
     yield Finding("python", (3, 11) <= sys.version_info[:2] <= (3, 13), version, "use Python 3.11, 3.12 or 3.13")
-    yield Finding(
-        "processors", True, f"{os.cpu_count()}, GPU driver: {'yes' if shutil.which('nvidia-smi') else 'no'}"
-    )
+    yield Finding("processors", True, f"{os.cpu_count()}, GPU driver: {'yes' if shutil.which('nvidia-smi') else 'no'}")
 
 
 def packages() -> Iterator[Finding]:
@@ -79,9 +77,7 @@ def project(workspace: Workspace) -> Iterator[Finding]:
     yield Finding(f"data of {workspace.name}", filled, str(workspace.tables) if filled else "none", remedy)
     applied = workspace.feature_store_yaml.is_file()
     remedy = f"playbill -w {workspace.name} apply"
-    yield Finding(
-        "feature store", applied, str(workspace.feature_store_yaml) if applied else "not applied", remedy
-    )
+    yield Finding("feature store", applied, str(workspace.feature_store_yaml) if applied else "not applied", remedy)
 
 
 def _definitions(workspace: Workspace) -> Finding:
@@ -121,9 +117,7 @@ def _database(workspace: Workspace) -> Finding:
         with sqlalchemy.create_engine(url).connect() as connection:
             connection.execute(sqlalchemy.text("select 1"))
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        return Finding(
-            "database", False, f"{shown}: {str(error).splitlines()[0]}", "see [services] in playbill.toml"
-        )
+        return Finding("database", False, f"{shown}: {str(error).splitlines()[0]}", "see [services] in playbill.toml")
     return Finding("database", True, shown)
 
 

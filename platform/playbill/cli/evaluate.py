@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     help="How held-out events become requests.",
 )
 @click.option("--plots", "plot_folder", type=click.Path(file_okay=False), help="Folder for pictures.")
-@click.option(
-    "--report", "report_file", type=click.Path(dir_okay=False), help="File for the whole report as JSON."
-)
+@click.option("--report", "report_file", type=click.Path(dir_okay=False), help="File for the whole report as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 @click.pass_obj
 def evaluate(

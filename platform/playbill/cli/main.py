@@ -40,9 +40,7 @@ COMMANDS = {
     "schema": Command("playbill.cli.schema:schema", "Write the JSON schemas that editors complete YAML from."),
     "apply": Command("playbill.cli.apply:apply", "Register feature_repo/ in this workspace's Feast registry."),
     "features": Command("playbill.cli.features:features", "Compute feature values from the event log."),
-    "materialize": Command(
-        "playbill.cli.materialize:materialize", "Load the newest values into the online store."
-    ),
+    "materialize": Command("playbill.cli.materialize:materialize", "Load the newest values into the online store."),
     "train": Command("playbill.cli.train:train", "Train a model and register it in MLflow."),
     "evaluate": Command("playbill.cli.evaluate:evaluate", "Measure a model version under a named protocol."),
     "promote": Command("playbill.cli.promote:promote", "Make a version the champion, if its gates pass."),

@@ -10,7 +10,7 @@ from playbill.cli.main import Selection
 
 if TYPE_CHECKING:
     from playbill.config import Workspace
-    from playbill.serving import RecommendRequest, RecommendResponse
+    from playbill.serving import Recommender, RecommendRequest, RecommendResponse
     from playbill.serving.served import Served
 
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--version", type=click.IntRange(min=1), help="A registered version (default: the approved one).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 @click.pass_obj
-def recommend(selection: Selection, model: str | None, version: int | None, as_json: bool, **asked: Any) -> None:
+def recommend(selection: Selection, /, model: str | None, version: int | None, as_json: bool, **asked: Any) -> None:
     """Print the titles, or the rows of titles, that a member would be shown. Logged as the server logs it.
 
     Example: playbill -w ml_100k recommend --member 42 --canvas search --query "star w" -k 5
@@ -39,14 +39,16 @@ def recommend(selection: Selection, model: str | None, version: int | None, as_j
     workspace = selection.workspace
     if asked["at"] is not None:
         asked["at"] = parse_moment(asked["at"])
-    response = _answer(workspace, model, version, asked)
+    recommender, served = open_recommender(workspace, model, version)
+    response = recommender.recommend(_request(served, asked))
     if as_json:
         click.echo(response.model_dump_json(exclude={"rows"} if response.rows is None else None))
     else:
-        _show(response, asked["member_id"])
+        show(response)
 
 
-def _answer(workspace: Workspace, model: str | None, version: int | None, asked: dict[str, Any]) -> RecommendResponse:
+def open_recommender(workspace: Workspace, model: str | None, version: int | None) -> tuple[Recommender, Served]:
+    """Load the approved version, or a given one, with everything a server would answer from."""
     from playbill.features import FeatureDoor
     from playbill.serving import FactReader, Recommender, Slot
     from playbill.serving.loading import Loader, only_model
@@ -57,8 +59,7 @@ def _answer(workspace: Workspace, model: str | None, version: int | None, asked:
     loader = Loader(workspace, model or only_model(workspace), Tracking(workspace), features, clock)
     served = loader.version(version) if version else loader.load(loader.wanted())
     facts = FactReader(Tables(workspace), features)
-    recommender = Recommender(Slot(served), facts, clock, RequestLog(workspace.database_url).write)
-    return recommender.recommend(_request(served, asked))
+    return Recommender(Slot(served), facts, clock, RequestLog(workspace.database_url).write), served
 
 
 def _request(served: Served, asked: dict[str, Any]) -> RecommendRequest:
@@ -72,18 +73,19 @@ def _request(served: Served, asked: dict[str, Any]) -> RecommendRequest:
     return RecommendRequest.model_validate(fields)
 
 
-def _show(response: RecommendResponse, member_id: str | None) -> None:
+def show(response: RecommendResponse, titles_per_row: int | None = None) -> None:
+    """Print a list, or a page of rows, by the titles' names."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     by = response.model if response.version is None else f"{response.model}:{response.version}"
     policy = "" if response.policy == "model" else f", fallback {response.policy}"
-    console.print(f"[bold]{response.canvas}[/] for {member_id or 'someone unknown'}, {by}{policy}", highlight=False)
+    console.print(f"[bold]{response.canvas}[/] by {by}{policy}", highlight=False)
     lists = [("", response.items)] if response.rows is None else [(row.title, row.items) for row in response.rows]
     for title, items in lists:
         table = Table("", "title", "id", "score", title=title or None, title_justify="left")
-        for item in items:
+        for item in items[:titles_per_row]:
             table.add_row(str(item.position + 1), item.name, item.title_id, f"{item.score:.3f}")
         console.print(table)
     for note in response.notes:
