@@ -63,6 +63,9 @@ def open_recommender(workspace: Workspace, model: str | None, version: int | Non
 
 
 def _request(served: Served, asked: dict[str, Any]) -> RecommendRequest:
+    from pydantic import ValidationError
+
+    from playbill.errors import RequestError
     from playbill.serving import RecommendRequest
     from playbill.serving.recommender import find_title
 
@@ -70,7 +73,11 @@ def _request(served: Served, asked: dict[str, Any]) -> RecommendRequest:
     title = fields.pop("source_title")
     if title is not None:
         fields["source_title_id"] = find_title(served, title)
-    return RecommendRequest.model_validate(fields)
+    try:
+        return RecommendRequest.model_validate(fields)
+    except ValidationError as error:
+        problems = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+        raise RequestError("; ".join(problems)) from None
 
 
 def show(response: RecommendResponse, titles_per_row: int | None = None) -> None:

@@ -49,15 +49,22 @@ class Loader:
         tracking: Its MLflow.
         features: Title features of the scorer.
         clock: The workspace's; tells titles' ages.
+        approvals: Where approved pairs are written; the workspace's database by default.
     """
 
     def __init__(
-        self, workspace: Workspace, model: str, tracking: Tracking, features: FeatureDoor, clock: Clock
+        self,
+        workspace: Workspace,
+        model: str,
+        tracking: Tracking,
+        features: FeatureDoor,
+        clock: Clock,
+        approvals: PromotionLog | None = None,
     ) -> None:
         self.workspace, self.model = workspace, model
         self._tracking, self._features, self._clock = tracking, features, clock
         self._tables = Tables(workspace)
-        self._approvals = PromotionLog(workspace)
+        self._approvals = approvals or PromotionLog(workspace)
         self._loaded: tuple[int, str | None, Scorer, Scorer] | None = None
 
     def wanted(self) -> ServedKey:

@@ -84,7 +84,10 @@ def build_services(
     watcher.look()
     writer = RequestWriter(RequestLog(workspace.database_url))
     gate = threading.BoundedSemaphore(scoring_threads())
-    recommender = Recommender(slot, FactReader(tables, features), clock, writer.write, gate)
+    facts = FactReader(tables, features)
+    # The first look into a feature store imports its client, which takes seconds no member should wait.
+    facts.read(slot.current, None, clock.now())
+    recommender = Recommender(slot, facts, clock, writer.write, gate)
     events = EventDoor(slot, Journal(workspace.database_url, clock), clock)
     controller = Controller(workspace, tracking) if with_controller else None
     running = Running(watcher, writer, controller, poll_seconds)

@@ -1,0 +1,216 @@
+"""From an approved pair to answers: a real bundle, the real scorer, tables that change under it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from playbill.clock import FixedClock
+from playbill.config import Workspace
+from playbill.datasets import Encoder, EncoderState
+from playbill.errors import IntegrityError, ServiceError
+from playbill.features.reports import TitleSnapshots
+from playbill.models import HeadConfig, Network, NetworkConfig
+from playbill.ranking.bundle import write_bundle
+from playbill.serving import FactReader, Recommender, RecommendRequest, Slot, Watcher
+from playbill.serving.loading import Loader
+from playbill.tables import Tables
+
+
+@pytest.fixture(scope="module")
+def world() -> ModuleType:
+    path = Path(__file__).parents[1] / "problems" / "serving_world.py"
+    spec = importlib.util.spec_from_file_location("serving_world", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["serving_world"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def build_bundle(folder: Path, world: ModuleType, seed: int = 1) -> str:
+    """Write an untrained network over all titles of the world but the last."""
+    resolved = world.resolved()
+    state = EncoderState(
+        history_length=8,
+        merge=True,
+        titles=world.TITLES[:-1],
+        actions=("play", "thumbs_up"),
+        canvases=tuple(resolved.canvases),
+        countries=("DE", "FR"),
+        devices=(),
+        languages=("de",),
+        genres=("Comedy", "Drama"),
+        kinds=("film",),
+        original_languages=(),
+        year_edges=(1990,),
+        metadata=("genres", "kind"),
+        text_buckets=64,
+        snapshot_hours=24,
+        canvas_fields={name: canvas.context for name, canvas in resolved.canvases.items()},
+        service="tiny_v1",
+        service_version="v7",
+        title_categorical={"shelf__tone": ("dark", "light")},
+    )
+    encoder = Encoder(state)
+    heads = tuple(HeadConfig(name=name, loss=head.loss) for name, head in resolved.model.heads.items())
+    sizes = {**encoder.network_sizes(), "trunk": {"dim": 8, "heads": 2}, "heads": heads}
+    config = NetworkConfig.model_validate(sizes)
+    torch.manual_seed(seed)
+    weights = Network(config).state_dict()
+    plays = np.arange(len(state.titles) + 1)
+    return write_bundle(folder, resolved=resolved, encoder=encoder, config=config, weights=weights, plays=plays)
+
+
+class Store:
+    """MLflow, approvals and title features in one: version -> folder."""
+
+    def __init__(self, root: Path, world: ModuleType) -> None:
+        self.root, self.world = root, world
+        self.approved_pair: Any = None
+        self.digests: dict[int, str] = {}
+        self.downloads = 0
+        self.down = False
+
+    def add(self, version: int) -> None:
+        self.digests[version] = build_bundle(self.root / str(version), self.world, version)
+
+    def approve(self, version: int) -> None:
+        self.approved_pair = SimpleNamespace(version=version, digest=self.digests[version])
+
+    def approved(self, _model: str) -> Any:
+        return self.approved_pair
+
+    def download(self, _model: str, version: int, _digest: str | None = None) -> Path:
+        self.downloads += 1
+        return self.root / str(version)
+
+    def title_snapshots(self, _service: str, moments: Sequence[datetime], titles: Sequence[str]) -> TitleSnapshots:
+        if self.down:
+            raise ServiceError("the registry is down")
+        categorical = pl.DataFrame({"title_id": list(titles), "shelf__tone": ["dark"] * len(titles)})
+        values = np.zeros((len(moments), len(titles), 0), np.float32)
+        return TitleSnapshots(tuple(moments), tuple(titles), (), values, categorical)
+
+
+@pytest.fixture
+def store(tmp_path: Path, world: ModuleType) -> Store:
+    made = Store(tmp_path / "store", world)
+    made.add(1)
+    made.add(2)
+    return made
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, world: ModuleType) -> Workspace:
+    made: Workspace = world.make_workspace(tmp_path)
+    return made
+
+
+def loader_of(workspace: Workspace, store: Store, now: datetime) -> Loader:
+    return Loader(workspace, "tiny", store, store, FixedClock(now), store)  # type: ignore[arg-type]
+
+
+def start(workspace: Workspace, store: Store, world: ModuleType) -> tuple[Slot, Watcher, Recommender]:
+    loader = loader_of(workspace, store, world.NOW)
+    slot = Slot(world.serve_with(workspace, None, version=None))
+    watcher = Watcher(slot, loader, FixedClock(world.NOW), 0.001)
+    facts = FactReader(Tables(workspace), world.FakeFeatures())
+    return slot, watcher, Recommender(slot, facts, FixedClock(world.NOW), None)
+
+
+def test_an_approved_bundle_answers_every_canvas(workspace: Workspace, store: Store, world: ModuleType) -> None:
+    store.approve(1)
+    slot, watcher, recommender = start(workspace, store, world)
+    assert watcher.look(), watcher.status
+    assert (slot.current.version, slot.current.facts_version, slot.current.complete) == (1, "v7", True)
+    for ask in (
+        RecommendRequest(canvas="home", member_id="42"),
+        RecommendRequest(canvas="search", member_id="nobody", query="al"),
+        RecommendRequest(canvas="more_like_this", member_id="7", source_title_id="t3"),
+        RecommendRequest(canvas="coming_soon"),
+    ):
+        response = recommender.recommend(ask)
+        assert (response.policy, response.version) == ("model", 1), response.notes
+        assert response.items
+
+
+def test_a_title_that_came_after_training_is_ranked(workspace: Workspace, store: Store, world: ModuleType) -> None:
+    store.approve(1)
+    _, watcher, recommender = start(workspace, store, world)
+    watcher.look()
+    coming = recommender.recommend(RecommendRequest(canvas="coming_soon"))
+    assert {item.title_id for item in coming.items} == {"t8", "t9"}
+
+
+def test_new_data_is_served_with_the_network_already_loaded(
+    workspace: Workspace, store: Store, world: ModuleType
+) -> None:
+    store.approve(1)
+    slot, watcher, _ = start(workspace, store, world)
+    watcher.look()
+    before = slot.current.shelf.snapshot_id
+    journal = Tables(workspace).journal
+    event = {"event_id": "x", "member_id": "7", "action": "play", "title_id": "t4", "canvas": "home", "country": "DE"}
+    journal.append([{**event, "event_at": world.NOW - timedelta(days=1)}])
+    journal.compact(Tables(workspace))
+    assert watcher.look()
+    assert slot.current.shelf.snapshot_id != before
+    assert slot.current.shelf.plays.before(world.NOW)[4] == 1
+    assert store.downloads == 1
+
+
+def test_a_corrupt_bundle_is_never_served(workspace: Workspace, store: Store, world: ModuleType) -> None:
+    store.approve(1)
+    slot, watcher, recommender = start(workspace, store, world)
+    watcher.look()
+    weights = store.root / "2" / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    store.approve(2)
+    assert not watcher.look()
+    assert "weights.safetensors" in (watcher.status.problem or "")
+    assert recommender.recommend(RecommendRequest(canvas="home")).version == 1
+    assert slot.current.version == 1
+
+
+def test_another_bundle_than_the_approved_one_is_refused(workspace: Workspace, store: Store, world: ModuleType) -> None:
+    store.approve(1)
+    shutil.rmtree(store.root / "1")
+    shutil.copytree(store.root / "2", store.root / "1")
+    loader = loader_of(workspace, store, world.NOW)
+    with pytest.raises(IntegrityError, match="its record says"):
+        loader.load(loader.wanted())
+
+
+def test_without_title_features_a_model_serves_and_gets_them_back(
+    workspace: Workspace, store: Store, world: ModuleType
+) -> None:
+    store.approve(1)
+    store.down = True
+    slot, watcher, recommender = start(workspace, store, world)
+    assert watcher.look()
+    assert not slot.current.complete
+    assert recommender.recommend(RecommendRequest(canvas="home")).policy == "model"
+    assert watcher.status.problem == "served without title features"
+    store.down = False
+    assert watcher.look()
+    assert slot.current.complete
+
+
+def test_any_registered_version_can_be_asked_for(workspace: Workspace, store: Store, world: ModuleType) -> None:
+    served = loader_of(workspace, store, world.NOW).version(2)
+    assert (served.version, served.digest) == (2, store.digests[2])
