@@ -205,3 +205,22 @@ class TitleInputs(Arrays):
     def count(self) -> int:
         """T, padding row included."""
         return self.index.shape[0]
+
+
+def pad_rows(context: ContextBatch, targets: TargetBatch, multiple: int) -> tuple[ContextBatch, TargetBatch]:
+    """Add rows that train nothing until their number is a multiple of `multiple`.
+
+    A CPU's matrix kernels are made anew for every shape they meet, which costs more than a few idle rows.
+    """
+    extra = -context.state.shape[0] % multiple
+    if not extra:
+        return context, targets
+
+    def padded(values: Tensor, fill: float = 0) -> Tensor:
+        return torch.cat([values, values.new_full((extra, *values.shape[1:]), fill)])
+
+    flat = {"query_grams": context.query_grams}
+    ends = {"query_offsets": padded(context.query_offsets, context.query_grams.shape[0])}
+    rest = {name: padded(values) for name, values in context.named().items() if name not in {*flat, *ends}}
+    labels = {name: padded(label, float("nan")) for name, label in targets.labels.items()}
+    return ContextBatch(**flat, **ends, **rest), TargetBatch(padded(targets.title), labels, padded(targets.weight))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from playbill.models.batch import ContextBatch
 from playbill.models.config import NetworkConfig
@@ -18,6 +19,10 @@ from playbill.models.titles import PreparedTitles
 
 MATCH_START = 16.0
 """Weight of a perfect match of query and name before training: far above any other term."""
+
+
+PAIRS = 32
+"""Bias rows come in multiples of it: see `batch.pad_rows`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ def bias_rows(context: ContextBatch, snapshot_features: int) -> BiasRows:
         return BiasRows(zero[:1], zero[:1], zero)
     canvases = int(context.canvas.max()) + 1 if context.canvas.numel() else 1
     pairs, row = torch.unique(context.snapshot * canvases + context.canvas, return_inverse=True)
+    pairs = F.pad(pairs, (0, -pairs.shape[0] % PAIRS))
     return BiasRows(pairs // canvases, pairs % canvases, row)
 
 
@@ -77,7 +83,8 @@ class Head(nn.Module):
         if self.snapshot.shape[0]:
             weights_PF = self.snapshot + self.snapshot_canvas(rows.canvas)
             features_PTF = titles.prepared.snapshots[rows.snapshot]
-            total = total + torch.bmm(features_PTF.float(), weights_PF.unsqueeze(-1).float()).squeeze(-1)
+            with torch.autocast(features_PTF.device.type, enabled=False):
+                total = total + torch.bmm(features_PTF, weights_PF.unsqueeze(-1)).squeeze(-1)
         return torch.cat([torch.full_like(total[:, :1], -1e4), total[:, 1:]], dim=1)
 
     def target_bias(self, titles: TitleVectors, canvas_N: Tensor, snapshot_N: Tensor, title_N: Tensor) -> Tensor:

@@ -105,7 +105,9 @@ class _Gradients:
         if self.bias.shape[0] == 1:
             self.bias += weight_N1.T @ rise
         else:
-            self.bias.index_add_(0, bias_row, rise.float().mul_(weight.unsqueeze(-1)))
+            share_PN = torch.zeros(self.bias.shape[0], rise.shape[0], dtype=rise.dtype, device=rise.device)
+            share_PN.scatter_(0, bias_row.unsqueeze(0), weight_N1.T)
+            self.bias += share_PN @ rise
 
 
 def binary_loss(logit_N: Tensor, label_N: Tensor, weight_N: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch, TitleInputs
+from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch, TitleInputs, pad_rows
 from playbill.models.config import HeadConfig, NetworkConfig
 from playbill.models.context import ContextEncoder, Crossing
 from playbill.models.events import EventTokens
@@ -17,6 +17,9 @@ from playbill.models.objective import Scene, head_sum, row_weights
 from playbill.models.text import GramSpace
 from playbill.models.titles import PreparedTitles, TitleTower
 from playbill.specs.plugins import TRUNKS
+
+PADDED_ROWS = 256
+"""Prediction rows of a training batch come in multiples of it."""
 
 
 class Network(nn.Module):
@@ -99,6 +102,7 @@ class Network(nn.Module):
             totals_K: Divisor of each head's sum, default the batch's own weight. Several workers that share
                 one batch pass that batch's weight divided by their number.
         """
+        context, targets = pad_rows(context, targets, PADDED_ROWS)
         with self._precision(history.title.device):
             scene = self._scene(history, context, self.title_vectors(titles))
             sums = [head_sum(settings, head, scene, targets) for settings, head in self._pairs()]

@@ -16,6 +16,9 @@ from playbill.models.heads import BiasRows, Head, TitleVectors
 from playbill.models.loss import binary_loss, softmax_loss
 from playbill.models.text import bag_sizes
 
+ROWS = 64
+"""Rows of a product come in multiples of it: see `batch.pad_rows`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -46,6 +49,14 @@ def row_weights(head: HeadConfig, targets: TargetBatch) -> Tensor:
     return torch.where(usable_N, strength_N * targets.weight, 0.0)
 
 
+def chosen_rows(weight_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the numbers and weights of rows above 0, filled up with rows of weight 0 to a multiple of `ROWS`."""
+    chosen = torch.nonzero(weight_N.gt(0)).squeeze(-1)
+    extra = -chosen.shape[0] % ROWS
+    filler = chosen.new_zeros(extra)
+    return torch.cat([chosen, filler]), torch.cat([weight_N[chosen], weight_N.new_zeros(extra)])
+
+
 def head_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch) -> tuple[Tensor, Tensor]:
     """Return one head's weighted sum of losses and the weight it stands for."""
     weight_N = row_weights(settings, targets)
@@ -59,21 +70,21 @@ def _softmax_sum(settings: HeadConfig, head: Head, scene: Scene, targets: Target
     total = bias_PT.new_zeros(())
     low = scene.state.dtype
     for with_query in (False, True):
-        chosen = torch.nonzero(weight_N.gt(0) & scene.has_query.eq(with_query)).squeeze(-1)
+        chosen, share = chosen_rows(torch.where(scene.has_query.eq(with_query), weight_N, 0.0))
         if not chosen.numel():
             continue
         q, e = head.queries(scene.state[chosen]), scene.titles.vectors
         if with_query and scene.queries is not None:
             q, e = head.with_match(q, scene.queries[chosen], scene.titles)
         total = total + softmax_loss(
-            q.to(low), e.to(low), bias_PT, scene.rows.row[chosen], targets.title[chosen], weight_N[chosen]
+            q.to(low), e.to(low), bias_PT, scene.rows.row[chosen], targets.title[chosen], share
         )
     return total
 
 
 def _binary_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:
     """Learn the probability of the label for the target title alone."""
-    chosen = torch.nonzero(weight_N.gt(0)).squeeze(-1)
+    chosen, share = chosen_rows(weight_N)
     title, context = targets.title[chosen], scene.context
     q, e = head.queries(scene.state[chosen]), scene.titles.vectors[title]
     bias = head.target_bias(scene.titles, context.canvas[chosen], context.snapshot[chosen], title)
@@ -81,4 +92,4 @@ def _binary_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetB
     if scene.queries is not None:
         names_NM = scene.titles.prepared.names[title]
         logit = logit + (scene.queries[chosen] * names_NM).sum(-1) * head.match
-    return binary_loss(logit, targets.labels[settings.name][chosen], weight_N[chosen])
+    return binary_loss(logit, targets.labels[settings.name][chosen].nan_to_num(), share)
