@@ -66,7 +66,7 @@ def svd_vectors(
     rank = min(dim, titles - 1)
     if matrix.nnz and rank > 1:
         left, values, _ = svds(matrix, k=rank - (rank == titles), v0=generator.normal(size=titles), solver="arpack")
-        found = left * np.sqrt(values)
+        found = left * np.sqrt(np.where(values > 1e-6 * values.max(), values, 0.0))
         rotation, _ = np.linalg.qr(generator.normal(size=(found.shape[1], dim)).T)
         turned = found @ rotation.T
         seen = np.asarray(matrix.sum(axis=1)).ravel() > 0
