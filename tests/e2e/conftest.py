@@ -55,7 +55,10 @@ class Playbill:
 
     def copy(self, folder):
         """Copy the project with its data but without models, so that a test may change it."""
-        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("runs", "serving", "*.pyc"))
+        left = shutil.ignore_patterns(
+            "runs", "serving", "*.pyc", "mlflow*", "playbill.db*", "feast_registry.db*", "online*"
+        )
+        shutil.copytree(self.folder, folder, ignore=left)
         return Playbill(folder, self.workspace)
 
 
@@ -79,7 +82,7 @@ def filled(tmp_path_factory, small_data):
     subprocess.run([sys.executable, "-m", "playbill.cli", "init", str(folder)], check=True, capture_output=True)
     (folder / "playbill.toml").write_text('workspace = "small"\n[workspaces.small]\n[training]\nthreads = 1\n')
     model = folder / "model_zoo" / "models" / "everycanvas" / "model.yaml"
-    model.write_text(model.read_text().replace("dim: 128", "dim: 32").replace("epochs: 8", "epochs: 4"))
+    model.write_text(model.read_text().replace("dim: 128", "dim: 32").replace("epochs: 8", "epochs: 40"))
     project = Playbill(folder)
     fill(project, small_data)
     return project

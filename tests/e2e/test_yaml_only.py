@@ -60,6 +60,8 @@ def test_a_new_head_and_a_new_canvas_are_yaml_only(filled, tmp_path):
     text = model.read_text().replace("coming_soon]", "coming_soon, screensaver]")
     model.write_text(text.replace("\ntasks:", HEAD + "tasks:", 1))
     project.run("check")
+    project.run("apply")
+    project.run("materialize")
     version = project.json("train", "everycanvas", "--epochs", "1")["version"]
     project.run("promote", f"everycanvas:{version}")
     answer = project.json("recommend", "--member", "m5", "--canvas", "screensaver", "-k", "5")
