@@ -75,8 +75,6 @@ class Registry:
         if name in self._outside:
             plugin = self._outside[name].load()
             if not isinstance(plugin, Plugin):
-                raise TypeError(
-                    f"entry point '{name}' of {self.group} must name a Plugin, got {type(plugin).__name__}"
-                )
+                raise TypeError(f"entry point '{name}' of {self.group} must name a Plugin, got {type(plugin).__name__}")
             return plugin
         raise UnknownNameError(self.kind, name, self.names())

@@ -10,9 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-ColumnType = Literal[
-    "string", "int32", "int64", "float32", "float64", "bool", "timestamp", "list[string]", "names"
-]
+ColumnType = Literal["string", "int32", "int64", "float32", "float64", "bool", "timestamp", "list[string]", "names"]
 """`timestamp` is UTC microseconds; `names` is a list of {language, name}."""
 
 Known = Literal["request", "after"]

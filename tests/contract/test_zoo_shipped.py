@@ -111,9 +111,7 @@ def test_check_takes_under_a_second_and_imports_nothing_heavy() -> None:
     walls = []
     for _ in range(3):
         started = time.perf_counter()
-        result = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-        )
+        result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
         walls.append(time.perf_counter() - started)
         assert result.returncode == 0, result.stdout + result.stderr
         assert json.loads(result.stdout.splitlines()[-1])["ok"] is True
@@ -125,9 +123,7 @@ def _implementations() -> list[tuple[str, Plugin]]:
     return [(f"{registry.kind} {name}", registry[name]) for registry in registries for name in registry.names()]
 
 
-@pytest.mark.parametrize(
-    ("name", "plugin"), _implementations(), ids=lambda value: value if type(value) is str else ""
-)
+@pytest.mark.parametrize(("name", "plugin"), _implementations(), ids=lambda value: value if type(value) is str else "")
 def test_every_registered_name_has_its_implementation(name: str, plugin: Plugin) -> None:
     """Read from the source, so that the check needs no torch."""
     module, _, attribute = plugin.implementation.partition(":")

@@ -78,9 +78,7 @@ def evaluate(
     """
     case = build_case(as_frames(tables), split, resolved, canvas, fold=fold, targets=targets)
     others = {baseline: build_baseline(baseline, case) for baseline in dict.fromkeys(baselines)}
-    return evaluate_case(
-        case, name or resolved.model.name, function, others, k=k, judging=judging, progress=progress
-    )
+    return evaluate_case(case, name or resolved.model.name, function, others, k=k, judging=judging, progress=progress)
 
 
 def evaluate_case(
@@ -168,8 +166,7 @@ class _Judge:
             for name, measured in self.measured.items()
         ]
         differences = [
-            Difference(name, {metric: found[_MINUS, name, metric] for metric in metrics})
-            for name in self.baselines
+            Difference(name, {metric: found[_MINUS, name, metric] for metric in metrics}) for name in self.baselines
         ]
         return tuple(rows), tuple(differences)
 
@@ -192,9 +189,7 @@ class _Judge:
         )
         return [self._slice_row(name, group, mask, minimum, found) for group, mask in masks.items()]
 
-    def _slice_row(
-        self, name: str, group: str, mask: Mask, minimum: int, found: Mapping[_Key, Interval]
-    ) -> SliceRow:
+    def _slice_row(self, name: str, group: str, mask: Mask, minimum: int, found: Mapping[_Key, Interval]) -> SliceRow:
         size = int(np.unique(self.bootstrap.members[mask]).size)
         return SliceRow(
             slice=name,

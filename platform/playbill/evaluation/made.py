@@ -256,8 +256,7 @@ def _prefixes(names: Sequence[str]) -> list[list[str]]:
     """Return the first 1, 2 and 3 letters of each name; empty where the name is shorter or ends in a space."""
     cut = [[name[:length].strip() for name in names] for length in (1, 2, 3)]
     return [
-        [text if len(text) == length else "" for text in texts]
-        for length, texts in zip((1, 2, 3), cut, strict=True)
+        [text if len(text) == length else "" for text in texts] for length, texts in zip((1, 2, 3), cut, strict=True)
     ]
 
 

@@ -39,15 +39,11 @@ def plots(report: EvaluationReport, folder: Path) -> list[Path]:
         if groups:
             path = folder / f"{report.canvas}_{name}.png"
             label = f"{report.canvas} by {name}, worst first (members)"
-            files.append(
-                _bars(path, label, metric, groups[:BARS_PER_SLICE], line=report.result.metrics[metric].value)
-            )
+            files.append(_bars(path, label, metric, groups[:BARS_PER_SLICE], line=report.result.metrics[metric].value))
     return files
 
 
-def _bars(
-    path: Path, title: str, metric: str, rows: Sequence[tuple[str, Interval]], line: float | None = None
-) -> Path:
+def _bars(path: Path, title: str, metric: str, rows: Sequence[tuple[str, Interval]], line: float | None = None) -> Path:
     """Draw one bar per row with its interval; `line` marks the mean over everything."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -31,9 +31,7 @@ TITLE_AGE_ABOVE = "over_20y"
 UNKNOWN_BAND = "unknown"
 
 
-def add_slices(
-    frame: pl.DataFrame, tables: EvaluationTables, catalogue: Catalogue, columns: Indices
-) -> pl.DataFrame:
+def add_slices(frame: pl.DataFrame, tables: EvaluationTables, catalogue: Catalogue, columns: Indices) -> pl.DataFrame:
     """Add the slice columns `tenure` and `title_age` to requests that have member, moment and country.
 
     Tenure counts days since `joined_at`, else since the member's first event. Title age counts days since the
@@ -79,9 +77,7 @@ def _joined(frame: pl.DataFrame, tables: EvaluationTables) -> npt.NDArray[np.flo
     return joined.to_series().to_numpy()
 
 
-def _bands(
-    days: npt.NDArray[np.float64], bands: tuple[tuple[int, str], ...], above: str
-) -> npt.NDArray[np.object_]:
+def _bands(days: npt.NDArray[np.float64], bands: tuple[tuple[int, str], ...], above: str) -> npt.NDArray[np.object_]:
     names = np.array([name for _, name in bands] + [above], dtype=object)
     found = names[np.searchsorted([limit for limit, _ in bands], days, side="right").clip(max=len(bands))]
     return np.where(np.isnan(days), UNKNOWN_BAND, found)

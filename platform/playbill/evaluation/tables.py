@@ -54,8 +54,7 @@ def _differences(report: EvaluationReport) -> Table:
     for row in report.differences:
         unsure = [name for name, interval in row.metrics.items() if interval.includes_zero]
         cells = [
-            f"{interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
-            for interval in row.metrics.values()
+            f"{interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]" for interval in row.metrics.values()
         ]
         table.add_row(row.baseline, *cells, ", ".join(unsure) or "none")
     return table

@@ -34,9 +34,7 @@ class PlayLog:
 
     def __init__(self, catalogue: Catalogue, interactions: pl.DataFrame) -> None:
         self.titles = len(catalogue)
-        order = pl.DataFrame({"title_id": pl.Series(catalogue.title_ids, dtype=pl.String)}).with_row_index(
-            "column"
-        )
+        order = pl.DataFrame({"title_id": pl.Series(catalogue.title_ids, dtype=pl.String)}).with_row_index("column")
         plays = interactions.lazy().filter(pl.col("action") == "play").select("event_at", "title_id")
         rows = plays.join(order.lazy(), on="title_id", how="inner").sort("event_at").collect()
         self._moments: Moments = rows["event_at"].dt.epoch("us").to_numpy().astype(np.int64)

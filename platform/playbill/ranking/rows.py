@@ -59,9 +59,7 @@ def taste_of(history: pl.DataFrame, catalogue: Catalogue) -> Taste:
 
 def _genres(liked: Columns, catalogue: Catalogue) -> tuple[str, ...]:
     counts = {genre: int(mask[liked].sum()) for genre, mask in catalogue.genres.items()}
-    return tuple(
-        sorted((genre for genre, count in counts.items() if count), key=lambda name: (-counts[name], name))
-    )
+    return tuple(sorted((genre for genre, count in counts.items() if count), key=lambda name: (-counts[name], name)))
 
 
 @dataclass(frozen=True)

@@ -108,9 +108,7 @@ def _moment(source: pl.Series, column: ColumnMapping) -> Read:
     if source.dtype == pl.Date:
         source = source.cast(pl.Datetime("us"))
     if not isinstance(source.dtype, pl.Datetime):
-        hint = (
-            "Say how to read it with as: iso_text." if source.dtype == pl.String else "Perhaps as: epoch_seconds."
-        )
+        hint = "Say how to read it with as: iso_text." if source.dtype == pl.String else "Perhaps as: epoch_seconds."
         return _all_broken(source, TIMESTAMP, "a value that is no timestamp", hint)
     if source.dtype.time_zone is None:
         if column.zone is None:
@@ -161,9 +159,7 @@ def _iso_text(source: pl.Series, column: ColumnMapping) -> Read:
     text = text.str.replace(r"([+-]\d{2})$", "${1}:00") if text.str.contains(r"T.*[+-]\d{2}$").any() else text
     aware = text.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
     if column.zone is None:
-        return _checked(
-            source, aware, "no ISO 8601 moment with a time zone", "Without one, say which with zone: UTC."
-        )
+        return _checked(source, aware, "no ISO 8601 moment with a time zone", "Without one, say which with zone: UTC.")
     local = text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
     days = text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
     naive = pl.select(pl.coalesce(local, days)).to_series()

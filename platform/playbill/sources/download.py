@@ -108,9 +108,7 @@ def unpack(archive: Path, files: tuple[str, ...], into: Path) -> Path:
                     while block := source.read(_BLOCK):
                         target.write(block)
     except zipfile.BadZipFile as error:
-        raise DataError(
-            str(archive), [Problem(archive.name, f"this is no readable zip archive: {error}.")]
-        ) from None
+        raise DataError(str(archive), [Problem(archive.name, f"this is no readable zip archive: {error}.")]) from None
     return into
 
 

@@ -58,9 +58,7 @@ def open_table(table: str, mapping: FileTable, folder: Path, scratch: Path) -> p
                 hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(names)}."
                 raise FileError(Problem(f"{where}.by", f"{side} has no column '{joined.by}'.", hint))
         key = pl.col(joined.by).cast(pl.String).alias("_by")
-        rows = (
-            rows.with_columns(key).join(added.with_columns(key).drop(joined.by), on="_by", how="left").drop("_by")
-        )
+        rows = rows.with_columns(key).join(added.with_columns(key).drop(joined.by), on="_by", how="left").drop("_by")
     return rows
 
 
@@ -86,9 +84,7 @@ def open_file(where: str, origin: FileOrigin, folder: Path, scratch: Path) -> pl
     kind = origin.format or _FORMATS.get(ending)
     if kind is None:
         known = "parquet, csv, json, ndjson"
-        raise FileError(
-            Problem(where, f"the ending '{ending}' tells no format.", f"Say which with format: {known}.")
-        )
+        raise FileError(Problem(where, f"the ending '{ending}' tells no format.", f"Say which with format: {known}."))
     try:
         rows = _scan(kind, paths, origin, scratch / where)
         rows.collect_schema()

@@ -82,9 +82,7 @@ def unknown_columns(table: str, mapping: TableMapping, known: Sequence[str]) -> 
 
 def _not_there(where: str, source: str, known: Sequence[str]) -> Problem:
     close = nearest(source, known)
-    return Problem(
-        where, f"there is no column '{source}'.", f"Did you mean '{close}'?" if close else _listed(known)
-    )
+    return Problem(where, f"there is no column '{source}'.", f"Did you mean '{close}'?" if close else _listed(known))
 
 
 def _listed(known: Sequence[str]) -> str:

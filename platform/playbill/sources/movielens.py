@@ -72,9 +72,7 @@ class MovieLens:
             raise DataError(str(path), [Problem("path", "there is no such file or folder.")])
         folder = unpack(path, self.archive.files, scratch)
         known = digest(path, "md5") == self.archive.md5
-        return self._read(folder), f"{path}, " + (
-            "MD5 verified" if known else "which is not the publisher's archive"
-        )
+        return self._read(folder), f"{path}, " + ("MD5 verified" if known else "which is not the publisher's archive")
 
     def _read(self, folder: Path) -> Reading:
         return readable(folder, self._parse)

@@ -118,9 +118,7 @@ def read_csv_set(folder: Path) -> tuple[pl.LazyFrame, pl.DataFrame, None]:
     return _ratings(ratings), _titles(items.with_columns(pl.col("genres").str.split("|"))), None
 
 
-def _text(
-    path: Path, separator: str, columns: list[str], *, encoding: str = "utf-8", skip: int = 0
-) -> pl.DataFrame:
+def _text(path: Path, separator: str, columns: list[str], *, encoding: str = "utf-8", skip: int = 0) -> pl.DataFrame:
     content = path.read_bytes() if encoding == "utf-8" else path.read_text(encoding).encode()
     return pl.read_csv(
         BytesIO(content),
@@ -143,9 +141,7 @@ def _ratings(rows: pl.LazyFrame) -> pl.LazyFrame:
     return rows.select(
         member_id="user",
         title_id="item",
-        event_at=pl.from_epoch(pl.col("timestamp").cast(pl.Int64), "s")
-        .dt.replace_time_zone("UTC")
-        .cast(TIMESTAMP),
+        event_at=pl.from_epoch(pl.col("timestamp").cast(pl.Int64), "s").dt.replace_time_zone("UTC").cast(TIMESTAMP),
         **{RATING: pl.col("rating").cast(pl.Float32)},
     )
 

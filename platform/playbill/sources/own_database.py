@@ -46,8 +46,7 @@ class OwnDatabase:
             if problems:
                 raise DefinitionError(f"mapping {self._mapping}", problems)
             opened = {
-                name: _fetched(connection, name, _query(table), scratch, progress)
-                for name, table in tables.items()
+                name: _fetched(connection, name, _query(table), scratch, progress) for name, table in tables.items()
             }
         place = engine.url.render_as_string(hide_password=True)
         return mapped_offer(tables, opened, self._mapping), f"database {place}"
@@ -99,9 +98,7 @@ def _fetched(
 
 def _frame(name: str, names: Sequence[str], rows: Sequence[sa.Row[Any]]) -> pl.DataFrame:
     try:
-        return pl.DataFrame(
-            [tuple(row) for row in rows], schema=list(names), orient="row", infer_schema_length=None
-        )
+        return pl.DataFrame([tuple(row) for row in rows], schema=list(names), orient="row", infer_schema_length=None)
     except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
         first = str(error).splitlines()[0]
         raise DataError(name, [Problem(name, f"the database's values cannot be read: {first}")]) from None

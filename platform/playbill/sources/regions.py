@@ -114,9 +114,7 @@ PREFIX_RANGES: tuple[tuple[int, int, str], ...] = (
 )
 """First and last three-digit prefix, and the state, territory or military region. Prefixes not here are unused."""
 
-_REGIONS = {
-    f"{prefix:03d}": f"US-{state}" for first, last, state in PREFIX_RANGES for prefix in range(first, last + 1)
-}
+_REGIONS = {f"{prefix:03d}": f"US-{state}" for first, last, state in PREFIX_RANGES for prefix in range(first, last + 1)}
 _ZIP = r"^(\d{3})\d{2}(?:[- ]?\d{4})?$"
 
 
@@ -131,6 +129,4 @@ def region_of_zip(zip_code: pl.Expr, *, digits_only: bool = False) -> pl.Expr:
     if digits_only:
         text = pl.when(text.str.len_bytes() > 5).then(text.str.zfill(9)).otherwise(text.str.zfill(5))
     prefix = text.str.extract(_ZIP)
-    return prefix.replace_strict(_REGIONS, default=UNKNOWN_COUNTRY, return_dtype=pl.String).fill_null(
-        UNKNOWN_COUNTRY
-    )
+    return prefix.replace_strict(_REGIONS, default=UNKNOWN_COUNTRY, return_dtype=pl.String).fill_null(UNKNOWN_COUNTRY)

@@ -96,9 +96,7 @@ def parse_percent(value: Any) -> Any:
     """Read `-0.5%` as -0.005. A float is taken as the fraction it is only from Python, never from YAML."""
     if isinstance(value, str) and _PERCENT.fullmatch(value):
         return float(value[:-1]) / 100
-    raise PydanticCustomError(
-        "percent", "'{value}' is no percentage, expected one such as -0.5%", {"value": value}
-    )
+    raise PydanticCustomError("percent", "'{value}' is no percentage, expected one such as -0.5%", {"value": value})
 
 
 def format_percent(value: float) -> str:
@@ -127,9 +125,7 @@ def unknown_name(kind: str, name: str, known: tuple[str, ...]) -> PydanticCustom
     """Build the error for a name that is not registered, with the nearest one that is."""
     close = nearest(name, known)
     hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(known) or 'none'}."
-    return PydanticCustomError(
-        "unknown_name", "unknown {kind} '{name}'", {"kind": kind, "name": name, "hint": hint}
-    )
+    return PydanticCustomError("unknown_name", "unknown {kind} '{name}'", {"kind": kind, "name": name, "hint": hint})
 
 
 def registered(registry: Registry) -> AfterValidator:

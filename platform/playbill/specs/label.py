@@ -109,9 +109,7 @@ class LabelSpec(Definition):
         if self.events is None or self.events.where is not None:
             return
         if both := sorted(set(self.events.action) & set(self.negatives.actions)):
-            raise ValueError(
-                f"action '{both[0]}' cannot give ones and zeros without a 'where' that tells them apart"
-            )
+            raise ValueError(f"action '{both[0]}' cannot give ones and zeros without a 'where' that tells them apart")
 
     def extractor_options(self) -> Any:
         """Return the extractor's options, checked by the spec it registers, or None without an extractor."""

@@ -92,17 +92,14 @@ def create_tables(engine: sa.Engine, metadata: sa.MetaData) -> None:
 def sql_columns(table: str) -> list[sa.Column[Any]]:
     """Return the canonical columns of `table` as new SQL columns, without keys."""
     return [
-        sa.Column(column.name, _SQL_TYPES[column.type], nullable=column.nullable)
-        for column in TABLES[table].columns
+        sa.Column(column.name, _SQL_TYPES[column.type], nullable=column.nullable) for column in TABLES[table].columns
     ]
 
 
 def sql_row(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return every canonical column of a row as its SQL value; columns not given are null."""
     values = {column.name: row.get(column.name) for column in TABLES[table].columns}
-    return {
-        name: to_microseconds(value) if isinstance(value, datetime) else value for name, value in values.items()
-    }
+    return {name: to_microseconds(value) if isinstance(value, datetime) else value for name, value in values.items()}
 
 
 def sql_frame(table: str, rows: Sequence[sa.Row[Any]]) -> pl.DataFrame:

@@ -84,9 +84,7 @@ def _canonical_column(
             return pl.Series(column.name, [None], dtype=target).new_from_index(0, frame.height), None
         strays = [name for name in frame.columns if spec.column(name) is None]
         close = nearest(column.name, strays)
-        return None, ColumnMistake(
-            column.name, "the column is missing.", f"Did you mean '{close}'?" if close else ""
-        )
+        return None, ColumnMistake(column.name, "the column is missing.", f"Did you mean '{close}'?" if close else "")
     series = frame.get_column(column.name)
     if series.dtype == target:
         return series, None

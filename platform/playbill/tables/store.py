@@ -249,18 +249,14 @@ class Tables:
         ordered = rows.sort(identity, "valid_from", "recorded_at")
         return ordered.unique(identity, keep="last", maintain_order=True).collect()
 
-    def _read_log(
-        self, since: datetime | None, until: datetime | None, members: Sequence[str] | None
-    ) -> pl.DataFrame:
+    def _read_log(self, since: datetime | None, until: datetime | None, members: Sequence[str] | None) -> pl.DataFrame:
         generation = self._current()
         manifest = _manifest(generation)
         days = days_between(list(manifest.days), since, until)
         rows_in_days = sum(manifest.days[day] for day in days)
         # Sorting a short span is cheaper than decoding every member's history to find it.
         by_day = members is None and rows_in_days < manifest.rows[INTERACTIONS] / 2
-        files = (
-            day_files(generation, days) if by_day else bucket_files(generation, manifest.bucket_starts, members)
-        )
+        files = day_files(generation, days) if by_day else bucket_files(generation, manifest.bucket_starts, members)
         if not files or not days:
             return empty_frame(INTERACTIONS)
         rows = _filtered(pl.scan_parquet(files), since, until, members)

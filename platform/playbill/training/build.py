@@ -49,9 +49,7 @@ def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
 def loop_settings(resolved: ResolvedModel) -> LoopSettings:
     """Return the settings of the training loop that a definition asks for."""
     wanted = resolved.model.training.model_dump()
-    return LoopSettings.model_validate(
-        {name: wanted[name] for name in LoopSettings.model_fields if name in wanted}
-    )
+    return LoopSettings.model_validate({name: wanted[name] for name in LoopSettings.model_fields if name in wanted})
 
 
 def build_network(resolved: ResolvedModel, data: TrainingSet) -> Network:

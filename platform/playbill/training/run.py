@@ -218,9 +218,7 @@ class _Run:
         gpu = training.gpu if self.options.gpu is None else self.options.gpu
 
         def report(numbers: dict[str, float], _checkpoint: Path | None) -> None:
-            run.log_metrics(
-                {name: value for name, value in numbers.items() if name != "epoch"}, int(numbers["epoch"])
-            )
+            run.log_metrics({name: value for name, value in numbers.items() if name != "epoch"}, int(numbers["epoch"]))
 
         self.watcher.stage("train")
         folder = self.folder / CHECKPOINTS
@@ -233,9 +231,7 @@ class _Run:
         if training.threads:
             torch.set_num_threads(training.threads)
         place = Place(device=torch.device("cuda")) if gpu is not False and torch.cuda.is_available() else Place()
-        return fit(
-            network, data, self.settings, folder=folder, report=report, progress=self._progress, place=place
-        )
+        return fit(network, data, self.settings, folder=folder, report=report, progress=self._progress, place=place)
 
     def _progress(self, progress: Progress) -> None:
         detail = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"

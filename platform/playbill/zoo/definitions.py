@@ -91,9 +91,7 @@ class Shelf:
 def yaml_files(folder: Path) -> list[Path]:
     """Return the YAML files below `folder`, hidden ones left out, sorted."""
     found = (path for path in folder.rglob("*") if path.suffix in (".yaml", ".yml") and path.is_file())
-    return sorted(
-        path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def read_shelf(folder: Path, problems: list[Problem]) -> Shelf:
@@ -118,9 +116,7 @@ def _every(shelf: Shelf) -> Iterable[Written]:
 
 def _identify(node: Node, problems: list[Problem]) -> Written | None:
     if not isinstance(node.value, dict):
-        problems.append(
-            problem(node.place, (), "a definition is a mapping", "Start with 'kind: Label' or another.")
-        )
+        problems.append(problem(node.place, (), "a definition is a mapping", "Start with 'kind: Label' or another."))
         return None
     kind = node.child("kind")
     if kind is None or str(kind.plain()) not in KINDS:

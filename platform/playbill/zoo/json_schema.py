@@ -53,9 +53,7 @@ def _offer_names(properties: dict[str, Any]) -> None:
 
 def umbrella_schema() -> dict[str, Any]:
     """Return the schema of any definition: its `kind` picks the schema that counts."""
-    branches = [
-        {"if": {"properties": {"kind": {"const": kind}}}, "then": {"$ref": file_name(kind)}} for kind in KINDS
-    ]
+    branches = [{"if": {"properties": {"kind": {"const": kind}}}, "then": {"$ref": file_name(kind)}} for kind in KINDS]
     return {
         "$schema": DRAFT,
         "$id": UMBRELLA,

@@ -83,9 +83,7 @@ class Zoo:
         found = self.shelf.find(kind, reference)
         if found is None:
             names = self.shelf.checked[kind]
-            known = (
-                [f"{name}:{version}" for name in names for version in names[name]] if ":" in reference else names
-            )
+            known = [f"{name}:{version}" for name in names for version in names[name]] if ":" in reference else names
             raise UnknownNameError(kind.lower(), reference, known)
         return found.spec
 
@@ -137,9 +135,7 @@ def load_zoo(model_zoo: Path, feature_repo: Path | None = None) -> Zoo:
         raise DefinitionError(str(model_zoo), [Problem(str(model_zoo), "there is no such folder.")])
     shelf = read_shelf(model_zoo, problems)
     if not problems and not any(shelf.checked.values()):
-        problems.append(
-            Problem(str(model_zoo), "there is no definition in it.", "Run `playbill init` for a start.")
-        )
+        problems.append(Problem(str(model_zoo), "there is no definition in it.", "Run `playbill init` for a start."))
     problems.extend(check_references(shelf, features))
     problems.extend(changed(shelf, read_lock(model_zoo, problems)))
     if problems:

@@ -176,9 +176,7 @@ class _Builder:
 
     def _key(self, node: yaml.Node, path: tuple[str | int, ...]) -> str | None:
         if node.tag == _REMOVED:
-            self._problems.append(
-                problem(self._place(node), path, "'<<' is not used here", "Use 'extends: name'.")
-            )
+            self._problems.append(problem(self._place(node), path, "'<<' is not used here", "Use 'extends: name'."))
             return None
         if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
             shown = node.value if isinstance(node, yaml.ScalarNode) else "a list or mapping"

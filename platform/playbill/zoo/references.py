@@ -99,9 +99,7 @@ def _check_canvas(shelf: Shelf, checked: Checked, canvas: CanvasSpec) -> Iterato
             yield problem(place_of(checked, path), path, f"row '{row.name}' is on canvas '{row.canvas}'")
 
 
-def _check_model(
-    shelf: Shelf, checked: Checked, model: ModelSpec, features: FeatureNames | None
-) -> Iterator[Problem]:
+def _check_model(shelf: Shelf, checked: Checked, model: ModelSpec, features: FeatureNames | None) -> Iterator[Problem]:
     yield from _check_service(checked, model, features)
     yield from _check_versions(checked, model)
     if checked.knows("canvases", "evaluate", "gates"):

@@ -113,9 +113,7 @@ def resolved_of(**canvases: dict) -> ResolvedModel:
     return ResolvedModel(model=model, labels={"discovery_play": LABEL}, rewards={}, canvases=specs, rows={})
 
 
-def random_rows(
-    members: int = 60, titles: int = 12, plays: int = 6, seed: int = 0
-) -> list[tuple[str, str, float]]:
+def random_rows(members: int = 60, titles: int = 12, plays: int = 6, seed: int = 0) -> list[tuple[str, str, float]]:
     generator = np.random.default_rng(seed)
     rows = []
     for member in range(members):

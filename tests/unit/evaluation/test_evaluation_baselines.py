@@ -106,9 +106,7 @@ def test_popular_7d_counts_strictly_before_and_within_the_week(world):
     scores = model.score([Request("home", world.day(at)) for at in (7.0, 7.00001, 0.0, 60.0)])
     np.testing.assert_allclose(scores[0], np.array([1, 1, 0, 0, 0]) + shares)
     np.testing.assert_allclose(scores[1], np.array([0, 2, 0, 0, 1]) + shares)
-    np.testing.assert_allclose(
-        scores[2:], [shares, shares]
-    )  # nothing before, and an empty week: all-time popularity
+    np.testing.assert_allclose(scores[2:], [shares, shares])  # nothing before, and an empty week: all-time popularity
 
 
 def test_popular_7d_never_counts_held_out_rows_of_leave_one_out(world):
@@ -123,9 +121,7 @@ def test_popular_7d_of_a_time_split_knows_what_others_played_since(world):
     case = case_of(world, rows, [str(i) for i in range(1, 21)], "global_time")
     scores = popular_7d(case).score([Request("home", world.day(31.5))])[0]
     assert [case.catalogue.title_ids[i] for i in np.nonzero(scores >= 1)[0]] == ["3", "4"]
-    assert (
-        build_baseline("popular", case).score([Request("home", world.day(31.5))]).max() == 0.5
-    )  # train fold only
+    assert build_baseline("popular", case).score([Request("home", world.day(31.5))]).max() == 0.5  # train fold only
 
 
 def test_many_plays_do_not_round_the_tie_break_away(world):
@@ -146,9 +142,7 @@ def test_penalty_is_picked_on_validation_alone(world):
     counts = gram(validation.catalogue, validation.log.fitted_plays())
     nothing = np.zeros(12)
     quality = {
-        penalty: ease_module._mean_ndcg(
-            Ease(validation.catalogue, solve(counts, penalty), nothing), validation, 10
-        )
+        penalty: ease_module._mean_ndcg(Ease(validation.catalogue, solve(counts, penalty), nothing), validation, 10)
         for penalty in (1.0, 10.0, 100.0)
     }
     assert quality[picked] == max(quality.values())

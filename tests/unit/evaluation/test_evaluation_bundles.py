@@ -124,9 +124,7 @@ class FakeTracking:
 
     def resolve(self, reference):
         tags = {"playbill.split_digest": self.bundle.split.digest}
-        return types.SimpleNamespace(
-            model="tiny", version=3, reference="tiny:3", digest=self.bundle.digest, tags=tags
-        )
+        return types.SimpleNamespace(model="tiny", version=3, reference="tiny:3", digest=self.bundle.digest, tags=tags)
 
     def download(self, model, version):
         return self.bundle.folder

@@ -63,9 +63,7 @@ def test_validation_requests_do_not_see_the_test_event(small, world):
 
 
 def test_watched_titles_are_no_candidates_where_the_canvas_says_so(small, world):
-    resolved = world.resolved(
-        any_time={"candidates": {"available": "now"}}, again={"candidates": {"watched": True}}
-    )
+    resolved = world.resolved(any_time={"candidates": {"available": "now"}}, again={"candidates": {"watched": True}})
     home = build_case(*small, resolved, "home")
     assert candidate_ids(home, one_chunk(home)) == [["4", "10"], ["3", "4"]]
     every = build_case(*small, resolved, "any_time")
@@ -194,7 +192,6 @@ def test_a_case_does_not_depend_on_the_order_of_rows(small, world):
 
     mixed = replace(tables, interactions=tables.interactions.sample(fraction=1.0, shuffle=True, seed=3))
     assert (
-        build_case(mixed, split, world.resolved(), "home").digest
-        == build_case(*small, world.resolved(), "home").digest
+        build_case(mixed, split, world.resolved(), "home").digest == build_case(*small, world.resolved(), "home").digest
     )
     assert isinstance(mixed.interactions, pl.DataFrame)

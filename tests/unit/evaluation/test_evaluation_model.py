@@ -42,9 +42,7 @@ class Door:
 
     def member_features(self, service, frame):
         self.frames.append((service, frame))
-        return frame.with_columns(
-            pl.col("member_id").alias("member__who"), pl.col("event_at").alias("member__when")
-        )
+        return frame.with_columns(pl.col("member_id").alias("member__who"), pl.col("event_at").alias("member__when"))
 
 
 @pytest.fixture
@@ -113,9 +111,7 @@ def test_every_canvas_is_measured_in_its_own_way_or_said_not_to_be(data):
 def test_made_requests_have_their_own_baselines_and_targets(data, options):
     frames, split, resolved = data
     with pytest.raises(ConfigError, match="leave baselines and targets out"):
-        evaluate_canvas(
-            CanvasScorer(Heads(), resolved, "search", None), split, frames, resolved, "search", **options
-        )
+        evaluate_canvas(CanvasScorer(Heads(), resolved, "search", None), split, frames, resolved, "search", **options)
 
 
 def test_no_measurable_canvas_is_an_error_with_the_reason(data):

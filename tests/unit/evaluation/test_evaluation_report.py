@@ -189,9 +189,7 @@ def test_a_model_is_not_measured_on_what_it_was_trained_on(data):
 def test_another_split_is_fine_when_its_test_rows_were_not_trained_on(data):
     _, split = data
     held = split.frame.with_columns(
-        fold=pl.when(pl.col("fold").cast(pl.String) == "validation")
-        .then(pl.lit("test"))
-        .otherwise(pl.lit("train"))
+        fold=pl.when(pl.col("fold").cast(pl.String) == "validation").then(pl.lit("test")).otherwise(pl.lit("train"))
     )
     assert_not_trained_on(replace(split, frame=held), split)
 

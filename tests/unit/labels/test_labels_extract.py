@@ -102,9 +102,7 @@ def test_a_log_without_requests_gives_no_zeros() -> None:
 
 def test_young_events_are_absent_not_zero() -> None:
     events = log({"action": "thumbs_down"}, {"action": "thumbs_up"}, {"action": "thumbs_up"})
-    spec = label(
-        **{"from": {"action": "thumbs_up"}, "negatives": {"actions": ["thumbs_down"]}, "matures_after": "24h"}
-    )
+    spec = label(**{"from": {"action": "thumbs_up"}, "negatives": {"actions": ["thumbs_down"]}, "matures_after": "24h"})
     assert values(extract(spec, events, START + timedelta(hours=25))) == {"e0": 0.0, "e1": 1.0}
     assert values(extract(spec, events, START + timedelta(hours=24))) == {"e0": 0.0}
     assert extract(spec, events, START + timedelta(hours=3)).is_empty()
@@ -177,9 +175,7 @@ def test_a_label_without_rows_says_why() -> None:
     with pytest.raises(DataError, match=r"label it.*\n.*no 'my_list_add' event\. Actions in it: play"):
         extract(spec, log({}), END, require_rows=True)
     strict = label(**{"from": {"action": "play", "where": "progress > 0.5"}})
-    with pytest.raises(
-        DataError, match=r"none of 1 'play' events matches and is mature\. Check where: progress > 0.5"
-    ):
+    with pytest.raises(DataError, match=r"none of 1 'play' events matches and is mature\. Check where: progress > 0.5"):
         extract(strict, log({"progress": 0.1}), END, require_rows=True)
 
 
@@ -251,9 +247,7 @@ EVENTS = st.lists(
 
 @given(text=EXPRESSIONS, events=EVENTS)
 @settings(max_examples=60, deadline=None)
-def test_an_expression_over_nulls_only_never_matches_nor_does_its_opposite(
-    text: str, events: Sequence[Any]
-) -> None:
+def test_an_expression_over_nulls_only_never_matches_nor_does_its_opposite(text: str, events: Sequence[Any]) -> None:
     nulls = log(*(event | dict.fromkeys(COLUMNS) for event in map(dict, events)))
     for written in (text, f"not ({text})"):
         spec = label(**{"from": {"action": "play", "where": written}, "negatives": {"actions": ["play"]}})

@@ -51,9 +51,7 @@ def write_atomic(folder: Path) -> Path:
 
 def write_1m(folder: Path) -> Path:
     (folder / "ratings.dat").write_text("".join(f"{u}::{i}::{r}::{t}\n" for u, i, r, t in RATINGS))
-    films = (
-        '9::Invented: Café, Le (1996)::Comedy|Drama\n10::Made "Up", The (1998)::Children\'s\n11::Plain (1990)::\n'
-    )
+    films = '9::Invented: Café, Le (1996)::Comedy|Drama\n10::Made "Up", The (1998)::Children\'s\n11::Plain (1990)::\n'
     (folder / "movies.dat").write_bytes(films.encode("latin-1"))
     (folder / "users.dat").write_text("1::F::1::10::55117\n2::M::56::16::98107-2117\n")
     return folder

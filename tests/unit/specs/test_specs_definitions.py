@@ -234,9 +234,7 @@ def resolved(order: int = 1) -> ResolvedModel:
     blend = {"play": 1.0, "up": 0.5}
     return ResolvedModel.model_validate(
         {
-            "model": model(
-                heads=dict(list(heads.items())[::order]), gates=[{"metric": "hr@10", "tolerance": "-0.7%"}]
-            ),
+            "model": model(heads=dict(list(heads.items())[::order]), gates=[{"metric": "hr@10", "tolerance": "-0.7%"}]),
             "labels": {"play": label(matures_after="24h")},
             "rewards": {},
             "canvases": {"home": canvas(blend=dict(list(blend.items())[::order]))},
@@ -294,7 +292,5 @@ def test_every_key_a_model_can_have_is_read() -> None:
 
 
 def test_rows_may_be_picked_by_popularity() -> None:
-    spec = RowSpec.model_validate(
-        row(candidates={"popularity_percentile": {"below": 60}, "launched_within": "90d"})
-    )
+    spec = RowSpec.model_validate(row(candidates={"popularity_percentile": {"below": 60}, "launched_within": "90d"}))
     assert spec.candidates.launched_within == timedelta(days=90)

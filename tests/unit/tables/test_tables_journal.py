@@ -44,9 +44,7 @@ def test_what_comes_back(journal, live, workspace):
 
 
 def test_reads_one_member_since_a_moment(journal, live):
-    journal.append(
-        [live(str(day), event_at=START + timedelta(days=day), member_id="ab"[day % 2]) for day in range(6)]
-    )
+    journal.append([live(str(day), event_at=START + timedelta(days=day), member_id="ab"[day % 2]) for day in range(6)])
     assert journal.read("a").get_column("event_id").to_list() == ["0", "2", "4"]
     assert journal.read("a", since=START + timedelta(days=2)).get_column("event_id").to_list() == ["2", "4"]
     assert journal.read("nobody").is_empty()

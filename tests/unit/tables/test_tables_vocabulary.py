@@ -33,9 +33,7 @@ def test_both_ways_of_encoding_agree(known, asked):
     codes = vocabulary.encode(asked)
     assert codes.dtype == np.int32
     np.testing.assert_array_equal(codes, vocabulary.encode(pl.Series(asked, dtype=pl.String)))
-    np.testing.assert_array_equal(
-        codes == 0, [word is None or word == "" or word not in vocabulary for word in asked]
-    )
+    np.testing.assert_array_equal(codes == 0, [word is None or word == "" or word not in vocabulary for word in asked])
 
 
 @given(st.lists(words, max_size=4))

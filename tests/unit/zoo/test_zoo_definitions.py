@@ -90,9 +90,7 @@ def test_extends_merges_deeply_and_null_takes_away(zoo_folder: Path, write: Writ
 
 
 def test_extends_may_go_on_and_name_a_version(zoo_folder: Path, write: Write) -> None:
-    write(
-        "models/tuned.yaml", TUNED.replace("extends: every", "extends: every:1") + "trunk: {dim: 32, layers: 3}\n"
-    )
+    write("models/tuned.yaml", TUNED.replace("extends: every", "extends: every:1") + "trunk: {dim: 32, layers: 3}\n")
     write("models/finer.yaml", "kind: Model\nname: finer\nversion: 4\nextends: tuned\ntrunk: {dim: 16}\n")
     trunk = load_zoo(zoo_folder).models["finer"].trunk
     assert (trunk.dim, trunk.layers) == (16, 3)
@@ -118,9 +116,7 @@ def test_extends_of_itself_and_of_nothing(write: Write, mistakes: Mistakes) -> N
 def test_a_mistake_in_what_is_extended_is_found_where_it_is(write: Write, edit: Edit, mistakes: Mistakes) -> None:
     write("models/tuned.yaml", TUNED)
     edit("models/every.yaml", "loss: bce", "loss: bcee")
-    assert mistakes() == [
-        "model_zoo/models/every.yaml:8:25: heads.up.loss: unknown loss 'bcee'. Did you mean 'bce'?"
-    ]
+    assert mistakes() == ["model_zoo/models/every.yaml:8:25: heads.up.loss: unknown loss 'bcee'. Did you mean 'bce'?"]
 
 
 def test_the_other_kinds_are_read(zoo_folder: Path, write: Write, mistakes: Mistakes) -> None:
@@ -165,9 +161,7 @@ def test_a_published_version_may_not_change(zoo_folder: Path, edit: Edit, mistak
     assert "is published" in mistakes()[0]
 
 
-def test_what_is_extended_counts_as_content(
-    zoo_folder: Path, write: Write, edit: Edit, mistakes: Mistakes
-) -> None:
+def test_what_is_extended_counts_as_content(zoo_folder: Path, write: Write, edit: Edit, mistakes: Mistakes) -> None:
     write("models/tuned.yaml", TUNED)
     load_zoo(zoo_folder).publish()
     edit("models/every.yaml", "weight: 0.3", "weight: 0.4")
