@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.option("--protocol", help="What is held out: leave_one_out or global_time (default: the definition's).")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data (default: the definition's).")
+@click.option("--seed", type=click.IntRange(min=0), help="Of weights, order and dropout (default: the definition's).")
 @click.option("--workers", type=click.IntRange(min=0), help="0 = this process; N = Ray workers.")
 @click.option("--gpu/--no-gpu", default=None, help="Use a GPU (default: when there is one).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
@@ -26,6 +27,7 @@ def train(
     model: str,
     protocol: str | None,
     epochs: int | None,
+    seed: int | None,
     workers: int | None,
     gpu: bool | None,
     as_json: bool,
@@ -37,11 +39,11 @@ def train(
     Example: playbill -w ml_100k train everycanvas
     """
     from playbill.cli.progress import Stages
-    from playbill.training.run import TrainOptions
+    from playbill.training.options import TrainOptions
     from playbill.training.run import train as run
 
     with Stages() as stages:
-        outcome = run(selection.workspace, model, TrainOptions(protocol, epochs, workers, gpu), stages)
+        outcome = run(selection.workspace, model, TrainOptions(protocol, epochs, seed, workers, gpu), stages)
     show_outcome(outcome)
     if as_json:
         click.echo(json.dumps(outcome_json(outcome)))

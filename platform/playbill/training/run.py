@@ -27,6 +27,7 @@ from playbill.tracking import Lineage, RunHandle, Tracking
 from playbill.tracking.lineage import git_revision
 from playbill.training.build import build_network, loop_settings, network_config
 from playbill.training.loop import FitResult, Place, Progress, fit
+from playbill.training.options import TrainOptions
 from playbill.training.record import log_evaluation, run_params
 from playbill.training.settings import LoopSettings
 from playbill.training.watch import Silent, Watcher
@@ -36,16 +37,6 @@ BUNDLE = "bundle"
 CHECKPOINTS = "checkpoints"
 SPLIT = "split.parquet"
 STATE = "run.json"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainOptions:
-    """What a run may override. None keeps what the definition or the project says."""
-
-    protocol: str | None = None
-    epochs: int | None = None
-    workers: int | None = None
-    gpu: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -127,15 +118,13 @@ class _Run:
         begun = time.perf_counter()
         watcher.stage("check definitions, data and services")
         zoo = load_zoo(workspace.project.model_zoo, workspace.project.feature_repo)
-        resolved = zoo.model(model)
+        resolved = options.applied(zoo.model(model))
         tables = Tables(workspace).require()
         features, tracking = FeatureDoor(workspace), Tracking(workspace)
         schema = features.schema(resolved.model.features)
         tracking.models()
-        split = make_split(options.protocol or resolved.model.evaluate.protocol, tables.interactions())
+        split = make_split(resolved.model.evaluate.protocol, tables.interactions())
         settings = loop_settings(resolved)
-        if options.epochs is not None:
-            settings = settings.model_copy(update={"epochs": options.epochs, "min_steps": 0})
         name = _content_hash(
             resolved.spec_hash, tables.snapshot_id(), split.digest, schema.version, settings.model_dump_json()
         )

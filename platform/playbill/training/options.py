@@ -1,0 +1,43 @@
+"""What a run may override of its definition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from playbill.datasets.splits import PROTOCOLS
+from playbill.errors import UnknownNameError
+from playbill.specs import ResolvedModel
+
+Frozen = TypeVar("Frozen", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """What a run may override. None keeps what the definition or the project says."""
+
+    protocol: str | None = None
+    epochs: int | None = None
+    seed: int | None = None
+    workers: int | None = None
+    gpu: bool | None = None
+
+    def applied(self, resolved: ResolvedModel) -> ResolvedModel:
+        """Return the definition with protocol, epochs and seed in place, so that the run's record is what was run.
+
+        Raises:
+            UnknownNameError: No such protocol.
+        """
+        if self.protocol is not None and self.protocol not in PROTOCOLS:
+            raise UnknownNameError("protocol", self.protocol, PROTOCOLS)
+        model = resolved.model
+        training = _updated(model.training, epochs=self.epochs, seed=self.seed)
+        evaluate = _updated(model.evaluate, protocol=self.protocol)
+        return _updated(resolved, model=_updated(model, training=training, evaluate=evaluate))
+
+
+def _updated(spec: Frozen, **changes: Any) -> Frozen:
+    """Return a copy with those changes that are not None."""
+    return spec.model_copy(update={name: value for name, value in changes.items() if value is not None})
