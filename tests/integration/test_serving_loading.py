@@ -205,7 +205,7 @@ def test_without_title_features_a_model_serves_and_gets_them_back(
     assert watcher.look()
     assert not slot.current.complete
     assert recommender.recommend(RecommendRequest(canvas="home")).policy == "model"
-    assert watcher.status.problem == "served without title features"
+    assert watcher.status.problem == "served without title features: the registry is down"
     store.down = False
     assert watcher.look()
     assert slot.current.complete

@@ -186,7 +186,7 @@ def test_unusable_entity_rows_say_what_is_wrong(store: FeatureStore) -> None:
 def test_a_view_without_a_file_names_the_command(store: FeatureStore, folder: Path) -> None:
     (folder / "taste.parquet").unlink(missing_ok=True)
     rows = pd.DataFrame({"member_id": ["m1"], "event_timestamp": [START]})
-    with pytest.raises(StateError, match=r"feature view 'taste'.*playbill features build"):
+    with pytest.raises(StateError, match=r"feature view 'taste'.*playbill -w \w+ features build"):
         store.get_historical_features(rows, features=["taste:x"]).to_df()
 
 

@@ -34,8 +34,12 @@ def recommend(selection: Selection, /, model: str | None, version: int | None, a
 
     Example: playbill -w ml_100k recommend --member 42 --canvas search --query "star w" -k 5
     """
+    import logging
+
     from playbill.clock import parse_moment
 
+    # What a server would warn of in its log is in the notes of the answer.
+    logging.getLogger("playbill.serving").setLevel(logging.ERROR)
     workspace = selection.workspace
     if asked["at"] is not None:
         asked["at"] = parse_moment(asked["at"])

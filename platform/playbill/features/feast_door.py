@@ -101,9 +101,13 @@ class FeastDoor:
         try:
             yield
         except SQLAlchemyError as error:
-            reason = str(error).splitlines()[0]
-            where = f"the feature registry of workspace '{self.workspace.name}'"
-            raise ServiceError(f"{where} does not answer: {reason}") from error
+            raise self._silent_registry(str(error).splitlines()[0]) from error
+
+    def _silent_registry(self, reason: str) -> ServiceError:
+        name, url = self.workspace.name, self.workspace.feast_registry_url
+        file = url.removeprefix("sqlite:///")
+        advice = f". If {file} is damaged, remove it and run `playbill -w {name} apply`." if file != url else ""
+        return ServiceError(f"the feature registry of workspace '{name}' does not answer: {reason}{advice}")
 
     @contextmanager
     def online_errors(self) -> Iterator[None]:
@@ -111,10 +115,10 @@ class FeastDoor:
         try:
             yield
         except (sqlite3.Error, FeastError, OSError) as error:
-            name = self.workspace.name
+            name, path = self.workspace.name, self.workspace.online_store_path
             raise ServiceError(
                 f"the online store of workspace '{name}' does not answer: {error}. "
-                f"Run `playbill -w {name} materialize`; if the store is damaged, remove it first."
+                f"Run `playbill -w {name} materialize`; if {path} is damaged, remove it first."
             ) from error
 
     def apply(self) -> ApplyReport:

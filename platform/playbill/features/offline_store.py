@@ -208,17 +208,21 @@ def scan_source(config: RepoConfig, source: DataSource, view: str) -> pl.LazyFra
 
     Raises:
         StateError: The file does not exist yet.
-        DataError: The source is no file.
+        DataError: The source is no file, or the file is damaged.
     """
     if not isinstance(source, FileSource):
         raise DataError("offline store", [Problem(view, f"needs a FileSource, got {type(source).__name__}.")])
-    path = _path(config, source)
-    if "://" not in source.path and not path.exists():
-        raise StateError(
-            f"feature view '{view}' has no values: {path} does not exist. "
-            "Run `playbill features build` first, or write that file."
-        )
-    frame = pl.scan_parquet(source.path if "://" in source.path else path)
+    remote = "://" in source.path
+    path = source.path if remote else _path(config, source)
+    advice = f"Run `playbill -w {config.project} features build`, or write that file."
+    if not remote and not Path(path).exists():
+        raise StateError(f"feature view '{view}' has no values: {path} does not exist. {advice}")
+    frame = pl.scan_parquet(path)
+    try:
+        frame.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"feature view '{view}'", [Problem(str(path), f"cannot be read: {reason}.", advice)]) from None
     return frame.rename(dict(source.field_mapping), strict=False) if source.field_mapping else frame
 
 

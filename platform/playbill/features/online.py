@@ -119,6 +119,10 @@ def _is_alive(view: FeatureView, written: datetime | None, at: datetime) -> bool
 
 def _require_materialized(door: FeastDoor, views: Sequence[FeatureView]) -> None:
     advice = f"Run `playbill -w {door.workspace.name} materialize`."
+    path = door.workspace.online_store_path
+    # Feast leaves an empty file where the store is gone.
+    if not path.is_file() or not path.stat().st_size:
+        raise ServiceError(f"the online store {path} is gone. {advice}")
     empty_views = sorted(view.name for view in views if not view.materialization_intervals)
     if empty_views:
         door.forget_catalogs()

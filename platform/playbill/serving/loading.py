@@ -125,7 +125,7 @@ class Loader:
             raise
         except PlaybillError as error:
             logger.warning("%s:%d is served without title features: %s", self.model, version, error)
-            return self._served(version, plain, plain, complete=False)
+            return self._served(version, plain, plain, gap=str(error))
         self._loaded = (version, digest, scorer, plain)
         return self._served(version, scorer, plain)
 
@@ -145,7 +145,7 @@ class Loader:
             network=like.network if like else None,
         )
 
-    def _served(self, version: int, scorer: Scorer, plain: Scorer, *, complete: bool = True) -> Served:
+    def _served(self, version: int, scorer: Scorer, plain: Scorer, *, gap: str | None = None) -> Served:
         bundle = scorer.bundle
         key = self._key(version, bundle.digest)
         return Served(
@@ -158,7 +158,7 @@ class Loader:
             digest=bundle.digest,
             facts_version=bundle.encoder.state.service_version,
             day=key.day,
-            complete=complete,
+            gap=gap,
         )
 
 

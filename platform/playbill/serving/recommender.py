@@ -62,7 +62,7 @@ class Recommender:
         """
         served = self.slot.current
         canvas = _canvas(served, request.canvas)
-        notes: list[str] = []
+        notes = [f"title features are imputed as missing: {served.gap}"] if served.gap else []
         query, source = _query(canvas, request, notes), _source(served, canvas, request, notes)
         at = request.at or self._clock.now() + INSTANT
         facts = self._facts.read(served, request.member_id, at, past=request.at is not None)

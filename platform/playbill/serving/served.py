@@ -120,7 +120,7 @@ class Served:
         digest: Of its bundle.
         facts_version: Which definition of features it was trained with.
         day: The day of the workspace's clock that titles' ages are told at.
-        complete: False when `scorer` had to be made without title features; it is worth loading again.
+        gap: Why `scorer` had to be made without title features; None when it has them.
     """
 
     model: str
@@ -132,7 +132,7 @@ class Served:
     digest: str | None = None
     facts_version: str | None = None
     day: date | None = None
-    complete: bool = True
+    gap: str | None = None
 
     def __post_init__(self) -> None:
         if self.scorer is not None and tuple(self.scorer.title_ids) != self.shelf.catalogue.title_ids:
@@ -142,6 +142,11 @@ class Served:
     def key(self) -> ServedKey:
         """What decides whether another one has to be loaded."""
         return ServedKey(self.version, self.digest, self.shelf.snapshot_id, self.day)
+
+    @property
+    def complete(self) -> bool:
+        """False when it is worth loading the same version again."""
+        return self.gap is None
 
     @cached_property
     def losses(self) -> dict[str, str]:

@@ -108,7 +108,7 @@ class Watcher:
             served = self._source.load(wanted)
             if not served.complete and served.key == current.key:
                 # The same half of a model again: nothing is gained by a swap.
-                raise PlaybillError("title features cannot be read")
+                raise PlaybillError(f"title features cannot be read: {served.gap}")
             served.warm(self._clock.now())
         except Exception as error:
             # A broken version must not take the server down, whatever is wrong with it.
@@ -116,7 +116,7 @@ class Watcher:
             self._note(wanted, f"version {wanted.version} was not loaded", error, failures + 1)
             return False
         self._slot.swap(served)
-        self._status = WatcherStatus(wanted, None if served.complete else "served without title features")
+        self._status = WatcherStatus(wanted, served.gap and f"served without title features: {served.gap}")
         logger.info("serving %s:%s", served.model, served.version)
         return True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from playbill.clock import WallClock
 from playbill.config import Workspace
@@ -144,17 +145,17 @@ def _build(source: str, options: Mapping[str, Any]) -> Source:
     try:
         checked = spec.model_validate(dict(options))
     except ValidationError as error:
-        known = tuple(spec.model_fields)
-        lines = "; ".join(_explain(item, known) for item in error.errors())
+        lines = "; ".join(_explain(item, spec.model_fields) for item in error.errors())
         raise ConfigError(f"source '{source}': {lines}") from None
     built = plugin.load()(checked)
     return built
 
 
-def _explain(item: Mapping[str, Any], known: Sequence[str]) -> str:
+def _explain(item: Mapping[str, Any], known: Mapping[str, FieldInfo]) -> str:
     name = ".".join(str(part) for part in item["loc"])
     if item["type"] == "missing":
-        return f"it needs '{name}'"
+        about = known[name].description
+        return f"it needs '{name}'" + (f": {about}" if about else "")
     if item["type"] == "extra_forbidden":
         close = nearest(name, known)
         hint = f"did you mean '{close}'?" if close else f"it takes {', '.join(known)}"

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from playbill.config import expand_variables
-from playbill.errors import DataError, DefinitionError, Problem
+from playbill.errors import DataError, DefinitionError, Problem, ServiceError
 from playbill.sources.mapped import mapped_offer
 from playbill.sources.mapping import QueryTable
 from playbill.sources.mapping_file import read_mapping, unknown_columns
@@ -39,6 +39,7 @@ class OwnDatabase:
     def open(self, scratch: Path, progress: Progress) -> tuple[Offer, str]:
         """Check the mapping against the database and offer its rows. See `playbill.sources.source.Source`."""
         engine = open_database(expand_variables(self._url, os.environ))
+        _require_file(engine)
         tables, problems = read_mapping(self._mapping, QueryTable)
         with database_errors(engine), engine.connect() as connection:
             for name, table in tables.items():
@@ -50,6 +51,13 @@ class OwnDatabase:
             }
         place = engine.url.render_as_string(hide_password=True)
         return mapped_offer(tables, opened, self._mapping), f"database {place}"
+
+
+def _require_file(engine: sa.Engine) -> None:
+    # SQLite would quietly create an empty database in its place.
+    file = engine.url.database
+    if engine.dialect.name == "sqlite" and file and not file.startswith(("file:", ":")) and not Path(file).is_file():
+        raise ServiceError(f"database {engine.url}: there is no file {file}")
 
 
 def _query(mapping: QueryTable) -> sa.Select[Any]:

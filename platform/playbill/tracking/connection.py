@@ -100,7 +100,8 @@ class Connection:
             if error.code >= 500:
                 raise self._unreachable(f"HTTP {error.code}") from None
         except (OSError, ValueError) as error:
-            raise self._unreachable(error) from None
+            # urllib wraps what happened in an error whose own text is noise.
+            raise self._unreachable(getattr(error, "reason", error)) from None
 
     def _probe_sqlite(self, path: Path) -> None:
         if not path.exists():
@@ -131,7 +132,10 @@ class Connection:
             raise self._unreachable(error) from None
 
     def _unreachable(self, reason: object) -> ServiceError:
-        return ServiceError(f"MLflow at {self.shown} cannot be reached: {_first_line(reason)}")
+        return ServiceError(
+            f"MLflow at {self.shown} cannot be reached: {_first_line(reason)}. "
+            "Start it, or correct services.mlflow in playbill.toml; `playbill doctor` looks again."
+        )
 
     @contextmanager
     def guarded(self, action: str) -> Iterator[None]:

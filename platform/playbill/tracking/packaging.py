@@ -43,17 +43,23 @@ class Packager:
     catalogue: Callable[[], CatalogueCopy]
 
     def register(self, run: RunHandle, bundle: Path, digest: str, model: str, tags: Mapping[str, Any]) -> int:
-        """Log a verified bundle in its run, make it a version of `model`, and return the version's number."""
+        """Log a verified bundle in its run, make it a version of `model`, and return the version's number.
+
+        A run that was killed after it had registered this bundle gets the version it made.
+        """
+        for made in self.registry.versions(model):
+            if (made.run_id, made.digest) == (run.run_id, digest):
+                return made.version
         texts = {name: str(value)[:TAG_LENGTH] for name, value in tags.items() if value is not None}
         texts[DIGEST] = digest
         with self.runs.active(run, close=False) as mlflow:
             info = self._log(mlflow, bundle, model, texts)
             name = self.registry.ensure_model(model)
             with self.connection.guarded(f"registering a version of '{name}'"):
-                made = self.connection.client.create_model_version(
+                row = self.connection.client.create_model_version(
                     name, source=info.model_uri, run_id=run.run_id, model_id=info.model_id, tags=texts
                 )
-        return int(made.version)
+        return int(row.version)
 
     def _log(self, mlflow: Any, bundle: Path, model: str, tags: Mapping[str, str]) -> Any:
         with tempfile.TemporaryDirectory() as scratch, self.connection.guarded(f"storing model '{model}'"):

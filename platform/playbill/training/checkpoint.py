@@ -93,13 +93,18 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def read_reports(folder: Path) -> list[dict[str, float]]:
-    """Return the numbers of every finished epoch of the run in `folder`."""
+    """Return the numbers of every finished epoch of the run in `folder`.
+
+    Raises:
+        IntegrityError: The newest checkpoint's state cannot be read.
+    """
     for path in reversed(checkpoints(folder)):
         try:
-            state = json.loads((path / STATE).read_text(encoding="utf-8"))
+            text = (path / STATE).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
+            # The process that trains may have dropped it since the listing.
             continue
-        reports: list[dict[str, float]] = state["reports"]
+        reports: list[dict[str, float]] = _parsed(path, text)["reports"]
         return reports
     return []
 
@@ -132,20 +137,30 @@ def load_checkpoint(path: Path, settings: str) -> Checkpoint:
     )
 
 
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = json.loads(text)
+        dict(state["sha256"]), list(state["reports"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, f"has no readable {STATE}: {error}") from None
+    return state
+
+
+def _damaged(path: Path, what: str) -> IntegrityError:
+    return IntegrityError(f"checkpoint {path} {what}; remove this folder to go on from the epoch before")
+
+
 def _read_state(path: Path) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
-        expected = dict(state["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"checkpoint {path} has no readable {STATE}: {error}") from None
-    for name, sha256 in expected.items():
+        state = _parsed(path, (path / STATE).read_text(encoding="utf-8", errors="replace"))
+    except OSError as error:
+        raise _damaged(path, f"has no readable {STATE}: {error}") from None
+    for name, sha256 in state["sha256"].items():
         file = path / name
         if not file.is_file():
-            raise IntegrityError(f"checkpoint {path} lacks {name}; remove the folder to go on from the one before")
+            raise _damaged(path, f"lacks {name}")
         if digest(file) != sha256:
-            raise IntegrityError(
-                f"checkpoint {path}: {name} is damaged; remove the folder to go on from the one before"
-            )
+            raise _damaged(path, f"has a damaged {name}")
     return state
 
 

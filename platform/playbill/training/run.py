@@ -15,6 +15,7 @@ import torch
 from playbill.clock import Clock
 from playbill.config import Workspace
 from playbill.datasets import Split, TrainingSet, build_training_set, make_split
+from playbill.errors import IntegrityError
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.model import ModelEvaluation, evaluate_model
 from playbill.features import FeatureDoor, ServiceSchema
@@ -151,14 +152,17 @@ class _Run:
         return self.workspace.project.settings.training.workers if wanted is None else wanted
 
     def execute(self) -> TrainOutcome:
-        """Build, fit, write, measure, register: all inside one MLflow run."""
+        """Build the training set; then fit, write, measure and register inside one MLflow run.
+
+        Data that cannot be trained on fails before there is a run.
+        """
         model = self.resolved.model.name
+        self.watcher.stage("build the training set")
+        data = build_training_set(self.tables, self.resolved, self.split, self.features, self.clock)
         params = run_params(self.resolved, self.settings, self.workers)
         opened = self.tracking.start_run(model, self.folder.name, {}, params, resume=self._earlier_run())
         with opened as run:
             self._remember(run_id=run.run_id)
-            self.watcher.stage("build the training set")
-            data = build_training_set(self.tables, self.resolved, self.split, self.features, self.clock)
             tags = self._lineage(data).tags()
             run.set_tags(tags)
             result = self._fit(data, run)
@@ -188,9 +192,13 @@ class _Run:
         state = self.folder / STATE
         if not state.is_file():
             return None
-        earlier = json.loads(state.read_text(encoding="utf-8"))
-        if "version" not in earlier and self.tracking.has_run(earlier["run_id"]):
-            return str(earlier["run_id"])
+        try:
+            earlier = json.loads(state.read_text(encoding="utf-8"))
+            run_id = str(earlier["run_id"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(f"{state} cannot be read ({error}); remove {self.folder} to start afresh") from None
+        if "version" not in earlier and self.tracking.has_run(run_id):
+            return run_id
         shutil.rmtree(self.folder)
         return None
 

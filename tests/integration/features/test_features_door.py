@@ -232,9 +232,9 @@ def test_files_that_were_never_built_name_the_command(own: Workspace) -> None:
     door.apply()
     (own.features / "member_activity.parquet").unlink()
     rows = pl.DataFrame({"member_id": ["m1"], "event_at": [START]})
-    with pytest.raises(StateError, match=r"member_activity.*playbill features build"):
+    with pytest.raises(StateError, match=r"member_activity.*playbill -w own features build"):
         door.member_features(SERVICE, rows)
-    with pytest.raises(StateError, match="playbill features build"):
+    with pytest.raises(StateError, match="playbill -w own features build"):
         door.materialize()
 
 
@@ -265,7 +265,7 @@ def test_an_online_store_that_is_missing_empty_or_broken_is_a_service_error(own:
         FeatureDoor(own).online(SERVICE, ["m1"], now)
     own.online_store_path.unlink()
     gone = FeatureDoor(own)
-    with pytest.raises(ServiceError, match=r"does not answer.*playbill -w own materialize"):
+    with pytest.raises(ServiceError, match=r"online_store.db is gone.*playbill -w own materialize"):
         gone.online(SERVICE, ["m1"], now)
     gone.materialize()
     assert gone.online(SERVICE, ["m1"], now).height == 1

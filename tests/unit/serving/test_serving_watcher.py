@@ -38,7 +38,7 @@ def build(world: ModuleType, stocked: Workspace) -> Callable[..., Served]:
 
     def make(version: int | None, fails: bool = False, complete: bool = True) -> Served:
         scorer = None if version is None else world.FakeScorer(shift=float(version), fails=fails)
-        served: Served = world.serve_with(stocked, scorer, version, complete=complete)
+        served: Served = world.serve_with(stocked, scorer, version, gap=None if complete else "store is down")
         return served
 
     return make
@@ -115,7 +115,7 @@ def test_half_a_model_is_served_until_the_whole_one_can_be(world: ModuleType, bu
     source = FakeSource(lambda key: build(1, complete=whole), build(1).key)
     watcher = watcher_of(world, slot, source, poll_seconds=0.001)
     assert watcher.look()
-    assert watcher.status.problem == "served without title features"
+    assert watcher.status.problem == "served without title features: store is down"
     assert not watcher.look()
     whole = True
     time.sleep(0.05)
