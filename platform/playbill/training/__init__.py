@@ -3,7 +3,8 @@
 Only `training.ray_trainer` imports Ray; import it by name where it is wanted.
 """
 
-from playbill.training.loop import Batch, BatchSource, FitResult, Place, Progress, fit
+from playbill.training.contract import Batch, BatchSource, FitResult, Place, Progress
+from playbill.training.loop import fit
 from playbill.training.settings import LoopSettings
 
 __all__ = ["Batch", "BatchSource", "FitResult", "LoopSettings", "Place", "Progress", "fit"]

@@ -8,10 +8,9 @@ Letter: K heads.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,68 +21,11 @@ from playbill.errors import StateError, UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TargetBatch, TitleInputs
 from playbill.models.weights import bfloat16_is_fast
 from playbill.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
+from playbill.training.contract import Batch, BatchSource, FitResult, Place, Progress, Report, Validate
 from playbill.training.optimizer import Average, build_optimizer, one_cycle, set_learning_rate
 from playbill.training.settings import LoopSettings
 
-Batch = tuple[Any, Any, Any]
-"""History, context and targets: the dataclasses of `models.batch`, or numpy ones with the same field names."""
-
-
-class BatchSource(Protocol):
-    """Where batches come from. Under Ray it is pickled to every worker, so it holds arrays or a folder."""
-
-    @property
-    def titles(self) -> Any:
-        """`TitleInputs`, or numpy arrays with the same field names."""
-        ...
-
-    def steps(self, world: int) -> int:
-        """Return the batches per epoch, the same number on every rank."""
-        ...
-
-    def epoch(self, epoch: int, rank: int, world: int) -> Iterator[Batch]:
-        """Yield one epoch's batches for one rank.
-
-        Together the ranks yield what a single process would (`world = 1`) step by step, and the order depends on
-        nothing but the source and `epoch`.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Which worker this is, and where it computes."""
-
-    rank: int = 0
-    world: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is, after every step."""
-
-    step: int
-    steps: int
-    epoch: int
-    epochs: int
-    loss: float
-
-
-Report = Callable[[dict[str, float], Path | None], None]
-Validate = Callable[[Network], Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """A finished run. `network` carries the kept weights and is in evaluation mode."""
-
-    network: Network
-    reports: list[dict[str, float]]
-    best_epoch: int
-    resumed_from: int | None
-    """Finished epochs of the checkpoint the run went on from, None for a fresh run."""
-    seconds: float
+__all__ = ["Batch", "BatchSource", "FitResult", "Place", "Progress", "Report", "Validate", "fit"]
 
 
 def fit(

@@ -34,7 +34,8 @@ from playbill.errors import PlaybillError, ServiceError
 from playbill.models import Network, NetworkConfig
 from playbill.models.weights import load_network, save_weights
 from playbill.training.checkpoint import checkpoints, load_checkpoint, read_reports
-from playbill.training.loop import BatchSource, FitResult, Place, Report, Validate, fit
+from playbill.training.contract import BatchSource, FitResult, Place, Report, Validate
+from playbill.training.loop import fit
 from playbill.training.settings import LoopSettings
 
 START = "start.safetensors"
