@@ -17,6 +17,8 @@ from playbill.models.fields import Fields
 from playbill.models.normalise import Normaliser
 
 HOURS_OF_WEEK = 24 * 7
+PULL_START = 1.0
+"""Pull towards the source title before training, in lengths of a state."""
 
 
 class ContextEncoder(nn.Module):
@@ -32,16 +34,17 @@ class ContextEncoder(nn.Module):
         self.numeric = nn.Linear(width, dim, bias=False) if width else None
         self.source_title = nn.Linear(dim, dim, bias=False)
         self.query = nn.Linear(config.text.dim, dim, bias=False)
+        self.pull = nn.Parameter(torch.tensor(PULL_START))
         for module in self.modules():
             if isinstance(module, nn.Embedding | nn.Linear):
                 nn.init.zeros_(module.weight)
 
-    def forward(self, context: ContextBatch, vectors_TD: Tensor, queries_NM: Tensor | None) -> Tensor:
+    def forward(self, context: ContextBatch, source_ND: Tensor, queries_NM: Tensor | None) -> Tensor:
         """Embed N requests.
 
         Args:
             context: The requests.
-            vectors_TD: Title vectors, for the source title; row 0 stands for none.
+            source_ND: Directions of the source titles, see `source`.
             queries_NM: Unit vectors of the queries, zero where a row has none; None when no row has one.
         """
         fields = (context.canvas, context.country, context.device, context.language, context.hour_of_week)
@@ -50,10 +53,15 @@ class ContextEncoder(nn.Module):
             total_ND = total_ND + self.numeric(self.normalise(context.numeric))
         if queries_NM is not None:
             total_ND = total_ND + self.query(queries_NM)
-        has_source = context.source_title.gt(0).unsqueeze(-1)
-        source_ND = F.embedding(context.source_title, vectors_TD) * has_source
         encoded: Tensor = total_ND + self.source_title(source_ND)
         return encoded
+
+    def source(self, context: ContextBatch, vectors_TD: Tensor) -> Tensor:
+        """Return the source titles' directions at the length of a state [N, D]; zero where a row has none."""
+        named = context.source_title.gt(0).unsqueeze(-1)
+        found_ND = F.normalize(F.embedding(context.source_title, vectors_TD), dim=-1)
+        source_ND: Tensor = found_ND * named * vectors_TD.shape[1] ** 0.5
+        return source_ND
 
 
 class Crossing(nn.Module):

@@ -165,9 +165,11 @@ class Network(nn.Module):
         states = self.states(history, vectors)
         asked = context.query_grams.numel() > 0
         queries_NM = self.grams.queries(context.query_grams, context.query_offsets) if asked else None
-        context_ND = self.context(context, vectors.vectors, queries_NM)
+        source_ND = self.context.source(context, vectors.vectors)
+        context_ND = self.context(context, source_ND, queries_NM)
+        state_ND = self.crossing(states.flatten(0, 1)[context.state], context_ND)
         return Scene(
-            state=self.crossing(states.flatten(0, 1)[context.state], context_ND),
+            state=state_ND + self.context.pull * source_ND.to(state_ND.dtype),
             queries=queries_NM,
             context=context,
             rows=bias_rows(context, self.config.titles.snapshot),

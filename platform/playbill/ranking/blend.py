@@ -4,7 +4,8 @@ A head's loss says what its logits mean. `softmax` heads compete over titles, so
 over the candidates. `bce` heads answer yes or no for each title, so theirs become log-sigmoid. The blend is then
 the logarithm of a product of probabilities, each raised to its weight: weights of heads with different losses
 are on one scale, and a constant added to all logits of a softmax head changes nothing. A negative weight
-pushes down what the head thinks likely. Axis letters: T titles.
+pushes down what the head thinks likely. The term `similarity` is no probability and enters as it is.
+Axis letters: T titles.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ import numpy.typing as npt
 from playbill.errors import UnknownNameError
 from playbill.ranking.candidates import Mask
 from playbill.specs import ResolvedModel
+from playbill.specs.canvas import SIMILARITY
 
 Logits = npt.NDArray[np.floating[Any]]
 Scores = npt.NDArray[np.float64]
+AS_IT_IS = "none"
+"""Stands for the loss of a term that no loss trained."""
 
 
 def head_losses(resolved: ResolvedModel) -> dict[str, str]:
     """Return each head's loss by name; heads without a label of their own cannot be blended and are left out."""
     heads = resolved.model.heads
-    return {name: head.loss for name, head in heads.items() if head.loss is not None}
+    return {name: head.loss for name, head in heads.items() if head.loss is not None} | {SIMILARITY: AS_IT_IS}
 
 
 def log_probabilities(logits: Logits, loss: str, candidates: Mask) -> Scores:
@@ -71,7 +75,8 @@ def blend(
     for head, weight in weights.items():
         if head not in logits or head not in losses:
             raise UnknownNameError("head", head, logits.keys() & losses.keys())
-        values = log_probabilities(logits[head], losses[head], candidates)
+        as_it_is = losses[head] == AS_IT_IS
+        values = logits[head] if as_it_is else log_probabilities(logits[head], losses[head], candidates)
         scores[candidates] += weight * values[candidates]
     scores[~candidates] = -np.inf
     return scores

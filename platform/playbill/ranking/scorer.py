@@ -24,6 +24,7 @@ from playbill.datasets.titles import snapshot_values
 from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
 from playbill.models.heads import TitleVectors
 from playbill.ranking.bundle import Bundle
+from playbill.specs.canvas import SIMILARITY
 
 BATCH_SLOTS = 12_800
 """History events per pass of the network, padding counted."""
@@ -39,6 +40,13 @@ class TitleFeatures(Protocol):
     def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> Any:
         """Return `.columns`, `.values` [S, T, F] and `.categorical` of title features, strictly before each."""
         ...
+
+
+def similarity(vectors_TD: torch.Tensor, source_N: torch.Tensor) -> torch.Tensor:
+    """Return [N, T] cosines of each source title with every title; row 0 of the titles, no source, gives 0."""
+    directions_TD = torch.nn.functional.normalize(vectors_TD.float(), dim=-1)
+    cosines_NT: torch.Tensor = directions_TD[source_N] @ directions_TD.T
+    return cosines_NT * source_N.gt(0).unsqueeze(-1)
 
 
 class Scorer:
@@ -81,9 +89,10 @@ class Scorer:
         """Score every title in every request.
 
         Returns:
-            Head -> [N, T] float32 logits, columns in the order of `title_ids`.
+            Head -> [N, T] float32 logits, columns in the order of `title_ids`; and under `similarity` the cosine of
+            source title and title, 0 where a request has no source.
         """
-        heads = [head.name for head in self.bundle.config.heads]
+        heads = [*(head.name for head in self.bundle.config.heads), SIMILARITY]
         scores = {head: np.empty((len(requests), len(self.title_ids)), np.float32) for head in heads}
         for chosen in self._batches(requests):
             found = self._pass(encode_requests(self.encoder, [requests[place] for place in chosen]))
@@ -114,6 +123,7 @@ class Scorer:
         vectors = self._at(encoded.moments)
         history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
         found = self.network.scores(history, context, self._inputs, vectors)
+        found[SIMILARITY] = similarity(vectors.vectors, context.source_title)
         return {head: values[:, 1:].numpy() for head, values in found.items()}
 
     @torch.inference_mode()

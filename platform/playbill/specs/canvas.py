@@ -12,8 +12,11 @@ from playbill.specs.plugins import FallbackName
 ContextField = Literal["query", "source_title", "country", "device", "language", "hour_of_week"]
 """What a request can say about itself."""
 
+SIMILARITY = "similarity"
+"""A term of a blend that is no head: the cosine of the vectors of source title and title, 0 without a source."""
+
 Blend = Annotated[dict[str, float], Field(min_length=1)]
-"""Head -> its weight in the score."""
+"""Head, or `similarity` where requests name a source title -> its weight in the score."""
 
 
 class PercentileRange(Spec):
@@ -74,6 +77,8 @@ class CanvasSpec(Definition):
     def _impute_what_is_lacking(self) -> Self:
         if both := sorted(set(self.impute) & set(self.context)):
             raise ValueError(f"'{both[0]}' is in 'context', so there is nothing to impute")
+        if SIMILARITY in self.blend and "source_title" not in self.context:
+            raise ValueError("'similarity' needs 'source_title' in 'context'")
         if self.candidates.exclude_source and "source_title" not in self.context:
             raise ValueError("'exclude_source' needs 'source_title' in 'context'")
         return self

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from playbill.errors import UnknownNameError
-from playbill.ranking.blend import blend, log_probabilities
+from playbill.ranking.blend import AS_IT_IS, blend, log_probabilities
 
 LOSSES = {"play": "softmax", "thumb": "bce"}
 ALL = np.ones(3, dtype=np.bool_)
@@ -48,3 +48,10 @@ def test_no_candidates_at_all_is_no_error() -> None:
 def test_an_unknown_head_is_named_with_the_nearest_one() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'thumb'"):
         blend({"play": np.zeros(3), "thumb": np.zeros(3)}, LOSSES, {"thumbs": 1.0}, ALL)
+
+
+def test_similarity_enters_as_it_is() -> None:
+    logits = {"play": np.array([0.0, 0.0]), "similarity": np.array([0.25, -0.5])}
+    losses = {"play": "softmax", "similarity": AS_IT_IS}
+    scores = blend(logits, losses, {"play": 1.0, "similarity": 4.0}, np.array([True, True]))
+    np.testing.assert_allclose(scores, np.log(0.5) + np.array([1.0, -2.0]))

@@ -79,7 +79,7 @@ def past(length: int, seed: int = 0) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    contexts = {"home": ("country", "hour_of_week"), "search": ("query", "country")}
+    contexts = {"home": ("country", "hour_of_week"), "search": ("query", "country"), "similar": ("source_title",)}
     canvases = {
         name: CanvasSpec.model_validate(
             {"name": name, "version": 1, "context": context, "blend": {"play": 1.0}, "metric": "play"}
@@ -144,7 +144,7 @@ def scorer(bundle) -> Scorer:
 
 def test_every_head_scores_every_title(scorer) -> None:
     scores = scorer.score([Request("home", AT, "m", history=past(5)), Request("home", AT)])
-    assert set(scores) == {"play", "up"}
+    assert set(scores) == {"play", "up", "similarity"}
     assert all(values.shape == (2, 30) and values.dtype == np.float32 for values in scores.values())
     assert all(np.isfinite(values).all() for values in scores.values())
     assert scorer.title_ids == TRAINED
@@ -167,6 +167,14 @@ def test_a_request_scores_the_same_alone_and_in_company(scorer, monkeypatch) -> 
         assert np.allclose(scorer.score([requests[place]])["play"][0], together[place], atol=1e-4)
     monkeypatch.setattr("playbill.ranking.scorer.BATCH_SLOTS", 30)
     assert np.allclose(scorer.score(requests)["play"], together, atol=1e-4)
+
+
+def test_similarity_is_to_the_source_title_and_needs_one(scorer) -> None:
+    asked = [Request("similar", AT, source_title_id="3"), Request("similar", AT, source_title_id="no such title")]
+    named, unnamed = scorer.score(asked)["similarity"]
+    assert scorer.title_ids[int(named.argmax())] == "3"
+    assert named.max() == pytest.approx(1.0, abs=1e-5)
+    assert not unnamed.any()
 
 
 def test_the_title_that_is_searched_for_comes_first(scorer) -> None:

@@ -144,6 +144,7 @@ def test_delayed_rewards_must_be_terms() -> None:
         ({"blend": {"play": float("nan")}}, "finite"),
         ({"context": ["country"], "impute": {"country": "none"}}, "nothing to impute"),
         ({"candidates": {"exclude_source": True}}, "needs 'source_title'"),
+        ({"blend": {"similarity": 1.0}}, "'similarity' needs 'source_title'"),
         ({"candidates": {"available": "soon"}}, "'now' or 'upcoming'"),
         ({"fallback": "popluar"}, "unknown fallback 'popluar'"),
         ({"metric": "play:0"}, "pattern"),
