@@ -8,10 +8,13 @@ import click
 import pytest
 
 from playbill.cli.main import COMMANDS, main
+from playbill.config import read_settings
 from playbill.registry import load_object
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs" / "guide").rglob("*.md"), *(ROOT / "model_zoo").rglob("*.md")]
+PAGES = [
+    page for folder in ("docs/guide", "model_zoo", "infra", "pipelines") for page in (ROOT / folder).rglob("*.md")
+] + [*ROOT.glob("*.md")]
 
 
 def examples():
@@ -45,3 +48,11 @@ def test_command_lines_in_the_docs_parse(page, line):
 
 def test_there_are_examples():
     assert len(list(examples())) > 30
+
+
+def test_configuration_in_the_docs_is_accepted(tmp_path):
+    blocks = [block for page in PAGES for block in re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)]
+    assert blocks
+    for block in blocks:
+        (tmp_path / "playbill.toml").write_text(block)
+        assert read_settings(tmp_path / "playbill.toml").workspace
