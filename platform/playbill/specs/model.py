@@ -108,6 +108,8 @@ class TrainingSpec(Spec):
 
     epochs: PositiveInt = 8
     """Passes over the training windows."""
+    min_steps: NonNegativeInt = 0
+    """At least so many optimizer steps: small data gets more passes than `epochs`."""
     batch_slots: PositiveInt = 3200
     """Tokens per batch; short histories make larger batches."""
     learning_rate: PositiveFloat = 2e-3

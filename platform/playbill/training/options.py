@@ -33,7 +33,8 @@ class TrainOptions:
         if self.protocol is not None and self.protocol not in PROTOCOLS:
             raise UnknownNameError("protocol", self.protocol, PROTOCOLS)
         model = resolved.model
-        training = _updated(model.training, epochs=self.epochs, seed=self.seed)
+        min_steps = None if self.epochs is None else 0
+        training = _updated(model.training, epochs=self.epochs, min_steps=min_steps, seed=self.seed)
         evaluate = _updated(model.evaluate, protocol=self.protocol)
         return _updated(resolved, model=_updated(model, training=training, evaluate=evaluate))
 
