@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,37 @@ from playbill.config import Project, ProjectSettings, Workspace
 from playbill.errors import IntegrityError
 
 if TYPE_CHECKING:
+    from small_project import Playbill
+
     from playbill.tracking import Tracking
+
+sys.path.insert(0, str(Path(__file__).parent / "problems"))
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with an invented service's parquet files and mapping.yaml."""
+    from small_service import write_small_service
+
+    return write_small_service(tmp_path_factory.mktemp("data")).parent
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Playbill:
+    """A project with data and features, and no model."""
+    from small_project import fill, start
+
+    project = start(tmp_path_factory.mktemp("filled") / "project")
+    fill(project, small_data)
+    return project
+
+
+@pytest.fixture(scope="session")
+def trained(filled: Playbill) -> Playbill:
+    """The same project with one registered version, promoted."""
+    outcome = filled.json("train", "everycanvas")
+    filled.run("promote", f"everycanvas:{outcome['version']}")
+    return filled
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,21 +37,30 @@ def recommend(selection: Selection, /, model: str | None, version: int | None, a
 
     Example: playbill -w ml_100k recommend --member 42 --canvas search --query "star w" -k 5
     """
-    import logging
-
     from playbill.clock import parse_moment
 
-    # What a server would warn of in its log is in the notes of the answer.
-    logging.getLogger("playbill.serving").setLevel(logging.ERROR)
     workspace = selection.workspace
     if asked["at"] is not None:
         asked["at"] = parse_moment(asked["at"])
-    recommender, served = open_recommender(workspace, model, version)
-    response = recommender.recommend(_request(served, asked))
+    with _no_warnings():
+        recommender, served = open_recommender(workspace, model, version)
+        response = recommender.recommend(_request(served, asked))
     if as_json:
         click.echo(response.model_dump_json(exclude={"rows"} if response.rows is None else None))
     else:
         show(response)
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Keep off the terminal what a server would warn of in its log: the notes of the answer say it."""
+    logger = logging.getLogger("playbill.serving")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def open_recommender(workspace: Workspace, model: str | None, version: int | None) -> tuple[Recommender, Served]:

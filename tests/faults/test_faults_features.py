@@ -1,0 +1,90 @@
+"""Feast's registry, the feature files and the online store: missing, damaged, or without a view."""
+
+import re
+import sqlite3
+
+import polars as pl
+import pytest
+
+TRAIN = ("train", "everycanvas", "--epochs", "1")
+APPLY, BUILD, LOAD = (f"playbill -w small {name}" for name in ("apply", "features build", "materialize"))
+GARBAGE = b"this is neither a database nor parquet" * 40
+ASK = ("recommend", "--member", "m1", "--canvas", "home", "-k", "3")
+
+
+def remove_view(shell):
+    with sqlite3.connect(shell.home / "feast_registry.db") as database:
+        database.execute("DELETE FROM feature_views WHERE feature_view_name = 'member_activity'")
+
+
+def garble(name):
+    return lambda shell: (shell.home / name).write_bytes(GARBAGE)
+
+
+def remove(name):
+    return lambda shell: (shell.home / name).unlink()
+
+
+def drop_column(shell):
+    path = shell.home / "features" / "member_activity.parquet"
+    pl.read_parquet(path).drop("distinct_genres").write_parquet(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        pytest.param(remove_view, rf"needs 'member_activity', not in the registry. Run `{APPLY}`", id="no view"),
+        pytest.param(remove("feast_registry.db"), rf"registry.db does not exist. Run `{APPLY}`", id="no registry"),
+        pytest.param(garble("feast_registry.db"), rf"remove it and run `{APPLY}`", id="damaged registry"),
+        pytest.param(
+            remove("features/member_activity.parquet"),
+            rf"'member_activity' has no values.*Run `{BUILD}`",
+            id="no file",
+        ),
+        pytest.param(
+            garble("features/title_popularity.parquet"),
+            rf"(?s)title_popularity.parquet: cannot be read.*Run `{BUILD}`",
+            id="damaged file",
+        ),
+        pytest.param(drop_column, r"member_activity.*\n.*distinct_genres.*column is missing", id="no column"),
+    ],
+)
+def test_training_names_the_command_and_leaves_no_run(project, spoil, message):
+    spoil(project)
+    before = project.tree()
+    project.refused(*TRAIN, match=message)
+    assert project.tree() == before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        pytest.param(remove("features/member_activity.parquet"), rf"has no values.*Run `{BUILD}`", id="no file"),
+        pytest.param(garble("features/member_activity.parquet"), rf"cannot be read.*Run `{BUILD}`", id="damaged file"),
+        pytest.param(drop_column, r"distinct_genres.*not a column", id="no column"),
+        pytest.param(garble("online_store.db"), rf"`{LOAD}`; if .*online_store.db is damaged", id="store"),
+    ],
+)
+def test_materialize_writes_nothing_of_what_is_damaged(project, spoil, message):
+    spoil(project)
+    before = project.tree()
+    project.refused("materialize", match=message)
+    assert project.tree() == before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "note"),
+    [
+        pytest.param(remove("online_store.db"), rf"online_store.db is gone. Run `{LOAD}`", id="no store"),
+        pytest.param(garble("online_store.db"), rf"does not answer.*Run `{LOAD}`", id="damaged store"),
+        pytest.param(remove("feast_registry.db"), rf"registry .* does not exist. Run `{APPLY}`", id="no registry"),
+        pytest.param(remove_view, rf"'member_activity', not in the registry. Run `{APPLY}`", id="no view"),
+        pytest.param(garble("features/title_popularity.parquet"), "title features are imputed as missing", id="file"),
+    ],
+)
+def test_a_request_is_answered_by_the_model_with_a_note(served, spoil, note):
+    spoil(served)
+    answer = served.json(*ASK)
+    assert (answer["policy"], answer["version"]) == ("model", 1)
+    assert len(answer["items"]) == 3
+    assert re.search(note, "\n".join(answer["notes"])), answer["notes"]
