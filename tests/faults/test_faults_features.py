@@ -6,6 +6,8 @@ import sqlite3
 import polars as pl
 import pytest
 
+from playbill.features.rendering import render
+
 TRAIN = ("train", "everycanvas", "--epochs", "1")
 APPLY, BUILD, LOAD = (f"playbill -w small {name}" for name in ("apply", "features build", "materialize"))
 GARBAGE = b"this is neither a database nor parquet" * 40
@@ -23,6 +25,12 @@ def garble(name):
 
 def remove(name):
     return lambda shell: (shell.home / name).unlink()
+
+
+def nobody_listens(shell):
+    with (shell.folder / "playbill.toml").open("a") as settings:
+        settings.write('\n[services]\nfeast_registry = "postgresql+psycopg://nobody@127.0.0.1:9/registry"\n')
+    render(shell.workspace)
 
 
 def drop_column(shell):
@@ -46,6 +54,7 @@ def drop_column(shell):
             rf"(?s)title_popularity.parquet: cannot be read.*Run `{BUILD}`",
             id="damaged file",
         ),
+        pytest.param(nobody_listens, r"does not answer.*refused.*correct services.feast_registry", id="unreachable"),
         pytest.param(drop_column, r"member_activity.*\n.*distinct_genres.*column is missing", id="no column"),
     ],
 )
@@ -78,6 +87,7 @@ def test_materialize_writes_nothing_of_what_is_damaged(project, spoil, message):
         pytest.param(remove("online_store.db"), rf"online_store.db is gone. Run `{LOAD}`", id="no store"),
         pytest.param(garble("online_store.db"), rf"does not answer.*Run `{LOAD}`", id="damaged store"),
         pytest.param(remove("feast_registry.db"), rf"registry .* does not exist. Run `{APPLY}`", id="no registry"),
+        pytest.param(nobody_listens, r"does not answer.*refused", id="unreachable"),
         pytest.param(remove_view, rf"'member_activity', not in the registry. Run `{APPLY}`", id="no view"),
         pytest.param(garble("features/title_popularity.parquet"), "title features are imputed as missing", id="file"),
     ],

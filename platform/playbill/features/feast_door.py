@@ -106,8 +106,10 @@ class FeastDoor:
     def _silent_registry(self, reason: str) -> ServiceError:
         name, url = self.workspace.name, self.workspace.feast_registry_url
         file = url.removeprefix("sqlite:///")
-        advice = f". If {file} is damaged, remove it and run `playbill -w {name} apply`." if file != url else ""
-        return ServiceError(f"the feature registry of workspace '{name}' does not answer: {reason}{advice}")
+        advice = "Start it, or correct services.feast_registry in playbill.toml."
+        if file != url:
+            advice = f"If {file} is damaged, remove it and run `playbill -w {name} apply`."
+        return ServiceError(f"the feature registry of workspace '{name}' does not answer: {reason}. {advice}")
 
     @contextmanager
     def online_errors(self) -> Iterator[None]:

@@ -30,7 +30,8 @@ def load_network(config: NetworkConfig, path: Path) -> Network:
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise IntegrityError(f"{path} does not fit the network configuration beside it: {error}") from None
+        reason = " ".join(str(error).split())
+        raise IntegrityError(f"{path} does not fit the network configuration beside it: {reason}") from None
     return network.eval()
 
 

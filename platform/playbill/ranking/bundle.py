@@ -135,10 +135,20 @@ def read_bundle(folder: Path, digest: str | None = None) -> Bundle:
         encoder = Encoder.from_json((folder / ENCODER).read_text(encoding="utf-8"))
         titles = pl.read_parquet(folder / TITLES).cast(dict(_TITLE_SCHEMA))  # type: ignore[arg-type]
     except (ValidationError, ValueError, OSError, pl.exceptions.PolarsError) as error:
-        raise IntegrityError(f"bundle {folder} was written by another version of Playbill: {error}") from None
+        reason = _first_mistakes(error) if isinstance(error, ValidationError) else str(error)
+        raise IntegrityError(
+            f"bundle {folder} was written by another version of Playbill, train again: {reason}"
+        ) from None
     if tuple(titles["title_id"].to_list()) != encoder.state.titles:
         raise IntegrityError(f"bundle {folder}: {TITLES} and {ENCODER} list different titles")
     return Bundle(folder, found, resolved, encoder, config, titles, manifest["extra"])
+
+
+def _first_mistakes(error: ValidationError, shown: int = 2) -> str:
+    """Say in one line what a definition has that is not known here."""
+    mistakes = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+    more = f"; and {len(mistakes) - shown} more" if len(mistakes) > shown else ""
+    return "; ".join(mistakes[:shown]) + more
 
 
 def _checked(folder: Path, digest: str | None) -> tuple[dict[str, Any], str]:

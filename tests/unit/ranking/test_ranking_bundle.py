@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -128,6 +129,22 @@ def test_weights_of_another_network(tmp_path, parts) -> None:
     write_bundle(tmp_path, **parts)
     with pytest.raises(IntegrityError, match="does not fit"):
         read_bundle(tmp_path).network()
+
+
+def test_a_bundle_of_another_version_of_playbill_is_one_line(tmp_path, parts) -> None:
+    write_bundle(tmp_path, **parts)
+    spec = json.loads((tmp_path / "spec.json").read_text())
+    for canvas in spec["canvases"].values():
+        canvas |= {"later": 1, "much_later": 2, "last": 3}
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest["files"]["spec.json"] = hashlib.sha256((tmp_path / "spec.json").read_bytes()).hexdigest()
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(
+        IntegrityError, match=r"another version of Playbill, train again: .*later.*; and \d+ more$"
+    ) as error:
+        read_bundle(tmp_path)
+    assert "\n" not in str(error.value)
 
 
 def test_a_manifest_that_leaves_a_file_out(tmp_path, parts) -> None:
