@@ -129,8 +129,10 @@ def test_a_damaged_checkpoint_is_refused(ring: ModuleType, tmp_path: Path, name:
 def test_an_unreadable_state_is_refused(ring: ModuleType, tmp_path: Path) -> None:
     fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
     (checkpoints(tmp_path)[-1] / "state.json").write_text("{", encoding="utf-8")
-    with pytest.raises(IntegrityError, match=r"state\.json"):
+    with pytest.raises(IntegrityError, match=r"state\.json.*remove this folder"):
         load_checkpoint(checkpoints(tmp_path)[-1], "")
+    with pytest.raises(IntegrityError, match=r"state\.json.*remove this folder"):
+        read_reports(tmp_path)
 
 
 def test_half_written_checkpoints_are_ignored_and_old_ones_dropped(ring: ModuleType, tmp_path: Path) -> None:
