@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -89,7 +89,7 @@ def fit_distributed(
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(network, folder / START)
-    with connected(cluster, len(pickle.dumps(batches))):
+    with connected(cluster, len(ray.cloudpickle.dumps(batches))):
         config = {
             "folder": str(folder),
             "network": network.config.to_json(),
@@ -119,13 +119,30 @@ def connected(cluster: Cluster, data_bytes: int) -> Iterator[None]:
     }
     options = {"address": cluster.address} if cluster.address else local
     try:
+        if cluster.address:
+            knock(cluster.address, cluster.start_timeout_s)
         ray.init(log_to_driver=False, logging_level="ERROR", **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ServiceError(f"no Ray cluster at {cluster.address or 'this machine'}: {error}") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def knock(address: str, timeout_s: float) -> None:
+    """Open and close a connection to a cluster, since Ray itself waits ten minutes for one that is not there.
+
+    Args:
+        address: `host:port`, `ray://host:port`, or a word such as `auto` that Ray resolves itself.
+        timeout_s: How long to wait.
+
+    Raises:
+        OSError: Nothing listens there.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=timeout_s).close()
 
 
 def _trainer(cluster: Cluster, config: dict[str, Any], folder: Path, digest: str) -> ray.train.torch.TorchTrainer:
