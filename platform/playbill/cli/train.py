@@ -83,6 +83,7 @@ def outcome_json(outcome: TrainOutcome) -> dict[str, Any]:
         "train_seconds": round(outcome.train_seconds, 2),
         "total_seconds": round(outcome.seconds, 2),
         "tokens_per_second": round(outcome.tokens_per_second),
+        "final_loss": outcome.final_loss,
         "canvases": {
             canvas: {name: interval.value for name, interval in report.result.metrics.items()}
             for canvas, report in outcome.evaluation.reports.items()

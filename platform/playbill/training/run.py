@@ -56,6 +56,7 @@ class TrainOutcome:
         train_seconds: In the training loop, those of a killed run included.
         seconds: From the first table read to the registered version.
         tokens_per_second: Median over epochs.
+        final_loss: Training loss of the last epoch.
     """
 
     model: str
@@ -69,6 +70,7 @@ class TrainOutcome:
     train_seconds: float
     seconds: float
     tokens_per_second: float
+    final_loss: float
 
 
 def train(
@@ -281,6 +283,7 @@ def _summary(result: FitResult) -> dict[str, float]:
     return {
         "train_seconds": sum(report["seconds"] for report in result.reports),
         "tokens_per_second": speeds[len(speeds) // 2],
+        "final_loss": result.reports[-1]["loss"],
     }
 
 
