@@ -62,7 +62,8 @@ def show_outcome(outcome: TrainOutcome) -> None:
     for canvas, reason in outcome.evaluation.skipped.items():
         console.print(f"[dim]{canvas} was not measured: {reason}[/]")
     console.print(
-        f"{outcome.model} version {outcome.version}: {outcome.epochs} epochs in {outcome.train_seconds:.0f} s, "
+        f"{outcome.model} version {outcome.version}: {outcome.epochs} epochs of "
+        f"{outcome.train_seconds / outcome.epochs:.1f} s, "
         f"{outcome.tokens_per_second:,.0f} tokens/s, {outcome.seconds:.0f} s in all"
     )
     console.print(
