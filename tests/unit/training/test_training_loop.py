@@ -101,7 +101,8 @@ def test_a_killed_process_is_resumed(ring: ModuleType, uninterrupted: FitResult,
     assert [path.name for path in checkpoints(tmp_path)] == ["epoch-0001", "epoch-0002"]
     resumed = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
     assert resumed.resumed_from == 2
-    assert same_weights(resumed.network, uninterrupted.network)
+    # Another process may round sums in another order, so here the weights are close and not the same to the bit.
+    torch.testing.assert_close(dict(resumed.network.state_dict()), dict(uninterrupted.network.state_dict()))
 
 
 def test_a_finished_run_is_not_trained_again(ring: ModuleType, tmp_path: Path) -> None:
