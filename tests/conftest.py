@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,20 @@ if TYPE_CHECKING:
     from playbill.tracking import Tracking
 
 sys.path.insert(0, str(Path(__file__).parent / "problems"))
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A Postgres database that tests may write to: a throwaway server, or the one PLAYBILL_TEST_POSTGRES names."""
+    from throwaway_postgres import find, throwaway_postgres
+
+    if given := os.environ.get("PLAYBILL_TEST_POSTGRES"):
+        yield given
+    elif find("initdb"):
+        with throwaway_postgres() as url:
+            yield url
+    else:
+        pytest.skip("Postgres is not installed: apt-get install postgresql")
 
 
 @pytest.fixture(scope="session")

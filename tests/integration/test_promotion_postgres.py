@@ -1,8 +1,7 @@
-"""Lease and records on Postgres. Runs when PLAYBILL_TEST_POSTGRES names a database that may be written to."""
+"""Lease and records on Postgres."""
 
 from __future__ import annotations
 
-import os
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,15 +14,12 @@ from playbill.config import Project, ProjectSettings, ServicesSettings, Workspac
 from playbill.promotion.lease import Lease, LeaseLostError
 from playbill.promotion.records import Decision, PromotionLog
 
-URL = os.environ.get("PLAYBILL_TEST_POSTGRES", "")
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
-
-pytestmark = pytest.mark.skipif(not URL, reason="PLAYBILL_TEST_POSTGRES is not set")
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    services = ServicesSettings(database=URL)
+def workspace(tmp_path: Path, postgres_url: str) -> Workspace:
+    services = ServicesSettings(database=postgres_url)
     return Project(tmp_path, ProjectSettings(services=services)).workspace(f"w{uuid4().hex[:8]}")
 
 

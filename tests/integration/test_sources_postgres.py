@@ -1,10 +1,8 @@
 """The journal, the request log and the source `sql` on Postgres.
 
-Runs where PLAYBILL_TEST_POSTGRES names a database to use, such as postgresql+psycopg://user@localhost/scratch.
 Everything is made in a schema of its own, which is dropped at the end.
 """
 
-import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -16,9 +14,6 @@ import sqlalchemy as sa
 from playbill.config import Project
 from playbill.sources import ingest
 from playbill.tables import AppendResult, Journal, RequestLog, Tables
-
-URL = os.environ.get("PLAYBILL_TEST_POSTGRES", "")
-pytestmark = pytest.mark.skipif(not URL, reason="PLAYBILL_TEST_POSTGRES is not set")
 
 EVENT = {
     "event_id": "x",
@@ -32,13 +27,13 @@ EVENT = {
 
 
 @pytest.fixture
-def url():
+def url(postgres_url):
     """A URL whose search path is a fresh schema."""
     schema = f"playbill_{secrets.token_hex(6)}"
-    engine = sa.create_engine(URL)
+    engine = sa.create_engine(postgres_url)
     with engine.begin() as connection:
         connection.execute(sa.schema.CreateSchema(schema))
-    yield sa.make_url(URL).update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(False)
+    yield sa.make_url(postgres_url).update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(False)
     with engine.begin() as connection:
         connection.execute(sa.schema.DropSchema(schema, cascade=True))
     engine.dispose()
