@@ -21,13 +21,14 @@ from feast.repo_config import RepoConfig, load_repo_config
 from sqlalchemy.exc import SQLAlchemyError
 
 from playbill.config import Workspace
-from playbill.errors import DataError, Problem, ServiceError, StateError
+from playbill.errors import ConfigError, DataError, Problem, ServiceError, StateError
 from playbill.features.asof import latest_values
 from playbill.features.catalog import Catalog, read_catalog
 from playbill.features.offline_store import scan_source
 from playbill.features.rendering import render, require_rendered
 from playbill.features.reports import ApplyReport, MaterializedView, MaterializeReport
 from playbill.features.repository import apply_repository
+from playbill.tables import missing_driver
 
 BEGINNING = datetime(1800, 1, 1, tzinfo=UTC)
 """Before any value: titles are older than Unix time."""
@@ -100,6 +101,9 @@ class FeastDoor:
         """Turn a database's errors into a ServiceError."""
         try:
             yield
+        except ModuleNotFoundError as error:
+            what = missing_driver(error)
+            raise ConfigError(f"services.feast_registry in playbill.toml cannot be used: {what}") from None
         except SQLAlchemyError as error:
             raise self._silent_registry(str(error).splitlines()[0]) from error
 

@@ -1,6 +1,6 @@
 """Reading and writing the canonical tables, vocabularies, the event journal and the request log."""
 
-from playbill.tables.database import database_errors, insert_new, open_database
+from playbill.tables.database import database_errors, insert_new, missing_driver, open_database
 from playbill.tables.frames import TIMESTAMP, canonical_frame, empty_frame, polars_schema
 from playbill.tables.journal import AppendResult, Journal
 from playbill.tables.request_log import RequestLog
@@ -24,6 +24,7 @@ __all__ = [
     "empty_frame",
     "example_row",
     "insert_new",
+    "missing_driver",
     "open_database",
     "polars_schema",
     "workspace_clock",

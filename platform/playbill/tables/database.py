@@ -44,11 +44,19 @@ def open_database(url: str) -> sa.Engine:
     """
     try:
         engine = sa.create_engine(url, pool_pre_ping=True)
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the database URL cannot be used: {missing_driver(error)}") from None
+    except (ArgumentError, NoSuchModuleError) as error:
         raise ConfigError(f"the database URL cannot be used: {error}") from None
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _configure_sqlite)
     return engine
+
+
+def missing_driver(error: ModuleNotFoundError) -> str:
+    """Say which database driver is not installed, and how to install the one for Postgres."""
+    advice = ": pip install 'playbill[postgres]'" if (error.name or "").startswith("psycopg") else ""
+    return f"{error}{advice}"
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
