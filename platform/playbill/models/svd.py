@@ -47,6 +47,20 @@ def positive_pmi(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     return sparse.coo_matrix(kept, counts.shape).tocsr()
 
 
+def largest_directions(
+    matrix: sparse.csr_matrix, rank: int, generator: np.random.Generator
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the left singular vectors [titles, rank] and values [rank] of the largest directions.
+
+    Lanczos is for few directions of many: near the full rank it restarts from vectors of its own, which no seed fixes.
+    """
+    if 4 * rank > matrix.shape[0]:
+        left, values, _ = np.linalg.svd(matrix.toarray())
+        return left[:, :rank], values[:rank]
+    left, values, _ = svds(matrix, k=rank, v0=generator.normal(size=matrix.shape[0]), solver="arpack")
+    return left, values
+
+
 def svd_vectors(
     title: npt.NDArray[np.int64],
     member: npt.NDArray[np.int64],
@@ -65,7 +79,7 @@ def svd_vectors(
     matrix = positive_pmi(co_occurrence(title, member, titles))
     rank = min(dim, titles - 1)
     if matrix.nnz and rank > 1:
-        left, values, _ = svds(matrix, k=rank - (rank == titles), v0=generator.normal(size=titles), solver="arpack")
+        left, values = largest_directions(matrix, rank, generator)
         found = left * np.sqrt(np.where(values > 1e-6 * values.max(), values, 0.0))
         rotation, _ = np.linalg.qr(generator.normal(size=(found.shape[1], dim)).T)
         turned = found @ rotation.T
