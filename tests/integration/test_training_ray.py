@@ -9,12 +9,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import ray
 import torch
 
 from playbill.errors import IntegrityError, ServiceError
 from playbill.training import fit
-
-ray = pytest.importorskip("ray")
 
 TOLERANCE = 1e-4
 """Largest difference of a reported loss between one process and two workers, in float32."""

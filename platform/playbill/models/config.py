@@ -66,8 +66,6 @@ class TitleConfig(Part):
     age_gate: bool = True
     id_mask: float = Field(default=0.1, ge=0, lt=1)
     """Share of title ids hidden at random in training, so that metadata alone must work."""
-    snapshot_per_canvas: bool = False
-    """Let every canvas weigh the snapshot features by itself."""
 
 
 class EventConfig(Part):

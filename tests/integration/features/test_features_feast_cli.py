@@ -51,7 +51,6 @@ def test_apply_and_materialize_from_another_folder(own: Workspace, tmp_path: Pat
 @pytest.fixture
 def ui(door: FeatureDoor, tmp_path: Path) -> Iterator[str]:
     """A running `feast ui`, as the address it answers on."""
-    pytest.importorskip("grpc", reason="`feast ui` needs grpcio")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -17,7 +17,8 @@ ROWS = pl.DataFrame({"member_id": ["m1", "m2"], "event_at": [datetime(2024, 1, 2
 @pytest.fixture
 def linked(mlflow_workspace: Workspace, ingest: Callable[[Workspace], None]) -> Iterator[FeatureDoor]:
     """The door of a workspace with features and an MLflow database of its own."""
-    mlflow = pytest.importorskip("mlflow")
+    import mlflow
+
     ingest(mlflow_workspace)
     build_features(mlflow_workspace)
     door = FeatureDoor(mlflow_workspace)
