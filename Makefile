@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: install quickstart check test bench wheel clean
+.PHONY: install quickstart check test bench feast-conformance wheel clean
 
 install: $(STAMP)
 
@@ -29,6 +29,10 @@ check: install
 # Everything: check, then real Feast, Ray and MLflow, the server, the wheel and the quickstart.
 test: check
 	$(BIN)/python -m pytest -q tests/parity tests/integration tests/faults tests/e2e
+
+# Feast's own universal suites against our stores; TESTS is a folder with sdk/python/tests of a Feast tag.
+feast-conformance: install
+	$(BIN)/python tests/conformance/feast_universal.py $(TESTS)
 
 # Benchmarks; each ends with one JSON line.
 bench: install
