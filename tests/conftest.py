@@ -40,6 +40,20 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis database that tests may write to: a throwaway server, or the one PLAYBILL_TEST_REDIS names."""
+    from throwaway_redis import find, throwaway_redis
+
+    if given := os.environ.get("PLAYBILL_TEST_REDIS"):
+        yield given
+    elif find():
+        with throwaway_redis() as url:
+            yield url
+    else:
+        pytest.skip("Redis is not installed: apt-get install redis-server")
+
+
+@pytest.fixture(scope="session")
 def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with an invented service's parquet files and mapping.yaml."""
     from small_service import write_small_service
