@@ -90,6 +90,22 @@ class Tables:
         """
         return self._newest("members", as_of)
 
+    def title_versions(self) -> pl.DataFrame:
+        """Return every row of every title, sorted by title_id, valid_from and recorded_at.
+
+        Raises:
+            StateError: Nothing has been ingested yet.
+        """
+        return self._versions("titles").collect()
+
+    def member_versions(self) -> pl.DataFrame:
+        """Return every row of every member, sorted by member_id, valid_from and recorded_at.
+
+        Raises:
+            StateError: Nothing has been ingested yet.
+        """
+        return self._versions("members").collect()
+
     def availability(self) -> pl.DataFrame:
         """Return every span in which a title can be watched, sorted by title_id and country.
 
@@ -240,14 +256,16 @@ class Tables:
             )
         return generation
 
-    def _newest(self, table: str, as_of: datetime | None) -> pl.DataFrame:
-        identity = TABLES[table].key[0]
+    def _versions(self, table: str) -> pl.LazyFrame:
         rows = pl.scan_parquet(self._current() / f"{table}.parquet")
+        return rows.sort(TABLES[table].key[0], "valid_from", "recorded_at", maintain_order=True)
+
+    def _newest(self, table: str, as_of: datetime | None) -> pl.DataFrame:
+        rows = self._versions(table)
         if as_of is not None:
             moment = pl.lit(as_of, dtype=TIMESTAMP)
             rows = rows.filter((pl.col("valid_from") <= moment) & (pl.col("recorded_at") <= moment))
-        ordered = rows.sort(identity, "valid_from", "recorded_at")
-        return ordered.unique(identity, keep="last", maintain_order=True).collect()
+        return rows.unique(TABLES[table].key[0], keep="last", maintain_order=True).collect()
 
     def _read_log(self, since: datetime | None, until: datetime | None, members: Sequence[str] | None) -> pl.DataFrame:
         generation = self._current()

@@ -87,6 +87,22 @@ def test_newest_row_as_of_a_moment(workspace, titles, events):
     assert tables.titles(as_of=START - timedelta(days=1)).is_empty()
 
 
+def test_every_version_in_order(workspace, titles, events):
+    later = pl.lit(START + timedelta(days=3), dtype=TIMESTAMP)
+    renamed = titles.head(1).with_columns(name=pl.lit("Alpha II"), valid_from=later)
+    tables = Tables(workspace)
+    with tables.replace() as writer:
+        writer.write("titles", renamed)
+        writer.write("titles", titles)
+        writer.write("interactions", events)
+        members = titles.select("valid_from", "recorded_at", member_id="title_id", country=pl.lit("ZZ"))
+        writer.write("members", members.with_columns(valid_from=later))
+        writer.write("members", members)
+    assert tables.title_versions().get_column("name").to_list() == ["Alpha", "Alpha II", "Gamma", "Beta"]
+    assert tables.member_versions().get_column("member_id").to_list() == ["1", "1", "10", "10", "2", "2"]
+    assert tables.member_versions().get_column("valid_from").to_list()[:2] == [START, START + timedelta(days=3)]
+
+
 def test_members_keep_the_sources_own_columns(workspace, titles, events):
     members = pl.DataFrame(
         {"member_id": ["a"], "valid_from": [START], "recorded_at": [START], "country": ["SE"], "age": [30]},
