@@ -1,1 +1,1 @@
-"""The parts of the as-of offline store. Importing this imports none of them: workers of the Ray engine need no Feast."""
+"""The parts of the as-of offline store. Imports none of them: workers of the Ray engine need no Feast."""
