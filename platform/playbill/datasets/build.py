@@ -1,33 +1,27 @@
-"""From tables, labels and features to a training set.
-
-Inputs and targets come from the train fold alone. A target's request is known only by `CONTEXT_COLUMNS` of its own
-event and by features as of its moment: nothing that is known after the request can reach the row.
-"""
+"""From tables, labels and features to a training set. Inputs and targets come from the train fold alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 
 from playbill.clock import Clock
-from playbill.datasets.arrays import Float, Int
+from playbill.datasets.arrays import Int
 from playbill.datasets.batches import Task
 from playbill.datasets.buckets import floor_moments, moment_of
-from playbill.datasets.encoder import CONTEXT_COLUMNS, ContextColumns, Encoder
+from playbill.datasets.encoder import ContextColumns, Encoder
+from playbill.datasets.labelled import label_values, labelled, request_rows, train_events, watermark
 from playbill.datasets.learn import Schema, learn_state, with_categories
 from playbill.datasets.splits import Split
 from playbill.datasets.titles import display_names, snapshot_values, title_arrays
 from playbill.datasets.tokens import Tokens
 from playbill.datasets.training_set import BatchSettings, TrainingSet
 from playbill.datasets.windows import Windows, cut_windows
-from playbill.errors import IntegrityError, StateError
-from playbill.labels import extract
-from playbill.schema import INTERACTIONS
+from playbill.errors import StateError
 from playbill.specs import ResolvedModel
 from playbill.tables import Vocabulary
 
@@ -92,15 +86,16 @@ def build_training_set(
         DataError: A head's label has no positive row in it.
         IntegrityError: The split lets a held-out event precede a training event.
     """
-    events = _train_events(tables, split)
-    watermark = _watermark(split, clock, events)
+    events = train_events(tables.interactions(), split)
+    as_of = watermark(split.validation_cutoff or clock.now(), events)
     titles, availability = tables.titles(), tables.availability()
     schema: Schema = features.schema(resolved.model.features)
     state = learn_state(resolved, schema, events, titles, tables.vocabulary("title").entries)
     tokens = Encoder(state).tokens(events)
-    values = _label_values(resolved, events, availability, watermark)
-    labelled = _labelled(tokens, values, resolved)
-    rows = features.member_features(schema.service, request_rows(events[labelled.events]))
+    targets = labelled(tokens, label_values(resolved, events, events, availability, as_of), resolved)
+    if not len(targets.events):
+        raise StateError("no labelled event of the training part is about a known title, so there is nothing to learn")
+    rows = features.member_features(schema.service, request_rows(events[targets.events]))
     snapshots, snapshot = _snapshots(features, state.snapshot_hours, schema, rows["event_at"], state.titles)
     encoder = Encoder(with_categories(state, rows, snapshots.categorical))
     arrays = title_arrays(
@@ -108,7 +103,7 @@ def build_training_set(
         titles,
         availability,
         plays=_plays(encoder, events),
-        as_of=watermark,
+        as_of=as_of,
         snapshots=snapshot_values(snapshots, state.title_snapshot),
         categorical=snapshots.categorical,
     )
@@ -118,121 +113,19 @@ def build_training_set(
         names=display_names(encoder, titles),
         tokens=tokens.values.astype(np.int32),
         token_member=tokens.member,
-        token_row=labelled.token_row,
+        token_row=targets.token_row,
         context=_compact(encoder.contexts(rows)),
         snapshot=snapshot,
-        labels=labelled.labels,
+        labels=targets.labels,
         windows=_windows(tokens, resolved),
         settings=_settings(resolved, encoder),
-        watermark=watermark,
+        watermark=as_of,
     )
-
-
-def request_rows(events: pl.DataFrame) -> pl.DataFrame:
-    """Return what a prediction may know of its own event: who, and the columns known at request time."""
-    late = set(CONTEXT_COLUMNS).difference(INTERACTIONS.names("request"))
-    if late:
-        raise IntegrityError(f"columns {sorted(late)} are known only after a request, so no context may read them")
-    return events.select("member_id", *CONTEXT_COLUMNS)
-
-
-def assert_held_out_later(interactions: pl.DataFrame, split: Split) -> None:
-    """Check that what is held out lies after what is trained on: by seq of each member, or by time.
-
-    Raises:
-        IntegrityError: It does not.
-    """
-    folded = interactions.select("event_id", "member_id", "seq", "event_at").join(split.frame, on="event_id")
-    train = pl.col("fold") == "train"
-    if split.validation_cutoff is not None:
-        early = folded.filter(train & (pl.col("event_at") >= split.validation_cutoff))
-    else:
-        ends = folded.group_by("member_id").agg(
-            last=pl.col("seq").filter(train).max(), held=pl.col("seq").filter(~train).min()
-        )
-        early = ends.filter(pl.col("last") >= pl.col("held"))
-    if early.height:
-        member = early["member_id"][0]
-        raise IntegrityError(
-            f"split '{split.protocol}' trains on events after held-out ones, first for member '{member}'"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Labelled:
-    events: Int
-    """[m] row of the frame of each target event."""
-    token_row: Int
-    """[n] -1 or number of the target."""
-    labels: dict[str, Float]
-    """Head -> [m]."""
-
-
-def _train_events(tables: TrainingTables, split: Split) -> pl.DataFrame:
-    everything = tables.interactions()
-    events = split.events(everything, "train").sort("member_id", "seq", maintain_order=True)
-    if events.is_empty():
-        raise StateError(f"protocol '{split.protocol}' leaves no event to train on; ingest more data")
-    assert_held_out_later(everything, split)
-    return events
 
 
 def _windows(tokens: Tokens, resolved: ResolvedModel) -> Windows:
     counts = np.bincount(tokens.member)
     return cut_windows(counts[counts > 0], resolved.model.history.length, resolved.model.training.stride)
-
-
-def _watermark(split: Split, clock: Clock, events: pl.DataFrame) -> datetime:
-    now = split.validation_cutoff or clock.now()
-    last = events["event_at"].max()
-    return max(now, last + timedelta(microseconds=1)) if isinstance(last, datetime) else now
-
-
-def _label_values(
-    resolved: ResolvedModel, events: pl.DataFrame, availability: pl.DataFrame, as_of: datetime
-) -> dict[str, Float]:
-    """Return the value of every head's label for every event, nan where it has none."""
-    found: dict[str, Float] = {}
-    for name, head in resolved.model.heads.items():
-        if head.label is None:
-            continue
-        labels = extract(resolved.labels[head.label], events, as_of, availability, require_rows=True)
-        joined = events.select("event_id").join(
-            labels.select("event_id", pl.col("value").cast(pl.Float32)),
-            on="event_id",
-            how="left",
-            maintain_order="left",
-        )
-        found[name] = joined["value"].fill_null(float("nan")).to_numpy().astype(np.float32)
-    return found
-
-
-def _labelled(tokens: Tokens, values: dict[str, Float], resolved: ResolvedModel) -> _Labelled:
-    """Find the tokens to learn from. The first labelled event of a token is its moment of request."""
-    by_event = {name: value[tokens.event_rows] for name, value in values.items()}
-    known = ~np.isnan(np.stack(list(by_event.values()))).all(axis=0)
-    at = np.nonzero(known)[0]
-    if not len(at):
-        raise StateError("no labelled event of the training part is about a known title, so there is nothing to learn")
-    targets, firsts = np.unique(tokens.event_token[at], return_index=True)
-    token_row = np.full(len(tokens), -1, np.int64)
-    token_row[targets] = np.arange(len(targets))
-    labels = {}
-    for name, value in by_event.items():
-        ranking = resolved.model.heads[name].loss == "softmax"
-        labels[name] = _by_token(value, token_row[tokens.event_token], len(targets), largest=ranking)
-    return _Labelled(tokens.event_rows[at[firsts]], token_row, labels)
-
-
-def _by_token(values: Float, rows: Int, count: int, *, largest: bool) -> Float:
-    """Reduce labels of events to their token: the largest one, or the last one said."""
-    said = np.nonzero(~np.isnan(values))[0]
-    result = np.full(count, np.nan, np.float32)
-    if largest:
-        np.fmax.at(result, rows[said], values[said])
-    else:
-        result[rows[said]] = values[said]
-    return result
 
 
 def _snapshots(
