@@ -101,7 +101,7 @@ def latest_values(
 def in_utc(column: str, kind: pl.DataType) -> pl.Expr:
     """Return a time column as UTC microseconds; a column without zone is UTC already."""
     moment = pl.col(column)
-    if isinstance(kind, pl.Datetime) and kind.time_zone is None:
+    if isinstance(kind, pl.Date) or (isinstance(kind, pl.Datetime) and kind.time_zone is None):
         return moment.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     return moment.cast(_MOMENT)
 

@@ -35,9 +35,12 @@ from feast.utils import (
     _get_requested_on_demand_feature_views,
 )
 
-from playbill.errors import DataError, Problem, StateError
+from playbill.errors import DataError, Problem
 from playbill.features.asof import ViewValues, as_of_join, in_utc, latest_values
 from playbill.features.entity_rows import entity_table, plain_arrow
+from playbill.features.offline.sources import scan_source
+
+__all__ = ["AsofOfflineStore", "AsofOfflineStoreConfig", "AsofRetrievalJob", "scan_source", "view_values"]
 
 
 class AsofOfflineStoreConfig(DaskOfflineStoreConfig):  # type: ignore[misc]
@@ -203,34 +206,11 @@ def _path(config: RepoConfig, source: FileSource) -> Path:
     return Path(FileSource.get_uri_for_file_path(_root(config), source.path))
 
 
-def scan_source(config: RepoConfig, source: DataSource, view: str) -> pl.LazyFrame:
-    """Open a source's file under the names it maps its columns to.
-
-    Raises:
-        StateError: The file does not exist yet.
-        DataError: The source is no file, or the file is damaged.
-    """
-    if not isinstance(source, FileSource):
-        raise DataError("offline store", [Problem(view, f"needs a FileSource, got {type(source).__name__}.")])
-    remote = "://" in source.path
-    path = source.path if remote else _path(config, source)
-    advice = f"Run `playbill -w {config.project} features build`, or write that file."
-    if not remote and not Path(path).exists():
-        raise StateError(f"feature view '{view}' has no values: {path} does not exist. {advice}")
-    frame = pl.scan_parquet(path)
-    try:
-        frame.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"feature view '{view}'", [Problem(str(path), f"cannot be read: {reason}.", advice)]) from None
-    return frame.rename(dict(source.field_mapping), strict=False) if source.field_mapping else frame
-
-
 def _between(
     config: RepoConfig, source: DataSource, at: str, start: datetime | None, end: datetime | None
 ) -> pl.LazyFrame:
     # Feast asks for the file's own names here, and maps fields after the pull.
-    frame = pl.scan_parquet(_path(config, source)) if source.field_mapping else scan_source(config, source, source.name)
+    frame = scan_source(config, source, source.name, mapped=False)
     frame = frame.with_columns(in_utc(at, frame.collect_schema()[at]))
     if start is not None:
         frame = frame.filter(pl.col(at) >= _moment(start))

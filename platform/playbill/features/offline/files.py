@@ -1,0 +1,186 @@
+"""Parquet files of one source, old to new, and their common schema. Knows polars and the file system only.
+
+A source is one file, a folder of parts, or a folder with hive partitions (`day=2024-01-01/`). A single file
+`x.parquet` may have a folder `x.parquet.appended/` beside it: parts that were appended later. Files and folders
+whose name starts with `.` or `_` are never read, so a half-written part is invisible.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+
+import polars as pl
+from polars.datatypes import DataTypeClass
+
+from playbill.errors import DataError, Problem
+from playbill.features.asof import in_utc
+
+APPENDED = ".appended"
+"""What the folder of parts appended to a single file is called, after the file's own name."""
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+_NUMBER = re.compile(r"-?\d{1,18}")
+
+
+def parts_of(path: Path) -> tuple[Path, ...]:
+    """Return a source's files, oldest part first; none when there is nothing yet."""
+    appended = path.with_name(path.name + APPENDED)
+    own = (path,) if path.is_file() else tuple(_inside(path))
+    return (*own, *_inside(appended))
+
+
+def natural_order(name: str) -> list[str | int]:
+    """Return a key that sorts `part-9` before `part-10`."""
+    return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", name)]
+
+
+def scan_parts(files: Sequence[Path], root: Path) -> pl.LazyFrame:
+    """Open a source's files as one frame, in their order. Columns that a part lacks are null there.
+
+    Args:
+        files: From `parts_of`.
+        root: The source's path; hive keys are read from folder names below it only.
+
+    Raises:
+        DataError: A file is damaged, or two files hold one column as types that do not go together.
+    """
+    schemas = _schemas(files)
+    _require_agreement(files, schemas)
+    pairs = zip(files, schemas, strict=True)
+    runs = [[file for file, _ in run] for _, run in groupby(pairs, key=lambda pair: tuple(pair[1].items()))]
+    keys = _hive_schema(files, root)
+    frames = [_scan_run(run, keys, root) for run in runs]
+    if len(frames) == 1:
+        return frames[0]
+    zoned = _mixed_moments(schemas)
+    return pl.concat([_in_one_zone(frame, zoned) for frame in frames], how="diagonal_relaxed")
+
+
+def damaged(files: Sequence[Path]) -> list[Problem]:
+    """Read files whole, one by one, and return those that cannot be read. For after a read has failed."""
+    problems = []
+    for file in files:
+        try:
+            pl.scan_parquet(file, glob=False, hive_partitioning=False).collect(engine="streaming")
+        except (pl.exceptions.PolarsError, OSError) as error:
+            problems.append(Problem(str(file), f"cannot be read: {first_line(error)}."))
+    return problems
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, without its full stop."""
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(". ")
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir(), key=lambda item: natural_order(item.name)):
+        if path.name.startswith((".", "_")):
+            continue
+        if path.is_dir():
+            yield from _inside(path)
+        elif path.suffix == ".parquet":
+            yield path
+
+
+def _schemas(files: Sequence[Path]) -> list[pl.Schema]:
+    found, problems = [], []
+    for file in files:
+        try:
+            state = file.stat()
+            found.append(_schema(file, state.st_mtime_ns, state.st_size))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            problems.append(Problem(str(file), f"cannot be read: {first_line(error)}."))
+    if problems:
+        raise DataError("feature files", problems)
+    return found
+
+
+@lru_cache(maxsize=65_536)
+def _schema(file: Path, _changed_ns: int, _size: int) -> pl.Schema:
+    return pl.Schema(pl.read_parquet_schema(file))
+
+
+def _require_agreement(files: Sequence[Path], schemas: Sequence[pl.Schema]) -> None:
+    seen: dict[str, tuple[pl.DataType, Path]] = {}
+    problems = []
+    for file, schema in zip(files, schemas, strict=True):
+        for name, kind in schema.items():
+            known, first = seen.setdefault(name, (kind, file))
+            if known == pl.Null():
+                seen[name] = (kind, file)
+            elif not agree(known, kind):
+                problems.append(Problem(str(file), f"column '{name}' is {kind}, but {known} in {first.name}."))
+    if problems:
+        raise DataError("feature files", problems)
+
+
+def agree(one: pl.DataType, other: pl.DataType) -> bool:
+    """Return whether values of two types can stand in one column without changing what they say."""
+    if one == other or pl.Null() in (one, other):
+        return True
+    if isinstance(one, pl.List | pl.Array) and isinstance(other, pl.List | pl.Array):
+        return agree(_inner(one), _inner(other))
+    if isinstance(one, pl.Struct) and isinstance(other, pl.Struct):
+        known = {field.name: _instance(field.dtype) for field in one.fields}
+        return all(agree(known.get(field.name, pl.Null()), _instance(field.dtype)) for field in other.fields)
+    text = pl.String | pl.Categorical | pl.Enum
+    return any(
+        isinstance(one, kinds) and isinstance(other, kinds) for kinds in (pl.Datetime | pl.Date, text, pl.Duration)
+    ) or (one.is_numeric() and other.is_numeric())
+
+
+def _inner(kind: pl.List | pl.Array) -> pl.DataType:
+    return _instance(kind.inner)
+
+
+def _instance(kind: pl.DataType | DataTypeClass) -> pl.DataType:
+    return kind() if isinstance(kind, type) else kind
+
+
+def _mixed_moments(schemas: Sequence[pl.Schema]) -> list[str]:
+    kinds: dict[str, set[str]] = {}
+    for schema in schemas:
+        for name, kind in schema.items():
+            if isinstance(kind, pl.Datetime | pl.Date):
+                kinds.setdefault(name, set()).add(str(kind))
+    return [name for name, found in kinds.items() if len(found) > 1]
+
+
+def _in_one_zone(frame: pl.LazyFrame, names: Sequence[str]) -> pl.LazyFrame:
+    schema = frame.collect_schema()
+    return frame.with_columns(in_utc(name, schema[name]) for name in names if name in schema)
+
+
+def _scan_run(files: Sequence[Path], keys: pl.Schema, root: Path) -> pl.LazyFrame:
+    if not keys:
+        return pl.scan_parquet(list(files), glob=False, hive_partitioning=False)
+    own = _schemas(files[:1])[0]
+    # A folder above the source may be named like a partition; its key is none of the source's columns.
+    above = {piece.split("=", 1)[0] for piece in root.parts if "=" in piece} - keys.keys()
+    typed = {name: own.get(name, kind) for name, kind in (dict.fromkeys(above, pl.String()) | keys).items()}
+    frame = pl.scan_parquet(list(files), glob=False, hive_partitioning=True, hive_schema=typed)
+    return frame.drop(above - own.keys(), strict=False)
+
+
+def _hive_schema(files: Sequence[Path], root: Path) -> pl.Schema:
+    values: dict[str, set[str]] = {}
+    for file in files:
+        for piece in file.parent.relative_to(root).parts if file.parent.is_relative_to(root) else ():
+            if "=" in piece:
+                name, value = piece.split("=", 1)
+                values.setdefault(name, set()).add(value)
+    return pl.Schema({name: _hive_type(found) for name, found in values.items()})
+
+
+def _hive_type(values: set[str]) -> pl.DataType:
+    values = values - {_HIVE_NULL}
+    if all(_NUMBER.fullmatch(value) for value in values):
+        return pl.Int64()
+    return pl.Date() if all(_DATE.fullmatch(value) for value in values) else pl.String()
