@@ -23,6 +23,8 @@ from playbill.registry import Registry
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 REFERENCE_PATTERN = r"^[a-z][a-z0-9_]*(:[1-9][0-9]*)?$"
+CANVAS_NAME_PATTERN = r"^([a-z][a-z0-9_]*\.)?[a-z][a-z0-9_]*$"
+CANVAS_REFERENCE_PATTERN = r"^([a-z][a-z0-9_]*\.)?[a-z][a-z0-9_]*(:[1-9][0-9]*)?$"
 MODEL_REFERENCE_PATTERN = r"^[a-z][a-z0-9_]*(:[1-9][0-9]*|@[a-z][a-z0-9_]*)?$"
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
@@ -41,6 +43,12 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 Reference = Annotated[str, Field(pattern=REFERENCE_PATTERN)]
 """Another definition: `name` means its newest version, `name:2` that one."""
+
+CanvasName = Annotated[str, Field(pattern=CANVAS_NAME_PATTERN)]
+"""A canvas: a name, or one of a source's own surfaces with its namespace, such as `kuairand.tab_1`."""
+
+CanvasReference = Annotated[str, Field(pattern=CANVAS_REFERENCE_PATTERN)]
+"""A canvas definition: `home`, `home:2`, `kuairand.tab_1`."""
 
 ModelReference = Annotated[str, Field(pattern=MODEL_REFERENCE_PATTERN)]
 """A trained model: `name`, `name:2`, or `name@alias`, resolved once at the start of a run."""

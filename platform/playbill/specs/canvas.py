@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from playbill.specs.base import Definition, Duration, Reference, Spec
+from playbill.specs.base import CanvasName, CanvasReference, Definition, Duration, Reference, Spec
 from playbill.specs.plugins import FallbackName
 
 ContextField = Literal["query", "source_title", "country", "device", "language", "hour_of_week"]
@@ -57,6 +57,8 @@ class CanvasSpec(Definition):
     """A canvas: one surface with its own request, candidates, blend and measure."""
 
     kind: Literal["Canvas"] = "Canvas"
+    name: CanvasName
+    """What the log's `canvas` and other files call it; a source's own surface has a namespace."""
     target: Literal["title"] = "title"
     """What is ranked."""
     context: tuple[ContextField, ...] = ("country", "device", "language", "hour_of_week")
@@ -104,14 +106,14 @@ class RowSpec(Definition):
     kind: Literal["Row"] = "Row"
     title: dict[str, str] = Field(min_length=1)
     """Its name by language; a generated row has `{genre}` or `{title}` in it."""
-    canvas: Reference
+    canvas: CanvasReference
     """The canvas it is shown on."""
     candidates: CandidatesSpec = CandidatesSpec()
     blend: Blend | None = None
     """Head -> its weight; or use `policy`."""
     policy: FallbackName | None = None
     """Rank by this policy (`popular`, `popular_7d`) instead of a blend."""
-    scored_as: Reference | None = None
+    scored_as: CanvasReference | None = None
     """Score as if asked on this canvas, such as more_like_this; its own canvas where absent."""
     minimum_length: PositiveInt = 5
     """A shorter row is not shown."""

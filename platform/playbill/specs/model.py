@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, Posit
 from pydantic_core import PydanticCustomError
 
 from playbill.errors import nearest
-from playbill.specs.base import Definition, ModelReference, Name, Percent, Reference, Spec
+from playbill.specs.base import CanvasName, CanvasReference, Definition, ModelReference, Name, Percent, Reference, Spec
 from playbill.specs.plugins import BaselineName, GatedTransformerOptions, LossName, Trunk
 
 METRICS = ("coverage", "hr", "mrr", "ndcg")
@@ -186,7 +186,7 @@ class ModelSpec(Definition):
     kind: Literal["Model"] = "Model"
     features: Name
     """Feast FeatureService of its features, in training and serving alike."""
-    canvases: tuple[Reference, ...] = Field(min_length=1)
+    canvases: tuple[CanvasReference, ...] = Field(min_length=1)
     """The canvases it serves."""
     rows: tuple[Reference, ...] | None = None
     """The rows it fills; absent means every row of its canvases."""
@@ -195,7 +195,7 @@ class ModelSpec(Definition):
     trunk: Trunk = GatedTransformerOptions()
     heads: dict[Name, HeadSpec] = Field(min_length=1)
     """What it predicts, by name; canvases and rows blend these."""
-    tasks: dict[Name, TaskSpec] = Field(default_factory=dict)
+    tasks: dict[CanvasName, TaskSpec] = Field(default_factory=dict)
     """Canvas -> where it gets training examples from while it has no logs."""
     training: TrainingSpec = TrainingSpec()
     adaptation: AdaptationSpec = AdaptationSpec()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from playbill.specs import BASELINES, FALLBACKS, KINDS, LOSSES, TRUNKS
-from playbill.specs.base import REFERENCE_PATTERN
+from playbill.specs.base import CANVAS_REFERENCE_PATTERN, REFERENCE_PATTERN
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 UMBRELLA = "definition.schema.json"
@@ -31,7 +31,8 @@ def kind_schema(kind: str) -> dict[str, Any]:
     schema = KINDS[kind].model_json_schema(by_alias=True)
     for part in [schema, *schema.get("$defs", {}).values()]:
         _offer_names(part.get("properties", {}))
-    properties = {"kind": {"const": kind, "description": "What this file defines."}, "extends": EXTENDS}
+    extends = EXTENDS | ({"pattern": CANVAS_REFERENCE_PATTERN} if kind == "Canvas" else {})
+    properties = {"kind": {"const": kind, "description": "What this file defines."}, "extends": extends}
     schema["properties"] = schema["properties"] | properties
     identity = ["kind", "name", "version"]
     rest = [key for key in schema.pop("required", []) if key not in identity]

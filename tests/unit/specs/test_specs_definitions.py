@@ -52,6 +52,19 @@ def canvas(**changes: Any) -> dict[str, Any]:
     return {"name": "home", "version": 1, "blend": {"play": 1}, "metric": "play"} | changes
 
 
+def test_canvases_of_a_source_have_a_namespace() -> None:
+    own = "kuairand.tab_1"
+    assert CanvasSpec.model_validate(canvas(name=own)).reference == "kuairand.tab_1:1"
+    assert RowSpec.model_validate(row(canvas=f"{own}:2", scored_as=own)).canvas == "kuairand.tab_1:2"
+    tasks = {own: {"from": "title_names", "share": 0.1}}
+    assert ModelSpec.model_validate(model(canvases=["home", own], tasks=tasks)).canvases == ("home", own)
+    for wrong in ("kuairand.", ".tab", "a.b.c", "Kuai.tab"):
+        with pytest.raises(ValidationError):
+            CanvasSpec.model_validate(canvas(name=wrong))
+    with pytest.raises(ValidationError):
+        RowSpec.model_validate(row(name="kuairand.top"))
+
+
 @pytest.mark.parametrize(
     ("text", "hours"),
     [("90s", 0.025), ("30m", 0.5), ("24h", 24), ("7d", 168), ("2w", 336), ("0h", 0), ("1.5h", 1.5)],
