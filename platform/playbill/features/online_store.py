@@ -1,0 +1,318 @@
+"""Playbill's Feast online store: one packed row of bytes per entity and view, in SQLite or Redis.
+
+Feast's stores keep, fetch and convert one protobuf per value. Here a view's row is read whole and opened for all
+entities at once (`playbill.features.packed`), and a request for several views is one round trip. Late rows never
+replace newer ones, and values past their view's ttl are not served.
+
+The class and its configuration live in one module and end in `OnlineStore` and `OnlineStoreConfig`, because Feast
+finds the one by the name of the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+import pyarrow as pa
+from feast.entity import Entity
+from feast.feature_service import FeatureService
+from feast.infra.online_stores.online_store import OnlineStore
+from feast.infra.registry.base_registry import BaseRegistry
+from feast.infra.supported_async_methods import SupportedAsyncMethods
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from feast.repo_config import FeastConfigBaseModel, RepoConfig
+from pydantic import NonNegativeFloat, PositiveInt
+
+from playbill.clock import WallClock
+from playbill.features.packed.answer import answer, past_ttl
+from playbill.features.packed.backend import Ask, Progress
+from playbill.features.packed.feast_values import key_kinds, keys_of_protos, protos_of, view_fields
+from playbill.features.packed.frames import feature_frame, fields_of, keys_of_frame
+from playbill.features.packed.plan import Plan, Plans, stored_name
+from playbill.features.packed.requests import Entities, EntityRows
+from playbill.features.packed.response import PackedOnlineResponse
+from playbill.features.packed.rows import Rows
+from playbill.features.packed.sqlite_backend import SqliteBackend
+from playbill.features.packed.writing import FeastRow, batch_of_arrow, batch_of_protos, moment_us
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_A_MICROSECOND = timedelta(microseconds=1)
+_NOW: ContextVar[datetime | None] = ContextVar("reading_at", default=None)
+
+
+class PackedOnlineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]
+    """`online_store:` in feature_store.yaml."""
+
+    type: Literal["playbill.features.online_store.PackedOnlineStore"] = (
+        "playbill.features.online_store.PackedOnlineStore"
+    )
+    """The store's dotted path."""
+    backend: Literal["sqlite", "redis"] = "sqlite"
+    """Where rows are kept."""
+    path: str = "data/online_store.db"
+    """The SQLite file; a relative path starts from the feature repository."""
+    connection_string: str = "localhost:6379"
+    """Redis: `host:port,db=0,password=...` as Feast writes it, or a redis:// URL. `${NAME}` is filled in from the
+    environment."""
+    key_ttl_seconds: PositiveInt | None = None
+    """Redis: seconds after its last write that a row is removed; None keeps rows."""
+    enforce_ttl: bool = True
+    """Values older than their view's ttl are null, with status OUTSIDE_MAX_AGE. Feast serves them."""
+    busy_timeout_s: NonNegativeFloat = 5.0
+    """SQLite: seconds to wait for another writer, twice, before giving up. Redis: seconds to wait for an answer."""
+    vector_metric: Literal["cosine", "dot", "l2"] = "cosine"
+    """How vectors are compared where a search does not say."""
+
+
+@contextmanager
+def reading_at(moment: datetime) -> Iterator[None]:
+    """Count ages to a given moment instead of now, in this thread or task.
+
+    Raises:
+        ValueError: The moment has no time zone.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment.isoformat()} has no time zone")
+    token = _NOW.set(moment.astimezone(UTC))
+    try:
+        yield
+    finally:
+        _NOW.reset(token)
+
+
+class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
+    """Packed rows in SQLite or Redis. See the module's text."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[object, ...], Rows] = {}
+        self._plans = Plans()
+
+    @property
+    def async_supported(self) -> SupportedAsyncMethods:
+        """Reads and writes have asynchronous twins."""
+        return SupportedAsyncMethods(read=True, write=True)
+
+    def rows(self, config: RepoConfig) -> Rows:
+        """Return the database that a configuration names, opened once."""
+        settings = config.online_store
+        key = (settings.backend, settings.path, settings.connection_string, settings.key_ttl_seconds)
+        found = self._rows.get(key)
+        if found is None:
+            found = self._rows.setdefault(key, _open_database(config))
+        return found
+
+    def update(
+        self,
+        config: RepoConfig,
+        tables_to_delete: Sequence[Any],
+        tables_to_keep: Sequence[Any],
+        entities_to_delete: Sequence[Entity],
+        entities_to_keep: Sequence[Entity],
+        partial: bool,
+    ) -> None:
+        """Make a place for every view that stays, and remove the rows of those that go."""
+        backend = self.rows(config).backend
+        for view in tables_to_delete:
+            backend.drop(stored_name(config.project, view))
+        for view in tables_to_keep:
+            backend.create(stored_name(config.project, view))
+
+    def teardown(self, config: RepoConfig, tables: Sequence[Any], entities: Sequence[Entity]) -> None:
+        """Remove the rows of the views, and nothing else that the database holds."""
+        for view in tables:
+            self.rows(config).backend.drop(stored_name(config.project, view))
+
+    def write_arrow(self, config: RepoConfig, view: Any, table: pa.Table, progress: Progress | None = None) -> int:
+        """Write a table's rows, each only where it is not older than what the store has.
+
+        Of two rows of one key the later event time stays, of equal ones the one created later, then the later row.
+
+        Args:
+            config: The feature store's configuration.
+            view: The feature view.
+            table: Join keys, features and times under the view's own names. NaN among numbers counts as null.
+            progress: Told how many rows were written since it was last told.
+
+        Returns:
+            Rows handed to the database. Rows with a null in their key are left out.
+
+        Raises:
+            DataError: Columns are missing or of another type, or a row has no event time. Nothing was written.
+            ServiceError: The database does not answer.
+        """
+        if not table.num_rows:
+            return 0
+        batch = batch_of_arrow(view, table)
+        self.rows(config).backend.write(stored_name(config.project, view), batch, progress)
+        return len(batch.keys)
+
+    def online_write_batch(
+        self, config: RepoConfig, table: Any, data: list[FeastRow], progress: Callable[[int], Any] | None
+    ) -> None:
+        """Write rows that come as Feast's protobufs, such as pushes. Each replaces the whole row of its entity."""
+        if data:
+            batch = batch_of_protos(table, data)
+            self.rows(config).backend.write(stored_name(config.project, table), batch, progress)
+
+    async def online_write_batch_async(
+        self, config: RepoConfig, table: Any, data: list[FeastRow], progress: Callable[[int], Any] | None
+    ) -> None:
+        """Do the same without blocking the event loop."""
+        if data:
+            batch = await asyncio.to_thread(batch_of_protos, table, data)
+            await self.rows(config).backend.write_async(stored_name(config.project, table), batch, progress)
+
+    def online_read(
+        self,
+        config: RepoConfig,
+        table: Any,
+        entity_keys: list[EntityKey],
+        requested_features: list[str] | None = None,
+    ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
+        """Read rows as Feast's protobufs, aligned to the keys. A row past its view's ttl has its time and no values."""
+        ask = Ask(stored_name(config.project, table), keys_of_protos(key_kinds(table), entity_keys))
+        (found,) = self.rows(config).backend.read([ask])
+        return self._as_protos(config, table, found, requested_features)
+
+    async def online_read_async(
+        self,
+        config: RepoConfig,
+        table: Any,
+        entity_keys: list[EntityKey],
+        requested_features: list[str] | None = None,
+    ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
+        """Do the same without blocking the event loop."""
+        ask = Ask(stored_name(config.project, table), keys_of_protos(key_kinds(table), entity_keys))
+        (found,) = await self.rows(config).backend.read_async([ask])
+        return self._as_protos(config, table, found, requested_features)
+
+    def _as_protos(
+        self, config: RepoConfig, view: Any, found: list[bytes | None], features: list[str] | None
+    ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
+        names = [name for name in (features or view_fields(view)) if name in view_fields(view)]
+        rows = self.rows(config).open(stored_name(config.project, view), found, fields_of(view, names))
+        expired = past_ttl(rows, _ttl_us(view), _now_us(config))
+        values = zip(*(protos_of(column) for column in rows.columns), strict=True) if names else [()] * len(found)
+        answers: list[tuple[datetime | None, dict[str, Value] | None]] = []
+        for number, row in enumerate(values):
+            there = bool(rows.found[number])
+            at = _EPOCH + int(rows.event_us[number]) * _A_MICROSECOND if there else None
+            alive = there and (expired is None or not expired[number])
+            answers.append((at, dict(zip(names, row, strict=True)) if alive else None))
+        return answers
+
+    def read_packed(
+        self, config: RepoConfig, view: Any, keys: pa.Table | pl.DataFrame, features: Sequence[str]
+    ) -> pl.DataFrame:
+        """Read features of a view by columns, the fastest way out of the store.
+
+        Args:
+            config: The feature store's configuration.
+            view: The feature view.
+            keys: A row per entity, with the view's join keys as columns. Rows may repeat.
+            features: Names of features.
+
+        Returns:
+            A row per row of `keys`, in order: the features, then `__event_timestamp` (microseconds, UTC, null where
+            the store has no row). Values past the view's ttl are null; their time is kept.
+
+        Raises:
+            DataError: A join key is missing or of another type, or the view has no such feature.
+        """
+        wanted = fields_of(view, features)
+        name = stored_name(config.project, view)
+        (found,) = self.rows(config).backend.read([Ask(name, keys_of_frame(view, keys))])
+        rows = self.rows(config).open(name, found, wanted)
+        expired = past_ttl(rows, _ttl_us(view), _now_us(config))
+        return feature_frame(rows, features, None if expired is None else ~expired)
+
+    def get_online_features(
+        self,
+        config: RepoConfig,
+        features: list[str] | FeatureService,
+        entity_rows: EntityRows,
+        registry: BaseRegistry,
+        project: str,
+        full_feature_names: bool = False,
+        include_feature_view_version_metadata: bool = False,
+    ) -> PackedOnlineResponse:
+        """Answer a request as Feast does, in one round trip, without a protobuf per value.
+
+        Args:
+            config: The feature store's configuration.
+            features: `view:feature` names, or a feature service.
+            entity_rows: A row per entity, or columns; with request data of on-demand views.
+            registry: The feature registry.
+            project: The project's name.
+            full_feature_names: Name the outputs `view__feature`.
+            include_feature_view_version_metadata: Tell the views' versions in the protobuf.
+
+        Raises:
+            ValueError: Entity rows have different keys, or a view cannot be served now.
+            KeyError: A join key is missing.
+            ServiceError: The database does not answer.
+        """
+        plan, entities, asks = self._prepared(features, entity_rows, registry, project, full_feature_names)
+        read = self.rows(config).backend.read(asks) if asks else []
+        return answer(plan, entities, self.rows(config), read, _now_us(config), include_feature_view_version_metadata)
+
+    async def get_online_features_async(
+        self,
+        config: RepoConfig,
+        features: list[str] | FeatureService,
+        entity_rows: EntityRows,
+        registry: BaseRegistry,
+        project: str,
+        full_feature_names: bool = False,
+        include_feature_view_version_metadata: bool = False,
+    ) -> PackedOnlineResponse:
+        """Answer a request as `get_online_features` does, without blocking the event loop while the database works."""
+        plan, entities, asks = self._prepared(features, entity_rows, registry, project, full_feature_names)
+        read = await self.rows(config).backend.read_async(asks) if asks else []
+        return answer(plan, entities, self.rows(config), read, _now_us(config), include_feature_view_version_metadata)
+
+    def _prepared(
+        self,
+        features: list[str] | FeatureService,
+        entity_rows: EntityRows,
+        registry: BaseRegistry,
+        project: str,
+        full_names: bool,
+    ) -> tuple[Plan, Entities, list[Ask]]:
+        plan = self._plans.get(registry, project, features, full_names)
+        self._check_versioned_read_support(plan.groups)
+        entities = Entities(plan, entity_rows)
+        return plan, entities, [Ask(view.stored, entities.keys(view)) for view in plan.views]
+
+
+def _open_database(config: RepoConfig) -> Rows:
+    settings = config.online_store
+    if settings.backend == "redis":
+        from playbill.features.packed.redis_backend import RedisBackend
+
+        redis = RedisBackend(settings.connection_string, settings.key_ttl_seconds, settings.busy_timeout_s)
+        return Rows(redis, redis.name)
+    path = Path(settings.path)
+    if not path.is_absolute():
+        path = Path(config.repo_path or os.getcwd()) / path
+    return Rows(SqliteBackend(path, settings.busy_timeout_s), f"online store {path}")
+
+
+def _now_us(config: RepoConfig) -> int | None:
+    """Return the moment that ages are counted to, None where the configuration asks for no limit."""
+    if not config.online_store.enforce_ttl:
+        return None
+    return moment_us(_NOW.get() or WallClock().now())
+
+
+def _ttl_us(view: Any) -> int | None:
+    ttl = getattr(view, "ttl", None)
+    return ttl // _A_MICROSECOND if ttl else None

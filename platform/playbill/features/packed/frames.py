@@ -1,0 +1,58 @@
+"""Keys and features as polars frames: the columnar way in and out of the packed store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from playbill.errors import DataError, Problem, nearest
+from playbill.features.packed.arrow_columns import arrow_of
+from playbill.features.packed.codec import Column, PackedRows
+from playbill.features.packed.feast_values import key_kinds, kind_of, view_fields
+from playbill.features.packed.keys import keys_of_arrow
+from playbill.features.packed.layout import NEVER, PackedField
+
+EVENT_TIME = "__event_timestamp"
+"""Column of event times: microseconds, UTC, null where an entity has no row."""
+
+
+def fields_of(view: Any, features: Sequence[str]) -> tuple[PackedField, ...]:
+    """Return some features of a view as they are stored.
+
+    Raises:
+        DataError: The view has no such feature; all are named.
+    """
+    types = view_fields(view)
+    problems = [
+        Problem(name, "is no feature of the view.", f"Did you mean '{close}'?" if close else "")
+        for name in features
+        if name not in types and (close := nearest(name, types) or "") is not None
+    ]
+    if problems:
+        raise DataError(f"feature view '{view.name}'", problems)
+    return tuple(PackedField(name, kind_of(types[name])) for name in features)
+
+
+def keys_of_frame(view: Any, keys: pa.Table | pl.DataFrame) -> list[bytes | None]:
+    """Encode the keys of a frame's rows; a null anywhere has no key."""
+    table = keys.to_arrow() if isinstance(keys, pl.DataFrame) else keys
+    kinds = key_kinds(view)
+    # A view without entities has one row, whatever is asked.
+    return keys_of_arrow(kinds, table) if kinds else [b""] * table.num_rows
+
+
+def feature_frame(rows: PackedRows, names: Sequence[str], alive: np.ndarray[Any, Any] | None) -> pl.DataFrame:
+    """Return the features as columns, then `__event_timestamp`. Rows that are not `alive` have nulls."""
+    columns: dict[str, pa.Array] = {}
+    for name, column in zip(names, rows.columns, strict=True):
+        valid = column.valid
+        if alive is not None:
+            valid = alive if valid is None else valid & alive
+        columns[name] = arrow_of(Column(column.kind, column.values, valid))
+    times = pa.array(rows.event_us, pa.int64(), mask=rows.event_us == NEVER)
+    columns[EVENT_TIME] = times.cast(pa.timestamp("us", "UTC"))
+    return pl.DataFrame(pl.from_arrow(pa.table(columns)))
