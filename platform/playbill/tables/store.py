@@ -121,6 +121,7 @@ class Tables:
         until: datetime | None = None,
         members: Sequence[str] | None = None,
         include_journal: bool = False,
+        columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """Return the event log, sorted by member_id and seq. Only the files that can match are read.
 
@@ -129,15 +130,37 @@ class Tables:
             until: Last moment, exclusive.
             members: Only these members.
             include_journal: Also events that are still in the journal.
+            columns: Only these columns, in this order; a long log then takes a fraction of the memory.
 
         Raises:
             StateError: Nothing has been ingested yet.
         """
-        log = self._read_log(since, until, members)
-        if include_journal:
-            live = _filtered(self.journal.read(since=since).lazy(), since, until, members).collect()
-            log = _merged(log, live)
-        return log
+        if not include_journal:
+            return self._read_log(since, until, members, columns)
+        live = _filtered(self.journal.read(since=since).lazy(), since, until, members).collect()
+        log = _merged(self._read_log(since, until, members), live)
+        return log if columns is None else log.select(columns)
+
+    def log_parts(self) -> dict[str, str]:
+        """Return the files of the event log with their digests: what a later state has beyond this is new.
+
+        Raises:
+            StateError: Nothing has been ingested yet.
+        """
+        files = _manifest(self._current()).files
+        return {path: digest for path, digest in files.items() if path.startswith(f"{INTERACTIONS}/")}
+
+    def read_log_parts(self, parts: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
+        """Return some columns of some files of `log_parts`, sorted by member_id and seq.
+
+        Raises:
+            StateError: Nothing has been ingested yet.
+        """
+        generation = self._current()
+        if not parts:
+            return empty_frame(INTERACTIONS).select(columns)
+        rows = pl.scan_parquet([generation / part for part in parts], hive_partitioning=False)
+        return rows.sort("member_id", "seq").select(columns).collect()
 
     def member_events(self, member_id: str, *, include_journal: bool = True) -> pl.DataFrame:
         """Return one member's whole history, sorted by seq; empty for a member never seen.
@@ -267,7 +290,13 @@ class Tables:
             rows = rows.filter((pl.col("valid_from") <= moment) & (pl.col("recorded_at") <= moment))
         return rows.unique(TABLES[table].key[0], keep="last", maintain_order=True).collect()
 
-    def _read_log(self, since: datetime | None, until: datetime | None, members: Sequence[str] | None) -> pl.DataFrame:
+    def _read_log(
+        self,
+        since: datetime | None,
+        until: datetime | None,
+        members: Sequence[str] | None,
+        columns: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
         generation = self._current()
         manifest = _manifest(generation)
         days = days_between(list(manifest.days), since, until)
@@ -276,9 +305,9 @@ class Tables:
         by_day = members is None and rows_in_days < manifest.rows[INTERACTIONS] / 2
         files = day_files(generation, days) if by_day else bucket_files(generation, manifest.bucket_starts, members)
         if not files or not days:
-            return empty_frame(INTERACTIONS)
+            return empty_frame(INTERACTIONS).select(columns or pl.all())
         rows = _filtered(pl.scan_parquet(files), since, until, members)
-        return rows.sort("member_id", "seq").collect() if by_day else rows.collect()
+        return (rows.sort("member_id", "seq") if by_day else rows).select(columns or pl.all()).collect()
 
 
 def _filtered(
