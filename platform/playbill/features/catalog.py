@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from feast import FeatureStore
 from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundException
@@ -178,20 +179,24 @@ def value_type(field: Field) -> str:
 
 def _version(columns: list[FeatureColumn], reader: _Reader) -> str:
     """Hash what decides the values: not descriptions, tags or times of registration."""
-    views = {
-        name: {
-            "keys": sorted(_keys(view)),
-            "ttl_s": view.ttl.total_seconds() if view.ttl else 0,
-            "features": sorted((field.name, value_type(field)) for field in view.features),
-        }
-        for name, view in reader.views.items()
-    }
-    derived = {
-        name: {
-            "code": view.feature_transformation.udf_string,
-            "features": sorted((field.name, value_type(field)) for field in view.features),
-        }
-        for name, view in reader.on_demand.items()
-    }
+    views = {name: stored_definition(view) for name, view in reader.views.items()}
+    derived = {name: derived_definition(view) for name, view in reader.on_demand.items()}
     content = {"columns": [column.name for column in columns], "views": views, "derived": derived}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def stored_definition(view: FeatureView) -> dict[str, Any]:
+    """Return what of a view's definition decides its values, ready for JSON."""
+    return {
+        "keys": sorted(_keys(view)),
+        "ttl_s": view.ttl.total_seconds() if view.ttl else 0,
+        "features": sorted((field.name, value_type(field)) for field in view.features),
+    }
+
+
+def derived_definition(view: OnDemandFeatureView) -> dict[str, Any]:
+    """Return what of an on-demand view's definition decides its values, ready for JSON."""
+    return {
+        "code": view.feature_transformation.udf_string,
+        "features": sorted((field.name, value_type(field)) for field in view.features),
+    }

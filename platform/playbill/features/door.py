@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from playbill.config import Workspace
-from playbill.errors import ConfigError
-from playbill.features.reports import ApplyReport, MaterializeReport, ServiceSchema, TitleSnapshots
-from playbill.tables import workspace_clock
+from playbill.errors import ConfigError, StateError
+from playbill.features.parity_report import ParityReport
+from playbill.features.reports import (
+    ApplyReport,
+    FeatureProvenance,
+    MaterializeReport,
+    OnlineFeatures,
+    ServiceSchema,
+    TitleSnapshots,
+)
+from playbill.tables import RequestLog, workspace_clock
 
 if TYPE_CHECKING:
     from playbill.features.feast_door import FeastDoor
@@ -125,6 +133,39 @@ class FeatureDoor:
 
         return title_snapshots(self._feast, service, moments, title_ids)
 
+    def title_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
+        """Look up title features of single titles, each as of a moment of its own.
+
+        The values are those of `title_snapshots` at the same moments, without a row for every other title.
+
+        Args:
+            service: Name of the feature service.
+            frame: title_id and event_at, the snapshot's moment.
+
+        Returns:
+            The same rows in the same order: the columns of `frame`, then `view__feature` columns (float32 and
+            strings, null where missing).
+
+        Raises:
+            StateError: A view's file does not exist; the text names the command.
+            DataError: `frame` lacks a column or has null moments; every mistake is named.
+        """
+        from playbill.features.historical import title_features
+
+        return title_features(self._feast, service, frame)
+
+    def provenance(self, service: str) -> FeatureProvenance:
+        """Return which definitions and which values a service reads now. Reads the views' files once.
+
+        Raises:
+            UnknownNameError: There is no such service.
+            StateError: The workspace was never applied, or a view's file does not exist.
+            ServiceError: The registry cannot be reached.
+        """
+        from playbill.features.provenance import provenance
+
+        return provenance(self._feast, service)
+
     def online(
         self,
         service: str,
@@ -132,7 +173,17 @@ class FeatureDoor:
         at: datetime,
         request: Mapping[str, Any] | None = None,
     ) -> pl.DataFrame:
-        """Return what `member_features` would, from the online store.
+        """Return the rows of `served`."""
+        return self.served(service, member_ids, at, request).rows
+
+    def served(
+        self,
+        service: str,
+        member_ids: Sequence[str | None],
+        at: datetime,
+        request: Mapping[str, Any] | None = None,
+    ) -> OnlineFeatures:
+        """Return what `member_features` would, from the online store, and the times of the values.
 
         A value older than its view's ttl at `at` is null. A member with values from after `at` (a replay, a clock
         set back) is read from the feature files, so no answer depends on the future.
@@ -150,6 +201,44 @@ class FeatureDoor:
         from playbill.features.online import online_features
 
         return online_features(self._feast, service, member_ids, at, request or {})
+
+    def parity(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        sample: int | None = None,
+        seed: int = 0,
+    ) -> ParityReport:
+        """Compare the features that logged requests were answered with to what they are now computed to have been.
+
+        Args:
+            since: Requests from this moment on.
+            until: Requests before this moment.
+            sample: Compare so many requests, drawn at random; None is all.
+            seed: Of the drawing.
+
+        Raises:
+            StateError: No request of that time was answered with features, or a view's file does not exist.
+            UnknownNameError: A request was answered from a service that is not registered any more.
+            DataError: The facts of a request cannot be read; every one is named.
+            ServiceError: The request log or the registry cannot be reached.
+        """
+        requests = RequestLog(self.workspace.database_url).requests()
+        if since is not None:
+            requests = requests.filter(pl.col("at") >= since)
+        if until is not None:
+            requests = requests.filter(pl.col("at") < until)
+        _require_feast()
+        from playbill.features.parity import compare_requests
+
+        report = compare_requests(self._feast, requests, sample, seed)
+        if not report.requests:
+            raise StateError(
+                f"workspace '{self.workspace.name}' has {requests.height} logged requests of that time, none of them "
+                f"answered with features: nothing to compare. `playbill -w {self.workspace.name} serve` logs them."
+            )
+        return report
 
     @cached_property
     def _feast(self) -> FeastDoor:

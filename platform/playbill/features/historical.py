@@ -16,7 +16,7 @@ from playbill.features.catalog import Catalog
 from playbill.features.entity_rows import EVENT_AT, plain_arrow
 from playbill.features.feast_door import FeastDoor
 from playbill.features.offline_store import view_values
-from playbill.features.reports import FeatureColumn, TitleSnapshots
+from playbill.features.reports import FeatureColumn, FeatureEntity, TitleSnapshots
 from playbill.features.values import REQUEST_AT, empty, shaped, with_derived
 
 ROWS_PER_CALL = 1_000_000
@@ -26,24 +26,34 @@ _TITLE, _SEEN_FROM = "__title", "__seen_from"
 def member_features(door: FeastDoor, service: str, frame: pl.DataFrame) -> pl.DataFrame:
     """Return `frame` with the service's member and request columns, as of each row's `event_at`."""
     catalog = door.catalog(service)
-    columns = catalog.schema.of("member", "request")
-    _check(catalog, frame)
+    _check(frame, {"member_id"} | request_fields(catalog))
+    return _retrieved(door, catalog, frame, "member", "request")
+
+
+def title_features(door: FeastDoor, service: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return `frame` with the service's title columns, as of each row's `event_at`."""
+    _check(frame, {"title_id"})
+    return _retrieved(door, door.catalog(service), frame, "title")
+
+
+def _retrieved(door: FeastDoor, catalog: Catalog, frame: pl.DataFrame, *entities: FeatureEntity) -> pl.DataFrame:
+    columns = catalog.schema.of(*entities)
     if frame.is_empty() or not columns:
         return frame.hstack(empty(columns)) if frame.is_empty() else frame
-    entities = frame.rename({"event_at": EVENT_AT}).with_columns(pl.col(EVENT_AT).alias(REQUEST_AT))
-    refs = catalog.refs("member", "request")
+    rows = frame.rename({"event_at": EVENT_AT}).with_columns(pl.col(EVENT_AT).alias(REQUEST_AT))
+    refs = catalog.refs(*entities)
     parts = []
-    for start in range(0, entities.height, ROWS_PER_CALL):
-        rows = entities.slice(start, ROWS_PER_CALL).to_pandas()
+    for start in range(0, rows.height, ROWS_PER_CALL):
+        part = rows.slice(start, ROWS_PER_CALL).to_pandas()
         with door.registry_errors():
-            job = door.store.get_historical_features(rows, features=refs, full_feature_names=True)
+            job = door.store.get_historical_features(part, features=refs, full_feature_names=True)
             table = job.to_arrow()
         parts.append(shaped(table, columns))
     return frame.hstack(pl.concat(parts))
 
 
-def _check(catalog: Catalog, frame: pl.DataFrame) -> None:
-    needed = {"member_id", "event_at"} | request_fields(catalog) - {REQUEST_AT}
+def _check(frame: pl.DataFrame, fields: set[str]) -> None:
+    needed = {"event_at"} | fields - {REQUEST_AT}
     problems = [Problem(name, "column is missing.") for name in sorted(needed - set(frame.columns))]
     if "event_at" in frame.columns and frame.get_column("event_at").null_count():
         problems.append(Problem("event_at", "has nulls."))

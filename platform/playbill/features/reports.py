@@ -56,6 +56,18 @@ class TitleSnapshots:
 
 
 @dataclass(frozen=True, slots=True)
+class OnlineFeatures:
+    """What the online store answered, a row per member asked for."""
+
+    rows: pl.DataFrame
+    """member_id, event_at, the request's fields, then `view__feature` columns."""
+    values_at: pl.DataFrame
+    """A column per member or request view: the time of the value that was used, null where there was none."""
+    from_store: pl.Series
+    """False where the store's values were from after the moment, so that the feature files were read instead."""
+
+
+@dataclass(frozen=True, slots=True)
 class ApplyReport:
     """What is registered after `apply`."""
 
@@ -85,3 +97,40 @@ class MaterializeReport:
     project: str
     until: datetime
     views: tuple[MaterializedView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewProvenance:
+    """One feature view behind a service: its definition, and the values that were there to be read."""
+
+    view: str
+    kind: Literal["stored", "on_demand"]
+    definition: str
+    """Hash of what decides its values: keys, ttl, types, code."""
+    version: int | None
+    """Feast's own number of the definition, where the registry keeps one."""
+    rows: int | None = None
+    """Rows of the source; None for an on-demand view."""
+    event_from: datetime | None = None
+    event_until: datetime | None = None
+    created_from: datetime | None = None
+    created_until: datetime | None = None
+    """Created times of the first and the last known row; None where the source keeps none."""
+    files: str | None = None
+    """SHA-256 over the source's files; None where it is no local file."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureProvenance:
+    """Which features a service gave: definitions as registered, and the values behind them."""
+
+    service: str
+    service_version: str
+    """`ServiceSchema.version`."""
+    project: str
+    registry_version: str | None
+    """Feast's id of the registry's state; a SQL registry keeps none."""
+    registry_updated: datetime | None
+    """When the service was last registered with a change; materializing does not move it."""
+    views: tuple[ViewProvenance, ...]
+    """By name."""

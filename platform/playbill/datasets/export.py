@@ -1,0 +1,224 @@
+"""Training sets on disk: the point-in-time rows of a model as partitioned parquet with a manifest.
+
+```
+DIR/manifest.json                              what went in, what came out, hashes
+DIR/entities.parquet                           member_id, title_id, event_at, event_id of every row
+DIR/rows/fold=train/day=2000-04-25/part-0000.parquet
+```
+
+The log and the labelled rows without features are in memory; features are joined, written and forgotten slice by
+slice. Two builds from the same inputs are the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from playbill.clock import Clock
+from playbill.datasets.export_folder import Existing, building, existing
+from playbill.datasets.export_manifest import (
+    Inputs,
+    Manifest,
+    PartRecord,
+    RegistryRecord,
+    features_record,
+    label_records,
+    library_versions,
+    model_record,
+)
+from playbill.datasets.export_parts import write_rows
+from playbill.datasets.export_rows import (
+    KEYS,
+    ExportFeatures,
+    ExportTables,
+    Log,
+    columns_of,
+    fold_records,
+    known_at,
+    labelled_rows,
+    slices,
+    with_features,
+)
+from playbill.datasets.learn import Schema
+from playbill.datasets.splits import Split, make_split
+from playbill.errors import ConfigError, StateError
+from playbill.specs import ResolvedModel
+from playbill.specs.resolved import content_hash
+
+ENTITIES = "entities.parquet"
+ROWS = "rows"
+VOCABULARIES = ("title", "member", "country", "canvas", "device", "language", "action", "genre")
+
+Progress = Callable[[int, int, str], None]
+"""Told rows done, rows in all, and where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A training set that is on disk."""
+
+    folder: Path
+    manifest: Manifest
+    written: bool
+    """False where a sound one from the same inputs was there already and was left."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """A training set that was checked and named, and is not written yet. Made by `prepare`."""
+
+    workspace: str
+    tables: ExportTables
+    features: ExportFeatures
+    resolved: ResolvedModel
+    schema: Schema
+    log: Log
+    split: Split
+    inputs: Inputs
+    registry: RegistryRecord
+
+    @classmethod
+    def prepare(
+        cls,
+        workspace: str,
+        tables: ExportTables,
+        resolved: ResolvedModel,
+        features: ExportFeatures,
+        clock: Clock,
+        *,
+        protocol: str | None = None,
+        until: datetime | None = None,
+    ) -> Export:
+        """Check what the rows depend on, and hash it.
+
+        Args:
+            workspace: Its name, for the manifest.
+            tables: The canonical tables.
+            resolved: The model.
+            features: Feature values.
+            clock: Labels are those matured by now.
+            protocol: What is held out (default: the model's).
+            until: Build as at this moment: later events do not exist (default: the clock's now, or the end of the
+                data where that is earlier, so that the same data gives the same rows whenever it is built).
+
+        Raises:
+            UnknownNameError: No such protocol or feature service; the nearest name is suggested.
+            ConfigError: `until` has no zone or is after the clock.
+            StateError: Nothing was ingested, applied or built; the text names the command.
+            DataError: The events cannot be split that way.
+        """
+        moment = _moment(until, clock, tables.data_end())
+        schema: Schema = features.schema(resolved.model.features)
+        log = known_at(tables, moment)
+        split = make_split(protocol or resolved.model.evaluate.protocol, log.interactions)
+        inputs, registry = _inputs(tables, resolved, features, split, moment)
+        return cls(workspace, tables, features, resolved, schema, log, split, inputs, registry)
+
+    @property
+    def name(self) -> str:
+        """Folder name that belongs to these inputs: `MODEL-HASH`."""
+        return f"{self.resolved.model.name}-{self.inputs.digest[:12]}"
+
+    def write(self, folder: Path, *, overwrite: bool = False, progress: Progress | None = None) -> Exported:
+        """Write the training set beside `folder`, then rename it into place: it appears whole or not at all.
+
+        Args:
+            folder: Where. A sound training set from the same inputs is left as it is.
+            overwrite: Replace one from other inputs, or a damaged one. What is no training set is never replaced.
+            progress: Told of every day.
+
+        Raises:
+            StateError: `folder` holds something else, or tables or features changed meanwhile.
+            ServiceError: The disk is full or cannot be written; nothing is left of the attempt.
+            DataError: A head's label has no positive row.
+            IntegrityError: A held-out row is not later than what is trained on.
+        """
+        found = existing(folder, self.inputs, overwrite=overwrite)
+        if isinstance(found, Manifest):
+            return Exported(folder, found, written=False)
+        with building(folder, replace=found is Existing.REPLACED) as beside:
+            manifest = self._fill(beside, progress or _silent)
+            self._assert_unchanged()
+            manifest.save(beside)
+        return Exported(folder, manifest, written=True)
+
+    def _fill(self, folder: Path, progress: Progress) -> Manifest:
+        rows, as_of = labelled_rows(self.tables, self.resolved, self.schema, self.log, self.split, self.inputs.moment)
+        entities = write_rows(rows.select(KEYS), folder, ENTITIES)
+        parts: list[PartRecord] = []
+        numbers: Counter[tuple[str, str]] = Counter()
+        columns, done = columns_of(rows), 0
+        for piece in slices(rows):
+            full = with_features(piece, self.features, self.schema.service)
+            columns = columns_of(full)
+            for (fold, day), part in full.partition_by("fold", "day", as_dict=True, include_key=False).items():
+                key = str(fold), str(day)
+                progress(done, rows.height, " ".join(key))
+                parts.append(_write_part(part, *key, numbers[key], folder))
+                numbers[key] += 1
+                done += part.height
+        progress(done, rows.height, "")
+        return Manifest(
+            workspace=self.workspace,
+            inputs=self.inputs,
+            registry=self.registry,
+            columns=columns,
+            folds=fold_records(rows, as_of, tuple(self.inputs.heads)),
+            entities=entities,
+            parts=tuple(parts),
+        )
+
+    def _assert_unchanged(self) -> None:
+        """Tables and features must be those that were hashed before; another process may have written them."""
+        now, _ = _inputs(self.tables, self.resolved, self.features, self.split, self.inputs.moment)
+        if now != self.inputs:
+            raise StateError("tables or features changed while the training set was built; build it again")
+
+
+def _write_part(part: pl.DataFrame, fold: str, day: str, number: int, folder: Path) -> PartRecord:
+    path = f"{ROWS}/fold={fold}/day={day}/part-{number:04d}.parquet"
+    return PartRecord.model_validate({**write_rows(part, folder, path).model_dump(), "fold": fold, "day": day})
+
+
+def _moment(until: datetime | None, clock: Clock, data_end: datetime) -> datetime:
+    now = clock.now()
+    if until is None:
+        return min(now, data_end)
+    if until.tzinfo is None:
+        raise ConfigError(f"a training set needs a moment with a time zone, got {until.isoformat()}")
+    if until > now:
+        raise ConfigError(
+            f"a training set cannot be built as at {until.isoformat()}: the workspace's clock says {now.isoformat()}"
+        )
+    return until
+
+
+def _inputs(
+    tables: ExportTables, resolved: ResolvedModel, features: ExportFeatures, split: Split, moment: datetime
+) -> tuple[Inputs, RegistryRecord]:
+    found = features.provenance(resolved.model.features)
+    heads, labels = label_records(resolved)
+    inputs = Inputs(
+        model=model_record(resolved),
+        protocol=split.protocol,
+        split=split.digest,
+        moment=moment,
+        tables=tables.snapshot_id(),
+        vocabularies={kind: content_hash(list(tables.vocabulary(kind).entries)) for kind in VOCABULARIES},
+        heads=heads,
+        labels=labels,
+        features=features_record(found, resolved.model.titles.snapshot_hours),
+        libraries=library_versions(),
+    )
+    registry = RegistryRecord(project=found.project, version=found.registry_version, updated=found.registry_updated)
+    return inputs, registry
+
+
+def _silent(_done: int, _total: int, _detail: str) -> None:
+    """Hear of progress and say nothing."""

@@ -1,0 +1,88 @@
+"""Which definitions and which values a feature service reads: what a training set's record says of its features."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+from feast import FileSource
+from feast.feature_view import FeatureView
+from feast.on_demand_feature_view import OnDemandFeatureView
+
+from playbill.features.catalog import derived_definition, stored_definition
+from playbill.features.feast_door import FeastDoor
+from playbill.features.offline.files import parts_of
+from playbill.features.offline.sources import local_path, moment, scan_source
+from playbill.features.reports import FeatureProvenance, ViewProvenance
+
+
+def provenance(door: FeastDoor, service: str) -> FeatureProvenance:
+    """Return the record of a service's features. Every file behind it is read once."""
+    catalog = door.catalog(service)
+    with door.registry_errors():
+        registry = door.store.registry.proto()
+        registered = door.store.registry.get_feature_service(service, door.workspace.name)
+    views = [
+        *(_stored(door, view) for view in catalog.views.values()),
+        *(_derived(view) for view in catalog.on_demand.values()),
+    ]
+    return FeatureProvenance(
+        service=service,
+        service_version=catalog.schema.version,
+        project=door.workspace.name,
+        registry_version=registry.version_id or None,
+        registry_updated=_moment(registered.last_updated_timestamp),
+        views=tuple(sorted(views, key=lambda view: view.view)),
+    )
+
+
+def _derived(view: OnDemandFeatureView) -> ViewProvenance:
+    return ViewProvenance(view.name, "on_demand", _hash(derived_definition(view)), view.current_version_number)
+
+
+def _stored(door: FeastDoor, view: FeatureView) -> ViewProvenance:
+    source = view.batch_source
+    created = source.created_timestamp_column
+    times = {"event": source.timestamp_field, **({"created": created} if created else {})}
+    ends = [
+        end(pl.col(column)).alias(f"{name}_{side}")
+        for name, column in times.items()
+        for side, end in (("from", pl.Expr.min), ("until", pl.Expr.max))
+    ]
+    found = (
+        scan_source(door.config, source, view.name).select(pl.len().alias("rows"), *ends).collect().row(0, named=True)
+    )
+    moments = {name: _moment(value) for name, value in found.items() if name != "rows"}
+    return ViewProvenance(
+        view=view.name,
+        kind="stored",
+        definition=_hash(stored_definition(view)),
+        version=view.current_version_number,
+        rows=found["rows"],
+        files=_digest(door, source),
+        **moments,
+    )
+
+
+def _moment(value: Any) -> datetime | None:
+    return moment(value) if isinstance(value, datetime) else None
+
+
+def _digest(door: FeastDoor, source: Any) -> str | None:
+    """Hash the bytes of a local source's files, in the order of their names; None for what is not local."""
+    path = local_path(door.config, source.path) if isinstance(source, FileSource) else None
+    if path is None:
+        return None
+    total = hashlib.sha256()
+    for file in parts_of(path):
+        with file.open("rb") as opened:
+            content = hashlib.file_digest(opened, "sha256").hexdigest()
+        total.update(f"{file.relative_to(path.parent).as_posix()} {content}\n".encode())
+    return total.hexdigest()
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
