@@ -41,7 +41,7 @@ from playbill.features.packed.requests import Entities, EntityRows
 from playbill.features.packed.response import PackedOnlineResponse
 from playbill.features.packed.rows import Rows
 from playbill.features.packed.sqlite_backend import SqliteBackend
-from playbill.features.packed.writing import FeastRow, batch_of_arrow, batch_of_protos, moment_us
+from playbill.features.packed.writing import Counted, FeastRow, batch_of_protos, batches_of_arrow, moment_us
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _A_MICROSECOND = timedelta(microseconds=1)
@@ -150,9 +150,9 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         """
         if not table.num_rows:
             return 0
-        batch = batch_of_arrow(view, table)
-        self.rows(config).backend.write(stored_name(config.project, view), batch, progress)
-        return len(batch.keys)
+        counted = Counted(batches_of_arrow(view, table))
+        self.rows(config).backend.write(stored_name(config.project, view), counted, progress)
+        return counted.rows
 
     def online_write_batch(
         self, config: RepoConfig, table: Any, data: list[FeastRow], progress: Callable[[int], Any] | None
@@ -160,7 +160,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         """Write rows that come as Feast's protobufs, such as pushes. Each replaces the whole row of its entity."""
         if data:
             batch = batch_of_protos(table, data)
-            self.rows(config).backend.write(stored_name(config.project, table), batch, progress)
+            self.rows(config).backend.write(stored_name(config.project, table), [batch], progress)
 
     async def online_write_batch_async(
         self, config: RepoConfig, table: Any, data: list[FeastRow], progress: Callable[[int], Any] | None
@@ -168,7 +168,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         """Do the same without blocking the event loop."""
         if data:
             batch = await asyncio.to_thread(batch_of_protos, table, data)
-            await self.rows(config).backend.write_async(stored_name(config.project, table), batch, progress)
+            await self.rows(config).backend.write_async(stored_name(config.project, table), [batch], progress)
 
     def online_read(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -64,11 +64,11 @@ class Backend(Protocol):
         """Do the same without blocking the event loop."""
         ...
 
-    def write(self, view: str, batch: Batch, progress: Progress | None) -> None:
+    def write(self, view: str, batches: Iterable[Batch], progress: Progress | None) -> None:
         """Write rows and their schema, each row only where it is not older than what is there."""
         ...
 
-    async def write_async(self, view: str, batch: Batch, progress: Progress | None) -> None:
+    async def write_async(self, view: str, batches: Iterable[Batch], progress: Progress | None) -> None:
         """Do the same without blocking the event loop."""
         ...
 

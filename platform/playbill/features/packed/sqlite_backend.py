@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -120,28 +120,15 @@ class SqliteBackend:
         """Read in a thread: SQLite has no waiting that an event loop could do."""
         return await asyncio.to_thread(self.read, asks)
 
-    def write(self, view: str, batch: Batch, progress: Progress | None) -> None:
+    def write(self, view: str, batches: Iterable[Batch], progress: Progress | None) -> None:
         """Write all rows or, when anything fails, none."""
-        statement = (
-            f"INSERT INTO {_quoted(view)} AS held VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
-            "row = excluded.row, event_at = excluded.event_at, created_at = excluded.created_at "
-            "WHERE excluded.event_at > held.event_at "
-            "OR (excluded.event_at = held.event_at AND excluded.created_at >= held.created_at)"
-        )
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 _make_tables(connection, view)
-                schema = (view, batch.schema_id, batch.schema)
-                connection.execute(f"INSERT OR IGNORE INTO {_SCHEMAS} VALUES (?, ?, ?)", schema)
-                for start in range(0, len(batch.keys), _ROWS_PER_CHUNK):
-                    part = batch.part(start, start + _ROWS_PER_CHUNK)
-                    connection.executemany(
-                        statement, zip(part.keys, part.rows, part.event_us, part.created_us, strict=True)
-                    )
-                    if progress:
-                        progress(len(part.keys))
+                for batch in batches:
+                    _insert(connection, view, batch, progress)
                 connection.execute("COMMIT")
             except BaseException:
                 connection.execute("ROLLBACK")
@@ -149,9 +136,9 @@ class SqliteBackend:
 
         self._run(work, create=True)
 
-    async def write_async(self, view: str, batch: Batch, progress: Progress | None) -> None:
+    async def write_async(self, view: str, batches: Iterable[Batch], progress: Progress | None) -> None:
         """Write in a thread."""
-        await asyncio.to_thread(self.write, view, batch, progress)
+        await asyncio.to_thread(self.write, view, batches, progress)
 
     def schemas(self, view: str) -> dict[int, str]:
         """Return the view's schemas by id."""
@@ -187,6 +174,23 @@ def _make_tables(connection: sqlite3.Connection, view: str) -> None:
         f"CREATE TABLE IF NOT EXISTS {_quoted(view)} (key BLOB PRIMARY KEY, row BLOB NOT NULL, "
         "event_at INTEGER NOT NULL, created_at INTEGER NOT NULL) WITHOUT ROWID"
     )
+
+
+def _insert(connection: sqlite3.Connection, view: str, batch: Batch, progress: Progress | None) -> None:
+    schema = (view, batch.schema_id, batch.schema)
+    connection.execute(f"INSERT OR IGNORE INTO {_SCHEMAS} VALUES (?, ?, ?)", schema)
+    statement = (
+        f"INSERT INTO {_quoted(view)} AS held VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
+        "row = excluded.row, event_at = excluded.event_at, created_at = excluded.created_at "
+        "WHERE excluded.event_at > held.event_at "
+        "OR (excluded.event_at = held.event_at AND excluded.created_at >= held.created_at)"
+    )
+    for start in range(0, len(batch.keys), _ROWS_PER_CHUNK):
+        part = batch.part(start, start + _ROWS_PER_CHUNK)
+        rows = zip(part.keys, part.rows, part.event_us, part.created_us, strict=True)
+        connection.executemany(statement, rows)
+        if progress:
+            progress(len(part.keys))
 
 
 def _select(
