@@ -1,0 +1,35 @@
+"""Conformance suites: subclass one, set one attribute, inherit its tests.
+
+Importing this module imports neither Feast nor pytest's plug-ins; touching a suite does. Install
+`playbill[features,testing]`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playbill.features.conformance.offline import OfflineStoreConformance
+    from playbill.features.conformance.online import OnlineStoreConformance
+
+__all__ = ["OfflineStoreConformance", "OnlineStoreConformance"]
+
+_HOMES = {
+    "OfflineStoreConformance": "playbill.features.conformance.offline",
+    "OnlineStoreConformance": "playbill.features.conformance.online",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'playbill.testing' has no attribute '{name}', only {', '.join(__all__)}")
+    import pytest
+
+    # pytest shows both sides of a failed assertion only in modules it knows of before they are imported.
+    pytest.register_assert_rewrite("playbill.features.conformance")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

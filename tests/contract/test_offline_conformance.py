@@ -1,0 +1,9 @@
+"""Our offline store has everything that the conformance suite asks of one."""
+
+from typing import ClassVar
+
+from playbill.testing import OfflineStoreConformance
+
+
+class TestAsofOfflineStore(OfflineStoreConformance):
+    offline_store: ClassVar = {"type": "playbill.features.offline_store.AsofOfflineStore"}
