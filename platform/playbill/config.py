@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -21,6 +22,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     ValidationError,
 )
@@ -34,6 +36,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 CHECKOUT = Path(__file__).parents[2]
 
 _SQLITE = "sqlite:///"
+_REDIS = ("redis://", "rediss://")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _WORKSPACE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -51,12 +54,39 @@ class ServicesSettings(Settings):
     """Event journal, request log, audit table: any SQLAlchemy URL."""
     feast_registry: str = "sqlite:///{home}/{workspace}/feast_registry.db"
     """Feast's SQL registry."""
-    online_store: str = "{home}/{workspace}/online_store.db"
-    """Path of Feast's SQLite online store."""
+    online_store: Annotated[str, AfterValidator(lambda text: _known_online_store(text))] = (
+        "{home}/{workspace}/online_store.db"
+    )
+    """Where features are served from: path of an SQLite file, or `redis://host:port/0` (`rediss://` over TLS)."""
     mlflow: str = "sqlite:///{home}/mlflow.db"
     """MLflow tracking and registry: a database URL or an http(s) server."""
     artifacts: str = "{home}/mlflow_artifacts"
     """Where MLflow keeps artifacts when it is a plain database."""
+
+
+class FeaturesRaySettings(Settings):
+    """`[features.ray]`: the cluster that joins training rows. What is left out is the Ray engine's own default."""
+
+    address: str | None = None
+    """A running cluster: `host:port`, `ray://host:port` or `auto`. None starts one on this machine."""
+    workers: PositiveInt | None = None
+    """Partitions that are joined at once."""
+    cpus_per_worker: PositiveFloat | None = None
+    """CPUs that each of them takes."""
+    partitions: PositiveInt | None = None
+    """Parts that the entity keys are cut into; more parts need less memory each."""
+    start_timeout_s: PositiveFloat | None = None
+    """How long to wait for the cluster before giving up."""
+
+
+class FeaturesSettings(Settings):
+    """`[features]`: how feature values of past moments are looked up."""
+
+    engine: Literal["local", "ray"] = "local"
+    """`local` joins in this process; `ray` by entity key on a cluster, for logs that outgrow a machine."""
+    ray: FeaturesRaySettings = FeaturesRaySettings()
+    storage_options: dict[str, str] = Field(default_factory=dict)
+    """Options of the object store that sources with a URL (`s3://...`) are on, such as its endpoint."""
 
 
 class TrainingSettings(Settings):
@@ -100,6 +130,7 @@ class ProjectSettings(Settings):
     feature_repo: str = "feature_repo"
     workspaces: dict[str, WorkspaceSettings] = Field(default_factory=dict)
     services: ServicesSettings = ServicesSettings()
+    features: FeaturesSettings = FeaturesSettings()
     training: TrainingSettings = TrainingSettings()
     serving: ServingSettings = ServingSettings()
 
@@ -226,9 +257,31 @@ class Workspace:
         return self.service_url(self.project.settings.services.feast_registry)
 
     @property
-    def online_store_path(self) -> Path:
-        """Feast's SQLite online store."""
-        return Path(self._expand(self.project.settings.services.online_store))
+    def online_store_url(self) -> str:
+        """Where features are served from, secrets filled in: a `redis://` URL, or an SQLite file's absolute path.
+
+        Raises:
+            ConfigError: A variable of the setting is missing or makes it something else.
+        """
+        try:
+            text = _known_online_store(self._expand(self.project.settings.services.online_store))
+        except ValueError as error:
+            raise ConfigError(f"services.online_store in {FILE_NAME}: {error}") from None
+        return text if text.startswith(_REDIS) else str((self.project.root / text.removeprefix(_SQLITE)).resolve())
+
+    @property
+    def online_store_path(self) -> Path | None:
+        """The SQLite file that features are served from, absolute. None where Redis serves them."""
+        url = self.online_store_url
+        return None if url.startswith(_REDIS) else Path(url)
+
+    @property
+    def online_store(self) -> str:
+        """Where features are served from, to be shown: the file's path, or the Redis URL without its password."""
+        if self.online_store_path is not None:
+            return self.online_store_url
+        url = urlsplit(self.online_store_url)
+        return f"{url.scheme}://{url.hostname}:{url.port or 6379}{url.path}"
 
     @property
     def mlflow_uri(self) -> str:
@@ -257,6 +310,13 @@ class Workspace:
     def _expand(self, template: str) -> str:
         filled = template.replace("{home}", str(self.project.home)).replace("{workspace}", self.name)
         return expand_variables(filled, os.environ)
+
+
+def _known_online_store(text: str) -> str:
+    scheme, separator, _ = text.partition("://")
+    if separator and "$" not in scheme and not text.startswith((_SQLITE, *_REDIS)):
+        raise ValueError(f"an online store is a path, sqlite:///PATH or redis://HOST:PORT/DATABASE, not {scheme}://")
+    return text
 
 
 def expand_variables(text: str, environment: Mapping[str, str]) -> str:
@@ -311,9 +371,11 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
     section: type[Settings] = ProjectSettings
     tables: dict[str, type[Settings]] = {
         "services": ServicesSettings,
+        "features": FeaturesSettings,
         "training": TrainingSettings,
         "serving": ServingSettings,
     }
     if location:
         section = WorkspaceSettings if location[0] == "workspaces" else tables.get(location[0], ProjectSettings)
+        section = FeaturesRaySettings if location == ("features", "ray") else section
     return sorted(section.model_fields)

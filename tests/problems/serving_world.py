@@ -18,6 +18,7 @@ import uvicorn
 from playbill.clock import FixedClock
 from playbill.config import Project, ProjectSettings, Workspace
 from playbill.datasets import Request
+from playbill.features import OnlineFeatures
 from playbill.serving import FactReader, Recommender, Served, Shelf, Slot
 from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec
 from playbill.tables import Tables
@@ -185,12 +186,13 @@ class FakeFeatures:
         self.error = error
         self.asked: list[tuple[str, datetime]] = []
 
-    def online(self, service: str, member_ids: Sequence[str | None], at: datetime) -> pl.DataFrame:
+    def served(self, service: str, member_ids: Sequence[str | None], at: datetime) -> OnlineFeatures:
         """Return one row."""
         if self.error is not None:
             raise self.error
         self.asked.append((service, at))
-        return pl.DataFrame({"member_id": list(member_ids), "event_at": [at], "activity__plays_30d": [3.0]})
+        rows = pl.DataFrame({"member_id": list(member_ids), "event_at": [at], "activity__plays_30d": [3.0]})
+        return OnlineFeatures(rows, pl.DataFrame({"activity": [at - timedelta(hours=1)]}), pl.Series([True]))
 
 
 class FakeLog:

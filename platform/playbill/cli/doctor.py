@@ -21,6 +21,7 @@ from playbill.errors import PlaybillError
 
 EXTRAS = {
     "features": ("feast", "pandas"),
+    "redis": ("redis",),
     "train": ("torch", "safetensors", "scipy"),
     "ray": ("ray",),
     "tracking": ("mlflow", "matplotlib"),
@@ -95,6 +96,7 @@ def services(workspace: Workspace) -> Iterator[Finding]:
     """Look whether the databases and ports can be had."""
     yield _database(workspace)
     yield _mlflow(workspace)
+    yield _online_store(workspace)
     settings = workspace.project.settings.serving
     for name, port in (("server port", settings.port), ("MLflow port", settings.mlflow_port)):
         free = port_is_free(settings.host, port)
@@ -130,6 +132,17 @@ def _mlflow(workspace: Workspace) -> Finding:
     port = uri.port or (443 if uri.scheme == "https" else 80)
     reachable = not port_is_free(uri.hostname or "", port)
     return Finding("mlflow", reachable, f"{uri.hostname}:{port}", "start the MLflow server, or see [services]")
+
+
+def _online_store(workspace: Workspace) -> Finding:
+    from playbill.features import online_store_state
+
+    try:
+        found = online_store_state(workspace)
+    except PlaybillError as error:
+        return Finding("online store", False, str(error), "see [services] in playbill.toml")
+    detail = f"{found.where}{f': {found.problem}' if found.problem else '' if found.loaded else ', empty'}"
+    return Finding("online store", found.reachable, detail, "start Redis, or see [services] in playbill.toml")
 
 
 @click.command("doctor")

@@ -14,11 +14,13 @@ from playbill.errors import PlaybillError
 
 def data_status(workspace: Workspace) -> dict[str, Any]:
     """Return table rows, snapshot, clock, and which feature files are there."""
+    from playbill.features import online_store_state
     from playbill.tables import Tables, workspace_clock
 
     tables = Tables(workspace)
     if not tables.exists():
         return {"rows": {}, "next": f"playbill -w {workspace.name} ingest movielens_100k"}
+    online = online_store_state(workspace)
     files = sorted(path.stem for path in workspace.features.glob("*.parquet"))
     return {
         "rows": tables.row_counts(),
@@ -26,7 +28,9 @@ def data_status(workspace: Workspace) -> dict[str, Any]:
         "clock": workspace_clock(workspace).now().isoformat(),
         "feature_files": files,
         "feature_store": workspace.feature_store_yaml.is_file(),
-        "online_store": workspace.online_store_path.is_file(),
+        "online_store": online.loaded,
+        "online_store_at": online.where,
+        "online_store_problem": online.problem or None,
     }
 
 
@@ -77,6 +81,12 @@ def status(selection: Selection, as_json: bool) -> None:
     _show(workspace, data, models, problem)
 
 
+def _online(data: dict[str, Any]) -> str:
+    if data["online_store_problem"]:
+        return f"{data['online_store_at']} does not answer: {data['online_store_problem']}"
+    return f"loaded: {data['online_store_at']}" if data["online_store"] else "empty: playbill materialize"
+
+
 def _show(workspace: Workspace, data: dict[str, Any], models: list[dict[str, Any]], problem: str) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -91,7 +101,7 @@ def _show(workspace: Workspace, data: dict[str, Any], models: list[dict[str, Any
     table.add_row("clock", data["clock"])
     table.add_row("feature files", ", ".join(data["feature_files"]) or "none: playbill features build")
     table.add_row("feature store", "applied" if data["feature_store"] else "not applied: playbill apply")
-    table.add_row("online store", "loaded" if data["online_store"] else "empty: playbill materialize")
+    table.add_row("online store", _online(data))
     console.print(table)
     if problem:
         console.print(f"[yellow]models: {problem}[/]")

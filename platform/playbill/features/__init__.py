@@ -5,6 +5,8 @@ Importing this imports neither Feast nor pandas; `FeatureDoor` does when a metho
 
 from playbill.features.build import BuildReport, BuiltView, build_features
 from playbill.features.door import FeatureDoor
+from playbill.features.online_state import OnlineStoreState, online_store_state
+from playbill.features.parity_report import Difference, ParityReport, ViewParity
 from playbill.features.reports import (
     ApplyReport,
     FeatureColumn,
@@ -12,6 +14,7 @@ from playbill.features.reports import (
     FeatureKind,
     MaterializedView,
     MaterializeReport,
+    OnlineFeatures,
     ServiceSchema,
     TitleSnapshots,
 )
@@ -20,13 +23,19 @@ __all__ = [
     "ApplyReport",
     "BuildReport",
     "BuiltView",
+    "Difference",
     "FeatureColumn",
     "FeatureDoor",
     "FeatureEntity",
     "FeatureKind",
     "MaterializeReport",
     "MaterializedView",
+    "OnlineFeatures",
+    "OnlineStoreState",
+    "ParityReport",
     "ServiceSchema",
     "TitleSnapshots",
+    "ViewParity",
     "build_features",
+    "online_store_state",
 ]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import sqlite3
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,6 +13,7 @@ from time import perf_counter
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 from feast import FeatureStore
 from feast.errors import FeastError
 from feast.feature_view import FeatureView
@@ -21,10 +21,11 @@ from feast.repo_config import RepoConfig, load_repo_config
 from sqlalchemy.exc import SQLAlchemyError
 
 from playbill.config import Workspace
-from playbill.errors import ConfigError, DataError, Problem, ServiceError, StateError
+from playbill.errors import ConfigError, DataError, IntegrityError, Problem, ServiceError, StateError
 from playbill.features.asof import latest_values
 from playbill.features.catalog import Catalog, read_catalog
 from playbill.features.offline_store import scan_source
+from playbill.features.online_store import PackedOnlineStore, reading_at
 from playbill.features.rendering import render, require_rendered
 from playbill.features.reports import ApplyReport, MaterializedView, MaterializeReport
 from playbill.features.repository import apply_repository
@@ -117,14 +118,18 @@ class FeastDoor:
 
     @contextmanager
     def online_errors(self) -> Iterator[None]:
-        """Turn the online store's errors into a ServiceError."""
+        """Turn the online store's errors into a ServiceError that names our own commands."""
         try:
             yield
-        except (sqlite3.Error, FeastError, OSError) as error:
+        except (ServiceError, IntegrityError, FeastError, OSError) as error:
             name, path = self.workspace.name, self.workspace.online_store_path
+            reason = str(error.__cause__ or error).rstrip(".")
+            advice = f"Run `playbill -w {name} materialize`; if {path} is damaged, remove it first."
+            if path is None:
+                advice = "Start it, or correct services.online_store in playbill.toml."
+            where = "" if path else f" at {self.workspace.online_store}"
             raise ServiceError(
-                f"the online store of workspace '{name}' does not answer: {error}. "
-                f"Run `playbill -w {name} materialize`; if {path} is damaged, remove it first."
+                f"the online store of workspace '{name}'{where} does not answer: {reason}. {advice}"
             ) from error
 
     def apply(self) -> ApplyReport:
@@ -156,6 +161,37 @@ class FeastDoor:
         self._catalogs.clear()
         with self.registry_errors():
             self.store.registry.refresh(self.workspace.name)
+
+    def require_materialized(self, views: Iterable[FeatureView]) -> None:
+        """Check that there is a store with values of some views.
+
+        Raises:
+            ServiceError: The SQLite file is gone, or a view was never materialized.
+        """
+        advice = f"Run `playbill -w {self.workspace.name} materialize`."
+        path = self.workspace.online_store_path
+        if path is not None and not path.is_file():
+            raise ServiceError(f"the online store {path} is gone. {advice}")
+        if bare := sorted(view.name for view in views if not view.materialization_intervals):
+            self.forget_catalogs()
+            raise ServiceError(f"the online store has no values of {', '.join(bare)}. {advice}")
+
+    def read_online(self, view: FeatureView, keys: pa.Table, features: Sequence[str], at: datetime) -> pl.DataFrame:
+        """Return a view's values from the online store and their time, a row per row of `keys`.
+
+        Raises:
+            ServiceError: The store does not answer.
+        """
+        with self.online_errors(), reading_at(at):
+            try:
+                return self._online_store.read_packed(self.config, view, keys, features)
+            except StateError as error:
+                raise ServiceError(f"the online store has no values of {view.name}.") from error
+
+    @cached_property
+    def _online_store(self) -> PackedOnlineStore:
+        store: PackedOnlineStore = self.store.provider.online_store
+        return store
 
     def materialize(self, until: datetime, progress: Callable[[str], None] | None) -> MaterializeReport:
         """Write every view's newest values up to `until` into the online store."""

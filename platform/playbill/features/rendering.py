@@ -12,6 +12,8 @@ from playbill.config import Workspace
 from playbill.errors import StateError
 
 OFFLINE_STORE = "playbill.features.offline_store.AsofOfflineStore"
+ONLINE_STORE = "playbill.features.online_store.PackedOnlineStore"
+COMPUTE_ENGINE = "playbill.features.compute_engine.PackedComputeEngine"
 
 _HEADER = "# Rendered by `playbill apply` from playbill.toml. Edit that, not this.\n"
 
@@ -32,13 +34,39 @@ def feature_store_config(workspace: Workspace) -> dict[str, Any]:
             # Servers go on answering from a view while it is being materialized.
             "serve_features_while_materializing": True,
         },
-        "offline_store": {"type": OFFLINE_STORE, "features_folder": str(workspace.features)},
-        "online_store": {"type": "sqlite", "path": str(workspace.online_store_path)},
+        "offline_store": _offline_store(workspace),
+        "online_store": _online_store(workspace),
+        "batch_engine": {"type": COMPUTE_ENGINE},
         "entity_key_serialization_version": 3,
     }
     if find_spec("mlflow") is not None:
         uri = _with_secrets_named(workspace, services.mlflow, workspace.mlflow_uri)
         config["mlflow"] = {"enabled": True, "tracking_uri": uri}
+    return config
+
+
+def _offline_store(workspace: Workspace) -> dict[str, Any]:
+    settings = workspace.project.settings.features
+    config: dict[str, Any] = {"type": OFFLINE_STORE, "features_folder": str(workspace.features)}
+    if settings.engine == "ray":
+        config |= {"engine": "ray", "ray": settings.ray.model_dump(exclude_none=True)}
+    if settings.storage_options:
+        config["storage_options"] = dict(settings.storage_options)
+    return config
+
+
+def _online_store(workspace: Workspace) -> dict[str, Any]:
+    config: dict[str, Any] = {"type": ONLINE_STORE}
+    path = workspace.online_store_path
+    if path is not None:
+        config |= {"backend": "sqlite", "path": str(path)}
+    else:
+        template = workspace.project.settings.services.online_store
+        config |= {"backend": "redis", "connection_string": _with_places_filled(workspace, template)}
+    if workspace.clock_setting != "wall":
+        # Historical data is years past every ttl by the wall clock that plain Feast commands go by. Playbill holds
+        # values to the request's own moment itself.
+        config["enforce_ttl"] = False
     return config
 
 
@@ -49,7 +77,8 @@ def render(workspace: Workspace) -> bool:
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    workspace.online_store_path.parent.mkdir(parents=True, exist_ok=True)
+    if workspace.online_store_path is not None:
+        workspace.online_store_path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)
@@ -73,6 +102,8 @@ def require_rendered(workspace: Workspace) -> None:
 
 
 def _with_secrets_named(workspace: Workspace, template: str, filled: str) -> str:
-    if "${" not in template:
-        return filled
+    return _with_places_filled(workspace, template) if "${" in template else filled
+
+
+def _with_places_filled(workspace: Workspace, template: str) -> str:
     return template.replace("{home}", str(workspace.project.home)).replace("{workspace}", workspace.name)

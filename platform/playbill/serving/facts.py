@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 import polars as pl
 
 from playbill.errors import PlaybillError, ServiceError
+from playbill.features import OnlineFeatures
 from playbill.schema import UNKNOWN_COUNTRY
 from playbill.serving.served import Members, Served
 from playbill.tables import TIMESTAMP, Tables, empty_frame
@@ -21,9 +22,25 @@ logger = logging.getLogger(__name__)
 class FeatureSource(Protocol):
     """Where a member's features come from; `features.FeatureDoor` is one."""
 
-    def online(self, service: str, member_ids: Sequence[str | None], at: datetime) -> pl.DataFrame:
-        """Return one row per member with `view__feature` columns, as of `at`."""
+    def served(self, service: str, member_ids: Sequence[str | None], at: datetime) -> OnlineFeatures:
+        """Return one row per member with `view__feature` columns, as of `at`, and the times of the values."""
         ...
+
+
+@dataclass(frozen=True)
+class ServedFeatures:
+    """Features that a request was answered with, and where they are from, so that they can be checked later.
+
+    Args:
+        values: `view__feature` -> value, None where missing; empty when the store did not answer.
+        service: The feature service; None when it did not answer.
+        values_at: View -> time of its value, None where it had none. None as a whole when the values were read from
+            the feature files, as for a moment before the materialised one.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    service: str | None = None
+    values_at: Mapping[str, datetime | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -32,7 +49,7 @@ class MemberFacts:
 
     Args:
         history: Rows of `interactions` strictly before the moment, by seq.
-        features: `view__feature` -> value, None where missing; empty when the store did not answer.
+        features: What the model reads of the member, and the times of the values.
         country: The member's, `ZZ` when not known.
         language: The member's.
         kids_profile: Whether only titles for kids may be shown.
@@ -40,7 +57,7 @@ class MemberFacts:
     """
 
     history: pl.DataFrame
-    features: Mapping[str, Any]
+    features: ServedFeatures
     country: str = UNKNOWN_COUNTRY
     language: str | None = None
     kids_profile: bool = False
@@ -101,11 +118,12 @@ class FactReader:
             return None
         return (newest if at is None else Members(self._tables.members(as_of=at))).profile(member_id)
 
-    def _online(self, served: Served, member_id: str | None, at: datetime, notes: list[str]) -> dict[str, Any]:
+    def _online(self, served: Served, member_id: str | None, at: datetime, notes: list[str]) -> ServedFeatures:
         if served.scorer is None:
-            return {}
+            return ServedFeatures()
+        service = served.resolved.model.features
         try:
-            row = self._features.online(served.resolved.model.features, [member_id], at).row(0, named=True)
+            return _of_one(service, self._features.served(service, [member_id], at))
         except PlaybillError as error:
             logger.warning("the feature store does not answer: %s", error)
             reason = str(error).splitlines()[0]
@@ -113,10 +131,13 @@ class FactReader:
             # A store's client may raise anything when its service is down; a member still gets an answer.
             logger.exception("the feature store failed")
             reason = type(error).__name__
-        else:
-            return {name: value for name, value in row.items() if "__" in name}
         notes.append(f"the feature store does not answer, so features are imputed as missing: {reason}")
-        return {}
+        return ServedFeatures()
+
+
+def _of_one(service: str, found: OnlineFeatures) -> ServedFeatures:
+    values = {name: value for name, value in found.rows.row(0, named=True).items() if "__" in name}
+    return ServedFeatures(values, service, found.values_at.row(0, named=True) if found.from_store[0] else None)
 
 
 def _unknown_member(member_id: str, history: pl.DataFrame) -> str:

@@ -162,7 +162,7 @@ def _ask(
         query=query,
         source_title_id=None if source == ABSENT else catalogue.title_ids[source],
         history=facts.history,
-        features=facts.features,
+        features=facts.features.values,
     )
     viewer = Viewer(
         at=at,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,9 @@ def request_record(
 ) -> dict[str, Any]:
     """Return the row of `requests`: context and facts are JSON, with what was asked and what was made of it."""
     used = {
-        "features": dict(facts.features),
+        "service": facts.features.service,
+        "features": dict(facts.features.values),
+        "values_at": _times(facts.features.values_at),
         "history_events": facts.history.height,
         "history_last_event_id": facts.history.item(-1, "event_id") if facts.history.height else None,
         "snapshot_id": served.shelf.snapshot_id,
@@ -48,6 +52,12 @@ def request_record(
         "facts": json.dumps(used, ensure_ascii=False, default=str),
         "facts_version": served.facts_version,
     }
+
+
+def _times(values_at: Mapping[str, datetime | None] | None) -> dict[str, str | None] | None:
+    if values_at is None:
+        return None
+    return {view: None if at is None else at.isoformat() for view, at in values_at.items()}
 
 
 def slate_records(found: Answer, response: RecommendResponse) -> list[dict[str, Any]]:

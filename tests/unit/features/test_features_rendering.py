@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from playbill.config import Project, ProjectSettings, ServicesSettings
+from playbill.config import (
+    FeaturesRaySettings,
+    FeaturesSettings,
+    Project,
+    ProjectSettings,
+    ServicesSettings,
+    WorkspaceSettings,
+)
 from playbill.errors import StateError
 from playbill.features.rendering import feature_store_config, render, require_rendered
 
@@ -35,6 +42,44 @@ def test_a_secret_stays_in_the_environment(tmp_path: Path, monkeypatch: pytest.M
     text = workspace.feature_store_yaml.read_text()
     assert "hunter2" not in text
     assert yaml.safe_load(text)["registry"]["path"] == "postgresql+psycopg://u:${PW}@db/one"
+
+
+def test_features_are_served_from_a_packed_file_of_the_workspace(tmp_path: Path) -> None:
+    config = feature_store_config(project(tmp_path).workspace("one"))
+    assert config["online_store"]["type"] == "playbill.features.online_store.PackedOnlineStore"
+    assert config["online_store"]["path"] == f"{tmp_path}/.playbill/one/online_store.db"
+    assert config["batch_engine"] == {"type": "playbill.features.compute_engine.PackedComputeEngine"}
+
+
+def test_redis_is_named_with_its_secret_left_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PW", "hunter2")
+    workspace = project(tmp_path, online_store="rediss://:${PW}@cache:6379/3").workspace("one")
+    render(workspace)
+    text = workspace.feature_store_yaml.read_text()
+    assert "hunter2" not in text
+    online = yaml.safe_load(text)["online_store"]
+    assert (online["backend"], online["connection_string"]) == ("redis", "rediss://:${PW}@cache:6379/3")
+    assert "path" not in online
+
+
+def test_plain_feast_holds_live_values_to_their_ttl_and_leaves_historical_ones(tmp_path: Path) -> None:
+    live = ProjectSettings(workspaces={"live": WorkspaceSettings(clock="wall")})
+    workspaces = Project(tmp_path, live)
+    assert "enforce_ttl" not in feature_store_config(workspaces.workspace("live"))["online_store"]
+    assert feature_store_config(workspaces.workspace("old"))["online_store"]["enforce_ttl"] is False
+
+
+def test_the_ray_engine_gets_what_was_set_and_keeps_its_own_defaults(tmp_path: Path) -> None:
+    assert "ray" not in feature_store_config(project(tmp_path).workspace("one"))["offline_store"]
+    features = FeaturesSettings(
+        engine="ray", ray=FeaturesRaySettings(address="auto", partitions=8), storage_options={"endpoint": "http://s3"}
+    )
+    workspace = Project(tmp_path, ProjectSettings(features=features)).workspace("one")
+    config = feature_store_config(workspace)["offline_store"]
+    assert (config["engine"], config["ray"]) == ("ray", {"address": "auto", "partitions": 8})
+    assert config["storage_options"] == {"endpoint": "http://s3"}
 
 
 def test_rendering_again_changes_nothing(tmp_path: Path) -> None:

@@ -90,3 +90,35 @@ def test_a_fixed_clock_answers_in_utc():
     assert FixedClock(setting).now() == datetime(1998, 4, 22, tzinfo=UTC)
     with pytest.raises(ConfigError, match="time zone"):
         FixedClock(datetime(1998, 4, 22))  # noqa: DTZ001
+
+
+def test_the_online_store_is_a_file_of_the_project_or_redis(tmp_path, monkeypatch):
+    default = Project.find(tmp_path).workspace()
+    assert default.online_store_path == tmp_path / ".playbill" / "ml_100k" / "online_store.db"
+    for text in ("kept/{workspace}.db", "sqlite:///kept/{workspace}.db"):
+        write(tmp_path, f'[services]\nonline_store = "{text}"\n')
+        assert Project.find(tmp_path).workspace().online_store_path == tmp_path / "kept" / "ml_100k.db"
+    monkeypatch.setenv("PW", "hunter2")
+    write(tmp_path, '[services]\nonline_store = "redis://:${PW}@cache:6390/2"\n')
+    workspace = Project.find(tmp_path).workspace()
+    assert workspace.online_store_path is None
+    assert workspace.online_store == "redis://cache:6390/2"
+
+
+def test_another_online_store_is_refused_in_the_file_and_from_the_environment(tmp_path, monkeypatch):
+    write(tmp_path, '[services]\nonline_store = "postgresql://db/x"\n')
+    with pytest.raises(ConfigError, match=r"services.online_store.*redis://HOST:PORT/DATABASE, not postgresql://"):
+        Project.find(tmp_path)
+    monkeypatch.setenv("ONLINE", "mysql://db/x")
+    write(tmp_path, '[services]\nonline_store = "${ONLINE}"\n')
+    with pytest.raises(ConfigError, match=r"services.online_store.*not mysql://"):
+        _ = Project.find(tmp_path).workspace().online_store_path
+
+
+def test_settings_of_the_ray_engine_are_checked_with_the_rest(tmp_path):
+    write(tmp_path, '[features]\nengine = "ray"\nray = {partition = 4}\n')
+    with pytest.raises(ConfigError, match=r"features.ray.partition: unknown key. Did you mean 'partitions'"):
+        Project.find(tmp_path)
+    write(tmp_path, '[features]\nengin = "ray"\n')
+    with pytest.raises(ConfigError, match=r"features.engin: unknown key. Did you mean 'engine'"):
+        Project.find(tmp_path)

@@ -1,0 +1,46 @@
+"""Features of past requests computed once more, for comparison with what was served."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from playbill.features.asof import as_of_join
+from playbill.features.entity_rows import EVENT_AT, plain_arrow
+from playbill.features.feast_door import FeastDoor
+from playbill.features.offline_store import view_values
+from playbill.features.values import REQUEST_AT, shaped, with_derived
+
+
+def known_then(door: FeastDoor, service: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the member and request columns as of each row's `event_at`, from rows recorded by that moment."""
+    catalog = door.catalog(service)
+    entities = rows.rename({"event_at": EVENT_AT}).with_columns(pl.col(EVENT_AT).alias(REQUEST_AT))
+    with door.registry_errors():
+        job = door.store.get_historical_features(
+            entities.to_pandas(),
+            features=catalog.refs("member", "request"),
+            full_feature_names=True,
+            filter_by_created_timestamp=True,
+        )
+        return shaped(job.to_arrow(), catalog.schema.of("member", "request"))
+
+
+def of_states(door: FeastDoor, service: str, rows: pl.DataFrame, states_at: pl.DataFrame) -> pl.DataFrame:
+    """Return the columns that a request at `event_at` has when each view's value is that of a moment of its own.
+
+    Args:
+        door: The workspace's store.
+        service: Name of the feature service.
+        rows: member_id and event_at.
+        states_at: A column per plain member or request view: the moment its value is from; null is no value.
+    """
+    catalog = door.catalog(service)
+    joined = rows.rename({"event_at": REQUEST_AT})
+    for name, fields in catalog.plain("member", "request").items():
+        if name in catalog.views:
+            names = [field.name for field in fields]
+            values = view_values(door.config, catalog.views[name], names, full_names=True)
+            asked = rows.select("member_id", states_at.get_column(name).alias(EVENT_AT))
+            joined = joined.hstack(as_of_join(asked, EVENT_AT, values))
+    columns = catalog.schema.of("member", "request")
+    return shaped(with_derived(plain_arrow(joined), catalog, "member", "request"), columns)
