@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,24 +27,28 @@ from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.infra.supported_async_methods import SupportedAsyncMethods
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from pydantic import NonNegativeFloat, PositiveInt
 
 from playbill.clock import WallClock
-from playbill.features.packed.answer import answer, past_ttl
+from playbill.features.packed.answer import answer
 from playbill.features.packed.backend import Ask, Progress
-from playbill.features.packed.feast_values import key_kinds, keys_of_protos, protos_of, view_fields
-from playbill.features.packed.frames import feature_frame, fields_of, keys_of_frame
-from playbill.features.packed.plan import Plan, Plans, stored_name
+from playbill.features.packed.plan import Plan, Plans
 from playbill.features.packed.requests import Entities, EntityRows
 from playbill.features.packed.response import PackedOnlineResponse
 from playbill.features.packed.rows import Rows
 from playbill.features.packed.sqlite_backend import SqliteBackend
+from playbill.features.packed.stored_view import FeastAnswer, StoredView, stored_name
+from playbill.features.packed.vector_search import (
+    Document,
+    documents,
+    nearest_frame,
+    neighbours,
+    refuse_other_searches,
+)
+from playbill.features.packed.vectors import Vectors
 from playbill.features.packed.writing import Counted, FeastRow, batch_of_protos, batches_of_arrow, moment_us
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_A_MICROSECOND = timedelta(microseconds=1)
 _NOW: ContextVar[datetime | None] = ContextVar("reading_at", default=None)
 
 
@@ -68,8 +72,6 @@ class PackedOnlineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]
     """Values older than their view's ttl are null, with status OUTSIDE_MAX_AGE. Feast serves them."""
     busy_timeout_s: NonNegativeFloat = 5.0
     """SQLite: seconds to wait for another writer, twice, before giving up. Redis: seconds to wait for an answer."""
-    vector_metric: Literal["cosine", "dot", "l2"] = "cosine"
-    """How vectors are compared where a search does not say."""
 
 
 @contextmanager
@@ -94,6 +96,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
     def __init__(self) -> None:
         self._rows: dict[tuple[object, ...], Rows] = {}
         self._plans = Plans()
+        self._vectors = Vectors()
 
     @property
     def async_supported(self) -> SupportedAsyncMethods:
@@ -171,43 +174,20 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
             await self.rows(config).backend.write_async(stored_name(config.project, table), [batch], progress)
 
     def online_read(
-        self,
-        config: RepoConfig,
-        table: Any,
-        entity_keys: list[EntityKey],
-        requested_features: list[str] | None = None,
-    ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
+        self, config: RepoConfig, table: Any, entity_keys: list[EntityKey], requested_features: list[str] | None = None
+    ) -> list[FeastAnswer]:
         """Read rows as Feast's protobufs, aligned to the keys. A row past its view's ttl has its time and no values."""
-        ask = Ask(stored_name(config.project, table), keys_of_protos(key_kinds(table), entity_keys))
-        (found,) = self.rows(config).backend.read([ask])
-        return self._as_protos(config, table, found, requested_features)
+        stored = self._stored(config, table)
+        (found,) = stored.rows.backend.read([stored.ask(entity_keys)])
+        return stored.protos(found, requested_features)
 
     async def online_read_async(
-        self,
-        config: RepoConfig,
-        table: Any,
-        entity_keys: list[EntityKey],
-        requested_features: list[str] | None = None,
-    ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
+        self, config: RepoConfig, table: Any, entity_keys: list[EntityKey], requested_features: list[str] | None = None
+    ) -> list[FeastAnswer]:
         """Do the same without blocking the event loop."""
-        ask = Ask(stored_name(config.project, table), keys_of_protos(key_kinds(table), entity_keys))
-        (found,) = await self.rows(config).backend.read_async([ask])
-        return self._as_protos(config, table, found, requested_features)
-
-    def _as_protos(
-        self, config: RepoConfig, view: Any, found: list[bytes | None], features: list[str] | None
-    ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
-        names = [name for name in (features or view_fields(view)) if name in view_fields(view)]
-        rows = self.rows(config).open(stored_name(config.project, view), found, fields_of(view, names))
-        expired = past_ttl(rows, _ttl_us(view), _now_us(config))
-        values = zip(*(protos_of(column) for column in rows.columns), strict=True) if names else [()] * len(found)
-        answers: list[tuple[datetime | None, dict[str, Value] | None]] = []
-        for number, row in enumerate(values):
-            there = bool(rows.found[number])
-            at = _EPOCH + int(rows.event_us[number]) * _A_MICROSECOND if there else None
-            alive = there and (expired is None or not expired[number])
-            answers.append((at, dict(zip(names, row, strict=True)) if alive else None))
-        return answers
+        stored = self._stored(config, table)
+        (found,) = await stored.rows.backend.read_async([stored.ask(entity_keys)])
+        return stored.protos(found, requested_features)
 
     def read_packed(
         self, config: RepoConfig, view: Any, keys: pa.Table | pl.DataFrame, features: Sequence[str]
@@ -227,12 +207,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         Raises:
             DataError: A join key is missing or of another type, or the view has no such feature.
         """
-        wanted = fields_of(view, features)
-        name = stored_name(config.project, view)
-        (found,) = self.rows(config).backend.read([Ask(name, keys_of_frame(view, keys))])
-        rows = self.rows(config).open(name, found, wanted)
-        expired = past_ttl(rows, _ttl_us(view), _now_us(config))
-        return feature_frame(rows, features, None if expired is None else ~expired)
+        return self._stored(config, view).frame(keys, features)
 
     def get_online_features(
         self,
@@ -292,6 +267,61 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         entities = Entities(plan, entity_rows)
         return plan, entities, [Ask(view.stored, entities.keys(view)) for view in plan.views]
 
+    def nearest(
+        self,
+        config: RepoConfig,
+        view: Any,
+        vector: Sequence[float],
+        top_k: int,
+        metric: str = "cosine",
+        features: Sequence[str] = (),
+    ) -> pl.DataFrame:
+        """Find the entities whose vectors are nearest, by exact comparison.
+
+        Args:
+            config: The feature store's configuration.
+            view: A feature view with one field declared with `vector_index=True`.
+            vector: Numbers, as many as the stored vectors have.
+            top_k: How many entities; fewer come back when there are fewer.
+            metric: `cosine`, `dot` or `l2`.
+            features: Features to return with them.
+
+        Returns:
+            Nearest first: the join keys, the features, `__event_timestamp` and `__distance` (smaller is nearer:
+            1 - cosine, the negative inner product, or the Euclidean distance). Entities past the ttl are left out.
+
+        Raises:
+            DataError: The view has no vector field, or vectors have another length.
+            UnknownNameError: There is no such metric.
+        """
+        stored = self._stored(config, view)
+        return nearest_frame(stored, neighbours(stored, self._vectors, vector, top_k, metric), features)
+
+    def retrieve_online_documents_v2(
+        self,
+        config: RepoConfig,
+        table: Any,
+        requested_features: list[str],
+        embedding: list[float] | None,
+        top_k: int,
+        distance_metric: str | None = None,
+        query_string: str | None = None,
+        filters: Any = None,
+        include_feature_view_version_metadata: bool = False,
+    ) -> list[Document]:
+        """Find the nearest vectors for Feast, in the order of their keys. See `nearest` for the distances.
+
+        Raises:
+            DataError: As `nearest`, or a search by text or with filters, which needs one of Feast's vector stores.
+        """
+        refuse_other_searches(table, embedding, query_string, filters)
+        stored = self._stored(config, table)
+        found = neighbours(stored, self._vectors, embedding or [], top_k, distance_metric or "cosine")
+        return documents(stored, found, requested_features)
+
+    def _stored(self, config: RepoConfig, view: Any) -> StoredView:
+        return StoredView(self.rows(config), config.project, view, _now_us(config))
+
 
 def _open_database(config: RepoConfig) -> Rows:
     settings = config.online_store
@@ -311,8 +341,3 @@ def _now_us(config: RepoConfig) -> int | None:
     if not config.online_store.enforce_ttl:
         return None
     return moment_us(_NOW.get() or WallClock().now())
-
-
-def _ttl_us(view: Any) -> int | None:
-    ttl = getattr(view, "ttl", None)
-    return ttl // _A_MICROSECOND if ttl else None

@@ -9,20 +9,11 @@ from feast.infra.online_stores.online_store import OnlineStore
 from feast.protos.feast.serving.ServingService_pb2 import GetOnlineFeaturesResponse
 from feast.utils import _augment_response_with_on_demand_transforms
 
-from playbill.features.packed.codec import Flags, PackedRows
-from playbill.features.packed.layout import NEVER
 from playbill.features.packed.plan import Plan, ViewPlan
 from playbill.features.packed.requests import Entities
 from playbill.features.packed.response import OpenedView, PackedOnlineResponse
 from playbill.features.packed.rows import Rows
-
-
-def past_ttl(rows: PackedRows, ttl_us: int | None, now_us: int | None) -> Flags | None:
-    """Return which rows are older than the ttl at a moment, None for none of them. An age of exactly ttl is alive."""
-    if ttl_us is None or now_us is None:
-        return None
-    expired: Flags = (rows.event_us < now_us - ttl_us) & (rows.event_us != NEVER)
-    return expired if expired.any() else None
+from playbill.features.packed.stored_view import past_ttl
 
 
 def answer(
@@ -61,7 +52,7 @@ def _open(
         projection = view.view.projection
         number = getattr(view.view, "current_version_number", 0) or 0
         version = (projection.name_alias or projection.name, number)
-    return OpenedView(view.names, view.types, opened, past_ttl(opened, view.ttl_us, now_us), version)
+    return OpenedView(view.names, view.types, opened, past_ttl(opened.event_us, view.ttl_us, now_us), version)
 
 
 def _derived(plan: Plan, inputs: PackedOnlineResponse) -> list[tuple[str, Any, Any]]:

@@ -141,7 +141,8 @@ def _schema_ids(joined: Bytes, starts: Ints, lengths: Ints, where: str) -> NDArr
             f"{where}: {int(damaged.sum())} stored rows are damaged or of another format (this version reads "
             f"format {FORMAT_VERSION}). Remove the store and materialize again."
         )
-    return joined[starts[:, None] + np.arange(4, 8)].view("<u4").ravel()
+    ids: NDArray[np.uint32] = joined[starts[:, None] + np.arange(4, 8)].view("<u4").ravel()
+    return ids
 
 
 class _Group:
@@ -161,7 +162,8 @@ class _Group:
         if not self.layout.variable and len(self.joined) == size * len(self.starts):
             return self.joined.view(self.layout.dtype)
         taken = self.joined[self.starts[:, None] + np.arange(size)]
-        return taken.view(self.layout.dtype).ravel()
+        head: NDArray[np.void] = taken.view(self.layout.dtype).ravel()
+        return head
 
     def _flags(self) -> Flags | None:
         """Return (N, fields) validity, or None when everything is there."""

@@ -49,7 +49,7 @@ def keys_of_values(kinds: KeyKinds, values: Mapping[str, Sequence[Any]], count: 
         parts.append(_parts(tag_of(kind), values[name], last=number == len(kinds)))
     if len(parts) == 1:
         return parts[0]
-    return [None if None in row else b"".join(row) for row in zip(*parts, strict=True)]  # type: ignore[arg-type]
+    return [None if None in row else b"".join(row) for row in zip(*parts, strict=True)]
 
 
 def _parts(tag: bytes, values: Sequence[Any], last: bool) -> list[bytes | None]:

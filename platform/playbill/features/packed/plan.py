@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from threading import Lock
 from typing import Any
 
@@ -17,8 +17,8 @@ from feast.value_type import ValueType
 from playbill.features.packed.feast_values import key_kinds, kind_of, view_fields
 from playbill.features.packed.keys import KeyKinds
 from playbill.features.packed.layout import PackedField
+from playbill.features.packed.stored_view import stored_name, ttl_us_of
 
-_A_MICROSECOND = timedelta(microseconds=1)
 _PLANS_KEPT = 1000
 
 
@@ -147,7 +147,6 @@ def _view_plan(project: str, view: Any, features: list[str], full_names: bool) -
     types = view_fields(view)
     prefix = f"{view.projection.name_to_use()}__" if full_names else ""
     renamed = view.projection.join_key_map or {}
-    ttl = getattr(view, "ttl", None)
     return ViewPlan(
         view=view,
         stored=stored_name(project, view),
@@ -155,10 +154,5 @@ def _view_plan(project: str, view: Any, features: list[str], full_names: bool) -
         wanted=tuple(PackedField(name, kind_of(types.get(name, ValueType.UNKNOWN))) for name in features),
         types=tuple(types.get(name, ValueType.UNKNOWN) for name in features),
         names=tuple(prefix + name for name in features),
-        ttl_us=ttl // _A_MICROSECOND if ttl else None,
+        ttl_us=ttl_us_of(view),
     )
-
-
-def stored_name(project: str, view: Any) -> str:
-    """Return a view's name in the database."""
-    return f"{project}/{view.name}"

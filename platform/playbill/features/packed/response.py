@@ -13,7 +13,7 @@ from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnline
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import feast_value_type_to_python_type
 from feast.value_type import ValueType
-from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
 
 from playbill.features.packed.codec import Column, Flags, PackedRows
 from playbill.features.packed.feast_values import protos_of
@@ -23,7 +23,7 @@ from playbill.features.packed.ragged import Ints
 
 _A_SECOND_US = 1_000_000
 _NO_TIME = Timestamp()
-FeatureVector = GetOnlineFeaturesResponse.FeatureVector
+FeatureVector: Any = GetOnlineFeaturesResponse.FeatureVector
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ _ROWS_PER_CHUNK = 50_000
 _KEYS_PER_STATEMENT = 10_000
 """Within the variables that a statement may have in any build of SQLite since 3.32 (32,766)."""
 _SCHEMAS = "playbill_schemas"
+_VIEWS = "playbill_views"
 
 Answer = TypeVar("Answer")
 
@@ -95,8 +96,9 @@ class SqliteBackend:
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(f"DROP TABLE IF EXISTS {_quoted(view)}")
-            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (_SCHEMAS,)).fetchone():
+            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (_VIEWS,)).fetchone():
                 connection.execute(f"DELETE FROM {_SCHEMAS} WHERE view = ?", (view,))
+                connection.execute(f"DELETE FROM {_VIEWS} WHERE view = ?", (view,))
 
         if self.path.is_file():
             self._run(work)
@@ -127,6 +129,7 @@ class SqliteBackend:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 _make_tables(connection, view)
+                connection.execute(f"INSERT OR REPLACE INTO {_VIEWS} VALUES (?, randomblob(8))", (view,))
                 for batch in batches:
                     _insert(connection, view, batch, progress)
                 connection.execute("COMMIT")
@@ -151,13 +154,9 @@ class SqliteBackend:
         return [key for key, _ in found], [row for _, row in found]
 
     def version(self, view: str) -> object:
-        """Return a number that changes with every commit, by this connection or another."""
-
-        def work(connection: sqlite3.Connection) -> object:
-            others = connection.execute("PRAGMA data_version").fetchone()[0]
-            return (threading.get_ident(), others, connection.total_changes)
-
-        return self._run(work)
+        """Return a text that changes with every write to the view."""
+        statement = f"SELECT version FROM {_VIEWS} WHERE view = ?"
+        return self._run(lambda connection: connection.execute(statement, (view,)).fetchone())
 
     def close(self) -> None:
         """Close this thread's connection."""
@@ -170,6 +169,7 @@ def _make_tables(connection: sqlite3.Connection, view: str) -> None:
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {_SCHEMAS} (view TEXT, id INTEGER, fields TEXT, PRIMARY KEY (view, id))"
     )
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {_VIEWS} (view TEXT PRIMARY KEY, version BLOB)")
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {_quoted(view)} (key BLOB PRIMARY KEY, row BLOB NOT NULL, "
         "event_at INTEGER NOT NULL, created_at INTEGER NOT NULL) WITHOUT ROWID"

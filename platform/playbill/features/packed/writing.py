@@ -153,6 +153,11 @@ def moment_us(moment: datetime) -> int:
     return (aware - _EPOCH) // _A_MICROSECOND
 
 
+def moment_of(event_us: int) -> datetime:
+    """Return microseconds since 1970 as a moment in UTC."""
+    return _EPOCH + event_us * _A_MICROSECOND
+
+
 class Counted:
     """Batches, and how many rows they had once they have passed."""
 
