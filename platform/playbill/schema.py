@@ -47,12 +47,16 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One canonical table. `extra_columns` lets a source keep its own columns beside ours."""
+    """One canonical table.
+
+    `extra_columns` lets a source keep its own columns beside ours: `any`, or only `namespaced` ones such as
+    `kuairand.comment_ms`. What a request may see never includes them: they count as known after it.
+    """
 
     name: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
-    extra_columns: bool = False
+    extra_columns: Literal["none", "any", "namespaced"] = "none"
 
     def column(self, name: str) -> Column | None:
         """Return the column called `name`, or None."""
@@ -109,7 +113,7 @@ MEMBERS = Table(
         Column("language", "string"),
         Column("kids_profile", "bool"),
     ),
-    extra_columns=True,
+    extra_columns="any",
 )
 
 INTERACTIONS = Table(
@@ -139,6 +143,7 @@ INTERACTIONS = Table(
         Column("source_title_id", "string"),
         Column("propensity", "float32"),
     ),
+    extra_columns="namespaced",
 )
 
 REQUESTS = Table(

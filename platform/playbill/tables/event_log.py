@@ -1,14 +1,15 @@
 """The interactions of one generation on disk, twice: by day for whole-log reads, by member for one history.
 
 `interactions/day=YYYY-MM-DD/part-*.parquet` is the log, Hive style. `by_member/NNNNN.parquet` holds the same
-rows sorted by member and seq in contiguous ranges of members, so that one member's history is a single small
-read. Both are written from staged batches in slices of bounded size.
+rows in the log's order in contiguous ranges of members (buckets), so that one member's history is a single small
+read. Both are written from staged batches in slices of bounded size. Appending adds files beside, a part to every
+day it touches and a `by_member/NNNNN-KKKK.parquet` to every bucket, and merges a bucket when it has enough of them.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
@@ -17,11 +18,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from playbill.tables.frames import TIMESTAMP, polars_schema
+from playbill.tables.evolution import aligned, scan_files
+from playbill.tables.frames import TIMESTAMP
 from playbill.tables.generations import BY_MEMBER, INTERACTIONS, Manifest, link_file
 
 SLICE_ROWS = 1_000_000
 """Rows held at once while the log is written, unless one day or one member alone has more."""
+
+ORDER = ("member_id", "seq", "event_at", "recorded_at")
+"""The log's order. Only a late event that found no free `seq` shares one, with the event it follows."""
+
+ADDED_SHARE = 0.25
+ADDED_FILES = 8
+"""A bucket is merged when what was added to it is more than this share of it, or is in this many files."""
 
 _ROW_GROUP_ROWS = 8_192
 """Small row groups: reading one member decodes little more than that member."""
@@ -41,21 +50,22 @@ class LogSummary:
         return sum(self.days.values())
 
 
-def write_log(staged: Sequence[Path], folder: Path) -> LogSummary:
+def write_log(staged: Sequence[Path], folder: Path, schema: pl.Schema) -> LogSummary:
     """Write staged canonical batches into a new generation, by day and by member.
 
     Args:
         staged: Parquet files of canonical interactions, in any order.
         folder: The generation's folder.
+        schema: Columns of all batches together.
 
     Returns:
         The summary for the manifest.
     """
-    log = pl.scan_parquet(list(staged))
+    log = scan_files(staged, schema)
     days = _days(log)
     for first, last in _day_slices(days):
         rows = log.filter(pl.col("event_at").is_between(*_day_bounds(first, last), closed="left")).collect()
-        for part in rows.sort("event_at", "member_id", "seq").with_columns(_day()).partition_by("day"):
+        for part in _by_day(rows):
             write_day_part(folder, part.get_column("day")[0], part.drop("day"), number=0)
     starts = _write_buckets(log, folder)
     return LogSummary({day.isoformat(): count for day, count in days.items()}, starts, last_event_us(log))
@@ -70,7 +80,9 @@ def write_day_part(folder: Path, day: date, rows: pl.DataFrame, number: int) -> 
     return relative
 
 
-def append_log(old: Path, manifest: Manifest, events: pl.DataFrame, folder: Path) -> tuple[LogSummary, list[Path]]:
+def append_log(
+    old: Path, manifest: Manifest, events: pl.DataFrame, folder: Path, schema: pl.Schema
+) -> tuple[LogSummary, list[Path]]:
     """Build a new generation's log from an old one plus a few events, sharing every untouched file.
 
     Args:
@@ -78,17 +90,22 @@ def append_log(old: Path, manifest: Manifest, events: pl.DataFrame, folder: Path
         manifest: Its manifest.
         events: Canonical interactions that are not in it yet.
         folder: The new generation's folder; its `interactions` already holds the old parts.
+        schema: Columns of the old log and the events together.
 
     Returns:
         The summary for the manifest, and the added parts relative to the generation.
     """
-    days, added = dict(manifest.days), []
-    for part in events.sort("event_at", "member_id", "seq").with_columns(_day()).partition_by("day"):
+    days = dict(manifest.days)
+    added: list[Path] = []
+    if events.is_empty():
+        _append_buckets(old, manifest.bucket_starts, schema.to_frame(), folder, schema)
+        return LogSummary(days, manifest.bucket_starts, manifest.last_event_us), added
+    for part in _by_day(aligned(events, schema)):
         day = part.get_column("day")[0]
         number = len(list((folder / INTERACTIONS / f"day={day.isoformat()}").glob("part-*.parquet")))
         added.append(write_day_part(folder, day, part.drop("day"), number))
         days[day.isoformat()] = days.get(day.isoformat(), 0) + part.height
-    _append_buckets(old, manifest.bucket_starts, events, folder)
+    _append_buckets(old, manifest.bucket_starts, aligned(events, schema), folder, schema)
     last = max(manifest.last_event_us, last_event_us(events.lazy()))
     return LogSummary(dict(sorted(days.items())), manifest.bucket_starts, last), added
 
@@ -106,11 +123,11 @@ def days_between(days: Sequence[str], since: datetime | None, until: datetime | 
     return [day for day in days if first <= day <= last]
 
 
-def bucket_files(generation: Path, starts: Sequence[str], members: Sequence[str] | None) -> list[Path]:
-    """Return the files of `by_member` that can hold some members' rows, or all of them."""
+def bucket_files(generation: Path, starts: Sequence[str], members: Sequence[str] | None) -> list[list[Path]]:
+    """Return the files of each bucket that can hold some members' rows, or of every bucket."""
     every = range(len(starts))
     wanted = every if members is None else sorted({bucket_of(starts, member) for member in members})
-    return [bucket_path(generation, number) for number in wanted]
+    return [bucket_paths(generation, number) for number in wanted]
 
 
 def bucket_of(starts: Sequence[str], member_id: str) -> int:
@@ -118,9 +135,10 @@ def bucket_of(starts: Sequence[str], member_id: str) -> int:
     return max(0, bisect_right(starts, member_id) - 1)
 
 
-def bucket_path(generation: Path, number: int) -> Path:
-    """Return the path of one file of `by_member`."""
-    return generation / BY_MEMBER / f"{number:05d}.parquet"
+def bucket_paths(generation: Path, number: int) -> list[Path]:
+    """Return the files of one bucket: the sorted one, then those added to it."""
+    added = sorted((generation / BY_MEMBER).glob(f"{number:05d}-*.parquet"))
+    return [_bucket_path(generation, number), *added]
 
 
 def to_microseconds(moment: datetime) -> int:
@@ -133,8 +151,16 @@ def last_event_us(log: pl.LazyFrame) -> int:
     return int(log.select(pl.col("event_at").max().dt.epoch("us")).collect().item())
 
 
+def _bucket_path(generation: Path, number: int) -> Path:
+    return generation / BY_MEMBER / f"{number:05d}.parquet"
+
+
 def _day() -> pl.Expr:
     return pl.col("event_at").dt.date().alias("day")
+
+
+def _by_day(rows: pl.DataFrame) -> list[pl.DataFrame]:
+    return rows.sort("event_at", "member_id", "seq", "event_id").with_columns(_day()).partition_by("day")
 
 
 def _days(log: pl.LazyFrame) -> dict[date, int]:
@@ -142,7 +168,7 @@ def _days(log: pl.LazyFrame) -> dict[date, int]:
     return dict(zip(counts.get_column("day").to_list(), counts.get_column("len").to_list(), strict=True))
 
 
-def _day_slices(days: dict[date, int]) -> Iterator[tuple[date, date]]:
+def _day_slices(days: Mapping[date, int]) -> Iterator[tuple[date, date]]:
     first: date | None = None
     last, rows = date.min, 0
     for day, count in days.items():
@@ -169,24 +195,31 @@ def _write_buckets(log: pl.LazyFrame, folder: Path) -> tuple[str, ...]:
     (folder / BY_MEMBER).mkdir(parents=True)
     for number, (start, end) in enumerate(pairwise(edges)):
         inside = pl.col("member_id").is_between(pl.lit(members[start]), pl.lit(members[end - 1]))
-        _write_bucket(log.filter(inside).collect(), folder, number)
+        _write_bucket(log.filter(inside).collect(), _bucket_path(folder, number))
     return tuple(members[start] for start in edges[:-1])
 
 
-def _append_buckets(old: Path, starts: Sequence[str], events: pl.DataFrame, folder: Path) -> None:
+def _append_buckets(old: Path, starts: Sequence[str], events: pl.DataFrame, folder: Path, schema: pl.Schema) -> None:
     (folder / BY_MEMBER).mkdir(parents=True)
-    numbers = [bucket_of(starts, member) for member in events.get_column("member_id")]
-    grouped = events.with_columns(pl.Series("bucket", numbers, dtype=pl.Int64)).partition_by(
-        "bucket", as_dict=True, include_key=False
-    )
+    place = pl.Series(starts, dtype=pl.String).search_sorted(events.get_column("member_id"), side="right")
+    numbered = events.with_columns((pl.Series("_bucket", place).cast(pl.Int64) - 1).clip(lower_bound=0))
+    grouped = numbered.partition_by("_bucket", as_dict=True, include_key=False)
     for number in range(len(starts)):
+        paths = bucket_paths(old, number)
         added = grouped.get((number,))
-        if added is None:
-            link_file(bucket_path(old, number), bucket_path(folder, number))
-        else:
-            _write_bucket(pl.concat([pl.read_parquet(bucket_path(old, number)), added]), folder, number)
+        if added is not None and _is_full(paths, added.height):
+            _write_bucket(pl.concat([scan_files(paths, schema).collect(), added]), _bucket_path(folder, number))
+            continue
+        for path in paths:
+            link_file(path, folder / BY_MEMBER / path.name)
+        if added is not None:
+            _write_bucket(added, folder / BY_MEMBER / f"{number:05d}-{len(paths):04d}.parquet")
 
 
-def _write_bucket(rows: pl.DataFrame, folder: Path, number: int) -> None:
-    ordered = rows.select(polars_schema("interactions").names()).sort("member_id", "seq")
-    ordered.write_parquet(bucket_path(folder, number), row_group_size=_ROW_GROUP_ROWS)
+def _is_full(paths: Sequence[Path], rows: int) -> bool:
+    base, *added = (pl.scan_parquet(path).select(pl.len()).collect().item() for path in paths)
+    return len(added) + 1 >= ADDED_FILES or sum(added) + rows > ADDED_SHARE * base
+
+
+def _write_bucket(rows: pl.DataFrame, path: Path) -> None:
+    rows.sort(*ORDER, "event_id").write_parquet(path, row_group_size=_ROW_GROUP_ROWS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import polars as pl
@@ -23,6 +24,9 @@ POLARS_TYPES: dict[ColumnType, pl.DataType] = {
     "names": pl.List(pl.Struct({"language": pl.String(), "name": pl.String()})),
 }
 """The polars type of every canonical column type."""
+
+NAMESPACED = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
+"""How a source's own actions, canvases and columns are named: `kuairand.follow`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +136,28 @@ def _whole(series: pl.Series) -> bool:
 
 def _extra_columns(spec: Table, frame: pl.DataFrame) -> tuple[list[pl.Series], list[ColumnMistake]]:
     strays = [name for name in frame.columns if spec.column(name) is None]
-    if spec.extra_columns:
+    if spec.extra_columns == "any":
         return [frame.get_column(name) for name in strays], []
-    mistakes = []
+    own, mistakes = [], []
     for name in strays:
+        if spec.extra_columns == "namespaced" and NAMESPACED.fullmatch(name):
+            series, mistake = _own_column(frame.get_column(name))
+            own += [series] if series is not None else []
+            mistakes += [mistake] if mistake else []
+            continue
         close = nearest(name, spec.names())
         hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(spec.names())}."
         mistakes.append(ColumnMistake(name, "unknown column.", hint))
-    return [], mistakes
+    return own, mistakes
+
+
+def _own_column(series: pl.Series) -> tuple[pl.Series | None, ColumnMistake | None]:
+    """Bring a source's own column of a log to one of few types, so that batches agree; all null says nothing."""
+    kind = series.dtype
+    if kind == pl.Null:
+        return None, None
+    wide = pl.Int64() if kind.is_integer() else pl.Float64() if kind.is_float() else kind
+    for target in (wide, pl.String(), TIMESTAMP, pl.List(pl.String())):
+        if target in POLARS_TYPES.values() and (kind == target or _convertible(kind, target)):
+            return _converted(series, target) if kind != target else (series, None)
+    return None, ColumnMistake(series.name, f"a column of its own cannot hold {kind}.", "Use text, numbers or moments.")

@@ -18,10 +18,10 @@ import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from playbill.errors import IntegrityError, StateError
+from playbill.errors import IntegrityError, ServiceError, StateError
 
 CURRENT = "CURRENT"
 MANIFEST = "manifest.json"
@@ -44,6 +44,7 @@ class Manifest:
         days: ISO day -> number of interactions.
         bucket_starts: First member id of each file of `by_member`, sorted.
         last_event_us: Time of the last event, microseconds since 1970.
+        columns: Column of interactions -> its type, over all files; empty in generations older than this field.
     """
 
     files: Mapping[str, str]
@@ -51,6 +52,7 @@ class Manifest:
     days: Mapping[str, int]
     bucket_starts: tuple[str, ...]
     last_event_us: int
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def snapshot_id(self) -> str:
@@ -80,6 +82,7 @@ class Manifest:
                 content["days"],
                 tuple(content["bucket_starts"]),
                 content["last_event_us"],
+                content.get("columns", {}),
             )
         except (OSError, ValueError, KeyError) as error:
             raise IntegrityError(
@@ -112,6 +115,7 @@ class Generations:
 
         Raises:
             StateError: Another process is writing this workspace's tables.
+            ServiceError: The disk is full or cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._lock():
@@ -120,16 +124,23 @@ class Generations:
             building.mkdir()
             try:
                 yield building
+            except OSError as error:
+                reason = error.strerror or error
+                raise ServiceError(
+                    f"{self.folder} cannot be written: {reason}. The tables are as they were."
+                ) from error
             finally:
                 shutil.rmtree(building, ignore_errors=True)
 
     def publish(self, building: Path) -> None:
         """Make `building` the published generation; readers see the old one or the new one, nothing between."""
+        _flush(building)
         before = self._published()
         name = f"{_GENERATION}{int(before.removeprefix(_GENERATION)) + 1 if before else 1:06d}"
         os.replace(building, self.folder / name)
         pointer = self.folder / f"{_WRITING}{CURRENT}"
         pointer.write_text(name, encoding="utf-8")
+        _flush(pointer)
         os.replace(pointer, self.folder / CURRENT)
         self._clean(keep=name, and_previous=before)
 
@@ -159,6 +170,13 @@ class Generations:
                     f"another process is writing {self.folder}. Wait until it is done, then try again."
                 ) from None
             yield
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file, or every file below a folder, to the disk: what is published survives a crash."""
+    for found in [path] if path.is_file() else (below for below in path.rglob("*") if below.is_file()):
+        with found.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def file_digest(path: Path) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from functools import cached_property, lru_cache
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,28 +14,13 @@ import polars as pl
 from playbill.clock import Clock, WallClock
 from playbill.config import Workspace
 from playbill.errors import StateError
-from playbill.schema import TABLES
-from playbill.tables.event_log import (
-    append_log,
-    bucket_files,
-    bucket_of,
-    bucket_path,
-    day_files,
-    days_between,
-)
-from playbill.tables.frames import TIMESTAMP, empty_frame
-from playbill.tables.generations import INTERACTIONS, Generations, Manifest, file_digest, link_file
+from playbill.tables.appending import Added, build_appended, checked_rows, new_rows
+from playbill.tables.event_log import ORDER
+from playbill.tables.generations import INTERACTIONS, Generations
 from playbill.tables.journal import Journal
+from playbill.tables.published import Published, filtered, open_generation
 from playbill.tables.vocabulary import Vocabulary, VocabularyFolder
-from playbill.tables.writer import TableWriter, manifest_of, vocabulary_values
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@lru_cache(maxsize=8)
-def _manifest(generation: Path) -> Manifest:
-    # Generations are immutable once published, so their manifests can be kept.
-    return Manifest.load(generation)
+from playbill.tables.writer import TableWriter
 
 
 class Tables:
@@ -77,7 +62,7 @@ class Tables:
         Raises:
             StateError: Nothing has been ingested yet.
         """
-        return self._newest("titles", as_of)
+        return self.published().newest("titles", as_of).collect()
 
     def members(self, as_of: datetime | None = None) -> pl.DataFrame:
         """Return the newest row of every member, sorted by member_id, with the source's own columns.
@@ -88,7 +73,7 @@ class Tables:
         Raises:
             StateError: Nothing has been ingested yet.
         """
-        return self._newest("members", as_of)
+        return self.published().newest("members", as_of).collect()
 
     def title_versions(self) -> pl.DataFrame:
         """Return every row of every title, sorted by title_id, valid_from and recorded_at.
@@ -96,7 +81,7 @@ class Tables:
         Raises:
             StateError: Nothing has been ingested yet.
         """
-        return self._versions("titles").collect()
+        return self.published().versions("titles").collect()
 
     def member_versions(self) -> pl.DataFrame:
         """Return every row of every member, sorted by member_id, valid_from and recorded_at.
@@ -104,7 +89,7 @@ class Tables:
         Raises:
             StateError: Nothing has been ingested yet.
         """
-        return self._versions("members").collect()
+        return self.published().versions("members").collect()
 
     def availability(self) -> pl.DataFrame:
         """Return every span in which a title can be watched, sorted by title_id and country.
@@ -112,7 +97,7 @@ class Tables:
         Raises:
             StateError: Nothing has been ingested yet.
         """
-        return pl.read_parquet(self._current() / "availability.parquet")
+        return self.published().table("availability").collect()
 
     def interactions(
         self,
@@ -135,11 +120,11 @@ class Tables:
         Raises:
             StateError: Nothing has been ingested yet.
         """
+        log = self.published().log(since, until, members)
         if not include_journal:
-            return self._read_log(since, until, members, columns)
-        live = _filtered(self.journal.read(since=since).lazy(), since, until, members).collect()
-        log = _merged(self._read_log(since, until, members), live)
-        return log if columns is None else log.select(columns)
+            return log.select(columns or pl.all()).collect()
+        live = filtered(self.journal.read(since=since).lazy(), since, until, members).collect()
+        return _merged(log.collect(), live).select(columns or pl.all())
 
     def log_parts(self) -> dict[str, str]:
         """Return the files of the event log with their digests: what a later state has beyond this is new.
@@ -147,8 +132,7 @@ class Tables:
         Raises:
             StateError: Nothing has been ingested yet.
         """
-        files = _manifest(self._current()).files
-        return {path: digest for path, digest in files.items() if path.startswith(f"{INTERACTIONS}/")}
+        return self.published().log_parts()
 
     def read_log_parts(self, parts: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
         """Return some columns of some files of `log_parts`, sorted by member_id and seq.
@@ -156,11 +140,7 @@ class Tables:
         Raises:
             StateError: Nothing has been ingested yet.
         """
-        generation = self._current()
-        if not parts:
-            return empty_frame(INTERACTIONS).select(columns)
-        rows = pl.scan_parquet([generation / part for part in parts], hive_partitioning=False)
-        return rows.sort("member_id", "seq").select(columns).collect()
+        return self.published().parts(parts).select(columns).collect()
 
     def member_events(self, member_id: str, *, include_journal: bool = True) -> pl.DataFrame:
         """Return one member's whole history, sorted by seq; empty for a member never seen.
@@ -170,9 +150,7 @@ class Tables:
         Raises:
             StateError: Nothing has been ingested yet.
         """
-        generation = self._current()
-        path = bucket_path(generation, bucket_of(_manifest(generation).bucket_starts, member_id))
-        log = pl.scan_parquet(path).filter(pl.col("member_id") == member_id).collect()
+        log = self.published().log(None, None, [member_id]).collect()
         return _merged(log, self.journal.read(member_id)) if include_journal else log
 
     def data_end(self) -> datetime:
@@ -181,8 +159,7 @@ class Tables:
         Raises:
             StateError: Nothing has been ingested yet.
         """
-        last = _manifest(self._current()).last_event_us
-        return _EPOCH + timedelta(microseconds=last, seconds=1)
+        return self.published().data_end
 
     def snapshot_id(self) -> str:
         """Return a hash of the content of the tables. The journal is not part of it.
@@ -190,7 +167,15 @@ class Tables:
         Raises:
             StateError: Nothing has been ingested yet.
         """
-        return _manifest(self._current()).snapshot_id
+        return self.published().manifest.snapshot_id
+
+    def digest(self, table: str) -> str:
+        """Return a hash of the content of one of titles, availability and members.
+
+        Raises:
+            StateError: Nothing has been ingested yet.
+        """
+        return self.published().manifest.files[f"{table}.parquet"]
 
     def row_counts(self) -> dict[str, int]:
         """Return the number of rows by table.
@@ -198,7 +183,7 @@ class Tables:
         Raises:
             StateError: Nothing has been ingested yet.
         """
-        return dict(_manifest(self._current()).rows)
+        return dict(self.published().manifest.rows)
 
     def vocabulary(self, kind: str) -> Vocabulary:
         """Return a vocabulary: title, member, country, genre, language, action, canvas, device and more.
@@ -230,9 +215,6 @@ class Tables:
     def rehearse(self, clock: Clock | None = None) -> Iterator[TableWriter]:
         """Lend a writer that checks everything `replace` would and then throws the rows away: a dry run.
 
-        Args:
-            clock: Event times after it are mistakes (default: the wall clock).
-
         Raises:
             DataError: Anything written was wrong; every mistake is named.
         """
@@ -244,31 +226,64 @@ class Tables:
     def append_events(self, events: pl.DataFrame) -> int:
         """Add canonical, checked events to the log; those whose event_id is there already are left out.
 
-        Events go through `Journal`, which checks them and calls this to compact itself.
+        Live events go through `Journal`, which checks them and calls this to compact itself; files of events go
+        through `playbill.sources.push_events`.
 
         Returns:
-            How many events were new.
+            How many events were new. Errors are those of `append`.
+        """
+        return self.append({INTERACTIONS: events})[INTERACTIONS].added
+
+    def append_rows(self, table: str, frame: pl.DataFrame, clock: Clock | None = None) -> Added:
+        """Add rows to titles, members or availability: new ones, and new versions of old ones (`valid_from`).
+
+        A row that is there already is left out; one whose key is there with other content is left out too, and
+        counted. Columns that may be null can be left out, and columns of a new kind are null in older rows.
+
+        Args:
+            table: titles, members or availability.
+            frame: The rows.
+            clock: Moments after it are mistakes (default: the wall clock).
 
         Raises:
+            DataError: Rows are not canonical, or speak of titles that are not there; all mistakes are named.
+                Other errors are those of `append`.
+        """
+        published = self.published()
+        return self.append({table: checked_rows(published, table, frame, (clock or WallClock()).now())})[table]
+
+    def append(self, offered: Mapping[str, pl.DataFrame]) -> dict[str, Added]:
+        """Add checked rows of several tables as one: readers see all of it or nothing.
+
+        Args:
+            offered: Table -> canonical rows, already checked.
+
+        Returns:
+            What became of each table's rows.
+
+        Raises:
+            DataError: A column comes with another type than it is stored with.
             StateError: Nothing has been ingested yet, or another process is writing the tables.
+            ServiceError: The disk is full or cannot be written. Nothing was changed.
         """
         self.require()
         with self._generations.writing() as building:
-            generation = self._current()
-            manifest = _manifest(generation)
-            fresh = _unknown_events(generation, manifest, events)
-            if fresh.is_empty():
-                return 0
-            for relative in manifest.files:
-                link_file(generation / relative, building / relative)
-            summary, added = append_log(generation, manifest, fresh, building)
-            files = {**manifest.files, **{path.as_posix(): file_digest(building / path) for path in added}}
-            rows = {name: count for name, count in manifest.rows.items() if name != INTERACTIONS}
-            for kind, values in vocabulary_values(INTERACTIONS, fresh).items():
-                self._vocabularies.grow(kind, values)
-            manifest_of(files, rows, summary).save(building)
-            self._generations.publish(building)
-        return fresh.height
+            published = self.published()
+            found = {table: new_rows(published, table, rows) for table, rows in offered.items()}
+            fresh = {table: rows.fresh for table, rows in found.items() if rows.fresh.height}
+            if fresh:
+                build_appended(published, fresh, building, self._vocabularies).save(building)
+                self._generations.publish(building)
+        return {table: Added(rows.fresh.height, rows.duplicates, rows.conflicting) for table, rows in found.items()}
+
+    def published(self) -> Published:
+        """Return the published generation: one state of the tables, whatever is written meanwhile.
+
+        Raises:
+            StateError: Nothing has been ingested yet.
+            IntegrityError: It cannot be read.
+        """
+        return open_generation(self._current())
 
     def _current(self) -> Path:
         generation = self._generations.current()
@@ -279,61 +294,10 @@ class Tables:
             )
         return generation
 
-    def _versions(self, table: str) -> pl.LazyFrame:
-        rows = pl.scan_parquet(self._current() / f"{table}.parquet")
-        return rows.sort(TABLES[table].key[0], "valid_from", "recorded_at", maintain_order=True)
-
-    def _newest(self, table: str, as_of: datetime | None) -> pl.DataFrame:
-        rows = self._versions(table)
-        if as_of is not None:
-            moment = pl.lit(as_of, dtype=TIMESTAMP)
-            rows = rows.filter((pl.col("valid_from") <= moment) & (pl.col("recorded_at") <= moment))
-        return rows.unique(TABLES[table].key[0], keep="last", maintain_order=True).collect()
-
-    def _read_log(
-        self,
-        since: datetime | None,
-        until: datetime | None,
-        members: Sequence[str] | None,
-        columns: Sequence[str] | None = None,
-    ) -> pl.DataFrame:
-        generation = self._current()
-        manifest = _manifest(generation)
-        days = days_between(list(manifest.days), since, until)
-        rows_in_days = sum(manifest.days[day] for day in days)
-        # Sorting a short span is cheaper than decoding every member's history to find it.
-        by_day = members is None and rows_in_days < manifest.rows[INTERACTIONS] / 2
-        files = day_files(generation, days) if by_day else bucket_files(generation, manifest.bucket_starts, members)
-        if not files or not days:
-            return empty_frame(INTERACTIONS).select(columns or pl.all())
-        rows = _filtered(pl.scan_parquet(files), since, until, members)
-        return (rows.sort("member_id", "seq") if by_day else rows).select(columns or pl.all()).collect()
-
-
-def _filtered(
-    rows: pl.LazyFrame, since: datetime | None, until: datetime | None, members: Sequence[str] | None
-) -> pl.LazyFrame:
-    if since is not None:
-        rows = rows.filter(pl.col("event_at") >= pl.lit(since, dtype=TIMESTAMP))
-    if until is not None:
-        rows = rows.filter(pl.col("event_at") < pl.lit(until, dtype=TIMESTAMP))
-    if members is not None:
-        rows = rows.filter(pl.col("member_id").is_in(list(members)))
-    return rows
-
 
 def _merged(log: pl.DataFrame, live: pl.DataFrame) -> pl.DataFrame:
     if live.is_empty():
         return log
     # A compaction killed halfway leaves events in both; they are one event.
     fresh = live.join(log.select("event_id"), on="event_id", how="anti")
-    return pl.concat([log, fresh]).sort("member_id", "seq", maintain_order=True)
-
-
-def _unknown_events(generation: Path, manifest: Manifest, events: pl.DataFrame) -> pl.DataFrame:
-    touched = events.get_column("event_at").dt.date().cast(pl.String).unique().to_list()
-    files = day_files(generation, [day for day in touched if day in manifest.days])
-    if not files:
-        return events
-    known = pl.scan_parquet(files).select("event_id").collect()
-    return events.join(known, on="event_id", how="anti")
+    return pl.concat([log, fresh], how="diagonal").sort(ORDER, maintain_order=True)

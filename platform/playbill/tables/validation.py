@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +10,7 @@ import polars as pl
 
 from playbill.errors import DataError, Problem, nearest
 from playbill.schema import ACTIONS, KINDS, TABLES, UNKNOWN_COUNTRY
-from playbill.tables.frames import TIMESTAMP, canonical_frame
+from playbill.tables.frames import NAMESPACED, TIMESTAMP, canonical_frame
 
 RANGES = {"progress": (0.0, 1.0), "propensity": (0.0, 1.0), "duration_s": (0.0, float("inf"))}
 """Inclusive limits of numeric columns of interactions and slates."""
@@ -24,7 +23,6 @@ PAST = {
 }
 """Timestamps that may not lie after the clock. Launches may: a title can be announced."""
 
-NAMESPACED_ACTION = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 TITLE_ACTIONS = ("play", "thumbs_up", "thumbs_down", "my_list_add", "my_list_remove")
 """Actions that mean nothing without a title."""
 
@@ -33,7 +31,7 @@ _EXAMPLE_WIDTH = 200
 
 def is_known_action(action: str) -> bool:
     """Say whether `action` is one of ours or a source's namespaced one such as `kuairand.follow`."""
-    return action in ACTIONS or NAMESPACED_ACTION.fullmatch(action) is not None
+    return action in ACTIONS or NAMESPACED.fullmatch(action) is not None
 
 
 def action_hint(action: str) -> str:
@@ -182,7 +180,7 @@ def _value_rules(table: str) -> Iterator[_Rule]:
         known = ", ".join(KINDS)
         yield _Rule("kind", f"a kind that is none of {known}", ~pl.col("kind").is_in(KINDS))
     if table == "interactions":
-        namespaced = pl.col("action").str.contains(f"^(?:{NAMESPACED_ACTION.pattern})$")
+        namespaced = pl.col("action").str.contains(f"^(?:{NAMESPACED.pattern})$")
         unknown = ~(pl.col("action").is_in(ACTIONS) | namespaced) & (pl.col("action") != "")
         yield _Rule("action", "an unknown action", unknown)
         titleless = pl.col("action").is_in(TITLE_ACTIONS) & pl.col("title_id").is_null()

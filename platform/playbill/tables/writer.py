@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import polars as pl
 from playbill.errors import UnknownNameError
 from playbill.schema import TABLES, Table
 from playbill.tables.event_log import LogSummary, write_log
-from playbill.tables.frames import empty_frame
+from playbill.tables.evolution import changed_types, columns_of, scan_files
+from playbill.tables.frames import empty_frame, polars_schema
 from playbill.tables.generations import INTERACTIONS, Manifest, file_digest
 from playbill.tables.validation import ProblemLog, RowMistake, check_frame, example_row
 from playbill.tables.vocabulary import VocabularyFolder
@@ -59,6 +60,7 @@ class TableWriter:
         self._small: dict[str, list[pl.DataFrame]] = {name: [] for name in WRITABLE if name != INTERACTIONS}
         self._staging = building / "staging"
         self._staged: list[Path] = []
+        self._log_schema = polars_schema(INTERACTIONS)
         self._rows = dict.fromkeys(WRITABLE, 0)
         self._new_values: dict[str, list[pl.Series]] = {kind: [] for kind in VOCABULARY_COLUMNS}
 
@@ -87,6 +89,10 @@ class TableWriter:
         if table != INTERACTIONS:
             self._small[table].append(checked)
             return
+        for mistake in changed_types(columns_of(dict(self._log_schema)), columns_of(dict(checked.schema))):
+            self._log.add(f"{table}.{mistake.column}", mistake.what)
+            return
+        self._log_schema = pl.Schema({**self._log_schema, **checked.schema})
         self._staging.mkdir(exist_ok=True)
         path = self._staging / f"{len(self._staged):05d}.parquet"
         checked.write_parquet(path, compression="lz4")
@@ -120,13 +126,13 @@ class TableWriter:
             path = self._building / f"{name}.parquet"
             frame.sort(TABLES[name].key).write_parquet(path)
             files[path.name] = file_digest(path)
-        summary = write_log(self._staged, self._building)
+        summary = write_log(self._staged, self._building, self._log_schema)
         for part in sorted((self._building / INTERACTIONS).rglob("*.parquet")):
             files[part.relative_to(self._building).as_posix()] = file_digest(part)
         self._clear_staging()
         self.grow(vocabularies)
         rows = {name: frame.height for name, frame in small.items()}
-        return manifest_of(files, rows, summary)
+        return manifest_of(files, rows, summary, columns_of(dict(self._log_schema)))
 
     def grow(self, vocabularies: VocabularyFolder) -> None:
         """Append every new string of this load to the workspace's vocabularies."""
@@ -150,7 +156,7 @@ class TableWriter:
     def _check_interactions(self, titles: pl.DataFrame) -> None:
         if not self._staged:
             return
-        log = pl.scan_parquet(self._staged)
+        log = scan_files(self._staged, self._log_schema)
         for key in (TABLES[INTERACTIONS].key, ("member_id", "seq")):
             self._note_repeats(TABLES[INTERACTIONS], key, repeated_rows(log, key))
         for column in ("title_id", "source_title_id"):
@@ -185,10 +191,12 @@ class TableWriter:
             self._staging.rmdir()
 
 
-def manifest_of(files: dict[str, str], rows: dict[str, int], summary: LogSummary) -> Manifest:
-    """Put a generation's manifest together."""
+def manifest_of(
+    files: dict[str, str], rows: dict[str, int], summary: LogSummary, columns: Mapping[str, str]
+) -> Manifest:
+    """Put a generation's manifest together; `columns` are the log's, with their types."""
     counts = {**rows, INTERACTIONS: summary.rows}
-    return Manifest(files, counts, summary.days, summary.bucket_starts, summary.last_event_us)
+    return Manifest(files, counts, summary.days, summary.bucket_starts, summary.last_event_us, columns)
 
 
 def vocabulary_values(table: str, frame: pl.DataFrame) -> dict[str, pl.Series]:

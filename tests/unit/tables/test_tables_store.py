@@ -227,9 +227,9 @@ def test_empty_workspace_names_the_command(workspace):
 
 def test_damaged_manifest_is_named(filled, workspace):
     (Generations(workspace.tables).current() / "manifest.json").write_text("{")
-    from playbill.tables import store
+    from playbill.tables import published
 
-    store._manifest.cache_clear()
+    published.open_generation.cache_clear()
     with pytest.raises(IntegrityError, match=r"manifest\.json"):
         filled.snapshot_id()
 

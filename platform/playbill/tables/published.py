@@ -1,0 +1,120 @@
+"""Reading one published generation of the tables, which never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+
+import polars as pl
+
+from playbill.schema import TABLES
+from playbill.tables.event_log import ORDER, bucket_files, day_files, days_between
+from playbill.tables.evolution import columns_of, log_schema, scan_files, scan_table
+from playbill.tables.frames import TIMESTAMP
+from playbill.tables.generations import INTERACTIONS, Manifest
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Published:
+    """One generation.
+
+    Args:
+        folder: The generation's folder.
+
+    Raises:
+        IntegrityError: Its manifest is damaged, or its log cannot be read by this version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = Manifest.load(folder)
+        self.log_schema = log_schema(INTERACTIONS, self.manifest.columns or self._columns_of_a_file(), folder)
+
+    @property
+    def data_end(self) -> datetime:
+        """The moment one second after the last event."""
+        return _EPOCH + timedelta(microseconds=self.manifest.last_event_us, seconds=1)
+
+    def log_parts(self) -> dict[str, str]:
+        """Return the log's files by day, with their digests."""
+        return {path: digest for path, digest in self.manifest.files.items() if path.startswith(f"{INTERACTIONS}/")}
+
+    def table(self, name: str) -> pl.LazyFrame:
+        """Return titles, members or availability as stored, with the source's own columns."""
+        return scan_table(name, self.folder / f"{name}.parquet")
+
+    def versions(self, table: str) -> pl.LazyFrame:
+        """Return every row of titles or members in the order of id, validity and knowledge."""
+        rows = self.table(table)
+        return rows.sort(TABLES[table].key[0], "valid_from", "recorded_at", maintain_order=True)
+
+    def newest(self, table: str, as_of: datetime | None) -> pl.LazyFrame:
+        """Return the newest row of every title or member, of those valid and recorded at a moment."""
+        rows = self.versions(table)
+        if as_of is not None:
+            moment = pl.lit(as_of, dtype=TIMESTAMP)
+            rows = rows.filter((pl.col("valid_from") <= moment) & (pl.col("recorded_at") <= moment))
+        return rows.unique(TABLES[table].key[0], keep="last", maintain_order=True)
+
+    def log(self, since: datetime | None, until: datetime | None, members: Sequence[str] | None) -> pl.LazyFrame:
+        """Return events in the log's order; only the files that can match are opened."""
+        days = days_between(list(self.manifest.days), since, until)
+        rows_in_days = sum(self.manifest.days[day] for day in days)
+        if not days:
+            return self.log_schema.to_frame().lazy()
+        # Sorting a short span is cheaper than decoding every member's history to find it.
+        if members is None and rows_in_days < self.manifest.rows[INTERACTIONS] / 2:
+            rows = filtered(self._scan(day_files(self.folder, days)), since, until, members)
+            return rows.sort(ORDER, maintain_order=True)
+        buckets = bucket_files(self.folder, self.manifest.bucket_starts, members)
+        parts = [filtered(self._scan(paths), since, until, members) for paths in buckets]
+        # One file is in order; what was added to it is in files of its own.
+        ordered = [
+            part if len(paths) == 1 else part.sort(ORDER, maintain_order=True)
+            for part, paths in zip(parts, buckets, strict=True)
+        ]
+        return pl.concat(ordered) if ordered else self.log_schema.to_frame().lazy()
+
+    def parts(self, relative: Sequence[str]) -> pl.LazyFrame:
+        """Return the events of some of `log_parts` in the log's order."""
+        return self._scan([self.folder / path for path in relative]).sort(ORDER, maintain_order=True)
+
+    def events_with_ids(self, event_ids: pl.Series) -> pl.DataFrame:
+        """Return the events that have one of some ids."""
+        log = self._scan(day_files(self.folder, list(self.manifest.days)))
+        # Reading the ids alone first leaves the other columns of a long log untouched, most often altogether.
+        wanted = event_ids.unique().to_frame("event_id").lazy()
+        found = log.select("event_id").join(wanted, on="event_id", how="semi").collect(engine="streaming")
+        if found.is_empty():
+            return self.log_schema.to_frame()
+        return log.filter(pl.col("event_id").is_in(found.get_column("event_id").implode())).collect()
+
+    def _scan(self, files: Sequence[Path]) -> pl.LazyFrame:
+        return scan_files(files, self.log_schema)
+
+    def _columns_of_a_file(self) -> dict[str, str]:
+        # Generations that do not list the log's columns were written in one go: every file has the same.
+        first = bucket_files(self.folder, self.manifest.bucket_starts, None)[0][0]
+        return columns_of(pl.read_parquet_schema(first))
+
+
+@lru_cache(maxsize=8)
+def open_generation(folder: Path) -> Published:
+    """Return a generation. It is immutable, so its manifest is read once."""
+    return Published(folder)
+
+
+def filtered(
+    rows: pl.LazyFrame, since: datetime | None, until: datetime | None, members: Sequence[str] | None
+) -> pl.LazyFrame:
+    """Return the events of some members with `since <= event_at < until`."""
+    if since is not None:
+        rows = rows.filter(pl.col("event_at") >= pl.lit(since, dtype=TIMESTAMP))
+    if until is not None:
+        rows = rows.filter(pl.col("event_at") < pl.lit(until, dtype=TIMESTAMP))
+    if members is not None:
+        rows = rows.filter(pl.col("member_id").is_in(list(members)))
+    return rows
