@@ -26,6 +26,7 @@ PIECES = pa.schema(
     [("partition", pa.int64()), ("view", pa.int64()), ("start", pa.int64()), ("payload", pa.large_binary())]
 )
 _PARTITION = "__partition"
+_MOMENT = pl.Datetime("us", "UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +87,9 @@ def cut_values(plan: Plan, view_number: int, start: int, length: int) -> pa.Tabl
     view = plan.views[view_number]
     schema = view.frame.collect_schema()
     moment = in_utc(view.at, schema[view.at])
-    frame = view.frame.slice(start, length).select(_columns(view)).filter(moment <= pl.lit(plan.last))
+    frame = view.frame.slice(start, length).select(_columns(view)).filter(moment <= pl.lit(plan.last, dtype=_MOMENT))
     if view.ttl is not None:
-        frame = frame.filter(moment >= pl.lit(plan.first) - view.ttl)
+        frame = frame.filter(moment >= pl.lit(plan.first, dtype=_MOMENT) - view.ttl)
     values = frame.drop_nulls(list(view.keys.values())).collect()
     offset = plan.groups[view_number] * plan.partitions
     if not view.keys:
@@ -148,12 +149,12 @@ def partition_of(keys: pl.DataFrame, partitions: int) -> pl.Series:
     The hash is pandas' `hash_array`, plain arithmetic on values, so it is the same in every process, on every kind
     of processor and in every version of polars. Equal values of two types may hash differently: cast them first.
     """
-    unique = keys.unique().drop_nulls()
-    mixed = np.zeros(unique.height, np.uint64)
-    for series in unique:
-        mixed = pd.util.hash_array(mixed * np.uint64(31) + pd.util.hash_array(_hashable(series), categorize=False))
-    numbered = unique.with_columns(pl.Series(_PARTITION, mixed % np.uint64(partitions), dtype=pl.UInt64).cast(pl.Int64))
-    return keys.join(numbered, on=keys.columns, how="left", maintain_order="left").get_column(_PARTITION)
+    mixed = np.zeros(keys.height, np.uint64)
+    for series in keys:
+        mixed = pd.util.hash_array(mixed * np.uint64(31) + pd.util.hash_array(_hashable(series)))
+    numbered = pl.DataFrame({_PARTITION: (mixed % np.uint64(partitions)).astype(np.int64)})
+    known = pl.all_horizontal(pl.all().is_not_null())
+    return numbered.select(pl.when(keys.select(known).to_series()).then(_PARTITION)).to_series()
 
 
 def encode(frame: pl.DataFrame) -> bytes:
@@ -171,15 +172,13 @@ def decode(payload: pa.Buffer) -> pl.DataFrame:
 def _hashable(series: pl.Series) -> np.ndarray[Any, Any]:
     """Return values as numbers or text such that equal values of one type are equal here too."""
     kind = series.dtype
-    if kind.is_integer():
-        return series.to_numpy()
     if kind.is_float():
         # Adding zero makes one of the two zeros.
-        return (series.cast(pl.Float64).fill_nan(float("nan")) + 0.0).to_numpy()
-    if kind.is_temporal() or kind == pl.Boolean():
-        return series.to_physical().cast(pl.Int64).to_numpy()
+        return series.cast(pl.Float64).fill_null(0).fill_nan(float("nan")).to_numpy() + 0.0
+    if kind.is_integer() or kind.is_temporal() or kind == pl.Boolean():
+        return (series if kind.is_integer() else series.to_physical().cast(pl.Int64)).fill_null(0).to_numpy()
     text = series.bin.encode("hex") if kind == pl.Binary() else series.cast(pl.String)
-    return text.to_numpy().astype(object)
+    return text.fill_null("").to_numpy().astype(object)
 
 
 def _by_partition(frame: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
