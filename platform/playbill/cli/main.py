@@ -41,6 +41,8 @@ COMMANDS = {
     "apply": Command("playbill.cli.apply:apply", "Register feature_repo/ in this workspace's Feast registry."),
     "features": Command("playbill.cli.features:features", "Compute feature values from the event log."),
     "materialize": Command("playbill.cli.materialize:materialize", "Load the newest values into the online store."),
+    "dataset": Command("playbill.cli.dataset:dataset", "Write a model's training set to disk, and look at one."),
+    "parity": Command("playbill.cli.parity:parity", "Compare served features with what training sees."),
     "train": Command("playbill.cli.train:train", "Train a model and register it in MLflow."),
     "evaluate": Command("playbill.cli.evaluate:evaluate", "Measure a model version under a named protocol."),
     "promote": Command("playbill.cli.promote:promote", "Make a version the champion, if its gates pass."),

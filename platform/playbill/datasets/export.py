@@ -54,6 +54,8 @@ from playbill.specs.resolved import content_hash
 ENTITIES = "entities.parquet"
 ROWS = "rows"
 VOCABULARIES = ("title", "member", "country", "canvas", "device", "language", "action", "genre")
+SLICE_ROWS = 250_000
+"""Rows whose features are in memory at once."""
 
 Progress = Callable[[int, int, str], None]
 """Told rows done, rows in all, and where it is."""
@@ -154,7 +156,7 @@ class Export:
         parts: list[PartRecord] = []
         numbers: Counter[tuple[str, str]] = Counter()
         columns, done = columns_of(rows), 0
-        for piece in slices(rows):
+        for piece in slices(rows, SLICE_ROWS):
             full = with_features(piece, self.features, self.schema.service)
             columns = columns_of(full)
             for (fold, day), part in full.partition_by("fold", "day", as_dict=True, include_key=False).items():

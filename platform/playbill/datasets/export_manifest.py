@@ -13,17 +13,16 @@ from typing import Annotated, Any, Literal
 
 import polars as pl
 import pyarrow as pa
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
 from playbill import __version__
-from playbill.datasets.splits import Fold
+from playbill.datasets.splits import FOLDS, Fold
 from playbill.errors import IntegrityError, StateError
 from playbill.features.reports import FeatureProvenance
 from playbill.specs import ResolvedModel
 from playbill.specs.resolved import content_hash
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
 
 Role = Literal["key", "context", "moment", "label", "request_feature", "title_feature"]
 Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
@@ -156,7 +155,7 @@ class FoldRecord(Record):
 class Manifest(Record):
     """All of `manifest.json` but its own digest."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     workspace: str
     inputs: Inputs
     registry: RegistryRecord
@@ -165,6 +164,13 @@ class Manifest(Record):
     entities: FileRecord
     """The entity frame: member_id, title_id, event_at, event_id of every row."""
     parts: tuple[PartRecord, ...]
+
+    @field_validator("folds")
+    @classmethod
+    def _in_order(cls, folds: dict[Fold, FoldRecord]) -> dict[Fold, FoldRecord]:
+        if missing := [name for name in FOLDS if name not in folds]:
+            raise ValueError(f"lacks {', '.join(missing)}")
+        return dict(sorted(folds.items(), key=lambda item: FOLDS.index(item[0])))
 
     @property
     def name(self) -> str:

@@ -32,8 +32,6 @@ CONTEXT = tuple(name for name in INTERACTIONS.names("request") if name not in KE
 SNAPSHOT_AT = "snapshot_at"
 LABEL, TITLE = "label__", "title__"
 """Prefixes of label columns and of title features; member and request features are `view__feature`."""
-SLICE_ROWS = 250_000
-"""Rows whose features are in memory at once; about 300 MB with thirty features."""
 
 _FOLD, _DAY = "fold", "day"
 _FOLDS: tuple[Fold, ...] = ("train", "validation", "test")
@@ -169,7 +167,7 @@ def assert_in_order(rows: pl.DataFrame, split: Split) -> None:
             raise IntegrityError(f"protocol '{split.protocol}': a {earlier} row{who} is not before the {later} rows")
 
 
-def slices(rows: pl.DataFrame, limit: int = SLICE_ROWS) -> Iterator[pl.DataFrame]:
+def slices(rows: pl.DataFrame, limit: int) -> Iterator[pl.DataFrame]:
     """Cut ordered rows into pieces of at most `limit`, at the ends of days where a day fits."""
     counts = rows.group_by(_FOLD, _DAY, maintain_order=True).len()["len"].to_list()
     start = taken = 0
