@@ -13,13 +13,15 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from playbill.errors import ConfigError, ServiceError
+from playbill.errors import ConfigError, IntegrityError, ServiceError
 from playbill.schema import TABLES, ColumnType
 from playbill.tables.event_log import to_microseconds
 from playbill.tables.frames import TIMESTAMP, polars_schema
 
 BUSY_TIMEOUT_MS = 15_000
 """How long a writer waits for another one on SQLite."""
+
+_BULK_ROWS = 20_000
 
 _CREATION_LOCK = 0x504C4159
 """Any number that no other user of advisory locks picks."""
@@ -82,10 +84,13 @@ def database_errors(engine: sa.Engine) -> Iterator[None]:
 
 
 def create_tables(engine: sa.Engine, metadata: sa.MetaData) -> None:
-    """Create the tables and indices that are not there. Processes may do this at the same time.
+    """Create the tables, columns and indices that are not there. Processes may do this at the same time.
+
+    A table made by an earlier version keeps its rows, and gets the columns that are new since, null in them.
 
     Raises:
         ServiceError: The database does not answer.
+        IntegrityError: A column is there with a type that cannot hold ours, or one is missing that may not be null.
     """
     with database_errors(engine), engine.begin() as connection:
         if engine.dialect.name == "postgresql":
@@ -93,8 +98,45 @@ def create_tables(engine: sa.Engine, metadata: sa.MetaData) -> None:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATION_LOCK)))
         for table in metadata.sorted_tables:
             connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+            _add_missing_columns(connection, table)
             for index in table.indexes:
                 connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+
+
+def _add_missing_columns(connection: sa.Connection, table: sa.Table) -> None:
+    there = {column["name"]: column["type"] for column in sa.inspect(connection).get_columns(table.name)}
+    wrong = []
+    for column in table.columns:
+        found = there.get(column.name)
+        if found is None and not column.nullable:
+            wrong.append(f"column '{column.name}' is missing and may not be null")
+        elif found is not None and _family(found) != _family(column.type):
+            wrong.append(f"column '{column.name}' is {found}, expected {column.type.compile(connection.dialect)}")
+    if wrong:
+        place = connection.engine.url.render_as_string(hide_password=True)
+        raise IntegrityError(f"database {place}, table {table.name}: {'; '.join(wrong)}")
+    for column in table.columns:
+        if column.name not in there:
+            _add_column(connection, table, column)
+
+
+def _add_column(connection: sa.Connection, table: sa.Table, column: sa.Column[Any]) -> None:
+    quote = connection.dialect.identifier_preparer.quote
+    unless = "IF NOT EXISTS " if connection.dialect.name == "postgresql" else ""
+    kind = column.type.compile(connection.dialect)
+    statement = f"ALTER TABLE {quote(table.name)} ADD COLUMN {unless}{quote(column.name)} {kind}"
+    try:
+        connection.execute(sa.text(statement))
+    except SQLAlchemyError:
+        # Another process may have added it between the look and the statement.
+        if column.name not in {found["name"] for found in sa.inspect(connection).get_columns(table.name)}:
+            raise
+
+
+def _family(kind: sa.types.TypeEngine[Any]) -> str:
+    if isinstance(kind, sa.types.Integer):
+        return "whole"
+    return "text" if isinstance(kind, sa.types.String) else "number"
 
 
 def sql_columns(table: str) -> list[sa.Column[Any]]:
@@ -116,6 +158,25 @@ def sql_frame(table: str, rows: Sequence[sa.Row[Any]]) -> pl.DataFrame:
     stored = pl.Schema({name: pl.Int64() if kind == TIMESTAMP else kind for name, kind in schema.items()})
     frame = pl.DataFrame([tuple(row) for row in rows], schema=stored, orient="row")
     return frame.cast({name: kind for name, kind in schema.items() if kind == TIMESTAMP})
+
+
+def insert_frame(connection: sa.Connection, table: sa.Table, name: str, rows: pl.DataFrame) -> int:
+    """Insert canonical rows whose key is not there yet, in bulk, and return how many were inserted.
+
+    On databases other than SQLite and Postgres a key that is there already is the database's own error.
+    """
+    if rows.is_empty():
+        return 0
+    moments = [column for column, kind in polars_schema(name).items() if kind == TIMESTAMP]
+    plain = rows.with_columns(pl.col(moments).dt.epoch("us"))
+    dialect = connection.dialect.name
+    statement: sa.Insert = sa.insert(table)
+    if dialect == "sqlite":
+        statement = sqlite.insert(table).on_conflict_do_nothing()
+    elif dialect == "postgresql":
+        statement = postgresql.insert(table).on_conflict_do_nothing()
+    counting = statement.execution_options(preserve_rowcount=True)
+    return sum(connection.execute(counting, part.to_dicts()).rowcount for part in plain.iter_slices(_BULK_ROWS))
 
 
 def insert_new(

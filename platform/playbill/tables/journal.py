@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import polars as pl
 import sqlalchemy as sa
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from playbill.clock import Clock, WallClock
-from playbill.errors import DataError, Problem, nearest
-from playbill.schema import INTERACTIONS, UNKNOWN_COUNTRY, ColumnType
+from playbill.errors import DataError, Problem
+from playbill.schema import INTERACTIONS
 from playbill.tables.database import (
     create_tables,
     database_errors,
+    insert_frame,
     insert_new,
     open_database,
     sql_columns,
@@ -25,21 +24,7 @@ from playbill.tables.database import (
     sql_row,
 )
 from playbill.tables.event_log import to_microseconds
-from playbill.tables.validation import PAST, RANGES, TITLE_ACTIONS, action_hint, is_known_action
-
-Event = Mapping[str, Any]
-
-_PYTHON_TYPES: dict[ColumnType, Any] = {
-    "string": Annotated[str, Field(min_length=1)],
-    "int32": Annotated[int, Field(ge=-(2**31), lt=2**31)],
-    "int64": Annotated[int, Field(ge=-(2**63), lt=2**63)],
-    "float32": float,
-    "float64": float,
-    "bool": bool,
-    "timestamp": AwareDatetime,
-}
-_OPTIONAL = ("seq", "recorded_at")
-"""Canonical columns the journal fills when an event leaves them out."""
+from playbill.tables.live_events import Event, checked_events
 
 _metadata = sa.MetaData()
 _journal = sa.Table(
@@ -102,7 +87,7 @@ class Journal:
             DataError: Any event is wrong; all mistakes are named and none of the events is kept.
             ServiceError: The database does not answer.
         """
-        rows = _checked(events, self._clock.now())
+        rows = checked_events(events, self._clock.now())
         if not rows:
             return AppendResult(0, 0)
         with database_errors(self._engine), self._engine.begin() as connection:
@@ -110,10 +95,40 @@ class Journal:
             accepted = insert_new(connection, _journal, [sql_row("interactions", row) for row in rows], ["event_id"])
         return AppendResult(accepted, len(rows) - accepted)
 
+    def append_frame(self, events: pl.DataFrame) -> AppendResult:
+        """Commit canonical events that are checked already and have a `seq`, as one, many thousands in a second.
+
+        Args:
+            events: Rows with exactly the canonical columns of interactions.
+
+        Raises:
+            ServiceError: The database does not answer; nothing was committed.
+        """
+        with database_errors(self._engine), self._engine.begin() as connection:
+            accepted = insert_frame(connection, _journal, "interactions", events)
+        return AppendResult(accepted, events.height - accepted)
+
+    def with_ids(self, event_ids: pl.Series) -> pl.DataFrame:
+        """Return the journalled events that have one of some ids.
+
+        Raises:
+            ServiceError: The database does not answer.
+        """
+        ids = self._ids().join(event_ids.unique().to_frame("event_id"), on="event_id", how="semi")
+        return self._chunked("event_id", ids.get_column("event_id").to_list())
+
+    def of_members(self, member_ids: pl.Series) -> pl.DataFrame:
+        """Return the journalled events of some members, unsorted.
+
+        Raises:
+            ServiceError: The database does not answer.
+        """
+        return self._chunked("member_id", member_ids.unique().to_list())
+
     def problems(self, events: Sequence[Event]) -> tuple[Problem, ...]:
         """Return every mistake `append` would name, without appending anything."""
         try:
-            _checked(events, self._clock.now())
+            checked_events(events, self._clock.now())
         except DataError as error:
             return error.problems
         return ()
@@ -156,66 +171,31 @@ class Journal:
         if events.is_empty():
             return 0
         added = tables.append_events(events)
-        with database_errors(self._engine), self._engine.begin() as connection:
-            for chunk in _chunks(events.get_column("event_id").to_list()):
-                connection.execute(sa.delete(_journal).where(_journal.c.event_id.in_(chunk)))
+        self.forget(events.get_column("event_id"))
         return added
 
+    def forget(self, event_ids: pl.Series) -> None:
+        """Remove events that the day partitions have.
 
-@cache
-def _event_model() -> type[BaseModel]:
-    fields: dict[str, Any] = {}
-    for column in INTERACTIONS.columns:
-        kind = _PYTHON_TYPES[column.type]
-        required = not column.nullable and column.name not in _OPTIONAL
-        fields[column.name] = (kind, ...) if required else (kind | None, None)
-    return create_model("Event", __config__=ConfigDict(extra="forbid"), **fields)
+        Raises:
+            ServiceError: The database does not answer; all events are still in the journal.
+        """
+        with database_errors(self._engine), self._engine.begin() as connection:
+            for chunk in _chunks(event_ids.to_list()):
+                connection.execute(sa.delete(_journal).where(_journal.c.event_id.in_(chunk)))
 
+    def _ids(self) -> pl.DataFrame:
+        with database_errors(self._engine), self._engine.connect() as connection:
+            found = connection.execute(sa.select(_journal.c.event_id)).scalars().all()
+        return pl.DataFrame({"event_id": found}, schema={"event_id": pl.String})
 
-def _checked(events: Sequence[Event], now: datetime) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    problems: list[Problem] = []
-    for index, event in enumerate(events):
-        try:
-            row = _event_model().model_validate(dict(event)).model_dump()
-        except ValidationError as error:
-            problems += [_explain(index, item) for item in error.errors()]
-            continue
-        row["recorded_at"] = row["recorded_at"] or now
-        problems += _broken_rules(f"events[{index}]", row, now)
-        rows.append(row)
-    if problems:
-        raise DataError("the events were not accepted", problems)
-    return rows
-
-
-def _explain(index: int, item: Mapping[str, Any]) -> Problem:
-    name = str(item["loc"][0])
-    where = f"events[{index}].{name}"
-    if item["type"] == "extra_forbidden":
-        close = nearest(name, INTERACTIONS.names())
-        return Problem(where, "unknown column.", f"Did you mean '{close}'?" if close else "")
-    if item["type"] == "timezone_aware":
-        return Problem(where, "the timestamp has no time zone.", "Append 'Z' for UTC.")
-    if item["type"] == "missing":
-        return Problem(where, "missing.")
-    if name == "country" and item["input"] is None:
-        return Problem(where, "null.", f"Write '{UNKNOWN_COUNTRY}' for an unknown country.")
-    return Problem(where, f"{item['msg']}, got {item['input']!r}.")
-
-
-def _broken_rules(where: str, row: Mapping[str, Any], now: datetime) -> Iterator[Problem]:
-    if not is_known_action(row["action"]):
-        yield Problem(f"{where}.action", f"unknown action '{row['action']}'.", action_hint(row["action"]))
-    if row["action"] in TITLE_ACTIONS and row["title_id"] is None:
-        yield Problem(f"{where}.title_id", f"action '{row['action']}' needs a title.")
-    for column in PAST["interactions"]:
-        if row[column] > now:
-            yield Problem(f"{where}.{column}", f"{row[column].isoformat()} is after the clock ({now.isoformat()}).")
-    for column, (low, high) in RANGES.items():
-        value = row.get(column)
-        if value is not None and not low <= value <= high:
-            yield Problem(f"{where}.{column}", f"{value} is outside {low:g} to {high:g}.")
+    def _chunked(self, column: str, values: Sequence[str]) -> pl.DataFrame:
+        names = [_journal.c[name] for name in INTERACTIONS.names()]
+        rows: list[sa.Row[Any]] = []
+        with database_errors(self._engine), self._engine.connect() as connection:
+            for chunk in _chunks(values):
+                rows += connection.execute(sa.select(*names).where(_journal.c[column].in_(chunk))).all()
+        return sql_frame("interactions", rows)
 
 
 def _fill_seq(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:

@@ -1,0 +1,89 @@
+"""Live events one by one: what each must be, and every mistake of a call with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from playbill.errors import DataError, Problem, nearest
+from playbill.schema import INTERACTIONS, UNKNOWN_COUNTRY, ColumnType
+from playbill.tables.validation import PAST, RANGES, TITLE_ACTIONS, action_hint, is_known_action
+
+Event = Mapping[str, Any]
+
+_PYTHON_TYPES: dict[ColumnType, Any] = {
+    "string": Annotated[str, Field(min_length=1)],
+    "int32": Annotated[int, Field(ge=-(2**31), lt=2**31)],
+    "int64": Annotated[int, Field(ge=-(2**63), lt=2**63)],
+    "float32": float,
+    "float64": float,
+    "bool": bool,
+    "timestamp": AwareDatetime,
+}
+_OPTIONAL = ("seq", "recorded_at")
+"""Canonical columns the journal fills when an event leaves them out."""
+
+
+def checked_events(events: Sequence[Event], now: datetime) -> list[dict[str, Any]]:
+    """Return every event with all canonical columns; `seq` may still be missing.
+
+    Raises:
+        DataError: Any event is wrong; all mistakes are named.
+    """
+    rows: list[dict[str, Any]] = []
+    problems: list[Problem] = []
+    for index, event in enumerate(events):
+        try:
+            row = _event_model().model_validate(dict(event)).model_dump()
+        except ValidationError as error:
+            problems += [_explain(index, item) for item in error.errors()]
+            continue
+        row["recorded_at"] = row["recorded_at"] or now
+        problems += _broken_rules(f"events[{index}]", row, now)
+        rows.append(row)
+    if problems:
+        raise DataError("the events were not accepted", problems)
+    return rows
+
+
+@cache
+def _event_model() -> type[BaseModel]:
+    fields: dict[str, Any] = {}
+    for column in INTERACTIONS.columns:
+        kind = _PYTHON_TYPES[column.type]
+        required = not column.nullable and column.name not in _OPTIONAL
+        fields[column.name] = (kind, ...) if required else (kind | None, None)
+    return create_model("Event", __config__=ConfigDict(extra="forbid"), **fields)
+
+
+def _explain(index: int, item: Mapping[str, Any]) -> Problem:
+    name = str(item["loc"][0])
+    where = f"events[{index}].{name}"
+    if item["type"] == "extra_forbidden":
+        close = nearest(name, INTERACTIONS.names())
+        return Problem(where, "unknown column.", f"Did you mean '{close}'?" if close else "")
+    if item["type"] == "timezone_aware":
+        return Problem(where, "the timestamp has no time zone.", "Append 'Z' for UTC.")
+    if item["type"] == "missing":
+        return Problem(where, "missing.")
+    if name == "country" and item["input"] is None:
+        return Problem(where, "null.", f"Write '{UNKNOWN_COUNTRY}' for an unknown country.")
+    return Problem(where, f"{item['msg']}, got {item['input']!r}.")
+
+
+def _broken_rules(where: str, row: Mapping[str, Any], now: datetime) -> Iterator[Problem]:
+    if not is_known_action(row["action"]):
+        yield Problem(f"{where}.action", f"unknown action '{row['action']}'.", action_hint(row["action"]))
+    if row["action"] in TITLE_ACTIONS and row["title_id"] is None:
+        yield Problem(f"{where}.title_id", f"action '{row['action']}' needs a title.")
+    for column in PAST["interactions"]:
+        if row[column] > now:
+            yield Problem(f"{where}.{column}", f"{row[column].isoformat()} is after the clock ({now.isoformat()}).")
+    for column, (low, high) in RANGES.items():
+        value = row.get(column)
+        if value is not None and not low <= value <= high:
+            yield Problem(f"{where}.{column}", f"{value} is outside {low:g} to {high:g}.")
