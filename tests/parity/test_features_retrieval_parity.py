@@ -176,10 +176,9 @@ def test_unusable_entity_rows_say_what_is_wrong(store: FeatureStore) -> None:
     rows = pd.DataFrame({"member_id": ["m1"], "event_timestamp": ["soon"]})
     with pytest.raises(DataError, match="event_timestamp: holds what is no time"):
         store.get_historical_features(rows, features=["taste:x"])
-    job = store.get_historical_features(rows.assign(event_timestamp=START)[["event_timestamp"]], ["taste:x"])
     with pytest.raises(DataError, match="member_id: join key is missing"):
-        job.to_df()
-    with pytest.raises(DataError, match="needs a pandas frame, got str"):
+        store.get_historical_features(rows.assign(event_timestamp=START)[["event_timestamp"]], ["taste:x"])
+    with pytest.raises(DataError, match="is SQL, which is only understood when every view has a SqlSource"):
         store.get_historical_features("select 1", features=["taste:x"])
 
 

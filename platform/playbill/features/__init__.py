@@ -7,6 +7,7 @@ from playbill.features.build import BuildReport, BuiltView, build_features
 from playbill.features.door import FeatureDoor
 from playbill.features.online_state import OnlineStoreState, online_store_state
 from playbill.features.parity_report import Difference, ParityReport, ViewParity
+from playbill.features.offline.knowledge import as_known_on
 from playbill.features.reports import (
     ApplyReport,
     FeatureColumn,
@@ -35,6 +36,7 @@ __all__ = [
     "ParityReport",
     "ServiceSchema",
     "TitleSnapshots",
+    "as_known_on",
     "ViewParity",
     "build_features",
     "online_store_state",

@@ -9,62 +9,85 @@ import polars as pl
 import pyarrow as pa
 
 from playbill.errors import DataError, Problem
+from playbill.features.times import as_text, moments
 
 EVENT_AT = "event_timestamp"
 """Feast's name of the entity rows' time column."""
+
+_SUBJECT = "entity rows"
 
 
 def entity_table(entity_df: Any) -> tuple[pa.Table, str]:
     """Return the entity rows as Arrow, with their time column in UTC microseconds, and that column's name.
 
     Args:
-        entity_df: pandas or dask frame with `event_timestamp` or one other time column. Times may be text
-            (ISO 8601); without a zone they are UTC.
+        entity_df: pandas, polars or dask frame or Arrow table with `event_timestamp` or one other time column.
+            Times may be text (ISO 8601); without a zone they are UTC. Rows, their order and all other columns
+            stay as they are.
 
     Raises:
         DataError: It is no frame, has no usable time column, or holds what is no time.
     """
     frame = entity_df.compute() if hasattr(entity_df, "compute") else entity_df
-    if not isinstance(frame, pd.DataFrame):
-        raise DataError("entity rows", [Problem("entity_df", f"needs a pandas frame, got {type(entity_df).__name__}.")])
-    at = _time_column(frame)
-    times = frame[at]
+    if isinstance(frame, pl.LazyFrame):
+        frame = frame.collect()
+    if isinstance(frame, pd.DataFrame):
+        table = _from_pandas(frame)
+    elif isinstance(frame, pl.DataFrame):
+        table = plain_arrow(frame)
+    elif isinstance(frame, pa.Table):
+        table = frame
+    else:
+        what = f"needs a pandas, polars, dask or Arrow table, got {type(entity_df).__name__}."
+        raise DataError(_SUBJECT, [Problem("entity_df", what)])
+    at = _time_column(table)
+    times, problems = moments(pl.Series(at, pl.from_arrow(table.column(at))))
+    if problems:
+        raise DataError(_SUBJECT, problems)
+    in_utc = times.to_arrow()
+    return table.set_column(table.column_names.index(at), at, in_utc.cast(pa.timestamp("us", tz="UTC"))), at
+
+
+def _from_pandas(frame: pd.DataFrame) -> pa.Table:
+    names = [str(name) for name in frame.columns]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(_SUBJECT, [Problem(name, "is the name of several columns.") for name in doubled])
+    if EVENT_AT in names and frame[EVENT_AT].dtype == object:
+        frame = frame.assign(**{EVENT_AT: as_text(frame[EVENT_AT])})
     try:
-        parsed = pd.to_datetime(times, utc=True, format="ISO8601" if _is_text(times) else None)
-    except (ValueError, TypeError) as error:
-        raise DataError("entity rows", [Problem(at, f"holds what is no time: {error}.")]) from None
-    moments = pa.array(parsed.dt.as_unit("us"), type=pa.timestamp("us", tz="UTC"))
-    table = pa.Table.from_pandas(frame.assign(**{at: parsed}), preserve_index=False).replace_schema_metadata()
-    return table.set_column(list(frame.columns).index(at), at, moments), at
+        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+    except pa.ArrowException as error:
+        raise DataError(
+            _SUBJECT, [Problem("entity_df", f"cannot be read: {' '.join(map(str, error.args))}.")]
+        ) from None
 
 
-def _is_text(values: pd.Series[Any]) -> bool:
-    return bool(values.map(lambda value: isinstance(value, str)).any())
-
-
-def _time_column(frame: pd.DataFrame) -> str:
-    if EVENT_AT in frame.columns:
+def _time_column(table: pa.Table) -> str:
+    if EVENT_AT in table.column_names:
         return EVENT_AT
-    times = list(frame.select_dtypes(include=["datetime", "datetimetz"]).columns)
+    times = [field.name for field in table.schema if pa.types.is_timestamp(field.type)]
     if len(times) != 1:
         what = f"needs a column '{EVENT_AT}' or one time column, has {len(times)}."
-        raise DataError("entity rows", [Problem("entity_df", what)])
+        raise DataError(_SUBJECT, [Problem("entity_df", what)])
     return str(times[0])
 
 
 def plain_arrow(frame: pl.DataFrame) -> pa.Table:
     """Return a frame as Arrow with plain `string` and `list`: Feast knows no large ones."""
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-    return table.cast(pa.schema([field.with_type(_plain(field.type)) for field in table.schema]))
+    return table.cast(pa.schema([field.with_type(plain_type(field.type)) for field in table.schema]))
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_large_string(kind):
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return a type without the large, view and dictionary kinds of it that Feast does not know."""
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
-    if pa.types.is_large_binary(kind):
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
         return pa.binary()
-    if pa.types.is_large_list(kind) or pa.types.is_list(kind):
-        return pa.list_(_plain(kind.value_type))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return pa.list_(plain_type(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(plain_type(field.type)) for field in kind])
     if pa.types.is_dictionary(kind):
-        return _plain(kind.value_type)
+        return plain_type(kind.value_type)
     return kind

@@ -8,6 +8,7 @@ whose name starts with `.` or `_` are never read, so a half-written part is invi
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -22,6 +23,7 @@ from playbill.features.asof import in_utc
 APPENDED = ".appended"
 """What the folder of parts appended to a single file is called, after the file's own name."""
 
+_PART = re.compile(r"part-(\d+)")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _NUMBER = re.compile(r"-?\d{1,18}")
@@ -34,9 +36,16 @@ def parts_of(path: Path) -> tuple[Path, ...]:
     return (*own, *_inside(appended))
 
 
-def natural_order(name: str) -> list[str | int]:
-    """Return a key that sorts `part-9` before `part-10`."""
-    return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", name)]
+def part_order(name: str) -> tuple[bool, list[str | int]]:
+    """Return a key that sorts `part-9` before `part-10`, and numbered parts after files of any other name."""
+    pieces: list[str | int] = [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", name)]
+    return bool(_PART.match(name)), pieces
+
+
+def part_after(names: Sequence[str]) -> str:
+    """Return a file name that sorts after those of a source's parts. Two writers at once get two names."""
+    numbers = [int(found[1]) for name in names if (found := _PART.match(name.rsplit("/", 1)[-1]))]
+    return f"part-{max(numbers, default=-1) + 1:06d}-{uuid.uuid4().hex[:8]}.parquet"
 
 
 def scan_parts(files: Sequence[Path], root: Path) -> pl.LazyFrame:
@@ -51,13 +60,18 @@ def scan_parts(files: Sequence[Path], root: Path) -> pl.LazyFrame:
     """
     schemas = _schemas(files)
     _require_agreement(files, schemas)
-    pairs = zip(files, schemas, strict=True)
-    runs = [[file for file, _ in run] for _, run in groupby(pairs, key=lambda pair: tuple(pair[1].items()))]
     keys = _hive_schema(files, root)
-    frames = [_scan_run(run, keys, root) for run in runs]
+    kinds = [
+        (tuple(schema.items()), tuple(_hive_keys(file, root))) for file, schema in zip(files, schemas, strict=True)
+    ]
+    runs = groupby(range(len(files)), key=kinds.__getitem__)
+    frames = []
+    for (_, names), numbers in runs:
+        run_keys = pl.Schema({name: kind for name, kind in keys.items() if name in names})
+        frames.append(_scan_run([files[number] for number in numbers], run_keys, root))
     if len(frames) == 1:
         return frames[0]
-    zoned = _mixed_moments(schemas)
+    zoned = _mixed_moments([frame.collect_schema() for frame in frames])
     return pl.concat([_in_one_zone(frame, zoned) for frame in frames], how="diagonal_relaxed")
 
 
@@ -80,7 +94,7 @@ def first_line(error: BaseException) -> str:
 def _inside(folder: Path) -> Iterator[Path]:
     if not folder.is_dir():
         return
-    for path in sorted(folder.iterdir(), key=lambda item: natural_order(item.name)):
+    for path in sorted(folder.iterdir(), key=lambda item: part_order(item.name)):
         if path.name.startswith((".", "_")):
             continue
         if path.is_dir():
@@ -169,13 +183,16 @@ def _scan_run(files: Sequence[Path], keys: pl.Schema, root: Path) -> pl.LazyFram
     return frame.drop(above - own.keys(), strict=False)
 
 
+def _hive_keys(file: Path, root: Path) -> dict[str, str]:
+    below = file.parent.relative_to(root).parts if file.parent.is_relative_to(root) else ()
+    return dict(piece.split("=", 1) for piece in below if "=" in piece)
+
+
 def _hive_schema(files: Sequence[Path], root: Path) -> pl.Schema:
     values: dict[str, set[str]] = {}
     for file in files:
-        for piece in file.parent.relative_to(root).parts if file.parent.is_relative_to(root) else ():
-            if "=" in piece:
-                name, value = piece.split("=", 1)
-                values.setdefault(name, set()).add(value)
+        for name, value in _hive_keys(file, root).items():
+            values.setdefault(name, set()).add(value)
     return pl.Schema({name: _hive_type(found) for name, found in values.items()})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from playbill.errors import ConfigError, DataError, Problem, ServiceError
-from playbill.features.offline.files import APPENDED, first_line, natural_order
+from playbill.features.offline.files import APPENDED, first_line, part_after, part_order
 
 
 def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
@@ -94,8 +95,41 @@ def _inside(filesystem: Any, folder: str) -> list[str]:
         return []
     found = [path for path in filesystem.find(folder) if path.endswith(".parquet")]
     own = [path for path in found if not any(map(_hidden, path.removeprefix(folder).split("/")))]
-    return sorted(own, key=natural_order)
+    return sorted(own, key=lambda path: [part_order(name) for name in path.split("/")])
 
 
 def _hidden(name: str) -> bool:
     return name.startswith((".", "_"))
+
+
+def append_remote(url: str, table: pa.Table, options: Mapping[str, Any]) -> None:
+    """Append rows to a remote source as a new part. No other file is touched.
+
+    Raises:
+        ServiceError: The store does not take it. Nothing was appended.
+    """
+    filesystem, path = open_filesystem(url, options)
+    if not filesystem.exists(path) and path.endswith(".parquet"):
+        write_remote(url, table, options)
+        return
+    folder = url + APPENDED if filesystem.isfile(path) else url
+    there = _inside(filesystem, open_filesystem(folder, options)[1])
+    write_remote(f"{folder.rstrip('/')}/{part_after(there)}", table, options)
+
+
+def write_remote(url: str, table: pa.Table, options: Mapping[str, Any]) -> None:
+    """Write a remote parquet file. Object stores show an upload only once it is whole.
+
+    Raises:
+        ServiceError: The store does not take it.
+    """
+    filesystem, path = open_filesystem(url, options)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    try:
+        filesystem.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        filesystem.pipe_file(path, buffer.getvalue())
+    except OSError as error:
+        raise ServiceError(
+            f"{url} was not written: {first_line(error)}. What was there before is unchanged."
+        ) from error

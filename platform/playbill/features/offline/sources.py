@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,27 +17,25 @@ from playbill.errors import DataError, Problem, StateError
 from playbill.features.asof import in_utc
 from playbill.features.offline.files import parts_of, scan_parts
 from playbill.features.offline.remote import remote_parts, scan_remote
+from playbill.features.offline.sql import scan_sql
+from playbill.features.offline.wanted import Wanted
+from playbill.features.sql_source import SqlSource
 
 
 def scan_source(
-    config: RepoConfig,
-    source: DataSource,
-    view: str,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    mapped: bool = True,
+    config: RepoConfig, source: DataSource, view: str, wanted: Wanted | None = None, mapped: bool = True
 ) -> pl.LazyFrame:
     """Open a source under the names it maps its columns to.
 
     A file source's path is one parquet file, a folder of part files, a hive-partitioned folder, or any of these
-    behind a URL that fsspec knows. Relative paths start from `features_folder`.
+    behind a URL that fsspec knows. Relative paths start from `features_folder`. A SqlSource is read in batches;
+    only the columns that are used, and only what is wanted, leave the database.
 
     Args:
         config: The feature store's configuration.
-        source: A FileSource.
+        source: A FileSource or a SqlSource.
         view: The feature view, for messages.
-        since: Leave out rows of earlier event times.
-        until: Leave out rows of later event times.
+        wanted: What will be used of it; None is everything.
         mapped: Rename columns by the source's field mapping.
 
     Returns:
@@ -46,12 +44,25 @@ def scan_source(
     Raises:
         StateError: The file does not exist yet.
         DataError: The source is of a kind that cannot be read, or a file is damaged; every damaged one is named.
+        ServiceError: A database or object store does not answer.
     """
-    if not isinstance(source, FileSource):
-        raise DataError("offline store", [Problem(view, f"needs a FileSource, got {type(source).__name__}.")])
-    require_parquet(source, view)
-    frame = _within(_scan_files(config, source, view), source.timestamp_field, since, until)
+    if isinstance(source, SqlSource):
+        frame = scan_sql(source.rows, wanted)
+    elif isinstance(source, FileSource):
+        require_parquet(source, view)
+        frame = _scan_files(config, source, view)
+    else:
+        what = f"needs a FileSource or a SqlSource, got {type(source).__name__}."
+        raise DataError("offline store", [Problem(view, what)])
+    if wanted is not None:
+        frame = _within(frame, wanted)
     return frame.rename(dict(source.field_mapping), strict=False) if mapped and source.field_mapping else frame
+
+
+def source_files(config: RepoConfig, source: DataSource) -> Sequence[Path]:
+    """Return the local files of a source; none for a database or a URL."""
+    path = local_path(config, source.path) if isinstance(source, FileSource) else None
+    return parts_of(path) if path is not None else ()
 
 
 def features_root(config: RepoConfig) -> Path | None:
@@ -111,11 +122,13 @@ def _scan_files(config: RepoConfig, source: FileSource, view: str) -> pl.LazyFra
     raise StateError(f"feature view '{view}' has no values: {path or source.path} {what}. {advice(config)}")
 
 
-def _within(frame: pl.LazyFrame, at: str, since: datetime | None, until: datetime | None) -> pl.LazyFrame:
-    if since is None and until is None:
-        return frame
-    when = in_utc(at, frame.collect_schema()[at])
+def _within(frame: pl.LazyFrame, wanted: Wanted) -> pl.LazyFrame:
+    schema = frame.collect_schema()
     kind = pl.Datetime("us", "UTC")
-    if since is not None:
-        frame = frame.filter(when >= pl.lit(moment(since), dtype=kind))
-    return frame if until is None else frame.filter(when <= pl.lit(moment(until), dtype=kind))
+    # A missing time column, or one of another type, is told together with all else that is wrong.
+    if (wanted.since is None and wanted.until is None) or not isinstance(schema.get(wanted.at), pl.Datetime | pl.Date):
+        return frame
+    when = in_utc(wanted.at, schema[wanted.at])
+    if wanted.since is not None:
+        frame = frame.filter(when >= pl.lit(moment(wanted.since), dtype=kind))
+    return frame if wanted.until is None else frame.filter(when <= pl.lit(moment(wanted.until), dtype=kind))
