@@ -5,9 +5,9 @@ Importing this imports neither Feast nor pandas; `FeatureDoor` does when a metho
 
 from playbill.features.build import BuildReport, BuiltView, build_features
 from playbill.features.door import FeatureDoor
+from playbill.features.offline.knowledge import as_known_on
 from playbill.features.online_state import OnlineStoreState, online_store_state
 from playbill.features.parity_report import Difference, ParityReport, ViewParity
-from playbill.features.offline.knowledge import as_known_on
 from playbill.features.reports import (
     ApplyReport,
     FeatureColumn,
@@ -36,8 +36,8 @@ __all__ = [
     "ParityReport",
     "ServiceSchema",
     "TitleSnapshots",
-    "as_known_on",
     "ViewParity",
+    "as_known_on",
     "build_features",
     "online_store_state",
 ]
