@@ -38,12 +38,14 @@ title_popularity = FeatureView(
     entities=[title],
     ttl=timedelta(0),
     schema=[
+        Field(name="log_plays_1h", dtype=Float32),
         Field(name="log_plays_1d", dtype=Float32),
         Field(name="log_plays_7d", dtype=Float32),
         Field(name="log_plays_30d", dtype=Float32),
         Field(name="log_plays_365d", dtype=Float32),
         Field(name="log_plays_total", dtype=Float32),
         Field(name="thumbs_up_share", dtype=Float32),
+        Field(name="completion_rate", dtype=Float32),
     ],
     source=FileSource(
         name="title_popularity",

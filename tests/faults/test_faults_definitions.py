@@ -30,8 +30,8 @@ MISTAKES = {
     ),
     "unknown feature service": (
         "model_zoo/models/everycanvas/model.yaml",
-        ("everycanvas_v1", "everycanvas_v2"),
-        r"unknown feature service 'everycanvas_v2'. Did you mean 'everycanvas_v1'",
+        ("everycanvas_v1", "everycanvas_v11"),
+        r"unknown feature service 'everycanvas_v11'. Did you mean 'everycanvas_v1'",
     ),
     "malformed Python": (
         "feature_repo/members.py",

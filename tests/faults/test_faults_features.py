@@ -1,6 +1,7 @@
 """Feast's registry, the feature files and the online store: missing, damaged, or without a view."""
 
 import re
+import shutil
 import sqlite3
 
 import polars as pl
@@ -20,11 +21,23 @@ def remove_view(shell):
 
 
 def garble(name):
-    return lambda shell: (shell.home / name).write_bytes(GARBAGE)
+    def spoil(shell):
+        for path in files(shell.home / name):
+            path.write_bytes(GARBAGE)
+
+    return spoil
 
 
 def remove(name):
-    return lambda shell: (shell.home / name).unlink()
+    def spoil(shell):
+        path = shell.home / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return spoil
+
+
+def files(path):
+    return list(path.glob("part-*.parquet")) if path.is_dir() else [path]
 
 
 def nobody_listens(shell):
@@ -34,8 +47,8 @@ def nobody_listens(shell):
 
 
 def drop_column(shell):
-    path = shell.home / "features" / "member_activity.parquet"
-    pl.read_parquet(path).drop("distinct_genres").write_parquet(path)
+    for path in files(shell.home / "features" / "member_activity.parquet"):
+        pl.read_parquet(path).drop("distinct_genres").write_parquet(path)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +64,7 @@ def drop_column(shell):
         ),
         pytest.param(
             garble("features/title_popularity.parquet"),
-            rf"(?s)title_popularity.parquet: cannot be read.*Run `{BUILD}`",
+            rf"(?s)title_popularity.parquet.*: cannot be read.*Run `{BUILD}`",
             id="damaged file",
         ),
         pytest.param(nobody_listens, r"does not answer.*refused.*correct services.feast_registry", id="unreachable"),

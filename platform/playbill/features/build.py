@@ -1,106 +1,216 @@
-"""From the canonical tables to the feature files of a workspace."""
+"""From the canonical tables to the feature files of a workspace: whole builds, increments and backfills."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from time import perf_counter
 
 import polars as pl
-import pyarrow.parquet as pq
 
 from playbill.config import Workspace
-from playbill.features.members import member_activity, member_profile
-from playbill.features.titles import title_popularity, title_profile
-from playbill.tables import Tables
+from playbill.errors import DataError, Problem, UnknownNameError
+from playbill.features.axis import CHANGED_AT, MOMENT, Span
+from playbill.features.encoder import EVENT_COLUMNS
+from playbill.features.increments import How, LogState, Updated, increment, why_anew
+from playbill.features.table_views import TABLE_VIEWS, update_table_view
+from playbill.features.view_folder import ViewFolder, building
+from playbill.features.views import EVENT_VIEWS, EventView
+from playbill.tables import Tables, workspace_clock
 
 Progress = Callable[[str], None]
 
-EVENTS_PER_PART = 4_000_000
-"""Events whose changes are held in memory at once; a part takes about 2 GiB."""
+EVENTS_PER_PART = 1_000_000
+"""Events whose states are held in memory at once; a part takes about 1 GiB."""
 
-_READ = ("member_id", "event_at", "recorded_at", "action", "title_id")
+MOST_PARTS = 64
+"""A view with more part files than this has its small ones merged."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltView:
-    """One feature file that was written."""
+    """One view after a build.
+
+    Attributes:
+        view: Its name.
+        rows: Rows of all its parts.
+        written: Rows that this build wrote.
+        seconds: How long it took.
+        path: Its folder.
+        how: Built anew, brought up to date by an increment, found unchanged, or backfilled.
+        why: Why it was built anew.
+    """
 
     view: str
     rows: int
+    written: int
     seconds: float
     path: Path
+    how: How
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What `build_features` wrote, and for which state of the tables."""
+    """What a build did, and for which state of the tables.
+
+    Attributes:
+        workspace: Its name.
+        snapshot_id: The tables' state.
+        until: States up to this moment are there.
+        views: View by view, in the order they were built.
+    """
 
     workspace: str
     snapshot_id: str
+    until: datetime
     views: tuple[BuiltView, ...]
 
 
-def build_features(workspace: Workspace, progress: Progress | None = None) -> BuildReport:
-    """Compute the shipped views' values from the canonical tables, as of every moment they change.
+def build_features(
+    workspace: Workspace, progress: Progress | None = None, *, full: bool = False, until: datetime | None = None
+) -> BuildReport:
+    """Bring the shipped views up to date with the canonical tables, as of every moment they change.
 
-    Each file HOME/NAME/features/VIEW.parquet is written beside and renamed, so readers see the old or the new
-    one, never a half.
+    A view gets one part of new and corrected rows, or is built anew where that is needed; the report says
+    which, and why. A reader sees a view's old values or its new ones, and a killed build leaves the old ones.
 
     Args:
         workspace: Whose tables.
         progress: Called with each view's name before it is computed.
+        full: Build every view anew.
+        until: States up to this moment (default: the workspace's clock). Windows empty only that far, so build
+            before values are wanted for a later moment.
 
     Raises:
-        StateError: Nothing has been ingested yet.
+        StateError: Nothing has been ingested yet, or another process is building.
+        DataError: `until` has no zone.
     """
-    tables = Tables(workspace).require()
-    titles = tables.titles()
-    events = tables.interactions().select(_READ)
-    sources: dict[str, Callable[[], Iterator[pl.DataFrame]]] = {
-        "member_profile": lambda: iter([member_profile(tables.members())]),
-        "title_profile": lambda: iter([title_profile(titles, tables.availability())]),
-        "member_activity": lambda: (member_activity(part, titles) for part in _parts(events, "member_id")),
-        "title_popularity": lambda: (title_popularity(part) for part in _parts(events, "title_id")),
-    }
-    workspace.features.mkdir(parents=True, exist_ok=True)
+    build = _Build(workspace, progress, until)
     built = []
-    for view, frames in sources.items():
-        if progress:
-            progress(view)
-        started = perf_counter()
-        path = workspace.features / f"{view}.parquet"
-        rows = _write(frames(), path)
-        built.append(BuiltView(view, rows, perf_counter() - started, path))
-    return BuildReport(workspace.name, tables.snapshot_id(), tuple(built))
+    with building(workspace.features):
+        for name in (*TABLE_VIEWS, *EVENT_VIEWS):
+            built.append(build.update(name, full))
+    return build.report(built)
 
 
-def _parts(events: pl.DataFrame, key: str) -> Iterator[pl.DataFrame]:
-    """Split the events into parts of bounded size that hold whole keys."""
+def backfill_features(
+    workspace: Workspace,
+    weeks: int,
+    views: Sequence[str] | None = None,
+    progress: Progress | None = None,
+    until: datetime | None = None,
+) -> BuildReport:
+    """Build views over the last weeks of the log only: a new view has values of past moments without new logging.
+
+    Events before the weeks count in the states, and the state that a key has at the beginning is there too, so
+    values within the weeks are those of a whole build.
+
+    Args:
+        workspace: Whose tables.
+        weeks: How many, at least 1.
+        views: Which views (default: those without values, and those whose encoder has changed).
+        progress: Called with each view's name before it is computed.
+        until: End of the weeks (default: the workspace's clock).
+
+    Raises:
+        UnknownNameError: There is no such view to build from the log.
+        StateError: Nothing has been ingested yet, or another process is building.
+        DataError: `until` has no zone, or there are no weeks.
+    """
+    if weeks < 1:
+        raise DataError("backfill", [Problem("weeks", f"needs at least 1, got {weeks}.")])
+    for name in views or ():
+        if name not in EVENT_VIEWS:
+            raise UnknownNameError("view built from the event log", name, EVENT_VIEWS)
+    build = _Build(workspace, progress, until)
+    with building(workspace.features):
+        names = build.outdated() if views is None else list(dict.fromkeys(views))
+        built = [build.backfill(EVENT_VIEWS[name], timedelta(weeks=weeks)) for name in names]
+    return build.report(built)
+
+
+class _Build:
+    """One run over the views of a workspace; the log is read once if any view needs all of it."""
+
+    def __init__(self, workspace: Workspace, progress: Progress | None, until: datetime | None) -> None:
+        if until is not None and until.tzinfo is None:
+            raise DataError("features build", [Problem("until", f"{until.isoformat()} has no time zone.")])
+        self.workspace, self.progress = workspace, progress
+        tables = Tables(workspace).require()
+        self.log = LogState.read(tables, until or workspace_clock(workspace).now())
+        self._events: pl.DataFrame | None = None
+
+    def report(self, built: Sequence[BuiltView]) -> BuildReport:
+        return BuildReport(self.workspace.name, self.log.tables.snapshot_id(), self.log.until, tuple(built))
+
+    def outdated(self) -> list[str]:
+        states = {name: self._folder(name).state() for name in EVENT_VIEWS}
+        return [name for name, old in states.items() if old is None or old.version != EVENT_VIEWS[name].version]
+
+    def update(self, name: str, full: bool) -> BuiltView:
+        self._say(name)
+        started, folder = perf_counter(), self._folder(name)
+        if name in TABLE_VIEWS:
+            done = update_table_view(TABLE_VIEWS[name], folder, self.log, full)
+        else:
+            done = self._update(EVENT_VIEWS[name], folder, full)
+        if len(done.state.parts) > MOST_PARTS:
+            folder.compact(done.state, EVENTS_PER_PART)
+        seconds = perf_counter() - started
+        return BuiltView(name, done.state.rows, done.written, seconds, folder.path, done.how, done.why)
+
+    def backfill(self, view: EventView, length: timedelta) -> BuiltView:
+        self._say(view.name)
+        started, folder = perf_counter(), self._folder(view.name)
+        since = self.log.until - length
+        frames = (_from(rows, view, since) for rows in self._states(view))
+        state = folder.replace(frames, self.log.state(view, since))
+        return BuiltView(
+            view.name, state.rows, state.rows, perf_counter() - started, folder.path, "backfilled", f"from {since:%F}"
+        )
+
+    def _update(self, view: EventView, folder: ViewFolder, full: bool) -> Updated:
+        old = folder.state()
+        why = "as asked" if full else why_anew(view, old, self.log)
+        if old is None or why is not None:
+            state = folder.replace(self._states(view), self.log.state(view))
+            return Updated("built", why or "", state, state.rows)
+        rows = increment(view, old, self.log)
+        if rows is None:
+            return Updated("unchanged", "", old, 0)
+        state = folder.append(rows, self.log.state(view).following(old), old)
+        return Updated("increment", "", state, rows.height)
+
+    def _states(self, view: EventView) -> Iterator[pl.DataFrame]:
+        if self._events is None:
+            self._events = self.log.tables.interactions(columns=EVENT_COLUMNS)
+        for part in parts_of_log(self._events.lazy().filter(view.counted()).collect(), view.part_by):
+            yield view.encode(part, self.log.titles, Span(until=self.log.until))
+
+    def _folder(self, name: str) -> ViewFolder:
+        return ViewFolder(self.workspace.features / f"{name}.parquet")
+
+    def _say(self, name: str) -> None:
+        if self.progress:
+            self.progress(name)
+
+
+def parts_of_log(events: pl.DataFrame, key: str) -> Iterator[pl.DataFrame]:
+    """Split events into parts of bounded size that hold whole keys; there is at least one part."""
     count = max(1, -(-events.height // EVENTS_PER_PART))
     if count == 1:
         yield events
         return
-    part = pl.col(key).hash() % count
+    part = events.select(pl.col(key).hash() % count).to_series()
     for index in range(count):
         yield events.filter(part == index)
 
 
-def _write(frames: Iterator[pl.DataFrame], path: Path) -> int:
-    """Write the frames as the row groups of one file, then put it in place."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    rows, writer = 0, None
-    try:
-        for frame in frames:
-            table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-            writer = writer or pq.ParquetWriter(beside, table.schema, compression="zstd")
-            writer.write_table(table, row_group_size=256_000)
-            rows += table.num_rows
-        if writer:
-            writer.close()
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return rows
+def _from(rows: pl.DataFrame, view: EventView, since: datetime) -> pl.DataFrame:
+    """Return the states from a moment on, and the one that every key has at it."""
+    begin = pl.lit(since, dtype=MOMENT)
+    next_at = pl.col(CHANGED_AT).shift(-1).over(view.keys)
+    return rows.filter((pl.col(CHANGED_AT) >= begin) | next_at.is_null() | (next_at > begin))

@@ -9,20 +9,31 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import numpy as np
 import polars as pl
 
-from playbill.features.windows import CHANGED_AT, log_count, share, sweep
+from playbill.features.axis import CHANGED_AT, EVER, RESOLUTION, Span
+from playbill.features.windows import CREATED_AT, Window, log_count, ratio, share, sweep
 
-CREATED_AT = "created_timestamp"
-"""When we came to know a value; of two values of one moment the later known one wins."""
-
-RESOLUTION = timedelta(microseconds=1)
-
-ACTIVITY_WINDOWS = {
-    "plays_1d": timedelta(days=1),
-    "plays_7d": timedelta(days=7),
-    "plays_30d": timedelta(days=30),
+WINDOWS = {
+    "1h": timedelta(hours=1),
+    "1d": timedelta(days=1),
+    "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+    "365d": timedelta(days=365),
 }
+
+RECENT = "30d"
+"""The window of rates that follow a member's change of mind."""
+
+COMPLETED = 0.9
+"""A play that reached this share of its title is completed."""
+
+ACTIVITY_WINDOWS = {f"plays_{name}": Window("plays", length) for name, length in WINDOWS.items()}
+
+_OUTCOMES = ("measured", "completions", "abandons", "thumbs_up", "thumbs_down")
+
+RATE_WINDOWS = {f"{count}_{RECENT}": Window(count, WINDOWS[RECENT]) for count in _OUTCOMES}
 
 PROFILE_COLUMNS: dict[str, pl.DataType] = {
     "age": pl.Float32(),
@@ -55,24 +66,35 @@ def member_profile(members: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def member_activity(interactions: pl.DataFrame, genres: pl.DataFrame) -> pl.DataFrame:
+def member_activity(events: pl.DataFrame, titles: pl.DataFrame, span: Span = EVER) -> pl.DataFrame:
     """Return a member's state after each moment with events and after each event that leaves a window.
 
     Args:
-        interactions: The event log: member_id, event_at, recorded_at, action, title_id.
-        genres: title_id and genres (list of strings), one row per title.
+        events: The event log: member_id, event_at, recorded_at, action, title_id and, if there is one, progress.
+        titles: title_id and genres (list of strings), one row per title.
+        span: Which states to return.
 
     Returns:
-        member_id, event_timestamp, created_timestamp, log(1 + plays) in 1, 7 and 30 days and in all, distinct
-        genres played, thumbs_up_share of all thumbs (null without any), last_play_at.
+        member_id, event_timestamp, created_timestamp, log(1 + plays) in 1 hour to 365 days and in all, distinct
+        genres played, shares of thumbs, completed plays and abandons (in all and in 30 days, null where nothing
+        is known), last_play_at, last_event_at.
     """
-    state = sweep(
-        _moments(interactions, genres),
+    counted = events.select(
         "member_id",
-        totals=("plays", "thumbs_up", "thumbs_down", "new_genres"),
-        windowed="plays",
-        windows=ACTIVITY_WINDOWS,
-        latest=("last_play_at", CREATED_AT),
+        (pl.col("event_at") + RESOLUTION).alias(CHANGED_AT),
+        pl.col("recorded_at").alias(CREATED_AT),
+        pl.col("event_at").alias("last_event_at"),
+        pl.when(is_play()).then("event_at").alias("last_play_at"),
+        is_play().cast(pl.Int8).alias("plays"),
+        *outcomes(events.columns),
+    ).with_columns(first_plays_of_genres(events, titles))
+    state = sweep(
+        counted,
+        ["member_id"],
+        totals=("plays", "new_genres", *_OUTCOMES),
+        windows=ACTIVITY_WINDOWS | RATE_WINDOWS,
+        latest=("last_play_at", "last_event_at", CREATED_AT),
+        span=span,
     )
     return state.select(
         "member_id",
@@ -81,41 +103,64 @@ def member_activity(interactions: pl.DataFrame, genres: pl.DataFrame) -> pl.Data
         *(log_count(name).alias(f"log_{name}") for name in ACTIVITY_WINDOWS),
         log_count("plays").alias("log_plays_total"),
         pl.col("new_genres").cast(pl.Float32).alias("distinct_genres"),
-        share("thumbs_up", "thumbs_down").alias("thumbs_up_share"),
+        *_rates(),
+        *(rate.name.suffix(f"_{RECENT}") for rate in _rates(f"_{RECENT}")),
         "last_play_at",
+        "last_event_at",
     )
 
 
-def _moments(interactions: pl.DataFrame, genres: pl.DataFrame) -> pl.DataFrame:
-    """Count what happened to each member at each moment."""
+def is_play() -> pl.Expr:
+    """Return whether an event is a play."""
+    return pl.col("action") == "play"
+
+
+def outcomes(columns: list[str]) -> list[pl.Expr]:
+    """Return what an event says about how a title was received, each as 0 or 1.
+
+    A play is `measured` where its progress is known, and one of the `completions` where that is 0.9 or more.
+
+    Args:
+        columns: The log's columns; a log without `progress` measures nothing.
+    """
     action = pl.col("action")
-    moments = interactions.group_by("member_id", "event_at").agg(
-        (action == "play").sum().cast(pl.Int32).alias("plays"),
-        (action == "thumbs_up").sum().cast(pl.Int32).alias("thumbs_up"),
-        (action == "thumbs_down").sum().cast(pl.Int32).alias("thumbs_down"),
-        pl.col("recorded_at").max().alias(CREATED_AT),
-    )
-    return (
-        moments.join(_first_genres(interactions, genres), on=["member_id", "event_at"], how="left")
-        .with_columns(
-            pl.col("new_genres").fill_null(0),
-            pl.when(pl.col("plays") > 0).then("event_at").alias("last_play_at"),
-            (pl.col("event_at") + RESOLUTION).alias(CHANGED_AT),
-        )
-        .drop("event_at")
-    )
+    progress = pl.col("progress") if "progress" in columns else pl.lit(None, dtype=pl.Float32)
+    known = {
+        "measured": is_play() & progress.is_not_null(),
+        "completions": is_play() & (progress >= COMPLETED).fill_null(False),
+        "abandons": action == "abandon",
+        "thumbs_up": action == "thumbs_up",
+        "thumbs_down": action == "thumbs_down",
+    }
+    return [test.cast(pl.Int8).alias(name) for name, test in known.items()]
 
 
-def _first_genres(interactions: pl.DataFrame, genres: pl.DataFrame) -> pl.DataFrame:
-    """Count the genres that a member plays for the first time, per moment."""
-    return (
-        interactions.lazy()
-        .filter(pl.col("action") == "play")
-        .select("member_id", "event_at", "title_id")
-        .join(genres.lazy().select("title_id", "genres").explode("genres").drop_nulls(), on="title_id")
-        .group_by("member_id", "genres")
-        .agg(pl.col("event_at").min())
-        .group_by("member_id", "event_at")
-        .agg(pl.len().cast(pl.Int32).alias("new_genres"))
+def _rates(suffix: str = "") -> list[pl.Expr]:
+    return [
+        share(f"thumbs_up{suffix}", f"thumbs_down{suffix}").alias("thumbs_up_share"),
+        ratio(f"completions{suffix}", f"measured{suffix}").alias("completion_rate"),
+        share(f"abandons{suffix}", f"completions{suffix}").alias("abandon_share"),
+    ]
+
+
+def first_plays_of_genres(events: pl.DataFrame, titles: pl.DataFrame) -> pl.Series:
+    """Return, for every event, how many genres the member plays for the first time with it."""
+    first = (
+        events.lazy()
+        .with_row_index("row")
+        .filter(is_play())
+        .select("row", "member_id", "event_at", "title_id")
+        .join(genres_of(titles).lazy(), on="title_id")
+        .sort("event_at", "row")
+        .unique(["member_id", "genre"], keep="first")
+        .select("row")
         .collect()
+        .to_series()
     )
+    return pl.Series("new_genres", np.bincount(first.to_numpy(), minlength=events.height).astype(np.int32))
+
+
+def genres_of(titles: pl.DataFrame) -> pl.DataFrame:
+    """Return title_id and genre, a row per genre of a title."""
+    listed = titles.select("title_id", pl.col("genres").cast(pl.List(pl.String)).alias("genre"))
+    return listed.explode("genre").drop_nulls().unique(maintain_order=True)

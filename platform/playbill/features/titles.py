@@ -6,23 +6,23 @@ are all strictly earlier. Idle hours have no row; the last one stands until a pl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import polars as pl
 
-from playbill.features.members import CREATED_AT
-from playbill.features.windows import CHANGED_AT, log_count, share, sweep
+from playbill.features.axis import CHANGED_AT, EVER, Span
+from playbill.features.members import WINDOWS, is_play, outcomes
+from playbill.features.windows import CREATED_AT, Window, log_count, ratio, share, sweep
 
 BUCKET = timedelta(hours=1)
 
-POPULARITY_WINDOWS = {
-    "plays_1d": timedelta(days=1),
-    "plays_7d": timedelta(days=7),
-    "plays_30d": timedelta(days=30),
-    "plays_365d": timedelta(days=365),
-}
+POPULARITY_WINDOWS = {f"plays_{name}": Window("plays", length) for name, length in WINDOWS.items()}
 
-_COUNTED = ("play", "thumbs_up", "thumbs_down")
+RECEPTION = ("play", "thumbs_up", "thumbs_down")
+"""Actions that count in a title's popularity."""
+
+_COUNTS = ("plays", "measured", "completions", "thumbs_up", "thumbs_down")
 
 
 def title_profile(titles: pl.DataFrame, availability: pl.DataFrame) -> pl.DataFrame:
@@ -57,23 +57,26 @@ def title_profile(titles: pl.DataFrame, availability: pl.DataFrame) -> pl.DataFr
     )
 
 
-def title_popularity(interactions: pl.DataFrame) -> pl.DataFrame:
+def title_popularity(events: pl.DataFrame, titles: pl.DataFrame | None = None, span: Span = EVER) -> pl.DataFrame:
     """Return a title's popularity at the end of each hour in which it changes.
 
     Args:
-        interactions: The event log: event_at, recorded_at, action, title_id.
+        events: The event log: event_at, recorded_at, action, title_id and, if there is one, progress.
+        titles: Not read; every view is called alike.
+        span: Which states to return.
 
     Returns:
-        title_id, event_timestamp (a full hour), created_timestamp, log(1 + plays) in 1, 7, 30 and 365 days and
-        in all, thumbs_up_share of all thumbs (null without any).
+        title_id, event_timestamp (a full hour), created_timestamp, log(1 + plays) in 1 hour to 365 days and in
+        all, share of thumbs up of all thumbs and of completed plays (null without any).
     """
     state = sweep(
-        _buckets(interactions),
-        "title_id",
-        totals=("plays", "thumbs_up", "thumbs_down"),
-        windowed="plays",
+        buckets(events, ["title_id"]),
+        ["title_id"],
+        totals=_COUNTS,
         windows=POPULARITY_WINDOWS,
         latest=(CREATED_AT,),
+        span=span,
+        grain=BUCKET,
     )
     return state.select(
         "title_id",
@@ -82,20 +85,32 @@ def title_popularity(interactions: pl.DataFrame) -> pl.DataFrame:
         *(log_count(name).alias(f"log_{name}") for name in POPULARITY_WINDOWS),
         log_count("plays").alias("log_plays_total"),
         share("thumbs_up", "thumbs_down").alias("thumbs_up_share"),
+        ratio("completions", "measured").alias("completion_rate"),
     )
 
 
-def _buckets(interactions: pl.DataFrame) -> pl.DataFrame:
-    action = pl.col("action")
+def buckets(events: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+    """Count what happened to every key in every hour that something did.
+
+    Args:
+        events: The event log.
+        key: Columns that say what is counted.
+
+    Returns:
+        `key`, event_timestamp (the end of the hour), plays, measured, completions, thumbs_up, thumbs_down,
+        created_timestamp.
+    """
     return (
-        interactions.lazy()
-        .filter(action.is_in(_COUNTED) & pl.col("title_id").is_not_null())
-        .group_by("title_id", (pl.col("event_at").dt.truncate("1h") + BUCKET).alias(CHANGED_AT))
-        .agg(
-            (action == "play").sum().cast(pl.Int32).alias("plays"),
-            (action == "thumbs_up").sum().cast(pl.Int32).alias("thumbs_up"),
-            (action == "thumbs_down").sum().cast(pl.Int32).alias("thumbs_down"),
-            pl.col("recorded_at").max().alias(CREATED_AT),
+        events.lazy()
+        .filter(pl.col("action").is_in(RECEPTION) & pl.all_horizontal(pl.col(key).is_not_null()))
+        .select(
+            *key,
+            (pl.col("event_at").dt.truncate("1h") + BUCKET).alias(CHANGED_AT),
+            pl.col("recorded_at").alias(CREATED_AT),
+            is_play().cast(pl.Int8).alias("plays"),
+            *outcomes(events.columns),
         )
+        .group_by(*key, CHANGED_AT)
+        .agg(*(pl.col(name).cast(pl.Int32).sum() for name in _COUNTS), pl.col(CREATED_AT).max())
         .collect()
     )

@@ -1,0 +1,62 @@
+"""The one encoder of member features: what builds the files also answers for one member at one moment.
+
+Pure functions of an event log and a catalogue of titles. A build, an increment, a backfill and a push call the same
+ones, so a served value can only differ from a trained one where the events they were given differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+
+import polars as pl
+
+from playbill.errors import DataError, Problem, UnknownNameError
+from playbill.features.axis import MOMENT, Span
+from playbill.features.genres import member_genres
+from playbill.features.members import member_activity
+from playbill.features.sessions import member_session
+
+MemberEncoder = Callable[..., pl.DataFrame]
+"""(events, titles, span=EVER) -> the states of every member in the events, sorted by member and moment."""
+
+MEMBER_VIEWS: Mapping[str, MemberEncoder] = {
+    "member_activity": member_activity,
+    "member_genres": member_genres,
+    "member_session": member_session,
+}
+"""View -> its encoder."""
+
+EVENT_COLUMNS = ("member_id", "event_at", "recorded_at", "action", "title_id", "country", "progress")
+"""Columns of `interactions` that the encoders read."""
+
+
+def encode_member(
+    events: pl.DataFrame, titles: pl.DataFrame, at: datetime, views: Iterable[str] | None = None
+) -> dict[str, pl.DataFrame]:
+    """Return the state of one or several members that holds at a moment, strictly before it.
+
+    Args:
+        events: All events of the members up to `at`, as `Tables.member_events` gives them; later ones are ignored.
+        titles: The catalogue: title_id and genres.
+        at: The moment, with a zone.
+        views: Names in `MEMBER_VIEWS` (default: all).
+
+    Returns:
+        View -> at most one row per member, as the view's file has it: keys, event_timestamp (when the state began),
+        created_timestamp and the features. A member without events has no row.
+
+    Raises:
+        UnknownNameError: There is no such view.
+        DataError: `at` has no zone.
+    """
+    if at.tzinfo is None:
+        raise DataError("features of a member", [Problem("at", f"{at.isoformat()} has no time zone.")])
+    names = list(MEMBER_VIEWS if views is None else views)
+    for name in names:
+        if name not in MEMBER_VIEWS:
+            raise UnknownNameError("member view", name, MEMBER_VIEWS)
+    moment = at.astimezone(UTC)
+    past = events.filter(pl.col("event_at") < pl.lit(moment, dtype=MOMENT))
+    states = {name: MEMBER_VIEWS[name](past, titles, Span(until=moment)) for name in names}
+    return {name: rows.unique("member_id", keep="last", maintain_order=True) for name, rows in states.items()}

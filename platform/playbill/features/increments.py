@@ -1,0 +1,155 @@
+"""What a view lacks since it was last built, and the rows that bring it up to date.
+
+Rows are owed to a key for two reasons: events arrived that the last build did not have, or time passed and an
+event left a window. Both are answered the same way. The key's states are computed again from all its events, which is
+exact however late an event is, and those from the first owed moment on are appended. A row that an earlier part
+already has gets a second one of the same moment, known later: the newer belief wins, the older one stays for those who
+ask what was believed then. The moments of a key's rows only ever grow in number, so no old row outlives its correction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import polars as pl
+
+from playbill.features.axis import CHANGED_AT, MOMENT, RESOLUTION, Span
+from playbill.features.encoder import EVENT_COLUMNS
+from playbill.features.titles import BUCKET
+from playbill.features.view_folder import ViewState
+from playbill.features.views import EventView
+from playbill.tables import Tables
+
+How = Literal["built", "increment", "unchanged", "backfilled"]
+
+NO_STATE = "there were no values, or it is not known what they were built from"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FROM = "__from"
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What was done to a view: how, why it was built anew, its state after that, and the rows written."""
+
+    how: How
+    why: str
+    state: ViewState
+    written: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """The tables as a build reads them.
+
+    Attributes:
+        tables: Where events are read from.
+        titles: title_id and genres.
+        until: States up to this moment are wanted.
+        parts: Files of the event log, with digests.
+        genres: Genres of every title, as one text each.
+    """
+
+    tables: Tables
+    titles: pl.DataFrame
+    until: datetime
+    parts: Mapping[str, str]
+    genres: Mapping[str, str]
+
+    @classmethod
+    def read(cls, tables: Tables, until: datetime) -> LogState:
+        """Read what a build needs to know before it reads events."""
+        titles = tables.titles().select("title_id", "genres")
+        parts = {name: digest[:16] for name, digest in tables.log_parts().items()}
+        joined = titles.select("title_id", pl.col("genres").list.join("|").fill_null(""))
+        return cls(tables, titles, until, parts, dict(joined.iter_rows()))
+
+    def state(self, view: EventView, since: datetime | None = None) -> ViewState:
+        """Return what a view built from this would be built from."""
+        return ViewState(
+            version=view.version,
+            until_us=(self.until - _EPOCH) // RESOLUTION,
+            since_us=None if since is None else (since - _EPOCH) // RESOLUTION,
+            snapshot_id=self.tables.snapshot_id(),
+            log=dict(self.parts),
+            genres=self.genres if view.reads_genres else {},
+        )
+
+
+def why_anew(view: EventView, old: ViewState | None, log: LogState) -> str | None:
+    """Return why a view cannot be brought up to date by an increment, None if it can."""
+    if old is None:
+        return NO_STATE
+    if old.version != view.version:
+        return "its encoder has changed"
+    if any(log.parts.get(name) != digest for name, digest in old.log.items()):
+        return "events it was built from were replaced"
+    if view.reads_genres and _genres_changed(old, log):
+        return "genres of titles with events have changed"
+    return None
+
+
+def _genres_changed(old: ViewState, log: LogState) -> bool:
+    if any(log.genres.get(title) != genres for title, genres in old.genres.items()):
+        return True
+    added = [title for title in log.genres if title not in old.genres]
+    if not added:
+        return False
+    # A new title changes nothing, unless it was played before it was catalogued.
+    fresh = [name for name in log.parts if name not in old.log]
+    every = log.tables.interactions(columns=["title_id"])
+    arrived = log.tables.read_log_parts(fresh, ["title_id"])
+    return sum(every.get_column("title_id").is_in(added)) > sum(arrived.get_column("title_id").is_in(added))
+
+
+def increment(view: EventView, old: ViewState, log: LogState) -> pl.DataFrame | None:
+    """Return the rows a view lacks, None if it lacks nothing and no time has passed.
+
+    Args:
+        view: Which view.
+        old: What it was built from; `why_anew` said None to it.
+        log: The tables now. Time does not go back: an earlier `until` than the old one owes nothing.
+    """
+    built_until = _EPOCH + old.until_us * RESOLUTION
+    fresh = [name for name in log.parts if name not in old.log]
+    if not fresh and log.until <= built_until:
+        return None
+    owed = _owed(view, built_until, fresh, log)
+    until = max(log.until, built_until)
+    own = _events_of(view, owed, log)
+    first = owed.get_column(_FROM).min()
+    if own.is_empty() or not isinstance(first, datetime):
+        return view.encode(own.clear(), log.titles, Span())
+    rows = view.encode(own, log.titles, Span(first, until))
+    kept = rows.join(owed, on=view.keys, how="inner", maintain_order="left").filter(pl.col(CHANGED_AT) >= pl.col(_FROM))
+    return kept.select(rows.columns)
+
+
+def _owed(view: EventView, built_until: datetime, fresh: list[str], log: LogState) -> pl.DataFrame:
+    """Return the keys that are owed rows, and from which moment on."""
+    after = pl.lit(built_until + RESOLUTION, dtype=MOMENT)
+    arrived = log.tables.read_log_parts(fresh, EVENT_COLUMNS).filter(view.counted())
+    owed = [arrived.select(*view.keys, pl.min_horizontal(view.enters(), after).alias(_FROM))]
+    if log.until > built_until:
+        for length in (timedelta(0), *view.leaves):
+            # A margin of one hour: an event enters at the end of its own.
+            since, until = built_until - length - BUCKET, log.until - length + RESOLUTION
+            passing = log.tables.interactions(since=since, until=until, columns=EVENT_COLUMNS).filter(view.counted())
+            owed.append(passing.select(view.keys).unique().with_columns(after.alias(_FROM)))
+    return pl.concat(owed).group_by(view.keys).agg(pl.col(_FROM).min())
+
+
+def _events_of(view: EventView, owed: pl.DataFrame, log: LogState) -> pl.DataFrame:
+    """Read all events of the keys that are owed rows."""
+    if view.keys == ("member_id",):
+        members = owed.get_column("member_id").to_list()
+        return log.tables.interactions(members=members, columns=EVENT_COLUMNS) if members else _no_events(log)
+    events = log.tables.interactions(columns=EVENT_COLUMNS).filter(view.counted())
+    return events.join(owed, on=view.keys, how="semi", maintain_order="left")
+
+
+def _no_events(log: LogState) -> pl.DataFrame:
+    return log.tables.read_log_parts([], EVENT_COLUMNS)

@@ -1,0 +1,220 @@
+"""The folder of one built view: part files that are only ever added, and the state they were built from.
+
+```
+features/VIEW.parquet/part-0002-00000.parquet    rows; generation and number
+features/VIEW.parquet/_state.json                what the parts were built from; readers skip it
+features/.VIEW.parquet.3f2a/                     a build in progress, or the leftover of a killed one
+```
+
+A part is written beside and renamed, then the state is. Killed in between, the next run computes the same increment and
+replaces the part by the same rows or more. A whole build is a new folder that is swapped in by one rename.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import secrets
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import polars as pl
+
+from playbill.errors import StateError
+
+_STATE = "_state.json"
+_FORMAT = 1
+_EXCHANGE = 2
+_HERE = -100
+_LOCK_WAIT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ViewState:
+    """What the parts of a view were built from.
+
+    Attributes:
+        version: `EventView.version` at the time.
+        until_us: States up to this moment are there, microseconds since 1970.
+        since_us: States from this moment are there; None is from the first event.
+        snapshot_id: The tables' state.
+        log: Files of the event log, with digests.
+        genres: Genres of every title; empty if the view reads none.
+        generation: Number of the whole build the parts belong to.
+        parts: File -> rows, old to new.
+    """
+
+    version: str
+    until_us: int
+    since_us: int | None
+    snapshot_id: str
+    log: Mapping[str, str]
+    genres: Mapping[str, str]
+    generation: int = 0
+    parts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all parts, corrected ones included."""
+        return sum(self.parts.values())
+
+    def following(self, old: ViewState) -> ViewState:
+        """Return this state as an increment on `old`: time does not go back, and the beginning stays."""
+        return replace(self, until_us=max(self.until_us, old.until_us), since_us=old.since_us)
+
+
+class ViewFolder:
+    """The folder of one view's parts.
+
+    Args:
+        path: HOME/NAME/features/VIEW.parquet. It need not exist, and may be the single file of an older build.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def state(self) -> ViewState | None:
+        """Return what the parts were built from; None if that is not known or a part is gone."""
+        try:
+            content = json.loads((self.path / _STATE).read_text(encoding="utf-8"))
+            if content.pop("format") != _FORMAT:
+                return None
+            state = ViewState(**content)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        return state if all((self.path / name).is_file() for name in state.parts) else None
+
+    def replace(self, frames: Iterable[pl.DataFrame], state: ViewState) -> ViewState:
+        """Build the view anew from `frames` and put it in the place of what is there."""
+        old = self.state()
+        generation = 1 if old is None else old.generation + 1
+        with self._building() as folder:
+            parts = {}
+            for number, frame in enumerate(frames):
+                name = _part(generation, number)
+                _write(frame, folder / name)
+                parts[name] = frame.height
+            done = replace(state, generation=generation, parts=parts)
+            _save(done, folder)
+            self._swap(folder)
+        return done
+
+    def append(self, frame: pl.DataFrame, state: ViewState, old: ViewState) -> ViewState:
+        """Add one part of new and corrected rows, and note the new state. No rows add no part."""
+        parts = dict(old.parts)
+        if not frame.is_empty():
+            name = _part(old.generation, len(parts))
+            _write(frame, self.path / name)
+            parts[name] = frame.height
+        done = replace(state, generation=old.generation, parts=parts)
+        _save(done, self.path)
+        return done
+
+    def compact(self, state: ViewState, small: int) -> ViewState:
+        """Merge the parts after the last one of at least `small` rows; rows and their order stay as they are."""
+        names = list(state.parts)
+        first = max((index + 1 for index, name in enumerate(names) if state.parts[name] >= small), default=0)
+        kept, merged = names[:first], names[first:]
+        generation = state.generation + 1
+        with self._building() as folder:
+            parts = {}
+            for number, name in enumerate(kept):
+                parts[_part(generation, number)] = state.parts[name]
+                os.link(self.path / name, folder / _part(generation, number))
+            rows = pl.concat([pl.read_parquet(self.path / name) for name in merged], how="diagonal_relaxed")
+            _write(rows, folder / _part(generation, first))
+            done = replace(state, generation=generation, parts=parts | {_part(generation, first): rows.height})
+            _save(done, folder)
+            self._swap(folder)
+        return done
+
+    def scan(self, state: ViewState) -> pl.LazyFrame:
+        """Open the parts, old to new."""
+        return pl.scan_parquet([self.path / name for name in state.parts], hive_partitioning=False)
+
+    @contextmanager
+    def _building(self) -> Iterator[Path]:
+        self._clean()
+        folder = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            self._clean()
+
+    def _clean(self) -> None:
+        for path in self.path.parent.glob(f".{self.path.name}.*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def _swap(self, folder: Path) -> None:
+        """Put `folder` in the place of the view; what was there is left beside it, to be removed."""
+        if not self.path.exists():
+            os.replace(folder, self.path)
+        elif not _exchange(folder, self.path):
+            os.replace(self.path, folder.with_name(f"{folder.name}.old"))
+            os.replace(folder, self.path)
+
+
+@contextmanager
+def building(features: Path) -> Iterator[None]:
+    """Let one process at a time build views of a workspace.
+
+    Raises:
+        StateError: Another one is at it.
+    """
+    features.mkdir(parents=True, exist_ok=True)
+    # An SQLite transaction is a lock on every platform, and the system drops it when its process dies.
+    with closing(sqlite3.connect(features / ".lock", timeout=_LOCK_WAIT_S, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError:
+            raise StateError(
+                f"another process is building {features}. Wait until it is done, then try again."
+            ) from None
+        yield
+
+
+def _part(generation: int, number: int) -> str:
+    return f"part-{generation:04d}-{number:05d}.parquet"
+
+
+def _write(frame: pl.DataFrame, path: Path) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        frame.write_parquet(beside, compression="zstd", row_group_size=256_000)
+        _settle(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _save(state: ViewState, folder: Path) -> None:
+    beside = folder / f".{_STATE}.{os.getpid()}"
+    beside.write_text(json.dumps({"format": _FORMAT, **asdict(state)}, indent=1), encoding="utf-8")
+    _settle(beside)
+    beside.replace(folder / _STATE)
+
+
+def _settle(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two folders in one step where the system can (Linux); otherwise say so by False."""
+    if sys.platform != "linux":
+        return False
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        return False
+    names = os.fsencode(first), os.fsencode(second)
+    return bool(call(_HERE, names[0], _HERE, names[1], _EXCHANGE) == 0)
