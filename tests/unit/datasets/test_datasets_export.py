@@ -198,6 +198,18 @@ def test_a_row_too_young_for_a_label_has_none_and_never_a_zero(export, resolved,
     assert rows.filter(pl.col("event_at") + timedelta(days=5) <= pl.col("end"))["label__thumbs_up"].count() > 0
 
 
+def test_a_fold_without_a_labelled_row_is_empty_and_has_the_columns(export, resolved, tmp_path) -> None:
+    slow = resolved.labels["thumbs_up"].model_copy(update={"matures_after": timedelta(days=5)})
+    heads = {"thumbs_up": resolved.model.heads["thumbs_up"]}
+    model = resolved.model.model_copy(update={"heads": heads})
+    young = resolved.model_copy(update={"labels": {"thumbs_up": slow}, "model": model})
+    stored = StoredDataset.open(export(resolved=young, protocol="global_time").write(tmp_path / "set").folder)
+    record = stored.manifest.folds["validation"]
+    assert (record.rows, record.first, record.last) == (0, None, None)
+    assert stored.scan("validation").collect().schema == stored.scan("train").collect().schema
+    assert stored.scan().collect().height == stored.manifest.rows > 0
+
+
 def test_built_as_at_a_moment_later_events_do_not_exist(
     disk, titles, availability, export, tmp_path, interactions
 ) -> None:
