@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from playbill.errors import DataError, Problem
-from playbill.features.times import as_text, moments
+from playbill.features.times import moments, readable
 
 EVENT_AT = "event_timestamp"
 """Feast's name of the entity rows' time column."""
@@ -53,7 +53,7 @@ def _from_pandas(frame: pd.DataFrame) -> pa.Table:
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(_SUBJECT, [Problem(name, "is the name of several columns.") for name in doubled])
     if EVENT_AT in names and frame[EVENT_AT].dtype == object:
-        frame = frame.assign(**{EVENT_AT: as_text(frame[EVENT_AT])})
+        frame = frame.assign(**{EVENT_AT: readable(frame[EVENT_AT])})
     try:
         return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
     except pa.ArrowException as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pandas as pd
@@ -31,9 +32,17 @@ def moments(values: pl.Series) -> tuple[pl.Series, list[Problem]]:
     return values, [Problem(values.name, f"is {kind}, and has to be a time or ISO 8601 text.")]
 
 
-def as_text(values: pd.Series[Any]) -> pd.Series[Any]:
-    """Return a pandas column of Python objects as text, nulls kept: dates and times turn into ISO 8601."""
-    return values.where(values.isna(), values.astype(str)).where(values.notna(), None)
+def readable(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a pandas column of Python objects as UTC times, or as text where there is any.
+
+    Objects know their zones and may mix them; text that mixes zones is a mistake, told when it is read.
+    """
+    found = values.dropna()
+    if all(isinstance(value, date) for value in found):
+        return pd.to_datetime(values, utc=True)
+    if any(isinstance(value, str) for value in found):
+        return values.where(values.isna(), values.astype(str)).where(values.notna(), None)
+    return values
 
 
 def _parsed(text: pl.Series) -> tuple[pl.Series, list[Problem]]:

@@ -104,20 +104,25 @@ def _checked(view: FeatureView, table: pa.Table, known: pa.Schema | None, back: 
 
 
 def _as_type(name: str, column: pa.ChunkedArray, kind: pa.DataType) -> tuple[pa.ChunkedArray, list[Problem]]:
-    """Cast a column to the source's type where that loses nothing but digits of a float."""
-    if column.type == kind:
-        return column, []
+    """Cast a column to the source's type, where that loses nothing.
+
+    Doubles that are no single-precision numbers stay doubles, and the source's column is double from then on.
+    """
     here, there = (pl.Series("", pl.from_arrow(pa.chunked_array([], type=each))).dtype for each in (column.type, kind))
     if not agree(here, there):
         return column, [Problem(name, f"is {column.type}, and the source has {kind}.")]
-    floats = pa.types.is_floating(column.type) and pa.types.is_floating(kind)
-    times = pa.types.is_timestamp(column.type) and pa.types.is_timestamp(kind)
     try:
-        if times and column.type.tz is None and kind.tz is not None:
-            column = pc.assume_timezone(column, "UTC")
-        return column.cast(kind, safe=not (floats or times)), []
+        if pa.types.is_timestamp(column.type) and pa.types.is_timestamp(kind):
+            if column.type.tz is None and kind.tz is not None:
+                column = pc.assume_timezone(column, "UTC")
+            return column.cast(kind, safe=False), []
+        if not pa.types.is_floating(column.type):
+            return column.cast(kind), []
+        narrow = column.cast(kind, safe=not pa.types.is_floating(kind))
     except (pa.ArrowException, ValueError) as error:
         return column, [Problem(name, f"is {column.type}, and the source has {kind}: {first_line(error)}.")]
+    same = pc.all(pc.or_(pc.equal(narrow.cast(column.type), column), pc.is_nan(column))).as_py()
+    return (column if same is False else narrow), []
 
 
 def write_logs(config: RepoConfig, data: pa.Table | Path, logging: LoggingConfig) -> None:
