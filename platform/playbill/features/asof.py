@@ -33,6 +33,9 @@ class ViewValues:
         ttl: Values older than this are null; None is no limit. Age exactly `ttl` is kept.
         created_by_row: Only values whose `created` is at or before the row's moment count. Without a `created`
             column every value counts; a value with a null one never does.
+        counts: Condition on the frame's columns; rows where it is not true are as good as none. It is not part of
+            the frame, so that the frame can be read in slices.
+        sliceable: Rows at a place in the frame can be read without those before them, and counted without any.
     """
 
     name: str
@@ -43,6 +46,12 @@ class ViewValues:
     features: Mapping[str, str]
     ttl: timedelta | None = None
     created_by_row: bool = False
+    counts: pl.Expr | None = None
+    sliceable: bool = False
+
+    def rows(self) -> pl.LazyFrame:
+        """Return the rows that count."""
+        return self.frame if self.counts is None else self.frame.filter(self.counts)
 
 
 def as_of_join(rows: pl.DataFrame, at: str, view: ViewValues) -> pl.DataFrame:
@@ -212,7 +221,7 @@ def _values(view: ViewValues, known: pl.DataFrame, moments: pl.Series) -> pl.Dat
     schema = view.frame.collect_schema()
     at = in_utc(view.at, schema[view.at])
     first, last = moments.min(), moments.max()
-    frame = view.frame.filter(at.is_not_null() if last is None else at <= pl.lit(last, dtype=_MOMENT))
+    frame = view.rows().filter(at.is_not_null() if last is None else at <= pl.lit(last, dtype=_MOMENT))
     if view.ttl and first is not None:
         frame = frame.filter(at >= pl.lit(first, dtype=_MOMENT) - view.ttl)
     made = in_utc(view.created, schema[view.created]).alias(_CREATED) if view.created else None

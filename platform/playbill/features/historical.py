@@ -120,13 +120,13 @@ def _title_views(door: FeastDoor, catalog: Catalog, titles: pl.Series, moments: 
         # Of the values between two moments only the last can be seen; the rest would only be sorted.
         seen_from = at.map_batches(lambda column: grid.search_sorted(column), return_dtype=pl.UInt32)
         frame = latest_values(
-            view.frame.join(numbers, left_on=key, right_on="title_id").with_columns(seen_from.alias(_SEEN_FROM)),
+            view.rows().join(numbers, left_on=key, right_on="title_id").with_columns(seen_from.alias(_SEEN_FROM)),
             [_TITLE, _SEEN_FROM],
             view.at,
             view.created,
             list(view.features.values()),
         )
-        views.append(replace(view, keys={_TITLE: _TITLE}, frame=frame.collect().lazy()))
+        views.append(replace(view, keys={_TITLE: _TITLE}, frame=frame.collect().lazy(), counts=None))
     return views
 
 

@@ -15,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from playbill.errors import DataError
 from playbill.features.asof import ViewValues, as_of_join
 from playbill.features.offline.partitions import (
     cut_rows,
     cut_values,
+    decode,
     join_pieces,
     joined_features,
     partition_of,
@@ -27,6 +29,7 @@ from playbill.features.offline.partitions import (
 
 T = datetime(2024, 5, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+KNOWN_ON = datetime(2024, 5, 1, 1)  # noqa: DTZ001
 SCHEMA = {"k": pl.Int32, "s": pl.String, "at": pl.Datetime("us", "UTC"), "made": pl.Datetime("us"), "v": pl.Float32}
 
 moments = st.none() | st.integers(0, 6).map(lambda hours: T + hours * HOUR)
@@ -42,7 +45,8 @@ def in_pieces(
     pieces = [*cut_rows(rows, plan)]
     for number, view in enumerate(views):
         height = view.frame.select(pl.len()).collect().item()
-        pieces += [cut_values(plan, number, start, length) for start in range(0, height, length)]
+        for start in range(0, height, length):
+            pieces += cut_values(plan, number, start, length)
     together = pa.concat_tables(pieces[::-1] if reverse else pieces)
     joined = [
         join_pieces(plan, together.filter(pa.compute.equal(together["partition"], number)))
@@ -61,6 +65,8 @@ def views_of(frame: pl.LazyFrame, ttl: timedelta | None) -> list[ViewValues]:
         ViewValues("by_both", frame, {"k": "k", "s": "s"}, "at", "made", {"c": "v"}),
         ViewValues("again_by_k", frame, {"k": "k"}, "at", None, {"d": "v"}, ttl),
         ViewValues("for_all", frame, {}, "at", "made", {"e": "v"}, ttl),
+        ViewValues("by_then", frame, {"k": "k"}, "at", "made", {"f": "v"}, ttl, created_by_row=True),
+        ViewValues("as_known", frame, {"k": "k"}, "at", "made", {"g": "v"}, counts=pl.col("made") <= KNOWN_ON),
     ]
 
 
@@ -130,8 +136,19 @@ def test_values_that_no_row_can_see_stay_where_they_are(tmp_path: Path) -> None:
     view = views_of(pl.scan_parquet(tmp_path / "v.parquet"), 2 * HOUR)[0]
     rows = pl.DataFrame({"k": [1, 1], "t": [T, T + HOUR]})
     plan = plan_partitions(rows, "t", [view], 1)
-    assert len(pl.read_ipc_stream(cut_values(plan, 0, 0, 99)["payload"][0].as_py())) == 4
-    assert cut_values(plan, 0, 0, 5).num_rows == 0
+    (whole,) = cut_values(plan, 0, 0, None)
+    assert decode(whole["payload"][0].as_buffer()).get_column("v").to_list() == [-2, -1, 0, 1]
+    assert list(cut_values(plan, 0, 0, 5)) == []
+
+
+def test_a_source_that_breaks_while_it_is_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "v.parquet"
+    pl.DataFrame([(1, "a", T, None, 1)], schema=SCHEMA, orient="row").write_parquet(path)
+    view = views_of(pl.scan_parquet(path), None)[0]
+    plan = plan_partitions(pl.DataFrame({"k": [1], "t": [T]}), "t", [view], 1)
+    path.unlink()
+    with pytest.raises(DataError, match=r"by_k.*\n.*cannot be read"):
+        list(cut_values(plan, 0, 0, None))
 
 
 def test_workers_need_no_feast() -> None:

@@ -57,8 +57,13 @@ def as_known(frame: pl.LazyFrame, at: str, created: str | None, moment: datetime
         created: Their created time, or None.
         moment: None leaves the frame as it is.
     """
-    schema = frame.collect_schema()
+    counts = known_by(frame.collect_schema(), at, created, moment)
+    return frame if counts is None else frame.filter(counts)
+
+
+def known_by(schema: pl.Schema, at: str, created: str | None, moment: datetime | None) -> pl.Expr | None:
+    """Return the condition that `as_known` filters by; None where there is nothing to leave out."""
     column = created or at
     if moment is None or column not in schema:
-        return frame
-    return frame.filter(in_utc(column, schema[column]) <= pl.lit(moment, dtype=pl.Datetime("us", "UTC")))
+        return None
+    return in_utc(column, schema[column]) <= pl.lit(moment, dtype=pl.Datetime("us", "UTC"))

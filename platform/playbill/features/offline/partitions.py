@@ -17,7 +17,8 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 
-from playbill.features.asof import ViewValues, _like, as_of_join, in_utc
+from playbill.errors import DataError, Problem
+from playbill.features.asof import ViewValues, as_of_join, in_utc, like_key
 
 ROW = "__row"
 ROWS, JOINED = -1, -2
@@ -25,6 +26,8 @@ ROWS, JOINED = -1, -2
 PIECES = pa.schema(
     [("partition", pa.int64()), ("view", pa.int64()), ("start", pa.int64()), ("payload", pa.large_binary())]
 )
+BATCH_ROWS = 1_000_000
+"""Values that are held at once while they are cut, at most."""
 _PARTITION = "__partition"
 _MOMENT = pl.Datetime("us", "UTC")
 
@@ -78,26 +81,31 @@ def cut_rows(rows: pl.DataFrame, plan: Plan) -> Iterator[pa.Table]:
             yield _table([(group * plan.partitions + number, ROWS, 0, encode(piece))])
 
 
-def cut_values(plan: Plan, view_number: int, start: int, length: int) -> pa.Table:
-    """Read a slice of a view's scan and cut it. Values that no entity row can see are left out.
+def cut_values(plan: Plan, view_number: int, start: int, length: int | None) -> Iterator[pa.Table]:
+    """Read a view's scan and cut it, batch by batch. Values that no entity row can see are left out.
 
-    Returns:
-        A table of `PIECES`. Values without keys go to every partition.
+    Args:
+        plan: The retrieval.
+        view_number: Which of its views.
+        start: First row to read.
+        length: How many rows to read; None is all.
+
+    Yields:
+        Tables of `PIECES`. Values without keys go to every partition.
+
+    Raises:
+        DataError: The source cannot be read.
     """
     view = plan.views[view_number]
-    schema = view.frame.collect_schema()
-    moment = in_utc(view.at, schema[view.at])
-    frame = view.frame.slice(start, length).select(_columns(view)).filter(moment <= pl.lit(plan.last, dtype=_MOMENT))
-    if view.ttl is not None:
-        frame = frame.filter(moment >= pl.lit(plan.first, dtype=_MOMENT) - view.ttl)
-    values = frame.drop_nulls(list(view.keys.values())).collect()
-    offset = plan.groups[view_number] * plan.partitions
-    if not view.keys:
-        payload = encode(values)
-        return _table([(offset + number, view_number, start, payload) for number in range(plan.partitions)])
-    part = partition_of(values.select(list(view.keys.values())), plan.partitions)
-    pieces = _by_partition(values.with_columns(part.alias(_PARTITION)))
-    return _table([(offset + number, view_number, start, encode(piece)) for number, piece in pieces])
+    frame = view.frame if length is None else view.frame.slice(start, length)
+    seen = _visible(replace(view, frame=frame), plan)
+    try:
+        for number, values in enumerate(seen.collect_batches(chunk_size=BATCH_ROWS)):
+            if values.height:
+                yield _cut(plan, view_number, start + number, values)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(". ")
+        raise DataError(f"feature view '{view.name}'", [Problem("source", f"cannot be read: {reason}.")]) from error
 
 
 def join_pieces(plan: Plan, pieces: pa.Table) -> pa.Table:
@@ -124,7 +132,7 @@ def join_pieces(plan: Plan, pieces: pa.Table) -> pa.Table:
         if group == partition // plan.partitions:
             view = plan.views[number]
             frame = pl.concat(held[number]) if number in held else view.frame.select(_columns(view)).head(0).collect()
-            columns.append(as_of_join(rows, plan.at, replace(view, frame=frame.lazy())))
+            columns.append(as_of_join(rows, plan.at, replace(view, frame=frame.lazy(), counts=None)))
     return _table([(partition, JOINED, 0, encode(pl.concat(columns, how="horizontal")))])
 
 
@@ -181,6 +189,26 @@ def _hashable(series: pl.Series) -> np.ndarray[Any, Any]:
     return text.fill_null("").to_numpy().astype(object)
 
 
+def _visible(view: ViewValues, plan: Plan) -> pl.LazyFrame:
+    """Return the values of a view that count, have a key, and are not after the last row or expired for the first."""
+    moment = in_utc(view.at, view.frame.collect_schema()[view.at])
+    frame = view.rows().select(_columns(view)).filter(moment <= pl.lit(plan.last, dtype=_MOMENT))
+    if view.ttl is not None:
+        frame = frame.filter(moment >= pl.lit(plan.first, dtype=_MOMENT) - view.ttl)
+    return frame.drop_nulls(list(view.keys.values()))
+
+
+def _cut(plan: Plan, view_number: int, place: int, values: pl.DataFrame) -> pa.Table:
+    view = plan.views[view_number]
+    offset = plan.groups[view_number] * plan.partitions
+    if not view.keys:
+        payload = encode(values)
+        return _table([(offset + number, view_number, place, payload) for number in range(plan.partitions)])
+    part = partition_of(values.select(list(view.keys.values())), plan.partitions)
+    pieces = _by_partition(values.with_columns(part.alias(_PARTITION)))
+    return _table([(offset + number, view_number, place, encode(piece)) for number, piece in pieces])
+
+
 def _by_partition(frame: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
     pieces = frame.partition_by(_PARTITION, as_dict=True, include_key=False, maintain_order=True)
     return ((int(number), piece) for (number,), piece in pieces.items())
@@ -194,9 +222,7 @@ def _columns(view: ViewValues) -> list[str]:
 def _typed_keys(rows: pl.DataFrame, view: ViewValues) -> pl.DataFrame:
     """Return the keys of the rows as the type that the view's keys have, as the join compares them."""
     types = view.frame.collect_schema()
-    return rows.select(
-        _like(name, rows.schema[name], types[source], view.name).alias(name) for name, source in view.keys.items()
-    )
+    return rows.select(like_key(name, rows.schema[name], types[source]) for name, source in view.keys.items())
 
 
 def _table(pieces: Sequence[tuple[int, int, int, bytes]]) -> pa.Table:

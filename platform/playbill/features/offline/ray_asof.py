@@ -5,9 +5,10 @@ the local engine's `as_of_join`, so the answers are the same. All views go throu
 seconds however small it is, and workers that have no slice of one view left read those of the next. Views that are
 looked up by the same columns share their partitions of the entity rows.
 
-Values never pass through the driver. It asks a view's lazy scan for its number of rows (for parquet that is in the
-files' footers), and workers read slices of the scan. All values of a key meet in one partition: a hot key makes that
-one larger, and nothing is multiplied out. Workers import polars, pandas and this module, but not Feast.
+Values never pass through the driver. It counts the rows of files on disks from their footers, and workers read slices
+of them; a source behind a URL or in a database is read by one worker as a stream. All values of a key meet in one
+partition: a hot key makes that one larger, and nothing is multiplied out. Workers import polars, pandas and this
+module, but not Feast.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from playbill.errors import PlaybillError, ServiceError
 from playbill.features.asof import ViewValues, as_of_join
 from playbill.features.offline.partitions import (
+    BATCH_ROWS,
+    PIECES,
     Plan,
     cut_rows,
     cut_values,
@@ -44,8 +47,6 @@ from playbill.features.offline.partitions import (
 from playbill.features.offline.ray_settings import RaySettings
 
 PARTITIONS_PER_WORKER = 4
-SLICE_ROWS = 1_000_000
-"""Rows of a view that one task reads at a time, at most."""
 
 
 def join_partitioned(rows: pl.DataFrame, at: str, views: Sequence[ViewValues], settings: RaySettings) -> pl.DataFrame:
@@ -54,7 +55,7 @@ def join_partitioned(rows: pl.DataFrame, at: str, views: Sequence[ViewValues], s
     Args:
         rows: Has the views' key columns and `at`; held by this process, as is the result.
         at: Time column of `rows`. Moments without a zone are UTC.
-        views: What to look up. Their scans must be readable from every worker: shared folders or object stores.
+        views: What to look up. Their scans must be readable by every worker: shared folders, object stores, databases.
         settings: Which cluster, and how much of it.
 
     Returns:
@@ -149,18 +150,24 @@ def _run(rows: pl.DataFrame, plan: Plan, workers: int, cpus: int) -> list[pa.Tab
         raise _explained(error) from None
 
 
-def _slices(plan: Plan, workers: int) -> list[dict[str, int]]:
-    found = []
+def _slices(plan: Plan, workers: int) -> list[dict[str, int | None]]:
+    """Return what one task reads each. A view that cannot be read from a place on is read by one worker."""
+    found: list[dict[str, int | None]] = []
     for number, view in enumerate(plan.views):
+        if not view.sliceable:
+            found.append({"view": number, "start": 0, "length": None})
+            continue
         height = int(view.frame.select(pl.len()).collect().item())
-        length = max(1, min(SLICE_ROWS, math.ceil(height / workers)))
-        found += [{"view": number, "start": start, "length": length} for start in range(0, height, length)]
+        length = max(1, min(BATCH_ROWS, math.ceil(height / workers)))
+        found += [{"view": number, "start": start, "length": length} for start in range(0, max(1, height), length)]
     return found
 
 
-def _cut(batch: pa.Table, shared: ray.ObjectRef[Plan]) -> pa.Table:
+def _cut(batch: pa.Table, shared: ray.ObjectRef[Plan]) -> Iterator[pa.Table]:
     plan = ray.get(shared)
-    return pa.concat_tables(cut_values(plan, *item.values()) for item in batch.to_pylist())
+    for item in batch.to_pylist():
+        yield PIECES.empty_table()
+        yield from cut_values(plan, item["view"], item["start"], item["length"])
 
 
 def _join(pieces: pa.Table, shared: ray.ObjectRef[Plan]) -> pa.Table:

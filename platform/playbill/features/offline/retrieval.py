@@ -153,19 +153,22 @@ def moments_between(request: Request, start: datetime, end: datetime) -> pa.Tabl
 def _moments_of(view: ViewValues, start: datetime, end: datetime) -> pl.LazyFrame:
     at = in_utc(view.at, view.frame.collect_schema()[view.at])
     keys = [pl.col(source).alias(key) for key, source in view.keys.items()]
-    rows = view.frame.filter(at.is_between(pl.lit(start, dtype=_MOMENT), pl.lit(end, dtype=_MOMENT)))
+    rows = view.rows().filter(at.is_between(pl.lit(start, dtype=_MOMENT), pl.lit(end, dtype=_MOMENT)))
     return rows.select(*keys, at.alias(EVENT_AT)).drop_nulls().unique()
 
 
 def _views(request: Request, rows: pl.DataFrame, at: str) -> list[ViewValues]:
     """Open the sources of all views. What is wrong with any of them is told together."""
     last = rows.get_column(at).max()
+    local = request.config.offline_store.engine == "local"
     views: list[ViewValues] = []
     problems: list[Problem] = []
     with as_known_on(request.known_on):
         for view, features in request.wanted.items():
-            until = last if isinstance(last, datetime) else None
-            keys = _distinct(view, rows) if isinstance(view.batch_source, SqlSource) else None
+            asked = isinstance(view.batch_source, SqlSource)
+            # Ray's workers read slices of files, which a filter would make them search from the start.
+            until = last if isinstance(last, datetime) and (local or asked) else None
+            keys = _distinct(view, rows) if asked else None
             try:
                 values = view_values(request.config, view, features, request.full_names, until, keys)
             except DataError as error:

@@ -11,8 +11,8 @@ from feast.repo_config import RepoConfig
 
 from playbill.errors import DataError, Problem, UnknownNameError
 from playbill.features.asof import ViewValues, value_problems
-from playbill.features.offline.knowledge import as_known, known_on
-from playbill.features.offline.sources import scan_source
+from playbill.features.offline.knowledge import known_by, known_on
+from playbill.features.offline.sources import scan_source, source_files
 from playbill.features.offline.wanted import Wanted
 
 
@@ -46,7 +46,7 @@ def view_values(
         view: The view, with the projection it is asked by.
         features: Its features that are wanted.
         full_names: Name outputs `view__feature` instead of `feature`.
-        until: Values after it are not needed.
+        until: Values after it are not needed. None where the frame is to be read in slices.
         keys: Column of the view -> all values that are needed; None is every value.
 
     Raises:
@@ -67,12 +67,14 @@ def view_values(
     frame = scan_source(config, source, view.name, wanted)
     return ViewValues(
         name=view.projection.name_to_use(),
-        frame=as_known(frame, at, created, known_on(config)),
+        frame=frame,
         keys=join_keys(view),
         at=at,
         created=created,
         features=output_names(view, features, full_names),
         ttl=span,
+        counts=known_by(frame.collect_schema(), at, created, known_on(config)),
+        sliceable=until is None and bool(source_files(config, source)),
     )
 
 
