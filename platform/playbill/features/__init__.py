@@ -3,7 +3,7 @@
 Importing this imports neither Feast nor pandas; `FeatureDoor` does when a method needs them.
 """
 
-from playbill.features.build import BuildReport, BuiltView, build_features
+from playbill.features.build import BuildReport, BuiltView, backfill_features, build_features
 from playbill.features.door import FeatureDoor
 from playbill.features.offline.knowledge import as_known_on
 from playbill.features.online_state import OnlineStoreState, online_store_state
@@ -38,6 +38,7 @@ __all__ = [
     "TitleSnapshots",
     "ViewParity",
     "as_known_on",
+    "backfill_features",
     "build_features",
     "online_store_state",
 ]

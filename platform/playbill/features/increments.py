@@ -102,7 +102,11 @@ def _genres_changed(old: ViewState, log: LogState) -> bool:
     fresh = [name for name in log.parts if name not in old.log]
     every = log.tables.interactions(columns=["title_id"])
     arrived = log.tables.read_log_parts(fresh, ["title_id"])
-    return sum(every.get_column("title_id").is_in(added)) > sum(arrived.get_column("title_id").is_in(added))
+    return _count(every, added) > _count(arrived, added)
+
+
+def _count(events: pl.DataFrame, titles: list[str]) -> int:
+    return int(events.get_column("title_id").is_in(titles).sum())
 
 
 def increment(view: EventView, old: ViewState, log: LogState) -> pl.DataFrame | None:
