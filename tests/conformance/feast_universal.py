@@ -1,0 +1,162 @@
+"""Run Feast's own universal store suites, at a tag of Feast, against Playbill's stores.
+
+    python tests/conformance/feast_universal.py TESTS
+
+TESTS is a folder with `sdk/python/tests` and `sdk/python/pytest.ini` of a Feast tag, or `GIT@REF`: a clone (bare
+or not) and the commit or tag to take them from. The tests are read, not copied into the repository. They need
+another pytest than ours, so they run in an environment of their own; `--environment` keeps it for the next time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from feast_suite_environment import ROOT, make_environment, take_tests, versions
+from feast_suite_report import Outcome, page, read_outcome, show
+from rich.console import Console
+
+sys.path.insert(0, str(ROOT / "tests" / "problems"))
+
+OFFLINE = {"type": "playbill.features.offline_store.AsofOfflineStore"}
+PACKED = {"type": "playbill.features.online_store.PackedOnlineStore"}
+SQLITE = PACKED | {"backend": "sqlite", "path": "{file}"}
+REDIS = PACKED | {"backend": "redis", "connection_string": "{redis}"}
+ENGINE = {"type": "playbill.features.compute_engine.PackedComputeEngine"}
+DASK, FEAST_SQLITE = {"type": "dask"}, {"type": "sqlite", "path": "{file}"}
+FEAST_REDIS = {"type": "redis", "connection_string": "{redis}"}
+# Tests that Feast marks for Redis are about any store that compares event times: SQLite is put through them too.
+NAMES = ["sqlite", "redis"]
+
+_FOLDER = "tests/integration/online_store"
+_GENERAL = f"{_FOLDER}/test_universal_online.py"
+OFFLINE_TESTS = ["-m", "universal_offline_stores", "tests/integration/offline_store"]
+ONLINE_TESTS = [
+    "-m",
+    "universal_online_stores",
+    *(f"{_FOLDER}/test_{name}.py" for name in ("universal_online", "universal_online_types", "universal_e2e")),
+    f"{_FOLDER}/test_push_features_to_online_store.py",
+]
+DQM = {"tests/integration/offline_store/test_dqm_validation.py": "needs great_expectations: it is no test of stores"}
+DYNAMO = {
+    f"{_GENERAL}::test_async_online_retrieval_with_event_timestamps_dynamo": "starts DynamoDB in Docker, whatever "
+    "store is asked for"
+}
+KEY_TTL = {f"{_GENERAL}::test_entity_ttl_online_store": "on SQLite: `key_ttl_seconds` is Redis's removal of keys"}
+# name: what is tested, offline store, online store, engine, Feast's names of the online store, tests, left out
+RUNS: dict[str, tuple[str, Any, Any, Any, list[str], list[str], dict[str, str]]] = {
+    "offline": ("AsofOfflineStore", OFFLINE, SQLITE, None, NAMES, OFFLINE_TESTS, DQM),
+    "online-sqlite": ("PackedOnlineStore, SQLite", OFFLINE, SQLITE, None, NAMES, ONLINE_TESTS, DYNAMO | KEY_TTL),
+    "online-redis": ("PackedOnlineStore, Redis", OFFLINE, REDIS, None, NAMES, ONLINE_TESTS, DYNAMO),
+    "engine-sqlite": (
+        "the same with PackedComputeEngine",
+        OFFLINE,
+        SQLITE,
+        ENGINE,
+        NAMES,
+        ONLINE_TESTS,
+        DYNAMO | KEY_TTL,
+    ),
+    "engine-redis": ("the same with PackedComputeEngine", OFFLINE, REDIS, ENGINE, NAMES, ONLINE_TESTS, DYNAMO),
+    "feast-dask": ("Feast's file store", DASK, FEAST_SQLITE, None, ["sqlite"], OFFLINE_TESTS, DQM),
+    "feast-sqlite": ("Feast's SQLite store", DASK, FEAST_SQLITE, None, ["sqlite"], ONLINE_TESTS, DYNAMO),
+    "feast-redis": ("Feast's Redis store", DASK, FEAST_REDIS, None, ["redis"], ONLINE_TESTS, DYNAMO),
+}
+OURS = [name for name in RUNS if not name.startswith("feast-")]
+
+
+def main() -> int:
+    """Run the suites; 1 when a test failed or a run came to nothing."""
+    asked = _arguments()
+    console = Console()
+    with contextlib.ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="feast-suites-")))
+        suite, source = take_tests(asked.tests, work)
+        with console.status("An environment for Feast's suites"):
+            python = make_environment(asked.environment or work / "environment")
+        redis = stack.enter_context(_redis()) if any("redis" in name for name in asked.runs) else ""
+        outcomes = []
+        for name in asked.runs:
+            with console.status(f"{name}: {RUNS[name][0]}"):
+                outcomes.append(run(name, suite, python, redis, work, asked.only))
+        if asked.report:
+            command = "make feast-conformance TESTS=<folder with sdk/python/tests and pytest.ini of a Feast tag>"
+            asked.report.write_text(page(outcomes, source, versions(python), command))
+    show(outcomes, console)
+    print(json.dumps({outcome.name: outcome.counts for outcome in outcomes}))
+    return int(any(outcome.failed or not outcome.passed for outcome in outcomes))
+
+
+def run(name: str, suite: Path, python: Path, redis: str, work: Path, only: str | None = None) -> Outcome:
+    """Run one of `RUNS` in a process of its own and read its outcome."""
+    title, offline, online, engine, names, tests, left_out = RUNS[name]
+    stores = {"offline": offline, "online": online, "engine": engine, "names": names}
+    scratch, xml = work / name, work / f"{name}.xml"
+    scratch.mkdir()
+    environment = os.environ | {
+        "FULL_REPO_CONFIGS_MODULE": "feast_suite_config",
+        "PLAYBILL_SUITE_STORES": json.dumps(stores).replace("{redis}", redis),
+        "PYTEST_PLUGINS": "feast_suite_plugin",
+        "PYTHONPATH": f"{suite}{os.pathsep}{Path(__file__).parent}",
+        "IS_TEST": "True",
+        "FEAST_USAGE": "False",
+        "TMPDIR": str(scratch),
+    }
+    skipped = [word for test in left_out for word in ("--deselect" if "::" in test else "--ignore", test)]
+    chosen = ["-k", only] if only else []
+    command = [str(python), "-m", "pytest", "--integration", "-q", f"--junitxml={xml}", "-p", "no:cacheprovider"]
+    started = time.perf_counter()
+    log = scratch.with_suffix(".log")
+    with log.open("w") as output:
+        subprocess.run(
+            [*command, *skipped, *chosen, *tests],
+            cwd=suite,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if not xml.exists():
+        raise SystemExit(f"{name}: the suite did not run\n" + "\n".join(log.read_text().splitlines()[-30:]))
+    outcome = Outcome(name, title, time.perf_counter() - started, left_out=left_out)
+    read_outcome(outcome, xml)
+    if outcome.failed:
+        print(log.read_text())
+    return outcome
+
+
+def _redis() -> contextlib.AbstractContextManager[str]:
+    from throwaway_redis import find, throwaway_redis
+
+    if not find():
+        raise SystemExit("Redis is not installed: apt-get install redis-server, or leave the redis runs out (--runs)")
+    return _as_feast_writes_it(throwaway_redis())
+
+
+@contextlib.contextmanager
+def _as_feast_writes_it(server: contextlib.AbstractContextManager[str]) -> Any:
+    with server as url:
+        address, database = url.removeprefix("redis://").split("/")
+        yield f"{address},db={database}"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tests", help="folder with sdk/python/tests, or GIT@REF")
+    parser.add_argument("--runs", nargs="+", choices=list(RUNS), default=OURS, metavar="RUN", help=", ".join(RUNS))
+    parser.add_argument("--environment", type=Path, help="keep the virtual environment here, and use it if it is there")
+    parser.add_argument("--only", help="a pytest -k expression")
+    parser.add_argument("--report", type=Path, help="write the outcome as a page, such as docs/results/...md")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
