@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,27 @@ import click
 from playbill.cli.main import Selection
 
 if TYPE_CHECKING:
-    from playbill.sources import IngestReport, Progress
+    from playbill.sources import IngestReport, Progress, PushReport
 
 
-@click.command()
+class SourceOrPush(click.Group):
+    """`ingest push ...` is a command of its own; everything else is `ingest SOURCE ...`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Send all but `push` to the command that reads a source."""
+        return super().parse_args(ctx, args if args[:1] == ["push"] else ["source", *args])
+
+
+class ReadSource(click.Command):
+    """Says how it is used without the name that only tells it from `push`."""
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write `playbill ingest SOURCE`."""
+        above = ctx.parent.command_path if ctx.parent else ctx.command_path
+        formatter.write_usage(above, " ".join(self.collect_usage_pieces(ctx)))
+
+
+@click.command("source", cls=ReadSource)
 @click.argument("source", metavar="SOURCE")
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 @click.option("--url", help="SQLAlchemy URL of the database (source sql); ${NAME} comes from the environment.")
@@ -28,7 +46,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Check everything, show what would be written, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 @click.pass_obj
-def ingest(
+def ingest_source(
     selection: Selection,
     source: str,
     path: Path | None,
@@ -39,9 +57,10 @@ def ingest(
 ) -> None:
     """Replace the workspace's tables by the data of SOURCE.
 
-    SOURCE is movielens_100k, movielens_1m, movielens_20m, movielens_32m, parquet, sql, or one that an installed
-    package adds. PATH is a downloaded archive or folder (MovieLens; without it, it is downloaded) or the folder
-    of your own files (parquet). Data with mistakes is refused as a whole, and every mistake is named.
+    SOURCE is movielens_100k, movielens_1m, movielens_20m, movielens_32m, kuairand, kuairand_1k, kuairand_27k,
+    parquet, sql, or one that an installed package adds. PATH is a downloaded archive or folder (MovieLens and
+    KuaiRand; without it, it is downloaded) or the folder of your own files (parquet). Data with mistakes is refused
+    as a whole, and every mistake is named. To add events to what is there: playbill ingest push --help
 
     Example: playbill -w ml_100k ingest movielens_100k
     """
@@ -54,6 +73,58 @@ def ingest(
     _show(report)
     if as_json:
         click.echo(json.dumps(report.to_dict()))
+
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("events", metavar="[FILE|-]", required=False, type=_FILE)
+@click.option("--titles", type=_FILE, help="New titles, and new versions of titles.")
+@click.option("--members", type=_FILE, help="New members, and new versions of members.")
+@click.option("--availability", type=_FILE, help="New spans in which titles can be watched.")
+@click.option("--mapping", type=click.Path(path_type=Path), help="YAML file that maps your columns to canonical ones.")
+@click.option("--compact", is_flag=True, help="Write into the day partitions what else would wait in the journal.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
+@click.pass_obj
+def push(
+    selection: Selection,
+    events: Path | None,
+    titles: Path | None,
+    members: Path | None,
+    availability: Path | None,
+    mapping: Path | None,
+    compact: bool,
+    as_json: bool,
+) -> None:
+    """Append events of FILE to the workspace's log; `-` reads ndjson from standard input.
+
+    Files are .ndjson, .jsonl, .json or .parquet with canonical columns, or yours through a mapping. Pushing an event
+    again changes nothing. Rows with mistakes are refused together, and every mistake is named with its lines.
+
+    Example: playbill -w ml_100k ingest push today.ndjson --compact
+    """
+    from playbill.sources import push_files
+
+    given: dict[str, Any] = {"titles": titles, "members": members, "availability": availability}
+    files = {table: path for table, path in given.items() if path is not None}
+    if events is not None:
+        files["interactions"] = sys.stdin.buffer if str(events) == "-" else events
+    if not files and not compact:
+        raise click.UsageError("nothing to push: give a FILE, --titles, --members or --availability, or --compact.")
+    report = push_files(selection.workspace, files, mapping=mapping, compact=compact)
+    _show_push(report)
+    if as_json:
+        click.echo(json.dumps(report.to_dict()))
+
+
+@click.group(cls=SourceOrPush, help=ingest_source.help)
+def ingest() -> None:
+    """Hold both commands; the help is that of the first."""
+
+
+ingest.add_command(ingest_source)
+ingest.add_command(push)
 
 
 @contextmanager
@@ -102,3 +173,23 @@ def _show(report: IngestReport) -> None:
         console.print("Dry run: nothing was written.")
     else:
         console.print(f"Snapshot {report.snapshot_id}, {report.seconds:.1f} s.", highlight=False)
+
+
+def _show_push(report: PushReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=f"Workspace {report.workspace}: pushed", title_justify="left")
+    for heading in ("table", "added", "there already", "conflicting"):
+        table.add_column(heading, justify="left" if heading == "table" else "right")
+    for name, rows in report.rows.items():
+        table.add_row(name, f"{rows:,}", f"{report.duplicates[name]:,}", f"{report.conflicting[name]:,}")
+    console.print(table)
+    for conflict in report.conflicts:
+        console.print(f"  kept as it was: {conflict}", highlight=False, soft_wrap=True, markup=False)
+    console.print(
+        f"{report.late:,} late, {report.journalled:,} new in the journal, "
+        f"{report.compacted:,} moved into the day partitions, {report.seconds:.1f} s.",
+        highlight=False,
+    )

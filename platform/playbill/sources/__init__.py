@@ -1,8 +1,22 @@
-"""Outside data -> the canonical tables: MovieLens, your parquet and text files, your SQL database."""
+"""Outside data -> the canonical tables: MovieLens, KuaiRand, your files, your SQL database, and what arrives later."""
 
 from playbill.sources.ingest import IngestReport, ingest
 from playbill.sources.offer import Offer, Progress
+from playbill.sources.push import PushReport, push_events, push_files, push_rows
+from playbill.sources.push_checks import Offered
 from playbill.sources.registry import SOURCES
 from playbill.sources.source import Source
 
-__all__ = ["SOURCES", "IngestReport", "Offer", "Progress", "Source", "ingest"]
+__all__ = [
+    "SOURCES",
+    "IngestReport",
+    "Offer",
+    "Offered",
+    "Progress",
+    "PushReport",
+    "Source",
+    "ingest",
+    "push_events",
+    "push_files",
+    "push_rows",
+]

@@ -42,12 +42,15 @@ MADE_BY_RATING = ("event_id", "seq", "action", "canvas", "progress")
 Kind = TypeVar("Kind", FileTable, QueryTable)
 
 
-def read_mapping(path: Path, kind: type[Kind]) -> tuple[dict[str, Kind], list[Problem]]:
+def read_mapping(
+    path: Path, kind: type[Kind], needed: Sequence[str] = NEEDED_TABLES
+) -> tuple[dict[str, Kind], list[Problem]]:
     """Read a mapping file.
 
     Args:
         path: The YAML file.
         kind: `FileTable` or `QueryTable`.
+        needed: Tables that have to be in it.
 
     Returns:
         The tables that are well formed, and every mistake found.
@@ -57,7 +60,7 @@ def read_mapping(path: Path, kind: type[Kind]) -> tuple[dict[str, Kind], list[Pr
     """
     raw = _yaml(path)
     problems = [_unknown_table(str(name)) for name in raw if name not in MAPPABLE]
-    problems += [Problem(name, "this table has to be mapped.") for name in NEEDED_TABLES if name not in raw]
+    problems += [Problem(name, "this table has to be mapped.") for name in needed if name not in raw]
     tables: dict[str, Kind] = {}
     for name in MAPPABLE:
         if name not in raw:

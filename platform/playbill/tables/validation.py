@@ -27,6 +27,7 @@ TITLE_ACTIONS = ("play", "thumbs_up", "thumbs_down", "my_list_add", "my_list_rem
 """Actions that mean nothing without a title."""
 
 _EXAMPLE_WIDTH = 200
+_PLACES_SHOWN = 5
 
 
 def is_known_action(action: str) -> bool:
@@ -41,14 +42,37 @@ def action_hint(action: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """Where each row of a batch was written, for messages.
+
+    Attributes:
+        word: What the numbers count: line, row or item.
+        numbers: One number per row, starting from 1.
+    """
+
+    word: str
+    numbers: pl.Series
+
+    def of(self, broken: pl.Series) -> str:
+        """Return the places of some rows in words: `line 3`, or `lines 3, 7 and 12`."""
+        found = self.numbers.filter(broken).to_list()
+        shown, rest = found[:_PLACES_SHOWN], len(found) - _PLACES_SHOWN
+        if len(found) == 1:
+            return f"{self.word} {found[0]}"
+        listed = ", ".join(map(str, shown))
+        return f"{self.word}s {listed} and {rest} more" if rest > 0 else f"{self.word}s {listed}"
+
+
+@dataclass(frozen=True, slots=True)
 class RowMistake:
-    """Rows that break one rule."""
+    """Rows that break one rule; `places` says where they are, if that is known."""
 
     column: str
     what: str
     rows: int
     example: str
     hint: str = ""
+    places: str = ""
 
 
 @dataclass
@@ -72,7 +96,7 @@ class ProblemLog:
             before = self._rows.get(where)
             total = mistake.rows + (before.rows if before else 0)
             first = before or mistake
-            self._rows[where] = RowMistake(first.column, first.what, total, first.example, first.hint)
+            self._rows[where] = RowMistake(first.column, first.what, total, first.example, first.hint, first.places)
 
     def touches(self, table: str) -> bool:
         """Say whether anything was noted about a table."""
@@ -84,7 +108,8 @@ class ProblemLog:
         for (where, what), mistake in self._rows.items():
             count = f"{mistake.rows} row{'s' if mistake.rows != 1 else ''}"
             hint = " ".join(part for part in (mistake.hint, f"For example {mistake.example}.") if part)
-            listed.append(Problem(where, f"{what} in {count}.", hint))
+            placed = f" ({mistake.places})" if mistake.places else ""
+            listed.append(Problem(where, f"{what} in {count}{placed}.", hint))
         return listed
 
     def raise_if_any(self, subject: str) -> None:
@@ -97,7 +122,9 @@ class ProblemLog:
             raise DataError(subject, self.problems())
 
 
-def check_frame(table: str, frame: pl.DataFrame, now: datetime, log: ProblemLog) -> pl.DataFrame | None:
+def check_frame(
+    table: str, frame: pl.DataFrame, now: datetime, log: ProblemLog, places: Places | None = None
+) -> pl.DataFrame | None:
     """Bring a batch into canonical shape and note every mistake in `log`.
 
     Args:
@@ -105,6 +132,7 @@ def check_frame(table: str, frame: pl.DataFrame, now: datetime, log: ProblemLog)
         frame: The batch.
         now: The clock's moment; event times after it are mistakes.
         log: Where mistakes are noted.
+        places: Where the rows are written, to be named.
 
     Returns:
         The canonical batch, or None when it has any mistake.
@@ -112,7 +140,7 @@ def check_frame(table: str, frame: pl.DataFrame, now: datetime, log: ProblemLog)
     shaped, mistakes = canonical_frame(table, frame)
     for mistake in mistakes:
         log.add(f"{table}.{mistake.column}", mistake.what, mistake.hint)
-    broken = list(_row_mistakes(table, shaped, now))
+    broken = list(_row_mistakes(table, shaped, now, places))
     log.add_rows(table, broken)
     return None if mistakes or broken else shaped
 
@@ -128,7 +156,7 @@ def _short(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def _row_mistakes(table: str, frame: pl.DataFrame, now: datetime) -> Iterator[RowMistake]:
+def _row_mistakes(table: str, frame: pl.DataFrame, now: datetime, places: Places | None) -> Iterator[RowMistake]:
     rules = [*_null_rules(table), *_time_rules(table, now), *_value_rules(table)]
     usable = [rule for rule in rules if rule.column in frame.columns and rule.needs <= set(frame.columns)]
     if not usable or frame.is_empty():
@@ -138,11 +166,13 @@ def _row_mistakes(table: str, frame: pl.DataFrame, now: datetime) -> Iterator[Ro
     ).row(0)
     for rule, count in zip(usable, counts, strict=True):
         if count:
-            example = frame.filter(rule.broken.fill_null(False)).head(1)
+            broken = frame.select(rule.broken.fill_null(False).alias("broken")).get_column("broken")
+            example = frame.filter(broken).head(1)
             hint = rule.hint
             if rule.column == "action":
                 hint = action_hint(str(example.get_column("action")[0]))
-            yield RowMistake(rule.column, rule.what, count, example_row(example), hint)
+            found = places.of(broken) if places else ""
+            yield RowMistake(rule.column, rule.what, count, example_row(example), hint, found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,61 @@
+"""`seq` for events that come without one: where in the member's order a late or a new event belongs."""
+
+from __future__ import annotations
+
+import polars as pl
+
+
+def with_seq(events: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
+    """Fill `seq` where it is null.
+
+    An event belongs after everything of its member up to its moment and before everything later. Its number is its
+    time in microseconds where that fits there, else the next free number, and where none is free that of the event
+    it follows: `event_at` then tells the two apart. Events of one moment keep the order they are given in.
+
+    Args:
+        events: Interactions of any members; rows with a `seq` are returned as they are.
+        stored: member_id, event_at and seq of everything these members have already.
+
+    Returns:
+        The events in the order given.
+    """
+    numbered = events.with_row_index("_row")
+    missing = numbered.filter(pl.col("seq").is_null())
+    if missing.is_empty():
+        return events
+    given = numbered.filter(pl.col("seq").is_not_null()).select("member_id", "event_at", "seq")
+    placed = _placed(missing.select("_row", "member_id", "event_at"), pl.concat([stored.select(given.columns), given]))
+    found = numbered.join(placed, on="_row", how="left", maintain_order="left")
+    return found.with_columns(seq=pl.coalesce("seq", "_seq")).drop("_row", "_seq")
+
+
+def _placed(missing: pl.DataFrame, there: pl.DataFrame) -> pl.DataFrame:
+    ordered = there.sort("event_at", "seq").with_columns(
+        _before=pl.col("seq").cum_max().over("member_id"),
+        _after=pl.col("seq").cum_min(reverse=True).over("member_id"),
+    )
+    rows = missing.sort("event_at", "_row")
+    before, after = (ordered.select("member_id", "event_at", name) for name in ("_before", "_after"))
+    rows = rows.join_asof(before, on="event_at", by="member_id", check_sortedness=False)
+    rows = rows.join_asof(
+        after,
+        on="event_at",
+        by="member_id",
+        strategy="forward",
+        allow_exact_matches=False,
+        check_sortedness=False,
+    )
+    gap = ["member_id", "_before", "_after"]
+    rows = rows.with_columns(
+        _own=pl.col("event_at").dt.epoch("us"),
+        _low=pl.col("_before") + 1,
+        _high=pl.col("_after") - 1,
+        _place=pl.int_range(pl.len()).over(gap),
+        _count=pl.len().over(gap).cast(pl.Int64),
+    )
+    fits = (pl.col("_own") >= pl.col("_low")).fill_null(True) & (pl.col("_own") <= pl.col("_high")).fill_null(True)
+    first = pl.coalesce("_low", pl.col("_high") - pl.col("_count") + 1)
+    wanted = pl.when(fits).then("_own").otherwise(first)
+    # Each at least one above the one before it in the same gap, and none beyond the gap.
+    rising = (wanted - pl.col("_place")).cum_max().over(gap) + pl.col("_place")
+    return rows.select("_row", pl.min_horizontal(rising, "_high").alias("_seq"))
