@@ -16,6 +16,7 @@ from playbill.features.reports import (
     MaterializedView,
     MaterializeReport,
     OnlineFeatures,
+    PushReport,
     ServiceSchema,
     TitleSnapshots,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "OnlineFeatures",
     "OnlineStoreState",
     "ParityReport",
+    "PushReport",
     "ServiceSchema",
     "TitleSnapshots",
     "ViewParity",

@@ -20,7 +20,8 @@ from playbill.features.view_folder import ViewFolder, building
 from playbill.features.views import EVENT_VIEWS, EventView
 from playbill.tables import Tables, workspace_clock
 
-Progress = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+"""Told a view's name, how many views are done and how many there are, before the view is computed."""
 
 EVENTS_PER_PART = 1_000_000
 """Events whose states are held in memory at once; a part takes about 1 GiB."""
@@ -79,7 +80,7 @@ def build_features(
 
     Args:
         workspace: Whose tables.
-        progress: Called with each view's name before it is computed.
+        progress: Told about each view before it is computed.
         full: Build every view anew.
         until: States up to this moment (default: the workspace's clock). Windows empty only that far, so build
             before values are wanted for a later moment.
@@ -89,10 +90,9 @@ def build_features(
         DataError: `until` has no zone.
     """
     build = _Build(workspace, progress, until)
-    built = []
     with building(workspace.features):
-        for name in (*TABLE_VIEWS, *EVENT_VIEWS):
-            built.append(build.update(name, full))
+        names = [*TABLE_VIEWS, *EVENT_VIEWS]
+        built = [build.update(name, full) for name in build.announced(names)]
     return build.report(built)
 
 
@@ -112,7 +112,7 @@ def backfill_features(
         workspace: Whose tables.
         weeks: How many, at least 1.
         views: Which views (default: those without values, and those whose encoder has changed).
-        progress: Called with each view's name before it is computed.
+        progress: Told about each view before it is computed.
         until: End of the weeks (default: the workspace's clock).
 
     Raises:
@@ -128,7 +128,7 @@ def backfill_features(
     build = _Build(workspace, progress, until)
     with building(workspace.features):
         names = build.outdated() if views is None else list(dict.fromkeys(views))
-        built = [build.backfill(EVENT_VIEWS[name], timedelta(weeks=weeks)) for name in names]
+        built = [build.backfill(EVENT_VIEWS[name], timedelta(weeks=weeks)) for name in build.announced(names)]
     return build.report(built)
 
 
@@ -150,8 +150,13 @@ class _Build:
         states = {name: self._folder(name).state() for name in EVENT_VIEWS}
         return [name for name, old in states.items() if old is None or old.version != EVENT_VIEWS[name].version]
 
+    def announced(self, names: Sequence[str]) -> Iterator[str]:
+        for done, name in enumerate(names):
+            if self.progress:
+                self.progress(name, done, len(names))
+            yield name
+
     def update(self, name: str, full: bool) -> BuiltView:
-        self._say(name)
         started, folder = perf_counter(), self._folder(name)
         if name in TABLE_VIEWS:
             done = update_table_view(TABLE_VIEWS[name], folder, self.log, full)
@@ -163,7 +168,6 @@ class _Build:
         return BuiltView(name, done.state.rows, done.written, seconds, folder.path, done.how, done.why)
 
     def backfill(self, view: EventView, length: timedelta) -> BuiltView:
-        self._say(view.name)
         started, folder = perf_counter(), self._folder(view.name)
         since = self.log.until - length
         frames = (_from(rows, view, since) for rows in self._states(view))
@@ -192,10 +196,6 @@ class _Build:
 
     def _folder(self, name: str) -> ViewFolder:
         return ViewFolder(self.workspace.features / f"{name}.parquet")
-
-    def _say(self, name: str) -> None:
-        if self.progress:
-            self.progress(name)
 
 
 def parts_of_log(events: pl.DataFrame, key: str) -> Iterator[pl.DataFrame]:

@@ -19,6 +19,7 @@ from playbill.features.reports import (
     FeatureProvenance,
     MaterializeReport,
     OnlineFeatures,
+    PushReport,
     ServiceSchema,
     TitleSnapshots,
 )
@@ -77,6 +78,25 @@ class FeatureDoor:
         if moment.tzinfo is None:
             raise ConfigError(f"materialize needs a moment with a time zone, got {moment.isoformat()}")
         return self._feast.materialize(moment, progress)
+
+    def push(self, member_ids: Sequence[str], at: datetime | None = None) -> PushReport:
+        """Encode some members anew, with their events in the journal, and write their values to the online store.
+
+        What a member did since the last build then counts in the next request. Values that are newer already stay.
+
+        Args:
+            member_ids: Which members.
+            at: Events before this moment count (default: the workspace's clock).
+
+        Raises:
+            StateError: Nothing has been ingested or registered yet.
+            ServiceError: The journal, the registry or the online store does not answer.
+        """
+        moment = at or workspace_clock(self.workspace).now()
+        _require_feast()
+        from playbill.features.pushes import push_members
+
+        return push_members(self._feast, member_ids, moment)
 
     def schema(self, service: str) -> ServiceSchema:
         """Return the columns of a feature service as registered.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -118,6 +119,14 @@ class ViewProvenance:
     """Created times of the first and the last known row; None where the source keeps none."""
     files: str | None = None
     """SHA-256 over the source's files; None where it is no local file."""
+    encoder: str | None = None
+    """Version of what computed the values; this and the rest are None where `features build` did not write them."""
+    snapshot_id: str | None = None
+    """State of the tables they were computed from."""
+    built_since: datetime | None = None
+    """Values from this moment are there; None is from the first event."""
+    built_until: datetime | None = None
+    """Values up to this moment are there; None where values do not age."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,3 +143,15 @@ class FeatureProvenance:
     """When the service was last registered with a change; materializing does not move it."""
     views: tuple[ViewProvenance, ...]
     """By name."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushReport:
+    """What was written to the online store for some members, and the moment up to which their events count."""
+
+    project: str
+    at: datetime
+    rows: Mapping[str, int]
+    """View -> members with values."""
+    unknown: tuple[str, ...]
+    """Members without events before the moment; nothing was written for them."""

@@ -40,6 +40,31 @@ def test_tables_name_every_view(own: Workspace) -> None:
     assert "member_profile" in run(own, "materialize")
 
 
+def test_builds_say_what_was_done_and_why(own: Workspace) -> None:
+    again = last_object(run(own, "features", "build", "--json"))
+    assert {(view["how"], view["written"]) for view in again["views"]} == {("unchanged", 0)}
+    full = last_object(run(own, "features", "build", "--json", "--full"))
+    assert {(view["how"], view["why"]) for view in full["views"]} == {("built", "as asked")}
+    assert full["seconds"] > 0
+    later = last_object(run(own, "features", "build", "--json", "--until", "2024-03-09T00:00:00Z"))
+    how = {view["view"]: view["how"] for view in later["views"]}
+    assert (how["member_activity"], how["member_profile"]) == ("increment", "unchanged")
+    assert later["until"] == "2024-03-09T00:00:00+00:00"
+    assert "built: as asked" in run(own, "features", "build", "--full")
+
+
+def test_a_backfill_is_of_weeks_and_of_the_views_named(own: Workspace) -> None:
+    words = ("features", "backfill", "--weeks", "2")
+    assert last_object(run(own, *words, "--json"))["views"] == []
+    asked = last_object(run(own, *words, "--views", "member_genres", "--views", "title_popularity", "--json"))
+    assert [(view["view"], view["how"]) for view in asked["views"]] == [
+        ("member_genres", "backfilled"),
+        ("title_popularity", "backfilled"),
+    ]
+    assert "Did you mean 'member_genres'" in run(own, *words, "--views", "member_genre", status=1)
+    assert "0 is not in the range" in run(own, "features", "backfill", "--weeks", "0", status=2)
+
+
 def test_an_empty_workspace_names_the_command(own: Workspace) -> None:
     empty = own.project.workspace("empty")
     assert "playbill -w empty ingest" in run(empty, "features", "build", status=1)
@@ -51,6 +76,9 @@ def test_a_moment_without_a_zone_is_refused(own: Workspace) -> None:
     assert "has no time zone" in run(own, "materialize", "--until", "2024-02-01", status=1)
 
 
-@pytest.mark.parametrize("command", [["apply"], ["features"], ["features", "build"], ["materialize"]])
+@pytest.mark.parametrize(
+    "command",
+    [["apply"], ["features"], *(["features", name] for name in ("build", "backfill", "push")), ["materialize"]],
+)
 def test_help_shows_an_example(command: list[str]) -> None:
     assert "Example: playbill" in CliRunner().invoke(main, [*command, "--help"]).output

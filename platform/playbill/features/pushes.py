@@ -1,0 +1,43 @@
+"""The state of single members, encoded now and written to the online store: what happened since the last build counts.
+
+Any Feast client can do the same with `FeatureStore.push` and the push sources of `feature_repo`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import polars as pl
+
+from playbill.errors import ConfigError, StateError
+from playbill.features.encoder import EVENT_COLUMNS, MEMBER_VIEWS, encode_member
+from playbill.features.entity_rows import plain_arrow
+from playbill.features.feast_door import FeastDoor
+from playbill.features.reports import PushReport
+from playbill.tables import Tables
+
+
+def push_members(door: FeastDoor, member_ids: Sequence[str], at: datetime) -> PushReport:
+    """Write what holds for some members at a moment, from the log and the journal. See `FeatureDoor.push`."""
+    if at.tzinfo is None:
+        raise ConfigError(f"push needs a moment with a time zone, got {at.isoformat()}")
+    tables, moment = Tables(door.workspace).require(), at.astimezone(UTC)
+    events = tables.interactions(members=member_ids, until=moment, include_journal=True, columns=EVENT_COLUMNS)
+    with door.registry_errors():
+        registered = {str(view.name): view for view in door.store.registry.list_feature_views(door.workspace.name)}
+    names = [name for name in MEMBER_VIEWS if name in registered]
+    if not names:
+        raise StateError(
+            f"workspace '{door.workspace.name}' has no member views registered. "
+            f"Run `playbill -w {door.workspace.name} apply` first."
+        )
+    states = encode_member(events, tables.titles(), moment, names)
+    written = {}
+    for name, rows in states.items():
+        with door.online_errors():
+            door.store.provider.online_store.write_arrow(door.config, registered[name], plain_arrow(rows))
+        written[name] = rows.height
+    known = pl.Series("member_id", member_ids, dtype=pl.String)
+    unknown = known.filter(~known.is_in(events.get_column("member_id").unique().to_list()))
+    return PushReport(door.workspace.name, moment, written, tuple(unknown.to_list()))
