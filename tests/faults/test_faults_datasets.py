@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+from datetime import UTC, datetime
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from small_project import Playbill
 from playbill.datasets import export as exporting
 from playbill.datasets.stored import StoredDataset
 from playbill.errors import IntegrityError, StateError
+from playbill.features import build_features
 
 BUILD = ("dataset", "build", "everycanvas")
 
@@ -116,6 +118,13 @@ def test_features_that_were_not_built_or_registered_say_what_to_run(project):
     shutil.rmtree(project.home / "tables")
     project.refused(*BUILD, match="has no data.*ingest")
     assert sets_of(project) == []
+
+
+def test_features_that_end_before_the_log_are_refused_not_stretched(project):
+    build_features(project.workspace, full=True, until=datetime(2024, 3, 1, tzinfo=UTC))
+    project.refused(*BUILD, match=r"features end before the last event, 2024-03-30.*'member_activity' up to 2024-03-01")
+    assert sets_of(project) == []
+    assert project.json(*BUILD, "--until", "2024-03-01T00:00:00Z")["written"]
 
 
 def full_after(monkeypatch, files):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from playbill.config import Workspace
     from playbill.datasets.export import Exported
-    from playbill.datasets.export_manifest import Manifest
+    from playbill.datasets.export_manifest import Manifest, ViewRecord
     from playbill.datasets.stored import Difference, StoredDataset
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -206,10 +206,17 @@ def _inputs(manifest: Manifest) -> Table:
         "registry", f"Feast project {manifest.registry.project}, service registered {manifest.registry.updated}"
     )
     for view, record in inputs.features.views.items():
-        span = f", {record.rows:,} rows, known {record.created_from} to {record.created_until}" if record.rows else ""
-        table.add_row(f"{record.kind.replace('_', '-')} view", f"{view}, {record.definition}{span}")
+        table.add_row(f"{record.kind.replace('_', '-')} view", f"{view}, {record.definition}{_values(record)}")
     table.add_row("versions", ", ".join(f"{name} {version}" for name, version in inputs.libraries.items()))
     return table
+
+
+def _values(record: ViewRecord) -> str:
+    if record.rows is None:
+        return ""
+    built = f", built from {record.snapshot_id}" if record.snapshot_id else ""
+    built += f" up to {record.built_until}" if record.built_until else ""
+    return f", {record.rows:,} rows known {record.created_from} to {record.created_until}{built}"
 
 
 def _differences(found: tuple[Difference, ...]) -> Table:

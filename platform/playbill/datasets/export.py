@@ -112,7 +112,8 @@ class Export:
         Raises:
             UnknownNameError: No such protocol or feature service; the nearest name is suggested.
             ConfigError: `until` has no zone or is after the clock.
-            StateError: Nothing was ingested, applied or built; the text names the command.
+            StateError: Nothing was ingested, applied or built, or features do not reach to the last event; the text
+                names the command.
             DataError: The events cannot be split that way.
         """
         moment = _moment(until, clock, tables.data_end())
@@ -120,6 +121,7 @@ class Export:
         log = known_at(tables, moment)
         split = make_split(protocol or resolved.model.evaluate.protocol, log.interactions)
         inputs, registry = _inputs(tables, resolved, features, split, moment)
+        _require_built(inputs, log, workspace)
         return cls(workspace, tables, features, resolved, schema, log, split, inputs, registry)
 
     @property
@@ -220,6 +222,21 @@ def _inputs(
     )
     registry = RegistryRecord(project=found.project, version=found.registry_version, updated=found.registry_updated)
     return inputs, registry
+
+
+def _require_built(inputs: Inputs, log: Log, workspace: str) -> None:
+    """Check that features reach as far as the log: a window that was not emptied in time would be a wrong number."""
+    last = log.interactions["event_at"].max()
+    short = [
+        f"'{name}' up to {view.built_until:%Y-%m-%d %H:%M:%S}"
+        for name, view in inputs.features.views.items()
+        if view.built_until is not None and isinstance(last, datetime) and view.built_until < last
+    ]
+    if short:
+        raise StateError(
+            f"features end before the last event, {last:%Y-%m-%d %H:%M:%S}: {', '.join(short)}. "
+            f"Run `playbill -w {workspace} features build`, or use --until."
+        )
 
 
 def _silent(_done: int, _total: int, _detail: str) -> None:

@@ -62,6 +62,10 @@ class ViewRecord(Record):
     created_from: Moment | None = None
     created_until: Moment | None = None
     files: str | None = None
+    encoder: str | None = None
+    snapshot_id: str | None = None
+    built_since: Moment | None = None
+    built_until: Moment | None = None
 
 
 class FeaturesRecord(Record):

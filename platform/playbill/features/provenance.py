@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -17,6 +18,9 @@ from playbill.features.feast_door import FeastDoor
 from playbill.features.offline.files import parts_of
 from playbill.features.offline.sources import local_path, moment, scan_source
 from playbill.features.reports import FeatureProvenance, ViewProvenance
+from playbill.features.view_folder import ViewFolder
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def provenance(door: FeastDoor, service: str) -> FeatureProvenance:
@@ -55,15 +59,15 @@ def _stored(door: FeastDoor, view: FeatureView) -> ViewProvenance:
     found = (
         scan_source(door.config, source, view.name).select(pl.len().alias("rows"), *ends).collect().row(0, named=True)
     )
-    moments = {name: _moment(value) for name, value in found.items() if name != "rows"}
+    path = local_path(door.config, source.path) if isinstance(source, FileSource) else None
     return ViewProvenance(
         view=view.name,
         kind="stored",
         definition=_hash(stored_definition(view)),
         version=view.current_version_number,
-        rows=found["rows"],
-        files=_digest(door, source),
-        **moments,
+        rows=found.pop("rows"),
+        **{name: _moment(value) for name, value in found.items()},
+        **(_built(path) if path else {}),
     )
 
 
@@ -71,17 +75,27 @@ def _moment(value: Any) -> datetime | None:
     return moment(value) if isinstance(value, datetime) else None
 
 
-def _digest(door: FeastDoor, source: Any) -> str | None:
-    """Hash the bytes of a local source's files, in the order of their names; None for what is not local."""
-    path = local_path(door.config, source.path) if isinstance(source, FileSource) else None
-    if path is None:
-        return None
+def _built(path: Path) -> dict[str, Any]:
+    """Return the hash of a local source's files, old to new, and what they were built from, where that is known."""
     total = hashlib.sha256()
     for file in parts_of(path):
         with file.open("rb") as opened:
-            content = hashlib.file_digest(opened, "sha256").hexdigest()
-        total.update(f"{file.relative_to(path.parent).as_posix()} {content}\n".encode())
-    return total.hexdigest()
+            total.update(hashlib.file_digest(opened, "sha256").digest())
+    files = {"files": total.hexdigest()}
+    state = ViewFolder(path).state()
+    if state is None:
+        return files
+    return {
+        **files,
+        "encoder": state.version,
+        "snapshot_id": state.snapshot_id,
+        "built_since": _microsecond(state.since_us),
+        "built_until": _microsecond(state.until_us),
+    }
+
+
+def _microsecond(number: int | None) -> datetime | None:
+    return _EPOCH + timedelta(microseconds=number) if number else None
 
 
 def _hash(content: Any) -> str:
