@@ -254,6 +254,11 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         read = await self.rows(config).backend.read_async(asks) if asks else []
         return answer(plan, entities, self.rows(config), read, _now_us(config), include_feature_view_version_metadata)
 
+    async def close(self) -> None:
+        """Close the connections of the running event loop, as Feast's server asks when it stops."""
+        for rows in self._rows.values():
+            await rows.backend.close_async()
+
     def _prepared(
         self,
         features: list[str] | FeatureService,

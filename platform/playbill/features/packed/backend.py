@@ -84,6 +84,10 @@ class Backend(Protocol):
         """Return something that differs after a view's rows were written to, by any process."""
         ...
 
+    async def close_async(self) -> None:
+        """Close what belongs to the running event loop. The database stays usable."""
+        ...
+
     def close(self) -> None:
         """Close this thread's connection."""
         ...

@@ -46,16 +46,20 @@ def keys_of_values(kinds: KeyKinds, values: Mapping[str, Sequence[Any]], count: 
         return [b""] * count
     parts = []
     for number, (name, kind) in enumerate(kinds, start=1):
-        parts.append(_parts(tag_of(kind), values[name], last=number == len(kinds)))
+        parts.append(_parts(tag_of(kind), name, values[name], last=number == len(kinds)))
     if len(parts) == 1:
         return parts[0]
     return [None if None in row else b"".join(row) for row in zip(*parts, strict=True)]
 
 
-def _parts(tag: bytes, values: Sequence[Any], last: bool) -> list[bytes | None]:
+def _parts(tag: bytes, name: str, values: Sequence[Any], last: bool) -> list[bytes | None]:
     if None in values:
-        there = iter(_parts(tag, [value for value in values if value is not None], last))
+        there = iter(_parts(tag, name, [value for value in values if value is not None], last))
         return [None if value is None else next(there) for value in values]
+    expected = int if tag in _NUMBERS else bytes if tag == BYTES else str
+    if strangers := sorted({type(value).__name__ for value in values if not isinstance(value, expected)}):
+        what = f"holds {', '.join(strangers)}, the key is made of {expected.__name__}."
+        raise DataError("entity keys", [Problem(name, what)])
     if tag in _NUMBERS:
         return _numbers(tag, np.array(values, np.int64))
     texts = values if tag == BYTES else list(map(str.encode, values))

@@ -21,7 +21,7 @@ _PLAIN = {
     ValueType.INT32: (int, "int32_val"),
     ValueType.STRING: (str, "string_val"),
 }
-_INT32_MAX = 2**31 - 1
+_LIMITS = {ValueType.INT32: 2**31, ValueType.INT64: 2**63}
 EntityRows = list[dict[str, Any]] | Mapping[str, Any]
 
 
@@ -107,4 +107,5 @@ class Entities:
 
 
 def _fits(value_type: ValueType, values: Sequence[Any]) -> bool:
-    return value_type != ValueType.INT32 or all(-_INT32_MAX <= value <= _INT32_MAX for value in values)
+    limit = _LIMITS.get(value_type)
+    return limit is None or not values or (min(values) >= -limit and max(values) < limit)

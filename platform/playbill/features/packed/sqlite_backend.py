@@ -158,6 +158,9 @@ class SqliteBackend:
         statement = f"SELECT version FROM {_VIEWS} WHERE view = ?"
         return self._run(lambda connection: connection.execute(statement, (view,)).fetchone())
 
+    async def close_async(self) -> None:
+        """Do nothing: reads and writes borrow threads, and nothing of SQLite belongs to an event loop."""
+
     def close(self) -> None:
         """Close this thread's connection."""
         if getattr(self._local, "pid", None) == os.getpid():
