@@ -13,6 +13,7 @@ from playbill.errors import DataError, Problem, UnknownNameError
 from playbill.schema import TABLES
 from playbill.tables.event_log import append_log
 from playbill.tables.evolution import aligned, changed_types, columns_of, log_schema
+from playbill.tables.frames import canonical_frame
 from playbill.tables.generations import INTERACTIONS, Manifest, file_digest, link_file
 from playbill.tables.published import Published
 from playbill.tables.validation import ProblemLog, RowMistake, check_frame, example_row
@@ -115,6 +116,19 @@ def checked_rows(published: Published, table: str, frame: pl.DataFrame, now: dat
             log.add_rows(table, [RowMistake("title_id", what, strangers.height, example_row(strangers))])
     log.raise_if_any(_SUBJECT)
     return frame if shaped is None else shaped
+
+
+def canonical_events(events: pl.DataFrame) -> pl.DataFrame:
+    """Return events that are checked already with all canonical columns and their types.
+
+    Raises:
+        DataError: Columns are missing, unknown, or of another type; all are named.
+    """
+    shaped, mistakes = canonical_frame(INTERACTIONS, events)
+    if mistakes:
+        problems = [Problem(f"{INTERACTIONS}.{item.column}", item.what, item.hint) for item in mistakes]
+        raise DataError(_SUBJECT, problems)
+    return shaped
 
 
 def refuse_changed_types(table: str, stored: Mapping[str, str], rows: pl.DataFrame) -> None:

@@ -14,7 +14,7 @@ import polars as pl
 from playbill.clock import Clock, WallClock
 from playbill.config import Workspace
 from playbill.errors import StateError
-from playbill.tables.appending import Added, build_appended, checked_rows, new_rows
+from playbill.tables.appending import Added, build_appended, canonical_events, checked_rows, new_rows
 from playbill.tables.event_log import ORDER
 from playbill.tables.generations import INTERACTIONS, Generations
 from playbill.tables.journal import Journal
@@ -232,7 +232,7 @@ class Tables:
         Returns:
             How many events were new. Errors are those of `append`.
         """
-        return self.append({INTERACTIONS: events})[INTERACTIONS].added
+        return self.append({INTERACTIONS: canonical_events(events)})[INTERACTIONS].added
 
     def append_rows(self, table: str, frame: pl.DataFrame, clock: Clock | None = None) -> Added:
         """Add rows to titles, members or availability: new ones, and new versions of old ones (`valid_from`).
