@@ -34,8 +34,12 @@ class LoggedFacts:
 
 
 def services(requests: pl.DataFrame) -> pl.Series:
-    """Return the feature service of every request, null where no features were read."""
-    return requests.get_column("facts").str.json_path_match("$.service").alias("service")
+    """Return the feature service of every request, null where no features were read.
+
+    Raises:
+        DataError: The facts of a request are no JSON; every one is named.
+    """
+    return _decoded(requests, pl.Struct({"service": pl.String})).struct.field("service")
 
 
 def read_facts(requests: pl.DataFrame, columns: Sequence[FeatureColumn], views: Sequence[str]) -> LoggedFacts:

@@ -67,9 +67,9 @@ def compare_requests(door: FeastDoor, requests: pl.DataFrame, sample: int | None
     if sample is not None and sample < answered.height:
         answered = answered.sample(sample, seed=seed)
     answered = answered.sort("at", "request_id")
-    done = [
-        _compare(door, str(service), rows) for (service,), rows in answered.group_by("service", maintain_order=True)
-    ]
+    groups = answered.group_by("service", maintain_order=True)
+    # A service of nothing but title features has no values of a member to compare.
+    done = [_compare(door, str(name), rows) for (name,), rows in groups if _columns(door, str(name))]
     registered = {column.name for part in done for column in part.columns}
     logged = logged_names(answered)
     return ParityReport(
@@ -83,9 +83,12 @@ def compare_requests(door: FeastDoor, requests: pl.DataFrame, sample: int | None
     )
 
 
+def _columns(door: FeastDoor, service: str) -> Sequence[FeatureColumn]:
+    return door.catalog(service).schema.of("member", "request")
+
+
 def _compare(door: FeastDoor, service: str, requests: pl.DataFrame) -> _Compared:
-    catalog = door.catalog(service)
-    columns = catalog.schema.of("member", "request")
+    catalog, columns = door.catalog(service), _columns(door, service)
     views = [name for name in catalog.plain("member", "request") if name in catalog.views]
     facts = read_facts(requests, columns, views)
     asked = facts.rows.select("member_id", "event_at")
