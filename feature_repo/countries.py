@@ -8,7 +8,7 @@ from contexts import request
 from feast import Entity, FeatureView, Field, FileSource, ValueType
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Array, Float32, UnixTimestamp
-from titles import title
+from titles import title, title_profile
 
 country = Entity(name="country", join_keys=["country"], value_type=ValueType.STRING)
 
@@ -26,7 +26,7 @@ title_country_profile = FeatureView(
         timestamp_field="event_timestamp",
         created_timestamp_column="created_timestamp",
     ),
-    description="When the title came to the country, as far as was known.",
+    description="When the title came to the country, for titles that come to countries one by one.",
 )
 
 title_country_popularity = FeatureView(
@@ -115,12 +115,14 @@ def title_country_standing(inputs: pd.DataFrame) -> pd.DataFrame:
 
 
 @on_demand_feature_view(
-    sources=[title_country_profile, request],
+    sources=[title_country_profile, title_profile[["launched_everywhere_at"]], request],
     schema=[Field(name="days_since_launch_there", dtype=Float32)],
 )
 def title_country_age(inputs: pd.DataFrame) -> pd.DataFrame:
     """Days since the title came to the country, negative before it."""
     at = pd.to_datetime(inputs["request_at"], utc=True).dt.floor("s")
-    launched = pd.to_datetime(inputs["launched_at"], utc=True).dt.floor("s")
+    there = pd.to_datetime(inputs["launched_at"], utc=True)
+    everywhere = pd.to_datetime(inputs["launched_everywhere_at"], utc=True)
+    launched = there.where(there.notna() & ~(everywhere < there), everywhere).dt.floor("s")
     days = (at - launched).dt.total_seconds() / 86_400
     return pd.DataFrame({"days_since_launch_there": days.astype("float32")})

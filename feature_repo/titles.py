@@ -23,6 +23,7 @@ title_profile = FeatureView(
         Field(name="genre_count", dtype=Float32),
         Field(name="kids", dtype=Float32),
         Field(name="launched_at", dtype=UnixTimestamp),
+        Field(name="launched_everywhere_at", dtype=UnixTimestamp),
     ],
     source=FileSource(
         name="title_profile",

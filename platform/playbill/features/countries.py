@@ -13,7 +13,7 @@ import polars as pl
 
 from playbill.features.axis import CHANGED_AT, EVER, Span
 from playbill.features.members import WINDOWS
-from playbill.features.titles import BUCKET, buckets
+from playbill.features.titles import BUCKET, EVERYWHERE, buckets
 from playbill.features.windows import CREATED_AT, Window, log_count, share, sweep
 
 COUNTRY_WINDOWS = {f"plays_{name}": Window("plays", WINDOWS[name]) for name in ("1d", "7d", "30d", "365d")}
@@ -21,8 +21,6 @@ COUNTRY_WINDOWS = {f"plays_{name}": Window("plays", WINDOWS[name]) for name in (
 
 LEVELS = tuple(sorted({2**power for power in range(13)} | {3 * 2**power for power in range(11)}))
 """Plays in 30 days at which a title enters the next level: 1, 2, 3, 4, 6, 8, 12 and so on to 4,096."""
-
-EVERYWHERE = "*"
 
 _MONTH = {"plays_30d": COUNTRY_WINDOWS["plays_30d"]}
 
@@ -61,22 +59,21 @@ def title_country_popularity(
     )
 
 
-def title_country_profile(availability: pl.DataFrame, countries: pl.Series) -> pl.DataFrame:
+def title_country_profile(availability: pl.DataFrame) -> pl.DataFrame:
     """Return when a title was first to be seen in a country, from each moment at which that became known.
+
+    Spans for every country are left out: they are `launched_everywhere_at` of the title, once, and not a row for every
+    title and country there is.
 
     Args:
         availability: The canonical `availability` table.
-        countries: The countries that a span for every country stands for.
 
     Returns:
         title_id, country, event_timestamp, created_timestamp, launched_at.
     """
-    everywhere = availability.filter(pl.col("country") == EVERYWHERE).drop("country")
-    named = availability.filter(pl.col("country") != EVERYWHERE)
-    known = countries.filter(countries != EVERYWHERE).unique().rename("country").to_frame()
-    spans = pl.concat([named, everywhere.join(known, how="cross").select(named.columns)])
     return (
-        spans.group_by("title_id", "country", "recorded_at")
+        availability.filter(pl.col("country") != EVERYWHERE)
+        .group_by("title_id", "country", "recorded_at")
         .agg(pl.col("available_from").min())
         .sort("title_id", "country", "recorded_at")
         .select(

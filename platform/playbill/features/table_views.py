@@ -39,14 +39,6 @@ class TableView:
     version: str = "1"
 
 
-def _launches(tables: Tables) -> pl.DataFrame:
-    return title_country_profile(tables.availability(), pl.Series("country", _countries(tables), dtype=pl.String))
-
-
-def _countries(tables: Tables) -> list[str]:
-    return list(tables.vocabulary("country").entries)
-
-
 TABLE_VIEWS: Mapping[str, TableView] = {
     view.name: view
     for view in (
@@ -59,7 +51,12 @@ TABLE_VIEWS: Mapping[str, TableView] = {
             ("titles", "availability"),
             lambda tables: title_profile(tables.title_versions(), tables.availability()),
         ),
-        TableView("title_country_profile", ("title_id", "country"), ("availability",), _launches),
+        TableView(
+            "title_country_profile",
+            ("title_id", "country"),
+            ("availability",),
+            lambda tables: title_country_profile(tables.availability()),
+        ),
     )
 }
 """View -> how it is built."""
@@ -84,8 +81,6 @@ def update_table_view(view: TableView, folder: ViewFolder, log: LogState, full: 
 
 def _state(view: TableView, log: LogState) -> ViewState:
     digests = {table: log.tables.digest(table) for table in view.tables}
-    if view.rows is _launches:
-        digests["countries"] = str(len(_countries(log.tables)))
     return ViewState(view.version, 0, None, log.tables.snapshot_id(), digests, {})
 
 

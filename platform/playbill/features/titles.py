@@ -22,6 +22,9 @@ POPULARITY_WINDOWS = {f"plays_{name}": Window("plays", length) for name, length 
 RECEPTION = ("play", "thumbs_up", "thumbs_down")
 """Actions that count in a title's popularity."""
 
+EVERYWHERE = "*"
+"""The country of a span that holds in every country."""
+
 _COUNTS = ("plays", "measured", "completions", "thumbs_up", "thumbs_down")
 
 
@@ -31,13 +34,17 @@ def title_profile(titles: pl.DataFrame, availability: pl.DataFrame) -> pl.DataFr
     Args:
         titles: The canonical `titles` table, every version.
         availability: The canonical `availability` table. The first `available_from` of any country is the
-            title's launch.
+            title's launch, the first one for every country its launch everywhere.
 
     Returns:
         title_id, event_timestamp, created_timestamp, kind, original_language, maturity, release_year,
-        runtime_min, genre_count, kids, launched_at.
+        runtime_min, genre_count, kids, launched_at, launched_everywhere_at.
     """
-    launches = availability.group_by("title_id").agg(pl.col("available_from").min().alias("launched_at"))
+    begins = pl.col("available_from")
+    launches = availability.group_by("title_id").agg(
+        begins.min().alias("launched_at"),
+        begins.filter(pl.col("country") == EVERYWHERE).min().alias("launched_everywhere_at"),
+    )
     return (
         titles.join(launches, on="title_id", how="left")
         .select(
@@ -52,6 +59,7 @@ def title_profile(titles: pl.DataFrame, availability: pl.DataFrame) -> pl.DataFr
             pl.col("genres").list.len().cast(pl.Float32).alias("genre_count"),
             pl.col("kids").cast(pl.Float32),
             "launched_at",
+            "launched_everywhere_at",
         )
         .sort("title_id", CHANGED_AT)
     )

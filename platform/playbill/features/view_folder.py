@@ -20,6 +20,7 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -95,11 +96,7 @@ class ViewFolder:
         old = self.state()
         generation = 1 if old is None else old.generation + 1
         with self._building() as folder:
-            parts = {}
-            for number, frame in enumerate(frames):
-                name = _part(generation, number)
-                _write(frame, folder / name)
-                parts[name] = frame.height
+            parts = _write_all(frames, folder, generation)
             done = replace(state, generation=generation, parts=parts)
             _save(done, folder)
             self._swap(folder)
@@ -185,6 +182,22 @@ def building(features: Path) -> Iterator[None]:
 
 def _part(generation: int, number: int) -> str:
     return f"part-{generation:04d}-{number:05d}.parquet"
+
+
+def _write_all(frames: Iterable[pl.DataFrame], folder: Path, generation: int) -> dict[str, int]:
+    """Write a part per frame; the next frame is computed meanwhile. Two are in memory at once."""
+    parts: dict[str, int] = {}
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        writing: Future[None] | None = None
+        for number, frame in enumerate(frames):
+            if writing is not None:
+                writing.result()
+            name = _part(generation, number)
+            parts[name] = frame.height
+            writing = pool.submit(_write, frame, folder / name)
+        if writing is not None:
+            writing.result()
+    return parts
 
 
 def _write(frame: pl.DataFrame, path: Path) -> None:

@@ -57,23 +57,23 @@ def test_a_span_and_an_empty_log(compute):
     assert compute(events.clear()).schema == every.schema
 
 
-def test_a_title_launches_in_every_country_or_in_those_named_and_what_was_known_when():
+def test_a_launch_in_a_country_is_what_was_known_of_it_then() -> None:
     day = timedelta(days=1)
     spans = pl.DataFrame(
         [
             ("x", "*", START + 9 * day, START),
-            ("x", "NL", START + 5 * day, START + 2 * day),
-            ("x", "NL", START + 7 * day, START + 3 * day),
+            ("x", "NL", START + 7 * day, START + 2 * day),
+            ("x", "NL", START + 5 * day, START + 3 * day),
+            ("x", "NL", START + 8 * day, START + 4 * day),
             ("y", "BR", START, START),
         ],
         schema={"title_id": pl.String, "country": pl.String, "available_from": MOMENT, "recorded_at": MOMENT},
         orient="row",
-    ).with_columns(available_until=pl.lit(None, dtype=MOMENT))
-    found = title_country_profile(spans, pl.Series(["BR", "NL"]))
+    )
+    found = title_country_profile(spans)
     assert found.select("title_id", "country", "event_timestamp", "launched_at").rows() == [
-        ("x", "BR", START, START + 9 * day),
-        ("x", "NL", START, START + 9 * day),
-        ("x", "NL", START + 2 * day, START + 5 * day),
+        ("x", "NL", START + 2 * day, START + 7 * day),
         ("x", "NL", START + 3 * day, START + 5 * day),
+        ("x", "NL", START + 4 * day, START + 5 * day),
         ("y", "BR", START, START),
     ]

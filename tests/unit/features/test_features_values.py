@@ -46,9 +46,14 @@ def test_a_titles_launch_is_its_first_availability() -> None:
         kids=pl.lit(False),
     )
     availability = pl.DataFrame(
-        {"title_id": ["x", "x"], "available_from": [START + timedelta(days=3), START + timedelta(days=1)]}
+        {
+            "title_id": ["x", "x"],
+            "country": ["*", "NL"],
+            "available_from": [START + timedelta(days=3), START + timedelta(days=1)],
+        }
     )
     frame = title_profile(titles, availability)
     assert frame.get_column("launched_at").to_list() == [START + timedelta(days=1), None]
+    assert frame.get_column("launched_everywhere_at").to_list() == [START + timedelta(days=3), None]
     assert frame.row(0, named=True)["genre_count"] == 2.0
     assert frame.row(0, named=True)["kids"] == 0.0
