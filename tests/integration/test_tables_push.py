@@ -105,7 +105,7 @@ def die_at(module: str, name: str, call: int = 1) -> str:
     "where",
     [
         ("playbill.tables.event_log", "write_day_part"),
-        ("playbill.tables.event_log", "link_file"),
+        ("playbill.tables.appending", "link_file"),
         ("playbill.tables.appending", "file_digest"),
         ("playbill.tables.appending", "manifest_of"),
         ("playbill.tables.generations", "_flush"),

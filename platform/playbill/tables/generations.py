@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import sqlite3
@@ -20,6 +21,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+import polars as pl
 
 from playbill.errors import IntegrityError, ServiceError, StateError
 
@@ -31,6 +34,7 @@ BY_MEMBER = "by_member"
 _GENERATION = "generation-"
 _WRITING = "writing-"
 _FORMAT = 1
+_SYSTEM_SAID = re.compile(r"([^:]+) \(os error \d+\)")
 _LOCK_WAIT_S = 30.0
 
 
@@ -124,11 +128,12 @@ class Generations:
             building.mkdir()
             try:
                 yield building
-            except OSError as error:
-                reason = error.strerror or error
-                raise ServiceError(
-                    f"{self.folder} cannot be written: {reason}. The tables are as they were."
-                ) from error
+            except (OSError, pl.exceptions.ComputeError) as error:
+                reason = _refusal(error)
+                if reason is None:
+                    raise
+                what = f"{self.folder} cannot be written: {reason}. The tables are as they were."
+                raise ServiceError(what) from error
             finally:
                 shutil.rmtree(building, ignore_errors=True)
 
@@ -170,6 +175,15 @@ class Generations:
                     f"another process is writing {self.folder}. Wait until it is done, then try again."
                 ) from None
             yield
+
+
+def _refusal(error: OSError | pl.exceptions.ComputeError) -> str | None:
+    """Return why the system refused to write, or None where it was something else."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    # polars hands on what the system said as text of its own error.
+    found = _SYSTEM_SAID.search(str(error))
+    return found[1] if found else None
 
 
 def _flush(path: Path) -> None:
