@@ -15,18 +15,17 @@ import json
 import os
 import sys
 import tempfile
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from feast.repo_config import get_offline_config_from_type
-from tests.universal.feature_repos.universal.data_sources.file import FileDataSourceCreator
+from tests.universal.feature_repos.universal.data_sources import file as files
 from tests.universal.feature_repos.universal.online_store_creator import OnlineStoreCreator
 
 STORES = json.loads(os.environ["PLAYBILL_SUITE_STORES"])
 
 
-class StoreUnderTest(FileDataSourceCreator):
+class StoreUnderTest(files.FileDataSourceCreator):
     """Parquet files as sources, read by the offline store under test."""
 
     def create_offline_store_config(self) -> Any:
@@ -61,8 +60,7 @@ class OneStore(dict[str, Any]):
 
 AVAILABLE_OFFLINE_STORES = [("local", StoreUnderTest)]
 AVAILABLE_ONLINE_STORES = OneStore({name: (STORES["online"], OnlineStoreUnderTest) for name in STORES["names"]})
-# Tests marked for the file store alone look it up here.
-suite = sys.modules.get("tests.universal.feature_repos.repo_configuration") or import_module(
-    "tests.universal.feature_repos.repo_configuration"
-)
+# Tests of online stores read their values through this one too, and tests marked for the file store alone run on it.
+files.FileDataSourceCreator = StoreUnderTest
+suite = sys.modules["tests.universal.feature_repos.repo_configuration"]
 suite.OFFLINE_STORE_TO_PROVIDER_CONFIG["file"] = AVAILABLE_OFFLINE_STORES[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -20,8 +21,19 @@ class _Anything(ModuleType):
         return type(name, (), {})
 
 
-for _name in ("google.cloud.bigquery", "google.cloud.bigquery_storage"):
-    sys.modules.setdefault(_name, _Anything(_name))
+def _stand_in(name: str) -> None:
+    module = _Anything(name)
+    module.__path__ = []
+    sys.modules[name] = module
+    parent, _, child = name.rpartition(".")
+    setattr(sys.modules.get(parent) or import_module(parent), child, module)
+
+
+for _name in ("google.cloud", "google.cloud.bigquery"):
+    try:
+        import_module(_name)
+    except ImportError:
+        _stand_in(_name)
 os.environ["FEAST_IS_LOCAL_TEST"] = "True"
 
 

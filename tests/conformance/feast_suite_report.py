@@ -14,7 +14,7 @@ from rich.table import Table
 
 # Every test of a run is about the same stores; only a second environment, with a feature server, is worth a word.
 STORE_IN_NAME = re.compile(
-    r"(?:ParameterSet\(values=\()?LOCAL:StoreUnderTest:OnlineStoreUnderTest:"
+    r"(?:ParameterSet\(values=\()?LOCAL:\w+:\w+:"
     r"(?:python_fs:False|(python_fs:True))(?:,\), marks=\[\], id=None\))?"
 )
 WORDS = {"failure": "failed", "error": "failed", "skipped": "skipped"}
@@ -86,10 +86,7 @@ def show(outcomes: Sequence[Outcome], console: Console) -> None:
 
 def page(outcomes: Sequence[Outcome], source: str, versions: Mapping[str, str], command: str) -> str:
     """Return docs/results/feast_conformance.md."""
-    rows = "\n".join(
-        f"| {one.name} | {one.stores} | {_numbers(one)} | {one.seconds:.0f} |"
-        for one in outcomes
-    )
+    rows = "\n".join(f"| {one.name} | {one.stores} | {_numbers(one)} | {one.seconds:.0f} |" for one in outcomes)
     parts = [
         "# Feast's own universal suites against our stores",
         f"Tests: {source}. Versions: {', '.join(f'{name} {number}' for name, number in versions.items())}.",

@@ -59,7 +59,8 @@ class OnlineStoreConformance(
 
     @pytest.fixture(scope="class")
     @classmethod
-    def runner(cls) -> Iterator[asyncio.Runner]:
-        """One event loop for the class, as a server has one: clients may keep connections in it."""
+    def runner(cls, serving: Serving) -> Iterator[asyncio.Runner]:
+        """One event loop for the class, closed as a server closes it: clients may keep connections in it."""
         with asyncio.Runner() as runner:
             yield runner
+            runner.run(serving.store.close())

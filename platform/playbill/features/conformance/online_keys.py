@@ -90,11 +90,11 @@ class OnlineKeyTests:
             assert serving.read(["pair:z"], entities).values["z"] == [0.0, 1.0, 2.0, None, None]
 
     def test_a_view_without_entity_answers_every_row(self, serving: Serving) -> None:
-        """Its one row is the same for everybody, and its stand-in key is not told."""
-        serving.write("weather", {"event_timestamp": ago(seconds=1), "rain": 2.5})
+        """Its one row, once materialized, is the same for everybody, and its stand-in key is not told."""
+        serving.load("weather", *({"event_timestamp": ago(hours=n), "rain": n / 2} for n in (3, 2, 4)))
         serving.write("mood", {"member_id": "wet", "event_timestamp": ago(seconds=1), "x": 1.0})
         answer = serving.read(["weather:rain", "mood:x"], [{"member_id": "wet"}, {"member_id": "dry"}])
-        assert answer.values == {"member_id": ["wet", "dry"], "rain": [2.5, 2.5], "x": [1.0, None]}
+        assert answer.values == {"member_id": ["wet", "dry"], "rain": [1.0, 1.0], "x": [1.0, None]}
 
     def test_full_feature_names(self, serving: Serving) -> None:
         """Two views with a feature of one name are told apart by `view__feature`."""

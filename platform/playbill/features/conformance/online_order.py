@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from playbill.features.conformance.serving import Serving, ago, write_file
+from playbill.features.conformance.serving import Serving, ago
 
 
 def mood(member: str, seconds_ago: float, x: float, **more: Any) -> dict[str, Any]:
@@ -58,17 +58,8 @@ class OnlineOrderTests:
 
     def test_materialization_does_not_undo_what_was_pushed_later(self, serving: Serving) -> None:
         """The offline history ends before the pushed value, which stays; what only it has is loaded."""
-        view = serving.views["mood"]
-        types = {"member_id": view.entity_columns[0].dtype, "x": view.features[0].dtype}
-        write_file(
-            serving.folder / "mood.parquet",
-            types,
-            [mood("pushed", 7200, 1.0), mood("loaded", 7200, 2.0), mood("loaded", 7300, 3.0)],
-        )
         serving.write("mood", mood("pushed", 60, 4.0))
-        serving.store.materialize(
-            start_date=ago(hours=24).to_pydatetime(), end_date=ago(hours=1).to_pydatetime(), feature_views=["mood"]
-        )
+        serving.load("mood", mood("pushed", 7200, 1.0), mood("loaded", 7200, 2.0), mood("loaded", 7300, 3.0))
         assert serving.one("mood:x", member_id="pushed") == 4.0
         assert serving.one("mood:x", member_id="loaded") == 2.0
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, ValueType
-from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
+from feast.feature_view import DUMMY_ENTITY_ID
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.repo_config import RepoConfig
 from feast.types import (
@@ -106,16 +106,9 @@ class Serving:
     folder: Path
 
     def frame(self, view: str, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-        """Return rows as `write_to_online_store` takes them; a created time left out is the event time.
-
-        Rows of a view without entity carry Feast's stand-in key, as they do when Feast materializes them.
-        """
+        """Return rows as `write_to_online_store` takes them; a created time left out is the event time."""
         fields = [*self.views[view].entity_columns, *self.views[view].features]
-        absent = {DUMMY_ENTITY_ID: DUMMY_ENTITY_VAL}
-        columns = {
-            name: pd.Series([row.get(name, absent.get(name)) for row in rows], dtype=object)
-            for name in dict.fromkeys(field.name for field in fields)
-        }
+        columns = {field.name: pd.Series([row.get(field.name) for row in rows], dtype=object) for field in fields}
         times = {"event_timestamp": [row["event_timestamp"] for row in rows]}
         created = {"created_timestamp": [row.get("created_timestamp", row["event_timestamp"]) for row in rows]}
         return pd.DataFrame(columns | times | created)
@@ -123,6 +116,16 @@ class Serving:
     def write(self, view: str, *rows: Mapping[str, Any]) -> None:
         """Write rows, in this order, in one call."""
         self.store.write_to_online_store(view, df=self.frame(view, rows))
+
+    def load(self, view: str, *rows: Mapping[str, Any]) -> None:
+        """Make rows the view's whole offline history, and materialize what lies up to an hour back."""
+        about = self.views[view]
+        types = {field.name: field.dtype for field in [*about.entity_columns, *about.features]}
+        types.pop(DUMMY_ENTITY_ID, None)
+        write_file(self.folder / f"{view}.parquet", types, rows)
+        self.store.materialize(
+            start_date=ago(hours=24).to_pydatetime(), end_date=ago(hours=1).to_pydatetime(), feature_views=[view]
+        )
 
     def read(self, features: list[str] | FeatureService, entities: Any, *, full_names: bool = False) -> Answer:
         """Ask for features of entities, given as a list of rows or as columns."""
