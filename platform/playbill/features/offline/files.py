@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import polars as pl
 from polars.datatypes import DataTypeClass
@@ -60,7 +60,7 @@ def scan_parts(files: Sequence[Path], root: Path) -> pl.LazyFrame:
     """
     schemas = _schemas(files)
     _require_agreement(files, schemas)
-    keys = _hive_schema(files, root)
+    keys = hive_schema(files, root)
     kinds = [
         (tuple(schema.items()), tuple(_hive_keys(file, root))) for file, schema in zip(files, schemas, strict=True)
     ]
@@ -183,12 +183,13 @@ def _scan_run(files: Sequence[Path], keys: pl.Schema, root: Path) -> pl.LazyFram
     return frame.drop(above - own.keys(), strict=False)
 
 
-def _hive_keys(file: Path, root: Path) -> dict[str, str]:
+def _hive_keys(file: PurePath, root: PurePath) -> dict[str, str]:
     below = file.parent.relative_to(root).parts if file.parent.is_relative_to(root) else ()
     return dict(piece.split("=", 1) for piece in below if "=" in piece)
 
 
-def _hive_schema(files: Sequence[Path], root: Path) -> pl.Schema:
+def hive_schema(files: Sequence[PurePath], root: PurePath) -> pl.Schema:
+    """Return the columns that stand in folder names below `root`: integers, dates or text by all their values."""
     values: dict[str, set[str]] = {}
     for file in files:
         for name, value in _hive_keys(file, root).items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 import fsspec
@@ -13,7 +14,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from playbill.errors import ConfigError, DataError, Problem, ServiceError
-from playbill.features.offline.files import APPENDED, first_line, part_after, part_order
+from playbill.features.offline.files import APPENDED, first_line, hive_schema, part_after, part_order
 
 
 def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
@@ -76,15 +77,14 @@ def scan_remote(filesystem: Any, files: list[str], root: str) -> pl.LazyFrame:
         schema = pa.unify_schemas([part.remove_metadata() for part in schemas], promote_options="permissive")
     except pa.ArrowException as error:
         raise DataError("feature files", [Problem(root, f"parts disagree: {first_line(error)}.")]) from None
-    hive = ds.partitioning(flavor="hive")
-    keyed = ds.dataset(files, filesystem=filesystem, partitioning=hive, partition_base_dir=root).schema
-    added = [field for field in keyed if field.name not in schema.names]
+    keys = hive_schema([PurePosixPath(file) for file in files], PurePosixPath(root)).to_frame().to_arrow().schema
+    named = [schema.field(field.name) if field.name in schema.names else field for field in keys]
     dataset = ds.dataset(
         files,
-        schema=pa.schema([*schema, *added]),
+        schema=pa.schema([*schema, *(field for field in named if field.name not in schema.names)]),
         filesystem=filesystem,
         format="parquet",
-        partitioning=hive,
+        partitioning=ds.partitioning(pa.schema(named), flavor="hive") if named else None,
         partition_base_dir=root,
     )
     return pl.scan_pyarrow_dataset(dataset)
