@@ -200,9 +200,8 @@ def _placed(tables: Tables, fresh: pl.DataFrame, given: pl.DataFrame) -> pl.Data
         placed = fresh.drop("seq").join(own, on="event_id", how="left", maintain_order="left")
         fresh = placed.select(fresh.columns)
     members = fresh.get_column("member_id").unique()
-    order = ["member_id", "event_at", "seq"]
-    there = tables.interactions(members=members.to_list(), columns=order)
-    live = tables.journal.of_members(members).select(order)
+    there = tables.published().places(members)
+    live = tables.journal.of_members(members).select(there.columns)
     return with_seq(fresh, pl.concat([there, live]))
 
 

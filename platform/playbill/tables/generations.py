@@ -189,6 +189,9 @@ def _refusal(error: OSError | pl.exceptions.ComputeError) -> str | None:
 def _flush(path: Path) -> None:
     """Have the system write a file, or every file below a folder, to the disk: what is published survives a crash."""
     for found in [path] if path.is_file() else (below for below in path.rglob("*") if below.is_file()):
+        # A file that another generation shares was written out when that one was published.
+        if found.stat().st_nlink > 1:
+            continue
         with found.open("rb") as file:
             os.fsync(file.fileno())
 

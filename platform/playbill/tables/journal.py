@@ -114,8 +114,7 @@ class Journal:
         Raises:
             ServiceError: The database does not answer.
         """
-        ids = self._ids().join(event_ids.unique().to_frame("event_id"), on="event_id", how="semi")
-        return self._chunked("event_id", ids.get_column("event_id").to_list())
+        return self._matching("event_id", event_ids)
 
     def of_members(self, member_ids: pl.Series) -> pl.DataFrame:
         """Return the journalled events of some members, unsorted.
@@ -123,7 +122,7 @@ class Journal:
         Raises:
             ServiceError: The database does not answer.
         """
-        return self._chunked("member_id", member_ids.unique().to_list())
+        return self._matching("member_id", member_ids)
 
     def problems(self, events: Sequence[Event]) -> tuple[Problem, ...]:
         """Return every mistake `append` would name, without appending anything."""
@@ -184,16 +183,15 @@ class Journal:
             for chunk in _chunks(event_ids.to_list()):
                 connection.execute(sa.delete(_journal).where(_journal.c.event_id.in_(chunk)))
 
-    def _ids(self) -> pl.DataFrame:
-        with database_errors(self._engine), self._engine.connect() as connection:
-            found = connection.execute(sa.select(_journal.c.event_id)).scalars().all()
-        return pl.DataFrame({"event_id": found}, schema={"event_id": pl.String})
-
-    def _chunked(self, column: str, values: Sequence[str]) -> pl.DataFrame:
+    def _matching(self, column: str, wanted: pl.Series) -> pl.DataFrame:
         names = [_journal.c[name] for name in INTERACTIONS.names()]
         rows: list[sa.Row[Any]] = []
         with database_errors(self._engine), self._engine.connect() as connection:
-            for chunk in _chunks(values):
+            # The journal is short and the question may be long: what it has is asked for first.
+            has = connection.execute(sa.select(_journal.c[column]).distinct()).scalars().all()
+            known = pl.Series(column, has, dtype=pl.String).to_frame()
+            values = known.join(wanted.unique().rename(column).to_frame(), on=column, how="semi").get_column(column)
+            for chunk in _chunks(values.to_list()):
                 rows += connection.execute(sa.select(*names).where(_journal.c[column].in_(chunk))).all()
         return sql_frame("interactions", rows)
 

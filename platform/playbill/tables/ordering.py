@@ -30,23 +30,17 @@ def with_seq(events: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
 
 
 def _placed(missing: pl.DataFrame, there: pl.DataFrame) -> pl.DataFrame:
-    ordered = there.sort("event_at", "seq").with_columns(
-        _before=pl.col("seq").cum_max().over("member_id"),
-        _after=pl.col("seq").cum_min(reverse=True).over("member_id"),
+    last = there.group_by("member_id").agg(
+        pl.col("event_at").max().alias("_last"), pl.col("seq").max().alias("_before")
     )
-    rows = missing.sort("event_at", "_row")
-    before, after = (ordered.select("member_id", "event_at", name) for name in ("_before", "_after"))
-    rows = rows.join_asof(before, on="event_at", by="member_id", check_sortedness=False)
-    rows = rows.join_asof(
-        after,
-        on="event_at",
-        by="member_id",
-        strategy="forward",
-        allow_exact_matches=False,
-        check_sortedness=False,
-    )
+    rows = missing.join(last, on="member_id", how="left")
+    late = pl.col("event_at") < pl.col("_last")
+    # Most events come after everything their member has; only the others have to be fitted in between.
+    ends = rows.filter(late.not_() | late.is_null()).with_columns(_after=pl.lit(None, dtype=pl.Int64)).drop("_last")
+    between = _neighbours(rows.filter(late).drop("_last", "_before"), there)
     gap = ["member_id", "_before", "_after"]
-    rows = rows.with_columns(
+    ordered = pl.concat([ends, between.select(ends.columns)]).sort("event_at", "_row")
+    numbered = ordered.with_columns(
         _own=pl.col("event_at").dt.epoch("us"),
         _low=pl.col("_before") + 1,
         _high=pl.col("_after") - 1,
@@ -58,4 +52,24 @@ def _placed(missing: pl.DataFrame, there: pl.DataFrame) -> pl.DataFrame:
     wanted = pl.when(fits).then("_own").otherwise(first)
     # Each at least one above the one before it in the same gap, and none beyond the gap.
     rising = (wanted - pl.col("_place")).cum_max().over(gap) + pl.col("_place")
-    return rows.select("_row", pl.min_horizontal(rising, "_high").alias("_seq"))
+    return numbered.select("_row", pl.min_horizontal(rising, "_high").alias("_seq"))
+
+
+def _neighbours(rows: pl.DataFrame, there: pl.DataFrame) -> pl.DataFrame:
+    """Add the last `seq` up to each row's moment, and the first one after it."""
+    members = rows.select("member_id").unique()
+    ordered = there.join(members, on="member_id", how="semi").sort("event_at", "seq")
+    ordered = ordered.with_columns(
+        _before=pl.col("seq").cum_max().over("member_id"),
+        _after=pl.col("seq").cum_min(reverse=True).over("member_id"),
+    )
+    before, after = (ordered.select("member_id", "event_at", name) for name in ("_before", "_after"))
+    found = rows.sort("event_at").join_asof(before, on="event_at", by="member_id", check_sortedness=False)
+    return found.join_asof(
+        after,
+        on="event_at",
+        by="member_id",
+        strategy="forward",
+        allow_exact_matches=False,
+        check_sortedness=False,
+    )

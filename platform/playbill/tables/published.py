@@ -82,6 +82,13 @@ class Published:
         """Return the events of some of `log_parts` in the log's order."""
         return self._scan([self.folder / path for path in relative]).sort(ORDER, maintain_order=True)
 
+    def places(self, member_ids: pl.Series) -> pl.DataFrame:
+        """Return member_id, event_at and seq of every event of some members, unsorted."""
+        files = [path for paths in bucket_files(self.folder, self.manifest.bucket_starts, None) for path in paths]
+        wanted = member_ids.unique().to_frame("member_id").lazy()
+        rows = self._scan(files).select("member_id", "event_at", "seq")
+        return rows.join(wanted, on="member_id", how="semi").collect(engine="streaming")
+
     def events_with_ids(self, event_ids: pl.Series) -> pl.DataFrame:
         """Return the events that have one of some ids."""
         log = self._scan(day_files(self.folder, list(self.manifest.days)))
