@@ -20,6 +20,8 @@ from playbill.errors import ConfigError
 from playbill.features.entity_rows import plain_arrow
 from playbill.features.offline.sql import SqlRows, sql_schema
 
+_SECRET = "SECRET"
+
 
 class SqlSource(DataSource):  # type: ignore[misc]
     """Feature rows in a database.
@@ -144,9 +146,9 @@ class SqlSource(DataSource):  # type: ignore[misc]
 def _check(url: str) -> None:
     # A secret may hold any letter, but stands where none matters for the form.
     try:
-        parsed = sa.make_url(re.sub(r"\$\{\w+\}", "x", url))
+        parsed = sa.make_url(re.sub(r"\$\{\w+\}", _SECRET, url))
     except ArgumentError as error:
         raise ConfigError(f"a SqlSource cannot use this url: {error}") from None
-    relative = parsed.database and not parsed.database.startswith(("/", "file:", "x"))
+    relative = parsed.database and not parsed.database.startswith(("/", "file:", _SECRET))
     if parsed.get_backend_name() == "sqlite" and relative and parsed.database != ":memory:":
         raise ConfigError(f"a SqlSource needs an absolute path, as in sqlite:////{parsed.database}")

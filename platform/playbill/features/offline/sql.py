@@ -33,6 +33,7 @@ _MOMENT = pl.Datetime("us", "UTC")
 _TYPES: tuple[tuple[type[sa.types.TypeEngine[Any]], pl.DataType], ...] = (
     (sa.Boolean, pl.Boolean()),
     (sa.Integer, pl.Int64()),
+    (sa.Float, pl.Float64()),
     (sa.Numeric, pl.Float64()),
     (sa.Date, pl.Date()),
     (sa.LargeBinary, pl.Binary()),
