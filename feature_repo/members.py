@@ -34,7 +34,8 @@ member_profile = FeatureView(
 )
 
 # A value has its own row for every event that leaves a window, so it never goes stale by itself. The ttl forgets
-# members that have been away for a year. The push source takes the state of one member between two builds.
+# members a year after the last row: a year after their last play left the longest window. The push source takes the
+# state of one member between two builds.
 member_activity = FeatureView(
     name="member_activity",
     entities=[member],
