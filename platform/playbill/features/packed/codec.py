@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,11 @@ Layouts = Callable[[int], Layout]
 
 _NO_BYTES = np.empty(0, np.uint8)
 _CASTS = {("int32", "int64"), ("int32", "float64"), ("float32", "float64"), ("int64", "float64"), ("bool", "int64")}
-_HEADER_SIZE = 24
+_STAMP = 8
+"""Bytes of a row that say how to read it: version and schema."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """N values of one feature as they are stored: numbers, or encoded bytes for kinds of variable width."""
 
     kind: str
@@ -116,63 +117,67 @@ def unpack(rows: Sequence[bytes | None], wanted: Sequence[PackedField], layouts:
     Raises:
         IntegrityError: A row is damaged or of another format.
     """
-    found = np.fromiter((row is not None for row in rows), np.bool_, len(rows))
-    there = rows if found.all() else [row for row in rows if row is not None]
-    lengths = np.fromiter(map(len, there), np.int64, len(there))  # type: ignore[arg-type]
-    joined = np.frombuffer(b"".join(there), np.uint8)  # type: ignore[arg-type]
-    at = np.flatnonzero(found)
+    there = [row for row in rows if row is not None]
+    found = np.ones(len(rows), np.bool_)
+    if len(there) != len(rows):
+        found[[number for number, row in enumerate(rows) if row is None]] = False
     opened = _Opening(len(rows), wanted)
-    if len(there):
-        starts = np.cumsum(lengths) - lengths
-        ids = _schema_ids(joined, starts, lengths, where)
-        for number in np.unique(ids) if (ids != ids[0]).any() else ids[:1]:
-            chosen = slice(None) if len(ids) == 1 or (ids == number).all() else ids == number
-            group = _Group(layouts(int(number)), joined, starts[chosen], lengths[chosen], where)
-            opened.fill(group, at[chosen])
+    for head, part, at in _groups(there, found):
+        opened.fill(_Group(layouts(_schema_id(head, where)), part, where), at)
     return PackedRows(found, opened.event_us, opened.columns())
 
 
-def _schema_ids(joined: Bytes, starts: Ints, lengths: Ints, where: str) -> NDArray[np.uint32]:
-    damaged = lengths < _HEADER_SIZE
-    if not damaged.any():
-        damaged = joined[starts] != FORMAT_VERSION
-    if damaged.any():
+def _groups(there: list[bytes], found: Flags) -> Iterator[tuple[bytes, list[bytes], Ints | None]]:
+    """Return rows by what they begin with, version and schema, and where each stands; None for everywhere."""
+    heads = {row[:_STAMP] for row in there}
+    if len(heads) == 1 and len(there) == len(found):
+        yield heads.pop(), there, None
+        return
+    at = np.flatnonzero(found)
+    for head in sorted(heads):
+        chosen = [number for number, row in enumerate(there) if row.startswith(head)]
+        yield head, [there[number] for number in chosen], at[chosen]
+
+
+def _schema_id(head: bytes, where: str) -> int:
+    if len(head) < _STAMP or head[0] != FORMAT_VERSION:
         raise IntegrityError(
-            f"{where}: {int(damaged.sum())} stored rows are damaged or of another format (this version reads "
-            f"format {FORMAT_VERSION}). Remove the store and materialize again."
+            f"{where}: stored rows are damaged or of another format (this version reads format {FORMAT_VERSION}). "
+            "Remove the store and materialize again."
         )
-    ids: NDArray[np.uint32] = joined[starts[:, None] + np.arange(4, 8)].view("<u4").ravel()
-    return ids
+    return int.from_bytes(head[4:_STAMP], "little")
 
 
 class _Group:
     """Rows of one schema, still inside the joined buffer."""
 
-    def __init__(self, layout: Layout, joined: Bytes, starts: Ints, lengths: Ints, where: str) -> None:
-        self.layout, self.joined, self.starts = layout, joined, starts
-        if (lengths < layout.size).any() or (not layout.variable and (lengths != layout.size).any()):
+    def __init__(self, layout: Layout, rows: list[bytes], where: str) -> None:
+        self.layout = layout
+        sizes = set(map(len, rows))
+        if min(sizes) < layout.size or (not layout.variable and sizes != {layout.size}):
             raise IntegrityError(f"{where}: stored rows are cut short. Remove the store and materialize again.")
-        self.head = self._head()
-        if layout.variable and (self.head["ends"][:, -1] != lengths).any():
-            raise IntegrityError(f"{where}: stored rows are cut short. Remove the store and materialize again.")
+        self.joined = np.frombuffer(b"".join(rows), np.uint8)
+        if layout.variable:
+            self._open_variable(rows, where)
+        else:
+            self.head = self.joined.view(layout.dtype)
         self.flags = self._flags()
 
-    def _head(self) -> NDArray[np.void]:
-        size = self.layout.size
-        if not self.layout.variable and len(self.joined) == size * len(self.starts):
-            return self.joined.view(self.layout.dtype)
-        taken = self.joined[self.starts[:, None] + np.arange(size)]
-        head: NDArray[np.void] = taken.view(self.layout.dtype).ravel()
-        return head
+    def _open_variable(self, rows: list[bytes], where: str) -> None:
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        self.starts = np.cumsum(lengths) - lengths
+        taken = self.joined[self.starts[:, None] + np.arange(self.layout.size)]
+        self.head = taken.view(self.layout.dtype).ravel()
+        if (self.head["ends"][:, -1] != lengths).any():
+            raise IntegrityError(f"{where}: stored rows are cut short. Remove the store and materialize again.")
 
     def _flags(self) -> Flags | None:
         """Return (N, fields) validity, or None when everything is there."""
         count = len(self.layout.fields)
         if not count:
             return None
-        full = np.packbits(np.ones(count, np.bool_), bitorder="little")
         stored = self.head["valid"]
-        if (stored == full).all():
+        if stored.tobytes() == self.layout.all_valid * len(stored):
             return None
         return np.unpackbits(stored, axis=1, count=count, bitorder="little").astype(np.bool_)
 
@@ -196,24 +201,25 @@ class _Opening:
         self.event_us = np.full(count, NEVER, np.int64)
         self._columns: list[Column | None] = [None] * len(wanted)
 
-    def fill(self, group: _Group, at: Ints) -> None:
-        if len(at) == self.count:
+    def fill(self, group: _Group, at: Ints | None) -> None:
+        if at is None:
             self.event_us = group.head["event"]
         else:
             self.event_us[at] = group.head["event"]
+        kinds = group.layout.kinds
         for number, field in enumerate(self.wanted):
-            kind = group.layout.kinds.get(field.name)
+            kind = kinds.get(field.name)
             if kind is None or (kind != field.kind and (kind, field.kind) not in _CASTS):
                 continue
-            if len(at) == self.count:
-                self._columns[number] = self._whole(group, field)
+            if at is None:
+                self._columns[number] = self._whole(group, field, kind)
             else:
                 self._columns[number] = self._part(group, field, at, self._columns[number])
 
-    def _whole(self, group: _Group, field: PackedField) -> Column:
+    def _whole(self, group: _Group, field: PackedField, kind: str) -> Column:
         if field.kind in FIXED:
             values = group.head[f"f:{field.name}"]
-            kept = values if group.layout.kinds[field.name] == field.kind else values.astype(FIXED[field.kind])
+            kept = values if kind == field.kind else values.astype(FIXED[field.kind])
             return Column(field.kind, kept, group.valid(field.name))
         return Column(field.kind, Blobs(group.joined, *group.blobs(field.name)), group.valid(field.name))
 

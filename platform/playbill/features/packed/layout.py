@@ -109,6 +109,11 @@ class Layout:
         return [*parts, ("valid", f"({width},)|u1", width)] if width else parts
 
     @cached_property
+    def all_valid(self) -> bytes:
+        """The validity bits of a row without nulls."""
+        return np.packbits(np.ones(len(self.fields), np.bool_), bitorder="little").tobytes()
+
+    @cached_property
     def size(self) -> int:
         """Bytes of the fixed part."""
         return int(self.dtype.itemsize)

@@ -15,6 +15,7 @@ from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.value_type import ValueType
 
+from playbill.clock import WallClock
 from playbill.features.packed.feast_values import key_kinds, kind_of, view_fields
 from playbill.features.packed.keys import KeyKinds
 from playbill.features.packed.layout import PackedField
@@ -99,8 +100,8 @@ class Plans:
 def _state(registry: BaseRegistry) -> tuple[int, datetime] | None:
     """Return what identifies the registry's content in use, None when it is to be read anew."""
     created = getattr(registry, "cached_registry_proto_created", None)
-    valid = getattr(registry, "is_cache_valid", None)
-    if created is None or valid is None or not valid():
+    ttl = getattr(registry, "cached_registry_proto_ttl", None)
+    if created is None or ttl is None or (ttl and WallClock().now() > created + ttl):
         return None
     return id(registry), created
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -53,9 +53,10 @@ def documents(stored: StoredView, found: Neighbours, features: Sequence[str]) ->
     """Return what was found as Feast's documents, in the order of their keys.
 
     Feast sorts the keys of an answer and not the values with them, so in any other order it would put one entity's
-    values beside another's name.
+    values beside another's name. A join key may be asked for as if it were a feature, as of Feast's vector stores.
     """
-    names = [name for name in features if name != "distance"]
+    asked_keys = {name for name, _ in stored.kinds} & set(features)
+    names = [name for name in features if name != "distance" and name not in asked_keys]
     rows = stored.rows.open(stored.name, found.rows, fields_of(stored.view, names))
     opened = [open_key(stored.kinds, key) for key in found.keys]
     keys = entity_protos(stored.kinds, opened)
@@ -64,7 +65,15 @@ def documents(stored: StoredView, found: Neighbours, features: Sequence[str]) ->
         (
             moment_of(int(rows.event_us[number])),
             keys[number],
-            {**dict(zip(names, values[number], strict=True)), "distance": Value(float_val=found.distances[number])},
+            {
+                **dict(zip(names, values[number], strict=True)),
+                **{name: value for name, value in _named(keys[number]) if name in asked_keys},
+                "distance": Value(float_val=found.distances[number]),
+            },
         )
         for number in sorted(range(len(opened)), key=opened.__getitem__)
     ]
+
+
+def _named(key: EntityKey) -> Iterable[tuple[str, Value]]:
+    return zip(key.join_keys, key.entity_values, strict=True)
