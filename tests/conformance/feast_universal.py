@@ -68,8 +68,9 @@ class Run(NamedTuple):
     engine: dict[str, Any] | None
     tests: list[str]
     left_out: dict[str, str]
-    names: Sequence[str] = ("sqlite", "redis")
-    """Feast's stores whose own tests are run too: those for Redis are about any store that compares event times."""
+    names: Sequence[str] = ("sqlite", "redis", "milvus")
+    """Feast's stores whose own tests are run too: those for Redis are about any store that compares event times, those
+    for Milvus about any that searches vectors."""
 
 
 AS_FEAST = {"enforce_ttl": False}
