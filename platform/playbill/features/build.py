@@ -13,7 +13,6 @@ import polars as pl
 from playbill.config import Workspace
 from playbill.errors import DataError, Problem, UnknownNameError
 from playbill.features.axis import CHANGED_AT, MOMENT, Span
-from playbill.features.encoder import EVENT_COLUMNS
 from playbill.features.increments import How, LogState, Updated, increment, why_anew
 from playbill.features.table_views import TABLE_VIEWS, update_table_view
 from playbill.features.view_folder import ViewFolder, building
@@ -133,7 +132,7 @@ def backfill_features(
 
 
 class _Build:
-    """One run over the views of a workspace; the log is read once if any view needs all of it."""
+    """One run over the views of a workspace."""
 
     def __init__(self, workspace: Workspace, progress: Progress | None, until: datetime | None) -> None:
         if until is not None and until.tzinfo is None:
@@ -141,7 +140,6 @@ class _Build:
         self.workspace, self.progress = workspace, progress
         tables = Tables(workspace).require()
         self.log = LogState.read(tables, until or workspace_clock(workspace).now())
-        self._events: pl.DataFrame | None = None
 
     def report(self, built: Sequence[BuiltView]) -> BuildReport:
         return BuildReport(self.workspace.name, self.log.tables.snapshot_id(), self.log.until, tuple(built))
@@ -189,9 +187,7 @@ class _Build:
         return Updated("increment", "", state, rows.height)
 
     def _states(self, view: EventView) -> Iterator[pl.DataFrame]:
-        if self._events is None:
-            self._events = self.log.tables.interactions(columns=EVENT_COLUMNS)
-        for part in parts_of_log(self._events.lazy().filter(view.counted()).collect(), view.part_by):
+        for part in parts_of_log(self.log.events.filter(view.counted()), view.part_by):
             yield view.encode(part, self.log.titles, Span(until=self.log.until))
 
     def _folder(self, name: str) -> ViewFolder:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Literal
 
 import polars as pl
@@ -41,7 +42,7 @@ class Updated:
     written: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LogState:
     """The tables as a build reads them.
 
@@ -66,6 +67,11 @@ class LogState:
         parts = {name: digest[:16] for name, digest in tables.log_parts().items()}
         joined = titles.select("title_id", pl.col("genres").list.join("|").fill_null(""))
         return cls(tables, titles, until, parts, dict(joined.iter_rows()))
+
+    @cached_property
+    def events(self) -> pl.DataFrame:
+        """The whole log, by the columns that are read; read once."""
+        return self.tables.interactions(columns=EVENT_COLUMNS)
 
     def state(self, view: EventView, since: datetime | None = None) -> ViewState:
         """Return what a view built from this would be built from."""
@@ -151,8 +157,7 @@ def _events_of(view: EventView, owed: pl.DataFrame, log: LogState) -> pl.DataFra
     if view.keys == ("member_id",):
         members = owed.get_column("member_id").to_list()
         return log.tables.interactions(members=members, columns=EVENT_COLUMNS) if members else _no_events(log)
-    events = log.tables.interactions(columns=EVENT_COLUMNS).filter(view.counted())
-    return events.join(owed, on=view.keys, how="semi", maintain_order="left")
+    return log.events.filter(view.counted()).join(owed, on=view.keys, how="semi", maintain_order="left")
 
 
 def _no_events(log: LogState) -> pl.DataFrame:

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import polars as pl
@@ -212,7 +212,8 @@ def _write(frame: pl.DataFrame, path: Path) -> None:
 
 def _save(state: ViewState, folder: Path) -> None:
     beside = folder / f".{_STATE}.{os.getpid()}"
-    beside.write_text(json.dumps({"format": _FORMAT, **asdict(state)}, indent=1), encoding="utf-8")
+    content = {"format": _FORMAT, **{item.name: getattr(state, item.name) for item in fields(state)}}
+    beside.write_text(json.dumps(content, indent=1), encoding="utf-8")
     _settle(beside)
     beside.replace(folder / _STATE)
 
