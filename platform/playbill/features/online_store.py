@@ -11,12 +11,7 @@ finds the one by the name of the other.
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import polars as pl
@@ -30,14 +25,13 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from pydantic import NonNegativeFloat, PositiveInt
 
-from playbill.clock import WallClock
 from playbill.features.packed.answer import answer
 from playbill.features.packed.backend import Ask, Progress
+from playbill.features.packed.opening import now_us, open_database, reading_at
 from playbill.features.packed.plan import Plan, Plans
 from playbill.features.packed.requests import Entities, EntityRows
 from playbill.features.packed.response import PackedOnlineResponse
 from playbill.features.packed.rows import Rows
-from playbill.features.packed.sqlite_backend import SqliteBackend
 from playbill.features.packed.stored_view import FeastAnswer, StoredView, stored_name
 from playbill.features.packed.vector_search import (
     Document,
@@ -47,9 +41,9 @@ from playbill.features.packed.vector_search import (
     refuse_other_searches,
 )
 from playbill.features.packed.vectors import Vectors
-from playbill.features.packed.writing import Counted, FeastRow, batch_of_protos, batches_of_arrow, moment_us
+from playbill.features.packed.writing import Counted, FeastRow, batch_of_protos, batches_of_arrow
 
-_NOW: ContextVar[datetime | None] = ContextVar("reading_at", default=None)
+__all__ = ["PackedOnlineStore", "PackedOnlineStoreConfig", "reading_at"]
 
 
 class PackedOnlineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]
@@ -74,22 +68,6 @@ class PackedOnlineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]
     """SQLite: seconds to wait for another writer, twice, before giving up. Redis: seconds to wait for an answer."""
 
 
-@contextmanager
-def reading_at(moment: datetime) -> Iterator[None]:
-    """Count ages to a given moment instead of now, in this thread or task.
-
-    Raises:
-        ValueError: The moment has no time zone.
-    """
-    if moment.tzinfo is None:
-        raise ValueError(f"{moment.isoformat()} has no time zone")
-    token = _NOW.set(moment.astimezone(UTC))
-    try:
-        yield
-    finally:
-        _NOW.reset(token)
-
-
 class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
     """Packed rows in SQLite or Redis. See the module's text."""
 
@@ -109,7 +87,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         key = (settings.backend, settings.path, settings.connection_string, settings.key_ttl_seconds)
         found = self._rows.get(key)
         if found is None:
-            found = self._rows.setdefault(key, _open_database(config))
+            found = self._rows.setdefault(key, open_database(config))
         return found
 
     def update(
@@ -237,7 +215,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         """
         plan, entities, asks = self._prepared(features, entity_rows, registry, project, full_feature_names)
         read = self.rows(config).backend.read(asks) if asks else []
-        return answer(plan, entities, self.rows(config), read, _now_us(config), include_feature_view_version_metadata)
+        return answer(plan, entities, self.rows(config), read, now_us(config), include_feature_view_version_metadata)
 
     async def get_online_features_async(
         self,
@@ -252,7 +230,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         """Answer a request as `get_online_features` does, without blocking the event loop while the database works."""
         plan, entities, asks = self._prepared(features, entity_rows, registry, project, full_feature_names)
         read = await self.rows(config).backend.read_async(asks) if asks else []
-        return answer(plan, entities, self.rows(config), read, _now_us(config), include_feature_view_version_metadata)
+        return answer(plan, entities, self.rows(config), read, now_us(config), include_feature_view_version_metadata)
 
     async def close(self) -> None:
         """Close the connections of the running event loop, as Feast's server asks when it stops."""
@@ -325,24 +303,4 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         return documents(stored, found, requested_features)
 
     def _stored(self, config: RepoConfig, view: Any) -> StoredView:
-        return StoredView(self.rows(config), config.project, view, _now_us(config))
-
-
-def _open_database(config: RepoConfig) -> Rows:
-    settings = config.online_store
-    if settings.backend == "redis":
-        from playbill.features.packed.redis_backend import RedisBackend
-
-        redis = RedisBackend(settings.connection_string, settings.key_ttl_seconds, settings.busy_timeout_s)
-        return Rows(redis, redis.name)
-    path = Path(settings.path)
-    if not path.is_absolute():
-        path = Path(config.repo_path or os.getcwd()) / path
-    return Rows(SqliteBackend(path, settings.busy_timeout_s), f"online store {path}")
-
-
-def _now_us(config: RepoConfig) -> int | None:
-    """Return the moment that ages are counted to, None where the configuration asks for no limit."""
-    if not config.online_store.enforce_ttl:
-        return None
-    return moment_us(_NOW.get() or WallClock().now())
+        return StoredView(self.rows(config), config.project, view, now_us(config))

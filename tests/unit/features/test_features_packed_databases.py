@@ -1,6 +1,7 @@
 """What the packed store's databases do when they are missing, damaged, locked or silent."""
 
 import asyncio
+import itertools
 import sqlite3
 import threading
 from pathlib import Path
@@ -59,7 +60,7 @@ TIMES = [
 
 
 def test_order_in_time_is_exact_to_the_last_microsecond(backend):
-    for number, (earlier, later) in enumerate(zip(TIMES, TIMES[1:], strict=False)):
+    for number, (earlier, later) in enumerate(itertools.pairwise(TIMES)):
         by_event, by_created = f"e{number}".encode(), f"c{number}".encode()
         backend.write("p/a", [batch((by_event, later, 0, b"kept"), (by_event, earlier, 0, b"late"))], None)
         backend.write("p/a", [batch((by_created, 5, later, b"kept"), (by_created, 5, earlier, b"late"))], None)
@@ -124,7 +125,9 @@ def test_a_locked_file_is_tried_twice_then_named(tmp_path, caplog):
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:
-        with pytest.raises(ServiceError, match=r"online\.db stayed locked .* for 0\.1 s \(tried twice\).*busy_timeout_s"):
+        with pytest.raises(
+            ServiceError, match=r"online\.db stayed locked .* for 0\.1 s \(tried twice\).*busy_timeout_s"
+        ):
             backend.write("p/a", [batch((b"1", 2, 0, b"new"))], None)
         assert "trying once more" in caplog.text
         assert backend.read([Ask("p/a", [b"1"])])[0][0][24:] == b"old"
@@ -215,7 +218,10 @@ def test_rows_of_redis_expire_when_asked_to(redis_url):
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("cache:6380,db=2,ssl=true,password=a=b", {"host": "cache", "port": 6380, "db": 2, "ssl": True, "password": "a=b"}),
+        (
+            "cache:6380,db=2,ssl=true,password=a=b",
+            {"host": "cache", "port": 6380, "db": 2, "ssl": True, "password": "a=b"},
+        ),
         ("cache", {"host": "cache", "port": 6379}),
         ("redis://:secret@cache:6380/2", {"host": "cache", "port": 6380, "db": 2, "password": "secret"}),
         ("rediss://cache", {"host": "cache", "port": 6379, "ssl": True}),
@@ -230,5 +236,5 @@ def test_connection_strings_of_both_forms(text, wanted, monkeypatch):
 @pytest.mark.parametrize("text", ["a:1,b:2", "db=3", "${NO_SUCH_NAME}:1", "http://cache", "cache:port"])
 def test_bad_connection_strings_are_named(text, monkeypatch):
     monkeypatch.delenv("NO_SUCH_NAME", raising=False)
-    with pytest.raises(ConfigError, match="online_store.connection_string"):
+    with pytest.raises(ConfigError, match=r"online_store\.connection_string"):
         _options(text)
