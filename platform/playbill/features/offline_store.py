@@ -25,7 +25,7 @@ import pyarrow as pa
 from feast.data_source import DataSource
 from feast.feature_logging import LoggingConfig, LoggingSource
 from feast.feature_view import FeatureView
-from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob
+from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
@@ -52,6 +52,7 @@ from playbill.features.offline.retrieval import (
 )
 from playbill.features.offline.sources import scan_source
 from playbill.features.offline.views import require_features, view_values
+from playbill.features.offline.watched import WatchedOfflineStore
 from playbill.features.offline.writes import append_batch, write_logs
 
 __all__ = ["AsofOfflineStore", "AsofOfflineStoreConfig", "AsofRetrievalJob", "scan_source", "view_values"]
@@ -74,7 +75,7 @@ class AsofOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]
     """What fsspec needs to open URLs: credentials, `endpoint_url`, and the like."""
 
 
-class AsofOfflineStore(OfflineStore):  # type: ignore[misc]
+class AsofOfflineStore(WatchedOfflineStore):
     """Feature rows in files and databases, looked up as of each entity row. See the module's text."""
 
     supports_filter_by_created_timestamp = True
