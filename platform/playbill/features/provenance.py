@@ -65,8 +65,11 @@ def _stored(door: FeastDoor, view: FeatureView) -> ViewProvenance:
         kind="stored",
         definition=_hash(stored_definition(view)),
         version=view.current_version_number,
-        rows=found.pop("rows"),
-        **{name: _moment(value) for name, value in found.items()},
+        rows=found["rows"],
+        event_from=_moment(found["event_from"]),
+        event_until=_moment(found["event_until"]),
+        created_from=_moment(found.get("created_from")),
+        created_until=_moment(found.get("created_until")),
         **(_built(path) if path else {}),
     )
 
