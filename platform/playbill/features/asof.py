@@ -195,12 +195,6 @@ def like_key(name: str, source: pl.DataType, target: pl.DataType) -> pl.Expr:
     return key.cast(target, strict=False)
 
 
-def _like(name: str, source: pl.DataType, target: pl.DataType, view: str) -> pl.Expr:
-    if not comparable(source, target):
-        raise DataError(f"feature view '{view}'", [Problem(name, f"key is {source}, but the values have {target}.")])
-    return like_key(name, source, target)
-
-
 def _number(rows: pl.DataFrame, types: Mapping[str, pl.DataType]) -> tuple[pl.DataFrame, pl.Series]:
     if not types:
         codes = pl.repeat(0, rows.height, dtype=pl.UInt32, eager=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import numpy as np
@@ -241,9 +242,11 @@ def test_long_ages_and_many_keys_do_not_overflow(tmp_path):
     old, new = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
     frame = pl.DataFrame({"k": keys, "v": keys}).with_columns(at=pl.lit(START))
     edges = pl.DataFrame({"k": [5, 5], "v": [-1, -2], "at": [old, new]}, schema=frame.schema)
-    rows = pl.DataFrame({"k": keys}).with_columns(t=pl.lit(START + HOUR))
-    view = ViewValues("v", pl.concat([edges, frame]).lazy(), {"k": "k"}, "at", None, {"v": "v"}, 2 * HOUR)
-    assert as_of_join(rows, "t", view).get_column("v").equals(keys.alias("v"))
+    rows = pl.DataFrame({"k": keys}).with_columns(t=pl.lit(new))
+    view = ViewValues("v", pl.concat([edges, frame]).lazy(), {"k": "k"}, "at", None, {"v": "v"})
+    expected = keys.alias("v").scatter(5, -2)
+    assert as_of_join(rows, "t", view).get_column("v").equals(expected)
+    view = replace(view, ttl=2 * HOUR)
     late = pl.DataFrame({"k": [5, 5, 5], "t": [new, new - HOUR, old]})
     assert as_of_join(late, "t", view).get_column("v").to_list() == [-2, None, -1]
 
