@@ -23,6 +23,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from asof_problem import (
+    ROW,
+    VIEWS,
+    by_hand_pandas,
+    by_hand_polars,
+    differences,
+    entity_rows,
+    feature_store,
+    write_problem,
+)
 from rich.console import Console
 from rich.table import Table
 
@@ -40,6 +50,9 @@ SAMPLE = 200_000
 def main() -> None:
     """Run every method on every seed and print the medians."""
     options = _options()
+    if options.write is not None:
+        write_problem(Path(options.folder), options.rows, options.views, options.write)
+        return
     if options.method:
         print(json.dumps(measure(options.method, Path(options.folder), options.views, options.repeats)))
         return
@@ -47,9 +60,9 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
     for seed in range(options.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            _write(Path(folder), options.rows, options.views, seed)
+            _alone("--write", str(seed), "--folder", folder, options=options)
             for method in methods:
-                runs[method].append(_fresh(method, folder, options))
+                runs[method].append(json.loads(_alone("--method", method, "--folder", folder, options=options)))
     result = summary(runs, options.rows)
     _show(runs)
     if options.json:
@@ -63,8 +76,6 @@ def measure(method: str, folder: Path, views: int, repeats: int) -> dict[str, An
         Seconds and CPU seconds of each measured run, the process's peak memory in GiB until then, the rows that came
         back, and the number of cells that differ from the reference.
     """
-    from asof_problem import ROW, VIEWS, by_hand_pandas, differences, entity_rows
-
     chosen = VIEWS[:views]
     entities = entity_rows(folder)
     with tempfile.TemporaryDirectory() as repo:
@@ -117,33 +128,25 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=200_000, help="entity rows")
     parser.add_argument("--views", type=int, default=3, choices=range(1, 6), help="feature views of five features")
     parser.add_argument("--seeds", type=int, default=3, help="how many problems")
-    parser.add_argument("--repeats", type=int, default=5, help="measured runs of each method on each problem")
+    parser.add_argument("--repeats", type=int, default=3, help="measured runs of each method on each problem")
     parser.add_argument("--threads", type=int, default=2, help="of every method")
     parser.add_argument("--json", action="store_true", help="print one object as the last line")
     parser.add_argument("--method", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
+    parser.add_argument("--write", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def _write(folder: Path, rows: int, views: int, seed: int) -> None:
-    from asof_problem import write_problem
-
-    write_problem(folder, rows, views, seed)
-
-
-def _fresh(method: str, folder: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Run a method in a process of its own."""
-    threads = dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "DUCKDB_THREADS"), str(options.threads))
-    command = [sys.executable, __file__, "--method", method, "--folder", folder]
-    command += ["--views", str(options.views), "--repeats", str(options.repeats)]
+def _alone(*words: str, options: argparse.Namespace) -> str:
+    """Run this script in a process of its own, and return the last line it printed."""
+    threads = dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS"), str(options.threads))
+    numbers = [f"--{name}={getattr(options, name)}" for name in ("rows", "views", "repeats", "threads")]
+    command = [sys.executable, "-W", "ignore", __file__, *words, *numbers]
     done = subprocess.run(command, env={**os.environ, **threads}, stdout=subprocess.PIPE, check=True, text=True)
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    return done.stdout.strip().rpartition("\n")[2]
 
 
 def _runner(method: str, entities: Any, views: Any, folder: Path, repo: Path) -> Any:
-    from asof_problem import by_hand_polars, feature_store
-
     if method == BARE:
         return lambda: by_hand_polars(entities, views, folder)
     store = feature_store(STORES[method], views, folder, repo)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -233,6 +238,39 @@ def test_a_file_that_breaks_on_a_worker_is_named(cluster: None, tmp_path: Path, 
     spread = store(broken, tmp_path, engine="ray")
     with pytest.raises(DataError, match=r"trend.*\n.*cannot be read"):
         spread.get_historical_features(entity_df=slates, features=["trend:heat"]).to_df()
+
+
+def test_a_cluster_at_an_address_is_joined_and_left(cluster: None) -> None:
+    address = ray.get_runtime_context().gcs_address
+    code = (
+        "import ray; from playbill.features.offline.ray_asof import connected\n"
+        "from playbill.features.offline.ray_settings import RaySettings\n"
+        f"with connected(RaySettings(address={address!r})): print(ray.cluster_resources()['CPU'])\n"
+        "print(ray.is_initialized())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2.0", "False"]
+    assert ray.cluster_resources()["CPU"] == 2
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_something_else_at_the_address(folder: Path, tmp_path: Path, slates: pd.DataFrame, answer: bytes) -> None:
+    ray.shutdown()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            # The other side leaves as soon as it has seen enough.
+            with connection, suppress(ConnectionError):
+                connection.recv(100)
+                connection.sendall(answer)
+                connection.recv(100)
+
+        threading.Thread(target=serve, daemon=True).start()
+        asked = {"address": f"127.0.0.1:{port}", "start_timeout_s": 2}
+        with pytest.raises(ServiceError, match=f"no Ray cluster at 127.0.0.1:{port}"):
+            retrieved(store(folder, tmp_path, engine="ray", ray=asked), slates)
 
 
 def test_no_cluster_at_the_address(folder: Path, tmp_path: Path, slates: pd.DataFrame) -> None:

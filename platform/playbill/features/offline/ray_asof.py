@@ -47,6 +47,9 @@ from playbill.features.offline.partitions import (
 from playbill.features.offline.ray_settings import RaySettings
 
 PARTITIONS_PER_WORKER = 4
+_HTTP2_SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _HTTP2_SETTINGS
+"""How every HTTP/2 connection begins, RFC 9113 section 3.4; a server answers with settings of its own."""
 
 
 def join_partitioned(rows: pl.DataFrame, at: str, views: Sequence[ViewValues], settings: RaySettings) -> pl.DataFrame:
@@ -204,7 +207,15 @@ def _explained(error: BaseException) -> BaseException:
 
 
 def _knock(address: str, timeout_s: float) -> None:
-    """Open and close a connection to `host:port`: Ray itself waits minutes for a cluster that is not there."""
+    """See whether a gRPC server answers at `host:port`: Ray itself tries for ten minutes and then ends the process.
+
+    A word such as `auto` is left to Ray.
+    """
     host, _, port = address.rpartition("://")[2].rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=timeout_s).close()
+    if not (host and port.isdigit()):
+        return
+    with socket.create_connection((host, int(port)), timeout=timeout_s) as connection:
+        connection.sendall(_HTTP2_HELLO)
+        answer = connection.recv(len(_HTTP2_SETTINGS))
+    if answer[3:4] != _HTTP2_SETTINGS[3:4]:
+        raise ConnectionError("what listens there is no Ray")
