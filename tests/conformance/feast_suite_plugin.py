@@ -40,3 +40,10 @@ os.environ["FEAST_IS_LOCAL_TEST"] = "True"
 def pytest_collection_finish() -> None:
     """Let every collected test run to its end."""
     os.environ["FEAST_IS_LOCAL_TEST"] = "False"
+
+
+def pytest_itemcollected(item: Any) -> None:
+    """Note in the outcome for which stores a test is meant, where it is not meant for all."""
+    for mark in item.iter_markers("universal_online_stores"):
+        if only := mark.kwargs.get("only"):
+            item.user_properties.append(("only", ", ".join(only)))

@@ -68,9 +68,9 @@ class Run(NamedTuple):
     engine: dict[str, Any] | None
     tests: list[str]
     left_out: dict[str, str]
-    names: Sequence[str] = ("sqlite", "redis", "milvus")
+    names: Sequence[str] = ("sqlite", "redis", "mongodb", "milvus")
     """Feast's stores whose own tests are run too: those for Redis are about any store that compares event times, those
-    for Milvus about any that searches vectors."""
+    for MongoDB about any that reads asynchronously, those for Milvus about any that searches vectors."""
 
 
 AS_FEAST = {"enforce_ttl": False}
@@ -121,28 +121,17 @@ def main() -> int:
 def run(name: str, suite: Path, python: Path, redis: str, work: Path, only: str | None = None) -> Outcome:
     """Run one of `RUNS` in a process of its own and read its outcome."""
     asked = RUNS[name]
-    stores = {"offline": asked.offline, "online": asked.online, "engine": asked.engine, "names": asked.names}
-    scratch, xml = work / name, work / f"{name}.xml"
+    scratch, xml, log = work / name, work / f"{name}.xml", work / f"{name}.log"
     scratch.mkdir()
-    environment = os.environ | {
-        "FULL_REPO_CONFIGS_MODULE": "feast_suite_config",
-        "PLAYBILL_SUITE_STORES": json.dumps(stores).replace("{redis}", redis),
-        "PYTEST_PLUGINS": "feast_suite_plugin",
-        "PYTHONPATH": f"{suite}{os.pathsep}{Path(__file__).parent}",
-        "IS_TEST": "True",
-        "FEAST_USAGE": "False",
-        "TMPDIR": str(scratch),
-    }
     skipped = [word for test in asked.left_out for word in ("--deselect" if "::" in test else "--ignore", test)]
     chosen = ["-k", only] if only else []
     command = [str(python), "-m", "pytest", "--integration", "-q", f"--junitxml={xml}", "-p", "no:cacheprovider"]
     started = time.perf_counter()
-    log = scratch.with_suffix(".log")
     with log.open("w") as output:
         subprocess.run(
             [*command, *skipped, *chosen, *asked.tests],
             cwd=suite,
-            env=environment,
+            env=_environment(asked, suite, redis, scratch),
             stdout=output,
             stderr=subprocess.STDOUT,
             check=False,
@@ -154,6 +143,19 @@ def run(name: str, suite: Path, python: Path, redis: str, work: Path, only: str 
     if outcome.failed:
         print(log.read_text())
     return outcome
+
+
+def _environment(asked: Run, suite: Path, redis: str, scratch: Path) -> dict[str, str]:
+    stores = {"offline": asked.offline, "online": asked.online, "engine": asked.engine, "names": asked.names}
+    return os.environ | {
+        "FULL_REPO_CONFIGS_MODULE": "feast_suite_config",
+        "PLAYBILL_SUITE_STORES": json.dumps(stores).replace("{redis}", redis),
+        "PYTEST_PLUGINS": "feast_suite_plugin",
+        "PYTHONPATH": f"{suite}{os.pathsep}{Path(__file__).parent}",
+        "IS_TEST": "True",
+        "FEAST_USAGE": "False",
+        "TMPDIR": str(scratch),
+    }
 
 
 def _redis() -> contextlib.AbstractContextManager[str]:
