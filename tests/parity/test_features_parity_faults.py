@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
-from parity_world import DAY, HOUR, MEMBERS, START, answer, live, new_workspace, random_events, record
+from parity_world import DAY, HOUR, LIVE, MEMBERS, START, answer, live, new_workspace, random_events, record
 
 from playbill.cli.main import main
 from playbill.config import Project, ProjectSettings, Workspace
@@ -39,7 +39,9 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def workspace(answered: Path, tmp_path: Path) -> Workspace:
     """The same, of the test's own."""
     shutil.copytree(answered, tmp_path / "own")
-    return Project(tmp_path / "own", ProjectSettings()).workspace("live")
+    settings = ProjectSettings(workspaces=LIVE)
+    (tmp_path / "own" / "playbill.toml").write_text('[workspaces.live]\nclock = "wall"\n')
+    return Project(tmp_path / "own", settings).workspace("live")
 
 
 def parity(workspace: Workspace, *options: str) -> Result:

@@ -15,13 +15,14 @@ import polars as pl
 from serving_world import TITLES, FakeScorer, make_workspace, serve_with
 
 from playbill.clock import FixedClock
-from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace
+from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace, WorkspaceSettings
 from playbill.features import FeatureDoor, build_features
 from playbill.serving import FactReader, Recommender, Slot
 from playbill.serving.messages import RecommendRequest
 from playbill.tables import RequestLog, Tables, canonical_frame
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
+LIVE = {"live": WorkspaceSettings(clock="wall")}
 MEMBERS = ("42", "7", "kid")
 _MOMENT = pl.Datetime("us", "UTC")
 _ACTIONS = ("play", "play", "play", "thumbs_up", "thumbs_down", "abandon", "impression")
@@ -59,9 +60,9 @@ def random_events(seed: int, count: int = 60, days: int = 45, recorded_late: flo
 
 
 def new_workspace(root: Path, online_store: str | None = None) -> Workspace:
-    """Return an empty workspace, served from a file of its own or from a Redis URL."""
+    """Return an empty workspace of a live service, served from a file of its own or from a Redis URL."""
     services = ServicesSettings(online_store=online_store) if online_store else ServicesSettings()
-    return Project(root, ProjectSettings(services=services)).workspace("live")
+    return Project(root, ProjectSettings(services=services, workspaces=LIVE)).workspace("live")
 
 
 def record(workspace: Workspace, events: pl.DataFrame, at: datetime) -> None:
