@@ -246,17 +246,13 @@ class Tables:
             clock: Moments after it are mistakes (default: the wall clock).
 
         Raises:
-            DataError: Rows are not canonical, or speak of titles that are not there; all mistakes are named.
-                Other errors are those of `append`.
+            DataError: Rows are not canonical, or speak of titles that are not there. Other errors are as in `append`.
         """
-        published = self.published()
-        return self.append({table: checked_rows(published, table, frame, (clock or WallClock()).now())})[table]
+        rows = checked_rows(self.published(), table, frame, (clock or WallClock()).now())
+        return self.append({table: rows})[table]
 
     def append(self, offered: Mapping[str, pl.DataFrame]) -> dict[str, Added]:
-        """Add checked rows of several tables as one: readers see all of it or nothing.
-
-        Args:
-            offered: Table -> canonical rows, already checked.
+        """Add canonical rows, checked already, of several tables as one: readers see all of it or nothing.
 
         Returns:
             What became of each table's rows.
