@@ -35,7 +35,9 @@ COMMANDS = {
     "doctor": Command("playbill.cli.doctor:doctor", "Say what is installed, reachable, and missing."),
     "status": Command("playbill.cli.status:status", "Say what this workspace holds and which model is served."),
     "up": Command("playbill.cli.up:up", "Start the MLflow UI and the server together."),
-    "ingest": Command("playbill.cli.ingest:ingest", "Bring outside data into the canonical tables, or append what arrives later."),
+    "ingest": Command(
+        "playbill.cli.ingest:ingest", "Bring outside data into the canonical tables, or append what arrives later."
+    ),
     "check": Command("playbill.cli.check:check", "Check every definition, and report every mistake at once."),
     "schema": Command("playbill.cli.schema:schema", "Write the JSON schemas that editors complete YAML from."),
     "apply": Command("playbill.cli.apply:apply", "Register feature_repo/ in this workspace's Feast registry."),
