@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -282,3 +284,9 @@ def test_lists_come_back_as_lists_and_floats_stay_floats(tmp_path):
     assert pq.read_schema(tmp_path / "taste.parquet").names == frame.columns
     assert np.isnan(table.to_pandas()["tags"].iloc[0][1])
     assert frame.schema["event_timestamp"] == MOMENT
+
+
+def test_the_store_loads_no_other_store_and_no_ray():
+    code = "import sys, playbill.features.offline_store; print({'dask', 'ray', 'duckdb'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "set()"
