@@ -176,7 +176,7 @@ class FeastDoor:
             self.forget_catalogs()
             raise ServiceError(f"the online store has no values of {', '.join(bare)}. {advice}")
 
-    def read_online(self, view: FeatureView, keys: pa.Table, features: Sequence[str], at: datetime) -> pl.DataFrame:
+    def read_online(self, view: FeatureView, keys: pa.Table, features: Sequence[str], at: datetime) -> pa.Table:
         """Return a view's values from the online store and their time, a row per row of `keys`.
 
         Raises:
@@ -184,7 +184,7 @@ class FeastDoor:
         """
         with self.online_errors(), reading_at(at):
             try:
-                return self._online_store.read_packed(self.config, view, keys, features)
+                return self._online_store.read_arrow(self.config, view, keys, features)
             except StateError as error:
                 raise ServiceError(f"the online store has no values of {view.name}.") from error
 

@@ -4,28 +4,30 @@ A value older than its view's ttl at the request's moment is null. A value from 
 request, a clock set back) is never used: such members are read from the feature files instead, exactly as training
 reads them.
 
-On-demand views are computed after that by the same code as for training, so both paths agree to the bit.
+On-demand views are computed after that by the same code as for training, so both paths agree to the bit. A request
+has few rows, for which making a frame costs more than what is done with it: columns stay Arrow until the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 from feast.feature_view import FeatureView
 
 from playbill.errors import DataError, Problem
 from playbill.features.catalog import Catalog
-from playbill.features.entity_rows import plain_arrow
 from playbill.features.feast_door import FeastDoor
 from playbill.features.historical import member_features, request_fields
 from playbill.features.packed.frames import EVENT_TIME
 from playbill.features.reports import OnlineFeatures
 from playbill.features.values import REQUEST_AT, empty, shaped, with_derived
 
-_MOMENT = pl.Datetime("us", "UTC")
+_MOMENT = pa.timestamp("us", tz="UTC")
 
 
 def online_features(
@@ -37,21 +39,14 @@ def online_features(
 ) -> OnlineFeatures:
     """Return the request's fields, then the member and request columns, a row per member."""
     catalog = door.catalog(service)
-    columns = catalog.schema.of("member", "request")
     _check(catalog, at, request)
-    at = at.astimezone(UTC)
-    members = pl.Series("member_id", list(member_ids), dtype=pl.String)
-    moment = pl.lit(at, dtype=_MOMENT)
-    fields = [pl.lit(value).alias(name) for name, value in request.items()]
-    asked = members.to_frame().with_columns(moment.alias("event_at"), *fields)
-    values, values_at = _read(door, catalog, members, at)
-    if asked.is_empty():
-        return OnlineFeatures(asked.hstack(empty(columns)), values_at, pl.Series([], dtype=pl.Boolean))
-    joined = asked.rename({"event_at": REQUEST_AT}).hstack(values)
-    rows = asked.hstack(shaped(with_derived(plain_arrow(joined), catalog, "member", "request"), columns))
+    asked = _asked(member_ids, at, request)
+    values, values_at = _read(door, catalog, asked, at.astimezone(UTC))
+    frame = pl.DataFrame(pl.from_arrow(asked))
     future = _is_after(values_at, at)
+    rows = frame.hstack(_columns(catalog, asked, values))
     if future.any():
-        rows = _replayed(door, service, asked, rows, future)
+        rows = _replayed(door, service, frame, rows, future)
     return OnlineFeatures(rows, values_at, ~future)
 
 
@@ -63,6 +58,21 @@ def _check(catalog: Catalog, at: datetime, request: Mapping[str, Any]) -> None:
         problems.append(Problem("at", f"{at.isoformat()} has no time zone."))
     if problems:
         raise DataError("request for online features", problems)
+
+
+def _asked(member_ids: Sequence[str | None], at: datetime, request: Mapping[str, Any]) -> pa.Table:
+    count = len(member_ids)
+    columns = {"member_id": pa.array(member_ids, pa.string()), "event_at": pa.array([at] * count, _MOMENT)}
+    return pa.table({**columns, **{name: pa.array([value] * count) for name, value in request.items()}})
+
+
+def _columns(catalog: Catalog, asked: pa.Table, values: pa.Table) -> pl.DataFrame:
+    columns = catalog.schema.of("member", "request")
+    if not asked.num_rows:
+        return empty(columns)
+    names = [REQUEST_AT if name == "event_at" else name for name in asked.column_names]
+    inputs = pa.table([*asked.columns, *values.columns], names=[*names, *values.column_names])
+    return shaped(with_derived(inputs, catalog, "member", "request"), columns)
 
 
 def _is_after(values_at: pl.DataFrame, at: datetime) -> pl.Series:
@@ -79,25 +89,27 @@ def _replayed(
     return pl.concat([numbered.filter(~future), regenerated.select(numbered.columns)]).sort("__row").drop("__row")
 
 
-def _read(door: FeastDoor, catalog: Catalog, members: pl.Series, at: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _read(door: FeastDoor, catalog: Catalog, asked: pa.Table, at: datetime) -> tuple[pa.Table, pl.DataFrame]:
     """Read every plain view: full-named columns, and the time of each view's values. Expired values are null."""
     wanted = {name: fields for name, fields in catalog.plain("member", "request").items() if name in catalog.views}
     door.require_materialized(catalog.views[name] for name in wanted)
-    keys = members.to_frame().to_arrow()
-    columns: list[pl.Series] = []
-    times: list[pl.Series] = []
+    columns: dict[str, pa.ChunkedArray] = {}
+    times: dict[str, pa.ChunkedArray] = {}
     for name, fields in wanted.items():
         view = catalog.views[name]
-        found = door.read_online(view, keys, [field.name for field in fields], at)
-        written = found.get_column(EVENT_TIME)
-        times.append(written.alias(name))
-        columns += _alive(view, found.drop(EVENT_TIME), written, at)
-    return pl.DataFrame(columns), pl.DataFrame(times)
+        found = door.read_online(view, asked, [field.name for field in fields], at)
+        times[name] = found.column(EVENT_TIME)
+        columns |= _alive(view, found, at)
+    return pa.table(columns), pl.DataFrame(pl.from_arrow(pa.table(times)))
 
 
-def _alive(view: FeatureView, found: pl.DataFrame, written: pl.Series, at: datetime) -> Iterator[pl.Series]:
+def _alive(view: FeatureView, found: pa.Table, at: datetime) -> dict[str, pa.ChunkedArray]:
     """Return a view's columns under their full names, null where the value is expired at `at`."""
-    expired = (written < at - view.ttl).fill_null(False) if view.ttl else None
-    for column in found:
-        full = column.alias(f"{view.name}__{column.name}")
-        yield full if expired is None or not expired.any() else full.set(expired, None)
+    columns = {f"{view.name}__{name}": found.column(name) for name in found.column_names if name != EVENT_TIME}
+    if not view.ttl:
+        return columns
+    expired = pc.less(found.column(EVENT_TIME), pa.scalar(at - view.ttl, _MOMENT))
+    if not pc.any(expired).as_py():
+        return columns
+    nothing = {name: pa.scalar(None, column.type) for name, column in columns.items()}
+    return {name: pc.if_else(expired, nothing[name], column) for name, column in columns.items()}

@@ -185,7 +185,13 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         Raises:
             DataError: A join key is missing or of another type, or the view has no such feature.
         """
-        return self._stored(config, view).frame(keys, features)
+        return pl.DataFrame(pl.from_arrow(self.read_arrow(config, view, keys, features)))
+
+    def read_arrow(
+        self, config: RepoConfig, view: Any, keys: pa.Table | pl.DataFrame, features: Sequence[str]
+    ) -> pa.Table:
+        """Do the same as `read_packed`, as an Arrow table: for a few rows several times faster than a frame."""
+        return self._stored(config, view).table(keys, features)
 
     def get_online_features(
         self,

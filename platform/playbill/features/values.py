@@ -6,39 +6,31 @@ from collections.abc import Sequence
 
 import polars as pl
 import pyarrow as pa
-from feast.field import Field
+from feast.on_demand_feature_view import OnDemandFeatureView
 
-from playbill.features.catalog import Catalog, value_type
+from playbill.features.catalog import Catalog
 from playbill.features.reports import FeatureColumn, FeatureEntity
 
 REQUEST_AT = "request_at"
 """The moment of the request, for on-demand views. Further request fields are taken from columns of that name."""
 
-_MOMENT = pa.timestamp("us", tz="UTC")
-_ARROW = {
-    "FLOAT": pa.float32(),
-    "DOUBLE": pa.float64(),
-    "INT32": pa.int32(),
-    "INT64": pa.int64(),
-    "BOOL": pa.bool_(),
-    "STRING": pa.string(),
-    "UNIX_TIMESTAMP": _MOMENT,
-}
-
-
-def arrow_array(values: Sequence[object], field: Field) -> pa.Array:
-    """Return values as Feast hands them out online, typed as they are in the feature files."""
-    return pa.array(values, type=_ARROW.get(value_type(field)))
-
 
 def with_derived(table: pa.Table, catalog: Catalog, *entities: FeatureEntity) -> pa.Table:
     """Append the on-demand views of some entities, computed by Feast's code from full-named columns."""
     for view in catalog.derived(*entities):
-        computed = view.transform_arrow(table, full_feature_names=True)
+        computed = view.transform_arrow(table.select(_read_by(view, table)), full_feature_names=True)
         for name in computed.column_names:
             if name not in table.column_names and not name.startswith("__index"):
                 table = table.append_column(name, computed[name])
     return table
+
+
+def _read_by(view: OnDemandFeatureView, table: pa.Table) -> list[str]:
+    """Return the columns that a view may read: handing it all of them costs more than most views do."""
+    sources = view.source_feature_view_projections.values()
+    names = {f"{source.name_to_use()}__{field.name}" for source in sources for field in source.features}
+    names |= view.get_request_data_schema().keys()
+    return [name for name in table.column_names if name in names]
 
 
 def shaped(table: pa.Table, columns: Sequence[FeatureColumn]) -> pl.DataFrame:

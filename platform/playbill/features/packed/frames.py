@@ -45,7 +45,7 @@ def keys_of_frame(view: Any, keys: pa.Table | pl.DataFrame) -> list[bytes | None
     return keys_of_arrow(kinds, table) if kinds else [b""] * table.num_rows
 
 
-def feature_frame(rows: PackedRows, names: Sequence[str], alive: np.ndarray[Any, Any] | None) -> pl.DataFrame:
+def feature_table(rows: PackedRows, names: Sequence[str], alive: np.ndarray[Any, Any] | None) -> pa.Table:
     """Return the features as columns, then `__event_timestamp`. Rows that are not `alive` have nulls."""
     columns: dict[str, pa.Array] = {}
     for name, column in zip(names, rows.columns, strict=True):
@@ -55,4 +55,9 @@ def feature_frame(rows: PackedRows, names: Sequence[str], alive: np.ndarray[Any,
         columns[name] = arrow_of(Column(column.kind, column.values, valid))
     times = pa.array(rows.event_us, pa.int64(), mask=rows.event_us == NEVER)
     columns[EVENT_TIME] = times.cast(pa.timestamp("us", "UTC"))
-    return pl.DataFrame(pl.from_arrow(pa.table(columns)))
+    return pa.table(columns)
+
+
+def feature_frame(rows: PackedRows, names: Sequence[str], alive: np.ndarray[Any, Any] | None) -> pl.DataFrame:
+    """Return the same as a frame."""
+    return pl.DataFrame(pl.from_arrow(feature_table(rows, names, alive)))

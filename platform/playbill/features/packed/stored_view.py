@@ -16,7 +16,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from playbill.features.packed.backend import Ask
 from playbill.features.packed.codec import Flags
 from playbill.features.packed.feast_values import key_kinds, keys_of_protos, protos_of, view_fields
-from playbill.features.packed.frames import feature_frame, fields_of, keys_of_frame
+from playbill.features.packed.frames import feature_table, fields_of, keys_of_frame
 from playbill.features.packed.keys import KeyKinds
 from playbill.features.packed.layout import NEVER
 from playbill.features.packed.ragged import Ints
@@ -87,10 +87,10 @@ class StoredView:
             for moment, there, fresh, row in zip(moments, rows.found.tolist(), alive.tolist(), values, strict=True)
         ]
 
-    def frame(self, keys: pa.Table | pl.DataFrame, features: Sequence[str]) -> pl.DataFrame:
+    def table(self, keys: pa.Table | pl.DataFrame, features: Sequence[str]) -> pa.Table:
         """Read features by columns, a row per row of `keys`."""
         wanted = fields_of(self.view, features)
         (found,) = self.rows.backend.read([Ask(self.name, keys_of_frame(self.view, keys))])
         rows = self.rows.open(self.name, found, wanted)
         expired = self.expired(rows.event_us)
-        return feature_frame(rows, features, None if expired is None else ~expired)
+        return feature_table(rows, features, None if expired is None else ~expired)
