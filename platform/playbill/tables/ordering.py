@@ -52,7 +52,8 @@ def _placed(missing: pl.DataFrame, there: pl.DataFrame) -> pl.DataFrame:
     wanted = pl.when(fits).then("_own").otherwise(first)
     # Each at least one above the one before it in the same gap, and none beyond the gap.
     rising = (wanted - pl.col("_place")).cum_max().over(gap) + pl.col("_place")
-    return numbered.select("_row", pl.min_horizontal(rising, "_high").alias("_seq"))
+    # The event after may share its number with the one before: then this one shares it too.
+    return numbered.select("_row", pl.max_horizontal(pl.min_horizontal(rising, "_high"), "_before").alias("_seq"))
 
 
 def _neighbours(rows: pl.DataFrame, there: pl.DataFrame) -> pl.DataFrame:

@@ -89,6 +89,12 @@ def test_a_late_event_takes_the_next_free_number():
     assert placed[4] == (at(30) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
+def test_events_that_share_a_number_make_room_for_one_more():
+    stored = pl.DataFrame([("a", at(0), 1), ("a", at(2), 1), ("a", at(3), 2)], schema=ORDER, orient="row")
+    placed = with_seq(pl.DataFrame([("a", at(1), None)], schema=ORDER, orient="row"), stored)
+    assert placed.get_column("seq").to_list() == [1]
+
+
 moments = st.integers(0, 12)
 histories = st.lists(moments, max_size=8).map(sorted)
 
