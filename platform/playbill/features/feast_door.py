@@ -16,13 +16,13 @@ import polars as pl
 import pyarrow as pa
 from feast import FeatureStore
 from feast.errors import FeastError
-from feast.feature_view import FeatureView
+from feast.feature_view import DUMMY_ENTITY_ID, FeatureView
 from feast.repo_config import RepoConfig, load_repo_config
 from sqlalchemy.exc import SQLAlchemyError
 
 from playbill.config import Workspace
 from playbill.errors import ConfigError, DataError, IntegrityError, Problem, ServiceError, StateError
-from playbill.features.asof import latest_values
+from playbill.features.asof import in_utc
 from playbill.features.catalog import Catalog, read_catalog
 from playbill.features.offline_store import scan_source
 from playbill.features.online_store import PackedOnlineStore, reading_at
@@ -225,14 +225,16 @@ class FeastDoor:
     def _rows_to_write(self, view: FeatureView, until: datetime) -> int:
         source = view.batch_source
         frame = scan_source(self.config, source, view.name)
-        columns = set(frame.collect_schema().names())
-        if absent := sorted({field.name for field in [*view.features, *view.entity_columns]} - columns):
+        types = frame.collect_schema()
+        at = (source.field_mapping or {}).get(source.timestamp_field, source.timestamp_field)
+        keys = [column.name for column in view.entity_columns if column.name != DUMMY_ENTITY_ID]
+        if absent := sorted({at, *keys, *(field.name for field in view.features)} - set(types.names())):
             problems = [Problem(f"{view.name}.{name}", "is not a column of the view's file.") for name in absent]
             raise DataError(f"feature view '{view.name}'", problems)
-        keys = [column.name for column in view.entity_columns]
-        before = frame.filter(pl.col(source.timestamp_field) <= until)
-        newest = latest_values(before, keys, source.timestamp_field, source.created_timestamp_column or None, [])
-        return int(newest.select(pl.len()).collect().item())
+        before = frame.filter(in_utc(at, types[at]) <= until)
+        # A view without an entity has one row.
+        entities = before.select(keys).drop_nulls().unique() if keys else before.head(1)
+        return int(entities.select(pl.len()).collect().item())
 
 
 @contextmanager

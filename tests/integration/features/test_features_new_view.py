@@ -139,3 +139,37 @@ def test_a_removed_view_leaves_the_registry(workspace: Workspace) -> None:
     (repo / "moods.py").unlink()
     shutil.copy(shipped_folder("feature_repo") / "services.py", repo / "services.py")
     assert "member_mood" not in FeatureDoor(workspace).apply().views
+
+
+WEATHER = '''
+"""What it is like outside, for everybody."""
+
+from datetime import timedelta
+
+from feast import FeatureService, FeatureView, Field, FileSource
+from feast.types import Float32
+
+weather = FeatureView(
+    name="weather",
+    entities=[],
+    ttl=timedelta(hours=6),
+    schema=[Field(name="rain", dtype=Float32)],
+    source=FileSource(path="weather.parquet", timestamp_field="seen_at"),
+)
+outside_v1 = FeatureService(name="outside_v1", features=[weather])
+'''
+
+
+def test_a_view_of_nobody_whose_times_have_no_zone_is_served(workspace: Workspace) -> None:
+    (workspace.project.feature_repo / "weather.py").write_text(WEATHER)
+    now = workspace_clock(workspace).now()
+    seen = [(now - timedelta(hours=hours)).replace(tzinfo=None) for hours in (30, 5)]
+    pl.DataFrame({"seen_at": seen, "rain": [0.5, 0.25]}).write_parquet(workspace.features / "weather.parquet")
+    door = FeatureDoor(workspace)
+    door.apply()
+    assert {view.view: view.rows for view in door.materialize().views}["weather"] == 1
+    served = door.online("outside_v1", ["m1", None], now)
+    assert served.get_column("weather__rain").to_list() == [0.25, 0.25]
+    assert_frame_equal(served, door.member_features("outside_v1", served.select("member_id", "event_at")))
+    later = door.online("outside_v1", ["m1"], now + timedelta(hours=2))
+    assert later.get_column("weather__rain").to_list() == [None]
