@@ -36,7 +36,8 @@ feast-conformance: install
 
 # Benchmarks; each ends with one JSON line.
 bench: install
-	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script --json || exit 1; done
+	for script in tests/benchmarks/bench_*.py tests/benchmarks/asof_join.py tests/benchmarks/online_read.py \
+	    tests/benchmarks/feature_build.py; do $(BIN)/python $$script --json || exit 1; done
 
 wheel: install
 	$(BIN)/python -m build --wheel --outdir dist .

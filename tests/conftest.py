@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from playbill.config import Project, ProjectSettings, Workspace
 from playbill.errors import IntegrityError
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from playbill.tracking import Tracking
 
 sys.path.insert(0, str(Path(__file__).parent / "problems"))
+
+# A change is judged by the same examples every time; whoever works on it looks for new ones.
+settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")
