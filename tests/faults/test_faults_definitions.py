@@ -58,6 +58,13 @@ def test_malformed_feature_definitions_are_not_registered(project):
     assert (project.home / "feast_registry.db").read_bytes() == before
 
 
+def test_an_unknown_feature_in_a_service_is_told_with_its_view_and_the_nearest(project):
+    project.edit("feature_repo/services.py", '"log_plays_30d",', '"log_plays_30days",')
+    before = (project.home / "feast_registry.db").read_bytes()
+    project.refused("apply", match="services.py:.*View 'member_activity': did you mean 'log_plays_30d'")
+    assert (project.home / "feast_registry.db").read_bytes() == before
+
+
 def test_a_label_without_rows_is_named_and_leaves_no_run(project):
     (project.folder / "model_zoo" / "labels" / "my_list.yaml").write_text(
         "kind: Label\nname: my_list\nversion: 1\nfrom: {action: my_list_add}\n"

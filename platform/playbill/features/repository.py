@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -16,10 +17,13 @@ from contextlib import contextmanager, redirect_stdout
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from feast.base_feature_view import BaseFeatureView
 from feast.repo_config import RepoConfig
 from feast.repo_operations import apply_total, get_repo_files
 
-from playbill.errors import DefinitionError, Problem
+from playbill.errors import DefinitionError, Problem, nearest
+
+_NO_FEATURE = re.compile(r"Feature (\S+) does not exist in this feature view")
 
 
 def apply_repository(config: RepoConfig, folder: Path) -> str:
@@ -73,7 +77,22 @@ def _located(folder: Path, error: Exception) -> Problem:
         trace = trace.tb_next
     if isinstance(error, SyntaxError) and error.filename:
         where = f"{Path(error.filename).name}:{error.lineno}"
-    return Problem(where, f"{type(error).__name__}: {error}")
+    return Problem(where, f"{type(error).__name__}: {error}", _nearest_feature(error))
+
+
+def _nearest_feature(error: Exception) -> str:
+    """Say which view lacks a feature that was asked for, and what comes nearest: Feast tells neither."""
+    named, trace = _NO_FEATURE.match(str(error)), error.__traceback__
+    if not named or trace is None:
+        return ""
+    while trace.tb_next:
+        trace = trace.tb_next
+    view = trace.tb_frame.f_locals.get("self")
+    if not isinstance(view, BaseFeatureView):
+        return ""
+    known = [field.name for field in view.features]
+    close = nearest(named[1], known)
+    return f"View '{view.name}'" + (f": did you mean '{close}'?" if close else f" has {', '.join(known)}.")
 
 
 @contextmanager
