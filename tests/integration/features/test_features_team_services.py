@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from polars.testing import assert_frame_equal
 
 from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace
@@ -16,15 +14,6 @@ from playbill.tables import workspace_clock
 SERVICE = "everycanvas_v1"
 
 
-@pytest.fixture
-def feast_leaves_connections() -> Iterator[None]:
-    """Feast never closes its registry's connections; collect them here, where the warning is expected."""
-    yield
-    gc.collect()
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.usefixtures("feast_leaves_connections")
 def test_features_on_postgres_and_redis_equal_those_on_embedded_defaults(
     tmp_path: Path, ingest: Callable[[Workspace], None], door: FeatureDoor, postgres_url: str, redis_url: str
 ) -> None:
