@@ -137,7 +137,7 @@ member_session = FeatureView(
 )
 def member_recency(inputs: pd.DataFrame) -> pd.DataFrame:
     """Time since the member joined and last played, at the moment of the request."""
-    # Whole seconds: the online store keeps no finer times.
+    # Whole seconds are fine enough for days, and what trained models have seen.
     at = pd.to_datetime(inputs["request_at"], utc=True).dt.floor("s")
     joined = pd.to_datetime(inputs["joined_at"], utc=True).dt.floor("s")
     played = pd.to_datetime(inputs["last_play_at"], utc=True).dt.floor("s")
