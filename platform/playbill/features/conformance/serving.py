@@ -114,8 +114,11 @@ class Serving:
         return pd.DataFrame(columns | times | created)
 
     def write(self, view: str, *rows: Mapping[str, Any]) -> None:
-        """Write rows, in this order, in one call."""
-        self.store.write_to_online_store(view, df=self.frame(view, rows))
+        """Write rows, in this order, in one call, by the view as it is registered now.
+
+        Feast remembers cached listings by memory address, and may hand the store a former definition of the view.
+        """
+        self.store.write_to_online_store(view, df=self.frame(view, rows), allow_registry_cache=False)
 
     def load(self, view: str, *rows: Mapping[str, Any]) -> None:
         """Make rows the view's whole offline history, and materialize what lies up to an hour back."""
