@@ -6,10 +6,9 @@ from playbill.specs.base import Definition, Duration, Percent, Spec, split_refer
 from playbill.specs.canvas import CandidatesSpec, CanvasSpec, GeneratorSpec, PercentileRange, RowSpec
 from playbill.specs.ensemble import EnsembleSpec, GuardSpec
 from playbill.specs.label import EventRule, LabelSpec, NegativesSpec
+from playbill.specs.measures import EvaluateSpec, GateSpec
 from playbill.specs.model import (
     AdaptationSpec,
-    EvaluateSpec,
-    GateSpec,
     HeadSpec,
     HistorySpec,
     ModelSpec,

@@ -1,0 +1,1 @@
+"""Whole studies: several models or policies, one question, and what came out."""

@@ -1,0 +1,1 @@
+"""A streaming service in numpy whose truth is known, writing the canonical tables."""
