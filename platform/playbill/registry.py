@@ -56,11 +56,26 @@ class Registry:
     def _outside(self) -> dict[str, EntryPoint]:
         found: dict[str, EntryPoint] = {}
         for point in entry_points(group=self.group):
+            if point.name in self._table and self._table[point.name].implementation == point.value:
+                continue
             if point.name in self._table or point.name in found:
                 first = found[point.name].value if point.name in found else self._table[point.name].implementation
                 raise DuplicateNameError(self.kind, point.name, first, point.value)
             found[point.name] = point
         return found
+
+    def claim(self, name: str, plugin: Plugin) -> None:
+        """Add a plug-in while the process runs, as a decorator does. The same one may be added again.
+
+        Raises:
+            DuplicateNameError: Another plug-in has the name.
+        """
+        taken = self._table[name].implementation if name in self._table else None
+        if taken is None and name in self._outside:
+            taken = self._outside[name].value
+        if taken not in (None, plugin.implementation):
+            raise DuplicateNameError(self.kind, name, str(taken), plugin.implementation)
+        self._table[name] = plugin
 
     def names(self) -> tuple[str, ...]:
         """Return every known name, sorted."""

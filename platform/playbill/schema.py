@@ -181,10 +181,30 @@ SLATES = Table(
 
 TABLES = {table.name: table for table in (TITLES, AVAILABILITY, MEMBERS, INTERACTIONS, REQUESTS, SLATES)}
 
-DERIVED_COLUMNS = {
+BEFORE_COLUMNS = {
     "prior_plays_of_title": "plays of this title by this member strictly before this event",
     "prior_plays": "plays by this member strictly before this event",
     "days_since_last_play": "days since this member's play before this event, null at the first one",
     "title_age_days": "days from the title's launch in the event's country to the event",
+    "prior_plays_of_rarest_genre": "plays by this member strictly before this event of that genre of this title which "
+    "they have played least, null for a title without genres",
+    "prior_my_list_adds_of_title": "times this member put this title on their list strictly before this event",
 }
+"""What was true just before an event."""
+
+OUTCOME_COLUMNS = {
+    "later_plays": "plays by this member after this event, within the window",
+    "later_plays_of_title": "plays of this title by this member after this event, within the window",
+    "later_best_progress_of_title": "best `progress` of those plays of this title, 0 without any",
+    "later_plays_from_search": "plays on the canvas `search` by this member after this event, within the window",
+    "later_visits": "times this member came back within the window: events after four hours without one",
+    "later_thumbs_up_of_title": "this member's thumbs up for this title after this event, within the window",
+    "later_thumbs_down_of_title": "this member's thumbs down for this title after this event, within the window",
+    "later_my_list_adds_of_title": "times this member put this title on their list after this event, within the window",
+    "later_reminders_of_title": "reminders this member set for this title after this event, within the window",
+    "later_abandons_of_title": "`abandon` events of this title by this member after this event, within the window",
+}
+"""What came of an event within the label's `window` after it; null until the window has passed."""
+
+DERIVED_COLUMNS = {**BEFORE_COLUMNS, **OUTCOME_COLUMNS}
 """What a label's `where` may name beyond the columns of `interactions`, and what it means."""

@@ -6,7 +6,10 @@ packages add names through the entry-point groups below.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, SerializeAsAny
 
@@ -67,10 +70,65 @@ BASELINES = Registry(
         "popular": Plugin("playbill.evaluation.baselines:popular"),
         "popular_7d": Plugin("playbill.evaluation.baselines:popular_7d"),
         "ease": Plugin("playbill.evaluation.baselines:ease"),
+        "item_knn": Plugin("playbill.evaluation.item_knn:item_knn"),
+        "ials": Plugin("playbill.evaluation.ials:ials"),
+        "sasrec": Plugin("playbill.evaluation.sasrec:sasrec"),
     },
 )
-EXTRACTORS = Registry("label extractor", "playbill.labels", {})
-"""Outside label extractors, called as `extract(options, interactions, as_of, availability)`."""
+
+
+Level = Literal["title", "row", "page"]
+"""What a label speaks about: a title, a row of a page, a page."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractorPlugin(Plugin):
+    """A registered label extractor: what it needs, and how it is called (`playbill.labels.label_extractor`).
+
+    Attributes:
+        version: Raised when it gives other values than before.
+        inputs: Columns of `interactions` it reads beside those every label reads.
+        tables: Which of `titles` and `availability` it reads.
+        window: How long after an event its outcome counts, where the label does not say.
+        levels: What its values may be about.
+        function: The implementation, where a decorator has it at hand.
+        spec: The options spec, likewise.
+    """
+
+    version: int = 1
+    inputs: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    window: timedelta | None = None
+    levels: tuple[Level, ...] = ("title", "row", "page")
+    function: Callable[..., Any] | None = None
+    spec: type[Spec] | None = None
+
+    def load(self) -> Any:
+        """Return the implementation, imported where it is not at hand."""
+        return self.function or Plugin.load(self)
+
+    def load_options(self) -> Any | None:
+        """Return the options spec, or None when the extractor takes none."""
+        return self.spec or Plugin.load_options(self)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the implementation, so that a decorated function can still be used as one."""
+        return self.load()(*arguments)
+
+
+EXTRACTORS = Registry(
+    "label extractor",
+    "playbill.labels",
+    {
+        "played_from": ExtractorPlugin(
+            "playbill.labels.played_from:played_from",
+            inputs=("request_id",),
+            window=timedelta(days=1),
+            levels=("row", "page"),
+        ),
+    },
+)
+"""Label extractors, called as `extract(events, context)`; see `playbill.labels.extractors`."""
 
 LossName = Annotated[str, registered(LOSSES)]
 FallbackName = Annotated[str, registered(FALLBACKS)]
