@@ -1,10 +1,25 @@
-"""Ranking metrics over the full catalogue, and paired bootstrap intervals by member.
+"""Metrics over the full catalogue, their intervals, and estimates of what a policy not served yet would earn.
 
-Nothing here samples candidates: a metric against a few random negatives is not the metric of its name.
+Nothing here samples candidates: a metric against a few random negatives is not the metric of its name, and is
+refused by name (`refuse_sampled`).
 """
 
+from playbill.metrics.beyond import (
+    WeightedValues,
+    calibration,
+    genre_mix,
+    genre_shares,
+    inverse_popularity,
+    novelty,
+    popularity_debiased_ndcg,
+    self_information,
+)
 from playbill.metrics.bootstrap import Interval, MemberBootstrap, member_bootstrap
+from playbill.metrics.multiplicity import adjust_p
+from playbill.metrics.probabilities import Reliability, auc, ece, log_loss, reliability
 from playbill.metrics.ranking import (
+    average_precision,
+    average_precision_of_ranks,
     coverage,
     hit_rate,
     mrr,
@@ -13,20 +28,42 @@ from playbill.metrics.ranking import (
     relevance_from_lists,
     relevance_from_ranks,
 )
+from playbill.metrics.seeds import SeedInterval, seed_interval
 from playbill.metrics.topk import NOT_RANKED, target_ranks, top_k
+from playbill.metrics.whole import refuse_sampled, require_whole_catalogue
 
 __all__ = [
     "NOT_RANKED",
     "Interval",
     "MemberBootstrap",
+    "Reliability",
+    "SeedInterval",
+    "WeightedValues",
+    "adjust_p",
+    "auc",
+    "average_precision",
+    "average_precision_of_ranks",
+    "calibration",
     "coverage",
+    "ece",
+    "genre_mix",
+    "genre_shares",
     "hit_rate",
+    "inverse_popularity",
+    "log_loss",
     "member_bootstrap",
     "mrr",
     "ndcg",
+    "novelty",
+    "popularity_debiased_ndcg",
     "recall",
+    "refuse_sampled",
     "relevance_from_lists",
     "relevance_from_ranks",
+    "reliability",
+    "require_whole_catalogue",
+    "seed_interval",
+    "self_information",
     "target_ranks",
     "top_k",
 ]

@@ -107,6 +107,48 @@ def mrr(relevance: Mask, k: int) -> Values:
     return np.where(head.any(axis=1), 1.0 / (first + 1), 0.0)
 
 
+def average_precision(relevance: Mask, targets: Indices, k: int | None = None) -> Values:
+    """Average precision at k; its mean over requests is MAP@k.
+
+    AP@k = sum_{i<=k} rel_i Precision@i / min(k, |targets|), with Precision@i = sum_{j<=i} rel_j / i. Range [0, 1].
+    With one target at rank r <= k it is 1 / r, the reciprocal rank. Source: Buckley and Voorhees, "Evaluating
+    evaluation measure stability", SIGIR 2000; the cut-off and its denominator as in trec_eval's successors.
+
+    Args:
+        relevance: [N, K].
+        targets: [N] number of targets of each request, at least 1.
+        k: Cut-off, at most K; None = all K places, and every target in the denominator (see
+            `average_precision_of_ranks` for the whole catalogue).
+    """
+    head = relevance if k is None else relevance[:, :k]
+    found = np.cumsum(head, axis=1, dtype=np.float64)
+    precision = np.where(head, found / np.arange(1, head.shape[1] + 1), 0.0)
+    wanted = _counts(targets) if k is None else np.minimum(_counts(targets), k)
+    share: Values = precision.sum(axis=1) / wanted
+    return share
+
+
+def average_precision_of_ranks(ranks: Indices, rows: Indices, n: int) -> Values:
+    """Average precision over the whole catalogue, from the targets' ranks; no [N, T] array is made.
+
+    AP = (1 / |targets|) sum over targets in order of rank of (targets up to this one) / rank. A target that was no
+    candidate (rank 0) adds nothing and stays in the denominator. Range [0, 1]. Source: as `average_precision`.
+
+    Args:
+        ranks: [M] rank of each target, from `target_ranks`.
+        rows: [M] request of each target.
+        n: Number of requests N, each with at least one target.
+    """
+    counts = _counts(np.bincount(rows, minlength=n).astype(np.int64))
+    listed = ranks != NOT_RANKED
+    order = np.lexsort((ranks[listed], rows[listed]))
+    row, rank = rows[listed][order], ranks[listed][order]
+    starts = np.searchsorted(row, np.arange(n))
+    found = np.arange(row.size) - starts[row] + 1
+    share: Values = np.bincount(row, weights=found / rank, minlength=n) / counts
+    return share
+
+
 def coverage(lists: Indices, k: int, catalogue: int) -> float:
     """Catalogue coverage at k: share of all titles that stand in anybody's first k places.
 
