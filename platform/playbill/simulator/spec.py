@@ -1,0 +1,154 @@
+"""What a simulated world is made of: its size, its time, its countries, and the policy that fills its pages."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, Field, NonNegativeFloat, PositiveInt, ValidationError
+
+from playbill.errors import DefinitionError, Problem, nearest
+from playbill.specs.base import Spec
+from playbill.specs.plugins import PolicyName
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class CountrySpec(Spec):
+    """A country: who lives there, when the service opens there, and how much of the catalogue it has."""
+
+    code: str = Field(pattern=r"^[A-Z]{2}$")
+    """ISO 3166 code."""
+    languages: tuple[str, ...] = Field(min_length=1)
+    """Languages spoken, the main one first."""
+    launch_day: int = 0
+    """Day of the run on which the service opens there; 0 or less: it is open from the start."""
+    members_share: float = Field(gt=0, le=1, default=0.1)
+    """Part of all members, before the parts of all countries are brought to a sum of 1."""
+    catalogue_share: float = Field(gt=0, le=1, default=0.9)
+    """Part of the titles of the world that are licensed there."""
+    utc_offset_hours: float = Field(ge=-12, le=14, default=0)
+    """Local time minus UTC."""
+
+
+DEFAULT_COUNTRIES = (
+    CountrySpec(code="US", languages=("en", "es"), members_share=0.34, catalogue_share=1.0, utc_offset_hours=-6),
+    CountrySpec(code="GB", languages=("en",), members_share=0.13, catalogue_share=0.95),
+    CountrySpec(code="DE", languages=("de", "en"), members_share=0.12, catalogue_share=0.9, utc_offset_hours=1),
+    CountrySpec(code="BR", languages=("pt",), members_share=0.12, catalogue_share=0.85, utc_offset_hours=-3),
+    CountrySpec(code="FR", languages=("fr",), members_share=0.1, catalogue_share=0.85, utc_offset_hours=1),
+    CountrySpec(code="JP", languages=("ja",), members_share=0.08, catalogue_share=0.75, utc_offset_hours=9),
+    CountrySpec(
+        code="IN", languages=("hi", "en"), members_share=0.07, catalogue_share=0.7, launch_day=14, utc_offset_hours=5.5
+    ),
+    CountrySpec(
+        code="PL", languages=("pl",), members_share=0.04, catalogue_share=0.6, launch_day=35, utc_offset_hours=1
+    ),
+)
+"""Six countries that are open from the start and two that open during the run."""
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
+class WorldSpec(Spec):
+    """A simulated streaming service. Equal specs make equal worlds, to the bit."""
+
+    seed: int = Field(default=7, ge=0, lt=2**31)
+    """Every random stream of the world and of a run starts from it."""
+    members: PositiveInt = 1000
+    """Members in all, those included who join during the run."""
+    titles: PositiveInt = 600
+    """Titles in all, those included that launch during the run and after it."""
+    days: PositiveInt = 28
+    """Length of the run in days."""
+    start: Annotated[AwareDatetime, AfterValidator(_utc)] = datetime(2025, 1, 6, tzinfo=UTC)
+    """First moment of the run."""
+    countries: tuple[CountrySpec, ...] = Field(default=DEFAULT_COUNTRIES, min_length=1)
+    """Where the service is, or will be."""
+    factors: PositiveInt = 16
+    """Length F of taste and title vectors."""
+    launches_per_week: NonNegativeFloat = 6.0
+    """New titles a week during the run."""
+    joining_share: Share = 0.2
+    """Part of the members of an open country who join during the run."""
+    kids_share: Share = 0.08
+    """Part of the members whose profile is a kids' one."""
+    sessions_per_day: float = Field(default=0.19, gt=0, le=4)
+    """Visits a day of the mean member who is neither glad nor sorry."""
+    value_days: PositiveInt = 365
+    """Days after the end that count in a member's long-term value."""
+    policy: PolicyName = "plackett_luce"
+    """Registered policy that fills the pages where `simulate` is given no other."""
+
+    @property
+    def end(self) -> datetime:
+        """The first moment after the run."""
+        return self.start + timedelta(days=self.days)
+
+
+def read_spec(given: dict[str, Any]) -> WorldSpec:
+    """Check a world given as plain values.
+
+    Raises:
+        DefinitionError: Anything is wrong; every mistake is named, with the nearest right name.
+    """
+    problems: list[Problem] = []
+    spec: WorldSpec | None = None
+    try:
+        spec = WorldSpec.model_validate(given)
+    except ValidationError as error:
+        problems += [_problem(dict(item)) for item in error.errors()]
+    problems += spec_problems(spec) if spec else _loose_problems(given)
+    if problems or spec is None:
+        raise DefinitionError("the simulated world", problems)
+    return spec
+
+
+def check_spec(spec: WorldSpec) -> None:
+    """Check what spans fields.
+
+    Raises:
+        DefinitionError: A country opens after the end, is named twice, or none is open at the start.
+    """
+    if problems := spec_problems(spec):
+        raise DefinitionError("the simulated world", problems)
+
+
+def spec_problems(spec: WorldSpec) -> list[Problem]:
+    """Return every mistake that spans fields of a spec."""
+    return _country_problems([country.model_dump() for country in spec.countries], spec.days)
+
+
+def _loose_problems(given: dict[str, Any]) -> list[Problem]:
+    """Look for mistakes between fields even where others are broken, so that all come together."""
+    countries, days = given.get("countries", ()), given.get("days", 28)
+    rows = [row if isinstance(row, dict) else row.model_dump() for row in countries if isinstance(row, dict | Spec)]
+    return _country_problems(rows, days) if isinstance(days, int) and days > 0 else []
+
+
+def _country_problems(countries: list[dict[str, Any]], days: int) -> list[Problem]:
+    problems, seen = [], set()
+    opens = [row.get("launch_day", 0) for row in countries if isinstance(row.get("launch_day", 0), int)]
+    for number, row in enumerate(countries):
+        code, day = row.get("code"), row.get("launch_day", 0)
+        if code in seen:
+            problems.append(Problem(f"countries[{number}].code", f"'{code}' is listed twice."))
+        seen.add(code)
+        if isinstance(day, int) and day >= days:
+            what = f"'{code}' opens on day {day}, but the run ends after day {days - 1}."
+            problems.append(Problem(f"countries[{number}].launch_day", what, f"At most {days - 1}."))
+    if opens and min(opens) > 0:
+        what = f"no country is open on the first day; the earliest opens on day {min(opens)}."
+        problems.append(Problem("countries", what, "Give one launch_day 0."))
+    return problems
+
+
+def _problem(item: dict[str, Any]) -> Problem:
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] != "extra_forbidden":
+        return Problem(place, f"{item['msg']}.", (item.get("ctx") or {}).get("hint", ""))
+    fields = CountrySpec.model_fields if "countries" in item["loc"] else WorldSpec.model_fields
+    close = nearest(str(item["loc"][-1]), fields)
+    return Problem(place, "unknown key.", f"Did you mean '{close}'?" if close else f"Known: {', '.join(fields)}.")

@@ -1,0 +1,69 @@
+"""Random numbers that belong to a member and an occasion, not to the order in which they are asked for.
+
+A number is a hash of (seed, purpose, member, occasion, place). So two runs that ask other members, in other
+batches, give the same member the same luck: policies are compared by common random numbers, and batches of any
+size give equal tables. The hash is splitmix64's finaliser (Steele, Lea and Flood, OOPSLA 2014).
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_TO_UNIT = 2.0**-53
+
+Ints = NDArray[np.integer]
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """The random streams of one seed.
+
+    Attributes:
+        seed: The world's seed, or a replay's.
+    """
+
+    seed: int
+
+    def uniform(
+        self, purpose: str, member: Ints, occasion: Ints | int, places: int | None = None
+    ) -> NDArray[np.float64]:
+        """Return numbers in [0, 1), one or `places` for each member.
+
+        Args:
+            purpose: What they decide, such as "churn"; each purpose has its own stream.
+            member: [N] numbers of members.
+            occasion: [N] which of the member's occasions, or one number for all.
+            places: None returns [N], a number returns [N, places].
+        """
+        key = np.uint64((self.seed << 32) ^ zlib.crc32(purpose.encode()))
+        with np.errstate(over="ignore"):
+            state = _mix(np.asarray(member, np.uint64) * _GOLDEN + key)
+            state = _mix(state + np.asarray(occasion, np.uint64) * _GOLDEN)
+            if places is not None:
+                state = _mix(state[:, None] + np.arange(1, places + 1, dtype=np.uint64) * _GOLDEN)
+        return (state >> np.uint64(11)).astype(np.float64) * _TO_UNIT
+
+    def normal(self, purpose: str, member: Ints, occasion: Ints | int, places: int) -> NDArray[np.float64]:
+        """Return [N, places] standard normal numbers, by the transform of Box and Muller (1958)."""
+        pairs = (places + 1) // 2
+        drawn = self.uniform(purpose, member, occasion, 2 * pairs)
+        radius = np.sqrt(-2.0 * np.log1p(-drawn[:, :pairs]))
+        angle = 2.0 * np.pi * drawn[:, pairs:]
+        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)[:, :places]
+
+    def generator(self, purpose: str, *occasion: int) -> np.random.Generator:
+        """Return a generator of its own for one purpose and occasion."""
+        return np.random.Generator(np.random.SFC64([self.seed, zlib.crc32(purpose.encode()), *occasion]))
+
+
+def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    state = (state ^ (state >> np.uint64(30))) * _FIRST
+    state = (state ^ (state >> np.uint64(27))) * _SECOND
+    mixed: NDArray[np.uint64] = state ^ (state >> np.uint64(31))
+    return mixed
