@@ -8,6 +8,8 @@ model's. Axis letters: N requests, T titles.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +25,19 @@ from playbill.specs import BASELINES
 WEEK_US = 7 * 86_400_000_000
 
 
-def build_baseline(name: str, case: EvaluationCase) -> ScoreFunction:
+def build_baseline(name: str, case: EvaluationCase, until: datetime | None = None) -> ScoreFunction:
     """Fit the baseline registered under a name.
+
+    Args:
+        name: A registered name.
+        case: Gives the titles and the rows to fit on.
+        until: Fit on every play strictly before this moment, whatever its fold; without it, on the train fold.
 
     Raises:
         UnknownNameError: No baseline has the name.
     """
-    fitted: ScoreFunction = BASELINES[name].load()(case)
+    known = case if until is None else replace(case, log=case.log.until(until))
+    fitted: ScoreFunction = BASELINES[name].load()(known)
     return fitted
 
 
