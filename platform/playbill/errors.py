@@ -12,7 +12,8 @@ PlaybillError
 ├── ServiceError           an outside system (MLflow, Feast store, database) cannot be reached
 ├── IntegrityError         a checkpoint or artifact is not what its record says
 ├── RequestError           a request that cannot be answered, even by a fallback
-└── ComparisonError        two results that must not be compared
+├── ComparisonError        two results that must not be compared
+└── EffectiveSampleError   an off-policy estimate that too few logged rows support
 ```
 
 Errors keep their arguments in `args`, so they survive pickling between processes.
@@ -21,6 +22,7 @@ Errors keep their arguments in `args`, so they survive pickling between processe
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -51,6 +53,33 @@ class RequestError(PlaybillError):
 
 class ComparisonError(PlaybillError):
     """Two results come from different protocols or data and must not be compared."""
+
+
+class EffectiveSampleError(PlaybillError):
+    """An off-policy estimate would rest on a handful of rows with huge weights; it is not given."""
+
+    def __init__(self, estimator: str, effective: float, floor: float, rows: int, weight_max: float) -> None:
+        self.estimator, self.effective, self.floor = estimator, effective, floor
+        self.rows, self.weight_max = rows, weight_max
+        super().__init__(estimator, effective, floor, rows, weight_max)
+
+    @property
+    def rows_needed(self) -> int | None:
+        """Rows of the same kind that would reach the floor; None when no row supports the policy at all."""
+        return math.ceil(self.rows * self.floor / self.effective) if self.effective > 0.0 else None
+
+    def __str__(self) -> str:
+        needed = self.rows_needed
+        missing = (
+            "no logged row is what the target policy would show, so more of the same log will not help"
+            if needed is None
+            else f"about {needed - self.rows:,} more rows of this kind are missing ({needed:,} in all)"
+        )
+        return (
+            f"'{self.estimator}' is refused: {self.rows:,} logged rows are worth {self.effective:.1f} (largest weight "
+            f"{self.weight_max:.4g}), and the floor is {self.floor:g}; {missing}. Judge a policy closer to the logging "
+            "policy (a higher temperature, a smaller change), or log with more exploration."
+        )
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

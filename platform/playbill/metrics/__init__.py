@@ -16,6 +16,8 @@ from playbill.metrics.beyond import (
 )
 from playbill.metrics.bootstrap import Interval, MemberBootstrap, member_bootstrap
 from playbill.metrics.multiplicity import adjust_p
+from playbill.metrics.off_policy import OffPolicyData, Terms
+from playbill.metrics.off_policy_estimate import DEFAULT_FLOOR, Estimate, Rules, estimate
 from playbill.metrics.probabilities import Reliability, auc, ece, log_loss, reliability
 from playbill.metrics.ranking import (
     average_precision,
@@ -33,11 +35,16 @@ from playbill.metrics.topk import NOT_RANKED, target_ranks, top_k
 from playbill.metrics.whole import refuse_sampled, require_whole_catalogue
 
 __all__ = [
+    "DEFAULT_FLOOR",
     "NOT_RANKED",
+    "Estimate",
     "Interval",
     "MemberBootstrap",
+    "OffPolicyData",
     "Reliability",
+    "Rules",
     "SeedInterval",
+    "Terms",
     "WeightedValues",
     "adjust_p",
     "auc",
@@ -46,6 +53,7 @@ __all__ = [
     "calibration",
     "coverage",
     "ece",
+    "estimate",
     "genre_mix",
     "genre_shares",
     "hit_rate",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt, SerializeAsAny
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, SerializeAsAny
 
 from playbill.registry import Plugin, Registry
 from playbill.specs.base import Spec, registered, unknown_name
@@ -53,8 +53,24 @@ TRUNKS = Registry(
 LOSSES = Registry(
     "loss",
     "playbill.losses",
-    {"softmax": Plugin("playbill.models.loss:softmax_loss"), "bce": Plugin("playbill.models.loss:binary_loss")},
+    {
+        "softmax": Plugin("playbill.models.loss:softmax_loss"),
+        "sampled_softmax": Plugin("playbill.models.sampled:sampled_softmax_loss"),
+        "bce": Plugin("playbill.models.loss:binary_loss"),
+    },
 )
+NEGATIVES = Registry(
+    "negatives policy",
+    "playbill.negatives",
+    {
+        "shown_not_played": Plugin("playbill.datasets.negatives:Shown", "playbill.specs.negatives:ShownOptions"),
+        "uniform": Plugin("playbill.datasets.negatives:Uniform", "playbill.specs.negatives:DrawnOptions"),
+        "popularity": Plugin("playbill.datasets.negatives:Popularity", "playbill.specs.negatives:PopularityOptions"),
+        "in_batch": Plugin("playbill.datasets.negatives:InBatch", "playbill.specs.negatives:DrawnOptions"),
+        "mixed": Plugin("playbill.datasets.negatives:Mixed", "playbill.specs.negatives:MixedOptions"),
+    },
+)
+"""How a head's negatives are chosen; see `playbill.datasets.negatives.Policy`."""
 FALLBACKS = Registry(
     "fallback",
     "playbill.fallbacks",
@@ -120,6 +136,13 @@ EXTRACTORS = Registry(
     "label extractor",
     "playbill.labels",
     {
+        "acted_on": ExtractorPlugin(
+            "playbill.labels.acted_on:acted_on",
+            options="playbill.specs.label:ActedOnOptions",
+            inputs=("request_id",),
+            window=timedelta(days=1),
+            levels=("title",),
+        ),
         "played_from": ExtractorPlugin(
             "playbill.labels.played_from:played_from",
             inputs=("request_id",),
@@ -144,9 +167,40 @@ POLICIES = Registry(
 )
 """Who fills the pages of a simulated service; called without arguments they return a policy."""
 
+
+class ThresholdOptions(Spec):
+    """Where an off-policy estimator stops to believe importance weights."""
+
+    threshold: PositiveFloat | None = None
+    """Largest weight that is taken as it is; None = the one with the least estimated squared error."""
+
+
+_ROWS, _SLATES = "playbill.metrics.off_policy_rows", "playbill.metrics.off_policy_slates"
+_THRESHOLD = "playbill.specs.plugins:ThresholdOptions"
+ESTIMATORS = Registry(
+    "off-policy estimator",
+    "playbill.estimators",
+    {
+        "direct": Plugin(f"{_ROWS}:direct"),
+        "ips": Plugin(f"{_ROWS}:ips"),
+        "clipped_ips": Plugin(f"{_ROWS}:clipped_ips", _THRESHOLD),
+        "snips": Plugin(f"{_ROWS}:snips"),
+        "doubly_robust": Plugin(f"{_ROWS}:doubly_robust"),
+        "self_normalised_dr": Plugin(f"{_ROWS}:self_normalised_dr"),
+        "switch_dr": Plugin(f"{_ROWS}:switch_dr", _THRESHOLD),
+        "slate": Plugin(f"{_SLATES}:reward_interaction"),
+        "slate_snips": Plugin(f"{_SLATES}:self_normalised"),
+        "slate_independent": Plugin(f"{_SLATES}:independent"),
+        "slate_whole": Plugin(f"{_SLATES}:whole"),
+        "slate_dr": Plugin(f"{_SLATES}:cascade_dr"),
+    },
+)
+"""Off-policy estimators, called as `estimator(data, options)`; they return `playbill.metrics.off_policy.Terms`."""
+
 LossName = Annotated[str, registered(LOSSES)]
 FallbackName = Annotated[str, registered(FALLBACKS)]
 BaselineName = Annotated[str, registered(BASELINES)]
+EstimatorName = Annotated[str, registered(ESTIMATORS)]
 ExtractorName = Annotated[str, registered(EXTRACTORS)]
 PolicyName = Annotated[str, registered(POLICIES)]
 

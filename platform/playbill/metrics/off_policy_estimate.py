@@ -1,0 +1,173 @@
+"""An off-policy estimate one can rely on: checked rows, a floor under the effective sample size, and an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from scipy.special import stdtrit
+
+from playbill.errors import EffectiveSampleError
+from playbill.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES, MemberBootstrap
+from playbill.metrics.off_policy import OffPolicyData, Terms
+from playbill.metrics.ranking import Values
+from playbill.specs.plugins import ESTIMATORS
+
+DEFAULT_FLOOR = 100.0
+"""Effective rows (or slates) under which no estimate is given."""
+
+IntervalKind = Literal["bootstrap", "normal"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How estimates are judged.
+
+    Args:
+        floor: Smallest effective sample size; 0 = never refuse (for studies only).
+        interval: `bootstrap` draws members (percentile interval); `normal` is the delta method with members as
+            clusters and Student's t, which costs nothing and is what repeated studies use.
+        level: Share of intervals that hold the truth.
+        resamples: Draws of the bootstrap.
+        seed: Seed of the draws.
+    """
+
+    floor: float = DEFAULT_FLOOR
+    interval: IntervalKind = "bootstrap"
+    level: float = DEFAULT_LEVEL
+    resamples: int = DEFAULT_RESAMPLES
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The value of a target policy as estimated from another policy's log.
+
+    Args:
+        estimator: Its registered name.
+        value: Mean reward per row, or per slate for the slate estimators.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        level: Share of intervals that hold the truth.
+        effective_sample_size: Units the weighted log is worth (Kish).
+        weight_max: Largest importance weight in use.
+        weight_mean: Mean importance weight; near 1 when the log supports the policy and the propensities are right.
+        coverage: Share of the target policy's probability on titles the logging policy could show. Exact where
+            `OffPolicyData.supported` is given, else the mean weight, at most 1.
+        n: Rows or slates.
+        members: Members behind them.
+        immature: Rows dropped because their reward was not mature.
+        left_out: Share of the target policy's weight that a threshold took out of the log's hands.
+        threshold: Largest weight taken as it is, where the estimator has one.
+    """
+
+    estimator: str
+    value: float
+    low: float
+    high: float
+    level: float
+    effective_sample_size: float
+    weight_max: float
+    weight_mean: float
+    coverage: float
+    n: int
+    members: int
+    immature: int = field(default=0)
+    left_out: float = 0.0
+    threshold: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+
+def estimate(
+    estimator: str,
+    data: OffPolicyData,
+    *,
+    options: Mapping[str, Any] | None = None,
+    rules: Rules | None = None,
+) -> Estimate:
+    """Estimate a target policy's value from a log.
+
+    Args:
+        estimator: A name of `ESTIMATORS`, such as `snips` or `slate`.
+        data: Logged rows with both policies' probabilities and rewards.
+        options: The estimator's own options, such as `{"threshold": 10}`.
+        rules: Floor and interval.
+
+    Raises:
+        UnknownNameError: No such estimator.
+        DataError: Rows that cannot be used, every kind of mistake with its count and first row.
+        EffectiveSampleError: The weighted log is worth less than the floor; says how much data is missing.
+    """
+    plugin = ESTIMATORS[estimator]
+    spec = plugin.load_options()
+    if spec is None and options:
+        raise TypeError(f"estimator '{estimator}' takes no options, got {sorted(options)}")
+    judged = rules or Rules()
+    data.check()
+    terms: Terms = plugin.load()(data, None if spec is None else spec.model_validate(options or {}))
+    effective = terms.effective_sample_size
+    largest = float(terms.weights.max())
+    if effective < judged.floor:
+        raise EffectiveSampleError(estimator, effective, judged.floor, terms.members.size, largest)
+    low, high = _ends(terms, judged)
+    mean = float(data.weights.mean())
+    return Estimate(
+        estimator=estimator,
+        value=_value(terms),
+        low=low,
+        high=high,
+        level=judged.level,
+        effective_sample_size=effective,
+        weight_max=largest,
+        weight_mean=mean,
+        coverage=min(1.0, mean) if data.supported is None else float(data.supported.mean()),
+        n=int(terms.members.size),
+        members=int(np.unique(terms.members).size),
+        immature=data.immature,
+        left_out=terms.left_out,
+        threshold=terms.threshold,
+    )
+
+
+def _value(terms: Terms) -> float:
+    return float(_ratios(terms.numerators.sum(axis=0)[None], terms.denominators.sum(axis=0)[None], terms.scale)[0])
+
+
+def _ratios(numerators: Values, denominators: Values, scale: Values) -> Values:
+    parts = np.divide(numerators, denominators, out=np.zeros_like(numerators), where=denominators != 0.0)
+    total: Values = parts @ scale
+    return total
+
+
+def _ends(terms: Terms, rules: Rules) -> tuple[float, float]:
+    if rules.interval == "normal":
+        return _normal(terms, rules.level)
+    width = terms.scale.size
+    members = np.unique(terms.members, return_inverse=True)[1].astype(np.int64)
+    bootstrap = MemberBootstrap(members, rules.resamples, rules.seed, rules.level)
+    drawn = bootstrap.totals(np.concatenate([terms.numerators, terms.denominators], axis=1))
+    tail = (1.0 - rules.level) / 2.0
+    low, high = np.quantile(_ratios(drawn[:, :width], drawn[:, width:], terms.scale), [tail, 1.0 - tail])
+    return float(low), float(high)
+
+
+def _normal(terms: Terms, level: float) -> tuple[float, float]:
+    """Delta method: the influence of each unit, added up by member."""
+    below = terms.denominators.mean(axis=0)
+    ratio = np.divide(terms.numerators.mean(axis=0), below, out=np.zeros_like(below), where=below != 0.0)
+    lift = np.divide(terms.scale, below, out=np.zeros_like(below), where=below != 0.0)
+    influence = (terms.numerators - ratio * terms.denominators) @ lift
+    units = influence.size
+    by_member = np.bincount(np.unique(terms.members, return_inverse=True)[1], weights=influence)
+    count = by_member.size
+    if count < 2:
+        return float("-inf"), float("inf")
+    error = float(np.sqrt(count / (count - 1) * np.sum(by_member**2))) / units
+    half = float(stdtrit(count - 1, 0.5 + level / 2.0)) * error
+    value = _value(terms)
+    return value - half, value + half
