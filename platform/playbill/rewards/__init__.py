@@ -1,1 +1,26 @@
-"""Outcomes -> rewards: what a recommendation was worth, and what it will be worth once its outcomes are known."""
+"""Outcomes -> rewards: what a recommendation was worth, and what it will be worth once its outcomes are known.
+
+Nothing that answers requests may import this room: its predictor reads what happened after a recommendation.
+"""
+
+from __future__ import annotations
+
+from playbill.rewards.attribution import row_values, slate_values
+from playbill.rewards.delayed import DelayedFeedback, DelayedSettings
+from playbill.rewards.delayed_report import DelayedReport, delayed_report
+from playbill.rewards.values import DelayedPredictor, reward_values
+from playbill.rewards.weights import loss_weights
+from playbill.specs import reward_version
+
+__all__ = [
+    "DelayedFeedback",
+    "DelayedPredictor",
+    "DelayedReport",
+    "DelayedSettings",
+    "delayed_report",
+    "loss_weights",
+    "reward_values",
+    "reward_version",
+    "row_values",
+    "slate_values",
+]

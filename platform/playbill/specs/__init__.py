@@ -17,9 +17,10 @@ from playbill.specs.model import (
     TitlesSpec,
     TrainingSpec,
 )
-from playbill.specs.plugins import BASELINES, EXTRACTORS, FALLBACKS, LOSSES, TRUNKS, TrunkOptions
+from playbill.specs.plugins import BASELINES, EXTRACTORS, FALLBACKS, LOSSES, TRUNKS, ExtractorPlugin, TrunkOptions
 from playbill.specs.resolved import ResolvedModel, content_hash
-from playbill.specs.reward import RewardSpec
+from playbill.specs.reward import RewardSpec, TermSpec
+from playbill.specs.reward_terms import reward_version
 from playbill.specs.where import WhereError, parse_where
 
 KINDS: dict[str, type[Definition]] = {
@@ -47,6 +48,7 @@ __all__ = [
     "EnsembleSpec",
     "EvaluateSpec",
     "EventRule",
+    "ExtractorPlugin",
     "GateSpec",
     "GeneratorSpec",
     "GuardSpec",
@@ -63,11 +65,13 @@ __all__ = [
     "SamplingSpec",
     "Spec",
     "TaskSpec",
+    "TermSpec",
     "TitlesSpec",
     "TrainingSpec",
     "TrunkOptions",
     "WhereError",
     "content_hash",
     "parse_where",
+    "reward_version",
     "split_reference",
 ]

@@ -12,6 +12,7 @@ from playbill.zoo.definitions import Checked, Shelf, place_of
 from playbill.zoo.feature_repo import FeatureNames
 from playbill.zoo.nodes import problem
 from playbill.zoo.resolve import rows_of_model
+from playbill.zoo.reward_checks import check_reward, check_rewarded_heads, unweighted_negatives
 
 Path = tuple[str | int, ...]
 
@@ -31,6 +32,8 @@ def check_references(shelf: Shelf, features: FeatureNames | None) -> Iterator[Pr
                 yield from _check_canvas(shelf, checked, checked.spec)
             case ModelSpec():
                 yield from _check_model(shelf, checked, checked.spec, features)
+            case RewardSpec():
+                yield from check_reward(shelf, checked, checked.spec)
 
 
 def notes(shelf: Shelf) -> Iterator[Problem]:
@@ -42,6 +45,7 @@ def notes(shelf: Shelf) -> Iterator[Problem]:
                     path = tuple(dotted.split("."))
                     yield problem(place_of(checked, path), path, message)
                 yield from _one_sided(shelf, checked, model)
+                yield from unweighted_negatives(shelf, checked, model)
             case EnsembleSpec():
                 yield problem(
                     checked.node.place, (), "is checked, but this version of Playbill does not train ensembles"
@@ -87,6 +91,8 @@ def _model_references(model: ModelSpec) -> Iterator[tuple[str, str, Path, bool]]
             yield "Label", head.label, ("heads", name, "label"), False
         if head.reward is not None:
             yield "Reward", head.reward, ("heads", name, "reward"), False
+    if model.evaluate.reward is not None:
+        yield "Reward", model.evaluate.reward, ("evaluate", "reward"), False
     if model.init_from is not None:
         yield "Model", model.init_from.partition("@")[0], ("init_from",), False
 
@@ -103,6 +109,7 @@ def _check_canvas(shelf: Shelf, checked: Checked, canvas: CanvasSpec) -> Iterato
 def _check_model(shelf: Shelf, checked: Checked, model: ModelSpec, features: FeatureNames | None) -> Iterator[Problem]:
     yield from _check_service(checked, model, features)
     yield from _check_versions(checked, model)
+    yield from check_rewarded_heads(shelf, checked, model)
     if checked.knows("canvases", "evaluate", "gates"):
         yield from _check_gates(checked, model)
     if not checked.knows("canvases"):
@@ -173,13 +180,14 @@ def _check_gates(checked: Checked, model: ModelSpec) -> Iterator[Problem]:
             ("canvas", gate.canvas, canvases),
             ("against", gate.against, ["champion", *model.evaluate.baselines]),
             ("slice", gate.slice, [None, *model.evaluate.slices]),
-            ("metric", int(gate.metric.partition("@")[2]), list(model.evaluate.k)),
+            ("head", gate.head, [None, *model.heads]),
+            ("metric", gate.metric.partition("@")[2], ["", *map(str, model.evaluate.k)]),
         )
         for key, value, allowed in choices:
             if value in allowed:
                 continue
             path: Path = ("gates", index, key)
-            shown = [str(item) for item in allowed if item is not None]
+            shown = [item for item in allowed if item]
             close = nearest(str(value), shown)
             hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(shown)}."
             what = f"cut-off {value} is not in evaluate.k" if key == "metric" else f"'{value}' is not measured"

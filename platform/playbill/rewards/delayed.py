@@ -1,0 +1,262 @@
+"""Delayed feedback: what young plays will come to, told from what has been seen of them so far.
+
+Mature plays are cut at random ages, so that a model sees each of them as it once was, with its age as an input; then
+it answers for young plays at their own age. It reads what happened after the recommendation, so it may weigh
+training examples and never score a request.
+
+Source: "Recommending for long-term member satisfaction at Netflix", Netflix TechBlog, August 2024; Tang et al.,
+RecSys 2023, DOI 10.1145/3604915.3608873.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from playbill.errors import DataError, Problem, StateError
+from playbill.rewards.attribution import term_values
+from playbill.rewards.ledger import Int
+from playbill.rewards.past import PastOutcomes
+from playbill.rewards.seen import FEATURES, Seen
+from playbill.rewards.values import MOMENT, BoundTerm, bound_terms, known_at
+from playbill.specs import LabelSpec, RewardSpec
+from playbill.specs.base import format_duration
+from playbill.specs.reward_terms import matures_after
+
+_CHUNK = 500_000
+_MOST_CANVASES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class DelayedSettings:
+    """How a delayed-feedback model is fitted."""
+
+    snapshots: int = 3
+    """Ages at which each mature play is cut."""
+    most: int = 300_000
+    """Snapshots at most for each term; plays are drawn when there are more."""
+    trees: int = 150
+    """Boosting rounds."""
+    leaves: int = 31
+    """Leaves of a tree at most."""
+    youngest: timedelta = timedelta(minutes=5)
+    """Least age of a snapshot."""
+    seed: int = 17
+    """Seed of draws and ages."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaturePlays:
+    """Plays whose outcome is final, and the outcome of each. Letter m counts them."""
+
+    rows: Int
+    """[m] numbers of rows of the log."""
+    began: Int
+    """[m] microseconds."""
+    outcome: NDArray[np.float32]
+    """[m] 0 or 1."""
+    span: int
+    """Microseconds after which an outcome is final."""
+
+
+@dataclass(frozen=True, slots=True)
+class _TermModel:
+    """A classifier, how plays came out before, and the inputs that were ever known; the others say nothing."""
+
+    classifier: Any
+    past: PastOutcomes
+    inputs: Int
+
+    def probability(self, seen: Seen, rows: Int, at: Int, canvases: tuple[str, ...]) -> NDArray[np.float32]:
+        if isinstance(self.classifier, float):
+            return np.full(len(rows), self.classifier, np.float32)
+        features = _inputs(seen, self.past, rows, at, canvases)[:, self.inputs]
+        return np.asarray(self.classifier.predict_proba(features)[:, 1], np.float32)
+
+
+def _inputs(seen: Seen, past: PastOutcomes, rows: Int, at: Int, canvases: tuple[str, ...]) -> NDArray[np.float32]:
+    before = past.features(seen.log["title_id"][rows], seen.log["member_id"][rows], at)
+    return np.concatenate([seen.features(rows, at, canvases), before], axis=1)
+
+
+class DelayedFeedback:
+    """Models of delayed terms, one per term. Kept in memory only: it is fitted anew wherever it is needed."""
+
+    def __init__(
+        self,
+        models: Mapping[str, _TermModel],
+        canvases: tuple[str, ...],
+        availability: pl.DataFrame | None,
+        as_of: datetime,
+    ) -> None:
+        """Hold what `fit` made.
+
+        Args:
+            models: Term -> its model.
+            canvases: Names behind the codes of the input `canvas`.
+            availability: The canonical table, or None.
+            as_of: Nothing after it was learnt from.
+        """
+        self._models, self._canvases, self._availability = dict(models), canvases, availability
+        self.as_of = as_of
+
+    @classmethod
+    def fit(
+        cls,
+        reward: RewardSpec,
+        labels: Mapping[str, LabelSpec],
+        outcomes: pl.DataFrame,
+        log: pl.DataFrame,
+        as_of: datetime,
+        availability: pl.DataFrame | None = None,
+        settings: DelayedSettings | None = None,
+    ) -> DelayedFeedback:
+        """Learn every delayed term of a reward from plays that were mature at `as_of`.
+
+        Args:
+            reward: The reward.
+            labels: Its labels by plain name.
+            outcomes: event_id and a column per label, see `labels.label_events`. Outcomes of plays that were not
+                mature at `as_of` are not looked at.
+            log: Rows of the canonical log.
+            as_of: Nothing later is learnt from.
+            availability: The canonical table, for the age of titles.
+            settings: Sizes and seed.
+
+        Raises:
+            StateError: No play is old enough for a delayed term.
+            DataError: A delayed term's label has values other than 0 and 1.
+        """
+        settings = settings or DelayedSettings()
+        known = known_at(log, as_of)
+        seen = Seen(known, availability)
+        canvases = _canvases(known)
+        models = {}
+        for term in bound_terms(reward, labels):
+            if term.delayed:
+                plays = mature_plays(term, outcomes, known, as_of)
+                models[term.name] = _fit_term(term, plays, seen, canvases, settings)
+        return cls(models, canvases, availability, as_of)
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the terms it speaks of."""
+        return tuple(self._models)
+
+    def predict(
+        self, asked: Mapping[str, NDArray[np.int64]], log: pl.DataFrame, as_of: datetime
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the expected outcome of plays, each at its own age.
+
+        Args:
+            asked: Term -> [m] numbers of rows of the log.
+            log: Rows of the canonical log.
+            as_of: The moment; nothing later in the log is looked at.
+
+        Returns:
+            Term -> [m], from 0 to 1.
+        """
+        seen = Seen(log, self._availability)
+        moment = microseconds(as_of)
+        return {term: self.predict_at(term, seen, rows, np.full(len(rows), moment)) for term, rows in asked.items()}
+
+    def predict_at(self, term: str, seen: Seen, rows: Int, at: Int) -> NDArray[np.float32]:
+        """Return [m] the expected outcome of rows [m] of a log, from what was known of each at its moment [m]."""
+        model = self._models[term]
+        parts = [np.empty(0, np.float32)]
+        for start in range(0, len(rows), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            parts.append(model.probability(seen, rows[part], at[part], self._canvases))
+        return np.concatenate(parts)
+
+
+def microseconds(moment: datetime) -> int:
+    """Return a moment as microseconds, as the canonical tables hold it."""
+    return int(pl.Series([moment]).cast(MOMENT).to_physical()[0])
+
+
+def mature_plays(term: BoundTerm, outcomes: pl.DataFrame, known: pl.DataFrame, as_of: datetime) -> MaturePlays:
+    """Return the plays whose outcome for a term was final at `as_of`.
+
+    A mature play of which the label says nothing has the outcome 0, as it has in the reward.
+
+    Raises:
+        StateError: There are none.
+        DataError: An outcome is neither 0 nor 1.
+    """
+    span = matures_after(term.spec, term.label, "play")
+    plays = known.with_row_index("row").filter(
+        (pl.col("action") == "play")
+        & pl.col("title_id").is_not_null()
+        & (pl.col("event_at") + span <= pl.lit(as_of).cast(MOMENT))
+    )
+    if plays.is_empty():
+        raise StateError(
+            f"delayed term '{term.name}': no play is {format_duration(span)} old at {as_of.isoformat()}, so there is "
+            "nothing to learn from; use a longer log, or take the term out of 'delayed'"
+        )
+    said = term_values(term.name, term.spec, term.label, outcomes, known, plays).fill_null(0.0).to_numpy()
+    if odd := int(((said != 0) & (said != 1)).sum()):
+        what = f"{odd} of {len(said)} values are neither 0 nor 1, and only such outcomes can be predicted"
+        raise DataError(f"label {term.name}", [Problem("value", what, "Take it out of the reward's 'delayed'.")])
+    return MaturePlays(
+        rows=plays["row"].to_numpy().astype(np.int64),
+        began=plays["event_at"].to_physical().to_numpy(),
+        outcome=said,
+        span=span // timedelta(microseconds=1),
+    )
+
+
+def _fit_term(
+    term: BoundTerm, plays: MaturePlays, seen: Seen, canvases: tuple[str, ...], settings: DelayedSettings
+) -> _TermModel:
+    from sklearn.ensemble import HistGradientBoostingClassifier  # type: ignore[import-untyped]
+
+    rng = np.random.default_rng([settings.seed, zlib.crc32(term.name.encode())])
+    chosen = np.arange(len(plays.rows))
+    if len(chosen) * settings.snapshots > settings.most:
+        chosen = np.sort(rng.choice(chosen, max(1, settings.most // settings.snapshots), replace=False))
+    chosen = np.repeat(chosen, settings.snapshots)
+    ages = _draw_ages(len(chosen), plays.span, settings, rng)
+    outcome = plays.outcome[chosen]
+    titles, members = seen.log["title_id"][plays.rows], seen.log["member_id"][plays.rows]
+    past = PastOutcomes(titles, members, plays.began + plays.span, plays.outcome)
+    if outcome.min() == outcome.max():
+        return _TermModel(float(outcome[0]), past, np.arange(0))
+    features = _inputs(seen, past, plays.rows[chosen], plays.began[chosen] + ages, canvases)
+    inputs = np.nonzero(np.isfinite(features).any(axis=0))[0]
+    classifier = HistGradientBoostingClassifier(
+        max_iter=settings.trees,
+        max_leaf_nodes=settings.leaves,
+        learning_rate=0.05,
+        min_samples_leaf=100,
+        l2_regularization=1.0,
+        early_stopping=False,
+        categorical_features=inputs == FEATURES.index("canvas"),
+        random_state=settings.seed,
+    )
+    return _TermModel(classifier.fit(features[:, inputs], outcome), past, inputs)
+
+
+def _draw_ages(count: int, span: int, settings: DelayedSettings, rng: np.random.Generator) -> Int:
+    """Draw [count] ages in microseconds: half of them even over the span, half even over its logarithm."""
+    youngest = min(settings.youngest // timedelta(microseconds=1), span)
+    even = rng.uniform(youngest, span, count)
+    early = np.exp(rng.uniform(np.log(youngest), np.log(span), count))
+    return np.where(rng.random(count) < 0.5, even, early).astype(np.int64)
+
+
+def _canvases(log: pl.DataFrame) -> tuple[str, ...]:
+    """Return the most frequent canvases; the rest is nan to the model."""
+    if "canvas" not in log.columns:
+        return ()
+    counts = log.group_by(pl.col("canvas").cast(pl.String)).len().filter(pl.col("canvas").is_not_null())
+    ordered = counts.sort(["len", "canvas"], descending=[True, False])
+    return tuple(ordered["canvas"].head(_MOST_CANVASES).to_list())

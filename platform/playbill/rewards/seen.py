@@ -1,0 +1,259 @@
+"""What had been seen of plays at chosen moments: the inputs of delayed-feedback models.
+
+Everything is counted by what was known at the moment (happened strictly before it, recorded by then), for many plays
+and moments at once. Such facts are about the time after a recommendation, so no policy may ever read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from playbill.rewards.ledger import Float, Int, Ledger, known_from
+
+FEATURES = (
+    "canvas",
+    "age_h",
+    "hour",
+    "title_age_days",
+    "progress",
+    "duration_h",
+    "best_progress_before",
+    "best_progress",
+    "title_plays_before",
+    "title_plays_since",
+    "title_hours_since",
+    "thumbs_up_since",
+    "thumbs_down_since",
+    "list_adds_since",
+    "abandons_since",
+    "days_since_title",
+    "sessions_since",
+    "plays_since",
+    "hours_since",
+    "days_since_active",
+    "plays_28d_before",
+    "sessions_28d_before",
+    "member_mean_progress",
+    "tenure_days",
+    "title_plays",
+    "title_mean_progress",
+    "title_finished",
+    "title_thumbs_up",
+)
+"""Columns of `Seen.features`; `canvas` is a code, all else a number, nan where nothing is known."""
+
+FINISHED = 0.9
+"""Progress from which a title counts as finished in these inputs."""
+
+_HOUR_US = 3_600_000_000
+_DAY_US = 24 * _HOUR_US
+_RECENT_US = 28 * _DAY_US
+_ENOUGH_PLAYS = 30.0
+_NEW_DAYS = 28.0
+# Counts without an end would tell the date, and a model would learn dates by heart that never come back.
+_EVERYWHERE = "*"
+_COUNTED = ("play", "thumbs_up", "thumbs_down", "my_list_add", "abandon")
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """The log as arrays. Letter n counts its rows."""
+
+    member: Int
+    title: Int
+    pair: Int
+    event_at: Int
+    known: Int
+    progress: Float
+    hours: Float
+    is_action: Mapping[str, NDArray[np.bool_]]
+    opens_session: NDArray[np.bool_]
+
+
+class Seen:
+    """Facts about the rows of one log at any moment. Building it sorts the log three times; asking is a search."""
+
+    def __init__(self, log: pl.DataFrame, availability: pl.DataFrame | None = None) -> None:
+        """Add up the log.
+
+        Args:
+            log: Rows of the canonical log, in any order.
+            availability: The canonical table, for the age of titles; without it that age is not known.
+        """
+        self.log = log
+        self._columns = _columns(log)
+        self._title_age = _title_age(log, availability)
+        c = self._columns
+        active = np.nonzero(c.opens_session | np.logical_or.reduce(list(c.is_action.values())))[0]
+        on_title = np.nonzero((c.title >= 0) & np.logical_or.reduce(list(c.is_action.values())))[0]
+        self._members = _ledger(c.member, c, active, best=False)
+        self._pairs = _ledger(c.pair, c, on_title, best=True)
+        self._titles = _ledger(c.title, c, on_title, best=False)
+
+    def features(self, rows: Int, at: Int, canvases: Sequence[str]) -> NDArray[np.float32]:
+        """Return what was known of rows of the log at one moment each.
+
+        Args:
+            rows: [m] numbers of rows of the log; each has a title.
+            at: [m] moments, microseconds, after the rows' own.
+            canvases: Names whose places are the codes; any other canvas is nan.
+
+        Returns:
+            [m, len(FEATURES)], in the order of `FEATURES`.
+        """
+        found = self._own(rows, at, canvases) | self._of_pair(rows, at) | self._of_member(rows, at)
+        found |= self._of_title(rows, at)
+        return np.stack([found[name] for name in FEATURES], axis=1).astype(np.float32)
+
+    def _own(self, rows: Int, at: Int, canvases: Sequence[str]) -> dict[str, Float]:
+        c = self._columns
+        began, known = c.event_at[rows], c.known[rows] <= at
+        codes = pl.Series(canvases, dtype=pl.String)
+        canvas = self.log["canvas"][rows] if "canvas" in self.log.columns else pl.Series([None] * len(rows))
+        code = canvas.cast(pl.String).replace_strict(
+            codes, np.arange(len(codes)), default=None, return_dtype=pl.Float64
+        )
+        return {
+            "canvas": code.fill_null(float("nan")).to_numpy(),
+            "age_h": np.log1p((at - began) / _HOUR_US),
+            "hour": (began % _DAY_US) / _HOUR_US,
+            "title_age_days": self._title_age[rows],
+            "progress": np.where(known, c.progress[rows], np.nan),
+            "duration_h": np.where(known, c.hours[rows], np.nan),
+        }
+
+    def _of_pair(self, rows: Int, at: Int) -> dict[str, Float]:
+        c, pairs = self._columns, self._pairs
+        key = c.pair[rows]
+        start, before, now = pairs.start(key), pairs.position(key, c.event_at[rows]), pairs.position(key, at)
+        return {
+            "best_progress_before": pairs.best("progress", start, before),
+            "best_progress": pairs.best("progress", start, now),
+            "title_plays_before": pairs.total("play", start, before),
+            "title_plays_since": pairs.total("play", before, now),
+            "title_hours_since": pairs.total("hours", before, now),
+            "thumbs_up_since": pairs.total("thumbs_up", before, now),
+            "thumbs_down_since": pairs.total("thumbs_down", before, now),
+            "list_adds_since": pairs.total("my_list_add", before, now),
+            "abandons_since": pairs.total("abandon", before, now),
+            "days_since_title": (at - pairs.last_known(start, now)) / _DAY_US,
+        }
+
+    def _of_member(self, rows: Int, at: Int) -> dict[str, Float]:
+        c, members = self._columns, self._members
+        key, began = c.member[rows], c.event_at[rows]
+        start, before, now = members.start(key), members.position(key, began), members.position(key, at)
+        recent = members.position(key, began - _RECENT_US)
+        return {
+            "sessions_since": members.total("session", before, now),
+            "plays_since": members.total("play", before, now),
+            "hours_since": members.total("hours", before, now),
+            "days_since_active": (at - members.last_known(start, now)) / _DAY_US,
+            "plays_28d_before": members.total("play", recent, before),
+            "sessions_28d_before": members.total("session", recent, before),
+            "member_mean_progress": _share(members, "progress", "with_progress", start, before),
+            "tenure_days": np.minimum((began - members.first_known(start, before)) / _DAY_US, _NEW_DAYS),
+        }
+
+    def _of_title(self, rows: Int, at: Int) -> dict[str, Float]:
+        titles = self._titles
+        key = self._columns.title[rows]
+        start, now = titles.start(key), titles.position(key, at)
+        return {
+            "title_plays": np.minimum(titles.total("play", start, now), _ENOUGH_PLAYS),
+            "title_mean_progress": _share(titles, "progress", "with_progress", start, now),
+            "title_finished": _share(titles, "finished", "with_progress", start, now),
+            "title_thumbs_up": _share(titles, "thumbs_up", "thumbs", start, now),
+        }
+
+
+def _ledger(key: Int, c: _Columns, chosen: Int, *, best: bool) -> Ledger:
+    progress = c.progress[chosen]
+    said = np.isfinite(progress) & c.is_action["play"][chosen]
+    played = np.where(said, progress, 0.0)
+    totals = {name: is_action[chosen].astype(np.float64) for name, is_action in c.is_action.items()}
+    totals |= {
+        "session": c.opens_session[chosen].astype(np.float64),
+        "hours": np.nan_to_num(c.hours[chosen]),
+        "progress": played,
+        "with_progress": said.astype(np.float64),
+        "finished": (played >= FINISHED).astype(np.float64),
+        "thumbs": totals["thumbs_up"] + totals["thumbs_down"],
+    }
+    return Ledger(key[chosen], c.known[chosen], totals, {"progress": played} if best else None)
+
+
+def _share(ledger: Ledger, part: str, whole: str, since: Int, until: Int) -> Float:
+    count = ledger.total(whole, since, until)
+    return np.where(count > 0, ledger.total(part, since, until) / np.maximum(count, 1.0), np.nan)
+
+
+def _columns(log: pl.DataFrame) -> _Columns:
+    member, title = _codes(log["member_id"]), _codes(log["title_id"])
+    event_at = log["event_at"].to_physical().to_numpy()
+    recorded_at = log["recorded_at"].to_physical().to_numpy() if "recorded_at" in log.columns else event_at
+    known = known_from(event_at, recorded_at)
+    pair = _dense(pl.Series(member * (title.max(initial=0) + 1) + title))
+    action = log["action"].cast(pl.Categorical)
+    return _Columns(
+        member=member,
+        title=title,
+        pair=pair,
+        event_at=event_at,
+        known=known,
+        progress=_numbers(log, "progress"),
+        hours=_numbers(log, "duration_s") / 3_600.0,
+        is_action={name: (action == name).fill_null(value=False).to_numpy() for name in _COUNTED},
+        opens_session=_opens_session(log, member, event_at, known),
+    )
+
+
+def _codes(ids: pl.Series) -> Int:
+    """Return whole numbers from 0 that tell ids apart, -1 for null."""
+    return _dense(ids.cast(pl.Categorical).to_physical())
+
+
+def _dense(codes: pl.Series) -> Int:
+    """Renumber from 0 without holes, so that a key times the number of moments stays in 64 bits."""
+    return (codes.rank("dense").cast(pl.Int64) - 1).fill_null(-1).to_numpy()
+
+
+def _numbers(log: pl.DataFrame, name: str) -> Float:
+    if name not in log.columns:
+        return np.full(log.height, np.nan)
+    return log[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _opens_session(log: pl.DataFrame, member: Int, event_at: Int, known: Int) -> NDArray[np.bool_]:
+    """Say which row of each session was known first; without a session the day is one.
+
+    By the moment it was known: a row that turns up late must not change what was counted before it did.
+    """
+    day = pl.Series(event_at // _DAY_US).cast(pl.String)
+    session = log["session_id"].cast(pl.String) if "session_id" in log.columns else pl.Series([None] * log.height)
+    named = pl.DataFrame({"member": member, "session": session.cast(pl.String).fill_null(day)})
+    order = np.argsort(known, kind="stable")
+    first = named[order].select(pl.struct("member", "session").is_first_distinct()).to_series().to_numpy()
+    opens = np.zeros(log.height, np.bool_)
+    opens[order[first]] = True
+    return opens
+
+
+def _title_age(log: pl.DataFrame, availability: pl.DataFrame | None) -> Float:
+    """Return [n] days from the launch in the row's country to the row; nan where none is known."""
+    if availability is None or "country" not in log.columns:
+        return np.full(log.height, np.nan)
+    launch = availability.group_by("title_id", "country").agg(pl.col("available_from").min().alias("here"))
+    everywhere = launch.filter(pl.col("country") == _EVERYWHERE).select("title_id", pl.col("here").alias("there"))
+    joined = (
+        log.select("title_id", "country", "event_at")
+        .join(launch, on=["title_id", "country"], how="left", maintain_order="left")
+        .join(everywhere, on="title_id", how="left", maintain_order="left")
+    )
+    age = (pl.col("event_at") - pl.min_horizontal("here", "there")).dt.total_microseconds() / _DAY_US
+    return joined.select(age.fill_null(float("nan")).alias("age"))["age"].to_numpy()

@@ -1,0 +1,181 @@
+"""Outcomes -> what every play and impression was worth, known or predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from playbill.errors import DataError, Problem
+from playbill.rewards.attribution import rewarded_rows, term_values
+from playbill.specs import LabelSpec, RewardSpec, TermSpec, split_reference
+from playbill.specs.reward_terms import matures_after, speaks_of
+
+MOMENT = pl.Datetime("us", "UTC")
+
+_LOG = ("event_id", "member_id", "seq", "event_at", "action", "title_id")
+
+
+class DelayedPredictor(Protocol):
+    """What stands in for terms that are too young to be known."""
+
+    def predict(
+        self, asked: Mapping[str, NDArray[np.int64]], log: pl.DataFrame, as_of: datetime
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the expected value of labels of plays, from what was known of them at `as_of`.
+
+        Args:
+            asked: Plain name of a delayed term -> [m] numbers of rows of the log.
+            log: Rows of the canonical log.
+            as_of: With a zone, later than the rows.
+
+        Returns:
+            Term -> [m].
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class BoundTerm:
+    """A term with its label."""
+
+    name: str
+    """The label's plain name, which is its column everywhere."""
+    spec: TermSpec
+    label: LabelSpec
+    delayed: bool
+
+
+def bound_terms(reward: RewardSpec, labels: Mapping[str, LabelSpec]) -> tuple[BoundTerm, ...]:
+    """Return a reward's terms with their labels.
+
+    Raises:
+        DataError: A term has no label, or one that speaks of more than a title.
+    """
+    names = {reference: split_reference(reference)[0] for reference in reward.terms}
+    problems = [Problem(f"terms.{name}", "no such label") for name in names.values() if name not in labels]
+    problems += [
+        Problem(f"terms.{name}", f"its label speaks of a whole {labels[name].level}, a reward of single titles")
+        for name in names.values()
+        if name in labels and labels[name].level != "title"
+    ]
+    if problems:
+        raise DataError(f"reward {reward.name}", problems)
+    delayed = {split_reference(reference)[0] for reference in reward.delayed}
+    return tuple(
+        BoundTerm(names[reference], term, labels[names[reference]], names[reference] in delayed)
+        for reference, term in reward.terms.items()
+    )
+
+
+def known_at(log: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+    """Return the rows that happened before `as_of` and were recorded by then, in their order."""
+    moment = pl.lit(as_of).cast(MOMENT)
+    known = pl.col("event_at") < moment
+    if "recorded_at" in log.columns:
+        known &= pl.col("recorded_at") <= moment
+    return log.filter(known)
+
+
+def reward_values(
+    reward: RewardSpec,
+    labels: Mapping[str, LabelSpec],
+    outcomes: pl.DataFrame,
+    log: pl.DataFrame,
+    as_of: datetime,
+    predictor: DelayedPredictor | None = None,
+) -> pl.DataFrame:
+    """Return what every play and impression of a log was worth, as known at one moment.
+
+    A term whose label says nothing of a row adds nothing. A term that is too young counts as far as it is known, and
+    the row says that it is not mature; with a predictor, a delayed term of a play counts with its expected value.
+
+    Args:
+        reward: The reward.
+        labels: Its labels by plain name.
+        outcomes: What `labels.label_events` gave for these labels at `as_of`: event_id and a column per label.
+        log: Rows of the canonical log; of every member complete as far as an outcome's window reaches.
+        as_of: The moment, with a zone. Later rows of the log are not looked at.
+        predictor: Of the delayed terms, fitted on nothing later than `as_of`.
+
+    Returns:
+        event_id, value (float32), matured (whether every term is final), and a float32 column per term with what its
+        label said or is expected to say (null = nothing), in the order of the log.
+
+    Raises:
+        DataError: A column, a label or the zone is missing.
+    """
+    terms = bound_terms(reward, labels)
+    _check(reward, terms, outcomes, log, as_of)
+    known = known_at(log, as_of).with_row_index("row")
+    rows = rewarded_rows(known)
+    young = {term.name: _young(term, rows, as_of) for term in terms}
+    said = [term_values(term.name, term.spec, term.label, outcomes, known, rows) for term in terms]
+    made = rows.select("event_id").with_columns(
+        *said, matured=~pl.lit(np.logical_or.reduce(list(young.values())), dtype=pl.Boolean)
+    )
+    if predictor is not None:
+        made = _filled_in(terms, made, young, rows, known, as_of, predictor)
+    value = pl.sum_horizontal(_worth(term) for term in terms)
+    if reward.clip is not None:
+        value = value.clip(*reward.clip)
+    return made.select("event_id", value.cast(pl.Float32).alias("value"), "matured", *(term.name for term in terms))
+
+
+def _check(
+    reward: RewardSpec, terms: tuple[BoundTerm, ...], outcomes: pl.DataFrame, log: pl.DataFrame, as_of: datetime
+) -> None:
+    wanted = [("outcomes", outcomes, ("event_id", *(term.name for term in terms))), ("log", log, _LOG)]
+    problems = [
+        Problem(place, f"column '{name}' is missing")
+        for place, frame, names in wanted
+        for name in names
+        if name not in frame.columns
+    ]
+    if as_of.tzinfo is None:
+        problems.append(Problem("as_of", f"{as_of.isoformat()} has no time zone"))
+    if problems:
+        raise DataError(f"reward {reward.name}", problems)
+
+
+def _young(term: BoundTerm, rows: pl.DataFrame, as_of: datetime) -> NDArray[np.bool_]:
+    """Return [m] whether a term can still change."""
+    moment = pl.lit(as_of).cast(MOMENT)
+    young = pl.lit(value=False)
+    for action in speaks_of(term.spec, term.label):
+        age = matures_after(term.spec, term.label, action)
+        young |= (pl.col("action") == action) & (pl.col("event_at") + age > moment)
+    return rows.with_columns(young.alias("young"))["young"].to_numpy()
+
+
+def _filled_in(
+    terms: tuple[BoundTerm, ...],
+    made: pl.DataFrame,
+    young: dict[str, NDArray[np.bool_]],
+    rows: pl.DataFrame,
+    known: pl.DataFrame,
+    as_of: datetime,
+    predictor: DelayedPredictor,
+) -> pl.DataFrame:
+    """Put expected values where a delayed term of a play is too young."""
+    plays = (rows["action"] == "play").to_numpy()
+    numbers = rows["row"].to_numpy().astype(np.int64)
+    open_plays = {term.name: np.nonzero(young[term.name] & plays)[0] for term in terms if term.delayed}
+    asked = {name: numbers[places] for name, places in open_plays.items() if len(places)}
+    columns = []
+    for name, expected in predictor.predict(asked, known, as_of).items() if asked else ():
+        values = made[name].to_numpy().copy()
+        values[open_plays[name]] = expected
+        columns.append(pl.Series(name, values, dtype=pl.Float32).fill_nan(None))
+    return made.with_columns(columns)
+
+
+def _worth(term: BoundTerm) -> pl.Expr:
+    """Weight where the label says 1, `otherwise` where it says 0, in between by share, nothing where it is silent."""
+    said = pl.col(term.name).cast(pl.Float64)
+    worth = said * term.spec.weight + (1.0 - said) * term.spec.otherwise
+    return worth.fill_null(0.0)

@@ -1,0 +1,107 @@
+"""Rewards against the labels they name, and heads against their rewards: every mistake with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from playbill.zoo import load_zoo
+
+Edit = Callable[[str, str, str], None]
+Write = Callable[[str, str], None]
+Mistakes = Callable[..., list[str]]
+
+DONE = """\
+kind: Label
+name: done
+version: 1
+from: {action: play, where: "later_best_progress_of_title >= 0.9"}
+window: 7d
+matures_after: 7d
+negatives: {actions: [play]}
+"""
+PAGE = """\
+kind: Label
+name: page
+version: 1
+level: page
+from: {action: impression}
+"""
+
+
+def reward(terms: str, more: str = "") -> str:
+    return f"kind: Reward\nname: worth\nversion: 1\nterms: {terms}\n{more}"
+
+
+@pytest.fixture(autouse=True)
+def _labels(write: Write) -> None:
+    write("labels/done.yaml", DONE)
+    write("labels/page.yaml", PAGE)
+
+
+@pytest.mark.parametrize(
+    ("terms", "more", "expected"),
+    [
+        ("{dona: 1}", "", "rewards/worth.yaml:4:9: terms.dona: unknown label 'dona'. Did you mean 'done'?"),
+        ("{done: 1, page: 1}", "", "worth.yaml:4:18: terms.page: label 'page' speaks of a whole page"),
+        ("{up: 1}", "delayed: [up]", "worth.yaml:5:11: delayed.0: label 'up' has no window"),
+        ("{done: 1}", "delayed: [dune]", "delayed 'dune' is not among the terms. Did you mean 'done'?"),
+        ("{done: {weight: 1, within: 3d}}", "", "terms.done.within: label 'done' speaks of the play or impression"),
+        ("{done: {wieght: 1}}", "", "terms.done.wieght: unknown key 'wieght'. Did you mean 'weight'?"),
+        ("{done: much}", "", "terms.done.weight: 'much' should be a valid number"),
+        ("{up: {weight: 1, within: soon}}", "", "'soon' is no duration"),
+        ("{up: {weight: 1, within: 3d, attribute: event}}", "", "'within', which is for `attribute: same_title`"),
+        ("{done: 1, done:1: 2}", "", "label 'done' is a term twice"),
+        ("{done: 1}", "clip: [1, 0]", "clip goes from low to high, not from 1 to 0"),
+    ],
+)
+def test_what_a_reward_cannot_say(write: Write, mistakes: Mistakes, terms: str, more: str, expected: str) -> None:
+    write("rewards/worth.yaml", reward(terms, more))
+    assert any(expected in line for line in mistakes()), mistakes()
+
+
+def test_a_right_reward_is_read(write: Write, zoo_folder: Path) -> None:
+    write("rewards/worth.yaml", reward("{done: 0.6, up: {weight: 0.3, within: 7d}}", "delayed: [done, up]"))
+    found = load_zoo(zoo_folder).rewards["worth"]
+    assert found.terms["done"].weight == 0.6
+    assert found.delayed == ("done", "up")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "{label: up, loss: bce,",
+            "{label: up, loss: bce, reward: worth,",
+            "heads.up.reward: label 'up' is of thumbs_up events, and a reward speaks of plays and impressions",
+        ),
+        (
+            "{label: play, loss: softmax}",
+            "{label: play, loss: softmax, reward: wort}",
+            "heads.play.reward: unknown reward 'wort'. Did you mean 'worth'?",
+        ),
+        (
+            "{label: play, loss: softmax}",
+            "{label: 'done:1', loss: softmax, reward: worth}",
+            "counts 'done', another version of that label than this model's",
+        ),
+    ],
+)
+def test_heads_whose_reward_cannot_weigh_them(
+    write: Write, edit: Edit, mistakes: Mistakes, old: str, new: str, expected: str
+) -> None:
+    write("labels/done2.yaml", DONE.replace("version: 1", "version: 2").replace("0.9", "0.8"))
+    write("rewards/worth.yaml", reward("{done: 1}"))
+    edit("models/every.yaml", old, new)
+    assert any(expected in line for line in mistakes()), mistakes()
+
+
+def test_a_bce_head_whose_zeros_weigh_nothing_is_noted(write: Write, edit: Edit, zoo_folder: Path) -> None:
+    edit("labels/play.yaml", "version: 1", "version: 1\nnegatives: {shown_not_played: true}")
+    edit("models/every.yaml", "{label: play, loss: softmax}", "{label: play, loss: bce, reward: worth}")
+    write("rewards/worth.yaml", reward("{done: 1}"))
+    assert any("hence no weight" in str(note) for note in load_zoo(zoo_folder).notes)
+    write("rewards/worth.yaml", reward("{done: 1, play: {weight: 0, otherwise: -0.1}}"))
+    assert not any("hence no weight" in str(note) for note in load_zoo(zoo_folder).notes)
