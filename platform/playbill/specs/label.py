@@ -44,6 +44,13 @@ Actions = Annotated[
 """One action or several."""
 
 
+class ActedOnOptions(Spec):
+    """Options of the extractor `acted_on`."""
+
+    actions: Actions
+    """Any of these makes an impression a one."""
+
+
 def _below_options(item: ErrorDetails) -> InitErrorDetails:
     text = PydanticCustomError("options", "{text}", {"text": item["msg"]})
     return InitErrorDetails(type=text, loc=("options", *item["loc"]), input=item["input"])
@@ -86,11 +93,11 @@ class NegativesSpec(Spec):
     actions: tuple[Action, ...] = ()
     """Events of these actions. An action that also gives ones gives zeros where `where` is false, not null."""
     shown_not_played: bool = False
-    """Impressions whose title was not played in the same request."""
+    """Impressions whose title was not played in the same request, within the label's window or `matures_after`."""
     where: Where | None = None
     """Further condition on the events with value 0; null never matches."""
     matures_after: Duration | None = None
-    """Younger zeros are unlabelled; without it the label's own. A play of an impression counts up to this age."""
+    """Younger zeros are unlabelled; without it the label's own `matures_after` counts for them too."""
 
 
 class LabelSpec(Definition):
@@ -98,7 +105,7 @@ class LabelSpec(Definition):
 
     kind: Literal["Label"] = "Label"
     level: Level = "title"
-    """What a value is about. Of a `row` (`page`) only the first event with a value is labelled."""
+    """What a value is about. Of a `row` or `page` only the first event that the label speaks of is labelled."""
     events: EventRule | None = Field(default=None, alias="from")
     """Rule that picks the events with value 1; or use `extractor`."""
     extractor: ExtractorName | None = None
