@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from playbill.labels.extraction import extract
+from playbill.labels.extraction import extract, label_columns, label_events
+from playbill.labels.extractors import LabelContext, label_extractor
 
-__all__ = ["extract"]
+__all__ = ["LabelContext", "extract", "label_columns", "label_events", "label_extractor"]

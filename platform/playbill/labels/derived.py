@@ -1,24 +1,30 @@
-"""Columns a label may ask for beyond those of `interactions`: what was true just before each event.
-
-"Before" is the order of (member_id, seq), which also settles events at the same moment.
-"""
+"""Columns a label may ask for beyond those of `interactions`, added to a frame: for looking at a log by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import polars as pl
 
-from playbill.errors import StateError
+from playbill.errors import DataError, Problem
+from playbill.labels.before import before_column
+from playbill.labels.block import Block
+from playbill.labels.outcomes import outcome_column
+from playbill.schema import BEFORE_COLUMNS, OUTCOME_COLUMNS
 
-EVERYWHERE = "*"
-
-_DAY_US = 86_400_000_000
-_LAUNCH = "__launch"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def add_derived(
-    events: pl.DataFrame, wanted: Collection[str], availability: pl.DataFrame | None = None
+    events: pl.DataFrame,
+    wanted: Collection[str],
+    availability: pl.DataFrame | None = None,
+    titles: pl.DataFrame | None = None,
+    *,
+    window: timedelta | None = None,
+    as_of: datetime | None = None,
 ) -> pl.DataFrame:
     """Add the derived columns among `wanted`.
 
@@ -27,48 +33,22 @@ def add_derived(
             or what came before is not known.
         wanted: Column names; those of `interactions` are left to the frame.
         availability: The canonical table, needed for `title_age_days` only.
+        titles: The canonical table, needed for `prior_plays_of_rarest_genre` only.
+        window: How long after an event its outcome counts; needed for the `later_...` columns.
+        as_of: What is known, likewise.
 
     Raises:
-        StateError: `title_age_days` is wanted and there is no availability.
+        DataError: An outcome is wanted without a window and a moment.
+        StateError: A column needs a table that was not given.
     """
-    added = events.with_columns(_before(name) for name in _BEFORE if name in wanted)
-    if "title_age_days" in wanted:
-        if availability is None:
-            raise StateError("title_age_days needs the availability table; run `playbill ingest` first")
-        added = _add_title_age(added, availability)
-    return added
-
-
-def _before(name: str) -> pl.Expr:
-    return _BEFORE[name].alias(name)
-
-
-def _plays() -> pl.Expr:
-    return (pl.col("action") == "play").cast(pl.Int64)
-
-
-def _days_since_last_play() -> pl.Expr:
-    played_at = pl.when(pl.col("action") == "play").then(pl.col("event_at"))
-    last = played_at.forward_fill().shift(1).over("member_id")
-    return (pl.col("event_at") - last).dt.total_microseconds() / _DAY_US
-
-
-_BEFORE = {
-    "prior_plays_of_title": pl.when(pl.col("title_id").is_not_null()).then(
-        _plays().cum_sum().over("member_id", "title_id") - _plays()
-    ),
-    "prior_plays": _plays().cum_sum().over("member_id") - _plays(),
-    "days_since_last_play": _days_since_last_play(),
-}
-
-
-def _add_title_age(events: pl.DataFrame, availability: pl.DataFrame) -> pl.DataFrame:
-    """Add days from launch: the first `available_from` in the event's country or everywhere."""
-    first = availability.group_by("title_id", "country").agg(pl.col("available_from").min().alias(_LAUNCH))
-    everywhere = first.filter(pl.col("country") == EVERYWHERE).select("title_id", pl.col(_LAUNCH).alias("__all"))
-    joined = events.join(first, on=["title_id", "country"], how="left", maintain_order="left").join(
-        everywhere, on="title_id", how="left", maintain_order="left"
-    )
-    age = pl.col("event_at") - pl.min_horizontal(_LAUNCH, "__all")
-    days = (age.dt.total_microseconds() / _DAY_US).alias("title_age_days")
-    return joined.with_columns(days).drop(_LAUNCH, "__all")
+    outcomes = [name for name in OUTCOME_COLUMNS if name in wanted]
+    if outcomes and (window is None or as_of is None):
+        what = "looks at what comes after an event, so it needs a window and what is known as of when"
+        raise DataError("derived columns", [Problem(name, what) for name in outcomes])
+    block = Block(events, (as_of - _EPOCH) // timedelta(microseconds=1) if as_of else 0)
+    asked = np.ones(len(block), np.bool_)
+    tables = {"availability": availability, "titles": titles}
+    columns = [before_column(name, block, asked, tables) for name in BEFORE_COLUMNS if name in wanted]
+    if window is not None:
+        columns += [outcome_column(name, block, window, asked).alias(name) for name in outcomes]
+    return events.with_columns(columns)

@@ -2,142 +2,183 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from playbill.errors import DataError, Problem
-from playbill.labels.derived import add_derived
-from playbill.labels.where import compile_where
-from playbill.schema import DERIVED_COLUMNS
-from playbill.specs import EXTRACTORS, LabelSpec, parse_where
-from playbill.specs.label import EventRule
-from playbill.specs.where import column_names
+from playbill.labels.block import Block
+from playbill.labels.extractors import extracted_values
+from playbill.labels.members import PLACE, member_blocks
+from playbill.labels.missing import require_columns, require_positives
+from playbill.labels.rules import Rule, reads_of, rule_values
+from playbill.specs import LabelSpec
 
+KEYS = ("event_id", "member_id", "seq", "title_id")
 COLUMNS = ("event_id", "title_id", "member_id", "seq", "value")
 
+BLOCK = 500_000
+"""Events in memory at a time beside the log and the labels."""
+
 _NEEDED = ("event_id", "member_id", "seq", "event_at", "action", "title_id")
-_SCHEMA = pl.Schema(
-    {
-        "event_id": pl.String(),
-        "title_id": pl.String(),
-        "member_id": pl.String(),
-        "seq": pl.Int64(),
-        "value": pl.Float32(),
-    }
-)
+_OPTIONAL = ("recorded_at", "request_id", "row_id")
+_TYPES = pl.Schema({"event_id": pl.String(), "member_id": pl.String(), "seq": pl.Int64(), "title_id": pl.String()})
+
+
+def label_events(
+    labels: Sequence[LabelSpec],
+    interactions: pl.DataFrame | pl.LazyFrame,
+    as_of: datetime,
+    availability: pl.DataFrame | None = None,
+    titles: pl.DataFrame | None = None,
+    *,
+    require_rows: bool = False,
+    block: int = BLOCK,
+) -> pl.DataFrame:
+    """Label events by several labels at once with what was known at `as_of`.
+
+    What labels have in common (the order of events, what came before and after each) is computed once. Events are
+    taken in blocks of whole members, and read in such blocks where the log is lazy.
+
+    Args:
+        labels: Definitions, each name once.
+        interactions: Rows of the canonical log. Each member's must be complete from the start.
+        as_of: Cut-off, with a zone. Events at it or later, and rows recorded after it, do not exist.
+        availability: The canonical table, where a label needs it.
+        titles: The canonical table, where a label needs it.
+        require_rows: Raise when a label gives no event a value over zero, as training must.
+        block: Events of a block, at least.
+
+    Returns:
+        event_id, member_id, seq, title_id and a float32 column per label; null is unlabelled, because the label
+        does not speak of the event or it is too young. Only events with a value; sorted by member_id and seq.
+
+    Raises:
+        DataError: The log lacks columns the labels need, `as_of` has no zone, a name is given twice, an extractor
+            failed, or `require_rows` and a label has no positive event. All labels' mistakes are named.
+        StateError: A label needs a table that was not given.
+    """
+    names = [label.name for label in labels]
+    schema = pl.Schema([*_TYPES.items(), *((name, pl.Float32()) for name in names)])
+    work = _Work.of(labels, interactions, as_of, availability, titles)
+    some = pl.any_horizontal(pl.col(name).is_not_null() for name in names)
+    parts = [
+        part.rows.select(KEYS).cast(_TYPES).with_columns(part.values).filter(some)
+        for part in work.parts(interactions, block)
+    ]
+    found = pl.concat([schema.to_frame(), *parts])
+    if require_rows:
+        require_positives(labels, found, interactions, as_of)
+    return found
+
+
+def label_columns(
+    labels: Sequence[LabelSpec],
+    interactions: pl.DataFrame,
+    as_of: datetime,
+    availability: pl.DataFrame | None = None,
+    titles: pl.DataFrame | None = None,
+    *,
+    require_rows: bool = False,
+) -> pl.DataFrame:
+    """Return a float32 column per label with a row for each row of `interactions`, in their order.
+
+    Arguments, errors and values are those of `label_events`.
+    """
+    names = [label.name for label in labels]
+    work = _Work.of(labels, interactions, as_of, availability, titles)
+    columns = {name: pl.repeat(None, interactions.height, dtype=pl.Float32, eager=True) for name in names}
+    for part in work.parts(interactions, BLOCK):
+        for value in part.values:
+            columns[value.name] = columns[value.name].scatter(part.rows[PLACE], value)
+    found = pl.DataFrame([column.alias(name) for name, column in columns.items()])
+    if require_rows:
+        require_positives(labels, found, interactions, as_of)
+    return found
 
 
 def extract(
     label: LabelSpec,
-    interactions: pl.DataFrame,
+    interactions: pl.DataFrame | pl.LazyFrame,
     as_of: datetime,
     availability: pl.DataFrame | None = None,
     *,
+    titles: pl.DataFrame | None = None,
     require_rows: bool = False,
 ) -> pl.DataFrame:
-    """Label events with what was known at `as_of`.
-
-    Args:
-        label: The label's definition.
-        interactions: Rows of the canonical log. Each member's must be complete from the start when the label
-            asks for what came before an event.
-        as_of: Cut-off, with a zone. Events at it or later, and rows recorded after it, do not exist.
-        availability: The canonical table, needed only by a label that asks for `title_age_days`.
-        require_rows: Raise when no event gets a value over zero, as training must.
+    """Label events by one label with what was known at `as_of`; arguments and errors are those of `label_events`.
 
     Returns:
         event_id, title_id, member_id, seq, value (float32), sorted by member_id and seq. An event that is not
         in it is unlabelled, because the label does not speak of it or it is too young; it is never a zero.
-
-    Raises:
-        DataError: The log lacks a column the label needs, `as_of` has no zone, or `require_rows` and no event is
-            positive.
-        StateError: The label needs the availability table and none was given.
     """
-    if as_of.tzinfo is None:
-        raise DataError(f"label {label.name}", [Problem("as_of", f"{as_of.isoformat()} has no time zone")])
-    where = parse_where(label.events.where) if label.events and label.events.where else None
-    _require_columns(label, interactions, {*_NEEDED, *(column_names(where) if where else ())})
-    known = _known_at(interactions, as_of)
-    if label.extractor is not None:
-        labelled = _from_plugin(label, known, as_of, availability)
-    else:
-        assert label.events is not None
-        labelled = _from_rule(label, label.events, known, availability)
-        young = pl.col("event_at") + label.matures_after > as_of
-        labelled = labelled.filter(~young).select(COLUMNS).cast(dict(_SCHEMA))  # type: ignore[arg-type]
-    if require_rows and not (labelled["value"] > 0).any():
-        raise DataError(f"label {label.name}", [_nothing(label, known)])
-    return labelled.sort("member_id", "seq")
+    found = label_events([label], interactions, as_of, availability, titles, require_rows=require_rows)
+    return found.rename({label.name: "value"}).select(COLUMNS)
 
 
-def _require_columns(label: LabelSpec, interactions: pl.DataFrame, needed: set[str]) -> None:
-    missing = sorted(needed - DERIVED_COLUMNS.keys() - set(interactions.columns))
-    if missing:
-        problems = [Problem("interactions", f"column '{name}' is missing") for name in missing]
-        raise DataError(f"label {label.name}", problems)
+@dataclass(frozen=True)
+class _Part:
+    rows: pl.DataFrame
+    values: list[pl.Series]
 
 
-def _known_at(interactions: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
-    moment = pl.lit(as_of).cast(pl.Datetime("us", "UTC"))
-    known = pl.col("event_at") < moment
-    if "recorded_at" in interactions.columns:
-        known &= pl.col("recorded_at") <= moment
-    return interactions.filter(known).sort("member_id", "seq")
+@dataclass(frozen=True)
+class _Work:
+    """Labels to tell, checked against the log they are told of."""
 
+    rules: list[Rule]
+    plugins: list[LabelSpec]
+    order: list[str]
+    columns: list[str]
+    as_of: datetime
+    tables: dict[str, pl.DataFrame | None]
 
-def _from_rule(
-    label: LabelSpec, rule: EventRule, known: pl.DataFrame, availability: pl.DataFrame | None
-) -> pl.DataFrame:
-    """Give 1 where the rule holds, 0 where the negatives hold, and drop the rest."""
-    holds = pl.lit(True)
-    events = known
-    if rule.where is not None:
-        expression = parse_where(rule.where)
-        events = add_derived(known, column_names(expression), availability)
-        holds = compile_where(expression, events.schema)
-    positive = pl.col("action").is_in(rule.action) & holds
-    zero = pl.lit(False)
-    for action in label.negatives.actions:
-        own = pl.col("action") == action
-        zero |= own & ~holds if action in rule.action else own
-    if label.negatives.shown_not_played and "request_id" in events.columns:
-        zero |= _shown_not_played()
-    value = pl.when(positive).then(1.0).when(zero).then(0.0)
-    return events.with_columns(value.alias("value")).filter(pl.col("value").is_not_null())
+    @classmethod
+    def of(
+        cls,
+        labels: Sequence[LabelSpec],
+        interactions: pl.DataFrame | pl.LazyFrame,
+        as_of: datetime,
+        availability: pl.DataFrame | None,
+        titles: pl.DataFrame | None,
+    ) -> _Work:
+        if as_of.tzinfo is None:
+            raise DataError("labels", [Problem("as_of", f"{as_of.isoformat()} has no time zone")])
+        rules = [Rule(label) for label in labels if label.extractor is None]
+        plugins = [label for label in labels if label.extractor is not None]
+        present = interactions.collect_schema().names()
+        require_columns(labels, rules, _NEEDED, present)
+        inputs = [name for label in plugins if label.plugin for name in label.plugin.inputs]
+        wanted = {*_NEEDED, *_OPTIONAL, *reads_of(rules), *inputs}
+        tables = {"availability": availability, "titles": titles}
+        kept = [name for name in present if name in wanted]
+        return cls(rules, plugins, [label.name for label in labels], kept, as_of, tables)
 
+    def parts(self, interactions: pl.DataFrame | pl.LazyFrame, size: int) -> Iterator[_Part]:
+        """Yield the known events of block after block with a column per label, in the labels' order."""
+        for rows in member_blocks(interactions, self.columns, size):
+            known = rows.filter(self._known())
+            if known.height:
+                yield _Part(known, self._values(known))
 
-def _shown_not_played() -> pl.Expr:
-    """Impressions of a known request whose title was not played in that request."""
-    played = (pl.col("action") == "play").any().over("member_id", "request_id", "title_id")
-    known = pl.col("request_id").is_not_null() & pl.col("title_id").is_not_null()
-    return (pl.col("action") == "impression") & known & ~played
+    def _known(self) -> pl.Expr:
+        moment = pl.lit(self.as_of).cast(pl.Datetime("us", "UTC"))
+        known = pl.col("event_at") < moment
+        return known & (pl.col("recorded_at") <= moment) if "recorded_at" in self.columns else known
 
+    def _values(self, known: pl.DataFrame) -> list[pl.Series]:
+        epoch = datetime(1970, 1, 1, tzinfo=self.as_of.tzinfo)
+        block = Block(known, (self.as_of - epoch) // timedelta(microseconds=1))
+        found = rule_values(self.rules, block, self.tables)
+        for label in self.plugins:
+            events = known.drop(PLACE, strict=False)
+            found[label.name] = extracted_values(label, events, self.as_of, self.tables)
+        labels = {label.name: label for label in (*(rule.label for rule in self.rules), *self.plugins)}
+        return [self._matured(labels[name], known, found[name]) for name in self.order]
 
-def _from_plugin(
-    label: LabelSpec, known: pl.DataFrame, as_of: datetime, availability: pl.DataFrame | None
-) -> pl.DataFrame:
-    """Ask an outside extractor, and hold it to the same shape. Nulls and NaN are unlabelled."""
-    plugin = EXTRACTORS[label.extractor or ""]
-    made: pl.DataFrame = plugin.load()(label.extractor_options(), known, as_of, availability)
-    missing = [name for name in COLUMNS if name not in made.columns]
-    if missing:
-        where = f"extractor '{label.extractor}'"
-        raise DataError(f"label {label.name}", [Problem(where, f"gave no column '{name}'") for name in missing])
-    shaped = made.select(COLUMNS).cast(dict(_SCHEMA))  # type: ignore[arg-type]
-    return shaped.filter(pl.col("value").is_not_null() & pl.col("value").is_not_nan())
-
-
-def _nothing(label: LabelSpec, known: pl.DataFrame) -> Problem:
-    """Say why no event is positive: no such action, none that matches, or all too young."""
-    if label.events is None:
-        return Problem(f"label {label.name}", f"its extractor '{label.extractor}' found no positive event.")
-    actions = " or ".join(f"'{action}'" for action in label.events.action)
-    found = known.filter(pl.col("action").is_in(label.events.action)).height
-    if found == 0:
-        present = ", ".join(sorted(known["action"].unique().to_list())) or "none"
-        return Problem(f"label {label.name}", f"the log has no {actions} event.", f"Actions in it: {present}.")
-    what = f"none of {found} {actions} events matches and is mature."
-    where = f" where: {label.events.where}" if label.events.where else ""
-    return Problem(f"label {label.name}", what, f"Check{where} matures_after: {label.matures_after}.")
+    def _matured(self, label: LabelSpec, known: pl.DataFrame, values: pl.Series) -> pl.Series:
+        age = pl.lit(self.as_of) - pl.col("event_at")
+        old = age >= pl.when(values == 0).then(label.zeros_mature_after).otherwise(label.matures_after)
+        return known.select(pl.when(old).then(values).alias(label.name)).to_series()

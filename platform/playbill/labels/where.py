@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import reduce
 from operator import and_, eq, ge, gt, le, lt, ne, or_
 from typing import Any
@@ -16,36 +17,38 @@ from playbill.specs.where import (
     Expression,
     Membership,
     Not,
-    Value,
 )
 
 _OPERATORS: dict[str, Any] = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 
 
-def compile_where(expression: Expression, schema: pl.Schema) -> pl.Expr:
+def compile_where(expression: Expression, schema: pl.Schema, names: Mapping[str, str] | None = None) -> pl.Expr:
     """Turn a parsed expression into a boolean polars expression of three values: true, false and null.
 
     Args:
         expression: What `parse_where` returned.
         schema: Columns of the frame it will be used on; NaN in its floats counts as null.
+        names: What the frame calls a column that the expression names otherwise.
     """
+    called = names or {}
+
+    def column(name: str) -> pl.Expr:
+        return _column(called.get(name, name), schema)
+
     match expression:
         case Comparison(name, operator, value):
-            compared: pl.Expr = _OPERATORS[operator](_column(name, schema), _operand(value, schema))
+            other = column(value.name) if isinstance(value, ColumnName) else pl.lit(value)
+            compared: pl.Expr = _OPERATORS[operator](column(name), other)
             return compared
         case Membership(name, values, excluded):
-            either = reduce(or_, (_column(name, schema) == pl.lit(value) for value in values))
+            either = reduce(or_, (column(name) == pl.lit(value) for value in values))
             return ~either if excluded else either
         case Not(item):
-            return ~compile_where(item, schema)
+            return ~compile_where(item, schema, names)
         case Every(items):
-            return reduce(and_, (compile_where(item, schema) for item in items))
+            return reduce(and_, (compile_where(item, schema, names) for item in items))
         case Either(items):
-            return reduce(or_, (compile_where(item, schema) for item in items))
-
-
-def _operand(value: Value, schema: pl.Schema) -> pl.Expr:
-    return _column(value.name, schema) if isinstance(value, ColumnName) else pl.lit(value)
+            return reduce(or_, (compile_where(item, schema, names) for item in items))
 
 
 def _column(name: str, schema: pl.Schema) -> pl.Expr:

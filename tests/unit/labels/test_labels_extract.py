@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playbill.errors import DataError, StateError
-from playbill.labels import extract
+from playbill.labels import LabelContext, extract
 from playbill.labels.derived import add_derived
 from playbill.labels.where import compile_where
 from playbill.registry import Plugin
-from playbill.schema import DERIVED_COLUMNS
+from playbill.schema import BEFORE_COLUMNS
 from playbill.specs import EXTRACTORS, LabelSpec, Spec, parse_where
 
 START = datetime(1998, 1, 1, tzinfo=UTC)
@@ -144,8 +144,9 @@ def test_derived_columns_against_plain_loops() -> None:
         },
         schema_overrides={"available_from": MOMENT},
     )
-    derived = add_derived(events, DERIVED_COLUMNS, availability)
-    assert set(DERIVED_COLUMNS) <= set(derived.columns)
+    titles = pl.DataFrame({"title_id": ["t", "u"], "genres": [["A", "B"], ["B", "B"]]})
+    derived = add_derived(events, BEFORE_COLUMNS, availability, titles)
+    assert set(BEFORE_COLUMNS) <= set(derived.columns)
     for row in derived.iter_rows(named=True):
         before = [
             other
@@ -158,6 +159,8 @@ def test_derived_columns_against_plain_loops() -> None:
         last = max((other["event_at"] for other in before), default=None)
         days = None if last is None else (row["event_at"] - last) / timedelta(days=1)
         assert row["days_since_last_play"] == (None if days is None else pytest.approx(days))
+        rarest = {"t": min(same, same + sum(other["title_id"] == "u" for other in before)), "u": len(before)}
+        assert row["prior_plays_of_rarest_genre"] == rarest.get(row["title_id"] or "")
         launched = START - timedelta(days=3) if row["title_id"] == "t" else None
         age = None if launched is None else (row["event_at"] - launched) / timedelta(days=1)
         assert row["title_age_days"] == (None if age is None else pytest.approx(age))
@@ -205,20 +208,17 @@ class FollowOptions(Spec):
     value: float
 
 
-def follow(options: FollowOptions, events: pl.DataFrame, as_of: datetime, availability: object) -> pl.DataFrame:
+def follow(events: pl.DataFrame, context: LabelContext) -> pl.Series:
     """An outside extractor."""
-    return events.with_columns(value=pl.when(pl.col("seq") > 0).then(options.value))
+    return events.select(pl.when(pl.col("seq") > 0).then(context.options.value)).to_series()
 
 
-def test_an_outside_extractor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outside_extractor_that_says_nothing_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(EXTRACTORS._table, "follow", Plugin("x:follow", "x:FollowOptions"))
     monkeypatch.setattr(Plugin, "load_options", lambda self: FollowOptions)
     monkeypatch.setattr(Plugin, "load", lambda self: follow)
     spec = label(**{"from": None, "extractor": "follow", "options": {"value": 0.5}})
     assert values(extract(spec, log({}, {}), END)) == {"e1": 0.5}
-    monkeypatch.setattr(Plugin, "load", lambda self: lambda *arguments: pl.DataFrame({"event_id": []}))
-    with pytest.raises(DataError, match="gave no column 'value'"):
-        extract(spec, log({}), END)
 
 
 ATOMS = ["progress > 0.5", "progress != 0.5", "position in (1, 2)", "device not in ('tv')", "device = 'tv'"]

@@ -1,0 +1,207 @@
+"""Whole members' events as arrays: what was before each event of a member and what came after it.
+
+"Before" and "after" are the order of (member_id, seq), which also settles events at the same moment. An event's time
+is never before that of the events before it: where a log says otherwise, the later of the two counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+Bool = npt.NDArray[np.bool_]
+Int = npt.NDArray[np.int64]
+Float = npt.NDArray[np.float64]
+
+ORDER = ("member_id", "seq", "event_at")
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A partition of n events that keeps their order within each group.
+
+    Attributes:
+        order: [n] events by group, in order within it.
+        group: [n] number of the group of each place of `order`, rising.
+        start: [n] place at which the group of each place of `order` begins.
+    """
+
+    order: Int
+    group: Int
+    start: Int
+
+    @cached_property
+    def place(self) -> Int:
+        """[n] place of each event in `order`."""
+        found = np.empty(len(self.order), np.int64)
+        found[self.order] = np.arange(len(self.order))
+        return found
+
+    @classmethod
+    def of(cls, *codes: Int) -> Groups:
+        """Group n events by several codes of at least -1."""
+        key = codes[0]
+        for code in codes[1:]:
+            key = key * (int(code.max(initial=0)) + 2) + code + 1
+        order = np.argsort(key, kind="stable")
+        ordered = key[order]
+        new = np.ones(len(key), np.bool_)
+        new[1:] = ordered[1:] != ordered[:-1]
+        return cls(order, np.cumsum(new) - 1, np.maximum.accumulate(np.where(new, np.arange(len(key)), 0)))
+
+    def before(self, counted: Bool) -> Int:
+        """Count, for each of n events, the counted ones of its group before it."""
+        inside = counted[self.order]
+        total: Int = np.cumsum(inside) - inside.astype(np.int64)
+        found = np.empty(len(total), np.int64)
+        found[self.order] = total - total[self.start]
+        return found
+
+
+@dataclass(frozen=True)
+class Block:
+    """All events of some members that are known at one moment.
+
+    Args:
+        frame: n rows of the log, sorted by `ORDER`.
+        as_of_us: What is known, microseconds since 1970.
+    """
+
+    frame: pl.DataFrame
+    as_of_us: int
+    _codes: dict[str, Int] = field(default_factory=dict)
+    _groups: dict[tuple[str, ...], Groups] = field(default_factory=dict)
+    _actions: dict[str, Bool] = field(default_factory=dict)
+    _ends: dict[timedelta, Int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @cached_property
+    def member(self) -> Int:
+        """[n] number of each event's member, rising."""
+        return self.frame["member_id"].rle_id().to_numpy().astype(np.int64)
+
+    @cached_property
+    def time(self) -> Int:
+        """[n] microseconds since 1970, never falling within a member."""
+        at = self.frame["event_at"].dt.epoch("us").to_numpy().astype(np.int64)
+        if bool(((at[1:] < at[:-1]) & (self.member[1:] == self.member[:-1])).any()):
+            rising = self.frame.select(pl.col("event_at").cum_max().over("member_id").dt.epoch("us"))
+            return rising.to_series().to_numpy().astype(np.int64)
+        return at
+
+    @cached_property
+    def moments(self) -> Int:
+        """[n] the times, rising."""
+        return np.sort(self.time)
+
+    @cached_property
+    def moment(self) -> Int:
+        """[n] place in `moments` of the first one like each event's time."""
+        return np.searchsorted(self.moments, self.time)
+
+    def is_action(self, action: str) -> Bool:
+        """Return which of n events are of an action."""
+        if action not in self._actions:
+            self._actions[action] = (self.frame["action"] == action).fill_null(False).to_numpy()
+        return self._actions[action]
+
+    def are_actions(self, actions: tuple[str, ...]) -> Bool:
+        """Return which of n events are of one of some actions."""
+        found = np.zeros(len(self), np.bool_)
+        for action in actions:
+            found |= self.is_action(action)
+        return found
+
+    def known(self, column: str) -> Bool:
+        """Return which of n events have a value of a column."""
+        return self.frame[column].is_not_null().to_numpy()
+
+    def groups(self, *columns: str) -> Groups:
+        """Return the events of each member grouped by columns of text; null is a group of its own."""
+        if columns not in self._groups:
+            self._groups[columns] = Groups.of(self.member, *(self.codes(name) for name in columns))
+        return self._groups[columns]
+
+    def codes(self, column: str) -> Int:
+        """Return a number for each text of a column, -1 for null."""
+        if column not in self._codes:
+            texts = self.frame[column].cast(pl.String)
+            codes = texts.cast(pl.Enum(texts.drop_nulls().unique())).to_physical()
+            self._codes[column] = codes.cast(pl.Int64).fill_null(-1).to_numpy()
+        return self._codes[column]
+
+    def ends(self, window: timedelta) -> Int:
+        """Return the place in `moments` of the last one within a window after each of n events."""
+        if window not in self._ends:
+            self._ends[window] = np.searchsorted(self.moments, self.time + window // _MICROSECOND, side="right") - 1
+        return self._ends[window]
+
+    def passed(self, window: timedelta) -> Bool:
+        """Return of which of n events a window after them has passed."""
+        return self.time + window // _MICROSECOND <= self.as_of_us
+
+
+@dataclass(frozen=True)
+class Spans:
+    """The counted events of its group within a window of each asked event, as a span of `counted`.
+
+    Attributes:
+        counted: [c] counted events, by group and in order.
+        first: [a] place in `counted` of the first one after the asked event.
+        begin: [a] place in `counted` of the first one of the asked event's group.
+        end: [a] place in `counted` after the last one within the window.
+    """
+
+    counted: Int
+    first: Int
+    begin: Int
+    end: Int
+
+
+def spans(block: Block, groups: Groups, counted: Bool, window: timedelta, asked: Int) -> Spans:
+    """Find the counted events within a window after a of n events.
+
+    Args:
+        block: The n events.
+        groups: Which of them belong together.
+        counted: [n] which of them count.
+        window: How long after an event.
+        asked: [a] the events, rising.
+    """
+    inside = counted[groups.order]
+    total: Int = np.cumsum(inside)
+    found = groups.order[inside]
+    size = len(block.moments) + 1
+    keys = groups.group[inside] * size + block.moment[found]
+    at = groups.place[asked]
+    end = np.searchsorted(keys, groups.group[at] * size + block.ends(window)[asked], side="right")
+    start = groups.start[at]
+    return Spans(found, total[at], total[start] - inside[start].astype(np.int64), end)
+
+
+def span_max(values: Float, first: Int, end: Int) -> Float:
+    """Return the largest of `values[first:end]` of each span, 0 for an empty one; nan does not count.
+
+    Args:
+        values: [c] at least 0.
+        first: [a] begin of each span.
+        end: [a] end of each span, exclusive.
+    """
+    length = np.maximum(end - first, 0)
+    found = np.zeros(len(first))
+    level = np.where(np.isnan(values), 0.0, values)
+    # A span is two overlapping ones of a power of two each: keep the maxima of all of one length at a time.
+    for power in range(int(length.max(initial=0)).bit_length()):
+        mine = np.nonzero((length >= 2**power) & (length < 2 ** (power + 1)))[0]
+        found[mine] = np.maximum(level[first[mine]], level[end[mine] - 2**power])
+        step = min(2**power, len(level))
+        level = np.maximum(level, np.concatenate([level[step:], np.zeros(step)]))
+    return found

@@ -1,0 +1,89 @@
+"""What a log lacks for the labels asked of it: columns they read, and events that would be positive."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from playbill.errors import DataError, Problem
+from playbill.labels.rules import Rule
+from playbill.specs import LabelSpec
+from playbill.specs.base import format_duration
+
+
+def require_columns(
+    labels: Sequence[LabelSpec], rules: Sequence[Rule], always: Collection[str], present: Collection[str]
+) -> None:
+    """Check that a log has every column that labels read.
+
+    Raises:
+        DataError: It has not, or a label's name is given twice; all mistakes are named.
+    """
+    missing = {name: [] for name in sorted(set(always) - set(present))}  # type: dict[str, list[str]]
+    for rule in rules:
+        for name in sorted(rule.reads - set(present)):
+            missing.setdefault(name, []).append(f"label '{rule.label.name}'")
+    for label in labels:
+        for name in sorted(set(label.plugin.inputs if label.plugin else ()) - set(present)):
+            missing.setdefault(name, []).append(f"label '{label.name}' (extractor '{label.extractor}')")
+    problems = [
+        Problem("interactions", f"column '{name}' is missing", _readers(missing[name])) for name in sorted(missing)
+    ]
+    names = [label.name for label in labels]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    problems += [Problem(f"label {name}", "is given twice") for name in twice]
+    if problems:
+        raise DataError(_subject(labels), problems)
+
+
+def require_positives(
+    labels: Sequence[LabelSpec], found: pl.DataFrame, interactions: pl.DataFrame | pl.LazyFrame, as_of: datetime
+) -> None:
+    """Check that every label has an event with a value over zero.
+
+    Raises:
+        DataError: A label has none; each is named with the reason.
+    """
+    positive = found.select((pl.col(label.name) > 0).any() for label in labels).row(0)
+    empty = [label for label, some in zip(labels, positive, strict=True) if not some]
+    if not empty:
+        return
+    log = interactions.lazy().filter(pl.col("event_at") < as_of)
+    counts = dict(log.group_by("action").len().collect().iter_rows())
+    first = log.select(pl.col("event_at").min()).collect().item()
+    span = as_of - first if isinstance(first, datetime) else timedelta(0)
+    raise DataError(_subject(labels), [Problem(f"label {label.name}", *_why(label, counts, span)) for label in empty])
+
+
+def _why(label: LabelSpec, counts: dict[str, int], span: timedelta) -> tuple[str, str]:
+    """Say why no event is positive: no such action, all too young, or none that matches."""
+    if label.matures_after > span and counts:
+        what = f"the log spans {_rounded(span)}, so no event is old enough (matures_after: {_age(label)})."
+        return what, "Take a longer log, or give the label a shorter window."
+    if label.events is None:
+        return f"its extractor '{label.extractor}' found no positive event.", ""
+    actions = " or ".join(f"'{action}'" for action in label.events.action)
+    total = sum(counts.get(action, 0) for action in label.events.action)
+    if total == 0:
+        return f"the log has no {actions} event.", f"Actions in it: {', '.join(sorted(counts)) or 'none'}."
+    where = f" where: {label.events.where}" if label.events.where else ""
+    what = f"none of {total} {actions} events matches and is mature."
+    return what, f"Check{where} matures_after: {_age(label)}."
+
+
+def _age(label: LabelSpec) -> str:
+    return format_duration(label.matures_after)
+
+
+def _rounded(span: timedelta) -> str:
+    return f"{span / timedelta(days=1):.1f} days"
+
+
+def _readers(readers: Sequence[str]) -> str:
+    return f"{', '.join(readers)} {'reads' if len(readers) == 1 else 'read'} it." if readers else ""
+
+
+def _subject(labels: Sequence[LabelSpec]) -> str:
+    return f"label {labels[0].name}" if len(labels) == 1 else "labels"
