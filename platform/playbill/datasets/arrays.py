@@ -7,7 +7,7 @@ and the last bag ends where `ids` ends. Index 0 is always unknown or padding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,28 @@ class TargetArrays:
     """Head -> [N]; nan = unlabelled."""
     weight: Float
     """[N] weight of the row in every head."""
+    weights: dict[str, Float] = field(default_factory=dict)
+    """Head -> [N] weight of the row in that head alone; heads without an entry weigh all alike."""
+    available: Bool = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
+    """[G, T] titles that could be seen in G (country, stretch of time); no rows = every title, everywhere."""
+    group: Int = field(default_factory=lambda: np.zeros(0, np.int64))
+    """[N] row of `available`; empty where that is."""
+    negatives: dict[str, NegativeArrays] = field(default_factory=dict)
+    """Head -> what its positive rows are told apart from, for heads that do not rank against every title."""
+
+
+@dataclass(frozen=True, slots=True)
+class NegativeArrays:
+    """Negatives of N rows. Letters: S titles drawn for the batch, C titles shown in a row's own request."""
+
+    title: Int
+    """[S] drawn titles, with repeats."""
+    expected: Float
+    """[S] how often each was to be expected in the draw."""
+    usable: Bool
+    """[N, S] whether the row's member could have seen it, and it is neither the target nor among `shown`."""
+    shown: Int
+    """[N, C] titles shown and not played; 0 = none."""
 
 
 @dataclass(frozen=True, slots=True)

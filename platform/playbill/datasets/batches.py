@@ -6,12 +6,14 @@ ranks that share one see together what a single process would.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from playbill.datasets.arrays import (
+    AnyInt,
     Bool,
     ContextArrays,
     Float,
@@ -21,10 +23,15 @@ from playbill.datasets.arrays import (
     gather_bags,
     with_end,
 )
+from playbill.datasets.availability import States
 from playbill.datasets.encoder import ContextColumns
+from playbill.datasets.negatives import Policy
 from playbill.datasets.queries import made_queries
+from playbill.datasets.rows import TrainingRows
+from playbill.datasets.targets import TargetAssembler
 from playbill.datasets.text import gram_arrays
 from playbill.datasets.tokens import pad
+from playbill.datasets.windows import Windows, row_ranges
 
 QUERIES_PER_TITLE = 16
 """Made anew for every title and epoch."""
@@ -84,8 +91,10 @@ class Rows:
     position: Int
     """[N] tokens seen."""
     token: Int
-    """[N] target token."""
+    """[N] the token after those, whether or not it is the row's target."""
     row: Int
+    """[N] row of `TrainingRows`."""
+    request: Int
     """[N] row of `ContextColumns`."""
     chance: Float
     """[N, draws] uniform draws, see `draws`."""
@@ -106,63 +115,95 @@ def draw_chances(seed: tuple[int, int, int], windows: int, width: int, tasks: in
     return chance
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What was drawn for a batch, the same for all of its ranks."""
+
+    chance: Float
+    """[B, L + 1, draws] uniform draws of this rank's windows."""
+    pool: QueryPool
+    """The epoch's made queries."""
+    negatives: dict[str, tuple[Int, Float]] = field(default_factory=dict)
+    """Head -> [S] titles, and [T] how often each was to be expected among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What batches are assembled from. Letters: n tokens, R rows, m requests."""
+
+    tokens: AnyInt
+    """[n, 7]."""
+    rows: TrainingRows
+    context: ContextColumns
+    """The m encoded requests."""
+    snapshot: AnyInt
+    """[m] snapshot of each."""
+    states: States
+    """What could be seen in the requests."""
+    state: AnyInt
+    """[m] state of each."""
+
+
 class Assembler:
     """Builds batches from the flat arrays of a training set.
 
     Args:
-        tokens: [n, 7] all tokens.
-        token_row: [n] row of each labelled token, -1 for the others.
-        context: The m encoded requests.
-        snapshot: [m] snapshot of each.
-        labels: Head -> [m].
+        learnt: The arrays.
         softmax: Heads that made rows train; a made row says nothing for the others.
         tasks: Made rows.
+        policies: Head -> its negatives.
     """
 
     def __init__(
         self,
-        tokens: Int,
-        token_row: Int,
-        context: ContextColumns,
-        snapshot: Int,
-        labels: dict[str, Float],
+        learnt: Learnt,
         softmax: frozenset[str],
         tasks: tuple[Task, ...],
+        policies: Mapping[str, Policy] | None = None,
     ) -> None:
-        self.tokens, self.token_row, self.context = tokens, token_row, context
-        self.snapshot, self.labels, self.softmax, self.tasks = snapshot, labels, softmax, tasks
-        self.query_offsets = with_end(context.query_grams, context.query_offsets)
+        self.tokens, self.rows, self.context = learnt.tokens, learnt.rows, learnt.context
+        self.snapshot, self.softmax, self.tasks = learnt.snapshot, softmax, tasks
+        self.query_offsets = with_end(learnt.context.query_grams, learnt.context.query_offsets)
+        self.targets = TargetAssembler(learnt.rows, learnt.states, learnt.state, softmax, policies or {})
 
-    def batch(self, starts: Int, lengths: Int, first: Bool, width: int, chance: Float, pool: QueryPool) -> Batch:
+    def batch(self, windows: Windows, width: int, shared: Shared) -> Batch:
         """Assemble one rank's part of a batch.
 
         Args:
-            starts: [B] first token of each window.
-            lengths: [B] input tokens.
-            first: [B] whether state 0 is a real moment.
+            windows: B windows.
             width: L.
-            chance: [B, L + 1, draws] uniform draws.
-            pool: The epoch's made queries.
+            shared: What was drawn.
         """
-        history = pad(self.tokens, starts, lengths, width)
-        rows = self._rows(starts, lengths, first, width, chance)
+        history = pad(self.tokens, windows.start, windows.length, width)
+        rows = self._rows(windows, shared.chance)
         made = [self._made(task, place, rows) for place, task in enumerate(self.tasks)]
         chosen = np.concatenate([np.arange(len(rows.row)), *(keep for keep, _ in made)])
-        context = self._context(rows, chosen, made, width, pool)
-        return Batch(history, context, self._targets(rows, chosen))
+        context = self._context(rows, chosen, made, width, shared.pool)
+        targets = self.targets.arrays(rows.row[chosen], len(rows.row), shared.negatives)
+        return Batch(history, context, targets)
 
-    def _rows(self, starts: Int, lengths: Int, first: Bool, width: int, chance: Float) -> Rows:
-        position = np.arange(width + 1)
-        real = (position <= lengths[:, None]) & ((position > 0) | first[:, None])
-        token = np.where(real, starts[:, None] + position, 0)
-        row = np.where(real, self.token_row[token], -1)
-        window, at = np.nonzero(row >= 0)
-        return Rows(window, at, token[window, at], row[window, at].astype(np.int64), chance[window, at])
+    def rows_of(self, windows: Windows) -> tuple[Int, Int]:
+        """Return the rows that windows read, window by window, and which window each is of."""
+        first, last = row_ranges(windows, self.rows.slot)
+        size = last - first
+        window = np.repeat(np.arange(len(windows)), size)
+        row = np.arange(len(window)) + np.repeat(first - np.cumsum(size) + size, size)
+        if len(self.rows.copies):
+            drawn = self.rows.copies[row] > windows.draw[window]
+            window, row = window[drawn], row[drawn]
+        return row, window
+
+    def _rows(self, windows: Windows, chance: Float) -> Rows:
+        row, window = self.rows_of(windows)
+        member = windows.member[window]
+        token = self.rows.slot[row] - member
+        at = token - windows.start[window]
+        return Rows(window, at, token, row, self.rows.request[row].astype(np.int64), chance[window, at])
 
     def _made(self, task: Task, place: int, rows: Rows) -> tuple[Int, Int]:
         """Pick the rows of a task: [n] logged rows it is made from, and their source titles (0 for a search)."""
         draws = rows.chance[:, _TASKS + 3 * place :]
-        keep = draws[:, _MADE] < task.share
+        keep = (draws[:, _MADE] < task.share) & self.rows.next[rows.row]
         if task.source == "title_names":
             chosen = np.nonzero(keep)[0]
             return chosen, np.zeros(len(chosen), np.int64)
@@ -174,7 +215,7 @@ class Assembler:
     def _context(
         self, rows: Rows, chosen: Int, made: list[tuple[Int, Int]], width: int, pool: QueryPool
     ) -> ContextArrays:
-        columns, row, chance = self.context, rows.row[chosen], rows.chance[chosen]
+        columns, row, chance = self.context, rows.request[chosen], rows.chance[chosen]
         fields = {
             name: np.where(chance[:, place] < MASKED_SHARE, 0, getattr(columns, name)[row]).astype(np.int64)
             for place, name in enumerate(FIELDS)
@@ -206,7 +247,7 @@ class Assembler:
 
     def _queries(self, rows: Rows, made: list[tuple[Int, Int]], pool: QueryPool) -> tuple[Int, Int]:
         """Return the bags of logged rows followed by those of every task."""
-        parts = [gather_bags(self.context.query_grams, self.query_offsets, rows.row)]
+        parts = [gather_bags(self.context.query_grams, self.query_offsets, rows.request)]
         for place, (task, (keep, _)) in enumerate(zip(self.tasks, made, strict=True)):
             if task.source == "title_names":
                 title = self.tokens[rows.token[keep], 0].astype(np.int64)
@@ -217,14 +258,3 @@ class Assembler:
         ends = np.cumsum([len(grams) for grams, _ in parts])
         shifted = [starts + end - len(grams) for (grams, starts), end in zip(parts, ends, strict=True)]
         return np.concatenate([grams for grams, _ in parts]), np.concatenate(shifted)
-
-    def _targets(self, rows: Rows, chosen: Int) -> TargetArrays:
-        row, logged = rows.row[chosen], len(rows.row)
-        labels = {name: values[row].astype(np.float32) for name, values in self.labels.items()}
-        for name in labels.keys() - self.softmax:
-            labels[name][logged:] = np.nan
-        return TargetArrays(
-            title=self.tokens[rows.token[chosen], 0].astype(np.int64),
-            labels=labels,
-            weight=np.ones(len(chosen), np.float32),
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -11,18 +12,20 @@ import polars as pl
 
 from playbill.clock import Clock
 from playbill.datasets.arrays import Int
+from playbill.datasets.availability import availability_states
 from playbill.datasets.batches import Task
 from playbill.datasets.buckets import floor_moments, moment_of
 from playbill.datasets.encoder import ContextColumns, Encoder
-from playbill.datasets.labelled import label_values, labelled, request_rows, train_events, watermark
+from playbill.datasets.examples import Examples, draw_strata, find_examples, learn
 from playbill.datasets.learn import Schema, learn_state, with_categories
+from playbill.datasets.rows import RANKING
 from playbill.datasets.splits import Split
 from playbill.datasets.titles import display_names, snapshot_values, title_arrays
-from playbill.datasets.tokens import Tokens
 from playbill.datasets.training_set import BatchSettings, TrainingSet
+from playbill.datasets.weights import ExampleWeights, reward_versions
 from playbill.datasets.windows import Windows, cut_windows
-from playbill.errors import StateError
 from playbill.specs import ResolvedModel
+from playbill.specs.negatives import ShownOptions
 from playbill.tables import Vocabulary
 
 SNAPSHOT_BYTES = 256 * 2**20
@@ -71,6 +74,8 @@ def build_training_set(
     split: Split,
     features: FeatureSource,
     clock: Clock,
+    *,
+    weights: ExampleWeights | None = None,
 ) -> TrainingSet:
     """Build what a model is trained on.
 
@@ -80,52 +85,59 @@ def build_training_set(
         split: Its train fold is used, nothing else.
         features: Feature values.
         clock: Labels are those matured by now, or by the end of the train fold where that is earlier.
+        weights: What examples are worth; needed where a head has a reward.
 
     Raises:
-        StateError: The train fold is empty.
+        StateError: The train fold is empty, or a head has a reward and there are no `weights`.
         DataError: A head's label has no positive row in it.
-        IntegrityError: The split lets a held-out event precede a training event.
+        ConfigError: There are too many strata for their floor.
+        IntegrityError: Something of the held-out part would be read.
     """
-    events = train_events(tables.interactions(), split)
-    as_of = watermark(split.validation_cutoff or clock.now(), events)
-    titles, availability = tables.titles(), tables.availability()
+    learnt = learn(tables, resolved, split, clock, weights)
     schema: Schema = features.schema(resolved.model.features)
-    state = learn_state(resolved, schema, events, titles, tables.vocabulary("title").entries)
-    tokens = Encoder(state).tokens(events)
-    targets = labelled(tokens, label_values(resolved, events, events, availability, as_of), resolved)
-    if not len(targets.events):
-        raise StateError("no labelled event of the training part is about a known title, so there is nothing to learn")
-    rows = features.member_features(schema.service, request_rows(events[targets.events]))
+    state = learn_state(resolved, schema, learnt.events, learnt.titles, tables.vocabulary("title").entries)
+    examples = find_examples(Encoder(state), learnt, resolved)
+    rows = features.member_features(schema.service, examples.requests)
     snapshots, snapshot = _snapshots(features, state.snapshot_hours, schema, rows["event_at"], state.titles)
+    learnt.boundary.moments("title snapshots", rows["event_at"])
     encoder = Encoder(with_categories(state, rows, snapshots.categorical))
     arrays = title_arrays(
         encoder,
-        titles,
-        availability,
-        plays=_plays(encoder, events),
-        as_of=as_of,
+        learnt.titles,
+        learnt.boundary.known(learnt.availability, "recorded_at"),
+        plays=_plays(encoder, learnt.events),
+        as_of=learnt.as_of,
         snapshots=snapshot_values(snapshots, state.title_snapshot),
         categorical=snapshots.categorical,
     )
+    states, seen = availability_states(encoder.title_rows, learnt.availability, examples.requests, resolved)
+    copies, strata = draw_strata(examples, learnt, tables, resolved)
     return TrainingSet(
         encoder=encoder,
         titles=arrays,
-        names=display_names(encoder, titles),
-        tokens=tokens.values.astype(np.int32),
-        token_member=tokens.member,
-        token_row=targets.token_row,
+        names=display_names(encoder, learnt.titles),
+        tokens=examples.tokens.values.astype(np.int32),
+        token_member=examples.tokens.member,
+        rows=replace(examples.rows, copies=copies),
         context=_compact(encoder.contexts(rows)),
         snapshot=snapshot,
-        labels=targets.labels,
-        windows=_windows(tokens, resolved),
+        states=states,
+        state=seen.astype(np.int32),
+        windows=_windows(examples, resolved),
         settings=_settings(resolved, encoder),
-        watermark=as_of,
+        watermark=learnt.as_of,
+        strata=strata,
+        rewards=reward_versions(resolved),
     )
 
 
-def _windows(tokens: Tokens, resolved: ResolvedModel) -> Windows:
-    counts = np.bincount(tokens.member)
-    return cut_windows(counts[counts > 0], resolved.model.history.length, resolved.model.training.stride)
+def _windows(examples: Examples, resolved: ResolvedModel) -> Windows:
+    counts = np.bincount(examples.tokens.member, minlength=examples.members)
+    reach = np.full(examples.members, -1, np.int64)
+    first = np.cumsum(counts) - counts + np.arange(examples.members)
+    member = np.searchsorted(first, examples.rows.slot, side="right") - 1
+    np.maximum.at(reach, member, examples.rows.slot - first[member])
+    return cut_windows(counts, resolved.model.history.length, resolved.model.training.stride, reach)
 
 
 def _snapshots(
@@ -172,5 +184,10 @@ def _settings(resolved: ResolvedModel, encoder: Encoder) -> BatchSettings:
         carried = encoder.state.canvas_fields[name]
         lacking = tuple(field for field in ("country", "device", "language", "hour_of_week") if field not in carried)
         tasks.append(Task(task.source, int(canvases.encode([name])[0]), task.share, lacking))
-    softmax = tuple(name for name, head in model.heads.items() if head.loss == "softmax")
-    return BatchSettings(model.training.batch_slots, model.training.seed, softmax, tuple(tasks))
+    softmax = tuple(name for name, head in model.heads.items() if head.loss in RANKING)
+    negatives = {
+        name: head.negatives.model_dump(mode="json")
+        for name, head in model.heads.items()
+        if head.negatives is not None and (head.loss in RANKING or not isinstance(head.negatives, ShownOptions))
+    }
+    return BatchSettings(model.training.batch_slots, model.training.seed, softmax, tuple(tasks), negatives)

@@ -6,18 +6,21 @@ after the request can reach the row. Training (`build`) and training sets on dis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 
 from playbill.datasets.arrays import Float, Int
+from playbill.datasets.boundary import Boundary
 from playbill.datasets.encoder import CONTEXT_COLUMNS
+from playbill.datasets.rows import RANKING
 from playbill.datasets.splits import Split
 from playbill.datasets.tokens import Tokens
 from playbill.errors import IntegrityError, StateError
-from playbill.labels import extract
+from playbill.labels import label_events
 from playbill.schema import INTERACTIONS
 from playbill.specs import ResolvedModel
 
@@ -32,6 +35,8 @@ class Labelled:
     """[n] -1 or number of the target."""
     labels: dict[str, Float]
     """Head -> [m]; nan = unlabelled."""
+    rewards: dict[str, Float] = field(default_factory=dict)
+    """Head -> [m] rewards, for heads that have one; nan where there is no label."""
 
 
 def request_rows(events: pl.DataFrame) -> pl.DataFrame:
@@ -62,20 +67,8 @@ def assert_held_out_later(interactions: pl.DataFrame, split: Split) -> None:
     Raises:
         IntegrityError: It does not.
     """
-    folded = interactions.select("event_id", "member_id", "seq", "event_at").join(split.frame, on="event_id")
-    train = pl.col("fold") == "train"
-    if split.validation_cutoff is not None:
-        early = folded.filter(train & (pl.col("event_at") >= split.validation_cutoff))
-    else:
-        ends = folded.group_by("member_id").agg(
-            last=pl.col("seq").filter(train).max(), held=pl.col("seq").filter(~train).min()
-        )
-        early = ends.filter(pl.col("last") >= pl.col("held"))
-    if early.height:
-        member = early["member_id"][0]
-        raise IntegrityError(
-            f"split '{split.protocol}' trains on events after held-out ones, first for member '{member}'"
-        )
+    boundary = Boundary.of(split, interactions)
+    boundary.events("training", split.events(interactions, "train").select("member_id", "seq", "event_at"))
 
 
 def watermark(end: datetime, events: pl.DataFrame) -> datetime:
@@ -91,6 +84,7 @@ def label_values(
     availability: pl.DataFrame,
     as_of: datetime,
     *,
+    titles: pl.DataFrame | None = None,
     require_rows: bool = True,
 ) -> dict[str, Float]:
     """Return the value of every head's label for every event, nan where it has none or is too young.
@@ -101,33 +95,30 @@ def label_values(
         events: Rows of `known` that are asked about, in the order of the answer.
         availability: The canonical table.
         as_of: What was known then.
+        titles: The canonical table, which some labels look at.
         require_rows: A label without a positive row is a mistake.
 
     Raises:
         DataError: `require_rows` and a head's label has no positive row.
     """
-    found: dict[str, Float] = {}
-    for name, head in resolved.model.heads.items():
-        if head.label is None:
-            continue
-        labels = extract(resolved.labels[head.label], known, as_of, availability, require_rows=require_rows)
-        joined = events.select("event_id").join(
-            labels.select("event_id", pl.col("value").cast(pl.Float32)),
-            on="event_id",
-            how="left",
-            maintain_order="left",
-        )
-        found[name] = joined["value"].fill_null(float("nan")).to_numpy().astype(np.float32)
-    return found
+    heads = {name: head.label for name, head in resolved.model.heads.items() if head.label is not None}
+    labels = [resolved.labels[name] for name in dict.fromkeys(heads.values())]
+    found = label_events(labels, known, as_of, availability, titles, require_rows=require_rows)
+    values = pl.col(*(label.name for label in labels)).cast(pl.Float32).fill_null(float("nan"))
+    wide = events.select("event_id").join(found, on="event_id", how="left", maintain_order="left").select(values)
+    return {head: wide[label].to_numpy().astype(np.float32) for head, label in heads.items()}
 
 
-def labelled(tokens: Tokens, values: dict[str, Float], resolved: ResolvedModel) -> Labelled:
+def labelled(
+    tokens: Tokens, values: dict[str, Float], resolved: ResolvedModel, rewards: Mapping[str, Float] | None = None
+) -> Labelled:
     """Find the tokens to learn from. The first labelled event of a token is its moment of request.
 
     Args:
         tokens: Of a frame of E events.
         values: Head -> [E], see `label_values`.
         resolved: The model.
+        rewards: Head -> [E]; a token has that of the event whose label it has.
     """
     by_event = {name: value[tokens.event_rows] for name, value in values.items()}
     known = ~np.isnan(np.stack(list(by_event.values()))).all(axis=0)
@@ -135,19 +126,24 @@ def labelled(tokens: Tokens, values: dict[str, Float], resolved: ResolvedModel) 
     targets, firsts = np.unique(tokens.event_token[at], return_index=True)
     token_row = np.full(len(tokens), -1, np.int64)
     token_row[targets] = np.arange(len(targets))
-    labels = {}
+    rows = token_row[tokens.event_token]
+    labels, found = {}, {}
     for name, value in by_event.items():
-        ranking = resolved.model.heads[name].loss == "softmax"
-        labels[name] = _by_token(value, token_row[tokens.event_token], len(targets), largest=ranking)
-    return Labelled(tokens.event_rows[at[firsts]], token_row, labels)
+        ranking = resolved.model.heads[name].loss in RANKING
+        chosen = _chosen(value, rows, len(targets), largest=ranking)
+        labels[name] = np.where(chosen < 0, np.float32(np.nan), value[chosen])
+        if rewards is not None and name in rewards:
+            own = rewards[name][tokens.event_rows]
+            found[name] = np.where(chosen < 0, np.float32(np.nan), own[chosen])
+    return Labelled(tokens.event_rows[at[firsts]], token_row, labels, found)
 
 
-def _by_token(values: Float, rows: Int, count: int, *, largest: bool) -> Float:
-    """Reduce labels of events to their token: the largest one, or the last one said."""
+def _chosen(values: Float, rows: Int, count: int, *, largest: bool) -> Int:
+    """Return [count] the event that labels each token, -1 without one: the largest label, or the last one said."""
     said = np.nonzero(~np.isnan(values))[0]
-    result = np.full(count, np.nan, np.float32)
     if largest:
-        np.fmax.at(result, rows[said], values[said])
-    else:
-        result[rows[said]] = values[said]
+        # Of equal ones the first; the last write to a row stands.
+        said = said[np.lexsort((-said, values[said]))]
+    result = np.full(count, -1, np.int64)
+    result[rows[said]] = said
     return result

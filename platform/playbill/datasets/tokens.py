@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from playbill.datasets.arrays import HistoryArrays, Int
+from playbill.datasets.arrays import AnyInt, HistoryArrays, Int
 from playbill.datasets.buckets import MICROSECONDS, duration_buckets, gap_buckets
 from playbill.tables import Vocabulary
 
@@ -115,7 +115,7 @@ def _durations(events: pl.DataFrame, rows: Int, firsts: Int) -> Int:
     return duration_buckets(np.where(known, total, np.nan))
 
 
-def pad(values: Int, starts: Int, lengths: Int, width: int) -> HistoryArrays:
+def pad(values: AnyInt, starts: Int, lengths: Int, width: int) -> HistoryArrays:
     """Lay windows of tokens side by side, right-padded with zeros.
 
     Args:
@@ -127,7 +127,7 @@ def pad(values: Int, starts: Int, lengths: Int, width: int) -> HistoryArrays:
     places = np.arange(width)
     inside = places < lengths[:, None]
     if not len(values):
-        block = np.zeros((len(starts), width, len(FIELDS)), np.int64)
+        block: AnyInt = np.zeros((len(starts), width, len(FIELDS)), np.int64)
     else:
         block = values[np.where(inside, starts[:, None] + places, 0)] * inside[:, :, None]
     columns = np.ascontiguousarray(np.moveaxis(block, -1, 0).astype(np.int64, copy=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from playbill.datasets.arrays import Float, Int, TitleArrays
-from playbill.datasets.batches import Assembler, Batch, QueryPool, Task, draw_chances
+from playbill.datasets.arrays import AnyInt, Float, Int, TitleArrays
+from playbill.datasets.availability import States
+from playbill.datasets.batches import Assembler, Batch, Learnt, QueryPool, Shared, Task, draw_chances
 from playbill.datasets.encoder import ContextColumns, Encoder
-from playbill.datasets.windows import Plan, Windows, plan_epoch
+from playbill.datasets.negatives import make_policy
+from playbill.datasets.rows import TrainingRows
+from playbill.datasets.strata import Stratum
+from playbill.datasets.windows import Plan, Windows, drawn_windows, plan_epoch
 from playbill.errors import IntegrityError
+from playbill.specs.negatives import read_negatives
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +33,15 @@ class BatchSettings:
     """Tokens per batch of all ranks together, padding counted."""
     seed: int
     softmax: tuple[str, ...]
-    """Heads that rank the target against every title."""
+    """Heads that rank the target: against every title, or against drawn ones."""
     tasks: tuple[Task, ...]
+    negatives: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Head -> options of the policy that draws its negatives."""
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Everything a training run reads. Letters: n tokens, m labelled tokens, T titles.
+    """Everything a training run reads. Letters: n tokens, R rows, m requests, T titles.
 
     Args:
         encoder: How it was encoded; goes into the checkpoint.
@@ -42,27 +49,47 @@ class TrainingSet:
         names: [T] names that search queries are made from.
         tokens: [n, 7] tokens of the training part, member after member.
         token_member: [n] number of the member.
-        token_row: [n] row of the request that led to the token, -1 where nothing is learnt from it.
+        rows: What is learnt, from which state.
         context: The m requests.
         snapshot: [m] index into `titles.snapshots`.
-        labels: Head -> [m]; nan = unlabelled.
+        states: Which titles could be seen in the requests; none where all always could.
+        state: [m] which of them each request is in.
         windows: Of tokens.
         settings: Of batches.
         watermark: Nothing at or after this moment is in here.
+        strata: Groups that rows are drawn by; empty where every row is drawn once.
+        rewards: Head -> version of the reward that weighs its examples.
     """
 
     encoder: Encoder
     titles: TitleArrays
     names: tuple[str, ...]
-    tokens: Int
-    token_member: Int
-    token_row: Int
+    tokens: AnyInt
+    token_member: AnyInt
+    rows: TrainingRows
     context: ContextColumns
-    snapshot: Int
-    labels: dict[str, Float]
+    snapshot: AnyInt
+    states: States
+    state: AnyInt
     windows: Windows
     settings: BatchSettings
     watermark: datetime
+    strata: tuple[Stratum, ...] = ()
+    rewards: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> dict[str, Float]:
+        """Head -> [R]; nan = unlabelled."""
+        return self.rows.labels
+
+    @property
+    def token_row(self) -> Int:
+        """[n] row that predicts each token, -1 where nothing is learnt from it."""
+        found = np.full(len(self.tokens), -1, np.int64)
+        slots = np.arange(len(self.tokens)) + self.token_member
+        own = np.nonzero(self.rows.next)[0]
+        found[np.searchsorted(slots, self.rows.slot[own])] = own
+        return found
 
     @property
     def plays(self) -> Float:
@@ -88,35 +115,36 @@ class TrainingSet:
             seed = (self.settings.seed, epoch, number)
             chance = draw_chances(seed, len(chosen), width, len(self.settings.tasks))
             mine = slice(rank, None, world)
-            yield self._assembler.batch(
-                self.windows.start[chosen[mine]],
-                self.windows.length[chosen[mine]],
-                self.windows.first[chosen[mine]],
-                width,
-                chance[mine],
-                pool,
-            )
+            shared = Shared(chance[mine], pool, self._draw(chosen, seed))
+            yield self._assembler.batch(self._drawn_windows[chosen[mine]], width, shared)
+
+    def _draw(self, chosen: Int, seed: tuple[int, int, int]) -> dict[str, tuple[Int, Float]]:
+        """Draw negatives for the windows of all ranks."""
+        if not self._assembler.targets.policies:
+            return {}
+        row, _ = self._assembler.rows_of(self._drawn_windows[chosen])
+        return self._assembler.targets.draw(row, self.plays, seed)
+
+    @cached_property
+    def _drawn_windows(self) -> Windows:
+        if not len(self.rows.copies):
+            return self.windows
+        return drawn_windows(self.windows, self.rows.slot, self.rows.copies)
 
     def _plan(self, epoch: int, world: int) -> Plan:
-        return plan_epoch(self.windows, self.settings.batch_slots, (self.settings.seed, epoch), world)
+        return plan_epoch(self._drawn_windows, self.settings.batch_slots, (self.settings.seed, epoch), world)
 
     def _pool(self, epoch: int) -> QueryPool:
         wanted = np.zeros(len(self.names), np.bool_)
         if any(task.source == "title_names" for task in self.settings.tasks):
-            wanted[self.tokens[self.token_row >= 0, 0]] = True
+            wanted[self.rows.title[self.rows.next]] = True
         return QueryPool.make(self.names, wanted, self.encoder.state.text_buckets, self.settings.seed + 1_000 * epoch)
 
     @cached_property
     def _assembler(self) -> Assembler:
-        return Assembler(
-            self.tokens,
-            self.token_row,
-            self.context,
-            self.snapshot,
-            self.labels,
-            frozenset(self.settings.softmax),
-            self.settings.tasks,
-        )
+        policies = {head: make_policy(read_negatives(options)) for head, options in self.settings.negatives.items()}
+        learnt = Learnt(self.tokens, self.rows, self.context, self.snapshot, self.states, self.state)
+        return Assembler(learnt, frozenset(self.settings.softmax), self.settings.tasks, policies)
 
     def save(self, folder: Path) -> None:
         """Write one .npy file per array, and what is no array as JSON, so that workers can map it into memory."""
@@ -124,7 +152,10 @@ class TrainingSet:
         for name, array in self._arrays().items():
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
         about = {
-            "heads": list(self.labels),
+            "heads": list(self.rows.labels),
+            "weighted": list(self.rows.weights),
+            "strata": [asdict(stratum) for stratum in self.strata],
+            "rewards": self.rewards,
             "names": self.names,
             "settings": asdict(self.settings),
             "watermark": self.watermark.isoformat(),
@@ -134,14 +165,13 @@ class TrainingSet:
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         own = {name: getattr(self, name) for name in _OWN}
-        labels = {f"labels.{place}": values for place, values in enumerate(self.labels.values())}
-        return {
-            **own,
-            **labels,
-            **_prefixed("titles", self.titles),
-            **_prefixed("context", self.context),
-            **_prefixed("windows", self.windows),
+        heads = {
+            f"{kind}.{place}": values
+            for kind in _BY_HEAD
+            for place, values in enumerate(getattr(self.rows, kind).values())
         }
+        parts = {name: part for kind in _PARTS for name, part in _prefixed(kind, getattr(self, kind)).items()}
+        return {**own, **heads, **parts}
 
     @classmethod
     def load(cls, folder: Path) -> TrainingSet:
@@ -154,32 +184,43 @@ class TrainingSet:
             about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
             encoder = Encoder.from_json((folder / "encoder.json").read_text(encoding="utf-8"))
             own: dict[str, Any] = {name: _mapped(folder, name) for name in _OWN}
-            labels = {name: _mapped(folder, f"labels.{place}") for place, name in enumerate(about["heads"])}
-            parts: dict[str, Any] = {
-                name: kind(**{field.name: _mapped(folder, f"{name}.{field.name}") for field in fields(kind)})
-                for name, kind in _PARTS.items()
-            }
+            parts = {name: _part(folder, name, kind, about) for name, kind in _PARTS.items()}
             settings = _settings(about["settings"])
+            strata = tuple(Stratum(**stratum) for stratum in about["strata"])
             watermark = datetime.fromisoformat(about["watermark"])
+            names, rewards = tuple(about["names"]), dict(about["rewards"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"training set {folder} cannot be read: {error}") from None
-        return cls(
-            encoder=encoder,
-            names=tuple(about["names"]),
-            labels=labels,
-            settings=settings,
-            watermark=watermark,
-            **own,
-            **parts,
-        )
+        about = {"strata": strata, "rewards": rewards, "settings": settings, "watermark": watermark}
+        return cls(encoder=encoder, names=names, **about, **own, **parts)
 
 
-_OWN = ("tokens", "token_member", "token_row", "snapshot")
-_PARTS: dict[str, Any] = {"titles": TitleArrays, "context": ContextColumns, "windows": Windows}
+_OWN = ("tokens", "token_member", "snapshot", "state")
+_PARTS: dict[str, Any] = {
+    "titles": TitleArrays,
+    "context": ContextColumns,
+    "windows": Windows,
+    "rows": TrainingRows,
+    "states": States,
+}
+_BY_HEAD = {"labels": "heads", "weights": "weighted"}
+"""Fields of the rows that hold an array for each head, and where the heads are listed."""
 
 
 def _prefixed(prefix: str, part: Any) -> dict[str, NDArray[Any]]:
-    return {f"{prefix}.{field.name}": getattr(part, field.name) for field in fields(part)}
+    names = [own.name for own in fields(part) if own.name not in _BY_HEAD]
+    return {f"{prefix}.{name}": getattr(part, name) for name in names}
+
+
+def _part(folder: Path, prefix: str, kind: Any, about: dict[str, Any]) -> Any:
+    found: dict[str, Any] = {}
+    for name in (own.name for own in fields(kind)):
+        if name in _BY_HEAD:
+            heads = about[_BY_HEAD[name]]
+            found[name] = {head: _mapped(folder, f"{name}.{place}") for place, head in enumerate(heads)}
+        else:
+            found[name] = _mapped(folder, f"{prefix}.{name}")
+    return kind(**found)
 
 
 def _mapped(folder: Path, name: str) -> NDArray[Any]:
@@ -191,4 +232,4 @@ def _mapped(folder: Path, name: str) -> NDArray[Any]:
 
 def _settings(raw: dict[str, Any]) -> BatchSettings:
     tasks = tuple(Task(**{**task, "lacking": tuple(task["lacking"])}) for task in raw["tasks"])
-    return BatchSettings(raw["batch_slots"], raw["seed"], tuple(raw["softmax"]), tasks)
+    return BatchSettings(raw["batch_slots"], raw["seed"], tuple(raw["softmax"]), tasks, raw["negatives"])

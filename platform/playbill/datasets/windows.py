@@ -1,17 +1,18 @@
 """Windows of tokens, and batches of windows of about one length.
 
 A window's inputs are tokens `start .. start + length - 1` of one member; state j of it has read j of them and
-predicts token `start + j`. The last token of a member is never an input: nothing is left to predict after it.
+predicts token `start + j`. A member's last token is an input only where a title was shown after it: else nothing is
+left to predict.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
 
-from playbill.datasets.arrays import Bool, Int
+from playbill.datasets.arrays import AnyInt, Bool, Int
 from playbill.errors import StateError
 
 BUCKETS = 11
@@ -27,9 +28,16 @@ class Windows:
     """[W] input tokens, 0 to L."""
     first: Bool
     """[W] whether it begins where the member begins: only then is its state 0 a real moment."""
+    member: Int
+    """[W] number of the member; `start + member` is the slot of state 0."""
+    draw: Int
+    """[W] which of a window's draws it is: rows that an epoch reads more often than that are in it."""
 
     def __len__(self) -> int:
         return len(self.start)
+
+    def __getitem__(self, chosen: Int | slice) -> Windows:
+        return Windows(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     @cached_property
     def widths(self) -> Int:
@@ -37,23 +45,63 @@ class Windows:
         return bucket_lengths(self.length)
 
 
-def cut_windows(counts: Int, length: int, stride: int) -> Windows:
+def cut_windows(counts: Int, length: int, stride: int, reach: Int | None = None) -> Windows:
     """Cut windows from the end of each member's tokens.
 
     Args:
-        counts: [B] tokens of each member, one at least; members lie one after the other.
+        counts: [M] tokens of each member; members lie one after the other.
         length: Tokens at most.
         stride: From one window's end to the next one's, at most `length`, else tokens would be left out.
+        reach: [M] tokens that the last state with a row has read, -1 for a member without rows; that state is in a
+            window too, even of a member without tokens.
     """
     step = min(stride, length)
-    inputs = counts - 1
-    number = 1 + np.maximum(0, -(-(inputs - length) // step))
+    inputs = counts - 1 if reach is None else np.maximum(counts - 1, reach)
+    number = np.where(inputs < 0, 0, 1 + np.maximum(0, -(-(inputs - length) // step)))
     member = np.repeat(np.arange(len(counts)), number)
     place = np.arange(len(member)) - np.repeat(np.cumsum(number) - number, number)
     end = inputs[member] - place * step
     begin = np.maximum(end - length, 0)
     offset = np.cumsum(counts) - counts
-    return Windows(start=offset[member] + begin, length=end - begin, first=begin == 0)
+    return Windows(
+        start=offset[member] + begin,
+        length=end - begin,
+        first=begin == 0,
+        member=member,
+        draw=np.zeros(len(member), np.int64),
+    )
+
+
+def drawn_windows(windows: Windows, slot: AnyInt, copies: AnyInt) -> Windows:
+    """Repeat windows as often as their rows are drawn, each time no longer than the rows of that draw need.
+
+    Args:
+        windows: W windows.
+        slot: [R] slot of each row, ascending.
+        copies: [R] how often each is drawn.
+    """
+    parts, places, rows = [windows], np.arange(len(windows)), np.arange(len(slot))
+    for draw in range(1, int(copies.max(initial=0))):
+        rows = rows[copies[rows] > draw]
+        first, last = row_ranges(windows[places], slot[rows])
+        used = last > first
+        places = places[used]
+        own = windows[places]
+        reach = slot[rows[last[used] - 1]] - own.start - own.member
+        parts.append(replace(own, length=reach.astype(np.int64), draw=np.full(len(places), draw)))
+    return Windows(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Windows)))
+
+
+def row_ranges(windows: Windows, slot: AnyInt) -> tuple[Int, Int]:
+    """Return [W] the first row of each window and the one after its last; its rows lie side by side.
+
+    Args:
+        windows: W windows.
+        slot: [R] slot of each row, ascending.
+    """
+    begin = windows.start + windows.member
+    first = np.searchsorted(slot, begin + np.where(windows.first, 0, 1), side="left")
+    return first.astype(np.int64), np.searchsorted(slot, begin + windows.length, side="right").astype(np.int64)
 
 
 def bucket_lengths(lengths: Int, count: int = BUCKETS) -> Int:

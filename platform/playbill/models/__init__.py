@@ -3,7 +3,7 @@
 It knows nothing of tables, polars, Feast, Ray or MLflow: it reads the dataclasses of `batch` and nothing else.
 """
 
-from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch, TitleInputs
+from playbill.models.batch import ContextBatch, HistoryBatch, NegativeBatch, TargetBatch, TitleInputs
 from playbill.models.config import (
     ContextConfig,
     EventConfig,
@@ -22,6 +22,7 @@ __all__ = [
     "EventConfig",
     "HeadConfig",
     "HistoryBatch",
+    "NegativeBatch",
     "Network",
     "NetworkConfig",
     "TargetBatch",

@@ -8,8 +8,8 @@ Index 0 is always unknown or padding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -51,7 +51,7 @@ class Arrays:
 
     def named(self) -> dict[str, Any]:
         """Return every field by name, without copying."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return {own.name: getattr(self, own.name) for own in fields(self)}  # type: ignore[arg-type]
 
 
 def _convert(values: Any, dtype: torch.dtype, device: torch.device | str) -> Any:
@@ -132,17 +132,61 @@ class ContextBatch(Arrays):
 
 
 @dataclass(frozen=True, slots=True)
+class NegativeBatch(Arrays):
+    """What N rows are told apart from in a head that does not rank against every title.
+
+    Letters: S titles drawn for the batch, C titles shown in a row's own request.
+    """
+
+    title: Tensor
+    """[S] drawn titles, with repeats."""
+    expected: Tensor
+    """[S] how often each was to be expected in the draw."""
+    usable: Tensor
+    """[N, S] whether the row may be told apart from it."""
+    shown: Tensor
+    """[N, C] titles of the row's own request; 0 = none."""
+
+    DTYPES: ClassVar[Mapping[str, torch.dtype]] = {"title": INT, "expected": FLOAT, "usable": BOOL, "shown": INT}
+
+
+@dataclass(frozen=True, slots=True)
 class TargetBatch(Arrays):
     """What happened in N requests."""
 
     title: Tensor
     """[N] title index the labels are about; a row with 0 trains nothing."""
     labels: dict[str, Tensor]
-    """Head name -> [N]; nan = unlabelled. Softmax heads use rows above 0, weighted by the label."""
+    """Head name -> [N]; nan = unlabelled. Ranking heads use rows above 0, weighted by the label."""
     weight: Tensor
     """[N] weight of the row in every head."""
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    """Head name -> [N] weight of the row in that head alone, for some heads."""
+    available: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=BOOL))
+    """[G, T] titles that could be seen in G states of the catalogue; no rows = every title, always."""
+    group: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=INT))
+    """[N] row of `available`; empty where that is."""
+    negatives: dict[str, NegativeBatch] = field(default_factory=dict)
+    """Head name -> its negatives, for heads that do not rank against every title."""
 
     DTYPES: ClassVar[Mapping[str, torch.dtype]] = {"title": INT, "labels": FLOAT, "weight": FLOAT}
+    LATER: ClassVar[Mapping[str, torch.dtype]] = {"weights": FLOAT, "available": BOOL, "group": INT}
+    """Fields that arrays may lack."""
+
+    @classmethod
+    def from_arrays(cls, arrays: Any, device: torch.device | str = "cpu") -> Self:
+        """Build from any object with attributes of the same names; those with a default may be absent.
+
+        Raises:
+            AttributeError: A field is missing on `arrays`.
+        """
+        found = {name: _convert(getattr(arrays, name), kind, device) for name, kind in cls.DTYPES.items()}
+        for name, kind in cls.LATER.items():
+            if hasattr(arrays, name):
+                found[name] = _convert(getattr(arrays, name), kind, device)
+        negatives = getattr(arrays, "negatives", {})
+        found["negatives"] = {head: NegativeBatch.from_arrays(own, device) for head, own in negatives.items()}
+        return cls(**found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,5 +266,19 @@ def pad_rows(context: ContextBatch, targets: TargetBatch, multiple: int) -> tupl
     flat = {"query_grams": context.query_grams}
     ends = {"query_offsets": padded(context.query_offsets, context.query_grams.shape[0])}
     rest = {name: padded(values) for name, values in context.named().items() if name not in {*flat, *ends}}
-    labels = {name: padded(label, float("nan")) for name, label in targets.labels.items()}
-    return ContextBatch(**flat, **ends, **rest), TargetBatch(padded(targets.title), labels, padded(targets.weight))
+    return ContextBatch(**flat, **ends, **rest), _padded_targets(targets, padded)
+
+
+def _padded_targets(targets: TargetBatch, padded: Callable[..., Tensor]) -> TargetBatch:
+    return TargetBatch(
+        title=padded(targets.title),
+        labels={name: padded(label, float("nan")) for name, label in targets.labels.items()},
+        weight=padded(targets.weight),
+        weights={name: padded(weight) for name, weight in targets.weights.items()},
+        available=targets.available,
+        group=padded(targets.group) if targets.available.shape[0] else targets.group,
+        negatives={
+            name: NegativeBatch(own.title, own.expected, padded(own.usable), padded(own.shown))
+            for name, own in targets.negatives.items()
+        },
+    )

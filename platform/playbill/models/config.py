@@ -20,10 +20,18 @@ class HeadConfig(Part):
     """One prediction head (axis K)."""
 
     name: str = Field(min_length=1)
-    loss: Literal["softmax", "bce"]
-    """`softmax` ranks the target against every title; `bce` learns the target title's probability."""
+    loss: Literal["softmax", "sampled_softmax", "bce"]
+    """`softmax` ranks the target against every title, `sampled_softmax` against some; `bce` learns the target title's
+    probability."""
     weight: float = Field(default=1.0, ge=0)
     """Multiplier on this head's loss."""
+    negative_weight: float = Field(default=1.0, gt=0)
+    """For `bce` with drawn negatives: what those of a row weigh together, where the row weighs 1."""
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it ranks a target, so that only rows with a label above 0 train it."""
+        return self.loss != "bce"
 
 
 class TrunkConfig(Part):

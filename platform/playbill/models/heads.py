@@ -79,13 +79,21 @@ class Head(nn.Module):
 
     def bias(self, titles: TitleVectors, rows: BiasRows) -> Tensor:
         """Return the additive bias [P, T], float32. The padding title can never win."""
-        total = titles.bias[:, self.position].float().expand(rows.snapshot.shape[0], -1)
+        total = self._bias(titles.bias[:, self.position], titles.prepared.snapshots, rows)
+        return torch.cat([torch.full_like(total[:, :1], -1e4), total[:, 1:]], dim=1)
+
+    def bias_of(self, titles: TitleVectors, rows: BiasRows, title_S: Tensor) -> Tensor:
+        """Return the additive bias [P, S] of some titles, float32."""
+        return self._bias(titles.bias[title_S, self.position], titles.prepared.snapshots[:, title_S], rows)
+
+    def _bias(self, bias_T: Tensor, snapshots_STF: Tensor, rows: BiasRows) -> Tensor:
+        total = bias_T.float().expand(rows.snapshot.shape[0], -1)
         if self.snapshot.shape[0]:
             weights_PF = self.snapshot + self.snapshot_canvas(rows.canvas)
-            features_PTF = titles.prepared.snapshots[rows.snapshot]
+            features_PTF = snapshots_STF[rows.snapshot]
             with torch.autocast(features_PTF.device.type, enabled=False):
                 total = total + torch.bmm(features_PTF, weights_PF.unsqueeze(-1)).squeeze(-1)
-        return torch.cat([torch.full_like(total[:, :1], -1e4), total[:, 1:]], dim=1)
+        return total
 
     def target_bias(self, titles: TitleVectors, canvas_N: Tensor, snapshot_N: Tensor, title_N: Tensor) -> Tensor:
         """Return the additive bias [N] of one title per row."""

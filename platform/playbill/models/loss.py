@@ -8,6 +8,7 @@ Axis letters: N prediction rows, T titles, D width, P rows of the additive bias.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,8 +23,24 @@ TINY = 1e-30
 """Probabilities below it count as this much, so that a hopeless row has a finite loss."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """Titles that are in no row's denominator because its member could not have seen them. Targets always are."""
+
+    titles: Tensor
+    """[G, T] bool."""
+    row: Tensor
+    """[N] row of `titles` of each query."""
+
+
 def softmax_loss(
-    q_ND: Tensor, e_TD: Tensor, bias_PT: Tensor, bias_row_N: Tensor, target_N: Tensor, weight_N: Tensor
+    q_ND: Tensor,
+    e_TD: Tensor,
+    bias_PT: Tensor,
+    bias_row_N: Tensor,
+    target_N: Tensor,
+    weight_N: Tensor,
+    hidden: Hidden | None = None,
 ) -> Tensor:
     """Return the weighted sum of cross-entropies of `q · e + bias`, a float32 scalar.
 
@@ -34,9 +51,10 @@ def softmax_loss(
         bias_row_N: Which bias row each query uses, int64.
         target_N: Index of the right title, int64.
         weight_N: Weight of each row, float32; no gradient flows to it.
+        hidden: What does not compete; None = every title does.
     """
     loss: Tensor = _ChunkedSoftmax.apply(  # type: ignore[no-untyped-call]
-        q_ND, e_TD, bias_PT, bias_row_N, target_N, weight_N
+        q_ND, e_TD, bias_PT, bias_row_N, target_N, weight_N, hidden
     )
     return loss
 
@@ -44,14 +62,22 @@ def softmax_loss(
 class _ChunkedSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, e: Tensor, bias: Tensor, bias_row: Tensor, target: Tensor, weight: Tensor
+        ctx: Any,
+        q: Tensor,
+        e: Tensor,
+        bias: Tensor,
+        bias_row: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        hidden: Hidden | None,
     ) -> Tensor:
         keep = any(ctx.needs_input_grad[:3])
         grads = _Gradients(q, e, bias) if keep else None
         total = torch.zeros((), dtype=torch.float64, device=q.device)
         for part in chunks(q.shape[0], BLOCK_LOGITS // e.shape[0]):
             logits = q[part] @ e.T
-            total += _softmax_block(logits, bias, bias_row[part], target[part], weight[part])
+            own = None if hidden is None else Hidden(hidden.titles, hidden.row[part])
+            total += _softmax_block(logits, bias, bias_row[part], target[part], weight[part], own)
             if grads is not None:
                 grads.add(part, logits, q[part], e, bias_row[part], weight[part])
         if grads is not None:
@@ -62,7 +88,7 @@ class _ChunkedSoftmax(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_outputs[0]
         q, e, bias = ctx.saved_tensors
-        return q * scale.to(q.dtype), (e * scale).to(q.dtype), bias * scale, None, None, None
+        return q * scale.to(q.dtype), (e * scale).to(q.dtype), bias * scale, None, None, None, None
 
 
 def chunks(rows: int, size: int) -> Iterator[slice]:
@@ -72,14 +98,19 @@ def chunks(rows: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, rows))
 
 
-def _softmax_block(logits: Tensor, bias: Tensor, bias_row: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def _softmax_block(
+    logits: Tensor, bias: Tensor, bias_row: Tensor, target: Tensor, weight: Tensor, hidden: Hidden | None
+) -> Tensor:
     """Return the block's loss and overwrite `logits` with their gradient for weights of 1."""
     total = torch.zeros((), dtype=torch.float64, device=logits.device)
     for part in chunks(logits.shape[0], CHUNK_LOGITS // logits.shape[1]):
         exact = logits[part].float()
         exact += bias if bias.shape[0] == 1 else bias[bias_row[part]]
-        share = torch.softmax(exact, dim=1)
         column = target[part].unsqueeze(-1)
+        if hidden is not None:
+            kept = exact.gather(1, column)
+            exact.masked_fill_(hidden.titles[hidden.row[part]], -torch.inf).scatter_(1, column, kept)
+        share = torch.softmax(exact, dim=1)
         chosen = share.gather(1, column)
         total -= (weight[part] * chosen.squeeze(-1).clamp(min=TINY).log()).sum(dtype=torch.float64)
         logits[part] = share.scatter_(1, column, chosen - 1)

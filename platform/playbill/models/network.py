@@ -13,7 +13,8 @@ from playbill.models.config import HeadConfig, NetworkConfig
 from playbill.models.context import ContextEncoder, Crossing
 from playbill.models.events import EventTokens
 from playbill.models.heads import Head, TitleVectors, bias_rows
-from playbill.models.objective import Scene, head_sum, row_weights
+from playbill.models.objective import head_sum, row_weights
+from playbill.models.scene import Scene
 from playbill.models.text import GramSpace
 from playbill.models.titles import PreparedTitles, TitleTower
 from playbill.specs.plugins import TRUNKS

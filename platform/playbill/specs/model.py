@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from playbill.specs.base import CanvasName, CanvasReference, Definition, ModelReference, Name, Reference, Spec
 from playbill.specs.measures import EvaluateSpec, GateSpec
+from playbill.specs.negatives import Negatives
 from playbill.specs.plugins import GatedTransformerOptions, LossName, Trunk
 
 MetadataField = Literal["genres", "kind", "original_language", "release_year", "name", "synopsis"]
@@ -60,7 +61,9 @@ class HeadSpec(Spec):
     auxiliary: Literal["next_genres"] | None = None
     """A self-supervised target instead of a label."""
     loss: LossName | None = None
-    """`softmax` over every title, or `bce` over labelled events."""
+    """`softmax` over every title, `sampled_softmax` over drawn ones, or `bce` over labelled events."""
+    negatives: Negatives | None = None
+    """What positives are told apart from: for `sampled_softmax`, and beside the label's own zeros for `bce`."""
     weight: PositiveFloat = 1.0
     """Multiplier on this head's loss. Weights are not normalised to sum to one."""
     reward: Reference | None = None
@@ -72,6 +75,10 @@ class HeadSpec(Spec):
             raise ValueError("a head needs either 'label' or 'auxiliary'")
         if self.label is not None and self.loss is None:
             raise ValueError("a head with a label needs a 'loss'")
+        if self.loss == "softmax" and self.negatives is not None:
+            raise ValueError("'softmax' ranks against every title; 'negatives' belong to 'sampled_softmax' or 'bce'")
+        if self.loss == "sampled_softmax" and self.negatives is None:
+            raise ValueError("'sampled_softmax' needs 'negatives', such as {policy: mixed, count: 512}")
         return self
 
 
@@ -115,12 +122,12 @@ class AdaptationSpec(Spec):
 
 
 class SamplingSpec(Spec):
-    """Which training examples are drawn."""
+    """How often training examples are drawn in an epoch. Their weights restore what the log holds."""
 
     strata: tuple[Literal["country", "tenure"], ...] = Field(min_length=1)
     """Groups that must not be drowned by larger ones."""
     floor: float = Field(gt=0, lt=1)
-    """Least share of the examples for each group."""
+    """Least share of an epoch's examples for each group."""
 
 
 class ModelSpec(Definition):
@@ -156,9 +163,7 @@ class ModelSpec(Definition):
         wishes = [
             ("adaptation.country", self.adaptation.country != "none"),
             ("init_from", self.init_from is not None),
-            ("sampling", self.sampling is not None),
             ("promote", self.promote == "auto"),
-            *((f"heads.{name}.reward", head.reward is not None) for name, head in self.heads.items()),
             *((f"heads.{name}.auxiliary", head.auxiliary is not None) for name, head in self.heads.items()),
         ]
         return tuple(

@@ -26,7 +26,14 @@ def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
     """Return the network's sizes: what the definition chooses and what the data decides."""
     model, sizes = resolved.model, encoder.network_sizes()
     heads = tuple(
-        HeadConfig.model_validate({"name": name, "loss": head.loss, "weight": head.weight})
+        HeadConfig.model_validate(
+            {
+                "name": name,
+                "loss": head.loss,
+                "weight": head.weight,
+                "negative_weight": getattr(head.negatives, "weight", 1.0),
+            }
+        )
         for name, head in model.heads.items()
     )
     return NetworkConfig(
