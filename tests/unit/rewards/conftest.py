@@ -1,0 +1,71 @@
+"""Small logs, the shipped zoo, and rewards over plain labels."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import polars as pl
+import pytest
+
+from playbill.zoo import Zoo, load_zoo
+
+PROBLEM = Path(__file__).parents[2] / "problems" / "delayed_world.py"
+START = datetime(2024, 3, 1, 12, tzinfo=UTC)
+MOMENT = pl.Datetime("us", "UTC")
+SCHEMA: dict[str, Any] = {
+    "event_id": pl.String,
+    "member_id": pl.String,
+    "seq": pl.Int64,
+    "event_at": MOMENT,
+    "recorded_at": MOMENT,
+    "action": pl.String,
+    "title_id": pl.String,
+    "request_id": pl.String,
+    "session_id": pl.String,
+    "row_id": pl.String,
+    "canvas": pl.String,
+    "country": pl.String,
+    "duration_s": pl.Float32,
+    "progress": pl.Float32,
+}
+
+
+@pytest.fixture(scope="session")
+def zoo() -> Zoo:
+    root = Path(__file__).parents[3]
+    return load_zoo(root / "model_zoo", root / "feature_repo")
+
+
+@pytest.fixture
+def make_log() -> Callable[..., pl.DataFrame]:
+    """Fill in what an event does not say: `hour` after the start, member m, title t, a play half through."""
+
+    def make(*events: dict[str, Any]) -> pl.DataFrame:
+        rows = []
+        for number, event in enumerate(events):
+            said = dict(event)
+            at = START + timedelta(hours=said.pop("hour", number))
+            usual = {"event_id": f"e{number}", "member_id": "m", "seq": number, "event_at": at, "recorded_at": at}
+            usual |= {"action": "play", "title_id": "t", "canvas": "home", "country": "US", "progress": 0.5}
+            rows.append(usual | said)
+        return pl.DataFrame(rows, schema=SCHEMA)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def law() -> ModuleType:
+    """The module of plays that follow a known law, `tests/problems/delayed_world.py`."""
+    spec = importlib.util.spec_from_file_location("delayed_world", PROBLEM)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["delayed_world"] = module
+    spec.loader.exec_module(module)
+    return module
