@@ -31,21 +31,29 @@ class CountrySpec(Spec):
     """Local time minus UTC."""
 
 
-DEFAULT_COUNTRIES = (
-    CountrySpec(code="US", languages=("en", "es"), members_share=0.34, catalogue_share=1.0, utc_offset_hours=-6),
-    CountrySpec(code="GB", languages=("en",), members_share=0.13, catalogue_share=0.95),
-    CountrySpec(code="DE", languages=("de", "en"), members_share=0.12, catalogue_share=0.9, utc_offset_hours=1),
-    CountrySpec(code="BR", languages=("pt",), members_share=0.12, catalogue_share=0.85, utc_offset_hours=-3),
-    CountrySpec(code="FR", languages=("fr",), members_share=0.1, catalogue_share=0.85, utc_offset_hours=1),
-    CountrySpec(code="JP", languages=("ja",), members_share=0.08, catalogue_share=0.75, utc_offset_hours=9),
-    CountrySpec(
-        code="IN", languages=("hi", "en"), members_share=0.07, catalogue_share=0.7, launch_day=14, utc_offset_hours=5.5
-    ),
-    CountrySpec(
-        code="PL", languages=("pl",), members_share=0.04, catalogue_share=0.6, launch_day=35, utc_offset_hours=1
-    ),
-)
-"""Six countries that are open from the start and two that open during the run."""
+def default_countries(days: int) -> tuple[CountrySpec, ...]:
+    """Return six countries that are open from the start, and two that open during a run of `days`."""
+    rows = (
+        ("US", ("en", "es"), 0.34, 1.0, -6.0, 0),
+        ("GB", ("en",), 0.13, 0.95, 0.0, 0),
+        ("DE", ("de", "en"), 0.12, 0.9, 1.0, 0),
+        ("BR", ("pt",), 0.12, 0.85, -3.0, 0),
+        ("FR", ("fr",), 0.1, 0.85, 1.0, 0),
+        ("JP", ("ja",), 0.08, 0.75, 9.0, 0),
+        ("IN", ("hi", "en"), 0.07, 0.7, 5.5, days // 6),
+        ("PL", ("pl",), 0.04, 0.6, 1.0, 2 * days // 5),
+    )
+    return tuple(
+        CountrySpec(
+            code=code,
+            languages=languages,
+            members_share=members,
+            catalogue_share=catalogue,
+            utc_offset_hours=offset,
+            launch_day=opens,
+        )
+        for code, languages, members, catalogue, offset, opens in rows
+    )
 
 
 def _utc(moment: datetime) -> datetime:
@@ -65,8 +73,10 @@ class WorldSpec(Spec):
     """Length of the run in days."""
     start: Annotated[AwareDatetime, AfterValidator(_utc)] = datetime(2025, 1, 6, tzinfo=UTC)
     """First moment of the run."""
-    countries: tuple[CountrySpec, ...] = Field(default=DEFAULT_COUNTRIES, min_length=1)
-    """Where the service is, or will be."""
+    countries: tuple[CountrySpec, ...] = Field(
+        default_factory=lambda given: default_countries(given.get("days", 28)), min_length=1
+    )
+    """Where the service is, or will be; eight countries where none are given, two of which open during the run."""
     factors: PositiveInt = 16
     """Length F of taste and title vectors."""
     launches_per_week: NonNegativeFloat = 6.0

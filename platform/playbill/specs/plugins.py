@@ -195,7 +195,8 @@ ESTIMATORS = Registry(
         "slate_dr": Plugin(f"{_SLATES}:cascade_dr"),
     },
 )
-"""Off-policy estimators, called as `estimator(data, options)`; they return `playbill.metrics.off_policy.Terms`."""
+"""Off-policy estimators, called as `estimator(data, options)`; they return `playbill.metrics.off_policy.Terms`.
+The name of one whose units are slates starts with `slate`."""
 
 LossName = Annotated[str, registered(LOSSES)]
 FallbackName = Annotated[str, registered(FALLBACKS)]

@@ -1,0 +1,97 @@
+"""The surfaces and rows of the simulated service, as numbers: what is shown where, and how it is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from playbill.errors import UnknownNameError
+
+CANVASES = ("home", "kids", "billboard", "search", "more_like_this", "post_play", "screensaver", "coming_soon")
+"""Every canvas; its place is its code."""
+HOME, KIDS, BILLBOARD, SEARCH, MORE_LIKE_THIS, POST_PLAY, SCREENSAVER, COMING_SOON = range(len(CANVASES))
+
+ROWS = (
+    "continue_watching",
+    "top_picks",
+    "top_10",
+    "because_you_watched",
+    "new_releases",
+    "trending",
+    "my_list",
+    "genre_rows",
+    "gems_for_you",
+    "watch_it_again",
+    "popular",
+)
+"""Every row of a home page; its place is its code. -1 stands for a canvas without rows."""
+(
+    CONTINUE_WATCHING,
+    TOP_PICKS,
+    TOP_10,
+    BECAUSE_YOU_WATCHED,
+    NEW_RELEASES,
+    TRENDING,
+    MY_LIST,
+    GENRE_ROWS,
+    GEMS_FOR_YOU,
+    WATCH_IT_AGAIN,
+    POPULAR,
+) = range(len(ROWS))
+NO_ROW = -1
+
+RULE_ROWS = (CONTINUE_WATCHING, TOP_10, MY_LIST)
+"""Rows with an order of their own: no policy is asked, and every propensity is 1."""
+
+DEVICES = ("tv", "mobile", "web", "tablet")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How a canvas or row is looked at.
+
+    Attributes:
+        size: Titles asked for.
+        look: Chance to look at the next place after one that was not played.
+        draw: Added to the log odds of a click there.
+    """
+
+    size: int
+    look: float
+    draw: float = 0.0
+
+
+CANVAS_PLACES = {
+    HOME: Place(8, 0.86),
+    KIDS: Place(8, 0.88, 0.3),
+    BILLBOARD: Place(1, 1.0, 0.6),
+    SEARCH: Place(8, 0.85, 0.2),
+    MORE_LIKE_THIS: Place(8, 0.85, 0.3),
+    POST_PLAY: Place(3, 0.9, 0.6),
+    SCREENSAVER: Place(4, 0.7, -0.8),
+    COMING_SOON: Place(6, 0.85, 0.0),
+}
+ROW_DRAW = {CONTINUE_WATCHING: 0.4, TOP_10: 0.2, MY_LIST: 0.8, NEW_RELEASES: 0.1, WATCH_IT_AGAIN: 0.3}
+"""Added to the log odds of a click in the row: what the row's name promises."""
+NEXT_ROW = 0.78
+"""Chance to scroll on to the next row of a page where nothing was played."""
+MOST_ROWS = 8
+"""Rows of a page at most."""
+
+SIZE = np.array([CANVAS_PLACES[code].size for code in range(len(CANVASES))], np.int16)
+LOOK = np.array([CANVAS_PLACES[code].look for code in range(len(CANVASES))])
+DRAW = np.array([CANVAS_PLACES[code].draw for code in range(len(CANVASES))])
+ROW_DRAWS = np.array([*(ROW_DRAW.get(code, 0.0) for code in range(len(ROWS))), 0.0])
+"""[rows + 1]; the last, which -1 reads, is that of no row."""
+
+
+def canvas_code(name: str) -> int:
+    """Return a canvas's number.
+
+    Raises:
+        UnknownNameError: The simulated service has no such canvas.
+    """
+    if name not in CANVASES:
+        raise UnknownNameError("canvas", name, CANVASES)
+    return CANVASES.index(name)

@@ -1,0 +1,270 @@
+"""Policies that fill pages, each with exact propensities.
+
+Axis letters: N questions, T titles, K places.
+
+A list is drawn place by place. `answer` gives the probability of each title at its place given the places before,
+`probabilities` the same for any other lists: the quantities of off-policy evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playbill.simulator import canvases as on
+from playbill.simulator.asked import Asked, Slates
+from playbill.specs.plugins import POLICIES
+
+CHUNK = 512
+"""Questions scored at once. A draw belongs to a chunk of this size, so that threads do not change it."""
+
+_DEEPEST = 30.0
+Floats = NDArray[np.float32]
+
+
+class Policy(Protocol):
+    """Anything that fills pages."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
+
+    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+        """Fill one list for each question, from `asked.candidates()` alone."""
+        ...
+
+    def probabilities(self, asked: Asked, titles: NDArray[np.int32]) -> Floats:
+        """Return [N, K]: the probability that it puts each title at its place, given the places before; 0 for -1."""
+        ...
+
+
+def load_policy(name: str) -> Policy:
+    """Return a registered policy.
+
+    Raises:
+        UnknownNameError: There is none of this name.
+    """
+    made: Policy = POLICIES[name].load()()
+    return made
+
+
+class ScoredPolicy:
+    """Base of policies that rank by a score: draws lists from a softmax of it (Plackett and Luce).
+
+    Subclasses give `logits`. Lists are drawn by an exponential race, equal to the Gumbel top-k trick (Kool, van
+    Hoof and Welling, ICML 2019): title t arrives at time E_t / exp(logit_t), and the first K are the list.
+    """
+
+    name = "scored"
+
+    def logits(self, asked: Asked) -> Floats:
+        """Return [N, T] log odds of candidates; what is said of others does not matter."""
+        raise NotImplementedError
+
+    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+        """Draw a list for each question."""
+        size = asked.places
+        titles = np.full((len(asked), size), -1, np.int32)
+        propensity = np.zeros((len(asked), size), np.float32)
+        for chunk, seed in zip(chunks(asked), rng.integers(2**63, size=-(-len(asked) // CHUNK)), strict=True):
+            part = asked.take(chunk)
+            weight = self._weights(part)
+            luck = np.random.Generator(np.random.SFC64(int(seed))).standard_exponential(weight.shape, np.float32)
+            titles[chunk] = _first(luck, weight, part.size, size)
+            propensity[chunk] = _placed(weight, titles[chunk])
+        return Slates(titles, propensity)
+
+    def probabilities(self, asked: Asked, titles: NDArray[np.int32]) -> Floats:
+        """Return the probabilities of other lists."""
+        found = np.zeros(titles.shape, np.float32)
+        for chunk in chunks(asked):
+            found[chunk] = _placed(self._weights(asked.take(chunk)), titles[chunk])
+        return found
+
+    def _weights(self, asked: Asked) -> Floats:
+        candidates = asked.candidates()
+        logits = np.where(candidates, self.logits(asked), -np.inf)
+        top = logits.max(axis=1, keepdims=True)
+        top[~np.isfinite(top)] = 0.0
+        weight: Floats = np.exp(np.maximum(logits - top, -_DEEPEST)) * candidates
+        return weight
+
+
+class PlackettLuce(ScoredPolicy):
+    """The service's own policy: popularity, a taste estimated from the member's plays, and chance.
+
+    log odds = (popularity log(1 + plays of 7 days) + taste liking + match of what was typed) / temperature.
+    The liking of a title is the share of the member's plays with its genres and language, plus likeness to the
+    source title where there is one.
+    """
+
+    name = "plackett_luce"
+
+    def __init__(
+        self, temperature: float = 1.0, popularity: float = 0.6, taste: float = 3.0, language: float = 1.5
+    ) -> None:
+        self.temperature, self.popularity, self.taste, self.language = temperature, popularity, taste, language
+
+    def logits(self, asked: Asked) -> Floats:
+        """Return [N, T]."""
+        catalogue, state = asked.world.catalogue, asked.state
+        liking = self.taste * shares(state.genre_plays[asked.member]) @ catalogue.genre.T
+        spoken = shares(state.language_plays[asked.member] + asked.world.people.speaks[asked.member])
+        known = self.popularity * state.log_plays_7d[asked.country]
+        found = liking + known + (self.language * spoken)[:, catalogue.language]
+        sourced = np.flatnonzero(asked.source_title >= 0)
+        found[sourced] += 1.5 * (catalogue.genre[asked.source_title[sourced]] @ catalogue.genre.T)
+        if (asked.canvas == on.SEARCH).any():
+            found += 12.0 * asked.matches()
+        return np.asarray(found / self.temperature, np.float32)
+
+
+class Popular(ScoredPolicy):
+    """The most played of the last seven days in the country, always in that order."""
+
+    name = "popular"
+
+    def logits(self, asked: Asked) -> Floats:
+        """Return [N, T]."""
+        found = asked.state.log_plays_7d[asked.country]
+        return found + 12.0 * asked.matches() if (asked.canvas == on.SEARCH).any() else found
+
+    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+        """Return the best of each question; every propensity is 1."""
+        return best(asked, self.logits)
+
+    def probabilities(self, asked: Asked, titles: NDArray[np.int32]) -> Floats:
+        """Return 1 where a list is the policy's own so far, else 0."""
+        return same_list(asked, self.answer(asked, np.random.default_rng(0)).titles, titles)
+
+
+class Uniform(ScoredPolicy):
+    """Every order of the candidates is equally likely."""
+
+    name = "uniform"
+
+    def logits(self, asked: Asked) -> Floats:
+        """Return zeros."""
+        return np.zeros((len(asked), len(asked.world.catalogue)), np.float32)
+
+
+class EpsilonGreedy(ScoredPolicy):
+    """At each place: with probability epsilon any candidate that is left, else the best one that is left.
+
+    Args:
+        base: Whose score says what is best.
+        epsilon: Chance of any candidate, over 0.
+    """
+
+    name = "epsilon_greedy"
+
+    def __init__(self, base: ScoredPolicy | None = None, epsilon: float = 0.1) -> None:
+        if not 0 < epsilon <= 1:
+            raise ValueError(f"epsilon must be in (0, 1], got {epsilon:g}")
+        self.base, self.epsilon = base or PlackettLuce(), epsilon
+
+    def logits(self, asked: Asked) -> Floats:
+        """Return the base's scores."""
+        return self.base.logits(asked)
+
+    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+        """Draw a list for each question."""
+        size = asked.places
+        titles = np.full((len(asked), size), -1, np.int32)
+        propensity = np.zeros((len(asked), size), np.float32)
+        for chunk in chunks(asked):
+            part = asked.take(chunk)
+            luck = rng.random((len(part), size, 2))
+            titles[chunk], propensity[chunk] = self._walk(part, luck, None)
+        return Slates(titles, propensity)
+
+    def probabilities(self, asked: Asked, titles: NDArray[np.int32]) -> Floats:
+        """Return the probabilities of other lists."""
+        found = np.zeros(titles.shape, np.float32)
+        for chunk in chunks(asked):
+            found[chunk] = self._walk(asked.take(chunk), None, titles[chunk])[1]
+        return found
+
+    def _walk(
+        self, asked: Asked, luck: NDArray[np.float64] | None, given: NDArray[np.int32] | None
+    ) -> tuple[NDArray[np.int32], Floats]:
+        """Go through the places; draw titles, or take given ones, and note the probability of each."""
+        left = asked.candidates().copy()
+        logits, rows = self.logits(asked), np.arange(len(asked))
+        size = asked.places if given is None else given.shape[1]
+        titles = np.full((len(asked), size), -1, np.int32) if given is None else given
+        found = np.zeros((len(asked), size), np.float32)
+        for place in range(size):
+            count = left.sum(axis=1)
+            best_title = np.where(left, logits, -np.inf).argmax(axis=1)
+            if luck is not None:
+                nth = np.minimum((luck[:, place, 1] * count).astype(np.int64), count - 1)
+                anyone = (np.cumsum(left, axis=1) > nth[:, None]).argmax(axis=1)
+                drawn = np.where(luck[:, place, 0] < self.epsilon, anyone, best_title)
+                titles[:, place] = np.where((count > 0) & (place < asked.size), drawn, -1)
+            title = titles[:, place]
+            there = (title >= 0) & left[rows, title]
+            chance = self.epsilon / np.maximum(count, 1) + (1 - self.epsilon) * (title == best_title)
+            found[:, place] = np.where(there, np.minimum(chance, 1.0), 0.0)
+            left[rows[there], title[there]] = False
+        return titles, found
+
+
+def best(asked: Asked, score: Callable[[Asked], Floats]) -> Slates:
+    """Return the candidates of the highest scores, the smaller number first among equals; every propensity is 1."""
+    size = asked.places
+    titles = np.full((len(asked), size), -1, np.int32)
+    for chunk in chunks(asked):
+        part = asked.take(chunk)
+        scored = np.where(part.candidates(), score(part), -np.inf)
+        order = np.argsort(-scored, axis=1, kind="stable")[:, :size]
+        real = np.isfinite(np.take_along_axis(scored, order, 1)) & (np.arange(order.shape[1]) < part.size[:, None])
+        titles[chunk, : order.shape[1]] = np.where(real, order, -1)
+    return Slates(titles, (titles >= 0).astype(np.float32))
+
+
+def same_list(asked: Asked, own: NDArray[np.int32], titles: NDArray[np.int32]) -> Floats:
+    """Return 1 where `titles` are a deterministic policy's `own` up to and with that place, else 0."""
+    same = (own[:, : titles.shape[1]] == titles) & (titles >= 0)
+    kept: Floats = np.logical_and.accumulate(same, axis=1).astype(np.float32)
+    return kept
+
+
+def chunks(asked: Asked) -> Iterator[NDArray[np.int64]]:
+    """Yield the places of at most `CHUNK` questions at a time."""
+    for first in range(0, len(asked), CHUNK):
+        yield np.arange(first, min(first + CHUNK, len(asked)))
+
+
+def shares(counts: NDArray[np.floating]) -> Floats:
+    """Bring each row of counts to a sum of 1, or leave it zero."""
+    return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0), np.float32)
+
+
+def _first(luck: Floats, weight: Floats, wanted: NDArray[np.int16], size: int) -> NDArray[np.int32]:
+    """Return [N, size] winners of the race, in order; -1 beyond the candidates or the size wanted."""
+    with np.errstate(divide="ignore", over="ignore"):
+        arrival = np.divide(luck, weight, out=luck)
+    count = min(size, arrival.shape[1])
+    front = np.argpartition(arrival, count - 1, axis=1)[:, :count]
+    times = np.take_along_axis(arrival, front, 1)
+    order = np.argsort(times, axis=1, kind="stable")
+    times, front = np.take_along_axis(times, order, 1), np.take_along_axis(front, order, 1)
+    real = np.isfinite(times) & (np.arange(count) < wanted[:, None])
+    found = np.full((len(weight), size), -1, np.int32)
+    found[:, :count] = np.where(real, front, -1)
+    return found
+
+
+def _placed(weight: Floats, titles: NDArray[np.int32]) -> Floats:
+    """Return [N, K] conditional probabilities of lists under weights [N, T]; 0 for what cannot come there."""
+    own = np.take_along_axis(weight, np.maximum(titles, 0), 1).astype(np.float64) * (titles >= 0)
+    total = weight.sum(axis=1, dtype=np.float64)[:, None]
+    # What is left is added up from the end, where small weights are not lost beside large ones.
+    rest = np.maximum(total - own.sum(axis=1, keepdims=True), 0.0)
+    left = rest + np.cumsum(own[:, ::-1], axis=1)[:, ::-1]
+    return np.divide(own, left, out=np.zeros_like(own), where=own > 0).astype(np.float32)
