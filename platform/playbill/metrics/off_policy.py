@@ -158,6 +158,7 @@ class Terms(NamedTuple):
         importance: [C] share of the value each column carries; weighs the columns' effective sizes.
         left_out: Share of the target policy's weight that a threshold took away from the log.
         threshold: The largest weight taken, where there is one.
+        by_slate: Whether units are slates, in ascending order of their codes; else rows.
     """
 
     numerators: Values
@@ -168,6 +169,7 @@ class Terms(NamedTuple):
     importance: Values
     left_out: float = 0.0
     threshold: float | None = None
+    by_slate: bool = False
 
     @property
     def effective_sample_size(self) -> float:

@@ -89,6 +89,7 @@ def estimate(
     *,
     options: Mapping[str, Any] | None = None,
     rules: Rules | None = None,
+    against_logged: bool = False,
 ) -> Estimate:
     """Estimate a target policy's value from a log.
 
@@ -97,6 +98,8 @@ def estimate(
         data: Logged rows with both policies' probabilities and rewards.
         options: The estimator's own options, such as `{"threshold": 10}`.
         rules: Floor and interval.
+        against_logged: Estimate the *difference* to what the logging policy earned on the same units instead; the two
+            are drawn together, so the interval is that of the paired difference.
 
     Raises:
         UnknownNameError: No such estimator.
@@ -110,8 +113,10 @@ def estimate(
     judged = rules or Rules()
     data.check()
     terms: Terms = plugin.load()(data, None if spec is None else spec.model_validate(options or {}))
+    if against_logged:
+        terms = _minus_logged(terms, data)
     effective = terms.effective_sample_size
-    largest = float(terms.weights.max())
+    largest = float(terms.weights[:, terms.importance > 0.0].max(initial=0.0))
     if effective < judged.floor:
         raise EffectiveSampleError(estimator, effective, judged.floor, terms.members.size, largest)
     low, high = _ends(terms, judged)
@@ -131,6 +136,24 @@ def estimate(
         immature=data.immature,
         left_out=terms.left_out,
         threshold=terms.threshold,
+    )
+
+
+def _minus_logged(terms: Terms, data: OffPolicyData) -> Terms:
+    """Add a column that takes away the mean logged reward of the same units."""
+    units = terms.members.size
+    if not terms.by_slate:
+        earned = data.reward
+    else:
+        _, slate = np.unique(data.slates, return_inverse=True)
+        earned = np.bincount(slate, weights=data.reward, minlength=units).astype(np.float64)
+    one = np.ones((units, 1))
+    return terms._replace(
+        numerators=np.concatenate([terms.numerators, earned[:, None]], axis=1),
+        denominators=np.concatenate([terms.denominators, one], axis=1),
+        scale=np.append(terms.scale, -1.0),
+        weights=np.concatenate([terms.weights, one], axis=1),
+        importance=np.append(terms.importance, 0.0),
     )
 
 

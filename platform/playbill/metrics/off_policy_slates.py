@@ -149,4 +149,4 @@ def _terms(grid: _Grid, values: Values, normaliser: Values | None, weights: Valu
         below, scale = np.ones((size, places)), np.ones(places)
     else:
         below, scale = normaliser, filled.sum(axis=0) / size
-    return Terms(values, below, scale, grid.members, weights, importance)
+    return Terms(values, below, scale, grid.members, weights, importance, by_slate=True)

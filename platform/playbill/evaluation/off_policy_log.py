@@ -1,0 +1,269 @@
+"""The logged impressions of a canvas, with what came of them: from canonical tables to slates.
+
+Axis letters: S slates, n rows (one shown title each).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill.errors import DataError, Problem, StateError
+from playbill.evaluation.data import EvaluationTables
+from playbill.labels import label_events
+from playbill.metrics.topk import Indices, Mask
+from playbill.rewards import DelayedPredictor, reward_values, reward_version, slate_values
+from playbill.specs import LabelSpec, RewardSpec, split_reference
+
+Floats = npt.NDArray[np.float64]
+WithoutPropensity = Literal["refuse", "drop"]
+
+PLAYED = "played"
+_KEY = ["request_id", "row_id"]
+_REQUEST = ("member_id", "event_at", "country", "device", "language", "query", "source_title_id")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What each impression was worth.
+
+    Args:
+        name: Such as `long_term`.
+        version: The reward's version id, or a sentence that defines the outcome.
+        values: event_id, value, matured; one row per impression.
+    """
+
+    name: str
+    version: str
+    values: pl.DataFrame
+
+
+OutcomeRule = Callable[[EvaluationTables], Outcome]
+"""Says what impressions were worth, from the events of whole members."""
+
+
+def played_outcome(window: timedelta = timedelta(days=1)) -> OutcomeRule:
+    """Outcome 1 where the title was played in the same request within a window, else 0.
+
+    Args:
+        window: How long after the impression a play counts; younger impressions are not mature.
+    """
+    return lambda tables: _played(tables.interactions, tables.end, window)
+
+
+def _played(interactions: pl.DataFrame, as_of: datetime, window: timedelta) -> Outcome:
+    key = ["request_id", "title_id"]
+    first = (
+        interactions.filter((pl.col("action") == "play") & pl.all_horizontal(pl.col(key).is_not_null()))
+        .group_by(key)
+        .agg(pl.col("event_at").min().alias("played_at"))
+    )
+    shown = interactions.filter(pl.col("action") == "impression").join(first, on=key, how="left", maintain_order="left")
+    played = (pl.col("played_at") - pl.col("event_at")) <= window
+    values = shown.select(
+        "event_id",
+        value=played.fill_null(value=False).cast(pl.Float32),
+        matured=played.fill_null(value=False) | (pl.col("event_at") + window <= as_of),
+    )
+    return Outcome(PLAYED, f"played in the same request within {window}", values)
+
+
+def reward_outcome(
+    reward: RewardSpec, labels: Mapping[str, LabelSpec], predictor: DelayedPredictor | None = None
+) -> OutcomeRule:
+    """Outcome = the reward of an impression and of the plays it led to, as known at the tables' end.
+
+    Args:
+        reward: The reward.
+        labels: Its labels by plain name.
+        predictor: Stands in for delayed terms; such rows still count as immature.
+    """
+    names = dict.fromkeys(split_reference(reference)[0] for reference in reward.terms)
+    wanted = [labels[name] for name in names if name in labels]
+
+    def rule(tables: EvaluationTables) -> Outcome:
+        log, as_of = tables.interactions, tables.end
+        outcomes = label_events(wanted, log, as_of, tables.availability, tables.titles)
+        values = reward_values(reward, labels, outcomes, log, as_of, predictor)
+        return Outcome(reward.name, reward_version(reward, labels), slate_values(values, log))
+
+    return rule
+
+
+@dataclass(frozen=True)
+class LoggedSlates:
+    """The slates a canvas was answered with.
+
+    Args:
+        canvas: The canvas.
+        outcome: Name and version of the reward.
+        version: See `Outcome`.
+        frame: [S] one row per slate: request_id, row_id, member_id, at, country, device, language, query,
+            source_title_id and `event_id` of its first impression.
+        slates: [n] slate of each row.
+        positions: [n] place, from 0.
+        title_ids: [n] what was shown.
+        propensity: [n] as logged; NaN where there is none.
+        reward: [n] NaN where it is not mature.
+        matured: [n].
+        above: (slate, title_id) pairs: what the same request had shown before the slate, and could not show again.
+        without_propensity: Slates dropped because a propensity was missing.
+    """
+
+    canvas: str
+    outcome: str
+    version: str
+    frame: pl.DataFrame
+    slates: Indices
+    positions: Indices
+    title_ids: pl.Series
+    propensity: Floats
+    reward: Floats
+    matured: Mask
+    above: pl.DataFrame
+    without_propensity: int = 0
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+
+def logged_slates(
+    tables: EvaluationTables,
+    canvas: str,
+    outcome: OutcomeRule,
+    *,
+    rows: tuple[str, ...] | None = None,
+    places: int | None = None,
+    since: datetime | None = None,
+    most: int | None = None,
+    without_propensity: WithoutPropensity = "refuse",
+    seed: int = 0,
+) -> LoggedSlates:
+    """Read a canvas's impressions as slates with rewards.
+
+    A slate is what one request showed in one row. A canvas without rows has one slate per request.
+
+    Args:
+        tables: The canonical tables.
+        canvas: The canvas.
+        outcome: What impressions were worth.
+        rows: Only these rows of the page; None = all.
+        places: Only the first places of each slate. A reader from the top sees them first, so this is exact under the
+            cascade, and keeps weights small; None = all.
+        since: Only requests from this moment on: what a model was not trained on.
+        most: At most this many slates, whole members drawn at random; None = all.
+        without_propensity: `refuse` a log with missing propensities, or `drop` the slates that lack one, as for
+            a log whose traffic was randomised in part.
+        seed: Of the draw of members.
+
+    Raises:
+        StateError: Nothing was logged there.
+        DataError: Propensities are missing, or an impression has no request, title or position.
+    """
+    shown = tables.interactions.filter((pl.col("action") == "impression") & (pl.col("canvas") == canvas))
+    if since is not None:
+        shown = shown.filter(pl.col("event_at") >= since)
+    if rows is not None:
+        shown = shown.filter(pl.col("row_id").is_in(rows))
+    if shown.is_empty():
+        where = f" in rows {', '.join(rows)}" if rows else ""
+        when = f" since {since.isoformat()}" if since else ""
+        raise StateError(f"no impression of canvas '{canvas}'{where} is in the log{when}: there is nothing to weigh")
+    shown = _numbered(shown)
+    if places is not None:
+        shown = shown.filter(pl.col("place") < places)
+    shown, dropped = _with_propensity(shown, without_propensity)
+    shown = _some_members(shown, most, seed)
+    events = tables.interactions.join(
+        shown.select("member_id").unique(), on="member_id", how="semi", maintain_order="left"
+    )
+    worth = outcome(replace(tables, interactions=events))
+    shown = shown.join(
+        worth.values.select("event_id", "value", "matured"), on="event_id", how="left", maintain_order="left"
+    )
+    return _slates(canvas, worth, shown, events, dropped)
+
+
+def _numbered(shown: pl.DataFrame) -> pl.DataFrame:
+    """Add `slate` and `place`. An impression without a position is the only one of its slate, or refused."""
+    problems = [
+        Problem(name, f"{shown[name].null_count()} of {shown.height} impressions lack it, the first is event {first}")
+        for name in ("request_id", "title_id")
+        if (first := shown.filter(pl.col(name).is_null())["event_id"].first()) is not None
+    ]
+    alone = pl.len().over(_KEY) == 1
+    unplaced = shown.filter(pl.col("position").is_null() & ~alone)
+    if unplaced.height:
+        what = f"{unplaced.height} impressions of lists lack it, the first is event {unplaced['event_id'][0]}"
+        problems.append(Problem("position", what))
+    if problems:
+        raise DataError("logged impressions", problems)
+    place = pl.col("position").fill_null(0).rank("ordinal").over(_KEY).cast(pl.Int64) - 1
+    return shown.with_columns(pl.struct(_KEY).rank("dense").cast(pl.Int64).alias("slate") - 1, place.alias("place"))
+
+
+def _with_propensity(shown: pl.DataFrame, rule: WithoutPropensity) -> tuple[pl.DataFrame, int]:
+    missing = pl.col("propensity").is_null() | pl.col("propensity").is_nan()
+    lacking = shown.filter(missing)
+    if lacking.is_empty():
+        return shown, 0
+    if rule == "refuse":
+        what = f"{lacking.height} of {shown.height} impressions lack it, the first is event {lacking['event_id'][0]}."
+        hint = "Log the propensity of everything shown, or weigh only the requests that have it (drop the others)."
+        raise DataError("logged impressions", [Problem("propensity", what, hint)])
+    kept = shown.filter(~missing.any().over("slate"))
+    if kept.is_empty():
+        raise StateError("no request has the propensities of everything it showed: nothing was randomised")
+    return kept, shown["slate"].n_unique() - kept["slate"].n_unique()
+
+
+def _some_members(shown: pl.DataFrame, most: int | None, seed: int) -> pl.DataFrame:
+    if most is None or shown["slate"].n_unique() <= most:
+        return shown
+    members = shown.group_by("member_id").agg(pl.col("slate").n_unique()).sort("member_id")
+    drawn = members.sample(fraction=1.0, shuffle=True, seed=seed)
+    chosen = drawn.filter(pl.col("slate").cum_sum() <= most)
+    if chosen.is_empty():
+        chosen = drawn.head(1)
+    return shown.join(chosen.select("member_id"), on="member_id", how="semi", maintain_order="left")
+
+
+def _slates(
+    canvas: str, outcome: Outcome, shown: pl.DataFrame, interactions: pl.DataFrame, dropped: int
+) -> LoggedSlates:
+    shown = shown.with_columns(pl.col("slate").rank("dense").cast(pl.Int64) - 1).sort("slate", "place")
+    frame = (
+        shown.group_by("slate", maintain_order=True)
+        .agg(pl.col("request_id", "row_id", *_REQUEST).first(), pl.col("event_id", "seq").sort_by("seq").first())
+        .rename({"event_at": "at"})
+    )
+    matured = shown["matured"].fill_null(value=False).to_numpy()
+    reward = shown["value"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    return LoggedSlates(
+        canvas=canvas,
+        outcome=outcome.name,
+        version=outcome.version,
+        frame=frame.drop("slate"),
+        slates=shown["slate"].to_numpy(),
+        positions=shown["place"].to_numpy(),
+        title_ids=shown["title_id"],
+        propensity=shown["propensity"].cast(pl.Float64).to_numpy(),
+        reward=np.where(matured, reward, np.nan),
+        matured=matured,
+        above=_above(frame, interactions),
+        without_propensity=dropped,
+    )
+
+
+def _above(frame: pl.DataFrame, interactions: pl.DataFrame) -> pl.DataFrame:
+    """Return (slate, title_id): what the request had shown before the slate's first impression."""
+    asked = frame.select("slate", "request_id", pl.col("member_id"), pl.col("seq").alias("from_seq"))
+    shown = interactions.filter((pl.col("action") == "impression") & pl.col("title_id").is_not_null())
+    before = shown.select("request_id", "member_id", "seq", "title_id").join(asked, on=["request_id", "member_id"])
+    return before.filter(pl.col("seq") < pl.col("from_seq")).select("slate", "title_id").unique(maintain_order=True)

@@ -1,0 +1,142 @@
+"""Target policies: what a model would have shown, as exact probabilities place by place.
+
+Axis letters: S slates, T titles, K places. At every place a policy chooses among the candidates that are left; the
+probability of a logged title is the one given the logged titles above it, which is what the slate estimators need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from playbill.errors import ConfigError
+from playbill.metrics.topk import Indices, Mask
+
+Floats = npt.NDArray[np.float64]
+
+
+class TargetPolicy(Protocol):
+    """Turns scores into the chance of each candidate to be shown next."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
+
+    def distribution(self, scores: Floats, left: Mask) -> Floats:
+        """Return [S, T] probabilities over the candidates that are left; rows add up to 1, or to 0 where none is."""
+        ...
+
+
+@dataclass(frozen=True)
+class SoftmaxPolicy:
+    """Draws each place from a softmax of the scores over what is left (Plackett and Luce).
+
+    Args:
+        temperature: In units of the scores; towards 0 it always shows the best, large values show anything.
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.temperature < float("inf"):
+            raise ConfigError(f"a softmax policy needs a temperature above 0, got {self.temperature}")
+
+    @property
+    def name(self) -> str:
+        """`softmax(temperature)`."""
+        return f"softmax({self.temperature:g})"
+
+    def distribution(self, scores: Floats, left: Mask) -> Floats:
+        """Return exp(score / temperature) over the sum of those left."""
+        logits = np.where(left, scores / self.temperature, -np.inf)
+        top = logits.max(axis=1, keepdims=True, initial=-np.inf)
+        weight = np.exp(logits - np.where(np.isfinite(top), top, 0.0))
+        return _normalised(weight)
+
+
+@dataclass(frozen=True)
+class TopPolicy:
+    """Shows the best title left with probability 1 - epsilon, else any of those left.
+
+    Args:
+        epsilon: Share of places that explore evenly; 0 = always the best.
+    """
+
+    epsilon: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.epsilon <= 1.0:
+            raise ConfigError(f"epsilon is a share between 0 and 1, got {self.epsilon}")
+
+    @property
+    def name(self) -> str:
+        """`top(epsilon)`."""
+        return f"top({self.epsilon:g})"
+
+    def distribution(self, scores: Floats, left: Mask) -> Floats:
+        """Return epsilon / (titles left), and 1 - epsilon more for the best; of equals the first column is best."""
+        even = _normalised(left.astype(np.float64))
+        best = np.where(left, scores, -np.inf).argmax(axis=1)
+        rows = np.flatnonzero(left.any(axis=1))
+        chosen = self.epsilon * even
+        chosen[rows, best[rows]] += 1.0 - self.epsilon
+        return chosen
+
+
+class Placed(NamedTuple):
+    """What a target policy makes of logged slates.
+
+    Args:
+        probability: [S, K] chance of the logged title at its place given the ones above; 0 in empty places.
+        expected: [S, K] the direct model's mean under the policy at each place, given the ones above.
+    """
+
+    probability: Floats
+    expected: Floats | None
+
+
+def place_by_place(
+    policy: TargetPolicy,
+    scores: Floats,
+    candidates: Mask,
+    shown: Indices,
+    quality: Floats | None = None,
+    factor: Floats | None = None,
+) -> Placed:
+    """Walk down logged slates and ask a policy about every place.
+
+    Time O(S T K), extra memory O(S T).
+
+    Args:
+        policy: The target policy.
+        scores: [S, T].
+        candidates: [S, T] what may stand in the slate at all.
+        shown: [S, K] title column of each logged place, -1 = empty. A title that is no candidate has probability 0.
+        quality: [S, T] direct model of a title's reward; None = no expectations.
+        factor: [K] multiplies `quality` at each place; None = ones.
+    """
+    size, places = shown.shape
+    left = candidates.copy()
+    rows = np.arange(size)
+    probability = np.zeros((size, places))
+    expected = None if quality is None else np.zeros((size, places))
+    for place in range(places):
+        title = shown[:, place]
+        filled = title >= 0
+        chances = policy.distribution(scores, left)
+        probability[filled, place] = chances[rows[filled], title[filled]]
+        if expected is not None and quality is not None:
+            means = np.einsum("st,st->s", chances, quality) * (1.0 if factor is None else factor[place])
+            expected[filled, place] = means[filled]
+        left[rows[filled], title[filled]] = False
+    return Placed(probability, expected)
+
+
+def _normalised(weight: Floats) -> Floats:
+    total = weight.sum(axis=1, keepdims=True)
+    share: Floats = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0.0)
+    return share
