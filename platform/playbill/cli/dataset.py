@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from playbill.datasets.export import Exported
     from playbill.datasets.export_manifest import Manifest, ViewRecord
     from playbill.datasets.stored import Difference, StoredDataset
+    from playbill.datasets.weights import ExampleWeights
+    from playbill.specs import ResolvedModel
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -97,10 +99,20 @@ def _export(
         workspace_clock(workspace),
         protocol=protocol,
         until=until,
+        weights=_weights(resolved),
     )
     folder = (out or workspace.folder / "datasets" / export.name).resolve()
     stages.stage("write rows")
     return export.write(folder, overwrite=overwrite, progress=stages.advance)
+
+
+def _weights(resolved: ResolvedModel) -> ExampleWeights | None:
+    """Return what examples are worth. The training room, and with it torch, is asked only where there is a reward."""
+    if all(head.reward is None for head in resolved.model.heads.values()):
+        return None
+    from playbill.training.rewards import example_weights
+
+    return example_weights(resolved)
 
 
 def _log(workspace: Workspace, exported: Exported) -> str:
@@ -131,6 +143,7 @@ def show(folder: Path, against: Path | None, verify: bool, as_json: bool) -> Non
     """
     from rich.console import Console
 
+    from playbill.cli.train import strata_table
     from playbill.datasets.stored import StoredDataset
 
     mine = StoredDataset.open(folder, verify=verify)
@@ -139,7 +152,8 @@ def show(folder: Path, against: Path | None, verify: bool, as_json: bool) -> Non
         click.echo(json.dumps(_facts(mine.manifest, mine.folder) | _compared(mine, other)))
         return
     console = Console()
-    for table in (_folds(mine.manifest), _inputs(mine.manifest)):
+    strata = [strata_table(mine.manifest.strata)] if mine.manifest.strata else []
+    for table in (_folds(mine.manifest), *strata, _inputs(mine.manifest)):
         console.print(table)
     if other is not None:
         console.print(_differences(mine.diff(other)))
@@ -159,6 +173,8 @@ def _facts(manifest: Manifest, folder: Path) -> dict[str, Any]:
         "digest": manifest.digest,
         "inputs_digest": manifest.inputs.digest,
         "rows_digest": manifest.rows_digest,
+        "strata": [stratum.model_dump() for stratum in manifest.strata],
+        "rewards": dict(manifest.inputs.rewards),
         "folds": {fold: record.model_dump(mode="json") for fold, record in manifest.folds.items()},
     }
 
@@ -201,6 +217,8 @@ def _inputs(manifest: Manifest) -> Table:
     table.add_row("model", f"{manifest.name}, {inputs.model.spec_hash[:16]}")
     for name, label in inputs.labels.items():
         table.add_row("label", f"{name}:{label.version}, {label.definition[:16]}")
+    for head, version in inputs.rewards.items():
+        table.add_row("reward", f"{version}, weighs the rows of {head}")
     table.add_row("feature service", f"{inputs.features.service}, {inputs.features.version}")
     table.add_row(
         "registry", f"Feast project {manifest.registry.project}, service registered {manifest.registry.updated}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +11,12 @@ import click
 from playbill.cli.main import Selection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from playbill.datasets.export_manifest import StratumRecord
+    from playbill.datasets.strata import Stratum
     from playbill.training.run import TrainOutcome
 
 
@@ -56,6 +63,8 @@ def show_outcome(outcome: TrainOutcome) -> None:
     from playbill.evaluation.tables import tables
 
     console = Console()
+    if outcome.strata:
+        console.print(strata_table(outcome.strata))
     for report in outcome.evaluation.reports.values():
         for table in tables(report):
             console.print(table)
@@ -71,6 +80,19 @@ def show_outcome(outcome: TrainOutcome) -> None:
     )
 
 
+def strata_table(strata: Sequence[Stratum | StratumRecord]) -> Table:
+    """Return what examples were drawn by: the smallest groups first, as they are why."""
+    from rich.table import Table
+
+    table = Table("stratum", title="Examples by stratum: the log, an epoch, and the weight that restores the log")
+    for name in ("rows", "share", "drawn", "share of an epoch", "weight"):
+        table.add_column(name, justify="right")
+    for one in strata:
+        shares = (f"{one.share:.2%}", f"{one.drawn:,}", f"{one.sampled_share:.2%}", f"{one.weight:.4f}")
+        table.add_row(one.name, f"{one.rows:,}", *shares)
+    return table
+
+
 def outcome_json(outcome: TrainOutcome) -> dict[str, Any]:
     """Return what a script would read."""
     return {
@@ -79,6 +101,7 @@ def outcome_json(outcome: TrainOutcome) -> dict[str, Any]:
         "run_id": outcome.run_id,
         "digest": outcome.digest,
         "protocol": outcome.protocol,
+        "strata": [asdict(stratum) for stratum in outcome.strata],
         "epochs": outcome.epochs,
         "resumed_from": outcome.resumed_from,
         "train_seconds": round(outcome.train_seconds, 2),

@@ -16,7 +16,7 @@ from playbill.datasets.availability import availability_states
 from playbill.datasets.batches import Task
 from playbill.datasets.buckets import floor_moments, moment_of
 from playbill.datasets.encoder import ContextColumns, Encoder
-from playbill.datasets.examples import Examples, draw_strata, find_examples, learn
+from playbill.datasets.examples import Examples, draw_strata, find_examples, learn, require_some
 from playbill.datasets.learn import Schema, learn_state, with_categories
 from playbill.datasets.rows import RANKING
 from playbill.datasets.splits import Split
@@ -93,25 +93,27 @@ def build_training_set(
         ConfigError: There are too many strata for their floor.
         IntegrityError: Something of the held-out part would be read.
     """
-    learnt = learn(tables, resolved, split, clock, weights)
+    learnt, boundary = learn(tables, resolved, split, clock, weights)
     schema: Schema = features.schema(resolved.model.features)
     state = learn_state(resolved, schema, learnt.events, learnt.titles, tables.vocabulary("title").entries)
     examples = find_examples(Encoder(state), learnt, resolved)
+    require_some(len(examples.rows))
+    boundary.events("training rows", learnt.events.select("member_id", "seq", "event_at")[examples.moments])
     rows = features.member_features(schema.service, examples.requests)
-    snapshots, snapshot = _snapshots(features, state.snapshot_hours, schema, rows["event_at"], state.titles)
-    learnt.boundary.moments("title snapshots", rows["event_at"])
+    snapshots, snapshot, kept = _snapshots(features, state.snapshot_hours, schema, rows["event_at"], state.titles)
+    boundary.moments("title snapshots", moment_of(int(kept.max())))
     encoder = Encoder(with_categories(state, rows, snapshots.categorical))
     arrays = title_arrays(
         encoder,
         learnt.titles,
-        learnt.boundary.known(learnt.availability, "recorded_at"),
+        boundary.known(learnt.availability, "recorded_at"),
         plays=_plays(encoder, learnt.events),
         as_of=learnt.as_of,
         snapshots=snapshot_values(snapshots, state.title_snapshot),
         categorical=snapshots.categorical,
     )
     states, seen = availability_states(encoder.title_rows, learnt.availability, examples.requests, resolved)
-    copies, strata = draw_strata(examples, learnt, tables, resolved)
+    _, copies, strata = draw_strata(examples, learnt, tables, resolved)
     return TrainingSet(
         encoder=encoder,
         titles=arrays,
@@ -142,8 +144,8 @@ def _windows(examples: Examples, resolved: ResolvedModel) -> Windows:
 
 def _snapshots(
     features: FeatureSource, hours: int, schema: Schema, event_at: pl.Series, title_ids: tuple[str, ...]
-) -> tuple[Any, Int]:
-    """Return title features at every moment the rows need, and which one each row reads."""
+) -> tuple[Any, Int, Int]:
+    """Return title features at every moment the rows need, which one each row reads, and the moments."""
     columns = sum(column.entity == "title" and column.kind == "numeric" for column in schema.columns)
     at = event_at.dt.epoch("us").to_numpy().astype(np.int64)
     moments = np.unique(floor_moments(at, hours))
@@ -151,7 +153,7 @@ def _snapshots(
     kept = moments[:: -(-len(moments) // most)]
     place = np.searchsorted(kept, at, side="right") - 1
     found = features.title_snapshots(schema.service, [moment_of(int(moment)) for moment in kept], title_ids)
-    return found, place.astype(np.int32)
+    return found, place.astype(np.int32), kept
 
 
 def _plays(encoder: Encoder, events: pl.DataFrame) -> Int:

@@ -58,7 +58,6 @@ class Known:
     availability: pl.DataFrame
     as_of: datetime
     """Labels are told as of it."""
-    boundary: Boundary
     labels: dict[str, Float]
     """Head -> [E]."""
     rewards: dict[str, Float]
@@ -84,8 +83,8 @@ class Examples:
 
 def learn(
     tables: LogTables, resolved: ResolvedModel, split: Split, clock: Clock, weights: ExampleWeights | None
-) -> Known:
-    """Read what training may look at, and label it.
+) -> tuple[Known, Boundary]:
+    """Read what training may look at, and label it; also return where the held-out part begins.
 
     Raises:
         StateError: The train fold is empty, or a head has a reward and there are no `weights`.
@@ -100,7 +99,7 @@ def learn(
     titles, availability = known_titles(tables, boundary), tables.availability()
     labels = label_values(resolved, events, events, availability, as_of, titles=titles)
     rewards = event_rewards(weights, resolved, events, availability, titles, as_of)
-    return Known(events, titles, availability, as_of, boundary, labels, rewards, weights)
+    return Known(events, titles, availability, as_of, labels, rewards, weights), boundary
 
 
 def known_titles(tables: LogTables, boundary: Boundary) -> pl.DataFrame:
@@ -117,21 +116,14 @@ def known_titles(tables: LogTables, boundary: Boundary) -> pl.DataFrame:
 
 
 def find_examples(encoder: Encoder, known: Known, resolved: ResolvedModel) -> Examples:
-    """Find the rows of training in the train fold.
-
-    Raises:
-        StateError: Nothing in it is labelled.
-    """
+    """Find the rows of training in what is known; none where nothing in it is labelled."""
     events, seed = known.events, resolved.model.training.seed
     tokens = encoder.tokens(events)
     own = labelled(tokens, known.labels, resolved, known.rewards)
     titles = encoder.title_rows.encode(events["title_id"])
     shown = shown_rows(events, titles, known.labels, resolved, seed)
-    if not len(own.events) and not len(shown.events):
-        raise StateError("no labelled event of the training part is about a known title, so there is nothing to learn")
     moments, request = np.unique(shown.requests, return_inverse=True)
     asked = np.concatenate([own.events, moments])
-    known.boundary.events("training rows", events[asked])
     numbers = events["member_id"].rle_id().to_numpy().astype(np.int64)
     targets = np.nonzero(own.token_row >= 0)[0]
     slot = np.concatenate([next_slots(tokens)[targets], slots_of(tokens, numbers[shown.events], shown.requests)])
@@ -154,7 +146,7 @@ def find_examples(encoder: Encoder, known: Known, resolved: ResolvedModel) -> Ex
         slate_offsets=offsets,
     )
     moment = np.concatenate([own.events, shown.requests])[order]
-    return Examples(tokens, rows, request_rows(events[asked]), int(numbers[-1]) + 1, event, moment)
+    return Examples(tokens, rows, request_rows(events[asked]), int(numbers.max(initial=-1)) + 1, event, moment)
 
 
 def head_arrays(
@@ -181,18 +173,29 @@ def _slates(events: pl.DataFrame, titles: AnyInt, targets: Int, resolved: Resolv
     return flat.astype(np.int32), offsets
 
 
+def require_some(rows: int) -> None:
+    """Check that there is something to learn from.
+
+    Raises:
+        StateError: There is not.
+    """
+    if not rows:
+        raise StateError("no labelled event of the training part is about a known title, so there is nothing to learn")
+
+
 def draw_strata(
     examples: Examples, known: Known, tables: LogTables, resolved: ResolvedModel
-) -> tuple[Int, tuple[Stratum, ...]]:
-    """Return [R] how often an epoch reads each row, empty without `sampling`, and the record of the strata.
+) -> tuple[pl.Series, Int, tuple[Stratum, ...]]:
+    """Return [R] strata, [R] how often an epoch reads each row, and the record; all empty without `sampling`.
 
     Raises:
         ConfigError: There are too many strata for their floor.
     """
     spec = resolved.model.sampling
     if spec is None:
-        return np.zeros(0, np.int64), ()
+        return pl.Series([], dtype=pl.String), np.zeros(0, np.int64), ()
     rows = known.events.select("member_id", "event_at", "country")[examples.moments]
     rows = rows.join(first_moments(known.events), on="member_id", how="left", maintain_order="left")
     members: pl.DataFrame = tables.members()  # type: ignore[attr-defined]
-    return draw_copies(stratum_names(rows, members, spec), spec.floor)
+    names = stratum_names(rows, members, spec)
+    return names, *draw_copies(names, spec.floor)

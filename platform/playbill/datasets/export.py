@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from playbill.datasets.export_manifest import (
     Manifest,
     PartRecord,
     RegistryRecord,
+    StratumRecord,
     features_record,
     label_records,
     library_versions,
@@ -47,6 +48,7 @@ from playbill.datasets.export_rows import (
 )
 from playbill.datasets.learn import Schema
 from playbill.datasets.splits import Split, make_split
+from playbill.datasets.weights import ExampleWeights, reward_versions
 from playbill.errors import ConfigError, StateError
 from playbill.specs import ResolvedModel
 from playbill.specs.resolved import content_hash
@@ -84,6 +86,7 @@ class Export:
     split: Split
     inputs: Inputs
     registry: RegistryRecord
+    weights: ExampleWeights | None = None
 
     @classmethod
     def prepare(
@@ -96,6 +99,7 @@ class Export:
         *,
         protocol: str | None = None,
         until: datetime | None = None,
+        weights: ExampleWeights | None = None,
     ) -> Export:
         """Check what the rows depend on, and hash it.
 
@@ -108,6 +112,7 @@ class Export:
             protocol: What is held out (default: the model's).
             until: Build as at this moment: later events do not exist (default: the clock's now, or the end of the
                 data where that is earlier, so that the same data gives the same rows whenever it is built).
+            weights: What examples are worth, where a head has a reward.
 
         Raises:
             UnknownNameError: No such protocol or feature service; the nearest name is suggested.
@@ -122,7 +127,7 @@ class Export:
         split = make_split(protocol or resolved.model.evaluate.protocol, log.interactions)
         inputs, registry = _inputs(tables, resolved, features, split, moment)
         _require_built(inputs, log, workspace)
-        return cls(workspace, tables, features, resolved, schema, log, split, inputs, registry)
+        return cls(workspace, tables, features, resolved, schema, log, split, inputs, registry, weights)
 
     @property
     def name(self) -> str:
@@ -153,7 +158,9 @@ class Export:
         return Exported(folder, manifest, written=True)
 
     def _fill(self, folder: Path, progress: Progress) -> Manifest:
-        rows, as_of = labelled_rows(self.tables, self.resolved, self.schema, self.log, self.split, self.inputs.moment)
+        rows, as_of, strata = labelled_rows(
+            self.tables, self.resolved, self.schema, self.log, self.split, self.inputs.moment, self.weights
+        )
         entities = write_rows(rows.select(KEYS), folder, ENTITIES)
         parts: list[PartRecord] = []
         numbers: Counter[tuple[str, str]] = Counter()
@@ -174,6 +181,7 @@ class Export:
             registry=self.registry,
             columns=columns,
             folds=fold_records(rows, as_of, tuple(self.inputs.heads)),
+            strata=tuple(StratumRecord(**asdict(stratum)) for stratum in strata),
             entities=entities,
             parts=tuple(parts),
         )
@@ -217,6 +225,7 @@ def _inputs(
         vocabularies={kind: content_hash(list(tables.vocabulary(kind).entries)) for kind in VOCABULARIES},
         heads=heads,
         labels=labels,
+        rewards=reward_versions(resolved),
         features=features_record(found, resolved.model.titles.snapshot_hours),
         libraries=library_versions(),
     )

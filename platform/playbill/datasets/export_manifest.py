@@ -13,7 +13,16 @@ from typing import Annotated, Any, Literal
 
 import polars as pl
 import pyarrow as pa
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 
 from playbill import __version__
 from playbill.datasets.splits import FOLDS, Fold
@@ -24,7 +33,7 @@ from playbill.specs.resolved import content_hash
 
 MANIFEST = "manifest.json"
 
-Role = Literal["key", "context", "moment", "label", "request_feature", "title_feature"]
+Role = Literal["key", "context", "moment", "label", "weight", "sampling", "request_feature", "title_feature"]
 Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
 
 
@@ -94,9 +103,15 @@ class Inputs(Record):
     heads: dict[str, str]
     """Head -> its label."""
     labels: dict[str, LabelRecord]
+    rewards: dict[str, str] = Field(default_factory=dict)
+    """Head -> version of the reward that weighs its rows."""
     features: FeaturesRecord
     libraries: dict[str, str]
     """Versions of what decides values and bytes."""
+
+    @model_serializer(mode="wrap")
+    def _said(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_nothing(serialise(self), "rewards")
 
     @property
     def digest(self) -> str:
@@ -156,6 +171,17 @@ class FoldRecord(Record):
     """Head -> rows whose label is over zero."""
 
 
+class StratumRecord(Record):
+    """A group of rows of the train fold, see `playbill.datasets.strata.Stratum`."""
+
+    name: str
+    rows: int
+    share: float
+    drawn: int
+    sampled_share: float
+    weight: float
+
+
 class Manifest(Record):
     """All of `manifest.json` but its own digest."""
 
@@ -165,6 +191,8 @@ class Manifest(Record):
     registry: RegistryRecord
     columns: tuple[ColumnRecord, ...]
     folds: dict[Fold, FoldRecord]
+    strata: tuple[StratumRecord, ...] = ()
+    """What the rows of the train fold are drawn by, smallest first; empty where each is drawn once."""
     entities: FileRecord
     """The entity frame: member_id, title_id, event_at, event_id of every row."""
     parts: tuple[PartRecord, ...]
@@ -175,6 +203,10 @@ class Manifest(Record):
         if missing := [name for name in FOLDS if name not in folds]:
             raise ValueError(f"lacks {', '.join(missing)}")
         return dict(sorted(folds.items(), key=lambda item: FOLDS.index(item[0])))
+
+    @model_serializer(mode="wrap")
+    def _said(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_nothing(serialise(self), "strata")
 
     @property
     def name(self) -> str:
@@ -232,6 +264,13 @@ class Manifest(Record):
         }:
             raise IntegrityError(f"{path} was changed: its digests are not those of what it says")
         return found
+
+
+def _without_nothing(content: dict[str, Any], key: str) -> dict[str, Any]:
+    """Leave a key out where it says nothing, so that a manifest from before there was one keeps its digests."""
+    if not content.get(key):
+        content.pop(key, None)
+    return content
 
 
 def _reason(error: Exception) -> str:

@@ -9,19 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import polars as pl
 
+from playbill.datasets.boundary import Boundary
 from playbill.datasets.buckets import floor_moments
 from playbill.datasets.build import FeatureSource, TrainingTables
-from playbill.datasets.encoder import Encoder
+from playbill.datasets.encoder import CONTEXT_COLUMNS, Encoder
+from playbill.datasets.examples import Examples, Known, draw_strata, find_examples, known_titles, require_some
 from playbill.datasets.export_manifest import ColumnRecord, FoldRecord, Role
-from playbill.datasets.labelled import label_values, labelled, request_rows, train_events, watermark
+from playbill.datasets.labelled import label_values, request_rows, train_events, watermark
 from playbill.datasets.learn import Schema, learn_state
 from playbill.datasets.splits import FOLDS, Fold, Split
-from playbill.errors import IntegrityError, StateError
+from playbill.datasets.strata import Stratum
+from playbill.datasets.weights import ExampleWeights, event_rewards
+from playbill.errors import IntegrityError
 from playbill.features.reports import FeatureProvenance
 from playbill.schema import INTERACTIONS
 from playbill.specs import ResolvedModel
@@ -30,8 +34,10 @@ KEYS = ("event_id", "member_id", "title_id", "event_at")
 """Columns of the entity frame."""
 CONTEXT = tuple(name for name in INTERACTIONS.names("request") if name not in KEYS)
 SNAPSHOT_AT = "snapshot_at"
-LABEL, TITLE = "label__", "title__"
-"""Prefixes of label columns and of title features; member and request features are `view__feature`."""
+LABEL, WEIGHT, TITLE = "label__", "weight__", "title__"
+"""Prefixes of label and weight columns and of title features; member and request features are `view__feature`."""
+STRATUM, DRAWS = "stratum", "draws"
+"""Which group a row of the train fold is drawn by, and how often an epoch reads it."""
 
 _FOLD, _DAY = "fold", "day"
 _FOLDS: tuple[Fold, ...] = ("train", "validation", "test")
@@ -86,7 +92,8 @@ def labelled_rows(
     log: Log,
     split: Split,
     moment: datetime,
-) -> tuple[pl.DataFrame, dict[Fold, datetime]]:
+    weights: ExampleWeights | None = None,
+) -> tuple[pl.DataFrame, dict[Fold, datetime], tuple[Stratum, ...]]:
     """Return the labelled requests of every fold, without features, and what each fold's labels could know.
 
     Args:
@@ -96,30 +103,66 @@ def labelled_rows(
         log: As known at `moment`.
         split: Of its interactions.
         moment: What is known.
+        weights: What examples are worth, where a head has a reward.
 
     Returns:
-        `KEYS`, `CONTEXT`, fold, day, snapshot_at and a `label__HEAD` column per head, ordered by fold, moment,
-        member and seq; and fold -> as of when it was labelled.
+        `KEYS`, `CONTEXT`, fold, day, snapshot_at, a `label__HEAD` column per head, a `weight__HEAD` column per head
+        whose rows weigh differently, and with `sampling` the stratum and the draws of the rows of the train fold,
+        ordered by fold, moment, member and seq; fold -> as of when it was labelled; and the strata.
 
     Raises:
-        StateError: The train fold is empty, or nothing in it is labelled.
+        StateError: The train fold is empty, nothing in it is labelled, or a head has a reward without `weights`.
+        ConfigError: There are too many strata for their floor.
         DataError: A head's label has no positive row in the train fold.
         IntegrityError: A held-out row is not later than what is trained on.
     """
     trained = train_events(log.interactions, split)
-    encoder = Encoder(learn_state(resolved, schema, trained, tables.titles(), tables.vocabulary("title").entries))
-    frames, as_of = [], {}
+    boundary = Boundary.of(split, log.interactions)
+    titles = known_titles(tables, boundary)
+    encoder = Encoder(learn_state(resolved, schema, trained, titles, tables.vocabulary("title").entries))
+    frames: list[pl.DataFrame] = []
+    as_of: dict[Fold, datetime] = {}
+    strata: tuple[Stratum, ...] = ()
     for place, fold in enumerate(_FOLDS):
         known = split.events(log.interactions, *_FOLDS[: place + 1]).sort("member_id", "seq", maintain_order=True)
-        events = known if place == 0 else split.events(known, fold)
         as_of[fold] = watermark(_end_of(split, fold) or moment, known)
-        values = label_values(resolved, known, events, log.availability, as_of[fold], require_rows=place == 0)
-        frames.append(_fold_rows(fold, events, encoder, values, resolved))
-    rows = pl.concat(frames)
-    if frames[0].is_empty():
-        raise StateError("no labelled event of the training part is about a known title, so there is nothing to learn")
+        learnt = _known(fold, known, split, log, titles, as_of[fold], resolved, weights)
+        examples = find_examples(encoder, learnt, resolved)
+        frame = _fold_rows(fold, learnt.events, examples, encoder.state.snapshot_hours)
+        if fold == "train":
+            require_some(frame.height)
+            boundary.as_of("labels", as_of[fold])
+            boundary.events("training rows", frame.select("member_id", "seq", "event_at"))
+            names, copies, strata = draw_strata(examples, learnt, tables, resolved)
+            if strata:
+                frame = frame.with_columns(names.alias(STRATUM), pl.Series(DRAWS, copies, dtype=pl.Int32))
+        frames.append(frame)
+    rows = pl.concat(frames, how="diagonal")
     assert_in_order(rows, split)
-    return rows.sort(_FOLD, "event_at", "member_id", "seq", "event_id"), as_of
+    return rows.sort(_FOLD, "event_at", "member_id", "seq", "event_id"), as_of, strata
+
+
+def _known(
+    fold: Fold,
+    known: pl.DataFrame,
+    split: Split,
+    log: Log,
+    titles: pl.DataFrame,
+    as_of: datetime,
+    resolved: ResolvedModel,
+    weights: ExampleWeights | None,
+) -> Known:
+    """Label the events of a fold, and tell what they are worth, by the log up to its end."""
+    first = fold == "train"
+    events = known if first else split.events(known, fold)
+    tables = (log.availability, as_of)
+    values = label_values(resolved, known, events, *tables, titles=titles, require_rows=first)
+    rewards = event_rewards(weights, resolved, known, log.availability, titles, as_of)
+    if rewards and not first:
+        place = known.select("event_id", place=pl.int_range(pl.len()))
+        own = events.select("event_id").join(place, on="event_id", how="left", maintain_order="left")["place"]
+        rewards = {head: value[own.to_numpy()] for head, value in rewards.items()}
+    return Known(events, titles, log.availability, as_of, values, rewards, weights)
 
 
 def _end_of(split: Split, fold: Fold) -> datetime | None:
@@ -127,22 +170,21 @@ def _end_of(split: Split, fold: Fold) -> datetime | None:
     return ends.get(fold)
 
 
-def _fold_rows(
-    fold: Fold, events: pl.DataFrame, encoder: Encoder, values: dict[str, Any], resolved: ResolvedModel
-) -> pl.DataFrame:
-    tokens = encoder.tokens(events)
-    found = labelled(tokens, values, resolved)
+def _fold_rows(fold: Fold, events: pl.DataFrame, examples: Examples, snapshot_hours: int) -> pl.DataFrame:
+    """Return the examples of a fold: who and what by their own events, the rest as their requests were known."""
+    found = examples.rows
     labels = [pl.Series(f"{LABEL}{head}", column, dtype=pl.Float32) for head, column in found.labels.items()]
-    rows = events[found.events]
-    hours = encoder.state.snapshot_hours
-    floors = floor_moments(rows["event_at"].dt.epoch("us").to_numpy().astype(np.int64), hours)
+    weights = [pl.Series(f"{WEIGHT}{head}", column, dtype=pl.Float32) for head, column in found.weights.items()]
+    asked = events.select(CONTEXT_COLUMNS)[examples.moments]
+    rows = events[examples.events].with_columns(asked.get_columns())
+    floors = floor_moments(rows["event_at"].dt.epoch("us").to_numpy().astype(np.int64), snapshot_hours)
     return rows.select(
         *KEYS,
         *CONTEXT,
         pl.lit(fold, dtype=pl.Enum(FOLDS)).alias(_FOLD),
         pl.col("event_at").dt.date().alias(_DAY),
         pl.Series(SNAPSHOT_AT, floors, dtype=pl.Int64).cast(pl.Datetime("us", "UTC")),
-    ).with_columns(column.fill_nan(None) for column in labels)
+    ).with_columns(column.fill_nan(None) for column in [*labels, *weights])
 
 
 def assert_in_order(rows: pl.DataFrame, split: Split) -> None:
@@ -215,8 +257,10 @@ def _role(name: str) -> Role:
         return "moment"
     if name in CONTEXT:
         return "context"
-    if name.startswith(LABEL):
-        return "label"
+    own: dict[str, Role] = {LABEL: "label", WEIGHT: "weight", STRATUM: "sampling", DRAWS: "sampling"}
+    for start, role in own.items():
+        if name.startswith(start):
+            return role
     return "title_feature" if name.startswith(TITLE) else "request_feature"
 
 

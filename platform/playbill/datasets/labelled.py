@@ -20,7 +20,7 @@ from playbill.datasets.rows import RANKING
 from playbill.datasets.splits import Split
 from playbill.datasets.tokens import Tokens
 from playbill.errors import IntegrityError, StateError
-from playbill.labels import label_events
+from playbill.labels import label_columns, label_events
 from playbill.schema import INTERACTIONS
 from playbill.specs import ResolvedModel
 
@@ -103,9 +103,12 @@ def label_values(
     """
     heads = {name: head.label for name, head in resolved.model.heads.items() if head.label is not None}
     labels = [resolved.labels[name] for name in dict.fromkeys(heads.values())]
-    found = label_events(labels, known, as_of, availability, titles, require_rows=require_rows)
-    values = pl.col(*(label.name for label in labels)).cast(pl.Float32).fill_null(float("nan"))
-    wide = events.select("event_id").join(found, on="event_id", how="left", maintain_order="left").select(values)
+    if events is known:
+        wide = label_columns(labels, known, as_of, availability, titles, require_rows=require_rows)
+    else:
+        found = label_events(labels, known, as_of, availability, titles, require_rows=require_rows)
+        wide = events.select("event_id").join(found, on="event_id", how="left", maintain_order="left")
+    wide = wide.select(pl.col(*(label.name for label in labels)).cast(pl.Float32).fill_null(float("nan")))
     return {head: wide[label].to_numpy().astype(np.float32) for head, label in heads.items()}
 
 

@@ -15,6 +15,7 @@ import torch
 from playbill.clock import Clock
 from playbill.config import Workspace
 from playbill.datasets import Split, TrainingSet, build_training_set, make_split
+from playbill.datasets.strata import Stratum
 from playbill.errors import IntegrityError
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.model import ModelEvaluation, evaluate_model
@@ -27,9 +28,11 @@ from playbill.tables import Tables, workspace_clock
 from playbill.tracking import Lineage, RunHandle, Tracking
 from playbill.tracking.lineage import git_revision
 from playbill.training.build import build_network, loop_settings, network_config
+from playbill.training.examples import examples_summary, log_examples
 from playbill.training.loop import FitResult, Place, Progress, fit
 from playbill.training.options import TrainOptions
 from playbill.training.record import log_evaluation, run_params
+from playbill.training.rewards import example_weights
 from playbill.training.settings import LoopSettings
 from playbill.training.watch import Silent, Watcher
 from playbill.zoo import load_zoo
@@ -51,6 +54,7 @@ class TrainOutcome:
         digest: Of the bundle.
         protocol: What was held out.
         evaluation: Every canvas that could be measured.
+        strata: Groups that examples were drawn by, smallest first; empty without `sampling`.
         epochs: Passes over the training set.
         resumed_from: Epochs a killed run had finished before; None for a fresh run.
         train_seconds: In the training loop, those of a killed run included.
@@ -65,6 +69,7 @@ class TrainOutcome:
     digest: str
     protocol: str
     evaluation: ModelEvaluation
+    strata: tuple[Stratum, ...]
     epochs: int
     resumed_from: int | None
     train_seconds: float
@@ -160,13 +165,15 @@ class _Run:
         """
         model = self.resolved.model.name
         self.watcher.stage("build the training set")
-        data = build_training_set(self.tables, self.resolved, self.split, self.features, self.clock)
-        params = run_params(self.resolved, self.settings, self.workers)
+        weights = example_weights(self.resolved)
+        data = build_training_set(self.tables, self.resolved, self.split, self.features, self.clock, weights=weights)
+        params = run_params(self.resolved, self.settings, self.workers) | {"examples": examples_summary(data)}
         opened = self.tracking.start_run(model, self.folder.name, {}, params, resume=self._earlier_run())
         with opened as run:
             self._remember(run_id=run.run_id)
             tags = self._lineage(data).tags()
             run.set_tags(tags)
+            log_examples(run, data)
             result = self._fit(data, run)
             digest = self._write(result.network, data)
             evaluation = self._evaluate(data)
@@ -183,6 +190,7 @@ class _Run:
             digest=digest,
             protocol=self.split.protocol,
             evaluation=evaluation,
+            strata=data.strata,
             epochs=len(result.reports),
             resumed_from=result.resumed_from,
             seconds=time.perf_counter() - self.begun,
