@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from playbill.datasets.arrays import ContextArrays, HistoryArrays, Int
 from playbill.datasets.encoder import Encoder
 from playbill.datasets.request import Request
 from playbill.datasets.tokens import pad
+from playbill.errors import IntegrityError
 
 HISTORY_COLUMNS = ("event_at", "action", "title_id", "canvas", "device", "language", "duration_s")
 """What tokens read of a member's past."""
@@ -34,6 +36,9 @@ def encode_requests(encoder: Encoder, requests: Sequence[Request]) -> EncodedReq
     """Encode requests as the training rows of the same moments would have been, N at least one.
 
     The width L is that of the longest history among them, one at least.
+
+    Raises:
+        IntegrityError: A history has an event later than its request.
     """
     starts, lengths, values = _histories(encoder, requests)
     width = max(int(lengths.max(initial=0)), 1)
@@ -65,7 +70,7 @@ def history_lengths(requests: Sequence[Request]) -> Int:
 def _histories(encoder: Encoder, requests: Sequence[Request]) -> tuple[Int, Int, Int]:
     """Return first token and number of tokens of each request, and all tokens."""
     keep = encoder.state.history_length
-    parts = [_past(request.history, number) for number, request in enumerate(requests) if _has_past(request)]
+    parts = [_past(request, number) for number, request in enumerate(requests) if _has_past(request)]
     if not parts:
         zeros = np.zeros(len(requests), np.int64)
         return zeros, zeros, np.zeros((0, 7), np.int64)
@@ -81,9 +86,15 @@ def _has_past(request: Request) -> bool:
     return request.history is not None and request.history.height > 0
 
 
-def _past(history: pl.DataFrame | None, number: int) -> pl.DataFrame:
+def _past(request: Request, number: int) -> pl.DataFrame:
     """Keep the columns that tokens need, under a number of its own: one member may ask several times."""
+    history = request.history
     assert history is not None
+    newest = history["event_at"].max()
+    if isinstance(newest, datetime) and newest > request.at:
+        raise IntegrityError(
+            f"the history of a request at {request.at.isoformat()} has an event at {newest.isoformat()}, after it"
+        )
     columns = [name for name in HISTORY_COLUMNS if name in history.columns]
     return history.select(pl.lit(number).alias("member_id"), *columns)
 
