@@ -1,8 +1,9 @@
-"""`playbill evaluate`: measure a registered version under a named protocol."""
+"""`playbill evaluate`: measure registered versions under a named protocol."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,110 +11,109 @@ import click
 from playbill.cli.main import Selection
 
 if TYPE_CHECKING:
-    from playbill.evaluation import EvaluationReport
-    from playbill.tracking import ModelVersion
+    from playbill.cli.evaluating import Evaluated
+    from playbill.evaluation import ArmsReport, EvaluationReport
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command was asked for.
+
+    Args:
+        protocol: Named protocol; None = the one each version was trained under.
+        canvas: Canvas to ask.
+        baselines: Registered baselines; None = the model's.
+        slices: Slices; None = the model's. Named here, each must have a group that is large enough.
+        minimum_members: Members a group needs; None = as the model says.
+        window: Of a replay, such as `1d`.
+        canaries: Run the leakage canaries too.
+        log: Record the evaluation in MLflow.
+    """
+
+    protocol: str | None = None
+    canvas: str = "home"
+    baselines: tuple[str, ...] | None = None
+    slices: tuple[str, ...] | None = None
+    minimum_members: int | None = None
+    window: str = "1d"
+    canaries: bool = False
+    log: bool = True
 
 
 @click.command("evaluate")
-@click.argument("reference")
-@click.option("--protocol", help="leave_one_out or global_time (default: the one it was trained under).")
+@click.argument("references", nargs=-1, required=True, metavar="REFERENCE...")
+@click.option("--protocol", help="Named protocol (default: the one it was trained under); see below.")
 @click.option("--canvas", default="home", show_default=True, help="Canvas to ask.")
 @click.option("--baselines", help="Comma-separated baselines to stand beside it (default: the model's).")
-@click.option(
-    "--targets",
-    type=click.Choice(["last", "successive", "period"]),
-    default="last",
-    show_default=True,
-    help="How held-out events become requests.",
-)
+@click.option("--slices", help="Comma-separated slices (default: the model's).")
+@click.option("--minimum-members", type=click.IntRange(1), help="Members a slice's group needs (default: the model's).")
+@click.option("--window", default="1d", show_default=True, help="Window of the protocol replay.")
+@click.option("--canaries", is_flag=True, help="Try whether anything reads the future or the targets.")
 @click.option("--plots", "plot_folder", type=click.Path(file_okay=False), help="Folder for pictures.")
 @click.option("--report", "report_file", type=click.Path(dir_okay=False), help="File for the whole report as JSON.")
+@click.option("--html", "html_file", type=click.Path(dir_okay=False), help="File for a page with tables and pictures.")
+@click.option("--log/--no-log", default=True, show_default=True, help="Record the evaluation in MLflow.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 @click.pass_obj
 def evaluate(
     selection: Selection,
-    reference: str,
-    protocol: str | None,
-    canvas: str,
-    baselines: str | None,
-    targets: str,
+    /,
+    references: tuple[str, ...],
     plot_folder: str | None,
     report_file: str | None,
+    html_file: str | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Measure a model version under a named protocol.
+    """Measure model versions under a named protocol.
 
-    REFERENCE is model@champion, model:3, or model for its newest version. The whole catalogue is ranked.
+    REFERENCE is model@champion, model:3, or model for its newest version. The whole catalogue is ranked. Protocols:
+    leave_one_out, global_time, global_time_successive, global_time_period, replay.
+
+    Several versions are compared. Those that differ only in their training seed are seeds of one arm.
 
     Example: playbill -w ml_100k evaluate everycanvas@champion --protocol leave_one_out
     """
-    from pathlib import Path
-
     from rich.console import Console
 
-    from playbill.evaluation import plots, tables
+    from playbill.cli.evaluating import arms, leaks, measure, write_files
 
-    names = None if baselines is None else tuple(name.strip() for name in baselines.split(",") if name.strip())
-    version, report = measure(selection, reference, protocol, canvas, names, targets)
+    options |= {name: _names(options[name]) for name in ("baselines", "slices")}
+    found = measure(selection, references, Wanted(**options))
+    compared = arms(found) if len(found) > 1 else None
     console = Console(stderr=as_json)
-    for table in tables(report):
-        console.print(table)
-    if plot_folder is not None:
-        for file in plots(report, Path(plot_folder)):
-            console.print(f"wrote {file}")
-    if report_file is not None:
-        Path(report_file).write_text(report.to_json(), encoding="utf-8")
-        console.print(f"wrote {report_file}")
+    _show(console, found, compared)
+    for line in write_files(found, compared, plots=plot_folder, report=report_file, html=html_file):
+        console.print(line)
     if as_json:
-        click.echo(json.dumps(summary(version, report)))
+        content = summary(found[0]) | ({"arms": _arms(compared)} if compared is not None else {})
+        click.echo(json.dumps(content))
+    leaks(found)
 
 
-def measure(
-    selection: Selection,
-    reference: str,
-    protocol: str | None,
-    canvas: str,
-    baselines: tuple[str, ...] | None,
-    targets: Any,
-) -> tuple[ModelVersion, EvaluationReport]:
-    """Fetch a version and measure it, with a progress bar."""
-    from playbill.cli.progress import Stages
-    from playbill.evaluation import CanvasScorer, EvaluationTables, evaluate_canvas, open_model
-    from playbill.features import FeatureDoor
-    from playbill.tables import Tables
-    from playbill.tracking import Tracking
-    from playbill.tracking.lineage import SPLIT_DIGEST
-
-    workspace = selection.workspace
-    with Stages() as stages:
-        stages.stage("read tables")
-        frames = EvaluationTables.read(Tables(workspace))
-        stages.stage(f"fetch {reference}")
-        tracking, door = Tracking(workspace), FeatureDoor(workspace)
-        version = tracking.resolve(reference)
-        folder = tracking.download(version.model, version.version)
-        known = version.tags.get(SPLIT_DIGEST)
-        model = open_model(folder, frames, door, digest=version.digest, split_digest=known)
-        split = model.split(protocol, frames)
-        stages.stage(f"evaluate {version.reference} on {canvas}")
-        report = evaluate_canvas(
-            CanvasScorer(model.scorer, model.resolved, canvas, door),
-            split,
-            frames,
-            model.resolved,
-            canvas,
-            baselines=baselines,
-            targets=targets,
-            progress=stages.advance,
-        )
-    return version, report
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def summary(version: ModelVersion, report: EvaluationReport) -> dict[str, Any]:
+def _show(console: Any, found: list[Evaluated], compared: ArmsReport | None) -> None:
+    from playbill.evaluation import arm_tables, tables
+
+    for one in found:
+        for table in tables(one.report):
+            console.print(table)
+        for canary in one.canaries:
+            mark = "[green]passed[/]" if canary.passed else "[red]not passed[/]"
+            console.print(f"{canary.canary} of {canary.subject}: {mark}, {canary.message}", highlight=False)
+    for table in arm_tables(compared) if compared is not None else ():
+        console.print(table)
+
+
+def summary(found: Evaluated) -> dict[str, Any]:
     """Return what a script reads: metrics at the top level, baselines by name, slices worst first."""
+    report = found.report
     return {
-        "model": version.model,
-        "version": version.version,
+        "model": found.version.model,
+        "version": found.version.version,
         "protocol": report.protocol,
         "canvas": report.canvas,
         "fold": report.fold,
@@ -127,18 +127,26 @@ def summary(version: ModelVersion, report: EvaluationReport) -> dict[str, Any]:
         "intervals": {name: [one.low, one.high] for name, one in report.result.metrics.items()},
         "baselines": _baselines(report),
         "slices": _slices(report),
+        "heads": {row.head: {name: one.value for name, one in row.metrics.items()} for row in report.heads},
+        "windows": [_window(row, report) for row in report.windows],
+        "canaries": [{"canary": one.canary, "of": one.subject, "passed": one.passed} for one in found.canaries],
+        "reward": report.reward,
+        "notes": list(report.notes),
+        "run_id": found.run_id,
     }
 
 
 def _baselines(report: EvaluationReport) -> dict[str, Any]:
-    differences = {row.baseline: row.metrics[report.main_metric] for row in report.differences}
+    differences = {row.baseline: row for row in report.differences}
+    metric = report.main_metric
     return {
         row.name: {
             **{name: interval.value for name, interval in row.metrics.items()},
             **row.coverage,
-            "difference": differences[row.name].value,
-            "interval": [differences[row.name].low, differences[row.name].high],
-            "includes_zero": differences[row.name].includes_zero,
+            "difference": differences[row.name].metrics[metric].value,
+            "interval": list(differences[row.name].metrics[metric][1:]),
+            "includes_zero": differences[row.name].metrics[metric].includes_zero,
+            "adjusted_p": differences[row.name].adjusted_p[metric],
         }
         for row in report.baselines
     }
@@ -157,4 +165,25 @@ def _slices(report: EvaluationReport) -> list[dict[str, Any]]:
             "interval": [row.metrics[metric].low, row.metrics[metric].high],
         }
         for row in report.slices
+    ]
+
+
+def _window(row: Any, report: EvaluationReport) -> dict[str, Any]:
+    values = {name: interval.value for name, interval in row.metrics.items()}
+    return {"from": row.start, "until": row.end, "n": row.requests, report.main_metric: values}
+
+
+def _arms(compared: ArmsReport | None) -> list[dict[str, Any]]:
+    if compared is None:
+        return []
+    against = {row.other: row for row in compared.differences}
+    return [
+        {
+            "arm": row.name,
+            "seeds": row.seeds,
+            **{name: interval.value for name, interval in row.metrics.items()},
+            "spread": row.spread,
+            "claims_against": list(against[row.name].claims) if row.name in against else None,
+        }
+        for row in compared.rows
     ]

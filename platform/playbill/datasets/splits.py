@@ -14,18 +14,20 @@ import hashlib
 import json
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import polars as pl
 
 from playbill.errors import DataError, IntegrityError, Problem, StateError, UnknownNameError
 
-Protocol = Literal["leave_one_out", "global_time"]
+Protocol = Literal["leave_one_out", "global_time", "global_time_successive", "global_time_period", "replay"]
 Fold = Literal["train", "validation", "test"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+TIME_PROTOCOLS: tuple[str, ...] = PROTOCOLS[1:]
+"""Protocols that hold out everything from one moment on."""
 FOLDS: tuple[str, ...] = get_args(Fold)
 MINIMUM_PLAYS = 3
 """Members with fewer plays stay in the training part of `leave_one_out`."""
@@ -65,6 +67,19 @@ class Split:
         """Return the number of events by fold."""
         found = dict(self.frame.group_by("fold").len().iter_rows())
         return {fold: int(found.get(fold, 0)) for fold in FOLDS}
+
+    def under(self, protocol: str) -> Split:
+        """Return the same held-out rows under another protocol that holds out rows in the same way.
+
+        Raises:
+            UnknownNameError: No such protocol.
+            DataError: That protocol holds out other rows.
+        """
+        name = _protocol(protocol)
+        if (name in TIME_PROTOCOLS) != (self.protocol in TIME_PROTOCOLS):
+            what = f"it holds out other rows than '{self.protocol}'; make a split of its own"
+            raise DataError(f"protocol {name}", [Problem("split", what)])
+        return replace(self, protocol=name, digest=_digest(self.frame, name))
 
     def save(self, path: Path) -> None:
         """Write one parquet file of row ids. It appears whole or not at all."""
@@ -107,27 +122,31 @@ def make_split(protocol: str, interactions: pl.DataFrame, *, quantile: float = Q
     """Split events by a named protocol.
 
     Args:
-        protocol: `leave_one_out` or `global_time`.
+        protocol: One of `PROTOCOLS`.
         interactions: Rows of `interactions`, in any order.
-        quantile: Of play times; where `global_time` cuts.
+        quantile: Of play times; where the time protocols cut.
 
     Raises:
         UnknownNameError: No such protocol.
         DataError: The events cannot be split that way.
     """
-    if protocol not in PROTOCOLS:
-        raise UnknownNameError("protocol", protocol, PROTOCOLS)
+    name = _protocol(protocol)
     events = interactions.select("event_id", "member_id", "seq", "event_at", "action")
     cutoffs: tuple[datetime | None, datetime | None] = (None, None)
-    if protocol == "leave_one_out":
+    if name == "leave_one_out":
         frame = _leave_one_out(events)
     else:
-        frame, cutoffs = _global_time(events, quantile)
+        frame, cutoffs = _by_time(events, quantile, name)
     if not (frame["fold"] == "test").any():
         what = "there is nothing to hold out; a member needs three plays, or the data two moments"
-        raise DataError(f"protocol {protocol}", [Problem("interactions", what)])
-    name: Protocol = "leave_one_out" if protocol == "leave_one_out" else "global_time"
+        raise DataError(f"protocol {name}", [Problem("interactions", what)])
     return Split(frame, name, cutoffs[1], cutoffs[0], _digest(frame, name))
+
+
+def _protocol(name: str) -> Protocol:
+    if name not in PROTOCOLS:
+        raise UnknownNameError("protocol", name, PROTOCOLS)
+    return cast(Protocol, name)
 
 
 def _leave_one_out(events: pl.DataFrame) -> pl.DataFrame:
@@ -140,19 +159,19 @@ def _leave_one_out(events: pl.DataFrame) -> pl.DataFrame:
     return joined.select("event_id", _fold(pl.col("seq"), pl.col("validation"), pl.col("test")))
 
 
-def _global_time(events: pl.DataFrame, quantile: float) -> tuple[pl.DataFrame, tuple[datetime, datetime]]:
+def _by_time(events: pl.DataFrame, quantile: float, protocol: str) -> tuple[pl.DataFrame, tuple[datetime, datetime]]:
     plays = events.filter(pl.col("action") == "play")["event_at"]
     test = _quantile(plays, quantile)
     validation = _quantile(plays.filter(plays < test), quantile) if test is not None else None
     if test is None or validation is None:
         what = "all plays share one moment, so there is no time to cut at"
-        raise DataError("protocol global_time", [Problem("interactions", what)])
+        raise DataError(f"protocol {protocol}", [Problem("interactions", what)])
     at = pl.col("event_at")
     frame = events.select("event_id", "event_at", _fold(at, pl.lit(validation), pl.lit(test)))
     last = frame.filter(pl.col("fold") == "train")["event_at"].max()
     if not isinstance(last, datetime) or last >= validation:
         what = f"no play is strictly before the validation cutoff {validation.isoformat()}"
-        raise DataError("protocol global_time", [Problem("interactions", what)])
+        raise DataError(f"protocol {protocol}", [Problem("interactions", what)])
     return frame.select("event_id", "fold"), (validation, test)
 
 

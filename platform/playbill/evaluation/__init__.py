@@ -1,47 +1,82 @@
 """Named protocols, baselines, slices and intervals; refuses comparisons that would mislead."""
 
+from playbill.evaluation.arms import ArmsReport, arm_hash, compare_arms
 from playbill.evaluation.baselines import build_baseline, tuned_ease
+from playbill.evaluation.boundaries import assert_before_requests
 from playbill.evaluation.build import build_case
 from playbill.evaluation.bundles import OpenModel, frozen_split, open_model
+from playbill.evaluation.canaries import (
+    CanaryResult,
+    alarms,
+    chance_canary,
+    feature_canary,
+    future_canary,
+    order_canary,
+    run_canaries,
+)
 from playbill.evaluation.cases import EvaluationCase
 from playbill.evaluation.compare import Comparison, assert_comparable, assert_not_trained_on, compare
 from playbill.evaluation.data import EvaluationTables
-from playbill.evaluation.evaluate import DEFAULT_BASELINES, Judging, evaluate, evaluate_case
+from playbill.evaluation.evaluate import DEFAULT_BASELINES, evaluate, evaluate_case
+from playbill.evaluation.grids import ladder
+from playbill.evaluation.heads import head_rows
+from playbill.evaluation.html import html_report, write_html
+from playbill.evaluation.judge import Judging
 from playbill.evaluation.made import evaluate_more_like_this, evaluate_search
 from playbill.evaluation.model import CanvasScorer, ModelEvaluation, evaluate_canvas, evaluate_model
 from playbill.evaluation.plots import plots
-from playbill.evaluation.report import Difference, EvaluationReport, ScoredRow, SliceRow
+from playbill.evaluation.replay import Replay
+from playbill.evaluation.report import Difference, EvaluationReport, HeadRow, ScoredRow, SliceRow, WindowRow
 from playbill.evaluation.scoring import ScoreFunction
-from playbill.evaluation.tables import tables
+from playbill.evaluation.tables import arm_tables, tables
 
 __all__ = [
     "DEFAULT_BASELINES",
+    "ArmsReport",
+    "CanaryResult",
     "CanvasScorer",
     "Comparison",
     "Difference",
     "EvaluationCase",
     "EvaluationReport",
     "EvaluationTables",
+    "HeadRow",
     "Judging",
     "ModelEvaluation",
     "OpenModel",
+    "Replay",
     "ScoreFunction",
     "ScoredRow",
     "SliceRow",
+    "WindowRow",
+    "alarms",
+    "arm_hash",
+    "arm_tables",
+    "assert_before_requests",
     "assert_comparable",
     "assert_not_trained_on",
     "build_baseline",
     "build_case",
+    "chance_canary",
     "compare",
+    "compare_arms",
     "evaluate",
     "evaluate_canvas",
     "evaluate_case",
     "evaluate_model",
     "evaluate_more_like_this",
     "evaluate_search",
+    "feature_canary",
     "frozen_split",
+    "future_canary",
+    "head_rows",
+    "html_report",
+    "ladder",
     "open_model",
+    "order_canary",
     "plots",
+    "run_canaries",
     "tables",
     "tuned_ease",
+    "write_html",
 ]

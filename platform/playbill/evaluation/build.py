@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from playbill.datasets import Split
-from playbill.errors import StateError, UnknownNameError
+from playbill.errors import StateError
+from playbill.evaluation.boundaries import assert_before_requests
 from playbill.evaluation.candidates import CandidateRule
-from playbill.evaluation.cases import REQUEST_COLUMNS, EvaluationCase, Fold, TargetRule
+from playbill.evaluation.cases import REQUEST_COLUMNS, EvaluationCase, Fold
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.log import EventLog
 from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.evaluation.slices import add_slices
 from playbill.labels import extract
 from playbill.specs import LabelSpec, ResolvedModel
+
+TargetRule = Literal["last", "successive", "period"]
+TARGETS: dict[str, TargetRule] = {
+    "leave_one_out": "last",
+    "global_time": "last",
+    "global_time_successive": "successive",
+    "global_time_period": "period",
+    "replay": "successive",
+}
+"""How a protocol turns held-out positives into requests. `last`: one request per member, its last one.
+`successive`: one request for each. `period`: one request per member at its first one, with all as targets."""
 
 
 def build_case(
@@ -26,7 +38,6 @@ def build_case(
     canvas: str,
     *,
     fold: Fold = "test",
-    targets: TargetRule = "last",
 ) -> EvaluationCase:
     """Build the held-out requests of one canvas.
 
@@ -39,14 +50,12 @@ def build_case(
         resolved: The model, for its canvases and labels.
         canvas: Canvas to measure.
         fold: Which fold is held out.
-        targets: How positives become requests, see `TargetRule`.
 
     Raises:
-        UnknownNameError: The model has no such canvas, or there is no such target rule.
+        UnknownNameError: The model has no such canvas.
         StateError: Nothing held out can be a target of this canvas.
+        IntegrityError: Something later than a request would take part in its answer.
     """
-    if targets not in get_args(TargetRule):
-        raise UnknownNameError("target rule", targets, get_args(TargetRule))
     spec = resolved.canvas(canvas)
     label = resolved.labels[spec.metric]
     catalogue = TitleOrder.of(tables.titles["title_id"].to_list())
@@ -58,15 +67,14 @@ def build_case(
             f"{fold} fold, so canvas '{canvas}' cannot be measured on it; choose another protocol"
         )
     rule = CandidateRule.of(spec, tables, catalogue, log)
-    asked = ask(positives, targets)
+    asked = ask(positives, TARGETS[split.protocol])
     rows, columns = asked["request"].to_numpy().astype(np.int64), catalogue.codes(asked["title_id"])
     firsts = np.unique(rows, return_index=True)[1]
-    frame = add_slices(request_frame(asked[firsts]), tables, rule.catalogue, columns[firsts])
+    frame = add_slices(request_frame(asked[firsts]), tables, rule.catalogue, columns[firsts], log.fitted_plays())
     case = EvaluationCase(
         protocol=split.protocol,
         split_digest=split.digest,
         fold=fold,
-        target_rule=targets,
         canvas=canvas,
         catalogue=catalogue,
         tables=tables,
@@ -75,9 +83,12 @@ def build_case(
         positions=asked["place"].to_numpy()[firsts],
         rows=rows,
         columns=columns,
+        targets_at=asked["place"].to_numpy(),
         rule=rule,
     )
-    return only_reachable(case)
+    case = only_reachable(case)
+    assert_before_requests(case)
+    return case
 
 
 def request_frame(events: pl.DataFrame) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from playbill.clock import parse_moment
 from playbill.datasets import Split, make_split
-from playbill.errors import IntegrityError, StateError
+from playbill.errors import DataError, IntegrityError, StateError
 from playbill.evaluation.compare import assert_not_trained_on
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.model import MemberFeatures
@@ -41,7 +41,7 @@ class OpenModel:
     digest: str
 
     def split(self, protocol: str | None, tables: EvaluationTables) -> Split:
-        """Return the split to measure on: the frozen one under its own protocol, a new one under another.
+        """Return the split to measure on: the frozen rows where the protocol holds out the same, else new ones.
 
         Args:
             protocol: Named protocol; None = the one it was trained under.
@@ -52,7 +52,8 @@ class OpenModel:
             ComparisonError: The model was trained on rows that the protocol holds out.
             StateError: The data has changed, and none of the frozen split's test events is left.
         """
-        if protocol not in (None, self.trained.protocol):
+        wanted = self.trained if protocol is None else self._frozen(protocol)
+        if wanted is None:
             split = make_split(str(protocol), tables.interactions)
             assert_not_trained_on(split, self.trained, model=self.resolved.model.name)
             return split
@@ -61,7 +62,14 @@ class OpenModel:
                 f"none of the test events that '{self.resolved.model.name}' was trained apart from is in this "
                 "workspace any more; train again on the data that is here now"
             )
-        return self.trained
+        return wanted
+
+    def _frozen(self, protocol: str) -> Split | None:
+        """Return the frozen split under a protocol, None where that protocol holds out other rows."""
+        try:
+            return self.trained.under(protocol)
+        except DataError:
+            return None
 
 
 def open_model(
@@ -74,7 +82,8 @@ def open_model(
 ) -> OpenModel:
     """Read a bundle and make its scorer.
 
-    Titles' ages are told at the watermark of its training, so the numbers are those that training reported.
+    Titles and their ages are those known at the watermark of its training, so the numbers are those that training
+    reported.
 
     Args:
         folder: Of the bundle.
@@ -93,7 +102,7 @@ def open_model(
         raise IntegrityError(f"{folder / SPLIT} has digest {trained.digest}, its record says {split_digest}")
     watermark = bundle.extra.get("watermark")
     as_of = parse_moment(watermark) if watermark else tables.end
-    scorer = Scorer(bundle, tables.titles, tables.availability, features, as_of=as_of)
+    scorer = Scorer(bundle, tables.titles_at(as_of), tables.availability, features, as_of=as_of)
     return OpenModel(bundle.resolved, scorer, trained, bundle.digest)
 
 

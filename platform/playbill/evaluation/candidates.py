@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property, partial
 
 import numpy as np
@@ -26,6 +26,46 @@ __all__ = ["NEVER", "CandidateRule", "launches"]
 
 
 @dataclass(frozen=True)
+class Profiles:
+    """Which members' profiles are for kids, as of each request. A member first described later is taken as described.
+
+    Args:
+        rows: member_id, kids_profile and `known_from`, the moment from which a row counts, sorted by it.
+    """
+
+    rows: pl.DataFrame
+
+    @classmethod
+    def of(cls, tables: EvaluationTables) -> Profiles:
+        """Read every row of the members that the tables have."""
+        versions = tables.members if tables.member_versions is None else tables.member_versions
+        dated = {"valid_from", "recorded_at"} <= set(versions.columns)
+        known = pl.max_horizontal("valid_from", "recorded_at") if dated else pl.lit(_ALWAYS)
+        rows = versions.select("member_id", "kids_profile", known.cast(pl.Datetime("us", "UTC")).alias("known_from"))
+        first = pl.col("known_from") == pl.col("known_from").min().over("member_id")
+        counted = pl.when(first).then(pl.lit(_ALWAYS)).otherwise("known_from").cast(pl.Datetime("us", "UTC"))
+        return cls(rows.with_columns(counted.alias("known_from")).sort("known_from", maintain_order=True))
+
+    def kids(self, requests: pl.DataFrame) -> Mask:
+        """Return [N] whether each request's profile was for kids at its moment."""
+        found: Mask = self._used(requests)["kids_profile"].fill_null(False).to_numpy()
+        return found
+
+    def known_from(self, requests: pl.DataFrame) -> npt.NDArray[np.int64]:
+        """Return [N] since when the row that each request reads has been known, microseconds."""
+        return self._used(requests)["known_from"].dt.epoch("us").fill_null(0).to_numpy().astype(np.int64)
+
+    def _used(self, requests: pl.DataFrame) -> pl.DataFrame:
+        asked = requests.select("member_id", "at").with_row_index("row").sort("at", maintain_order=True)
+        rows = self.rows.with_columns(pl.col("known_from").alias("at"))
+        found = asked.join_asof(rows, on="at", by="member_id", strategy="backward", check_sortedness=False)
+        return found.sort("row")
+
+
+_ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
 class CandidateRule:
     """A canvas's candidates. The whole catalogue is considered; nothing is sampled.
 
@@ -34,21 +74,20 @@ class CandidateRule:
         catalogue: Titles in tie order, with their availability.
         order: The same titles.
         log: The events; what was watched, and what a protocol lets popularity count.
-        kids_profiles: Members whose profile is for kids.
+        profiles: Members as they were at each moment.
     """
 
     spec: CandidatesSpec
     catalogue: Catalogue
     order: TitleOrder
     log: EventLog
-    kids_profiles: frozenset[str]
+    profiles: Profiles
 
     @classmethod
     def of(cls, canvas: CanvasSpec, tables: EvaluationTables, order: TitleOrder, log: EventLog) -> CandidateRule:
         """Read a canvas's rule and the tables it depends on."""
-        kids = tables.members.filter(pl.col("kids_profile").fill_null(False))["member_id"]
         catalogue = Catalogue(order.title_ids, tables.titles, tables.availability)
-        return cls(canvas.candidates, catalogue, order, log, frozenset(kids))
+        return cls(canvas.candidates, catalogue, order, log, Profiles.of(tables))
 
     def mask(self, requests: pl.DataFrame, positions: Indices) -> Mask:
         """Mark the candidates of each request.
@@ -64,14 +103,15 @@ class CandidateRule:
         rows, watched = self.log.watched(positions)
         ends = np.searchsorted(rows, np.arange(requests.height + 1))
         sources = self.order.codes(requests["source_title_id"]).tolist()
-        columns = requests.select("member_id", "at", "country")
-        for row, (member, at, country) in enumerate(columns.iter_rows()):
+        kids = self.profiles.kids(requests).tolist()
+        columns = requests.select("at", "country")
+        for row, (at, country) in enumerate(columns.iter_rows()):
             viewer = Viewer(
                 at=at,
                 country=country or UNKNOWN_COUNTRY,
                 watched=watched[ends[row] : ends[row + 1]],
                 source=sources[row],
-                kids_profile=member in self.kids_profiles,
+                kids_profile=kids[row],
                 plays=partial(self._plays_before, at),
             )
             mask[row] = select(self.catalogue, self.spec, viewer)

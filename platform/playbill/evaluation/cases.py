@@ -24,14 +24,10 @@ from playbill.evaluation.order import TitleOrder
 from playbill.metrics.topk import Indices, Mask
 
 Fold = Literal["validation", "test"]
-TargetRule = Literal["last", "successive", "period"]
-"""`last`: one request per member, its last held-out positive. `successive`: one request per held-out
-positive. `period`: one request per member at its first held-out positive, with all of them as targets."""
-
 CELLS_AT_ONCE = 8_000_000
 """Request x title cells that a chunk may hold; bounds memory at some 150 MB."""
 
-REQUEST_COLUMNS = ("request_id", "event_id", "member_id", "at", "country", "device", "language")
+REQUEST_COLUMNS = ("request_id", "event_id", "member_id", "at", "country", "device", "language", "canvas")
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,6 @@ class EvaluationCase:
         protocol: Name of the protocol.
         split_digest: Digest of the split it is built on.
         fold: Fold that is held out.
-        target_rule: How held-out positives become requests.
         canvas: Canvas that is asked.
         catalogue: The titles, in tie order (axis T).
         tables: The canonical tables.
@@ -70,6 +65,7 @@ class EvaluationCase:
         positions: [N] position of the held-out event in the log; the history ends before it.
         rows: [M] request of each target, ascending.
         columns: [M] title column of each target.
+        targets_at: [M] position of each target's event in the log.
         rule: The canvas's candidates.
         left_out: Targets that the canvas could not have shown, which are no part of the case.
     """
@@ -77,7 +73,6 @@ class EvaluationCase:
     protocol: str
     split_digest: str
     fold: Fold
-    target_rule: str
     canvas: str
     catalogue: TitleOrder
     tables: EvaluationTables
@@ -86,6 +81,7 @@ class EvaluationCase:
     positions: Indices
     rows: Indices
     columns: Indices
+    targets_at: Indices
     rule: CandidateRule
     left_out: int = 0
 
@@ -96,7 +92,7 @@ class EvaluationCase:
     def digest(self) -> str:
         """SHA-256 of everything that decides which titles compete and which count."""
         asked = [*self.frame["request_id"], *(self.frame["query"].fill_null("")), *self.catalogue.title_ids]
-        head = json.dumps([self.canvas, self.fold, self.target_rule, self.rule.spec.model_dump(mode="json")])
+        head = json.dumps([self.canvas, self.fold, self.protocol, self.rule.spec.model_dump(mode="json")])
         digest = hashlib.sha256(head.encode())
         digest.update(json.dumps(asked).encode())
         digest.update(self.rows.tobytes() + self.columns.tobytes())
@@ -123,6 +119,18 @@ class EvaluationCase:
         found = [piece.candidates[piece.rows, piece.columns] for piece in self._pieces()]
         return np.concatenate(found) if found else np.zeros(0, dtype=np.bool_)
 
+    def part(self, start: int, stop: int) -> EvaluationCase:
+        """Return the requests from `start` up to `stop` as a case of their own."""
+        low, high = np.searchsorted(self.rows, [start, stop])
+        return replace(
+            self,
+            frame=self.frame[start:stop],
+            positions=self.positions[start:stop],
+            rows=self.rows[low:high] - start,
+            columns=self.columns[low:high],
+            targets_at=self.targets_at[low:high],
+        )
+
     def keep(self, targets: Mask) -> EvaluationCase:
         """Return the case with only some targets, without the requests that lose all of theirs.
 
@@ -136,6 +144,7 @@ class EvaluationCase:
             positions=self.positions[asked],
             rows=rows.astype(np.int64),
             columns=self.columns[targets],
+            targets_at=self.targets_at[targets],
             left_out=self.left_out + int((~targets).sum()),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from playbill.datasets import Split
 from playbill.errors import ComparisonError
@@ -17,9 +18,9 @@ MUST_AGREE = {
     "protocol": "protocols",
     "canvas": "canvases",
     "fold": "folds",
-    "target_rule": "target rules",
     "split_digest": "splits",
     "case_digest": "requests, titles or candidate rules",
+    "reward": "rewards",
 }
 
 
@@ -73,7 +74,9 @@ def compare(
     columns = [column for column in paired.columns if column not in ("request_id", "member_id")]
     values = paired.select(columns).to_numpy().astype(np.float64)
     members = paired["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
-    found = MemberBootstrap(members, resamples, seed).intervals(values[:, len(names) :] - values[:, : len(names)])
+    weights = np.stack([_weights(before, name) for name in shared], axis=1)
+    change = values[:, len(names) :] - values[:, : len(names)]
+    found = MemberBootstrap(members, resamples, seed).intervals(change, weights)
     differences = dict(zip(shared, found, strict=True))
     relative = {
         name: interval.value / before.result.metrics[name].value
@@ -81,6 +84,14 @@ def compare(
         if before.result.metrics[name].value
     }
     return Comparison(before.model, after.model, before.canvas, differences, relative)
+
+
+def _weights(report: EvaluationReport, metric: str) -> npt.NDArray[np.float64]:
+    """Return [N] how much each request counts in a metric."""
+    column = f"weight/{metric}"
+    if column in report.requests.columns:
+        return report.requests[column].to_numpy().astype(np.float64)
+    return np.ones(report.requests.height)
 
 
 def assert_comparable(before: EvaluationReport, after: EvaluationReport) -> None:

@@ -11,33 +11,23 @@ import polars as pl
 from playbill.datasets import Split
 from playbill.evaluation.baselines import build_baseline
 from playbill.evaluation.build import build_case
-from playbill.evaluation.cases import EvaluationCase, Fold, TargetRule
+from playbill.evaluation.cases import EvaluationCase, Fold
 from playbill.evaluation.data import EvaluationTables, as_frames
-from playbill.evaluation.measure import Measured, Progress, measure
-from playbill.evaluation.report import Difference, EvaluationReport, ScoredRow, SliceRow
+from playbill.evaluation.facts import case_facts
+from playbill.evaluation.judge import MINIMUM_MEMBERS, Judge, Judging
+from playbill.evaluation.measure import Measured, Progress, check_cutoffs, measure
+from playbill.evaluation.replay import REPLAY, Replay, replayed
+from playbill.evaluation.report import EvaluationReport, WindowRow
+from playbill.evaluation.rewarding import target_rewards
 from playbill.evaluation.scoring import ScoreFunction
-from playbill.evaluation.slices import SLICES, check_slices
-from playbill.metrics import Interval, MemberBootstrap
-from playbill.metrics.bootstrap import DEFAULT_RESAMPLES
+from playbill.evaluation.slices import MADE_SLICES, SLICES, readable_slices
 from playbill.metrics.ranking import Values
-from playbill.metrics.topk import Mask
-from playbill.specs import ResolvedModel
+from playbill.specs import ResolvedModel, reward_version
 from playbill.tables import Tables
 
+__all__ = ["DEFAULT_BASELINES", "MINIMUM_MEMBERS", "Judging", "evaluate", "evaluate_case"]
+
 DEFAULT_BASELINES = ("popular", "popular_7d", "ease")
-MINIMUM_MEMBERS = 30
-"""Members below which a slice is shown but never judged."""
-_MINUS = "minus"
-_Key = tuple[str, str, str]
-
-
-class Judging(NamedTuple):
-    """How intervals and slices are made."""
-
-    slices: tuple[str, ...] = SLICES
-    minimum_members: int = MINIMUM_MEMBERS
-    resamples: int = DEFAULT_RESAMPLES
-    seed: int = 0
 
 
 def evaluate(
@@ -50,7 +40,7 @@ def evaluate(
     k: Sequence[int] = (10,),
     baselines: Sequence[str] = DEFAULT_BASELINES,
     fold: Fold = "test",
-    targets: TargetRule = "last",
+    replay: Replay | None = None,
     judging: Judging | None = None,
     name: str | None = None,
     progress: Progress | None = None,
@@ -59,26 +49,38 @@ def evaluate(
 
     Args:
         function: The model's blended scores for this canvas.
-        split: Folds of events, frozen.
+        split: Folds of events, frozen; its protocol decides what is asked.
         tables: The canonical tables, or their frames when several canvases are measured in turn.
         resolved: The model's definition.
         canvas: Canvas to ask.
         k: Cut-offs; the first one is that of the main metric.
         baselines: Registered baselines to stand beside it.
         fold: Fold that is held out.
-        targets: How held-out positives become requests.
+        replay: Windows of the protocol `replay`, and how the model learns between them.
         judging: Slices, their minimum, and the bootstrap.
         name: What the model is called in the report (default: its name in the zoo).
         progress: Told after every chunk of requests.
 
     Raises:
-        UnknownNameError: An unknown canvas, baseline, slice or target rule.
+        UnknownNameError: An unknown canvas, baseline or slice.
         StateError: Nothing held out can be a target of the canvas.
-        IntegrityError: The function returned something that is no score.
+        IntegrityError: The function returned something that is no score, or something later than a request takes
+            part in its answer.
     """
-    case = build_case(as_frames(tables), split, resolved, canvas, fold=fold, targets=targets)
+    check_cutoffs(k)
+    case = build_case(as_frames(tables), split, resolved, canvas, fold=fold)
+    called, judging = name or resolved.model.name, judging or Judging()
+    slices = _slices(case, judging)
+    worth, version = _rewards(case, resolved)
+    if split.protocol == REPLAY:
+        case, measured, windows = replayed(
+            case, split, called, function, tuple(dict.fromkeys(baselines)), k, replay or Replay(), worth, progress
+        )
+        return _report(case, called, measured, k, judging, slices, windows, version)
     others = {baseline: build_baseline(baseline, case) for baseline in dict.fromkeys(baselines)}
-    return evaluate_case(case, name or resolved.model.name, function, others, k=k, judging=judging, progress=progress)
+    facts = case_facts(case, worth)
+    measured = measure(case, {called: function, **others}, k, progress, facts=facts)
+    return _report(case, called, measured, k, judging, slices, (), version)
 
 
 def evaluate_case(
@@ -102,12 +104,45 @@ def evaluate_case(
         judging: Slices, their minimum, and the bootstrap.
         progress: Told after every chunk of requests.
     """
+    check_cutoffs(k)
     judging = judging or Judging()
-    slices = check_slices(case.frame, judging.slices)
-    measured = measure(case, {name: function, **baselines}, k, progress)
+    slices = _slices(case, judging)
+    facts = case_facts(case)
+    measured = measure(case, {name: function, **baselines}, k, progress, facts=facts)
+    return _report(case, name, measured, k, judging, slices, (), None)
+
+
+class _Slices(NamedTuple):
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def _slices(case: EvaluationCase, judging: Judging) -> _Slices:
+    """Say which slices can be read, before anything long is begun."""
+    return _Slices(*readable_slices(case.frame, judging.slices, judging.minimum_members, strict=judging.strict))
+
+
+def _rewards(case: EvaluationCase, resolved: ResolvedModel) -> tuple[Values | None, str | None]:
+    wanted = resolved.model.evaluate.reward
+    if wanted is None:
+        return None, None
+    reward = resolved.rewards[wanted]
+    labels = {name: resolved.labels[name] for name in reward.terms}
+    return target_rewards(case, reward, labels), reward_version(reward, labels)
+
+
+def _report(
+    case: EvaluationCase,
+    name: str,
+    measured: Mapping[str, Measured],
+    k: Sequence[int],
+    judging: Judging,
+    slices: _Slices,
+    windows: tuple[WindowRow, ...],
+    reward: str | None,
+) -> EvaluationReport:
     members = case.frame["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
-    judge = _Judge(case, measured, MemberBootstrap(members, judging.resamples, judging.seed), f"ndcg@{k[0]}")
-    rows, differences = judge.whole()
+    judge = Judge(members, measured, judging, f"ndcg@{k[0]}")
     return EvaluationReport(
         model=name,
         protocol=case.protocol,
@@ -115,7 +150,6 @@ def evaluate_case(
         case_digest=case.digest,
         canvas=case.canvas,
         fold=case.fold,
-        target_rule=case.target_rule,
         main_metric=judge.main_metric,
         n=len(case),
         members=int(members.max()) + 1,
@@ -125,89 +159,23 @@ def evaluate_case(
         resamples=judging.resamples,
         seed=judging.seed,
         level=judge.bootstrap.level,
-        rows=rows,
-        differences=differences,
-        slices=judge.slices(slices, judging.minimum_members),
+        reward=reward,
+        rows=judge.rows(),
+        differences=judge.differences(),
+        slices=judge.slices(case.frame, slices.names),
+        windows=windows,
+        notes=slices.notes,
         requests=_requests(case, measured),
     )
-
-
-class _Judge:
-    """Turns values per request into means, differences and slices with intervals, all from the same draws."""
-
-    def __init__(
-        self, case: EvaluationCase, measured: Mapping[str, Measured], bootstrap: MemberBootstrap, main_metric: str
-    ) -> None:
-        self.case, self.measured, self.bootstrap, self.main_metric = case, measured, bootstrap, main_metric
-        self.model, *self.baselines = measured
-
-    def _intervals(self, columns: Mapping[_Key, Values]) -> dict[_Key, Interval]:
-        found = self.bootstrap.intervals(np.stack(list(columns.values()), axis=1))
-        return dict(zip(columns, found, strict=True))
-
-    def _minus(self, baseline: str) -> dict[str, Values]:
-        ours, theirs = self.measured[self.model].values, self.measured[baseline].values
-        return {metric: ours[metric] - theirs[metric] for metric in ours}
-
-    def whole(self) -> tuple[tuple[ScoredRow, ...], tuple[Difference, ...]]:
-        """Return every row and every difference over all requests."""
-        metrics = list(self.measured[self.model].values)
-        columns = {
-            (kind, name, metric): values[metric]
-            for kind, name, values in [
-                *(("", name, found.values) for name, found in self.measured.items()),
-                *((_MINUS, name, self._minus(name)) for name in self.baselines),
-            ]
-            for metric in metrics
-        }
-        found = self._intervals(columns)
-        rows = [
-            ScoredRow(name, {metric: found["", name, metric] for metric in metrics}, measured.coverage)
-            for name, measured in self.measured.items()
-        ]
-        differences = [
-            Difference(name, {metric: found[_MINUS, name, metric] for metric in metrics}) for name in self.baselines
-        ]
-        return tuple(rows), tuple(differences)
-
-    def slices(self, names: Sequence[str], minimum: int) -> tuple[SliceRow, ...]:
-        rows = [row for name in names for row in self._groups(name, minimum)]
-        return tuple(sorted(rows, key=lambda row: (row.small, row.metrics[self.main_metric].value)))
-
-    def _groups(self, name: str, minimum: int) -> list[SliceRow]:
-        labels = self.case.frame[name].fill_null("unknown").to_numpy()
-        masks = {str(group): labels == group for group in np.unique(labels.astype(str))}
-        values = self.measured[self.model].values
-        keyed = {("", metric): column for metric, column in values.items()}
-        keyed |= {(_MINUS, name): self._minus(name)[self.main_metric] for name in self.baselines}
-        found = self._intervals(
-            {
-                (group, kind, key): np.where(mask, column, np.nan)
-                for group, mask in masks.items()
-                for (kind, key), column in keyed.items()
-            }
-        )
-        return [self._slice_row(name, group, mask, minimum, found) for group, mask in masks.items()]
-
-    def _slice_row(self, name: str, group: str, mask: Mask, minimum: int, found: Mapping[_Key, Interval]) -> SliceRow:
-        size = int(np.unique(self.bootstrap.members[mask]).size)
-        return SliceRow(
-            slice=name,
-            group=group,
-            requests=int(mask.sum()),
-            members=size,
-            small=size < minimum,
-            metrics={metric: found[group, "", metric] for metric in self.measured[self.model].values},
-            differences={baseline: found[group, _MINUS, baseline] for baseline in self.baselines},
-        )
 
 
 def _requests(case: EvaluationCase, measured: Mapping[str, Measured]) -> pl.DataFrame:
     kept = [
         column
-        for column in ("request_id", "member_id", "country", "tenure", "title_age", "query_length", "query")
+        for column in ("request_id", "member_id", *SLICES, *MADE_SLICES, "query")
         if column in case.frame.columns and case.frame[column].null_count() < len(case)
     ]
-    return pl.concat(
-        [case.frame.select(kept), *(found.frame(name) for name, found in measured.items())], how="horizontal"
-    )
+    model = next(iter(measured.values()))
+    weights = pl.DataFrame({f"weight/{name}": weight for name, weight in model.weights.items()})
+    frames = [case.frame.select(kept), weights, *(found.frame(name) for name, found in measured.items())]
+    return pl.concat([frame for frame in frames if frame.width], how="horizontal")

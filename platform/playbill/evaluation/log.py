@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Self
 
 import numpy as np
 import polars as pl
 
 from playbill.datasets import Split
+from playbill.datasets.splits import TIME_PROTOCOLS
 from playbill.evaluation.order import TitleOrder
 from playbill.metrics.topk import Indices, Mask
 
 PLAY = "play"
 TRAIN = "train"
-LEAVE_ONE_OUT = "leave_one_out"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class EventLog:
         starts: [E] position of the member's first event.
         plays: [E] whether the event is a play of a catalogue title.
         protocol: Protocol of the split.
+        fitted_until: Where a replay has got to: fitting may use every play before it. None = the train fold.
     """
 
     frame: pl.DataFrame
@@ -36,6 +38,11 @@ class EventLog:
     starts: Indices
     plays: Mask
     protocol: str
+    fitted_until: datetime | None = None
+
+    def until(self, moment: datetime) -> EventLog:
+        """Return the log of a replay that has got to a moment: `fitted_plays` are all plays before it."""
+        return replace(self, fitted_until=moment)
 
     @classmethod
     def of(cls, interactions: pl.DataFrame, split: Split, catalogue: TitleOrder) -> Self:
@@ -68,19 +75,21 @@ class EventLog:
         return request[played], self.column[event[played]]
 
     def fitted_plays(self) -> pl.DataFrame:
-        """Return the plays a baseline may be fitted on: the train fold, under every protocol.
+        """Return the plays a baseline may be fitted on, in log order: the train fold, or all before `fitted_until`.
 
         Columns member_id, title_id, event_at.
         """
+        if self.fitted_until is not None:
+            return self._play_frame((self.frame["event_at"] < self.fitted_until).to_numpy())
         return self._play_frame((self.frame["fold"] == TRAIN).fill_null(False).to_numpy())
 
     def known_plays(self) -> pl.DataFrame:
         """Return the plays that may be counted up to a request's moment; the counter cuts at the moment.
 
-        Under `leave_one_out` that is the train fold. Under `global_time` it is the whole log: what others
+        Under `leave_one_out` that is the train fold. Under the time protocols it is the whole log: what others
         played between the cut-off and the moment is known when the request is answered.
         """
-        if self.protocol == LEAVE_ONE_OUT:
+        if self.protocol not in TIME_PROTOCOLS:
             return self.fitted_plays()
         return self._play_frame(np.ones(self.plays.size, dtype=np.bool_))
 

@@ -22,6 +22,7 @@ import polars as pl
 
 from playbill.datasets import Request, Split
 from playbill.datasets.queries import made_queries
+from playbill.datasets.splits import TIME_PROTOCOLS
 from playbill.datasets.text import fold as fold_text
 from playbill.errors import StateError
 from playbill.evaluation.baselines import Popular, popular
@@ -29,7 +30,8 @@ from playbill.evaluation.build import build_case, only_reachable
 from playbill.evaluation.cases import EvaluationCase, Fold
 from playbill.evaluation.data import EvaluationTables, as_frames
 from playbill.evaluation.ease import Square, gram
-from playbill.evaluation.evaluate import Judging, evaluate_case
+from playbill.evaluation.evaluate import evaluate_case
+from playbill.evaluation.judge import Judging
 from playbill.evaluation.measure import Progress
 from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.evaluation.report import EvaluationReport
@@ -73,7 +75,7 @@ def search_case(
         UnknownNameError: The model has no such canvas.
         StateError: No held-out title can be searched.
     """
-    base = build_case(tables, split, resolved, canvas, fold=fold)
+    base = build_case(tables, _one_each(split), resolved, canvas, fold=fold)
     names = _names(base)[base.columns].tolist()
     by_length = dict(zip(QUERY_LENGTHS, (*_prefixes(names), _typed(names, seed)), strict=True))
     parts = [
@@ -95,6 +97,7 @@ def search_case(
         positions=np.tile(base.positions, len(QUERY_LENGTHS))[asked],
         rows=np.arange(asked.size, dtype=np.int64),
         columns=np.tile(base.columns, len(QUERY_LENGTHS))[asked],
+        targets_at=np.tile(base.targets_at, len(QUERY_LENGTHS))[asked],
     )
 
 
@@ -107,7 +110,7 @@ def more_like_this_case(
         UnknownNameError: The model has no such canvas.
         StateError: No held-out play follows another play.
     """
-    base = build_case(tables, split, resolved, canvas, fold=fold)
+    base = build_case(tables, _one_each(split), resolved, canvas, fold=fold)
     source = _previous_play(base)
     has_source = (source != UNKNOWN) & (source != base.columns)
     if not has_source.any():
@@ -241,6 +244,11 @@ def more_like_this_baselines(case: EvaluationCase) -> dict[str, ScoreFunction]:
     most_played = popular(case)
     counts = gram(case.catalogue, case.log.fitted_plays())
     return {"popular": most_played, "co_play": CoPlay(case.catalogue, counts, most_played)}
+
+
+def _one_each(split: Split) -> Split:
+    """Return the split under the protocol that asks once per member: made requests need no more."""
+    return split.under("global_time") if split.protocol in TIME_PROTOCOLS else split
 
 
 def _names(case: EvaluationCase) -> np.ndarray[tuple[int], np.dtype[np.object_]]:

@@ -6,7 +6,7 @@ Axis letters: N requests, T titles, K places, M targets.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -14,7 +14,9 @@ import polars as pl
 from playbill import metrics
 from playbill.errors import ConfigError
 from playbill.evaluation.cases import Chunk, EvaluationCase
+from playbill.evaluation.facts import CaseFacts, case_facts
 from playbill.evaluation.scoring import AlignedScorer, ScoreFunction
+from playbill.metrics import WeightedValues
 from playbill.metrics.ranking import Values
 from playbill.metrics.topk import Indices, Mask
 
@@ -27,25 +29,75 @@ class Measured:
     """What one score function did on a case.
 
     Args:
-        values: Metric such as `ndcg@10` -> [N].
+        values: Metric such as `ndcg@10` -> [N]; NaN where a request says nothing about it.
         coverage: Metric such as `coverage@10` -> share of the catalogue.
         ranks: [M] rank of each target, 0 = it was no candidate of the function.
+        weights: Metric -> [N] weight of each request; a metric that is not in it weighs them alike.
     """
 
     values: dict[str, Values]
     coverage: dict[str, float]
     ranks: Indices
+    weights: dict[str, Values] = field(default_factory=dict)
 
     def frame(self, prefix: str) -> pl.DataFrame:
-        """Return the values as columns `prefix/metric`."""
-        return pl.DataFrame({f"{prefix}/{name}": values for name, values in self.values.items()})
+        """Return the values as columns `prefix/metric`, null where there is none."""
+        return pl.DataFrame({f"{prefix}/{name}": values for name, values in self.values.items()}).fill_nan(None)
 
 
-@dataclass
-class _Collected:
-    relevance: Mask
-    lists: Indices
-    ranks: Indices
+class Collector:
+    """Gathers the ranks and lists of every function over a case, part by part.
+
+    Args:
+        case: The whole case.
+        names: Functions by name.
+        depth: Places K of the lists that are kept.
+    """
+
+    def __init__(self, case: EvaluationCase, names: Sequence[str], depth: int) -> None:
+        self.case, self.depth = case, depth
+        self._lists = {name: np.zeros((len(case), depth), dtype=np.int64) for name in names}
+        self._ranks = {name: np.zeros(case.rows.size, dtype=np.int64) for name in names}
+        self._done = self._seen = 0
+
+    def add(self, part: EvaluationCase, functions: Mapping[str, ScoreFunction], progress: Progress | None) -> None:
+        """Score the next requests of the case with every function, over the same candidates.
+
+        Args:
+            part: The requests that follow those added before.
+            functions: Name -> score function.
+            progress: Told after every chunk.
+        """
+        aligned = [AlignedScorer(name, function, self.case.catalogue) for name, function in functions.items()]
+        for chunk in part.chunks():
+            for scorer in aligned:
+                self._collect(scorer, chunk)
+            self._done += len(chunk.requests)
+            self._seen += chunk.rows.size
+            if progress is not None:
+                progress(self._done, len(self.case))
+
+    def _collect(self, scorer: AlignedScorer, chunk: Chunk) -> None:
+        scores, mask = scorer.score(chunk.requests, chunk.candidates)
+        ranks = metrics.target_ranks(scores, chunk.rows, chunk.columns, mask)
+        self._lists[scorer.name][self._done : self._done + len(chunk.requests)] = metrics.top_k(
+            scores, self.depth, mask
+        )
+        self._ranks[scorer.name][self._seen : self._seen + ranks.size] = ranks
+
+    def measured(self, facts: CaseFacts, k: Sequence[int]) -> dict[str, Measured]:
+        """Return every function's values, in the order the functions were named."""
+        return {name: _measured(self.case, facts, self._lists[name], self._ranks[name], k) for name in self._lists}
+
+
+def check_cutoffs(k: Sequence[int]) -> None:
+    """Make sure that lists can be cut.
+
+    Raises:
+        ConfigError: A cut-off is not positive, or there is none.
+    """
+    if not k or min(k) < 1:
+        raise ConfigError(f"metrics need cut-offs of at least 1, got {list(k)}")
 
 
 def measure(
@@ -53,6 +105,8 @@ def measure(
     functions: Mapping[str, ScoreFunction],
     k: Sequence[int],
     progress: Progress | None = None,
+    *,
+    facts: CaseFacts | None = None,
 ) -> dict[str, Measured]:
     """Score every request of a case with every function, over the same candidates.
 
@@ -61,6 +115,7 @@ def measure(
         functions: Name -> score function.
         k: Cut-offs, each at least 1.
         progress: Told after every chunk.
+        facts: Of this case (default: gathered here, without rewards).
 
     Returns:
         Name -> what it did, in the order given.
@@ -69,46 +124,51 @@ def measure(
         ConfigError: A cut-off is not positive, or there is none.
         IntegrityError: A function returned something that is no score.
     """
-    if not k or min(k) < 1:
-        raise ConfigError(f"metrics need cut-offs of at least 1, got {list(k)}")
-    depth, n = max(k), len(case)
-    aligned = [AlignedScorer(name, function, case.catalogue) for name, function in functions.items()]
-    collected = {
-        name: _Collected(
-            np.zeros((n, depth), dtype=np.bool_),
-            np.zeros((n, depth), dtype=np.int64),
-            np.zeros(case.rows.size, dtype=np.int64),
-        )
-        for name in functions
-    }
-    seen = 0
-    for chunk in case.chunks():
-        for scorer in aligned:
-            _collect(collected[scorer.name], scorer, chunk, seen, depth)
-        seen += chunk.rows.size
-        if progress is not None:
-            progress(chunk.start + len(chunk.requests), n)
-    return {name: _measured(found, case, k) for name, found in collected.items()}
+    check_cutoffs(k)
+    collector = Collector(case, list(functions), max(k))
+    collector.add(case, functions, progress)
+    return collector.measured(facts or case_facts(case), k)
 
 
-def _collect(into: _Collected, scorer: AlignedScorer, chunk: Chunk, seen: int, depth: int) -> None:
-    scores, mask = scorer.score(chunk.requests, chunk.candidates)
-    ranks = metrics.target_ranks(scores, chunk.rows, chunk.columns, mask)
-    n = len(chunk.requests)
-    into.relevance[chunk.start : chunk.start + n] = metrics.relevance_from_ranks(ranks, chunk.rows, n, depth)
-    into.lists[chunk.start : chunk.start + n] = metrics.top_k(scores, depth, mask)
-    into.ranks[seen : seen + ranks.size] = ranks
-
-
-def _measured(found: _Collected, case: EvaluationCase, k: Sequence[int]) -> Measured:
-    targets, relevance = case.target_counts, found.relevance
+def _measured(case: EvaluationCase, facts: CaseFacts, lists: Indices, ranks: Indices, k: Sequence[int]) -> Measured:
+    targets, n = case.target_counts, len(case)
+    relevance = metrics.relevance_from_ranks(ranks, case.rows, n, max(k))
     values: dict[str, Values] = {}
+    weights: dict[str, Values] = {}
     for cut in sorted(set(k)):
-        values[f"hr@{cut}"] = metrics.hit_rate(relevance, cut)
-        values[f"ndcg@{cut}"] = metrics.ndcg(relevance, targets, cut)
-        values[f"mrr@{cut}"] = metrics.mrr(relevance, cut)
-        if (targets > 1).any():  # with one target it is the hit rate
-            values[f"recall@{cut}"] = metrics.recall(relevance, targets, cut)
-    titles = len(case.catalogue)
-    covered = {f"coverage@{cut}": metrics.coverage(found.lists, cut, titles) for cut in sorted(set(k))}
-    return Measured(values, covered, found.ranks)
+        values |= _accuracy(relevance, targets, cut) | _beyond(facts, lists, cut)
+        for name, weighted in _weighted(case, facts, ranks, cut).items():
+            values[name], weights[name] = weighted
+    covered = {f"coverage@{cut}": metrics.coverage(lists, cut, len(case.catalogue)) for cut in sorted(set(k))}
+    known = {name: found for name, found in values.items() if not np.isnan(found).all()}
+    return Measured(known, covered, ranks, {name: weights[name] for name in known if name in weights})
+
+
+def _accuracy(relevance: Mask, targets: Indices, cut: int) -> dict[str, Values]:
+    found = {
+        f"hr@{cut}": metrics.hit_rate(relevance, cut),
+        f"ndcg@{cut}": metrics.ndcg(relevance, targets, cut),
+        f"mrr@{cut}": metrics.mrr(relevance, cut),
+        f"map@{cut}": metrics.average_precision(relevance, targets, cut),
+    }
+    if (targets > 1).any():  # with one target it is the hit rate
+        found[f"recall@{cut}"] = metrics.recall(relevance, targets, cut)
+    return found
+
+
+def _beyond(facts: CaseFacts, lists: Indices, cut: int) -> dict[str, Values]:
+    found = {f"novelty@{cut}": metrics.novelty(lists, facts.information, cut)}
+    if facts.shares is not None and facts.mix is not None:
+        found[f"calibration@{cut}"] = metrics.calibration(lists, facts.shares, facts.mix, cut)
+    return found
+
+
+def _weighted(case: EvaluationCase, facts: CaseFacts, ranks: Indices, cut: int) -> dict[str, WeightedValues]:
+    weigh = {"debiased_ndcg": facts.propensity_weights}
+    if facts.rewards is not None:
+        weigh["reward_ndcg"] = np.maximum(np.nan_to_num(facts.rewards), 0.0)
+    found: dict[str, WeightedValues] = {}
+    for name, gains in weigh.items():
+        with np.errstate(invalid="ignore"):  # a request whose targets are worth nothing has no best list
+            found[f"{name}@{cut}"] = metrics.popularity_debiased_ndcg(ranks, case.rows, gains, len(case), cut)
+    return found

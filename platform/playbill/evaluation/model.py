@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
@@ -13,14 +13,17 @@ import polars as pl
 
 from playbill.datasets import Request, Split
 from playbill.errors import ConfigError, StateError
-from playbill.evaluation.cases import Fold, TargetRule
+from playbill.evaluation.cases import Fold
 from playbill.evaluation.data import EvaluationTables, as_frames
-from playbill.evaluation.evaluate import Judging, evaluate
+from playbill.evaluation.evaluate import evaluate
+from playbill.evaluation.heads import HeldOutLabels, head_rows, held_out_labels
+from playbill.evaluation.judge import Judging
 from playbill.evaluation.made import MadeOptions, evaluate_more_like_this, evaluate_search
 from playbill.evaluation.measure import Progress
+from playbill.evaluation.replay import Replay
 from playbill.evaluation.report import EvaluationReport
 from playbill.evaluation.scoring import ScoreFunction, Scores
-from playbill.ranking.blend import blend, head_losses
+from playbill.ranking.blend import blend_rows, head_losses
 from playbill.specs import ResolvedModel
 from playbill.tables import Tables
 
@@ -79,18 +82,27 @@ class CanvasScorer:
 
     def score(self, requests: Sequence[Request]) -> Scores:
         """Return [N, T] blended scores."""
+        scores = np.empty((len(requests), len(self.title_ids)))
+        start = 0
+        for heads in self._parts(requests):
+            # Over every title instead of over candidates: that shifts a request's scores by one constant per head.
+            blended = blend_rows(heads, self._losses, self.canvas.blend)
+            scores[start : start + len(blended)] = blended
+            start += len(blended)
+        return scores
+
+    def heads(self, requests: Sequence[Request]) -> dict[str, npt.NDArray[np.float32]]:
+        """Return each head's [N, T] logits."""
+        parts = list(self._parts(requests))
+        return {head: np.concatenate([part[head] for part in parts]) for head in parts[0]} if parts else {}
+
+    def _parts(self, requests: Sequence[Request]) -> Iterator[Mapping[str, npt.NDArray[np.float32]]]:
+        """Yield the heads' logits, `REQUESTS_AT_ONCE` requests at a time."""
         asked = self.with_features(requests)
-        scores = np.empty((len(asked), len(self.title_ids)))
-        # Over every title instead of over candidates: that shifts a request's scores by one constant per head.
-        everything = np.ones(len(self.title_ids), dtype=np.bool_)
         for start in range(0, len(asked), REQUESTS_AT_ONCE):
             part = asked[start : start + REQUESTS_AT_ONCE]
             self.scorer.remember([request.at for request in part])
-            heads = self.scorer.score(part)
-            for row in range(len(part)):
-                logits = {head: values[row] for head, values in heads.items()}
-                scores[start + row] = blend(logits, self._losses, self.canvas.blend, everything)
-        return scores
+            yield self.scorer.score(part)
 
     def with_features(self, requests: Sequence[Request]) -> list[Request]:
         """Return the requests with what was known of member and request strictly before each moment."""
@@ -146,10 +158,11 @@ def evaluate_canvas(
     *,
     baselines: Sequence[str] | None = None,
     fold: Fold = "test",
-    targets: TargetRule = "last",
+    replay: Replay | None = None,
     judging: Judging | None = None,
     name: str | None = None,
     progress: Progress | None = None,
+    labels: HeldOutLabels | None = None,
 ) -> EvaluationReport:
     """Measure one canvas in the way its requests call for, with the options of the model's `evaluate`.
 
@@ -164,29 +177,30 @@ def evaluate_canvas(
         canvas: Canvas to ask.
         baselines: Other baselines than the model's; made queries and co-play pairs have their own.
         fold: Fold that is held out.
-        targets: How held-out positives become requests.
-        judging: Slices, their minimum, and the bootstrap.
+        replay: Windows of the protocol `replay`, and how the model learns between them.
+        judging: Slices, their minimum, and the bootstrap (default: the model's).
         name: What the model is called in the report.
         progress: Told after every chunk of requests.
+        labels: Of the heads in this fold, where they were gathered before for another canvas.
 
     Raises:
-        UnknownNameError: An unknown canvas, baseline, slice or target rule.
-        ConfigError: Baselines or targets were chosen for a canvas that has its own.
+        UnknownNameError: An unknown canvas, baseline or slice.
+        ConfigError: Baselines were chosen for a canvas that has its own.
         StateError: The log cannot measure this canvas.
     """
     wanted = resolved.model.evaluate
     context = resolved.canvas(canvas).context
+    judging = judging or Judging(slices=wanted.slices, minimum_members=wanted.minimum_members)
     made: MadeOptions = {"k": wanted.k, "fold": fold, "judging": judging, "name": name, "progress": progress}
-    if {"query", "source_title"} & set(context) and (baselines is not None or targets != "last"):
+    if {"query", "source_title"} & set(context) and baselines is not None:
         raise ConfigError(
-            f"canvas '{canvas}' is measured on made requests, which have their own baselines and one target each; "
-            "leave baselines and targets out"
+            f"canvas '{canvas}' is measured on made requests, which have their own baselines; leave baselines out"
         )
     if "query" in context:
         return evaluate_search(function, split, tables, resolved, canvas, **made)
     if "source_title" in context:
         return evaluate_more_like_this(function, split, tables, resolved, canvas, **made)
-    return evaluate(
+    report = evaluate(
         function,
         split,
         tables,
@@ -195,11 +209,16 @@ def evaluate_canvas(
         k=wanted.k,
         baselines=wanted.baselines if baselines is None else baselines,
         fold=fold,
-        targets=targets,
-        judging=judging or Judging(slices=wanted.slices),
+        replay=replay,
+        judging=judging,
         name=name,
         progress=progress,
     )
+    if not isinstance(function, CanvasScorer):
+        return report
+    frames = as_frames(tables)
+    found, notes = head_rows(function, split, frames, resolved, canvas, fold=fold, judging=judging, labels=labels)
+    return replace(report, heads=found, notes=(*report.notes, *notes))
 
 
 def evaluate_model(
@@ -210,6 +229,9 @@ def evaluate_model(
     features: MemberFeatures | None,
     *,
     canvases: Sequence[str] | None = None,
+    baselines: Sequence[str] | None = None,
+    replay: Replay | None = None,
+    judging: Judging | None = None,
     name: str | None = None,
     progress: CanvasProgress | None = None,
 ) -> ModelEvaluation:
@@ -222,6 +244,9 @@ def evaluate_model(
         resolved: The model's definition.
         features: The feature door; None when the model has no features.
         canvases: Canvases to ask (default: all of the model's).
+        baselines: Other baselines than the model's, for canvases without some of their own.
+        replay: Windows of the protocol `replay`, and how the model learns between them.
+        judging: Slices, their minimum, and the bootstrap (default: the model's).
         name: What the model is called in the reports.
         progress: Told after every chunk of requests.
 
@@ -230,13 +255,25 @@ def evaluate_model(
         StateError: The log can measure none of them.
     """
     frames = as_frames(tables)
+    labels = held_out_labels(split, frames, resolved, "test")
     reports: dict[str, EvaluationReport] = {}
     skipped: dict[str, str] = {}
     for canvas in canvases or tuple(resolved.canvases):
         function = CanvasScorer(scorer, resolved, canvas, features)
+        made = {"query", "source_title"} & set(resolved.canvas(canvas).context)
         try:
             reports[canvas] = evaluate_canvas(
-                function, split, frames, resolved, canvas, name=name, progress=_of_canvas(progress, canvas)
+                function,
+                split,
+                frames,
+                resolved,
+                canvas,
+                baselines=None if made else baselines,
+                replay=replay,
+                judging=judging,
+                name=name,
+                progress=_of_canvas(progress, canvas),
+                labels=labels,
             )
         except StateError as error:
             skipped[canvas] = str(error)

@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from playbill.errors import ConfigError
-from playbill.evaluation.report import EvaluationReport
+from playbill.evaluation.report import EvaluationReport, HeadRow
 from playbill.metrics import Interval
 
 BARS_PER_SLICE = 20
+_BLUE, _RED, _BLACK = "#4477aa", "#aa3377", "#222222"
 
 
 def plots(report: EvaluationReport, folder: Path) -> list[Path]:
-    """Draw the model beside its baselines, and each slice, as PNG files.
+    """Draw a report as PNG files.
 
     Args:
         report: What to draw.
         folder: Where to; made when missing.
 
     Returns:
-        The files: `CANVAS_baselines.png` and `CANVAS_SLICE.png` for each slice with a group large enough.
+        The files: `CANVAS_baselines.png`, `CANVAS_SLICE.png` for each slice with a group large enough,
+        `CANVAS_head_NAME.png` for each calibrated head, and `CANVAS_replay.png` for a replay.
 
     Raises:
         ConfigError: matplotlib is not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, figure in figures(report):
+        files.append(folder / f"{report.canvas}_{name}.png")
+        figure.savefig(files[-1], dpi=110)
+    return files
+
+
+def figures(report: EvaluationReport) -> Iterator[tuple[str, Any]]:
+    """Yield (name, matplotlib figure) of everything that can be drawn of a report.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
     metric = report.main_metric
     rows = [(row.name, row.metrics[metric]) for row in report.rows]
-    title = f"{report.canvas}, {report.protocol}, {report.n} requests"
-    files = [_bars(folder / f"{report.canvas}_baselines.png", title, metric, rows)]
+    yield "baselines", _bars(f"{report.canvas}, {report.protocol}, {report.n} requests", metric, rows)
     for name in dict.fromkeys(row.slice for row in report.slices):
         groups = [
             (f"{row.group} ({row.members})", row.metrics[metric])
@@ -37,36 +52,82 @@ def plots(report: EvaluationReport, folder: Path) -> list[Path]:
             if row.slice == name and not row.small
         ]
         if groups:
-            path = folder / f"{report.canvas}_{name}.png"
             label = f"{report.canvas} by {name}, worst first (members)"
-            files.append(_bars(path, label, metric, groups[:BARS_PER_SLICE], line=report.result.metrics[metric].value))
-    return files
+            yield name, _bars(label, metric, groups[:BARS_PER_SLICE], line=report.result.metrics[metric].value)
+    for head in report.heads:
+        if head.reliability:
+            yield f"head_{head.head}", _reliability(report.canvas, head)
+    if report.windows:
+        yield "replay", _curve(report)
 
 
-def _bars(path: Path, title: str, metric: str, rows: Sequence[tuple[str, Interval]], line: float | None = None) -> Path:
-    """Draw one bar per row with its interval; `line` marks the mean over everything."""
+def _figure(width: float, height: float) -> tuple[Any, Any]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise ConfigError("plots need matplotlib: pip install 'playbill[tracking]'") from None
     # Figure without pyplot: no global state, no display, safe in threads.
-    figure = Figure(figsize=(7, 1.2 + 0.35 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    return figure, figure.add_subplot()
+
+
+def _bars(title: str, metric: str, rows: Sequence[tuple[str, Interval]], line: float | None = None) -> Any:
+    """Draw one bar per row with its interval; `line` marks the mean over everything."""
+    figure, axes = _figure(7, 1.2 + 0.35 * len(rows))
     names, intervals = [name for name, _ in rows], [interval for _, interval in rows]
     values = [interval.value for interval in intervals]
-    errors = [
-        [max(0.0, interval.value - interval.low) for interval in intervals],
-        [max(0.0, interval.high - interval.value) for interval in intervals],
-    ]
-    axes.barh(range(len(rows)), values, xerr=errors, color="#4477aa", ecolor="#222222", capsize=3)
+    axes.barh(range(len(rows)), values, xerr=_errors(intervals), color=_BLUE, ecolor=_BLACK, capsize=3)
     if line is not None:
-        axes.axvline(line, color="#aa3377", linestyle="--", linewidth=1)
+        axes.axvline(line, color=_RED, linestyle="--", linewidth=1)
     axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
     axes.set_xlim(left=0.0)
     axes.set_xlabel(f"{metric} with 95 % interval by member")
     axes.set_title(title)
-    figure.savefig(path, dpi=110)
-    return path
+    return figure
+
+
+def _reliability(canvas: str, head: HeadRow) -> Any:
+    """Draw predicted against observed shares; the diagonal is a calibrated head."""
+    figure, axes = _figure(4.5, 4.2)
+    predicted, observed = ([bin_[name] for bin_ in head.reliability] for name in ("predicted", "observed"))
+    axes.plot([0.0, 1.0], [0.0, 1.0], color=_BLACK, linestyle="--", linewidth=1)
+    axes.plot(predicted, observed, color=_BLUE, marker="o")
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("observed")
+    axes.set_title(f"{canvas}: head {head.head}, {head.rows} rows")
+    return figure
+
+
+def _curve(report: EvaluationReport) -> Any:
+    """Draw every function's main metric window by window."""
+    figure, axes = _figure(8, 3.8)
+    for row in report.rows:
+        values = [window.metrics[row.name].value for window in report.windows]
+        own = row is report.result
+        axes.plot(range(len(values)), values, label=row.name, color=_BLUE if own else None, linewidth=2 if own else 1)
+    intervals = [window.metrics[report.model] for window in report.windows]
+    axes.fill_between(
+        range(len(intervals)),
+        [one.low for one in intervals],
+        [one.high for one in intervals],
+        color=_BLUE,
+        alpha=0.15,
+        linewidth=0,
+    )
+    every = max(1, len(report.windows) // 8)
+    places = range(0, len(report.windows), every)
+    axes.set_xticks(list(places), [report.windows[place].start[:10] for place in places], rotation=20)
+    axes.set_ylabel(report.main_metric)
+    axes.set_title(f"{report.canvas}: {report.protocol}, window by window")
+    axes.legend(loc="best", fontsize="small")
+    return figure
+
+
+def _errors(intervals: Sequence[Interval]) -> list[list[float]]:
+    return [
+        [max(0.0, interval.value - interval.low) for interval in intervals],
+        [max(0.0, interval.high - interval.value) for interval in intervals],
+    ]

@@ -11,7 +11,7 @@ import polars as pl
 from playbill.errors import IntegrityError
 from playbill.metrics import Interval
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,21 @@ class ScoredRow:
 
 @dataclass(frozen=True)
 class Difference:
-    """The model minus one baseline, paired by request, with its interval by member."""
+    """The model minus one baseline, paired by request, with its interval by member.
+
+    Args:
+        baseline: Its name.
+        metrics: Metric -> the difference.
+        adjusted_p: Metric -> its two-sided p-value after Holm's correction for all baselines of the report.
+    """
 
     baseline: str
     metrics: dict[str, Interval]
+    adjusted_p: dict[str, float] = field(default_factory=dict)
+
+    def is_claim(self, metric: str, level: float = 0.95) -> bool:
+        """Say whether a difference stands out of the noise: its interval and its adjusted p-value leave zero out."""
+        return not self.metrics[metric].includes_zero and self.adjusted_p.get(metric, 1.0) <= 1.0 - level + 1e-12
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,46 @@ class SliceRow:
 
 
 @dataclass(frozen=True)
+class HeadRow:
+    """One head's own probabilities on labelled events of the held-out fold.
+
+    Args:
+        head: Its name.
+        rows: Labelled rows.
+        positives: Rows of them that are positive.
+        members: Members behind them.
+        metrics: `auc` and `ece` with their intervals by member; what cannot be told of these rows is absent.
+        reliability: Bins of predicted against observed, for drawing; none where there is no `ece`.
+    """
+
+    head: str
+    rows: int
+    positives: int
+    members: int
+    metrics: dict[str, Interval]
+    reliability: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class WindowRow:
+    """One window of a replay: the main metric of the model and of every baseline.
+
+    Args:
+        start: Its first moment, ISO 8601.
+        end: The moment after its last.
+        requests: Requests in it.
+        members: Members in it.
+        metrics: Model or baseline -> the report's main metric.
+    """
+
+    start: str
+    end: str
+    requests: int
+    members: int
+    metrics: dict[str, Interval]
+
+
+@dataclass(frozen=True)
 class EvaluationReport:
     """One canvas of one model under one protocol.
 
@@ -71,7 +122,6 @@ class EvaluationReport:
         case_digest: Digest of requests, targets and candidate rule.
         canvas: Canvas that was asked.
         fold: Fold that was held out.
-        target_rule: How held-out events became requests.
         main_metric: Metric by which slices are ordered and baselines judged.
         n: Requests.
         members: Members behind them.
@@ -81,9 +131,13 @@ class EvaluationReport:
         resamples: Bootstrap draws behind each interval.
         seed: Seed of the draws.
         level: Share of draws inside an interval.
+        reward: Version id of the reward behind `reward_ndcg`; None without one.
         rows: The model first, then its baselines.
         differences: The model against each baseline.
         slices: Worst first; small ones last.
+        windows: Of a replay, in time order.
+        heads: Heads measured on labelled events of this canvas.
+        notes: What could not be measured, and why.
         requests: [N] per-request frame: request_id, member_id, slice columns, and `NAME/METRIC` of each row.
     """
 
@@ -93,7 +147,6 @@ class EvaluationReport:
     case_digest: str
     canvas: str
     fold: str
-    target_rule: str
     main_metric: str
     n: int
     members: int
@@ -103,10 +156,14 @@ class EvaluationReport:
     resamples: int
     seed: int
     level: float
+    reward: str | None
     rows: tuple[ScoredRow, ...]
     differences: tuple[Difference, ...]
     slices: tuple[SliceRow, ...]
     requests: pl.DataFrame = field(compare=False, repr=False)
+    windows: tuple[WindowRow, ...] = ()
+    heads: tuple[HeadRow, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def result(self) -> ScoredRow:
@@ -126,7 +183,7 @@ class EvaluationReport:
     @property
     def per_member(self) -> pl.DataFrame:
         """One row per member: the mean of each of its requests' metrics, and `requests`, their number."""
-        columns = [name for name in self.requests.columns if "/" in name]
+        columns = [name for name in self.requests.columns if "/" in name and not name.startswith("weight/")]
         means = self.requests.group_by("member_id", maintain_order=True).agg(
             pl.len().alias("requests"), pl.col(columns).mean()
         )
@@ -141,6 +198,9 @@ class EvaluationReport:
             "rows": [asdict(row) for row in self.rows],
             "differences": [asdict(row) for row in self.differences],
             "slices": [asdict(row) for row in self.slices],
+            "windows": [asdict(row) for row in self.windows],
+            "heads": [asdict(row) for row in self.heads],
+            "notes": list(self.notes),
             "requests": self.requests.to_dict(as_series=False),
         }
         return json.dumps(content, allow_nan=False)
@@ -160,6 +220,9 @@ class EvaluationReport:
                 "rows": tuple(_scored(row) for row in content.pop("rows")),
                 "differences": tuple(_difference(row) for row in content.pop("differences")),
                 "slices": tuple(_slice(row) for row in content.pop("slices")),
+                "windows": tuple(WindowRow(**_read(row, "metrics")) for row in content.pop("windows")),
+                "heads": tuple(HeadRow(**_read(row, "metrics")) for row in content.pop("heads")),
+                "notes": tuple(content.pop("notes")),
                 "requests": pl.DataFrame(content.pop("requests"), infer_schema_length=None),
             }
             return cls(**content, **parts)
@@ -170,8 +233,8 @@ class EvaluationReport:
         """Return every number a gate or MLflow may ask for, under flat names.
 
         `home/ndcg@10`; with an interval's ends `home/ndcg@10/low` and `/high`; against a baseline
-        `home/ndcg@10/minus=popular` (and `/low`, `/high`); a group `home/ndcg@10/country=US-MN`. Groups that
-        are too small are left out, so no gate can hang on them.
+        `home/ndcg@10/minus=popular` (and `/low`, `/high`); a group `home/ndcg@10/country=US-MN`; a head
+        `home/auc/head=thumbs_up`. Groups that are too small are left out, so no gate can hang on them.
         """
         found: dict[str, float] = {}
         for name, interval in self.result.metrics.items():
@@ -184,10 +247,13 @@ class EvaluationReport:
             if not row.small:
                 for name, interval in row.metrics.items():
                     found[f"{self.canvas}/{name}/{row.slice}={row.group}"] = interval.value
+        for head in self.heads:
+            for name, interval in head.metrics.items():
+                found |= _flat(f"{self.canvas}/{name}/head={head.head}", interval)
         return found
 
 
-_PARTS = ("rows", "differences", "slices", "requests")
+_PARTS = ("rows", "differences", "slices", "windows", "heads", "notes", "requests")
 
 
 def _flat(name: str, interval: Interval) -> dict[str, float]:
@@ -203,9 +269,13 @@ def _scored(content: dict[str, Any]) -> ScoredRow:
 
 
 def _difference(content: dict[str, Any]) -> Difference:
-    return Difference(content["baseline"], _intervals(content["metrics"]))
+    return Difference(**_read(content, "metrics"))
 
 
 def _slice(content: dict[str, Any]) -> SliceRow:
-    made = {name: _intervals(content[name]) for name in ("metrics", "differences")}
-    return SliceRow(**{**content, **made})
+    return SliceRow(**_read(content, "metrics", "differences"))
+
+
+def _read(content: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return the content with intervals under some names."""
+    return content | {name: _intervals(content[name]) for name in names}

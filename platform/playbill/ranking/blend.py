@@ -23,6 +23,8 @@ from playbill.specs.canvas import SIMILARITY
 
 Logits = npt.NDArray[np.floating[Any]]
 Scores = npt.NDArray[np.float64]
+COMPETING = ("softmax", "sampled_softmax")
+"""Losses under which titles compete for one probability."""
 AS_IT_IS = "none"
 """Stands for the loss of a term that no loss trained."""
 
@@ -38,7 +40,7 @@ def log_probabilities(logits: Logits, loss: str, candidates: Mask) -> Scores:
 
     Args:
         logits: [T], finite.
-        loss: `softmax`, or any other for a head that is asked about each title apart.
+        loss: One of `COMPETING`, or any other for a head that is asked about each title apart.
         candidates: [T]; softmax is taken over these.
 
     Returns:
@@ -47,11 +49,42 @@ def log_probabilities(logits: Logits, loss: str, candidates: Mask) -> Scores:
     values = np.where(candidates, logits.astype(np.float64), -np.inf)
     if not candidates.any():
         return values
-    if loss == "softmax":
+    if loss in COMPETING:
         shifted = values - values.max()
         result: Scores = shifted - np.log(np.exp(shifted).sum())
         return result
     return np.where(candidates, -np.logaddexp(0.0, -values), -np.inf)
+
+
+def blend_rows(logits: Mapping[str, Logits], losses: Mapping[str, str], weights: Mapping[str, float]) -> Scores:
+    """Score every title of many requests: `blend` of each row with everything as a candidate, at once.
+
+    Args:
+        logits: Head -> [N, T], finite.
+        losses: Head -> its loss.
+        weights: Head -> weight, as a canvas or row says; at least one.
+
+    Returns:
+        [N, T] float64.
+
+    Raises:
+        UnknownNameError: A weight names a head that the model does not have.
+    """
+    scores: Scores | None = None
+    for head, weight in weights.items():
+        if head not in logits or head not in losses:
+            raise UnknownNameError("head", head, logits.keys() & losses.keys())
+        values = logits[head].astype(np.float64)
+        if losses[head] in COMPETING:
+            values -= values.max(axis=1, keepdims=True)
+            values -= np.log(np.exp(values).sum(axis=1, keepdims=True))
+        elif losses[head] != AS_IT_IS:
+            values = -np.logaddexp(0.0, -values)
+        values *= weight
+        scores = values if scores is None else np.add(scores, values, out=scores)
+    if scores is None:
+        raise ValueError("nothing to blend")
+    return scores
 
 
 def blend(

@@ -8,55 +8,85 @@ from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
 from playbill.errors import nearest
-from playbill.specs.base import Percent, Spec
+from playbill.specs.base import Percent, Reference, Spec
 from playbill.specs.plugins import BaselineName
+from playbill.specs.sampled import SAMPLED_REASON, sampled_reason
 
-METRICS = ("coverage", "hr", "mrr", "ndcg")
-"""Ranking metrics, named with a cut-off: `ndcg@10`."""
+METRICS = ("calibration", "coverage", "debiased_ndcg", "hr", "map", "mrr", "ndcg", "novelty", "recall", "reward_ndcg")
+"""Metrics of lists, named with a cut-off: `ndcg@10`."""
+HEAD_METRICS = ("auc", "ece")
+"""Metrics of a head's own probabilities, named without a cut-off."""
+LOWER_IS_BETTER = ("calibration", "ece")
+"""Metrics that measure a distance: a version that lowers them is better."""
 
-SliceName = Literal["canvas", "country", "tenure", "title_age"]
-ProtocolName = Literal["leave_one_out", "global_time"]
+SliceName = Literal["canvas", "country", "device", "language", "popularity", "tenure", "title_age"]
+ProtocolName = Literal["leave_one_out", "global_time", "global_time_successive", "global_time_period", "replay"]
+
+
+def lower_is_better(metric: str) -> bool:
+    """Say whether a metric, with or without its cut-off, is better when it is lower."""
+    return metric.partition("@")[0] in LOWER_IS_BETTER
 
 
 def _known_metric(text: str) -> str:
+    if sampled_reason(text):
+        what = "sampled metric '{name}'"
+        raise PydanticCustomError("sampled_metric", what, {"name": text, "hint": f"Not offered: {SAMPLED_REASON}."})
     name, _, cutoff = text.partition("@")
-    if name not in METRICS or not cutoff.isdigit() or int(cutoff) == 0:
-        close = nearest(name, METRICS) or "ndcg"
-        hint = f"Did you mean '{close}@{cutoff if cutoff.isdigit() and int(cutoff) else 10}'?"
-        raise PydanticCustomError("unknown_name", "unknown metric '{name}'", {"name": text, "hint": hint})
+    if text not in HEAD_METRICS and (name not in METRICS or not cutoff.isdigit() or int(cutoff) == 0):
+        raise PydanticCustomError(
+            "unknown_name", "unknown metric '{name}'", {"name": text, "hint": _hint(name, cutoff)}
+        )
     return text
 
 
+def _hint(name: str, cutoff: str) -> str:
+    close = nearest(name, (*METRICS, *HEAD_METRICS)) or "ndcg"
+    if close in HEAD_METRICS:
+        return f"Did you mean '{close}'?"
+    return f"Did you mean '{close}@{cutoff if cutoff.isdigit() and int(cutoff) else 10}'?"
+
+
 MetricName = Annotated[str, AfterValidator(_known_metric)]
-"""A metric and its cut-off, such as `ndcg@10`."""
+"""A metric and its cut-off, such as `ndcg@10`; `auc` and `ece` have none."""
 
 
 class EvaluateSpec(Spec):
     """How a version is measured after training."""
 
     protocol: ProtocolName = "leave_one_out"
-    """`leave_one_out`: each member's last event. `global_time`: everything after one moment."""
+    """`leave_one_out`: each member's last play. The others hold out everything after one moment. `global_time`: each
+    member's last held-out play. `global_time_successive`: every held-out play in turn, nothing learnt in between.
+    `global_time_period`: all of a member's held-out plays at once. `replay`: every held-out play, and after each
+    window what happened in it is learnt."""
     baselines: tuple[BaselineName, ...] = ("popular", "popular_7d", "ease")
     """What it is compared with."""
     slices: tuple[SliceName, ...] = ("country", "tenure", "title_age")
     """Groups that are measured apart."""
+    minimum_members: PositiveInt = 30
+    """Members that a group needs before it is read, ranked or held by a gate."""
     k: tuple[PositiveInt, ...] = Field(default=(10,), min_length=1)
     """Cut-offs of the metrics."""
+    reward: Reference | None = None
+    """Reward that `reward_ndcg` weighs targets by; without one there is no such metric."""
 
 
 class GateSpec(Spec):
     """What a version must hold before it may be champion."""
 
     metric: MetricName
-    """Metric and cut-off, such as `ndcg@10`."""
+    """Metric and cut-off, such as `ndcg@10`; `auc` and `ece` of a head have no cut-off."""
     canvas: str = "all"
     """One canvas, or `all` of them."""
     slice: SliceName | None = None
     """Hold it in every group of this slice."""
+    head: str | None = None
+    """`auc` and `ece` only: one head, else every head that was measured."""
     against: str = "champion"
     """`champion`, or a baseline of `evaluate`."""
     tolerance: Percent | None = None
-    """Relative change allowed on the whole: -0.5% may be half a per cent worse."""
+    """Relative change allowed on the whole: -0.5% may be half a per cent worse. Worse is higher for `ece` and
+    `calibration`."""
     worst: Percent | None = None
     """Relative change allowed in the worst group of `slice`."""
 
@@ -66,4 +96,15 @@ class GateSpec(Spec):
             raise ValueError("a gate without 'slice' needs 'tolerance' and no 'worst'")
         if self.slice is not None and (self.worst is None or self.tolerance is not None):
             raise ValueError("a gate with 'slice' needs 'worst' and no 'tolerance'")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_have_their_metrics(self) -> Self:
+        of_head = self.metric in HEAD_METRICS
+        if self.head is not None and not of_head:
+            raise ValueError(f"'head' is for the metrics {' and '.join(HEAD_METRICS)}, not for {self.metric}")
+        if of_head and (self.slice is not None or self.against != "champion"):
+            raise ValueError(f"'{self.metric}' of a head is held against the champion, without 'slice'")
+        if self.slice is not None and self.metric.startswith("coverage"):
+            raise ValueError("coverage has no slices")
         return self

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from playbill.datasets import Split
+from playbill.evaluation.html import html_report
 from playbill.evaluation.model import ModelEvaluation
 from playbill.evaluation.plots import plots
 from playbill.evaluation.report import EvaluationReport
@@ -34,15 +36,31 @@ def log_evaluation(run: RunHandle, evaluation: ModelEvaluation, split: Split) ->
         split.save(scratch / "split.parquet")
         run.log_artifact(scratch / "split.parquet", "evaluation")
         for canvas, report in evaluation.reports.items():
-            _log_report(run, report, scratch / canvas)
+            log_report(run, report, scratch / canvas)
+    reports = list(evaluation.reports.values())
+    page = html_report(run_title(reports), reports, skipped=evaluation.skipped)
+    run.log_text(page, "evaluation/report.html")
     for canvas, reason in evaluation.skipped.items():
         run.log_text(reason, f"evaluation/{canvas}/not_measured.txt")
 
 
-def _log_report(run: RunHandle, report: EvaluationReport, folder: Path) -> None:
+def run_title(reports: Sequence[EvaluationReport]) -> str:
+    """Return the heading of a page of reports."""
+    return f"{reports[0].model}: {', '.join(dict.fromkeys(report.protocol for report in reports))}"
+
+
+def log_report(run: RunHandle, report: EvaluationReport, folder: Path) -> None:
+    """Store one canvas's report, tables and plots.
+
+    Args:
+        run: Where to.
+        report: What to store.
+        folder: For the plots on the way; must not be there yet.
+    """
     folder.mkdir()
     run.log_table(models_table(report), f"{report.canvas}_models")
-    run.log_table(slices_table(report), f"{report.canvas}_slices")
+    if report.slices:
+        run.log_table(slices_table(report), f"{report.canvas}_slices")
     run.log_text(report.to_json(), f"evaluation/{report.canvas}/report.json")
     for plot in plots(report, folder):
         run.log_artifact(plot, f"evaluation/{report.canvas}")

@@ -50,7 +50,8 @@ def resolve(shelf: Shelf, model: ModelSpec) -> ResolvedModel:
     canvases = [_get(shelf, "Canvas", reference, CanvasSpec) for reference in model.canvases]
     rows = [cast(RowSpec, row.spec) for row in rows_of_model(shelf, model)]
     heads = model.heads.values()
-    rewards = [_get(shelf, "Reward", head.reward, RewardSpec) for head in heads if head.reward is not None]
+    named = (*(head.reward for head in heads), model.evaluate.reward)
+    rewards = [_get(shelf, "Reward", reward, RewardSpec) for reward in named if reward is not None]
     wanted = [
         *(head.label for head in heads if head.label is not None),
         *(canvas.metric for canvas in canvases),
@@ -90,7 +91,9 @@ def _plain_model(model: ModelSpec, rows: list[RowSpec]) -> ModelSpec:
         )
         for name, head in model.heads.items()
     }
+    reward = model.evaluate.reward
     update = {
+        "evaluate": model.evaluate.model_copy(update={"reward": reward and plain(reward)}),
         "canvases": tuple(map(plain, model.canvases)),
         "rows": tuple(row.name for row in rows),
         "heads": heads,

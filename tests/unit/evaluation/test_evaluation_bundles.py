@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import types
+from contextlib import contextmanager
 
 import numpy as np
 import polars as pl
@@ -120,7 +122,7 @@ def test_other_data_in_the_workspace_is_noticed(bundle, data, world):
 
 class FakeTracking:
     def __init__(self, bundle) -> None:
-        self.bundle = bundle
+        self.bundle, self.logged, self.texts = bundle, [], {}
 
     def resolve(self, reference):
         tags = {"playbill.split_digest": self.bundle.split.digest}
@@ -128,6 +130,27 @@ class FakeTracking:
 
     def download(self, model, version):
         return self.bundle.folder
+
+    @contextmanager
+    def log_evaluation(self, version, protocol, split_digest, metrics):
+        self.logged.append((version.reference, protocol, split_digest, metrics))
+        yield FakeRun(self.texts)
+
+
+class FakeRun:
+    run_id = "r1"
+
+    def __init__(self, texts) -> None:
+        self.texts = texts
+
+    def log_text(self, text, name):
+        self.texts[name] = text
+
+    def log_table(self, frame, name):
+        self.texts[name] = frame
+
+    def log_artifact(self, path, folder=None):
+        self.texts[path.name] = path.read_bytes()
 
 
 @pytest.fixture
@@ -144,12 +167,18 @@ def run(monkeypatch, bundle, data):
             values = np.zeros((len(moments), len(title_ids), 0), np.float32)
             return types.SimpleNamespace(columns=(), values=values, categorical=pl.DataFrame())
 
-    monkeypatch.setattr("playbill.tracking.Tracking", lambda workspace: FakeTracking(bundle))
-    monkeypatch.setattr("playbill.features.FeatureDoor", Door)
+    tracking = FakeTracking(bundle)
+    monkeypatch.setattr("playbill.cli.evaluating.Tracking", lambda workspace: tracking)
+    monkeypatch.setattr("playbill.cli.evaluating.FeatureDoor", Door)
     monkeypatch.setattr("playbill.evaluation.EvaluationTables.read", classmethod(lambda cls, tables: data))
-    monkeypatch.setattr("playbill.tables.Tables", lambda workspace: None)
+    monkeypatch.setattr("playbill.cli.evaluating.Tables", lambda workspace: None)
     selection = types.SimpleNamespace(workspace=None)
-    return lambda *arguments: CliRunner().invoke(command, arguments, obj=selection)
+
+    def invoke(*arguments):
+        return CliRunner().invoke(command, arguments, obj=selection)
+
+    invoke.tracking = tracking
+    return invoke
 
 
 def test_the_command_prints_one_object_as_its_last_line(run):
@@ -169,6 +198,11 @@ def test_the_command_prints_one_object_as_its_last_line(run):
     assert popular["difference"] == pytest.approx(found["ndcg@10"] - popular["ndcg@10"])
     assert popular["includes_zero"] == (popular["interval"][0] <= 0 <= popular["interval"][1])
     assert "hr@10" in popular
+    assert found["run_id"] == "r1"
+    ((reference, protocol, digest, metrics),) = run.tracking.logged
+    assert (reference, protocol, digest) == ("tiny:3", "leave_one_out", found["split_digest"])
+    assert metrics["home/ndcg@10"] == found["ndcg@10"]
+    assert run.tracking.texts["evaluation/report.html"].startswith("<!doctype html>")
 
 
 def test_the_command_prints_tables_and_writes_files(run, tmp_path):
@@ -178,6 +212,46 @@ def test_the_command_prints_tables_and_writes_files(run, tmp_path):
     assert "leave_one_out" in result.stdout
     assert (tmp_path / "p" / "home_baselines.png").is_file()
     assert json.loads((tmp_path / "r.json").read_text())["model"] == "tiny"
+
+
+def test_the_command_writes_one_page_that_stands_alone_and_can_leave_mlflow_out(run, tmp_path):
+    result = run("tiny", "--baselines", "popular", "--no-log", "--html", str(tmp_path / "r.html"))
+    assert result.exit_code == 0, result.output
+    assert run.tracking.logged == []
+    page = (tmp_path / "r.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "leave_one_out" in page
+    assert not re.search(r"<script|https?://|<link|src=\"(?!data:)", page)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "r.html"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--protocol", "leave_one"), "Did you mean 'leave_one_out'"),
+        (("--slices", "contry"), "Did you mean 'country'"),
+        (("--slices", "country", "--minimum-members", "900"), "no group of at least 900 members"),
+        (("--window", "3 days"), "is no duration"),
+        (("--canvas", "hme"), "Did you mean 'home'"),
+        (("--baselines", "popluar"), "Did you mean 'popular'"),
+    ],
+)
+def test_what_the_command_refuses_names_the_nearest_right_thing_and_writes_nothing(run, tmp_path, arguments, message):
+    result = run("tiny", *arguments, "--html", str(tmp_path / "r.html"))
+    assert re.search(message, str(result.exception))
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert run.tracking.logged == []
+
+
+def test_the_command_tries_the_canaries(run):
+    result = run("tiny", "--canaries", "--baselines", "popular_7d,ease", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout.splitlines()[-1])["canaries"]
+    assert {(one["canary"], one["of"]) for one in found} == {
+        *((canary, of) for canary in ("future", "chance") for of in ("tiny", "popular_7d", "ease")),
+        ("order", "tiny"),
+    }
+    assert all(one["passed"] for one in found if one["canary"] != "order")
 
 
 def test_the_command_refuses_what_the_model_was_trained_on(run):

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from playbill.datasets import make_split
-from playbill.errors import StateError, UnknownNameError
+from playbill.errors import DataError, StateError, UnknownNameError
 from playbill.evaluation import cases
 from playbill.evaluation.build import build_case
 
@@ -115,7 +115,7 @@ def test_a_kids_profile_sees_only_titles_for_kids(world):
     tables = world.tables(ROWS, titles=TITLES, kids=("3", "4"), kids_profiles=("bob",))
     case = build_case(tables, make_split("leave_one_out", tables.interactions), world.resolved(), "home")
     assert candidate_ids(case, one_chunk(case)) == [["4", "10"], ["3", "4"]]
-    assert case.rule.kids_profiles == {"bob"}
+    assert case.rule.profiles.kids(case.frame).tolist() == [False, True]
 
 
 def test_popularity_rules_count_plays_the_protocol_allows_before_the_moment(world):
@@ -136,21 +136,23 @@ def test_targets_a_canvas_could_not_show_are_left_out_and_counted(world):
     assert case.rows.tolist() == [0]
 
 
-def test_target_rules_of_a_time_split(world):
+def test_a_protocol_says_which_held_out_plays_are_asked_about(world):
     rows = [("ann", str(i), float(i)) for i in range(1, 21)] + [("bob", str(i), 40.0 + i) for i in range(1, 4)]
     tables = world.tables(rows, titles=[str(i) for i in range(1, 21)])
     split = make_split("global_time", tables.interactions)
     resolved = world.resolved()
     last = build_case(tables, split, resolved, "home")
-    each = build_case(tables, split, resolved, "home", targets="successive")
-    whole = build_case(tables, split, resolved, "home", targets="period")
+    each = build_case(tables, split.under("global_time_successive"), resolved, "home")
+    whole = build_case(tables, split.under("global_time_period"), resolved, "home")
     assert (len(last), len(each), len(whole)) == (1, 3, 1)
     assert whole.target_counts.tolist() == [3]
     assert one_chunk(whole).requests[0].history.height == 0
     assert [request.history.height for request in one_chunk(each).requests] == [0, 1, 2]
     assert last.digest != each.digest
-    with pytest.raises(UnknownNameError, match="Did you mean 'last'"):
-        build_case(tables, split, resolved, "home", targets="lasts")  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match="Did you mean 'replay'"):
+        split.under("replays")
+    with pytest.raises(DataError, match="holds out other rows than 'global_time'"):
+        split.under("leave_one_out")
 
 
 def test_chunks_together_are_the_whole(world, monkeypatch):

@@ -1,0 +1,199 @@
+"""What `playbill evaluate` does between its options and its output."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import PydanticCustomError
+
+from playbill.cli.evaluate import Wanted
+from playbill.cli.main import Selection
+from playbill.cli.progress import Stages
+from playbill.datasets import Split
+from playbill.errors import ConfigError, IntegrityError
+from playbill.evaluation import (
+    ArmsReport,
+    CanaryResult,
+    CanvasScorer,
+    EvaluationReport,
+    EvaluationTables,
+    Judging,
+    OpenModel,
+    Replay,
+    alarms,
+    arm_hash,
+    build_case,
+    compare_arms,
+    evaluate_canvas,
+    html_report,
+    open_model,
+    plots,
+    run_canaries,
+    write_html,
+)
+from playbill.features import FeatureDoor
+from playbill.specs import BASELINES
+from playbill.specs.base import parse_duration
+from playbill.tables import Tables
+from playbill.tracking import ModelVersion, Tracking
+from playbill.tracking.lineage import SPLIT_DIGEST
+from playbill.training.record import log_report, run_title
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One version, measured.
+
+    Args:
+        version: Which.
+        arm: Hash of its definition without the training seed.
+        report: What was found.
+        canaries: Those that were run.
+        run_id: MLflow run that records it; None when it was not logged.
+    """
+
+    version: ModelVersion
+    arm: str
+    report: EvaluationReport
+    canaries: tuple[CanaryResult, ...]
+    run_id: str | None
+
+
+def measure(selection: Selection, references: Sequence[str], wanted: Wanted) -> list[Evaluated]:
+    """Fetch versions, measure each, and record it, with a progress bar.
+
+    Raises:
+        UnknownNameError: No such version, protocol, canvas, baseline or slice.
+        ConfigError: The window is no duration, or a version is named twice.
+        ComparisonError: A version was trained on what the protocol holds out.
+        StateError: A slice asked for has too few members.
+    """
+    workspace, replay = selection.workspace, Replay(_window(wanted.window))
+    with Stages() as stages:
+        stages.stage("read tables")
+        frames = EvaluationTables.read(Tables(workspace))
+        tracking, door = Tracking(workspace), FeatureDoor(workspace)
+        versions = [tracking.resolve(reference) for reference in references]
+        if len({version.reference for version in versions}) < len(versions):
+            raise ConfigError(f"a version is named twice: {', '.join(version.reference for version in versions)}")
+        found = []
+        for version in versions:
+            stages.stage(f"fetch {version.reference}")
+            folder = tracking.download(version.model, version.version)
+            known = version.tags.get(SPLIT_DIGEST)
+            model = open_model(folder, frames, door, digest=version.digest, split_digest=known)
+            split = model.split(wanted.protocol, frames)
+            stages.stage(f"evaluate {version.reference} on {wanted.canvas}")
+            function = CanvasScorer(model.scorer, model.resolved, wanted.canvas, door)
+            report = evaluate_canvas(
+                function,
+                split,
+                frames,
+                model.resolved,
+                wanted.canvas,
+                baselines=wanted.baselines,
+                replay=replay,
+                judging=_judging(model, wanted),
+                name=version.reference if len(versions) > 1 else None,
+                progress=stages.advance,
+            )
+            canaries = _canaries(stages, function, model, split, frames, report, wanted)
+            run_id = _log(tracking, version, split, report) if wanted.log else None
+            found.append(Evaluated(version, arm_hash(model.resolved), report, canaries, run_id))
+    return found
+
+
+def arms(found: Sequence[Evaluated]) -> ArmsReport:
+    """Compare versions; those whose definitions differ only in the training seed are one arm.
+
+    Raises:
+        ComparisonError: Their reports must not be compared.
+    """
+    grouped: dict[str, list[Evaluated]] = {}
+    for one in found:
+        grouped.setdefault(one.arm, []).append(one)
+    named = {", ".join(one.version.reference for one in group): group for group in grouped.values()}
+    return compare_arms({name: [one.report for one in group] for name, group in named.items()})
+
+
+def leaks(found: Sequence[Evaluated]) -> None:
+    """Fail when a canary raised the alarm.
+
+    Raises:
+        IntegrityError: Something reads the future or the targets; all of it is named.
+    """
+    messages = [message for one in found for message in alarms(one.canaries)]
+    if messages:
+        raise IntegrityError("\n  ".join(["the numbers cannot be trusted", *messages]))
+
+
+def write_files(
+    found: Sequence[Evaluated], compared: ArmsReport | None, *, plots: str | None, report: str | None, html: str | None
+) -> list[str]:
+    """Write what was asked for, and return a line about each file."""
+    lines = [f"recorded in MLflow as run {one.run_id}" for one in found if one.run_id is not None]
+    if plots is not None:
+        lines += [f"wrote {file}" for one in found for file in _plot(one, Path(plots), len(found) > 1)]
+    if report is not None:
+        target = Path(report)
+        for one in found:
+            own = target if len(found) == 1 else target.with_stem(f"{target.stem}-{one.version.version}")
+            own.write_text(one.report.to_json(), encoding="utf-8")
+            lines.append(f"wrote {own}")
+    if html is not None:
+        reports = [one.report for one in found]
+        canaries = [canary for one in found for canary in one.canaries]
+        write_html(Path(html), html_report(run_title(reports), reports, arms=compared, canaries=canaries))
+        lines.append(f"wrote {html}")
+    return lines
+
+
+def _plot(one: Evaluated, folder: Path, several: bool) -> list[Path]:
+    return plots(one.report, folder / one.version.reference.replace(":", "-") if several else folder)
+
+
+def _window(text: str) -> Any:
+    try:
+        return parse_duration(text)
+    except PydanticCustomError as error:
+        raise ConfigError(f"--window: {error}") from None
+
+
+def _judging(model: OpenModel, wanted: Wanted) -> Judging:
+    own = model.resolved.model.evaluate
+    return Judging(
+        slices=own.slices if wanted.slices is None else wanted.slices,
+        minimum_members=wanted.minimum_members or own.minimum_members,
+        strict=wanted.slices is not None,
+    )
+
+
+def _canaries(
+    stages: Stages,
+    function: CanvasScorer,
+    model: OpenModel,
+    split: Split,
+    frames: EvaluationTables,
+    report: EvaluationReport,
+    wanted: Wanted,
+) -> tuple[CanaryResult, ...]:
+    if not wanted.canaries:
+        return ()
+    stages.stage("try the canaries")
+    case = build_case(frames, split, model.resolved, wanted.canvas)
+    baselines = {row.name: BASELINES[row.name].load() for row in report.baselines if row.name in BASELINES}
+    return run_canaries(case, report.model, lambda _case: function, baselines)
+
+
+def _log(tracking: Tracking, version: ModelVersion, split: Split, report: EvaluationReport) -> str:
+    """Record an evaluation; gates read it as they read the numbers of the training run."""
+    protocol = report.protocol if report.protocol.startswith(split.protocol) else split.protocol
+    logged = tracking.log_evaluation(version, protocol, split.digest, report.gate_metrics())
+    with logged as run, tempfile.TemporaryDirectory() as name:
+        log_report(run, report, Path(name) / report.canvas)
+        run.log_text(html_report(run_title([report]), [report]), "evaluation/report.html")
+        return run.run_id

@@ -1,0 +1,98 @@
+"""Nothing later than a request takes part in its answer: checked on every case that is built, not trusted.
+
+A mistake here shows as a number that is too good, which nobody questions. So a builder asserts what it believes.
+Axis letters: N requests, M targets, E events.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+
+from playbill.datasets.splits import TIME_PROTOCOLS
+from playbill.errors import IntegrityError
+from playbill.evaluation.candidates import NEVER, launches
+from playbill.evaluation.cases import EvaluationCase
+from playbill.evaluation.log import TRAIN
+from playbill.evaluation.order import microseconds
+
+
+def assert_before_requests(case: EvaluationCase) -> None:
+    """Check histories, fitted plays, the train fold, profiles and candidates against each request's moment.
+
+    Args:
+        case: Requests with their log, tables and targets.
+
+    Raises:
+        IntegrityError: Something later than a request would take part in its answer; everything found is named.
+    """
+    checks = (_history(case), _train_fold(case), _fitted(case), _profiles(case), _candidates(case))
+    found = [problem for problem in checks if problem]
+    if found:
+        subject = f"canvas '{case.canvas}' under '{case.protocol}' would be measured with what came later"
+        raise IntegrityError("\n  ".join([subject, *found]))
+
+
+def _history(case: EvaluationCase) -> str:
+    """Say whether a history holds an event after its request."""
+    log = case.log
+    at = microseconds(log.frame["event_at"])
+    running = log.frame.select(pl.col("event_at").cum_max().over("member_id"))["event_at"]
+    newest = microseconds(running)
+    before = np.maximum(case.positions - 1, 0)
+    has_past = case.positions > log.starts[case.positions]
+    asked = microseconds(case.frame["at"])
+    late = (has_past & (newest[before] > asked)) | (at[case.positions] != asked)
+    return _spell(case, late, "history", "an event after the request, or the request is not at its own event")
+
+
+def _train_fold(case: EvaluationCase) -> str:
+    """Say whether a model's train fold reaches into the requests, under protocols that cut by time."""
+    if case.log.protocol not in TIME_PROTOCOLS:
+        return ""
+    trained = case.log.frame.filter(pl.col("fold") == TRAIN)["event_at"].max()
+    first = case.frame["at"].min()
+    if isinstance(trained, datetime) and isinstance(first, datetime) and trained >= first:
+        return f"train fold: its last event is of {trained.isoformat()}, the first request of {first.isoformat()}"
+    return ""
+
+
+def _fitted(case: EvaluationCase) -> str:
+    """Say whether popularity and other baselines would be fitted on plays at or after a request."""
+    if case.log.protocol not in TIME_PROTOCOLS:
+        return ""
+    fitted = case.log.fitted_plays()["event_at"].max()
+    first = case.frame["at"].min()
+    if isinstance(fitted, datetime) and isinstance(first, datetime) and fitted >= first:
+        return f"popularity: fitted on plays up to {fitted.isoformat()}, the first request is of {first.isoformat()}"
+    return ""
+
+
+def _profiles(case: EvaluationCase) -> str:
+    """Say whether a profile row that candidates read was known only after the request."""
+    late = case.rule.profiles.known_from(case.frame) > microseconds(case.frame["at"])
+    return _spell(case, late, "profiles", "a row of `members` that was known only after the request")
+
+
+def _candidates(case: EvaluationCase) -> str:
+    """Say whether a target is a candidate before its title's launch, on canvases of what can be played now."""
+    if case.rule.spec.available != "now":
+        return ""
+    asked = case.frame[case.rows]
+    launch = launches(case.rule.catalogue, asked["country"].to_list(), case.columns)
+    early = (launch == NEVER) | (launch > microseconds(asked["at"]))
+    late = np.zeros(len(case), dtype=np.bool_)
+    late[case.rows[early]] = True
+    return _spell(case, late, "candidates", "a title that launches after the request")
+
+
+def _spell(case: EvaluationCase, late: np.ndarray[tuple[int], np.dtype[np.bool_]], what: str, how: str) -> str:
+    if not late.any():
+        return ""
+    first = case.frame.row(int(late.argmax()), named=True)
+    return (
+        f"{what}: {int(late.sum())} of {late.size} requests would see {how}, the first of member "
+        f"{first['member_id']} at {first['at'].isoformat()}"
+    )

@@ -1,0 +1,226 @@
+"""A report as plain grids of text, which the terminal and the HTML page show alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from playbill.evaluation.arms import ArmsReport
+from playbill.evaluation.report import Difference, EvaluationReport
+from playbill.metrics import Interval
+
+SLICE_ROWS = 12
+WINDOW_ROWS = 12
+MAIN = ("hr", "ndcg", "mrr", "coverage")
+"""Metrics of the first table; all others come in one of their own."""
+POPULARITY = ("popular", "popular_7d")
+FACTORISATION = ("ials", "ease")
+"""Baselines that stand for matrix factorisation, the better known first."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of text.
+
+    Args:
+        title: Above it.
+        columns: Headings; all but the first are set to the right.
+        rows: A cell per column.
+        caption: Below it.
+        strong: Index of the row to set in bold, -1 = none.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+    strong: int = -1
+
+
+def grids(report: EvaluationReport, slice_rows: int = SLICE_ROWS) -> list[Grid]:
+    """Return a report's tables: results, differences, slices worst first, other metrics, heads, windows.
+
+    Args:
+        report: What to show.
+        slice_rows: Slices at most; the small ones are only counted.
+    """
+    found = [_results(report)]
+    if report.differences:
+        found.append(_differences(report))
+    if report.slices:
+        found.append(_slices(report, slice_rows))
+    return [*found, *_others(report), *_heads(report), *_windows(report)]
+
+
+def ladder(report: EvaluationReport) -> dict[str, float]:
+    """Return the model's relative lead on the main metric over popularity and over matrix factorisation.
+
+    Popularity is the better of the popularity lists; matrix factorisation the first of `FACTORISATION` there is. A
+    rung that was not measured, or stands at zero, is absent.
+    """
+    means = {row.name: row.metrics[report.main_metric].value for row in report.baselines}
+    popular = max((name for name in POPULARITY if name in means), key=lambda name: means[name], default=None)
+    factorised = next((name for name in FACTORISATION if name in means), None)
+    own = report.result.metrics[report.main_metric].value
+    return {name: own / means[name] - 1.0 for name in (popular, factorised) if name is not None and means[name] > 0}
+
+
+def with_interval(interval: Interval) -> str:
+    """Write a mean with the ends of its interval."""
+    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+
+
+def with_sign(interval: Interval) -> str:
+    """Write a difference with the ends of its interval."""
+    return f"{interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+
+
+def arm_grids(report: ArmsReport) -> list[Grid]:
+    """Return arms with their seeds, and the first arm against each other one."""
+    names = list(report.rows[0].metrics)
+    about = f"{report.canvas}: {report.protocol}, {report.n} requests of {report.members} members"
+    arms = Grid(
+        f"{about}; intervals over members and seeds",
+        ("", "seeds", *names),
+        tuple(
+            (
+                row.name,
+                str(row.seeds) if row.seeds else "-",
+                *(
+                    with_interval(row.metrics[name]) + (f" ±{row.spread[name]:.4f}" if row.spread else "")
+                    for name in names
+                ),
+            )
+            for row in report.rows
+        ),
+        caption="± is the standard deviation between seeds" if any(row.spread for row in report.rows) else "",
+        strong=0,
+    )
+    if not report.differences:
+        return [arms]
+    rows = tuple(
+        (row.other, *(with_sign(row.metrics[name]) for name in names), _claim(row.claims, row.why_not))
+        for row in report.differences
+    )
+    title = f"{report.rows[0].name} minus each other; claims after Holm's correction for {len(rows)}"
+    return [arms, Grid(title, ("", *names, "claims"), rows)]
+
+
+def _claim(claims: Sequence[str], why_not: str) -> str:
+    return f"none: {why_not}" if why_not else ", ".join(claims) or "none"
+
+
+def _results(report: EvaluationReport) -> Grid:
+    left_out = f", {report.left_out} targets it could not show left out" if report.left_out else ""
+    metrics = [name for name in report.result.metrics if _of(name) in MAIN]
+    rows = tuple(
+        (
+            row.name,
+            *(with_interval(row.metrics[name]) for name in metrics),
+            *(f"{value:.4f}" for value in row.coverage.values()),
+        )
+        for row in report.rows
+    )
+    return Grid(
+        f"{report.canvas}: {report.protocol}, {report.fold} fold, {report.n} requests of {report.members} "
+        f"members over {report.catalogue} titles{left_out}",
+        ("", *metrics, *report.result.coverage),
+        rows,
+        caption="; ".join(report.notes),
+        strong=0,
+    )
+
+
+def _differences(report: EvaluationReport) -> Grid:
+    metrics = [name for name in report.result.metrics if _of(name) in MAIN]
+    rows = tuple(
+        (row.baseline, *(with_sign(row.metrics[name]) for name in metrics), _inside_noise(row, metrics))
+        for row in report.differences
+    )
+    gaps = [f"{gap:+.0%} to {_rung(name)}" for name, gap in ladder(report).items()]
+    return Grid(
+        f"{report.model} minus each baseline, paired {100 * report.level:.0f} % intervals by member",
+        ("", *metrics, "no claim (noise)"),
+        rows,
+        caption=f"gap on {report.main_metric}: {', '.join(gaps)}" if gaps else "",
+    )
+
+
+def _rung(name: str) -> str:
+    return f"{name} (matrix factorisation)" if name in FACTORISATION else f"{name} (popularity)"
+
+
+def _inside_noise(row: Difference, metrics: Sequence[str]) -> str:
+    return ", ".join(name for name in metrics if not row.is_claim(name)) or "-"
+
+
+def _slices(report: EvaluationReport, limit: int) -> Grid:
+    large = [row for row in report.slices if not row.small]
+    small = len(report.slices) - len(large)
+    rows = tuple(
+        (
+            f"{group.slice} {group.group}",
+            str(group.members),
+            str(group.requests),
+            with_interval(group.metrics[report.main_metric]),
+            *(f"{one.value:+.4f}" + (" (?)" if one.includes_zero else "") for one in group.differences.values()),
+        )
+        for group in large[:limit]
+    )
+    worst = f", the worst is {large[0].slice} {large[0].group}" if large else ""
+    return Grid(
+        f"slices by {report.main_metric}, worst first{worst}; "
+        f"{small} with fewer than {report.minimum_members} members not shown",
+        ("slice", "members", "n", report.main_metric, *(f"minus {row.baseline}" for row in report.differences)),
+        rows,
+        caption="(?) the interval of the difference includes zero" if report.differences else "",
+    )
+
+
+def _others(report: EvaluationReport) -> Iterator[Grid]:
+    several = any(_of(name) == "recall" for name in report.result.metrics)
+    metrics = [
+        name for name in report.result.metrics if _of(name) not in MAIN and (several or _of(name) != "map")
+    ]  # with one target each, map is mrr
+    if metrics:
+        rows = tuple((row.name, *(with_interval(row.metrics[name]) for name in metrics)) for row in report.rows)
+        caption = "calibration: lower is nearer to the member's own genres"
+        caption += f"; reward {report.reward}" if report.reward else ""
+        yield Grid(f"{report.canvas}: beyond plain accuracy", ("", *metrics), rows, caption, strong=0)
+
+
+def _heads(report: EvaluationReport) -> Iterator[Grid]:
+    if report.heads:
+        rows = tuple(
+            (
+                row.head,
+                f"{row.rows:,}",
+                f"{row.positives:,}",
+                *(with_interval(row.metrics[name]) if name in row.metrics else "-" for name in ("auc", "ece")),
+            )
+            for row in report.heads
+        )
+        title = f"{report.canvas}: heads on labelled events of the {report.fold} fold"
+        yield Grid(title, ("head", "rows", "positive", "auc", "ece"), rows)
+
+
+def _windows(report: EvaluationReport) -> Iterator[Grid]:
+    if report.windows:
+        step = max(1, -(-len(report.windows) // WINDOW_ROWS))
+        names = [row.name for row in report.rows]
+        rows = tuple(
+            (
+                window.start[:16],
+                str(window.requests),
+                with_interval(window.metrics[names[0]]),
+                *(f"{window.metrics[name].value:.4f}" for name in names[1:]),
+            )
+            for window in report.windows[::step]
+        )
+        every = "" if step == 1 else f", every {step}. of {len(report.windows)}"
+        title = f"{report.canvas}: {report.main_metric} by window{every}"
+        yield Grid(title, ("from", "n", *names), rows)
+
+
+def _of(metric: str) -> str:
+    return metric.partition("@")[0]
