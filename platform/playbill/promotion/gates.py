@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from playbill.specs import GateSpec
+from playbill.specs.measures import HEAD_METRICS, lower_is_better
 from playbill.tracking import Evaluation
 
 CHAMPION = "champion"
@@ -25,7 +26,7 @@ class GateResult:
         metric: Flat name of the number, such as `home/ndcg@10`.
         value: The candidate's, None when it has none.
         reference: The champion's or baseline's, None when there is nothing to compare with.
-        limit: Least value that passes.
+        limit: Least value that passes; the highest for a metric that is better lower.
         passed: Whether it holds.
         reason: Why it does not, or why it was not measured.
     """
@@ -73,8 +74,8 @@ def _judge_one(
 
 def _against_champion(gate: GateSpec, ours: Mapping[str, float], theirs: Mapping[str, float]) -> Iterator[GateResult]:
     wanted = {name for name in theirs if _asks_for(gate, name)}
-    if gate.slice is not None:
-        # A group without requests on one side has nothing to compare.
+    if gate.slice is not None or (gate.metric in HEAD_METRICS and gate.head is None):
+        # A group without requests, or a head, on one side only has nothing to compare.
         wanted &= ours.keys()
     if not any(_asks_for(gate, name) for name in ours):
         yield _unmeasured(gate, False, "the candidate has no such number")
@@ -100,20 +101,24 @@ def _asks_for(gate: GateSpec, name: str) -> bool:
     metric, _, group = rest.partition("/")
     if metric != gate.metric or (gate.canvas not in (ALL, canvas)):
         return False
+    if gate.metric in HEAD_METRICS:
+        return group.startswith("head=") if gate.head is None else group == f"head={gate.head}"
     return group == "" if gate.slice is None else group.startswith(f"{gate.slice}=")
 
 
 def _hold(gate: GateSpec, name: str, value: float | None, reference: float) -> GateResult:
-    limit = reference + abs(reference) * _allowed(gate)
+    lower = lower_is_better(gate.metric)
+    limit = reference - abs(reference) * _allowed(gate) if lower else reference + abs(reference) * _allowed(gate)
     if value is None:
         return GateResult(_written(gate), name, None, reference, limit, False, "the candidate has no such number")
-    passed = value >= limit - _ROUNDING
-    reason = "" if passed else f"{value:.4f} is below {limit:.4f}"
+    passed = value <= limit + _ROUNDING if lower else value >= limit - _ROUNDING
+    reason = "" if passed else f"{value:.4f} is {'above' if lower else 'below'} {limit:.4f}"
     return GateResult(_written(gate), name, value, reference, limit, passed, reason)
 
 
 def _unmeasured(gate: GateSpec, passed: bool, reason: str) -> GateResult:
     name = f"{gate.canvas}/{gate.metric}" + (f"/{gate.slice}" if gate.slice else "")
+    name += f"/head={gate.head}" if gate.head else ""
     return GateResult(_written(gate), name, None, None, None, passed, reason)
 
 
@@ -124,6 +129,7 @@ def _allowed(gate: GateSpec) -> float:
 
 def _written(gate: GateSpec) -> str:
     where = f"{gate.canvas} by {gate.slice}" if gate.slice else gate.canvas
+    where = f"head {gate.head} of {where}" if gate.head else where
     return f"{gate.metric} on {where} against {gate.against}, {_allowed(gate) * 100:+g}%"
 
 

@@ -131,3 +131,59 @@ def test_a_bundle_without_a_readable_definition_is_refused(tmp_path: Path, text:
         (tmp_path / "spec.json").write_text(text)
     with pytest.raises(IntegrityError, match=r"spec\.json"):
         bundle_gates(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ours", "tolerance", "passed"),
+    [(0.10, "0%", True), (0.11, "-5%", False), (0.104, "-5%", True), (0.09, "+5%", True)],
+)
+def test_a_distance_is_better_lower(ours: float, tolerance: str, passed: bool) -> None:
+    rule = gate(metric="calibration@10", tolerance=tolerance)
+    name = "home/calibration@10"
+    (result,) = judge([rule], [measured({name: ours})], [measured({name: 0.10})])
+    assert result.passed is passed
+    assert ("above" in result.reason) is not passed
+
+
+def test_a_gate_holds_one_head_or_all_of_them() -> None:
+    ours = measured({"home/auc/head=up": 0.7, "home/auc/head=down": 0.6, "home/auc/head=new": 0.1})
+    theirs = measured({"home/auc/head=up": 0.7, "home/auc/head=down": 0.8, "home/auc/head=gone": 0.9})
+    one = judge([gate(metric="auc", head="up")], [ours], [theirs])
+    assert [(result.metric, result.passed) for result in one] == [("home/auc/head=up", True)]
+    every = judge([gate(metric="auc")], [ours], [theirs])
+    assert {result.metric: result.passed for result in every} == {"home/auc/head=up": True, "home/auc/head=down": False}
+    (gone,) = judge([gate(metric="auc", head="gone")], [ours], [theirs])
+    assert not gone.passed
+    (worse,) = judge(
+        [gate(metric="ece", head="up")],
+        [measured({"home/ece/head=up": 0.05})],
+        [measured({"home/ece/head=up": 0.02})],
+    )
+    assert not worse.passed
+    assert "ece on head up of home against champion" in worse.gate
+
+
+@pytest.mark.parametrize("metric", ["map@10", "novelty@10", "debiased_ndcg@10", "reward_ndcg@10"])
+@pytest.mark.parametrize("slice_", [None, "popularity", "device", "language", "canvas"])
+def test_gates_can_name_every_metric_and_slice(metric: str, slice_: str | None) -> None:
+    rule = gate(metric=metric, slice=slice_, **({"worst": "-1%", "tolerance": None} if slice_ else {}))
+    name = f"home/{metric}" + (f"/{slice_}=x" if slice_ else "")
+    (result,) = judge([rule], [measured({name: 0.1})], [measured({name: 0.2})])
+    assert (result.metric, result.passed) == (name, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metric": "sampled_ndcg@10"}, "sampled metric 'sampled_ndcg@10'"),
+        ({"metric": "ndcg_100_negatives@10"}, "sampled metric"),
+        ({"metric": "debised_ndcg@10"}, "unknown metric 'debised_ndcg@10'"),
+        ({"metric": "auc@10"}, "unknown metric 'auc@10'"),
+        ({"head": "up"}, "'head' is for the metrics auc and ece"),
+        ({"metric": "auc", "against": "popular"}, "held against the champion"),
+        ({"metric": "coverage@10", "slice": "country", "worst": "-1%", "tolerance": None}, "coverage has no slices"),
+    ],
+)
+def test_what_a_gate_cannot_say(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gate(**options)
