@@ -18,6 +18,8 @@ class Member:
     def __init__(self, events: pd.DataFrame, genres: Mapping[str, list[str]], as_of: datetime) -> None:
         known = (events["event_at"] < as_of) & (events["recorded_at"] <= as_of)
         self.events = events[known].sort_values("seq", kind="stable").reset_index(drop=True)
+        # Thresholds are written in decimals; stored in four bytes, 0.9 is a little less.
+        self.events["progress"] = self.events["progress"].astype("float64").round(6)
         self.genres, self.as_of = genres, as_of
 
     def before(self, event: pd.Series, action: str) -> pd.DataFrame:
@@ -53,14 +55,14 @@ def discovery_play(member: Member, event: pd.Series) -> float | None:
     first = of_title(member.before(event, "play"), event).empty
     if event["action"] == "play":
         return 1.0 if first and counted(event) else None
-    return 0.0 if shown_not_played(member, event) and member.old(event, DAY) else None
+    return 0.0 if shown_not_played(member, event) and member.old(event, 30 * HOUR) else None
 
 
 def continue_play(member: Member, event: pd.Series) -> float | None:
     again = not of_title(member.before(event, "play"), event).empty
     if event["action"] == "play":
         return 1.0 if again and counted(event) else None
-    return 0.0 if again and shown_not_played(member, event) and member.old(event, DAY) else None
+    return 0.0 if again and shown_not_played(member, event) and member.old(event, 30 * HOUR) else None
 
 
 def thumbs_up(member: Member, event: pd.Series) -> float | None:
@@ -131,14 +133,16 @@ def search_success(member: Member, event: pd.Series) -> float | None:
 
 
 def discovery_genre(member: Member, event: pd.Series) -> float | None:
-    genres = member.genres.get(event["title_id"], [])
-    if event["action"] != "play" or not genres:
+    if event["action"] != "play":
         return None
+    stays = counted(event)
+    genres = member.genres.get(event["title_id"], [])
+    if stays is False or not genres:
+        return None if stays is not False else 0.0
     played = {genre for title in member.before(event, "play")["title_id"] for genre in member.genres.get(title, [])}
     if set(genres) <= played:
         return 0.0
-    stays = counted(event)
-    return None if stays is None else float(stays)
+    return None if stays is None else 1.0
 
 
 def returned_within_7d(member: Member, event: pd.Series) -> float | None:

@@ -12,7 +12,7 @@ from playbill.errors import DataError, Problem
 from playbill.labels.block import Block
 from playbill.labels.extractors import extracted_values
 from playbill.labels.members import PLACE, member_blocks
-from playbill.labels.missing import require_columns, require_positives
+from playbill.labels.missing import extractor_inputs, require_columns, require_positives
 from playbill.labels.rules import Rule, reads_of, rule_values
 from playbill.specs import LabelSpec
 
@@ -150,7 +150,7 @@ class _Work:
         plugins = [label for label in labels if label.extractor is not None]
         present = interactions.collect_schema().names()
         require_columns(labels, rules, _NEEDED, present)
-        inputs = [name for label in plugins if label.plugin for name in label.plugin.inputs]
+        inputs = [name for label in plugins for name in extractor_inputs(label)]
         wanted = {*_NEEDED, *_OPTIONAL, *reads_of(rules), *inputs}
         tables = {"availability": availability, "titles": titles}
         kept = [name for name in present if name in wanted]

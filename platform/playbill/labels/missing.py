@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from playbill.errors import DataError, Problem
-from playbill.labels.rules import Rule
+from playbill.labels.rules import LEVEL_COLUMNS, Rule
 from playbill.specs import LabelSpec
 from playbill.specs.base import format_duration
 
@@ -25,8 +25,8 @@ def require_columns(
     for rule in rules:
         for name in sorted(rule.reads - set(present)):
             missing.setdefault(name, []).append(f"label '{rule.label.name}'")
-    for label in labels:
-        for name in sorted(set(label.plugin.inputs if label.plugin else ()) - set(present)):
+    for label in (label for label in labels if label.plugin):
+        for name in sorted(extractor_inputs(label) - set(present)):
             missing.setdefault(name, []).append(f"label '{label.name}' (extractor '{label.extractor}')")
     problems = [
         Problem("interactions", f"column '{name}' is missing", _readers(missing[name])) for name in sorted(missing)
@@ -36,6 +36,11 @@ def require_columns(
     problems += [Problem(f"label {name}", "is given twice") for name in twice]
     if problems:
         raise DataError(_subject(labels), problems)
+
+
+def extractor_inputs(label: LabelSpec) -> set[str]:
+    """Return the columns of `interactions` a label's extractor reads beside those every label reads."""
+    return {*(label.plugin.inputs if label.plugin else ()), *LEVEL_COLUMNS[label.level]}
 
 
 def require_positives(

@@ -36,7 +36,7 @@ def outcome_column(name: str, block: Block, window: timedelta, asked: Bool) -> p
     found = spans(block, groups, outcome.counted(block), window, rows)
     values = np.zeros(len(block))
     values[rows] = outcome.value(block, found)
-    return masked(values, mine).alias(f"{name}:{window}")
+    return masked(values, mine).cast(outcome.dtype).alias(f"{name}:{window}")
 
 
 def needed_columns(name: str) -> tuple[str, ...]:
@@ -77,12 +77,19 @@ class _Outcome:
     of_title: bool = True
     value: Callable[[Block, Spans], Float] = _count
     reads: tuple[str, ...] = ()
+    dtype: type[pl.DataType] = pl.Int64
 
 
 _OUTCOMES = {
     "later_plays": _Outcome(_of("play"), of_title=False),
     "later_plays_of_title": _Outcome(_of("play")),
-    "later_best_progress_of_title": _Outcome(_of("play"), value=_best_progress, reads=("progress",)),
+    "later_best_progress_of_title": _Outcome(
+        # As `progress` is stored: wider, a progress of 0.9 would be below 0.9.
+        _of("play"),
+        value=_best_progress,
+        reads=("progress",),
+        dtype=pl.Float32,
+    ),
     "later_plays_from_search": _Outcome(_from_search, of_title=False, reads=("canvas",)),
     "later_visits": _Outcome(_visits, of_title=False),
     "later_thumbs_up_of_title": _Outcome(_of("thumbs_up")),

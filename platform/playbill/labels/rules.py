@@ -23,6 +23,7 @@ LEVEL_COLUMNS = {"title": (), "row": ("request_id", "row_id"), "page": ("request
 """Level of a label -> columns that name what it is about."""
 
 IMPRESSION = "impression"
+EVER = timedelta(days=36_500)
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,8 @@ def _shown_not_played(block: Block, label: LabelSpec) -> Bool:
     shown = block.is_action(IMPRESSION) & block.known("request_id") & block.known("title_id")
     asked = np.nonzero(shown)[0]
     groups = block.groups("request_id", "title_id")
-    window = label.window or label.negatives.matures_after
-    found = spans(block, groups, block.is_action("play"), window or timedelta(days=36_500), asked)
+    window = label.negatives.window or label.window or EVER
+    found = spans(block, groups, block.is_action("play"), window, asked)
     shown[asked] = found.end <= found.begin
     return shown
 

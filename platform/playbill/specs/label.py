@@ -93,9 +93,11 @@ class NegativesSpec(Spec):
     actions: tuple[Action, ...] = ()
     """Events of these actions. An action that also gives ones gives zeros where `where` is false, not null."""
     shown_not_played: bool = False
-    """Impressions whose title was not played in the same request, within the label's window or `matures_after`."""
+    """Impressions whose title was not played in the same request, within the `window`."""
     where: Where | None = None
     """Further condition on the events with value 0; null never matches."""
+    window: Duration | None = None
+    """How long after an impression a play of it counts; without it the label's own `window`, or for ever."""
     matures_after: Duration | None = None
     """Younger zeros are unlabelled; without it the label's own `matures_after` counts for them too."""
 
@@ -145,10 +147,12 @@ class LabelSpec(Definition):
         return self
 
     def _check_negatives(self) -> None:
-        zeros = self.negatives.matures_after
-        if zeros is not None and self.window is not None and zeros < self.window:
-            what = f"{format_duration(zeros)} is shorter than the window {format_duration(self.window)}"
-            raise _located(("negatives", "matures_after"), what, zeros)
+        window = self.negatives.window or self.window
+        if window is not None and self.zeros_mature_after < window:
+            what = f"zeros are told after {format_duration(self.zeros_mature_after)}, before the window "
+            what += f"{format_duration(window)} has passed"
+            hint = f"Make it {format_duration(window)} or more."
+            raise _located(("negatives", "matures_after"), what, self.negatives.matures_after, hint)
         if self.events is None or self.events.where is not None or self.negatives.where is not None:
             return
         if both := sorted(set(self.events.action) & set(self.negatives.actions)):
