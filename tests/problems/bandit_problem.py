@@ -80,7 +80,7 @@ class SlateBandit:
         total = 0.0
         for x in range(self.chance.shape[0]):
             for slate in permutations(range(self.chance.shape[1]), self.places):
-                chances = _conditional(self.target[x : x + 1], np.array([slate]))[0]
+                chances = conditional(self.target[x : x + 1], np.array([slate]))[0]
                 total += chances.prod() * _slate_value(self.chance[x], slate)
         return total / self.chance.shape[0]
 
@@ -104,15 +104,15 @@ class SlateBandit:
             members=np.repeat(np.arange(n), self.places),
             slates=np.repeat(np.arange(n), self.places),
             positions=np.tile(np.arange(self.places), n),
-            logged=_conditional(self.logging[context], shown).ravel(),
-            target=_conditional(self.target[context], shown).ravel(),
+            logged=conditional(self.logging[context], shown).ravel(),
+            target=conditional(self.target[context], shown).ravel(),
             reward=reward.ravel(),
             predicted=self.chance[context[:, None], shown].ravel(),
             expected=expected.ravel(),
         )
 
 
-def _conditional(scores: np.ndarray, slates: np.ndarray) -> np.ndarray:
+def conditional(scores: np.ndarray, slates: np.ndarray) -> np.ndarray:
     """[n, K] Plackett-Luce probability of each place's title, given the places above."""
     remaining = np.ones(scores.shape, bool)
     out = np.empty(slates.shape)

@@ -146,19 +146,32 @@ def _problem(where: str, bad: Mask, what: str, hint: str) -> Problem | None:
     return Problem(where, f"{int(bad.sum())} of {bad.size} {what}, the first in row {int(bad.argmax())}.", hint)
 
 
+class Chain(NamedTuple):
+    """How far units get, as self-normalised shares: reach_c = prod_{j<=c} sum_u steps_uj / sum_u starts_uj.
+
+    Args:
+        steps: [U, C] weight of units that got to each column.
+        starts: [U, C] weight of units that got to the column before.
+    """
+
+    steps: Values
+    starts: Values
+
+
 class Terms(NamedTuple):
-    """What an estimator makes of the log: value = sum_c scale_c (sum_u numerators_uc / sum_u denominators_uc).
+    """What an estimator makes of the log: value = sum_c scale_c reach_c (sum_u numerators_uc / sum_u denominators_uc).
 
     Args:
         numerators: [U, C].
         denominators: [U, C]; ones for a plain mean, the weights for a self-normalised one.
-        scale: [C] how often a column counts: 1, or the share of slates that have this place.
+        scale: [C] sign and size with which a column counts.
         members: [U] member of each unit.
         weights: [U, C] importance weights as they are used; 0 where a unit lacks the column.
         importance: [C] share of the value each column carries; weighs the columns' effective sizes.
         left_out: Share of the target policy's weight that a threshold took away from the log.
         threshold: The largest weight taken, where there is one.
         by_slate: Whether units are slates, in ascending order of their codes; else rows.
+        chain: Where reach_c is not 1.
     """
 
     numerators: Values
@@ -170,6 +183,34 @@ class Terms(NamedTuple):
     left_out: float = 0.0
     threshold: float | None = None
     by_slate: bool = False
+    chain: Chain | None = None
+
+    def sums(self) -> Values:
+        """Return [U, P] every column whose sums decide the value, for `of_sums`."""
+        parts = [self.numerators, self.denominators]
+        return np.concatenate([*parts, *(self.chain or ())], axis=1)
+
+    def of_sums(self, sums: Values) -> Values:
+        """Return [R] values from [R, P] sums of (drawn) units."""
+        numerators, denominators, *chain = np.split(sums, sums.shape[1] // self.scale.size, axis=1)
+        parts = ratio(numerators, denominators)
+        if chain:
+            parts = parts * np.cumprod(ratio(*chain), axis=1)
+        total: Values = parts @ self.scale
+        return total
+
+    def influence(self) -> Values:
+        """Return [U] how much each unit moves the value: the delta method's derivative, of mean zero."""
+        means, starts = self.numerators.mean(axis=0), self.denominators.mean(axis=0)
+        values = ratio(means, starts)
+        moved = ratio(self.numerators - values * self.denominators, np.broadcast_to(starts, self.numerators.shape))
+        if self.chain is None:
+            return np.asarray(moved @ self.scale)
+        share = ratio(self.chain.steps.mean(axis=0), self.chain.starts.mean(axis=0))
+        reach = np.cumprod(share)
+        below = np.broadcast_to(self.chain.starts.mean(axis=0) * share, moved.shape)
+        steps = ratio(self.chain.steps - share * self.chain.starts, below)
+        return np.asarray((moved + np.cumsum(steps, axis=1) * values) @ (self.scale * reach))
 
     @property
     def effective_sample_size(self) -> float:
@@ -183,6 +224,12 @@ class Terms(NamedTuple):
             return 0.0
         sizes = np.divide(self.weights.sum(axis=0) ** 2, squares, out=np.ones_like(squares), where=squares > 0.0)
         return float(1.0 / np.sum(self.importance / sizes))
+
+
+def ratio(above: Values, below: Values) -> Values:
+    """Divide, with 0 where there is nothing to divide by."""
+    found: Values = np.divide(above, below, out=np.zeros(np.shape(above)), where=below != 0.0)
+    return found
 
 
 def one_column(data: OffPolicyData, numerators: Values, denominators: Values | None, weights: Values) -> Terms:

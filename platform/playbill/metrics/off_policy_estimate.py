@@ -11,8 +11,7 @@ from scipy.special import stdtrit
 
 from playbill.errors import EffectiveSampleError
 from playbill.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES, MemberBootstrap
-from playbill.metrics.off_policy import OffPolicyData, Terms
-from playbill.metrics.ranking import Values
+from playbill.metrics.off_policy import Chain, OffPolicyData, Terms
 from playbill.specs.plugins import ESTIMATORS
 
 DEFAULT_FLOOR = 100.0
@@ -140,57 +139,47 @@ def estimate(
 
 
 def _minus_logged(terms: Terms, data: OffPolicyData) -> Terms:
-    """Add a column that takes away the mean logged reward of the same units."""
+    """Put a column in front that takes away the mean logged reward of the same units; everyone reaches it."""
     units = terms.members.size
-    if not terms.by_slate:
-        earned = data.reward
-    else:
-        _, slate = np.unique(data.slates, return_inverse=True)
+    earned = data.reward
+    if terms.by_slate:
+        slate = np.unique(data.slates, return_inverse=True)[1]
         earned = np.bincount(slate, weights=data.reward, minlength=units).astype(np.float64)
     one = np.ones((units, 1))
+    chain = terms.chain
     return terms._replace(
-        numerators=np.concatenate([terms.numerators, earned[:, None]], axis=1),
-        denominators=np.concatenate([terms.denominators, one], axis=1),
-        scale=np.append(terms.scale, -1.0),
-        weights=np.concatenate([terms.weights, one], axis=1),
-        importance=np.append(terms.importance, 0.0),
+        numerators=np.concatenate([earned[:, None], terms.numerators], axis=1),
+        denominators=np.concatenate([one, terms.denominators], axis=1),
+        scale=np.append(-1.0, terms.scale),
+        weights=np.concatenate([one, terms.weights], axis=1),
+        importance=np.append(0.0, terms.importance),
+        chain=None if chain is None else Chain(*(np.concatenate([one, values], axis=1) for values in chain)),
     )
 
 
 def _value(terms: Terms) -> float:
-    return float(_ratios(terms.numerators.sum(axis=0)[None], terms.denominators.sum(axis=0)[None], terms.scale)[0])
-
-
-def _ratios(numerators: Values, denominators: Values, scale: Values) -> Values:
-    parts = np.divide(numerators, denominators, out=np.zeros_like(numerators), where=denominators != 0.0)
-    total: Values = parts @ scale
-    return total
+    return float(terms.of_sums(terms.sums().sum(axis=0)[None])[0])
 
 
 def _ends(terms: Terms, rules: Rules) -> tuple[float, float]:
     if rules.interval == "normal":
         return _normal(terms, rules.level)
-    width = terms.scale.size
     members = np.unique(terms.members, return_inverse=True)[1].astype(np.int64)
     bootstrap = MemberBootstrap(members, rules.resamples, rules.seed, rules.level)
-    drawn = bootstrap.totals(np.concatenate([terms.numerators, terms.denominators], axis=1))
+    drawn = terms.of_sums(bootstrap.totals(terms.sums()))
     tail = (1.0 - rules.level) / 2.0
-    low, high = np.quantile(_ratios(drawn[:, :width], drawn[:, width:], terms.scale), [tail, 1.0 - tail])
+    low, high = np.quantile(drawn, [tail, 1.0 - tail])
     return float(low), float(high)
 
 
 def _normal(terms: Terms, level: float) -> tuple[float, float]:
     """Delta method: the influence of each unit, added up by member."""
-    below = terms.denominators.mean(axis=0)
-    ratio = np.divide(terms.numerators.mean(axis=0), below, out=np.zeros_like(below), where=below != 0.0)
-    lift = np.divide(terms.scale, below, out=np.zeros_like(below), where=below != 0.0)
-    influence = (terms.numerators - ratio * terms.denominators) @ lift
-    units = influence.size
+    influence = terms.influence()
     by_member = np.bincount(np.unique(terms.members, return_inverse=True)[1], weights=influence)
     count = by_member.size
     if count < 2:
         return float("-inf"), float("inf")
-    error = float(np.sqrt(count / (count - 1) * np.sum(by_member**2))) / units
+    error = float(np.sqrt(count / (count - 1) * np.sum(by_member**2))) / influence.size
     half = float(stdtrit(count - 1, 0.5 + level / 2.0)) * error
     value = _value(terms)
     return value - half, value + half

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from playbill.errors import DataError, Problem
-from playbill.metrics.off_policy import OffPolicyData, Terms
+from playbill.metrics.off_policy import Chain, OffPolicyData, Terms
 from playbill.metrics.ranking import Values
 from playbill.metrics.topk import Indices, Mask
 
@@ -40,13 +40,19 @@ def reward_interaction(data: OffPolicyData, options: None = None) -> Terms:
 
 
 def self_normalised(data: OffPolicyData, options: None = None) -> Terms:
-    """RIPS with each place's weights normalised: sum_k (sum_s w_sk r_sk) / (sum_s w_sk), w the product down to k.
+    """RIPS with each place's weights normalised: sum_k reach_k (sum_s w_sk r_sk) / (sum_s w_sk), w the product to k.
 
-    The normalised form of the same paper (nRIPS): a bias of O(1/S), a lower variance. A place that only a part of the
-    slates has counts by that part.
+    The normalised form of the same paper (nRIPS): a bias of O(1/S), a lower variance. Where members stop looking, a
+    log ends at different places; then reach_k, the target policy's share of slates that get to place k, is the product
+    of the normalised shares that go on from one place to the next, weighed by the places above.
     """
     grid = _grid(data)
-    return _terms(grid, grid.above * grid.reward, grid.above, grid.above)
+    terms = _terms(grid, grid.above * grid.reward, grid.above, grid.above)
+    if grid.filled.all():
+        return terms
+    one = np.ones((grid.filled.shape[0], 1))
+    starts = np.concatenate([one, _before(grid)[:, 1:] * grid.filled[:, :-1]], axis=1)
+    return terms._replace(chain=Chain(starts * grid.filled, starts))
 
 
 def whole(data: OffPolicyData, options: None = None) -> Terms:
@@ -70,8 +76,8 @@ def cascade_dr(data: OffPolicyData, options: None = None) -> Terms:
     """
     data.check(direct=True)
     grid = _grid(data)
-    before = np.concatenate([np.ones((grid.above.shape[0], 1)), grid.above[:, :-1]], axis=1)
-    values = grid.above * (grid.reward - grid.predicted) + np.where(grid.filled, before, 0.0) * grid.expected
+    before = np.where(grid.filled, _before(grid), 0.0)
+    values = grid.above * (grid.reward - grid.predicted) + before * grid.expected
     return _terms(grid, values, None, grid.above)
 
 
@@ -144,9 +150,12 @@ def _terms(grid: _Grid, values: Values, normaliser: Values | None, weights: Valu
     filled = grid.filled.astype(np.float64)
     carried = np.abs(grid.reward).sum(axis=0)
     importance = carried / carried.sum() if carried.sum() > 0.0 else filled.sum(axis=0) / filled.sum()
-    if normaliser is None:
-        # One plain mean over slates: a place that is not there adds nothing.
-        below, scale = np.ones((size, places)), np.ones(places)
-    else:
-        below, scale = normaliser, filled.sum(axis=0) / size
-    return Terms(values, below, scale, grid.members, weights, importance, by_slate=True)
+    # Without a normaliser it is one plain mean over slates: a place that is not there adds nothing.
+    below = np.ones((size, places)) if normaliser is None else normaliser
+    return Terms(values, below, np.ones(places), grid.members, weights, importance, by_slate=True)
+
+
+def _before(grid: _Grid) -> Values:
+    """[S, K] product of the ratios above each place; 1 at the first."""
+    before: Values = np.concatenate([np.ones((grid.above.shape[0], 1)), grid.above[:, :-1]], axis=1)
+    return before

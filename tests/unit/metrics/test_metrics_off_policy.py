@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
-from bandit_problem import Bandit, SlateBandit
+from bandit_problem import Bandit, SlateBandit, conditional
 
 from playbill.errors import DataError, EffectiveSampleError, UnknownNameError
 from playbill.metrics import OffPolicyData, Rules, estimate
@@ -130,7 +131,7 @@ def test_slate_estimators_equal_plain_loops_on_ragged_shuffled_slates():
     ):  # fmt: skip
         slates.setdefault(int(s), {})[int(k)] = (t / p, r, q, e)
     sums = dict.fromkeys(("slate", "slate_independent", "slate_whole", "slate_dr"), 0.0)
-    by_place = {k: [0.0, 0.0, 0] for k in range(3)}
+    by_place = {k: [0.0, 0.0, 0.0, 0.0] for k in range(4)}
     for places in slates.values():
         above, total = 1.0, 0.0
         for k in range(len(places)):
@@ -143,12 +144,73 @@ def test_slate_estimators_equal_plain_loops_on_ragged_shuffled_slates():
             total += reward
             by_place[k][0] += above * reward
             by_place[k][1] += above
-            by_place[k][2] += 1
+            by_place[k][2] += above / ratio  # got here
+            by_place[k + 1][3] += above  # could go on
         sums["slate_whole"] += above * total
     for name, value in sums.items():
         assert estimate(name, shuffled, rules=STUDY).value == pytest.approx(value / 60)
-    normalised = sum(n / 60 * a / b for a, b, n in by_place.values())
+    normalised, reach = 0.0, 1.0
+    for k in range(3):
+        earned, weight, here, start = by_place[k]
+        reach *= here / start if k else 1.0
+        normalised += reach * earned / weight
     assert estimate("slate_snips", shuffled, rules=STUDY).value == pytest.approx(normalised)
+
+
+def test_where_members_stop_looking_after_a_play_slates_end_early_and_estimates_stay_right():
+    problem = SlateBandit.make(seed=1)
+    truth, names = _truth_until_play(problem), ("slate", "slate_snips", "slate_dr", "slate_whole")
+    found: dict[str, list[tuple[float, bool]]] = {name: [] for name in names}
+    for seed in range(REPEATS):
+        log = problem.log(800, seed)
+        slate_reward = log.reward.reshape(-1, 3)
+        seen = np.concatenate([np.ones((800, 1), bool), np.cumsum(slate_reward, axis=1)[:, :-1] == 0], axis=1)
+        log = log.keep(seen.ravel())
+        for name in names:
+            one = estimate(name, log, rules=STUDY)
+            found[name].append((one.value, one.low <= truth <= one.high))
+    for name, rows in found.items():
+        values, covered = np.array(rows).T
+        assert abs(values.mean() - truth) < 3.5 * values.std() / REPEATS**0.5 + 0.001, name
+        assert 0.89 <= covered.mean() <= 1.0, name
+    assert np.std([value for value, _ in found["slate_snips"]]) < np.std([value for value, _ in found["slate"]])
+
+
+def _truth_until_play(problem: SlateBandit) -> float:
+    total = 0.0
+    for x in range(problem.chance.shape[0]):
+        for slate in permutations(range(problem.chance.shape[1]), 3):
+            chances = conditional(problem.target[x : x + 1], np.array([slate]))[0]
+            total += chances.prod() * (1 - np.prod(1 - problem.chance[x, list(slate)]))
+    return total / problem.chance.shape[0]
+
+
+@pytest.mark.parametrize("name", ["ips", "snips", "self_normalised_dr", "slate", "slate_snips", "slate_dr"])
+def test_the_influence_of_a_unit_is_the_derivative_of_the_value(name):
+    log = SlateBandit.make().log(60, 5)
+    kept = (log.positions == 0) if not name.startswith("slate") else ~((log.slates % 4 == 0) & (log.positions == 2))
+    terms = ESTIMATORS[name].load()(log.keep(kept), None)
+    sums, influence = terms.sums(), terms.influence()
+    assert influence.mean() == pytest.approx(0.0, abs=1e-12)
+    for unit in (0, 7, 31):
+        step = 1e-6
+        more = sums.sum(axis=0) + step * sums[unit]
+        change = (terms.of_sums(more[None]) - terms.of_sums(sums.sum(axis=0)[None]))[0] / step
+        assert influence[unit] / len(influence) == pytest.approx(change, rel=1e-3, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", ["ips", "snips", "doubly_robust", "slate", "slate_snips", "slate_dr"])
+def test_the_difference_to_the_log_is_paired(name):
+    log = SlateBandit.make().log(900, 5)
+    log = log.keep(log.positions == 0) if not name.startswith("slate") else log
+    log = replace(log, slates=np.arange(len(log))) if not name.startswith("slate") else log
+    alone, against = estimate(name, log), estimate(name, log, against_logged=True)
+    logged = log.reward.sum() / np.unique(log.slates).size
+    assert against.value == pytest.approx(alone.value - logged)
+    same = replace(log, target=log.logged)
+    if name in ("ips", "snips", "slate", "slate_snips"):
+        nothing = estimate(name, same, against_logged=True)
+        assert [nothing.low, nothing.value, nothing.high] == pytest.approx([0.0, 0.0, 0.0], abs=1e-12)
 
 
 def test_an_estimate_says_how_far_it_can_be_trusted(bandit):
