@@ -24,7 +24,10 @@ _TEXT = ("canvas", "country", "device", "language", "query", "source_title_id")
 
 @dataclass(frozen=True, slots=True)
 class EncodedRequests:
-    """N requests, one history each. `context.snapshot` is an index into `moments`."""
+    """N requests over H histories; requests that carry the very same frame share one.
+
+    `context.state` is an index into the states of all histories, `context.snapshot` one into `moments`.
+    """
 
     history: HistoryArrays
     context: ContextArrays
@@ -40,12 +43,14 @@ def encode_requests(encoder: Encoder, requests: Sequence[Request]) -> EncodedReq
     Raises:
         IntegrityError: A history has an event later than its request.
     """
-    starts, lengths, values = _histories(encoder, requests)
+    owners, firsts = _owners(requests)
+    starts, lengths, values = _histories(encoder, [requests[first] for first in firsts])
+    _assert_past(requests)
     width = max(int(lengths.max(initial=0)), 1)
     columns = encoder.contexts(_rows(encoder, requests))
     moments, snapshot = np.unique(columns.moment, return_inverse=True)
     context = ContextArrays(
-        state=np.arange(len(requests), dtype=np.int64) * (width + 1) + lengths,
+        state=owners * (width + 1) + lengths[owners],
         canvas=columns.canvas,
         country=columns.country,
         device=columns.device,
@@ -59,6 +64,36 @@ def encode_requests(encoder: Encoder, requests: Sequence[Request]) -> EncodedReq
         snapshot=snapshot.astype(np.int64),
     )
     return EncodedRequests(pad(values, starts, lengths, width), context, moments)
+
+
+def _owners(requests: Sequence[Request]) -> tuple[Int, list[int]]:
+    """Return [N] the history of each request, and [H] the first request of each history."""
+    places: dict[int, int] = {}
+    firsts: list[int] = []
+    owners = np.empty(len(requests), np.int64)
+    for number, request in enumerate(requests):
+        # Requests hold their frames while this runs, so that an id means one frame.
+        place = places.setdefault(id(request.history), len(firsts))
+        if place == len(firsts):
+            firsts.append(number)
+        owners[number] = place
+    return owners, firsts
+
+
+def _assert_past(requests: Sequence[Request]) -> None:
+    newest: dict[int, Any] = {}
+    for request in requests:
+        if not _has_past(request):
+            continue
+        assert request.history is not None
+        key = id(request.history)
+        if key not in newest:
+            newest[key] = request.history["event_at"].max()
+        if isinstance(newest[key], datetime) and newest[key] > request.at:
+            raise IntegrityError(
+                f"the history of a request at {request.at.isoformat()} has an event at {newest[key].isoformat()}, "
+                "after it"
+            )
 
 
 def history_lengths(requests: Sequence[Request]) -> Int:
@@ -90,11 +125,6 @@ def _past(request: Request, number: int) -> pl.DataFrame:
     """Keep the columns that tokens need, under a number of its own: one member may ask several times."""
     history = request.history
     assert history is not None
-    newest = history["event_at"].max()
-    if isinstance(newest, datetime) and newest > request.at:
-        raise IntegrityError(
-            f"the history of a request at {request.at.isoformat()} has an event at {newest.isoformat()}, after it"
-        )
     columns = [name for name in HISTORY_COLUMNS if name in history.columns]
     return history.select(pl.lit(number).alias("member_id"), *columns)
 

@@ -160,8 +160,10 @@ class EvaluationCase:
         columns = ("member_id", "at", "country", "device", "language", "query", "source_title_id")
         part = self.frame[start:stop].select(columns)
         positions = self.positions[start:stop].tolist()
+        # Requests of one moment share their past's frame, which a scorer then reads once.
+        pasts = {position: self.log.past(position) for position in set(positions)}
         return [
-            Request(canvas=self.canvas, history=self.log.past(position), features={}, **row)
+            Request(canvas=self.canvas, history=pasts[position], features={}, **row)
             for position, row in zip(positions, part.iter_rows(named=True), strict=True)
         ]
 

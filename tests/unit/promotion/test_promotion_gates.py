@@ -152,7 +152,7 @@ def test_a_gate_holds_one_head_or_all_of_them() -> None:
     assert [(result.metric, result.passed) for result in one] == [("home/auc/head=up", True)]
     every = judge([gate(metric="auc")], [ours], [theirs])
     assert {result.metric: result.passed for result in every} == {"home/auc/head=up": True, "home/auc/head=down": False}
-    (gone,) = judge([gate(metric="auc", head="gone")], [ours], [theirs])
+    (gone, *_) = judge([gate(metric="auc", head="gone")], [ours], [theirs])
     assert not gone.passed
     (worse,) = judge(
         [gate(metric="ece", head="up")],
