@@ -5,6 +5,7 @@ Importing this imports neither Feast nor pandas; `FeatureDoor` does when a metho
 
 from playbill.features.build import BuildReport, BuiltView, backfill_features, build_features
 from playbill.features.door import FeatureDoor
+from playbill.features.label_views import LabelValues, PublishedLabel
 from playbill.features.offline.knowledge import as_known_on
 from playbill.features.online_state import OnlineStoreState, online_store_state
 from playbill.features.parity_report import Difference, ParityReport, ViewParity
@@ -30,11 +31,13 @@ __all__ = [
     "FeatureDoor",
     "FeatureEntity",
     "FeatureKind",
+    "LabelValues",
     "MaterializeReport",
     "MaterializedView",
     "OnlineFeatures",
     "OnlineStoreState",
     "ParityReport",
+    "PublishedLabel",
     "PushReport",
     "ServiceSchema",
     "TitleSnapshots",

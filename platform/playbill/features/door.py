@@ -13,6 +13,7 @@ import polars as pl
 
 from playbill.config import Workspace
 from playbill.errors import ConfigError, StateError
+from playbill.features.label_views import LabelValues, PublishedLabel, require_label_views, write_labels
 from playbill.features.parity_report import ParityReport
 from playbill.features.reports import (
     ApplyReport,
@@ -97,6 +98,28 @@ class FeatureDoor:
         from playbill.features.pushes import push_members
 
         return push_members(self._feast, member_ids, moment)
+
+    def publish_labels(
+        self, labels: Sequence[LabelValues], as_of: datetime, *, keep: bool = False
+    ) -> tuple[PublishedLabel, ...]:
+        """Register feature_repo and put labels' values where its LabelViews read them, in place of former ones.
+
+        All labels are published, or none.
+
+        Args:
+            labels: What to publish; each has a LabelView `label_NAME` in feature_repo.
+            as_of: What was known when the values were told.
+            keep: Leave other labels as they were published; without it they go.
+
+        Raises:
+            DefinitionError: A label has no LabelView, or a definition is wrong.
+            StateError: Another process is building features.
+            ServiceError: The registry cannot be reached, or the disk not be written.
+        """
+        self.apply()
+        views = self._feast.label_views()
+        require_label_views([label.name for label in labels], views, self.workspace.project.feature_repo)
+        return write_labels(self.workspace.features, labels, as_of, keep=keep)
 
     def schema(self, service: str) -> ServiceSchema:
         """Return the columns of a feature service as registered.

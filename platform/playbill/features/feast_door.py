@@ -149,6 +149,11 @@ class FeastDoor:
                 log=log,
             )
 
+    def label_views(self) -> tuple[str, ...]:
+        """Return the names of the registered label views."""
+        with self.registry_errors():
+            return _names(self.store.registry.list_label_views(self.workspace.name))
+
     def catalog(self, service: str) -> Catalog:
         """Return what a service consists of, read once."""
         if service not in self._catalogs:

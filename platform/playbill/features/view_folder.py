@@ -99,7 +99,7 @@ class ViewFolder:
             parts = _write_all(frames, folder, generation)
             done = replace(state, generation=generation, parts=parts)
             _save(done, folder)
-            self._swap(folder)
+            put_in_place(folder, self.path)
         return done
 
     def append(self, frame: pl.DataFrame, state: ViewState, old: ViewState) -> ViewState:
@@ -128,7 +128,7 @@ class ViewFolder:
             _write(rows, folder / _part(generation, first))
             done = replace(state, generation=generation, parts=parts | {_part(generation, first): rows.height})
             _save(done, folder)
-            self._swap(folder)
+            put_in_place(folder, self.path)
         return done
 
     def scan(self, state: ViewState) -> pl.LazyFrame:
@@ -152,13 +152,14 @@ class ViewFolder:
             else:
                 path.unlink()
 
-    def _swap(self, folder: Path) -> None:
-        """Put `folder` in the place of the view; what was there is left beside it, to be removed."""
-        if not self.path.exists():
-            os.replace(folder, self.path)
-        elif not _exchange(folder, self.path):
-            os.replace(self.path, folder.with_name(f"{folder.name}.old"))
-            os.replace(folder, self.path)
+
+def put_in_place(folder: Path, path: Path) -> None:
+    """Put a folder in the place of another; what was there is left beside it, to be removed."""
+    if not path.exists():
+        os.replace(folder, path)
+    elif not _exchange(folder, path):
+        os.replace(path, folder.with_name(f"{folder.name}.old"))
+        os.replace(folder, path)
 
 
 @contextmanager

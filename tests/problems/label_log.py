@@ -7,13 +7,18 @@ or go on with a title of the member's own few. It has no taste planted: it is fo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
-from event_log_problem import START, EventLog, _named, _power_law, _titles
 
+from playbill.config import Workspace
+from playbill.tables import Tables
+
+START = datetime(2025, 1, 1, tzinfo=UTC)
 DAYS = 90
+GENRES = tuple(f"Genre {letter}" for letter in "ABCDEFGHIJKLMNOPQRST")
 SHOWN = 8
 PER_ROW = 4
 OTHERS = 2.35
@@ -29,6 +34,22 @@ HEADING = {
     "from_page": pl.Boolean,
     "progress": pl.Float32,
 }
+
+
+@dataclass(frozen=True)
+class EventLog:
+    """The four canonical tables."""
+
+    titles: pl.DataFrame
+    availability: pl.DataFrame
+    members: pl.DataFrame
+    interactions: pl.DataFrame
+
+    def write(self, workspace: Workspace) -> None:
+        """Publish the tables as a workspace's own."""
+        with Tables(workspace).replace() as writer:
+            for name in ("titles", "availability", "members", "interactions"):
+                writer.write(name, getattr(self, name))
 
 
 def label_log(events: int, members: int = 50_000, titles: int = 10_000, seed: int = 0, days: int = DAYS) -> EventLog:
@@ -49,6 +70,31 @@ def label_log(events: int, members: int = 50_000, titles: int = 10_000, seed: in
         *(pl.lit(START).dt.cast_time_unit("us").alias(name) for name in ("valid_from", "recorded_at", "joined_at")),
     )
     return EventLog(catalogue, spans, people, frame)
+
+
+def _titles(rng: np.random.Generator, titles: int) -> pl.DataFrame:
+    pairs = rng.integers(len(GENRES), size=(titles, 2))
+    released = pl.lit(START - timedelta(days=400)).dt.cast_time_unit("us")
+    return pl.DataFrame(
+        {
+            "title_id": _named("t", np.arange(titles)),
+            "name": _named("Title ", np.arange(titles)),
+            "genres": [sorted({GENRES[first], GENRES[second]}) for first, second in pairs],
+        }
+    ).with_columns(
+        pl.lit("film").alias("kind"),
+        *(released.alias(name) for name in ("release_date", "valid_from", "recorded_at")),
+    )
+
+
+def _power_law(rng: np.random.Generator, size: int, exponent: float, count: int) -> np.ndarray:
+    """Return `count` numbers below `size`, the small ones most often."""
+    edges = np.cumsum((np.arange(size) + 5.0) ** -exponent)
+    return np.searchsorted(edges, rng.random(count) * edges[-1], side="right").clip(0, size - 1)
+
+
+def _named(prefix: str, numbers: np.ndarray) -> pl.Series:
+    return pl.select(pl.lit(prefix) + pl.Series(numbers).cast(pl.String)).to_series()
 
 
 def _happened(
