@@ -1,0 +1,260 @@
+"""Negatives and availability: what is drawn could have been seen, and is drawn as often as is said."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import shown_service as service
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from playbill.datasets import Batch, TrainingSet
+from playbill.datasets.availability import availability_states
+from playbill.datasets.negatives import Pool, make_policy, shown_titles, usable_titles
+from playbill.registry import Plugin
+from playbill.specs import HeadSpec
+from playbill.specs.negatives import DrawnOptions, read_negatives
+from playbill.specs.plugins import NEGATIVES
+from playbill.tables import Vocabulary
+
+POLICIES: dict[str, dict[str, Any]] = {
+    "uniform": {"count": 40},
+    "popularity": {"count": 40, "exponent": 1.0},
+    "in_batch": {"count": 50},
+    "mixed": {"count": 40, "shares": {"in_batch": 0.4, "uniform": 0.3, "popularity": 0.2, "shown_not_played": 0.1}},
+    "shown_not_played": {"count": 3},
+}
+
+
+def trained(policy: str, log: pl.DataFrame, loss: str = "sampled_softmax", **options: Any) -> TrainingSet:
+    negatives = {"policy": policy, **POLICIES[policy], **options}
+    return service.training_set(service.model({"play": {"label": "play", "loss": loss, "negatives": negatives}}), log)
+
+
+def used(batch: Batch) -> list[tuple[int, int]]:
+    """(row, title) of everything a row is told apart from."""
+    own = batch.targets.negatives["play"]
+    drawn = [(int(row), int(own.title[place])) for row, place in zip(*np.nonzero(own.usable), strict=True)]
+    shown = [(int(row), int(own.shown[row, place])) for row, place in zip(*np.nonzero(own.shown), strict=True)]
+    return drawn + shown
+
+
+def moments(log: pl.DataFrame) -> dict[tuple[str, str], datetime]:
+    return {(row["member_id"], row["request_id"]): row["event_at"] for row in log.iter_rows(named=True)}
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    policy=st.sampled_from(sorted(POLICIES)),
+    loss=st.sampled_from(["sampled_softmax", "bce"]),
+)
+def test_every_negative_could_have_been_seen_there_and_then(seed: int, policy: str, loss: str) -> None:
+    log, spans = service.log(members=6, requests=6, seed=seed), service.availability()
+    training_set = trained(policy, log, loss)
+    requests = training_set_requests(training_set)
+    names = [None, *training_set.encoder.title_rows.entries]
+    found = 0
+    for _, title, number in negatives_of(training_set):
+        at, country = requests[number]
+        assert title != 0
+        assert service.can_see(spans, names[title], country, at), (names[title], country, at)
+        found += 1
+    assert found or policy == "shown_not_played"
+
+
+def training_set_requests(training_set: TrainingSet) -> list[tuple[datetime, str]]:
+    """Moment and country of each encoded request, as the features were asked."""
+    hours = training_set.context.numeric[:, 0].astype(int)
+    country = ["", *training_set.encoder.state.countries]
+    return [
+        (service.START + timedelta(hours=int(hour)), country[int(code)])
+        for hour, code in zip(hours, training_set.context.country, strict=True)
+    ]
+
+
+def negatives_of(training_set: TrainingSet) -> list[tuple[int, int, int]]:
+    """(row, negative, request) of an epoch; the target is never among the negatives."""
+    found = []
+    windows = training_set._drawn_windows
+    plan = training_set._plan(0, 1)
+    for batch, chosen in zip(training_set.epoch(0), plan.windows, strict=True):
+        rows, _ = training_set._assembler.rows_of(windows[chosen])
+        for row, title in used(batch):
+            assert title != batch.targets.title[row]
+            found.append((row, title, int(training_set.rows.request[rows[row]])))
+    return found
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_masks_are_what_plain_words_say(seed: int) -> None:
+    draw, spans = np.random.default_rng(seed), service.availability()
+    count = 12
+    requests = pl.DataFrame(
+        {
+            "event_at": [service.START + timedelta(hours=int(hour)) for hour in draw.integers(-400, 2_000, count)],
+            "country": draw.choice(["US", "FR", "BR", "ZZ", "XX"], count),
+            "canvas": "home",
+        },
+        schema_overrides={"event_at": pl.Datetime("us", "UTC")},
+    )
+    states, state = availability_states(
+        Vocabulary("title", service.TITLES), spans, requests, service.model({"play": BCE})
+    )
+    mask = states.mask(state)
+    assert not mask[:, 0].any()
+    for row, (at, country, _) in enumerate(requests.iter_rows()):
+        plain = [service.can_see(spans, title, country, at) for title in service.TITLES]
+        assert mask[row, 1:].tolist() == plain
+
+
+BCE = {"label": "play", "loss": "bce"}
+
+
+def test_requests_between_two_changes_of_a_catalogue_share_a_state() -> None:
+    at = [service.START + timedelta(days=200, hours=hour) for hour in range(20)]
+    requests = pl.DataFrame({"event_at": at, "country": "FR", "canvas": "home"})
+    requests = requests.cast({"event_at": pl.Datetime("us", "UTC")})
+    titles = Vocabulary("title", service.TITLES)
+    states, state = availability_states(titles, service.availability(), requests, service.model({"play": BCE}))
+    assert len(states) == 1
+    assert (state == 0).all()
+
+
+def test_where_everything_could_always_be_seen_nothing_is_masked() -> None:
+    log = service.log()
+    spans = pl.DataFrame(
+        {"title_id": service.TITLES, "country": "*", "available_from": service.START - timedelta(days=1)}
+    )
+    spans = spans.cast({"available_from": pl.Datetime("us", "UTC")})
+    training_set = service.training_set(service.model({"play": {"label": "play", "loss": "softmax"}}), log, spans=spans)
+    assert len(training_set.states) == 0
+    batch = next(training_set.epoch(0))
+    assert batch.targets.available.shape == (0, 0)
+    assert batch.targets.group.shape == (0,)
+
+
+def test_a_canvas_of_upcoming_titles_shows_those() -> None:
+    resolved = service.model({"play": BCE})
+    upcoming = resolved.canvases["home"].model_copy(
+        update={"candidates": resolved.canvases["home"].candidates.model_copy(update={"available": "upcoming"})}
+    )
+    resolved = resolved.model_copy(update={"canvases": {"home": upcoming}})
+    at = service.START + timedelta(days=2)
+    requests = pl.DataFrame({"event_at": [at], "country": "US", "canvas": "home"})
+    spans = service.availability()
+    states, state = availability_states(
+        Vocabulary("title", service.TITLES), spans, requests.cast({"event_at": pl.Datetime("us", "UTC")}), resolved
+    )
+    launches = (
+        spans.filter(pl.col("country").is_in(["*", "US"])).group_by("title_id").agg(pl.col("available_from").min())
+    )
+    later = set(launches.filter(pl.col("available_from") > at)["title_id"])
+    assert {title for title, seen in zip(service.TITLES, states.mask(state)[0, 1:], strict=True) if seen} == later
+
+
+def pool(titles: int = 9) -> Pool:
+    draw = np.random.default_rng(0)
+    possible = np.ones(titles, np.bool_)
+    possible[[0, 4]] = False
+    frequency = np.array([0, 3, 2, 1, 0, 1, 1, 1, 1], np.float32) / 10
+    targets = draw.choice(titles, 400, p=frequency / frequency.sum()).astype(np.int64)
+    return Pool(targets, possible, np.arange(titles, dtype=np.float32) * 5, frequency)
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_titles_are_drawn_as_often_as_is_said(policy: str) -> None:
+    made, counts, said, own = (
+        make_policy(read_negatives({"policy": policy, **POLICIES[policy]})),
+        np.zeros(9),
+        0.0,
+        pool(),
+    )
+    for seed in range(400):
+        drawn, expected = made.draw(own, np.random.default_rng(seed))
+        counts += np.bincount(drawn, minlength=9)
+        said = expected
+    assert counts[[0, 4]].sum() == 0
+    np.testing.assert_allclose(counts / 400, said, atol=0.6, rtol=0.15)
+
+
+def test_popularity_follows_its_exponent() -> None:
+    _, flat = make_policy(read_negatives({"policy": "popularity", "exponent": 0})).draw(
+        pool(), np.random.default_rng(0)
+    )
+    _, steep = make_policy(read_negatives({"policy": "popularity", "exponent": 1})).draw(
+        pool(), np.random.default_rng(0)
+    )
+    assert np.unique(flat[flat > 0]).size == 1
+    assert steep[8] / steep[1] == pytest.approx(41 / 6, rel=1e-4)
+
+
+def test_drawn_titles_are_the_same_for_every_rank_and_new_for_every_batch() -> None:
+    training_set = trained("mixed", service.log())
+    whole = [batch.targets.negatives["play"].title for batch in training_set.epoch(0)]
+    part = [batch.targets.negatives["play"].title for batch in training_set.epoch(0, 1, 2)]
+    assert all(np.array_equal(one, other) for one, other in zip(whole, part, strict=True))
+    assert not np.array_equal(whole[0], whole[1])
+
+
+def test_a_title_is_not_used_both_as_drawn_and_as_shown() -> None:
+    usable = usable_titles(
+        np.array([1, 2, 3, 2, 0]),
+        np.array([1, 3]),
+        np.zeros((0, 0), np.bool_),
+        np.zeros(0, np.int64),
+        np.array([[2], [0]]),
+    )
+    assert usable.tolist() == [[False, False, True, False, False], [True, True, False, True, False]]
+
+
+def test_slates_hold_what_the_request_showed_and_nobody_played() -> None:
+    log = service.log()
+    training_set = trained("shown_not_played", log, count=None)
+    rows = np.nonzero(training_set.rows.next)[0]
+    slate = shown_titles(training_set.rows.slate, training_set.rows.slate_offsets, rows, None)
+    shown = log.filter(pl.col("action") == "impression").group_by("request_id").agg("title_id")
+    played = log.filter(pl.col("action") == "play").select("request_id", "title_id")
+    unplayed = {
+        tuple(sorted(set(row["title_id"]) - {row["title_id_right"]}))
+        for row in shown.join(played, on="request_id")
+        .rename({"title_id_right": "title_id_right"})
+        .iter_rows(named=True)
+    }
+    for row in slate:
+        assert tuple(sorted(training_set.encoder.title_rows.decode(row[row > 0]))) in unplayed
+    assert (slate > 0).sum() > 300
+
+
+def test_outside_policies_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NEGATIVES._table, "hardest", Plugin("json:loads", "playbill.specs.negatives:DrawnOptions"))
+    head = HeadSpec.model_validate({**BCE, "negatives": {"policy": "hardest", "count": 3}})
+    assert head.negatives == DrawnOptions(policy="hardest", count=3)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ({"loss": "sampled_softmax", "negatives": {"policy": "unifrom"}}, "unknown negatives policy 'unifrom'"),
+        ({"loss": "sampled_softmax"}, "needs 'negatives'"),
+        ({"loss": "softmax", "negatives": "uniform"}, "ranks against every title"),
+        ({"loss": "bce", "negatives": {"policy": "uniform", "count": 0}}, "count"),
+        ({"loss": "bce", "negatives": {"policy": "uniform", "exponent": 1}}, "exponent"),
+        ({"loss": "bce", "negatives": {"policy": "mixed", "shares": {"uniform": 0.6}}}, "add up to 0.6"),
+        ({"loss": "bce", "negatives": {"policy": "mixed", "shares": {"mixed": 1}}}, "share of itself"),
+        ({"loss": "bce", "negatives": {"policy": "mixed", "shares": {"uniforms": 1}}}, "unknown negatives policy"),
+        (
+            {"loss": "bce", "negatives": {"policy": "mixed", "count": 3, "shares": {"uniform": 0.9, "in_batch": 0.1}}},
+            "nothing",
+        ),
+    ],
+)
+def test_wrong_negatives(head: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        HeadSpec.model_validate({"label": "play", **head})
