@@ -1,6 +1,6 @@
 """Leakage canaries: defects that make a number too good are planted or provoked, and must raise the alarm.
 
-- `future`: everything that a request could not know is shuffled; a score or a candidate that changes has read it.
+- `future`: everything that a request could not know is replaced; a score or a candidate that changes has read it.
 - `chance`: targets are drawn at random among each request's candidates; a score that beats chance has read them.
 - `order`: the past of each request is put in another order; a sequential model that does not lose has not read it.
 
@@ -21,25 +21,22 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill import metrics
-from playbill.datasets import Request
-from playbill.datasets.splits import TIME_PROTOCOLS
-from playbill.evaluation.candidates import CandidateRule
+from playbill.evaluation.canary_cases import (
+    cuts,
+    in_another_order,
+    unknowable,
+    with_another_future,
+    with_random_targets,
+)
 from playbill.evaluation.cases import EvaluationCase
 from playbill.evaluation.data import EvaluationTables
-from playbill.evaluation.log import EventLog
-from playbill.evaluation.order import microseconds
 from playbill.evaluation.scoring import AlignedScorer, ScoreFunction, Scores
 from playbill.metrics import MemberBootstrap
-from playbill.metrics.topk import Indices, Mask
+from playbill.metrics.topk import Indices
 
 CUT_OFF = 10
-CUTS = 4
-"""Moments at which the future is shuffled, spread over the held-out period."""
-REQUESTS_PER_CUT = 25
 TOLERANCE = 1e-6
 """Relative change of a score that counts: above what another order of sums brings."""
-_KEYS = ("event_id", "member_id", "seq", "event_at", "recorded_at")
-
 Make = Callable[[EvaluationCase], ScoreFunction]
 
 
@@ -72,10 +69,10 @@ class CanaryResult:
 
 
 def future_canary(name: str, make: Make, case: EvaluationCase, *, seed: int = 0) -> CanaryResult:
-    """Shuffle what a request could not know, and see whether its scores or candidates change.
+    """Replace what a request could not know, and see whether its scores or candidates change.
 
-    At a few moments of the held-out period everything at or after the moment is shuffled among the events: titles,
-    outcomes and context, not who and when. Under `leave_one_out` that is the held-out fold, since that protocol lets
+    At a few moments of the held-out period, in everything at or after the moment, titles are drawn anew, and outcomes
+    and context shuffled; who and when stay. Under `leave_one_out` that is the held-out fold, since that protocol lets
     training see other members' later events. Requests at or shortly before the moment are scored before and after.
 
     Args:
@@ -85,15 +82,15 @@ def future_canary(name: str, make: Make, case: EvaluationCase, *, seed: int = 0)
         seed: Of the shuffle.
     """
     changed, scored, largest = 0, 0, 0.0
-    for cut, asked in _cuts(case):
-        shuffled = _with_shuffled(case, _unknowable(case, cut, asked), seed)
+    for cut, asked in cuts(case):
+        shuffled = with_another_future(case, unknowable(case, cut, asked), seed)
         before, after = (_scores(name, make(one), one, asked) for one in (case, shuffled))
         moved = _moved(before, after)
         changed, scored = changed + int((moved > TOLERANCE).sum()), scored + asked.size
         largest = max(largest, float(moved.max(initial=0.0)))
     if changed:
         what = f"'{name}' reads what comes after a request: {changed} of {scored} requests are answered otherwise when "
-        return CanaryResult("future", name, False, f"{what}the future is shuffled, by up to {largest:.3g} of a score")
+        return CanaryResult("future", name, False, f"{what}the future is another, by up to {largest:.3g} of a score")
     return CanaryResult("future", name, True, f"{scored} requests are answered alike whatever comes after them")
 
 
@@ -110,7 +107,7 @@ def chance_canary(name: str, make: Make, case: EvaluationCase, *, seed: int = 0,
         seed: Of the draw.
         resamples: Bootstrap draws of members.
     """
-    drawn, sizes = _random_targets(case, np.random.default_rng(seed))
+    drawn, sizes = with_random_targets(case, np.random.default_rng(seed))
     function = AlignedScorer(name, make(drawn), drawn.catalogue)
     gains = np.zeros(len(drawn))
     for chunk in drawn.chunks():
@@ -132,7 +129,7 @@ def chance_canary(name: str, make: Make, case: EvaluationCase, *, seed: int = 0,
 def feature_canary(
     make: MakeFeatures, service: str, case: EvaluationCase, *, seed: int = 0
 ) -> tuple[CanaryResult, ...]:
-    """Compute features with the future shuffled, and name every feature whose value at a request changes.
+    """Compute features with another future, and name every feature whose value at a request changes.
 
     Args:
         make: Computes features over tables.
@@ -145,8 +142,8 @@ def feature_canary(
     """
     changed: dict[str, int] = {}
     scored = 0
-    for cut, asked in _cuts(case):
-        shuffled = _with_shuffled(case, _unknowable(case, cut, asked), seed)
+    for cut, asked in cuts(case):
+        shuffled = with_another_future(case, unknowable(case, cut, asked), seed)
         frame = case.frame[asked].select("member_id", "country", "device", "language", event_at="at")
         before, after = (make(one.tables).member_features(service, frame) for one in (case, shuffled))
         scored += asked.size
@@ -180,7 +177,7 @@ def order_canary(name: str, function: ScoreFunction, case: EvaluationCase, *, se
         n = len(chunk.requests)
         counts = np.bincount(chunk.rows, minlength=n)
         gained = []
-        for requests in (chunk.requests, [_other_order(one, generator) for one in chunk.requests]):
+        for requests in (chunk.requests, [in_another_order(one, generator) for one in chunk.requests]):
             scores, mask = aligned.score(requests, chunk.candidates)
             ranks = metrics.target_ranks(scores, chunk.rows, chunk.columns, mask)
             gained.append(metrics.ndcg(metrics.relevance_from_ranks(ranks, chunk.rows, n, CUT_OFF), counts, CUT_OFF))
@@ -210,57 +207,6 @@ def run_canaries(
     return (*found, order_canary(name, make(case), case, seed=seed))
 
 
-def _cuts(case: EvaluationCase) -> list[tuple[int, Indices]]:
-    """Return moments and the requests to score at each: those at it, and the ones just before."""
-    at = microseconds(case.frame["at"])
-    order = np.argsort(at, kind="stable")
-    if case.log.protocol not in TIME_PROTOCOLS:
-        some = np.linspace(0, order.size - 1, min(order.size, CUTS * REQUESTS_PER_CUT)).astype(np.int64)
-        return [(int(at.min()), np.sort(order[np.unique(some)]))]
-    places = np.unique(np.linspace(0, order.size - 1, CUTS + 1).astype(np.int64)[:-1])
-    cuts = []
-    for place in places:
-        stop = int(np.searchsorted(at[order], at[order[place]], side="right"))
-        cuts.append((int(at[order[place]]), np.sort(order[max(0, stop - REQUESTS_PER_CUT) : stop])))
-    return cuts
-
-
-def _unknowable(case: EvaluationCase, cut: int, asked: Indices) -> Mask:
-    """[E] events that none of the requests asked, at the cut or before, may know."""
-    if case.log.protocol in TIME_PROTOCOLS:
-        late: Mask = microseconds(case.log.frame["event_at"]) >= cut
-        for position in case.positions[asked].tolist():  # what came earlier in the very same moment is known
-            late[case.log.starts[position] : position] = False
-        return late
-    held = pl.col("fold") == case.fold
-    if case.fold == "validation":
-        held |= pl.col("fold") == "test"
-    return case.log.frame.select(held.fill_null(False))["fold"].to_numpy()
-
-
-def _with_shuffled(case: EvaluationCase, chosen: Mask, seed: int) -> EvaluationCase:
-    """Return the case with what the chosen events say shuffled among them: not who did it, nor when."""
-    frame = case.log.frame
-    places = np.nonzero(chosen)[0]
-    order = np.arange(frame.height)
-    order[places] = np.random.default_rng(seed).permutation(places)
-    said = [name for name in frame.columns if name not in (*_KEYS, "place", "fold")]
-    mixed = frame.with_columns(frame.select(said)[order])
-    column = case.log.column[order]
-    log = EventLog(
-        mixed,
-        mixed.drop("place", "fold"),
-        column,
-        case.log.starts,
-        case.log.plays[order],
-        case.log.protocol,
-        case.log.fitted_until,
-    )
-    tables = replace(case.tables, interactions=log.events)
-    rule = CandidateRule(case.rule.spec, case.rule.catalogue, case.rule.order, log, case.rule.profiles)
-    return replace(case, log=log, tables=tables, rule=rule)
-
-
 def _scores(name: str, function: ScoreFunction, case: EvaluationCase, asked: Indices) -> Scores:
     """Return [n, T] scores of some requests, NaN where there is no candidate."""
     chosen = np.isin(case.rows, asked)
@@ -287,42 +233,6 @@ def _moved(before: Scores, after: Scores) -> npt.NDArray[np.float64]:
     size = np.maximum(np.nanmax(np.abs(before), axis=1, initial=0.0), 1.0)
     change = np.nanmax(np.abs(before - after), axis=1, initial=0.0) / size
     return np.where(other, np.inf, change)
-
-
-def _random_targets(case: EvaluationCase, generator: np.random.Generator) -> tuple[EvaluationCase, Indices]:
-    """Return the case with one random candidate as each request's target, in the log too, and candidates' numbers."""
-    firsts = np.unique(case.rows, return_index=True)[1]
-    columns, sizes = np.empty(len(case), dtype=np.int64), np.empty(len(case), dtype=np.int64)
-    for chunk in case.chunks():
-        span = slice(chunk.start, chunk.start + len(chunk.requests))
-        keys = np.where(chunk.candidates, generator.random(chunk.candidates.shape), -1.0)
-        columns[span], sizes[span] = keys.argmax(axis=1), chunk.candidates.sum(axis=1)
-    at = case.targets_at[firsts]
-    ids = np.array(case.catalogue.title_ids, dtype=object)[columns].tolist()
-    drawn = pl.DataFrame({"place": at, "drawn": pl.Series(ids, dtype=pl.String)}).unique("place", keep="first")
-    frame = case.log.frame.join(drawn, on="place", how="left", maintain_order="left")
-    frame = frame.with_columns(pl.coalesce("drawn", "title_id").alias("title_id")).drop("drawn")
-    column = case.catalogue.codes(frame["title_id"])
-    log = replace(case.log, frame=frame, events=frame.drop("place", "fold"), column=column)
-    made = replace(
-        case,
-        rows=np.arange(len(case), dtype=np.int64),
-        columns=columns,
-        targets_at=at,
-        log=log,
-        tables=replace(case.tables, interactions=log.events),
-    )
-    return made, sizes
-
-
-def _other_order(request: Request, generator: np.random.Generator) -> Request:
-    """Return the request with what its history says in another order, at the old moments."""
-    history = request.history
-    if history is None or history.height < 2:
-        return request
-    said = [name for name in history.columns if name not in _KEYS]
-    mixed = history.select(said)[generator.permutation(history.height)]
-    return replace(request, history=history.with_columns(mixed))
 
 
 def alarms(results: Sequence[CanaryResult]) -> tuple[str, ...]:
