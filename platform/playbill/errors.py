@@ -58,25 +58,27 @@ class ComparisonError(PlaybillError):
 class EffectiveSampleError(PlaybillError):
     """An off-policy estimate would rest on a handful of rows with huge weights; it is not given."""
 
-    def __init__(self, estimator: str, effective: float, floor: float, rows: int, weight_max: float) -> None:
+    def __init__(
+        self, estimator: str, effective: float, floor: float, rows: int, weight_max: float, unit: str = "row"
+    ) -> None:
         self.estimator, self.effective, self.floor = estimator, effective, floor
-        self.rows, self.weight_max = rows, weight_max
-        super().__init__(estimator, effective, floor, rows, weight_max)
+        self.rows, self.weight_max, self.unit = rows, weight_max, unit
+        super().__init__(estimator, effective, floor, rows, weight_max, unit)
 
     @property
     def rows_needed(self) -> int | None:
-        """Rows of the same kind that would reach the floor; None when no row supports the policy at all."""
+        """Rows (or slates) of the same kind that would reach the floor; None when no row supports the policy at all."""
         return math.ceil(self.rows * self.floor / self.effective) if self.effective > 0.0 else None
 
     def __str__(self) -> str:
         needed = self.rows_needed
         missing = (
-            "no logged row is what the target policy would show, so more of the same log will not help"
+            f"no logged {self.unit} is what the target policy would show, so more of the same log will not help"
             if needed is None
-            else f"about {needed - self.rows:,} more rows of this kind are missing ({needed:,} in all)"
+            else f"about {needed - self.rows:,} more {self.unit}s of this kind are missing ({needed:,} in all)"
         )
         return (
-            f"'{self.estimator}' is refused: {self.rows:,} logged rows are worth {self.effective:.1f} (largest weight "
+            f"'{self.estimator}' is refused: {self.rows:,} logged {self.unit}s are worth {self.effective:.1f} (largest weight "
             f"{self.weight_max:.4g}), and the floor is {self.floor:g}; {missing}. Judge a policy closer to the logging "
             "policy (a higher temperature, a smaller change), or log with more exploration."
         )

@@ -117,7 +117,8 @@ def estimate(
     effective = terms.effective_sample_size
     largest = float(terms.weights[:, terms.importance > 0.0].max(initial=0.0))
     if effective < judged.floor:
-        raise EffectiveSampleError(estimator, effective, judged.floor, terms.members.size, largest)
+        unit = "slate" if terms.by_slate else "row"
+        raise EffectiveSampleError(estimator, effective, judged.floor, terms.members.size, largest, unit)
     low, high = _ends(terms, judged)
     mean = float(data.weights.mean())
     return Estimate(

@@ -131,7 +131,7 @@ def test_a_policy_too_far_away_is_refused_in_the_report_not_guessed(service):
     report = op.off_policy_report(log, rules=Rules(resamples=50), minimum_members=10)
     refused = report.of("slate_snips")
     assert refused.estimate is None
-    assert "more rows of this kind are missing" in refused.refused
+    assert "more slates of this kind are missing" in refused.refused
     assert report.summary()["refused"] == refused.refused
     assert all(row.estimated.refused for row in report.groups)
     assert "refused" in [cell for cell in report.tables()[0].columns[1].cells]
