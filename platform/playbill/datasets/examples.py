@@ -13,9 +13,11 @@ from playbill.clock import Clock
 from playbill.datasets.arrays import AnyInt, Float, Int
 from playbill.datasets.boundary import Boundary
 from playbill.datasets.encoder import Encoder
+from playbill.datasets.label_windows import assert_heads_fit
 from playbill.datasets.labelled import Labelled, label_values, labelled, request_rows, train_events, watermark
 from playbill.datasets.negatives import make_policy
 from playbill.datasets.rows import (
+    RANKING,
     ShownRows,
     TrainingRows,
     next_slots,
@@ -88,11 +90,12 @@ def learn(
 
     Raises:
         StateError: The train fold is empty, or a head has a reward and there are no `weights`.
-        DataError: A head's label has no positive row in it.
+        DataError: A head's label has no positive row in it, or its window reaches into what is held out.
         IntegrityError: Something of the held-out part would be read.
     """
     interactions = tables.interactions()
     events = train_events(interactions, split)
+    assert_heads_fit(resolved, interactions, split)
     boundary = Boundary.of(split, interactions)
     as_of = watermark(split.validation_cutoff or clock.now(), events)
     boundary.as_of("labels", as_of)
@@ -159,7 +162,11 @@ def head_arrays(
     for head, values in own.rewards.items():
         assert known.weights is not None
         rewards = np.concatenate([values, known.rewards[head][shown.events]])
-        labels[head], worth = known.weights.weigh(rewards, labels[head], resolved.model.heads[head].loss or "")
+        loss = resolved.model.heads[head].loss or ""
+        labels[head], worth = known.weights.weigh(rewards, labels[head], loss)
+        if loss in RANKING:
+            # The weight has the label in it already.
+            labels[head] = np.where(labels[head] > 0, np.float32(1), labels[head])
         weights[head] = (worth * weights.get(head, np.float32(1))).astype(np.float32)
     return labels, weights
 

@@ -20,6 +20,7 @@ from playbill.datasets.build import FeatureSource, TrainingTables
 from playbill.datasets.encoder import CONTEXT_COLUMNS, Encoder
 from playbill.datasets.examples import Examples, Known, draw_strata, find_examples, known_titles, require_some
 from playbill.datasets.export_manifest import ColumnRecord, FoldRecord, Role
+from playbill.datasets.label_windows import assert_heads_fit
 from playbill.datasets.labelled import label_values, request_rows, train_events, watermark
 from playbill.datasets.learn import Schema, learn_state
 from playbill.datasets.splits import FOLDS, Fold, Split
@@ -117,6 +118,7 @@ def labelled_rows(
         IntegrityError: A held-out row is not later than what is trained on.
     """
     trained = train_events(log.interactions, split)
+    assert_heads_fit(resolved, log.interactions, split)
     boundary = Boundary.of(split, log.interactions)
     titles = known_titles(tables, boundary)
     encoder = Encoder(learn_state(resolved, schema, trained, titles, tables.vocabulary("title").entries))
