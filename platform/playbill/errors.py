@@ -78,9 +78,10 @@ class EffectiveSampleError(PlaybillError):
             else f"about {needed - self.rows:,} more {self.unit}s of this kind are missing ({needed:,} in all)"
         )
         return (
-            f"'{self.estimator}' is refused: {self.rows:,} logged {self.unit}s are worth {self.effective:.1f} (largest weight "
-            f"{self.weight_max:.4g}), and the floor is {self.floor:g}; {missing}. Judge a policy closer to the logging "
-            "policy (a higher temperature, a smaller change), or log with more exploration."
+            f"'{self.estimator}' is refused: {self.rows:,} logged {self.unit}s are worth {self.effective:.1f} "
+            f"(largest weight {self.weight_max:.4g}), and the floor is {self.floor:g}; {missing}. Judge a policy "
+            "closer to the logging policy (a higher temperature, a smaller change, fewer places), or log with more "
+            "exploration."
         )
 
 
