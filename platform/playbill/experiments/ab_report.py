@@ -1,0 +1,211 @@
+"""What an A/B test found: each arm's measures with intervals by member, and its differences to the first arm.
+
+Axis letters: R rows (one member in one run), A arms.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from rich.table import Table
+
+from playbill.errors import ComparisonError, ConfigError, Problem, ProblemsError
+from playbill.metrics import Interval, MemberBootstrap, adjust_p
+
+MEASURES = {
+    "value": "days with the service from the first test day on, the exact expectation beyond the test included",
+    "retained": "share of members who are still there after the last test day",
+    "satisfaction": "satisfaction after the last test day, or when the member left (-3 to 3)",
+    "plays_per_day": "plays on a test day; members who have left count with none",
+    "hours_per_day": "hours watched on a test day",
+    "false_starts_per_day": "plays on a test day that were left within the first tenth",
+}
+"""Measure -> what it means. The first one decides."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm of a test on one measure.
+
+    Args:
+        arm: Its name.
+        measure: One of `MEASURES`.
+        mean: Over members.
+        difference: To the first arm, member by member; None for the first arm itself.
+        p: Two-sided, of the difference being zero.
+        p_adjusted: Holm, over the arms of the measure.
+    """
+
+    arm: str
+    measure: str
+    mean: Interval
+    difference: Interval | None = None
+    p: float | None = None
+    p_adjusted: float | None = None
+
+    @property
+    def significant(self) -> bool:
+        """Whether the difference stands at 5 % after the correction."""
+        return self.p_adjusted is not None and self.p_adjusted <= 0.05
+
+
+@dataclass(frozen=True)
+class AbReport:
+    """Every arm on every measure.
+
+    Args:
+        arms: By measure, then arm, the first arm first.
+        members: Members in each arm; they are the same ones.
+        days: Days of the test.
+        seeds: Of the runs.
+        about: What else a reader needs to know, JSON-ready.
+    """
+
+    arms: tuple[Arm, ...]
+    members: int
+    days: int
+    seeds: tuple[int, ...]
+    about: Mapping[str, Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The arms, the first one first."""
+        return tuple(dict.fromkeys(row.arm for row in self.arms))
+
+    def of(self, arm: str, measure: str = "value") -> Arm:
+        """Return one arm on one measure."""
+        return next(row for row in self.arms if (row.arm, row.measure) == (arm, measure))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return `arms` (name -> measure -> numbers), `members`, `days`, `seeds` and what is in `about`."""
+        arms: dict[str, dict[str, Any]] = {name: {} for name in self.names}
+        for row in self.arms:
+            arms[row.arm][row.measure] = _numbers(row)
+        return {"arms": arms, "members": self.members, "days": self.days, "seeds": list(self.seeds), **self.about}
+
+    def save(self, path: Path) -> None:
+        """Write the JSON."""
+        path.write_text(json.dumps(self.as_json(), indent=1), encoding="utf-8")
+
+    def frame(self) -> pl.DataFrame:
+        """Return a row per arm and measure."""
+        return pl.DataFrame([{"arm": row.arm, "measure": row.measure, **_numbers(row)} for row in self.arms])
+
+    def table(self) -> Table:
+        """Return arms by measures for the terminal; a star marks differences that stand after the correction."""
+        title = f"Simulated A/B: {self.members} members, {self.days} days, {len(self.seeds)} seeds; 95 % by member"
+        table = Table(title=title)
+        table.add_column("arm")
+        for measure in MEASURES:
+            table.add_column(measure, justify="right")
+        for name in self.names:
+            table.add_row(name, *(_cell(self.of(name, measure)) for measure in MEASURES))
+        return table
+
+
+def compare(
+    values: Mapping[str, pl.DataFrame], *, days: int, seeds: Sequence[int], about: Mapping[str, Any]
+) -> AbReport:
+    """Compare arms member by member.
+
+    Args:
+        values: Arm -> member (dense number), run, and a column per measure; the first arm is the one to beat. Arms have
+            the same rows in the same order.
+        days: Days of the test.
+        seeds: Of the runs.
+        about: Handed on to the report.
+
+    Raises:
+        ComparisonError: The arms do not have the same members.
+    """
+    (first, base), *_ = values.items()
+    for name, frame in values.items():
+        if not frame.select("member", "run").equals(base.select("member", "run")):
+            raise ComparisonError(f"'{name}' and '{first}' were not seen by the same members")
+    members = base["member"].to_numpy().astype(np.int64)
+    bootstrap = MemberBootstrap(members, seed=0)
+    rows = [row for measure in MEASURES for row in _measured(values, measure, bootstrap)]
+    return AbReport(tuple(rows), int(base["member"].n_unique()), days, tuple(seeds), dict(about))
+
+
+def _measured(values: Mapping[str, pl.DataFrame], measure: str, bootstrap: MemberBootstrap) -> list[Arm]:
+    matrix = np.stack([frame[measure].to_numpy().astype(np.float64) for frame in values.values()], axis=1)
+    differences = matrix[:, 1:] - matrix[:, :1]
+    means, gaps = bootstrap.intervals(matrix), bootstrap.intervals(differences)
+    p = bootstrap.p_values(differences)
+    adjusted = adjust_p(p)
+    first, *others = values
+    rows = [Arm(first, measure, means[0])]
+    for place, name in enumerate(others):
+        rows.append(Arm(name, measure, means[place + 1], gaps[place], float(p[place]), float(adjusted[place])))
+    return rows
+
+
+def check_arms(names: Sequence[str]) -> None:
+    """Refuse a test without two arms of different names.
+
+    Raises:
+        ProblemsError: There are fewer, or a name comes twice; every mistake is named.
+    """
+    problems = []
+    if len(names) < 2:
+        problems.append(Problem("arms", f"an A/B test compares two policies at least, got {len(names)}."))
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    problems += [Problem("arms", f"'{name}' is there twice.") for name in twice]
+    if problems:
+        raise ProblemsError("the A/B test", problems)
+
+
+def plot(report: AbReport, path: Path) -> None:
+    """Draw every arm's difference to the first one, a panel per measure, as SVG or PNG by the file's ending.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ConfigError("plots need matplotlib: pip install 'playbill[tracking]'") from None
+    first, *others = report.names
+    # Figure without pyplot: no global state, no display, safe in threads.
+    figure = Figure(figsize=(3.0 * len(MEASURES), 1.4 + 0.4 * len(others)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(MEASURES), sharey=True)
+    for axes, measure in zip(np.atleast_1d(panels), MEASURES, strict=True):
+        gaps = [gap for name in others if (gap := report.of(name, measure).difference) is not None]
+        centres = [gap.value for gap in gaps]
+        reach = [[gap.value - gap.low for gap in gaps], [gap.high - gap.value for gap in gaps]]
+        axes.errorbar(centres, range(len(gaps)), xerr=reach, fmt="o", color="#4477aa", ecolor="#222222", capsize=3)
+        axes.axvline(0.0, color="#aa3377", linewidth=1)
+        axes.set_yticks(range(len(others)), others)
+        axes.set_title(measure, fontsize=10)
+        axes.set_xlabel(f"difference to {first}", fontsize=8)
+    np.atleast_1d(panels)[0].invert_yaxis()
+    figure.savefig(path)
+
+
+def _numbers(row: Arm) -> dict[str, Any]:
+    numbers: dict[str, Any] = {"mean": row.mean.value, "interval": [row.mean.low, row.mean.high]}
+    if row.difference is not None:
+        numbers |= {
+            "difference": row.difference.value,
+            "difference_interval": [row.difference.low, row.difference.high],
+            "p": row.p,
+            "p_adjusted": row.p_adjusted,
+        }
+    return numbers
+
+
+def _cell(row: Arm) -> str:
+    if row.difference is None:
+        return f"{row.mean.value:.3f}"
+    gap = row.difference
+    star = " *" if row.significant else ""
+    return f"{row.mean.value:.3f} ({gap.value:+.3f}, {gap.low:+.3f} to {gap.high:+.3f}){star}"

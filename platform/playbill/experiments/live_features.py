@@ -1,0 +1,216 @@
+"""Features while a simulation runs: the encoders that build a workspace's feature files, over the events so far.
+
+A model reads the features that its service names, as of each request and strictly before it. In a simulation the
+events are not in the workspace's files; they come about as policies answer. So the same encoders, the same as-of join
+and the same on-demand code are given the events so far. There is no second implementation of a feature here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import polars as pl
+
+from playbill.errors import Problem, ProblemsError
+from playbill.features.asof import ViewValues, as_of_join
+from playbill.features.axis import CHANGED_AT, Span
+from playbill.features.catalog import Catalog
+from playbill.features.entity_rows import EVENT_AT, plain_arrow
+from playbill.features.feast_door import FeastDoor
+from playbill.features.members import member_profile
+from playbill.features.reports import FeatureColumn, FeatureEntity, ServiceSchema, TitleSnapshots
+from playbill.features.titles import title_profile
+from playbill.features.values import REQUEST_AT, empty, shaped, with_derived
+from playbill.features.views import EVENT_VIEWS
+from playbill.features.windows import CREATED_AT
+
+NO_FEATURES = "none"
+"""Feature service of a model that reads its members' histories and its titles' metadata, and nothing else."""
+
+
+class FeatureSource(Protocol):
+    """What building a training set and scoring ask of features."""
+
+    @property
+    def reads_log(self) -> bool:
+        """Whether it has to be told what has happened."""
+        ...
+
+    def schema(self, service: str) -> Any:
+        """Return the columns of a feature service."""
+        ...
+
+    def member_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return `frame` with member and request features as of each row's `event_at`."""
+        ...
+
+    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> Any:
+        """Return `.values` [S, T, F] and `.categorical` of title features."""
+        ...
+
+    def follow(self, members: pl.DataFrame, plays: pl.DataFrame) -> None:
+        """Take the events so far."""
+        ...
+
+
+class NoFeatures:
+    """No columns at all: a lean model, whose training and serving cannot differ in them."""
+
+    reads_log = False
+
+    def schema(self, service: str) -> ServiceSchema:
+        """Return a service without columns."""
+        return ServiceSchema(service, (), "without columns")
+
+    def member_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return the frame as it is."""
+        return frame
+
+    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> TitleSnapshots:
+        """Return [S, T, 0]."""
+        values = np.zeros((len(moments), len(title_ids), 0), np.float32)
+        categorical = pl.DataFrame({"title_id": pl.Series(title_ids, dtype=pl.String)})
+        return TitleSnapshots(tuple(moments), tuple(title_ids), (), values, categorical)
+
+    def follow(self, members: pl.DataFrame, plays: pl.DataFrame) -> None:
+        """Read nothing."""
+
+
+@dataclass
+class LiveFeatures:
+    """The features of a workspace's services over the events of a running simulation.
+
+    Args:
+        door: The workspace's registry, for definitions; its files are not read.
+        titles: The canonical table.
+        availability: The canonical table.
+        members: The canonical table.
+
+    `follow` says what has happened so far; before it is called nothing has.
+    """
+
+    door: FeastDoor
+    titles: pl.DataFrame
+    availability: pl.DataFrame
+    members: pl.DataFrame
+
+    reads_log: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        self._of_members = _no_events()
+        self._of_titles = _no_events()
+
+    def follow(self, members: pl.DataFrame, plays: pl.DataFrame) -> None:
+        """Take the events so far.
+
+        Args:
+            members: Every event of the members who will be asked about, before they ask.
+            plays: Every play and thumb of anybody, before the moments that will be asked about.
+        """
+        self._of_members, self._of_titles = members, plays
+
+    def schema(self, service: str) -> ServiceSchema:
+        """Return the columns of a feature service.
+
+        Raises:
+            UnknownNameError: There is no such service.
+            ProblemsError: It has views that are not computed from the canonical tables; all are named.
+        """
+        return self._catalog(service).schema
+
+    def member_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return `frame` with member and request columns as of each row's `event_at`, strictly before it."""
+        catalog = self._catalog(service)
+        columns = catalog.schema.of("member", "request")
+        if frame.is_empty() or not columns:
+            return frame.hstack(empty(columns)) if frame.is_empty() else frame
+        rows = frame.rename({"event_at": EVENT_AT}).with_columns(pl.col(EVENT_AT).alias(REQUEST_AT))
+        until = frame["event_at"].max()
+        values = self._values(catalog, "member_id", self._of_members, until, "member", "request")
+        return frame.hstack(_looked_up(rows, values, catalog, columns, "member", "request"))
+
+    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> TitleSnapshots:
+        """Return the title columns at each moment, dense; see `FeatureDoor.title_snapshots`."""
+        catalog = self._catalog(service)
+        columns = catalog.schema.of("title")
+        numeric = [column for column in columns if column.kind == "numeric"]
+        titles = pl.Series("title_id", title_ids, dtype=pl.String)
+        at = pl.Series(EVENT_AT, moments, dtype=pl.Datetime("us", "UTC"))
+        rows = at.to_frame().join(titles.to_frame(), how="cross", maintain_order="left_right")
+        rows = rows.with_columns(pl.col(EVENT_AT).alias(REQUEST_AT))
+        values = self._values(catalog, "title_id", self._of_titles, at.max(), "title")
+        found = _looked_up(rows, values, catalog, columns, "title")
+        dense = found.select(column.name for column in numeric).to_numpy()
+        newest = found.tail(len(title_ids)) if len(moments) else empty(columns)
+        categorical = [column.name for column in columns if column.kind == "categorical"]
+        return TitleSnapshots(
+            moments=tuple(moments),
+            title_ids=tuple(title_ids),
+            columns=tuple(column.name for column in numeric),
+            values=dense.reshape(len(moments), len(title_ids), len(numeric)).astype(np.float32),
+            categorical=titles.to_frame().hstack(newest.select(categorical)),
+        )
+
+    def _catalog(self, service: str) -> Catalog:
+        catalog = self.door.catalog(service)
+        known = {*EVENT_VIEWS, "member_profile", "title_profile"}
+        strange = sorted(set(catalog.plain("member", "request", "title")) - known)
+        if strange:
+            what = "is not computed from the canonical tables, so a simulation has no values of it."
+            raise ProblemsError(f"feature service '{service}'", [Problem(name, what) for name in strange])
+        return catalog
+
+    def _values(
+        self, catalog: Catalog, key: str, events: pl.DataFrame, until: Any, *entities: FeatureEntity
+    ) -> list[ViewValues]:
+        return [
+            ViewValues(
+                name=name,
+                frame=self._states(name, events, until).lazy(),
+                keys={key: key},
+                at=CHANGED_AT,
+                created=CREATED_AT,
+                features={f"{name}__{field.name}": field.name for field in fields},
+                ttl=catalog.views[name].ttl or None,
+            )
+            for name, fields in catalog.plain(*entities).items()
+        ]
+
+    def _states(self, name: str, events: pl.DataFrame, until: Any) -> pl.DataFrame:
+        if name == "member_profile":
+            return member_profile(self.members)
+        if name == "title_profile":
+            return title_profile(self.titles, self.availability)
+        view = EVENT_VIEWS[name]
+        return view.encode(events.filter(view.counted()), self.titles.select("title_id", "genres"), Span(until=until))
+
+
+def _looked_up(
+    rows: pl.DataFrame,
+    views: Sequence[ViewValues],
+    catalog: Catalog,
+    columns: Sequence[FeatureColumn],
+    *entities: FeatureEntity,
+) -> pl.DataFrame:
+    for view in views:
+        rows = rows.hstack(as_of_join(rows, EVENT_AT, view))
+    return shaped(with_derived(plain_arrow(rows), catalog, *entities), columns)
+
+
+_EVENTS: Mapping[str, Any] = {
+    "member_id": pl.String,
+    "event_at": pl.Datetime("us", "UTC"),
+    "recorded_at": pl.Datetime("us", "UTC"),
+    "action": pl.String,
+    "title_id": pl.String,
+    "country": pl.String,
+    "progress": pl.Float32,
+}
+
+
+def _no_events() -> pl.DataFrame:
+    return pl.DataFrame(schema=dict(_EVENTS))

@@ -1,0 +1,145 @@
+"""A simulated service's log as tables to train on, and the same service going on after it.
+
+A policy is judged after the log it learnt from: the same titles, launches and members, the same days under the policy
+that wrote the log, and from then on the policy in question. Every number a member's luck comes from belongs to the
+member, so all policies meet the same people in the same state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill.clock import FixedClock
+from playbill.errors import ConfigError, UnknownNameError
+from playbill.evaluation.data import EvaluationTables
+from playbill.simulator.asked import Asked, Slates
+from playbill.simulator.launches import DAY_US, microseconds
+from playbill.simulator.policies import Policy
+from playbill.simulator.world import World
+from playbill.tables import Vocabulary
+
+
+@dataclass(frozen=True)
+class SimulatedLog:
+    """The canonical tables of a simulated run, in memory; what training and evaluation read of a workspace's.
+
+    Args:
+        world: The service.
+        events: Canonical interactions, sorted by member_id and seq.
+        end: The first moment after them.
+    """
+
+    world: World
+    events: pl.DataFrame
+    end: datetime
+
+    def interactions(self) -> pl.DataFrame:
+        """Return the log."""
+        return self.events
+
+    def titles(self, as_of: datetime | None = None) -> pl.DataFrame:
+        """Return the titles that were known at a moment; None is the end."""
+        return self.world.titles.filter(pl.col("recorded_at") <= (as_of or self.end)).sort("title_id")
+
+    def availability(self) -> pl.DataFrame:
+        """Return every span of availability that was known by the end."""
+        return self.world.availability.filter(pl.col("recorded_at") <= self.end).sort("title_id", "country")
+
+    def members(self, as_of: datetime | None = None) -> pl.DataFrame:
+        """Return the members who had joined at a moment; None is the end."""
+        return self.world.members.filter(pl.col("recorded_at") <= (as_of or self.end)).sort("member_id")
+
+    def vocabulary(self, kind: str) -> Vocabulary:
+        """Return a vocabulary.
+
+        Raises:
+            UnknownNameError: Nothing is numbered under that name here.
+        """
+        if kind != "title":
+            raise UnknownNameError("vocabulary", kind, ("title",))
+        return Vocabulary("title", self.titles()["title_id"].to_list())
+
+    def clock(self) -> FixedClock:
+        """Return a clock that stands at the end."""
+        return FixedClock(self.end)
+
+    def evaluation(self) -> EvaluationTables:
+        """Return the frames that evaluation reads."""
+        return EvaluationTables(self.titles(), self.members(), self.availability(), self.events, self.end)
+
+
+def going_on(world: World, days: int, members: int | None = None) -> World:
+    """Return the same service with a longer run: same titles, launches and people.
+
+    Args:
+        world: The service of the log.
+        days: Days after its end. What it announced for them launches then.
+        members: Only the first so many; None keeps all.
+
+    Raises:
+        ConfigError: No days, or more members than there are.
+    """
+    count = len(world.people) if members is None else members
+    if days < 1 or not 1 <= count <= len(world.people):
+        raise ConfigError(
+            f"{count} members for {days} days cannot go on: the world has {len(world.people)} members, and at least "
+            "one day is needed"
+        )
+    spec = world.spec.model_copy(update={"days": world.spec.days + days, "members": count})
+    people = replace(world.people, **{name: values[:count] for name, values in vars(world.people).items()})
+    truth, of_members = world.truth, ("taste", "genre_weight", "activity")
+    truth = replace(truth, **{name: getattr(truth, name)[:count] for name in of_members})
+    return replace(world, spec=spec, people=people, truth=truth)
+
+
+@dataclass(frozen=True)
+class Switching:
+    """One policy up to a moment and another from then on.
+
+    Args:
+        before: Answers up to it: the policy that wrote the log.
+        after: Answers from then on: the policy in question.
+        from_us: The moment, microseconds since 1970.
+    """
+
+    before: Policy
+    after: Policy
+    from_us: int
+
+    @classmethod
+    def on_day(cls, before: Policy, after: Policy, world: World, day: int) -> Switching:
+        """Switch at the beginning of a day of the world's run."""
+        return cls(before, after, microseconds(world.spec.start) + day * DAY_US)
+
+    @property
+    def name(self) -> str:
+        """The name of the policy in question."""
+        return self.after.name
+
+    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+        """Let each question be answered by the policy of its moment."""
+        late = asked.at_us >= self.from_us
+        if late.all() or not late.any():
+            return (self.after if late.any() else self.before).answer(asked, rng)
+        titles = np.full((len(asked), asked.places), -1, np.int32)
+        propensity = np.zeros(titles.shape, np.float32)
+        for policy, rows in ((self.before, np.flatnonzero(~late)), (self.after, np.flatnonzero(late))):
+            part = asked.take(rows)
+            slates = policy.answer(part, rng)
+            titles[rows, : part.places] = slates.titles[:, : part.places]
+            propensity[rows, : part.places] = slates.propensity[:, : part.places]
+        return Slates(titles, propensity)
+
+    def probabilities(self, asked: Asked, titles: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """Return the probabilities of the policy of each question's moment."""
+        late = asked.at_us >= self.from_us
+        found = np.zeros(titles.shape, np.float32)
+        for policy, rows in ((self.before, np.flatnonzero(~late)), (self.after, np.flatnonzero(late))):
+            if rows.size:
+                found[rows] = policy.probabilities(asked.take(rows), titles[rows])
+        return found
