@@ -17,6 +17,6 @@ def test_importing_the_suites_room_imports_no_feast() -> None:
 
 
 def test_an_unknown_suite_is_named() -> None:
-    assert dir(playbill.testing) == ["OfflineStoreConformance", "OnlineStoreConformance"]
-    with pytest.raises(AttributeError, match="no attribute 'OnlineConformance', only OfflineStoreConformance"):
+    assert dir(playbill.testing) == ["LabelExtractorConformance", "OfflineStoreConformance", "OnlineStoreConformance"]
+    with pytest.raises(AttributeError, match="no attribute 'OnlineConformance', only LabelExtractorConformance"):
         _ = playbill.testing.OnlineConformance

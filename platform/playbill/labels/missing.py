@@ -27,7 +27,7 @@ def require_columns(
             missing.setdefault(name, []).append(f"label '{rule.label.name}'")
     for label in (label for label in labels if label.plugin):
         for name in sorted(extractor_inputs(label) - set(present)):
-            missing.setdefault(name, []).append(f"label '{label.name}' (extractor '{label.extractor}')")
+            missing.setdefault(name, []).append(f"label '{label.name}'")
     problems = [
         Problem("interactions", f"column '{name}' is missing", _readers(missing[name])) for name in sorted(missing)
     ]
@@ -87,7 +87,7 @@ def _rounded(span: timedelta) -> str:
 
 
 def _readers(readers: Sequence[str]) -> str:
-    return f"{', '.join(readers)} {'reads' if len(readers) == 1 else 'read'} it." if readers else ""
+    return f"(read by {', '.join(readers)})" if readers else ""
 
 
 def _subject(labels: Sequence[LabelSpec]) -> str:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from playbill.features.conformance.offline import OfflineStoreConformance
     from playbill.features.conformance.online import OnlineStoreConformance
+    from playbill.testing.label_extractors import LabelExtractorConformance
 
-__all__ = ["OfflineStoreConformance", "OnlineStoreConformance"]
+__all__ = ["LabelExtractorConformance", "OfflineStoreConformance", "OnlineStoreConformance"]
 
 _HOMES = {
+    "LabelExtractorConformance": "playbill.testing.label_extractors",
     "OfflineStoreConformance": "playbill.features.conformance.offline",
     "OnlineStoreConformance": "playbill.features.conformance.online",
 }
@@ -27,7 +29,7 @@ def __getattr__(name: str) -> Any:
     import pytest
 
     # pytest shows both sides of a failed assertion only in modules it knows of before they are imported.
-    pytest.register_assert_rewrite("playbill.features.conformance")
+    pytest.register_assert_rewrite("playbill.features.conformance", "playbill.testing.label_extractors")
     return getattr(import_module(_HOMES[name]), name)
 
 
