@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# Processes that tests are shared out among, a file to each; 0 runs them in this one.
+TEST_WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile
 
 .PHONY: install quickstart check test bench feast-conformance wheel clean
 
@@ -24,11 +27,11 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/playbill check
-	$(BIN)/python -m pytest -q tests/unit tests/contract
+	$(PYTEST) tests/unit tests/contract
 
 # Everything: check, then real Feast, Ray and MLflow, the server, the wheel and the quickstart.
 test: check
-	$(BIN)/python -m pytest -q tests/parity tests/integration tests/faults tests/e2e
+	$(PYTEST) tests/parity tests/integration tests/faults tests/e2e
 
 # Feast's own universal suites against our stores; TESTS is a folder with sdk/python/tests of a Feast tag.
 feast-conformance: install
