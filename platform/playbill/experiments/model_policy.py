@@ -5,7 +5,7 @@ Axis letters: N questions, U requests (questions that ask the same count once), 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +19,7 @@ from playbill.errors import ConfigError
 from playbill.evaluation import CanvasScorer
 from playbill.experiments.live_features import FeatureSource
 from playbill.metrics.topk import NOT_LISTED, top_k
-from playbill.ranking.blend import blend, head_losses
+from playbill.ranking.blend import blend_rows, head_losses
 from playbill.ranking.candidates import ABSENT, Catalogue, Viewer, select
 from playbill.ranking.scorer import Scorer
 from playbill.simulator.asked import Asked, Slates
@@ -163,12 +163,13 @@ class ModelPolicy(ScoredPolicy):
         """Return [N, T] scores by the world's title numbers, -inf where a rule of the zoo forbids a title."""
         questions = self._questions(asked)
         self._score(asked, [question.key for question in questions])
-        everything = np.ones(len(self.scorer.title_ids), np.bool_)
         found = np.empty((len(questions), len(self._column)), np.float32)
-        for row, question in enumerate(questions):
+        for weights, rows in _by_blend(questions):
+            known = [self._scored[questions[row].key] for row in rows]
+            logits = {head: np.stack([heads[head] for heads in known]) for head in weights}
             # Over every title instead of over candidates: that shifts a request's scores by one constant per head.
-            scores = blend(self._scored[question.key], self._losses, question.blend, everything)
-            found[row] = scores[self._column]
+            found[rows] = blend_rows(logits, self._losses, weights)[:, self._column]
+        for row, question in enumerate(questions):
             if question.rules is not None:
                 found[row, ~self._allowed(asked, row, question.rules)] = -np.inf
         return found
@@ -249,3 +250,11 @@ class ModelPolicy(ScoredPolicy):
             self._plays = log.frame().filter(pl.col("action").is_in(RECEPTION))
             self._followed = self._day
         self.features.follow(past, self._plays)
+
+
+def _by_blend(questions: Sequence[Question]) -> list[tuple[Mapping[str, float], list[int]]]:
+    """Group questions whose heads are blended alike."""
+    groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
+    for row, question in enumerate(questions):
+        groups.setdefault(tuple(question.blend.items()), []).append(row)
+    return [(dict(weights), rows) for weights, rows in groups.items()]

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from playbill.datasets import Split, make_split
@@ -39,6 +38,9 @@ BASE = "plackett_luce"
 BESIDE = ("popular", "best_value")
 """Arms that show the scale: no personal list at all, and the most that could be had."""
 
+RIPENING_DAYS = 10
+"""Days after the log by which the rewards of its last plays are known; the offline report needs them."""
+
 Progress = Callable[[str], None]
 
 
@@ -58,10 +60,10 @@ class StudyOptions:
         recipe: Of training; its seed is replaced by that of the run.
     """
 
-    members: int = 6000
+    members: int = 8000
     titles: int = 500
-    log_days: int = 49
-    test_members: int = 2000
+    log_days: int = 42
+    test_members: int = 1500
     test_days: int = 28
     seeds: tuple[int, ...] = (1, 2)
     objectives: tuple[str, ...] = tuple(OBJECTIVES)
@@ -148,7 +150,7 @@ def run_study(zoo: Zoo, options: StudyOptions, folder: Path, progress: Progress 
             frame = measured(world, policy, test, None, run)
             shifted = frame.with_columns(pl.col("member") + run * options.test_members)
             online.setdefault(name, []).append(shifted)
-            tell(f"seed {seed}: {name} online, value {frame['value'].mean():.2f}")
+            tell(f"seed {seed}: {name} online, value {_mean(frame):.2f}")
     values = {name: pl.concat(frames) for name, frames in online.items()}
     about = {"log_days": options.log_days, "log_members": options.members, "titles": options.titles}
     report = compare(values, days=options.test_days, seeds=options.seeds, about=about)
@@ -156,11 +158,12 @@ def run_study(zoo: Zoo, options: StudyOptions, folder: Path, progress: Progress 
 
 
 def write_log(options: StudyOptions, seed: int) -> SimulatedLog:
-    """Let the service run under its own policy, and keep what it logs."""
+    """Let the service run under its own policy, and keep what it logs, and what came of it in the days after."""
     spec = WorldSpec(seed=seed, members=options.members, titles=options.titles, days=options.log_days)
     world = World.make(spec)
-    outcome = simulate(world, load_policy(BASE), keep_log=True)
-    return SimulatedLog(world, outcome.interactions, spec.end)
+    outcome = simulate(going_on(world, RIPENING_DAYS), load_policy(BASE), keep_log=True)
+    events = outcome.interactions
+    return SimulatedLog(world, events.filter(pl.col("event_at") < spec.end), spec.end, events)
 
 
 def judged(fitted: Fitted, log: SimulatedLog, split: Split, name: str, seed: int) -> Offline:
@@ -189,6 +192,10 @@ def _fitted(
     recipe = options.recipe.__class__(**{**vars(options.recipe), "seed": seed})
     resolved = study_model(zoo, objective, capacity, recipe)
     return fit_model(log, resolved, split, NoFeatures(), folder / f"{name}-{seed}")
+
+
+def _mean(frame: pl.DataFrame) -> float:
+    return float(frame["value"].to_numpy().mean())
 
 
 def _shown(row: Offline) -> str:

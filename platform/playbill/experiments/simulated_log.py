@@ -8,7 +8,7 @@ member, so all policies meet the same people in the same state.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -32,11 +32,14 @@ class SimulatedLog:
         world: The service.
         events: Canonical interactions, sorted by member_id and seq.
         end: The first moment after them.
+        ripened: The same events and those of the days after, by which the last ones can be told what came of them;
+            None where nobody waited.
     """
 
     world: World
     events: pl.DataFrame
     end: datetime
+    ripened: pl.DataFrame | None = None
 
     def interactions(self) -> pl.DataFrame:
         """Return the log."""
@@ -69,8 +72,13 @@ class SimulatedLog:
         return FixedClock(self.end)
 
     def evaluation(self) -> EvaluationTables:
-        """Return the frames that evaluation reads."""
-        return EvaluationTables(self.titles(), self.members(), self.availability(), self.events, self.end)
+        """Return the frames that evaluation reads: outcomes are those known after the days that were waited."""
+        if self.ripened is None or self.ripened.height == self.events.height:
+            return EvaluationTables(self.titles(), self.members(), self.availability(), self.events, self.end)
+        newest = self.ripened["event_at"].max()
+        assert isinstance(newest, datetime)
+        until = newest + timedelta(microseconds=1)
+        return EvaluationTables(self.titles(until), self.members(until), self.availability(), self.ripened, until)
 
 
 def going_on(world: World, days: int, members: int | None = None) -> World:
