@@ -42,11 +42,15 @@ COMMANDS = {
     "schema": Command("playbill.cli.schema:schema", "Write the JSON schemas that editors complete YAML from."),
     "apply": Command("playbill.cli.apply:apply", "Register feature_repo/ in this workspace's Feast registry."),
     "features": Command("playbill.cli.features:features", "Compute feature values from the event log."),
+    "labels": Command("playbill.cli.labels:labels", "Say what labels make of the event log, and publish their values."),
     "materialize": Command("playbill.cli.materialize:materialize", "Load the newest values into the online store."),
     "dataset": Command("playbill.cli.dataset:dataset", "Write a model's training set to disk, and look at one."),
     "parity": Command("playbill.cli.parity:parity", "Compare served features with what training sees."),
     "train": Command("playbill.cli.train:train", "Train a model and register it in MLflow."),
     "evaluate": Command("playbill.cli.evaluate:evaluate", "Measure a model version under a named protocol."),
+    "offpolicy": Command(
+        "playbill.cli.offpolicy:offpolicy", "Judge a model from the log of the policy that was served."
+    ),
     "promote": Command("playbill.cli.promote:promote", "Make a version the champion, if its gates pass."),
     "rollback": Command("playbill.cli.rollback:rollback", "Put the previous champion back."),
     "controller": Command("playbill.cli.controller:controller", "Watch aliases, check gates, approve versions."),
