@@ -38,6 +38,7 @@ def build_case(
     canvas: str,
     *,
     fold: Fold = "test",
+    log: EventLog | None = None,
 ) -> EvaluationCase:
     """Build the held-out requests of one canvas.
 
@@ -50,6 +51,7 @@ def build_case(
         resolved: The model, for its canvases and labels.
         canvas: Canvas to measure.
         fold: Which fold is held out.
+        log: Of these tables and folds, where it was made before for another canvas.
 
     Raises:
         UnknownNameError: The model has no such canvas.
@@ -59,7 +61,7 @@ def build_case(
     spec = resolved.canvas(canvas)
     label = resolved.labels[spec.metric]
     catalogue = TitleOrder.of(tables.titles["title_id"].to_list())
-    log = EventLog.of(tables.interactions, split, catalogue)
+    log = EventLog.of(tables.interactions, split, catalogue) if log is None else log.under(split.protocol)
     positives = held_out(log, tables, label, fold)
     if positives.is_empty():
         raise StateError(

@@ -11,6 +11,7 @@ from playbill.datasets import Split, make_split
 from playbill.errors import DataError, IntegrityError, StateError
 from playbill.evaluation.compare import assert_not_trained_on
 from playbill.evaluation.data import EvaluationTables
+from playbill.evaluation.log import MOST_PASTS
 from playbill.evaluation.model import MemberFeatures
 from playbill.ranking.bundle import read_bundle
 from playbill.ranking.scorer import Scorer, TitleFeatures
@@ -102,7 +103,8 @@ def open_model(
         raise IntegrityError(f"{folder / SPLIT} has digest {trained.digest}, its record says {split_digest}")
     watermark = bundle.extra.get("watermark")
     as_of = parse_moment(watermark) if watermark else tables.end
-    scorer = Scorer(bundle, tables.titles_at(as_of), tables.availability, features, as_of=as_of)
+    titles = tables.titles_at(as_of)
+    scorer = Scorer(bundle, titles, tables.availability, features, as_of=as_of, kept_states=MOST_PASTS)
     return OpenModel(bundle.resolved, scorer, trained, bundle.digest)
 
 

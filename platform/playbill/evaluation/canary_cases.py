@@ -98,7 +98,7 @@ def with_random_targets(case: EvaluationCase, generator: np.random.Generator) ->
     frame = case.log.frame.join(drawn, on="place", how="left", maintain_order="left")
     frame = frame.with_columns(pl.coalesce("drawn", "title_id").alias("title_id")).drop("drawn")
     column = case.catalogue.codes(frame["title_id"])
-    log = replace(case.log, frame=frame, events=frame.drop("place", "fold"), column=column)
+    log = replace(case.log, frame=frame, events=frame.drop("place", "fold"), column=column, pasts={})
     made = replace(
         case,
         rows=np.arange(len(case), dtype=np.int64),

@@ -20,7 +20,6 @@ MUST_AGREE = {
     "fold": "folds",
     "split_digest": "splits",
     "case_digest": "requests, titles or candidate rules",
-    "reward": "rewards",
 }
 
 
@@ -105,6 +104,8 @@ def assert_comparable(before: EvaluationReport, after: EvaluationReport) -> None
         for name, plural in MUST_AGREE.items()
         if getattr(before, name) != getattr(after, name)
     ]
+    if None not in (before.reward, after.reward) and before.reward != after.reward:
+        reasons.append(f"rewards differ ({before.reward} and {after.reward})")
     if reasons:
         raise ComparisonError(
             f"'{before.model}' and '{after.model}' must not be compared: {'; '.join(reasons)}. "

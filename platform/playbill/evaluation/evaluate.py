@@ -15,6 +15,7 @@ from playbill.evaluation.cases import EvaluationCase, Fold
 from playbill.evaluation.data import EvaluationTables, as_frames
 from playbill.evaluation.facts import case_facts
 from playbill.evaluation.judge import MINIMUM_MEMBERS, Judge, Judging
+from playbill.evaluation.log import EventLog
 from playbill.evaluation.measure import Measured, Progress, check_cutoffs, measure
 from playbill.evaluation.replay import REPLAY, Replay, replayed
 from playbill.evaluation.report import EvaluationReport, WindowRow
@@ -44,6 +45,7 @@ def evaluate(
     judging: Judging | None = None,
     name: str | None = None,
     progress: Progress | None = None,
+    log: EventLog | None = None,
 ) -> EvaluationReport:
     """Measure a model on one canvas of a protocol's held-out fold.
 
@@ -60,6 +62,7 @@ def evaluate(
         judging: Slices, their minimum, and the bootstrap.
         name: What the model is called in the report (default: its name in the zoo).
         progress: Told after every chunk of requests.
+        log: Of these tables and folds, where it was made before for another canvas.
 
     Raises:
         UnknownNameError: An unknown canvas, baseline or slice.
@@ -68,19 +71,28 @@ def evaluate(
             part in its answer.
     """
     check_cutoffs(k)
-    case = build_case(as_frames(tables), split, resolved, canvas, fold=fold)
+    case = build_case(as_frames(tables), split, resolved, canvas, fold=fold, log=log)
     called, judging = name or resolved.model.name, judging or Judging()
     slices = _slices(case, judging)
-    worth, version = _rewards(case, resolved)
+    worth = _rewards(case, resolved)
+    slices = slices._replace(notes=(*slices.notes, *worth.notes))
     if split.protocol == REPLAY:
         case, measured, windows = replayed(
-            case, split, called, function, tuple(dict.fromkeys(baselines)), k, replay or Replay(), worth, progress
+            case,
+            split,
+            called,
+            function,
+            tuple(dict.fromkeys(baselines)),
+            k,
+            replay or Replay(),
+            worth.values,
+            progress,
         )
-        return _report(case, called, measured, k, judging, slices, windows, version)
+        return _report(case, called, measured, k, judging, slices, windows, worth.version)
     others = {baseline: build_baseline(baseline, case) for baseline in dict.fromkeys(baselines)}
-    facts = case_facts(case, worth)
+    facts = case_facts(case, worth.values)
     measured = measure(case, {called: function, **others}, k, progress, facts=facts)
-    return _report(case, called, measured, k, judging, slices, (), version)
+    return _report(case, called, measured, k, judging, slices, (), worth.version)
 
 
 def evaluate_case(
@@ -122,13 +134,22 @@ def _slices(case: EvaluationCase, judging: Judging) -> _Slices:
     return _Slices(*readable_slices(case.frame, judging.slices, judging.minimum_members, strict=judging.strict))
 
 
-def _rewards(case: EvaluationCase, resolved: ResolvedModel) -> tuple[Values | None, str | None]:
+class _Worth(NamedTuple):
+    values: Values | None = None
+    version: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _rewards(case: EvaluationCase, resolved: ResolvedModel) -> _Worth:
     wanted = resolved.model.evaluate.reward
     if wanted is None:
-        return None, None
+        return _Worth()
     reward = resolved.rewards[wanted]
     labels = {name: resolved.labels[name] for name in reward.terms}
-    return target_rewards(case, reward, labels), reward_version(reward, labels)
+    values, version = target_rewards(case, reward, labels), reward_version(reward, labels)
+    unknown = int(np.isnan(values).sum())
+    note = f"reward {version}: {unknown} of {values.size} targets have none yet, and gain nothing"
+    return _Worth(values, version, (note,) if unknown else ())
 
 
 def _report(

@@ -25,7 +25,7 @@ from playbill.evaluation.judge import Judging
 from playbill.evaluation.log import EventLog
 from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.evaluation.report import HeadRow
-from playbill.labels import extract
+from playbill.labels import label_events
 from playbill.metrics import Interval
 from playbill.ranking.blend import COMPETING
 from playbill.specs import ResolvedModel
@@ -66,11 +66,16 @@ def held_out_labels(split: Split, tables: EvaluationTables, resolved: ResolvedMo
     # What one request showed was shown in one state: that before its first event.
     key = pl.coalesce(pl.col("request_id"), pl.col("event_id"))
     held = held.with_columns(pl.col("place").min().over("member_id", key).alias("state"))
-    rows: dict[str, pl.DataFrame] = {}
-    for name, head in resolved.model.heads.items():
-        if head.label is not None:
-            values = extract(resolved.labels[head.label], tables.interactions, tables.end, tables.availability)
-            rows[name] = held.join(values.select("event_id", "value"), on="event_id", maintain_order="left")
+    heads = {name: head.label for name, head in resolved.model.heads.items() if head.label is not None}
+    wanted = [label for name, label in resolved.labels.items() if name in heads.values() and label.level == "title"]
+    found = label_events(wanted, tables.interactions, tables.end, tables.availability, tables.titles)
+    known = held.join(found.select("event_id", *(label.name for label in wanted)), on="event_id", maintain_order="left")
+    named = {label.name for label in wanted}
+    rows = {
+        name: known.with_columns(pl.col(label).alias("value")).drop_nulls("value")
+        for name, label in heads.items()
+        if label in named
+    }
     return HeldOutLabels(log, rows)
 
 

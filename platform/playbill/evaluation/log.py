@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Self
 
@@ -16,6 +16,8 @@ from playbill.metrics.topk import Indices, Mask
 
 PLAY = "play"
 TRAIN = "train"
+MOST_PASTS = 20_000
+"""Histories, and states of them, that are kept for the next canvas."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class EventLog:
         starts: [E] position of the member's first event.
         plays: [E] whether the event is a play of a catalogue title.
         protocol: Protocol of the split.
+        pasts: Histories given out before, by position: the same frame again lets a scorer read it once.
         fitted_until: Where a replay has got to: fitting may use every play before it. None = the train fold.
     """
 
@@ -39,10 +42,15 @@ class EventLog:
     plays: Mask
     protocol: str
     fitted_until: datetime | None = None
+    pasts: dict[int, pl.DataFrame] = field(default_factory=dict, compare=False, repr=False)
 
     def until(self, moment: datetime) -> EventLog:
         """Return the log of a replay that has got to a moment: `fitted_plays` are all plays before it."""
         return replace(self, fitted_until=moment)
+
+    def under(self, protocol: str) -> EventLog:
+        """Return the log under another protocol that holds out the same rows."""
+        return replace(self, protocol=protocol)
 
     @classmethod
     def of(cls, interactions: pl.DataFrame, split: Split, catalogue: TitleOrder) -> Self:
@@ -61,8 +69,12 @@ class EventLog:
 
     def past(self, position: int) -> pl.DataFrame:
         """Return the member's events strictly before the event at `position`, oldest first."""
-        start = int(self.starts[position])
-        return self.events[start:position]
+        if position in self.pasts:
+            return self.pasts[position]
+        past = self.events[int(self.starts[position]) : position]
+        if len(self.pasts) < MOST_PASTS:
+            self.pasts[position] = past
+        return past
 
     def watched(self, positions: Indices) -> tuple[Indices, Indices]:
         """Return pairs (request, title column) of plays strictly before each position."""

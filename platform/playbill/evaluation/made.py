@@ -32,6 +32,7 @@ from playbill.evaluation.data import EvaluationTables, as_frames
 from playbill.evaluation.ease import Square, gram
 from playbill.evaluation.evaluate import evaluate_case
 from playbill.evaluation.judge import Judging
+from playbill.evaluation.log import EventLog
 from playbill.evaluation.measure import Progress
 from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.evaluation.report import EvaluationReport
@@ -58,6 +59,7 @@ class MadeOptions(TypedDict, total=False):
     judging: Judging | None
     name: str | None
     progress: Progress | None
+    log: EventLog | None
 
 
 def search_case(
@@ -68,6 +70,7 @@ def search_case(
     *,
     fold: Fold = "test",
     seed: int = QUERY_SEED,
+    log: EventLog | None = None,
 ) -> EvaluationCase:
     """Build the `made_queries` case: four queries for each held-out title, one per `query_length`.
 
@@ -75,7 +78,7 @@ def search_case(
         UnknownNameError: The model has no such canvas.
         StateError: No held-out title can be searched.
     """
-    base = build_case(tables, _one_each(split), resolved, canvas, fold=fold)
+    base = build_case(tables, _one_each(split), resolved, canvas, fold=fold, log=log)
     names = _names(base)[base.columns].tolist()
     by_length = dict(zip(QUERY_LENGTHS, (*_prefixes(names), _typed(names, seed)), strict=True))
     parts = [
@@ -104,7 +107,13 @@ def search_case(
 
 
 def more_like_this_case(
-    tables: EvaluationTables, split: Split, resolved: ResolvedModel, canvas: str, *, fold: Fold = "test"
+    tables: EvaluationTables,
+    split: Split,
+    resolved: ResolvedModel,
+    canvas: str,
+    *,
+    fold: Fold = "test",
+    log: EventLog | None = None,
 ) -> EvaluationCase:
     """Build the `co_play_pairs` case: the play before each held-out one is the source title.
 
@@ -112,7 +121,7 @@ def more_like_this_case(
         UnknownNameError: The model has no such canvas.
         StateError: No held-out play follows another play.
     """
-    base = build_case(tables, _one_each(split), resolved, canvas, fold=fold)
+    base = build_case(tables, _one_each(split), resolved, canvas, fold=fold, log=log)
     source = _previous_play(base)
     has_source = (source != UNKNOWN) & (source != base.columns)
     if not has_source.any():
@@ -148,7 +157,8 @@ def evaluate_search(
         UnknownNameError: An unknown canvas.
         StateError: No held-out title can be searched.
     """
-    case = search_case(as_frames(tables), split, resolved, canvas, fold=options.get("fold", "test"))
+    fold, log = options.get("fold", "test"), options.get("log")
+    case = search_case(as_frames(tables), split, resolved, canvas, fold=fold, log=log)
     return _evaluate(case, function, search_baselines(case), resolved, MADE_SLICES, options)
 
 
@@ -164,7 +174,8 @@ def evaluate_more_like_this(
 
     Arguments and errors as for `evaluate_search`.
     """
-    case = more_like_this_case(as_frames(tables), split, resolved, canvas, fold=options.get("fold", "test"))
+    fold, log = options.get("fold", "test"), options.get("log")
+    case = more_like_this_case(as_frames(tables), split, resolved, canvas, fold=fold, log=log)
     return _evaluate(case, function, more_like_this_baselines(case), resolved, SLICES, options)
 
 

@@ -192,6 +192,7 @@ def evaluate_canvas(
     context = resolved.canvas(canvas).context
     judging = judging or Judging(slices=wanted.slices, minimum_members=wanted.minimum_members)
     made: MadeOptions = {"k": wanted.k, "fold": fold, "judging": judging, "name": name, "progress": progress}
+    made["log"] = None if labels is None else labels.log
     if {"query", "source_title"} & set(context) and baselines is not None:
         raise ConfigError(
             f"canvas '{canvas}' is measured on made requests, which have their own baselines; leave baselines out"
@@ -213,6 +214,7 @@ def evaluate_canvas(
         judging=judging,
         name=name,
         progress=progress,
+        log=None if labels is None else labels.log,
     )
     if not isinstance(function, CanvasScorer):
         return report

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from playbill.evaluation.cases import EvaluationCase
-from playbill.labels.extraction import label_events
+from playbill.labels import label_events
 from playbill.metrics.ranking import Values
 from playbill.rewards import reward_values
 from playbill.specs import LabelSpec, RewardSpec

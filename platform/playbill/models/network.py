@@ -133,6 +133,7 @@ class Network(nn.Module):
         context: ContextBatch,
         titles: TitleInputs,
         vectors: TitleVectors | None = None,
+        states: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Score every title in N requests.
 
@@ -141,13 +142,14 @@ class Network(nn.Module):
             context: N requests.
             titles: T titles.
             vectors: `title_vectors(titles)` kept from before, to save computing them.
+            states: [N, D] from `last_states`, to save reading the histories again.
 
         Returns:
             Head name -> [N, T] float32 logits; column 0 (padding) is -10,000.
         """
         with self._precision(history.title.device):
             vectors = self.title_vectors(titles) if vectors is None else vectors
-            scene = self._scene(history, context, vectors)
+            scene = self._scene(history, context, vectors, states)
             found = {}
             for settings, head in self._pairs():
                 q, e = head.queries(scene.state), vectors.vectors
@@ -156,19 +158,34 @@ class Network(nn.Module):
                 found[settings.name] = (q @ e.to(q.dtype).T).float() + head.bias(vectors, scene.rows)[scene.rows.row]
         return found
 
+    @torch.no_grad()
+    def last_states(self, history: HistoryBatch, context: ContextBatch, vectors: TitleVectors) -> Tensor:
+        """Return [N, D] the state in which each request is asked: it depends on the past alone.
+
+        Args:
+            history: H members.
+            context: N requests; `state` says where each one's past ends.
+            vectors: `title_vectors(titles)`.
+        """
+        with self._precision(history.title.device):
+            return self.states(history, vectors).flatten(0, 1)[context.state]
+
     def _precision(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.low_precision)
 
     def _pairs(self) -> list[tuple[HeadConfig, Head]]:
         return list(zip(self.config.heads, self.heads, strict=True))  # type: ignore[arg-type]
 
-    def _scene(self, history: HistoryBatch, context: ContextBatch, vectors: TitleVectors) -> Scene:
-        states = self.states(history, vectors)
+    def _scene(
+        self, history: HistoryBatch, context: ContextBatch, vectors: TitleVectors, states_ND: Tensor | None = None
+    ) -> Scene:
+        if states_ND is None:
+            states_ND = self.states(history, vectors).flatten(0, 1)[context.state]
         asked = context.query_grams.numel() > 0
         queries_NM = self.grams.queries(context.query_grams, context.query_offsets) if asked else None
         source_ND = self.context.source(context, vectors.vectors)
         context_ND = self.context(context, source_ND, queries_NM)
-        state_ND = self.crossing(states.flatten(0, 1)[context.state], context_ND)
+        state_ND = self.crossing(states_ND, context_ND)
         return Scene(
             state=state_ND + self.context.pull * source_ND.to(state_ND.dtype),
             queries=queries_NM,

@@ -11,6 +11,7 @@ from playbill.tracking import Evaluation
 
 CHAMPION = "champion"
 ALL = "all"
+REWARD_METRIC = "reward_ndcg"
 _ROUNDING = 1e-9
 
 Key = tuple[str, str]
@@ -82,7 +83,15 @@ def _against_champion(gate: GateSpec, ours: Mapping[str, float], theirs: Mapping
     elif not wanted:
         yield _unmeasured(gate, True, "the champion has no such number to compare with")
     for name in sorted(wanted):
-        yield _hold(gate, name, ours.get(name), theirs[name])
+        if gate.metric.startswith(REWARD_METRIC) and not _same_reward(name, ours, theirs):
+            yield _unmeasured(gate, False, "not comparable: the champion was measured by another version of the reward")
+        else:
+            yield _hold(gate, name, ours.get(name), theirs[name])
+
+
+def _same_reward(name: str, ours: Mapping[str, float], theirs: Mapping[str, float]) -> bool:
+    fingerprint = f"{name.partition('/')[0]}/reward_fingerprint"
+    return ours.get(fingerprint) == theirs.get(fingerprint)
 
 
 def _against_baseline(gate: GateSpec, evaluations: Mapping[Key, Mapping[str, float]]) -> Iterator[GateResult]:

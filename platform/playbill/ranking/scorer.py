@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from playbill.datasets import Request, title_arrays
 from playbill.datasets.buckets import floor_moment, microseconds_of, moment_of
-from playbill.datasets.online import EncodedRequests, encode_requests, history_lengths
+from playbill.datasets.online import encode_requests, history_lengths
 from playbill.datasets.titles import snapshot_values
 from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
 from playbill.models.heads import TitleVectors
@@ -49,6 +49,36 @@ def similarity(vectors_TD: torch.Tensor, source_N: torch.Tensor) -> torch.Tensor
     return cosines_NT * source_N.gt(0).unsqueeze(-1)
 
 
+class KeptStates:
+    """The states of pasts that were read before, by their frame. Not safe to share between threads when in use.
+
+    Args:
+        most: Pasts kept, the newest ones; 0 = none.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        # The frame is held too, so that its id stays its own.
+        self._kept: OrderedDict[int, tuple[pl.DataFrame, torch.Tensor]] = OrderedDict()
+
+    def get(self, request: Request) -> torch.Tensor | None:
+        """Return the [D] state of a request's past, None where it was not kept."""
+        if not self._kept or request.history is None:
+            return None
+        found = self._kept.get(id(request.history))
+        return None if found is None else found[1]
+
+    def keep(self, requests: Sequence[Request], states: torch.Tensor) -> None:
+        """Remember the [N, D] states of the requests' pasts."""
+        if not self._most:
+            return
+        for request, state in zip(requests, states, strict=True):
+            if request.history is not None:
+                self._kept[id(request.history)] = (request.history, state.clone())
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+
+
 class Scorer:
     """One model version over one state of the catalogue. Safe to share between threads.
 
@@ -61,6 +91,7 @@ class Scorer:
         features: Title features; None = all of them missing.
         as_of: The moment titles' ages are told at, zone-aware.
         network: The bundle's network, where it is loaded already.
+        kept_states: Pasts whose state is kept, so that another canvas asked with the very same frame reads it once.
     """
 
     def __init__(
@@ -72,6 +103,7 @@ class Scorer:
         *,
         as_of: datetime,
         network: Network | None = None,
+        kept_states: int = 0,
     ) -> None:
         self.bundle = bundle
         self.encoder = bundle.encoder.with_titles(titles["title_id"].to_list())
@@ -79,6 +111,7 @@ class Scorer:
         self.network = network if network is not None else bundle.network()
         self._features, self._lock = features, Lock()
         self._raw: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
+        self._states = KeptStates(kept_states)
         self._inputs, self._vectors = self._prepare(titles, availability, as_of)
 
     def refreshed(self, titles: pl.DataFrame, availability: pl.DataFrame, as_of: datetime) -> Scorer:
@@ -95,7 +128,7 @@ class Scorer:
         heads = [*(head.name for head in self.bundle.config.heads), SIMILARITY]
         scores = {head: np.empty((len(requests), len(self.title_ids)), np.float32) for head in heads}
         for chosen in self._batches(requests):
-            found = self._pass(encode_requests(self.encoder, [requests[place] for place in chosen]))
+            found = self._pass([requests[place] for place in chosen])
             for head, values in found.items():
                 scores[head][chosen] = values
         return scores
@@ -108,7 +141,9 @@ class Scorer:
 
     def _batches(self, requests: Sequence[Request]) -> list[NDArray[np.int64]]:
         """Group requests of about one history length."""
+        known = np.array([self._states.get(request) is not None for request in requests], dtype=np.bool_)
         lengths = np.minimum(history_lengths(requests), self.encoder.state.history_length)
+        lengths[known] = 0
         order = np.argsort(lengths, kind="stable")
         batches, start = [], 0
         for stop in range(1, len(order) + 1):
@@ -119,10 +154,19 @@ class Scorer:
         return batches
 
     @torch.inference_mode()
-    def _pass(self, encoded: EncodedRequests) -> dict[str, NDArray[np.float32]]:
+    def _pass(self, requests: Sequence[Request]) -> dict[str, NDArray[np.float32]]:
+        known = [self._states.get(request) for request in requests]
+        pairs = zip(requests, known, strict=True)
+        unread = [request if state is None else replace(request, history=None) for request, state in pairs]
+        encoded = encode_requests(self.encoder, unread)
         vectors = self._at(encoded.moments)
         history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
-        found = self.network.scores(history, context, self._inputs, vectors)
+        states = self.network.last_states(history, context, vectors)
+        for place, state in enumerate(known):
+            if state is not None:
+                states[place] = state
+        self._states.keep(requests, states)
+        found = self.network.scores(history, context, self._inputs, vectors, states)
         found[SIMILARITY] = similarity(vectors.vectors, context.source_title)
         return {head: values[:, 1:].numpy() for head, values in found.items()}
 

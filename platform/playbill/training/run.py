@@ -18,6 +18,7 @@ from playbill.datasets import Split, TrainingSet, build_training_set, make_split
 from playbill.datasets.strata import Stratum
 from playbill.errors import IntegrityError
 from playbill.evaluation.data import EvaluationTables
+from playbill.evaluation.log import MOST_PASTS
 from playbill.evaluation.model import ModelEvaluation, evaluate_model
 from playbill.features import FeatureDoor, ServiceSchema
 from playbill.models import Network
@@ -261,7 +262,8 @@ class _Run:
         self.watcher.stage("evaluate")
         frames = EvaluationTables.read(self.tables)
         bundle = read_bundle(self.folder / BUNDLE)
-        scorer = Scorer(bundle, frames.titles, frames.availability, self.features, as_of=data.watermark)
+        titles, moment = frames.titles_at(data.watermark), data.watermark
+        scorer = Scorer(bundle, titles, frames.availability, self.features, as_of=moment, kept_states=MOST_PASTS)
         return evaluate_model(
             scorer,
             self.split,

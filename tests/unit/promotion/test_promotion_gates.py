@@ -163,6 +163,17 @@ def test_a_gate_holds_one_head_or_all_of_them() -> None:
     assert "ece on head up of home against champion" in worse.gate
 
 
+def test_numbers_by_two_versions_of_a_reward_are_not_compared() -> None:
+    name = "home/reward_ndcg@10"
+    rule = gate(metric="reward_ndcg@10")
+    first, second = ({name: 0.3, "home/reward_fingerprint": mark} for mark in (1.0, 2.0))
+    (same,) = judge([rule], [measured(first)], [measured(first)])
+    assert same.passed
+    (other,) = judge([rule], [measured(second)], [measured(first)])
+    assert not other.passed
+    assert "another version of the reward" in other.reason
+
+
 @pytest.mark.parametrize("metric", ["map@10", "novelty@10", "debiased_ndcg@10", "reward_ndcg@10"])
 @pytest.mark.parametrize("slice_", [None, "popularity", "device", "language", "canvas"])
 def test_gates_can_name_every_metric_and_slice(metric: str, slice_: str | None) -> None:

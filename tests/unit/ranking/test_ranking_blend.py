@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from playbill.errors import UnknownNameError
-from playbill.ranking.blend import AS_IT_IS, blend, log_probabilities
+from playbill.ranking.blend import AS_IT_IS, blend, blend_rows, log_probabilities
 
 LOSSES = {"play": "softmax", "thumb": "bce"}
 ALL = np.ones(3, dtype=np.bool_)
@@ -55,3 +55,22 @@ def test_similarity_enters_as_it_is() -> None:
     losses = {"play": "softmax", "similarity": AS_IT_IS}
     scores = blend(logits, losses, {"play": 1.0, "similarity": 4.0}, np.array([True, True]))
     np.testing.assert_allclose(scores, np.log(0.5) + np.array([1.0, -2.0]))
+
+
+def test_many_requests_at_once_are_scored_as_one_by_one():
+    draw = np.random.default_rng(3)
+    losses = {"play": "softmax", "sampled": "sampled_softmax", "thumb": "bce", "similarity": AS_IT_IS}
+    logits = {head: draw.normal(0, 9, (20, 50)).astype(np.float32) for head in losses}
+    weights = {"play": 1.0, "sampled": 0.3, "thumb": -0.5, "similarity": 4.0}
+    everything = np.ones(50, bool)
+    plain = [
+        blend({head: values[row] for head, values in logits.items()}, losses, weights, everything) for row in range(20)
+    ]
+    np.testing.assert_allclose(blend_rows(logits, losses, weights), plain, rtol=1e-12)
+
+
+def test_many_requests_name_the_nearest_head_too():
+    with pytest.raises(UnknownNameError, match="Did you mean 'thumb'"):
+        blend_rows({"thumb": np.zeros((2, 3))}, LOSSES, {"thumbs": 1.0})
+    with pytest.raises(ValueError, match="nothing to blend"):
+        blend_rows({}, {}, {})

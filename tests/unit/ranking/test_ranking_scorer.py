@@ -240,3 +240,35 @@ def test_one_request_is_fast(scorer) -> None:
     for _ in range(10):
         scorer.score([request])
     assert (time.perf_counter() - begun) / 10 < 0.2
+
+
+def test_requests_that_share_a_past_score_as_if_each_had_its_own(scorer) -> None:
+    shared, other = past(7), past(4, seed=1)
+    asked = [Request("search", AT, "m", query=text, history=shared) for text in ("w", "word1", "name")]
+    asked += [Request("home", AT, "n", history=other), Request("home", AT)]
+    apart = [
+        replace(request, history=None if request.history is None else request.history.clone()) for request in asked
+    ]
+    together, alone = scorer.score(asked), scorer.score(apart)
+    for head in together:
+        np.testing.assert_allclose(together[head], alone[head], rtol=1e-5, atol=1e-5)
+
+
+def test_a_kept_state_is_read_once_and_scores_alike(bundle) -> None:
+    frames = frame_of_titles(TRAINED), launches(TRAINED)
+    plain = Scorer(bundle, *frames, Features(), as_of=AT)
+    keeping = Scorer(bundle, *frames, Features(), as_of=AT, kept_states=3, network=bundle.network())
+    first = [Request("home", AT, "m", history=past(length, seed=length)) for length in (3, 9)]
+    again = [replace(request, canvas="search", query="word2") for request in first] + [Request("home", AT)]
+    keeping.score(first)
+    read = []
+    original = keeping.network.states
+    keeping.network.states = lambda history, titles: read.append(history.title.shape) or original(history, titles)
+    kept, expected = keeping.score(again), plain.score(again)
+    assert all(shape == (1, 1) for shape in read)
+    for head in kept:
+        np.testing.assert_allclose(kept[head], expected[head], rtol=1e-5, atol=1e-5)
+    many = [Request("home", AT, "m", history=past(2, seed=seed)) for seed in range(6)]
+    keeping.score(many)
+    assert len(keeping._states._kept) == 3
+    assert plain._states.get(first[0]) is None
