@@ -21,7 +21,7 @@ DAYS = 90
 GENRES = tuple(f"Genre {letter}" for letter in "ABCDEFGHIJKLMNOPQRST")
 SHOWN = 8
 PER_ROW = 4
-OTHERS = 2.35
+OTHERS = 2.21
 """Events of a visit beside its impressions, on average."""
 
 CANVASES = ("home", "coming_soon", "search")
