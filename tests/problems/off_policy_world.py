@@ -195,8 +195,8 @@ def another_log(questions: Questions, places: int, outcome: str, generator: np.r
 
 def draw(weight: np.ndarray, places: int, generator: np.random.Generator) -> np.ndarray:
     """[n, K] Plackett-Luce lists, by an exponential race."""
-    with np.errstate(divide="ignore"):
-        arrival = generator.standard_exponential(weight.shape, np.float32) / weight
+    luck = generator.standard_exponential(weight.shape, np.float32)
+    arrival = np.divide(luck, weight, out=np.full_like(luck, np.inf), where=weight > 0)
     front = np.argpartition(arrival, places - 1, axis=1)[:, :places]
     order = np.argsort(np.take_along_axis(arrival, front, 1), axis=1)
     return np.take_along_axis(front, order, 1)

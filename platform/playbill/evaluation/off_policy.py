@@ -13,14 +13,8 @@ import numpy as np
 
 from playbill.errors import ConfigError, EffectiveSampleError, UnknownNameError
 from playbill.evaluation.off_policy_data import Scene, weigh
-from playbill.evaluation.off_policy_log import (
-    LoggedSlates,
-    Outcome,
-    OutcomeRule,
-    logged_slates,
-    played_outcome,
-    reward_outcome,
-)
+from playbill.evaluation.off_policy_log import LoggedSlates, logged_slates
+from playbill.evaluation.off_policy_outcome import Outcome, OutcomeRule, played_outcome, reward_outcome
 from playbill.evaluation.off_policy_report import Estimated, GroupEstimate, OffPolicyReport
 from playbill.evaluation.off_policy_targets import SoftmaxPolicy, TargetPolicy, TopPolicy, place_by_place
 from playbill.evaluation.off_policy_weighed import GROUPS, PolicyLog, combine

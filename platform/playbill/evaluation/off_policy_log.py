@@ -5,7 +5,6 @@ Axis letters: S slates, n rows (one shown title each).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -16,84 +15,14 @@ import polars as pl
 
 from playbill.errors import DataError, Problem, StateError
 from playbill.evaluation.data import EvaluationTables
-from playbill.labels import label_events
+from playbill.evaluation.off_policy_outcome import Outcome, OutcomeRule
 from playbill.metrics.topk import Indices, Mask
-from playbill.rewards import DelayedPredictor, reward_values, reward_version, slate_values
-from playbill.specs import LabelSpec, RewardSpec, split_reference
 
 Floats = npt.NDArray[np.float64]
 WithoutPropensity = Literal["refuse", "drop"]
 
-PLAYED = "played"
 _KEY = ["request_id", "row_id"]
 _REQUEST = ("member_id", "event_at", "country", "device", "language", "query", "source_title_id")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What each impression was worth.
-
-    Args:
-        name: Such as `long_term`.
-        version: The reward's version id, or a sentence that defines the outcome.
-        values: event_id, value, matured; one row per impression.
-    """
-
-    name: str
-    version: str
-    values: pl.DataFrame
-
-
-OutcomeRule = Callable[[EvaluationTables], Outcome]
-"""Says what impressions were worth, from the events of whole members."""
-
-
-def played_outcome(window: timedelta = timedelta(days=1)) -> OutcomeRule:
-    """Outcome 1 where the title was played in the same request within a window, else 0.
-
-    Args:
-        window: How long after the impression a play counts; younger impressions are not mature.
-    """
-    return lambda tables: _played(tables.interactions, tables.end, window)
-
-
-def _played(interactions: pl.DataFrame, as_of: datetime, window: timedelta) -> Outcome:
-    key = ["request_id", "title_id"]
-    first = (
-        interactions.filter((pl.col("action") == "play") & pl.all_horizontal(pl.col(key).is_not_null()))
-        .group_by(key)
-        .agg(pl.col("event_at").min().alias("played_at"))
-    )
-    shown = interactions.filter(pl.col("action") == "impression").join(first, on=key, how="left", maintain_order="left")
-    played = (pl.col("played_at") - pl.col("event_at")) <= window
-    values = shown.select(
-        "event_id",
-        value=played.fill_null(value=False).cast(pl.Float32),
-        matured=played.fill_null(value=False) | (pl.col("event_at") + window <= as_of),
-    )
-    return Outcome(PLAYED, f"played in the same request within {window}", values)
-
-
-def reward_outcome(
-    reward: RewardSpec, labels: Mapping[str, LabelSpec], predictor: DelayedPredictor | None = None
-) -> OutcomeRule:
-    """Outcome = the reward of an impression and of the plays it led to, as known at the tables' end.
-
-    Args:
-        reward: The reward.
-        labels: Its labels by plain name.
-        predictor: Stands in for delayed terms; such rows still count as immature.
-    """
-    names = dict.fromkeys(split_reference(reference)[0] for reference in reward.terms)
-    wanted = [labels[name] for name in names if name in labels]
-
-    def rule(tables: EvaluationTables) -> Outcome:
-        log, as_of = tables.interactions, tables.end
-        outcomes = label_events(wanted, log, as_of, tables.availability, tables.titles)
-        values = reward_values(reward, labels, outcomes, log, as_of, predictor)
-        return Outcome(reward.name, reward_version(reward, labels), slate_values(values, log))
-
-    return rule
 
 
 @dataclass(frozen=True)
@@ -187,7 +116,20 @@ def logged_slates(
     shown = shown.join(
         worth.values.select("event_id", "value", "matured"), on="event_id", how="left", maintain_order="left"
     )
-    return _slates(canvas, worth, shown, events, dropped)
+    return _slates(canvas, worth, _final(canvas, worth, shown, tables.end), events, dropped)
+
+
+def _final(canvas: str, worth: Outcome, shown: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+    """Let nothing count as mature that is younger than any outcome may take; refuse a log without anything older."""
+    final = shown.with_columns(pl.col("matured") & (pl.col("event_at") + worth.final_after <= as_of))
+    if not final["matured"].fill_null(value=False).any():
+        days, first, last = worth.final_after / timedelta(days=1), shown["event_at"].min(), shown["event_at"].max()
+        raise StateError(
+            f"nothing shown on '{canvas}' is old enough: '{worth.name}' is final {days:g} days after a request, the "
+            f"{shown['slate'].n_unique()} lists are from {first} to {last}, and the log ends at {as_of}. Wait, hold out "
+            "a longer period in training, or judge by a reward that is final sooner"
+        )
+    return final
 
 
 def _numbered(shown: pl.DataFrame) -> pl.DataFrame:

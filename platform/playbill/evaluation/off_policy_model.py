@@ -13,7 +13,8 @@ from playbill.evaluation.measure import Progress
 from playbill.evaluation.model import CanvasScorer, MemberFeatures
 from playbill.evaluation.off_policy_data import Scene, weigh
 from playbill.evaluation.off_policy_direct import DirectKind
-from playbill.evaluation.off_policy_log import OutcomeRule, WithoutPropensity, logged_slates
+from playbill.evaluation.off_policy_log import WithoutPropensity, logged_slates
+from playbill.evaluation.off_policy_outcome import OutcomeRule
 from playbill.evaluation.off_policy_targets import TargetPolicy
 from playbill.evaluation.off_policy_weighed import PolicyLog
 from playbill.evaluation.order import TitleOrder

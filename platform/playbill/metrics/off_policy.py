@@ -74,7 +74,9 @@ class OffPolicyData:
     def without_immature(self, matured: Mask) -> OffPolicyData:
         """Drop every slate with a row whose reward is not mature; `immature` counts the dropped rows.
 
-        An immature reward is unknown, never zero: counting it as zero would punish new titles and late requests.
+        An immature reward is unknown, never zero: counting it as zero would punish new titles and late requests. What
+        is mature must depend on a row's age alone, never on what came of it, or the rows that stay are not those of
+        the policy.
 
         Args:
             matured: [n] whether a row's reward is final.

@@ -16,7 +16,7 @@ from playbill.evaluation.log import EventLog
 from playbill.evaluation.off_policy_direct import DirectLog, fit_direct
 from playbill.evaluation.order import TitleOrder
 from playbill.metrics import Rules
-from playbill.specs import CandidatesSpec, CanvasSpec
+from playbill.specs import CandidatesSpec, CanvasSpec, LabelSpec, RewardSpec
 
 CANVAS = CanvasSpec.model_validate({"name": "home", "version": 1, "blend": {"play": 1.0}, "metric": "discovery_play"})
 QUICK = Rules(resamples=200, floor=20.0)
@@ -165,11 +165,35 @@ def test_immature_requests_are_dropped_and_counted(service):
     played_all = log.data.immature
     logged = op.logged_slates(young.tables, "home", op.played_outcome())
     slates = np.unique(logged.slates[~logged.matured])
-    assert played_all == 3 * slates.size > 200
+    assert played_all == 3 * slates.size
+    # By age alone: everybody who asked after minute 300 is out, with a play or without.
+    assert set(log.member_ids) == {f"m{member}" for member in range(301)}
     assert np.isnan(logged.reward[~logged.matured]).all()
     report = op.off_policy_report(log, rules=QUICK)
     assert report.immature == played_all
     assert report.slates == 400 - slates.size
+
+
+def test_a_reward_is_final_by_age_not_by_what_came_of_it(service):
+    labels = {
+        "completion": LabelSpec.model_validate(
+            {
+                "kind": "Label", "name": "completion", "version": 1, "matures_after": "5d",
+                "from": {"action": "play", "where": "progress >= 0.9"},
+            }
+        )
+    }  # fmt: skip
+    reward = RewardSpec.model_validate({"kind": "Reward", "name": "done", "version": 1, "terms": {"completion": 2.0}})
+    rule = op.reward_outcome(reward, labels)
+    tables = replace(service.tables, end=T0 + timedelta(days=6, minutes=200))
+    logged = op.logged_slates(tables, "home", rule)
+    kept = logged.frame["member_id"].gather(np.unique(logged.slates[logged.matured]))
+    assert set(kept) == {f"m{member}" for member in range(201)}  # five days, and one for the play to come
+    assert logged.version.startswith("done:1:")
+    plays = op.logged_slates(service.tables, "home", op.played_outcome()).reward
+    assert np.nansum(op.logged_slates(service.tables, "home", rule).reward) == 2.0 * plays.sum()
+    with pytest.raises(StateError, match=r"'done' is final 6 days after a request"):
+        op.logged_slates(replace(tables, end=T0 + timedelta(days=3)), "home", rule)
 
 
 def test_what_the_canvas_could_not_show_is_counted_and_has_no_chance(service):
