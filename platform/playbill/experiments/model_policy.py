@@ -25,6 +25,7 @@ from playbill.ranking.scorer import Scorer
 from playbill.simulator.asked import Asked, Slates
 from playbill.simulator.canvases import CANVASES, DEVICES, ROWS
 from playbill.simulator.policies import Popular, ScoredPolicy, same_list
+from playbill.simulator.state import State
 from playbill.simulator.world import World
 from playbill.specs import CandidatesSpec, ResolvedModel, RowSpec
 
@@ -32,7 +33,6 @@ RECEPTION = ("play", "thumbs_up", "thumbs_down")
 """Events that title features are made of."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY_US = 86_400_000_000
 
 Key = tuple[int, str, str | None, int]
 """Request, canvas that is scored, query, source title. A request is a page: its rows are ranked from one scoring."""
@@ -96,7 +96,8 @@ class ModelPolicy(ScoredPolicy):
         self._rows = {place: resolved.rows.get(row) for place, row in enumerate(ROWS)}
         self._by_policy = np.array([row is not None and row.blend is None for row in self._rows.values()] + [False])
         self._scored: dict[Key, Heads] = {}
-        self._day = self._followed = -1
+        self._run: State | None = None
+        self._day = -1
         self._plays = pl.DataFrame()
 
     def _check(self) -> None:
@@ -207,9 +208,7 @@ class ModelPolicy(ScoredPolicy):
 
     def _score(self, asked: Asked, keys: list[Key]) -> None:
         """Score what has not been scored yet; the rows of a page ask for the same scores."""
-        day = int(asked.at_us.min()) // _DAY_US
-        if day != self._day:
-            self._scored, self._day = {}, day
+        self._begin_day(asked)
         fresh = {key: row for row, key in enumerate(keys) if key not in self._scored}
         if not fresh:
             return
@@ -220,9 +219,21 @@ class ModelPolicy(ScoredPolicy):
         for row, key in enumerate(fresh):
             self._scored[key] = {head: values[row] for head, values in heads.items()}
 
+    def _begin_day(self, asked: Asked) -> None:
+        """Tell titles' ages anew every day, as a server does, and forget what was scored before."""
+        run, day = asked.state, asked.state.day
+        if run is self._run and day == self._day:
+            return
+        self._scored, self._run, self._day = {}, run, day
+        morning = self.world.spec.start + timedelta(days=day)
+        self.scorer = self.scorer.refreshed(self.world.titles, self.world.availability, morning)
+        if self.features.reads_log and asked.log is not None:
+            self._plays = asked.log.frame().filter(pl.col("action").is_in(RECEPTION))
+
     def _requests(self, asked: Asked, keys: list[Key], places: npt.NDArray[np.int64]) -> list[Request]:
         past = asked.history(places)
-        self._follow(asked, past)
+        if self.features.reads_log:
+            self.features.follow(past, self._plays)
         histories = past.partition_by("member_id", as_dict=True)
         world, members = self.world, self.world.member_ids
         ids = members.gather(asked.member[places].astype(np.int64)).to_list()
@@ -240,16 +251,6 @@ class ModelPolicy(ScoredPolicy):
             )
             for member, (_, canvas, query, source), row in zip(ids, keys, places.tolist(), strict=True)
         ]
-
-    def _follow(self, asked: Asked, past: pl.DataFrame) -> None:
-        """Tell the features what has happened; title features are told of whole days, once a day."""
-        log = asked.log
-        if not self.features.reads_log or log is None:
-            return
-        if self._day != self._followed:
-            self._plays = log.frame().filter(pl.col("action").is_in(RECEPTION))
-            self._followed = self._day
-        self.features.follow(past, self._plays)
 
 
 def _by_blend(questions: Sequence[Question]) -> list[tuple[Mapping[str, float], list[int]]]:

@@ -1,0 +1,91 @@
+"""The world behind a workspace's log, kept beside it: members can be asked again, and the service can go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from pydantic import ValidationError
+
+from playbill.errors import IntegrityError, StateError
+from playbill.simulator.catalogue import Catalogue
+from playbill.simulator.spec import WorldSpec
+from playbill.simulator.world import World
+
+FILE, FOLDER = "world.json", "world_catalogue"
+TITLES, AVAILABILITY, ARRAYS = "titles.parquet", "availability.parquet", "arrays.npz"
+_ARRAYS = ("genre", "language", "kind", "kids", "runtime_min", "seasons", "episodes")
+
+
+def save_world(folder: Path, spec: WorldSpec, catalogue: Catalogue | None = None) -> None:
+    """Keep what a world was made from. It appears whole or not at all; an older one is replaced.
+
+    Args:
+        folder: The workspace's; made when missing.
+        spec: What it was made from.
+        catalogue: Real titles, where some were given in place of generated ones.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    about: dict[str, Any] = {"spec": spec.model_dump(mode="json"), "catalogue": None}
+    if catalogue is not None:
+        name = f"{FOLDER}-{secrets.token_hex(4)}"
+        about["catalogue"] = name
+        about |= {"genres": catalogue.genres, "languages": catalogue.languages}
+        _write_catalogue(folder / name, catalogue)
+    beside = folder / f".{FILE}.{secrets.token_hex(4)}"
+    beside.write_text(json.dumps(about), encoding="utf-8")
+    os.replace(beside, folder / FILE)
+    for old in folder.glob(f"{FOLDER}-*"):
+        if old.name != about["catalogue"]:
+            shutil.rmtree(old)
+
+
+def read_world(folder: Path) -> World:
+    """Make the world of a workspace's log again, to the bit.
+
+    Raises:
+        StateError: The workspace's log is not a simulated one.
+        IntegrityError: What was kept is damaged, or of another version of Playbill.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise StateError(
+            f"workspace '{folder.name}' has no simulated world; run `playbill -w {folder.name} simulate` first"
+        )
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        spec = WorldSpec.model_validate(about["spec"])
+        name = about["catalogue"]
+        catalogue = None if name is None else _read_catalogue(folder / name, about["genres"], about["languages"])
+    except (ValidationError, ValueError, KeyError, TypeError, OSError, pl.exceptions.PolarsError) as error:
+        first = str(error).splitlines()[0]
+        raise IntegrityError(f"{path} cannot be read ({first}); simulate the workspace again") from None
+    return World.make(spec, catalogue)
+
+
+def _write_catalogue(folder: Path, catalogue: Catalogue) -> None:
+    folder.mkdir()
+    catalogue.titles.write_parquet(folder / TITLES)
+    if catalogue.availability is not None:
+        catalogue.availability.write_parquet(folder / AVAILABILITY)
+    arrays = {name: getattr(catalogue, name) for name in _ARRAYS}
+    np.savez(folder / ARRAYS, allow_pickle=False, **arrays)
+
+
+def _read_catalogue(folder: Path, genres: list[str], languages: list[str]) -> Catalogue:
+    windows = folder / AVAILABILITY
+    with np.load(folder / ARRAYS, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in _ARRAYS}
+    return Catalogue(
+        titles=pl.read_parquet(folder / TITLES),
+        genres=tuple(genres),
+        languages=tuple(languages),
+        availability=pl.read_parquet(windows) if windows.is_file() else None,
+        **arrays,
+    )
