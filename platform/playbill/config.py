@@ -117,6 +117,8 @@ class WorkspaceSettings(Settings):
 
     clock: Annotated[str, AfterValidator(lambda text: (parse_clock(text), text)[1])] = "data_end"
     """`wall`, `data_end`, or a fixed ISO moment with a zone."""
+    model: str = "everycanvas"
+    """Model that is served and asked when `--model` is not given. The zoo's only model needs no saying."""
 
 
 class ProjectSettings(Settings):

@@ -67,12 +67,12 @@ def open_recommender(workspace: Workspace, model: str | None, version: int | Non
     """Load the approved version, or a given one, with everything a server would answer from."""
     from playbill.features import FeatureDoor
     from playbill.serving import FactReader, Recommender, Slot
-    from playbill.serving.loading import Loader, only_model
+    from playbill.serving.loading import Loader, served_model
     from playbill.tables import RequestLog, Tables, workspace_clock
     from playbill.tracking import Tracking
 
     clock, features = workspace_clock(workspace), FeatureDoor(workspace)
-    loader = Loader(workspace, model or only_model(workspace), Tracking(workspace), features, clock)
+    loader = Loader(workspace, model or served_model(workspace), Tracking(workspace), features, clock)
     served = loader.version(version) if version else loader.load(loader.wanted())
     facts = FactReader(Tables(workspace), features)
     return Recommender(Slot(served), facts, clock, RequestLog(workspace.database_url).write), served

@@ -34,7 +34,7 @@ def serve(selection: Selection, host: str | None, port: int | None, model: str |
     import uvicorn
 
     from playbill.serving.app import TOKEN_VARIABLE, create_app
-    from playbill.serving.loading import only_model
+    from playbill.serving.loading import served_model
     from playbill.serving.running import build_services
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -42,7 +42,7 @@ def serve(selection: Selection, host: str | None, port: int | None, model: str |
     # Requests are scored side by side, so one of them must not take every processor.
     torch.set_num_threads(1)
     token = os.environ.get(TOKEN_VARIABLE)
-    chosen = model or only_model(workspace)
+    chosen = model or served_model(workspace)
     services = build_services(workspace, chosen, host=host, token=token, with_controller=controller)
     click.echo(f"serving {chosen} of {workspace.name} at http://{host}:{port}, Ctrl-C ends it")
     uvicorn.run(create_app(services), host=host, port=port, log_level="warning")

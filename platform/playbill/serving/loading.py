@@ -27,17 +27,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def only_model(workspace: Workspace) -> str:
-    """Return the zoo's model when there is exactly one.
+def served_model(workspace: Workspace) -> str:
+    """Return the model that is served when none is named: the workspace's, or the zoo's only one.
 
     Raises:
         DefinitionError: The zoo has mistakes.
-        StateError: There are none or several; the text names them.
+        StateError: The zoo lacks the workspace's model and has none or several others; the text names them.
     """
     models = sorted(_zoo_models(workspace))
-    if len(models) != 1:
-        raise StateError(f"name a model with --model, the zoo has: {', '.join(models) or 'none'}")
-    return models[0]
+    chosen = workspace.settings.model
+    if chosen in models:
+        return chosen
+    if len(models) == 1:
+        return models[0]
+    known = ", ".join(models) or "none"
+    raise StateError(f"name a model with --model: workspace '{workspace.name}' serves '{chosen}', the zoo has {known}")
 
 
 class Loader:

@@ -3,13 +3,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
 from click.testing import CliRunner
 
 from playbill.cli.main import main
-from playbill.config import Workspace
+from playbill.config import Workspace, WorkspaceSettings
+from playbill.errors import StateError
+from playbill.serving.loading import served_model
 
 
 def run(workspace: Workspace, *arguments: str, code: int = 0) -> str:
@@ -76,3 +79,10 @@ def test_the_room_imports_neither_torch_nor_the_web_stack(world: ModuleType) -> 
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_model_that_is_meant_is_the_workspaces(own: Workspace) -> None:
+    assert served_model(own) == "everycanvas"
+    assert served_model(replace(own, settings=WorkspaceSettings(model="kuairand"))) == "kuairand"
+    with pytest.raises(StateError, match="serves 'nothing', the zoo has everycanvas, kuairand"):
+        served_model(replace(own, settings=WorkspaceSettings(model="nothing")))
