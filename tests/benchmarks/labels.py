@@ -3,8 +3,9 @@
     .venv/bin/python tests/benchmarks/labels.py --json
     .venv/bin/python tests/benchmarks/labels.py --events 100000 --sample 2
 
-Makes a seeded log of visits (`tests/problems/label_log.py`), labels all of it in a process of its own, and compares a sample of its
-members, every label and every event, with `tests/problems/plain_labels.py`, at the end of the log and in its middle.
+Makes a seeded log of visits (`tests/problems/label_log.py`), labels all of it in a process of its own, and compares a
+sample of its members, every label and every event, with `tests/problems/plain_labels.py`, at the end of the log and in
+its middle.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from rich.table import Table
 from scipy.stats import kendalltau, spearmanr
 
 from playbill.errors import EffectiveSampleError
-from playbill.metrics import Rules, estimate
+from playbill.metrics import DEFAULT_FLOOR, Rules, estimate
 from playbill.simulator import World, WorldSpec, simulate
 
 ROWS = ("ips", "clipped_ips", "snips", "doubly_robust", "self_normalised_dr", "switch_dr", "direct")
@@ -74,14 +74,14 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--members", type=int, default=1500, help="members of the logged service")
+    parser.add_argument("--members", type=int, default=2000, help="members of the logged service")
     parser.add_argument("--days", type=int, default=14, help="days that are logged")
     parser.add_argument("--titles", type=int, default=200)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--repeats", type=int, default=200, help="repeated logs behind bias and coverage")
     parser.add_argument("--places", type=int, default=4, help="first places of the row that slates are judged by")
     parser.add_argument("--draws", type=int, default=40, help="slates per question behind the truth of slates")
-    parser.add_argument("--ab-members", type=int, default=2000, help="members of every arm of the A/B test")
+    parser.add_argument("--ab-members", type=int, default=3000, help="members of every arm of the A/B test")
     parser.add_argument("--ab-days", type=int, default=42)
     parser.add_argument("--workers", type=int, default=2, help="arms of the A/B test that run side by side")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
@@ -121,6 +121,8 @@ def summary(found: np.ndarray, truth: np.ndarray, policies: list[str], names: tu
     noise = values.std(axis=0, ddof=1) / len(values) ** 0.5 / truth[:, None]
     variance = values.var(axis=0, ddof=1)
     covered, effective, largest = (found[..., column].mean(axis=0) for column in (1, 2, 3))
+    given = found[..., 2] >= DEFAULT_FLOOR
+    kept = np.where(given, found[..., 1], np.nan)
     place = {name: at for at, name in enumerate(names)}
     return {
         "bias": {
@@ -132,7 +134,12 @@ def summary(found: np.ndarray, truth: np.ndarray, policies: list[str], names: tu
             for e, name in enumerate(names)
         },
         "coverage": {
-            name: {"mean": rounded(covered[:, e].mean()), "lowest": rounded(covered[:, e].min())}
+            name: {
+                "mean": rounded(covered[:, e].mean()),
+                "lowest": rounded(covered[:, e].min()),
+                "above_floor": rounded(np.nanmean(kept[..., e])) if given[..., e].any() else None,
+                "refused": rounded(1.0 - given[..., e].mean()),
+            }
             for e, name in enumerate(names)
         },
         "variance": {
@@ -170,6 +177,8 @@ def ranked(plays: dict[str, np.ndarray], given: argparse.Namespace) -> dict[str,
         found[f"{name}_hr@10"] = hit.mean(axis=0).tolist()
         gain = np.where(hit, 1.0 / np.log2(np.maximum(ranks[last], 1) + 1.0), 0.0)
         found[f"{name}_ndcg@10"] = gain.mean(axis=0).tolist()
+        # Gains may be negative here: a play that made its member sorry counts against who ranks it high.
+        found[f"{name}_reward_ndcg@10"] = (gain * plays["worth"][fold][last, None]).mean(axis=0).tolist()
     return found
 
 
@@ -222,12 +231,12 @@ def rounded(value: Any, digits: int = 4) -> float:
 def show(result: dict[str, Any]) -> None:
     console = Console()
     table = Table(title="estimators against the truth, ten policies")
-    for name in ("estimator", "bias, mean", "bias, largest", "coverage, mean", "coverage, lowest"):
+    for name in ("estimator", "bias, mean", "bias, largest", "coverage", "lowest", "above the floor", "refused"):
         table.add_column(name)
     for name, bias in result["bias"].items():
         covered = result["coverage_95"][name]
-        cells = (bias["mean"], bias["largest"], covered["mean"], covered["lowest"])
-        table.add_row(name, *(f"{cell:+.3f}" if at < 2 else f"{cell:.3f}" for at, cell in enumerate(cells)))
+        shares = ("-" if value is None else f"{value:.3f}" for value in covered.values())
+        table.add_row(name, f"{bias['mean']:+.3f}", f"{bias['largest']:+.3f}", *shares)
     console.print(table)
     table = Table(title="rank correlation with the simulated A/B")
     for name in ("protocol", "spearman", "kendall", "spearman with plays"):

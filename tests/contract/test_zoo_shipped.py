@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from playbill.registry import Plugin, Registry
-from playbill.specs import BASELINES, FALLBACKS, KINDS, LOSSES, TRUNKS, ResolvedModel
+from playbill.specs import BASELINES, EXTRACTORS, FALLBACKS, KINDS, LOSSES, TRUNKS, ResolvedModel
 from playbill.zoo import Zoo, load_zoo
 from playbill.zoo.definitions import yaml_files
 from playbill.zoo.explain import keys_at
@@ -120,7 +120,7 @@ def test_check_takes_under_a_second_and_imports_nothing_heavy() -> None:
 
 
 def _implementations() -> list[tuple[str, Plugin]]:
-    registries: tuple[Registry, ...] = (TRUNKS, LOSSES, FALLBACKS, BASELINES)
+    registries: tuple[Registry, ...] = (TRUNKS, LOSSES, FALLBACKS, BASELINES, EXTRACTORS)
     return [(f"{registry.kind} {name}", registry[name]) for registry in registries for name in registry.names()]
 
 

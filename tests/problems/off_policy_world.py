@@ -224,7 +224,8 @@ class Watcher:
                 self._note(name, np.flatnonzero(where), asked, slates, response)
         played = np.flatnonzero((response.played >= 0) & (asked.canvas != on.SEARCH))
         if played.size:
-            self._rank(asked.take(played), slates.titles[played, response.played[played]])
+            title = slates.titles[played, response.played[played]]
+            self._rank(asked.take(played), title, LAW.satisfying(response.gladness[played]))
 
     def _note(self, name: str, rows: np.ndarray, asked: Asked, slates: Slates, response: Response) -> None:
         part = asked.take(rows)
@@ -251,7 +252,7 @@ class Watcher:
             }
         )
 
-    def _rank(self, asked: Asked, titles: np.ndarray) -> None:
+    def _rank(self, asked: Asked, titles: np.ndarray, worth: np.ndarray) -> None:
         """Rank what was played among everything the member could watch and had not, under every policy."""
         state = asked.state
         offered = state.available(asked.country, asked.at_us) & (state.played[asked.member] == 0)
@@ -266,7 +267,8 @@ class Watcher:
             metrics.target_ranks(policy.logits(plain), rows, wanted, offered[fresh])
             for policy in self.policies.values()
         ]
-        self.plays.append({"member": part.member, "at": part.at_us, "ranks": np.stack(ranks, axis=1)})
+        ranked = np.stack(ranks, axis=1)
+        self.plays.append({"member": part.member, "at": part.at_us, "ranks": ranked, "worth": worth[fresh]})
 
     def questions(self, name: str) -> Questions:
         """Put together what was noted of one canvas or row."""
@@ -283,7 +285,7 @@ class Watcher:
         return replace(found, check=float(max(apart)))
 
     def ranks(self) -> dict[str, np.ndarray]:
-        """[plays] member, at, and [plays, P] ranks, in order of time."""
+        """[plays] member, at, worth, and [plays, P] ranks, in order of time."""
         joined = {key: np.concatenate([part[key] for part in self.plays]) for key in self.plays[0]}
         order = np.argsort(joined["at"], kind="stable")
         return {key: values[order] for key, values in joined.items()}

@@ -79,9 +79,10 @@ def offpolicy(
 
     from rich.console import Console
 
-    from playbill.evaluation.off_policy import off_policy_report
+    from playbill.evaluation.off_policy import check_names, off_policy_report
     from playbill.metrics import Rules
 
+    check_names(estimators)
     log = weighed(selection, reference, Wanted(**options))  # type: ignore[arg-type]
     report = off_policy_report(log, estimators=estimators or None, main=_main(estimators), rules=Rules(floor=floor))
     console = Console(stderr=as_json)

@@ -43,9 +43,9 @@ def encode_requests(encoder: Encoder, requests: Sequence[Request]) -> EncodedReq
     Raises:
         IntegrityError: A history has an event later than its request.
     """
+    _assert_past(requests)
     owners, firsts = _owners(requests)
     starts, lengths, values = _histories(encoder, [requests[first] for first in firsts])
-    _assert_past(requests)
     width = max(int(lengths.max(initial=0)), 1)
     columns = encoder.contexts(_rows(encoder, requests))
     moments, snapshot = np.unique(columns.moment, return_inverse=True)

@@ -33,6 +33,7 @@ __all__ = [
     "SoftmaxPolicy",
     "TargetPolicy",
     "TopPolicy",
+    "check_names",
     "combine",
     "logged_slates",
     "off_policy_report",
@@ -85,7 +86,7 @@ def off_policy_report(
     names = tuple(estimators or suited_estimators(log))
     chosen = main or next((name for name in ("snips", "slate_snips") if name in names), names[0])
     names = names if chosen in names else (*names, chosen)
-    _check_names(names, slices)
+    check_names(names, slices)
     judged = rules or Rules()
     by_slate = names[0].startswith("slate")
     return OffPolicyReport(
@@ -110,7 +111,13 @@ def off_policy_report(
     )
 
 
-def _check_names(names: Sequence[str], slices: Sequence[str]) -> None:
+def check_names(names: Sequence[str], slices: Sequence[str] = ()) -> None:
+    """Check estimators and slices before anything is read.
+
+    Raises:
+        UnknownNameError: No such estimator or slice.
+        ConfigError: Estimators over rows and over slates in one report.
+    """
     for name in names:
         if name not in ESTIMATORS:
             raise UnknownNameError(ESTIMATORS.kind, name, ESTIMATORS.names())
@@ -128,8 +135,9 @@ def _one(name: str, data: OffPolicyData, rules: Rules) -> Estimated:
         found = estimate(name, data, rules=rules)
         against = estimate(name, data, rules=rules, against_logged=True)
     except EffectiveSampleError as error:
-        return Estimated(name, None, None, str(error))
-    return Estimated(name, found, Interval(against.value, against.low, against.high))
+        return Estimated(name, None, None, error.effective, str(error))
+    difference = Interval(against.value, against.low, against.high)
+    return Estimated(name, found, difference, found.effective_sample_size)
 
 
 def _logged(data: OffPolicyData, by_slate: bool, rules: Rules) -> Interval:

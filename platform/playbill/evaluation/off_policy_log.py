@@ -123,11 +123,12 @@ def _final(canvas: str, worth: Outcome, shown: pl.DataFrame, as_of: datetime) ->
     """Let nothing count as mature that is younger than any outcome may take; refuse a log without anything older."""
     final = shown.with_columns(pl.col("matured") & (pl.col("event_at") + worth.final_after <= as_of))
     if not final["matured"].fill_null(value=False).any():
-        days, first, last = worth.final_after / timedelta(days=1), shown["event_at"].min(), shown["event_at"].max()
+        days = worth.final_after / timedelta(days=1)
+        first, last = (moment.isoformat() for moment in shown["event_at"].sort().gather([0, -1]))
         raise StateError(
             f"nothing shown on '{canvas}' is old enough: '{worth.name}' is final {days:g} days after a request, the "
-            f"{shown['slate'].n_unique()} lists are from {first} to {last}, and the log ends at {as_of}. Wait, hold out "
-            "a longer period in training, or judge by a reward that is final sooner"
+            f"{shown['slate'].n_unique()} lists are from {first} to {last}, and the log ends at {as_of.isoformat()}. "
+            "Wait, hold out a longer period in training, or judge by a reward that is final sooner"
         )
     return final
 
@@ -135,7 +136,7 @@ def _final(canvas: str, worth: Outcome, shown: pl.DataFrame, as_of: datetime) ->
 def _numbered(shown: pl.DataFrame) -> pl.DataFrame:
     """Add `slate` and `place`. An impression without a position is the only one of its slate, or refused."""
     problems = [
-        Problem(name, f"{shown[name].null_count()} of {shown.height} impressions lack it, the first is event {first}")
+        Problem(name, f"{shown[name].null_count()} of {shown.height} impressions lack it, the first is event {first!s}")
         for name in ("request_id", "title_id")
         if (first := shown.filter(pl.col(name).is_null())["event_id"].first()) is not None
     ]

@@ -23,12 +23,14 @@ class Estimated:
         estimator: Its name.
         estimate: What the model's policy would have earned; None = refused.
         difference: That minus what was earned, paired.
+        effective_sample_size: What the weighted log is worth, also where that is too little.
         refused: Why there is no estimate; empty = there is one.
     """
 
     estimator: str
     estimate: Estimate | None
     difference: Interval | None
+    effective_sample_size: float
     refused: str = ""
 
 
@@ -206,7 +208,7 @@ def _slices(report: OffPolicyReport) -> Table:
 def _cells(one: Estimated) -> list[str]:
     found = one.estimate
     if found is None or one.difference is None:
-        return [one.estimator, "refused", one.refused.partition(":")[0], "", "", ""]
+        return [one.estimator, "refused", "", f"{one.effective_sample_size:.0f}", "", ""]
     return [
         one.estimator,
         _ends(Interval(found.value, found.low, found.high)),
@@ -224,7 +226,7 @@ def _ends(interval: Interval, sign: str = "") -> str:
 def _estimated(content: dict[str, Any]) -> Estimated:
     estimate = None if content["estimate"] is None else Estimate(**content["estimate"])
     difference = None if content["difference"] is None else Interval(*content["difference"])
-    return Estimated(content["estimator"], estimate, difference, content["refused"])
+    return Estimated(content["estimator"], estimate, difference, content["effective_sample_size"], content["refused"])
 
 
 def _group(content: dict[str, Any]) -> GroupEstimate:

@@ -98,14 +98,15 @@ class AbReport:
         return pl.DataFrame([{"arm": row.arm, "measure": row.measure, **_numbers(row)} for row in self.arms])
 
     def table(self) -> Table:
-        """Return arms by measures for the terminal; a star marks differences that stand after the correction."""
-        title = f"Simulated A/B: {self.members} members, {self.days} days, {len(self.seeds)} seeds; 95 % by member"
-        table = Table(title=title)
-        table.add_column("arm")
+        """Return measures by arms for the terminal; a star marks differences that stand after the correction."""
+        title = f"Simulated A/B: {self.members} members, {self.days} days, {len(self.seeds)} runs; 95 % by member"
+        table = Table("measure", "arm", title=title)
+        for name in ("mean", f"less {self.names[0]}", "95 %", "p adjusted"):
+            table.add_column(name, justify="right")
         for measure in MEASURES:
-            table.add_column(measure, justify="right")
-        for name in self.names:
-            table.add_row(name, *(_cell(self.of(name, measure)) for measure in MEASURES))
+            for place, name in enumerate(self.names):
+                row, last = self.of(name, measure), place + 1 == len(self.names)
+                table.add_row("" if place else measure, name, *_cells(row), end_section=last)
         return table
 
 
@@ -203,9 +204,9 @@ def _numbers(row: Arm) -> dict[str, Any]:
     return numbers
 
 
-def _cell(row: Arm) -> str:
+def _cells(row: Arm) -> tuple[str, str, str, str]:
+    mean = f"{row.mean.value:.3f}"
     if row.difference is None:
-        return f"{row.mean.value:.3f}"
-    gap = row.difference
-    star = " *" if row.significant else ""
-    return f"{row.mean.value:.3f} ({gap.value:+.3f}, {gap.low:+.3f} to {gap.high:+.3f}){star}"
+        return mean, "", "", ""
+    gap, star = row.difference, " *" if row.significant else ""
+    return mean, f"{gap.value:+.3f}", f"{gap.low:+.3f} to {gap.high:+.3f}", f"{row.p_adjusted:.4f}{star}"

@@ -94,7 +94,7 @@ def measured(world: World, policy: Policy, test: Test, seed: int | None = None, 
     """
     spec = world.spec.model_copy(update={"seed": world.spec.seed + (seed or 0)})
     lucky = replace(world, spec=spec)
-    outcome = simulate(lucky, Switching.on_day(test.before, policy, lucky, test.from_day), keep_log=True)
+    outcome = simulate(lucky, Switching(test.before, policy, test.from_day), keep_log=True)
     return _measures(outcome, lucky, test.from_day, run)
 
 

@@ -18,7 +18,6 @@ from playbill.clock import FixedClock
 from playbill.errors import ConfigError, UnknownNameError
 from playbill.evaluation.data import EvaluationTables
 from playbill.simulator.asked import Asked, Slates
-from playbill.simulator.launches import DAY_US, microseconds
 from playbill.simulator.policies import Policy
 from playbill.simulator.world import World
 from playbill.tables import Vocabulary
@@ -107,22 +106,17 @@ def going_on(world: World, days: int, members: int | None = None) -> World:
 
 @dataclass(frozen=True)
 class Switching:
-    """One policy up to a moment and another from then on.
+    """One policy up to a day and another from then on. A visit that lasts past midnight belongs to the day it began.
 
     Args:
         before: Answers up to it: the policy that wrote the log.
         after: Answers from then on: the policy in question.
-        from_us: The moment, microseconds since 1970.
+        from_day: The day of the run.
     """
 
     before: Policy
     after: Policy
-    from_us: int
-
-    @classmethod
-    def on_day(cls, before: Policy, after: Policy, world: World, day: int) -> Switching:
-        """Switch at the beginning of a day of the world's run."""
-        return cls(before, after, microseconds(world.spec.start) + day * DAY_US)
+    from_day: int
 
     @property
     def name(self) -> str:
@@ -130,24 +124,12 @@ class Switching:
         return self.after.name
 
     def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
-        """Let each question be answered by the policy of its moment."""
-        late = asked.at_us >= self.from_us
-        if late.all() or not late.any():
-            return (self.after if late.any() else self.before).answer(asked, rng)
-        titles = np.full((len(asked), asked.places), -1, np.int32)
-        propensity = np.zeros(titles.shape, np.float32)
-        for policy, rows in ((self.before, np.flatnonzero(~late)), (self.after, np.flatnonzero(late))):
-            part = asked.take(rows)
-            slates = policy.answer(part, rng)
-            titles[rows, : part.places] = slates.titles[:, : part.places]
-            propensity[rows, : part.places] = slates.propensity[:, : part.places]
-        return Slates(titles, propensity)
+        """Let the policy of the day answer."""
+        return self._of_day(asked).answer(asked, rng)
 
     def probabilities(self, asked: Asked, titles: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        """Return the probabilities of the policy of each question's moment."""
-        late = asked.at_us >= self.from_us
-        found = np.zeros(titles.shape, np.float32)
-        for policy, rows in ((self.before, np.flatnonzero(~late)), (self.after, np.flatnonzero(late))):
-            if rows.size:
-                found[rows] = policy.probabilities(asked.take(rows), titles[rows])
-        return found
+        """Return the probabilities of the policy of the day."""
+        return self._of_day(asked).probabilities(asked, titles)
+
+    def _of_day(self, asked: Asked) -> Policy:
+        return self.after if asked.state.day >= self.from_day else self.before

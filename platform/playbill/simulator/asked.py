@@ -112,8 +112,12 @@ class Asked:
             for item in fields(self)
             if item.name not in ("world", "state", "hidden", "log", "query")
         }
-        query = self.query.gather(np.asarray(places, np.int64))
-        return replace(self, **own, query=query, hidden=self.hidden.take(places))
+        query = self.query.gather(np.asarray(places, np.int64)) if self.any_typed else self.query.head(len(places))
+        part = replace(self, **own, query=query, hidden=self.hidden.take(places))
+        for worked_out in ("_candidates", "_matches"):
+            if worked_out in self.__dict__:
+                part.__dict__[worked_out] = self.__dict__[worked_out][places]
+        return part
 
     def candidates(self) -> NDArray[np.bool_]:
         """Return [N, T]: what may be shown. Available there and then, the canvas's and the row's own rule."""
@@ -121,11 +125,7 @@ class Asked:
 
     def matches(self) -> NDArray[np.float32]:
         """Return [N, T]: how well each title's names match what was typed, 0 to 1; zeros where nothing was."""
-        found = np.zeros((len(self), len(self.world.catalogue)), np.float32)
-        typed = np.flatnonzero(self.query.is_not_null().to_numpy())
-        if len(typed):
-            found[typed] = self.world.queries.matches(self.query.gather(typed))
-        return found
+        return self._matches
 
     def history(self, places: NDArray[np.integer] | None = None) -> pl.DataFrame:
         """Return the canonical interactions of the members asked, strictly before each question's moment.
@@ -142,6 +142,19 @@ class Asked:
         return self.log.before(self.member[chosen], self.at_us[chosen])
 
     @cached_property
+    def any_typed(self) -> bool:
+        """Say whether anything was typed in any question."""
+        return self.query.null_count() < len(self.query)
+
+    @cached_property
+    def _matches(self) -> NDArray[np.float32]:
+        found = np.zeros((len(self), len(self.world.catalogue)), np.float32)
+        if self.any_typed:
+            typed = np.flatnonzero(self.query.is_not_null().to_numpy())
+            found[typed] = self.world.queries.matches(self.query.gather(typed))
+        return found
+
+    @cached_property
     def _candidates(self) -> NDArray[np.bool_]:
         kids = self.world.people.kids[self.member]
         found = self.state.available(self.country, self.at_us)
@@ -149,10 +162,8 @@ class Asked:
         self._in_row(found)
         only_kids = np.flatnonzero(kids | (self.canvas == on.KIDS))
         found[only_kids] &= self.world.catalogue.kids
-        rows = np.arange(len(self))
-        for place in range(self.shown.shape[1]):
-            title = self.shown[:, place]
-            found[rows[title >= 0], title[title >= 0]] = False
+        rows, places = np.nonzero(self.shown >= 0)
+        found[rows, self.shown[rows, places]] = False
         return found
 
     def _on_canvas(self, found: NDArray[np.bool_]) -> None:

@@ -14,14 +14,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from playbill.simulator import canvases as on
 from playbill.simulator.asked import Asked, Slates
 from playbill.specs.plugins import POLICIES
 
 CHUNK = 512
 """Questions scored at once. A draw belongs to a chunk of this size, so that threads do not change it."""
 
-_DEEPEST = 30.0
+_DEEPEST, _LOWEST = 30.0, np.float32(-1e30)
 Floats = NDArray[np.float32]
 
 
@@ -62,7 +61,7 @@ class ScoredPolicy:
     name = "scored"
 
     def logits(self, asked: Asked) -> Floats:
-        """Return [N, T] log odds of candidates; what is said of others does not matter."""
+        """Return a new array [N, T], float32: log odds of candidates; what is said of others does not matter."""
         raise NotImplementedError
 
     def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
@@ -70,6 +69,7 @@ class ScoredPolicy:
         size = asked.places
         titles = np.full((len(asked), size), -1, np.int32)
         propensity = np.zeros((len(asked), size), np.float32)
+        asked.candidates()
         for chunk, seed in zip(chunks(asked), rng.integers(2**63, size=-(-len(asked) // CHUNK)), strict=True):
             part = asked.take(chunk)
             weight = self._weights(part)
@@ -87,10 +87,12 @@ class ScoredPolicy:
 
     def _weights(self, asked: Asked) -> Floats:
         candidates = asked.candidates()
-        logits = np.where(candidates, self.logits(asked), -np.inf)
-        top = logits.max(axis=1, keepdims=True)
-        top[~np.isfinite(top)] = 0.0
-        weight: Floats = np.exp(np.maximum(logits - top, -_DEEPEST)) * candidates
+        weight = self.logits(asked)
+        np.copyto(weight, _LOWEST, where=~candidates)
+        weight -= weight.max(axis=1, keepdims=True)
+        np.maximum(weight, -_DEEPEST, out=weight)
+        np.exp(weight, out=weight)
+        weight *= candidates
         return weight
 
 
@@ -112,15 +114,23 @@ class PlackettLuce(ScoredPolicy):
     def logits(self, asked: Asked) -> Floats:
         """Return [N, T]."""
         catalogue, state = asked.world.catalogue, asked.state
-        liking = self.taste * shares(state.genre_plays[asked.member]) @ catalogue.genre.T
-        spoken = shares(state.language_plays[asked.member] + asked.world.people.speaks[asked.member])
-        known = self.popularity * state.log_plays_7d[asked.country]
-        found = liking + known + (self.language * spoken)[:, catalogue.language]
+        genres = self.taste * shares(state.genre_plays[asked.member])
         sourced = np.flatnonzero(asked.source_title >= 0)
-        found[sourced] += 1.5 * (catalogue.genre[asked.source_title[sourced]] @ catalogue.genre.T)
-        if (asked.canvas == on.SEARCH).any():
-            found += 12.0 * asked.matches()
-        return np.asarray(found / self.temperature, np.float32)
+        genres[sourced] += 1.5 * catalogue.genre[asked.source_title[sourced]]
+        spoken = state.language_plays[asked.member] + asked.world.people.speaks[asked.member]
+        here = np.eye(len(state.log_plays_7d), dtype=np.float32)[asked.country]
+        # One product of small matrices is several times faster than adding up [N, T] arrays.
+        asks = np.concatenate([genres, self.language * shares(spoken), here], axis=1) / np.float32(self.temperature)
+        found: Floats = np.asarray(asks @ self._facts(asked), np.float32)
+        if asked.any_typed:
+            found += np.float32(12.0 / self.temperature) * asked.matches()
+        return found
+
+    def _facts(self, asked: Asked) -> Floats:
+        """Return [G + L + C, T]: each title's genres, its language, its popularity by country."""
+        catalogue, popular = asked.world.catalogue, self.popularity * asked.state.log_plays_7d
+        spoken = np.arange(len(catalogue.languages))[:, None] == catalogue.language
+        return np.concatenate([catalogue.genre.T, spoken, popular]).astype(np.float32)
 
 
 class Popular(ScoredPolicy):
@@ -131,7 +141,7 @@ class Popular(ScoredPolicy):
     def logits(self, asked: Asked) -> Floats:
         """Return [N, T]."""
         found = asked.state.log_plays_7d[asked.country]
-        return found + 12.0 * asked.matches() if (asked.canvas == on.SEARCH).any() else found
+        return found + 12.0 * asked.matches() if asked.any_typed else found
 
     def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
         """Return the best of each question; every propensity is 1."""
@@ -230,8 +240,7 @@ def best(asked: Asked, score: Callable[[Asked], Floats]) -> Slates:
 def same_list(asked: Asked, own: NDArray[np.int32], titles: NDArray[np.int32]) -> Floats:
     """Return 1 where `titles` are a deterministic policy's `own` up to and with that place, else 0."""
     same = (own[:, : titles.shape[1]] == titles) & (titles >= 0)
-    kept: Floats = np.logical_and.accumulate(same, axis=1).astype(np.float32)
-    return kept
+    return np.asarray(np.logical_and.accumulate(same, axis=1), np.float32)
 
 
 def chunks(asked: Asked) -> Iterator[NDArray[np.int64]]:
@@ -247,7 +256,7 @@ def shares(counts: NDArray[np.floating]) -> Floats:
 
 def _first(luck: Floats, weight: Floats, wanted: NDArray[np.int16], size: int) -> NDArray[np.int32]:
     """Return [N, size] winners of the race, in order; -1 beyond the candidates or the size wanted."""
-    with np.errstate(divide="ignore", over="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         arrival = np.divide(luck, weight, out=luck)
     count = min(size, arrival.shape[1])
     front = np.argpartition(arrival, count - 1, axis=1)[:, :count]
@@ -267,4 +276,4 @@ def _placed(weight: Floats, titles: NDArray[np.int32]) -> Floats:
     # What is left is added up from the end, where small weights are not lost beside large ones.
     rest = np.maximum(total - own.sum(axis=1, keepdims=True), 0.0)
     left = rest + np.cumsum(own[:, ::-1], axis=1)[:, ::-1]
-    return np.divide(own, left, out=np.zeros_like(own), where=own > 0).astype(np.float32)
+    return np.asarray(np.divide(own, left, out=np.zeros_like(own), where=own > 0), np.float32)

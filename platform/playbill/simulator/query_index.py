@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +69,11 @@ class NameIndex:
             starts=starts,
         )
 
+    @cached_property
+    def _names_of_pair(self) -> npt.NDArray[np.uint16]:
+        """[buckets, names] of 0 and 1."""
+        return np.ascontiguousarray(self.pairs.T).astype(np.uint16)
+
     def scores(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
         """Match plain queries.
 
@@ -97,9 +103,12 @@ class NameIndex:
         return found
 
     def _by_letters(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
-        asked = letter_pairs(queries)
-        shared = asked @ self.pairs.T / np.maximum(asked.sum(axis=1, keepdims=True), 1)
-        best = np.maximum.reduceat(shared, self.starts, axis=1)
+        row, bucket = np.nonzero(letter_pairs(queries))
+        count = np.bincount(row, minlength=len(queries))
+        # A query has a dozen pairs of the many: their rows are added up, nothing is multiplied by zeros.
+        has = self._names_of_pair[bucket]
+        shared = np.add.reduceat(has, np.cumsum(count) - count, axis=0)
+        best = np.maximum.reduceat(shared, self.starts, axis=1) / np.maximum(count, 1)[:, None].astype(np.float32)
         found: npt.NDArray[np.float32] = np.where(best >= SLIP_THRESHOLD, SLIP_SCORE * best, 0).astype(np.float32)
         return found
 

@@ -177,7 +177,7 @@ class _Waiting:
         """Return [N] when they begin: at their own moment, and after the last visit."""
         moment = self._moments[member, self._taken[member]]
         self._taken[member] += 1
-        return np.maximum(moment, self._state.busy_until[member] + _APART_US)
+        return np.asarray(np.maximum(moment, self._state.busy_until[member] + _APART_US), np.int64)
 
 
 def _poisson(rate: NDArray[np.float64], luck: NDArray[np.float64], most: int) -> NDArray[np.int64]:
@@ -189,7 +189,7 @@ def _poisson(rate: NDArray[np.float64], luck: NDArray[np.float64], most: int) ->
         count = count + (luck >= total)
         term = term * rate / number
         total = total + term
-    return count
+    return np.asarray(count, np.int64)
 
 
 def _end_day(day: int, state: State, streams: Streams) -> None:

@@ -1,0 +1,131 @@
+"""A trained model against the log: its row's own rule and blend, only what it was not trained on; and the command."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from logged_service import T0, LoggedService
+
+from playbill.cli import offpolicy as command
+from playbill.cli.main import Selection
+from playbill.errors import ComparisonError, ConfigError, UnknownNameError
+from playbill.evaluation import off_policy as op
+from playbill.evaluation.off_policy_model import LogOptions, held_out_since, scene_of, weigh_model
+from playbill.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec
+
+LABEL = LabelSpec.model_validate({"kind": "Label", "name": "discovery_play", "version": 1, "from": {"action": "play"}})
+
+
+class TwoHeads:
+    """Heads that score by member: `play` likes what the service liked, `thumb` the opposite."""
+
+    def __init__(self, service: LoggedService) -> None:
+        self.title_ids, self.chance = service.title_ids, service.chance.astype(np.float32)
+
+    def remember(self, moments) -> None:
+        pass
+
+    def score(self, requests):
+        rows = self.chance[[int(request.member_id[1:]) for request in requests]]
+        return {"play": 3 * rows, "thumb": -3 * rows}
+
+
+def model_of(service: LoggedService, protocol: str = "global_time") -> SimpleNamespace:
+    canvas = {"name": "home", "version": 1, "blend": {"play": 1.0}, "metric": "discovery_play"}
+    row = {
+        "name": "top_picks", "version": 1, "title": {"en": "Top"}, "canvas": "home", "blend": {"thumb": 1.0},
+        "candidates": {"watched": False},
+    }  # fmt: skip
+    other = {**row, "name": "popular", "blend": None, "policy": "popular"}
+    heads = {name: HeadSpec(label="discovery_play", loss="softmax") for name in ("play", "thumb")}
+    resolved = ResolvedModel(
+        model=ModelSpec(name="tiny", version=1, features="tiny_v1", canvases=("home",), heads=heads),
+        labels={"discovery_play": LABEL},
+        rewards={},
+        canvases={"home": CanvasSpec.model_validate(canvas)},
+        rows={name: RowSpec.model_validate(spec) for name, spec in (("top_picks", row), ("popular", other))},
+    )
+    cutoff = T0 + timedelta(minutes=100)
+    split = SimpleNamespace(
+        protocol=protocol, cutoff=None if protocol == "leave_one_out" else cutoff, frame=service.split.frame
+    )
+    return SimpleNamespace(resolved=resolved, scorer=TwoHeads(service), trained=split)
+
+
+@pytest.fixture(scope="module")
+def service() -> LoggedService:
+    return LoggedService.make()
+
+
+def weighed(service: LoggedService, options: LogOptions | None = None) -> op.PolicyLog:
+    model = model_of(service)
+    scene = scene_of(model, service.tables)
+    return weigh_model(model, scene, None, "home", op.SoftmaxPolicy(), op.played_outcome(), options)
+
+
+def test_only_requests_after_training_are_weighed(service):
+    log = weighed(service)
+    assert set(log.member_ids) == {f"m{member}" for member in range(100, 400)}
+    model = model_of(service)
+    later = T0 + timedelta(minutes=300)
+    assert held_out_since(model, later) == later
+    with pytest.raises(ComparisonError, match=r"trained on events up to .* has seen what came of those requests"):
+        held_out_since(model, T0)
+    with pytest.raises(ComparisonError, match="holds out no period"):
+        held_out_since(model_of(service, "leave_one_out"))
+
+
+def test_a_row_is_judged_by_its_own_rule_and_blend(service):
+    whole = weighed(service)
+    row = weighed(service, LogOptions(rows=("top_picks",)))
+    assert (whole.outside, row.outside > 0) == (0, True)  # the row hides t0, which everybody had played
+    kept = row.data.target > 0
+    assert np.corrcoef(np.log(whole.data.target[kept]), np.log(row.data.target[kept]))[0, 1] < -0.5
+    with pytest.raises(ConfigError, match="rules of their own"):
+        weighed(service, LogOptions(rows=("top_picks", "popular")))
+
+
+def test_a_canvas_that_the_model_does_not_serve_is_named(service):
+    model = model_of(service)
+    with pytest.raises(UnknownNameError, match="Did you mean 'home'"):
+        weigh_model(model, scene_of(model, service.tables), None, "hme", op.SoftmaxPolicy(), op.played_outcome())
+
+
+def run(monkeypatch, service, *arguments):
+    monkeypatch.setattr(command, "weighed", lambda selection, reference, wanted: weighed(service))
+    return CliRunner().invoke(command.offpolicy, ["tiny", *arguments], obj=Selection(None, None))
+
+
+def test_the_command_prints_one_object_last_and_writes_what_is_asked_for(monkeypatch, service, tmp_path):
+    files = {"--plot": tmp_path / "plot.png", "--report": tmp_path / "report.json"}
+    given = [str(part) for pair in files.items() for part in pair]
+    result = run(monkeypatch, service, "--estimator", "slate_snips", "--floor", "20", "--json", *given)
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.stdout.strip().splitlines()[-1])
+    assert content["estimator"] == "slate_snips"
+    assert content["low"] < content["value"] < content["high"]
+    assert content["difference"]["value"] == pytest.approx(content["value"] - content["logged"]["value"])
+    assert content["effective_sample_size"] > 20
+    report = op.OffPolicyReport.from_json((tmp_path / "report.json").read_text())
+    assert report.summary()["value"] == content["value"]
+    assert (tmp_path / "plot.png").exists()
+
+
+def test_the_command_says_what_is_missing_when_it_refuses(monkeypatch, service):
+    result = run(monkeypatch, service, "--floor", "5000", "--json")
+    assert result.exit_code == 0
+    assert "more slates of this kind are missing" in result.stderr.replace("\n", " ")
+    content = json.loads(result.stdout.strip().splitlines()[-1])
+    assert "value" not in content
+    assert content["refused"]
+
+
+def test_a_mistyped_estimator_is_found_before_anything_is_read():
+    result = CliRunner().invoke(command.offpolicy, ["tiny", "--estimator", "snip"], obj=Selection(None, None))
+    assert isinstance(result.exception, UnknownNameError)
+    assert "Did you mean 'snips'" in str(result.exception)

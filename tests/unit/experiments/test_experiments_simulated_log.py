@@ -1,0 +1,113 @@
+"""The same service going on after its log, and policies that switch."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from playbill.errors import ConfigError, UnknownNameError
+from playbill.experiments.ab_report import MEASURES
+from playbill.experiments.simulated_ab import Test as AbTest
+from playbill.experiments.simulated_ab import measured, simulated_ab
+from playbill.experiments.simulated_log import SimulatedLog, Switching, going_on
+from playbill.simulator import World, WorldSpec, load_policy, simulate
+
+SPEC = WorldSpec(seed=5, members=120, titles=60, days=36, sessions_per_day=0.8)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World.make(SPEC)
+
+
+@pytest.fixture(scope="module")
+def events(world: World) -> pl.DataFrame:
+    return simulate(world, load_policy("plackett_luce"), keep_log=True).interactions
+
+
+def test_the_service_goes_on_with_the_same_titles_and_people(world: World) -> None:
+    later = going_on(world, 14, 50)
+    assert later.spec.days == SPEC.days + 14
+    assert later.titles.equals(world.titles)
+    assert later.availability.equals(world.availability)
+    assert later.members.equals(world.members.head(50))
+    np.testing.assert_array_equal(later.truth.taste, world.truth.taste[:50])
+    assert len(going_on(world, 1).people) == 120
+
+
+@pytest.mark.parametrize(("days", "members"), [(0, 10), (5, 0), (5, 121)])
+def test_it_cannot_go_on_without_days_or_with_strangers(world: World, days: int, members: int) -> None:
+    with pytest.raises(ConfigError, match="cannot go on"):
+        going_on(world, days, members)
+
+
+def test_the_days_of_the_log_repeat_themselves(world: World, events: pl.DataFrame) -> None:
+    """With everybody there, the longer run writes the same log and then some."""
+    longer = simulate(going_on(world, 4), load_policy("plackett_luce"), keep_log=True).interactions
+    assert longer.filter(pl.col("event_at") < SPEC.end).equals(events)
+    assert longer.height > events.height
+
+
+def test_tables_hold_what_was_known_by_the_end(world: World, events: pl.DataFrame) -> None:
+    early = SPEC.start + timedelta(days=10)
+    log = SimulatedLog(world, events.filter(pl.col("event_at") < early), early)
+    assert log.titles()["recorded_at"].max() <= early
+    assert log.titles().height < world.titles.height
+    assert log.members().height < world.members.height
+    assert log.vocabulary("title").entries == tuple(log.titles()["title_id"])
+    assert log.clock().now() == early
+    with pytest.raises(UnknownNameError, match="vocabulary"):
+        log.vocabulary("member")
+
+
+def test_evaluation_waits_for_outcomes_where_days_were_waited(world: World, events: pl.DataFrame) -> None:
+    early = SPEC.start + timedelta(days=20)
+    log = SimulatedLog(world, events.filter(pl.col("event_at") < early), early, events)
+    frames = log.evaluation()
+    assert frames.interactions.height == events.height
+    assert frames.end > early
+    assert SimulatedLog(world, events, SPEC.end).evaluation().end == SPEC.end
+
+
+def test_policies_switch_on_their_day(world: World, events: pl.DataFrame) -> None:
+    """Up to the day everything is as the log; the day after, lists are the other policy's, all of them certain."""
+    policy = Switching(load_policy("plackett_luce"), load_policy("popular"), 30)
+    assert policy.name == "popular"
+    log = simulate(world, policy, keep_log=True).interactions
+    day = SPEC.start + timedelta(days=30)
+    assert log.filter(pl.col("event_at") < day).equals(events.filter(pl.col("event_at") < day))
+    later = log.filter(pl.col("event_at") >= day + timedelta(days=1), pl.col("action") == "impression")
+    assert (later["propensity"] == 1.0).all()
+    assert (events.filter(pl.col("action") == "impression")["propensity"] < 1.0).any()
+
+
+def test_a_policy_against_itself_differs_in_nothing(world: World) -> None:
+    arms = {"one": load_policy("popular"), "two": load_policy("popular")}
+    found = simulated_ab(world, arms, AbTest(30, load_policy("plackett_luce"), (0, 1)))
+    assert found.seeds == (0, 1)
+    for measure in MEASURES:
+        gap = found.of("two", measure).difference
+        assert gap is not None
+        assert gap == (0.0, 0.0, 0.0)
+
+
+def test_gladness_is_worth_days_and_measures_are_of_the_test_alone(world: World) -> None:
+    base, test = load_policy("plackett_luce"), AbTest(20, load_policy("plackett_luce"))
+    values = {name: measured(world, load_policy(name), test) for name in ("uniform", "best_value")}
+    assert values["best_value"]["value"].mean() > values["uniform"]["value"].mean()
+    plays = simulate(world, base, keep_log=True).interactions.filter(
+        pl.col("action") == "play", pl.col("event_at") >= SPEC.start + timedelta(days=20)
+    )
+    own = measured(world, base, test)
+    members = world.member_ids.gather(own["member"])
+    counted = plays.filter(pl.col("member_id").is_in(members.implode())).height
+    assert own["plays_per_day"].sum() * 16 == pytest.approx(counted)
+
+
+def test_a_test_outside_the_run_is_refused(world: World) -> None:
+    arms = {"one": load_policy("popular"), "two": load_policy("uniform")}
+    with pytest.raises(ConfigError, match="outside a run of 36 days"):
+        simulated_ab(world, arms, AbTest(36, load_policy("popular")))
