@@ -51,6 +51,7 @@ COMMANDS = {
     "offpolicy": Command(
         "playbill.cli.offpolicy:offpolicy", "Judge a model from the log of the policy that was served."
     ),
+    "experiment": Command("playbill.cli.experiment:experiment", "Compare models online in a simulated service."),
     "promote": Command("playbill.cli.promote:promote", "Make a version the champion, if its gates pass."),
     "rollback": Command("playbill.cli.rollback:rollback", "Put the previous champion back."),
     "controller": Command("playbill.cli.controller:controller", "Watch aliases, check gates, approve versions."),
