@@ -217,7 +217,7 @@ def mature_plays(term: BoundTerm, outcomes: pl.DataFrame, known: pl.DataFrame, a
 def _fit_term(
     term: BoundTerm, plays: MaturePlays, seen: Seen, canvases: tuple[str, ...], settings: DelayedSettings
 ) -> _TermModel:
-    from sklearn.ensemble import HistGradientBoostingClassifier  # type: ignore[import-untyped]
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
     rng = np.random.default_rng([settings.seed, zlib.crc32(term.name.encode())])
     chosen = np.arange(len(plays.rows))

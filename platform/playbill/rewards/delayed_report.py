@@ -107,7 +107,7 @@ def _measured(
     age: int,
     base: float,
 ) -> dict[str, float]:
-    from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
+    from sklearn.metrics import roc_auc_score
 
     outcome = plays.outcome[held]
     told = predictor.predict_at(term, seen, plays.rows[held], plays.began[held] + age)
