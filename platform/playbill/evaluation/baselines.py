@@ -16,6 +16,8 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.datasets import Request
+from playbill.errors import IntegrityError
+from playbill.evaluation.boundaries import assert_fitted_before
 from playbill.evaluation.cases import EvaluationCase
 from playbill.evaluation.ease import Ease, pick_penalty
 from playbill.evaluation.order import UNKNOWN, TitleOrder, microseconds
@@ -35,8 +37,10 @@ def build_baseline(name: str, case: EvaluationCase, until: datetime | None = Non
 
     Raises:
         UnknownNameError: No baseline has the name.
+        IntegrityError: It would be fitted on plays at or after a request of the case.
     """
     known = case if until is None else replace(case, log=case.log.until(until))
+    assert_fitted_before(known)
     fitted: ScoreFunction = BASELINES[name].load()(known)
     return fitted
 
@@ -62,7 +66,12 @@ def tuned_ease(case: EvaluationCase, validation: EvaluationCase) -> Ease:
     Args:
         case: The case it will be measured on; gives the rows to fit on.
         validation: The same canvas's validation fold, which alone chooses.
+
+    Raises:
+        IntegrityError: `validation` is another fold, or of another split.
     """
+    if validation.split_digest != case.split_digest:
+        raise IntegrityError("the penalty of 'ease' would be chosen on another split; build both cases from one")
     penalty = pick_penalty(validation)
     return Ease.fit(case.catalogue, case.log.fitted_plays(), penalty, backoff=popular(case).shares)
 

@@ -15,8 +15,8 @@ from playbill.datasets.splits import TIME_PROTOCOLS
 from playbill.errors import IntegrityError
 from playbill.evaluation.candidates import NEVER, launches
 from playbill.evaluation.cases import EvaluationCase
-from playbill.evaluation.log import TRAIN
 from playbill.evaluation.order import microseconds
+from playbill.metrics.topk import Mask
 
 
 def assert_before_requests(case: EvaluationCase) -> None:
@@ -48,26 +48,52 @@ def _history(case: EvaluationCase) -> str:
     return _spell(case, late, "history", "an event after the request, or the request is not at its own event")
 
 
+def assert_fitted_before(case: EvaluationCase) -> None:
+    """Check only what baselines would be fitted on: all of it comes before the requests.
+
+    Raises:
+        IntegrityError: It does not.
+    """
+    if found := _fitted(case):
+        raise IntegrityError(
+            f"canvas '{case.canvas}' under '{case.protocol}' would be measured with later plays: {found}"
+        )
+
+
 def _train_fold(case: EvaluationCase) -> str:
-    """Say whether a model's train fold reaches into the requests, under protocols that cut by time."""
-    if case.log.protocol not in TIME_PROTOCOLS:
-        return ""
-    trained = case.log.frame.filter(pl.col("fold") == TRAIN)["event_at"].max()
-    first = case.frame["at"].min()
-    if isinstance(trained, datetime) and isinstance(first, datetime) and trained >= first:
-        return f"train fold: its last event is of {trained.isoformat()}, the first request of {first.isoformat()}"
-    return ""
+    """Say whether a model's train fold reaches into the requests."""
+    return _reaches(case, case.log.trained(), "train fold: its last event is of")
 
 
 def _fitted(case: EvaluationCase) -> str:
     """Say whether popularity and other baselines would be fitted on plays at or after a request."""
-    if case.log.protocol not in TIME_PROTOCOLS:
+    return _reaches(case, case.log.fitted() & case.log.plays, "popularity: fitted on plays up to")
+
+
+def _reaches(case: EvaluationCase, read: Mask, what: str) -> str:
+    """Say whether events that are learnt from reach into the requests.
+
+    Where a protocol cuts by time, all of them lie before the first request; else each member's before its own first.
+
+    Args:
+        case: Requests with their log.
+        read: [E] the events.
+        what: Is learnt from them, up to.
+    """
+    if case.log.protocol in TIME_PROTOCOLS:
+        last, first = case.log.frame["event_at"].filter(pl.Series(read)).max(), case.frame["at"].min()
+        if isinstance(last, datetime) and isinstance(first, datetime) and last >= first:
+            return f"{what} {last.isoformat()}, the first request of {first.isoformat()}"
         return ""
-    fitted = case.log.fitted_plays()["event_at"].max()
-    first = case.frame["at"].min()
-    if isinstance(fitted, datetime) and isinstance(first, datetime) and fitted >= first:
-        return f"popularity: fitted on plays up to {fitted.isoformat()}, the first request is of {first.isoformat()}"
-    return ""
+    place = np.arange(read.size)
+    first_request = np.full(read.size, read.size)
+    np.minimum.at(first_request, case.log.starts[case.positions], case.positions)
+    late = read & (place >= first_request[case.log.starts])
+    if not late.any():
+        return ""
+    event = case.log.frame.row(int(late.argmax()), named=True)
+    member, at = event["member_id"], event["event_at"].isoformat()
+    return f"{what} {at} of member {member}, which is not before that member's request; {int(late.sum())} such events"
 
 
 def _profiles(case: EvaluationCase) -> str:

@@ -14,7 +14,7 @@ import polars as pl
 
 from playbill import metrics
 from playbill.datasets import Request
-from playbill.errors import ConfigError
+from playbill.errors import ConfigError, IntegrityError
 from playbill.evaluation.cases import EvaluationCase
 from playbill.evaluation.log import PLAY
 from playbill.evaluation.order import UNKNOWN, TitleOrder
@@ -133,7 +133,15 @@ def pick_penalty(validation: EvaluationCase, penalties: Sequence[float] = PENALT
         validation: A case whose fold is not the one that will be reported.
         penalties: What to try.
         k: Cut-off.
+
+    Raises:
+        IntegrityError: The case holds out another fold than `validation`.
     """
+    if validation.fold != "validation":
+        raise IntegrityError(
+            f"the penalty of 'ease' would be chosen on the {validation.fold} fold that it is reported on; "
+            "build_case(..., fold='validation') makes the case for it"
+        )
     counts = gram(validation.catalogue, validation.log.fitted_plays())
     nothing = np.zeros(len(validation.catalogue))
     return max(

@@ -18,6 +18,7 @@ import polars as pl
 
 from playbill import metrics
 from playbill.datasets import Request, Split
+from playbill.datasets.labelled import assert_held_out_later
 from playbill.evaluation.build import request_frame
 from playbill.evaluation.cases import REQUEST_COLUMNS, Fold
 from playbill.evaluation.data import EvaluationTables
@@ -60,7 +61,11 @@ def held_out_labels(split: Split, tables: EvaluationTables, resolved: ResolvedMo
         tables: The canonical tables.
         resolved: The model's definition.
         fold: Which fold is held out.
+
+    Raises:
+        IntegrityError: What is held out does not come after what was trained on.
     """
+    assert_held_out_later(tables.interactions, split)
     log = EventLog.of(tables.interactions, split, TitleOrder.of(tables.titles["title_id"].to_list()))
     held = log.frame.filter((pl.col("fold") == fold) & pl.col("title_id").is_not_null())
     # What one request showed was shown in one state: that before its first event.

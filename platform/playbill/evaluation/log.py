@@ -91,9 +91,17 @@ class EventLog:
 
         Columns member_id, title_id, event_at.
         """
+        return self._play_frame(self.fitted())
+
+    def fitted(self) -> Mask:
+        """[E] events that fitting may read: the train fold, or all before `fitted_until`."""
         if self.fitted_until is not None:
-            return self._play_frame((self.frame["event_at"] < self.fitted_until).to_numpy())
-        return self._play_frame((self.frame["fold"] == TRAIN).fill_null(False).to_numpy())
+            return (self.frame["event_at"] < self.fitted_until).to_numpy()
+        return self.trained()
+
+    def trained(self) -> Mask:
+        """[E] events of the train fold."""
+        return (self.frame["fold"] == TRAIN).fill_null(False).to_numpy()
 
     def known_plays(self) -> pl.DataFrame:
         """Return the plays that may be counted up to a request's moment; the counter cuts at the moment.

@@ -182,5 +182,9 @@ def test_a_profile_is_read_as_it_was_and_one_from_later_is_named(case, world):
 
 def test_baselines_learn_up_to_a_moment(case):
     moment = case.frame["at"].max()
-    frozen, learnt = (build_baseline("popular", case, until) for until in (None, moment))
+    newest = int(case.frame["at"].arg_max())
+    last = case.part(newest, newest + 1)
+    frozen, learnt = (build_baseline("popular", last, until) for until in (None, moment))
     assert not np.array_equal(frozen.shares, learnt.shares)
+    with pytest.raises(IntegrityError, match="would be measured with later plays: popularity: fitted on plays up to"):
+        build_baseline("popular", case, moment)
