@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from playbill.simulator.events import EventLog
     from playbill.simulator.world import World
 
-UPCOMING_DAYS = 28
+UPCOMING_DAYS = {on.COMING_SOON: 28, on.PRE_LAUNCH: 7}
+"""Canvas of previews -> how far ahead it looks."""
 _UNWATCHED = (on.HOME, on.KIDS, on.BILLBOARD, on.POST_PLAY, on.SCREENSAVER)
 _WATCHED_TOO = (on.CONTINUE_WATCHING, on.TOP_10, on.MY_LIST, on.WATCH_IT_AGAIN)
 
@@ -170,9 +171,10 @@ class Asked:
         fresh = np.isin(self.canvas, _UNWATCHED) & ~np.isin(self.row, _WATCHED_TOO)
         at = np.flatnonzero(fresh)
         found[at] &= self.state.played[self.member[at]] == 0
-        soon = np.flatnonzero(self.canvas == on.COMING_SOON)
-        if len(soon):
-            found[soon] = self.state.upcoming(self.country[soon], self.at_us[soon], UPCOMING_DAYS)
+        for canvas, days in UPCOMING_DAYS.items():
+            soon = np.flatnonzero(self.canvas == canvas)
+            if len(soon):
+                found[soon] = self.state.upcoming(self.country[soon], self.at_us[soon], days)
         beside = np.flatnonzero(self.source_title >= 0)
         found[beside, self.source_title[beside]] = False
 

@@ -90,7 +90,7 @@ def leanings(asked: Asked, titles: Titles) -> Leanings:
         + on.ROW_DRAWS[asked.row][:, None]
     )
     play = LAW.play_base + LAW.play_taste * match + LAW.play_intent * intent + LAW.play_started * (started | wanted)
-    playable = there & (asked.canvas != on.COMING_SOON)[:, None]
+    playable = there & ~np.isin(asked.canvas, on.PREVIEWS)[:, None]
     return Leanings(
         click=logistic(attraction) * there,
         play=logistic(play) * playable,

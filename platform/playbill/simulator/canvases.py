@@ -8,9 +8,34 @@ import numpy as np
 
 from playbill.errors import UnknownNameError
 
-CANVASES = ("home", "kids", "billboard", "search", "more_like_this", "post_play", "screensaver", "coming_soon")
+CANVASES = (
+    "home",
+    "kids",
+    "billboard",
+    "search",
+    "more_like_this",
+    "post_play",
+    "screensaver",
+    "coming_soon",
+    "pre_launch",
+    "row_ranking",
+)
 """Every canvas; its place is its code."""
-HOME, KIDS, BILLBOARD, SEARCH, MORE_LIKE_THIS, POST_PLAY, SCREENSAVER, COMING_SOON = range(len(CANVASES))
+(
+    HOME,
+    KIDS,
+    BILLBOARD,
+    SEARCH,
+    MORE_LIKE_THIS,
+    POST_PLAY,
+    SCREENSAVER,
+    COMING_SOON,
+    PRE_LAUNCH,
+    ROW_RANKING,
+) = range(len(CANVASES))
+
+PREVIEWS = (COMING_SOON, PRE_LAUNCH)
+"""Canvases of titles that cannot be played yet: they have trailers, and reminders."""
 
 ROWS = (
     "continue_watching",
@@ -41,6 +66,8 @@ ROWS = (
 ) = range(len(ROWS))
 NO_ROW = -1
 
+PINNED_ROWS = (CONTINUE_WATCHING, TOP_PICKS)
+"""Rows that come first on every page that has them; the others follow in an order of chance."""
 RULE_ROWS = (CONTINUE_WATCHING, TOP_10, MY_LIST)
 """Rows with an order of their own: no policy is asked, and every propensity is 1."""
 
@@ -71,7 +98,9 @@ CANVAS_PLACES = {
     POST_PLAY: Place(3, 0.9, 0.6),
     SCREENSAVER: Place(4, 0.7, -0.8),
     COMING_SOON: Place(6, 0.85, 0.0),
+    PRE_LAUNCH: Place(2, 0.9, 0.8),
 }
+"""Canvases of titles. `row_ranking` shows the rows of a page: what is on them is asked for as `home`."""
 ROW_DRAW = {CONTINUE_WATCHING: 0.4, TOP_10: 0.2, MY_LIST: 0.8, NEW_RELEASES: 0.1, WATCH_IT_AGAIN: 0.3}
 """Added to the log odds of a click in the row: what the row's name promises."""
 NEXT_ROW = 0.78
@@ -79,9 +108,9 @@ NEXT_ROW = 0.78
 MOST_ROWS = 8
 """Rows of a page at most."""
 
-SIZE = np.array([CANVAS_PLACES[code].size for code in range(len(CANVASES))], np.int16)
-LOOK = np.array([CANVAS_PLACES[code].look for code in range(len(CANVASES))])
-DRAW = np.array([CANVAS_PLACES[code].draw for code in range(len(CANVASES))])
+SIZE = np.array([CANVAS_PLACES[code].size for code in sorted(CANVAS_PLACES)], np.int16)
+LOOK = np.array([CANVAS_PLACES[code].look for code in sorted(CANVAS_PLACES)])
+DRAW = np.array([CANVAS_PLACES[code].draw for code in sorted(CANVAS_PLACES)])
 ROW_DRAWS = np.array([*(ROW_DRAW.get(code, 0.0) for code in range(len(ROWS))), 0.0])
 """[rows + 1]; the last, which -1 reads, is that of no row."""
 

@@ -70,18 +70,27 @@ class State:
         self.hours = np.zeros(count)
         self.churned = np.full(count, NEVER, np.int64)
         self.busy_until = world.people.joined.copy()
-        self.start_day(0)
+        self._open_titles(0)
+        self._standings()
 
-    def start_day(self, day: int) -> None:
-        """Bring the counters by country to the morning of a day, and work out what they decide."""
-        if day:
-            self._daily = [*self._daily[1:], self._today]
-            self._today = np.zeros_like(self._today)
-            self.plays_7d = np.sum(self._daily, axis=0, dtype=np.float32)
-            self.plays_2d = np.sum(self._daily[-2:], axis=0, dtype=np.float32)
+    def start_day(self, day: int, yesterday: NDArray[np.float32]) -> None:
+        """Bring the counters by country to the morning of a day, and work out what they decide.
+
+        Args:
+            day: Of the run, from 1.
+            yesterday: [C, T] plays of the day before, by all members.
+        """
+        self._daily = [*self._daily[1:], yesterday]
+        self.plays_7d = np.sum(self._daily, axis=0, dtype=np.float32)
+        self.plays_2d = np.sum(self._daily[-2:], axis=0, dtype=np.float32)
         self.day = day
         self._open_titles(day)
         self._standings()
+
+    def take_today(self) -> NDArray[np.float32]:
+        """Return [C, T] the plays counted since it was last called."""
+        today, self._today = self._today, np.zeros_like(self._today)
+        return today
 
     def available(self, country: Codes, at_us: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return [N, T]: what can be watched in these countries at these moments of the day or the night after."""

@@ -32,6 +32,7 @@ _AFTER_PAGE = {
     on.POST_PLAY: ((on.BILLBOARD, 0.2),),
     on.SCREENSAVER: ((on.BILLBOARD, 0.3),),
     on.COMING_SOON: ((on.BILLBOARD, 0.5),),
+    on.PRE_LAUNCH: ((on.BILLBOARD, 0.7),),
 }
 """Where members go after a page without a play, and how often; the rest leaves."""
 
@@ -64,6 +65,7 @@ def answers(asked: Asked, policy: Policy, rng: np.random.Generator) -> Slates:
 
 def note_slates(asked: Asked, slates: Slates, response: Response, visits: Visits, log: EventLog) -> None:
     """Note an impression of every place that was looked at, with the policy's propensity."""
+    _note_rows(asked, response, visits, log)
     place = np.arange(slates.titles.shape[1])
     who, at = np.nonzero(place[None, :] < response.examined[:, None])
     log.note(
@@ -83,6 +85,21 @@ def note_slates(asked: Asked, slates: Slates, response: Response, visits: Visits
     visits.shown[rows, start[:, None] + np.arange(width)] = slates.titles[:, :width]
 
 
+def _note_rows(asked: Asked, response: Response, visits: Visits, log: EventLog) -> None:
+    """Note an impression of every row that was looked at, with the probability of that row at its place."""
+    who = np.flatnonzero((asked.canvas == on.HOME) & (response.examined > 0))
+    left = np.maximum(visits.fitting[who] - asked.row_position[who], 1)
+    columns = _columns(asked, visits, who) | {"canvas": on.ROW_RANKING}
+    log.note(
+        "impression",
+        asked.member[who],
+        asked.at_us[who],
+        position=asked.row_position[who],
+        propensity=np.where(np.isin(asked.row[who], on.PINNED_ROWS), 1.0, 1.0 / left),
+        **columns,
+    )
+
+
 def note_clicks(
     asked: Asked, slates: Slates, response: Response, visits: Visits, state: State, streams: Streams, log: EventLog
 ) -> NDArray[np.int32]:
@@ -95,7 +112,7 @@ def note_clicks(
     at = np.where(any_opened, opened.shape[1] - 1 - opened[:, ::-1].argmax(axis=1), -1)
     title = np.where(any_opened, slates.titles[rows, at], -1).astype(np.int32)
     luck = streams.uniform("opened", asked.member, asked.number, 2)
-    soon = asked.canvas == on.COMING_SOON
+    soon = np.isin(asked.canvas, on.PREVIEWS)
     done = {
         "details_view": any_opened & ~soon,
         "trailer_view": any_opened & (soon | (luck[:, 0] < _TRAILER)),

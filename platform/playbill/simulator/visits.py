@@ -18,7 +18,7 @@ from playbill.simulator.members import device_of
 from playbill.simulator.state import State
 from playbill.simulator.streams import Streams
 
-OPENING = ((on.SEARCH, 0.12), (on.COMING_SOON, 0.04), (on.SCREENSAVER, 0.04))
+OPENING = ((on.SEARCH, 0.12), (on.COMING_SOON, 0.04), (on.SCREENSAVER, 0.04), (on.PRE_LAUNCH, 0.05))
 """Where a visit begins instead of home, and how often."""
 INTENT_SHARE, INTENT_SIZE, INTENT_SHIFT = 0.6, 1.0, 0.15
 """Visits with an intent; its weight beside taste; chance that it changes after a play."""
@@ -44,6 +44,7 @@ class Visits:
         rows: [N, R] rows of the page, in order.
         genres: [N, R] genre of each row; -1 = no genre row.
         length: [N] rows of the page.
+        fitting: [N] rows that could be on it.
         line: [N] the row that comes next.
         request: [N] number of the page's first question; -1 = a page begins.
         shown: [N, S] titles on the page so far.
@@ -63,6 +64,7 @@ class Visits:
     rows: NDArray[np.int8]
     genres: NDArray[np.int16]
     length: NDArray[np.int16]
+    fitting: NDArray[np.int16]
     line: NDArray[np.int16]
     request: NDArray[np.int64]
     shown: NDArray[np.int32]
@@ -119,6 +121,7 @@ def begin(
         rows=np.full((count, on.MOST_ROWS), on.NO_ROW, np.int8),
         genres=np.full((count, on.MOST_ROWS), -1, np.int16),
         length=np.zeros(count, np.int16),
+        fitting=np.zeros(count, np.int16),
         line=np.zeros(count, np.int16),
         request=np.full(count, -1, np.int64),
         shown=np.full((count, _SHOWN), -1, np.int32),
@@ -183,7 +186,7 @@ def _lay_out(visits: Visits, places: Ints, state: State, streams: Streams) -> No
     member = visits.member[places]
     keys = streams.uniform("page", member, visits.request[places], len(on.ROWS) + 1)
     own, chosen = keys[:, :-1], keys[:, -1]
-    own[:, on.CONTINUE_WATCHING], own[:, on.TOP_PICKS] = -2.0, -1.0
+    own[:, on.PINNED_ROWS] = -2.0, -1.0
     lacking = {
         on.CONTINUE_WATCHING: state.continuing[member, 0] < 0,
         on.BECAUSE_YOU_WATCHED: state.recent[member, 0] < 0,
@@ -195,7 +198,8 @@ def _lay_out(visits: Visits, places: Ints, state: State, streams: Streams) -> No
         own[lacks, row] = 9.0
     order = np.argsort(own, axis=1, kind="stable")[:, : on.MOST_ROWS]
     visits.rows[places] = order
-    visits.length[places] = np.minimum((own < 9.0).sum(axis=1), on.MOST_ROWS)
+    visits.fitting[places] = (own < 9.0).sum(axis=1)
+    visits.length[places] = np.minimum(visits.fitting[places], on.MOST_ROWS)
     # One of the member's genres, as often as it was played.
     edges = np.cumsum(state.genre_plays[member], axis=1)
     genre = np.minimum((chosen[:, None] * edges[:, -1:] >= edges).sum(axis=1), edges.shape[1] - 1)
