@@ -13,7 +13,8 @@ PlaybillError
 ├── IntegrityError         a checkpoint or artifact is not what its record says
 ├── RequestError           a request that cannot be answered, even by a fallback
 ├── ComparisonError        two results that must not be compared
-└── EffectiveSampleError   an off-policy estimate that too few logged rows support
+├── EffectiveSampleError   an off-policy estimate that too few logged rows support
+└── OverlapError           an off-policy estimate of a policy that mostly shows what the log never tried
 ```
 
 Errors keep their arguments in `args`, so they survive pickling between processes.
@@ -82,6 +83,23 @@ class EffectiveSampleError(PlaybillError):
             f"(largest weight {self.weight_max:.4g}), and the floor is {self.floor:g}; {missing}. Judge a policy "
             "closer to the logging policy (a higher temperature, a smaller change, fewer places), or log with more "
             "exploration."
+        )
+
+
+class OverlapError(PlaybillError):
+    """An off-policy estimate of a policy that mostly shows what the log never tried; it is not given."""
+
+    def __init__(self, estimator: str, coverage: float, highest: float, least: float, effective: float) -> None:
+        self.estimator, self.coverage, self.highest = estimator, coverage, highest
+        self.least, self.effective = least, effective
+        super().__init__(estimator, coverage, highest, least, effective)
+
+    def __str__(self) -> str:
+        return (
+            f"'{self.estimator}' is refused: the log tried {self.coverage:.1%} of what the target policy shows (at "
+            f"most {self.highest:.1%}), and the least is {self.least:.0%}; what the rest would have earned is not in "
+            "it. Log with exploration (a ranking without chance has propensity 1 everywhere, and tries nothing else), "
+            "or judge a policy that shows what was tried."
         )
 
 

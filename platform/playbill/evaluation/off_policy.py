@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from playbill.errors import ConfigError, EffectiveSampleError, UnknownNameError
+from playbill.errors import ConfigError, EffectiveSampleError, OverlapError, UnknownNameError
 from playbill.evaluation.off_policy_data import Scene, weigh
 from playbill.evaluation.off_policy_log import LoggedSlates, logged_slates
 from playbill.evaluation.off_policy_outcome import Outcome, OutcomeRule, played_outcome, reward_outcome
@@ -68,7 +68,8 @@ def off_policy_report(
 ) -> OffPolicyReport:
     """Estimate what a model's policy would have earned, on the whole and by group.
 
-    An estimator under the floor is refused and says so in the report; groups too small are refused in the same way.
+    An estimator under the floor, or of a policy that the log hardly tried, is refused and says so in the report;
+    groups are refused in the same way.
 
     Args:
         log: The weighed rows, see `weigh` and `combine`.
@@ -134,7 +135,7 @@ def _one(name: str, data: OffPolicyData, rules: Rules) -> Estimated:
     try:
         found = estimate(name, data, rules=rules)
         against = estimate(name, data, rules=rules, against_logged=True)
-    except EffectiveSampleError as error:
+    except (EffectiveSampleError, OverlapError) as error:
         return Estimated(name, None, None, error.effective, str(error))
     difference = Interval(against.value, against.low, against.high)
     return Estimated(name, found, difference, found.effective_sample_size)
@@ -143,7 +144,7 @@ def _one(name: str, data: OffPolicyData, rules: Rules) -> Estimated:
 def _logged(data: OffPolicyData, by_slate: bool, rules: Rules) -> Interval:
     """What the logging policy earned: the same estimators with every weight 1."""
     same = replace(data, target=data.logged, predicted=None, expected=None)
-    found = estimate("slate" if by_slate else "ips", same, rules=replace(rules, floor=0.0))
+    found = estimate("slate" if by_slate else "ips", same, rules=replace(rules, floor=0.0, coverage=0.0))
     return Interval(found.value, found.low, found.high)
 
 

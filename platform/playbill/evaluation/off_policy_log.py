@@ -16,6 +16,7 @@ import polars as pl
 from playbill.errors import DataError, Problem, StateError
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.off_policy_outcome import Outcome, OutcomeRule
+from playbill.metrics.off_policy import ROUNDING
 from playbill.metrics.topk import Indices, Mask
 
 Floats = npt.NDArray[np.float64]
@@ -93,7 +94,8 @@ def logged_slates(
 
     Raises:
         StateError: Nothing was logged there.
-        DataError: Propensities are missing, or an impression has no request, title or position.
+        DataError: Propensities are missing, 0 or above 1, or an impression has no request, title or position; all
+            together, each with its count and its first event.
     """
     shown = tables.interactions.filter((pl.col("action") == "impression") & (pl.col("canvas") == canvas))
     if since is not None:
@@ -104,10 +106,7 @@ def logged_slates(
         where = f" in rows {', '.join(rows)}" if rows else ""
         when = f" since {since.isoformat()}" if since else ""
         raise StateError(f"no impression of canvas '{canvas}'{where} is in the log{when}: there is nothing to weigh")
-    shown = _numbered(shown)
-    if places is not None:
-        shown = shown.filter(pl.col("place") < places)
-    shown, dropped = _with_propensity(shown, without_propensity)
+    shown, dropped = _with_propensity(_checked(shown, places, without_propensity), without_propensity)
     shown = _some_members(shown, most, seed)
     events = tables.interactions.join(
         shown.select("member_id").unique(), on="member_id", how="semi", maintain_order="left"
@@ -133,34 +132,62 @@ def _final(canvas: str, worth: Outcome, shown: pl.DataFrame, as_of: datetime) ->
     return final
 
 
-def _numbered(shown: pl.DataFrame) -> pl.DataFrame:
-    """Add `slate` and `place`. An impression without a position is the only one of its slate, or refused."""
-    problems = [
-        Problem(name, f"{shown[name].null_count()} of {shown.height} impressions lack it, the first is event {first!s}")
-        for name in ("request_id", "title_id")
-        if (first := shown.filter(pl.col(name).is_null())["event_id"].first()) is not None
-    ]
-    alone = pl.len().over(_KEY) == 1
-    unplaced = shown.filter(pl.col("position").is_null() & ~alone)
-    if unplaced.height:
-        what = f"{unplaced.height} impressions of lists lack it, the first is event {unplaced['event_id'][0]}"
-        problems.append(Problem("position", what))
-    if problems:
+def _checked(shown: pl.DataFrame, places: int | None, rule: WithoutPropensity) -> pl.DataFrame:
+    """Return impressions with `slate` and `place`, the first places only; report all that cannot be used at once."""
+    broken = _unplaced(shown)
+    kept = shown if broken else _numbered(shown)
+    if places is not None and not broken:
+        kept = kept.filter(pl.col("place") < places)
+    if problems := [*broken, *_unweighable(kept, rule)]:
         raise DataError("logged impressions", problems)
+    return kept
+
+
+def _unplaced(shown: pl.DataFrame) -> list[Problem]:
+    """Impressions that belong to no slate. One without a position is the only one of its slate, or reported."""
+    lacking = {name: pl.col(name).is_null() for name in ("request_id", "title_id")}
+    found = [_problem(shown, name, rows, "impressions lack it") for name, rows in lacking.items()]
+    unplaced = pl.col("position").is_null() & (pl.len().over(_KEY) > 1)
+    found.append(_problem(shown, "position", unplaced, "impressions lack it in a list of several"))
+    return [problem for problem in found if problem is not None]
+
+
+def _unweighable(shown: pl.DataFrame, rule: WithoutPropensity) -> list[Problem]:
+    """Propensities that nothing can be divided by."""
+    value = pl.col("propensity")
+    missing = "Log the propensity of everything shown, or weigh only the requests that have it (drop the others)."
+    impossible = "A propensity is the chance with which the title was shown, given those above it: over 0, up to 1."
+    found = [
+        _problem(shown, "propensity", _no_propensity() & (rule == "refuse"), "impressions lack it", missing),
+        _problem(shown, "propensity", value == 0.0, "are 0", "What was shown cannot have had no chance."),
+        _problem(shown, "propensity", value < 0.0, "are negative", impossible),
+        _problem(shown, "propensity", (value > 1.0 + ROUNDING) & value.is_not_nan(), "are above 1", impossible),
+    ]
+    return [problem for problem in found if problem is not None]
+
+
+def _no_propensity() -> pl.Expr:
+    return pl.col("propensity").is_null() | pl.col("propensity").is_nan()
+
+
+def _problem(shown: pl.DataFrame, where: str, rows: pl.Expr, what: str, hint: str = "") -> Problem | None:
+    broken = shown.filter(rows)
+    if broken.is_empty():
+        return None
+    first = broken["event_id"][0]
+    return Problem(where, f"{broken.height} of {shown.height} {what}, the first is event {first}.", hint)
+
+
+def _numbered(shown: pl.DataFrame) -> pl.DataFrame:
+    """Add `slate` and `place`."""
     place = pl.col("position").fill_null(0).rank("ordinal").over(_KEY).cast(pl.Int64) - 1
     return shown.with_columns(pl.struct(_KEY).rank("dense").cast(pl.Int64).alias("slate") - 1, place.alias("place"))
 
 
 def _with_propensity(shown: pl.DataFrame, rule: WithoutPropensity) -> tuple[pl.DataFrame, int]:
-    missing = pl.col("propensity").is_null() | pl.col("propensity").is_nan()
-    lacking = shown.filter(missing)
-    if lacking.is_empty():
-        return shown, 0
     if rule == "refuse":
-        what = f"{lacking.height} of {shown.height} impressions lack it, the first is event {lacking['event_id'][0]}."
-        hint = "Log the propensity of everything shown, or weigh only the requests that have it (drop the others)."
-        raise DataError("logged impressions", [Problem("propensity", what, hint)])
-    kept = shown.filter(~missing.any().over("slate"))
+        return shown, 0
+    kept = shown.filter(~_no_propensity().any().over("slate"))
     if kept.is_empty():
         raise StateError("no request has the propensities of everything it showed: nothing was randomised")
     return kept, shown["slate"].n_unique() - kept["slate"].n_unique()

@@ -17,7 +17,7 @@ from playbill.errors import DataError, Problem
 from playbill.metrics.ranking import Values
 from playbill.metrics.topk import Indices, Mask
 
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 """How far above 1 a probability may lie: float32 sums."""
 
 
@@ -111,7 +111,7 @@ class OffPolicyData:
     def _problems(self) -> list[Problem]:
         if len(self) == 0:
             return [Problem("rows", f"none are left ({self.immature} were not mature)")]
-        outside = np.isnan(self.target) | (self.target < 0.0) | (self.target > 1.0 + _ROUNDING)
+        outside = np.isnan(self.target) | (self.target < 0.0) | (self.target > 1.0 + ROUNDING)
         doubled = np.zeros(len(self), dtype=np.bool_)
         order = np.lexsort((self.positions, self.slates))
         same = (np.diff(self.slates[order]) == 0) & (np.diff(self.positions[order]) == 0)
@@ -130,7 +130,7 @@ def _propensity_problems(logged: Values) -> list[Problem]:
         _problem("propensity", np.isnan(logged), "are missing", hint),
         _problem("propensity", logged == 0.0, "are 0", "What was shown cannot have had no chance."),
         _problem("propensity", logged < 0.0, "are negative", ""),
-        _problem("propensity", logged > 1.0 + _ROUNDING, "are above 1", "A propensity is a probability, no weight."),
+        _problem("propensity", logged > 1.0 + ROUNDING, "are above 1", "A propensity is a probability, no weight."),
     ]
     return [problem for problem in found if problem is not None]
 

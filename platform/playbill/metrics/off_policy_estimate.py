@@ -1,4 +1,4 @@
-"""An off-policy estimate one can rely on: checked rows, a floor under the effective sample size, and an interval."""
+"""An off-policy estimate one can rely on: checked rows, enough of them, overlap of the policies, and an interval."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ from typing import Any, Literal
 import numpy as np
 from scipy.special import stdtrit
 
-from playbill.errors import EffectiveSampleError
+from playbill.errors import DataError, EffectiveSampleError, OverlapError, Problem
 from playbill.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES, MemberBootstrap
-from playbill.metrics.off_policy import Chain, OffPolicyData, Terms
+from playbill.metrics.off_policy import ROUNDING, Chain, OffPolicyData, Terms
+from playbill.metrics.ranking import Values
+from playbill.metrics.topk import Indices
 from playbill.specs.plugins import ESTIMATORS
 
 DEFAULT_FLOOR = 100.0
 """Effective rows (or slates) under which no estimate is given."""
+
+DEFAULT_COVERAGE = 0.8
+"""Share of the target policy that a log must have tried."""
+
+_SURE = 4.0
+"""Standard errors by which a mean weight must lie outside before it is held against a log."""
 
 IntervalKind = Literal["bootstrap", "normal"]
 
@@ -26,6 +34,8 @@ class Rules:
 
     Args:
         floor: Smallest effective sample size; 0 = never refuse (for studies only).
+        coverage: Smallest share of the target policy's probability on what the log could show; 0 = never refuse, and
+            never doubt the propensities (for studies only).
         interval: `bootstrap` draws members (percentile interval); `normal` is the delta method with members as
             clusters and Student's t, which costs nothing and is what repeated studies use.
         level: Share of intervals that hold the truth.
@@ -34,6 +44,7 @@ class Rules:
     """
 
     floor: float = DEFAULT_FLOOR
+    coverage: float = DEFAULT_COVERAGE
     interval: IntervalKind = "bootstrap"
     level: float = DEFAULT_LEVEL
     resamples: int = DEFAULT_RESAMPLES
@@ -102,8 +113,10 @@ def estimate(
 
     Raises:
         UnknownNameError: No such estimator.
-        DataError: Rows that cannot be used, every kind of mistake with its count and first row.
+        DataError: Rows that cannot be used, every kind of mistake with its count and first row; or propensities that
+            cannot be those of this log, since the weights' mean is above 1.
         EffectiveSampleError: The weighted log is worth less than the floor; says how much data is missing.
+        OverlapError: The log tried too little of what the target policy shows.
     """
     plugin = ESTIMATORS[estimator]
     spec = plugin.load_options()
@@ -119,8 +132,8 @@ def estimate(
     if effective < judged.floor:
         unit = "slate" if terms.by_slate else "row"
         raise EffectiveSampleError(estimator, effective, judged.floor, terms.members.size, largest, unit)
+    coverage = _covered(estimator, data, judged, effective)
     low, high = _ends(terms, judged)
-    mean = float(data.weights.mean())
     return Estimate(
         estimator=estimator,
         value=_value(terms),
@@ -129,14 +142,33 @@ def estimate(
         level=judged.level,
         effective_sample_size=effective,
         weight_max=largest,
-        weight_mean=mean,
-        coverage=min(1.0, mean) if data.supported is None else float(data.supported.mean()),
+        weight_mean=float(data.weights.mean()),
+        coverage=coverage,
         n=int(terms.members.size),
         members=int(np.unique(terms.members).size),
         immature=data.immature,
         left_out=terms.left_out,
         threshold=terms.threshold,
     )
+
+
+def _covered(estimator: str, data: OffPolicyData, rules: Rules, effective: float) -> float:
+    """Return the share of the target policy that the log tried.
+
+    Given the places above, weights average that share: 1 under full overlap, and never more. A mean surely under the
+    least share, or surely above 1, is no accident. Source: the diagnostics of Swaminathan and Joachims, NeurIPS 2015.
+    """
+    mean = float(data.weights.mean())
+    error = _error(data.members, data.weights - mean)
+    if rules.coverage > 0.0 and mean - _SURE * error > 1.0 + ROUNDING:
+        what = f"the weights average {mean:.3f}, and cannot average more than 1 (standard error {error:.2g})."
+        hint = "These are not the chances of this log: too small, or not given the places above."
+        raise DataError("logged rows", [Problem("propensity", what, hint)])
+    exact = None if data.supported is None else float(data.supported.mean())
+    share, highest = (mean, mean + _SURE * error) if exact is None else (exact, exact)
+    if highest < rules.coverage - ROUNDING:
+        raise OverlapError(estimator, share, min(1.0, highest), rules.coverage, effective)
+    return min(1.0, share)
 
 
 def _minus_logged(terms: Terms, data: OffPolicyData) -> Terms:
@@ -175,12 +207,18 @@ def _ends(terms: Terms, rules: Rules) -> tuple[float, float]:
 
 def _normal(terms: Terms, level: float) -> tuple[float, float]:
     """Delta method: the influence of each unit, added up by member."""
-    influence = terms.influence()
-    by_member = np.bincount(np.unique(terms.members, return_inverse=True)[1], weights=influence)
-    count = by_member.size
-    if count < 2:
+    error = _error(terms.members, terms.influence())
+    if not np.isfinite(error):
         return float("-inf"), float("inf")
-    error = float(np.sqrt(count / (count - 1) * np.sum(by_member**2))) / influence.size
-    half = float(stdtrit(count - 1, 0.5 + level / 2.0)) * error
+    half = float(stdtrit(np.unique(terms.members).size - 1, 0.5 + level / 2.0)) * error
     value = _value(terms)
     return value - half, value + half
+
+
+def _error(members: Indices, centred: Values) -> float:
+    """Standard error of a mean of values that average 0, with members as clusters; infinite for a single member."""
+    by_member = np.bincount(np.unique(members, return_inverse=True)[1], weights=centred)
+    count = by_member.size
+    if count < 2:
+        return float("inf")
+    return float(np.sqrt(count / (count - 1) * np.sum(by_member**2))) / centred.size

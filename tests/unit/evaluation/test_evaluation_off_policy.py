@@ -149,14 +149,41 @@ def test_missing_propensities_are_refused_with_a_count_or_dropped_when_asked(ser
         op.logged_slates(nothing, "home", op.played_outcome(), without_propensity="drop")
 
 
-def test_a_zero_or_impossible_propensity_is_named_before_anything_is_estimated(service):
-    wrong = pl.when(pl.col("event_id") == "i0-0").then(0.0).when(pl.col("event_id") == "i1-0").then(1.7)
-    frame = service.tables.interactions.with_columns(propensity=wrong.otherwise("propensity"))
-    broken = replace(service, tables=replace(service.tables, interactions=frame))
+def test_everything_wrong_with_propensities_is_said_at_once_with_its_count_and_first_event(service):
+    place = pl.col("event_id")
+    broken = (
+        pl.when(place.is_in(["i2-1", "i0-0"])).then(0.0)
+        .when(place == "i1-0").then(1.7)
+        .when(place == "i3-2").then(-0.5)
+        .when(place == "i4-0").then(float("nan"))
+        .when(place == "i5-0").then(None)
+        .otherwise("propensity")
+    )  # fmt: skip
+    asked = pl.when(place == "i6-0").then(None).otherwise("request_id")
+    frame = service.tables.interactions.with_columns(propensity=broken)
+    tables = replace(service.tables, interactions=frame)
     with pytest.raises(DataError) as error:
-        weighed(broken, service.chance, op.SoftmaxPolicy())
-    assert "propensity: 1 of 1200 are 0" in str(error.value)
-    assert "propensity: 1 of 1200 are above 1" in str(error.value)
+        op.logged_slates(tables, "home", op.played_outcome())
+    assert [(problem.where, problem.what) for problem in error.value.problems] == [
+        ("propensity", "2 of 1200 impressions lack it, the first is event i4-0."),
+        ("propensity", "2 of 1200 are 0, the first is event i0-0."),
+        ("propensity", "1 of 1200 are negative, the first is event i3-2."),
+        ("propensity", "1 of 1200 are above 1, the first is event i1-0."),
+    ]
+    with pytest.raises(DataError, match=r"request_id: 1 of 1200 (.|\n)*propensity: 2 of 1200 are 0"):
+        op.logged_slates(
+            replace(tables, interactions=frame.with_columns(request_id=asked)), "home", op.played_outcome()
+        )
+    # Left out is only what has no propensity; an impossible one is a fault of the log.
+    with pytest.raises(DataError, match="2 of 1200 are 0"):
+        op.logged_slates(tables, "home", op.played_outcome(), without_propensity="drop")
+    # What is not weighed need not be right.
+    assert op.logged_slates(_only(tables, broken_below=2), "home", op.played_outcome(), places=2).positions.max() == 1
+
+
+def _only(tables, broken_below):
+    wrong = pl.when(pl.col("position") > broken_below).then(0.0).otherwise(0.5)
+    return replace(tables, interactions=tables.interactions.with_columns(propensity=wrong))
 
 
 def test_immature_requests_are_dropped_and_counted(service):
@@ -233,7 +260,7 @@ def test_impressions_without_request_or_place_are_refused_together(service):
     with pytest.raises(DataError) as error:
         op.logged_slates(replace(service.tables, interactions=frame), "home", op.played_outcome())
     assert "request_id: 1 of 1200 impressions lack it, the first is event i5-0" in str(error.value)
-    assert "position: 1 impressions of lists lack it, the first is event i6-1" in str(error.value)
+    assert "position: 1 of 1200 impressions lack it in a list of several, the first is event i6-1" in str(error.value)
 
 
 def test_randomised_exposures_of_a_feed_are_weighed_and_the_others_left_out():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bandit_problem import Bandit, SlateBandit, conditional
 
-from playbill.errors import DataError, EffectiveSampleError, UnknownNameError
+from playbill.errors import DataError, EffectiveSampleError, OverlapError, UnknownNameError
 from playbill.metrics import OffPolicyData, Rules, estimate
 from playbill.specs.plugins import ESTIMATORS
 
@@ -258,6 +258,30 @@ def test_below_the_floor_nothing_is_given_and_the_message_says_how_much_is_missi
     with pytest.raises(EffectiveSampleError, match="no logged row is what the target policy would show"):
         estimate("snips", nothing)
     assert estimate("ips", far, rules=Rules(floor=5.0)).effective_sample_size < 100
+
+
+def test_a_log_that_hardly_tried_what_the_policy_shows_is_refused_with_the_share_it_tried(bandit):
+    log = bandit.log(3000, 1)
+    # A ranking without chance: whatever it showed had propensity 1, and nothing else was tried.
+    fixed = replace(log, logged=np.ones(len(log)))
+    for name in ("snips", "ips", "doubly_robust", "slate_snips"):
+        with pytest.raises(OverlapError) as error:
+            estimate(name, fixed)
+        assert error.value.coverage == pytest.approx(log.target.mean())
+        assert error.value.coverage < error.value.highest < 0.2
+        assert error.value.effective > 100  # enough rows; it is not their number that lacks
+        assert f"tried {log.target.mean():.1%} of what the target policy shows" in str(error.value)
+    assert estimate("snips", fixed, rules=Rules(coverage=0.0)).coverage == pytest.approx(log.target.mean())
+    with pytest.raises(OverlapError, match=r"tried 70.0% of what .* \(at most 70.0%\), and the least is 80%"):
+        estimate("snips", replace(log, supported=np.full(len(log), 0.7)))
+
+
+def test_propensities_that_cannot_be_those_of_the_log_are_found_by_the_mean_weight(bandit):
+    log = bandit.log(3000, 1)
+    with pytest.raises(DataError, match=r"weights average 1\.\d+, and cannot average more than 1"):
+        estimate("snips", replace(log, logged=log.logged / 1.5))
+    for seed in range(20):  # right ones are never doubted
+        estimate("snips", bandit.log(800, seed))
 
 
 def test_every_unusable_propensity_is_counted_with_its_first_row(bandit):
