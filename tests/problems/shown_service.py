@@ -61,8 +61,14 @@ def can_see(spans: pl.DataFrame, title: str, country: str, at: datetime) -> bool
     return False
 
 
-def log(members: int = 20, requests: int = 12, seed: int = 3) -> pl.DataFrame:
-    """Return a log: requests that show five titles, of which often one is played, sometimes rated."""
+KIDS_TITLES = tuple(TITLES[::2])
+
+
+def log(members: int = 20, requests: int = 12, seed: int = 3, kids: tuple[str, ...] = ()) -> pl.DataFrame:
+    """Return a log: requests that show five titles, of which often one is played, sometimes rated.
+
+    Members named in `kids` are shown titles for kids alone.
+    """
     draw = np.random.default_rng(seed)
     spans, rows = availability(), []
     for member in range(members):
@@ -70,7 +76,8 @@ def log(members: int = 20, requests: int = 12, seed: int = 3) -> pl.DataFrame:
         seq = 0
         for request in range(requests if member else 1):
             at = START + timedelta(hours=float(1 + 90 * request + draw.integers(0, 60)))
-            there = [title for title in TITLES if can_see(spans, title, country, at)]
+            fit = KIDS_TITLES if f"m{member:02d}" in kids else TITLES
+            there = [title for title in fit if can_see(spans, title, country, at)]
             shown = draw.permutation(there)[:5]
             own = {"member_id": f"m{member:02d}", "country": country, "request_id": f"r{member}-{request}"}
             for position, title in enumerate(shown):
@@ -114,16 +121,24 @@ def model(heads: dict[str, Any], **changes: Any) -> ResolvedModel:
 class Tables:
     """The canonical tables in memory."""
 
-    def __init__(self, interactions: pl.DataFrame, spans: pl.DataFrame | None = None) -> None:
+    def __init__(
+        self,
+        interactions: pl.DataFrame,
+        spans: pl.DataFrame | None = None,
+        *,
+        kids_titles: tuple[str, ...] = (),
+        kids_members: tuple[str, ...] = (),
+    ) -> None:
         self._interactions = interactions
         self._spans = availability() if spans is None else spans
+        self._kids_titles, self._kids_members = kids_titles, kids_members
 
     def interactions(self) -> pl.DataFrame:
         return self._interactions
 
     def titles(self, as_of: datetime | None = None) -> pl.DataFrame:
         columns = {"title_id": TITLES, "name": [f"Name {title}" for title in TITLES], "kind": ["film"] * len(TITLES)}
-        return pl.DataFrame(columns)
+        return pl.DataFrame(columns).with_columns(kids=pl.col("title_id").is_in(self._kids_titles))
 
     def availability(self) -> pl.DataFrame:
         return self._spans
@@ -132,7 +147,11 @@ class Tables:
         names = self._interactions["member_id"].unique().sort().to_list()
         joined = [START - timedelta(days=40) if place % 5 == 0 else None for place in range(len(names))]
         kinds = {"member_id": pl.String, "joined_at": pl.Datetime("us", "UTC")}
-        return pl.DataFrame({"member_id": names, "joined_at": joined}, schema=kinds)
+        frame = pl.DataFrame({"member_id": names, "joined_at": joined}, schema=kinds)
+        return frame.with_columns(kids_profile=pl.col("member_id").is_in(self._kids_members))
+
+    def member_versions(self) -> pl.DataFrame:
+        return self.members()
 
     def vocabulary(self, kind: str) -> Vocabulary:
         return Vocabulary(kind, TITLES)
@@ -160,6 +179,7 @@ class NoFeatures:
 
 def training_set(resolved: ResolvedModel, interactions: pl.DataFrame, **options: Any) -> TrainingSet:
     """Build what the model learns from, everything but each member's last two plays."""
-    tables = Tables(interactions, options.pop("spans", None))
+    kids = {name: options.pop(name) for name in ("kids_titles", "kids_members") if name in options}
+    tables = Tables(interactions, options.pop("spans", None), **kids)
     split = make_split(options.pop("protocol", "leave_one_out"), interactions)
     return build_training_set(tables, resolved, split, NoFeatures(), CLOCK, **options)

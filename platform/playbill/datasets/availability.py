@@ -1,18 +1,21 @@
 """Which titles a member could have seen, request by request, as masks.
 
-Requests of one country between two changes of its catalogue share a mask, so a batch holds few of them.
+Requests of one country between two changes of its catalogue, under one rule about kids, share a mask, so a batch
+holds few of them.
 Letters: m requests, S distinct states, G states of a batch, K spans of one title in one country, C countries, T titles.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from playbill.datasets.arrays import Bool, Int
-from playbill.specs import ResolvedModel
+from playbill.datasets.audience import Audience
+from playbill.specs import CandidatesSpec, ResolvedModel
 from playbill.tables import Vocabulary
 
 EVERYWHERE = "*"
@@ -35,6 +38,12 @@ class States:
     """[S] a moment of the stretch."""
     upcoming: Bool
     """[S] whether titles are asked for that launch later, and not those that are there."""
+    only_kids: Bool
+    """[S] whether titles for kids alone could be seen: by the profile's rule or the canvas's."""
+    no_kids: Bool
+    """[S] whether the canvas shows none of them."""
+    kids: Bool
+    """[T] titles marked for kids; not knowing counts as no."""
 
     def __len__(self) -> int:
         return len(self.country)
@@ -53,6 +62,8 @@ class States:
         if len(later):
             launch = self.start.min(axis=0)[country[later]]
             found[later] = (launch > moment[later]) & (launch != NEVER)
+        found[self.only_kids[states]] &= self.kids
+        found[self.no_kids[states]] &= ~self.kids
         return found
 
     @classmethod
@@ -64,6 +75,9 @@ class States:
             country=np.zeros(0, np.int64),
             moment=np.zeros(0, np.int64),
             upcoming=np.zeros(0, np.bool_),
+            only_kids=np.zeros(0, np.bool_),
+            no_kids=np.zeros(0, np.bool_),
+            kids=np.zeros(0, np.bool_),
         )
 
     def hide_nothing(self) -> bool:
@@ -74,7 +88,7 @@ class States:
 
 
 def availability_states(
-    titles: Vocabulary, availability: pl.DataFrame, requests: pl.DataFrame, resolved: ResolvedModel
+    titles: Vocabulary, availability: pl.DataFrame, requests: pl.DataFrame, resolved: ResolvedModel, audience: Audience
 ) -> tuple[States, Int]:
     """Find the states of requests.
 
@@ -82,7 +96,8 @@ def availability_states(
         titles: Rows of titles; T counts the padding row.
         availability: The canonical table. `*` is every country; a country it does not name sees those spans only.
         requests: [m] rows with event_at, country and canvas.
-        resolved: The model; a canvas whose candidates are upcoming titles shows those.
+        resolved: The model; a canvas whose candidates are upcoming titles shows those, one for kids those for kids.
+        audience: Which titles are for kids, and which requests came from a profile that sees no others.
 
     Returns:
         The states, and [m] which one each request is in. Where all titles could always be seen there are no states,
@@ -93,15 +108,25 @@ def availability_states(
     start, end = _layers(spans, countries, titles.size)
     at = requests["event_at"].dt.epoch("us").to_numpy().astype(np.int64)
     country = countries.encode(requests["country"].cast(pl.String)).astype(np.int64)
-    waiting = [name for name, canvas in resolved.canvases.items() if canvas.candidates.available == "upcoming"]
-    upcoming = requests["canvas"].is_in(waiting).to_numpy()
-    stretch = _stretches(start, end, country, at)
-    keys = np.stack([country, stretch, upcoming.astype(np.int64)])
-    _, first, state = np.unique(keys, axis=1, return_index=True, return_inverse=True)
-    found = States(start, end, country[first], at[first], upcoming[first])
+    upcoming = _on(requests, resolved, lambda rules: rules.available == "upcoming")
+    only_kids = audience.profile | _on(requests, resolved, lambda rules: rules.kids is True)
+    no_kids = _on(requests, resolved, lambda rules: rules.kids is False)
+    key = _stretches(start, end, country, at)
+    for part in (country, upcoming, only_kids, no_kids):
+        key = key * (int(part.max(initial=0)) + 1) + part
+    _, first, state = np.unique(key, return_index=True, return_inverse=True)
+    chosen = (country[first], at[first], upcoming[first], only_kids[first], no_kids[first])
+    found = States(start, end, *chosen, audience.titles)
     if found.hide_nothing():
         return States.everything(), np.zeros(len(at), np.int64)
     return found, state.reshape(-1).astype(np.int64)
+
+
+def _on(requests: pl.DataFrame, resolved: ResolvedModel, holds: Callable[[CandidatesSpec], bool]) -> Bool:
+    """Return [m] whether the candidates of each request's canvas follow a rule."""
+    canvases = [name for name, canvas in resolved.canvases.items() if holds(canvas.candidates)]
+    found: Bool = requests["canvas"].is_in(canvases).fill_null(False).to_numpy().astype(np.bool_)
+    return found
 
 
 def _spans(titles: Vocabulary, availability: pl.DataFrame) -> pl.DataFrame:

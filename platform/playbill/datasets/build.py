@@ -12,6 +12,7 @@ import polars as pl
 
 from playbill.clock import Clock
 from playbill.datasets.arrays import Int
+from playbill.datasets.audience import Audience
 from playbill.datasets.availability import availability_states
 from playbill.datasets.batches import Task
 from playbill.datasets.buckets import floor_moments, moment_of
@@ -45,6 +46,14 @@ class TrainingTables(Protocol):
 
     def availability(self) -> pl.DataFrame:
         """Return every span of availability."""
+        ...
+
+    def members(self) -> pl.DataFrame:
+        """Return the newest row of every member."""
+        ...
+
+    def member_versions(self) -> pl.DataFrame:
+        """Return every row of every member."""
         ...
 
     def vocabulary(self, kind: str) -> Vocabulary:
@@ -112,7 +121,8 @@ def build_training_set(
         snapshots=snapshot_values(snapshots, state.title_snapshot),
         categorical=snapshots.categorical,
     )
-    states, seen = availability_states(encoder.title_rows, learnt.availability, examples.requests, resolved)
+    audience = Audience.of(encoder.title_rows, learnt.titles, tables.member_versions(), examples.requests)
+    states, seen = availability_states(encoder.title_rows, learnt.availability, examples.requests, resolved, audience)
     _, copies, strata = draw_strata(examples, learnt, tables, resolved)
     return TrainingSet(
         encoder=encoder,

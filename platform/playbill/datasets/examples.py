@@ -48,6 +48,10 @@ class LogTables(Protocol):
         """Return every span of availability."""
         ...
 
+    def members(self) -> pl.DataFrame:
+        """Return the newest row of every member."""
+        ...
+
 
 @dataclass(frozen=True)
 class Known:
@@ -203,6 +207,5 @@ def draw_strata(
         return pl.Series([], dtype=pl.String), np.zeros(0, np.int64), ()
     rows = known.events.select("member_id", "event_at", "country")[examples.moments]
     rows = rows.join(first_moments(known.events), on="member_id", how="left", maintain_order="left")
-    members: pl.DataFrame = tables.members()  # type: ignore[attr-defined]
-    names = stratum_names(rows, members, spec)
+    names = stratum_names(rows, tables.members(), spec)
     return names, *draw_copies(names, spec.floor)

@@ -56,6 +56,10 @@ class SimulatedLog:
         """Return the members who had joined at a moment; None is the end."""
         return self.world.members.filter(pl.col("recorded_at") <= (as_of or self.end)).sort("member_id")
 
+    def member_versions(self) -> pl.DataFrame:
+        """Return every row of every member: a simulated profile never changes."""
+        return self.members()
+
     def vocabulary(self, kind: str) -> Vocabulary:
         """Return a vocabulary.
 

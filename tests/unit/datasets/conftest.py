@@ -135,6 +135,12 @@ class FakeTables:
     def availability(self) -> pl.DataFrame:
         return self._availability
 
+    def members(self) -> pl.DataFrame:
+        return self._interactions.select("member_id").unique().sort("member_id")
+
+    def member_versions(self) -> pl.DataFrame:
+        return self.members()
+
     def vocabulary(self, kind: str) -> Vocabulary:
         assert kind == "title"
         return Vocabulary("title", TITLES)

@@ -41,6 +41,12 @@ class DiskTables:
     def titles(self):
         return self._titles
 
+    def members(self):
+        return self._interactions.select("member_id").unique().sort("member_id")
+
+    def member_versions(self):
+        return self.members()
+
     def availability(self):
         return self._availability
 

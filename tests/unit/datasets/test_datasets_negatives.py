@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,10 +15,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from playbill.datasets import Batch, TrainingSet
-from playbill.datasets.availability import availability_states
+from playbill.datasets.arrays import Int
+from playbill.datasets.audience import Audience, kids_profiles
+from playbill.datasets.availability import States, availability_states
 from playbill.datasets.negatives import Pool, make_policy, shown_titles, usable_titles
 from playbill.registry import Plugin
-from playbill.specs import HeadSpec
+from playbill.specs import HeadSpec, ResolvedModel
 from playbill.specs.negatives import DrawnOptions, read_negatives
 from playbill.specs.plugins import NEGATIVES
 from playbill.tables import Vocabulary
@@ -31,9 +34,15 @@ POLICIES: dict[str, dict[str, Any]] = {
 }
 
 
-def trained(policy: str, log: pl.DataFrame, loss: str = "sampled_softmax", **options: Any) -> TrainingSet:
+KIDS = ("m02", "m03")
+
+
+def trained(
+    policy: str, log: pl.DataFrame, loss: str = "sampled_softmax", kids: tuple[str, ...] = (), **options: Any
+) -> TrainingSet:
     negatives = {"policy": policy, **POLICIES[policy], **options}
-    return service.training_set(service.model({"play": {"label": "play", "loss": loss, "negatives": negatives}}), log)
+    resolved = service.model({"play": {"label": "play", "loss": loss, "negatives": negatives}})
+    return service.training_set(resolved, log, kids_titles=service.KIDS_TITLES, kids_members=kids)
 
 
 def used(batch: Batch) -> list[tuple[int, int]]:
@@ -57,15 +66,17 @@ def moments(log: pl.DataFrame) -> dict[tuple[str, str], datetime]:
     loss=st.sampled_from(["sampled_softmax", "bce"]),
 )
 def test_every_negative_could_have_been_seen_there_and_then(seed: int, policy: str, loss: str) -> None:
-    log, spans = service.log(members=6, requests=6, seed=seed), service.availability()
-    training_set = trained(policy, log, loss)
+    log, spans = service.log(members=6, requests=6, seed=seed, kids=KIDS), service.availability()
+    training_set = trained(policy, log, loss, KIDS)
     requests = training_set_requests(training_set)
     names = [None, *training_set.encoder.title_rows.entries]
+    who = log["member_id"].unique().sort().to_list()
     found = 0
-    for _, title, number in negatives_of(training_set):
+    for member, title, number in negatives_of(training_set):
         at, country = requests[number]
         assert title != 0
         assert service.can_see(spans, names[title], country, at), (names[title], country, at)
+        assert who[member] not in KIDS or names[title] in service.KIDS_TITLES, (who[member], names[title])
         found += 1
     assert found
 
@@ -81,17 +92,41 @@ def training_set_requests(training_set: TrainingSet) -> list[tuple[datetime, str
 
 
 def negatives_of(training_set: TrainingSet) -> list[tuple[int, int, int]]:
-    """(row, negative, request) of an epoch; a row's target is among its negatives only as an impression not played."""
+    """(member, negative, request) of an epoch; a row's target is among them only as an impression not played."""
     found = []
     windows = training_set._drawn_windows
     plan = training_set._plan(0, 1)
     for batch, chosen in zip(training_set.epoch(0), plan.windows, strict=True):
-        rows, _ = training_set._assembler.rows_of(windows[chosen])
+        rows, window = training_set._assembler.rows_of(windows[chosen])
+        member = windows.member[chosen][window]
         own = [(int(row), int(batch.targets.title[row])) for row in np.nonzero(batch.targets.labels["play"] == 0)[0]]
         drawn = used(batch)
         assert not set(drawn) & {(row, int(title)) for row, title in enumerate(batch.targets.title)}
-        found += [(row, title, int(training_set.rows.request[rows[row]])) for row, title in own + drawn]
+        request = training_set.rows.request[rows]
+        found += [(int(member[row]), title, int(request[row])) for row, title in own + drawn]
     return found
+
+
+ROWS_OF_TITLES = Vocabulary("title", service.TITLES)
+CANVASES = {"home": None, "kids": True, "late": False}
+"""Canvas -> what its candidates say of titles for kids."""
+
+
+def states_of(requests: pl.DataFrame, resolved: ResolvedModel, kids: Sequence[bool] = ()) -> tuple[States, Int]:
+    profile = np.array(kids, np.bool_) if len(kids) else np.zeros(requests.height, np.bool_)
+    audience = Audience(np.array([False, *(title in service.KIDS_TITLES for title in service.TITLES)]), profile)
+    return availability_states(ROWS_OF_TITLES, service.availability(), requests, resolved, audience)
+
+
+def with_canvases(**candidates: dict[str, Any]) -> ResolvedModel:
+    """A model with a canvas like home for each of these rules."""
+    resolved = service.model({"play": BCE})
+    home = resolved.canvases["home"]
+    made = {
+        name: home.model_copy(update={"candidates": home.candidates.model_copy(update=rules)})
+        for name, rules in candidates.items()
+    }
+    return resolved.model_copy(update={"canvases": {**resolved.canvases, **made}})
 
 
 @settings(max_examples=25, deadline=None)
@@ -103,17 +138,23 @@ def test_masks_are_what_plain_words_say(seed: int) -> None:
         {
             "event_at": [service.START + timedelta(hours=int(hour)) for hour in draw.integers(-400, 2_000, count)],
             "country": draw.choice(["US", "FR", "BR", "ZZ", "XX"], count),
-            "canvas": "home",
+            "canvas": draw.choice(list(CANVASES), count),
         },
         schema_overrides={"event_at": pl.Datetime("us", "UTC")},
     )
-    states, state = availability_states(
-        Vocabulary("title", service.TITLES), spans, requests, service.model({"play": BCE})
+    profile = (draw.random(count) < 0.4).tolist()
+    states, state = states_of(
+        requests, with_canvases(**{name: {"kids": rule} for name, rule in CANVASES.items()}), profile
     )
     mask = states.mask(state)
     assert not mask[:, 0].any()
-    for row, (at, country, _) in enumerate(requests.iter_rows()):
-        plain = [service.can_see(spans, title, country, at) for title in service.TITLES]
+    for row, (at, country, canvas) in enumerate(requests.iter_rows()):
+        plain = [
+            service.can_see(spans, title, country, at)
+            and (title in service.KIDS_TITLES or not profile[row])
+            and (CANVASES[canvas] is None or (title in service.KIDS_TITLES) == CANVASES[canvas])
+            for title in service.TITLES
+        ]
         assert mask[row, 1:].tolist() == plain
 
 
@@ -124,10 +165,33 @@ def test_requests_between_two_changes_of_a_catalogue_share_a_state() -> None:
     at = [service.START + timedelta(days=200, hours=hour) for hour in range(20)]
     requests = pl.DataFrame({"event_at": at, "country": "FR", "canvas": "home"})
     requests = requests.cast({"event_at": pl.Datetime("us", "UTC")})
-    titles = Vocabulary("title", service.TITLES)
-    states, state = availability_states(titles, service.availability(), requests, service.model({"play": BCE}))
+    states, state = states_of(requests, service.model({"play": BCE}))
     assert len(states) == 1
     assert (state == 0).all()
+    apart, state = states_of(requests, service.model({"play": BCE}), [True] * 5 + [False] * 15)
+    assert len(apart) == 2
+    assert np.unique(state[:5]).size == np.unique(state[5:]).size == 1
+    assert state[0] != state[5]
+
+
+def test_profiles_are_those_of_the_moment() -> None:
+    day = [service.START + timedelta(days=number) for number in range(6)]
+    members = pl.DataFrame(
+        {
+            "member_id": ["a", "a", "b", "c"],
+            "valid_from": [day[0], day[3], day[4], day[0]],
+            "recorded_at": [day[0], day[4], day[4], day[0]],
+            "kids_profile": [True, False, True, None],
+        },
+        schema_overrides={"valid_from": pl.Datetime("us", "UTC"), "recorded_at": pl.Datetime("us", "UTC")},
+    )
+    asked = [("a", 5), ("a", 3), ("b", 1), ("c", 2), ("d", 2), ("a", 4)]
+    requests = pl.DataFrame(
+        {"member_id": [who for who, _ in asked], "event_at": [day[number] for _, number in asked]},
+        schema_overrides={"event_at": pl.Datetime("us", "UTC")},
+    )
+    assert kids_profiles(members, requests).tolist() == [False, True, True, False, False, False]
+    assert not kids_profiles(members.drop("kids_profile"), requests).any()
 
 
 def test_where_everything_could_always_be_seen_nothing_is_masked() -> None:
@@ -144,17 +208,10 @@ def test_where_everything_could_always_be_seen_nothing_is_masked() -> None:
 
 
 def test_a_canvas_of_upcoming_titles_shows_those() -> None:
-    resolved = service.model({"play": BCE})
-    upcoming = resolved.canvases["home"].model_copy(
-        update={"candidates": resolved.canvases["home"].candidates.model_copy(update={"available": "upcoming"})}
-    )
-    resolved = resolved.model_copy(update={"canvases": {"home": upcoming}})
-    at = service.START + timedelta(days=2)
-    requests = pl.DataFrame({"event_at": [at], "country": "US", "canvas": "home"})
-    spans = service.availability()
-    states, state = availability_states(
-        Vocabulary("title", service.TITLES), spans, requests.cast({"event_at": pl.Datetime("us", "UTC")}), resolved
-    )
+    at, spans = service.START + timedelta(days=2), service.availability()
+    requests = pl.DataFrame({"event_at": [at], "country": "US", "canvas": "soon"})
+    requests = requests.cast({"event_at": pl.Datetime("us", "UTC")})
+    states, state = states_of(requests, with_canvases(soon={"available": "upcoming"}))
     launches = (
         spans.filter(pl.col("country").is_in(["*", "US"])).group_by("title_id").agg(pl.col("available_from").min())
     )
