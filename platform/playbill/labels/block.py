@@ -30,11 +30,13 @@ class Groups:
         order: [n] events by group, in order within it.
         group: [n] number of the group of each place of `order`, rising.
         start: [n] place at which the group of each place of `order` begins.
+        last: [n] place at which it ends, inclusive.
     """
 
     order: Int
     group: Int
     start: Int
+    last: Int
 
     @cached_property
     def place(self) -> Int:
@@ -53,7 +55,9 @@ class Groups:
         ordered = key[order]
         new = np.ones(len(key), np.bool_)
         new[1:] = ordered[1:] != ordered[:-1]
-        return cls(order, np.cumsum(new) - 1, np.maximum.accumulate(np.where(new, np.arange(len(key)), 0)))
+        group, starts = np.cumsum(new) - 1, np.flatnonzero(new)
+        lasts = np.append(starts[1:], len(key)) - 1
+        return cls(order, group, starts[group], lasts[group])
 
     def before(self, counted: Bool) -> Int:
         """Count, for each of n events, the counted ones of its group before it."""
@@ -78,7 +82,6 @@ class Block:
     _codes: dict[str, Int] = field(default_factory=dict)
     _groups: dict[tuple[str, ...], Groups] = field(default_factory=dict)
     _actions: dict[str, Bool] = field(default_factory=dict)
-    _ends: dict[timedelta, Int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.frame.height
@@ -96,16 +99,6 @@ class Block:
             rising = self.frame.select(pl.col("event_at").cum_max().over("member_id").dt.epoch("us"))
             return rising.to_series().to_numpy().astype(np.int64)
         return at
-
-    @cached_property
-    def moments(self) -> Int:
-        """[n] the times, rising."""
-        return np.sort(self.time)
-
-    @cached_property
-    def moment(self) -> Int:
-        """[n] place in `moments` of the first one like each event's time."""
-        return np.searchsorted(self.moments, self.time)
 
     def is_action(self, action: str) -> Bool:
         """Return which of n events are of an action."""
@@ -133,16 +126,11 @@ class Block:
     def codes(self, column: str) -> Int:
         """Return a number for each text of a column, -1 for null."""
         if column not in self._codes:
-            texts = self.frame[column].cast(pl.String)
-            codes = texts.cast(pl.Enum(texts.drop_nulls().unique())).to_physical()
+            # Categories of its own: those that are shared by all of a process only ever grow.
+            own = pl.Categorical(pl.Categories.random())
+            codes = self.frame[column].cast(pl.String).cast(own).to_physical()
             self._codes[column] = codes.cast(pl.Int64).fill_null(-1).to_numpy()
         return self._codes[column]
-
-    def ends(self, window: timedelta) -> Int:
-        """Return the place in `moments` of the last one within a window after each of n events."""
-        if window not in self._ends:
-            self._ends[window] = np.searchsorted(self.moments, self.time + window // _MICROSECOND, side="right") - 1
-        return self._ends[window]
 
     def passed(self, window: timedelta) -> Bool:
         """Return of which of n events a window after them has passed."""
@@ -179,12 +167,26 @@ def spans(block: Block, groups: Groups, counted: Bool, window: timedelta, asked:
     inside = counted[groups.order]
     total: Int = np.cumsum(inside)
     found = groups.order[inside]
-    size = len(block.moments) + 1
-    keys = groups.group[inside] * size + block.moment[found]
     at = groups.place[asked]
-    end = np.searchsorted(keys, groups.group[at] * size + block.ends(window)[asked], side="right")
     start = groups.start[at]
-    return Spans(found, total[at], total[start] - inside[start].astype(np.int64), end)
+    first, end = total[at], total[groups.last[at]]
+    # Where none comes after an event, which is the rule, there is nothing to look for.
+    some = np.flatnonzero(end > first)
+    until = block.time[asked[some]] + window // _MICROSECOND
+    end[some] = _after(groups.group[inside], block.time[found], groups.group[at[some]], until)
+    return Spans(found, first, total[start] - inside[start].astype(np.int64), end)
+
+
+def _after(group: Int, time: Int, asked_group: Int, until: Int) -> Int:
+    """Return the place after the last of c events, by group and time, of a group and no later than a moment.
+
+    Group and time become one number by the rank of times, which fits where their product does not.
+    """
+    moments = np.sort(time)
+    size = len(moments) + 1
+    keys = group * size + np.searchsorted(moments, time)
+    last = np.searchsorted(moments, until, side="right") - 1
+    return np.searchsorted(keys, asked_group * size + last, side="right")
 
 
 def span_max(values: Float, first: Int, end: Int) -> Float:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from playbill.errors import DataError, Problem
+from playbill.labels.ahead import ahead
 from playbill.labels.block import Block
 from playbill.labels.extractors import extracted_values
 from playbill.labels.members import PLACE, member_blocks
@@ -19,8 +20,10 @@ from playbill.specs import LabelSpec
 KEYS = ("event_id", "member_id", "seq", "title_id")
 COLUMNS = ("event_id", "title_id", "member_id", "seq", "value")
 
-BLOCK = 500_000
-"""Events in memory at a time beside the log and the labels."""
+BLOCK = 250_000
+"""Events of a block: of `BLOCKS_AT_ONCE` of them what labels look at is in memory, beside the log and the labels."""
+BLOCKS_AT_ONCE = max(1, min(4, pl.thread_pool_size()))
+"""More threads than this would wait for memory."""
 
 _NEEDED = ("event_id", "member_id", "seq", "event_at", "action", "title_id")
 _OPTIONAL = ("recorded_at", "request_id", "row_id")
@@ -158,10 +161,12 @@ class _Work:
 
     def parts(self, interactions: pl.DataFrame | pl.LazyFrame, size: int) -> Iterator[_Part]:
         """Yield the known events of block after block with a column per label, in the labels' order."""
-        for rows in member_blocks(interactions, self.columns, size):
-            known = rows.filter(self._known())
-            if known.height:
-                yield _Part(known, self._values(known))
+        blocks = member_blocks(interactions, self.columns, size)
+        return (part for part in ahead(self._part, blocks, BLOCKS_AT_ONCE) if part.rows.height)
+
+    def _part(self, rows: pl.DataFrame) -> _Part:
+        known = rows.filter(self._known())
+        return _Part(known, self._values(known) if known.height else [])
 
     def _known(self) -> pl.Expr:
         moment = pl.lit(self.as_of).cast(pl.Datetime("us", "UTC"))

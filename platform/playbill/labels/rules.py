@@ -56,6 +56,11 @@ class Rule:
         behind += ["country"] if "title_age_days" in derived else []
         return (self.columns - derived).union(behind, LEVEL_COLUMNS[self.label.level])
 
+    @property
+    def shown_window(self) -> timedelta:
+        """How long after an impression a play of it counts against `shown_not_played`."""
+        return self.label.negatives.window or self.label.window or EVER
+
     @cached_property
     def actions(self) -> tuple[str, ...]:
         """Actions of the events it speaks of."""
@@ -75,9 +80,9 @@ def rule_values(rules: Sequence[Rule], block: Block, tables: Mapping[str, pl.Dat
     Raises:
         StateError: A derived column needs a table that was not given.
     """
-    derived = _derived(rules, block, tables)
+    derived, shown = _derived(rules, block, tables), _shown_not_played(rules, block)
     frame = block.frame.with_columns(derived.values())
-    found = frame.select(_value(rule, block, frame.schema, derived).alias(rule.label.name) for rule in rules)
+    found = frame.select(_value(rule, block, frame.schema, derived, shown).alias(rule.label.name) for rule in rules)
     return {rule.label.name: _first_of_each(rule, block, found[rule.label.name]) for rule in rules}
 
 
@@ -107,7 +112,13 @@ def _column(key: _Key, block: Block, asked: Bool, tables: Mapping[str, pl.DataFr
     return outcome_column(name, block, window, asked)
 
 
-def _value(rule: Rule, block: Block, schema: pl.Schema, derived: Mapping[_Key, pl.Series]) -> pl.Expr:
+def _value(
+    rule: Rule,
+    block: Block,
+    schema: pl.Schema,
+    derived: Mapping[_Key, pl.Series],
+    shown: Mapping[timedelta, pl.Series],
+) -> pl.Expr:
     """Give 1 where the rule holds, 0 where the negatives hold, and null elsewhere."""
     called = {name: derived[key].name for name in rule.columns if (key := _key(name, rule.label)) in derived}
 
@@ -121,21 +132,30 @@ def _value(rule: Rule, block: Block, schema: pl.Schema, derived: Mapping[_Key, p
     zero = pl.lit(pl.Series(block.are_actions(others)))
     if own:
         zero |= pl.lit(pl.Series(block.are_actions(own))) & ~one
-    if negatives.shown_not_played and "request_id" in block.frame.columns:
-        zero |= pl.lit(pl.Series(_shown_not_played(block, rule.label)))
+    if negatives.shown_not_played and shown:
+        zero |= pl.lit(shown[rule.shown_window])
     zero &= holds(negatives.where)
     return pl.when(positive).then(1.0).when(zero).then(0.0).cast(pl.Float32)
 
 
-def _shown_not_played(block: Block, label: LabelSpec) -> Bool:
-    """Say which events are impressions of a known request whose title was not played from it in time."""
+def _shown_not_played(rules: Sequence[Rule], block: Block) -> dict[timedelta, pl.Series]:
+    """Say which events are impressions of a known request whose title was not played from it, for each window.
+
+    A log without requests has none.
+    """
+    windows = {rule.shown_window for rule in rules if rule.label.negatives.shown_not_played}
+    if not windows or "request_id" not in block.frame.columns:
+        return {}
     shown = block.is_action(IMPRESSION) & block.known("request_id") & block.known("title_id")
     asked = np.nonzero(shown)[0]
     groups = block.groups("request_id", "title_id")
-    window = label.negatives.window or label.window or EVER
-    found = spans(block, groups, block.is_action("play"), window, asked)
-    shown[asked] = found.end <= found.begin
-    return shown
+    values = {}
+    for window in windows:
+        found = spans(block, groups, block.is_action("play"), window, asked)
+        unplayed = shown.copy()
+        unplayed[asked] = found.end <= found.begin
+        values[window] = pl.Series(unplayed)
+    return values
 
 
 def _first_of_each(rule: Rule, block: Block, values: pl.Series) -> pl.Series:
