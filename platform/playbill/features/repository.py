@@ -62,10 +62,16 @@ def _check_names(folder: Path, files: list[Path]) -> None:
 def _installed(name: str, folder: Path) -> bool:
     if name in sys.builtin_module_names or name in sys.stdlib_module_names:
         return True
-    here = folder.resolve()
-    elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
+    here = {folder.resolve(), _script_folder()}
+    elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() not in here]
     spec = PathFinder.find_spec(name, elsewhere)
     return spec is not None and spec.origin is not None
+
+
+def _script_folder() -> Path | None:
+    """Return where the running script lies: Python puts that on the path, and the `feast` command never sees it."""
+    started = getattr(sys.modules.get("__main__"), "__file__", None)
+    return Path(started).resolve().parent if started else None
 
 
 def _located(folder: Path, error: Exception) -> Problem:
@@ -100,7 +106,8 @@ def _imported_from(folder: Path, files: list[Path]) -> Iterator[None]:
     names = {path.stem for path in files}
     before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     here, path, bytecode = Path.cwd(), list(sys.path), sys.dont_write_bytecode
-    sys.path.append(str(folder.resolve()))
+    # First, so that a script's own neighbours of the same names do not come before it.
+    sys.path.insert(0, str(folder.resolve()))
     try:
         yield
     finally:
