@@ -1,13 +1,14 @@
-"""Is it worth predicting delayed rewards? Against waiting for them and ignoring them, on exact long-term value.
+"""Is it worth predicting delayed rewards? Against waiting for them and ignoring them, by the simulator's exact value.
 
     python tests/benchmarks/delayed_feedback.py --json
-    python tests/benchmarks/delayed_feedback.py --members 300 --days 42 --first-day 28 --seeds 7 --json
+    python tests/benchmarks/delayed_feedback.py --members 300 --titles 150 --days 42 --seeds 7 --json
 
 A simulated service with many launches runs under its own policy until `--first-day`. Then each arm takes over, with
-the same members and luck, and learns anew every week from its own log: from long-term rewards whose young terms are
-predicted, waited for, or ignored, and from a click-like reward. Each arm's members are compared with those of the
-predicting one, member by member, on the simulator's exact long-term value; what came of titles launched in the last
-14 days is shown apart. The last line is one JSON object.
+the same members and luck, and learns anew every `--every` days from nothing but its own log: from long-term rewards
+whose young terms are predicted, waited for or ignored, and from a click-like reward. The arms are compared member by
+member on the simulator's exact long-term value (days as a member), on who stayed, and on what titles of the last
+14 days brought. How well young terms are told is measured by age on the service's own log, and so is how well each
+reward's policy tells what is played next. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import json
 import time
 from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
-from delayed_policy import Objective, Relearning, auc_of_plays, fitted, shown
-from sklearn.metrics import roc_auc_score
+from delayed_pictures import draw
+from delayed_policy import Objective, Relearning, auc_by_member, fitted, shown
+from threadpoolctl import threadpool_limits
 
 from playbill.labels import label_events
 from playbill.rewards import DelayedSettings, delayed_report, reward_version
@@ -37,41 +40,48 @@ ARMS = {
     "ignoring": ("long_term", "ignore"),
     "click_like": ("click_like", "ignore"),
 }
+OFFLINE = "offline"
 NEW_DAYS = 14
-RESAMPLES = 2_000
+RESAMPLES = 4_000
 
 
 @click.command(help=__doc__)
-@click.option("--members", default=3000, show_default=True)
-@click.option("--titles", default=500, show_default=True)
-@click.option("--launches", default=25.0, show_default=True, help="New titles a week.")
+@click.option("--members", default=2000, show_default=True)
+@click.option("--titles", default=400, show_default=True)
+@click.option("--launches", default=20.0, show_default=True, help="New titles a week.")
 @click.option("--days", default=70, show_default=True, help="Of the run.")
 @click.option("--first-day", default=28, show_default=True, help="When the arms take over.")
-@click.option("--seeds", default="7,8,9,10", show_default=True)
-@click.option("--sharpness", default=1.5, show_default=True)
+@click.option("--every", default=7, show_default=True, help="Days from one learning to the next.")
+@click.option("--seeds", default="7,8,9,10,11,12", show_default=True)
+@click.option("--sharpness", default=1.5, show_default=True, help="Of the arms' draws, per log odds learnt.")
 @click.option("--workers", default=2, show_default=True)
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Picture, .svg or .png.")
 @click.option("--json", "as_json", is_flag=True)
-def main(members, titles, launches, days, first_day, seeds, sharpness, workers, as_json):
+def main(members, titles, launches, days, first_day, every, seeds, sharpness, workers, plot, as_json):
     """Run every seed's arms, and compare."""
     started = time.perf_counter()
     sizes = {"members": members, "titles": titles, "launches_per_week": launches, "days": days}
-    jobs = [(sizes, int(seed), arm, first_day, sharpness) for seed in seeds.split(",") for arm in ARMS]
-    jobs += [(sizes, int(seed), None, first_day, sharpness) for seed in seeds.split(",")]
+    wanted = [int(seed) for seed in seeds.split(",")]
+    policy = {"first_day": first_day, "every": every, "sharpness": sharpness}
+    jobs = [(seed, arm) for seed in wanted for arm in (*ARMS, OFFLINE)]
     with ProcessPoolExecutor(workers) as pool:
-        done = list(pool.map(_job, jobs))
-    runs = {(job[1], job[2]): found for job, found in zip(jobs, done, strict=True)}
-    result = summary(runs, [int(seed) for seed in seeds.split(",")])
-    result |= {"seconds": round(time.perf_counter() - started, 1), "sizes": sizes | {"first_day": first_day}}
+        done = list(pool.map(partial(job, sizes, policy), *zip(*jobs, strict=True)))
+    runs = dict(zip(jobs, done, strict=True))
+    result = summary(runs, wanted)
+    result |= {"sizes": sizes | policy | {"seeds": wanted}, "seconds": round(time.perf_counter() - started, 1)}
+    if plot is not None:
+        draw(result, plot)
     for name, value in result.items():
         click.echo(f"{name}: {value}")
     if as_json:
         click.echo(json.dumps(result))
 
 
-def _job(job):
-    sizes, seed, arm, first_day, sharpness = job
+def job(sizes, policy, seed, arm):
+    """Run one arm of one world, or measure what can be measured on the log of its own policy."""
     world = World.make(WorldSpec(seed=seed, **sizes))
-    return offline(world, first_day) if arm is None else online(world, arm, first_day, sharpness)
+    with threadpool_limits(1):
+        return offline(world, policy["first_day"]) if arm == OFFLINE else online(world, arm, policy)
 
 
 def objective(arm, seed):
@@ -83,33 +93,41 @@ def objective(arm, seed):
     return Objective(reward, labels, young, DelayedSettings(trees=100, most=120_000, seed=seed))
 
 
-def online(world, arm, first_day, sharpness):
-    """Run a world with an arm; return [M] long-term value and what new titles brought each member."""
-    policy = Relearning(arm, objective(arm, world.spec.seed), first_day, sharpness=sharpness)
-    begin = microseconds(world.spec.start) + first_day * DAY_US
-    pleased, plays = np.zeros(world.spec.members), np.zeros((world.spec.members, 2))
+def online(world, arm, policy):
+    """Run a world with an arm; return what came of each of the K members who had not left when it took over."""
+    begin = microseconds(world.spec.start) + policy["first_day"] * DAY_US
+    brought, plays, new_plays = (np.zeros(world.spec.members) for _ in range(3))
 
     def watch(asked, slates, response):
         rows = np.flatnonzero((response.played >= 0) & (asked.at_us >= begin))
         title, member = slates.titles[rows, response.played[rows]], asked.member[rows]
         age = asked.at_us[rows] - world.windows.opens[title, asked.country[rows]]
         new = (age >= 0) & (age < NEW_DAYS * DAY_US)
-        pleased[member[new]] += LAW.satisfying(response.gladness[rows])[new]
-        plays[member, 1] += 1
-        plays[member, 0] += new
+        np.add.at(brought, member[new], LAW.satisfying(response.gladness[rows])[new])
+        np.add.at(plays, member, 1)
+        np.add.at(new_plays, member[new], 1)
 
-    outcome = simulate(world, policy, keep_log=True, watch=watch)
+    learner = Relearning(arm, objective(arm, world.spec.seed), **policy)
+    outcome = simulate(world, learner, keep_log=True, watch=watch)
+    members = outcome.members
+    left = members["churned_at"].to_physical().fill_null(np.iinfo(np.int64).max).to_numpy()
+    there = left > begin
+    pairs = outcome.members_per_title
     return {
-        "value": outcome.members["value"].to_numpy(),
-        "new_titles": pleased,
-        "plays": plays[:, 1],
-        "new_plays": plays[:, 0],
-        "bait": float(outcome.members_per_title[world.truth.bait].sum() / outcome.members_per_title.sum()),
+        "value": members["value"].to_numpy()[there],
+        "stayed": members["churned_at"].is_null().to_numpy()[there].astype(np.float64),
+        "brought": brought[there],
+        "plays": plays[there],
+        "new_plays": new_plays[there],
+        "bait": float(pairs[world.truth.bait].sum() / pairs.sum()),
     }
 
 
 def offline(world, first_day):
-    """Train on the service's own log and measure on its last week: by age, and what each reward does for plays."""
+    """Measure on the log of the service's own policy: predictions by age, and policies by what is played next.
+
+    The last week is held out for policies; they learn from what was known when it began.
+    """
     spec = world.spec
     log = simulate(world, load_policy("plackett_luce"), keep_log=True).interactions
     best = objective("predicted", spec.seed)
@@ -124,57 +142,81 @@ def offline(world, first_day):
     auc = {}
     for arm in ("predicted", "click_like"):
         weights = fitted(learnt, objective(arm, spec.seed).values(before, world, cut), world)
-        auc[arm] = auc_of_plays(weights, seen, cut, roc_auc_score)
-    return {"report": report.rows, "auc": auc, "version": reward_version(best.reward, best.labels)}
+        auc[arm] = auc_by_member(weights, seen, cut)
+    versions = {arm: objective(arm, spec.seed) for arm in ("predicted", "click_like")}
+    ids = {one.reward.name: reward_version(one.reward, one.labels) for one in versions.values()}
+    return {"report": report.rows, "auc": auc, "rewards": ids}
 
 
 def summary(runs, seeds):
     """Compare the arms over all seeds."""
 
-    def members(arm, name):
-        return np.concatenate([runs[seed, arm][name] for seed in seeds])
+    def gain(arm, other, name):
+        return interval([runs[seed, arm][name] - runs[seed, other][name] for seed in seeds])
 
-    result = {"reward": runs[seeds[0], None]["version"]}
-    result |= {f"value_{arm}": round(float(members(arm, "value").mean()), 2) for arm in ARMS}
-    for other in ("waiting", "ignoring"):
-        result[f"predicted_minus_{other}"] = interval(members("predicted", "value") - members(other, "value"))
-        gain = members("predicted", "new_titles") - members(other, "new_titles")
-        result[f"new_titles_predicted_minus_{other}"] = interval(gain)
-    result["new_title_play_share"] = {
-        arm: round(float(members(arm, "new_plays").sum() / members(arm, "plays").sum()), 4) for arm in ARMS
+    def share(arm, part, whole):
+        return round(float(total(arm, part) / total(arm, whole)), 4)
+
+    def total(arm, name):
+        return sum(runs[seed, arm][name].sum() for seed in seeds)
+
+    off = [runs[seed, OFFLINE] for seed in seeds]
+    auc = {arm: [found["auc"][arm] for found in off] for arm in off[0]["auc"]}
+    return {
+        "predicted_minus_waiting": gain("predicted", "waiting", "value"),
+        "predicted_minus_ignoring": gain("predicted", "ignoring", "value"),
+        "stayed_predicted_minus_waiting": gain("predicted", "waiting", "stayed"),
+        "stayed_predicted_minus_ignoring": gain("predicted", "ignoring", "stayed"),
+        "new_titles": {
+            "satisfaction_predicted_minus_waiting": gain("predicted", "waiting", "brought"),
+            "satisfaction_predicted_minus_ignoring": gain("predicted", "ignoring", "brought"),
+            "share_of_plays": {arm: share(arm, "new_plays", "plays") for arm in ARMS},
+            "satisfaction_per_play": {arm: share(arm, "brought", "new_plays") for arm in ARMS},
+        },
+        "click_like_offline": interval(
+            [one - other for one, other in zip(auc["click_like"], auc["predicted"], strict=True)]
+        ),
+        "click_like_offline_auc": {arm: round(float(np.nanmean(np.concatenate(auc[arm]))), 4) for arm in auc},
+        "click_like_value_lost": gain("predicted", "click_like", "value"),
+        "click_like_members_lost": gain("predicted", "click_like", "stayed"),
+        "value": {arm: mean_of(runs, seeds, arm, "value") for arm in ARMS},
+        "stayed": {arm: mean_of(runs, seeds, arm, "stayed") for arm in ARMS},
+        "bait_share": {arm: round(float(np.mean([runs[seed, arm]["bait"] for seed in seeds])), 4) for arm in ARMS},
+        **{f"{name}_by_age": by_age([found["report"] for found in off], name) for name in ("auc", "ece", "log_loss")},
+        "members": sum(len(runs[seed, "predicted"]["value"]) for seed in seeds),
+        "rewards": off[0]["rewards"],
     }
-    reports = [runs[seed, None]["report"] for seed in seeds]
-    for name, measure in (("auc_by_age", "auc"), ("ece_by_age", "ece"), ("log_loss_by_age", "log_loss")):
-        result[name] = by_age(reports, measure)
-    gains = np.array([runs[seed, None]["auc"]["click_like"] - runs[seed, None]["auc"]["predicted"] for seed in seeds])
-    result["click_like_offline_auc"] = round(
-        float(np.mean([runs[seed, None]["auc"]["click_like"] for seed in seeds])), 4
-    )
-    result["click_like_offline_gain"] = interval(gains)
-    result["click_like_value_loss"] = interval(members("predicted", "value") - members("click_like", "value"))
-    result["bait_share"] = {arm: round(float(np.mean([runs[seed, arm]["bait"] for seed in seeds])), 4) for arm in ARMS}
-    return result
+
+
+def mean_of(runs, seeds, arm, name):
+    """Return the mean over all members of all seeds."""
+    return round(float(np.concatenate([runs[seed, arm][name] for seed in seeds]).mean()), 4)
 
 
 def by_age(reports, measure):
     """Return term -> age in hours -> mean of a measure over seeds."""
-    terms = reports[0]["term"].unique(maintain_order=True)
     found = {}
-    for term in terms:
+    for term in reports[0]["term"].unique(maintain_order=True):
         rows = [report.filter(report["term"] == term) for report in reports]
-        ages = rows[0]["age_h"].to_list()
         mean = np.mean([row[measure].to_numpy() for row in rows], axis=0)
+        ages = rows[0]["age_h"].to_list()
         found[term] = {str(age): round(float(value), 4) for age, value in zip(ages, mean, strict=True)}
     return found
 
 
 def interval(differences):
-    """Return the mean of differences and its 95 % interval, by bootstrap over the rows."""
+    """Return the mean of all seeds' members, its 95 % interval, and the mean of each seed.
+
+    The bootstrap draws members within each seed; nan is left out.
+    """
     rng = np.random.default_rng(1)
-    count = len(differences)
-    means = [differences[rng.integers(0, count, count)].mean() for _ in range(RESAMPLES)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return {"value": round(float(differences.mean()), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+    kept = [one[np.isfinite(one)] for one in differences]
+    count = sum(map(len, kept))
+    sums = [one[rng.integers(0, len(one), (RESAMPLES, len(one)))].sum(axis=1) for one in kept]
+    low, high = np.percentile(np.sum(sums, axis=0) / count, [2.5, 97.5])
+    numbers = {"value": np.concatenate(kept).mean(), "low": low, "high": high}
+    found = {name: round(float(number), 4) for name, number in numbers.items()}
+    return found | {"by_seed": [round(float(one.mean()), 4) for one in kept]}
 
 
 if __name__ == "__main__":

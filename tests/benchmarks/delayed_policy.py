@@ -6,7 +6,6 @@ a bias for every title, the member's likeness to its genres and language, its po
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -61,12 +60,16 @@ class Shown:
     Args:
         inputs: [m, T + LIKENESS + canvases + rows + 1].
         played: [m] whether each was played in its request.
+        member: [m] numbers of members.
+        members: M, how many there are.
         event_id: [m].
         at: [m] moments.
     """
 
     inputs: sparse.csr_matrix
     played: np.ndarray
+    member: np.ndarray
+    members: int
     event_id: pl.Series
     at: pl.Series
 
@@ -98,7 +101,8 @@ def shown(log: pl.DataFrame, world: World) -> Shown:
         (np.ones(len(title), np.float32), (np.arange(len(title)), title)), (len(title), len(catalogue))
     )
     inputs = sparse.hstack([one, sparse.csr_matrix(likeness), where], format="csr")
-    return Shown(inputs, rows["played"].to_numpy(), rows["event_id"], rows["event_at"])
+    played, member = rows["played"].to_numpy(), rows["member"].to_numpy()
+    return Shown(inputs, played, member, len(world.member_ids), rows["event_id"], rows["event_at"])
 
 
 def fitted(seen: Shown, values: pl.DataFrame, world: World) -> np.ndarray:
@@ -157,10 +161,22 @@ class Relearning(ScoredPolicy):
         return np.asarray(self.sharpness * found, np.float32)
 
 
-def auc_of_plays(weights: np.ndarray, seen: Shown, since: datetime, measure: Callable[..., float]) -> float:
-    """Return how well coefficients tell what was played among impressions from a moment on."""
-    late = (seen.at >= since).to_numpy()
-    return float(measure(seen.played[late], seen.inputs[late] @ weights))
+def auc_by_member(weights: np.ndarray, seen: Shown, since: datetime) -> np.ndarray:
+    """Return [M] how well coefficients tell what each member played among the impressions from a moment on.
+
+    The area under the ROC curve within a member; nan for who played all or nothing of what they saw.
+    """
+    rows = np.flatnonzero((seen.at >= since).to_numpy())
+    frame = pl.DataFrame(
+        {"member": seen.member[rows], "played": seen.played[rows], "told": seen.inputs[rows] @ weights}
+    )
+    ranked = frame.with_columns(rank=pl.col("told").rank("average").over("member"))
+    ones, zeros = pl.col("played").sum(), (~pl.col("played")).sum()
+    above = pl.col("rank").filter("played").sum() - ones * (ones + 1) / 2
+    found = ranked.group_by("member").agg(auc=pl.when((ones > 0) & (zeros > 0)).then(above / (ones * zeros)))
+    auc = np.full(seen.members, np.nan)
+    auc[found["member"].to_numpy()] = found["auc"].fill_null(float("nan")).to_numpy()
+    return auc
 
 
 def _codes(ids: pl.Series, known: pl.Series) -> pl.Series:
