@@ -67,6 +67,7 @@ class RingBatches:
 
     def __init__(self, pause: int | None = None) -> None:
         self.titles = ring_titles()
+        self.batch_weights: dict[str, float] = {}
         self.pause = pause
         """Epoch in which this process kills itself after the first batch."""
 

@@ -64,6 +64,29 @@ class TargetAssembler:
             },
         )
 
+    def mean_weights(self, row: Int, made: float, steps: int) -> dict[str, float]:
+        """Return head -> what its rows weigh together in a batch on average, for heads whose rows weigh differently.
+
+        Args:
+            row: Rows that an epoch reads, repeats counted.
+            made: Made rows for each of them that can be made into others.
+            steps: Batches of an epoch.
+        """
+        shared, known = self._weight(row), self.rows.title[row] > 0
+        found = {}
+        for head, labels in self.rows.labels.items():
+            own = self.rows.weights.get(head)
+            if own is None and not len(self.rows.copies):
+                continue
+            label = labels[row]
+            weight = shared if own is None else shared * own[row]
+            if head in self.softmax:
+                weight = weight * label.clip(min=0) * (1 + made * self.rows.next[row])
+            total = float(np.where(known & ~np.isnan(label), weight, 0).sum(dtype=np.float64))
+            if total > 0:
+                found[head] = total / steps
+        return found
+
     def _weight(self, row: Int) -> Float:
         if not len(self.rows.copies):
             return np.ones(len(row), np.float32)

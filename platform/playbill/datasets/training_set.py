@@ -96,6 +96,17 @@ class TrainingSet:
         """[T] plays of each title in the training part."""
         return self.titles.plays
 
+    @cached_property
+    def batch_weights(self) -> dict[str, float]:
+        """Head -> weight of its rows in a batch of all ranks, on average; only heads whose rows weigh differently.
+
+        A step divides by it. By the batch's own weight, a batch of rows that weigh little would count as much as one
+        of rows that weigh a lot, and windows of one length, which share a batch, are of members alike.
+        """
+        row, _ = self._assembler.rows_of(self._drawn_windows)
+        made = sum(task.share for task in self.settings.tasks)
+        return self._assembler.targets.mean_weights(row, made, self.steps())
+
     def steps(self, world: int = 1) -> int:
         """Return the batches per epoch, the same number on every rank."""
         return len(self._plan(0, world))

@@ -23,6 +23,14 @@ class BatchSource(Protocol):
         """`TitleInputs`, or numpy arrays with the same field names."""
         ...
 
+    @property
+    def batch_weights(self) -> Mapping[str, float]:
+        """Head -> what a step divides the head's sum of losses by; the batch's own weight for heads without one.
+
+        Needed where rows weigh differently: only one divisor for all batches leaves each row the weight it has.
+        """
+        ...
+
     def steps(self, world: int) -> int:
         """Return the batches per epoch, the same number on every rank."""
         ...

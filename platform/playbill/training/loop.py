@@ -79,6 +79,7 @@ class _Run:
         self.titles = TitleInputs.from_arrays(batches.titles, place.device)
         self.heads = [head.name for head in network.config.heads]
         self.head_scale = torch.tensor([head.weight for head in network.config.heads])
+        self.batch_weights = dict(batches.batch_weights)
         self.digest = settings.digest(network.config)
         self.steps = batches.steps(place.world)
         if not self.steps:
@@ -175,14 +176,20 @@ class _Run:
         return sums
 
     def _totals(self, targets: TargetBatch) -> Tensor | None:
-        """Return [K] the weights of the whole shared batch over the number of workers, None for one worker.
+        """Return [K] divisors of the heads' sums, None where this worker's own weights are right.
 
-        Workers' gradients are averaged, so with these divisors the result is the gradient of the whole batch.
+        A head's rows that weigh differently are divided by what a batch weighs on average, others by what the whole
+        shared batch does. Workers' gradients are averaged, so over the number of workers: the result is then the
+        gradient of the whole batch.
         """
-        if self.place.world == 1:
+        if self.place.world == 1 and not self.batch_weights:
             return None
         weights_K = self.network.head_weights(targets)
-        dist.all_reduce(weights_K)
+        if self.place.world > 1:
+            dist.all_reduce(weights_K)
+        for place, head in enumerate(self.heads):
+            if head in self.batch_weights:
+                weights_K[place] = self.batch_weights[head]
         return weights_K / self.place.world
 
     def _sum_over_workers(self, values: Tensor) -> Tensor:

@@ -184,6 +184,29 @@ def test_strata_leave_the_loss_where_it_was(log) -> None:
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
 
 
+@pytest.mark.parametrize("loss", ["softmax", "bce"])
+@pytest.mark.parametrize("weighed", ["reward", "strata", "both"])
+def test_the_steps_of_an_epoch_add_up_to_the_weighted_log(log, loss: str, weighed: str) -> None:
+    """Each row counts in the steps by its weight alone, and not by what else is in its batch."""
+    changes: dict[str, Any] = {**SMALL, "training": {**SMALL["training"], "batch_slots": 60}}
+    if weighed != "reward":
+        changes["sampling"] = {"strata": ["tenure"], "floor": 0.2}
+    if weighed != "strata":
+        changes |= REWARD
+    resolved = service.model(head(loss=loss, **({"reward": "joy"} if weighed != "strata" else {})), **changes)
+    data = service.training_set(resolved, log, spans=EVERYWHERE, weights=example_weights(resolved))
+    steps: list[float] = []
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    result = fit(build_network(resolved, data), data, settings, progress=lambda told: steps.append(told.loss))
+    assert len(steps) == data.steps() > 5
+    assert np.mean(steps) == pytest.approx(result.reports[0]["loss"], rel=1e-5)
+
+
+def test_batches_of_rows_that_weigh_alike_are_divided_by_their_own_weight(log) -> None:
+    resolved = service.model(head(), **SMALL)
+    assert service.training_set(resolved, log, spans=EVERYWHERE).batch_weights == {}
+
+
 def test_rows_of_a_split_by_time_carry_rewards_known_then(log) -> None:
     rewarded = service.model(head(reward="joy"), **REWARD)
     split = make_split("global_time", log)
