@@ -1,14 +1,13 @@
-"""`playbill labels`: what labels say of the event log, and their values for Feast."""
+"""`playbill labels`: what labels mean, what they say of the event log, and their values for Feast."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,9 +16,8 @@ from playbill.cli.main import Selection
 if TYPE_CHECKING:
     import polars as pl
 
-    from playbill.features import PublishedLabel
-    from playbill.labels import LabelSummary
     from playbill.specs import LabelSpec
+    from playbill.zoo import Zoo
 
 _LABEL = click.option(
     "--label", "names", multiple=True, metavar="LABEL", help="Which labels (default: all). Repeatable."
@@ -30,10 +28,27 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 
 @click.group("labels")
 def labels() -> None:
-    """Label the event log, look at what labels say, and publish their values.
+    """Say what labels mean, label the event log, and publish the values.
 
     Example: playbill -w ml_100k labels show
     """
+
+
+@labels.command("explain")
+@_LABEL
+@_JSON
+@click.pass_obj
+def explain(selection: Selection, names: Sequence[str], as_json: bool) -> None:
+    """Say in words what each label means, how long it waits, and which models and rewards use it.
+
+    Example: playbill labels explain --label completion
+    """
+    from playbill.cli.label_tables import show_descriptions
+    from playbill.labels import describe
+    from playbill.zoo import load_zoo
+
+    zoo = load_zoo(selection.project.model_zoo)
+    show_descriptions([(describe(label), _users(zoo, label)) for label in _wanted(zoo, names)], as_json)
 
 
 @labels.command("show")
@@ -42,19 +57,19 @@ def labels() -> None:
 @_JSON
 @click.pass_obj
 def show(selection: Selection, names: Sequence[str], as_of: str | None, as_json: bool) -> None:
-    """Count what every label says of the event log: ones, zeros, and events it leaves unlabelled.
+    """Count what every label says of the event log: ones, zeros, events too young, and events without a value.
 
     Example: playbill -w ml_100k labels show --label discovery_play
     """
+    from playbill.cli.label_tables import show_summaries
     from playbill.labels import summarise
+    from playbill.zoo import load_zoo
 
-    told = _tell(selection, names, as_of)
-    found = summarise(told.labels, told.log, told.values)
-    if as_json:
-        head = {"workspace": selection.workspace.name, "as_of": told.as_of.isoformat(), "events": told.log.height}
-        click.echo(json.dumps({**head, "seconds": told.seconds, "labels": [_as_json(label) for label in found]}))
-        return
-    _show(selection, told, found)
+    wanted = _wanted(load_zoo(selection.project.model_zoo), names)
+    telling = _Telling.of(selection, wanted, as_of)
+    started = perf_counter()
+    found = summarise(wanted, telling.parts(), telling.as_of)
+    show_summaries(selection.workspace.name, telling.as_of, telling.seen, perf_counter() - started, found, as_json)
 
 
 @labels.command("publish")
@@ -69,120 +84,97 @@ def publish(selection: Selection, names: Sequence[str], as_of: str | None, as_js
 
     Example: playbill -w ml_100k labels publish
     """
-    from rich.console import Console
-
+    from playbill.cli.label_tables import show_published
     from playbill.features import FeatureDoor, LabelValues
     from playbill.labels import labeler, published_rows
-
-    told = _tell(selection, names or _declared(selection), as_of)
-    values = [
-        LabelValues(label.name, labeler(label), partial(published_rows, label, told.log, told.values[label.name]))
-        for label in told.labels
-    ]
-    with Console(stderr=True).status("publishing ..."):
-        done = FeatureDoor(selection.workspace).publish_labels(values, told.as_of, keep=bool(names))
-    _show_published(selection, told, done, as_json)
-
-
-def _declared(selection: Selection) -> tuple[str, ...]:
-    """Return the labels that have a LabelView, as far as feature_repo/ can be read without Feast."""
-    from playbill.errors import StateError
     from playbill.zoo import load_zoo
 
     project = selection.project
     zoo = load_zoo(project.model_zoo, project.feature_repo)
+    wanted = _wanted(zoo, names or _declared(selection, zoo))
+    telling = _Telling.of(selection, wanted, as_of)
+    values = [LabelValues(label.name, labeler(label), partial(published_rows, label)) for label in wanted]
+    door = FeatureDoor(selection.workspace)
+    done = door.publish_labels(values, telling.parts(), telling.as_of, keep=bool(names))
+    show_published(selection.workspace.name, telling.as_of, done, as_json)
+
+
+def _wanted(zoo: Zoo, names: Sequence[str]) -> list[LabelSpec]:
+    """Return the labels called `name` or `name:version`, or the newest version of every label.
+
+    Raises:
+        UnknownNameError: There is no such label.
+        DataError: Two versions of one label are asked for.
+    """
+    from playbill.errors import DataError, Problem
+    from playbill.specs import LabelSpec
+
+    if not names:
+        return list(zoo.labels.values())
+    found = [zoo.find("Label", name) for name in dict.fromkeys(names)]
+    wanted = {spec.name: spec for spec in found if isinstance(spec, LabelSpec)}
+    if twice := sorted({spec.name for spec in found if wanted[spec.name] != spec}):
+        raise DataError("--label", [Problem(name, "is asked for in two versions") for name in twice])
+    return list(wanted.values())
+
+
+def _users(zoo: Zoo, label: LabelSpec) -> list[str]:
+    """Return the heads and rewards that name a label."""
+    found = []
+    for model in zoo.models.values():
+        heads = [name for name, head in model.heads.items() if head.label and _is(zoo, head.label, label)]
+        found += [f"head {name} of {model.name}" for name in heads]
+    rewards = [reward.name for reward in zoo.rewards.values() if any(_is(zoo, term, label) for term in reward.terms)]
+    return found + [f"reward {name}" for name in rewards]
+
+
+def _is(zoo: Zoo, reference: str, label: LabelSpec) -> bool:
+    return zoo.find("Label", reference) == label
+
+
+def _declared(selection: Selection, zoo: Zoo) -> tuple[str, ...]:
+    """Return the labels that have a LabelView, as far as feature_repo/ can be read without Feast."""
+    from playbill.errors import StateError
+
     views = zoo.features.views if zoo.features else frozenset()
     if found := tuple(name for name in zoo.labels if f"label_{name}" in views):
         return found
+    project = selection.project
     raise StateError(f"{project.feature_repo} declares no LabelView `label_NAME` of a label in {project.model_zoo}")
 
 
-@dataclass(frozen=True)
-class _Told:
+@dataclass
+class _Telling:
+    """Labels told of a workspace's whole log, with a bar."""
+
     labels: list[LabelSpec]
-    log: pl.DataFrame
-    values: pl.DataFrame
+    log: pl.LazyFrame
     as_of: datetime
-    seconds: float
+    total: int
+    availability: pl.DataFrame
+    titles: pl.DataFrame
+    seen: int = 0
 
+    @classmethod
+    def of(cls, selection: Selection, wanted: list[LabelSpec], as_of: str | None) -> _Telling:
+        """Open the log; nothing of it is read yet."""
+        from playbill.clock import parse_moment
+        from playbill.tables import Tables, workspace_clock
 
-def _tell(selection: Selection, names: Sequence[str], as_of: str | None) -> _Told:
-    """Label the workspace's whole log."""
-    from rich.console import Console
+        tables = Tables(selection.workspace).require()
+        moment = parse_moment(as_of) if as_of else workspace_clock(selection.workspace).now()
+        log = tables.published().log(None, None, None)
+        total = tables.row_counts()["interactions"]
+        return cls(wanted, log, moment, total, tables.availability(), tables.titles())
 
-    from playbill.clock import parse_moment
-    from playbill.errors import UnknownNameError
-    from playbill.labels import label_columns
-    from playbill.tables import Tables, workspace_clock
-    from playbill.zoo import load_zoo
+    def parts(self) -> Iterator[pl.DataFrame]:
+        """Yield the labelled log, part after part."""
+        from playbill.cli.progress import Stages
+        from playbill.labels import label_parts
 
-    known = load_zoo(selection.project.model_zoo).labels
-    for name in names:
-        if name not in known:
-            raise UnknownNameError("label", name, known)
-    wanted = [known[name] for name in names or known]
-    moment = parse_moment(as_of) if as_of else workspace_clock(selection.workspace).now()
-    tables = Tables(selection.workspace).require()
-    with Console(stderr=True).status("labelling ..."):
-        log = tables.interactions()
-        started = perf_counter()
-        values = label_columns(wanted, log, moment, tables.availability(), tables.titles())
-        return _Told(wanted, log, values, moment, perf_counter() - started)
-
-
-def _as_json(label: LabelSummary) -> dict[str, Any]:
-    return {
-        "label": label.name,
-        "version": label.version,
-        "level": label.level,
-        "window": _duration(label.window),
-        "matures_after": _duration(label.matures_after),
-        "positives": label.positives,
-        "zeros": label.zeros,
-        "unlabelled": label.unlabelled,
-        "rate": label.rate,
-        "first": label.first.isoformat() if label.first else None,
-        "last": label.last.isoformat() if label.last else None,
-    }
-
-
-def _duration(value: timedelta | None) -> str | None:
-    from playbill.specs.base import format_duration
-
-    return None if value is None else format_duration(value)
-
-
-def _show(selection: Selection, told: _Told, found: Sequence[LabelSummary]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    title = f"Labels of {selection.workspace.name} as of {told.as_of:%Y-%m-%d %H:%M:%S} UTC, {told.log.height:,} events"
-    table = Table("label", "version", "level", "window", "matures", title=title)
-    for column in ("ones", "zeros", "unlabelled", "rate"):
-        table.add_column(column, justify="right")
-    table.add_column("first")
-    table.add_column("last")
-    for label in found:
-        rate = "" if label.rate is None else f"{label.rate:.1%}"
-        counts = (f"{count:,}" for count in (label.positives, label.zeros, label.unlabelled))
-        ages = (_duration(label.window) or "", _duration(label.matures_after) or "")
-        days = (str(day or "") for day in (label.first, label.last))
-        table.add_row(label.name, label.version, label.level, *ages, *counts, rate, *days)
-    Console().print(table)
-
-
-def _show_published(selection: Selection, told: _Told, done: Sequence[PublishedLabel], as_json: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    if as_json:
-        rows = {label.name: {"view": label.view, "labeler": label.labeler, "rows": label.rows} for label in done}
-        found = {"workspace": selection.workspace.name, "as_of": told.as_of.isoformat(), "labels": rows}
-        click.echo(json.dumps(found))
-        return
-    table = Table("label", "view", "labeler", title=f"Published as of {told.as_of:%Y-%m-%d %H:%M:%S} UTC")
-    table.add_column("values", justify="right")
-    for label in done:
-        table.add_row(label.name, label.view, label.labeler, f"{label.rows:,}")
-    Console().print(table)
-    click.echo(str(done[0].path.parent))
+        with Stages() as stages:
+            stages.stage("labelling")
+            for part in label_parts(self.labels, self.log, self.as_of, self.availability, self.titles):
+                self.seen += part.height
+                stages.advance(self.seen, self.total, f"{self.seen:,} of {self.total:,} events")
+                yield part

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ import polars as pl
 
 from playbill.config import Workspace
 from playbill.errors import ConfigError, StateError
-from playbill.features.label_views import LabelValues, PublishedLabel, require_label_views, write_labels
+from playbill.features.label_views import LabelValues, PublishedLabel, require_label_views
 from playbill.features.parity_report import ParityReport
 from playbill.features.reports import (
     ApplyReport,
@@ -100,7 +100,7 @@ class FeatureDoor:
         return push_members(self._feast, member_ids, moment)
 
     def publish_labels(
-        self, labels: Sequence[LabelValues], as_of: datetime, *, keep: bool = False
+        self, labels: Sequence[LabelValues], parts: Iterable[pl.DataFrame], as_of: datetime, *, keep: bool = False
     ) -> tuple[PublishedLabel, ...]:
         """Register feature_repo and put labels' values where its LabelViews read them, in place of former ones.
 
@@ -108,6 +108,7 @@ class FeatureDoor:
 
         Args:
             labels: What to publish; each has a LabelView `label_NAME` in feature_repo.
+            parts: The labelled log, a part at a time; the labels make their rows of it.
             as_of: What was known when the values were told.
             keep: Leave other labels as they were published; without it they go.
 
@@ -117,9 +118,11 @@ class FeatureDoor:
             ServiceError: The registry cannot be reached, or the disk not be written.
         """
         self.apply()
+        from playbill.features.label_files import write_labels
+
         views = self._feast.label_views()
         require_label_views([label.name for label in labels], views, self.workspace.project.feature_repo)
-        return write_labels(self.workspace.features, labels, as_of, keep=keep)
+        return write_labels(self.workspace.features, labels, parts, as_of, keep=keep)
 
     def schema(self, service: str) -> ServiceSchema:
         """Return the columns of a feature service as registered.

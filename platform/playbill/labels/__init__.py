@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from playbill.labels.extraction import extract, label_columns, label_events
+from playbill.labels.description import LabelDescription, describe
+from playbill.labels.extraction import extract, label_columns, label_events, label_parts
 from playbill.labels.extractors import LabelContext, label_extractor
-from playbill.labels.summary import LabelSummary, labeler, published_rows, summarise
+from playbill.labels.summary import LabelSummary, ages, labeler, published_rows, summarise, version_of
 
 __all__ = [
     "LabelContext",
+    "LabelDescription",
     "LabelSummary",
+    "ages",
+    "describe",
     "extract",
     "label_columns",
     "label_events",
     "label_extractor",
+    "label_parts",
     "labeler",
     "published_rows",
     "summarise",
+    "version_of",
 ]

@@ -18,6 +18,7 @@ from playbill.labels.rules import Rule, reads_of, rule_values
 from playbill.specs import LabelSpec
 
 KEYS = ("event_id", "member_id", "seq", "title_id")
+PART = (*KEYS, "event_at", "recorded_at", "action")
 COLUMNS = ("event_id", "title_id", "member_id", "seq", "value")
 
 BLOCK = 250_000
@@ -65,16 +66,36 @@ def label_events(
     """
     names = [label.name for label in labels]
     schema = pl.Schema([*_TYPES.items(), *((name, pl.Float32()) for name in names)])
-    work = _Work.of(labels, interactions, as_of, availability, titles)
     some = pl.any_horizontal(pl.col(name).is_not_null() for name in names)
-    parts = [
-        part.rows.select(KEYS).cast(_TYPES).with_columns(part.values).filter(some)
-        for part in work.parts(interactions, block)
-    ]
-    found = pl.concat([schema.to_frame(), *parts])
+    parts = label_parts(labels, interactions, as_of, availability, titles, block=block)
+    found = pl.concat([schema.to_frame(), *(part.select(schema.names()).cast(_TYPES).filter(some) for part in parts)])
     if require_rows:
         require_positives(labels, found, interactions, as_of)
     return found
+
+
+def label_parts(
+    labels: Sequence[LabelSpec],
+    interactions: pl.DataFrame | pl.LazyFrame,
+    as_of: datetime,
+    availability: pl.DataFrame | None = None,
+    titles: pl.DataFrame | None = None,
+    *,
+    block: int = BLOCK,
+) -> Iterator[pl.DataFrame]:
+    """Yield the events known at `as_of`, labelled or not, block after block: a lazy log is never whole in memory.
+
+    Arguments, errors and values are those of `label_events`. The labels are checked against the log at once.
+
+    Yields:
+        The columns of `PART`, as far as the log has them, and a float32 column per label; sorted by member_id and
+        seq within and across parts.
+    """
+    work = _Work.of(labels, interactions, as_of, availability, titles)
+    return (
+        part.rows.select(name for name in PART if name in part.rows.columns).with_columns(part.values)
+        for part in work.parts(interactions, block)
+    )
 
 
 def label_columns(

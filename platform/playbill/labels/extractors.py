@@ -64,6 +64,7 @@ def label_extractor(
     tables: tuple[str, ...] = (),
     window: timedelta | None = None,
     levels: tuple[Level, ...] = ("title", "row", "page"),
+    actions: tuple[str, ...] = (),
     options: type[Spec] | None = None,
 ) -> Callable[[Extract], ExtractorPlugin]:
     """Register the decorated function as a label extractor that YAML names as `extractor: NAME`.
@@ -75,6 +76,7 @@ def label_extractor(
         tables: Which of `titles` and `availability` it reads.
         window: How long after an event its outcome counts, where the label does not say.
         levels: What its values may be about.
+        actions: Actions of the events it gives values to, for counts of those it leaves out; none is any.
         options: Spec of the label's `options`.
 
     Returns:
@@ -92,6 +94,7 @@ def label_extractor(
             tables=tables,
             window=window,
             levels=levels,
+            actions=actions,
             function=function,
             spec=options,
         )

@@ -1,15 +1,28 @@
-"""What labels say of a whole log: how many ones and zeros, and how many events they leave unlabelled."""
+"""What labels say of a whole log: how many ones and zeros, and how many events have no value, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import polars as pl
 
-from playbill.labels.rules import Rule
+from playbill.labels.rules import IMPRESSION
 from playbill.specs import LabelSpec
+
+_COUNTS = pl.Schema(
+    {
+        "label": pl.String(),
+        "positives": pl.Int64(),
+        "zeros": pl.Int64(),
+        "too_young": pl.Int64(),
+        "unlabelled": pl.Int64(),
+        "first": pl.Datetime("us", "UTC"),
+        "last": pl.Datetime("us", "UTC"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +35,12 @@ class LabelSummary:
         level: What a value is about.
         window: How long after an event its outcome counts.
         matures_after: Age below which an event is unlabelled.
+        zeros_mature_after: The same of an event that can only be a zero.
         positives: Events with a value above zero.
         zeros: Events with the value zero.
-        unlabelled: Events of the actions it speaks of without a value; for an extractor, all events without one.
+        too_young: Events of the actions it speaks of without a value because they are younger than they must be.
+        unlabelled: All events of these actions without a value. An extractor that does not say of which actions it
+            speaks is taken to speak of all.
         first: Day of the first event with a value.
         last: Day of the last one.
     """
@@ -34,8 +50,10 @@ class LabelSummary:
     level: str
     window: timedelta | None
     matures_after: timedelta
+    zeros_mature_after: timedelta
     positives: int
     zeros: int
+    too_young: int
     unlabelled: int
     first: date | None
     last: date | None
@@ -49,64 +67,96 @@ class LabelSummary:
 
 def labeler(label: LabelSpec) -> str:
     """Return who a value comes from: `name:version`, and the extractor's with it."""
-    return f"{label.name}:{_version(label)}"
+    return f"{label.name}:{version_of(label)}"
 
 
-def summarise(labels: Sequence[LabelSpec], log: pl.DataFrame, values: pl.DataFrame) -> list[LabelSummary]:
+def version_of(label: LabelSpec) -> str:
+    """Return a label's version, and its extractor's: `1`, or `1 (played_from:1)`."""
+    return f"{label.version} ({label.extractor}:{label.plugin.version})" if label.plugin else str(label.version)
+
+
+def summarise(labels: Sequence[LabelSpec], parts: Iterable[pl.DataFrame], as_of: datetime) -> list[LabelSummary]:
     """Count labels' values over a log.
 
     Args:
         labels: Definitions.
-        log: Rows of `interactions`.
-        values: A column per label with a row for each row of the log, see `label_columns`.
+        parts: What `label_parts` gave for them at `as_of`; taken one after the other.
+        as_of: What was known.
     """
-    events = log.select("event_at", "action").with_columns(values)
-    return [_summary(label, events) for label in labels]
+    counts = [_COUNTS.to_frame(), *(_counts(label, part, as_of) for part in parts for label in labels)]
+    sums = pl.col("positives", "zeros", "too_young", "unlabelled").sum()
+    totals = pl.concat(counts).group_by("label").agg(sums, pl.col("first").min(), pl.col("last").max())
+    found = {row["label"]: row for row in totals.iter_rows(named=True)}
+    return [_summary(label, found.get(label.name, {})) for label in labels]
 
 
-def published_rows(label: LabelSpec, log: pl.DataFrame, values: pl.Series) -> pl.DataFrame:
+def published_rows(label: LabelSpec, part: pl.DataFrame) -> pl.DataFrame:
     """Return one label's values as they are published.
 
     Args:
         label: The definition.
-        log: n rows of `interactions`.
-        values: [n] its values; null is unlabelled.
+        part: Of `label_parts`.
 
     Returns:
         event_id, member_id, title_id, value and known_at: when the event was old enough, and recorded.
     """
-    age = pl.when(values == 0).then(label.zeros_mature_after).otherwise(label.matures_after)
-    mature = pl.col("event_at") + age
-    known_at = pl.max_horizontal(mature, "recorded_at") if "recorded_at" in log.columns else mature
-    rows = log.select("event_id", "member_id", "title_id", known_at.alias("known_at"), values.alias("value"))
-    return rows.filter(pl.col("value").is_not_null())
-
-
-def _summary(label: LabelSpec, events: pl.DataFrame) -> LabelSummary:
     value = pl.col(label.name)
-    known = value.is_not_null()
-    spoken = pl.lit(True) if label.extractor else pl.col("action").is_in(Rule(label).actions)
-    first, last = (getattr(pl.col("event_at").filter(known), end)() for end in ("min", "max"))
-    positives, zeros, unlabelled, begin, end = events.select(
-        (value > 0).sum(),
+    age = pl.when(value == 0).then(label.zeros_mature_after).otherwise(label.matures_after)
+    mature = pl.col("event_at") + age
+    known_at = pl.max_horizontal(mature, "recorded_at") if "recorded_at" in part.columns else mature
+    some = part.lazy().filter(value.is_not_null())
+    return some.select("event_id", "member_id", "title_id", known_at.alias("known_at"), value.alias("value")).collect()
+
+
+def ages(label: LabelSpec) -> dict[str, timedelta] | None:
+    """Return how old an event of each action that a label speaks of must be; None if it may speak of any.
+
+    An action that gives ones and zeros waits for the longer of the two.
+    """
+    if label.events is None:
+        actions = label.plugin.actions if label.plugin else ()
+        return dict.fromkeys(actions, label.matures_after) or None
+    shown = (IMPRESSION,) if label.negatives.shown_not_played else ()
+    zeros = dict.fromkeys((*label.negatives.actions, *shown), label.zeros_mature_after)
+    ones = dict.fromkeys(label.events.action, label.matures_after)
+    return {action: max(ones.get(action, timedelta(0)), zeros.get(action, timedelta(0))) for action in {*ones, *zeros}}
+
+
+def _counts(label: LabelSpec, part: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+    value, at = pl.col(label.name), pl.col("event_at")
+    needed, spoken = pl.lit(label.matures_after), pl.lit(True)
+    if (by_action := ages(label)) is not None:
+        action = pl.col("action").cast(pl.String)
+        needed = action.replace_strict(by_action, default=None, return_dtype=pl.Duration("us"))
+        spoken = action.is_in(list(by_action))
+    without = spoken & value.is_null()
+    return part.select(
+        pl.lit(label.name).alias("label"),
+        (value > 0).sum().alias("positives"),
         (value == 0).sum().alias("zeros"),
-        (spoken & ~known).sum().alias("unlabelled"),
-        first.alias("first"),
-        last.alias("last"),
-    ).row(0)
+        (without & (at + needed > pl.lit(as_of))).sum().alias("too_young"),
+        without.sum().alias("unlabelled"),
+        at.filter(value.is_not_null()).min().alias("first"),
+        at.filter(value.is_not_null()).max().alias("last"),
+    ).cast(_COUNTS)
+
+
+def _summary(label: LabelSpec, found: Mapping[str, Any]) -> LabelSummary:
     return LabelSummary(
         name=label.name,
-        version=_version(label),
+        version=version_of(label),
         level=label.level,
         window=label.attribution_window,
         matures_after=label.matures_after,
-        positives=positives,
-        zeros=zeros,
-        unlabelled=unlabelled,
-        first=begin.date() if isinstance(begin, datetime) else None,
-        last=end.date() if isinstance(end, datetime) else None,
+        zeros_mature_after=label.zeros_mature_after,
+        positives=found.get("positives", 0),
+        zeros=found.get("zeros", 0),
+        too_young=found.get("too_young", 0),
+        unlabelled=found.get("unlabelled", 0),
+        first=_day(found.get("first")),
+        last=_day(found.get("last")),
     )
 
 
-def _version(label: LabelSpec) -> str:
-    return f"{label.version} ({label.extractor}:{label.plugin.version})" if label.plugin else str(label.version)
+def _day(moment: datetime | None) -> date | None:
+    return moment.date() if moment is not None else None

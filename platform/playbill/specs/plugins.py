@@ -107,6 +107,7 @@ class ExtractorPlugin(Plugin):
         tables: Which of `titles` and `availability` it reads.
         window: How long after an event its outcome counts, where the label does not say.
         levels: What its values may be about.
+        actions: Actions of the events it gives values to, for counts of those it leaves out; none is any.
         function: The implementation, where a decorator has it at hand.
         spec: The options spec, likewise.
     """
@@ -116,6 +117,7 @@ class ExtractorPlugin(Plugin):
     tables: tuple[str, ...] = ()
     window: timedelta | None = None
     levels: tuple[Level, ...] = ("title", "row", "page")
+    actions: tuple[str, ...] = ()
     function: Callable[..., Any] | None = None
     spec: type[Spec] | None = None
 
@@ -142,12 +144,14 @@ EXTRACTORS = Registry(
             inputs=("request_id",),
             window=timedelta(days=1),
             levels=("title",),
+            actions=("impression",),
         ),
         "played_from": ExtractorPlugin(
             "playbill.labels.played_from:played_from",
             inputs=("request_id",),
             window=timedelta(days=1),
             levels=("row", "page"),
+            actions=("impression",),
         ),
     },
 )

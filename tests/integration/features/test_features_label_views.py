@@ -106,11 +106,11 @@ def test_one_label_published_alone_leaves_the_others(published: Workspace) -> No
     assert {name for name in after if after[name] != before[name]} == {"thumbs_up.parquet"}
 
 
-def broken() -> pl.DataFrame:
+def broken(part: pl.DataFrame) -> pl.DataFrame:
     raise OSError("no space left on device")
 
 
-def no_rows() -> pl.DataFrame:
+def no_rows(part: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(schema=["event_id", "member_id", "title_id", "value", "known_at"])
 
 
@@ -122,12 +122,12 @@ def no_rows() -> pl.DataFrame:
     ],
 )
 def test_a_failed_publication_changes_nothing(
-    published: Workspace, name: str, rows: Callable[[], pl.DataFrame], error: type[Exception], message: str
+    published: Workspace, name: str, rows: Callable[[pl.DataFrame], pl.DataFrame], error: type[Exception], message: str
 ) -> None:
     before = {path: path.read_bytes() for path in (published.features / "labels").iterdir()}
     values = [LabelValues("thumbs_up", "thumbs_up:1", no_rows), LabelValues(name, f"{name}:1", rows)]
     with pytest.raises(error, match=message):
-        FeatureDoor(published).publish_labels(values, START + timedelta(days=DAYS))
+        FeatureDoor(published).publish_labels(values, [pl.DataFrame()], START + timedelta(days=DAYS))
     assert {path: path.read_bytes() for path in (published.features / "labels").iterdir()} == before
     assert not list(published.features.glob(".labels*"))
 

@@ -1,0 +1,95 @@
+"""What `playbill labels` prints: tables for people, one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from playbill.specs.base import format_duration
+
+if TYPE_CHECKING:
+    from playbill.features import PublishedLabel
+    from playbill.labels import LabelDescription, LabelSummary
+
+
+def show_descriptions(found: Sequence[tuple[LabelDescription, Sequence[str]]], as_json: bool) -> None:
+    """Print what labels mean, and who uses each."""
+    if as_json:
+        click.echo(json.dumps({"labels": [{**asdict(label), "used_by": list(users)} for label, users in found]}))
+        return
+    for label, users in found:
+        window = f", window {label.window}" if label.window else ""
+        click.echo(f"{label.name} version {label.version}: of a {label.level}{window}")
+        if label.about:
+            click.echo(f"  {label.about}")
+        one = f"{label.ones}; told {label.ones_told}"
+        zero = f"{label.zeros}; told {label.zeros_told}" if label.zeros_told else label.zeros
+        lines = {"1": one, "0": zero} if one != zero else {"value": one}
+        for name, line in (lines | {"users": ", ".join(users) or "none"}).items():
+            click.echo(f"  {name:<6} {line}")
+        click.echo()
+
+
+def show_summaries(
+    workspace: str, as_of: datetime, events: int, seconds: float, found: Sequence[LabelSummary], as_json: bool
+) -> None:
+    """Print what labels say of a log."""
+    if as_json:
+        head = {"workspace": workspace, "as_of": as_of.isoformat(), "events": events, "seconds": round(seconds, 3)}
+        click.echo(json.dumps({**head, "labels": [_as_json(label) for label in found]}))
+        return
+    table = Table(
+        *("label", "version", "level", "window", "told after"),
+        title=f"Labels of {workspace} as of {as_of:%Y-%m-%d %H:%M:%S} UTC, {events:,} events",
+    )
+    for column in ("ones", "zeros", "rate", "too young", "no value"):
+        table.add_column(column, justify="right")
+    table.add_column("first")
+    table.add_column("last")
+    for label in found:
+        rate = "" if label.rate is None else f"{label.rate:.1%}"
+        without = (label.too_young, label.unlabelled - label.too_young)
+        counts = (f"{label.positives:,}", f"{label.zeros:,}", rate, *(f"{count:,}" for count in without))
+        days = (str(day or "") for day in (label.first, label.last))
+        table.add_row(label.name, label.version, label.level, duration(label.window), _ages(label), *counts, *days)
+    Console().print(table)
+
+
+def show_published(workspace: str, as_of: datetime, done: Sequence[PublishedLabel], as_json: bool) -> None:
+    """Print what was published, and how it is read."""
+    if as_json:
+        rows = {label.name: {"view": label.view, "labeler": label.labeler, "rows": label.rows} for label in done}
+        click.echo(json.dumps({"workspace": workspace, "as_of": as_of.isoformat(), "labels": rows}))
+        return
+    table = Table("label", "view", "labeler", title=f"Published as of {as_of:%Y-%m-%d %H:%M:%S} UTC")
+    table.add_column("values", justify="right")
+    for label in done:
+        table.add_row(label.name, label.view, label.labeler, f"{label.rows:,}")
+    Console().print(table)
+    click.echo(str(done[0].path.parent))
+
+
+def duration(value: timedelta | None) -> str:
+    """Write a duration, nothing for none."""
+    return "" if value is None else format_duration(value)
+
+
+def _ages(label: LabelSummary) -> str:
+    ones, zeros = (format_duration(age) for age in (label.matures_after, label.zeros_mature_after))
+    return ones if ones == zeros else f"{ones}, zeros {zeros}"
+
+
+def _as_json(label: LabelSummary) -> dict[str, Any]:
+    spoken = {name: value for name, value in asdict(label).items() if name != "name"}
+    for name in ("window", "matures_after", "zeros_mature_after"):
+        spoken[name] = duration(spoken[name]) or None
+    for name in ("first", "last"):
+        spoken[name] = spoken[name].isoformat() if spoken[name] else None
+    return {"label": label.name, **spoken, "rate": label.rate}

@@ -1,0 +1,127 @@
+"""Label values for Feast: one file per label, all of them published together or not at all.
+
+```
+features/labels/LABEL.parquet      event_id, LABEL, labeler, member_id, title_id, event_timestamp, created_timestamp
+features/.labels.3f2a/             a publication in progress, or the leftover of a killed one
+```
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from playbill.errors import ServiceError
+from playbill.features.label_views import PREFIX, LabelValues, PublishedLabel
+from playbill.features.view_folder import building, put_in_place
+
+FOLDER = "labels"
+
+_MOMENT = pl.Datetime("us", "UTC")
+_ROWS = pl.Schema(
+    {
+        "event_id": pl.String(),
+        "member_id": pl.String(),
+        "title_id": pl.String(),
+        "value": pl.Float32(),
+        "known_at": _MOMENT,
+    }
+)
+
+
+def write_labels(
+    features: Path, labels: Sequence[LabelValues], parts: Iterable[pl.DataFrame], as_of: datetime, *, keep: bool = False
+) -> tuple[PublishedLabel, ...]:
+    """Write labels' files and put them in the place of what was published before, in one rename.
+
+    Args:
+        features: The workspace's features folder.
+        labels: What to publish.
+        parts: The labelled log, a part at a time; only one need be in memory.
+        as_of: What was known when the values were told; their `created_timestamp`.
+        keep: Leave other labels as they were published; without it they go.
+
+    Raises:
+        StateError: Another process is building features.
+        ServiceError: The disk is full or cannot be written. What was published before is still there.
+    """
+    final = features / FOLDER
+    try:
+        with building(features), _beside(final) as folder:
+            rows = _write(folder, labels, parts, as_of)
+            if keep:
+                _link_others(final, folder)
+            put_in_place(folder, final)
+    except OSError as error:
+        raise ServiceError(f"labels cannot be written to {final}: {error}. Nothing was changed.") from error
+    return tuple(
+        PublishedLabel(label.name, f"{PREFIX}{label.name}", label.labeler, rows[label.name], final / _file(label.name))
+        for label in labels
+    )
+
+
+def _write(
+    folder: Path, labels: Sequence[LabelValues], parts: Iterable[pl.DataFrame], as_of: datetime
+) -> dict[str, int]:
+    """Write one file for each label, part after part, and return how many rows each has."""
+    counts = dict.fromkeys((label.name for label in labels), 0)
+    with ExitStack() as stack:
+        schemas = {label.name: _published(label, _ROWS.to_frame(), as_of).schema for label in labels}
+        files = {
+            name: stack.enter_context(pq.ParquetWriter(folder / _file(name), schema, compression="zstd"))
+            for name, schema in schemas.items()
+        }
+        for part in parts:
+            for label in labels:
+                rows = label.rows(part).select(_ROWS.names()).cast(_ROWS)
+                files[label.name].write_table(_published(label, rows, as_of))
+                counts[label.name] += rows.height
+    return counts
+
+
+def _published(label: LabelValues, rows: pl.DataFrame, as_of: datetime) -> pa.Table:
+    return rows.select(
+        "event_id",
+        pl.col("value").alias(label.name),
+        pl.lit(label.labeler).alias("labeler"),
+        "member_id",
+        "title_id",
+        pl.col("known_at").alias("event_timestamp"),
+        pl.lit(as_of).cast(_MOMENT).alias("created_timestamp"),
+    ).to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _file(label: str) -> str:
+    return f"{label}.parquet"
+
+
+def _link_others(final: Path, folder: Path) -> None:
+    for path in final.glob("*.parquet"):
+        if not (folder / path.name).exists():
+            os.link(path, folder / path.name)
+
+
+@contextmanager
+def _beside(final: Path) -> Iterator[Path]:
+    """Lend a folder beside the final one; leftovers of killed runs go first, and whatever is left at the end."""
+    _clean(final)
+    folder = final.with_name(f".{final.name}.{secrets.token_hex(4)}")
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        _clean(final)
+
+
+def _clean(final: Path) -> None:
+    for leftover in final.parent.glob(f".{final.name}.*"):
+        shutil.rmtree(leftover)
