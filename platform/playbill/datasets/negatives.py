@@ -97,7 +97,8 @@ class Popularity(Uniform):
 class InBatch:
     """Targets of the batch's rows. What the log plays often comes often, which the correction takes back.
 
-    A title that is nobody's target is never a negative here; `mixed` draws those too.
+    A row is never told apart from its own target, so what it can expect is what the other rows bring. A title that
+    is nobody's target is never a negative here; `mixed` draws those too.
     """
 
     shown: int | None = 0
@@ -110,7 +111,8 @@ class InBatch:
         targets = pool.targets
         if len(targets) > self.count:
             targets = targets[random.permutation(len(targets))[: self.count]]
-        return targets, (len(targets) * pool.frequency).astype(np.float32)
+        others = len(targets) * (1 - 1 / max(len(pool.targets), 1))
+        return targets, (others * pool.frequency).astype(np.float32)
 
 
 class Mixed:

@@ -11,11 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from playbill.datasets.negatives import InBatch, Pool
 from playbill.models import HeadConfig, HistoryBatch, Network, NetworkConfig, TargetBatch, TitleInputs
 from playbill.models.batch import ContextBatch, pad_rows
 from playbill.models.loss import Hidden, softmax_loss
 from playbill.models.objective import row_weights
 from playbill.models.sampled import sampled_softmax_loss
+from playbill.specs.negatives import DrawnOptions
 
 TITLES, WIDTH, ROWS = 60, 8, 5
 
@@ -114,6 +116,32 @@ def test_the_mean_gradient_nears_that_of_the_full_softmax(problem, power: float)
     assert many < few
     if power:
         assert error(512, False) > 5 * many
+
+
+def test_the_mean_gradient_against_targets_of_a_batch_nears_that_of_the_full_softmax(problem) -> None:
+    """In-batch negatives come as often as the log plays them; by what was to be expected they stand for all titles."""
+    q, e = problem.q.requires_grad_(), problem.e
+    exact = gradients(plain_softmax(problem, q, e), q)[0]
+    frequency = np.arange(1, TITLES + 1, dtype=np.float32) ** -0.8
+    frequency /= frequency.sum()
+    draw = np.random.default_rng(3)
+    policy, own = InBatch(DrawnOptions(policy="in_batch", count=4_096)), problem.target.numpy()
+
+    def error(rows: int, corrected: bool, batches: int = 80) -> float:
+        mean = torch.zeros_like(exact)
+        for _ in range(batches):
+            others = draw.choice(TITLES, rows - ROWS, p=frequency.astype(np.float64) / frequency.sum(dtype=np.float64))
+            pool = Pool(np.concatenate([own, others]), frequency > 0, np.zeros(TITLES, np.float32), frequency)
+            drawn, expected = policy.draw(pool, draw)
+            expected = expected if corrected else np.full(TITLES, rows / TITLES, np.float32)
+            loss = sampled(problem, q, e, torch.from_numpy(drawn), torch.from_numpy(expected))
+            mean += gradients(loss, q)[0] / batches
+        return float((mean - exact).norm() / exact.norm())
+
+    few, many = error(64, True), error(4_096, True)
+    assert many < 0.03
+    assert many < few / 2
+    assert error(4_096, False) > 5 * many
 
 
 Heads = tuple[HeadConfig, ...]
