@@ -268,7 +268,8 @@ class Watcher:
             for policy in self.policies.values()
         ]
         ranked = np.stack(ranks, axis=1)
-        self.plays.append({"member": part.member, "at": part.at_us, "ranks": ranked, "worth": worth[fresh]})
+        noted = {"member": part.member, "at": part.at_us, "title": wanted, "ranks": ranked, "worth": worth[fresh]}
+        self.plays.append(noted)
 
     def questions(self, name: str) -> Questions:
         """Put together what was noted of one canvas or row."""
@@ -285,7 +286,7 @@ class Watcher:
         return replace(found, check=float(max(apart)))
 
     def ranks(self) -> dict[str, np.ndarray]:
-        """[plays] member, at, worth, and [plays, P] ranks, in order of time."""
+        """[plays] member, at, title, worth, and [plays, P] ranks, in order of time."""
         joined = {key: np.concatenate([part[key] for part in self.plays]) for key in self.plays[0]}
         order = np.argsort(joined["at"], kind="stable")
         return {key: values[order] for key, values in joined.items()}
