@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from playbill.evaluation.arms import ArmsReport
 from playbill.evaluation.canaries import CanaryResult
@@ -52,14 +53,32 @@ def html_report(
     """
     body = [f"<h1>{escape(title)}</h1>"]
     if arms is not None:
-        body += ["<h2>Versions compared</h2>", *(_table(grid) for grid in arm_grids(arms))]
+        body += ["<h2>Versions compared</h2>", *(html_table(grid) for grid in arm_grids(arms))]
     if canaries:
-        body += ["<h2>Leakage canaries</h2>", _table(_canaries(canaries))]
+        body += ["<h2>Leakage canaries</h2>", html_table(_canaries(canaries))]
     for report in reports:
         body += _section(report)
     body += [f"<p>{escape(canvas)} was not measured: {escape(why)}</p>" for canvas, why in (skipped or {}).items()]
+    return html_page(title, body)
+
+
+def html_page(title: str, body: Sequence[str]) -> str:
+    """Put parts of a body together as one page that stands alone.
+
+    Args:
+        title: Of the window.
+        body: Parts in order, already escaped.
+    """
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(body) + "\n</body></html>\n"
+
+
+def html_figure(figure: Any, about: str) -> str:
+    """Return a matplotlib figure as a picture inside the page."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=90)
+    data = base64.b64encode(picture.getvalue()).decode()
+    return f'<figure><img alt="{escape(about)}" src="data:image/png;base64,{data}"></figure>'
 
 
 def write_html(path: Path, page: str) -> None:
@@ -76,12 +95,9 @@ def _section(report: EvaluationReport) -> Iterator[str]:
     yield f"<h2>{escape(report.model)} on {escape(report.canvas)}</h2>"
     about = f"Protocol {report.protocol}, split {report.split_digest[:12]}, case {report.case_digest[:12]}."
     yield f"<p>{escape(about)}</p>"
-    yield from (_table(grid) for grid in grids(report, SLICES_SHOWN))
+    yield from (html_table(grid) for grid in grids(report, SLICES_SHOWN))
     for name, figure in figures(report):
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=90)
-        data = base64.b64encode(picture.getvalue()).decode()
-        yield f'<figure><img alt="{escape(report.canvas)} {escape(name)}" src="data:image/png;base64,{data}"></figure>'
+        yield html_figure(figure, f"{report.canvas} {name}")
 
 
 def _canaries(results: Sequence[CanaryResult]) -> Grid:
@@ -89,7 +105,8 @@ def _canaries(results: Sequence[CanaryResult]) -> Grid:
     return Grid("what must not help, and what must", ("canary", "of", "", "found"), rows)
 
 
-def _table(grid: Grid) -> str:
+def html_table(grid: Grid) -> str:
+    """Return a table with its title and caption."""
     heads = "".join(f"<th>{escape(name)}</th>" for name in grid.columns)
     rows = "\n".join(_row(row, strong=place == grid.strong) for place, row in enumerate(grid.rows))
     table = f"<table><caption>{escape(grid.title)}</caption><tr>{heads}</tr>\n{rows}\n</table>"
