@@ -26,6 +26,9 @@ from playbill.features.view_folder import building, put_in_place
 
 FOLDER = "labels"
 
+_REPEATED = ["labeler", "member_id", "title_id", "created_timestamp"]
+"""Columns with few values. A dictionary of the others is built only to be thrown away."""
+
 _MOMENT = pl.Datetime("us", "UTC")
 _ROWS = pl.Schema(
     {
@@ -77,7 +80,9 @@ def _write(
     with ExitStack() as stack:
         schemas = {label.name: _published(label, _ROWS.to_frame(), as_of).schema for label in labels}
         files = {
-            name: stack.enter_context(pq.ParquetWriter(folder / _file(name), schema, compression="zstd"))
+            name: stack.enter_context(
+                pq.ParquetWriter(folder / _file(name), schema, compression="zstd", use_dictionary=_REPEATED)
+            )
             for name, schema in schemas.items()
         }
         for part in parts:
