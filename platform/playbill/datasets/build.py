@@ -26,7 +26,6 @@ from playbill.datasets.training_set import BatchSettings, TrainingSet
 from playbill.datasets.weights import ExampleWeights, reward_versions
 from playbill.datasets.windows import Windows, cut_windows
 from playbill.specs import ResolvedModel
-from playbill.specs.negatives import ShownOptions
 from playbill.tables import Vocabulary
 
 SNAPSHOT_BYTES = 256 * 2**20
@@ -200,6 +199,6 @@ def _settings(resolved: ResolvedModel, encoder: Encoder) -> BatchSettings:
     negatives = {
         name: head.negatives.model_dump(mode="json")
         for name, head in model.heads.items()
-        if head.negatives is not None and (head.loss in RANKING or not isinstance(head.negatives, ShownOptions))
+        if head.negatives is not None and head.draws
     }
     return BatchSettings(model.training.batch_slots, model.training.seed, softmax, tuple(tasks), negatives)

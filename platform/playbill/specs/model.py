@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from playbill.specs.base import CanvasName, CanvasReference, Definition, ModelReference, Name, Reference, Spec
 from playbill.specs.measures import EvaluateSpec, GateSpec
-from playbill.specs.negatives import Negatives
+from playbill.specs.negatives import Negatives, ShownOptions
 from playbill.specs.plugins import GatedTransformerOptions, LossName, Trunk
 
 MetadataField = Literal["genres", "kind", "original_language", "release_year", "name", "synopsis"]
@@ -68,6 +68,15 @@ class HeadSpec(Spec):
     """Multiplier on this head's loss. Weights are not normalised to sum to one."""
     reward: Reference | None = None
     """A reward that weighs its examples."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether its positives are told apart from titles that its label says nothing of.
+
+        A `bce` head with `shown_not_played` only reads fewer of the label's own zeros.
+        """
+        own_zeros = self.loss == "bce" and isinstance(self.negatives, ShownOptions)
+        return self.negatives is not None and not own_zeros
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:

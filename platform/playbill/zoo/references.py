@@ -8,6 +8,7 @@ from typing import cast
 from playbill.errors import Problem, nearest
 from playbill.specs import CanvasSpec, EnsembleSpec, LabelSpec, ModelSpec, RewardSpec, RowSpec, split_reference
 from playbill.specs.canvas import SIMILARITY
+from playbill.specs.measures import LOGGED, PLAYED
 from playbill.zoo.definitions import Checked, Shelf, place_of
 from playbill.zoo.feature_repo import FeatureNames
 from playbill.zoo.nodes import problem
@@ -58,10 +59,12 @@ def _one_sided(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[Pro
         if head.loss != "bce" or found is None:
             continue
         label = cast(LabelSpec, found.spec)
-        if label.extractor is None and not label.negatives.actions and not label.negatives.shown_not_played:
-            path: Path = ("heads", name)
-            what = f"label '{label.name}' has no negatives, so a bce head learns that everything is 1"
-            yield problem(place_of(checked, path), path, what, "Give the label 'negatives', or use softmax.")
+        if label.extractor or label.negatives.actions or label.negatives.shown_not_played or head.draws:
+            continue
+        path: Path = ("heads", name)
+        what = f"label '{label.name}' has no negatives, so a bce head learns that everything is 1"
+        hint = "Give the label 'negatives', or the head a policy that draws some, or use softmax."
+        yield problem(place_of(checked, path), path, what, hint)
 
 
 def _references(checked: Checked) -> Iterator[tuple[str, str, Path, bool]]:
@@ -93,6 +96,9 @@ def _model_references(model: ModelSpec) -> Iterator[tuple[str, str, Path, bool]]
             yield "Reward", head.reward, ("heads", name, "reward"), False
     if model.evaluate.reward is not None:
         yield "Reward", model.evaluate.reward, ("evaluate", "reward"), False
+    for index, gate in enumerate(model.gates):
+        if gate.reward not in (None, PLAYED):
+            yield "Reward", gate.reward, ("gates", index, "reward"), False
     if model.init_from is not None:
         yield "Model", model.init_from.partition("@")[0], ("init_from",), False
 
@@ -178,7 +184,7 @@ def _check_gates(checked: Checked, model: ModelSpec) -> Iterator[Problem]:
     for index, gate in enumerate(model.gates):
         choices = (
             ("canvas", gate.canvas, canvases),
-            ("against", gate.against, ["champion", *model.evaluate.baselines]),
+            ("against", gate.against, ["champion", LOGGED, *model.evaluate.baselines]),
             ("slice", gate.slice, [None, *model.evaluate.slices]),
             ("head", gate.head, [None, *model.heads]),
             ("metric", gate.metric.partition("@")[2], ["", *map(str, model.evaluate.k)]),

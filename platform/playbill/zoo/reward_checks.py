@@ -85,7 +85,7 @@ def unweighted_negatives(shelf: Shelf, checked: Checked, model: ModelSpec) -> It
     """Note the bce heads whose zeros a reward gives no weight, so that only positives would teach."""
     for name, head in model.heads.items():
         found = shelf.find("Reward", head.reward) if head.reward is not None else None
-        if found is None or head.loss != "bce" or not found.knows("terms"):
+        if found is None or head.loss != "bce" or head.draws or not found.knows("terms"):
             continue
         terms = cast(RewardSpec, found.spec).terms.values()
         if not any(term.otherwise for term in terms):
