@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from playbill.errors import DataError, Problem, StateError
+from playbill.errors import DataError, IntegrityError, Problem, StateError
 from playbill.rewards.attribution import term_values
 from playbill.rewards.ledger import Int
 from playbill.rewards.past import PastOutcomes
@@ -162,7 +162,14 @@ class DelayedFeedback:
 
         Returns:
             Term -> [m], from 0 to 1.
+
+        Raises:
+            IntegrityError: It was fitted on what became known only after `as_of`.
         """
+        if as_of < self.as_of:
+            raise IntegrityError(
+                f"delayed terms of {as_of.isoformat()} would be told by what was known at {self.as_of.isoformat()}"
+            )
         seen = Seen(log, self._availability)
         moment = microseconds(as_of)
         return {term: self.predict_at(term, seen, rows, np.full(len(rows), moment)) for term, rows in asked.items()}
