@@ -44,7 +44,7 @@ class Law:
     click_taste: float = 0.9
     click_intent: float = 0.7
     click_appeal: float = 0.9
-    click_pull: float = 0.55
+    click_pull: float = 0.45
     foreign: float = -0.8
     seen: float = -1.2
     started: float = 3.4

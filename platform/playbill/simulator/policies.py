@@ -107,7 +107,7 @@ class PlackettLuce(ScoredPolicy):
     name = "plackett_luce"
 
     def __init__(
-        self, temperature: float = 1.0, popularity: float = 0.6, taste: float = 3.0, language: float = 1.5
+        self, temperature: float = 1.0, popularity: float = 0.2, taste: float = 3.0, language: float = 1.5
     ) -> None:
         self.temperature, self.popularity, self.taste, self.language = temperature, popularity, taste, language
 

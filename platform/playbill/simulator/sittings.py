@@ -180,6 +180,8 @@ def _remember(plays: Plays, state: State, log: EventLog, sitting: Sitting, done:
     push(state.continuing, *at, state.episodes_done, done[stays].astype(np.int16))
     good = np.flatnonzero(sitting.finished)
     push(state.recent, plays.member[good], plays.title[good])
+    told = np.flatnonzero(find(state.reminders, plays.member, plays.title) >= 0)
+    drop(state.reminders, plays.member[told], plays.title[told])
     listed = np.flatnonzero(over & (find(state.my_list, plays.member, plays.title) >= 0))
     drop(state.my_list, plays.member[listed], plays.title[listed])
     columns = {name: plays.columns[name][listed] for name in ("session", "device", "canvas")}

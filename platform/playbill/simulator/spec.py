@@ -85,7 +85,7 @@ class WorldSpec(Spec):
     """Part of the members of an open country who join during the run."""
     kids_share: Share = 0.08
     """Part of the members whose profile is a kids' one."""
-    sessions_per_day: float = Field(default=0.19, gt=0, le=4)
+    sessions_per_day: float = Field(default=0.18, gt=0, le=4)
     """Visits a day of the mean member who is neither glad nor sorry."""
     value_days: PositiveInt = 365
     """Days after the end that count in a member's long-term value."""

@@ -21,7 +21,8 @@ from playbill.simulator.visits import DONE, INTENT_SHIFT, Visits, intents
 SECOND = 1_000_000
 MOST_TURNS = 6
 """Pages and plays of a visit, at most."""
-_LISTING, _TRAILER, _REMINDING, _BESIDE = 0.2, 0.3, 0.5, 0.3
+_LISTING, _TRAILER, _REMINDING, _BESIDE = 0.2, 0.3, 0.5, 0.7
+_HAS_MORE_LIKE_IT = (on.HOME, on.SEARCH, on.BILLBOARD, on.KIDS)
 _AFTER_FINISH = ((on.POST_PLAY, 0.55), (on.BILLBOARD, 0.15))
 _AFTER_LEAVING = ((on.BILLBOARD, 0.5),)
 _AFTER_PAGE = {
@@ -162,7 +163,7 @@ def move_on(asked: Asked, visits: Visits, opened: NDArray[np.int32], state: Stat
     canvas = visits.canvas.copy()
     visits.canvas[:] = DONE
     scrolls = (canvas == on.HOME) & (visits.line + 1 < visits.length) & (luck[:, 0] < on.NEXT_ROW)
-    beside = (opened >= 0) & (luck[:, 1] < _BESIDE) & np.isin(canvas, (on.HOME, on.SEARCH))
+    beside = (opened >= 0) & (luck[:, 1] < _BESIDE) & np.isin(canvas, _HAS_MORE_LIKE_IT)
     goes = np.flatnonzero(beside & ~scrolls)
     _to(visits, goes, on.MORE_LIKE_THIS)
     visits.source[goes] = opened[goes]
@@ -171,7 +172,7 @@ def move_on(asked: Asked, visits: Visits, opened: NDArray[np.int32], state: Stat
         _spread(visits, np.flatnonzero(left & (canvas == code)), ways, luck[:, 0])
     again = (canvas == on.SEARCH) & (visits.canvas == on.SEARCH) & (visits.tries >= 2)
     visits.canvas[again] = DONE
-    _to(visits, np.flatnonzero(canvas == on.BILLBOARD), on.HOME)
+    _to(visits, np.flatnonzero(left & (canvas == on.BILLBOARD)), on.HOME)
     down = np.flatnonzero(scrolls)
     visits.canvas[down] = on.HOME
     visits.line[down] += 1
