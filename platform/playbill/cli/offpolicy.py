@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,10 +14,14 @@ from playbill.cli.main import Selection
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from playbill.evaluation.off_policy import OutcomeRule, PolicyLog, TargetPolicy
+    from playbill.evaluation.off_policy import OffPolicyReport, OutcomeRule, PolicyLog, TargetPolicy
     from playbill.evaluation.off_policy_model import LogOptions
+    from playbill.tracking import ModelVersion, Tracking
 
 PLAYED = "played"
+OFF_POLICY = "off_policy"
+"""The protocol that estimates are recorded under."""
+COVERAGE_HELP = "Share of what the model would show that the log must have tried."
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,11 @@ class Wanted:
 @click.option("--randomised-only", is_flag=True, help="Leave out requests without propensities instead of refusing.")
 @click.option("--direct", type=click.Choice(["ridge", "boosted", "none"]), default="ridge", show_default=True)
 @click.option("--floor", type=float, default=100.0, show_default=True, help="Effective sample size needed.")
-@click.option("--plot", "plot_file", type=click.Path(dir_okay=False), help="File for a picture.")
-@click.option("--report", "report_file", type=click.Path(dir_okay=False), help="File for the whole report as JSON.")
+@click.option("--coverage", type=click.FloatRange(0, 1), default=0.8, show_default=True, help=COVERAGE_HELP)
+@click.option("--plot", "plot_file", type=click.Path(dir_okay=False, path_type=Path), help="File for a picture.")
+@click.option("--report", "report_file", type=click.Path(dir_okay=False, path_type=Path), help="Whole report as JSON.")
+@click.option("--html", "html_file", type=click.Path(dir_okay=False, path_type=Path), help="Page with all of it.")
+@click.option("--log/--no-log", default=True, show_default=True, help="Record the estimates in MLflow.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 @click.pass_obj
 def offpolicy(
@@ -63,44 +71,59 @@ def offpolicy(
     reference: str,
     estimators: tuple[str, ...],
     floor: float,
-    plot_file: str | None,
-    report_file: str | None,
+    coverage: float,
+    plot_file: Path | None,
+    report_file: Path | None,
+    html_file: Path | None,
+    log: bool,
     as_json: bool,
     **options: object,
 ) -> None:
     """Estimate what a model would have earned, from the propensities of the policy that was served.
 
     REFERENCE is model@champion, model:3, or model for its newest version. Only requests after the model's training
-    data are weighed.
+    data are weighed. What too little of the log supports is refused, and the message says what is missing.
 
     Example: playbill -w simulated offpolicy everycanvas --canvas home --row top_picks --places 3 --reward long_term
     """
-    from pathlib import Path
-
     from rich.console import Console
 
     from playbill.evaluation.off_policy import check_names, off_policy_report
+    from playbill.evaluation.off_policy_shown import policy_grids
+    from playbill.evaluation.tables import grid_table
     from playbill.metrics import Rules
 
     check_names(estimators)
-    log = weighed(selection, reference, Wanted(**options))  # type: ignore[arg-type]
-    report = off_policy_report(log, estimators=estimators or None, main=_main(estimators), rules=Rules(floor=floor))
+    found = weighed(selection, reference, Wanted(**options))  # type: ignore[arg-type]
+    rules = Rules(floor=floor, coverage=coverage)
+    report = off_policy_report(found.log, estimators=estimators or None, main=_main(estimators), rules=rules)
     console = Console(stderr=as_json)
-    for table in report.tables():
-        console.print(table)
+    for grid in policy_grids(report):
+        console.print(grid_table(grid))
     for one in report.estimates:
         if one.refused:
             console.print(one.refused, style="yellow", highlight=False)
-    if plot_file is not None:
-        console.print(f"wrote {report.plot(Path(plot_file))}")
-    if report_file is not None:
-        Path(report_file).write_text(report.to_json(), encoding="utf-8")
-        console.print(f"wrote {report_file}")
+    if note := other_reward(found.version, report):
+        console.print(note, style="yellow", highlight=False)
+    run_id = record(found.tracking, found.version, report) if log else None
+    if run_id is not None:
+        console.print(f"recorded in MLflow as run {run_id}")
+    for file in write_files(report, plot=plot_file, whole=report_file, html=html_file):
+        console.print(f"wrote {file}")
     if as_json:
-        click.echo(json.dumps(report.summary()))
+        click.echo(json.dumps(report.summary() | {"run_id": run_id}))
 
 
-def weighed(selection: Selection, reference: str, wanted: Wanted) -> PolicyLog:
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """A version's log with both policies' probabilities, and where its estimates are recorded."""
+
+    log: PolicyLog
+    version: ModelVersion
+    tracking: Tracking
+
+
+def weighed(selection: Selection, reference: str, wanted: Wanted) -> Weighed:
     """Fetch a version and weigh the log of every canvas for it, with a progress bar."""
     from playbill.cli.progress import Stages
     from playbill.evaluation import EvaluationTables
@@ -129,7 +152,63 @@ def weighed(selection: Selection, reference: str, wanted: Wanted) -> PolicyLog:
             logs.append(
                 weigh_model(model, scene, door, canvas, policy, outcome, _options(wanted), progress=stages.advance)
             )
-    return combine(logs)
+    return Weighed(combine(logs), version, tracking)
+
+
+def record(tracking: Tracking, version: ModelVersion, report: OffPolicyReport) -> str:
+    """Keep estimates in MLflow beside the version's other evaluations; gates read them there.
+
+    Numbers, tables, picture, page and the whole report; reward version, estimator and policy as tags.
+
+    Returns:
+        The run's id.
+    """
+    from playbill.evaluation.off_policy_shown import policy_figure, policy_frames, policy_page
+    from playbill.tracking.lineage import PREFIX, SPLIT_DIGEST
+
+    refused = [one.estimator for one in report.estimates if one.refused]
+    about = {
+        "reward": report.version,
+        "estimator": report.main,
+        "estimators": ",".join(one.estimator for one in report.estimates),
+        "refused": ",".join(refused) or None,
+        "policy": report.policy,
+        "canvases": ",".join(report.canvases),
+    }
+    tags = {PREFIX + name: value for name, value in about.items()}
+    split = version.tags.get(SPLIT_DIGEST, "")
+    with tracking.log_evaluation(version, OFF_POLICY, split, report.gate_metrics(), tags) as run:
+        for name, frame in policy_frames(report).items():
+            run.log_table(frame, name)
+        run.log_figure(policy_figure(report), "off_policy")
+        run.log_text(policy_page(report), "off_policy/report.html")
+        run.log_text(report.to_json(), "off_policy/report.json")
+        return run.run_id
+
+
+def other_reward(version: ModelVersion, report: OffPolicyReport) -> str | None:
+    """Say when a model learned by another version of the reward it is judged by."""
+    from playbill.tracking.lineage import PREFIX
+
+    learned = version.tags.get(f"{PREFIX}rewards", "").split(",")
+    same = [one for one in learned if one.partition(":")[0] == report.outcome]
+    if not same or report.version in same:
+        return None
+    return f"{version.reference} learned by the reward {same[0]}, and is judged here by {report.version}."
+
+
+def write_files(report: OffPolicyReport, *, plot: Path | None, whole: Path | None, html: Path | None) -> list[Path]:
+    """Write what was asked for, and return the files."""
+    from playbill.evaluation.html import write_html
+    from playbill.evaluation.off_policy_shown import policy_figure, policy_page
+
+    if plot is not None:
+        policy_figure(report).savefig(plot, dpi=110)
+    if whole is not None:
+        whole.write_text(report.to_json(), encoding="utf-8")
+    if html is not None:
+        write_html(html, policy_page(report))
+    return [file for file in (plot, whole, html) if file is not None]
 
 
 def target_policy(wanted: Wanted) -> TargetPolicy:
@@ -142,16 +221,12 @@ def target_policy(wanted: Wanted) -> TargetPolicy:
 def outcome_rule(selection: Selection, reward: str) -> OutcomeRule:
     """Return what impressions are worth: plays, or a reward of the zoo."""
     from playbill.evaluation.off_policy import played_outcome, reward_outcome
-    from playbill.specs import RewardSpec
     from playbill.zoo import load_zoo
 
     if reward == PLAYED:
         return played_outcome()
     project = selection.project
-    zoo = load_zoo(project.model_zoo, project.feature_repo)
-    spec = zoo.find("Reward", reward)
-    assert isinstance(spec, RewardSpec)
-    return reward_outcome(spec, zoo.labels)
+    return reward_outcome(*load_zoo(project.model_zoo, project.feature_repo).reward(reward))
 
 
 def _options(wanted: Wanted) -> LogOptions:

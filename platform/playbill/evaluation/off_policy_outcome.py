@@ -12,10 +12,10 @@ from playbill.evaluation.data import EvaluationTables
 from playbill.labels import label_events
 from playbill.rewards import DelayedPredictor, reward_values, reward_version, slate_values
 from playbill.specs import LabelSpec, RewardSpec, split_reference
+from playbill.specs.measures import PLAYED
 from playbill.specs.reward import REWARDED
 from playbill.specs.reward_terms import matures_after
 
-PLAYED = "played"
 _PLAYED_WITHIN = timedelta(days=1)
 """A play comes at most this long after its impression; later ones are immature at the edge of the log."""
 

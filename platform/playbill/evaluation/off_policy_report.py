@@ -1,16 +1,14 @@
-"""What an off-policy evaluation found, in a form that is written, read back and drawn."""
+"""What an off-policy evaluation found, in a form that is written, read back and held by gates."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from playbill.errors import ConfigError, IntegrityError
+from playbill.errors import IntegrityError
 from playbill.metrics import Estimate, Interval
+from playbill.specs.measures import LOGGED
 
 FORMAT = 1
 
@@ -146,81 +144,21 @@ class OffPolicyReport:
             "slices": [asdict(one) for one in self.groups],
         }
 
-    def tables(self) -> list[Table]:
-        """Return the estimators and the slices as rich tables."""
-        return [_main(self), *([_slices(self)] if self.groups else [])]
+    def gate_metrics(self) -> dict[str, float]:
+        """Return every number a gate or MLflow may ask for, under flat names.
 
-    def plot(self, path: Path) -> Path:
-        """Draw every estimate with its interval beside what was earned, as a PNG file.
-
-        Raises:
-            ConfigError: matplotlib is not installed.
+        `home/snips/reward=played` with `/low` and `/high`, `home/snips/reward=played/minus=logged` with the same, and
+        `home/snips/reward=played/effective_sample_size`. Canvases that were put together are joined by `+`. What was
+        refused has an effective sample size only, so no gate passes on it.
         """
-        try:
-            from matplotlib.backends.backend_agg import FigureCanvasAgg
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise ConfigError("plots need matplotlib: pip install 'playbill[tracking]'") from None
-        shown = [(one.estimator, one.estimate) for one in self.estimates if one.estimate is not None]
-        rows = [("logged", self.logged), *((name, Interval(e.value, e.low, e.high)) for name, e in shown)]
-        figure = Figure(figsize=(7, 1.2 + 0.35 * len(rows)), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        for place, (_, ends) in enumerate(rows):
-            axes.plot([ends.low, ends.high], [place, place], color="#4477aa", linewidth=2)
-            axes.plot([ends.value], [place], "o", color="#4477aa")
-        axes.axvline(self.logged.value, color="#aa3377", linestyle="--", linewidth=1)
-        axes.set_yticks(range(len(rows)), [name for name, _ in rows])
-        axes.invert_yaxis()
-        axes.set_xlabel(f"{self.outcome} per {self.unit}, 95 % interval by member")
-        axes.set_title(f"{self.model}, {self.policy}, {', '.join(self.canvases)}")
-        figure.savefig(path, dpi=110)
-        return path
-
-
-def _main(report: OffPolicyReport) -> Table:
-    dropped = f", {report.immature} rows not mature" if report.immature else ""
-    if report.without_propensity:
-        dropped += f", {report.without_propensity} slates without propensities"
-    table = Table(
-        title=f"{report.model} as {report.policy} on {', '.join(report.canvases)}: {report.outcome} per {report.unit}, "
-        f"{report.slates} slates of {report.members} members{dropped}",
-        caption=f"logged {_ends(report.logged)}; {report.outside} of {report.rows} rows show what the model's canvas "
-        f"could not; reward {report.version}",
-    )
-    for name in ("estimator", "value", "minus logged", "effective n", "largest weight", "coverage"):
-        table.add_column(name, justify="left" if name == "estimator" else "right")
-    for one in report.estimates:
-        table.add_row(*_cells(one), style="bold" if one.estimator == report.main else "")
-    return table
-
-
-def _slices(report: OffPolicyReport) -> Table:
-    table = Table(title=f"slices by {report.main} minus logged, lowest first")
-    for name in ("slice", "group", "members", "logged", "value", "minus logged", "effective n"):
-        table.add_column(name, justify="left" if name in ("slice", "group") else "right")
-    for row in report.groups:
-        cells = _cells(row.estimated)
-        table.add_row(row.slice, row.group, str(row.members), f"{row.logged.value:.4f}", *cells[1:4])
-    return table
-
-
-def _cells(one: Estimated) -> list[str]:
-    found = one.estimate
-    if found is None or one.difference is None:
-        return [one.estimator, "refused", "", f"{one.effective_sample_size:.0f}", "", ""]
-    return [
-        one.estimator,
-        _ends(Interval(found.value, found.low, found.high)),
-        _ends(one.difference, "+"),
-        f"{found.effective_sample_size:.0f} of {found.n}",
-        f"{found.weight_max:.3g}",
-        f"{found.coverage:.3f}",
-    ]
-
-
-def _ends(interval: Interval, sign: str = "") -> str:
-    return f"{interval.value:{sign}.4f} [{interval.low:{sign}.4f}, {interval.high:{sign}.4f}]"
+        found: dict[str, float] = {}
+        for one in self.estimates:
+            name = f"{'+'.join(self.canvases)}/{one.estimator}/reward={self.outcome}"
+            found[f"{name}/effective_sample_size"] = one.effective_sample_size
+            if one.estimate is not None and one.difference is not None:
+                found |= _flat(name, Interval(one.estimate.value, one.estimate.low, one.estimate.high))
+                found |= _flat(f"{name}/minus={LOGGED}", one.difference)
+        return found
 
 
 def _estimated(content: dict[str, Any]) -> Estimated:
@@ -232,3 +170,7 @@ def _estimated(content: dict[str, Any]) -> Estimated:
 def _group(content: dict[str, Any]) -> GroupEstimate:
     made = {"logged": Interval(*content["logged"]), "estimated": _estimated(content["estimated"])}
     return GroupEstimate(**{**content, **made})
+
+
+def _flat(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.value, f"{name}/low": interval.low, f"{name}/high": interval.high}

@@ -61,7 +61,12 @@ def figures(report: EvaluationReport) -> Iterator[tuple[str, Any]]:
         yield "replay", _curve(report)
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def figure_with_axes(width: float, height: float) -> tuple[Any, Any]:
+    """Return an empty matplotlib figure of some inches, and its axes.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -75,7 +80,7 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 def _bars(title: str, metric: str, rows: Sequence[tuple[str, Interval]], line: float | None = None) -> Any:
     """Draw one bar per row with its interval; `line` marks the mean over everything."""
-    figure, axes = _figure(7, 1.2 + 0.35 * len(rows))
+    figure, axes = figure_with_axes(7, 1.2 + 0.35 * len(rows))
     names, intervals = [name for name, _ in rows], [interval for _, interval in rows]
     values = [interval.value for interval in intervals]
     axes.barh(range(len(rows)), values, xerr=_errors(intervals), color=_BLUE, ecolor=_BLACK, capsize=3)
@@ -91,7 +96,7 @@ def _bars(title: str, metric: str, rows: Sequence[tuple[str, Interval]], line: f
 
 def _reliability(canvas: str, head: HeadRow) -> Any:
     """Draw predicted against observed shares; the diagonal is a calibrated head."""
-    figure, axes = _figure(4.5, 4.2)
+    figure, axes = figure_with_axes(4.5, 4.2)
     predicted, observed = ([bin_[name] for bin_ in head.reliability] for name in ("predicted", "observed"))
     axes.plot([0.0, 1.0], [0.0, 1.0], color=_BLACK, linestyle="--", linewidth=1)
     axes.plot(predicted, observed, color=_BLUE, marker="o")
@@ -103,7 +108,7 @@ def _reliability(canvas: str, head: HeadRow) -> Any:
 
 def _curve(report: EvaluationReport) -> Any:
     """Draw every function's main metric window by window."""
-    figure, axes = _figure(8, 3.8)
+    figure, axes = figure_with_axes(8, 3.8)
     for row in report.rows:
         values = [window.metrics[row.name].value for window in report.windows]
         own = row is report.result

@@ -17,15 +17,16 @@ def tables(report: EvaluationReport, slice_rows: int = SLICE_ROWS) -> list[Table
         report: What to show.
         slice_rows: Slices at most; the small ones are only counted.
     """
-    return [_table(grid) for grid in grids(report, slice_rows)]
+    return [grid_table(grid) for grid in grids(report, slice_rows)]
 
 
 def arm_tables(report: ArmsReport) -> list[Table]:
     """Return arms with their seeds, and the first arm against each other one."""
-    return [_table(grid) for grid in arm_grids(report)]
+    return [grid_table(grid) for grid in arm_grids(report)]
 
 
-def _table(grid: Grid) -> Table:
+def grid_table(grid: Grid) -> Table:
+    """Return a table of text as a rich table."""
     table = Table(title=escape(grid.title), caption=escape(grid.caption) or None)
     for place, name in enumerate(grid.columns):
         table.add_column(name, justify="right" if place else "left")

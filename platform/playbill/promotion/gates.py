@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from playbill.specs import GateSpec
-from playbill.specs.measures import HEAD_METRICS, lower_is_better
+from playbill.specs.measures import HEAD_METRICS, PLAYED, lower_is_better
+from playbill.specs.plugins import ESTIMATORS
 from playbill.tracking import Evaluation
 
 CHAMPION = "champion"
@@ -65,12 +66,19 @@ def _judge_one(
     elif theirs is None:
         yield _unmeasured(gate, True, "first promotion, there is no champion to compare with")
     else:
-        key = next((key for key in ours if key in theirs and any(key)), None)
+        key = _comparable(gate, ours, theirs)
         if key is None:
             reason = f"not comparable: measured under {_spell(ours)}, the champion under {_spell(theirs)}"
             yield _unmeasured(gate, False, reason)
         else:
             yield from _against_champion(gate, ours[key], theirs[key])
+
+
+def _comparable(gate: GateSpec, ours: Mapping[Key, Mapping[str, float]], theirs: Mapping[Key, object]) -> Key | None:
+    """Newest evaluation of both that holds the gate's number, else the newest of both."""
+    common = [key for key in ours if key in theirs and any(key)]
+    holding = (key for key in common if any(_asks_for(gate, name) for name in ours[key]))
+    return next(holding, next(iter(common), None))
 
 
 def _against_champion(gate: GateSpec, ours: Mapping[str, float], theirs: Mapping[str, float]) -> Iterator[GateResult]:
@@ -84,14 +92,23 @@ def _against_champion(gate: GateSpec, ours: Mapping[str, float], theirs: Mapping
         yield _unmeasured(gate, True, "the champion has no such number to compare with")
     for name in sorted(wanted):
         if gate.metric.startswith(REWARD_METRIC) and not _same_reward(name, ours, theirs):
-            yield _unmeasured(gate, False, "not comparable: the champion was measured by another version of the reward")
+            reason = f"not comparable: measured by {_reward_id(name, ours)}, the champion by {_reward_id(name, theirs)}"
+            yield _unmeasured(gate, False, f"{reason}, another version of the reward")
         else:
             yield _hold(gate, name, ours.get(name), theirs[name])
 
 
 def _same_reward(name: str, ours: Mapping[str, float], theirs: Mapping[str, float]) -> bool:
-    fingerprint = f"{name.partition('/')[0]}/reward_fingerprint"
-    return ours.get(fingerprint) == theirs.get(fingerprint)
+    return _fingerprint(name, ours) == _fingerprint(name, theirs)
+
+
+def _reward_id(name: str, metrics: Mapping[str, float]) -> str:
+    found = _fingerprint(name, metrics)
+    return "no reward" if found is None else f"reward ...:{int(found):012x}"
+
+
+def _fingerprint(name: str, metrics: Mapping[str, float]) -> float | None:
+    return metrics.get(f"{name.partition('/')[0]}/reward_fingerprint")
 
 
 def _against_baseline(gate: GateSpec, evaluations: Mapping[Key, Mapping[str, float]]) -> Iterator[GateResult]:
@@ -102,7 +119,10 @@ def _against_baseline(gate: GateSpec, evaluations: Mapping[Key, Mapping[str, flo
             for name in sorted(found):
                 yield _hold(gate, name, metrics[name], metrics[name] - metrics[name + ending])
             return
-    yield _unmeasured(gate, False, f"the candidate was not measured against '{gate.against}'")
+    reason = f"the candidate was not measured against '{gate.against}'"
+    if gate.metric in ESTIMATORS:
+        reason += f", or the estimate was refused: playbill offpolicy MODEL:VERSION --estimator {gate.metric}"
+    yield _unmeasured(gate, False, reason)
 
 
 def _asks_for(gate: GateSpec, name: str) -> bool:
@@ -110,6 +130,8 @@ def _asks_for(gate: GateSpec, name: str) -> bool:
     metric, _, group = rest.partition("/")
     if metric != gate.metric or (gate.canvas not in (ALL, canvas)):
         return False
+    if gate.metric in ESTIMATORS:
+        return group == f"reward={gate.reward or PLAYED}"
     if gate.metric in HEAD_METRICS:
         return group.startswith("head=") if gate.head is None else group == f"head={gate.head}"
     return group == "" if gate.slice is None else group.startswith(f"{gate.slice}=")
@@ -128,6 +150,7 @@ def _hold(gate: GateSpec, name: str, value: float | None, reference: float) -> G
 def _unmeasured(gate: GateSpec, passed: bool, reason: str) -> GateResult:
     name = f"{gate.canvas}/{gate.metric}" + (f"/{gate.slice}" if gate.slice else "")
     name += f"/head={gate.head}" if gate.head else ""
+    name += f"/reward={gate.reward or PLAYED}" if gate.metric in ESTIMATORS else ""
     return GateResult(_written(gate), name, None, None, None, passed, reason)
 
 
@@ -139,7 +162,8 @@ def _allowed(gate: GateSpec) -> float:
 def _written(gate: GateSpec) -> str:
     where = f"{gate.canvas} by {gate.slice}" if gate.slice else gate.canvas
     where = f"head {gate.head} of {where}" if gate.head else where
-    return f"{gate.metric} on {where} against {gate.against}, {_allowed(gate) * 100:+g}%"
+    metric = f"{gate.metric} of {gate.reward or PLAYED}" if gate.metric in ESTIMATORS else gate.metric
+    return f"{metric} on {where} against {gate.against}, {_allowed(gate) * 100:+g}%"
 
 
 def _by_key(evaluations: Sequence[Evaluation]) -> dict[Key, dict[str, float]]:

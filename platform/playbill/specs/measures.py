@@ -8,14 +8,16 @@ from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
 from playbill.errors import nearest
-from playbill.specs.base import Percent, Reference, Spec
-from playbill.specs.plugins import BaselineName
+from playbill.specs.base import Name, Percent, Reference, Spec
+from playbill.specs.plugins import ESTIMATORS, BaselineName
 from playbill.specs.sampled import SAMPLED_REASON, sampled_reason
 
 METRICS = ("calibration", "coverage", "debiased_ndcg", "hr", "map", "mrr", "ndcg", "novelty", "recall", "reward_ndcg")
 """Metrics of lists, named with a cut-off: `ndcg@10`."""
 HEAD_METRICS = ("auc", "ece")
 """Metrics of a head's own probabilities, named without a cut-off."""
+LOGGED, PLAYED = "logged", "played"
+"""What off-policy estimates are held against, and the outcome they estimate when no reward is named."""
 LOWER_IS_BETTER = ("calibration", "ece")
 """Metrics that measure a distance: a version that lowers them is better."""
 
@@ -33,7 +35,8 @@ def _known_metric(text: str) -> str:
         what = "sampled metric '{name}'"
         raise PydanticCustomError("sampled_metric", what, {"name": text, "hint": f"Not offered: {SAMPLED_REASON}."})
     name, _, cutoff = text.partition("@")
-    if text not in HEAD_METRICS and (name not in METRICS or not cutoff.isdigit() or int(cutoff) == 0):
+    plain = text in HEAD_METRICS or text in ESTIMATORS
+    if not plain and (name not in METRICS or not cutoff.isdigit() or int(cutoff) == 0):
         raise PydanticCustomError(
             "unknown_name", "unknown metric '{name}'", {"name": text, "hint": _hint(name, cutoff)}
         )
@@ -41,14 +44,14 @@ def _known_metric(text: str) -> str:
 
 
 def _hint(name: str, cutoff: str) -> str:
-    close = nearest(name, (*METRICS, *HEAD_METRICS)) or "ndcg"
-    if close in HEAD_METRICS:
+    close = nearest(name, (*METRICS, *HEAD_METRICS, *ESTIMATORS.names())) or "ndcg"
+    if close not in METRICS:
         return f"Did you mean '{close}'?"
     return f"Did you mean '{close}@{cutoff if cutoff.isdigit() and int(cutoff) else 10}'?"
 
 
 MetricName = Annotated[str, AfterValidator(_known_metric)]
-"""A metric and its cut-off, such as `ndcg@10`; `auc` and `ece` have none."""
+"""A metric and its cut-off, such as `ndcg@10`; `auc`, `ece` and off-policy estimators have none."""
 
 
 class EvaluateSpec(Spec):
@@ -75,15 +78,18 @@ class GateSpec(Spec):
     """What a version must hold before it may be champion."""
 
     metric: MetricName
-    """Metric and cut-off, such as `ndcg@10`; `auc` and `ece` of a head have no cut-off."""
+    """Metric and cut-off, such as `ndcg@10`; `auc` and `ece` of a head have no cut-off, nor have off-policy estimators
+    such as `slate_snips`."""
     canvas: str = "all"
     """One canvas, or `all` of them."""
     slice: SliceName | None = None
     """Hold it in every group of this slice."""
     head: str | None = None
     """`auc` and `ece` only: one head, else every head that was measured."""
+    reward: Name | None = None
+    """Off-policy estimators only: the reward that is estimated, else `played`."""
     against: str = "champion"
-    """`champion`, or a baseline of `evaluate`."""
+    """`champion`, a baseline of `evaluate`, or for off-policy estimators `logged`: the policy that was served."""
     tolerance: Percent | None = None
     """Relative change allowed on the whole: -0.5% may be half a per cent worse. Worse is higher for `ece` and
     `calibration`."""
@@ -96,6 +102,16 @@ class GateSpec(Spec):
             raise ValueError("a gate without 'slice' needs 'tolerance' and no 'worst'")
         if self.slice is not None and (self.worst is None or self.tolerance is not None):
             raise ValueError("a gate with 'slice' needs 'worst' and no 'tolerance'")
+        return self
+
+    @model_validator(mode="after")
+    def _estimates_are_held_against_the_log(self) -> Self:
+        estimated = self.metric in ESTIMATORS
+        if estimated and (self.against != LOGGED or self.slice is not None):
+            raise ValueError(f"'{self.metric}' is held against '{LOGGED}', without 'slice'")
+        if not estimated and (self.against == LOGGED or self.reward is not None):
+            what = f"'against: {LOGGED}'" if self.against == LOGGED else "'reward'"
+            raise ValueError(f"{what} is for off-policy estimators such as slate_snips, not for {self.metric}")
         return self
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from html import escape
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ from playbill.errors import ComparisonError, ConfigError, DataError, IntegrityEr
 from playbill.evaluation import off_policy as op
 from playbill.evaluation.log import EventLog
 from playbill.evaluation.off_policy_direct import DirectLog, fit_direct
+from playbill.evaluation.off_policy_shown import policy_figure, policy_frames, policy_grids, policy_page
 from playbill.evaluation.order import TitleOrder
 from playbill.metrics import Rules
 from playbill.specs import CandidatesSpec, CanvasSpec, LabelSpec, RewardSpec
@@ -122,8 +124,20 @@ def test_the_report_is_read_by_slices_and_survives_json(service, tmp_path):
     main = report.of("slate_snips")
     assert main.difference.value == pytest.approx(main.estimate.value - report.logged.value)
     assert report.summary()["value"] == main.estimate.value
-    assert [table.row_count for table in report.tables()] == [len(report.estimates), 2]
-    assert report.plot(tmp_path / "estimates.png").stat().st_size > 5000
+    assert [len(grid.rows) for grid in policy_grids(report)] == [len(report.estimates), 2]
+    policy_figure(report).savefig(tmp_path / "estimates.png")
+    assert (tmp_path / "estimates.png").stat().st_size > 5000
+    page = policy_page(report)
+    assert page.count("<table>") == 2
+    assert "slate_snips" in page
+    assert 'src="data:image/png;base64,' in page
+    frames = policy_frames(report)
+    assert frames["off_policy_estimators"].height == len(report.estimates)
+    assert frames["off_policy_slices"]["minus_logged"].to_list() == differences
+    numbers = report.gate_metrics()
+    assert numbers["home/slate_snips/reward=played"] == main.estimate.value
+    assert numbers["home/slate_snips/reward=played/minus=logged"] == main.difference.value
+    assert numbers["home/slate_snips/reward=played/minus=logged/low"] == main.difference.low
 
 
 def test_a_policy_too_far_away_is_refused_in_the_report_not_guessed(service):
@@ -134,7 +148,11 @@ def test_a_policy_too_far_away_is_refused_in_the_report_not_guessed(service):
     assert "more slates of this kind are missing" in refused.refused
     assert report.summary()["refused"] == refused.refused
     assert all(row.estimated.refused for row in report.groups)
-    assert "refused" in [cell for cell in report.tables()[0].columns[1].cells]
+    assert {row[1] for row in policy_grids(report)[0].rows} >= {"refused"}
+    assert escape(refused.refused) in policy_page(report)
+    numbers = report.gate_metrics()
+    assert not [name for name in numbers if "minus=logged" in name and "slate_snips" in name]
+    assert numbers["home/slate_snips/reward=played/effective_sample_size"] == refused.effective_sample_size
 
 
 def test_missing_propensities_are_refused_with_a_count_or_dropped_when_asked(service):
@@ -147,6 +165,16 @@ def test_missing_propensities_are_refused_with_a_count_or_dropped_when_asked(ser
     nothing = replace(tables, interactions=tables.interactions.with_columns(propensity=pl.lit(None, pl.Float64)))
     with pytest.raises(StateError, match="nothing was randomised"):
         op.logged_slates(nothing, "home", op.played_outcome(), without_propensity="drop")
+
+
+def test_a_ranking_without_chance_cannot_be_weighed_and_the_report_says_how_little_was_tried(service):
+    frame = service.tables.interactions.with_columns(propensity=pl.lit(1.0, pl.Float64))
+    fixed = replace(service, tables=replace(service.tables, interactions=frame))
+    report = op.off_policy_report(weighed(fixed, service.chance, op.SoftmaxPolicy()), rules=QUICK)
+    for one in (*report.estimates, *(row.estimated for row in report.groups)):
+        assert one.estimate is None
+        assert "of what the target policy shows" in one.refused
+    assert report.logged.value > 0.0  # what was earned is known all the same
 
 
 def test_everything_wrong_with_propensities_is_said_at_once_with_its_count_and_first_event(service):

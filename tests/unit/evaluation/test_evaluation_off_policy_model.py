@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
 import numpy as np
+import polars as pl
 import pytest
 from click.testing import CliRunner
 from logged_service import T0, LoggedService
 
 from playbill.cli import offpolicy as command
 from playbill.cli.main import Selection
-from playbill.errors import ComparisonError, ConfigError, UnknownNameError
+from playbill.errors import ComparisonError, ConfigError, DataError, UnknownNameError
 from playbill.evaluation import off_policy as op
 from playbill.evaluation.off_policy_model import LogOptions, held_out_since, scene_of, weigh_model
 from playbill.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec
@@ -96,33 +99,101 @@ def test_a_canvas_that_the_model_does_not_serve_is_named(service):
         weigh_model(model, scene_of(model, service.tables), None, "hme", op.SoftmaxPolicy(), op.played_outcome())
 
 
+class Recorded:
+    """Stands in for MLflow: keeps what is recorded."""
+
+    def __init__(self) -> None:
+        self.run_id, self.tags, self.metrics, self.kept = "run7", {}, {}, {}
+
+    @contextmanager
+    def log_evaluation(self, version, protocol, split_digest, metrics, tags):
+        self.about, self.metrics, self.tags = (version.reference, protocol, split_digest), metrics, tags
+        yield self
+
+    def log_table(self, frame, name):
+        self.kept[name] = frame
+
+    def log_figure(self, figure, name):
+        self.kept[name] = figure
+
+    def log_text(self, text, name):
+        self.kept[name] = text
+
+
 def run(monkeypatch, service, *arguments):
-    monkeypatch.setattr(command, "weighed", lambda selection, reference, wanted: weighed(service))
-    return CliRunner().invoke(command.offpolicy, ["tiny", *arguments], obj=Selection(None, None))
+    version = SimpleNamespace(
+        reference="tiny:3", tags={"playbill.split_digest": "s1", "playbill.rewards": "other:1:aa,played:1:bb"}
+    )
+    recorded = Recorded()
+    found = command.Weighed(weighed(service), version, recorded)
+    monkeypatch.setattr(command, "weighed", lambda selection, reference, wanted: found)
+    result = CliRunner().invoke(command.offpolicy, ["tiny", *arguments], obj=Selection(None, None))
+    return result, recorded
 
 
 def test_the_command_prints_one_object_last_and_writes_what_is_asked_for(monkeypatch, service, tmp_path):
-    files = {"--plot": tmp_path / "plot.png", "--report": tmp_path / "report.json"}
+    files = {name: tmp_path / file for name, file in FILES.items()}
     given = [str(part) for pair in files.items() for part in pair]
-    result = run(monkeypatch, service, "--estimator", "slate_snips", "--floor", "20", "--json", *given)
+    result, recorded = run(monkeypatch, service, "--estimator", "slate_snips", "--floor", "20", "--json", *given)
     assert result.exit_code == 0, result.output
     content = json.loads(result.stdout.strip().splitlines()[-1])
     assert content["estimator"] == "slate_snips"
     assert content["low"] < content["value"] < content["high"]
     assert content["difference"]["value"] == pytest.approx(content["value"] - content["logged"]["value"])
     assert content["effective_sample_size"] > 20
-    report = op.OffPolicyReport.from_json((tmp_path / "report.json").read_text())
+    report = op.OffPolicyReport.from_json(files["--report"].read_text())
     assert report.summary()["value"] == content["value"]
-    assert (tmp_path / "plot.png").exists()
+    assert files["--plot"].stat().st_size > 5000
+    assert files["--html"].read_text() == recorded.kept["off_policy/report.html"]
+    assert "learned by the reward played:1:bb, and is judged here by" in result.stderr.replace("\n", " ")
+    assert content["run_id"] == "run7"
+
+
+FILES = {"--plot": "plot.png", "--report": "report.json", "--html": "page.html"}
+
+
+def test_estimates_are_recorded_with_reward_estimator_and_policy(monkeypatch, service):
+    _, recorded = run(monkeypatch, service, "--estimator", "slate_snips", "--estimator", "slate", "--floor", "20")
+    assert recorded.about == ("tiny:3", "off_policy", "s1")
+    assert recorded.tags["playbill.estimator"] == "slate_snips"
+    assert recorded.tags["playbill.estimators"] == "slate_snips,slate"
+    assert recorded.tags["playbill.policy"] == "softmax(1)"
+    assert recorded.tags["playbill.reward"] == "played in the same request within 24 h"
+    assert recorded.metrics.keys() >= {"home/slate/reward=played", "home/slate_snips/reward=played/minus=logged"}
+    assert recorded.kept.keys() >= {"off_policy_estimators", "off_policy", "off_policy/report.html"}
+    assert op.OffPolicyReport.from_json(recorded.kept["off_policy/report.json"]).main == "slate_snips"
+    _, left = run(monkeypatch, service, "--floor", "20", "--no-log")
+    assert not left.kept
+
+
+def test_nothing_is_recorded_or_written_when_propensities_cannot_be_used(monkeypatch, service, tmp_path):
+    wrong = pl.when(pl.col("event_id") == "i200-0").then(0.0).otherwise("propensity")
+    frame = service.tables.interactions.with_columns(propensity=wrong)
+    broken = replace(service, tables=replace(service.tables, interactions=frame))
+    recorded = Recorded()
+
+    def fetched(selection, reference, wanted):
+        return command.Weighed(weighed(broken), SimpleNamespace(reference="tiny:3", tags={}), recorded)
+
+    monkeypatch.setattr(command, "weighed", fetched)
+    given = [part for name, file in FILES.items() for part in (name, str(tmp_path / file))]
+    result = CliRunner().invoke(command.offpolicy, ["tiny", *given, "--json"], obj=Selection(None, None))
+    assert isinstance(result.exception, DataError)
+    assert "propensity: 1 of 900 are 0, the first is event i200-0." in str(result.exception)
+    assert list(tmp_path.iterdir()) == []
+    assert not recorded.kept
+    assert result.stdout == ""
 
 
 def test_the_command_says_what_is_missing_when_it_refuses(monkeypatch, service):
-    result = run(monkeypatch, service, "--floor", "5000", "--json")
+    result, recorded = run(monkeypatch, service, "--floor", "5000", "--json")
     assert result.exit_code == 0
     assert "more slates of this kind are missing" in result.stderr.replace("\n", " ")
     content = json.loads(result.stdout.strip().splitlines()[-1])
     assert "value" not in content
     assert content["refused"]
+    assert recorded.tags["playbill.refused"].startswith("slate,")
+    assert not [name for name in recorded.metrics if "minus=logged" in name]
 
 
 def test_a_mistyped_estimator_is_found_before_anything_is_read():

@@ -198,3 +198,53 @@ def test_gates_can_name_every_metric_and_slice(metric: str, slice_: str | None) 
 def test_what_a_gate_cannot_say(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         gate(**options)
+
+
+LOGGED = {"home/snips/reward=long_term": 0.30, "home/snips/reward=long_term/minus=logged": 0.01}
+
+
+def off_policy(**options: Any) -> GateSpec:
+    return gate(**{"metric": "snips", "reward": "long_term", "against": "logged", "tolerance": "0%"} | options)
+
+
+@pytest.mark.parametrize(
+    ("difference", "tolerance", "passed"), [(0.01, "0%", True), (-0.01, "0%", False), (-0.01, "-5%", True)]
+)
+def test_an_off_policy_estimate_is_held_against_the_policy_that_was_served(
+    difference: float, tolerance: str, passed: bool
+) -> None:
+    numbers = LOGGED | {"home/snips/reward=long_term/minus=logged": difference}
+    (result,) = judge([off_policy(tolerance=tolerance)], [measured(numbers, protocol="off_policy")], None)
+    assert result.passed is passed
+    assert result.reference == pytest.approx(0.30 - difference)
+    assert result.gate.startswith("snips of long_term on home against logged")
+
+
+@pytest.mark.parametrize("options", [{"reward": None}, {"metric": "slate_snips"}, {"canvas": "billboard"}])
+def test_an_estimate_of_something_else_or_a_refused_one_does_not_pass(options: dict[str, Any]) -> None:
+    refused = {"home/slate_snips/reward=long_term/effective_sample_size": 12.0}
+    (result,) = judge([off_policy(**options)], [measured(LOGGED | refused, protocol="off_policy")], None)
+    assert not result.passed
+    assert "or the estimate was refused: playbill offpolicy MODEL:VERSION --estimator" in result.reason
+
+
+def test_estimates_of_both_versions_do_not_hide_what_is_compared_with_the_champion() -> None:
+    estimates, measures = measured(LOGGED, protocol="off_policy"), measured({HOME: 0.2})
+    (result,) = judge([gate()], [estimates, measures], [estimates, measures])
+    assert result.passed
+    assert result.value == 0.2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metric": "snips"}, "'snips' is held against 'logged'"),
+        ({"metric": "snips", "against": "logged", "slice": "country", "tolerance": None, "worst": "-1%"}, "without"),
+        ({"against": "logged"}, "'against: logged' is for off-policy estimators such as slate_snips, not for ndcg@10"),
+        ({"reward": "long_term"}, "'reward' is for off-policy estimators"),
+        ({"metric": "snip", "against": "logged"}, "unknown metric 'snip'"),
+    ],
+)
+def test_what_an_off_policy_gate_cannot_say(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gate(**options)
