@@ -129,6 +129,16 @@ class TrainingSet:
             shared = Shared(chance[mine], pool, self._draw(chosen, seed))
             yield self._assembler.batch(self._drawn_windows[chosen[mine]], width, shared)
 
+    def rows_read(self, epoch: int) -> Iterator[tuple[Int, Int]]:
+        """Yield for each batch of one process its logged rows, in their order, and the number of each one's member.
+
+        Made rows come after them in a batch.
+        """
+        for chosen in self._plan(epoch, 1).windows:
+            windows = self._drawn_windows[chosen]
+            row, window = self._assembler.rows_of(windows)
+            yield row, windows.member[window]
+
     def _draw(self, chosen: Int, seed: tuple[int, int, int]) -> dict[str, tuple[Int, Float]]:
         """Draw negatives for the windows of all ranks."""
         if not self._assembler.targets.policies:

@@ -94,11 +94,7 @@ def training_set_requests(training_set: TrainingSet) -> list[tuple[datetime, str
 def negatives_of(training_set: TrainingSet) -> list[tuple[int, int, int]]:
     """(member, negative, request) of an epoch; a row's target is among them only as an impression not played."""
     found = []
-    windows = training_set._drawn_windows
-    plan = training_set._plan(0, 1)
-    for batch, chosen in zip(training_set.epoch(0), plan.windows, strict=True):
-        rows, window = training_set._assembler.rows_of(windows[chosen])
-        member = windows.member[chosen][window]
+    for batch, (rows, member) in zip(training_set.epoch(0), training_set.rows_read(0), strict=True):
         own = [(int(row), int(batch.targets.title[row])) for row in np.nonzero(batch.targets.labels["play"] == 0)[0]]
         drawn = used(batch)
         assert not set(drawn) & {(row, int(title)) for row, title in enumerate(batch.targets.title)}

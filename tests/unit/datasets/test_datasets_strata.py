@@ -102,8 +102,7 @@ def test_weighted_totals_of_an_epoch_are_those_of_the_log(plain, sampled) -> Non
 
 def test_an_epoch_reads_every_stratum_as_often_as_the_record_says(sampled) -> None:
     counts = np.zeros(len(sampled.rows))
-    for chosen in sampled._plan(0, 1).windows:
-        rows, _ = sampled._assembler.rows_of(sampled._drawn_windows[chosen])
+    for rows, _ in sampled.rows_read(0):
         np.add.at(counts, rows, 1)
     np.testing.assert_array_equal(counts, sampled.rows.copies)
     assert sum(one.drawn for one in sampled.strata) == counts.sum()
