@@ -3,7 +3,8 @@
 Example: python tests/benchmarks/objective_before_capacity.py --json
 Small:   python tests/benchmarks/objective_before_capacity.py --members 600 --titles 150 --log-days 21 \
              --test-members 200 --test-days 5 --seeds 1 --epochs 1 --min-steps 20 --json
-The last line is one JSON object: models (offline), arms (online), contrasts, members, days, seeds, seconds.
+A run that was cut off goes on where it was, if both are given the same --cells FOLDER.
+The last line is one JSON object: models (offline), arms (online), contrasts, agreement, members, days, seeds, seconds.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import torch
 from rich.console import Console
 
 from playbill.config import shipped_folder
-from playbill.experiments.objective_before_capacity import StudyOptions, run_study
-from playbill.experiments.objective_report import plot_study, study_json, study_page
-from playbill.experiments.objectives import CAPACITIES, OBJECTIVES, Recipe
+from playbill.experiments.objective_before_capacity import run_study
+from playbill.experiments.objective_plot import plot_study
+from playbill.experiments.objective_report import study_json, study_page
+from playbill.experiments.objectives import CAPACITIES, OBJECTIVES, Recipe, StudyOptions
 from playbill.zoo import load_zoo
 
 
@@ -39,10 +41,11 @@ def arguments() -> argparse.Namespace:
     for name in ("members", "titles", "log_days", "test_members", "test_days"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name))
     parser.add_argument("--seeds", type=numbers, default=defaults.seeds, help="comma-separated")
-    parser.add_argument("--objectives", type=names, default=tuple(OBJECTIVES), help="comma-separated")
+    parser.add_argument("--objectives", type=names, default=OBJECTIVES, help="comma-separated rewards")
     parser.add_argument("--capacities", type=names, default=tuple(CAPACITIES), help="comma-separated")
     parser.add_argument("--epochs", type=int, default=recipe.epochs)
     parser.add_argument("--min-steps", type=int, default=recipe.min_steps)
+    parser.add_argument("--cells", type=Path, help="keep finished cells here, and make only those that are missing")
     parser.add_argument("--page", type=Path, help="write the tables here, as Markdown")
     parser.add_argument("--plot", type=Path, help="draw the result here, .svg or .png")
     parser.add_argument("--threads", type=int, default=1)
@@ -70,7 +73,7 @@ def main() -> None:
         print(f"[{time.perf_counter() - started:6.0f} s] {text}", file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
-        study = run_study(load_zoo(shipped_folder("model_zoo")), options, Path(folder), tell)
+        study = run_study(load_zoo(shipped_folder("model_zoo")), options, given.cells or Path(folder), tell)
     Console(stderr=True, width=200).print(study.online.table())
     if given.page:
         given.page.write_text(study_page(study), encoding="utf-8")

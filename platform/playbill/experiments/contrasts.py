@@ -46,6 +46,9 @@ def contrasts(
 ) -> tuple[Contrast, ...]:
     """Work out what capacity does under each objective, what objectives differ by at each capacity, and how both meet.
 
+    How they meet is asked of the smallest and the largest capacity: what the better objective is worth with the
+    smaller network against the worse one with the larger, and whether an objective matters more to the larger.
+
     Args:
         values: Arm `OBJECTIVE_CAPACITY` -> member, run and a column per measure; see `ab_report.compare`.
         objectives: Ordered from the least to the most aligned.
@@ -79,8 +82,10 @@ def _differences(
             gap = columns[f"{better}_{capacity}"] - columns[f"{worse}_{capacity}"]
             found.append((f"{capacity}: {better} - {worse}", gap))
     known = dict(found)
-    for less, more in combinations(capacities, 2):
-        for worse, better in combinations(objectives, 2):
-            pair = f"{better} - {worse}"
-            found.append((f"({pair}) at {more} - at {less}", known[f"{more}: {pair}"] - known[f"{less}: {pair}"]))
+    less, more = capacities[0], capacities[-1]
+    for worse, better in combinations(objectives, 2) if less != more else ():
+        gap = columns[f"{better}_{less}"] - columns[f"{worse}_{more}"]
+        found.append((f"{better} {less} - {worse} {more}", gap))
+        pair = f"{better} - {worse}"
+        found.append((f"({pair}) at {more} - at {less}", known[f"{more}: {pair}"] - known[f"{less}: {pair}"]))
     return found

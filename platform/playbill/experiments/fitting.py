@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from playbill.clock import parse_moment
-from playbill.datasets import Split, build_training_set
+from playbill.datasets import Split, TrainingSet, build_training_set
 from playbill.experiments.live_features import FeatureSource
 from playbill.experiments.simulated_log import SimulatedLog
 from playbill.ranking.bundle import Bundle, read_bundle, write_bundle
@@ -68,8 +68,23 @@ def fit_model(
         DataError: A head's label has no positive row.
         StateError: There is nothing to train on.
     """
-    weights = example_weights(resolved)
-    data = build_training_set(log, resolved, split, features, log.clock(), weights=weights)
+    return trained_on(training_set(log, resolved, split, features), resolved, folder, progress)
+
+
+def training_set(log: SimulatedLog, resolved: ResolvedModel, split: Split, features: FeatureSource) -> TrainingSet:
+    """Build what a model learns from; models that differ in nothing but their networks can share it.
+
+    Raises:
+        DataError: A head's label has no positive row.
+        StateError: There is nothing to train on.
+    """
+    return build_training_set(log, resolved, split, features, log.clock(), weights=example_weights(resolved))
+
+
+def trained_on(
+    data: TrainingSet, resolved: ResolvedModel, folder: Path, progress: Callable[[Progress], None] | None = None
+) -> Fitted:
+    """Train one model on a training set; see `fit_model`."""
     network = build_network(resolved, data)
     result = fit(network, data, loop_settings(resolved), progress=progress)
     write_bundle(

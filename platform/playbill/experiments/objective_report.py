@@ -1,46 +1,50 @@
-"""The study `objective_before_capacity` as JSON, as a page of tables, and as a picture."""
+"""The study `objective_before_capacity` as JSON and as a page of tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
-from playbill.errors import ConfigError
 from playbill.experiments.ab_report import MEASURES, Arm
+from playbill.experiments.cells import Offline
 from playbill.experiments.contrasts import Contrast
-from playbill.experiments.objective_before_capacity import BASE, Offline, Study
-from playbill.experiments.objectives import OBJECTIVES
+from playbill.experiments.objective_before_capacity import OFFLINE, Study
+from playbill.experiments.objectives import BASE
 from playbill.metrics import Interval
 
-OFFLINE = {"ndcg@10": "ndcg@10 of plays", "reward_ndcg@10": "ndcg@10 of plays by what they were worth"}
-"""Offline metrics that are shown."""
-COLOURS = {"click": "#cc3311", "play": "#ee7733", "long_term": "#0077bb"}
+SHOWN = ("value", "plays_per_day", "false_starts_per_day")
+"""Measures whose differences are written out."""
 
 
 def study_json(study: Study) -> dict[str, Any]:
-    """Return the whole study: `models` (offline), `arms` (online), `contrasts`, and its sizes."""
+    """Return the whole study: `models` (offline), `arms` (online), `contrasts`, `agreement`, and its sizes."""
     options = study.options
     models: dict[str, list[dict[str, Any]]] = {}
     for row in study.offline:
-        models.setdefault(row.arm, []).append(
-            {
-                "seed": row.seed,
-                **{name: list(row.metrics[name]) for name in OFFLINE if name in row.metrics},
-                "requests": row.requests,
-                "parameters": row.parameters,
-                "examples": row.examples,
-                "train_seconds": round(row.train_seconds, 1),
-            }
-        )
+        models.setdefault(row.arm, []).append(_offline_json(row))
     return {
         "models": models,
         **study.online.as_json(),
         "contrasts": [_contrast_json(row) for row in study.contrasts],
+        "agreement": [
+            {**asdict(row), "spearman": round(row.mean, 4), "by_seed": {str(k): v for k, v in row.by_seed.items()}}
+            for row in study.agreements
+        ],
         "recipe": vars(options.recipe),
-        "objectives": {name: OBJECTIVES[name] for name in options.objectives},
+        "objectives": list(options.objectives),
+        "capacities": list(options.capacities),
+    }
+
+
+def _offline_json(row: Offline) -> dict[str, Any]:
+    return {
+        "seed": row.seed,
+        **{name: list(row.metrics[name]) for name in OFFLINE if name in row.metrics},
+        "requests": row.requests,
+        "parameters": row.parameters,
+        "examples": row.examples,
+        "train_seconds": round(row.train_seconds, 1),
     }
 
 
@@ -51,60 +55,29 @@ def _contrast_json(row: Contrast) -> dict[str, Any]:
 
 def study_page(study: Study) -> str:
     """Return the study's tables as Markdown."""
+    online = study.online
+    offline = ["ndcg@10 of plays", f"ndcg@10 of plays by what they were worth (`{study.options.judged_by}`)"]
     parts = [
         "## Offline: what members played next\n",
         "The held-out end of the log; a mean with its 95 % interval by member for each seed.\n",
-        _table(["model", "weights", "seed", *OFFLINE.values()], [_offline_cells(row) for row in study.offline]),
+        table(["model", "weights", "seed", *offline], [_offline_cells(row) for row in study.offline]),
         f"\n## Online: what becomes of the members, beside `{BASE}`\n",
-        f"{study.online.members} members for {study.online.days} days; mean, and difference to `{BASE}` with its 95 % "
+        f"{online.members} members for {online.days} days; mean, and difference to `{BASE}` with its 95 % "
         "interval by member. A star: it stands at 5 % after Holm's correction over the arms of the column.\n",
-        _table(["arm", *MEASURES], [_arm_cells(study, name) for name in study.online.names]),
-        "\n## What capacity does, what a misaligned objective costs, and how both meet\n",
-        "Differences of long-term value in days, member by member; Holm over all rows.\n",
-        _table(["difference", "value", "95 %", "p adjusted"], _contrast_cells(study.contrasts, "value")),
+        table(["arm", *MEASURES], [_arm_cells(study, name) for name in online.names]),
+        "\n## What capacity does, what an objective is worth, and how both meet\n",
+        "Differences member by member with their 95 % intervals; a star: it stands at 5 % after Holm's correction over "
+        "all rows of the column.\n",
+        table(["difference", *SHOWN], _contrast_rows(study.contrasts)),
+        "\n## Does an offline metric find the model that serves members best?\n",
+        "Spearman's rank correlation over the models; mean of the seeds, and each.\n",
+        table(["offline", "online", "correlation", "by seed", "best offline", "best online"], _agreement_rows(study)),
     ]
     return "\n".join(parts) + "\n"
 
 
-def plot_study(study: Study, path: Path) -> None:
-    """Draw offline fit, long-term value, retention and plays by capacity, a line per objective.
-
-    Raises:
-        ConfigError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError("plots need matplotlib: pip install 'playbill[tracking]'") from None
-    figure = Figure(figsize=(14, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 4)
-    for objective in study.options.objectives:
-        arms = [f"{objective}_{capacity}" for capacity in study.options.capacities]
-        colour = COLOURS.get(objective)
-        fits = [
-            float(np.mean([row.metrics["ndcg@10"].value for row in study.offline if row.arm == arm])) for arm in arms
-        ]
-        panels[0].plot(study.options.capacities, fits, marker="o", color=colour, label=objective)
-        for axes, measure in zip(panels[1:], ("value", "false_starts_per_day", "plays_per_day"), strict=True):
-            gaps = [gap for arm in arms if (gap := study.online.of(arm, measure).difference) is not None]
-            centres = [gap.value for gap in gaps]
-            reach = [[gap.value - gap.low for gap in gaps], [gap.high - gap.value for gap in gaps]]
-            axes.errorbar(study.options.capacities, centres, yerr=reach, marker="o", capsize=4, color=colour)
-    panels[0].set_title("offline: ndcg@10 of plays", fontsize=10)
-    panels[0].legend(title="objective")
-    titles = ("long-term value, days", "false starts a day", "plays a day")
-    for axes, title in zip(panels[1:], titles, strict=True):
-        axes.axhline(0.0, color="#888888", linewidth=1)
-        axes.set_title(f"online: {title}, beside {BASE}", fontsize=10)
-    for axes in panels:
-        axes.set_xlabel("capacity")
-        axes.margins(x=0.2)
-    figure.savefig(path)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -122,23 +95,39 @@ def _arm(row: Arm) -> str:
     digits = 1 if row.measure == "value" else 3
     if row.difference is None:
         return f"{row.mean.value:.{digits}f}"
-    gap, star = row.difference, " *" if row.significant else ""
-    return (
-        f"{row.mean.value:.{digits}f} ({gap.value:+.{digits}f}, {gap.low:+.{digits}f} to {gap.high:+.{digits}f}){star}"
-    )
+    return f"{row.mean.value:.{digits}f} ({_gap(row.difference, digits)}){_star(row.significant)}"
 
 
-def _contrast_cells(rows: Sequence[Contrast], measure: str) -> list[list[str]]:
+def _contrast_rows(rows: Sequence[Contrast]) -> list[list[str]]:
+    found = {(row.name, row.measure): row for row in rows}
+    names = dict.fromkeys(row.name for row in rows)
+    return [[name, *(_contrast(found[name, measure]) for measure in SHOWN)] for name in names]
+
+
+def _contrast(row: Contrast) -> str:
+    return _gap(row.value, 2 if row.measure == "value" else 3) + _star(row.significant)
+
+
+def _agreement_rows(study: Study) -> list[list[str]]:
     return [
         [
-            row.name + (" *" if row.significant else ""),
-            f"{row.value.value:+.2f}",
-            f"{row.value.low:+.2f} to {row.value.high:+.2f}",
-            f"{row.p_adjusted:.4f}",
+            row.metric,
+            row.measure,
+            f"{row.mean:+.2f}",
+            " ".join(f"{value:+.2f}" for value in row.by_seed.values()),
+            row.best_offline,
+            row.best_online,
         ]
-        for row in rows
-        if row.measure == measure
+        for row in study.agreements
     ]
+
+
+def _gap(gap: Interval, digits: int) -> str:
+    return f"{gap.value:+.{digits}f}, {gap.low:+.{digits}f} to {gap.high:+.{digits}f}"
+
+
+def _star(stands: bool) -> str:
+    return " *" if stands else ""
 
 
 def _interval(value: Interval | None, digits: int) -> str:

@@ -96,6 +96,7 @@ def test_contrasts_are_differences_of_differences() -> None:
         "long: large - small": 3.0,
         "small: long - click": 2.0,
         "large: long - click": 6.0,
+        "long small - click large": 3.0,
         "(long - click) at large - at small": 4.0,
     }
     assert all(row.significant for row in found.values())

@@ -1,0 +1,117 @@
+"""Cells of a study: one arm on one seed, kept on disk, so that a study that was cut off goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from playbill.errors import IntegrityError
+from playbill.metrics import Interval
+
+_METADATA = "playbill.cell"
+
+
+@dataclass(frozen=True)
+class Offline:
+    """One model on the held-out end of one log.
+
+    Args:
+        arm: The model.
+        seed: Of the run.
+        metrics: Metric -> mean with its interval by member.
+        requests: Asked.
+        parameters: Weights of the network.
+        examples: That it learnt from.
+        train_seconds: In the training loop.
+    """
+
+    arm: str
+    seed: int
+    metrics: Mapping[str, Interval]
+    requests: int
+    parameters: int
+    examples: int
+    train_seconds: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one arm came to on one seed.
+
+    Args:
+        arm: Its name.
+        seed: Of the world, its log and the luck.
+        members: A row per member of the test: member, run, and a column per measure.
+        offline: How the model did on the log; None for an arm that is no model.
+    """
+
+    arm: str
+    seed: int
+    members: pl.DataFrame
+    offline: Offline | None = None
+
+
+class Cells:
+    """A folder of cells.
+
+    Args:
+        folder: Made when missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def read(self, arm: str, seed: int, asked: str) -> Cell | None:
+        """Return a cell that was made from the same things; None when there is none yet.
+
+        Args:
+            arm: Its name.
+            seed: Of the run.
+            asked: Digest of all that the cell follows from, see `digest`.
+
+        Raises:
+            IntegrityError: There is a file, and it is no cell.
+        """
+        path = self._path(arm, seed, asked)
+        if not path.is_file():
+            return None
+        try:
+            members = pl.read_parquet(path)
+            about = json.loads(pl.read_parquet_metadata(path)[_METADATA])
+        except (pl.exceptions.PolarsError, OSError, KeyError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise IntegrityError(f"{path} is no cell of a study ({first}); remove it, and it is made anew") from None
+        return Cell(arm, seed, members, None if about is None else _offline(about))
+
+    def write(self, cell: Cell, asked: str) -> None:
+        """Keep a cell. It appears whole or not at all."""
+        about = None if cell.offline is None else asdict(cell.offline)
+        path = self._path(cell.arm, cell.seed, asked)
+        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            cell.members.write_parquet(beside, metadata={_METADATA: json.dumps(about)})
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def _path(self, arm: str, seed: int, asked: str) -> Path:
+        return self.folder / f"{arm}-{seed}-{asked[:12]}.parquet"
+
+
+def digest(**facts: Any) -> str:
+    """Return a hash of everything a cell follows from, JSON-ready values or such as have a plain `str`."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _offline(about: dict[str, Any]) -> Offline:
+    metrics = {name: Interval(*numbers) for name, numbers in about.pop("metrics").items()}
+    return Offline(metrics=metrics, **about)
