@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from playbill.errors import DuplicateNameError, UnknownNameError
+from playbill.errors import ConfigError, DuplicateNameError, PlaybillError, UnknownNameError
 
 
 def load_object(path: str) -> Any:
@@ -88,8 +88,19 @@ class Registry:
         if name in self._table:
             return self._table[name]
         if name in self._outside:
-            plugin = self._outside[name].load()
-            if not isinstance(plugin, Plugin):
-                raise TypeError(f"entry point '{name}' of {self.group} must name a Plugin, got {type(plugin).__name__}")
-            return plugin
+            return self._loaded(self._outside[name])
         raise UnknownNameError(self.kind, name, self.names())
+
+    def _loaded(self, point: EntryPoint) -> Plugin:
+        owner = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
+        where = f"{self.kind} '{point.name}': entry point {point.value}{owner}"
+        try:
+            plugin = point.load()
+        except PlaybillError:
+            raise
+        except Exception as error:  # whatever an outside module does when it is imported
+            raise ConfigError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
+        if not isinstance(plugin, Plugin):
+            what = f"{where} is a {type(plugin).__name__}, no Plugin."
+            raise ConfigError(f"{what} Name what a decorator of Playbill returned, or a Plugin.")
+        return plugin

@@ -9,10 +9,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from playbill.specs.base import format_duration
+
+_WIDE = 120
+"""Columns of a terminal on which a label's window, age and days have room beside its counts."""
 
 if TYPE_CHECKING:
     from playbill.features import PublishedLabel
@@ -38,42 +42,65 @@ def show_descriptions(found: Sequence[tuple[LabelDescription, Sequence[str]]], a
 
 
 def show_summaries(
-    workspace: str, as_of: datetime, events: int, seconds: float, found: Sequence[LabelSummary], as_json: bool
+    workspace: str,
+    as_of: datetime,
+    events: int,
+    seconds: float,
+    found: Sequence[LabelSummary],
+    silent: Sequence[str],
+    as_json: bool,
 ) -> None:
-    """Print what labels say of a log."""
+    """Print what labels say of a log, and why some say nothing of it."""
     if as_json:
-        head = {"workspace": workspace, "as_of": as_of.isoformat(), "events": events, "seconds": round(seconds, 3)}
+        head: dict[str, Any] = {
+            "workspace": workspace,
+            "as_of": as_of.isoformat(),
+            "events": events,
+            "seconds": round(seconds, 3),
+        }
+        head["notes"] = list(silent)
         click.echo(json.dumps({**head, "labels": [_as_json(label) for label in found]}))
         return
-    table = Table(
-        *("label", "version", "level", "window", "told after"),
-        title=f"Labels of {workspace} as of {as_of:%Y-%m-%d %H:%M:%S} UTC, {events:,} events",
-    )
+    console = Console()
+    wide = console.width >= _WIDE
+    title = f"Labels of {workspace} as of {as_of:%Y-%m-%d %H:%M:%S} UTC, {events:,} events"
+    table = Table("label", title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("of a", "window", "told after") if wide else ():
+        table.add_column(column)
     for column in ("ones", "zeros", "rate", "too young", "no value"):
         table.add_column(column, justify="right")
-    table.add_column("first")
-    table.add_column("last")
+    for column in ("first", "last") if wide else ():
+        table.add_column(column)
     for label in found:
-        rate = "" if label.rate is None else f"{label.rate:.1%}"
-        without = (label.too_young, label.unlabelled - label.too_young)
-        counts = (f"{label.positives:,}", f"{label.zeros:,}", rate, *(f"{count:,}" for count in without))
+        meaning = (label.level, duration(label.window), _ages(label))
         days = (str(day or "") for day in (label.first, label.last))
-        table.add_row(label.name, label.version, label.level, duration(label.window), _ages(label), *counts, *days)
-    Console().print(table)
+        name = f"{label.name}:{label.version}"
+        table.add_row(name, *(meaning if wide else ()), *_counts(label), *(days if wide else ()))
+    console.print(table)
+    _notes(silent)
 
 
-def show_published(workspace: str, as_of: datetime, done: Sequence[PublishedLabel], as_json: bool) -> None:
+def show_published(
+    workspace: str, as_of: datetime, done: Sequence[PublishedLabel], silent: Sequence[str], as_json: bool
+) -> None:
     """Print what was published, and how it is read."""
     if as_json:
         rows = {label.name: {"view": label.view, "labeler": label.labeler, "rows": label.rows} for label in done}
-        click.echo(json.dumps({"workspace": workspace, "as_of": as_of.isoformat(), "labels": rows}))
+        head = {"workspace": workspace, "as_of": as_of.isoformat(), "labels": rows}
+        click.echo(json.dumps(head | {"notes": list(silent)}))
         return
     table = Table("label", "view", "labeler", title=f"Published as of {as_of:%Y-%m-%d %H:%M:%S} UTC")
     table.add_column("values", justify="right")
     for label in done:
         table.add_row(label.name, label.view, label.labeler, f"{label.rows:,}")
     Console().print(table)
+    _notes(silent)
     click.echo(str(done[0].path.parent))
+
+
+def _notes(silent: Sequence[str]) -> None:
+    for note in silent:
+        click.echo(f"note: {note}")
 
 
 def duration(value: timedelta | None) -> str:
@@ -81,8 +108,19 @@ def duration(value: timedelta | None) -> str:
     return "" if value is None else format_duration(value)
 
 
+def _counts(label: LabelSummary) -> tuple[str, ...]:
+    rate = "" if label.rate is None else f"{label.rate:.1%}"
+    return (
+        f"{label.positives:,}",
+        f"{label.zeros:,}",
+        rate,
+        f"{label.too_young:,}",
+        f"{label.unlabelled - label.too_young:,}",
+    )
+
+
 def _ages(label: LabelSummary) -> str:
-    ones, zeros = (format_duration(age) for age in (label.matures_after, label.zeros_mature_after))
+    ones, zeros = (format_duration(age) if age else "none" for age in (label.matures_after, label.zeros_mature_after))
     return ones if ones == zeros else f"{ones}, zeros {zeros}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -69,7 +69,9 @@ def show(selection: Selection, names: Sequence[str], as_of: str | None, as_json:
     telling = _Telling.of(selection, wanted, as_of)
     started = perf_counter()
     found = summarise(wanted, telling.parts(), telling.as_of)
-    show_summaries(selection.workspace.name, telling.as_of, telling.seen, perf_counter() - started, found, as_json)
+    seconds = perf_counter() - started
+    silent = telling.silent({label.name for label in found if not label.positives})
+    show_summaries(selection.workspace.name, telling.as_of, telling.seen, seconds, found, silent, as_json)
 
 
 @labels.command("publish")
@@ -96,7 +98,8 @@ def publish(selection: Selection, names: Sequence[str], as_of: str | None, as_js
     values = [LabelValues(label.name, labeler(label), partial(published_rows, label)) for label in wanted]
     door = FeatureDoor(selection.workspace)
     done = door.publish_labels(values, telling.parts(), telling.as_of, keep=bool(names))
-    show_published(selection.workspace.name, telling.as_of, done, as_json)
+    silent = telling.silent({label.name for label in done if not label.rows})
+    show_published(selection.workspace.name, telling.as_of, done, silent, as_json)
 
 
 def _wanted(zoo: Zoo, names: Sequence[str]) -> list[LabelSpec]:
@@ -178,3 +181,10 @@ class _Telling:
                 self.seen += part.height
                 stages.advance(self.seen, self.total, f"{self.seen:,} of {self.total:,} events")
                 yield part
+
+    def silent(self, names: Container[str]) -> list[str]:
+        """Say of some labels why the log has no positive event of them."""
+        from playbill.labels import why_none_positive
+
+        labels = [label for label in self.labels if label.name in names]
+        return [str(why) for why in why_none_positive(labels, self.log, self.as_of)] if labels else []

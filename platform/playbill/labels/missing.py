@@ -53,13 +53,19 @@ def require_positives(
     """
     positive = found.select((pl.col(label.name) > 0).any() for label in labels).row(0)
     empty = [label for label, some in zip(labels, positive, strict=True) if not some]
-    if not empty:
-        return
+    if empty:
+        raise DataError(_subject(labels), why_none_positive(empty, interactions, as_of))
+
+
+def why_none_positive(
+    labels: Sequence[LabelSpec], interactions: pl.DataFrame | pl.LazyFrame, as_of: datetime
+) -> list[Problem]:
+    """Say of each label without a positive event why that may be: none of its actions, all too young, or no match."""
     log = interactions.lazy().filter(pl.col("event_at") < as_of)
     counts = dict(log.group_by("action").len().collect().iter_rows())
     first = log.select(pl.col("event_at").min()).collect().item()
     span = as_of - first if isinstance(first, datetime) else timedelta(0)
-    raise DataError(_subject(labels), [Problem(f"label {label.name}", *_why(label, counts, span)) for label in empty])
+    return [Problem(f"label {label.name}", *_why(label, counts, span)) for label in labels]
 
 
 def _why(label: LabelSpec, counts: dict[str, int], span: timedelta) -> tuple[str, str]:

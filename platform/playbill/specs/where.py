@@ -28,8 +28,8 @@ Operator = Literal["=", "!=", "<", "<=", ">", ">="]
 
 _GRAMMAR = r"""
 ?start: disjunction
-?disjunction: conjunction ("or"i conjunction)*
-?conjunction: negation ("and"i negation)*
+?disjunction: conjunction (_OR conjunction)*
+?conjunction: negation (_AND negation)*
 ?negation: _NOT negation -> negated
          | "(" disjunction ")"
          | NAME OPERATOR value -> comparison
@@ -62,6 +62,7 @@ _SPOKEN = {
     "_IN": "'in'",
     "$END": "the end",
 }
+_NO_VALUE = ("null", "none", "nan")
 _COLUMN_TYPES: dict[str, ValueType] = {
     "string": "text",
     "timestamp": "moment",
@@ -197,8 +198,9 @@ def _syntax_error(text: str, error: Any) -> WhereError:
             expected = getattr(error, "accepts", None) or error.expected
     if message == "unexpected '='" and text[position - 1 : position] == "=":
         return WhereError(text, position, message, "Equality is a single '='.")
-    spoken = sorted(_SPOKEN.get(name, name.lower()) for name in expected)
-    return WhereError(text, position, message, f"Expected {' or '.join(spoken)}." if spoken else "")
+    *spoken, last = [words for name, words in _SPOKEN.items() if name in expected] or [""]
+    wanted = f"{', '.join(spoken)} or {last}" if spoken else last
+    return WhereError(text, position, message, f"Expected {wanted}." if wanted else "")
 
 
 class _Reader:
@@ -236,12 +238,15 @@ class _Reader:
         if name not in self._columns:
             close = nearest(name, self._columns)
             hint = f"Did you mean '{close}'?" if close else f"Columns: {', '.join(sorted(self._columns))}."
+            hint = "What is not known never matches, nor does its opposite." if name.lower() in _NO_VALUE else hint
             raise WhereError(self._text, token.start_pos, f"unknown column '{name}'", hint)
         return name
 
     def _value(self, column: Any, token: Any) -> Value:
         if token.type != "NAME":
             return self._literal(column, token)
+        if self._columns[str(column)] == "text" and str(token) not in self._columns and str(token) not in _NO_VALUE:
+            raise WhereError(self._text, token.start_pos, f"'{token}' is no column", f"Text goes in quotes: '{token}'.")
         other = self._column(token)
         self._require(column, token, self._columns[other])
         return ColumnName(other)

@@ -84,6 +84,11 @@ def test_a_word_that_begins_like_a_keyword_is_a_column_name() -> None:
         ("progress >= 0.1; drop", 15, "unexpected ';'"),
         ("progress.abs() > 1", 8, "unexpected '.'"),
         ("0.1 <= progress", 0, "Expected .*a column"),
+        ("progress >= 0,1", 13, r"unexpected ','.*Expected 'and', 'or' or the end\."),
+        ("progress >= 0.1 andprogress < 1", 16, "unexpected 'andprogress'"),
+        ("progress", 8, r"Expected a comparison \(= != < <= > >=\), 'not' or 'in'\."),
+        ("canvas = home", 9, r"'home' is no column.*Text goes in quotes: 'home'\."),
+        ("title_id = null", 11, "unknown column 'null'.*What is not known never matches, nor does its opposite"),
     ],
 )
 def test_a_mistake_is_pointed_at(text: str, position: int, message: str) -> None:
