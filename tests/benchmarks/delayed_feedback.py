@@ -38,6 +38,7 @@ ARMS = {
     "predicted": ("long_term", "predict"),
     "waiting": ("long_term", "wait"),
     "ignoring": ("long_term", "ignore"),
+    "at_once": ("long_term", "drop"),
     "click_like": ("click_like", "ignore"),
 }
 OFFLINE = "offline"
@@ -86,24 +87,24 @@ def job(sizes, policy, seed, arm):
 
 def objective(arm, seed):
     """Return what an arm learns from."""
-    zoo = load_zoo(ROOT / "model_zoo", ROOT / "feature_repo")
     name, young = ARMS[arm]
-    reward = zoo.rewards[name]
-    labels = {term: zoo.labels[term] for term in reward.terms}
-    return Objective(reward, labels, young, DelayedSettings(trees=100, most=120_000, seed=seed))
+    reward, labels = load_zoo(ROOT / "model_zoo", ROOT / "feature_repo").reward(name)
+    return Objective(reward, labels, young, DelayedSettings(trees=40, most=60_000, seed=seed))
 
 
 def online(world, arm, policy):
     """Run a world with an arm; return what came of each of the K members who had not left when it took over."""
     begin = microseconds(world.spec.start) + policy["first_day"] * DAY_US
-    brought, plays, new_plays = (np.zeros(world.spec.members) for _ in range(3))
+    pleased, brought, plays, new_plays = (np.zeros(world.spec.members) for _ in range(4))
 
     def watch(asked, slates, response):
         rows = np.flatnonzero((response.played >= 0) & (asked.at_us >= begin))
         title, member = slates.titles[rows, response.played[rows]], asked.member[rows]
         age = asked.at_us[rows] - world.windows.opens[title, asked.country[rows]]
         new = (age >= 0) & (age < NEW_DAYS * DAY_US)
-        np.add.at(brought, member[new], LAW.satisfying(response.gladness[rows])[new])
+        worth = LAW.satisfying(response.gladness[rows])
+        np.add.at(pleased, member, worth)
+        np.add.at(brought, member[new], worth[new])
         np.add.at(plays, member, 1)
         np.add.at(new_plays, member[new], 1)
 
@@ -116,6 +117,7 @@ def online(world, arm, policy):
     return {
         "value": members["value"].to_numpy()[there],
         "stayed": members["churned_at"].is_null().to_numpy()[there].astype(np.float64),
+        "pleased": pleased[there],
         "brought": brought[there],
         "plays": plays[there],
         "new_plays": new_plays[there],

@@ -26,6 +26,8 @@ DAY = timedelta(days=1)
 LIKENESS = 3
 """Numbers of a shown title besides its own bias and where it was shown: genres, language, popularity."""
 
+_PREVIEWS = [on.CANVASES[code] for code in on.PREVIEWS]
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -34,23 +36,28 @@ class Objective:
     reward: RewardSpec
     labels: dict[str, LabelSpec]
     young: str
-    """`predict` them, `ignore` them (as zeros), or `wait` until nothing is young."""
+    """`predict` them, `ignore` them (as zeros), `wait` until nothing is young, or `drop` delayed terms altogether."""
     settings: DelayedSettings
 
     def values(self, log: pl.DataFrame, world: World, as_of: datetime) -> pl.DataFrame:
         """Return event_id and value of every impression that may be learnt from."""
+        reward = at_once(self.reward) if self.young == "drop" else self.reward
         outcomes = label_events(list(self.labels.values()), log, as_of, world.availability, world.titles)
         predictor = None
-        if self.young == "predict" and self.reward.delayed:
-            predictor = DelayedFeedback.fit(
-                self.reward, self.labels, outcomes, log, as_of, world.availability, self.settings
-            )
-        worth = slate_values(reward_values(self.reward, self.labels, outcomes, log, as_of, predictor), log)
+        if self.young == "predict":
+            predictor = DelayedFeedback.fit(reward, self.labels, outcomes, log, as_of, world.availability, self.settings)
+        worth = slate_values(reward_values(reward, self.labels, outcomes, log, as_of, predictor), log)
         if self.young != "wait":
             return worth
         longest = max(label.matures_after for label in self.labels.values())
         old = log.filter(pl.col("event_at") + longest <= as_of).select("event_id")
         return worth.join(old, on="event_id", how="semi", maintain_order="left")
+
+
+def at_once(reward: RewardSpec) -> RewardSpec:
+    """Return a reward without its delayed terms."""
+    terms = {name: term for name, term in reward.terms.items() if name not in reward.delayed}
+    return reward.model_copy(update={"terms": terms, "delayed": ()})
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ def shown(log: pl.DataFrame, world: World) -> Shown:
     ).with_row_index("place")
     key = ["request_id", "title_id"]
     plays = log.filter(pl.col("action") == "play").select(*key).unique().with_columns(played=pl.lit(value=True))
-    rows = log.filter((pl.col("action") == "impression") & (pl.col("canvas") != "coming_soon"))
+    rows = log.filter((pl.col("action") == "impression") & (pl.col("title") >= 0) & ~pl.col("canvas").is_in(_PREVIEWS))
     rows = rows.join(plays, on=key, how="left", maintain_order="left").with_columns(
         pl.col("played").fill_null(value=False)
     )

@@ -234,7 +234,7 @@ class EvaluationReport:
 
         `home/ndcg@10`; with an interval's ends `home/ndcg@10/low` and `/high`; against a baseline
         `home/ndcg@10/minus=popular` (and `/low`, `/high`); a group `home/ndcg@10/country=US-MN`; a head
-        `home/auc/head=thumbs_up`. With a reward, `home/reward_fingerprint` tells its versions apart. Groups that
+        `home/auc/head=thumbs_up`. With a reward, `home/reward_fingerprint` is its id's hash as a number. Groups that
         are too small are left out, so no gate can hang on them.
         """
         found: dict[str, float] = {}
@@ -249,7 +249,7 @@ class EvaluationReport:
                 for name, interval in row.metrics.items():
                     found[f"{self.canvas}/{name}/{row.slice}={row.group}"] = interval.value
         if self.reward is not None:
-            found[f"{self.canvas}/reward_fingerprint"] = float(int(self.reward[-8:], 16))
+            found[f"{self.canvas}/reward_fingerprint"] = float(int(self.reward.rpartition(":")[2], 16))
         for head in self.heads:
             for name, interval in head.metrics.items():
                 found |= _flat(f"{self.canvas}/{name}/head={head.head}", interval)

@@ -20,7 +20,7 @@ from playbill.specs.model import (
 from playbill.specs.plugins import BASELINES, EXTRACTORS, FALLBACKS, LOSSES, TRUNKS, ExtractorPlugin, TrunkOptions
 from playbill.specs.resolved import ResolvedModel, content_hash
 from playbill.specs.reward import RewardSpec, TermSpec
-from playbill.specs.reward_terms import reward_version
+from playbill.specs.reward_terms import reward_version, reward_versions
 from playbill.specs.where import WhereError, parse_where
 
 KINDS: dict[str, type[Definition]] = {
@@ -73,5 +73,6 @@ __all__ = [
     "content_hash",
     "parse_where",
     "reward_version",
+    "reward_versions",
     "split_reference",
 ]

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from playbill.specs.base import split_reference
 from playbill.specs.label import LabelSpec
-from playbill.specs.resolved import content_hash
+from playbill.specs.resolved import ResolvedModel, content_hash
 from playbill.specs.reward import REWARDED, Attribution, RewardSpec, TermSpec
 
 
@@ -61,6 +61,11 @@ def reward_version(reward: RewardSpec, labels: Mapping[str, LabelSpec]) -> str:
     terms = {name: labels[split_reference(name)[0]].model_dump(mode="json", by_alias=True) for name in reward.terms}
     content = {"reward": reward.model_dump(mode="json"), "labels": terms}
     return f"{reward.reference}:{content_hash(content)[:12]}"
+
+
+def reward_versions(resolved: ResolvedModel) -> dict[str, str]:
+    """Return name -> version id of every reward of a model: those that weigh heads, and the one it is judged by."""
+    return {name: reward_version(reward, resolved.labels) for name, reward in resolved.rewards.items()}
 
 
 def speaks_of(term: TermSpec, label: LabelSpec) -> frozenset[str]:

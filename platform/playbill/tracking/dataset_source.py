@@ -196,6 +196,7 @@ def dataset_tags(manifest: Manifest, git_revision: str | None = None) -> dict[st
         split_digest=inputs.split,
         watermark=manifest.folds["train"].labels_as_of,
         labels={name: label.version for name, label in inputs.labels.items()},
+        rewards={version: version for version in inputs.rewards.values()},
         git_revision=git_revision,
     )
     own = {"dataset_digest": manifest.digest, "dataset_rows": manifest.rows_digest}

@@ -22,7 +22,8 @@ _GIT_SECONDS = 5
 class Lineage:
     """Everything a version can be rebuilt from.
 
-    `labels` and `rewards` map names to versions. `watermark` is the last moment of data the version has seen.
+    `labels` maps names to versions, `rewards` names to version ids (`specs.reward_version`), which evaluations,
+    off-policy estimates and gates carry too. `watermark` is the last moment of data the version has seen.
     """
 
     spec_hash: str
@@ -33,7 +34,7 @@ class Lineage:
     split_digest: str
     watermark: datetime
     labels: Mapping[str, int] = field(default_factory=dict)
-    rewards: Mapping[str, int] = field(default_factory=dict)
+    rewards: Mapping[str, str] = field(default_factory=dict)
     parent_version: str | None = None
     git_revision: str | None = None
 
@@ -48,7 +49,7 @@ class Lineage:
             "split_digest": self.split_digest,
             "watermark": self.watermark.isoformat(),
             "labels": _named_versions(self.labels),
-            "rewards": _named_versions(self.rewards),
+            "rewards": ",".join(sorted(self.rewards.values())),
             "parent_version": self.parent_version,
             "git_revision": self.git_revision,
         }

@@ -24,7 +24,7 @@ from playbill.features import FeatureDoor, ServiceSchema
 from playbill.models import Network
 from playbill.ranking.bundle import read_bundle, write_bundle
 from playbill.ranking.scorer import Scorer
-from playbill.specs import ResolvedModel
+from playbill.specs import ResolvedModel, reward_versions
 from playbill.tables import Tables, workspace_clock
 from playbill.tracking import Lineage, RunHandle, Tracking
 from playbill.tracking.lineage import git_revision
@@ -283,7 +283,7 @@ class _Run:
             split_digest=self.split.digest,
             watermark=data.watermark,
             labels={name: label.version for name, label in self.resolved.labels.items()},
-            rewards={name: reward.version for name, reward in self.resolved.rewards.items()},
+            rewards=reward_versions(self.resolved),
             git_revision=git_revision(self.workspace.project.root),
         )
 

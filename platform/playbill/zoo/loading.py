@@ -24,7 +24,7 @@ from playbill.zoo.definitions import Shelf, read_shelf
 from playbill.zoo.feature_repo import FeatureNames, scan_feature_repo
 from playbill.zoo.lock import changed, read_lock, write_lock
 from playbill.zoo.references import check_references, notes
-from playbill.zoo.resolve import resolve
+from playbill.zoo.resolve import resolve, resolve_reward
 
 _PLACE = re.compile(r"(.*?):(\d+):(\d+)(?:: (.*))?", re.DOTALL)
 
@@ -96,6 +96,18 @@ class Zoo:
         model = self.find("Model", reference)
         assert isinstance(model, ModelSpec)
         return resolve(self.shelf, model)
+
+    def reward(self, reference: str) -> tuple[RewardSpec, dict[str, LabelSpec]]:
+        """Return a reward in plain names, and its labels by plain name, each in the version that the reward names.
+
+        What `specs.reward_version` makes of them is the id that a model with this reward carries.
+
+        Raises:
+            UnknownNameError: There is no such reward.
+        """
+        reward = self.find("Reward", reference)
+        assert isinstance(reward, RewardSpec)
+        return resolve_reward(self.shelf, reward)
 
     def names(self) -> dict[str, list[str]]:
         """Return every checked `name:version` by kind."""

@@ -18,7 +18,7 @@ from playbill.zoo.nodes import Place, problem
 
 FILE_NAME = "zoo.lock"
 
-_LINE = re.compile(r"([A-Z][a-z]+ [a-z][a-z0-9_]*:[1-9][0-9]*) sha256:([0-9a-f]{64})")
+_LINE = re.compile(r"([A-Z][a-z]+ [a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?:[1-9][0-9]*) sha256:([0-9a-f]{64})")
 
 
 def definition_hash(checked: Checked) -> str:

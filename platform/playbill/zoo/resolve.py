@@ -66,6 +66,12 @@ def resolve(shelf: Shelf, model: ModelSpec) -> ResolvedModel:
     )
 
 
+def resolve_reward(shelf: Shelf, reward: RewardSpec) -> tuple[RewardSpec, dict[str, LabelSpec]]:
+    """Return a checked reward in plain names, with the labels its terms name in the versions they name."""
+    labels = _by_name(_get(shelf, "Label", reference, LabelSpec) for reference in reward.terms)
+    return _plain_reward(reward), labels
+
+
 def _get(shelf: Shelf, kind: str, reference: str, spec: type[Kind]) -> Kind:
     found = shelf.find(kind, reference)
     if found is None or not isinstance(found.spec, spec):

@@ -156,7 +156,7 @@ def test_reward_weighs_targets_by_what_they_were_worth(data, world):
     assert report.result.metrics["reward_ndcg@10"].value == pytest.approx(expected)
     assert report.reward.startswith("worth:1")
     assert "home/reward_ndcg@10/minus=popular" in report.gate_metrics()
-    assert "home/reward_fingerprint" in report.gate_metrics()
+    assert f"{int(report.gate_metrics()['home/reward_fingerprint']):012x}" == report.reward.rpartition(":")[2]
     assert "reward_ndcg@10" in compare(report, report).differences
     with pytest.raises(ComparisonError, match="rewards differ"):
         compare(report, replace(report, reward="worth:2:ffffffffffff"))

@@ -171,7 +171,11 @@ def test_numbers_by_two_versions_of_a_reward_are_not_compared() -> None:
     assert same.passed
     (other,) = judge([rule], [measured(second)], [measured(first)])
     assert not other.passed
+    assert "measured by reward ...:000000000002, the champion by reward ...:000000000001" in other.reason
     assert "another version of the reward" in other.reason
+    (without,) = judge([rule], [measured({name: 0.3})], [measured(first)])
+    assert not without.passed
+    assert "measured by no reward" in without.reason
 
 
 @pytest.mark.parametrize("metric", ["map@10", "novelty@10", "debiased_ndcg@10", "reward_ndcg@10"])

@@ -168,6 +168,12 @@ def test_what_is_extended_counts_as_content(zoo_folder: Path, write: Write, edit
     assert len(mistakes()) == 2
 
 
+def test_a_sources_own_canvas_is_published_like_any_other(zoo_folder: Path, write: Write, mistakes: Mistakes) -> None:
+    write("canvases/tab.yaml", (zoo_folder / "canvases/search.yaml").read_text().replace("search", "kuairand.tab_1"))
+    assert "Canvas kuairand.tab_1:1" in load_zoo(zoo_folder).publish()
+    assert mistakes() == []
+
+
 def test_a_broken_lock_is_a_mistake(zoo_folder: Path, mistakes: Mistakes) -> None:
     (zoo_folder / "zoo.lock").write_text("# fine\nCanvas home\n")
     assert mistakes() == ["model_zoo/zoo.lock:2:1: is no line of a lock. Expected 'Canvas home:1 sha256:...'."]

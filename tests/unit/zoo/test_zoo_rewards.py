@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from playbill.errors import UnknownNameError
+from playbill.specs import reward_version, reward_versions
 from playbill.zoo import load_zoo
 
 Edit = Callable[[str, str, str], None]
@@ -67,6 +69,29 @@ def test_a_right_reward_is_read(write: Write, zoo_folder: Path) -> None:
     found = load_zoo(zoo_folder).rewards["worth"]
     assert found.terms["done"].weight == 0.6
     assert found.delayed == ("done", "up")
+
+
+def test_a_reward_comes_with_the_labels_it_names_and_one_id(write: Write, edit: Edit, zoo_folder: Path) -> None:
+    """A newer version of a label changes a reward that names no version, and none that names one."""
+    write("rewards/worth.yaml", reward("{'done:1': 0.6, up: 0.3}", "delayed: ['done:1']"))
+    write("rewards/newest.yaml", reward("{done: 0.6}").replace("worth", "newest"))
+    edit("models/every.yaml", "label: play, loss: softmax}", "label: play, loss: softmax, reward: worth}")
+
+    def ids() -> tuple[str, str]:
+        zoo = load_zoo(zoo_folder)
+        return reward_version(*zoo.reward("worth")), reward_version(*zoo.reward("newest:1"))
+
+    before = ids()
+    write("labels/done2.yaml", DONE.replace("version: 1", "version: 2").replace("0.9", "0.8"))
+    after = ids()
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+    spec, labels = load_zoo(zoo_folder).reward("worth")
+    assert (list(spec.terms), spec.delayed) == (["done", "up"], ("done",))
+    assert labels["done"].version == 1
+    assert reward_versions(load_zoo(zoo_folder).model("every")) == {"worth": before[0]}
+    with pytest.raises(UnknownNameError, match="Did you mean 'worth'"):
+        load_zoo(zoo_folder).reward("wort")
 
 
 @pytest.mark.parametrize(
