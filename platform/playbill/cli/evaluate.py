@@ -21,7 +21,7 @@ class Wanted:
 
     Args:
         protocol: Named protocol; None = the one each version was trained under.
-        canvas: Canvas to ask.
+        canvas: Canvas to ask; None = home, or the model's first one.
         baselines: Registered baselines; None = the model's.
         slices: Slices; None = the model's. Named here, each must have a group that is large enough.
         minimum_members: Members a group needs; None = as the model says.
@@ -31,7 +31,7 @@ class Wanted:
     """
 
     protocol: str | None = None
-    canvas: str = "home"
+    canvas: str | None = None
     baselines: tuple[str, ...] | None = None
     slices: tuple[str, ...] | None = None
     minimum_members: int | None = None
@@ -43,7 +43,7 @@ class Wanted:
 @click.command("evaluate")
 @click.argument("references", nargs=-1, required=True, metavar="REFERENCE...")
 @click.option("--protocol", help="Named protocol (default: the one it was trained under); see below.")
-@click.option("--canvas", default="home", show_default=True, help="Canvas to ask.")
+@click.option("--canvas", help="Canvas to ask (default: home, or the model's first one).")
 @click.option("--baselines", help="Comma-separated baselines to stand beside it (default: the model's).")
 @click.option("--slices", help="Comma-separated slices (default: the model's).")
 @click.option("--minimum-members", type=click.IntRange(1), help="Members a slice's group needs (default: the model's).")

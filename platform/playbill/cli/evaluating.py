@@ -87,14 +87,15 @@ def measure(selection: Selection, references: Sequence[str], wanted: Wanted) -> 
             known = version.tags.get(SPLIT_DIGEST)
             model = open_model(folder, frames, door, digest=version.digest, split_digest=known)
             split = model.split(wanted.protocol, frames)
-            stages.stage(f"evaluate {version.reference} on {wanted.canvas}")
-            function = CanvasScorer(model.scorer, model.resolved, wanted.canvas, door)
+            canvas = wanted.canvas or model.resolved.main_canvas
+            stages.stage(f"evaluate {version.reference} on {canvas}")
+            function = CanvasScorer(model.scorer, model.resolved, canvas, door)
             report = evaluate_canvas(
                 function,
                 split,
                 frames,
                 model.resolved,
-                wanted.canvas,
+                canvas,
                 baselines=wanted.baselines,
                 replay=replay,
                 judging=_judging(model, wanted),
@@ -184,7 +185,7 @@ def _canaries(
     if not wanted.canaries:
         return ()
     stages.stage("try the canaries")
-    case = build_case(frames, split, model.resolved, wanted.canvas)
+    case = build_case(frames, split, model.resolved, report.canvas)
     baselines = {row.name: BASELINES[row.name].load() for row in report.baselines if row.name in BASELINES}
     return run_canaries(case, report.model, lambda _case: function, baselines)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("recommend")
 @click.option("--member", "member_id", help="Who asks; absent or unknown: someone without a history.")
-@click.option("--canvas", default="home", show_default=True, help="Where titles are shown.")
+@click.option("--canvas", help="Where titles are shown (default: home, or the model's first canvas).")
 @click.option("-k", "k", type=click.IntRange(min=1, max=1000), default=10, show_default=True, help="Titles in a list.")
 @click.option("--query", help="What was typed so far, for canvases such as search.")
 @click.option("--source-title", help="Id or exact name of the title the list is about, for more_like_this.")
@@ -85,7 +85,7 @@ def _request(served: Served, asked: dict[str, Any]) -> RecommendRequest:
     from playbill.serving import RecommendRequest
     from playbill.serving.recommender import find_title
 
-    fields = dict(asked)
+    fields = asked | {"canvas": asked["canvas"] or served.resolved.main_canvas}
     title = fields.pop("source_title")
     if title is not None:
         fields["source_title_id"] = find_title(served, title)

@@ -47,6 +47,11 @@ class ResolvedModel(Spec):
         """Read what `to_json` wrote."""
         return cls.model_validate_json(text)
 
+    @property
+    def main_canvas(self) -> str:
+        """The canvas that is meant where none is named: `home` if the model serves it, else its first one."""
+        return "home" if "home" in self.canvases else next(iter(self.canvases))
+
     def canvas(self, name: str) -> CanvasSpec:
         """Return one canvas.
 
