@@ -20,22 +20,25 @@ UNKNOWN_LANGUAGE = "und"
 """ISO 639 for a language that nobody told."""
 MOVIELENS_TITLES = ("movies.dat", "movies.csv")
 """The titles of MovieLens-1M, and of 20M and 32M, in the folder their archives unpack to."""
+CANONICAL = "titles.parquet"
 _NO_GENRE = ["(no genres listed)", ""]
 _FOR_CHILDREN = ["Children's", "Children", "Family", "family", "Animation", "animation"]
 _MANY = 5
 
 
 def read_titles(path: Path) -> pl.DataFrame:
-    """Read titles from a parquet file of canonical titles, or from a folder of MovieLens.
+    """Read titles from a parquet file of canonical titles, or from a folder of it or of MovieLens.
 
     Args:
-        path: A `.parquet` file, or a folder with `movies.dat` or `movies.csv`.
+        path: A `.parquet` file, or a folder with `titles.parquet`, `movies.dat` or `movies.csv`.
 
     Raises:
         DataError: There is nothing there that can be read.
     """
     if path.is_dir():
-        return _read_movielens(path)
+        if not (path / CANONICAL).is_file():
+            return _read_movielens(path)
+        path = path / CANONICAL
     if not path.is_file():
         raise DataError(str(path), [Problem("catalogue", "there is no such file or folder.")])
     try:
@@ -48,7 +51,7 @@ def read_titles(path: Path) -> pl.DataFrame:
 def _read_movielens(folder: Path) -> pl.DataFrame:
     found = next((folder / name for name in MOVIELENS_TITLES if (folder / name).is_file()), None)
     if found is None:
-        expected = " or ".join(MOVIELENS_TITLES)
+        expected = " or ".join((CANONICAL, *MOVIELENS_TITLES))
         raise DataError(str(folder), [Problem("catalogue", f"the folder has no {expected}.")])
     try:
         rows = _movielens_rows(found)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playbill.simulator.asked import Asked, Slates
+from playbill.simulator.plugged import own_policy
 from playbill.specs.plugins import POLICIES
 
 CHUNK = 512
@@ -42,11 +43,19 @@ class Policy(Protocol):
 
 
 def load_policy(name: str) -> Policy:
-    """Return a registered policy.
+    """Return a policy.
+
+    Args:
+        name: Of a registered policy (also one that an installed package adds through the entry points
+            `playbill.policies`), or `module:attribute` of your own: a policy, or what returns one when it is called.
 
     Raises:
         UnknownNameError: There is none of this name.
+        ConfigError: There is no such module or attribute, or calling it failed.
+        DefinitionError: It is no policy; everything that it lacks is named.
     """
+    if ":" in name:
+        return own_policy(name)
     made: Policy = POLICIES[name].load()()
     return made
 

@@ -7,7 +7,8 @@ import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -44,6 +45,40 @@ def save_world(folder: Path, spec: WorldSpec, catalogue: Catalogue | None = None
     for old in folder.glob(f"{FOLDER}-*"):
         if old.name != about["catalogue"]:
             shutil.rmtree(old)
+
+
+class Keeping:
+    """Lets a log and its world change together: where they cannot, there is no world, never another one's.
+
+    A context manager around the writing of the tables. Call `retire` right before they are published, `save` after.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._retired = folder, folder / f"{FILE}.retired"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and self._retired.is_file():
+            os.replace(self._retired, self._folder / FILE)
+
+    def retire(self) -> None:
+        """Set the world of the log that is about to be replaced aside. An error brings it back, a kill does not."""
+        if is_simulated(self._folder):
+            os.replace(self._folder / FILE, self._retired)
+
+    def save(self, spec: WorldSpec, catalogue: Catalogue | None) -> None:
+        """Keep the world of the new log."""
+        save_world(self._folder, spec, catalogue)
+        self._retired.unlink(missing_ok=True)
+
+
+def is_simulated(folder: Path) -> bool:
+    """Say whether the log of a workspace's folder has a world behind it."""
+    return (folder / FILE).is_file()
 
 
 def read_world(folder: Path) -> World:

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, Field, NonNegativeFloat, PositiveInt, ValidationError
 
 from playbill.errors import DefinitionError, Problem, nearest
+from playbill.simulator.plugged import PolicyReference
 from playbill.specs.base import Spec
-from playbill.specs.plugins import PolicyName
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -89,8 +89,8 @@ class WorldSpec(Spec):
     """Visits a day of the mean member who is neither glad nor sorry."""
     value_days: PositiveInt = 365
     """Days after the end that count in a member's long-term value."""
-    policy: PolicyName = "plackett_luce"
-    """Registered policy that fills the pages where `simulate` is given no other."""
+    policy: PolicyReference = "plackett_luce"
+    """Registered policy, or `module:attribute` of your own, that fills the pages where `simulate` is given no other."""
 
     @property
     def end(self) -> datetime:
