@@ -21,6 +21,9 @@ TENURE_BANDS = ((1, "under_1d"), (7, "1-7d"), (30, "7-30d"), (90, "30-90d"), (36
 TENURE_ABOVE = "over_365d"
 UNKNOWN_BAND = "unknown"
 
+MOST_DRAWS = 1_000
+"""Of one example in an epoch: more would be reading the same few histories over and over."""
+
 _DAY_US = 86_400_000_000
 
 
@@ -84,7 +87,7 @@ def draw_copies(names: pl.Series, floor: float) -> tuple[Int, tuple[Stratum, ...
         [R] how often each is drawn, and a record of every stratum, smallest first.
 
     Raises:
-        ConfigError: There are too many strata for the floor.
+        ConfigError: There are too many strata for the floor, or too few examples in one.
     """
     counts = names.alias("name").to_frame().group_by("name").len("rows").sort("rows", "name")
     rows = counts["rows"].to_numpy().astype(np.int64)
@@ -94,6 +97,7 @@ def draw_copies(names: pl.Series, floor: float) -> tuple[Int, tuple[Stratum, ...
             f"{floor * len(rows):.0%}; a floor under {1 / len(rows):.3g} can be kept, or use fewer strata"
         )
     drawn = _drawn(rows, floor)
+    _require_examples(counts["name"].to_list(), rows, drawn, floor)
     codes = (
         names.to_frame("name")
         .join(counts.with_row_index("stratum"), on="name", how="left", maintain_order="left")["stratum"]
@@ -107,6 +111,31 @@ def draw_copies(names: pl.Series, floor: float) -> tuple[Int, tuple[Stratum, ...
         for name, n, d in zip(counts["name"].to_list(), rows.tolist(), drawn.tolist(), strict=True)
     )
     return copies.astype(np.int64), record
+
+
+def _require_examples(names: Sequence[str], rows: Int, drawn: Int, floor: float) -> None:
+    """Check that no example would be drawn over and over; names are those of `rows`, smallest first."""
+    few = np.nonzero(drawn > MOST_DRAWS * rows)[0]
+    if not len(few):
+        return
+    said = ", ".join(f"'{names[place]}' ({rows[place]:,})" for place in few[:5])
+    more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+    raise ConfigError(
+        f"sampling: too few examples in {said}{more}: for {floor:.3g} of an epoch one would be drawn "
+        f"{np.max(drawn / rows):,.0f} times, and at most {MOST_DRAWS:,} are allowed; a floor of "
+        f"{_largest_floor(rows, floor):.3g} can be kept, or use fewer strata"
+    )
+
+
+def _largest_floor(rows: Int, above: float) -> float:
+    """Return a floor, about the largest, that no example is drawn too often for; `above` is one that is too high."""
+    below = 0.0
+    for _ in range(30):
+        middle = (below + above) / 2
+        kept = (_drawn(rows, middle) <= MOST_DRAWS * rows).all()
+        below, above = (middle, above) if kept else (below, middle)
+    digits = 1 - int(np.floor(np.log10(below)))
+    return float(np.floor(below * 10.0**digits) / 10.0**digits)
 
 
 def _drawn(rows: Int, floor: float) -> Int:

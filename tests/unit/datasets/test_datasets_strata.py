@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playbill.datasets import TrainingSet
-from playbill.datasets.strata import NO_MEMBERS, draw_copies, stratum_names
+from playbill.datasets.strata import MOST_DRAWS, NO_MEMBERS, draw_copies, stratum_names
 from playbill.datasets.windows import cut_windows, drawn_windows, row_ranges
 from playbill.errors import ConfigError
 from playbill.specs import SamplingSpec
@@ -26,8 +27,12 @@ SAMPLING = {"strata": ["country", "tenure"], "floor": 0.05}
 def test_every_stratum_has_its_floor_and_no_row_is_left_out(sizes: list[int], share: float) -> None:
     floor = share / len(sizes)
     names = pl.Series([f"s{place}" for place, size in enumerate(sizes) for _ in range(size)])
-    copies, strata = draw_copies(names, floor)
-    assert copies.min() >= 1
+    try:
+        copies, strata = draw_copies(names, floor)
+    except ConfigError:
+        assert floor * sum(sizes) / (1 - share) > 0.99 * MOST_DRAWS * min(sizes)
+        return
+    assert 1 <= copies.min() <= copies.max() <= MOST_DRAWS
     drawn = np.bincount(names.str.slice(1).cast(pl.Int64).to_numpy(), weights=copies)
     assert (drawn / drawn.sum() >= floor - 1e-12).all()
     assert {one.name: one.drawn for one in strata} == {f"s{place}": int(count) for place, count in enumerate(drawn)}
@@ -44,6 +49,18 @@ def test_too_many_strata_for_the_floor() -> None:
         ConfigError, match=r"60 strata cannot each have 0.02 of an epoch, together that is 120%.*0.0167"
     ):
         draw_copies(names, 0.02)
+
+
+def test_too_few_examples_for_the_floor() -> None:
+    sizes = {"US · over_365d": 30_000, "ZZ · under_1d": 1, "BR · 1-7d": 3, "FR · 1-7d": 20}
+    names = pl.Series([name for name, size in sizes.items() for _ in range(size)])
+    with pytest.raises(ConfigError, match=r"too few examples in 'ZZ · under_1d' \(1\): for 0\.05 of an epoch") as told:
+        draw_copies(names, 0.05)
+    assert "drawn 1,765 times, and at most 1,000 are allowed" in str(told.value)
+    largest = float(re.search(r"a floor of ([0-9.]+) can be kept", str(told.value))[1])
+    assert 0.02 < largest < 0.05
+    copies, _ = draw_copies(names, largest)
+    assert 600 < copies.max() <= MOST_DRAWS
 
 
 def test_bands_of_tenure_count_from_joining_or_from_the_first_event() -> None:
@@ -98,6 +115,19 @@ def test_weighted_totals_of_an_epoch_are_those_of_the_log(plain, sampled) -> Non
     assert drawn.keys() == once.keys()
     for key, total in once.items():
         assert drawn[key] == pytest.approx(total, rel=1e-5)
+
+
+def test_a_batch_tells_the_log_on_average(sampled) -> None:
+    """One batch of each of many epochs: weighted, the share of small strata is that of the log; unweighted it is not."""
+    small = sampled.rows.copies > 1
+    weighted, unweighted = [], []
+    for epoch in range(200):
+        batch, (row, _) = next(zip(sampled.epoch(epoch), sampled.rows_read(epoch), strict=False))
+        weighted.append(float(batch.targets.weight @ small[row]) / sampled.batch_weights["play"])
+        unweighted.append(float(small[row].mean()))
+    scores = [(np.mean(one) - small.mean()) / (np.std(one) / np.sqrt(len(one))) for one in (weighted, unweighted)]
+    assert abs(scores[0]) < 4
+    assert scores[1] > 4
 
 
 def test_an_epoch_reads_every_stratum_as_often_as_the_record_says(sampled) -> None:
