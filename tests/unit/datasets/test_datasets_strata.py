@@ -118,7 +118,7 @@ def test_weighted_totals_of_an_epoch_are_those_of_the_log(plain, sampled) -> Non
 
 
 def test_a_batch_tells_the_log_on_average(sampled) -> None:
-    """One batch of each of many epochs: weighted, the share of small strata is that of the log; unweighted it is not."""
+    """One batch of each of many epochs: the share of small strata is that of the log if weighted, not otherwise."""
     small = sampled.rows.copies > 1
     weighted, unweighted = [], []
     for epoch in range(200):
