@@ -14,13 +14,11 @@ from playbill.cli.main import Selection
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from playbill.evaluation.off_policy import OffPolicyReport, OutcomeRule, PolicyLog, TargetPolicy
+    from playbill.evaluation.off_policy import OutcomeRule, PolicyLog, TargetPolicy
     from playbill.evaluation.off_policy_model import LogOptions
     from playbill.tracking import ModelVersion, Tracking
 
 PLAYED = "played"
-OFF_POLICY = "off_policy"
-"""The protocol that estimates are recorded under."""
 COVERAGE_HELP = "Share of what the model would show that the log must have tried."
 
 
@@ -43,20 +41,32 @@ class Wanted:
 
 @click.command("offpolicy")
 @click.argument("reference")
-@click.option("--canvas", "canvases", multiple=True, default=("home",), show_default=True, help="Canvas; may repeat.")
+@click.option("--canvas", "canvases", multiple=True, help="May repeat (default: home, or the model's first one).")
 @click.option("--row", "rows", multiple=True, help="Only this row of the page, with its own rule; may repeat.")
 @click.option("--reward", default=PLAYED, show_default=True, help="`played`, or a reward of the zoo.")
 @click.option(
     "--estimator", "estimators", multiple=True, help="Registered estimator; may repeat (default: those that suit)."
 )
-@click.option("--policy", type=click.Choice(["softmax", "top"]), default="softmax", show_default=True)
+@click.option(
+    "--policy",
+    type=click.Choice(["softmax", "top"]),
+    default="softmax",
+    show_default=True,
+    help="How scores become what is shown.",
+)
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Of softmax, in units of the score.")
 @click.option("--epsilon", type=float, default=0.1, show_default=True, help="Share of places that `top` explores.")
 @click.option("--places", type=click.IntRange(1), help="Only the first places of each list (default: all).")
 @click.option("--slates", type=click.IntRange(1), default=5000, show_default=True, help="Lists at most, by member.")
 @click.option("--since", type=click.DateTime(), help="Only later requests, UTC (default: what training held out).")
 @click.option("--randomised-only", is_flag=True, help="Leave out requests without propensities instead of refusing.")
-@click.option("--direct", type=click.Choice(["ridge", "boosted", "none"]), default="ridge", show_default=True)
+@click.option(
+    "--direct",
+    type=click.Choice(["ridge", "boosted", "none"]),
+    default="ridge",
+    show_default=True,
+    help="Model of a title's reward that the doubly robust estimators correct.",
+)
 @click.option("--floor", type=float, default=100.0, show_default=True, help="Effective sample size needed.")
 @click.option("--coverage", type=click.FloatRange(0, 1), default=0.8, show_default=True, help=COVERAGE_HELP)
 @click.option("--plot", "plot_file", type=click.Path(dir_okay=False, path_type=Path), help="File for a picture.")
@@ -84,10 +94,14 @@ def offpolicy(
     REFERENCE is model@champion, model:3, or model for its newest version. Only requests after the model's training
     data are weighed. What too little of the log supports is refused, and the message says what is missing.
 
+    Estimators of what one title earns: ips, clipped_ips, snips, doubly_robust, self_normalised_dr, switch_dr, direct.
+    Of what a whole list earns: slate, slate_snips, slate_dr, slate_whole, slate_independent.
+
     Example: playbill -w simulated offpolicy everycanvas --canvas home --row top_picks --places 3 --reward long_term
     """
     from rich.console import Console
 
+    from playbill.cli.offpolicy_kept import other_reward, record, write_files
     from playbill.evaluation.off_policy import check_names, off_policy_report
     from playbill.evaluation.off_policy_shown import policy_grids
     from playbill.evaluation.tables import grid_table
@@ -147,68 +161,12 @@ def weighed(selection: Selection, reference: str, wanted: Wanted) -> Weighed:
         model = open_model(folder, frames, door, digest=version.digest, split_digest=version.tags.get(SPLIT_DIGEST))
         scene = scene_of(model, frames)
         logs = []
-        for canvas in wanted.canvases:
+        for canvas in wanted.canvases or (model.resolved.main_canvas,):
             stages.stage(f"weigh {canvas} for {version.reference}")
             logs.append(
                 weigh_model(model, scene, door, canvas, policy, outcome, _options(wanted), progress=stages.advance)
             )
     return Weighed(combine(logs), version, tracking)
-
-
-def record(tracking: Tracking, version: ModelVersion, report: OffPolicyReport) -> str:
-    """Keep estimates in MLflow beside the version's other evaluations; gates read them there.
-
-    Numbers, tables, picture, page and the whole report; reward version, estimator and policy as tags.
-
-    Returns:
-        The run's id.
-    """
-    from playbill.evaluation.off_policy_shown import policy_figure, policy_frames, policy_page
-    from playbill.tracking.lineage import PREFIX, SPLIT_DIGEST
-
-    refused = [one.estimator for one in report.estimates if one.refused]
-    about = {
-        "reward": report.version,
-        "estimator": report.main,
-        "estimators": ",".join(one.estimator for one in report.estimates),
-        "refused": ",".join(refused) or None,
-        "policy": report.policy,
-        "canvases": ",".join(report.canvases),
-    }
-    tags = {PREFIX + name: value for name, value in about.items()}
-    split = version.tags.get(SPLIT_DIGEST, "")
-    with tracking.log_evaluation(version, OFF_POLICY, split, report.gate_metrics(), tags) as run:
-        for name, frame in policy_frames(report).items():
-            run.log_table(frame, name)
-        run.log_figure(policy_figure(report), "off_policy")
-        run.log_text(policy_page(report), "off_policy/report.html")
-        run.log_text(report.to_json(), "off_policy/report.json")
-        return run.run_id
-
-
-def other_reward(version: ModelVersion, report: OffPolicyReport) -> str | None:
-    """Say when a model learned by another version of the reward it is judged by."""
-    from playbill.tracking.lineage import PREFIX
-
-    learned = version.tags.get(f"{PREFIX}rewards", "").split(",")
-    same = [one for one in learned if one.partition(":")[0] == report.outcome]
-    if not same or report.version in same:
-        return None
-    return f"{version.reference} learned by the reward {same[0]}, and is judged here by {report.version}."
-
-
-def write_files(report: OffPolicyReport, *, plot: Path | None, whole: Path | None, html: Path | None) -> list[Path]:
-    """Write what was asked for, and return the files."""
-    from playbill.evaluation.html import write_html
-    from playbill.evaluation.off_policy_shown import policy_figure, policy_page
-
-    if plot is not None:
-        policy_figure(report).savefig(plot, dpi=110)
-    if whole is not None:
-        whole.write_text(report.to_json(), encoding="utf-8")
-    if html is not None:
-        write_html(html, policy_page(report))
-    return [file for file in (plot, whole, html) if file is not None]
 
 
 def target_policy(wanted: Wanted) -> TargetPolicy:

@@ -24,6 +24,8 @@ DEFAULT_COVERAGE = 0.8
 
 _SURE = 4.0
 """Standard errors by which a mean weight must lie outside before it is held against a log."""
+_HIGHEST = 1.01
+"""Mean weight that rounded propensities may have."""
 
 IntervalKind = Literal["bootstrap", "normal"]
 
@@ -160,7 +162,7 @@ def _covered(estimator: str, data: OffPolicyData, rules: Rules, effective: float
     """
     mean = float(data.weights.mean())
     error = _error(data.members, data.weights - mean)
-    if rules.coverage > 0.0 and mean - _SURE * error > 1.0 + ROUNDING:
+    if rules.coverage > 0.0 and mean - _SURE * error > _HIGHEST:
         what = f"the weights average {mean:.3f}, and cannot average more than 1 (standard error {error:.2g})."
         hint = "These are not the chances of this log: too small, or not given the places above."
         raise DataError("logged rows", [Problem("propensity", what, hint)])

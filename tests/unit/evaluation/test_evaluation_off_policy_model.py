@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -20,6 +21,7 @@ from playbill.errors import ComparisonError, ConfigError, DataError, UnknownName
 from playbill.evaluation import off_policy as op
 from playbill.evaluation.off_policy_model import LogOptions, held_out_since, scene_of, weigh_model
 from playbill.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec
+from playbill.specs.plugins import ESTIMATORS
 
 LABEL = LabelSpec.model_validate({"kind": "Label", "name": "discovery_play", "version": 1, "from": {"action": "play"}})
 
@@ -194,6 +196,11 @@ def test_the_command_says_what_is_missing_when_it_refuses(monkeypatch, service):
     assert content["refused"]
     assert recorded.tags["playbill.refused"].startswith("slate,")
     assert not [name for name in recorded.metrics if "minus=logged" in name]
+
+
+def test_the_help_names_every_estimator():
+    words = re.findall(r"\w+", CliRunner().invoke(command.offpolicy, ["--help"]).output)
+    assert set(ESTIMATORS.names()) <= set(words)
 
 
 def test_a_mistyped_estimator_is_found_before_anything_is_read():
