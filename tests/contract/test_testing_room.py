@@ -17,6 +17,7 @@ def test_importing_the_suites_room_imports_no_feast() -> None:
 
 
 def test_an_unknown_suite_is_named() -> None:
-    assert dir(playbill.testing) == ["LabelExtractorConformance", "OfflineStoreConformance", "OnlineStoreConformance"]
+    suites = ("LabelExtractor", "OfflineStore", "OnlineStore", "Policy")
+    assert dir(playbill.testing) == [f"{name}Conformance" for name in suites]
     with pytest.raises(AttributeError, match="no attribute 'OnlineConformance', only LabelExtractorConformance"):
         _ = playbill.testing.OnlineConformance

@@ -92,6 +92,7 @@ class ScoredPolicy:
         found = np.zeros(titles.shape, np.float32)
         for chunk in chunks(asked):
             found[chunk] = _placed(self._weights(asked.take(chunk)), titles[chunk])
+        found[_repeated(titles)] = 0.0
         return found
 
     def _weights(self, asked: Asked) -> Floats:
@@ -261,6 +262,13 @@ def chunks(asked: Asked) -> Iterator[NDArray[np.int64]]:
 def shares(counts: NDArray[np.floating]) -> Floats:
     """Bring each row of counts to a sum of 1, or leave it zero."""
     return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0), np.float32)
+
+
+def _repeated(titles: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Return [N, K]: the title is on the list before that place."""
+    same = titles[:, :, None] == titles[:, None, :]
+    found: NDArray[np.bool_] = np.tril(same, -1).any(axis=2)
+    return found
 
 
 def _first(luck: Floats, weight: Floats, wanted: NDArray[np.int16], size: int) -> NDArray[np.int32]:

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from playbill.features.conformance.offline import OfflineStoreConformance
     from playbill.features.conformance.online import OnlineStoreConformance
     from playbill.testing.label_extractors import LabelExtractorConformance
+    from playbill.testing.policies import PolicyConformance
 
-__all__ = ["LabelExtractorConformance", "OfflineStoreConformance", "OnlineStoreConformance"]
+__all__ = ["LabelExtractorConformance", "OfflineStoreConformance", "OnlineStoreConformance", "PolicyConformance"]
 
 _HOMES = {
     "LabelExtractorConformance": "playbill.testing.label_extractors",
     "OfflineStoreConformance": "playbill.features.conformance.offline",
     "OnlineStoreConformance": "playbill.features.conformance.online",
+    "PolicyConformance": "playbill.testing.policies",
 }
 
 
@@ -29,7 +31,9 @@ def __getattr__(name: str) -> Any:
     import pytest
 
     # pytest shows both sides of a failed assertion only in modules it knows of before they are imported.
-    pytest.register_assert_rewrite("playbill.features.conformance", "playbill.testing.label_extractors")
+    pytest.register_assert_rewrite(
+        "playbill.features.conformance", "playbill.testing.label_extractors", "playbill.testing.policies"
+    )
     return getattr(import_module(_HOMES[name]), name)
 
 
