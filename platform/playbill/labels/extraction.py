@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
@@ -13,7 +13,7 @@ from playbill.labels.ahead import ahead
 from playbill.labels.block import Block
 from playbill.labels.extractors import extracted_values
 from playbill.labels.members import PLACE, member_blocks
-from playbill.labels.missing import extractor_inputs, require_columns, require_positives
+from playbill.labels.missing import extractor_inputs, require_columns, require_each_once, require_positives
 from playbill.labels.rules import Rule, reads_of, rule_values
 from playbill.specs import LabelSpec
 
@@ -26,6 +26,7 @@ BLOCK = 250_000
 BLOCKS_AT_ONCE = max(1, min(4, pl.thread_pool_size()))
 """More threads than this would wait for memory."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NEEDED = ("event_id", "member_id", "seq", "event_at", "action", "title_id")
 _OPTIONAL = ("recorded_at", "request_id", "row_id")
 _TYPES = pl.Schema({"event_id": pl.String(), "member_id": pl.String(), "seq": pl.Int64(), "title_id": pl.String()})
@@ -60,8 +61,9 @@ def label_events(
         does not speak of the event or it is too young. Only events with a value; sorted by member_id and seq.
 
     Raises:
-        DataError: The log lacks columns the labels need, `as_of` has no zone, a name is given twice, an extractor
-            failed, or `require_rows` and a label has no positive event. All labels' mistakes are named.
+        DataError: The log lacks columns the labels need or has an event twice, `as_of` has no zone, a name is given
+            twice, an extractor failed, or `require_rows` and a label has no positive event. All labels' mistakes are
+            named.
         StateError: A label needs a table that was not given.
     """
     names = [label.name for label in labels]
@@ -178,7 +180,8 @@ class _Work:
         wanted = {*_NEEDED, *_OPTIONAL, *reads_of(rules), *inputs}
         tables = {"availability": availability, "titles": titles}
         kept = [name for name in present if name in wanted]
-        return cls(rules, plugins, [label.name for label in labels], kept, as_of, tables)
+        # In one zone: moments of the same other zone are subtracted by what its clocks show.
+        return cls(rules, plugins, [label.name for label in labels], kept, as_of.astimezone(UTC), tables)
 
     def parts(self, interactions: pl.DataFrame | pl.LazyFrame, size: int) -> Iterator[_Part]:
         """Yield the known events of block after block with a column per label, in the labels' order."""
@@ -187,6 +190,7 @@ class _Work:
 
     def _part(self, rows: pl.DataFrame) -> _Part:
         known = rows.filter(self._known())
+        require_each_once(known)
         return _Part(known, self._values(known) if known.height else [])
 
     def _known(self) -> pl.Expr:
@@ -195,8 +199,7 @@ class _Work:
         return known & (pl.col("recorded_at") <= moment) if "recorded_at" in self.columns else known
 
     def _values(self, known: pl.DataFrame) -> list[pl.Series]:
-        epoch = datetime(1970, 1, 1, tzinfo=self.as_of.tzinfo)
-        block = Block(known, (self.as_of - epoch) // timedelta(microseconds=1))
+        block = Block(known, (self.as_of - _EPOCH) // timedelta(microseconds=1))
         found = rule_values(self.rules, block, self.tables)
         for label in self.plugins:
             events = known.drop(PLACE, strict=False)

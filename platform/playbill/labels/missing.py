@@ -1,9 +1,9 @@
-"""What a log lacks for the labels asked of it: columns they read, and events that would be positive."""
+"""What is wrong with a log for the labels asked of it: columns it lacks, events it has twice, nothing positive."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
@@ -38,6 +38,21 @@ def require_columns(
         raise DataError(_subject(labels), problems)
 
 
+def require_each_once(events: pl.DataFrame) -> None:
+    """Check that no event is there twice: the second would be told as what came after the first.
+
+    Raises:
+        DataError: Some are; the first is named.
+    """
+    ids = events["event_id"]
+    if ids.n_unique() == len(ids):
+        return
+    again = events.filter(ids.is_duplicated())
+    first, member = again.row(0, named=True)["event_id"], again["member_id"][0]
+    what = f"{again['event_id'].n_unique():,} events are there more than once, first '{first}' of member '{member}'."
+    raise DataError("interactions", [Problem("event_id", what, "Keep one row of each.")])
+
+
 def extractor_inputs(label: LabelSpec) -> set[str]:
     """Return the columns of `interactions` a label's extractor reads beside those every label reads."""
     return {*(label.plugin.inputs if label.plugin else ()), *LEVEL_COLUMNS[label.level]}
@@ -61,7 +76,8 @@ def why_none_positive(
     labels: Sequence[LabelSpec], interactions: pl.DataFrame | pl.LazyFrame, as_of: datetime
 ) -> list[Problem]:
     """Say of each label without a positive event why that may be: none of its actions, all too young, or no match."""
-    log = interactions.lazy().filter(pl.col("event_at") < as_of)
+    moment = pl.lit(as_of.astimezone(UTC)).cast(pl.Datetime("us", "UTC"))
+    log = interactions.lazy().filter(pl.col("event_at") < moment)
     counts = dict(log.group_by("action").len().collect().iter_rows())
     first = log.select(pl.col("event_at").min()).collect().item()
     span = as_of - first if isinstance(first, datetime) else timedelta(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -83,7 +83,8 @@ def summarise(labels: Sequence[LabelSpec], parts: Iterable[pl.DataFrame], as_of:
         parts: What `label_parts` gave for them at `as_of`; taken one after the other.
         as_of: What was known.
     """
-    counts = [_COUNTS.to_frame(), *(_counts(label, part, as_of) for part in parts for label in labels)]
+    moment = as_of.astimezone(UTC)
+    counts = [_COUNTS.to_frame(), *(_counts(label, part, moment) for part in parts for label in labels)]
     sums = pl.col("positives", "zeros", "too_young", "unlabelled").sum()
     totals = pl.concat(counts).group_by("label").agg(sums, pl.col("first").min(), pl.col("last").max())
     found = {row["label"]: row for row in totals.iter_rows(named=True)}

@@ -14,7 +14,7 @@ from playbill.errors import DataError, DefinitionError, DuplicateNameError, Stat
 from playbill.labels import LabelContext, extract, label_events, label_extractor, labeler
 from playbill.registry import Registry
 from playbill.specs import EXTRACTORS, LabelSpec, Spec
-from playbill.testing.label_extractors import made_log, made_tables
+from playbill.testing.made_log import made_log, made_tables
 from playbill.zoo import load_zoo
 
 END = datetime(2026, 6, 1, tzinfo=UTC)
@@ -149,7 +149,7 @@ def test_nothing_positive_is_said_with_the_reason() -> None:
     label_extractor("never")(lambda events, context: events["seq"] * 0)
     with pytest.raises(DataError, match="its extractor 'never' found no positive event"):
         extract(label("never"), made_log(), END, require_rows=True)
-    with pytest.raises(DataError, match=r"the log spans 150.9 days, so no event is old enough \(matures_after: 365d\)"):
+    with pytest.raises(DataError, match=r"the log spans 150.5 days, so no event is old enough \(matures_after: 365d\)"):
         extract(label("never", matures_after="365d", window="300d"), made_log(), END, require_rows=True)
 
 
