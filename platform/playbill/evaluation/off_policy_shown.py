@@ -70,13 +70,14 @@ def _estimators(report: OffPolicyReport) -> Grid:
     dropped = f", {report.immature} rows not mature" if report.immature else ""
     if report.without_propensity:
         dropped += f", {report.without_propensity} slates without propensities"
+    fit = "" if report.direct_fit is None else f"; direct model's R squared {report.direct_fit:.3f} on held-out members"
     return Grid(
         f"{report.model} as {report.policy} on {', '.join(report.canvases)}: {report.outcome} per {report.unit}, "
         f"{report.slates} slates of {report.members} members{dropped}",
         ("estimator", "value", "minus logged", "effective n", "largest weight", "coverage"),
         tuple(_cells(one) for one in report.estimates),
         f"logged {_ends(report.logged)}; {report.outside} of {report.rows} rows show what the model's canvas could "
-        f"not; reward {report.version}",
+        f"not; reward {report.version}{fit}",
         next(place for place, one in enumerate(report.estimates) if one.estimator == report.main),
     )
 

@@ -127,6 +127,7 @@ def test_the_report_is_read_by_slices_and_survives_json(service, tmp_path):
     assert [len(grid.rows) for grid in policy_grids(report)] == [len(report.estimates), 2]
     policy_figure(report).savefig(tmp_path / "estimates.png")
     assert (tmp_path / "estimates.png").stat().st_size > 5000
+    assert f"R squared {report.direct_fit:.3f}" in policy_grids(report)[0].caption
     page = policy_page(report)
     assert page.count("<table>") == 2
     assert "slate_snips" in page
