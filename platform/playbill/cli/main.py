@@ -38,6 +38,7 @@ COMMANDS = {
     "ingest": Command(
         "playbill.cli.ingest:ingest", "Bring outside data into the canonical tables, or append what arrives later."
     ),
+    "simulate": Command("playbill.cli.simulate:simulate", "Fill the workspace with the log of a simulated service."),
     "check": Command("playbill.cli.check:check", "Check every definition, and report every mistake at once."),
     "schema": Command("playbill.cli.schema:schema", "Write the JSON schemas that editors complete YAML from."),
     "apply": Command("playbill.cli.apply:apply", "Register feature_repo/ in this workspace's Feast registry."),
