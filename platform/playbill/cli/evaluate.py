@@ -13,6 +13,8 @@ from playbill.cli.main import Selection
 if TYPE_CHECKING:
     from playbill.cli.evaluating import Evaluated
     from playbill.evaluation import ArmsReport, EvaluationReport
+    from playbill.evaluation.arms import ArmDifference
+    from playbill.evaluation.report import SliceRow
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Wanted:
         baselines: Registered baselines; None = the model's.
         slices: Slices; None = the model's. Named here, each must have a group that is large enough.
         minimum_members: Members a group needs; None = as the model says.
-        window: Of a replay, such as `1d`.
+        window: Of a replay, such as `7d`; None = a day.
         canaries: Run the leakage canaries too.
         log: Record the evaluation in MLflow.
     """
@@ -35,19 +37,19 @@ class Wanted:
     baselines: tuple[str, ...] | None = None
     slices: tuple[str, ...] | None = None
     minimum_members: int | None = None
-    window: str = "1d"
+    window: str | None = None
     canaries: bool = False
     log: bool = True
 
 
 @click.command("evaluate")
 @click.argument("references", nargs=-1, required=True, metavar="REFERENCE...")
-@click.option("--protocol", help="Named protocol (default: the one it was trained under); see below.")
+@click.option("--protocol", help="One of the protocols above (default: the one it was trained under).")
 @click.option("--canvas", help="Canvas to ask (default: home, or the model's first one).")
-@click.option("--baselines", help="Comma-separated baselines to stand beside it (default: the model's).")
-@click.option("--slices", help="Comma-separated slices (default: the model's).")
+@click.option("--baselines", help="Some of the baselines above, with commas (default: the model's).")
+@click.option("--slices", help="Some of the slices above, with commas (default: the model's).")
 @click.option("--minimum-members", type=click.IntRange(1), help="Members a slice's group needs (default: the model's).")
-@click.option("--window", default="1d", show_default=True, help="Window of the protocol replay.")
+@click.option("--window", help="Window of the protocol replay, such as 7d (default: 1d).")
 @click.option("--canaries", is_flag=True, help="Try whether anything reads the future or the targets.")
 @click.option("--plots", "plot_folder", type=click.Path(file_okay=False), help="Folder for pictures.")
 @click.option("--report", "report_file", type=click.Path(dir_okay=False), help="File for the whole report as JSON.")
@@ -67,13 +69,19 @@ def evaluate(
 ) -> None:
     """Measure model versions under a named protocol.
 
-    REFERENCE is model@champion, model:3, or model for its newest version. The whole catalogue is ranked. Protocols:
-    leave_one_out, global_time, global_time_successive, global_time_period, replay.
+    REFERENCE is model@champion, model:3, or model for its newest version. The whole catalogue is ranked.
 
-    Several versions are compared. Those that differ only in their training seed are seeds of one arm.
+    \b
+    Protocols: leave_one_out, global_time, global_time_successive,
+               global_time_period, replay
+    Baselines: popular, popular_7d, item_knn, ease, ials, sasrec (minutes)
+    Slices:    country, tenure, title_age, popularity, device, language, canvas
+
+    Several versions are compared. Those that differ only in their training seed are seeds of one arm, and an arm of
+    one seed makes no claim.
 
     Example: playbill -w ml_100k evaluate everycanvas@champion --protocol leave_one_out
-    """
+    """  # noqa: D301
     from rich.console import Console
 
     from playbill.cli.evaluating import arms, leaks, measure, write_files
@@ -126,7 +134,8 @@ def summary(found: Evaluated) -> dict[str, Any]:
         "main_metric": report.main_metric,
         "intervals": {name: [one.low, one.high] for name, one in report.result.metrics.items()},
         "baselines": _baselines(report),
-        "slices": _slices(report),
+        "worst_slice": _group(report.worst_slice, report) if report.worst_slice is not None else None,
+        "slices": [_group(row, report) for row in report.slices],
         "heads": {row.head: {name: one.value for name, one in row.metrics.items()} for row in report.heads},
         "windows": [_window(row, report) for row in report.windows],
         "canaries": [{"canary": one.canary, "of": one.subject, "passed": one.passed} for one in found.canaries],
@@ -152,20 +161,18 @@ def _baselines(report: EvaluationReport) -> dict[str, Any]:
     }
 
 
-def _slices(report: EvaluationReport) -> list[dict[str, Any]]:
-    metric = report.main_metric
-    return [
-        {
-            "slice": row.slice,
-            "group": row.group,
-            "n": row.requests,
-            "members": row.members,
-            "small": row.small,
-            metric: row.metrics[metric].value,
-            "interval": [row.metrics[metric].low, row.metrics[metric].high],
-        }
-        for row in report.slices
-    ]
+def _group(row: SliceRow, report: EvaluationReport) -> dict[str, Any]:
+    """Return a group of a slice; one with too few members has its size and no number."""
+    found = row.metrics.get(report.main_metric)
+    return {
+        "slice": row.slice,
+        "group": row.group,
+        "n": row.requests,
+        "members": row.members,
+        "too_few_members": row.small,
+        report.main_metric: found.value if found else None,
+        "interval": [found.low, found.high] if found else None,
+    }
 
 
 def _window(row: Any, report: EvaluationReport) -> dict[str, Any]:
@@ -182,8 +189,19 @@ def _arms(compared: ArmsReport | None) -> list[dict[str, Any]]:
             "arm": row.name,
             "seeds": row.seeds,
             **{name: interval.value for name, interval in row.metrics.items()},
+            "intervals": {name: [interval.low, interval.high] for name, interval in row.metrics.items()},
             "spread": row.spread,
-            "claims_against": list(against[row.name].claims) if row.name in against else None,
+            "first_minus_it": _difference(against[row.name]) if row.name in against else None,
         }
         for row in compared.rows
     ]
+
+
+def _difference(row: ArmDifference) -> dict[str, Any]:
+    return {
+        **{name: interval.value for name, interval in row.metrics.items()},
+        "intervals": {name: [interval.low, interval.high] for name, interval in row.metrics.items()},
+        "adjusted_p": row.adjusted_p,
+        "claims": list(row.claims),
+        "why_not": row.why_not or None,
+    }

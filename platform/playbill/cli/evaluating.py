@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic_core import PydanticCustomError
 
@@ -14,7 +13,8 @@ from playbill.cli.evaluate import Wanted
 from playbill.cli.main import Selection
 from playbill.cli.progress import Stages
 from playbill.datasets import Split
-from playbill.errors import ConfigError, IntegrityError
+from playbill.datasets.splits import PROTOCOLS
+from playbill.errors import ConfigError, IntegrityError, UnknownNameError
 from playbill.evaluation import (
     ArmsReport,
     CanaryResult,
@@ -35,6 +35,8 @@ from playbill.evaluation import (
     run_canaries,
     write_html,
 )
+from playbill.evaluation.replay import REPLAY
+from playbill.evaluation.slices import MADE_SLICES, SLICES
 from playbill.features import FeatureDoor
 from playbill.specs import BASELINES
 from playbill.specs.base import parse_duration
@@ -72,7 +74,8 @@ def measure(selection: Selection, references: Sequence[str], wanted: Wanted) -> 
         ComparisonError: A version was trained on what the protocol holds out.
         StateError: A slice asked for has too few members.
     """
-    workspace, replay = selection.workspace, Replay(_window(wanted.window))
+    workspace, replay = selection.workspace, _replay(wanted)
+    _check_names(wanted)
     with Stages() as stages:
         stages.stage("read tables")
         frames = EvaluationTables.read(Tables(workspace))
@@ -157,11 +160,26 @@ def _plot(one: Evaluated, folder: Path, several: bool) -> list[Path]:
     return plots(one.report, folder / one.version.reference.replace(":", "-") if several else folder)
 
 
-def _window(text: str) -> Any:
+def _replay(wanted: Wanted) -> Replay:
+    if wanted.window is None:
+        return Replay()
+    if wanted.protocol != REPLAY:
+        raise ConfigError(f"--window is of the protocol '{REPLAY}': add --protocol {REPLAY}, or leave it out")
     try:
-        return parse_duration(text)
+        return Replay(parse_duration(wanted.window))
     except PydanticCustomError as error:
         raise ConfigError(f"--window: {error}") from None
+
+
+def _check_names(wanted: Wanted) -> None:
+    """Look names up before anything is read or fetched."""
+    if wanted.protocol is not None and wanted.protocol not in PROTOCOLS:
+        raise UnknownNameError("protocol", wanted.protocol, PROTOCOLS)
+    for name in wanted.baselines or ():
+        BASELINES[name]
+    for name in wanted.slices or ():
+        if name not in (*SLICES, *MADE_SLICES):
+            raise UnknownNameError("slice", name, SLICES)
 
 
 def _judging(model: OpenModel, wanted: Wanted) -> Judging:

@@ -8,12 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from playbill.datasets import Split
+from playbill.datasets.splits import TIME_PROTOCOLS
 from playbill.errors import ComparisonError
 from playbill.evaluation.log import TRAIN
 from playbill.evaluation.report import EvaluationReport
 from playbill.metrics import Interval, MemberBootstrap
 from playbill.metrics.bootstrap import DEFAULT_RESAMPLES
 
+GLOBAL_TIME = "global_time"
+"""What a model is trained under to be measured under any protocol that cuts by time."""
 MUST_AGREE = {
     "protocol": "protocols",
     "canvas": "canvases",
@@ -128,10 +131,11 @@ def assert_not_trained_on(split: Split, trained_split: Split, *, model: str = "t
     trained = trained_split.frame.filter(trained_split.frame["fold"].cast(str) == TRAIN).select("event_id")
     seen = tested.join(trained, on="event_id", how="semi").height
     if seen:
+        trained_for = GLOBAL_TIME if split.protocol in TIME_PROTOCOLS else split.protocol
         raise ComparisonError(
             f"{model} was trained under protocol '{trained_split.protocol}', whose train fold holds {seen} of the "
             f"{tested.height} test events of protocol '{split.protocol}': the result would be of its memory. "
-            f"Train it for that protocol: playbill train {model} --protocol {split.protocol}"
+            f"Train it for that protocol: playbill train {model} --protocol {trained_for}"
         )
 
 

@@ -99,11 +99,25 @@ def arm_grids(report: ArmsReport) -> list[Grid]:
     if not report.differences:
         return [arms]
     rows = tuple(
-        (row.other, *(with_sign(row.metrics[name]) for name in names), _claim(row.claims, row.why_not))
+        (
+            row.other,
+            *(f"{with_sign(row.metrics[name])} p {with_p(row.adjusted_p[name])}" for name in names),
+            _claim(row.claims, row.why_not),
+        )
         for row in report.differences
     )
-    title = f"{report.rows[0].name} minus each other; claims after Holm's correction for {len(rows)}"
-    return [arms, Grid(title, ("", *names, "claims"), rows)]
+    title = f"{report.rows[0].name} minus each other"
+    return [arms, Grid(title, ("", *names, "claims"), rows, caption=_corrected(len(rows)))]
+
+
+def with_p(p: float) -> str:
+    """Write a p-value."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _corrected(comparisons: int) -> str:
+    several = f"corrected for {comparisons} comparisons (Holm)" if comparisons > 1 else "of one comparison"
+    return f"p: two-sided, {several}"
 
 
 def _claim(claims: Sequence[str], why_not: str) -> str:
@@ -133,16 +147,22 @@ def _results(report: EvaluationReport) -> Grid:
 
 def _differences(report: EvaluationReport) -> Grid:
     metrics = [name for name in report.result.metrics if _of(name) in MAIN]
+    gaps = [f"{gap:+.0%} to {_rung(name)}" for name, gap in ladder(report).items()]
     rows = tuple(
-        (row.baseline, *(with_sign(row.metrics[name]) for name in metrics), _inside_noise(row, metrics))
+        (
+            row.baseline,
+            *(with_sign(row.metrics[name]) for name in metrics),
+            with_p(row.adjusted_p[report.main_metric]) if report.main_metric in row.adjusted_p else "-",
+            _inside_noise(row, metrics),
+        )
         for row in report.differences
     )
-    gaps = [f"{gap:+.0%} to {_rung(name)}" for name, gap in ladder(report).items()]
+    captions = [f"gap on {report.main_metric}: {', '.join(gaps)}"] if gaps else []
     return Grid(
         f"{report.model} minus each baseline, paired {100 * report.level:.0f} % intervals by member",
-        ("", *metrics, "no claim (noise)"),
+        ("", *metrics, f"p of {report.main_metric}", "no claim (noise)"),
         rows,
-        caption=f"gap on {report.main_metric}: {', '.join(gaps)}" if gaps else "",
+        caption="; ".join([*captions, _corrected(len(rows))]),
     )
 
 
@@ -168,9 +188,9 @@ def _slices(report: EvaluationReport, limit: int) -> Grid:
         for group in large[:limit]
     )
     worst = f", the worst is {large[0].slice} {large[0].group}" if large else ""
+    too_few = f"; {small} groups have too few members (under {report.minimum_members})" if small else ""
     return Grid(
-        f"slices by {report.main_metric}, worst first{worst}; "
-        f"{small} with fewer than {report.minimum_members} members not shown",
+        f"slices by {report.main_metric}, worst first{worst}{too_few}",
         ("slice", "members", "n", report.main_metric, *(f"minus {row.baseline}" for row in report.differences)),
         rows,
         caption="(?) the interval of the difference includes zero" if report.differences else "",

@@ -20,7 +20,7 @@ from playbill.metrics.topk import Mask
 from playbill.specs.measures import lower_is_better
 
 MINIMUM_MEMBERS = 30
-"""Members below which a slice is shown but never judged."""
+"""Members below which a group has a size and no numbers."""
 _MINUS = "minus"
 _Key = tuple[str, str, str]
 
@@ -99,10 +99,14 @@ class Judge:
         )
 
     def slices(self, frame: pl.DataFrame, names: Sequence[str]) -> tuple[SliceRow, ...]:
-        """Return every group of some slices, worst first, those that are too small last."""
+        """Return every group of some slices, worst first; behind them those that are too small, without numbers."""
         sign = -1.0 if lower_is_better(self.main_metric) else 1.0
         rows = [row for name in names for row in self._groups(frame, name)]
-        return tuple(sorted(rows, key=lambda row: (row.small, sign * row.metrics[self.main_metric].value)))
+        large = sorted(
+            (row for row in rows if not row.small), key=lambda row: sign * row.metrics[self.main_metric].value
+        )
+        small = sorted((row for row in rows if row.small), key=lambda row: -row.members)
+        return (*large, *small)
 
     def _own(self, name: str, metric: str) -> _Column:
         found = self.measured[name]
@@ -114,6 +118,8 @@ class Judge:
         return _Column(ours.values - self.measured[baseline].values[metric], ours.weights)
 
     def _intervals(self, columns: Mapping[_Key, _Column]) -> dict[_Key, Interval]:
+        if not columns:
+            return {}
         found = self.bootstrap.intervals(*_stacked(list(columns.values())))
         return dict(zip(columns, found, strict=True))
 
@@ -122,26 +128,29 @@ class Judge:
         masks = {str(group): labels == group for group in np.unique(labels.astype(str))}
         keyed = {("", metric): self._own(self.model, metric) for metric in self.metrics}
         keyed |= {(_MINUS, baseline): self._minus(baseline, self.main_metric) for baseline in self.baselines}
+        sizes = {group: int(np.unique(self.bootstrap.members[mask]).size) for group, mask in masks.items()}
         found = self._intervals(
             {
                 (group, *key): _Column(np.where(mask, column.values, np.nan), column.weights)
                 for group, mask in masks.items()
+                if sizes[group] >= self.judging.minimum_members
                 for key, column in keyed.items()
             }
         )
-        return [self._slice_row(name, group, mask, found) for group, mask in masks.items()]
+        return [self._slice_row(name, group, mask, sizes[group], found) for group, mask in masks.items()]
 
-    def _slice_row(self, name: str, group: str, mask: Mask, found: Mapping[_Key, Interval]) -> SliceRow:
-        size = int(np.unique(self.bootstrap.members[mask]).size)
-        own = {metric: found[group, "", metric] for metric in self.metrics}
+    def _slice_row(self, name: str, group: str, mask: Mask, members: int, found: Mapping[_Key, Interval]) -> SliceRow:
+        small = members < self.judging.minimum_members
+        own = {} if small else {metric: found[group, "", metric] for metric in self.metrics}
+        against = {} if small else {baseline: found[group, _MINUS, baseline] for baseline in self.baselines}
         return SliceRow(
             slice=name,
             group=group,
             requests=int(mask.sum()),
-            members=size,
-            small=size < self.judging.minimum_members,
+            members=members,
+            small=small,
             metrics={metric: one for metric, one in own.items() if not np.isnan(one.value)},
-            differences={baseline: found[group, _MINUS, baseline] for baseline in self.baselines},
+            differences=against,
         )
 
 

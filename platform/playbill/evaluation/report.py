@@ -57,9 +57,9 @@ class SliceRow:
         group: Such as `US-MN`.
         requests: Requests in it.
         members: Members in it.
-        small: Fewer members than the report's minimum: shown, never judged.
-        metrics: As in `ScoredRow`, for the model.
-        differences: Baseline -> model minus baseline on the report's main metric.
+        small: Fewer members than the report's minimum: it has a size and no numbers.
+        metrics: As in `ScoredRow`, for the model; none of a small group.
+        differences: Baseline -> model minus baseline on the report's main metric; none of a small group.
     """
 
     slice: str

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from playbill.cli.evaluate import evaluate as command
 from playbill.datasets import Encoder, EncoderState, make_split
-from playbill.errors import ComparisonError, IntegrityError, StateError
+from playbill.errors import ComparisonError, IntegrityError, StateError, UnknownNameError
 from playbill.evaluation import CanvasScorer, EvaluationTables, Judging, evaluate_canvas, open_model
 from playbill.models import HeadConfig, Network, NetworkConfig
 from playbill.ranking.bundle import write_bundle
@@ -231,7 +231,8 @@ def test_the_command_writes_one_page_that_stands_alone_and_can_leave_mlflow_out(
         (("--protocol", "leave_one"), "Did you mean 'leave_one_out'"),
         (("--slices", "contry"), "Did you mean 'country'"),
         (("--slices", "country", "--minimum-members", "900"), "no group of at least 900 members"),
-        (("--window", "3 days"), "is no duration"),
+        (("--window", "3 days", "--protocol", "replay"), "is no duration"),
+        (("--window", "3d"), "--window is of the protocol 'replay'"),
         (("--canvas", "hme"), "Did you mean 'home'"),
         (("--baselines", "popluar"), "Did you mean 'popular'"),
     ],
@@ -241,6 +242,21 @@ def test_what_the_command_refuses_names_the_nearest_right_thing_and_writes_nothi
     assert re.search(message, str(result.exception))
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
     assert run.tracking.logged == []
+
+
+@pytest.mark.parametrize("option", ["--protocol", "--slices", "--baselines"])
+def test_names_are_looked_up_before_anything_is_fetched(run, monkeypatch, option):
+    monkeypatch.setattr(run.tracking, "resolve", lambda reference: pytest.fail("fetched"))
+    assert isinstance(run("tiny", option, "nothing_like_it").exception, UnknownNameError)
+
+
+def test_a_group_with_too_few_members_has_no_number(run):
+    result = run("tiny", "--baselines", "popular", "--slices", "popularity", "--minimum-members", "20", "--json")
+    found = json.loads(result.stdout.splitlines()[-1])
+    few = [group for group in found["slices"] if group["too_few_members"]]
+    assert few
+    assert all(group["ndcg@10"] is None and group["interval"] is None and group["members"] < 20 for group in few)
+    assert found["worst_slice"] == found["slices"][0]
 
 
 def test_the_command_tries_the_canaries(run):
@@ -255,5 +271,7 @@ def test_the_command_tries_the_canaries(run):
 
 
 def test_the_command_refuses_what_the_model_was_trained_on(run):
-    result = run("tiny", "--protocol", "global_time")
-    assert isinstance(result.exception, ComparisonError)
+    for protocol in ("global_time", "replay"):
+        result = run("tiny", "--protocol", protocol)
+        assert isinstance(result.exception, ComparisonError)
+        assert "playbill train tiny --protocol global_time" in str(result.exception)

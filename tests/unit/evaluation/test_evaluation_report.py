@@ -92,12 +92,16 @@ def test_the_worst_large_slice_comes_first_and_small_ones_last(report):
     assert large == sorted(large)
     assert report.worst_slice is report.slices[0]
     assert set(report.slices[0].differences) == {"popular", "popular_7d", "ease"}
+    small = [row for row in report.slices if row.small]
+    assert [row.members for row in small] == sorted((row.members for row in small), reverse=True)
+    assert all(not row.metrics and not row.differences for row in small), "too few is no number"
 
 
 def test_slices_add_up_to_the_whole(data, world):
     frames, split = data
     model = world.ByTable(TITLES, list(np.linspace(1, 0, 12)))
-    found = evaluate(model, split, frames, world.resolved(), "home", baselines=("popular",), judging=QUICK)
+    judging = QUICK._replace(minimum_members=1)
+    found = evaluate(model, split, frames, world.resolved(), "home", baselines=("popular",), judging=judging)
     rows = [row for row in found.slices if row.slice == "country"]
     total = sum(row.metrics["hr@10"].value * row.requests for row in rows) / found.n
     assert total == pytest.approx(found.result.metrics["hr@10"].value)
@@ -244,7 +248,8 @@ def test_tables_say_protocol_baselines_and_which_intervals_hold_zero(data, world
     assert "popular" in text
     assert "no claim (noise)" in text
     assert "to popular (popularity)" in text
-    assert re.search(r"worst first, the worst is \w+ \S+; \d+ with fewer than 5 members not shown", text)
+    assert re.search(r"worst first, the worst is \w+ \S+; \d+ groups have too few members \(under 5\)", text)
+    assert re.search(r"p of ndcg@10.* p: two-sided, of one comparison", text)
 
 
 def test_plots_are_files(report, tmp_path):
