@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from playbill.labels import label_events
 from playbill.rewards import DelayedSettings, delayed_report, reward_version
-from playbill.simulator import World, WorldSpec, load_policy, simulate
+from playbill.simulator import World, WorldSpec, simulate
 from playbill.simulator.launches import DAY_US, microseconds
 from playbill.simulator.law import LAW
 from playbill.zoo import load_zoo
@@ -47,13 +47,13 @@ RESAMPLES = 4_000
 
 
 @click.command(help=__doc__)
-@click.option("--members", default=2000, show_default=True)
-@click.option("--titles", default=400, show_default=True)
+@click.option("--members", default=1000, show_default=True)
+@click.option("--titles", default=300, show_default=True)
 @click.option("--launches", default=20.0, show_default=True, help="New titles a week.")
-@click.option("--days", default=70, show_default=True, help="Of the run.")
-@click.option("--first-day", default=28, show_default=True, help="When the arms take over.")
-@click.option("--every", default=7, show_default=True, help="Days from one learning to the next.")
-@click.option("--seeds", default="7,8,9,10,11,12", show_default=True)
+@click.option("--days", default=63, show_default=True, help="Of the run.")
+@click.option("--first-day", default=21, show_default=True, help="When the arms take over.")
+@click.option("--every", default=3, show_default=True, help="Days from one learning to the next.")
+@click.option("--seeds", default="7,8,9,10,11", show_default=True)
 @click.option("--sharpness", default=1.5, show_default=True, help="Of the arms' draws, per log odds learnt.")
 @click.option("--workers", default=2, show_default=True)
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Picture, .svg or .png.")
@@ -82,14 +82,16 @@ def job(sizes, policy, seed, arm):
     """Run one arm of one world, or measure what can be measured on the log of its own policy."""
     world = World.make(WorldSpec(seed=seed, **sizes))
     with threadpool_limits(1):
-        return offline(world, policy["first_day"]) if arm == OFFLINE else online(world, arm, policy)
+        return offline(world) if arm == OFFLINE else online(world, arm, policy)
 
 
 def objective(arm, seed):
     """Return what an arm learns from."""
     name, young = ARMS[arm]
     reward, labels = load_zoo(ROOT / "model_zoo", ROOT / "feature_repo").reward(name)
-    return Objective(reward, labels, young, DelayedSettings(trees=40, most=60_000, seed=seed))
+    return Objective(
+        reward, labels, young, DelayedSettings(trees=25, learning_rate=0.2, leaves=15, most=40_000, seed=seed)
+    )
 
 
 def online(world, arm, policy):
@@ -125,16 +127,16 @@ def online(world, arm, policy):
     }
 
 
-def offline(world, first_day):
+def offline(world):
     """Measure on the log of the service's own policy: predictions by age, and policies by what is played next.
 
     The last week is held out for policies; they learn from what was known when it began.
     """
     spec = world.spec
-    log = simulate(world, load_policy("plackett_luce"), keep_log=True).interactions
+    log = simulate(world, keep_log=True).interactions
     best = objective("predicted", spec.seed)
     outcomes = label_events(list(best.labels.values()), log, spec.end, world.availability, world.titles)
-    split = spec.start + timedelta(days=max(first_day, spec.days - 22))
+    split = spec.start + timedelta(days=spec.days - 22)
     report = delayed_report(
         best.reward, best.labels, outcomes, log, spec.end, split, world.availability, settings=best.settings
     )

@@ -45,7 +45,9 @@ class Objective:
         outcomes = label_events(list(self.labels.values()), log, as_of, world.availability, world.titles)
         predictor = None
         if self.young == "predict":
-            predictor = DelayedFeedback.fit(reward, self.labels, outcomes, log, as_of, world.availability, self.settings)
+            predictor = DelayedFeedback.fit(
+                reward, self.labels, outcomes, log, as_of, world.availability, self.settings
+            )
         worth = slate_values(reward_values(reward, self.labels, outcomes, log, as_of, predictor), log)
         if self.young != "wait":
             return worth

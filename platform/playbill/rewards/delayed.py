@@ -46,6 +46,8 @@ class DelayedSettings:
     """Boosting rounds."""
     leaves: int = 31
     """Leaves of a tree at most."""
+    learning_rate: float = 0.05
+    """Step of a boosting round: few trees want a larger one."""
     youngest: timedelta = timedelta(minutes=5)
     """Least age of a snapshot."""
     seed: int = 17
@@ -242,7 +244,7 @@ def _fit_term(
     classifier = HistGradientBoostingClassifier(
         max_iter=settings.trees,
         max_leaf_nodes=settings.leaves,
-        learning_rate=0.05,
+        learning_rate=settings.learning_rate,
         min_samples_leaf=100,
         l2_regularization=1.0,
         early_stopping=False,

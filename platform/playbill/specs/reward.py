@@ -53,6 +53,9 @@ class RewardSpec(Definition):
     """Terms that are predicted until they are mature. Serving never sees the predictor."""
     clip: tuple[float, float] | None = None
     """Lowest and highest value of the sum."""
+    matures_after: Duration | None = None
+    """How old a play or impression is when its reward is final. A term that takes longer is a mistake; absent means
+    as long as the slowest term takes."""
 
     @model_validator(mode="after")
     def _delayed_are_terms(self) -> Self:
@@ -67,6 +70,13 @@ class RewardSpec(Definition):
     def _clip_has_room(self) -> Self:
         if self.clip is not None and self.clip[0] >= self.clip[1]:
             raise ValueError(f"clip goes from low to high, not from {self.clip[0]:g} to {self.clip[1]:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _every_term_counts(self) -> Self:
+        if idle := [name for name, term in self.terms.items() if term.weight == term.otherwise == 0]:
+            named = ", ".join(f"'{name}'" for name in idle)
+            raise ValueError(f"term {named} counts for nothing: give it a weight or an 'otherwise', or take it out")
         return self
 
     @model_validator(mode="after")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
-from playbill.specs.base import split_reference
+from playbill.specs.base import Definition, split_reference
 from playbill.specs.label import LabelSpec
 from playbill.specs.resolved import ResolvedModel, content_hash
 from playbill.specs.reward import REWARDED, Attribution, RewardSpec, TermSpec
@@ -55,12 +56,16 @@ def reward_version(reward: RewardSpec, labels: Mapping[str, LabelSpec]) -> str:
         labels: Definitions of its terms by plain name; others are not looked at.
 
     Returns:
-        `name:version:hash`, the hash being twelve digits over everything the reward and its labels say: it changes
-        when a label does although the reward's own version stays.
+        `name:version:hash`, the hash being twelve digits over everything the reward and its labels say beyond the
+        defaults: it changes when a label does although the reward's own version stays.
     """
-    terms = {name: labels[split_reference(name)[0]].model_dump(mode="json", by_alias=True) for name in reward.terms}
-    content = {"reward": reward.model_dump(mode="json"), "labels": terms}
+    terms = {name: _said(labels[split_reference(name)[0]]) for name in reward.terms}
+    content = {"reward": _said(reward), "labels": terms}
     return f"{reward.reference}:{content_hash(content)[:12]}"
+
+
+def _said(definition: Definition) -> dict[str, Any]:
+    return definition.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def reward_versions(resolved: ResolvedModel) -> dict[str, str]:

@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import cast
 
 from playbill.errors import Problem
-from playbill.specs import LabelSpec, ModelSpec, RewardSpec, split_reference
+from playbill.specs import HeadSpec, LabelSpec, ModelSpec, RewardSpec, split_reference
+from playbill.specs.base import format_duration
 from playbill.specs.reward import REWARDED, TermSpec
 from playbill.specs.reward_terms import attribution, matures_after
 from playbill.zoo.definitions import Checked, Shelf, place_of
@@ -29,6 +30,7 @@ def check_reward(shelf: Shelf, checked: Checked, reward: RewardSpec) -> Iterator
         label = _label(shelf, reference)
         if label is not None:
             yield from _check_term(checked, reference, term, label)
+    yield from _late_terms(shelf, checked, reward)
     for index, reference in enumerate(reward.delayed if checked.knows("delayed") else ()):
         label = _label(shelf, reference)
         if label is not None and matures_after(reward.terms[reference], label, "play") == timedelta(0):
@@ -36,6 +38,20 @@ def check_reward(shelf: Shelf, checked: Checked, reward: RewardSpec) -> Iterator
             what = f"label '{label.name}' has no window, so nothing of it is ever too young to predict"
             hint = "Give the label a 'window', the term a 'within', or leave it out of 'delayed'."
             yield problem(place_of(checked, path), path, what, hint)
+
+
+def _late_terms(shelf: Shelf, checked: Checked, reward: RewardSpec) -> Iterator[Problem]:
+    """Yield the terms that are final later than the reward says it is."""
+    if reward.matures_after is None or not checked.knows("matures_after"):
+        return
+    for reference, term in reward.terms.items():
+        label = _label(shelf, reference)
+        takes = max(matures_after(term, label, action) for action in REWARDED) if label is not None else timedelta(0)
+        if takes > reward.matures_after:
+            path: Path = ("terms", reference)
+            promised = format_duration(reward.matures_after)
+            what = f"is final after {format_duration(takes)}, later than the {promised} of the reward's 'matures_after'"
+            yield problem(place_of(checked, path, key=True), path, what, "Raise it, or shorten the label's window.")
 
 
 def _check_term(checked: Checked, reference: str, term: TermSpec, label: LabelSpec) -> Iterator[Problem]:
@@ -59,7 +75,7 @@ def check_rewarded_heads(shelf: Shelf, checked: Checked, model: ModelSpec) -> It
             continue
         path: Path = ("heads", name, "reward")
         reward = cast(RewardSpec, found.spec)
-        if (wrong := _cannot_weigh(shelf, head.label)) is not None:
+        if (wrong := _cannot_weigh(shelf, head.label) or _gives_no_weight(found, head)) is not None:
             yield problem(place_of(checked, path), path, *wrong)
         if rewards.setdefault(reward.name, head.reward) != head.reward:
             yield problem(place_of(checked, path), path, f"two versions of reward '{reward.name}' in one model")
@@ -79,6 +95,17 @@ def _cannot_weigh(shelf: Shelf, reference: str | None) -> tuple[str, str] | None
     actions = ", ".join(label.events.action)
     what = f"label '{label.name}' is of {actions} events, and a reward speaks of plays and impressions"
     return what, "Weigh a head that learns plays, and make this label a term of the reward."
+
+
+def _gives_no_weight(reward: Checked, head: HeadSpec) -> tuple[str, str] | None:
+    """Say why a reward leaves a ranking head without any example: such a loss weighs by what is above 0."""
+    if head.loss == "bce" or not reward.knows("terms"):
+        return None
+    spec = cast(RewardSpec, reward.spec)
+    if any(max(term.weight, term.otherwise) > 0 for term in spec.terms.values()):
+        return None
+    what = f"no term of reward '{spec.name}' is ever above 0, so a '{head.loss}' loss would learn from nothing"
+    return what, "Give what should happen a weight above 0, or use bce."
 
 
 def unweighted_negatives(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[Problem]:

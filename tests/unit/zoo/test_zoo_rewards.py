@@ -57,11 +57,38 @@ def _labels(write: Write) -> None:
         ("{up: {weight: 1, within: 3d, attribute: event}}", "", "'within', which is for `attribute: same_title`"),
         ("{done: 1, done:1: 2}", "", "label 'done' is a term twice"),
         ("{done: 1}", "clip: [1, 0]", "clip goes from low to high, not from 1 to 0"),
+        ("{}", "", "worth.yaml:4:8: terms: "),
+        ("{done: .nan}", "", "worth.yaml:4:15: terms.done"),
+        ("{done: 1, up: 0}", "", "term 'up' counts for nothing: give it a weight or an 'otherwise', or take it out"),
+        (
+            "{done: 1, up: 1}",
+            "matures_after: 5d",
+            "worth.yaml:4:9: terms.done: is final after 7d, later than the 5d of the reward's 'matures_after'",
+        ),
+        ("{up: {weight: 1, within: 9d}}", "matures_after: 8d", "worth.yaml:4:9: terms.up: is final after 9d"),
     ],
 )
 def test_what_a_reward_cannot_say(write: Write, mistakes: Mistakes, terms: str, more: str, expected: str) -> None:
     write("rewards/worth.yaml", reward(terms, more))
     assert any(expected in line for line in mistakes()), mistakes()
+
+
+def test_every_mistake_of_a_reward_is_told_at_once(write: Write, mistakes: Mistakes) -> None:
+    terms = "{dona: 1, page: 1, done: {weight: 1, within: 3d}, up: -1}"
+    write("rewards/worth.yaml", reward(terms, "delayed: [up]\nmatures_after: 1d\n"))
+    found = [line.partition("rewards/")[2] for line in mistakes()]
+    assert [line.split(": ")[:2] for line in found] == [
+        ["worth.yaml:4:9", "terms.dona"],
+        ["worth.yaml:4:18", "terms.page"],
+        ["worth.yaml:4:27", "terms.done"],
+        ["worth.yaml:4:53", "terms.done.within"],
+        ["worth.yaml:5:11", "delayed.0"],
+    ]
+
+
+def test_a_reward_may_promise_when_it_is_final(write: Write, mistakes: Mistakes) -> None:
+    write("rewards/worth.yaml", reward("{done: 1, up: {weight: 1, within: 3d}}", "matures_after: 7d"))
+    assert mistakes() == []
 
 
 def test_a_right_reward_is_read(write: Write, zoo_folder: Path) -> None:
@@ -112,6 +139,11 @@ def test_a_reward_comes_with_the_labels_it_names_and_one_id(write: Write, edit: 
             "{label: 'done:1', loss: softmax, reward: worth}",
             "counts 'done', another version of that label than this model's",
         ),
+        (
+            "{label: play, loss: softmax}",
+            "{label: play, loss: softmax, reward: against}",
+            "heads.play.reward: no term of reward 'against' is ever above 0, so a 'softmax' loss would learn",
+        ),
     ],
 )
 def test_heads_whose_reward_cannot_weigh_them(
@@ -119,6 +151,7 @@ def test_heads_whose_reward_cannot_weigh_them(
 ) -> None:
     write("labels/done2.yaml", DONE.replace("version: 1", "version: 2").replace("0.9", "0.8"))
     write("rewards/worth.yaml", reward("{done: 1}"))
+    write("rewards/against.yaml", reward("{done: {weight: -1, otherwise: -0.2}}").replace("worth", "against"))
     edit("models/every.yaml", old, new)
     assert any(expected in line for line in mistakes()), mistakes()
 
