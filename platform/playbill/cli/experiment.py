@@ -1,18 +1,42 @@
-"""`playbill experiment`: whole studies over a simulated workspace."""
+"""`playbill experiment`: whole studies over a simulated service."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from playbill.cli.main import Selection
 
+if TYPE_CHECKING:
+    from playbill.experiments.objectives import StudyOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def output(command: Command) -> Command:
+    """Add the options of what becomes of a result."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line."),
+        click.option("--log/--no-log", default=True, show_default=True, help="Keep the result in MLflow."),
+        click.option("--report", "report_file", type=FILE, help="File for the whole result as JSON."),
+        click.option("--plot", "plot_file", type=FILE, help="File for a picture, .svg or .png."),
+    ):
+        command = option(command)
+    return command
+
 
 @click.group("experiment")
 def experiment() -> None:
-    """Run whole studies, such as a simulated A/B test.
+    """Run whole studies over a simulated service.
+
+    `ab` lets registered models serve the members of a simulated workspace; `objective-before-capacity` asks what a
+    reward and a larger network do to members.
 
     Example: playbill -w simulated experiment ab everycanvas@champion everycanvas:2 --days 14
     """
@@ -21,23 +45,21 @@ def experiment() -> None:
 @experiment.command("ab")
 @click.argument("models", nargs=-1, required=True)
 @click.option("--beside", default="", help="Comma-separated simulated policies as further arms, such as popular.")
-@click.option("--members", type=click.IntRange(min=1), default=2000, show_default=True, help="Members who take part.")
+@click.option("--members", type=click.IntRange(min=1), help="Members who take part (default: 2000, or all).")
 @click.option("--days", type=click.IntRange(min=1), default=28, show_default=True, help="Days after the log's end.")
 @click.option("--runs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs, each with other luck.")
-@click.option("--plot", "plot_file", type=click.Path(dir_okay=False, path_type=Path), help="Picture, .svg or .png.")
-@click.option("--report", "report_file", type=click.Path(dir_okay=False, path_type=Path), help="Report as JSON.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
+@output
 @click.pass_obj
 def ab(
     selection: Selection,
+    /,
     models: tuple[str, ...],
     beside: str,
-    members: int,
-    days: int,
-    runs: int,
     plot_file: Path | None,
     report_file: Path | None,
+    log: bool,
     as_json: bool,
+    **sizes: Any,
 ) -> None:
     """Let registered MODELS serve the members of a simulated workspace, and compare what becomes of them.
 
@@ -50,14 +72,15 @@ def ab(
 
     from playbill.cli.progress import Stages
     from playbill.experiments.ab_report import plot
+    from playbill.experiments.recording import record_ab
     from playbill.experiments.served_ab import Wanted, served_ab
+    from playbill.tracking import Tracking
 
-    policies = tuple(name.strip() for name in beside.split(",") if name.strip())
     with Stages() as stages:
         stages.stage("simulated A/B test")
-        wanted = Wanted(models, policies, members, days, runs)
-        report = served_ab(selection.workspace, wanted, lambda arm, done, total: stages.advance(done, total, arm))
-    console = Console(stderr=as_json)
+        wanted = Wanted(models, names(beside), **sizes)
+        found = served_ab(selection.workspace, wanted, lambda arm, done, total: stages.advance(done, total, arm))
+    report, console = found.report, Console(stderr=as_json)
     console.print(report.table())
     if plot_file is not None:
         plot(report, plot_file)
@@ -65,5 +88,102 @@ def ab(
     if report_file is not None:
         report.save(report_file)
         console.print(f"wrote {report_file}")
+    run_id = record_ab(Tracking(selection.workspace), found) if log else None
+    if run_id is not None:
+        console.print(f"recorded in MLflow as run {run_id}")
     if as_json:
-        click.echo(json.dumps(report.as_json()))
+        click.echo(json.dumps(report.as_json() | {"run_id": run_id}))
+
+
+@experiment.command("objective-before-capacity")
+@click.option("--objectives", default="", help="Comma-separated rewards, the least aligned first.")
+@click.option("--capacities", default="", help="Comma-separated sizes: small, medium, large.")
+@click.option("--members", type=click.IntRange(min=1), help="Members of the log.")
+@click.option("--titles", type=click.IntRange(min=1), help="Titles of the service.")
+@click.option("--log-days", type=click.IntRange(min=1), help="Days of the log.")
+@click.option("--test-members", type=click.IntRange(min=1), help="Members of the test.")
+@click.option("--test-days", type=click.IntRange(min=1), help="Days of the test.")
+@click.option("--seeds", default="", help="Comma-separated numbers: a world, log, training and test each.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the log.")
+@click.option("--min-steps", type=click.IntRange(min=1), help="Training steps at least.")
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Keeps what is done, to go on later.")
+@output
+@click.pass_obj
+def objective_before_capacity(
+    selection: Selection,
+    /,
+    folder: Path | None,
+    plot_file: Path | None,
+    report_file: Path | None,
+    log: bool,
+    as_json: bool,
+    **sizes: Any,
+) -> None:
+    """Train every size of network for every reward on one simulated log, and let all of them serve.
+
+    Offline fit and what becomes of members stand side by side. The rewards are those of the project's zoo, so your own
+    can be among them. The sizes that are not given are those of docs/results/objective_before_capacity.md: an hour.
+
+    Example: playbill experiment objective-before-capacity --members 600 --test-members 200 --test-days 5 --seeds 1
+    """
+    import tempfile
+
+    from rich.console import Console
+
+    from playbill.cli.progress import Stages
+    from playbill.experiments.objective_before_capacity import run_study
+    from playbill.experiments.objective_plot import plot_study
+    from playbill.experiments.objective_report import study_json
+    from playbill.experiments.recording import record_study
+    from playbill.tracking import Tracking
+    from playbill.zoo import load_zoo
+
+    project, options, console = selection.project, study_options(sizes), Console(stderr=as_json)
+    zoo = load_zoo(project.model_zoo, project.feature_repo)
+    total = len(options.seeds) * len(options.arms)
+    with Stages() as stages, tempfile.TemporaryDirectory() as scratch:
+        stages.stage("objective before capacity")
+        told: list[str] = []
+
+        def tell(text: str) -> None:
+            told.append(text)
+            stages.console.print(f"  {text}", style="dim", highlight=False)
+            stages.advance(len(told), total)
+
+        study = run_study(zoo, options, folder or Path(scratch), tell)
+    console.print(study.online.table())
+    if plot_file is not None:
+        plot_study(study, plot_file)
+        console.print(f"wrote {plot_file}")
+    if report_file is not None:
+        report_file.write_text(json.dumps(study_json(study), indent=1), encoding="utf-8")
+        console.print(f"wrote {report_file}")
+    run_id = record_study(Tracking(selection.workspace), study) if log else None
+    if run_id is not None:
+        console.print(f"recorded in MLflow as run {run_id}")
+    if as_json:
+        click.echo(json.dumps(study_json(study) | {"run_id": run_id}))
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Return the names of a comma-separated list."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def study_options(sizes: Mapping[str, Any]) -> StudyOptions:
+    """Return the options of a study; what is not given stays as it is there.
+
+    Raises:
+        click.BadParameter: A seed is no number.
+    """
+    from playbill.experiments.objectives import Recipe, StudyOptions
+
+    given = {name: value for name, value in sizes.items() if value}
+    given |= {name: names(given[name]) for name in ("objectives", "capacities", "seeds") if name in given}
+    seeds = given.get("seeds", ())
+    if wrong := [seed for seed in seeds if not seed.isdecimal()]:
+        raise click.BadParameter(f"'{wrong[0]}' is no number.", param_hint="'--seeds'")
+    if seeds:
+        given["seeds"] = tuple(int(seed) for seed in seeds)
+    recipe = Recipe(**{name: given.pop(name) for name in ("epochs", "min_steps") if name in given})
+    return StudyOptions(**given, recipe=recipe)

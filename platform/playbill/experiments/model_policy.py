@@ -24,7 +24,7 @@ from playbill.ranking.candidates import ABSENT, Catalogue, Viewer, select
 from playbill.ranking.scorer import Scorer
 from playbill.simulator.asked import Asked, Slates
 from playbill.simulator.canvases import CANVASES, DEVICES, ROWS
-from playbill.simulator.policies import Popular, ScoredPolicy, same_list
+from playbill.simulator.policies import Policy, Popular, ScoredPolicy, same_list
 from playbill.simulator.state import State
 from playbill.simulator.world import World
 from playbill.specs import CandidatesSpec, ResolvedModel, RowSpec
@@ -80,10 +80,10 @@ class ModelPolicy(ScoredPolicy):
         resolved: ResolvedModel,
         world: World,
         features: FeatureSource,
-        elsewhere: ScoredPolicy | None = None,
+        elsewhere: Policy | None = None,
     ) -> None:
         self.name, self.scorer, self.resolved, self.world, self.features = name, scorer, resolved, world, features
-        self.elsewhere = elsewhere or Popular()
+        self.elsewhere: Policy = elsewhere or Popular()
         self.answered = {"model": 0, "elsewhere": 0}
         self._check()
         columns = {title: place for place, title in enumerate(scorer.title_ids)}
@@ -140,12 +140,18 @@ class ModelPolicy(ScoredPolicy):
         return found
 
     def logits(self, asked: Asked) -> npt.NDArray[np.float32]:
-        """Return [N, T] blended scores, -inf where the zoo's rules allow no title; for policies built on this one."""
+        """Return [N, T] blended scores, -inf where the zoo's rules allow no title; for policies built on this one.
+
+        Raises:
+            ConfigError: Some questions are not the model's, and who answers them has no scores.
+        """
         mine = self._mine(asked)
         found = np.empty((len(asked), len(self.world.title_ids)), np.float32)
         if (own := np.flatnonzero(mine)).size:
             found[own] = self._blended(asked.take(own))
         if (rest := np.flatnonzero(~mine)).size:
+            if not isinstance(self.elsewhere, ScoredPolicy):
+                raise ConfigError(f"{self.elsewhere.name} answers what {self.name} does not, and it has no scores")
             found[rest] = self.elsewhere.logits(asked.take(rest))
         return found
 

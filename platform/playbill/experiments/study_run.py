@@ -18,8 +18,9 @@ from playbill.experiments.model_policy import ModelPolicy
 from playbill.experiments.objectives import BASE, StudyOptions, study_model
 from playbill.experiments.simulated_ab import Test, measured
 from playbill.experiments.simulated_log import SimulatedLog, going_on
+from playbill.simulator import load_policy
 from playbill.simulator.law import LAW
-from playbill.simulator.policies import Policy, load_policy
+from playbill.simulator.policies import Policy
 from playbill.simulator.run import simulate
 from playbill.simulator.spec import WorldSpec
 from playbill.simulator.world import World

@@ -1,0 +1,212 @@
+"""A model as a policy of the simulated service: what it lists, how surely, and that luck is shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from playbill.datasets import Request
+from playbill.errors import ConfigError
+from playbill.evaluation import CanvasScorer
+from playbill.experiments.ab_report import MEASURES
+from playbill.experiments.live_features import NoFeatures
+from playbill.experiments.model_policy import ModelPolicy
+from playbill.experiments.simulated_ab import Test as AbTest
+from playbill.experiments.simulated_ab import measured, simulated_ab
+from playbill.experiments.simulated_log import Switching
+from playbill.simulator import World, load_policy, simulate
+from playbill.simulator.asked import Asked, Slates
+from playbill.simulator.canvases import CANVASES, DEVICES, GEMS_FOR_YOU, RULE_ROWS, TRENDING
+from playbill.simulator.policies import EpsilonGreedy
+from playbill.specs import CandidatesSpec, ResolvedModel, RowSpec
+
+BASE = "plackett_luce"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def with_rows(model: ResolvedModel) -> ResolvedModel:
+    """A row with a rule of its own, and one that the zoo ranks by a policy."""
+    gems = RowSpec.model_validate(
+        {
+            "name": "gems_for_you",
+            "version": 1,
+            "title": {"en": "Gems"},
+            "canvas": "home",
+            "blend": {"objective": 1.0},
+            "candidates": {"available": "now", "popularity_percentile": {"below": 60}, "watched": False},
+        }
+    )
+    trending = RowSpec.model_validate(
+        {"name": "trending", "version": 1, "title": {"en": "Now"}, "canvas": "home", "policy": "popular_7d"}
+    )
+    return model.model_copy(update={"rows": {"gems_for_you": gems, "trending": trending}})
+
+
+def served(small, policy, look: Callable[[Asked, Slates], None]) -> pl.DataFrame:
+    """Let a policy serve the days after the log, look at every round that it answers, and return the whole log."""
+
+    def watch(asked, slates, _response):
+        if asked.state.day >= small.from_day:
+            free = np.flatnonzero(~np.isin(asked.row, RULE_ROWS))
+            look(asked.take(free), Slates(slates.titles[free], slates.propensity[free]))
+
+    switching = Switching(load_policy(BASE), policy, small.from_day)
+    return simulate(small.world, switching, keep_log=True, watch=watch).interactions
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was answered to one question, and what has to be known to answer it in plain Python."""
+
+    request: Request
+    day: int
+    row: int
+    size: int
+    allowed: frozenset[int]
+    titles: list[int]
+
+
+def test_lists_are_those_of_plain_scoring(small) -> None:
+    """Every question asked alone: its past read from the finished log, scored by evaluation's code, ranked plainly."""
+    policy, answers = small.policy(with_rows), []
+
+    def look(asked: Asked, slates: Slates) -> None:
+        for place in np.flatnonzero(np.isin(asked.row, (-1, GEMS_FOR_YOU)))[:3].tolist():
+            if CANVASES[asked.canvas[place]] in policy.resolved.canvases:
+                answers.append(noted(policy, asked, slates, place))
+
+    log = served(small, policy, look).sort("member_id", "seq")
+    assert {("billboard", -1), ("home", GEMS_FOR_YOU)} <= {(one.request.canvas, one.row) for one in answers}
+    for one in answers:
+        assert one.titles == plain_list(policy, one, log)
+    assert policy.answered["model"] > 0
+    assert policy.answered["elsewhere"] > 0
+
+
+def noted(policy: ModelPolicy, asked: Asked, slates: Slates, place: int) -> Answer:
+    world, member, row = policy.world, int(asked.member[place]), int(asked.row[place])
+    request = Request(
+        canvas=CANVASES[asked.canvas[place]],
+        at=EPOCH + timedelta(microseconds=int(asked.at_us[place])),
+        member_id=world.member_ids[member],
+        country=world.countries[asked.country[place]],
+        device=DEVICES[asked.device[place]],
+        language=world.languages[asked.language[place]],
+    )
+    unseen = set(np.flatnonzero(asked.candidates()[place] & (asked.state.played[member] == 0)).tolist())
+    if row == GEMS_FOR_YOU:
+        unseen &= below_60(asked.state.played.sum(axis=0).tolist(), had(world, request))
+    titles = [title for title in slates.titles[place].tolist() if title >= 0]
+    return Answer(request, asked.state.day, row, int(asked.size[place]), frozenset(unseen), titles)
+
+
+def had(world: World, request: Request) -> list[int]:
+    """Titles that can be had in the member's country at that moment."""
+    spans = world.availability.filter(
+        pl.col("country").is_in([request.country, "*"]),
+        pl.col("available_from") <= request.at,
+        pl.col("available_until").is_null() | (pl.col("available_until") > request.at),
+    )
+    places = {title: place for place, title in enumerate(world.title_ids)}
+    return sorted({places[title] for title in spans["title_id"]})
+
+
+def below_60(plays: list[int], among: list[int]) -> set[int]:
+    """Titles of which fewer than 60 in 100 have less plays, ties counted by half."""
+    shares = {
+        title: sum((plays[other] < plays[title]) + 0.5 * (plays[other] == plays[title]) for other in among)
+        for title in among
+    }
+    return {title for title, share in shares.items() if share < 0.6 * len(among)}
+
+
+def plain_list(policy: ModelPolicy, asked: Answer, log: pl.DataFrame) -> list[int]:
+    world, request = policy.world, asked.request
+    past = log.filter(pl.col("member_id") == request.member_id, pl.col("event_at") < request.at)
+    morning = world.spec.start + timedelta(days=asked.day)
+    scorer = policy.scorer.refreshed(world.titles, world.availability, morning)
+    alone = replace(request, history=past if past.height else None)
+    scores = CanvasScorer(scorer, policy.resolved, request.canvas, NoFeatures()).score([alone])[0]
+    by_title = dict(zip(scorer.title_ids, scores.tolist(), strict=True))
+    ranked = sorted(asked.allowed, key=lambda title: -by_title[world.title_ids[title]])
+    return ranked[: asked.size]
+
+
+def test_propensities_are_those_of_the_list(small) -> None:
+    policy, rounds = small.policy(with_rows), []
+
+    def look(asked: Asked, slates: Slates) -> None:
+        again = policy.probabilities(asked, slates.titles)
+        np.testing.assert_array_equal(again, slates.propensity[:, : again.shape[1]])
+        if slates.titles.shape[1] < 2:
+            return
+        swapped = slates.titles.copy()
+        swapped[:, :2] = swapped[:, 1::-1]
+        mine = np.isin(asked.canvas, [CANVASES.index(name) for name in policy.resolved.canvases])
+        mine &= (asked.row != TRENDING) & (slates.titles[:, :2] >= 0).all(axis=1)
+        assert (slates.propensity[mine, :2] == 1.0).all()
+        assert (policy.probabilities(asked, swapped)[mine] == 0.0).all()
+        rounds.append(int(mine.sum()))
+
+    served(small, policy, look)
+    assert sum(rounds) > 50
+
+
+def test_a_model_that_explores_shows_titles_as_often_as_it_says(small) -> None:
+    policy = EpsilonGreedy(small.policy(), epsilon=0.4)
+    draws, checked = 4000, []
+
+    def look(asked: Asked, _slates: Slates) -> None:
+        if checked or not (asked.canvas == CANVASES.index("billboard")).any():
+            return
+        one = int(np.flatnonzero(asked.canvas == CANVASES.index("billboard"))[0])
+        many = policy.answer(asked.take(np.full(draws, one)), np.random.default_rng(1))
+        for title in np.unique(many.titles[:, 0]):
+            shown = many.titles[:, 0] == title
+            said = float(many.propensity[shown, 0].max())
+            assert (many.propensity[shown, 0] == np.float32(said)).all()
+            assert float(shown.mean()) == pytest.approx(said, abs=5 * (said * (1 - said) / draws) ** 0.5)
+        each = {int(title): float(many.propensity[many.titles[:, 0] == title, 0][0]) for title in many.titles[:, 0]}
+        checked.append(sum(each.values()))
+
+    served(small, policy, look)
+    assert checked == [pytest.approx(1.0, abs=0.02)]
+
+
+def test_a_model_against_itself_differs_in_nothing_and_another_policy_does(small) -> None:
+    arms = {"one": small.policy(), "two": small.policy(), "other": load_policy("uniform")}
+    found = simulated_ab(small.world, arms, AbTest(small.from_day, load_policy(BASE)))
+    for measure in MEASURES:
+        gap = found.of("two", measure).difference
+        assert gap is not None
+        assert gap == (0.0, 0.0, 0.0)
+    other = found.of("other").difference
+    assert other is not None
+    assert other.value != 0.0
+
+
+def test_one_policy_serves_run_after_run_alike(small) -> None:
+    """What it remembers of a run is not carried into the next."""
+    policy, test = small.policy(), AbTest(small.from_day, load_policy(BASE))
+    first = measured(small.world, policy, test)
+    other = measured(small.world, policy, test, seed=9)
+    assert measured(small.world, policy, test).equals(first)
+    assert not other.equals(first)
+
+
+def test_what_is_no_policy_of_this_service_is_refused(small) -> None:
+    def elsewhere(model: ResolvedModel) -> ResolvedModel:
+        canvas = model.canvases["home"].model_copy(update={"name": "tab_1", "candidates": CandidatesSpec()})
+        return model.model_copy(update={"canvases": {"tab_1": canvas}})
+
+    with pytest.raises(ConfigError, match="serves none of the simulated canvases"):
+        small.policy(elsewhere)
+    scorer = small.fitted.scorer(small.world, NoFeatures())
+    scorer.title_ids = scorer.title_ids[:-1]
+    with pytest.raises(ConfigError, match="cannot score 1 titles of the world"):
+        ModelPolicy("model", scorer, small.fitted.bundle.resolved, small.world, NoFeatures())
