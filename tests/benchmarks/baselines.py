@@ -2,15 +2,19 @@
 
     python tests/benchmarks/baselines.py --json
     python tests/benchmarks/baselines.py --data FOLDER --mapping docs/guide/mappings/ml_1m.yaml --names ease,ials --json
+    python tests/benchmarks/baselines.py --tune --names item_knn,ease,ials --json
 
-Works in a scratch project. `--ties random` puts events of one second into random order first (see bench_tie_rule.py):
-published numbers keep the order of the file there, which Playbill's rule, by title number, does not.
+Works in a scratch project. `--tune` tries settings on the validation fold and reports those of the best NDCG@10 there
+on the test fold, beside the defaults. `--ties random` puts events of one second into random order first (see
+bench_tie_rule.py): published numbers keep the order of the file there, which the rule by title number does not.
 """
 
 import json
 import resource
 import tempfile
 import time
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import click
@@ -19,16 +23,23 @@ from bench_tie_rule import shuffle_ties
 
 from playbill.config import Project, ProjectSettings
 from playbill.datasets import make_split
-from playbill.evaluation.baselines import build_baseline
+from playbill.evaluation.baselines import build_baseline, popular
 from playbill.evaluation.build import build_case
 from playbill.evaluation.data import EvaluationTables
+from playbill.evaluation.ease import Ease
 from playbill.evaluation.evaluate import evaluate_case
+from playbill.evaluation.ials import Ials, IalsOptions
+from playbill.evaluation.item_knn import ItemKnn
+from playbill.evaluation.measure import measure
 from playbill.sources import ingest
 from playbill.specs import BASELINES
 from playbill.tables import Tables
 from playbill.zoo import load_zoo
 
 ROOT = Path(__file__).parents[2]
+SHOWN = ("hr@10", "ndcg@10", "mrr@10", "coverage@10", "novelty@10", "debiased_ndcg@10")
+NEIGHBOURS, SHRINKAGES = (20, 50, 100, 200, 400), (0.0, 20.0, 100.0)
+FACTORS, WEIGHTS, REGULARISATIONS = (64, 128), (0.1, 0.3, 1.0), (0.001, 0.003, 0.01)
 
 
 class Timed:
@@ -51,9 +62,13 @@ class Timed:
 @click.option("--protocol", default="leave_one_out", show_default=True)
 @click.option("--names", default=",".join(BASELINES.names()), show_default=True)
 @click.option("--ties", type=click.Choice(["by_title", "random"]), default="by_title", show_default=True)
-@click.option("--json", "as_json", is_flag=True)
-def main(data, mapping, protocol, names, ties, as_json):
-    """Fit and measure each baseline on canvas home of the shipped model."""
+@click.option("--tune", is_flag=True, help="Choose the settings of item_knn, ease and ials on the validation fold.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
+def main(data, mapping, protocol, names, ties, tune, as_json):
+    """Fit and measure each baseline on canvas home of the shipped model.
+
+    Example: python tests/benchmarks/baselines.py --names popular,ease --json
+    """
     with tempfile.TemporaryDirectory() as home:
         workspace = Project(ROOT, ProjectSettings(home=home)).workspace("bench")
         if data is None:
@@ -66,28 +81,87 @@ def main(data, mapping, protocol, names, ties, as_json):
             workspace = shuffled
         tables = EvaluationTables.read(Tables(workspace))
     resolved = load_zoo(ROOT / "model_zoo").model("everycanvas")
-    case = build_case(tables, make_split(protocol, tables.interactions), resolved, "home")
-    rows = [measured(case, name) for name in names.split(",")]
+    split = make_split(protocol, tables.interactions)
+    case = build_case(tables, split, resolved, "home")
+    makers = {name: partial(build_baseline, name) for name in names.split(",")}
+    if tune:
+        validation = build_case(tables, split, resolved, "home", fold="validation")
+        makers |= {f"{name}, tuned": chosen(validation, name) for name in makers if name in SETTINGS}
+    print(f"{'':<16}{' '.join(SHOWN)}")
+    rows = [measured(case, name, make) for name, make in makers.items()]
     if as_json:
         print(json.dumps(summary(case, ties, rows)))
 
 
-def measured(case, name):
+def neighbours(case, setting):
+    """Fit item_knn with neighbours and shrinkage."""
+    return ItemKnn.fit(case.catalogue, case.log.fitted_plays(), *setting, backoff=popular(case).shares)
+
+
+def linear(case, setting):
+    """Fit EASE with a penalty."""
+    return Ease.fit(case.catalogue, case.log.fitted_plays(), setting, backoff=popular(case).shares)
+
+
+def factors(case, setting):
+    """Fit iALS with factors, the weight of what was not played, and regularisation."""
+    size, weight, regularisation = setting
+    options = IalsOptions(factors=size, unplayed_weight=weight, regularisation=regularisation)
+    return Ials.fit(case.catalogue, case.log.fitted_plays(), options, backoff=popular(case).shares)
+
+
+SETTINGS = {
+    "item_knn": (neighbours, tuple(product(NEIGHBOURS, SHRINKAGES))),
+    "ease": (linear, (50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)),
+    "ials": (factors, tuple(product(FACTORS, WEIGHTS, REGULARISATIONS))),
+}
+"""Baseline -> how it is fitted with a setting, and the settings that are tried."""
+
+
+def chosen(validation, name):
+    """Return how a baseline is fitted with the setting that does best on the validation fold; prints every one."""
+    fit, settings = SETTINGS[name]
+    found = {}
+    for setting in settings:
+        measured_there = measure(validation, {name: fit(validation, setting)}, (10,))
+        found[setting] = float(measured_there[name].values["ndcg@10"].mean())
+        print(f"  {name} {setting}: ndcg@10 {found[setting]:.4f} on the validation fold", flush=True)
+    best = max(found, key=found.__getitem__)
+    return partial(described, fit, best)
+
+
+def described(fit, setting, case):
+    """Fit with a setting, and keep it for the row."""
+    function = fit(case, setting)
+    function.setting = setting
+    return function
+
+
+def measured(case, name, make):
     """Fit one baseline, measure it and print what it reached."""
     start = time.perf_counter()
-    function = Timed(build_baseline(name, case))
+    function = Timed(make(case))
     fitted = time.perf_counter() - start
     row = evaluate_case(case, name, function, {}).rows[0]
     found = {
         "name": name,
+        **({"setting": function.function.setting} if hasattr(function.function, "setting") else {}),
         **{metric: interval.value for metric, interval in row.metrics.items()},
         **{f"{metric}_interval": [interval.low, interval.high] for metric, interval in row.metrics.items()},
         **row.coverage,
         "fit_seconds": round(fitted, 2),
         "score_seconds": round(function.seconds, 2),
     }
-    print(json.dumps(found), flush=True)
+    print(line(found), flush=True)
     return found
+
+
+def line(found):
+    """Return a row for a reader."""
+    parts = [f"{found[name]:.4f}" for name in SHOWN]
+    low, high = found["ndcg@10_interval"]
+    about = f"ndcg@10 in [{low:.4f}, {high:.4f}], fit {found['fit_seconds']} s, score {found['score_seconds']} s"
+    return f"{found['name']:<16}{' '.join(parts)}  {about}"
 
 
 def summary(case, ties, rows):
