@@ -120,21 +120,16 @@ def estimate(
         EffectiveSampleError: The weighted log is worth less than the floor; says how much data is missing.
         OverlapError: The log tried too little of what the target policy shows.
     """
-    plugin = ESTIMATORS[estimator]
-    spec = plugin.load_options()
-    if spec is None and options:
-        raise TypeError(f"estimator '{estimator}' takes no options, got {sorted(options)}")
     judged = rules or Rules()
-    data.check()
-    terms: Terms = plugin.load()(data, None if spec is None else spec.model_validate(options or {}))
+    terms = _terms(estimator, data, options or {})
     if against_logged:
         terms = _minus_logged(terms, data)
     effective = terms.effective_sample_size
     largest = float(terms.weights[:, terms.importance > 0.0].max(initial=0.0))
+    coverage = _covered(estimator, data, judged, effective)
     if effective < judged.floor:
         unit = "slate" if terms.by_slate else "row"
         raise EffectiveSampleError(estimator, effective, judged.floor, terms.members.size, largest, unit)
-    coverage = _covered(estimator, data, judged, effective)
     low, high = _ends(terms, judged)
     return Estimate(
         estimator=estimator,
@@ -154,11 +149,22 @@ def estimate(
     )
 
 
+def _terms(estimator: str, data: OffPolicyData, options: Mapping[str, Any]) -> Terms:
+    plugin = ESTIMATORS[estimator]
+    spec = plugin.load_options()
+    if spec is None and options:
+        raise TypeError(f"estimator '{estimator}' takes no options, got {sorted(options)}")
+    data.check()
+    found: Terms = plugin.load()(data, None if spec is None else spec.model_validate(options))
+    return found
+
+
 def _covered(estimator: str, data: OffPolicyData, rules: Rules, effective: float) -> float:
     """Return the share of the target policy that the log tried.
 
     Given the places above, weights average that share: 1 under full overlap, and never more. A mean surely under the
-    least share, or surely above 1, is no accident. Source: the diagnostics of Swaminathan and Joachims, NeurIPS 2015.
+    least share, or surely above 1, is no accident; a mean of too few effective rows is never sure. Source: the
+    diagnostics of Swaminathan and Joachims, NeurIPS 2015.
     """
     mean = float(data.weights.mean())
     error = _error(data.members, data.weights - mean)
@@ -168,9 +174,15 @@ def _covered(estimator: str, data: OffPolicyData, rules: Rules, effective: float
         raise DataError("logged rows", [Problem("propensity", what, hint)])
     exact = None if data.supported is None else float(data.supported.mean())
     share, highest = (mean, mean + _SURE * error) if exact is None else (exact, exact)
-    if highest < rules.coverage - ROUNDING:
+    sure = exact is not None or _effective_rows(data.weights) >= rules.floor
+    if sure and highest < rules.coverage - ROUNDING:
         raise OverlapError(estimator, share, min(1.0, highest), rules.coverage, effective)
     return min(1.0, share)
+
+
+def _effective_rows(weights: Values) -> float:
+    squares = float(np.sum(weights**2))
+    return float(weights.sum()) ** 2 / squares if squares > 0.0 else 0.0
 
 
 def _minus_logged(terms: Terms, data: OffPolicyData) -> Terms:

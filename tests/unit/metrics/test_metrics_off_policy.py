@@ -276,6 +276,16 @@ def test_a_log_that_hardly_tried_what_the_policy_shows_is_refused_with_the_share
         estimate("snips", replace(log, supported=np.full(len(log), 0.7)))
 
 
+def test_lists_that_were_never_drawn_are_no_matter_of_more_rows():
+    log = SlateBandit.make().log(800, 0)
+    peaked = np.where(np.arange(len(log)) % 7 == 0, 0.9, log.target)  # products of places vary, so few lists weigh
+    fixed = replace(log, logged=np.ones(len(log)), target=peaked)
+    with pytest.raises(OverlapError, match="propensity 1 everywhere, and tries nothing else"):
+        estimate("slate_whole", fixed, rules=Rules(floor=600.0))
+    with pytest.raises(EffectiveSampleError):  # too few rows to be sure of it
+        estimate("slate_whole", fixed.keep(fixed.slates < 20))
+
+
 def test_propensities_that_cannot_be_those_of_the_log_are_found_by_the_mean_weight(bandit):
     log = bandit.log(3000, 1)
     with pytest.raises(DataError, match=r"weights average 1\.\d+, and cannot average more than 1"):
