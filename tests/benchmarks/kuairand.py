@@ -142,9 +142,9 @@ def study(
     for seed in seeds:
         folder = kept_folder(kept, service, seed, epochs=epochs, members=minimum_members, lists=most_lists)
         if (one := Seed.read(folder)) is None:
-            models = train_arms(service, seed, epochs)
+            models = train_arms(service, seed, epochs, folder)
             policies = None if found else weighed(service, models, cases, top=top, most=exposures, floor=floor)
-            one = ask(service, models, shown, cases, policies)
+            one = ask(service, models, shown, cases, policies, baselines=not found)
             one.write(folder)
         found.append(one)
     sides = {arm: Side([one.logits[arm] for one in found]) for arm in ARMS}

@@ -58,15 +58,22 @@ def _some(case: EvaluationCase, wanted: np.ndarray, most: int) -> EvaluationCase
 
 
 def reports_of(
-    service: Service, models: Mapping[str, Sequence[Trained]], cases: Mapping[str, EvaluationCase | str]
+    service: Service,
+    models: Mapping[str, Sequence[Trained]],
+    cases: Mapping[str, EvaluationCase | str],
+    *,
+    baselines: bool,
 ) -> dict[str, EvaluationReport]:
-    """Return surface -> what both arms of one seed and the baselines reached."""
+    """Return surface -> what both arms of one seed reached, and the baselines, which are the same for every seed."""
+    measurable = {surface: case for surface, case in cases.items() if isinstance(case, EvaluationCase)}
+    # Fitted on the train fold, so one fit serves every surface.
+    first = next(iter(measurable.values()), None)
+    fitted = {name: build_baseline(name, first) for name in BASELINES if baselines and first is not None}
     found = {}
-    for surface, case in cases.items():
-        if isinstance(case, EvaluationCase):
-            (name, first), *others = _systems(service, surface, models).items()
-            beside = {**dict(others), **{baseline: build_baseline(baseline, case) for baseline in BASELINES}}
-            found[surface] = evaluate_case(case, name, first, beside, judging=Judging(slices=(), resamples=500))
+    for surface, case in measurable.items():
+        (name, function), *others = _systems(service, surface, models).items()
+        beside = {**dict(others), **fitted}
+        found[surface] = evaluate_case(case, name, function, beside, judging=Judging(slices=(), resamples=500))
     return found
 
 

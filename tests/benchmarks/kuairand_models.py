@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from playbill.tables import Tables, workspace_clock
 from playbill.training.build import build_network, loop_settings
 from playbill.training.loop import fit
 
+COSTS = ("seconds", "cpu_seconds", "steps")
 _SLOTS, _REQUESTS = 12_800, 256
 """History slots and requests of one pass of a network."""
 
@@ -148,6 +150,10 @@ class Trained:
     cpu_seconds: float
     steps: int
 
+    def kept(self) -> dict[str, Any]:
+        """Return what brings it back without training."""
+        return {"weights": self.network.state_dict(), **{name: getattr(self, name) for name in COSTS}}
+
     @property
     def parameters(self) -> int:
         """Weights of the network."""
@@ -211,29 +217,28 @@ def with_heads(resolved: ResolvedModel, heads: Sequence[str]) -> ResolvedModel:
     )
 
 
-def train_model(service: Service, heads: Sequence[str], seed: int, epochs: int | None) -> Trained:
-    """Train one model of some heads, as `playbill train` would."""
+def train_model(
+    service: Service, heads: Sequence[str], seed: int, epochs: int | None, kept: Mapping[str, Any] | None = None
+) -> Trained:
+    """Train one model of some heads, as `playbill train` would; or take one that was kept, see `Trained.kept`."""
     training = service.resolved.model.training.model_copy(
         update={"seed": seed} | ({"epochs": epochs} if epochs else {})
     )
-    kept = {name: service.resolved.model.heads[name] for name in heads}
-    model = service.resolved.model.model_copy(update={"heads": kept, "training": training})
+    own = {name: service.resolved.model.heads[name] for name in heads}
+    model = service.resolved.model.model_copy(update={"heads": own, "training": training})
     resolved = service.resolved.model_copy(update={"model": model})
     whole = service.data
     rows = replace(whole.rows, labels={name: whole.labels[name] for name in heads})
     softmax = tuple(name for name in whole.settings.softmax if name in heads)
     data = replace(whole, rows=rows, settings=replace(whole.settings, seed=seed, softmax=softmax))
     network = build_network(resolved, data)
+    if kept is not None:
+        network.load_state_dict(kept["weights"])
+        return Trained(tuple(heads), network.eval(), service.reader, **{name: kept[name] for name in COSTS})
     begun = time.process_time()
     result = fit(network, data, loop_settings(resolved))
-    return Trained(
-        heads=tuple(heads),
-        network=result.network.cpu(),
-        reader=service.reader,
-        seconds=result.seconds,
-        cpu_seconds=time.process_time() - begun,
-        steps=data.steps() * len(result.reports),
-    )
+    spent, steps = time.process_time() - begun, data.steps() * len(result.reports)
+    return Trained(tuple(heads), result.network.cpu(), service.reader, result.seconds, spent, steps)
 
 
 class Blend:

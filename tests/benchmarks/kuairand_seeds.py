@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import torch
 from kuairand_heads import Exposures, Values
 from kuairand_lists import ARMS, reports_of
-from kuairand_models import Service, Trained, train_model
+from kuairand_models import COSTS, Service, Trained, train_model
 from rich.console import Console
 
 from playbill.evaluation import EvaluationReport
 from playbill.evaluation.cases import EvaluationCase
 from playbill.specs.resolved import content_hash
 
-COSTS = ("seconds", "cpu_seconds", "parameters", "steps")
+_COSTS = (*COSTS, "parameters")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Seed:
 
     Args:
         logits: Arm -> head -> [N] of the held-out exposures.
-        costs: Arm -> heads -> `COSTS`.
+        costs: Arm -> heads -> what it cost.
         lists: Surface -> report.
         off_policy: What policies would have earned; of the first seed only.
     """
@@ -62,14 +63,18 @@ class Seed:
         return cls(logits, costs, reports, off_policy)
 
 
-def train_arms(service: Service, seed: int, epochs: int | None) -> dict[str, list[Trained]]:
-    """Train one model of every head, and one for each."""
+def train_arms(service: Service, seed: int, epochs: int | None, folder: Path) -> dict[str, list[Trained]]:
+    """Train one model of every head, and one for each; those that are kept in the folder are not trained again."""
     heads, log = list(service.resolved.model.heads), Console(stderr=True, soft_wrap=True)
     found: dict[str, list[Trained]] = {arm: [] for arm in ARMS}
     for arm, groups in zip(ARMS, ([heads], [[head] for head in heads]), strict=True):
         for group in groups:
-            model = train_model(service, group, seed, epochs)
+            file = folder / f"{arm}-{'+'.join(group)}.pt"
+            model = train_model(service, group, seed, epochs, torch.load(file) if file.is_file() else None)
             found[arm].append(model)
+            if not file.is_file():
+                folder.mkdir(parents=True, exist_ok=True)
+                torch.save(model.kept(), file)
             log.print(f"seed {seed}, {arm}, {', '.join(group)}: {model.cpu_seconds:.1f} CPU s", highlight=False)
     return found
 
@@ -80,6 +85,8 @@ def ask(
     shown: Exposures,
     cases: Mapping[str, EvaluationCase | str],
     off_policy: dict[str, Any] | None,
+    *,
+    baselines: bool,
 ) -> Seed:
     """Ask both arms about the held-out exposures and for lists."""
     logits = {
@@ -87,10 +94,10 @@ def ask(
         for arm, own in models.items()
     }
     costs = {
-        arm: {"+".join(model.heads): {cost: float(getattr(model, cost)) for cost in COSTS} for model in own}
+        arm: {"+".join(model.heads): {cost: float(getattr(model, cost)) for cost in _COSTS} for model in own}
         for arm, own in models.items()
     }
-    return Seed(logits, costs, reports_of(service, models, cases), off_policy)
+    return Seed(logits, costs, reports_of(service, models, cases, baselines=baselines), off_policy)
 
 
 def kept_folder(root: Path, service: Service, seed: int, **choices: Any) -> Path:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from kuairand_shaped import LIKED, OTHER, TAGS, write_kuairand
 
+from playbill.config import Project, ProjectSettings
 from playbill.metrics import auc
-from playbill.sources import kuairand_events
+from playbill.sources import ingest, kuairand_events
+from playbill.tables import Tables
 
 VIDEOS = 45
 HEADS = ("next_long_view", "click", "hate")
@@ -123,6 +125,8 @@ def test_any_of_top_spreads_over_the_best_that_may_be_shown():
 
 
 def test_only_some_members_are_kept(tmp_path):
-    workspace = study.prepared(tmp_path, write_kuairand(tmp_path / "data", members=12), 5)
-    tables = study.Tables(workspace)
+    workspace = Project(tmp_path, ProjectSettings()).workspace("kuairand")
+    ingest(workspace, "kuairand", {"path": write_kuairand(tmp_path / "data", members=12)})
+    tables = Tables(workspace)
+    study.keep_members(tables, 5)
     assert tables.interactions()["member_id"].n_unique() == tables.members().height == 5
