@@ -68,7 +68,7 @@ def simulate(
         found = simulate_workspace(
             selection.workspace, spec, real, processes=processes, replace=replace, told=_told(stages)
         )
-    console = Console(stderr=as_json)
+    console = Console()
     console.print(counts_table(found))
     console.print(fit_table(found.fit))
     if plot_file is not None:

@@ -89,7 +89,7 @@ def read_windows(spec: WorldSpec, catalogue: Catalogue) -> Windows:
             closes[titles, place] = rows["available_until"].dt.epoch("us").fill_null(int(NEVER)).to_numpy()
     windows = _announced(spec, opens, closes)
     problems = [
-        Problem(f"countries[{place}].code", f"no title of the catalogue can be watched in '{codes[place]}'.")
+        Problem(f"countries.{place}.code", f"no title of the catalogue can be watched in '{codes[place]}'.")
         for place in np.flatnonzero(~(windows.opens < microseconds(spec.end)).any(axis=0))
     ]
     if problems:

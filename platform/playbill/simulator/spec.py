@@ -144,11 +144,11 @@ def _country_problems(countries: list[dict[str, Any]], days: int) -> list[Proble
     for number, row in enumerate(countries):
         code, day = row.get("code"), row.get("launch_day", 0)
         if code in seen:
-            problems.append(Problem(f"countries[{number}].code", f"'{code}' is listed twice."))
+            problems.append(Problem(f"countries.{number}.code", f"'{code}' is listed twice."))
         seen.add(code)
         if isinstance(day, int) and day >= days:
             what = f"'{code}' opens on day {day}, but the run ends after day {days - 1}."
-            problems.append(Problem(f"countries[{number}].launch_day", what, f"At most {days - 1}."))
+            problems.append(Problem(f"countries.{number}.launch_day", what, f"At most {days - 1}."))
     if opens and min(opens) > 0:
         what = f"no country is open on the first day; the earliest opens on day {min(opens)}."
         problems.append(Problem("countries", what, "Give one launch_day 0."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import time
@@ -42,6 +43,7 @@ class Simulated:
         outcome: Of its run.
         fit: Its distance to MovieLens, as of `fit.fit_report`.
         seconds: In all, tables published.
+        cpu_seconds: Of all processes together; what is left of `seconds` on a machine with other work.
         peak_gib: Most memory, of all processes together.
         processes: How many ran.
     """
@@ -50,6 +52,7 @@ class Simulated:
     outcome: Outcome
     fit: dict[str, Any]
     seconds: float
+    cpu_seconds: float
     peak_gib: float
     processes: int
 
@@ -60,6 +63,7 @@ class Simulated:
         return {
             "events": self.outcome.events,
             "seconds": round(self.seconds, 2),
+            "cpu_seconds": round(self.cpu_seconds, 2),
             "peak_gib": round(self.peak_gib, 3),
             "gini": self.fit["gini"],
             "gini_movielens": self.fit["gini_movielens"],
@@ -109,7 +113,7 @@ def simulate_workspace(
         UnknownNameError: There is no such policy.
         IntegrityError: The policy answered what cannot be shown.
     """
-    begun, tell = time.perf_counter(), told or (lambda _stage, _done, _total: None)
+    begun, worked, tell = time.perf_counter(), _cpu_seconds(), told or (lambda _stage, _done, _total: None)
     tables = Tables(workspace)
     if tables.exists() and not is_simulated(workspace.folder) and not replace:
         raise StateError(
@@ -132,7 +136,8 @@ def simulate_workspace(
             tell("check and publish the tables", 0, 0)
             keeping.retire()
         keeping.save(spec, catalogue)
-    return Simulated(world, outcome, fit, time.perf_counter() - begun, _peak_gib(size), size)
+    seconds, cpu_seconds = time.perf_counter() - begun, _cpu_seconds() - worked
+    return Simulated(world, outcome, fit, seconds, cpu_seconds, _peak_gib(size), size)
 
 
 def find_catalogue(project: Project, given: str, seed: int, *, own_windows: bool = False) -> Catalogue:
@@ -158,6 +163,12 @@ def find_catalogue(project: Project, given: str, seed: int, *, own_windows: bool
         raise DataError("the catalogue", [Problem(given, "there is no such file, folder or workspace.", hint)])
     tables = Tables(project.workspace(given)).require()
     return read_catalogue(tables.titles(), tables.availability() if own_windows else None, rng)
+
+
+def _cpu_seconds() -> float:
+    """Return what this process and its finished children have worked."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _peak_gib(processes: int) -> float:

@@ -121,7 +121,7 @@ def _languages(spec: WorldSpec) -> list[str]:
     spoken = dict.fromkeys(code for country in spec.countries for code in country.languages)
     problems = [
         Problem(
-            f"countries[{number}].languages", f"titles cannot be named in '{code}'.", f"Known: {', '.join(TONGUES)}."
+            f"countries.{number}.languages", f"titles cannot be named in '{code}'.", f"Known: {', '.join(TONGUES)}."
         )
         for number, country in enumerate(spec.countries)
         for code in country.languages

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from playbill.errors import ConfigError, DefinitionError, Problem
 from playbill.simulator.spec import WorldSpec, default_countries, read_spec
 from playbill.zoo.nodes import Node, read_yaml
-
-_PART = re.compile(r"[^.\[\]]+")
 
 
 def read_world_file(path: Path, given: dict[str, Any]) -> WorldSpec:
@@ -36,8 +33,8 @@ def read_world_file(path: Path, given: dict[str, Any]) -> WorldSpec:
     try:
         return read_spec({**plain, **given})
     except DefinitionError as error:
-        placed = [_placed(node, problem, given) for problem in error.problems]
-        raise DefinitionError("the simulated world", placed) from None
+        placed = sorted((_placed(node, problem, given) for problem in error.problems), key=lambda pair: pair[0])
+        raise DefinitionError("the simulated world", [problem for _, problem in placed]) from None
 
 
 def chosen_countries(codes: str, days: int) -> tuple[dict[str, Any], ...]:
@@ -60,8 +57,10 @@ def chosen_countries(codes: str, days: int) -> tuple[dict[str, Any], ...]:
     return tuple(known[code].model_dump() for code in wanted)
 
 
-def _placed(node: Node, problem: Problem, given: dict[str, Any]) -> Problem:
-    path = [int(part) if part.isdigit() else part for part in _PART.findall(problem.where)]
-    if not path or path[0] in given:
-        return problem
-    return Problem(f"{node.key_place(path)}: {problem.where}", problem.what, problem.hint)
+def _placed(node: Node, problem: Problem, given: dict[str, Any]) -> tuple[tuple[int, int], Problem]:
+    """Return a problem with its place, and line and column to sort by: what options replaced comes first."""
+    path = [int(part) if part.isdigit() else part for part in problem.where.split(".")]
+    if path[0] in given:
+        return (0, 0), problem
+    place = node.key_place(path)
+    return (place.line, place.column), Problem(f"{place}: {problem.where}", problem.what, problem.hint)
