@@ -116,6 +116,67 @@ def test_what_was_shown_in_vain_counts_against_it(zoo: Zoo, make_log: Log, name:
     assert found["e2"] > 0
 
 
+SITTINGS = st.lists(st.integers(1, 5), min_size=0, max_size=5)
+
+
+def of_plays(zoo: Zoo, events: list[dict[str, Any]], make_log: Log) -> list[float]:
+    """Return what each play of `season` is worth to the long-term reward."""
+    found = values(zoo, "long_term", make_log(*events))
+    return [value for event, value in found.items() if event.startswith("play")]
+
+
+def hours(gaps: list[int]) -> list[int]:
+    return [sum(gaps[:number]) for number in range(len(gaps) + 1)]
+
+
+@PROPERTY
+@given(gaps=SITTINGS.filter(lambda gaps: sum(gaps) <= DAY), thumb=st.sampled_from([None, "thumbs_up"]))
+def test_a_season_finished_in_a_day_is_worth_much_play_by_play(
+    zoo: Zoo, make_log: Log, gaps: list[int], thumb: str | None
+) -> None:
+    found = of_plays(zoo, season(hours(gaps), thumb=thumb), make_log)
+    assert len(found) == len(gaps) + 1
+    assert min(found) >= 0.75
+    assert found[-1] >= (1.05 if thumb else 0.75)
+
+
+@PROPERTY
+@given(gaps=st.lists(st.integers(8 * DAY, 20 * DAY), min_size=1, max_size=4))
+def test_one_finished_over_weeks_and_disliked_is_worth_less_than_any_loved_one(
+    zoo: Zoo, make_log: Log, gaps: list[int]
+) -> None:
+    """Beginnings without a finish within a week count for little, the play that was disliked for less than 0."""
+    slow = of_plays(zoo, season(hours(gaps), thumb="thumbs_down"), make_log)
+    quick = of_plays(zoo, season(hours([1] * len(gaps))), make_log)
+    assert slow[-1] < 0
+    assert max(slow) < min(quick)
+    assert sum(slow) < 0.5 * sum(quick)
+
+
+@PROPERTY
+@given(progress=st.floats(0.125, 0.625, width=32), back=st.booleans())
+def test_a_part_of_a_film_says_little(zoo: Zoo, make_log: Log, progress: float, back: bool) -> None:
+    """Ten minutes are neither good nor bad: nearer to nothing than what was finished, or left at once."""
+    play = {"event_id": "p", "hour": 0}
+    visit = {"hour": 2 * DAY, "action": "search", "title_id": None, "progress": None}
+    after = [visit] if back else []
+
+    def worth(share: float) -> float:
+        return values(zoo, "long_term", make_log(SEEN, play | {"progress": share}, *after))["p"]
+
+    assert abs(worth(progress)) <= 0.25
+    assert worth(0.02) < worth(progress) - 0.4 < worth(0.95) - 0.4 - 0.5
+
+
+@PROPERTY
+@given(gaps=SITTINGS, thumb=st.sampled_from([None, "thumbs_up", "thumbs_down"]))
+def test_a_new_genre_adds_the_same_to_any_history(zoo: Zoo, make_log: Log, gaps: list[int], thumb: str | None) -> None:
+    known = of_plays(zoo, season(hours(gaps), thumb=thumb), make_log)
+    new = of_plays(zoo, season(hours(gaps), thumb=thumb, title="u"), make_log)
+    assert new[0] == pytest.approx(known[0] + 0.2)
+    assert new[1:] == pytest.approx(known[1:])
+
+
 PROGRESS = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=5)
 GAPS = st.lists(st.integers(1, 12 * DAY), min_size=5, max_size=5)
 
