@@ -76,6 +76,8 @@ class QueryPool:
     @classmethod
     def make(cls, names: tuple[str, ...], wanted: Bool, buckets: int, seed: int) -> QueryPool:
         """Make queries for the titles that are `wanted`; the others get empty ones."""
+        if not wanted.any():
+            return cls(np.zeros(0, np.int64), np.zeros(len(names) * QUERIES_PER_TITLE + 1, np.int64))
         asked = [name if want else "" for name, want in zip(names, wanted.tolist(), strict=True)]
         flat = [query for queries in made_queries(asked, QUERIES_PER_TITLE, seed) for query in queries]
         grams, starts = gram_arrays(flat, buckets, query=True)

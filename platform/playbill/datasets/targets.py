@@ -37,6 +37,7 @@ class TargetAssembler:
         self.rows, self.states, self.state = rows, states, state
         self.softmax, self.policies = softmax, policies
         self._frequencies: dict[str, Float] = {}
+        self._seen: tuple[Int, Bool] | None = None
 
     def arrays(self, row: Int, logged: int, drawn: Mapping[str, tuple[Int, Float]]) -> TargetArrays:
         """Return the targets of N rows.
@@ -96,7 +97,13 @@ class TargetAssembler:
         if not len(self.states):
             return np.zeros((0, 0), np.bool_), np.zeros(0, np.int64)
         states, group = np.unique(self.state[self.rows.request[row]], return_inverse=True)
-        return self.states.mask(states.astype(np.int64)), group.astype(np.int64)
+        return self._mask(states.astype(np.int64)), group.astype(np.int64)
+
+    def _mask(self, states: Int) -> Bool:
+        """Return [G, T] what could be seen; that of the last call is kept, as a batch asks twice."""
+        if self._seen is None or not np.array_equal(self._seen[0], states):
+            self._seen = states, self.states.mask(states)
+        return self._seen[1]
 
     def _negatives(
         self, policy: Policy, row: Int, title: Int, available: Bool, group: Int, drawn: Int, expected: Float
@@ -123,7 +130,7 @@ class TargetAssembler:
         """
         possible: Bool = np.ones(len(plays), np.bool_)
         if len(self.states) and len(row):
-            seen = self.states.mask(np.unique(self.state[self.rows.request[row]]).astype(np.int64))
+            seen = self._mask(np.unique(self.state[self.rows.request[row]]).astype(np.int64))
             possible = np.logical_or.reduce(seen, axis=0)
         possible[0] = False
         found = {}
