@@ -89,10 +89,11 @@ def show_published(
         head = {"workspace": workspace, "as_of": as_of.isoformat(), "labels": rows}
         click.echo(json.dumps(head | {"notes": list(silent)}))
         return
-    table = Table("label", "view", "labeler", title=f"Published as of {as_of:%Y-%m-%d %H:%M:%S} UTC")
+    title = f"Published as of {as_of:%Y-%m-%d %H:%M:%S} UTC"
+    table = Table("label", "view", title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("values", justify="right")
     for label in done:
-        table.add_row(label.name, label.view, label.labeler, f"{label.rows:,}")
+        table.add_row(label.labeler, label.view, f"{label.rows:,}")
     Console().print(table)
     _notes(silent)
     click.echo(str(done[0].path.parent))

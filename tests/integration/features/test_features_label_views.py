@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -104,6 +105,33 @@ def test_one_label_published_alone_leaves_the_others(published: Workspace) -> No
     after = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert after.keys() == before.keys()
     assert {name for name in after if after[name] != before[name]} == {"thumbs_up.parquet"}
+
+
+def test_a_later_publication_adds_values_and_changes_none(tmp_path: Path) -> None:
+    """Two weeks, then what came since: what Feast said of the first moment it still says."""
+    (tmp_path / "playbill.toml").write_text("[workspaces.log]\n")
+    workspace = Project.find(tmp_path).workspace("log")
+    made = label_log(1_500, members=12, titles=40, seed=7, days=DAYS)
+    log = made.interactions.with_columns(recorded_at=pl.col("event_at"))
+    cut = START + timedelta(days=14)
+    replace(made, interactions=log.filter(pl.col("event_at") < cut)).write(workspace)
+    run(workspace, "labels", "publish", "--as-of", cut.isoformat())
+    first = {name: files(workspace, name) for name in NAMES}
+    rows = pd.DataFrame({"event_id": log["event_id"].to_list(), "event_timestamp": cut})
+    then = retrieved(workspace, rows)
+    Tables(workspace).append_events(log.filter(pl.col("event_at") >= cut))
+    run(workspace, "labels", "publish")
+    for name in NAMES:
+        later = files(workspace, name)
+        assert later.height > first[name].height, name
+        kept = later.join(first[name].select("event_id"), on="event_id", how="semi").drop("created_timestamp")
+        assert kept.equals(first[name].drop("created_timestamp")), name
+    assert retrieved(workspace, rows).equals(then)
+    assert then["completion"].count() == first["completion"].height > 0
+
+
+def files(workspace: Workspace, name: str) -> pl.DataFrame:
+    return pl.read_parquet(workspace.features / "labels" / f"{name}.parquet")
 
 
 def broken(part: pl.DataFrame) -> pl.DataFrame:

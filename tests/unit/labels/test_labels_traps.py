@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from playbill.errors import DataError
 from playbill.labels import ages, label_columns, label_events, label_parts, summarise
+from playbill.labels.derived import add_derived
 from playbill.specs import LabelSpec
 from playbill.testing.made_log import START, made_log, made_tables
 from playbill.zoo import load_zoo
@@ -108,6 +109,16 @@ def test_a_row_that_begins_with_its_page_says_no_more_than_the_page() -> None:
     assert both["row_play"].sum() > 3
     assert (both["row_play"] <= both["page_play"]).all()
     assert (both["row_play"] < both["page_play"]).any()
+
+
+@pytest.mark.parametrize("days", [12, 20])
+def test_an_outcome_is_null_until_its_window_has_passed(days: int) -> None:
+    as_of, window = START + timedelta(days=days), timedelta(days=3)
+    found = add_derived(LOG, ["later_plays", "later_visits"], window=window, as_of=as_of)
+    passed = LOG["event_at"] + window <= as_of
+    for name in ("later_plays", "later_visits"):
+        assert found[name].is_not_null().equals(passed), name
+        assert (found[name].drop_nulls() > 0).any()
 
 
 @given(minutes=st.integers(0, 50 * 24 * 60), more=st.integers(0, 20 * 24 * 60))
