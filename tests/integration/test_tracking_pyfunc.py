@@ -134,9 +134,16 @@ def predict(tracking: Tracking) -> Callable[..., dict[str, Any]]:
     return ask
 
 
+@pytest.mark.parametrize("served", [tuple(CANVASES), ("coming_soon", "search")])
 def test_mlflow_finds_nothing_wrong_with_the_example(
-    mlflow_workspace: Workspace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    mlflow_workspace: Workspace,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    served: tuple[str, ...],
 ) -> None:
+    for canvas in set(CANVASES) - set(served):
+        monkeypatch.delitem(CANVASES, canvas)
     tracking = Tracking(mlflow_workspace, catalogue=lambda _: catalogue())
     write_random_bundle(tmp_path / "made")
     with tracking.start_run("everycanvas", "fit") as run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -21,8 +22,11 @@ BUNDLE_PATH = f"artifacts/{BUNDLE}"
 """Where the bundle is inside an MLflow model."""
 MODEL_CODE = Path(__file__).with_name("pyfunc_model.py")
 
+SPEC = "spec.json"
+"""The bundle's definition."""
+HOME = "home"
 EXAMPLE = {
-    "canvas": "home",
+    "canvas": HOME,
     "k": 10,
     "history": ["1", "2"],
     "query": "",
@@ -30,7 +34,7 @@ EXAMPLE = {
     "country": "ZZ",
     "at": "1998-04-23T00:00:00Z",
 }
-"""One request, as `mlflow models serve` takes it."""
+"""One request, as `mlflow models serve` takes it, of a model that serves `home`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ class Packager:
                 artifacts={name: str(folder) for name, folder in staged.items()},
                 pip_requirements=[f"playbill[train]=={__version__}"],
                 signature=_signature(),
-                input_example=_example(),
+                input_example=_example(bundle),
                 tags=dict(tags),
             )
 
@@ -93,7 +97,9 @@ def _signature() -> Any:
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
 
 
-def _example() -> Any:
+def _example(bundle: Path) -> Any:
+    """Return a request for a canvas that the model serves: MLflow tries it."""
     import pandas as pd
 
-    return pd.DataFrame([EXAMPLE])
+    served = json.loads((bundle / SPEC).read_text(encoding="utf-8")).get("canvases") or (HOME,)
+    return pd.DataFrame([EXAMPLE | {"canvas": HOME if HOME in served else next(iter(served))}])
