@@ -50,9 +50,9 @@ MAIN_SURFACE = "kuairand.tab_1"
 
 @click.command(help=__doc__, context_settings={"max_content_width": 120})
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Folder or archive.")
-@click.option("--seeds", default="17,18,19", show_default=True, help="Comma-separated; each trains every model.")
+@click.option("--seeds", default="17,18", show_default=True, help="Comma-separated; each trains every model.")
 @click.option("--heads", help="Comma-separated (default: all of the definition's).")
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the data (default: the definition's).")
+@click.option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Passes over the data.")
 @click.option("--members", type=click.IntRange(1), help="Draw so many members (default: all).")
 @click.option("--resamples", default=500, show_default=True, help="Draws of members behind intervals.")
 @click.option("--minimum-positives", default=10, show_default=True, help="Held-out ones and zeros that a head needs.")
@@ -123,7 +123,7 @@ def study(
     seeds: Sequence[int],
     *,
     heads: Sequence[str] | None = None,
-    epochs: int | None = None,
+    epochs: int = 1,
     resamples: int = 500,
     minimum_positives: int = 10,
     minimum_members: int = 30,
@@ -168,7 +168,7 @@ def study(
         "exposures": {"trained": len(service.data.rows), "held_out": shown.frame.height},
         "members": int(tables.interactions()["member_id"].n_unique()),
         "seeds": list(seeds),
-        "epochs": epochs or resolved.model.training.epochs,
+        "epochs": epochs,
         "resamples": resamples,
     }
 

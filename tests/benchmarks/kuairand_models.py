@@ -218,12 +218,10 @@ def with_heads(resolved: ResolvedModel, heads: Sequence[str]) -> ResolvedModel:
 
 
 def train_model(
-    service: Service, heads: Sequence[str], seed: int, epochs: int | None, kept: Mapping[str, Any] | None = None
+    service: Service, heads: Sequence[str], seed: int, epochs: int, kept: Mapping[str, Any] | None = None
 ) -> Trained:
     """Train one model of some heads, as `playbill train` would; or take one that was kept, see `Trained.kept`."""
-    training = service.resolved.model.training.model_copy(
-        update={"seed": seed} | ({"epochs": epochs} if epochs else {})
-    )
+    training = service.resolved.model.training.model_copy(update={"seed": seed, "epochs": epochs})
     own = {name: service.resolved.model.heads[name] for name in heads}
     model = service.resolved.model.model_copy(update={"heads": own, "training": training})
     resolved = service.resolved.model_copy(update={"model": model})

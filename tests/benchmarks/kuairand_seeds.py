@@ -63,7 +63,7 @@ class Seed:
         return cls(logits, costs, reports, off_policy)
 
 
-def train_arms(service: Service, seed: int, epochs: int | None, folder: Path) -> dict[str, list[Trained]]:
+def train_arms(service: Service, seed: int, epochs: int, folder: Path) -> dict[str, list[Trained]]:
     """Train one model of every head, and one for each; those that are kept in the folder are not trained again."""
     heads, log = list(service.resolved.model.heads), Console(stderr=True, soft_wrap=True)
     found: dict[str, list[Trained]] = {arm: [] for arm in ARMS}
