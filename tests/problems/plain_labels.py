@@ -65,6 +65,12 @@ def continue_play(member: Member, event: pd.Series) -> float | None:
     return 0.0 if again and shown_not_played(member, event) and member.old(event, 30 * HOUR) else None
 
 
+def any_play(member: Member, event: pd.Series) -> float | None:
+    if event["action"] == "play":
+        return 1.0
+    return 0.0 if shown_not_played(member, event) and member.old(event, 30 * HOUR) else None
+
+
 def thumbs_up(member: Member, event: pd.Series) -> float | None:
     return {"thumbs_up": 1.0, "thumbs_down": 0.0}.get(event["action"])
 
@@ -201,6 +207,7 @@ PLAIN: dict[str, Callable[[Member, pd.Series], float | None]] = {
         returned_within_7d,
         row_play,
         page_play,
+        any_play,
     )
 }
 """Label -> its value for one event."""
