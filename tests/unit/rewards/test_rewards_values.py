@@ -115,6 +115,14 @@ def test_what_a_label_says_of_the_row_itself_stays_with_it(make_log: Log) -> Non
     assert worth(found) == {"e0": 1.0, "e1": -0.5, "e2": -0.5}
 
 
+def test_what_a_play_says_of_itself_stays_until_the_title_is_spoken_of_again(make_log: Log) -> None:
+    log = make_log({}, {"title_id": "u"}, {"action": "thumbs_up"})
+    said = outcomes(up={"e0": 1.0, "e1": 1.0, "e2": 0.0})
+    found = reward_values(reward({"up": {"weight": 1.0, "otherwise": -1.0}}), LABELS, said, log, LATE)
+    assert worth(found) == {"e0": -1.0, "e1": 1.0}
+    assert found["event_id"].to_list() == ["e0", "e1"]
+
+
 def test_young_terms_count_as_far_as_known_and_say_so(make_log: Log) -> None:
     log = make_log({}, {"hour": 1, "action": "thumbs_up"}, {"hour": 2, "action": "impression"})
     spec = reward({"done": 1.0, "up": {"weight": 0.5, "within": "7d"}, "shown": {"weight": 0, "otherwise": -0.1}})
