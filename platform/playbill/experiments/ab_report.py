@@ -99,10 +99,14 @@ class AbReport:
 
     def table(self) -> Table:
         """Return measures by arms for the terminal; a star marks differences that stand after the correction."""
-        title = f"Simulated A/B: {self.members} members, {self.days} days, {len(self.seeds)} runs; 95 % by member"
-        table = Table("measure", "arm", title=title)
-        for name in ("mean", f"less {self.names[0]}", "95 %", "p adjusted"):
-            table.add_column(name, justify="right")
+        sizes = (
+            f"{self.members} members, {self.days} days, {len(self.seeds)} {'run' if len(self.seeds) == 1 else 'runs'}"
+        )
+        table = Table(title=f"Simulated A/B: {sizes}; differences to {self.names[0]}, 95 % by member, Holm")
+        for name in ("measure", "arm"):
+            table.add_column(name, no_wrap=True)
+        for name in ("mean", "difference", "95 %", "p"):
+            table.add_column(name, justify="right", no_wrap=True)
         for measure in MEASURES:
             for place, name in enumerate(self.names):
                 row, last = self.of(name, measure), place + 1 == len(self.names)

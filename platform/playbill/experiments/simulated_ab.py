@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ FALSE_START = 0.1
 """A play left before this share of its title was watched is a false start."""
 
 Progress = Callable[[str, int, int], None]
-"""Told an arm's name, arms done and arms in all."""
+"""Told an arm's name, days simulated so far and days in all, over every arm and run."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def simulated_ab(
         arms: Name -> policy; the first is the one to beat.
         test: When it begins, and how often it is run.
         about: Handed on to the report.
-        progress: Told before every run.
+        progress: Told after every simulated day.
 
     Raises:
         ProblemsError: There are fewer than two arms, or a name comes twice.
@@ -68,18 +69,30 @@ def simulated_ab(
     if not 0 <= test.from_day < world.spec.days:
         raise ConfigError(f"a test from day {test.from_day} on lies outside a run of {world.spec.days} days")
     found: dict[str, list[pl.DataFrame]] = {name: [] for name in arms}
+    total = world.spec.days * len(arms) * len(test.seeds)
     for run, seed in enumerate(test.seeds):
         for place, (name, policy) in enumerate(arms.items()):
-            if progress:
-                progress(name, run * len(arms) + place, len(arms) * len(test.seeds))
-            found[name].append(measured(world, policy, test, seed, run))
+            before = (run * len(arms) + place) * world.spec.days
+            tell = partial(_told, progress, name, before, total) if progress else None
+            found[name].append(measured(world, policy, test, seed, run, tell))
     days = world.spec.days - test.from_day
     return compare(
         {name: pl.concat(runs) for name, runs in found.items()}, days=days, seeds=test.seeds, about=about or {}
     )
 
 
-def measured(world: World, policy: Policy, test: Test, seed: int | None = None, run: int = 0) -> pl.DataFrame:
+def _told(progress: Progress, name: str, before: int, total: int, days: int, _in_all: int) -> None:
+    progress(name, before + days, total)
+
+
+def measured(
+    world: World,
+    policy: Policy,
+    test: Test,
+    seed: int | None = None,
+    run: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> pl.DataFrame:
     """Run one arm once and measure every member who was there on the first day of the test.
 
     Args:
@@ -88,13 +101,14 @@ def measured(world: World, policy: Policy, test: Test, seed: int | None = None, 
         test: When it begins.
         seed: Added to the world's own, for other luck of the same members; None and 0 keep the log's luck.
         run: Number of the run, for the frame.
+        progress: Told after every simulated day: days done and days in all, those of the log included.
 
     Returns:
         member (number), run, and a column per measure of `MEASURES`.
     """
     spec = world.spec.model_copy(update={"seed": world.spec.seed + (seed or 0)})
     lucky = replace(world, spec=spec)
-    outcome = simulate(lucky, Switching(test.before, policy, test.from_day), keep_log=True)
+    outcome = simulate(lucky, Switching(test.before, policy, test.from_day), keep_log=True, progress=progress)
     return _measures(outcome, lucky, test.from_day, run)
 
 
