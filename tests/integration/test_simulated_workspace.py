@@ -1,0 +1,67 @@
+"""A simulated workspace goes the way of any other: features, a training set, a model, its measures, its answers."""
+
+import json
+import shutil
+
+import polars as pl
+import pytest
+from small_project import Shell, start
+
+from playbill.simulator import simulate
+from playbill.simulator.saved import read_world
+from playbill.tables import Tables
+
+SIMULATE = ("simulate", "--members", 220, "--days", 21, "--titles", 90, "--seed", 3)
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory, migrated_mlflow):
+    """A project whose workspace was simulated, with features."""
+    folder = start(tmp_path_factory.mktemp("simulated") / "project").folder
+    made = Shell(folder)
+    made.edit("model_zoo/models/everycanvas/model.yaml", "min_steps: 80", "min_steps: 20")
+    made.edit("model_zoo/models/everycanvas/model.yaml", "epochs: 6", "epochs: 1")
+    made.json(*SIMULATE)
+    shutil.copyfile(migrated_mlflow, folder / ".playbill" / "mlflow.db")
+    for command in (("apply",), ("features", "build"), ("materialize",)):
+        assert made.type(*command).exit_code == 0
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(shell):
+    return shell.json("train", "everycanvas")
+
+
+def test_the_tables_are_the_log_of_the_world_beside_them(shell):
+    world = read_world(shell.home)
+    again = simulate(world, keep_log=True).interactions
+    stored = Tables(shell.workspace).interactions().select(again.columns).sort("member_id", "seq")
+    assert stored.height > 5_000
+    assert stored.equals(again.cast(dict(stored.schema)))
+
+
+def test_a_training_set_has_examples_of_the_models_canvases(shell):
+    built = shell.json("dataset", "build", "everycanvas")
+    assert built["rows"] > 300
+    used = pl.read_parquet(f"{built['folder']}/entities.parquet").select("event_id").unique()
+    canvases = Tables(shell.workspace).interactions().join(used, on="event_id")["canvas"]
+    assert {"home", "billboard", "search", "more_like_this"} <= set(canvases)
+
+
+def test_a_model_is_trained_and_measured(shell, trained):
+    result = shell.type("evaluate", f"everycanvas:{trained['version']}", "--no-log", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout.strip().splitlines()[-1])
+    assert found["n"] > 15
+    assert found["hr@10"] > found["baselines"]["popular"]["hr@10"]
+
+
+def test_it_answers_members_of_the_world(shell, trained):
+    shell.json("promote", f"everycanvas:{trained['version']}")
+    world = read_world(shell.home)
+    member = Tables(shell.workspace).interactions()["member_id"][0]
+    found = shell.json("recommend", "--member", member, "--canvas", "home", "-k", 5)
+    titles = [item["title_id"] for item in found["items"]]
+    assert len(set(titles)) == 5
+    assert set(titles) <= set(world.title_ids)
