@@ -121,6 +121,21 @@ def test_an_outcome_is_null_until_its_window_has_passed(days: int) -> None:
         assert (found[name].drop_nulls() > 0).any()
 
 
+@pytest.mark.parametrize(("late_us", "counted"), [(-1, 1), (0, 1), (1, 0)])
+def test_a_window_ends_with_its_last_moment(late_us: int, counted: int) -> None:
+    """To the microsecond, for what came of the title and for what came at all; and what comes at once counts."""
+    at = START + timedelta(days=1)
+    moments = pl.Series([at, at + timedelta(days=2, microseconds=late_us)], dtype=pl.Datetime("us", "UTC"))
+    plays = LOG.filter(pl.col("action") == "play").head(2)
+    plays = plays.with_columns(title_id=pl.lit("t0"), event_at=moments, recorded_at=moments)
+    names = ["later_plays", "later_plays_of_title"]
+    found = add_derived(plays, names, window=timedelta(days=2), as_of=LATE)
+    assert found.select(names).rows() == [(counted, counted), (0, 0)]
+    together = plays.with_columns(event_at=pl.lit(moments[0]))
+    found = add_derived(together, names, window=timedelta(minutes=1), as_of=LATE)
+    assert found.select(names).rows() == [(1, 1), (0, 0)]
+
+
 @given(minutes=st.integers(0, 50 * 24 * 60), more=st.integers(0, 20 * 24 * 60))
 @settings(max_examples=25, deadline=None)
 def test_values_are_null_until_they_are_mature_and_then_stay(minutes: int, more: int) -> None:
