@@ -8,6 +8,7 @@ from __future__ import annotations
 from playbill.rewards.attribution import row_values, slate_values
 from playbill.rewards.delayed import DelayedFeedback, DelayedSettings
 from playbill.rewards.delayed_report import DelayedReport, delayed_report
+from playbill.rewards.description import RewardDescription, describe_reward
 from playbill.rewards.values import DelayedPredictor, reward_values
 from playbill.rewards.weights import loss_weights
 from playbill.specs import reward_version
@@ -17,7 +18,9 @@ __all__ = [
     "DelayedPredictor",
     "DelayedReport",
     "DelayedSettings",
+    "RewardDescription",
     "delayed_report",
+    "describe_reward",
     "loss_weights",
     "reward_values",
     "reward_version",

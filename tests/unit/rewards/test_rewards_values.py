@@ -209,6 +209,29 @@ def test_an_impression_is_worth_what_came_of_it(make_log: Log) -> None:
     assert rows["titles"].to_list() == [1, 2]
 
 
+def test_a_title_shown_twice_shares_what_came_of_it(make_log: Log) -> None:
+    request = {"request_id": "r", "row_id": "top", "action": "impression"}
+    log = make_log(
+        request, request | {"row_id": "more"}, {"request_id": "r"}, {"request_id": None}, request | {"title_id": "u"}
+    )
+    said = outcomes(done={"e2": 1.0, "e3": 1.0})
+    values = reward_values(reward({"done": 3.0}), LABELS, said, log, LATE)
+    slates = slate_values(values, log)
+    assert worth(slates) == {"e0": 1.5, "e1": 1.5, "e4": 0.0}
+    assert row_values(slates, log)["value"].to_list() == pytest.approx([1.5, 1.5])
+
+
+def test_an_impression_is_final_when_its_plays_are(make_log: Log) -> None:
+    request = {"request_id": "r", "row_id": "top", "action": "impression"}
+    log = make_log(
+        request, request | {"title_id": "u"}, request | {"title_id": "v", "row_id": "more"}, {"request_id": "r"}
+    )
+    values = reward_values(reward({"done": 1.0}), LABELS, outcomes(done={}), log, START + timedelta(days=1))
+    slates = slate_values(values, log)
+    assert slates["matured"].to_list() == [False, True, True]
+    assert row_values(slates, log)["matured"].to_list() == [True, False]
+
+
 def plain_attribution(log: list[dict[str, Any]], said: dict[str, float], window: timedelta) -> dict[str, float]:
     """Say what the vectorised version should: one loop over the log for every outcome."""
     found: dict[str, float] = {}
