@@ -103,7 +103,7 @@ def offpolicy(
 
     from playbill.cli.offpolicy_kept import other_reward, record, write_files
     from playbill.evaluation.off_policy import check_names, off_policy_report
-    from playbill.evaluation.off_policy_shown import policy_grids
+    from playbill.evaluation.off_policy_shown import policy_grids, refusals
     from playbill.evaluation.tables import grid_table
     from playbill.metrics import Rules
 
@@ -114,9 +114,8 @@ def offpolicy(
     console = Console(stderr=as_json)
     for grid in policy_grids(report):
         console.print(grid_table(grid))
-    for one in report.estimates:
-        if one.refused:
-            console.print(one.refused, style="yellow", highlight=False)
+    for line in refusals(report):
+        console.print(line, style="yellow", highlight=False)
     if note := other_reward(found.version, report):
         console.print(note, style="yellow", highlight=False)
     run_id = record(found.tracking, found.version, report) if log else None

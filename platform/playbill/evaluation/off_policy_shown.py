@@ -13,6 +13,8 @@ from playbill.evaluation.off_policy_report import Estimated, OffPolicyReport
 from playbill.evaluation.plots import figure_with_axes
 from playbill.metrics import Interval
 
+_REFUSED, _ARE_REFUSED = " is refused: ", " are refused: "
+
 
 def policy_grids(report: OffPolicyReport) -> list[Grid]:
     """Return the estimators, and the groups if there are any, lowest difference first."""
@@ -60,10 +62,19 @@ def policy_page(report: OffPolicyReport) -> str:
     title = f"{report.model} from the log"
     about = f"Reward {report.version}. Members are the clusters of every interval. Floor of the effective sample size "
     about += f"{report.floor:g}."
-    refused = [f"<p>{escape(one.refused)}</p>" for one in report.estimates if one.refused]
+    refused = [f"<p>{escape(line)}</p>" for line in refusals(report)]
     tables = [html_table(grid) for grid in policy_grids(report)]
     picture = html_figure(policy_figure(report), "estimates")
     return html_page(title, [f"<h1>{escape(title)}</h1>", f"<p>{escape(about)}</p>", *tables, *refused, picture])
+
+
+def refusals(report: OffPolicyReport) -> list[str]:
+    """Return why estimates are missing, a reason that several share once."""
+    names: dict[str, list[str]] = {}
+    for one in report.estimates:
+        if one.refused:
+            names.setdefault(one.refused.partition(_REFUSED)[2] or one.refused, []).append(f"'{one.estimator}'")
+    return [f"{', '.join(group)}{_REFUSED if len(group) == 1 else _ARE_REFUSED}{why}" for why, group in names.items()]
 
 
 def _estimators(report: OffPolicyReport) -> Grid:

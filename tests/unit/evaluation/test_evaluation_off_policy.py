@@ -15,7 +15,7 @@ from playbill.errors import ComparisonError, ConfigError, DataError, IntegrityEr
 from playbill.evaluation import off_policy as op
 from playbill.evaluation.log import EventLog
 from playbill.evaluation.off_policy_direct import DirectLog, fit_direct
-from playbill.evaluation.off_policy_shown import policy_figure, policy_frames, policy_grids, policy_page
+from playbill.evaluation.off_policy_shown import policy_figure, policy_frames, policy_grids, policy_page, refusals
 from playbill.evaluation.order import TitleOrder
 from playbill.metrics import Rules
 from playbill.specs import CandidatesSpec, CanvasSpec, LabelSpec, RewardSpec
@@ -150,7 +150,9 @@ def test_a_policy_too_far_away_is_refused_in_the_report_not_guessed(service):
     assert report.summary()["refused"] == refused.refused
     assert all(row.estimated.refused for row in report.groups)
     assert {row[1] for row in policy_grids(report)[0].rows} >= {"refused"}
-    assert escape(refused.refused) in policy_page(report)
+    said = refusals(report)
+    assert all(escape(line) in policy_page(report) for line in said)
+    assert [line for line in said if line.startswith("'slate', 'slate_snips', 'slate_dr' are refused: 400 logged")]
     numbers = report.gate_metrics()
     assert not [name for name in numbers if "minus=logged" in name and "slate_snips" in name]
     assert numbers["home/slate_snips/reward=played/effective_sample_size"] == refused.effective_sample_size
