@@ -77,8 +77,8 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--members", type=int, default=2000, help="members of the logged service")
-    parser.add_argument("--days", type=int, default=14, help="days that are logged")
+    parser.add_argument("--members", type=int, default=1500, help="members of the logged service")
+    parser.add_argument("--days", type=int, default=10, help="days that are logged")
     parser.add_argument("--titles", type=int, default=200)
     parser.add_argument("--seed", type=int, default=7, help="of the first world; the others follow")
     parser.add_argument("--worlds", type=int, default=3, help="worlds behind the rank correlations")
