@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from playbill.errors import ComparisonError, ConfigError, Problem, ProblemsError
@@ -102,15 +103,16 @@ class AbReport:
         sizes = (
             f"{self.members} members, {self.days} days, {len(self.seeds)} {'run' if len(self.seeds) == 1 else 'runs'}"
         )
-        table = Table(title=f"Simulated A/B: {sizes}; differences to {self.names[0]}, 95 % by member, Holm")
-        for name in ("measure", "arm"):
-            table.add_column(name, no_wrap=True)
+        title = f"Simulated A/B: {sizes}\nDifferences to {self.names[0]}, 95 % by member, p after Holm"
+        table = Table(title=title, box=SIMPLE_HEAD)
+        table.add_column("measure, arm", no_wrap=True)
         for name in ("mean", "difference", "95 %", "p"):
             table.add_column(name, justify="right", no_wrap=True)
         for measure in MEASURES:
+            table.add_row(measure, style="bold")
             for place, name in enumerate(self.names):
                 row, last = self.of(name, measure), place + 1 == len(self.names)
-                table.add_row("" if place else measure, name, *_cells(row), end_section=last)
+                table.add_row(f"  {name}", *_cells(row), end_section=last)
         return table
 
 
@@ -209,8 +211,10 @@ def _numbers(row: Arm) -> dict[str, Any]:
 
 
 def _cells(row: Arm) -> tuple[str, str, str, str]:
-    mean = f"{row.mean.value:.3f}"
+    digits = 2 if row.measure == "value" else 3
+    mean = f"{row.mean.value:.{digits}f}"
     if row.difference is None:
         return mean, "", "", ""
-    gap, star = row.difference, " *" if row.significant else ""
-    return mean, f"{gap.value:+.3f}", f"{gap.low:+.3f} to {gap.high:+.3f}", f"{row.p_adjusted:.4f}{star}"
+    gap, star = row.difference, "*" if row.significant else " "
+    between = f"{gap.low:+.{digits}f} to {gap.high:+.{digits}f}"
+    return mean, f"{gap.value:+.{digits}f}", between, f"{row.p_adjusted:.4f} {star}"

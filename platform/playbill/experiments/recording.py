@@ -25,18 +25,18 @@ SIMULATED_AB = PREFIX + "simulated_ab"
 def record_ab(tracking: Tracking, found: ServedAb) -> str:
     """Keep a simulated A/B in MLflow.
 
-    The run's tags name every arm, its version and digest; every version that took part is tagged with the run.
+    The run's tags name the arms, and each version's digest; every version that took part is tagged with the run.
 
     Returns:
         The run's id.
     """
     report = found.report
     tags = {PREFIX + "arms": ", ".join(report.names)}
-    for arm, version in found.versions.items():
-        tags |= {f"{PREFIX}arm.{arm}": version.reference, f"{PREFIX}arm.{arm}.digest": str(version.digest)}
+    tags |= {f"{PREFIX}arm.{version.reference}": str(version.digest) for version in found.versions.values()}
+    named = {arm: version.reference for arm, version in found.versions.items()}
     params = {"members": report.members, "days": report.days, "seeds": list(report.seeds), **_plain(report.about)}
     with tracking.start_run(EXPERIMENTS, f"simulated A/B: {', '.join(report.names)}", tags, params) as run:
-        run.log_metrics(_metrics(report))
+        run.log_metrics(_metrics(report, named))
         run.log_table(report.frame(), "simulated_ab")
         run.log_text(json.dumps(report.as_json(), indent=1), "simulated_ab/report.json")
         _picture(run, "simulated_ab", lambda path: plot(report, path))
@@ -51,7 +51,7 @@ def record_study(tracking: Tracking, study: Study) -> str:
     params = {key: whole[key] for key in ("objectives", "capacities", "recipe", "members", "days", "seeds")}
     tags = {PREFIX + "arms": ", ".join(study.online.names)}
     with tracking.start_run(EXPERIMENTS, name, tags, params) as run:
-        run.log_metrics(_metrics(study.online))
+        run.log_metrics(_metrics(study.online, {}))
         run.log_metrics({f"spearman/{row.metric}/{row.measure}": row.mean for row in study.agreements})
         run.log_table(study.online.frame(), name)
         run.log_text(json.dumps(whole, indent=1), f"{name}/report.json")
@@ -60,10 +60,15 @@ def record_study(tracking: Tracking, study: Study) -> str:
         return run.run_id
 
 
-def _metrics(report: AbReport) -> dict[str, float]:
-    found = {f"{row.arm}/{row.measure}": row.mean.value for row in report.arms}
-    gaps = {f"{row.arm}/{row.measure}/difference": row.difference.value for row in report.arms if row.difference}
-    return found | gaps
+def _metrics(report: AbReport, named: Mapping[str, str]) -> dict[str, float]:
+    """Return every mean and difference by arm; an alias means another version tomorrow, so versions are named."""
+    found = {}
+    for row in report.arms:
+        name = f"{named.get(row.arm, row.arm)}/{row.measure}"
+        found[name] = row.mean.value
+        if row.difference is not None:
+            found[f"{name}/difference"] = row.difference.value
+    return found
 
 
 def _plain(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from rich.console import Console
 
 from playbill.errors import ComparisonError, ProblemsError
 from playbill.experiments.ab_report import MEASURES, AbReport, check_arms, compare, plot
@@ -27,6 +29,12 @@ def arm(lift: float, noise: float = 0.0, seed: int = 0, runs: int = 1) -> pl.Dat
 
 def report(**arms: pl.DataFrame) -> AbReport:
     return compare(arms, days=7, seeds=(0,), about={"titles": 3})
+
+
+def shown_at(found: AbReport, width: int) -> str:
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(found.table())
+    return console.export_text()
 
 
 def test_the_difference_is_told_member_by_member() -> None:
@@ -80,7 +88,10 @@ def test_json_table_and_plot_hold_every_arm_and_measure(tmp_path: Path) -> None:
     assert read["titles"] == 3
     assert read["arms"]["better"]["value"]["difference"] == pytest.approx(1.0)
     assert set(read["arms"]["base"]) == set(MEASURES)
-    assert found.frame().height == found.table().row_count == 2 * len(MEASURES)
+    assert found.frame().height == 2 * len(MEASURES)
+    shown = shown_at(found, 80)
+    assert shown.count("better") == shown.count("to +1.0") == len(MEASURES)
+    assert "…" not in shown
     plot(found, tmp_path / "plot.svg")
     assert (tmp_path / "plot.svg").read_text().count("difference to base") >= 1
 
