@@ -131,8 +131,8 @@ def test_what_is_played_or_shown_is_available_there_and_then(world: World, log: 
         pl.col("title_id").is_not_null(),
         ~pl.col("canvas").is_in(["coming_soon", "pre_launch"]),
     ).join(spans, on=["title_id", "country"], how="left")
-    # A list is asked for up to some minutes before its last place is looked at, a play may begin later still.
-    grace = pl.duration(minutes=10)
+    # The last place of a list is looked at some seconds after it was asked for; a series goes on with its next episode.
+    grace = pl.when(pl.col("action") == "play").then(pl.duration(hours=8)).otherwise(pl.duration(minutes=1))
     inside = (pl.col("available_from") <= pl.col("event_at")) & (
         pl.col("available_until").is_null() | (pl.col("event_at") - grace < pl.col("available_until"))
     )
