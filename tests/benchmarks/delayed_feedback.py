@@ -16,31 +16,20 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ProcessPoolExecutor
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
+from delayed_offline import ARMS, objective, offline
 from delayed_pictures import draw
-from delayed_policy import Objective, Relearning, auc_by_member, fitted, shown
+from delayed_policy import Relearning
 from threadpoolctl import threadpool_limits
 
-from playbill.labels import label_events
-from playbill.rewards import DelayedSettings, delayed_report, reward_version
 from playbill.simulator import World, WorldSpec, simulate
 from playbill.simulator.launches import DAY_US, microseconds
 from playbill.simulator.law import LAW
-from playbill.zoo import load_zoo
 
-ROOT = Path(__file__).parents[2]
-ARMS = {
-    "predicted": ("long_term", "predict"),
-    "waiting": ("long_term", "wait"),
-    "ignoring": ("long_term", "ignore"),
-    "at_once": ("long_term", "drop"),
-    "click_like": ("click_like", "ignore"),
-}
 OFFLINE = "offline"
 NEW_DAYS = 14
 RESAMPLES = 4_000
@@ -85,15 +74,6 @@ def job(sizes, policy, seed, arm):
         return offline(world) if arm == OFFLINE else online(world, arm, policy)
 
 
-def objective(arm, seed):
-    """Return what an arm learns from."""
-    name, young = ARMS[arm]
-    reward, labels = load_zoo(ROOT / "model_zoo", ROOT / "feature_repo").reward(name)
-    return Objective(
-        reward, labels, young, DelayedSettings(trees=25, learning_rate=0.2, leaves=15, most=40_000, seed=seed)
-    )
-
-
 def online(world, arm, policy):
     """Run a world with an arm; return what came of each of the K members who had not left when it took over."""
     begin = microseconds(world.spec.start) + policy["first_day"] * DAY_US
@@ -125,31 +105,6 @@ def online(world, arm, policy):
         "new_plays": new_plays[there],
         "bait": float(pairs[world.truth.bait].sum() / pairs.sum()),
     }
-
-
-def offline(world):
-    """Measure on the log of the service's own policy: predictions by age, and policies by what is played next.
-
-    The last week is held out for policies; they learn from what was known when it began.
-    """
-    spec = world.spec
-    log = simulate(world, keep_log=True).interactions
-    best = objective("predicted", spec.seed)
-    outcomes = label_events(list(best.labels.values()), log, spec.end, world.availability, world.titles)
-    split = spec.start + timedelta(days=spec.days - 22)
-    report = delayed_report(
-        best.reward, best.labels, outcomes, log, spec.end, split, world.availability, settings=best.settings
-    )
-    cut = spec.end - timedelta(days=7)
-    before, seen = log.filter(log["recorded_at"] <= cut), shown(log, world)
-    learnt = shown(before, world)
-    auc = {}
-    for arm in ("predicted", "click_like"):
-        weights = fitted(learnt, objective(arm, spec.seed).values(before, world, cut), world)
-        auc[arm] = auc_by_member(weights, seen, cut)
-    versions = {arm: objective(arm, spec.seed) for arm in ("predicted", "click_like")}
-    ids = {one.reward.name: reward_version(one.reward, one.labels) for one in versions.values()}
-    return {"report": report.rows, "auc": auc, "rewards": ids}
 
 
 def summary(runs, seeds):
@@ -187,6 +142,7 @@ def summary(runs, seeds):
         "stayed": {arm: mean_of(runs, seeds, arm, "stayed") for arm in ARMS},
         "bait_share": {arm: round(float(np.mean([runs[seed, arm]["bait"] for seed in seeds])), 4) for arm in ARMS},
         **{f"{name}_by_age": by_age([found["report"] for found in off], name) for name in ("auc", "ece", "log_loss")},
+        "proxy_rank_correlation": mean_by_days([found["proxies"] for found in off]),
         "members": sum(len(runs[seed, "predicted"]["value"]) for seed in seeds),
         "rewards": off[0]["rewards"],
     }
@@ -195,6 +151,14 @@ def summary(runs, seeds):
 def mean_of(runs, seeds, arm, name):
     """Return the mean over all members of all seeds."""
     return round(float(np.concatenate([runs[seed, arm][name] for seed in seeds]).mean()), 4)
+
+
+def mean_by_days(found):
+    """Return reward -> days -> mean over seeds."""
+    return {
+        name: {str(days): round(float(np.mean([one[name][days] for one in found])), 4) for days in found[0][name]}
+        for name in found[0]
+    }
 
 
 def by_age(reports, measure):
