@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -116,3 +119,11 @@ def test_a_test_outside_the_run_is_refused(world: World) -> None:
     arms = {"one": load_policy("popular"), "two": load_policy("uniform")}
     with pytest.raises(ConfigError, match="outside a run of 36 days"):
         simulated_ab(world, arms, AbTest(36, load_policy("popular")))
+
+
+def test_the_guide_says_what_works() -> None:
+    page = (Path(__file__).parents[3] / "docs/guide/experiments.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    there: dict[str, Any] = {}
+    exec(block, there)
+    assert there["report"].of("best_value").difference.low > 0
