@@ -18,7 +18,7 @@ from playbill.experiments.simulated_ab import measured, simulated_ab
 from playbill.experiments.simulated_log import SimulatedLog, Switching, going_on
 from playbill.simulator import World, WorldSpec, load_policy, simulate
 
-SPEC = WorldSpec(seed=5, members=120, titles=60, days=36, sessions_per_day=0.8)
+SPEC = WorldSpec(seed=5, members=100, titles=50, days=20, sessions_per_day=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +38,10 @@ def test_the_service_goes_on_with_the_same_titles_and_people(world: World) -> No
     assert later.availability.equals(world.availability)
     assert later.members.equals(world.members.head(50))
     np.testing.assert_array_equal(later.truth.taste, world.truth.taste[:50])
-    assert len(going_on(world, 1).people) == 120
+    assert len(going_on(world, 1).people) == 100
 
 
-@pytest.mark.parametrize(("days", "members"), [(0, 10), (5, 0), (5, 121)])
+@pytest.mark.parametrize(("days", "members"), [(0, 10), (5, 0), (5, 101)])
 def test_it_cannot_go_on_without_days_or_with_strangers(world: World, days: int, members: int) -> None:
     with pytest.raises(ConfigError, match="cannot go on"):
         going_on(world, days, members)
@@ -49,7 +49,7 @@ def test_it_cannot_go_on_without_days_or_with_strangers(world: World, days: int,
 
 def test_the_days_of_the_log_repeat_themselves(world: World, events: pl.DataFrame) -> None:
     """With everybody there, the longer run writes the same log and then some."""
-    longer = simulate(going_on(world, 4), load_policy("plackett_luce"), keep_log=True).interactions
+    longer = simulate(going_on(world, 2), load_policy("plackett_luce"), keep_log=True).interactions
     assert longer.filter(pl.col("event_at") < SPEC.end).equals(events)
     assert longer.height > events.height
 
@@ -67,7 +67,7 @@ def test_tables_hold_what_was_known_by_the_end(world: World, events: pl.DataFram
 
 
 def test_evaluation_waits_for_outcomes_where_days_were_waited(world: World, events: pl.DataFrame) -> None:
-    early = SPEC.start + timedelta(days=20)
+    early = SPEC.start + timedelta(days=12)
     log = SimulatedLog(world, events.filter(pl.col("event_at") < early), early, events)
     frames = log.evaluation()
     assert frames.interactions.height == events.height
@@ -77,10 +77,10 @@ def test_evaluation_waits_for_outcomes_where_days_were_waited(world: World, even
 
 def test_policies_switch_on_their_day(world: World, events: pl.DataFrame) -> None:
     """Up to the day everything is as the log; the day after, lists are the other policy's, all of them certain."""
-    policy = Switching(load_policy("plackett_luce"), load_policy("popular"), 30)
+    policy = Switching(load_policy("plackett_luce"), load_policy("popular"), 15)
     assert policy.name == "popular"
     log = simulate(world, policy, keep_log=True).interactions
-    day = SPEC.start + timedelta(days=30)
+    day = SPEC.start + timedelta(days=15)
     assert log.filter(pl.col("event_at") < day).equals(events.filter(pl.col("event_at") < day))
     shown = (pl.col("action") == "impression") & (pl.col("canvas") != "row_ranking")
     later = log.filter(shown, pl.col("event_at") >= day + timedelta(days=1))
@@ -90,11 +90,11 @@ def test_policies_switch_on_their_day(world: World, events: pl.DataFrame) -> Non
 
 def test_a_policy_against_itself_differs_in_nothing(world: World) -> None:
     arms, told = {"one": load_policy("popular"), "two": load_policy("popular")}, []
-    test = AbTest(30, load_policy("plackett_luce"), (0, 1))
+    test = AbTest(15, load_policy("plackett_luce"), (0, 1))
     found = simulated_ab(world, arms, test, progress=lambda *step: told.append(step))
-    assert told[0] == ("one", 1, 4 * 36)
-    assert told[-1] == ("two", 4 * 36, 4 * 36)
-    assert [done for _, done, _ in told] == list(range(1, 4 * 36 + 1))
+    assert told[0] == ("one", 1, 4 * 20)
+    assert told[-1] == ("two", 4 * 20, 4 * 20)
+    assert [done for _, done, _ in told] == list(range(1, 4 * 20 + 1))
     assert found.seeds == (0, 1)
     for measure in MEASURES:
         gap = found.of("two", measure).difference
@@ -103,22 +103,22 @@ def test_a_policy_against_itself_differs_in_nothing(world: World) -> None:
 
 
 def test_gladness_is_worth_days_and_measures_are_of_the_test_alone(world: World) -> None:
-    base, test = load_policy("plackett_luce"), AbTest(20, load_policy("plackett_luce"))
+    base, test = load_policy("plackett_luce"), AbTest(10, load_policy("plackett_luce"))
     values = {name: measured(world, load_policy(name), test) for name in ("uniform", "best_value")}
     assert values["best_value"]["value"].mean() > values["uniform"]["value"].mean()
     plays = simulate(world, base, keep_log=True).interactions.filter(
-        pl.col("action") == "play", pl.col("event_at") >= SPEC.start + timedelta(days=20)
+        pl.col("action") == "play", pl.col("event_at") >= SPEC.start + timedelta(days=10)
     )
     own = measured(world, base, test)
     members = world.member_ids.gather(own["member"])
     counted = plays.filter(pl.col("member_id").is_in(members.implode())).height
-    assert own["plays_per_day"].sum() * 16 == pytest.approx(counted)
+    assert own["plays_per_day"].sum() * 10 == pytest.approx(counted)
 
 
 def test_a_test_outside_the_run_is_refused(world: World) -> None:
     arms = {"one": load_policy("popular"), "two": load_policy("uniform")}
-    with pytest.raises(ConfigError, match="outside a run of 36 days"):
-        simulated_ab(world, arms, AbTest(36, load_policy("popular")))
+    with pytest.raises(ConfigError, match="outside a run of 20 days"):
+        simulated_ab(world, arms, AbTest(20, load_policy("popular")))
 
 
 def test_the_guide_says_what_works() -> None:
