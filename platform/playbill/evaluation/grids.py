@@ -183,7 +183,10 @@ def _slices(report: EvaluationReport, limit: int) -> Grid:
             str(group.members),
             str(group.requests),
             with_interval(group.metrics[report.main_metric]),
-            *(f"{one.value:+.4f}" + (" (?)" if one.includes_zero else "") for one in group.differences.values()),
+            *(
+                f"{one.value:+.4f}" + ("" if group.is_claim(name) else " (?)")
+                for name, one in group.differences.items()
+            ),
         )
         for group in large[:limit]
     )
@@ -193,7 +196,9 @@ def _slices(report: EvaluationReport, limit: int) -> Grid:
         f"slices by {report.main_metric}, worst first{worst}{too_few}",
         ("slice", "members", "n", report.main_metric, *(f"minus {row.baseline}" for row in report.differences)),
         rows,
-        caption="(?) the interval of the difference includes zero" if report.differences else "",
+        caption=f"(?) noise: {100 * report.level:.0f} % interval, and p corrected for all groups (Benjamini-Hochberg)"
+        if report.differences
+        else "",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from playbill.evaluation.report import Difference, ScoredRow, SliceRow
 from playbill.evaluation.slices import SLICES
 from playbill.metrics import Interval, MemberBootstrap
 from playbill.metrics.bootstrap import DEFAULT_RESAMPLES
+from playbill.metrics.multiplicity import Method
 from playbill.metrics.ranking import Values
 from playbill.metrics.topk import Mask
 from playbill.specs.measures import lower_is_better
@@ -70,7 +72,7 @@ class Judge:
     def rows(self) -> tuple[ScoredRow, ...]:
         """Return the model and every baseline over all requests."""
         columns = {("", name, metric): self._own(name, metric) for name in self.measured for metric in self.metrics}
-        found = self._intervals(columns)
+        found, _ = self._judged(columns)
         return tuple(
             ScoredRow(name, {metric: found["", name, metric] for metric in self.metrics}, measured.coverage)
             for name, measured in self.measured.items()
@@ -83,12 +85,11 @@ class Judge:
         }
         if not columns:
             return ()
-        found = self._intervals(columns)
+        found, p = self._judged(columns)
         adjusted: dict[_Key, float] = {}
         for metric in self.metrics:
             keys = [(_MINUS, name, metric) for name in self.baselines]
-            p = self.bootstrap.p_values(*_stacked([columns[key] for key in keys]))
-            adjusted |= dict(zip(keys, metrics.adjust_p(p).tolist(), strict=True))
+            adjusted |= _adjusted({key: p[key] for key in keys}, "holm")
         return tuple(
             Difference(
                 name,
@@ -101,12 +102,21 @@ class Judge:
     def slices(self, frame: pl.DataFrame, names: Sequence[str]) -> tuple[SliceRow, ...]:
         """Return every group of some slices, worst first; behind them those that are too small, without numbers."""
         sign = -1.0 if lower_is_better(self.main_metric) else 1.0
-        rows = [row for name in names for row in self._groups(frame, name)]
+        rows = self._with_adjusted_p([row for name in names for row in self._groups(frame, name)])
         large = sorted(
             (row for row in rows if not row.small), key=lambda row: sign * row.metrics[self.main_metric].value
         )
         small = sorted((row for row in rows if row.small), key=lambda row: -row.members)
         return (*large, *small)
+
+    def _with_adjusted_p(self, rows: Sequence[SliceRow]) -> list[SliceRow]:
+        """Correct the p-values of all groups for their number: looking at many, some would stand out by chance."""
+        p = {("", str(place), name): one for place, row in enumerate(rows) for name, one in row.adjusted_p.items()}
+        found = _adjusted(p, "benjamini_hochberg")
+        return [
+            replace(row, adjusted_p={name: found["", str(place), name] for name in row.adjusted_p})
+            for place, row in enumerate(rows)
+        ]
 
     def _own(self, name: str, metric: str) -> _Column:
         found = self.measured[name]
@@ -117,11 +127,12 @@ class Judge:
         ours = self._own(self.model, metric)
         return _Column(ours.values - self.measured[baseline].values[metric], ours.weights)
 
-    def _intervals(self, columns: Mapping[_Key, _Column]) -> dict[_Key, Interval]:
+    def _judged(self, columns: Mapping[_Key, _Column]) -> tuple[dict[_Key, Interval], dict[_Key, float]]:
+        """Return intervals and p-values of columns from one pass over the draws."""
         if not columns:
-            return {}
-        found = self.bootstrap.intervals(*_stacked(list(columns.values())))
-        return dict(zip(columns, found, strict=True))
+            return {}, {}
+        intervals, p = self.bootstrap.judged(*_stacked(list(columns.values())))
+        return dict(zip(columns, intervals, strict=True)), dict(zip(columns, p.tolist(), strict=True))
 
     def _groups(self, frame: pl.DataFrame, name: str) -> list[SliceRow]:
         labels = frame[name].fill_null("unknown").to_numpy()
@@ -129,7 +140,7 @@ class Judge:
         keyed = {("", metric): self._own(self.model, metric) for metric in self.metrics}
         keyed |= {(_MINUS, baseline): self._minus(baseline, self.main_metric) for baseline in self.baselines}
         sizes = {group: int(np.unique(self.bootstrap.members[mask]).size) for group, mask in masks.items()}
-        found = self._intervals(
+        found, p = self._judged(
             {
                 (group, *key): _Column(np.where(mask, column.values, np.nan), column.weights)
                 for group, mask in masks.items()
@@ -137,9 +148,18 @@ class Judge:
                 for key, column in keyed.items()
             }
         )
-        return [self._slice_row(name, group, mask, sizes[group], found) for group, mask in masks.items()]
+        return [self._slice_row(name, group, mask, sizes[group], found, p) for group, mask in masks.items()]
 
-    def _slice_row(self, name: str, group: str, mask: Mask, members: int, found: Mapping[_Key, Interval]) -> SliceRow:
+    def _slice_row(
+        self,
+        name: str,
+        group: str,
+        mask: Mask,
+        members: int,
+        found: Mapping[_Key, Interval],
+        p: Mapping[_Key, float],
+    ) -> SliceRow:
+        """Return one group; here `adjusted_p` is still the p-value of each difference alone."""
         small = members < self.judging.minimum_members
         own = {} if small else {metric: found[group, "", metric] for metric in self.metrics}
         against = {} if small else {baseline: found[group, _MINUS, baseline] for baseline in self.baselines}
@@ -151,9 +171,14 @@ class Judge:
             small=small,
             metrics={metric: one for metric, one in own.items() if not np.isnan(one.value)},
             differences=against,
+            adjusted_p={baseline: p[group, _MINUS, baseline] for baseline in against},
         )
 
 
 def _stacked(columns: Sequence[_Column]) -> tuple[Values, Values]:
     values = np.stack([column.values for column in columns], axis=1)
     return values, np.stack([column.weights for column in columns], axis=1)
+
+
+def _adjusted(p: Mapping[_Key, float], method: Method) -> dict[_Key, float]:
+    return dict(zip(p, metrics.adjust_p(list(p.values()), method).tolist(), strict=True))

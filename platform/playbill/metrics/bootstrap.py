@@ -26,6 +26,9 @@ DEFAULT_LEVEL = 0.95
 _CELLS_AT_ONCE = 4_000_000
 """Draw counts held at a time: 32 MB."""
 _COLUMNS_AT_ONCE = 64
+"""Statistics drawn together, at least: each time the members are drawn anew."""
+_SUMS_AT_ONCE = 4_000_000
+"""Sums by member held at a time: 64 MB with their weights."""
 
 
 class Interval(NamedTuple):
@@ -70,12 +73,13 @@ class MemberBootstrap:
         Returns:
             C intervals. A column without any request gives NaN throughout.
         """
-        tail = (1.0 - self.level) / 2.0
-        return [
-            _interval(centre[column], means[:, column], tail)
-            for centre, means in self._blocks(values, weights)
-            for column in range(centre.size)
-        ]
+        return [one for block in self._blocks(values, weights) for one in self._intervals(*block)]
+
+    def judged(self, values: Matrix, weights: Matrix | None = None) -> tuple[list[Interval], Matrix]:
+        """Give `intervals` and `p_values` from one pass over the draws."""
+        blocks = [(self._intervals(*block), _p_values(block[1])) for block in self._blocks(values, weights)]
+        p = [found for _, found in blocks]
+        return [one for found, _ in blocks for one in found], np.concatenate(p) if p else np.empty(0)
 
     def p_values(self, values: Matrix, weights: Matrix | None = None) -> Matrix:
         """Give the two-sided bootstrap p-value of each column's mean being zero.
@@ -115,8 +119,9 @@ class MemberBootstrap:
         """Go through a few columns at a time: [c] means and [R, c] means over draws. One seed, the same draws."""
         if weights is not None and weights.shape != values.shape:
             raise ValueError(f"weights must be {values.shape} like the values, got {weights.shape}")
-        for start in range(0, values.shape[1], _COLUMNS_AT_ONCE):
-            piece = slice(start, start + _COLUMNS_AT_ONCE)
+        step = max(_COLUMNS_AT_ONCE, _SUMS_AT_ONCE // (int(self.members.max(initial=-1)) + 1 + self.resamples))
+        for start in range(0, values.shape[1], step):
+            piece = slice(start, start + step)
             yield self._block(values[:, piece], None if weights is None else weights[:, piece])
 
     def _block(self, values: Matrix, weights: Matrix | None) -> tuple[Matrix, Matrix]:
@@ -128,6 +133,10 @@ class MemberBootstrap:
         width = values.shape[1]
         with np.errstate(divide="ignore", invalid="ignore"):
             return sums.sum(axis=0) / counts.sum(axis=0), drawn[:, :width] / drawn[:, width:]
+
+    def _intervals(self, centre: Matrix, means: Matrix) -> list[Interval]:
+        tail = (1.0 - self.level) / 2.0
+        return [_interval(centre[column], means[:, column], tail) for column in range(centre.size)]
 
     def _by_member(self, values: Matrix) -> Matrix:
         size = int(self.members.max(initial=-1)) + 1

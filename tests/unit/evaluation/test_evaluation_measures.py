@@ -324,6 +324,26 @@ def test_p_values_know_how_many_baselines_there_are(data, world):
         assert several.differences[0].adjusted_p[metric] >= raw[0]
 
 
+def test_groups_know_how_many_are_looked_at(data, world):
+    frames, split = data
+    report = evaluate(by_number(world), split, frames, world.resolved(), "home", baselines=("popular",), judging=QUICK)
+    large = [row for row in report.slices if not row.small]
+    alone = {}
+    for slice_ in {row.slice for row in large}:
+        judging = QUICK._replace(slices=(slice_,))
+        one = evaluate(
+            by_number(world), split, frames, world.resolved(), "home", baselines=("popular",), judging=judging
+        )
+        alone |= {(row.slice, row.group): row.adjusted_p["popular"] for row in one.slices if not row.small}
+    together = {(row.slice, row.group): row.adjusted_p["popular"] for row in large}
+    assert together.keys() == alone.keys()
+    assert any(together[key] > alone[key] for key in alone)
+    sure, unsure = (replace(large[0], adjusted_p={"popular": p}) for p in (0.01, 0.06))
+    away = {"popular": Interval(0.2, 0.1, 0.3)}
+    assert replace(sure, differences=away).is_claim("popular")
+    assert not replace(unsure, differences=away).is_claim("popular")
+
+
 def test_a_difference_inside_the_noise_is_no_claim():
     sure = Difference("popular", {"hr@10": Interval(0.1, 0.05, 0.2)}, {"hr@10": 0.01})
     corrected = Difference("popular", {"hr@10": Interval(0.1, 0.001, 0.2)}, {"hr@10": 0.12})

@@ -112,3 +112,19 @@ def test_seed_summary_by_hand_and_what_is_refused():
         metrics.seed_interval(np.arange(4), np.ones((1, 4)))
     with pytest.raises(ValueError, match="NaN"):
         metrics.seed_interval(np.arange(2), np.array([[np.nan, 1.0], [1.0, 1.0]]))
+
+
+def test_intervals_and_p_values_of_one_pass_are_those_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    values, members = rng.normal(0.1, 1.0, (60, 150)), np.repeat(np.arange(20), 3)
+    values[rng.random(values.shape) < 0.2] = np.nan
+    weights = rng.random(values.shape)
+    bootstrap = MemberBootstrap(members, resamples=50)
+    intervals, p = bootstrap.judged(values, weights)
+    assert intervals == bootstrap.intervals(values, weights)
+    np.testing.assert_array_equal(p, bootstrap.p_values(values, weights))
+    monkeypatch.setattr("playbill.metrics.bootstrap._SUMS_AT_ONCE", 1)
+    in_pieces, p_in_pieces = bootstrap.judged(values, weights)
+    np.testing.assert_allclose(in_pieces, intervals, rtol=1e-12)
+    np.testing.assert_array_equal(p_in_pieces, p)
+    assert bootstrap.judged(values[:, :0])[0] == []
