@@ -74,7 +74,8 @@ def show_summaries(
     for label in found:
         meaning = (label.level, duration(label.window), _ages(label))
         days = (str(day or "") for day in (label.first, label.last))
-        name = f"{label.name}:{label.version}"
+        # The extractor's own version has no room; `labels explain` and --json have it.
+        name = f"{label.name}:{label.version.split()[0]}"
         table.add_row(name, *(meaning if wide else ()), *_counts(label), *(days if wide else ()))
     console.print(table)
     _notes(silent)
