@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playbill.simulator.asked import Asked, Slates
+from playbill.simulator.drawing import first_arrivals, placed, repeated
 from playbill.simulator.plugged import own_policy
 from playbill.specs.plugins import POLICIES
 
@@ -83,16 +84,16 @@ class ScoredPolicy:
             part = asked.take(chunk)
             weight = self._weights(part)
             luck = np.random.Generator(np.random.SFC64(int(seed))).standard_exponential(weight.shape, np.float32)
-            titles[chunk] = _first(luck, weight, part.size, size)
-            propensity[chunk] = _placed(weight, titles[chunk])
+            titles[chunk] = first_arrivals(luck, weight, part.size, size)
+            propensity[chunk] = placed(weight, titles[chunk])
         return Slates(titles, propensity)
 
     def probabilities(self, asked: Asked, titles: NDArray[np.int32]) -> Floats:
         """Return the probabilities of other lists."""
         found = np.zeros(titles.shape, np.float32)
         for chunk in chunks(asked):
-            found[chunk] = _placed(self._weights(asked.take(chunk)), titles[chunk])
-        found[_repeated(titles)] = 0.0
+            found[chunk] = placed(self._weights(asked.take(chunk)), titles[chunk])
+        found[repeated(titles)] = 0.0
         return found
 
     def _weights(self, asked: Asked) -> Floats:
@@ -262,35 +263,3 @@ def chunks(asked: Asked) -> Iterator[NDArray[np.int64]]:
 def shares(counts: NDArray[np.floating]) -> Floats:
     """Bring each row of counts to a sum of 1, or leave it zero."""
     return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0), np.float32)
-
-
-def _repeated(titles: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Return [N, K]: the title is on the list before that place."""
-    same = titles[:, :, None] == titles[:, None, :]
-    found: NDArray[np.bool_] = np.tril(same, -1).any(axis=2)
-    return found
-
-
-def _first(luck: Floats, weight: Floats, wanted: NDArray[np.int16], size: int) -> NDArray[np.int32]:
-    """Return [N, size] winners of the race, in order; -1 beyond the candidates or the size wanted."""
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        arrival = np.divide(luck, weight, out=luck)
-    count = min(size, arrival.shape[1])
-    front = np.argpartition(arrival, count - 1, axis=1)[:, :count]
-    times = np.take_along_axis(arrival, front, 1)
-    order = np.argsort(times, axis=1, kind="stable")
-    times, front = np.take_along_axis(times, order, 1), np.take_along_axis(front, order, 1)
-    real = np.isfinite(times) & (np.arange(count) < wanted[:, None])
-    found = np.full((len(weight), size), -1, np.int32)
-    found[:, :count] = np.where(real, front, -1)
-    return found
-
-
-def _placed(weight: Floats, titles: NDArray[np.int32]) -> Floats:
-    """Return [N, K] conditional probabilities of lists under weights [N, T]; 0 for what cannot come there."""
-    own = np.take_along_axis(weight, np.maximum(titles, 0), 1).astype(np.float64) * (titles >= 0)
-    total = weight.sum(axis=1, dtype=np.float64)[:, None]
-    # What is left is added up from the end, where small weights are not lost beside large ones.
-    rest = np.maximum(total - own.sum(axis=1, keepdims=True), 0.0)
-    left = rest + np.cumsum(own[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray(np.divide(own, left, out=np.zeros_like(own), where=own > 0), np.float32)

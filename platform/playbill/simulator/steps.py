@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playbill.simulator import canvases as on
-from playbill.simulator.asked import Asked, Slates, check_slates
+from playbill.simulator.asked import Asked, Slates
 from playbill.simulator.behaviour import Response, respond
 from playbill.simulator.events import EventLog
 from playbill.simulator.lists import find, push
 from playbill.simulator.policies import Policy
 from playbill.simulator.sittings import Plays, Sitting, sit
+from playbill.simulator.slate_checks import check_slates
 from playbill.simulator.state import State
 from playbill.simulator.streams import Streams
 from playbill.simulator.visits import DONE, INTENT_SHIFT, Visits, intents

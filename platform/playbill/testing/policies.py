@@ -14,9 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from playbill.simulator import Asked, Policy, Slates, World, WorldSpec, load_policy, simulate
-from playbill.simulator.asked import Hidden, check_slates
+from playbill.simulator.asked import Hidden
 from playbill.simulator.behaviour import Response
 from playbill.simulator.canvases import CANVASES
+from playbill.simulator.slate_checks import check_slates
 
 DRAWS = 6_000
 _SIGMAS = 5.0
