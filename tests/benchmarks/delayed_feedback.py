@@ -5,9 +5,9 @@
 
 A simulated service with many launches runs under its own policy until `--first-day`. Then each arm takes over, with
 the same members and luck, and learns anew every `--every` days from nothing but its own log: from long-term rewards
-whose young terms are predicted, waited for or ignored, and from a click-like reward. The arms are compared member by
-member on the simulator's exact long-term value (days as a member), on who stayed, and on what titles of the last
-14 days brought. How well young terms are told is measured by age on the service's own log, and so is how well each
+whose young terms are predicted, waited for or ignored, whose delayed terms are left out (`at_once`), and from a
+click-like reward. The arms are compared member by member on the simulator's long-term value (days as a member, with
+the luck of who leaves taken out), on satisfaction, on who stayed, and on what titles of the last 14 days brought. How well young terms are told is measured by age on the service's own log, and so is how well each
 reward's policy tells what is played next. The last line is one JSON object.
 """
 
@@ -24,12 +24,14 @@ import numpy as np
 from delayed_offline import ARMS, objective, offline
 from delayed_pictures import draw
 from delayed_policy import Relearning
+from delayed_value import Nights
 from threadpoolctl import threadpool_limits
 
 from playbill.simulator import World, WorldSpec, simulate
 from playbill.simulator.launches import DAY_US, microseconds
 from playbill.simulator.law import LAW
 
+OTHERS = ("waiting", "ignoring", "at_once")
 OFFLINE = "offline"
 NEW_DAYS = 14
 RESAMPLES = 4_000
@@ -79,7 +81,10 @@ def online(world, arm, policy):
     begin = microseconds(world.spec.start) + policy["first_day"] * DAY_US
     pleased, brought, plays, new_plays = (np.zeros(world.spec.members) for _ in range(4))
 
+    nights = Nights(world, policy["first_day"])
+
     def watch(asked, slates, response):
+        nights.see(asked.state)
         rows = np.flatnonzero((response.played >= 0) & (asked.at_us >= begin))
         title, member = slates.titles[rows, response.played[rows]], asked.member[rows]
         age = asked.at_us[rows] - world.windows.opens[title, asked.country[rows]]
@@ -97,7 +102,8 @@ def online(world, arm, policy):
     there = left > begin
     pairs = outcome.members_per_title
     return {
-        "value": members["value"].to_numpy()[there],
+        "value": nights.settled(members)[there],
+        "as_lived": members["value"].to_numpy()[there],
         "stayed": members["churned_at"].is_null().to_numpy()[there].astype(np.float64),
         "pleased": pleased[there],
         "brought": brought[there],
@@ -122,13 +128,13 @@ def summary(runs, seeds):
     off = [runs[seed, OFFLINE] for seed in seeds]
     auc = {arm: [found["auc"][arm] for found in off] for arm in off[0]["auc"]}
     return {
-        "predicted_minus_waiting": gain("predicted", "waiting", "value"),
-        "predicted_minus_ignoring": gain("predicted", "ignoring", "value"),
-        "stayed_predicted_minus_waiting": gain("predicted", "waiting", "stayed"),
-        "stayed_predicted_minus_ignoring": gain("predicted", "ignoring", "stayed"),
+        **{f"predicted_minus_{other}": gain("predicted", other, "value") for other in OTHERS},
+        **{
+            measure: {f"predicted_minus_{other}": gain("predicted", other, name) for other in OTHERS}
+            for measure, name in (("satisfaction", "pleased"), ("value_as_lived", "as_lived"), ("stayed", "stayed"))
+        },
         "new_titles": {
-            "satisfaction_predicted_minus_waiting": gain("predicted", "waiting", "brought"),
-            "satisfaction_predicted_minus_ignoring": gain("predicted", "ignoring", "brought"),
+            **{f"satisfaction_predicted_minus_{other}": gain("predicted", other, "brought") for other in OTHERS},
             "share_of_plays": {arm: share(arm, "new_plays", "plays") for arm in ARMS},
             "satisfaction_per_play": {arm: share(arm, "brought", "new_plays") for arm in ARMS},
         },
@@ -139,7 +145,7 @@ def summary(runs, seeds):
         "click_like_value_lost": gain("predicted", "click_like", "value"),
         "click_like_members_lost": gain("predicted", "click_like", "stayed"),
         "value": {arm: mean_of(runs, seeds, arm, "value") for arm in ARMS},
-        "stayed": {arm: mean_of(runs, seeds, arm, "stayed") for arm in ARMS},
+        "members_left": {arm: round(1 - mean_of(runs, seeds, arm, "stayed"), 4) for arm in ARMS},
         "bait_share": {arm: round(float(np.mean([runs[seed, arm]["bait"] for seed in seeds])), 4) for arm in ARMS},
         **{f"{name}_by_age": by_age([found["report"] for found in off], name) for name in ("auc", "ece", "log_loss")},
         "proxy_rank_correlation": mean_by_days([found["proxies"] for found in off]),

@@ -6,9 +6,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 COLOURS = {"completion": "#0077bb", "returned_within_7d": "#009988", "quick_abandon": "#ee7733"}
+OTHERS = ("waiting", "ignoring", "at_once")
 GAINS = (
-    ("long-term value, days", "predicted_minus_{}", ("waiting", "ignoring")),
-    ("satisfaction by new titles", "satisfaction_predicted_minus_{}", ("waiting", "ignoring")),
+    ("long-term value, days", "predicted_minus_{}"),
+    ("satisfaction by new titles", "satisfaction_predicted_minus_{}"),
 )
 
 
@@ -17,9 +18,9 @@ def draw(result, path):
     figure = Figure(figsize=(13, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 4)
-    for axes, (title, name, others) in zip(panels, GAINS, strict=False):
-        found = [(result | result["new_titles"])[name.format(other)] for other in others]
-        _gains(axes, others, found)
+    for axes, (title, name) in zip(panels, GAINS, strict=False):
+        found = [(result | result["new_titles"])[name.format(other)] for other in OTHERS]
+        _gains(axes, OTHERS, found)
         axes.set_title(f"predicted minus ...: {title}", fontsize=9)
     for axes, measure in zip(panels[2:], ("auc", "ece"), strict=True):
         for term, ages in result[f"{measure}_by_age"].items():
