@@ -7,8 +7,10 @@ A simulated service with many launches runs under its own policy until `--first-
 the same members and luck, and learns anew every `--every` days from nothing but its own log: from long-term rewards
 whose young terms are predicted, waited for or ignored, whose delayed terms are left out (`at_once`), and from a
 click-like reward. The arms are compared member by member on the simulator's long-term value (days as a member, with
-the luck of who leaves taken out), on satisfaction, on who stayed, and on what titles of the last 14 days brought. How well young terms are told is measured by age on the service's own log, and so is how well each
-reward's policy tells what is played next. The last line is one JSON object.
+the luck of who leaves taken out), on satisfaction, on who stayed, and on what titles of the last 14 days brought.
+On the service's own log it is measured how well young terms are told at each age, how well the policies of both
+rewards tell what is played next, and how rewards rank members by how often they come back. The last line is one JSON
+object.
 """
 
 from __future__ import annotations
