@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic_core import PydanticCustomError
 
@@ -26,6 +27,7 @@ from playbill.evaluation import (
     Replay,
     alarms,
     arm_hash,
+    assert_one_split,
     build_case,
     compare_arms,
     evaluate_canvas,
@@ -71,44 +73,64 @@ def measure(selection: Selection, references: Sequence[str], wanted: Wanted) -> 
     Raises:
         UnknownNameError: No such version, protocol, canvas, baseline or slice.
         ConfigError: The window is no duration, or a version is named twice.
-        ComparisonError: A version was trained on what the protocol holds out.
+        ComparisonError: A version was trained on what the protocol holds out, or two hold out different rows.
         StateError: A slice asked for has too few members.
     """
-    workspace, replay = selection.workspace, _replay(wanted)
+    replay = _replay(wanted)
     _check_names(wanted)
     with Stages() as stages:
         stages.stage("read tables")
-        frames = EvaluationTables.read(Tables(workspace))
-        tracking, door = Tracking(workspace), FeatureDoor(workspace)
+        frames = EvaluationTables.read(Tables(selection.workspace))
+        tracking, door = Tracking(selection.workspace), FeatureDoor(selection.workspace)
         versions = [tracking.resolve(reference) for reference in references]
         if len({version.reference for version in versions}) < len(versions):
             raise ConfigError(f"a version is named twice: {', '.join(version.reference for version in versions)}")
+        opened = [_open(stages, tracking, version, frames, door, wanted) for version in versions]
+        assert_one_split({one.version.reference: one.split for one in opened})
         found = []
-        for version in versions:
-            stages.stage(f"fetch {version.reference}")
-            folder = tracking.download(version.model, version.version)
-            known = version.tags.get(SPLIT_DIGEST)
-            model = open_model(folder, frames, door, digest=version.digest, split_digest=known)
-            split = model.split(wanted.protocol, frames)
-            canvas = wanted.canvas or model.resolved.main_canvas
-            stages.stage(f"evaluate {version.reference} on {canvas}")
-            function = CanvasScorer(model.scorer, model.resolved, canvas, door)
+        for one in opened:
+            stages.stage(f"evaluate {one.version.reference} on {one.canvas}")
+            function = CanvasScorer(one.model.scorer, one.model.resolved, one.canvas, door)
             report = evaluate_canvas(
                 function,
-                split,
+                one.split,
                 frames,
-                model.resolved,
-                canvas,
+                one.model.resolved,
+                one.canvas,
                 baselines=wanted.baselines,
                 replay=replay,
-                judging=_judging(model, wanted),
-                name=version.reference if len(versions) > 1 else None,
+                judging=_judging(one.model, wanted),
+                name=one.version.reference if len(versions) > 1 else None,
                 progress=stages.advance,
             )
-            canaries = _canaries(stages, function, model, split, frames, report, wanted)
-            run_id = _log(tracking, version, split, report) if wanted.log else None
-            found.append(Evaluated(version, arm_hash(model.resolved), report, canaries, run_id))
+            canaries = _canaries(stages, function, one.model, one.split, frames, report, wanted)
+            run_id = _log(tracking, one.version, one.split, report) if wanted.log else None
+            found.append(Evaluated(one.version, arm_hash(one.model.resolved), report, canaries, run_id))
     return found
+
+
+class _Opened(NamedTuple):
+    """A version with what it is going to be measured on."""
+
+    version: ModelVersion
+    model: OpenModel
+    split: Split
+    canvas: str
+
+
+def _open(
+    stages: Stages,
+    tracking: Tracking,
+    version: ModelVersion,
+    frames: EvaluationTables,
+    door: FeatureDoor,
+    wanted: Wanted,
+) -> _Opened:
+    stages.stage(f"fetch {version.reference}")
+    folder = tracking.download(version.model, version.version)
+    known = version.tags.get(SPLIT_DIGEST)
+    model = open_model(folder, frames, door, digest=version.digest, split_digest=known)
+    return _Opened(version, model, model.split(wanted.protocol, frames), wanted.canvas or model.resolved.main_canvas)
 
 
 def arms(found: Sequence[Evaluated]) -> ArmsReport:

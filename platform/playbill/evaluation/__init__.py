@@ -15,7 +15,13 @@ from playbill.evaluation.canaries import (
     run_canaries,
 )
 from playbill.evaluation.cases import EvaluationCase
-from playbill.evaluation.compare import Comparison, assert_comparable, assert_not_trained_on, compare
+from playbill.evaluation.compare import (
+    Comparison,
+    assert_comparable,
+    assert_not_trained_on,
+    assert_one_split,
+    compare,
+)
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.evaluate import DEFAULT_BASELINES, evaluate, evaluate_case
 from playbill.evaluation.grids import ladder
@@ -55,6 +61,7 @@ __all__ = [
     "assert_before_requests",
     "assert_comparable",
     "assert_not_trained_on",
+    "assert_one_split",
     "build_baseline",
     "build_case",
     "chance_canary",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,6 +114,26 @@ def assert_comparable(before: EvaluationReport, after: EvaluationReport) -> None
         raise ComparisonError(
             f"'{before.model}' and '{after.model}' must not be compared: {'; '.join(reasons)}. "
             "Evaluate both on one protocol and split"
+        )
+
+
+def assert_one_split(splits: Mapping[str, Split]) -> None:
+    """Make sure that several models are going to be asked the same, before any of them is measured.
+
+    Args:
+        splits: Model -> the split it would be measured on.
+
+    Raises:
+        ComparisonError: They differ in protocol or in what is held out.
+    """
+    asked = {name: (split.protocol, split.digest) for name, split in splits.items()}
+    if len(set(asked.values())) > 1:
+        each = ", ".join(
+            f"'{name}' under {protocol} on split {digest[:12]}" for name, (protocol, digest) in asked.items()
+        )
+        raise ComparisonError(
+            f"these would not be asked the same: {each}. Evaluate them apart, or train them under one protocol on one "
+            "state of the data"
         )
 
 

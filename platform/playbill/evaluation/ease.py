@@ -120,10 +120,17 @@ def played(requests: Sequence[Request], catalogue: TitleOrder) -> tuple[Indices,
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     lengths = [history.height for _, history in histories]
     rows = np.repeat(np.array([row for row, _ in histories], dtype=np.int64), lengths)
-    columns = catalogue.codes(pl.concat([history["title_id"].cast(pl.String) for _, history in histories]))
-    plays = pl.concat([history["action"].cast(pl.String) for _, history in histories]) == PLAY
+    columns = catalogue.codes(_texts("title_id", [history for _, history in histories]))
+    plays = _texts("action", [history for _, history in histories]) == PLAY
     known = (columns != UNKNOWN) & plays.to_numpy()
     return rows[known], columns[known]
+
+
+def _texts(name: str, histories: Sequence[pl.DataFrame]) -> pl.Series:
+    """Return a column of several histories as one; a cast of each by itself would cost more than all the rest."""
+    columns = [history[name] for history in histories]
+    alike = all(column.dtype == columns[0].dtype for column in columns)
+    return pl.concat(columns if alike else [column.cast(pl.String) for column in columns]).cast(pl.String)
 
 
 def pick_penalty(validation: EvaluationCase, penalties: Sequence[float] = PENALTIES, k: int = 10) -> float:

@@ -19,6 +19,7 @@ from playbill.evaluation import (
     EvaluationReport,
     Judging,
     assert_not_trained_on,
+    assert_one_split,
     compare,
     evaluate,
     plots,
@@ -183,6 +184,17 @@ def test_reports_of_different_splits_canvases_or_folds_are_not_compared(data, re
     smaller = make_split("leave_one_out", fewer)
     with pytest.raises(ComparisonError, match=r"splits differ.*requests, titles or candidate rules differ"):
         compare(report, evaluate(model, smaller, frames, resolved, "home", **quick))
+
+
+def test_models_that_would_not_be_asked_the_same_are_refused_before_any_is_measured(data):
+    frames, split = data
+    assert_one_split({"a:1": split, "a:2": split})
+    other = make_split("global_time", frames.interactions)
+    with pytest.raises(ComparisonError, match=r"'a:1' under leave_one_out on split \w+, 'a:2' under global_time"):
+        assert_one_split({"a:1": split, "a:2": other})
+    fewer = make_split("leave_one_out", frames.interactions.filter(pl.col("member_id") != "m0"))
+    with pytest.raises(ComparisonError, match="would not be asked the same"):
+        assert_one_split({"a:1": split, "a:2": fewer})
 
 
 def test_a_model_is_not_measured_on_what_it_was_trained_on(data):
