@@ -12,6 +12,8 @@ from playbill.metrics import Interval
 
 BARS_PER_SLICE = 20
 _BLUE, _RED, _BLACK = "#4477aa", "#aa3377", "#222222"
+_OTHERS = ("#ee7733", "#228833", "#999999", "#ccbb44", "#66ccee", "#aa3377")
+"""Colours of baselines, none like the model's."""
 
 
 def plots(report: EvaluationReport, folder: Path) -> list[Path]:
@@ -52,7 +54,7 @@ def figures(report: EvaluationReport) -> Iterator[tuple[str, Any]]:
             if row.slice == name and not row.small
         ]
         if groups:
-            label = f"{report.canvas} by {name}, worst first (members)"
+            label = f"{report.canvas} by {name}, worst first (members); line: all requests"
             yield name, _bars(label, metric, groups[:BARS_PER_SLICE], line=report.result.metrics[metric].value)
     for head in report.heads:
         if head.reliability:
@@ -109,10 +111,10 @@ def _reliability(canvas: str, head: HeadRow) -> Any:
 def _curve(report: EvaluationReport) -> Any:
     """Draw every function's main metric window by window."""
     figure, axes = figure_with_axes(8, 3.8)
-    for row in report.rows:
+    for place, row in enumerate(report.rows):
         values = [window.metrics[row.name].value for window in report.windows]
-        own = row is report.result
-        axes.plot(range(len(values)), values, label=row.name, color=_BLUE if own else None, linewidth=2 if own else 1)
+        colour = _OTHERS[(place - 1) % len(_OTHERS)] if place else _BLUE
+        axes.plot(range(len(values)), values, label=row.name, color=colour, linewidth=1 if place else 2)
     intervals = [window.metrics[report.model] for window in report.windows]
     axes.fill_between(
         range(len(intervals)),
@@ -127,7 +129,8 @@ def _curve(report: EvaluationReport) -> Any:
     axes.set_xticks(list(places), [report.windows[place].start[:10] for place in places], rotation=20)
     axes.set_ylabel(report.main_metric)
     axes.set_title(f"{report.canvas}: {report.protocol}, window by window")
-    axes.legend(loc="best", fontsize="small")
+    axes.set_ylim(bottom=0.0)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False)
     return figure
 
 
