@@ -119,6 +119,19 @@ def test_a_play_is_of_the_row_it_names_and_else_of_all_that_showed_it(row: str |
     assert told(frame)["page_play"].to_list() == [1.0, None, None]
 
 
+def test_a_rule_of_a_page_speaks_of_the_first_event_of_each() -> None:
+    """A search that is logged twice for a page counts once; one that belongs to no page counts for itself."""
+    at = [START + timedelta(minutes=5 * place) for place in range(6)]
+    six = LOG.filter(pl.col("member_id") == "m0").head(6)
+    frame = six.with_columns(
+        pl.Series("request_id", ["r", "r", "s", None, None, None]),
+        *(pl.Series(name, at, dtype=pl.Datetime("us", "UTC")) for name in ("event_at", "recorded_at")),
+        action=pl.Series(["search"] * 5 + ["play"]),
+        canvas=pl.lit("search"),
+    )
+    assert told(frame)["search_success"].to_list() == [1.0, None, 1.0, 1.0, 1.0, None]
+
+
 def test_a_row_that_begins_with_its_page_says_no_more_than_the_page() -> None:
     both = told(LOG).drop_nulls(["row_play", "page_play"])
     assert both["row_play"].sum() > 3
