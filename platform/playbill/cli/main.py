@@ -44,6 +44,7 @@ COMMANDS = {
     "apply": Command("playbill.cli.apply:apply", "Register feature_repo/ in this workspace's Feast registry."),
     "features": Command("playbill.cli.features:features", "Compute feature values from the event log."),
     "labels": Command("playbill.cli.labels:labels", "Say what labels make of the event log, and publish their values."),
+    "rewards": Command("playbill.cli.rewards:rewards", "Say what rewards count, and how well delayed terms are told."),
     "materialize": Command("playbill.cli.materialize:materialize", "Load the newest values into the online store."),
     "dataset": Command("playbill.cli.dataset:dataset", "Write a model's training set to disk, and look at one."),
     "parity": Command("playbill.cli.parity:parity", "Compare served features with what training sees."),
