@@ -3,7 +3,8 @@
     python tests/benchmarks/canaries.py --json
 
 Works in a scratch project, with real Feast. Planted: popularity over the whole log as a score, and a feature that
-counts the plays a member is yet to make. `playbill evaluate MODEL --canaries` tries a trained model.
+says how often the title that the member plays next has been played. A trained model is tried by
+`playbill evaluate MODEL --canaries`.
 """
 
 import json
@@ -25,7 +26,7 @@ from playbill.zoo import load_zoo
 
 ROOT = Path(__file__).parents[2]
 HONEST = ("popular", "popular_7d", "item_knn", "ease")
-PLANTED = "planted__plays_to_come"
+PLANTED = "planted__plays_of_next_title"
 
 
 class Planted:
@@ -33,16 +34,20 @@ class Planted:
 
     def __init__(self, door, tables):
         self.door = door
-        plays = tables.interactions.filter(pl.col("action") == "play")
-        self.plays = plays.select("member_id", "title_id", pl.col("event_at").alias("played_at"))
+        plays = tables.interactions.filter(pl.col("action") == "play").sort("event_at", "seq")
+        counts = plays.group_by("title_id").agg(pl.len().cast(pl.Float32).alias(PLANTED))
+        self.plays = plays.select("member_id", "event_at", "title_id").join(
+            counts, on="title_id", maintain_order="left"
+        )
 
     def member_features(self, service, frame):
-        """Return the features, and how many different titles each member plays after the moment."""
-        asked = frame.with_row_index("row")
-        later = asked.join(self.plays, on="member_id").filter(pl.col("played_at") > pl.col("event_at"))
-        counts = later.group_by("row").agg(pl.col("title_id").n_unique().cast(pl.Float32).alias(PLANTED))
-        column = asked.join(counts, on="row", how="left", maintain_order="left")[PLANTED].fill_null(0.0)
-        return self.door.member_features(service, frame).with_columns(column)
+        """Return the features, and the plays of the title that each member plays next."""
+        asked = frame.with_row_index("row").sort("event_at")
+        following = self.plays.drop("title_id").sort("event_at")
+        found = asked.join_asof(
+            following, on="event_at", by="member_id", strategy="forward", check_sortedness=False
+        ).sort("row")
+        return self.door.member_features(service, frame).with_columns(found[PLANTED].fill_null(0.0))
 
 
 class Scratch:
