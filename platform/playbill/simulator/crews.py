@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing as mp
 import os
 import pickle
+import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
@@ -26,6 +27,7 @@ from playbill.simulator.events import EventLog
 from playbill.simulator.parts import Part, Plays, Sink, Totals
 from playbill.simulator.policies import Policy
 from playbill.simulator.steps import Watch
+from playbill.simulator.threads import one_thread
 from playbill.simulator.world import World
 
 
@@ -157,7 +159,12 @@ def crew_size(processes: int | None, blocks: int) -> int:
     """
     if processes is not None and processes < 1:
         raise ConfigError(f"{processes} processes cannot run anything; give 1 or more")
-    return min(processes or len(os.sched_getaffinity(0)), blocks)
+    return min(processes or _cores(), blocks)
+
+
+def _cores() -> int:
+    """Return the cores this process may use; macOS does not say which."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _received(pipe: Connection) -> tuple[Any, list[Path]]:
@@ -172,16 +179,18 @@ def _received(pipe: Connection) -> tuple[Any, list[Path]]:
 
 def _work(pipe: Connection, payload: bytes, blocks: Sequence[Block], folder: Path | None) -> None:
     """Run a share of the blocks in a process of its own, as the other end of the pipe asks for it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asked ends this one
     written: list[Path] = []
     try:
-        world, policy = pickle.loads(payload)
-        sink = None if folder is None else (lambda block: _to_files(folder, block, written))
-        part = Part(world, policy, blocks, sink=sink)
-        while True:
-            what, arguments = pipe.recv()
-            answer = getattr(part, what)(*arguments)
-            pipe.send((None, answer, written.copy()))
-            written.clear()
+        with one_thread():
+            world, policy = pickle.loads(payload)
+            sink = None if folder is None else (lambda block: _to_files(folder, block, written))
+            part = Part(world, policy, blocks, sink=sink)
+            while True:
+                what, arguments = pipe.recv()
+                answer = getattr(part, what)(*arguments)
+                pipe.send((None, answer, written.copy()))
+                written.clear()
     except EOFError:
         return
     except Exception as error:  # the other end raises it

@@ -22,6 +22,7 @@ from playbill.simulator.law import LAW
 from playbill.simulator.parts import Plays, Totals
 from playbill.simulator.policies import Policy, load_policy
 from playbill.simulator.steps import Watch
+from playbill.simulator.threads import one_thread
 from playbill.simulator.world import World
 
 
@@ -113,7 +114,8 @@ def simulate(
     size = 1 if keep_log or watch is not None else crew_size(processes, len(blocks))
     if size == 1:
         alone = Alone(world, chosen, blocks, sink, keep_log=keep_log, watch=watch)
-        totals = _run(world, alone, progress)
+        with one_thread():
+            totals = _run(world, alone, progress)
         logs = alone.logs if keep_log else None
     else:
         logs = None

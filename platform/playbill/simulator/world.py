@@ -19,6 +19,7 @@ from playbill.simulator.members import Members, draw_members, members_frame, wor
 from playbill.simulator.queries import QueryBook
 from playbill.simulator.spec import WorldSpec, check_spec
 from playbill.simulator.streams import Streams
+from playbill.simulator.threads import one_thread
 from playbill.simulator.truth import Truth, draw_tastes, draw_titles
 
 
@@ -54,7 +55,11 @@ class World:
             DefinitionError: The spec's countries contradict each other, or the catalogue has no titles.
         """
         check_spec(spec)
-        streams = Streams(spec.seed)
+        with one_thread():
+            return cls._drawn(spec, catalogue, Streams(spec.seed))
+
+    @classmethod
+    def _drawn(cls, spec: WorldSpec, catalogue: Catalogue | None, streams: Streams) -> World:
         made = (
             make_catalogue(spec.titles, _languages(spec), streams.generator("catalogue"))
             if catalogue is None

@@ -7,6 +7,7 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 import pytest
+from threadpoolctl import threadpool_limits
 
 from playbill.errors import ConfigError, StateError
 from playbill.simulator import Asked, Outcome, Policy, Slates, World, WorldSpec, days, load_policy, simulate
@@ -78,6 +79,17 @@ def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(outcomes[0].members_per_title, outcomes[1].members_per_title)
     kept = simulate(world, keep_log=True)
     assert kept.interactions.equals(alone)
+
+
+def test_threads_change_nothing() -> None:
+    """BLAS splits sums among threads, and other sums have other last bits; two threads are asked for in vain."""
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            world = World.make(WorldSpec(seed=2, members=2500, days=3, titles=600, countries=SPEC.countries[:6]))
+            found.append((world.truth.taste, simulate(world, keep_log=True).interactions))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    assert found[0][1].equals(found[1][1])
 
 
 class Unsendable(Uniform):
