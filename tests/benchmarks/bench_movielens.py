@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from playbill.config import Project, ProjectSettings
+from playbill.evaluation import compare_arms
 from playbill.features import FeatureDoor, build_features
 from playbill.sources import ingest
 from playbill.training.options import TrainOptions
@@ -29,9 +30,12 @@ ROOT = Path(__file__).parents[2]
 @click.option("--protocol", default="leave_one_out", show_default=True)
 @click.option("--seeds", default="17,18,19", show_default=True)
 @click.option("--workers", default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 def main(data, mapping, protocol, seeds, workers, as_json):
-    """Train once per seed, and print what each seed reached."""
+    """Train once per seed, and print what each seed reached.
+
+    Example: python tests/benchmarks/bench_movielens.py --seeds 17,18,19 --json
+    """
     with tempfile.TemporaryDirectory() as home:
         settings = ProjectSettings(home=home, workspace="bench")
         workspace = Project(ROOT, settings).workspace()
@@ -41,13 +45,14 @@ def main(data, mapping, protocol, seeds, workers, as_json):
             ingest(workspace, "parquet", {"path": data, "mapping": mapping})
         FeatureDoor(workspace).apply()
         build_features(workspace)
-        rows = [run(workspace, protocol, int(seed), workers) for seed in seeds.split(",")]
+        found = [run(workspace, protocol, int(seed), workers) for seed in seeds.split(",")]
+    rows, reports = [row for row, _ in found], [report for _, report in found]
     if as_json:
-        print(json.dumps(summary(rows, protocol)))
+        print(json.dumps(summary(rows, protocol) | over_seeds(reports)))
 
 
 def run(workspace, protocol, seed, workers):
-    """Train, measure and print one seed."""
+    """Train, measure and print one seed; returns its row and its report on home."""
     outcome = train(workspace, "everycanvas", TrainOptions(protocol=protocol, seed=seed, workers=workers))
     report = outcome.evaluation.reports["home"]
     row = {
@@ -66,7 +71,24 @@ def run(workspace, protocol, seed, workers):
         "differences": {found.baseline: ends(found.metrics)["ndcg@10"] for found in report.differences},
     }
     print(json.dumps(row), flush=True)
-    return row
+    return row, report
+
+
+def over_seeds(reports):
+    """Return intervals over members and seeds, how far seeds lie apart, and the lead over each baseline.
+
+    With one seed the interval is over members alone, and nothing is claimed.
+    """
+    compared = compare_arms({"everycanvas": reports})
+    arm = compared.rows[0]
+    return {
+        "intervals": ends(arm.metrics),
+        "seed_spread": arm.spread,
+        "minus_baselines": {
+            row.other: {"intervals": ends(row.metrics), "adjusted_p": row.adjusted_p, "claims": row.claims}
+            for row in compared.differences
+        },
+    }
 
 
 def ends(metrics):
