@@ -165,7 +165,10 @@ def test_a_log_that_was_not_simulated_is_not_lost(shell):
 def test_the_same_command_writes_the_same_bytes_and_another_workspace_lends_its_titles(shell):
     first = shell.json(*SMALL)
     before = Tables(shell.workspace).snapshot_id()
-    again = shell.json(*SMALL)
+    again = shell.json(*SMALL, "--plot", shell.folder / "fit.svg")
+    assert "MovieLens-1M, Gini 0.634" in (shell.folder / "fit.svg").read_text()
+    assert {"events", "seconds", "peak_gib", "gini", "gini_movielens", "activity", "popularity"} <= set(first)
+    assert set(first["activity"]) == {"simulated", "movielens"}
     assert Tables(shell.workspace).snapshot_id() == before
     timed = {"seconds", "cpu_seconds", "peak_gib"}
     assert {name: value for name, value in first.items() if name not in timed} == {
