@@ -256,7 +256,6 @@ NEITHER: dict[str, str] = {
     "evaluation.evaluate.evaluate_case": "measures a case that build_case has checked",
     "evaluation.off_policy_direct.fit_direct": "its line is between members: each is told by the others",
     "evaluation.off_policy_model.weigh_model": "reads the log from held_out_since on",
-    "experiments.fitting.fit_on": _OF_THE_SET,
     "models.svd.svd_vectors": _OF_THE_SET,
     "training.build.build_network": _OF_THE_SET,
     "training.loop.fit": _OF_THE_SET,
