@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -30,7 +31,8 @@ def draw(result, path):
         axes.set_title({"auc": "AUC by age", "ece": "calibration error by age"}[measure], fontsize=9)
     panels[2].legend(fontsize=8)
     panels[3].set_ylim(bottom=0)
-    figure.savefig(path)
+    with rc_context({"svg.fonttype": "none"}):
+        figure.savefig(path)
 
 
 def _gains(axes, names, found):
