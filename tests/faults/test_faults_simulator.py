@@ -11,6 +11,7 @@ from small_project import Shell
 
 from playbill.cli.main import main
 from playbill.config import Project
+from playbill.errors import StateError
 from playbill.simulator import Slates
 from playbill.simulator.policies import Uniform
 from playbill.simulator.saved import FILE, read_world
@@ -153,6 +154,20 @@ def test_a_publication_that_fails_brings_the_world_back(shell, monkeypatch):
     assert Tables(shell.workspace).snapshot_id() == before
     assert (shell.home / FILE).read_text() == world
     assert read_world(shell.home).spec.seed == 7
+
+
+def test_a_kill_while_tables_are_published_costs_the_world_and_nothing_else(shell, monkeypatch):
+    shell.json(*SMALL)
+    before = Tables(shell.workspace).snapshot_id()
+    with monkeypatch.context() as patched:
+        patched.setattr("playbill.simulator.saved.Keeping.__exit__", lambda *_args: None)
+        patched.setattr("playbill.tables.writer.TableWriter.finish", lambda *_args: 1 / 0)
+        assert shell.type(*SMALL, "--seed", 9).exit_code == 1
+    assert Tables(shell.workspace).snapshot_id() == before
+    with pytest.raises(StateError, match="no simulated world; run"):
+        read_world(shell.home)
+    shell.json(*SMALL, "--seed", 9)
+    assert read_world(shell.home).spec.seed == 9
 
 
 def test_a_log_that_was_not_simulated_is_not_lost(shell):

@@ -20,6 +20,7 @@ from playbill.simulator.spec import WorldSpec
 from playbill.simulator.world import World
 
 FILE, FOLDER = "world.json", "world_catalogue"
+RETIRED = f"{FILE}.retired"
 TITLES, AVAILABILITY, ARRAYS = "titles.parquet", "availability.parquet", "arrays.npz"
 _ARRAYS = ("genre", "language", "kind", "kids", "runtime_min", "seasons", "episodes")
 
@@ -54,9 +55,11 @@ class Keeping:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._retired = folder, folder / f"{FILE}.retired"
+        self._folder, self._retired = folder, folder / RETIRED
 
     def __enter__(self) -> Self:
+        # Left by a killed run, which may have published its tables or not: nobody knows whose world it is.
+        self._retired.unlink(missing_ok=True)
         return self
 
     def __exit__(
@@ -67,7 +70,7 @@ class Keeping:
 
     def retire(self) -> None:
         """Set the world of the log that is about to be replaced aside. An error brings it back, a kill does not."""
-        if is_simulated(self._folder):
+        if (self._folder / FILE).is_file():
             os.replace(self._folder / FILE, self._retired)
 
     def save(self, spec: WorldSpec, catalogue: Catalogue | None) -> None:
@@ -77,8 +80,8 @@ class Keeping:
 
 
 def is_simulated(folder: Path) -> bool:
-    """Say whether the log of a workspace's folder has a world behind it."""
-    return (folder / FILE).is_file()
+    """Say whether the log of a workspace's folder was simulated, also where a kill has cost it its world."""
+    return any((folder / name).is_file() for name in (FILE, RETIRED))
 
 
 def read_world(folder: Path) -> World:
