@@ -126,7 +126,8 @@ def summary(task, arms: ArmsReport, reports, seconds, checked) -> dict:
             found[name]["adjusted_p"] = against.adjusted_p["ndcg@10"]
             found[name]["differs"] = "ndcg@10" in against.claims
     popular = {metric: interval(value) for metric, value in rows["popular"].metrics.items()}
-    about = {"protocol": arms.protocol, "requests": arms.n, "members": arms.members}
+    lead = interval(differences["popular"].metrics["ndcg@10"])
+    about = {"protocol": arms.protocol, "requests": arms.n, "members": arms.members, f"{first}_minus_popular": lead}
     return about | {"policies": found, "popular": popular}
 
 
