@@ -54,12 +54,12 @@ MAIN_SURFACE = "kuairand.tab_1"
 @click.option("--heads", help="Comma-separated (default: all of the definition's).")
 @click.option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Passes over the data.")
 @click.option("--members", type=click.IntRange(1), help="Draw so many members (default: all).")
-@click.option("--resamples", default=500, show_default=True, help="Draws of members behind intervals.")
+@click.option("--resamples", default=300, show_default=True, help="Draws of members behind intervals.")
 @click.option("--minimum-positives", default=10, show_default=True, help="Held-out ones and zeros that a head needs.")
 @click.option("--minimum-members", default=30, show_default=True, help="Members that a surface's lists need.")
 @click.option("--most-lists", default=2000, show_default=True, help="Requests at most of a surface's lists.")
 @click.option("--top", default=100, show_default=True, help="Titles that an off-policy judged policy chooses among.")
-@click.option("--exposures", default=2000, show_default=True, help="Exposures weighed at most, of each kind.")
+@click.option("--exposures", default=500, show_default=True, help="Exposures weighed at most, of each kind.")
 @click.option("--floor", default=100.0, show_default=True, help="Effective exposures under which none is estimated.")
 @click.option("--threads", default=1, show_default=True, help="Of torch.")
 @click.option(
@@ -124,19 +124,19 @@ def study(
     *,
     heads: Sequence[str] | None = None,
     epochs: int = 1,
-    resamples: int = 500,
+    resamples: int = 300,
     minimum_positives: int = 10,
     minimum_members: int = 30,
     most_lists: int = 2000,
     top: int = 100,
-    exposures: int = 2000,
+    exposures: int = 500,
     floor: float = 100.0,
 ) -> dict[str, Any]:
     """Train both arms for every seed and compare them; seeds that are kept already are not trained again."""
     tables, resolved = Tables(workspace), load_zoo(ROOT / "model_zoo").model(MODEL)
     resolved = with_heads(resolved, heads or tuple(resolved.model.heads))
     split = make_split(resolved.model.evaluate.protocol, tables.interactions())
-    service = Service.prepare(tables, resolved, split, FeatureDoor(workspace))
+    service = Service(tables, resolved, split, FeatureDoor(workspace))
     shown, cases = Exposures.of(service), dict(surface_cases(service, minimum_members, most_lists))
     found = []
     for seed in seeds:
@@ -165,12 +165,17 @@ def study(
         "steps": cost(found[:1], "steps"),
         "protocol": split.protocol,
         "held_out_from": str(shown.frame["event_at"].min()),
-        "exposures": {"trained": len(service.data.rows), "held_out": shown.frame.height},
+        "exposures": {"trained": trained_exposures(service), "held_out": shown.frame.height},
         "members": int(tables.interactions()["member_id"].n_unique()),
         "seeds": list(seeds),
         "epochs": epochs,
         "resamples": resamples,
     }
+
+
+def trained_exposures(service: Service) -> int:
+    """Count the exposures of the training part, whatever their surface."""
+    return service.split.events(service.frames.interactions, "train").filter(pl.col("action") == "impression").height
 
 
 def claims(heads: Mapping[str, Any], surfaces: Mapping[str, Mapping[str, Any]], better: str) -> list[str]:

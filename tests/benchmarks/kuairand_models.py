@@ -110,24 +110,32 @@ class Service:
     """What every model of the study shares.
 
     Args:
+        tables: The canonical tables.
         resolved: The definition with every head.
-        frames: The canonical tables.
         split: What is held out.
-        data: The training set with every head's labels.
-        reader: Encodes requests.
+        door: Features as of each moment.
     """
 
+    tables: Tables
     resolved: ResolvedModel
-    frames: EvaluationTables
     split: Split
-    data: TrainingSet
-    reader: Reader
+    door: FeatureDoor
 
-    @classmethod
-    def prepare(cls, tables: Tables, resolved: ResolvedModel, split: Split, door: FeatureDoor) -> Service:
-        """Build the training set once: every model learns from the same exposures, in the same order."""
-        data = build_training_set(tables, resolved, split, door, workspace_clock(door.workspace))
-        return cls(resolved, EvaluationTables.read(tables), split, data, Reader(data, door, resolved))
+    @cached_property
+    def frames(self) -> EvaluationTables:
+        """The tables as evaluation reads them."""
+        return EvaluationTables.read(self.tables)
+
+    @cached_property
+    def data(self) -> TrainingSet:
+        """The training set with every head's labels: all models learn from the same exposures, in the same order."""
+        clock = workspace_clock(self.door.workspace)
+        return build_training_set(self.tables, self.resolved, self.split, self.door, clock)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """Encodes requests for all models."""
+        return Reader(self.data, self.door, self.resolved)
 
 
 @dataclass(frozen=True)
