@@ -92,7 +92,7 @@ class StudyOptions:
     log_days: int = 42
     test_members: int = 3000
     test_days: int = 28
-    seeds: tuple[int, ...] = (1, 2, 3)
+    seeds: tuple[int, ...] = (1,)
     objectives: tuple[str, ...] = OBJECTIVES
     capacities: tuple[str, ...] = tuple(CAPACITIES)
     judged_by: str = JUDGED_BY
