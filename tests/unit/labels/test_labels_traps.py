@@ -197,3 +197,21 @@ def test_what_a_summary_counts_adds_up(days: int) -> None:
         labelled = set(LOG.filter(values.is_not_null())["event_id"])
         assert found.too_young == sum(row["event_id"] not in labelled for row in young)
         assert found.first == (known.filter(pl.col("event_id").is_in(labelled))["event_at"].dt.date().min())
+
+
+def test_an_action_that_gives_ones_and_zeros_waits_for_the_longer_of_the_two() -> None:
+    assert ages(ZOO.labels["discovery_play"]) == {"play": timedelta(0), "impression": timedelta(hours=30)}
+    assert ages(ZOO.labels["page_play"]) == {"impression": timedelta(hours=30)}
+    rule = {"from": {"action": "play", "where": "progress > 0.5"}, "matures_after": "1h"}
+    both = rule | {"negatives": {"actions": ["play", "search"], "matures_after": "5h"}}
+    spec = LabelSpec.model_validate({"name": "both", "version": 1, **both})
+    assert ages(spec) == {"play": timedelta(hours=5), "search": timedelta(hours=5)}
+
+
+@pytest.mark.parametrize(("early_us", "young"), [(1, 1), (0, 0)])
+def test_an_event_is_no_longer_too_young_at_the_moment_it_is_old_enough(early_us: int, young: int) -> None:
+    play = LOG.filter(pl.col("action") == "play").head(1).with_columns(progress=pl.lit(None, pl.Float32))
+    as_of = play["event_at"][0] + timedelta(days=2) - timedelta(microseconds=early_us)
+    label = ZOO.labels["quick_abandon"]
+    (found,) = summarise([label], label_parts([label], play, as_of), as_of)
+    assert (found.positives, found.zeros, found.too_young, found.unlabelled) == (0, 0, young, 1)
