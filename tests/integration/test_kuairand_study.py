@@ -7,11 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kuairand_shaped import LIKED, OTHER, TAGS, write_kuairand
+from scipy.special import log_softmax
 
 from playbill.config import Project, ProjectSettings
+from playbill.datasets import make_split
+from playbill.evaluation import CanvasScorer
+from playbill.features import FeatureDoor
 from playbill.metrics import auc
+from playbill.ranking.bundle import read_bundle, write_bundle
+from playbill.ranking.scorer import Scorer
 from playbill.sources import ingest, kuairand_events
 from playbill.tables import Tables
+from playbill.training.build import network_config
+from playbill.zoo import load_zoo
 
 VIDEOS = 45
 HEADS = ("next_long_view", "click", "hate")
@@ -20,7 +28,8 @@ BENCHMARKS = str(Path(__file__).parents[1] / "benchmarks")
 # The scripts are found beside one another; afterwards they must not stand before feature_repo/'s own names.
 sys.path.insert(0, BENCHMARKS)
 import kuairand as study  # noqa: E402
-from kuairand_heads import MemberDraws, _difference  # noqa: E402
+from kuairand_heads import Exposures, MemberDraws, _difference  # noqa: E402
+from kuairand_models import Service, train_model, with_heads  # noqa: E402
 from kuairand_random import RANDOM, STANDARD, AnyOfTop  # noqa: E402
 from kuairand_report import plot, show  # noqa: E402
 
@@ -28,12 +37,17 @@ sys.path.remove(BENCHMARKS)
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
+def workspace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kuairand")
     data = write_kuairand(folder / "data", videos=VIDEOS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kuairand_events, "RANDOM_POOL", VIDEOS)
-        workspace = study.prepared(folder / "home", data, None)
+        return study.prepared(folder / "home", data, None)
+
+
+@pytest.fixture(scope="module")
+def result(workspace, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
     options = {"heads": HEADS, "epochs": 1, "resamples": 100, "minimum_positives": 5, "top": 15, "floor": 5.0}
     found = study.study(workspace, folder / "kept", (1, 2), **options)
     with pytest.MonkeyPatch.context() as patch:
@@ -41,6 +55,28 @@ def result(tmp_path_factory):
         again = study.study(workspace, folder / "kept", (1, 2), **options)
     assert again == found, "what was kept is another result than what was measured"
     return json.loads(json.dumps(found))
+
+
+def test_scores_are_those_of_the_server_and_an_exposures_own_is_its_titles(workspace, tmp_path):
+    resolved = with_heads(load_zoo(study.ROOT / "model_zoo").model("kuairand"), HEADS)
+    tables = Tables(workspace)
+    split = make_split("global_time", tables.interactions())
+    service = Service(tables, resolved, split, FeatureDoor(workspace))
+    model, shown = train_model(service, HEADS, 1, 1), Exposures.of(service)
+    data, frames = service.data, service.frames
+    config, weights = network_config(resolved, data.encoder), model.network.state_dict()
+    write_bundle(tmp_path, resolved=resolved, encoder=data.encoder, config=config, weights=weights, plays=data.plays)
+    at = {"as_of": data.watermark}
+    server = Scorer(read_bundle(tmp_path), frames.titles_at(data.watermark), frames.availability, service.door, **at)
+    served = CanvasScorer(server, resolved, study.MAIN_SURFACE, service.door).heads(shown.requests)
+    scores, own = model.score(shown.requests), shown.logits(model)
+    assert tuple(server.title_ids) == service.reader.title_ids
+    columns = [service.reader.title_ids.index(title) for title in shown.frame["title_id"]]
+    rows = np.arange(len(columns))
+    for head in HEADS:
+        assert np.allclose(scores[head], served[head], atol=1e-3), head
+        expected = log_softmax(served[head], axis=1) if head == "next_long_view" else served[head]
+        assert np.allclose(own[head], expected[rows, columns], atol=1e-3), head
 
 
 def test_every_head_is_compared_on_every_surface_it_can_be(result):
