@@ -19,6 +19,7 @@ import json
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import click
@@ -58,7 +59,8 @@ def main(members, titles, launches, days, first_day, every, seeds, sharpness, wo
     wanted = [int(seed) for seed in seeds.split(",")]
     policy = {"first_day": first_day, "every": every, "sharpness": sharpness}
     jobs = [(seed, arm) for seed in wanted for arm in (*ARMS, OFFLINE)]
-    with ProcessPoolExecutor(workers) as pool:
+    # A forked worker would wait for ever on locks of threads that did not come along.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         done = list(pool.map(partial(job, sizes, policy), *zip(*jobs, strict=True)))
     runs = dict(zip(jobs, done, strict=True))
     result = summary(runs, wanted)

@@ -76,6 +76,12 @@ def plain(log: list[dict[str, Any]], row: dict[str, Any], at: int) -> dict[str, 
         found = of_title(rows)
         return max((other["progress"] or 0.0 for other in of_title(rows, "play")), default=0.0) if found else math.nan
 
+    member = [other for other in known if other["member_id"] == row["member_id"] and other["active"]]
+    member_before = [other for other in member if other["known"] <= row["at"]]
+    member_since = [other for other in member if other["known"] > row["at"]]
+    opened = [other for other in member_before if other["opens"] and other["known"] > row["at"] - 28 * DAY_US]
+    own_progress = [o["progress"] for o in of_member(before, "play") if o["progress"] is not None]
+    thumbs = [o["action"] for o in known if o["title_id"] == row["title_id"] and o["action"].startswith("thumbs")]
     title = [other for other in known if other["title_id"] == row["title_id"] and other["action"] == "play"]
     with_progress = [other["progress"] for other in title if other["progress"] is not None]
     return {
@@ -89,6 +95,21 @@ def plain(log: list[dict[str, Any]], row: dict[str, Any], at: int) -> dict[str, 
         "thumbs_down_since": len(of_title(since, "thumbs_down")),
         "list_adds_since": len(of_title(since, "my_list_add")),
         "abandons_since": len(of_title(since, "abandon")),
+        "hour": row["at"] % DAY_US / (60 * MINUTE_US),
+        "duration_h": row["duration_s"] / 3600 if row["known"] <= at else math.nan,
+        "days_since_title": (at - max((o["known"] for o in of_title(known)), default=math.nan)) / DAY_US,
+        "days_since_active": (at - max((o["known"] for o in member), default=math.nan)) / DAY_US,
+        "sessions_since": sum(other["opens"] for other in member_since),
+        "hours_since": sum(other["duration_s"] / 3600 for other in member_since),
+        "sessions_28d_before": len(opened),
+        "member_mean_progress": sum(own_progress) / len(own_progress) if own_progress else math.nan,
+        "tenure_days": min((row["at"] - min(o["known"] for o in member_before)) / DAY_US, 28.0)
+        if member_before
+        else math.nan,
+        "title_finished": sum(share >= 0.9 for share in with_progress) / len(with_progress)
+        if with_progress
+        else math.nan,
+        "title_thumbs_up": thumbs.count("thumbs_up") / len(thumbs) if thumbs else math.nan,
         "plays_since": len(of_member(since, "play")),
         "plays_28d_before": len([o for o in of_member(before, "play") if o["known"] > row["at"] - 28 * DAY_US]),
         "title_plays": min(len(title), 30),
@@ -96,6 +117,17 @@ def plain(log: list[dict[str, Any]], row: dict[str, Any], at: int) -> dict[str, 
         "progress": row["progress"] if row["known"] <= at and row["progress"] is not None else math.nan,
         "age_h": math.log1p((at - row["at"]) / (60 * MINUTE_US)),
     }
+
+
+def mark_openings(events: list[dict[str, Any]]) -> None:
+    """Mark the row of each session that was known first, and the rows in which a member does something."""
+    counted = ("play", "thumbs_up", "thumbs_down", "my_list_add", "abandon")
+    seen = set()
+    for event in sorted(events, key=lambda event: event["known"]):
+        session = (event["member_id"], event["session_id"] or event["at"] // DAY_US)
+        event["opens"] = session not in seen
+        seen.add(session)
+        event["active"] = event["opens"] or event["action"] in counted
 
 
 def asked(log: pl.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -117,6 +149,7 @@ def test_it_equals_the_plain_count(seed: int) -> None:
     micros = log["event_at"].to_physical().to_list(), log["recorded_at"].to_physical().to_list()
     for event, happened, recorded in zip(events, *micros, strict=True):
         event |= {"at": happened, "known": max(happened + 1, recorded)}
+    mark_openings(events)
     for number, (row, moment) in enumerate(zip(rows, at, strict=True)):
         expected = plain(events, events[row], int(moment))
         told = dict(zip(FEATURES, found[number].tolist(), strict=True))
