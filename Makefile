@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 TEST_WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile
 
-.PHONY: install quickstart check test bench feast-conformance wheel clean
+.PHONY: install quickstart check test bench bench-objectives feast-conformance wheel clean
 
 install: $(STAMP)
 
@@ -41,6 +41,12 @@ feast-conformance: install
 bench: install
 	for script in tests/benchmarks/bench_*.py tests/benchmarks/asof_join.py tests/benchmarks/online_read.py \
 	    tests/benchmarks/feature_build.py; do $(BIN)/python $$script --json || exit 1; done
+
+# What labels, rewards, evaluation and the simulated service are measured by: an hour on two cores. KUAIRAND is a folder of KuaiRand-Pure.
+bench-objectives: install
+	for script in labels canaries negatives baselines off_policy delayed_feedback objective_before_capacity; do \
+	    $(BIN)/python tests/benchmarks/$$script.py --json || exit 1; done
+	$(if $(KUAIRAND),$(BIN)/python tests/benchmarks/kuairand.py --data $(KUAIRAND) --json)
 
 wheel: install
 	$(BIN)/python -m build --wheel --outdir dist .
