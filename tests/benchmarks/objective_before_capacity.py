@@ -42,7 +42,9 @@ def arguments() -> argparse.Namespace:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name))
     parser.add_argument("--seeds", type=numbers, default=defaults.seeds, help="comma-separated")
     parser.add_argument("--objectives", type=names, default=OBJECTIVES, help="comma-separated rewards")
-    parser.add_argument("--capacities", type=names, default=tuple(CAPACITIES), help="comma-separated")
+    parser.add_argument(
+        "--capacities", type=names, default=defaults.capacities, help=f"comma-separated, of {', '.join(CAPACITIES)}"
+    )
     parser.add_argument("--epochs", type=int, default=recipe.epochs)
     parser.add_argument("--min-steps", type=int, default=recipe.min_steps)
     parser.add_argument("--cells", type=Path, help="keep finished cells here, and make only those that are missing")

@@ -122,7 +122,8 @@ def objective_before_capacity(
     """Train every size of network for every reward on one simulated log, and let all of them serve.
 
     Offline fit and what becomes of members stand side by side. The rewards are those of the project's zoo, so your own
-    can be among them. The sizes that are not given are those of docs/results/objective_before_capacity.md: ten minutes.
+    can be among them. Sizes that are not given are those of docs/results/objective_before_capacity.md, a quarter of an
+    hour on one core.
 
     Example: playbill experiment objective-before-capacity --members 600 --test-members 200 --test-days 5 --seeds 1
     """

@@ -92,9 +92,9 @@ class StudyOptions:
     log_days: int = 42
     test_members: int = 3000
     test_days: int = 28
-    seeds: tuple[int, ...] = (1,)
+    seeds: tuple[int, ...] = (1, 2)
     objectives: tuple[str, ...] = OBJECTIVES
-    capacities: tuple[str, ...] = tuple(CAPACITIES)
+    capacities: tuple[str, ...] = ("small", "large")
     judged_by: str = JUDGED_BY
     recipe: Recipe = field(default_factory=Recipe)
 
