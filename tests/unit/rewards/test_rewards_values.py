@@ -165,6 +165,21 @@ def test_delayed_terms_of_young_plays_are_predicted_and_nothing_else(make_log: L
     assert found["matured"].to_list() == [True, False, False]
 
 
+def test_impressions_are_never_predicted(make_log: Log) -> None:
+    log = make_log({"action": "impression", "title_id": "u"}, {"hour": 1})
+    predictor = Fixed()
+    spec = reward({"up": {"weight": 1.0, "within": "7d"}}, delayed=["up"])
+    found = reward_values(spec, LABELS, outcomes(up={}), log, START + timedelta(days=2), predictor)
+    assert predictor.asked == {"up": ["e1"]}
+    assert worth(found) == {"e0": 0.0, "e1": 0.25}
+
+
+def test_what_happens_at_the_moment_itself_is_later(make_log: Log) -> None:
+    log = make_log({}, {"hour": 5}).drop("recorded_at")
+    found = reward_values(reward({"up": 1.0}), LABELS, outcomes(up={}), log, START + timedelta(hours=5))
+    assert found["event_id"].to_list() == ["e0"]
+
+
 def test_all_that_is_missing_is_told_at_once(make_log: Log) -> None:
     with pytest.raises(DataError) as caught:
         reward_values(reward({"done": 1.0}), LABELS, pl.DataFrame({"event_id": []}), make_log({}).drop("seq"), START)
