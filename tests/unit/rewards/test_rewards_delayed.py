@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from playbill.errors import DataError, StateError
+from playbill.errors import DataError, IntegrityError, StateError
 from playbill.rewards import DelayedFeedback, DelayedReport, DelayedSettings, delayed_report, reward_values
 from playbill.rewards.delayed_report import calibration_error
 from playbill.rewards.seen import Seen
@@ -74,6 +74,37 @@ def test_it_gets_better_with_age(report: DelayedReport) -> None:
 def test_a_report_that_gets_worse_says_so(report: DelayedReport) -> None:
     worse = report.rows.with_columns(log_loss=pl.col("log_loss").reverse())
     assert not DelayedReport(worse, report.split).improves("liked")
+
+
+def test_a_report_that_does_not_get_better_says_so(report: DelayedReport) -> None:
+    flat = report.rows.with_columns(log_loss=pl.lit(0.5))
+    assert not DelayedReport(flat, report.split).improves("liked")
+
+
+def test_a_report_learns_from_nothing_after_its_split(law: ModuleType, world: Any) -> None:
+    """Nobody liked anything that was final at the split, so whoever knows no more tells everyone nothing."""
+    end, split = law.START + timedelta(days=47), law.START + timedelta(days=27)
+    log = world.log.filter((pl.col("action") == "play") | (pl.col("recorded_at") > split))
+    said = world.outcomes.join(log.select("event_id"), on="event_id", how="semi")
+    found = delayed_report(law.REWARD, law.LABELS, said, log, end, split, settings=SETTINGS).rows
+    assert set(found["auc"]) == {0.5}
+    assert found["log_loss"].to_list() == found["base_log_loss"].to_list()
+    assert found["log_loss"].min() > 1
+
+
+def test_no_more_is_learnt_from_than_was_asked(law: ModuleType, world: Any, now: datetime) -> None:
+    def told(most: int) -> pl.Series:
+        settings = DelayedSettings(trees=5, most=most)
+        fitted = DelayedFeedback.fit(law.REWARD, law.LABELS, world.outcomes, world.log, now, settings=settings)
+        return reward_values(law.REWARD, law.LABELS, world.outcomes, world.log, now, fitted)["value"]
+
+    assert told(100_000).equals(told(10_000_000))
+    assert not told(1_500).equals(told(100_000))
+
+
+def test_what_was_learnt_later_tells_nothing_earlier(world: Any, predictor: DelayedFeedback, now: datetime) -> None:
+    with pytest.raises(IntegrityError, match="would be told by what was known"):
+        predictor.predict({"liked": np.array([0])}, world.log, now - timedelta(seconds=1))
 
 
 def test_nothing_recorded_later_changes_a_prediction(law: ModuleType, world: Any, now: datetime) -> None:
