@@ -156,6 +156,20 @@ def test_heads_whose_reward_cannot_weigh_them(
     assert any(expected in line for line in mistakes()), mistakes()
 
 
+def test_a_binary_head_may_learn_what_is_not_wanted(write: Write, edit: Edit, mistakes: Mistakes) -> None:
+    write("rewards/against.yaml", reward("{done: {weight: -1, otherwise: -0.2}}").replace("worth", "against"))
+    edit("models/every.yaml", "{label: play, loss: softmax}", "{label: play, loss: bce, reward: against}")
+    assert mistakes() == []
+
+
+def test_one_model_has_one_version_of_a_reward(write: Write, edit: Edit, mistakes: Mistakes) -> None:
+    write("rewards/worth.yaml", reward("{done: 1}"))
+    write("rewards/worth2.yaml", reward("{done: 2}").replace("version: 1", "version: 2"))
+    two = "{label: play, loss: softmax, reward: 'worth:1'}\n  again: {label: play, loss: softmax, reward: 'worth:2'}"
+    edit("models/every.yaml", "{label: play, loss: softmax}", two)
+    assert any("two versions of reward 'worth' in one model" in line for line in mistakes()), mistakes()
+
+
 def test_a_bce_head_whose_zeros_weigh_nothing_is_noted(write: Write, edit: Edit, zoo_folder: Path) -> None:
     edit("labels/play.yaml", "version: 1", "version: 1\nnegatives: {shown_not_played: true}")
     edit("models/every.yaml", "{label: play, loss: softmax}", "{label: play, loss: bce, reward: worth}")
