@@ -11,7 +11,7 @@ import os
 import pickle
 import signal
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -134,7 +134,8 @@ class Together:
     def _ask(self, what: str, *arguments: Any) -> list[Any]:
         """Ask every process, hand on what came with the answers before, and return their answers."""
         for pipe in self._pipes:
-            pipe.send((what, arguments))
+            with suppress(BrokenPipeError, ConnectionResetError):  # who has ended says why in its last answer
+                pipe.send((what, arguments))
         self._hand_on()
         answers = []
         for pipe in self._pipes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from multiprocessing import Pipe
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -10,9 +12,9 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from playbill.errors import ConfigError, StateError
-from playbill.simulator import Asked, Outcome, Policy, Slates, World, WorldSpec, days, load_policy, simulate
+from playbill.simulator import Outcome, Policy, World, WorldSpec, days, load_policy, simulate
 from playbill.simulator import canvases as on
-from playbill.simulator.crews import crew_size
+from playbill.simulator.crews import Together, crew_size
 from playbill.simulator.policies import Uniform
 from playbill.tables import canonical_frame
 
@@ -99,19 +101,52 @@ class Unsendable(Uniform):
         self.clock = lambda: 0
 
 
-class Failing(Uniform):
-    name = "failing"
-
-    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
-        raise ZeroDivisionError("of its own")
+# Spawned processes import what they are sent: the module has to be where they look.
+FAILING = """
+from playbill.simulator.policies import Uniform
 
 
-@pytest.mark.parametrize(("policy", "error"), [(Unsendable(), ConfigError), (Failing(), ZeroDivisionError)])
-def test_errors_of_processes_are_told(policy: Policy, error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+class Asked(Uniform):
+    def answer(self, asked, rng):
+        raise ZeroDivisionError("when it was asked")
+
+
+class Loaded(Uniform):
+    def __setstate__(self, state):
+        raise ZeroDivisionError("when it was loaded")
+
+    def __getstate__(self):
+        return {"a": 1}
+"""
+
+
+def in_two(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(days, "BLOCK_MEMBERS", 60)
-    world = World.make(WorldSpec(seed=2, members=120, days=3, titles=60))
-    with pytest.raises(error, match=r"unsendable|of its own"):
-        simulate(world, policy, processes=2)
+    simulate(World.make(WorldSpec(seed=2, members=120, days=3, titles=60)), policy, processes=2)
+
+
+def test_a_policy_that_cannot_be_sent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="unsendable"):
+        in_two(Unsendable(), monkeypatch)
+
+
+@pytest.mark.parametrize("moment", ["asked", "loaded"])
+def test_errors_of_processes_are_told(moment: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "failing_policy.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ZeroDivisionError, match=f"when it was {moment}"):
+        in_two(load_policy(f"failing_policy:{moment.title()}"), monkeypatch)
+
+
+def test_a_process_that_has_ended_before_it_is_asked_still_tells_why() -> None:
+    here, there = Pipe()
+    there.send((ZeroDivisionError("early"), None, []))
+    there.close()
+    world = World.make(WorldSpec(seed=2, members=20, days=3, titles=60))
+    with here, Together(world, Uniform(), [], None, processes=0) as crew:
+        crew._pipes.append(here)
+        with pytest.raises(ZeroDivisionError, match="early"):
+            crew.run_day(0, None)
 
 
 def test_crews_are_no_larger_than_the_work() -> None:
