@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import json
 import re
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -109,14 +109,20 @@ def test_check_takes_under_a_second_and_imports_nothing_heavy() -> None:
         "heavy = {'torch', 'ray', 'feast', 'mlflow', 'pandas', 'polars'} & set(sys.modules); "
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    walls = []
+    seconds = []
     for _ in range(3):
-        started = time.perf_counter()
+        before = _seconds_of_children()
         result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-        walls.append(time.perf_counter() - started)
+        seconds.append(_seconds_of_children() - before)
         assert result.returncode == 0, result.stdout + result.stderr
         assert json.loads(result.stdout.splitlines()[-1])["ok"] is True
-    assert min(walls) < 1.0, walls
+    assert min(seconds) < 1.0, seconds
+
+
+def _seconds_of_children() -> float:
+    """Of the processor, not of the wall: the tests beside this one are not what is measured."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _implementations() -> list[tuple[str, Plugin]]:
