@@ -92,7 +92,7 @@ class StudyOptions:
     log_days: int = 42
     test_members: int = 3000
     test_days: int = 28
-    seeds: tuple[int, ...] = (1, 2)
+    seeds: tuple[int, ...] = (1, 2, 3)
     objectives: tuple[str, ...] = OBJECTIVES
     capacities: tuple[str, ...] = ("small", "large")
     judged_by: str = JUDGED_BY
