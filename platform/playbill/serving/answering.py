@@ -16,7 +16,8 @@ from playbill.ranking.blend import Logits, Scores, blend
 from playbill.ranking.candidates import ABSENT, Mask, Viewer, select
 from playbill.ranking.fallback import fallback_scores
 from playbill.ranking.lists import RankedList, rank
-from playbill.ranking.rows import FilledRow, RowPlan, fill_rows
+from playbill.ranking.pages import FilledRow, fill_rows
+from playbill.ranking.rows import RowPlan
 from playbill.serving.messages import MODEL_POLICY
 from playbill.serving.served import Scorer, Served
 from playbill.specs import CandidatesSpec, CanvasSpec

@@ -13,7 +13,8 @@ from playbill.datasets import Request
 from playbill.errors import RequestError
 from playbill.ranking.candidates import ABSENT, Viewer
 from playbill.ranking.lists import RankedList
-from playbill.ranking.rows import FilledRow, RowPlan, Taste, plan_rows, taste_of
+from playbill.ranking.pages import FilledRow
+from playbill.ranking.rows import RowPlan, Taste, plan_rows, taste_of
 from playbill.schema import UNKNOWN_COUNTRY
 from playbill.serving.answering import Answer, Asked, answer
 from playbill.serving.facts import FactReader, MemberFacts

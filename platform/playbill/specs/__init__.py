@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from playbill.specs.base import Definition, Duration, Percent, Spec, split_reference
-from playbill.specs.canvas import CandidatesSpec, CanvasSpec, GeneratorSpec, PercentileRange, RowSpec
+from playbill.specs.candidates import CandidatesSpec, PercentileRange
+from playbill.specs.canvas import CanvasSpec
 from playbill.specs.ensemble import EnsembleSpec, GuardSpec
+from playbill.specs.head import HeadSpec
 from playbill.specs.label import EventRule, LabelSpec, NegativesSpec
 from playbill.specs.measures import EvaluateSpec, GateSpec
 from playbill.specs.model import (
     AdaptationSpec,
-    HeadSpec,
     HistorySpec,
     ModelSpec,
     SamplingSpec,
@@ -21,6 +22,7 @@ from playbill.specs.plugins import BASELINES, EXTRACTORS, FALLBACKS, LOSSES, TRU
 from playbill.specs.resolved import ResolvedModel, content_hash
 from playbill.specs.reward import RewardSpec, TermSpec
 from playbill.specs.reward_terms import reward_version, reward_versions
+from playbill.specs.row import GeneratorSpec, RowSpec
 from playbill.specs.where import WhereError, parse_where
 
 KINDS: dict[str, type[Definition]] = {

@@ -8,10 +8,11 @@ from typing import Any
 
 from playbill.errors import UnknownNameError
 from playbill.specs.base import Spec
-from playbill.specs.canvas import CanvasSpec, RowSpec
+from playbill.specs.canvas import CanvasSpec
 from playbill.specs.label import LabelSpec
 from playbill.specs.model import ModelSpec
 from playbill.specs.reward import RewardSpec
+from playbill.specs.row import RowSpec
 
 
 def content_hash(content: Any) -> str:

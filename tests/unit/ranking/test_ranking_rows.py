@@ -9,7 +9,8 @@ import pytest
 
 from playbill.ranking.blend import Scores
 from playbill.ranking.candidates import ABSENT, Catalogue, Mask
-from playbill.ranking.rows import RowPlan, Taste, fill_rows, plan_rows, row_title, taste_of
+from playbill.ranking.pages import fill_rows
+from playbill.ranking.rows import RowPlan, Taste, plan_rows, row_title, taste_of
 from playbill.specs import RowSpec
 from playbill.tables import empty_frame, polars_schema
 
