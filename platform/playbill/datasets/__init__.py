@@ -5,6 +5,7 @@ from playbill.datasets.batches import Batch
 from playbill.datasets.build import build_training_set
 from playbill.datasets.encoder import Encoder, EncoderState
 from playbill.datasets.request import Request
+from playbill.datasets.request_context import request_context
 from playbill.datasets.splits import Split, make_split
 from playbill.datasets.titles import title_arrays
 from playbill.datasets.training_set import TrainingSet
@@ -22,5 +23,6 @@ __all__ = [
     "TrainingSet",
     "build_training_set",
     "make_split",
+    "request_context",
     "title_arrays",
 ]

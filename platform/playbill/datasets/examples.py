@@ -16,6 +16,7 @@ from playbill.datasets.encoder import Encoder
 from playbill.datasets.label_windows import assert_heads_fit
 from playbill.datasets.labelled import Labelled, label_values, labelled, request_rows, train_events, watermark
 from playbill.datasets.negatives import make_policy
+from playbill.datasets.request_context import PLACE_COLUMNS, request_context
 from playbill.datasets.rows import (
     RANKING,
     ShownRows,
@@ -58,7 +59,7 @@ class Known:
     """What training may look at. Letter E counts events."""
 
     events: pl.DataFrame
-    """[E] the train fold, sorted by member_id and seq."""
+    """[E] the train fold, sorted by member_id and seq, with what their requests had said: see `request_context`."""
     titles: pl.DataFrame
     """Titles as they were known when the held-out part began."""
     availability: pl.DataFrame
@@ -106,7 +107,8 @@ def learn(
     titles, availability = known_titles(tables, boundary), tables.availability()
     labels = label_values(resolved, events, events, availability, as_of, titles=titles)
     rewards = event_rewards(weights, resolved, events, availability, titles, as_of)
-    return Known(events, titles, availability, as_of, labels, rewards, weights), boundary
+    filled = request_context(events, events)
+    return Known(filled, titles, availability, as_of, labels, rewards, weights), boundary
 
 
 def known_titles(tables: LogTables, boundary: Boundary) -> pl.DataFrame:
@@ -129,8 +131,7 @@ def find_examples(encoder: Encoder, known: Known, resolved: ResolvedModel) -> Ex
     own = labelled(tokens, known.labels, resolved, known.rewards)
     titles = encoder.title_rows.encode(events["title_id"])
     shown = shown_rows(events, titles, known.labels, resolved, seed)
-    moments, request = np.unique(shown.requests, return_inverse=True)
-    asked = np.concatenate([own.events, moments])
+    asked, request = _requests_of(events, shown)
     numbers = events["member_id"].rle_id().to_numpy().astype(np.int64)
     targets = np.nonzero(own.token_row >= 0)[0]
     slot = np.concatenate([next_slots(tokens)[targets], slots_of(tokens, numbers[shown.events], shown.requests)])
@@ -142,9 +143,7 @@ def find_examples(encoder: Encoder, known: Known, resolved: ResolvedModel) -> Ex
     rows = TrainingRows(
         slot=slot[order],
         title=titles[event].astype(np.int32),
-        request=np.concatenate([np.arange(len(own.events)), len(own.events) + request.reshape(-1)])[order].astype(
-            np.int32
-        ),
+        request=np.concatenate([np.arange(len(own.events)), len(own.events) + request])[order].astype(np.int32),
         next=next_one[order],
         labels={head: values[order] for head, values in labels.items()},
         weights={head: values[order] for head, values in weights.items()},
@@ -153,7 +152,24 @@ def find_examples(encoder: Encoder, known: Known, resolved: ResolvedModel) -> Ex
         slate_offsets=offsets,
     )
     moment = np.concatenate([own.events, shown.requests])[order]
-    return Examples(tokens, rows, request_rows(events[asked]), int(numbers.max(initial=-1)) + 1, event, moment)
+    requests = pl.concat([request_rows(events[own.events]), asked])
+    return Examples(tokens, rows, requests, int(numbers.max(initial=-1)) + 1, event, moment)
+
+
+def _requests_of(events: pl.DataFrame, shown: ShownRows) -> tuple[pl.DataFrame, Int]:
+    """Return the requests of impressions, and [U] which one each is of.
+
+    They are asked when their request began; the impressions of a row are a request of their own.
+    """
+    own = request_rows(events[shown.events]).select("query", *PLACE_COLUMNS)
+    own = own.with_columns(start=pl.Series(shown.requests, dtype=pl.Int64)).with_row_index("at")
+    keys = ["start", *own.columns[1:-1]]
+    ordered = own.sort(keys, maintain_order=True).with_columns(number=pl.struct(keys).rle_id())
+    number = np.zeros(ordered.height, np.int64)
+    number[ordered["at"].to_numpy()] = ordered["number"].to_numpy()
+    firsts = ordered.unique("number", keep="first", maintain_order=True)
+    asked = request_rows(events[firsts["start"].to_numpy()])
+    return asked.with_columns(firsts.select("query", *PLACE_COLUMNS).get_columns()), number
 
 
 def head_arrays(

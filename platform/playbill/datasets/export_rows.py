@@ -23,6 +23,7 @@ from playbill.datasets.export_manifest import ColumnRecord, FoldRecord, Role
 from playbill.datasets.label_windows import assert_heads_fit
 from playbill.datasets.labelled import label_values, request_rows, train_events, watermark
 from playbill.datasets.learn import Schema, learn_state
+from playbill.datasets.request_context import request_context
 from playbill.datasets.splits import FOLDS, Fold, Split
 from playbill.datasets.strata import Stratum
 from playbill.datasets.weights import ExampleWeights, event_rewards
@@ -164,7 +165,7 @@ def _known(
         place = known.select("event_id", place=pl.int_range(pl.len()))
         own = events.select("event_id").join(place, on="event_id", how="left", maintain_order="left")["place"]
         rewards = {head: value[own.to_numpy()] for head, value in rewards.items()}
-    return Known(events, titles, log.availability, as_of, values, rewards, weights)
+    return Known(request_context(events, known), titles, log.availability, as_of, values, rewards, weights)
 
 
 def _end_of(split: Split, fold: Fold) -> datetime | None:
@@ -177,7 +178,7 @@ def _fold_rows(fold: Fold, events: pl.DataFrame, examples: Examples, snapshot_ho
     found = examples.rows
     labels = [pl.Series(f"{LABEL}{head}", column, dtype=pl.Float32) for head, column in found.labels.items()]
     weights = [pl.Series(f"{WEIGHT}{head}", column, dtype=pl.Float32) for head, column in found.weights.items()]
-    asked = events.select(CONTEXT_COLUMNS)[examples.moments]
+    asked = examples.requests.select(CONTEXT_COLUMNS)[found.request]
     rows = events[examples.events].with_columns(asked.get_columns())
     floors = floor_moments(rows["event_at"].dt.epoch("us").to_numpy().astype(np.int64), snapshot_hours)
     return rows.select(

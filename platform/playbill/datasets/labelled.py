@@ -16,6 +16,7 @@ import polars as pl
 from playbill.datasets.arrays import Float, Int
 from playbill.datasets.boundary import Boundary
 from playbill.datasets.encoder import CONTEXT_COLUMNS
+from playbill.datasets.request_context import PLACE_COLUMNS
 from playbill.datasets.rows import RANKING
 from playbill.datasets.splits import Split
 from playbill.datasets.tokens import Tokens
@@ -40,11 +41,15 @@ class Labelled:
 
 
 def request_rows(events: pl.DataFrame) -> pl.DataFrame:
-    """Return what a prediction may know of its own event: who, and the columns known at request time."""
+    """Return what a prediction may know of its own event: who, and the columns known at request time.
+
+    The columns of `request_context` are kept where `events` has them.
+    """
     late = set(CONTEXT_COLUMNS).difference(INTERACTIONS.names("request"))
     if late:
         raise IntegrityError(f"columns {sorted(late)} are known only after a request, so no context may read them")
-    return events.select("member_id", *CONTEXT_COLUMNS)
+    filled = [name for name in PLACE_COLUMNS if name in events.columns]
+    return events.select("member_id", *CONTEXT_COLUMNS, *filled)
 
 
 def train_events(interactions: pl.DataFrame, split: Split) -> pl.DataFrame:
