@@ -5,6 +5,8 @@ Axis letters: B members, L history, D width, T titles, K heads, N prediction row
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
@@ -105,7 +107,7 @@ class Network(nn.Module):
         """
         context, targets = pad_rows(context, targets, PADDED_ROWS)
         with self._precision(history.title.device):
-            scene = self._scene(history, context, self.title_vectors(titles))
+            scene = self.scene(history, context, self.title_vectors(titles))
             sums = [head_sum(settings, head, scene, targets) for settings, head in self._pairs()]
         losses_K = torch.stack([loss for loss, _ in sums])
         weights_K = torch.stack([weight for _, weight in sums])
@@ -134,6 +136,7 @@ class Network(nn.Module):
         titles: TitleInputs,
         vectors: TitleVectors | None = None,
         states: Tensor | None = None,
+        heads: Collection[str] | None = None,
     ) -> dict[str, Tensor]:
         """Score every title in N requests.
 
@@ -143,15 +146,18 @@ class Network(nn.Module):
             titles: T titles.
             vectors: `title_vectors(titles)` kept from before, to save computing them.
             states: [N, D] from `last_states`, to save reading the histories again.
+            heads: Names of the heads that are wanted; None = all.
 
         Returns:
             Head name -> [N, T] float32 logits; column 0 (padding) is -10,000.
         """
         with self._precision(history.title.device):
             vectors = self.title_vectors(titles) if vectors is None else vectors
-            scene = self._scene(history, context, vectors, states)
+            scene = self.scene(history, context, vectors, states)
             found = {}
             for settings, head in self._pairs():
+                if heads is not None and settings.name not in heads:
+                    continue
                 q, e = head.queries(scene.state), vectors.vectors
                 if scene.queries is not None:
                     q, e = head.with_match(q, scene.queries, vectors)
@@ -176,9 +182,17 @@ class Network(nn.Module):
     def _pairs(self) -> list[tuple[HeadConfig, Head]]:
         return list(zip(self.config.heads, self.heads, strict=True))  # type: ignore[arg-type]
 
-    def _scene(
+    def scene(
         self, history: HistoryBatch, context: ContextBatch, vectors: TitleVectors, states_ND: Tensor | None = None
     ) -> Scene:
+        """Return N requests as the heads see them.
+
+        Args:
+            history: B members.
+            context: N requests.
+            vectors: `title_vectors` of the titles.
+            states_ND: From `last_states`, to save reading the histories again.
+        """
         if states_ND is None:
             states_ND = self.states(history, vectors).flatten(0, 1)[context.state]
         asked = context.query_grams.numel() > 0

@@ -6,7 +6,7 @@ Letters: N requests, T titles without the padding row, F snapshot features, S mo
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from threading import Lock
@@ -21,6 +21,7 @@ from playbill.datasets import Request, title_arrays
 from playbill.datasets.buckets import floor_moment, microseconds_of, moment_of
 from playbill.datasets.online import encode_requests, history_lengths
 from playbill.datasets.titles import snapshot_values
+from playbill.errors import UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
 from playbill.models.heads import TitleVectors
 from playbill.ranking.bundle import Bundle
@@ -118,17 +119,26 @@ class Scorer:
         """Return a scorer of the same version over a newer state of the catalogue. The network is shared."""
         return Scorer(self.bundle, titles, availability, self._features, as_of=as_of, network=self.network)
 
-    def score(self, requests: Sequence[Request]) -> dict[str, NDArray[np.float32]]:
+    def score(
+        self, requests: Sequence[Request], heads: Collection[str] | None = None
+    ) -> dict[str, NDArray[np.float32]]:
         """Score every title in every request.
+
+        Args:
+            requests: Of any members and canvases.
+            heads: Names of heads, and `similarity`; the others cost nothing. None = all.
 
         Returns:
             Head -> [N, T] float32 logits, columns in the order of `title_ids`; and under `similarity` the cosine of
             source title and title, 0 where a request has no source.
+
+        Raises:
+            UnknownNameError: The model has no such head.
         """
-        heads = [*(head.name for head in self.bundle.config.heads), SIMILARITY]
-        scores = {head: np.empty((len(requests), len(self.title_ids)), np.float32) for head in heads}
+        wanted = self._wanted(heads)
+        scores = {head: np.empty((len(requests), len(self.title_ids)), np.float32) for head in wanted}
         for chosen in self._batches(requests):
-            found = self._pass([requests[place] for place in chosen])
+            found = self._pass([requests[place] for place in chosen], wanted)
             for head, values in found.items():
                 scores[head][chosen] = values
         return scores
@@ -153,8 +163,15 @@ class Scorer:
                 start = stop
         return batches
 
+    def _wanted(self, heads: Collection[str] | None) -> tuple[str, ...]:
+        known = (*(head.name for head in self.bundle.config.heads), SIMILARITY)
+        for head in heads or ():
+            if head not in known:
+                raise UnknownNameError("head", head, known)
+        return known if heads is None else tuple(head for head in known if head in heads)
+
     @torch.inference_mode()
-    def _pass(self, requests: Sequence[Request]) -> dict[str, NDArray[np.float32]]:
+    def _pass(self, requests: Sequence[Request], heads: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         known = [self._states.get(request) for request in requests]
         pairs = zip(requests, known, strict=True)
         unread = [request if state is None else replace(request, history=None) for request, state in pairs]
@@ -166,8 +183,9 @@ class Scorer:
             if state is not None:
                 states[place] = state
         self._states.keep(requests, states)
-        found = self.network.scores(history, context, self._inputs, vectors, states)
-        found[SIMILARITY] = similarity(vectors.vectors, context.source_title)
+        found = self.network.scores(history, context, self._inputs, vectors, states, heads)
+        if SIMILARITY in heads:
+            found[SIMILARITY] = similarity(vectors.vectors, context.source_title)
         return {head: values[:, 1:].numpy() for head, values in found.items()}
 
     @torch.inference_mode()

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from playbill.datasets import Encoder, EncoderState, Request
+from playbill.errors import UnknownNameError
 from playbill.models import HeadConfig, Network, NetworkConfig
 from playbill.ranking.bundle import read_bundle, write_bundle
 from playbill.ranking.scorer import Scorer
@@ -149,6 +150,16 @@ def test_every_head_scores_every_title(scorer) -> None:
     assert all(np.isfinite(values).all() for values in scores.values())
     assert scorer.title_ids == TRAINED
     assert scorer.score([])["play"].shape == (0, 30)
+
+
+def test_only_the_heads_asked_for_are_scored(scorer) -> None:
+    asked = [Request("home", AT, "m", history=past(5)), Request("similar", AT, source_title_id="3")]
+    every, some = scorer.score(asked), scorer.score(asked, ["similarity", "up"])
+    assert list(some) == ["up", "similarity"]
+    for head, values in some.items():
+        np.testing.assert_array_equal(values, every[head])
+    with pytest.raises(UnknownNameError, match="Did you mean 'play'"):
+        scorer.score(asked, ["plya"])
 
 
 def test_a_request_scores_the_same_alone_and_in_company(scorer, monkeypatch) -> None:
