@@ -63,6 +63,8 @@ def show_outcome(outcome: TrainOutcome) -> None:
     from playbill.evaluation.tables import tables
 
     console = Console()
+    for note in outcome.notes:
+        console.print(f"note: {note}", highlight=False)
     if outcome.strata:
         console.print(strata_table(outcome.strata))
     for report in outcome.evaluation.reports.values():
@@ -101,6 +103,7 @@ def outcome_json(outcome: TrainOutcome) -> dict[str, Any]:
         "run_id": outcome.run_id,
         "digest": outcome.digest,
         "protocol": outcome.protocol,
+        "notes": list(outcome.notes),
         "strata": [asdict(stratum) for stratum in outcome.strata],
         "epochs": outcome.epochs,
         "resumed_from": outcome.resumed_from,

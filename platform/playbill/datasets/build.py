@@ -25,7 +25,7 @@ from playbill.datasets.titles import display_names, snapshot_values, title_array
 from playbill.datasets.training_set import BatchSettings, TrainingSet
 from playbill.datasets.weights import ExampleWeights, reward_versions
 from playbill.datasets.windows import Windows, cut_windows
-from playbill.specs import ResolvedModel
+from playbill.specs import ResolvedModel, without_heads
 from playbill.tables import Vocabulary
 
 SNAPSHOT_BYTES = 256 * 2**20
@@ -97,11 +97,12 @@ def build_training_set(
 
     Raises:
         StateError: The train fold is empty, or a head has a reward and there are no `weights`.
-        DataError: A head's label has no positive row in it.
+        DataError: The label of a head that is not optional has no positive row in it.
         ConfigError: There are too many strata for their floor.
         IntegrityError: Something of the held-out part would be read.
     """
     learnt, boundary = learn(tables, resolved, split, clock, weights)
+    resolved = without_heads(resolved, learnt.left_out)
     schema: Schema = features.schema(resolved.model.features)
     state = learn_state(resolved, schema, learnt.events, learnt.titles, tables.vocabulary("title").entries)
     examples = find_examples(Encoder(state), learnt, resolved)
@@ -139,6 +140,7 @@ def build_training_set(
         watermark=learnt.as_of,
         strata=strata,
         rewards=reward_versions(resolved),
+        left_out=learnt.left_out,
     )
 
 

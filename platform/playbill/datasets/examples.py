@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -14,7 +14,15 @@ from playbill.datasets.arrays import AnyInt, Float, Int
 from playbill.datasets.boundary import Boundary
 from playbill.datasets.encoder import Encoder
 from playbill.datasets.label_windows import assert_heads_fit
-from playbill.datasets.labelled import Labelled, label_values, labelled, request_rows, train_events, watermark
+from playbill.datasets.labelled import (
+    Labelled,
+    empty_heads,
+    label_values,
+    labelled,
+    request_rows,
+    train_events,
+    watermark,
+)
 from playbill.datasets.negatives import make_policy
 from playbill.datasets.request_context import PLACE_COLUMNS, request_context
 from playbill.datasets.rows import (
@@ -31,7 +39,7 @@ from playbill.datasets.strata import Stratum, draw_copies, first_moments, stratu
 from playbill.datasets.tokens import Tokens
 from playbill.datasets.weights import ExampleWeights, event_rewards
 from playbill.errors import StateError
-from playbill.specs import ResolvedModel
+from playbill.specs import ResolvedModel, without_heads
 
 
 class LogTables(Protocol):
@@ -70,6 +78,8 @@ class Known:
     rewards: dict[str, Float]
     """Head -> [E], for heads that have one."""
     weights: ExampleWeights | None
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Optional heads that nothing teaches, and why; they are in none of the above."""
 
 
 @dataclass(frozen=True)
@@ -100,15 +110,18 @@ def learn(
     """
     interactions = tables.interactions()
     events = train_events(interactions, split)
-    assert_heads_fit(resolved, interactions, split)
     boundary = Boundary.of(split, interactions)
     as_of = watermark(split.validation_cutoff or clock.now(), events)
     boundary.as_of("labels", as_of)
     titles, availability = known_titles(tables, boundary), tables.availability()
-    labels = label_values(resolved, events, events, availability, as_of, titles=titles)
+    values = label_values(resolved, events, events, availability, as_of, titles=titles)
+    left_out = empty_heads(resolved, values, events, as_of)
+    resolved = without_heads(resolved, left_out)
+    assert_heads_fit(resolved, interactions, split)
+    labels = {head: value for head, value in values.items() if head not in left_out}
     rewards = event_rewards(weights, resolved, events, availability, titles, as_of)
     filled = request_context(events, events)
-    return Known(filled, titles, availability, as_of, labels, rewards, weights), boundary
+    return Known(filled, titles, availability, as_of, labels, rewards, weights, left_out), boundary
 
 
 def known_titles(tables: LogTables, boundary: Boundary) -> pl.DataFrame:

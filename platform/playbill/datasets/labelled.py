@@ -21,7 +21,8 @@ from playbill.datasets.rows import RANKING
 from playbill.datasets.splits import Split
 from playbill.datasets.tokens import Tokens
 from playbill.errors import IntegrityError, StateError
-from playbill.labels import label_columns, label_events
+from playbill.labels import label_columns, label_events, why_none_positive
+from playbill.labels.missing import require_positives
 from playbill.schema import INTERACTIONS
 from playbill.specs import ResolvedModel
 
@@ -101,7 +102,7 @@ def label_values(
         availability: The canonical table.
         as_of: What was known then.
         titles: The canonical table, which some labels look at.
-        require_rows: A label without a positive row is a mistake.
+        require_rows: A label without a positive row is a mistake, unless only optional heads learn it.
 
     Raises:
         DataError: `require_rows` and a head's label has no positive row.
@@ -109,12 +110,35 @@ def label_values(
     heads = {name: head.label for name, head in resolved.model.heads.items() if head.label is not None}
     labels = [resolved.labels[name] for name in dict.fromkeys(heads.values())]
     if events is known:
-        wide = label_columns(labels, known, as_of, availability, titles, require_rows=require_rows)
+        wide = label_columns(labels, known, as_of, availability, titles)
     else:
-        found = label_events(labels, known, as_of, availability, titles, require_rows=require_rows)
+        found = label_events(labels, known, as_of, availability, titles)
         wide = events.select("event_id").join(found, on="event_id", how="left", maintain_order="left")
+    if require_rows:
+        needed = {head.label for head in resolved.model.heads.values() if not head.optional}
+        require_positives([label for label in labels if label.name in needed], wide, known, as_of)
     wide = wide.select(pl.col(*(label.name for label in labels)).cast(pl.Float32).fill_null(float("nan")))
     return {head: wide[label].to_numpy().astype(np.float32) for head, label in heads.items()}
+
+
+def empty_heads(
+    resolved: ResolvedModel, values: Mapping[str, Float], known: pl.DataFrame, as_of: datetime
+) -> dict[str, str]:
+    """Return optional heads whose label has no positive row, and why that may be.
+
+    Args:
+        resolved: The model.
+        values: Head -> [E], see `label_values`.
+        known: What the labels looked at.
+        as_of: What was known then.
+    """
+    empty = {
+        name: resolved.labels[head.label]
+        for name, head in resolved.model.heads.items()
+        if head.optional and head.label is not None and not (values[name] > 0).any()
+    }
+    reasons = why_none_positive(list(empty.values()), known, as_of)
+    return {name: f"{why.where}: {why.what}" for name, why in zip(empty, reasons, strict=True)}
 
 
 def labelled(

@@ -22,6 +22,7 @@ from playbill.datasets.rows import TrainingRows
 from playbill.datasets.strata import Stratum
 from playbill.datasets.windows import Plan, Windows, drawn_windows, plan_epoch
 from playbill.errors import IntegrityError
+from playbill.specs import ResolvedModel, without_heads
 from playbill.specs.negatives import read_negatives
 
 
@@ -59,6 +60,7 @@ class TrainingSet:
         watermark: Nothing at or after this moment is in here.
         strata: Groups that rows are drawn by; empty where every row is drawn once.
         rewards: Head -> version of the reward that weighs its examples.
+        left_out: Optional heads of the definition that nothing here teaches, and why. `trained` is without them.
     """
 
     encoder: Encoder
@@ -76,6 +78,11 @@ class TrainingSet:
     watermark: datetime
     strata: tuple[Stratum, ...] = ()
     rewards: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def trained(self, resolved: ResolvedModel) -> ResolvedModel:
+        """Return the definition this was built from as it can be trained: without the heads left out here."""
+        return without_heads(resolved, self.left_out)
 
     @property
     def labels(self) -> dict[str, Float]:
@@ -177,6 +184,7 @@ class TrainingSet:
             "weighted": list(self.rows.weights),
             "strata": [asdict(stratum) for stratum in self.strata],
             "rewards": self.rewards,
+            "left_out": self.left_out,
             "names": self.names,
             "settings": asdict(self.settings),
             "watermark": self.watermark.isoformat(),
@@ -209,10 +217,11 @@ class TrainingSet:
             settings = _settings(about["settings"])
             strata = tuple(Stratum(**stratum) for stratum in about["strata"])
             watermark = datetime.fromisoformat(about["watermark"])
-            names, rewards = tuple(about["names"]), dict(about["rewards"])
+            names, rewards, left_out = tuple(about["names"]), dict(about["rewards"]), dict(about["left_out"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"training set {folder} cannot be read: {error}") from None
         about = {"strata": strata, "rewards": rewards, "settings": settings, "watermark": watermark}
+        about["left_out"] = left_out
         return cls(encoder=encoder, names=names, **about, **own, **parts)
 
 

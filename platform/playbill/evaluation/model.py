@@ -264,7 +264,7 @@ def evaluate_model(
         function = CanvasScorer(scorer, resolved, canvas, features)
         made = {"query", "source_title"} & set(resolved.canvas(canvas).context)
         try:
-            reports[canvas] = evaluate_canvas(
+            report = evaluate_canvas(
                 function,
                 split,
                 frames,
@@ -277,6 +277,7 @@ def evaluate_model(
                 progress=_of_canvas(progress, canvas),
                 labels=labels,
             )
+            reports[canvas] = replace(report, notes=(*resolved.notes, *report.notes))
         except StateError as error:
             skipped[canvas] = str(error)
     if not reports:

@@ -8,6 +8,7 @@ from playbill.specs.canvas import CanvasSpec
 from playbill.specs.ensemble import EnsembleSpec, GuardSpec
 from playbill.specs.head import HeadSpec
 from playbill.specs.label import EventRule, LabelSpec, NegativesSpec
+from playbill.specs.left_out import without_heads
 from playbill.specs.measures import EvaluateSpec, GateSpec
 from playbill.specs.model import (
     AdaptationSpec,
@@ -77,4 +78,5 @@ __all__ = [
     "reward_version",
     "reward_versions",
     "split_reference",
+    "without_heads",
 ]

@@ -26,6 +26,8 @@ class HeadSpec(Spec):
     """Multiplier on this head's loss. Weights are not normalised to sum to one."""
     reward: Reference | None = None
     """A reward that weighs its examples."""
+    optional: bool = False
+    """Leave the head out, with a note, where its label has no positive row to learn from, instead of failing."""
 
     @property
     def draws(self) -> bool:

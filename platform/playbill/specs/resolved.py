@@ -33,6 +33,8 @@ class ResolvedModel(Spec):
     """Its canvases, in the model's order."""
     rows: dict[str, RowSpec]
     """Its rows, in the order of the page."""
+    notes: tuple[str, ...] = ()
+    """What was taken out of it, such as heads without an example, and why; see `without_heads`."""
 
     @property
     def spec_hash(self) -> str:

@@ -55,6 +55,7 @@ class TrainOutcome:
         digest: Of the bundle.
         protocol: What was held out.
         evaluation: Every canvas that could be measured.
+        notes: What was left out of the definition, and why.
         strata: Groups that examples were drawn by, smallest first; empty without `sampling`.
         epochs: Passes over the training set.
         resumed_from: Epochs a killed run had finished before; None for a fresh run.
@@ -70,6 +71,7 @@ class TrainOutcome:
     digest: str
     protocol: str
     evaluation: ModelEvaluation
+    notes: tuple[str, ...]
     strata: tuple[Stratum, ...]
     epochs: int
     resumed_from: int | None
@@ -96,7 +98,7 @@ def train(
     Raises:
         DefinitionError: The zoo has mistakes.
         StateError: Data, features or a registry is missing; the text names the command to run first.
-        DataError: A head's label has no row.
+        DataError: The label of a head that is not optional has no positive row.
         IntegrityError: The run's newest checkpoint is damaged.
         ServiceError: MLflow, Feast's store or the cluster cannot be reached.
     """
@@ -168,6 +170,7 @@ class _Run:
         self.watcher.stage("build the training set")
         weights = example_weights(self.resolved)
         data = build_training_set(self.tables, self.resolved, self.split, self.features, self.clock, weights=weights)
+        self.resolved = data.trained(self.resolved)
         params = run_params(self.resolved, self.settings, self.workers) | {"examples": examples_summary(data)}
         opened = self.tracking.start_run(model, self.folder.name, {}, params, resume=self._earlier_run())
         with opened as run:
@@ -175,6 +178,8 @@ class _Run:
             tags = self._lineage(data).tags()
             run.set_tags(tags)
             log_examples(run, data)
+            if self.resolved.notes:
+                run.log_text("\n".join(self.resolved.notes), "notes.txt")
             result = self._fit(data, run)
             digest = self._write(result.network, data)
             evaluation = self._evaluate(data)
@@ -191,6 +196,7 @@ class _Run:
             digest=digest,
             protocol=self.split.protocol,
             evaluation=evaluation,
+            notes=self.resolved.notes,
             strata=data.strata,
             epochs=len(result.reports),
             resumed_from=result.resumed_from,

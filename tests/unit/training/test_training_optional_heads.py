@@ -1,0 +1,88 @@
+"""A head that nothing teaches is left out where it may be, and everything downstream sees a smaller model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shown_service as service
+
+from playbill.datasets import TrainingSet
+from playbill.errors import DataError, StateError
+from playbill.specs import CanvasSpec, ResolvedModel, RowSpec, without_heads
+from playbill.training.build import network_config
+
+NEVER = {"from": {"action": "my_list_add"}, "negatives": {"shown_not_played": True}}
+HEADS = {"play": {"label": "play", "loss": "softmax"}, "list": {"label": "list", "loss": "bce", "optional": True}}
+
+
+def definition(heads: dict[str, Any] | None = None, **blends: dict[str, float]) -> ResolvedModel:
+    resolved = service.model(heads or HEADS, labels={"list": NEVER})
+    canvases = {
+        name: CanvasSpec.model_validate({"name": name, "version": 1, "blend": blend, "metric": "play"})
+        for name, blend in {"home": {"play": 1.0, "list": 0.5}, **blends}.items()
+    }
+    model = resolved.model.model_copy(update={"canvases": tuple(canvases)})
+    return resolved.model_copy(update={"canvases": canvases, "model": model})
+
+
+def row(name: str, canvas: str = "home", **changes: Any) -> RowSpec:
+    own = {"name": name, "version": 1, "title": {"en": name}, "canvas": canvas, "blend": {"list": 1.0}}
+    return RowSpec.model_validate(own | changes)
+
+
+def test_an_optional_head_without_a_positive_row_is_left_out_with_a_note() -> None:
+    resolved = definition()
+    data = service.training_set(resolved, service.log())
+    trained = data.trained(resolved)
+    assert list(trained.model.heads) == ["play"]
+    assert trained.canvases["home"].blend == {"play": 1.0}
+    assert trained.notes == ("head 'list' is left out: label list: the log has no 'my_list_add' event.",)
+    assert [head.name for head in network_config(trained, data.encoder).heads] == ["play"]
+    _, _, targets = next(data.epoch(0))
+    assert set(targets.labels) == {"play"}
+
+
+def test_what_was_left_out_is_kept_with_the_training_set(tmp_path: Path) -> None:
+    resolved = definition()
+    data = service.training_set(resolved, service.log())
+    data.save(tmp_path)
+    assert TrainingSet.load(tmp_path).trained(resolved) == data.trained(resolved)
+    assert ResolvedModel.from_json(data.trained(resolved).to_json()).notes == data.trained(resolved).notes
+
+
+def test_a_head_that_is_not_optional_still_fails() -> None:
+    heads = {**HEADS, "list": {"label": "list", "loss": "bce"}}
+    with pytest.raises(DataError, match="label list: the log has no 'my_list_add' event"):
+        service.training_set(definition(heads), service.log())
+
+
+def test_an_optional_head_that_something_teaches_stays() -> None:
+    heads = {**HEADS, "list": {"label": "thumbs_up", "loss": "bce", "optional": True}}
+    resolved = definition(heads)
+    assert service.training_set(resolved, service.log()).trained(resolved) == resolved
+
+
+def test_rows_fall_back_and_canvases_go_when_their_whole_blend_is_gone() -> None:
+    resolved = definition(coming_soon={"list": 1.0})
+    rows = [row("mine"), row("later", "coming_soon"), row("mixed", blend={"list": 1.0, "play": 2.0})]
+    rows.append(row("alike", scored_as="coming_soon", blend={"play": 1.0}))
+    left = without_heads(resolved.model_copy(update={"rows": {own.name: own for own in rows}}), {"list": "no row"})
+    assert list(left.canvases) == list(left.model.canvases) == ["home"]
+    assert list(left.rows) == list(left.model.rows or ()) == ["mine", "mixed"]
+    assert (left.rows["mine"].blend, left.rows["mine"].policy) == (None, "popular_7d")
+    assert left.rows["mixed"].blend == {"play": 2.0}
+    assert left.notes == (
+        "head 'list' is left out: no row",
+        "canvas 'coming_soon' is dropped: it blends 'list' alone",
+        "row 'mine' is filled by popular_7d: it blends 'list' alone",
+        "row 'alike' is dropped: it is scored as on canvas 'coming_soon'",
+    )
+
+
+def test_nothing_left_is_an_error() -> None:
+    with pytest.raises(StateError, match=r"no head is left(.|\n)*play: too young"):
+        without_heads(definition(), {"play": "too young", "list": "none"})
+    with pytest.raises(StateError, match="no canvas has a blend left"):
+        without_heads(definition(home={"list": 1.0}), {"list": "none"})
