@@ -18,6 +18,7 @@ from playbill.clock import FixedClock
 from playbill.errors import ConfigError, UnknownNameError
 from playbill.evaluation.data import EvaluationTables
 from playbill.simulator.asked import Asked, Slates
+from playbill.simulator.page_orders import Pages, RowOrders, ordering
 from playbill.simulator.policies import Policy
 from playbill.simulator.world import World
 from playbill.tables import Vocabulary
@@ -134,6 +135,11 @@ class Switching:
     def probabilities(self, asked: Asked, titles: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Return the probabilities of the policy of the day."""
         return self._of_day(asked).probabilities(asked, titles)
+
+    def order(self, pages: Pages, rng: np.random.Generator) -> RowOrders | None:
+        """Let the policy of the day order the rows of pages; None where it leaves that to the service."""
+        own = ordering(self.after if pages.state.day >= self.from_day else self.before)
+        return None if own is None else own(pages, rng)
 
     def _of_day(self, asked: Asked) -> Policy:
         return self.after if asked.state.day >= self.from_day else self.before

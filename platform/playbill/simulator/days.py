@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from playbill.simulator.events import EventLog
 from playbill.simulator.launches import DAY_US, HOUR_US, NEVER, microseconds
 from playbill.simulator.law import LAW
+from playbill.simulator.layouts import Layout
 from playbill.simulator.policies import Policy
 from playbill.simulator.state import State
 from playbill.simulator.steps import Watch, step
@@ -75,7 +76,9 @@ def run_day(
         if visits is None or not len(visits):
             break
         rng = streams.generator("policy", *block.occasion(day, number))
-        asked = ask(visits, state, streams, log, streams.generator("typing", *block.occasion(day, number)))
+        typing = streams.generator("typing", *block.occasion(day, number))
+        orders = streams.generator("order", *block.occasion(day, number))
+        asked = ask(visits, state, streams, log, typing, Layout(policy, orders))
         visits = step(visits, asked, policy, state, streams, log, rng, watch)
     log.end_day()
     _end_day(day, block, state, streams)

@@ -90,14 +90,13 @@ def note_slates(asked: Asked, slates: Slates, response: Response, visits: Visits
 def _note_rows(asked: Asked, response: Response, visits: Visits, log: EventLog) -> None:
     """Note an impression of every row that was looked at, with the probability of that row at its place."""
     who = np.flatnonzero((asked.canvas == on.HOME) & (response.examined > 0))
-    left = np.maximum(visits.fitting[who] - asked.row_position[who], 1)
     columns = _columns(asked, visits, who) | {"canvas": on.ROW_RANKING}
     log.note(
         "impression",
         asked.member[who],
         asked.at_us[who],
         position=asked.row_position[who],
-        propensity=np.where(np.isin(asked.row[who], on.PINNED_ROWS), 1.0, 1.0 / left),
+        propensity=visits.row_propensity[who, asked.row_position[who]],
         **columns,
     )
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from playbill.simulator import canvases as on
 from playbill.simulator.asked import Asked, Hidden
 from playbill.simulator.events import QUESTIONS_EACH, EventLog
+from playbill.simulator.layouts import Layout, lay_out
 from playbill.simulator.members import device_of
 from playbill.simulator.state import State
 from playbill.simulator.streams import Streams
@@ -44,7 +45,7 @@ class Visits:
         rows: [N, R] rows of the page, in order.
         genres: [N, R] genre of each row; -1 = no genre row.
         length: [N] rows of the page.
-        fitting: [N] rows that could be on it.
+        row_propensity: [N, R] probability of each row at its place, given those above.
         line: [N] the row that comes next.
         request: [N] number of the page's first question; -1 = a page begins.
         shown: [N, S] titles on the page so far.
@@ -64,7 +65,7 @@ class Visits:
     rows: NDArray[np.int8]
     genres: NDArray[np.int16]
     length: NDArray[np.int16]
-    fitting: NDArray[np.int16]
+    row_propensity: NDArray[np.float32]
     line: NDArray[np.int16]
     request: NDArray[np.int64]
     shown: NDArray[np.int32]
@@ -121,7 +122,7 @@ def begin(
         rows=np.full((count, on.MOST_ROWS), on.NO_ROW, np.int8),
         genres=np.full((count, on.MOST_ROWS), -1, np.int16),
         length=np.zeros(count, np.int16),
-        fitting=np.zeros(count, np.int16),
+        row_propensity=np.ones((count, on.MOST_ROWS), np.float32),
         line=np.zeros(count, np.int16),
         request=np.full(count, -1, np.int64),
         shown=np.full((count, _SHOWN), -1, np.int32),
@@ -146,14 +147,21 @@ def intents(member: Ints, occasion: Ints, state: State, streams: Streams) -> NDA
     return np.where(there, scale * truth.genre_vector[genre], 0.0).astype(np.float32)
 
 
-def ask(visits: Visits, state: State, streams: Streams, log: EventLog, generator: np.random.Generator) -> Asked:
+def ask(
+    visits: Visits,
+    state: State,
+    streams: Streams,
+    log: EventLog,
+    generator: np.random.Generator,
+    layout: Layout | None = None,
+) -> Asked:
     """Put every visit's next question. Pages that begin are laid out, and searches are typed, first."""
     member = visits.member
     number = member.astype(np.int64) * QUESTIONS_EACH + state.questions[member]
     state.questions[member] += 1
     starts = np.flatnonzero(visits.request < 0)
     visits.request[starts], visits.shown[starts] = number[starts], -1
-    _lay_out(visits, starts[visits.canvas[starts] == on.HOME], state, streams)
+    lay_out(visits, starts[visits.canvas[starts] == on.HOME], state, streams, log, layout)
     query = _type(visits, np.flatnonzero(visits.canvas == on.SEARCH), state, streams, log, generator)
     places, line = np.arange(len(visits)), np.minimum(visits.line, on.MOST_ROWS - 1)
     home = visits.canvas == on.HOME
@@ -179,31 +187,6 @@ def ask(visits: Visits, state: State, streams: Streams, log: EventLog, generator
         hidden=Hidden(visits.intent, np.where(visits.canvas == on.SEARCH, visits.wanted, -1).astype(np.int32)),
         log=log,
     )
-
-
-def _lay_out(visits: Visits, places: Ints, state: State, streams: Streams) -> None:
-    """Choose the rows of pages: what is to be continued, the top picks, then the others in the page's own order."""
-    member = visits.member[places]
-    keys = streams.uniform("page", member, visits.request[places], len(on.ROWS) + 1)
-    own, chosen = keys[:, :-1], keys[:, -1]
-    own[:, on.PINNED_ROWS] = -2.0, -1.0
-    lacking = {
-        on.CONTINUE_WATCHING: state.continuing[member, 0] < 0,
-        on.BECAUSE_YOU_WATCHED: state.recent[member, 0] < 0,
-        on.MY_LIST: state.my_list[member, 0] < 0,
-        on.GENRE_ROWS: state.genre_plays[member].sum(axis=1) == 0,
-        on.WATCH_IT_AGAIN: state.plays[member] < 5,
-    }
-    for row, lacks in lacking.items():
-        own[lacks, row] = 9.0
-    order = np.argsort(own, axis=1, kind="stable")[:, : on.MOST_ROWS]
-    visits.rows[places] = order
-    visits.fitting[places] = (own < 9.0).sum(axis=1)
-    visits.length[places] = np.minimum(visits.fitting[places], on.MOST_ROWS)
-    # One of the member's genres, as often as it was played.
-    edges = np.cumsum(state.genre_plays[member], axis=1)
-    genre = np.minimum((chosen[:, None] * edges[:, -1:] >= edges).sum(axis=1), edges.shape[1] - 1)
-    visits.genres[places] = np.where(order == on.GENRE_ROWS, genre[:, None], -1)
 
 
 def _type(
