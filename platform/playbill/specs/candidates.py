@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from playbill.specs.base import Duration, Spec
+
+TitleKind = Literal["film", "series", "game"]
+"""What a title is."""
 
 
 class PercentileRange(Spec):
@@ -26,18 +29,96 @@ class PercentileRange(Spec):
         return self
 
 
+class YearRange(Spec):
+    """A range of years of release."""
+
+    since: int | None = Field(default=None, ge=1800, le=2200)
+    """The first year."""
+    until: int | None = Field(default=None, ge=1800, le=2200)
+    """The last year, which is in the range."""
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if self.since is None and self.until is None:
+            raise ValueError("needs 'since', 'until' or both")
+        if self.since is not None and self.until is not None and self.since > self.until:
+            raise ValueError(f"no year is from {self.since} on and until {self.until}")
+        return self
+
+
 class CandidatesSpec(Spec):
-    """Which titles may be shown. Every rule must hold."""
+    """Which titles may be shown. Every rule must hold. On a kids' profile all others are hidden, whatever is said."""
 
     available: Literal["now", "upcoming"] = "now"
-    """`now`: in the request's country at the request's time. `upcoming`: launching there later."""
+    """`now`: in the request's country at the request's time. `upcoming`: announced by then, launching there later."""
     watched: bool | None = None
     """false hides what the member has played, true shows nothing else, absent does not ask."""
+    in_progress: bool | None = None
+    """true shows only titles whose newest play stopped before the last tenth and that were not abandoned since."""
+    on_my_list: bool | None = None
+    """true shows only titles on the member's list, false none of them, absent does not ask."""
+    finished_before: Duration | None = None
+    """Only titles that the member finished, the last time at least this long ago, and has not begun again."""
     kids: bool | None = None
     """true shows only titles marked for kids, false none of them, absent does not ask."""
     exclude_source: bool = False
     """Hide the request's source title."""
+    kind: tuple[TitleKind, ...] | None = Field(default=None, min_length=1)
+    """Only films, series or games: any of these."""
+    genres: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Only titles that have all of these genres."""
+    original_language: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Only titles made in one of these languages."""
+    origin: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Only titles from one of these countries."""
+    characters: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Only titles with one of these characters."""
+    released: YearRange | None = None
+    """Only titles released in these years."""
     popularity_percentile: PercentileRange | None = None
     """Only titles within this range of popularity."""
+    top_in_country: PositiveInt | None = None
+    """Only so many titles: those played most in the request's country in the last seven days."""
     launched_within: Duration | None = None
     """Only titles whose launch in the country is at most this long ago."""
+    launched_before: Duration | None = None
+    """Only titles whose launch in the country is at least this long ago."""
+    launches_within: Duration | None = None
+    """Only titles that launch in the country at most this long from now."""
+    launches_after: Duration | None = None
+    """Only titles that launch in the country more than this long from now."""
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Self:
+        ahead = [name for name in _AHEAD if getattr(self, name) is not None]
+        behind = [name for name in _BEHIND if getattr(self, name) is not None]
+        if ahead and self.available == "now":
+            raise ValueError(f"'{ahead[0]}' speaks of launches to come: it needs available: upcoming")
+        if behind and self.available == "upcoming":
+            raise ValueError(f"'{behind[0]}' speaks of titles that are there: it needs available: now")
+        played = [name for name in ("in_progress", "finished_before") if getattr(self, name)]
+        if played and self.watched is False:
+            raise ValueError(f"nothing satisfies both '{played[0]}' and watched: false")
+        if len(played) == 2:
+            raise ValueError("nothing satisfies both 'in_progress' and 'finished_before'")
+        for low, high in (("launched_before", "launched_within"), ("launches_after", "launches_within")):
+            least, most = getattr(self, low), getattr(self, high)
+            if least is not None and most is not None and least >= most:
+                raise ValueError(f"no launch satisfies both '{low}' and '{high}'")
+        return self
+
+    @property
+    def personal(self) -> bool:
+        """Whether a rule asks for the member's own past."""
+        return any(getattr(self, name) is not None for name in ("in_progress", "on_my_list", "finished_before"))
+
+    @property
+    def about_titles(self) -> CandidatesSpec | None:
+        """The rules about what a title is (kids, kind, genres, ...), which never change; None where there are none."""
+        asked = {name: getattr(self, name) for name in _TITLES if getattr(self, name) is not None}
+        return CandidatesSpec(**asked) if asked else None
+
+
+_TITLES = ("kids", "kind", "genres", "original_language", "origin", "characters", "released")
+_AHEAD = ("launches_within", "launches_after")
+_BEHIND = ("launched_within", "launched_before", "in_progress", "finished_before", "top_in_country")

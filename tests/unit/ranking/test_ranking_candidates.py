@@ -35,7 +35,7 @@ def availability(*rows: tuple[str, str, datetime, datetime | None]) -> pl.DataFr
             "country": country,
             "available_from": start,
             "available_until": end,
-            "recorded_at": start,
+            "recorded_at": min(start, NOW - 400 * DAY),
         }
         for title, country, start, end in rows
     ]

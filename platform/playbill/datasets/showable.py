@@ -1,0 +1,142 @@
+"""What candidate rules say of titles and launches, on arrays: for training masks, evaluation and serving alike.
+
+Axis letters: T titles. Microseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill.specs import CandidatesSpec
+
+Mask = npt.NDArray[np.bool_]
+Moments = npt.NDArray[np.int64]
+
+NEVER = np.iinfo(np.int64).max
+"""Stands for an open end, and for the launch of a title that has none."""
+ALWAYS = np.iinfo(np.int64).min
+"""Stands for the time since when a span is known that does not say it."""
+
+_MICROSECOND = timedelta(microseconds=1)
+_LISTS = ("genres", "countries", "characters")
+_TEXTS = ("kind", "original_language")
+
+
+@dataclass(frozen=True)
+class Described:
+    """The metadata of titles that rules read, in a fixed order of titles.
+
+    Args:
+        frame: [T] rows with kids, kind, genres, original_language, countries, characters and year; null = not known.
+    """
+
+    frame: pl.DataFrame
+
+    @classmethod
+    def of(cls, title_ids: Sequence[str], titles: pl.DataFrame) -> Described:
+        """Read rows of `titles`, one per title; an id without a row, and a column that is not there, is not known."""
+        order = pl.DataFrame({"title_id": pl.Series(title_ids, dtype=pl.String)})
+        own = {name: pl.col(name) for name in ("kids", *_TEXTS, *_LISTS) if name in titles.columns}
+        year = {"year": pl.col("release_date").dt.year()} if "release_date" in titles.columns else {}
+        found = order.join(titles.select("title_id", **own, **year), on="title_id", how="left", maintain_order="left")
+        empty = {"kids": pl.Boolean, "year": pl.Int32, **dict.fromkeys(_TEXTS, pl.String)}
+        empty |= dict.fromkeys(_LISTS, pl.List(pl.String))
+        missing = {name: pl.lit(None, dtype) for name, dtype in empty.items() if name not in found.columns}
+        return cls(found.with_columns(**missing))
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @cached_property
+    def kids(self) -> Mask:
+        """[T] titles marked for kids; not knowing counts as no."""
+        return self._mask(pl.col("kids"))
+
+    def groups(self, column: str) -> dict[str, Mask]:
+        """Return value -> [T] titles that have it, for a column of texts or of lists of texts, by value."""
+        pairs = self.frame.select(pl.int_range(pl.len()).alias("column"), pl.col(column).alias("value"))
+        if pairs.schema["value"].is_nested():
+            pairs = pairs.explode("value")
+        grouped = pairs.drop_nulls().group_by("value").agg("column").sort("value")
+        found: dict[str, Mask] = {}
+        for value, columns in zip(grouped["value"], grouped["column"], strict=True):
+            found[value] = np.zeros(len(self), np.bool_)
+            found[value][columns.to_numpy()] = True
+        return found
+
+    def matches(self, rules: CandidatesSpec) -> Mask:
+        """Return [T] the titles that rules about metadata allow; what is not known matches no rule."""
+        wanted: list[pl.Expr] = []
+        for column, values in (("kind", rules.kind), ("original_language", rules.original_language)):
+            if values is not None:
+                wanted.append(pl.col(column).is_in(list(values)))
+        for column, values in (("countries", rules.origin), ("characters", rules.characters)):
+            if values is not None:
+                wanted.append(pl.any_horizontal(pl.col(column).list.contains(value) for value in values))
+        wanted += [pl.col("genres").list.contains(genre) for genre in rules.genres or ()]
+        if rules.released is not None:
+            years = (rules.released.since, rules.released.until)
+            wanted.append(pl.col("year").is_between(pl.lit(years[0] or -9999), pl.lit(years[1] or 9999)))
+        mask = self._mask(pl.all_horizontal(wanted)) if wanted else np.ones(len(self), np.bool_)
+        return mask if rules.kids is None else mask & (self.kids == rules.kids)
+
+    def _mask(self, holds: pl.Expr) -> Mask:
+        found: Mask = self.frame.select(holds.fill_null(False).alias("holds"))["holds"].to_numpy().astype(np.bool_)
+        return found
+
+
+def launch_edges(rules: CandidatesSpec) -> tuple[int, ...]:
+    """Return how long before and after a launch a rule about launches changes its mind, microseconds."""
+    spans = (rules.launched_within, rules.launched_before, rules.launches_within, rules.launches_after)
+    behind = [span // _MICROSECOND for span in spans[:2] if span is not None]
+    ahead = [-(span // _MICROSECOND) for span in spans[2:] if span is not None]
+    # The limits of `launched_within` and `launches_after` still count; one step later they do not.
+    return tuple(edge + step for edge in (*behind, *ahead) for step in (0, 1))
+
+
+def in_launch_window(rules: CandidatesSpec, launch: Moments, now: Moments | int) -> Mask:
+    """Return where a launch is as long ago, or as far ahead, as rules say; `NEVER` never is.
+
+    Args:
+        rules: Those of a canvas or row.
+        launch: First moment in the country, any shape.
+        now: The request's moment, one or of a shape that goes with it.
+    """
+    age = np.where(launch == NEVER, 0, now - launch)
+    mask = np.ones(age.shape, np.bool_)
+    bounds = (
+        (rules.launched_within, lambda span: (age >= 0) & (age <= span)),
+        (rules.launched_before, lambda span: age >= span),
+        (rules.launches_within, lambda span: (age < 0) & (-age <= span)),
+        (rules.launches_after, lambda span: -age > span),
+    )
+    asked = False
+    for span, holds in bounds:
+        if span is not None:
+            asked = True
+            mask &= holds(span // _MICROSECOND)
+    return mask & (launch != NEVER) if asked else mask
+
+
+def upcoming(start: Moments, known: Moments, now: Moments | int, axis: int = 0) -> tuple[Mask, Moments]:
+    """Return which titles launch later as far as is known at a moment, and the launches that are known.
+
+    A title that was there before and comes back has launched already. A launch that is announced later is not known.
+
+    Args:
+        start: First moments of spans, `NEVER` where there is none.
+        known: When each was recorded.
+        now: The request's moment, one or of a shape that goes with them.
+        axis: The axis of a title's spans, which is taken out.
+    """
+    ahead = (start > now) & (start != NEVER) & (known <= now)
+    launch = np.where(ahead, start, NEVER).min(axis=axis)
+    there = (start <= now).any(axis=axis)
+    return (launch != NEVER) & ~there, launch

@@ -1,0 +1,214 @@
+"""Titles in a fixed order, with what is known of them: names, metadata, availability and launches.
+
+Axis letters: T titles, A availability rows. A mask is [T] bool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill.datasets.showable import ALWAYS, NEVER, Described
+from playbill.specs import CandidatesSpec
+
+Mask = npt.NDArray[np.bool_]
+Columns = npt.NDArray[np.int64]
+Moments = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.int64]
+
+EVERYWHERE = "*"
+ABSENT = -1
+"""Column of a title that is not in the catalogue."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_COUNTRIES_KEPT = 512
+_MOMENTS_KEPT = 32
+_RULES_KEPT = 64
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Return exact microseconds since 1970 of a zone-aware moment."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spans:
+    """Availability rows that count in one country, sorted by title."""
+
+    column: Columns
+    start: Moments
+    end: Moments
+    known: Moments
+    """Since when each row is known."""
+    firsts: Columns
+    """Where each title's rows begin."""
+
+
+class Catalogue:
+    """Titles in a fixed order of columns, with what is known of them. Immutable, safe to share between threads.
+
+    Args:
+        title_ids: [T] one id per column, usually those of a scorer. Equal scores are ranked in this order.
+        titles: Rows of `titles`, one per title; ids without a row have no genres and are named by their id, and
+            columns that are not there are not known.
+        availability: Rows of `availability`; those of other titles are left out.
+    """
+
+    def __init__(self, title_ids: Sequence[str], titles: pl.DataFrame, availability: pl.DataFrame) -> None:
+        self.title_ids = tuple(title_ids)
+        order = pl.DataFrame({"title_id": pl.Series(self.title_ids, dtype=pl.String)})
+        names = titles.select("title_id", "name", "names")
+        self._titles = order.join(names, on="title_id", how="left", maintain_order="left")
+        self.described = Described.of(self.title_ids, titles)
+        self._column = {title: column for column, title in enumerate(self.title_ids)}
+        self._read_availability(availability)
+        self._spans_of = lru_cache(maxsize=_COUNTRIES_KEPT)(self._make_spans)
+        self._allowed = lru_cache(maxsize=_RULES_KEPT)(self.described.matches)
+        self._available = lru_cache(maxsize=_MOMENTS_KEPT)(self._find_available)
+
+    def __len__(self) -> int:
+        return len(self.title_ids)
+
+    def __contains__(self, title_id: object) -> bool:
+        return title_id in self._column
+
+    def column(self, title_id: str | None) -> int:
+        """Return a title's column, `ABSENT` (-1) when it has none."""
+        return ABSENT if title_id is None else self._column.get(title_id, ABSENT)
+
+    def columns(self, title_ids: Iterable[str | None]) -> Columns:
+        """Return the columns of those titles that have one, in the order given."""
+        found = (self.column(title) for title in title_ids)
+        return np.fromiter((column for column in found if column != ABSENT), dtype=np.int64)
+
+    def mask_of(self, columns: Columns) -> Mask:
+        """Return the [T] mask of some columns."""
+        mask = np.zeros(len(self), dtype=np.bool_)
+        mask[columns] = True
+        return mask
+
+    def name(self, column: int, language: str | None = None) -> str:
+        """Return a title's name in a language, its main name where there is none in that language."""
+        return self._names_in(language).get(column) or self._main_names[column]
+
+    def find(self, text: str) -> tuple[str, ...]:
+        """Return the ids of titles with exactly this id, else with this name in any language, case ignored."""
+        if text in self._column:
+            return (text,)
+        return tuple(dict.fromkeys(self.title_ids[column] for column in self._by_name.get(text.casefold(), ())))
+
+    def known_names(self) -> tuple[str, ...]:
+        """Return every main name, to suggest the nearest one."""
+        return tuple(self._main_names)
+
+    @property
+    def kids(self) -> Mask:
+        """[T] titles marked for kids; not knowing counts as no."""
+        return self.described.kids
+
+    @cached_property
+    def genres(self) -> dict[str, Mask]:
+        """Genre -> [T] titles that have it, genres sorted by name."""
+        return self.described.groups("genres")
+
+    @cached_property
+    def characters(self) -> dict[str, Mask]:
+        """Character -> [T] titles that have it, characters sorted by name."""
+        return self.described.groups("characters")
+
+    def allowed(self, rules: CandidatesSpec) -> Mask | None:
+        """Mark titles that rules about kids and metadata allow, [T]; None where there is no such rule."""
+        own = rules.about_titles
+        return None if own is None else self._allowed(own)
+
+    def available(self, at: datetime, country: str) -> Mask:
+        """Mark titles that can be played: from <= at < until, in the country or everywhere, [T], not to be changed."""
+        return self._available(to_microseconds(at), country)
+
+    def upcoming(self, at: datetime, country: str) -> Mask:
+        """Mark titles that cannot be played yet but launch in the country after `at`, as far as `at` knows, [T].
+
+        A title that was there before and comes back has launched already; it is not upcoming. Nor is one whose launch
+        is announced after `at`.
+        """
+        return self.known_launches(at, country) != NEVER
+
+    def known_launches(self, at: datetime, country: str) -> Moments:
+        """Return the launches to come that are known at `at`, microseconds, `NEVER` where there is none, [T]."""
+        spans, now = self._spans_of(country), to_microseconds(at)
+        launches = np.full(len(self), NEVER, dtype=np.int64)
+        if spans.column.size:
+            ahead = np.where((spans.start > now) & (spans.known <= now), spans.start, NEVER)
+            first = np.minimum.reduceat(ahead, spans.firsts)
+            first[np.logical_or.reduceat(spans.start <= now, spans.firsts)] = NEVER
+            launches[spans.column[spans.firsts]] = first
+        return launches
+
+    def launches(self, country: str) -> Moments:
+        """Return each title's first moment in the country, microseconds, `NEVER` where there is none, [T]."""
+        spans = self._spans_of(country)
+        launches = np.full(len(self), NEVER, dtype=np.int64)
+        if spans.column.size:
+            launches[spans.column[spans.firsts]] = np.minimum.reduceat(spans.start, spans.firsts)
+        return launches
+
+    def _find_available(self, now: int, country: str) -> Mask:
+        spans = self._spans_of(country)
+        mask = np.zeros(len(self), dtype=np.bool_)
+        if spans.column.size:
+            open_now = (spans.start <= now) & (now < spans.end)
+            mask[spans.column[spans.firsts]] = np.logical_or.reduceat(open_now, spans.firsts)
+        mask.flags.writeable = False
+        return mask
+
+    def _make_spans(self, country: str) -> _Spans:
+        own = np.nonzero((self._country == EVERYWHERE) | (self._country == country))[0]
+        column = self._span_column[own]
+        firsts = np.nonzero(np.diff(column, prepend=ABSENT))[0]
+        return _Spans(column, self._start[own], self._end[own], self._known[own], firsts)
+
+    def _read_availability(self, availability: pl.DataFrame) -> None:
+        order = self._titles.select("title_id", pl.int_range(pl.len()).alias("column"))
+        rows = availability.join(order, on="title_id", how="inner").sort("column", "available_from")
+        self._span_column: Columns = rows["column"].to_numpy().astype(np.int64)
+        self._country = rows["country"].to_numpy().astype(object)
+        self._start: Moments = rows["available_from"].dt.epoch("us").to_numpy().astype(np.int64)
+        self._end: Moments = rows["available_until"].dt.epoch("us").fill_null(NEVER).to_numpy().astype(np.int64)
+        said = "recorded_at" in rows.columns
+        known = rows["recorded_at"].dt.epoch("us").fill_null(ALWAYS).to_numpy() if said else np.full(len(rows), ALWAYS)
+        self._known: Moments = known.astype(np.int64)
+
+    @cached_property
+    def _main_names(self) -> list[str]:
+        return self._titles.select(pl.col("name").fill_null(pl.col("title_id")))["name"].to_list()
+
+    @cached_property
+    def _translations(self) -> pl.DataFrame:
+        rows = self._titles.select(pl.int_range(pl.len()).alias("column"), pl.col("names").alias("translation"))
+        found = rows.explode("translation").drop_nulls("translation").unnest("translation")
+        return found.drop_nulls(["language", "name"])
+
+    def _names_in(self, language: str | None) -> dict[int, str]:
+        return self._by_language.get(language, {}) if language else {}
+
+    @cached_property
+    def _by_language(self) -> dict[str, dict[int, str]]:
+        found: dict[str, dict[int, str]] = {}
+        for column, language, name in self._translations.iter_rows():
+            found.setdefault(language, {})[column] = name
+        return found
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for column, name in enumerate(self._main_names):
+            found.setdefault(name.casefold(), []).append(column)
+        for column, _language, name in self._translations.iter_rows():
+            found.setdefault(name.casefold(), []).append(column)
+        return found
