@@ -5,6 +5,7 @@ from __future__ import annotations
 from playbill.specs.base import Definition, Duration, Percent, Spec, split_reference
 from playbill.specs.candidates import CandidatesSpec, PercentileRange
 from playbill.specs.canvas import CanvasSpec
+from playbill.specs.context import CONTEXTS, ContextColumn, ContextsSpec
 from playbill.specs.ensemble import EnsembleSpec, GuardSpec
 from playbill.specs.head import HeadSpec
 from playbill.specs.label import EventRule, LabelSpec, NegativesSpec
@@ -38,6 +39,7 @@ KINDS: dict[str, type[Definition]] = {
 
 __all__ = [
     "BASELINES",
+    "CONTEXTS",
     "EXTRACTORS",
     "FALLBACKS",
     "KINDS",
@@ -46,6 +48,8 @@ __all__ = [
     "AdaptationSpec",
     "CandidatesSpec",
     "CanvasSpec",
+    "ContextColumn",
+    "ContextsSpec",
     "Definition",
     "Duration",
     "EnsembleSpec",

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from playbill.specs.base import CanvasName, Definition, Reference
 from playbill.specs.candidates import CandidatesSpec
-from playbill.specs.context import ContextField
+from playbill.specs.context import EVERYWHERE, ContextField, ImputeRule
 from playbill.specs.plugins import FallbackName
 
 SIMILARITY = "similarity"
@@ -26,10 +26,11 @@ class CanvasSpec(Definition):
     """What the log's `canvas` and other files call it; a source's own surface has a namespace."""
     target: Literal["title"] = "title"
     """What is ranked."""
-    context: tuple[ContextField, ...] = ("country", "device", "language", "hour_of_week")
-    """Fields its requests carry."""
-    impute: dict[ContextField, Literal["none"]] = Field(default_factory=dict)
-    """Rule for each field it lacks: `none` is a learned value of its own, and the rule where none is given."""
+    context: tuple[ContextField, ...] = EVERYWHERE
+    """Fields its requests carry. Without `member` it reads no history and no member features."""
+    impute: dict[ContextField, ImputeRule] = Field(default_factory=dict)
+    """Rule for each field it lacks: `none` is a learned value of its own, and the rule where none is given;
+    `source_title_name` reads the name of the source title as the query."""
     candidates: CandidatesSpec = CandidatesSpec()
     blend: Blend
     """Head -> its weight in this canvas's score."""
@@ -44,6 +45,10 @@ class CanvasSpec(Definition):
     def _impute_what_is_lacking(self) -> Self:
         if both := sorted(set(self.impute) & set(self.context)):
             raise ValueError(f"'{both[0]}' is in 'context', so there is nothing to impute")
+        if strays := [name for name, rule in self.impute.items() if rule != "none" and name != "query"]:
+            raise ValueError(f"'source_title_name' stands for a query, not for '{strays[0]}'")
+        if self.impute.get("query", "none") != "none" and "source_title" not in self.context:
+            raise ValueError("'query: source_title_name' needs 'source_title' in 'context'")
         if SIMILARITY in self.blend and "source_title" not in self.context:
             raise ValueError("'similarity' needs 'source_title' in 'context'")
         if self.candidates.exclude_source and "source_title" not in self.context:

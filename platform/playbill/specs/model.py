@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from playbill.specs.base import CanvasName, CanvasReference, Definition, ModelReference, Name, Reference, Spec
+from playbill.specs.context import ContextsSpec
 from playbill.specs.head import HeadSpec
 from playbill.specs.measures import EvaluateSpec, GateSpec
 from playbill.specs.plugins import GatedTransformerOptions, Trunk
@@ -113,6 +114,8 @@ class ModelSpec(Definition):
     """The rows it fills; absent means every row of its canvases."""
     history: HistorySpec = HistorySpec()
     titles: TitlesSpec = TitlesSpec()
+    contexts: ContextsSpec = ContextsSpec()
+    """What of a request's context is used."""
     trunk: Trunk = GatedTransformerOptions()
     heads: dict[Name, HeadSpec] = Field(min_length=1)
     """What it predicts, by name; canvases and rows blend these."""
