@@ -7,7 +7,7 @@ tokens of its own request are never among them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -48,6 +48,8 @@ class TrainingRows:
     """Titles shown in the requests of rows and not played, flat."""
     slate_offsets: AnyInt
     """[R + 1] where each row's begin; empty where no head asks for them."""
+    silent: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
+    """[R] whether a row teaches nothing itself, and is there for what is made from it; empty = none is."""
 
     def __len__(self) -> int:
         return len(self.slot)

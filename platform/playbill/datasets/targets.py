@@ -51,6 +51,9 @@ class TargetAssembler:
         labels = {name: values[row].astype(np.float32) for name, values in self.rows.labels.items()}
         for name in labels.keys() - self.softmax:
             labels[name][logged:] = np.nan
+        if len(self.rows.silent):
+            for values in labels.values():
+                values[:logged][self.rows.silent[row[:logged]]] = np.nan
         available, group = self._available(row)
         return TargetArrays(
             title=title,
@@ -82,7 +85,9 @@ class TargetAssembler:
             label = labels[row]
             weight = shared if own is None else shared * own[row]
             if head in self.softmax:
-                weight = weight * label.clip(min=0) * (1 + made * self.rows.next[row])
+                weight = weight * label.clip(min=0) * (self._said(row) + made * self.rows.next[row])
+            else:
+                weight = weight * self._said(row)
             total = float(np.where(known & ~np.isnan(label), weight, 0).sum(dtype=np.float64))
             if total > 0:
                 found[head] = total / steps
@@ -92,6 +97,11 @@ class TargetAssembler:
         if not len(self.rows.copies):
             return np.ones(len(row), np.float32)
         return (1 / self.rows.copies[row]).astype(np.float32)
+
+    def _said(self, row: Int) -> Float:
+        """Return [N] 1 for a row that teaches something itself, else 0."""
+        ones = np.ones(len(row), np.float32)
+        return np.where(self.rows.silent[row], np.float32(0), ones) if len(self.rows.silent) else ones
 
     def _available(self, row: Int) -> tuple[Bool, Int]:
         if not len(self.states):

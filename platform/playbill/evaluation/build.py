@@ -11,7 +11,7 @@ from playbill.datasets import Split
 from playbill.errors import StateError
 from playbill.evaluation.boundaries import assert_before_requests
 from playbill.evaluation.candidates import CandidateRule
-from playbill.evaluation.cases import REQUEST_COLUMNS, EvaluationCase, Fold
+from playbill.evaluation.cases import ASKED_COLUMNS, REQUEST_COLUMNS, EvaluationCase, Fold
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.log import EventLog
 from playbill.evaluation.order import UNKNOWN, TitleOrder
@@ -39,11 +39,14 @@ def build_case(
     *,
     fold: Fold = "test",
     log: EventLog | None = None,
+    as_logged: bool = True,
 ) -> EvaluationCase:
     """Build the held-out requests of one canvas.
 
-    Targets are the held-out events that the canvas's `metric` label calls positive. Targets that the canvas
-    could not have shown at that moment are left out and counted.
+    Targets are the held-out events that the canvas's `metric` label calls positive: those that the log places on
+    the canvas, asked with their own query, source title and row. A canvas that the log has none of is asked at those
+    of all canvases, with no more than who, when and where. Targets that the canvas could not have shown at that
+    moment are left out and counted.
 
     Args:
         tables: The canonical tables.
@@ -52,6 +55,7 @@ def build_case(
         canvas: Canvas to measure.
         fold: Which fold is held out.
         log: Of these tables and folds, where it was made before for another canvas.
+        as_logged: Whether a canvas with a log of its own is asked at that alone; else as if it had none.
 
     Raises:
         UnknownNameError: The model has no such canvas.
@@ -68,11 +72,14 @@ def build_case(
             f"protocol '{split.protocol}' holds out no event that label '{label.name}' calls positive in its "
             f"{fold} fold, so canvas '{canvas}' cannot be measured on it; choose another protocol"
         )
+    own = positives.filter(pl.col("canvas") == canvas)
+    logged = as_logged and not own.is_empty()
     rule = CandidateRule.of(spec, tables, catalogue, log)
-    asked = ask(positives, TARGETS[split.protocol])
+    asked = ask(own if logged else positives, TARGETS[split.protocol])
     rows, columns = asked["request"].to_numpy().astype(np.int64), catalogue.codes(asked["title_id"])
     firsts = np.unique(rows, return_index=True)[1]
-    frame = add_slices(request_frame(asked[firsts]), tables, rule.catalogue, columns[firsts], log.fitted_plays())
+    requests = logged_frame(asked[firsts]) if logged else request_frame(asked[firsts])
+    frame = add_slices(requests, tables, rule.catalogue, columns[firsts], log.fitted_plays())
     case = EvaluationCase(
         protocol=split.protocol,
         split_digest=split.digest,
@@ -87,6 +94,7 @@ def build_case(
         columns=columns,
         targets_at=asked["place"].to_numpy(),
         rule=rule,
+        logged=logged,
     )
     case = only_reachable(case)
     assert_before_requests(case)
@@ -94,11 +102,19 @@ def build_case(
 
 
 def request_frame(events: pl.DataFrame) -> pl.DataFrame:
-    """Return requests asked at held-out events: what was known at that moment, without query and source title."""
-    nothing = pl.lit(None, dtype=pl.String)
-    return events.with_columns(
-        request_id=pl.col("event_id"), at=pl.col("event_at"), query=nothing, source_title_id=nothing
-    ).select(*REQUEST_COLUMNS, "query", "source_title_id")
+    """Return requests asked at held-out events with no more than who asks, when and from where."""
+    nothing = {name: pl.lit(None, dtype=kind) for name, kind in ASKED_COLUMNS.items()}
+    return logged_frame(events.with_columns(**nothing))
+
+
+def logged_frame(events: pl.DataFrame) -> pl.DataFrame:
+    """Return the requests of events of an `EventLog`, with the query, source title and row that they were logged with.
+
+    Returns:
+        `REQUEST_COLUMNS` and `ASKED_COLUMNS`.
+    """
+    named = events.with_columns(request_id=pl.col("event_id"), at=pl.col("event_at"))
+    return named.select(*REQUEST_COLUMNS, *(pl.col(name).cast(kind) for name, kind in ASKED_COLUMNS.items()))
 
 
 def held_out(log: EventLog, tables: EvaluationTables, label: LabelSpec, fold: Fold) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -28,6 +28,10 @@ CELLS_AT_ONCE = 8_000_000
 """Request x title cells that a chunk may hold; bounds memory at some 150 MB."""
 
 REQUEST_COLUMNS = ("request_id", "event_id", "member_id", "at", "country", "device", "language", "canvas")
+ASKED_COLUMNS = {"query": pl.String, "source_title_id": pl.String, "row": pl.String, "row_position": pl.Int32}
+"""What a request may carry beyond who asks, when and from where; null where it does not."""
+ASKED_FIELDS = tuple(field.name for field in fields(Request) if field.name not in ("canvas", "history", "features"))
+"""Fields of a request that are columns of a case's frame."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,14 @@ class EvaluationCase:
         catalogue: The titles, in tie order (axis T).
         tables: The canonical tables.
         log: The events.
-        frame: [N] one row per request: `REQUEST_COLUMNS`, `query`, `source_title_id` and slice columns.
+        frame: [N] one row per request: `REQUEST_COLUMNS`, `ASKED_COLUMNS` and slice columns.
         positions: [N] position of the held-out event in the log; the history ends before it.
         rows: [M] request of each target, ascending.
         columns: [M] title column of each target.
         targets_at: [M] position of each target's event in the log.
         rule: The canvas's candidates.
         left_out: Targets that the canvas could not have shown, which are no part of the case.
+        logged: Whether requests are those that the log has of this canvas; else it is asked at those of all canvases.
     """
 
     protocol: str
@@ -84,6 +89,7 @@ class EvaluationCase:
     targets_at: Indices
     rule: CandidateRule
     left_out: int = 0
+    logged: bool = False
 
     def __len__(self) -> int:
         return self.frame.height
@@ -92,6 +98,9 @@ class EvaluationCase:
     def digest(self) -> str:
         """SHA-256 of everything that decides which titles compete and which count."""
         asked = [*self.frame["request_id"], *(self.frame["query"].fill_null("")), *self.catalogue.title_ids]
+        if self.logged:
+            said = self.frame.select(pl.concat_str(pl.col(*ASKED_COLUMNS).cast(pl.String).fill_null(""), separator="/"))
+            asked += ["as logged", *said.to_series()]
         head = json.dumps([self.canvas, self.fold, self.protocol, self.rule.spec.model_dump(mode="json")])
         digest = hashlib.sha256(head.encode())
         digest.update(json.dumps(asked).encode())
@@ -157,8 +166,7 @@ class EvaluationCase:
             yield _Piece(start, stop, mask, self.rows[low:high] - start, self.columns[low:high])
 
     def _requests(self, start: int, stop: int) -> list[Request]:
-        columns = ("member_id", "at", "country", "device", "language", "query", "source_title_id")
-        part = self.frame[start:stop].select(columns)
+        part = self.frame[start:stop].select(ASKED_FIELDS)
         positions = self.positions[start:stop].tolist()
         # Requests of one moment share their past's frame, which a scorer then reads once.
         pasts = {position: self.log.past(position) for position in set(positions)}

@@ -75,7 +75,7 @@ def evaluate(
     called, judging = name or resolved.model.name, judging or Judging()
     slices = _slices(case, judging)
     worth = _rewards(case, resolved)
-    slices = slices._replace(notes=(*slices.notes, *worth.notes))
+    slices = slices._replace(notes=(*_asked(case), *slices.notes, *worth.notes))
     if split.protocol == REPLAY:
         case, measured, windows = replayed(
             case,
@@ -122,6 +122,14 @@ def evaluate_case(
     facts = case_facts(case)
     measured = measure(case, {name: function, **baselines}, k, progress, facts=facts)
     return _report(case, name, measured, k, judging, slices, (), None)
+
+
+def _asked(case: EvaluationCase) -> tuple[str, ...]:
+    """Say so where a canvas is asked at what was logged elsewhere."""
+    elsewhere = sorted(set(case.frame["canvas"].drop_nulls()) - {case.canvas})
+    if case.logged or not elsewhere:
+        return ()
+    return (f"the log has no held-out target on '{case.canvas}'; asked at those on {', '.join(elsewhere)}",)
 
 
 class _Slices(NamedTuple):

@@ -19,8 +19,8 @@ import polars as pl
 from playbill import metrics
 from playbill.datasets import Request, Split
 from playbill.datasets.labelled import assert_held_out_later
-from playbill.evaluation.build import request_frame
-from playbill.evaluation.cases import REQUEST_COLUMNS, Fold
+from playbill.evaluation.build import logged_frame
+from playbill.evaluation.cases import ASKED_FIELDS, Fold
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.judge import Judging
 from playbill.evaluation.log import EventLog
@@ -180,24 +180,22 @@ def _scored(
     softmax = {name for name in wanted if resolved.model.heads[name].loss in COMPETING}
     parts: dict[str, list[pl.DataFrame]] = {name: [] for name in wanted}
     for start in range(0, states.height, _AT_ONCE):
-        part = states[start : start + _AT_ONCE].with_row_index("row")
+        part = states[start : start + _AT_ONCE].with_row_index("asked")
         logits = function.heads(_requests(log, canvas, part["state"].to_numpy()))
         for name, rows in wanted.items():
-            own = rows.join(part.select("state", "row"), on="state", maintain_order="left")
+            own = rows.join(part.select("state", "asked"), on="state", maintain_order="left")
             values = logits[name].astype(np.float64)
             if name in softmax:
                 top = values.max(axis=1, keepdims=True)
                 values = values - top - np.log(np.exp(values - top).sum(axis=1, keepdims=True))
-            found = values[own["row"].to_numpy(), places.codes(own["title_id"])]
+            found = values[own["asked"].to_numpy(), places.codes(own["title_id"])]
             parts[name].append(own.select("member_id", "value").with_columns(pl.Series("logit", found)))
     return {name: pl.concat(found) for name, found in parts.items()}
 
 
 def _requests(log: EventLog, canvas: str, positions: npt.NDArray[np.int64]) -> list[Request]:
     events = log.frame[positions]
-    frame = request_frame(events).with_columns(query=events["query"], source_title_id=events["source_title_id"])
-    columns = [name for name in REQUEST_COLUMNS if name not in ("request_id", "event_id", "canvas")]
-    rows = frame.select(*columns, "query", "source_title_id").iter_rows(named=True)
+    rows = logged_frame(events).select(ASKED_FIELDS).iter_rows(named=True)
     return [
         Request(canvas=canvas, history=log.past(position), features={}, **row)
         for position, row in zip(positions.tolist(), rows, strict=True)

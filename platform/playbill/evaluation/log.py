@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import polars as pl
 
-from playbill.datasets import Split
+from playbill.datasets import Split, request_context
 from playbill.datasets.splits import TIME_PROTOCOLS
 from playbill.evaluation.order import TitleOrder
 from playbill.metrics.topk import Indices, Mask
@@ -25,7 +25,8 @@ class EventLog:
     """Events sorted by member and seq, with their folds. Axis E counts events.
 
     Args:
-        frame: Interactions with the columns `place` (row number) and `fold` (null outside the split).
+        frame: Interactions with the columns `place` (row number) and `fold` (null outside the split), and with what
+            their requests had said before them: `query`, `row` and `row_position`, see `request_context`.
         events: The same rows without these columns: what a history is a slice of.
         column: [E] title column, -1 where an event has no title of the catalogue.
         starts: [E] position of the member's first event.
@@ -62,10 +63,12 @@ class EventLog:
             .with_row_index("place")
             .with_columns(pl.col("place").cast(pl.Int64), pl.col("fold").cast(pl.String))
         )
+        events = frame.drop("place", "fold")
+        frame = request_context(frame, frame)
         column = catalogue.codes(frame["title_id"])
         starts = frame.select(pl.col("place").min().over("member_id"))["place"].to_numpy()
         plays = (frame["action"] == PLAY).to_numpy() & (column >= 0)
-        return cls(frame, frame.drop("place", "fold"), column, starts, plays, split.protocol)
+        return cls(frame, events, column, starts, plays, split.protocol)
 
     def past(self, position: int) -> pl.DataFrame:
         """Return the member's events strictly before the event at `position`, oldest first."""

@@ -78,7 +78,7 @@ def search_case(
         UnknownNameError: The model has no such canvas.
         StateError: No held-out title can be searched.
     """
-    base = build_case(tables, _one_each(split), resolved, canvas, fold=fold, log=log)
+    base = build_case(tables, _one_each(split), resolved, canvas, fold=fold, log=log, as_logged=False)
     names = _names(base)[base.columns].tolist()
     by_length = dict(zip(QUERY_LENGTHS, (*_prefixes(names), _typed(names, seed)), strict=True))
     parts = [
@@ -121,7 +121,7 @@ def more_like_this_case(
         UnknownNameError: The model has no such canvas.
         StateError: No held-out play follows another play.
     """
-    base = build_case(tables, _one_each(split), resolved, canvas, fold=fold, log=log)
+    base = build_case(tables, _one_each(split), resolved, canvas, fold=fold, log=log, as_logged=False)
     source = _previous_play(base)
     has_source = (source != UNKNOWN) & (source != base.columns)
     if not has_source.any():
