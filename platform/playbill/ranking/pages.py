@@ -10,12 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from playbill.ranking.blend import Scores
 from playbill.ranking.candidates import Catalogue, Mask
-from playbill.ranking.lists import RankedList, rank
+from playbill.ranking.lists import RankedList
+from playbill.ranking.page_builder import Page, build_page
+from playbill.ranking.page_parts import PageRules, RowCandidate, RowValues
 from playbill.ranking.rows import RowPlan
+from playbill.specs.page import PageSpec
+
+RowScore = Callable[[RowPlan], tuple[Scores, Mask]]
+"""Scores and candidates of a row, [T] each."""
+
+AS_WRITTEN = PageSpec(arm="fixed", maximum_rows=1_000)
+"""The page of a canvas that says nothing of pages: all its rows, in the order they are written in."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +32,50 @@ class FilledRow:
     plan: RowPlan
     titles: RankedList
     candidates: Mask
+    reason: str = ""
+    """Why it is where it is."""
 
 
-def fill_rows(
+def row_candidates(
+    plans: Sequence[RowPlan], catalogue: Catalogue, score: RowScore, *, genre_consistency: bool = True
+) -> list[RowCandidate]:
+    """Return the rows that could be on a page, a genre row with titles of its genre alone where that is asked for.
+
+    Args:
+        plans: Rows in the order they are written in.
+        catalogue: Genres of titles.
+        score: Of a row.
+        genre_consistency: Whether every title of a genre row must have the genre.
+    """
+    found = []
+    for plan in plans:
+        scores, candidates = score(plan)
+        own = candidates
+        if plan.genre is not None and genre_consistency:
+            own = candidates & catalogue.genres[plan.genre]
+        found.append(RowCandidate(plan, scores, own))
+    return found
+
+
+def page_of(
     plans: Sequence[RowPlan],
     catalogue: Catalogue,
-    score: Callable[[RowPlan], tuple[Scores, Mask]],
-    k: int,
-) -> list[FilledRow]:
-    """Fill rows from the top of the page down.
+    score: RowScore,
+    rules: PageRules,
+    values: RowValues | None = None,
+) -> Page:
+    """Build a page from plans; see `page_builder.build_page`."""
+    rows = row_candidates(plans, catalogue, score, genre_consistency=rules.spec.genre_consistency)
+    return build_page(rows, rules, values)
+
+
+def filled_rows(page: Page) -> list[FilledRow]:
+    """Return the rows of a page as they are shown."""
+    return [FilledRow(row.candidate.plan, row.titles, row.candidate.wanted, row.reason) for row in page.rows]
+
+
+def fill_rows(plans: Sequence[RowPlan], catalogue: Catalogue, score: RowScore, k: int) -> list[FilledRow]:
+    """Fill rows in the order they are written in.
 
     A row needs its minimum length of titles that no earlier row shows. It shows `k` of them at most, and only
     those it shows are taken from the rows below.
@@ -41,18 +83,7 @@ def fill_rows(
     Args:
         plans: Rows in the order of the page.
         catalogue: Genres of titles.
-        score: Scores and candidates of a row, [T] each.
+        score: Scores and candidates of a row.
         k: Titles shown in a row at most.
     """
-    taken = np.zeros(len(catalogue), dtype=np.bool_)
-    filled: list[FilledRow] = []
-    for plan in plans:
-        scores, candidates = score(plan)
-        wanted = candidates if plan.genre is None else candidates & catalogue.genres[plan.genre]
-        left = wanted & ~taken
-        if left.sum() < plan.spec.minimum_length:
-            continue
-        titles = rank(scores, left, k)
-        taken[titles.columns] = True
-        filled.append(FilledRow(plan, titles, wanted))
-    return filled
+    return filled_rows(page_of(plans, catalogue, score, PageRules(AS_WRITTEN, k)))

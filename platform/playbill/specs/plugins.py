@@ -153,6 +153,13 @@ EXTRACTORS = Registry(
             levels=("row", "page"),
             actions=("impression",),
         ),
+        "visit_continues": ExtractorPlugin(
+            "playbill.labels.first_play:visit_continues",
+            inputs=("request_id", "session_id"),
+            window=timedelta(days=1),
+            levels=("page",),
+            actions=("impression",),
+        ),
     },
 )
 """Label extractors, called as `extract(events, context)`; see `playbill.labels.extractors`."""

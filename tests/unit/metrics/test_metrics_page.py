@@ -88,7 +88,8 @@ def test_recall_grows_with_the_window_and_a_better_row_on_top_raises_ndcg() -> N
 
 def test_attention_falls_by_row_and_by_column() -> None:
     seen = attention(3, 4, 0.5, 0.8)
-    assert seen[0, 0] == 1 and seen[1, 2] == pytest.approx(0.5 * 0.64)
+    assert seen[0, 0] == 1
+    assert seen[1, 2] == pytest.approx(0.5 * 0.64)
     with pytest.raises(ValueError, match="row_decay"):
         attention(2, 2, 0.0)
 

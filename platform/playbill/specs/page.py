@@ -1,0 +1,90 @@
+"""Pages: in which order a canvas's rows come, and what every page must keep to."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+
+from playbill.specs.base import Reference, Spec, unknown_name
+
+Arm = Literal["fixed", "independent", "greedy", "beam"]
+"""Who orders the rows. `fixed`: the order they are written in. `independent`: each row by its own score. `greedy`: the
+best row given those above it, titles that are above taken out of it first. `beam`: the page whose rows together are
+most likely to hold a play, among the few best ones at every place."""
+
+
+class ViewportSpec(Spec):
+    """What a screen shows before anybody scrolls."""
+
+    rows: PositiveInt
+    columns: PositiveInt
+
+
+VIEWPORTS = {
+    "tv": ViewportSpec(rows=3, columns=6),
+    "web": ViewportSpec(rows=4, columns=6),
+    "tablet": ViewportSpec(rows=4, columns=5),
+    "phone": ViewportSpec(rows=4, columns=3),
+}
+"""Presets by name."""
+
+
+def _viewport(value: Any) -> Any:
+    if isinstance(value, str):
+        if value not in VIEWPORTS:
+            raise unknown_name("viewport", value, VIEWPORTS)
+        return VIEWPORTS[value]
+    return value
+
+
+Viewport = Annotated[ViewportSpec, BeforeValidator(_viewport)]
+"""`{rows: 3, columns: 6}`, or the name of a preset: tv, web, tablet, phone."""
+
+
+class PlacedRowSpec(Spec):
+    """A row that is placed by what the visit is for, and not by its score."""
+
+    row: str = Field(min_length=1)
+    """The row's name, such as continue_watching."""
+    head: str = Field(min_length=1)
+    """A head of level `page` that predicts what the visit is for, such as visit_continues."""
+    first_from: float = Field(default=0.5, ge=0, le=1)
+    """From this probability on the row comes first."""
+    otherwise: PositiveInt = 3
+    """Its place else, from 0; further up where the page has fewer rows."""
+
+
+class PageSpec(Spec):
+    """How a page is put together. Titles are never there twice, and a row that is too short is never shown."""
+
+    arm: Arm = "greedy"
+    """Who orders the rows; without `blend` they come as they are written."""
+    blend: dict[str, float] = Field(default_factory=dict)
+    """Head of level `row` -> its weight in a row's score."""
+    pinned: tuple[Reference, ...] = ()
+    """Rows that come first, in this order, whatever their score."""
+    placed: PlacedRowSpec | None = None
+    """A row placed by what the visit is for."""
+    maximum_rows: PositiveInt = 20
+    """Rows of a page at most."""
+    viewports: dict[str, Viewport] = Field(default_factory=dict)
+    """Device -> what its screen shows. On the first screen a row that fills its columns comes before one that does
+    not; rows that are pinned or placed stay."""
+    genre_consistency: bool = True
+    """Whether every title of a genre row must have the genre."""
+    beam: PositiveInt = 4
+    """Pages kept at every place by the arm `beam`."""
+
+    @model_validator(mode="after")
+    def _placed_once(self) -> Self:
+        if self.placed is not None and self.placed.row in self.pinned:
+            raise ValueError(f"row '{self.placed.row}' is pinned, so it cannot be placed")
+        if len(set(self.pinned)) != len(self.pinned):
+            raise ValueError("a row is pinned twice")
+        return self
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Heads it needs."""
+        return (*self.blend, *((self.placed.head,) if self.placed else ()))
