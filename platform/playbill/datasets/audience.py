@@ -6,22 +6,73 @@ Letters: m requests, T titles.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 
-from playbill.datasets.arrays import Bool
+from playbill.datasets.arrays import Bool, Int
+from playbill.datasets.showable import Described
 from playbill.tables import Vocabulary
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Which members' profiles are for kids, as of each request. A member first described later is taken as described.
+
+    Args:
+        rows: member_id, kids_profile and `known_from`, the moment from which a row counts, sorted by it.
+    """
+
+    rows: pl.DataFrame
+
+    @classmethod
+    def of(cls, members: pl.DataFrame) -> Profiles:
+        """Read every row of members; without a column `kids_profile` nobody's is for kids, and null counts as no."""
+        dated = [name for name in ("valid_from", "recorded_at") if name in members.columns]
+        known = pl.max_horizontal(dated) if dated else pl.lit(_ALWAYS)
+        kids = pl.col("kids_profile") if "kids_profile" in members.columns else pl.lit(False)
+        rows = members.select("member_id", kids_profile=kids, known_from=known.cast(_MOMENT))
+        first = pl.col("known_from") == pl.col("known_from").min().over("member_id")
+        counted = pl.when(first).then(pl.lit(_ALWAYS)).otherwise("known_from").cast(_MOMENT)
+        return cls(rows.with_columns(counted.alias("known_from")).sort("known_from", maintain_order=True))
+
+    def kids(self, requests: pl.DataFrame, moment: str = "at") -> Bool:
+        """Return [m] whether each request's profile was for kids at its moment; unknown members' are not.
+
+        Args:
+            requests: [m] rows with member_id and a moment.
+            moment: The column of the moment.
+        """
+        if not self.rows["kids_profile"].any():
+            return np.zeros(requests.height, np.bool_)
+        found: Bool = self._used(requests, moment)["kids_profile"].fill_null(False).to_numpy().astype(np.bool_)
+        return found
+
+    def known_from(self, requests: pl.DataFrame, moment: str = "at") -> Int:
+        """Return [m] since when the row that each request reads has been known, microseconds."""
+        return self._used(requests, moment)["known_from"].dt.epoch("us").fill_null(0).to_numpy().astype(np.int64)
+
+    def _used(self, requests: pl.DataFrame, moment: str) -> pl.DataFrame:
+        asked = requests.select("member_id", at=moment).with_row_index("row").sort("at", maintain_order=True)
+        rows = self.rows.with_columns(pl.col("known_from").alias("at"))
+        found = asked.join_asof(rows, on="at", by="member_id", strategy="backward", check_sortedness=False)
+        return found.sort("row")
 
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Which titles are for kids, and which requests came from a kids' profile."""
+    """What titles are, and which requests came from a kids' profile."""
 
-    titles: Bool
-    """[T] titles marked for kids; not knowing counts as no."""
+    described: Described
+    """[T] titles; the padding row is not known."""
     profile: Bool
     """[m]."""
+
+    @property
+    def titles(self) -> Bool:
+        """[T] titles marked for kids; not knowing counts as no."""
+        return self.described.kids
 
     @classmethod
     def of(
@@ -31,39 +82,13 @@ class Audience:
 
         Args:
             vocabulary: Rows of titles; T counts the padding row.
-            titles: One row per title; without a column `kids` none is for kids.
-            members: Every row of every member, see `kids_profiles`.
+            titles: One row per title; a column that is not there is not known of any.
+            members: Every row of every member.
             requests: [m] rows with member_id and event_at.
         """
-        marked = np.zeros(vocabulary.size, np.bool_)
-        if "kids" in titles.columns:
-            marked[vocabulary.encode(titles.filter(pl.col("kids"))["title_id"])] = True
-        marked[0] = False
-        return cls(marked, kids_profiles(members, requests))
+        described = Described.of(("", *vocabulary.entries), titles)
+        return cls(described, Profiles.of(members).kids(requests, "event_at"))
 
 
-def kids_profiles(members: pl.DataFrame, requests: pl.DataFrame) -> Bool:
-    """Return [m] whether each request's profile was for kids at its moment, null and unknown members no.
-
-    A member who is first described later is taken as described then.
-
-    Args:
-        members: Rows of `members`; without a column `kids_profile` nobody is.
-        requests: [m] rows with member_id and event_at.
-    """
-    if "kids_profile" not in members.columns or not members["kids_profile"].any():
-        return np.zeros(requests.height, np.bool_)
-    dated = [name for name in ("valid_from", "recorded_at") if name in members.columns]
-    known = pl.max_horizontal(dated) if dated else pl.lit(0)
-    rows = members.select("member_id", "kids_profile", known.cast(pl.Int64).alias("at")).sort("at", maintain_order=True)
-    first = pl.int_range(pl.len()).over("member_id") == 0
-    rows = rows.with_columns(pl.when(first).then(pl.lit(_ALWAYS)).otherwise("at").alias("at")).sort(
-        "at", maintain_order=True
-    )
-    asked = requests.select("member_id", pl.col("event_at").cast(pl.Int64).alias("at")).with_row_index("row").sort("at")
-    found = asked.join_asof(rows, on="at", by="member_id", strategy="backward", check_sortedness=False).sort("row")
-    profile: Bool = found["kids_profile"].fill_null(False).to_numpy().astype(np.bool_)
-    return profile
-
-
-_ALWAYS = np.iinfo(np.int64).min
+_ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
+_MOMENT = pl.Datetime("us", "UTC")

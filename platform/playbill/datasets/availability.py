@@ -1,13 +1,15 @@
 """Which titles a member could have seen, request by request, as masks.
 
-Requests of one country between two changes of its catalogue, under one rule about kids, share a mask, so a batch
-holds few of them.
-Letters: m requests, S distinct states, G states of a batch, K spans of one title in one country, C countries, T titles.
+Requests of one country between two changes of its catalogue, under one canvas's rules, share a mask, so a batch holds
+few of them. Rules about titles and launches are those that `playbill.datasets.showable` gives evaluation and serving;
+rules about popularity and about the member's own past mask nothing here, as they say what is worth showing and not
+what could be seen.
+Letters: m requests, S distinct states, G states of a batch, K spans of one title in one country, C countries, R rules,
+T titles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +17,12 @@ import polars as pl
 
 from playbill.datasets.arrays import Bool, Int
 from playbill.datasets.audience import Audience
+from playbill.datasets.showable import ALWAYS, NEVER, in_launch_window, known_launches, launch_bounds, launch_edges
 from playbill.specs import CandidatesSpec, ResolvedModel
+from playbill.specs.candidates import ABOUT_LAUNCHES, ABOUT_TITLES
 from playbill.tables import Vocabulary
 
 EVERYWHERE = "*"
-NEVER = np.iinfo(np.int64).max
-"""Stands for an open end, and for the start of a span that there is not."""
 CELLS_AT_ONCE = 1 << 22
 
 
@@ -32,16 +34,22 @@ class States:
     """[K, C, T] first moment of each span, microseconds since 1970."""
     end: Int
     """[K, C, T] moment after it."""
+    known: Int
+    """[K, C, T] since when each span is known."""
     country: Int
     """[S]."""
     moment: Int
     """[S] a moment of the stretch."""
-    upcoming: Bool
-    """[S] whether titles are asked for that launch later, and not those that are there."""
+    rule: Int
+    """[S] the rules of the canvas."""
     only_kids: Bool
-    """[S] whether titles for kids alone could be seen: by the profile's rule or the canvas's."""
-    no_kids: Bool
-    """[S] whether the canvas shows none of them."""
+    """[S] whether the profile sees titles for kids alone."""
+    upcoming: Bool
+    """[R] whether rules ask for titles that launch later, and not for those that are there."""
+    bounds: Int
+    """[R, 4] rules about launches, see `launch_bounds`."""
+    shown: Bool
+    """[R, T] titles that rules about what a title is allow."""
     kids: Bool
     """[T] titles marked for kids; not knowing counts as no."""
 
@@ -54,30 +62,45 @@ class States:
         Args:
             states: [G].
         """
-        country, moment = self.country[states], self.moment[states, None]
+        country, moment, rule = self.country[states], self.moment[states, None], self.rule[states]
         found = np.zeros((len(states), self.start.shape[2]), np.bool_)
         for start, end in zip(self.start, self.end, strict=True):
             found |= (start[country] <= moment) & (moment < end[country])
-        later = np.nonzero(self.upcoming[states])[0]
-        if len(later):
-            launch = self.start.min(axis=0)[country[later]]
-            found[later] = (launch > moment[later]) & (launch != NEVER)
+        for own in np.unique(rule).tolist():
+            rows = np.nonzero(rule == own)[0]
+            launch = self._launches(own, country[rows], moment[rows])
+            if self.upcoming[own]:
+                found[rows] = launch != NEVER
+            found[rows] &= in_launch_window(self.bounds[own], launch, moment[rows]) & self.shown[own]
         found[self.only_kids[states]] &= self.kids
-        found[self.no_kids[states]] &= ~self.kids
+        found[:, 0] = False
         return found
+
+    def _launches(self, rule: int, country: Int, moment: Int) -> Int:
+        """Return [G, T] what rules about launches look at; nothing is worked out where there are none."""
+        if self.upcoming[rule]:
+            return known_launches(self.start[:, country], self.known[:, country], moment)
+        if (self.bounds[rule] == NEVER).all():
+            return np.full((1, self.start.shape[2]), NEVER, np.int64)
+        first: Int = self.start.min(axis=0)[country]
+        return first
 
     @classmethod
     def everything(cls) -> States:
         """Return no states: nothing ever needs a mask."""
+        spans, numbers, yes_or_no = np.zeros((0, 0, 0), np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_)
         return cls(
-            start=np.zeros((0, 0, 0), np.int64),
-            end=np.zeros((0, 0, 0), np.int64),
-            country=np.zeros(0, np.int64),
-            moment=np.zeros(0, np.int64),
-            upcoming=np.zeros(0, np.bool_),
-            only_kids=np.zeros(0, np.bool_),
-            no_kids=np.zeros(0, np.bool_),
-            kids=np.zeros(0, np.bool_),
+            start=spans,
+            end=spans,
+            known=spans,
+            country=numbers,
+            moment=numbers,
+            rule=numbers,
+            only_kids=yes_or_no,
+            upcoming=yes_or_no,
+            bounds=np.zeros((0, 4), np.int64),
+            shown=np.zeros((0, 0), np.bool_),
+            kids=yes_or_no,
         )
 
     def hide_nothing(self) -> bool:
@@ -96,8 +119,8 @@ def availability_states(
         titles: Rows of titles; T counts the padding row.
         availability: The canonical table. `*` is every country; a country it does not name sees those spans only.
         requests: [m] rows with event_at, country and canvas.
-        resolved: The model; a canvas whose candidates are upcoming titles shows those, one for kids those for kids.
-        audience: Which titles are for kids, and which requests came from a profile that sees no others.
+        resolved: The model, for the candidates of its canvases; on any other one all that is there could be seen.
+        audience: What titles are, and which requests came from a profile that sees no others than those for kids.
 
     Returns:
         The states, and [m] which one each request is in. Where all titles could always be seen there are no states,
@@ -105,28 +128,47 @@ def availability_states(
     """
     spans = _spans(titles, availability)
     countries = Vocabulary("country", sorted(set(spans["country"].to_list()) - {EVERYWHERE}))
-    start, end = _layers(spans, countries, titles.size)
+    start, end, known = _layers(spans, countries, titles.size)
     at = requests["event_at"].dt.epoch("us").to_numpy().astype(np.int64)
     country = countries.encode(requests["country"].cast(pl.String)).astype(np.int64)
-    upcoming = _on(requests, resolved, lambda rules: rules.available == "upcoming")
-    only_kids = audience.profile | _on(requests, resolved, lambda rules: rules.kids is True)
-    no_kids = _on(requests, resolved, lambda rules: rules.kids is False)
-    key = _stretches(start, end, country, at)
-    for part in (country, upcoming, only_kids, no_kids):
+    rules, rule = _rules(requests, resolved)
+    bounds = np.stack([launch_bounds(own) for own in rules])
+    upcoming = np.array([own.available == "upcoming" for own in rules])
+    key = rule
+    for part in (_stretches((start, end, known), (upcoming, bounds), country, rule, at), country, audience.profile):
         key = key * (int(part.max(initial=0)) + 1) + part
     _, first, state = np.unique(key, return_index=True, return_inverse=True)
-    chosen = (country[first], at[first], upcoming[first], only_kids[first], no_kids[first])
-    found = States(start, end, *chosen, audience.titles)
+    found = States(
+        start,
+        end,
+        known,
+        country=country[first],
+        moment=at[first],
+        rule=rule[first],
+        only_kids=audience.profile[first],
+        upcoming=upcoming,
+        bounds=bounds,
+        shown=np.stack([audience.described.matches(own) for own in rules]),
+        kids=audience.titles,
+    )
     if found.hide_nothing():
         return States.everything(), np.zeros(len(at), np.int64)
     return found, state.reshape(-1).astype(np.int64)
 
 
-def _on(requests: pl.DataFrame, resolved: ResolvedModel, holds: Callable[[CandidatesSpec], bool]) -> Bool:
-    """Return [m] whether the candidates of each request's canvas follow a rule."""
-    canvases = [name for name, canvas in resolved.canvases.items() if holds(canvas.candidates)]
-    found: Bool = requests["canvas"].is_in(canvases).fill_null(False).to_numpy().astype(np.bool_)
-    return found
+def _rules(requests: pl.DataFrame, resolved: ResolvedModel) -> tuple[list[CandidatesSpec], Int]:
+    """Return the R different rules there are, and [m] which one each request is under."""
+    places: dict[CandidatesSpec, int] = {CandidatesSpec(): 0}
+    canvases = {name: _lasting(canvas.candidates) for name, canvas in resolved.canvases.items()}
+    own = {name: places.setdefault(rules, len(places)) for name, rules in canvases.items()}
+    number = requests["canvas"].cast(pl.String).replace_strict(own, default=0, return_dtype=pl.Int64)
+    return list(places), number.fill_null(0).to_numpy().astype(np.int64)
+
+
+def _lasting(rules: CandidatesSpec) -> CandidatesSpec:
+    """Return the rules that say what could be seen, so that canvases which differ in others share masks."""
+    asked = (*ABOUT_TITLES, *ABOUT_LAUNCHES, "available")
+    return CandidatesSpec(**{name: getattr(rules, name) for name in asked if getattr(rules, name) is not None})
 
 
 def _spans(titles: Vocabulary, availability: pl.DataFrame) -> pl.DataFrame:
@@ -134,16 +176,18 @@ def _spans(titles: Vocabulary, availability: pl.DataFrame) -> pl.DataFrame:
     until = pl.col("available_until") if "available_until" in availability.columns else pl.lit(None, pl.Int64)
     as_moment = pl.col("available_from").dt.epoch("us")
     end = until.dt.epoch("us") if "available_until" in availability.columns else until
+    said = "recorded_at" in availability.columns
+    known = pl.col("recorded_at").dt.epoch("us") if said else pl.lit(None, pl.Int64)
     return (
-        availability.select("country", start=as_moment, end=end.fill_null(NEVER))
+        availability.select("country", start=as_moment, end=end.fill_null(NEVER), known=known.fill_null(ALWAYS))
         .with_columns(title=pl.Series(titles.encode(availability["title_id"]), dtype=pl.Int64))
         .filter(pl.col("title") > 0)
         .sort("title", "start")
     )
 
 
-def _layers(spans: pl.DataFrame, countries: Vocabulary, titles: int) -> tuple[Int, Int]:
-    """Lay spans out as [K, C, T] starts and ends; country 0 is every one that has no span of its own."""
+def _layers(spans: pl.DataFrame, countries: Vocabulary, titles: int) -> tuple[Int, Int, Int]:
+    """Lay spans out as [K, C, T] starts, ends and times of knowing; country 0 is every one that has no span of its own."""
     everywhere = spans.filter(pl.col("country") == EVERYWHERE)
     found = [everywhere.with_columns(place=pl.lit(0))]
     for place, country in enumerate(countries.entries, 1):
@@ -152,17 +196,23 @@ def _layers(spans: pl.DataFrame, countries: Vocabulary, titles: int) -> tuple[In
     laid = pl.concat(found).with_columns(layer=pl.int_range(pl.len()).over("place", "title"))
     depth = 1 + int(laid["layer"].max() or 0)  # type: ignore[arg-type]
     start = np.full((depth, countries.size, titles), NEVER, np.int64)
-    end = start.copy()
+    end, known = start.copy(), start.copy()
     where = tuple(laid[name].to_numpy().astype(np.int64) for name in ("layer", "place", "title"))
-    start[where], end[where] = laid["start"].to_numpy(), laid["end"].to_numpy()
-    return start, end
+    for array, name in ((start, "start"), (end, "end"), (known, "known")):
+        array[where] = laid[name].to_numpy()
+    return start, end, known
 
 
-def _stretches(start: Int, end: Int, country: Int, at: Int) -> Int:
-    """Number the stretches between changes of each country's catalogue, and return that of each request."""
+def _stretches(spans: tuple[Int, Int, Int], rules: tuple[Bool, Int], country: Int, rule: Int, at: Int) -> Int:
+    """Number the stretches between changes of what a country's catalogue shows under each rule; return [m] numbers."""
+    (start, end, known), (upcoming, bounds) = spans, rules
     stretch = np.zeros(len(at), np.int64)
-    for place in np.unique(country).tolist():
-        rows = country == place
-        changes = np.unique(np.concatenate([start[:, place].ravel(), end[:, place].ravel()]))
-        stretch[rows] = np.searchsorted(changes, at[rows], side="right")
+    for place, own in np.unique(np.stack([country, rule]), axis=1).T.tolist():
+        rows = (country == place) & (rule == own)
+        begins = np.unique(start[:, place])
+        begins = begins[begins != NEVER]
+        parts = [begins, end[:, place].ravel(), *(begins + edge for edge in launch_edges(bounds[own]))]
+        if upcoming[own]:
+            parts.append(known[:, place].ravel())
+        stretch[rows] = np.searchsorted(np.unique(np.concatenate(parts)), at[rows], side="right")
     return stretch

@@ -92,51 +92,52 @@ class Described:
         return found
 
 
-def launch_edges(rules: CandidatesSpec) -> tuple[int, ...]:
-    """Return how long before and after a launch a rule about launches changes its mind, microseconds."""
+def launch_bounds(rules: CandidatesSpec) -> Moments:
+    """Return [4] rules about launches, microseconds: launched within, before; launches within, after. `NEVER` = none."""
     spans = (rules.launched_within, rules.launched_before, rules.launches_within, rules.launches_after)
-    behind = [span // _MICROSECOND for span in spans[:2] if span is not None]
-    ahead = [-(span // _MICROSECOND) for span in spans[2:] if span is not None]
-    # The limits of `launched_within` and `launches_after` still count; one step later they do not.
-    return tuple(edge + step for edge in (*behind, *ahead) for step in (0, 1))
+    return np.array([NEVER if span is None else span // _MICROSECOND for span in spans], np.int64)
 
 
-def in_launch_window(rules: CandidatesSpec, launch: Moments, now: Moments | int) -> Mask:
-    """Return where a launch is as long ago, or as far ahead, as rules say; `NEVER` never is.
+def launch_edges(bounds: Moments) -> list[int]:
+    """Return how long after a launch its rules change their mind, microseconds; negative before it."""
+    signed = [(bound if place < 2 else -bound) for place, bound in enumerate(bounds.tolist()) if bound != NEVER]
+    # The limit of `launched_within` and that of `launches_after` still count as they did; a step later they do not.
+    return [edge + step for edge in signed for step in (0, 1)]
+
+
+def in_launch_window(bounds: Moments, launch: Moments, now: Moments | int) -> Mask:
+    """Return where a launch is as long ago, or as far ahead, as rules say; `NEVER` is neither.
 
     Args:
-        rules: Those of a canvas or row.
+        bounds: [4] of `launch_bounds`.
         launch: First moment in the country, any shape.
         now: The request's moment, one or of a shape that goes with it.
     """
-    age = np.where(launch == NEVER, 0, now - launch)
+    there = launch != NEVER
+    age = now - np.where(there, launch, 0)
     mask = np.ones(age.shape, np.bool_)
-    bounds = (
-        (rules.launched_within, lambda span: (age >= 0) & (age <= span)),
-        (rules.launched_before, lambda span: age >= span),
-        (rules.launches_within, lambda span: (age < 0) & (-age <= span)),
-        (rules.launches_after, lambda span: -age > span),
-    )
-    asked = False
-    for span, holds in bounds:
-        if span is not None:
-            asked = True
-            mask &= holds(span // _MICROSECOND)
-    return mask & (launch != NEVER) if asked else mask
+    within, before, soon, later = bounds.tolist()
+    for bound, holds in (
+        (within, (age >= 0) & (age <= within)),
+        (before, age >= before),
+        (soon, (age < 0) & (-age <= soon)),
+        (later, -age > later),
+    ):
+        if bound != NEVER:
+            mask &= holds & there
+    return mask
 
 
-def upcoming(start: Moments, known: Moments, now: Moments | int, axis: int = 0) -> tuple[Mask, Moments]:
-    """Return which titles launch later as far as is known at a moment, and the launches that are known.
+def known_launches(start: Moments, known: Moments, now: Moments | int) -> Moments:
+    """Return the launches to come as far as is known at a moment, `NEVER` where there is none.
 
     A title that was there before and comes back has launched already. A launch that is announced later is not known.
 
     Args:
-        start: First moments of spans, `NEVER` where there is none.
-        known: When each was recorded.
-        now: The request's moment, one or of a shape that goes with them.
-        axis: The axis of a title's spans, which is taken out.
+        start: [K, ...] first moments of the K spans of titles, `NEVER` where there is none.
+        known: Since when each is known, of the same shape.
+        now: The request's moment, one or of a shape that goes with [...].
     """
-    ahead = (start > now) & (start != NEVER) & (known <= now)
-    launch = np.where(ahead, start, NEVER).min(axis=axis)
-    there = (start <= now).any(axis=axis)
-    return (launch != NEVER) & ~there, launch
+    ahead = np.where((start > now) & (known <= now), start, NEVER)
+    launch: Moments = np.where((start <= now).any(axis=0), NEVER, ahead.min(axis=0))
+    return launch

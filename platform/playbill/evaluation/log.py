@@ -116,6 +116,10 @@ class EventLog:
             return self.fitted_plays()
         return self._play_frame(np.ones(self.plays.size, dtype=np.bool_))
 
+    def known_events(self) -> pl.DataFrame:
+        """Return every event that may be counted up to a request's moment, see `known_plays`, in log order."""
+        return self.events if self.protocol in TIME_PROTOCOLS else self.events.filter(pl.Series(self.fitted()))
+
     def _play_frame(self, allowed: Mask) -> pl.DataFrame:
         kept = pl.Series(allowed & self.plays)
         return self.frame.filter(kept).select("member_id", "title_id", "event_at")

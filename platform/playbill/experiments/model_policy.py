@@ -21,6 +21,7 @@ from playbill.experiments.live_features import FeatureSource
 from playbill.metrics.topk import NOT_LISTED, top_k
 from playbill.ranking.blend import blend_rows, head_losses
 from playbill.ranking.candidates import ABSENT, Catalogue, Viewer, select
+from playbill.ranking.past import Past
 from playbill.ranking.scorer import Scorer
 from playbill.simulator.asked import Asked, Slates
 from playbill.simulator.canvases import CANVASES, DEVICES, ROWS
@@ -207,8 +208,10 @@ class ModelPolicy(ScoredPolicy):
             country=self.world.countries[asked.country[row]],
             watched=np.flatnonzero(asked.state.played[member]),
             source=int(asked.source_title[row]),
-            kids_profile=bool(self.world.people.kids[member]),
+            kids_profile=bool(self.world.people.kids[member]) or CANVASES[asked.canvas[row]] == "kids",
             plays=lambda: asked.state.played.sum(axis=0, dtype=np.int64),
+            country_plays=lambda: asked.state.plays_7d[asked.country[row]],
+            past=lambda: _past(asked.state, member),
         )
         return select(self._catalogue, rules, viewer)
 
@@ -257,6 +260,12 @@ class ModelPolicy(ScoredPolicy):
             )
             for member, (_, canvas, query, source), row in zip(ids, keys, places.tolist(), strict=True)
         ]
+
+
+def _past(state: State, member: int) -> Past:
+    """Return what the simulated service keeps of a member's past; without moments nothing counts as finished."""
+    lists = {"in_progress": state.continuing[member], "my_list": state.my_list[member]}
+    return Past(**{name: own[own >= 0].astype(np.int64) for name, own in lists.items()})
 
 
 def _by_blend(questions: Sequence[Question]) -> list[tuple[Mapping[str, float], list[int]]]:

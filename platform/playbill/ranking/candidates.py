@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from playbill.datasets.showable import NEVER, in_launch_window
+from playbill.datasets.showable import NEVER, in_launch_window, launch_bounds
 from playbill.ranking.catalogue import ABSENT, EVERYWHERE, Catalogue, Columns, Counts, Mask, Moments, to_microseconds
 from playbill.ranking.past import Past
 from playbill.specs import CandidatesSpec, PercentileRange
@@ -121,7 +121,7 @@ def _launches(catalogue: Catalogue, rules: CandidatesSpec, viewer: Viewer) -> It
     if asked:
         ahead = rules.available == "upcoming"
         known = catalogue.known_launches(viewer.at, viewer.country) if ahead else catalogue.launches(viewer.country)
-        yield ", ".join(asked), in_launch_window(rules, known, to_microseconds(viewer.at))
+        yield ", ".join(asked), in_launch_window(launch_bounds(rules), known, to_microseconds(viewer.at))
 
 
 def _personal(catalogue: Catalogue, rules: CandidatesSpec, viewer: Viewer) -> Iterator[tuple[str, Mask]]:

@@ -26,7 +26,7 @@ EVERYWHERE = "*"
 ABSENT = -1
 """Column of a title that is not in the catalogue."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COUNTRIES_KEPT = 512
 _MOMENTS_KEPT = 32
 _RULES_KEPT = 64
@@ -34,7 +34,7 @@ _RULES_KEPT = 64
 
 def to_microseconds(moment: datetime) -> int:
     """Return exact microseconds since 1970 of a zone-aware moment."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,5 +159,5 @@ def _candidates(served: Served, rules: CandidatesSpec, viewer: Viewer) -> Mask:
 
 
 def _policy(served: Served, asked: Asked, name: str) -> Scores:
-    scores = fallback_scores(name, served.shelf.plays, asked.request.at)
+    scores = fallback_scores(name, served.shelf.plays, asked.viewer)
     return np.asarray(scores, dtype=np.float64)

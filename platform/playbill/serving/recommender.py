@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from playbill.clock import Clock
@@ -14,6 +15,7 @@ from playbill.errors import RequestError
 from playbill.ranking.candidates import ABSENT, Viewer
 from playbill.ranking.lists import RankedList
 from playbill.ranking.pages import FilledRow
+from playbill.ranking.past import past_of
 from playbill.ranking.rows import RowPlan, Taste, plan_rows, taste_of
 from playbill.schema import UNKNOWN_COUNTRY
 from playbill.serving.answering import Answer, Asked, answer
@@ -170,8 +172,10 @@ def _ask(
         country=country,
         watched=taste.watched,
         source=source,
-        kids_profile=facts.kids_profile,
+        kids_profile=facts.kids_profile or canvas.candidates.kids is True,
         plays=lambda: served.shelf.plays.before(at),
+        country_plays=lambda: served.shelf.plays.of_week(at, country),
+        past=cache(lambda: past_of(facts.history, catalogue)),
     )
     plans = _plans(served, canvas, request, taste, language, notes)
     return Asked(canvas, question, viewer, plans, request.k)

@@ -115,10 +115,13 @@ class CandidatesSpec(Spec):
     @property
     def about_titles(self) -> CandidatesSpec | None:
         """The rules about what a title is (kids, kind, genres, ...), which never change; None where there are none."""
-        asked = {name: getattr(self, name) for name in _TITLES if getattr(self, name) is not None}
+        asked = {name: getattr(self, name) for name in ABOUT_TITLES if getattr(self, name) is not None}
         return CandidatesSpec(**asked) if asked else None
 
 
-_TITLES = ("kids", "kind", "genres", "original_language", "origin", "characters", "released")
+ABOUT_TITLES = ("kids", "kind", "genres", "original_language", "origin", "characters", "released")
+"""Rules about what a title is."""
+ABOUT_LAUNCHES = ("launched_within", "launched_before", "launches_within", "launches_after")
+"""Rules about how long ago a title launched, or how far ahead that is."""
 _AHEAD = ("launches_within", "launches_after")
 _BEHIND = ("launched_within", "launched_before", "in_progress", "finished_before", "top_in_country")

@@ -15,6 +15,8 @@ from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, Seriali
 
 from playbill.registry import Plugin, Registry
 from playbill.specs.base import Spec, registered, unknown_name
+from playbill.specs.losses import LOSSES
+from playbill.specs.sharing import Sharing, SharingOptions
 
 
 class TrunkOptions(Spec):
@@ -30,6 +32,8 @@ class TrunkOptions(Spec):
     """Attention heads; `dim` must be a multiple of it."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of activations dropped in training."""
+    sharing: Sharing = SharingOptions()
+    """How heads share the state of a request: `shared`, or experts that each head mixes for itself."""
 
 
 class GatedTransformerOptions(TrunkOptions):
@@ -50,15 +54,6 @@ TRUNKS = Registry(
         )
     },
 )
-LOSSES = Registry(
-    "loss",
-    "playbill.losses",
-    {
-        "softmax": Plugin("playbill.models.loss:softmax_loss"),
-        "sampled_softmax": Plugin("playbill.models.sampled:sampled_softmax_loss"),
-        "bce": Plugin("playbill.models.loss:binary_loss"),
-    },
-)
 NEGATIVES = Registry(
     "negatives policy",
     "playbill.negatives",
@@ -77,8 +72,15 @@ FALLBACKS = Registry(
     {
         "popular": Plugin("playbill.ranking.fallback:popular"),
         "popular_7d": Plugin("playbill.ranking.fallback:popular_7d"),
+        "top_10": Plugin("playbill.ranking.fallback:top_10"),
+        "trending": Plugin("playbill.ranking.fallback:trending"),
+        "newest": Plugin("playbill.ranking.fallback:newest"),
+        "next_launch": Plugin("playbill.ranking.fallback:next_launch"),
+        "recently_added_to_my_list": Plugin("playbill.ranking.fallback:recently_added_to_my_list"),
+        "last_watched": Plugin("playbill.ranking.fallback:last_watched"),
     },
 )
+"""Orders of titles that no model makes, called as `policy(plays, viewer)`; see `playbill.ranking.fallback`."""
 BASELINES = Registry(
     "baseline",
     "playbill.baselines",

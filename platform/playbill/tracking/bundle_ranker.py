@@ -20,6 +20,7 @@ from playbill.ranking.blend import blend, head_losses
 from playbill.ranking.bundle import read_bundle
 from playbill.ranking.candidates import Catalogue, Counts, Viewer, select
 from playbill.ranking.lists import rank
+from playbill.ranking.past import past_of
 from playbill.ranking.scorer import Scorer
 from playbill.schema import UNKNOWN_COUNTRY
 from playbill.tables import polars_schema
@@ -96,13 +97,16 @@ class BundleRanker:
         )
 
     def _answer(self, request: Request, logits: Mapping[str, Any], k: int) -> Answer:
-        canvas = self.resolved.canvas(request.canvas)
+        canvas, history = self.resolved.canvas(request.canvas), request.history
         viewer = Viewer(
             at=request.at,
             country=request.country or UNKNOWN_COUNTRY,
-            watched=self.catalogue.columns([] if request.history is None else request.history["title_id"]),
+            watched=self.catalogue.columns([] if history is None else history["title_id"]),
             source=self.catalogue.column(request.source_title_id),
+            kids_profile=canvas.candidates.kids is True,
             plays=self._plays,
+            country_plays=self._plays,
+            past=None if history is None else lambda: past_of(history, self.catalogue),
         )
         candidates = select(self.catalogue, canvas.candidates, viewer)
         ranked = rank(blend(logits, self._losses, canvas.blend, candidates), candidates, k)

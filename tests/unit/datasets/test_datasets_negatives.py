@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from playbill.datasets import Batch, TrainingSet
 from playbill.datasets.arrays import Int
-from playbill.datasets.audience import Audience, kids_profiles
+from playbill.datasets.audience import Audience, Profiles
 from playbill.datasets.availability import States, availability_states
 from playbill.datasets.negatives import Pool, make_policy, shown_titles, usable_titles
+from playbill.datasets.showable import Described
 from playbill.registry import Plugin
 from playbill.specs import HeadSpec, ResolvedModel
 from playbill.specs.negatives import DrawnOptions, read_negatives
@@ -110,7 +111,9 @@ CANVASES = {"home": None, "kids": True, "late": False}
 
 def states_of(requests: pl.DataFrame, resolved: ResolvedModel, kids: Sequence[bool] = ()) -> tuple[States, Int]:
     profile = np.array(kids, np.bool_) if len(kids) else np.zeros(requests.height, np.bool_)
-    audience = Audience(np.array([False, *(title in service.KIDS_TITLES for title in service.TITLES)]), profile)
+    kids_titles = [title in service.KIDS_TITLES for title in service.TITLES]
+    titles = pl.DataFrame({"title_id": service.TITLES, "kids": kids_titles})
+    audience = Audience(Described.of(("", *service.TITLES), titles), profile)
     return availability_states(ROWS_OF_TITLES, service.availability(), requests, resolved, audience)
 
 
@@ -186,8 +189,8 @@ def test_profiles_are_those_of_the_moment() -> None:
         {"member_id": [who for who, _ in asked], "event_at": [day[number] for _, number in asked]},
         schema_overrides={"event_at": pl.Datetime("us", "UTC")},
     )
-    assert kids_profiles(members, requests).tolist() == [False, True, True, False, False, False]
-    assert not kids_profiles(members.drop("kids_profile"), requests).any()
+    assert Profiles.of(members).kids(requests, "event_at").tolist() == [False, True, True, False, False, False]
+    assert not Profiles.of(members.drop("kids_profile")).kids(requests, "event_at").any()
 
 
 def test_where_everything_could_always_be_seen_nothing_is_masked() -> None:

@@ -172,7 +172,7 @@ def test_a_profile_is_read_as_it_was_and_one_from_later_is_named(case, world):
     assert profiles.kids(case.frame[:1].with_columns(at=pl.col("at") + pl.duration(days=1)))[0]
 
     class Newest(Profiles):
-        def _used(self, requests):
+        def _used(self, requests, moment):
             return requests.join(self.rows.group_by("member_id").last(), on="member_id", how="left")
 
     rule = replace(case.rule, profiles=Newest(rows))
