@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,8 +83,8 @@ def make_scorer(folder: Path, titles: int = 10_000, seed: int = 1, **trunk: int)
             torch.nn.init.normal_(parameter, std=0.05)
     plays = np.arange(titles + 1)
     write_bundle(folder, resolved=resolved, encoder=encoder, config=config, weights=network.state_dict(), plays=plays)
-    frame = _titles(names)
-    return Scorer(read_bundle(folder), frame, _launches(names), Features(), as_of=AT)
+    frame = title_rows(names)
+    return Scorer(read_bundle(folder), frame, launches(names), Features(), as_of=AT)
 
 
 def losses(scorer: Scorer) -> dict[str, str]:
@@ -110,8 +110,6 @@ def make_page(scorer: Scorer, rows: int = 20, events: int = 200, seed: int = 5) 
 
 
 def _of_row(base: Request, row: int, source: str | None) -> Request:
-    from dataclasses import fields, replace
-
     known = {field.name for field in fields(Request)}
     own = {"row": f"row{row % 12}", "row_position": row}
     own = {name: value for name, value in own.items() if name in known}
@@ -137,7 +135,8 @@ def _past(titles: tuple[str, ...], events: int, rng: np.random.Generator) -> pl.
     )
 
 
-def _titles(names: tuple[str, ...]) -> pl.DataFrame:
+def title_rows(names: tuple[str, ...]) -> pl.DataFrame:
+    """Return the canonical titles of these names."""
     count = len(names)
     return pl.DataFrame(
         {
@@ -155,7 +154,8 @@ def _titles(names: tuple[str, ...]) -> pl.DataFrame:
     )
 
 
-def _launches(names: tuple[str, ...]) -> pl.DataFrame:
+def launches(names: tuple[str, ...]) -> pl.DataFrame:
+    """Return availability since a month before the page."""
     return pl.DataFrame(
         {"title_id": names, "country": "*", "available_from": AT - timedelta(days=30)},
         schema_overrides={"available_from": pl.Datetime("us", "UTC")},
@@ -164,8 +164,8 @@ def _launches(names: tuple[str, ...]) -> pl.DataFrame:
 
 def _resolved() -> ResolvedModel:
     contexts = {
-        "home": ("country", "device", "language", "hour_of_week"),
-        "more_like_this": ("source_title", "country", "device", "language", "hour_of_week"),
+        "home": ("member", "country", "device", "language", "hour_of_week"),
+        "more_like_this": ("member", "source_title", "country", "device", "language", "hour_of_week"),
     }
     canvases = {
         name: CanvasSpec.model_validate(
@@ -198,8 +198,8 @@ def _state(names: tuple[str, ...]) -> EncoderState:
         metadata=("genres", "kind", "name", "release_year"),
         snapshot_hours=24,
         canvas_fields={
-            "home": ("country", "device", "language", "hour_of_week"),
-            "more_like_this": ("source_title", "country", "device", "language", "hour_of_week"),
+            "home": ("member", "country", "device", "language", "hour_of_week"),
+            "more_like_this": ("member", "source_title", "country", "device", "language", "hour_of_week"),
         },
         service="f",
         service_version="v",

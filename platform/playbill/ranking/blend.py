@@ -1,17 +1,18 @@
 """Heads to one score: a weighted sum of log probabilities over the candidates.
 
-A head's loss says what its logits mean. `softmax` heads compete over titles, so their logits become log-softmax
-over the candidates. `bce` heads answer yes or no for each title, so theirs become log-sigmoid. The blend is then
-the logarithm of a product of probabilities, each raised to its weight: weights of heads with different losses
-are on one scale, and a constant added to all logits of a softmax head changes nothing. A negative weight
-pushes down what the head thinks likely. The term `similarity` is no probability and enters as it is.
-Axis letters: T titles.
+A head's loss says what its logits mean. Under `softmax`, `sampled_softmax` and `pairwise` titles compete, and only
+differences between them count, so logits become log-softmax over the candidates. `bce` heads answer yes or no for each
+title, so theirs become log-sigmoid. The blend is then the logarithm of a product of probabilities, each raised to its
+weight: weights of heads with different losses are on one scale, and a constant added to all logits of a head that
+competes changes nothing. A negative weight pushes down what the head thinks likely. What is no probability, the value
+of a `huber` head and the term `similarity`, enters as it is.
+Axis letters: N requests, T titles.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +24,13 @@ from playbill.specs.canvas import SIMILARITY
 
 Logits = npt.NDArray[np.floating[Any]]
 Scores = npt.NDArray[np.float64]
-COMPETING = ("softmax", "sampled_softmax")
+FloatType = TypeVar("FloatType", bound=np.floating[Any])
+COMPETING = ("softmax", "sampled_softmax", "pairwise")
 """Losses under which titles compete for one probability."""
 AS_IT_IS = "none"
 """Stands for the loss of a term that no loss trained."""
+VALUES = (AS_IT_IS, "huber")
+"""Losses whose outputs are values, not evidence."""
 
 
 def head_losses(resolved: ResolvedModel) -> dict[str, str]:
@@ -40,7 +44,7 @@ def log_probabilities(logits: Logits, loss: str, candidates: Mask) -> Scores:
 
     Args:
         logits: [T], finite.
-        loss: One of `COMPETING`, or any other for a head that is asked about each title apart.
+        loss: One of `COMPETING`, or that of a head that is asked about each title apart.
         candidates: [T]; softmax is taken over these.
 
     Returns:
@@ -49,11 +53,28 @@ def log_probabilities(logits: Logits, loss: str, candidates: Mask) -> Scores:
     values = np.where(candidates, logits.astype(np.float64), -np.inf)
     if not candidates.any():
         return values
-    if loss in COMPETING:
-        shifted = values - values.max()
-        result: Scores = shifted - np.log(np.exp(shifted).sum())
-        return result
-    return np.where(candidates, -np.logaddexp(0.0, -values), -np.inf)
+    result: Scores = values - log_normaliser(logits, candidates) if loss in COMPETING else log_sigmoid(values)
+    return result
+
+
+def log_sigmoid(values: npt.NDArray[FloatType]) -> npt.NDArray[FloatType]:
+    """Return the logarithm of the logistic function, in the type of its argument."""
+    result: npt.NDArray[FloatType] = np.minimum(values, 0) - np.log1p(np.exp(-np.abs(values)))
+    return result
+
+
+def log_normaliser(logits: Logits, candidates: Mask) -> float:
+    """Return the logarithm of the sum of exponentials of the candidates' logits, 0 where there is none.
+
+    Args:
+        logits: [T].
+        candidates: [T].
+    """
+    values = logits[candidates].astype(np.float64)
+    if not values.size:
+        return 0.0
+    largest = values.max()
+    return float(largest + np.log(np.exp(values - largest).sum()))
 
 
 def blend_rows(logits: Mapping[str, Logits], losses: Mapping[str, str], weights: Mapping[str, float]) -> Scores:
@@ -78,8 +99,8 @@ def blend_rows(logits: Mapping[str, Logits], losses: Mapping[str, str], weights:
         if losses[head] in COMPETING:
             values -= values.max(axis=1, keepdims=True)
             values -= np.log(np.exp(values).sum(axis=1, keepdims=True))
-        elif losses[head] != AS_IT_IS:
-            values = -np.logaddexp(0.0, -values)
+        elif losses[head] not in VALUES:
+            values = log_sigmoid(values)
         values *= weight
         scores = values if scores is None else np.add(scores, values, out=scores)
     if scores is None:
@@ -108,8 +129,9 @@ def blend(
     for head, weight in weights.items():
         if head not in logits or head not in losses:
             raise UnknownNameError("head", head, logits.keys() & losses.keys())
-        as_it_is = losses[head] == AS_IT_IS
-        values = logits[head] if as_it_is else log_probabilities(logits[head], losses[head], candidates)
+        as_it_is = losses[head] in VALUES
+        own = logits[head].astype(np.float64)
+        values = own if as_it_is else log_probabilities(own, losses[head], candidates)
         scores[candidates] += weight * values[candidates]
     scores[~candidates] = -np.inf
     return scores

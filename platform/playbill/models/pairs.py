@@ -1,0 +1,94 @@
+"""Scores of chosen (request, head) pairs over every title: one product for all of them.
+
+`Network.scores` asks every request for every head it is given. A page asks each of its rows for the one to three
+heads of that row's blend, so the pairs are a small part of requests times heads.
+Axis letters: N requests, K heads, M pairs, T titles without the padding row, D width, S snapshots, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from playbill.models.heads import BiasRows, Head, TitleVectors
+from playbill.models.network import Network
+from playbill.models.scene import Scene
+
+Pair = tuple[int, str]
+"""Number of a request, and name of a head."""
+
+
+def bias_table(network: Network, titles: TitleVectors, snapshot: int, canvas: int) -> Tensor:
+    """Return [K, T] the additive bias of every title in every head, for one canvas at one moment.
+
+    It depends on nothing else, so it may be kept as long as the weights and the titles are.
+
+    Args:
+        network: Of the heads.
+        titles: T titles.
+        snapshot: Which of the titles' snapshots.
+        canvas: Index of the canvas.
+    """
+    one = torch.zeros(1, dtype=torch.int64)
+    rows = BiasRows(one + snapshot, one + canvas, one)
+    return torch.cat([head.bias(titles, rows)[:, 1:] for head in heads_of(network).values()])
+
+
+def pair_scores(
+    network: Network, scene: Scene, pairs: Sequence[Pair], bias: Mapping[int, Tensor], into: Tensor | None = None
+) -> Tensor:
+    """Score every title in every pair.
+
+    Args:
+        network: Of the heads.
+        scene: N requests.
+        pairs: M of them.
+        bias: Index of a canvas -> its `bias_table`, for every canvas among the requests.
+        into: [M, T] memory to write to, so that a page does not ask for it anew.
+
+    Returns:
+        [M, T] float32 logits: what `Network.scores` gives for the same request and head.
+    """
+    e_TD = scene.titles.vectors[1:]
+    scores_MT = into if into is not None else e_TD.new_empty(len(pairs), e_TD.shape[0])
+    if not pairs:
+        return scores_MT
+    canvases, places = scene.context.canvas.tolist(), {name: place for place, name in enumerate(heads_of(network))}
+    for number, (row, head) in enumerate(pairs):
+        scores_MT[number] = bias[canvases[row]][places[head]]
+    queries_MD = _queries(network, scene, pairs)
+    torch.addmm(scores_MT, queries_MD, e_TD.to(queries_MD.dtype).T, out=scores_MT)
+    _add_match(network, scene, pairs, scores_MT)
+    return scores_MT
+
+
+def heads_of(network: Network) -> dict[str, Head]:
+    """Return the heads that score titles by name, in their order."""
+    named = zip(network.config.heads, network.heads, strict=True)
+    return {settings.name: head for settings, head in named if isinstance(head, Head)}
+
+
+def _queries(network: Network, scene: Scene, pairs: Sequence[Pair]) -> Tensor:
+    """Return [M, D] float32 queries: each head is asked once for all of its rows."""
+    heads = heads_of(network)
+    found = scene.state.new_empty(len(pairs), scene.state.shape[1], dtype=torch.float32)
+    for name in dict.fromkeys(head for _, head in pairs):
+        numbers = [number for number, pair in enumerate(pairs) if pair[1] == name]
+        rows = [pairs[number][0] for number in numbers]
+        found[numbers] = heads[name].queries(scene.state[rows]).float()
+    return found
+
+
+def _add_match(network: Network, scene: Scene, pairs: Sequence[Pair], scores_MT: Tensor) -> None:
+    """Add what the query's text has in common with names. It is one product for each row that has a query."""
+    if scene.queries is None:
+        return
+    heads, names_TM = heads_of(network), scene.titles.prepared.names[1:]
+    asked = scene.has_query.tolist()
+    for row in sorted({row for row, _ in pairs if asked[row]}):
+        match_T = names_TM @ scene.queries[row]
+        for number, (own, head) in enumerate(pairs):
+            if own == row:
+                scores_MT[number].add_(heads[head].match * match_T)
