@@ -45,11 +45,12 @@ DEVICES, LANGUAGES, COUNTRIES = ("tv", "phone", "tablet"), ("en", "es", "de"), (
 
 
 class Features:
-    """Title features made up from the number of the title."""
+    """Title features drawn anew for every moment."""
 
     def title_snapshots(self, service: str, moments: list[datetime], title_ids: tuple[str, ...]) -> SimpleNamespace:
-        shape = len(moments), len(title_ids), len(SNAPSHOT)
-        values = np.random.default_rng(3).gamma(2.0, 2.0, shape).astype(np.float32)
+        shape = len(title_ids), len(SNAPSHOT)
+        draws = [np.random.default_rng(int(moment.timestamp())).gamma(2.0, 2.0, shape) for moment in moments]
+        values = np.stack(draws).astype(np.float32)
         categorical = pl.DataFrame({"title_id": title_ids})
         return SimpleNamespace(columns=SNAPSHOT, values=values, categorical=categorical)
 

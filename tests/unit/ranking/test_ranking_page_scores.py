@@ -79,11 +79,12 @@ def test_ties_go_to_the_smaller_column_also_at_the_end_of_the_list():
 
 
 def test_float32_alone_would_list_another_title():
-    """Two blends that differ by less than float32 can say are told apart all the same."""
-    logits = np.float32([[8192.0, 8192.0, 0.0], [1e-4, 2e-4, 0.0]])
-    blends = [{"similarity": 1.0, "minutes": 1.0}]
-    found = blend_page(logits, [(0, "similarity"), (0, "minutes")], LOSSES, blends, np.ones((1, 3), bool))
-    assert found.scores[0, 0] == found.scores[0, 1]
+    """Sums that float32 rounds into the wrong order are told apart all the same."""
+    logits = np.float32([[8192.0, 8192.0, 0.0], [5.5e-4, 3e-4, 0.0], [0.0, 3e-4, 0.0]])
+    losses = {"similarity": AS_IT_IS, "minutes": "huber", "stars": "huber"}
+    pairs, blends = [(0, head) for head in losses], [dict.fromkeys(losses, 1.0)]
+    found = blend_page(logits, pairs, losses, blends, np.ones((1, 3), bool))
+    assert found.scores[0, 0] > found.scores[0, 1]
     assert found.best(0, 1).columns.tolist() == [1]
 
 
