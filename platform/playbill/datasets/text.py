@@ -20,6 +20,10 @@ PREFIX_LETTERS = 10
 """Longest prefix with a gram of its own."""
 AFTER_LETTERS = 4
 """Longest prefix with a gram together with the word before it."""
+STEM_LETTERS = 5
+"""Letters by which a longer word of a description or a synopsis is known beside the whole of it."""
+DESCRIPTION_WORDS = 8
+"""A query of more words describes what is wanted: its words count, not the letters of names."""
 WORD_LETTERS = 32
 """Letters of a word that count for its whole-word gram."""
 
@@ -31,7 +35,7 @@ _JOINERS = frozenset("'\u2019\u02bc`\u200d\u200c")
 
 _OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
-_PREFIX, _WORD, _TRIPLE, _SINGLE, _PAIR, _AFTER = (np.uint64(seed) for seed in (1, 2, 3, 4, 5, 6))
+_PREFIX, _WORD, _TRIPLE, _SINGLE, _PAIR, _AFTER, _SAID = (np.uint64(seed) for seed in (1, 2, 3, 4, 5, 6, 7))
 
 Hashes = NDArray[np.uint64]
 
@@ -67,33 +71,56 @@ def gram_arrays(texts: Sequence[str], buckets: int, *, query: bool = False) -> t
     Args:
         texts: N texts; an empty one gives an empty bag.
         buckets: Number of gram ids. 0 is never given; 1 switches text off.
-        query: The last word is still being typed unless a space follows it, so it is a prefix, not a whole word.
+        query: The last word is still being typed unless a space follows it, so it is a prefix, not a whole word. A
+            query of more than `DESCRIPTION_WORDS` words gives whole words and stems alone, and `description_gram`.
 
     Returns:
         Gram ids, flat int64, and [N] the start of each text's grams.
     """
     letters = _Letters(texts)
+    described = letters.words() > DESCRIPTION_WORDS if query else np.zeros(len(letters.code), np.bool_)
     prefix = letters.place < PREFIX_LETTERS
     whole = letters.ends & ~(letters.unfinished if query else False)
     parts = [
-        (np.nonzero(prefix & ~letters.space)[0], letters.prefixes, _PREFIX),
-        (np.nonzero(whole)[0], letters.prefixes, _WORD),
-        (np.nonzero(letters.follows & (letters.place < AFTER_LETTERS))[0], letters.after(), _AFTER),
-        (np.nonzero(letters.place >= 2)[0], letters.runs(3), _TRIPLE),
-        (np.nonzero(letters.ideograph)[0], letters.runs(1), _SINGLE),
-        (np.nonzero(letters.ideograph & (letters.place >= 1))[0], letters.runs(2), _PAIR),
+        (prefix & ~letters.space & (~described | (letters.place == STEM_LETTERS - 1)), letters.prefixes, _PREFIX),
+        (whole, letters.prefixes, _WORD),
+        (letters.follows & (letters.place < AFTER_LETTERS) & ~described, letters.after(), _AFTER),
+        ((letters.place >= 2) & ~described, letters.runs(3), _TRIPLE),
+        (letters.ideograph, letters.runs(1), _SINGLE),
+        (letters.ideograph & (letters.place >= 1), letters.runs(2), _PAIR),
+        (described & letters.begins, np.full(len(letters.code), _OFFSET), _SAID),
     ]
-    return _bags(letters, parts, buckets)
+    return _bags(letters, [(np.nonzero(chosen)[0], values, seed) for chosen, values, seed in parts], buckets)
 
 
-def word_arrays(texts: Sequence[str], buckets: int, limit: int = 64) -> tuple[Int, Int]:
-    """Hash the first `limit` words of longer texts, such as synopses. Same ids as whole words of `gram_arrays`."""
+def description_gram(buckets: int) -> int:
+    """Return the gram that a query has once if it is a description."""
+    return int(_ids(np.array([_OFFSET]), _SAID, buckets)[0])
+
+
+def word_arrays(texts: Sequence[str], buckets: int, limit: int = 64, *, stems: bool = False) -> tuple[Int, Int]:
+    """Hash the first `limit` words of longer texts, such as synopses. Same ids as in `gram_arrays`.
+
+    Args:
+        texts: N texts.
+        buckets: Number of gram ids.
+        limit: Words of each text that count.
+        stems: Give longer words a second gram, that of their first `STEM_LETTERS` letters.
+
+    Returns:
+        As `gram_arrays`.
+    """
     letters = _Letters([" ".join(text.split()[:limit]) for text in texts])
-    ids, offsets = _bags(letters, [(np.nonzero(letters.ends)[0], letters.prefixes, _WORD)], buckets)
+    parts = [(np.nonzero(letters.ends)[0], letters.prefixes, _WORD)]
+    if stems:
+        inside = (letters.place == STEM_LETTERS - 1) & ~letters.ends
+        parts.append((np.nonzero(inside)[0], letters.prefixes, _PREFIX))
+    ids, offsets = _bags(letters, parts, buckets)
     sizes = np.diff(offsets, append=len(ids))
     within = np.arange(len(ids)) - np.repeat(offsets, sizes)
-    kept = np.minimum(sizes, limit)
-    return ids[within < limit], np.cumsum(kept) - kept
+    most = limit * (2 if stems else 1)
+    kept = np.minimum(sizes, most)
+    return ids[within < most], np.cumsum(kept) - kept
 
 
 class _Letters:
@@ -108,6 +135,8 @@ class _Letters:
         self.text = np.repeat(np.arange(self.count), sizes) if self.count else np.zeros(1, np.int64)
         self.space = self.code == _SPACE
         numbers = np.arange(len(self.code))
+        self.begins = np.append(True, np.diff(self.text) > 0)
+        """Whether it is the first letter of its text, a space if the text is empty."""
         last_space = np.maximum.accumulate(np.where(self.space, numbers, -1))
         self.place = np.where(self.space, -1, numbers - last_space - 1)
         """Place of the letter in its word, from 0; -1 for a space."""
@@ -137,6 +166,11 @@ class _Letters:
             hashes[late] = hashes[late - self.place[late] + WORD_LETTERS - 1]
         return hashes
 
+    def words(self) -> Int:
+        """Return how many words the text of each letter has."""
+        found: Int = np.bincount(self.text, self.place == 0)[self.text].astype(np.int64)
+        return found
+
     def after(self) -> Hashes:
         """Hash of each prefix with the whole word before it."""
         with np.errstate(over="ignore"):
@@ -161,9 +195,13 @@ def _bags(letters: _Letters, parts: Sequence[tuple[Int, Hashes, np.uint64]], buc
     if buckets <= 1 or not letters.count:
         return np.zeros(0, np.int64), np.zeros(letters.count, np.int64)
     text = np.concatenate([letters.text[at] for at, _, _ in parts])
-    with np.errstate(over="ignore"):
-        hashes = np.concatenate([(values[at] + seed) * _MIX for at, values, seed in parts])
-    ids = ((hashes >> np.uint64(32)) % np.uint64(buckets - 1)).astype(np.int64) + 1
+    ids = np.concatenate([_ids(values[at], seed, buckets) for at, values, seed in parts])
     order = np.argsort(text, kind="stable")
     sizes = np.bincount(text, minlength=letters.count)
     return ids[order], (np.cumsum(sizes) - sizes).astype(np.int64)
+
+
+def _ids(hashes: Hashes, seed: np.uint64, buckets: int) -> Int:
+    with np.errstate(over="ignore"):
+        mixed = (hashes + seed) * _MIX
+    return ((mixed >> np.uint64(32)) % np.uint64(buckets - 1)).astype(np.int64) + 1

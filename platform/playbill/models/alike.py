@@ -1,0 +1,119 @@
+"""How alike titles are by what is known of them: one number per kind of metadata and pair.
+
+Axis letters: T titles, S sources, P pairs, F kinds of metadata.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from torch import Tensor
+
+from playbill.models.batch import TitleInputs
+
+KINDS = ("genres", "kind", "language", "release_year", "names", "synopsis")
+"""The order of axis F."""
+YEAR_BUCKETS = 3.0
+"""Buckets of the release year at which likeness by year has fallen to a third."""
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Bags = sparse.csr_array
+
+
+@dataclass(frozen=True)
+class TitleLikeness:
+    """T titles, ready to be compared. Row 0 is padding and like nothing.
+
+    Args:
+        bags: Kind of metadata -> [T, any] unit rows; the product of two is their cosine.
+        kind: [T] index, 0 = unknown.
+        language: [T] index, 0 = unknown.
+        year: [T] bucket, 0 = unknown.
+    """
+
+    bags: dict[str, Bags]
+    kind: Ints
+    language: Ints
+    year: Ints
+
+    @classmethod
+    def of(cls, titles: TitleInputs) -> TitleLikeness:
+        """Read what a network reads of titles."""
+        rarity = _rarity(titles.name_grams, titles.name_offsets)
+        return cls(
+            bags={
+                "genres": _bags(titles.genres, titles.genre_offsets),
+                "names": _bags(titles.name_grams, titles.name_offsets, rarity),
+                "synopsis": _bags(
+                    titles.synopsis_grams,
+                    titles.synopsis_offsets,
+                    _rarity(titles.synopsis_grams, titles.synopsis_offsets),
+                ),
+            },
+            kind=titles.kind.numpy(),
+            language=titles.language.numpy(),
+            year=titles.release_year.numpy(),
+        )
+
+    @property
+    def count(self) -> int:
+        """T, padding row included."""
+        return len(self.kind)
+
+    def rows(self, sources: Ints) -> Floats:
+        """Compare some titles with all: [S, T, F], each number in [0, 1]."""
+        found = np.zeros((len(sources), self.count, len(KINDS)), np.float32)
+        for place, name in enumerate(KINDS):
+            if name in self.bags:
+                found[:, :, place] = (self.bags[name][sources] @ self._turned(name)).toarray()
+        own = (values[sources][:, None] for values in (self.kind, self.language, self.year))
+        found[:, :, 1:4] = _fields(*own, self.kind, self.language, self.year)
+        return found
+
+    def pairs(self, left: Ints, right: Ints) -> Floats:
+        """Compare pairs of titles: [P, F]."""
+        found = np.zeros((len(left), len(KINDS)), np.float32)
+        for place, name in enumerate(KINDS):
+            if name in self.bags:
+                found[:, place] = (self.bags[name][left] * self.bags[name][right]).sum(axis=1)
+        own = (values[side] for side in (left, right) for values in (self.kind, self.language, self.year))
+        found[:, 1:4] = _fields(*own)
+        return found
+
+    def _turned(self, name: str) -> Bags:
+        key = f"{name}^T"
+        if key not in self.bags:
+            self.bags[key] = self.bags[name].T.tocsr()
+        return self.bags[key]
+
+
+def _fields(kind: Ints, language: Ints, year: Ints, kinds: Ints, languages: Ints, years: Ints) -> Floats:
+    """Return [..., 3]: the same kind, the same language, and how near the years are."""
+    near = np.exp(-np.abs(year - years) / YEAR_BUCKETS) * ((year > 0) & (years > 0))
+    parts = ((kind == kinds) & (kind > 0), (language == languages) & (language > 0), near)
+    return np.stack([np.asarray(part, np.float32) for part in parts], axis=-1)
+
+
+def _bags(ids: Tensor, offsets: Tensor, weight: Floats | None = None) -> Bags:
+    """Return [T, ids] unit rows; an entry counts once per bag."""
+    flat, starts = ids.numpy(), offsets.numpy()
+    rows = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(flat)))
+    values = np.ones(len(flat), np.float32)
+    matrix = sparse.csr_array((values, (rows, flat)), shape=(len(starts), int(flat.max(initial=0)) + 1))
+    matrix.data = (np.ones_like(matrix.data) if weight is None else weight[matrix.indices]).astype(np.float32)
+    length = np.sqrt(np.asarray((matrix * matrix).sum(axis=1)).ravel())
+    return sparse.csr_array(sparse.diags_array(1 / np.maximum(length, 1e-9)) @ matrix).astype(np.float32)
+
+
+def _rarity(ids: Tensor, offsets: Tensor) -> Floats:
+    """Return the inverse document frequency of each id, by id."""
+    flat, starts = ids.numpy(), offsets.numpy()
+    rows = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(flat)))
+    seen = np.unique(rows * (int(flat.max(initial=0)) + 1) + flat)
+    frequency = np.bincount(seen % (int(flat.max(initial=0)) + 1), minlength=int(flat.max(initial=0)) + 1)
+    found: Floats = np.log((len(starts) + 1) / (frequency + 1)).astype(np.float32)
+    return found

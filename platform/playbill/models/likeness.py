@@ -1,0 +1,214 @@
+"""Titles like a title: what members play together, with what is known of the titles as its prior.
+
+Of two titles s and t, m counts how often members came to one within a few steps of the other, and E is what that count
+would be if chance alone brought titles together. How much more than chance is a Poisson rate with a prior:
+
+    m ~ Poisson(E lift),    lift ~ Gamma(shape k e^mu, rate k),    mu = b_0 + sum_f b_f x_f(s, t)
+
+where x are likenesses by metadata. The mean of the posterior, (m + k e^mu) / (E + k), leans on metadata where chance
+would bring the two together seldom (a new title: E = 0) and on the log where often. The weights b and the strength k
+are those under which the counts of the training part are likeliest, so how far metadata is to be trusted is learnt from
+the service itself. Empirical Bayes for counts: DuMouchel, "Bayesian data mining in large frequency tables", The
+American Statistician 1999; a prior mean by regression: Robbins' problem as in Efron, "Large-Scale Inference", 2010.
+Axis letters: T titles, S sources, P pairs, F kinds of metadata, K neighbours kept.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+from scipy.special import gammaln
+from torch import Tensor, nn
+
+from playbill.models.alike import KINDS, TitleLikeness
+from playbill.models.svd import co_occurrence
+
+PAIRS = 200_000
+"""Pairs that the prior is learnt from, half of them of titles that were played together."""
+STRENGTHS = np.geomspace(0.1, 1000.0, 25)
+"""Values of k that are tried."""
+ROUNDS = 10
+SOURCES_AT_ONCE = 64
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class Likeness(nn.Module):
+    """What the training part says about pairs of titles. Nothing here is trained by gradients.
+
+    Attributes:
+        weights: [1 + F] b.
+        strength: k.
+        margin: [T] E of two titles is the product of their margins; 0 for a title that the log does not know.
+        neighbour: [T, K] the titles that are most alike by what was played, 0 = none.
+        played: [T, K] their m.
+        rest: [T] m of all other titles over their prior mean, together.
+    """
+
+    weights: Tensor
+    strength: Tensor
+    margin: Tensor
+    neighbour: Tensor
+    played: Tensor
+    rest: Tensor
+
+    def __init__(self, titles: int, neighbours: int) -> None:
+        super().__init__()
+        self.neighbours = min(neighbours, titles)
+        if not self.neighbours:
+            return
+        self.register_buffer("weights", torch.zeros(1 + len(KINDS)))
+        self.register_buffer("strength", torch.ones(()))
+        self.register_buffer("margin", torch.zeros(titles))
+        self.register_buffer("neighbour", torch.zeros(titles, self.neighbours, dtype=torch.int32))
+        self.register_buffer("played", torch.zeros(titles, self.neighbours))
+        self.register_buffer("rest", torch.ones(titles))
+
+    @torch.no_grad()
+    def fit(self, title: Ints, member: Ints, titles: TitleLikeness, seed: int) -> None:
+        """Learn from the training part of a log.
+
+        Args:
+            title: [E] title of every event, in order within each member, whose events lie together.
+            member: [E] any number of the member.
+            titles: The titles of training.
+            seed: Of the pairs that the prior is learnt from.
+        """
+        if not self.neighbours:
+            return
+        counts = first_plays_together(title, member, titles.count)
+        margin = chance(counts)
+        weights, strength = fit_prior(counts, margin, titles, np.random.default_rng(seed))
+        self.weights.copy_(torch.from_numpy(weights))
+        self.strength.fill_(strength)
+        self.margin.copy_(torch.from_numpy(margin))
+        for start in range(1, titles.count, SOURCES_AT_ONCE):
+            self._keep(np.arange(start, min(start + SOURCES_AT_ONCE, titles.count)), counts, titles)
+
+    def _keep(self, sources: Ints, counts: sparse.csr_matrix, titles: TitleLikeness) -> None:
+        """Keep the neighbours of some titles that their posterior puts first."""
+        lift, expected = np.exp(self.prior(sources, titles)), self._expected(sources, titles.count)
+        played, strength = counts[sources].toarray(), float(self.strength)
+        posterior = np.where(played > 0, (played + strength * lift) / (expected + strength), 0.0)
+        first = np.argsort(-posterior, axis=1, kind="stable")[:, : self.neighbours]
+        own = np.take_along_axis(played, first, axis=1)
+        others = (expected * lift).sum(axis=1) - np.take_along_axis(expected * lift, first, axis=1).sum(axis=1)
+        rest = np.where(others > 0, (played.sum(axis=1) - own.sum(axis=1)) / np.maximum(others, 1e-9), 1.0)
+        self.neighbour[sources] = torch.from_numpy(np.where(own > 0, first, 0).astype(np.int32))
+        self.played[sources] = torch.from_numpy(own.astype(np.float32))
+        self.rest[sources] = torch.from_numpy(rest.astype(np.float32))
+
+    def prior(self, sources: Ints, titles: TitleLikeness) -> Floats:
+        """Return mu [S, T]: the logarithm of the lift that metadata leads one to expect."""
+        weights = self.weights.numpy().astype(np.float64)
+        found: Floats = weights[0] + titles.rows(sources) @ weights[1:]
+        return found
+
+    def posterior(self, sources: Ints, index: Ints, prior: Floats) -> Floats:
+        """Return [S, T] the logarithm of the posterior mean of the lift.
+
+        Args:
+            sources: [S] rows of `index`.
+            index: [T] title of training of each title now, 0 = one that came later.
+            prior: [S, T] logarithm of the prior mean: `prior` of these titles, or 0 to leave metadata out.
+        """
+        lift, strength = np.exp(prior), float(self.strength)
+        expected = self._expected(index[sources], len(self.margin))[:, index]
+        played = self.rest.numpy()[index[sources]][:, None] * expected * lift
+        known = self._counts(index[sources])
+        kept = known[:, index]
+        played = np.where(kept > 0, kept, played)
+        found: Floats = np.log((played + strength * lift) / (expected + strength))
+        return found
+
+    def _expected(self, sources: Ints, count: int) -> Floats:
+        margin = self.margin.numpy().astype(np.float64)[:count]
+        found: Floats = margin[sources][:, None] * margin[None, :]
+        return found
+
+    def _counts(self, sources: Ints) -> Floats:
+        """Return [S, T] the counts that were kept, by title of training."""
+        found = np.zeros((len(sources), len(self.margin)))
+        np.put_along_axis(found, self.neighbour.numpy()[sources].astype(np.int64), self.played.numpy()[sources], axis=1)
+        found[:, 0] = 0
+        return found
+
+
+def first_plays_together(title: Ints, member: Ints, titles: int) -> sparse.csr_matrix:
+    """Count, of each two titles, the members who came to one within eight titles of the other: [T, T].
+
+    Only a member's first event on a title counts, so a series of many evenings is one title.
+    """
+    _, first = np.unique(member.astype(np.int64) * titles + title, return_index=True)
+    first.sort()
+    counts: sparse.csr_matrix = co_occurrence(title[first], member[first], titles)
+    return counts
+
+
+def chance(counts: sparse.csr_matrix) -> npt.NDArray[np.float32]:
+    """Return [T] margins whose products are the counts that chance alone would give."""
+    total = np.asarray(counts.sum(axis=1)).ravel()
+    found: npt.NDArray[np.float32] = (total / np.sqrt(max(float(total.sum()), 1.0))).astype(np.float32)
+    return found
+
+
+def fit_prior(
+    counts: sparse.csr_matrix,
+    margin: npt.NDArray[np.float32],
+    titles: TitleLikeness,
+    generator: np.random.Generator,
+) -> tuple[Floats, float]:
+    """Learn the weights of metadata and the strength of the prior from pairs of titles.
+
+    Weights by iterated least squares for the negative binomial that the model implies; the strength, each time after,
+    by likelihood over `STRENGTHS`. A log without two titles in one past gives zeros and 1.
+
+    Returns:
+        [1 + F] weights, and the strength.
+    """
+    left, right, share = _sample(counts, margin, generator)
+    if not len(left) or not counts.nnz:
+        return np.zeros(1 + len(KINDS)), 1.0
+    x = np.column_stack([np.ones(len(left)), titles.pairs(left, right)]).astype(np.float64)
+    m, e = np.asarray(counts[left, right]).ravel(), (margin[left] * margin[right]).astype(np.float64)
+    weights, strength = np.zeros(x.shape[1]), 1.0
+    for _ in range(ROUNDS):
+        lift = np.exp(np.clip(x @ weights, -10, 10))
+        trust = share * lift * e / (1 + e / strength)
+        working = x @ weights + (m - lift * e) / np.maximum(lift * e, 1e-12)
+        squares = (x * trust[:, None]).T @ x + 1e-3 * np.eye(x.shape[1])
+        weights = np.linalg.solve(squares, (x * trust[:, None]).T @ working)
+        lift = np.exp(np.clip(x @ weights, -10, 10))
+        strength = float(STRENGTHS[np.argmax([_likelihood(k, m, e, lift, share) for k in STRENGTHS])])
+    return weights, strength
+
+
+def _likelihood(strength: float, m: Floats, e: Floats, lift: Floats, share: Floats) -> float:
+    """Return the log likelihood of counts: m is negative binomial of size k lift and odds e / k."""
+    size = strength * lift
+    each = gammaln(m + size) - gammaln(size) - size * np.log1p(e / strength) + m * np.log(e / (strength + e))
+    return float((share * each).sum())
+
+
+def _sample(
+    counts: sparse.csr_matrix, margin: npt.NDArray[np.float32], generator: np.random.Generator
+) -> tuple[Ints, Ints, Floats]:
+    """Draw pairs s < t that chance could bring together, and how many pairs each one drawn stands for."""
+    upper = sparse.triu(counts, 1).tocoo()
+    together = np.flatnonzero(upper.data > 0)
+    chosen = generator.permutation(together)[: PAIRS // 2]
+    known = np.flatnonzero(margin > 0)
+    sides = known[generator.integers(max(len(known), 1), size=(2, PAIRS))] if len(known) else np.zeros((2, 0), np.int64)
+    low, high = sides.min(axis=0), sides.max(axis=0)
+    apart = np.flatnonzero(low < high)
+    cells = np.unique(low[apart].astype(np.int64) * counts.shape[0] + high[apart])
+    low, high = cells // counts.shape[0], cells % counts.shape[0]
+    never = np.asarray(counts[low, high]).ravel() == 0 if len(low) else np.zeros(0, np.bool_)
+    low, high = low[never], high[never]
+    zeros = len(known) * (len(known) - 1) / 2 - len(together)
+    shares = [np.full(len(chosen), len(together) / max(len(chosen), 1)), np.full(len(low), zeros / max(len(low), 1))]
+    left = np.concatenate([upper.row[chosen], low]).astype(np.int64)
+    return left, np.concatenate([upper.col[chosen], high]).astype(np.int64), np.concatenate(shares)

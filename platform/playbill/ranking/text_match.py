@@ -1,0 +1,158 @@
+"""How well titles answer a query by their texts, exactly and at once: no training, any script, from the first letter.
+
+A bag of a title (one of its names, one of its characters, its facets, its synopsis) answers a query by the share of
+the query's weight that it has, weighed down by its own length as in BM25:
+
+    match(q, bag) = sum_{g in q and bag} a_g r_g / norm(bag)  over  sum_{g in q} a_g
+    norm(bag) = 1 - b + b |bag| / mean |bag of its field|
+
+`r` is the rarity of a gram among the titles of a field, `a` how much the gram counts in a query. Of one field a title
+counts with its best bag; its fields are added with weights. Robertson and Zaragoza, "The probabilistic relevance
+framework: BM25 and beyond", 2009; fields as in Zaragoza et al., TREC 2004.
+Axis letters: N queries, T titles, E bags, F fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from playbill.datasets.arrays import Int
+from playbill.datasets.search_texts import FIELDS, SearchTexts
+from playbill.datasets.text import description_gram
+
+LENGTH_SHARE = {"name": 0.5, "character": 0.5, "facet": 0.2, "synopsis": 0.45}
+"""Field -> how much its bags' length counts (b)."""
+FIELD_WEIGHTS = {"name": 1.0, "character": 0.8, "facet": 0.6, "synopsis": 0.2}
+"""Field -> weight of a perfect match with what is typed on the way to a name: docs/results/search.md."""
+DESCRIPTION_WEIGHTS = {"name": 0.3, "character": 0.3, "facet": 0.6, "synopsis": 1.0}
+"""The same for descriptions, where a word of the story says more than one that is also in some name."""
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TextIndex:
+    """The texts of T titles, ready to be searched.
+
+    Args:
+        postings: [grams, E] `r / norm` of the grams of each bag.
+        starts: [F + 1] first bag of each field and, last, E.
+        title: [E] whose each bag is; ascending within a field.
+        titles: T.
+        weights: [2, F] of the fields, for what is typed and for descriptions.
+    """
+
+    postings: sparse.csr_array
+    starts: Int
+    title: Int
+    titles: int
+    weights: Floats = field(
+        default_factory=lambda: np.array([_by_field(FIELD_WEIGHTS), _by_field(DESCRIPTION_WEIGHTS)])
+    )
+
+    @classmethod
+    def of(cls, texts: SearchTexts, titles: int, buckets: int) -> TextIndex:
+        """Index texts.
+
+        Args:
+            texts: Bags of titles below `titles`.
+            titles: T.
+            buckets: Number of gram ids.
+        """
+        order = np.lexsort((texts.title, texts.field))
+        sizes = np.diff(texts.offsets, append=len(texts.grams))
+        bag = np.repeat(np.arange(len(order)), sizes)
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        cells = np.unique(place[bag] * buckets + texts.grams)
+        bag, gram = cells // buckets, cells % buckets
+        kind, title = texts.field[order], texts.title[order]
+        length = np.bincount(bag, minlength=len(order)).astype(np.float64)
+        values = _rarity(kind[bag], title[bag], gram, (titles, buckets)) / _norm(kind, length)[bag]
+        found = sparse.csr_array((values.astype(np.float32), (gram, bag)), shape=(buckets, len(order)))
+        return cls(found, np.searchsorted(kind, np.arange(len(FIELDS) + 1)), title, titles)
+
+    def scores(self, grams: Int, offsets: Int, importance: npt.NDArray[np.floating] | None = None) -> Floats:
+        """Match queries: [N, T], 0 where nothing matches; see `by_field`."""
+        return np.einsum(
+            "ntf,nf->nt", self.by_field(grams, offsets, importance), self.weights[self.described(grams, offsets)]
+        )
+
+    def described(self, grams: Int, offsets: Int) -> Int:
+        """Return [N] 1 for queries that are descriptions, 0 for others."""
+        found = np.zeros(len(offsets), np.int64)
+        rows = np.repeat(np.arange(len(offsets)), np.diff(offsets, append=len(grams)))
+        found[rows[grams == description_gram(self.postings.shape[0])]] = 1
+        return found
+
+    def by_field(self, grams: Int, offsets: Int, importance: npt.NDArray[np.floating] | None = None) -> Floats:
+        """Match queries with each field alone.
+
+        Args:
+            grams: Gram ids of N queries, flat.
+            offsets: [N] start of each; an empty query matches nothing.
+            importance: [grams] how much a gram counts in a query (a); all alike if it is None.
+
+        Returns:
+            [N, T, F].
+        """
+        rows = np.repeat(np.arange(len(offsets)), np.diff(offsets, append=len(grams)))
+        cells = np.unique(rows * self.postings.shape[0] + grams)
+        rows, columns = cells // self.postings.shape[0], cells % self.postings.shape[0]
+        weight = np.ones(len(rows)) if importance is None else np.asarray(importance, np.float64)[columns]
+        total = np.bincount(rows, weight, minlength=len(offsets))
+        values = (weight / total[rows]).astype(np.float32)
+        queries = sparse.csr_array((values, (rows, columns)), shape=(len(offsets), self.postings.shape[0]))
+        return self._best((queries @ self.postings).tocoo(), len(offsets))
+
+    def _best(self, matches: sparse.coo_array, queries: int) -> Floats:
+        """Return the best bag of each title and field, [N, T, F]."""
+        found = np.zeros((queries, self.titles, len(FIELDS)), np.float32)
+        kind = np.searchsorted(self.starts, matches.col, side="right") - 1
+        np.maximum.at(found, (matches.row, self.title[matches.col], kind), matches.data)
+        return found
+
+
+def _by_field(weights: Mapping[str, float]) -> Floats:
+    return np.array([weights[name] for name in FIELDS], np.float32)
+
+
+def query_importance(queries: Sequence[Int], buckets: int, power: float = 1.5, prior: int = 1000) -> Floats:
+    """Say how much each gram counts in a query, by how few queries have it: what all queries have says little.
+
+    Args:
+        queries: Grams of each query that was asked in the past.
+        buckets: Number of gram ids.
+        power: Of the rarity among queries.
+        prior: Queries without the gram that are taken to have come before.
+
+    Returns:
+        [grams] in (0, 1]; 1 for a gram that no query had.
+    """
+    seen = np.concatenate([np.unique(grams) for grams in queries]) if queries else np.zeros(0, np.int64)
+    asked = np.bincount(seen, minlength=buckets)
+    total = len(queries) + prior
+    found: Floats = ((np.log(total + 1) - np.log(asked + 1)) / np.log(total + 1)).astype(np.float32) ** power
+    return found
+
+
+def _rarity(kind: Int, title: Int, gram: Int, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """Return the inverse document frequency in [0, 1] of the gram of each cell among the titles of its field."""
+    titles, buckets = shape
+    seen = np.unique((kind * titles + title) * buckets + gram)
+    keys, counts = np.unique(seen // (titles * buckets) * buckets + seen % buckets, return_counts=True)
+    frequency = counts[np.searchsorted(keys, kind * buckets + gram)]
+    found: npt.NDArray[np.float64] = np.log(1 + (titles - frequency + 0.5) / (frequency + 0.5)) / np.log(titles + 2)
+    return found
+
+
+def _norm(kind: Int, length: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    share = np.array([LENGTH_SHARE[name] for name in FIELDS])[kind]
+    mean = np.bincount(kind, length, minlength=len(FIELDS)) / np.maximum(np.bincount(kind, minlength=len(FIELDS)), 1)
+    found: npt.NDArray[np.float64] = 1 - share + share * length / np.maximum(mean[kind], 1.0)
+    return found
