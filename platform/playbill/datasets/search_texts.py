@@ -8,7 +8,7 @@ words of its synopsis, whole and by their first letters, so that "zombies" finds
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -36,6 +36,10 @@ class SearchTexts:
     offsets: Int
     title: Int
     field: Int
+
+    def owned_by(self, rows: Int) -> SearchTexts:
+        """Return the same bags with the titles numbered otherwise: title t becomes `rows[t]`."""
+        return replace(self, title=rows[self.title])
 
     @classmethod
     def of(cls, titles: pl.DataFrame, buckets: int) -> SearchTexts:

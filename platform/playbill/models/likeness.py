@@ -23,6 +23,7 @@ from scipy.special import gammaln
 from torch import Tensor, nn
 
 from playbill.models.alike import KINDS, TitleLikeness
+from playbill.models.batch import TitleInputs
 from playbill.models.svd import co_occurrence
 
 PAIRS = 200_000
@@ -68,17 +69,18 @@ class Likeness(nn.Module):
         self.register_buffer("rest", torch.ones(titles))
 
     @torch.no_grad()
-    def fit(self, title: Ints, member: Ints, titles: TitleLikeness, seed: int) -> None:
+    def fit(self, title: Ints, member: Ints, inputs: TitleInputs, seed: int) -> None:
         """Learn from the training part of a log.
 
         Args:
             title: [E] title of every event, in order within each member, whose events lie together.
             member: [E] any number of the member.
-            titles: The titles of training.
+            inputs: The titles of training.
             seed: Of the pairs that the prior is learnt from.
         """
         if not self.neighbours:
             return
+        titles = TitleLikeness.of(inputs)
         counts = first_plays_together(title, member, titles.count)
         margin = chance(counts)
         weights, strength = fit_prior(counts, margin, titles, np.random.default_rng(seed))

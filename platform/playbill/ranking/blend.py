@@ -5,7 +5,7 @@ differences between them count, so logits become log-softmax over the candidates
 title, so theirs become log-sigmoid. The blend is then the logarithm of a product of probabilities, each raised to its
 weight: weights of heads with different losses are on one scale, and a constant added to all logits of a head that
 competes changes nothing. A negative weight pushes down what the head thinks likely. What is no probability, the value
-of a `huber` head and the term `similarity`, enters as it is.
+of a `huber` head and every term of `specs.canvas.TERMS`, enters as it is.
 Axis letters: N requests, T titles.
 """
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from playbill.errors import UnknownNameError
 from playbill.ranking.candidates import Mask
 from playbill.specs import ResolvedModel
-from playbill.specs.canvas import SIMILARITY
+from playbill.specs.canvas import TERMS
 
 Logits = npt.NDArray[np.floating[Any]]
 Scores = npt.NDArray[np.float64]
@@ -36,7 +36,13 @@ VALUES = (AS_IT_IS, "huber")
 def head_losses(resolved: ResolvedModel) -> dict[str, str]:
     """Return each head's loss by name; heads without a label of their own cannot be blended and are left out."""
     heads = resolved.model.heads
-    return {name: head.loss for name, head in heads.items() if head.loss is not None} | {SIMILARITY: AS_IT_IS}
+    return {name: head.loss for name, head in heads.items() if head.loss is not None} | dict.fromkeys(TERMS, AS_IT_IS)
+
+
+def blended(resolved: ResolvedModel) -> set[str]:
+    """Return every head and term that a canvas or row of a model blends."""
+    blends = [*(canvas.blend for canvas in resolved.canvases.values()), *(row.blend for row in resolved.rows.values())]
+    return {name for weights in blends for name in weights or ()}
 
 
 def log_probabilities(logits: Logits, loss: str, candidates: Mask) -> Scores:

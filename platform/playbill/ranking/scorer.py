@@ -19,18 +19,20 @@ from numpy.typing import NDArray
 
 from playbill.datasets import Request, title_arrays
 from playbill.datasets.buckets import floor_moment, microseconds_of, moment_of
-from playbill.datasets.online import EncodedRequests, encode_requests, history_lengths
+from playbill.datasets.online import EncodedRequests, as_carried, encode_requests, history_lengths
 from playbill.datasets.titles import snapshot_values
 from playbill.errors import UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
 from playbill.models.heads import TitleVectors
 from playbill.models.pairs import bias_table, pair_scores
-from playbill.ranking.blend import head_losses
+from playbill.ranking.blend import blended, head_losses
 from playbill.ranking.bundle import Bundle
 from playbill.ranking.candidates import Mask
 from playbill.ranking.kept import KeptMoments, KeptStates
 from playbill.ranking.page_scores import PageScores, blend_page
-from playbill.specs.canvas import SIMILARITY
+from playbill.ranking.row_values import PageReader, PageState
+from playbill.ranking.terms import Terms
+from playbill.specs.canvas import SIMILARITY, TERMS
 
 BATCH_SLOTS = 12_800
 """History events per pass of the network, padding counted."""
@@ -83,7 +85,10 @@ class Scorer:
         self._states, self._moments = KeptStates(kept_states), KeptMoments()
         self._losses = head_losses(bundle.resolved)
         self._inputs, self._vectors = self._prepare(titles, availability, as_of)
-        self._directions = torch.nn.functional.normalize(self._vectors.vectors.float(), dim=-1)
+        self._pages = PageReader(self.network, self.encoder, self._vectors.vectors)
+        self._terms = Terms(self.network, self._inputs, self._vectors.vectors, titles, self.encoder)
+        self._blended = {SIMILARITY, *blended(bundle.resolved)} & set(self._terms.names)
+        self._terms.prepare(self._blended)
 
     def refreshed(self, titles: pl.DataFrame, availability: pl.DataFrame, as_of: datetime) -> Scorer:
         """Return a scorer of the same version over a newer state of the catalogue. The network is shared."""
@@ -96,16 +101,16 @@ class Scorer:
 
         Args:
             requests: Of any members and canvases.
-            heads: Names of heads, and `similarity`; the others cost nothing. None = all.
+            heads: Names of heads and terms; the others cost nothing. None = all heads, `similarity` and the terms that
+                some blend has.
 
         Returns:
-            Head -> [N, T] float32 logits, columns in the order of `title_ids`; and under `similarity` the cosine of
-            source title and title, 0 where a request has no source.
+            Head -> [N, T] float32 logits, columns in the order of `title_ids`; and term -> its value, see `terms`.
 
         Raises:
             UnknownNameError: The model has no such head.
         """
-        wanted = self._wanted(heads)
+        wanted, requests = self._wanted(heads), as_carried(self.encoder, requests)
         scores = {head: np.empty((len(requests), len(self.title_ids)), np.float32) for head in wanted}
         for chosen in self._batches(requests):
             found = self._pass([requests[place] for place in chosen], wanted)
@@ -136,6 +141,7 @@ class Scorer:
         self._wanted({head for weights in blends for head in weights})
         if not len(requests):
             return blend_page([], [], self._losses, blends, candidates)
+        requests = as_carried(self.encoder, requests)
         encoded, known = self._encode(requests)
         if len(encoded.moments) > 1:
             raise ValueError("the rows of a page are asked at one moment")
@@ -143,18 +149,33 @@ class Scorer:
         history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
         states = self._read(requests, known, (history, context, moment.vectors))
         scene = self.network.scene(history, context, moment.vectors, states)
-        pairs = [(row, head) for row, weights in enumerate(blends) for head in weights if head != SIMILARITY]
-        similar = [row for row, weights in enumerate(blends) if SIMILARITY in weights]
+        pairs = [(row, head) for row, weights in enumerate(blends) for head in weights if head not in TERMS]
+        others = [(row, term) for row, weights in enumerate(blends) for term in weights if term in TERMS]
         canvases = context.canvas.tolist()
         bias = moment.biases(canvases, lambda canvas: bias_table(self.network, moment.vectors, 0, canvas))
         logits = [*pair_scores(self.network, scene, pairs, bias).numpy()]
-        logits += [*self._similarity(context.source_title[similar])[:, 1:].numpy()]
-        pairs += [(row, SIMILARITY) for row in similar]
-        return blend_page(logits, pairs, self._losses, blends, candidates)
+        terms = self._terms.of({term for _, term in others}, context)
+        logits += [terms[term][row, 1:].numpy() for row, term in others]
+        return blend_page(logits, pairs + others, self._losses, blends, candidates)
 
-    def _similarity(self, source_N: torch.Tensor) -> torch.Tensor:
-        """Return [N, T + 1] cosines of each source title with every title; row 0, no source, gives 0."""
-        return (self._directions[source_N] @ self._directions.T) * source_N.gt(0).unsqueeze(-1)
+    @torch.inference_mode()
+    def page_states(self, requests: Sequence[Request]) -> list[PageState]:
+        """Read requests for the heads about rows and pages; a past whose state is kept is not read again.
+
+        Returns:
+            One state for each request; empty where the model has no such heads.
+        """
+        if not self._pages:
+            return []
+        found: dict[int, PageState] = {}
+        for chosen in self._batches(requests):
+            part = [requests[place] for place in chosen]
+            encoded, known = self._encode(part)
+            history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
+            states = self._read(part, known, (history, context, self._vectors))
+            scene = self.network.scene(history, context, self._vectors, states)
+            found |= dict(zip(chosen.tolist(), self._pages.read(scene), strict=True))
+        return [found[place] for place in range(len(requests))]
 
     def remember(self, moments: Sequence[datetime]) -> None:
         """Read the title snapshots of many moments at once, ahead of the requests that will need them."""
@@ -177,11 +198,12 @@ class Scorer:
         return batches
 
     def _wanted(self, heads: Collection[str] | None) -> tuple[str, ...]:
-        known = (*(head.name for head in self.bundle.config.heads), SIMILARITY)
+        known = (*(head.name for head in self.bundle.config.heads if head.target == "title"), *self._terms.names)
         for head in heads or ():
             if head not in known:
                 raise UnknownNameError("head", head, known)
-        return known if heads is None else tuple(head for head in known if head in heads)
+        chosen = set(known).difference(TERMS) | self._blended if heads is None else heads
+        return tuple(head for head in known if head in chosen)
 
     @torch.inference_mode()
     def _pass(self, requests: Sequence[Request], heads: Sequence[str]) -> dict[str, NDArray[np.float32]]:
@@ -190,8 +212,7 @@ class Scorer:
         history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
         states = self._read(requests, known, (history, context, vectors))
         found = self.network.scores(history, context, self._inputs, vectors, states, heads)
-        if SIMILARITY in heads:
-            found[SIMILARITY] = self._similarity(context.source_title)
+        found |= self._terms.of([head for head in heads if head in TERMS], context)
         return {head: values[:, 1:].numpy() for head, values in found.items()}
 
     def _encode(self, requests: Sequence[Request]) -> tuple[EncodedRequests, list[torch.Tensor | None]]:

@@ -12,10 +12,16 @@ from playbill.specs.context import EVERYWHERE, ContextField, ImputeRule
 from playbill.specs.plugins import FallbackName
 
 SIMILARITY = "similarity"
-"""A term of a blend that is no head: the cosine of the vectors of source title and title, 0 without a source."""
+SOURCE_TERMS = (SIMILARITY, "likeness", "co_play", "semantic")
+"""Terms of a blend that are no heads, about the source title of a request: `playbill.ranking.terms`."""
+QUERY_TERMS = ("text", "text_neighbours")
+"""The same about its query."""
+TERMS = (*SOURCE_TERMS, *QUERY_TERMS)
+LIKENESS_TERMS = frozenset(TERMS) - {SIMILARITY, "text"}
+"""Those that need what training learns of pairs of titles."""
 
 Blend = Annotated[dict[str, float], Field(min_length=1)]
-"""Head, or `similarity` where requests name a source title -> its weight in the score."""
+"""Head, or term where requests carry what it is about -> its weight in the score."""
 
 
 class CanvasSpec(Definition):
@@ -49,8 +55,9 @@ class CanvasSpec(Definition):
             raise ValueError(f"'source_title_name' stands for a query, not for '{strays[0]}'")
         if self.impute.get("query", "none") != "none" and "source_title" not in self.context:
             raise ValueError("'query: source_title_name' needs 'source_title' in 'context'")
-        if SIMILARITY in self.blend and "source_title" not in self.context:
-            raise ValueError("'similarity' needs 'source_title' in 'context'")
+        for field, terms in (("source_title", SOURCE_TERMS), ("query", QUERY_TERMS)):
+            if (used := [term for term in terms if term in self.blend]) and field not in self.context:
+                raise ValueError(f"'{used[0]}' needs '{field}' in 'context'")
         if self.candidates.exclude_source and "source_title" not in self.context:
             raise ValueError("'exclude_source' needs 'source_title' in 'context'")
         return self

@@ -7,7 +7,7 @@ from typing import cast
 
 from playbill.errors import Problem, nearest
 from playbill.specs import CanvasSpec, EnsembleSpec, LabelSpec, ModelSpec, RewardSpec, RowSpec, split_reference
-from playbill.specs.canvas import SIMILARITY
+from playbill.specs.canvas import TERMS
 from playbill.specs.measures import LOGGED, PLAYED
 from playbill.zoo.definitions import Checked, Shelf, place_of
 from playbill.zoo.feature_repo import FeatureNames
@@ -205,7 +205,7 @@ def _check_blend(owner: Checked, checked: Checked, model: ModelSpec, blend: dict
     for head in blend if "blend" not in owner.absent else ():
         path: Path = ("blend", head)
         place = place_of(owner, path, key=True)
-        if head == SIMILARITY:
+        if head in TERMS:
             continue
         if head not in heads:
             close = nearest(head, heads)

@@ -1,0 +1,142 @@
+"""Terms of a blend that no loss trained: likeness to a source title, and matches of a query's text.
+
+| term | what it is, 0 where a request has no source or no query |
+|---|---|
+| similarity | cosine of the network's vectors of source title and title |
+| likeness | log lift of the two being played together, metadata as the prior of what the log says |
+| co_play | the same without metadata |
+| semantic | the same without the log: what metadata leads one to expect |
+| text | match of the query with the title's names, characters, facets and synopsis |
+| text_neighbours | likeness to the titles that match the query best, times how well they match |
+
+`text_neighbours` is what answers a query for a title that may not be shown here, or not yet: the title is known, so its
+neighbours are. Axis letters: N requests, T titles and the padding row.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection
+from functools import cached_property
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from torch import Tensor
+
+from playbill.datasets import Encoder
+from playbill.datasets.search_texts import SearchTexts
+from playbill.models import ContextBatch, Network, TitleInputs
+from playbill.models.alike import TitleLikeness
+from playbill.ranking.text_match import TextIndex
+from playbill.specs.canvas import SIMILARITY, TERMS
+
+SOURCES_KEPT = 512
+"""Source titles whose terms are remembered."""
+MATCHES = 4
+"""Titles whose neighbours answer a query."""
+SHARPNESS = 20.0
+"""How fast a match that is less than the best one counts less."""
+
+Floats = npt.NDArray[np.float32]
+
+
+class Terms:
+    """The terms of one model version over one state of the catalogue. Safe to share between threads.
+
+    Args:
+        network: The model.
+        inputs: The titles as it reads them.
+        vectors: [T, D] its vectors of them.
+        titles: The canonical rows, for their texts.
+        encoder: Numbers of titles and grams.
+    """
+
+    def __init__(
+        self, network: Network, inputs: TitleInputs, vectors: Tensor, titles: pl.DataFrame, encoder: Encoder
+    ) -> None:
+        self._network, self._inputs, self._titles, self._encoder = network, inputs, titles, encoder
+        self._directions = torch.nn.functional.normalize(vectors.float(), dim=-1)
+        self._index = inputs.index.numpy()
+        self._kept: OrderedDict[tuple[str, int], Floats] = OrderedDict()
+        self._lock = Lock()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The terms that this model has: those of likeness are learnt where a blend asks for one."""
+        fitted = self._network.likeness.neighbours > 0
+        return TERMS if fitted else (SIMILARITY, "text")
+
+    def prepare(self, names: Collection[str]) -> None:
+        """Make ready what these terms need, ahead of the first request."""
+        if {"text", "text_neighbours"} & set(names):
+            _ = self._texts
+        if set(names) - {SIMILARITY, "text"}:
+            _ = self._alike
+
+    def of(self, names: Collection[str], context: ContextBatch) -> dict[str, Tensor]:
+        """Return some terms of N requests, [N, T] float32 each."""
+        found = {}
+        for name in names:
+            if name == SIMILARITY:
+                source_N = context.source_title
+                found[name] = (self._directions[source_N] @ self._directions.T) * source_N.gt(0).unsqueeze(-1)
+            elif name in ("text", "text_neighbours"):
+                found[name] = torch.from_numpy(getattr(self, f"_{name}")(context))
+            else:
+                found[name] = torch.from_numpy(self._of_sources(name, context.source_title.numpy()))
+        return found
+
+    @cached_property
+    def _alike(self) -> TitleLikeness:
+        return TitleLikeness.of(self._inputs)
+
+    @cached_property
+    def _texts(self) -> TextIndex:
+        buckets, rows = self._encoder.state.text_buckets, self._encoder.title_rows
+        texts = SearchTexts.of(self._titles, buckets)
+        owners = rows.encode(self._titles["title_id"]).astype(np.int64)
+        return TextIndex.of(texts.owned_by(owners), rows.size, buckets)
+
+    def _text(self, context: ContextBatch) -> Floats:
+        importance = self._network.grams.importance.weight.squeeze(-1).exp().detach().numpy()
+        return self._texts.scores(context.query_grams.numpy(), context.query_offsets.numpy(), importance)
+
+    def _text_neighbours(self, context: ContextBatch) -> Floats:
+        matches = self._text(context)
+        best = np.argsort(-matches, axis=1, kind="stable")[:, :MATCHES]
+        value = np.take_along_axis(matches, best, axis=1)
+        weight = np.exp(SHARPNESS * (value - value[:, :1])) * (value > 0)
+        weight *= value[:, :1] / np.maximum(weight.sum(axis=1, keepdims=True), 1.0)
+        used, place = np.unique(best, return_inverse=True)
+        like = self._of_sources("likeness", used)[place.reshape(best.shape)]
+        found: Floats = np.einsum("nm,nmt->nt", weight, like).astype(np.float32)
+        return found
+
+    def _of_sources(self, name: str, sources: npt.NDArray[np.int64]) -> Floats:
+        """Return [N, T] of one kind of likeness to each source; 0 where the source is the padding row."""
+        used, place = np.unique(sources, return_inverse=True)
+        with self._lock:
+            rows = {title: self._kept[name, title] for title in used.tolist() if (name, title) in self._kept}
+        if missing := [title for title in used.tolist() if title and title not in rows]:
+            made = dict(zip(missing, self._likeness(name, np.array(missing, np.int64)), strict=True))
+            rows |= made
+            self._keep({(name, title): row for title, row in made.items()})
+        nothing = np.zeros(self._inputs.count, np.float32)
+        return np.stack([rows.get(title, nothing) for title in used.tolist()])[place]
+
+    def _keep(self, rows: dict[tuple[str, int], Floats]) -> None:
+        with self._lock:
+            self._kept.update(rows)
+            while len(self._kept) > SOURCES_KEPT:
+                self._kept.popitem(last=False)
+
+    def _likeness(self, name: str, sources: npt.NDArray[np.int64]) -> Floats:
+        likeness = self._network.likeness
+        prior = likeness.prior(sources, self._alike)
+        if name != "semantic":
+            known = prior if name == "likeness" else np.zeros_like(prior)
+            prior = likeness.posterior(sources, self._index, known)
+        return prior.astype(np.float32)
