@@ -187,7 +187,7 @@ def _spans(titles: Vocabulary, availability: pl.DataFrame) -> pl.DataFrame:
 
 
 def _layers(spans: pl.DataFrame, countries: Vocabulary, titles: int) -> tuple[Int, Int, Int]:
-    """Lay spans out as [K, C, T] starts, ends and times of knowing; country 0 is every one that has no span of its own."""
+    """Lay spans out as [K, C, T] starts, ends and times of knowing; country 0 is every one without its own."""
     everywhere = spans.filter(pl.col("country") == EVERYWHERE)
     found = [everywhere.with_columns(place=pl.lit(0))]
     for place, country in enumerate(countries.entries, 1):

@@ -93,7 +93,7 @@ class Described:
 
 
 def launch_bounds(rules: CandidatesSpec) -> Moments:
-    """Return [4] rules about launches, microseconds: launched within, before; launches within, after. `NEVER` = none."""
+    """Return [4] launched within, before, launches within and after, microseconds; `NEVER` = no such rule."""
     spans = (rules.launched_within, rules.launched_before, rules.launches_within, rules.launches_after)
     return np.array([NEVER if span is None else span // _MICROSECOND for span in spans], np.int64)
 

@@ -5,10 +5,11 @@ Axis letters: T titles, A availability rows. A mask is [T] bool.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ Mask = npt.NDArray[np.bool_]
 Columns = npt.NDArray[np.int64]
 Moments = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.int64]
+
+Made = TypeVar("Made")
 
 EVERYWHERE = "*"
 ABSENT = -1
@@ -70,6 +73,7 @@ class Catalogue:
         self._read_availability(availability)
         self._spans_of = lru_cache(maxsize=_COUNTRIES_KEPT)(self._make_spans)
         self._allowed = lru_cache(maxsize=_RULES_KEPT)(self.described.matches)
+        self._once: dict[str, Any] = {}
         self._available = lru_cache(maxsize=_MOMENTS_KEPT)(self._find_available)
 
     def __len__(self) -> int:
@@ -106,6 +110,13 @@ class Catalogue:
     def known_names(self) -> tuple[str, ...]:
         """Return every main name, to suggest the nearest one."""
         return tuple(self._main_names)
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """Return what was made of this catalogue under a name, made now where it was not yet."""
+        if name not in self._once:
+            self._once[name] = make()
+        found: Made = self._once[name]
+        return found
 
     @property
     def kids(self) -> Mask:

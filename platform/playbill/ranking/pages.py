@@ -50,9 +50,7 @@ def row_candidates(
     found = []
     for plan in plans:
         scores, candidates = score(plan)
-        own = candidates
-        if plan.genre is not None and genre_consistency:
-            own = candidates & catalogue.genres[plan.genre]
+        own = plan.about(candidates, catalogue, genre_consistency=genre_consistency)
         found.append(RowCandidate(plan, scores, own))
     return found
 

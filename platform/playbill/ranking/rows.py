@@ -5,14 +5,17 @@ Axis letters: T titles.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 
-from playbill.ranking.candidates import ABSENT, Catalogue, Columns
+from playbill.ranking.candidates import ABSENT, Catalogue, Columns, Mask, Viewer
+from playbill.ranking.combinations import choose, name_of, tidy, word_key
+from playbill.ranking.plays import PlayLog
 from playbill.specs import RowSpec
+from playbill.specs.row import GeneratorSpec, WordsSpec
 
 DEFAULT_LANGUAGE = "en"
 
@@ -26,11 +29,13 @@ class Taste:
         liked: Columns of titles to name in "because you watched": those whose last thumb is up, newest first,
             then played ones without a thumb, newest first. A title whose last thumb is down is not among them.
         genres: Genres of the liked titles, the most frequent first, ties by name.
+        characters: Characters of the liked titles, likewise.
     """
 
     watched: Columns = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     liked: Columns = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     genres: tuple[str, ...] = ()
+    characters: tuple[str, ...] = ()
 
 
 def taste_of(history: pl.DataFrame, catalogue: Catalogue) -> Taste:
@@ -50,12 +55,14 @@ def taste_of(history: pl.DataFrame, catalogue: Catalogue) -> Taste:
     kept = of_title.filter(pl.col("thumb").is_null() | up)
     kept = kept.with_columns(up).sort("up", "newest", "title_id", descending=[True, True, False])
     liked = catalogue.columns(kept["title_id"])
-    return Taste(catalogue.columns(watched["title_id"]), liked, _genres(liked, catalogue))
+    genres, characters = (_frequent(masks, liked) for masks in (catalogue.genres, catalogue.characters))
+    return Taste(catalogue.columns(watched["title_id"]), liked, genres, characters)
 
 
-def _genres(liked: Columns, catalogue: Catalogue) -> tuple[str, ...]:
-    counts = {genre: int(mask[liked].sum()) for genre, mask in catalogue.genres.items()}
-    return tuple(sorted((genre for genre, count in counts.items() if count), key=lambda name: (-counts[name], name)))
+def _frequent(masks: Mapping[str, Mask], liked: Columns) -> tuple[str, ...]:
+    """Return the groups that some titles are in, those of most of them first, ties by name."""
+    counts = {name: int(mask[liked].sum()) for name, mask in masks.items()} if len(liked) else {}
+    return tuple(sorted((name for name, count in counts.items() if count), key=lambda name: (-counts[name], name)))
 
 
 @dataclass(frozen=True)
@@ -63,11 +70,13 @@ class RowPlan:
     """One row that may be shown.
 
     Args:
-        row_id: `name`, or `name:genre` and `name:title_id` for generated rows. Unique on a page.
+        row_id: `name`, or `name:genre`, `name:title_id`, `name:character` and `name:combination` for generated rows.
+            Unique on a page.
         spec: Its definition.
         title: What it is called, in the member's language where there is one.
         source: Column of its own source title, `ABSENT` when it has none.
         genre: Only titles of this genre, None = of any.
+        only: [T] the titles it is about beside its genre; None = any.
     """
 
     row_id: str
@@ -75,51 +84,144 @@ class RowPlan:
     title: str
     source: int = ABSENT
     genre: str | None = None
+    only: Mask | None = None
 
     @property
     def scored_as(self) -> str:
         """The canvas that its titles are scored for."""
         return self.spec.scored_as or self.spec.canvas
 
+    def about(self, candidates: Mask, catalogue: Catalogue, *, genre_consistency: bool = True) -> Mask:
+        """Return those of some candidates that the row is about, [T].
+
+        Args:
+            candidates: [T].
+            catalogue: Genres of titles.
+            genre_consistency: Whether every title of a genre row must have the genre.
+        """
+        if self.only is not None:
+            candidates = candidates & self.only
+        if self.genre is not None and genre_consistency:
+            candidates = candidates & catalogue.genres[self.genre]
+        return candidates
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What generated rows read beside the member's taste.
+
+    Args:
+        allowed: [T] what may be shown at all, here and now; no row is about another title.
+        acclaimed: [T] titles that nearly all liked.
+        kids: Whether titles that are not for kids may not even be named.
+    """
+
+    allowed: Mask
+    acclaimed: Mask
+    kids: bool = False
+
+    @classmethod
+    def of(cls, catalogue: Catalogue, viewer: Viewer, plays: PlayLog | None = None) -> Setting:
+        """Return that of a request; without plays nothing is acclaimed."""
+        allowed = catalogue.available(viewer.at, viewer.country)
+        if viewer.kids_profile:
+            allowed = allowed & catalogue.kids
+        acclaimed = np.zeros(len(catalogue), np.bool_) if plays is None else plays.acclaimed(viewer.at)
+        return cls(allowed, acclaimed, viewer.kids_profile)
+
 
 def plan_rows(
-    specs: Iterable[RowSpec], catalogue: Catalogue, taste: Taste, language: str | None = None
+    specs: Iterable[RowSpec],
+    catalogue: Catalogue,
+    taste: Taste,
+    language: str | None = None,
+    setting: Setting | None = None,
 ) -> list[RowPlan]:
     """Return the rows of a page in order, generated ones spelled out for this member.
 
     Args:
         specs: Definitions in the order of the page.
-        catalogue: Names and genres of titles.
-        taste: The member's; without any, generated rows are left out.
+        catalogue: Names and metadata of titles.
+        taste: The member's; without any, most generated rows are left out.
         language: The member's, for names of rows and titles.
+        setting: Of the request; without one every title may be shown and none is acclaimed.
     """
-    return [plan for spec in specs for plan in _plans(spec, catalogue, taste, language)]
+    if setting is None:
+        setting = Setting(np.ones(len(catalogue), np.bool_), np.zeros(len(catalogue), np.bool_))
+    known = _Known(catalogue, taste, language, setting)
+    return [plan for spec in specs for plan in _plans(spec, known)]
 
 
-def _plans(spec: RowSpec, catalogue: Catalogue, taste: Taste, language: str | None) -> list[RowPlan]:
-    template = row_title(spec, language)
+@dataclass(frozen=True)
+class _Known:
+    """What rows are made of."""
+
+    catalogue: Catalogue
+    taste: Taste
+    language: str | None
+    setting: Setting
+
+
+def _plans(spec: RowSpec, known: _Known) -> Iterator[RowPlan]:
     if spec.generator is None:
-        return [RowPlan(spec.name, spec, template)]
-    limit, placeholder = spec.generator.limit, spec.generator.placeholder
-    if spec.generator.each == "genre":
-        return [
-            RowPlan(f"{spec.name}:{genre}", spec, template.replace(placeholder, genre), genre=genre)
-            for genre in taste.genres[:limit]
-        ]
-    return [
-        RowPlan(
-            f"{spec.name}:{catalogue.title_ids[column]}",
-            spec,
-            template.replace(placeholder, catalogue.name(column, language)),
-            source=column,
-        )
-        for column in taste.liked[:limit].tolist()
-    ]
+        return iter([RowPlan(spec.name, spec, row_title(spec, known.language))])
+    return _GENERATED[spec.generator.each](spec, spec.generator, known)
+
+
+def _by_genre(spec: RowSpec, made: GeneratorSpec, known: _Known) -> Iterator[RowPlan]:
+    words = made.words.genres if made.words else {}
+    for genre in known.taste.genres[: made.limit]:
+        name = in_language(words.get(word_key(genre), {"": genre}), known.language)
+        title = tidy(row_title(spec, known.language).replace("{genre}", name))
+        yield RowPlan(f"{spec.name}:{genre}", spec, title, genre=genre)
+
+
+def _by_title(spec: RowSpec, made: GeneratorSpec, known: _Known) -> Iterator[RowPlan]:
+    liked = known.taste.liked
+    if known.setting.kids:
+        liked = liked[known.catalogue.kids[liked]]
+    for column in liked[: made.limit].tolist():
+        title = row_title(spec, known.language).replace("{title}", known.catalogue.name(column, known.language))
+        yield RowPlan(f"{spec.name}:{known.catalogue.title_ids[column]}", spec, title, source=column)
+
+
+def _by_character(spec: RowSpec, made: GeneratorSpec, known: _Known) -> Iterator[RowPlan]:
+    """Characters of the member's titles first, then those of most titles; all in enough titles that can be shown."""
+    masks, allowed = known.catalogue.characters, known.setting.allowed
+    sizes = {name: int((mask & allowed).sum()) for name, mask in masks.items()}
+    others = sorted(masks, key=lambda name: (-sizes[name], name))
+    order = dict.fromkeys([*known.taste.characters, *others])
+    for character in [name for name in order if sizes[name] >= spec.minimum_length][: made.limit]:
+        title = row_title(spec, known.language).replace("{character}", character)
+        yield RowPlan(f"{spec.name}:{character}", spec, title, only=masks[character])
+
+
+def _by_combination(spec: RowSpec, made: GeneratorSpec, known: _Known) -> Iterator[RowPlan]:
+    setting, words = known.setting, made.words or WordsSpec()
+    for own, mask in choose(made, known.catalogue, known.taste.liked, setting.allowed, setting.acclaimed):
+        for language in (known.language, DEFAULT_LANGUAGE):
+            name = name_of(own, spec.title[language], words, language) if language in spec.title else None
+            if name is not None:
+                yield RowPlan(f"{spec.name}:{own.key}", spec, name, genre=own.genre, only=mask)
+                break
+
+
+_GENERATED: dict[str, Callable[[RowSpec, GeneratorSpec, _Known], Iterator[RowPlan]]] = {
+    "genre": _by_genre,
+    "watched_title": _by_title,
+    "character": _by_character,
+    "combination": _by_combination,
+}
 
 
 def row_title(spec: RowSpec, language: str | None) -> str:
     """Return a row's name in a language, else in English, else in the first language it has."""
+    return in_language(spec.title, language)
+
+
+def in_language(texts: Mapping[str, str], language: str | None) -> str:
+    """Return a text in a language, else in English, else in the first language it has."""
     for wanted in (language, DEFAULT_LANGUAGE):
-        if wanted in spec.title:
-            return spec.title[wanted]
-    return next(iter(spec.title.values()))
+        if wanted in texts:
+            return texts[wanted]
+    return next(iter(texts.values()))

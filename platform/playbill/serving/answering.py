@@ -18,6 +18,7 @@ from playbill.ranking.fallback import fallback_scores
 from playbill.ranking.lists import RankedList, rank
 from playbill.ranking.pages import FilledRow, fill_rows
 from playbill.ranking.rows import RowPlan
+from playbill.ranking.short_rows import filled_up
 from playbill.serving.messages import MODEL_POLICY
 from playbill.serving.served import Scorer, Served
 from playbill.specs import CandidatesSpec, CanvasSpec
@@ -87,7 +88,7 @@ def _excuse(failed: Exception | None) -> tuple[str, ...]:
 
 
 def _by_model(served: Served, asked: Asked, scorer: Scorer, notes: tuple[str, ...]) -> Answer:
-    logits = _score(served, asked, scorer)
+    logits, said = _score(served, asked, scorer), list(notes)
 
     def ranked(question: Question, weights: dict[str, float], candidates: Mask) -> Scores:
         return blend(logits[question], served.losses, weights, candidates)
@@ -95,25 +96,38 @@ def _by_model(served: Served, asked: Asked, scorer: Scorer, notes: tuple[str, ..
     def row(plan: RowPlan) -> tuple[Scores, Mask]:
         candidates = _candidates(served, plan.spec.candidates, _row_viewer(asked, plan))
         if plan.spec.blend is None:
-            return _policy(served, asked, plan.spec.policy or asked.canvas.fallback), candidates
-        return ranked((plan.scored_as, plan.source), plan.spec.blend, candidates), candidates
+            scores = _policy(served, asked, plan.spec.policy or asked.canvas.fallback)
+        else:
+            scores = ranked((plan.scored_as, plan.source), plan.spec.blend, candidates)
+        return _filled_up(served, asked, plan, scores, candidates, said)
 
     candidates = _candidates(served, asked.canvas.candidates, asked.viewer)
     scores = ranked(_main_question(asked), asked.canvas.blend, candidates)
     found = _assemble(served, asked, MODEL_POLICY, None, (scores, candidates), row)
-    return replace(found, notes=notes)
+    return replace(found, notes=tuple(said))
 
 
 def _by_fallback(served: Served, asked: Asked, reason: str) -> Answer:
-    policy = asked.canvas.fallback
+    policy, said = asked.canvas.fallback, list[str]()
 
     def row(plan: RowPlan) -> tuple[Scores, Mask]:
         candidates = _candidates(served, plan.spec.candidates, _row_viewer(asked, plan))
-        return _policy(served, asked, plan.spec.policy or policy), candidates
+        scores = _policy(served, asked, plan.spec.policy or policy)
+        return _filled_up(served, asked, plan, scores, candidates, said)
 
     candidates = _candidates(served, asked.canvas.candidates, asked.viewer)
     main = _policy(served, asked, policy), candidates
-    return _assemble(served, asked, policy, reason, main, row)
+    return replace(_assemble(served, asked, policy, reason, main, row), notes=tuple(said))
+
+
+def _filled_up(
+    served: Served, asked: Asked, plan: RowPlan, scores: Scores, candidates: Mask, said: list[str]
+) -> tuple[Scores, Mask]:
+    viewer, policy = _row_viewer(asked, plan), asked.canvas.fallback
+    scores, candidates, note = filled_up(plan, scores, candidates, served.shelf.plays, viewer, policy)
+    if note:
+        said.append(note)
+    return scores, candidates
 
 
 def _assemble(

@@ -16,7 +16,7 @@ from playbill.ranking.candidates import ABSENT, Viewer
 from playbill.ranking.lists import RankedList
 from playbill.ranking.pages import FilledRow
 from playbill.ranking.past import past_of
-from playbill.ranking.rows import RowPlan, Taste, plan_rows, taste_of
+from playbill.ranking.rows import RowPlan, Setting, Taste, plan_rows, taste_of
 from playbill.schema import UNKNOWN_COUNTRY
 from playbill.serving.answering import Answer, Asked, answer
 from playbill.serving.facts import FactReader, MemberFacts
@@ -177,7 +177,7 @@ def _ask(
         country_plays=lambda: served.shelf.plays.of_week(at, country),
         past=cache(lambda: past_of(facts.history, catalogue)),
     )
-    plans = _plans(served, canvas, request, taste, language, notes)
+    plans = _plans(served, canvas, request, viewer, taste, language, notes)
     return Asked(canvas, question, viewer, plans, request.k)
 
 
@@ -185,6 +185,7 @@ def _plans(
     served: Served,
     canvas: CanvasSpec,
     request: RecommendRequest,
+    viewer: Viewer,
     taste: Taste,
     language: str | None,
     notes: list[str],
@@ -194,7 +195,8 @@ def _plans(
         notes.append(f"canvas '{canvas.name}' has no rows")
     if not specs or request.rows is False:
         return None
-    return tuple(plan_rows(specs, served.shelf.catalogue, taste, language))
+    setting = Setting.of(served.shelf.catalogue, viewer, served.shelf.plays)
+    return tuple(plan_rows(specs, served.shelf.catalogue, taste, language, setting))
 
 
 def _response(served: Served, asked: Asked, found: Answer, notes: Sequence[str]) -> RecommendResponse:
