@@ -15,6 +15,8 @@ from playbill.errors import DataError, Problem
 
 UNKNOWN = 0
 """The index of everything a vocabulary does not know, and of padding."""
+SHORT = 512
+"""Up to so many values a dictionary is faster than a query."""
 
 
 class Vocabulary:
@@ -62,6 +64,9 @@ class Vocabulary:
             )
         if not self._entries:
             return np.zeros(len(values), np.int32)
+        if len(values) <= SHORT:
+            texts = values if values.dtype == pl.String else values.cast(pl.String)
+            return np.fromiter((self._index.get(text, UNKNOWN) for text in texts.to_list()), np.int32, len(values))
         if self._lookup is None:
             self._lookup = pl.Enum(self._entries)
         codes = values.cast(pl.String).cast(self._lookup, strict=False).to_physical().cast(pl.Int32)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from playbill.errors import DataError
 from playbill.tables import Vocabulary
-from playbill.tables.vocabulary import VocabularyFolder
+from playbill.tables.vocabulary import SHORT, VocabularyFolder
 
 words = st.lists(st.one_of(st.none(), st.text(max_size=4)), max_size=12)
 
@@ -33,6 +33,8 @@ def test_both_ways_of_encoding_agree(known, asked):
     codes = vocabulary.encode(asked)
     assert codes.dtype == np.int32
     np.testing.assert_array_equal(codes, vocabulary.encode(pl.Series(asked, dtype=pl.String)))
+    long = pl.Series([*asked, *[None] * SHORT], dtype=pl.String)
+    np.testing.assert_array_equal(codes, vocabulary.encode(long)[: len(asked)])
     np.testing.assert_array_equal(codes == 0, [word is None or word == "" or word not in vocabulary for word in asked])
 
 
