@@ -168,4 +168,4 @@ def test_a_history_with_a_later_event_in_it_is_refused(world: ModuleType) -> Non
     log = log_of(world).filter(pl.col("member_id") == "7")
     request = Request(canvas="home", at=log["event_at"][10], member_id="7", history=log)
     with pytest.raises(IntegrityError, match=r"the history of a request at .* has an event at .*, after it"):
-        encode_requests(SimpleNamespace(state=SimpleNamespace(history_length=20)), [request])  # type: ignore[arg-type]
+        encode_requests(SimpleNamespace(state=SimpleNamespace(history_length=20, anonymous=())), [request])  # type: ignore[arg-type]

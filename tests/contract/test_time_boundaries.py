@@ -81,7 +81,7 @@ def log() -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def model() -> ResolvedModel:
     found = service.model(HEADS)
-    found.canvases["search"] = found.canvases["home"].model_copy(update={"name": "search", "context": ("query",)})
+    found.canvases["search"] = found.canvases["home"].model_copy(update={"name": "search", "context": ("member", "query")})
     return found
 
 

@@ -20,7 +20,7 @@ kind: Canvas
 name: screensaver
 version: 1
 target: title
-context: [country, device, language, hour_of_week]
+context: [member, country, device, language, hour_of_week]
 impute: {query: none, source_title: none}
 candidates: {available: now, watched: false}
 blend: {discovery_play: 1.0, finished: 0.5}

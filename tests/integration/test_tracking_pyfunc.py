@@ -22,8 +22,8 @@ LATER = "99"
 """Not available yet, and unknown to the training."""
 CANVASES: dict[str, dict[str, Any]] = {
     "home": {"candidates": {"available": "now", "watched": False}},
-    "search": {"context": ["query", "country"]},
-    "more_like_this": {"context": ["source_title"], "candidates": {"exclude_source": True}},
+    "search": {"context": ["member", "query", "country"]},
+    "more_like_this": {"context": ["member", "source_title"], "candidates": {"exclude_source": True}},
     "coming_soon": {"candidates": {"available": "upcoming"}},
 }
 

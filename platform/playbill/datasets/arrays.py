@@ -70,6 +70,12 @@ class ContextArrays:
     """[N, Cm] indices of categorical member and request features."""
     snapshot: Int
     """[N] index into `TitleArrays.snapshots`."""
+    row: Int
+    """[N] name of the row; 0 = none, or unknown."""
+    row_position: Int
+    """[N] bucket of the row's place on the page; 0 = unknown."""
+    by_name: Int
+    """[N] 1 where the name of the source title stands for the query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,9 @@ class TargetArrays:
     """[N] row of `available`; empty where that is."""
     negatives: dict[str, NegativeArrays] = field(default_factory=dict)
     """Head -> what its positive rows are told apart from, for heads that do not rank against every title."""
+    rows: dict[str, Int] = field(default_factory=dict)
+    """Field -> [N, 1 + A] the row of a page that each title begins, and those above it; empty without heads about rows.
+    See `row_entries.PageRows.around`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -24,9 +24,10 @@ from playbill.datasets.arrays import (
     with_end,
 )
 from playbill.datasets.availability import States
-from playbill.datasets.encoder import ContextColumns
+from playbill.datasets.context_columns import ContextColumns
 from playbill.datasets.negatives import Policy
 from playbill.datasets.queries import made_queries
+from playbill.datasets.row_entries import PageRows
 from playbill.datasets.rows import TrainingRows
 from playbill.datasets.targets import TargetAssembler
 from playbill.datasets.text import gram_arrays
@@ -63,6 +64,14 @@ class Task:
     """Rows made per logged row."""
     lacking: tuple[str, ...]
     """Context fields that the canvas's requests do not carry."""
+    numeric: tuple[int, ...] = ()
+    """Numeric features that they do not carry, by place."""
+    categorical: tuple[int, ...] = ()
+    """Categorical ones."""
+    by_name: bool = False
+    """Whether the name of the source title stands for the query."""
+    member: bool = True
+    """Whether they read the member's history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +111,12 @@ class Rows:
     """[N, draws] uniform draws, see `draws`."""
 
 
-FIELDS = ("country", "device", "language", "hour_of_week")
-_CANVAS, _TASKS = len(FIELDS), len(FIELDS) + 1
+DRAWN = ("country", "device", "language", "hour_of_week")
+"""Fields with a draw of their own."""
+PLACE = ("row", "row_position")
+"""Fields that are hidden together, by another part of the last field's draw."""
+FIELDS = (*DRAWN, *PLACE)
+_CANVAS, _TASKS = len(DRAWN), len(DRAWN) + 1
 _MADE, _FORGET, _PICK = 0, 1, 2
 
 
@@ -144,6 +157,8 @@ class Learnt:
     """What could be seen in the requests."""
     state: AnyInt
     """[m] state of each."""
+    pages: PageRows | None = None
+    """Rows of logged pages."""
 
 
 class Assembler:
@@ -166,7 +181,7 @@ class Assembler:
         self.tokens, self.rows, self.context = learnt.tokens, learnt.rows, learnt.context
         self.snapshot, self.softmax, self.tasks = learnt.snapshot, softmax, tasks
         self.query_offsets = with_end(learnt.context.query_grams, learnt.context.query_offsets)
-        self.targets = TargetAssembler(learnt.rows, learnt.states, learnt.state, softmax, policies or {})
+        self.targets = TargetAssembler(learnt.rows, learnt.states, learnt.state, softmax, policies or {}, learnt.pages)
 
     def batch(self, windows: Windows, width: int, shared: Shared) -> Batch:
         """Assemble one rank's part of a batch.
@@ -212,39 +227,37 @@ class Assembler:
         chosen = np.nonzero(keep & (rows.position > 0))[0]
         reach = np.minimum(rows.position[chosen], CO_PLAY_DISTANCE)
         back = 1 + (draws[chosen, _PICK] * reach).astype(np.int64)
-        return chosen, self.tokens[rows.token[chosen] - back, 0].astype(np.int64)
+        source = self.tokens[rows.token[chosen] - back, 0].astype(np.int64)
+        other = source != self.rows.title[rows.row[chosen]]
+        return chosen[other], source[other]
 
     def _context(
         self, rows: Rows, chosen: Int, made: list[tuple[Int, Int]], width: int, pool: QueryPool
     ) -> ContextArrays:
         columns, row, chance = self.context, rows.request[chosen], rows.chance[chosen]
-        fields = {
-            name: np.where(chance[:, place] < MASKED_SHARE, 0, getattr(columns, name)[row]).astype(np.int64)
-            for place, name in enumerate(FIELDS)
+        arrays: dict[str, Any] = {
+            **_hidden(columns, row, chance),
+            "canvas": np.where(chance[:, _CANVAS] < MASKED_SHARE, 0, columns.canvas[row]).astype(np.int64),
+            "source_title": columns.source_title[row].astype(np.int64),
+            "by_name": columns.by_name[row].astype(np.int64),
+            "numeric": columns.numeric[row],
+            "categorical": columns.categorical[row].astype(np.int64, copy=False),
         }
-        canvas = np.where(chance[:, _CANVAS] < MASKED_SHARE, 0, columns.canvas[row]).astype(np.int64)
-        source = columns.source_title[row].astype(np.int64)
-        position = rows.position[chosen].copy()
+        seen = rows.position[chosen] * (columns.member[row] > 0)
         at = len(rows.row)
         for place, (task, (keep, source_title)) in enumerate(zip(self.tasks, made, strict=True)):
             part = slice(at, at + len(keep))
-            canvas[part], source[part] = task.canvas, source_title
+            _as_made(task, part, source_title, arrays)
             forget = chance[part, _TASKS + 3 * place + _FORGET] < FORGET_SHARE[task.source]
-            position[part] = np.where(forget, 0, position[part])
-            for name in task.lacking:
-                fields[name][part] = 0
+            seen[part] = np.where(forget | (not task.member), 0, rows.position[keep])
             at += len(keep)
         grams, offsets = self._queries(rows, made, pool)
         return ContextArrays(
-            state=rows.window[chosen] * (width + 1) + position,
-            canvas=canvas,
-            **fields,
-            source_title=source,
+            state=rows.window[chosen] * (width + 1) + seen,
             query_grams=grams,
             query_offsets=offsets,
-            numeric=columns.numeric[row],
-            categorical=columns.categorical[row].astype(np.int64, copy=False),
             snapshot=self.snapshot[row].astype(np.int64, copy=False),
+            **arrays,
         )
 
     def _queries(self, rows: Rows, made: list[tuple[Int, Int]], pool: QueryPool) -> tuple[Int, Int]:
@@ -260,3 +273,21 @@ class Assembler:
         ends = np.cumsum([len(grams) for grams, _ in parts])
         shifted = [starts + end - len(grams) for (grams, starts), end in zip(parts, ends, strict=True)]
         return np.concatenate([grams for grams, _ in parts]), np.concatenate(shifted)
+
+
+def _hidden(columns: ContextColumns, row: Int, chance: Float) -> dict[str, Int]:
+    """Return the indices of each field in N rows, some of them hidden."""
+    hidden = {name: chance[:, place] < MASKED_SHARE for place, name in enumerate(DRAWN)}
+    last = chance[:, len(DRAWN) - 1]
+    hidden |= dict.fromkeys(PLACE, (last >= MASKED_SHARE) & (last < 2 * MASKED_SHARE))
+    return {name: np.where(gone, 0, getattr(columns, name)[row]).astype(np.int64) for name, gone in hidden.items()}
+
+
+def _as_made(task: Task, part: slice, source_title: Int, arrays: dict[str, Any]) -> None:
+    """Let a part of the rows be asked on a task's canvas: what that does not carry is gone."""
+    arrays["canvas"][part], arrays["source_title"][part] = task.canvas, source_title
+    arrays["by_name"][part] = task.by_name & (source_title > 0)
+    arrays["numeric"][part, list(task.numeric)] = np.nan
+    arrays["categorical"][part, list(task.categorical)] = 0
+    for name in task.lacking:
+        arrays[name][part] = 0

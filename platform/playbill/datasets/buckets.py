@@ -20,7 +20,10 @@ GAP_EDGES_S = (60, 300, 1_800, 3_600, 10_800, 43_200, 86_400, 259_200, 604_800, 
 """Edges of the time between tokens: a minute to three months."""
 DURATION_EDGES_S = (30, 120, 300, 600, 1_200, 1_800, 2_700, 3_600, 5_400, 7_200, 10_800)
 """Edges of the time watched: half a minute to three hours."""
+ROW_EDGES = (1, 2, 3, 4, 5, 7, 10, 15)
+"""Edges of the place of a row on its page, counted from 0."""
 GAPS, DURATIONS, HOURS_OF_WEEK = len(GAP_EDGES_S) + 2, len(DURATION_EDGES_S) + 2, _WEEK_HOURS + 1
+ROW_POSITIONS = len(ROW_EDGES) + 2
 """Sizes, index 0 counted."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,6 +37,11 @@ def gap_buckets(seconds: NDArray[np.float64]) -> Int:
 def duration_buckets(seconds: NDArray[np.float64]) -> Int:
     """Return 1 to 12 for a time watched; 0 for nan, which is unknown."""
     return _bucket(seconds, DURATION_EDGES_S)
+
+
+def row_position_buckets(places: NDArray[np.float64]) -> Int:
+    """Return 1 to 9 for a row's place on its page; 0 for nan, which is unknown."""
+    return _bucket(places, ROW_EDGES)
 
 
 def _bucket(values: NDArray[np.float64], edges: Sequence[float]) -> Int:

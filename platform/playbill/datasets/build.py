@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -14,18 +14,20 @@ from playbill.clock import Clock
 from playbill.datasets.arrays import Int
 from playbill.datasets.audience import Audience
 from playbill.datasets.availability import availability_states
-from playbill.datasets.batches import Task
+from playbill.datasets.batches import FIELDS, Task
 from playbill.datasets.buckets import floor_moments, moment_of
-from playbill.datasets.encoder import ContextColumns, Encoder
+from playbill.datasets.context_columns import ContextColumns
+from playbill.datasets.encoder import Encoder
 from playbill.datasets.examples import Examples, draw_strata, find_examples, learn, require_some
 from playbill.datasets.learn import Schema, learn_state, with_categories
-from playbill.datasets.rows import RANKING
+from playbill.datasets.row_entries import page_rows
 from playbill.datasets.splits import Split
 from playbill.datasets.titles import display_names, snapshot_values, title_arrays
 from playbill.datasets.training_set import BatchSettings, TrainingSet
 from playbill.datasets.weights import ExampleWeights, reward_versions
 from playbill.datasets.windows import Windows, cut_windows
-from playbill.specs import ResolvedModel, without_heads
+from playbill.specs import ResolvedModel, TaskSpec, without_heads
+from playbill.specs.losses import ranks
 from playbill.tables import Vocabulary
 
 SNAPSHOT_BYTES = 256 * 2**20
@@ -140,6 +142,7 @@ def build_training_set(
         watermark=learnt.as_of,
         strata=strata,
         rewards=reward_versions(resolved),
+        pages=page_rows(encoder, learnt.events, examples.events),
         left_out=learnt.left_out,
     )
 
@@ -176,31 +179,33 @@ def _plays(encoder: Encoder, events: pl.DataFrame) -> Int:
 
 def _compact(context: ContextColumns) -> ContextColumns:
     """Store indices in four bytes: a batch widens them."""
-    small = {
-        name: getattr(context, name).astype(np.int32)
-        for name in ("canvas", "country", "device", "language", "hour_of_week", "source_title", "categorical")
-    }
-    return ContextColumns(
-        **small,
-        query_grams=context.query_grams.astype(np.int32),
-        query_offsets=context.query_offsets,
-        numeric=context.numeric,
-        moment=context.moment,
-    )
+    wide = ("query_offsets", "numeric", "moment")
+    names = (own.name for own in fields(context) if own.name not in wide)
+    return replace(context, **{name: getattr(context, name).astype(np.int32) for name in names})
 
 
 def _settings(resolved: ResolvedModel, encoder: Encoder) -> BatchSettings:
     model = resolved.model
-    canvases = encoder.vocabulary("canvas")
-    tasks = []
-    for name, task in model.tasks.items():
-        carried = encoder.state.canvas_fields[name]
-        lacking = tuple(field for field in ("country", "device", "language", "hour_of_week") if field not in carried)
-        tasks.append(Task(task.source, int(canvases.encode([name])[0]), task.share, lacking))
-    softmax = tuple(name for name, head in model.heads.items() if head.loss in RANKING)
+    tasks = tuple(_task(name, task, encoder) for name, task in model.tasks.items())
+    softmax = tuple(name for name, head in model.heads.items() if ranks(head.loss))
     negatives = {
         name: head.negatives.model_dump(mode="json")
         for name, head in model.heads.items()
         if head.negatives is not None and head.draws
     }
-    return BatchSettings(model.training.batch_slots, model.training.seed, softmax, tuple(tasks), negatives)
+    return BatchSettings(model.training.batch_slots, model.training.seed, softmax, tasks, negatives)
+
+
+def _task(name: str, task: TaskSpec, encoder: Encoder) -> Task:
+    state = encoder.state
+    numeric, categorical = encoder.columns_lacking(name)
+    return Task(
+        source=task.source,
+        canvas=int(encoder.canvas_index(pl.Series([name]))[0]),
+        share=task.share,
+        lacking=tuple(field for field in FIELDS if field not in state.canvas_fields[name]),
+        numeric=numeric,
+        categorical=categorical,
+        by_name=name in state.named_queries,
+        member=name not in state.anonymous,
+    )

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from playbill.datasets.arrays import Float, Int
-from playbill.datasets.buckets import DURATIONS, GAPS, floor_moments, hour_of_week
-from playbill.datasets.text import gram_arrays
+from playbill.datasets.arrays import Int
+from playbill.datasets.buckets import DURATIONS, GAPS, ROW_POSITIONS
+from playbill.datasets.context_columns import ContextColumns, carries, encode_contexts, field_of
 from playbill.datasets.tokens import Codes, Tokens, tokens_of
 from playbill.errors import IntegrityError
 from playbill.tables import Vocabulary
@@ -58,40 +56,34 @@ class EncoderState(BaseModel):
     """Title features are read at multiples of this many hours."""
     canvas_fields: dict[str, tuple[str, ...]]
     """Canvas -> the fields its requests carry; the others are imputed as `none`."""
+    anonymous: tuple[str, ...] = ()
+    """Canvases whose requests read no member: no history, and none of `member_columns`."""
+    named_queries: tuple[str, ...] = ()
+    """Canvases where the name of the source title stands for the query."""
+    task: bool = True
+    """Whether a request says which canvas it is asked on."""
+    rows: tuple[str, ...] = ()
+    """Names of rows."""
+    row_texts: dict[str, str] = Field(default_factory=dict)
+    """Name of a row -> what it is called, for heads about rows; empty where a model has none."""
+    row_positions: bool = False
+    """Whether places of rows on the page are known."""
+    own_fields: dict[str, str] = Field(default_factory=dict)
+    """Context field of an outside package -> the column of `interactions` it is read from."""
+    member_columns: tuple[str, ...] = ()
+    """Features among `numeric` and `categorical` that belong to the member."""
     service: str
     """Feature service."""
     service_version: str
     """Hash of the service's columns at training."""
     numeric: tuple[str, ...] = ()
-    """Numeric member and request features."""
+    """Numeric member and request features, and numeric context fields of outside packages."""
     categorical: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Categorical member and request features and their values."""
+    """Categorical member and request features, and such fields of outside packages, and their values."""
     title_snapshot: tuple[str, ...] = ()
     """Numeric title features, read at snapshots (axis F)."""
     title_categorical: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Categorical title features and their values."""
-
-
-@dataclass(frozen=True, slots=True)
-class ContextColumns:
-    """N encoded requests, before they are tied to states and snapshots."""
-
-    canvas: Int
-    country: Int
-    device: Int
-    language: Int
-    hour_of_week: Int
-    source_title: Int
-    query_grams: Int
-    """[G] flat."""
-    query_offsets: Int
-    """[N] starts."""
-    numeric: Float
-    """[N, Fm]."""
-    categorical: Int
-    """[N, Cm]."""
-    moment: Int
-    """[N] moment of the title snapshot, microseconds since 1970."""
 
 
 class Encoder:
@@ -163,6 +155,9 @@ class Encoder:
             "context": {
                 "numeric": len(state.numeric),
                 "categorical": tuple(len(values) + 1 for values in state.categorical.values()),
+                "rows": len(state.rows) + 1,
+                "row_positions": ROW_POSITIONS if state.row_positions else 1,
+                "named_queries": bool(state.named_queries),
             },
             "text": {"buckets": state.text_buckets},
         }
@@ -175,6 +170,7 @@ class Encoder:
             "country": state.countries,
             "device": state.devices,
             "language": state.languages,
+            "row": state.rows,
             "action": state.actions,
             "genre": state.genres,
             "kind": state.kinds,
@@ -205,24 +201,10 @@ class Encoder:
         """Encode what is known of N requests.
 
         Args:
-            rows: `CONTEXT_COLUMNS` (query and source_title_id may be absent) and the feature columns, of which
-                an absent one is missing everywhere.
+            rows: `CONTEXT_COLUMNS` (query and source_title_id may be absent), row, row_position, the fields of
+                outside packages and the feature columns, of which an absent one is missing everywhere.
         """
-        moments = rows["event_at"].dt.epoch("us").to_numpy().astype(np.int64)
-        indices = {name: self._index(rows, name) for name in ("country", "device", "language")}
-        hours = np.where(self._carries(rows, "hour_of_week"), hour_of_week(moments), 0)
-        query_grams, query_offsets = self._queries(rows)
-        return ContextColumns(
-            canvas=self.vocabulary("canvas").encode(rows["canvas"]).astype(np.int64),
-            **indices,
-            hour_of_week=hours,
-            source_title=self._source_titles(rows),
-            query_grams=query_grams,
-            query_offsets=query_offsets,
-            numeric=numeric_matrix(rows, self.state.numeric),
-            categorical=self.categorical_matrix(rows, tuple(self.state.categorical)),
-            moment=floor_moments(moments, self.state.snapshot_hours),
-        )
+        return encode_contexts(self, rows)
 
     def categorical_matrix(self, rows: pl.DataFrame, names: tuple[str, ...]) -> Int:
         """Return [N, C] indices of categorical feature columns; an absent column is 0 everywhere."""
@@ -232,37 +214,18 @@ class Encoder:
                 matrix[:, place] = self.vocabulary(name).encode(rows[name].cast(pl.String))
         return matrix
 
-    def _carries(self, rows: pl.DataFrame, field: str) -> NDArray[np.bool_]:
-        """Mark rows whose canvas carries a field. A canvas we have no definition of carries all."""
-        lacking = [canvas for canvas, fields in self.state.canvas_fields.items() if field not in fields]
-        return ~rows["canvas"].is_in(lacking).to_numpy()
+    def canvas_index(self, canvases: pl.Series) -> Int:
+        """Return the index of each canvas as a request's task; 0 everywhere in a model that is not told it."""
+        if not self.state.task:
+            return np.zeros(len(canvases), np.int64)
+        return self.vocabulary("canvas").encode(canvases).astype(np.int64)
 
-    def _index(self, rows: pl.DataFrame, field: str) -> Int:
-        codes = self.vocabulary(field).encode(rows[field].cast(pl.String)).astype(np.int64)
-        return np.where(self._carries(rows, field), codes, 0)
+    def columns_lacking(self, canvas: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the numeric and the categorical features, by place, that requests on a canvas have not."""
+        state, name = self.state, pl.Series([canvas])
 
-    def _source_titles(self, rows: pl.DataFrame) -> Int:
-        if "source_title_id" not in rows.columns:
-            return np.zeros(rows.height, np.int64)
-        codes = self.title_rows.encode(rows["source_title_id"].cast(pl.String)).astype(np.int64)
-        return np.where(self._carries(rows, "source_title"), codes, 0)
+        def lacking(columns: Iterable[str]) -> tuple[int, ...]:
+            fields = enumerate(field_of(state, column) for column in columns)
+            return tuple(place for place, field in fields if field and not carries(state, name, field)[0])
 
-    def _queries(self, rows: pl.DataFrame) -> tuple[Int, Int]:
-        sizes = np.zeros(rows.height, np.int64)
-        if "query" not in rows.columns:
-            return np.zeros(0, np.int64), sizes
-        texts = rows["query"].cast(pl.String).fill_null("")
-        asked = np.nonzero((texts != "").to_numpy() & self._carries(rows, "query"))[0]
-        grams, starts = gram_arrays(texts.gather(asked).to_list(), self.state.text_buckets, query=True)
-        sizes[asked] = np.diff(starts, append=len(grams))
-        return grams, np.cumsum(sizes) - sizes
-
-
-def numeric_matrix(rows: pl.DataFrame, names: tuple[str, ...]) -> Float:
-    """Return [N, F] float32 of numeric columns; null, an absent column and infinity are nan."""
-    matrix = np.full((rows.height, len(names)), np.nan, np.float32)
-    for place, name in enumerate(names):
-        if name in rows.columns:
-            values = rows[name].cast(pl.Float32, strict=False).fill_null(float("nan")).to_numpy()
-            matrix[:, place] = np.where(np.isinf(values), np.nan, values)
-    return matrix
+        return lacking(state.numeric), lacking(state.categorical)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -26,7 +27,6 @@ from playbill.datasets.labelled import (
 from playbill.datasets.negatives import make_policy
 from playbill.datasets.request_context import PLACE_COLUMNS, request_context
 from playbill.datasets.rows import (
-    RANKING,
     ShownRows,
     TrainingRows,
     next_slots,
@@ -40,6 +40,7 @@ from playbill.datasets.tokens import Tokens
 from playbill.datasets.weights import ExampleWeights, event_rewards
 from playbill.errors import StateError
 from playbill.specs import ResolvedModel, without_heads
+from playbill.specs.losses import ranks
 
 
 class LogTables(Protocol):
@@ -144,7 +145,7 @@ def find_examples(encoder: Encoder, known: Known, resolved: ResolvedModel) -> Ex
     own = labelled(tokens, known.labels, resolved, known.rewards)
     titles = encoder.title_rows.encode(events["title_id"])
     shown = shown_rows(events, titles, known.labels, resolved, seed)
-    asked, request = _requests_of(events, shown)
+    asked, request = _requests_of(events, shown, encoder.state.own_fields)
     numbers = events["member_id"].rle_id().to_numpy().astype(np.int64)
     targets = np.nonzero(own.token_row >= 0)[0]
     slot = np.concatenate([next_slots(tokens)[targets], slots_of(tokens, numbers[shown.events], shown.requests)])
@@ -165,24 +166,24 @@ def find_examples(encoder: Encoder, known: Known, resolved: ResolvedModel) -> Ex
         slate_offsets=offsets,
     )
     moment = np.concatenate([own.events, shown.requests])[order]
-    requests = pl.concat([request_rows(events[own.events]), asked])
+    requests = pl.concat([request_rows(events[own.events], encoder.state.own_fields), asked])
     return Examples(tokens, rows, requests, int(numbers.max(initial=-1)) + 1, event, moment)
 
 
-def _requests_of(events: pl.DataFrame, shown: ShownRows) -> tuple[pl.DataFrame, Int]:
+def _requests_of(events: pl.DataFrame, shown: ShownRows, own_fields: Mapping[str, str]) -> tuple[pl.DataFrame, Int]:
     """Return the requests of impressions, and [U] which one each is of.
 
     They are asked when their request began; the impressions of a row are a request of their own.
     """
-    own = request_rows(events[shown.events]).select("query", *PLACE_COLUMNS)
+    own = request_rows(events[shown.events]).select("canvas", "query", *PLACE_COLUMNS)
     own = own.with_columns(start=pl.Series(shown.requests, dtype=pl.Int64)).with_row_index("at")
     keys = ["start", *own.columns[1:-1]]
     ordered = own.sort(keys, maintain_order=True).with_columns(number=pl.struct(keys).rle_id())
     number = np.zeros(ordered.height, np.int64)
     number[ordered["at"].to_numpy()] = ordered["number"].to_numpy()
     firsts = ordered.unique("number", keep="first", maintain_order=True)
-    asked = request_rows(events[firsts["start"].to_numpy()])
-    return asked.with_columns(firsts.select("query", *PLACE_COLUMNS).get_columns()), number
+    asked = request_rows(events[firsts["start"].to_numpy()], own_fields)
+    return asked.with_columns(firsts.select("canvas", "query", *PLACE_COLUMNS).get_columns()), number
 
 
 def head_arrays(
@@ -197,7 +198,7 @@ def head_arrays(
         rewards = np.concatenate([values, known.rewards[head][shown.events]])
         loss = resolved.model.heads[head].loss or ""
         labels[head], worth = known.weights.weigh(rewards, labels[head], loss)
-        if loss in RANKING:
+        if ranks(loss):
             # The weight has the label in it already.
             labels[head] = np.where(labels[head] > 0, np.float32(1), labels[head])
         weights[head] = (worth * weights.get(head, np.float32(1))).astype(np.float32)

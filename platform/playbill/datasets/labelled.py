@@ -17,7 +17,6 @@ from playbill.datasets.arrays import Float, Int
 from playbill.datasets.boundary import Boundary
 from playbill.datasets.encoder import CONTEXT_COLUMNS
 from playbill.datasets.request_context import PLACE_COLUMNS
-from playbill.datasets.rows import RANKING
 from playbill.datasets.splits import Split
 from playbill.datasets.tokens import Tokens
 from playbill.errors import IntegrityError, StateError
@@ -25,6 +24,7 @@ from playbill.labels import label_columns, label_events, why_none_positive
 from playbill.labels.missing import require_positives
 from playbill.schema import INTERACTIONS
 from playbill.specs import ResolvedModel
+from playbill.specs.losses import ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +41,22 @@ class Labelled:
     """Head -> [m] rewards, for heads that have one; nan where there is no label."""
 
 
-def request_rows(events: pl.DataFrame) -> pl.DataFrame:
+def request_rows(events: pl.DataFrame, own_fields: Mapping[str, str] | None = None) -> pl.DataFrame:
     """Return what a prediction may know of its own event: who, and the columns known at request time.
 
-    The columns of `request_context` are kept where `events` has them.
+    Args:
+        events: Rows of `interactions`; the columns of `request_context` are kept where they are there.
+        own_fields: Context field of an outside package -> the column it is read from; null where that is absent.
     """
     late = set(CONTEXT_COLUMNS).difference(INTERACTIONS.names("request"))
     if late:
         raise IntegrityError(f"columns {sorted(late)} are known only after a request, so no context may read them")
     filled = [name for name in PLACE_COLUMNS if name in events.columns]
-    return events.select("member_id", *CONTEXT_COLUMNS, *filled)
+    own = [
+        (pl.col(column) if column in events.columns else pl.lit(None, pl.String)).alias(name)
+        for name, column in (own_fields or {}).items()
+    ]
+    return events.select("member_id", *CONTEXT_COLUMNS, *filled, *own)
 
 
 def train_events(interactions: pl.DataFrame, split: Split) -> pl.DataFrame:
@@ -161,7 +167,7 @@ def labelled(
     rows = token_row[tokens.event_token]
     labels, found = {}, {}
     for name, value in by_event.items():
-        ranking = resolved.model.heads[name].loss in RANKING
+        ranking = ranks(resolved.model.heads[name].loss)
         chosen = _chosen(value, rows, len(targets), largest=ranking)
         labels[name] = np.where(chosen < 0, np.float32(np.nan), value[chosen])
         if rewards is not None and name in rewards:

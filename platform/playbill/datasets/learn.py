@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import polars as pl
 
 from playbill.datasets.buckets import year_edges
 from playbill.datasets.encoder import EncoderState
+from playbill.datasets.row_entries import row_texts
 from playbill.datasets.tokens import IGNORED_ACTIONS
 from playbill.errors import DataError, Problem
 from playbill.schema import ACTIONS, UNKNOWN_COUNTRY
-from playbill.specs import ResolvedModel
+from playbill.specs import ContextColumn, ResolvedModel
+from playbill.specs.context import own_fields
 
 MAXIMUM_VALUES = 10_000
 """Values of a categorical feature that get an index; the most frequent ones."""
@@ -77,6 +79,7 @@ def learn_state(
         DataError: The log has more actions than a token can hold.
     """
     model = resolved.model
+    own = own_fields(field for canvas in resolved.canvases.values() for field in canvas.context)
     return EncoderState(
         history_length=model.history.length,
         merge=model.history.merge == "same_title",
@@ -95,10 +98,21 @@ def learn_state(
         canvas_fields={name: canvas.context for name, canvas in resolved.canvases.items()},
         service=schema.service,
         service_version=schema.version,
-        numeric=_columns(schema, title=False, kind="numeric"),
-        categorical={name: () for name in _columns(schema, title=False, kind="categorical")},
+        numeric=(*_columns(schema, title=False, kind="numeric"), *_own(own, "numeric")),
+        row_texts=row_texts(resolved, events),
+        categorical={
+            name: () for name in (*_columns(schema, title=False, kind="categorical"), *_own(own, "categorical"))
+        },
         title_snapshot=_columns(schema, title=True, kind="numeric"),
         title_categorical={name: () for name in _columns(schema, title=True, kind="categorical")},
+        anonymous=tuple(name for name, canvas in resolved.canvases.items() if "member" not in canvas.context),
+        named_queries=_named_queries(resolved),
+        task=model.contexts.task,
+        rows=_seen(_carrying(resolved, events, "row"), "row"),
+        row_positions="row_position" in events.columns
+        and _carrying(resolved, events, "row_position")["row_position"].is_not_null().any(),
+        own_fields={name: field.column for name, field in own.items()},
+        member_columns=tuple(column.name for column in schema.columns if column.entity == "member"),
     )
 
 
@@ -122,6 +136,23 @@ def _columns(schema: Schema, *, title: bool, kind: str) -> tuple[str, ...]:
     return tuple(
         column.name for column in schema.columns if (column.entity == "title") is title and column.kind == kind
     )
+
+
+def _own(fields: Mapping[str, ContextColumn], kind: str) -> tuple[str, ...]:
+    return tuple(name for name, field in fields.items() if field.kind == kind)
+
+
+def _named_queries(resolved: ResolvedModel) -> tuple[str, ...]:
+    if not resolved.model.contexts.imputation:
+        return ()
+    named = (name for name, canvas in resolved.canvases.items() if canvas.impute.get("query") == "source_title_name")
+    return tuple(named)
+
+
+def _carrying(resolved: ResolvedModel, events: pl.DataFrame, field: str) -> pl.DataFrame:
+    """Return the events on canvases whose requests carry a field; a canvas without a definition carries all."""
+    lacking = [name for name, canvas in resolved.canvases.items() if field not in canvas.context]
+    return events.filter(~pl.col("canvas").is_in(lacking))
 
 
 def _seen(frame: pl.DataFrame, column: str) -> tuple[str, ...]:

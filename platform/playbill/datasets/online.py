@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from playbill.errors import IntegrityError
 HISTORY_COLUMNS = ("event_at", "action", "title_id", "canvas", "device", "language", "duration_s")
 """What tokens read of a member's past."""
 
-_TEXT = ("canvas", "country", "device", "language", "query", "source_title_id")
+_TEXT = ("canvas", "country", "device", "language", "query", "source_title_id", "row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ def encode_requests(encoder: Encoder, requests: Sequence[Request]) -> EncodedReq
     Raises:
         IntegrityError: A history has an event later than its request.
     """
+    requests = as_carried(encoder, requests)
     _assert_past(requests)
     owners, firsts = _owners(requests)
     starts, lengths, values = _histories(encoder, [requests[first] for first in firsts])
@@ -62,8 +63,19 @@ def encode_requests(encoder: Encoder, requests: Sequence[Request]) -> EncodedReq
         numeric=columns.numeric,
         categorical=columns.categorical,
         snapshot=snapshot.astype(np.int64),
+        row=columns.row,
+        row_position=columns.row_position,
+        by_name=columns.by_name,
     )
     return EncodedRequests(pad(values, starts, lengths, width), context, moments)
+
+
+def as_carried(encoder: Encoder, requests: Sequence[Request]) -> list[Request]:
+    """Return the requests without the histories that their canvases do not read."""
+    unread = set(encoder.state.anonymous)
+    if not unread:
+        return list(requests)
+    return [replace(request, history=None) if request.canvas in unread else request for request in requests]
 
 
 def _owners(requests: Sequence[Request]) -> tuple[Int, list[int]]:
@@ -135,6 +147,8 @@ def _rows(encoder: Encoder, requests: Sequence[Request]) -> pl.DataFrame:
     }
     for name in _TEXT:
         asked[name] = pl.Series(name, [getattr(request, name) for request in requests], dtype=pl.String)
+    places = [request.row_position for request in requests]
+    asked["row_position"] = pl.Series("row_position", places, dtype=pl.Int32)
     for name in encoder.state.numeric:
         values = [request.features.get(name) for request in requests]
         asked[name] = pl.Series(name, values, dtype=pl.Float32, strict=False)

@@ -23,8 +23,11 @@ class Request:
         language: None = unknown.
         query: What has been typed so far. A space at the end says that the last word is complete.
         source_title_id: The title the list is about.
+        row: Name of the row that is filled, such as `genre_rows`.
+        row_position: Its place on the page, from 0.
         history: The member's rows of `interactions` strictly before `at`; None = no history.
-        features: Feature columns by `view__feature` name; an absent one is missing.
+        features: Feature columns by `view__feature` name, and context fields of outside packages by theirs; an
+            absent one is missing.
     """
 
     canvas: str
@@ -35,5 +38,7 @@ class Request:
     language: str | None = None
     query: str | None = None
     source_title_id: str | None = None
+    row: str | None = None
+    row_position: int | None = None
     history: pl.DataFrame | None = None
     features: Mapping[str, Any] = field(default_factory=dict)

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from playbill.datasets.arrays import AnyInt, Float, Int, TitleArrays
 from playbill.datasets.availability import States
 from playbill.datasets.batches import Assembler, Batch, Learnt, QueryPool, Shared, Task, draw_chances
-from playbill.datasets.encoder import ContextColumns, Encoder
+from playbill.datasets.context_columns import ContextColumns
+from playbill.datasets.encoder import Encoder
 from playbill.datasets.negatives import make_policy
+from playbill.datasets.row_entries import PageRows
 from playbill.datasets.rows import TrainingRows
 from playbill.datasets.strata import Stratum
 from playbill.datasets.windows import Plan, Windows, drawn_windows, plan_epoch
@@ -60,6 +62,7 @@ class TrainingSet:
         watermark: Nothing at or after this moment is in here.
         strata: Groups that rows are drawn by; empty where every row is drawn once.
         rewards: Head -> version of the reward that weighs its examples.
+        pages: Rows of logged pages; none where no head is about rows.
         left_out: Optional heads of the definition that nothing here teaches, and why. `trained` is without them.
     """
 
@@ -78,6 +81,7 @@ class TrainingSet:
     watermark: datetime
     strata: tuple[Stratum, ...] = ()
     rewards: dict[str, str] = field(default_factory=dict)
+    pages: PageRows = field(default_factory=PageRows.none)
     left_out: dict[str, str] = field(default_factory=dict)
 
     def trained(self, resolved: ResolvedModel) -> ResolvedModel:
@@ -171,7 +175,9 @@ class TrainingSet:
     @cached_property
     def _assembler(self) -> Assembler:
         policies = {head: make_policy(read_negatives(options)) for head, options in self.settings.negatives.items()}
-        learnt = Learnt(self.tokens, self.rows, self.context, self.snapshot, self.states, self.state)
+        learnt = Learnt(
+            self.tokens, self.rows, self.context, self.snapshot, self.states, self.state, self.pages
+        )
         return Assembler(learnt, frozenset(self.settings.softmax), self.settings.tasks, policies)
 
     def save(self, folder: Path) -> None:
@@ -232,6 +238,7 @@ _PARTS: dict[str, Any] = {
     "windows": Windows,
     "rows": TrainingRows,
     "states": States,
+    "pages": PageRows,
 }
 _BY_HEAD = {"labels": "heads", "weights": "weighted"}
 """Fields of the rows that hold an array for each head, and where the heads are listed."""

@@ -177,7 +177,7 @@ def _canvas(name: str) -> CanvasSpec:
         {
             "name": name,
             "version": 1,
-            "context": ["country", "device", "language", "hour_of_week"],
+            "context": ["member", "country", "device", "language", "hour_of_week"],
             "candidates": {"available": "now", "watched": False},
             "blend": {HEAD: 1.0},
             "metric": LABEL,

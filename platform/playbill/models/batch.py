@@ -114,6 +114,12 @@ class ContextBatch(Arrays):
     """[N, Cm] indices of categorical member and request features."""
     snapshot: Tensor
     """[N] index into `TitleInputs.snapshots`."""
+    row: Tensor
+    """[N] name of the row; 0 = none, or unknown."""
+    row_position: Tensor
+    """[N] bucket of the row's place on the page; 0 = unknown."""
+    by_name: Tensor
+    """[N] 1 where the name of the source title stands for the query."""
 
     DTYPES: ClassVar[Mapping[str, torch.dtype]] = {
         "state": INT,
@@ -129,6 +135,20 @@ class ContextBatch(Arrays):
         "categorical": INT,
         "snapshot": INT,
     }
+    LATER: ClassVar[tuple[str, ...]] = ("row", "row_position", "by_name")
+    """Fields that arrays may lack: no request says any."""
+
+    @classmethod
+    def from_arrays(cls, arrays: Any, device: torch.device | str = "cpu") -> Self:
+        """Build from any object with attributes of the same names; those of `LATER` may be absent.
+
+        Raises:
+            AttributeError: A field is missing on `arrays`.
+        """
+        found = {name: _convert(getattr(arrays, name), kind, device) for name, kind in cls.DTYPES.items()}
+        nothing = torch.zeros_like(found["canvas"])
+        later = {name: getattr(arrays, name, nothing) for name in cls.LATER}
+        return cls(**found, **{name: _convert(values, INT, device) for name, values in later.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +188,11 @@ class TargetBatch(Arrays):
     """[N] row of `available`; empty where that is."""
     negatives: dict[str, NegativeBatch] = field(default_factory=dict)
     """Head name -> its negatives, for heads that do not rank against every title."""
+    rows: dict[str, Tensor] = field(default_factory=dict)
+    """Field of `rows.FIELDS` -> [N, 1 + A] the row that each title begins, and those above it; for heads about rows."""
 
     DTYPES: ClassVar[Mapping[str, torch.dtype]] = {"title": INT, "labels": FLOAT, "weight": FLOAT}
-    LATER: ClassVar[Mapping[str, torch.dtype]] = {"weights": FLOAT, "available": BOOL, "group": INT}
+    LATER: ClassVar[Mapping[str, torch.dtype]] = {"weights": FLOAT, "available": BOOL, "group": INT, "rows": INT}
     """Fields that arrays may lack."""
 
     @classmethod
@@ -281,4 +303,5 @@ def _padded_targets(targets: TargetBatch, padded: Callable[..., Tensor]) -> Targ
             name: NegativeBatch(own.title, own.expected, padded(own.usable), padded(own.shown))
             for name, own in targets.negatives.items()
         },
+        rows={name: padded(own) for name, own in targets.rows.items()},
     )

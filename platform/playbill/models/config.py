@@ -5,9 +5,12 @@ A checkpoint is this configuration plus its weights. No Python object is ever un
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+
+from playbill.specs.losses import loss_options, loss_plugin
+from playbill.specs.sharing import read_sharing
 
 
 class Part(BaseModel):
@@ -20,9 +23,14 @@ class HeadConfig(Part):
     """One prediction head (axis K)."""
 
     name: str = Field(min_length=1)
-    loss: Literal["softmax", "sampled_softmax", "bce"]
-    """`softmax` ranks the target against every title, `sampled_softmax` against some; `bce` learns the target title's
-    probability."""
+    loss: str
+    """A registered loss: see `playbill.specs.losses`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Of the loss."""
+    target: Literal["title", "row", "page"] = "title"
+    """What it scores."""
+    level: bool = False
+    """Its scores have a term of the state alone, the same for every title: how likely the member is to do it at all."""
     weight: float = Field(default=1.0, ge=0)
     """Multiplier on this head's loss."""
     negative_weight: float = Field(default=1.0, gt=0)
@@ -31,7 +39,14 @@ class HeadConfig(Part):
     @property
     def ranks(self) -> bool:
         """Whether it ranks a target, so that only rows with a label above 0 train it."""
-        return self.loss != "bce"
+        return loss_plugin(self.loss).ranks
+
+    @model_validator(mode="after")
+    def _known_loss(self) -> HeadConfig:
+        loss_options(self.loss, self.options)
+        if self.level and loss_plugin(self.loss).meaning == "competing":
+            raise ValueError(f"titles compete in '{self.loss}', so a term that all of them share says nothing")
+        return self
 
 
 class TrunkConfig(Part):
@@ -44,6 +59,14 @@ class TrunkConfig(Part):
     heads: PositiveInt = 2
     """Attention heads; `dim` is a multiple of them."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
+    sharing: dict[str, Any] = Field(default={"type": "shared"}, validate_default=True)
+    """Options of how heads share the state: see `playbill.specs.sharing`."""
+
+    @field_validator("sharing")
+    @classmethod
+    def _checked(cls, value: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = read_sharing(value).model_dump()
+        return found
 
     @model_validator(mode="after")
     def _dim_divides(self) -> TrunkConfig:
@@ -72,6 +95,8 @@ class TitleConfig(Part):
     id_embedding: bool = True
     metadata: bool = True
     age_gate: bool = True
+    neighbours: NonNegativeInt = 0
+    """Neighbours of each title that are kept for likeness; 0 = no blend asks for it."""
     id_mask: float = Field(default=0.1, ge=0, lt=1)
     """Share of title ids hidden at random in training, so that metadata alone must work."""
 
@@ -98,6 +123,14 @@ class ContextConfig(Part):
     """Numeric member and request features, nan = missing."""
     categorical: tuple[PositiveInt, ...] = ()
     """Sizes of the categorical member and request features."""
+    rows: PositiveInt = 1
+    """Names of rows, index 0 counted."""
+    row_positions: PositiveInt = 1
+    """Buckets of a row's place on the page, index 0 counted."""
+    named_queries: bool = False
+    """Whether the name of the source title stands for the query somewhere."""
+    imputation: bool = True
+    """Whether something learned stands for a field that a request lacks; else it adds nothing."""
     crossing: bool = True
     """Cross the state with the context explicitly: `h * (1 + gate(c)) + W c`."""
 
@@ -111,6 +144,15 @@ class TextConfig(Part):
     """Width of the matching space. Noise of a match falls with its square root."""
 
 
+class RowConfig(Part):
+    """The row tower. Entry i of a list has index i + 1; index 0 is unknown, or none."""
+
+    names: tuple[tuple[NonNegativeInt, ...], ...] = ()
+    """Gram ids of what each row is called, without what it is about."""
+    genres: tuple[tuple[NonNegativeInt, ...], ...] = ()
+    """Gram ids of each genre's name."""
+
+
 class NetworkConfig(Part):
     """A whole network."""
 
@@ -121,6 +163,8 @@ class NetworkConfig(Part):
     events: EventConfig = EventConfig()
     context: ContextConfig = ContextConfig()
     text: TextConfig = TextConfig()
+    rows: RowConfig | None = None
+    """None where no head is about rows."""
     heads: tuple[HeadConfig, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

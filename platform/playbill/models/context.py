@@ -28,13 +28,16 @@ class ContextEncoder(nn.Module):
         super().__init__()
         events, dim = config.events, config.trunk.dim
         sizes = (events.canvases, events.countries, events.devices, events.languages, 1 + HOURS_OF_WEEK)
-        self.fields = Fields((*sizes, *config.context.categorical), dim)
+        own = config.context
+        self.imputation = own.imputation
+        self.fields = Fields((*sizes, own.rows, own.row_positions, *own.categorical), dim, absent=own.imputation)
         self.normalise = Normaliser(config.context.numeric)
         width = self.normalise.width
         self.numeric = nn.Linear(width, dim, bias=False) if width else None
         self.source_title = nn.Linear(dim, dim, bias=False)
         self.query = nn.Linear(config.text.dim, dim, bias=False)
         self.pull = nn.Parameter(torch.tensor(PULL_START))
+        self.name_match = nn.Parameter(torch.tensor(0.0)) if own.named_queries else None
         for module in self.modules():
             if isinstance(module, nn.Embedding | nn.Linear):
                 nn.init.zeros_(module.weight)
@@ -45,16 +48,44 @@ class ContextEncoder(nn.Module):
         Args:
             context: The requests.
             source_ND: Directions of the source titles, see `source`.
-            queries_NM: Unit vectors of the queries, zero where a row has none; None when no row has one.
+            queries_NM: Unit vectors of the queries, typed or named; zero where a row has none, None when no row has.
         """
         fields = (context.canvas, context.country, context.device, context.language, context.hour_of_week)
-        total_ND = self.fields((*fields, *context.categorical.unbind(dim=1)))
+        places = (context.row, context.row_position)
+        total_ND = self.fields((*fields, *places, *context.categorical.unbind(dim=1)))
         if self.numeric is not None:
-            total_ND = total_ND + self.numeric(self.normalise(context.numeric))
+            total_ND = total_ND + self.numeric(self._normalised(context.numeric))
         if queries_NM is not None:
             total_ND = total_ND + self.query(queries_NM)
         encoded: Tensor = total_ND + self.source_title(source_ND)
         return encoded
+
+    def _normalised(self, numeric_NF: Tensor) -> Tensor:
+        values: Tensor = self.normalise(numeric_NF)
+        if not self.imputation:
+            features = self.normalise.features
+            values = torch.cat([values[:, :features], torch.zeros_like(values[:, features:])], dim=-1)
+        return values
+
+    def queries(
+        self, context: ContextBatch, typed_NM: Tensor | None, names_TM: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return what is read as the query in the context, and what is matched with names; both [N, M] or None.
+
+        Where the name of the source title stands for the query it is read as if it had been typed, and matched with
+        names as much as training finds it worth: not at all at the start.
+
+        Args:
+            context: The requests.
+            typed_NM: Unit vectors of what was typed, zero where a row has nothing; None when no row has.
+            names_TM: Unit vectors of the titles' names.
+        """
+        if self.name_match is None:
+            return typed_NM, typed_NM
+        named_NM = F.embedding(context.source_title, names_TM) * context.by_name.unsqueeze(-1)
+        if typed_NM is None:
+            return named_NM, self.name_match * named_NM
+        return typed_NM + named_NM, typed_NM + self.name_match * named_NM
 
     def source(self, context: ContextBatch, vectors_TD: Tensor) -> Tensor:
         """Return the source titles' directions at the length of a state [N, D]; zero where a row has none."""

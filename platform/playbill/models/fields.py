@@ -18,12 +18,14 @@ class Fields(nn.Module):
     Args:
         sizes: Rows of each field's table. A field of size 1 says nothing and is left out.
         dim: D.
+        absent: Whether index 0 has a vector of its own; else it adds nothing.
     """
 
     starts: Tensor
 
-    def __init__(self, sizes: Sequence[int], dim: int) -> None:
+    def __init__(self, sizes: Sequence[int], dim: int, absent: bool = True) -> None:
         super().__init__()
+        self.absent = absent
         self.used = [position for position, size in enumerate(sizes) if size > 1]
         kept = [sizes[position] for position in self.used]
         self.table = nn.Embedding(max(sum(kept), 1), dim)
@@ -36,6 +38,8 @@ class Fields(nn.Module):
         shape = indices[0].shape
         if not self.used:
             return self.table.weight.new_zeros(*shape, self.table.embedding_dim)
-        rows = torch.stack([indices[position] for position in self.used], dim=-1) + self.starts
-        total = F.embedding_bag(rows.flatten(0, -2), self.table.weight, mode="sum")
+        chosen = torch.stack([indices[position] for position in self.used], dim=-1)
+        rows, weight = (chosen + self.starts).flatten(0, -2), self.table.weight
+        said = None if self.absent else chosen.gt(0).flatten(0, -2).to(weight)
+        total = F.embedding_bag(rows, weight, mode="sum", per_sample_weights=said)
         return total.view(*shape, -1)

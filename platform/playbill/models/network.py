@@ -5,21 +5,25 @@ Axis letters: B members, L history, D width, T titles, K heads, N prediction row
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch, TitleInputs, pad_rows
-from playbill.models.config import HeadConfig, NetworkConfig
+from playbill.models.config import NetworkConfig
 from playbill.models.context import ContextEncoder, Crossing
 from playbill.models.events import EventTokens
 from playbill.models.heads import Head, TitleVectors, bias_rows
-from playbill.models.objective import head_sum, row_weights
+from playbill.models.kinds import KINDS
+from playbill.models.likeness import Likeness
+from playbill.models.rows import RowTower
 from playbill.models.scene import Scene
 from playbill.models.text import GramSpace
 from playbill.models.titles import PreparedTitles, TitleTower
 from playbill.specs.plugins import TRUNKS
+from playbill.specs.sharing import SHARINGS, read_sharing
 
 PADDED_ROWS = 256
 """Prediction rows of a training batch come in multiples of it."""
@@ -39,12 +43,19 @@ class Network(nn.Module):
         self.low_precision = False
         self.grams = GramSpace(config.text.buckets, config.text.dim)
         self.titles = TitleTower(config)
+        self.likeness = Likeness(config.titles.titles, config.titles.neighbours)
         self.title_bias = nn.Embedding(config.titles.titles, len(config.heads))
         self.events = EventTokens(config)
         self.trunk: nn.Module = TRUNKS[config.trunk.type].load()(config)
         self.context = ContextEncoder(config)
         self.crossing = Crossing(config.trunk.dim, config.context.crossing)
-        self.heads = nn.ModuleList(Head(config, position) for position in range(len(config.heads)))
+        own_rows = None if config.rows is None else RowTower(config.rows, config.trunk.dim, config.text.dim)
+        self.rows = own_rows
+        sharing = read_sharing(config.trunk.sharing)
+        self.sharing: nn.Module = SHARINGS[sharing.type].load()(config.trunk.dim, len(config.heads), sharing)
+        self.heads = nn.ModuleList(
+            KINDS[head.target].module(config, position) for position, head in enumerate(config.heads)
+        )
         nn.init.zeros_(self.title_bias.weight)
         self._prepared: tuple[TitleInputs, PreparedTitles] | None = None
 
@@ -61,6 +72,13 @@ class Network(nn.Module):
         self.titles.dynamic.calibrate(titles.snapshots[:, 1:])
         self.grams.calibrate(titles.name_grams, titles.name_offsets)
         self.forget_titles()
+
+    @torch.no_grad()
+    def start_levels(self, levels: Mapping[str, float]) -> None:
+        """Start heads from what they would say of anyone: the log odds of their label, or its mean."""
+        for settings, head in zip(self.config.heads, self.heads, strict=True):
+            if isinstance(head, Head) and head.level is not None and settings.name in levels:
+                head.level.bias.fill_(levels[settings.name])
 
     @torch.no_grad()
     def start_titles(self, vectors_TD: Tensor) -> None:
@@ -94,6 +112,9 @@ class Network(nn.Module):
         targets: TargetBatch,
         titles: TitleInputs,
         totals_K: Tensor | None = None,
+        scale_K: Tensor | None = None,
+        *,
+        pulls: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Return the training loss and, for reports, [K, 2] sums of losses and of weights (no gradient).
 
@@ -104,17 +125,28 @@ class Network(nn.Module):
             titles: T titles.
             totals_K: Divisor of each head's sum, default the batch's own weight. Several workers that share
                 one batch pass that batch's weight divided by their number.
+            scale_K: Multiplier of each head's mean loss, default its own weight.
+            pulls: Report [K, 3]: beside the sums, the squared norm of the gradient of each head's mean loss with
+                respect to the rows' shared state, which adds up over parts of a batch.
         """
         context, targets = pad_rows(context, targets, PADDED_ROWS)
         with self._precision(history.title.device):
             scene = self.scene(history, context, self.title_vectors(titles))
-            sums = [head_sum(settings, head, scene, targets) for settings, head in self._pairs()]
+            sums = [
+                KINDS[settings.target].total(settings, head, scene, targets)
+                for settings, head in zip(self.config.heads, self.heads, strict=True)
+            ]
         losses_K = torch.stack([loss for loss, _ in sums])
         weights_K = torch.stack([weight for _, weight in sums])
         divisor_K = (weights_K if totals_K is None else totals_K).clamp(min=1e-6)
-        scale_K = torch.tensor([head.weight for head in self.config.heads], device=losses_K.device)
-        loss = (scale_K * losses_K / divisor_K).sum()
-        return loss, torch.stack([losses_K.detach(), weights_K], dim=-1)
+        if scale_K is None:
+            scale_K = torch.tensor([head.weight for head in self.config.heads], device=losses_K.device)
+        means_K = losses_K / divisor_K
+        loss = (scale_K * means_K).sum()
+        columns = [losses_K.detach(), weights_K]
+        if pulls:
+            columns.append(state_pulls(means_K, scene.state))
+        return loss, torch.stack(columns, dim=-1)
 
     def loss(
         self, history: HistoryBatch, context: ContextBatch, targets: TargetBatch, titles: TitleInputs
@@ -126,7 +158,7 @@ class Network(nn.Module):
 
     def head_weights(self, targets: TargetBatch) -> Tensor:
         """Return [K] the weight of the rows that train each head."""
-        return torch.stack([row_weights(head, targets).sum() for head in self.config.heads])
+        return torch.stack([KINDS[head.target].weights(head, targets).sum() for head in self.config.heads])
 
     @torch.no_grad()
     def scores(
@@ -155,13 +187,15 @@ class Network(nn.Module):
             vectors = self.title_vectors(titles) if vectors is None else vectors
             scene = self.scene(history, context, vectors, states)
             found = {}
-            for settings, head in self._pairs():
-                if heads is not None and settings.name not in heads:
+            for name, head in self.title_heads().items():
+                if heads is not None and name not in heads:
                     continue
-                q, e = head.queries(scene.state), vectors.vectors
+                state = scene.state_of(head)
+                q, e = head.queries(state), vectors.vectors
                 if scene.queries is not None:
                     q, e = head.with_match(q, scene.queries, vectors)
-                found[settings.name] = (q @ e.to(q.dtype).T).float() + head.bias(vectors, scene.rows)[scene.rows.row]
+                bias_NT = head.bias(vectors, scene.rows)[scene.rows.row] + head.levels(state).unsqueeze(-1)
+                found[name] = (q @ e.to(q.dtype).T).float() + bias_NT
         return found
 
     @torch.no_grad()
@@ -179,8 +213,15 @@ class Network(nn.Module):
     def _precision(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.low_precision)
 
-    def _pairs(self) -> list[tuple[HeadConfig, Head]]:
-        return list(zip(self.config.heads, self.heads, strict=True))  # type: ignore[arg-type]
+    def _embedded(self, rows: Mapping[str, Tensor], titles_TD: Tensor) -> Tensor:
+        assert self.rows is not None
+        embedded: Tensor = self.rows(rows, titles_TD, self.grams)
+        return embedded
+
+    def title_heads(self) -> dict[str, Head]:
+        """Return the heads that score titles by name, in their order."""
+        pairs = zip(self.config.heads, self.heads, strict=True)
+        return {settings.name: head for settings, head in pairs if isinstance(head, Head)}
 
     def scene(
         self, history: HistoryBatch, context: ContextBatch, vectors: TitleVectors, states_ND: Tensor | None = None
@@ -196,14 +237,30 @@ class Network(nn.Module):
         if states_ND is None:
             states_ND = self.states(history, vectors).flatten(0, 1)[context.state]
         asked = context.query_grams.numel() > 0
-        queries_NM = self.grams.queries(context.query_grams, context.query_offsets) if asked else None
+        typed_NM = self.grams.queries(context.query_grams, context.query_offsets) if asked else None
+        read_NM, queries_NM = self.context.queries(context, typed_NM, vectors.prepared.names)
         source_ND = self.context.source(context, vectors.vectors)
-        context_ND = self.context(context, source_ND, queries_NM)
+        context_ND = self.context(context, source_ND, read_NM)
         state_ND = self.crossing(states_ND, context_ND)
+        state_ND = state_ND + self.context.pull * source_ND.to(state_ND.dtype)
         return Scene(
-            state=state_ND + self.context.pull * source_ND.to(state_ND.dtype),
+            state=state_ND,
+            own=self.sharing(state_ND),
+            embed=None if self.rows is None else partial(self._embedded, titles_TD=vectors.vectors),
             queries=queries_NM,
             context=context,
             rows=bias_rows(context, self.config.titles.snapshot),
             titles=vectors,
         )
+
+
+def state_pulls(losses_K: Tensor, state_ND: Tensor) -> Tensor:
+    """Return [K] the squared norm of each loss's gradient with respect to the states; 0 for a loss without one."""
+    found = []
+    for loss in losses_K:
+        if loss.requires_grad:
+            (grad_ND,) = torch.autograd.grad(loss, state_ND, retain_graph=True, allow_unused=True)
+            found.append(loss.new_zeros(()) if grad_ND is None else grad_ND.float().square().sum())
+        else:
+            found.append(loss.new_zeros(()))
+    return torch.stack(found).detach()

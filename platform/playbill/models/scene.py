@@ -5,7 +5,9 @@ Axis letters: N prediction rows, n rows that train a head, D width, M matching s
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +18,13 @@ from playbill.models.text import bag_sizes
 
 ROWS = 64
 """Rows of a product come in multiples of it: see `batch.pad_rows`."""
+
+
+class Placed(Protocol):
+    """A head, as far as its state goes."""
+
+    position: int
+    """Place among the network's heads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +38,20 @@ class Scene:
     context: ContextBatch
     rows: BiasRows
     titles: TitleVectors
+    embed: Callable[[Mapping[str, Tensor]], Tensor] | None = None
+    """Rows by `rows.FIELDS` -> their vectors; None where no head is about rows."""
+    own: Tensor | None = None
+    """[K, N, D] the state as each head sees it; None where all see `state`."""
+
+    def state_of(self, head: Placed) -> Tensor:
+        """Return [N, D] the state as one head sees it."""
+        return self.state if self.own is None else self.own[head.position]
 
     @property
     def has_query(self) -> Tensor:
-        """[N] whether the request has a query."""
-        return bag_sizes(self.context.query_grams, self.context.query_offsets) > 0
+        """[N] whether the request has a query, typed or by the name of its source title."""
+        context = self.context
+        return (bag_sizes(context.query_grams, context.query_offsets) > 0) | context.by_name.gt(0)
 
 
 def chosen_rows(weight_N: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,9 +72,10 @@ def target_logits(head: Head, scene: Scene, title_N: Tensor, chosen: Tensor) -> 
         chosen: [n] numbers of rows.
     """
     title, context = title_N[chosen], scene.context
-    q, e = head.queries(scene.state[chosen]), scene.titles.vectors[title]
+    state = scene.state_of(head)[chosen]
+    q, e = head.queries(state), scene.titles.vectors[title]
     bias = head.target_bias(scene.titles, context.canvas[chosen], context.snapshot[chosen], title)
-    logit = (q * e).sum(-1, dtype=torch.float32) + bias
+    logit = (q * e).sum(-1, dtype=torch.float32) + bias + head.levels(state)
     if scene.queries is not None:
         names_NM = scene.titles.prepared.names[title]
         logit = logit + (scene.queries[chosen] * names_NM).sum(-1) * head.match

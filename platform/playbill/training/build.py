@@ -6,20 +6,28 @@ import numpy as np
 import torch
 
 from playbill.datasets import Encoder, TrainingSet
+from playbill.datasets.row_entries import row_config
 from playbill.models import (
     ContextConfig,
     EventConfig,
     HeadConfig,
     Network,
     NetworkConfig,
+    RowConfig,
     TextConfig,
     TitleConfig,
     TitleInputs,
     TrunkConfig,
 )
 from playbill.models.svd import svd_vectors
+from playbill.ranking.blend import blended
 from playbill.specs import ResolvedModel
+from playbill.specs.canvas import LIKENESS_TERMS
+from playbill.training.levels import head_levels
 from playbill.training.settings import LoopSettings
+
+NEIGHBOURS = 100
+"""Of each title, kept where a blend asks how alike titles are."""
 
 
 def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
@@ -30,6 +38,9 @@ def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
             {
                 "name": name,
                 "loss": head.loss,
+                "options": head.options,
+                "target": resolved.labels[head.label].level if head.label else "title",
+                "level": head.leveled and (head.label is None or resolved.labels[head.label].level == "title"),
                 "weight": head.weight,
                 "negative_weight": getattr(head.negatives, "weight", 1.0),
             }
@@ -45,17 +56,21 @@ def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
             metadata=bool(model.titles.metadata),
             age_gate=model.titles.age_gate,
             id_mask=model.titles.id_mask,
+            neighbours=NEIGHBOURS if LIKENESS_TERMS & blended(resolved) else 0,
         ),
         events=EventConfig(**sizes["events"]),
-        context=ContextConfig(**sizes["context"]),
+        context=ContextConfig(
+            **sizes["context"], imputation=model.contexts.imputation, crossing=model.contexts.crossing
+        ),
         text=TextConfig(**sizes["text"]),
+        rows=None if (rows := row_config(encoder.state)) is None else RowConfig.model_validate(rows),
         heads=heads,
     )
 
 
 def loop_settings(resolved: ResolvedModel) -> LoopSettings:
     """Return the settings of the training loop that a definition asks for."""
-    wanted = resolved.model.training.model_dump()
+    wanted = resolved.model.training.model_dump() | {"balance": resolved.model.balance.model_dump()}
     return LoopSettings.model_validate({name: wanted[name] for name in LoopSettings.model_fields if name in wanted})
 
 
@@ -65,12 +80,13 @@ def build_network(resolved: ResolvedModel, data: TrainingSet) -> Network:
     torch.manual_seed(seed)
     config = network_config(resolved, data.encoder)
     network = Network(config)
-    network.calibrate(
-        torch.from_numpy(np.ascontiguousarray(data.context.numeric)), TitleInputs.from_arrays(data.titles)
-    )
+    inputs = TitleInputs.from_arrays(data.titles)
+    network.calibrate(torch.from_numpy(np.ascontiguousarray(data.context.numeric)), inputs)
+    titles = np.asarray(data.tokens[:, 0], dtype=np.int64)
+    members = np.asarray(data.token_member, dtype=np.int64)
+    network.start_levels(head_levels(resolved, data))
+    network.likeness.fit(titles, members, inputs, seed)
     if resolved.model.titles.svd_start and config.titles.id_embedding:
-        titles = np.asarray(data.tokens[:, 0], dtype=np.int64)
-        members = np.asarray(data.token_member, dtype=np.int64)
         vectors = svd_vectors(titles, members, config.titles.titles, config.trunk.dim, seed)
         network.start_titles(torch.from_numpy(vectors))
     return network

@@ -79,11 +79,11 @@ def availability() -> pl.DataFrame:
 
 @pytest.fixture(scope="session")
 def resolved() -> ResolvedModel:
-    everywhere = ["country", "device", "language", "hour_of_week"]
+    everywhere = ["member", "country", "device", "language", "hour_of_week"]
     blend = {"blend": {"discovery_play": 1.0}, "metric": "discovery_play", "version": 1}
     canvases = {
         "home": CanvasSpec.model_validate({"name": "home", "context": everywhere, **blend}),
-        "search": CanvasSpec.model_validate({"name": "search", "context": ["query", "country"], **blend}),
+        "search": CanvasSpec.model_validate({"name": "search", "context": ["member", "query", "country"], **blend}),
         "more_like_this": CanvasSpec.model_validate(
             {"name": "more_like_this", "context": ["source_title", *everywhere], **blend}
         ),

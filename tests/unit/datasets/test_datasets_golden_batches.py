@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-LATER = ("weights", "available", "group", "negatives")
-"""Fields of targets that the record does not know."""
+LATER = ("weights", "available", "group", "negatives", "row", "row_position", "by_name")
+"""Fields of contexts and targets that the record does not know."""
 GOLDEN = ("a7f574719c522ce8", "e76d64996427d1f5")
 
 

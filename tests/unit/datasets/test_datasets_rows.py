@@ -16,6 +16,8 @@ from playbill.datasets import Encoder, TrainingSet, make_split
 from playbill.datasets.rows import request_starts, sample_of_requests
 
 BCE = {"play": {"label": "play", "loss": "bce"}}
+LATER = ("row", "row_position", "by_name")
+"""Fields of contexts that the record does not know."""
 AS_BEFORE = "63c4dfa3acdf14e5"
 """Of the batches of the made log without impressions, from before impressions were rows."""
 
@@ -25,7 +27,7 @@ def batches_digest(training_set: TrainingSet) -> str:
     for epoch in range(2):
         for history, context, targets in training_set.epoch(epoch):
             for part in (history, context):
-                for field in fields(part):
+                for field in (own for own in fields(part) if own.name not in LATER):
                     total.update(np.ascontiguousarray(getattr(part, field.name)).tobytes())
             for values in (targets.title, targets.weight, *(targets.labels[head] for head in sorted(targets.labels))):
                 total.update(values.tobytes())

@@ -19,9 +19,9 @@ from playbill.evaluation.made import (
 TITLES = [str(i) for i in range(1, 13)]
 NAMES = {"1": "Star Wars (1977)", "2": "Star Trek: The Motion Picture (1979)", "3": "Amélie (2001)", "4": "It"}
 CANVASES = {
-    "search": {"context": ["query", "country"], "candidates": {"available": "now"}},
+    "search": {"context": ["member", "query", "country"], "candidates": {"available": "now"}},
     "more_like_this": {
-        "context": ["source_title", "country"],
+        "context": ["member", "source_title", "country"],
         "candidates": {"available": "now", "exclude_source": True},
     },
 }
@@ -133,6 +133,6 @@ def test_a_play_without_one_before_it_is_no_pair(world):
     rows = [("u", "1", 0.0), ("u", "1", 1.0), ("u", "1", 2.0)]  # the same title again and again
     frames = world.tables(rows, titles=["1", "2"])
     split = make_split("leave_one_out", frames.interactions)
-    resolved = world.resolved(more_like_this={"context": ["source_title"], "candidates": {}})
+    resolved = world.resolved(more_like_this={"context": ["member", "source_title"], "candidates": {}})
     with pytest.raises(StateError, match="follows a play of another title"):
         more_like_this_case(frames, split, resolved, "more_like_this")

@@ -13,8 +13,8 @@ from playbill.evaluation import model as model_module
 
 TITLES = [str(i) for i in range(1, 13)]
 CANVASES = {
-    "search": {"context": ["query", "country"]},
-    "more_like_this": {"context": ["source_title"], "candidates": {"exclude_source": True}},
+    "search": {"context": ["member", "query", "country"]},
+    "more_like_this": {"context": ["member", "source_title"], "candidates": {"exclude_source": True}},
     "coming_soon": {"candidates": {"available": "upcoming"}},
 }
 QUICK = Judging(minimum_members=5, resamples=50)

@@ -36,7 +36,7 @@ rows: [top]
 kind: Canvas
 name: search
 version: 1
-context: [query, country]
+context: [member, query, country]
 blend: {play: 1.0}
 metric: play
 """,

@@ -51,8 +51,13 @@ def test_a_right_zoo_has_none(mistakes: Mistakes) -> None:
             "home.yaml:4:20: blend.upp: model 'every' has no head 'upp'.",
         ),
         ("canvases/home.yaml", "[top]", "[top, tops]", "home.yaml:6:13: rows.1: unknown row 'tops'. Did you mean"),
-        ("canvases/search.yaml", "query", "qury", "context.0: unknown context field 'qury'. Did you mean 'query'?"),
-        ("canvases/search.yaml", "[query, country]", "[country]", "makes a query, which canvas 'search' has not"),
+        ("canvases/search.yaml", "query", "qury", "context.1: unknown context field 'qury'. Did you mean 'query'?"),
+        (
+            "canvases/search.yaml",
+            "[member, query, country]",
+            "[member, country]",
+            "makes a query, which canvas 'search' has not",
+        ),
         (
             "rows/top.yaml",
             "canvas: home",

@@ -1,0 +1,153 @@
+"""Requests to indices: each field where its canvas carries it, and what stands for it where it does not.
+
+Index 0, nan and an empty bag mean "the request does not say"; no value that was ever seen gets one of them.
+Letters: N requests, G grams, F numeric and C categorical columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from playbill.datasets.arrays import Bool, Float, Int
+from playbill.datasets.buckets import floor_moments, hour_of_week, row_position_buckets
+from playbill.datasets.text import gram_arrays
+from playbill.datasets.typed import typed_text
+
+if TYPE_CHECKING:
+    from playbill.datasets.encoder import Encoder, EncoderState
+
+
+@dataclass(frozen=True, slots=True)
+class ContextColumns:
+    """N encoded requests, before they are tied to states and snapshots."""
+
+    canvas: Int
+    country: Int
+    device: Int
+    language: Int
+    hour_of_week: Int
+    source_title: Int
+    query_grams: Int
+    """[G] flat."""
+    query_offsets: Int
+    """[N] starts."""
+    numeric: Float
+    """[N, Fm]."""
+    categorical: Int
+    """[N, Cm]."""
+    moment: Int
+    """[N] moment of the title snapshot, microseconds since 1970."""
+    row: Int
+    """[N] name of the row."""
+    row_position: Int
+    """[N] bucket of the row's place on the page."""
+    by_name: Int
+    """[N] 1 where the name of the source title stands for the query."""
+    member: Int
+    """[N] 1 where the member's history is read."""
+
+
+def encode_contexts(encoder: Encoder, rows: pl.DataFrame) -> ContextColumns:
+    """Encode what is known of N requests; see `Encoder.contexts`."""
+    state, canvas = encoder.state, rows["canvas"]
+    moments = rows["event_at"].dt.epoch("us").to_numpy().astype(np.int64)
+    indices = {name: _index(encoder, rows, name) for name in ("country", "device", "language", "row")}
+    source_title = _source_titles(encoder, rows)
+    grams, offsets = _queries(encoder, rows)
+    asked = np.diff(offsets, append=len(grams)) > 0
+    by_name = canvas.is_in(state.named_queries).to_numpy() & (source_title > 0) & ~asked
+    return ContextColumns(
+        canvas=encoder.canvas_index(canvas),
+        **indices,
+        hour_of_week=np.where(carries(state, canvas, "hour_of_week"), hour_of_week(moments), 0),
+        source_title=source_title,
+        query_grams=grams,
+        query_offsets=offsets,
+        numeric=_numeric(state, rows),
+        categorical=_categorical(encoder, rows),
+        moment=floor_moments(moments, state.snapshot_hours),
+        row_position=_row_positions(state, rows),
+        by_name=by_name.astype(np.int64),
+        member=carries(state, canvas, "member").astype(np.int64),
+    )
+
+
+def carries(state: EncoderState, canvas: pl.Series, field: str) -> Bool:
+    """Mark rows whose canvas carries a field. A canvas we have no definition of carries all."""
+    lacking = (
+        state.anonymous
+        if field == "member"
+        else tuple(name for name, fields in state.canvas_fields.items() if field not in fields)
+    )
+    return ~canvas.is_in(lacking).to_numpy()
+
+
+def field_of(state: EncoderState, column: str) -> str | None:
+    """Return the context field that a feature column belongs to; None = every canvas has it."""
+    if column in state.member_columns:
+        return "member"
+    return column if column in state.own_fields else None
+
+
+def numeric_matrix(rows: pl.DataFrame, names: tuple[str, ...]) -> Float:
+    """Return [N, F] float32 of numeric columns; null, an absent column and infinity are nan."""
+    matrix = np.full((rows.height, len(names)), np.nan, np.float32)
+    for place, name in enumerate(names):
+        if name in rows.columns:
+            values = rows[name].cast(pl.Float32, strict=False).fill_null(float("nan")).to_numpy()
+            matrix[:, place] = np.where(np.isinf(values), np.nan, values)
+    return matrix
+
+
+def _numeric(state: EncoderState, rows: pl.DataFrame) -> Float:
+    matrix = numeric_matrix(rows, state.numeric)
+    for place, name in enumerate(state.numeric):
+        if (field := field_of(state, name)) is not None:
+            matrix[~carries(state, rows["canvas"], field), place] = np.nan
+    return matrix
+
+
+def _categorical(encoder: Encoder, rows: pl.DataFrame) -> Int:
+    names = tuple(encoder.state.categorical)
+    matrix = encoder.categorical_matrix(rows, names)
+    for place, name in enumerate(names):
+        if (field := field_of(encoder.state, name)) is not None:
+            matrix[~carries(encoder.state, rows["canvas"], field), place] = 0
+    return matrix
+
+
+def _index(encoder: Encoder, rows: pl.DataFrame, field: str) -> Int:
+    if field not in rows.columns:
+        return np.zeros(rows.height, np.int64)
+    codes = encoder.vocabulary(field).encode(rows[field].cast(pl.String)).astype(np.int64)
+    return np.where(carries(encoder.state, rows["canvas"], field), codes, 0)
+
+
+def _row_positions(state: EncoderState, rows: pl.DataFrame) -> Int:
+    if "row_position" not in rows.columns or not state.row_positions:
+        return np.zeros(rows.height, np.int64)
+    places = rows["row_position"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    return np.where(carries(state, rows["canvas"], "row_position"), row_position_buckets(places), 0)
+
+
+def _source_titles(encoder: Encoder, rows: pl.DataFrame) -> Int:
+    if "source_title_id" not in rows.columns:
+        return np.zeros(rows.height, np.int64)
+    codes = encoder.title_rows.encode(rows["source_title_id"].cast(pl.String)).astype(np.int64)
+    return np.where(carries(encoder.state, rows["canvas"], "source_title"), codes, 0)
+
+
+def _queries(encoder: Encoder, rows: pl.DataFrame) -> tuple[Int, Int]:
+    sizes = np.zeros(rows.height, np.int64)
+    if "query" not in rows.columns:
+        return np.zeros(0, np.int64), sizes
+    texts = rows["query"].cast(pl.String).fill_null("")
+    asked = np.nonzero((texts != "").to_numpy() & carries(encoder.state, rows["canvas"], "query"))[0]
+    typed = [typed_text(text) for text in texts.gather(asked).to_list()]
+    grams, starts = gram_arrays(typed, encoder.state.text_buckets, query=True)
+    sizes[asked] = np.diff(starts, append=len(grams))
+    return grams, np.cumsum(sizes) - sizes
