@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from playbill.datasets.arrays import AnyInt, Bool, Float, Int
 from playbill.datasets.tokens import IGNORED_ACTIONS, Tokens
 from playbill.specs import ResolvedModel
+from playbill.specs.losses import ranks
 from playbill.specs.negatives import ShownOptions
-
-RANKING = ("softmax", "sampled_softmax")
-"""Losses that rank a target; rows whose label is not above 0 train nothing in them."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def shown_rows(
     shown = events["action"].is_in(IGNORED_ACTIONS).to_numpy() & (titles > 0)
     useful = np.zeros(len(titles), np.bool_)
     for head, value in values.items():
-        ranking = resolved.model.heads[head].loss in RANKING
+        ranking = ranks(resolved.model.heads[head].loss)
         useful |= (value > 0) if ranking else ~np.isnan(value)
     rows = np.nonzero(shown & useful)[0]
     if not len(rows):

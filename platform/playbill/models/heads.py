@@ -1,7 +1,8 @@
 """Heads: the state in its context -> one query per head, and the terms of a score beside `q · e`.
 
-`score = q_k · e + s_k * match(query, name) + b_k(title) + w_k(canvas) · x(title, moment)`. The first two
-terms are one product of concatenated vectors.
+`score = q_k · e + s_k * match(query, name) + b_k(title) + w_k(canvas) · x(title, moment) + l_k(state)`. The first two
+terms are one product of concatenated vectors. The last one is the same for every title: how likely the member is to do
+it at all. Where titles compete it would say nothing, so such heads have none.
 Axis letters: N prediction rows, T titles, K heads, D width, M matching space, P bias rows, F snapshot features.
 """
 
@@ -69,13 +70,22 @@ class Head(nn.Module):
         self.match = nn.Parameter(torch.tensor(MATCH_START))
         self.snapshot = nn.Parameter(torch.zeros(2 * config.titles.snapshot))
         self.snapshot_canvas = nn.Embedding(config.events.canvases, 2 * config.titles.snapshot)
-        for parameter in (*self.query.parameters(), self.snapshot_canvas.weight):
+        self.level = nn.Linear(dim, 1) if config.heads[position].level else None
+        level = () if self.level is None else self.level.parameters()
+        for parameter in (*self.query.parameters(), self.snapshot_canvas.weight, *level):
             nn.init.zeros_(parameter)
 
     def queries(self, state_ND: Tensor) -> Tensor:
         """Return this head's query [N, D]; at the start it is the state itself."""
         query: Tensor = state_ND + self.query(state_ND)
         return query
+
+    def levels(self, state_ND: Tensor) -> Tensor:
+        """Return [N] the term of the state alone, float32; 0 for a head without one."""
+        if self.level is None:
+            return state_ND.new_zeros(state_ND.shape[0], dtype=torch.float32)
+        level: Tensor = self.level(state_ND).squeeze(-1).float()
+        return level
 
     def bias(self, titles: TitleVectors, rows: BiasRows) -> Tensor:
         """Return the additive bias [P, T], float32. The padding title can never win."""

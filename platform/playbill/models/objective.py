@@ -12,14 +12,15 @@ from playbill.models.batch import TargetBatch
 from playbill.models.config import HeadConfig
 from playbill.models.heads import Head
 from playbill.models.loss import Hidden, binary_loss, softmax_loss
-from playbill.models.sampled import negatives_sum, sampled_sum
+from playbill.models.sampled import negatives_sum
 from playbill.models.scene import Scene, chosen_rows, target_logits
+from playbill.specs.losses import loss_plugin
 
 
 def row_weights(head: HeadConfig, targets: TargetBatch) -> Tensor:
     """Return [N] the weight of each row in a head; 0 = the row does not train it.
 
-    A `bce` row counts when it is labelled. A row of a ranking head counts when its label is above 0, times the label.
+    A row counts when it is labelled. A row of a ranking head counts when its label is above 0, times the label.
     Both count as much as the row weighs in all heads and in this one.
     """
     label_N = targets.labels[head.name]
@@ -33,11 +34,11 @@ def row_weights(head: HeadConfig, targets: TargetBatch) -> Tensor:
 def head_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch) -> tuple[Tensor, Tensor]:
     """Return one head's weighted sum of losses and the weight it stands for."""
     weight_N = row_weights(settings, targets)
-    objective = {"softmax": _softmax_sum, "sampled_softmax": sampled_sum, "bce": _binary_sum}[settings.loss]
-    return objective(settings, head, scene, targets, weight_N), weight_N.sum()
+    total: Tensor = loss_plugin(settings.loss).load()(settings, head, scene, targets, weight_N)
+    return total, weight_N.sum()
 
 
-def _softmax_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:
+def softmax_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:
     """Rank the target against every title there was. Rows with a query take the wider product, so they go apart."""
     bias_PT = head.bias(scene.titles, scene.rows)
     total = bias_PT.new_zeros(())
@@ -47,7 +48,7 @@ def _softmax_sum(settings: HeadConfig, head: Head, scene: Scene, targets: Target
         chosen, share = chosen_rows(torch.where(scene.has_query.eq(with_query), weight_N, 0.0))
         if not chosen.numel():
             continue
-        q, e = head.queries(scene.state[chosen]), scene.titles.vectors
+        q, e = head.queries(scene.state_of(head)[chosen]), scene.titles.vectors
         if with_query and scene.queries is not None:
             q, e = head.with_match(q, scene.queries[chosen], scene.titles)
         hidden = None if away_GT is None else Hidden(away_GT, targets.group[chosen])
@@ -57,7 +58,7 @@ def _softmax_sum(settings: HeadConfig, head: Head, scene: Scene, targets: Target
     return total
 
 
-def _binary_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:
+def binary_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:
     """Learn the probability of the label for the target title, and where asked for that drawn titles have none."""
     chosen, share = chosen_rows(weight_N)
     label_n = targets.labels[settings.name][chosen].nan_to_num()

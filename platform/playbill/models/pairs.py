@@ -58,7 +58,8 @@ def pair_scores(
     canvases, places = scene.context.canvas.tolist(), {name: place for place, name in enumerate(heads_of(network))}
     for number, (row, head) in enumerate(pairs):
         scores_MT[number] = bias[canvases[row]][places[head]]
-    queries_MD = _queries(network, scene, pairs)
+    queries_MD, levels_M = _queries(network, scene, pairs)
+    scores_MT.add_(levels_M.unsqueeze(-1))
     torch.addmm(scores_MT, queries_MD, e_TD.to(queries_MD.dtype).T, out=scores_MT)
     _add_match(network, scene, pairs, scores_MT)
     return scores_MT
@@ -66,19 +67,21 @@ def pair_scores(
 
 def heads_of(network: Network) -> dict[str, Head]:
     """Return the heads that score titles by name, in their order."""
-    named = zip(network.config.heads, network.heads, strict=True)
-    return {settings.name: head for settings, head in named if isinstance(head, Head)}
+    return network.title_heads()
 
 
-def _queries(network: Network, scene: Scene, pairs: Sequence[Pair]) -> Tensor:
-    """Return [M, D] float32 queries: each head is asked once for all of its rows."""
+def _queries(network: Network, scene: Scene, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+    """Return [M, D] float32 queries and [M] levels: each head is asked once for all of its rows."""
     heads = heads_of(network)
     found = scene.state.new_empty(len(pairs), scene.state.shape[1], dtype=torch.float32)
+    levels = found.new_empty(len(pairs))
     for name in dict.fromkeys(head for _, head in pairs):
         numbers = [number for number, pair in enumerate(pairs) if pair[1] == name]
         rows = [pairs[number][0] for number in numbers]
-        found[numbers] = heads[name].queries(scene.state[rows]).float()
-    return found
+        state = scene.state_of(heads[name])[rows]
+        found[numbers] = heads[name].queries(state).float()
+        levels[numbers] = heads[name].levels(state)
+    return found, levels
 
 
 def _add_match(network: Network, scene: Scene, pairs: Sequence[Pair], scores_MT: Tensor) -> None:

@@ -60,11 +60,13 @@ def negatives_sum(settings: HeadConfig, head: Head, scene: Scene, targets: Targe
 
 def negative_scores(head: Head, scene: Scene, own: NegativeBatch, chosen: Tensor) -> Tensor:
     """Return [n, S + C] scores of drawn and then of shown titles, minus infinity where a row has no use for one."""
-    q_nD = head.queries(scene.state[chosen])
+    state_nD = scene.state_of(head)[chosen]
+    q_nD = head.queries(state_nD)
     drawn = _drawn_scores(head, scene, own, q_nD, chosen)
     shown = _shown_scores(head, scene, own.shown[chosen], q_nD, chosen)
     usable = torch.cat([own.usable[chosen], own.shown[chosen].gt(0)], dim=-1)
-    return torch.cat([drawn, shown], dim=-1).masked_fill(~usable, -torch.inf)
+    scores_nX = torch.cat([drawn, shown], dim=-1) + head.levels(state_nD).unsqueeze(-1)
+    return scores_nX.masked_fill(~usable, -torch.inf)
 
 
 def _drawn_scores(head: Head, scene: Scene, own: NegativeBatch, q_nD: Tensor, chosen: Tensor) -> Tensor:

@@ -6,17 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playbill.errors import DataError, Problem
+from playbill.specs.losses import LOSSES, ranks
 
 Floats = NDArray[np.float32]
 
-_RANKING = ("softmax", "sampled_softmax")
 _BINARY = "bce"
 
 
 def loss_weights(values: Floats, labels: Floats, loss: str) -> tuple[Floats, Floats]:
     """Turn rewards of labelled examples into their labels and weights.
 
-    A ranking loss (`softmax`, `sampled_softmax`) weighs an example by label x max(0, reward); labels stay. The
+    A ranking loss (`softmax`, `sampled_softmax`, `pairwise`) weighs an example by label x max(0, reward); labels stay. The
     binary loss takes the sign as the label and the magnitude as the weight: a label of 1 with a negative reward
     becomes 0, everything else stays, and the weight is |reward|. Weights are divided by the mean of those above zero,
     so that a reward changes which examples teach and not how fast.
@@ -39,7 +39,7 @@ def loss_weights(values: Floats, labels: Floats, loss: str) -> tuple[Floats, Flo
     _check(values, said, loss)
     worth = np.where(said, np.nan_to_num(values), 0.0).astype(np.float32)
     kept = labels.astype(np.float32, copy=True)
-    if loss in _RANKING:
+    if ranks(loss):
         weights = np.where(said, np.nan_to_num(labels), 0.0) * np.maximum(worth, 0.0)
     else:
         kept[said & (worth < 0)] = 0.0
@@ -59,8 +59,8 @@ def _check(values: Floats, said: NDArray[np.bool_], loss: str) -> None:
     elif without := int((said & ~np.isfinite(values)).sum()):
         what = f"{without} of {int(said.sum())} labelled examples have no reward"
         problems.append(Problem("values", what, "Only plays and impressions have one."))
-    if loss not in (*_RANKING, _BINARY):
-        known = ", ".join((*_RANKING, _BINARY))
+    if loss not in LOSSES or not (loss == _BINARY or ranks(loss)):
+        known = ", ".join(name for name in LOSSES.names() if name == _BINARY or ranks(name))
         problems.append(Problem("loss", f"'{loss}' has no rule for rewards.", f"Known: {known}."))
     if problems:
         raise DataError("reward weights", problems)

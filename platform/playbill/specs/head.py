@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from playbill.specs.base import Reference, Spec
+from playbill.specs.losses import LOSSES, loss_options, loss_plugin
 from playbill.specs.negatives import Negatives, ShownOptions
 from playbill.specs.plugins import LossName
 
@@ -19,11 +20,18 @@ class HeadSpec(Spec):
     auxiliary: Literal["next_genres"] | None = None
     """A self-supervised target instead of a label."""
     loss: LossName | None = None
-    """`softmax` over every title, `sampled_softmax` over drawn ones, or `bce` over labelled events."""
+    """`softmax` over every title, `sampled_softmax` or `pairwise` over drawn ones, `bce` over labelled events, or
+    `huber` for a label that is a number."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The loss's options."""
     negatives: Negatives | None = None
-    """What positives are told apart from: for `sampled_softmax`, and beside the label's own zeros for `bce`."""
+    """What positives are told apart from: for `sampled_softmax` and `pairwise`, and beside the label's own zeros for
+    `bce`."""
     weight: PositiveFloat = 1.0
-    """Multiplier on this head's loss. Weights are not normalised to sum to one."""
+    """Multiplier on this head's loss. Weights are not normalised to sum to one; `balance` may learn others beside."""
+    level: bool | None = None
+    """Give scores a term of the member's state alone, the same for every title: how likely they are to do it at all.
+    Absent is yes, unless titles compete."""
     reward: Reference | None = None
     """A reward that weighs its examples."""
     optional: bool = False
@@ -38,14 +46,36 @@ class HeadSpec(Spec):
         own_zeros = self.loss == "bce" and isinstance(self.negatives, ShownOptions)
         return self.negatives is not None and not own_zeros
 
+    @property
+    def leveled(self) -> bool:
+        """Whether its scores have a term of the state alone."""
+        if self.loss is None or loss_plugin(self.loss).meaning == "competing":
+            return False
+        return self.level is not False
+
     @model_validator(mode="after")
     def _one_target(self) -> Self:
         if (self.label is None) == (self.auxiliary is None):
             raise ValueError("a head needs either 'label' or 'auxiliary'")
         if self.label is not None and self.loss is None:
             raise ValueError("a head with a label needs a 'loss'")
-        if self.loss == "softmax" and self.negatives is not None:
-            raise ValueError("'softmax' ranks against every title; 'negatives' belong to 'sampled_softmax' or 'bce'")
-        if self.loss == "sampled_softmax" and self.negatives is None:
-            raise ValueError("'sampled_softmax' needs 'negatives', such as {policy: mixed, count: 512}")
+        self._check_loss()
         return self
+
+    def _check_loss(self) -> None:
+        if self.loss is None:
+            if self.options:
+                raise ValueError("'options' belong to a 'loss'")
+            return
+        loss_options(self.loss, self.options)
+        wanted = loss_plugin(self.loss).negatives
+        if self.negatives is not None and wanted == "none":
+            others = [f"'{name}'" for name in LOSSES.names() if loss_plugin(name).negatives != "none"]
+            what = "ranks against every title" if self.loss == "softmax" else "tells nothing apart"
+            raise ValueError(f"'{self.loss}' {what}; 'negatives' belong to {', '.join(others[:-1])} or {others[-1]}")
+        if self.negatives is None and wanted == "required":
+            raise ValueError(f"'{self.loss}' needs 'negatives', such as {{policy: mixed, count: 512}}")
+        if self.level and loss_plugin(self.loss).meaning == "competing":
+            raise ValueError(f"titles compete in '{self.loss}', so a 'level' that all of them share says nothing")
+        if self.reward is not None and loss_plugin(self.loss).meaning == "value":
+            raise ValueError(f"a reward says how much a choice teaches; '{self.loss}' learns a number and takes none")

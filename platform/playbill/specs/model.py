@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from playbill.specs.balance import Balance, BalanceOptions
 from playbill.specs.base import CanvasName, CanvasReference, Definition, ModelReference, Name, Reference, Spec
 from playbill.specs.context import ContextsSpec
 from playbill.specs.head import HeadSpec
@@ -119,6 +120,8 @@ class ModelSpec(Definition):
     trunk: Trunk = GatedTransformerOptions()
     heads: dict[Name, HeadSpec] = Field(min_length=1)
     """What it predicts, by name; canvases and rows blend these."""
+    balance: Balance = BalanceOptions()
+    """How heads' losses are weighed against each other: by their own weights, or learned beside them."""
     tasks: dict[CanvasName, TaskSpec] = Field(default_factory=dict)
     """Canvas -> where it gets training examples from while it has no logs."""
     training: TrainingSpec = TrainingSpec()

@@ -5,7 +5,7 @@ FOLDER/epoch-0003/weights.safetensors    parameters and statistics after epoch 3
                   average.safetensors    running average of the parameters
                   best.safetensors       chosen weights so far, when the run keeps its best epoch
                   optimizer.pt           optimizer state (tensors only)
-                  state.json             epoch, settings digest, reports, sha256 of the other files
+                  state.json             epoch, settings digest, reports, balance, sha256 of the other files
 ```
 The layout is the same in process and under Ray. A folder that is there is whole; a damaged file is refused.
 """
@@ -55,6 +55,8 @@ class Checkpoint:
     reports: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Tensor] | None = None
     best_epoch: int | None = None
+    balance: dict[str, Tensor] = field(default_factory=dict)
+    """What the balance of heads has learned."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
@@ -77,6 +79,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path
         "step": checkpoint.step,
         "settings": checkpoint.settings,
         "best_epoch": checkpoint.best_epoch,
+        "balance": {name: values.tolist() for name, values in checkpoint.balance.items()},
         "reports": checkpoint.reports,
         "sha256": {path.name: digest(path) for path in sorted(unfinished.iterdir())},
     }
@@ -134,6 +137,7 @@ def load_checkpoint(path: Path, settings: str) -> Checkpoint:
         reports=state["reports"],
         best=load_tensors(path / BEST) if has_best else None,
         best_epoch=state["best_epoch"],
+        balance={name: torch.tensor(values) for name, values in state["balance"].items()},
     )
 
 

@@ -19,7 +19,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from playbill.errors import StateError, UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TargetBatch, TitleInputs
+from playbill.models.balance import make_balancer
 from playbill.models.weights import bfloat16_is_fast
+from playbill.specs.balance import read_balance
 from playbill.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
 from playbill.training.contract import Batch, BatchSource, FitResult, Place, Progress, Report, Validate
 from playbill.training.optimizer import Average, build_optimizer, one_cycle, set_learning_rate
@@ -79,6 +81,7 @@ class _Run:
         self.titles = TitleInputs.from_arrays(batches.titles, place.device)
         self.heads = [head.name for head in network.config.heads]
         self.head_scale = torch.tensor([head.weight for head in network.config.heads])
+        self.balancer = make_balancer(read_balance(settings.balance), self.head_scale)
         self.batch_weights = dict(batches.batch_weights)
         self.digest = settings.digest(network.config)
         self.steps = batches.steps(place.world)
@@ -126,6 +129,7 @@ class _Run:
         self.network.load_state_dict(saved.weights)
         self.average.load(saved.average[name] for name, _ in self.network.named_parameters())
         self.optimizer.load_state_dict(saved.optimizer)
+        self.balancer.load(saved.balance)
         self.step, self.reports = saved.step, saved.reports
         self.best, self.best_epoch = saved.best, saved.best_epoch
         return saved.epoch
@@ -158,7 +162,9 @@ class _Run:
         total = self.epochs * self.steps
         rate = one_cycle(self.step, total, self.settings.learning_rate, self.settings.warm_up)
         set_learning_rate(self.optimizer, rate)
-        loss, sums_K2 = self.model(history, context, targets, self.titles, self._totals(targets))
+        totals_K, scale_K = self._totals(targets), self.balancer.weights().to(device)
+        pulls = self.balancer.pulls
+        loss, sums = self.model(history, context, targets, self.titles, totals_K, scale_K, pulls=pulls)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
@@ -172,8 +178,23 @@ class _Run:
         self.average.update(self.step)
         if self.progress is not None and self.place.rank == 0:
             self.progress(Progress(self.step, total, epoch + 1, self.epochs, float(loss.detach())))
-        sums: Tensor = sums_K2.cpu().double()
-        return sums
+        self._balance(sums, totals_K)
+        taken: Tensor = sums[:, :2].cpu().double()
+        return taken
+
+    def _balance(self, sums: Tensor, totals_K: Tensor | None) -> None:
+        """Tell the balance what the step measured, the same numbers on every worker.
+
+        Workers' sums are divided by the whole batch's weight over their number, so their mean is that of the batch, and
+        a squared gradient of the mean is the sum of theirs over the number squared.
+        """
+        if self.settings.balance["type"] == "static":
+            return
+        world, divisor_K = self.place.world, sums[:, 1] if totals_K is None else totals_K
+        pulls_K = sums[:, 2] if self.balancer.pulls else torch.zeros_like(divisor_K)
+        told = torch.stack([sums[:, 0] / divisor_K.clamp(min=1e-6) / world, sums[:, 1], pulls_K / world**2])
+        losses_K, weights_K, squares_K = self._sum_over_workers(told)
+        self.balancer.update(losses_K, squares_K.sqrt(), weights_K > 0)
 
     def _totals(self, targets: TargetBatch) -> Tensor | None:
         """Return [K] divisors of the heads' sums, None where this worker's own weights are right.
@@ -208,6 +229,9 @@ class _Run:
             "tokens_per_second": tokens / seconds,
         }
         numbers.update({f"loss/{name}": float(mean) for name, mean in zip(self.heads, means_K, strict=True)})
+        if self.settings.balance["type"] != "static":
+            weights = zip(self.heads, self.balancer.weights().tolist(), strict=True)
+            numbers.update({f"weight/{name}": weight for name, weight in weights})
         return numbers
 
     def _validated(self, epoch: int) -> dict[str, float]:
@@ -248,6 +272,7 @@ class _Run:
                 reports=self.reports,
                 best=self.best,
                 best_epoch=self.best_epoch,
+                balance=self.balancer.state(),
             ),
         )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from playbill.models.config import NetworkConfig
+from playbill.specs.balance import read_balance
 
 
 class LoopSettings(BaseModel):
@@ -30,6 +31,8 @@ class LoopSettings(BaseModel):
     """Largest gradient norm."""
     ema: float = Field(default=0.998, ge=0, lt=1)
     """Decay of the running average of the weights, which is what is kept; 0 keeps the last weights."""
+    balance: dict[str, Any] = Field(default={"type": "static"}, validate_default=True)
+    """Options of how heads' losses are weighed: see `playbill.specs.balance`."""
     seed: NonNegativeInt = 0
     keep: Literal["last", "best"] = "last"
     """Which epoch's weights are the result. `best` needs a validation callback and `metric`."""
@@ -37,6 +40,12 @@ class LoopSettings(BaseModel):
     """Validation metric that `best` maximises."""
     low_precision: bool | None = None
     """bfloat16 products; None = where the processor is fast at them."""
+
+    @field_validator("balance")
+    @classmethod
+    def _known_balance(cls, value: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = read_balance(value).model_dump()
+        return found
 
     @model_validator(mode="after")
     def _best_needs_metric(self) -> LoopSettings:

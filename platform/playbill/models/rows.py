@@ -1,0 +1,190 @@
+"""Rows as entities: a vector of a row, and heads that score rows and whole pages.
+
+A row's vector is made of what is known before anybody looks: its name, learned and by its grams, its genre, likewise,
+the title it is about and the title it begins with. A head's score is `q(h) · e + b`, with the query of the state h in
+its context; given the rows above it the query moves by their mean vector, and what they have in common with the row is
+added. In training the rows above are forgotten at random, so one head answers with them and without.
+Axis letters: N prediction rows, R rows, A rows above, D width, M matching space, F features of a pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+if TYPE_CHECKING:
+    from playbill.models.config import NetworkConfig, RowConfig
+    from playbill.models.text import GramSpace
+
+FIELDS = ("name", "genre", "about", "head")
+"""What is known of a row: index of its name, of its genre, of the title it is about and of the title it begins with."""
+FORGET_SHARE = 0.3
+"""How often the rows above are forgotten in training."""
+PAIR_FEATURES = 3
+"""How many rows are above, and how many of them have the row's name, and its genre."""
+
+
+class RowTower(nn.Module):
+    """Rows -> vectors [..., D].
+
+    Args:
+        config: Names and genres with their grams.
+        dim: D.
+        text: M.
+    """
+
+    grams: Tensor
+    offsets: Tensor
+
+    def __init__(self, config: RowConfig, dim: int, text: int) -> None:
+        super().__init__()
+        bags = ((), *config.names, (), *config.genres)
+        self.names = 1 + len(config.names)
+        self.name = nn.Embedding(self.names, dim)
+        self.genre = nn.Embedding(1 + len(config.genres), dim)
+        self.text = nn.Linear(text, dim, bias=False)
+        self.about = nn.Linear(dim, dim, bias=False)
+        self.head = nn.Linear(dim, dim, bias=False)
+        flat = [gram for bag in bags for gram in bag]
+        starts = [0, *accumulate(len(bag) for bag in bags)][:-1]
+        self.register_buffer("grams", torch.tensor(flat, dtype=torch.int64), persistent=False)
+        self.register_buffer("offsets", torch.tensor(starts, dtype=torch.int64), persistent=False)
+        for table in (self.name, self.genre, self.text, self.about, self.head):
+            nn.init.zeros_(table.weight)
+        nn.init.normal_(self.text.weight, std=text**-0.5)
+
+    def texts(self, space: GramSpace) -> Tensor:
+        """Return [names + genres, M] unit vectors of what rows are called."""
+        return space.names(self.grams, self.offsets)
+
+    def forward(self, rows: Mapping[str, Tensor], titles_TD: Tensor, space: GramSpace) -> Tensor:
+        """Embed rows.
+
+        Args:
+            rows: `FIELDS` -> indices [...], 0 = none.
+            titles_TD: Vectors of titles, row 0 none.
+            space: Of grams.
+        """
+        texts_XD = self.text(self.texts(space))
+        own = self.name(rows["name"]) + texts_XD[rows["name"]]
+        own = own + self.genre(rows["genre"]) + texts_XD[self.names + rows["genre"]]
+        found: Tensor = own + self.about(_named(rows["about"], titles_TD)) + self.head(_named(rows["head"], titles_TD))
+        return found
+
+
+def _named(title: Tensor, titles_TD: Tensor) -> Tensor:
+    vectors = F.normalize(F.embedding(title, titles_TD).float(), dim=-1) * titles_TD.shape[-1] ** 0.5
+    return vectors * title.gt(0).unsqueeze(-1)
+
+
+def named_titles(titles_TD: Tensor) -> Tensor:
+    """Return [T, D] what a row reads of each title that it is about or begins with; row 0, none, is zero."""
+    return _named(torch.arange(titles_TD.shape[0], device=titles_TD.device), titles_TD)
+
+
+class RowHead(nn.Module):
+    """A head about rows.
+
+    Args:
+        config: Of the network, with rows.
+        position: Place among its heads.
+    """
+
+    def __init__(self, config: NetworkConfig, position: int) -> None:
+        super().__init__()
+        assert config.rows is not None
+        dim, names = config.trunk.dim, 1 + len(config.rows.names)
+        self.position = position
+        self.query = nn.Linear(dim, dim)
+        self.above = nn.Linear(dim, dim, bias=False)
+        self.pair = nn.Linear(PAIR_FEATURES, 1, bias=False)
+        self.bias = nn.Embedding(names, 1)
+        self.base = nn.Parameter(torch.zeros(()))
+        self.scale = dim**-0.5
+        for module in (self.query, self.above, self.pair, self.bias):
+            for parameter in module.parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(self, state_ND: Tensor, e_ND: Tensor, name_N: Tensor, mean_ND: Tensor, pair_NF: Tensor) -> Tensor:
+        """Return logits [N].
+
+        Args:
+            state_ND: States in their context.
+            e_ND: Vectors of the rows.
+            name_N: Indices of their names.
+            mean_ND: Mean vectors of the rows above each; zero where there is none, or none is known.
+            pair_NF: From `pair_features`.
+        """
+        q_ND = state_ND + self.query(state_ND) + self.above(mean_ND)
+        logit = (q_ND * e_ND).sum(-1) * self.scale + self.bias(name_N).squeeze(-1)
+        total: Tensor = logit + self.pair(pair_NF).squeeze(-1) + self.base
+        return total.float()
+
+
+class PageHead(nn.Module):
+    """A head about the whole page, or the visit it is for: logistic regression on the state in its context.
+
+    Args:
+        config: Of the network.
+        position: Place among its heads.
+    """
+
+    def __init__(self, config: NetworkConfig, position: int) -> None:
+        super().__init__()
+        self.position = position
+        self.out = nn.Linear(config.trunk.dim, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, state_ND: Tensor) -> Tensor:
+        """Return logits [N]."""
+        found: Tensor = self.out(state_ND).squeeze(-1)
+        return found.float()
+
+
+def mean_above(vectors: Tensor, there: Tensor) -> Tensor:
+    """Return the mean vector of the rows above each row.
+
+    Args:
+        vectors: [N, A, D].
+        there: [N, A] which of them there are.
+    """
+    weight = there.to(vectors.dtype).unsqueeze(-1)
+    found: Tensor = (vectors * weight).sum(1) / weight.sum(1).clamp(min=1)
+    return found
+
+
+def pair_features(rows: Mapping[str, Tensor], there: Tensor) -> Tensor:
+    """Return [N, F] what rows have in common with those above them.
+
+    Args:
+        rows: `FIELDS` -> [N, 1 + A]; column 0 is the row, the others are above it.
+        there: [N, A] which of them there are.
+    """
+    above = there.float()
+    alike = [rows[name][:, 1:].eq(rows[name][:, :1]) & rows[name][:, :1].gt(0) for name in ("name", "genre")]
+    counts = [above.sum(1), *((above * same).sum(1) for same in alike)]
+    return torch.log1p(torch.stack(counts, dim=-1))
+
+
+def row_logits(
+    head: RowHead, state_ND: Tensor, rows: Mapping[str, Tensor], e: Tensor, *, forget: float = 0.0
+) -> Tensor:
+    """Return [N] logits of rows given those above them.
+
+    Args:
+        head: The head.
+        state_ND: States in their context.
+        rows: `FIELDS` -> [N, 1 + A].
+        e: [N, 1 + A, D] their vectors.
+        forget: How often the rows above are forgotten.
+    """
+    there = (rows["name"][:, 1:] | rows["head"][:, 1:]).gt(0)
+    if forget:
+        there = there & torch.rand(there.shape[0], 1, device=there.device).ge(forget)
+    return head(state_ND, e[:, 0], rows["name"][:, 0], mean_above(e[:, 1:], there), pair_features(rows, there))

@@ -1,0 +1,74 @@
+"""How heads share what the network knows of a request: one state, or experts that each head mixes for itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PositiveInt, SerializeAsAny
+
+from playbill.registry import Plugin, Registry
+from playbill.specs.base import Spec, unknown_name
+
+
+class SharingOptions(Spec):
+    """Every head reads the same state. Also the options of `shared`."""
+
+    type: str = "shared"
+    """`shared`, `adapters`, `mmoe`, `ple`, or one that an outside package adds."""
+
+
+class AdaptersOptions(SharingOptions):
+    """Each head changes the state by a small network of its own."""
+
+    width: PositiveInt = 32
+    """Hidden units of each network."""
+
+
+class MmoeOptions(SharingOptions):
+    """Experts that all heads share, and a gate for each head that mixes them (Ma et al. 2018)."""
+
+    experts: PositiveInt = 4
+    """Small networks."""
+    width: PositiveInt = 64
+    """Hidden units of each."""
+
+
+class PleOptions(MmoeOptions):
+    """Shared experts beside some of each head's own, in levels (Tang et al. 2020, progressive layered extraction)."""
+
+    own: PositiveInt = 1
+    """Experts of each head at every level; `experts` counts the shared ones."""
+    levels: PositiveInt = 2
+    """Extractions, one after the other; 1 is customised gate control (CGC)."""
+
+
+_SPECS = "playbill.specs.sharing"
+SHARINGS = Registry(
+    "sharing",
+    "playbill.sharings",
+    {
+        "shared": Plugin("playbill.models.sharing:Shared", f"{_SPECS}:SharingOptions"),
+        "adapters": Plugin("playbill.models.sharing:Adapters", f"{_SPECS}:AdaptersOptions"),
+        "mmoe": Plugin("playbill.models.sharing:Mmoe", f"{_SPECS}:MmoeOptions"),
+        "ple": Plugin("playbill.models.sharing:Ple", f"{_SPECS}:PleOptions"),
+    },
+)
+"""Modules made by `module(dim, heads, options)`; called with states [N, D] they return [K, N, D], or None for the state
+as it is."""
+
+
+def read_sharing(value: Any) -> Any:
+    """Check the options of a way to share by the spec it registers; a bare name takes its defaults."""
+    if isinstance(value, str):
+        value = {"type": value}
+    if not isinstance(value, dict) or not isinstance(value.get("type", "shared"), str):
+        return value
+    name = value.get("type", "shared")
+    if name not in SHARINGS:
+        raise unknown_name(SHARINGS.kind, name, SHARINGS.names())
+    options: type[SharingOptions] | None = SHARINGS[name].load_options()
+    return (options or SharingOptions).model_validate(value)
+
+
+Sharing = Annotated[SerializeAsAny[SharingOptions], BeforeValidator(read_sharing)]
+"""Options of a way to share, checked by the spec its type registers."""
