@@ -11,6 +11,11 @@ from playbill.errors import RequestError, nearest
 MODEL_POLICY = "model"
 """The policy of an answer that the model ranked; any other policy is a fallback's name."""
 K_LIMIT = 1000
+QUERY_LIMIT = 100_000
+"""Characters of a query that are accepted; of those the first ones are read, see `playbill.datasets.typed`."""
+
+ContextValue = str | bool | int | float
+"""A value of a context field of an outside package."""
 
 
 class NotFoundError(RequestError):
@@ -51,10 +56,12 @@ class RecommendRequest(Message):
     device: str | None = None
     language: str | None = None
     """Of names and rows. Absent: the member's."""
-    query: str | None = Field(default=None, max_length=500)
-    """What was typed so far; an empty one asks for the page before the first key."""
+    query: str | None = Field(default=None, max_length=QUERY_LIMIT)
+    """What was typed so far; an empty one asks for the page before the first key. Its first 200 characters are read."""
     source_title_id: str | None = None
     """The title the list is about."""
+    context: dict[str, ContextValue] = Field(default_factory=dict)
+    """Values of context fields that packages outside Playbill add, by name."""
     rows: bool | None = None
     """Whether to fill the canvas's rows. Absent: if it has any."""
 

@@ -17,11 +17,11 @@ from playbill.ranking.lists import RankedList
 from playbill.ranking.pages import FilledRow
 from playbill.ranking.past import past_of
 from playbill.ranking.rows import RowPlan, Setting, Taste, plan_rows, taste_of
-from playbill.schema import UNKNOWN_COUNTRY
 from playbill.serving.answering import Answer, Asked, answer
 from playbill.serving.facts import FactReader, MemberFacts
 from playbill.serving.messages import RankedRow, RankedTitle, RecommendRequest, RecommendResponse, not_found
 from playbill.serving.record import request_record, slate_records
+from playbill.serving.said import Said, country_of, said_by
 from playbill.serving.served import Served, Slot
 from playbill.specs import CanvasSpec
 
@@ -60,17 +60,18 @@ class Recommender:
 
         Raises:
             NotFoundError: The canvas or the source title does not exist.
-            RequestError: The canvas needs a query or a source title and none was given.
+            RequestError: The canvas needs a query or a source title and none was given, or a context field is
+                unknown or of another type.
             StateError: Nothing has been ingested yet.
         """
         served = self.slot.current
         canvas = _canvas(served, request.canvas)
         notes = [f"title features are imputed as missing: {served.gap}"] if served.gap else []
-        query, source = _query(canvas, request, notes), _source(served, canvas, request, notes)
+        said = said_by(served, canvas, request, notes)
         at = request.at or self._clock.now() + INSTANT
         facts = self._facts.read(served, request.member_id, at, past=request.at is not None)
         notes += facts.notes
-        asked = _ask(served, canvas, request, (at, query, source), facts, notes)
+        asked = _ask(served, canvas, request, (at, said), facts, notes)
         with self._gate:
             found = answer(served, asked)
         notes += found.notes
@@ -106,53 +107,17 @@ def _canvas(served: Served, name: str) -> CanvasSpec:
     return served.resolved.canvases[name]
 
 
-def _query(canvas: CanvasSpec, request: RecommendRequest, notes: list[str]) -> str | None:
-    if "query" not in canvas.context:
-        if request.query:
-            notes.append(f"canvas '{canvas.name}' reads no query: it was ignored")
-        return None
-    if request.query is None:
-        raise RequestError(f"canvas '{canvas.name}' needs a query; an empty one asks for its page before the first key")
-    if not request.query.strip():
-        notes.append("the query is empty: titles are ranked as before the first key")
-        return None
-    return request.query
-
-
-def _source(served: Served, canvas: CanvasSpec, request: RecommendRequest, notes: list[str]) -> int:
-    catalogue, title = served.shelf.catalogue, request.source_title_id
-    if "source_title" not in canvas.context:
-        if title is not None:
-            notes.append(f"canvas '{canvas.name}' reads no source title: it was ignored")
-        return ABSENT
-    if title is None:
-        raise RequestError(f"canvas '{canvas.name}' needs a source title")
-    column = catalogue.column(title)
-    if column == ABSENT:
-        raise not_found("title", title, catalogue.title_ids)
-    return column
-
-
-def _country(served: Served, asked: str | None, facts: MemberFacts, notes: list[str]) -> str:
-    if asked is None:
-        return facts.country
-    if asked != UNKNOWN_COUNTRY and asked not in served.shelf.countries:
-        notes.append(f"country '{asked}' was never seen: it counts as unknown ({UNKNOWN_COUNTRY})")
-        return UNKNOWN_COUNTRY
-    return asked
-
-
 def _ask(
     served: Served,
     canvas: CanvasSpec,
     request: RecommendRequest,
-    what: tuple[datetime, str | None, int],
+    what: tuple[datetime, Said],
     facts: MemberFacts,
     notes: list[str],
 ) -> Asked:
-    at, query, source = what
+    at, said = what
     catalogue = served.shelf.catalogue
-    country = _country(served, request.country, facts, notes)
+    country = country_of(served, request.country, facts.country, notes)
     language = request.language or facts.language
     taste = taste_of(facts.history, catalogue)
     question = Request(
@@ -162,16 +127,16 @@ def _ask(
         country=country,
         device=request.device,
         language=language,
-        query=query,
-        source_title_id=None if source == ABSENT else catalogue.title_ids[source],
+        query=said.query,
+        source_title_id=None if said.source == ABSENT else catalogue.title_ids[said.source],
         history=facts.history,
-        features=facts.features.values,
+        features={**facts.features.values, **said.own},
     )
     viewer = Viewer(
         at=at,
         country=country,
         watched=taste.watched,
-        source=source,
+        source=said.source,
         kids_profile=facts.kids_profile or canvas.candidates.kids is True,
         plays=lambda: served.shelf.plays.before(at),
         country_plays=lambda: served.shelf.plays.of_week(at, country),
