@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from playbill.specs.balance import BALANCERS
 from playbill.specs.base import Definition, Duration, Percent, Spec, split_reference
 from playbill.specs.candidates import CandidatesSpec, PercentileRange
 from playbill.specs.canvas import CanvasSpec
@@ -25,6 +26,7 @@ from playbill.specs.resolved import ResolvedModel, content_hash
 from playbill.specs.reward import RewardSpec, TermSpec
 from playbill.specs.reward_terms import reward_version, reward_versions
 from playbill.specs.row import GeneratorSpec, RowSpec
+from playbill.specs.sharing import SHARINGS
 from playbill.specs.where import WhereError, parse_where
 
 KINDS: dict[str, type[Definition]] = {
@@ -38,12 +40,14 @@ KINDS: dict[str, type[Definition]] = {
 """Every kind of definition, in the order in which they build on one another."""
 
 __all__ = [
+    "BALANCERS",
     "BASELINES",
     "CONTEXTS",
     "EXTRACTORS",
     "FALLBACKS",
     "KINDS",
     "LOSSES",
+    "SHARINGS",
     "TRUNKS",
     "AdaptationSpec",
     "CandidatesSpec",

@@ -51,6 +51,15 @@ class ActedOnOptions(Spec):
     """Any of these makes an impression a one."""
 
 
+class MeasuredOptions(Spec):
+    """Options of the extractor `measured`."""
+
+    actions: Actions = ("play",)
+    """Events that are labelled."""
+    column: Literal["progress", "duration_s"]
+    """Their number: the share of the title that was watched, or the seconds."""
+
+
 def _below_options(item: ErrorDetails) -> InitErrorDetails:
     text = PydanticCustomError("options", "{text}", {"text": item["msg"]})
     return InitErrorDetails(type=text, loc=("options", *item["loc"]), input=item["input"])

@@ -148,6 +148,12 @@ EXTRACTORS = Registry(
             levels=("title",),
             actions=("impression",),
         ),
+        "measured": ExtractorPlugin(
+            "playbill.labels.measured:measured",
+            options="playbill.specs.label:MeasuredOptions",
+            inputs=("progress", "duration_s"),
+            levels=("title",),
+        ),
         "played_from": ExtractorPlugin(
             "playbill.labels.played_from:played_from",
             inputs=("request_id",),
