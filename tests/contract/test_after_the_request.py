@@ -21,6 +21,7 @@ from playbill.config import Workspace
 from playbill.datasets import Request, labelled
 from playbill.datasets.online import encode_requests
 from playbill.errors import IntegrityError
+from playbill.ranking.page_scores import PageScores, page_of
 from playbill.schema import INTERACTIONS
 from playbill.serving.messages import RecommendRequest
 from playbill.tables import Tables
@@ -105,6 +106,9 @@ class Digesting:
     def score(self, requests: Sequence[Request]) -> dict[str, np.ndarray]:
         rows = np.stack([self._row(request) for request in requests])
         return {"play": rows, "like": rows}
+
+    def score_page(self, requests: Sequence[Request], blends: Sequence[dict], candidates: np.ndarray) -> PageScores:
+        return page_of(self.score(requests), {"play": "softmax", "like": "bce"}, blends, candidates)
 
     def _row(self, request: Request) -> np.ndarray:
         said = repr((request.at, request.canvas, request.country, sorted(request.features.items())))

@@ -19,6 +19,7 @@ from playbill.clock import FixedClock
 from playbill.config import Project, ProjectSettings, Workspace
 from playbill.datasets import Request
 from playbill.features import OnlineFeatures
+from playbill.ranking.page_scores import PageScores, page_of
 from playbill.serving import FactReader, Recommender, Served, Shelf, Slot
 from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec
 from playbill.tables import Tables
@@ -28,6 +29,7 @@ DAY = timedelta(days=1)
 TITLES = tuple(f"t{number}" for number in range(10))
 NAMES = ("Alien", "Brazil", "Clue", "Dune", "Emma", "Fargo", "Gandhi", "Heat", "Ishtar", "Jaws")
 COMING = ("t8", "t9")
+LOSSES = {"play": "softmax", "like": "bce"}
 
 
 def resolved() -> ResolvedModel:
@@ -37,8 +39,8 @@ def resolved() -> ResolvedModel:
     )
     canvases = (
         _canvas("home", candidates={"watched": False}, rows=["picks", "because", "popular", "genres"]),
-        _canvas("search", context=["query", "country"]),
-        _canvas("more_like_this", context=["source_title", "country"], candidates={"exclude_source": True}),
+        _canvas("search", context=["member", "query", "country"]),
+        _canvas("more_like_this", context=["member", "source_title", "country"], candidates={"exclude_source": True}),
         _canvas("coming_soon", candidates={"available": "upcoming"}, fallback="popular"),
     )
     rows = (
@@ -167,6 +169,10 @@ class FakeScorer:
         numbers = np.array([int(title[1:]) for title in self.title_ids], dtype=np.float32)
         rows = [numbers + self.shift + self._bonus(request) for request in requests]
         return {"play": np.stack(rows), "like": np.zeros((len(requests), len(numbers)), np.float32)}
+
+    def score_page(self, requests: Sequence[Request], blends: Sequence[dict], candidates: np.ndarray) -> PageScores:
+        """Blend every row over its candidates."""
+        return page_of(self.score(requests), LOSSES, blends, candidates)
 
     def _bonus(self, request: Request) -> np.ndarray:
         bonus = np.zeros(len(self.title_ids), dtype=np.float32)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from playbill.metrics.topk import NOT_LISTED, top_k
 from playbill.ranking.blend import Scores
 from playbill.ranking.candidates import Columns, Mask
 
@@ -42,9 +41,16 @@ def rank(scores: Scores, candidates: Mask, k: int | None = None) -> RankedList:
     Raises:
         ValueError: The shapes differ, `k` is not positive, or a candidate's score is NaN.
     """
-    length = int(candidates.sum()) if k is None else k
-    if k is None and length == 0:
-        return RankedList(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float64))
-    columns = top_k(scores[None, :], length, candidates[None, :])[0]
-    columns = columns[columns != NOT_LISTED]
-    return RankedList(columns, scores[columns])
+    if scores.shape != candidates.shape or scores.ndim != 1:
+        raise ValueError(f"scores and candidates must be [T] alike, got {scores.shape} and {candidates.shape}")
+    if k is not None and k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    columns = np.flatnonzero(candidates)
+    values = scores[columns]
+    if np.isnan(values).any():
+        raise ValueError("a candidate's score is NaN")
+    if k is not None and len(columns) > k:
+        least = np.partition(values, len(values) - k)[len(values) - k]
+        columns, values = columns[values >= least], values[values >= least]
+    order = np.argsort(-values, kind="stable")[:k]
+    return RankedList(columns[order], values[order])

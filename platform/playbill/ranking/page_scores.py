@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from playbill.errors import UnknownNameError
 from playbill.ranking.blend import COMPETING, VALUES, Scores, log_normaliser, log_sigmoid
 from playbill.ranking.candidates import Mask
-from playbill.ranking.lists import RankedList
+from playbill.ranking.lists import RankedList, rank
 
 Floats = npt.NDArray[np.float32]
 
@@ -84,9 +85,22 @@ class PageScores:
         Raises:
             ValueError: `k` is not positive, or a candidate's score is NaN.
         """
+        mask = self.candidates[row] if allowed is None else self.candidates[row] & allowed
+        near = self._near(row, k, mask)
+        ranked = rank(self.exact(row, near), np.ones(len(near), np.bool_), k)
+        return RankedList(near[ranked.columns], ranked.scores)
+
+    def sharpened(self, row: int, k: int) -> Scores:
+        """Return a row's [T] scores in float64, such that `rank` lists the best `k` candidates as `best` does."""
+        scores = self.scores[row].astype(np.float64)
+        near = self._near(row, k, self.candidates[row])
+        scores[near] = self.exact(row, near)
+        return scores
+
+    def _near(self, row: int, k: int, mask: Mask) -> npt.NDArray[np.int64]:
+        """Return the columns that the error cannot tell from the best `k`."""
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
-        mask = self.candidates[row] if allowed is None else self.candidates[row] & allowed
         columns = np.flatnonzero(mask)
         values = self.scores[row, columns]
         if np.isnan(values).any():
@@ -94,9 +108,7 @@ class PageScores:
         if len(columns) > k:
             least = np.partition(values, len(values) - k)[len(values) - k]
             columns = columns[values >= least - 2 * self.errors[row]]
-        scores = self.exact(row, columns)
-        order = np.argsort(-scores, kind="stable")[:k]
-        return RankedList(columns[order], scores[order])
+        return columns
 
     def exact(self, row: int, columns: npt.NDArray[np.int64]) -> Scores:
         """Return the float64 blend of some candidates of a row."""
@@ -149,6 +161,25 @@ def blend_page(
     errors *= np.array([len(own) for own in terms]) + 1
     scores += outside
     return PageScores(scores, candidates, tuple(terms), errors)
+
+
+def page_of(
+    logits: Mapping[str, npt.NDArray[Any]],
+    losses: Mapping[str, str],
+    blends: Sequence[Mapping[str, float]],
+    candidates: Mask,
+) -> PageScores:
+    """Blend rows that were scored by every head: `blend_page` of head -> [R, T] logits, such as `Scorer.score` gives.
+
+    Raises:
+        UnknownNameError: A blend names a head that has no logits.
+    """
+    pairs = [(row, head) for row, weights in enumerate(blends) for head in weights]
+    for _, head in pairs:
+        if head not in logits:
+            raise UnknownNameError("head", head, logits.keys() & losses.keys())
+    rows = [logits[head][row].astype(np.float32, copy=False) for row, head in pairs]
+    return blend_page(rows, pairs, losses, blends, candidates)
 
 
 def _term(logits: Floats, loss: str, weight: float, among: tuple[Mask, Floats]) -> tuple[Term, Floats]:

@@ -1,6 +1,6 @@
 """From one understood request to ranked titles and rows. Reads nothing outside its arguments.
 
-Axis letters: N scored requests, T titles, K heads.
+Axis letters: T titles.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from playbill.datasets import Request
-from playbill.ranking.blend import Logits, Scores, blend
+from playbill.ranking.blend import Scores
 from playbill.ranking.candidates import ABSENT, Mask, Viewer, select
 from playbill.ranking.fallback import fallback_scores
 from playbill.ranking.lists import RankedList, rank
+from playbill.ranking.page_parts import SPARE
 from playbill.ranking.pages import FilledRow, fill_rows
 from playbill.ranking.rows import RowPlan
 from playbill.ranking.short_rows import filled_up
@@ -26,11 +27,6 @@ from playbill.specs import CandidatesSpec, CanvasSpec
 logger = logging.getLogger(__name__)
 
 NO_MODEL = "no approved model"
-
-Question = tuple[str, int]
-"""Canvas a request is scored for, and the column of its source title."""
-HeadScores = dict[str, Logits]
-"""Head -> [T] logits of one question."""
 
 
 @dataclass(frozen=True)
@@ -88,22 +84,17 @@ def _excuse(failed: Exception | None) -> tuple[str, ...]:
 
 
 def _by_model(served: Served, asked: Asked, scorer: Scorer, notes: tuple[str, ...]) -> Answer:
-    logits, said = _score(served, asked, scorer), list(notes)
-
-    def ranked(question: Question, weights: dict[str, float], candidates: Mask) -> Scores:
-        return blend(logits[question], served.losses, weights, candidates)
+    scored, said = _score(served, asked, scorer), list(notes)
 
     def row(plan: RowPlan) -> tuple[Scores, Mask]:
-        candidates = _candidates(served, plan.spec.candidates, _row_viewer(asked, plan))
-        if plan.spec.blend is None:
-            scores = _policy(served, asked, plan.spec.policy or asked.canvas.fallback)
+        if plan.row_id in scored:
+            scores, candidates = scored[plan.row_id]
         else:
-            scores = ranked((plan.scored_as, plan.source), plan.spec.blend, candidates)
+            candidates = _candidates(served, plan.spec.candidates, _row_viewer(asked, plan))
+            scores = _policy(served, asked, plan.spec.policy or asked.canvas.fallback)
         return _filled_up(served, asked, plan, scores, candidates, said)
 
-    candidates = _candidates(served, asked.canvas.candidates, asked.viewer)
-    scores = ranked(_main_question(asked), asked.canvas.blend, candidates)
-    found = _assemble(served, asked, MODEL_POLICY, None, (scores, candidates), row)
+    found = _assemble(served, asked, MODEL_POLICY, None, scored[None], row)
     return replace(found, notes=tuple(said))
 
 
@@ -145,23 +136,28 @@ def _assemble(
     return Answer(policy, reason, rank(scores, candidates, asked.k), candidates, rows)
 
 
-def _score(served: Served, asked: Asked, scorer: Scorer) -> dict[Question, HeadScores]:
-    """Score the canvas and every row that asks something else, in one batch."""
-    questions = {_main_question(asked): asked.request}
-    for plan in asked.plans or ():
-        if plan.spec.blend is not None:
-            questions.setdefault((plan.scored_as, plan.source), _row_request(served, asked, plan))
-    logits = scorer.score(list(questions.values()))
-    return {question: {head: values[row] for head, values in logits.items()} for row, question in enumerate(questions)}
+def _score(served: Served, asked: Asked, scorer: Scorer) -> dict[str | None, tuple[Scores, Mask]]:
+    """Score the canvas's own list, under None, and every row that has a blend, all at once."""
+    plans = [(place, plan) for place, plan in enumerate(asked.plans or ()) if plan.spec.blend is not None]
+    blends = [asked.canvas.blend, *(plan.spec.blend or {} for _, plan in plans)]
+    requests = [asked.request, *(_row_request(served, asked, plan, place) for place, plan in plans)]
+    rules = [(plan.spec.candidates, _row_viewer(asked, plan)) for _, plan in plans]
+    masks = [_candidates(served, *own) for own in [(asked.canvas.candidates, asked.viewer), *rules]]
+    page = scorer.score_page(requests, blends, np.stack(masks))
+    names = [None, *(plan.row_id for _, plan in plans)]
+    return {name: (page.sharpened(row, SPARE * asked.k), masks[row]) for row, name in enumerate(names)}
 
 
-def _main_question(asked: Asked) -> Question:
-    return asked.canvas.name, asked.viewer.source
-
-
-def _row_request(served: Served, asked: Asked, plan: RowPlan) -> Request:
+def _row_request(served: Served, asked: Asked, plan: RowPlan, place: int) -> Request:
     source = None if plan.source == ABSENT else served.shelf.catalogue.title_ids[plan.source]
-    return replace(asked.request, canvas=plan.scored_as, source_title_id=source, query=None)
+    return replace(
+        asked.request,
+        canvas=plan.scored_as,
+        source_title_id=source,
+        query=None,
+        row=plan.spec.name,
+        row_position=place,
+    )
 
 
 def _row_viewer(asked: Asked, plan: RowPlan) -> Viewer:

@@ -15,8 +15,9 @@ import polars as pl
 from playbill.datasets import Request
 from playbill.errors import IntegrityError
 from playbill.ranking.blend import head_losses
-from playbill.ranking.candidates import Catalogue
+from playbill.ranking.candidates import Catalogue, Mask
 from playbill.ranking.fallback import PlayLog
+from playbill.ranking.page_scores import PageScores
 from playbill.specs import ResolvedModel
 from playbill.tables import Tables
 
@@ -34,6 +35,12 @@ class Scorer(Protocol):
 
     def score(self, requests: Sequence[Request]) -> HeadLogits:
         """Return head -> [N, T] logits."""
+        ...
+
+    def score_page(
+        self, requests: Sequence[Request], blends: Sequence[Mapping[str, float]], candidates: Mask
+    ) -> PageScores:
+        """Return the blend of each row of one page over its candidates [R, T]."""
         ...
 
 

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from playbill.errors import UnknownNameError
 from playbill.ranking.blend import AS_IT_IS, blend
 from playbill.ranking.lists import rank
-from playbill.ranking.page_scores import blend_page
+from playbill.ranking.page_scores import blend_page, page_of
 
 LOSSES = {
     "play": "softmax",
@@ -62,6 +62,17 @@ def test_a_page_lists_what_each_row_alone_would(page, k, seed):
             expected = rank(plain, mask, k)
             np.testing.assert_allclose(best.scores, expected.scores, rtol=0, atol=1e-6 * size)
             assert np.array_equal(best.columns, expected.columns) or _apart_by_rounding(best, expected, plain)
+        sharp = rank(found.sharpened(row, k), candidates[row], k)
+        np.testing.assert_array_equal(sharp.columns, found.best(row, k).columns)
+    together = {
+        head: np.stack([_of(logits, pairs, row, head, candidates.shape[1]) for row in range(len(blends))])
+        for head in LOSSES
+    }
+    np.testing.assert_array_equal(page_of(together, LOSSES, blends, candidates).scores, found.scores)
+
+
+def _of(logits, pairs, row, head, titles):
+    return logits[pairs.index((row, head))] if (row, head) in pairs else np.zeros(titles, np.float32)
 
 
 def _apart_by_rounding(best, expected, plain):

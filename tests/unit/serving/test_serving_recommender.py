@@ -148,7 +148,8 @@ def test_home_is_a_page_of_rows_without_repeats(ask: Any) -> None:
     shown = [item.title_id for row in response.rows for item in row.items]
     assert shown == ["t7", "t6", "t4", "t2", "t3", "t5"]
     assert {request.canvas for request in ask.scorer.asked} == {"home", "more_like_this"}
-    assert len(ask.scorer.asked) == 2
+    assert {request.row for request in ask.scorer.asked} == {None, "picks", "because", "genres"}
+    assert len({id(request.history) for request in ask.scorer.asked}) == 1, "the history is read once"
 
 
 def test_rows_can_be_left_out_and_canvases_without_rows_say_so(ask: Any) -> None:
