@@ -216,17 +216,18 @@ def _others(report: EvaluationReport) -> Iterator[Grid]:
 
 def _heads(report: EvaluationReport) -> Iterator[Grid]:
     if report.heads:
+        names = ("auc", "ece", *(("mae",) if any("mae" in row.metrics for row in report.heads) else ()))
         rows = tuple(
             (
                 row.head,
                 f"{row.rows:,}",
                 f"{row.positives:,}",
-                *(with_interval(row.metrics[name]) if name in row.metrics else "-" for name in ("auc", "ece")),
+                *(with_interval(row.metrics[name]) if name in row.metrics else "-" for name in names),
             )
             for row in report.heads
         )
         title = f"{report.canvas}: heads on labelled events of the {report.fold} fold"
-        yield Grid(title, ("head", "rows", "positive", "auc", "ece"), rows)
+        yield Grid(title, ("head", "rows", "positive", *names), rows)
 
 
 def _windows(report: EvaluationReport) -> Iterator[Grid]:

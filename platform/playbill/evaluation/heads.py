@@ -29,7 +29,8 @@ from playbill.evaluation.report import HeadRow
 from playbill.labels import label_events
 from playbill.metrics import Interval
 from playbill.ranking.blend import COMPETING
-from playbill.specs import ResolvedModel
+from playbill.specs import HeadSpec, ResolvedModel
+from playbill.specs.losses import loss_options, loss_plugin
 
 MOST_STATES = 20_000
 """States at most: beyond it members are drawn at random, whole."""
@@ -111,7 +112,8 @@ def head_rows(
     """Measure every labelled head on a canvas's events of the held-out fold.
 
     `auc` needs both kinds of rows. `ece` is of heads that say yes or no of each title apart; a softmax head spreads
-    one probability over all titles, so its level means nothing for a single one and it has an `auc` alone.
+    one probability over all titles, so its level means nothing for a single one and it has an `auc` alone. A head whose
+    label is a number has the `auc` of labels above their median, and `mae`, the mean error in the label's own unit.
 
     Args:
         function: The model on this canvas.
@@ -133,6 +135,7 @@ def head_rows(
     for name, rows in labels.rows.items():
         here = rows.filter(pl.col("canvas") == canvas)
         labelled[name] = here.filter(pl.Series(places.codes(here["title_id"]) != UNKNOWN))
+    labelled = {name: _told(rows, resolved.model.heads[name]) for name, rows in labelled.items()}
     notes = tuple(reason for name, rows in labelled.items() if (reason := _unmeasurable(name, rows, canvas, judging)))
     wanted = {name: rows for name, rows in labelled.items() if not _unmeasurable(name, rows, canvas, judging)}
     if not wanted:
@@ -142,9 +145,18 @@ def head_rows(
     return tuple(_row(name, rows, resolved, judging) for name, rows in scored.items()), notes
 
 
+def _told(rows: pl.DataFrame, head: HeadSpec) -> pl.DataFrame:
+    """Add `positive`: a label above 0, or for a number one above the median."""
+    if head.loss is None or loss_plugin(head.loss).meaning != "value":
+        return rows.with_columns(positive=pl.col("value") > 0)
+    options = loss_options(head.loss, head.options)
+    cut = rows.with_columns(pl.col("value").clip(upper_bound=getattr(options, "cap", None)))
+    return cut.with_columns(positive=pl.col("value") > pl.col("value").median())
+
+
 def _unmeasurable(name: str, rows: pl.DataFrame, canvas: str, judging: Judging) -> str:
     members = rows["member_id"].n_unique()
-    positives = int((rows["value"] > 0).sum())
+    positives = int(rows["positive"].sum())
     if members < judging.minimum_members:
         return f"head '{name}': labelled held-out events of {members} members on '{canvas}', fewer than needed"
     if positives in (0, rows.height):
@@ -189,7 +201,7 @@ def _scored(
                 top = values.max(axis=1, keepdims=True)
                 values = values - top - np.log(np.exp(values - top).sum(axis=1, keepdims=True))
             found = values[own["asked"].to_numpy(), places.codes(own["title_id"])]
-            parts[name].append(own.select("member_id", "value").with_columns(pl.Series("logit", found)))
+            parts[name].append(own.select("member_id", "value", "positive").with_columns(pl.Series("logit", found)))
     return {name: pl.concat(found) for name, found in parts.items()}
 
 
@@ -203,12 +215,19 @@ def _requests(log: EventLog, canvas: str, positions: npt.NDArray[np.int64]) -> l
 
 
 def _row(name: str, rows: pl.DataFrame, resolved: ResolvedModel, judging: Judging) -> HeadRow:
-    logit, label = rows["logit"].to_numpy(), (rows["value"] > 0).to_numpy().astype(np.float64)
+    logit, label = rows["logit"].to_numpy(), rows["positive"].to_numpy().astype(np.float64)
     members = rows["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
     orders = [metrics.auc(logit, label, weight) for weight in _draws(members, judging.seed)]
     found = {"auc": _interval(metrics.auc(logit, label), orders)}
     bins: list[dict[str, Any]] = []
-    if resolved.model.heads[name].loss not in COMPETING:
+    head = resolved.model.heads[name]
+    meaning = loss_plugin(head.loss).meaning if head.loss is not None else "competing"
+    if meaning == "value":
+        scale = float(getattr(loss_options(str(head.loss), head.options), "scale", 1.0))
+        error = np.abs(logit * scale - rows["value"].to_numpy())
+        means = [float(np.average(error, weights=weight)) for weight in _draws(members, judging.seed)]
+        found["mae"] = _interval(float(error.mean()), means)
+    if meaning == "probability":
         probability = 1.0 / (1.0 + np.exp(-logit))
         spread = [metrics.ece(probability, label, weights=weight) for weight in _draws(members, judging.seed)]
         found["ece"] = _interval(metrics.ece(probability, label), spread)

@@ -88,7 +88,7 @@ class HeadRow:
         rows: Labelled rows.
         positives: Rows of them that are positive.
         members: Members behind them.
-        metrics: `auc` and `ece` with their intervals by member; what cannot be told of these rows is absent.
+        metrics: `auc`, `ece` and `mae` with their intervals by member; what cannot be told of these rows is absent.
         reliability: Bins of predicted against observed, for drawing; none where there is no `ece`.
     """
 

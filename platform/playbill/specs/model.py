@@ -75,6 +75,9 @@ class TrainingSpec(Spec):
     """Tokens per batch; short histories make larger batches."""
     learning_rate: PositiveFloat = 2e-3
     """Peak of the one-cycle schedule."""
+    head_rate: PositiveFloat = 1.0
+    """Learning rate of what each head has of its own, over that of what heads share. A head learns from its own rows
+    alone, so with many heads or few steps it needs more."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Decoupled weight decay."""
     warm_up: float = Field(default=0.1, ge=0, lt=1)

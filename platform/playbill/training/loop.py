@@ -88,7 +88,7 @@ class _Run:
         if not self.steps:
             raise StateError("there is nothing to train on: the training set has no batch")
         self.epochs = settings.total_epochs(self.steps)
-        self.optimizer = build_optimizer(network, settings.weight_decay)
+        self.optimizer = build_optimizer(network, settings.weight_decay, settings.head_rate)
         self.average = Average(network.parameters(), settings.ema)
         self.model = distributed(network, place)
         self.step = 0

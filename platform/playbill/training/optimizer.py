@@ -13,15 +13,31 @@ START_DIVISOR = 25.0
 END_DIVISOR = 1e5
 
 
-def build_optimizer(network: nn.Module, weight_decay: float) -> torch.optim.AdamW:
-    """Return fused AdamW. Only matrices of linear maps decay: no embedding, bias, norm or single vector does."""
+OF_HEADS = ("heads.", "title_bias.", "sharing.")
+"""Parameters that heads do not share, or share as they like; all start at zero."""
+TIMES = "times"
+"""Key of a parameter group: its learning rate over the schedule's."""
+
+
+def build_optimizer(network: nn.Module, weight_decay: float, head_rate: float = 1.0) -> torch.optim.AdamW:
+    """Return fused AdamW. Only matrices of linear maps decay: no embedding, bias, norm or single vector does.
+
+    Args:
+        network: What is trained.
+        weight_decay: Decoupled.
+        head_rate: Learning rate of the heads' own parameters over that of all others. Decay does not rise with it.
+    """
     tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)}
-    parameters = list(network.parameters())
-    decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in tables]
-    chosen = {id(p) for p in decayed}
-    free = [p for p in parameters if id(p) not in chosen]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=0.0, betas=BETAS, fused=True)
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        decays = parameter.ndim >= 2 and id(parameter) not in tables
+        own = head_rate != 1.0 and name.startswith(OF_HEADS)
+        groups.setdefault((own, not decays), []).append(parameter)
+    made = []
+    for (own, free), parameters in sorted(groups.items(), key=lambda item: item[0]):
+        times = head_rate if own else 1.0
+        made.append({"params": parameters, "weight_decay": 0.0 if free else weight_decay / times, TIMES: times})
+    return torch.optim.AdamW(made, lr=0.0, betas=BETAS, fused=True)
 
 
 def one_cycle(step: int, total: int, peak: float, warm_up: float) -> float:
@@ -46,9 +62,9 @@ def _cosine(start: float, end: float, share: float) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group the same learning rate."""
+    """Give every parameter group its multiple of a learning rate."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group[TIMES]
 
 
 class Average:

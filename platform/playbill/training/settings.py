@@ -23,6 +23,8 @@ class LoopSettings(BaseModel):
     """At least so many optimizer steps: small data gets more passes than `epochs`."""
     learning_rate: float = Field(default=2e-3, gt=0)
     """Peak of the one-cycle schedule."""
+    head_rate: float = Field(default=1.0, gt=0)
+    """Learning rate of the heads' own parameters, over that of what they share."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Of matrices of linear maps; embeddings, biases and norms never decay."""
     warm_up: float = Field(default=0.1, ge=0, lt=1)

@@ -17,7 +17,7 @@ from playbill.errors import IntegrityError, StateError, UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
 from playbill.training import FitResult, LoopSettings, Progress, fit
 from playbill.training.checkpoint import checkpoints, load_checkpoint, read_reports
-from playbill.training.optimizer import Average, build_optimizer, one_cycle
+from playbill.training.optimizer import Average, build_optimizer, one_cycle, set_learning_rate
 
 
 def same_weights(first: Network, second: Network) -> bool:
@@ -236,3 +236,15 @@ def test_the_average_forgets_its_start_and_swaps_back() -> None:
     assert torch.equal(parameter.detach(), kept)
     average.swap()
     assert parameter.detach().eq(7).all()
+
+
+def test_heads_may_learn_faster_than_what_they_share(ring: ModuleType) -> None:
+    network = ring.ring_network()
+    optimizer = build_optimizer(network, 0.1, head_rate=5.0)
+    set_learning_rate(optimizer, 0.002)
+    rates = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    found = {name: rates[id(parameter)] for name, parameter in network.named_parameters()}
+    assert found["heads.0.query.weight"] == pytest.approx((0.01, 0.02))
+    assert found["title_bias.weight"] == pytest.approx((0.01, 0))
+    assert found["trunk.blocks.0.up.weight"] == pytest.approx((0.002, 0.1))
+    assert found["titles.id.weight"] == pytest.approx((0.002, 0))
