@@ -3,8 +3,8 @@
 A cascade over two axes (Craswell et al., WSDM 2008, for one list; "Learning a personalized homepage", Netflix, 2015,
 for the page): a visit looks at the first title of the first row. A title that is looked at is played with a probability
 of its own, and then nothing further is looked at. Else the next title of the row is looked at, or the row is left; then
-the next row is looked at, or the page is left. Three logistic regressions say how likely each is. They read public facts of
-the title, the row and the member, never a score of the policies that they judge, and they are fitted on other members.
+the next row is looked at, or the page is left. Three logistic regressions say how likely each is. They read public
+facts of the title, the row and the member, never a score of the policies they judge, and are fitted on other members.
 Axis letters: N pages, R rows, C columns, L looks (titles looked at), F features.
 """
 

@@ -7,7 +7,7 @@ order of the service's own law: two pinned rows, then the others by chance. Axis
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +47,11 @@ class Pages:
 
     def __len__(self) -> int:
         return len(self.member)
+
+    def take(self, places: NDArray[np.integer]) -> Pages:
+        """Return some of the pages."""
+        names = ("number", "member", "at_us", "device", "rows", "genre")
+        return replace(self, **{name: getattr(self, name)[places] for name in names})
 
 
 @dataclass(frozen=True, eq=False)

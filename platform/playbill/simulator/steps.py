@@ -60,7 +60,7 @@ def answers(asked: Asked, policy: Policy, rng: np.random.Generator) -> Slates:
         titles[free, : slates.titles.shape[1]] = slates.titles
         propensity[free, : slates.titles.shape[1]] = slates.propensity
     if len(ruled):
-        titles[ruled] = _by_rule(asked.take(ruled), size)
+        titles[ruled] = listed_by_rule(asked.take(ruled), size)
         propensity[ruled] = titles[ruled] >= 0
     return Slates(titles, propensity)
 
@@ -232,7 +232,7 @@ def _spread(visits: Visits, places: Ints, ways: tuple[tuple[int, float], ...], l
         low += share
 
 
-def _by_rule(asked: Asked, size: int) -> NDArray[np.int32]:
+def listed_by_rule(asked: Asked, size: int) -> NDArray[np.int32]:
     """Return the titles of rows with an order of their own, what may not be shown left out."""
     state = asked.state
     width = max(state.continuing.shape[1], state.my_list.shape[1], state.top_10.shape[1])

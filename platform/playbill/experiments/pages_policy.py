@@ -1,0 +1,153 @@
+"""A model that orders the rows of simulated pages, by any arm of the page builder.
+
+Axis letters: N pages, Q (page, row) pairs, T titles, R rows, K places of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill.experiments.model_policy import ModelPolicy
+from playbill.ranking.candidates import ABSENT
+from playbill.ranking.page_builder import Page, build_page
+from playbill.ranking.page_parts import PageRules, RowCandidate, RowEntry, RowValues, Values
+from playbill.ranking.row_values import PageState
+from playbill.ranking.rows import RowPlan
+from playbill.simulator import canvases as on
+from playbill.simulator.asked import Asked, Hidden
+from playbill.simulator.page_orders import Pages, RowOrders
+from playbill.simulator.steps import listed_by_rule
+from playbill.specs.page import PageSpec
+
+Floats = npt.NDArray[np.floating[Any]]
+PLACES = int(on.SIZE[on.HOME])
+
+
+class PagePolicy(ModelPolicy):
+    """Answers lists as `ModelPolicy` does, and orders the rows of each page by an arm.
+
+    Attributes:
+        page: What its pages keep to, and their arm. Set before it serves; `fixed` until then.
+    """
+
+    page: PageSpec = PageSpec(arm="fixed", maximum_rows=on.MOST_ROWS)
+
+    def order(self, pages: Pages, rng: np.random.Generator) -> RowOrders:
+        """Return the rows of each page; the builder draws nothing, so every propensity is 1."""
+        return row_orders(self.built(pages, {"page": self.page})["page"])
+
+    def built(self, pages: Pages, arms: Mapping[str, PageSpec]) -> dict[str, list[Page]]:
+        """Build every page under several arms, from the same rows, titles and scores."""
+        places, row = np.nonzero(pages.rows >= 0)
+        scores, states = self._read(asked_of(pages, np.arange(len(pages)), np.full(len(pages), on.NO_ROW)))
+        asked = asked_of(pages, places, pages.rows[places, row])
+        own = self._row_scores(asked, scores[places])
+        # Rows come as they are written, whatever order the service's law had drawn.
+        order = np.lexsort((asked.row, places))
+        ends = np.searchsorted(places[order], np.arange(len(pages) + 1))
+        found: dict[str, list[Page]] = {name: [] for name in arms}
+        for page, state in enumerate(states):
+            candidates = [
+                RowCandidate(self._plan(asked, at), own[at], np.isfinite(own[at]))
+                for at in order[ends[page] : ends[page + 1]].tolist()
+            ]
+            for name, spec in arms.items():
+                rules = PageRules.of(spec, PLACES, None, dict(state.page))
+                found[name].append(build_page(candidates, rules, self._valued(state, spec)))
+        return found
+
+    def _valued(self, state: PageState, spec: PageSpec) -> RowValues | None:
+        if not spec.blend or spec.arm == "fixed":
+            return None
+        blended = state.values(spec.blend)
+
+        def values(rows: Any, above: Any) -> Values:
+            return blended([self._entry(one) for one in rows], [self._entry(one) for one in above])
+
+        return values
+
+    def _entry(self, row: RowEntry) -> RowEntry:
+        """Return a row by the scorer's columns instead of the world's numbers."""
+        about, head = (ABSENT if title == ABSENT else int(self._column[title]) for title in (row.about, row.head))
+        return RowEntry(row.name, row.genre, about, head)
+
+    def _read(self, asked: Asked) -> tuple[Floats, list[PageState]]:
+        """Return [N, T] scores of titles on home, by the world's numbers, and what page heads see of each page."""
+        scores = self._blended(asked)
+        keys = [question.key for question in self._questions(asked)]
+        requests = self._with_features(self._requests(asked, keys, np.arange(len(asked))))
+        return scores, self.scorer.page_states(requests)
+
+    def _row_scores(self, asked: Asked, scores: Floats) -> Floats:
+        """Return [Q, T] scores of each row's titles, -inf for those that it may not show."""
+        found = np.where(asked.candidates(), scores, -np.inf)
+        ruled = np.flatnonzero(np.isin(asked.row, on.RULE_ROWS))
+        listed = listed_by_rule(asked.take(ruled), PLACES) if len(ruled) else np.zeros((0, PLACES), np.int32)
+        found[ruled] = -np.inf
+        at, place = np.nonzero(listed >= 0)
+        found[ruled[at], listed[at, place]] = -place.astype(np.float64)
+        return found
+
+    def _plan(self, asked: Asked, at: int) -> RowPlan:
+        name = on.ROWS[asked.row[at]]
+        genre = self.world.catalogue.genres[asked.genre[at]] if asked.row[at] == on.GENRE_ROWS else None
+        source = int(asked.source_title[at]) if asked.row[at] == on.BECAUSE_YOU_WATCHED else ABSENT
+        return RowPlan(name, self.resolved.rows[name], name, source, genre)
+
+
+def asked_of(pages: Pages, places: npt.NDArray[np.int64], row: npt.NDArray[Any]) -> Asked:
+    """Return the questions that rows of pages would be: nothing is on the page yet, and nothing hidden is told.
+
+    Args:
+        pages: N pages.
+        places: [Q] page of each question.
+        row: [Q] place of the row in `canvases.ROWS`; -1 asks for the page itself.
+    """
+    state, count, member = pages.state, len(places), pages.member[places]
+    row = row.astype(np.int8)
+    return Asked(
+        world=state.world,
+        state=state,
+        number=pages.number[places],
+        request=pages.number[places],
+        member=member,
+        at_us=pages.at_us[places],
+        canvas=np.full(count, on.HOME, np.int8),
+        row=row,
+        row_position=np.zeros(count, np.int16),
+        genre=np.where(row == on.GENRE_ROWS, pages.genre[places], -1).astype(np.int16),
+        source_title=np.where(row == on.BECAUSE_YOU_WATCHED, state.recent[member, 0], -1).astype(np.int32),
+        size=np.full(count, PLACES, np.int16),
+        device=pages.device[places],
+        shown=np.full((count, 1), -1, np.int32),
+        query=_nothing(count),
+        hidden=Hidden(np.zeros((count, state.world.truth.taste.shape[1]), np.float32), np.full(count, -1, np.int32)),
+        log=pages.log,
+    )
+
+
+def _nothing(count: int) -> pl.Series:
+    return pl.Series([None], dtype=pl.String).new_from_index(0, count)
+
+
+def row_orders(pages: list[Page]) -> RowOrders:
+    """Return built pages as the simulated service shows them."""
+    rows = np.full((len(pages), on.MOST_ROWS), on.NO_ROW, np.int8)
+    for number, page in enumerate(pages):
+        codes = [on.ROWS.index(row.candidate.name) for row in page.rows]
+        rows[number, : len(codes)] = codes
+    return RowOrders(rows, np.ones(rows.shape, np.float32))
+
+
+def page_titles(pages: list[Page]) -> npt.NDArray[np.int64]:
+    """Return [N, R, K] the titles of built pages, -1 fills."""
+    titles = np.full((len(pages), on.MOST_ROWS, PLACES), -1, np.int64)
+    for number, page in enumerate(pages):
+        for place, row in enumerate(page.rows):
+            titles[number, place, : len(row.titles)] = row.titles.columns
+    return titles

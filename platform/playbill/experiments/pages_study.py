@@ -1,0 +1,328 @@
+"""The study of pages: arms that order rows, on the same pages by what members did and a held-out reward, and live.
+
+Members are in three groups by their number. The policy learns from the first, the held-out reward from the second, in
+the log; the pages that are judged are those of the third, after the log. Nobody is in two groups.
+Axis letters: N pages, R rows, C columns, M (page, relevant title) pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill.datasets import make_split
+from playbill.evaluation.page_reward import PageReward, RewardError, reward_error
+from playbill.experiments.ab_report import AbReport
+from playbill.experiments.fitting import Fitted, fit_model
+from playbill.experiments.live_features import NoFeatures
+from playbill.experiments.pages_facts import LookLog, page_facts
+from playbill.experiments.pages_model import PAGE_ARMS, PagesRecipe, page_spec, pages_model
+from playbill.experiments.pages_policy import PagePolicy, page_titles, row_orders
+from playbill.experiments.simulated_ab import Test, simulated_ab
+from playbill.experiments.simulated_log import SimulatedLog, going_on
+from playbill.metrics import Interval, MemberBootstrap
+from playbill.metrics.page import duplicate_rate, page_coverage, page_diversity, page_ndcg, page_recall
+from playbill.simulator import load_policy
+from playbill.simulator.asked import Asked, Slates
+from playbill.simulator.page_orders import Pages, RowOrders
+from playbill.simulator.policies import Policy
+from playbill.simulator.run import Outcome, simulate
+from playbill.simulator.spec import WorldSpec
+from playbill.simulator.world import World
+from playbill.specs.page import VIEWPORTS, PageSpec
+from playbill.zoo import Zoo
+
+BASE = "plackett_luce"
+"""The policy that writes the log; it leaves the order of rows to the service."""
+TRAIN, REWARD, JUDGED = (0, 1, 2), (3,), (4,)
+"""Groups of members, by their number modulo five."""
+GROUPS = 5
+RELEVANT_DAYS = 7
+RESAMPLES = 500
+
+Ints = npt.NDArray[np.int64]
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PagesOptions:
+    """Sizes of the study.
+
+    Args:
+        members: In the log.
+        titles: In the catalogue.
+        log_days: Days of the log.
+        judged_days: Days after it whose pages are judged.
+        most_pages: Pages that are judged, at most.
+        test_members: Members of the simulated A/B.
+        test_days: Its days.
+        seed: Of the world and of training.
+        arms: Some of `PAGE_ARMS`; the first is the one to beat.
+        recipe: Of training.
+    """
+
+    members: int = 3000
+    titles: int = 500
+    log_days: int = 35
+    judged_days: int = 14
+    most_pages: int = 1500
+    test_members: int = 1000
+    test_days: int = 14
+    seed: int = 7
+    arms: tuple[str, ...] = PAGE_ARMS
+    recipe: PagesRecipe = field(default_factory=PagesRecipe)
+
+
+@dataclass(frozen=True)
+class JudgedPages:
+    """N pages of the third group as every arm built them, and what their members played in the week after.
+
+    Args:
+        member: [N].
+        titles: Arm -> [N, R, C].
+        facts: Arm -> [N, R, C, F].
+        relevant: [M] pages and titles of plays in the days after each page.
+        discovered: [M] those of them that the member had never played.
+        known: Arm -> [N, R, C] titles that the member had played before.
+    """
+
+    member: Ints
+    titles: dict[str, Ints]
+    facts: dict[str, npt.NDArray[np.float64]]
+    known: dict[str, npt.NDArray[np.bool_]]
+    relevant: tuple[Ints, Ints]
+    discovered: tuple[Ints, Ints]
+
+
+@dataclass(frozen=True)
+class PagesStudy:
+    """What the study found.
+
+    Args:
+        options: Its sizes.
+        arms: Arm -> metric -> interval by member.
+        differences: The same, minus those of the first arm.
+        coverage: Arm -> share of titles on some page.
+        error: Of the held-out reward.
+        online: The simulated A/B.
+        fitted: The model.
+        pages: Pages judged.
+    """
+
+    options: PagesOptions
+    arms: dict[str, dict[str, Interval]]
+    differences: dict[str, dict[str, Interval]]
+    coverage: dict[str, float]
+    error: RewardError
+    online: AbReport
+    fitted: Fitted
+    pages: int
+
+
+def run_pages(zoo: Zoo, options: PagesOptions, folder: Path, tell: Tell = lambda text: None) -> PagesStudy:
+    """Run the study; see the module.
+
+    Args:
+        zoo: Where the labels are.
+        options: Sizes.
+        folder: Where the bundle goes.
+        tell: Told what is being done.
+    """
+    world = World.make(
+        WorldSpec(seed=options.seed, members=options.members, titles=options.titles, days=options.log_days)
+    )
+    tell("writing the log")
+    fitted_looks, log = _log(world)
+    tell("training the model")
+    fitted = _fitted(zoo, options, log, folder)
+    tell("judging pages")
+    later = going_on(world, options.judged_days)
+    judged, held_out = _judged(fitted, options, later)
+    model = PageReward.fit(fitted_looks.looks())
+    values = {arm: _metrics(judged, arm, model, later) for arm in options.arms}
+    tell("the simulated A/B")
+    return PagesStudy(
+        options=options,
+        **_intervals(values, judged.member, options),
+        coverage={arm: page_coverage(titles, options.titles) for arm, titles in judged.titles.items()},
+        error=reward_error(model, fitted_looks.looks(), held_out.looks()),
+        online=_online(fitted, options, world),
+        fitted=fitted,
+        pages=len(judged.member),
+    )
+
+
+def group(world: World, of: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Return [M] the members of a group."""
+    found: npt.NDArray[np.bool_] = np.isin(np.arange(len(world.people)) % GROUPS, of)
+    return found
+
+
+def _log(world: World) -> tuple[LookLog, SimulatedLog]:
+    """Write the log; note what the second group looked at in its later half."""
+    looks = LookLog(group(world, REWARD), (world.spec.days // 2, world.spec.days))
+    events = simulate(world, load_policy(BASE), keep_log=True, watch=looks.watch).interactions
+    train = world.member_ids.filter(pl.Series(group(world, TRAIN)))
+    own = events.filter(pl.col("member_id").is_in(train.implode()))
+    return looks, SimulatedLog(world, own, world.spec.end, own)
+
+
+def _fitted(zoo: Zoo, options: PagesOptions, log: SimulatedLog, folder: Path) -> Fitted:
+    resolved = pages_model(zoo, replace(options.recipe, seed=options.seed))
+    split = make_split("global_time_successive", log.interactions())
+    return fit_model(log, resolved, split, NoFeatures(), folder)
+
+
+@dataclass
+class Probe:
+    """The log's own policy, which lets every arm build some members' pages and shows none of them.
+
+    Args:
+        base: Answers.
+        policy: Builds.
+        arms: Arm -> what its pages keep to.
+        members: [M] whose pages are built.
+        from_day: First day.
+        most: Pages at most.
+    """
+
+    base: Policy
+    policy: PagePolicy
+    arms: Mapping[str, PageSpec]
+    members: npt.NDArray[np.bool_]
+    from_day: int
+    most: int
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    taken: int = 0
+
+    @property
+    def name(self) -> str:
+        """The base's name."""
+        return self.base.name
+
+    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+        """Let the base answer."""
+        return self.base.answer(asked, rng)
+
+    def probabilities(self, asked: Asked, titles: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """Return the base's probabilities."""
+        return self.base.probabilities(asked, titles)
+
+    def order(self, pages: Pages, rng: np.random.Generator) -> RowOrders | None:
+        """Build the pages of the members in question, and leave the order to the service."""
+        chosen = np.flatnonzero(self.members[pages.member])[: self.most - self.taken]
+        if pages.state.day < self.from_day or not len(chosen):
+            return None
+        self.taken += len(chosen)
+        part = pages.take(chosen)
+        built = self.policy.built(part, self.arms)
+        noted: dict[str, Any] = {"member": part.member, "at_us": part.at_us, "titles": {}, "facts": {}, "known": {}}
+        for arm, own in built.items():
+            titles, rows = page_titles(own), row_orders(own).rows
+            places = np.broadcast_to(np.arange(rows.shape[1]), rows.shape)
+            noted["titles"][arm] = titles
+            noted["facts"][arm] = page_facts(part.state, part.member, part.at_us, rows, places, titles)
+            known = part.state.played[part.member[:, None, None], np.maximum(titles, 0)] > 0
+            noted["known"][arm] = known & (titles >= 0)
+        self.parts.append(noted)
+        return None
+
+
+def _judged(fitted: Fitted, options: PagesOptions, later: World) -> tuple[JudgedPages, LookLog]:
+    """Let every arm build the third group's pages after the log, and see what they looked at and played."""
+    base = load_policy(BASE)
+    judged = group(later, JUDGED)
+    arms = {arm: page_spec(arm) for arm in options.arms}
+    policy = page_policy(fitted, later, arms[options.arms[0]])
+    probe = Probe(base, policy, arms, judged, options.log_days, options.most_pages)
+    looks = LookLog(judged, (options.log_days, later.spec.days))
+    outcome = simulate(later, probe, keep_log=True, watch=looks.watch)
+    return _gathered(probe, outcome, later), looks
+
+
+def page_policy(fitted: Fitted, world: World, page: PageSpec) -> PagePolicy:
+    """Return the model as a policy whose pages keep to a specification."""
+    policy = PagePolicy(page.arm, fitted.scorer(world, NoFeatures()), fitted.bundle.resolved, world, NoFeatures())
+    policy.page = page
+    return policy
+
+
+def _gathered(probe: Probe, outcome: Outcome, world: World) -> JudgedPages:
+    joined: dict[str, Any] = {
+        name: np.concatenate([part[name] for part in probe.parts]).astype(np.int64) for name in ("member", "at_us")
+    }
+    for name in ("titles", "facts", "known"):
+        joined[name] = {arm: np.concatenate([part[name][arm] for part in probe.parts]) for arm in probe.arms}
+    pairs = _plays_after(joined["member"], joined["at_us"], outcome.interactions, world)
+    page, title, again = (pairs[name].to_numpy() for name in ("page", "title", "again"))
+    return JudgedPages(
+        member=joined["member"],
+        titles=joined["titles"],
+        facts=joined["facts"],
+        known=joined["known"],
+        relevant=(page, title),
+        discovered=(page[~again], title[~again]),
+    )
+
+
+def _plays_after(member: Ints, at_us: Ints, events: pl.DataFrame, world: World) -> pl.DataFrame:
+    """Return page, title and whether it was known, of plays within `RELEVANT_DAYS` of each page."""
+    numbers = pl.DataFrame({"member_id": world.member_ids, "member": np.arange(len(world.member_ids))})
+    titles = pl.DataFrame({"title_id": world.title_ids, "title": np.arange(len(world.title_ids))})
+    plays = events.filter(pl.col("action") == "play").join(numbers, on="member_id").join(titles, on="title_id")
+    plays = plays.select("member", "title", played=pl.col("event_at").dt.epoch("us"))
+    plays = plays.with_columns(first=pl.col("played").min().over("member", "title"))
+    pages = pl.DataFrame({"page": np.arange(len(member)), "member": member, "at": at_us})
+    found = pages.join(plays, on="member").filter(
+        pl.col("played") >= pl.col("at"), pl.col("played") < pl.col("at") + RELEVANT_DAYS * 86_400_000_000
+    )
+    return found.select("page", "title", again=pl.col("first") < pl.col("at")).unique(maintain_order=True).sort("page")
+
+
+def _metrics(judged: JudgedPages, arm: str, model: PageReward, world: World) -> dict[str, npt.NDArray[np.float64]]:
+    titles, facts = judged.titles[arm], judged.facts[arm]
+    there = titles >= 0
+    found = {
+        f"recall@{view.rows}x{view.columns}": page_recall(titles, *judged.relevant, view.rows, view.columns)
+        for view in (VIEWPORTS["tv"], VIEWPORTS["phone"])
+    }
+    for m in (1, 2, 5):
+        found[f"recall@{m}x6"] = page_recall(titles, *judged.relevant, m, 6)
+    return found | {
+        "discovery_recall@3x6": page_recall(titles, *judged.discovered, 3, 6),
+        "page_ndcg": page_ndcg(titles, *judged.relevant),
+        "diversity": page_diversity(titles[:, :3, :6], world.catalogue.genre),
+        "duplicate_rate": duplicate_rate(titles),
+        "held_out_reward": model.reward(facts, there),
+        "held_out_discovery": model.reward(facts, there, (~judged.known[arm]).astype(np.float64)),
+    }
+
+
+def _intervals(
+    values: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], member: Ints, options: PagesOptions
+) -> dict[str, dict[str, dict[str, Interval]]]:
+    """Return intervals of every metric, and of its difference from the first arm's, by member."""
+    first = values[options.arms[0]]
+    found: dict[str, dict[str, dict[str, Interval]]] = {"arms": {}, "differences": {}}
+    for arm, metrics in values.items():
+        for kind, of in (("arms", metrics), ("differences", {name: metrics[name] - first[name] for name in metrics})):
+            found[kind][arm] = {name: _interval(one, member, options.seed) for name, one in of.items()}
+    return found
+
+
+def _interval(values: npt.NDArray[np.float64], member: Ints, seed: int) -> Interval:
+    known = ~np.isnan(values)
+    return MemberBootstrap(member[known], RESAMPLES, seed).intervals(values[known, None])[0]
+
+
+def _online(fitted: Fitted, options: PagesOptions, world: World) -> AbReport:
+    live = going_on(world, options.test_days, options.test_members)
+    arms = {arm: page_policy(fitted, live, page_spec(arm)) for arm in options.arms}
+    test = Test(options.log_days, load_policy(BASE), (options.seed,))
+    return simulated_ab(live, arms, test, about={"base": BASE})
