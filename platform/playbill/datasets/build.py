@@ -19,6 +19,7 @@ from playbill.datasets.buckets import floor_moments, moment_of
 from playbill.datasets.context_columns import ContextColumns
 from playbill.datasets.encoder import Encoder
 from playbill.datasets.examples import Examples, draw_strata, find_examples, learn, require_some
+from playbill.datasets.filled import assert_filled
 from playbill.datasets.learn import Schema, learn_state, with_categories
 from playbill.datasets.row_entries import page_rows
 from playbill.datasets.splits import Split
@@ -109,6 +110,7 @@ def build_training_set(
     state = learn_state(resolved, schema, learnt.events, learnt.titles, tables.vocabulary("title").entries)
     examples = find_examples(Encoder(state), learnt, resolved)
     require_some(len(examples.rows))
+    assert_filled(resolved, examples.requests, learnt.events, state.own_fields)
     boundary.events("training rows", learnt.events.select("member_id", "seq", "event_at")[examples.moments])
     rows = features.member_features(schema.service, examples.requests)
     snapshots, snapshot, kept = _snapshots(features, state.snapshot_hours, schema, rows["event_at"], state.titles)

@@ -20,6 +20,7 @@ from playbill.datasets.build import FeatureSource, TrainingTables
 from playbill.datasets.encoder import CONTEXT_COLUMNS, Encoder
 from playbill.datasets.examples import Examples, Known, draw_strata, find_examples, known_titles, require_some
 from playbill.datasets.export_manifest import ColumnRecord, FoldRecord, Role
+from playbill.datasets.filled import assert_filled
 from playbill.datasets.label_windows import assert_heads_fit
 from playbill.datasets.labelled import label_values, request_rows, train_events, watermark
 from playbill.datasets.learn import Schema, learn_state
@@ -134,6 +135,7 @@ def labelled_rows(
         frame = _fold_rows(fold, learnt.events, examples, encoder.state.snapshot_hours)
         if fold == "train":
             require_some(frame.height)
+            assert_filled(resolved, examples.requests, learnt.events, encoder.state.own_fields)
             boundary.as_of("labels", as_of[fold])
             boundary.events("training rows", frame.select("member_id", "seq", "event_at"))
             names, copies, strata = draw_strata(examples, learnt, tables, resolved)
