@@ -189,6 +189,8 @@ BEFORE_COLUMNS = {
     "prior_plays_of_rarest_genre": "plays by this member strictly before this event of that genre of this title which "
     "they have played least, null for a title without genres",
     "prior_my_list_adds_of_title": "times this member put this title on their list strictly before this event",
+    "popularity_percentile_of_title": "share, in percent, of the titles launched before this event's UTC day that all "
+    "members had played less than this one by then; null for a title that had not launched",
 }
 """What was true just before an event."""
 

@@ -9,8 +9,12 @@ import polars as pl
 
 from playbill.errors import StateError
 from playbill.labels.block import Block, Bool, Groups, Int
+from playbill.labels.popularity import percentiles
 
 EVERYWHERE = "*"
+POPULARITY = "popularity_percentile_of_title"
+PLAYS = "plays"
+"""What the derived columns call the plays of all members by day, see `popularity.daily_plays`."""
 
 _DAY_US = 86_400_000_000
 _LAUNCH = "__launch"
@@ -23,7 +27,8 @@ def before_column(name: str, block: Block, asked: Bool, tables: Mapping[str, pl.
         name: The column.
         block: The events.
         asked: [n] the events whose value is needed; others may be null.
-        tables: `availability` for `title_age_days`, `titles` for `prior_plays_of_rarest_genre`.
+        tables: `availability` for `title_age_days`, `titles` for `prior_plays_of_rarest_genre`, `availability` and
+            `plays` for `popularity_percentile_of_title`.
 
     Raises:
         StateError: A table it needs is not there.
@@ -124,6 +129,11 @@ def _genre_entries(block: Block, asked: Bool, titles: pl.DataFrame) -> pl.DataFr
     return joined.select("event", "genre").explode("genre")
 
 
+def _popularity(block: Block, asked: Bool, tables: _Tables) -> pl.Series:
+    availability = require_table("availability", POPULARITY, tables)
+    return percentiles(block, asked, require_table(PLAYS, POPULARITY, tables), availability)
+
+
 _BEFORE: dict[str, Callable[[Block, Bool, _Tables], pl.Series]] = {
     "prior_plays_of_title": _prior_of_title("play"),
     "prior_plays": _prior_plays,
@@ -131,5 +141,6 @@ _BEFORE: dict[str, Callable[[Block, Bool, _Tables], pl.Series]] = {
     "title_age_days": _title_age,
     "prior_plays_of_rarest_genre": _prior_of_rarest_genre,
     "prior_my_list_adds_of_title": _prior_of_title("my_list_add"),
+    POPULARITY: _popularity,
 }
-_TABLES = {"title_age_days": "availability", "prior_plays_of_rarest_genre": "titles"}
+_TABLES = {"title_age_days": "availability", "prior_plays_of_rarest_genre": "titles", POPULARITY: "availability"}

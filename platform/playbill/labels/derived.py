@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 
 from playbill.errors import DataError, Problem
-from playbill.labels.before import before_column
+from playbill.labels.before import PLAYS, POPULARITY, before_column
 from playbill.labels.block import Block
 from playbill.labels.outcomes import outcome_column
+from playbill.labels.popularity import daily_plays
 from playbill.schema import BEFORE_COLUMNS, OUTCOME_COLUMNS
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,7 +33,7 @@ def add_derived(
         events: Rows of the log, sorted by member_id and seq. A member's events must be complete from the start,
             or what came before is not known.
         wanted: Column names; those of `interactions` are left to the frame.
-        availability: The canonical table, needed for `title_age_days` only.
+        availability: The canonical table, needed for `title_age_days` and `popularity_percentile_of_title` only.
         titles: The canonical table, needed for `prior_plays_of_rarest_genre` only.
         window: How long after an event its outcome counts; needed for the `later_...` columns.
         as_of: What is known, likewise.
@@ -48,6 +49,8 @@ def add_derived(
     block = Block(events, (as_of - _EPOCH) // timedelta(microseconds=1) if as_of else 0)
     asked = np.ones(len(block), np.bool_)
     tables = {"availability": availability, "titles": titles}
+    if POPULARITY in wanted:
+        tables[PLAYS] = daily_plays(events, pl.lit(True))
     columns = [before_column(name, block, asked, tables) for name in BEFORE_COLUMNS if name in wanted]
     if window is not None:
         columns += [outcome_column(name, block, window, asked).alias(name) for name in outcomes]

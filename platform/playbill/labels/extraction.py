@@ -10,10 +10,12 @@ import polars as pl
 
 from playbill.errors import DataError, Problem
 from playbill.labels.ahead import ahead
+from playbill.labels.before import PLAYS, POPULARITY
 from playbill.labels.block import Block
 from playbill.labels.extractors import extracted_values
 from playbill.labels.members import PLACE, member_blocks
 from playbill.labels.missing import extractor_inputs, require_columns, require_each_once, require_positives
+from playbill.labels.popularity import daily_plays
 from playbill.labels.rules import Rule, reads_of, rule_values
 from playbill.specs import LabelSpec
 
@@ -144,6 +146,13 @@ def extract(
     return found.rename({label.name: "value"}).select(COLUMNS)
 
 
+def _known(as_of: datetime, recorded: bool) -> pl.Expr:
+    """Say which events of a log exist at a moment."""
+    moment = pl.lit(as_of).cast(pl.Datetime("us", "UTC"))
+    known = pl.col("event_at") < moment
+    return known & (pl.col("recorded_at") <= moment) if recorded else known
+
+
 @dataclass(frozen=True)
 class _Part:
     rows: pl.DataFrame
@@ -178,7 +187,9 @@ class _Work:
         require_columns(labels, rules, _NEEDED, present)
         inputs = [name for label in plugins for name in extractor_inputs(label)]
         wanted = {*_NEEDED, *_OPTIONAL, *reads_of(rules), *inputs}
-        tables = {"availability": availability, "titles": titles}
+        tables: dict[str, pl.DataFrame | None] = {"availability": availability, "titles": titles}
+        if any(POPULARITY in rule.columns for rule in rules):
+            tables[PLAYS] = daily_plays(interactions, _known(as_of.astimezone(UTC), "recorded_at" in present))
         kept = [name for name in present if name in wanted]
         # In one zone: moments of the same other zone are subtracted by what its clocks show.
         return cls(rules, plugins, [label.name for label in labels], kept, as_of.astimezone(UTC), tables)
@@ -189,14 +200,9 @@ class _Work:
         return (part for part in ahead(self._part, blocks, BLOCKS_AT_ONCE) if part.rows.height)
 
     def _part(self, rows: pl.DataFrame) -> _Part:
-        known = rows.filter(self._known())
+        known = rows.filter(_known(self.as_of, "recorded_at" in self.columns))
         require_each_once(known)
         return _Part(known, self._values(known) if known.height else [])
-
-    def _known(self) -> pl.Expr:
-        moment = pl.lit(self.as_of).cast(pl.Datetime("us", "UTC"))
-        known = pl.col("event_at") < moment
-        return known & (pl.col("recorded_at") <= moment) if "recorded_at" in self.columns else known
 
     def _values(self, known: pl.DataFrame) -> list[pl.Series]:
         block = Block(known, (self.as_of - _EPOCH) // timedelta(microseconds=1))
