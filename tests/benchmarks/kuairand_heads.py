@@ -180,14 +180,14 @@ def _head(
         **{f"auc_{name}_by_seed": values.tolist() for name, values in points.items()},
         **{f"auc_{name}_interval": np.nanquantile(values, _TAILS).tolist() for name, values in drawn.items()},
         **{f"ece_{name}": value for name, value in levels.items()},
-        **_difference(points["multi"], points["single"], drawn["multi"] - drawn["single"], own["members"]),
+        **difference(points["multi"], points["single"], drawn["multi"] - drawn["single"], own["members"]),
     }
 
 
 _TAILS = [(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0]
 
 
-def _difference(ours: Values, theirs: Values, drawn: Values, members: int) -> dict[str, Any]:
+def difference(ours: Values, theirs: Values, drawn: Values, members: int) -> dict[str, Any]:
     """Return the difference of the means over seeds, its interval and its p-value before correction."""
     value = float(ours.mean() - theirs.mean())
     parts = [(float(np.nanvar(drawn, ddof=1)), max(members - 1, 1))]

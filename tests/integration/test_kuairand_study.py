@@ -28,7 +28,7 @@ BENCHMARKS = str(Path(__file__).parents[1] / "benchmarks")
 # The scripts are found beside one another; afterwards they must not stand before feature_repo/'s own names.
 sys.path.insert(0, BENCHMARKS)
 import kuairand as study  # noqa: E402
-from kuairand_heads import Exposures, MemberDraws, _difference  # noqa: E402
+from kuairand_heads import Exposures, MemberDraws, difference  # noqa: E402
 from kuairand_models import Service, train_model, with_heads  # noqa: E402
 from kuairand_random import RANDOM, STANDARD, AnyOfTop  # noqa: E402
 from kuairand_report import plot, show  # noqa: E402
@@ -147,8 +147,8 @@ def test_auc_of_draws_is_that_of_the_drawn_members_rows():
 
 def test_seeds_that_disagree_widen_the_interval():
     drawn = np.random.default_rng(0).normal(0.02, 0.005, 500)
-    alike = _difference(np.array([0.72, 0.72, 0.72]), np.array([0.70, 0.70, 0.70]), drawn, 900)
-    apart = _difference(np.array([0.75, 0.72, 0.69]), np.array([0.70, 0.70, 0.70]), drawn, 900)
+    alike = difference(np.array([0.72, 0.72, 0.72]), np.array([0.70, 0.70, 0.70]), drawn, 900)
+    apart = difference(np.array([0.75, 0.72, 0.69]), np.array([0.70, 0.70, 0.70]), drawn, 900)
     assert alike["multi_minus_single"] == pytest.approx(apart["multi_minus_single"]) == pytest.approx(0.02)
     assert alike["p"] < 0.01 < 0.2 < apart["p"]
     assert np.diff(apart["interval"]) > 4 * np.diff(alike["interval"])

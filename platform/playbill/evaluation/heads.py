@@ -140,8 +140,7 @@ def head_rows(
     wanted = {name: rows for name, rows in labelled.items() if not _unmeasurable(name, rows, canvas, judging)}
     if not wanted:
         return (), notes
-    states = _drawn(_states(wanted), judging.seed)
-    scored = _scored(function, labels.log, canvas, states, wanted, places, resolved)
+    scored = scored_rows(function, labels.log, canvas, wanted, resolved, judging.seed)
     return tuple(_row(name, rows, resolved, judging) for name, rows in scored.items()), notes
 
 
@@ -179,16 +178,26 @@ def _drawn(states: pl.DataFrame, seed: int) -> pl.DataFrame:
     return states.join(kept, on="member_id", how="semi", maintain_order="left")
 
 
-def _scored(
+def scored_rows(
     function: HeadFunction,
     log: EventLog,
     canvas: str,
-    states: pl.DataFrame,
     wanted: Mapping[str, pl.DataFrame],
-    places: TitleOrder,
     resolved: ResolvedModel,
+    seed: int = 0,
 ) -> dict[str, pl.DataFrame]:
-    """Add each row's `logit` of its own title, states in pieces so that [G, T] stays small."""
+    """Return what each head says of its rows: their `logit`, beside member_id, value and positive.
+
+    Args:
+        function: The model on this canvas.
+        log: The events that the rows are of.
+        canvas: Where they are asked.
+        wanted: Head -> its rows, about titles that the function scores.
+        resolved: The model's definition.
+        seed: Of the members that are drawn where there are more than `MOST_STATES` states.
+    """
+    # In pieces, so that [G, T] stays small.
+    states, places = _drawn(_states(wanted), seed), TitleOrder(tuple(function.title_ids))
     softmax = {name for name in wanted if resolved.model.heads[name].loss in COMPETING}
     parts: dict[str, list[pl.DataFrame]] = {name: [] for name in wanted}
     for start in range(0, states.height, _AT_ONCE):
