@@ -14,7 +14,7 @@ from playbill.clock import Clock
 from playbill.datasets.arrays import AnyInt, Float, Int
 from playbill.datasets.boundary import Boundary
 from playbill.datasets.encoder import Encoder
-from playbill.datasets.label_windows import assert_heads_fit
+from playbill.datasets.label_windows import assert_heads_fit, unfit_heads
 from playbill.datasets.labelled import (
     Labelled,
     empty_heads,
@@ -116,7 +116,7 @@ def learn(
     boundary.as_of("labels", as_of)
     titles, availability = known_titles(tables, boundary), tables.availability()
     values = label_values(resolved, events, events, availability, as_of, titles=titles)
-    left_out = empty_heads(resolved, values, events, as_of)
+    left_out = empty_heads(resolved, values, events, as_of) | unfit_heads(resolved, interactions, split)
     resolved = without_heads(resolved, left_out)
     assert_heads_fit(resolved, interactions, split)
     labels = {head: value for head, value in values.items() if head not in left_out}

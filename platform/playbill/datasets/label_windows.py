@@ -28,22 +28,34 @@ def assert_windows_fit(labels: Iterable[LabelSpec], interactions: pl.DataFrame, 
     Raises:
         DataError: The windows of labels reach past the first held-out event of members; every label is named.
     """
+    if problems := list(reaching_windows(labels, interactions, split).values()):
+        raise DataError(f"protocol {split.protocol}", problems)
+
+
+def reaching_windows(labels: Iterable[LabelSpec], interactions: pl.DataFrame, split: Split) -> dict[str, Problem]:
+    """Return the labels that wait for events which the split holds out, and what is wrong; see `assert_windows_fit`."""
     windowed = [label for label in labels if label.attribution_window is not None]
     if split.validation_cutoff is not None or not windowed:
-        return
+        return {}
     folded = interactions.select("event_id", "member_id", "event_at", "action").join(split.frame, on="event_id")
     train = pl.col("fold") == "train"
     held = folded.filter(~train).group_by("member_id").agg(held_at=pl.col("event_at").min())
     gaps = folded.filter(train).join(held, on="member_id").with_columns(gap=pl.col("held_at") - pl.col("event_at"))
-    problems = [found for label in windowed if (found := _reaching(label, gaps, split.protocol))]
-    if problems:
-        raise DataError(f"protocol {split.protocol}", problems)
+    return {label.name: found for label in windowed if (found := _reaching(label, gaps, split.protocol))}
 
 
 def assert_heads_fit(resolved: ResolvedModel, interactions: pl.DataFrame, split: Split) -> None:
     """Check the labels of a model's heads, see `assert_windows_fit`."""
     names = dict.fromkeys(head.label for head in resolved.model.heads.values() if head.label is not None)
     assert_windows_fit([resolved.labels[name] for name in names], interactions, split)
+
+
+def unfit_heads(resolved: ResolvedModel, interactions: pl.DataFrame, split: Split) -> dict[str, str]:
+    """Return optional heads whose labels wait for events which the split holds out, and why that is so."""
+    names = {name: head.label for name, head in resolved.model.heads.items() if head.optional and head.label}
+    labels = [resolved.labels[name] for name in dict.fromkeys(names.values())]
+    found = reaching_windows(labels, interactions, split)
+    return {head: f"{found[name].where}: {found[name].what}" for head, name in names.items() if name in found}
 
 
 def _reaching(label: LabelSpec, gaps: pl.DataFrame, protocol: str) -> Problem | None:

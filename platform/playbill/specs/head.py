@@ -35,7 +35,8 @@ class HeadSpec(Spec):
     reward: Reference | None = None
     """A reward that weighs its examples."""
     optional: bool = False
-    """Leave the head out, with a note, where its label has no positive row to learn from, instead of failing."""
+    """Leave the head out, with a note, where its label has no positive row to learn from, or waits for events that the
+    protocol holds out, instead of failing."""
 
     @property
     def draws(self) -> bool:

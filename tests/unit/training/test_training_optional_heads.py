@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import shown_service as service
 
-from playbill.datasets import TrainingSet
+from playbill.datasets import TrainingSet, build_training_set, make_split
 from playbill.errors import DataError, StateError
 from playbill.specs import CanvasSpec, ResolvedModel, RowSpec, without_heads
 from playbill.training.build import network_config
@@ -86,3 +86,20 @@ def test_nothing_left_is_an_error() -> None:
         without_heads(definition(), {"play": "too young", "list": "none"})
     with pytest.raises(StateError, match="no canvas has a blend left"):
         without_heads(definition(home={"list": 1.0}), {"list": "none"})
+
+
+def test_an_optional_head_that_waits_for_held_out_events_is_left_out() -> None:
+    late = {"from": {"action": "play", "where": "later_thumbs_up_of_title > 0"}, "window": "300d"}
+    resolved = service.model(HEADS, labels={"list": {**late, "matures_after": "300d"}})
+    log = service.log()
+    split = make_split("leave_one_out", log)
+    tables = service.Tables(log)
+    data = build_training_set(tables, resolved, split, service.NoFeatures(), service.CLOCK)
+    assert list(data.trained(resolved).model.heads) == ["play"]
+    assert "would be learnt as absent" in data.left_out["list"]
+    needed = service.model(
+        {**HEADS, "list": {"label": "list", "loss": "bce"}},
+        labels={"list": resolved.labels["list"].model_dump(by_alias=True, exclude={"name", "version"})},
+    )
+    with pytest.raises(DataError, match="reaches past the held-out events"):
+        build_training_set(tables, needed, split, service.NoFeatures(), service.CLOCK)
