@@ -53,37 +53,35 @@ def past_of(history: pl.DataFrame, catalogue: Catalogue) -> Past:
     """
     if "seq" in history.columns:
         history = history.sort("seq", maintain_order=True)
-    progress = pl.col("progress") if "progress" in history.columns else pl.lit(None, pl.Float32)
+    progress = pl.col("progress").fill_nan(None) if "progress" in history.columns else pl.lit(None, pl.Float32)
+    # In four bytes, as the log keeps it: 0.9 is a little less there than written out.
+    done = progress.cast(pl.Float32) >= pl.lit(FINISHED, pl.Float32)
     events = history.filter(pl.col("action").is_in(_READ)).select(
-        "action", "title_id", at=pl.col("event_at").dt.epoch("us"), progress=progress.fill_nan(None)
+        "action", "title_id", at=pl.col("event_at").dt.epoch("us"), done=done
     )
     titles = [catalogue.column(title) for title in events["title_id"].to_list()]
     actions, times = events["action"].to_list(), events["at"].to_list()
     lists: tuple[dict[int, int], ...] = ({}, {}, {}, {})
-    for title, action, at, share in zip(titles, actions, times, events["progress"].to_list(), strict=True):
+    for title, action, at, over in zip(titles, actions, times, events["done"].to_list(), strict=True):
         if title >= 0:
-            _note(lists, title, action, at, share)
-    played, going, done, listed = lists
-    finished_at = np.fromiter(reversed(done.values()), np.int64, len(done))
-    return Past(_newest_first(played), _newest_first(going), _newest_first(done), finished_at, _newest_first(listed))
+            _note(lists, title, action, at, over)
+    finished_at = np.fromiter(reversed(lists[2].values()), np.int64, len(lists[2]))
+    played, going, finished, listed = (np.fromiter(reversed(own), np.int64, len(own)) for own in lists)
+    return Past(played, going, finished, finished_at, listed)
 
 
-def _note(lists: tuple[dict[int, int], ...], title: int, action: str, at: int, share: float | None) -> None:
+def _note(lists: tuple[dict[int, int], ...], title: int, action: str, at: int, over: bool | None) -> None:
     """Move a title between the lists. A list is in the order in which titles came to it."""
-    played, going, done, listed = lists
+    played, going, finished, listed = lists
     if action == "play":
-        for own in (played, going, done):
+        for own in (played, going, finished):
             own.pop(title, None)
         played[title] = at
-        if share is not None:
-            (going if share < FINISHED else done)[title] = at
+        if over is not None:
+            (finished if over else going)[title] = at
     elif action == "abandon":
         going.pop(title, None)
     else:
         listed.pop(title, None)
         if action == "my_list_add":
             listed[title] = at
-
-
-def _newest_first(own: dict[int, int]) -> Columns:
-    return np.fromiter(reversed(own), np.int64, len(own))
