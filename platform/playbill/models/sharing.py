@@ -71,7 +71,8 @@ class Mmoe(nn.Module):
         found_END = self.experts(state_ND)
         share_NKE = self.gates(state_ND).float().unflatten(-1, (-1, found_END.shape[0])).softmax(-1)
         mixed_KND = torch.einsum("nke,end->knd", share_NKE.to(found_END.dtype), found_END)
-        return state_ND + mixed_KND
+        found_KND: Tensor = state_ND + mixed_KND
+        return found_KND
 
 
 class Ple(nn.Module):

@@ -11,6 +11,7 @@ from playbill.specs.ensemble import EnsembleSpec, GuardSpec
 from playbill.specs.head import HeadSpec
 from playbill.specs.label import EventRule, LabelSpec, NegativesSpec
 from playbill.specs.left_out import without_heads
+from playbill.specs.losses import LOSSES
 from playbill.specs.measures import EvaluateSpec, GateSpec
 from playbill.specs.model import (
     AdaptationSpec,
@@ -21,7 +22,7 @@ from playbill.specs.model import (
     TitlesSpec,
     TrainingSpec,
 )
-from playbill.specs.plugins import BASELINES, EXTRACTORS, FALLBACKS, LOSSES, TRUNKS, ExtractorPlugin, TrunkOptions
+from playbill.specs.plugins import BASELINES, EXTRACTORS, FALLBACKS, TRUNKS, ExtractorPlugin, TrunkOptions
 from playbill.specs.resolved import ResolvedModel, content_hash
 from playbill.specs.reward import RewardSpec, TermSpec
 from playbill.specs.reward_terms import reward_version, reward_versions

@@ -6,13 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-from playbill.specs import BASELINES, FALLBACKS, KINDS, LOSSES, TRUNKS
+from playbill.specs import BALANCERS, BASELINES, FALLBACKS, KINDS, LOSSES, SHARINGS, TRUNKS
 from playbill.specs.base import CANVAS_REFERENCE_PATTERN, REFERENCE_PATTERN
+from playbill.specs.plugins import NEGATIVES
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 UMBRELLA = "definition.schema.json"
 
-_CHOICES = {"fallback": FALLBACKS, "policy": FALLBACKS, "loss": LOSSES, "type": TRUNKS, "baselines": BASELINES}
+_CHOICES = {"fallback": FALLBACKS, "policy": FALLBACKS, "loss": LOSSES, "baselines": BASELINES}
+_OPTIONS = {
+    "TrunkOptions": ("type", TRUNKS),
+    "SharingOptions": ("type", SHARINGS),
+    "BalanceOptions": ("type", BALANCERS),
+    "NegativesOptions": ("policy", NEGATIVES),
+}
+"""Specs whose options depend on a registered name: the key of the name, and where it is registered."""
 EXTENDS = {
     "type": "string",
     "pattern": REFERENCE_PATTERN,
@@ -29,8 +37,13 @@ def file_name(kind: str) -> str:
 def kind_schema(kind: str) -> dict[str, Any]:
     """Return the JSON schema of one kind, `extends` and registered names included."""
     schema = KINDS[kind].model_json_schema(by_alias=True)
-    for part in [schema, *schema.get("$defs", {}).values()]:
-        _offer_names(part.get("properties", {}))
+    for name, part in [("", schema), *schema.get("$defs", {}).items()]:
+        if name in _OPTIONS:
+            key, registry = _OPTIONS[name]
+            part["properties"][key]["enum"] = list(registry.names())
+            part["additionalProperties"] = True
+        else:
+            _offer_names(part.get("properties", {}))
     extends = EXTENDS | ({"pattern": CANVAS_REFERENCE_PATTERN} if kind == "Canvas" else {})
     properties = {"kind": {"const": kind, "description": "What this file defines."}, "extends": extends}
     schema["properties"] = schema["properties"] | properties

@@ -9,6 +9,7 @@ import pytest
 
 from playbill.errors import DefinitionError, UnknownNameError
 from playbill.zoo import load_zoo
+from playbill.zoo.json_schema import kind_schema
 
 Edit = Callable[[str, str, str], None]
 Write = Callable[[str, str], None]
@@ -183,3 +184,12 @@ def test_a_zoo_with_mistakes_is_never_half_loaded(zoo_folder: Path, edit: Edit) 
     edit("labels/up.yaml", "action: thumbs_up", "action: thumb_up")
     with pytest.raises(DefinitionError):
         load_zoo(zoo_folder)
+
+
+def test_the_json_schema_offers_the_names_of_each_registry_and_takes_their_options() -> None:
+    parts = kind_schema("Model")["$defs"]
+    assert "mixed" in parts["NegativesOptions"]["properties"]["policy"]["enum"]
+    assert {"mmoe", "ple"} <= set(parts["SharingOptions"]["properties"]["type"]["enum"])
+    assert "gradnorm" in parts["BalanceOptions"]["properties"]["type"]["enum"]
+    assert all(parts[name]["additionalProperties"] for name in ("NegativesOptions", "SharingOptions"))
+    assert parts["HeadSpec"]["additionalProperties"] is False
