@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,6 +41,7 @@ BLENDS = (
 SNAPSHOT = tuple(f"popularity__f{number}" for number in range(11))
 NUMERIC = tuple(f"activity__f{number}" for number in range(13))
 GENRES = tuple(f"genre{number}" for number in range(18))
+ROWS = tuple(f"row{number}" for number in range(12))
 DEVICES, LANGUAGES, COUNTRIES = ("tv", "phone", "tablet"), ("en", "es", "de"), ("US", "DE", "BR")
 
 
@@ -111,11 +112,8 @@ def make_page(scorer: Scorer, rows: int = 20, events: int = 200, seed: int = 5) 
 
 
 def _of_row(base: Request, row: int, source: str | None) -> Request:
-    known = {field.name for field in fields(Request)}
-    own = {"row": f"row{row % 12}", "row_position": row}
-    own = {name: value for name, value in own.items() if name in known}
     canvas = "home" if source is None else "more_like_this"
-    return replace(base, canvas=canvas, source_title_id=source, **own)
+    return replace(base, canvas=canvas, source_title_id=source, row=ROWS[row % len(ROWS)], row_position=row)
 
 
 def _past(titles: tuple[str, ...], events: int, rng: np.random.Generator) -> pl.DataFrame:
@@ -206,4 +204,6 @@ def _state(names: tuple[str, ...]) -> EncoderState:
         service_version="v",
         numeric=NUMERIC,
         title_snapshot=SNAPSHOT,
+        rows=ROWS,
+        row_positions=True,
     )

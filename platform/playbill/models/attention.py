@@ -2,7 +2,7 @@
 
 On a CPU plain batched products are used: the fused kernel's bfloat16 backward is several times slower there.
 On an accelerator the fused kernel is.
-Axis letters: B members, H heads, L tokens, D width.
+Axis letters: B members, H heads, L tokens, D width, S places.
 """
 
 from __future__ import annotations
@@ -28,6 +28,25 @@ def causal_attention(qkv_BLE: Tensor, distance_HL: Tensor, heads: int) -> Tensor
     bias = distance_bias(distance_HL, q.shape[-2]).to(q.dtype)
     attend = _plain if q.device.type == "cpu" else _fused
     return attend(q, k, v, bias).transpose(1, 2).flatten(-2)
+
+
+def attention_at(qkv_BLE: Tensor, distance_HL: Tensor, heads: int, member_S: Tensor, place_S: Tensor) -> Tensor:
+    """Return [S, D] what `causal_attention` returns at some places.
+
+    Args:
+        qkv_BLE: [B, L, 3D].
+        distance_HL: [H, at least L].
+        heads: H.
+        member_S: [S] row of each place.
+        place_S: [S] position of each place.
+    """
+    batch, length, _ = qkv_BLE.shape
+    q, k, v = qkv_BLE.view(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    back_SL = place_S.unsqueeze(1) - torch.arange(length, device=q.device)
+    bias_SHL = distance_HL[:, back_SL.clamp(min=0)].transpose(0, 1)
+    bias_SHL = bias_SHL.masked_fill((back_SL < 0).unsqueeze(1), float("-inf")).to(q.dtype)
+    asked = q[member_S, :, place_S].unsqueeze(2)
+    return _plain(asked, k[member_S], v[member_S], bias_SHL.unsqueeze(2)).flatten(1)
 
 
 def distance_bias(distance_HL: Tensor, length: int) -> Tensor:

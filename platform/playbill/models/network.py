@@ -22,6 +22,7 @@ from playbill.models.rows import RowTower
 from playbill.models.scene import Scene
 from playbill.models.text import GramSpace
 from playbill.models.titles import PreparedTitles, TitleTower
+from playbill.models.trunk import ReadsAt
 from playbill.specs.plugins import TRUNKS
 from playbill.specs.sharing import SHARINGS, read_sharing
 
@@ -99,11 +100,12 @@ class Network(nn.Module):
 
     def states(self, history: HistoryBatch, titles: TitleVectors) -> Tensor:
         """Return states [B, L + 1, D]; state l has read the first l events."""
-        tokens_BLD = self.events(history, titles.vectors)
-        if self.low_precision:
-            tokens_BLD = tokens_BLD.to(torch.bfloat16)
-        states: Tensor = self.trunk(tokens_BLD)
+        states: Tensor = self.trunk(self._tokens(history, titles))
         return states
+
+    def _tokens(self, history: HistoryBatch, titles: TitleVectors) -> Tensor:
+        tokens_BLD: Tensor = self.events(history, titles.vectors)
+        return tokens_BLD.to(torch.bfloat16) if self.low_precision else tokens_BLD
 
     def forward(
         self,
@@ -208,7 +210,13 @@ class Network(nn.Module):
             vectors: `title_vectors(titles)`.
         """
         with self._precision(history.title.device):
-            return self.states(history, vectors).flatten(0, 1)[context.state]
+            places_S, row_N = torch.unique(context.state, return_inverse=True)
+            members, length = history.title.shape
+            if places_S.shape[0] > members or not isinstance(self.trunk, ReadsAt):
+                return self.states(history, vectors).flatten(0, 1)[context.state]
+            member_S, place_S = places_S // (length + 1), places_S % (length + 1)
+            states_SD = self.trunk.at(self._tokens(history, vectors), member_S, place_S)
+            return states_SD[row_N]
 
     def _precision(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.low_precision)

@@ -36,9 +36,7 @@ def bias_table(network: Network, titles: TitleVectors, snapshot: int, canvas: in
     return torch.cat([head.bias(titles, rows)[:, 1:] for head in heads_of(network).values()])
 
 
-def pair_scores(
-    network: Network, scene: Scene, pairs: Sequence[Pair], bias: Mapping[int, Tensor], into: Tensor | None = None
-) -> Tensor:
+def pair_scores(network: Network, scene: Scene, pairs: Sequence[Pair], bias: Mapping[int, Tensor]) -> Tensor:
     """Score every title in every pair.
 
     Args:
@@ -46,13 +44,12 @@ def pair_scores(
         scene: N requests.
         pairs: M of them.
         bias: Index of a canvas -> its `bias_table`, for every canvas among the requests.
-        into: [M, T] memory to write to, so that a page does not ask for it anew.
 
     Returns:
         [M, T] float32 logits: what `Network.scores` gives for the same request and head.
     """
     e_TD = scene.titles.vectors[1:]
-    scores_MT = into if into is not None else e_TD.new_empty(len(pairs), e_TD.shape[0])
+    scores_MT = e_TD.new_empty(len(pairs), e_TD.shape[0])
     if not pairs:
         return scores_MT
     canvases, places = scene.context.canvas.tolist(), {name: place for place, name in enumerate(heads_of(network))}
@@ -89,7 +86,7 @@ def _add_match(network: Network, scene: Scene, pairs: Sequence[Pair], scores_MT:
     if scene.queries is None:
         return
     heads, names_TM = heads_of(network), scene.titles.prepared.names[1:]
-    asked = scene.has_query.tolist()
+    asked = scene.queries.ne(0).any(dim=-1).tolist()
     for row in sorted({row for row, _ in pairs if asked[row]}):
         match_T = names_TM @ scene.queries[row]
         for number, (own, head) in enumerate(pairs):

@@ -8,13 +8,13 @@ Axis letters: B members, L tokens, D width, H attention heads.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from playbill.models.attention import causal_attention
+from playbill.models.attention import attention_at, causal_attention
 from playbill.models.config import NetworkConfig
 from playbill.models.dropout import Dropout
 
@@ -39,6 +39,29 @@ class GatedTransformer(nn.Module):
             state_BLD = block(state_BLD)
         last: Tensor = self.norm(state_BLD)
         return last
+
+    def at(self, tokens_BLD: Tensor, member_S: Tensor, place_S: Tensor) -> Tensor:
+        """Return [S, D] what `forward` returns at some places: the last block is computed there alone.
+
+        Args:
+            tokens_BLD: [B, L, D].
+            member_S: [S] row of each.
+            place_S: [S] position of each.
+        """
+        state_BLD = tokens_BLD
+        for block in self.blocks[:-1]:
+            state_BLD = block(state_BLD)
+        last: Tensor = self.norm(self.blocks[-1].at(state_BLD, member_S, place_S))  # type: ignore[operator]
+        return last
+
+
+@runtime_checkable
+class ReadsAt(Protocol):
+    """A trunk that computes the states of some places for less than those of all."""
+
+    def at(self, tokens_BLD: Tensor, member_S: Tensor, place_S: Tensor) -> Tensor:
+        """Return [S, D] states; see `GatedTransformer.at`."""
+        ...
 
 
 class Block(nn.Module):
@@ -70,9 +93,19 @@ class Block(nn.Module):
         """Return the next states [B, L, D]."""
         x_BLD = self.attention_norm(state_BLD)
         qkv = mix_back(self.project(x_BLD), self.mix)
-        heard = causal_attention(qkv, self.distance, self.heads)
-        heard = apply_gate(heard, 2 * torch.sigmoid(self.gates(x_BLD)))
-        state_BLD = state_BLD + self.dropout(self.out(heard))
+        return self._feed(state_BLD, x_BLD, causal_attention(qkv, self.distance, self.heads))
+
+    def at(self, state_BLD: Tensor, member_S: Tensor, place_S: Tensor) -> Tensor:
+        """Return [S, D] what `forward` returns at some places."""
+        x_BLD = self.attention_norm(state_BLD)
+        qkv = mix_back(self.project(x_BLD), self.mix)
+        heard_SD = attention_at(qkv, self.distance, self.heads, member_S, place_S)
+        state_SD, x_SD = state_BLD[member_S, place_S], x_BLD[member_S, place_S]
+        return self._feed(state_SD.unsqueeze(0), x_SD.unsqueeze(0), heard_SD.unsqueeze(0)).squeeze(0)
+
+    def _feed(self, state_BLD: Tensor, x_BLD: Tensor, heard_BLD: Tensor) -> Tensor:
+        heard_BLD = apply_gate(heard_BLD, 2 * torch.sigmoid(self.gates(x_BLD)))
+        state_BLD = state_BLD + self.dropout(self.out(heard_BLD))
         thought = self.down(F.gelu(self.up(self.feed_norm(state_BLD))))
         after: Tensor = state_BLD + self.dropout(thought)
         return after

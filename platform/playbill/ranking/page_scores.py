@@ -92,7 +92,7 @@ class PageScores:
 
     def sharpened(self, row: int, k: int) -> Scores:
         """Return a row's [T] scores in float64, such that `rank` lists the best `k` candidates as `best` does."""
-        scores = self.scores[row].astype(np.float64)
+        scores: Scores = self.scores[row].astype(np.float64)
         near = self._near(row, k, self.candidates[row])
         scores[near] = self.exact(row, near)
         return scores

@@ -81,13 +81,18 @@ class Terms:
         found = {}
         for name in names:
             if name == SIMILARITY:
-                source_N = context.source_title
-                found[name] = (self._directions[source_N] @ self._directions.T) * source_N.gt(0).unsqueeze(-1)
+                found[name] = self._similarity(context.source_title)
             elif name in ("text", "text_neighbours"):
                 found[name] = torch.from_numpy(getattr(self, f"_{name}")(context))
             else:
                 found[name] = torch.from_numpy(self._of_sources(name, context.source_title.numpy()))
         return found
+
+    def _similarity(self, source_N: Tensor) -> Tensor:
+        named = source_N.nonzero().squeeze(-1)
+        cosines_NT = self._directions.new_zeros(source_N.shape[0], self._directions.shape[0])
+        cosines_NT[named] = self._directions[source_N[named]] @ self._directions.T
+        return cosines_NT
 
     @cached_property
     def _alike(self) -> TitleLikeness:

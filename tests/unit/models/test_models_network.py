@@ -51,6 +51,16 @@ def test_states_depend_on_the_past_only(trained: Network, history: HistoryBatch,
         assert not torch.allclose(plain[0, position + 1], moved[0, position + 1])
 
 
+@pytest.mark.parametrize("places", [[5], [0, 8], [3, 3, 8, 3], [0, 1, 2, 3, 4, 7, 8]])
+def test_states_at_chosen_places_are_those_of_the_whole(
+    trained: Network, history: HistoryBatch, titles: TitleInputs, context_of: Contexts, places: list[int]
+) -> None:
+    """Up to one place for each member the last block is computed at the places alone."""
+    vectors, context = trained.title_vectors(titles), context_of(places)
+    whole = trained.states(history, vectors).flatten(0, 1)[context.state]
+    torch.testing.assert_close(trained.last_states(history, context, vectors), whole)
+
+
 def test_padding_and_neighbours_change_nothing(
     trained: Network, history_arrays: SimpleNamespace, titles: TitleInputs, context_of: Contexts
 ) -> None:

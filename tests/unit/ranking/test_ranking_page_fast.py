@@ -64,9 +64,11 @@ def test_rows_with_a_query_find_names(scorer, page):
 
 def test_the_past_is_read_once_and_only_heads_of_the_blends_are_asked(scorer, page, monkeypatch):
     shapes, asked = [], []
-    states = scorer.network.states
+    states = scorer.network.last_states
     monkeypatch.setattr(
-        scorer.network, "states", lambda history, titles: shapes.append(history.title.shape) or states(history, titles)
+        scorer.network,
+        "last_states",
+        lambda history, *rest: shapes.append(history.title.shape) or states(history, *rest),
     )
     for head, name in zip(scorer.network.heads, HEADS, strict=True):
         monkeypatch.setattr(
@@ -98,13 +100,14 @@ def test_a_kept_state_serves_a_page_too(scorer, page):
         kept_states=2,
     )
     first = keeping.score_page(page.requests, page.blends, page.candidates)
-    read = keeping.network.states
-    shapes = []
-    keeping.network.states = lambda history, titles: shapes.append(tuple(history.title.shape)) or read(history, titles)
+    read, shapes = keeping.network.last_states, []
+    keeping.network.last_states = lambda history, *rest: (
+        shapes.append(tuple(history.title.shape)) or read(history, *rest)
+    )
     try:
         again = keeping.score_page(page.requests, page.blends, page.candidates)
     finally:
-        keeping.network.states = read
+        keeping.network.last_states = read
     assert shapes == [(1, 1)]
     np.testing.assert_allclose(first.scores, again.scores, rtol=1e-4, atol=1e-4)
 

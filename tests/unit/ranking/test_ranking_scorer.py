@@ -273,8 +273,8 @@ def test_a_kept_state_is_read_once_and_scores_alike(bundle) -> None:
     again = [replace(request, canvas="search", query="word2") for request in first] + [Request("home", AT)]
     keeping.score(first)
     read = []
-    original = keeping.network.states
-    keeping.network.states = lambda history, titles: read.append(history.title.shape) or original(history, titles)
+    original = keeping.network.last_states
+    keeping.network.last_states = lambda history, *rest: read.append(history.title.shape) or original(history, *rest)
     kept, expected = keeping.score(again), plain.score(again)
     assert all(shape == (1, 1) for shape in read)
     for head in kept:
