@@ -54,6 +54,9 @@ COMMANDS = {
         "playbill.cli.offpolicy:offpolicy", "Judge a model from the log of the policy that was served."
     ),
     "experiment": Command("playbill.cli.experiment:experiment", "Compare models online in a simulated service."),
+    "ledger": Command(
+        "playbill.cli.ledger:ledger", "Compare one model of every canvas with the separate models it replaces."
+    ),
     "promote": Command("playbill.cli.promote:promote", "Make a version the champion, if its gates pass."),
     "rollback": Command("playbill.cli.rollback:rollback", "Put the previous champion back."),
     "controller": Command("playbill.cli.controller:controller", "Watch aliases, check gates, approve versions."),

@@ -42,7 +42,7 @@ def canvas_rows(
             raise UnknownNameError("head", head, data.rows.labels)
     codes = data.encoder.vocabulary("canvas").encode(sorted(canvases)).astype(np.int64)
     own = np.isin(np.asarray(data.context.canvas)[data.rows.request], codes[codes > 0])
-    own &= _teaches(data.rows, heads)
+    own &= _teaches(data, heads)
     tasks = tuple(task for task in data.settings.tasks if task.canvas in codes)
     ranking = [head for head in heads if head in data.settings.softmax]
     sources = data.rows.next & _positive(data.rows, ranking) if tasks else np.zeros(len(own), np.bool_)
@@ -56,22 +56,30 @@ def canvas_rows(
         negatives={head: options for head, options in data.settings.negatives.items() if head in heads},
     )
     rewards = {head: version for head, version in data.rewards.items() if head in heads}
-    return replace(data, rows=rows, windows=_windows(data, rows, resolved), settings=settings, rewards=rewards)
+    windows = _windows(data, rows, resolved)
+    return replace(data, rows=rows, windows=windows, settings=settings, rewards=rewards, left_out={})
 
 
 def rows_by_canvas(data: TrainingSet, heads: Collection[str]) -> dict[str, int]:
     """Return canvas -> rows that teach some of the heads; those on canvases the encoder does not know are left out."""
     names = data.encoder.vocabulary("canvas").entries
-    known = np.asarray(data.context.canvas)[data.rows.request][_teaches(data.rows, heads)]
+    known = np.asarray(data.context.canvas)[data.rows.request][_teaches(data, heads)]
     counts = np.bincount(known, minlength=len(names) + 1)
     return {name: int(counts[place + 1]) for place, name in enumerate(names)}
 
 
-def _teaches(rows: TrainingRows, heads: Collection[str]) -> Bool:
-    """[R] whether a row has a label of some head."""
-    found = np.zeros(len(rows), np.bool_)
+def taught_rows(data: TrainingSet) -> int:
+    """Return how many logged rows teach something."""
+    taught = _teaches(data, tuple(data.rows.labels))
+    return int((taught & ~data.rows.silent).sum()) if len(data.rows.silent) else int(taught.sum())
+
+
+def _teaches(data: TrainingSet, heads: Collection[str]) -> Bool:
+    """[R] whether a row teaches some head: by any label, or for a head that ranks by one above 0."""
+    found = np.zeros(len(data.rows), np.bool_)
     for head in heads:
-        found |= ~np.isnan(rows.labels[head])
+        labels = data.rows.labels[head]
+        found |= labels > 0 if head in data.settings.softmax else ~np.isnan(labels)
     return found
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from playbill.experiments.ab_report import AbReport, plot
+from playbill.experiments.ledger import Ledger
+from playbill.experiments.ledger_plot import plot_ledger
+from playbill.experiments.ledger_report import ledger_frames, ledger_json, ledger_metrics
 from playbill.experiments.objective_before_capacity import Study
 from playbill.experiments.objective_plot import plot_study
 from playbill.experiments.objective_report import study_json, study_page
@@ -57,6 +61,21 @@ def record_study(tracking: Tracking, study: Study) -> str:
         run.log_text(json.dumps(whole, indent=1), f"{name}/report.json")
         run.log_text(study_page(study), f"{name}/report.md")
         _picture(run, name, lambda path: plot_study(study, path))
+        return run.run_id
+
+
+def record_ledger(tracking: Tracking, ledger: Ledger) -> str:
+    """Keep a consolidation ledger in MLflow: its numbers, tables and pictures; return the run's id."""
+    name = f"ledger: {ledger.model}"
+    tags = {PREFIX + "ledger": ledger.model, PREFIX + "parts": ", ".join(ledger.options.parts)}
+    with tracking.start_run(EXPERIMENTS, name, tags, _plain(asdict(ledger.options))) as run:
+        run.log_metrics(ledger_metrics(ledger))
+        for table, frame in ledger_frames(ledger).items():
+            run.log_table(frame, table)
+        run.log_text(json.dumps(ledger_json(ledger), indent=1), "ledger/report.json")
+        with tempfile.TemporaryDirectory() as folder:
+            for path in plot_ledger(ledger, Path(folder)):
+                run.log_artifact(path, "figures")
         return run.run_id
 
 

@@ -30,6 +30,7 @@ from playbill.metrics.ranking import (
     relevance_from_lists,
     relevance_from_ranks,
 )
+from playbill.metrics.relative import relative_interval
 from playbill.metrics.seeds import SeedInterval, seed_interval
 from playbill.metrics.topk import NOT_RANKED, target_ranks, top_k
 from playbill.metrics.whole import refuse_sampled, require_whole_catalogue
@@ -66,6 +67,7 @@ __all__ = [
     "popularity_debiased_ndcg",
     "recall",
     "refuse_sampled",
+    "relative_interval",
     "relevance_from_lists",
     "relevance_from_ranks",
     "reliability",

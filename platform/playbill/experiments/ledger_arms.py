@@ -1,0 +1,117 @@
+"""One model of a ledger on one seed: trained by the loop of `playbill train`, and asked on every canvas it serves.
+
+Axis letters: N requests, T titles.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from playbill import metrics
+from playbill.datasets import TrainingSet
+from playbill.datasets.canvas_rows import taught_rows
+from playbill.evaluation.model import CanvasScorer
+from playbill.evaluation.scoring import AlignedScorer, ScoreFunction
+from playbill.experiments.fitting import Fitted, trained_on
+from playbill.experiments.ledger_options import METRICS
+from playbill.experiments.ledger_service import Asked, LedgerService
+from playbill.ranking.scorer import Scorer
+from playbill.specs import ResolvedModel
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a model costs.
+
+    Args:
+        train_seconds: Wall clock in the training loop.
+        cpu_seconds: Processor time of the same.
+        steps: Optimizer steps.
+        rows: Labelled rows of an epoch, made ones left out.
+        parameters: Weights of the network.
+        serving_bytes: Of its weights and of the titles' vectors that serving keeps.
+    """
+
+    train_seconds: float
+    cpu_seconds: float
+    steps: int
+    rows: int
+    parameters: int
+    serving_bytes: int
+
+
+Answerer = Callable[[str], ScoreFunction]
+"""Canvas -> what answers its requests, whose features are in them already."""
+
+
+def of_scorer(scorer: Scorer, resolved: ResolvedModel) -> Answerer:
+    """Return what answers with a model's blend on each canvas."""
+    return lambda canvas: CanvasScorer(scorer, resolved, canvas, None)
+
+
+def fitted(data: TrainingSet, resolved: ResolvedModel, folder: Path) -> tuple[Fitted, float, int]:
+    """Train a model, and return it with the processor seconds and steps it took."""
+    begun, steps = time.process_time(), [0]
+
+    def count(progress: Any) -> None:
+        steps[0] = progress.step
+
+    seeded = replace(data, settings=replace(data.settings, seed=resolved.model.training.seed))
+    found = trained_on(seeded, resolved, folder, count)
+    return found, time.process_time() - begun, steps[0]
+
+
+def scorer_of(service: LedgerService, found: Fitted, data: TrainingSet) -> Scorer:
+    """Return a scorer of a trained model over the catalogue as it was known when training ended."""
+    titles = service.frames.titles_at(data.watermark)
+    return Scorer(found.bundle, titles, service.frames.availability, service.features, as_of=data.watermark)
+
+
+def costs_of(found: Fitted, scorer: Scorer, data: TrainingSet, cpu_seconds: float, steps: int) -> Costs:
+    """Gather what a trained model costs."""
+    return Costs(found.seconds, cpu_seconds, steps, taught_rows(data), found.parameters, serving_bytes(scorer))
+
+
+def serving_bytes(scorer: Scorer) -> int:
+    """Return the bytes that a server keeps for a model: its weights, and a float32 vector of each title."""
+    weights = sum(tensor.nbytes for tensor in scorer.network.state_dict().values())
+    return weights + 4 * len(scorer.title_ids) * scorer.network.config.trunk.dim
+
+
+def answers(answerer: Answerer, asked: Mapping[str, Sequence[Asked]], k: int) -> pl.DataFrame:
+    """Ask a model every held-out request of some canvases.
+
+    Returns:
+        canvas, fold, place (of the request among the canvas's), and a column for each of `METRICS` at k.
+    """
+    parts = []
+    for canvas, folds in asked.items():
+        values = np.concatenate([_values(answerer, one, k) for one in folds])
+        named = {name: values[:, place] for place, name in enumerate(METRICS)}
+        named["place"] = np.arange(len(values))
+        fold = [one.case.fold for one in folds for _ in range(len(one.case))]
+        parts.append(pl.DataFrame({"canvas": [canvas] * len(values), "fold": fold, **named}))
+    return pl.concat(parts)
+
+
+def _values(answerer: Answerer, asked: Asked, k: int) -> np.ndarray[Any, Any]:
+    """Return [N, metrics] of one fold's requests."""
+    aligned = AlignedScorer(asked.canvas, answerer(asked.canvas), asked.case.catalogue)
+    found = np.zeros((len(asked.case), len(METRICS)))
+    counts = asked.case.target_counts
+    for chunk in asked.chunks:
+        scores, mask = aligned.score(chunk.requests, chunk.candidates)
+        size = len(chunk.requests)
+        ranks = metrics.target_ranks(scores, chunk.rows, chunk.columns, mask)
+        relevance = metrics.relevance_from_ranks(ranks, chunk.rows, size, k)
+        part = slice(chunk.start, chunk.start + size)
+        lists = (metrics.ndcg(relevance, counts[part], k), metrics.mrr(relevance, k), metrics.hit_rate(relevance, k))
+        found[part] = np.stack(lists, axis=1)
+    return found

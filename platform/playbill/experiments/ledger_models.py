@@ -1,0 +1,129 @@
+"""The models of a ledger: the consolidated one, and the separate ones that it replaces, derived from its definition.
+
+A separate model is the consolidated one with a single canvas: the same network, history, features and recipe, with
+the heads that its canvas and its rows blend, and nothing to learn from but its own rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from playbill.errors import UnknownNameError
+from playbill.specs import ResolvedModel
+from playbill.specs.canvas import SIMILARITY
+from playbill.specs.left_out import without_heads
+
+
+def heads_of(resolved: ResolvedModel, canvas: str) -> tuple[str, ...]:
+    """Return the heads that a canvas and its own rows blend, in the model's order.
+
+    Raises:
+        UnknownNameError: The model has no such canvas.
+    """
+    blends = [resolved.canvas(canvas).blend]
+    blends += [row.blend for row in _own_rows(resolved, canvas) if row.blend is not None]
+    used = {head for blend in blends for head in blend} - {SIMILARITY}
+    return tuple(head for head in resolved.model.heads if head in used)
+
+
+def separate_model(resolved: ResolvedModel, canvas: str) -> ResolvedModel:
+    """Return the model that a consolidated one replaces on a canvas.
+
+    Rows that are scored as on another canvas are that canvas's model's to rank.
+
+    Raises:
+        UnknownNameError: The model has no such canvas.
+    """
+    heads = heads_of(resolved, canvas)
+    rows = {row.name: row for row in _own_rows(resolved, canvas)}
+    spec = resolved.canvas(canvas)
+    own = spec.model_copy(update={"rows": tuple(name for name in spec.rows if name in rows)})
+    model = resolved.model.model_copy(
+        update={
+            "name": f"{canvas.replace('.', '_')}_alone",
+            "canvases": (canvas,),
+            "rows": None if resolved.model.rows is None else tuple(rows),
+            "tasks": {name: task for name, task in resolved.model.tasks.items() if name == canvas},
+            "gates": tuple(gate for gate in resolved.model.gates if gate.canvas == canvas),
+        }
+    )
+    alone = resolved.model_copy(update={"model": model, "canvases": {canvas: own}, "rows": rows})
+    others = {head: f"'{canvas}' does not blend it" for head in resolved.model.heads if head not in heads}
+    found = without_heads(alone, others)
+    used = _labels(found)
+    labels = {name: label for name, label in found.labels.items() if name in used}
+    return found.model_copy(update={"labels": labels, "notes": resolved.notes})
+
+
+def with_recipe(resolved: ResolvedModel, seed: int, **changes: Any) -> ResolvedModel:
+    """Return a model under another seed, and with other numbers of its training where some are given."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    training = resolved.model.training.model_copy(update={"seed": seed, **given})
+    return resolved.model_copy(update={"model": resolved.model.model_copy(update={"training": training})})
+
+
+def with_trunk(resolved: ResolvedModel, dim: int | None) -> ResolvedModel:
+    """Return a model of another width; None keeps its own."""
+    if dim is None:
+        return resolved
+    trunk = resolved.model.trunk.model_copy(update={"dim": dim})
+    return resolved.model_copy(update={"model": resolved.model.model_copy(update={"trunk": trunk})})
+
+
+def ladder_canvases(resolved: ResolvedModel, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return the canvases of a ledger: those asked for, or all that rank titles.
+
+    Raises:
+        UnknownNameError: The model has no such canvas.
+    """
+    for name in wanted:
+        if name not in resolved.canvases:
+            raise UnknownNameError("canvas", name, resolved.canvases)
+    titles = tuple(name for name, canvas in resolved.canvases.items() if canvas.target == "title")
+    return tuple(wanted) or titles
+
+
+def definition_size(resolved: ResolvedModel) -> dict[str, int]:
+    """Return the YAML files and lines that define a model: its own, those of its canvases, rows, labels and rewards.
+
+    Every definition is written out in the same way, defaults left out, so that sizes of two models can be compared.
+    """
+    specs: list[Any] = [resolved.model, *resolved.canvases.values(), *resolved.rows.values()]
+    specs += [*resolved.labels.values(), *resolved.rewards.values()]
+    return {"files": len(specs), "lines": sum(_lines(spec) for spec in specs)}
+
+
+def shared_size(models: Mapping[str, ResolvedModel]) -> dict[str, int]:
+    """Return the YAML files and lines of several models together, each file counted once.
+
+    Two models share a label, a canvas or a row where its definition is the same to the letter.
+    """
+    seen: dict[tuple[str, str], int] = {}
+    for resolved in models.values():
+        for spec in (resolved.model, *resolved.canvases.values(), *resolved.rows.values(), *resolved.labels.values()):
+            seen[(spec.kind, _text(spec))] = _lines(spec)
+        for reward in resolved.rewards.values():
+            seen[("Reward", _text(reward))] = _lines(reward)
+    return {"files": len(seen), "lines": sum(seen.values())}
+
+
+def _own_rows(resolved: ResolvedModel, canvas: str) -> list[Any]:
+    return [row for row in resolved.rows_of(canvas) if row.scored_as in (None, canvas)]
+
+
+def _labels(resolved: ResolvedModel) -> set[str]:
+    used = {head.label for head in resolved.model.heads.values() if head.label is not None}
+    used |= {canvas.metric for canvas in resolved.canvases.values()}
+    return used | {name for reward in resolved.rewards.values() for name in reward.terms}
+
+
+def _text(spec: Any) -> str:
+    content = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return yaml.safe_dump(content, sort_keys=True, default_flow_style=None, width=120, allow_unicode=True)
+
+
+def _lines(spec: Any) -> int:
+    return len(_text(spec).splitlines())
