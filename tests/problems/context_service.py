@@ -29,7 +29,7 @@ ROWS = ("popular", "genre_rows:drama", "genre_rows:horror")
 def model(canvases: dict[str, dict[str, Any]] | None = None, **changes: Any) -> ResolvedModel:
     """Return a model of the service's canvases, or of others."""
     known = CANVASES if canvases is None else canvases
-    label = {"name": "play", "version": 1, "from": {"action": "play"}}
+    label = {"name": "play", "version": 1, "from": {"action": "play"}, "negatives": {"shown_not_played": True}}
     blend = {"version": 1, "blend": {"play": 1.0}, "metric": "play"}
     spec = {
         "name": "asked",
@@ -84,10 +84,13 @@ def _visit(canvas: str, draw: np.random.Generator) -> list[dict[str, Any]]:
         return [
             {"action": "impression", "canvas": "row_ranking", "row_id": row, "position": place},
             {"action": "impression", "canvas": canvas, "row_id": row, "position": 0, "title_id": title},
+            {"action": "impression", "canvas": "row_ranking", "row_id": "below", "position": 21},
+            {"action": "impression", "canvas": canvas, "row_id": "below", "position": 0, "title_id": "t20"},
             {**play, "row_id": row, "position": 0},
         ]
     if canvas == "search":
-        return [{"action": "search", "canvas": canvas, "query": f"name {title[:2]}"}, play]
+        unplayed = {"action": "impression", "canvas": canvas, "title_id": "t20", "position": 1}
+        return [{"action": "search", "canvas": canvas, "query": f"name {title[:2]}"}, unplayed, play]
     if canvas == "similar":
         return [{**play, "source_title_id": service.TITLES[int(draw.integers(0, 4))]}]
     return [play]

@@ -175,7 +175,7 @@ def _requests_of(events: pl.DataFrame, shown: ShownRows, own_fields: Mapping[str
 
     They are asked when their request began; the impressions of a row are a request of their own.
     """
-    own = request_rows(events[shown.events]).select("canvas", "query", *PLACE_COLUMNS)
+    own = request_rows(events[shown.events]).select("canvas", "query", "source_title_id", *PLACE_COLUMNS)
     own = own.with_columns(start=pl.Series(shown.requests, dtype=pl.Int64)).with_row_index("at")
     keys = ["start", *own.columns[1:-1]]
     ordered = own.sort(keys, maintain_order=True).with_columns(number=pl.struct(keys).rle_id())
@@ -183,7 +183,7 @@ def _requests_of(events: pl.DataFrame, shown: ShownRows, own_fields: Mapping[str
     number[ordered["at"].to_numpy()] = ordered["number"].to_numpy()
     firsts = ordered.unique("number", keep="first", maintain_order=True)
     asked = request_rows(events[firsts["start"].to_numpy()], own_fields)
-    return asked.with_columns(firsts.select("canvas", "query", *PLACE_COLUMNS).get_columns()), number
+    return asked.with_columns(firsts.select(keys[1:]).get_columns()), number
 
 
 def head_arrays(

@@ -148,6 +148,23 @@ def test_training_rows_are_those_that_serving_makes(learnt: Any, log: pl.DataFra
     assert len(compared) > 60
 
 
+def test_an_impression_is_asked_in_its_own_row_and_with_what_was_typed(log: pl.DataFrame) -> None:
+    data = service.training_set(service.model(heads={"play": {"label": "play", "loss": "bce"}}), log)
+    encoder, columns = data.encoder, data.context
+    unplayed = data.rows.request[data.rows.title == encoder.title_rows.encode(["t20"])[0]]
+    below = int(encoder.vocabulary("row").encode(["below"])[0])
+    home, search = encoder.vocabulary("canvas").encode(["home", "search"]).tolist()
+    sizes = np.diff(columns.query_offsets, append=len(columns.query_grams))
+    found = set()
+    for request in unplayed.tolist():
+        canvas, row = int(columns.canvas[request]), int(columns.row[request])
+        found.add(canvas)
+        assert row == (below if canvas == home else 0)
+        assert (columns.row_position[request] > 0) is np.bool_(canvas == home)
+        assert (sizes[request] > 0) is np.bool_(canvas == search)
+    assert found == {home, search}
+
+
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=6)
 
 
