@@ -6,14 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from playbill.specs import BALANCERS, BASELINES, FALLBACKS, KINDS, LOSSES, SHARINGS, TRUNKS
+from playbill.specs import BALANCERS, BASELINES, CONTEXTS, FALLBACKS, KINDS, LOSSES, SHARINGS, TRUNKS
 from playbill.specs.base import CANVAS_REFERENCE_PATTERN, REFERENCE_PATTERN
 from playbill.specs.plugins import NEGATIVES
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 UMBRELLA = "definition.schema.json"
 
-_CHOICES = {"fallback": FALLBACKS, "policy": FALLBACKS, "loss": LOSSES, "baselines": BASELINES}
+_CHOICES = {
+    "fallback": FALLBACKS,
+    "policy": FALLBACKS,
+    "loss": LOSSES,
+    "baselines": BASELINES,
+    "context": CONTEXTS,
+}
 _OPTIONS = {
     "TrunkOptions": ("type", TRUNKS),
     "SharingOptions": ("type", SHARINGS),

@@ -12,7 +12,18 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from playbill.schema import DERIVED_COLUMNS, INTERACTIONS
-from playbill.specs import BALANCERS, BASELINES, EXTRACTORS, FALLBACKS, KINDS, LOSSES, SHARINGS, TRUNKS, Definition
+from playbill.specs import (
+    BALANCERS,
+    BASELINES,
+    CONTEXTS,
+    EXTRACTORS,
+    FALLBACKS,
+    KINDS,
+    LOSSES,
+    SHARINGS,
+    TRUNKS,
+    Definition,
+)
 from playbill.specs.base import format_duration
 from playbill.zoo.explain import bare, inner_spec
 from playbill.zoo.json_schema import EXTENDS
@@ -103,7 +114,7 @@ def _choices(field: FieldInfo) -> str:
 
 def _names() -> Iterator[str]:
     yield from ("### Registered names", "", "| what | names | entry-point group |", "|---|---|---|")
-    for registry in (TRUNKS, SHARINGS, LOSSES, BALANCERS, FALLBACKS, BASELINES, EXTRACTORS):
+    for registry in (TRUNKS, SHARINGS, LOSSES, BALANCERS, CONTEXTS, FALLBACKS, BASELINES, EXTRACTORS):
         names = ", ".join(f"`{name}`" for name in registry.names())
         yield f"| {registry.kind} | {names} | `{registry.group}` |"
     yield ""

@@ -190,6 +190,7 @@ def test_the_json_schema_offers_the_names_of_each_registry_and_takes_their_optio
     parts = kind_schema("Model")["$defs"]
     assert "mixed" in parts["NegativesOptions"]["properties"]["policy"]["enum"]
     assert {"mmoe", "ple"} <= set(parts["SharingOptions"]["properties"]["type"]["enum"])
+    assert "row_position" in kind_schema("Canvas")["properties"]["context"]["items"]["enum"]
     assert "gradnorm" in parts["BalanceOptions"]["properties"]["type"]["enum"]
     assert all(parts[name]["additionalProperties"] for name in ("NegativesOptions", "SharingOptions"))
     assert parts["HeadSpec"]["additionalProperties"] is False
