@@ -48,7 +48,9 @@ def canvas_rows(
     sources = data.rows.next & _positive(data.rows, ranking) if tasks else np.zeros(len(own), np.bool_)
     if not (own | sources).any():
         raise StateError(f"no labelled row of the training part is on canvas {', '.join(sorted(canvases))}")
-    rows = _rows(data.rows, own, own | sources, heads)
+    kept = np.nonzero(own | sources)[0]
+    rows = _rows(data.rows, own, kept, heads)
+    pages = replace(data.pages, entry=data.pages.entry[kept]) if len(data.pages.entry) else data.pages
     settings = replace(
         data.settings,
         tasks=tasks,
@@ -57,7 +59,7 @@ def canvas_rows(
     )
     rewards = {head: version for head, version in data.rewards.items() if head in heads}
     windows = _windows(data, rows, resolved)
-    return replace(data, rows=rows, windows=windows, settings=settings, rewards=rewards, left_out={})
+    return replace(data, rows=rows, pages=pages, windows=windows, settings=settings, rewards=rewards, left_out={})
 
 
 def rows_by_canvas(data: TrainingSet, heads: Collection[str]) -> dict[str, int]:
@@ -91,8 +93,7 @@ def _positive(rows: TrainingRows, heads: Collection[str]) -> Bool:
     return found
 
 
-def _rows(rows: TrainingRows, own: Bool, kept: Bool, heads: Collection[str]) -> TrainingRows:
-    place = np.nonzero(kept)[0]
+def _rows(rows: TrainingRows, own: Bool, place: Int, heads: Collection[str]) -> TrainingRows:
     slate, offsets = rows.slate, rows.slate_offsets
     if len(offsets):
         slate, offsets = _slates(rows, place)
