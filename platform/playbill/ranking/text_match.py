@@ -3,10 +3,11 @@
 A bag of a title (one of its names, one of its characters, its facets, its synopsis) answers a query by the share of
 the query's weight that it has, weighed down by its own length as in BM25:
 
-    match(q, bag) = sum_{g in q and bag} a_g r_g / norm(bag)  over  sum_{g in q} a_g
+    match(q, bag) = sum_{g in q and bag} a_g r_g / norm(bag)  over  sum_{g in q} a_g r*_g
     norm(bag) = 1 - b + b |bag| / mean |bag of its field|
 
-`r` is the rarity of a gram among the titles of a field, `a` how much the gram counts in a query. Of one field a title
+`r` is the rarity of a gram among the titles of a field, `r*` the largest over fields (1 for a gram that no title has),
+`a` how much the gram counts in a query. So a bag of mean length that has all of a query matches it by about 1. Of one field a title
 counts with its best bag; its fields are added with weights. Robertson and Zaragoza, "The probabilistic relevance
 framework: BM25 and beyond", 2009; fields as in Zaragoza et al., TREC 2004.
 Axis letters: N queries, T titles, E bags, F fields.
@@ -41,6 +42,7 @@ class TextIndex:
 
     Args:
         postings: [grams, E] `r / norm` of the grams of each bag.
+        rarest: [grams] `r*`.
         starts: [F + 1] first bag of each field and, last, E.
         title: [E] whose each bag is; ascending within a field.
         titles: T.
@@ -48,6 +50,7 @@ class TextIndex:
     """
 
     postings: sparse.csr_array
+    rarest: Floats
     starts: Int
     title: Int
     titles: int
@@ -73,9 +76,12 @@ class TextIndex:
         bag, gram = cells // buckets, cells % buckets
         kind, title = texts.field[order], texts.title[order]
         length = np.bincount(bag, minlength=len(order)).astype(np.float64)
-        values = _rarity(kind[bag], title[bag], gram, (titles, buckets)) / _norm(kind, length)[bag]
-        found = sparse.csr_array((values.astype(np.float32), (gram, bag)), shape=(buckets, len(order)))
-        return cls(found, np.searchsorted(kind, np.arange(len(FIELDS) + 1)), title, titles)
+        rarity = _rarity(kind[bag], title[bag], gram, (titles, buckets))
+        rarest = np.zeros(buckets, np.float32)
+        np.maximum.at(rarest, gram, rarity.astype(np.float32))
+        values = (rarity / _norm(kind, length)[bag]).astype(np.float32)
+        found = sparse.csr_array((values, (gram, bag)), shape=(buckets, len(order)))
+        return cls(found, np.where(rarest > 0, rarest, 1.0), np.searchsorted(kind, np.arange(len(FIELDS) + 1)), title, titles)
 
     def scores(self, grams: Int, offsets: Int, importance: npt.NDArray[np.floating] | None = None) -> Floats:
         """Match queries: [N, T], 0 where nothing matches; see `by_field`."""
@@ -105,7 +111,7 @@ class TextIndex:
         cells = np.unique(rows * self.postings.shape[0] + grams)
         rows, columns = cells // self.postings.shape[0], cells % self.postings.shape[0]
         weight = np.ones(len(rows)) if importance is None else np.asarray(importance, np.float64)[columns]
-        total = np.bincount(rows, weight, minlength=len(offsets))
+        total = np.bincount(rows, weight * self.rarest[columns], minlength=len(offsets))
         values = (weight / total[rows]).astype(np.float32)
         queries = sparse.csr_array((values, (rows, columns)), shape=(len(offsets), self.postings.shape[0]))
         return self._best((queries @ self.postings).tocoo(), len(offsets))

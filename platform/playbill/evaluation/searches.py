@@ -1,0 +1,177 @@
+"""Searches as they were typed: what was asked, with what in mind, and how good the answer is.
+
+A search is an event with a query; what its member wanted is the title that was played in the same request, or, where a
+simulation knows better, what they had in mind. Some of what is wanted cannot be shown: then the list is judged by how
+near it comes. Axis letters: N searches, T titles, K places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill.datasets import Request
+from playbill.datasets.search_texts import FIELDS
+from playbill.evaluation.order import UNKNOWN, TitleOrder
+from playbill.metrics.topk import Indices, Mask
+from playbill.ranking.text_match import TextIndex
+
+QUERY_LENGTHS = ("1", "2", "3", "4+")
+MINDSETS = ("title", "person_or_genre", "unmatched")
+MATCHED = 0.3
+"""Share of a query's weight that a text must have to count as what was meant."""
+
+Scores = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Searches:
+    """N searches.
+
+    Args:
+        frame: [N] request_id, member_id, at, country, device, language, query, and wanted (null = nothing that has an
+            id).
+        positions: [N] place in `events` that each one's past ends before.
+        events: The log, sorted by member_id and seq.
+        starts: [N] place in `events` of each one's member.
+    """
+
+    frame: pl.DataFrame
+    positions: Indices
+    events: pl.DataFrame
+    starts: Indices
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @classmethod
+    def logged(cls, events: pl.DataFrame, after: datetime) -> Searches:
+        """Read the searches of a log since a moment; wanted is what was played in the same request."""
+        ordered = events.sort("member_id", "seq").with_row_index("place")
+        played = ordered.filter((pl.col("action") == "play") & pl.col("request_id").is_not_null())
+        wanted = played.group_by("request_id").agg(wanted=pl.col("title_id").first())
+        starts = ordered.group_by("member_id").agg(start=pl.col("place").min())
+        asked = ordered.filter((pl.col("action") == "search") & (pl.col("event_at") >= after))
+        asked = asked.filter(pl.col("query").str.len_chars() > 0)
+        asked = asked.join(wanted, on="request_id", how="left", maintain_order="left")
+        asked = asked.join(starts, on="member_id", how="left", maintain_order="left")
+        columns = ("request_id", "member_id", "country", "device", "language", "query", "wanted")
+        frame = asked.select(*columns, at="event_at")
+        places = (asked[name].to_numpy().astype(np.int64) for name in ("place", "start"))
+        return cls(frame, next(places), ordered.drop("place"), next(places))
+
+    def wanting(self, wanted: pl.Series) -> Searches:
+        """Return the same searches for other titles: [N] ids, null = nothing that has one."""
+        return Searches(self.frame.with_columns(wanted=wanted), self.positions, self.events, self.starts)
+
+    def asking(self, queries: pl.Series) -> Searches:
+        """Return the same searches with other queries, [N]."""
+        return Searches(self.frame.with_columns(query=queries), self.positions, self.events, self.starts)
+
+    def keep(self, chosen: Mask) -> Searches:
+        """Return some of the searches."""
+        return Searches(self.frame.filter(pl.Series(chosen)), self.positions[chosen], self.events, self.starts[chosen])
+
+    def requests(self, canvas: str = "search") -> list[Request]:
+        """Return [N] requests, each with what its member did before."""
+        return [
+            Request(
+                canvas=canvas,
+                at=row["at"],
+                member_id=row["member_id"],
+                country=row["country"],
+                device=row["device"],
+                language=row["language"],
+                query=row["query"],
+                history=self.events.slice(start, place - start),
+            )
+            for row, start, place in zip(
+                self.frame.iter_rows(named=True), self.starts.tolist(), self.positions.tolist(), strict=True
+            )
+        ]
+
+    def candidates(self, availability: pl.DataFrame, catalogue: TitleOrder) -> Mask:
+        """Return [N, T] which titles could be watched in each one's country at its moment."""
+        spans = availability.with_columns(column=pl.Series(catalogue.codes(availability["title_id"])))
+        spans = spans.filter(pl.col("column") != UNKNOWN)
+        found = np.zeros((len(self), len(catalogue)), np.bool_)
+        asked = self.frame.select("country", "at").with_row_index("row")
+        pairs = asked.join(spans, on="country").filter(
+            (pl.col("available_from") <= pl.col("at"))
+            & (pl.col("available_until").is_null() | (pl.col("available_until") > pl.col("at")))
+        )
+        found[pairs["row"].to_numpy(), pairs["column"].to_numpy()] = True
+        return found
+
+
+def query_lengths(queries: pl.Series) -> pl.Series:
+    """Return one of `QUERY_LENGTHS` for each query."""
+    letters = queries.str.strip_chars().str.len_chars()
+    return pl.select(pl.when(letters >= 4).then(pl.lit("4+")).otherwise(letters.cast(pl.String))).to_series()
+
+
+def mindsets(index: TextIndex, grams: Indices, offsets: Indices) -> list[str]:
+    """Tell from its text alone what each query seems to be after: one of `MINDSETS`.
+
+    A stand-in for what nobody logs: what a query's letters are nearest to. It is no judgement of a model.
+    """
+    best = index.by_field(grams, offsets).max(axis=1)
+    named = best[:, FIELDS.index("name")]
+    other = best[:, [FIELDS.index("character"), FIELDS.index("facet")]].max(axis=1)
+    told = np.where(np.maximum(named, other) < MATCHED, 2, np.where(other > named, 1, 0))
+    return [MINDSETS[place] for place in told.tolist()]
+
+
+def target_ranks(scores: Scores, candidates: Mask, columns: Indices) -> npt.NDArray[np.float64]:
+    """Return [N] the rank of each target from 0, the mean over ties; nan where it is no candidate.
+
+    Args:
+        scores: [N, T].
+        candidates: [N, T].
+        columns: [N] title column of each target, `UNKNOWN` = none.
+    """
+    rows = np.arange(len(columns))
+    own = scores[rows, columns][:, None]
+    above = ((scores > own) & candidates).sum(axis=1)
+    beside = ((scores == own) & candidates).sum(axis=1) - 1
+    there = (columns != UNKNOWN) & candidates[rows, columns]
+    return np.where(there, above + np.maximum(beside, 0) / 2, np.nan)
+
+
+def first_titles(scores: Scores, candidates: Mask, k: int = 10) -> Indices:
+    """Return [N, K] the columns of each list, best first; fewer candidates than K give `UNKNOWN` at the end."""
+    masked = np.where(candidates, scores, -np.inf)
+    order = np.argsort(-masked, axis=1, kind="stable")[:, :k]
+    found: Indices = np.where(np.take_along_axis(masked, order, axis=1) > -np.inf, order, UNKNOWN)
+    return found
+
+
+def nearness(lists: Indices, likeness: Scores, candidates: Mask) -> npt.NDArray[np.float64]:
+    """Return [N] how near each list comes to what was wanted, as a share of the nearest list there could be.
+
+    Args:
+        lists: [N, K] columns, from `first_titles`.
+        likeness: [N, T] how like what was wanted each title is.
+        candidates: [N, T].
+    """
+    k = lists.shape[1]
+    masked = np.where(candidates, likeness, -np.inf)
+    best = -np.sort(-masked, axis=1)[:, :k]
+    got = np.where(lists == UNKNOWN, 0.0, np.take_along_axis(masked, np.maximum(lists, 0), axis=1))
+    best = np.where(np.isfinite(best), best, 0.0).sum(axis=1)
+    return np.divide(got.sum(axis=1), best, out=np.full(len(lists), np.nan), where=best > 0)
+
+
+def accuracy(ranks: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the metrics of single targets by name, [N] each: hr@1, hr@10, mrr and ndcg@10."""
+    listed = ranks < 10
+    return {
+        "hr@1": (ranks < 1).astype(np.float64),
+        "hr@10": listed.astype(np.float64),
+        "mrr": 1 / (ranks + 1),
+        "ndcg@10": np.where(listed, 1 / np.log2(ranks + 2), 0.0),
+    }
