@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 @click.option("--country", help="Country or region (default: the member's).")
 @click.option("--device", help="Device the member uses.")
 @click.option("--language", help="Language of names and rows (default: the member's).")
+@click.option("--context", multiple=True, metavar="NAME=VALUE", help="A context field of an outside package.")
 @click.option("--rows/--no-rows", default=None, help="Fill the canvas's rows (default: if it has any).")
+@click.option("--why", "why_title", metavar="TITLE", help="Say why this title, by id or exact name, is in or out.")
 @click.option("--model", help="Model that answers (default: the zoo's only one).")
 @click.option("--version", type=click.IntRange(min=1), help="A registered version (default: the approved one).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
@@ -86,6 +88,7 @@ def _request(served: Served, asked: dict[str, Any]) -> RecommendRequest:
     from playbill.serving.recommender import find_title
 
     fields = asked | {"canvas": asked["canvas"] or served.resolved.main_canvas}
+    fields["context"] = dict(_context_field(text) for text in fields["context"])
     title = fields.pop("source_title")
     if title is not None:
         fields["source_title_id"] = find_title(served, title)
@@ -94,6 +97,21 @@ def _request(served: Served, asked: dict[str, Any]) -> RecommendRequest:
     except ValidationError as error:
         problems = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
         raise RequestError("; ".join(problems)) from None
+
+
+def _context_field(text: str) -> tuple[str, str | float]:
+    """Read `name=value`; what looks like a number is one."""
+    from playbill.errors import RequestError
+
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise RequestError(f"context: '{text}' is no NAME=VALUE")
+    for number in (int, float):
+        try:
+            return name, number(value)
+        except ValueError:
+            continue
+    return name, value
 
 
 def show(response: RecommendResponse, titles_per_row: int | None = None) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import Field
@@ -86,6 +87,7 @@ def create_app(services: Services) -> FastAPI:
     app.get("/healthz")(healthz)
     app.get("/readyz")(readyz)
     app.add_exception_handler(PlaybillError, _explain)
+    app.add_exception_handler(RequestValidationError, _mistaken)
     return app
 
 
@@ -152,6 +154,21 @@ def _lifespan(services: Services) -> Callable[[FastAPI], AbstractAsyncContextMan
                 await run_in_threadpool(services.stop)
 
     return lifespan
+
+
+async def _mistaken(_request: Request, error: Exception) -> JSONResponse:
+    """Name every mistake of a body without sending it back: it may be long, or no text that can be sent."""
+    assert isinstance(error, RequestValidationError)
+    mistakes = [
+        {"type": item["type"], "loc": [_sendable(part) for part in item["loc"]], "msg": _sendable(item["msg"])}
+        for item in error.errors()
+    ]
+    return JSONResponse({"detail": mistakes}, 422)
+
+
+def _sendable(part: Any) -> Any:
+    """Write half a character as its escape: UTF-8 has none for it."""
+    return part.encode("utf-8", "backslashreplace").decode() if isinstance(part, str) else part
 
 
 async def _explain(_request: Request, error: Exception) -> JSONResponse:

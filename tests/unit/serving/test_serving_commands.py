@@ -53,6 +53,8 @@ def test_a_page_is_printed_with_names(own: Workspace) -> None:
         (["--canvas", "more_like_this", "--source-title", "Dun"], "Did you mean 'Dune'"),
         (["--at", "1998-04-22"], "no time zone"),
         (["--canvas", "search", "--query", "x" * 100_001], "query: String should have at most 100000"),
+        (["--context", "wether=rain"], "context.wether: unknown context field 'wether'"),
+        (["--context", "weather"], "context: 'weather' is no NAME=VALUE"),
         (["--model", "everycanvass"], "everycanvas"),
     ],
 )

@@ -9,12 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.datasets.typed import QUERY_LETTERS, read_query, typed_text
 from playbill.errors import RequestError
 from playbill.registry import Plugin
-from playbill.serving import RecommendRequest, RecommendResponse
+from playbill.serving import RecommendRequest, RecommendResponse, WatcherStatus
+from playbill.serving.app import Services, create_app
+from playbill.serving.events import EventDoor
 from playbill.specs import CONTEXTS, ContextColumn
+from playbill.tables import Journal
 
 WEATHER = ContextColumn("outside.weather")
 TEMPERATURE = ContextColumn("outside.celsius", "numeric")
@@ -72,6 +76,27 @@ def test_any_text_gets_a_list(search: Any, query: str) -> None:
     asked, response = search(query)
     assert len(response.items) >= 3
     assert asked is None or (len(asked) <= QUERY_LETTERS and asked.strip())
+
+
+def test_over_http_what_was_typed_never_fails(world: ModuleType, stocked: Workspace) -> None:
+    served = world.serve_with(stocked, world.FakeScorer())
+    log = world.FakeLog()
+    recommender = world.make_recommender(stocked, served, log=log)
+    clock = FixedClock(world.NOW)
+    door = EventDoor(recommender.slot, Journal(stocked.database_url, clock), clock)
+    with world.http(create_app(Services(recommender, door, WatcherStatus))) as client:
+        for query, _, _ in TYPED.values():
+            answer = client.post("/v1/recommend", json={"canvas": "search", "query": query})
+            assert answer.status_code == 200, query
+            assert len(answer.json()["items"]) >= 3
+        assert client.post("/v1/recommend", json={"canvas": "search", "query": "x" * 100_001}).status_code == 422
+        half = b'{"canvas": "search", "query": "a\\ud800b"}'
+        sent = {"content": half, "headers": {"content-type": "application/json"}}
+        answer = client.post("/v1/recommend", **sent)
+        assert answer.status_code == 422
+        assert answer.json()["detail"][0]["loc"] == ["body", "query"]
+    assert len(log.rows) == len(TYPED)
+    assert not any("\x00" in request["context"] for request, _ in log.rows)
 
 
 @given(st.text(max_size=300))
