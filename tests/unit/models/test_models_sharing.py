@@ -19,9 +19,12 @@ OPTIONS = {"mmoe": {"experts": 3, "width": 8}, "ple": {"experts": 2, "own": 2, "
 
 def network_of(config: NetworkConfig, name: str) -> Network:
     torch.manual_seed(3)
+    heads = (config.heads[0], config.heads[1].model_copy(update={"level": True}))
     trunk = config.trunk.model_copy(update={"sharing": {"type": name, **OPTIONS.get(name, {})}})
     titles = config.titles.model_copy(update={"id_mask": 0.0})
-    return Network(NetworkConfig.model_validate(config.model_copy(update={"trunk": trunk, "titles": titles})))
+    return Network(
+        NetworkConfig.model_validate(config.model_copy(update={"trunk": trunk, "titles": titles, "heads": heads}))
+    )
 
 
 def moved(network: Network) -> Network:
@@ -47,6 +50,7 @@ def test_heads_of_their_own_state_learn_and_score_alike(
     config: NetworkConfig, batch: Batch, titles: TitleInputs, name: str
 ) -> None:
     network, (history, context, _) = moved(network_of(config, name)), batch
+    network.start_levels({"thumb": -2.0})
     total, _ = network(*batch, titles)
     total.backward()
     assert all(own.grad is not None and own.grad.abs().sum() > 0 for own in network.sharing.parameters())
@@ -91,6 +95,19 @@ def test_in_ple_only_a_heads_own_experts_and_the_shared_ones_reach_it() -> None:
     assert not torch.allclose(own[0], before[0])
     assert torch.equal(own[1], before[1])
     assert not torch.allclose(shared[1], own[1])
+
+
+def test_a_heads_own_experts_read_its_own_state() -> None:
+    torch.manual_seed(1)
+    level = Ple(4, 2, read_sharing({"type": "ple", "experts": 1, "own": 2, "width": 5, "levels": 1})).levels[0]
+    common, states = torch.randn(6, 4), torch.randn(2, 6, 4)
+    with torch.no_grad():
+        for parameter in level.parameters():
+            parameter.normal_()
+        before = level(common, states)[1]
+        after = level(common, torch.stack([states[0] + 1, states[1]]))[1]
+    assert not torch.allclose(after[0], before[0])
+    assert torch.equal(after[1], before[1])
 
 
 def test_levels_pass_on_what_heads_share() -> None:

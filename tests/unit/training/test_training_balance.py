@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from playbill.models import TitleInputs
 from playbill.models.balance import Balancer, make_balancer
 from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch
+from playbill.models.network import state_pulls
 from playbill.specs import BALANCERS
 from playbill.specs.balance import read_balance
 from playbill.training import fit
@@ -38,7 +39,7 @@ def test_the_first_step_has_the_heads_own_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LEARNED)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     losses=st.lists(st.floats(1e-3, 50), min_size=3, max_size=3),
     pulls=st.lists(st.floats(1e-4, 50), min_size=3, max_size=3),
@@ -129,3 +130,11 @@ def test_pulls_are_the_gradients_of_mean_losses_and_add_up_over_parts(ring: Modu
     found = sum(told(part, expected[:, 1]) for part in parts)
     torch.testing.assert_close(found, expected)
     assert (expected[:, 2] > 0).all()
+
+
+def test_a_pull_is_a_squared_norm_and_0_for_a_loss_that_reads_no_state() -> None:
+    state = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    other = torch.ones(1, requires_grad=True)
+    losses = torch.stack([(3 * state).sum(), (state**2).sum(), other.sum(), torch.tensor(5.0)])
+    found = state_pulls(losses, state)
+    assert found.tolist() == pytest.approx([4 * 9.0, 4 * 30.0, 0.0, 0.0])
