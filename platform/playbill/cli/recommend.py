@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from playbill.config import Workspace
     from playbill.serving import Recommender, RecommendRequest, RecommendResponse
     from playbill.serving.served import Served
+    from playbill.serving.why import Why
 
 
 @click.command("recommend")
@@ -40,13 +41,18 @@ def recommend(selection: Selection, /, model: str | None, version: int | None, a
     Example: playbill -w ml_100k recommend --member 42 --canvas search --query "star w" -k 5
     """
     from playbill.clock import parse_moment
+    from playbill.serving.recommender import find_title
 
-    workspace = selection.workspace
+    workspace, title = selection.workspace, asked.pop("why_title")
     if asked["at"] is not None:
         asked["at"] = parse_moment(asked["at"])
     with _no_warnings():
         recommender, served = open_recommender(workspace, model, version)
-        response = recommender.recommend(_request(served, asked))
+        request = _request(served, asked)
+        if title is not None:
+            show_why(recommender.why(request, find_title(served, title)), as_json)
+            return
+        response = recommender.recommend(request)
     if as_json:
         click.echo(response.model_dump_json(exclude={"rows"} if response.rows is None else None))
     else:
@@ -112,6 +118,24 @@ def _context_field(text: str) -> tuple[str, str | float]:
         except ValueError:
             continue
     return name, value
+
+
+def show_why(found: Why, as_json: bool) -> None:
+    """Print what every rule of a canvas and its rows says of one title."""
+    if as_json:
+        click.echo(found.model_dump_json())
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("where", "verdict", "rules", title=f"{found.name} ({found.title_id})", title_justify="left")
+    for place in found.places:
+        rules = ", ".join(f"{'yes' if allows else 'NO'} {rule}" for rule, allows in place.rules.items())
+        table.add_row(place.name, place.verdict, rules)
+    console.print(table)
+    for note in found.notes:
+        console.print(f"note: {note}", style="yellow", highlight=False, markup=False)
 
 
 def show(response: RecommendResponse, titles_per_row: int | None = None) -> None:

@@ -103,14 +103,13 @@ def verdicts(catalogue: Catalogue, rules: CandidatesSpec, viewer: Viewer) -> Ite
     yield f"available: {rules.available}", here
     if viewer.kids_profile:
         yield "kids profile", catalogue.kids
-    described = catalogue.allowed(rules)
-    if described is not None:
-        yield "metadata", described
+    described = [(name, catalogue.allowed(rule)) for name, rule in rules.about_titles.items()]
+    yield from described
     if rules.popularity_percentile is not None:
         yield "popularity_percentile", _within(rules.popularity_percentile, viewer, here)
     if rules.top_in_country is not None:
-        among = here & catalogue.kids if viewer.kids_profile else here
-        yield "top_in_country", _top(rules.top_in_country, viewer, among if described is None else among & described)
+        own = [mask for _, mask in described] + ([catalogue.kids] if viewer.kids_profile else [])
+        yield "top_in_country", _top(rules.top_in_country, viewer, np.logical_and.reduce([here, *own]))
     yield from _launches(catalogue, rules, viewer)
     yield from _personal(catalogue, rules, viewer)
 

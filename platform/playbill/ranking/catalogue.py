@@ -133,10 +133,9 @@ class Catalogue:
         """Character -> [T] titles that have it, characters sorted by name."""
         return self.described.groups("characters")
 
-    def allowed(self, rules: CandidatesSpec) -> Mask | None:
-        """Mark titles that rules about kids and metadata allow, [T]; None where there is no such rule."""
-        own = rules.about_titles
-        return None if own is None else self._allowed(own)
+    def allowed(self, rules: CandidatesSpec) -> Mask:
+        """Mark titles that rules about what a title is allow, [T], not to be changed."""
+        return self._allowed(rules)
 
     def available(self, at: datetime, country: str) -> Mask:
         """Mark titles that can be played: from <= at < until, in the country or everywhere, [T], not to be changed."""

@@ -198,7 +198,10 @@ def _by_character(spec: RowSpec, made: GeneratorSpec, known: _Known) -> Iterator
 
 def _by_combination(spec: RowSpec, made: GeneratorSpec, known: _Known) -> Iterator[RowPlan]:
     setting, words = known.setting, made.words or WordsSpec()
-    for own, mask in choose(made, known.catalogue, known.taste.liked, setting.allowed, setting.acclaimed):
+    allowed = setting.allowed
+    if spec.candidates.watched is False:
+        allowed = allowed & ~known.catalogue.mask_of(known.taste.watched)
+    for own, mask in choose(made, known.catalogue, known.taste.liked, allowed, setting.acclaimed):
         for language in (known.language, DEFAULT_LANGUAGE):
             name = name_of(own, spec.title[language], words, language) if language in spec.title else None
             if name is not None:

@@ -23,6 +23,7 @@ from playbill.serving.messages import RankedRow, RankedTitle, RecommendRequest, 
 from playbill.serving.record import request_record, slate_records
 from playbill.serving.said import Said, country_of, said_by
 from playbill.serving.served import Served, Slot
+from playbill.serving.why import Why, why
 from playbill.specs import CanvasSpec
 
 INSTANT = timedelta(microseconds=1)
@@ -64,14 +65,7 @@ class Recommender:
                 unknown or of another type.
             StateError: Nothing has been ingested yet.
         """
-        served = self.slot.current
-        canvas = _canvas(served, request.canvas)
-        notes = [f"title features are imputed as missing: {served.gap}"] if served.gap else []
-        said = said_by(served, canvas, request, notes)
-        at = request.at or self._clock.now() + INSTANT
-        facts = self._facts.read(served, request.member_id, at, past=request.at is not None)
-        notes += facts.notes
-        asked = _ask(served, canvas, request, (at, said), facts, notes)
+        served, asked, facts, notes = self._understand(request)
         with self._gate:
             found = answer(served, asked)
         notes += found.notes
@@ -83,6 +77,45 @@ class Recommender:
         if self._log is not None:
             self._log(request_record(served, request, asked, facts, response), slate_records(found, response))
         return response
+
+    def why(self, request: RecommendRequest, title_id: str) -> Why:
+        """Say what each rule of the canvas and of its rows says of one title in the answer to a request.
+
+        Nothing is logged.
+
+        Raises:
+            NotFoundError: There is no such title; what `recommend` raises, for the request.
+        """
+        served, asked, _, _ = self._understand(request)
+        title = served.shelf.catalogue.column(title_id)
+        if title == ABSENT:
+            raise not_found("title", title_id, served.shelf.catalogue.title_ids)
+        with self._gate:
+            return why(served, asked, answer(served, asked), title)
+
+    def _understand(self, request: RecommendRequest) -> tuple[Served, Asked, MemberFacts, list[str]]:
+        served = self.slot.current
+        canvas = _canvas(served, request.canvas)
+        notes = [f"title features are imputed as missing: {served.gap}"] if served.gap else []
+        said = said_by(served, canvas, request, notes)
+        at = request.at or self._clock.now() + INSTANT
+        facts = self._facts.read(served, request.member_id, at, past=request.at is not None)
+        notes += facts.notes
+        return served, _ask(served, canvas, request, (at, said), facts, notes), facts, notes
+
+
+def require_rows(served: Served, request: RecommendRequest) -> RecommendRequest:
+    """Return a request for the rows of a canvas.
+
+    Raises:
+        NotFoundError: The canvas does not exist.
+        RequestError: It has no rows.
+    """
+    if not served.resolved.rows_of(_canvas(served, request.canvas).name):
+        with_rows = [name for name in served.resolved.canvases if served.resolved.rows_of(name)]
+        has = f"These have: {', '.join(with_rows)}." if with_rows else "No canvas of this model has any."
+        raise RequestError(f"canvas '{request.canvas}' has no rows, so it has no page. {has}")
+    return request.model_copy(update={"rows": True})
 
 
 def find_title(served: Served, text: str) -> str:
@@ -179,13 +212,16 @@ def _response(served: Served, asked: Asked, found: Answer, notes: Sequence[str])
         reason=found.reason,
         items=_titles(served, found.items, language),
         rows=rows,
+        absent=found.absent,
         notes=tuple(notes),
     )
 
 
 def _row(served: Served, row: FilledRow, position: int, language: str | None) -> RankedRow:
     items = _titles(served, row.titles, language)
-    return RankedRow(row_id=row.plan.row_id, title=row.plan.title, position=position, items=items)
+    return RankedRow(
+        row_id=row.plan.row_id, title=row.plan.title, position=position, items=items, reason=row.reason
+    )
 
 
 def _titles(served: Served, ranked: RankedList, language: str | None) -> tuple[RankedTitle, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
@@ -112,11 +113,11 @@ class CandidatesSpec(Spec):
         """Whether a rule asks for the member's own past."""
         return any(getattr(self, name) is not None for name in ("in_progress", "on_my_list", "finished_before"))
 
-    @property
-    def about_titles(self) -> CandidatesSpec | None:
-        """The rules about what a title is (kids, kind, genres, ...), which never change; None where there are none."""
+    @cached_property
+    def about_titles(self) -> dict[str, CandidatesSpec]:
+        """Each rule about what a title is (kids, kind, genres, ...), which never changes, by itself."""
         asked = {name: getattr(self, name) for name in ABOUT_TITLES if getattr(self, name) is not None}
-        return CandidatesSpec(**asked) if asked else None
+        return {name: CandidatesSpec(**{name: value}) for name, value in asked.items()}
 
 
 ABOUT_TITLES = ("kids", "kind", "genres", "original_language", "origin", "characters", "released")

@@ -264,3 +264,21 @@ def test_a_scorer_of_other_titles_is_refused(world: ModuleType, stocked: Workspa
     served = world.serve_with(stocked, world.FakeScorer())
     with pytest.raises(IntegrityError, match="not those of its catalogue"):
         type(served)("tiny", served.resolved, served.shelf, world.FakeScorer(title_ids=("t0",)), version=1)
+
+
+def test_every_rule_says_why_a_title_is_in_or_out(world: ModuleType, stocked: Workspace) -> None:
+    recommender = world.make_recommender(stocked, world.serve_with(stocked, world.FakeScorer()))
+    request = RecommendRequest(canvas="home", member_id="42", k=3)
+    page = recommender.recommend(request)
+    for row in page.rows or ():
+        for item in row.items:
+            found = {place.name: place for place in recommender.why(request, item.title_id).places}
+            assert found[row.row_id].position == item.position
+            assert found[row.row_id].verdict == f"at place {item.position + 1}"
+            assert all(found[row.row_id].rules.values())
+    coming = {place.name: place.verdict for place in recommender.why(request, "t8").places}
+    assert coming["home"] == "out by available: now"
+    watched = {place.name: place for place in recommender.why(request, "t0").places}
+    assert not watched["home"].rules["watched"]
+    with pytest.raises(NotFoundError, match="Did you mean 't0'"):
+        recommender.why(request, "t00")
