@@ -72,7 +72,9 @@ class Combinations:
         for title, facts in enumerate(catalogue.described.frame.select(columns).iter_rows()):
             for own in _of_title(words, *facts):
                 found.setdefault(own, []).append(title)
-        kept = {own: titles for own, titles in found.items() if len(titles) >= minimum}
+        # Of equal titles, what says two things comes first, as acclaim may be a third, and what has a mood.
+        order = sorted(found, key=lambda own: (abs(own.qualifiers - LEAST_QUALIFIERS), own.mood is None))
+        kept = {own: found[own] for own in order if len(found[own]) >= minimum}
         of_title: list[list[int]] = [[] for _ in range(len(catalogue))]
         for number, titles in enumerate(kept.values()):
             for title in titles:
