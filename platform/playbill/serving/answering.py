@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,8 +16,9 @@ from playbill.ranking.blend import Scores
 from playbill.ranking.candidates import ABSENT, Mask, Viewer, select
 from playbill.ranking.fallback import fallback_scores
 from playbill.ranking.lists import RankedList, rank
-from playbill.ranking.page_parts import SPARE
-from playbill.ranking.pages import FilledRow, fill_rows
+from playbill.ranking.page_parts import SPARE, PageRules
+from playbill.ranking.pages import AS_WRITTEN, FilledRow, filled_rows, page_of
+from playbill.ranking.row_values import PageState
 from playbill.ranking.rows import RowPlan
 from playbill.ranking.short_rows import filled_up
 from playbill.serving.messages import MODEL_POLICY
@@ -57,6 +58,8 @@ class Answer:
     items: RankedList
     candidates: Mask
     rows: tuple[FilledRow, ...] | None
+    absent: dict[str, str] = field(default_factory=dict)
+    """`row_id` of each row that is not shown -> why."""
     notes: tuple[str, ...] = ()
 
 
@@ -94,7 +97,7 @@ def _by_model(served: Served, asked: Asked, scorer: Scorer, notes: tuple[str, ..
             scores = _policy(served, asked, plan.spec.policy or asked.canvas.fallback)
         return _filled_up(served, asked, plan, scores, candidates, said)
 
-    found = _assemble(served, asked, MODEL_POLICY, None, scored[None], row)
+    found = _assemble(served, asked, MODEL_POLICY, None, scored[None], row, _page_state(asked, scorer))
     return replace(found, notes=tuple(said))
 
 
@@ -128,12 +131,24 @@ def _assemble(
     reason: str | None,
     main: tuple[Scores, Mask],
     row: Callable[[RowPlan], tuple[Scores, Mask]],
+    state: PageState | None = None,
 ) -> Answer:
     scores, candidates = main
-    rows = None
-    if asked.plans is not None:
-        rows = tuple(fill_rows(asked.plans, served.shelf.catalogue, row, asked.k))
-    return Answer(policy, reason, rank(scores, candidates, asked.k), candidates, rows)
+    found = Answer(policy, reason, rank(scores, candidates, asked.k), candidates, None)
+    if asked.plans is None:
+        return found
+    spec = asked.canvas.page or AS_WRITTEN
+    rules = PageRules.of(spec, asked.k, asked.request.device, {} if state is None else dict(state.page))
+    values = state.values(spec.blend) if state is not None and spec.blend else None
+    page = page_of(asked.plans, served.shelf.catalogue, row, rules, values)
+    return replace(found, rows=tuple(filled_rows(page)), absent=page.absent)
+
+
+def _page_state(asked: Asked, scorer: Scorer) -> PageState | None:
+    """Return what heads about rows and pages see of the request, None where the page asks none of them."""
+    if asked.plans is None or asked.canvas.page is None or not asked.canvas.page.heads:
+        return None
+    return next(iter(scorer.page_states([asked.request])), None)
 
 
 def _score(served: Served, asked: Asked, scorer: Scorer) -> dict[str | None, tuple[Scores, Mask]]:

@@ -1,4 +1,4 @@
-"""The HTTP server: `/v1/recommend`, `/v1/events`, `/healthz`, `/readyz`."""
+"""The HTTP server: `/v1/recommend`, `/v1/page`, `/v1/events`, `/healthz`, `/readyz`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from playbill import __version__
 from playbill.errors import ConfigError, DataError, PlaybillError, RequestError, ServiceError, StateError
 from playbill.serving.events import EventDoor
 from playbill.serving.messages import Message, NotFoundError, RecommendRequest, RecommendResponse
-from playbill.serving.recommender import Recommender
+from playbill.serving.recommender import Recommender, require_rows
 from playbill.serving.watcher import WatcherStatus
 
 TOKEN_VARIABLE = "PLAYBILL_TOKEN"
@@ -83,6 +83,7 @@ def create_app(services: Services) -> FastAPI:
     app = FastAPI(title="Playbill", version=__version__, lifespan=_lifespan(services))
     app.state.services = services
     app.post("/v1/recommend")(recommend)
+    app.post("/v1/page")(page)
     app.post("/v1/events", dependencies=[Depends(authorized)])(events)
     app.get("/healthz")(healthz)
     app.get("/readyz")(readyz)
@@ -112,6 +113,12 @@ def authorized(services: Found, credentials: Annotated[HTTPAuthorizationCredenti
 def recommend(body: RecommendRequest, services: Found) -> RecommendResponse:
     """Rank titles, or rows of titles, for a member on a canvas."""
     return services.recommender.recommend(body)
+
+
+def page(body: RecommendRequest, services: Found) -> RecommendResponse:
+    """Lay out a canvas's page for a member: its rows in order, each with its titles and why it is where it is."""
+    served = services.recommender.slot.current
+    return services.recommender.recommend(require_rows(served, body))
 
 
 def events(body: EventsRequest, services: Found) -> EventsResponse:

@@ -86,6 +86,8 @@ class RankedRow(Message):
     position: int
     """From 0, top to bottom."""
     items: tuple[RankedTitle, ...]
+    reason: str = ""
+    """Why it is where it is."""
 
 
 class RecommendResponse(Message):
@@ -106,5 +108,7 @@ class RecommendResponse(Message):
     """The best titles of the whole canvas."""
     rows: tuple[RankedRow, ...] | None = None
     """The page, where rows were asked for. No title is in it twice."""
+    absent: dict[str, str] = Field(default_factory=dict)
+    """`row_id` of each row that is not on the page -> why."""
     notes: tuple[str, ...] = ()
     """What was unknown, missing or imputed, in words."""

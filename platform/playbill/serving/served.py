@@ -18,6 +18,7 @@ from playbill.ranking.blend import head_losses
 from playbill.ranking.candidates import Catalogue, Mask
 from playbill.ranking.fallback import PlayLog
 from playbill.ranking.page_scores import PageScores
+from playbill.ranking.row_values import PageState
 from playbill.specs import ResolvedModel
 from playbill.tables import Tables
 
@@ -41,6 +42,10 @@ class Scorer(Protocol):
         self, requests: Sequence[Request], blends: Sequence[Mapping[str, float]], candidates: Mask
     ) -> PageScores:
         """Return the blend of each row of one page over its candidates [R, T]."""
+        ...
+
+    def page_states(self, requests: Sequence[Request]) -> list[PageState]:
+        """Return what heads about rows and pages see of each request; empty where there are none."""
         ...
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from playbill.specs.base import CanvasName, Definition, Reference
 from playbill.specs.candidates import CandidatesSpec
 from playbill.specs.context import EVERYWHERE, ContextField, ImputeRule
+from playbill.specs.page import PageSpec
 from playbill.specs.plugins import FallbackName
 
 SIMILARITY = "similarity"
@@ -46,6 +47,8 @@ class CanvasSpec(Definition):
     """Policy that answers when the model cannot."""
     rows: tuple[Reference, ...] = ()
     """Rows that come first on the page, in this order; the canvas's other rows follow by name."""
+    page: PageSpec | None = None
+    """How its rows are ordered and what its pages keep to; absent, rows come as they are written."""
 
     @model_validator(mode="after")
     def _impute_what_is_lacking(self) -> Self:

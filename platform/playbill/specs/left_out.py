@@ -60,7 +60,8 @@ def _canvases(resolved: ResolvedModel, gone: frozenset[str]) -> tuple[dict[str, 
     found, notes = {}, []
     for name, canvas in resolved.canvases.items():
         if blend := _left(canvas.blend, gone):
-            found[name] = canvas.model_copy(update={"blend": blend})
+            page = None if canvas.page is None else canvas.page.without(gone)
+            found[name] = canvas.model_copy(update={"blend": blend, "page": page})
         else:
             notes.append(f"canvas '{name}' is dropped: it blends {_listed(frozenset(canvas.blend))} alone")
     return found, notes

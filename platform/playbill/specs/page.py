@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
@@ -83,6 +84,12 @@ class PageSpec(Spec):
         if len(set(self.pinned)) != len(self.pinned):
             raise ValueError("a row is pinned twice")
         return self
+
+    def without(self, gone: Collection[str]) -> PageSpec:
+        """Return the page of a model that lacks some heads: they order and place nothing."""
+        blend = {head: weight for head, weight in self.blend.items() if head not in gone}
+        placed = None if self.placed is not None and self.placed.head in gone else self.placed
+        return self.model_copy(update={"blend": blend, "placed": placed})
 
     @property
     def heads(self) -> tuple[str, ...]:

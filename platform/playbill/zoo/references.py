@@ -12,6 +12,7 @@ from playbill.specs.measures import LOGGED, PLAYED
 from playbill.zoo.definitions import Checked, Shelf, place_of
 from playbill.zoo.feature_repo import FeatureNames
 from playbill.zoo.nodes import problem
+from playbill.zoo.page_checks import check_page
 from playbill.zoo.resolve import rows_of_model
 from playbill.zoo.reward_checks import check_reward, check_rewarded_heads, unweighted_negatives
 
@@ -127,6 +128,8 @@ def _check_model(shelf: Shelf, checked: Checked, model: ModelSpec, features: Fea
         found = shelf.find("Canvas", reference)
         if found is not None:
             yield from _check_blend(found, checked, model, cast(CanvasSpec, found.spec).blend)
+            heads = list(checked.node.find(("heads",)).keys)
+            yield from check_page(shelf, found, model, list(rows_of_model(shelf, model)), heads)
     yield from _check_rows(shelf, checked, model)
 
 

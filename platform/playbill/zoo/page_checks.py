@@ -1,0 +1,65 @@
+"""What a canvas's page says about rows and about the heads of a model: mistakes that show only across files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from playbill.errors import Problem, nearest
+from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, RowSpec, split_reference
+from playbill.zoo.definitions import Checked, Shelf, place_of
+from playbill.zoo.nodes import problem
+
+Path = tuple[str | int, ...]
+
+
+def check_page(
+    shelf: Shelf, owner: Checked, model: ModelSpec, rows: list[Checked], known: list[str]
+) -> Iterator[Problem]:
+    """Check the page of a canvas: its heads are the model's, of the right level; its rows are the canvas's.
+
+    Args:
+        shelf: Of all definitions.
+        owner: The canvas.
+        model: Serves it.
+        rows: Every row of the model.
+        known: Names of the model's heads, those with mistakes included.
+    """
+    canvas = cast(CanvasSpec, owner.spec)
+    page = canvas.page
+    if page is None or "page" in owner.absent:
+        return
+    asked: list[tuple[Path, str, str]] = [(("page", "blend", head), head, "row") for head in page.blend]
+    if page.placed is not None:
+        asked.append((("page", "placed", "head"), page.placed.head, "page"))
+    for path, head, level in asked:
+        yield from _check_head(shelf, owner, model, path, (head, level), known)
+    own = [row.spec.name for row in rows if split_reference(cast(RowSpec, row.spec).canvas)[0] == canvas.name]
+    named: list[tuple[Path, str]] = [(("page", "pinned", at), one) for at, one in enumerate(page.pinned)]
+    if page.placed is not None:
+        named.append((("page", "placed", "row"), page.placed.row))
+    for path, reference in named:
+        name = split_reference(reference)[0]
+        if name not in own:
+            close = nearest(name, own)
+            hint = f"Did you mean '{close}'?" if close else f"Rows: {', '.join(own) or 'none'}."
+            what = f"model '{model.name}' has no row '{name}' on canvas '{canvas.name}'"
+            yield problem(place_of(owner, path), path, what, hint)
+
+
+def _check_head(
+    shelf: Shelf, owner: Checked, model: ModelSpec, path: Path, asked: tuple[str, str], known: list[str]
+) -> Iterator[Problem]:
+    head, level = asked
+    place = place_of(owner, path, key=path[1] == "blend")
+    if head not in known:
+        close = nearest(head, known)
+        hint = f"Did you mean '{close}'?" if close else f"Heads: {', '.join(known)}."
+        yield problem(place, path, f"model '{model.name}' has no head '{head}'", hint)
+        return
+    spec = model.heads.get(head)
+    found = shelf.find("Label", spec.label) if spec is not None and spec.label else None
+    label = cast(LabelSpec, found.spec) if found is not None else None
+    if label is not None and label.level != level:
+        what = f"head '{head}' of model '{model.name}' is about a {label.level}, not about a {level}"
+        yield problem(place, path, what, f"Use a head whose label has `level: {level}`.")

@@ -1,0 +1,148 @@
+"""Rows and pages end to end in a small service: training rows, the bundle, the builder's values, and the live order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from playbill.config import shipped_folder
+from playbill.datasets import TrainingSet, make_split
+from playbill.datasets.row_entries import MOST_ABOVE, page_rows
+from playbill.experiments.fitting import Fitted, trained_on, training_set
+from playbill.experiments.live_features import NoFeatures
+from playbill.experiments.pages_model import PagesRecipe, page_spec, pages_model
+from playbill.experiments.pages_study import page_policy
+from playbill.experiments.simulated_log import SimulatedLog
+from playbill.models import ContextBatch, HistoryBatch
+from playbill.models.batch import TargetBatch
+from playbill.models.rows import row_logits
+from playbill.ranking.page_parts import RowEntry
+from playbill.simulator import load_policy
+from playbill.simulator.run import simulate
+from playbill.simulator.spec import WorldSpec
+from playbill.simulator.world import World
+from playbill.specs import ResolvedModel
+from playbill.zoo import load_zoo
+
+
+@pytest.fixture(scope="module")
+def log() -> SimulatedLog:
+    world = World.make(WorldSpec(seed=5, members=150, titles=80, days=12))
+    events = simulate(world, load_policy("plackett_luce"), keep_log=True).interactions
+    return SimulatedLog(world, events, world.spec.end, events)
+
+
+@pytest.fixture(scope="module")
+def model() -> ResolvedModel:
+    return pages_model(load_zoo(shipped_folder("model_zoo")), PagesRecipe(dim=16, layers=1, epochs=1, min_steps=10))
+
+
+@pytest.fixture(scope="module")
+def data(log: SimulatedLog, model: ResolvedModel) -> TrainingSet:
+    return training_set(log, model, make_split("global_time_successive", log.interactions()), NoFeatures())
+
+
+@pytest.fixture(scope="module")
+def fitted(data: TrainingSet, model: ResolvedModel, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    return trained_on(data, model, tmp_path_factory.mktemp("bundle") / "pages")
+
+
+def test_training_knows_each_row_by_its_first_title_and_the_rows_above(log: SimulatedLog, data: TrainingSet) -> None:
+    """Against plain code over the log, page by page."""
+    events = log.interactions()
+    place = pl.int_range(pl.len())
+    every = page_rows(data.encoder, events, np.arange(events.height)).around(np.arange(events.height))
+    names = ["", *data.encoder.state.row_texts]
+    titles = ["", *data.encoder.title_rows.entries]
+    shown = events.with_columns(at=place).filter(
+        (pl.col("action") == "impression") & pl.col("row_id").is_not_null() & pl.col("title_id").is_not_null()
+    )
+    checked = 0
+    for page in shown.partition_by("member_id", "request_id", maintain_order=True)[:150]:
+        above: list[tuple[str, str]] = []
+        for row in page.unique("row_id", keep="first", maintain_order=True).iter_rows(named=True):
+            own = (row["row_id"].partition(":")[0], row["title_id"])
+            found = [
+                (names[every["name"][row["at"], column]], titles[every["head"][row["at"], column]])
+                for column in range(1 + MOST_ABOVE)
+            ]
+            assert found[: 1 + len(above)] == [own, *above[::-1]]
+            assert set(found[1 + len(above) :]) <= {("", "")}
+            above.append(own)
+            checked += 1
+    assert checked > 200
+    labelled = ~np.isnan(data.labels["row_play"])
+    assert (data.pages.entry[labelled] >= 0).all()
+
+
+def test_a_saved_training_set_gives_the_same_batches(data: TrainingSet, tmp_path: Path) -> None:
+    data.save(tmp_path / "set")
+    again = next(iter(TrainingSet.load(tmp_path / "set").epoch(0))).targets
+    first = next(iter(data.epoch(0))).targets
+    assert set(first.rows) == {"name", "genre", "about", "head"}
+    for name, values in first.rows.items():
+        np.testing.assert_array_equal(values, again.rows[name])
+    # Only rows that begin a row of a page say which.
+    assert ((first.rows["head"][:, 0] > 0) >= ~np.isnan(first.labels["row_play"])).all()
+
+
+def test_what_serving_values_is_what_the_network_learnt(data: TrainingSet, fitted: Fitted, log: SimulatedLog) -> None:
+    scorer = fitted.scorer(log.world, NoFeatures())
+    network = scorer.network
+    batch = next(iter(data.epoch(0)))
+    targets = TargetBatch.from_arrays(batch.targets)
+    vectors = scorer._vectors
+    scene = network.scene(HistoryBatch.from_arrays(batch.history), ContextBatch.from_arrays(batch.context), vectors)
+    head = network.heads[1]
+    assert scene.embed is not None
+    with torch.inference_mode():
+        logits = row_logits(head, scene.state_of(head), targets.rows, scene.embed(targets.rows)).numpy()
+    names = [None, *data.encoder.state.row_texts]
+    genres = [None, *data.encoder.state.genres]
+    states = scorer._pages.read(scene)
+    chosen = np.flatnonzero(batch.targets.rows["head"][:, 1] > 0)[:40]
+    assert len(chosen) == 40
+    for row in chosen.tolist():
+        coded = np.stack([batch.targets.rows[name][row] for name in ("name", "genre", "about", "head")], axis=1)
+        entries = [
+            RowEntry(names[name] or "", genres[genre], about - 1, head_ - 1)
+            for name, genre, about, head_ in coded.tolist()
+            if head_
+        ]
+        value = states[row].logits("row_play", entries[:1], entries[1:])
+        assert value[0] == pytest.approx(logits[row], abs=1e-4)
+
+
+def test_pages_of_a_policy_come_in_the_order_of_its_arm(fitted: Fitted, log: SimulatedLog) -> None:
+    world = log.world
+    tops = {}
+    for arm in ("fixed", "greedy"):
+        policy = page_policy(fitted, world, page_spec(arm))
+        events = simulate(replace(world, spec=world.spec.model_copy(update={"days": 2})), policy, keep_log=True)
+        rows = events.interactions.filter(pl.col("canvas") == "row_ranking")
+        assert rows["propensity"].unique().to_list() == [1.0]
+        tops[arm] = rows.filter(pl.col("position") == 0)["row_id"].str.split(":").list.first().value_counts()
+    assert set(tops["fixed"].sort("count")["row_id"]) <= {"continue_watching", "top_picks"}
+    assert not tops["greedy"].sort("row_id").equals(tops["fixed"].sort("row_id"))
+
+
+def test_a_bundle_without_such_heads_has_no_page_states(
+    log: SimulatedLog, model: ResolvedModel, tmp_path: Path
+) -> None:
+    plain = model.model_copy(
+        update={
+            "model": model.model.model_copy(update={"heads": {"discovery_play": model.model.heads["discovery_play"]}})
+        }
+    )
+    split = make_split("global_time_successive", log.interactions())
+    data = training_set(log, plain, split, NoFeatures())
+    assert data.encoder.state.row_texts == {}
+    assert next(iter(data.epoch(0))).targets.rows == {}
+    scorer = trained_on(data, plain, tmp_path / "plain").scorer(log.world, NoFeatures())
+    assert scorer.page_states([]) == []
+    assert not scorer._pages

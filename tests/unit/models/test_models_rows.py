@@ -1,0 +1,106 @@
+"""Heads about rows and pages: they learn, they read the rows above, and serving computes what training did."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from playbill.models import NetworkConfig, RowConfig, TitleConfig
+from playbill.models.rows import PageHead, RowHead, RowTower, mean_above, pair_features, row_logits
+from playbill.models.text import GramSpace
+
+DIM, TITLES, M = 8, 6, 64
+
+
+def config() -> NetworkConfig:
+    return NetworkConfig.model_validate(
+        {
+            "titles": TitleConfig(titles=TITLES, metadata=False),
+            "trunk": {"dim": DIM, "heads": 1, "layers": 1},
+            "text": {"buckets": 50, "dim": M},
+            "rows": RowConfig(names=((1, 2, 3), (4, 5), (1, 2, 7)), genres=((8, 9),)),
+            "heads": [{"name": "row_play", "loss": "bce", "target": "row"}],
+        }
+    )
+
+
+def rows_of(*pages: list[tuple[int, int, int, int]]) -> dict[str, torch.Tensor]:
+    """Rows as (name, genre, about, head), each page's own row first and those above it after it."""
+    wide = max(len(page) for page in pages)
+    filled = torch.tensor([page + [(0, 0, 0, 0)] * (wide - len(page)) for page in pages])
+    return {name: filled[..., place] for place, name in enumerate(("name", "genre", "about", "head"))}
+
+
+def scrambled(module: torch.nn.Module) -> None:
+    generator = torch.Generator().manual_seed(1)
+    for parameter in module.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.5
+
+
+def test_the_mean_and_the_likeness_of_rows_above_are_those_of_plain_code() -> None:
+    rows = rows_of([(1, 1, 0, 2), (2, 1, 0, 3), (1, 0, 0, 4)], [(2, 0, 0, 1)])
+    there = rows["head"][:, 1:].gt(0)
+    found = pair_features(rows, there)
+    torch.testing.assert_close(found, torch.log1p(torch.tensor([[2.0, 1.0, 1.0], [0.0, 0.0, 0.0]])))
+    vectors = torch.arange(2 * 2 * 3, dtype=torch.float32).reshape(2, 2, 3)
+    means = mean_above(vectors, there)
+    torch.testing.assert_close(means[0], vectors[0].mean(0))
+    assert means[1].abs().sum() == 0
+
+
+def test_a_row_that_was_never_trained_is_known_by_what_it_is_called() -> None:
+    """Names 1 and 3 share grams, 2 shares none with them: before any training 3 is nearer to 1."""
+    torch.manual_seed(0)
+    tower = RowTower(config().rows or RowConfig(), DIM, M)
+    e = tower(rows_of([(1, 0, 0, 0), (2, 0, 0, 0), (3, 0, 0, 0)]), torch.zeros(TITLES, DIM), GramSpace(50, M))[0]
+    near = torch.nn.functional.cosine_similarity(e[2], e[:2], dim=-1)
+    assert near[0] > near[1]
+
+
+def test_the_head_learns_that_a_second_row_alike_is_played_less() -> None:
+    torch.manual_seed(0)
+    tower, head, space = RowTower(config().rows or RowConfig(), DIM, M), RowHead(config(), 0), GramSpace(50, M)
+    titles = torch.randn(TITLES, DIM)
+    alone, after_itself = [(1, 1, 0, 2)], [(1, 1, 0, 2), (1, 1, 0, 3)]
+    after_another = [(1, 1, 0, 2), (2, 0, 0, 4)]
+    rows = rows_of(alone, after_itself, after_another)
+    label = torch.tensor([1.0, 0.0, 1.0])
+    state = torch.randn(3, DIM)
+    optimizer = torch.optim.Adam([*tower.parameters(), *head.parameters()], 0.05)
+    for _ in range(80):
+        optimizer.zero_grad()
+        logits = row_logits(head, state, rows, tower(rows, titles, space))
+        torch.nn.functional.binary_cross_entropy_with_logits(logits, label).backward()
+        optimizer.step()
+    assert logits[0] > 1
+    assert logits[2] > 1
+    assert logits[1] < -1
+
+
+def test_rows_above_that_are_forgotten_say_nothing() -> None:
+    head = RowHead(config(), 0)
+    scrambled(head)
+    rows = rows_of([(1, 1, 0, 2), (2, 0, 0, 3)])
+    state, e = torch.randn(1, DIM), torch.randn(1, 2, DIM)
+    with_above = row_logits(head, state, rows, e)
+    forgotten = row_logits(head, state, rows, e, forget=1.0)
+    alone = row_logits(head, state, {name: values[:, :1] for name, values in rows.items()}, e[:, :1])
+    torch.testing.assert_close(forgotten, alone)
+    assert (with_above - alone).abs().item() > 0.01
+
+
+def test_a_page_head_reads_the_state_alone() -> None:
+    head = PageHead(config(), 0)
+    scrambled(head)
+    state = torch.randn(3, DIM)
+    np.testing.assert_allclose(
+        head(state).detach(), (state @ head.out.weight[0] + head.out.bias).detach(), rtol=1e-5, atol=1e-6
+    )
+    assert RowHead(config(), 2).position == 2
+
+
+def test_a_configuration_with_rows_survives_its_own_file() -> None:
+    assert NetworkConfig.from_json(config().to_json()) == config()
+    with pytest.raises(ValueError, match="names"):
+        RowConfig.model_validate({"names": [[-1]]})
