@@ -101,6 +101,21 @@ def build_case(
     return case
 
 
+def has_log(
+    tables: EvaluationTables,
+    split: Split,
+    resolved: ResolvedModel,
+    canvas: str,
+    fold: Fold = "test",
+    log: EventLog | None = None,
+) -> bool:
+    """Return whether a fold holds targets out that the log places on a canvas; see `build_case` for the arguments."""
+    if log is None:
+        log = EventLog.of(tables.interactions, split, TitleOrder.of(tables.titles["title_id"].to_list()))
+    positives = held_out(log, tables, resolved.labels[resolved.canvas(canvas).metric], fold)
+    return bool((positives["canvas"] == canvas).any())
+
+
 def request_frame(events: pl.DataFrame) -> pl.DataFrame:
     """Return requests asked at held-out events with no more than who asks, when and from where."""
     nothing = {name: pl.lit(None, dtype=kind) for name, kind in ASKED_COLUMNS.items()}

@@ -13,6 +13,7 @@ import polars as pl
 
 from playbill.datasets import Request, Split
 from playbill.errors import ConfigError, StateError
+from playbill.evaluation.build import has_log
 from playbill.evaluation.cases import Fold
 from playbill.evaluation.data import EvaluationTables, as_frames
 from playbill.evaluation.evaluate import evaluate
@@ -166,8 +167,9 @@ def evaluate_canvas(
 ) -> EvaluationReport:
     """Measure one canvas in the way its requests call for, with the options of the model's `evaluate`.
 
-    A canvas that reads queries is measured under `made_queries`, one that starts from a source title under
-    `co_play_pairs`, any other under the split's own protocol.
+    A canvas that the log has held-out targets of is measured under the split's own protocol, asked as it was logged.
+    Of those that it has none of, one that reads queries is measured under `made_queries`, one that starts from a
+    source title under `co_play_pairs`, and any other at the targets of all canvases.
 
     Args:
         function: The model's blended scores for this canvas.
@@ -193,18 +195,20 @@ def evaluate_canvas(
     judging = judging or Judging(slices=wanted.slices, minimum_members=wanted.minimum_members)
     made: MadeOptions = {"k": wanted.k, "fold": fold, "judging": judging, "name": name, "progress": progress}
     made["log"] = None if labels is None else labels.log
-    if {"query", "source_title"} & set(context) and baselines is not None:
+    frames = as_frames(tables)
+    is_made = bool({"query", "source_title"} & set(context))
+    is_made = is_made and not has_log(frames, split, resolved, canvas, fold, made["log"])
+    if is_made and baselines is not None:
         raise ConfigError(
             f"canvas '{canvas}' is measured on made requests, which have their own baselines; leave baselines out"
         )
-    if "query" in context:
-        return evaluate_search(function, split, tables, resolved, canvas, **made)
-    if "source_title" in context:
-        return evaluate_more_like_this(function, split, tables, resolved, canvas, **made)
+    if is_made:
+        measured = evaluate_search if "query" in context else evaluate_more_like_this
+        return measured(function, split, frames, resolved, canvas, **made)
     report = evaluate(
         function,
         split,
-        tables,
+        frames,
         resolved,
         canvas,
         k=wanted.k,
@@ -218,7 +222,6 @@ def evaluate_canvas(
     )
     if not isinstance(function, CanvasScorer):
         return report
-    frames = as_frames(tables)
     found, notes = head_rows(function, split, frames, resolved, canvas, fold=fold, judging=judging, labels=labels)
     return replace(report, heads=found, notes=(*report.notes, *notes))
 
