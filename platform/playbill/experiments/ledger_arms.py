@@ -81,7 +81,7 @@ def costs_of(found: Fitted, scorer: Scorer, data: TrainingSet, cpu_seconds: floa
 
 def serving_bytes(scorer: Scorer) -> int:
     """Return the bytes that a server keeps for a model: its weights, and a float32 vector of each title."""
-    weights = sum(tensor.nbytes for tensor in scorer.network.state_dict().values())
+    weights = sum(int(tensor.nbytes) for tensor in scorer.network.state_dict().values())
     return weights + 4 * len(scorer.title_ids) * scorer.network.config.trunk.dim
 
 

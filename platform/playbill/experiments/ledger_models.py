@@ -104,9 +104,9 @@ def shared_size(models: Mapping[str, ResolvedModel]) -> dict[str, int]:
     seen: dict[tuple[str, str], int] = {}
     for resolved in models.values():
         for spec in (resolved.model, *resolved.canvases.values(), *resolved.rows.values(), *resolved.labels.values()):
-            seen[(spec.kind, _text(spec))] = _lines(spec)
+            seen[(type(spec).__name__, _text(spec))] = _lines(spec)
         for reward in resolved.rewards.values():
-            seen[("Reward", _text(reward))] = _lines(reward)
+            seen[("RewardSpec", _text(reward))] = _lines(reward)
     return {"files": len(seen), "lines": sum(seen.values())}
 
 
