@@ -16,6 +16,7 @@ import yaml
 
 from playbill.registry import Plugin, Registry
 from playbill.specs import BASELINES, EXTRACTORS, FALLBACKS, KINDS, LOSSES, TRUNKS, ResolvedModel
+from playbill.specs.canvas import TERMS
 from playbill.zoo import Zoo, load_zoo
 from playbill.zoo.definitions import yaml_files
 from playbill.zoo.explain import keys_at
@@ -44,7 +45,22 @@ def test_candidates_follow_what_each_canvas_is_for(zoo: Zoo) -> None:
     assert canvases["search"].candidates.watched is None
     assert canvases["coming_soon"].candidates.available == "upcoming"
     assert canvases["more_like_this"].candidates.exclude_source
-    assert {canvas.candidates.available for name, canvas in canvases.items() if name != "coming_soon"} == {"now"}
+    coming = {"coming_soon", "coming_later", "pre_launch"}
+    assert {name for name, canvas in canvases.items() if canvas.candidates.available == "upcoming"} == coming
+    assert canvases["kids"].candidates.kids is True
+    assert all(row.candidates.kids is True for row in zoo.rows.values() if row.canvas == "kids")
+
+
+def test_every_canvas_says_what_it_is_made_of_and_judged_by(zoo: Zoo) -> None:
+    expected = {"home", "billboard", "search", "more_like_this", "post_play", "screensaver", "kids"}
+    expected |= {"coming_soon", "coming_later", "pre_launch"}
+    model = zoo.model("everycanvas")
+    assert set(model.canvases) >= expected
+    for name in sorted(expected):
+        text = (ROOT / f"model_zoo/canvases/{name}.yaml").read_text()
+        assert set(yaml.safe_load(text)) >= {"context", "candidates", "blend", "metric", "fallback"}, name
+    for row in zoo.rows.values():
+        assert row.blend is None or set(row.blend) <= {*model.model.heads, *TERMS}
 
 
 def test_home_has_its_rows_in_the_order_of_the_page(zoo: Zoo) -> None:
@@ -101,7 +117,7 @@ def test_the_examples_of_the_guide_are_right(tmp_path: Path) -> None:
         (tmp_path / "model_zoo" / f"example_{number}.yaml").write_text(text)
     zoo = load_zoo(tmp_path / "model_zoo")
     assert {"finished"} <= zoo.labels.keys()
-    assert set(zoo.model("finishers").model.heads) == {"discovery_play", "thumbs_up", "thumbs_down", "finished"}
+    assert set(zoo.model("finishers").model.heads) == {*zoo.model("everycanvas").model.heads, "finished"}
 
 
 def test_check_takes_under_a_second_and_imports_nothing_heavy() -> None:

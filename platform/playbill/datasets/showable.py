@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from polars.datatypes import DataType, DataTypeClass
 
 from playbill.specs import CandidatesSpec
 
@@ -25,6 +26,7 @@ ALWAYS = np.iinfo(np.int64).min
 """Stands for the time since when a span is known that does not say it."""
 
 _MICROSECOND = timedelta(microseconds=1)
+PolarsDataType = DataType | DataTypeClass
 _LISTS = ("genres", "countries", "characters")
 _TEXTS = ("kind", "original_language")
 
@@ -46,7 +48,7 @@ class Described:
         own = {name: pl.col(name) for name in ("kids", *_TEXTS, *_LISTS) if name in titles.columns}
         year = {"year": pl.col("release_date").dt.year()} if "release_date" in titles.columns else {}
         found = order.join(titles.select("title_id", **own, **year), on="title_id", how="left", maintain_order="left")
-        empty = {"kids": pl.Boolean, "year": pl.Int32, **dict.fromkeys(_TEXTS, pl.String)}
+        empty: dict[str, PolarsDataType] = {"kids": pl.Boolean, "year": pl.Int32, **dict.fromkeys(_TEXTS, pl.String)}
         empty |= dict.fromkeys(_LISTS, pl.List(pl.String))
         missing = {name: pl.lit(None, dtype) for name, dtype in empty.items() if name not in found.columns}
         return cls(found.with_columns(**missing))

@@ -147,7 +147,8 @@ class Catalogue:
         A title that was there before and comes back has launched already; it is not upcoming. Nor is one whose launch
         is announced after `at`.
         """
-        return self.known_launches(at, country) != NEVER
+        later: Mask = self.known_launches(at, country) != NEVER
+        return later
 
     def known_launches(self, at: datetime, country: str) -> Moments:
         """Return the launches to come that are known at `at`, microseconds, `NEVER` where there is none, [T]."""

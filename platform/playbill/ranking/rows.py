@@ -225,6 +225,6 @@ def row_title(spec: RowSpec, language: str | None) -> str:
 def in_language(texts: Mapping[str, str], language: str | None) -> str:
     """Return a text in a language, else in English, else in the first language it has."""
     for wanted in (language, DEFAULT_LANGUAGE):
-        if wanted in texts:
+        if wanted is not None and wanted in texts:
             return texts[wanted]
     return next(iter(texts.values()))

@@ -61,6 +61,8 @@ class CanvasSpec(Definition):
         for field, terms in (("source_title", SOURCE_TERMS), ("query", QUERY_TERMS)):
             if (used := [term for term in terms if term in self.blend]) and field not in self.context:
                 raise ValueError(f"'{used[0]}' needs '{field}' in 'context'")
+        if self.name == "kids" and self.candidates.kids is not True:
+            raise ValueError("canvas 'kids' shows titles for kids and no others: its candidates need kids: true")
         if self.candidates.exclude_source and "source_title" not in self.context:
             raise ValueError("'exclude_source' needs 'source_title' in 'context'")
         return self

@@ -105,7 +105,11 @@ def _model_references(model: ModelSpec) -> Iterator[tuple[str, str, Path, bool]]
 
 
 def _check_canvas(shelf: Shelf, checked: Checked, canvas: CanvasSpec) -> Iterator[Problem]:
+    names = [split_reference(reference)[0] for reference in canvas.rows]
     for index, reference in enumerate(canvas.rows):
+        if names[index] in names[:index]:
+            twice: Path = ("rows", index)
+            yield problem(place_of(checked, twice), twice, f"'{names[index]}' is listed twice")
         found = shelf.find("Row", reference)
         row = cast(RowSpec, found.spec) if found and found.knows("canvas") else None
         if row is not None and split_reference(row.canvas)[0] != canvas.name:
