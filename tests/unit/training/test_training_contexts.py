@@ -1,0 +1,108 @@
+"""One trained artefact answers every task, and remembers which switches of its contexts were on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import context_service as service
+import numpy as np
+import polars as pl
+import pytest
+import shown_service
+
+from playbill.datasets import Request
+from playbill.experiments.fitting import trained_on
+from playbill.ranking.bundle import read_bundle
+from playbill.ranking.scorer import Scorer
+
+SWITCHES = ("task", "imputation", "crossing")
+TWINS = {
+    "home": service.CANVASES["home"],
+    "search": service.CANVASES["search"],
+    "similar": service.CANVASES["similar"],
+    "unnamed": {"context": ["member", "source_title"]},
+    "lobby": {"context": ["country"]},
+    "porch": {"context": ["country"]},
+}
+TRAINING = {"epochs": 2, "stride": 8, "batch_slots": 90, "seed": 3, "min_steps": 30}
+
+
+def log() -> pl.DataFrame:
+    """The log, half of what happens in the lobby moved to the porch, and half of `similar` to a twin without a rule."""
+    events = service.log()
+    odd = pl.col("member_id").str.slice(1).cast(pl.Int32) % 2 == 1
+    moved = pl.col("canvas").replace({"lobby": "porch", "similar": "unnamed"})
+    return events.with_columns(canvas=pl.when(odd).then(moved).otherwise("canvas"))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bundles by the switch that is off, and one with all on."""
+    found = {}
+    for off in ("", *SWITCHES):
+        contexts = {off: False} if off else {}
+        resolved = service.model(TWINS, contexts=contexts, training=TRAINING)
+        found[off] = tmp_path_factory.mktemp("bundles") / (off or "all")
+        trained_on(service.training_set(resolved, log()), resolved, found[off])
+    return found
+
+
+def scorer(folder: Path) -> Scorer:
+    tables = shown_service.Tables(log())
+    as_of = shown_service.CLOCK.now()
+    return Scorer(read_bundle(folder), tables.titles(), tables.availability(), None, as_of=as_of)
+
+
+def past() -> pl.DataFrame:
+    own = log().filter(pl.col("member_id") == "m00", pl.col("action") == "play")
+    return own.sort("seq")
+
+
+def request(canvas: str, **said: Any) -> Request:
+    history = past()
+    return Request(canvas, history["event_at"].max(), "m00", "US", "tv", "en", history=history, **said)
+
+
+def test_one_file_answers_every_task(folders: dict[str, Path]) -> None:
+    title = shown_service.TITLES[1]
+    asked = {
+        "home": request("home"),
+        "home, in a row": request("home", row="popular", row_position=0),
+        "search": request("search", query="name t03"),
+        "before the first key": request("search"),
+        "more like this": request("similar", source_title_id=title),
+        "nobody": request("lobby"),
+    }
+    scores = scorer(folders[""]).score(list(asked.values()))["play"]
+    assert np.isfinite(scores).all()
+    assert len({row.tobytes() for row in scores}) == len(asked), "each is answered by its own context"
+    titles = shown_service.TITLES
+    assert titles[int(scores[list(asked).index("search")].argmax())] == "t03"
+
+
+def test_what_a_canvas_does_not_carry_changes_nothing(folders: dict[str, Path]) -> None:
+    said = {"query": "name t03", "source_title_id": shown_service.TITLES[1], "row": "popular", "row_position": 2}
+    plain, full = scorer(folders[""]).score([request("lobby"), request("lobby", **said)])["play"]
+    stranger = scorer(folders[""]).score([Request("lobby", past()["event_at"].max(), country="US")])["play"][0]
+    assert np.array_equal(plain, full)
+    assert np.allclose(plain, stranger, atol=1e-6), "a canvas without member ranks alike for all"
+
+
+def apart(folder: Path, *requests: Request) -> float:
+    one, other = scorer(folder).score(list(requests))["play"]
+    return float(np.abs(one - other).max())
+
+
+def test_switches_act_in_scoring_and_are_remembered(folders: dict[str, Path]) -> None:
+    twins = request("lobby"), request("porch")
+    assert apart(folders[""], *twins) > 1e-4
+    assert apart(folders["task"], *twins) == 0
+    config = {name: read_bundle(folder).config.context for name, folder in folders.items()}
+    assert [config[name].imputation for name in ("", "imputation")] == [True, False]
+    assert [config[name].crossing for name in ("", "crossing")] == [True, False]
+    assert [config[name].named_queries for name in ("", "imputation")] == [True, False]
+    gates = [name for name, _ in read_bundle(folders["crossing"]).network().named_parameters() if "gate" in name]
+    assert not any(name.startswith("crossing") for name in gates)
+    weights = scorer(folders[""]).network.context.query.weight
+    assert weights.abs().max() > 0, "queries are learnt from"
