@@ -19,7 +19,9 @@ class ViewportSpec(Spec):
     """What a screen shows before anybody scrolls."""
 
     rows: PositiveInt
+    """Rows that are seen at once."""
     columns: PositiveInt
+    """Titles of a row that are seen at once."""
 
 
 VIEWPORTS = {
@@ -34,7 +36,7 @@ VIEWPORTS = {
 def _viewport(value: Any) -> Any:
     if isinstance(value, str):
         if value not in VIEWPORTS:
-            raise unknown_name("viewport", value, VIEWPORTS)
+            raise unknown_name("viewport", value, tuple(VIEWPORTS))
         return VIEWPORTS[value]
     return value
 
