@@ -58,12 +58,23 @@ def beside(own: Service, scorer: Scorer, counts: np.ndarray, bands: np.ndarray) 
     requests = [
         Request(canvas="more_like_this", at=own.test, source_title_id=catalogue.title_ids[source]) for source in sources
     ]
-    scores = dict(scorer.score(requests, TERMS[1:])) | {"popular": np.tile(counts, (len(sources), 1))}
+    terms = scorer.score(requests, (HEAD, *TERMS[1:]))
+    scores = {
+        "popular": np.tile(counts, (len(sources), 1)),
+        **{name: terms[name] for name in TERMS[1:]},
+        **blends(terms),
+    }
     found = {}
     for judge, judged in judges.items():
-        lists = {name: listed(scores[name], known, sources) for name in TERMS}
+        lists = {name: listed(values, known, sources) for name, values in scores.items()}
         found[judge] = {name: mean_likeness(own_list, judged, known, sources) for name, own_list in lists.items()}
     return {"values": found, "bands": bands[sources]}
+
+
+def blends(terms: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the blends that are compared: the one that was, and likeness with several weights."""
+    found = {f"head + {weight:g} likeness": terms[HEAD] + weight * terms["likeness"] for weight in WEIGHTS}
+    return {"before: head + 10 similarity": terms[HEAD] + 10 * terms["similarity"], **found}
 
 
 def following(own: Service, scorer: Scorer, counts: np.ndarray, bands: np.ndarray) -> dict:
@@ -96,9 +107,7 @@ def following(own: Service, scorer: Scorer, counts: np.ndarray, bands: np.ndarra
     source, target = catalogue.codes(asked["before"]), catalogue.codes(asked["title_id"])
     candidates = _there(own, asked, catalogue)
     candidates[np.arange(len(source)), source] = False
-    arms = {name: values for name, values in terms.items() if name != HEAD}
-    arms["before: head + 10 similarity"] = terms[HEAD] + 10 * terms["similarity"]
-    arms |= {f"head + {weight:g} likeness": terms[HEAD] + weight * terms["likeness"] for weight in WEIGHTS}
+    arms = {name: values for name, values in terms.items() if name != HEAD} | blends(terms)
     values = {}
     for name, scores in arms.items():
         ranks = target_ranks(scores, candidates, target)
@@ -126,7 +135,7 @@ def summary(runs: list[dict], resamples: int) -> dict:
     found["bands"] = {band: int((bands == band).sum()) for band in BANDS}
     for judge in JUDGES:
         found["terms"][judge] = {}
-        for name in TERMS:
+        for name in runs[0]["beside"]["values"][judge]:
             values = np.concatenate([one["beside"]["values"][judge][name] for one in runs])
             found["terms"][judge][name] = _by_band(values, bands, np.arange(len(values)), resamples)
     sides = {key: np.concatenate([one["next"][key] for one in runs]) for key in ("bands", "late")}

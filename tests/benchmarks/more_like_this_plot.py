@@ -19,7 +19,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(1, len(PANELS), figsize=(11, 4), sharey=True, layout="constrained")
     bands = list(result["bands"])
     for axis, (judge, title) in zip(axes, PANELS.items(), strict=True):
-        terms = result["terms"][judge]
+        terms = {name: rows for name, rows in result["terms"][judge].items() if "head" not in name}
         for place, (name, rows) in enumerate(terms.items()):
             left = [band + (place - len(terms) / 2) * 0.16 for band in range(len(bands))]
             heights = [rows[band]["value"] if band in rows else 0.0 for band in bands]

@@ -27,7 +27,7 @@ BLENDS = {
     "head alone": {HEAD: 1.0},
     "text alone": {TEXT: 1.0},
     "head and text": {HEAD: 1.0, TEXT: 16.0},
-    "all": {HEAD: 1.0, TEXT: 16.0, NEAR: 8.0},
+    "all": {HEAD: 1.0, TEXT: 16.0, NEAR: 4.0},
 }
 WEIGHTS = {TEXT: (0.0, 4.0, 8.0, 16.0, 32.0, 64.0), NEAR: (0.0, 2.0, 4.0, 8.0, 16.0)}
 MADE = ("person", "genre")

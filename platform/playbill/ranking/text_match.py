@@ -3,11 +3,12 @@
 A bag of a title (one of its names, one of its characters, its facets, its synopsis) answers a query by the share of
 the query's weight that it has, weighed down by its own length as in BM25:
 
-    match(q, bag) = sum_{g in q and bag} a_g r_g / norm(bag)  over  sum_{g in q} a_g r*_g
+    match(q, bag) = sum_{g in q and bag} a_g r_g / norm(bag)  over  c + sum_{g in q} a_g r*_g
     norm(bag) = 1 - b + b |bag| / mean |bag of its field|
 
 `r` is the rarity of a gram among the titles of a field, `r*` the largest over fields (1 for a gram that no title has),
-`a` how much the gram counts in a query. So a bag of mean length that has all of a query matches it by about 1. Of one field a title
+`a` how much the gram counts in a query. So a bag of mean length that has all of a long query matches it by about 1, and
+one letter, which c outweighs, says little. Of one field a title
 counts with its best bag; its fields are added with weights. Robertson and Zaragoza, "The probabilistic relevance
 framework: BM25 and beyond", 2009; fields as in Zaragoza et al., TREC 2004.
 Axis letters: N queries, T titles, E bags, F fields.
@@ -26,10 +27,12 @@ from playbill.datasets.arrays import Int
 from playbill.datasets.search_texts import FIELDS, SearchTexts
 from playbill.datasets.text import description_gram
 
-LENGTH_SHARE = {"name": 0.5, "character": 0.5, "facet": 0.2, "synopsis": 0.45}
+LENGTH_SHARE = {"name": 0.25, "character": 0.25, "facet": 0.2, "synopsis": 0.45}
 """Field -> how much its bags' length counts (b)."""
 FIELD_WEIGHTS = {"name": 1.0, "character": 0.8, "facet": 0.6, "synopsis": 0.2}
 """Field -> weight of a perfect match with what is typed on the way to a name: docs/results/search.md."""
+ENOUGH = 4.0
+"""Weight of a query at which a perfect match counts half (c): that of some four letters."""
 DESCRIPTION_WEIGHTS = {"name": 0.3, "character": 0.3, "facet": 0.6, "synopsis": 1.0}
 """The same for descriptions, where a word of the story says more than one that is also in some name."""
 
@@ -81,7 +84,9 @@ class TextIndex:
         np.maximum.at(rarest, gram, rarity.astype(np.float32))
         values = (rarity / _norm(kind, length)[bag]).astype(np.float32)
         found = sparse.csr_array((values, (gram, bag)), shape=(buckets, len(order)))
-        return cls(found, np.where(rarest > 0, rarest, 1.0), np.searchsorted(kind, np.arange(len(FIELDS) + 1)), title, titles)
+        return cls(
+            found, np.where(rarest > 0, rarest, 1.0), np.searchsorted(kind, np.arange(len(FIELDS) + 1)), title, titles
+        )
 
     def scores(self, grams: Int, offsets: Int, importance: npt.NDArray[np.floating] | None = None) -> Floats:
         """Match queries: [N, T], 0 where nothing matches; see `by_field`."""
@@ -112,7 +117,7 @@ class TextIndex:
         rows, columns = cells // self.postings.shape[0], cells % self.postings.shape[0]
         weight = np.ones(len(rows)) if importance is None else np.asarray(importance, np.float64)[columns]
         total = np.bincount(rows, weight * self.rarest[columns], minlength=len(offsets))
-        values = (weight / total[rows]).astype(np.float32)
+        values = (weight / (total + ENOUGH)[rows]).astype(np.float32)
         queries = sparse.csr_array((values, (rows, columns)), shape=(len(offsets), self.postings.shape[0]))
         return self._best((queries @ self.postings).tocoo(), len(offsets))
 

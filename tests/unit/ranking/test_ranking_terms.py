@@ -1,0 +1,185 @@
+"""Terms of a blend in a scorer: what a title is like, and what answers a query for what is not there."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from playbill.datasets import Encoder, EncoderState, Request, title_arrays
+from playbill.errors import UnknownNameError
+from playbill.models import HeadConfig, Network, NetworkConfig, TitleConfig, TitleInputs
+from playbill.ranking.bundle import read_bundle, write_bundle
+from playbill.ranking.scorer import Scorer
+from playbill.specs import CanvasSpec, ResolvedModel
+
+AT = datetime(2025, 3, 1, tzinfo=UTC)
+TRAINED = tuple(f"t{number}" for number in range(12))
+CONTEXTS = {"search": ["query"], "similar": ["source_title"]}
+BLENDS = {
+    "search": {"play": 1.0, "text": 16.0, "text_neighbours": 4.0},
+    "similar": {"play": 1.0, "likeness": 4.0},
+}
+
+
+def titles(ids: tuple[str, ...]) -> pl.DataFrame:
+    """Even numbers are horror, odd ones comedy; each has a name of its own."""
+    numbers = [int(title[1:]) for title in ids]
+    words = [
+        "Amber",
+        "Birch",
+        "Cedar",
+        "Daisy",
+        "Elder",
+        "Fern",
+        "Ginkgo",
+        "Hazel",
+        "Iris",
+        "Jasmine",
+        "Kelp",
+        "Laurel",
+    ]
+    return pl.DataFrame(
+        {
+            "title_id": ids,
+            "name": [words[number] for number in numbers],
+            "names": [None] * len(ids),
+            "kind": ["film"] * len(ids),
+            "genres": [["horror" if number % 2 == 0 else "comedy"] for number in numbers],
+            "original_language": ["en"] * len(ids),
+            "release_date": [AT] * len(ids),
+            "synopsis": [None] * len(ids),
+        },
+        schema_overrides={
+            "names": pl.List(pl.Struct({"language": pl.String, "name": pl.String})),
+            "synopsis": pl.String,
+        },
+    )
+
+
+def launches(ids: tuple[str, ...]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"title_id": ids, "country": "*", "available_from": AT},
+        schema_overrides={"available_from": pl.Datetime("us", "UTC")},
+    )
+
+
+def encoder() -> Encoder:
+    known = {"actions": ("play",), "canvases": ("search", "similar"), "countries": (), "devices": (), "languages": ()}
+    metadata = {"genres": ("comedy", "horror"), "kinds": ("film",), "original_languages": ("en",), "year_edges": ()}
+    return Encoder(
+        EncoderState(
+            history_length=10,
+            merge=True,
+            titles=TRAINED,
+            **known,
+            **metadata,
+            metadata=("genres", "kind", "original_language", "release_year", "name", "synopsis"),
+            snapshot_hours=24,
+            canvas_fields={name: tuple(fields) for name, fields in CONTEXTS.items()},
+            service="none",
+            service_version="",
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory) -> Scorer:
+    own = encoder()
+    sizes = own.network_sizes()
+    config = NetworkConfig(
+        length=10,
+        trunk={"dim": 8, "layers": 1, "heads": 1},
+        titles=TitleConfig(**sizes["titles"], neighbours=5),
+        events=sizes["events"],
+        context=sizes["context"],
+        text=sizes["text"],
+        heads=(HeadConfig(name="play", loss="softmax"),),
+    )
+    torch.manual_seed(1)
+    network = Network(config)
+    fit(network, own)
+    spec = {"version": 1, "metric": "play"}
+    canvases = {
+        name: CanvasSpec.model_validate({"name": name, "context": CONTEXTS[name], "blend": BLENDS[name], **spec})
+        for name in CONTEXTS
+    }
+    model = {"name": "m", "version": 1, "features": "none", "canvases": list(CONTEXTS)}
+    model["heads"] = {"play": {"label": "play", "loss": "softmax"}}
+    label = {"name": "play", "version": 1, "from": {"action": "play"}, "matures_after": "0h"}
+    resolved = ResolvedModel.model_validate(
+        {"model": model, "labels": {"play": label}, "rewards": {}, "canvases": canvases, "rows": {}}
+    )
+    folder = tmp_path_factory.mktemp("terms") / "bundle"
+    plays = np.ones(len(TRAINED) + 1, np.float32)
+    write_bundle(folder, resolved=resolved, encoder=own, config=config, weights=network.state_dict(), plays=plays)
+    every = (*TRAINED, "t12", "t13")
+    return Scorer(read_bundle(folder), titles(every), launches(every), None, as_of=AT)
+
+
+def fit(network: Network, own: Encoder) -> None:
+    """Let members watch horror, or comedy."""
+    arrays = title_arrays(
+        own,
+        titles(TRAINED),
+        launches(TRAINED),
+        plays=np.ones(len(TRAINED) + 1, np.float32),
+        as_of=AT,
+        snapshots=np.zeros((0, len(TRAINED) + 1, 0), np.float32),
+    )
+    draw = np.random.default_rng(2)
+    pasts = [draw.permutation(np.arange(1 + number % 2, 13, 2))[:4] for number in range(200)]
+    network.likeness.fit(np.concatenate(pasts), np.repeat(np.arange(200), 4), TitleInputs.from_arrays(arrays), seed=1)
+
+
+def ask(scorer: Scorer, **fields: str) -> dict[str, np.ndarray]:
+    request = Request(canvas="search" if "query" in fields else "similar", at=AT, **fields)
+    return {name: values[0] for name, values in scorer.score([request]).items()}
+
+
+def column(scorer: Scorer, title: str) -> int:
+    return scorer.title_ids.index(title)
+
+
+def test_a_title_of_today_is_like_those_of_its_genre_before_anyone_has_played_it(scorer):
+    found = ask(scorer, source_title_id="t12")["likeness"]
+    horror = [column(scorer, f"t{number}") for number in range(0, 12, 2)]
+    comedy = [column(scorer, f"t{number}") for number in range(1, 12, 2)]
+    assert found[horror].min() > found[comedy].max()
+
+
+def test_a_name_that_arrived_today_is_found_and_its_neighbours_answer_beside_it(scorer):
+    found = ask(scorer, query="nettl")
+    assert scorer.title_ids[int(found["text"].argmax())] == "t13"
+    near = found["text_neighbours"]
+    comedy = [column(scorer, f"t{number}") for number in range(1, 12, 2)]
+    horror = [column(scorer, f"t{number}") for number in range(0, 12, 2)]
+    assert near[comedy].min() > near[horror].max(), "the title itself may not be shown, its like may"
+
+
+def test_terms_are_nothing_where_a_request_has_neither_query_nor_source(scorer):
+    found = scorer.score([Request(canvas="similar", at=AT)], ("likeness", "co_play", "semantic", "text"))
+    assert all((values == 0).all() for values in found.values())
+
+
+def test_the_rows_of_a_page_get_the_same_terms(scorer):
+    request = Request(canvas="similar", at=AT, source_title_id="t3")
+    single = scorer.score([request], ("play", "likeness"))
+    candidates = np.ones((1, len(scorer.title_ids)), np.bool_)
+    page = scorer.score_page([request], [{"likeness": 2.0}], candidates)
+    assert page.scores[0] == pytest.approx(2 * single["likeness"][0], abs=1e-5)
+
+
+def test_a_term_that_was_not_learnt_is_refused(scorer):
+    with pytest.raises(UnknownNameError, match="likenes"):
+        scorer.score([Request(canvas="similar", at=AT)], ("likenes",))
+
+
+def test_a_canvas_without_a_query_cannot_blend_its_text():
+    with pytest.raises(ValueError, match="'text' needs 'query' in 'context'"):
+        CanvasSpec.model_validate(
+            {"name": "home", "version": 1, "context": ["member"], "blend": {"text": 1.0}, "metric": "play"}
+        )
