@@ -16,6 +16,7 @@ from playbill.datasets.arrays import Bool, Float, Int
 from playbill.datasets.buckets import floor_moments, hour_of_week, row_position_buckets
 from playbill.datasets.text import gram_arrays
 from playbill.datasets.typed import typed_text
+from playbill.tables import Vocabulary
 
 if TYPE_CHECKING:
     from playbill.datasets.encoder import Encoder, EncoderState
@@ -54,36 +55,52 @@ class ContextColumns:
 def encode_contexts(encoder: Encoder, rows: pl.DataFrame) -> ContextColumns:
     """Encode what is known of N requests; see `Encoder.contexts`."""
     state, canvas = encoder.state, rows["canvas"]
+    carried = Carried(state, canvas)
     moments = rows["event_at"].dt.epoch("us").to_numpy().astype(np.int64)
-    indices = {name: _index(encoder, rows, name) for name in ("country", "device", "language", "row")}
-    source_title = _source_titles(encoder, rows)
-    grams, offsets = _queries(encoder, rows)
+    indices = {name: _index(encoder, rows, name, carried) for name in ("country", "device", "language", "row")}
+    source_title = _source_titles(encoder, rows, carried)
+    grams, offsets = _queries(encoder, rows, carried)
     asked = np.diff(offsets, append=len(grams)) > 0
-    by_name = canvas.is_in(state.named_queries).to_numpy() & (source_title > 0) & ~asked
+    by_name = np.zeros(len(asked), np.bool_)
+    if state.named_queries:
+        by_name = canvas.is_in(state.named_queries).to_numpy() & (source_title > 0) & ~asked
     return ContextColumns(
         canvas=encoder.canvas_index(canvas),
         **indices,
-        hour_of_week=np.where(carries(state, canvas, "hour_of_week"), hour_of_week(moments), 0),
+        hour_of_week=np.where(carried("hour_of_week"), hour_of_week(moments), 0),
         source_title=source_title,
         query_grams=grams,
         query_offsets=offsets,
-        numeric=_numeric(state, rows),
-        categorical=_categorical(encoder, rows),
+        numeric=_numeric(state, rows, carried),
+        categorical=_categorical(encoder, rows, carried),
         moment=floor_moments(moments, state.snapshot_hours),
-        row_position=_row_positions(state, rows),
+        row_position=_row_positions(state, rows, carried),
         by_name=by_name.astype(np.int64),
-        member=carries(state, canvas, "member").astype(np.int64),
+        member=carried("member").astype(np.int64),
     )
 
 
-def carries(state: EncoderState, canvas: pl.Series, field: str) -> Bool:
-    """Mark rows whose canvas carries a field. A canvas we have no definition of carries all."""
-    lacking = (
-        state.anonymous
-        if field == "member"
-        else tuple(name for name, fields in state.canvas_fields.items() if field not in fields)
-    )
-    return ~canvas.is_in(lacking).to_numpy()
+class Carried:
+    """Which of N requests carry a field. A canvas we have no definition of carries all.
+
+    Args:
+        state: What the encoder knows.
+        canvas: [N] where each is asked.
+    """
+
+    def __init__(self, state: EncoderState, canvas: pl.Series) -> None:
+        self._state = state
+        self._names = canvas.unique().to_list()
+        self._place = Vocabulary("canvas", self._names).encode(canvas).astype(np.int64) - 1
+
+    def __call__(self, field: str) -> Bool:
+        """Mark the requests that carry a field."""
+        known = self._state.canvas_fields
+        if field == "member":
+            here = [name not in self._state.anonymous for name in self._names]
+        else:
+            here = [name not in known or field in known[name] for name in self._names]
+        return np.array(here, np.bool_)[self._place]
 
 
 def field_of(state: EncoderState, column: str) -> str | None:
@@ -103,50 +120,50 @@ def numeric_matrix(rows: pl.DataFrame, names: tuple[str, ...]) -> Float:
     return matrix
 
 
-def _numeric(state: EncoderState, rows: pl.DataFrame) -> Float:
+def _numeric(state: EncoderState, rows: pl.DataFrame, carried: Carried) -> Float:
     matrix = numeric_matrix(rows, state.numeric)
     for place, name in enumerate(state.numeric):
         if (field := field_of(state, name)) is not None:
-            matrix[~carries(state, rows["canvas"], field), place] = np.nan
+            matrix[~carried(field), place] = np.nan
     return matrix
 
 
-def _categorical(encoder: Encoder, rows: pl.DataFrame) -> Int:
+def _categorical(encoder: Encoder, rows: pl.DataFrame, carried: Carried) -> Int:
     names = tuple(encoder.state.categorical)
     matrix = encoder.categorical_matrix(rows, names)
     for place, name in enumerate(names):
         if (field := field_of(encoder.state, name)) is not None:
-            matrix[~carries(encoder.state, rows["canvas"], field), place] = 0
+            matrix[~carried(field), place] = 0
     return matrix
 
 
-def _index(encoder: Encoder, rows: pl.DataFrame, field: str) -> Int:
+def _index(encoder: Encoder, rows: pl.DataFrame, field: str, carried: Carried) -> Int:
     if field not in rows.columns:
         return np.zeros(rows.height, np.int64)
     codes = encoder.vocabulary(field).encode(rows[field].cast(pl.String)).astype(np.int64)
-    return np.where(carries(encoder.state, rows["canvas"], field), codes, 0)
+    return np.where(carried(field), codes, 0)
 
 
-def _row_positions(state: EncoderState, rows: pl.DataFrame) -> Int:
+def _row_positions(state: EncoderState, rows: pl.DataFrame, carried: Carried) -> Int:
     if "row_position" not in rows.columns or not state.row_positions:
         return np.zeros(rows.height, np.int64)
     places = rows["row_position"].cast(pl.Float64).fill_null(np.nan).to_numpy()
-    return np.where(carries(state, rows["canvas"], "row_position"), row_position_buckets(places), 0)
+    return np.where(carried("row_position"), row_position_buckets(places), 0)
 
 
-def _source_titles(encoder: Encoder, rows: pl.DataFrame) -> Int:
+def _source_titles(encoder: Encoder, rows: pl.DataFrame, carried: Carried) -> Int:
     if "source_title_id" not in rows.columns:
         return np.zeros(rows.height, np.int64)
     codes = encoder.title_rows.encode(rows["source_title_id"].cast(pl.String)).astype(np.int64)
-    return np.where(carries(encoder.state, rows["canvas"], "source_title"), codes, 0)
+    return np.where(carried("source_title"), codes, 0)
 
 
-def _queries(encoder: Encoder, rows: pl.DataFrame) -> tuple[Int, Int]:
+def _queries(encoder: Encoder, rows: pl.DataFrame, carried: Carried) -> tuple[Int, Int]:
     sizes = np.zeros(rows.height, np.int64)
     if "query" not in rows.columns:
         return np.zeros(0, np.int64), sizes
     texts = rows["query"].cast(pl.String).fill_null("")
-    asked = np.nonzero((texts != "").to_numpy() & carries(encoder.state, rows["canvas"], "query"))[0]
+    asked = np.nonzero((texts != "").to_numpy() & carried("query"))[0]
     typed = [typed_text(text) for text in texts.gather(asked).to_list()]
     grams, starts = gram_arrays(typed, encoder.state.text_buckets, query=True)
     sizes[asked] = np.diff(starts, append=len(grams))

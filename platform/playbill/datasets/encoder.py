@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from playbill.datasets.arrays import Int
 from playbill.datasets.buckets import DURATIONS, GAPS, ROW_POSITIONS
-from playbill.datasets.context_columns import ContextColumns, carries, encode_contexts, field_of
+from playbill.datasets.context_columns import Carried, ContextColumns, encode_contexts, field_of
 from playbill.datasets.tokens import Codes, Tokens, tokens_of
 from playbill.errors import IntegrityError
 from playbill.tables import Vocabulary
@@ -222,10 +222,10 @@ class Encoder:
 
     def columns_lacking(self, canvas: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the numeric and the categorical features, by place, that requests on a canvas have not."""
-        state, name = self.state, pl.Series([canvas])
+        state, carried = self.state, Carried(self.state, pl.Series([canvas]))
 
         def lacking(columns: Iterable[str]) -> tuple[int, ...]:
             fields = enumerate(field_of(state, column) for column in columns)
-            return tuple(place for place, field in fields if field and not carries(state, name, field)[0])
+            return tuple(place for place, field in fields if field and not carried(field)[0])
 
         return lacking(state.numeric), lacking(state.categorical)
