@@ -28,7 +28,22 @@ BLENDS = {
 def titles(ids: tuple[str, ...]) -> pl.DataFrame:
     """Even numbers are horror, odd ones comedy; each has a name of its own."""
     numbers = [int(title[1:]) for title in ids]
-    words = "Amber Birch Cedar Daisy Elder Fern Ginkgo Hazel Iris Jasmine Kelp Laurel Moss Nettle".split()
+    words = [
+        "Amber",
+        "Birch",
+        "Cedar",
+        "Daisy",
+        "Elder",
+        "Fern",
+        "Ginkgo",
+        "Hazel",
+        "Iris",
+        "Jasmine",
+        "Kelp",
+        "Laurel",
+        "Moss",
+        "Nettle",
+    ]
     return pl.DataFrame(
         {
             "title_id": ids,
