@@ -6,7 +6,8 @@ KuaiRand: python tests/benchmarks/heads.py --data ../shared/data/kuairand-pure -
 Every arm is the same definition, rows, passes and seeds; AUC of each head is over the held-out labelled events of all
 its canvases. `single` trains a model for each head, by the recipe of the base arm. Arms that share through experts have
 as many parameters as `wide`, where one expert of their width serves all. Differences are from `base`, with 95 %
-intervals over members and seeds. The last line is one JSON object: tasks, and in each arms, base, heads and sparse.
+intervals over members and seeds; "nats" is the mean of -log p of what was chosen among all titles, for heads that rank.
+The last line is one JSON object: tasks, and in each arms, base, heads and sparse.
 """
 
 from __future__ import annotations
@@ -113,9 +114,9 @@ def study(task: Task, names: Sequence[str], seeds: Sequence[int], resamples: int
             shown = " ".join(f"{head} {value:.4f}" for head, value in aucs(told).items())
             print(f"{task.name} {arm} seed {seed}, {told.seconds:.1f} CPU s: {shown}", flush=True)
     return {
-        "base": {**recipe_of(found[BASE]), "auc": mean_aucs(found[BASE])},
+        "base": {**recipe_of(found[BASE]), "auc": mean_aucs(found[BASE]), "surprise": surprise(found[BASE], task)},
         "arms": {arm: against(found[arm], found[BASE], task, resamples) for arm in found if arm != BASE},
-        "heads": list(task.resolved.model.heads),
+        "heads": found[BASE][0].measured,
         "sparse": task.sparse,
         "rows": {head: len(labels) for head, labels in found[BASE][0].labels.items()},
         "positives": {head: int(labels.sum()) for head, labels in found[BASE][0].labels.items()},
@@ -126,13 +127,19 @@ def study(task: Task, names: Sequence[str], seeds: Sequence[int], resamples: int
 
 def aucs(told: Told) -> dict[str, float]:
     """Return head -> AUC."""
-    return {head: float(auc(told.logits[head], told.labels[head].astype(float))) for head in told.logits}
+    return {head: float(auc(told.logits[head], told.labels[head].astype(float))) for head in told.measured}
 
 
 def mean_aucs(told: Sequence[Told]) -> dict[str, float]:
     """Return head -> mean AUC over seeds."""
     every = [aucs(one) for one in told]
     return {head: statistics.fmean(one[head] for one in every) for head in every[0]}
+
+
+def surprise(told: Sequence[Told], task: Task) -> dict[str, float]:
+    """Return, for heads over the whole catalogue, the mean of -log p of what was chosen, in nats over all titles."""
+    heads = [name for name, head in task.resolved.model.heads.items() if head.loss == "softmax"]
+    return {name: statistics.fmean(-one.logits[name][one.labels[name]].mean() for one in told) for name in heads}
 
 
 def recipe_of(told: Sequence[Told]) -> dict[str, Any]:
@@ -147,7 +154,7 @@ def recipe_of(told: Sequence[Told]) -> dict[str, Any]:
 def against(ours: Sequence[Told], base: Sequence[Told], task: Task, resamples: int) -> dict[str, Any]:
     """Return an arm's AUCs, and their differences from the base with intervals over members and seeds."""
     heads, mean = {}, mean_aucs(ours)
-    for head in base[0].logits:
+    for head in base[0].measured:
         members = np.unique(base[0].members[head], return_inverse=True)[1]
         labels = base[0].labels[head].astype(float)
         draws, rows = MemberDraws(members, resamples), np.ones(len(labels), np.bool_)
@@ -159,9 +166,10 @@ def against(ours: Sequence[Told], base: Sequence[Told], task: Task, resamples: i
         heads[head] = {"auc": mean[head], "difference": found["multi_minus_single"], "interval": found["interval"]}
     cost = recipe_of(ours)
     ratio = cost["cpu_seconds"] / max(statistics.fmean(one.seconds for one in base), 1e-9)
-    groups = {"sparse": task.sparse, "dense": [head for head in heads if head not in task.sparse]}
+    sparse = [head for head in heads if head in task.sparse]
+    groups = {"sparse": sparse, "dense": [head for head in heads if head not in sparse]}
     means = {name: _mean(heads, group) for name, group in groups.items()}
-    return {"heads": heads, **means, "seconds_ratio": ratio, **cost}
+    return {"heads": heads, **means, "surprise": surprise(ours, task), "seconds_ratio": ratio, **cost}
 
 
 def _mean(heads: Mapping[str, Mapping[str, Any]], group: Sequence[str]) -> float | None:
@@ -171,9 +179,10 @@ def _mean(heads: Mapping[str, Mapping[str, Any]], group: Sequence[str]) -> float
 def show(console: Console, name: str, found: Mapping[str, Any]) -> None:
     """Print a row for each arm: AUC of the base, then differences from it; bold where the interval leaves out 0."""
     table = Table("arm", title=f"{name}: AUC of base, and differences from it", title_justify="left")
-    for column in (*found["heads"], "dense", "sparse", "time"):
+    for column in (*found["heads"], "dense", "sparse", "nats", "time"):
         table.add_column(column, justify="right")
-    table.add_row(BASE, *(f"{found['base']['auc'][head]:.4f}" for head in found["heads"]), "", "", "1.00")
+    first = [f"{found['base']['auc'][head]:.4f}" for head in found["heads"]]
+    table.add_row(BASE, *first, "", "", _nats(found["base"]), "1.00")
     for arm, own in found["arms"].items():
         cells = []
         for head in found["heads"]:
@@ -181,8 +190,12 @@ def show(console: Console, name: str, found: Mapping[str, Any]) -> None:
             text = f"{own['heads'][head]['difference']:+.4f}"
             cells.append(f"[bold]{text}[/]" if low > 0 or high < 0 else text)
         means = ("-" if own[group] is None else f"{own[group]:+.4f}" for group in ("dense", "sparse"))
-        table.add_row(arm, *cells, *means, f"{own['seconds_ratio']:.2f}")
+        table.add_row(arm, *cells, *means, _nats(own), f"{own['seconds_ratio']:.2f}")
     console.print(table)
+
+
+def _nats(own: Mapping[str, Any]) -> str:
+    return " ".join(f"{value:.3f}" for value in own["surprise"].values())
 
 
 def main() -> None:
@@ -191,10 +204,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="Folder or archive of KuaiRand; without it the simulated log alone.")
     parser.add_argument("--seeds", default="17", help="Comma-separated; each trains every arm.")
     parser.add_argument("--arms", help="Comma-separated (default: all).")
-    parser.add_argument("--members", type=int, default=1500, help="Of the simulated service.")
-    parser.add_argument("--titles", type=int, default=400, help="Of the simulated service.")
+    parser.add_argument("--members", type=int, default=1000, help="Of the simulated service.")
+    parser.add_argument("--titles", type=int, default=300, help="Of the simulated service.")
     parser.add_argument("--days", type=int, default=28, help="Of the simulated service.")
-    parser.add_argument("--steps", type=int, default=200, help="Optimizer steps at least, on the simulated log.")
+    parser.add_argument("--steps", type=int, default=100, help="Optimizer steps at least, on the simulated log.")
     parser.add_argument("--kuairand-members", type=int, help="Draw so many members of KuaiRand (default: all).")
     parser.add_argument("--resamples", type=int, default=200, help="Draws of members behind intervals.")
     parser.add_argument("--skip-simulated", action="store_true", help="KuaiRand alone.")

@@ -42,6 +42,9 @@ ROOT = Path(__file__).parents[2]
 SPARSE = 0.1
 """A head is sparse that has fewer ones than this share of those of the head that has most."""
 
+FEWEST = 5
+"""Held-out rows of each kind that a head needs."""
+
 Values = npt.NDArray[np.float64]
 
 
@@ -89,6 +92,12 @@ class Told:
     parameters: int
     weights: Mapping[str, float]
     """Head -> weight of its loss in the last step, where a balance learns it."""
+
+    @property
+    def measured(self) -> list[str]:
+        """Heads with enough held-out rows of both kinds."""
+        kinds = {head: (labels.sum(), (~labels).sum()) for head, labels in self.labels.items()}
+        return [head for head, count in kinds.items() if min(count) >= FEWEST]
 
 
 def simulated(members: int, titles: int, days: int, steps: int, seed: int = 7) -> Task:
