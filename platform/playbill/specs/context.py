@@ -1,7 +1,7 @@
 """What a request can say about itself, and what stands for what it does not say.
 
-A canvas lists the fields its requests carry, in training and in serving alike; the canvas itself is always known. UniCoRn
-(Bhattacharya et al., RecSys 2024) has five of them: member, query, country, source title and task.
+A canvas lists the fields its requests carry, in training and in serving alike; the canvas itself is always known.
+UniCoRn (Bhattacharya et al., RecSys 2024) has five of them: member, query, country, source title and task.
 """
 
 from __future__ import annotations
