@@ -18,6 +18,10 @@ from playbill.specs import CanvasSpec, ResolvedModel
 
 AT = datetime(2025, 3, 1, tzinfo=UTC)
 TRAINED = tuple(f"t{number}" for number in range(12))
+NAMES = (
+    *("Amber", "Birch", "Cedar", "Daisy", "Elder", "Fern", "Ginkgo"),
+    *("Hazel", "Iris", "Jasmine", "Kelp", "Laurel", "Moss", "Nettle"),
+)
 CONTEXTS = {"search": ["query"], "similar": ["source_title"]}
 BLENDS = {
     "search": {"play": 1.0, "text": 16.0, "text_neighbours": 4.0},
@@ -28,26 +32,10 @@ BLENDS = {
 def titles(ids: tuple[str, ...]) -> pl.DataFrame:
     """Even numbers are horror, odd ones comedy; each has a name of its own."""
     numbers = [int(title[1:]) for title in ids]
-    words = [
-        "Amber",
-        "Birch",
-        "Cedar",
-        "Daisy",
-        "Elder",
-        "Fern",
-        "Ginkgo",
-        "Hazel",
-        "Iris",
-        "Jasmine",
-        "Kelp",
-        "Laurel",
-        "Moss",
-        "Nettle",
-    ]
     return pl.DataFrame(
         {
             "title_id": ids,
-            "name": [words[number] for number in numbers],
+            "name": [NAMES[number] for number in numbers],
             "names": [None] * len(ids),
             "kind": ["film"] * len(ids),
             "genres": [["horror" if number % 2 == 0 else "comedy"] for number in numbers],
