@@ -118,7 +118,8 @@ def ledger_table(run: LedgerRun) -> LedgerTable:
 def _sum(run: LedgerRun, alone: Mapping[str, Sequence[LedgerCell]], rows: Sequence[CanvasRow]) -> dict[str, float]:
     costs = [_costs(cells) for cells in alone.values()]
     total = {name: sum(cost[name] for cost in costs) for name in costs[0]}
-    models = {canvas: separate_model(run.resolved, canvas) for canvas in alone}
+    # Of every canvas: a definition is there to maintain whether or not the log can measure it.
+    models = {canvas: separate_model(run.resolved, canvas) for canvas in run.resolved.canvases}
     total |= {f"definition_{name}": float(number) for name, number in shared_size(models).items()}
     total["feature_reads"] = sum(row.reads for row in rows)
     return total
