@@ -40,6 +40,7 @@ COMMANDS = {
     ),
     "simulate": Command("playbill.cli.simulate:simulate", "Fill the workspace with the log of a simulated service."),
     "check": Command("playbill.cli.check:check", "Check every definition, and report every mistake at once."),
+    "impact": Command("playbill.cli.impact:impact", "Say what depends on what: definitions, features, versions."),
     "schema": Command("playbill.cli.schema:schema", "Write the JSON schemas that editors complete YAML from."),
     "apply": Command("playbill.cli.apply:apply", "Register feature_repo/ in this workspace's Feast registry."),
     "features": Command("playbill.cli.features:features", "Compute feature values from the event log."),

@@ -17,6 +17,8 @@ from playbill.tracking.lineage import PROTOCOL, SPLIT_DIGEST
 from playbill.tracking.packaging import Packager
 from playbill.tracking.registry import ModelRegistry, ModelVersion
 from playbill.tracking.runs import Evaluation, RunHandle, Runs
+from playbill.tracking.version_record import read_record
+from playbill.zoo.versions import VersionRecord
 
 EVALUATED = "playbill.evaluated"
 EVALUATIONS = "evaluations"
@@ -204,6 +206,16 @@ class Tracking:
             StateError: Nothing is registered yet.
         """
         return self._registry.resolve(reference)
+
+    def record(self, version: ModelVersion) -> VersionRecord:
+        """Return what a version was trained from, as its bundle and its tags say. Weights are not fetched.
+
+        Raises:
+            IntegrityError: It was not registered by Playbill, its record is missing or was changed, or another version
+                of Playbill wrote it.
+            ServiceError: MLflow or the artifact store cannot be reached.
+        """
+        return read_record(self.workspace, self._connection, version)
 
     def download(self, model: str, version: int, digest: str | None = None) -> Path:
         """Return the folder of a version's bundle, fetched into the workspace's serving folder and verified.

@@ -69,14 +69,24 @@ def download(workspace: Workspace, connection: Connection, pair: Pair, verify: V
     return target
 
 
-def _fetch(workspace: Workspace, connection: Connection, pair: Pair, scratch: Path) -> Path:
+def fetch_part(workspace: Workspace, connection: Connection, pair: Pair, scratch: Path, part: str) -> Path:
+    """Fetch one file of a version's bundle into a folder, unchecked.
+
+    Raises:
+        IntegrityError: It is missing in the artifact store.
+        ServiceError: MLflow or the artifact store cannot be reached.
+    """
+    return _fetch(workspace, connection, pair, scratch, f"/{part}")
+
+
+def _fetch(workspace: Workspace, connection: Connection, pair: Pair, scratch: Path, part: str = "") -> Path:
     mlflow = import_mlflow()
     name = workspace.registered_name(pair.model)
     with connection.guarded(f"downloading {pair.reference}"):
         try:
             # `models:/` URIs are looked up in the process-wide registry, so the place is asked for first.
             place = connection.client.get_model_version_download_uri(name, str(pair.version))
-            uri = f"{place.rstrip('/')}/{BUNDLE_PATH}"
+            uri = f"{place.rstrip('/')}/{BUNDLE_PATH}{part}"
             found = mlflow.artifacts.download_artifacts(
                 artifact_uri=uri, dst_path=str(scratch), tracking_uri=connection.uri
             )

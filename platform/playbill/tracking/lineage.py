@@ -24,6 +24,7 @@ class Lineage:
 
     `labels` maps names to versions, `rewards` names to version ids (`specs.reward_version`), which evaluations,
     off-policy estimates and gates carry too. `watermark` is the last moment of data the version has seen.
+    `feature_views` maps each view behind the feature service to the hash of what feature_repo said of it.
     """
 
     spec_hash: str
@@ -37,6 +38,7 @@ class Lineage:
     rewards: Mapping[str, str] = field(default_factory=dict)
     parent_version: str | None = None
     git_revision: str | None = None
+    feature_views: Mapping[str, str] = field(default_factory=dict)
 
     def tags(self) -> dict[str, str]:
         """Return the tags, all under `playbill.`; what is not known is left out."""
@@ -48,6 +50,7 @@ class Lineage:
             "protocol": self.protocol,
             "split_digest": self.split_digest,
             "watermark": self.watermark.isoformat(),
+            "feature_views": _named_versions(self.feature_views),
             "labels": _named_versions(self.labels),
             "rewards": ",".join(sorted(self.rewards.values())),
             "parent_version": self.parent_version,
@@ -56,7 +59,7 @@ class Lineage:
         return {PREFIX + name: value for name, value in values.items() if value}
 
 
-def _named_versions(versions: Mapping[str, int]) -> str:
+def _named_versions(versions: Mapping[str, int] | Mapping[str, str]) -> str:
     return ",".join(f"{name}:{version}" for name, version in sorted(versions.items()))
 
 

@@ -37,6 +37,7 @@ from playbill.training.rewards import example_weights
 from playbill.training.settings import LoopSettings
 from playbill.training.watch import Silent, Watcher
 from playbill.zoo import load_zoo
+from playbill.zoo.feature_definitions import read_feature_repo
 
 BUNDLE = "bundle"
 CHECKPOINTS = "checkpoints"
@@ -291,6 +292,7 @@ class _Run:
             labels={name: label.version for name, label in self.resolved.labels.items()},
             rewards=reward_versions(self.resolved),
             git_revision=git_revision(self.workspace.project.root),
+            feature_views=read_feature_repo(self.workspace.project.feature_repo).service_hashes(self.schema.service),
         )
 
 
