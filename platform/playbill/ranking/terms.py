@@ -31,7 +31,7 @@ from playbill.datasets.search_texts import SearchTexts
 from playbill.models import ContextBatch, Network, TitleInputs
 from playbill.models.alike import TitleLikeness
 from playbill.ranking.text_match import TextIndex
-from playbill.specs.canvas import SIMILARITY, TERMS
+from playbill.specs.canvas import QUERY_TERMS, SIMILARITY, TERMS
 
 SOURCES_KEPT = 512
 """Source titles whose terms are remembered."""
@@ -71,7 +71,7 @@ class Terms:
 
     def prepare(self, names: Collection[str]) -> None:
         """Make ready what these terms need, ahead of the first request."""
-        if {"text", "text_neighbours"} & set(names):
+        if set(QUERY_TERMS) & set(names):
             _ = self._texts
         if set(names) - {SIMILARITY, "text"}:
             _ = self._alike
@@ -82,8 +82,8 @@ class Terms:
         for name in names:
             if name == SIMILARITY:
                 found[name] = self._similarity(context.source_title)
-            elif name in ("text", "text_neighbours"):
-                found[name] = torch.from_numpy(getattr(self, f"_{name}")(context))
+            elif name in QUERY_TERMS:
+                found[name] = torch.from_numpy(self._of_queries(name, context))
             else:
                 found[name] = torch.from_numpy(self._of_sources(name, context.source_title.numpy()))
         return found
@@ -104,6 +104,11 @@ class Terms:
         texts = SearchTexts.of(self._titles, buckets)
         owners = rows.encode(self._titles["title_id"]).astype(np.int64)
         return TextIndex.of(texts.owned_by(owners), rows.size, buckets)
+
+    def _of_queries(self, name: str, context: ContextBatch) -> Floats:
+        if not context.query_grams.numel():
+            return np.zeros((len(context.canvas), self._inputs.count), np.float32)
+        return self._text(context) if name == "text" else self._text_neighbours(context)
 
     def _text(self, context: ContextBatch) -> Floats:
         importance = self._network.grams.importance.weight.squeeze(-1).exp().detach().numpy()

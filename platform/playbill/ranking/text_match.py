@@ -75,7 +75,7 @@ class TextIndex:
         bag = np.repeat(np.arange(len(order)), sizes)
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
-        cells = np.unique(place[bag] * buckets + texts.grams)
+        cells = _distinct(place[bag] * buckets + texts.grams)
         bag, gram = cells // buckets, cells % buckets
         kind, title = texts.field[order], texts.title[order]
         length = np.bincount(bag, minlength=len(order)).astype(np.float64)
@@ -113,7 +113,7 @@ class TextIndex:
             [N, T, F].
         """
         rows = np.repeat(np.arange(len(offsets)), np.diff(offsets, append=len(grams)))
-        cells = np.unique(rows * self.postings.shape[0] + grams)
+        cells = _distinct(rows * self.postings.shape[0] + grams)
         rows, columns = cells // self.postings.shape[0], cells % self.postings.shape[0]
         weight = np.ones(len(rows)) if importance is None else np.asarray(importance, np.float64)[columns]
         total = np.bincount(rows, weight * self.rarest[columns], minlength=len(offsets))
@@ -155,9 +155,9 @@ def query_importance(queries: Sequence[Int], buckets: int, power: float = 1.5, p
 def _rarity(kind: Int, title: Int, gram: Int, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
     """Return the inverse document frequency in [0, 1] of the gram of each cell among the titles of its field."""
     titles, buckets = shape
-    seen = np.unique((kind * titles + title) * buckets + gram)
-    keys, counts = np.unique(seen // (titles * buckets) * buckets + seen % buckets, return_counts=True)
-    frequency = counts[np.searchsorted(keys, kind * buckets + gram)]
+    seen = _distinct((kind * titles + title) * buckets + gram)
+    counts = np.bincount(seen // (titles * buckets) * buckets + seen % buckets, minlength=len(FIELDS) * buckets)
+    frequency = counts[kind * buckets + gram]
     found: npt.NDArray[np.float64] = np.log(1 + (titles - frequency + 0.5) / (frequency + 0.5)) / np.log(titles + 2)
     return found
 
@@ -167,3 +167,10 @@ def _norm(kind: Int, length: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]
     mean = np.bincount(kind, length, minlength=len(FIELDS)) / np.maximum(np.bincount(kind, minlength=len(FIELDS)), 1)
     found: npt.NDArray[np.float64] = 1 - share + share * length / np.maximum(mean[kind], 1.0)
     return found
+
+
+def _distinct(values: Int) -> Int:
+    """Return the different values, ascending: what `np.unique` does, by sorting, since its hashing takes seconds."""
+    ordered = np.sort(values)
+    first = np.append(True, ordered[1:] != ordered[:-1])
+    return ordered[first[: len(ordered)]]
