@@ -166,7 +166,11 @@ def _chosen(
     reason = {"independent": "best by its own score", "beam": "on the page with the most likely play"}.get(
         rules.spec.arm, "best given the rows above"
     )
-    return [_with(page, PlacedRow(*there[place], reason, float(worth[place]))) for place in order.tolist()]
+    found = []
+    for place in order.tolist():
+        row, titles = there[place]
+        found.append(_with(page, PlacedRow(row, titles, reason, float(worth[place]))))
+    return found
 
 
 def _placed(rules: PageRules) -> str:
