@@ -15,16 +15,10 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.datasets import Request
-from playbill.datasets.search_texts import FIELDS
 from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.metrics.topk import Indices, Mask
-from playbill.ranking.text_match import TextIndex
 
 QUERY_LENGTHS = ("1", "2", "3", "4+")
-MINDSETS = ("title", "person_or_genre", "unmatched")
-MATCHED = 0.3
-"""Share of a query's weight that a text must have to count as what was meant."""
-
 Scores = npt.NDArray[np.floating]
 
 
@@ -112,18 +106,6 @@ def query_lengths(queries: pl.Series) -> pl.Series:
     """Return one of `QUERY_LENGTHS` for each query."""
     letters = queries.str.strip_chars().str.len_chars()
     return pl.select(pl.when(letters >= 4).then(pl.lit("4+")).otherwise(letters.cast(pl.String))).to_series()
-
-
-def mindsets(index: TextIndex, grams: Indices, offsets: Indices) -> list[str]:
-    """Tell from its text alone what each query seems to be after: one of `MINDSETS`.
-
-    A stand-in for what nobody logs: what a query's letters are nearest to. It is no judgement of a model.
-    """
-    best = index.by_field(grams, offsets).max(axis=1)
-    named = best[:, FIELDS.index("name")]
-    other = best[:, [FIELDS.index("character"), FIELDS.index("facet")]].max(axis=1)
-    told = np.where(np.maximum(named, other) < MATCHED, 2, np.where(other > named, 1, 0))
-    return [MINDSETS[place] for place in told.tolist()]
 
 
 def target_ranks(scores: Scores, candidates: Mask, columns: Indices) -> npt.NDArray[np.float64]:

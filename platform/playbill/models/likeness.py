@@ -26,7 +26,7 @@ from playbill.models.alike import KINDS, TitleLikeness
 from playbill.models.batch import TitleInputs
 from playbill.models.svd import co_occurrence
 
-PAIRS = 200_000
+PAIRS = 100_000
 """Pairs that the prior is learnt from, half of them of titles that were played together."""
 STRENGTHS = np.geomspace(0.1, 1000.0, 25)
 """Values of k that are tried."""
