@@ -145,7 +145,9 @@ def nearness(lists: Indices, likeness: Scores, candidates: Mask) -> npt.NDArray[
     best = -np.sort(-masked, axis=1)[:, :k]
     got = np.where(lists == UNKNOWN, 0.0, np.take_along_axis(masked, np.maximum(lists, 0), axis=1))
     best = np.where(np.isfinite(best), best, 0.0).sum(axis=1)
-    return np.divide(got.sum(axis=1), best, out=np.full(len(lists), np.nan), where=best > 0)
+    missing = np.full(len(lists), np.nan)
+    found: npt.NDArray[np.float64] = np.divide(got.sum(axis=1), best, out=missing, where=best > 0)
+    return found
 
 
 def accuracy(ranks: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:

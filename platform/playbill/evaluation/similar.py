@@ -47,7 +47,7 @@ def shared_metadata(titles: pl.DataFrame) -> npt.NDArray[np.float64]:
         has[row, [place[genre] for genre in own or []]] = 1.0
     common = has @ has.T
     either = has.sum(axis=1)[:, None] + has.sum(axis=1)[None, :] - common
-    shared = 0.6 * common / np.maximum(either, 1.0)
+    shared: npt.NDArray[np.float64] = 0.6 * common / np.maximum(either, 1.0)
     for column in ("original_language", "kind"):
         values = titles[column].fill_null("").to_numpy().astype(str)
         shared += 0.2 * ((values[:, None] == values[None, :]) & (values != "")[:, None])
@@ -82,4 +82,5 @@ def mean_likeness(lists: Ints, judged: Floats, candidates: Mask, sources: Ints) 
     masked[np.arange(len(sources)), sources] = -np.inf
     best = -np.sort(-masked, axis=1)[:, : lists.shape[1]].sum(axis=1)
     got = np.take_along_axis(masked, lists, axis=1).sum(axis=1)
-    return np.divide(got, best, out=np.full(len(sources), np.nan), where=best > 0)
+    found: Floats = np.divide(got, best, out=np.full(len(sources), np.nan), where=best > 0)
+    return found

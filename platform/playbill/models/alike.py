@@ -6,6 +6,7 @@ Axis letters: T titles, S sources, P pairs, F kinds of metadata.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ YEAR_BUCKETS = 3.0
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-Bags = sparse.csr_array
+Bags: TypeAlias = "sparse.csr_array"
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class TitleLikeness:
         for place, name in enumerate(KINDS):
             if name in self.bags:
                 found[:, :, place] = (self.bags[name][sources] @ self._turned(name)).toarray()
-        own = (values[sources][:, None] for values in (self.kind, self.language, self.year))
-        found[:, :, 1:4] = _fields(*own, self.kind, self.language, self.year)
+        own = self._facts
+        found[:, :, 1:4] = _same(own[:, sources, None], own[:, None, :])
         return found
 
     def pairs(self, left: Ints, right: Ints) -> Floats:
@@ -80,9 +81,13 @@ class TitleLikeness:
         for place, name in enumerate(KINDS):
             if name in self.bags:
                 found[:, place] = (self.bags[name][left] * self.bags[name][right]).sum(axis=1)
-        own = (values[side] for side in (left, right) for values in (self.kind, self.language, self.year))
-        found[:, 1:4] = _fields(*own)
+        found[:, 1:4] = _same(self._facts[:, left], self._facts[:, right])
         return found
+
+    @property
+    def _facts(self) -> Ints:
+        """[3, T]: kind, language and year."""
+        return np.stack([self.kind, self.language, self.year])
 
     def _turned(self, name: str) -> Bags:
         key = f"{name}^T"
@@ -91,10 +96,11 @@ class TitleLikeness:
         return self.bags[key]
 
 
-def _fields(kind: Ints, language: Ints, year: Ints, kinds: Ints, languages: Ints, years: Ints) -> Floats:
-    """Return [..., 3]: the same kind, the same language, and how near the years are."""
-    near = np.exp(-np.abs(year - years) / YEAR_BUCKETS) * ((year > 0) & (years > 0))
-    parts = ((kind == kinds) & (kind > 0), (language == languages) & (language > 0), near)
+def _same(left: Ints, right: Ints) -> Floats:
+    """Return [..., 3] of facts [3, ...]: the same kind, the same language, and how near the years are."""
+    known = (left > 0) & (right > 0)
+    near = np.where(known[2], np.exp(-np.abs(left[2] - right[2]) / YEAR_BUCKETS), 0.0)
+    parts = ((left[0] == right[0]) & known[0], (left[1] == right[1]) & known[1], near)
     return np.stack([np.asarray(part, np.float32) for part in parts], axis=-1)
 
 
@@ -106,7 +112,8 @@ def _bags(ids: Tensor, offsets: Tensor, weight: Floats | None = None) -> Bags:
     matrix = sparse.csr_array((values, (rows, flat)), shape=(len(starts), int(flat.max(initial=0)) + 1))
     matrix.data = (np.ones_like(matrix.data) if weight is None else weight[matrix.indices]).astype(np.float32)
     length = np.sqrt(np.asarray((matrix * matrix).sum(axis=1)).ravel())
-    return sparse.csr_array(sparse.diags_array(1 / np.maximum(length, 1e-9)) @ matrix).astype(np.float32)
+    found: Bags = sparse.csr_array(sparse.diags_array(1 / np.maximum(length, 1e-9)) @ matrix).astype(np.float32)
+    return found
 
 
 def _rarity(ids: Tensor, offsets: Tensor) -> Floats:

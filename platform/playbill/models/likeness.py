@@ -176,13 +176,14 @@ def fit_prior(
         return np.zeros(1 + len(KINDS)), 1.0
     x = np.column_stack([np.ones(len(left)), titles.pairs(left, right)]).astype(np.float64)
     m, e = np.asarray(counts[left, right]).ravel(), (margin[left] * margin[right]).astype(np.float64)
-    weights, strength = np.zeros(x.shape[1]), 1.0
+    weights: Floats = np.zeros(x.shape[1])
+    strength = 1.0
     for _ in range(ROUNDS):
         lift = np.exp(np.clip(x @ weights, -10, 10))
         trust = share * lift * e / (1 + e / strength)
         working = x @ weights + (m - lift * e) / np.maximum(lift * e, 1e-12)
         squares = (x * trust[:, None]).T @ x + 1e-3 * np.eye(x.shape[1])
-        weights = np.linalg.solve(squares, (x * trust[:, None]).T @ working)
+        weights = np.linalg.solve(squares, (x * trust[:, None]).T @ working).astype(np.float64)
         lift = np.exp(np.clip(x @ weights, -10, 10))
         strength = float(STRENGTHS[np.argmax([_likelihood(k, m, e, lift, share) for k in STRENGTHS])])
     return weights, strength

@@ -90,9 +90,9 @@ class TextIndex:
 
     def scores(self, grams: Int, offsets: Int, importance: npt.NDArray[np.floating] | None = None) -> Floats:
         """Match queries: [N, T], 0 where nothing matches; see `by_field`."""
-        return np.einsum(
-            "ntf,nf->nt", self.by_field(grams, offsets, importance), self.weights[self.described(grams, offsets)]
-        )
+        weights = self.weights[self.described(grams, offsets)]
+        found: Floats = np.einsum("ntf,nf->nt", self.by_field(grams, offsets, importance), weights)
+        return found
 
     def described(self, grams: Int, offsets: Int) -> Int:
         """Return [N] 1 for queries that are descriptions, 0 for others."""
@@ -173,4 +173,5 @@ def _distinct(values: Int) -> Int:
     """Return the different values, ascending: what `np.unique` does, by sorting, since its hashing takes seconds."""
     ordered = np.sort(values)
     first = np.append(True, ordered[1:] != ordered[:-1])
-    return ordered[first[: len(ordered)]]
+    found: Int = ordered[first[: len(ordered)]]
+    return found
