@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from playbill.config import Workspace, shipped_folder
+from playbill.config import Project, shipped_folder
 from playbill.experiments.pages_model import PAGE_ARMS, PagesRecipe
 from playbill.experiments.pages_recording import record_pages
 from playbill.experiments.pages_report import pages_json, pages_page, plot_pages
@@ -72,7 +72,7 @@ def main() -> None:
     if given.plot:
         plot_pages(study, given.plot)
     if given.project:
-        print(f"MLflow run {record_pages(Tracking(Workspace.load(given.project)), study)}", file=sys.stderr)
+        print(f"MLflow run {record_pages(Tracking(Project.find(given.project).workspace()), study)}", file=sys.stderr)
     if given.json:
         print(json.dumps(pages_json(study) | {"seconds": round(time.perf_counter() - started, 1)}))
 

@@ -13,7 +13,7 @@ from playbill.zoo import Zoo
 LABELS = ("row_play", "visit_continues", "discovery_play")
 PAGE_ARMS = ("fixed", "independent", "greedy", "beam")
 """Who orders the rows; what is in them is the same model's in every arm."""
-PLACED = {"row": "continue_watching", "head": "visit_continues", "first_from": 0.5, "otherwise": 2}
+PLACED = {"row": "continue_watching", "head": "visit_continues", "first_from": 0.3, "otherwise": 1}
 WRITTEN = (
     *("continue_watching", "top_picks", "top_10", "because_you_watched", "new_releases", "trending", "my_list"),
     *("genre_rows", "gems_for_you", "watch_it_again", "popular"),

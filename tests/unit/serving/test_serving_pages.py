@@ -1,0 +1,125 @@
+"""Pages over HTTP and in the log: rows in the order of the builder, the reasons, and the logged places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from playbill.clock import FixedClock
+from playbill.config import Workspace
+from playbill.datasets import Request
+from playbill.errors import RequestError
+from playbill.ranking.page_parts import RowEntry, Values
+from playbill.serving import RecommendRequest, WatcherStatus
+from playbill.serving.app import Services, create_app
+from playbill.serving.events import EventDoor
+from playbill.serving.recommender import require_rows
+from playbill.serving.served import Served
+from playbill.specs.page import PageSpec
+from playbill.tables import Journal
+
+PAGE = {"arm": "greedy", "blend": {"row_play": 1.0}, "maximum_rows": 2}
+PLACED = {"row": "popular", "head": "visit_continues", "first_from": 0.5, "otherwise": 1}
+
+
+@dataclass
+class State:
+    """Values rows by a table of names."""
+
+    worth: dict[str, float]
+    page: dict[str, float] = field(default_factory=dict)
+
+    def values(self, blend: dict[str, float]) -> Any:
+        def values(rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Values:
+            return np.array([self.worth.get(row.name, -9.0) for row in rows])
+
+        return values
+
+
+def served_with(world: ModuleType, workspace: Workspace, page: dict[str, Any] | None, state: State) -> Served:
+    scorer = world.FakeScorer()
+
+    def page_states(requests: Sequence[Request]) -> list[State]:
+        return [state for _ in requests]
+
+    scorer.page_states = page_states
+    served: Served = world.serve_with(workspace, scorer)
+    home = served.resolved.canvases["home"]
+    own = home.model_copy(update={"page": None if page is None else PageSpec.model_validate(page)})
+    resolved = served.resolved.model_copy(update={"canvases": {**served.resolved.canvases, "home": own}})
+    return replace(served, resolved=resolved)
+
+
+LIKES_LAST = State({"picks": -3.0, "because": -2.0, "popular": -1.0})
+
+
+def test_rows_come_in_the_order_of_the_page_and_are_logged_there(world: ModuleType, stocked: Workspace) -> None:
+    log = world.FakeLog()
+    served = served_with(world, stocked, PAGE, LIKES_LAST)
+    response = world.make_recommender(stocked, served, log=log).recommend(
+        RecommendRequest(canvas="home", member_id="42", k=2)
+    )
+    assert response.rows is not None
+    assert response.rows[0].row_id == "popular"
+    assert [row.position for row in response.rows] == [0, 1]
+    assert response.rows[0].reason == "best given the rows above"
+    assert "the page has its 2 rows" in response.absent.values()
+    shown = [title.title_id for row in response.rows for title in row.items]
+    assert len(shown) == len(set(shown))
+    _, slates = log.rows[0]
+    assert [(one["row_id"], one["row_position"]) for one in slates if one["position"] == 0] == [
+        (row.row_id, row.position) for row in response.rows
+    ]
+    assert {one["propensity"] for one in slates} == {1.0}
+
+
+@pytest.mark.parametrize(("likely", "place"), [(0.9, 0), (0.1, 1)])
+def test_what_the_visit_is_for_places_a_row(world: ModuleType, stocked: Workspace, likely: float, place: int) -> None:
+    state = State({"picks": -1.0, "because": -1.5}, {"visit_continues": likely})
+    served = served_with(world, stocked, {**PAGE, "placed": PLACED, "maximum_rows": 5}, state)
+    response = world.make_recommender(stocked, served).recommend(RecommendRequest(canvas="home", member_id="42", k=1))
+    assert response.rows is not None
+    assert [row.row_id for row in response.rows].index("popular") == place
+    assert "visit_continues" in response.rows[place].reason
+
+
+def test_without_a_page_rows_come_as_they_are_written(world: ModuleType, stocked: Workspace) -> None:
+    served = served_with(world, stocked, None, LIKES_LAST)
+    response = world.make_recommender(stocked, served).recommend(RecommendRequest(canvas="home", member_id="42", k=2))
+    assert response.rows is not None
+    assert [row.row_id for row in response.rows] == ["picks", "because:t0", "popular"]
+
+
+def test_a_fallback_keeps_the_rules_of_the_page(world: ModuleType, stocked: Workspace) -> None:
+    served = replace(served_with(world, stocked, {**PAGE, "pinned": ["popular"]}, LIKES_LAST), scorer=None)
+    response = world.make_recommender(stocked, served).recommend(RecommendRequest(canvas="home", member_id="42", k=2))
+    assert response.rows is not None
+    assert response.policy != "model"
+    assert response.rows[0].row_id == "popular"
+    assert len(response.rows) <= 2
+
+
+def test_a_page_can_be_asked_for_over_http(world: ModuleType, own: Workspace) -> None:
+    recommender = world.make_recommender(own, served_with(world, own, PAGE, LIKES_LAST))
+    clock = FixedClock(world.NOW)
+    door = EventDoor(recommender.slot, Journal(own.database_url, clock), clock)
+    with world.http(create_app(Services(recommender, door, WatcherStatus))) as client:
+        body = client.post("/v1/page", json={"canvas": "home", "member_id": "42", "k": 2, "rows": False}).json()
+        assert body["rows"][0]["row_id"] == "popular"
+        assert body["absent"]
+        refused = client.post("/v1/page", json={"canvas": "search", "query": "a"})
+    assert refused.status_code == 422
+    assert "'search' has no rows" in refused.json()["detail"]
+
+
+def test_a_page_of_a_canvas_without_rows_is_refused_with_those_that_have_some(
+    world: ModuleType, stocked: Workspace
+) -> None:
+    served = served_with(world, stocked, PAGE, LIKES_LAST)
+    with pytest.raises(RequestError, match="These have: home"):
+        require_rows(served, RecommendRequest(canvas="coming_soon"))
