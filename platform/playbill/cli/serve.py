@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from playbill.cli.main import Selection
+
+if TYPE_CHECKING:
+    from playbill.serving.profile import ProfileName
 
 
 @click.command("serve")
@@ -14,8 +18,28 @@ from playbill.cli.main import Selection
 @click.option("--port", type=click.IntRange(min=1, max=65535), help="Port (default: playbill.toml).")
 @click.option("--model", help="Model to serve (default: the zoo's only one).")
 @click.option("--controller/--no-controller", default=True, help="Also decide about promotions in this process.")
+@click.option(
+    "--profile",
+    type=click.Choice(["fresh", "cached"]),
+    default="fresh",
+    show_default=True,
+    help="Make every answer anew, or keep answers for a while.",
+)
+@click.option("--cache-seconds", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True)
+@click.option(
+    "--timeout-ms", type=click.IntRange(min=1), help="After it the canvas's fallback answers (default: none)."
+)
 @click.pass_obj
-def serve(selection: Selection, host: str | None, port: int | None, model: str | None, controller: bool) -> None:
+def serve(
+    selection: Selection,
+    host: str | None,
+    port: int | None,
+    model: str | None,
+    controller: bool,
+    profile: ProfileName,
+    cache_seconds: float,
+    timeout_ms: int | None,
+) -> None:
     """Answer /v1/recommend and /v1/events with the approved version, and swap to a newer one when it is approved.
 
     POST /v1/events needs the bearer token of PLAYBILL_TOKEN when that is set. It must be set when the host can be
@@ -35,6 +59,7 @@ def serve(selection: Selection, host: str | None, port: int | None, model: str |
 
     from playbill.serving.app import TOKEN_VARIABLE, create_app
     from playbill.serving.loading import served_model
+    from playbill.serving.profile import Profile
     from playbill.serving.running import build_services
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -43,7 +68,8 @@ def serve(selection: Selection, host: str | None, port: int | None, model: str |
     torch.set_num_threads(1)
     token = os.environ.get(TOKEN_VARIABLE)
     chosen = model or served_model(workspace)
-    services = build_services(workspace, chosen, host=host, token=token, with_controller=controller)
+    how = Profile.named(profile, cache_seconds, timeout_ms)
+    services = build_services(workspace, chosen, host=host, token=token, with_controller=controller, profile=how)
     click.echo(f"serving {chosen} of {workspace.name} at http://{host}:{port}, Ctrl-C ends it")
     uvicorn.run(create_app(services), host=host, port=port, log_level="warning")
 

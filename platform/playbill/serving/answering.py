@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,12 +19,14 @@ from playbill.ranking.fallback import fallback_scores
 from playbill.ranking.lists import RankedList, rank
 from playbill.ranking.page_parts import SPARE, PageRules
 from playbill.ranking.pages import AS_WRITTEN, FilledRow, filled_rows, page_of
-from playbill.ranking.row_values import PageState
 from playbill.ranking.rows import RowPlan
 from playbill.ranking.short_rows import filled_up
 from playbill.serving.messages import MODEL_POLICY
 from playbill.serving.served import Scorer, Served
 from playbill.specs import CandidatesSpec, CanvasSpec
+
+if TYPE_CHECKING:
+    from playbill.ranking.row_values import PageState
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +69,7 @@ class Answer:
 def answer(served: Served, asked: Asked) -> Answer:
     """Rank by the model; without its title features when they cannot be read; by the canvas's fallback at last."""
     if served.scorer is None:
-        return _by_fallback(served, asked, NO_MODEL)
+        return by_fallback(served, asked, NO_MODEL)
     failed: Exception | None = None
     for scorer in (served.scorer, served.plain_scorer):
         if scorer is None:
@@ -77,7 +80,7 @@ def answer(served: Served, asked: Asked) -> Answer:
             # Whatever is wrong with a model or its stores, members get a list; the reason is in the answer.
             logger.exception("%s:%s failed on canvas %s", served.model, served.version, asked.canvas.name)
             failed = error
-    return _by_fallback(served, asked, f"the model failed: {type(failed).__name__}")
+    return by_fallback(served, asked, f"the model failed: {type(failed).__name__}")
 
 
 def _excuse(failed: Exception | None) -> tuple[str, ...]:
@@ -101,7 +104,8 @@ def _by_model(served: Served, asked: Asked, scorer: Scorer, notes: tuple[str, ..
     return replace(found, notes=tuple(said))
 
 
-def _by_fallback(served: Served, asked: Asked, reason: str) -> Answer:
+def by_fallback(served: Served, asked: Asked, reason: str) -> Answer:
+    """Answer by the canvas's fallback, and say why."""
     policy, said = asked.canvas.fallback, list[str]()
 
     def row(plan: RowPlan) -> tuple[Scores, Mask]:

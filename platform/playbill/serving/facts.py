@@ -102,6 +102,18 @@ class FactReader:
             notes=tuple(notes),
         )
 
+    def unread(self, served: Served, member_id: str | None) -> MemberFacts:
+        """Return what is in memory of a member, for an answer that has no time to read: the newest profile."""
+        profile = self._profile(served.shelf.members, member_id, None) or {}
+        return MemberFacts(
+            history=empty_frame("interactions"),
+            features=ServedFeatures(),
+            country=profile.get("country") or UNKNOWN_COUNTRY,
+            language=profile.get("language"),
+            kids_profile=bool(profile.get("kids_profile")),
+            notes=("the member's history and features were not read in time",),
+        )
+
     def _history(self, member_id: str | None, at: datetime, notes: list[str]) -> pl.DataFrame:
         if member_id is None:
             return empty_frame("interactions")

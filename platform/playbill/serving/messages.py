@@ -11,6 +11,7 @@ from playbill.errors import RequestError, nearest
 MODEL_POLICY = "model"
 """The policy of an answer that the model ranked; any other policy is a fallback's name."""
 K_LIMIT = 1000
+TIMEOUT_LIMIT_MS = 600_000
 QUERY_LIMIT = 100_000
 """Characters of a query that are accepted; of those the first ones are read, see `playbill.datasets.typed`."""
 
@@ -64,6 +65,8 @@ class RecommendRequest(Message):
     """Values of context fields that packages outside Playbill add, by name."""
     rows: bool | None = None
     """Whether to fill the canvas's rows. Absent: if it has any."""
+    timeout_ms: int | None = Field(default=None, ge=1, le=TIMEOUT_LIMIT_MS)
+    """Time for the answer; after it the canvas's fallback answers. Absent: the server's, which may be none."""
 
 
 class RankedTitle(Message):
@@ -97,6 +100,8 @@ class RecommendResponse(Message):
     canvas: str
     at: AwareDatetime
     """The moment it was answered for."""
+    age_s: float = 0.0
+    """How long ago it was made, in seconds: above 0 where the server gives an answer that it kept."""
     model: str
     version: int | None
     """Registered version, null while no version is approved."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
@@ -13,14 +12,13 @@ from playbill.clock import Clock
 from playbill.datasets import Request
 from playbill.errors import RequestError
 from playbill.ranking.candidates import ABSENT, Viewer
-from playbill.ranking.lists import RankedList
-from playbill.ranking.pages import FilledRow
 from playbill.ranking.past import past_of
 from playbill.ranking.rows import RowPlan, Setting, Taste, plan_rows, taste_of
-from playbill.serving.answering import Answer, Asked, answer
+from playbill.serving.answering import Asked, answer, by_fallback
 from playbill.serving.facts import FactReader, MemberFacts
-from playbill.serving.messages import RankedRow, RankedTitle, RecommendRequest, RecommendResponse, not_found
-from playbill.serving.record import request_record, slate_records
+from playbill.serving.made import Entry, Made, entry_of, finished
+from playbill.serving.messages import RecommendRequest, RecommendResponse, not_found
+from playbill.serving.profile import Deadline, KeptAnswers, OutOfTimeError, Profile
 from playbill.serving.said import Said, country_of, said_by
 from playbill.serving.served import Served, Slot
 from playbill.serving.why import Why, why
@@ -33,6 +31,11 @@ those at the very moment of a clock that stands still, so it is asked one resolu
 Log = Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], None]
 """Keeps a row of `requests` with its rows of `slates`."""
 
+FRESH = Profile()
+
+Understood = tuple[Served, Asked, MemberFacts, list[str]]
+"""A request with everything looked up, and notes about it."""
+
 
 class Recommender:
     """Answers requests with whatever model its slot holds. Safe to share between threads.
@@ -43,6 +46,7 @@ class Recommender:
         clock: The workspace's; the moment of requests that name none.
         log: Where requests and slates go; None keeps nothing.
         gate: Entered around scoring, to bound how many requests are scored at once.
+        profile: Whether answers are kept, and how long one may take.
     """
 
     def __init__(
@@ -52,9 +56,13 @@ class Recommender:
         clock: Clock,
         log: Log | None = None,
         gate: AbstractContextManager[Any] | None = None,
+        profile: Profile = FRESH,
     ) -> None:
         self.slot, self._facts, self._clock, self._log = slot, facts, clock, log
         self._gate: AbstractContextManager[Any] = gate or nullcontext()
+        self._profile, self._deadline = profile, Deadline()
+        seconds = profile.cache_seconds
+        self._kept: KeptAnswers[Entry] | None = None if seconds is None else KeptAnswers(seconds)
 
     def recommend(self, request: RecommendRequest) -> RecommendResponse:
         """Answer one request.
@@ -65,18 +73,43 @@ class Recommender:
                 unknown or of another type.
             StateError: Nothing has been ingested yet.
         """
+        entry = self._entry(request)
+        if self._log is not None:
+            self._log(entry.row, entry.slates)
+        return entry.response
+
+    def _entry(self, request: RecommendRequest) -> Entry:
+        """Return an answer, kept or made now. One that a fallback gave is not kept."""
+        if self._kept is None:
+            return entry_of(request, self._in_time(request))
+        key = self.slot.current.key, request.model_copy(update={"timeout_ms": None}).model_dump_json()
+        if (found := self._kept.get(key)) is not None:
+            return found[0].again(found[1])
+        since = self._kept.now()
+        entry = entry_of(request, self._in_time(request))
+        if entry.response.reason is None:
+            self._kept.put(key, entry, since)
+        return entry
+
+    def _in_time(self, request: RecommendRequest) -> Made:
+        timeout_ms = request.timeout_ms or self._profile.timeout_ms
+        if timeout_ms is None:
+            return self._make(request, [])
+        understood: list[Understood] = []
+        try:
+            return self._deadline.run(lambda: self._make(request, understood), timeout_ms / 1000)
+        except OutOfTimeError:
+            served, asked, facts, notes = understood[0] if understood else self._understand(request, read=False)
+            return finished(
+                served, asked, facts, list(notes), by_fallback(served, asked, f"timed out after {timeout_ms} ms")
+            )
+
+    def _make(self, request: RecommendRequest, understood: list[Understood]) -> Made:
         served, asked, facts, notes = self._understand(request)
+        understood.append((served, asked, facts, notes))
         with self._gate:
             found = answer(served, asked)
-        notes += found.notes
-        if found.reason:
-            notes.append(f"answered by the fallback {found.policy}: {found.reason}")
-        if not len(found.items):
-            notes.append("no title may be shown here")
-        response = _response(served, asked, found, notes)
-        if self._log is not None:
-            self._log(request_record(served, request, asked, facts, response), slate_records(found, response))
-        return response
+        return finished(served, asked, facts, list(notes), found)
 
     def why(self, request: RecommendRequest, title_id: str) -> Why:
         """Say what each rule of the canvas and of its rows says of one title in the answer to a request.
@@ -93,13 +126,15 @@ class Recommender:
         with self._gate:
             return why(served, asked, answer(served, asked), title)
 
-    def _understand(self, request: RecommendRequest) -> tuple[Served, Asked, MemberFacts, list[str]]:
+    def _understand(self, request: RecommendRequest, *, read: bool = True) -> Understood:
         served = self.slot.current
         canvas = _canvas(served, request.canvas)
         notes = [f"title features are imputed as missing: {served.gap}"] if served.gap else []
         said = said_by(served, canvas, request, notes)
         at = request.at or self._clock.now() + INSTANT
-        facts = self._facts.read(served, request.member_id, at, past=request.at is not None)
+        member = request.member_id
+        past = request.at is not None
+        facts = self._facts.read(served, member, at, past=past) if read else self._facts.unread(served, member)
         notes += facts.notes
         return served, _ask(served, canvas, request, (at, said), facts, notes), facts, notes
 
@@ -195,44 +230,3 @@ def _plans(
         return None
     setting = Setting.of(served.shelf.catalogue, viewer, served.shelf.plays)
     return tuple(plan_rows(specs, served.shelf.catalogue, taste, language, setting))
-
-
-def _response(served: Served, asked: Asked, found: Answer, notes: Sequence[str]) -> RecommendResponse:
-    language = asked.request.language
-    rows = None
-    if found.rows is not None:
-        rows = tuple(_row(served, row, position, language) for position, row in enumerate(found.rows))
-    return RecommendResponse(
-        request_id=uuid.uuid4().hex,
-        canvas=asked.canvas.name,
-        at=asked.request.at,
-        model=served.model,
-        version=served.version,
-        policy=found.policy,
-        reason=found.reason,
-        items=_titles(served, found.items, language),
-        rows=rows,
-        absent=found.absent,
-        notes=tuple(notes),
-    )
-
-
-def _row(served: Served, row: FilledRow, position: int, language: str | None) -> RankedRow:
-    items = _titles(served, row.titles, language)
-    return RankedRow(
-        row_id=row.plan.row_id, title=row.plan.title, position=position, items=items, reason=row.reason
-    )
-
-
-def _titles(served: Served, ranked: RankedList, language: str | None) -> tuple[RankedTitle, ...]:
-    catalogue = served.shelf.catalogue
-    pairs = zip(ranked.columns.tolist(), ranked.scores.tolist(), strict=True)
-    return tuple(
-        RankedTitle(
-            title_id=catalogue.title_ids[column],
-            name=catalogue.name(column, language),
-            score=score,
-            position=position,
-        )
-        for position, (column, score) in enumerate(pairs)
-    )

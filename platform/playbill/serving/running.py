@@ -15,7 +15,8 @@ from playbill.serving.app import Services, required_token
 from playbill.serving.events import EventDoor
 from playbill.serving.facts import FactReader
 from playbill.serving.loading import Loader
-from playbill.serving.recommender import Recommender
+from playbill.serving.profile import Profile
+from playbill.serving.recommender import FRESH, Recommender
 from playbill.serving.request_writer import RequestWriter
 from playbill.serving.served import Slot
 from playbill.serving.watcher import Watcher
@@ -61,7 +62,13 @@ class Running:
 
 
 def build_services(
-    workspace: Workspace, model: str, *, host: str, token: str | None, with_controller: bool
+    workspace: Workspace,
+    model: str,
+    *,
+    host: str,
+    token: str | None,
+    with_controller: bool,
+    profile: Profile = FRESH,
 ) -> Services:
     """Load what is approved, and put a server together that is ready to start.
 
@@ -87,7 +94,7 @@ def build_services(
     facts = FactReader(tables, features)
     # The first look into a feature store imports its client, which takes seconds no member should wait.
     facts.read(slot.current, None, clock.now())
-    recommender = Recommender(slot, facts, clock, writer.write, gate)
+    recommender = Recommender(slot, facts, clock, writer.write, gate, profile)
     events = EventDoor(slot, Journal(workspace.database_url, clock), clock)
     controller = Controller(workspace, tracking) if with_controller else None
     running = Running(watcher, writer, controller, poll_seconds)

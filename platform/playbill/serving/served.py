@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,11 @@ from playbill.ranking.blend import head_losses
 from playbill.ranking.candidates import Catalogue, Mask
 from playbill.ranking.fallback import PlayLog
 from playbill.ranking.page_scores import PageScores
-from playbill.ranking.row_values import PageState
 from playbill.specs import ResolvedModel
 from playbill.tables import Tables
+
+if TYPE_CHECKING:
+    from playbill.ranking.row_values import PageState
 
 HeadLogits = Mapping[str, npt.NDArray[np.floating[Any]]]
 PROFILE_COLUMNS = ("country", "language", "kids_profile")
