@@ -215,7 +215,7 @@ def _check_blend(owner: Checked, checked: Checked, model: ModelSpec, blend: dict
         if head in TERMS:
             continue
         if head not in heads:
-            close = nearest(head, heads)
+            close = nearest(head, [*heads, *TERMS])
             hint = f"Did you mean '{close}'?" if close else f"Heads: {', '.join(heads)}."
             yield problem(place, path, f"model '{model.name}' has no head '{head}'", hint)
         elif head in model.heads and model.heads[head].label is None:
