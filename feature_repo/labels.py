@@ -105,3 +105,13 @@ any_play = LabelView(
     description="Any play; zero where one was shown and not played.",
     **values("any_play"),
 )
+gem = LabelView(
+    name="label_gem",
+    description="A first play of a title that few had played, which was finished within a week.",
+    **values("gem"),
+)
+plays_after_launch = LabelView(
+    name="label_plays_after_launch",
+    description="Shown before its launch and played within four weeks; zero where it was not.",
+    **values("plays_after_launch"),
+)

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from playbill.registry import Plugin, Registry
-from playbill.specs import BASELINES, EXTRACTORS, FALLBACKS, KINDS, LOSSES, TRUNKS, ResolvedModel
+from playbill.specs import BASELINES, EXTRACTORS, FALLBACKS, KINDS, LOSSES, TRUNKS, CandidatesSpec, ResolvedModel
 from playbill.specs.canvas import TERMS
 from playbill.zoo import Zoo, load_zoo
 from playbill.zoo.definitions import yaml_files
@@ -155,3 +155,31 @@ def test_every_registered_name_has_its_implementation(name: str, plugin: Plugin)
     tree = ast.parse(path.read_text(encoding="utf-8"))
     defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     assert attribute in defined, f"{name}: {plugin.implementation}"
+
+
+def test_the_tables_of_canvases_and_rows_say_what_the_files_say(zoo: Zoo) -> None:
+    lines = (ROOT / "docs/guide/canvases.md").read_text(encoding="utf-8").splitlines()
+    told = {line.split("`")[1]: line for line in lines if line.startswith("| `")}
+    model = zoo.model("everycanvas")
+    assert set(told) == {*model.canvases, *model.rows}
+    for name, canvas in model.canvases.items():
+        cells = [cell.strip() for cell in told[name].split("|")[2:-1]]
+        assert cells[0].split("; ")[0] == ", ".join(canvas.context)
+        assert cells[2:] == [_blend(canvas.blend), canvas.metric, canvas.fallback], name
+        _rules(canvas.candidates, cells[1])
+    for name, row in model.rows.items():
+        cells = [cell.strip() for cell in told[name].split("|")[2:-1]]
+        ranked = _blend(row.blend) if row.blend else f"policy `{row.policy}`"
+        assert (cells[0], cells[2].split(", as on")[0]) == (row.canvas, ranked), name
+        assert cells[3].startswith(f"{row.minimum_length}: ")
+        _rules(row.candidates, cells[1])
+
+
+def _blend(weights: dict[str, float]) -> str:
+    return ", ".join(f"{head} {weight:g}" for head, weight in weights.items())
+
+
+def _rules(rules: CandidatesSpec, said: str) -> None:
+    asked = set(rules.model_dump(exclude_defaults=True)) - {"available"}
+    assert said.split(":")[0] == rules.available
+    assert set(re.findall(r"(?:^\w+: |; )(\w+):", said)) == asked, said

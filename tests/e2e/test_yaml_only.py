@@ -6,26 +6,37 @@ from datetime import UTC, datetime
 import polars as pl
 
 HEAD = """
-  finished: {label: finished, loss: bce, weight: 0.2}
+  find: {label: find, loss: bce, weight: 0.2}
 """
 LABEL = """
 kind: Label
-name: finished
+name: find
 version: 1
-from: {action: thumbs_up, where: "prior_plays >= 3"}
-negatives: {actions: [thumbs_down]}
+from: {action: play, where: "prior_plays_of_title = 0 and popularity_percentile_of_title < 80"}
+negatives: {actions: [play]}
 """
 CANVAS = """
 kind: Canvas
-name: screensaver
+name: lobby
 version: 1
 target: title
 context: [member, country, device, language, hour_of_week]
 impute: {query: none, source_title: none}
 candidates: {available: now, watched: false}
-blend: {discovery_play: 1.0, finished: 0.5}
-metric: discovery_play
-fallback: popular
+blend: {discovery_play: 1.0, find: 0.5}
+metric: find
+fallback: trending
+rows: [lobby_finds]
+"""
+ROW = """
+kind: Row
+name: lobby_finds
+version: 1
+title: {en: "Found for you", de: "Für dich gefunden"}
+canvas: lobby
+candidates: {available: now, watched: false, popularity_percentile: {below: 80}}
+blend: {find: 1.0, discovery_play: 0.2}
+minimum_length: 3
 """
 VIEW = """
 from datetime import timedelta
@@ -51,22 +62,30 @@ member_patience = FeatureView(
 """
 
 
-def test_a_new_head_and_a_new_canvas_are_yaml_only(filled, tmp_path):
+def test_a_new_label_head_canvas_and_row_are_yaml_only(filled, tmp_path):
+    """Checked, trained, evaluated by its own label, promoted and served: nothing but these files is new."""
     project = filled.copy(tmp_path / "project")
     zoo = project.folder / "model_zoo"
-    (zoo / "labels" / "finished.yaml").write_text(LABEL)
-    (zoo / "canvases" / "screensaver.yaml").write_text(CANVAS)
+    (zoo / "labels" / "find.yaml").write_text(LABEL)
+    (zoo / "canvases" / "lobby.yaml").write_text(CANVAS)
+    (zoo / "rows" / "lobby_finds.yaml").write_text(ROW)
     model = zoo / "models" / "everycanvas" / "model.yaml"
-    text = model.read_text().replace("coming_soon]", "coming_soon, screensaver]")
+    text = model.read_text().replace("\n  - home\n", "\n  - home\n  - lobby\n", 1)
     model.write_text(text.replace("\ntasks:", HEAD + "tasks:", 1))
     project.run("check")
     project.run("apply")
     project.run("materialize")
-    version = project.json("train", "everycanvas", "--epochs", "1")["version"]
-    project.run("promote", f"everycanvas:{version}")
-    answer = project.json("recommend", "--member", "m5", "--canvas", "screensaver", "-k", "5")
+    outcome = project.json("train", "everycanvas", "--epochs", "1")
+    assert 0 <= outcome["canvases"]["lobby"]["ndcg@10"] <= 1
+    project.run("promote", f"everycanvas:{outcome['version']}")
+    answer = project.json("recommend", "--member", "m5", "--canvas", "lobby", "--language", "de", "-k", "5")
     assert answer["policy"] == "model"
     assert len(answer["items"]) == 5
+    assert [(row["row_id"], row["title"], len(row["items"])) for row in answer["rows"]] == [
+        ("lobby_finds", "Für dich gefunden", 5)
+    ]
+    found = project.json("recommend", "--member", "m5", "--canvas", "lobby", "--why", answer["items"][0]["title_id"])
+    assert found["places"][0]["position"] == 0
 
 
 def test_a_new_feature_view_reaches_the_model(filled, tmp_path):

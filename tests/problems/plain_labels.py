@@ -9,7 +9,7 @@ import pandas as pd
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 IDLE = 4 * HOUR
-COMING = ("coming_soon", "pre_launch")
+COMING = ("coming_soon", "coming_later", "pre_launch")
 
 
 class Member:
