@@ -172,6 +172,10 @@ class RewardError:
         ece: Expected calibration error of the probability of a play.
         observed: Share of looks that ended in a play.
         expected: Mean probability.
+        went_on: Share of unplayed titles after which the next one of the row was looked at.
+        expected_on: Mean probability of it.
+        went_down: Share of rows left after which the next row was looked at.
+        expected_down: Mean probability of it.
     """
 
     looks: int
@@ -181,6 +185,10 @@ class RewardError:
     ece: float
     observed: float
     expected: float
+    went_on: float
+    expected_on: float
+    went_down: float
+    expected_down: float
 
 
 def reward_error(model: PageReward, fitted: Looks, held_out: Looks) -> RewardError:
@@ -188,6 +196,7 @@ def reward_error(model: PageReward, fitted: Looks, held_out: Looks) -> RewardErr
     label = held_out.played.astype(np.float64)
     chance = model.play(held_out.features)
     share = np.full(len(label), fitted.played.mean())
+    on, down = ~np.isnan(held_out.went_on), ~np.isnan(held_out.went_down)
     return RewardError(
         looks=len(held_out),
         log_loss=log_loss(chance, label),
@@ -196,4 +205,8 @@ def reward_error(model: PageReward, fitted: Looks, held_out: Looks) -> RewardErr
         ece=ece(chance, label),
         observed=float(label.mean()),
         expected=float(chance.mean()),
+        went_on=float(held_out.went_on[on].mean()),
+        expected_on=float(model.on(_place(held_out.row[on], held_out.column[on])).mean()),
+        went_down=float(held_out.went_down[down].mean()),
+        expected_down=float(model.down(_place(held_out.row[down], held_out.column[down])).mean()),
     )

@@ -261,7 +261,7 @@ def _gathered(probe: Probe, outcome: Outcome, world: World) -> JudgedPages:
     }
     for name in ("titles", "facts", "known"):
         joined[name] = {arm: np.concatenate([part[name][arm] for part in probe.parts]) for arm in probe.arms}
-    pairs = _plays_after(joined["member"], joined["at_us"], outcome.interactions, world)
+    pairs = plays_after(joined["member"], joined["at_us"], outcome.interactions, world)
     page, title, again = (pairs[name].to_numpy() for name in ("page", "title", "again"))
     return JudgedPages(
         member=joined["member"],
@@ -273,7 +273,7 @@ def _gathered(probe: Probe, outcome: Outcome, world: World) -> JudgedPages:
     )
 
 
-def _plays_after(member: Ints, at_us: Ints, events: pl.DataFrame, world: World) -> pl.DataFrame:
+def plays_after(member: Ints, at_us: Ints, events: pl.DataFrame, world: World) -> pl.DataFrame:
     """Return page, title and whether it was known, of plays within `RELEVANT_DAYS` of each page."""
     numbers = pl.DataFrame({"member_id": world.member_ids, "member": np.arange(len(world.member_ids))})
     titles = pl.DataFrame({"title_id": world.title_ids, "title": np.arange(len(world.title_ids))})

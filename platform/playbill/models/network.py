@@ -6,6 +6,7 @@ Axis letters: B members, L history, D width, T titles, K heads, N prediction row
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -221,6 +222,20 @@ class Network(nn.Module):
     def _precision(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.low_precision)
 
+    def _in_context(
+        self, states_ND: Tensor, context: ContextBatch, source_ND: Tensor, read_NM: Tensor | None
+    ) -> Tensor:
+        crossed: Tensor = self.crossing(states_ND, self.context(context, source_ND, read_NM))
+        return crossed + self.context.pull * source_ND.to(crossed.dtype)
+
+    @property
+    def _of_pages(self) -> bool:
+        return any(head.target != "title" for head in self.config.heads)
+
+    @property
+    def _says_row(self) -> bool:
+        return self.config.context.rows > 1 or self.config.context.row_positions > 1
+
     def _embedded(self, rows: Mapping[str, Tensor], titles_TD: Tensor) -> Tensor:
         assert self.rows is not None
         embedded: Tensor = self.rows(rows, titles_TD, self.grams)
@@ -248,12 +263,17 @@ class Network(nn.Module):
         typed_NM = self.grams.queries(context.query_grams, context.query_offsets) if asked else None
         read_NM, queries_NM = self.context.queries(context, typed_NM, vectors.prepared.names)
         source_ND = self.context.source(context, vectors.vectors)
-        context_ND = self.context(context, source_ND, read_NM)
-        state_ND = self.crossing(states_ND, context_ND)
-        state_ND = state_ND + self.context.pull * source_ND.to(state_ND.dtype)
+        state_ND = self._in_context(states_ND, context, source_ND, read_NM)
+        page_ND = None
+        if self._of_pages and self.training and self._says_row:
+            unsaid = torch.zeros_like(context.row)
+            whole = replace(context, row=unsaid, row_position=unsaid)
+            page_ND = self._in_context(states_ND, whole, source_ND, read_NM)
         return Scene(
             state=state_ND,
             own=self.sharing(state_ND),
+            page=page_ND,
+            page_own=None if page_ND is None else self.sharing(page_ND),
             embed=None if self.rows is None else partial(self._embedded, titles_TD=vectors.vectors),
             queries=queries_NM,
             context=context,

@@ -40,12 +40,23 @@ class Scene:
     titles: TitleVectors
     embed: Callable[[Mapping[str, Tensor]], Tensor] | None = None
     """Rows by `rows.FIELDS` -> their vectors; None where no head is about rows."""
+    page: Tensor | None = None
+    """[N, D] states in their context but for the row they are asked in, for heads about rows and pages: a row is what
+    such a head is asked about, and a page is asked before there is a row. None where no request says its row."""
+    page_own: Tensor | None = None
+    """[K, N, D] likewise, as each head sees it."""
     own: Tensor | None = None
     """[K, N, D] the state as each head sees it; None where all see `state`."""
 
     def state_of(self, head: Placed) -> Tensor:
         """Return [N, D] the state as one head sees it."""
         return self.state if self.own is None else self.own[head.position]
+
+    def page_state_of(self, head: Placed) -> Tensor:
+        """Return [N, D] the state as a head about rows or pages sees it."""
+        if self.page is None:
+            return self.state_of(head)
+        return self.page if self.page_own is None else self.page_own[head.position]
 
     @property
     def has_query(self) -> Tensor:

@@ -175,8 +175,8 @@ class PageReader:
     @torch.inference_mode()
     def read(self, scene: Any) -> list[PageState]:
         """Return one state for each request of a scene (`models.scene.Scene`)."""
-        states = {name: _array(scene.state_of(head)) for name, head in self._rows.items()}
-        pages = {name: torch.sigmoid(head(scene.state_of(head))).tolist() for name, head in self._pages.items()}
+        states = {name: _array(scene.page_state_of(head)) for name, head in self._rows.items()}
+        pages = {name: torch.sigmoid(head(scene.page_state_of(head))).tolist() for name, head in self._pages.items()}
         return [
             PageState(
                 self._vectors,

@@ -56,6 +56,9 @@ def test_it_expects_as_many_plays_as_there_are() -> None:
     assert error.log_loss < 0.8 * error.constant_log_loss
     assert error.ece < 0.03
     assert error.expected == pytest.approx(error.observed, abs=0.02)
+    assert error.expected_on == pytest.approx(ON, abs=0.02)
+    assert error.expected_down == pytest.approx(DOWN, abs=0.03)
+    assert error.went_down == pytest.approx(DOWN, abs=0.03)
 
 
 def test_what_is_liked_is_worth_more_further_up_and_empty_places_are_worth_nothing() -> None:

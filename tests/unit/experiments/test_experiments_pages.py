@@ -16,7 +16,7 @@ from playbill.datasets.row_entries import MOST_ABOVE, page_rows
 from playbill.experiments.fitting import Fitted, trained_on, training_set
 from playbill.experiments.live_features import NoFeatures
 from playbill.experiments.pages_model import PagesRecipe, page_spec, pages_model
-from playbill.experiments.pages_study import page_policy
+from playbill.experiments.pages_study import page_policy, plays_after
 from playbill.experiments.simulated_log import SimulatedLog
 from playbill.models import ContextBatch, HistoryBatch
 from playbill.models.batch import TargetBatch
@@ -146,3 +146,26 @@ def test_a_bundle_without_such_heads_has_no_page_states(
     scorer = trained_on(data, plain, tmp_path / "plain").scorer(log.world, NoFeatures())
     assert scorer.page_states([]) == []
     assert not scorer._pages
+
+
+def test_going_on_with_a_title_adds_nothing_to_what_was_discovered(log: SimulatedLog) -> None:
+    """The metric of discovery counts plays of titles that were new at the page, however often others are continued."""
+    world = log.world
+    start = int(world.spec.start.timestamp() * 1e6)
+
+    def plays(*told: tuple[int, int]) -> pl.DataFrame:
+        rows = [
+            {"member_id": world.member_ids[0], "title_id": world.title_ids[title], "action": "play", "event_at": day}
+            for title, day in told
+        ]
+        return pl.DataFrame(rows).with_columns(
+            event_at=(pl.col("event_at") * 86_400_000_000 + start).cast(pl.Datetime("us", "UTC"))
+        )
+
+    member, at = np.array([0]), np.array([start + 5 * 86_400_000_000])
+    few = plays_after(member, at, plays((3, 1), (7, 6)), world)
+    many = plays_after(member, at, plays((3, 1), (3, 5), (3, 6), (3, 7), (7, 6), (7, 7)), world)
+    for found in (few, many):
+        assert found.filter(~pl.col("again"))["title"].to_list() == [7]
+    assert sorted(many["title"].to_list()) == [3, 7]
+    assert plays_after(member, at, plays((7, 4), (7, 13)), world).is_empty()

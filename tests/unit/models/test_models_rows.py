@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from playbill.models import NetworkConfig, RowConfig, TitleConfig
+from playbill.models import ContextBatch, HistoryBatch, Network, NetworkConfig, RowConfig, TitleConfig, TitleInputs
 from playbill.models.rows import PageHead, RowHead, RowTower, mean_above, pair_features, row_logits
 from playbill.models.text import GramSpace
 
@@ -104,3 +106,39 @@ def test_a_configuration_with_rows_survives_its_own_file() -> None:
     assert NetworkConfig.from_json(config().to_json()) == config()
     with pytest.raises(ValueError, match="names"):
         RowConfig.model_validate({"names": [[-1]]})
+
+
+def test_heads_about_rows_do_not_read_the_row_of_the_request() -> None:
+    """A page is laid out before there is a row to ask in; the title's own heads do read it."""
+    config_ = NetworkConfig.model_validate(
+        {
+            **config().model_dump(),
+            "context": {"rows": 4, "row_positions": 3},
+            "heads": [{"name": "row_play", "loss": "bce", "target": "row"}, {"name": "play", "loss": "softmax"}],
+        }
+    )
+    network = Network(config_).train()
+    scrambled(network.context)
+    history, context, titles = tiny_batch()
+    scene = network.scene(history, context, network.title_vectors(titles), torch.zeros(2, DIM))
+    assert scene.page is not None
+    torch.testing.assert_close(scene.page[0], scene.page[1])
+    assert (scene.state[0] - scene.state[1]).abs().max() > 0.01
+    assert network.eval().scene(history, context, network.title_vectors(titles), torch.zeros(2, DIM)).page is None
+
+
+def tiny_batch() -> tuple[HistoryBatch, ContextBatch, TitleInputs]:
+    """Two requests alike but for their row."""
+    none, pair = torch.zeros(0, dtype=torch.int64), torch.zeros(2, dtype=torch.int64)
+    fields = dict.fromkeys(("title", "actions", "canvas", "device", "language", "gap", "duration"), torch.zeros(1, 1))
+    history = HistoryBatch.from_arrays(SimpleNamespace(**fields, length=[0]))
+    asked = dict.fromkeys(("state", "canvas", "country", "device", "language", "hour_of_week", "source_title"), pair)
+    rest = {"numeric": torch.zeros(2, 0), "categorical": torch.zeros(2, 0), "snapshot": pair}
+    rows = {"row": [1, 2], "row_position": [1, 2], "named": pair}
+    context = SimpleNamespace(**asked, **rest, **rows, query_grams=none, query_offsets=pair)
+    flat = {"genres": none, "name_grams": none, "synopsis_grams": none}
+    starts = dict.fromkeys(("genre_offsets", "name_offsets", "synopsis_offsets"), torch.zeros(TITLES))
+    whole = dict.fromkeys(("index", "kind", "language", "release_year", "age_days", "plays"), torch.zeros(TITLES))
+    more = {"has_id": torch.ones(TITLES), "numeric": torch.zeros(TITLES, 0), "categorical": torch.zeros(TITLES, 0)}
+    titles = SimpleNamespace(**flat, **starts, **whole, **more, snapshots=torch.zeros(1, TITLES, 0))
+    return history, ContextBatch.from_arrays(context), TitleInputs.from_arrays(titles)
