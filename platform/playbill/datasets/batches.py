@@ -40,6 +40,8 @@ CO_PLAY_DISTANCE = 8
 """A source title is one of the last so many tokens before the target."""
 MASKED_SHARE = 0.05
 """How often a context field is hidden, so that index 0 means something."""
+PLACELESS_SHARE = 0.25
+"""How often row and place are hidden: a canvas's own list is asked without either."""
 FORGET_SHARE = {"title_names": 0.2, "co_play": 0.75}
 """How often a made row starts from an empty history, by where it comes from. A source title would otherwise teach
 nothing, as the history names it too."""
@@ -279,7 +281,7 @@ def _hidden(columns: ContextColumns, row: Int, chance: Float) -> dict[str, Int]:
     """Return the indices of each field in N rows, some of them hidden."""
     hidden = {name: chance[:, place] < MASKED_SHARE for place, name in enumerate(DRAWN)}
     last = chance[:, len(DRAWN) - 1]
-    hidden |= dict.fromkeys(PLACE, (last >= MASKED_SHARE) & (last < 2 * MASKED_SHARE))
+    hidden |= dict.fromkeys(PLACE, (last >= MASKED_SHARE) & (last < MASKED_SHARE + PLACELESS_SHARE))
     return {name: np.where(gone, 0, getattr(columns, name)[row]).astype(np.int64) for name, gone in hidden.items()}
 
 
