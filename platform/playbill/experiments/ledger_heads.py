@@ -1,6 +1,7 @@
 """What sharing does to each head: the head of the consolidated model beside the same network with that head alone.
 
-Both are asked about the same held-out labelled events, whatever their canvas, in the state before each.
+Both are asked about the same held-out labelled events, whatever their canvas, in the state before each. And canvas by
+canvas: the head of the consolidated model beside that of the canvas's own, on the events that the log has there.
 Axis letters: S seeds, R rows, T titles.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from playbill.evaluation.model import CanvasScorer
 from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.experiments.ledger_arms import costs_of, fitted, scorer_of
 from playbill.experiments.ledger_cells import LedgerCell
-from playbill.experiments.ledger_models import with_recipe
+from playbill.experiments.ledger_models import separate_model, with_recipe
 from playbill.experiments.ledger_run import LedgerRun, renamed
 from playbill.experiments.ledger_service import FOLDS
 from playbill.metrics import Interval
@@ -58,6 +59,7 @@ class HeadGain:
         rows: Held-out rows R.
         positives: Among them.
         trained: Labelled rows of training.
+        canvas: Whose own model the other one is; None = the head alone, on all canvases.
     """
 
     head: str
@@ -67,29 +69,68 @@ class HeadGain:
     rows: int
     positives: int
     trained: int
+    canvas: str | None = None
 
 
 def head_gains(run: LedgerRun) -> tuple[HeadGain, ...]:
     """Compare every labelled head of titles; heads with too few held-out rows are left out.
+
+    Returns:
+        Each head joint and alone, then each canvas's heads in the one model and in its own.
 
     Raises:
         StateError: There is nothing to learn from.
     """
     asked = labelled_rows(run)
     joint = _cells(run, "heads/joint", run.resolved, asked, run.heads())
-    found = []
-    for head, rows in asked.items():
-        others = {name: "it is trained alone" for name in run.resolved.model.heads if name != head}
-        alone = renamed(only_head(run.resolved, head, others), f"{head}_alone")
-        single = _cells(run, f"heads/{head}", alone, {head: rows}, (head,))
-        ours, theirs = _logits(joint, head), _logits(single, head)
-        label = (rows["value"] > 0).to_numpy().astype(np.float64)
-        members = rows["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
-        gain = auc_gain(ours, theirs, label, members, run.options.resamples)
-        aucs = [float(np.mean([metrics.auc(one, label) for one in side])) for side in (ours, theirs)]
-        trained = sum(rows_by_canvas(run.service.data, [head]).values())
-        found.append(HeadGain(head, aucs[0], aucs[1], gain, rows.height, int(label.sum()), trained))
+    found = [_alone(run, joint, head, rows) for head, rows in asked.items()]
+    for canvas in run.canvases():
+        found += _of_canvas(run, joint, canvas, asked)
     return tuple(found)
+
+
+def _alone(run: LedgerRun, joint: Sequence[LedgerCell], head: str, rows: pl.DataFrame) -> HeadGain:
+    others = {name: "it is trained alone" for name in run.resolved.model.heads if name != head}
+    alone = renamed(only_head(run.resolved, head, others), f"{head}_alone")
+    single = _cells(run, f"heads/{head}", alone, {head: rows}, (head,))
+    trained = sum(rows_by_canvas(run.service.data, [head]).values())
+    return _gain(run, head, rows, _logits(joint, head), _logits(single, head), trained)
+
+
+def _of_canvas(
+    run: LedgerRun, joint: Sequence[LedgerCell], canvas: str, asked: Mapping[str, pl.DataFrame]
+) -> list[HeadGain]:
+    """Compare a canvas's heads in the one model and in its own, none where the canvas has no rows to learn from."""
+    alone = separate_model(run.resolved, canvas)
+    here = {head: (rows["canvas"] == canvas).to_numpy() for head, rows in asked.items() if head in alone.model.heads}
+    wanted = {head: asked[head].filter(pl.Series(mask)) for head, mask in here.items()}
+    wanted = {head: rows for head, rows in wanted.items() if _enough(rows)}
+    heads = [head for head in alone.model.heads if head in run.heads()]
+    counts = {head: rows_by_canvas(run.service.data, [head]).get(canvas, 0) for head in heads}
+    if not wanted or not any(counts.values()):
+        return []
+    own = _cells(run, f"heads-of/{canvas}", alone, wanted, heads, (canvas,))
+    found = []
+    for head, rows in wanted.items():
+        ours = [logits[here[head]] for logits in _logits(joint, head)]
+        gain = _gain(run, head, rows, ours, _logits(own, head), counts[head])
+        found.append(replace(gain, canvas=canvas))
+    return found
+
+
+def _gain(
+    run: LedgerRun, head: str, rows: pl.DataFrame, ours: Sequence[Scores], theirs: Sequence[Scores], trained: int
+) -> HeadGain:
+    label = (rows["value"] > 0).to_numpy().astype(np.float64)
+    members = rows["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
+    gain = auc_gain(ours, theirs, label, members, run.options.resamples)
+    joint, single = (float(np.mean([metrics.auc(one, label) for one in side])) for side in (ours, theirs))
+    return HeadGain(head, joint, single, gain, rows.height, int(label.sum()), trained)
+
+
+def _enough(rows: pl.DataFrame) -> bool:
+    positives = int((rows["value"] > 0).sum())
+    return min(positives, rows.height - positives) >= LEAST
 
 
 def only_head(resolved: ResolvedModel, head: str, others: Mapping[str, str]) -> ResolvedModel:
@@ -113,8 +154,7 @@ def labelled_rows(run: LedgerRun) -> dict[str, pl.DataFrame]:
     found = {}
     for head, frames in parts.items():
         rows = _sample(pl.concat(frames))
-        positives = int((rows["value"] > 0).sum())
-        if head in run.heads() and min(positives, rows.height - positives) >= LEAST:
+        if head in run.heads() and _enough(rows):
             found[head] = rows
     return found
 
@@ -128,10 +168,15 @@ def _sample(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _cells(
-    run: LedgerRun, name: str, resolved: ResolvedModel, asked: Mapping[str, pl.DataFrame], heads: Sequence[str]
+    run: LedgerRun,
+    name: str,
+    resolved: ResolvedModel,
+    asked: Mapping[str, pl.DataFrame],
+    heads: Sequence[str],
+    canvases: Sequence[str] = (),
 ) -> list[LedgerCell]:
     whose = {head: rows.hash_rows(seed=0).sum() for head, rows in asked.items()}
-    canvases = [canvas for canvas, rows in rows_by_canvas(run.service.data, heads).items() if rows]
+    canvases = canvases or [canvas for canvas, rows in rows_by_canvas(run.service.data, heads).items() if rows]
     found = []
     for seed in run.options.seeds:
         seeded = with_recipe(resolved, seed)

@@ -11,7 +11,7 @@ from playbill.errors import ConfigError
 from playbill.experiments.ledger import Ledger
 from playbill.experiments.ledger_heads import HeadGain
 from playbill.experiments.ledger_parts import Comparison
-from playbill.experiments.ledger_report import COSTS
+from playbill.experiments.ledger_report import COSTS, head_name
 from playbill.experiments.ledger_table import PARITY, LedgerTable
 
 BLUE, GREY, RED = "#4477aa", "#222222", "#aa3377"
@@ -98,7 +98,7 @@ def plot_heads(heads: tuple[HeadGain, ...]) -> Any:
     gains = [row.gain.value for row in heads]
     axes.errorbar(gains, place, xerr=np.maximum(ends, 0), fmt="o", color=BLUE, ecolor=GREY, capsize=3)
     axes.axvline(0.0, color=RED, linewidth=1)
-    axes.set_yticks(place, [f"{row.head} ({row.trained:,} rows)" for row in heads])
+    axes.set_yticks(place, [f"{head_name(row)} ({row.trained:,} rows)" for row in heads])
     axes.set_xlabel("area under the curve: in the one model minus alone")
     axes.invert_yaxis()
     return figure

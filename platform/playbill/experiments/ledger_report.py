@@ -37,7 +37,12 @@ def ledger_json(ledger: Ledger) -> dict[str, Any]:
     found["skipped"] = ledger.skipped
     found |= {part: _comparison_json(one) for part, one in ledger.comparisons.items()}
     if ledger.heads:
-        found["heads"] = {row.head: _head_json(row) for row in ledger.heads}
+        found["heads"] = {row.head: _head_json(row) for row in ledger.heads if row.canvas is None}
+        by_canvas: dict[str, Any] = {}
+        for row in ledger.heads:
+            if row.canvas is not None:
+                by_canvas.setdefault(row.canvas, {})[row.head] = _head_json(row)
+        found["heads_by_canvas"] = by_canvas
     return found | {"options": asdict(ledger.options)}
 
 
@@ -108,14 +113,20 @@ def comparison_table(found: Comparison) -> Table:
 
 def heads_table(heads: tuple[HeadGain, ...]) -> Table:
     """Return each head's area under the curve, joint and alone."""
-    table = Table("head", title="Heads: area under the curve, in the one model and alone", box=SIMPLE_HEAD)
-    for name in ("rows learnt", "held-out positives", "joint", "alone", "gain", "95 %"):
+    title = "Heads: area under the curve, in the one model and alone, or in the canvas's own model"
+    table = Table("head", title=title, box=SIMPLE_HEAD)
+    for name in ("rows learnt", "joint", "alone", "gain", "95 %"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in heads:
         low, high = row.gain.low, row.gain.high
-        cells = (f"{row.trained:,}", f"{row.positives:,}", f"{row.joint:.4f}", f"{row.single:.4f}")
-        table.add_row(row.head, *cells, f"{row.gain.value:+.4f}", f"{low:+.4f} to {high:+.4f}")
+        cells = (f"{row.trained:,}", f"{row.joint:.4f}", f"{row.single:.4f}")
+        table.add_row(head_name(row), *cells, f"{row.gain.value:+.4f}", f"{low:+.4f} to {high:+.4f}")
     return table
+
+
+def head_name(row: HeadGain) -> str:
+    """Return what a head is called in a table: with its canvas where it is about one."""
+    return row.head if row.canvas is None else f"{row.head} on {row.canvas}"
 
 
 def ledger_frames(ledger: Ledger) -> dict[str, pl.DataFrame]:
@@ -128,7 +139,9 @@ def ledger_frames(ledger: Ledger) -> dict[str, pl.DataFrame]:
     for part, one in ledger.comparisons.items():
         found[f"ledger_{part}"] = pl.DataFrame(_long(one))
     if ledger.heads:
-        found["ledger_heads"] = pl.DataFrame([{"head": row.head, **_flat(_head_json(row))} for row in ledger.heads])
+        found["ledger_heads"] = pl.DataFrame(
+            [{"head": head_name(row), **_flat(_head_json(row))} for row in ledger.heads]
+        )
     return found
 
 
@@ -147,7 +160,7 @@ def ledger_metrics(ledger: Ledger) -> dict[str, float]:
     for part, one in ledger.comparisons.items():
         for arm, canvases in one.relative.items():
             found |= {f"{part}/{arm}/{canvas}": gap.value for canvas, gap in canvases.items()}
-    found |= {f"heads/{row.head}/gain": row.gain.value for row in ledger.heads}
+    found |= {f"heads/{head_name(row)}/gain": row.gain.value for row in ledger.heads}
     return {name: value for name, value in found.items() if not math.isnan(value)}
 
 

@@ -178,7 +178,7 @@ def _canvas(name: str) -> CanvasSpec:
             "name": name,
             "version": 1,
             "context": ["member", "country", "device", "language", "hour_of_week"],
-            "candidates": {"available": "now", "watched": False},
+            "candidates": {"available": "now", "watched": False} | ({"kids": True} if name == "kids" else {}),
             "blend": {HEAD: 1.0},
             "metric": LABEL,
         }
