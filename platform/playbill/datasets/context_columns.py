@@ -113,10 +113,10 @@ def field_of(state: EncoderState, column: str) -> str | None:
 def numeric_matrix(rows: pl.DataFrame, names: tuple[str, ...]) -> Float:
     """Return [N, F] float32 of numeric columns; null, an absent column and infinity are nan."""
     matrix = np.full((rows.height, len(names)), np.nan, np.float32)
-    for place, name in enumerate(names):
-        if name in rows.columns:
-            values = rows[name].cast(pl.Float32, strict=False).fill_null(float("nan")).to_numpy()
-            matrix[:, place] = np.where(np.isinf(values), np.nan, values)
+    there = {name: place for place, name in enumerate(names) if name in rows.columns}
+    if there:
+        found = rows.select(pl.col(list(there)).cast(pl.Float32, strict=False).fill_null(float("nan"))).to_numpy()
+        matrix[:, list(there.values())] = np.where(np.isinf(found), np.nan, found)
     return matrix
 
 
