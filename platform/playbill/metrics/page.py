@@ -1,38 +1,37 @@
 """Metrics of pages: rows of titles, looked at from the top left corner.
 
 Axis letters: N pages, R rows of a page, C columns of a row, M (page, relevant title) pairs, G genres, T titles.
-A page is [N, R, C] title columns, -1 = an empty place; what is relevant to a page is a list of pairs.
+A page is [N, R, C] title columns, -1 = an empty place; what is relevant to a page is a list of pairs. `VIEWPORTS` are
+the screens that Recall@m-by-n is told for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from playbill.metrics.topk import Indices
+from playbill.specs.page import VIEWPORTS
 
 Pages = npt.NDArray[np.integer[Any]]
 Values = npt.NDArray[np.float64]
+
+__all__ = [
+    "VIEWPORTS",
+    "attention",
+    "duplicate_rate",
+    "page_coverage",
+    "page_diversity",
+    "page_ndcg",
+    "page_recall",
+]
 
 ROW_DECAY = 0.78
 """How much of the attention at a row's head reaches the head of the next row."""
 COLUMN_DECAY = 0.86
 """How much of the attention at a title reaches the next one of its row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Viewport:
-    """What a screen shows before anybody scrolls."""
-
-    rows: int
-    columns: int
-
-
-VIEWPORTS = {"tv": Viewport(3, 6), "web": Viewport(4, 6), "tablet": Viewport(4, 5), "phone": Viewport(4, 3)}
-"""Presets by device."""
 
 
 def relevant_places(pages: Pages, rows: Indices, titles: Indices) -> npt.NDArray[np.bool_]:

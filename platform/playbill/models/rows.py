@@ -78,8 +78,9 @@ class RowTower(nn.Module):
 
 
 def _named(title: Tensor, titles_TD: Tensor) -> Tensor:
-    vectors = F.normalize(F.embedding(title, titles_TD).float(), dim=-1) * titles_TD.shape[-1] ** 0.5
-    return vectors * title.gt(0).unsqueeze(-1)
+    directions = F.normalize(F.embedding(title, titles_TD).float(), dim=-1)
+    vectors: Tensor = directions * titles_TD.shape[-1] ** 0.5 * title.gt(0).unsqueeze(-1)
+    return vectors
 
 
 def named_titles(titles_TD: Tensor) -> Tensor:
@@ -187,4 +188,6 @@ def row_logits(
     there = (rows["name"][:, 1:] | rows["head"][:, 1:]).gt(0)
     if forget:
         there = there & torch.rand(there.shape[0], 1, device=there.device).ge(forget)
-    return head(state_ND, e[:, 0], rows["name"][:, 0], mean_above(e[:, 1:], there), pair_features(rows, there))
+    above_ND, pair_NF = mean_above(e[:, 1:], there), pair_features(rows, there)
+    logits: Tensor = head(state_ND, e[:, 0], rows["name"][:, 0], above_ND, pair_NF)
+    return logits

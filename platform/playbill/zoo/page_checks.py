@@ -47,6 +47,39 @@ def check_page(
             yield problem(place_of(owner, path), path, what, hint)
 
 
+def check_levels(
+    shelf: Shelf, checked: Checked, model: ModelSpec, canvases: list[Checked], rows: list[Checked]
+) -> Iterator[Problem]:
+    """Check that heads about rows and pages learn yes or no, and that no list of titles blends one of them.
+
+    Args:
+        shelf: Of all definitions.
+        checked: The model.
+        model: Its definition.
+        canvases: Its canvases.
+        rows: Its rows.
+    """
+    levels = {name: level for name in model.heads if (level := _level(shelf, model, name)) != "title"}
+    for name, level in levels.items():
+        head = model.heads[name]
+        if head.loss != "bce" or head.negatives is not None:
+            path: Path = ("heads", name)
+            what = f"a head about a {level} learns whether its label holds, so its loss is 'bce' without 'negatives'"
+            yield problem(place_of(checked, path), path, what)
+    for owner in (*canvases, *rows):
+        blend = cast(CanvasSpec | RowSpec, owner.spec).blend or {}
+        for name in levels.keys() & blend.keys() if "blend" not in owner.absent else ():
+            path = ("blend", name)
+            what = f"head '{name}' of model '{model.name}' is about a {levels[name]} and scores no titles"
+            yield problem(place_of(owner, path, key=True), path, what, "Blend it under the canvas's 'page'.")
+
+
+def _level(shelf: Shelf, model: ModelSpec, head: str) -> str:
+    reference = model.heads[head].label
+    found = shelf.find("Label", reference) if reference else None
+    return cast(LabelSpec, found.spec).level if found is not None else "title"
+
+
 def _check_head(
     shelf: Shelf, owner: Checked, model: ModelSpec, path: Path, asked: tuple[str, str], known: list[str]
 ) -> Iterator[Problem]:
@@ -57,9 +90,7 @@ def _check_head(
         hint = f"Did you mean '{close}'?" if close else f"Heads: {', '.join(known)}."
         yield problem(place, path, f"model '{model.name}' has no head '{head}'", hint)
         return
-    spec = model.heads.get(head)
-    found = shelf.find("Label", spec.label) if spec is not None and spec.label else None
-    label = cast(LabelSpec, found.spec) if found is not None else None
-    if label is not None and label.level != level:
-        what = f"head '{head}' of model '{model.name}' is about a {label.level}, not about a {level}"
+    own = _level(shelf, model, head) if head in model.heads else level
+    if own != level:
+        what = f"head '{head}' of model '{model.name}' is about a {own}, not about a {level}"
         yield problem(place, path, what, f"Use a head whose label has `level: {level}`.")

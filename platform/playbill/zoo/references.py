@@ -12,7 +12,7 @@ from playbill.specs.measures import LOGGED, PLAYED
 from playbill.zoo.definitions import Checked, Shelf, place_of
 from playbill.zoo.feature_repo import FeatureNames
 from playbill.zoo.nodes import problem
-from playbill.zoo.page_checks import check_page
+from playbill.zoo.page_checks import check_levels, check_page
 from playbill.zoo.resolve import rows_of_model
 from playbill.zoo.reward_checks import check_reward, check_rewarded_heads, unweighted_negatives
 
@@ -135,6 +135,8 @@ def _check_model(shelf: Shelf, checked: Checked, model: ModelSpec, features: Fea
             heads = list(checked.node.find(("heads",)).keys)
             yield from check_page(shelf, found, model, list(rows_of_model(shelf, model)), heads)
     yield from _check_rows(shelf, checked, model)
+    canvases = [found for reference in model.canvases if (found := shelf.find("Canvas", reference)) is not None]
+    yield from check_levels(shelf, checked, model, canvases, list(rows_of_model(shelf, model)))
 
 
 def _check_service(checked: Checked, model: ModelSpec, features: FeatureNames | None) -> Iterator[Problem]:

@@ -1,0 +1,71 @@
+"""Mistakes of a canvas's page: heads of another level, rows of another canvas, heads that are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+Edit = Callable[[str, str, str], None]
+Write = Callable[[str, str], None]
+Mistakes = Callable[..., list[str]]
+
+LABELS = {
+    "labels/row_play.yaml": "kind: Label\nname: row_play\nversion: 1\nlevel: row\nextractor: played_from\n"
+    "window: 1d\nmatures_after: 30h\n",
+    "labels/visit.yaml": "kind: Label\nname: visit\nversion: 1\nlevel: page\nextractor: visit_continues\n"
+    "window: 1d\nmatures_after: 30h\n",
+}
+HEADS = "  row_play: {label: row_play, loss: bce}\n  visit: {label: visit, loss: bce}\ntasks:"
+
+
+@pytest.fixture
+def paged(write: Write, edit: Edit) -> Callable[[str], None]:
+    """Give the model heads about rows and visits, and home a page."""
+
+    def page(text: str) -> None:
+        for name, body in LABELS.items():
+            write(name, body)
+        edit("models/every.yaml", "tasks:", HEADS)
+        edit("canvases/home.yaml", "rows: [top]", f"rows: [top]\npage: {text}")
+
+    return page
+
+
+RIGHT = "{blend: {row_play: 1.0}, pinned: [top], placed: {row: again, head: visit}, viewports: {mobile: phone}}"
+
+
+def test_a_right_page_has_none(paged: Callable[[str], None], mistakes: Mistakes) -> None:
+    paged(RIGHT)
+    assert mistakes() == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("{row_play: 1.0}", "{row_plai: 1.0}", "no head 'row_plai'. Did you mean 'row_play'?"),
+        ("{row_play: 1.0}", "{up: 1.0}", "head 'up' of model 'every' is about a title, not about a row"),
+        ("head: visit", "head: row_play", "head 'row_play' of model 'every' is about a row, not about a page"),
+        ("[top]", "[tops]", "has no row 'tops' on canvas 'home'. Did you mean 'top'?"),
+        ("row: again", "row: agan", "has no row 'agan' on canvas 'home'. Did you mean 'again'?"),
+        ("mobile: phone", "mobile: fone", "unknown viewport 'fone'. Did you mean 'phone'?"),
+        ("row: again", "row: top", "row 'top' is pinned, so it cannot be placed"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    paged: Callable[[str], None], mistakes: Mistakes, old: str, new: str, expected: str
+) -> None:
+    assert old in RIGHT
+    paged(RIGHT.replace(old, new))
+    assert any(expected in mistake for mistake in mistakes()), mistakes()
+
+
+def test_no_list_of_titles_blends_a_head_about_rows(
+    paged: Callable[[str], None], edit: Edit, mistakes: Mistakes
+) -> None:
+    paged(RIGHT)
+    edit("canvases/search.yaml", "{play: 1.0}", "{play: 1.0, row_play: 0.1}")
+    edit("models/every.yaml", "row_play: {label: row_play, loss: bce}", "row_play: {label: row_play, loss: softmax}")
+    found = mistakes()
+    assert any("'row_play' of model 'every' is about a row and scores no titles" in mistake for mistake in found)
+    assert any("so its loss is 'bce'" in mistake for mistake in found)
