@@ -90,7 +90,8 @@ class Ple(nn.Module):
         for level in self.levels:
             common_ND, own_KND = level(common_ND, own_KND)
         assert own_KND is not None
-        return own_KND
+        found_KND: Tensor = own_KND
+        return found_KND
 
 
 class _Extraction(nn.Module):

@@ -1,0 +1,68 @@
+"""What a head, its loss, a balance and a way to share may say, and what is said of mistakes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from playbill.specs import HeadSpec, ModelSpec
+from playbill.specs.losses import HuberOptions, loss_options
+
+
+def head(**changes: Any) -> HeadSpec:
+    return HeadSpec.model_validate({"label": "play", "loss": "bce", **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"loss": "huber", "options": {"scal": 60}}, r"options\.scal"),
+        ({"loss": "huber", "options": {"delta": 0}}, r"options\.delta"),
+        ({"options": {"scale": 60}}, "loss 'bce' takes no options"),
+        ({"loss": "pairwise"}, "'pairwise' needs 'negatives'"),
+        ({"loss": "softmax", "negatives": "uniform"}, "ranks against every title"),
+        ({"loss": "huber", "negatives": "uniform"}, "tells nothing apart"),
+        ({"loss": "huber", "reward": "joy"}, "learns a number"),
+        ({"loss": "softmax", "level": True}, "says nothing"),
+        ({"loss": "hubber"}, "unknown loss 'hubber'"),
+    ],
+)
+def test_mistakes_are_named(changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        head(**changes)
+
+
+def test_titles_that_compete_have_no_level_and_others_have_one_unless_told() -> None:
+    assert head().leveled
+    assert head(loss="huber").leveled
+    assert not head(level=False).leveled
+    assert not head(loss="softmax").leveled
+
+
+def test_options_come_back_as_their_spec() -> None:
+    assert loss_options("huber", {"scale": 60, "cap": 180}) == HuberOptions(scale=60, cap=180)
+    assert loss_options("bce", {}) is None
+
+
+def model(**changes: Any) -> ModelSpec:
+    heads = {"play": {"label": "play", "loss": "softmax"}}
+    own = {"name": "m", "version": 1, "features": "none", "canvases": ["home"], "heads": heads}
+    return ModelSpec.model_validate(own | changes)
+
+
+def test_a_bare_name_takes_its_defaults_and_options_are_those_of_the_name() -> None:
+    assert model(balance="gradnorm").balance.model_dump() == {"type": "gradnorm", "alpha": 1.0, "learning_rate": 0.025}
+    shared = model(trunk={"sharing": {"type": "ple", "own": 2}}).trunk.sharing
+    assert shared.model_dump() == {"type": "ple", "experts": 4, "width": 64, "own": 2, "levels": 2}
+    with pytest.raises(ValueError, match="unknown balance 'gradnrom'"):
+        model(balance={"type": "gradnrom"})
+    with pytest.raises(ValueError, match="alpha"):
+        model(balance={"type": "scale", "alpha": 1.0})
+    with pytest.raises(ValueError, match="unknown sharing 'mmoee'"):
+        model(trunk={"sharing": "mmoee"})
+
+
+def test_a_definition_reads_back_what_it_says() -> None:
+    written = model(balance={"type": "scale", "power": 0.5}, trunk={"sharing": {"type": "mmoe", "experts": 3}})
+    assert ModelSpec.model_validate_json(written.model_dump_json(by_alias=True)) == written
