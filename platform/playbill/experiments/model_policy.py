@@ -263,9 +263,14 @@ class ModelPolicy(ScoredPolicy):
 
 
 def _past(state: State, member: int) -> Past:
-    """Return what the simulated service keeps of a member's past; without moments nothing counts as finished."""
-    lists = {"in_progress": state.continuing[member], "my_list": state.my_list[member]}
-    return Past(**{name: own[own >= 0].astype(np.int64) for name, own in lists.items()})
+    """Return what the simulated service keeps of a member's past.
+
+    It keeps no moments: what was played and is not to be continued was finished long ago.
+    """
+    going, listed = (own[own >= 0].astype(np.int64) for own in (state.continuing[member], state.my_list[member]))
+    played = np.flatnonzero(state.played[member])
+    finished = np.setdiff1d(played, going)
+    return Past(played, going, finished, np.zeros(len(finished), np.int64), listed)
 
 
 def _by_blend(questions: Sequence[Question]) -> list[tuple[Mapping[str, float], list[int]]]:
