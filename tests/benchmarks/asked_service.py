@@ -30,7 +30,7 @@ LABEL = {"name": "new_play", "version": 1, "description": "A play of something n
 LABEL |= {"from": {"action": "play", "where": "prior_plays_of_title = 0"}, "matures_after": "0h"}
 CANVASES = {
     "home": {"candidates": {"available": "now", "watched": False}, "blend": {"new_play": 1.0}},
-    "search": {"context": ["query", *EVERYWHERE], "blend": {"new_play": 1.0, "text": 24.0, "text_neighbours": 4.0}},
+    "search": {"context": ["query", *EVERYWHERE], "blend": {"new_play": 1.0, "text": 16.0, "text_neighbours": 4.0}},
     "more_like_this": {
         "context": ["source_title", *EVERYWHERE],
         "candidates": {"available": "now", "exclude_source": True},

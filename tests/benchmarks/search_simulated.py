@@ -26,8 +26,8 @@ HEAD, TEXT, NEAR = "new_play", "text", "text_neighbours"
 BLENDS = {
     "head alone": {HEAD: 1.0},
     "text alone": {TEXT: 1.0},
-    "head and text": {HEAD: 1.0, TEXT: 24.0},
-    "all": {HEAD: 1.0, TEXT: 24.0, NEAR: 4.0},
+    "head and text": {HEAD: 1.0, TEXT: 16.0},
+    "all": {HEAD: 1.0, TEXT: 16.0, NEAR: 4.0},
 }
 WEIGHTS = {TEXT: (0.0, 8.0, 16.0, 24.0, 32.0), NEAR: (0.0, 2.0, 4.0, 8.0)}
 MADE = ("person", "genre")
