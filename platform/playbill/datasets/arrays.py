@@ -142,9 +142,9 @@ class TitleArrays:
     age_days: Float
     """[T] days since launch at the moment of training or scoring; nan = unknown, negative = to come."""
     plays: Float
-    """[T] plays in the training data."""
+    """[T] plays in the training data; of a title without any, how often a ranking head had it as its target."""
     has_id: Bool
-    """[T] whether the id vector may be used: the title has training plays."""
+    """[T] whether the id vector may be used: training has learnt something of the title."""
     numeric: Float
     """[T, Fs] static numeric features; nan = missing."""
     categorical: Int

@@ -22,6 +22,7 @@ from playbill.datasets.examples import Examples, draw_strata, find_examples, lea
 from playbill.datasets.filled import assert_filled
 from playbill.datasets.learn import Schema, learn_state, with_categories
 from playbill.datasets.row_entries import page_rows
+from playbill.datasets.rows import TrainingRows
 from playbill.datasets.splits import Split
 from playbill.datasets.titles import display_names, snapshot_values, title_arrays
 from playbill.datasets.training_set import BatchSettings, TrainingSet
@@ -120,7 +121,7 @@ def build_training_set(
         encoder,
         learnt.titles,
         boundary.known(learnt.availability, "recorded_at"),
-        plays=_plays(encoder, learnt.events),
+        plays=_evidence(encoder, learnt.events, examples.rows, resolved),
         as_of=learnt.as_of,
         snapshots=snapshot_values(snapshots, state.title_snapshot),
         categorical=snapshots.categorical,
@@ -172,11 +173,21 @@ def _snapshots(
     return found, place.astype(np.int32), kept
 
 
-def _plays(encoder: Encoder, events: pl.DataFrame) -> Int:
+def _evidence(encoder: Encoder, events: pl.DataFrame, rows: TrainingRows, resolved: ResolvedModel) -> Int:
+    """Return [T] plays of each title; of one without any, how often a ranking head has it as its target.
+
+    A title that is still to come has reminders and no plays: it has an identity that can be learnt all the same.
+    """
     played = events.filter(pl.col("action") == "play")["title_id"]
     counts = np.bincount(encoder.title_rows.encode(played), minlength=encoder.title_rows.size)
-    counts[0] = 0
-    return counts.astype(np.int64)
+    wanted = np.zeros(len(rows), np.bool_)
+    for name, label in rows.labels.items():
+        if ranks(resolved.model.heads[name].loss):
+            wanted |= label > 0
+    asked = np.bincount(rows.title[wanted], minlength=encoder.title_rows.size)
+    found = np.where(counts > 0, counts, asked).astype(np.int64)
+    found[0] = 0
+    return found
 
 
 def _compact(context: ContextColumns) -> ContextColumns:

@@ -1,0 +1,34 @@
+"""A title nobody could play yet has an identity as soon as a ranking head learns about it."""
+
+from __future__ import annotations
+
+import context_service as service
+import polars as pl
+import shown_service
+
+from playbill.specs import LabelSpec
+
+COMING = shown_service.TITLES[0]
+
+
+def log() -> pl.DataFrame:
+    """The service's log in which one title is asked for and never played."""
+    asked = (pl.col("title_id") == COMING) & (pl.col("action") == "play")
+    return service.log().with_columns(action=pl.when(asked).then(pl.lit("remind_me")).otherwise("action"))
+
+
+def test_a_title_that_was_only_asked_for_has_an_id() -> None:
+    plain = service.model()
+    remind = LabelSpec.model_validate({"name": "remind", "version": 1, "from": {"action": "remind_me"}})
+    heads = {"play": {"label": "play", "loss": "softmax"}, "remind": {"label": "remind", "loss": "softmax"}}
+    both = service.model(heads=heads).model_copy(update={"labels": {**plain.labels, "remind": remind}})
+
+    data, without = service.training_set(both, log()), service.training_set(plain, log())
+
+    place = int(data.encoder.title_rows.encode(pl.Series([COMING]))[0])
+    asked = log().filter((pl.col("title_id") == COMING) & (pl.col("action") == "remind_me")).height
+    assert not without.titles.has_id[place]
+    assert data.titles.has_id[place]
+    assert 0 < data.plays[place] <= asked
+    others = [row for row in range(1, len(data.plays)) if row != place]
+    assert (data.plays[others] == without.plays[others]).all()
