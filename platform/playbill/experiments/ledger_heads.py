@@ -20,6 +20,7 @@ from scipy.special import stdtrit
 from playbill import metrics
 from playbill.datasets import Request
 from playbill.datasets.canvas_rows import rows_by_canvas
+from playbill.errors import StateError
 from playbill.evaluation.build import logged_frame
 from playbill.evaluation.cases import ASKED_FIELDS
 from playbill.evaluation.heads import held_out_labels
@@ -27,7 +28,7 @@ from playbill.evaluation.model import CanvasScorer
 from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.experiments.ledger_arms import costs_of, fitted, scorer_of
 from playbill.experiments.ledger_cells import LedgerCell
-from playbill.experiments.ledger_models import separate_model, with_recipe
+from playbill.experiments.ledger_models import with_recipe
 from playbill.experiments.ledger_run import LedgerRun, renamed
 from playbill.experiments.ledger_service import FOLDS
 from playbill.metrics import Interval
@@ -101,13 +102,16 @@ def _of_canvas(
     run: LedgerRun, joint: Sequence[LedgerCell], canvas: str, asked: Mapping[str, pl.DataFrame]
 ) -> list[HeadGain]:
     """Compare a canvas's heads in the one model and in its own, none where the canvas has no rows to learn from."""
-    alone = separate_model(run.resolved, canvas)
+    try:
+        alone = run.alone(canvas)
+    except StateError:
+        return []
     here = {head: (rows["canvas"] == canvas).to_numpy() for head, rows in asked.items() if head in alone.model.heads}
     wanted = {head: asked[head].filter(pl.Series(mask)) for head, mask in here.items()}
     wanted = {head: rows for head, rows in wanted.items() if _enough(rows)}
     heads = [head for head in alone.model.heads if head in run.heads()]
     counts = {head: rows_by_canvas(run.service.data, [head]).get(canvas, 0) for head in heads}
-    if not wanted or not any(counts.values()):
+    if not wanted:
         return []
     own = _cells(run, f"heads-of/{canvas}", alone, wanted, heads, (canvas,))
     found = []

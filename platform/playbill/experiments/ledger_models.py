@@ -6,7 +6,7 @@ the heads that its canvas and its rows blend, and nothing to learn from but its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -29,15 +29,24 @@ def heads_of(resolved: ResolvedModel, canvas: str) -> tuple[str, ...]:
     return tuple(head for head in resolved.model.heads if head in used)
 
 
-def separate_model(resolved: ResolvedModel, canvas: str) -> ResolvedModel:
+def separate_model(
+    resolved: ResolvedModel, canvas: str, taught: Callable[[str], bool] = lambda _head: True
+) -> ResolvedModel:
     """Return the model that a consolidated one replaces on a canvas.
 
     Rows that are scored as on another canvas are that canvas's model's to rank.
 
+    Args:
+        resolved: The consolidated model.
+        canvas: One of its canvases.
+        taught: Whether a head has anything to learn on the canvas. One that has not is left out, as in training: noise
+            in a blend would make the separate model look worse than it has to be.
+
     Raises:
         UnknownNameError: The model has no such canvas.
+        StateError: No head of the canvas has anything to learn there.
     """
-    heads = heads_of(resolved, canvas)
+    heads = [head for head in heads_of(resolved, canvas) if taught(head)]
     rows = {row.name: row for row in _own_rows(resolved, canvas)}
     spec = resolved.canvas(canvas)
     own = spec.model_copy(update={"rows": tuple(name for name in spec.rows if name in rows)})
@@ -51,7 +60,7 @@ def separate_model(resolved: ResolvedModel, canvas: str) -> ResolvedModel:
         }
     )
     alone = resolved.model_copy(update={"model": model, "canvases": {canvas: own}, "rows": rows})
-    others = {head: f"'{canvas}' does not blend it" for head in resolved.model.heads if head not in heads}
+    others = {head: f"not of '{canvas}' alone" for head in resolved.model.heads if head not in heads}
     found = without_heads(alone, others)
     used = _labels(found)
     labels = {name: label for name, label in found.labels.items() if name in used}

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets import TrainingSet
-from playbill.datasets.canvas_rows import canvas_rows
+from playbill.datasets.canvas_rows import canvas_rows, rows_by_canvas
 from playbill.errors import StateError
 from playbill.evaluation.cases import EvaluationCase
 from playbill.experiments.cells import digest
@@ -77,8 +77,21 @@ class LedgerRun:
         Raises:
             StateError: The canvas has no row to learn from.
         """
-        alone = separate_model(self.resolved, canvas)
+        alone = self.alone(canvas)
         return self.arm(f"separate/{canvas}", alone, lambda own: self.part(own, [canvas]), (canvas,))
+
+    def alone(self, canvas: str) -> ResolvedModel:
+        """Return the separate model of a canvas, with the heads that have something to learn there.
+
+        Raises:
+            StateError: None has.
+        """
+        known = self.service.data.rows.labels
+
+        def taught(head: str) -> bool:
+            return head in known and rows_by_canvas(self.service.data, [head]).get(canvas, 0) > 0
+
+        return separate_model(self.resolved, canvas, taught)
 
     def part(self, resolved: ResolvedModel, canvases: Sequence[str]) -> TrainingSet:
         """Cut the training set to the rows of some canvases and the heads of a model."""
