@@ -168,6 +168,7 @@ class Scorer:
         if not self._pages:
             return []
         found: dict[int, PageState] = {}
+        requests = as_carried(self.encoder, requests)
         for chosen in self._batches(requests):
             part = [requests[place] for place in chosen]
             encoded, known = self._encode(part)
