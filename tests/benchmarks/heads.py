@@ -33,7 +33,7 @@ from playbill.specs.balance import read_balance
 from playbill.specs.sharing import read_sharing
 
 BASE, SINGLE = "base", "single"
-SOFTMAX_WEIGHT, HEAD_RATE, WIDTH, EXPERTS = 0.1, 10.0, 64, 4
+SOFTMAX_WEIGHT, HEAD_RATE, WIDTH, EXPERTS = 0.3, 10.0, 64, 4
 BALANCES: dict[str, Any] = {
     "uncertainty": "uncertainty",
     "gradnorm": "gradnorm",
@@ -79,7 +79,7 @@ def changed(
     kept = {}
     for name in heads:
         head = model.heads[name]
-        weight = head.weight * (softmax if head.loss == "softmax" else 1.0)
+        weight = softmax if head.loss == "softmax" else head.weight
         kept[name] = head.model_copy(update={"weight": weight, "level": level})
     training = model.training.model_copy(update={"seed": seed, "head_rate": rate})
     trunk = model.trunk.model_copy(update={"sharing": read_sharing(sharing)})

@@ -28,7 +28,7 @@ def test_arms_differ_in_what_they_say_and_share_rows(tiny: Task) -> None:
     arms = {name: changed(tiny.resolved, 3, heads, **own) for name, own in arms_of(len(heads), 64).items()}
     assert len({arm.spec_hash for name, arm in arms.items() if name != SINGLE}) == len(arms) - 1
     assert arms["plain"].model.heads["play"].level is False
-    assert arms["base"].model.heads["next_play"].weight == pytest.approx(0.1)
+    assert arms["base"].model.heads["next_play"].weight == pytest.approx(0.3)
     for arm in arms.values():
         assert network_config(arm, tiny.data.encoder).heads[0].name == heads[0]
 
