@@ -35,8 +35,6 @@ def shell(tmp_path_factory, migrated_mlflow):
     shutil.copyfile(migrated_mlflow, folder / ".playbill" / "mlflow.db")
     for command in (("apply",), ("features", "build")):
         assert made.type(*command).exit_code == 0
-    # Everything later than the training fold is held out, and a canvas is asked at its own requests.
-    made.edit("model_zoo/models/everycanvas/model.yaml", "protocol: leave_one_out", "protocol: global_time")
     return made
 
 

@@ -18,12 +18,15 @@ from playbill.specs.left_out import without_heads
 
 
 def heads_of(resolved: ResolvedModel, canvas: str) -> tuple[str, ...]:
-    """Return the heads that a canvas and its own rows blend, in the model's order.
+    """Return the heads that a canvas, its own rows and its page blend, in the model's order.
 
     Raises:
         UnknownNameError: The model has no such canvas.
     """
+    page = resolved.canvas(canvas).page
     blends = [resolved.canvas(canvas).blend]
+    if page is not None:
+        blends += [page.blend, {} if page.placed is None else {page.placed.head: 1.0}]
     blends += [row.blend for row in _own_rows(resolved, canvas) if row.blend is not None]
     used = {head for blend in blends for head in blend} - {SIMILARITY}
     return tuple(head for head in resolved.model.heads if head in used)

@@ -20,6 +20,7 @@ class LedgerOptions:
         parts: Some of `PARTS`.
         canvases: Canvases of the model; empty = all that rank titles.
         seeds: Of weights, order and dropout; every model is trained once for each.
+        protocol: What is held out; None = the definition's.
         members: Drawn at random to learn from; None = all. Whoever is not drawn is asked all the same.
         requests: Held-out requests of a canvas at most, whole members; None = all.
         dim: Width of every network; None = the definition's.
@@ -33,6 +34,7 @@ class LedgerOptions:
     parts: tuple[str, ...] = ("canvases",)
     canvases: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (17, 18, 19)
+    protocol: str | None = "global_time"
     members: int | None = None
     requests: int | None = 6000
     dim: int | None = None

@@ -115,7 +115,7 @@ class LedgerService:
         features = FeatureDoor(workspace)
         features.schema(resolved.model.features)
         interactions = tables.interactions()
-        split = make_split(resolved.model.evaluate.protocol, interactions)
+        split = make_split(options.protocol or resolved.model.evaluate.protocol, interactions)
         clock = workspace_clock(workspace)
         frames = EvaluationTables.read(tables)
         return cls(tables, frames, resolved, split, features, clock, options, tables.snapshot_id())
