@@ -28,7 +28,8 @@ from playbill.sources.own_files import OwnFiles
 BUCKETS = 2**18
 PARTS = 5
 METRICS = ("hit@1", "hit@10", "hit@100", "mrr", "ndcg@10")
-POWERS = (0.0, 1.0, 1.5)
+POWER = 1.5
+"""Of the rarity of a word among queries: the default of `query_importance`."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,13 @@ def run(known_item: Path, movielens: Path, mapping: Path, seed: int, resamples: 
     index = TextIndex.of(SearchTexts.of(data.titles, BUCKETS), data.titles.height, BUCKETS)
     scores = {
         "bm25, no stop words": bm25(data, "en"),
-        "bm25, what queries say little with counts less": bm25_weighed(data, POWERS[-1]),
+        "bm25, what queries say little with counts less": bm25_weighed(data, POWER),
         "bm25, every word": bm25(data, []),
         "names in the gram space (before)": gram_space(data),
         "text match": match(data, index, 0.0) @ index.weights[1],
     }
-    fields = {power: parts(data, index, power) for power in POWERS}
-    scores["text match, what queries say little with counts less"] = fields[POWERS[-1]] @ index.weights[1]
+    fields = parts(data, index, POWER)
+    scores["text match, what queries say little with counts less"] = fields @ index.weights[1]
     scores["the same, weights of fields learnt"] = learnt(data, fields)
     arms = {name: measured(values, data, resamples) for name, values in scores.items()}
     first, last = (ranks(scores[name], data.target) for name in ("bm25, no stop words", list(scores)[-1]))
@@ -171,22 +172,20 @@ def parts(data: KnownItems, index: TextIndex, power: float) -> np.ndarray:
     return found
 
 
-def learnt(data: KnownItems, fields: dict[float, np.ndarray]) -> np.ndarray:
-    """Return [N, T]: each fifth with the power and the weights of fields that the other four say are best."""
+def learnt(data: KnownItems, fields: np.ndarray) -> np.ndarray:
+    """Return [N, T]: each fifth with the weights of fields that the other four say are best."""
     found = np.empty((len(data.queries), data.titles.height), np.float32)
     for part in range(PARTS):
         own = data.part == part
-        fitted = {power: weights(values[~own], data.target[~own]) for power, values in fields.items()}
-        power = min(fitted, key=lambda one: fitted[one][1])
-        found[own] = fields[power][own] @ fitted[power][0]
+        found[own] = fields[own] @ weights(fields[~own], data.target[~own])
     return found
 
 
-def weights(values: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float]:
-    """Fit weights of fields by the likelihood of the right title; return them and the loss."""
+def weights(values: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return [F] weights of fields under which the right titles are likeliest."""
     features, wanted = torch.from_numpy(values), torch.from_numpy(target)
     own = torch.tensor([1.0, 1.0, 1.0, 10.0], requires_grad=True)
-    optimizer = torch.optim.LBFGS([own], max_iter=30)
+    optimizer = torch.optim.LBFGS([own], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure():
         optimizer.zero_grad()
@@ -194,8 +193,8 @@ def weights(values: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float]:
         loss.backward()
         return loss
 
-    loss = optimizer.step(closure)
-    return own.detach().numpy(), float(loss.detach())
+    optimizer.step(closure)
+    return own.detach().numpy()
 
 
 def ranks(scores: np.ndarray, target: np.ndarray) -> np.ndarray:
