@@ -12,6 +12,7 @@ import numpy as np
 from playbill.datasets.arrays import AnyInt, Bool, Float, Int, NegativeArrays, TargetArrays
 from playbill.datasets.availability import States
 from playbill.datasets.negatives import Policy, Pool, shown_titles, usable_titles
+from playbill.datasets.row_entries import PageRows
 from playbill.datasets.rows import TrainingRows
 
 
@@ -24,6 +25,7 @@ class TargetAssembler:
         state: [m] state of each request.
         softmax: Heads that made rows train.
         policies: Head -> its negatives.
+        pages: Rows of logged pages; None = no head is about rows.
     """
 
     def __init__(
@@ -33,9 +35,10 @@ class TargetAssembler:
         state: AnyInt,
         softmax: frozenset[str],
         policies: Mapping[str, Policy],
+        pages: PageRows | None = None,
     ) -> None:
         self.rows, self.states, self.state = rows, states, state
-        self.softmax, self.policies = softmax, policies
+        self.softmax, self.policies, self.pages = softmax, policies, pages or PageRows.none()
         self._frequencies: dict[str, Float] = {}
         self._seen: tuple[Int, Bool] | None = None
 
@@ -66,6 +69,7 @@ class TargetAssembler:
                 head: self._negatives(policy, row, title, available, group, *drawn[head])
                 for head, policy in self.policies.items()
             },
+            rows=self.pages.around(row),
         )
 
     def mean_weights(self, row: Int, made: float, steps: int) -> dict[str, float]:
