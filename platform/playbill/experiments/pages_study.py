@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,18 +20,16 @@ from playbill.evaluation.page_reward import PageReward, RewardError, reward_erro
 from playbill.experiments.ab_report import AbReport
 from playbill.experiments.fitting import Fitted, fit_model
 from playbill.experiments.live_features import NoFeatures
-from playbill.experiments.pages_facts import LookLog, page_facts
+from playbill.experiments.pages_facts import LookLog
 from playbill.experiments.pages_model import PAGE_ARMS, PagesRecipe, page_spec, pages_model
-from playbill.experiments.pages_policy import PagePolicy, page_titles, row_orders
+from playbill.experiments.pages_policy import PagePolicy
+from playbill.experiments.pages_probe import JudgedPages, Probe, gathered
 from playbill.experiments.simulated_ab import Test, simulated_ab
 from playbill.experiments.simulated_log import SimulatedLog, going_on
 from playbill.metrics import Interval, MemberBootstrap
 from playbill.metrics.page import duplicate_rate, page_coverage, page_diversity, page_ndcg, page_recall
 from playbill.simulator import load_policy
-from playbill.simulator.asked import Asked, Slates
-from playbill.simulator.page_orders import Pages, RowOrders
-from playbill.simulator.policies import Policy
-from playbill.simulator.run import Outcome, simulate
+from playbill.simulator.run import simulate
 from playbill.simulator.spec import WorldSpec
 from playbill.simulator.world import World
 from playbill.specs.page import VIEWPORTS, PageSpec
@@ -45,7 +42,6 @@ that says nothing of the others."""
 TRAIN, REWARD, JUDGED = (0, 1, 2), (3,), (4,)
 """Groups of members, by their number modulo five."""
 GROUPS = 5
-RELEVANT_DAYS = 7
 RESAMPLES = 500
 
 Ints = npt.NDArray[np.int64]
@@ -79,27 +75,6 @@ class PagesOptions:
     seed: int = 7
     arms: tuple[str, ...] = PAGE_ARMS
     recipe: PagesRecipe = field(default_factory=PagesRecipe)
-
-
-@dataclass(frozen=True)
-class JudgedPages:
-    """N pages of the third group as every arm built them, and what their members played in the week after.
-
-    Args:
-        member: [N].
-        titles: Arm -> [N, R, C].
-        facts: Arm -> [N, R, C, F].
-        relevant: [M] pages and titles of plays in the days after each page.
-        discovered: [M] those of them that the member had never played.
-        known: Arm -> [N, R, C] titles that the member had played before.
-    """
-
-    member: Ints
-    titles: dict[str, Ints]
-    facts: dict[str, npt.NDArray[np.float64]]
-    known: dict[str, npt.NDArray[np.bool_]]
-    relevant: tuple[Ints, Ints]
-    discovered: tuple[Ints, Ints]
 
 
 @dataclass(frozen=True)
@@ -181,61 +156,6 @@ def _fitted(zoo: Zoo, options: PagesOptions, log: SimulatedLog, folder: Path) ->
     return fit_model(log, resolved, split, NoFeatures(), folder)
 
 
-@dataclass
-class Probe:
-    """The log's own policy, which lets every arm build some members' pages and shows none of them.
-
-    Args:
-        base: Answers.
-        policy: Builds.
-        arms: Arm -> what its pages keep to.
-        members: [M] whose pages are built.
-        from_day: First day.
-        most: Pages at most.
-    """
-
-    base: Policy
-    policy: PagePolicy
-    arms: Mapping[str, PageSpec]
-    members: npt.NDArray[np.bool_]
-    from_day: int
-    most: int
-    parts: list[dict[str, Any]] = field(default_factory=list)
-    taken: int = 0
-
-    @property
-    def name(self) -> str:
-        """The base's name."""
-        return self.base.name
-
-    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
-        """Let the base answer."""
-        return self.base.answer(asked, rng)
-
-    def probabilities(self, asked: Asked, titles: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        """Return the base's probabilities."""
-        return self.base.probabilities(asked, titles)
-
-    def order(self, pages: Pages, rng: np.random.Generator) -> RowOrders | None:
-        """Build the pages of the members in question, and leave the order to the service."""
-        chosen = np.flatnonzero(self.members[pages.member])[: self.most - self.taken]
-        if pages.state.day < self.from_day or not len(chosen):
-            return None
-        self.taken += len(chosen)
-        part = pages.take(chosen)
-        built = self.policy.built(part, self.arms)
-        noted: dict[str, Any] = {"member": part.member, "at_us": part.at_us, "titles": {}, "facts": {}, "known": {}}
-        for arm, own in built.items():
-            titles, rows = page_titles(own), row_orders(own).rows
-            places = np.broadcast_to(np.arange(rows.shape[1]), rows.shape)
-            noted["titles"][arm] = titles
-            noted["facts"][arm] = page_facts(part.state, part.member, part.at_us, rows, places, titles)
-            known = part.state.played[part.member[:, None, None], np.maximum(titles, 0)] > 0
-            noted["known"][arm] = known & (titles >= 0)
-        self.parts.append(noted)
-        return None
-
-
 def _judged(fitted: Fitted, options: PagesOptions, later: World) -> tuple[JudgedPages, LookLog]:
     """Let every arm build the third group's pages after the log, and see what they looked at and played."""
     base = load_policy(BASE)
@@ -245,7 +165,7 @@ def _judged(fitted: Fitted, options: PagesOptions, later: World) -> tuple[Judged
     probe = Probe(base, policy, arms, judged, options.log_days, options.most_pages)
     looks = LookLog(judged, (options.log_days, later.spec.days))
     outcome = simulate(later, probe, keep_log=True, watch=looks.watch)
-    return _gathered(probe, outcome, later), looks
+    return gathered(probe, outcome, later), looks
 
 
 def page_policy(fitted: Fitted, world: World, page: PageSpec) -> PagePolicy:
@@ -253,38 +173,6 @@ def page_policy(fitted: Fitted, world: World, page: PageSpec) -> PagePolicy:
     policy = PagePolicy(page.arm, fitted.scorer(world, NoFeatures()), fitted.bundle.resolved, world, NoFeatures())
     policy.page = page
     return policy
-
-
-def _gathered(probe: Probe, outcome: Outcome, world: World) -> JudgedPages:
-    joined: dict[str, Any] = {
-        name: np.concatenate([part[name] for part in probe.parts]).astype(np.int64) for name in ("member", "at_us")
-    }
-    for name in ("titles", "facts", "known"):
-        joined[name] = {arm: np.concatenate([part[name][arm] for part in probe.parts]) for arm in probe.arms}
-    pairs = plays_after(joined["member"], joined["at_us"], outcome.interactions, world)
-    page, title, again = (pairs[name].to_numpy() for name in ("page", "title", "again"))
-    return JudgedPages(
-        member=joined["member"],
-        titles=joined["titles"],
-        facts=joined["facts"],
-        known=joined["known"],
-        relevant=(page, title),
-        discovered=(page[~again], title[~again]),
-    )
-
-
-def plays_after(member: Ints, at_us: Ints, events: pl.DataFrame, world: World) -> pl.DataFrame:
-    """Return page, title and whether it was known, of plays within `RELEVANT_DAYS` of each page."""
-    numbers = pl.DataFrame({"member_id": world.member_ids, "member": np.arange(len(world.member_ids))})
-    titles = pl.DataFrame({"title_id": world.title_ids, "title": np.arange(len(world.title_ids))})
-    plays = events.filter(pl.col("action") == "play").join(numbers, on="member_id").join(titles, on="title_id")
-    plays = plays.select("member", "title", played=pl.col("event_at").dt.epoch("us"))
-    plays = plays.with_columns(first=pl.col("played").min().over("member", "title"))
-    pages = pl.DataFrame({"page": np.arange(len(member)), "member": member, "at": at_us})
-    found = pages.join(plays, on="member").filter(
-        pl.col("played") >= pl.col("at"), pl.col("played") < pl.col("at") + RELEVANT_DAYS * 86_400_000_000
-    )
-    return found.select("page", "title", again=pl.col("first") < pl.col("at")).unique(maintain_order=True).sort("page")
 
 
 def _metrics(judged: JudgedPages, arm: str, model: PageReward, world: World) -> dict[str, npt.NDArray[np.float64]]:

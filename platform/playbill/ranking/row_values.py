@@ -186,5 +186,3 @@ class PageReader:
             )
             for place in range(scene.state.shape[0])
         ]
-
-

@@ -16,7 +16,8 @@ from playbill.datasets.row_entries import MOST_ABOVE, page_rows
 from playbill.experiments.fitting import Fitted, trained_on, training_set
 from playbill.experiments.live_features import NoFeatures
 from playbill.experiments.pages_model import PagesRecipe, page_spec, pages_model
-from playbill.experiments.pages_study import page_policy, plays_after
+from playbill.experiments.pages_probe import plays_after
+from playbill.experiments.pages_study import page_policy
 from playbill.experiments.simulated_log import SimulatedLog
 from playbill.models import ContextBatch, HistoryBatch
 from playbill.models.batch import TargetBatch
