@@ -7,9 +7,10 @@ Axis letters: S seeds, R rows, T titles.
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -185,23 +186,20 @@ def _cells(
     for seed in run.options.seeds:
         seeded = with_recipe(resolved, seed)
         key = run.digest(f"{name} {sorted(whose.items())}", seeded, {})
-        found.append(run.cells.get(f"{name}-{seed}", key, lambda: _made(run, name, seeded, asked, canvases)))  # noqa: B023
+        found.append(run.cells.get(f"{name}-{seed}", key, lambda: _made(run, seeded, asked, canvases)))  # noqa: B023
     return found
 
 
 def _made(
-    run: LedgerRun, name: str, resolved: ResolvedModel, asked: Mapping[str, pl.DataFrame], canvases: Sequence[str]
+    run: LedgerRun, resolved: ResolvedModel, asked: Mapping[str, pl.DataFrame], canvases: Sequence[str]
 ) -> LedgerCell:
     whole = set(resolved.model.heads) >= set(run.heads())
     data = run.service.data if whole else run.part(resolved, canvases)
-    folder = run.cells.folder / f"bundle-{name.replace('/', '-')}"
-    try:
-        trained, cpu_seconds, steps = fitted(data, resolved, folder)
+    with tempfile.TemporaryDirectory(dir=run.cells.folder) as scratch:
+        trained, cpu_seconds, steps = fitted(data, resolved, Path(scratch) / "bundle")
         scorer = scorer_of(run.service, trained, data)
-        costs = costs_of(trained, scorer, data, cpu_seconds, steps)
-        parts = [own_logits(run, scorer, trained.bundle.resolved, head, rows) for head, rows in asked.items()]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    costs = costs_of(trained, scorer, data, cpu_seconds, steps)
+    parts = [own_logits(run, scorer, trained.bundle.resolved, head, rows) for head, rows in asked.items()]
     return LedgerCell(pl.concat(parts), costs)
 
 

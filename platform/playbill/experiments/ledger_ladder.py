@@ -7,9 +7,10 @@ Axis letters: N requests, T titles, M members, C clusters, D factors.
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -78,15 +79,12 @@ def _clustered(run: LedgerRun, resolved: ResolvedModel, name: str) -> LedgerCell
 def _made(run: LedgerRun, resolved: ResolvedModel, name: str) -> LedgerCell:
     service = clustered_service(run.service)
     asked = {canvas: service.asked(canvas) for canvas in run.canvases()}
-    folder = run.cells.folder / f"bundle-rung-{name}"
-    try:
-        data = service.training_set(resolved)
-        found, cpu_seconds, steps = fitted(data, resolved, folder)
+    data = service.training_set(resolved)
+    with tempfile.TemporaryDirectory(dir=run.cells.folder) as scratch:
+        found, cpu_seconds, steps = fitted(data, resolved, Path(scratch) / "bundle")
         scorer = scorer_of(service, found, data)
-        costs = costs_of(found, scorer, data, cpu_seconds, steps)
-        answerer = of_scorer(scorer, found.bundle.resolved)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    costs = costs_of(found, scorer, data, cpu_seconds, steps)
+    answerer = of_scorer(scorer, found.bundle.resolved)
     if name == "cluster":
         return LedgerCell(answers(answerer, asked, run.options.k), costs)
     case = next(iter(asked.values()))[0].case

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -128,7 +129,7 @@ class LedgerRun:
         for seed in self.options.seeds:
             seeded = with_recipe(resolved, seed)
             key = self.digest(name, seeded, asked)
-            found.append(self.cells.get(f"{name}-{seed}", key, lambda: self._made(name, seeded, data, asked)))  # noqa: B023
+            found.append(self.cells.get(f"{name}-{seed}", key, lambda: self._made(seeded, data, asked)))  # noqa: B023
         return found
 
     def digest(self, name: str, resolved: ResolvedModel, asked: dict[str, Sequence[Asked]]) -> str:
@@ -147,17 +148,13 @@ class LedgerRun:
             k=self.options.k,
         )
 
-    def _made(self, name: str, resolved: ResolvedModel, data: DataOf, asked: dict[str, Sequence[Asked]]) -> LedgerCell:
+    def _made(self, resolved: ResolvedModel, data: DataOf, asked: dict[str, Sequence[Asked]]) -> LedgerCell:
         rows = data(resolved)
-        folder = self.cells.folder / f"bundle-{name.replace('/', '-')}"
-        try:
-            found, cpu_seconds, steps = fitted(rows, resolved, folder)
+        with tempfile.TemporaryDirectory(dir=self.cells.folder) as scratch:
+            found, cpu_seconds, steps = fitted(rows, resolved, Path(scratch) / "bundle")
             scorer = scorer_of(self.service, found, rows)
-            costs: Costs = costs_of(found, scorer, rows, cpu_seconds, steps)
-            values = answers(of_scorer(scorer, found.bundle.resolved), asked, self.options.k)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        return LedgerCell(values, costs)
+        costs: Costs = costs_of(found, scorer, rows, cpu_seconds, steps)
+        return LedgerCell(answers(of_scorer(scorer, found.bundle.resolved), asked, self.options.k), costs)
 
 
 def values_of(cells: Sequence[LedgerCell], canvas: str, metric: str = METRICS[0], fold: str | None = None) -> Matrix:
