@@ -99,10 +99,13 @@ class Head(nn.Module):
     def _bias(self, bias_T: Tensor, snapshots_STF: Tensor, rows: BiasRows) -> Tensor:
         total = bias_T.float().expand(rows.snapshot.shape[0], -1)
         if self.snapshot.shape[0]:
-            weights_PF = self.snapshot + self.snapshot_canvas(rows.canvas)
-            features_PTF = snapshots_STF[rows.snapshot]
-            with torch.autocast(features_PTF.device.type, enabled=False):
-                total = total + torch.bmm(features_PTF, weights_PF.unsqueeze(-1)).squeeze(-1)
+            # Every snapshot under every canvas, then the pairs there are: no features are copied for each pair.
+            snapshots_S, at_P = torch.unique(rows.snapshot, return_inverse=True)
+            canvases_C, of_P = torch.unique(rows.canvas, return_inverse=True)
+            weights_CF = self.snapshot + self.snapshot_canvas(canvases_C)
+            with torch.autocast(weights_CF.device.type, enabled=False):
+                terms_SCT = weights_CF @ snapshots_STF[snapshots_S].transpose(1, 2)
+                total = total + terms_SCT[at_P, of_P]
         return total
 
     def target_bias(self, titles: TitleVectors, canvas_N: Tensor, snapshot_N: Tensor, title_N: Tensor) -> Tensor:
