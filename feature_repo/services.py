@@ -4,7 +4,7 @@ from contexts import request_time
 from countries import title_country_age, title_country_popularity, title_country_standing
 from feast import FeatureService
 from members import member_activity, member_genres, member_presence, member_profile, member_recency, member_session
-from titles import title_age, title_popularity, title_profile
+from titles import title_age, title_anticipation, title_popularity, title_profile
 
 everycanvas_v1 = FeatureService(
     name="everycanvas_v1",
@@ -89,6 +89,39 @@ everycanvas_v2 = FeatureService(
         title_age,
     ],
     description="What everycanvas_v1 has, and the hour, the year, rates, genres and the running session.",
+)
+
+everycanvas_v3 = FeatureService(
+    name="everycanvas_v3",
+    features=[
+        member_profile[["country", "kids_profile", "age", "gender", "occupation"]],
+        member_activity[
+            [
+                "log_plays_1d",
+                "log_plays_7d",
+                "log_plays_30d",
+                "log_plays_total",
+                "distinct_genres",
+                "thumbs_up_share",
+            ]
+        ],
+        member_recency,
+        request_time,
+        title_profile[["kind", "maturity", "release_year", "runtime_min", "genre_count", "kids"]],
+        title_popularity[
+            [
+                "log_plays_1d",
+                "log_plays_7d",
+                "log_plays_30d",
+                "log_plays_365d",
+                "log_plays_total",
+                "thumbs_up_share",
+            ]
+        ],
+        title_anticipation,
+        title_age,
+    ],
+    description="What everycanvas_v1 has, and how much a title is asked for.",
 )
 
 title_country_v1 = FeatureService(

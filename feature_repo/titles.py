@@ -57,6 +57,30 @@ title_popularity = FeatureView(
     description="How the title has been received up to the last full hour.",
 )
 
+title_anticipation = FeatureView(
+    name="title_anticipation",
+    entities=[title],
+    ttl=timedelta(0),
+    schema=[
+        Field(name="log_reminders_1d", dtype=Float32),
+        Field(name="log_reminders_7d", dtype=Float32),
+        Field(name="log_reminders_total", dtype=Float32),
+        Field(name="log_trailers_7d", dtype=Float32),
+        Field(name="log_trailers_total", dtype=Float32),
+        Field(name="log_details_7d", dtype=Float32),
+        Field(name="log_details_total", dtype=Float32),
+        Field(name="log_list_adds_7d", dtype=Float32),
+        Field(name="log_list_adds_total", dtype=Float32),
+    ],
+    source=FileSource(
+        name="title_anticipation",
+        path="title_anticipation.parquet",
+        timestamp_field="event_timestamp",
+        created_timestamp_column="created_timestamp",
+    ),
+    description="How much the title has been asked for up to the last full hour, playable or not yet.",
+)
+
 
 @on_demand_feature_view(
     sources=[title_profile, request],

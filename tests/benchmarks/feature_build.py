@@ -147,6 +147,7 @@ def compare(given: argparse.Namespace) -> dict:
         "member_genres": lambda own, at: plain.taste(own, genres, at),
         "member_session": lambda own, at: plain.session(own, genres, at),
         "title_popularity": plain.popularity,
+        "title_anticipation": plain.anticipation,
         "title_country_popularity": lambda own, at: plain.popularity(own, at, plain.COUNTRY_WINDOWS),
         "country_popularity": lambda own, at: plain.country(own, at, LEVELS),
     }

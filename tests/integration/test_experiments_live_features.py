@@ -32,7 +32,7 @@ def live(workspace, tables):
     return found
 
 
-@pytest.mark.parametrize("service", ["everycanvas_v1", "everycanvas_v2"])
+@pytest.mark.parametrize("service", ["everycanvas_v1", "everycanvas_v2", "everycanvas_v3"])
 def test_members_have_the_values_of_the_files(workspace, tables, live, service):
     log = tables.interactions().sample(300, seed=1)
     columns = ["member_id", "event_at", "canvas", "country", "device", "language", "query", "source_title_id"]

@@ -164,6 +164,41 @@ def popularity(own, at, windows=tuple(WINDOWS)):
     return row
 
 
+ASKED = {
+    "reminders": ("remind_me", ("1d", "7d")),
+    "trailers": ("trailer_view", ("7d",)),
+    "details": ("details_view", ("7d",)),
+    "list_adds": ("my_list_add", ("7d",)),
+}
+
+
+def asked_for(own):
+    actions = {action for action, _ in ASKED.values()}
+    return [event for event in own if event["action"] in actions and event["title_id"] is not None]
+
+
+def anticipation_moments(own):
+    found = set()
+    for action, windows in ASKED.values():
+        entered = [(hour_after(event["event_at"]), True) for event in own if event["action"] == action]
+        found |= moments(entered, [WINDOWS[name] for name in windows])
+    return found
+
+
+def anticipation(own, at):
+    """`title_anticipation` of one title as of `at`, None before it was first asked for."""
+    past = [event for event in asked_for(own) if hour_after(event["event_at"]) <= at]
+    if not past:
+        return None
+    hour = at.replace(minute=0, second=0, microsecond=0)
+    row = {"created_timestamp": max(event["recorded_at"] for event in past)}
+    for name, (action, windows) in ASKED.items():
+        entered = [hour_after(event["event_at"]) for event in past if event["action"] == action]
+        row |= {f"log_{name}_{n}": log(sum(moment > hour - WINDOWS[n] for moment in entered)) for n in windows}
+        row[f"log_{name}_total"] = log(len(entered))
+    return row
+
+
 def country(own, at, levels):
     """`country_popularity` of one country as of `at`."""
     row = popularity(own, at, COUNTRY_WINDOWS)

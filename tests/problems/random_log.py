@@ -9,6 +9,7 @@ from polars.testing import assert_frame_equal
 START = datetime(2024, 3, 1, tzinfo=UTC)
 MOMENT = pl.Datetime("us", "UTC")
 ACTIONS = ("play", "play", "play", "thumbs_up", "thumbs_down", "search", "abandon", "impression")
+ASKING_ACTIONS = ("remind_me", "trailer_view", "details_view", "my_list_add", "play", "remind_me")
 TITLES = pl.DataFrame(
     {"title_id": [f"t{i}" for i in range(6)], "genres": [["A"], ["A", "B"], ["C"], None, [], ["B", "D"]]}
 )
@@ -16,12 +17,12 @@ SPREADS = [timedelta(hours=3), timedelta(days=2), timedelta(days=40), timedelta(
 GENRES = dict(TITLES.iter_rows())
 
 
-def random_log(count, seed, spread, members=4, countries=2):
+def random_log(count, seed, spread, members=4, countries=2, actions=ACTIONS):
     """Events of a few members on six titles; many share a moment, many fall on the edge of a window."""
     rng = np.random.default_rng(seed)
     step = spread / 40
     at = [START + step * int(rng.integers(40)) for _ in range(count)]
-    action = rng.choice(ACTIONS, count).tolist()
+    action = rng.choice(actions, count).tolist()
     return pl.DataFrame(
         {
             "event_id": [f"e{i}" for i in range(count)],

@@ -109,7 +109,8 @@ class LiveFeatures:
 
         Args:
             members: Every event of the members who will be asked about, before they ask.
-            plays: Every play and thumb of anybody, before the moments that will be asked about.
+            plays: Every event of anybody whose action is one of `COUNTED_OF_TITLES`, before the moments that will be
+                asked about.
         """
         self._of_members, self._of_titles = members, plays
 
@@ -200,6 +201,11 @@ def _looked_up(
         rows = rows.hstack(as_of_join(rows, EVENT_AT, view))
     return shaped(with_derived(plain_arrow(rows), catalog, *entities), columns)
 
+
+COUNTED_OF_TITLES = tuple(
+    sorted({action for view in EVENT_VIEWS.values() if view.keys == ("title_id",) for action in view.actions or ()})
+)
+"""Actions that count in a view of titles."""
 
 _EVENTS: Mapping[str, Any] = {
     "member_id": pl.String,

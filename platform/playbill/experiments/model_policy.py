@@ -17,7 +17,7 @@ import polars as pl
 from playbill.datasets import Request
 from playbill.errors import ConfigError
 from playbill.evaluation import CanvasScorer
-from playbill.experiments.live_features import FeatureSource
+from playbill.experiments.live_features import COUNTED_OF_TITLES, FeatureSource
 from playbill.metrics.topk import NOT_LISTED, top_k
 from playbill.ranking.blend import blend_rows, head_losses
 from playbill.ranking.candidates import ABSENT, Catalogue, Viewer, select
@@ -29,9 +29,6 @@ from playbill.simulator.policies import Policy, Popular, ScoredPolicy, same_list
 from playbill.simulator.state import State
 from playbill.simulator.world import World
 from playbill.specs import CandidatesSpec, ResolvedModel, RowSpec
-
-RECEPTION = ("play", "thumbs_up", "thumbs_down")
-"""Events that title features are made of."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -237,7 +234,7 @@ class ModelPolicy(ScoredPolicy):
         morning = self.world.spec.start + timedelta(days=day)
         self.scorer = self.scorer.refreshed(self.world.titles, self.world.availability, morning)
         if self.features.reads_log and asked.log is not None:
-            self._plays = asked.log.frame().filter(pl.col("action").is_in(RECEPTION))
+            self._plays = asked.log.frame().filter(pl.col("action").is_in(COUNTED_OF_TITLES))
 
     def _requests(self, asked: Asked, keys: list[Key], places: npt.NDArray[np.int64]) -> list[Request]:
         past = asked.history(places)

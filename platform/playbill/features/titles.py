@@ -1,12 +1,12 @@
-"""Values of the title views `title_profile` and `title_popularity`, as of each moment.
+"""Values of the title views `title_profile`, `title_popularity` and `title_anticipation`, as of each moment.
 
-Popularity is counted in closed hours: the plays of 10:00 to 11:00 become visible at 11:00 exactly, where they
-are all strictly earlier. Idle hours have no row; the last one stands until a play leaves a window.
+Popularity and anticipation are counted in closed hours: the plays of 10:00 to 11:00 become visible at 11:00 exactly,
+where they are all strictly earlier. Idle hours have no row; the last one stands until a play leaves a window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import polars as pl
@@ -21,6 +21,15 @@ POPULARITY_WINDOWS = {f"plays_{name}": Window("plays", length) for name, length 
 
 RECEPTION = ("play", "thumbs_up", "thumbs_down")
 """Actions that count in a title's popularity."""
+
+ASKING = {"remind_me": "reminders", "trailer_view": "trailers", "details_view": "details", "my_list_add": "list_adds"}
+"""Actions that count in how much a title is asked for -> what their columns are called."""
+
+ANTICIPATION_WINDOWS = {
+    f"{count}_{name}": Window(count, WINDOWS[name])
+    for count in ASKING.values()
+    for name in (("1d", "7d") if count == "reminders" else ("7d",))
+}
 
 EVERYWHERE = "*"
 """The country of a span that holds in every country."""
@@ -97,8 +106,39 @@ def title_popularity(events: pl.DataFrame, titles: pl.DataFrame | None = None, s
     )
 
 
+def title_anticipation(events: pl.DataFrame, titles: pl.DataFrame | None = None, span: Span = EVER) -> pl.DataFrame:
+    """Return how much a title is asked for at the end of each hour in which that changes, playable or not yet.
+
+    Args:
+        events: The event log: event_at, recorded_at, action, title_id.
+        titles: Not read; every view is called alike.
+        span: Which states to return.
+
+    Returns:
+        title_id, event_timestamp (a full hour), created_timestamp, log(1 + reminders) in 1 and 7 days, and
+        log(1 + trailers seen), log(1 + details opened), log(1 + additions to lists) in 7 days; and of each in all.
+    """
+    counts = {count: (pl.col("action") == action).cast(pl.Int8) for action, count in ASKING.items()}
+    state = sweep(
+        hourly(events, ["title_id"], tuple(ASKING), counts),
+        ["title_id"],
+        totals=tuple(counts),
+        windows=ANTICIPATION_WINDOWS,
+        latest=(CREATED_AT,),
+        span=span,
+        grain=BUCKET,
+    )
+    return state.select(
+        "title_id",
+        CHANGED_AT,
+        CREATED_AT,
+        *(log_count(name).alias(f"log_{name}") for name in ANTICIPATION_WINDOWS),
+        *(log_count(name).alias(f"log_{name}_total") for name in counts),
+    )
+
+
 def buckets(events: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
-    """Count what happened to every key in every hour that something did.
+    """Count how every key was received in every hour that it was.
 
     Args:
         events: The event log.
@@ -108,17 +148,35 @@ def buckets(events: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
         `key`, event_timestamp (the end of the hour), plays, measured, completions, thumbs_up, thumbs_down,
         created_timestamp.
     """
+    rated = {expr.meta.output_name(): expr for expr in outcomes(events.columns)}
+    known = {"plays": is_play().cast(pl.Int8), **rated}
+    return hourly(events, key, RECEPTION, {name: known[name] for name in _COUNTS})
+
+
+def hourly(
+    events: pl.DataFrame, key: Sequence[str], actions: Sequence[str], counts: Mapping[str, pl.Expr]
+) -> pl.DataFrame:
+    """Sum what happened to every key in every hour that something did.
+
+    Args:
+        events: The event log.
+        key: Columns that say what is counted.
+        actions: Events that are read.
+        counts: Column -> what one event adds to it, an integer.
+
+    Returns:
+        `key`, event_timestamp (the end of the hour), the counts, created_timestamp.
+    """
     return (
         events.lazy()
-        .filter(pl.col("action").is_in(RECEPTION) & pl.all_horizontal(pl.col(key).is_not_null()))
+        .filter(pl.col("action").is_in(actions) & pl.all_horizontal(pl.col(key).is_not_null()))
         .select(
             *key,
             (pl.col("event_at").dt.truncate("1h") + BUCKET).alias(CHANGED_AT),
             pl.col("recorded_at").alias(CREATED_AT),
-            is_play().cast(pl.Int8).alias("plays"),
-            *outcomes(events.columns),
+            *(count.alias(name) for name, count in counts.items()),
         )
         .group_by(*key, CHANGED_AT)
-        .agg(*(pl.col(name).cast(pl.Int32).sum() for name in _COUNTS), pl.col(CREATED_AT).max())
+        .agg(*(pl.col(name).cast(pl.Int32).sum() for name in counts), pl.col(CREATED_AT).max())
         .collect()
     )

@@ -17,7 +17,14 @@ from playbill.features.encoder import MEMBER_VIEWS
 from playbill.features.genres import LISTED, PLACES
 from playbill.features.members import ACTIVITY_WINDOWS, COMPLETED, RATE_WINDOWS, WINDOWS
 from playbill.features.sessions import IDLE
-from playbill.features.titles import BUCKET, RECEPTION, title_popularity
+from playbill.features.titles import (
+    ANTICIPATION_WINDOWS,
+    ASKING,
+    BUCKET,
+    RECEPTION,
+    title_anticipation,
+    title_popularity,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,16 @@ EVENT_VIEWS: Mapping[str, EventView] = {
             leaves=_EVERY_WINDOW,
             parameters={"windows": _lengths(ACTIVITY_WINDOWS), "completed": COMPLETED},
             actions=RECEPTION,
+            hourly=True,
+            part_by="title_id",
+        ),
+        EventView(
+            "title_anticipation",
+            ("title_id",),
+            title_anticipation,
+            leaves=tuple({window.length: None for window in ANTICIPATION_WINDOWS.values()}),
+            parameters={"windows": _lengths(ANTICIPATION_WINDOWS), "actions": ASKING},
+            actions=tuple(ASKING),
             hourly=True,
             part_by="title_id",
         ),

@@ -141,6 +141,19 @@ def test_a_snapshot_within_an_hour_sees_nothing_of_that_hour(door: FeatureDoor, 
     np.testing.assert_array_equal(total, expected)
 
 
+def test_a_log_in_which_nobody_asks_for_a_title_serves_missing_values(door: FeatureDoor, built: Workspace) -> None:
+    found = door.title_snapshots("everycanvas_v3", [START + timedelta(days=45)], ["t0", "t3"])
+    asked = [place for place, name in enumerate(found.columns) if name.startswith("title_anticipation__")]
+    assert len(asked) == 9
+    assert np.isnan(found.values[:, :, asked]).all()
+    rest = door.title_snapshots("everycanvas_v1", [START + timedelta(days=45)], ["t0", "t3"])
+    kept = [found.columns.index(name) for name in rest.columns]
+    np.testing.assert_array_equal(found.values[:, :, kept], rest.values)
+    at = workspace_clock(built).now()
+    served = door.online("everycanvas_v3", ["m1"], at)
+    assert_frame_equal(served, door.member_features("everycanvas_v3", served.select("member_id", "event_at")))
+
+
 def test_snapshots_in_many_small_steps_are_the_same(door: FeatureDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     moments = [START + timedelta(days=day) for day in range(20)]
     whole = door.title_snapshots(SERVICE, moments, ["t0", "t1"])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
-from random_log import MOMENT, START, TITLES, random_log
+from random_log import ACTIONS, ASKING_ACTIONS, MOMENT, START, TITLES, random_log
 
 from playbill.config import Project, ProjectSettings, Workspace
 from playbill.errors import DataError, StateError, UnknownNameError
@@ -25,6 +25,7 @@ from playbill.features.views import EVENT_VIEWS
 from playbill.tables import Tables, canonical_frame
 
 DAYS = timedelta(days=1)
+EVERY_ACTION = (*ACTIONS, *ASKING_ACTIONS)
 CREATED, AT = "created_timestamp", "event_timestamp"
 
 
@@ -104,7 +105,7 @@ def recorded_in_batches(events: pl.DataFrame, batch: list[int]) -> list[pl.DataF
 def test_increments_end_where_a_whole_build_does_and_old_beliefs_stay(
     seed: int, hours: int, batch: list[int], ends: list[int], repeated: int
 ) -> None:
-    events = random_log(60, seed, timedelta(hours=hours))
+    events = random_log(60, seed, timedelta(hours=hours), actions=EVERY_ACTION)
     batches = recorded_in_batches(events, [0, *batch[1:]])
     step = timedelta(hours=hours) / 40
     untils = [START + step * end for end in ends]
@@ -133,14 +134,14 @@ def test_increments_end_where_a_whole_build_does_and_old_beliefs_stay(
 def small(tmp_path: Path) -> Workspace:
     """A workspace with sixty days of a small log, built to their end."""
     workspace = workspace_in(tmp_path)
-    ingest(workspace, random_log(80, 4, 60 * DAYS))
+    ingest(workspace, random_log(80, 4, 60 * DAYS, actions=EVERY_ACTION))
     build_features(workspace, until=START + 60 * DAYS)
     return workspace
 
 
 def more_events(seed: int) -> pl.DataFrame:
     """Events that are not in the small log, at the same moments and between them."""
-    events = random_log(15, seed, 60 * DAYS)
+    events = random_log(15, seed, 60 * DAYS, actions=EVERY_ACTION)
     return events.with_columns(event_id=pl.format("{}-{}", "event_id", pl.lit(seed)), seq=pl.col("seq") + 100 * seed)
 
 
@@ -249,7 +250,7 @@ def test_a_part_that_is_gone_is_noticed(small: Workspace) -> None:
 
 
 def test_genres_that_change_mean_a_whole_build_and_a_title_nobody_played_does_not(small: Workspace) -> None:
-    events = random_log(80, 4, 60 * DAYS)
+    events = random_log(80, 4, 60 * DAYS, actions=EVERY_ACTION)
     more = pl.concat([TITLES, pl.DataFrame({"title_id": ["t9"], "genres": [["Z"]]})])
     ingest(small, events, more)
     how = {view.view: view.how for view in build_features(small, until=START + 60 * DAYS).views}
@@ -289,6 +290,23 @@ def test_a_backfill_has_the_values_of_a_whole_build_in_its_weeks(small: Workspac
         assert found.height <= whole[view]
         assert_frame_equal(values_at(found, view, asked), expected[view])
     assert {view.how for view in build_features(small, until=until).views} == {"unchanged"}
+
+
+def test_a_view_without_events_is_there_and_grows_when_the_first_come(tmp_path: Path) -> None:
+    grown, whole = workspace_in(tmp_path, "grown"), workspace_in(tmp_path, "whole")
+    before = random_log(60, 4, 60 * DAYS)
+    ingest(grown, before)
+    build_features(grown, until=START + 60 * DAYS)
+    assert rows(grown, "title_anticipation").is_empty()
+    asked = more_events(9).with_columns(pl.lit("remind_me").alias("action"), pl.lit("t1").alias("title_id"))
+    arrive(grown, asked)
+    how = {view.view: view.how for view in build_features(grown, until=START + 61 * DAYS).views}
+    assert how["title_anticipation"] == "increment"
+    ingest(whole, Tables(grown).interactions())
+    build_features(whole, until=START + 61 * DAYS)
+    found, expected = (believed(rows(one, "title_anticipation"), ("title_id",)) for one in (grown, whole))
+    assert found.height
+    assert_frame_equal(found, expected)
 
 
 def test_a_backfill_takes_up_new_and_changed_views_only(small: Workspace) -> None:
