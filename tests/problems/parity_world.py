@@ -25,7 +25,10 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 LIVE = {"live": WorkspaceSettings(clock="wall")}
 MEMBERS = ("42", "7", "kid")
 _MOMENT = pl.Datetime("us", "UTC")
-_ACTIONS = ("play", "play", "play", "thumbs_up", "thumbs_down", "abandon", "impression")
+_ACTIONS = (
+    *("play", "play", "play", "thumbs_up", "thumbs_down", "abandon", "impression"),
+    *("remind_me", "trailer_view", "details_view", "my_list_add"),
+)
 
 
 def random_events(seed: int, count: int = 60, days: int = 45, recorded_late: float = 0.0) -> pl.DataFrame:
