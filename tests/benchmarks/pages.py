@@ -35,6 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pages", type=int, default=defaults.most_pages, help="pages judged, at most")
     parser.add_argument("--epochs", type=int, default=recipe.epochs)
     parser.add_argument("--min-steps", type=int, default=recipe.min_steps)
+    parser.add_argument("--base", default=defaults.base, help="the policy that writes the log")
     parser.add_argument("--arms", default=",".join(PAGE_ARMS), help="comma-separated, the first is the one to beat")
     parser.add_argument("--page", type=Path, help="write the table here, as Markdown")
     parser.add_argument("--plot", type=Path, help="draw the result here, .svg or .png")
@@ -56,6 +57,7 @@ def main() -> None:
         test_members=given.test_members,
         test_days=given.test_days,
         seed=given.seed,
+        base=given.base,
         arms=tuple(given.arms.split(",")),
         recipe=PagesRecipe(epochs=given.epochs, min_steps=given.min_steps),
     )

@@ -27,6 +27,7 @@ def heads_of(resolved: ResolvedModel, canvas: str) -> tuple[str, ...]:
     blends = [resolved.canvas(canvas).blend]
     if page is not None:
         blends += [page.blend, {} if page.placed is None else {page.placed.head: 1.0}]
+        blends += [] if page.expected is None else [{page.expected.head: page.expected.weight}]
     blends += [row.blend for row in _own_rows(resolved, canvas) if row.blend is not None]
     used = {head for blend in blends for head in blend} - {SIMILARITY}
     return tuple(head for head in resolved.model.heads if head in used)

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from playbill.errors import UnknownNameError
 from playbill.experiments.live_features import NO_FEATURES
 from playbill.simulator.canvases import ROWS
 from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec
 from playbill.specs.page import PageSpec
 from playbill.zoo import Zoo
 
-LABELS = ("row_play", "visit_continues", "discovery_play")
-PAGE_ARMS = ("fixed", "independent", "greedy", "beam")
-"""Who orders the rows; what is in them is the same model's in every arm."""
+LABELS = ("row_play", "visit_continues", "discovery_play", "any_play")
+PAGE_ARMS = ("fixed", "independent/titles", "greedy/titles", "beam/titles", "greedy/both", "greedy/rows")
+"""Who orders the rows, and by what: see `page_spec`. What is in the rows is the same model's in every arm."""
+EXPECTED = "shown_play"
+"""The head that says what the titles of a row are worth."""
+VALUES: dict[str, dict[str, Any]] = {
+    "titles": {"expected": {"head": EXPECTED}},
+    "rows": {"blend": {"row_play": 1.0}},
+    "both": {"expected": {"head": EXPECTED, "weight": 0.5}, "blend": {"row_play": 0.5}},
+}
+"""What a row is worth: the expected play of the titles it shows now, what a head about rows says, or both."""
 PLACED = {"row": "continue_watching", "head": "visit_continues", "first_from": 0.3, "otherwise": 1}
 WRITTEN = (
     *("continue_watching", "top_picks", "top_10", "because_you_watched", "new_releases", "trending", "my_list"),
@@ -43,7 +53,7 @@ class PagesRecipe:
 
 
 def pages_model(zoo: Zoo, recipe: PagesRecipe) -> ResolvedModel:
-    """Return the definition of the model: three heads of the zoo's labels, one canvas, the simulated service's rows."""
+    """Return the definition of the model: four heads of the zoo's labels, one canvas, the simulated service's rows."""
     return ResolvedModel(
         model=_model(recipe),
         labels={name: _label(zoo, name) for name in LABELS},
@@ -53,16 +63,22 @@ def pages_model(zoo: Zoo, recipe: PagesRecipe) -> ResolvedModel:
     )
 
 
-def page_spec(arm: str, *, placed: bool = True) -> PageSpec:
-    """Return what a page of the simulated service keeps to under an arm."""
-    return PageSpec.model_validate(
-        {
-            "arm": arm,
-            "blend": {"row_play": 1.0},
-            "placed": PLACED if placed and arm != "fixed" else None,
-            "maximum_rows": 8,
-        }
-    )
+def page_spec(arm: str) -> PageSpec:
+    """Return what a page of the simulated service keeps to.
+
+    Args:
+        arm: `fixed`, or one of `PageSpec.arm` with one of `VALUES`: `greedy/titles`. With a third part, `free`, no row
+            is placed by what the visit is for.
+
+    Raises:
+        UnknownNameError: The second part is none of them.
+    """
+    order, _, rest = arm.partition("/")
+    by, _, free = rest.partition("/")
+    if order != "fixed" and by not in VALUES:
+        raise UnknownNameError("value of rows", by, VALUES)
+    placed = None if order == "fixed" or free else PLACED
+    return PageSpec.model_validate({"arm": order, **VALUES.get(by, {}), "placed": placed, "maximum_rows": 8})
 
 
 def _label(zoo: Zoo, name: str) -> LabelSpec:
@@ -102,6 +118,7 @@ def _model(recipe: PagesRecipe) -> ModelSpec:
             "trunk": {"type": "gated_transformer", "dim": recipe.dim, "layers": recipe.layers, "heads": 2},
             "heads": {
                 "discovery_play": {"label": "discovery_play", "loss": "softmax"},
+                EXPECTED: {"label": "any_play", "loss": "bce"},
                 "row_play": {"label": "row_play", "loss": "bce"},
                 "visit_continues": {"label": "visit_continues", "loss": "bce", "weight": 0.3},
             },

@@ -13,10 +13,11 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.experiments.model_policy import ModelPolicy
+from playbill.experiments.pages_model import EXPECTED
 from playbill.ranking.candidates import ABSENT
 from playbill.ranking.page_builder import Page, build_page
 from playbill.ranking.page_parts import PageRules, RowCandidate, RowEntry, RowValues, Values
-from playbill.ranking.row_values import PageState
+from playbill.ranking.row_values import PageState, valued_by
 from playbill.ranking.rows import RowPlan
 from playbill.simulator import canvases as on
 from playbill.simulator.asked import Asked, Hidden
@@ -44,7 +45,7 @@ class PagePolicy(ModelPolicy):
     def built(self, pages: Pages, arms: Mapping[str, PageSpec]) -> dict[str, list[Page]]:
         """Build every page under several arms, from the same rows, titles and scores."""
         places, row = np.nonzero(pages.rows >= 0)
-        scores, states = self._read(asked_of(pages, np.arange(len(pages)), np.full(len(pages), on.NO_ROW)))
+        scores, chances, states = self._read(asked_of(pages, np.arange(len(pages)), np.full(len(pages), on.NO_ROW)))
         asked = asked_of(pages, places, pages.rows[places, row])
         own = self._row_scores(asked, scores[places])
         # Rows come as they are written, whatever order the service's law had drawn.
@@ -53,7 +54,7 @@ class PagePolicy(ModelPolicy):
         found: dict[str, list[Page]] = {name: [] for name in arms}
         for page, state in enumerate(states):
             candidates = [
-                RowCandidate(self._plan(asked, at), own[at], np.isfinite(own[at]))
+                RowCandidate(self._plan(asked, at), own[at], np.isfinite(own[at]), chances[page])
                 for at in order[ends[page] : ends[page + 1]].tolist()
             ]
             for name, spec in arms.items():
@@ -62,26 +63,31 @@ class PagePolicy(ModelPolicy):
         return found
 
     def _valued(self, state: PageState, spec: PageSpec) -> RowValues | None:
-        if not spec.blend or spec.arm == "fixed":
+        valued = valued_by(spec, state)
+        if valued is None:
             return None
-        blended = state.values(spec.blend)
 
         def values(rows: Any, above: Any) -> Values:
-            return blended([self._entry(one) for one in rows], [self._entry(one) for one in above])
+            return valued([self._entry(one) for one in rows], [self._entry(one) for one in above])
 
         return values
 
     def _entry(self, row: RowEntry) -> RowEntry:
         """Return a row by the scorer's columns instead of the world's numbers."""
         about, head = (ABSENT if title == ABSENT else int(self._column[title]) for title in (row.about, row.head))
-        return RowEntry(row.name, row.genre, about, head)
+        return RowEntry(row.name, row.genre, about, head, row.expected)
 
-    def _read(self, asked: Asked) -> tuple[Floats, list[PageState]]:
-        """Return [N, T] scores of titles on home, by the world's numbers, and what page heads see of each page."""
+    def _read(self, asked: Asked) -> tuple[Floats, Floats, list[PageState]]:
+        """Read pages by the world's numbers of titles.
+
+        Returns:
+            [N, T] scores of titles on home, [N, T] logits of a play once they are looked at, and what page heads see.
+        """
         scores = self._blended(asked)
         keys = [question.key for question in self._questions(asked)]
         requests = self._with_features(self._requests(asked, keys, np.arange(len(asked))))
-        return scores, self.scorer.page_states(requests)
+        chances = np.stack([self._scored[key][EXPECTED][self._column] for key in keys])
+        return scores, chances, self.scorer.page_states(requests)
 
     def _row_scores(self, asked: Asked, scores: Floats) -> Floats:
         """Return [Q, T] scores of each row's titles, -inf for those that it may not show."""

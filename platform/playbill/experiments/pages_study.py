@@ -61,6 +61,7 @@ class PagesOptions:
         test_members: Members of the simulated A/B.
         test_days: Its days.
         seed: Of the world and of training.
+        base: The policy that writes the log and goes on until the arms take over.
         arms: Some of `PAGE_ARMS`; the first is the one to beat.
         recipe: Of training.
     """
@@ -73,6 +74,7 @@ class PagesOptions:
     test_members: int = 800
     test_days: int = 10
     seed: int = 7
+    base: str = BASE
     arms: tuple[str, ...] = PAGE_ARMS
     recipe: PagesRecipe = field(default_factory=PagesRecipe)
 
@@ -115,7 +117,7 @@ def run_pages(zoo: Zoo, options: PagesOptions, folder: Path, tell: Tell = lambda
         WorldSpec(seed=options.seed, members=options.members, titles=options.titles, days=options.log_days)
     )
     tell("writing the log")
-    fitted_looks, log = _log(world)
+    fitted_looks, log = _log(world, options.base)
     tell("training the model")
     fitted = _fitted(zoo, options, log, folder)
     tell("judging pages")
@@ -141,10 +143,10 @@ def group(world: World, of: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _log(world: World) -> tuple[LookLog, SimulatedLog]:
+def _log(world: World, base: str) -> tuple[LookLog, SimulatedLog]:
     """Write the log; note what the second group looked at in its later half."""
     looks = LookLog(group(world, REWARD), (world.spec.days // 2, world.spec.days))
-    events = simulate(world, load_policy(BASE), keep_log=True, watch=looks.watch).interactions
+    events = simulate(world, load_policy(base), keep_log=True, watch=looks.watch).interactions
     train = world.member_ids.filter(pl.Series(group(world, TRAIN)))
     own = events.filter(pl.col("member_id").is_in(train.implode()))
     return looks, SimulatedLog(world, own, world.spec.end, own)
@@ -158,7 +160,7 @@ def _fitted(zoo: Zoo, options: PagesOptions, log: SimulatedLog, folder: Path) ->
 
 def _judged(fitted: Fitted, options: PagesOptions, later: World) -> tuple[JudgedPages, LookLog]:
     """Let every arm build the third group's pages after the log, and see what they looked at and played."""
-    base = load_policy(BASE)
+    base = load_policy(options.base)
     judged = group(later, JUDGED)
     arms = {arm: page_spec(arm) for arm in options.arms}
     policy = page_policy(fitted, later, arms[options.arms[0]])
@@ -214,5 +216,5 @@ def _interval(values: npt.NDArray[np.float64], member: Ints, seed: int) -> Inter
 def _online(fitted: Fitted, options: PagesOptions, world: World) -> AbReport:
     live = going_on(world, options.test_days, options.test_members)
     arms = {arm: page_policy(fitted, live, page_spec(arm)) for arm in options.arms}
-    test = Test(options.log_days, load_policy(BASE), (options.seed,))
-    return simulated_ab(live, arms, test, about={"base": BASE})
+    test = Test(options.log_days, load_policy(options.base), (options.seed,))
+    return simulated_ab(live, arms, test, about={"base": options.base})

@@ -111,7 +111,7 @@ def _independent(candidates: Sequence[RowCandidate], rules: PageRules, values: R
     """Value every row once: nothing above it, nothing taken from it."""
     assert values is not None
     nothing = np.zeros(len(candidates[0].scores) if candidates else 0, np.bool_)
-    entries = [row.entry(row.fill(nothing, rules.k)) for row in candidates]
+    entries = [row.entry(row.fill(nothing, rules.k), rules.looks) for row in candidates]
     worth = values(entries, []) if entries else np.zeros(0)
     own = {_key(entry): value for entry, value in zip(entries, worth, strict=True)}
     return lambda rows, above: np.array([own[_key(row)] for row in rows])
@@ -161,7 +161,8 @@ def _chosen(
     if values is None:
         row, titles = there[0]
         return [_with(page, PlacedRow(row, titles, "next in the written order"))]
-    worth = values([row.entry(titles) for row, titles in there], page.entries)
+    looks = rules.looks
+    worth = values([row.entry(titles, looks) for row, titles in there], page.entries)
     order = np.argsort(-worth, kind="stable")[:width]
     reason = {"independent": "best by its own score", "beam": "on the page with the most likely play"}.get(
         rules.spec.arm, "best given the rows above"

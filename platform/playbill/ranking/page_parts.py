@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,12 +33,14 @@ class RowEntry:
         genre: Of a genre row.
         about: Column of its source title, `ABSENT` without one.
         head: Column of the title it begins with.
+        expected: How likely one of the titles it shows is played, where that is known.
     """
 
     name: str
     genre: str | None = None
     about: int = ABSENT
     head: int = ABSENT
+    expected: float | None = None
 
 
 class RowValues(Protocol):
@@ -57,11 +59,13 @@ class RowCandidate:
         plan: Which row.
         scores: [T] its own order of titles.
         wanted: [T] titles it may show, its genre's alone where it is of one.
+        chances: [T] logits of a play of each title in this row once it is looked at; None where nothing says so.
     """
 
     plan: RowPlan
     scores: Scores
     wanted: Mask
+    chances: npt.NDArray[np.floating[Any]] | None = None
     _ranked: dict[int, RankedList] = field(default_factory=dict, repr=False)
 
     @property
@@ -69,10 +73,18 @@ class RowCandidate:
         """Its definition's name."""
         return self.plan.spec.name
 
-    def entry(self, titles: RankedList | None = None) -> RowEntry:
-        """Return what a row head reads of it, with these titles or its own first one."""
-        head = int(titles.columns[0]) if titles is not None and len(titles) else ABSENT
-        return RowEntry(self.name, self.plan.genre, self.plan.source, head)
+    def entry(self, titles: RankedList, looks: Values | None = None) -> RowEntry:
+        """Return what values a row that shows these titles.
+
+        Args:
+            titles: What it shows.
+            looks: [C] how likely each column is looked at; None where nobody asks for the expected play.
+        """
+        head = int(titles.columns[0]) if len(titles) else ABSENT
+        expected = None
+        if looks is not None and self.chances is not None:
+            expected = expected_play(self.chances[titles.columns[: len(looks)]], looks)
+        return RowEntry(self.name, self.plan.genre, self.plan.source, head, expected)
 
     def fill(self, taken: Mask, k: int) -> RankedList:
         """Return its best `k` titles that are not taken; empty where fewer than its minimum length are left."""
@@ -91,6 +103,17 @@ class RowCandidate:
     def count(self) -> int:
         """Titles it could show."""
         return int(self.wanted.sum())
+
+
+def expected_play(logits: npt.NDArray[np.floating[Any]], looks: Values) -> float:
+    """Return how likely a title of a row is played: `1 - prod_j (1 - look_j sigmoid(logit_j))`; see `ExpectedPlaySpec`.
+
+    Args:
+        logits: Of a play of each title once it is looked at, from the left.
+        looks: How likely each column is looked at; at least as many.
+    """
+    played = np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
+    return float(-np.expm1(np.log1p(-looks[: len(played)] * played).sum()))
 
 
 @dataclass(frozen=True)
@@ -122,6 +145,15 @@ class PageRules:
         likely = (heads or {}).get(spec.placed.head) if spec.placed else None
         first = None if likely is None or spec.placed is None else likely >= spec.placed.first_from
         return cls(spec, k, spec.viewports.get(device or ""), first)
+
+    @property
+    def looks(self) -> Values | None:
+        """[C] how likely each column of a row is looked at before anybody scrolls, where the page asks for it."""
+        if self.spec.expected is None:
+            return None
+        columns = self.k if self.viewport is None else min(self.viewport.columns, self.k)
+        found: Values = self.spec.expected.look ** np.arange(columns, dtype=np.float64)
+        return found
 
     def place_of(self, name: str) -> int | None:
         """Return the place that a row is given among the rows after the pinned ones, None where its score decides."""

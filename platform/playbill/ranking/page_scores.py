@@ -97,6 +97,15 @@ class PageScores:
         scores[near] = self.exact(row, near)
         return scores
 
+    def logits(self, row: int) -> Floats:
+        """Return the [T] logits of a row whose blend has one head, whatever its weight.
+
+        Raises:
+            ValueError: The blend has none, or several.
+        """
+        (term,) = self.terms[row]
+        return term.logits
+
     def _near(self, row: int, k: int, mask: Mask) -> npt.NDArray[np.int64]:
         """Return the columns that the error cannot tell from the best `k`."""
         if k < 1:
@@ -131,7 +140,7 @@ def blend_page(
         logits: M of [T] float32, finite.
         pairs: M different (row, head); every head of a row's blend is among them.
         losses: Head -> its loss.
-        blends: [R] head -> weight.
+        blends: [R] head -> weight; a weight of 0 keeps the head's logits and costs no more than them.
         candidates: [R, T].
 
     Raises:
@@ -184,6 +193,8 @@ def page_of(
 
 def _term(logits: Floats, loss: str, weight: float, among: tuple[Mask, Floats]) -> tuple[Term, Floats]:
     """Return a head's part of a blend: how it is made, and its [T] float32 values."""
+    if weight == 0:
+        return Term(logits, loss, weight), np.zeros_like(logits)
     if loss in COMPETING:
         normaliser = _normaliser(logits, *among)
         return Term(logits, loss, weight, normaliser), (logits - np.float32(normaliser)) * np.float32(weight)

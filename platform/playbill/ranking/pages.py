@@ -7,8 +7,12 @@ Axis letters: T titles.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from playbill.ranking.blend import Scores
 from playbill.ranking.candidates import Catalogue, Mask
@@ -20,6 +24,8 @@ from playbill.specs.page import PageSpec
 
 RowScore = Callable[[RowPlan], tuple[Scores, Mask]]
 """Scores and candidates of a row, [T] each."""
+Chances = Mapping[str, npt.NDArray[np.floating[Any]]]
+"""`row_id` -> [T] logits of a play."""
 
 AS_WRITTEN = PageSpec(arm="fixed", maximum_rows=1_000)
 """The page of a canvas that says nothing of pages: all its rows, in the order they are written in."""
@@ -37,7 +43,12 @@ class FilledRow:
 
 
 def row_candidates(
-    plans: Sequence[RowPlan], catalogue: Catalogue, score: RowScore, *, genre_consistency: bool = True
+    plans: Sequence[RowPlan],
+    catalogue: Catalogue,
+    score: RowScore,
+    *,
+    genre_consistency: bool = True,
+    chances: Chances | None = None,
 ) -> list[RowCandidate]:
     """Return the rows that could be on a page, a genre row with titles of its genre alone where that is asked for.
 
@@ -46,12 +57,13 @@ def row_candidates(
         catalogue: Genres of titles.
         score: Of a row.
         genre_consistency: Whether every title of a genre row must have the genre.
+        chances: `row_id` -> [T] logits of a play of each title in the row once it is looked at.
     """
     found = []
     for plan in plans:
         scores, candidates = score(plan)
         own = plan.about(candidates, catalogue, genre_consistency=genre_consistency)
-        found.append(RowCandidate(plan, scores, own))
+        found.append(RowCandidate(plan, scores, own, (chances or {}).get(plan.row_id)))
     return found
 
 
@@ -61,9 +73,11 @@ def page_of(
     score: RowScore,
     rules: PageRules,
     values: RowValues | None = None,
+    chances: Chances | None = None,
 ) -> Page:
-    """Build a page from plans; see `page_builder.build_page`."""
-    rows = row_candidates(plans, catalogue, score, genre_consistency=rules.spec.genre_consistency)
+    """Build a page from plans; see `row_candidates` and `page_builder.build_page`."""
+    consistency = rules.spec.genre_consistency
+    rows = row_candidates(plans, catalogue, score, genre_consistency=consistency, chances=chances)
     return build_page(rows, rules, values)
 
 

@@ -18,7 +18,8 @@ from playbill.ranking.candidates import ABSENT, Mask, Viewer, select
 from playbill.ranking.fallback import fallback_scores
 from playbill.ranking.lists import RankedList, rank
 from playbill.ranking.page_parts import SPARE, PageRules
-from playbill.ranking.pages import AS_WRITTEN, FilledRow, filled_rows, page_of
+from playbill.ranking.pages import AS_WRITTEN, Chances, FilledRow, filled_rows, page_of
+from playbill.ranking.row_values import valued_by
 from playbill.ranking.rows import RowPlan
 from playbill.ranking.short_rows import filled_up
 from playbill.serving.messages import MODEL_POLICY
@@ -90,7 +91,7 @@ def _excuse(failed: Exception | None) -> tuple[str, ...]:
 
 
 def _by_model(served: Served, asked: Asked, scorer: Scorer, notes: tuple[str, ...]) -> Answer:
-    scored, said = _score(served, asked, scorer), list(notes)
+    (scored, chances), said = _score(served, asked, scorer), list(notes)
 
     def row(plan: RowPlan) -> tuple[Scores, Mask]:
         if plan.row_id in scored:
@@ -100,7 +101,8 @@ def _by_model(served: Served, asked: Asked, scorer: Scorer, notes: tuple[str, ..
             scores = _policy(served, asked, plan.spec.policy or asked.canvas.fallback)
         return _filled_up(served, asked, plan, scores, candidates, said)
 
-    found = _assemble(served, asked, MODEL_POLICY, None, scored[None], row, _page_state(asked, scorer))
+    by = (_page_state(asked, scorer), chances)
+    found = _assemble(served, asked, MODEL_POLICY, None, scored[None], row, by)
     return replace(found, notes=tuple(said))
 
 
@@ -135,16 +137,17 @@ def _assemble(
     reason: str | None,
     main: tuple[Scores, Mask],
     row: Callable[[RowPlan], tuple[Scores, Mask]],
-    state: PageState | None = None,
+    by: tuple[PageState | None, Chances] | None = None,
 ) -> Answer:
     scores, candidates = main
     found = Answer(policy, reason, rank(scores, candidates, asked.k), candidates, None)
     if asked.plans is None:
         return found
     spec = asked.canvas.page or AS_WRITTEN
+    state, chances = by or (None, {})
     rules = PageRules.of(spec, asked.k, asked.request.device, {} if state is None else dict(state.page))
-    values = state.values(spec.blend) if state is not None and spec.blend else None
-    page = page_of(asked.plans, served.shelf.catalogue, row, rules, values)
+    values = valued_by(spec, state) if by is not None else None
+    page = page_of(asked.plans, served.shelf.catalogue, row, rules, values, chances)
     return replace(found, rows=tuple(filled_rows(page)), absent=page.absent)
 
 
@@ -155,16 +158,32 @@ def _page_state(asked: Asked, scorer: Scorer) -> PageState | None:
     return next(iter(scorer.page_states([asked.request])), None)
 
 
-def _score(served: Served, asked: Asked, scorer: Scorer) -> dict[str | None, tuple[Scores, Mask]]:
-    """Score the canvas's own list, under None, and every row that has a blend, all at once."""
+def _score(served: Served, asked: Asked, scorer: Scorer) -> tuple[dict[str | None, tuple[Scores, Mask]], Chances]:
+    """Score the canvas's own list, under None, and every row that has a blend, all at once; and plays in every row."""
     plans = [(place, plan) for place, plan in enumerate(asked.plans or ()) if plan.spec.blend is not None]
     blends = [asked.canvas.blend, *(plan.spec.blend or {} for _, plan in plans)]
     requests = [asked.request, *(_row_request(served, asked, plan, place) for place, plan in plans)]
     rules = [(plan.spec.candidates, _row_viewer(asked, plan)) for _, plan in plans]
     masks = [_candidates(served, *own) for own in [(asked.canvas.candidates, asked.viewer), *rules]]
-    page = scorer.score_page(requests, blends, np.stack(masks))
+    valued = _valued(asked)
+    nothing = [np.zeros_like(masks[0])] * len(valued)
+    page = scorer.score_page(
+        [*requests, *(request for request, _ in valued.values())],
+        [*blends, *({head: 0.0} for _, head in valued.values())],
+        np.stack([*masks, *nothing]),
+    )
     names = [None, *(plan.row_id for _, plan in plans)]
-    return {name: (page.sharpened(row, SPARE * asked.k), masks[row]) for row, name in enumerate(names)}
+    scored = {name: (page.sharpened(row, SPARE * asked.k), masks[row]) for row, name in enumerate(names)}
+    return scored, {name: page.logits(len(names) + row) for row, name in enumerate(valued)}
+
+
+def _valued(asked: Asked) -> dict[str, tuple[Request, str]]:
+    """Return for each `row_id` how its titles' plays are asked for: all as if they came first, to be compared."""
+    page = asked.canvas.page
+    if page is None or page.expected is None or page.arm == "fixed":
+        return {}
+    own = replace(asked.request, query=None, row_position=0)
+    return {plan.row_id: (replace(own, row=plan.spec.name), page.expected.head) for plan in asked.plans or ()}
 
 
 def _row_request(served: Served, asked: Asked, plan: RowPlan, place: int) -> Request:

@@ -58,11 +58,30 @@ class PlacedRowSpec(Spec):
     """Its place else, from 0; further up where the page has fewer rows."""
 
 
+class ExpectedPlaySpec(Spec):
+    """What a row is worth by the titles it shows now: the chance that one of them is played.
+
+    Column j, from 0, is looked at with probability `look`^j and its title is then played with the head's p_j, so the
+    chance is `1 - prod_j (1 - look^j p_j)`: the examination of a cascade (Craswell et al., "An experimental comparison
+    of click position-bias models", WSDM 2008), with one number for how attention falls from title to title.
+    """
+
+    head: str = Field(min_length=1)
+    """A head of level `title` with loss `bce` that predicts a play of what was shown, such as shown_play."""
+    weight: float = Field(default=1.0, gt=0)
+    """Of the chance's logarithm in a row's value, beside the terms of `blend`. The arm `beam` reads the exponential of
+    a row's value as its chance of a play, so its weights should add up to 1."""
+    look: float = Field(default=0.85, gt=0, le=1)
+    """How likely the next title is looked at, after one that was not played."""
+
+
 class PageSpec(Spec):
     """How a page is put together. Titles are never there twice, and a row that is too short is never shown."""
 
     arm: Arm = "greedy"
-    """Who orders the rows; without `blend` they come as they are written."""
+    """Who orders the rows; without `expected` and `blend` they come as they are written."""
+    expected: ExpectedPlaySpec | None = None
+    """The part of a row's value that the titles in it have."""
     blend: dict[str, float] = Field(default_factory=dict)
     """Head of level `row` -> its weight in a row's score."""
     pinned: tuple[Reference, ...] = ()
@@ -91,9 +110,10 @@ class PageSpec(Spec):
         """Return the page of a model that lacks some heads: they order and place nothing."""
         blend = {head: weight for head, weight in self.blend.items() if head not in gone}
         placed = None if self.placed is not None and self.placed.head in gone else self.placed
-        return self.model_copy(update={"blend": blend, "placed": placed})
+        expected = None if self.expected is not None and self.expected.head in gone else self.expected
+        return self.model_copy(update={"expected": expected, "blend": blend, "placed": placed})
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """Heads it needs."""
+        """Heads about rows and pages that it needs; `expected` has one about titles."""
         return (*self.blend, *((self.placed.head,) if self.placed else ()))

@@ -7,6 +7,7 @@ from typing import cast
 
 from playbill.errors import Problem, nearest
 from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, RowSpec, split_reference
+from playbill.specs.page import PageSpec
 from playbill.zoo.definitions import Checked, Shelf, place_of
 from playbill.zoo.nodes import problem
 
@@ -29,11 +30,7 @@ def check_page(
     page = canvas.page
     if page is None or "page" in owner.absent:
         return
-    asked: list[tuple[Path, str, str]] = [(("page", "blend", head), head, "row") for head in page.blend]
-    if page.placed is not None:
-        asked.append((("page", "placed", "head"), page.placed.head, "page"))
-    for path, head, level in asked:
-        yield from _check_head(shelf, owner, model, path, (head, level), known)
+    yield from _check_heads(shelf, owner, model, page, known)
     own = [row.spec.name for row in rows if split_reference(cast(RowSpec, row.spec).canvas)[0] == canvas.name]
     named: list[tuple[Path, str]] = [(("page", "pinned", at), one) for at, one in enumerate(page.pinned)]
     if page.placed is not None:
@@ -72,6 +69,19 @@ def check_levels(
             path = ("blend", name)
             what = f"head '{name}' of model '{model.name}' is about a {levels[name]} and scores no titles"
             yield problem(place_of(owner, path, key=True), path, what, "Blend it under the canvas's 'page'.")
+
+
+def _check_heads(shelf: Shelf, owner: Checked, model: ModelSpec, page: PageSpec, known: list[str]) -> Iterator[Problem]:
+    asked: list[tuple[Path, str, str]] = [(("page", "blend", head), head, "row") for head in page.blend]
+    if page.placed is not None:
+        asked.append((("page", "placed", "head"), page.placed.head, "page"))
+    if page.expected is not None:
+        asked.append((("page", "expected", "head"), page.expected.head, "title"))
+    for path, head, level in asked:
+        yield from _check_head(shelf, owner, model, path, (head, level), known)
+        if level == "title" and head in model.heads and model.heads[head].loss != "bce":
+            what = f"head '{head}' of model '{model.name}' has loss '{model.heads[head].loss}' and no probabilities"
+            yield problem(place_of(owner, path), path, what, "Use a head with loss 'bce' for a row's expected play.")
 
 
 def _level(shelf: Shelf, model: ModelSpec, head: str) -> str:

@@ -92,14 +92,16 @@ def test_a_saved_training_set_gives_the_same_batches(data: TrainingSet, tmp_path
     assert ((first.rows["head"][:, 0] > 0) >= ~np.isnan(first.labels["row_play"])).all()
 
 
-def test_what_serving_values_is_what_the_network_learnt(data: TrainingSet, fitted: Fitted, log: SimulatedLog) -> None:
+def test_what_serving_values_is_what_the_network_learnt(
+    data: TrainingSet, fitted: Fitted, log: SimulatedLog, model: ResolvedModel
+) -> None:
     scorer = fitted.scorer(log.world, NoFeatures())
     network = scorer.network
     batch = next(iter(data.epoch(0)))
     targets = TargetBatch.from_arrays(batch.targets)
     vectors = scorer._vectors
     scene = network.scene(HistoryBatch.from_arrays(batch.history), ContextBatch.from_arrays(batch.context), vectors)
-    head = network.heads[1]
+    head = network.heads[list(model.model.heads).index("row_play")]
     assert scene.embed is not None
     with torch.inference_mode():
         logits = row_logits(head, scene.state_of(head), targets.rows, scene.embed(targets.rows)).numpy()
@@ -122,14 +124,15 @@ def test_what_serving_values_is_what_the_network_learnt(data: TrainingSet, fitte
 def test_pages_of_a_policy_come_in_the_order_of_its_arm(fitted: Fitted, log: SimulatedLog) -> None:
     world = log.world
     tops = {}
-    for arm in ("fixed", "greedy"):
+    for arm in ("fixed", "greedy/titles", "greedy/rows"):
         policy = page_policy(fitted, world, page_spec(arm))
         events = simulate(replace(world, spec=world.spec.model_copy(update={"days": 2})), policy, keep_log=True)
         rows = events.interactions.filter(pl.col("canvas") == "row_ranking")
         assert rows["propensity"].unique().to_list() == [1.0]
         tops[arm] = rows.filter(pl.col("position") == 0)["row_id"].str.split(":").list.first().value_counts()
     assert set(tops["fixed"].sort("count")["row_id"]) <= {"continue_watching", "top_picks"}
-    assert not tops["greedy"].sort("row_id").equals(tops["fixed"].sort("row_id"))
+    for arm in ("greedy/titles", "greedy/rows"):
+        assert not tops[arm].sort("row_id").equals(tops["fixed"].sort("row_id"))
 
 
 def test_a_bundle_without_such_heads_has_no_page_states(

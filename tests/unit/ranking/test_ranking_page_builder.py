@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from playbill.ranking.page_builder import Page, build_page
 from playbill.ranking.page_parts import PageRules, RowCandidate, RowEntry, Values
+from playbill.ranking.row_values import ValuedRows
 from playbill.ranking.rows import RowPlan
 from playbill.specs import RowSpec
 from playbill.specs.page import VIEWPORTS, PageSpec
@@ -29,7 +30,8 @@ def candidate(name: str, titles: Sequence[int], minimum: int = 2, seed: int = 0)
     scores[list(titles)] = -np.arange(len(titles), dtype=np.float64)
     wanted = np.zeros(TITLES, np.bool_)
     wanted[list(titles)] = True
-    return RowCandidate(RowPlan(name, RowSpec.model_validate({**body, "blend": {"play": 1.0}}), name), scores, wanted)
+    plan = RowPlan(name, RowSpec.model_validate({**body, "blend": {"play": 1.0}}), name)
+    return RowCandidate(plan, scores, wanted, np.random.default_rng(seed).normal(size=TITLES))
 
 
 @dataclass
@@ -60,6 +62,7 @@ page_st = st.fixed_dictionaries(
         "maximum_rows": st.integers(1, 6),
         "pinned": st.lists(st.sampled_from(["r0", "r3"]), unique=True, max_size=2),
         "placed": st.sampled_from([None, {"row": "r1", "head": "visit", "first_from": 0.5, "otherwise": 2}]),
+        "expected": st.sampled_from([None, {"head": "shown_play"}]),
         "viewports": st.sampled_from([{}, {"tv": "tv"}, {"tv": {"rows": 2, "columns": 3}}]),
     }
 )
@@ -72,7 +75,9 @@ def test_no_page_breaks_a_rule(
 ) -> None:
     candidates = [candidate(f"r{place}", titles, minimum) for place, (titles, minimum) in enumerate(rows)]
     rules = PageRules.of(spec(**given_), k, "tv", {"visit": likely})
-    page = build_page(candidates, rules, Taste(seed, 0.5))
+    taste = Taste(seed, 0.5)
+    expected = rules.spec.expected
+    page = build_page(candidates, rules, taste if expected is None else ValuedRows(expected, taste))
     shown = [title for row in page.rows for title in row.titles.columns.tolist()]
     assert len(shown) == len(set(shown)), "a title twice"
     assert len(page.rows) <= rules.spec.maximum_rows

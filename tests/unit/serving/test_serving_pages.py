@@ -88,6 +88,29 @@ def test_what_the_visit_is_for_places_a_row(world: ModuleType, stocked: Workspac
     assert "visit_continues" in response.rows[place].reason
 
 
+def test_rows_are_worth_what_the_titles_in_them_are(world: ModuleType, stocked: Workspace) -> None:
+    """Each row's titles are asked for as if it came first; titles of `popular` are played most, in that row alone."""
+
+    class Shown(world.FakeScorer):  # type: ignore[name-defined,misc]
+        def score(self, requests: Sequence[Request]) -> dict[str, np.ndarray]:
+            found = super().score(requests)
+            worth = {"picks": -3.0, "because": -1.0, "popular": 2.0}
+            found["like"] += np.array([[worth.get(request.row or "", -9.0)] for request in requests], np.float32)
+            return found
+
+    scorer = Shown()
+    served = world.serve_with(stocked, scorer)
+    home = served.resolved.canvases["home"]
+    page = PageSpec.model_validate({"arm": "independent", "expected": {"head": "like"}})
+    canvases = {**served.resolved.canvases, "home": home.model_copy(update={"page": page})}
+    served = replace(served, resolved=served.resolved.model_copy(update={"canvases": canvases}))
+    response = world.make_recommender(stocked, served).recommend(RecommendRequest(canvas="home", member_id="42", k=2))
+    assert response.policy == "model"
+    assert [row.row_id for row in response.rows or ()][:2] == ["popular", "because:t0"]
+    valued = [request for request in scorer.asked if request.row == "popular"]
+    assert [(request.canvas, request.row_position) for request in valued] == [("home", 0)]
+
+
 def test_without_a_page_rows_come_as_they_are_written(world: ModuleType, stocked: Workspace) -> None:
     served = served_with(world, stocked, None, LIKES_LAST)
     response = world.make_recommender(stocked, served).recommend(RecommendRequest(canvas="home", member_id="42", k=2))

@@ -32,7 +32,10 @@ def paged(write: Write, edit: Edit) -> Callable[[str], None]:
     return page
 
 
-RIGHT = "{blend: {row_play: 1.0}, pinned: [top], placed: {row: again, head: visit}, viewports: {mobile: phone}}"
+RIGHT = (
+    "{expected: {head: up}, blend: {row_play: 1.0}, pinned: [top], placed: {row: again, head: visit}, "
+    "viewports: {mobile: phone}}"
+)
 
 
 def test_a_right_page_has_none(paged: Callable[[str], None], mistakes: Mistakes) -> None:
@@ -46,6 +49,9 @@ def test_a_right_page_has_none(paged: Callable[[str], None], mistakes: Mistakes)
         ("{row_play: 1.0}", "{row_plai: 1.0}", "no head 'row_plai'. Did you mean 'row_play'?"),
         ("{row_play: 1.0}", "{up: 1.0}", "head 'up' of model 'every' is about a title, not about a row"),
         ("head: visit", "head: row_play", "head 'row_play' of model 'every' is about a row, not about a page"),
+        ("{head: up}", "{head: row_play}", "head 'row_play' of model 'every' is about a row, not about a title"),
+        ("{head: up}", "{head: upp}", "no head 'upp'. Did you mean 'up'?"),
+        ("{head: up}", "{head: play}", "head 'play' of model 'every' has loss 'softmax' and no probabilities"),
         ("[top]", "[tops]", "has no row 'tops' on canvas 'home'. Did you mean 'top'?"),
         ("row: again", "row: agan", "has no row 'agan' on canvas 'home'. Did you mean 'again'?"),
         ("mobile: phone", "mobile: fone", "unknown viewport 'fone'. Did you mean 'phone'?"),
