@@ -21,6 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -50,10 +51,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         scorer = make_scorer(Path(folder) / "bundle", options.titles, dim=options.dim, layers=2, heads=2)
     page = make_page(scorer, options.rows, options.events)
+    if options.valued:
+        page = with_values(page)
     result = measured(scorer, page, options)
     _show(result)
     if options.json:
         print(json.dumps(result))
+
+
+def with_values(page: Page) -> Page:
+    """Ask for the plays of each row's titles too, as a page with `expected` does: each row as if it came first."""
+    own = [replace(page.requests[0], row=request.row, row_position=0) for request in page.requests]
+    nothing = np.zeros_like(page.candidates)
+    blends = (*page.blends, *({"thumbs_up": 0.0} for _ in own))
+    return Page((*page.requests, *own), blends, np.concatenate([page.candidates, nothing]))
 
 
 def measured(scorer: Scorer, page: Page, options: argparse.Namespace) -> dict[str, Any]:
@@ -100,7 +111,7 @@ def timed_page(scorer: Scorer, page: Page, k: int) -> tuple[dict[str, float], li
         whole = 1e3 * (time.process_time() - began)
     spent["score"] = whole - sum(spent.values())
     began = time.process_time()
-    lists = [found.best(row, k) for row in range(len(found))]
+    lists = [found.best(row, k) for row in range(len(found)) if page.candidates[row].any()]
     spent["topk"] = 1e3 * (time.process_time() - began)
     return spent, lists
 
@@ -125,6 +136,8 @@ def plain_page(scorer: Scorer, page: Page, k: int) -> list[RankedList]:
     logits, of = scorer.score(page.requests), losses(scorer)
     lists = []
     for row, (weights, candidates) in enumerate(zip(page.blends, page.candidates, strict=True)):
+        if not candidates.any():
+            continue
         own = {head: values[row] for head, values in logits.items()}
         lists.append(rank(blend(own, of, weights, candidates), candidates, k))
     return lists
@@ -137,6 +150,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=200, help="in the member's past")
     parser.add_argument("--dim", type=int, default=128, help="width of the trunk")
     parser.add_argument("--k", type=int, default=40, help="titles listed in a row")
+    parser.add_argument("--valued", action="store_true", help="value rows by the expected play of their titles")
     parser.add_argument("--repeats", type=int, default=100, help="measured pages")
     parser.add_argument("--json", action="store_true", help="print one object as the last line")
     return parser.parse_args()

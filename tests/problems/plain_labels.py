@@ -71,6 +71,12 @@ def any_play(member: Member, event: pd.Series) -> float | None:
     return 0.0 if shown_not_played(member, event) and member.old(event, 30 * HOUR) else None
 
 
+def shown_play(member: Member, event: pd.Series) -> float | None:
+    if event["action"] != "impression" or pd.isna(event["title_id"]) or not member.old(event, 6 * HOUR):
+        return None
+    return 0.0 if of_title(member.after(event, HOUR, "play"), event).empty else 1.0
+
+
 def thumbs_up(member: Member, event: pd.Series) -> float | None:
     return {"thumbs_up": 1.0, "thumbs_down": 0.0}.get(event["action"])
 
@@ -208,6 +214,7 @@ PLAIN: dict[str, Callable[[Member, pd.Series], float | None]] = {
         row_play,
         page_play,
         any_play,
+        shown_play,
     )
 }
 """Label -> its value for one event."""

@@ -12,7 +12,7 @@ from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel, RowS
 from playbill.specs.page import PageSpec
 from playbill.zoo import Zoo
 
-LABELS = ("row_play", "visit_continues", "discovery_play", "any_play")
+LABELS = ("row_play", "visit_continues", "discovery_play", "shown_play")
 PAGE_ARMS = ("fixed", "independent/titles", "greedy/titles", "beam/titles", "greedy/both", "greedy/rows")
 """Who orders the rows, and by what: see `page_spec`. What is in the rows is the same model's in every arm."""
 EXPECTED = "shown_play"
@@ -90,7 +90,7 @@ def _home() -> CanvasSpec:
         {
             "name": "home",
             "version": 1,
-            "context": ["member", "country", "device", "language", "hour_of_week"],
+            "context": ["member", "row", "country", "device", "language", "hour_of_week"],
             "candidates": {"available": "now", "watched": False},
             "blend": {"discovery_play": 1.0},
             "metric": "discovery_play",
@@ -118,7 +118,7 @@ def _model(recipe: PagesRecipe) -> ModelSpec:
             "trunk": {"type": "gated_transformer", "dim": recipe.dim, "layers": recipe.layers, "heads": 2},
             "heads": {
                 "discovery_play": {"label": "discovery_play", "loss": "softmax"},
-                EXPECTED: {"label": "any_play", "loss": "bce"},
+                EXPECTED: {"label": "shown_play", "loss": "bce"},
                 "row_play": {"label": "row_play", "loss": "bce"},
                 "visit_continues": {"label": "visit_continues", "loss": "bce", "weight": 0.3},
             },

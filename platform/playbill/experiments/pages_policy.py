@@ -6,12 +6,14 @@ Axis letters: N pages, Q (page, row) pairs, T titles, R rows, K places of a row.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.datasets import Request
 from playbill.experiments.model_policy import ModelPolicy
 from playbill.experiments.pages_model import EXPECTED
 from playbill.ranking.candidates import ABSENT
@@ -45,7 +47,10 @@ class PagePolicy(ModelPolicy):
     def built(self, pages: Pages, arms: Mapping[str, PageSpec]) -> dict[str, list[Page]]:
         """Build every page under several arms, from the same rows, titles and scores."""
         places, row = np.nonzero(pages.rows >= 0)
-        scores, chances, states = self._read(asked_of(pages, np.arange(len(pages)), np.full(len(pages), on.NO_ROW)))
+        whole = asked_of(pages, np.arange(len(pages)), np.full(len(pages), on.NO_ROW))
+        scores, requests = self._blended(whole), self._page_requests(whole)
+        states = self.scorer.page_states(requests)
+        valued = any(spec.expected is not None for spec in arms.values())
         asked = asked_of(pages, places, pages.rows[places, row])
         own = self._row_scores(asked, scores[places])
         # Rows come as they are written, whatever order the service's law had drawn.
@@ -53,9 +58,12 @@ class PagePolicy(ModelPolicy):
         ends = np.searchsorted(places[order], np.arange(len(pages) + 1))
         found: dict[str, list[Page]] = {name: [] for name in arms}
         for page, state in enumerate(states):
+            places_of = order[ends[page] : ends[page + 1]].tolist()
+            plans = [self._plan(asked, at) for at in places_of]
+            chances = self._chances(requests[page], plans) if valued else dict[str, Floats]()
             candidates = [
-                RowCandidate(self._plan(asked, at), own[at], np.isfinite(own[at]), chances[page])
-                for at in order[ends[page] : ends[page + 1]].tolist()
+                RowCandidate(plan, own[at], np.isfinite(own[at]), chances.get(plan.row_id))
+                for plan, at in zip(plans, places_of, strict=True)
             ]
             for name, spec in arms.items():
                 rules = PageRules.of(spec, PLACES, None, dict(state.page))
@@ -77,17 +85,16 @@ class PagePolicy(ModelPolicy):
         about, head = (ABSENT if title == ABSENT else int(self._column[title]) for title in (row.about, row.head))
         return RowEntry(row.name, row.genre, about, head, row.expected)
 
-    def _read(self, asked: Asked) -> tuple[Floats, Floats, list[PageState]]:
-        """Read pages by the world's numbers of titles.
-
-        Returns:
-            [N, T] scores of titles on home, [N, T] logits of a play once they are looked at, and what page heads see.
-        """
-        scores = self._blended(asked)
+    def _page_requests(self, asked: Asked) -> list[Request]:
         keys = [question.key for question in self._questions(asked)]
-        requests = self._with_features(self._requests(asked, keys, np.arange(len(asked))))
-        chances = np.stack([self._scored[key][EXPECTED][self._column] for key in keys])
-        return scores, chances, self.scorer.page_states(requests)
+        return self._with_features(self._requests(asked, keys, np.arange(len(asked))))
+
+    def _chances(self, request: Request, plans: list[RowPlan]) -> dict[str, Floats]:
+        """Return `row_id` -> [T] logits of a play in each row once a title is looked at, by the world's numbers."""
+        requests = [replace(request, row=plan.spec.name) for plan in plans]
+        nothing = np.zeros((len(plans), len(self._column)), np.bool_)
+        page = self.scorer.score_page(requests, [{EXPECTED: 0.0}] * len(plans), nothing)
+        return {plan.row_id: page.logits(row)[self._column] for row, plan in enumerate(plans)}
 
     def _row_scores(self, asked: Asked, scores: Floats) -> Floats:
         """Return [Q, T] scores of each row's titles, -inf for those that it may not show."""
