@@ -80,11 +80,7 @@ def shown_rows(
         seed: Of the samples.
     """
     shown = events["action"].is_in(IGNORED_ACTIONS).to_numpy() & (titles > 0)
-    useful = np.zeros(len(titles), np.bool_)
-    for head, value in values.items():
-        ranking = ranks(resolved.model.heads[head].loss)
-        useful |= (value > 0) if ranking else ~np.isnan(value)
-    rows = np.nonzero(shown & useful)[0]
+    rows = np.nonzero(shown & _useful(values, resolved))[0]
     if not len(rows):
         return ShownRows(rows, rows, {head: np.zeros(0, np.float32) for head in values}, {})
     requests = request_starts(events)[rows]
@@ -94,13 +90,22 @@ def shown_rows(
     for head, most in _samples(resolved).items():
         if head in labels:
             labels[head], weights[head] = sample_of_requests(labels[head], requests, chance, most)
-    kept = ~np.isnan(np.stack(list(labels.values()))).all(axis=0)
+    kept = _useful(labels, resolved)
     return ShownRows(
         rows[kept],
         requests[kept],
         {head: value[kept] for head, value in labels.items()},
         {head: value[kept] for head, value in weights.items()},
     )
+
+
+def _useful(labels: dict[str, Float], resolved: ResolvedModel) -> Bool:
+    """Return [E] which events train some head: a ranking head by a label above 0, any other by any label."""
+    found: list[Bool] = []
+    for head, value in labels.items():
+        found.append(value > 0 if ranks(resolved.model.heads[head].loss) else ~np.isnan(value))
+    useful: Bool = np.logical_or.reduce(found)
+    return useful
 
 
 def _samples(resolved: ResolvedModel) -> dict[str, int]:

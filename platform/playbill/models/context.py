@@ -15,6 +15,8 @@ from playbill.models.batch import ContextBatch
 from playbill.models.config import NetworkConfig
 from playbill.models.fields import Fields
 from playbill.models.normalise import Normaliser
+from playbill.models.queries import Queries, read_queries
+from playbill.models.text import GramSpace
 
 HOURS_OF_WEEK = 24 * 7
 PULL_START = 1.0
@@ -42,21 +44,22 @@ class ContextEncoder(nn.Module):
             if isinstance(module, nn.Embedding | nn.Linear):
                 nn.init.zeros_(module.weight)
 
-    def forward(self, context: ContextBatch, source_ND: Tensor, queries_NM: Tensor | None) -> Tensor:
+    def forward(self, context: ContextBatch, source_ND: Tensor, queries: Queries | None) -> Tensor:
         """Embed N requests.
 
         Args:
             context: The requests.
             source_ND: Directions of the source titles, see `source`.
-            queries_NM: Unit vectors of the queries, typed or named; zero where a row has none, None when no row has.
+            queries: What was typed, or what stands for it; None when no row has any.
         """
         fields = (context.canvas, context.country, context.device, context.language, context.hour_of_week)
         places = (context.row, context.row_position)
         total_ND = self.fields((*fields, *places, *context.categorical.unbind(dim=1)))
         if self.numeric is not None:
             total_ND = total_ND + self.numeric(self._normalised(context.numeric))
-        if queries_NM is not None:
-            total_ND = total_ND + self.query(queries_NM)
+        if queries is not None:
+            read_mD = self.query(queries.read)
+            total_ND = total_ND.index_add(0, queries.rows, read_mD.to(total_ND.dtype))
         encoded: Tensor = total_ND + self.source_title(source_ND)
         return encoded
 
@@ -67,25 +70,12 @@ class ContextEncoder(nn.Module):
             values = torch.cat([values[:, :features], torch.zeros_like(values[:, features:])], dim=-1)
         return values
 
-    def queries(
-        self, context: ContextBatch, typed_NM: Tensor | None, names_TM: Tensor
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return what is read as the query in the context, and what is matched with names; both [N, M] or None.
+    def queries(self, context: ContextBatch, space: GramSpace, names_TM: Tensor) -> Queries | None:
+        """Return what was typed in the requests, or what stands for it; None when no row has any.
 
-        Where the name of the source title stands for the query it is read as if it had been typed, and matched with
-        names as much as training finds it worth: not at all at the start.
-
-        Args:
-            context: The requests.
-            typed_NM: Unit vectors of what was typed, zero where a row has nothing; None when no row has.
-            names_TM: Unit vectors of the titles' names.
+        A name that stands for a query is not matched with names at the start of training.
         """
-        if self.name_match is None:
-            return typed_NM, typed_NM
-        named_NM = F.embedding(context.source_title, names_TM) * context.by_name.unsqueeze(-1)
-        if typed_NM is None:
-            return named_NM, self.name_match * named_NM
-        return typed_NM + named_NM, typed_NM + self.name_match * named_NM
+        return read_queries(context, space, names_TM, self.name_match)
 
     def source(self, context: ContextBatch, vectors_TD: Tensor) -> Tensor:
         """Return the source titles' directions at the length of a state [N, D]; zero where a row has none."""

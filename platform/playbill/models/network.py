@@ -19,8 +19,9 @@ from playbill.models.events import EventTokens
 from playbill.models.heads import Head, TitleVectors, bias_rows
 from playbill.models.kinds import KINDS
 from playbill.models.likeness import Likeness
+from playbill.models.queries import Queries, some_requests
 from playbill.models.rows import RowTower
-from playbill.models.scene import Scene
+from playbill.models.scene import PageStates, Scene, chosen_rows
 from playbill.models.text import GramSpace
 from playbill.models.titles import PreparedTitles, TitleTower
 from playbill.models.trunk import ReadsAt
@@ -134,7 +135,7 @@ class Network(nn.Module):
         """
         context, targets = pad_rows(context, targets, PADDED_ROWS)
         with self._precision(history.title.device):
-            scene = self.scene(history, context, self.title_vectors(titles))
+            scene = self.scene(history, context, self.title_vectors(titles), page_rows=self._page_rows(targets))
             sums = [
                 KINDS[settings.target].total(settings, head, scene, targets)
                 for settings, head in zip(self.config.heads, self.heads, strict=True)
@@ -196,7 +197,7 @@ class Network(nn.Module):
                 state = scene.state_of(head)
                 q, e = head.queries(state), vectors.vectors
                 if scene.queries is not None:
-                    q, e = head.with_match(q, scene.queries, vectors)
+                    q, e = head.with_match(q, scene.queries.dense, vectors)
                 bias_NT = head.bias(vectors, scene.rows)[scene.rows.row] + head.levels(state).unsqueeze(-1)
                 found[name] = (q @ e.to(q.dtype).T).float() + bias_NT
         return found
@@ -223,18 +224,30 @@ class Network(nn.Module):
         return torch.autocast(device.type, torch.bfloat16, enabled=self.low_precision)
 
     def _in_context(
-        self, states_ND: Tensor, context: ContextBatch, source_ND: Tensor, read_NM: Tensor | None
+        self, states_ND: Tensor, context: ContextBatch, source_ND: Tensor, queries: Queries | None
     ) -> Tensor:
-        crossed: Tensor = self.crossing(states_ND, self.context(context, source_ND, read_NM))
+        crossed: Tensor = self.crossing(states_ND, self.context(context, source_ND, queries))
         return crossed + self.context.pull * source_ND.to(crossed.dtype)
 
-    @property
-    def _of_pages(self) -> bool:
-        return any(head.target != "title" for head in self.config.heads)
+    def _page_rows(self, targets: TargetBatch) -> Tensor | None:
+        """Return the requests that train heads about rows and pages; None where none says its row."""
+        kinds = [head for head in self.config.heads if head.target != "title"]
+        if not kinds or not (self.config.context.rows > 1 or self.config.context.row_positions > 1):
+            return None
+        weights_JN = torch.stack([KINDS[head.target].weights(head, targets) for head in kinds])
+        return chosen_rows(weights_JN.amax(dim=0))[0]
 
-    @property
-    def _says_row(self) -> bool:
-        return self.config.context.rows > 1 or self.config.context.row_positions > 1
+    def _page_states(
+        self, states_ND: Tensor, context: ContextBatch, vectors: TitleVectors, rows_p: Tensor
+    ) -> PageStates:
+        asked = some_requests(context, rows_p)
+        unsaid = torch.zeros_like(asked.row)
+        asked = replace(asked, row=unsaid, row_position=unsaid)
+        queries = self.context.queries(asked, self.grams, vectors.prepared.names)
+        state = self._in_context(states_ND[rows_p], asked, self.context.source(asked, vectors.vectors), queries)
+        place = torch.zeros_like(context.state)
+        place[rows_p] = torch.arange(rows_p.shape[0], device=place.device)
+        return PageStates(state, self.sharing(state), place)
 
     def _embedded(self, rows: Mapping[str, Tensor], titles_TD: Tensor) -> Tensor:
         assert self.rows is not None
@@ -247,7 +260,12 @@ class Network(nn.Module):
         return {settings.name: head for settings, head in pairs if isinstance(head, Head)}
 
     def scene(
-        self, history: HistoryBatch, context: ContextBatch, vectors: TitleVectors, states_ND: Tensor | None = None
+        self,
+        history: HistoryBatch,
+        context: ContextBatch,
+        vectors: TitleVectors,
+        states_ND: Tensor | None = None,
+        page_rows: Tensor | None = None,
     ) -> Scene:
         """Return N requests as the heads see them.
 
@@ -256,26 +274,19 @@ class Network(nn.Module):
             context: N requests.
             vectors: `title_vectors` of the titles.
             states_ND: From `last_states`, to save reading the histories again.
+            page_rows: [p] requests that heads about rows and pages read, where they may not read the request's row.
         """
         if states_ND is None:
             states_ND = self.states(history, vectors).flatten(0, 1)[context.state]
-        asked = context.query_grams.numel() > 0
-        typed_NM = self.grams.queries(context.query_grams, context.query_offsets) if asked else None
-        read_NM, queries_NM = self.context.queries(context, typed_NM, vectors.prepared.names)
+        queries = self.context.queries(context, self.grams, vectors.prepared.names)
         source_ND = self.context.source(context, vectors.vectors)
-        state_ND = self._in_context(states_ND, context, source_ND, read_NM)
-        page_ND = None
-        if self._of_pages and self.training and self._says_row:
-            unsaid = torch.zeros_like(context.row)
-            whole = replace(context, row=unsaid, row_position=unsaid)
-            page_ND = self._in_context(states_ND, whole, source_ND, read_NM)
+        state_ND = self._in_context(states_ND, context, source_ND, queries)
         return Scene(
             state=state_ND,
             own=self.sharing(state_ND),
-            page=page_ND,
-            page_own=None if page_ND is None else self.sharing(page_ND),
+            page=None if page_rows is None else self._page_states(states_ND, context, vectors, page_rows),
             embed=None if self.rows is None else partial(self._embedded, titles_TD=vectors.vectors),
-            queries=queries_NM,
+            queries=queries,
             context=context,
             rows=bias_rows(context, self.config.titles.snapshot),
             titles=vectors,

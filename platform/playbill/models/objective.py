@@ -50,7 +50,7 @@ def softmax_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetB
             continue
         q, e = head.queries(scene.state_of(head)[chosen]), scene.titles.vectors
         if with_query and scene.queries is not None:
-            q, e = head.with_match(q, scene.queries[chosen], scene.titles)
+            q, e = head.with_match(q, scene.queries.of(chosen), scene.titles)
         hidden = None if away_GT is None else Hidden(away_GT, targets.group[chosen])
         total = total + softmax_loss(
             q.to(low), e.to(low), bias_PT, scene.rows.row[chosen], targets.title[chosen], share, hidden

@@ -29,7 +29,7 @@ def page_head_sum(
     weight_N = row_weights(settings, targets)
     chosen, share = chosen_rows(weight_N)
     label_n = targets.labels[settings.name][chosen].nan_to_num()
-    state = scene.page_state_of(head)[chosen]
+    state = scene.page_states(head, chosen)
     if isinstance(head, PageHead):
         return binary_loss(head(state), label_n, share), weight_N.sum()
     assert scene.embed is not None

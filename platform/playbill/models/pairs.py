@@ -86,9 +86,10 @@ def _add_match(network: Network, scene: Scene, pairs: Sequence[Pair], scores_MT:
     if scene.queries is None:
         return
     heads, names_TM = heads_of(network), scene.titles.prepared.names[1:]
-    asked = scene.queries.ne(0).any(dim=-1).tolist()
+    matched_NM = scene.queries.dense
+    asked = matched_NM.ne(0).any(dim=-1).tolist()
     for row in sorted({row for row, _ in pairs if asked[row]}):
-        match_T = names_TM @ scene.queries[row]
+        match_T = names_TM @ matched_NM[row]
         for number, (own, head) in enumerate(pairs):
             if own == row:
                 scores_MT[number].add_(heads[head].match * match_T)

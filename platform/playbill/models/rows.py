@@ -73,19 +73,17 @@ class RowTower(nn.Module):
         texts_XD = self.text(self.texts(space))
         own = self.name(rows["name"]) + texts_XD[rows["name"]]
         own = own + self.genre(rows["genre"]) + texts_XD[self.names + rows["genre"]]
-        found: Tensor = own + self.about(_named(rows["about"], titles_TD)) + self.head(_named(rows["head"], titles_TD))
+        # There are far more rows than titles, so titles are turned first and looked up then.
+        named_TD = named_titles(titles_TD)
+        about_TD, head_TD = self.about(named_TD), self.head(named_TD)
+        found: Tensor = own + F.embedding(rows["about"], about_TD) + F.embedding(rows["head"], head_TD)
         return found
-
-
-def _named(title: Tensor, titles_TD: Tensor) -> Tensor:
-    directions = F.normalize(F.embedding(title, titles_TD).float(), dim=-1)
-    vectors: Tensor = directions * titles_TD.shape[-1] ** 0.5 * title.gt(0).unsqueeze(-1)
-    return vectors
 
 
 def named_titles(titles_TD: Tensor) -> Tensor:
     """Return [T, D] what a row reads of each title that it is about or begins with; row 0, none, is zero."""
-    return _named(torch.arange(titles_TD.shape[0], device=titles_TD.device), titles_TD)
+    directions_TD = F.normalize(titles_TD.float(), dim=-1) * titles_TD.shape[-1] ** 0.5
+    return torch.cat([torch.zeros_like(directions_TD[:1]), directions_TD[1:]])
 
 
 class RowHead(nn.Module):

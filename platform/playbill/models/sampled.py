@@ -75,7 +75,7 @@ def _drawn_scores(head: Head, scene: Scene, own: NegativeBatch, q_nD: Tensor, ch
     scores: Tensor = (q_nD @ e_SD.to(q_nD.dtype).T).float() + bias_PS[scene.rows.row[chosen]]
     if scene.queries is not None:
         names_SM = scene.titles.prepared.names[own.title]
-        scores = scores + (scene.queries[chosen] @ names_SM.T).float() * head.match
+        scores = scores + (scene.queries.of(chosen) @ names_SM.T).float() * head.match
     return scores
 
 
@@ -90,5 +90,5 @@ def _shown_scores(head: Head, scene: Scene, shown_nC: Tensor, q_nD: Tensor, chos
     scores: Tensor = (e_nCD * q_nD.unsqueeze(1)).sum(-1, dtype=torch.float32) + bias.view(-1, count)
     if scene.queries is not None:
         names_nCM = scene.titles.prepared.names[flat].view(len(chosen), count, -1)
-        scores = scores + (names_nCM * scene.queries[chosen].unsqueeze(1)).sum(-1) * head.match
+        scores = scores + (names_nCM * scene.queries.of(chosen).unsqueeze(1)).sum(-1) * head.match
     return scores

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from playbill.models.batch import ContextBatch
 from playbill.models.heads import BiasRows, Head, TitleVectors
-from playbill.models.text import bag_sizes
+from playbill.models.queries import Queries, requests_with_query
 
 ROWS = 64
 """Rows of a product come in multiples of it: see `batch.pad_rows`."""
@@ -28,23 +28,35 @@ class Placed(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class PageStates:
+    """States in their context but for the row a request is asked in, for heads about rows and pages.
+
+    A row is what such a head is asked about, and a page is asked before there is a row.
+    """
+
+    state: Tensor
+    """[p, D] of the requests that train such a head."""
+    own: Tensor | None
+    """[K, p, D] likewise, as each head sees it."""
+    place: Tensor
+    """[N] where each request's state is; 0 for the others."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """N requests, as the heads see them."""
 
     state: Tensor
     """[N, D] states in their context."""
-    queries: Tensor | None
-    """[N, M] unit vectors of the queries, zero where a row has none; None when no row has one."""
+    queries: Queries | None
+    """What was typed; None when no row has a query."""
     context: ContextBatch
     rows: BiasRows
     titles: TitleVectors
     embed: Callable[[Mapping[str, Tensor]], Tensor] | None = None
     """Rows by `rows.FIELDS` -> their vectors; None where no head is about rows."""
-    page: Tensor | None = None
-    """[N, D] states in their context but for the row they are asked in, for heads about rows and pages: a row is what
-    such a head is asked about, and a page is asked before there is a row. None where no request says its row."""
-    page_own: Tensor | None = None
-    """[K, N, D] likewise, as each head sees it."""
+    page: PageStates | None = None
+    """What heads about rows and pages read; None where no request says its row, and they read `state`."""
     own: Tensor | None = None
     """[K, N, D] the state as each head sees it; None where all see `state`."""
 
@@ -52,17 +64,17 @@ class Scene:
         """Return [N, D] the state as one head sees it."""
         return self.state if self.own is None else self.own[head.position]
 
-    def page_state_of(self, head: Placed) -> Tensor:
-        """Return [N, D] the state as a head about rows or pages sees it."""
+    def page_states(self, head: Placed, chosen_n: Tensor) -> Tensor:
+        """Return [n, D] the states of some requests as a head about rows or pages sees them."""
         if self.page is None:
-            return self.state_of(head)
-        return self.page if self.page_own is None else self.page_own[head.position]
+            return self.state_of(head)[chosen_n]
+        states = self.page.state if self.page.own is None else self.page.own[head.position]
+        return states[self.page.place[chosen_n]]
 
     @property
     def has_query(self) -> Tensor:
         """[N] whether the request has a query, typed or by the name of its source title."""
-        context = self.context
-        return (bag_sizes(context.query_grams, context.query_offsets) > 0) | context.by_name.gt(0)
+        return requests_with_query(self.context)
 
 
 def chosen_rows(weight_N: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,6 +100,7 @@ def target_logits(head: Head, scene: Scene, title_N: Tensor, chosen: Tensor) -> 
     bias = head.target_bias(scene.titles, context.canvas[chosen], context.snapshot[chosen], title)
     logit = (q * e).sum(-1, dtype=torch.float32) + bias + head.levels(state)
     if scene.queries is not None:
-        names_NM = scene.titles.prepared.names[title]
-        logit = logit + (scene.queries[chosen] * names_NM).sum(-1) * head.match
+        asked, matched_kM = scene.queries.asked(chosen)
+        names_kM = scene.titles.prepared.names[title[asked]]
+        logit = logit.index_add(0, asked, (matched_kM * names_kM).sum(-1) * head.match)
     return logit

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from playbill.models import ContextBatch, HistoryBatch, Network, NetworkConfig, TitleInputs
+from playbill.models.queries import some_requests
 
 Make = Callable[..., ContextBatch]
 
@@ -36,15 +37,31 @@ def test_a_named_query_is_read_as_if_the_name_had_been_typed(
     network = network_with(config, moved=False, named_queries=True)
     context = context_of([0, 3], source_title=np.array([2, 2]), by_name=np.array([1, 0]))
     names = network.title_vectors(titles).prepared.names
-    read, matched = network.context.queries(context, None, names)
-    assert read is not None
-    assert torch.equal(read[0], names[2])
-    assert not read[1].any()
-    assert matched is not None
-    assert not matched.any(), "at the start a name is not matched with names"
-    typed = torch.ones_like(names[:2])
-    read, _ = network.context.queries(context, typed, names)
-    assert torch.equal(read[1], typed[1])
+    queries = network.context.queries(context, network.grams, names)
+    assert queries is not None
+    assert torch.equal(queries.read[0], names[2])
+    assert queries.rows[queries.read.any(dim=1)].tolist() == [0], "the other request has no query"
+    assert not queries.dense.any(), "at the start a name is not matched with names"
+    assert network.context.queries(context_of([0, 3]), network.grams, names) is None
+
+
+def test_queries_are_kept_for_requests_that_have_one(
+    config: NetworkConfig, context_of: Make, titles: TitleInputs
+) -> None:
+    network = network_with(config)
+    grams, sizes = np.array([3, 4, 5, 6, 7]), np.array([0, 2, 0, 3, 0])
+    context = context_of([0, 3, 4, 1, 2], query_grams=grams, query_offsets=np.cumsum(sizes) - sizes)
+    names = network.title_vectors(titles).prepared.names
+    queries = network.context.queries(context, network.grams, names)
+    assert queries is not None
+    plain = network.grams.queries(context.query_grams, context.query_offsets)
+    assert torch.equal(queries.dense, plain)
+    places, matched = queries.asked(torch.tensor([3, 0, 1]))
+    assert places.tolist() == [0, 2]
+    assert torch.equal(matched, plain[[3, 1]])
+    some = some_requests(context, torch.tensor([3, 0, 1]))
+    assert torch.equal(network.grams.queries(some.query_grams, some.query_offsets), plain[[3, 0, 1]])
+    assert some.state.tolist() == [1, 0, 3]
 
 
 def test_a_named_query_depends_on_nothing_but_the_source_title(

@@ -120,9 +120,9 @@ def test_heads_about_rows_do_not_read_the_row_of_the_request() -> None:
     network = Network(config_).train()
     scrambled(network.context)
     history, context, titles = tiny_batch()
-    scene = network.scene(history, context, network.title_vectors(titles), torch.zeros(2, DIM))
+    scene = network.scene(history, context, network.title_vectors(titles), torch.zeros(2, DIM), torch.arange(2))
     assert scene.page is not None
-    torch.testing.assert_close(scene.page[0], scene.page[1])
+    torch.testing.assert_close(scene.page.state[0], scene.page.state[1])
     assert (scene.state[0] - scene.state[1]).abs().max() > 0.01
     assert network.eval().scene(history, context, network.title_vectors(titles), torch.zeros(2, DIM)).page is None
 
