@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 TEST_WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile
 
-.PHONY: install quickstart check test bench bench-objectives feast-conformance wheel clean
+.PHONY: install quickstart check test bench bench-objectives bench-canvases feast-conformance wheel clean
 
 install: $(STAMP)
 
@@ -47,6 +47,13 @@ bench-objectives: install
 	for script in labels canaries negatives baselines off_policy delayed_feedback objective_before_capacity; do \
 	    $(BIN)/python tests/benchmarks/$$script.py --json || exit 1; done
 	$(if $(KUAIRAND),$(BIN)/python tests/benchmarks/kuairand.py --data $(KUAIRAND) --json)
+
+# What one model for every canvas is measured by. KUAIRAND, MOVIELENS and KNOWN_ITEMS are folders of data; without them their parts are left out.
+bench-canvases: install
+	for script in page_scoring serving_profiles more_like_this pages gems heads; do \
+	    $(BIN)/python tests/benchmarks/$$script.py --json || exit 1; done
+	$(BIN)/python tests/benchmarks/search.py --json $(if $(KNOWN_ITEMS),--known-item $(KNOWN_ITEMS) --movielens $(MOVIELENS))
+	$(if $(KUAIRAND),$(BIN)/python tests/benchmarks/heads.py --data $(KUAIRAND) --skip-simulated --json)
 
 wheel: install
 	$(BIN)/python -m build --wheel --outdir dist .

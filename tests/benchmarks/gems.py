@@ -4,7 +4,7 @@ On a simulated service, over held-out plays that the label `gem` calls gems, amo
 `gems_for_you`. Prints one object: ndcg@10 and recall@10 of either blend with the paired difference and its interval,
 and over the members' lists of ten how many titles both share and how popular they are.
 
-    python tests/benchmarks/gems.py --members 2000 --titles 600 --days 42
+    python tests/benchmarks/gems.py --members 2000 --titles 600 --days 42 --json
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     for name, value in (("members", 2000), ("titles", 600), ("days", 42), ("epochs", 8), ("seed", 7)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--json", action="store_true", help="One object as the last line; it is printed either way.")
     options = parser.parse_args()
     spec = WorldSpec(seed=options.seed, members=options.members, titles=options.titles, days=options.days)
     world = World.make(spec)
