@@ -217,8 +217,10 @@ class PageReader:
     @torch.inference_mode()
     def read(self, scene: Any) -> list[PageState]:
         """Return one state for each request of a scene (`models.scene.Scene`)."""
-        states = {name: _array(scene.page_state_of(head)) for name, head in self._rows.items()}
-        pages = {name: torch.sigmoid(head(scene.page_state_of(head))).tolist() for name, head in self._pages.items()}
+        every = torch.arange(scene.state.shape[0])
+        own = {name: scene.page_states(head, every) for name, head in (self._rows | self._pages).items()}
+        states = {name: _array(own[name]) for name in self._rows}
+        pages = {name: torch.sigmoid(head(own[name])).tolist() for name, head in self._pages.items()}
         return [
             PageState(
                 self._vectors,

@@ -81,6 +81,29 @@ def test_training_knows_each_row_by_its_first_title_and_the_rows_above(log: Simu
     assert (data.pages.entry[labelled] >= 0).all()
 
 
+def test_every_look_trains_shown_play_in_its_row(log: SimulatedLog, data: TrainingSet) -> None:
+    """Ones and zeros of each row, against plain counts of the impressions and the plays within an hour."""
+    found: dict[str, list[int]] = {}
+    names = ["", *data.encoder.state.rows]
+    for batch in data.epoch(0):
+        label, row = batch.targets.labels["shown_play"], batch.context.row
+        for name, value in zip(row[~np.isnan(label)], label[~np.isnan(label)], strict=True):
+            found.setdefault(names[name], [0, 0])[int(value)] += 1
+    events = log.interactions().filter(pl.col("title_id").is_not_null())
+    shown = events.filter((pl.col("action") == "impression") & pl.col("row_id").is_not_null())
+    plays = events.filter(pl.col("action") == "play").select("member_id", "title_id", played="event_at")
+    later = shown.join(plays, on=["member_id", "title_id"], how="left")
+    hit = (pl.col("played") > pl.col("event_at")) & (pl.col("played") <= pl.col("event_at") + pl.duration(hours=1))
+    told = later.group_by("event_id").agg(pl.col("row_id").first().str.split(":").list.first(), one=hit.any())
+    share = {row: one for row, one in told.group_by("row_id").agg(pl.col("one").mean()).iter_rows()}
+    assert set(found) - {""} <= set(share)
+    assert sum(sum(counts) for name, counts in found.items() if name) > 0.4 * shown.height
+    for name in ("continue_watching", "top_picks"):
+        zeros, ones = found[name]
+        assert ones / (zeros + ones) == pytest.approx(share[name], abs=0.08), name
+    assert found["continue_watching"][1] > found["continue_watching"][0]
+
+
 def test_a_saved_training_set_gives_the_same_batches(data: TrainingSet, tmp_path: Path) -> None:
     data.save(tmp_path / "set")
     again = next(iter(TrainingSet.load(tmp_path / "set").epoch(0))).targets
