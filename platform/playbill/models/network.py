@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from playbill.models.heads import Head, TitleVectors, bias_rows
 from playbill.models.kinds import KINDS
 from playbill.models.likeness import Likeness
 from playbill.models.queries import Queries, some_requests
-from playbill.models.rows import RowTower
+from playbill.models.rows import RowReader, RowTower
 from playbill.models.scene import PageStates, Scene, chosen_rows
 from playbill.models.text import GramSpace
 from playbill.models.titles import PreparedTitles, TitleTower
@@ -249,11 +248,6 @@ class Network(nn.Module):
         place[rows_p] = torch.arange(rows_p.shape[0], device=place.device)
         return PageStates(state, self.sharing(state), place)
 
-    def _embedded(self, rows: Mapping[str, Tensor], titles_TD: Tensor) -> Tensor:
-        assert self.rows is not None
-        embedded: Tensor = self.rows(rows, titles_TD, self.grams)
-        return embedded
-
     def title_heads(self) -> dict[str, Head]:
         """Return the heads that score titles by name, in their order."""
         pairs = zip(self.config.heads, self.heads, strict=True)
@@ -285,7 +279,7 @@ class Network(nn.Module):
             state=state_ND,
             own=self.sharing(state_ND),
             page=None if page_rows is None else self._page_states(states_ND, context, vectors, page_rows),
-            embed=None if self.rows is None else partial(self._embedded, titles_TD=vectors.vectors),
+            embed=None if self.rows is None else RowReader(self.rows, vectors.vectors, self.grams),
             queries=queries,
             context=context,
             rows=bias_rows(context, self.config.titles.snapshot),

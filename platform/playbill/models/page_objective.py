@@ -35,5 +35,5 @@ def page_head_sum(
     assert scene.embed is not None
     rows = {name: values[chosen] for name, values in targets.rows.items()}
     forget = FORGET_SHARE if head.training else 0.0
-    logits = row_logits(head, state, rows, scene.embed(rows), forget=forget)
+    logits = row_logits(head, state, rows, scene.embed, forget=forget)
     return binary_loss(logits, label_n, share), weight_N.sum()

@@ -10,6 +10,7 @@ Axis letters: N prediction rows, R rows, A rows above, D width, M matching space
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -70,14 +71,57 @@ class RowTower(nn.Module):
             titles_TD: Vectors of titles, row 0 none.
             space: Of grams.
         """
-        texts_XD = self.text(self.texts(space))
-        own = self.name(rows["name"]) + texts_XD[rows["name"]]
-        own = own + self.genre(rows["genre"]) + texts_XD[self.names + rows["genre"]]
-        # There are far more rows than titles, so titles are turned first and looked up then.
+        return RowReader(self, titles_TD, space)(rows)
+
+    def table(self, titles_TD: Tensor, space: GramSpace) -> Tensor:
+        """Return [X, D] what every name, genre, title that rows are about and title that they begin with adds."""
+        texts_XD = self.text(self.texts(space)).float()
         named_TD = named_titles(titles_TD)
-        about_TD, head_TD = self.about(named_TD), self.head(named_TD)
-        found: Tensor = own + F.embedding(rows["about"], about_TD) + F.embedding(rows["head"], head_TD)
+        named = torch.cat([self.name.weight, self.genre.weight]) + texts_XD
+        return torch.cat([named, self.about(named_TD).float(), self.head(named_TD).float()])
+
+
+class RowReader:
+    """Vectors of rows, given the titles of a moment. Nothing is computed before it is asked.
+
+    Args:
+        tower: Of the network.
+        titles_TD: Vectors of titles, row 0 none.
+        space: Of grams.
+    """
+
+    def __init__(self, tower: RowTower, titles_TD: Tensor, space: GramSpace) -> None:
+        self._tower, self._titles_TD, self._space = tower, titles_TD, space
+        genres, titles = tower.genre.num_embeddings, titles_TD.shape[0]
+        self._starts = (0, tower.names, tower.names + genres, tower.names + genres + titles)
+
+    @cached_property
+    def _table(self) -> Tensor:
+        return self._tower.table(self._titles_TD, self._space)
+
+    def __call__(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """Return [..., D] vectors of rows, `FIELDS` -> indices [...]."""
+        found: Tensor = F.embedding(self._indices(rows), self._table).sum(-2)
         return found
+
+    def own_and_above(self, rows: Mapping[str, Tensor], there_NA: Tensor) -> tuple[Tensor, Tensor]:
+        """Return [N, D] vectors of rows, and the mean vectors of those above them without a vector for each.
+
+        Args:
+            rows: `FIELDS` -> [N, 1 + A]; column 0 is the row, the others are above it.
+            there_NA: Which of them there are.
+        """
+        indices = self._indices(rows)
+        own_ND = F.embedding_bag(indices[:, 0], self._table, mode="sum")
+        if not there_NA.shape[1]:
+            return own_ND, torch.zeros_like(own_ND)
+        weight = there_NA.to(own_ND.dtype)
+        each = weight.unsqueeze(-1).expand(-1, -1, len(FIELDS)).flatten(1)
+        sum_ND = F.embedding_bag(indices[:, 1:].flatten(1), self._table, mode="sum", per_sample_weights=each)
+        return own_ND, sum_ND / weight.sum(1, keepdim=True).clamp(min=1)
+
+    def _indices(self, rows: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([rows[name] + start for name, start in zip(FIELDS, self._starts, strict=True)], dim=-1)
 
 
 def named_titles(titles_TD: Tensor) -> Tensor:
@@ -146,18 +190,6 @@ class PageHead(nn.Module):
         return found.float()
 
 
-def mean_above(vectors: Tensor, there: Tensor) -> Tensor:
-    """Return the mean vector of the rows above each row.
-
-    Args:
-        vectors: [N, A, D].
-        there: [N, A] which of them there are.
-    """
-    weight = there.to(vectors.dtype).unsqueeze(-1)
-    found: Tensor = (vectors * weight).sum(1) / weight.sum(1).clamp(min=1)
-    return found
-
-
 def pair_features(rows: Mapping[str, Tensor], there: Tensor) -> Tensor:
     """Return [N, F] what rows have in common with those above them.
 
@@ -172,7 +204,7 @@ def pair_features(rows: Mapping[str, Tensor], there: Tensor) -> Tensor:
 
 
 def row_logits(
-    head: RowHead, state_ND: Tensor, rows: Mapping[str, Tensor], e: Tensor, *, forget: float = 0.0
+    head: RowHead, state_ND: Tensor, rows: Mapping[str, Tensor], read: RowReader, *, forget: float = 0.0
 ) -> Tensor:
     """Return [N] logits of rows given those above them.
 
@@ -180,12 +212,12 @@ def row_logits(
         head: The head.
         state_ND: States in their context.
         rows: `FIELDS` -> [N, 1 + A].
-        e: [N, 1 + A, D] their vectors.
+        read: Their vectors.
         forget: How often the rows above are forgotten.
     """
     there = (rows["name"][:, 1:] | rows["head"][:, 1:]).gt(0)
     if forget:
         there = there & torch.rand(there.shape[0], 1, device=there.device).ge(forget)
-    above_ND, pair_NF = mean_above(e[:, 1:], there), pair_features(rows, there)
-    logits: Tensor = head(state_ND, e[:, 0], rows["name"][:, 0], above_ND, pair_NF)
+    own_ND, above_ND = read.own_and_above(rows, there)
+    logits: Tensor = head(state_ND, own_ND, rows["name"][:, 0], above_ND, pair_features(rows, there))
     return logits

@@ -5,7 +5,6 @@ Axis letters: N prediction rows, n rows that train a head, D width, M matching s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from playbill.models.batch import ContextBatch
 from playbill.models.heads import BiasRows, Head, TitleVectors
 from playbill.models.queries import Queries, requests_with_query
+from playbill.models.rows import RowReader
 
 ROWS = 64
 """Rows of a product come in multiples of it: see `batch.pad_rows`."""
@@ -53,7 +53,7 @@ class Scene:
     context: ContextBatch
     rows: BiasRows
     titles: TitleVectors
-    embed: Callable[[Mapping[str, Tensor]], Tensor] | None = None
+    embed: RowReader | None = None
     """Rows by `rows.FIELDS` -> their vectors; None where no head is about rows."""
     page: PageStates | None = None
     """What heads about rows and pages read; None where no request says its row, and they read `state`."""

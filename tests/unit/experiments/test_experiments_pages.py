@@ -127,7 +127,7 @@ def test_what_serving_values_is_what_the_network_learnt(
     head = network.heads[list(model.model.heads).index("row_play")]
     assert scene.embed is not None
     with torch.inference_mode():
-        logits = row_logits(head, scene.state_of(head), targets.rows, scene.embed(targets.rows)).numpy()
+        logits = row_logits(head, scene.state_of(head), targets.rows, scene.embed).numpy()
     names = [None, *data.encoder.state.row_texts]
     genres = [None, *data.encoder.state.genres]
     states = scorer._pages.read(scene)

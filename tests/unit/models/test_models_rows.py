@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from playbill.models import ContextBatch, HistoryBatch, Network, NetworkConfig, RowConfig, TitleConfig, TitleInputs
-from playbill.models.rows import PageHead, RowHead, RowTower, mean_above, pair_features, row_logits
+from playbill.models.rows import PageHead, RowHead, RowReader, RowTower, pair_features, row_logits
 from playbill.models.text import GramSpace
 
 DIM, TITLES, M = 8, 6, 64
@@ -45,10 +45,14 @@ def test_the_mean_and_the_likeness_of_rows_above_are_those_of_plain_code() -> No
     there = rows["head"][:, 1:].gt(0)
     found = pair_features(rows, there)
     torch.testing.assert_close(found, torch.log1p(torch.tensor([[2.0, 1.0, 1.0], [0.0, 0.0, 0.0]])))
-    vectors = torch.arange(2 * 2 * 3, dtype=torch.float32).reshape(2, 2, 3)
-    means = mean_above(vectors, there)
-    torch.testing.assert_close(means[0], vectors[0].mean(0))
-    assert means[1].abs().sum() == 0
+    tower = RowTower(config().rows or RowConfig(), DIM, M)
+    scrambled(tower)
+    read = RowReader(tower, torch.randn(TITLES, DIM), GramSpace(50, M))
+    own, above = read.own_and_above(rows, there)
+    every = read(rows)
+    torch.testing.assert_close(own, every[:, 0])
+    torch.testing.assert_close(above[0], every[0, 1:].mean(0))
+    assert above[1].abs().sum() == 0
 
 
 def test_a_row_that_was_never_trained_is_known_by_what_it_is_called() -> None:
@@ -72,7 +76,7 @@ def test_the_head_learns_that_a_second_row_alike_is_played_less() -> None:
     optimizer = torch.optim.Adam([*tower.parameters(), *head.parameters()], 0.05)
     for _ in range(80):
         optimizer.zero_grad()
-        logits = row_logits(head, state, rows, tower(rows, titles, space))
+        logits = row_logits(head, state, rows, RowReader(tower, titles, space))
         torch.nn.functional.binary_cross_entropy_with_logits(logits, label).backward()
         optimizer.step()
     assert logits[0] > 1
@@ -84,10 +88,12 @@ def test_rows_above_that_are_forgotten_say_nothing() -> None:
     head = RowHead(config(), 0)
     scrambled(head)
     rows = rows_of([(1, 1, 0, 2), (2, 0, 0, 3)])
-    state, e = torch.randn(1, DIM), torch.randn(1, 2, DIM)
-    with_above = row_logits(head, state, rows, e)
-    forgotten = row_logits(head, state, rows, e, forget=1.0)
-    alone = row_logits(head, state, {name: values[:, :1] for name, values in rows.items()}, e[:, :1])
+    tower = RowTower(config().rows or RowConfig(), DIM, M)
+    scrambled(tower)
+    state, read = torch.randn(1, DIM), RowReader(tower, torch.randn(TITLES, DIM), GramSpace(50, M))
+    with_above = row_logits(head, state, rows, read)
+    forgotten = row_logits(head, state, rows, read, forget=1.0)
+    alone = row_logits(head, state, {name: values[:, :1] for name, values in rows.items()}, read)
     torch.testing.assert_close(forgotten, alone)
     assert (with_above - alone).abs().item() > 0.01
 
