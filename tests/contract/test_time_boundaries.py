@@ -81,7 +81,8 @@ def log() -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def model() -> ResolvedModel:
     found = service.model(HEADS)
-    found.canvases["search"] = found.canvases["home"].model_copy(update={"name": "search", "context": ("member", "query")})
+    home = found.canvases["home"]
+    found.canvases["search"] = home.model_copy(update={"name": "search", "context": ("member", "query")})
     return found
 
 
@@ -256,6 +257,11 @@ NEITHER: dict[str, str] = {
     "evaluation.evaluate.evaluate_case": "measures a case that build_case has checked",
     "evaluation.off_policy_direct.fit_direct": "its line is between members: each is told by the others",
     "evaluation.off_policy_model.weigh_model": "reads the log from held_out_since on",
+    "evaluation.page_reward.Logistic.fit": "reads looks, whose members and days the study has set apart",
+    "evaluation.page_reward.PageReward.fit": "reads looks, whose members and days the study has set apart",
+    "experiments.ledger_heads.labelled_rows": "reads held-out labels, which held_out_labels has checked",
+    "models.likeness.Likeness.fit": _OF_THE_SET,
+    "models.likeness.fit_prior": _OF_THE_SET,
     "models.svd.svd_vectors": _OF_THE_SET,
     "training.build.build_network": _OF_THE_SET,
     "training.loop.fit": _OF_THE_SET,

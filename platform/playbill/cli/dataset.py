@@ -70,10 +70,15 @@ def build(
         run_id = _log(workspace, exported) if log_run else None
     if as_json:
         click.echo(
-            json.dumps({**_facts(exported.manifest, exported.folder), "written": exported.written} | _run(run_id))
+            json.dumps(
+                {**_facts(exported.manifest, exported.folder), "written": exported.written, "notes": exported.notes}
+                | _run(run_id)
+            )
         )
         return
     Console().print(_folds(exported.manifest))
+    for note in exported.notes:
+        click.echo(f"note: {note}")
     if not exported.written:
         click.echo("It was there already, from the same inputs, and every file is as it was written.")
     click.echo(str(exported.folder))

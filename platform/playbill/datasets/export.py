@@ -44,13 +44,14 @@ from playbill.datasets.export_rows import (
     known_at,
     labelled_rows,
     slices,
+    untaught_heads,
     with_features,
 )
 from playbill.datasets.learn import Schema
 from playbill.datasets.splits import Split, make_split
 from playbill.datasets.weights import ExampleWeights, reward_versions
 from playbill.errors import ConfigError, StateError
-from playbill.specs import ResolvedModel
+from playbill.specs import ResolvedModel, without_heads
 from playbill.specs.resolved import content_hash
 
 ENTITIES = "entities.parquet"
@@ -71,6 +72,8 @@ class Exported:
     manifest: Manifest
     written: bool
     """False where a sound one from the same inputs was there already and was left."""
+    notes: tuple[str, ...] = ()
+    """What of the definition was left out, and why."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ class Export:
         schema: Schema = features.schema(resolved.model.features)
         log = known_at(tables, moment)
         split = make_split(protocol or resolved.model.evaluate.protocol, log.interactions)
+        resolved = without_heads(resolved, untaught_heads(tables, resolved, log, split, moment))
         inputs, registry = _inputs(tables, resolved, features, split, moment)
         _require_built(inputs, log, workspace)
         return cls(workspace, tables, features, resolved, schema, log, split, inputs, registry, weights)
@@ -150,12 +154,12 @@ class Export:
         """
         found = existing(folder, self.inputs, overwrite=overwrite)
         if isinstance(found, Manifest):
-            return Exported(folder, found, written=False)
+            return Exported(folder, found, written=False, notes=self.resolved.notes)
         with building(folder, replace=found is Existing.REPLACED) as beside:
             manifest = self._fill(beside, progress or _silent)
             self._assert_unchanged()
             manifest.save(beside)
-        return Exported(folder, manifest, written=True)
+        return Exported(folder, manifest, written=True, notes=self.resolved.notes)
 
     def _fill(self, folder: Path, progress: Progress) -> Manifest:
         rows, as_of, strata = labelled_rows(

@@ -21,8 +21,8 @@ from playbill.datasets.encoder import CONTEXT_COLUMNS, Encoder
 from playbill.datasets.examples import Examples, Known, draw_strata, find_examples, known_titles, require_some
 from playbill.datasets.export_manifest import ColumnRecord, FoldRecord, Role
 from playbill.datasets.filled import assert_filled
-from playbill.datasets.label_windows import assert_heads_fit
-from playbill.datasets.labelled import label_values, request_rows, train_events, watermark
+from playbill.datasets.label_windows import assert_heads_fit, unfit_heads
+from playbill.datasets.labelled import empty_heads, label_values, request_rows, train_events, watermark
 from playbill.datasets.learn import Schema, learn_state
 from playbill.datasets.request_context import request_context
 from playbill.datasets.splits import FOLDS, Fold, Split
@@ -86,6 +86,19 @@ def known_at(tables: ExportTables, moment: datetime) -> Log:
     at = pl.lit(moment).cast(pl.Datetime("us", "UTC"))
     recorded = pl.col("recorded_at") <= at
     return Log(interactions.filter((pl.col("event_at") < at) & recorded), availability.filter(recorded))
+
+
+def untaught_heads(
+    tables: TrainingTables, resolved: ResolvedModel, log: Log, split: Split, moment: datetime
+) -> dict[str, str]:
+    """Return optional heads that the train fold teaches nothing, and why; a training run leaves out the same ones."""
+    if not any(head.optional for head in resolved.model.heads.values()):
+        return {}
+    events = train_events(log.interactions, split)
+    as_of = watermark(_end_of(split, "train") or moment, events)
+    titles = known_titles(tables, Boundary.of(split, log.interactions))
+    values = label_values(resolved, events, events, log.availability, as_of, titles=titles)
+    return empty_heads(resolved, values, events, as_of) | unfit_heads(resolved, log.interactions, split)
 
 
 def labelled_rows(

@@ -175,9 +175,7 @@ class TrainingSet:
     @cached_property
     def _assembler(self) -> Assembler:
         policies = {head: make_policy(read_negatives(options)) for head, options in self.settings.negatives.items()}
-        learnt = Learnt(
-            self.tokens, self.rows, self.context, self.snapshot, self.states, self.state, self.pages
-        )
+        learnt = Learnt(self.tokens, self.rows, self.context, self.snapshot, self.states, self.state, self.pages)
         return Assembler(learnt, frozenset(self.settings.softmax), self.settings.tasks, policies)
 
     def save(self, folder: Path) -> None:

@@ -19,7 +19,8 @@ from playbill.experiments.pages_model import EXPECTED
 from playbill.ranking.candidates import ABSENT
 from playbill.ranking.page_builder import Page, build_page
 from playbill.ranking.page_parts import PageRules, RowCandidate, RowEntry, RowValues, Values
-from playbill.ranking.row_values import PageState, valued_by
+from playbill.ranking.row_values import PageState
+from playbill.ranking.row_worth import valued_by
 from playbill.ranking.rows import RowPlan
 from playbill.simulator import canvases as on
 from playbill.simulator.asked import Asked, Hidden

@@ -19,7 +19,7 @@ from playbill.ranking.fallback import fallback_scores
 from playbill.ranking.lists import RankedList, rank
 from playbill.ranking.page_parts import SPARE, PageRules
 from playbill.ranking.pages import AS_WRITTEN, Chances, FilledRow, filled_rows, page_of
-from playbill.ranking.row_values import valued_by
+from playbill.ranking.row_worth import valued_by
 from playbill.ranking.rows import RowPlan
 from playbill.ranking.short_rows import filled_up
 from playbill.serving.messages import MODEL_POLICY

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from playbill.ranking.page_builder import Page, build_page
 from playbill.ranking.page_parts import PageRules, RowCandidate, RowEntry, Values
-from playbill.ranking.row_values import ValuedRows
+from playbill.ranking.row_worth import ValuedRows
 from playbill.ranking.rows import RowPlan
 from playbill.specs import RowSpec
 from playbill.specs.page import VIEWPORTS, PageSpec

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from playbill.ranking.page_builder import Page, build_page
 from playbill.ranking.page_parts import PageRules, RowCandidate, RowEntry, Values, expected_play
 from playbill.ranking.page_scores import blend_page
-from playbill.ranking.row_values import PageState, ValuedRows, valued_by
+from playbill.ranking.row_values import PageState
+from playbill.ranking.row_worth import ValuedRows, valued_by
 from playbill.ranking.rows import RowPlan
 from playbill.specs import RowSpec
 from playbill.specs.page import PageSpec

@@ -58,7 +58,7 @@ def test_weights_of_what_teaches_have_mean_one(rows: list[tuple[float, float]], 
     [
         (floats(NAN, 1.0), floats(1.0, 1.0), "softmax", "1 of 2 labelled examples have no reward"),
         (floats(-1.0), floats(1.0), "softmax", "gives a 'softmax' loss no weight"),
-        (floats(1.0), floats(1.0), "hinge", "'hinge' has no rule for rewards. Known: softmax"),
+        (floats(1.0), floats(1.0), "hinge", "'hinge' has no rule for rewards. Known: .*softmax"),
         (floats(1.0), floats(1.0, 1.0), "bce", r"are \(1,\), labels \(2,\)"),
     ],
 )
