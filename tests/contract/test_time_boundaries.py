@@ -228,8 +228,14 @@ def _delayed(known: Known) -> pl.DataFrame:
 
 def _view(name: str) -> Callable[[Known], pl.DataFrame]:
     return lambda known: (
-        EVENT_VIEWS[name].encode(known(service.log()), _titles(), Span()).filter(pl.col(CHANGED_AT) <= NOW)
+        EVENT_VIEWS[name].encode(known(_looked_at()), _titles(), Span()).filter(pl.col(CHANGED_AT) <= NOW)
     )
+
+
+def _looked_at() -> pl.DataFrame:
+    """The service's log in which the details of what comes first are looked at."""
+    first = (pl.col("action") == "impression") & (pl.col("position") == 0)
+    return service.log().with_columns(action=pl.when(first).then(pl.lit("details_view")).otherwise("action"))
 
 
 BLIND: dict[str, Callable[[Known], pl.DataFrame]] = {

@@ -97,9 +97,9 @@ def test_an_empty_fold_is_empty_and_has_the_columns(tmp_path):
 
 def test_a_label_whose_every_row_is_too_young_is_named_and_nothing_is_written(project):
     project.edit("model_zoo/rewards/long_term.yaml", "matures_after: 8d", "matures_after: 210d")
-    project.edit("model_zoo/labels/thumbs_up.yaml", "negatives:", "matures_after: 200d\nnegatives:")
+    project.edit("model_zoo/labels/discovery_play.yaml", "matures_after: 0h", "matures_after: 200d")
     project.refused(
-        *BUILD, match=r"label thumbs_up: the log spans 90.0 days, so no event is old enough .*matures_after: 200d"
+        *BUILD, match=r"label discovery_play: the log spans 90.0 days, so no event is old enough .*matures_after: 200d"
     )
     assert sets_of(project) == []
 
