@@ -91,7 +91,8 @@ def answers(answerer: Answerer, asked: Mapping[str, Sequence[Asked]], k: int) ->
     Returns:
         canvas, fold, place (of the request among the canvas's), and a column for each of `METRICS` at k.
     """
-    parts = []
+    nothing = {"canvas": pl.String, "fold": pl.String, **dict.fromkeys(METRICS, pl.Float64), "place": pl.Int64}
+    parts = [pl.DataFrame(schema=nothing)]
     for canvas, folds in asked.items():
         values = np.concatenate([_values(answerer, one, k) for one in folds])
         named = {name: values[:, place] for place, name in enumerate(METRICS)}

@@ -29,7 +29,7 @@ from playbill.evaluation.model import CanvasScorer
 from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.experiments.ledger_arms import costs_of, fitted, scorer_of
 from playbill.experiments.ledger_cells import LedgerCell
-from playbill.experiments.ledger_models import with_recipe
+from playbill.experiments.ledger_models import only_head, with_recipe
 from playbill.experiments.ledger_run import LedgerRun, renamed
 from playbill.experiments.ledger_service import FOLDS
 from playbill.metrics import Interval
@@ -37,7 +37,6 @@ from playbill.metrics.topk import Indices
 from playbill.ranking.blend import COMPETING
 from playbill.ranking.scorer import Scorer
 from playbill.specs import ResolvedModel
-from playbill.specs.left_out import without_heads
 
 MOST_POSITIVES = 1500
 """Of a head, drawn at random; a threefold of negatives is drawn beside them. An area under a curve does not mind."""
@@ -92,8 +91,7 @@ def head_gains(run: LedgerRun) -> tuple[HeadGain, ...]:
 
 
 def _alone(run: LedgerRun, joint: Sequence[LedgerCell], head: str, rows: pl.DataFrame) -> HeadGain:
-    others = {name: "it is trained alone" for name in run.resolved.model.heads if name != head}
-    alone = renamed(only_head(run.resolved, head, others), f"{head}_alone")
+    alone = renamed(only_head(run.resolved, head), f"{head}_alone")
     single = _cells(run, f"heads/{head}", alone, {head: rows}, (head,))
     trained = sum(rows_by_canvas(run.service.data, [head]).values())
     return _gain(run, head, rows, _logits(joint, head), _logits(single, head), trained)
@@ -136,15 +134,6 @@ def _gain(
 def _enough(rows: pl.DataFrame) -> bool:
     positives = int((rows["value"] > 0).sum())
     return min(positives, rows.height - positives) >= LEAST
-
-
-def only_head(resolved: ResolvedModel, head: str, others: Mapping[str, str]) -> ResolvedModel:
-    """Return the model with one head, which every canvas then blends: it is asked for that head alone."""
-    canvases = {
-        name: canvas.model_copy(update={"blend": {head: 1.0}, "rows": ()}) for name, canvas in resolved.canvases.items()
-    }
-    model = resolved.model.model_copy(update={"rows": None if resolved.model.rows is None else ()})
-    return without_heads(resolved.model_copy(update={"canvases": canvases, "rows": {}, "model": model}), others)
 
 
 def labelled_rows(run: LedgerRun) -> dict[str, pl.DataFrame]:

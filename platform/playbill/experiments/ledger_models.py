@@ -71,6 +71,17 @@ def separate_model(
     return found.model_copy(update={"labels": labels, "notes": resolved.notes})
 
 
+def only_head(resolved: ResolvedModel, head: str) -> ResolvedModel:
+    """Return the model with one head, which every canvas then blends: it is asked for that head alone."""
+    others = {name: "it is trained alone" for name in resolved.model.heads if name != head}
+    canvases = {
+        name: canvas.model_copy(update={"blend": {head: 1.0}, "rows": (), "page": None})
+        for name, canvas in resolved.canvases.items()
+    }
+    model = resolved.model.model_copy(update={"rows": None if resolved.model.rows is None else ()})
+    return without_heads(resolved.model_copy(update={"canvases": canvases, "rows": {}, "model": model}), others)
+
+
 def with_recipe(resolved: ResolvedModel, seed: int, **changes: Any) -> ResolvedModel:
     """Return a model under another seed, and with other numbers of its training where some are given."""
     given = {name: value for name, value in changes.items() if value is not None}

@@ -90,8 +90,9 @@ def canvas_cells(row: CanvasRow) -> tuple[str, ...]:
 
 def costs_table(table: LedgerTable) -> Table:
     """Return what the one model and the separate ones cost in all."""
-    found = Table("", title="What it takes", box=SIMPLE_HEAD)
-    for name in ("one model", f"{len(table.rows)} models", "ratio"):
+    tasks = f", of which {', '.join(table.tasks)} are tasks that no canvas blends" if table.tasks else ""
+    found = Table("", title=f"What it takes{tasks}", box=SIMPLE_HEAD)
+    for name in ("one model", f"{len(table.rows) + len(table.tasks)} models", "ratio"):
         found.add_column(name, justify="right", no_wrap=True)
     for cost, name in COSTS.items():
         one, many = table.consolidated[cost], table.separate[cost]

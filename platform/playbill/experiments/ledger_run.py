@@ -17,7 +17,7 @@ from playbill.evaluation.cases import EvaluationCase
 from playbill.experiments.cells import digest
 from playbill.experiments.ledger_arms import Costs, answers, costs_of, fitted, of_scorer, scorer_of
 from playbill.experiments.ledger_cells import LedgerCell, LedgerCells
-from playbill.experiments.ledger_models import ladder_canvases, separate_model, with_recipe
+from playbill.experiments.ledger_models import ladder_canvases, only_head, separate_model, with_recipe
 from playbill.experiments.ledger_options import METRICS, LedgerOptions
 from playbill.experiments.ledger_service import Asked, LedgerService
 from playbill.metrics.bootstrap import Matrix
@@ -93,6 +93,26 @@ class LedgerRun:
             return head in known and rows_by_canvas(self.service.data, [head]).get(canvas, 0) > 0
 
         return separate_model(self.resolved, canvas, taught)
+
+    def tasks(self) -> dict[str, list[LedgerCell]]:
+        """Return head -> cells of a model of it alone, for heads that no canvas's own model has.
+
+        The consolidated model predicts them too, so without it each would need a model. They are asked nothing here.
+        """
+        blended = {head for canvas in self.canvases() for head in self._heads_alone(canvas)}
+        found = {}
+        for head in self.heads():
+            if head not in blended:
+                canvases = [name for name, rows in rows_by_canvas(self.service.data, [head]).items() if rows]
+                alone = renamed(only_head(self.resolved, head), f"{head}_alone")
+                found[head] = self.arm(f"task/{head}", alone, lambda own: self.part(own, canvases), ())  # noqa: B023
+        return found
+
+    def _heads_alone(self, canvas: str) -> tuple[str, ...]:
+        try:
+            return tuple(self.alone(canvas).model.heads)
+        except StateError:
+            return ()
 
     def part(self, resolved: ResolvedModel, canvases: Sequence[str]) -> TrainingSet:
         """Cut the training set to the rows of some canvases and the heads of a model."""

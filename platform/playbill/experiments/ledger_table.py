@@ -75,13 +75,15 @@ class LedgerTable:
         rows: Canvases, in the model's order.
         skipped: Canvas -> why it is not in the table.
         consolidated: Cost -> of the one model.
-        separate: Cost -> of all the separate models together.
+        separate: Cost -> of all the separate models together, tasks included.
+        tasks: Heads of the one model that no canvas blends -> what a model of each costs.
     """
 
     rows: tuple[CanvasRow, ...]
     skipped: Mapping[str, str]
     consolidated: Mapping[str, float]
     separate: Mapping[str, float]
+    tasks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def ratio(self, cost: str) -> float:
         """Return what the one model costs over what the separate ones cost together."""
@@ -112,7 +114,9 @@ def ledger_table(run: LedgerRun) -> LedgerTable:
         raise StateError("\n  ".join(["no canvas has a model of its own", *run.skipped.values()]))
     together = _costs(whole) | {f"definition_{name}": float(n) for name, n in definition_size(run.resolved).items()}
     together["feature_reads"] = max(row.reads for row in rows)
-    return LedgerTable(tuple(rows), dict(run.skipped), together, _sum(run, alone, rows))
+    tasks = run.tasks()
+    costs = {head: _costs(cells) for head, cells in tasks.items()}
+    return LedgerTable(tuple(rows), dict(run.skipped), together, _sum(run, alone | tasks, rows), costs)
 
 
 def _sum(run: LedgerRun, alone: Mapping[str, Sequence[LedgerCell]], rows: Sequence[CanvasRow]) -> dict[str, float]:
@@ -196,6 +200,7 @@ def table_json(table: LedgerTable) -> dict[str, Any]:
         "not_at_parity": [row.canvas for row in table.rows if not row.parity],
         "canvases": {row.canvas: _row_json(row) for row in table.rows},
         "skipped": dict(table.skipped),
+        "tasks": {head: dict(costs) for head, costs in table.tasks.items()},
         "costs": {"consolidated": dict(table.consolidated), "separate": dict(table.separate)},
     }
 

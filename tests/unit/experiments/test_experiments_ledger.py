@@ -16,9 +16,16 @@ from playbill.experiments.fitting import training_set
 from playbill.experiments.ledger_arms import Costs
 from playbill.experiments.ledger_cells import LedgerCell, LedgerCells
 from playbill.experiments.ledger_clusters import k_means, unit
-from playbill.experiments.ledger_heads import auc_gain, only_head
+from playbill.experiments.ledger_heads import auc_gain
 from playbill.experiments.ledger_ladder import Stacked, best_by_canvas, without_member
-from playbill.experiments.ledger_models import definition_size, heads_of, separate_model, shared_size, with_recipe
+from playbill.experiments.ledger_models import (
+    definition_size,
+    heads_of,
+    only_head,
+    separate_model,
+    shared_size,
+    with_recipe,
+)
 from playbill.experiments.ledger_options import LedgerOptions
 from playbill.experiments.live_features import NoFeatures
 from playbill.specs import ResolvedModel
@@ -86,8 +93,7 @@ def test_what_has_to_be_defined_is_counted_once_each(resolved: ResolvedModel) ->
 
 
 def test_a_head_alone_is_blended_everywhere(resolved: ResolvedModel) -> None:
-    others = {head: "alone" for head in resolved.model.heads if head != "thumbs_up"}
-    alone = only_head(resolved, "thumbs_up", others)
+    alone = only_head(resolved, "thumbs_up")
     assert list(alone.model.heads) == ["thumbs_up"]
     assert set(alone.canvases) == set(resolved.canvases)
 
