@@ -30,8 +30,8 @@ MISTAKES = {
     ),
     "unknown feature service": (
         "model_zoo/models/everycanvas/model.yaml",
-        ("everycanvas_v1", "everycanvas_v11"),
-        r"unknown feature service 'everycanvas_v11'. Did you mean 'everycanvas_v1'",
+        ("everycanvas_v3", "everycanvas_v33"),
+        r"unknown feature service 'everycanvas_v33'. Did you mean 'everycanvas_v3'",
     ),
     "malformed Python": (
         "feature_repo/members.py",

@@ -49,7 +49,7 @@ def test_rows_lie_in_the_workspace_under_the_name_of_their_inputs(shell, built):
     assert built["folds"]["test"]["members"] == 160
     inputs = stored.manifest.inputs
     assert inputs.tables == Tables(shell.workspace).snapshot_id()
-    schema = FeatureDoor(shell.workspace).schema("everycanvas_v1")
+    schema = FeatureDoor(shell.workspace).schema("everycanvas_v3")
     assert inputs.features.version == schema.version
     names = {column.name for column in stored.manifest.columns}
     assert {column.name for column in schema.of("member", "request")} <= names
@@ -113,7 +113,7 @@ def test_show_says_which_inputs_differ(shell, built, tmp_path):
     assert StoredDataset.open(tmp_path / "then").manifest.folds["test"].last.isoformat() < moment
 
     text = shell.type("dataset", "show", built["folder"], "--against", tmp_path / "then").output
-    for word in ("member_activity", "everycanvas_v1", "Inputs that differ", "The rows differ."):
+    for word in ("member_activity", "everycanvas_v3", "Inputs that differ", "The rows differ."):
         assert word in text
 
 

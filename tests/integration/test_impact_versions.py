@@ -34,10 +34,10 @@ def test_the_reverse_names_everything_with_versions_and_hashes(shell):
     below = {kind: {one["name"] for one in ones} for kind, ones in found["dependencies"].items()}
     assert "title_profile.kind" in below["feature"]
     assert "request" in below["source"]
-    assert {"everycanvas_v1"} <= below["feature_service"]
+    assert {"everycanvas_v3"} <= below["feature_service"]
     parts = {part["thing"]: part for part in found["versions"]["everycanvas:1"]}
     assert all(part["content"] for part in parts.values())
-    assert parts["feature_service:everycanvas_v1"]["now"] == "unknown", "Feast is asked with --deep alone"
+    assert parts["feature_service:everycanvas_v3"]["now"] == "unknown", "Feast is asked with --deep alone"
     assert any(thing.startswith("label:discovery_play:") for thing in parts)
     assert "everycanvas:1" in [
         one["name"] for one in shell.json("impact", "model:everycanvas")["dependents"]["version"]
@@ -55,7 +55,7 @@ def test_what_changes_in_the_zoo_and_in_feature_repo_shows(shell):
     assert "feature_view:title_profile" not in found
     shell.type("apply")
     assert (
-        moved(shell.json("impact", "feature_view:title_age", "--deep"))["feature_service:everycanvas_v1"] == "changed"
+        moved(shell.json("impact", "feature_view:title_age", "--deep"))["feature_service:everycanvas_v3"] == "changed"
     )
     shown = shell.type("impact", "feature_view:title_age")
     assert "changed  feature_view:title_age" in shown.output
