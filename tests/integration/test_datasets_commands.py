@@ -44,7 +44,7 @@ def tree(folder):
 def test_rows_lie_in_the_workspace_under_the_name_of_their_inputs(shell, built):
     stored = StoredDataset.open(built["folder"])
     assert stored.folder == shell.home / "datasets" / f"everycanvas-{built['inputs_digest'][:12]}"
-    assert (built["written"], built["model"], built["protocol"]) == (True, "everycanvas:1", "leave_one_out")
+    assert (built["written"], built["model"], built["protocol"]) == (True, "everycanvas:2", "leave_one_out")
     assert built["rows"] == stored.scan().collect().height > 3_000
     assert built["folds"]["test"]["members"] == 160
     inputs = stored.manifest.inputs
@@ -122,7 +122,7 @@ def test_a_changed_definition_is_named_by_label_and_service(shell, built, tmp_pa
     shutil.copytree(shell.folder, folder, ignore=shutil.ignore_patterns("datasets", "feast_registry.db*"))
     changed = Shell(folder)
     changed.edit("model_zoo/labels/thumbs_up.yaml", "version: 1", "version: 2")
-    changed.edit("feature_repo/services.py", '                "distinct_genres",\n', "")
+    changed.edit("feature_repo/services.py", "        title_anticipation,\n", "")
     assert changed.type("apply").exit_code == 0
     changed.json(*BUILD, "--out", tmp_path / "set")
     shown = shell.json("dataset", "show", built["folder"], "--against", tmp_path / "set")

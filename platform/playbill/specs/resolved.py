@@ -38,8 +38,8 @@ class ResolvedModel(Spec):
 
     @property
     def spec_hash(self) -> str:
-        """SHA-256 of everything said here, independent of key order and of the files it came from."""
-        return content_hash(self.model_dump(mode="json", by_alias=True))
+        """SHA-256 of everything said here but `notes`, independent of key order and of the files it came from."""
+        return content_hash(self.model_dump(mode="json", by_alias=True, exclude={"notes"}))
 
     def to_json(self) -> str:
         """Return this as JSON that `from_json` reads back."""
