@@ -115,3 +115,13 @@ plays_after_launch = LabelView(
     description="Shown before its launch and played within four weeks; zero where it was not.",
     **values("plays_after_launch"),
 )
+visit_continues = LabelView(
+    name="label_visit_continues",
+    description="A page, by its first impression, whose visit's first play goes on with something known.",
+    **values("visit_continues"),
+)
+shown_play = LabelView(
+    name="label_shown_play",
+    description="An impression of a title that was played within an hour; zero where it was not.",
+    **values("shown_play"),
+)

@@ -93,7 +93,8 @@ def test_a_new_feature_view_reaches_the_model(filled, tmp_path):
     repository = project.folder / "feature_repo"
     (repository / "patience.py").write_text(VIEW)
     services = repository / "services.py"
-    text = services.read_text().replace("features=[", "features=[\n        member_patience,", 1)
+    before, name, own = services.read_text().partition('name="everycanvas_v3"')
+    text = before + name + own.replace("features=[", "features=[\n        member_patience,", 1)
     services.write_text(text.replace("from feast import", "from patience import member_patience\nfrom feast import", 1))
     start = datetime(2023, 12, 1, tzinfo=UTC)
     members = [f"m{number}" for number in range(160)]

@@ -31,7 +31,8 @@ def test_build_apply_materialize_in_a_row(own: Workspace) -> None:
     assert Path(applied["feature_store"]).is_file()
     done = last_object(run(own, "materialize", "--json", "--until", "2024-02-01T00:00:00Z"))
     assert done["until"] == "2024-02-01T00:00:00+00:00"
-    assert all(view["rows"] for view in done["views"])
+    empty = {view["view"] for view in done["views"] if not view["rows"]}
+    assert empty == {"title_anticipation"}, "the log has nothing of what it counts"
 
 
 def test_tables_name_every_view(own: Workspace) -> None:

@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[3]
 DAYS = 20
 LABELS = load_zoo(ROOT / "model_zoo").labels
 NAMES = [path.stem for path in sorted((ROOT / "model_zoo" / "labels").glob("*.yaml"))]
+SILENT = {"plays_after_launch"}
+"""Labels about which the log says nothing: it shows no title before its launch."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def test_feast_reads_back_what_labels_say(published: Workspace) -> None:
     told = label_columns([LABELS[name] for name in NAMES], log, end, tables.availability(), tables.titles())
     assert found["event_id"].to_list() == log["event_id"].to_list()
     for name in NAMES:
-        assert told[name].count() > 0, name
+        assert (told[name].count() > 0) == (name not in SILENT), name
         assert found[name].cast(pl.Float32).equals(told[name]), name
 
 
@@ -123,7 +125,7 @@ def test_a_later_publication_adds_values_and_changes_none(tmp_path: Path) -> Non
     run(workspace, "labels", "publish")
     for name in NAMES:
         later = files(workspace, name)
-        assert later.height > first[name].height, name
+        assert (later.height > first[name].height) == (name not in SILENT), name
         kept = later.join(first[name].select("event_id"), on="event_id", how="semi").drop("created_timestamp")
         assert kept.equals(first[name].drop("created_timestamp")), name
     assert retrieved(workspace, rows).equals(then)
