@@ -66,7 +66,7 @@ def test_costs_are_those_of_the_models_that_were_trained(found) -> None:
     assert tasks > 0
     assert many["parameters"] == tasks + sum(row["costs"]["parameters"] for row in found["canvases"].values())
     models = len(found["canvases"]) + len(found["tasks"])
-    assert 1 / models <= found["parameter_ratio"] < 1.3 / models
+    assert 1 / models <= found["parameter_ratio"] < 1.2 / models
 
 
 def test_the_result_is_in_mlflow_and_drawn(shell, found) -> None:

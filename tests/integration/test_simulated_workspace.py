@@ -11,7 +11,7 @@ from playbill.simulator import simulate
 from playbill.simulator.saved import read_world
 from playbill.tables import Tables
 
-SIMULATE = ("simulate", "--members", 220, "--days", 21, "--titles", 90, "--seed", 3)
+SIMULATE = ("simulate", "--members", 640, "--days", 21, "--titles", 90, "--seed", 3)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def test_a_model_is_trained_and_measured(shell, trained):
     result = shell.type("evaluate", f"everycanvas:{trained['version']}", "--no-log", "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout.strip().splitlines()[-1])
-    assert found["n"] >= 10, "home is asked at its own plays"
-    assert found["hr@10"] >= found["baselines"]["popular"]["hr@10"]
+    assert found["n"] > 15
+    assert found["hr@10"] > found["baselines"]["popular"]["hr@10"]
 
 
 def test_it_answers_members_of_the_world(shell, trained):
