@@ -29,6 +29,7 @@ from playbill.evaluation import (
     arm_hash,
     assert_one_split,
     build_case,
+    canvas_function,
     compare_arms,
     evaluate_canvas,
     html_report,
@@ -38,6 +39,8 @@ from playbill.evaluation import (
     write_html,
 )
 from playbill.evaluation.replay import REPLAY
+from playbill.evaluation.row_order import RowFunction
+from playbill.evaluation.scoring import ScoreFunction
 from playbill.evaluation.slices import MADE_SLICES, SLICES
 from playbill.features import FeatureDoor
 from playbill.specs import BASELINES
@@ -90,7 +93,7 @@ def measure(selection: Selection, references: Sequence[str], wanted: Wanted) -> 
         found = []
         for one in opened:
             stages.stage(f"evaluate {one.version.reference} on {one.canvas}")
-            function = CanvasScorer(one.model.scorer, one.model.resolved, one.canvas, door)
+            function = canvas_function(one.model.scorer, one.model.resolved, one.canvas, door)
             report = evaluate_canvas(
                 function,
                 one.split,
@@ -215,7 +218,7 @@ def _judging(model: OpenModel, wanted: Wanted) -> Judging:
 
 def _canaries(
     stages: Stages,
-    function: CanvasScorer,
+    function: ScoreFunction | RowFunction,
     model: OpenModel,
     split: Split,
     frames: EvaluationTables,
@@ -224,6 +227,8 @@ def _canaries(
 ) -> tuple[CanaryResult, ...]:
     if not wanted.canaries:
         return ()
+    if not isinstance(function, CanvasScorer):
+        raise ConfigError(f"canvas '{report.canvas}' ranks rows; the canaries are about lists of titles")
     stages.stage("try the canaries")
     case = build_case(frames, split, model.resolved, report.canvas)
     baselines = {row.name: BASELINES[row.name].load() for row in report.baselines if row.name in BASELINES}

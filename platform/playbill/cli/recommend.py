@@ -14,6 +14,7 @@ from playbill.cli.main import Selection
 if TYPE_CHECKING:
     from playbill.config import Workspace
     from playbill.serving import Recommender, RecommendRequest, RecommendResponse
+    from playbill.serving.messages import RankedRow
     from playbill.serving.served import Served
     from playbill.serving.why import Why
 
@@ -138,6 +139,10 @@ def show_why(found: Why, as_json: bool) -> None:
         console.print(f"note: {note}", style="yellow", highlight=False, markup=False)
 
 
+def _named(row: RankedRow) -> str:
+    return row.title if row.score is None else f"{row.title} ({row.score:.3f})"
+
+
 def show(response: RecommendResponse, titles_per_row: int | None = None) -> None:
     """Print a list, or a page of rows, by the titles' names."""
     from rich.console import Console
@@ -147,7 +152,7 @@ def show(response: RecommendResponse, titles_per_row: int | None = None) -> None
     by = response.model if response.version is None else f"{response.model}:{response.version}"
     policy = "" if response.policy == "model" else f", fallback {response.policy}"
     console.print(f"[bold]{response.canvas}[/] by {by}{policy}", highlight=False)
-    lists = [("", response.items)] if response.rows is None else [(row.title, row.items) for row in response.rows]
+    lists = [("", response.items)] if response.rows is None else [(_named(row), row.items) for row in response.rows]
     for title, items in lists:
         table = Table("", "title", "id", "score", title=title or None, title_justify="left")
         for item in items[:titles_per_row]:

@@ -29,7 +29,7 @@ from playbill.evaluation.heads import head_rows
 from playbill.evaluation.html import html_report, write_html
 from playbill.evaluation.judge import Judging
 from playbill.evaluation.made import evaluate_more_like_this, evaluate_search
-from playbill.evaluation.model import CanvasScorer, ModelEvaluation, evaluate_canvas, evaluate_model
+from playbill.evaluation.model import CanvasScorer, ModelEvaluation, canvas_function, evaluate_canvas, evaluate_model
 from playbill.evaluation.plots import plots
 from playbill.evaluation.replay import Replay
 from playbill.evaluation.report import Difference, EvaluationReport, HeadRow, ScoredRow, SliceRow, WindowRow
@@ -64,6 +64,7 @@ __all__ = [
     "assert_one_split",
     "build_baseline",
     "build_case",
+    "canvas_function",
     "chance_canary",
     "compare",
     "compare_arms",

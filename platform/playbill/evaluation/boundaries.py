@@ -7,6 +7,7 @@ Axis letters: N requests, M targets, E events.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -15,8 +16,9 @@ from playbill.datasets.splits import TIME_PROTOCOLS
 from playbill.errors import IntegrityError
 from playbill.evaluation.candidates import NEVER, launches
 from playbill.evaluation.cases import EvaluationCase
+from playbill.evaluation.log import EventLog
 from playbill.evaluation.order import microseconds
-from playbill.metrics.topk import Mask
+from playbill.metrics.topk import Indices, Mask
 
 
 def assert_before_requests(case: EvaluationCase) -> None:
@@ -35,7 +37,41 @@ def assert_before_requests(case: EvaluationCase) -> None:
         raise IntegrityError("\n  ".join([subject, *found]))
 
 
-def _history(case: EvaluationCase) -> str:
+def assert_history_before(case: HistoryCase) -> None:
+    """Check only what members did before their requests.
+
+    Raises:
+        IntegrityError: A history holds something later than its request.
+    """
+    if found := _history(case):
+        raise IntegrityError(f"canvas '{case.canvas}' would be measured with what came later: {found}")
+
+
+class HistoryCase(Protocol):
+    """What is read of a case about histories."""
+
+    @property
+    def canvas(self) -> str:
+        """Canvas that is asked."""
+        ...
+
+    @property
+    def log(self) -> EventLog:
+        """The events."""
+        ...
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """[N] requests, with `at`, `member_id` and `event_id`."""
+        ...
+
+    @property
+    def positions(self) -> Indices:
+        """[N] position of the event that each request is asked at."""
+        ...
+
+
+def _history(case: HistoryCase) -> str:
     """Say whether a history holds an event after its request."""
     log = case.log
     at = microseconds(log.frame["event_at"])
@@ -114,7 +150,7 @@ def _candidates(case: EvaluationCase) -> str:
     return _spell(case, late, "candidates", "a title that launches after the request")
 
 
-def _spell(case: EvaluationCase, late: np.ndarray[tuple[int], np.dtype[np.bool_]], what: str, how: str) -> str:
+def _spell(case: HistoryCase, late: np.ndarray[tuple[int], np.dtype[np.bool_]], what: str, how: str) -> str:
     if not late.any():
         return ""
     first = case.frame.row(int(late.argmax()), named=True)

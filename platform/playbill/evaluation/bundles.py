@@ -12,7 +12,7 @@ from playbill.errors import DataError, IntegrityError, StateError
 from playbill.evaluation.compare import assert_not_trained_on
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.log import MOST_PASTS
-from playbill.evaluation.model import MemberFeatures
+from playbill.evaluation.member_features import MemberFeatures
 from playbill.ranking.bundle import read_bundle
 from playbill.ranking.scorer import Scorer, TitleFeatures
 from playbill.specs import ResolvedModel

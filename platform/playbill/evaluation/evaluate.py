@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 
 from playbill.datasets import Split
 from playbill.evaluation.baselines import build_baseline
@@ -14,14 +13,14 @@ from playbill.evaluation.build import build_case
 from playbill.evaluation.cases import EvaluationCase, Fold
 from playbill.evaluation.data import EvaluationTables, as_frames
 from playbill.evaluation.facts import case_facts
-from playbill.evaluation.judge import MINIMUM_MEMBERS, Judge, Judging
+from playbill.evaluation.judge import MINIMUM_MEMBERS, Judging
 from playbill.evaluation.log import EventLog
-from playbill.evaluation.measure import Measured, Progress, check_cutoffs, measure
+from playbill.evaluation.measure import Progress, check_cutoffs, measure
 from playbill.evaluation.replay import REPLAY, Replay, replayed
-from playbill.evaluation.report import EvaluationReport, WindowRow
+from playbill.evaluation.report import EvaluationReport
+from playbill.evaluation.reporting import report_of, told_of
 from playbill.evaluation.rewarding import target_rewards
 from playbill.evaluation.scoring import ScoreFunction
-from playbill.evaluation.slices import MADE_SLICES, SLICES, readable_slices
 from playbill.metrics.ranking import Values
 from playbill.specs import ResolvedModel, reward_version
 from playbill.tables import Tables
@@ -73,9 +72,8 @@ def evaluate(
     check_cutoffs(k)
     case = build_case(as_frames(tables), split, resolved, canvas, fold=fold, log=log)
     called, judging = name or resolved.model.name, judging or Judging()
-    slices = _slices(case, judging)
-    worth = _rewards(case, resolved)
-    slices = slices._replace(notes=(*_asked(case), *slices.notes, *worth.notes))
+    told, worth = told_of(case.frame, judging), _rewards(case, resolved)
+    told = told._replace(notes=(*_asked(case), *told.notes, *worth.notes), reward=worth.version)
     if split.protocol == REPLAY:
         case, measured, windows = replayed(
             case,
@@ -88,11 +86,11 @@ def evaluate(
             worth.values,
             progress,
         )
-        return _report(case, called, measured, k, judging, slices, windows, worth.version)
+        return report_of(case, measured, k, judging, told._replace(windows=windows))
     others = {baseline: build_baseline(baseline, case) for baseline in dict.fromkeys(baselines)}
     facts = case_facts(case, worth.values)
     measured = measure(case, {called: function, **others}, k, progress, facts=facts)
-    return _report(case, called, measured, k, judging, slices, (), worth.version)
+    return report_of(case, measured, k, judging, told)
 
 
 def evaluate_case(
@@ -118,10 +116,9 @@ def evaluate_case(
     """
     check_cutoffs(k)
     judging = judging or Judging()
-    slices = _slices(case, judging)
-    facts = case_facts(case)
+    told, facts = told_of(case.frame, judging), case_facts(case)
     measured = measure(case, {name: function, **baselines}, k, progress, facts=facts)
-    return _report(case, name, measured, k, judging, slices, (), None)
+    return report_of(case, measured, k, judging, told)
 
 
 def _asked(case: EvaluationCase) -> tuple[str, ...]:
@@ -130,16 +127,6 @@ def _asked(case: EvaluationCase) -> tuple[str, ...]:
     if case.logged or not elsewhere:
         return ()
     return (f"the log has no held-out target on '{case.canvas}'; asked at those on {', '.join(elsewhere)}",)
-
-
-class _Slices(NamedTuple):
-    names: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-def _slices(case: EvaluationCase, judging: Judging) -> _Slices:
-    """Say which slices can be read, before anything long is begun."""
-    return _Slices(*readable_slices(case.frame, judging.slices, judging.minimum_members, strict=judging.strict))
 
 
 class _Worth(NamedTuple):
@@ -158,53 +145,3 @@ def _rewards(case: EvaluationCase, resolved: ResolvedModel) -> _Worth:
     unknown = int(np.isnan(values).sum())
     note = f"reward {version}: {unknown} of {values.size} targets have none yet, and gain nothing"
     return _Worth(values, version, (note,) if unknown else ())
-
-
-def _report(
-    case: EvaluationCase,
-    name: str,
-    measured: Mapping[str, Measured],
-    k: Sequence[int],
-    judging: Judging,
-    slices: _Slices,
-    windows: tuple[WindowRow, ...],
-    reward: str | None,
-) -> EvaluationReport:
-    members = case.frame["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
-    judge = Judge(members, measured, judging, f"ndcg@{k[0]}")
-    return EvaluationReport(
-        model=name,
-        protocol=case.protocol,
-        split_digest=case.split_digest,
-        case_digest=case.digest,
-        canvas=case.canvas,
-        fold=case.fold,
-        main_metric=judge.main_metric,
-        n=len(case),
-        members=int(members.max()) + 1,
-        catalogue=len(case.catalogue),
-        left_out=case.left_out,
-        minimum_members=judging.minimum_members,
-        resamples=judging.resamples,
-        seed=judging.seed,
-        level=judge.bootstrap.level,
-        reward=reward,
-        rows=judge.rows(),
-        differences=judge.differences(),
-        slices=judge.slices(case.frame, slices.names),
-        windows=windows,
-        notes=slices.notes,
-        requests=_requests(case, measured),
-    )
-
-
-def _requests(case: EvaluationCase, measured: Mapping[str, Measured]) -> pl.DataFrame:
-    kept = [
-        column
-        for column in ("request_id", "member_id", *SLICES, *MADE_SLICES, "query")
-        if column in case.frame.columns and case.frame[column].null_count() < len(case)
-    ]
-    model = next(iter(measured.values()))
-    weights = pl.DataFrame({f"weight/{name}": weight for name, weight in model.weights.items()})
-    frames = [case.frame.select(kept), weights, *(found.frame(name) for name, found in measured.items())]
-    return pl.concat([frame for frame in frames if frame.width], how="horizontal")

@@ -9,7 +9,6 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from playbill.datasets import Request, Split
 from playbill.errors import ConfigError, StateError
@@ -21,8 +20,10 @@ from playbill.evaluation.heads import HeldOutLabels, head_rows, held_out_labels
 from playbill.evaluation.judge import Judging
 from playbill.evaluation.made import MadeOptions, evaluate_more_like_this, evaluate_search
 from playbill.evaluation.measure import Progress
+from playbill.evaluation.member_features import MemberFeatures, with_features
 from playbill.evaluation.replay import Replay
 from playbill.evaluation.report import EvaluationReport
+from playbill.evaluation.row_order import RowFunction, RowHeads, RowRanker, evaluate_rows
 from playbill.evaluation.scoring import ScoreFunction, Scores
 from playbill.ranking.blend import blend_rows, head_losses
 from playbill.specs import ResolvedModel
@@ -35,7 +36,7 @@ CanvasProgress = Callable[[str, int, int], None]
 """Called with (canvas, requests done, requests in all)."""
 
 
-class HeadScorer(Protocol):
+class HeadScorer(RowHeads, Protocol):
     """What is asked of `playbill.ranking.scorer.Scorer`."""
 
     @property
@@ -49,14 +50,6 @@ class HeadScorer(Protocol):
 
     def remember(self, moments: Sequence[datetime]) -> None:
         """Read what many moments need at once, ahead of the requests."""
-        ...
-
-
-class MemberFeatures(Protocol):
-    """What is asked of `playbill.features.FeatureDoor`."""
-
-    def member_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
-        """Return `frame` with member and request features as of each row's `event_at`, strictly before it."""
         ...
 
 
@@ -107,30 +100,16 @@ class CanvasScorer:
 
     def with_features(self, requests: Sequence[Request]) -> list[Request]:
         """Return the requests with what was known of member and request strictly before each moment."""
-        if self.features is None or not requests:
-            return list(requests)
-        frame = pl.DataFrame(
-            {
-                "member_id": [request.member_id for request in requests],
-                "event_at": [request.at for request in requests],
-                "canvas": [request.canvas for request in requests],
-                "country": [request.country for request in requests],
-                "device": [request.device for request in requests],
-                "language": [request.language for request in requests],
-                "query": [request.query for request in requests],
-                "source_title_id": [request.source_title_id for request in requests],
-            },
-            schema={name: pl.String for name in _TEXT} | {"event_at": pl.Datetime("us", "UTC")},
-        )
-        found = self.features.member_features(self._service, frame)
-        names = [name for name in found.columns if name not in frame.columns]
-        if not names:
-            return list(requests)
-        values = found.select(names).iter_rows(named=True)
-        return [replace(request, features=row) for request, row in zip(requests, values, strict=True)]
+        return with_features(requests, self._service, self.features)
 
 
-_TEXT = ("member_id", "canvas", "country", "device", "language", "query", "source_title_id")
+def canvas_function(
+    scorer: HeadScorer, resolved: ResolvedModel, canvas: str, features: MemberFeatures | None
+) -> ScoreFunction | RowFunction:
+    """Return what a model answers with on a canvas: scores of titles, or values of rows where it ranks rows."""
+    if resolved.canvas(canvas).target == "row":
+        return RowRanker(scorer, resolved, canvas, features)
+    return CanvasScorer(scorer, resolved, canvas, features)
 
 
 @dataclass(frozen=True)
@@ -151,7 +130,7 @@ class ModelEvaluation:
 
 
 def evaluate_canvas(
-    function: ScoreFunction,
+    function: ScoreFunction | RowFunction,
     split: Split,
     tables: Tables | EvaluationTables,
     resolved: ResolvedModel,
@@ -169,10 +148,11 @@ def evaluate_canvas(
 
     A canvas that the log has held-out targets of is measured under the split's own protocol, asked as it was logged.
     Of those that it has none of, one that reads queries is measured under `made_queries`, one that starts from a
-    source title under `co_play_pairs`, and any other at the targets of all canvases.
+    source title under `co_play_pairs`, and any other at the targets of all canvases. A canvas of rows is measured by
+    the rows of held-out pages.
 
     Args:
-        function: The model's blended scores for this canvas.
+        function: What the model answers with there, see `canvas_function`.
         split: Folds of events, frozen.
         tables: The canonical tables, or their frames.
         resolved: The model's definition.
@@ -195,9 +175,13 @@ def evaluate_canvas(
     judging = judging or Judging(slices=wanted.slices, minimum_members=wanted.minimum_members)
     made: MadeOptions = {"k": wanted.k, "fold": fold, "judging": judging, "name": name, "progress": progress}
     made["log"] = None if labels is None else labels.log
-    frames = as_frames(tables)
+    frames, log = as_frames(tables), made["log"]
+    if isinstance(function, RowFunction):
+        if baselines is not None:
+            raise ConfigError(f"canvas '{canvas}' ranks rows, which have their own baselines; leave baselines out")
+        return evaluate_rows(function, split, frames, resolved, canvas, judging=judging, name=name, fold=fold, log=log)
     is_made = bool({"query", "source_title"} & set(context))
-    is_made = is_made and not has_log(frames, split, resolved, canvas, fold, made["log"])
+    is_made = is_made and not has_log(frames, split, resolved, canvas, fold, log)
     if is_made and baselines is not None:
         raise ConfigError(
             f"canvas '{canvas}' is measured on made requests, which have their own baselines; leave baselines out"
@@ -218,7 +202,7 @@ def evaluate_canvas(
         judging=judging,
         name=name,
         progress=progress,
-        log=None if labels is None else labels.log,
+        log=log,
     )
     if not isinstance(function, CanvasScorer):
         return report
@@ -264,8 +248,8 @@ def evaluate_model(
     reports: dict[str, EvaluationReport] = {}
     skipped: dict[str, str] = {}
     for canvas in canvases or tuple(resolved.canvases):
-        function = CanvasScorer(scorer, resolved, canvas, features)
-        made = {"query", "source_title"} & set(resolved.canvas(canvas).context)
+        spec, function = resolved.canvas(canvas), canvas_function(scorer, resolved, canvas, features)
+        own = spec.target == "row" or {"query", "source_title"} & set(spec.context)
         try:
             report = evaluate_canvas(
                 function,
@@ -273,7 +257,7 @@ def evaluate_model(
                 frames,
                 resolved,
                 canvas,
-                baselines=None if made else baselines,
+                baselines=None if own else baselines,
                 replay=replay,
                 judging=judging,
                 name=name,

@@ -10,7 +10,8 @@ from playbill.evaluation.bundles import OpenModel
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.log import EventLog
 from playbill.evaluation.measure import Progress
-from playbill.evaluation.model import CanvasScorer, MemberFeatures
+from playbill.evaluation.member_features import MemberFeatures
+from playbill.evaluation.model import CanvasScorer
 from playbill.evaluation.off_policy_data import Scene, weigh
 from playbill.evaluation.off_policy_direct import DirectKind
 from playbill.evaluation.off_policy_log import WithoutPropensity, logged_slates
@@ -80,6 +81,8 @@ def weigh_model(
     """
     wanted = options or LogOptions()
     spec = model.resolved.canvas(canvas)
+    if spec.target == "row":
+        raise ConfigError(f"canvas '{canvas}' ranks rows; off-policy estimates are about lists of titles")
     scorer = CanvasScorer(model.scorer, model.resolved, canvas, features)
     row = _row(model, wanted.rows)
     candidates: CandidatesSpec | None = None

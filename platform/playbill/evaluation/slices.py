@@ -39,8 +39,8 @@ def add_slices(
 ) -> pl.DataFrame:
     """Add the slice columns `tenure`, `title_age` and `popularity` to requests with member, moment and country.
 
-    Tenure counts days since `joined_at`, else since the member's first event. Title age counts days since the
-    launch of the request's first target in the request's country. Popularity is the band of that target.
+    Tenure is that of `add_tenure`. Title age counts days since the launch of the request's first target in the
+    request's country. Popularity is the band of that target.
 
     Args:
         frame: [N] requests with member_id, at and country.
@@ -52,14 +52,23 @@ def add_slices(
     at = microseconds(frame["at"])
     launch = launches(catalogue, frame["country"].to_list(), columns)
     age = np.where(launch == NEVER, np.nan, at - np.where(launch == NEVER, at, launch)) / DAY_US
-    tenure = (at - _joined(frame, tables)) / DAY_US
     played = TitleOrder(catalogue.title_ids).codes(plays["title_id"])
     counts = np.bincount(played[played != UNKNOWN], minlength=len(catalogue))
-    return frame.with_columns(
-        pl.Series("tenure", _bands(tenure, TENURE_BANDS, TENURE_ABOVE), dtype=pl.String),
+    return add_tenure(frame, tables).with_columns(
         pl.Series("title_age", _bands(age, TITLE_AGE_BANDS, TITLE_AGE_ABOVE), dtype=pl.String),
         pl.Series("popularity", popularity_bands(counts)[columns], dtype=pl.String),
     )
+
+
+def add_tenure(frame: pl.DataFrame, tables: EvaluationTables) -> pl.DataFrame:
+    """Add the slice column `tenure`: days since `joined_at`, else since the member's first event.
+
+    Args:
+        frame: [N] requests with member_id and at.
+        tables: The canonical tables.
+    """
+    days = (microseconds(frame["at"]) - _joined(frame, tables)) / DAY_US
+    return frame.with_columns(pl.Series("tenure", _bands(days, TENURE_BANDS, TENURE_ABOVE), dtype=pl.String))
 
 
 def popularity_bands(plays: Indices) -> npt.NDArray[np.object_]:

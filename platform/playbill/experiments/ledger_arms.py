@@ -6,10 +6,10 @@ Axis letters: N requests, T titles.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -18,10 +18,12 @@ from playbill import metrics
 from playbill.datasets import TrainingSet
 from playbill.datasets.canvas_rows import taught_rows
 from playbill.evaluation.model import CanvasScorer
+from playbill.evaluation.row_order import RowRanker, measured_order
 from playbill.evaluation.scoring import AlignedScorer, ScoreFunction
 from playbill.experiments.fitting import Fitted, trained_on
 from playbill.experiments.ledger_options import METRICS
-from playbill.experiments.ledger_service import Asked, LedgerService
+from playbill.experiments.ledger_service import Asked, AskedRows, LedgerService
+from playbill.metrics.bootstrap import Matrix
 from playbill.ranking.scorer import Scorer
 from playbill.specs import ResolvedModel
 
@@ -47,13 +49,32 @@ class Costs:
     serving_bytes: int
 
 
-Answerer = Callable[[str], ScoreFunction]
-"""Canvas -> what answers its requests, whose features are in them already."""
+class Answerer(Protocol):
+    """What answers requests that have their features in them already."""
+
+    def titles(self, canvas: str) -> ScoreFunction:
+        """Return what scores titles on a canvas."""
+        ...
+
+    def rows(self, canvas: str) -> RowRanker:
+        """Return what values rows on a canvas of rows."""
+        ...
 
 
-def of_scorer(scorer: Scorer, resolved: ResolvedModel) -> Answerer:
-    """Return what answers with a model's blend on each canvas."""
-    return lambda canvas: CanvasScorer(scorer, resolved, canvas, None)
+@dataclass(frozen=True)
+class ModelAnswerer:
+    """Answers with a model's blend on each canvas."""
+
+    scorer: Scorer
+    resolved: ResolvedModel
+
+    def titles(self, canvas: str) -> ScoreFunction:
+        """Return its scores of titles on a canvas."""
+        return CanvasScorer(self.scorer, self.resolved, canvas, None)
+
+    def rows(self, canvas: str) -> RowRanker:
+        """Return its values of rows on a canvas of rows."""
+        return RowRanker(self.scorer, self.resolved, canvas, None)
 
 
 def fitted(data: TrainingSet, resolved: ResolvedModel, folder: Path) -> tuple[Fitted, float, int]:
@@ -102,9 +123,13 @@ def answers(answerer: Answerer, asked: Mapping[str, Sequence[Asked]], k: int) ->
     return pl.concat(parts)
 
 
-def _values(answerer: Answerer, asked: Asked, k: int) -> np.ndarray[Any, Any]:
+def _values(answerer: Answerer, asked: Asked, k: int) -> Matrix:
     """Return [N, metrics] of one fold's requests."""
-    aligned = AlignedScorer(asked.canvas, answerer(asked.canvas), asked.case.catalogue)
+    if isinstance(asked, AskedRows):
+        values = answerer.rows(asked.canvas).of_requests(asked.case, asked.requests)
+        measured = measured_order(asked.case, values, (k,)).values
+        return np.stack([measured[f"{name}@{k}"] for name in METRICS], axis=1)
+    aligned = AlignedScorer(asked.canvas, answerer.titles(asked.canvas), asked.case.catalogue)
     found = np.zeros((len(asked.case), len(METRICS)))
     counts = asked.case.target_counts
     for chunk in asked.chunks:

@@ -17,14 +17,15 @@ import polars as pl
 
 from playbill.datasets import Request
 from playbill.evaluation.baselines import build_baseline
+from playbill.evaluation.row_order import RowRanker
 from playbill.evaluation.scoring import ScoreFunction, Scores
-from playbill.experiments.ledger_arms import Answerer, answers, costs_of, fitted, of_scorer, scorer_of
+from playbill.experiments.ledger_arms import Answerer, ModelAnswerer, answers, costs_of, fitted, scorer_of
 from playbill.experiments.ledger_cells import LedgerCell
 from playbill.experiments.ledger_clusters import ClusterFeatures
 from playbill.experiments.ledger_models import with_recipe
 from playbill.experiments.ledger_options import METRICS
 from playbill.experiments.ledger_run import LedgerRun, renamed
-from playbill.experiments.ledger_service import LedgerService
+from playbill.experiments.ledger_service import AskedTitles, LedgerService
 from playbill.specs import ResolvedModel
 
 RUNGS = ("none", "cluster", "scores", "history", "vectors")
@@ -84,12 +85,14 @@ def _made(run: LedgerRun, resolved: ResolvedModel, name: str) -> LedgerCell:
         found, cpu_seconds, steps = fitted(data, resolved, Path(scratch) / "bundle")
         scorer = scorer_of(service, found, data)
     costs = costs_of(found, scorer, data, cpu_seconds, steps)
-    answerer = of_scorer(scorer, found.bundle.resolved)
+    answerer = ModelAnswerer(scorer, found.bundle.resolved)
     if name == "cluster":
         return LedgerCell(answers(answerer, asked, run.options.k), costs)
-    case = next(iter(asked.values()))[0].case
+    case = next((one.case for folds in asked.values() for one in folds if isinstance(one, AskedTitles)), None)
+    if case is None:
+        return LedgerCell(answers(answerer, asked, run.options.k), costs)
     other = build_baseline(OTHER, case)
-    tried = {weight: answers(stacked(answerer, other, weight), asked, run.options.k) for weight in WEIGHTS}
+    tried = {weight: answers(StackedAnswerer(answerer, other, weight), asked, run.options.k) for weight in WEIGHTS}
     return LedgerCell(best_by_canvas(tried), costs)
 
 
@@ -152,6 +155,18 @@ class Stacked:
         return stacked
 
 
-def stacked(answerer: Answerer, other: ScoreFunction, weight: float) -> Answerer:
-    """Return what answers with a stack on each canvas."""
-    return lambda canvas: Stacked(answerer(canvas), other, weight)
+@dataclass(frozen=True)
+class StackedAnswerer:
+    """Answers with a stack on each canvas of titles; rows have no other score, and are valued as they were."""
+
+    own: Answerer
+    other: ScoreFunction
+    weight: float
+
+    def titles(self, canvas: str) -> ScoreFunction:
+        """Return the stacked scores of titles on a canvas."""
+        return Stacked(self.own.titles(canvas), self.other, self.weight)
+
+    def rows(self, canvas: str) -> RowRanker:
+        """Return the values of rows on a canvas of rows."""
+        return self.own.rows(canvas)

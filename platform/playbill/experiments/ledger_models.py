@@ -97,8 +97,8 @@ def with_trunk(resolved: ResolvedModel, dim: int | None) -> ResolvedModel:
     return resolved.model_copy(update={"model": resolved.model.model_copy(update={"trunk": trunk})})
 
 
-def ladder_canvases(resolved: ResolvedModel, wanted: Sequence[str]) -> tuple[str, ...]:
-    """Return the canvases of a ledger: those asked for, or all that rank titles.
+def ledger_canvases(resolved: ResolvedModel, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return the canvases of a ledger: those asked for, or all.
 
     Raises:
         UnknownNameError: The model has no such canvas.
@@ -106,8 +106,7 @@ def ladder_canvases(resolved: ResolvedModel, wanted: Sequence[str]) -> tuple[str
     for name in wanted:
         if name not in resolved.canvases:
             raise UnknownNameError("canvas", name, resolved.canvases)
-    titles = tuple(name for name, canvas in resolved.canvases.items() if canvas.target == "title")
-    return tuple(wanted) or titles
+    return tuple(wanted) or tuple(resolved.canvases)
 
 
 def definition_size(resolved: ResolvedModel) -> dict[str, int]:

@@ -18,7 +18,7 @@ class LedgerOptions:
 
     Args:
         parts: Some of `PARTS`.
-        canvases: Canvases of the model; empty = all that rank titles.
+        canvases: Canvases of the model; empty = all.
         seeds: Of weights, order and dropout; every model is trained once for each.
         protocol: What is held out; None = the definition's.
         members: Drawn at random to learn from; None = all. Whoever is not drawn is asked all the same.

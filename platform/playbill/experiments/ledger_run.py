@@ -13,11 +13,10 @@ import polars as pl
 from playbill.datasets import TrainingSet
 from playbill.datasets.canvas_rows import canvas_rows, rows_by_canvas
 from playbill.errors import StateError
-from playbill.evaluation.cases import EvaluationCase
 from playbill.experiments.cells import digest
-from playbill.experiments.ledger_arms import Costs, answers, costs_of, fitted, of_scorer, scorer_of
+from playbill.experiments.ledger_arms import Costs, ModelAnswerer, answers, costs_of, fitted, scorer_of
 from playbill.experiments.ledger_cells import LedgerCell, LedgerCells
-from playbill.experiments.ledger_models import ladder_canvases, only_head, separate_model, with_recipe
+from playbill.experiments.ledger_models import ledger_canvases, only_head, separate_model, with_recipe
 from playbill.experiments.ledger_options import METRICS, LedgerOptions
 from playbill.experiments.ledger_service import Asked, LedgerService
 from playbill.metrics.bootstrap import Matrix
@@ -59,7 +58,7 @@ class LedgerRun:
     def canvases(self) -> dict[str, Sequence[Asked]]:
         """Return the canvases that the log can measure, with their requests; why others cannot goes to `skipped`."""
         found: dict[str, Sequence[Asked]] = {}
-        for canvas in ladder_canvases(self.resolved, self.options.canvases):
+        for canvas in ledger_canvases(self.resolved, self.options.canvases):
             try:
                 found[canvas] = self.service.asked(canvas)
             except StateError as error:
@@ -78,8 +77,8 @@ class LedgerRun:
         Raises:
             StateError: The canvas has no row to learn from.
         """
-        alone = self.alone(canvas)
-        return self.arm(f"separate/{canvas}", alone, lambda own: self.part(own, [canvas]), (canvas,))
+        alone, taught = self.alone(canvas), self.resolved.canvas(canvas).asked_as
+        return self.arm(f"separate/{canvas}", alone, lambda own: self.part(own, [taught]), (canvas,))
 
     def alone(self, canvas: str) -> ResolvedModel:
         """Return the separate model of a canvas, with the heads that have something to learn there.
@@ -87,10 +86,10 @@ class LedgerRun:
         Raises:
             StateError: None has.
         """
-        known = self.service.data.rows.labels
+        known, where = self.service.data.rows.labels, self.resolved.canvas(canvas).asked_as
 
         def taught(head: str) -> bool:
-            return head in known and rows_by_canvas(self.service.data, [head]).get(canvas, 0) > 0
+            return head in known and rows_by_canvas(self.service.data, [head]).get(where, 0) > 0
 
         return separate_model(self.resolved, canvas, taught)
 
@@ -154,7 +153,7 @@ class LedgerRun:
 
     def digest(self, name: str, resolved: ResolvedModel, asked: dict[str, Sequence[Asked]]) -> str:
         """Return a hash of everything that a cell follows from."""
-        cases: list[EvaluationCase] = [one.case for folds in asked.values() for one in folds]
+        cases = [one.case for folds in asked.values() for one in folds]
         return digest(
             format=_FORMAT,
             name=name,
@@ -174,7 +173,7 @@ class LedgerRun:
             found, cpu_seconds, steps = fitted(rows, resolved, Path(scratch) / "bundle")
             scorer = scorer_of(self.service, found, rows)
         costs: Costs = costs_of(found, scorer, rows, cpu_seconds, steps)
-        return LedgerCell(answers(of_scorer(scorer, found.bundle.resolved), asked, self.options.k), costs)
+        return LedgerCell(answers(ModelAnswerer(scorer, found.bundle.resolved), asked, self.options.k), costs)
 
 
 def values_of(cells: Sequence[LedgerCell], canvas: str, metric: str = METRICS[0], fold: str | None = None) -> Matrix:

@@ -7,28 +7,28 @@ Axis letters: N requests, T titles.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-import numpy as np
 import polars as pl
 
 from playbill.clock import Clock
 from playbill.config import Workspace
-from playbill.datasets import Split, TrainingSet, build_training_set, make_split
+from playbill.datasets import Request, Split, TrainingSet, build_training_set, make_split
 from playbill.datasets.splits import TIME_PROTOCOLS
 from playbill.errors import StateError
 from playbill.evaluation.build import build_case
 from playbill.evaluation.cases import Chunk, EvaluationCase, Fold
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.log import EventLog
-from playbill.evaluation.model import CanvasScorer
+from playbill.evaluation.member_features import with_features
 from playbill.evaluation.order import TitleOrder
+from playbill.evaluation.row_cases import RowCase, build_row_case
 from playbill.experiments.ledger_options import LedgerOptions
 from playbill.features import FeatureDoor
-from playbill.metrics.topk import Indices
 from playbill.specs import ResolvedModel
 from playbill.tables import Tables, workspace_clock
 from playbill.training.rewards import example_weights
@@ -50,7 +50,7 @@ class LogTables(Protocol):
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedTitles:
     """The held-out requests of one canvas, ready to be answered by any number of models.
 
     Args:
@@ -62,6 +62,24 @@ class Asked:
     canvas: str
     case: EvaluationCase
     chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True)
+class AskedRows:
+    """The held-out pages of one canvas of rows, likewise.
+
+    Args:
+        canvas: Its name.
+        case: N pages of one fold.
+        requests: [N] the same with their features.
+    """
+
+    canvas: str
+    case: RowCase
+    requests: Sequence[Request]
+
+
+Asked = AskedTitles | AskedRows
 
 
 class SomeMembers:
@@ -175,10 +193,12 @@ class LedgerService:
         return self.split
 
     def _ask(self, canvas: str) -> tuple[Asked, ...]:
+        of_rows = self.resolved.canvas(canvas).target == "row"
+        build: Callable[..., EvaluationCase | RowCase] = build_row_case if of_rows else build_case
         cases = []
         for fold in FOLDS if self.split.protocol in TIME_PROTOCOLS else FOLDS[1:]:
             try:
-                cases.append(build_case(self.frames, self._asking, self.resolved, canvas, fold=fold, log=self.log))
+                cases.append(build(self.frames, self._asking, self.resolved, canvas, fold=fold, log=self.log))
             except StateError as error:
                 reason = str(error)
         if not cases:
@@ -189,19 +209,25 @@ class LedgerService:
         if members < self.options.minimum_members:
             least = self.options.minimum_members
             raise StateError(f"held-out requests of {members} members on '{canvas}', fewer than {least}")
-        return tuple(Asked(canvas, case, self._chunks(case)) for case in cases)
+        return tuple(self._ready(canvas, case) for case in cases)
 
-    def _chunks(self, case: EvaluationCase) -> tuple[Chunk, ...]:
-        """Return the case's chunks with the features of their requests."""
-        asker = CanvasScorer(cast(Any, None), self.resolved, case.canvas, self.features)
-        return tuple(replace(chunk, requests=asker.with_features(chunk.requests)) for chunk in case.chunks())
+    def _ready(self, canvas: str, case: EvaluationCase | RowCase) -> Asked:
+        """Return a case with the features of its requests."""
+        service = self.resolved.model.features
+        if isinstance(case, RowCase):
+            return AskedRows(canvas, case, with_features(case.requests(), service, self.features))
+        chunks = case.chunks()
+        read = (replace(one, requests=with_features(one.requests, service, self.features)) for one in chunks)
+        return AskedTitles(canvas, case, tuple(read))
 
 
-def _fewer(case: EvaluationCase, most: int | None, folds: int) -> EvaluationCase:
+def _fewer(case: EvaluationCase | RowCase, most: int | None, folds: int) -> EvaluationCase | RowCase:
     """Keep whole members, drawn at random, until a fold has no more requests than its share."""
     if most is None or len(case) <= most // folds:
         return case
     members = case.frame.group_by("member_id", maintain_order=True).len().sample(fraction=1.0, shuffle=True, seed=0)
     kept = members.filter(pl.col("len").cum_sum() <= most // folds)["member_id"]
-    chosen: Indices = np.nonzero(case.frame["member_id"].is_in(kept.implode()).to_numpy())[0]
-    return replace(case.keep(np.isin(case.rows, chosen)), left_out=case.left_out)
+    chosen = case.frame["member_id"].is_in(kept.implode()).to_numpy()
+    if isinstance(case, RowCase):
+        return case.keep(chosen)
+    return replace(case.keep(chosen[case.rows]), left_out=case.left_out)

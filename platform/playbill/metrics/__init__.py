@@ -32,7 +32,7 @@ from playbill.metrics.ranking import (
 )
 from playbill.metrics.relative import relative_interval
 from playbill.metrics.seeds import SeedInterval, seed_interval
-from playbill.metrics.topk import NOT_RANKED, target_ranks, top_k
+from playbill.metrics.topk import NOT_RANKED, ranks_within, target_ranks, top_k
 from playbill.metrics.whole import refuse_sampled, require_whole_catalogue
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "ndcg",
     "novelty",
     "popularity_debiased_ndcg",
+    "ranks_within",
     "recall",
     "refuse_sampled",
     "relative_interval",

@@ -83,6 +83,24 @@ def target_ranks(scores: Scores, rows: Indices, titles: Indices, candidates: Mas
     return np.where(own[:, 0] == -np.inf, NOT_RANKED, ranks).astype(np.int64)
 
 
+def ranks_within(values: Scores, groups: Indices) -> Indices:
+    """Rank values among those of their own group; 1 is best, equal values in their order.
+
+    Args:
+        values: [P], no NaN.
+        groups: [P] group of each, ascending.
+
+    Returns:
+        [P] ranks from 1.
+    """
+    order = np.lexsort((-values, groups))
+    sizes = np.unique(groups, return_counts=True)[1]
+    place = np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    ranks = np.empty(len(groups), np.int64)
+    ranks[order] = place + 1
+    return ranks
+
+
 def _masked(scores: Scores, candidates: Mask | None) -> Scores:
     """Return scores with -inf exactly at what is no candidate."""
     if scores.ndim != 2 or (candidates is not None and candidates.shape != scores.shape):

@@ -133,6 +133,8 @@ class ContextConfig(Part):
     """Whether something learned stands for a field that a request lacks; else it adds nothing."""
     crossing: bool = True
     """Cross the state with the context explicitly: `h * (1 + gate(c)) + W c`."""
+    title_crossing: bool = False
+    """Cross titles with canvases explicitly: every title has a bias of its own on every canvas."""
 
 
 class TextConfig(Part):

@@ -47,6 +47,8 @@ class Network(nn.Module):
         self.titles = TitleTower(config)
         self.likeness = Likeness(config.titles.titles, config.titles.neighbours)
         self.title_bias = nn.Embedding(config.titles.titles, len(config.heads))
+        crossed = config.context.title_crossing
+        self.canvas_titles = nn.Embedding(config.titles.titles, config.events.canvases) if crossed else None
         self.events = EventTokens(config)
         self.trunk: nn.Module = TRUNKS[config.trunk.type].load()(config)
         self.context = ContextEncoder(config)
@@ -59,6 +61,8 @@ class Network(nn.Module):
             KINDS[head.target].module(config, position) for position, head in enumerate(config.heads)
         )
         nn.init.zeros_(self.title_bias.weight)
+        if self.canvas_titles is not None:
+            nn.init.zeros_(self.canvas_titles.weight)
         self._prepared: tuple[TitleInputs, PreparedTitles] | None = None
 
     @torch.no_grad()
@@ -87,13 +91,21 @@ class Network(nn.Module):
         """Start the id table from given vectors, such as those of `svd`; row 0 stays zero."""
         self.titles.id.weight[1:] = vectors_TD[1:].to(self.titles.id.weight)
 
+    @torch.no_grad()
+    def start_canvases(self, lift_TC: Tensor) -> None:
+        """Start what titles have more of on each canvas from given values, such as those of `canvas_lift`."""
+        assert self.canvas_titles is not None
+        self.canvas_titles.weight.copy_(lift_TC)
+
     def title_vectors(self, titles: TitleInputs) -> TitleVectors:
         """Compute what scores need of the titles. In evaluation it may be kept as long as the weights are."""
         if self._prepared is None or self._prepared[0] is not titles:
             self._prepared = (titles, self.titles.prepare(titles, self.grams))
         prepared = self._prepared[1]
         vectors_TD, share_T1 = self.titles(titles, prepared)
-        return TitleVectors(vectors_TD, share_T1 * self.title_bias(titles.index), prepared)
+        crossed = self.canvas_titles
+        canvas_CT = None if crossed is None else (share_T1 * crossed(titles.index)).T
+        return TitleVectors(vectors_TD, share_T1 * self.title_bias(titles.index), prepared, canvas_CT)
 
     def forget_titles(self) -> None:
         """Drop what was prepared of the last titles; needed when their arrays were changed in place."""
@@ -282,7 +294,7 @@ class Network(nn.Module):
             embed=None if self.rows is None else RowReader(self.rows, vectors.vectors, self.grams),
             queries=queries,
             context=context,
-            rows=bias_rows(context, self.config.titles.snapshot),
+            rows=bias_rows(context, self.config.titles.snapshot, self.canvas_titles is not None),
             titles=vectors,
         )
 

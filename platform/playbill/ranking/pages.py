@@ -40,6 +40,8 @@ class FilledRow:
     candidates: Mask
     reason: str = ""
     """Why it is where it is."""
+    score: float | None = None
+    """What it was worth there; None where nothing valued it."""
 
 
 def row_candidates(
@@ -83,7 +85,7 @@ def page_of(
 
 def filled_rows(page: Page) -> list[FilledRow]:
     """Return the rows of a page as they are shown."""
-    return [FilledRow(row.candidate.plan, row.titles, row.candidate.wanted, row.reason) for row in page.rows]
+    return [FilledRow(row.candidate.plan, row.titles, row.candidate.wanted, row.reason, row.value) for row in page.rows]
 
 
 def fill_rows(plans: Sequence[RowPlan], catalogue: Catalogue, score: RowScore, k: int) -> list[FilledRow]:

@@ -18,7 +18,8 @@ from playbill.ranking.candidates import ABSENT, Mask, Viewer, select
 from playbill.ranking.fallback import fallback_scores
 from playbill.ranking.lists import RankedList, rank
 from playbill.ranking.page_parts import SPARE, PageRules
-from playbill.ranking.pages import AS_WRITTEN, Chances, FilledRow, filled_rows, page_of
+from playbill.ranking.pages import AS_WRITTEN, Chances, FilledRow, filled_rows, page_of, row_candidates
+from playbill.ranking.row_ranking import rank_rows
 from playbill.ranking.row_worth import valued_by
 from playbill.ranking.rows import RowPlan
 from playbill.ranking.short_rows import filled_up
@@ -102,7 +103,7 @@ def _by_model(served: Served, asked: Asked, scorer: Scorer, notes: tuple[str, ..
         return _filled_up(served, asked, plan, scores, candidates, said)
 
     by = (_page_state(asked, scorer), chances)
-    found = _assemble(served, asked, MODEL_POLICY, None, scored[None], row, by)
+    found = _assemble(served, asked, MODEL_POLICY, None, scored.get(None), row, by)
     return replace(found, notes=tuple(said))
 
 
@@ -115,8 +116,10 @@ def by_fallback(served: Served, asked: Asked, reason: str) -> Answer:
         scores = _policy(served, asked, plan.spec.policy or policy)
         return _filled_up(served, asked, plan, scores, candidates, said)
 
-    candidates = _candidates(served, asked.canvas.candidates, asked.viewer)
-    main = _policy(served, asked, policy), candidates
+    main = None
+    if asked.canvas.target == "title":
+        candidates = _candidates(served, asked.canvas.candidates, asked.viewer)
+        main = _policy(served, asked, policy), candidates
     return replace(_assemble(served, asked, policy, reason, main, row), notes=tuple(said))
 
 
@@ -135,10 +138,12 @@ def _assemble(
     asked: Asked,
     policy: str,
     reason: str | None,
-    main: tuple[Scores, Mask],
+    main: tuple[Scores, Mask] | None,
     row: Callable[[RowPlan], tuple[Scores, Mask]],
     by: tuple[PageState | None, Chances] | None = None,
 ) -> Answer:
+    if main is None:
+        return _ranked_rows(served, asked, policy, reason, row, None if by is None else by[0])
     scores, candidates = main
     found = Answer(policy, reason, rank(scores, candidates, asked.k), candidates, None)
     if asked.plans is None:
@@ -151,28 +156,52 @@ def _assemble(
     return replace(found, rows=tuple(filled_rows(page)), absent=page.absent)
 
 
+def _ranked_rows(
+    served: Served,
+    asked: Asked,
+    policy: str,
+    reason: str | None,
+    row: Callable[[RowPlan], tuple[Scores, Mask]],
+    state: PageState | None,
+) -> Answer:
+    """Answer a canvas of rows: no list of its own, and its rows by its blend, or as written where there is no state."""
+    rows = row_candidates(asked.plans or (), served.shelf.catalogue, row)
+    page = rank_rows(rows, asked.k, None if state is None else state.values(asked.canvas.blend))
+    nothing = np.zeros(len(served.shelf.catalogue), np.bool_)
+    empty = RankedList(np.zeros(0, np.int64), np.zeros(0))
+    return Answer(policy, reason, empty, nothing, tuple(filled_rows(page)), page.absent)
+
+
 def _page_state(asked: Asked, scorer: Scorer) -> PageState | None:
-    """Return what heads about rows and pages see of the request, None where the page asks none of them."""
-    if asked.plans is None or asked.canvas.page is None or not asked.canvas.page.heads:
+    """Return what heads about rows and pages see of the request, None where nothing asks them."""
+    page = asked.canvas.page
+    wanted = asked.canvas.target == "row" or (asked.plans is not None and page is not None and bool(page.heads))
+    if not wanted:
         return None
     return next(iter(scorer.page_states([asked.request])), None)
 
 
 def _score(served: Served, asked: Asked, scorer: Scorer) -> tuple[dict[str | None, tuple[Scores, Mask]], Chances]:
-    """Score the canvas's own list, under None, and every row that has a blend, all at once; and plays in every row."""
+    """Score the canvas's own list, under None, and every row that has a blend, all at once; and plays in every row.
+
+    A canvas of rows has no list of its own.
+    """
     plans = [(place, plan) for place, plan in enumerate(asked.plans or ()) if plan.spec.blend is not None]
-    blends = [asked.canvas.blend, *(plan.spec.blend or {} for _, plan in plans)]
-    requests = [asked.request, *(_row_request(served, asked, plan, place) for place, plan in plans)]
+    lists = [] if asked.canvas.target == "row" else [asked.canvas]
+    blends = [*(canvas.blend for canvas in lists), *(plan.spec.blend or {} for _, plan in plans)]
+    requests = [*(asked.request for _ in lists), *(_row_request(served, asked, plan, place) for place, plan in plans)]
     rules = [(plan.spec.candidates, _row_viewer(asked, plan)) for _, plan in plans]
-    masks = [_candidates(served, *own) for own in [(asked.canvas.candidates, asked.viewer), *rules]]
+    masks = [_candidates(served, *own) for own in [*((one.candidates, asked.viewer) for one in lists), *rules]]
     valued = _valued(asked)
-    nothing = [np.zeros_like(masks[0])] * len(valued)
+    nothing = [np.zeros(len(served.shelf.catalogue), np.bool_)] * len(valued)
+    if not masks and not valued:
+        return {}, {}
     page = scorer.score_page(
         [*requests, *(request for request, _ in valued.values())],
         [*blends, *({head: 0.0} for _, head in valued.values())],
         np.stack([*masks, *nothing]),
     )
-    names = [None, *(plan.row_id for _, plan in plans)]
+    names = [*(None for _ in lists), *(plan.row_id for _, plan in plans)]
     scored = {name: (page.sharpened(row, SPARE * asked.k), masks[row]) for row, name in enumerate(names)}
     return scored, {name: page.logits(len(names) + row) for row, name in enumerate(valued)}
 

@@ -47,8 +47,10 @@ def finished(served: Served, asked: Asked, facts: MemberFacts, notes: list[str],
     notes += found.notes
     if found.reason:
         notes.append(f"answered by the fallback {found.policy}: {found.reason}")
-    if not len(found.items):
+    if asked.canvas.target == "title" and not len(found.items):
         notes.append("no title may be shown here")
+    if asked.canvas.target == "row" and not found.rows:
+        notes.append("no row may be shown here")
     return Made(served, asked, facts, found, tuple(notes))
 
 
@@ -82,7 +84,10 @@ def _response(made: Made) -> RecommendResponse:
 
 def _row(served: Served, row: FilledRow, position: int, language: str | None) -> RankedRow:
     items = _titles(served, row.titles, language)
-    return RankedRow(row_id=row.plan.row_id, title=row.plan.title, position=position, items=items, reason=row.reason)
+    plan = row.plan
+    return RankedRow(
+        row_id=plan.row_id, title=plan.title, position=position, items=items, reason=row.reason, score=row.score
+    )
 
 
 def _titles(served: Served, ranked: RankedList, language: str | None) -> tuple[RankedTitle, ...]:

@@ -91,6 +91,8 @@ class RankedRow(Message):
     items: tuple[RankedTitle, ...]
     reason: str = ""
     """Why it is where it is."""
+    score: float | None = None
+    """What it is worth there, comparable within an answer only; null where rows come as they are written."""
 
 
 class RecommendResponse(Message):
@@ -110,9 +112,10 @@ class RecommendResponse(Message):
     reason: str | None = None
     """Why a fallback answered."""
     items: tuple[RankedTitle, ...]
-    """The best titles of the whole canvas."""
+    """The best titles of the whole canvas; none on a canvas that ranks rows."""
     rows: tuple[RankedRow, ...] | None = None
-    """The page, where rows were asked for. No title is in it twice."""
+    """The page, where rows were asked for: no title is in it twice. On a canvas that ranks rows: the rows, best first,
+    each as it would be by itself."""
     absent: dict[str, str] = Field(default_factory=dict)
     """`row_id` of each row that is not on the page -> why."""
     notes: tuple[str, ...] = ()

@@ -189,7 +189,7 @@ def _ask(
     language = request.language or facts.language
     taste = taste_of(facts.history, catalogue)
     question = Request(
-        canvas=canvas.name,
+        canvas=canvas.asked_as,
         at=at,
         member_id=request.member_id,
         country=country,
@@ -223,10 +223,10 @@ def _plans(
     language: str | None,
     notes: list[str],
 ) -> tuple[RowPlan, ...] | None:
-    specs = served.resolved.rows_of(canvas.name)
+    specs = served.resolved.rows_of(canvas.asked_as)
     if request.rows and not specs:
         notes.append(f"canvas '{canvas.name}' has no rows")
-    if not specs or request.rows is False:
+    if canvas.target == "title" and (not specs or request.rows is False):
         return None
     setting = Setting.of(served.shelf.catalogue, viewer, served.shelf.plays)
     return tuple(plan_rows(specs, served.shelf.catalogue, taste, language, setting))

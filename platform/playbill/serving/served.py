@@ -17,9 +17,10 @@ from playbill.errors import IntegrityError
 from playbill.ranking.blend import head_losses
 from playbill.ranking.candidates import Catalogue, Mask
 from playbill.ranking.fallback import PlayLog
+from playbill.ranking.page_parts import RowEntry
 from playbill.ranking.page_scores import PageScores
 from playbill.ranking.rows import prepare_rows
-from playbill.specs import ResolvedModel
+from playbill.specs import CanvasSpec, ResolvedModel
 from playbill.tables import Tables
 
 if TYPE_CHECKING:
@@ -179,6 +180,9 @@ class Served:
             return
         titles = self.shelf.catalogue.title_ids
         for canvas in self.resolved.canvases.values():
+            if canvas.target == "row":
+                self._warm_rows(canvas, at)
+                continue
             query = "a" if "query" in canvas.context else None
             source = titles[0] if titles and "source_title" in canvas.context else None
             logits = self.scorer.score([Request(canvas.name, at, query=query, source_title_id=source)])
@@ -186,6 +190,13 @@ class Served:
                 found = logits.get(head)
                 if found is None or found.shape != (1, len(titles)) or not np.isfinite(found).all():
                     raise IntegrityError(f"{self.model}:{self.version} does not score {canvas.name} by {head}")
+
+    def _warm_rows(self, canvas: CanvasSpec, at: datetime) -> None:
+        assert self.scorer is not None
+        rows = [RowEntry(row.name) for row in self.resolved.rows_of(canvas.asked_as)]
+        states = self.scorer.page_states([Request(canvas.asked_as, at)])
+        if not states or not np.isfinite(states[0].values(canvas.blend)(rows, [])).all():
+            raise IntegrityError(f"{self.model}:{self.version} does not value the rows of {canvas.asked_as}")
 
 
 @dataclass

@@ -48,7 +48,7 @@ class Why(Message):
     policy: str
     """`model`, or the name of the fallback that answered."""
     places: tuple[Place, ...]
-    """The canvas's own list, then its rows in the order they are written in."""
+    """The canvas's own list where it has one, then its rows in the order they are written in."""
     notes: tuple[str, ...] = ()
 
 
@@ -62,8 +62,10 @@ def why(served: Served, asked: Asked, found: Answer, title: int) -> Why:
         title: Column of the title.
     """
     catalogue = served.shelf.catalogue
-    own = explain(catalogue, asked.canvas.candidates, asked.viewer, title)
-    places = [Place(name=asked.canvas.name, rules=own, position=_position(found.items.columns, title))]
+    places = []
+    if asked.canvas.target == "title":
+        own = explain(catalogue, asked.canvas.candidates, asked.viewer, title)
+        places.append(Place(name=asked.canvas.name, rules=own, position=_position(found.items.columns, title)))
     shown = {row.plan.row_id: row.titles.columns for row in found.rows or ()}
     places += [_row(served, asked, plan, shown, title) for plan in asked.plans or ()]
     return Why(

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from playbill.specs.base import CanvasName, Definition, Reference
+from playbill.specs.base import CanvasName, CanvasReference, Definition, Reference
 from playbill.specs.candidates import CandidatesSpec
 from playbill.specs.context import EVERYWHERE, ContextField, ImputeRule
 from playbill.specs.page import PageSpec
@@ -24,6 +24,9 @@ LIKENESS_TERMS = frozenset(TERMS) - {SIMILARITY, "text"}
 Blend = Annotated[dict[str, float], Field(min_length=1)]
 """Head, or term where requests carry what it is about -> its weight in the score."""
 
+OF_THE_PAGE = ("context", "impute", "candidates", "fallback", "rows", "page")
+"""What a canvas of rows has from the canvas whose rows it ranks."""
+
 
 class CanvasSpec(Definition):
     """A canvas: one surface with its own request, candidates, blend and measure."""
@@ -31,8 +34,11 @@ class CanvasSpec(Definition):
     kind: Literal["Canvas"] = "Canvas"
     name: CanvasName
     """What the log's `canvas` and other files call it; a source's own surface has a namespace."""
-    target: Literal["title"] = "title"
-    """What is ranked."""
+    target: Literal["title", "row"] = "title"
+    """What is ranked: titles, or the rows of another canvas."""
+    rows_of: CanvasReference | None = None
+    """The canvas whose rows are ranked, with `target: row`. Its `context`, `impute`, `candidates` and `fallback` are
+    those of this one too: its rows are asked about as they are filled."""
     context: tuple[ContextField, ...] = EVERYWHERE
     """Fields its requests carry. Without `member` it reads no history and no member features."""
     impute: dict[ContextField, ImputeRule] = Field(default_factory=dict)
@@ -49,6 +55,21 @@ class CanvasSpec(Definition):
     """Rows that come first on the page, in this order; the canvas's other rows follow by name."""
     page: PageSpec | None = None
     """How its rows are ordered and what its pages keep to; absent, rows come as they are written."""
+
+    @model_validator(mode="after")
+    def _ranks_rows_of_a_canvas(self) -> Self:
+        if self.target == "row" and self.rows_of is None:
+            raise ValueError("'target: row' needs 'rows_of', the canvas whose rows are ranked")
+        if self.target == "title" and self.rows_of is not None:
+            raise ValueError("'rows_of' needs 'target: row'")
+        if self.target == "row" and (terms := [term for term in TERMS if term in self.blend]):
+            raise ValueError(f"'{terms[0]}' scores titles, and this canvas ranks rows")
+        return self
+
+    @property
+    def asked_as(self) -> str:
+        """The canvas that its requests are asked on: its own, or that of its rows."""
+        return self.name if self.rows_of is None else self.rows_of.partition(":")[0]
 
     @model_validator(mode="after")
     def _impute_what_is_lacking(self) -> Self:

@@ -77,6 +77,9 @@ class ContextsSpec(Spec):
     """Whether something stands for a field that a request lacks. Without it such a field adds nothing."""
     crossing: bool = True
     """Whether the context is crossed with the state; without it the context is only added to it."""
+    title_crossing: bool = True
+    """Whether titles are crossed with canvases: each has a bias on each canvas, which starts from how much oftener it
+    was wanted there than elsewhere. Without it every canvas draws from one order of what is wanted at large."""
 
 
 def own_fields(fields: Iterable[str]) -> dict[str, ContextColumn]:

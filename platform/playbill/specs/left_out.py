@@ -16,7 +16,8 @@ def without_heads(resolved: ResolvedModel, reasons: Mapping[str, str]) -> Resolv
     """Return a model that never had some heads, with a note of everything that went with them.
 
     Blends lose their terms. A row whose whole blend is gone is filled by the fallback of its canvas. A canvas whose
-    whole blend is gone is dropped, and with it its rows, rows scored as on it, its task and its gates.
+    whole blend is gone is dropped, and with it its rows, rows scored as on it, a canvas that ranks its rows, its task
+    and its gates.
 
     Args:
         resolved: The model.
@@ -64,6 +65,10 @@ def _canvases(resolved: ResolvedModel, gone: frozenset[str]) -> tuple[dict[str, 
             found[name] = canvas.model_copy(update={"blend": blend, "page": page})
         else:
             notes.append(f"canvas '{name}' is dropped: it blends {_listed(frozenset(canvas.blend))} alone")
+    for name, canvas in list(found.items()):
+        if canvas.asked_as in resolved.canvases and canvas.asked_as not in found:
+            notes.append(f"canvas '{name}' is dropped: it ranks the rows of canvas '{canvas.asked_as}'")
+            del found[name]
     return found, notes
 
 

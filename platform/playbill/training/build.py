@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from playbill.datasets import Encoder, TrainingSet
 from playbill.datasets.row_entries import row_config
@@ -19,6 +20,7 @@ from playbill.models import (
     TitleInputs,
     TrunkConfig,
 )
+from playbill.models.canvas_lift import canvas_lift
 from playbill.models.svd import svd_vectors
 from playbill.ranking.blend import blended
 from playbill.specs import ResolvedModel
@@ -26,6 +28,8 @@ from playbill.specs.canvas import LIKENESS_TERMS
 from playbill.training.levels import head_levels
 from playbill.training.settings import LoopSettings
 
+ONE = 2
+"""Size of a vocabulary with one entry."""
 NEIGHBOURS = 100
 """Of each title, kept where a blend asks how alike titles are."""
 
@@ -60,7 +64,10 @@ def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
         ),
         events=EventConfig(**sizes["events"]),
         context=ContextConfig(
-            **sizes["context"], imputation=model.contexts.imputation, crossing=model.contexts.crossing
+            **sizes["context"],
+            imputation=model.contexts.imputation,
+            crossing=model.contexts.crossing,
+            title_crossing=model.contexts.title_crossing and model.contexts.task and sizes["events"]["canvases"] > ONE,
         ),
         text=TextConfig(**sizes["text"]),
         rows=None if (rows := row_config(encoder.state)) is None else RowConfig.model_validate(rows),
@@ -85,8 +92,20 @@ def build_network(resolved: ResolvedModel, data: TrainingSet) -> Network:
     titles = np.asarray(data.tokens[:, 0], dtype=np.int64)
     members = np.asarray(data.token_member, dtype=np.int64)
     network.start_levels(head_levels(resolved, data))
+    if config.context.title_crossing:
+        network.start_canvases(torch.from_numpy(_lift(data, config)))
     network.likeness.fit(titles, members, inputs, seed)
     if resolved.model.titles.svd_start and config.titles.id_embedding:
         vectors = svd_vectors(titles, members, config.titles.titles, config.trunk.dim, seed)
         network.start_titles(torch.from_numpy(vectors))
     return network
+
+
+def _lift(data: TrainingSet, config: NetworkConfig) -> NDArray[np.float64]:
+    """Return [T, C] `canvas_lift` over the rows that a ranking head has as its target."""
+    rows = data.rows
+    wanted = np.zeros(len(rows), np.bool_)
+    for head in data.settings.softmax:
+        wanted |= rows.labels[head] > 0
+    canvases = np.asarray(data.context.canvas)[rows.request[wanted]].astype(np.int64)
+    return canvas_lift(rows.title[wanted].astype(np.int64), canvases, (config.titles.titles, config.events.canvases))

@@ -13,8 +13,8 @@ START_DIVISOR = 25.0
 END_DIVISOR = 1e5
 
 
-OF_HEADS = ("heads.", "title_bias.", "sharing.")
-"""Parameters that heads do not share, or share as they like; all start at zero."""
+OF_HEADS = ("heads.", "title_bias.", "canvas_titles.", "sharing.")
+"""Parameters that heads or canvases do not share, or share as they like."""
 TIMES = "times"
 """Key of a parameter group: its learning rate over the schedule's."""
 

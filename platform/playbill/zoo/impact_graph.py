@@ -67,7 +67,10 @@ def _add(graph: Graph, zoo: Zoo, node: Node, checked: Checked) -> None:
             _add_reward(graph, zoo, node, reward)
         case CanvasSpec() as canvas:
             graph.depends(node, _node(zoo, "Label", canvas.metric), "is judged by it")
-            graph.depends(node, Node("policy", canvas.fallback), "falls back on it")
+            if canvas.rows_of is None:
+                graph.depends(node, Node("policy", canvas.fallback), "falls back on it")
+            else:
+                graph.depends(node, _node(zoo, "Canvas", canvas.rows_of), "ranks its rows")
         case RowSpec() as row:
             _add_row(graph, zoo, node, row)
         case ModelSpec() as model:

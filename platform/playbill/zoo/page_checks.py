@@ -47,7 +47,7 @@ def check_page(
 def check_levels(
     shelf: Shelf, checked: Checked, model: ModelSpec, canvases: list[Checked], rows: list[Checked]
 ) -> Iterator[Problem]:
-    """Check that heads about rows and pages learn yes or no, and that no list of titles blends one of them.
+    """Check that heads about rows and pages learn yes or no, and that lists blend heads about what they list.
 
     Args:
         shelf: Of all definitions.
@@ -64,11 +64,15 @@ def check_levels(
             what = f"a head about a {level} learns whether its label holds, so its loss is 'bce' without 'negatives'"
             yield problem(place_of(checked, path), path, what)
     for owner in (*canvases, *rows):
-        blend = cast(CanvasSpec | RowSpec, owner.spec).blend or {}
-        for name in levels.keys() & blend.keys() if "blend" not in owner.absent else ():
+        blend, ranked = cast(CanvasSpec | RowSpec, owner.spec).blend or {}, getattr(owner.spec, "target", "title")
+        for name in model.heads if "blend" not in owner.absent else ():
+            own = levels.get(name, "title")
+            if name not in blend or own == ranked:
+                continue
             path = ("blend", name)
-            what = f"head '{name}' of model '{model.name}' is about a {levels[name]} and scores no titles"
-            yield problem(place_of(owner, path, key=True), path, what, "Blend it under the canvas's 'page'.")
+            what = f"head '{name}' of model '{model.name}' is about a {own} and scores no {ranked}s"
+            level = "Blend it under the canvas's 'page'." if ranked == "title" else "Use one whose label is about rows."
+            yield problem(place_of(owner, path, key=True), path, what, level)
 
 
 def _check_heads(shelf: Shelf, owner: Checked, model: ModelSpec, page: PageSpec, known: list[str]) -> Iterator[Problem]:

@@ -15,6 +15,7 @@ from playbill.zoo.nodes import problem
 from playbill.zoo.page_checks import check_levels, check_page
 from playbill.zoo.resolve import rows_of_model
 from playbill.zoo.reward_checks import check_reward, check_rewarded_heads, unweighted_negatives
+from playbill.zoo.row_canvas_checks import check_ranked_rows, check_row_canvas
 
 Path = tuple[str | int, ...]
 
@@ -32,6 +33,7 @@ def check_references(shelf: Shelf, features: FeatureNames | None) -> Iterator[Pr
         match checked.spec:
             case CanvasSpec():
                 yield from _check_canvas(shelf, checked, checked.spec)
+                yield from check_row_canvas(shelf, checked, checked.spec)
             case ModelSpec():
                 yield from _check_model(shelf, checked, checked.spec, features)
             case RewardSpec():
@@ -75,6 +77,8 @@ def _references(checked: Checked) -> Iterator[tuple[str, str, Path, bool]]:
             yield from (("Label", term, ("terms", term), True) for term in reward.terms)
         case CanvasSpec() as canvas:
             yield "Label", canvas.metric, ("metric",), False
+            if canvas.rows_of is not None:
+                yield "Canvas", canvas.rows_of, ("rows_of",), False
             yield from (("Row", row, ("rows", index), False) for index, row in enumerate(canvas.rows))
         case RowSpec() as row:
             yield "Canvas", row.canvas, ("canvas",), False
@@ -128,15 +132,14 @@ def _check_model(shelf: Shelf, checked: Checked, model: ModelSpec, features: Fea
     yield from _check_tasks(shelf, checked, model)
     if "heads" in checked.absent:
         return
-    for reference in model.canvases:
-        found = shelf.find("Canvas", reference)
-        if found is not None:
-            yield from _check_blend(found, checked, model, cast(CanvasSpec, found.spec).blend)
-            heads = list(checked.node.find(("heads",)).keys)
-            yield from check_page(shelf, found, model, list(rows_of_model(shelf, model)), heads)
-    yield from _check_rows(shelf, checked, model)
     canvases = [found for reference in model.canvases if (found := shelf.find("Canvas", reference)) is not None]
-    yield from check_levels(shelf, checked, model, canvases, list(rows_of_model(shelf, model)))
+    heads, rows = list(checked.node.find(("heads",)).keys), list(rows_of_model(shelf, model))
+    for found in canvases:
+        yield from _check_blend(found, checked, model, cast(CanvasSpec, found.spec).blend)
+        yield from check_page(shelf, found, model, rows, heads)
+        yield from check_ranked_rows(found, model, rows)
+    yield from _check_rows(shelf, checked, model)
+    yield from check_levels(shelf, checked, model, canvases, rows)
 
 
 def _check_service(checked: Checked, model: ModelSpec, features: FeatureNames | None) -> Iterator[Problem]:

@@ -15,6 +15,7 @@ from playbill.specs import (
     RowSpec,
     split_reference,
 )
+from playbill.specs.canvas import OF_THE_PAGE
 from playbill.zoo.definitions import Checked, Shelf
 
 Kind = TypeVar("Kind", bound=Definition)
@@ -61,7 +62,7 @@ def resolve(shelf: Shelf, model: ModelSpec) -> ResolvedModel:
         model=_plain_model(model, rows),
         labels=_by_name(_get(shelf, "Label", reference, LabelSpec) for reference in wanted),
         rewards=_by_name(map(_plain_reward, rewards)),
-        canvases=_by_name(map(_plain_canvas, canvases)),
+        canvases=_with_rows_canvases(_by_name(map(_plain_canvas, canvases))),
         rows=_by_name(map(_plain_row, rows)),
     )
 
@@ -108,7 +109,23 @@ def _plain_model(model: ModelSpec, rows: list[RowSpec]) -> ModelSpec:
 
 
 def _plain_canvas(canvas: CanvasSpec) -> CanvasSpec:
-    return canvas.model_copy(update={"metric": plain(canvas.metric), "rows": tuple(map(plain, canvas.rows))})
+    update = {
+        "metric": plain(canvas.metric),
+        "rows": tuple(map(plain, canvas.rows)),
+        "rows_of": canvas.rows_of and plain(canvas.rows_of),
+    }
+    return canvas.model_copy(update=update)
+
+
+def _with_rows_canvases(canvases: dict[str, CanvasSpec]) -> dict[str, CanvasSpec]:
+    """Give canvases of rows what they have from the canvas whose rows they rank."""
+    shared = [key for key in OF_THE_PAGE if key not in ("rows", "page")]
+    found = {}
+    for name, canvas in canvases.items():
+        page = canvases[canvas.asked_as]
+        own = {} if page is canvas else {key: getattr(page, key) for key in shared}
+        found[name] = canvas.model_copy(update=own)
+    return found
 
 
 def _plain_row(row: RowSpec) -> RowSpec:

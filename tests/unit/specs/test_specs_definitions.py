@@ -152,7 +152,10 @@ def test_delayed_rewards_must_be_terms() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"target": "row"}, "'title'"),
+        ({"target": "rows"}, "'title' or 'row'"),
+        ({"target": "row"}, "needs 'rows_of'"),
+        ({"rows_of": "kids"}, "needs 'target: row'"),
+        ({"target": "row", "rows_of": "kids", "blend": {"text": 1.0}}, "'text' scores titles"),
         ({"blend": {}}, "at least 1"),
         ({"blend": {"play": float("nan")}}, "finite"),
         ({"context": ["country"], "impute": {"country": "none"}}, "nothing to impute"),
