@@ -30,6 +30,7 @@ from playbill.evaluation.ease import pick_penalty
 from playbill.evaluation.heads import held_out_labels
 from playbill.evaluation.made import more_like_this_case, search_case
 from playbill.evaluation.off_policy_model import held_out_since
+from playbill.evaluation.row_cases import build_row_case
 from playbill.experiments.fitting import fit_model
 from playbill.features.axis import CHANGED_AT, Span
 from playbill.features.views import EVENT_VIEWS
@@ -159,6 +160,9 @@ REFUSES: dict[str, Past] = {
     "datasets.labelled.train_events": lambda world: train_events(world.log, world.turned),
     "datasets.export_rows.labelled_rows": lambda world: world.exported(world.turned),
     "evaluation.build.build_case": lambda world: world.case(world.turned),
+    "evaluation.row_cases.build_row_case": lambda world: build_row_case(
+        world.frames(), world.turned, world.model, "home"
+    ),
     "evaluation.made.search_case": lambda world: search_case(world.frames(), world.turned, world.model, "search"),
     "evaluation.made.more_like_this_case": lambda world: more_like_this_case(
         world.frames(), world.turned, world.model, "home"

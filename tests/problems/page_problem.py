@@ -77,7 +77,8 @@ def make_scorer(folder: Path, titles: int = 10_000, seed: int = 1, **trunk: int)
     resolved, encoder = _resolved(), Encoder(_state(names))
     sizes = encoder.network_sizes()
     heads = tuple(HeadConfig(name=name, loss=loss) for name, loss in HEADS.items())
-    config = NetworkConfig.model_validate({**sizes, "trunk": trunk, "heads": heads})
+    context = sizes["context"] | {"title_crossing": True}
+    config = NetworkConfig.model_validate({**sizes, "context": context, "trunk": trunk, "heads": heads})
     torch.manual_seed(seed)
     network = Network(config)
     for name, parameter in network.named_parameters():

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets import Request, Split
+from playbill.datasets.labelled import assert_held_out_later
 from playbill.datasets.request_context import NAME_END
 from playbill.errors import StateError
 from playbill.evaluation.boundaries import assert_history_before
@@ -144,6 +145,7 @@ def build_row_case(
         StateError: The fold has no page with a row that was played from.
         IntegrityError: Something later than a request would take part in its answer.
     """
+    assert_held_out_later(tables.interactions, split)
     spec = resolved.canvas(canvas)
     titles = TitleOrder.of(tables.titles["title_id"].to_list())
     log = EventLog.of(tables.interactions, split, titles) if log is None else log.under(split.protocol)

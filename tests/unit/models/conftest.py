@@ -38,7 +38,7 @@ def config() -> NetworkConfig:
             titles=TITLES, genres=4, kinds=3, languages=3, release_years=4, numeric=1, categorical=(3,), snapshot=2
         ),
         events=EventConfig(actions=3, canvases=5, countries=4, devices=3, languages=3, gaps=6, durations=4),
-        context=ContextConfig(numeric=2, categorical=(4,)),
+        context=ContextConfig(numeric=2, categorical=(4,), title_crossing=True),
         text=TextConfig(buckets=64, dim=128),
         heads=(
             HeadConfig(name="play", loss="softmax"),
