@@ -10,7 +10,7 @@ from small_project import Shell, start
 
 SIZES = (
     "--canvases",
-    "home,billboard,search",
+    "home,billboard,search,row_ranking",
     "--seeds",
     "17,18",
     "--epochs",
@@ -47,7 +47,7 @@ def found(shell):
 
 
 def test_every_canvas_has_both_models_and_an_interval(found) -> None:
-    assert {"home", "billboard", "search"} <= set(found["canvases"])
+    assert {"home", "billboard", "search", "row_ranking"} <= set(found["canvases"])
     for row in found["canvases"].values():
         assert 0 <= row["consolidated"] <= 1
         assert row["interval"][0] <= row["relative"] <= row["interval"][1]

@@ -11,7 +11,7 @@ from playbill.simulator import simulate
 from playbill.simulator.saved import read_world
 from playbill.tables import Tables
 
-SIMULATE = ("simulate", "--members", 640, "--days", 21, "--titles", 90, "--seed", 3)
+SIMULATE = ("simulate", "--members", 640, "--days", 28, "--titles", 90, "--seed", 3)
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +65,26 @@ def test_it_answers_members_of_the_world(shell, trained):
     titles = [item["title_id"] for item in found["items"]]
     assert len(set(titles)) == 5
     assert set(titles) <= set(world.title_ids)
+
+
+def test_rows_are_ranked_measured_and_explained(shell, trained):
+    """The canvas `row_ranking` needs nothing of its own but its file."""
+    own = shell.json("train", "everycanvas", "--protocol", "global_time")
+    reference = f"everycanvas:{own['version']}"
+    result = shell.type("evaluate", reference, "--canvas", "row_ranking", "--no-log", "--json")
+    assert result.exit_code == 0, result.output
+    assert "row_play" in result.output
+    found = json.loads(result.stdout.strip().splitlines()[-1])
+    assert set(found["baselines"]) == {"as_written", "popular_rows", "as_logged"}
+    assert found["n"] > 15
+    assert 0 < found["baselines"]["popular_rows"]["ndcg@10"] < 1
+    member = Tables(shell.workspace).interactions()["member_id"][0]
+    ranked = shell.json(
+        "recommend", "--member", member, "--canvas", "row_ranking", "--version", own["version"], "-k", 3
+    )
+    assert (ranked["policy"], ranked["items"]) == ("model", [])
+    scores = [row["score"] for row in ranked["rows"]]
+    assert len(scores) > 4
+    assert scores == sorted(scores, reverse=True)
+    names = {row["row_id"].partition(":")[0] for row in ranked["rows"]}
+    assert {"top_picks", "popular"} <= names

@@ -67,7 +67,7 @@ class RowCase:
     played: Mask
     rates: dict[str, float]
     left_out: int = 0
-    """Pages without a row that was played from, or with one row alone."""
+    """Pages that say nothing of an order: see `ordered`."""
     logged: bool = True
 
     def __len__(self) -> int:
@@ -100,6 +100,12 @@ class RowCase:
             for position, row in zip(self.positions.tolist(), asked, strict=True)
         ]
 
+    def ordered(self) -> RowCase:
+        """Return the pages that say something of an order: several rows, and one that was played from."""
+        several = np.bincount(self.pages, minlength=len(self)) > 1
+        kept = several & (self.target_counts > 0)
+        return replace(self.keep(kept), left_out=int((~kept).sum()))
+
     def keep(self, kept: Mask) -> RowCase:
         """Return the case with only some pages.
 
@@ -128,9 +134,9 @@ def build_row_case(
 ) -> RowCase:
     """Gather the held-out pages whose rows a canvas ranks.
 
-    A page is what one request showed; its rows are those that were looked at, and those with a play are its targets.
-    A page with one row, or without a play from any, says nothing of an order and is left out. It is asked before its
-    first event, with no more than who asks, when and from where. A page that begins in another fold is of that fold.
+    A page is what one request showed; its rows are those that were looked at, and those with a play are its targets. It
+    is asked before its first event, with no more than who asks, when and from where, and it is of the fold that it
+    begins in. Pages that say nothing of an order are among them.
 
     Args:
         tables: The canonical tables.
@@ -154,10 +160,10 @@ def build_row_case(
     told = held.filter((pl.col("value") > 0).any().over("page"), pl.len().over("page") > 1)
     if told.is_empty():
         raise StateError(
-            f"protocol '{split.protocol}' holds out no page on '{spec.asked_as}' from one of whose rows something was "
-            f"played in its {fold} fold, so canvas '{canvas}' cannot be measured on it"
+            f"protocol '{split.protocol}' holds out no page on '{spec.asked_as}' with several rows and a play from one "
+            f"in its {fold} fold, so canvas '{canvas}' cannot be measured on it"
         )
-    positions, pages = np.unique(told["page"].to_numpy(), return_inverse=True)
+    positions, pages = np.unique(held["page"].to_numpy(), return_inverse=True)
     frame = request_frame(log.frame[positions])
     case = RowCase(
         protocol=split.protocol,
@@ -169,11 +175,10 @@ def build_row_case(
         log=log,
         frame=add_tenure(frame, tables),
         positions=positions,
-        rows=told.select(ROW_COLUMNS),
+        rows=held.select(ROW_COLUMNS),
         pages=pages.astype(np.int64),
-        played=(told["value"] > 0).to_numpy(),
+        played=(held["value"] > 0).to_numpy(),
         rates=_rates(tables, log, resolved, spec),
-        left_out=held["page"].n_unique() - len(positions),
     )
     assert_history_before(case)
     return case

@@ -6,6 +6,7 @@ Axis letters: N pages, P rows of pages.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -18,9 +19,10 @@ from playbill.evaluation.judge import Judging
 from playbill.evaluation.log import EventLog
 from playbill.evaluation.measure import Measured, check_cutoffs
 from playbill.evaluation.member_features import MemberFeatures, with_features
-from playbill.evaluation.report import EvaluationReport
+from playbill.evaluation.report import EvaluationReport, HeadRow
 from playbill.evaluation.reporting import report_of, told_of
 from playbill.evaluation.row_cases import RowCase, build_row_case
+from playbill.metrics import Interval
 from playbill.metrics.ranking import Values
 from playbill.ranking.candidates import ABSENT
 from playbill.ranking.page_parts import RowEntry, RowValues
@@ -29,6 +31,8 @@ from playbill.specs import ResolvedModel
 CUTOFFS = (1, 3)
 """Beside those of the model's `evaluate`: the first row, and what a screen shows."""
 PAGES_AT_ONCE = 512
+AUC_RESAMPLES = 200
+"""Draws of members behind the interval of an area under a curve, at most: each sorts all rows anew."""
 
 
 @runtime_checkable
@@ -86,14 +90,26 @@ class RowRanker:
             case: N pages.
             requests: [N] of these pages.
         """
+        return self._blended(case, requests, [self._blend])[0]
+
+    def heads(self, case: RowCase) -> dict[str, Values]:
+        """Return each head's [P] log probabilities."""
+        requests = with_features(case.requests(), self._service, self._features)
+        return dict(zip(self._blend, self._blended(case, requests, [{head: 1.0} for head in self._blend]), strict=True))
+
+    def _blended(
+        self, case: RowCase, requests: Sequence[Request], blends: Sequence[Mapping[str, float]]
+    ) -> list[Values]:
+        """Return [P] values for each blend."""
         entries = _entries(case, self._heads.title_ids)
         ends = np.searchsorted(case.pages, np.arange(len(case) + 1))
-        found: list[Values] = []
+        found: list[list[Values]] = [[] for _ in blends]
         for start in range(0, len(case), PAGES_AT_ONCE):
             states = self._heads.page_states(requests[start : start + PAGES_AT_ONCE])
             for page, state in enumerate(states, start):
-                found.append(state.values(self._blend)(entries[ends[page] : ends[page + 1]], []))
-        return np.concatenate(found) if found else np.zeros(0)
+                for values, blend in zip(found, blends, strict=True):
+                    values.append(state.values(blend)(entries[ends[page] : ends[page + 1]], []))
+        return [np.concatenate(values) for values in found]
 
 
 def _entries(case: RowCase, title_ids: Sequence[str]) -> list[RowEntry]:
@@ -139,7 +155,8 @@ BASELINES: Mapping[str, RowFunction] = {
     "popular_rows": PopularRows(),
     "as_logged": AsLogged(),
 }
-"""What every order of rows is judged beside. `as_logged` has an advantage: members look from the top, and stop."""
+"""What every order of rows is judged beside. Members look from the top and stop when they play, so the row they played
+from is mostly the last one looked at: `as_logged` is at a disadvantage."""
 
 
 def evaluate_rows(
@@ -173,12 +190,39 @@ def evaluate_rows(
     """
     cuts = tuple(dict.fromkeys((*resolved.model.evaluate.k, *CUTOFFS)))
     check_cutoffs(cuts)
-    case = build_row_case(tables, split, resolved, canvas, fold=fold, log=log)
-    told = told_of(case.frame, judging)
+    whole = build_row_case(tables, split, resolved, canvas, fold=fold, log=log)
+    case, told = whole.ordered(), told_of(whole.frame, judging)
     functions = {name or resolved.model.name: function, **BASELINES}
     measured = {one: measured_order(case, other.values(case), cuts) for one, other in functions.items()}
     note = f"ranks the rows that were looked at on pages of '{case.asked_as}'; those that were played from count"
-    return report_of(case, measured, cuts, judging, told._replace(notes=(note, *told.notes)))
+    report = report_of(case, measured, cuts, judging, told._replace(notes=(note, *told.notes)))
+    if not isinstance(function, RowRanker):
+        return report
+    found = (head_row(head, whole, values, judging) for head, values in function.heads(whole).items())
+    return replace(report, heads=tuple(row for row in found if row is not None))
+
+
+def head_row(head: str, case: RowCase, values: Values, judging: Judging) -> HeadRow | None:
+    """Return the area under the curve of a head over every row that was looked at, None where all are alike.
+
+    Args:
+        head: Its name.
+        case: N pages with P rows, those without a play among them.
+        values: [P] of the head.
+        judging: Of the interval, over members.
+    """
+    members = case.frame["member_id"].rank("dense").to_numpy().astype(np.int64)[case.pages] - 1
+    positives, size = int(case.played.sum()), int(members.max()) + 1
+    if not 0 < positives < len(case.played) or size < judging.minimum_members:
+        return None
+    label, generator = case.played.astype(np.float64), np.random.default_rng(judging.seed)
+    drawn = []
+    for _ in range(min(judging.resamples, AUC_RESAMPLES)):
+        weight = np.bincount(generator.integers(0, size, size), minlength=size)[members].astype(np.float64)
+        drawn.append(metrics.auc(values, label, weight))
+    low, high = np.nanquantile(drawn, [0.025, 0.975]).tolist()
+    interval = Interval(metrics.auc(values, label), low, high)
+    return HeadRow(head, len(case.played), positives, size, {"auc": interval})
 
 
 def measured_order(case: RowCase, values: Values, cuts: Sequence[int]) -> Measured:

@@ -198,7 +198,8 @@ class LedgerService:
         cases = []
         for fold in FOLDS if self.split.protocol in TIME_PROTOCOLS else FOLDS[1:]:
             try:
-                cases.append(build(self.frames, self._asking, self.resolved, canvas, fold=fold, log=self.log))
+                case = build(self.frames, self._asking, self.resolved, canvas, fold=fold, log=self.log)
+                cases.append(case.ordered() if isinstance(case, RowCase) else case)
             except StateError as error:
                 reason = str(error)
         if not cases:

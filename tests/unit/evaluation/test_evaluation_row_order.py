@@ -16,7 +16,7 @@ from playbill.evaluation.judge import Judging
 from playbill.evaluation.row_cases import RowCase, build_row_case
 from playbill.evaluation.row_order import AsLogged, AsWritten, PopularRows, RowRanker, measured_order
 from playbill.labels import extract
-from playbill.metrics import ranks_within
+from playbill.metrics import auc, ranks_within
 from playbill.ranking.page_parts import RowEntry, Values
 from playbill.specs import CanvasSpec, HeadSpec, LabelSpec, ResolvedModel, RowSpec
 
@@ -106,8 +106,13 @@ def split(logged):
 
 
 @pytest.fixture
-def case(logged, split, resolved) -> RowCase:
+def whole(logged, split, resolved) -> RowCase:
     return build_row_case(logged, split, resolved, "ranking")
+
+
+@pytest.fixture
+def case(whole: RowCase) -> RowCase:
+    return whole.ordered()
 
 
 def test_a_page_is_asked_before_its_first_event(case: RowCase, logged: EvaluationTables) -> None:
@@ -123,7 +128,9 @@ def test_a_page_is_asked_before_its_first_event(case: RowCase, logged: Evaluatio
         assert first["request_id"] not in set(own["request_id"])
 
 
-def test_rows_and_plays_are_those_of_the_log(case: RowCase, logged: EvaluationTables, resolved: ResolvedModel) -> None:
+def test_rows_and_plays_are_those_of_the_log(
+    case: RowCase, whole: RowCase, logged: EvaluationTables, resolved: ResolvedModel
+) -> None:
     values = extract(resolved.labels["row_play"], logged.interactions, logged.end, logged.availability)
     said = dict(values.select("event_id", "value").iter_rows())
     pages = case.frame["request_id"].to_list()
@@ -144,7 +151,7 @@ def test_rows_and_plays_are_those_of_the_log(case: RowCase, logged: EvaluationTa
             == expected
         )
         assert sum(played for _, played in expected) >= 1
-    assert case.left_out > 0, "pages that nothing was played from say nothing of an order"
+    assert case.left_out == len(whole) - len(case) > 0, "pages that nothing was played from say nothing of an order"
     assert case.rows["stated"].unique().sort().to_list() == [None, "drama"]
 
 
@@ -199,7 +206,7 @@ class Heads:
         return valued
 
 
-def test_a_model_is_asked_by_its_heads_about_rows(logged, split, resolved, case: RowCase) -> None:
+def test_a_model_is_asked_by_its_heads_about_rows(logged, split, resolved, case: RowCase, whole: RowCase) -> None:
     heads = Heads({"top": 0.0, "genre": 1.0, "again": 2.0})
     report = evaluate_canvas(
         RowRanker(heads, resolved, "ranking", None), split, logged, resolved, "ranking", judging=QUICK
@@ -210,9 +217,14 @@ def test_a_model_is_asked_by_its_heads_about_rows(logged, split, resolved, case:
     own = measured_order(case, np.array([heads.worth[name] for name in case.rows["name"]]), (10, 1, 3)).values
     assert report.result.metrics["ndcg@10"].value == pytest.approx(own["ndcg@10"].mean())
     assert {row.slice for row in report.slices} == {"country", "tenure"}
-    assert len(heads.asked) == len(case)
+    assert len(heads.asked) == len(case) + len(whole), "an order of pages with a play, and the head on all of them"
     firsts = [TITLES.index(title) for title in case.rows["title_id"]]
-    assert [entry.head for entry in heads.entries] == firsts
+    assert [entry.head for entry in heads.entries[: len(firsts)]] == firsts
+    values = np.array([heads.worth[name] for name in whole.rows["name"]])
+    (head,) = report.heads
+    assert (head.head, head.rows, head.positives) == ("row_play", len(whole.pages), int(whole.played.sum()))
+    assert head.metrics["auc"].value == pytest.approx(auc(values, whole.played.astype(float)))
+    assert head.metrics["auc"].low < head.metrics["auc"].value < head.metrics["auc"].high
     assert {entry.genre for entry in heads.entries} == {None, "drama"}
     with pytest.raises(ConfigError, match="their own baselines"):
         evaluate_canvas(RowRanker(heads, resolved, "ranking", None), split, logged, resolved, "ranking", baselines=())
