@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from playbill.config import shipped_folder
-from playbill.datasets.export_rows import LABEL, STRATUM, WEIGHT
+from playbill.datasets.export_columns import LABEL, STRATUM, WEIGHT
 from playbill.specs.plugins import NEGATIVES
 from playbill.zoo import load_zoo
 

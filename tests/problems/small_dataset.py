@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from playbill.datasets.export_columns import KEYS, columns_of, fold_records
 from playbill.datasets.export_manifest import (
     FeaturesRecord,
     Inputs,
@@ -17,7 +18,6 @@ from playbill.datasets.export_manifest import (
     ViewRecord,
 )
 from playbill.datasets.export_parts import write_rows
-from playbill.datasets.export_rows import KEYS, columns_of, fold_records
 from playbill.datasets.splits import FOLDS
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -21,6 +21,7 @@ from pathlib import Path
 import polars as pl
 
 from playbill.clock import Clock
+from playbill.datasets.export_columns import KEYS, columns_of, fold_records
 from playbill.datasets.export_folder import Existing, building, existing
 from playbill.datasets.export_manifest import (
     Inputs,
@@ -35,12 +36,9 @@ from playbill.datasets.export_manifest import (
 )
 from playbill.datasets.export_parts import write_rows
 from playbill.datasets.export_rows import (
-    KEYS,
     ExportFeatures,
     ExportTables,
     Log,
-    columns_of,
-    fold_records,
     known_at,
     labelled_rows,
     slices,

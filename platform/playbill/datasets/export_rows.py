@@ -6,7 +6,7 @@ context is what `schema.py` says is known at request time; its features are thos
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -19,28 +19,18 @@ from playbill.datasets.buckets import floor_moments
 from playbill.datasets.build import FeatureSource, TrainingTables
 from playbill.datasets.encoder import CONTEXT_COLUMNS, Encoder
 from playbill.datasets.examples import Examples, Known, draw_strata, find_examples, known_titles, require_some
-from playbill.datasets.export_manifest import ColumnRecord, FoldRecord, Role
+from playbill.datasets.export_columns import CONTEXT, DRAWS, KEYS, LABEL, SNAPSHOT_AT, STRATUM, TITLE, WEIGHT
 from playbill.datasets.filled import assert_filled
 from playbill.datasets.label_windows import assert_heads_fit, unfit_heads
 from playbill.datasets.labelled import empty_heads, label_values, request_rows, train_events, watermark
 from playbill.datasets.learn import Schema, learn_state
-from playbill.datasets.request_context import request_context
+from playbill.datasets.request_context import PLACE_COLUMNS, request_context
 from playbill.datasets.splits import FOLDS, Fold, Split
 from playbill.datasets.strata import Stratum
 from playbill.datasets.weights import ExampleWeights, event_rewards
 from playbill.errors import IntegrityError
 from playbill.features.reports import FeatureProvenance
-from playbill.schema import INTERACTIONS
 from playbill.specs import ResolvedModel
-
-KEYS = ("event_id", "member_id", "title_id", "event_at")
-"""Columns of the entity frame."""
-CONTEXT = tuple(name for name in INTERACTIONS.names("request") if name not in KEYS)
-SNAPSHOT_AT = "snapshot_at"
-LABEL, WEIGHT, TITLE = "label__", "weight__", "title__"
-"""Prefixes of label and weight columns and of title features; member and request features are `view__feature`."""
-STRATUM, DRAWS = "stratum", "draws"
-"""Which group a row of the train fold is drawn by, and how often an epoch reads it."""
 
 _FOLD, _DAY = "fold", "day"
 _FOLDS: tuple[Fold, ...] = ("train", "validation", "test")
@@ -122,9 +112,9 @@ def labelled_rows(
         weights: What examples are worth, where a head has a reward.
 
     Returns:
-        `KEYS`, `CONTEXT`, fold, day, snapshot_at, a `label__HEAD` column per head, a `weight__HEAD` column per head
-        whose rows weigh differently, and with `sampling` the stratum and the draws of the rows of the train fold,
-        ordered by fold, moment, member and seq; fold -> as of when it was labelled; and the strata.
+        `KEYS`, `CONTEXT`, row, row_position, fold, day, snapshot_at, a `label__HEAD` column per head, a `weight__HEAD`
+        column per head whose rows weigh differently, and with `sampling` the stratum and the draws of the rows of the
+        train fold, ordered by fold, moment, member and seq; fold -> as of when it was labelled; and the strata.
 
     Raises:
         StateError: The train fold is empty, nothing in it is labelled, or a head has a reward without `weights`.
@@ -193,12 +183,13 @@ def _fold_rows(fold: Fold, events: pl.DataFrame, examples: Examples, snapshot_ho
     found = examples.rows
     labels = [pl.Series(f"{LABEL}{head}", column, dtype=pl.Float32) for head, column in found.labels.items()]
     weights = [pl.Series(f"{WEIGHT}{head}", column, dtype=pl.Float32) for head, column in found.weights.items()]
-    asked = examples.requests.select(CONTEXT_COLUMNS)[found.request]
+    asked = examples.requests.select(*CONTEXT_COLUMNS, *PLACE_COLUMNS)[found.request]
     rows = events[examples.events].with_columns(asked.get_columns())
     floors = floor_moments(rows["event_at"].dt.epoch("us").to_numpy().astype(np.int64), snapshot_hours)
     return rows.select(
         *KEYS,
         *CONTEXT,
+        *PLACE_COLUMNS,
         pl.lit(fold, dtype=pl.Enum(FOLDS)).alias(_FOLD),
         pl.col("event_at").dt.date().alias(_DAY),
         pl.Series(SNAPSHOT_AT, floors, dtype=pl.Int64).cast(pl.Datetime("us", "UTC")),
@@ -257,46 +248,3 @@ def _assert_rows(rows: pl.DataFrame, *found: pl.DataFrame) -> None:
     for frame in found:
         if frame.width and frame.height != rows.height:
             raise IntegrityError(f"{rows.height} rows were asked for features and {frame.height} came back")
-
-
-def columns_of(rows: pl.DataFrame) -> tuple[ColumnRecord, ...]:
-    """Return the record of each column of the parts; fold and day are in their paths."""
-    return tuple(
-        ColumnRecord(name=name, type=str(kind), role=_role(name))
-        for name, kind in rows.schema.items()
-        if name not in (_FOLD, _DAY)
-    )
-
-
-def _role(name: str) -> Role:
-    if name in KEYS:
-        return "key"
-    if name == SNAPSHOT_AT:
-        return "moment"
-    if name in CONTEXT:
-        return "context"
-    own: dict[str, Role] = {LABEL: "label", WEIGHT: "weight", STRATUM: "sampling", DRAWS: "sampling"}
-    for start, role in own.items():
-        if name.startswith(start):
-            return role
-    return "title_feature" if name.startswith(TITLE) else "request_feature"
-
-
-def fold_records(rows: pl.DataFrame, as_of: dict[Fold, datetime], heads: Sequence[str]) -> dict[Fold, FoldRecord]:
-    """Return what there is in each fold."""
-    return {fold: _fold_record(rows.filter(pl.col(_FOLD) == fold), as_of[fold], heads) for fold in _FOLDS}
-
-
-def _fold_record(rows: pl.DataFrame, as_of: datetime, heads: Sequence[str]) -> FoldRecord:
-    first, last = rows["event_at"].min(), rows["event_at"].max()
-    labels = {head: rows[f"{LABEL}{head}"].drop_nulls() for head in heads}
-    return FoldRecord(
-        rows=rows.height,
-        members=rows["member_id"].n_unique(),
-        titles=rows["title_id"].n_unique(),
-        first=first if isinstance(first, datetime) else None,
-        last=last if isinstance(last, datetime) else None,
-        labels_as_of=as_of,
-        labelled={head: len(values) for head, values in labels.items()},
-        positive={head: int((values > 0).sum()) for head, values in labels.items()},
-    )

@@ -134,7 +134,7 @@ class ContextConfig(Part):
     crossing: bool = True
     """Cross the state with the context explicitly: `h * (1 + gate(c)) + W c`."""
     title_crossing: bool = False
-    """Cross titles with canvases explicitly: every title has a bias of its own on every canvas."""
+    """Cross titles with canvases explicitly: every title has a bias on every canvas, in heads that rank."""
 
 
 class TextConfig(Part):

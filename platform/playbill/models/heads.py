@@ -1,10 +1,10 @@
 """Heads: the state in its context -> one query per head, and the terms of a score beside `q · e`.
 
-`score = q_k · e + s_k * match(query, name) + b_k(title) + t_k * c(canvas, title) + w_k(canvas) · x(title, moment) +
+`score = q_k · e + s_k * match(query, name) + b_k(title) + c_k(canvas, title) + w_k(canvas) · x(title, moment) +
 l_k(state)`. The first two terms are one product of concatenated vectors. The last one is the same for every title: how
 likely the member is to do it at all. Where titles compete it would say nothing, so such heads have none.
-Axis letters: N prediction rows, T titles, C canvases, K heads, D width, M matching space, P bias rows, F snapshot
-features.
+Axis letters: N prediction rows, T titles, C canvases, K heads, J heads that rank, D width, M matching space, P bias
+rows, F snapshot features.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class TitleVectors:
     """[T, K] bias of each title in each head."""
     prepared: PreparedTitles
     canvas: Tensor | None = None
-    """[C, T] what each title has more of on each canvas; None where titles and canvases are not crossed."""
+    """[J, C, T] bias of each title on each canvas in each head that ranks; None where they are not crossed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,9 @@ def bias_rows(context: ContextBatch, snapshot_features: int, title_crossing: boo
 
 
 class Head(nn.Module):
-    """One head: its query, and the weights of a name match, of the canvas's own titles and of snapshot features.
+    """One head: its query, and the weights of a name match and of the snapshot features.
 
-    What a canvas's titles have more of there is how often they were wanted: at the start it counts in full where a
-    head ranks titles, and not at all where it says yes or no of what was shown.
+    Only heads that rank cross titles with canvases: one that says yes or no is told of what the canvas has shown.
     """
 
     def __init__(self, config: NetworkConfig, position: int) -> None:
@@ -84,8 +83,9 @@ class Head(nn.Module):
         self.match = nn.Parameter(torch.tensor(MATCH_START))
         self.snapshot = nn.Parameter(torch.zeros(2 * config.titles.snapshot))
         self.snapshot_canvas = nn.Embedding(config.events.canvases, 2 * config.titles.snapshot)
-        crossed = float(config.heads[position].ranks)
-        self.canvas = nn.Parameter(torch.tensor(crossed)) if config.context.title_crossing else None
+        ranking = [place for place, head in enumerate(config.heads) if head.ranks]
+        crosses = config.context.title_crossing and position in ranking
+        self.crossed = ranking.index(position) if crosses else None
         self.level = nn.Linear(dim, 1) if config.heads[position].level else None
         level = () if self.level is None else self.level.parameters()
         for parameter in (*self.query.parameters(), self.snapshot_canvas.weight, *level):
@@ -110,13 +110,13 @@ class Head(nn.Module):
 
     def bias_of(self, titles: TitleVectors, rows: BiasRows, title_S: Tensor) -> Tensor:
         """Return the additive bias [P, S] of some titles, float32."""
-        crossed = None if titles.canvas is None else titles.canvas[:, title_S]
+        crossed = None if titles.canvas is None else titles.canvas[..., title_S]
         return self._bias(titles.bias[title_S, self.position], titles.prepared.snapshots[:, title_S], rows, crossed)
 
-    def _bias(self, bias_T: Tensor, snapshots_STF: Tensor, rows: BiasRows, canvas_CT: Tensor | None) -> Tensor:
+    def _bias(self, bias_T: Tensor, snapshots_STF: Tensor, rows: BiasRows, canvas_JCT: Tensor | None) -> Tensor:
         total = bias_T.float().expand(rows.snapshot.shape[0], -1)
-        if self.canvas is not None and canvas_CT is not None:
-            total = total + self.canvas * canvas_CT[rows.canvas].float()
+        if self.crossed is not None and canvas_JCT is not None:
+            total = total + canvas_JCT[self.crossed, rows.canvas].float()
         if self.snapshot.shape[0]:
             # Every snapshot under every canvas, then the pairs there are: no features are copied for each pair.
             snapshots_S, at_P = torch.unique(rows.snapshot, return_inverse=True)
@@ -130,8 +130,8 @@ class Head(nn.Module):
     def target_bias(self, titles: TitleVectors, canvas_N: Tensor, snapshot_N: Tensor, title_N: Tensor) -> Tensor:
         """Return the additive bias [N] of one title per row."""
         bias_N = titles.bias[title_N, self.position]
-        if self.canvas is not None and titles.canvas is not None:
-            bias_N = bias_N + self.canvas * titles.canvas[canvas_N, title_N]
+        if self.crossed is not None and titles.canvas is not None:
+            bias_N = bias_N + titles.canvas[self.crossed, canvas_N, title_N]
         if self.snapshot.shape[0]:
             weights_NF = self.snapshot + self.snapshot_canvas(canvas_N)
             bias_N = bias_N + (titles.prepared.snapshots[snapshot_N, title_N] * weights_NF).sum(-1)

@@ -47,8 +47,9 @@ class Network(nn.Module):
         self.titles = TitleTower(config)
         self.likeness = Likeness(config.titles.titles, config.titles.neighbours)
         self.title_bias = nn.Embedding(config.titles.titles, len(config.heads))
-        crossed = config.context.title_crossing
-        self.canvas_titles = nn.Embedding(config.titles.titles, config.events.canvases) if crossed else None
+        crossed = sum(head.ranks for head in config.heads) * config.events.canvases
+        own = crossed if config.context.title_crossing else 0
+        self.canvas_titles = nn.Embedding(config.titles.titles, own) if own else None
         self.events = EventTokens(config)
         self.trunk: nn.Module = TRUNKS[config.trunk.type].load()(config)
         self.context = ContextEncoder(config)
@@ -92,10 +93,14 @@ class Network(nn.Module):
         self.titles.id.weight[1:] = vectors_TD[1:].to(self.titles.id.weight)
 
     @torch.no_grad()
-    def start_canvases(self, lift_TC: Tensor) -> None:
-        """Start what titles have more of on each canvas from given values, such as those of `canvas_lift`."""
+    def start_canvases(self, lift_JCT: Tensor) -> None:
+        """Start the biases of titles on canvases from given values, such as those of `canvas_lift`.
+
+        Args:
+            lift_JCT: For each head that ranks, in their order.
+        """
         assert self.canvas_titles is not None
-        self.canvas_titles.weight.copy_(lift_TC)
+        self.canvas_titles.weight.copy_(lift_JCT.flatten(0, 1).T)
 
     def title_vectors(self, titles: TitleInputs) -> TitleVectors:
         """Compute what scores need of the titles. In evaluation it may be kept as long as the weights are."""
@@ -103,9 +108,11 @@ class Network(nn.Module):
             self._prepared = (titles, self.titles.prepare(titles, self.grams))
         prepared = self._prepared[1]
         vectors_TD, share_T1 = self.titles(titles, prepared)
-        crossed = self.canvas_titles
-        canvas_CT = None if crossed is None else (share_T1 * crossed(titles.index)).T
-        return TitleVectors(vectors_TD, share_T1 * self.title_bias(titles.index), prepared, canvas_CT)
+        canvas_JCT = None
+        if self.canvas_titles is not None:
+            own_TX = share_T1 * self.canvas_titles(titles.index)
+            canvas_JCT = own_TX.T.unflatten(0, (-1, self.config.events.canvases))
+        return TitleVectors(vectors_TD, share_T1 * self.title_bias(titles.index), prepared, canvas_JCT)
 
     def forget_titles(self) -> None:
         """Drop what was prepared of the last titles; needed when their arrays were changed in place."""

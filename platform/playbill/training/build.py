@@ -102,10 +102,12 @@ def build_network(resolved: ResolvedModel, data: TrainingSet) -> Network:
 
 
 def _lift(data: TrainingSet, config: NetworkConfig) -> NDArray[np.float64]:
-    """Return [T, C] `canvas_lift` over the rows that a ranking head has as its target."""
-    rows = data.rows
-    wanted = np.zeros(len(rows), np.bool_)
-    for head in data.settings.softmax:
-        wanted |= rows.labels[head] > 0
-    canvases = np.asarray(data.context.canvas)[rows.request[wanted]].astype(np.int64)
-    return canvas_lift(rows.title[wanted].astype(np.int64), canvases, (config.titles.titles, config.events.canvases))
+    """Return [J, C, T] `canvas_lift` of each head that ranks, over the rows that it has as its targets."""
+    rows, size = data.rows, (config.titles.titles, config.events.canvases)
+    canvas, state = (np.asarray(values)[rows.request].astype(np.int64) for values in (data.context.canvas, data.state))
+    titles, masks = rows.title.astype(np.int64), data.states.mask if len(data.states) else None
+    found = []
+    for head in (head.name for head in config.heads if head.ranks):
+        own = rows.labels[head] > 0
+        found.append(canvas_lift(titles[own], canvas[own], state[own], size, masks))
+    return np.stack(found)

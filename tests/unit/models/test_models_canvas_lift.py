@@ -16,37 +16,55 @@ from playbill.models.scene import target_logits
 Contexts = Callable[..., ContextBatch]
 
 
-def reference(titles: list[int], canvases: list[int], size: tuple[int, int], strength: float) -> np.ndarray:
-    found = np.zeros(size)
-    pairs = [(title, canvas) for title, canvas in zip(titles, canvases, strict=True) if title]
-    at_large = [1.0 + sum(own == title for own, _ in pairs) for title in range(size[0])]
-    for title in range(1, size[0]):
-        share = at_large[title] / sum(at_large)
-        for canvas in range(size[1]):
-            there = sum(own == canvas for _, own in pairs)
-            both = sum(one == (title, canvas) for one in pairs)
-            found[title, canvas] = np.log((both + strength * share) / (there + strength) / share)
-    return found
+def reference(
+    titles: list[int], canvases: list[int], seen: list[set[int]], size: tuple[int, int], strength: float
+) -> np.ndarray:
+    """Observed over expected, example by example."""
+    rows = [row for row in zip(titles, canvases, seen, strict=True) if row[0]]
+    at_large = {title: 1.0 + sum(own == title for own, _, _ in rows) for title in range(1, size[0])}
+    observed, expected = np.zeros((size[1], size[0])), np.zeros((size[1], size[0]))
+    for title, canvas, could in rows:
+        observed[canvas, title] += 1
+        total = sum(at_large[one] for one in could)
+        for one in could:
+            expected[canvas, one] += at_large[one] / total
+    return np.log((observed + strength) / (expected + strength))
 
 
-def test_is_the_log_of_the_smoothed_share_over_the_share_at_large() -> None:
+def test_is_observed_over_expected_among_what_could_be_seen() -> None:
     rng = np.random.default_rng(3)
-    titles, canvases = rng.integers(0, 6, 200), rng.integers(0, 4, 200)
-    found = canvas_lift(titles, canvases, (6, 5), 7.0)
-    np.testing.assert_allclose(found, reference(titles.tolist(), canvases.tolist(), (6, 5), 7.0), atol=1e-12)
+    masks = rng.random((4, 6)) < 0.7
+    masks[:, 0], masks[:, 1] = False, True
+    titles, canvases, states = rng.integers(0, 6, 200), rng.integers(0, 4, 200), rng.integers(0, 4, 200)
+    seen = [set(np.nonzero(masks[state])[0].tolist()) for state in states]
+    found = canvas_lift(titles, canvases, states, (6, 5), lambda own: masks[own], 0.7)
+    expected = reference(titles.tolist(), canvases.tolist(), seen, (6, 5), 0.7)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    everything = [set(range(1, 6))] * 200
+    plain = canvas_lift(titles, canvases, np.zeros(200, np.int64), (6, 5), None, 0.7)
+    np.testing.assert_allclose(plain, reference(titles.tolist(), canvases.tolist(), everything, (6, 5), 0.7))
 
 
-def test_a_canvas_without_examples_and_the_padding_title_have_none() -> None:
-    found = canvas_lift(np.array([1, 1, 2, 0]), np.array([1, 1, 2, 3]), (3, 4))
-    assert found[:, [0, 3]] == pytest.approx(0.0)
-    assert found[0] == pytest.approx(0.0)
-    assert found[1, 1] > 0 > found[2, 1]
+def test_what_there_is_nothing_to_go_by_has_none() -> None:
+    """A canvas without examples, the padding title, and a title that nobody wanted on a small canvas."""
+    titles = np.array([1] * 300 + [2] * 300 + [3] + [0])
+    canvases = np.array([1] * 300 + [2] * 300 + [1] + [3])
+    found = canvas_lift(titles, canvases, np.zeros(602, np.int64), (5, 4))
+    assert found[[0, 3]] == pytest.approx(0.0)
+    assert found[:, 0] == pytest.approx(0.0)
+    assert found[1, 1] > 0.5
+    assert found[2, 1] < -3.0 < -0.5 < found[2, 4] <= 0.0
 
 
-def test_few_examples_of_its_own_move_a_canvas_little() -> None:
-    titles, canvases = np.array([1] * 50 + [2] * 50 + [2]), np.array([1] * 100 + [2])
-    weak, strong = (canvas_lift(titles, canvases, (3, 3), strength)[2, 2] for strength in (1000.0, 1.0))
-    assert 0 < weak < 0.01 < strong
+def test_a_title_that_could_not_be_seen_elsewhere_is_not_wanted_less_here() -> None:
+    """Canvas 2 shows title 3 alone, which no other shows: nothing is known of it that its share does not say."""
+    masks = np.array([[False, True, True, False], [False, False, False, True]])
+    titles, canvases = np.array([1] * 90 + [2] * 10 + [3] * 50), np.array([1] * 100 + [2] * 50)
+    states = canvases - 1
+    found = canvas_lift(titles, canvases, states, (4, 3), lambda own: masks[own])
+    assert found[2] == pytest.approx([0.0, 0.0, 0.0, 0.0], abs=1e-9)
+    apart = canvas_lift(titles, canvases, states, (4, 3))
+    assert apart[2, 3] > 0.5 > 0.0 > apart[2, 1]
 
 
 def canvases_of(context_of: Contexts, network: Network, history: HistoryBatch, titles: TitleInputs) -> dict:
@@ -58,8 +76,8 @@ def test_a_title_gains_where_it_is_wanted(
     network: Network, history: HistoryBatch, titles: TitleInputs, context_of: Contexts
 ) -> None:
     before = canvases_of(context_of, network, history, titles)
-    lift = torch.zeros_like(network.canvas_titles.weight)
-    lift[2, 3] = 1.5
+    lift = torch.zeros(1, 5, titles.count)
+    lift[0, 3, 2] = 1.5
     network.start_canvases(lift)
     after = canvases_of(context_of, network, history, titles)
     share = network.titles(titles, network.titles.prepare(titles, network.grams))[1][2].item()
@@ -99,4 +117,4 @@ def test_it_can_be_switched_off(config: NetworkConfig) -> None:
     context = config.context.model_copy(update={"title_crossing": False})
     plain = Network(config.model_copy(update={"context": context}))
     assert plain.canvas_titles is None
-    assert all(head.canvas is None for head in plain.title_heads().values())
+    assert all(head.crossed is None for head in plain.title_heads().values())
