@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PositiveFloat, SerializeAsAny
 
 from playbill.registry import Plugin, Registry
-from playbill.specs.base import Spec, unknown_name
+from playbill.specs.base import Spec
+from playbill.specs.options import read_options
 
 
 class BalanceOptions(Spec):
@@ -59,15 +60,7 @@ BALANCERS = Registry(
 
 def read_balance(value: Any) -> Any:
     """Check the options of a balance by the spec it registers; a bare name takes its defaults."""
-    if isinstance(value, str):
-        value = {"type": value}
-    if not isinstance(value, dict) or not isinstance(value.get("type", "static"), str):
-        return value
-    name = value.get("type", "static")
-    if name not in BALANCERS:
-        raise unknown_name(BALANCERS.kind, name, BALANCERS.names())
-    options: type[BalanceOptions] | None = BALANCERS[name].load_options()
-    return (options or BalanceOptions).model_validate(value)
+    return read_options(value, BALANCERS, BalanceOptions, "static")
 
 
 Balance = Annotated[SerializeAsAny[BalanceOptions], BeforeValidator(read_balance)]

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PositiveInt, SerializeAsAny
 
 from playbill.registry import Plugin, Registry
-from playbill.specs.base import Spec, unknown_name
+from playbill.specs.base import Spec
+from playbill.specs.options import read_options
 
 
 class SharingOptions(Spec):
@@ -59,15 +60,7 @@ as it is."""
 
 def read_sharing(value: Any) -> Any:
     """Check the options of a way to share by the spec it registers; a bare name takes its defaults."""
-    if isinstance(value, str):
-        value = {"type": value}
-    if not isinstance(value, dict) or not isinstance(value.get("type", "shared"), str):
-        return value
-    name = value.get("type", "shared")
-    if name not in SHARINGS:
-        raise unknown_name(SHARINGS.kind, name, SHARINGS.names())
-    options: type[SharingOptions] | None = SHARINGS[name].load_options()
-    return (options or SharingOptions).model_validate(value)
+    return read_options(value, SHARINGS, SharingOptions, "shared")
 
 
 Sharing = Annotated[SerializeAsAny[SharingOptions], BeforeValidator(read_sharing)]
