@@ -81,6 +81,17 @@ def test_rows_fall_back_and_canvases_go_when_their_whole_blend_is_gone() -> None
     )
 
 
+def test_a_canvas_of_rows_goes_with_the_canvas_they_are_on() -> None:
+    resolved = definition(later={"list": 1.0})
+    ranking = {"name": "ranking", "version": 1, "target": "row", "rows_of": "later", "metric": "play"}
+    canvas = CanvasSpec.model_validate({**ranking, "blend": {"play": 1.0}})
+    model = resolved.model.model_copy(update={"canvases": (*resolved.model.canvases, "ranking")})
+    update = {"canvases": {**resolved.canvases, "ranking": canvas}, "model": model}
+    left = without_heads(resolved.model_copy(update=update), {"list": "no row"})
+    assert list(left.canvases) == list(left.model.canvases) == ["home"]
+    assert "canvas 'ranking' is dropped: it ranks the rows of canvas 'later'" in left.notes
+
+
 def test_nothing_left_is_an_error() -> None:
     with pytest.raises(StateError, match=r"no head is left(.|\n)*play: too young"):
         without_heads(definition(), {"play": "too young", "list": "none"})
