@@ -52,8 +52,8 @@ def ledger(
 ) -> None:
     """Train MODEL and one model for each of its canvases, at equal networks and data, and compare them.
 
-    Parts: `canvases` is the main table; `ablations` turns off task, imputation and crossing; `transfer` leaves one
-    canvas's rows out at a time; `heads` trains each head alone; `ladder` climbs from a model that does not know its
+    Parts: `canvases` is the main table; `ablations` turns off task, imputation and both crossings; `transfer` leaves
+    one canvas's rows out at a time; `heads` trains each head alone; `ladder` climbs from a model that does not know its
     member; `improvement` measures one change on every canvas. What is finished is kept, so that a killed run goes on.
 
     Example: playbill -w simulated ledger everycanvas --seeds 17,18 --json

@@ -19,7 +19,12 @@ from playbill.experiments.ledger_table import quality
 from playbill.metrics import Interval, relative_interval
 from playbill.specs import ResolvedModel
 
-SWITCHES = {"no_task": "task", "no_imputation": "imputation", "no_crossing": "crossing"}
+SWITCHES = {
+    "no_task": "task",
+    "no_imputation": "imputation",
+    "no_crossing": "crossing",
+    "no_title_crossing": "title_crossing",
+}
 """Ablation -> switch of `contexts` that it turns off."""
 NO_SHARING = "no_sharing"
 """The ablation that is the separate models themselves."""

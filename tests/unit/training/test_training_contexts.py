@@ -15,8 +15,9 @@ from playbill.datasets import Request
 from playbill.experiments.fitting import trained_on
 from playbill.ranking.bundle import read_bundle
 from playbill.ranking.scorer import Scorer
+from playbill.training.build import build_network
 
-SWITCHES = ("task", "imputation", "crossing")
+SWITCHES = ("task", "imputation", "crossing", "title_crossing")
 TWINS = {
     "home": service.CANVASES["home"],
     "search": service.CANVASES["search"],
@@ -101,8 +102,36 @@ def test_switches_act_in_scoring_and_are_remembered(folders: dict[str, Path]) ->
     config = {name: read_bundle(folder).config.context for name, folder in folders.items()}
     assert [config[name].imputation for name in ("", "imputation")] == [True, False]
     assert [config[name].crossing for name in ("", "crossing")] == [True, False]
+    assert [config[name].title_crossing for name in ("", "title_crossing", "task")] == [True, False, False]
     assert [config[name].named_queries for name in ("", "imputation")] == [True, False]
     gates = [name for name, _ in read_bundle(folders["crossing"]).network().named_parameters() if "gate" in name]
     assert not any(name.startswith("crossing") for name in gates)
     weights = scorer(folders[""]).network.context.query.weight
     assert weights.abs().max() > 0, "queries are learnt from"
+
+
+def test_titles_begin_on_each_canvas_as_they_were_wanted_there() -> None:
+    """Observed over expected among what could be seen, counted row by row."""
+    resolved = service.model(TWINS, training=TRAINING)
+    data = service.training_set(resolved, log())
+    network = build_network(resolved, data)
+    heads = [head.name for head in network.config.heads if head.ranks]
+    assert heads == ["play"]
+    counts = np.zeros(network.canvas_titles.weight.shape)
+    expected, at_large = np.zeros_like(counts), np.ones(len(counts))
+    rows = [
+        (int(title), int(data.context.canvas[request]), int(data.state[request]))
+        for title, request, label in zip(data.rows.title, data.rows.request, data.rows.labels["play"], strict=True)
+        if label > 0
+    ]
+    for title, canvas, _ in rows:
+        counts[title, canvas] += 1
+        at_large[title] += 1
+    assert len(rows) > 50
+    for _, canvas, state in rows:
+        could = data.states.mask(np.array([state]))[0] if len(data.states) else np.arange(len(counts)) > 0
+        expected[:, canvas] += could * at_large / at_large[could].sum()
+    start = network.canvas_titles.weight.detach().numpy()
+    np.testing.assert_allclose(start[1:], np.log((counts + 1) / (expected + 1))[1:], rtol=1e-4, atol=1e-5)
+    assert not start[0].any()
+    assert np.abs(start).max() > 0.3
