@@ -51,6 +51,8 @@ def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
         )
         for name, head in model.heads.items()
     )
+    several = sizes["events"]["canvases"] > ONE and any(head.ranks for head in heads)
+    crossed = model.contexts.title_crossing and model.contexts.task and several
     return NetworkConfig(
         length=sizes["length"],
         trunk=TrunkConfig.model_validate(model.trunk.model_dump()),
@@ -67,7 +69,7 @@ def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
             **sizes["context"],
             imputation=model.contexts.imputation,
             crossing=model.contexts.crossing,
-            title_crossing=model.contexts.title_crossing and model.contexts.task and sizes["events"]["canvases"] > ONE,
+            title_crossing=crossed,
         ),
         text=TextConfig(**sizes["text"]),
         rows=None if (rows := row_config(encoder.state)) is None else RowConfig.model_validate(rows),

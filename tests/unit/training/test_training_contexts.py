@@ -135,3 +135,10 @@ def test_titles_begin_on_each_canvas_as_they_were_wanted_there() -> None:
     np.testing.assert_allclose(start[1:], np.log((counts + 1) / (expected + 1))[1:], rtol=1e-4, atol=1e-5)
     assert not start[0].any()
     assert np.abs(start).max() > 0.3
+
+
+def test_a_model_that_ranks_nothing_crosses_nothing() -> None:
+    heads = {"play": {"label": "play", "loss": "bce"}}
+    resolved = service.model(TWINS, heads=heads, training=TRAINING)
+    network = build_network(resolved, service.training_set(resolved, log()))
+    assert network.canvas_titles is None
