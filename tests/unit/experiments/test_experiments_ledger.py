@@ -70,7 +70,8 @@ def test_networks_differ_by_the_heads_alone(small, data: TrainingSet, resolved: 
     sizes = []
     for model, rows in ((whole, data), (alone, part)):
         network = build_network(model, rows)
-        own = sum(weight.numel() for weight in (*network.heads.parameters(), *network.title_bias.parameters()))
+        of_heads = (network.heads, network.title_bias, network.canvas_titles)
+        own = sum(weight.numel() for part in of_heads for weight in part.parameters())
         sizes.append(sum(weight.numel() for weight in network.parameters()) - own)
     assert sizes[0] == sizes[1]
 

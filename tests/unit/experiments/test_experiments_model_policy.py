@@ -70,12 +70,16 @@ class Answer:
 
 def test_lists_are_those_of_plain_scoring(small) -> None:
     """Every question asked alone: its past read from the finished log, scored by evaluation's code, ranked plainly."""
-    policy, answers = small.policy(with_rows), []
+    policy, answers, began = small.policy(with_rows), [], {}
 
     def look(asked: Asked, slates: Slates) -> None:
+        # The rows of a page are scored once, when its first one is asked for.
+        for request, at in zip(asked.request.tolist(), asked.at_us.tolist(), strict=True):
+            began.setdefault((asked.state.day, request), at)
         for place in np.flatnonzero(np.isin(asked.row, (-1, GEMS_FOR_YOU, WATCH_IT_AGAIN)))[:4].tolist():
             if CANVASES[asked.canvas[place]] in policy.resolved.canvases:
-                answers.append(noted(policy, asked, slates, place))
+                at = began[asked.state.day, int(asked.request[place])]
+                answers.append(noted(policy, asked, slates, place, at))
 
     log = served(small, policy, look).sort("member_id", "seq")
     asked = {(one.request.canvas, one.row) for one in answers}
@@ -87,11 +91,11 @@ def test_lists_are_those_of_plain_scoring(small) -> None:
     assert policy.answered["elsewhere"] > 0
 
 
-def noted(policy: ModelPolicy, asked: Asked, slates: Slates, place: int) -> Answer:
+def noted(policy: ModelPolicy, asked: Asked, slates: Slates, place: int, at: int) -> Answer:
     world, member, row = policy.world, int(asked.member[place]), int(asked.row[place])
     request = Request(
         canvas=CANVASES[asked.canvas[place]],
-        at=EPOCH + timedelta(microseconds=int(asked.at_us[place])),
+        at=EPOCH + timedelta(microseconds=at),
         member_id=world.member_ids[member],
         country=world.countries[asked.country[place]],
         device=DEVICES[asked.device[place]],

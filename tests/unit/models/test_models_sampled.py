@@ -156,6 +156,9 @@ def with_heads(config: NetworkConfig, heads: Heads) -> Network:
         for parameter in network.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
         network.title_bias.weight[:] = network.title_bias.weight[:, :1]
+        if network.canvas_titles is not None:
+            crossed = network.canvas_titles.weight.unflatten(1, (-1, config.events.canvases))
+            crossed[:] = crossed[:, :1].clone()
         for head in network.heads[1:]:
             head.load_state_dict(network.heads[0].state_dict())
     return network
