@@ -23,6 +23,8 @@ Floats = npt.NDArray[np.float32]
 
 ROUNDING = 2.0**-24
 """Relative error of one operation in float32."""
+UNDERFLOW = float(np.finfo(np.float32).smallest_subnormal)
+"""Smallest step in float32: no result is nearer than that to what it should be."""
 OPERATIONS = 16
 """Roundings between a logit and its part of a blend, at most; functions count as several."""
 SMALL = 1e-20
@@ -160,11 +162,8 @@ def blend_page(
                 raise UnknownNameError("head", head, {name for place, name in pairs if place == row} & losses.keys())
             term, part = _term(logits[known[row, head]], losses[head], weight, (candidates[row], weigh[row]))
             scores[row] += part
-            errors[row] += (
-                OPERATIONS
-                * ROUNDING
-                * (float(np.fmax.reduce(np.abs(part), initial=0.0)) + abs(weight * term.normaliser))
-            )
+            size = float(np.fmax.reduce(np.abs(part), initial=0.0)) + abs(weight * term.normaliser)
+            errors[row] += OPERATIONS * (ROUNDING * size + UNDERFLOW)
             own.append(term)
         terms.append(tuple(own))
     errors *= np.array([len(own) for own in terms]) + 1
