@@ -100,10 +100,15 @@ class RowCase:
             for position, row in zip(self.positions.tolist(), asked, strict=True)
         ]
 
+    @property
+    def tells_order(self) -> Mask:
+        """[N] whether a page says something of an order."""
+        several: Mask = np.bincount(self.pages, minlength=len(self)) > 1
+        return several & (self.target_counts > 0)
+
     def ordered(self) -> RowCase:
         """Return the pages that say something of an order: several rows, and one that was played from."""
-        several = np.bincount(self.pages, minlength=len(self)) > 1
-        kept = several & (self.target_counts > 0)
+        kept = self.tells_order
         return replace(self.keep(kept), left_out=int((~kept).sum()))
 
     def keep(self, kept: Mask) -> RowCase:

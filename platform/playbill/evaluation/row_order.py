@@ -90,26 +90,28 @@ class RowRanker:
             case: N pages.
             requests: [N] of these pages.
         """
-        return self._blended(case, requests, [self._blend])[0]
+        return self.blended(self._by_head(case, requests))
 
     def heads(self, case: RowCase) -> dict[str, Values]:
         """Return each head's [P] log probabilities."""
-        requests = with_features(case.requests(), self._service, self._features)
-        return dict(zip(self._blend, self._blended(case, requests, [{head: 1.0} for head in self._blend]), strict=True))
+        return self._by_head(case, with_features(case.requests(), self._service, self._features))
 
-    def _blended(
-        self, case: RowCase, requests: Sequence[Request], blends: Sequence[Mapping[str, float]]
-    ) -> list[Values]:
-        """Return [P] values for each blend."""
+    def blended(self, heads: Mapping[str, Values]) -> Values:
+        """Return the [P] blend of what `heads` returns."""
+        total: Values = sum((weight * heads[head] for head, weight in self._blend.items()), np.zeros(1))
+        return total
+
+    def _by_head(self, case: RowCase, requests: Sequence[Request]) -> dict[str, Values]:
         entries = _entries(case, self._heads.title_ids)
         ends = np.searchsorted(case.pages, np.arange(len(case) + 1))
-        found: list[list[Values]] = [[] for _ in blends]
+        found: dict[str, list[Values]] = {head: [] for head in self._blend}
         for start in range(0, len(case), PAGES_AT_ONCE):
             states = self._heads.page_states(requests[start : start + PAGES_AT_ONCE])
             for page, state in enumerate(states, start):
-                for values, blend in zip(found, blends, strict=True):
-                    values.append(state.values(blend)(entries[ends[page] : ends[page + 1]], []))
-        return [np.concatenate(values) for values in found]
+                rows = entries[ends[page] : ends[page + 1]]
+                for head, values in found.items():
+                    values.append(state.values({head: 1.0})(rows, []))
+        return {head: np.concatenate(values) for head, values in found.items()}
 
 
 def _entries(case: RowCase, title_ids: Sequence[str]) -> list[RowEntry]:
@@ -120,7 +122,7 @@ def _entries(case: RowCase, title_ids: Sequence[str]) -> list[RowEntry]:
         return ABSENT if title is None else known.get(title, ABSENT)
 
     return [
-        RowEntry(name, stated, column(stated) if column(stated) != ABSENT else column(source), column(first))
+        RowEntry(name, stated, column(stated if stated in known else source), column(first))
         for _, name, stated, source, first in case.rows.iter_rows()
     ]
 
@@ -192,14 +194,15 @@ def evaluate_rows(
     check_cutoffs(cuts)
     whole = build_row_case(tables, split, resolved, canvas, fold=fold, log=log)
     case, told = whole.ordered(), told_of(whole.frame, judging)
-    functions = {name or resolved.model.name: function, **BASELINES}
-    measured = {one: measured_order(case, other.values(case), cuts) for one, other in functions.items()}
+    heads = function.heads(whole) if isinstance(function, RowRanker) else {}
+    own = function.blended(heads) if isinstance(function, RowRanker) else function.values(whole)
+    values = {name or resolved.model.name: own} | {one: other.values(whole) for one, other in BASELINES.items()}
+    there = whole.tells_order[whole.pages]
+    measured = {one: measured_order(case, found[there], cuts) for one, found in values.items()}
     note = f"ranks the rows that were looked at on pages of '{case.asked_as}'; those that were played from count"
     report = report_of(case, measured, cuts, judging, told._replace(notes=(note, *told.notes)))
-    if not isinstance(function, RowRanker):
-        return report
-    found = (head_row(head, whole, values, judging) for head, values in function.heads(whole).items())
-    return replace(report, heads=tuple(row for row in found if row is not None))
+    rows = (head_row(head, whole, found, judging) for head, found in heads.items())
+    return replace(report, heads=tuple(row for row in rows if row is not None))
 
 
 def head_row(head: str, case: RowCase, values: Values, judging: Judging) -> HeadRow | None:
