@@ -7,7 +7,9 @@ nothing that scores a request may see the second kind for that request.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 ColumnType = Literal["string", "int32", "int64", "float32", "float64", "bool", "timestamp", "list[string]", "names"]
@@ -32,6 +34,32 @@ ACTIONS = (
 
 KINDS = ("film", "series", "game")
 UNKNOWN_COUNTRY = "ZZ"
+
+EARLIEST = datetime(1700, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+"""Bounds of an event's moments, both inclusive. pandas and Feast count nanoseconds in 64 bits (1677 to 2262), and a
+moment near year 1 or 9999 has no UTC date at all."""
+
+UNSTORABLE_TEXT = r"[\x00\ud800-\udfff]"
+"""Postgres refuses NUL in text; half a surrogate pair has no UTF-8. Rust's expressions know only the first."""
+
+_UNSTORABLE = re.compile(UNSTORABLE_TEXT)
+
+
+def text_problem(text: str) -> str | None:
+    """Say why a text cannot be stored, or None where it can: it has a NUL or half a surrogate pair."""
+    bad = _UNSTORABLE.search(text)
+    if bad is None:
+        return None
+    name = "a NUL character" if bad[0] == "\0" else f"half a surrogate pair (U+{ord(bad[0]):04X})"
+    return f"the text has {name} at position {bad.start()}, which cannot be stored."
+
+
+def moment_problem(moment: datetime) -> str | None:
+    """Say why a zone-aware moment cannot be stored, or None where it can: it lies outside `EARLIEST` to `LATEST`."""
+    if EARLIEST <= moment <= LATEST:
+        return None
+    return f"{moment.isoformat()} is outside {EARLIEST:%Y-%m-%d} to {LATEST:%Y-%m-%d}."
 
 
 @dataclass(frozen=True, slots=True)

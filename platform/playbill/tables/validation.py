@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cache
 
 import polars as pl
+import polars.selectors as cs
 
 from playbill.errors import DataError, Problem, nearest
-from playbill.schema import ACTIONS, KINDS, TABLES, UNKNOWN_COUNTRY
+from playbill.schema import ACTIONS, EARLIEST, KINDS, LATEST, TABLES, UNKNOWN_COUNTRY
 from playbill.tables.frames import NAMESPACED, TIMESTAMP, canonical_frame
 
 RANGES = {"progress": (0.0, 1.0), "propensity": (0.0, 1.0), "duration_s": (0.0, float("inf"))}
@@ -28,6 +30,7 @@ TITLE_ACTIONS = ("play", "thumbs_up", "thumbs_down", "my_list_add", "my_list_rem
 
 _EXAMPLE_WIDTH = 200
 _PLACES_SHOWN = 5
+_PYTHON_MOMENTS = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 def is_known_action(action: str) -> bool:
@@ -122,6 +125,34 @@ class ProblemLog:
             raise DataError(subject, self.problems())
 
 
+@dataclass(frozen=True, slots=True)
+class RowProblem:
+    """One row that breaks one rule: its number in the frame, the column, and the rule in words with the value."""
+
+    row: int
+    column: str
+    what: str
+    hint: str = ""
+
+
+def row_problems(table: str, frame: pl.DataFrame, now: datetime | None) -> list[RowProblem]:
+    """Return every broken rule of every row of a canonical frame, by row. See `check_frame` for the rules.
+
+    Args:
+        table: Name of a canonical table.
+        frame: Rows in canonical shape.
+        now: The clock's moment; None lets rows lie after it, as rows that were accepted once may.
+    """
+    found = []
+    for rule, broken in _broken_rules(table, frame, now):
+        values = frame.filter(broken).get_column(rule.column).to_list() if rule.shows_value else None
+        for place, row in enumerate(broken.arg_true().to_list()):
+            value = values[place] if values is not None else None
+            what = f"{rule.what}." if value is None else f"{rule.what}: {_short(value)}."
+            found.append(RowProblem(row, rule.column, what, rule.advice(value)))
+    return sorted(found, key=lambda problem: problem.row)
+
+
 def check_frame(
     table: str, frame: pl.DataFrame, now: datetime, log: ProblemLog, places: Places | None = None
 ) -> pl.DataFrame | None:
@@ -146,33 +177,41 @@ def check_frame(
 
 
 def example_row(frame: pl.DataFrame) -> str:
-    """Describe the first row briefly, leaving out its nulls."""
-    row = {name: value for name, value in frame.row(0, named=True).items() if value is not None}
+    """Describe the first row briefly, leaving out its nulls, and moments that Python has no datetime for."""
+    moments, (low, high) = cs.datetime(time_zone="UTC"), _PYTHON_MOMENTS
+    first = frame.head(1).with_columns(pl.when(moments.is_between(low, high)).then(moments))
+    row = {name: value for name, value in first.row(0, named=True).items() if value is not None}
     text = ", ".join(f"{name}={_short(value)}" for name, value in row.items())
     return text if len(text) <= _EXAMPLE_WIDTH else text[: _EXAMPLE_WIDTH - 3] + "..."
 
 
 def _short(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    text = value.isoformat() if isinstance(value, datetime) else str(value)
+    return text if len(text) <= _EXAMPLE_WIDTH else text[: _EXAMPLE_WIDTH - 3] + "..."
 
 
 def _row_mistakes(table: str, frame: pl.DataFrame, now: datetime, places: Places | None) -> Iterator[RowMistake]:
-    rules = [*_null_rules(table), *_time_rules(table, now), *_value_rules(table)]
+    for rule, broken in _broken_rules(table, frame, now):
+        example = frame.filter(broken).head(1)
+        hint = rule.advice(example.get_column(rule.column)[0])
+        found = places.of(broken) if places else ""
+        yield RowMistake(rule.column, rule.what, int(broken.sum()), example_row(example), hint, found)
+
+
+def _broken_rules(table: str, frame: pl.DataFrame, now: datetime | None) -> Iterator[tuple[_Rule, pl.Series]]:
+    """Yield the rules that rows break, with a mask of these rows."""
+    rules = [*_lasting_rules(table), *_clock_rules(table, now)]
     usable = [rule for rule in rules if rule.column in frame.columns and rule.needs <= set(frame.columns)]
     if not usable or frame.is_empty():
+        return
+    if not frame.select(pl.any_horizontal(rule.broken for rule in usable).any()).item():
         return
     counts = frame.select(
         rule.broken.fill_null(False).sum().alias(str(index)) for index, rule in enumerate(usable)
     ).row(0)
     for rule, count in zip(usable, counts, strict=True):
         if count:
-            broken = frame.select(rule.broken.fill_null(False).alias("broken")).get_column("broken")
-            example = frame.filter(broken).head(1)
-            hint = rule.hint
-            if rule.column == "action":
-                hint = action_hint(str(example.get_column("action")[0]))
-            found = places.of(broken) if places else ""
-            yield RowMistake(rule.column, rule.what, count, example_row(example), hint, found)
+            yield rule, frame.select(rule.broken.fill_null(False).alias("broken")).get_column("broken")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +221,12 @@ class _Rule:
     broken: pl.Expr
     hint: str = ""
     needs: frozenset[str] = frozenset()
+    shows_value: bool = False
+    """Whether the value tells more than the rule; the text of one that cannot be stored is not repeated."""
+
+    def advice(self, value: object) -> str:
+        """Return the hint for one broken value."""
+        return action_hint(str(value)) if self.column == "action" and value else self.hint
 
 
 def _null_rules(table: str) -> Iterator[_Rule]:
@@ -194,25 +239,46 @@ def _null_rules(table: str) -> Iterator[_Rule]:
             yield _Rule(column.name, "an empty string", pl.col(column.name) == "", hint)
 
 
-def _time_rules(table: str, now: datetime) -> Iterator[_Rule]:
-    limit = pl.lit(now, dtype=TIMESTAMP)
-    for column in PAST.get(table, ()):
-        yield _Rule(column, f"a moment after the clock ({now.isoformat()})", pl.col(column) > limit)
+def _clock_rules(table: str, now: datetime | None) -> Iterator[_Rule]:
+    if now is not None:
+        limit, what = pl.lit(now, dtype=TIMESTAMP), f"a moment after the clock ({now.isoformat()})"
+        for column in PAST.get(table, ()):
+            yield _Rule(column, what, pl.col(column) > limit, shows_value=True)
+
+
+@cache
+def _lasting_rules(table: str) -> tuple[_Rule, ...]:
+    """Return the rules that do not depend on the clock."""
+    return (*_null_rules(table), *_range_rules(table), *_value_rules(table))
+
+
+def _range_rules(table: str) -> Iterator[_Rule]:
+    if table == "interactions":
+        first, last = pl.lit(EARLIEST, dtype=TIMESTAMP), pl.lit(LATEST, dtype=TIMESTAMP)
+        what = f"a moment outside {EARLIEST:%Y-%m-%d} to {LATEST:%Y-%m-%d}"
+        for column in PAST[table]:
+            # The value is not shown: Python has no datetime for the farthest ones.
+            yield _Rule(column, what, ~pl.col(column).is_between(first, last))
 
 
 def _value_rules(table: str) -> Iterator[_Rule]:
-    names = TABLES[table].names()
+    spec = TABLES[table]
+    for text in spec.columns:
+        if text.type == "string":
+            # The other half of `text_problem`, half a surrogate pair, cannot be in a frame at all.
+            yield _Rule(text.name, "text with a NUL character", pl.col(text.name).str.contains("\0", literal=True))
+    names = spec.names()
     for column, (low, high) in RANGES.items():
         if column in names:
             inside = pl.col(column).is_between(low, high) & pl.col(column).is_not_nan()
-            yield _Rule(column, f"a value outside {low:g} to {high:g}", ~inside)
+            yield _Rule(column, f"a value outside {low:g} to {high:g}", ~inside, shows_value=True)
     if table == "titles":
         known = ", ".join(KINDS)
-        yield _Rule("kind", f"a kind that is none of {known}", ~pl.col("kind").is_in(KINDS))
+        yield _Rule("kind", f"a kind that is none of {known}", ~pl.col("kind").is_in(KINDS), shows_value=True)
     if table == "interactions":
         namespaced = pl.col("action").str.contains(f"^(?:{NAMESPACED.pattern})$")
         unknown = ~(pl.col("action").is_in(ACTIONS) | namespaced) & (pl.col("action") != "")
-        yield _Rule("action", "an unknown action", unknown)
+        yield _Rule("action", "an unknown action", unknown, shows_value=True)
         titleless = pl.col("action").is_in(TITLE_ACTIONS) & pl.col("title_id").is_null()
         what = f"no title for an action that needs one ({', '.join(TITLE_ACTIONS)})"
         yield _Rule("title_id", what, titleless, needs=frozenset({"action"}))

@@ -5,13 +5,47 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from playbill.clock import FixedClock
 from playbill.errors import ConfigError, DataError, ServiceError, StateError
+from playbill.schema import ACTIONS, EARLIEST, LATEST
 from playbill.tables import AppendResult, Journal, Tables, polars_schema
+from playbill.tables.live_events import checked_events
+from playbill.tables.validation import row_problems
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
+_EVENT = {
+    "event_id": "x",
+    "member_id": "a",
+    "event_at": START,
+    "action": "play",
+    "title_id": "1",
+    "canvas": "home",
+    "country": "SE",
+}
+_moments = st.integers(0, 3_000_000).map(
+    lambda day: datetime(1, 1, 3, tzinfo=UTC) + timedelta(days=day)
+) | st.sampled_from(
+    [START, EARLIEST, LATEST, EARLIEST - timedelta(microseconds=1), START + timedelta(days=20, microseconds=1)]
+)
+_texts = st.text(st.sampled_from("aé1.\0"), min_size=1, max_size=3)
+_columns = st.fixed_dictionaries(
+    {},
+    optional={
+        "event_at": _moments,
+        "recorded_at": _moments,
+        "action": st.sampled_from([*ACTIONS, "plya", "shop.buy", "", "Shop.buy", "a.b\0"]),
+        "title_id": st.none() | _texts,
+        "member_id": _texts | st.just(""),
+        "canvas": _texts,
+        "query": st.none() | _texts,
+        "progress": st.none() | st.floats(width=32),
+        "duration_s": st.none() | st.floats(width=32),
+    },
+)
 
 
 @pytest.fixture
@@ -69,6 +103,10 @@ def test_every_mistake_of_every_event(workspace, live):
         live("p", progress=1.5, tilte_id="1"),
         live("n", title_id=None),
         {"event_id": "m"},
+        live("s", query="half \ud800"),
+        live("0", device="tv\0"),
+        live("year 1", event_at="0001-01-01T00:00:00+14:00"),
+        live("year 9999", recorded_at="9999-12-31T23:59:59-14:00"),
     ]
     with pytest.raises(DataError) as caught:
         journal.append(bad)
@@ -77,11 +115,15 @@ def test_every_mistake_of_every_event(workspace, live):
         "events[1].event_id",
         "events[1].country: null. Write 'ZZ'",
         "events[2].event_at: the timestamp has no time zone",
-        "events[3].event_at: 2020-01-22T00:00:00+00:00 is after the clock",
-        "events[4].action: unknown action 'plya'. Did you mean 'play'?",
+        "events[3].event_at: a moment after the clock (2020-01-21T00:00:00+00:00): 2020-01-22T00:00:00+00:00.",
+        "events[4].action: an unknown action: plya. Did you mean 'play'?",
         "events[5].tilte_id: unknown column. Did you mean 'title_id'?",
-        "events[6].title_id: action 'play' needs a title",
+        "events[6].title_id: no title for an action that needs one (play,",
         "events[7].member_id: missing",
+        "events[8].query: the text has half a surrogate pair (U+D800) at position 5",
+        "events[9].device: the text has a NUL character at position 2",
+        "events[10].event_at: 0001-01-01T00:00:00+14:00 is outside 1700-01-01 to 2200-01-01.",
+        "events[11].recorded_at: 9999-12-31T23:59:59-14:00 is outside 1700-01-01 to 2200-01-01.",
     ):
         assert expected in text
     assert "events[0]" not in text
@@ -162,3 +204,16 @@ def test_unusable_databases(tmp_path):
         Journal("nonsense")
     with pytest.raises(ServiceError, match="unable to open"):
         Journal(f"sqlite:///{tmp_path}/no/such/folder/x.db")
+
+
+@given(changes=_columns)
+def test_what_the_journal_accepts_passes_the_checks_of_compaction(changes):
+    """One law for both doors: rules of single events and of whole frames refuse the same rows."""
+    event = {**_EVENT, **changes}
+    now = START + timedelta(days=20)
+    try:
+        accepted = checked_events([event], now)
+    except DataError:
+        accepted = []
+    row = pl.DataFrame([{"recorded_at": now, "seq": 0, **event}], schema=polars_schema("interactions"), strict=False)
+    assert bool(accepted) == (not row_problems("interactions", row, now))
