@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PositiveFloat, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from playbill.registry import Plugin, Registry
-from playbill.specs.base import Spec
+from playbill.specs.base import Rate, Spec
 from playbill.specs.options import read_options
 
 
@@ -22,16 +22,16 @@ class BalanceOptions(Spec):
 class UncertaintyOptions(BalanceOptions):
     """A learned temperature for each head (Kendall et al. 2018): heads that stay unsure count for less."""
 
-    learning_rate: PositiveFloat = 0.01
+    learning_rate: Rate = 0.01
     """Of the logarithms of the weights."""
 
 
 class GradNormOptions(BalanceOptions):
     """Weights that make heads pull equally hard on the shared state (Chen et al. 2018, GradNorm)."""
 
-    alpha: float = Field(default=1.0, ge=0)
+    alpha: float = Field(default=1.0, ge=0, le=10)
     """How much harder heads that learn slowly may pull; 0 makes all pull alike."""
-    learning_rate: PositiveFloat = 0.025
+    learning_rate: Rate = 0.025
     """Of the weights."""
 
 

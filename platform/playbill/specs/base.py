@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     PositiveInt,
+    ValidationInfo,
     WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
@@ -30,6 +31,8 @@ MODEL_REFERENCE_PATTERN = r"^[a-z][a-z0-9_]*(:[1-9][0-9]*|@[a-z][a-z0-9_]*)?$"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _PERCENT = re.compile(r"[+-]?\d+(?:\.\d+)?%")
+_LONGEST = timedelta(days=36_500)
+_PERCENT_RANGE = (-1.0, 10.0)
 
 
 class Spec(BaseModel):
@@ -77,7 +80,7 @@ def split_reference(reference: str) -> tuple[str, int | None]:
 
 
 def parse_duration(value: Any) -> Any:
-    """Read `90s`, `30m`, `24h`, `7d` or `2w`. A timedelta is returned as it is."""
+    """Read `90s`, `30m`, `24h`, `7d` or `2w`, up to a hundred years. A timedelta is returned as it is."""
     if isinstance(value, timedelta):
         return value
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
@@ -86,9 +89,13 @@ def parse_duration(value: Any) -> Any:
             "duration", "'{value}' is no duration, expected one such as 24h or 7d", {"value": value}
         )
     try:
-        return timedelta(**{_UNITS[match[2]]: float(match[1])})
+        length = timedelta(**{_UNITS[match[2]]: float(match[1])})
     except OverflowError:
-        raise PydanticCustomError("duration", "'{value}' is too long", {"value": value}) from None
+        length = timedelta.max
+    if length > _LONGEST:
+        context = {"value": value, "longest": format_duration(_LONGEST)}
+        raise PydanticCustomError("duration", "'{value}' is too long, at most {longest}", context)
+    return length
 
 
 def format_duration(value: timedelta) -> str:
@@ -100,11 +107,22 @@ def format_duration(value: timedelta) -> str:
     return f"{seconds:g}s"
 
 
-def parse_percent(value: Any) -> Any:
-    """Read `-0.5%` as -0.005. A float is taken as the fraction it is only from Python, never from YAML."""
-    if isinstance(value, str) and _PERCENT.fullmatch(value):
-        return float(value[:-1]) / 100
-    raise PydanticCustomError("percent", "'{value}' is no percentage, expected one such as -0.5%", {"value": value})
+def parse_percent(value: Any, info: ValidationInfo) -> Any:
+    """Read `-0.5%` as -0.005 and `+2%` as 0.02. The sign is required: it says which way a change may go.
+
+    Records of registered versions are JSON and write +2% as `2%`, so only definitions are held to the sign.
+    """
+    if not isinstance(value, str) or not _PERCENT.fullmatch(value):
+        raise PydanticCustomError("percent", "'{value}' is no percentage, expected one such as -0.5%", {"value": value})
+    fraction = float(value[:-1]) / 100
+    if fraction and value[0] not in "+-" and info.mode == "python":
+        hint = f"Write -{value} (may be {value} lower) or +{value} (must be {value} higher)."
+        raise PydanticCustomError("percent", "'{value}' needs a sign", {"value": value, "hint": hint})
+    low, high = _PERCENT_RANGE
+    if not low <= fraction <= high:
+        hint = f"From {format_percent(low)} to +{format_percent(high)}."
+        raise PydanticCustomError("percent", "'{value}' is out of range", {"value": value, "hint": hint})
+    return fraction
 
 
 def format_percent(value: float) -> str:
@@ -127,6 +145,15 @@ Percent = Annotated[
     WithJsonSchema({"type": "string", "pattern": rf"^{_PERCENT.pattern}$", "examples": ["-0.5%"]}),
 ]
 """A relative change such as `-0.5%`, held as a fraction."""
+
+Size = Annotated[int, Field(ge=1, le=4096)]
+"""Width or number of parts of a network."""
+
+Weight = Annotated[float, Field(ge=-1000, le=1000)]
+"""How much one term of a sum counts."""
+
+Rate = Annotated[float, Field(gt=0, le=1)]
+"""A learning rate."""
 
 
 def unknown_name(kind: str, name: str, known: tuple[str, ...]) -> PydanticCustomError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from playbill.specs.base import Duration, Spec
 
@@ -78,7 +78,7 @@ class CandidatesSpec(Spec):
     """Only titles released in these years."""
     popularity_percentile: PercentileRange | None = None
     """Only titles within this range of popularity."""
-    top_in_country: PositiveInt | None = None
+    top_in_country: int | None = Field(default=None, ge=1, le=1000)
     """Only so many titles: those played most in the request's country in the last seven days."""
     launched_within: Duration | None = None
     """Only titles whose launch in the country is at most this long ago."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from playbill.specs.base import CanvasName, CanvasReference, Definition, Reference
+from playbill.specs.base import CanvasName, CanvasReference, Definition, Reference, Weight
 from playbill.specs.candidates import CandidatesSpec
 from playbill.specs.context import EVERYWHERE, ContextField, ImputeRule
 from playbill.specs.page import PageSpec
@@ -21,7 +21,14 @@ TERMS = (*SOURCE_TERMS, *QUERY_TERMS)
 LIKENESS_TERMS = frozenset(TERMS) - {SIMILARITY, "text"}
 """Those that need what training learns of pairs of titles."""
 
-Blend = Annotated[dict[str, float], Field(min_length=1)]
+
+def _ranks_something_first(blend: dict[str, float]) -> dict[str, float]:
+    if blend and not any(weight > 0 for weight in blend.values()):
+        raise ValueError("no weight is above 0, so what scores worst would be shown first: give a head a positive one")
+    return blend
+
+
+Blend = Annotated[dict[str, Weight], Field(min_length=1), AfterValidator(_ranks_something_first)]
 """Head, or term where requests carry what it is about -> its weight in the score."""
 
 OF_THE_PAGE = ("context", "impute", "candidates", "fallback", "rows", "page")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
 from playbill.specs.base import Reference, Spec
 from playbill.specs.losses import LOSSES, loss_options, loss_plugin
@@ -27,7 +27,7 @@ class HeadSpec(Spec):
     negatives: Negatives | None = None
     """What positives are told apart from: for `sampled_softmax` and `pairwise`, and beside the label's own zeros for
     `bce`."""
-    weight: PositiveFloat = 1.0
+    weight: float = Field(default=1.0, gt=0, le=1000)
     """Multiplier on this head's loss. Weights are not normalised to sum to one; `balance` may learn others beside."""
     level: bool | None = None
     """Give scores a term of the member's state alone, the same for every title: how likely they are to do it at all.

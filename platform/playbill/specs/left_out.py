@@ -53,8 +53,18 @@ def _listed(names: frozenset[str]) -> str:
 
 
 def _left(blend: Mapping[str, float], gone: frozenset[str]) -> dict[str, float]:
-    """Return the terms that stay; `similarity` by itself is no blend of heads, yet it ranks."""
-    return {head: weight for head, weight in blend.items() if head not in gone}
+    """Return the terms that stay; none when they only say what should come last.
+
+    `similarity` by itself is no blend of heads, yet it ranks.
+    """
+    left = {head: weight for head, weight in blend.items() if head not in gone}
+    return left if any(weight > 0 for weight in left.values()) else {}
+
+
+def _emptied(blend: Mapping[str, float], gone: frozenset[str]) -> str:
+    if gone.issuperset(blend):
+        return f"it blends {_listed(frozenset(blend))} alone"
+    return f"without {_listed(gone.intersection(blend))} no weight of its blend is above 0"
 
 
 def _canvases(resolved: ResolvedModel, gone: frozenset[str]) -> tuple[dict[str, CanvasSpec], list[str]]:
@@ -64,7 +74,7 @@ def _canvases(resolved: ResolvedModel, gone: frozenset[str]) -> tuple[dict[str, 
             page = None if canvas.page is None else canvas.page.without(gone)
             found[name] = canvas.model_copy(update={"blend": blend, "page": page})
         else:
-            notes.append(f"canvas '{name}' is dropped: it blends {_listed(frozenset(canvas.blend))} alone")
+            notes.append(f"canvas '{name}' is dropped: {_emptied(canvas.blend, gone)}")
     for name, canvas in list(found.items()):
         if canvas.asked_as in resolved.canvases and canvas.asked_as not in found:
             notes.append(f"canvas '{name}' is dropped: it ranks the rows of canvas '{canvas.asked_as}'")
@@ -85,7 +95,7 @@ def _rows(
         blend = None if row.blend is None else _left(row.blend, gone)
         if row.blend is not None and not blend:
             policy = canvases[row.canvas].fallback
-            notes.append(f"row '{name}' is filled by {policy}: it blends {_listed(frozenset(row.blend))} alone")
+            notes.append(f"row '{name}' is filled by {policy}: {_emptied(row.blend, gone)}")
             row = row.model_copy(update={"blend": None, "policy": policy, "scored_as": None})
         elif blend is not None:
             row = row.model_copy(update={"blend": blend})

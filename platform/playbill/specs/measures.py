@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from playbill.errors import nearest
@@ -66,9 +66,9 @@ class EvaluateSpec(Spec):
     """What it is compared with."""
     slices: tuple[SliceName, ...] = ("country", "tenure", "title_age")
     """Groups that are measured apart."""
-    minimum_members: PositiveInt = 30
+    minimum_members: int = Field(default=30, ge=1, le=1_000_000)
     """Members that a group needs before it is read, ranked or held by a gate."""
-    k: tuple[PositiveInt, ...] = Field(default=(10,), min_length=1)
+    k: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(default=(10,), min_length=1)
     """Cut-offs of the metrics."""
     reward: Reference | None = None
     """Reward that `reward_ndcg` weighs targets by; without one there is no such metric."""
@@ -91,8 +91,8 @@ class GateSpec(Spec):
     against: str = "champion"
     """`champion`, a baseline of `evaluate`, or for off-policy estimators `logged`: the policy that was served."""
     tolerance: Percent | None = None
-    """Relative change allowed on the whole: -0.5% may be half a per cent worse. Worse is higher for `ece` and
-    `calibration`."""
+    """Relative change allowed on the whole, with its sign: -0.5% may be half a per cent worse, +5% must be five per
+    cent better. Worse is higher for `ece` and `calibration`."""
     worst: Percent | None = None
     """Relative change allowed in the worst group of `slice`."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from playbill.specs.balance import Balance, BalanceOptions
-from playbill.specs.base import CanvasName, CanvasReference, Definition, ModelReference, Name, Reference, Spec
+from playbill.specs.base import CanvasName, CanvasReference, Definition, ModelReference, Name, Rate, Reference, Spec
 from playbill.specs.context import ContextsSpec
 from playbill.specs.head import HeadSpec
 from playbill.specs.measures import EvaluateSpec, GateSpec
@@ -19,7 +19,7 @@ MetadataField = Literal["genres", "kind", "original_language", "release_year", "
 class HistorySpec(Spec):
     """What the network reads of a member's past."""
 
-    length: PositiveInt = 200
+    length: int = Field(default=200, ge=1, le=10_000)
     """Tokens at most, the newest ones (axis L)."""
     merge: Literal["same_title", "none"] = "same_title"
     """`same_title` makes adjacent events on one title one token."""
@@ -45,7 +45,7 @@ class TitlesSpec(Spec):
     """Share of id vectors hidden in training, so that metadata has to work."""
     svd_start: bool = True
     """Start id vectors from a factorisation of the log instead of noise."""
-    snapshot_hours: PositiveInt = 24
+    snapshot_hours: int = Field(default=24, ge=1, le=8760)
     """Title features are read at closed buckets of this many hours, everywhere alike."""
 
     @model_validator(mode="after")
@@ -67,26 +67,26 @@ class TaskSpec(Spec):
 class TrainingSpec(Spec):
     """The optimiser's recipe."""
 
-    epochs: PositiveInt = 8
+    epochs: int = Field(default=8, ge=1, le=1000)
     """Passes over the training windows."""
-    min_steps: NonNegativeInt = 0
+    min_steps: int = Field(default=0, ge=0, le=10_000_000)
     """At least so many optimizer steps: small data gets more passes than `epochs`."""
-    batch_slots: PositiveInt = 3200
+    batch_slots: int = Field(default=3200, ge=1, le=10_000_000)
     """Tokens per batch; short histories make larger batches."""
-    learning_rate: PositiveFloat = 2e-3
+    learning_rate: Rate = 2e-3
     """Peak of the one-cycle schedule."""
-    head_rate: PositiveFloat = 1.0
+    head_rate: float = Field(default=1.0, gt=0, le=100)
     """Learning rate of what each head has of its own, over that of what heads share. A head learns from its own rows
     alone, so with many heads or few steps it needs more."""
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0, le=10)
     """Decoupled weight decay."""
     warm_up: float = Field(default=0.1, ge=0, lt=1)
     """Share of steps that lead up to the peak."""
     ema: float = Field(default=0.998, ge=0, lt=1)
     """Decay of the averaged weights that are kept; 0 keeps the last ones."""
-    stride: PositiveInt = 200
+    stride: int = Field(default=200, ge=1, le=10_000)
     """Tokens from one training window of a member to the next."""
-    seed: NonNegativeInt = 17
+    seed: int = Field(default=17, ge=0, lt=2**63)
     """Seed of weights, order and dropout."""
 
 

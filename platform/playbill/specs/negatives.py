@@ -27,9 +27,9 @@ class ShownOptions(NegativesOptions):
 class DrawnOptions(NegativesOptions):
     """Titles drawn anew for every batch. Also the options of `uniform`."""
 
-    count: PositiveInt = 256
+    count: int = Field(default=256, ge=1, le=100_000)
     """Titles drawn for a batch; its rows share them."""
-    weight: PositiveFloat = 1.0
+    weight: float = Field(default=1.0, gt=0, le=1000)
     """For `bce`: what the drawn titles of a row weigh together, where the row itself weighs 1."""
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
-from playbill.specs.base import Reference, Spec, unknown_name
+from playbill.specs.base import Reference, Spec, Weight, unknown_name
 
 Arm = Literal["fixed", "independent", "greedy", "beam"]
 """Who orders the rows. `fixed`: the order they are written in. `independent`: each row by its own score. `greedy`: the
@@ -18,9 +18,9 @@ most likely to hold a play, among the few best ones at every place."""
 class ViewportSpec(Spec):
     """What a screen shows before anybody scrolls."""
 
-    rows: PositiveInt
+    rows: int = Field(ge=1, le=1000)
     """Rows that are seen at once."""
-    columns: PositiveInt
+    columns: int = Field(ge=1, le=1000)
     """Titles of a row that are seen at once."""
 
 
@@ -68,7 +68,7 @@ class ExpectedPlaySpec(Spec):
 
     head: str = Field(min_length=1)
     """A head of level `title` with loss `bce` that predicts a play of what was shown, such as shown_play."""
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0, le=1000)
     """Of the chance's logarithm in a row's value, beside the terms of `blend`. The arm `beam` reads the exponential of
     a row's value as its chance of a play, so its weights should add up to 1."""
     look: float = Field(default=0.85, gt=0, le=1)
@@ -82,20 +82,20 @@ class PageSpec(Spec):
     """Who orders the rows; without `expected` and `blend` they come as they are written."""
     expected: ExpectedPlaySpec | None = None
     """The part of a row's value that the titles in it have."""
-    blend: dict[str, float] = Field(default_factory=dict)
+    blend: dict[str, Weight] = Field(default_factory=dict)
     """Head of level `row` -> its weight in a row's score."""
     pinned: tuple[Reference, ...] = ()
     """Rows that come first, in this order, whatever their score."""
     placed: PlacedRowSpec | None = None
     """A row placed by what the visit is for."""
-    maximum_rows: PositiveInt = 20
+    maximum_rows: int = Field(default=20, ge=1, le=1000)
     """Rows of a page at most."""
     viewports: dict[str, Viewport] = Field(default_factory=dict)
     """Device -> what its screen shows. On the first screen a row that fills its columns comes before one that does
     not; rows that are pinned or placed stay."""
     genre_consistency: bool = True
     """Whether every title of a genre row must have the genre."""
-    beam: PositiveInt = 4
+    beam: int = Field(default=4, ge=1, le=64)
     """Pages kept at every place by the arm `beam`."""
 
     @model_validator(mode="after")

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, SerializeAsAny
+from pydantic import BeforeValidator, Field, PositiveFloat, SerializeAsAny
 
 from playbill.registry import Plugin, Registry
-from playbill.specs.base import Spec, registered, unknown_name
+from playbill.specs.base import Size, Spec, registered, unknown_name
 from playbill.specs.losses import LOSSES
 from playbill.specs.sharing import Sharing, SharingOptions
 
@@ -24,11 +24,11 @@ class TrunkOptions(Spec):
 
     type: str = "gated_transformer"
     """Registered trunk: `gated_transformer`, or one that an outside package adds."""
-    dim: PositiveInt = 64
+    dim: Size = 64
     """Width D of every vector in the model."""
-    layers: PositiveInt = 2
+    layers: int = Field(default=2, ge=1, le=64)
     """Blocks, one after the other."""
-    heads: PositiveInt = 2
+    heads: int = Field(default=2, ge=1, le=64)
     """Attention heads; `dim` must be a multiple of it."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of activations dropped in training."""

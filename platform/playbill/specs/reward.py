@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from playbill.errors import nearest
-from playbill.specs.base import Definition, Duration, Reference, Spec
+from playbill.specs.base import Definition, Duration, Reference, Spec, Weight
 
 Attribution = Literal["event", "same_title"]
 
@@ -18,9 +18,9 @@ REWARDED = ("play", "impression")
 class TermSpec(Spec):
     """How one label counts. Written as a bare number it is the weight."""
 
-    weight: float
+    weight: Weight
     """Worth of an event whose label says 1; negative for what should not happen."""
-    otherwise: float = 0.0
+    otherwise: Weight = 0.0
     """Worth of an event whose label says 0, such as an impression that was not played."""
     attribute: Attribution | None = None
     """`event`: the label speaks of the play or impression itself. `same_title`: it speaks of another event of the

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from playbill.specs.base import CanvasReference, Definition, Spec
 from playbill.specs.candidates import CandidatesSpec, TitleKind
 from playbill.specs.canvas import Blend
 from playbill.specs.plugins import FallbackName
 
+_PLACEHOLDER = re.compile(r"\{\w*\}")
 LANGUAGE_PATTERN = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
@@ -54,11 +56,11 @@ class GeneratorSpec(Spec):
     """`genre`: titles of one of the member's genres, most played first. `watched_title`: each as source, newest first.
     `character`: titles with one of the member's characters, then with those that most titles have. `combination`:
     titles of one genre that have more in common, such as a mood, a kind, an origin, a decade, or being acclaimed."""
-    limit: PositiveInt = 5
+    limit: int = Field(default=5, ge=1, le=100)
     """Rows at most."""
-    minimum_titles: PositiveInt = 8
+    minimum_titles: int = Field(default=8, ge=1, le=1000)
     """Titles that a combination needs among those that can be shown."""
-    minimum_liked: PositiveInt = 2
+    minimum_liked: int = Field(default=2, ge=1, le=1000)
     """Titles of a combination that the member liked, at least."""
     words: WordsSpec | None = None
     """Words for names; genres without one are called what they are called in the catalogue."""
@@ -67,6 +69,12 @@ class GeneratorSpec(Spec):
     def placeholder(self) -> str:
         """What a row's title must contain."""
         return {"watched_title": "{title}", "character": "{character}"}.get(self.each, "{genre}")
+
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        """What a row's title may contain."""
+        more = ("{acclaim}", "{mood}", "{origin}", "{era}") if self.each == "combination" else ()
+        return (self.placeholder, *more)
 
     @model_validator(mode="after")
     def _has_words(self) -> Self:
@@ -91,7 +99,7 @@ class RowSpec(Definition):
     """Rank by this policy (`popular_7d`, `trending`, `last_watched`) instead of a blend."""
     scored_as: CanvasReference | None = None
     """Score as if asked on this canvas, such as more_like_this; its own canvas where absent."""
-    minimum_length: PositiveInt = 5
+    minimum_length: int = Field(default=5, ge=1, le=1000)
     """A shorter row is not shown."""
     when_short: Literal["drop", "fallback"] = "drop"
     """What becomes of a row whose rules leave fewer titles: `drop` leaves it out, `fallback` adds titles that only the
@@ -107,8 +115,26 @@ class RowSpec(Definition):
             raise ValueError("a row needs either 'blend' or 'policy'")
         if self.fallback is not None and self.when_short == "drop":
             raise ValueError("'fallback' needs when_short: fallback")
-        if self.generator is not None:
-            for language, text in self.title.items():
-                if self.generator.placeholder not in text:
-                    raise ValueError(f"title.{language} of a generated row needs {self.generator.placeholder}")
         return self
+
+    @model_validator(mode="after")
+    def _titles_can_be_filled(self) -> Self:
+        for language, text in self.title.items():
+            if (wrong := self._unfilled(text)) is not None:
+                what, hint = wrong
+                error = PydanticCustomError("title", "{what}", {"what": what, "hint": hint})
+                details = InitErrorDetails(type=error, loc=("title", language), input=text)
+                raise ValidationError.from_exception_data("RowSpec", [details])
+        return self
+
+    def _unfilled(self, text: str) -> tuple[str, str] | None:
+        """Return what is wrong with the placeholders of a title, and what would be right."""
+        if self.generator is None:
+            strays = _PLACEHOLDER.findall(text)
+            what = "is filled in generated rows only, and this row has no 'generator'"
+            return (f"{strays[0]} {what}", "Write the name itself, or add one.") if strays else None
+        if self.generator.placeholder not in text:
+            return f"a row for each {self.generator.each} needs {self.generator.placeholder} in its title", ""
+        strays = [name for name in _PLACEHOLDER.findall(text) if name not in self.generator.placeholders]
+        hint = f"There are {', '.join(self.generator.placeholders)}."
+        return (f"{strays[0]} is not filled in a row for each {self.generator.each}", hint) if strays else None

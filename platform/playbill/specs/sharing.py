@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PositiveInt, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from playbill.registry import Plugin, Registry
-from playbill.specs.base import Spec
+from playbill.specs.base import Size, Spec
 from playbill.specs.options import read_options
 
 
@@ -21,25 +21,25 @@ class SharingOptions(Spec):
 class AdaptersOptions(SharingOptions):
     """Each head changes the state by a small network of its own."""
 
-    width: PositiveInt = 32
+    width: Size = 32
     """Hidden units of each network."""
 
 
 class MmoeOptions(SharingOptions):
     """Experts that all heads share, and a gate for each head that mixes them (Ma et al. 2018)."""
 
-    experts: PositiveInt = 4
+    experts: int = Field(default=4, ge=1, le=64)
     """Small networks."""
-    width: PositiveInt = 64
+    width: Size = 64
     """Hidden units of each."""
 
 
 class PleOptions(MmoeOptions):
     """Shared experts beside some of each head's own, in levels (Tang et al. 2020, progressive layered extraction)."""
 
-    own: PositiveInt = 1
+    own: int = Field(default=1, ge=1, le=64)
     """Experts of each head at every level; `experts` counts the shared ones."""
-    levels: PositiveInt = 2
+    levels: int = Field(default=2, ge=1, le=8)
     """Extractions, one after the other; 1 is customised gate control (CGC)."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,13 @@ from pydantic import ValidationError
 
 from playbill.errors import Problem, nearest
 from playbill.specs import KINDS, Definition, split_reference
+from playbill.specs.base import CANVAS_NAME_PATTERN
 from playbill.zoo.explain import explain, is_consequence
 from playbill.zoo.nodes import Node, Place, problem, read_yaml
 from playbill.zoo.salvage import salvage
 
 _IDENTITY = ("kind", "name", "version")
+_NAME_LINE = re.compile(r"^name:\s*['\"]?([^'\"#\s]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,39 @@ class Checked:
         return not self.mistaken.intersection(keys)
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A file that defines nothing because of a mistake in it; what refers to it is not wrong because of that.
+
+    Args:
+        file: As messages call it.
+        kind: Of what it would define, None where that cannot be read.
+        name: Of what it would define; the file's own where that cannot be read.
+        guessed: Whether the name is the file's, which often leaves a prefix out.
+    """
+
+    file: str
+    kind: str | None
+    name: str
+    guessed: bool = False
+
+    def may_be(self, kind: str, name: str | None) -> bool:
+        """Say whether it may define this name, or with None anything of this kind."""
+        named = name in (None, self.name) or (self.guessed and str(name).endswith(self.name))
+        return self.kind in (None, kind) and named
+
+
 @dataclass(slots=True)
 class Shelf:
     """Every definition of the zoo by kind, name and version, also those with mistakes in them."""
 
     written: dict[str, dict[str, dict[int, Written]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
     checked: dict[str, dict[str, dict[int, Checked]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    unread: list[Unread] = field(default_factory=list)
+
+    def unread_as(self, kind: str, name: str | None = None) -> list[Unread]:
+        """Return the files with mistakes that may define this name, or anything of this kind."""
+        return [one for one in self.unread if one.may_be(kind, name)]
 
     def versions(self, kind: str, name: str) -> dict[int, Checked]:
         """Return the checked versions of a name."""
@@ -71,6 +101,8 @@ class Shelf:
         """Return what is wrong with a reference and the nearest right one, or None when it exists."""
         name, version = split_reference(reference)
         known = self.written[kind]
+        if self.unread_as(kind, name):
+            return None
         if name not in known:
             close = nearest(name, known)
             hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(sorted(known)) or 'none'}."
@@ -100,12 +132,27 @@ def read_shelf(folder: Path, problems: list[Problem]) -> Shelf:
     for path in yaml_files(folder):
         shown = f"{folder.name}/{path.relative_to(folder).as_posix()}"
         node = read_yaml(path, shown, problems)
-        if node is not None and (written := _identify(node, problems)):
+        written = _identify(node, problems) if node is not None else None
+        if written is not None:
             _shelve(shelf, written, problems)
+        if written is None or not re.fullmatch(CANVAS_NAME_PATTERN, written.name):
+            shelf.unread.append(_unread(path, shown, node))
     for written in _every(shelf):
         if (merged := _extended(shelf, written, (), problems)) is not None:
             _check(shelf, written, merged, problems)
     return shelf
+
+
+def _unread(path: Path, shown: str, node: Node | None) -> Unread:
+    """Return what a file would define, as far as its text says."""
+    kind, name = (node.child(key) if node is not None else None for key in ("kind", "name"))
+    if name is not None and isinstance(name.value, str):
+        called: str | None = name.value
+    else:
+        line = _NAME_LINE.search(path.read_text(encoding="utf-8", errors="replace"))
+        called = line[1] if line else None
+    known = kind.value if kind is not None and kind.value in list(KINDS) else None
+    return Unread(shown, known, re.sub(r"[^a-z0-9.]+", "_", (called or path.stem).lower()), guessed=called is None)
 
 
 def _every(shelf: Shelf) -> Iterable[Written]:
@@ -169,8 +216,10 @@ def _extended(shelf: Shelf, written: Written, below: tuple[str, ...], problems: 
             problems.append(problem(link.place, ("extends",), *wrong))
         return None
     name, version = split_reference(str(link.plain()))
-    versions = shelf.written[written.kind][name]
-    base = versions[version or max(versions)]
+    versions = shelf.written[written.kind].get(name, {})
+    base = versions.get(version or max(versions, default=0))
+    if base is None:  # its file has mistakes, which are reported there
+        return None
     merged = _extended(shelf, base, (*below, written.label), problems)
     return None if merged is None else _merge(_without(merged, _IDENTITY), _without(written.node, ("extends",)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -14,6 +14,20 @@ from playbill.zoo.nodes import Node, Place, problem
 
 _QUOTED = re.compile(r"'([^']*)'")
 _KEY = "[key]"
+_LONGEST_SHOWN = 40
+_WANTED = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number that a computer holds",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+}
+"""Types of pydantic's errors -> what should be there."""
 
 
 def explain(spec: type[BaseModel], root: Node, item: Mapping[str, Any]) -> Problem:
@@ -30,7 +44,14 @@ def explain(spec: type[BaseModel], root: Node, item: Mapping[str, Any]) -> Probl
             return _where(root, path, item["ctx"])
         case "literal_error":
             return _literal(root, path, item)
-    what, hint = _sentence(item)
+        case "list_type" | "tuple_type":
+            what, hint = _not_a_list(item["input"])
+        case "dict_type" | "model_type" | "model_attributes_type":
+            what, hint = _not_a_mapping(item["input"], keys_at(spec, path))
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            what, hint = f"'{_short(item['input'])}' is out of range", _range(_limits(spec, path) | item["ctx"])
+        case _:
+            what, hint = _sentence(item)
     return problem(root.key_place(path) if is_key else root.find(path).place, path, what, hint)
 
 
@@ -48,11 +69,87 @@ def _sentence(item: Mapping[str, Any]) -> tuple[str, str]:
     if item["type"] == "string_pattern_mismatch":
         what = f"'{item['input']}' is no name"
         return what, "Use lower-case letters, digits and '_', starting with a letter; a reference may end in ':2'."
+    if (wanted := _WANTED.get(item["type"])) is not None:
+        return f"{_shown(item['input'])} is not {wanted}", ""
     text = str(item["msg"]).removeprefix("Value error, ")
     text = text[:1].lower() + text[1:] if text.startswith("Input ") else text
     if text.startswith("input ") and not isinstance(item["input"], dict | list | tuple):
-        text = text.replace("input", f"'{item['input']}'", 1)
+        text = text.replace("input", f"'{_short(item['input'])}'", 1)
     return text, str(context.get("hint", ""))
+
+
+def _not_a_list(given: Any) -> tuple[str, str]:
+    if isinstance(given, dict):
+        return "must be a list, not a mapping", "Write [...], or lines that start with '- '."
+    return f"must be a list, not {_shown(given)}", f"Write [{_short(_plain(given))}]."
+
+
+def _not_a_mapping(given: Any, known: Sequence[str]) -> tuple[str, str]:
+    hint = f"Its keys: {', '.join(known)}." if known else "Write {key: value}, or a line 'key: value' for each."
+    return f"must be a mapping of keys to values, not {_shown(given)}", hint
+
+
+def _shown(given: Any) -> str:
+    if isinstance(given, dict | list | tuple):
+        return "a mapping" if isinstance(given, dict) else "a list"
+    return f"'{_short(_plain(given))}'"
+
+
+def _plain(given: Any) -> str:
+    """Write a scalar as YAML does."""
+    return (
+        {True: "true", False: "false", None: "null"}[given]
+        if given is None or given is True or given is False
+        else str(given)
+    )
+
+
+def _short(given: Any) -> str:
+    text = str(given)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+def _limits(spec: type[BaseModel], path: Sequence[str | int]) -> dict[str, Any]:
+    """Return the bounds of the number at `path`, by pydantic's names: gt, ge, lt, le."""
+    found: dict[str, Any] = {}
+    for item in _metadata(spec, path):
+        for name in ("gt", "ge", "lt", "le"):
+            if (bound := getattr(item, name, None)) is not None:
+                found[name] = bound
+    return found
+
+
+def _range(limits: Mapping[str, Any]) -> str:
+    named = (("gt", "above"), ("ge", "at least"), ("lt", "below"), ("le", "at most"))
+    text = " and ".join(f"{words} {_number(limits[name])}" for name, words in named if name in limits)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _number(value: float) -> str:
+    return f"{value:,}".removesuffix(".0")
+
+
+def _metadata(spec: type[BaseModel], path: Sequence[str | int]) -> Iterator[Any]:
+    """Yield what the annotation at `path` says beside the type."""
+    current: Any = spec
+    for part in path[:-1]:
+        current = _step(bare(current), part)
+    owner, last = bare(current), path[-1] if path else ""
+    if isinstance(owner, type) and issubclass(owner, BaseModel):
+        for name, field in owner.model_fields.items():
+            if last == (field.alias or name):
+                yield from field.metadata
+    yield from _of_annotation(_step(owner, last))
+
+
+def _of_annotation(annotation: Any) -> Iterator[Any]:
+    if get_origin(annotation) is Annotated:
+        for item in get_args(annotation)[1:]:
+            yield from getattr(item, "metadata", (item,))
+        yield from _of_annotation(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType):
+        for item in get_args(annotation):
+            yield from _of_annotation(item)
 
 
 def _unknown_key(spec: type[BaseModel], root: Node, path: tuple[str | int, ...]) -> Problem:

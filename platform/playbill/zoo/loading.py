@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -151,7 +151,9 @@ def load_zoo(model_zoo: Path, feature_repo: Path | None = None) -> Zoo:
     problems.extend(check_references(shelf, features))
     problems.extend(changed(shelf, read_lock(model_zoo, problems)))
     if problems:
-        raise DefinitionError(str(model_zoo), sorted(set(problems), key=_order))
+        # What could not be read at all comes first: the rest may follow from it.
+        first = {one.file for one in shelf.unread}
+        raise DefinitionError(str(model_zoo), sorted(set(problems), key=lambda found: _order(found, first)))
     return Zoo(model_zoo, shelf, features, tuple(notes(shelf)))
 
 
@@ -173,6 +175,6 @@ def placed(problem: Problem) -> dict[str, Any]:
     return place | {"what": problem.what, "hint": problem.hint}
 
 
-def _order(problem: Problem) -> tuple[str, int, int, str]:
+def _order(problem: Problem, first: Collection[str]) -> tuple[bool, str, int, int, str]:
     place = placed(problem)
-    return place["file"], place.get("line", 0), place.get("column", 0), problem.what
+    return place["file"] not in first, place["file"], place.get("line", 0), place.get("column", 0), problem.what

@@ -91,14 +91,15 @@ def read_yaml(path: Path, shown: str, problems: list[Problem]) -> Node | None:
         shown: What messages call it.
         problems: Where mistakes go.
     """
-    start = Place(shown, 1, 1)
+    start, text = Place(shown, 1, 1), ""
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=_LOADER)
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=_LOADER)
     except UnicodeDecodeError as error:
         problems.append(problem(start, (), f"is not UTF-8 text (byte {error.start})"))
         return None
     except yaml.MarkedYAMLError as error:
-        problems.append(_syntax_problem(shown, error))
+        problems.append(_syntax_problem(shown, text, error))
         return None
     except (yaml.YAMLError, RecursionError) as error:
         what = "is nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
@@ -113,11 +114,24 @@ def read_yaml(path: Path, shown: str, problems: list[Problem]) -> Node | None:
     return _Builder(shown, problems).build(root, ())
 
 
-def _syntax_problem(shown: str, error: yaml.MarkedYAMLError) -> Problem:
+def _syntax_problem(shown: str, text: str, error: yaml.MarkedYAMLError) -> Problem:
     mark = error.problem_mark or error.context_mark
     place = Place(shown, mark.line + 1, mark.column + 1) if mark else Place(shown, 1, 1)
+    if mark and (tab := _tab(text, mark.line)) is not None:
+        what = "YAML syntax: a tab, and YAML indents with spaces"
+        return problem(Place(shown, *tab), (), what, "Replace it with spaces.")
     context = f" {error.context}" if error.context else ""
     return problem(place, (), f"YAML syntax: {error.problem or 'mistake'}{context}")
+
+
+def _tab(text: str, line: int) -> tuple[int, int] | None:
+    """Return line and column of a tab in the indentation of a line, or of the one before it."""
+    lines = text.splitlines()
+    for number in (line, line - 1):
+        start = lines[number][: -len(lines[number].lstrip()) or None] if 0 <= number < len(lines) else ""
+        if "\t" in start:
+            return number + 1, start.index("\t") + 1
+    return None
 
 
 class _Builder:

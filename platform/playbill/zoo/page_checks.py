@@ -37,7 +37,7 @@ def check_page(
         named.append((("page", "placed", "row"), page.placed.row))
     for path, reference in named:
         name = split_reference(reference)[0]
-        if name not in own:
+        if name not in own and not shelf.unread_as("Row", name):
             close = nearest(name, own)
             hint = f"Did you mean '{close}'?" if close else f"Rows: {', '.join(own) or 'none'}."
             what = f"model '{model.name}' has no row '{name}' on canvas '{canvas.name}'"
@@ -56,9 +56,11 @@ def check_levels(
         canvases: Its canvases.
         rows: Its rows.
     """
-    levels = {name: level for name in model.heads if (level := _level(shelf, model, name)) != "title"}
+    levels = {name: _level(shelf, model, name) for name in model.heads}
     for name, level in levels.items():
         head = model.heads[name]
+        if level in (None, "title"):
+            continue
         if head.loss != "bce" or head.negatives is not None:
             path: Path = ("heads", name)
             what = f"a head about a {level} learns whether its label holds, so its loss is 'bce' without 'negatives'"
@@ -66,8 +68,8 @@ def check_levels(
     for owner in (*canvases, *rows):
         blend, ranked = cast(CanvasSpec | RowSpec, owner.spec).blend or {}, getattr(owner.spec, "target", "title")
         for name in model.heads if "blend" not in owner.absent else ():
-            own = levels.get(name, "title")
-            if name not in blend or own == ranked:
+            own = levels[name]
+            if name not in blend or own in (None, ranked):
                 continue
             path = ("blend", name)
             what = f"head '{name}' of model '{model.name}' is about a {own} and scores no {ranked}s"
@@ -88,10 +90,13 @@ def _check_heads(shelf: Shelf, owner: Checked, model: ModelSpec, page: PageSpec,
             yield problem(place_of(owner, path), path, what, "Use a head with loss 'bce' for a row's expected play.")
 
 
-def _level(shelf: Shelf, model: ModelSpec, head: str) -> str:
+def _level(shelf: Shelf, model: ModelSpec, head: str) -> str | None:
+    """Return what a head is about, or None while mistakes hide it."""
     reference = model.heads[head].label
-    found = shelf.find("Label", reference) if reference else None
-    return cast(LabelSpec, found.spec).level if found is not None else "title"
+    if reference is None:
+        return "title"
+    found = shelf.find("Label", reference)
+    return cast(LabelSpec, found.spec).level if found is not None and found.knows("level", "extractor") else None
 
 
 def _check_head(
@@ -105,6 +110,6 @@ def _check_head(
         yield problem(place, path, f"model '{model.name}' has no head '{head}'", hint)
         return
     own = _level(shelf, model, head) if head in model.heads else level
-    if own != level:
+    if own not in (None, level):
         what = f"head '{head}' of model '{model.name}' is about a {own}, not about a {level}"
         yield problem(place, path, what, f"Use a head whose label has `level: {level}`.")

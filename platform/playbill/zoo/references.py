@@ -115,7 +115,7 @@ def _check_canvas(shelf: Shelf, checked: Checked, canvas: CanvasSpec) -> Iterato
             twice: Path = ("rows", index)
             yield problem(place_of(checked, twice), twice, f"'{names[index]}' is listed twice")
         found = shelf.find("Row", reference)
-        row = cast(RowSpec, found.spec) if found and found.knows("canvas") else None
+        row = cast(RowSpec, found.spec) if found and found.knows("canvas") and checked.knows("name") else None
         if row is not None and split_reference(row.canvas)[0] != canvas.name:
             path: Path = ("rows", index)
             yield problem(place_of(checked, path), path, f"row '{row.name}' is on canvas '{row.canvas}'")
@@ -137,7 +137,7 @@ def _check_model(shelf: Shelf, checked: Checked, model: ModelSpec, features: Fea
     for found in canvases:
         yield from _check_blend(found, checked, model, cast(CanvasSpec, found.spec).blend)
         yield from check_page(shelf, found, model, rows, heads)
-        yield from check_ranked_rows(found, model, rows)
+        yield from check_ranked_rows(shelf, found, model, rows)
     yield from _check_rows(shelf, checked, model)
     yield from check_levels(shelf, checked, model, canvases, rows)
 

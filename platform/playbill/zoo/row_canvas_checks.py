@@ -40,10 +40,11 @@ def check_row_canvas(shelf: Shelf, owner: Checked, canvas: CanvasSpec) -> Iterat
         yield problem(place_of(owner, path), path, what, "Use a label with `level: row`.")
 
 
-def check_ranked_rows(owner: Checked, model: ModelSpec, rows: list[Checked]) -> Iterator[Problem]:
+def check_ranked_rows(shelf: Shelf, owner: Checked, model: ModelSpec, rows: list[Checked]) -> Iterator[Problem]:
     """Check that a model has the canvas whose rows it ranks, and rows on it.
 
     Args:
+        shelf: Of all definitions.
         owner: A canvas of the model.
         model: Its definition.
         rows: Every row of the model.
@@ -55,5 +56,7 @@ def check_ranked_rows(owner: Checked, model: ModelSpec, rows: list[Checked]) -> 
     if canvas.asked_as not in [split_reference(reference)[0] for reference in model.canvases]:
         what = f"model '{model.name}' ranks its rows but has no canvas '{canvas.rows_of}'"
         yield problem(place, _RANKED, what, f"Add '{canvas.asked_as}' to the model's canvases.")
-    elif not any(split_reference(cast(RowSpec, row.spec).canvas)[0] == canvas.asked_as for row in rows):
+    elif not shelf.unread_as("Row") and not any(
+        split_reference(cast(RowSpec, row.spec).canvas)[0] == canvas.asked_as for row in rows
+    ):
         yield problem(place, _RANKED, f"model '{model.name}' has no rows on canvas '{canvas.rows_of}'")

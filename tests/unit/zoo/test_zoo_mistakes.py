@@ -84,7 +84,7 @@ def test_a_right_zoo_has_none(mistakes: Mistakes) -> None:
             "{plays: 1.0}",
             "blend.plays: model 'every' has no head 'plays'. Did you",
         ),
-        ("rows/top.yaml", "{play: 1.0}", "{play: much}", "blend.play: 'much' should be a valid number"),
+        ("rows/top.yaml", "{play: 1.0}", "{play: much}", "blend.play: 'much' is not a number."),
         ("models/every.yaml", "label: up", "label: upp", "every.yaml:8:15: heads.up.label: unknown label 'upp'."),
         (
             "models/every.yaml",
@@ -109,7 +109,12 @@ def test_a_right_zoo_has_none(mistakes: Mistakes) -> None:
         ("models/every.yaml", "ndcg@10", "ndcg@20", "gates.0.metric: cut-off 20 is not in evaluate.k."),
         ("models/every.yaml", "tolerance: -1%", "tolerance: -1", "gates.0.tolerance: '-1' is no percentage"),
         ("models/every.yaml", "features: every_v1\n", "", "every.yaml:1:1: features: is missing."),
-        ("models/every.yaml", "weight: 0.3", "weight: -1", "heads.up.weight: '-1' should be greater than 0."),
+        (
+            "models/every.yaml",
+            "weight: 0.3",
+            "weight: -1",
+            "heads.up.weight: '-1' is out of range. Above 0 and at most 1,000.",
+        ),
     ],
 )
 def test_one_mistake(edit: Edit, mistakes: Mistakes, file: str, old: str, new: str, expected: str) -> None:

@@ -52,7 +52,7 @@ def _labels(write: Write) -> None:
         ("{done: 1}", "delayed: [dune]", "delayed 'dune' is not among the terms. Did you mean 'done'?"),
         ("{done: {weight: 1, within: 3d}}", "", "terms.done.within: label 'done' speaks of the play or impression"),
         ("{done: {wieght: 1}}", "", "terms.done.wieght: unknown key 'wieght'. Did you mean 'weight'?"),
-        ("{done: much}", "", "terms.done.weight: 'much' should be a valid number"),
+        ("{done: much}", "", "terms.done.weight: 'much' is not a number"),
         ("{up: {weight: 1, within: soon}}", "", "'soon' is no duration"),
         ("{up: {weight: 1, within: 3d, attribute: event}}", "", "'within', which is for `attribute: same_title`"),
         ("{done: 1, done:1: 2}", "", "label 'done' is a term twice"),
