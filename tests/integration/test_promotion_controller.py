@@ -179,6 +179,62 @@ def test_a_tampered_artifact_is_rejected(shop: Shop) -> None:
     assert shop.aliases() == {"champion": 1}
 
 
+def table_of(shop: Shop, ndcg: float) -> tuple[int, Path]:
+    """Train a version whose numbers stand in a table, and return it with that table's file."""
+    import polars as pl
+
+    tags = {"playbill.protocol": "leave_one_out", "playbill.split_digest": "s1"}
+    rows = {"request_id": ["a", "b"], "member": [0, 1], "ndcg@10": [ndcg, ndcg]}
+    with shop.tracking.start_run(MODEL, "fit") as run:
+        run.log_metrics({"home/ndcg@10": ndcg})
+        run.log_numbers({"home/ndcg@10": ndcg, "search/ndcg@10": ndcg}, {"home": pl.DataFrame(rows)})
+        version = shop.tracking.register(run, shop.bundle(f"table {ndcg}"), MODEL, tags)
+    found = [path for path in Path(shop.workspace.artifacts).rglob("gates/numbers.json") if run.run_id in str(path)]
+    return version, found[0]
+
+
+def test_gates_read_every_number_from_the_table_of_a_run(shop: Shop) -> None:
+    shop.controller = shop.make_controller((GateSpec(metric="ndcg@10", tolerance="-1%"),))  # type: ignore[arg-type]
+    for ndcg in (0.2, 0.1):
+        shop.click(table_of(shop, ndcg)[0])
+        (decision,) = shop.controller.poll_once()
+    assert decision.verdict == "rejected"
+    assert {gate.metric for gate in decision.gates} == {"home/ndcg@10", "search/ndcg@10"}
+    (home,) = [gate for gate in shop.controller.log.history(MODEL, 1)[0].gates if gate.metric == "home/ndcg@10"]
+    assert home.change == pytest.approx((-0.5, -0.5, -0.5)), "paired by request, and the audit keeps it"
+    assert home.members == 2
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed", "requests"])
+@pytest.mark.parametrize("whose", ["champion", "candidate"])
+def test_a_table_that_is_gone_or_changed_never_lets_a_version_pass(shop: Shop, damage: str, whose: str) -> None:
+    champion, first = table_of(shop, 0.1)
+    shop.click(champion)
+    shop.controller.poll_once()
+    better, second = table_of(shop, 0.2)
+    table = first if whose == "champion" else second
+    if damage == "missing":
+        table.unlink()
+    elif damage == "changed":
+        table.write_text(table.read_text().replace("search/ndcg@10", "search/ndcg@20"))
+    else:
+        table.with_name("home.parquet").unlink()
+    shop.click(better)
+    (decision,) = shop.controller.poll_once()
+    assert decision.verdict == "rejected"
+    assert "integrity" in decision.reason
+    assert ("was changed" if damage == "changed" else "is missing") in decision.reason
+    assert shop.aliases() == {"champion": champion}
+
+
+def test_a_champion_whose_numbers_are_metrics_of_its_run_is_compared_as_ever(shop: Shop) -> None:
+    old = shop.champion_of(0.2)
+    shop.click(table_of(shop, 0.1)[0])
+    (decision,) = shop.controller.poll_once()
+    assert (decision.verdict, decision.gates[0].reference) == ("rejected", 0.2)
+    assert shop.aliases() == {"champion": old}
+
+
 def test_a_roll_back_skips_gates_but_not_integrity(shop: Shop) -> None:
     shop.champion_of(0.1)
     shop.champion_of(0.2)

@@ -48,7 +48,7 @@ from playbill.specs.base import parse_duration
 from playbill.tables import Tables
 from playbill.tracking import ModelVersion, Tracking
 from playbill.tracking.lineage import SPLIT_DIGEST
-from playbill.training.record import log_report, run_title
+from playbill.training.record import log_numbers, log_report, run_title
 
 
 @dataclass(frozen=True)
@@ -238,8 +238,9 @@ def _canaries(
 def _log(tracking: Tracking, version: ModelVersion, split: Split, report: EvaluationReport) -> str:
     """Record an evaluation; gates read it as they read the numbers of the training run."""
     protocol = report.protocol if report.protocol.startswith(split.protocol) else split.protocol
-    logged = tracking.log_evaluation(version, protocol, split.digest, report.gate_metrics())
+    logged = tracking.log_evaluation(version, protocol, split.digest, {})
     with logged as run, tempfile.TemporaryDirectory() as name:
+        log_numbers(run, [report])
         log_report(run, report, Path(name) / report.canvas)
         run.log_text(html_report(run_title([report]), [report]), "evaluation/report.html")
         return run.run_id

@@ -158,7 +158,10 @@ class Controller:
             return "rejected", "promotion", f"integrity: {error}", ()
         if self.log.was_approved(champion.model, champion.version, champion.digest or ""):
             return "approved", "rollback", "approved before, so quality gates are skipped", ()
-        results = judge(gates, self.tracking.evaluations(champion), self._reference(champion.model, approved))
+        try:
+            results = judge(gates, self.tracking.evaluations(champion), self._reference(champion.model, approved))
+        except IntegrityError as error:
+            return "rejected", "promotion", f"integrity: {error}", ()
         failed = [result for result in results if not result.passed]
         if failed:
             reasons = "; ".join(f"{result.gate}: {result.metric}: {result.reason}" for result in failed)
@@ -222,4 +225,7 @@ class Controller:
 def _praise(results: Sequence[GateResult], *, first: bool) -> str:
     if first:
         return "first promotion, nothing to compare with"
-    return f"{len(results)} gate{'s' if len(results) != 1 else ''} held" if results else "the model has no gates"
+    if not results:
+        return "the model has no gates"
+    unsure = [f"{result.metric} {result.reason}" for result in results if result.passed and result.noise]
+    return "; ".join([f"{len(results)} gate{'s' if len(results) != 1 else ''} held", *unsure])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+from playbill.promotion.pairing import PairedChange, paired_change
 from playbill.specs import GateSpec
 from playbill.specs.measures import HEAD_METRICS, PLAYED, lower_is_better
 from playbill.specs.plugins import ESTIMATORS
@@ -14,6 +16,7 @@ CHAMPION = "champion"
 ALL = "all"
 REWARD_METRIC = "reward_ndcg"
 _ROUNDING = 1e-9
+_ANEW = "MODEL:VERSION --canvas CANVAS of the version without them"
 
 Key = tuple[str, str]
 """Protocol and split digest: evaluations with equal keys may be compared."""
@@ -30,7 +33,10 @@ class GateResult:
         reference: The champion's or baseline's, None when there is nothing to compare with.
         limit: Least value that passes; the highest for a metric that is better lower.
         passed: Whether it holds.
-        reason: Why it does not, or why it was not measured.
+        reason: Why it does not, why it was not measured, or that it holds inside the noise.
+        change: Relative change with the ends of its 95 % interval, where both answered the same requests.
+        members: Members behind that interval.
+        noise: Whether the other decision lies in the interval too.
     """
 
     gate: str
@@ -40,6 +46,16 @@ class GateResult:
     limit: float | None
     passed: bool
     reason: str = ""
+    change: tuple[float, float, float] | None = None
+    members: int | None = None
+    noise: bool = False
+
+
+class _Merged(NamedTuple):
+    """Evaluations that may be compared with others of their key: each number, and the evaluation it is from."""
+
+    metrics: dict[str, float]
+    origins: dict[str, Evaluation]
 
 
 def judge(
@@ -52,14 +68,21 @@ def judge(
         candidate: Its evaluations, newest first.
         champion: The approved version's, newest first; None at the first promotion, when gates against
             the champion have nothing to compare with and pass.
+
+    Raises:
+        IntegrityError: Values by request that were kept are missing or were changed.
     """
+    unreadable = [one.problem for one in (*candidate, *(champion or ())) if one.problem]
+    if unreadable:
+        # What is absent from a table that cannot be read may be what would have refused the version.
+        return tuple(_unmeasured(gate, False, f"integrity: {'; '.join(unreadable)}") for gate in gates)
     ours = _by_key(candidate)
     theirs = None if champion is None else _by_key(champion)
     return tuple(result for gate in gates for result in _judge_one(gate, ours, theirs))
 
 
 def _judge_one(
-    gate: GateSpec, ours: Mapping[Key, Mapping[str, float]], theirs: Mapping[Key, Mapping[str, float]] | None
+    gate: GateSpec, ours: Mapping[Key, _Merged], theirs: Mapping[Key, _Merged] | None
 ) -> Iterator[GateResult]:
     if gate.against != CHAMPION:
         yield from _against_baseline(gate, ours)
@@ -74,28 +97,40 @@ def _judge_one(
             yield from _against_champion(gate, ours[key], theirs[key])
 
 
-def _comparable(gate: GateSpec, ours: Mapping[Key, Mapping[str, float]], theirs: Mapping[Key, object]) -> Key | None:
+def _comparable(gate: GateSpec, ours: Mapping[Key, _Merged], theirs: Mapping[Key, object]) -> Key | None:
     """Newest evaluation of both that holds the gate's number, else the newest of both."""
     common = [key for key in ours if key in theirs and any(key)]
-    holding = (key for key in common if any(_asks_for(gate, name) for name in ours[key]))
+    holding = (key for key in common if any(_asks_for(gate, name) for name in ours[key].metrics))
     return next(holding, next(iter(common), None))
 
 
-def _against_champion(gate: GateSpec, ours: Mapping[str, float], theirs: Mapping[str, float]) -> Iterator[GateResult]:
-    wanted = {name for name in theirs if _asks_for(gate, name)}
+def _against_champion(gate: GateSpec, ours: _Merged, theirs: _Merged) -> Iterator[GateResult]:
+    wanted = {name for name in theirs.metrics if _asks_for(gate, name)}
     if gate.slice is not None or (gate.metric in HEAD_METRICS and gate.head is None):
         # A group without requests, or a head, on one side only has nothing to compare.
-        wanted &= ours.keys()
-    if not any(_asks_for(gate, name) for name in ours):
+        wanted &= ours.metrics.keys()
+    if not any(_asks_for(gate, name) for name in ours.metrics):
         yield _unmeasured(gate, False, "the candidate has no such number")
     elif not wanted:
         yield _unmeasured(gate, True, "the champion has no such number to compare with")
     for name in sorted(wanted):
-        if gate.metric.startswith(REWARD_METRIC) and not _same_reward(name, ours, theirs):
-            reason = f"not comparable: measured by {_reward_id(name, ours)}, the champion by {_reward_id(name, theirs)}"
+        if gate.metric.startswith(REWARD_METRIC) and not _same_reward(name, ours.metrics, theirs.metrics):
+            own, other = _reward_id(name, ours.metrics), _reward_id(name, theirs.metrics)
+            reason = f"not comparable: measured by {own}, the champion by {other}"
             yield _unmeasured(gate, False, f"{reason}, another version of the reward")
         else:
-            yield _hold(gate, name, ours.get(name), theirs[name])
+            change = _paired(gate, name, ours, theirs)
+            yield _hold(gate, name, ours.metrics.get(name), theirs.metrics[name], change)
+
+
+def _paired(
+    gate: GateSpec, name: str, ours: _Merged, theirs: _Merged, baseline: str | None = None
+) -> PairedChange | None:
+    if name not in ours.origins:
+        return None
+    canvas, metric, group = (*name.split("/", 2), "")[:3]
+    number, allowed, lower = (canvas, metric, group), _allowed(gate), lower_is_better(gate.metric)
+    return paired_change(number, ours.origins[name], theirs.origins[name], allowed, lower=lower, baseline=baseline)
 
 
 def _same_reward(name: str, ours: Mapping[str, float], theirs: Mapping[str, float]) -> bool:
@@ -111,13 +146,15 @@ def _fingerprint(name: str, metrics: Mapping[str, float]) -> float | None:
     return metrics.get(f"{name.partition('/')[0]}/reward_fingerprint")
 
 
-def _against_baseline(gate: GateSpec, evaluations: Mapping[Key, Mapping[str, float]]) -> Iterator[GateResult]:
+def _against_baseline(gate: GateSpec, evaluations: Mapping[Key, _Merged]) -> Iterator[GateResult]:
     ending = f"/minus={gate.against}"
-    for metrics in evaluations.values():
+    for merged in evaluations.values():
+        metrics = merged.metrics
         found = [name for name in metrics if _asks_for(gate, name) and name + ending in metrics]
         if found:
             for name in sorted(found):
-                yield _hold(gate, name, metrics[name], metrics[name] - metrics[name + ending])
+                change = _paired(gate, name, merged, merged, gate.against)
+                yield _hold(gate, name, metrics[name], metrics[name] - metrics[name + ending], change)
             return
     reason = f"the candidate was not measured against '{gate.against}'"
     if gate.metric in ESTIMATORS:
@@ -137,14 +174,51 @@ def _asks_for(gate: GateSpec, name: str) -> bool:
     return group == "" if gate.slice is None else group.startswith(f"{gate.slice}=")
 
 
-def _hold(gate: GateSpec, name: str, value: float | None, reference: float) -> GateResult:
+def _hold(gate: GateSpec, name: str, value: float | None, reference: float, change: PairedChange | None) -> GateResult:
     lower = lower_is_better(gate.metric)
     limit = reference - abs(reference) * _allowed(gate) if lower else reference + abs(reference) * _allowed(gate)
+    plain = GateResult(_written(gate), name, value, reference, limit, False)
     if value is None:
-        return GateResult(_written(gate), name, None, reference, limit, False, "the candidate has no such number")
+        return replace(plain, reason="the candidate has no such number")
     passed = value <= limit + _ROUNDING if lower else value >= limit - _ROUNDING
-    reason = "" if passed else f"{value:.4f} is {'above' if lower else 'below'} {limit:.4f}"
-    return GateResult(_written(gate), name, value, reference, limit, passed, reason)
+    if change is not None:
+        ends = (change.relative.value, change.relative.low, change.relative.high)
+        noise = change.beyond.includes_zero
+        decided = _by_interval(gate, plain, change) if gate.significant else _by_value(plain, passed, lower, change)
+        return replace(decided, change=ends, members=change.members, noise=noise)
+    if gate.significant:
+        return replace(plain, reason=f"'significant' needs values by request of both: playbill evaluate {_ANEW}")
+    worse = "above" if lower else "below"
+    reason = "" if passed else f"{value:.4f} is {worse} {limit:.4f}{_relative(value, reference)}"
+    return replace(plain, passed=passed, reason=reason)
+
+
+def _by_value(plain: GateResult, passed: bool, lower: bool, change: PairedChange) -> GateResult:
+    """Decide by the number alone, and say where the members measured could as well have decided otherwise."""
+    noise = ", inside the noise" if change.beyond.includes_zero else ""
+    if passed:
+        return replace(plain, passed=True, reason=f"{_spelled(change)}{noise}" if noise else "")
+    side = "above" if lower else "below"
+    return replace(plain, reason=f"{plain.value:.4f} is {side} {plain.limit:.4f}: {_spelled(change)}{noise}")
+
+
+def _by_interval(gate: GateSpec, plain: GateResult, change: PairedChange) -> GateResult:
+    """Decide by the whole interval: a gain has to be shown, while a loss is refused only where it is shown."""
+    better, worse = ("below", "above") if lower_is_better(gate.metric) else ("above", "below")
+    gain = _allowed(gate) > 0
+    shown = change.beyond.low > 0.0 if gain else change.beyond.high < 0.0
+    text = f"{'' if shown else 'not '}significantly {better if gain else worse} {plain.limit:.4f}"
+    return replace(plain, passed=shown is gain, reason=f"{plain.value:.4f} is {text}: {_spelled(change)}")
+
+
+def _spelled(change: PairedChange) -> str:
+    """Write `-1.3 % [-4.1, +1.5] on 166 members`."""
+    value, low, high = (100.0 * end for end in change.relative)
+    return f"{value:+.1f} % [{low:+.1f}, {high:+.1f}] on {change.members:,} members"
+
+
+def _relative(value: float, reference: float) -> str:
+    return f": {100.0 * (value - reference) / abs(reference):+.1f} % against {reference:.4f}" if reference else ""
 
 
 def _unmeasured(gate: GateSpec, passed: bool, reason: str) -> GateResult:
@@ -163,19 +237,21 @@ def _written(gate: GateSpec) -> str:
     where = f"{gate.canvas} by {gate.slice}" if gate.slice else gate.canvas
     where = f"head {gate.head} of {where}" if gate.head else where
     metric = f"{gate.metric} of {gate.reward or PLAYED}" if gate.metric in ESTIMATORS else gate.metric
-    return f"{metric} on {where} against {gate.against}, {_allowed(gate) * 100:+g}%"
+    ending = ", significant" if gate.significant else ""
+    return f"{metric} on {where} against {gate.against}, {_allowed(gate) * 100:+g}%{ending}"
 
 
-def _by_key(evaluations: Sequence[Evaluation]) -> dict[Key, dict[str, float]]:
+def _by_key(evaluations: Sequence[Evaluation]) -> dict[Key, _Merged]:
     """Merge evaluations that may be compared; of numbers measured twice the newest counts."""
-    merged: dict[Key, dict[str, float]] = {}
+    merged: dict[Key, _Merged] = {}
     for evaluation in evaluations:
-        metrics = merged.setdefault((evaluation.protocol, evaluation.split_digest), {})
+        own = merged.setdefault((evaluation.protocol, evaluation.split_digest), _Merged({}, {}))
         for name, value in evaluation.metrics.items():
-            metrics.setdefault(name, value)
+            own.metrics.setdefault(name, value)
+            own.origins.setdefault(name, evaluation)
     return merged
 
 
-def _spell(evaluations: Mapping[Key, Mapping[str, float]]) -> str:
+def _spell(evaluations: Iterable[Key]) -> str:
     named = [f"{protocol} on split {split[:12]}" for protocol, split in evaluations if protocol or split]
     return ", ".join(named) or "no protocol"

@@ -226,12 +226,17 @@ def _decision(row: sa.Row[Any], prefix: str) -> Decision:
         verdict=row.verdict,
         kind=row.kind,
         reason=row.reason,
-        gates=tuple(GateResult(**gate) for gate in json.loads(row.gates)),
+        gates=tuple(_gate(gate) for gate in json.loads(row.gates)),
         at=_moment(row.at_us),
         decided_by=row.decided_by,
         id=row.id,
         settled=row.settled,
     )
+
+
+def _gate(content: dict[str, Any]) -> GateResult:
+    change = content.get("change")
+    return GateResult(**content | {"change": tuple(change) if change else None})
 
 
 def _moment(microseconds: int) -> datetime:

@@ -95,6 +95,9 @@ class GateSpec(Spec):
     cent better. Worse is higher for `ece` and `calibration`."""
     worst: Percent | None = None
     """Relative change allowed in the worst group of `slice`."""
+    significant: bool = False
+    """Let the 95 % interval of the paired difference decide. A limit of 0 % or below refuses only what is significantly
+    beyond it, a limit above 0 % passes only what is significantly above it."""
 
     @model_validator(mode="after")
     def _one_limit(self) -> Self:
@@ -123,4 +126,11 @@ class GateSpec(Spec):
             raise ValueError(f"'{self.metric}' of a head is held against the champion, without 'slice'")
         if self.slice is not None and self.metric.startswith("coverage"):
             raise ValueError("coverage has no slices")
+        return self
+
+    @model_validator(mode="after")
+    def _significance_needs_requests(self) -> Self:
+        whole = self.metric in HEAD_METRICS or self.metric in ESTIMATORS or self.metric.startswith("coverage")
+        if self.significant and whole:
+            raise ValueError(f"'significant' needs a metric that every request has, such as ndcg@10, not {self.metric}")
         return self

@@ -193,6 +193,14 @@ def error_code(error: BaseException) -> str:
     return str(getattr(error, "error_code", ""))
 
 
+def is_missing(error: BaseException | None) -> bool:
+    """Whether an error says that an artifact is not there, as against a store that cannot be reached."""
+    if isinstance(error, FileNotFoundError) or (error is not None and error_code(error) in NOT_FOUND):
+        return True
+    response = getattr(error, "response", None)
+    return getattr(response, "status_code", None) == 404 or "No such artifact" in str(error)
+
+
 def _is_theirs(error: Exception) -> bool:
     """Whether an error comes from MLflow, its database, the network or the artifact store."""
     module = type(error).__module__.partition(".")[0]

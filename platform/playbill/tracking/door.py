@@ -104,7 +104,7 @@ class Tracking:
             bundle_folder: As `playbill.ranking.bundle.write_bundle` wrote it.
             model: Name without the workspace.
             tags: Of the version and of its run, such as `Lineage.tags()`; the digest is added.
-            metrics: Logged on the run; gates read them.
+            metrics: Logged on the run; gates read them where the run has no table (`RunHandle.log_numbers`).
 
         Returns:
             The version's number.
@@ -129,9 +129,10 @@ class Tracking:
         metrics: Mapping[str, float],
         tags: Mapping[str, Any] | None = None,
     ) -> AbstractContextManager[RunHandle]:
-        """Open a run of experiment `WORKSPACE/evaluations` that records metrics of a registered version.
+        """Open a run of experiment `WORKSPACE/evaluations` that records the numbers of a registered version.
 
-        Gates use it as they use the metrics of the run that trained the version.
+        Gates use it as they use those of the run that trained the version: its metrics, or the table that is logged
+        inside the block (`RunHandle.log_numbers`).
         """
         own = {EVALUATED: version.reference, PROTOCOL: protocol, SPLIT_DIGEST: split_digest}
         return self._runs.evaluation(EVALUATIONS, f"{version.reference} {protocol}", own | dict(tags or {}), metrics)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playbill.config import Workspace
 from playbill.errors import IntegrityError, PlaybillError
-from playbill.tracking.connection import NOT_FOUND, Connection, error_code, import_mlflow
+from playbill.tracking.connection import Connection, import_mlflow, is_missing
 from playbill.tracking.lineage import DIGEST
 from playbill.tracking.packaging import BUNDLE_PATH
 from playbill.tracking.registry import ModelVersion
@@ -91,17 +91,10 @@ def _fetch(workspace: Workspace, connection: Connection, pair: Pair, scratch: Pa
                 artifact_uri=uri, dst_path=str(scratch), tracking_uri=connection.uri
             )
         except Exception as error:
-            if not _is_missing(error):
+            if not is_missing(error):
                 raise
             raise IntegrityError(f"the bundle of {pair.reference} is missing in the artifact store") from error
     return Path(found)
-
-
-def _is_missing(error: Exception) -> bool:
-    if isinstance(error, FileNotFoundError) or error_code(error) in NOT_FOUND:
-        return True
-    response = getattr(error, "response", None)
-    return getattr(response, "status_code", None) == 404 or "No such artifact" in str(error)
 
 
 def _check(folder: Path, pair: Pair, verify: Verify) -> None:

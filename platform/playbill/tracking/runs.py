@@ -15,10 +15,11 @@ import polars as pl
 
 from playbill.clock import Clock, WallClock
 from playbill.config import Workspace
-from playbill.errors import StateError
+from playbill.errors import IntegrityError, StateError
 from playbill.tracking.connection import ALREADY_THERE, NOT_FOUND, Connection, error_code
 from playbill.tracking.lineage import PROTOCOL, SPLIT_DIGEST
 from playbill.tracking.naming import from_mlflow, to_mlflow
+from playbill.tracking.numbers import NUMBERS, StoredNumbers, read_numbers, write_numbers
 
 PARAMS_PER_CALL = 100
 METRICS_PER_CALL = 900
@@ -28,15 +29,29 @@ PARAM_LENGTH = 6000
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The metrics of one version under one protocol and split.
+    """The numbers of one version under one protocol and split.
 
     Only evaluations with equal `protocol` and `split_digest` may be compared.
+
+    Args:
+        protocol: What was held out.
+        split_digest: Digest of the frozen split.
+        metrics: Flat name -> number: from the run's table, or its own metrics where it was made without one.
+        run_id: The run that holds it.
+        stored: The table, with the values of single requests beside it.
+        problem: Why the table cannot be read; then nothing may be concluded from what is absent.
     """
 
     protocol: str
     split_digest: str
     metrics: Mapping[str, float]
     run_id: str
+    stored: StoredNumbers | None = None
+    problem: str = ""
+
+    def requests(self, canvas: str) -> pl.DataFrame | None:
+        """Return a canvas's values by request, see `StoredNumbers.requests`; None when none were kept."""
+        return None if self.stored is None else self.stored.requests(canvas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +115,16 @@ class RunHandle:
         columns = {column: values.to_list() for column, values in frame.to_dict().items()}
         with self.connection.guarded(f"storing table '{name}'"):
             self.connection.client.log_table(self.run_id, columns, f"tables/{name}.json")
+
+    def log_numbers(self, metrics: Mapping[str, float], requests: Mapping[str, pl.DataFrame] | None = None) -> None:
+        """Store an evaluation's numbers as the run's table, from which gates then read all of them.
+
+        Args:
+            metrics: Ours by name, such as `home/ndcg@10/country=US`.
+            requests: Canvas -> values by request, see `tracking.numbers`.
+        """
+        digest = write_numbers(self.connection, self.run_id, metrics, requests or {})
+        self.set_tags({NUMBERS: digest})
 
     def log_dict(self, data: Mapping[str, Any], name: str) -> None:
         """Store a mapping as the artifact `NAME`, JSON or YAML by its ending."""
@@ -221,7 +246,7 @@ class Runs:
                 filter_string=f"tags.`{tag}` = '{value}' AND attributes.status = 'FINISHED'",
                 order_by=["attributes.start_time DESC"],
             )
-        return [_as_evaluation(run) for run in found]
+        return [self._as_evaluation(run) for run in found]
 
     def exists(self, run_id: str) -> bool:
         """Return whether a run exists and was not deleted."""
@@ -231,7 +256,19 @@ class Runs:
     def evaluation_of(self, run_id: str) -> list[Evaluation]:
         """Return the evaluation held by a run that trained a version; none when the run is gone."""
         run = self._find(run_id)
-        return [] if run is None else [_as_evaluation(run)]
+        return [] if run is None else [self._as_evaluation(run)]
+
+    def _as_evaluation(self, run: Any) -> Evaluation:
+        tags, run_id = run.data.tags, run.info.run_id
+        key = tags.get(PROTOCOL, ""), tags.get(SPLIT_DIGEST, "")
+        if NUMBERS not in tags:
+            metrics = {from_mlflow(name): float(value) for name, value in run.data.metrics.items()}
+            return Evaluation(*key, metrics, run_id)
+        try:
+            stored = read_numbers(self.connection, run_id, tags[NUMBERS])
+        except IntegrityError as error:
+            return Evaluation(*key, {}, run_id, problem=str(error))
+        return Evaluation(*key, stored.metrics, run_id, stored)
 
     def _find(self, run_id: str) -> Any:
         client = self.connection.client
@@ -242,12 +279,6 @@ class Runs:
                 if error_code(error) not in NOT_FOUND:
                     raise
                 return None
-
-
-def _as_evaluation(run: Any) -> Evaluation:
-    tags = run.data.tags
-    metrics = {from_mlflow(name): float(value) for name, value in run.data.metrics.items()}
-    return Evaluation(tags.get(PROTOCOL, ""), tags.get(SPLIT_DIGEST, ""), metrics, run.info.run_id)
 
 
 def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

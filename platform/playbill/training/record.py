@@ -13,10 +13,13 @@ from playbill.datasets import Split
 from playbill.evaluation.html import html_report
 from playbill.evaluation.model import ModelEvaluation
 from playbill.evaluation.plots import plots
-from playbill.evaluation.report import EvaluationReport
+from playbill.evaluation.report import EvaluationReport, ScoredRow
+from playbill.evaluation.slices import SLICES
 from playbill.metrics import Interval
 from playbill.specs import ResolvedModel
+from playbill.specs.measures import lower_is_better
 from playbill.tracking import RunHandle
+from playbill.tracking.numbers import MEMBER, REQUEST
 from playbill.training.settings import LoopSettings
 
 
@@ -30,7 +33,8 @@ def run_params(resolved: ResolvedModel, settings: LoopSettings, workers: int) ->
 
 
 def log_evaluation(run: RunHandle, evaluation: ModelEvaluation, split: Split) -> None:
-    """Store every canvas's report, tables and plots, and the split they were measured on as row ids."""
+    """Store every canvas's headlines as metrics, all numbers as tables, plots, and the split as row ids."""
+    log_numbers(run, list(evaluation.reports.values()))
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         split.save(scratch / "split.parquet")
@@ -42,6 +46,53 @@ def log_evaluation(run: RunHandle, evaluation: ModelEvaluation, split: Split) ->
     run.log_text(page, "evaluation/report.html")
     for canvas, reason in evaluation.skipped.items():
         run.log_text(reason, f"evaluation/{canvas}/not_measured.txt")
+
+
+def log_numbers(run: RunHandle, reports: Sequence[EvaluationReport]) -> None:
+    """Store the headlines of some canvases as metrics, and as a table for gates all of their numbers."""
+    for report in reports:
+        run.log_metrics(headlines(report))
+    numbers = {name: value for report in reports for name, value in report.gate_metrics().items()}
+    run.log_numbers(numbers, {report.canvas: request_values(report) for report in reports})
+
+
+def headlines(report: EvaluationReport) -> dict[str, float]:
+    """Return the few numbers of a canvas that stand in MLflow's charts.
+
+    The main metric, the ends of its interval, and the best baseline. More would not be read there: MLflow draws a
+    chart for each metric, and its page needs half a minute for 1,400 of them.
+    """
+    name, own = f"{report.canvas}/{report.main_metric}", report.result.metrics.get(report.main_metric)
+    if own is None:
+        return {}
+    found = {name: own.value, f"{name}/low": own.low, f"{name}/high": own.high}
+    if best := best_baseline(report):
+        found[f"{name}/best_baseline"] = best.metrics[report.main_metric].value
+    return found
+
+
+def best_baseline(report: EvaluationReport) -> ScoredRow | None:
+    """Return the baseline with the best main metric, None without any."""
+    sign = -1.0 if lower_is_better(report.main_metric) else 1.0
+    known = [row for row in report.baselines if report.main_metric in row.metrics]
+    return max(known, key=lambda row: sign * row.metrics[report.main_metric].value, default=None)
+
+
+def request_values(report: EvaluationReport) -> pl.DataFrame:
+    """Return what gates pair two versions by: a row per request, its member's code, its groups, and float32 values.
+
+    The model's own metrics are named plainly (`ndcg@10`), those of baselines `popular/ndcg@10`, weights
+    `weight/debiased_ndcg@10`. Member ids are left out.
+    """
+    frame, own = report.requests, f"{report.model}/"
+    values = [name for name in frame.columns if "/" in name]
+    groups = [name for name in SLICES if name in frame.columns]
+    return frame.select(
+        pl.col("request_id").alias(REQUEST),
+        (pl.col("member_id").rank("dense") - 1).cast(pl.UInt32).alias(MEMBER),
+        *groups,
+        *(pl.col(name).cast(pl.Float32).alias(name.removeprefix(own)) for name in values),
+    )
 
 
 def run_title(reports: Sequence[EvaluationReport]) -> str:

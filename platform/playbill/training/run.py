@@ -186,9 +186,7 @@ class _Run:
             evaluation = self._evaluate(data)
             log_evaluation(run, evaluation, self.split)
             self.watcher.stage("register")
-            version = self.tracking.register(
-                run, self.folder / BUNDLE, model, tags, evaluation.gate_metrics() | _summary(result)
-            )
+            version = self.tracking.register(run, self.folder / BUNDLE, model, tags, _summary(result))
         self._remember(run_id=run.run_id, version=version, digest=digest)
         return TrainOutcome(
             model=model,

@@ -122,7 +122,7 @@ def test_other_data_in_the_workspace_is_noticed(bundle, data, world):
 
 class FakeTracking:
     def __init__(self, bundle) -> None:
-        self.bundle, self.logged, self.texts = bundle, [], {}
+        self.bundle, self.logged, self.texts, self.numbers = bundle, [], {}, {}
 
     def resolve(self, reference):
         tags = {"playbill.split_digest": self.bundle.split.digest}
@@ -134,14 +134,21 @@ class FakeTracking:
     @contextmanager
     def log_evaluation(self, version, protocol, split_digest, metrics):
         self.logged.append((version.reference, protocol, split_digest, metrics))
-        yield FakeRun(self.texts)
+        yield FakeRun(self.texts, metrics, self.numbers)
 
 
 class FakeRun:
     run_id = "r1"
 
-    def __init__(self, texts) -> None:
-        self.texts = texts
+    def __init__(self, texts, metrics, numbers) -> None:
+        self.texts, self.metrics, self.numbers = texts, metrics, numbers
+
+    def log_metrics(self, metrics):
+        self.metrics |= metrics
+
+    def log_numbers(self, metrics, requests):
+        self.numbers |= metrics
+        self.texts |= {f"{canvas} by request": frame for canvas, frame in requests.items()}
 
     def log_text(self, text, name):
         self.texts[name] = text
@@ -202,6 +209,16 @@ def test_the_command_prints_one_object_as_its_last_line(run):
     ((reference, protocol, digest, metrics),) = run.tracking.logged
     assert (reference, protocol, digest) == ("tiny:3", "leave_one_out", found["split_digest"])
     assert metrics["home/ndcg@10"] == found["ndcg@10"]
+    ends = ("", "/low", "/high", "/best_baseline")
+    assert set(metrics) == {f"home/ndcg@10{end}" for end in ends}, "charts have headlines, the rest is a table"
+    best = max(row["ndcg@10"] for row in found["baselines"].values())
+    assert metrics["home/ndcg@10/best_baseline"] == pytest.approx(best)
+    assert {"home/ndcg@10", "home/hr@10", "home/ndcg@10/minus=popular/low"} <= set(run.tracking.numbers)
+    by_request = run.tracking.texts["home by request"]
+    assert by_request.height == found["n"]
+    assert {"request_id", "member", "ndcg@10", "popular/ndcg@10"} <= set(by_request.columns)
+    assert "member_id" not in by_request.columns
+    assert by_request["ndcg@10"].mean() == pytest.approx(found["ndcg@10"], abs=1e-6)
     assert run.tracking.texts["evaluation/report.html"].startswith("<!doctype html>")
 
 
