@@ -91,10 +91,10 @@ def _export(
     from playbill.datasets.export import Export
     from playbill.features import FeatureDoor
     from playbill.tables import Tables, workspace_clock
-    from playbill.zoo import load_zoo
+    from playbill.zoo import open_zoo
 
     stages.stage("check definitions, data and features")
-    resolved = load_zoo(workspace.project.model_zoo, workspace.project.feature_repo).model(model)
+    resolved = open_zoo(workspace.project.model_zoo, workspace.project.feature_repo).model(model)
     tables = Tables(workspace).require()
     export = Export.prepare(
         workspace.name,

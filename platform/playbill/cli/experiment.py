@@ -137,10 +137,10 @@ def objective_before_capacity(
     from playbill.experiments.objective_report import study_json
     from playbill.experiments.recording import record_study
     from playbill.tracking import Tracking
-    from playbill.zoo import load_zoo
+    from playbill.zoo import open_zoo
 
     project, options, console = selection.project, study_options(sizes), Console(stderr=as_json)
-    zoo = load_zoo(project.model_zoo, project.feature_repo)
+    zoo = open_zoo(project.model_zoo, project.feature_repo)
     total = len(options.seeds) * len(options.arms)
     with Stages() as stages, tempfile.TemporaryDirectory() as scratch:
         stages.stage("objective before capacity")

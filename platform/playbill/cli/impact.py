@@ -80,13 +80,13 @@ def find(selection: Selection, thing: str, *, versions: bool, deep: bool) -> Ans
         StateError: A version was asked for, and there is none.
         DefinitionError: The zoo has mistakes.
     """
-    from playbill.zoo import load_zoo
+    from playbill.zoo import open_zoo
     from playbill.zoo.feature_definitions import read_feature_repo
     from playbill.zoo.impact_graph import graph_of
     from playbill.zoo.versions import add_version, parts_of
 
     project = selection.project
-    zoo, features = load_zoo(project.model_zoo, project.feature_repo), read_feature_repo(project.feature_repo)
+    zoo, features = open_zoo(project.model_zoo, project.feature_repo), read_feature_repo(project.feature_repo)
     graph = graph_of(zoo, features)
     records, notes = _records(selection.workspace) if versions else ([], [])
     for record in records:

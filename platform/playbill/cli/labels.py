@@ -45,9 +45,9 @@ def explain(selection: Selection, names: Sequence[str], as_json: bool) -> None:
     """
     from playbill.cli.label_tables import show_descriptions
     from playbill.labels import describe
-    from playbill.zoo import load_zoo
+    from playbill.zoo import open_zoo
 
-    zoo = load_zoo(selection.project.model_zoo)
+    zoo = open_zoo(selection.project.model_zoo)
     show_descriptions([(describe(label), _users(zoo, label)) for label in _wanted(zoo, names)], as_json)
 
 
@@ -63,9 +63,9 @@ def show(selection: Selection, names: Sequence[str], as_of: str | None, as_json:
     """
     from playbill.cli.label_tables import show_summaries
     from playbill.labels import summarise
-    from playbill.zoo import load_zoo
+    from playbill.zoo import open_zoo
 
-    wanted = _wanted(load_zoo(selection.project.model_zoo), names)
+    wanted = _wanted(open_zoo(selection.project.model_zoo), names)
     telling = _Telling.of(selection, wanted, as_of)
     started = perf_counter()
     found = summarise(wanted, telling.parts(), telling.as_of)
@@ -89,10 +89,10 @@ def publish(selection: Selection, names: Sequence[str], as_of: str | None, as_js
     from playbill.cli.label_tables import show_published
     from playbill.features import FeatureDoor, LabelValues
     from playbill.labels import labeler, published_rows
-    from playbill.zoo import load_zoo
+    from playbill.zoo import open_zoo
 
     project = selection.project
-    zoo = load_zoo(project.model_zoo, project.feature_repo)
+    zoo = open_zoo(project.model_zoo, project.feature_repo)
     wanted = _wanted(zoo, names or _declared(selection, zoo))
     telling = _Telling.of(selection, wanted, as_of)
     values = [LabelValues(label.name, labeler(label), partial(published_rows, label)) for label in wanted]

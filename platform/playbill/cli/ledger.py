@@ -68,12 +68,12 @@ def ledger(
     from playbill.experiments.ledger_service import LedgerService
     from playbill.experiments.recording import record_ledger
     from playbill.tracking import Tracking
-    from playbill.zoo import load_zoo
+    from playbill.zoo import open_zoo
 
     options, workspace = ledger_options(given), selection.workspace
     options.check()
     torch.set_num_threads(threads)
-    zoo = load_zoo(workspace.project.model_zoo, workspace.project.feature_repo)
+    zoo = open_zoo(workspace.project.model_zoo, workspace.project.feature_repo)
     resolved = with_recipe(zoo.model(model), options.seeds[0], epochs=options.epochs, min_steps=options.min_steps)
     with Stages() as stages:
         stages.stage("ledger")

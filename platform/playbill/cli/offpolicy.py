@@ -178,12 +178,12 @@ def target_policy(wanted: Wanted) -> TargetPolicy:
 def outcome_rule(selection: Selection, reward: str) -> OutcomeRule:
     """Return what impressions are worth: plays, or a reward of the zoo."""
     from playbill.evaluation.off_policy import played_outcome, reward_outcome
-    from playbill.zoo import load_zoo
+    from playbill.zoo import open_zoo
 
     if reward == PLAYED:
         return played_outcome()
     project = selection.project
-    return reward_outcome(*load_zoo(project.model_zoo, project.feature_repo).reward(reward))
+    return reward_outcome(*open_zoo(project.model_zoo, project.feature_repo).reward(reward))
 
 
 def _options(wanted: Wanted) -> LogOptions:

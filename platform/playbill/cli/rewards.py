@@ -39,9 +39,9 @@ def explain(selection: Selection, names: Sequence[str], as_json: bool) -> None:
     Example: playbill rewards explain --reward long_term
     """
     from playbill.rewards import describe_reward
-    from playbill.zoo import load_zoo
+    from playbill.zoo import open_zoo
 
-    zoo = load_zoo(selection.project.model_zoo)
+    zoo = open_zoo(selection.project.model_zoo)
     wanted = [zoo.reward(name) for name in dict.fromkeys(names or zoo.rewards)]
     found = [(describe_reward(*reward), _users(zoo, reward[0])) for reward in wanted]
     if as_json:
@@ -69,9 +69,9 @@ def delayed(
     from playbill.rewards.delayed_plot import plot_delayed
     from playbill.specs import reward_version
     from playbill.tables import Tables, workspace_clock
-    from playbill.zoo import load_zoo
+    from playbill.zoo import open_zoo
 
-    spec, labels = load_zoo(selection.project.model_zoo).reward(reward)
+    spec, labels = open_zoo(selection.project.model_zoo).reward(reward)
     _require_delayed(spec)
     tables = Tables(selection.workspace).require()
     moment = parse_moment(as_of) if as_of else workspace_clock(selection.workspace).now()

@@ -17,7 +17,7 @@ from playbill.serving.served import Served, ServedKey, Shelf
 from playbill.specs import ResolvedModel
 from playbill.tables import Tables
 from playbill.tracking import Tracking
-from playbill.zoo import load_zoo
+from playbill.zoo import open_zoo
 
 if TYPE_CHECKING:
     from playbill.features import FeatureDoor
@@ -167,8 +167,8 @@ class Loader:
 
 
 def _zoo_models(workspace: Workspace) -> tuple[str, ...]:
-    return tuple(load_zoo(workspace.project.model_zoo, workspace.project.feature_repo).models)
+    return tuple(open_zoo(workspace.project.model_zoo, workspace.project.feature_repo).models)
 
 
 def _resolved(workspace: Workspace, model: str) -> ResolvedModel:
-    return load_zoo(workspace.project.model_zoo, workspace.project.feature_repo).model(model)
+    return open_zoo(workspace.project.model_zoo, workspace.project.feature_repo).model(model)

@@ -36,7 +36,7 @@ from playbill.training.record import log_evaluation, run_params
 from playbill.training.rewards import example_weights
 from playbill.training.settings import LoopSettings
 from playbill.training.watch import Silent, Watcher
-from playbill.zoo import load_zoo
+from playbill.zoo import open_zoo
 from playbill.zoo.feature_definitions import read_feature_repo
 
 BUNDLE = "bundle"
@@ -129,7 +129,7 @@ class _Run:
         """Check definitions, data, features and MLflow, and name the run."""
         begun = time.perf_counter()
         watcher.stage("check definitions, data and services")
-        zoo = load_zoo(workspace.project.model_zoo, workspace.project.feature_repo)
+        zoo = open_zoo(workspace.project.model_zoo, workspace.project.feature_repo)
         resolved = options.applied(zoo.model(model))
         tables = Tables(workspace).require()
         features, tracking = FeatureDoor(workspace), Tracking(workspace)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from playbill.zoo.loading import Zoo, load_zoo, placed
+from playbill.zoo.loading import Zoo, load_zoo, open_zoo, placed
 
-__all__ = ["Zoo", "load_zoo", "placed"]
+__all__ = ["Zoo", "load_zoo", "open_zoo", "placed"]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -80,6 +81,8 @@ class Shelf:
     written: dict[str, dict[str, dict[int, Written]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
     checked: dict[str, dict[str, dict[int, Checked]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
     unread: list[Unread] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+    """What was not inherited, and why."""
 
     def unread_as(self, kind: str, name: str | None = None) -> list[Unread]:
         """Return the files with mistakes that may define this name, or anything of this kind."""
@@ -139,6 +142,8 @@ def read_shelf(folder: Path, problems: list[Problem]) -> Shelf:
             shelf.unread.append(_unread(path, shown, node))
     for written in _every(shelf):
         if (merged := _extended(shelf, written, (), problems)) is not None:
+            if written.kind == "Model" and merged is not written.node:
+                merged = fitting(written, merged, shelf.notes)
             _check(shelf, written, merged, problems)
     return shelf
 
@@ -222,6 +227,37 @@ def _extended(shelf: Shelf, written: Written, below: tuple[str, ...], problems: 
         return None
     merged = _extended(shelf, base, (*below, written.label), problems)
     return None if merged is None else _merge(_without(merged, _IDENTITY), _without(written.node, ("extends",)))
+
+
+def fitting(written: Written, merged: Node, notes: list[Problem]) -> Node:
+    """Return a model without the tasks and gates that it inherits for canvases it does not have.
+
+    Args:
+        written: The model that extends another one.
+        merged: Its tree, with everything it inherits.
+        notes: Where what is left out is said.
+    """
+    canvases = merged.child("canvases")
+    if canvases is None or not isinstance(canvases.value, list):
+        return merged
+    own = {split_reference(str(node.plain()))[0] for node in canvases.value}
+
+    def stays(part: str, canvas: Any, place: Place) -> bool:
+        if place.file == written.node.place.file or not isinstance(canvas, str) or canvas in {"all", *own}:
+            return True
+        what = f"{written.label} does not inherit the {part} of canvas '{canvas}', which it does not have"
+        notes.append(problem(written.node.key_place(("extends",)), ("extends",), what))
+        return False
+
+    value = dict(merged.value)
+    tasks, gates = value.get("tasks"), value.get("gates")
+    if tasks is not None and isinstance(tasks.value, dict):
+        names = [name for name in tasks.value if stays("task", name, tasks.keys[name])]
+        value["tasks"] = Node(tasks.place, {name: tasks.value[name] for name in names}, tasks.keys)
+    if gates is not None and isinstance(gates.value, list):
+        held = [gate for gate in gates.value if stays("gate", gate.find(("canvas",)).plain(), gate.place)]
+        value["gates"] = Node(gates.place, held)
+    return Node(merged.place, value, merged.keys)
 
 
 def _without(node: Node, keys: tuple[str, ...]) -> Node:

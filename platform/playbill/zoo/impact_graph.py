@@ -25,15 +25,17 @@ def graph_of(zoo: Zoo, features: FeatureRepo | None = None) -> Graph:
     """Build the graph.
 
     Args:
-        zoo: Every version of every definition counts, not only the newest.
+        zoo: Every version of every definition counts, not only the newest; what has mistakes is left out.
         features: What feature_repo/ says; without it services have no views.
     """
     graph = Graph()
     for definition in features.definitions.values() if features else ():
         _add_features(graph, definition, zoo)
     for checked in zoo.shelf.all_checked():
-        spec = checked.spec
-        node = Node(spec.kind.lower(), spec.name, spec.version)  # type: ignore[attr-defined]
+        spec, kind = checked.spec, type(checked.spec).model_fields["kind"].default
+        if zoo.mistakes.of(kind, spec.reference):
+            continue
+        node = Node(kind.lower(), spec.name, spec.version)
         place = place_of(checked, ("name",))
         graph.add(node, f"{place.file}:{place.line}")
         _add(graph, zoo, node, checked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -22,16 +23,23 @@ from playbill.specs import (
 )
 from playbill.zoo.definitions import Shelf, read_shelf
 from playbill.zoo.feature_repo import FeatureNames, scan_feature_repo
-from playbill.zoo.lock import changed, read_lock, write_lock
+from playbill.zoo.lock import changed, lock_key, read_lock, write_lock
+from playbill.zoo.reach import Mistakes
 from playbill.zoo.references import check_references, notes
 from playbill.zoo.resolve import resolve, resolve_reward
+
+logger = logging.getLogger(__name__)
 
 _PLACE = re.compile(r"(.*?):(\d+):(\d+)(?:: (.*))?", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Zoo:
-    """Checked definitions. The mappings hold the newest version of each name."""
+    """Checked definitions. The mappings hold the newest version of each name.
+
+    A zoo of `load_zoo` has no mistakes. One of `open_zoo` may: what is made of something with a mistake is not in the
+    mappings, and an error when it is asked for by name.
+    """
 
     folder: Path
     shelf: Shelf
@@ -39,6 +47,7 @@ class Zoo:
     """What feature_repo/ defines, or None when it was not asked."""
     notes: tuple[Problem, ...]
     """What is no mistake but will not do what it seems to say."""
+    mistakes: Mistakes
 
     @cached_property
     def labels(self) -> Mapping[str, LabelSpec]:
@@ -79,7 +88,11 @@ class Zoo:
 
         Raises:
             UnknownNameError: There is none.
+            DefinitionError: It, or something that it is made of, has mistakes.
         """
+        if wrong := self.mistakes.of(kind, reference):
+            raise DefinitionError(f"{kind.lower()} {reference} in {self.folder}", _sorted(wrong, self.shelf))
+        self._count_others()
         found = self.shelf.find(kind, reference)
         if found is None:
             names = self.shelf.checked[kind]
@@ -127,7 +140,19 @@ class Zoo:
         return write_lock(self.folder, self.shelf, read_lock(self.folder, []))
 
     def _newest(self, kind: str, spec: type[Any]) -> dict[str, Any]:
-        return {name: versions[max(versions)].spec for name, versions in sorted(self.shelf.checked[kind].items())}
+        self._count_others()
+        newest = {name: versions[max(versions)] for name, versions in sorted(self.shelf.checked[kind].items())}
+        return {name: one.spec for name, one in newest.items() if not self.mistakes.of(kind, one.spec.reference)}
+
+    def _count_others(self) -> None:
+        """Say once how many mistakes there are in what is not asked for."""
+        if not self.mistakes.all or "_counted" in vars(self):
+            return
+        vars(self)["_counted"] = True
+        files = {placed(problem)["file"] for problem in self.mistakes.all}
+        count, named = len(self.mistakes.all), ", ".join(sorted(files)[:3]) + (", ..." if len(files) > 3 else "")
+        many = f"{count} mistakes" if count > 1 else "1 mistake"
+        logger.warning("left out: definitions with %s, in %s; `playbill check` lists them", many, named)
 
 
 def load_zoo(model_zoo: Path, feature_repo: Path | None = None) -> Zoo:
@@ -141,20 +166,51 @@ def load_zoo(model_zoo: Path, feature_repo: Path | None = None) -> Zoo:
     Raises:
         DefinitionError: With every mistake of every file, in the order of files and lines.
     """
+    zoo, problems = _read(model_zoo, feature_repo)
+    if problems or zoo.mistakes.all:
+        raise DefinitionError(str(model_zoo), _sorted({*problems, *zoo.mistakes.all}, zoo.shelf))
+    return zoo
+
+
+def open_zoo(model_zoo: Path, feature_repo: Path | None = None) -> Zoo:
+    """Read every definition for a command that needs some of them; only mistakes in those are errors.
+
+    Args:
+        model_zoo: As for `load_zoo`.
+        feature_repo: As for `load_zoo`; mistakes in it are errors, as every feature service may depend on them.
+
+    Raises:
+        DefinitionError: There is no zoo or no feature_repo, or the latter has mistakes.
+    """
+    zoo, problems = _read(model_zoo, feature_repo)
+    if problems:
+        raise DefinitionError(str(model_zoo), _sorted(problems, zoo.shelf))
+    return zoo
+
+
+def _read(model_zoo: Path, feature_repo: Path | None) -> tuple[Zoo, list[Problem]]:
+    """Return the zoo with its mistakes, and what is wrong with the folders or in feature_repo."""
     problems: list[Problem] = []
     features = _features(feature_repo, problems)
     if not model_zoo.is_dir():
-        raise DefinitionError(str(model_zoo), [Problem(str(model_zoo), "there is no such folder.")])
-    shelf = read_shelf(model_zoo, problems)
-    if not problems and not any(shelf.checked.values()):
+        raise DefinitionError(str(model_zoo), [*problems, Problem(str(model_zoo), "there is no such folder.")])
+    in_files: list[Problem] = []
+    shelf = read_shelf(model_zoo, in_files)
+    if not problems and not in_files and not any(shelf.checked.values()):
         problems.append(Problem(str(model_zoo), "there is no definition in it.", "Run `playbill init` for a start."))
-    problems.extend(check_references(shelf, features))
-    problems.extend(changed(shelf, read_lock(model_zoo, problems)))
-    if problems:
-        # What could not be read at all comes first: the rest may follow from it.
-        first = {one.file for one in shelf.unread}
-        raise DefinitionError(str(model_zoo), sorted(set(problems), key=lambda found: _order(found, first)))
-    return Zoo(model_zoo, shelf, features, tuple(notes(shelf)))
+    in_files.extend(changed(shelf, read_lock(model_zoo, in_files)))
+    mistakes = Mistakes(shelf)
+    for problem in in_files:
+        mistakes.in_files.setdefault(placed(problem)["file"], []).append(problem)
+    for checked, problem in check_references(shelf, features):
+        mistakes.of_definitions.setdefault(lock_key(checked), []).append(problem)
+    return Zoo(model_zoo, shelf, features, tuple(notes(shelf)), mistakes), problems
+
+
+def _sorted(problems: Collection[Problem], shelf: Shelf) -> list[Problem]:
+    """Sort by place. What could not be read at all comes first: the rest may follow from it."""
+    first = {one.file for one in shelf.unread}
+    return sorted(problems, key=lambda found: _order(found, first))
 
 
 def _features(folder: Path | None, problems: list[Problem]) -> FeatureNames | None:

@@ -10,6 +10,7 @@ from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, RowSpec, split_refe
 from playbill.specs.page import PageSpec
 from playbill.zoo.definitions import Checked, Shelf, place_of
 from playbill.zoo.nodes import problem
+from playbill.zoo.resolve import rows_of_others
 
 Path = tuple[str | int, ...]
 
@@ -32,6 +33,7 @@ def check_page(
         return
     yield from _check_heads(shelf, owner, model, page, known)
     own = [row.spec.name for row in rows if split_reference(cast(RowSpec, row.spec).canvas)[0] == canvas.name]
+    own += rows_of_others(shelf, model)
     named: list[tuple[Path, str]] = [(("page", "pinned", at), one) for at, one in enumerate(page.pinned)]
     if page.placed is not None:
         named.append((("page", "placed", "row"), page.placed.row))

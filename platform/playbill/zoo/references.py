@@ -13,35 +13,45 @@ from playbill.zoo.definitions import Checked, Shelf, place_of
 from playbill.zoo.feature_repo import FeatureNames
 from playbill.zoo.nodes import problem
 from playbill.zoo.page_checks import check_levels, check_page
-from playbill.zoo.resolve import rows_of_model
+from playbill.zoo.resolve import rows_of_model, rows_of_others
 from playbill.zoo.reward_checks import check_reward, check_rewarded_heads, unweighted_negatives
 from playbill.zoo.row_canvas_checks import check_ranked_rows, check_row_canvas
 
 Path = tuple[str | int, ...]
 
 
-def check_references(shelf: Shelf, features: FeatureNames | None) -> Iterator[Problem]:
-    """Check everything that one definition says about another, and models about feature_repo/."""
+def check_references(shelf: Shelf, features: FeatureNames | None) -> Iterator[tuple[Checked, Problem]]:
+    """Check everything that one definition says about another, and models about feature_repo/.
+
+    Yields:
+        Definition and what is wrong with it. A mistake of a model with a shared canvas or row is the model's, wherever
+        it is written.
+    """
     for checked in shelf.all_checked():
-        for kind, reference, path, is_key in _references(checked):
-            shifted = len(path) > 1 and isinstance(path[1], int) and not checked.knows(str(path[0]))
-            if path[0] in checked.absent or shifted:
-                continue
-            wrong = shelf.missing(kind, reference)
-            if wrong is not None:
-                yield problem(place_of(checked, path, key=is_key), path, *wrong)
-        match checked.spec:
-            case CanvasSpec():
-                yield from _check_canvas(shelf, checked, checked.spec)
-                yield from check_row_canvas(shelf, checked, checked.spec)
-            case ModelSpec():
-                yield from _check_model(shelf, checked, checked.spec, features)
-            case RewardSpec():
-                yield from check_reward(shelf, checked, checked.spec)
+        yield from ((checked, found) for found in _check(shelf, checked, features))
+
+
+def _check(shelf: Shelf, checked: Checked, features: FeatureNames | None) -> Iterator[Problem]:
+    for kind, reference, path, is_key in references(checked):
+        shifted = len(path) > 1 and isinstance(path[1], int) and not checked.knows(str(path[0]))
+        if path[0] in checked.absent or shifted:
+            continue
+        wrong = shelf.missing(kind, reference)
+        if wrong is not None:
+            yield problem(place_of(checked, path, key=is_key), path, *wrong)
+    match checked.spec:
+        case CanvasSpec():
+            yield from _check_canvas(shelf, checked, checked.spec)
+            yield from check_row_canvas(shelf, checked, checked.spec)
+        case ModelSpec():
+            yield from _check_model(shelf, checked, checked.spec, features)
+        case RewardSpec():
+            yield from check_reward(shelf, checked, checked.spec)
 
 
 def notes(shelf: Shelf) -> Iterator[Problem]:
     """Return what is no mistake but will not do what it seems to say."""
+    yield from shelf.notes
     for checked in shelf.all_checked():
         match checked.spec:
             case ModelSpec() as model:
@@ -50,10 +60,19 @@ def notes(shelf: Shelf) -> Iterator[Problem]:
                     yield problem(place_of(checked, path), path, message)
                 yield from _one_sided(shelf, checked, model)
                 yield from unweighted_negatives(shelf, checked, model)
+                yield from _rows_left_out(shelf, model)
             case EnsembleSpec():
                 yield problem(
                     checked.node.place, (), "is checked, but this version of Playbill does not train ensembles"
                 )
+
+
+def _rows_left_out(shelf: Shelf, model: ModelSpec) -> Iterator[Problem]:
+    for name, lacks in rows_of_others(shelf, model).items():
+        row = shelf.find("Row", name)
+        if row is not None:
+            what = f"row '{name}' is left out of model '{model.reference}', which {lacks}"
+            yield problem(place_of(row, ("name",), key=True), (), what)
 
 
 def _one_sided(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[Problem]:
@@ -70,7 +89,7 @@ def _one_sided(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[Pro
         yield problem(place_of(checked, path), path, what, hint)
 
 
-def _references(checked: Checked) -> Iterator[tuple[str, str, Path, bool]]:
+def references(checked: Checked) -> Iterator[tuple[str, str, Path, bool]]:
     """Yield (kind, reference, path, whether it is a key) for everything a definition refers to."""
     match checked.spec:
         case RewardSpec() as reward:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TypeVar, cast
 
 from playbill.specs import (
@@ -15,7 +15,7 @@ from playbill.specs import (
     RowSpec,
     split_reference,
 )
-from playbill.specs.canvas import OF_THE_PAGE
+from playbill.specs.canvas import OF_THE_PAGE, TERMS
 from playbill.zoo.definitions import Checked, Shelf
 
 Kind = TypeVar("Kind", bound=Definition)
@@ -29,12 +29,14 @@ def plain(reference: str) -> str:
 def rows_of_model(shelf: Shelf, model: ModelSpec) -> list[Checked]:
     """Return the rows a model fills, in the order of the page.
 
-    Canvas by canvas: first the rows the canvas names, then its other rows by name.
+    Canvas by canvas: first the rows the canvas names, then its other rows by name. Rows that only another model can
+    fill are left out, unless the model names its rows.
     """
     if model.rows is not None:
         found = {plain(reference): shelf.find("Row", reference) for reference in model.rows}
     else:
-        found = {name: shelf.find("Row", name) for name in shelf.written["Row"]}
+        others = rows_of_others(shelf, model)
+        found = {name: shelf.find("Row", name) for name in shelf.written["Row"] if name not in others}
     rows = {name: row for name, row in found.items() if row is not None}
     ordered: list[Checked] = []
     for reference in model.canvases:
@@ -44,6 +46,38 @@ def rows_of_model(shelf: Shelf, model: ModelSpec) -> list[Checked]:
         names = [name for name in first if name in here] + sorted(here.difference(first))
         ordered.extend(rows[name] for name in names)
     return ordered
+
+
+def rows_of_others(shelf: Shelf, model: ModelSpec) -> dict[str, str]:
+    """Return the rows on a model's canvases that another model of the zoo can fill and this one cannot -> why.
+
+    A row that no model can fill is a mistake in the row, and none of these.
+    """
+    if model.rows is not None:
+        return {}
+    models = [one.spec for one in shelf.all_checked() if isinstance(one.spec, ModelSpec)]
+    canvases, found = set(map(plain, model.canvases)), {}
+    for name in shelf.written["Row"]:
+        checked = shelf.find("Row", name)
+        row = cast(RowSpec, checked.spec) if checked is not None and checked.knows("canvas") else None
+        if row is None or plain(row.canvas) not in canvases or (lacks := _lacks(shelf, model, row)) is None:
+            continue
+        serving = (one for one in models if plain(row.canvas) in map(plain, one.canvases))
+        if any(_lacks(shelf, one, row) is None for one in serving):
+            found[name] = lacks
+    return found
+
+
+def _lacks(shelf: Shelf, model: ModelSpec, row: RowSpec) -> str | None:
+    """Say what a model lacks to fill a row, or return None; nothing while mistakes hide its heads or canvases."""
+    checked = shelf.find("Model", model.reference)
+    if checked is None or not checked.knows("heads", "canvases"):
+        return None
+    if missing := [name for name in row.blend or {} if name not in model.heads and name not in TERMS]:
+        return f"has no head '{missing[0]}'"
+    if row.scored_as is not None and plain(row.scored_as) not in map(plain, model.canvases):
+        return f"has no canvas '{row.scored_as}'"
+    return None
 
 
 def resolve(shelf: Shelf, model: ModelSpec) -> ResolvedModel:
@@ -62,7 +96,9 @@ def resolve(shelf: Shelf, model: ModelSpec) -> ResolvedModel:
         model=_plain_model(model, rows),
         labels=_by_name(_get(shelf, "Label", reference, LabelSpec) for reference in wanted),
         rewards=_by_name(map(_plain_reward, rewards)),
-        canvases=_with_rows_canvases(_by_name(map(_plain_canvas, canvases))),
+        canvases=_with_rows_canvases(
+            _by_name(_plain_canvas(canvas, rows_of_others(shelf, model)) for canvas in canvases)
+        ),
         rows=_by_name(map(_plain_row, rows)),
     )
 
@@ -108,11 +144,17 @@ def _plain_model(model: ModelSpec, rows: list[RowSpec]) -> ModelSpec:
     return model.model_copy(update=update)
 
 
-def _plain_canvas(canvas: CanvasSpec) -> CanvasSpec:
+def _plain_canvas(canvas: CanvasSpec, gone: Collection[str]) -> CanvasSpec:
+    page = canvas.page
+    if page is not None and gone:
+        pinned = tuple(row for row in page.pinned if plain(row) not in gone)
+        placed = None if page.placed is not None and plain(page.placed.row) in gone else page.placed
+        page = page.model_copy(update={"pinned": pinned, "placed": placed})
     update = {
         "metric": plain(canvas.metric),
-        "rows": tuple(map(plain, canvas.rows)),
+        "rows": tuple(row for row in map(plain, canvas.rows) if row not in gone),
         "rows_of": canvas.rows_of and plain(canvas.rows_of),
+        "page": page,
     }
     return canvas.model_copy(update=update)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from playbill.config import shipped_folder
 from playbill.errors import DefinitionError
 from playbill.zoo import load_zoo
 
@@ -120,3 +122,9 @@ def mistakes(zoo_folder: Path) -> Callable[..., list[str]]:
         return []
 
     return mistakes
+
+
+@pytest.fixture
+def shipped_zoo(tmp_path: Path) -> Path:
+    """A copy of what ships with Playbill."""
+    return Path(shutil.copytree(shipped_folder("model_zoo"), tmp_path / "shipped" / "model_zoo"))
