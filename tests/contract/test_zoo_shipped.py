@@ -170,6 +170,7 @@ def test_the_tables_of_canvases_and_rows_say_what_the_files_say(zoo: Zoo) -> Non
     for name, row in model.rows.items():
         cells = [cell.strip() for cell in told[name].split("|")[2:-1]]
         ranked = _blend(row.blend) if row.blend else f"policy `{row.policy}`"
+        ranked += ", a chart" if row.chart else ""
         assert (cells[0], cells[2].split(", as on")[0]) == (row.canvas, ranked), name
         assert cells[3].startswith(f"{row.minimum_length}: ")
         _rules(row.candidates, cells[1])

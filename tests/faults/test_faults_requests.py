@@ -28,7 +28,7 @@ def test_unknown_members_and_countries_are_answered_with_a_note(served):
     assert answer["notes"] == [
         "member 'nobody' is unknown: answered without a history",
         "country 'QQ' was never seen: it counts as unknown (ZZ)",
-        "row new_releases: its rules leave 0 titles, fewer than 5, so newest fills it up",
+        "row new_releases: 0 titles after filtering, fewer than 5: filled up by newest",
     ]
 
 

@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 @click.option("--language", help="Language of names and rows (default: the member's).")
 @click.option("--context", multiple=True, metavar="NAME=VALUE", help="A context field of an outside package.")
 @click.option("--rows/--no-rows", default=None, help="Fill the canvas's rows (default: if it has any).")
-@click.option("--why", "why_title", metavar="TITLE", help="Say why this title, by id or exact name, is in or out.")
+@click.option(
+    "--why",
+    "why_title",
+    metavar="TITLE",
+    help="Explain this title, by id or exact name: rules, and heads and terms that rank it.",
+)
 @click.option("--model", help="Model that answers (default: the zoo's only one).")
 @click.option("--version", type=click.IntRange(min=1), help="A registered version (default: the approved one).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
@@ -122,18 +127,20 @@ def _context_field(text: str) -> tuple[str, str | float]:
 
 
 def show_why(found: Why, as_json: bool) -> None:
-    """Print what every rule of a canvas and its rows says of one title."""
+    """Print, for a canvas and its rows, what rules say of one title and which heads and terms move it up or down."""
     if as_json:
         click.echo(found.model_dump_json())
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
-    table = Table("where", "verdict", "rules", title=f"{found.name} ({found.title_id})", title_justify="left")
+    headings = ("where", "verdict", "score against the titles shown", "rules")
+    table = Table(*headings, title=escape(f"{found.name} ({found.title_id})"), title_justify="left")
     for place in found.places:
-        rules = ", ".join(f"{'yes' if allows else 'NO'} {rule}" for rule, allows in place.rules.items())
-        table.add_row(place.name, place.verdict, rules)
+        rules = "  ".join(f"{'✓' if allows else '✗'} {rule}" for rule, allows in place.rules.items())
+        table.add_row(*(escape(text) for text in (place.name, place.verdict, place.influence, rules)))
     console.print(table)
     for note in found.notes:
         console.print(f"note: {note}", style="yellow", highlight=False, markup=False)

@@ -5,6 +5,7 @@ Axis letters: T titles, A availability rows. A mask is [T] bool.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,6 +34,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COUNTRIES_KEPT = 512
 _MOMENTS_KEPT = 32
 _RULES_KEPT = 64
+_NAME_AND_YEAR = re.compile(r"(.+?) *\((\d{4})\)")
 
 
 def to_microseconds(moment: datetime) -> int:
@@ -102,14 +104,27 @@ class Catalogue:
         return self._names_in(language).get(column) or self._main_names[column]
 
     def find(self, text: str) -> tuple[str, ...]:
-        """Return the ids of titles with exactly this id, else with this name in any language, case ignored."""
+        """Return the ids of titles with exactly this id, else with this name in any language, case ignored.
+
+        A name may be followed by the year of release, `Star Wars (1977)`, to tell titles of one name apart.
+        """
         if text in self._column:
             return (text,)
-        return tuple(dict.fromkeys(self.title_ids[column] for column in self._by_name.get(text.casefold(), ())))
+        columns = self._by_name.get(text.casefold(), [])
+        if not columns and (dated := _NAME_AND_YEAR.fullmatch(text)):
+            years = self.described.frame["year"]
+            columns = [one for one in self._by_name.get(dated[1].casefold(), ()) if years[one] == int(dated[2])]
+        return tuple(dict.fromkeys(self.title_ids[column] for column in columns))
 
     def known_names(self) -> tuple[str, ...]:
         """Return every main name, to suggest the nearest one."""
         return tuple(self._main_names)
+
+    @property
+    def texts(self) -> pl.DataFrame:
+        """[T] rows with what people search titles by: name, names, and metadata."""
+        released = pl.date(pl.col("year"), 1, 1).alias("release_date")
+        return self._titles.hstack(self.described.frame.drop("title_id").with_columns(released))
 
     def once(self, name: str, make: Callable[[], Made]) -> Made:
         """Return what was made of this catalogue under a name, made now where it was not yet."""

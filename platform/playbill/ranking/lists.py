@@ -54,3 +54,24 @@ def rank(scores: Scores, candidates: Mask, k: int | None = None) -> RankedList:
         columns, values = columns[values >= least], values[values >= least]
     order = np.argsort(-values, kind="stable")[:k]
     return RankedList(columns[order], values[order])
+
+
+def break_ties(scores: Scores, ties: Scores) -> Scores:
+    """Order titles of equal score by another score, and leave the order of all others as it is.
+
+    A title's score rises by less than half of what it lacks to the next higher one.
+
+    Args:
+        scores: [T], finite.
+        ties: [T], -inf and NaN come last.
+
+    Returns:
+        [T] scores.
+    """
+    levels, level = np.unique(scores, return_inverse=True)
+    if len(levels) == len(scores):
+        return scores
+    gaps = np.diff(levels, append=levels[-1] + 1.0)
+    _, place = np.unique(np.nan_to_num(ties, nan=-np.inf, neginf=-np.inf), return_inverse=True)
+    ordered: Scores = scores + gaps[level] * place / (2.0 * len(scores))
+    return ordered

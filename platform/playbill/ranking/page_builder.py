@@ -1,6 +1,7 @@
 """The page builder: which rows a page shows, in which order, with which titles, and why.
 
-Every arm keeps the same rules. A title is on a page once, in the first row that shows it. A row with fewer titles left
+Every arm keeps the same rules. A title is on a page once, in the first row that shows it; only a chart shows its titles
+whatever other rows show, and takes none from them. A row with fewer titles left
 than its minimum is not shown and takes nothing from the others. Pinned rows come first; a placed row has the place that
 the visit's purpose gives it; on the first screen a row that fills the screen's columns comes before one that does not.
 Availability, maturity and genre are in the titles a row may show, so no order can break them.
@@ -183,8 +184,10 @@ def _placed(rules: PageRules) -> str:
 
 def _with(page: _Partial, row: PlacedRow) -> _Partial:
     """Add a row: attention falls from row to row, and a visit that has played looks no further."""
-    taken = page.taken.copy()
-    taken[row.titles.columns] = True
+    taken = page.taken
+    if not row.candidate.plan.spec.chart:
+        taken = taken.copy()
+        taken[row.titles.columns] = True
     chance = float(np.exp(min(row.value, 0.0))) if row.value is not None else 0.0
     return replace(
         page,
@@ -197,8 +200,11 @@ def _with(page: _Partial, row: PlacedRow) -> _Partial:
 
 
 def _without(page: _Partial, row: RowCandidate) -> _Partial:
-    left, needed = int((row.wanted & ~page.taken).sum()), row.plan.spec.minimum_length
-    why = f"{left} of its {row.count} titles are left after the rows above, fewer than {needed}"
+    free = row.wanted if row.plan.spec.chart else row.wanted & ~page.taken
+    left, needed = int(free.sum()), row.plan.spec.minimum_length
+    why = f"{row.count} titles after filtering, fewer than {needed}"
+    if row.count >= needed:
+        why = f"{left} of its {row.count} titles are left after the rows above, fewer than {needed}"
     return replace(
         page,
         left=tuple(one for one in page.left if one is not row),

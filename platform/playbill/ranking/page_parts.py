@@ -87,7 +87,12 @@ class RowCandidate:
         return RowEntry(self.name, self.plan.genre, self.plan.source, head, expected)
 
     def fill(self, taken: Mask, k: int) -> RankedList:
-        """Return its best `k` titles that are not taken; empty where fewer than its minimum length are left."""
+        """Return its best `k` titles that are not taken; empty where fewer than its minimum length are left.
+
+        A chart shows its titles whatever other rows show.
+        """
+        if self.plan.spec.chart:
+            taken = np.zeros_like(taken)
         if k not in self._ranked:
             self._ranked[k] = rank(self.scores, self.wanted, min(SPARE * k, max(len(self.scores), 1)))
         ranked = self._ranked[k]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from playbill.ranking.blend import Scores
 from playbill.ranking.candidates import Catalogue, Mask
 from playbill.ranking.lists import RankedList
-from playbill.ranking.page_builder import Page, build_page
+from playbill.ranking.page_builder import Page, PlacedRow, build_page
 from playbill.ranking.page_parts import PageRules, RowCandidate, RowValues
 from playbill.ranking.rows import RowPlan
 from playbill.specs.page import PageSpec
@@ -39,7 +39,7 @@ class FilledRow:
     titles: RankedList
     candidates: Mask
     reason: str = ""
-    """Why it is where it is."""
+    """Why the member has it, and why it is where it is."""
     score: float | None = None
     """What it was worth there; None where nothing valued it."""
 
@@ -85,7 +85,13 @@ def page_of(
 
 def filled_rows(page: Page) -> list[FilledRow]:
     """Return the rows of a page as they are shown."""
-    return [FilledRow(row.candidate.plan, row.titles, row.candidate.wanted, row.reason, row.value) for row in page.rows]
+    return [_filled(row) for row in page.rows]
+
+
+def _filled(row: PlacedRow) -> FilledRow:
+    plan = row.candidate.plan
+    reason = "; ".join(part for part in (plan.because, row.reason) if part)
+    return FilledRow(plan, row.titles, row.candidate.wanted, reason, row.value)
 
 
 def fill_rows(plans: Sequence[RowPlan], catalogue: Catalogue, score: RowScore, k: int) -> list[FilledRow]:

@@ -26,7 +26,7 @@ def rank_rows(candidates: Sequence[RowCandidate], k: int, values: RowValues | No
     filled = [(row, row.fill(nothing, k)) for row in candidates]
     there = [(row, titles) for row, titles in filled if len(titles)]
     absent = {
-        row.plan.row_id: f"it has {row.count} titles, fewer than {row.plan.spec.minimum_length}"
+        row.plan.row_id: f"{row.count} titles after filtering, fewer than {row.plan.spec.minimum_length}"
         for row, titles in filled
         if not len(titles)
     }

@@ -77,6 +77,7 @@ class RowPlan:
         source: Column of its own source title, `ABSENT` when it has none.
         genre: Only titles of this genre, None = of any.
         only: [T] the titles it is about beside its genre; None = any.
+        because: Why the member has this row, in words.
     """
 
     row_id: str
@@ -85,6 +86,7 @@ class RowPlan:
     source: int = ABSENT
     genre: str | None = None
     only: Mask | None = None
+    because: str = ""
 
     @property
     def scored_as(self) -> str:
@@ -168,19 +170,43 @@ class _Known:
     language: str | None
     setting: Setting
 
+    def share_liked(self, group: str, mask: Mask | None) -> str:
+        """Say how many of the titles that the member watched and did not dislike are of a group."""
+        liked = self.taste.liked
+        if mask is None:
+            return ""
+        return f"{int(mask[liked].sum())} of {len(liked)} titles the member watched and did not dislike are {group}"
+
+
+def _purpose(spec: RowSpec) -> str:
+    """Say what a row that everybody has is for: the rule that makes it what it is, and what ranks it."""
+    rules = spec.candidates
+    about = {
+        "titles the member began and did not finish": rules.in_progress,
+        "titles the member finished earlier": rules.finished_before is not None,
+        "titles on the member's list": rules.on_my_list,
+        "titles launched lately": rules.launched_within is not None,
+        "titles that few have played": rules.popularity_percentile is not None and rules.popularity_percentile.below,
+        "most played in the country": rules.top_in_country is not None,
+    }
+    what = next((text for text, holds in about.items() if holds), "titles that may be shown here")
+    by = f"the {spec.policy} policy" if spec.blend is None else f"the member's {', '.join(spec.blend)}"
+    return f"{what}, ranked by {by}"
+
 
 def _plans(spec: RowSpec, known: _Known) -> Iterator[RowPlan]:
     if spec.generator is None:
-        return iter([RowPlan(spec.name, spec, row_title(spec, known.language))])
+        return iter([RowPlan(spec.name, spec, row_title(spec, known.language), because=_purpose(spec))])
     return _GENERATED[spec.generator.each](spec, spec.generator, known)
 
 
 def _by_genre(spec: RowSpec, made: GeneratorSpec, known: _Known) -> Iterator[RowPlan]:
-    words = made.words.genres if made.words else {}
+    words, masks = made.words.genres if made.words else {}, known.catalogue.genres
     for genre in known.taste.genres[: made.limit]:
         name = in_language(words.get(word_key(genre), {"": genre}), known.language)
         title = tidy(row_title(spec, known.language).replace("{genre}", name))
-        yield RowPlan(f"{spec.name}:{genre}", spec, title, genre=genre)
+        because = known.share_liked(f"of genre {genre}", masks.get(genre))
+        yield RowPlan(f"{spec.name}:{genre}", spec, title, genre=genre, because=because)
 
 
 def _by_title(spec: RowSpec, made: GeneratorSpec, known: _Known) -> Iterator[RowPlan]:
@@ -189,7 +215,9 @@ def _by_title(spec: RowSpec, made: GeneratorSpec, known: _Known) -> Iterator[Row
         liked = liked[known.catalogue.kids[liked]]
     for column in liked[: made.limit].tolist():
         title = row_title(spec, known.language).replace("{title}", known.catalogue.name(column, known.language))
-        yield RowPlan(f"{spec.name}:{known.catalogue.title_ids[column]}", spec, title, source=column)
+        name = known.catalogue.name(column, known.language)
+        because = f"{name} is one of the titles the member watched and did not dislike"
+        yield RowPlan(f"{spec.name}:{known.catalogue.title_ids[column]}", spec, title, source=column, because=because)
 
 
 def _by_character(spec: RowSpec, made: GeneratorSpec, known: _Known) -> Iterator[RowPlan]:
@@ -200,7 +228,10 @@ def _by_character(spec: RowSpec, made: GeneratorSpec, known: _Known) -> Iterator
     order = dict.fromkeys([*known.taste.characters, *others])
     for character in [name for name in order if sizes[name] >= spec.minimum_length][: made.limit]:
         title = row_title(spec, known.language).replace("{character}", character)
-        yield RowPlan(f"{spec.name}:{character}", spec, title, only=masks[character])
+        because = known.share_liked(f"about {character}", masks[character])
+        if character not in known.taste.characters:
+            because = f"{character} is in {sizes[character]} titles that can be shown"
+        yield RowPlan(f"{spec.name}:{character}", spec, title, only=masks[character], because=because)
 
 
 def _by_combination(spec: RowSpec, made: GeneratorSpec, known: _Known) -> Iterator[RowPlan]:
@@ -212,7 +243,8 @@ def _by_combination(spec: RowSpec, made: GeneratorSpec, known: _Known) -> Iterat
         for language in (known.language, DEFAULT_LANGUAGE):
             name = name_of(own, spec.title[language], words, language) if language in spec.title else None
             if name is not None:
-                yield RowPlan(f"{spec.name}:{own.key}", spec, name, genre=own.genre, only=mask)
+                because = known.share_liked(f"in '{name}'", mask)
+                yield RowPlan(f"{spec.name}:{own.key}", spec, name, genre=own.genre, only=mask, because=because)
                 break
 
 

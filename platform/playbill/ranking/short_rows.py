@@ -50,5 +50,5 @@ def filled_up(
     order = fallback_scores(policy, plays, viewer)
     floor = scores[candidates].min(initial=0.0) - 1.0
     found = np.where(spare, floor - (order[spare].max() - order), scores)
-    note = f"row {plan.row_id}: its rules leave {int(own.sum())} titles, fewer than {needed}, so {policy} fills it up"
+    note = f"row {plan.row_id}: {int(own.sum())} titles after filtering, fewer than {needed}: filled up by {policy}"
     return found, candidates | spare, note

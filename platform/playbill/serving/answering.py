@@ -6,7 +6,7 @@ Axis letters: T titles.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,12 @@ import numpy as np
 
 from playbill.datasets import Request
 from playbill.ranking.blend import Scores
-from playbill.ranking.candidates import ABSENT, Mask, Viewer, select
+from playbill.ranking.candidates import ABSENT, Columns, Mask, Viewer, select
 from playbill.ranking.fallback import fallback_scores
-from playbill.ranking.lists import RankedList, rank
+from playbill.ranking.lists import RankedList, break_ties, rank
 from playbill.ranking.page_parts import SPARE, PageRules
 from playbill.ranking.pages import AS_WRITTEN, Chances, FilledRow, filled_rows, page_of, row_candidates
+from playbill.ranking.relevance import matches_of_query, matches_of_source
 from playbill.ranking.row_ranking import rank_rows
 from playbill.ranking.row_worth import valued_by
 from playbill.ranking.rows import RowPlan
@@ -28,6 +29,7 @@ from playbill.serving.served import Scorer, Served
 from playbill.specs import CandidatesSpec, CanvasSpec
 
 if TYPE_CHECKING:
+    from playbill.ranking.page_scores import PageScores
     from playbill.ranking.row_values import PageState
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,8 @@ class Answer:
     absent: dict[str, str] = field(default_factory=dict)
     """`row_id` of each row that is not shown -> why."""
     notes: tuple[str, ...] = ()
+    scorer: Scorer | None = None
+    """What scored it; None where a fallback answered."""
 
 
 def answer(served: Served, asked: Asked) -> Answer:
@@ -92,35 +96,65 @@ def _excuse(failed: Exception | None) -> tuple[str, ...]:
 
 
 def _by_model(served: Served, asked: Asked, scorer: Scorer, notes: tuple[str, ...]) -> Answer:
-    (scored, chances), said = _score(served, asked, scorer), list(notes)
+    scored, notes_of_rows = score_lists(served, asked, scorer), list(notes)
+    main = scored.of(None, asked.k)
 
     def row(plan: RowPlan) -> tuple[Scores, Mask]:
-        if plan.row_id in scored:
-            scores, candidates = scored[plan.row_id]
-        else:
-            candidates = _candidates(served, plan.spec.candidates, _row_viewer(asked, plan))
+        found = scored.of(plan.row_id, asked.k)
+        if found is None:
             scores = _policy(served, asked, plan.spec.policy or asked.canvas.fallback)
-        return _filled_up(served, asked, plan, scores, candidates, said)
+            if main is not None and not plan.spec.chart:
+                scores = break_ties(scores, main[0])
+            found = scores, _candidates(served, plan.spec.candidates, _row_viewer(asked, plan))
+        return _filled_up(served, asked, plan, *found, notes_of_rows)
 
-    by = (_page_state(asked, scorer), chances)
-    found = _assemble(served, asked, MODEL_POLICY, None, scored.get(None), row, by)
-    return replace(found, notes=tuple(said))
+    by = (_page_state(asked, scorer), scored.chances)
+    answer = _assemble(served, asked, MODEL_POLICY, None, main, row, by)
+    return replace(answer, notes=tuple(notes_of_rows), scorer=scorer)
 
 
 def by_fallback(served: Served, asked: Asked, reason: str) -> Answer:
-    """Answer by the canvas's fallback, and say why."""
-    policy, said = asked.canvas.fallback, list[str]()
+    """Answer by the canvas's fallback, and say why.
+
+    Where the request has a query or a source title, only titles that fit it are listed, those that fit best first.
+    """
+    policy, notes = asked.canvas.fallback, list[str]()
 
     def row(plan: RowPlan) -> tuple[Scores, Mask]:
-        candidates = _candidates(served, plan.spec.candidates, _row_viewer(asked, plan))
         scores = _policy(served, asked, plan.spec.policy or policy)
-        return _filled_up(served, asked, plan, scores, candidates, said)
+        candidates = _candidates(served, plan.spec.candidates, _row_viewer(asked, plan))
+        if plan.source != ABSENT:
+            scores, candidates = _fitting(matches_of_source(served.shelf.catalogue, plan.source), scores, candidates)
+            return scores, candidates
+        return _filled_up(served, asked, plan, scores, candidates, notes)
 
     main = None
     if asked.canvas.target == "title":
         candidates = _candidates(served, asked.canvas.candidates, asked.viewer)
-        main = _policy(served, asked, policy), candidates
-    return replace(_assemble(served, asked, policy, reason, main, row), notes=tuple(said))
+        main = _fitting_request(served, asked, _policy(served, asked, policy), candidates, notes)
+    return replace(_assemble(served, asked, policy, reason, main, row), notes=tuple(notes))
+
+
+def _fitting_request(
+    served: Served, asked: Asked, scores: Scores, candidates: Mask, notes: list[str]
+) -> tuple[Scores, Mask]:
+    """Keep the candidates that fit the request's query, or its source title; all where it has neither."""
+    catalogue, query, source = served.shelf.catalogue, asked.request.query, asked.viewer.source
+    if query:
+        scores, candidates = _fitting(matches_of_query(catalogue, query), scores, candidates)
+        if not candidates.any():
+            notes.append(f"no title matches '{query}' by name, character or genre")
+    elif source != ABSENT:
+        name = catalogue.name(source, asked.request.language)
+        scores, candidates = _fitting(matches_of_source(catalogue, source), scores, candidates)
+        if not candidates.any():
+            notes.append(f"no title that may be shown shares a genre, a character or words of its name with '{name}'")
+    return scores, candidates
+
+
+def _fitting(matches: Scores, scores: Scores, candidates: Mask) -> tuple[Scores, Mask]:
+    """Order the candidates that match by how well they do, and those that match alike by the policy's scores."""
+    return break_ties(matches, scores), candidates & (matches > 0)
 
 
 def _filled_up(
@@ -153,7 +187,7 @@ def _assemble(
     rules = PageRules.of(spec, asked.k, asked.request.device, {} if state is None else dict(state.page))
     values = valued_by(spec, state) if by is not None else None
     page = page_of(asked.plans, served.shelf.catalogue, row, rules, values, chances)
-    return replace(found, rows=tuple(filled_rows(page)), absent=page.absent)
+    return replace(found, rows=tuple(filled_rows(page)), absent={**page.absent, **_left_out_rows(served, asked)})
 
 
 def _ranked_rows(
@@ -169,7 +203,13 @@ def _ranked_rows(
     page = rank_rows(rows, asked.k, None if state is None else state.values(asked.canvas.blend))
     nothing = np.zeros(len(served.shelf.catalogue), np.bool_)
     empty = RankedList(np.zeros(0, np.int64), np.zeros(0))
-    return Answer(policy, reason, empty, nothing, tuple(filled_rows(page)), page.absent)
+    absent = {**page.absent, **_left_out_rows(served, asked)}
+    return Answer(policy, reason, empty, nothing, tuple(filled_rows(page)), absent)
+
+
+def _left_out_rows(served: Served, asked: Asked) -> dict[str, str]:
+    """Return row -> why this version of the model cannot fill it."""
+    return served.resolved.left_out.rows.get(asked.canvas.asked_as, {})
 
 
 def _page_state(asked: Asked, scorer: Scorer) -> PageState | None:
@@ -181,8 +221,40 @@ def _page_state(asked: Asked, scorer: Scorer) -> PageState | None:
     return next(iter(scorer.page_states([asked.request])), None)
 
 
-def _score(served: Served, asked: Asked, scorer: Scorer) -> tuple[dict[str | None, tuple[Scores, Mask]], Chances]:
-    """Score the canvas's own list, under None, and every row that has a blend, all at once; and plays in every row.
+@dataclass(frozen=True)
+class ScoredLists:
+    """The canvas's own list and every row with a blend, scored at once.
+
+    Args:
+        place: Name -> its row in `page`: None for the canvas's own list, else a `row_id`.
+        blends: [R] head -> weight.
+        page: Blends of the R lists over their candidates; None where there is nothing to score.
+        chances: `row_id` -> [T] logits of a play.
+    """
+
+    place: Mapping[str | None, int]
+    blends: Sequence[Mapping[str, float]]
+    page: PageScores | None
+    chances: Chances
+
+    def of(self, name: str | None, k: int) -> tuple[Scores, Mask] | None:
+        """Return a list's [T] scores, exact for its best, and its candidates; None where it was not scored."""
+        if self.page is None or name not in self.place:
+            return None
+        row = self.place[name]
+        return self.page.sharpened(row, SPARE * k), self.page.candidates[row]
+
+    def parts(self, name: str | None, columns: Columns) -> dict[str, Scores]:
+        """Return head or term -> its weighted part of the scores of some titles; empty where nothing scored them."""
+        if self.page is None or name not in self.place:
+            return {}
+        row = self.place[name]
+        terms = zip(self.blends[row], self.page.terms[row], strict=True)
+        return {head: term.exact(columns) for head, term in terms}
+
+
+def score_lists(served: Served, asked: Asked, scorer: Scorer) -> ScoredLists:
+    """Score the canvas's own list and every row that has a blend, all at once; and plays in every row.
 
     A canvas of rows has no list of its own.
     """
@@ -195,15 +267,15 @@ def _score(served: Served, asked: Asked, scorer: Scorer) -> tuple[dict[str | Non
     valued = _valued(asked)
     nothing = [np.zeros(len(served.shelf.catalogue), np.bool_)] * len(valued)
     if not masks and not valued:
-        return {}, {}
+        return ScoredLists({}, [], None, {})
     page = scorer.score_page(
         [*requests, *(request for request, _ in valued.values())],
         [*blends, *({head: 0.0} for _, head in valued.values())],
         np.stack([*masks, *nothing]),
     )
     names = [*(None for _ in lists), *(plan.row_id for _, plan in plans)]
-    scored = {name: (page.sharpened(row, SPARE * asked.k), masks[row]) for row, name in enumerate(names)}
-    return scored, {name: page.logits(len(names) + row) for row, name in enumerate(valued)}
+    chances = {name: page.logits(len(names) + row) for row, name in enumerate(valued)}
+    return ScoredLists({name: row for row, name in enumerate(names)}, blends, page, chances)
 
 
 def _valued(asked: Asked) -> dict[str, tuple[Request, str]]:

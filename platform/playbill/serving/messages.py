@@ -90,7 +90,7 @@ class RankedRow(Message):
     """From 0, top to bottom."""
     items: tuple[RankedTitle, ...]
     reason: str = ""
-    """Why it is where it is."""
+    """Why the member has it, and why it is where it is."""
     score: float | None = None
     """What it is worth there, comparable within an answer only; null where rows come as they are written."""
 
@@ -114,8 +114,8 @@ class RecommendResponse(Message):
     items: tuple[RankedTitle, ...]
     """The best titles of the whole canvas; none on a canvas that ranks rows."""
     rows: tuple[RankedRow, ...] | None = None
-    """The page, where rows were asked for: no title is in it twice. On a canvas that ranks rows: the rows, best first,
-    each as it would be by itself."""
+    """The page, where rows were asked for: no title is in it twice, but for those of a chart. On a canvas that ranks
+    rows: the rows, best first, each as it would be by itself."""
     absent: dict[str, str] = Field(default_factory=dict)
     """`row_id` of each row that is not on the page -> why."""
     notes: tuple[str, ...] = ()

@@ -17,9 +17,9 @@ from playbill.ranking.rows import RowPlan, Setting, Taste, plan_rows, taste_of
 from playbill.serving.answering import Asked, answer, by_fallback
 from playbill.serving.facts import FactReader, MemberFacts
 from playbill.serving.made import Entry, Made, entry_of, finished
-from playbill.serving.messages import RecommendRequest, RecommendResponse, not_found
+from playbill.serving.messages import NotFoundError, RecommendRequest, RecommendResponse, not_found
 from playbill.serving.profile import Deadline, KeptAnswers, OutOfTimeError, Profile
-from playbill.serving.said import Said, country_of, said_by
+from playbill.serving.said import Said, availability_country, country_of, said_by
 from playbill.serving.served import Served, Slot
 from playbill.serving.why import Why, why
 from playbill.specs import CanvasSpec
@@ -130,6 +130,10 @@ class Recommender:
         served = self.slot.current
         canvas = _canvas(served, request.canvas)
         notes = [f"title features are imputed as missing: {served.gap}"] if served.gap else []
+        if lost := served.resolved.left_out.blends.get(canvas.name):
+            notes.append(
+                f"ranked without {', '.join(lost)}: the log had no examples for {'it' if len(lost) == 1 else 'them'}"
+            )
         said = said_by(served, canvas, request, notes)
         at = request.at or self._clock.now() + INSTANT
         member = request.member_id
@@ -170,6 +174,9 @@ def find_title(served: Served, text: str) -> str:
 
 
 def _canvas(served: Served, name: str) -> CanvasSpec:
+    if name in served.resolved.left_out.canvases:
+        why = served.resolved.left_out.canvases[name]
+        raise NotFoundError(f"canvas '{name}' is not served by this version of '{served.model}': {why}")
     if name not in served.resolved.canvases:
         raise not_found("canvas", name, served.resolved.canvases)
     return served.resolved.canvases[name]
@@ -200,14 +207,15 @@ def _ask(
         history=facts.history,
         features={**facts.features.values, **said.own},
     )
+    shown_in = availability_country(served, country, at, notes)
     viewer = Viewer(
         at=at,
-        country=country,
+        country=shown_in,
         watched=taste.watched,
         source=said.source,
         kids_profile=facts.kids_profile or canvas.candidates.kids is True,
         plays=lambda: served.shelf.plays.before(at),
-        country_plays=lambda: served.shelf.plays.of_week(at, country),
+        country_plays=lambda: served.shelf.plays.of_week(at, shown_in),
         past=cache(lambda: past_of(facts.history, catalogue)),
     )
     plans = _plans(served, canvas, request, viewer, taste, language, notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from playbill.datasets.typed import read_query
 from playbill.errors import RequestError, nearest
@@ -52,6 +53,22 @@ def country_of(served: Served, asked: str | None, known: str, notes: list[str]) 
         notes.append(f"country '{asked}' was never seen: it counts as unknown ({UNKNOWN_COUNTRY})")
         return UNKNOWN_COUNTRY
     return asked
+
+
+def availability_country(served: Served, country: str, at: datetime, notes: list[str]) -> str:
+    """Return the country whose titles may be shown.
+
+    In an unknown country these are the titles available everywhere. Where there are none, those of the country of most
+    members are shown, and a note says so.
+    """
+    shelf = served.shelf
+    if country != UNKNOWN_COUNTRY or shelf.main_country is None or shelf.catalogue.available(at, country).any():
+        return country
+    notes.append(
+        f"the country is not known and no title is available everywhere: these are the titles of {shelf.main_country}, "
+        "where most members are"
+    )
+    return shelf.main_country
 
 
 def _query(canvas: CanvasSpec, request: RecommendRequest, notes: list[str]) -> str | None:

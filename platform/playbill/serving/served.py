@@ -20,6 +20,7 @@ from playbill.ranking.fallback import PlayLog
 from playbill.ranking.page_parts import RowEntry
 from playbill.ranking.page_scores import PageScores
 from playbill.ranking.rows import prepare_rows
+from playbill.schema import UNKNOWN_COUNTRY
 from playbill.specs import CanvasSpec, ResolvedModel
 from playbill.tables import Tables
 
@@ -82,6 +83,7 @@ class Shelf:
         plays: Every play of the tables.
         members: Newest row of every member.
         countries: Countries ever seen; any other one is unknown.
+        main_country: Where most members are; None where no member's country is known.
     """
 
     snapshot_id: str
@@ -89,6 +91,7 @@ class Shelf:
     plays: PlayLog
     members: Members
     countries: frozenset[str]
+    main_country: str | None = None
 
     @classmethod
     def read(cls, tables: Tables, title_ids: Sequence[str] | None = None) -> Shelf:
@@ -103,12 +106,15 @@ class Shelf:
         """
         titles = tables.titles()
         catalogue = Catalogue(title_ids or titles["title_id"].to_list(), titles, tables.availability())
+        members = tables.members()
+        known = members.get_column("country").drop_nulls().filter(members["country"].drop_nulls() != UNKNOWN_COUNTRY)
         return cls(
             snapshot_id=tables.snapshot_id(),
             catalogue=catalogue,
             plays=PlayLog(catalogue, tables.interactions()),
-            members=Members(tables.members()),
+            members=Members(members),
             countries=frozenset(tables.vocabulary("country").entries),
+            main_country=known.cast(pl.String).mode().sort().first() if len(known) else None,  # type: ignore[arg-type]
         )
 
 

@@ -8,14 +8,16 @@ from playbill.errors import StateError
 from playbill.specs.canvas import CanvasSpec
 from playbill.specs.measures import GateSpec
 from playbill.specs.model import ModelSpec
-from playbill.specs.resolved import ResolvedModel
+from playbill.specs.resolved import LeftOut, ResolvedModel
 from playbill.specs.row import RowSpec
 
 
 def without_heads(resolved: ResolvedModel, reasons: Mapping[str, str]) -> ResolvedModel:
     """Return a model that never had some heads, with a note of everything that went with them.
 
-    Blends lose their terms. A row whose whole blend is gone is filled by the fallback of its canvas. A canvas whose
+    Blends lose their terms. A row whose whole blend is gone is filled by the fallback of its canvas, as its rules still
+    say what it shows. One that loses its heaviest head and keeps lighter ones is dropped, since it would be ranked by
+    something else than its name promises, unless a rule about the member's own past makes it what it is. A canvas whose
     whole blend is gone is dropped, and with it its rows, rows scored as on it, a canvas that ranks its rows, its task
     and its gates.
 
@@ -32,18 +34,27 @@ def without_heads(resolved: ResolvedModel, reasons: Mapping[str, str]) -> Resolv
     kept = {name: head for name, head in resolved.model.heads.items() if name not in gone}
     if not kept:
         raise StateError("no head is left to train:" + "".join(f"\n  {name}: {why}" for name, why in reasons.items()))
-    canvases, lost = _canvases(resolved, gone)
+    canvases, dropped = _canvases(resolved, gone)
     if not canvases:
         raise StateError(f"without the heads {_listed(gone)} no canvas has a blend left, so there is nothing to serve")
-    rows, changed = _rows(resolved, gone, canvases)
+    rows, absent, filled = _rows(resolved, gone, canvases)
     model = _model(resolved.model, kept, canvases, rows)
     notes = [f"head '{name}' is left out: {why}" for name, why in reasons.items()]
+    notes += [f"canvas '{name}' is dropped: {why}" for name, why in dropped.items()]
+    notes += [f"row '{name}' is dropped: {why}" for own in absent.values() for name, why in own.items()]
+    lost = {
+        name: tuple(head for head in resolved.canvases[name].blend if head in gone)
+        for name, canvas in canvases.items()
+        if len(canvas.blend) < len(resolved.canvases[name].blend)
+    }
+    left_out = LeftOut(heads=dict(reasons), canvases=dropped, rows=absent, blends=lost)
     return resolved.model_copy(
         update={
             "model": model,
             "canvases": canvases,
             "rows": rows,
-            "notes": (*resolved.notes, *notes, *lost, *changed),
+            "notes": (*resolved.notes, *notes, *filled),
+            "left_out": resolved.left_out.and_also(left_out),
         }
     )
 
@@ -67,30 +78,38 @@ def _emptied(blend: Mapping[str, float], gone: frozenset[str]) -> str:
     return f"without {_listed(gone.intersection(blend))} no weight of its blend is above 0"
 
 
-def _canvases(resolved: ResolvedModel, gone: frozenset[str]) -> tuple[dict[str, CanvasSpec], list[str]]:
-    found, notes = {}, []
+def _canvases(resolved: ResolvedModel, gone: frozenset[str]) -> tuple[dict[str, CanvasSpec], dict[str, str]]:
+    """Return the canvases that are left, and why each other one is not."""
+    found, dropped = {}, {}
     for name, canvas in resolved.canvases.items():
         if blend := _left(canvas.blend, gone):
             page = None if canvas.page is None else canvas.page.without(gone)
             found[name] = canvas.model_copy(update={"blend": blend, "page": page})
         else:
-            notes.append(f"canvas '{name}' is dropped: {_emptied(canvas.blend, gone)}")
+            dropped[name] = _emptied(canvas.blend, gone)
     for name, canvas in list(found.items()):
         if canvas.asked_as in resolved.canvases and canvas.asked_as not in found:
-            notes.append(f"canvas '{name}' is dropped: it ranks the rows of canvas '{canvas.asked_as}'")
+            dropped[name] = f"it ranks the rows of canvas '{canvas.asked_as}'"
             del found[name]
-    return found, notes
+    return found, dropped
 
 
 def _rows(
     resolved: ResolvedModel, gone: frozenset[str], canvases: Mapping[str, CanvasSpec]
-) -> tuple[dict[str, RowSpec], list[str]]:
-    found, notes = {}, []
+) -> tuple[dict[str, RowSpec], dict[str, dict[str, str]], list[str]]:
+    """Return the rows that are left; canvas -> row -> why it is dropped; and notes on rows that a policy fills now."""
+    found: dict[str, RowSpec] = {}
+    dropped: dict[str, dict[str, str]] = {}
+    notes = []
     for name, row in resolved.rows.items():
         if row.canvas not in canvases:
             continue
         if row.scored_as is not None and row.scored_as not in canvases:
-            notes.append(f"row '{name}' is dropped: it is scored as on canvas '{row.scored_as}'")
+            dropped.setdefault(row.canvas, {})[name] = f"it is scored as on canvas '{row.scored_as}'"
+            continue
+        heaviest = None if row.candidates.personal else _lost_heaviest(row.blend or {}, gone)
+        if heaviest is not None:
+            dropped.setdefault(row.canvas, {})[name] = f"it is ranked above all by head '{heaviest}', which is left out"
             continue
         blend = None if row.blend is None else _left(row.blend, gone)
         if row.blend is not None and not blend:
@@ -100,7 +119,16 @@ def _rows(
         elif blend is not None:
             row = row.model_copy(update={"blend": blend})
         found[name] = row
-    return found, notes
+    return found, dropped, notes
+
+
+def _lost_heaviest(blend: Mapping[str, float], gone: frozenset[str]) -> str | None:
+    """Return the head that outweighs everything which is left of a blend, None where there is none such."""
+    left = _left(blend, gone)
+    if not left:
+        return None
+    heaviest = max(blend, key=lambda head: blend[head])
+    return heaviest if heaviest in gone and blend[heaviest] > max(left.values()) else None
 
 
 def _model(

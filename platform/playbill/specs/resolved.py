@@ -6,6 +6,8 @@ import hashlib
 import json
 from typing import Any
 
+from pydantic import Field
+
 from playbill.errors import UnknownNameError
 from playbill.specs.base import Spec
 from playbill.specs.canvas import CanvasSpec
@@ -19,6 +21,30 @@ def content_hash(content: Any) -> str:
     """Return the SHA-256 of JSON-ready content, whatever the order of its keys."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class LeftOut(Spec):
+    """What a log taught nothing of, so that a model was trained without it."""
+
+    heads: dict[str, str] = Field(default_factory=dict)
+    """Head -> why."""
+    canvases: dict[str, str] = Field(default_factory=dict)
+    """Canvas -> why the model does not serve it."""
+    rows: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Canvas -> row -> why it is not shown there."""
+    blends: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Canvas -> heads that its blend lost."""
+
+    def and_also(self, other: LeftOut) -> LeftOut:
+        """Return what one or the other leaves out."""
+        rows = {canvas: {**self.rows.get(canvas, {}), **own} for canvas, own in other.rows.items()}
+        blends = {canvas: (*self.blends.get(canvas, ()), *own) for canvas, own in other.blends.items()}
+        return LeftOut(
+            heads={**self.heads, **other.heads},
+            canvases={**self.canvases, **other.canvases},
+            rows={**self.rows, **rows},
+            blends={**self.blends, **blends},
+        )
 
 
 class ResolvedModel(Spec):
@@ -35,11 +61,13 @@ class ResolvedModel(Spec):
     """Its rows, in the order of the page."""
     notes: tuple[str, ...] = ()
     """What was taken out of it, such as heads without an example, and why; see `without_heads`."""
+    left_out: LeftOut = LeftOut()
+    """The same by name, for those who ask about one of it."""
 
     @property
     def spec_hash(self) -> str:
-        """SHA-256 of everything said here but `notes`, independent of key order and of the files it came from."""
-        return content_hash(self.model_dump(mode="json", by_alias=True, exclude={"notes"}))
+        """SHA-256 of all but `notes` and `left_out`, independent of key order and of the files it came from."""
+        return content_hash(self.model_dump(mode="json", by_alias=True, exclude={"notes", "left_out"}))
 
     def to_json(self) -> str:
         """Return this as JSON that `from_json` reads back."""

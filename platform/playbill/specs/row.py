@@ -108,11 +108,17 @@ class RowSpec(Definition):
     """Policy that orders what `when_short: fallback` adds; the canvas's where absent."""
     generator: GeneratorSpec | None = None
     """Makes several rows of this one."""
+    chart: bool = False
+    """The same titles in the same order for everybody in a country, such as a top ten: its titles may be in other rows
+    of the page too, and ties are not broken by the member's own scores. Needs a `policy`."""
 
     @model_validator(mode="after")
     def _ranked_once(self) -> Self:
         if (self.blend is None) == (self.policy is None):
             raise ValueError("a row needs either 'blend' or 'policy'")
+        personal = self.candidates.personal or self.candidates.watched is not None
+        if self.chart and (self.policy is None or personal):
+            raise ValueError("a chart is the same for everybody: it needs a 'policy' and no rule about the member")
         if self.fallback is not None and self.when_short == "drop":
             raise ValueError("'fallback' needs when_short: fallback")
         return self

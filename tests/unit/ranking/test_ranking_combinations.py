@@ -159,9 +159,9 @@ def test_a_short_row_is_filled_up_by_its_fallback_after_its_own_titles_and_says_
     scores, mask, note = short(when_short="fallback")
     order = [column for column in np.argsort(-scores, kind="stable").tolist() if mask[column]]
     assert order == [5, 4, 1, 0]
-    assert note == "row new: its rules leave 1 titles, fewer than 3, so popular_7d fills it up"
+    assert note == "row new: 1 titles after filtering, fewer than 3: filled up by popular_7d"
     scores, mask, note = short(when_short="fallback", fallback="popular")
-    assert "so popular fills it up" in note
+    assert "filled up by popular" in note
 
 
 def test_a_short_row_that_is_dropped_stays_as_it_is() -> None:

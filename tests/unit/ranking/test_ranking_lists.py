@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from playbill.ranking.lists import rank
+from playbill.ranking.lists import break_ties, rank
 
 ALL = np.ones(5, dtype=np.bool_)
 
@@ -32,3 +34,17 @@ def test_lists_can_be_cut_and_thinned() -> None:
 def test_a_score_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="NaN"):
         rank(np.array([np.nan, 1.0]), np.ones(2, dtype=np.bool_), 1)
+
+
+def test_ties_are_broken_and_nothing_else_moves() -> None:
+    scores, ties = np.array([3.0, 1.0, 1.0, 1.0, 2.0]), np.array([0.0, 5.0, -np.inf, 9.0, 0.0])
+    broken = break_ties(scores, ties)
+    assert rank(broken, ALL).columns.tolist() == [0, 4, 3, 1, 2]
+    assert np.abs(broken - scores).max() < 0.5
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.floats(-1e6, 1e6)), min_size=1, max_size=30))
+def test_broken_ties_order_by_score_and_then_by_the_other(pairs: list[tuple[int, float]]) -> None:
+    scores, ties = (np.array(values, dtype=np.float64) for values in zip(*pairs, strict=True))
+    expected = sorted(range(len(pairs)), key=lambda column: (-scores[column], -ties[column], column))
+    assert rank(break_ties(scores, ties), np.ones(len(pairs), np.bool_)).columns.tolist() == expected

@@ -23,14 +23,16 @@ TITLES = 24
 ARMS = ("fixed", "independent", "greedy", "beam")
 
 
-def candidate(name: str, titles: Sequence[int], minimum: int = 2, seed: int = 0) -> RowCandidate:
+def candidate(
+    name: str, titles: Sequence[int], minimum: int = 2, seed: int = 0, ranked_by: dict[str, Any] | None = None
+) -> RowCandidate:
     """A row whose titles are in this order of liking."""
     body = {"name": name, "version": 1, "title": {"en": name}, "canvas": "home", "minimum_length": minimum}
     scores = np.full(TITLES, -99.0)
     scores[list(titles)] = -np.arange(len(titles), dtype=np.float64)
     wanted = np.zeros(TITLES, np.bool_)
     wanted[list(titles)] = True
-    plan = RowPlan(name, RowSpec.model_validate({**body, "blend": {"play": 1.0}}), name)
+    plan = RowPlan(name, RowSpec.model_validate({**body, **(ranked_by or {"blend": {"play": 1.0}})}), name)
     return RowCandidate(plan, scores, wanted, np.random.default_rng(seed).normal(size=TITLES))
 
 
@@ -174,3 +176,22 @@ def test_a_page_says_what_is_wrong_with_it() -> None:
         spec(viewports={"mobile": "phonee"})
     with pytest.raises(ValidationError, match="pinned, so it cannot be placed"):
         spec(pinned=["r1"], placed={"row": "r1", "head": "visit"})
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_chart_shows_its_titles_whatever_other_rows_show_and_takes_none_from_them(arm: str) -> None:
+    chart = candidate("chart", range(6), ranked_by={"policy": "top_10", "chart": True})
+    others = [candidate("first", range(6)), candidate("last", range(3, 9))]
+    for rows in ([others[0], chart, others[1]], [chart, *others]):
+        page = build_page(rows, PageRules(spec(arm=arm), k=6), Taste())
+        shown = {row.candidate.name: row.titles.columns.tolist() for row in page.rows}
+        assert shown["chart"] == list(range(6))
+        left = [title for name in ("first", "last") for title in shown[name]]
+        assert sorted(left) == list(range(9))
+
+
+def test_a_chart_is_ranked_by_a_policy_and_by_nothing_of_the_member() -> None:
+    body = {"name": "chart", "version": 1, "title": {"en": "Chart"}, "canvas": "home", "chart": True}
+    for own in ({"blend": {"play": 1.0}}, {"policy": "top_10", "candidates": {"watched": False}}):
+        with pytest.raises(ValidationError, match="the same for everybody"):
+            RowSpec.model_validate({**body, **own})

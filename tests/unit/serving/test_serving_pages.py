@@ -67,7 +67,7 @@ def test_rows_come_in_the_order_of_the_page_and_are_logged_there(world: ModuleTy
     assert response.rows is not None
     assert response.rows[0].row_id == "popular"
     assert [row.position for row in response.rows] == [0, 1]
-    assert response.rows[0].reason == "best given the rows above"
+    assert response.rows[0].reason.endswith("; best given the rows above")
     assert "the page has its 2 rows" in response.absent.values()
     shown = [title.title_id for row in response.rows for title in row.items]
     assert len(shown) == len(set(shown))

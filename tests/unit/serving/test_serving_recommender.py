@@ -277,7 +277,7 @@ def test_every_rule_says_why_a_title_is_in_or_out(world: ModuleType, stocked: Wo
             assert found[row.row_id].verdict == f"at place {item.position + 1}"
             assert all(found[row.row_id].rules.values())
     coming = {place.name: place.verdict for place in recommender.why(request, "t8").places}
-    assert coming["home"] == "out by available: now"
+    assert coming["home"] == "excluded by available: now"
     watched = {place.name: place for place in recommender.why(request, "t0").places}
     assert not watched["home"].rules["watched"]
     with pytest.raises(NotFoundError, match="Did you mean 't0'"):

@@ -76,9 +76,23 @@ def test_rows_fall_back_and_canvases_go_when_their_whole_blend_is_gone() -> None
     assert left.notes == (
         "head 'list' is left out: no row",
         "canvas 'coming_soon' is dropped: it blends 'list' alone",
-        "row 'mine' is filled by popular_7d: it blends 'list' alone",
         "row 'alike' is dropped: it is scored as on canvas 'coming_soon'",
+        "row 'mine' is filled by popular_7d: it blends 'list' alone",
     )
+    assert left.left_out.canvases == {"coming_soon": "it blends 'list' alone"}
+    assert left.spec_hash != resolved.spec_hash
+
+
+def test_a_row_without_its_heaviest_head_is_not_shown_under_its_name() -> None:
+    resolved = definition(home={"play": 1.0, "list": 0.1})
+    rows = [row("gems", blend={"list": 1.0, "play": 0.1}), row("picks", blend={"play": 1.0, "list": 0.1})]
+    left = without_heads(resolved.model_copy(update={"rows": {own.name: own for own in rows}}), {"list": "no event"})
+    why = "it is ranked above all by head 'list', which is left out"
+    assert list(left.rows) == ["picks"]
+    assert left.left_out.rows == {"home": {"gems": why}}
+    assert left.left_out.blends == {"home": ("list",)}
+    assert f"row 'gems' is dropped: {why}" in left.notes
+    assert type(left).from_json(left.to_json()) == left
 
 
 def test_a_canvas_of_rows_goes_with_the_canvas_they_are_on() -> None:

@@ -1,0 +1,113 @@
+"""Which titles have to do with what a request names, a query or a source title, without any model.
+
+Fallbacks order titles by popularity and the like. Where a request names something, they may only show titles that fit
+it: titles whose names, characters or genres match the query, and titles that share genres, characters or words of
+their name with the source title. Both are worked out from the catalogue alone.
+Axis letters: T titles, G groups (genres and characters).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy import sparse
+
+from playbill.datasets.search_texts import SearchTexts
+from playbill.datasets.text import gram_arrays
+from playbill.ranking.blend import Scores
+from playbill.ranking.catalogue import Catalogue, Mask
+from playbill.ranking.text_match import ENOUGH, FIELD_WEIGHTS, TextIndex
+
+BUCKETS = 1 << 20
+"""Gram ids of the index of names; nothing is learnt from them, so they need not be those of a model."""
+LEAST_MATCH = 0.2
+"""Share of a query's weight that a title must have in one of its texts; below it only some letters agree."""
+NEAR_BEST = 0.6
+"""Share of the best title's match that a title must have, so that a good match is not followed by poor ones."""
+GROUPS = {"genres": 1.0, "characters": 2.0}
+"""Metadata that titles share -> its weight beside its rarity: a shared character says more than a shared genre."""
+
+
+def matches_of_query(catalogue: Catalogue, query: str) -> Scores:
+    """Return how well titles match a query by name, character or genre.
+
+    Args:
+        catalogue: The titles.
+        query: What was typed, not empty.
+
+    Returns:
+        [T] share of the query's weight that the title's best text has, about 1 for an exact name; 0 for a title
+        that does not match.
+    """
+    index = catalogue.once("names, characters and genres", lambda: _index(catalogue))
+    shares = _shares(index, *gram_arrays([query], BUCKETS, query=True))
+    return np.where(shares >= max(LEAST_MATCH, NEAR_BEST * shares.max(initial=0.0)), shares, 0.0)
+
+
+def matches_of_source(catalogue: Catalogue, source: int) -> Scores:
+    """Return how much titles have in common with a source title.
+
+    Genres and characters are weighed by their rarity and compared by cosine; a name that begins alike (a sequel) adds
+    to it.
+
+    Args:
+        catalogue: The titles.
+        source: Column of the source title.
+
+    Returns:
+        [T], 0 for a title that shares no genre, no character and no name with the source, and for the source itself.
+    """
+    weights_GT = catalogue.once("rarity of genres and characters", lambda: _weighted_groups(catalogue))
+    shared: Scores = (weights_GT[:, [source]].T @ weights_GT).toarray()[0]
+    index = catalogue.once("names, characters and genres", lambda: _index(catalogue))
+    names = _shares(index, *gram_arrays([catalogue.name(source)], BUCKETS), fields=("name",))
+    found = shared + np.where(names >= 0.5, names, 0.0)
+    found[source] = 0.0
+    return found
+
+
+def related(catalogue: Catalogue, source: int) -> Mask:
+    """Mark the titles that have anything in common with a source title, [T]."""
+    mask: Mask = matches_of_source(catalogue, source) > 0
+    return mask
+
+
+def _index(catalogue: Catalogue) -> TextIndex:
+    return TextIndex.of(SearchTexts.of(catalogue.texts, BUCKETS), len(catalogue), BUCKETS)
+
+
+def _shares(
+    index: TextIndex, grams: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], fields: tuple[str, ...] = ()
+) -> Scores:
+    """Return the share of one text's weight that the best field of each title has, [T]."""
+    weight = float(index.rarest[np.unique(grams)].sum())
+    if not weight:
+        return np.zeros(index.titles)
+    by_field_TF = index.by_field(grams, offsets)[0].astype(np.float64)
+    wanted = [place for place, name in enumerate(FIELD_WEIGHTS) if not fields or name in fields]
+    # `by_field` divides by more than the query's weight, so that short queries say little; here every query counts.
+    shares: Scores = by_field_TF[:, wanted].max(axis=1) * (weight + ENOUGH) / weight
+    return shares
+
+
+def _weighted_groups(catalogue: Catalogue) -> sparse.csr_array:
+    """Return [G, T] rarity of each genre and character of a title; the column of a title has length 1, or 0."""
+    frame = catalogue.described.frame.with_row_index("column")
+    pairs = [
+        frame.select("column", value=kind)
+        .explode("value")
+        .drop_nulls("value")
+        .select("column", value=pl.format("{} {}", pl.lit(kind), "value"), weight=pl.lit(weight))
+        for kind, weight in GROUPS.items()
+    ]
+    found = pl.concat(pairs).unique(["column", "value"], maintain_order=True)
+    titles = pl.len().over("value")
+    rarity = (pl.lit(len(catalogue)) / titles).log1p() * pl.col("weight")
+    found = found.with_columns(rarity=rarity).with_columns(
+        share=pl.col("rarity") / (pl.col("rarity") ** 2).sum().over("column").sqrt(),
+        group=pl.col("value").rank("dense") - 1,
+    )
+    shape = (int(found["group"].max() or 0) + 1, len(catalogue))  # type: ignore[arg-type]
+    cells = found["group"].to_numpy().astype(np.int64), found["column"].to_numpy().astype(np.int64)
+    return sparse.csr_array((found["share"].to_numpy().astype(np.float64), cells), shape=shape)
