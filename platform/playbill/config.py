@@ -321,8 +321,13 @@ def _known_online_store(text: str) -> str:
     return text
 
 
-def expand_variables(text: str, environment: Mapping[str, str]) -> str:
+def expand_variables(text: str, environment: Mapping[str, str], where: str = FILE_NAME) -> str:
     """Replace every `${NAME}` in `text` from `environment`.
+
+    Args:
+        text: With variables or without.
+        environment: Their values.
+        where: What the text is, for the message.
 
     Raises:
         ConfigError: A variable is not set.
@@ -332,7 +337,7 @@ def expand_variables(text: str, environment: Mapping[str, str]) -> str:
         try:
             return environment[match[1]]
         except KeyError:
-            raise ConfigError(f"{FILE_NAME} uses ${{{match[1]}}}, which is not set in the environment") from None
+            raise ConfigError(f"{where} uses ${{{match[1]}}}, which is not set in the environment") from None
 
     return _VARIABLE.sub(value, text)
 

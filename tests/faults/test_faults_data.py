@@ -26,14 +26,14 @@ FRAMES = {
     "null member": (
         PLAYS,
         lambda frame: frame.with_columns(nulled("user", 5)),
-        r"member_id: null in 2 rows",
+        r"member_id: null in 1 row",
     ),
     "null title": (PLAYS, lambda frame: frame.with_columns(nulled("item", 6)), r"interactions.title_id: no title for"),
     "null title id": (TITLES, lambda frame: frame.with_columns(nulled("id", 5)), r"titles.title_id: null in 1 row"),
-    "duplicate events": (
+    "infinite ratings": (
         PLAYS,
-        lambda frame: pl.concat([frame, frame.head(3)]),
-        r"\(event_id\) is used more than once in 12 rows. For example event_id=p-m0",
+        lambda frame: frame.with_columns(stars=pl.lit(float("inf"))),
+        r"column 'stars': a rating that is no finite number in 3840 rows",
     ),
     "duplicate titles": (
         TITLES,

@@ -14,7 +14,10 @@ import click
 from playbill.cli.main import Selection
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from playbill.sources import IngestReport, Progress, PushReport
+    from playbill.sources.cleaning import RowsSetAside
 
 
 class SourceOrPush(click.Group):
@@ -164,6 +167,10 @@ def _show(report: IngestReport) -> None:
         table.add_row(f"  {action}", f"{count:,}")
     console.print(table)
     console.print(f"Events from {report.first_event:%Y-%m-%d %H:%M} to {report.last_event:%Y-%m-%d %H:%M} UTC.")
+    for note in report.notes:
+        console.print(f"Note: {note}.", highlight=False, soft_wrap=True, markup=False)
+    for aside in report.set_aside:
+        _show_set_aside(console, aside, dry_run=report.dry_run)
     if report.dry_run:
         for name, sample in report.samples.items():
             console.print(f"{name}, the first {sample.height} rows:", highlight=False)
@@ -173,6 +180,14 @@ def _show(report: IngestReport) -> None:
         console.print("Dry run: nothing was written.")
     else:
         console.print(f"Snapshot {report.snapshot_id}, {report.seconds:.1f} s.", highlight=False)
+
+
+def _show_set_aside(console: Console, aside: RowsSetAside, *, dry_run: bool) -> None:
+    place = "would be set aside" if dry_run else f"set aside in {aside.file}"
+    counted = f"{aside.table}: {aside.rows:,} of {aside.offered:,} rows {place}"
+    console.print(counted, highlight=False, soft_wrap=True, markup=False)
+    for reason, rows in aside.reasons.items():
+        console.print(f"  {rows:,}  {reason}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _show_push(report: PushReport) -> None:

@@ -31,9 +31,22 @@ class Read:
     hint: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Rows that cannot be what their table needs, and why.
+
+    Attributes:
+        mistake: What is wrong.
+        rows: True where it is.
+    """
+
+    mistake: RowMistake
+    rows: pl.Series
+
+
 def read_table(
     rows: pl.DataFrame, table: str, columns: Mapping[str, ColumnMapping], own: Mapping[str, ColumnMapping]
-) -> tuple[pl.DataFrame, pl.Series, list[RowMistake]]:
+) -> tuple[pl.DataFrame, list[Fault]]:
     """Read one batch of a source as canonical columns.
 
     Args:
@@ -43,33 +56,54 @@ def read_table(
         own: Columns of the source's own -> mapping; they keep the source's type.
 
     Returns:
-        The canonical columns of all rows, which rows are sound, and the mistakes of the others.
+        The canonical columns of all rows, and the values that could not be read, which are null in them.
     """
     schema = polars_schema(table)
-    found: dict[str, pl.Series] = {}
-    sound = pl.repeat(True, rows.height, eager=True)
-    mistakes: list[RowMistake] = []
+    values: list[pl.Series] = []
+    faults: list[Fault] = []
     for name, column in {**columns, **own}.items():
         read = read_column(rows, column, schema.get(name))
-        found[name] = read.values.rename(name)
-        if read.broken is not None and read.broken.any():
-            sound = sound & ~read.broken
-            example = example_row(rows.filter(read.broken).head(1))
-            count = int(read.broken.sum())
-            mistakes.append(RowMistake(name, f"column '{column.source}': {read.what}", count, example, read.hint))
-    return pl.DataFrame(found), sound, mistakes
+        values.append(read.values.rename(name))
+        faults += unread(name, column, read, rows)
+    return pl.DataFrame(values), faults
+
+
+def unread(name: str, column: ColumnMapping, read: Read, rows: pl.DataFrame) -> list[Fault]:
+    """Return the rows of a batch whose value of one column could not be read, if there are any."""
+    if read.broken is None or not read.broken.any():
+        return []
+    example = example_row(rows.filter(read.broken).head(1))
+    what = f"column '{column.source}': {read.what}"
+    return [Fault(RowMistake(name, what, int(read.broken.sum()), example, read.hint), read.broken)]
 
 
 def read_column(rows: pl.DataFrame, column: ColumnMapping, target: pl.DataType | None) -> Read:
-    """Read one column; `target` is its canonical type, or None to keep the source's."""
+    """Read one column; `target` is its canonical type, or None to keep the source's. NaN is null: no value."""
     if column.source is None:
         text = pl.Series([column.constant]).new_from_index(0, rows.height)
         return _as_type(text, column, target)
     source = rows.get_column(column.source)
+    try:
+        return _read_values(source.fill_nan(None) if source.dtype.is_float() else source, column, target)
+    except pl.exceptions.PolarsError:
+        return _all_broken(source, target or pl.String(), f"a value of type {source.dtype} that cannot be read", "")
+
+
+def read_rating(rows: pl.DataFrame, source: str) -> Read:
+    """Read a column of ratings as float32. Null, NaN and empty text are no rating; an infinite one is a mistake."""
+    read = read_column(rows, ColumnMapping(source=source, reading="number"), None)
+    infinite = read.values.is_infinite().fill_null(False)
+    if infinite.any():
+        broken = infinite if read.broken is None else read.broken | infinite
+        return Read(read.values.cast(pl.Float32), broken, "a rating that is no finite number")
+    return Read(read.values.cast(pl.Float32), read.broken, read.what, read.hint)
+
+
+def _read_values(source: pl.Series, column: ColumnMapping, target: pl.DataType | None) -> Read:
     if column.values is not None:
         read = _looked_up(source, column)
         if read.broken is not None:
-            return Read(_nulls(rows.height, target or read.values.dtype), read.broken, read.what, read.hint)
+            return Read(_nulls(len(source), target or read.values.dtype), read.broken, read.what, read.hint)
         source = read.values
     if column.split is not None:
         parts = _text(source).str.split(column.split)
@@ -96,10 +130,15 @@ def _as_type(source: pl.Series, column: ColumnMapping, target: pl.DataType | Non
         words = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
         values = source.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Boolean)
         return _checked(source, values, "a value that is neither true nor false")
+    if target.is_numeric() and source.dtype == pl.String:
+        source = _number_text(source)
     values = source.cast(target, strict=False)
-    if target.is_integer() and source.dtype.is_float():
-        values = pl.select(pl.when(source % 1 == 0).then(values)).to_series()
-    return _checked(source, values, f"a value that is no {target}")
+    if target.is_integer() and not source.dtype.is_integer():
+        # `12.0` is how tools write 12 in a column that also has nulls.
+        numbers = source.cast(pl.Float64, strict=False)
+        whole = pl.when(numbers % 1 == 0).then(numbers.cast(target, strict=False))
+        values = pl.select(pl.coalesce(values if source.dtype == pl.String else whole, whole)).to_series()
+    return _checked(source, values, f"a value that is no {_word_of(target)}")
 
 
 def _moment(source: pl.Series, column: ColumnMapping) -> Read:
@@ -143,14 +182,50 @@ def _key(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _epoch(unit: Any) -> Callable[[pl.Series, ColumnMapping], Read]:
+def _number_text(source: pl.Series) -> pl.Series:
+    """Return the text of numbers without spaces; empty text and `NaN`, as tools write a missing number, is null."""
+    text = source.str.strip_chars()
+    return pl.select(pl.when(~text.str.to_lowercase().is_in(["", "nan"])).then(text)).to_series()
+
+
+def _word_of(target: pl.DataType) -> str:
+    """Name a type as people do: `whole number`, `number`, or what polars calls it."""
+    if target.is_integer():
+        return "whole number"
+    return "number" if target.is_numeric() else str(target)
+
+
+_SCALES = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
+"""Unit of a moment since 1970 -> microseconds in it."""
+
+_YEAR_US = 365.2425 * 24 * 3600 * 1_000_000
+_LAST_YEAR = 2261
+"""A moment after it does not fit into 64 bits of nanoseconds, which pandas and Feast use."""
+
+
+def _epoch(unit: str) -> Callable[[pl.Series, ColumnMapping], Read]:
     def read(source: pl.Series, column: ColumnMapping) -> Read:
+        source = _number_text(source) if source.dtype == pl.String else source
         numbers = source.cast(pl.Float64 if source.dtype.is_float() else pl.Int64, strict=False)
-        scale = {"s": 1_000_000, "ms": 1_000, "us": 1}[unit]
-        values = (numbers * scale).cast(pl.Int64, strict=False).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-        return _checked(source, values, "a value that is no number of seconds since 1970")
+        years = 1970 + numbers.cast(pl.Float64) * _SCALES[unit] / _YEAR_US
+        far = ~years.is_between(1, _LAST_YEAR + 1, closed="left").fill_null(True)
+        near = numbers.set(far, None)
+        values = (near * _SCALES[unit]).cast(pl.Int64).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        if far.any():
+            no_number = source.is_not_null() & numbers.is_null()
+            return Read(values, far | no_number, *_far_away(unit, years.filter(far)[0]))
+        return _checked(source, values, f"a value that is no number of {unit} since 1970")
 
     return read
+
+
+def _far_away(unit: str, year: float) -> tuple[str, str]:
+    """Say which year a number would be in, and in which unit it would be in our time."""
+    what = f"a number of {unit} since 1970 whose year would be {year:,.0f}"
+    for other, scale in _SCALES.items():
+        if 1990 <= 1970 + (year - 1970) * scale / _SCALES[unit] <= 2100:
+            return what, f"Did you mean as: epoch_{other}?"
+    return what, ""
 
 
 def _iso_text(source: pl.Series, column: ColumnMapping) -> Read:
@@ -198,9 +273,9 @@ def _number(source: pl.Series, column: ColumnMapping) -> Read:
 
 
 _READERS: dict[str, Callable[[pl.Series, ColumnMapping], Read]] = {
-    "epoch_seconds": _epoch("s"),
-    "epoch_milliseconds": _epoch("ms"),
-    "epoch_microseconds": _epoch("us"),
+    "epoch_seconds": _epoch("seconds"),
+    "epoch_milliseconds": _epoch("milliseconds"),
+    "epoch_microseconds": _epoch("microseconds"),
     "iso_text": _iso_text,
     "year": _year,
     "year_in_name": _year_in_name,

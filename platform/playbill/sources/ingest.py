@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,10 +19,15 @@ from playbill.clock import WallClock
 from playbill.config import Workspace
 from playbill.errors import ConfigError, nearest
 from playbill.schema import INTERACTIONS
+from playbill.sources.cleaning import RowsSetAside
+from playbill.sources.observing import Ties
 from playbill.sources.offer import Progress, write_offer
 from playbill.sources.registry import SOURCES
 from playbill.sources.source import Source
 from playbill.tables import RowMistake, Tables, TableWriter
+
+SET_ASIDE = "set_aside"
+"""Folder of a workspace with the rows that the last ingest set aside, a file for each table."""
 
 _SAMPLE_ROWS = 3
 
@@ -43,6 +49,9 @@ class IngestReport:
         snapshot_id: Content hash of the tables; None for a dry run.
         seconds: How long it took.
         samples: Canonical table -> its first rows.
+        notes: What is odd about the data though it was taken, and what was changed in it; one sentence each.
+        ties: Plays that share their moment with another play of the same member.
+        set_aside: Canonical table -> what was left out, by reason.
     """
 
     source: str
@@ -57,6 +66,9 @@ class IngestReport:
     snapshot_id: str | None
     seconds: float
     samples: dict[str, pl.DataFrame] = field(repr=False)
+    notes: tuple[str, ...] = ()
+    ties: Ties = field(default_factory=Ties)
+    set_aside: tuple[RowsSetAside, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the samples, ready for JSON."""
@@ -72,6 +84,16 @@ class IngestReport:
             "actions": self.actions,
             "snapshot_id": self.snapshot_id,
             "seconds": round(self.seconds, 3),
+            "notes": list(self.notes),
+            "ties": asdict(self.ties),
+            "set_aside": {
+                one.table: {
+                    "rows": one.rows,
+                    "reasons": one.reasons,
+                    "file": None if self.dry_run else str(one.file),
+                }
+                for one in self.set_aside
+            },
         }
 
 
@@ -112,8 +134,9 @@ def ingest(
         offer, route = chosen.open(Path(scratch), told)
         with tables.rehearse(WallClock()) if dry_run else tables.replace(WallClock()) as writer:
             watching = _Watching(writer)
-            write_offer(offer, watching, told)
+            written = write_offer(offer, watching, told)
             told("check and write", 0, None)
+        set_aside = written.set_aside if dry_run else _keep(written.set_aside, workspace.folder / SET_ASIDE)
     told("check and write", 1, 1)
     first, last = watching.span()
     return IngestReport(
@@ -129,7 +152,20 @@ def ingest(
         snapshot_id=None if dry_run else tables.snapshot_id(),
         seconds=time.perf_counter() - started,
         samples=watching.samples,
+        notes=written.notes,
+        ties=written.observed.ties,
+        set_aside=set_aside,
     )
+
+
+def _keep(found: tuple[RowsSetAside, ...], folder: Path) -> tuple[RowsSetAside, ...]:
+    """Put the files of rows that were set aside into the workspace, in place of those of the ingest before."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    if not found:
+        return ()
+    folder.mkdir()
+    return tuple(replace(one, file=Path(shutil.move(one.file, folder / f"{one.table}.ndjson"))) for one in found)
 
 
 def _silent(stage: str, done: int, total: int | None) -> None:

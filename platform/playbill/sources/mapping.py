@@ -101,6 +101,22 @@ class RatingMapping(Spec):
         return RatingRule(self.up, self.down, self.canvas)
 
 
+def _share(value: object) -> object:
+    if isinstance(value, str) and (number := value.strip().removesuffix("%").strip()) != value.strip():
+        try:
+            return float(number) / 100
+        except ValueError:
+            raise ValueError(f"'{value}' is no share, expected one such as 1%") from None
+    return value
+
+
+class SetAside(Spec):
+    """Sets rows that cannot be used aside, each with its reasons, instead of refusing the load."""
+
+    limit: Annotated[float, BeforeValidator(_share), Field(ge=0, lt=1)]
+    """The load is refused when more of a table's rows than this share would be set aside, such as 1%."""
+
+
 class FileOrigin(Spec):
     """A file in the folder that is ingested."""
 
@@ -134,6 +150,10 @@ class TableMapping(Spec):
     """Interactions only."""
     order_by: str | None = None
     """Interactions only: column with the true order of a member's events, where times are not enough."""
+    merge_duplicates: bool = False
+    """Titles only: entries with the same name, kind, release and genres become one title, that of the smallest id."""
+    set_aside: SetAside | None = None
+    """Also at the top level, for every table: what becomes of rows that cannot be used."""
 
     def sources(self) -> dict[str, str]:
         """Return YAML path -> source column for everything that names one."""

@@ -20,6 +20,7 @@ from playbill.sources.mapping import (
     JoinMapping,
     QueryTable,
     RatingMapping,
+    SetAside,
     Spec,
     TableMapping,
 )
@@ -35,7 +36,10 @@ NEEDED_COLUMNS = {
 }
 """Canonical columns that cannot be derived; "ratings" are interactions with a `rating` block."""
 
-MADE_BY_RATING = ("event_id", "seq", "action", "canvas", "progress")
+FOR_ALL_TABLES = "set_aside"
+"""The key beside the tables; a table's own wins over it."""
+
+MADE_BY_RATING = ("seq", "action", "canvas", "progress")
 """Columns a `rating` block writes itself."""
 
 
@@ -59,19 +63,31 @@ def read_mapping(
         DefinitionError: There is no such file, or it is no YAML mapping.
     """
     raw = _yaml(path)
-    problems = [_unknown_table(str(name)) for name in raw if name not in MAPPABLE]
+    problems = [_unknown_table(str(name)) for name in raw if name not in (*MAPPABLE, FOR_ALL_TABLES)]
     problems += [Problem(name, "this table has to be mapped.") for name in needed if name not in raw]
     tables: dict[str, Kind] = {}
+    try:
+        SetAside.model_validate(raw.get(FOR_ALL_TABLES, {"limit": 0}))
+    except ValidationError as error:
+        problems += [_explain(FOR_ALL_TABLES, item, SetAside) for item in error.errors()]
+        raw = {name: value for name, value in raw.items() if name != FOR_ALL_TABLES}
     for name in MAPPABLE:
         if name not in raw:
             continue
         try:
-            tables[name] = kind.model_validate(raw[name])
+            tables[name] = kind.model_validate(_with_shared(raw, name))
         except ValidationError as error:
             problems += [_explain(name, item, kind) for item in error.errors()]
             continue
         problems += _table_problems(name, tables[name])
     return tables, problems
+
+
+def _with_shared(raw: Mapping[str, Any], table: str) -> Any:
+    """Return what a table says, with the key for all tables where it does not have its own."""
+    if FOR_ALL_TABLES not in raw or not isinstance(raw[table], dict):
+        return raw[table]
+    return {FOR_ALL_TABLES: raw[FOR_ALL_TABLES], **raw[table]}
 
 
 def unknown_columns(table: str, mapping: TableMapping, known: Sequence[str]) -> list[Problem]:
@@ -108,8 +124,9 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 
 def _unknown_table(name: str) -> Problem:
-    close = nearest(name, MAPPABLE)
-    return Problem(name, "unknown table.", f"Did you mean '{close}'?" if close else _listed(MAPPABLE))
+    known = (*MAPPABLE, FOR_ALL_TABLES)
+    close = nearest(name, known)
+    return Problem(name, "unknown table.", f"Did you mean '{close}'?" if close else _listed(known))
 
 
 def _table_problems(table: str, mapping: TableMapping) -> list[Problem]:
@@ -127,14 +144,23 @@ def _table_problems(table: str, mapping: TableMapping) -> list[Problem]:
     problems += [Problem(f"{table}.columns.{name}", "this column has to be mapped.") for name in missing]
     if table == "interactions" and mapping.columns.get("member_id", ColumnMapping(source="-")).source is None:
         problems.append(Problem("interactions.columns.member_id", "it has to come from a column."))
-    for block, owner in (("profile", "members"), ("rating", "interactions"), ("order_by", "interactions")):
+    for block, owner in _OWNERS.items():
         if table != owner and getattr(mapping, block):
             problems.append(Problem(f"{table}.{block}", f"only {owner} can have this."))
     taken = [name for name in mapping.profile if name in canonical]
     return problems + [Problem(f"{table}.profile.{name}", "this is a canonical column.") for name in taken]
 
 
-def _explain(table: str, item: Mapping[str, Any], kind: type[TableMapping]) -> Problem:
+_OWNERS = {
+    "profile": "members",
+    "rating": "interactions",
+    "order_by": "interactions",
+    "merge_duplicates": "titles",
+}
+"""Key of a table -> the only table that can have it."""
+
+
+def _explain(table: str, item: Mapping[str, Any], kind: type[Spec]) -> Problem:
     location = tuple(item["loc"])
     where = ".".join([table, *(str(part) for part in location)])
     if item["type"] == "extra_forbidden":
@@ -146,12 +172,14 @@ def _explain(table: str, item: Mapping[str, Any], kind: type[TableMapping]) -> P
     return Problem(where, str(item["msg"]).removeprefix("Value error, ") + ".")
 
 
-def _keys(location: tuple[Any, ...], kind: type[TableMapping]) -> list[str]:
-    model: type[Spec] = kind
+def _keys(location: tuple[Any, ...], kind: type[Spec]) -> list[str]:
+    model = kind
     if location[:1] in (("columns",), ("profile",)):
         model = ColumnMapping
     elif location[:1] == ("rating",):
         model = RatingMapping
     elif location[:1] == ("join",):
         model = JoinMapping
+    elif location[:1] == (FOR_ALL_TABLES,):
+        model = SetAside
     return sorted(field.alias or name for name, field in model.model_fields.items())

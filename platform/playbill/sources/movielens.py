@@ -23,9 +23,11 @@ from playbill.sources.download import (
     unpack,
 )
 from playbill.sources.movielens_files import read_1m, read_100k, read_atomic_100k, read_csv_set
+from playbill.sources.names import same_titles
+from playbill.sources.observing import plural
 from playbill.sources.offer import Offer, Progress, member_slices
 from playbill.sources.options import MovieLensOptions
-from playbill.sources.ratings import RatingRule
+from playbill.sources.ratings import RATING, RatingRule
 
 TERMS = (
     "MovieLens is by GroupLens, University of Minnesota: for research, not for commercial use without permission, "
@@ -158,5 +160,23 @@ def _offer(reading: Reading, scratch: Path) -> Offer:
         first = str(error).splitlines()[0]
         raise DataError("ratings", [Problem("ratings", f"the file cannot be read: {first}")]) from None
     log = pl.scan_parquet(kept)
+    if log.select(pl.col(RATING).is_infinite().any()).collect().item():
+        raise DataError("ratings", [Problem("rating", "an infinite number is no rating.")])
+    titles, log, notes = _without_unnamed(titles, log)
     total = int(log.select(pl.len()).collect().item())
-    return Offer(titles, member_slices(log, "member_id"), total, members, rule=RatingRule())
+    ratings_of_members = member_slices(log, "member_id")
+    same = same_titles(titles)
+    return Offer(titles, ratings_of_members, total, members, rule=RatingRule(), same=same, notes=notes)
+
+
+def _without_unnamed(titles: pl.DataFrame, log: pl.LazyFrame) -> tuple[pl.DataFrame, pl.LazyFrame, list[str]]:
+    """Set titles aside of which nothing is known, called `unknown`: nobody is to be shown a film of that name."""
+    nothing = pl.col("release_date").is_null() & (pl.col("genres").list.len() == 0)
+    unnamed = titles.filter((pl.col("name").str.to_lowercase() == "unknown") & nothing).get_column("title_id")
+    if unnamed.is_empty():
+        return titles, log, []
+    of_unnamed = pl.col("title_id").is_in(unnamed.implode())
+    ratings = int(log.filter(of_unnamed).select(pl.len()).collect().item())
+    left_out = f"it is left out with {plural(ratings, 'rating')}"
+    note = f"title {', '.join(unnamed)} is called 'unknown' and has no release or genre: {left_out}"
+    return titles.filter(~of_unnamed), log.filter(~of_unnamed), [note]

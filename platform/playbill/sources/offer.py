@@ -2,6 +2,7 @@
 
 - An interaction's `recorded_at` is its time: a historical set was known as it happened.
 - A member joins, and is known, from the first event on. Members that only occur in the log are added.
+- Their country and language are those of most of their events, the more recent where two are as frequent.
 - A title can be watched everywhere from its release or its first event, whichever is earlier.
 - The catalogue is taken as known from the start of the log, so titles still to come can be announced.
 """
@@ -18,8 +19,14 @@ import numpy as np
 import polars as pl
 
 from playbill.schema import UNKNOWN_COUNTRY
+from playbill.sources.cleaning import Cleaner, RowsSetAside
+from playbill.sources.names import SameTitles
+from playbill.sources.observing import Observations, plural
 from playbill.sources.ratings import ORDER, RATING, RatingRule, rating_events, with_rank
 from playbill.tables import TIMESTAMP, RowMistake, empty_frame
+
+_PROFILE_OF_EVENTS = ("country", "language")
+"""Columns of members that their events have too."""
 
 _MEMBER_DATES = ("joined_at", "valid_from", "recorded_at")
 
@@ -62,6 +69,10 @@ class Offer:
         availability: Spans, or None to derive them.
         rule: Makes events of ratings; None when the batches are events.
         noted: Rows that could not be read, and are in no frame; it may grow while `batches` is consumed.
+        same: Titles that are one, to be merged.
+        cleaners: What set rows aside; complete once `batches` is consumed.
+        ordered: The source gives the order of a member's events, `ORDER` or `seq`.
+        notes: What the source itself has to say to whoever runs the ingest.
     """
 
     titles: pl.DataFrame
@@ -71,18 +82,39 @@ class Offer:
     availability: pl.DataFrame | None = None
     rule: RatingRule | None = None
     noted: list[Noted] = field(default_factory=list)
+    same: SameTitles | None = None
+    cleaners: list[Cleaner] = field(default_factory=list)
+    ordered: bool = False
+    notes: list[str] = field(default_factory=list)
 
 
-def write_offer(offer: Offer, writer: Writer, progress: Progress) -> None:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What there is to say about an offer once it is written.
+
+    Attributes:
+        notes: One sentence each.
+        observed: What its events looked like.
+        set_aside: Rows that were left out, by table.
+    """
+
+    notes: tuple[str, ...]
+    observed: Observations
+    set_aside: tuple[RowsSetAside, ...]
+
+
+def write_offer(offer: Offer, writer: Writer, progress: Progress) -> Written:
     """Complete an offer and hand it to a writer."""
+    notes = _merge(offer)
     members = offer.members if offer.members is not None else _no_members()
     countries = members.select("member_id", "country") if "country" in members.columns else None
-    seen = _FirstSeen()
+    seen, observed = _Seen(), Observations(offer.ordered)
     done = 0
     for batch in offer.batches:
-        events = _events(batch, offer.rule)
+        events = _events(_renamed(batch, offer.same), offer.rule)
         writer.write("interactions", _with_country(events, countries))
         seen.add(events)
+        observed.add(events)
         done += batch.height
         progress("interactions", done, offer.total_rows)
     for unread in offer.noted:
@@ -95,7 +127,32 @@ def write_offer(offer: Offer, writer: Writer, progress: Progress) -> None:
         writer.write("availability", _dated_availability(offer.availability, start))
     else:
         writer.write("availability", _everywhere(offer.titles, launches, start))
-    writer.write("members", _dated_members(members, seen.of("member_id"), start))
+    writer.write("members", _dated_members(members, seen, start))
+    set_aside = [rows for cleaner in offer.cleaners if (rows := cleaner.result()) is not None]
+    return Written((*offer.notes, *notes, *observed.notes()), observed, tuple(set_aside))
+
+
+def _merge(offer: Offer) -> list[str]:
+    """Make one title of those that are the same, in all tables but the events."""
+    if offer.same is None:
+        return []
+    gone = offer.same.ids
+    offer.titles = offer.titles.join(gone, on="title_id", how="anti", maintain_order="left")
+    if offer.availability is not None:
+        spans = _renamed(offer.availability, offer.same)
+        offer.availability = spans.unique(["title_id", "country", "available_from"], keep="first", maintain_order=True)
+    return [
+        f"{plural(gone.height, 'title')} with the name, kind, release and genres of another one "
+        f"({offer.same.example}): merged, and known by the smaller id"
+    ]
+
+
+def _renamed(rows: pl.DataFrame, same: SameTitles | None) -> pl.DataFrame:
+    if same is None:
+        return rows
+    known = [name for name in ("title_id", "source_title_id") if name in rows.columns]
+    old, new = same.ids.get_column("title_id"), same.ids.get_column("same_as")
+    return rows.with_columns(pl.col(name).replace(old, new) for name in known)
 
 
 def member_slices(log: pl.LazyFrame, member: str) -> Iterator[pl.DataFrame]:
@@ -146,26 +203,52 @@ def _with_country(events: pl.DataFrame, countries: pl.DataFrame | None) -> pl.Da
     return joined.with_columns(pl.col("country").fill_null(UNKNOWN_COUNTRY))
 
 
-class _FirstSeen:
-    """The first event of every title and member, gathered batch by batch."""
+class _Seen:
+    """The first event of every title and member, and where members were, gathered batch by batch."""
 
     def __init__(self) -> None:
         self._parts: dict[str, list[pl.DataFrame]] = {"title_id": [], "member_id": []}
+        self._profiles: dict[str, list[pl.DataFrame]] = {name: [] for name in _PROFILE_OF_EVENTS}
 
     def add(self, events: pl.DataFrame) -> None:
+        """Look at further events; all events of a member come together."""
         for column, parts in self._parts.items():
             if column in events.columns:
                 first = pl.col("event_at").min().alias("first_event")
                 parts.append(events.drop_nulls(column).group_by(column).agg(first))
+        for column, parts in self._profiles.items():
+            if column in events.columns:
+                parts.append(_most_frequent(events, column))
 
     def of(self, column: str) -> pl.DataFrame:
+        """Return each value of a column with its first event."""
         schema = pl.Schema({column: pl.String(), "first_event": TIMESTAMP})
         parts = [schema.to_frame(), *self._parts[column]]
         return pl.concat(parts).group_by(column).agg(pl.col("first_event").min())
 
+    def profiled(self, members: pl.DataFrame) -> pl.DataFrame:
+        """Add what events say of members in the columns that `members` does not have; a country is never null."""
+        found = members
+        for column, parts in self._profiles.items():
+            if parts and column not in members.columns:
+                found = found.join(pl.concat(parts), on="member_id", how="left", maintain_order="left")
+        if "country" in members.columns:  # one that the source gives as null stays a mistake
+            return found
+        country = pl.col("country") if "country" in found.columns else pl.lit(None, dtype=pl.String)
+        return found.with_columns(country=country.fill_null(UNKNOWN_COUNTRY))
+
     def first_moment(self) -> datetime | None:
+        """Return the moment of the first event."""
         moment = self.of("member_id").get_column("first_event").min()
         return moment if isinstance(moment, datetime) else None
+
+
+def _most_frequent(events: pl.DataFrame, column: str) -> pl.DataFrame:
+    """Return each member's most frequent known value of a column; of equally frequent ones the most recent."""
+    known = events.filter(pl.col(column).is_not_null() & (pl.col(column) != UNKNOWN_COUNTRY))
+    counts = known.group_by("member_id", column).agg(pl.len().alias("events"), pl.col("event_at").max())
+    best = counts.sort("events", "event_at", column, descending=True).unique("member_id", keep="first")
+    return best.select("member_id", column)
 
 
 def _no_members() -> pl.DataFrame:
@@ -200,14 +283,12 @@ def _everywhere(titles: pl.DataFrame, launches: pl.Series, start: datetime) -> p
     )
 
 
-def _dated_members(members: pl.DataFrame, first: pl.DataFrame, start: datetime) -> pl.DataFrame:
+def _dated_members(members: pl.DataFrame, seen: _Seen, start: datetime) -> pl.DataFrame:
+    first = seen.of("member_id")
     strangers = first.join(members, on="member_id", how="anti").sort("member_id")
     strangers = strangers.select("member_id", *(pl.col("first_event").alias(name) for name in _MEMBER_DATES))
-    strangers = strangers.with_columns(country=pl.lit(UNKNOWN_COUNTRY))
-    if "country" not in members.columns:
-        members = members.with_columns(country=pl.lit(UNKNOWN_COUNTRY))
-    known = members.join(first, on="member_id", how="left", maintain_order="left")
+    known = seen.profiled(members).join(first, on="member_id", how="left", maintain_order="left")
     joined = pl.col("first_event").fill_null(pl.lit(start, dtype=TIMESTAMP))
     missing = [name for name in _MEMBER_DATES if name not in members.columns]
     dated = known.with_columns(joined.alias(name) for name in missing).drop("first_event")
-    return pl.concat([dated, strangers], how="diagonal_relaxed")
+    return pl.concat([dated, seen.profiled(strangers)], how="diagonal_relaxed")

@@ -38,7 +38,7 @@ class OwnDatabase:
 
     def open(self, scratch: Path, progress: Progress) -> tuple[Offer, str]:
         """Check the mapping against the database and offer its rows. See `playbill.sources.source.Source`."""
-        engine = open_database(expand_variables(self._url, os.environ))
+        engine = open_database(expand_variables(self._url, os.environ, "the database URL (--url)"))
         _require_file(engine)
         tables, problems = read_mapping(self._mapping, QueryTable)
         with database_errors(engine), engine.connect() as connection:
@@ -50,7 +50,7 @@ class OwnDatabase:
                 name: _fetched(connection, name, _query(table), scratch, progress) for name, table in tables.items()
             }
         place = engine.url.render_as_string(hide_password=True)
-        return mapped_offer(tables, opened, self._mapping), f"database {place}"
+        return mapped_offer(tables, opened, self._mapping, scratch), f"database {place}"
 
 
 def _require_file(engine: sa.Engine) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from playbill.errors import DefinitionError
-from playbill.sources.files import FileError, open_table
+from playbill.errors import DefinitionError, Problem
+from playbill.sources.files import FileError, open_table, wrong_separator
 from playbill.sources.mapped import mapped_offer
 from playbill.sources.mapping import FileTable
 from playbill.sources.mapping_file import read_mapping, unknown_columns
@@ -37,7 +37,15 @@ class OwnFiles:
             except FileError as error:
                 problems.append(error.problem)
                 continue
-            problems += unknown_columns(name, table, opened[name].collect_schema().names())
+            problems += self._column_problems(name, table, opened[name].collect_schema().names())
         if problems:
             raise DefinitionError(f"mapping {self._mapping}", problems)
-        return mapped_offer(tables, opened, self._mapping), f"the files in {self._folder}"
+        offer = mapped_offer(tables, opened, self._mapping, scratch)
+        return offer, f"the files in {self._folder}"
+
+    def _column_problems(self, name: str, table: FileTable, known: list[str]) -> list[Problem]:
+        problems = unknown_columns(name, table, known)
+        if problems and (separator := wrong_separator(known)):
+            what = f"'{table.file}' has a single column, '{known[0][:80]}'."
+            return [Problem(f"{name}.file", what, f"Say how columns are separated, perhaps separator: {separator!r}.")]
+        return problems

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,8 +11,8 @@ import polars as pl
 
 from playbill.errors import DataError, DefinitionError, Problem
 from playbill.schema import TABLES
-from playbill.sources.columns import read_column
-from playbill.sources.files import FileError, open_file
+from playbill.sources.columns import read_column, read_rating
+from playbill.sources.files import FileError, bad_lines, open_file
 from playbill.sources.mapping import ColumnMapping, FileTable
 from playbill.sources.mapping_file import read_mapping, unknown_columns
 from playbill.sources.push_checks import EVENTS, Offered
@@ -22,7 +21,6 @@ from playbill.tables import Places, RowMistake, empty_frame, example_row, polars
 from playbill.tables.validation import ProblemLog
 
 _LINE = "_line"
-_SHOWN = 20
 _WORDS = {".ndjson": "line", ".jsonl": "line", ".json": "item"}
 
 
@@ -102,23 +100,10 @@ def _ndjson(content: bytes, name: str) -> pl.DataFrame:
     try:
         rows = pl.read_ndjson(content, infer_schema_length=None)
     except pl.exceptions.PolarsError as error:
-        raise DataError(name, _bad_lines(content) or [Problem("lines", _first_line(error))]) from None
+        raise DataError(name, bad_lines(content) or [Problem("lines", _first_line(error))]) from None
     if rows.height != len(filled):
-        raise DataError(name, _bad_lines(content) or [Problem("lines", "some line is no single JSON object.")])
+        raise DataError(name, bad_lines(content) or [Problem("lines", "some line is no single JSON object.")])
     return rows.with_columns(pl.Series(_LINE, filled, dtype=pl.UInt32))
-
-
-def _bad_lines(content: bytes) -> list[Problem]:
-    """Find the lines that are no JSON objects, one by one: only asked once the whole could not be read."""
-    problems = []
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        try:
-            if line.strip() and not isinstance(json.loads(line), dict):
-                problems.append(Problem(f"line {number}", "this is no JSON object."))
-        except ValueError as error:
-            problems.append(Problem(f"line {number}", f"this is no JSON: {error}."))
-    rest = len(problems) - _SHOWN
-    return problems[:_SHOWN] + ([Problem("lines", f"{rest} more are no JSON objects.")] if rest > 0 else [])
 
 
 def _read(table: str, rows: pl.DataFrame, word: str, spec: FileTable | None, log: ProblemLog) -> Offered:
@@ -131,12 +116,15 @@ def _read(table: str, rows: pl.DataFrame, word: str, spec: FileTable | None, log
     if spec is not None:
         columns, own = dict(spec.columns), dict(spec.profile)
     if spec is not None and spec.rating is not None:
-        own[RATING] = ColumnMapping(source=spec.rating.source, reading="number")
+        own[RATING] = ColumnMapping(source=spec.rating.source)
     places = Places(word, rows.get_column(_LINE))
     found: list[pl.Series] = []
     for name, column in {**columns, **own}.items():
         target = schema.get(name)
-        read = read_column(rows, _as_written(rows, column, table, name), target)
+        if name == RATING:
+            read = read_rating(rows, column.source or "")
+        else:
+            read = read_column(rows, _as_written(rows, column, table, name), target)
         found.append(read.values.rename(name))
         if read.broken is not None and read.broken.any():
             example = example_row(rows.filter(read.broken).drop(_LINE).head(1))
@@ -144,7 +132,7 @@ def _read(table: str, rows: pl.DataFrame, word: str, spec: FileTable | None, log
             log.add_rows(table, [RowMistake(name, read.what, count, example, read.hint, places.of(read.broken))])
     frame = pl.DataFrame([*found, rows.get_column(_LINE)])
     if spec is not None and spec.rating is not None:
-        frame = rating_events(frame.with_columns(pl.col(RATING).cast(pl.Float32)), spec.rating.rule).drop("seq")
+        frame = rating_events(frame, spec.rating.rule).drop("seq")
     return Offered(frame.drop(_LINE), Places(word, frame.get_column(_LINE)))
 
 

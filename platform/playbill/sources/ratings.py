@@ -2,8 +2,12 @@
 
 For a member's i-th rating, the play has seq 2i and the thumb, if any, 2i+1 at the same moment. The i-th is by
 time, then by title id (numbers by value): at equal timestamps the order of the file would be an accident that
-decides which title is held out. A source that knows the true order gives it instead. A missing rating is a
-play whose thumbs are unlabelled.
+decides which title is held out. A source that knows the true order gives it instead. A missing rating, NaN
+included, is a play whose thumbs are unlabelled.
+
+A title may be rated any number of times. The first rating of a member and title is the event `p-MEMBER-TITLE`, the
+n-th is `p-MEMBER-TITLE~n`, and their thumbs `t-` and the same. With ids of the source's own a play has that id, and
+its thumb `t-` and that id.
 """
 
 from __future__ import annotations
@@ -38,21 +42,18 @@ def rating_events(ratings: pl.DataFrame, rule: RatingRule) -> pl.DataFrame:
     """Turn whole members' ratings into plays and thumbs.
 
     Args:
-        ratings: member_id, title_id (strings), event_at, `RATING`, optionally `ORDER` and further columns of
-            interactions, which both events get. All ratings of a member are in one frame.
+        ratings: member_id, title_id (strings), event_at, `RATING`, optionally event_id, `ORDER` and further columns
+            of interactions, which both events get. All ratings of a member are in one frame.
         rule: Bounds and canvas.
 
     Returns:
-        Events with event_id, seq, action, canvas and progress added, unsorted. The same title rated again at
-        another moment gets an event_id of its own; rated twice at one moment it does not, which the tables
-        refuse as a duplicate.
+        Events with event_id, seq, action, canvas and progress added, unsorted.
     """
-    ranked = with_rank(ratings)
-    repeat = pl.col("event_at").rank("dense").over("member_id", "title_id")
-    suffix = pl.when(repeat > 1).then(pl.format("-{}", repeat)).otherwise(pl.lit(""))
-    identity = pl.concat_str("member_id", pl.lit("-"), "title_id", suffix.fill_null(""))
+    # Polars orders NaN above every number, so an unknown rating would count as the best one.
+    ranked = with_rank(ratings.with_columns(pl.col(RATING).fill_nan(None)))
+    own = "event_id" in ratings.columns
     plays = ranked.with_columns(
-        event_id="p-" + identity,
+        event_id=pl.col("event_id") if own else _made_id(),
         seq=2 * pl.col("_rank"),
         action=pl.lit("play"),
         progress=pl.lit(1.0, dtype=pl.Float32),
@@ -60,12 +61,19 @@ def rating_events(ratings: pl.DataFrame, rule: RatingRule) -> pl.DataFrame:
     )
     rated = plays.filter((pl.col(RATING) >= rule.up) | (pl.col(RATING) <= rule.down))
     thumbs = rated.with_columns(
-        event_id=pl.col("event_id").str.replace("^p-", "t-"),
+        event_id="t-" + (pl.col("event_id") if own else pl.col("event_id").str.strip_prefix("p-")),
         seq=pl.col("seq") + 1,
         action=pl.when(pl.col(RATING) >= rule.up).then(pl.lit("thumbs_up")).otherwise(pl.lit("thumbs_down")),
         progress=pl.lit(None, dtype=pl.Float32),
     )
     return pl.concat([plays, thumbs]).drop("_rank", RATING, ORDER, strict=False)
+
+
+def _made_id() -> pl.Expr:
+    """Name a play by its member and title; further ratings of a title get their number behind `~`."""
+    number = pl.int_range(1, pl.len() + 1).over("member_id", "title_id")
+    again = pl.when(number > 1).then(pl.format("~{}", number)).otherwise(pl.lit(""))
+    return pl.concat_str(pl.lit("p-"), "member_id", pl.lit("-"), "title_id", again)
 
 
 def with_rank(rows: pl.DataFrame) -> pl.DataFrame:
@@ -74,5 +82,8 @@ def with_rank(rows: pl.DataFrame) -> pl.DataFrame:
     by_title = [pl.col("title_id").str.len_bytes(), pl.col("title_id")]
     by_time = [pl.col("event_at"), *by_title]
     order = [pl.col(ORDER), *by_time] if ORDER in rows.columns else by_time
+    if RATING in rows.columns:
+        # Two ratings of one title at one moment keep their numbers however the rows were stored.
+        order = [*order, pl.col(RATING)]
     ordered = rows.sort("member_id", *order, maintain_order=True)
     return ordered.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).over("member_id").alias("_rank"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 
@@ -31,6 +31,12 @@ TITLE_ACTIONS = ("play", "thumbs_up", "thumbs_down", "my_list_add", "my_list_rem
 _EXAMPLE_WIDTH = 200
 _PLACES_SHOWN = 5
 _PYTHON_MOMENTS = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+
+def kind_hint(kind: str) -> str:
+    """Return the nearest known kind of title as a question, or the rule for new ones."""
+    close = nearest(kind.lower(), KINDS)
+    return f"Did you mean '{close}'?" if close else "A kind of your own needs a namespace, such as 'shop.podcast'."
 
 
 def is_known_action(action: str) -> bool:
@@ -190,12 +196,26 @@ def _short(value: object) -> str:
     return text if len(text) <= _EXAMPLE_WIDTH else text[: _EXAMPLE_WIDTH - 3] + "..."
 
 
-def _row_mistakes(table: str, frame: pl.DataFrame, now: datetime, places: Places | None) -> Iterator[RowMistake]:
+def broken_rows(table: str, frame: pl.DataFrame, now: datetime) -> Iterator[tuple[RowMistake, pl.Series]]:
+    """Yield every rule that rows break, with the rows that do. See `check_frame` for the rules.
+
+    Args:
+        table: Name of a canonical table.
+        frame: Rows with canonical types; rules about columns it does not have are left out.
+        now: The clock's moment; event times after it are mistakes.
+
+    Yields:
+        The mistake, and a mask that is true where a row makes it.
+    """
     for rule, broken in _broken_rules(table, frame, now):
         example = frame.filter(broken).head(1)
         hint = rule.advice(example.get_column(rule.column)[0])
-        found = places.of(broken) if places else ""
-        yield RowMistake(rule.column, rule.what, int(broken.sum()), example_row(example), hint, found)
+        yield RowMistake(rule.column, rule.what, int(broken.sum()), example_row(example), hint), broken
+
+
+def _row_mistakes(table: str, frame: pl.DataFrame, now: datetime, places: Places | None) -> Iterator[RowMistake]:
+    for mistake, broken in broken_rows(table, frame, now):
+        yield replace(mistake, places=places.of(broken)) if places else mistake
 
 
 def _broken_rules(table: str, frame: pl.DataFrame, now: datetime | None) -> Iterator[tuple[_Rule, pl.Series]]:
@@ -226,7 +246,8 @@ class _Rule:
 
     def advice(self, value: object) -> str:
         """Return the hint for one broken value."""
-        return action_hint(str(value)) if self.column == "action" and value else self.hint
+        hints = {"action": action_hint, "kind": kind_hint}
+        return hints[self.column](str(value)) if self.column in hints and value else self.hint
 
 
 def _null_rules(table: str) -> Iterator[_Rule]:
@@ -274,7 +295,9 @@ def _value_rules(table: str) -> Iterator[_Rule]:
             yield _Rule(column, f"a value outside {low:g} to {high:g}", ~inside, shows_value=True)
     if table == "titles":
         known = ", ".join(KINDS)
-        yield _Rule("kind", f"a kind that is none of {known}", ~pl.col("kind").is_in(KINDS), shows_value=True)
+        own = pl.col("kind").str.contains(f"^(?:{NAMESPACED.pattern})$")
+        strange = ~(pl.col("kind").is_in(KINDS) | own) & (pl.col("kind") != "")
+        yield _Rule("kind", f"a kind that is none of {known}", strange, shows_value=True)
     if table == "interactions":
         namespaced = pl.col("action").str.contains(f"^(?:{NAMESPACED.pattern})$")
         unknown = ~(pl.col("action").is_in(ACTIONS) | namespaced) & (pl.col("action") != "")

@@ -18,15 +18,18 @@ from playbill.sources.movielens import MovieLens100K
 from playbill.tables import Tables
 
 RATINGS = [(1, 10, 5, 880000000), (1, 9, 2, 880000000), (2, 9, 3, 890000000), (2, 11, 4, 890000005)]
+UNNAMED = (2, 12, 5, 890000009)
+"""A rating of a title of which nothing is known, as the real set has one."""
 FLAGS = {"unknown": "1" + 18 * "0", "Children's": "00001" + 14 * "0", "Comedy|Drama": "00000100100" + 8 * "0"}
 
 
 def write_100k(folder: Path) -> Path:
-    (folder / "u.data").write_text("".join(f"{u}\t{i}\t{r}\t{t}\n" for u, i, r, t in RATINGS))
+    (folder / "u.data").write_text("".join(f"{u}\t{i}\t{r}\t{t}\n" for u, i, r, t in [*RATINGS, UNNAMED]))
     lines = [
         "9|Invented Café, Le (1996)|01-Jan-1996||http://example.org/?a,b|" + "|".join(FLAGS["Comedy|Drama"]),
         '10|Made "Up", The (1998)|23-Jan-1998||http://example.org|' + "|".join(FLAGS["Children's"]),
-        "11|unknown||||" + "|".join(FLAGS["unknown"]),
+        "11|Plain||||" + "|".join(FLAGS["unknown"]),
+        "12|unknown||||" + "|".join(FLAGS["unknown"]),
     ]
     (folder / "u.item").write_bytes("".join(f"{line}\n" for line in lines).encode("latin-1"))
     (folder / "u.user").write_text("1|24|M|technician|55117\n2|53|F|other|T8H1N\n")
@@ -34,13 +37,14 @@ def write_100k(folder: Path) -> Path:
 
 
 def write_atomic(folder: Path) -> Path:
-    rows = "".join(f"{u}\t{i}\t{r}\t{t}\n" for u, i, r, t in RATINGS)
+    rows = "".join(f"{u}\t{i}\t{r}\t{t}\n" for u, i, r, t in [*RATINGS, UNNAMED])
     (folder / "ml-100k.inter").write_text("user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + rows)
     items = [
         "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq",
         "9\tInvented Café, Le\t1996\tComedy Drama",
         '10\tMade "Up", The (1998)\tV\tChildren\'s',
-        "11\tunkonwn\tunkonwn\tunknown",
+        "11\tPlain\t\tunknown",
+        "12\tunkonwn\tunkonwn\tunknown",
     ]
     (folder / "ml-100k.item").write_text("\n".join(items) + "\n", encoding="utf-8")
     users = "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n"
@@ -75,7 +79,7 @@ def test_100k(workspace, folder):
     assert "GroupLens" in report.terms
     assert tables.titles().select("title_id", "name", "genres", "kids").rows() == [
         ("10", 'The Made "Up"', ["Children's"], True),
-        ("11", "unknown", [], False),
+        ("11", "Plain", [], False),
         ("9", "Le Invented Café", ["Comedy", "Drama"], False),
     ]
     assert tables.members().select("member_id", "country", "age", "gender", "occupation").rows() == [
@@ -93,6 +97,35 @@ def test_100k(workspace, folder):
         ("t-2-11", 3, "thumbs_up", "ZZ"),
     ]
     assert events.get_column("recorded_at").equals(events.get_column("event_at"))
+
+
+def test_a_title_without_a_name_is_left_out_with_its_ratings(workspace, folder):
+    report = ingest(workspace, "movielens_100k", {"path": write_100k(folder)})
+    assert "unknown" not in Tables(workspace).titles().get_column("name").to_list()
+    assert Tables(workspace).interactions().filter(pl.col("title_id") == "12").is_empty()
+    assert report.notes[0] == "title 12 is called 'unknown' and has no release or genre: it is left out with 1 rating"
+
+
+def test_two_entries_of_one_film_are_one_title(workspace, folder):
+    write_100k(folder)
+    with (folder / "u.item").open("a", encoding="latin-1") as file:
+        flags = "|".join(FLAGS["Comedy|Drama"])
+        file.write(f"20|Invented Café, Le (1996)|01-Jan-1996||http://example.org|{flags}\n")
+        file.write(f"21|Invented Café, Le (1990)|01-Jan-1990||http://example.org|{flags}\n")
+    with (folder / "u.data").open("a") as file:
+        file.write("1\t20\t5\t880000001\n2\t21\t3\t890000001\n")
+    report = ingest(workspace, "movielens_100k", {"path": folder})
+    tables = Tables(workspace)
+    assert tables.titles().get_column("title_id").to_list() == ["10", "11", "21", "9"]
+    assert tables.member_events("1").select("event_id", "title_id").rows() == [
+        ("p-1-9", "9"),
+        ("t-1-9", "9"),
+        ("p-1-10", "10"),
+        ("t-1-10", "10"),
+        ("p-1-9~2", "9"),
+        ("t-1-9~2", "9"),
+    ]
+    assert any("1 title with the name" in note and "'Le Invented Café' is 9 and 20" in note for note in report.notes)
 
 
 def test_launches_and_what_was_known_when(workspace, folder):
@@ -192,10 +225,33 @@ def test_rating_twice_and_rating_an_unknown_title(workspace, folder):
     write_100k(folder)
     with (folder / "u.data").open("a") as file:
         file.write("1\t10\t5\t880000000\n1\t99\t3\t880000001\n")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match="a title that is not in titles in 1 row"):
         ingest(workspace, "movielens_100k", {"path": folder})
-    assert "p-1-10" in str(caught.value)
-    assert "a title that is not in titles in 1 row" in str(caught.value)
+    with (folder / "u.item").open("a", encoding="latin-1") as file:
+        file.write("99|Later (1997)|01-Jan-1997|||" + "|".join(FLAGS["unknown"]) + "\n")
+    report = ingest(workspace, "movielens_100k", {"path": folder})
+    ids = Tables(workspace).member_events("1").get_column("event_id").to_list()
+    assert ids == ["p-1-9", "t-1-9", "p-1-10", "t-1-10", "p-1-10~2", "t-1-10~2", "p-1-99"]
+    assert any(note.startswith("2 events with the member, title, action and moment") for note in report.notes)
+    snapshot = Tables(workspace).snapshot_id()
+    assert ingest(workspace, "movielens_100k", {"path": folder}).snapshot_id == snapshot
+
+
+@pytest.mark.parametrize("rating", ["NaN", ""])
+def test_a_rating_that_is_missing_is_no_thumb(workspace, folder, rating):
+    write_csv(folder)
+    with (folder / "ratings.csv").open("a") as file:
+        file.write(f"1,11,{rating},880000009\n")
+    report = ingest(workspace, "movielens_32m", {"path": folder})
+    assert report.actions == {"play": 5, "thumbs_down": 1, "thumbs_up": 1}
+
+
+def test_an_infinite_rating_is_refused(workspace, folder):
+    write_csv(folder)
+    with (folder / "ratings.csv").open("a") as file:
+        file.write("1,11,inf,880000009\n")
+    with pytest.raises(DataError, match="an infinite number is no rating"):
+        ingest(workspace, "movielens_20m", {"path": folder})
 
 
 @pytest.fixture

@@ -121,6 +121,28 @@ def test_a_true_order_wins_over_time():
     assert ORDER not in events.columns
 
 
-def test_rating_again_later_has_its_own_event_id():
-    events = rating_events(ratings(("a", "1", 1, 3), ("a", "1", 9, 5), ("a", "1", 9, 5)), RatingRule()).sort("seq")
-    assert events.get_column("event_id").to_list() == ["p-a-1", "p-a-1-2", "t-a-1-2", "p-a-1-2", "t-a-1-2"]
+def test_every_further_rating_of_a_title_is_an_event_of_its_own():
+    rows = ratings(("a", "1", 1, 3), ("a", "1", 9, 5), ("a", "1", 9, 1), ("a", "1-2", 9, 3), ("a", "1", 9, 5))
+    expected = ["p-a-1", "p-a-1~2", "t-a-1~2", "p-a-1~3", "t-a-1~3", "p-a-1~4", "t-a-1~4", "p-a-1-2"]
+    for shuffled in (rows, rows.reverse()):
+        events = rating_events(shuffled, RatingRule()).sort("seq")
+        assert events.get_column("event_id").to_list() == expected
+        thumbs = events.filter(pl.col("action").str.starts_with("thumbs")).get_column("action").to_list()
+        assert thumbs == ["thumbs_down", "thumbs_up", "thumbs_up"]
+
+
+def test_ids_of_ones_own_name_the_plays_and_their_thumbs():
+    rows = ratings(("a", "1", 1, 5), ("a", "1", 1, 5)).with_columns(event_id=pl.Series(["r7", "p-8"]))
+    events = rating_events(rows, RatingRule())
+    assert sorted(events.get_column("event_id")) == ["p-8", "r7", "t-p-8", "t-r7"]
+
+
+def test_a_rating_that_is_no_number_is_no_thumb():
+    rows = ratings(("a", "1", 1, float("nan")), ("a", "2", 2, None), ("a", "3", 3, 4))
+    events = rating_events(rows, RatingRule()).sort("seq")
+    assert events.select("title_id", "action").rows() == [
+        ("1", "play"),
+        ("2", "play"),
+        ("3", "play"),
+        ("3", "thumbs_up"),
+    ]

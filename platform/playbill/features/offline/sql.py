@@ -116,7 +116,7 @@ def open_engine(url: str) -> sa.Engine:
         ConfigError: The URL or its driver cannot be used.
         StateError: It is an SQLite file that does not exist: SQLite would quietly create it empty.
     """
-    engine = _engine(expand_variables(url, os.environ))
+    engine = _engine(expand_variables(url, os.environ, "the database URL of a data source"))
     file = engine.url.database or ":memory:"
     if engine.dialect.name == "sqlite" and file != ":memory:" and not Path(file).exists():
         raise StateError(f"the database {file} does not exist")
