@@ -33,6 +33,11 @@ ACTIONS = (
 """Actions with a meaning here. A source may register namespaced ones such as `kuairand.follow`."""
 
 KINDS = ("film", "series", "game")
+"""Kinds of titles. A source may have namespaced ones such as `shop.podcast`."""
+
+NAMESPACED = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
+"""Actions, kinds and columns of a source's own."""
+
 UNKNOWN_COUNTRY = "ZZ"
 
 EARLIEST = datetime(1700, 1, 1, tzinfo=UTC)
@@ -99,21 +104,23 @@ TITLES = Table(
     "titles",
     key=("title_id", "valid_from"),
     columns=(
-        Column("title_id", "string", nullable=False),
-        Column("valid_from", "timestamp", nullable=False),
-        Column("recorded_at", "timestamp", nullable=False),
-        Column("name", "string", nullable=False),
+        Column("title_id", "string", nullable=False, doc="the catalogue's own id"),
+        Column("valid_from", "timestamp", nullable=False, doc="when this version of the row became true"),
+        Column("recorded_at", "timestamp", nullable=False, doc="when this version became known"),
+        Column("name", "string", nullable=False, doc="what members read"),
         Column("names", "names", doc="names by language"),
-        Column("kind", "string", nullable=False, doc="film, series or game"),
-        Column("genres", "list[string]"),
-        Column("original_language", "string"),
+        Column(
+            "kind", "string", nullable=False, doc="`film`, `series`, `game`, or one of your own such as `shop.podcast`"
+        ),
+        Column("genres", "list[string]", doc="in any words; shared ones make rows"),
+        Column("original_language", "string", doc="code, such as `fr`"),
         Column("countries", "list[string]", doc="countries of origin"),
-        Column("release_date", "timestamp"),
-        Column("runtime_min", "int32"),
-        Column("maturity", "string"),
-        Column("kids", "bool"),
-        Column("characters", "list[string]"),
-        Column("synopsis", "string"),
+        Column("release_date", "timestamp", doc="first release anywhere"),
+        Column("runtime_min", "int32", doc="minutes; of an episode for a series"),
+        Column("maturity", "string", doc="age rating in any words"),
+        Column("kids", "bool", doc="true: may be shown on kids' profiles"),
+        Column("characters", "list[string]", doc="names of characters"),
+        Column("synopsis", "string", doc="text, searched and embedded"),
     ),
 )
 
@@ -121,11 +128,16 @@ AVAILABILITY = Table(
     "availability",
     key=("title_id", "country", "available_from"),
     columns=(
-        Column("title_id", "string", nullable=False),
+        Column("title_id", "string", nullable=False, doc="one of `titles`"),
         Column("country", "string", nullable=False, doc="`*` means every country"),
-        Column("available_from", "timestamp", nullable=False),
+        Column(
+            "available_from",
+            "timestamp",
+            nullable=False,
+            doc="from when it can be watched there; the first one is its launch",
+        ),
         Column("available_until", "timestamp", doc="null = open"),
-        Column("recorded_at", "timestamp", nullable=False),
+        Column("recorded_at", "timestamp", nullable=False, doc="when this became known"),
     ),
 )
 
@@ -133,13 +145,13 @@ MEMBERS = Table(
     "members",
     key=("member_id", "valid_from"),
     columns=(
-        Column("member_id", "string", nullable=False),
-        Column("valid_from", "timestamp", nullable=False),
-        Column("recorded_at", "timestamp", nullable=False),
+        Column("member_id", "string", nullable=False, doc="the service's own id of a profile"),
+        Column("valid_from", "timestamp", nullable=False, doc="when this version of the row became true"),
+        Column("recorded_at", "timestamp", nullable=False, doc="when this version became known"),
         Column("country", "string", nullable=False, doc="`ZZ` = unknown, never null"),
-        Column("joined_at", "timestamp"),
-        Column("language", "string"),
-        Column("kids_profile", "bool"),
+        Column("joined_at", "timestamp", doc="when the member joined"),
+        Column("language", "string", doc="code, such as `fr`"),
+        Column("kids_profile", "bool", doc="true: sees titles for kids only"),
     ),
     extra_columns="any",
 )
@@ -148,28 +160,34 @@ INTERACTIONS = Table(
     "interactions",
     key=("event_id",),
     columns=(
-        Column("event_id", "string", nullable=False),
-        Column("member_id", "string", nullable=False),
+        Column("event_id", "string", nullable=False, doc="unique; what makes pushing an event again harmless"),
+        Column("member_id", "string", nullable=False, doc="who did it"),
         Column("seq", "int64", nullable=False, doc="order within the member; breaks ties of event_at"),
-        Column("event_at", "timestamp", nullable=False),
-        Column("recorded_at", "timestamp", nullable=False, known="after"),
-        Column("action", "string", nullable=False, known="after"),
-        Column("title_id", "string", known="after"),
-        Column("season", "int32", known="after"),
-        Column("episode", "int32", known="after"),
-        Column("canvas", "string", nullable=False),
-        Column("request_id", "string"),
-        Column("session_id", "string"),
-        Column("position", "int32"),
-        Column("row_id", "string"),
-        Column("country", "string", nullable=False),
-        Column("device", "string"),
-        Column("language", "string"),
-        Column("duration_s", "float32", known="after"),
+        Column("event_at", "timestamp", nullable=False, doc="when it happened"),
+        Column("recorded_at", "timestamp", nullable=False, known="after", doc="when it became known"),
+        Column(
+            "action",
+            "string",
+            nullable=False,
+            known="after",
+            doc="one of the actions below, or one of your own such as `shop.buy`",
+        ),
+        Column("title_id", "string", known="after", doc="needed by plays, thumbs and list changes"),
+        Column("season", "int32", known="after", doc="of a series"),
+        Column("episode", "int32", known="after", doc="of a series"),
+        Column("canvas", "string", nullable=False, doc="surface it happened on, such as `home` or `search`"),
+        Column("request_id", "string", doc="joins plays to what was shown"),
+        Column("session_id", "string", doc="visit"),
+        Column("position", "int32", doc="place in the row, from 0"),
+        Column("row_id", "string", doc="row of the page"),
+        Column("country", "string", nullable=False, doc="where the member was, `ZZ` = unknown"),
+        Column("device", "string", doc="such as `tv` or `phone`"),
+        Column("language", "string", doc="of the member's interface"),
+        Column("duration_s", "float32", known="after", doc="seconds watched"),
         Column("progress", "float32", known="after", doc="share of the title played, 0 to 1"),
-        Column("query", "string"),
-        Column("source_title_id", "string"),
-        Column("propensity", "float32"),
+        Column("query", "string", doc="what was typed, for searches"),
+        Column("source_title_id", "string", doc="title that the canvas was opened from"),
+        Column("propensity", "float32", doc="probability with which the title was shown at this place"),
     ),
     extra_columns="namespaced",
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from playbill.schema import EARLIEST, LATEST
 from playbill.sources.mapping import ColumnMapping
 from playbill.sources.names import name_of_title, start_of_year, year_in_name
 from playbill.sources.regions import region_of_zip
@@ -199,8 +200,6 @@ _SCALES = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
 """Unit of a moment since 1970 -> microseconds in it."""
 
 _YEAR_US = 365.2425 * 24 * 3600 * 1_000_000
-_LAST_YEAR = 2261
-"""A moment after it does not fit into 64 bits of nanoseconds, which pandas and Feast use."""
 
 
 def _epoch(unit: str) -> Callable[[pl.Series, ColumnMapping], Read]:
@@ -208,7 +207,7 @@ def _epoch(unit: str) -> Callable[[pl.Series, ColumnMapping], Read]:
         source = _number_text(source) if source.dtype == pl.String else source
         numbers = source.cast(pl.Float64 if source.dtype.is_float() else pl.Int64, strict=False)
         years = 1970 + numbers.cast(pl.Float64) * _SCALES[unit] / _YEAR_US
-        far = ~years.is_between(1, _LAST_YEAR + 1, closed="left").fill_null(True)
+        far = ~years.is_between(EARLIEST.year, LATEST.year).fill_null(True)
         near = numbers.set(far, None)
         values = (near * _SCALES[unit]).cast(pl.Int64).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
         if far.any():

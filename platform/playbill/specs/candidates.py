@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from playbill.specs.base import Duration, Spec
+from playbill.schema import KINDS, NAMESPACED
+from playbill.specs.base import Duration, Spec, unknown_name
 
-TitleKind = Literal["film", "series", "game"]
-"""What a title is."""
+
+def _known_kind(kind: str) -> str:
+    if kind not in KINDS and not NAMESPACED.fullmatch(kind):
+        raise unknown_name("kind of title", kind, KINDS)
+    return kind
+
+
+TitleKind = Annotated[
+    str,
+    AfterValidator(_known_kind),
+    WithJsonSchema({"anyOf": [{"enum": list(KINDS)}, {"type": "string", "pattern": f"^{NAMESPACED.pattern}$"}]}),
+]
+"""What a title is: one of `schema.KINDS`, or a source's own such as `shop.podcast`."""
 
 
 class PercentileRange(Spec):
@@ -65,7 +77,7 @@ class CandidatesSpec(Spec):
     exclude_source: bool = False
     """Hide the request's source title."""
     kind: tuple[TitleKind, ...] | None = Field(default=None, min_length=1)
-    """Only films, series or games: any of these."""
+    """Only titles of these kinds: `film`, `series`, `game`, or kinds of your own such as `shop.podcast`."""
     genres: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Only titles that have all of these genres."""
     original_language: tuple[str, ...] | None = Field(default=None, min_length=1)

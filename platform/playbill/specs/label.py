@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
@@ -19,16 +18,14 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from playbill.registry import Plugin
-from playbill.schema import ACTIONS, OUTCOME_COLUMNS
+from playbill.schema import ACTIONS, NAMESPACED, OUTCOME_COLUMNS
 from playbill.specs.base import Definition, Duration, Spec, format_duration, unknown_name
 from playbill.specs.plugins import EXTRACTORS, ExtractorName, ExtractorPlugin, Level
 from playbill.specs.where import WhereError, column_names, parse_where
 
-_NAMESPACED = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
-
 
 def _known_action(action: str) -> str:
-    if action not in ACTIONS and not _NAMESPACED.fullmatch(action):
+    if action not in ACTIONS and not NAMESPACED.fullmatch(action):
         raise unknown_name("action", action, ACTIONS)
     return action
 

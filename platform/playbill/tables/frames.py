@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import polars as pl
 
 from playbill.errors import nearest
-from playbill.schema import TABLES, Column, ColumnType, Table
+from playbill.schema import NAMESPACED, TABLES, Column, ColumnType, Table
 
 TIMESTAMP = pl.Datetime("us", "UTC")
 
@@ -24,9 +23,6 @@ POLARS_TYPES: dict[ColumnType, pl.DataType] = {
     "names": pl.List(pl.Struct({"language": pl.String(), "name": pl.String()})),
 }
 """The polars type of every canonical column type."""
-
-NAMESPACED = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
-"""How a source's own actions, canvases and columns are named: `kuairand.follow`."""
 
 
 @dataclass(frozen=True, slots=True)

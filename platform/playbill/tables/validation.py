@@ -11,8 +11,8 @@ import polars as pl
 import polars.selectors as cs
 
 from playbill.errors import DataError, Problem, nearest
-from playbill.schema import ACTIONS, EARLIEST, KINDS, LATEST, TABLES, UNKNOWN_COUNTRY
-from playbill.tables.frames import NAMESPACED, TIMESTAMP, canonical_frame
+from playbill.schema import ACTIONS, EARLIEST, KINDS, LATEST, NAMESPACED, TABLES, UNKNOWN_COUNTRY
+from playbill.tables.frames import TIMESTAMP, canonical_frame
 
 RANGES = {"progress": (0.0, 1.0), "propensity": (0.0, 1.0), "duration_s": (0.0, float("inf"))}
 """Inclusive limits of numeric columns of interactions and slates."""
