@@ -1,10 +1,13 @@
-"""The mappings printed in the guide are well formed."""
+"""The guide: its mappings are well formed, and it lists every canonical column and every key of a mapping."""
 
 import re
 from pathlib import Path
 
-from playbill.sources.mapping import FileTable, QueryTable
-from playbill.sources.mapping_file import read_mapping
+import pytest
+
+from playbill.schema import TABLES
+from playbill.sources.mapping import ColumnMapping, FileTable, QueryTable
+from playbill.sources.mapping_file import MAPPABLE, NEEDED_COLUMNS, read_mapping
 
 GUIDE = Path(__file__).parents[3] / "docs" / "guide" / "ingest.md"
 
@@ -19,3 +22,27 @@ def test_mappings_in_the_guide(tmp_path):
         tables, problems = read_mapping(path, kind)
         assert problems == []
         assert {"titles", "interactions"} <= set(tables)
+
+
+def column_table(name: str) -> str:
+    """Write a table's columns as the guide has them."""
+    lines = [f"### `{name}`", "", "| column | type | | what it holds |", "|---|---|---|---|"]
+    for column in TABLES[name].columns:
+        left_out = "optional" if column.nullable else "derived"
+        needed = "mapped" if column.name in NEEDED_COLUMNS[name] else left_out
+        lines.append(f"| `{column.name}` | {column.type} | {needed} | {column.doc} |")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("name", MAPPABLE)
+def test_every_canonical_column_is_in_the_guide(name):
+    assert all(column.doc for column in TABLES[name].columns)
+    expected = column_table(name)
+    assert expected in GUIDE.read_text(encoding="utf-8"), f"docs/guide/ingest.md should have:\n{expected}"
+
+
+def test_every_key_of_a_mapping_is_in_the_guide():
+    text = GUIDE.read_text(encoding="utf-8")
+    for spec in (ColumnMapping, FileTable, QueryTable):
+        missing = [key for name, field in spec.model_fields.items() if f"`{(key := field.alias or name)}`" not in text]
+        assert missing == [], spec
