@@ -142,7 +142,7 @@ def name_of(own: Combination, template: str, words: WordsSpec, language: str) ->
         None where the language has no word for a part of it.
     """
     genre = words.genres.get(word_key(own.genre), {}).get(language)
-    kind = words.kinds.get(own.kind, {}).get(language) if own.kind else "{genre}"  # type: ignore[call-overload]
+    kind = words.kinds.get(own.kind, {}).get(language) if own.kind else "{genre}"
     era = (words.era or {}).get(language) if own.decade is not None else ""
     parts = {
         "mood": words.moods.get(word_key(own.mood), {}).get(language) if own.mood else "",

@@ -10,9 +10,9 @@ import json
 import lzma
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import polars as pl
 
@@ -33,7 +33,7 @@ _SEPARATORS = {".tsv": "\t", ".dat": "::"}
 _QUOTING = (",", ";")
 """Separators with which spreadsheets quote text; elsewhere a quotation mark is part of the text."""
 
-_COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _STAND_IN = "\x1f"
 """polars separates by one byte; longer separators are replaced by this control character."""
 
