@@ -33,6 +33,7 @@ def dataset() -> None:
 
 @dataset.command("build")
 @click.argument("model")
+@click.option("--definition", type=click.IntRange(min=1), help="Version of the definition (default: the newest).")
 @click.option("--out", type=FOLDER, help="Folder to write (default: HOME/NAME/datasets/MODEL-HASH).")
 @click.option("--protocol", help="What is held out: leave_one_out or global_time (default: the definition's).")
 @click.option("--until", metavar="MOMENT", help="Build as at this moment, ISO 8601 with a zone (default: now).")
@@ -43,6 +44,7 @@ def dataset() -> None:
 def build(
     selection: Selection,
     model: str,
+    definition: int | None,
     out: Path | None,
     protocol: str | None,
     until: str | None,
@@ -58,10 +60,11 @@ def build(
     """
     from rich.console import Console
 
+    from playbill.cli.models import definition_reference
     from playbill.cli.progress import Stages
     from playbill.clock import parse_moment
 
-    workspace = selection.workspace
+    workspace, model = selection.workspace, definition_reference(model, definition, "dataset build")
     moment = parse_moment(until) if until else None
     with Stages() as stages:
         exported = _export(workspace, model, out, protocol, moment, overwrite, stages)

@@ -20,6 +20,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command("ledger")
 @click.argument("model")
+@click.option("--definition", type=click.IntRange(min=1), help="Version of the definition (default: the newest).")
 @click.option("--parts", default="canvases", show_default=True, help="Comma-separated parts, or all.")
 @click.option("--canvases", default="", help="Comma-separated canvases (default: all).")
 @click.option("--seeds", default="17,18,19", show_default=True, help="Comma-separated; each trains every model.")
@@ -42,6 +43,7 @@ def ledger(
     selection: Selection,
     /,
     model: str,
+    definition: int | None,
     folder: Path | None,
     threads: int,
     plots: Path | None,
@@ -61,6 +63,7 @@ def ledger(
     import torch
     from rich.console import Console
 
+    from playbill.cli.models import definition_reference
     from playbill.cli.progress import Stages
     from playbill.experiments.ledger import run_ledger
     from playbill.experiments.ledger_models import with_recipe, with_trunk
@@ -70,6 +73,7 @@ def ledger(
     from playbill.tracking import Tracking
     from playbill.zoo import open_zoo
 
+    model = definition_reference(model, definition, "ledger")
     options, workspace = ledger_options(given), selection.workspace
     options.check()
     torch.set_num_threads(threads)

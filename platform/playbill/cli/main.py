@@ -109,8 +109,17 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except PlaybillError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {error}{_elsewhere(ctx, error)}", err=True)
             sys.exit(1)
+
+
+def _elsewhere(ctx: click.Context, error: PlaybillError) -> str:
+    """Say which models have a canvas that the one asked for lacks."""
+    if not isinstance(error, UnknownNameError) or error.kind != "canvas":
+        return ""
+    from playbill.cli.models import models_with_canvas
+
+    return models_with_canvas(ctx.obj.project, error.name)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     metavar="TITLE",
     help="Explain this title, by id or exact name: rules, and heads and terms that rank it.",
 )
-@click.option("--model", help="Model that answers (default: the zoo's only one).")
+@click.option("--model", help="Model that answers, or name:3 (default: the promoted one).")
 @click.option("--version", type=click.IntRange(min=1), help="A registered version (default: the approved one).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 @click.pass_obj
@@ -79,12 +79,14 @@ def _no_warnings() -> Iterator[None]:
 
 def open_recommender(workspace: Workspace, model: str | None, version: int | None) -> tuple[Recommender, Served]:
     """Load the approved version, or a given one, with everything a server would answer from."""
+    from playbill.cli.models import registered_reference
     from playbill.features import FeatureDoor
     from playbill.serving import FactReader, Recommender, Slot
     from playbill.serving.loading import Loader, served_model
     from playbill.tables import RequestLog, Tables, workspace_clock
     from playbill.tracking import Tracking
 
+    model, version = registered_reference(model, version)
     clock, features = workspace_clock(workspace), FeatureDoor(workspace)
     loader = Loader(workspace, model or served_model(workspace), Tracking(workspace), features, clock)
     served = loader.version(version) if version else loader.load(loader.wanted())
@@ -100,6 +102,7 @@ def _request(served: Served, asked: dict[str, Any]) -> RecommendRequest:
     from playbill.serving.recommender import find_title
 
     fields = asked | {"canvas": asked["canvas"] or served.resolved.main_canvas}
+    served.resolved.canvas(fields["canvas"])
     fields["context"] = dict(_context_field(text) for text in fields["context"])
     title = fields.pop("source_title")
     if title is not None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command("serve")
 @click.option("--host", help="Address to listen at (default: playbill.toml).")
 @click.option("--port", type=click.IntRange(min=1, max=65535), help="Port (default: playbill.toml).")
-@click.option("--model", help="Model to serve (default: the zoo's only one).")
+@click.option("--model", help="Model to serve (default: the promoted one).")
 @click.option("--controller/--no-controller", default=True, help="Also decide about promotions in this process.")
 @click.option(
     "--profile",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("train")
 @click.argument("model")
+@click.option("--definition", type=click.IntRange(min=1), help="Version of the definition (default: the newest).")
 @click.option("--protocol", help="What is held out: leave_one_out or global_time (default: the definition's).")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data (default: the definition's).")
 @click.option("--seed", type=click.IntRange(min=0), help="Of weights, order and dropout (default: the definition's).")
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 def train(
     selection: Selection,
     model: str,
+    definition: int | None,
     protocol: str | None,
     epochs: int | None,
     seed: int | None,
@@ -45,12 +47,14 @@ def train(
 
     Example: playbill -w ml_100k train everycanvas
     """
+    from playbill.cli.models import definition_reference
     from playbill.cli.progress import Stages
     from playbill.training.options import TrainOptions
     from playbill.training.run import train as run
 
+    reference = definition_reference(model, definition, "train")
     with Stages() as stages:
-        outcome = run(selection.workspace, model, TrainOptions(protocol, epochs, seed, workers, gpu), stages)
+        outcome = run(selection.workspace, reference, TrainOptions(protocol, epochs, seed, workers, gpu), stages)
     show_outcome(outcome)
     if as_json:
         click.echo(json.dumps(outcome_json(outcome)))

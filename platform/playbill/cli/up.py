@@ -70,8 +70,9 @@ class Service:
 @click.command("up")
 @click.option("--port", type=int, help="Port of the server (default: playbill.toml).")
 @click.option("--mlflow-port", type=int, help="Port of the MLflow UI (default: playbill.toml).")
+@click.option("--model", help="Model to serve (default: the promoted one).")
 @click.pass_obj
-def up(selection: Selection, port: int | None, mlflow_port: int | None) -> None:
+def up(selection: Selection, port: int | None, mlflow_port: int | None, model: str | None) -> None:
     """Start the MLflow UI and the server together, and print where they are. Ctrl-C stops both.
 
     Example: playbill -w ml_100k up --port 8080
@@ -83,6 +84,7 @@ def up(selection: Selection, port: int | None, mlflow_port: int | None) -> None:
     host, port = settings.host, port or settings.port
     root = ["--project", str(workspace.project.root), "-w", workspace.name]
     serve = [sys.executable, "-m", "playbill.cli", *root, "serve", "--host", host, "--port", str(port)]
+    serve += [] if model is None else ["--model", model]
     services = [Service("the server", serve, host, port)]
     if not workspace.mlflow_uri.startswith(("http://", "https://")):
         ui_port = mlflow_port or settings.mlflow_port

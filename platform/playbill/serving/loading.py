@@ -28,20 +28,32 @@ logger = logging.getLogger(__name__)
 
 
 def served_model(workspace: Workspace) -> str:
-    """Return the model that is served when none is named: the workspace's, or the zoo's only one.
+    """Return the model that is served when none is named: the promoted one.
+
+    Of several promoted ones it is the workspace's `model`; before any promotion the workspace's, or the zoo's only one.
 
     Raises:
-        DefinitionError: The zoo has mistakes.
-        StateError: The zoo lacks the workspace's model and has none or several others; the text names them.
+        DefinitionError: Nothing is promoted and feature_repo has mistakes.
+        StateError: It is none of several; the text names them.
+        ServiceError: The workspace's database cannot be reached.
     """
-    models = sorted(_zoo_models(workspace))
     chosen = workspace.settings.model
+    promoted = _promoted(workspace)
+    models = promoted or sorted(_zoo_models(workspace))
     if chosen in models:
         return chosen
     if len(models) == 1:
         return models[0]
-    known = ", ".join(models) or "none"
-    raise StateError(f"name a model with --model: workspace '{workspace.name}' serves '{chosen}', the zoo has {known}")
+    known, where = ", ".join(models) or "none", "promoted are" if promoted else "the zoo has"
+    raise StateError(f"name a model with --model: workspace '{workspace.name}' serves '{chosen}', {where} {known}")
+
+
+def _promoted(workspace: Workspace) -> list[str]:
+    """Return the models that have an approved version."""
+    if not Tables(workspace).exists():
+        return []
+    log = PromotionLog(workspace)
+    return [model for model in log.models() if log.approved(model) is not None]
 
 
 class Loader:
