@@ -7,6 +7,7 @@ from typing import cast
 
 from playbill.errors import Problem, nearest
 from playbill.specs import CanvasSpec, EnsembleSpec, LabelSpec, ModelSpec, RewardSpec, RowSpec, split_reference
+from playbill.specs.base import format_duration
 from playbill.specs.canvas import TERMS
 from playbill.specs.measures import LOGGED, PLAYED
 from playbill.zoo.definitions import Checked, Shelf, place_of
@@ -143,6 +144,7 @@ def _check_canvas(shelf: Shelf, checked: Checked, canvas: CanvasSpec) -> Iterato
 def _check_model(shelf: Shelf, checked: Checked, model: ModelSpec, features: FeatureNames | None) -> Iterator[Problem]:
     yield from _check_service(checked, model, features)
     yield from _check_versions(checked, model)
+    yield from _check_windows(shelf, checked, model)
     yield from check_rewarded_heads(shelf, checked, model)
     if checked.knows("canvases", "evaluate", "gates"):
         yield from _check_gates(checked, model)
@@ -192,6 +194,23 @@ def _check_versions(checked: Checked, model: ModelSpec) -> Iterator[Problem]:
         if labels.setdefault(name, spec.label) != spec.label:
             path = ("heads", head, "label")
             yield problem(place_of(checked, path), path, f"two versions of label '{name}' in one model")
+
+
+def _check_windows(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[Problem]:
+    """Leave-one-out takes members' last events away, so an outcome that a label waits for may be held out."""
+    if model.evaluate.protocol != "leave_one_out" or not checked.knows("evaluate"):
+        return
+    for name, head in model.heads.items():
+        found = shelf.find("Label", head.label) if head.label and not head.optional else None
+        label = cast(LabelSpec, found.spec) if found is not None and not found.mistaken else None
+        if label is not None and label.attribution_window:
+            path: Path = ("heads", name, "label")
+            what = (
+                f"label '{label.name}' waits {format_duration(label.attribution_window)} for an outcome, and protocol "
+            )
+            what += "leave_one_out holds outcomes out without a gap in time"
+            hint = "Evaluate by global_time, or say 'optional: true' to leave the head out where it does not fit."
+            yield problem(place_of(checked, path), path, what, hint)
 
 
 def _check_tasks(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[Problem]:

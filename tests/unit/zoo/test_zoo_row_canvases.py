@@ -41,7 +41,11 @@ def ranking(write: Write, edit: Edit) -> Callable[[str], None]:
         write("labels/row_play.yaml", LABEL)
         write("canvases/ranking.yaml", text)
         edit("models/every.yaml", "canvases: [home, search]", "canvases: [home, search, ranking]")
-        edit("models/every.yaml", "tasks:", "  row_play: {label: row_play, loss: bce}\ntasks:")
+        edit(
+            "models/every.yaml",
+            "tasks:",
+            "  row_play: {label: row_play, loss: bce}\nevaluate: {protocol: global_time}\ntasks:",
+        )
 
     return ranked
 
