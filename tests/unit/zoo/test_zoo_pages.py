@@ -16,7 +16,10 @@ LABELS = {
     "labels/visit.yaml": "kind: Label\nname: visit\nversion: 1\nlevel: page\nextractor: visit_continues\n"
     "window: 1d\nmatures_after: 30h\n",
 }
-HEADS = "  row_play: {label: row_play, loss: bce}\n  visit: {label: visit, loss: bce}\nevaluate: {protocol: global_time}\ntasks:"
+HEADS = (
+    "  row_play: {label: row_play, loss: bce}\n  visit: {label: visit, loss: bce}\n"
+    "evaluate: {protocol: global_time}\ntasks:"
+)
 
 
 @pytest.fixture
