@@ -84,7 +84,13 @@ def test_a_label_that_no_event_matches_is_told_why(workspace: Workspace) -> None
     assert found.exit_code == 0, found.output
     assert "note: label never: none of " in found.output
     assert "matches and is mature. Check where: progress > 2" in found.output
-    assert "note: label trailers: the log has no 'trailer_view' event. Actions in it: " in found.output
+    assert "trailers:1" not in found.output
+    assert "note: label trailers" not in found.output
+    line = "1 of 2 labels need an action, a column or a canvas that this log does not have"
+    assert f"{line} (`labels show --label NAME` says which): trailers" in found.output
+    named = playbill(workspace, "labels", "show", "--label", "trailers")
+    assert "trailers:1" in named.output
+    assert "note: label trailers: the log has no 'trailer_view' event. Actions in it: " in named.output
 
 
 def parts(workspace: Workspace, labels: list[LabelSpec]) -> Iterator[pl.DataFrame]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -48,9 +48,10 @@ def show_summaries(
     seconds: float,
     found: Sequence[LabelSummary],
     silent: Sequence[str],
+    impossible: Mapping[str, str],
     as_json: bool,
 ) -> None:
-    """Print what labels say of a log, and why some say nothing of it."""
+    """Print what labels say of a log, and why some say nothing of it; those it cannot have are only counted."""
     if as_json:
         head: dict[str, Any] = {
             "workspace": workspace,
@@ -59,6 +60,7 @@ def show_summaries(
             "seconds": round(seconds, 3),
         }
         head["notes"] = list(silent)
+        head["left_out"] = dict(impossible)
         click.echo(json.dumps({**head, "labels": [_as_json(label) for label in found]}))
         return
     console = Console()
@@ -71,7 +73,7 @@ def show_summaries(
         table.add_column(column, justify="right")
     for column in ("first", "last") if wide else ():
         table.add_column(column)
-    for label in found:
+    for label in (label for label in found if label.name not in impossible):
         meaning = (label.level, duration(label.window), _ages(label))
         days = (str(day or "") for day in (label.first, label.last))
         # The extractor's own version has no room; `labels explain` and --json have it.
@@ -79,6 +81,11 @@ def show_summaries(
         table.add_row(name, *(meaning if wide else ()), *_counts(label), *(days if wide else ()))
     console.print(table)
     _notes(silent)
+    if impossible:
+        counted = (
+            f"{len(impossible)} of {len(found)} labels need an action, a column or a canvas that this log does not have"
+        )
+        click.echo(f"{counted} (`labels show --label NAME` says which): {', '.join(impossible)}")
 
 
 def show_published(

@@ -59,6 +59,8 @@ def explain(selection: Selection, names: Sequence[str], as_json: bool) -> None:
 def show(selection: Selection, names: Sequence[str], as_of: str | None, as_json: bool) -> None:
     """Count what every label says of the event log: ones, zeros, events too young, and events without a value.
 
+    Labels that need an action, a column or a canvas that this log does not have are only counted; --label shows them.
+
     Example: playbill -w ml_100k labels show --label discovery_play
     """
     from playbill.cli.label_tables import show_summaries
@@ -70,8 +72,11 @@ def show(selection: Selection, names: Sequence[str], as_of: str | None, as_json:
     started = perf_counter()
     found = summarise(wanted, telling.parts(), telling.as_of)
     seconds = perf_counter() - started
-    silent = telling.silent({label.name for label in found if not label.positives})
-    show_summaries(selection.workspace.name, telling.as_of, telling.seen, seconds, found, silent, as_json)
+    without = {label.name for label in found if not label.positives}
+    # A label that is named is shown whatever the log has.
+    impossible = {} if names else telling.impossible(without)
+    silent = telling.silent(without - impossible.keys())
+    show_summaries(selection.workspace.name, telling.as_of, telling.seen, seconds, found, silent, impossible, as_json)
 
 
 @labels.command("publish")
@@ -181,6 +186,12 @@ class _Telling:
                 self.seen += part.height
                 stages.advance(self.seen, self.total, f"{self.seen:,} of {self.total:,} events")
                 yield part
+
+    def impossible(self, names: Container[str]) -> dict[str, str]:
+        """Say of some labels what the log does not have and they need, where that is so."""
+        from playbill.labels import not_in_log
+
+        return not_in_log([label for label in self.labels if label.name in names], self.log)
 
     def silent(self, names: Container[str]) -> list[str]:
         """Say of some labels why the log has no positive event of them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -11,6 +11,7 @@ from playbill.errors import DataError, Problem
 from playbill.labels.rules import LEVEL_COLUMNS, Rule
 from playbill.specs import LabelSpec
 from playbill.specs.base import format_duration
+from playbill.specs.where import Comparison, Either, Every, Expression, Membership, column_names, parse_where
 
 
 def require_columns(
@@ -82,6 +83,58 @@ def why_none_positive(
     first = log.select(pl.col("event_at").min()).collect().item()
     span = as_of - first if isinstance(first, datetime) else timedelta(0)
     return [Problem(f"label {label.name}", *_why(label, counts, span)) for label in labels]
+
+
+def not_in_log(labels: Sequence[LabelSpec], interactions: pl.DataFrame | pl.LazyFrame) -> dict[str, str]:
+    """Say of labels what this log does not have and each of them needs: an action, a column, or a canvas.
+
+    Args:
+        labels: Labels without a positive event in the log; what one of several alternatives needs counts as needed.
+        interactions: The log.
+
+    Returns:
+        Label -> what is not there; labels whose needs are all met are absent.
+    """
+    log = interactions.lazy()
+    actions = set(log.select(pl.col("action").unique()).collect().to_series())
+    canvases = set(log.select(pl.col("canvas").unique()).collect().to_series())
+    filled = log.select(pl.all().is_not_null().any()).collect().row(0, named=True)
+    return {label.name: what for label in labels if (what := _not_there(label, actions, canvases, filled))}
+
+
+def _not_there(
+    label: LabelSpec, actions: Collection[str], canvases: Collection[str], filled: Mapping[str, bool]
+) -> str:
+    if missing := [names for names in _actions(label) if not set(names) & set(actions)]:
+        return f"no event {' or '.join(missing[0])}"
+    where = parse_where(label.events.where) if label.events and label.events.where else None
+    columns = {*(column_names(where) if where else ()), *LEVEL_COLUMNS[label.level]} & filled.keys()
+    if empty := sorted(name for name in columns if not filled[name]):
+        return f"column {empty[0]} is empty"
+    wanted = _canvases(where) if where else set()
+    return f"no event on canvas {' or '.join(sorted(wanted))}" if wanted and not wanted & set(canvases) else ""
+
+
+def _actions(label: LabelSpec) -> list[tuple[str, ...]]:
+    """Return groups of actions; a log without any action of one of them has no positive event of the label."""
+    if label.events is not None:
+        return [label.events.action]
+    plugin, options = label.plugin, label.extractor_options()
+    groups = [plugin.actions if plugin else (), getattr(options, "actions", ())]
+    return [tuple(group) for group in groups if group]
+
+
+def _canvases(where: Expression) -> set[str]:
+    """Return the canvases that a condition asks for, where it does."""
+    match where:
+        case Comparison("canvas", "=", str(value)):
+            return {value}
+        case Membership("canvas", values, False):
+            return {str(value) for value in values}
+        case Every(items) | Either(items):
+            return set().union(*map(_canvases, items))
+        case _:
+            return set()
 
 
 def _why(label: LabelSpec, counts: dict[str, int], span: timedelta) -> tuple[str, str]:
