@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 
 from playbill.datasets import Split
 from playbill.evaluation.baselines import build_baseline
-from playbill.evaluation.build import build_case
+from playbill.evaluation.build import TARGETS, build_case
 from playbill.evaluation.cases import EvaluationCase, Fold
 from playbill.evaluation.data import EvaluationTables, as_frames
 from playbill.evaluation.facts import case_facts
@@ -26,6 +27,9 @@ from playbill.specs import ResolvedModel, reward_version
 from playbill.tables import Tables
 
 __all__ = ["DEFAULT_BASELINES", "MINIMUM_MEMBERS", "Judging", "evaluate", "evaluate_case"]
+
+TIES_MATTER = 0.1
+"""Share of the held-out plays in a tie from which on a report warns."""
 
 DEFAULT_BASELINES = ("popular", "popular_7d", "ease")
 
@@ -73,7 +77,8 @@ def evaluate(
     case = build_case(as_frames(tables), split, resolved, canvas, fold=fold, log=log)
     called, judging = name or resolved.model.name, judging or Judging()
     told, worth = told_of(case.frame, judging), _rewards(case, resolved)
-    told = told._replace(notes=(*_asked(case), *told.notes, *worth.notes), reward=worth.version)
+    notes = (*_asked(case), *_tied(case, as_frames(tables), split), *told.notes, *worth.notes)
+    told = told._replace(notes=notes, reward=worth.version)
     if split.protocol == REPLAY:
         case, measured, windows = replayed(
             case,
@@ -127,6 +132,22 @@ def _asked(case: EvaluationCase) -> tuple[str, ...]:
     if case.logged or not elsewhere:
         return ()
     return (f"the log has no held-out target on '{case.canvas}'; asked at those on {', '.join(elsewhere)}",)
+
+
+def _tied(case: EvaluationCase, tables: EvaluationTables, split: Split) -> tuple[str, ...]:
+    """Warn where a protocol holds out each member's last play, and which one is the last is often arbitrary."""
+    if TARGETS[split.protocol] != "last":
+        return ()
+    plays = tables.interactions.filter(pl.col("action") == "play").group_by("member_id", at="event_at").len()
+    tied = case.frame.join(plays.filter(pl.col("len") > 1), on=["member_id", "at"], how="semi").height
+    if tied <= TIES_MATTER * len(case):
+        return ()
+    share = f"{tied:,} of {len(case):,} held-out plays ({tied / len(case):.0%})"
+    return (
+        f"{share} share their moment with another play of the member; unless the data gave their order, which of "
+        "them is the last is arbitrary, and popularity can fall to chance: the protocol global_time_period does not "
+        "depend on it",
+    )
 
 
 class _Worth(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -56,13 +57,26 @@ def ladder(report: EvaluationReport) -> dict[str, float]:
     """Return the model's relative lead on the main metric over popularity and over matrix factorisation.
 
     Popularity is the better of the popularity lists; matrix factorisation the first of `FACTORISATION` there is. A
-    rung that was not measured, or stands at zero, is absent.
+    rung that was not measured, or may stand no higher than chance, is absent: a share of nothing says nothing.
     """
-    means = {row.name: row.metrics[report.main_metric].value for row in report.baselines}
-    popular = max((name for name in POPULARITY if name in means), key=lambda name: means[name], default=None)
-    factorised = next((name for name in FACTORISATION if name in means), None)
-    own = report.result.metrics[report.main_metric].value
-    return {name: own / means[name] - 1.0 for name in (popular, factorised) if name is not None and means[name] > 0}
+    own, chance = report.result.metrics[report.main_metric].value, chance_level(report)
+    return {name: own / found.value - 1.0 for name, found in _rungs(report).items() if found.low > chance}
+
+
+def chance_level(report: EvaluationReport) -> float:
+    """Return the main metric of a random order of the catalogue: sum of 1 / log2(1 + place) over its places / titles.
+
+    That is of one target a request, and of every title a candidate; with more targets or fewer candidates it is higher.
+    """
+    cut = int(report.main_metric.partition("@")[2])
+    return sum(1.0 / math.log2(place + 2) for place in range(min(cut, report.catalogue))) / report.catalogue
+
+
+def _rungs(report: EvaluationReport) -> dict[str, Interval]:
+    found = {row.name: row.metrics[report.main_metric] for row in report.baselines}
+    popular = max((name for name in POPULARITY if name in found), key=lambda name: found[name].value, default=None)
+    factorised = next((name for name in FACTORISATION if name in found), None)
+    return {name: found[name] for name in (popular, factorised) if name is not None}
 
 
 def with_interval(interval: Interval) -> str:
@@ -158,6 +172,9 @@ def _differences(report: EvaluationReport) -> Grid:
         for row in report.differences
     )
     captions = [f"gap on {report.main_metric}: {', '.join(gaps)}"] if gaps else []
+    if low := [name for name in _rungs(report) if name not in ladder(report)]:
+        level = f"{report.main_metric} {chance_level(report):.4f}"
+        captions.append(f"no gap to {', '.join(map(_rung, low))}, which may be no better than chance ({level})")
     return Grid(
         f"{report.model} minus each baseline, paired {100 * report.level:.0f} % intervals by member",
         ("", *metrics, f"p of {report.main_metric}", "no claim (noise)"),

@@ -12,7 +12,7 @@ from datetime import date, timedelta
 import polars as pl
 
 TIES_MATTER = 0.1
-"""Share of members whose last play shares its moment, from which on `leave_one_out` is advised against."""
+"""Share of members whose last play shares its moment, from which on protocols that hold it out are advised against."""
 
 OUTLYING_SHARE = 0.001
 """Outlying days hold at most this share of the moments, or a single one."""
@@ -51,7 +51,7 @@ class Ties:
 
     @property
     def matter(self) -> bool:
-        """Whether a last play is arbitrary too often for `leave_one_out`."""
+        """Whether a last play is arbitrary too often to be held out."""
         return self.last_tied > TIES_MATTER * self.members
 
     def note(self, *, ordered: bool) -> str:
@@ -64,7 +64,7 @@ class Ties:
         if ordered:
             return f"{counted}; their order is the source's own"
         days = "; moments are whole days" if self.whole_days else ""
-        advice = ": evaluate with the protocol global_time, since leave_one_out would hold out an arbitrary play"
+        advice = ": evaluate with the protocol global_time_period, since those that hold out a last play would take any"
         return f"{counted}{days}; their order within a moment is arbitrary{advice if self.matter else ''}"
 
 

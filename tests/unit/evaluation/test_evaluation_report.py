@@ -22,10 +22,13 @@ from playbill.evaluation import (
     assert_one_split,
     compare,
     evaluate,
+    html_report,
+    ladder,
     plots,
     tables,
 )
 from playbill.evaluation.build import build_case
+from playbill.metrics import Interval
 
 TITLES = [str(i) for i in range(1, 13)]
 QUICK = Judging(minimum_members=5, resamples=200)
@@ -43,6 +46,41 @@ def report(data, world):
     frames, split = data
     case = build_case(frames, split, world.resolved(), "home")
     return evaluate(world.Oracle(case), split, frames, world.resolved(), "home", k=(3, 10), judging=QUICK)
+
+
+@pytest.mark.parametrize("protocol", ["leave_one_out", "global_time", "global_time_period"])
+def test_held_out_plays_in_a_tie_are_warned_of(data, world, protocol):
+    frames, _ = data
+    whole_days = frames.interactions.with_columns(pl.col("event_at").dt.truncate("30d"))
+    coarse = replace(frames, interactions=whole_days)
+    for data_set, tied in ((frames, False), (coarse, True)):
+        split = make_split(protocol, data_set.interactions)
+        same = world.ByTable(TITLES, [1.0] * len(TITLES))
+        report = evaluate(same, split, data_set, world.resolved(), "home", judging=QUICK)
+        warned = [note for note in report.notes if "share their moment with another play" in note]
+        assert bool(warned) == (tied and protocol != "global_time_period"), report.notes
+        assert all("the protocol global_time_period does not depend on it" in note for note in warned)
+
+
+def test_no_share_of_a_baseline_that_may_be_chance(report):
+    chance = sum(1 / math.log2(1 + place) for place in (1, 2, 3)) / len(TITLES)
+    means = {"popular": Interval(0.3, 1.01 * chance, 0.5), "popular_7d": Interval(0.2, 0.1, 0.3)}
+    better = {"ease": Interval(0.3, 1.01 * chance, 0.5)}
+
+    def with_means(found):
+        rows = [
+            replace(row, metrics=row.metrics | {"ndcg@3": found[row.name]}) if row.name in found else row
+            for row in report.rows
+        ]
+        return replace(report, rows=tuple(rows))
+
+    shown = with_means(means | better)
+    assert set(ladder(shown)) == {"popular", "ease"}
+    low = with_means(means | better | {"popular": Interval(0.3, 0.99 * chance, 0.5)})
+    assert set(ladder(low)) == {"ease"}
+    text = html_report("one", [low])
+    assert "% to popular (popularity)" not in text
+    assert f"no gap to popular (popularity), which may be no better than chance (ndcg@3 {chance:.4f})" in text
 
 
 def test_a_perfect_model_scores_one_and_beats_every_baseline(report):

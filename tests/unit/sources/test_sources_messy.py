@@ -111,7 +111,7 @@ def test_an_export_from_dry_run_to_tables(workspace, export):
         "1 moment at least 53.0 years before all others, such as on 1970-01-01; a moment of 0",
         "6 of 8 plays (75.0%) share their moment",
         "moments are whole days",
-        "evaluate with the protocol global_time",
+        "evaluate with the protocol global_time_period",
         "Dry run: nothing was written",
     ):
         assert expected in rehearsal
