@@ -57,3 +57,12 @@ def test_a_run_has_few_metrics_and_gates_read_the_rest_from_its_table(
     by_request = evaluation.requests("home")
     assert by_request is not None
     assert by_request["ndcg@10"].mean() == pytest.approx(numbers["home/ndcg@10"], abs=1e-6)
+
+
+def test_a_version_is_tagged_with_exactly_the_labels_it_learnt(workspace: Workspace, version: ModelVersion) -> None:
+    from playbill.tracking import Tracking
+
+    learnt = Tracking(workspace).record(version).resolved.model.heads
+    labels = {name.partition(":")[0] for name in version.tags["playbill.labels"].split(",")}
+    assert labels == {head.label for head in learnt.values() if head.label}
+    assert "remind_me" not in labels, "the small service logs no reminders"

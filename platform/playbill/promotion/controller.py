@@ -47,6 +47,7 @@ class Controller:
         holder: This controller's name in lease and audit.
         lease_seconds: How long others wait after this one was killed.
         gates_of: Where a version's gates come from.
+        decided: Called after every look that decided something, so that a server beside it follows at once.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Controller:
         holder: str | None = None,
         lease_seconds: float = LEASE_SECONDS,
         gates_of: GatesOf = bundle_gates,
+        decided: Callable[[], None] = lambda: None,
     ) -> None:
         self.tracking = tracking
         self.clock = clock or WallClock()
@@ -67,14 +69,15 @@ class Controller:
             workspace.database_url, f"promotion/{workspace.name}", self.holder, self.clock, lease_seconds
         )
         self._effects = Effects(tracking, self.log)
-        self._gates_of = gates_of
+        self._gates_of, self._decided = gates_of, decided
 
     def run(self, stop: threading.Event, poll_seconds: float) -> None:
         """Poll until `stop` is set. An outage is logged, everything stays as it is, and polling goes on."""
         try:
             while not stop.is_set():
                 try:
-                    self.poll_once()
+                    if self.poll_once():
+                        self._decided()
                 except PlaybillError as error:
                     logger.warning("promotion: nothing was changed: %s", error)
                 except Exception:

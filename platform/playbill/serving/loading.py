@@ -7,6 +7,7 @@ torch is imported when the first version is loaded.
 from __future__ import annotations
 
 import logging
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from playbill.clock import Clock
@@ -124,6 +125,22 @@ class Loader:
         """
         key = self._key(None, None)
         return Served(self.model, _resolved(self.workspace, self.model), Shelf.read(self._tables), day=key.day)
+
+    def prepare(self, served: Served) -> None:
+        """Import and open what the first approved version is going to need, while `served` answers without one.
+
+        Importing Feast alone takes some seconds, which a promotion would otherwise wait for.
+
+        Args:
+            served: What answers by fallbacks.
+        """
+        import_module("playbill.ranking.scorer")
+        service, moment = served.resolved.model.features, self._clock.now()
+        try:
+            self._features.title_snapshots(service, [moment], served.shelf.catalogue.title_ids)
+            self._features.served(service, [None], moment)
+        except PlaybillError as error:
+            logger.info("nothing is approved yet, and features cannot be read either: %s", error)
 
     def _key(self, version: int | None, digest: str | None) -> ServedKey:
         return ServedKey(version, digest, self._tables.snapshot_id(), self._clock.now().date())

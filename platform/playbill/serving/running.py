@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from playbill.clock import Clock
 from playbill.config import Workspace
@@ -35,17 +37,21 @@ class Running:
         writer: Writes the request log.
         controller: Decides about promotions; None leaves that to another process.
         poll_seconds: Time between the controller's looks.
+        prepare: Gets ready for the first promotion, beside the requests; None when a version is served.
     """
 
     watcher: Watcher
     writer: RequestWriter
     controller: Controller | None
     poll_seconds: float
+    prepare: Callable[[], None] | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start watching and deciding."""
+        if self.prepare is not None:
+            threading.Thread(target=self.prepare, name="preparation", daemon=True).start()
         self.watcher.start()
         if self.controller is not None:
             arguments = (self._stop, self.poll_seconds)
@@ -96,8 +102,10 @@ def build_services(
     facts.read(slot.current, None, clock.now())
     recommender = Recommender(slot, facts, clock, writer.write, gate, profile)
     events = EventDoor(slot, Journal(workspace.database_url, clock), clock)
-    controller = Controller(workspace, tracking) if with_controller else None
-    running = Running(watcher, writer, controller, poll_seconds)
+    controller = Controller(workspace, tracking, decided=watcher.wake) if with_controller else None
+    unserved = slot.current.scorer is None
+    prepare = partial(loader.prepare, slot.current) if unserved else None
+    running = Running(watcher, writer, controller, poll_seconds, prepare)
     return Services(recommender, events, lambda: watcher.status, token, running.start, running.stop)
 
 

@@ -62,7 +62,7 @@ class Watcher:
         self._poll_seconds = poll_seconds
         self._status = WatcherStatus()
         self._retry_at = 0.0
-        self._stop = threading.Event()
+        self._stop, self._wake = threading.Event(), threading.Event()
         self._looking = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -92,15 +92,23 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="approval-watcher", daemon=True)
         self._thread.start()
 
+    def wake(self) -> None:
+        """Look now instead of at the next turn, as after a decision in this process."""
+        self._wake.set()
+
     def stop(self) -> None:
         """End the thread after the look it is in."""
         self._stop.set()
+        self._wake.set()
         if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(self._poll_seconds):
-            self.look()
+        while not self._stop.is_set():
+            self._wake.wait(self._poll_seconds)
+            self._wake.clear()
+            if not self._stop.is_set():
+                self.look()
 
     def _replace(self, wanted: ServedKey, current: Served) -> bool:
         failures = self._status.failures if wanted == self._status.wanted else 0

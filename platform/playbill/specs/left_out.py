@@ -6,20 +6,22 @@ from collections.abc import Mapping
 
 from playbill.errors import StateError
 from playbill.specs.canvas import CanvasSpec
+from playbill.specs.label import LabelSpec
 from playbill.specs.measures import GateSpec
 from playbill.specs.model import ModelSpec
 from playbill.specs.resolved import LeftOut, ResolvedModel
+from playbill.specs.reward import RewardSpec
 from playbill.specs.row import RowSpec
 
 
 def without_heads(resolved: ResolvedModel, reasons: Mapping[str, str]) -> ResolvedModel:
     """Return a model that never had some heads, with a note of everything that went with them.
 
-    Blends lose their terms. A row whose whole blend is gone is filled by the fallback of its canvas, as its rules still
-    say what it shows. One that loses its heaviest head and keeps lighter ones is dropped, since it would be ranked by
-    something else than its name promises, unless a rule about the member's own past makes it what it is. A canvas whose
-    whole blend is gone is dropped, and with it its rows, rows scored as on it, a canvas that ranks its rows, its task
-    and its gates.
+    Labels and rewards that nothing else uses go with their heads. Blends lose their terms. A row whose whole blend is
+    gone is filled by the fallback of its canvas, as its rules still say what it shows. One that loses its heaviest head
+    and keeps lighter ones is dropped, since it would be ranked by something else than its name promises, unless a rule
+    about the member's own past makes it what it is. A canvas whose whole blend is gone is dropped, and with it its rows,
+    rows scored as on it, a canvas that ranks its rows, its task and its gates.
 
     Args:
         resolved: The model.
@@ -39,6 +41,7 @@ def without_heads(resolved: ResolvedModel, reasons: Mapping[str, str]) -> Resolv
         raise StateError(f"without the heads {_listed(gone)} no canvas has a blend left, so there is nothing to serve")
     rows, absent, filled = _rows(resolved, gone, canvases)
     model = _model(resolved.model, kept, canvases, rows)
+    rewards, labels = _used(resolved, model, canvases)
     notes = [f"head '{name}' is left out: {why}" for name, why in reasons.items()]
     notes += [f"canvas '{name}' is dropped: {why}" for name, why in dropped.items()]
     notes += [f"row '{name}' is dropped: {why}" for own in absent.values() for name, why in own.items()]
@@ -51,12 +54,25 @@ def without_heads(resolved: ResolvedModel, reasons: Mapping[str, str]) -> Resolv
     return resolved.model_copy(
         update={
             "model": model,
+            "labels": labels,
+            "rewards": rewards,
             "canvases": canvases,
             "rows": rows,
             "notes": (*resolved.notes, *notes, *filled),
             "left_out": resolved.left_out.and_also(left_out),
         }
     )
+
+
+def _used(
+    resolved: ResolvedModel, model: ModelSpec, canvases: Mapping[str, CanvasSpec]
+) -> tuple[dict[str, RewardSpec], dict[str, LabelSpec]]:
+    """Return the rewards and labels that what stays still uses: a record names nothing that was not learnt from."""
+    named = {head.reward for head in model.heads.values()} | {model.evaluate.reward}
+    rewards = {name: reward for name, reward in resolved.rewards.items() if name in named}
+    wanted = {head.label for head in model.heads.values()} | {canvas.metric for canvas in canvases.values()}
+    wanted |= {term for reward in rewards.values() for term in reward.terms}
+    return rewards, {name: label for name, label in resolved.labels.items() if name in wanted}
 
 
 def _listed(names: frozenset[str]) -> str:

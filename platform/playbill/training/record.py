@@ -32,6 +32,12 @@ def run_params(resolved: ResolvedModel, settings: LoopSettings, workers: int) ->
     }
 
 
+def learnt_labels(resolved: ResolvedModel) -> dict[str, int]:
+    """Return the labels that the heads learn, with their versions; those of measures and rewards are not among them."""
+    names = sorted({head.label for head in resolved.model.heads.values() if head.label is not None})
+    return {name: resolved.labels[name].version for name in names}
+
+
 def log_evaluation(run: RunHandle, evaluation: ModelEvaluation, split: Split) -> None:
     """Store every canvas's headlines as metrics, all numbers as tables, plots, and the split as row ids."""
     log_numbers(run, list(evaluation.reports.values()))

@@ -32,7 +32,7 @@ from playbill.training.build import build_network, loop_settings, network_config
 from playbill.training.examples import examples_summary, log_examples
 from playbill.training.loop import FitResult, Place, Progress, fit
 from playbill.training.options import TrainOptions
-from playbill.training.record import log_evaluation, run_params
+from playbill.training.record import learnt_labels, log_evaluation, run_params
 from playbill.training.rewards import example_weights
 from playbill.training.settings import LoopSettings
 from playbill.training.watch import Silent, Watcher
@@ -287,7 +287,7 @@ class _Run:
             protocol=self.split.protocol,
             split_digest=self.split.digest,
             watermark=data.watermark,
-            labels={name: label.version for name, label in self.resolved.labels.items()},
+            labels=learnt_labels(self.resolved),
             rewards=reward_versions(self.resolved),
             git_revision=git_revision(self.workspace.project.root),
             feature_views=read_feature_repo(self.workspace.project.feature_repo).service_hashes(self.schema.service),

@@ -4,6 +4,9 @@ An edge goes from what depends to what it depends on, and says why. Definitions 
 never goes to a later layer, so nothing goes round in a circle; within a layer only views are made of views, sources of
 sources and models started from models.
 
+Rows, canvases and pages are shared: each blends the heads of every model that serves it. A model depends on those with
+its own heads, and on no head of another model (`_own_heads`).
+
 Some edges end where they lead: a row is shown on a canvas and depends on what that says of requests, but not on the
 heads the canvas blends for its own list. A version's record ends at every definition it names, since a definition of
 today may say something else; only views are looked through.
@@ -136,11 +139,19 @@ class Graph:
 
     def dependents(self, nodes: Iterable[Node]) -> list[Found]:
         """Return everything that depends on some nodes, directly or through others, by layer and name."""
-        return self._reached(nodes, self._above, lambda path, edge: not (path and edge.ends))
+
+        def follows(path: tuple[Edge, ...], edge: Edge) -> bool:
+            return not (path and edge.ends) and _own_heads((edge, *reversed(path)))
+
+        return self._reached(nodes, self._above, follows)
 
     def dependencies(self, nodes: Iterable[Node]) -> list[Found]:
         """Return everything that some nodes depend on, by layer and name."""
-        return self._reached(nodes, self._below, lambda path, edge: not any(step.ends for step in path))
+
+        def follows(path: tuple[Edge, ...], edge: Edge) -> bool:
+            return not any(step.ends for step in path) and _own_heads((*path, edge))
+
+        return self._reached(nodes, self._below, follows)
 
     def _reached(
         self,
@@ -166,6 +177,24 @@ class Graph:
             shortest.setdefault(node, path)
         reached = (Found(node, path) for node, path in shortest.items() if path)
         return sorted(reached, key=lambda found: (KINDS.index(found.node.kind), found.node))
+
+
+def _own_heads(way: tuple[Edge, ...]) -> bool:
+    """Say whether every head on a way, from dependents down, is of the model above it.
+
+    Nothing is lost by leaving out ways to other models' heads: a model reaches its own without a row in between.
+    """
+    model: Node | None = None
+    for edge in way:
+        if edge.what.kind == "model":
+            model = edge.what
+        if model is not None and edge.on.kind == "head" and not _is_head_of(edge.on, model):
+            return False
+    return True
+
+
+def _is_head_of(head: Node, model: Node) -> bool:
+    return (head.name.partition(".")[0], head.version) == (model.name, model.version)
 
 
 def _names(node: Node) -> set[str]:

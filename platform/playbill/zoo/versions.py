@@ -102,8 +102,6 @@ def _used(resolved: ResolvedModel) -> Iterator[tuple[str, str, str]]:
     for row in resolved.rows.values():
         yield "row", row.name, "fills it"
         yield from (("policy", name, f"its row {row.name} uses it") for name in (row.policy, row.fallback) if name)
-    # Whatever else the record holds, such as labels of gates, is part of it too.
-    yield from (("label", label, "has it") for label in resolved.labels)
 
 
 def _defined(resolved: ResolvedModel, kind: str, name: str) -> Node | None:

@@ -38,6 +38,7 @@ def test_an_optional_head_without_a_positive_row_is_left_out_with_a_note() -> No
     trained = data.trained(resolved)
     assert list(trained.model.heads) == ["play"]
     assert trained.canvases["home"].blend == {"play": 1.0}
+    assert list(trained.labels) == ["play"], "a record names no label that was not learnt"
     assert trained.notes == ("head 'list' is left out: label list: the log has no 'my_list_add' event.",)
     assert [head.name for head in network_config(trained, data.encoder).heads] == ["play"]
     _, _, targets = next(data.epoch(0))

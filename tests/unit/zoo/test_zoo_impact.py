@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from playbill.errors import UnknownNameError
-from playbill.specs import ResolvedModel
+from playbill.specs import ResolvedModel, without_heads
 from playbill.zoo import load_zoo
 from playbill.zoo.feature_definitions import read_feature_repo
 from playbill.zoo.impact import KINDS, Graph, Node
@@ -134,6 +135,26 @@ def test_every_kind_has_dependents(graph, asked, reached):
     assert reached <= set(dependents(graph, asked))
 
 
+def test_a_model_depends_on_no_view_that_only_another_model_reads(zoo_folder, write, repo):
+    """Both serve the canvas home and its row; what that blends are the heads of each, with features of each."""
+    model = (zoo_folder / "models/every.yaml").read_text()
+    write("models/other.yaml", model.replace("name: every", "name: other").replace("every_v1", "other_v1"))
+    (repo / "other.py").write_text(
+        "from feast import FeatureService, FeatureView, Field, FileSource\n"
+        'own = FeatureView(name="own", schema=[Field(name="x")], source=FileSource(name="own", path="own.parquet"))\n'
+        'other = FeatureService(name="other_v1", features=[own])\n'
+    )
+    graph = graph_of(load_zoo(zoo_folder), read_feature_repo(repo))
+    found = dependents(graph, "feature_view:own")
+    assert {"head:other.play:1", "row:top:1", "canvas:home:1", "model:other:1"} <= set(found)
+    assert "model:every:1" not in found
+    assert not [name for name in found if name.startswith("head:every")]
+    below = names(graph.dependencies(graph.find("model:every")))
+    assert {"head:every.play:1", "row:top:1", "feature_view:profile"} <= set(below)
+    assert not {"head:other.play:1", "feature_service:other_v1", "feature_view:own"} & set(below)
+    assert "model:every:1" in dependents(graph, "feature_view:profile")
+
+
 def test_a_row_depends_on_its_canvas_but_not_on_what_the_canvas_blends(graph):
     assert "row:again:1" in dependents(graph, "canvas:home")
     assert "row:again:1" not in dependents(graph, "head:every.play")
@@ -236,6 +257,15 @@ def test_a_version_depends_on_its_record_not_on_definitions_of_today(graph, reco
     graph.depends(Node("head", "every.up", 1), later, "learns it")
     assert "model:every:1" in names(graph.dependents([later]))
     assert "version:every:3" not in names(graph.dependents([later]))
+
+
+def test_a_version_does_not_depend_on_a_label_that_it_never_learnt(graph, record):
+    """The bundle of a log without thumbs: `up` was left out, though older bundles go on naming its label."""
+    left = without_heads(record.resolved, {"up": "no row"})
+    kept = left.model_copy(update={"labels": record.resolved.labels, "rewards": {}})
+    add_version(graph, replace(record, resolved=kept))
+    assert "version:every:3" not in dependents(graph, "label:up")
+    assert "version:every:3" in dependents(graph, "label:play")
 
 
 def test_what_has_moved_on_since_is_told_part_by_part(zoo_folder, write, edit, record, repo):
