@@ -82,6 +82,22 @@ def test_the_first_promotion_has_nothing_to_compare_with(shop: Shop) -> None:
     assert shop.tracking.version_tags(MODEL, 1)["playbill.promotion"].startswith("approved ")
 
 
+def test_a_server_beside_it_hears_of_a_decision(shop: Shop) -> None:
+    heard, stop = threading.Event(), threading.Event()
+    controller = shop.make_controller(decided=heard.set)
+    thread = threading.Thread(target=controller.run, args=(stop, 0.05))
+    thread.start()
+    try:
+        time.sleep(0.2)
+        assert not heard.is_set(), "nothing was decided yet"
+        shop.click(shop.train(0.2))
+        assert heard.wait(10)
+        assert shop.approved() == 1
+    finally:
+        stop.set()
+        thread.join()
+
+
 def test_nothing_is_approved_before_an_alias_is_set(shop: Shop) -> None:
     shop.train(0.2)
     assert shop.controller.poll_once() == ()

@@ -140,7 +140,9 @@ class Loader:
             self._features.title_snapshots(service, [moment], served.shelf.catalogue.title_ids)
             self._features.served(service, [None], moment)
         except PlaybillError as error:
-            logger.info("nothing is approved yet, and features cannot be read either: %s", error)
+            logger.warning("nothing is approved yet, and features cannot be read either: %s", error)
+        else:
+            logger.info("ready for the first promotion of %s", self.model)
 
     def _key(self, version: int | None, digest: str | None) -> ServedKey:
         return ServedKey(version, digest, self._tables.snapshot_id(), self._clock.now().date())

@@ -62,6 +62,22 @@ def test_an_approved_version_is_loaded_and_swapped_in(world: ModuleType, build: 
     assert (slot.current.version, slot.swaps) == (2, 2)
 
 
+def test_a_decision_beside_it_is_followed_at_once(world: ModuleType, build: Callable[..., Served]) -> None:
+    slot = Slot(build(None))
+    watcher = watcher_of(world, slot, FakeSource(lambda key: build(key.version), build(1).key), poll_seconds=600)
+    watcher.start()
+    try:
+        time.sleep(0.05)
+        assert slot.current.version is None
+        watcher.wake()
+        deadline = time.perf_counter() + WAIT_SECONDS
+        while slot.current.version is None and time.perf_counter() < deadline:
+            time.sleep(0.01)
+        assert slot.current.version == 1
+    finally:
+        watcher.stop()
+
+
 def test_a_version_that_fails_keeps_the_old_one_and_says_why(world: ModuleType, build: Callable[..., Served]) -> None:
     slot = Slot(build(1))
 
