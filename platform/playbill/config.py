@@ -29,6 +29,7 @@ from pydantic import (
 
 from playbill.clock import ClockSetting, parse_clock
 from playbill.errors import ConfigError, nearest
+from playbill.files import make_folder
 
 FILE_NAME = "playbill.toml"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -306,7 +307,7 @@ class Workspace:
         if not url.startswith(_SQLITE) or url == _SQLITE + ":memory:":
             return url
         path = (self.project.root / url.removeprefix(_SQLITE)).resolve()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         return _SQLITE + str(path)
 
     def _expand(self, template: str) -> str:

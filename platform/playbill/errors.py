@@ -10,6 +10,7 @@ PlaybillError
 │   └── DataError          canonical tables and outside data
 ├── StateError             something has to be done first (ingest, apply, train ...)
 ├── ServiceError           an outside system (MLflow, Feast store, database) cannot be reached
+│   └── StorageError       the disk is full or read-only, or there is no permission
 ├── IntegrityError         a checkpoint or artifact is not what its record says
 ├── RequestError           a request that cannot be answered, even by a fallback
 ├── ComparisonError        two results that must not be compared
@@ -42,6 +43,10 @@ class StateError(PlaybillError):
 
 class ServiceError(PlaybillError):
     """An outside system did not answer. Nothing of ours was changed."""
+
+
+class StorageError(ServiceError):
+    """The disk did not take what was written: it is full or read-only, there is no permission, or it fails."""
 
 
 class IntegrityError(PlaybillError):

@@ -148,7 +148,7 @@ def full_after(monkeypatch, files):
 def test_a_full_disk_leaves_nothing_and_says_so(project, monkeypatch):
     with monkeypatch.context() as patched:
         written = full_after(patched, files=20)
-        project.refused(*BUILD, match="writing the training set .*datasets.* failed: No space left on device")
+        project.refused(*BUILD, match="the training set at .*datasets.* cannot be written: the disk is full")
     assert len(written) == 21
     assert sets_of(project) == []
     assert project.json(*BUILD)["written"]

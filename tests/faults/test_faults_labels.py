@@ -14,7 +14,7 @@ from label_log import START, label_log
 
 from playbill.cli.main import main
 from playbill.config import Project, Workspace
-from playbill.errors import DataError, ServiceError
+from playbill.errors import DataError, StorageError
 from playbill.features import LabelValues
 from playbill.features.label_files import write_labels
 from playbill.labels import label_extractor, label_parts, labeler, published_rows
@@ -133,6 +133,6 @@ def test_a_disk_that_is_full_leaves_what_was_published(workspace: Workspace, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pyarrow.parquet.ParquetWriter.write_table", full)
-    with pytest.raises(ServiceError, match=r"No space left on device\. Nothing was changed"):
+    with pytest.raises(StorageError, match=r"the labels at .*: the disk is full\..*What was there before is unchanged"):
         write_labels(workspace.features, values, parts(workspace, [label]), LATE)
     assert {path: path.read_bytes() for path in workspace.features.rglob("*.parquet")} == before

@@ -108,7 +108,7 @@ def die_at(module: str, name: str, call: int = 1) -> str:
         ("playbill.tables.appending", "link_file"),
         ("playbill.tables.appending", "file_digest"),
         ("playbill.tables.appending", "manifest_of"),
-        ("playbill.tables.generations", "_flush"),
+        ("playbill.tables.generations", "to_disk"),
         ("playbill.tables.generations.os", "replace", 1),
         ("playbill.tables.generations.os", "replace", 2),
         ("playbill.tables.generations.os", "replace", 3),
@@ -143,9 +143,9 @@ def test_no_room_on_the_disk(tables):
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))"
     before, snapshot = ids(tables), tables.snapshot_id()
     full = push(tables, 0, 30_000, "compact", limit)
-    assert full.stdout.startswith("ServiceError: "), full.stdout + full.stderr
-    assert "cannot be written" in full.stdout
-    assert "The tables are as they were" in full.stdout
+    assert full.stdout.startswith("StorageError: the tables at "), full.stdout + full.stderr
+    assert "cannot be written: a limit on the size of files is reached" in full.stdout
+    assert "What was there before is unchanged" in full.stdout
     assert (ids(tables), tables.snapshot_id()) == (before, snapshot)
     assert not [path for path in tables.workspace.tables.iterdir() if path.name.startswith("writing-")]
     assert push_events(tables.workspace, plays(0, 30_000), compact=True).compacted == 30_000
@@ -156,7 +156,7 @@ def test_no_room_for_the_journal(tables):
     limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))"
     full = push(tables, 10, 30_000, "journal", limit)
-    assert full.stdout.startswith("ServiceError: database "), full.stdout + full.stderr
+    assert full.stdout.startswith("StorageError: the database "), full.stdout + full.stderr
     assert ids(tables) == ["e", "x0"]
     assert push_events(tables.workspace, plays(10, 30_000)).journalled == 30_000
 

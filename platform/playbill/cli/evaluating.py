@@ -43,6 +43,7 @@ from playbill.evaluation.row_order import RowFunction
 from playbill.evaluation.scoring import ScoreFunction
 from playbill.evaluation.slices import MADE_SLICES, SLICES
 from playbill.features import FeatureDoor
+from playbill.files import write_text
 from playbill.specs import BASELINES
 from playbill.specs.base import parse_duration
 from playbill.tables import Tables
@@ -171,7 +172,7 @@ def write_files(
         target = Path(report)
         for one in found:
             own = target if len(found) == 1 else target.with_stem(f"{target.stem}-{one.version.version}")
-            own.write_text(one.report.to_json(), encoding="utf-8")
+            write_text(own, one.report.to_json(), "the report")
             lines.append(f"wrote {own}")
     if html is not None:
         reports = [one.report for one in found]

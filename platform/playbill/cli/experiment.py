@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from playbill.cli.main import Selection
+from playbill.files import write_text
 
 if TYPE_CHECKING:
     from playbill.experiments.objectives import StudyOptions
@@ -157,7 +158,7 @@ def objective_before_capacity(
         plot_study(study, plot_file)
         console.print(f"wrote {plot_file}")
     if report_file is not None:
-        report_file.write_text(json.dumps(study_json(study), indent=1), encoding="utf-8")
+        write_text(report_file, json.dumps(study_json(study), indent=1), "the report")
         console.print(f"wrote {report_file}")
     run_id = record_study(Tracking(selection.workspace), study) if log else None
     if run_id is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from playbill.config import FILE_NAME, shipped_folder
 from playbill.errors import ConfigError
+from playbill.files import make_folder, put_in_place, storage_errors, to_disk
 
 FOLDERS = ("model_zoo", "feature_repo")
 
@@ -50,20 +50,22 @@ def start_project(folder: Path) -> list[str]:
     Everything is written beside its place and moved there at the end, so that a failure leaves nothing behind.
 
     Raises:
-        ConfigError: Something is there already, or the folder cannot be written.
+        ConfigError: Something is there already.
+        StorageError: The folder cannot be written.
     """
     names = (FILE_NAME, *FOLDERS)
     taken = [name for name in names if (folder / name).exists()]
     if taken:
         raise ConfigError(f"{folder} already has {', '.join(taken)}; nothing was written")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".playbill-init-", dir=folder) as place:
-            _fill(Path(place))
-            for name in names:
-                os.rename(Path(place) / name, folder / name)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be written: {error.strerror}") from None
+    make_folder(folder)
+    with (
+        storage_errors("the project", folder),
+        tempfile.TemporaryDirectory(prefix=".playbill-init-", dir=folder) as place,
+    ):
+        _fill(Path(place))
+        to_disk(Path(place))
+        for name in names:
+            put_in_place(Path(place) / name, folder / name)
     found = [path for name in names for path in ((folder / name), *sorted((folder / name).rglob("*")))]
     return [path.relative_to(folder).as_posix() for path in found if path.is_file()]
 

@@ -10,6 +10,7 @@ import click
 
 from playbill.cli.experiment import names
 from playbill.cli.main import Selection
+from playbill.files import write_text
 
 if TYPE_CHECKING:
     from playbill.experiments.ledger_options import LedgerOptions
@@ -98,7 +99,7 @@ def ledger(
         for path in plot_ledger(found, plots):
             console.print(f"wrote {path}")
     if report_file is not None:
-        report_file.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+        write_text(report_file, json.dumps(whole, indent=1), "the report")
         console.print(f"wrote {report_file}")
     run_id = record_ledger(Tracking(workspace), found) if log else None
     if run_id is not None:

@@ -15,6 +15,7 @@ import click
 from playbill import __version__
 from playbill.config import Project, Workspace
 from playbill.errors import PlaybillError, UnknownNameError
+from playbill.files import storage_error
 from playbill.registry import load_object
 
 # Threads that spin while they wait make torch many times slower beside any other load. Read when OpenMP is loaded.
@@ -109,8 +110,17 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except PlaybillError as error:
-            click.echo(f"error: {error}{_elsewhere(ctx, error)}", err=True)
-            sys.exit(1)
+            message = f"{error}{_elsewhere(ctx, error)}"
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            # Some writes are other people's: Feast's registry, MLflow's database, torch.
+            refused = storage_error(error)
+            if refused is None:
+                raise
+            message = str(refused)
+        click.echo(f"error: {message}", err=True)
+        sys.exit(1)
 
 
 def _elsewhere(ctx: click.Context, error: PlaybillError) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from playbill.evaluation.html import write_html
 from playbill.evaluation.off_policy import OffPolicyReport
 from playbill.evaluation.off_policy_shown import policy_figure, policy_frames, policy_page
+from playbill.files import write_text
 from playbill.tracking import ModelVersion, Tracking
 from playbill.tracking.lineage import PREFIX, SPLIT_DIGEST
 
@@ -56,7 +57,7 @@ def write_files(report: OffPolicyReport, *, plot: Path | None, whole: Path | Non
     if plot is not None:
         policy_figure(report).savefig(plot, dpi=110)
     if whole is not None:
-        whole.write_text(report.to_json(), encoding="utf-8")
+        write_text(whole, report.to_json(), "the report")
     if html is not None:
         write_html(html, policy_page(report))
     return [file for file in (plot, whole, html) if file is not None]

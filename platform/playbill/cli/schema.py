@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from playbill.errors import ConfigError
+from playbill.files import write_text
 
 
 @click.command()
@@ -48,5 +49,5 @@ def _write_guide(guide: Path) -> Path:
         text = replace_reference(guide.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"{guide}: {error}") from None
-    guide.write_text(text, encoding="utf-8")
+    write_text(guide, text, "the guide")
     return guide

@@ -15,6 +15,7 @@ import click
 from playbill.cli.doctor import port_is_free
 from playbill.cli.main import Selection
 from playbill.errors import ConfigError, ServiceError
+from playbill.files import require_writable
 
 START_SECONDS = 120
 STOP_SECONDS = 10
@@ -86,6 +87,7 @@ def up(selection: Selection, port: int | None, mlflow_port: int | None, model: s
     serve = [sys.executable, "-m", "playbill.cli", *root, "serve", "--host", host, "--port", str(port)]
     serve += [] if model is None else ["--model", model]
     services = [Service("the server", serve, host, port)]
+    require_writable(workspace.folder)
     if not workspace.mlflow_uri.startswith(("http://", "https://")):
         ui_port = mlflow_port or settings.mlflow_port
         command = ui_command(workspace, host, ui_port)

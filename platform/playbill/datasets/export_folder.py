@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -12,7 +9,8 @@ from pathlib import Path
 
 from playbill.datasets.export_manifest import MANIFEST, Inputs, Manifest
 from playbill.datasets.stored import StoredDataset, differences
-from playbill.errors import IntegrityError, ServiceError, StateError
+from playbill.errors import IntegrityError, StateError
+from playbill.files import replaced_folder
 
 
 class Existing(Enum):
@@ -55,29 +53,10 @@ def building(folder: Path, *, replace: bool) -> Iterator[Path]:
     """Lend an empty folder beside `folder`, and put it in its place at the end of the block.
 
     Raises:
-        ServiceError: The disk is full or cannot be written. `folder` is as it was, and nothing is left beside it.
+        StateError: Something came to be at `folder` meanwhile.
+        StorageError: The disk is full or cannot be written. `folder` is as it was, and nothing is left beside it.
     """
-    beside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.writing")
-    try:
-        beside.mkdir(parents=True)
+    with replaced_folder(folder, "the training set") as beside:
         yield beside
-        _put(beside, folder, replace=replace)
-    except OSError as error:
-        what = error.strerror or str(error)
-        raise ServiceError(f"writing the training set {folder} failed: {what}. Nothing of it was kept.") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _put(beside: Path, folder: Path, *, replace: bool) -> None:
-    if not replace:
-        os.replace(beside, folder)
-        return
-    old = beside.with_suffix(".replaced")
-    os.replace(folder, old)
-    try:
-        os.replace(beside, folder)
-    except OSError:
-        os.replace(old, folder)
-        raise
-    shutil.rmtree(old)
+        if not replace and folder.exists() and any(folder.iterdir()):
+            raise StateError(f"{folder} was made by another process meanwhile; nothing was changed")

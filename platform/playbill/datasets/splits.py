@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Literal, cast, get_args
 import polars as pl
 
 from playbill.errors import DataError, IntegrityError, Problem, StateError, UnknownNameError
+from playbill.files import replaced_file
 
 Protocol = Literal["leave_one_out", "global_time", "global_time_successive", "global_time_period", "replay"]
 Fold = Literal["train", "validation", "test"]
@@ -89,13 +88,8 @@ class Split:
             "validation_cutoff": _text(self.validation_cutoff),
             "digest": self.digest,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.writing")
-        try:
+        with replaced_file(path, "the split") as beside:
             self.frame.write_parquet(beside, metadata={_METADATA: json.dumps(about)})
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> Split:

@@ -14,6 +14,7 @@ from playbill.evaluation.canaries import CanaryResult
 from playbill.evaluation.grids import Grid, arm_grids, grids
 from playbill.evaluation.plots import figures
 from playbill.evaluation.report import EvaluationReport
+from playbill.files import write_text
 
 SLICES_SHOWN = 60
 
@@ -83,12 +84,7 @@ def html_figure(figure: Any, about: str) -> str:
 
 def write_html(path: Path, page: str) -> None:
     """Write a page; it appears whole or not at all."""
-    beside = path.with_name(f"{path.name}.writing")
-    try:
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_text(path, page, "the page")
 
 
 def _section(report: EvaluationReport) -> Iterator[str]:

@@ -17,6 +17,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from playbill.errors import ComparisonError, ConfigError, Problem, ProblemsError
+from playbill.files import write_text
 from playbill.metrics import Interval, MemberBootstrap, adjust_p
 
 MEASURES = {
@@ -92,7 +93,7 @@ class AbReport:
 
     def save(self, path: Path) -> None:
         """Write the JSON."""
-        path.write_text(json.dumps(self.as_json(), indent=1), encoding="utf-8")
+        write_text(path, json.dumps(self.as_json(), indent=1), "the report")
 
     def frame(self) -> pl.DataFrame:
         """Return a row per arm and measure."""

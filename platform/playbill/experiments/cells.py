@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from playbill.errors import IntegrityError
+from playbill.files import replaced_file
 from playbill.metrics import Interval
 
 _METADATA = "playbill.cell"
@@ -96,12 +95,8 @@ class Cells:
         """Keep a cell. It appears whole or not at all."""
         about = None if cell.offline is None else asdict(cell.offline)
         path = self._path(cell.arm, cell.seed, asked)
-        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
+        with replaced_file(path, "the cell") as beside:
             cell.members.write_parquet(beside, metadata={_METADATA: json.dumps(about)})
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
 
     def _path(self, arm: str, seed: int, asked: str) -> Path:
         return self.folder / f"{arm}-{seed}-{asked[:12]}.parquet"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import polars as pl
 
 from playbill.errors import IntegrityError
 from playbill.experiments.ledger_arms import Costs
+from playbill.files import replaced_file
 
 _METADATA = "playbill.ledger"
 
@@ -75,9 +74,5 @@ def _read(path: Path) -> LedgerCell:
 
 def _write(cell: LedgerCell, path: Path) -> None:
     about = json.dumps(None if cell.costs is None else asdict(cell.costs))
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
+    with replaced_file(path, "the cell") as beside:
         cell.values.write_parquet(beside, metadata={_METADATA: about})
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from feast.repo_config import RepoConfig, load_repo_config
 from sqlalchemy.exc import SQLAlchemyError
 
 from playbill.config import Workspace
-from playbill.errors import ConfigError, DataError, IntegrityError, Problem, ServiceError, StateError
+from playbill.errors import ConfigError, DataError, IntegrityError, Problem, ServiceError, StateError, StorageError
 from playbill.features.asof import in_utc
 from playbill.features.catalog import Catalog, read_catalog
 from playbill.features.offline_store import scan_source
@@ -29,6 +29,7 @@ from playbill.features.online_store import PackedOnlineStore, reading_at
 from playbill.features.rendering import render, require_rendered
 from playbill.features.reports import ApplyReport, MaterializedView, MaterializeReport
 from playbill.features.repository import apply_repository
+from playbill.files import database_file, storage_error
 from playbill.tables import missing_driver
 
 BEGINNING = datetime(1800, 1, 1, tzinfo=UTC)
@@ -106,7 +107,8 @@ class FeastDoor:
             what = missing_driver(error)
             raise ConfigError(f"services.feast_registry in playbill.toml cannot be used: {what}") from None
         except SQLAlchemyError as error:
-            raise self._silent_registry(str(error).splitlines()[0]) from error
+            refused = storage_error(error, "the feature registry", database_file(self.workspace.feast_registry_url))
+            raise refused or self._silent_registry(str(error).splitlines()[0]) from error
 
     def _silent_registry(self, reason: str) -> ServiceError:
         name, url = self.workspace.name, self.workspace.feast_registry_url
@@ -121,6 +123,8 @@ class FeastDoor:
         """Turn the online store's errors into a ServiceError that names our own commands."""
         try:
             yield
+        except StorageError:
+            raise
         except (ServiceError, IntegrityError, FeastError, OSError) as error:
             name, path = self.workspace.name, self.workspace.online_store_path
             reason = str(error.__cause__ or error).rstrip(".")

@@ -2,17 +2,15 @@
 
 ```
 features/labels/LABEL.parquet      event_id, LABEL, labeler, member_id, title_id, event_timestamp, created_timestamp
-features/.labels.3f2a/             a publication in progress, or the leftover of a killed one
+features/.labels.3f2a0b1c.writing/           a publication in progress, or the leftover of a killed one
 ```
 """
 
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
@@ -20,9 +18,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from playbill.errors import ServiceError
 from playbill.features.label_views import PREFIX, LabelValues, PublishedLabel
-from playbill.features.view_folder import building, put_in_place
+from playbill.features.view_folder import building
+from playbill.files import remove_leftovers, replaced_folder
 
 FOLDER = "labels"
 
@@ -55,17 +53,15 @@ def write_labels(
 
     Raises:
         StateError: Another process is building features.
-        ServiceError: The disk is full or cannot be written. What was published before is still there.
+        StorageError: The disk is full or cannot be written. What was published before is still there.
     """
     final = features / FOLDER
-    try:
-        with building(features), _beside(final) as folder:
+    with building(features):
+        remove_leftovers(final)
+        with replaced_folder(final, "the labels") as folder:
             rows = _write(folder, labels, parts, as_of)
             if keep:
                 _link_others(final, folder)
-            put_in_place(folder, final)
-    except OSError as error:
-        raise ServiceError(f"labels cannot be written to {final}: {error}. Nothing was changed.") from error
     return tuple(
         PublishedLabel(label.name, f"{PREFIX}{label.name}", label.labeler, rows[label.name], final / _file(label.name))
         for label in labels
@@ -113,20 +109,3 @@ def _link_others(final: Path, folder: Path) -> None:
     for path in final.glob("*.parquet"):
         if not (folder / path.name).exists():
             os.link(path, folder / path.name)
-
-
-@contextmanager
-def _beside(final: Path) -> Iterator[Path]:
-    """Lend a folder beside the final one; leftovers of killed runs go first, and whatever is left at the end."""
-    _clean(final)
-    folder = final.with_name(f".{final.name}.{secrets.token_hex(4)}")
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        _clean(final)
-
-
-def _clean(final: Path) -> None:
-    for leftover in final.parent.glob(f".{final.name}.*"):
-        shutil.rmtree(leftover)

@@ -10,6 +10,7 @@ import yaml
 
 from playbill.config import Workspace
 from playbill.errors import StateError
+from playbill.files import make_folder, write_text
 
 OFFLINE_STORE = "playbill.features.offline_store.AsofOfflineStore"
 ONLINE_STORE = "playbill.features.online_store.PackedOnlineStore"
@@ -76,12 +77,9 @@ def render(workspace: Workspace) -> bool:
     path = workspace.feature_store_yaml
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
     if workspace.online_store_path is not None:
-        workspace.online_store_path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+        make_folder(workspace.online_store_path.parent)
+    write_text(path, text, "Feast's settings")
     return True
 
 

@@ -12,28 +12,20 @@ replaces the part by the same rows or more. A whole build is a new folder that i
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import secrets
-import shutil
-import sqlite3
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import polars as pl
 
-from playbill.errors import StateError
+from playbill.files import exclusive, remove_leftovers, replaced_file, replaced_folder, write_text
 
 _STATE = "_state.json"
 _FORMAT = 1
-_EXCHANGE = 2
-_HERE = -100
-_LOCK_WAIT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +91,6 @@ class ViewFolder:
             parts = _write_all(frames, folder, generation)
             done = replace(state, generation=generation, parts=parts)
             _save(done, folder)
-            put_in_place(folder, self.path)
         return done
 
     def append(self, frame: pl.DataFrame, state: ViewState, old: ViewState) -> ViewState:
@@ -128,7 +119,6 @@ class ViewFolder:
             _write(rows, folder / _part(generation, first))
             done = replace(state, generation=generation, parts=parts | {_part(generation, first): rows.height})
             _save(done, folder)
-            put_in_place(folder, self.path)
         return done
 
     def scan(self, state: ViewState) -> pl.LazyFrame:
@@ -137,29 +127,9 @@ class ViewFolder:
 
     @contextmanager
     def _building(self) -> Iterator[Path]:
-        self._clean()
-        folder = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
-        folder.mkdir(parents=True)
-        try:
+        remove_leftovers(self.path)
+        with replaced_folder(self.path, "the view") as folder:
             yield folder
-        finally:
-            self._clean()
-
-    def _clean(self) -> None:
-        for path in self.path.parent.glob(f".{self.path.name}.*"):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-
-
-def put_in_place(folder: Path, path: Path) -> None:
-    """Put a folder in the place of another; what was there is left beside it, to be removed."""
-    if not path.exists():
-        os.replace(folder, path)
-    elif not _exchange(folder, path):
-        os.replace(path, folder.with_name(f"{folder.name}.old"))
-        os.replace(folder, path)
 
 
 @contextmanager
@@ -168,16 +138,10 @@ def building(features: Path) -> Iterator[None]:
 
     Raises:
         StateError: Another one is at it.
+        StorageError: The folder cannot be written.
     """
-    features.mkdir(parents=True, exist_ok=True)
-    # An SQLite transaction is a lock on every platform, and the system drops it when its process dies.
-    with closing(sqlite3.connect(features / ".lock", timeout=_LOCK_WAIT_S, isolation_level=None)) as connection:
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError:
-            raise StateError(
-                f"another process is building {features}. Wait until it is done, then try again."
-            ) from None
+    busy = f"another process is building {features}. Wait until it is done, then try again."
+    with exclusive(features / ".lock", busy):
         yield
 
 
@@ -202,34 +166,11 @@ def _write_all(frames: Iterable[pl.DataFrame], folder: Path, generation: int) ->
 
 
 def _write(frame: pl.DataFrame, path: Path) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    remove_leftovers(path)
+    with replaced_file(path, "the view's part") as beside:
         frame.write_parquet(beside, compression="zstd", row_group_size=256_000)
-        _settle(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _save(state: ViewState, folder: Path) -> None:
-    beside = folder / f".{_STATE}.{os.getpid()}"
     content = {"format": _FORMAT, **{item.name: getattr(state, item.name) for item in fields(state)}}
-    beside.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    _settle(beside)
-    beside.replace(folder / _STATE)
-
-
-def _settle(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _exchange(first: Path, second: Path) -> bool:
-    """Swap two folders in one step where the system can (Linux); otherwise say so by False."""
-    if sys.platform != "linux":
-        return False
-    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if call is None:
-        return False
-    names = os.fsencode(first), os.fsencode(second)
-    return bool(call(_HERE, names[0], _HERE, names[1], _EXCHANGE) == 0)
+    write_text(folder / _STATE, json.dumps(content, indent=1), "the view's state")

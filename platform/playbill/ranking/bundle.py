@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +20,7 @@ from torch import Tensor
 
 from playbill.datasets import Encoder
 from playbill.errors import IntegrityError
+from playbill.files import replaced_folder
 from playbill.models import Network, NetworkConfig
 from playbill.models.weights import load_network, save_tensors
 from playbill.specs import ResolvedModel
@@ -86,10 +84,7 @@ def write_bundle(
         plays: [T] plays of each title in the training part, padding row included (`TrainingSet.plays`).
         extra: JSON-ready.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    building.mkdir()
-    try:
+    with replaced_folder(folder, "the bundle") as building:
         for name, text in ((SPEC, resolved.to_json()), (ENCODER, encoder.to_json()), (NETWORK, config.to_json())):
             (building / name).write_text(text, encoding="utf-8")
         title_ids = pl.Series("title_id", encoder.state.titles, dtype=pl.String)
@@ -103,9 +98,6 @@ def write_bundle(
         }
         manifest_text = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False).encode()
         (building / MANIFEST).write_bytes(manifest_text)
-        _move(building, folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return hashlib.sha256(manifest_text).hexdigest()
 
 
@@ -187,12 +179,3 @@ def _sha256(path: Path) -> str | None:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
-
-
-def _move(building: Path, folder: Path) -> None:
-    """Put the finished folder in place, an older one out of the way first: a folder cannot be renamed onto one."""
-    older = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    if folder.exists():
-        os.replace(folder, older)
-    os.replace(building, folder)
-    shutil.rmtree(older, ignore_errors=True)

@@ -15,6 +15,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from playbill.errors import IntegrityError, StateError
+from playbill.files import make_folder, replaced_folder, write_text
 from playbill.simulator.catalogue import Catalogue
 from playbill.simulator.spec import WorldSpec
 from playbill.simulator.world import World
@@ -33,16 +34,14 @@ def save_world(folder: Path, spec: WorldSpec, catalogue: Catalogue | None = None
         spec: What it was made from.
         catalogue: Real titles, where some were given in place of generated ones.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     about: dict[str, Any] = {"spec": spec.model_dump(mode="json"), "catalogue": None}
     if catalogue is not None:
         name = f"{FOLDER}-{secrets.token_hex(4)}"
         about["catalogue"] = name
         about |= {"genres": catalogue.genres, "languages": catalogue.languages}
         _write_catalogue(folder / name, catalogue)
-    beside = folder / f".{FILE}.{secrets.token_hex(4)}"
-    beside.write_text(json.dumps(about), encoding="utf-8")
-    os.replace(beside, folder / FILE)
+    write_text(folder / FILE, json.dumps(about), "the world")
     for old in folder.glob(f"{FOLDER}-*"):
         if old.name != about["catalogue"]:
             shutil.rmtree(old)
@@ -108,12 +107,12 @@ def read_world(folder: Path) -> World:
 
 
 def _write_catalogue(folder: Path, catalogue: Catalogue) -> None:
-    folder.mkdir()
-    catalogue.titles.write_parquet(folder / TITLES)
-    if catalogue.availability is not None:
-        catalogue.availability.write_parquet(folder / AVAILABILITY)
-    arrays = {name: getattr(catalogue, name) for name in _ARRAYS}
-    np.savez(folder / ARRAYS, allow_pickle=False, **arrays)
+    with replaced_folder(folder, "the world's catalogue") as beside:
+        catalogue.titles.write_parquet(beside / TITLES)
+        if catalogue.availability is not None:
+            catalogue.availability.write_parquet(beside / AVAILABILITY)
+        arrays = {name: getattr(catalogue, name) for name in _ARRAYS}
+        np.savez(beside / ARRAYS, allow_pickle=False, **arrays)
 
 
 def _read_catalogue(folder: Path, genres: list[str], languages: list[str]) -> Catalogue:

@@ -18,6 +18,7 @@ from urllib.error import URLError
 import platformdirs
 
 from playbill.errors import DataError, IntegrityError, Problem, ServiceError
+from playbill.files import make_folder, storage_errors, to_disk
 from playbill.sources.offer import Progress
 
 PUBLISHER = "https://files.grouplens.org/datasets/movielens/"
@@ -65,8 +66,8 @@ def fetch_archive(
     kept = cache_folder(shelf) / archive.name
     if kept.is_file() and digest(kept, "md5") == archive.md5:
         return kept
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=kept.parent, prefix="download-") as folder:
+    make_folder(kept.parent)
+    with storage_errors("the download", kept), TemporaryDirectory(dir=kept.parent, prefix="download-") as folder:
         arrived = Path(folder) / archive.name
         _download(url, arrived, progress)
         found = digest(arrived, "md5")
@@ -75,7 +76,7 @@ def fetch_archive(
                 f"{url} has MD5 {found}, but its publisher states {archive.md5}. "
                 "It was not used; try again, or give the path of an archive you trust."
             )
-        os.replace(arrived, kept)
+        _keep(arrived, kept)
     return kept
 
 
@@ -90,16 +91,21 @@ def fetch_wheel(progress: Progress) -> Path:
     for kept in folder.glob("recbole-*.whl"):
         if digest(kept, "sha256") == WHEEL_SHA256:
             return kept
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     progress("pip download", 0, None)
-    with TemporaryDirectory(dir=folder, prefix="download-") as temporary:
+    with storage_errors("the download", folder), TemporaryDirectory(dir=folder, prefix="download-") as temporary:
         _pip_download(Path(temporary))
         (arrived,) = Path(temporary).glob("*.whl")
         found = digest(arrived, "sha256")
         if found != WHEEL_SHA256:
             raise IntegrityError(f"{arrived.name} has SHA-256 {found}, expected {WHEEL_SHA256}. It was not used.")
-        os.replace(arrived, folder / arrived.name)
+        _keep(arrived, folder / arrived.name)
     return folder / arrived.name
+
+
+def _keep(arrived: Path, kept: Path) -> None:
+    to_disk(arrived)
+    os.replace(arrived, kept)
 
 
 def unpack(archive: Path, files: tuple[str, ...], into: Path) -> Path:

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from playbill.errors import ConfigError, IntegrityError, ServiceError
+from playbill.files import database_file, storage_error
 from playbill.schema import TABLES, ColumnType
 from playbill.tables.event_log import to_microseconds
 from playbill.tables.frames import TIMESTAMP, polars_schema
@@ -79,8 +80,12 @@ def database_errors(engine: sa.Engine) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
+        name = engine.url.render_as_string(hide_password=True)
+        refused = storage_error(error, f"the database {name}", database_file(name))
+        if refused is not None:
+            raise refused from error
         cause = getattr(error, "orig", None) or error
-        raise ServiceError(f"database {engine.url.render_as_string(hide_password=True)}: {cause}") from error
+        raise ServiceError(f"database {name}: {cause}") from error
 
 
 def create_tables(engine: sa.Engine, metadata: sa.MetaData) -> None:

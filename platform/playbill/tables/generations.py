@@ -13,18 +13,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import secrets
 import shutil
-import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import polars as pl
-
-from playbill.errors import IntegrityError, ServiceError, StateError
+from playbill.errors import IntegrityError
+from playbill.files import exclusive, make_folder, put_in_place, storage_errors, to_disk, write_text
 
 CURRENT = "CURRENT"
 MANIFEST = "manifest.json"
@@ -34,8 +31,6 @@ BY_MEMBER = "by_member"
 _GENERATION = "generation-"
 _WRITING = "writing-"
 _FORMAT = 1
-_SYSTEM_SAID = re.compile(r"([^:]+) \(os error \d+\)")
-_LOCK_WAIT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,34 +114,26 @@ class Generations:
 
         Raises:
             StateError: Another process is writing this workspace's tables.
-            ServiceError: The disk is full or cannot be written.
+            StorageError: The disk is full or cannot be written. The tables are as they were.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._lock():
+        make_folder(self.folder)
+        busy = f"another process is writing {self.folder}. Wait until it is done, then try again."
+        with exclusive(self.folder / ".lock", busy), storage_errors("the tables", self.folder):
             self._clean(keep=self._published())
             building = self.folder / f"{_WRITING}{secrets.token_hex(8)}"
             building.mkdir()
             try:
                 yield building
-            except (OSError, pl.exceptions.ComputeError) as error:
-                reason = _refusal(error)
-                if reason is None:
-                    raise
-                what = f"{self.folder} cannot be written: {reason}. The tables are as they were."
-                raise ServiceError(what) from error
             finally:
                 shutil.rmtree(building, ignore_errors=True)
 
     def publish(self, building: Path) -> None:
         """Make `building` the published generation; readers see the old one or the new one, nothing between."""
-        _flush(building)
+        to_disk(building)
         before = self._published()
         name = f"{_GENERATION}{int(before.removeprefix(_GENERATION)) + 1 if before else 1:06d}"
-        os.replace(building, self.folder / name)
-        pointer = self.folder / f"{_WRITING}{CURRENT}"
-        pointer.write_text(name, encoding="utf-8")
-        _flush(pointer)
-        os.replace(pointer, self.folder / CURRENT)
+        put_in_place(building, self.folder / name)
+        write_text(self.folder / CURRENT, name, "the tables")
         self._clean(keep=name, and_previous=before)
 
     def _published(self) -> str:
@@ -155,45 +142,13 @@ class Generations:
 
     def _clean(self, keep: str, and_previous: str = "") -> None:
         for path in self.folder.iterdir():
-            ours = path.name.startswith((_GENERATION, _WRITING))
+            ours = path.name.startswith((_GENERATION, _WRITING, f".{CURRENT}."))
             if not ours or path.name in (keep, and_previous):
                 continue
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink()
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        # An SQLite transaction is a lock on every platform, and the system drops it when its process dies.
-        connection = sqlite3.connect(self.folder / ".lock", timeout=_LOCK_WAIT_S, isolation_level=None)
-        with closing(connection):
-            try:
-                connection.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError:
-                raise StateError(
-                    f"another process is writing {self.folder}. Wait until it is done, then try again."
-                ) from None
-            yield
-
-
-def _refusal(error: OSError | pl.exceptions.ComputeError) -> str | None:
-    """Return why the system refused to write, or None where it was something else."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    # polars hands on what the system said as text of its own error.
-    found = _SYSTEM_SAID.search(str(error))
-    return found[1] if found else None
-
-
-def _flush(path: Path) -> None:
-    """Have the system write a file, or every file below a folder, to the disk: what is published survives a crash."""
-    for found in [path] if path.is_file() else (below for below in path.rglob("*") if below.is_file()):
-        # A file that another generation shares was written out when that one was published.
-        if found.stat().st_nlink > 1:
-            continue
-        with found.open("rb") as file:
-            os.fsync(file.fileno())
 
 
 def file_digest(path: Path) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from playbill.errors import DataError, Problem
+from playbill.files import remove_leftovers, replaced_file
 
 UNKNOWN = 0
 """The index of everything a vocabulary does not know, and of padding."""
@@ -139,14 +138,10 @@ class VocabularyFolder:
         return tuple(sorted(path.stem for path in self._folder.glob("*.parquet")))
 
     def _save(self, vocabulary: Vocabulary) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # No .parquet ending, so that a leftover of a killed process is never taken for a vocabulary.
-        beside = self._folder / f"{vocabulary.kind}.{secrets.token_hex(4)}.writing"
-        try:
+        path = self._path(vocabulary.kind)
+        remove_leftovers(path)
+        with replaced_file(path, f"the vocabulary '{vocabulary.kind}'") as beside:
             pl.DataFrame({"value": vocabulary.to_list()}, schema={"value": pl.String}).write_parquet(beside)
-            os.replace(beside, self._path(vocabulary.kind))
-        finally:
-            beside.unlink(missing_ok=True)
 
     def _path(self, kind: str) -> Path:
         return self._folder / f"{kind}.parquet"

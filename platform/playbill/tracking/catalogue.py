@@ -14,6 +14,7 @@ import polars as pl
 
 from playbill.clock import parse_moment
 from playbill.config import Workspace
+from playbill.files import replaced_folder
 from playbill.tables import Tables, workspace_clock
 
 TITLES, AVAILABILITY, ABOUT = "titles.parquet", "availability.parquet", "catalogue.json"
@@ -39,10 +40,10 @@ class CatalogueCopy:
 
     def write(self, folder: Path) -> None:
         """Write it as a folder, which is made."""
-        folder.mkdir(parents=True)
-        self.titles.write_parquet(folder / TITLES)
-        self.availability.write_parquet(folder / AVAILABILITY)
-        (folder / ABOUT).write_text(json.dumps({"as_of": self.as_of.isoformat()}), encoding="utf-8")
+        with replaced_folder(folder, "the catalogue's copy") as beside:
+            self.titles.write_parquet(beside / TITLES)
+            self.availability.write_parquet(beside / AVAILABILITY)
+            (beside / ABOUT).write_text(json.dumps({"as_of": self.as_of.isoformat()}), encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> CatalogueCopy:

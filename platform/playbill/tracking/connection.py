@@ -22,6 +22,7 @@ from typing import Any
 import sqlalchemy
 
 from playbill.errors import ConfigError, PlaybillError, ServiceError
+from playbill.files import database_file, require_writable, storage_error
 
 PROBE_SECONDS = 3
 NOT_FOUND = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
@@ -105,8 +106,7 @@ class Connection:
 
     def _probe_sqlite(self, path: Path) -> None:
         if not path.exists():
-            if not os.access(_existing_parent(path), os.W_OK):
-                raise self._unreachable(f"{path.parent} cannot be written")
+            require_writable(path.parent)
             return
         try:
             connection = sqlite3.connect(path, timeout=PROBE_SECONDS)
@@ -115,7 +115,7 @@ class Connection:
             finally:
                 connection.close()
         except sqlite3.Error as error:
-            raise self._unreachable(error) from None
+            raise storage_error(error, "MLflow's database", path) or self._unreachable(error) from None
 
     def _probe_database(self) -> None:
         try:
@@ -149,6 +149,9 @@ class Connection:
         except PlaybillError:
             raise
         except Exception as error:
+            refused = storage_error(error, "MLflow's database", database_file(self.uri))
+            if refused is not None:
+                raise refused from error
             if not _is_theirs(error):
                 raise
             raise ServiceError(f"MLflow at {self.shown}: {action} failed: {_first_line(error)}") from error
@@ -217,10 +220,3 @@ def _is_theirs(error: Exception) -> bool:
 def _first_line(reason: object) -> str:
     lines = str(reason).strip().splitlines()
     return lines[0] if lines else type(reason).__name__
-
-
-def _existing_parent(path: Path) -> Path:
-    for folder in path.parents:
-        if folder.exists():
-            return folder
-    return Path(path.anchor or ".")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from playbill.config import Workspace
 from playbill.errors import IntegrityError, PlaybillError
+from playbill.files import make_folder, put_in_place, storage_errors, to_disk
 from playbill.tracking.connection import Connection, import_mlflow, is_missing
 from playbill.tracking.lineage import DIGEST
 from playbill.tracking.packaging import BUNDLE_PATH
@@ -59,11 +60,13 @@ def download(workspace: Workspace, connection: Connection, pair: Pair, verify: V
         except IntegrityError:
             shutil.rmtree(target)
     scratch = workspace.serving / f".{target.name}-{uuid.uuid4().hex}"
-    scratch.mkdir(parents=True)
+    make_folder(scratch)
     try:
-        folder = _fetch(workspace, connection, pair, scratch)
-        _check(folder, pair, verify)
-        _move(folder, target)
+        with storage_errors(f"the copy of {pair.reference}", target):
+            folder = _fetch(workspace, connection, pair, scratch)
+            _check(folder, pair, verify)
+            to_disk(folder)
+            _move(folder, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return target
@@ -112,7 +115,7 @@ def _check(folder: Path, pair: Pair, verify: Verify) -> None:
 
 def _move(folder: Path, target: Path) -> None:
     try:
-        folder.rename(target)
+        put_in_place(folder, target)
     except OSError:
         # Another process finished the same verified download first.
         if not target.is_dir():

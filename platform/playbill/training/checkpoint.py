@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 import shutil
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 
 from playbill.errors import IntegrityError, StateError
+from playbill.files import remove_leftovers, replaced_folder
 from playbill.models.weights import load_tensors, save_tensors
 
 STATE = "state.json"
@@ -33,7 +33,6 @@ AVERAGE = "average.safetensors"
 BEST = "best.safetensors"
 OPTIMIZER = "optimizer.pt"
 _PREFIX = "epoch-"
-_UNFINISHED = ".unfinished-"
 
 
 @dataclass(frozen=True)
@@ -65,15 +64,22 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path
     A crash at any moment leaves the earlier checkpoints untouched.
     """
     final = folder / f"{_PREFIX}{checkpoint.epoch:04d}"
-    unfinished = folder / f"{_UNFINISHED}{final.name}"
-    for leftover in (unfinished, final):
-        shutil.rmtree(leftover, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    remove_leftovers(final)
+    with replaced_folder(final, "the checkpoint") as unfinished:
+        _fill(unfinished, checkpoint)
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def _fill(unfinished: Path, checkpoint: Checkpoint) -> None:
     save_tensors(checkpoint.weights, unfinished / WEIGHTS)
     save_tensors(checkpoint.average, unfinished / AVERAGE)
     if checkpoint.best is not None:
         save_tensors(checkpoint.best, unfinished / BEST)
-    torch.save(checkpoint.optimizer, unfinished / OPTIMIZER)
+    # torch writes to a path by itself and hides why it failed; through a file the system's own error comes out.
+    with (unfinished / OPTIMIZER).open("wb") as file:
+        torch.save(checkpoint.optimizer, file)
     state = {
         "epoch": checkpoint.epoch,
         "step": checkpoint.step,
@@ -84,10 +90,6 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path
         "sha256": {path.name: digest(path) for path in sorted(unfinished.iterdir())},
     }
     (unfinished / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
-    os.replace(unfinished, final)
-    for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
-    return final
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -21,6 +21,7 @@ from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.log import MOST_PASTS
 from playbill.evaluation.model import ModelEvaluation, evaluate_model
 from playbill.features import FeatureDoor, ServiceSchema
+from playbill.files import write_text
 from playbill.models import Network
 from playbill.ranking.bundle import read_bundle, write_bundle
 from playbill.ranking.scorer import Scorer
@@ -219,10 +220,7 @@ class _Run:
         return None
 
     def _remember(self, **state: Any) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        beside = self.folder / f"{STATE}.writing"
-        beside.write_text(json.dumps(state), encoding="utf-8")
-        beside.replace(self.folder / STATE)
+        write_text(self.folder / STATE, json.dumps(state), "the state of the run")
 
     def _fit(self, data: TrainingSet, run: RunHandle) -> FitResult:
         self.watcher.stage("start the network")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from playbill.files import write_text
 from playbill.specs import BALANCERS, BASELINES, CONTEXTS, FALLBACKS, KINDS, LOSSES, SHARINGS, TRUNKS
 from playbill.specs.base import CANVAS_REFERENCE_PATTERN, REFERENCE_PATTERN
 from playbill.specs.plugins import NEGATIVES
@@ -87,9 +88,8 @@ def umbrella_schema() -> dict[str, Any]:
 
 def write_schemas(folder: Path) -> list[Path]:
     """Write one schema per kind and the umbrella over them, and return the files."""
-    folder.mkdir(parents=True, exist_ok=True)
     schemas = {file_name(kind): kind_schema(kind) for kind in KINDS} | {UMBRELLA: umbrella_schema()}
     for name, schema in schemas.items():
         text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-        (folder / name).write_text(text, encoding="utf-8")
+        write_text(folder / name, text, "the schema")
     return [folder / name for name in schemas]

@@ -6,12 +6,12 @@ change a content's hash. A line stays when its definition goes, so that a versio
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from playbill.errors import Problem
+from playbill.files import write_text
 from playbill.specs import content_hash
 from playbill.zoo.definitions import Checked, Shelf
 from playbill.zoo.nodes import Place, problem
@@ -66,7 +66,5 @@ def write_lock(folder: Path, shelf: Shelf, locked: dict[str, str]) -> list[str]:
     lines = [f"{key} sha256:{digest}" for key, digest in sorted((current | locked).items())]
     header = "# Published versions. Written by `playbill check --lock`; a changed version fails the check."
     path = folder / FILE_NAME
-    unfinished = path.with_suffix(".lock.new")
-    unfinished.write_text("\n".join([header, *lines, ""]), encoding="utf-8")
-    os.replace(unfinished, path)
+    write_text(path, "\n".join([header, *lines, ""]), "the lock")
     return sorted(current.keys() - locked.keys())

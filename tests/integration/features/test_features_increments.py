@@ -207,7 +207,7 @@ def test_a_whole_build_replaces_the_folder_and_an_older_single_file(
     small: Workspace, swap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if swap == "two renames":
-        monkeypatch.setattr("playbill.features.view_folder._exchange", lambda *_: False)
+        monkeypatch.setattr("playbill.files._exchange", lambda *_: False)
     folder = small.features / "member_session.parquet"
     before = rows(small, "member_session")
     build_features(small, until=START + 60 * DAYS, full=True)

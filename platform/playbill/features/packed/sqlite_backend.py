@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from playbill.errors import ServiceError, StateError
 from playbill.features.packed.backend import Ask, Batch, Progress
+from playbill.files import make_folder, storage_error
 
 _LOG = logging.getLogger(__name__)
 _ROWS_PER_CHUNK = 50_000
@@ -42,7 +43,7 @@ class SqliteBackend:
             held: sqlite3.Connection = self._local.connection
             return held
         if create:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
         elif not self.path.is_file():
             raise StateError(
                 f"the online store {self.path} does not exist. Run `feast apply`, then `feast materialize`."
@@ -62,7 +63,8 @@ class SqliteBackend:
                 raise StateError(
                     f"the online store {self.path} has no table of {view}. Run `feast apply`, then `feast materialize`."
                 ) from error
-            raise ServiceError(f"the online store {self.path} does not answer: {error}.") from error
+            refused = storage_error(error, "the online store", self.path)
+            raise refused or ServiceError(f"the online store {self.path} does not answer: {error}.") from error
         except sqlite3.Error as error:
             raise ServiceError(
                 f"the online store {self.path} cannot be read: {error}. If it is damaged, remove it, "
