@@ -34,7 +34,7 @@ _REASONS = {
     errno.EIO: ("the disk reports an input/output error", f"Check the disk, {_HOME} on another one"),
 }
 _FOLDER_REASONS = {
-    errno.ENOENT: ("the folder does not exist and cannot be made", f"Make it, {_HOME} that can be written"),
+    errno.ENOENT: ("the folder does not exist", f"Make it, {_HOME} that can be written"),
     errno.ENOTDIR: ("a file is where a folder is needed", f"Move the file away, {_HOME} elsewhere"),
     errno.EEXIST: ("a file is where a folder is needed", f"Move the file away, {_HOME} elsewhere"),
 }
@@ -65,7 +65,7 @@ def storage_error(error: BaseException, what: str = "a file", place: Path | None
             number = _state_of(place) or number
         if number in _REASONS or vague:
             name = getattr(cause, "filename", None) or place
-            return _refused(_REASONS.get(number, _UNOPENED), what, name)
+            return _refused((_REASONS | _FOLDER_REASONS).get(number, _UNOPENED), what, name)
     return None
 
 
@@ -247,6 +247,8 @@ def _state_of(place: Path | None) -> int:
     if place is None or os.name != "posix":
         return 0
     folder = next(path for path in (place.parent, *place.parent.parents) if path.exists())
+    if folder != place.parent:
+        return errno.ENOENT
     disk = os.statvfs(folder)
     if disk.f_flag & os.ST_RDONLY:
         return errno.EROFS

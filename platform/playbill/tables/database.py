@@ -81,7 +81,8 @@ def database_errors(engine: sa.Engine) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         name = engine.url.render_as_string(hide_password=True)
-        refused = storage_error(error, f"the database {name}", database_file(name))
+        file = database_file(name)
+        refused = storage_error(error, "the database" if file else f"the database {name}", file)
         if refused is not None:
             raise refused from error
         cause = getattr(error, "orig", None) or error

@@ -323,7 +323,7 @@ def test_a_backfill_takes_up_new_and_changed_views_only(small: Workspace) -> Non
 
 
 def test_one_build_at_a_time(small: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("playbill.features.view_folder._LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr("playbill.files._LOCK_WAIT_S", 0.1)
     with building(small.features), pytest.raises(StateError, match="another process is building"):
         build_features(small)
 

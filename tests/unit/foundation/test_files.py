@@ -81,7 +81,11 @@ def test_what_sqlite_refuses(tmp_path):
     with pytest.raises(sqlite3.OperationalError) as nowhere:
         sqlite3.connect(tmp_path / "no" / "b.db")
     refused = storage_error(nowhere.value, "the database", tmp_path / "no" / "b.db")
-    assert "cannot be opened or made" in str(refused)
+    assert "the folder does not exist" in str(refused)
+    (tmp_path / "folder.db").mkdir()
+    with pytest.raises(sqlite3.OperationalError) as folder:
+        sqlite3.connect(tmp_path / "folder.db")
+    assert "cannot be opened or made" in str(storage_error(folder.value, "the database", tmp_path / "folder.db"))
     with pytest.raises(sqlite3.OperationalError) as wrong:
         sqlite3.connect(path).execute("select nothing from nowhere")
     assert storage_error(wrong.value) is None
