@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from playbill.datasets.export_manifest import StratumRecord
     from playbill.datasets.strata import Stratum
+    from playbill.evaluation.report import EvaluationReport
     from playbill.training.run import TrainOutcome
 
 
@@ -64,7 +65,7 @@ def show_outcome(outcome: TrainOutcome) -> None:
     """Print every canvas's tables, and what to do next."""
     from rich.console import Console
 
-    from playbill.evaluation.tables import tables
+    from playbill.evaluation.tables import summary_table, tables
 
     console = Console()
     for note in outcome.notes:
@@ -76,6 +77,7 @@ def show_outcome(outcome: TrainOutcome) -> None:
             console.print(table)
     for canvas, reason in outcome.evaluation.skipped.items():
         console.print(f"[dim]{canvas} was not measured: {reason}[/]")
+    console.print(summary_table(list(outcome.evaluation.reports.values())))
     console.print(
         f"{outcome.model} version {outcome.version}: {outcome.epochs} epochs of "
         f"{outcome.train_seconds / outcome.epochs:.1f} s, "
@@ -119,4 +121,16 @@ def outcome_json(outcome: TrainOutcome) -> dict[str, Any]:
             canvas: {name: interval.value for name, interval in report.result.metrics.items()}
             for canvas, report in outcome.evaluation.reports.items()
         },
+        "beside": {canvas: standing(report) for canvas, report in outcome.evaluation.reports.items()},
+    }
+
+
+def standing(report: EvaluationReport) -> dict[str, Any]:
+    """Return what stands beside the model on a canvas: baselines and the ceiling on the main metric."""
+    metric = report.main_metric
+    return {
+        "baselines": {row.name: row.metrics[metric].value for row in report.baselines},
+        "not_ahead_of": list(report.not_ahead_of),
+        "ceiling": None if report.ceiling is None else report.ceiling.metrics[metric].value,
+        "share_of_ceiling": report.share_of_ceiling,
     }

@@ -2,6 +2,7 @@
 
 from playbill.evaluation.arms import ArmsReport, arm_hash, compare_arms
 from playbill.evaluation.baselines import build_baseline, tuned_ease
+from playbill.evaluation.beside import Beside
 from playbill.evaluation.boundaries import assert_before_requests
 from playbill.evaluation.build import build_case
 from playbill.evaluation.bundles import OpenModel, frozen_split, open_model
@@ -23,7 +24,7 @@ from playbill.evaluation.compare import (
     compare,
 )
 from playbill.evaluation.data import EvaluationTables
-from playbill.evaluation.evaluate import DEFAULT_BASELINES, evaluate, evaluate_case
+from playbill.evaluation.evaluate import evaluate, evaluate_case
 from playbill.evaluation.grids import ladder
 from playbill.evaluation.heads import head_rows
 from playbill.evaluation.html import html_report, write_html
@@ -37,8 +38,8 @@ from playbill.evaluation.scoring import ScoreFunction
 from playbill.evaluation.tables import arm_tables, tables
 
 __all__ = [
-    "DEFAULT_BASELINES",
     "ArmsReport",
+    "Beside",
     "CanaryResult",
     "CanvasScorer",
     "Comparison",

@@ -11,13 +11,13 @@ from playbill.datasets import Split
 from playbill.errors import StateError
 from playbill.evaluation.boundaries import assert_before_requests
 from playbill.evaluation.candidates import CandidateRule
-from playbill.evaluation.cases import ASKED_COLUMNS, REQUEST_COLUMNS, EvaluationCase, Fold
+from playbill.evaluation.cases import ASKED_COLUMNS, CARRIED, REQUEST_COLUMNS, EvaluationCase, Fold
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.log import EventLog
 from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.evaluation.slices import add_slices
 from playbill.labels import extract
-from playbill.specs import LabelSpec, ResolvedModel
+from playbill.specs import CanvasSpec, LabelSpec, ResolvedModel
 
 TargetRule = Literal["last", "successive", "period"]
 TARGETS: dict[str, TargetRule] = {
@@ -44,9 +44,9 @@ def build_case(
     """Build the held-out requests of one canvas.
 
     Targets are the held-out events that the canvas's `metric` label calls positive: those that the log places on
-    the canvas, asked with their own query, source title and row. A canvas that the log has none of is asked at those
-    of all canvases, with no more than who, when and where. Targets that the canvas could not have shown at that
-    moment are left out and counted.
+    the canvas, asked with what the canvas's requests carry: their own query and source title, never the row in which
+    the answer was shown. A canvas that the log has none of is asked at those of all canvases, with no more than who,
+    when and where. Targets that the canvas could not have shown at that moment are left out and counted.
 
     Args:
         tables: The canonical tables.
@@ -78,7 +78,7 @@ def build_case(
     asked = ask(own if logged else positives, TARGETS[split.protocol])
     rows, columns = asked["request"].to_numpy().astype(np.int64), catalogue.codes(asked["title_id"])
     firsts = np.unique(rows, return_index=True)[1]
-    requests = logged_frame(asked[firsts]) if logged else request_frame(asked[firsts])
+    requests = logged_frame(asked[firsts], spec) if logged else request_frame(asked[firsts])
     frame = add_slices(requests, tables, rule.catalogue, columns[firsts], log.fitted_plays())
     case = EvaluationCase(
         protocol=split.protocol,
@@ -118,18 +118,28 @@ def has_log(
 
 def request_frame(events: pl.DataFrame) -> pl.DataFrame:
     """Return requests asked at held-out events with no more than who asks, when and from where."""
-    nothing = {name: pl.lit(None, dtype=kind) for name, kind in ASKED_COLUMNS.items()}
-    return logged_frame(events.with_columns(**nothing))
+    return _frame(events, ())
 
 
-def logged_frame(events: pl.DataFrame) -> pl.DataFrame:
-    """Return the requests of events of an `EventLog`, with the query, source title and row that they were logged with.
+def logged_frame(events: pl.DataFrame, spec: CanvasSpec) -> pl.DataFrame:
+    """Return the requests of events of an `EventLog` as their canvas is asked: with their own query or source title.
+
+    What only the answer says is withheld. `row` and `row_position` of an event are those that the played title was
+    shown in, and a list for the canvas is ranked before there are rows. A source title on a canvas that reads none is
+    that of such a row.
 
     Returns:
         `REQUEST_COLUMNS` and `ASKED_COLUMNS`.
     """
+    return _frame(events, tuple(name for field, name in CARRIED.items() if field in spec.context))
+
+
+def _frame(events: pl.DataFrame, carried: tuple[str, ...]) -> pl.DataFrame:
     named = events.with_columns(request_id=pl.col("event_id"), at=pl.col("event_at"))
-    return named.select(*REQUEST_COLUMNS, *(pl.col(name).cast(kind) for name, kind in ASKED_COLUMNS.items()))
+    withheld = {name: pl.lit(None, dtype=kind) for name, kind in ASKED_COLUMNS.items() if name not in carried}
+    return named.with_columns(**withheld).select(
+        *REQUEST_COLUMNS, *(pl.col(name).cast(kind) for name, kind in ASKED_COLUMNS.items())
+    )
 
 
 def held_out(log: EventLog, tables: EvaluationTables, label: LabelSpec, fold: Fold) -> pl.DataFrame:

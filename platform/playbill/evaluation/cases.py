@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets import Request
+from playbill.datasets.splits import REQUESTS
 from playbill.evaluation.candidates import CandidateRule
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.log import EventLog
@@ -30,6 +31,9 @@ CELLS_AT_ONCE = 8_000_000
 REQUEST_COLUMNS = ("request_id", "event_id", "member_id", "at", "country", "device", "language", "canvas")
 ASKED_COLUMNS = {"query": pl.String, "source_title_id": pl.String, "row": pl.String, "row_position": pl.Int32}
 """What a request may carry beyond who asks, when and from where; null where it does not."""
+CARRIED = {"query": "query", "source_title": "source_title_id"}
+"""Context field of a canvas -> the column of a held-out event that is its request's own. Rows and places are not: on a
+held-out event they are those of the answer."""
 ASKED_FIELDS = tuple(field.name for field in fields(Request) if field.name not in ("canvas", "history", "features"))
 """Fields of a request that are columns of a case's frame."""
 
@@ -100,7 +104,7 @@ class EvaluationCase:
         asked = [*self.frame["request_id"], *(self.frame["query"].fill_null("")), *self.catalogue.title_ids]
         if self.logged:
             said = self.frame.select(pl.concat_str(pl.col(*ASKED_COLUMNS).cast(pl.String).fill_null(""), separator="/"))
-            asked += ["as logged", *said.to_series()]
+            asked += [f"as logged, requests {REQUESTS}", *said.to_series()]
         head = json.dumps([self.canvas, self.fold, self.protocol, self.rule.spec.model_dump(mode="json")])
         digest = hashlib.sha256(head.encode())
         digest.update(json.dumps(asked).encode())

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets import Split
-from playbill.evaluation.baselines import build_baseline
+from playbill.evaluation.beside import Beside, chosen
 from playbill.evaluation.build import TARGETS, build_case
 from playbill.evaluation.cases import EvaluationCase, Fold
 from playbill.evaluation.data import EvaluationTables, as_frames
@@ -18,7 +18,7 @@ from playbill.evaluation.judge import MINIMUM_MEMBERS, Judging
 from playbill.evaluation.log import EventLog
 from playbill.evaluation.measure import Progress, check_cutoffs, measure
 from playbill.evaluation.replay import REPLAY, Replay, replayed
-from playbill.evaluation.report import EvaluationReport
+from playbill.evaluation.report import CEILING, EvaluationReport
 from playbill.evaluation.reporting import report_of, told_of
 from playbill.evaluation.rewarding import target_rewards
 from playbill.evaluation.scoring import ScoreFunction
@@ -26,12 +26,10 @@ from playbill.metrics.ranking import Values
 from playbill.specs import ResolvedModel, reward_version
 from playbill.tables import Tables
 
-__all__ = ["DEFAULT_BASELINES", "MINIMUM_MEMBERS", "Judging", "evaluate", "evaluate_case"]
+__all__ = ["MINIMUM_MEMBERS", "Judging", "evaluate", "evaluate_case"]
 
 TIES_MATTER = 0.1
 """Share of the held-out plays in a tie from which on a report warns."""
-
-DEFAULT_BASELINES = ("popular", "popular_7d", "ease")
 
 
 def evaluate(
@@ -42,13 +40,15 @@ def evaluate(
     canvas: str,
     *,
     k: Sequence[int] = (10,),
-    baselines: Sequence[str] = DEFAULT_BASELINES,
+    baselines: Sequence[str] | None = None,
     fold: Fold = "test",
     replay: Replay | None = None,
     judging: Judging | None = None,
     name: str | None = None,
     progress: Progress | None = None,
     log: EventLog | None = None,
+    beside: Beside | None = None,
+    ceiling: ScoreFunction | None = None,
 ) -> EvaluationReport:
     """Measure a model on one canvas of a protocol's held-out fold.
 
@@ -59,13 +59,15 @@ def evaluate(
         resolved: The model's definition.
         canvas: Canvas to ask.
         k: Cut-offs; the first one is that of the main metric.
-        baselines: Registered baselines to stand beside it.
+        baselines: Registered baselines to stand beside it (default: those of every model, and the model's own).
         fold: Fold that is held out.
         replay: Windows of the protocol `replay`, and how the model learns between them.
         judging: Slices, their minimum, and the bootstrap.
         name: What the model is called in the report (default: its name in the zoo).
         progress: Told after every chunk of requests.
         log: Of these tables and folds, where it was made before for another canvas.
+        beside: Baselines of this log that were fitted before for another canvas.
+        ceiling: Scores by the truth, where it is known; measured beside the others and compared with none.
 
     Raises:
         UnknownNameError: An unknown canvas, baseline or slice.
@@ -77,7 +79,8 @@ def evaluate(
     case = build_case(as_frames(tables), split, resolved, canvas, fold=fold, log=log)
     called, judging = name or resolved.model.name, judging or Judging()
     told, worth = told_of(case.frame, judging), _rewards(case, resolved)
-    notes = (*_asked(case), *_tied(case, as_frames(tables), split), *told.notes, *worth.notes)
+    names, left_out = chosen(baselines, case, resolved)
+    notes = (*_asked(case), *_tied(case, as_frames(tables), split), *told.notes, *worth.notes, *left_out)
     told = told._replace(notes=notes, reward=worth.version)
     if split.protocol == REPLAY:
         case, measured, windows = replayed(
@@ -85,17 +88,21 @@ def evaluate(
             split,
             called,
             function,
-            tuple(dict.fromkeys(baselines)),
+            lambda part: Beside().of(names, part, resolved),
             k,
             replay or Replay(),
             worth.values,
             progress,
         )
         return report_of(case, measured, k, judging, told._replace(windows=windows))
-    others = {baseline: build_baseline(baseline, case) for baseline in dict.fromkeys(baselines)}
+    others = (beside or Beside()).of(names, case, resolved)
     facts = case_facts(case, worth.values)
-    measured = measure(case, {called: function, **others}, k, progress, facts=facts)
+    measured = measure(case, _with_ceiling({called: function, **others}, ceiling), k, progress, facts=facts)
     return report_of(case, measured, k, judging, told)
+
+
+def _with_ceiling(functions: dict[str, ScoreFunction], ceiling: ScoreFunction | None) -> dict[str, ScoreFunction]:
+    return functions if ceiling is None else {**functions, CEILING: ceiling}
 
 
 def evaluate_case(
@@ -107,6 +114,8 @@ def evaluate_case(
     k: Sequence[int] = (10,),
     judging: Judging | None = None,
     progress: Progress | None = None,
+    notes: tuple[str, ...] = (),
+    ceiling: ScoreFunction | None = None,
 ) -> EvaluationReport:
     """Measure a score function beside fitted baselines on a case that is already built.
 
@@ -118,11 +127,14 @@ def evaluate_case(
         k: Cut-offs; the first one is that of the main metric.
         judging: Slices, their minimum, and the bootstrap.
         progress: Told after every chunk of requests.
+        notes: What the report says beside its numbers.
+        ceiling: Scores by the truth, where it is known.
     """
     check_cutoffs(k)
     judging = judging or Judging()
     told, facts = told_of(case.frame, judging), case_facts(case)
-    measured = measure(case, {name: function, **baselines}, k, progress, facts=facts)
+    told = told._replace(notes=(*told.notes, *notes))
+    measured = measure(case, _with_ceiling({name: function, **baselines}, ceiling), k, progress, facts=facts)
     return report_of(case, measured, k, judging, told)
 
 

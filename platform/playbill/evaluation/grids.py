@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from playbill.evaluation.arms import ArmsReport
-from playbill.evaluation.report import Difference, EvaluationReport
+from playbill.evaluation.report import POPULARITY, Difference, EvaluationReport, ScoredRow
 from playbill.metrics import Interval
 
 SLICE_ROWS = 12
 WINDOW_ROWS = 12
 MAIN = ("hr", "ndcg", "mrr", "coverage")
 """Metrics of the first table; all others come in one of their own."""
-POPULARITY = ("popular", "popular_7d")
+NOT_AHEAD = "!"
+"""Marks a canvas where the model is not ahead of a baseline."""
 FACTORISATION = ("ials", "ease")
 """Baselines that stand for matrix factorisation, the better known first."""
 
@@ -141,21 +142,71 @@ def _claim(claims: Sequence[str], why_not: str) -> str:
 def _results(report: EvaluationReport) -> Grid:
     left_out = f", {report.left_out} targets it could not show left out" if report.left_out else ""
     metrics = [name for name in report.result.metrics if _of(name) in MAIN]
+    scored = (*report.rows, *(() if report.ceiling is None else (report.ceiling,)))
     rows = tuple(
         (
             row.name,
             *(with_interval(row.metrics[name]) for name in metrics),
             *(f"{value:.4f}" for value in row.coverage.values()),
         )
-        for row in report.rows
+        for row in scored
     )
     return Grid(
         f"{report.canvas}: {report.protocol}, {report.fold} fold, {report.n} requests of {report.members} "
         f"members over {report.catalogue} titles{left_out}",
         ("", *metrics, *report.result.coverage),
         rows,
-        caption="; ".join(report.notes),
+        caption="; ".join([*_standing(report), *report.notes]),
         strong=0,
+    )
+
+
+def _standing(report: EvaluationReport) -> Iterator[str]:
+    """Say where the model is not ahead, and how far it is from the ceiling."""
+    if report.not_ahead_of:
+        yield f"{NOT_AHEAD} not ahead of {', '.join(report.not_ahead_of)} on {report.main_metric}"
+    if (share := report.share_of_ceiling) is not None:
+        yield f"{share:.0%} of the way from popularity to the ceiling (a ranking by the simulated world's truth)"
+
+
+def summary_grid(reports: Sequence[EvaluationReport]) -> Grid:
+    """Return one line for each canvas: the model, its baselines and the ceiling on the main metric.
+
+    Args:
+        reports: Of one model; one at least.
+    """
+    baselines = tuple(dict.fromkeys(row.name for report in reports for row in report.baselines))
+    truth = any(report.ceiling is not None for report in reports)
+    rows = tuple(_summary_row(report, baselines, truth) for report in reports)
+    behind = any(report.not_ahead_of for report in reports)
+    captions = [
+        f"{NOT_AHEAD} not ahead: the paired 95 % interval of the model minus that baseline is not above 0"
+        if behind
+        else "ahead of every baseline on every canvas, by paired 95 % intervals",
+        *(["ceiling: a ranking by the truth of the simulated world; way: from popularity to it"] if truth else []),
+    ]
+    metrics = ", ".join(dict.fromkeys(report.main_metric for report in reports))
+    return Grid(
+        f"{reports[0].model} beside its baselines: {metrics} on every canvas",
+        ("canvas", reports[0].model, *baselines, *(("ceiling", "way") if truth else ()), "not ahead of"),
+        rows,
+        caption="; ".join(captions),
+    )
+
+
+def _summary_row(report: EvaluationReport, baselines: Sequence[str], truth: bool) -> tuple[str, ...]:
+    scored = {row.name: row for row in report.baselines}
+    share = report.share_of_ceiling
+
+    def value(row: ScoredRow | None) -> str:
+        return "-" if row is None else f"{row.metrics[report.main_metric].value:.4f}"
+
+    return (
+        report.canvas,
+        value(report.result),
+        *(value(scored.get(name)) for name in baselines),
+        *((value(report.ceiling), "-" if share is None else f"{share:.0%}") if truth else ()),
+        f"{NOT_AHEAD} {', '.join(report.not_ahead_of)}" if report.not_ahead_of else "",
     )
 
 

@@ -29,7 +29,7 @@ from playbill.evaluation.report import HeadRow
 from playbill.labels import label_events
 from playbill.metrics import Interval
 from playbill.ranking.blend import COMPETING
-from playbill.specs import HeadSpec, ResolvedModel
+from playbill.specs import CanvasSpec, HeadSpec, ResolvedModel
 from playbill.specs.losses import loss_options, loss_plugin
 
 MOST_STATES = 20_000
@@ -202,7 +202,7 @@ def scored_rows(
     parts: dict[str, list[pl.DataFrame]] = {name: [] for name in wanted}
     for start in range(0, states.height, _AT_ONCE):
         part = states[start : start + _AT_ONCE].with_row_index("asked")
-        logits = function.heads(_requests(log, canvas, part["state"].to_numpy()))
+        logits = function.heads(_requests(log, resolved.canvas(canvas), part["state"].to_numpy()))
         for name, rows in wanted.items():
             own = rows.join(part.select("state", "asked"), on="state", maintain_order="left")
             values = logits[name].astype(np.float64)
@@ -214,11 +214,10 @@ def scored_rows(
     return {name: pl.concat(found) for name, found in parts.items()}
 
 
-def _requests(log: EventLog, canvas: str, positions: npt.NDArray[np.int64]) -> list[Request]:
-    events = log.frame[positions]
-    rows = logged_frame(events).select(ASKED_FIELDS).iter_rows(named=True)
+def _requests(log: EventLog, canvas: CanvasSpec, positions: npt.NDArray[np.int64]) -> list[Request]:
+    rows = logged_frame(log.frame[positions], canvas).select(ASKED_FIELDS).iter_rows(named=True)
     return [
-        Request(canvas=canvas, history=log.past(position), features={}, **row)
+        Request(canvas=canvas.name, history=log.past(position), features={}, **row)
         for position, row in zip(positions.tolist(), rows, strict=True)
     ]
 

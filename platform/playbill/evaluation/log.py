@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Self
@@ -52,6 +53,11 @@ class EventLog:
     def under(self, protocol: str) -> EventLog:
         """Return the log under another protocol that holds out the same rows."""
         return replace(self, protocol=protocol)
+
+    def counting(self, actions: Sequence[str]) -> EventLog:
+        """Return the log with events of other actions counted as plays, for baselines of titles without any."""
+        counted = self.frame["action"].cast(pl.String).is_in(actions).to_numpy()
+        return replace(self, plays=counted & (self.column >= 0))
 
     @classmethod
     def of(cls, interactions: pl.DataFrame, split: Split, catalogue: TitleOrder) -> Self:

@@ -20,23 +20,21 @@ from typing import TypedDict, Unpack
 import numpy as np
 import polars as pl
 
-from playbill.datasets import Request, Split
+from playbill.datasets import Split
 from playbill.datasets.queries import made_queries
 from playbill.datasets.splits import TIME_PROTOCOLS
-from playbill.datasets.text import fold as fold_text
 from playbill.errors import StateError
-from playbill.evaluation.baselines import Popular, popular
+from playbill.evaluation.beside import Beside, chosen, folded_names
 from playbill.evaluation.build import build_case, only_reachable
 from playbill.evaluation.cases import EvaluationCase, Fold
 from playbill.evaluation.data import EvaluationTables, as_frames
-from playbill.evaluation.ease import Square, gram
 from playbill.evaluation.evaluate import evaluate_case
 from playbill.evaluation.judge import Judging
 from playbill.evaluation.log import EventLog
 from playbill.evaluation.measure import Progress
-from playbill.evaluation.order import UNKNOWN, TitleOrder
+from playbill.evaluation.order import UNKNOWN
 from playbill.evaluation.report import EvaluationReport
-from playbill.evaluation.scoring import ScoreFunction, Scores
+from playbill.evaluation.scoring import ScoreFunction
 from playbill.evaluation.slices import MADE_SLICES, SLICES
 from playbill.metrics.topk import Indices
 from playbill.specs import ResolvedModel
@@ -60,6 +58,9 @@ class MadeOptions(TypedDict, total=False):
     name: str | None
     progress: Progress | None
     log: EventLog | None
+    baselines: Sequence[str] | None
+    beside: Beside | None
+    ceiling: ScoreFunction | None
 
 
 def search_case(
@@ -79,7 +80,7 @@ def search_case(
         StateError: No held-out title can be searched.
     """
     base = build_case(tables, _one_each(split), resolved, canvas, fold=fold, log=log, as_logged=False)
-    names = _names(base)[base.columns].tolist()
+    names = np.array(folded_names(base), dtype=object)[base.columns].tolist()
     by_length = dict(zip(QUERY_LENGTHS, (*_prefixes(names), _typed(names, seed)), strict=True))
     parts = [
         base.frame.with_columns(
@@ -159,7 +160,7 @@ def evaluate_search(
     """
     fold, log = options.get("fold", "test"), options.get("log")
     case = search_case(as_frames(tables), split, resolved, canvas, fold=fold, log=log)
-    return _evaluate(case, function, search_baselines(case), resolved, MADE_SLICES, options)
+    return _evaluate(case, function, resolved, MADE_SLICES, options)
 
 
 def evaluate_more_like_this(
@@ -176,101 +177,33 @@ def evaluate_more_like_this(
     """
     fold, log = options.get("fold", "test"), options.get("log")
     case = more_like_this_case(as_frames(tables), split, resolved, canvas, fold=fold, log=log)
-    return _evaluate(case, function, more_like_this_baselines(case), resolved, SLICES, options)
+    return _evaluate(case, function, resolved, SLICES, options)
 
 
 def _evaluate(
     case: EvaluationCase,
     function: ScoreFunction,
-    baselines: dict[str, ScoreFunction],
     resolved: ResolvedModel,
     slices: tuple[str, ...],
     options: MadeOptions,
 ) -> EvaluationReport:
+    names, left_out = chosen(options.get("baselines"), case, resolved)
     return evaluate_case(
         case,
         options.get("name") or resolved.model.name,
         function,
-        baselines,
+        (options.get("beside") or Beside()).of(names, case, resolved),
         k=options.get("k", (10,)),
         judging=options.get("judging") or Judging(slices=slices),
         progress=options.get("progress"),
+        notes=left_out,
+        ceiling=options.get("ceiling"),
     )
-
-
-class PrefixMatch:
-    """The search that every product starts with: titles with a word for each typed one, most played first.
-
-    The last typed word may be unfinished. It knows no typing mistakes.
-    """
-
-    def __init__(self, catalogue: TitleOrder, names: Sequence[str], backoff: Popular) -> None:
-        self.title_ids: Sequence[str] = catalogue.title_ids
-        self._names = pl.Series([f" {name}" for name in names], dtype=pl.String)
-        self._shares = backoff.shares
-
-    def score(self, requests: Sequence[Request]) -> Scores:
-        """Return [N, T]: 1 for a match, plus the all-time share of plays in [0, 1)."""
-        scores = np.tile(self._shares, (len(requests), 1))
-        for row, request in enumerate(requests):
-            scores[row] += self._matches(fold_text(request.query or ""))
-        return scores
-
-    def _matches(self, query: str) -> Scores:
-        words = query.split()
-        found = np.ones(len(self.title_ids), dtype=np.float64)
-        for word in words:
-            found *= self._names.str.contains(f" {word}", literal=True).to_numpy()
-        return found
-
-
-class CoPlay:
-    """Titles most often played by the members who played the source: cosine of play vectors.
-
-    cos(s, t) = |members of both| / sqrt(|members of s| |members of t|). Source: Deshpande and Karypis,
-    "Item-based top-N recommendation algorithms", TOIS 2004. A request without a known source gets popularity.
-    """
-
-    def __init__(self, catalogue: TitleOrder, counts: Square, backoff: Popular) -> None:
-        self.title_ids: Sequence[str] = catalogue.title_ids
-        self._catalogue, self._shares = catalogue, backoff.shares
-        norm = np.sqrt(np.maximum(np.diag(counts), 1.0))
-        self._cosine = counts / norm[:, None] / norm[None, :]
-
-    def score(self, requests: Sequence[Request]) -> Scores:
-        """Return [N, T] cosines with each request's source title."""
-        source = self._catalogue.codes([request.source_title_id for request in requests])
-        return np.where((source == UNKNOWN)[:, None], self._shares, self._cosine[source])
-
-
-def search_baselines(case: EvaluationCase) -> dict[str, ScoreFunction]:
-    """Fit what a search is compared with: `popular`, and `prefix_match` on names."""
-    most_played = popular(case)
-    return {
-        "popular": most_played,
-        "prefix_match": PrefixMatch(case.catalogue, _names(case).tolist(), most_played),
-    }
-
-
-def more_like_this_baselines(case: EvaluationCase) -> dict[str, ScoreFunction]:
-    """Fit what more-like-this is compared with: `popular`, and `co_play`."""
-    most_played = popular(case)
-    counts = gram(case.catalogue, case.log.fitted_plays())
-    return {"popular": most_played, "co_play": CoPlay(case.catalogue, counts, most_played)}
 
 
 def _one_each(split: Split) -> Split:
     """Return the split under the protocol that asks once per member: made requests need no more."""
     return split.under("global_time") if split.protocol in TIME_PROTOCOLS else split
-
-
-def _names(case: EvaluationCase) -> np.ndarray[tuple[int], np.dtype[np.object_]]:
-    """Return the catalogue's folded names, [T], without years in brackets."""
-    ordered = pl.DataFrame({"title_id": case.catalogue.title_ids}).join(
-        case.tables.titles.select("title_id", "name"), on="title_id", how="left", maintain_order="left"
-    )
-    plain = ordered["name"].fill_null("").str.replace(r"\s*\(\d{4}\)\s*$", "")
-    return np.array([" ".join(fold_text(name).split()) for name in plain], dtype=object)
 
 
 def _prefixes(names: Sequence[str]) -> list[list[str]]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from playbill.datasets import Request, Split
 from playbill.errors import ConfigError, StateError
+from playbill.evaluation.beside import Beside
 from playbill.evaluation.build import has_log
 from playbill.evaluation.cases import Fold
 from playbill.evaluation.data import EvaluationTables, as_frames
@@ -143,6 +144,8 @@ def evaluate_canvas(
     name: str | None = None,
     progress: Progress | None = None,
     labels: HeldOutLabels | None = None,
+    beside: Beside | None = None,
+    ceiling: ScoreFunction | None = None,
 ) -> EvaluationReport:
     """Measure one canvas in the way its requests call for, with the options of the model's `evaluate`.
 
@@ -157,17 +160,19 @@ def evaluate_canvas(
         tables: The canonical tables, or their frames.
         resolved: The model's definition.
         canvas: Canvas to ask.
-        baselines: Other baselines than the model's; made queries and co-play pairs have their own.
+        baselines: Other baselines than those of every model and its own; an order of rows has its own.
         fold: Fold that is held out.
         replay: Windows of the protocol `replay`, and how the model learns between them.
         judging: Slices, their minimum, and the bootstrap (default: the model's).
         name: What the model is called in the report.
         progress: Told after every chunk of requests.
         labels: Of the heads in this fold, where they were gathered before for another canvas.
+        beside: Baselines of this log that were fitted before for another canvas.
+        ceiling: Scores of titles by the truth, where it is known.
 
     Raises:
         UnknownNameError: An unknown canvas, baseline or slice.
-        ConfigError: Baselines were chosen for a canvas that has its own.
+        ConfigError: Baselines were chosen for a canvas of rows, which has its own.
         StateError: The log cannot measure this canvas.
     """
     wanted = resolved.model.evaluate
@@ -180,30 +185,11 @@ def evaluate_canvas(
         if baselines is not None:
             raise ConfigError(f"canvas '{canvas}' ranks rows, which have their own baselines; leave baselines out")
         return evaluate_rows(function, split, frames, resolved, canvas, judging=judging, name=name, fold=fold, log=log)
-    is_made = bool({"query", "source_title"} & set(context))
-    is_made = is_made and not has_log(frames, split, resolved, canvas, fold, log)
-    if is_made and baselines is not None:
-        raise ConfigError(
-            f"canvas '{canvas}' is measured on made requests, which have their own baselines; leave baselines out"
-        )
-    if is_made:
+    made["beside"], made["ceiling"], made["baselines"] = beside, ceiling, baselines
+    if {"query", "source_title"} & set(context) and not has_log(frames, split, resolved, canvas, fold, log):
         measured = evaluate_search if "query" in context else evaluate_more_like_this
         return measured(function, split, frames, resolved, canvas, **made)
-    report = evaluate(
-        function,
-        split,
-        frames,
-        resolved,
-        canvas,
-        k=wanted.k,
-        baselines=wanted.baselines if baselines is None else baselines,
-        fold=fold,
-        replay=replay,
-        judging=judging,
-        name=name,
-        progress=progress,
-        log=log,
-    )
+    report = evaluate(function, split, frames, resolved, canvas, replay=replay, **made)
     if not isinstance(function, CanvasScorer):
         return report
     found, notes = head_rows(function, split, frames, resolved, canvas, fold=fold, judging=judging, labels=labels)
@@ -223,6 +209,7 @@ def evaluate_model(
     judging: Judging | None = None,
     name: str | None = None,
     progress: CanvasProgress | None = None,
+    ceiling: ScoreFunction | None = None,
 ) -> ModelEvaluation:
     """Measure a model on every canvas that the log can say something about.
 
@@ -233,23 +220,23 @@ def evaluate_model(
         resolved: The model's definition.
         features: The feature door; None when the model has no features.
         canvases: Canvases to ask (default: all of the model's).
-        baselines: Other baselines than the model's, for canvases without some of their own.
+        baselines: Other baselines than those of every model and its own, for canvases of titles.
         replay: Windows of the protocol `replay`, and how the model learns between them.
         judging: Slices, their minimum, and the bootstrap (default: the model's).
         name: What the model is called in the reports.
         progress: Told after every chunk of requests.
+        ceiling: Scores of titles by the truth, where it is known.
 
     Raises:
         UnknownNameError: An unknown canvas.
         StateError: The log can measure none of them.
     """
     frames = as_frames(tables)
-    labels = held_out_labels(split, frames, resolved, "test")
+    labels, beside = held_out_labels(split, frames, resolved, "test"), Beside()
     reports: dict[str, EvaluationReport] = {}
     skipped: dict[str, str] = {}
     for canvas in canvases or tuple(resolved.canvases):
         spec, function = resolved.canvas(canvas), canvas_function(scorer, resolved, canvas, features)
-        own = spec.target == "row" or {"query", "source_title"} & set(spec.context)
         try:
             report = evaluate_canvas(
                 function,
@@ -257,12 +244,14 @@ def evaluate_model(
                 frames,
                 resolved,
                 canvas,
-                baselines=None if own else baselines,
+                baselines=None if spec.target == "row" else baselines,
                 replay=replay,
                 judging=judging,
                 name=name,
                 progress=_of_canvas(progress, canvas),
                 labels=labels,
+                beside=beside,
+                ceiling=ceiling,
             )
             reports[canvas] = replace(report, notes=(*resolved.notes, *report.notes))
         except StateError as error:

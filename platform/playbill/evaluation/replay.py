@@ -10,7 +10,7 @@ Axis letters: N requests, W windows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -20,7 +20,6 @@ import polars as pl
 
 from playbill.datasets import Split
 from playbill.errors import ConfigError, StateError
-from playbill.evaluation.baselines import build_baseline
 from playbill.evaluation.boundaries import assert_before_requests
 from playbill.evaluation.cases import EvaluationCase
 from playbill.evaluation.facts import case_facts
@@ -72,7 +71,7 @@ def replayed(
     split: Split,
     name: str,
     function: ScoreFunction,
-    baselines: Sequence[str],
+    fit: Callable[[EvaluationCase], Mapping[str, ScoreFunction]],
     k: Sequence[int],
     replay: Replay,
     rewards: Values | None,
@@ -85,7 +84,7 @@ def replayed(
         split: Says where its fold begins.
         name: What the model is called.
         function: The model.
-        baselines: Registered baselines, fitted anew after every window.
+        fit: Fits the baselines of a part of the case, anew after every window.
         k: Cut-offs.
         replay: The windows.
         rewards: [M] worth of each target.
@@ -102,19 +101,21 @@ def replayed(
         raise StateError(f"split '{split.protocol}' has no moment at which its {case.fold} fold begins")
     ordered, order = _in_time_order(replace(case, protocol=replay.protocol))
     windows = _windows(ordered, begun, replay.window)
-    collector = Collector(ordered, [name, *baselines], max(k))
+    collector: Collector | None = None
     learnt = ordered.log.frame["fold"].eq_missing("train").to_numpy()
     for number, window in enumerate(windows):
         part = ordered.part(window.first, window.stop)
         if number:
             part = replace(part, log=part.log.until(windows[number - 1].end))
         assert_before_requests(part)
-        fitted = {baseline: build_baseline(baseline, part) for baseline in baselines}
+        fitted = fit(part)
+        collector = collector or Collector(ordered, [name, *fitted], max(k))
         collector.add(part, {name: function, **fitted}, progress)
         if replay.update is not None:
             happened = (ordered.log.frame["event_at"] < window.end).to_numpy() & ~learnt
             replay.update(ordered.log.events.filter(pl.Series(happened)))
             learnt |= happened
+    assert collector is not None  # a case has requests, so there is a window
     facts = case_facts(ordered, None if rewards is None else rewards[order])
     measured = collector.measured(facts, k)
     return ordered, measured, _rows(ordered, windows, measured, f"ndcg@{k[0]}")

@@ -11,7 +11,10 @@ import polars as pl
 from playbill.errors import IntegrityError
 from playbill.metrics import Interval
 
-FORMAT = 2
+FORMAT = 3
+CEILING = "ceiling"
+"""What the truth is called beside a model and its baselines."""
+POPULARITY = ("popular", "popular_7d")
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ class EvaluationReport:
         windows: Of a replay, in time order.
         heads: Heads measured on labelled events of this canvas.
         notes: What could not be measured, and why.
+        ceiling: What a ranking by the truth reaches on the same requests; None where the truth is not known.
         requests: [N] per-request frame: request_id, member_id, slice columns, and `NAME/METRIC` of each row.
     """
 
@@ -172,6 +176,7 @@ class EvaluationReport:
     windows: tuple[WindowRow, ...] = ()
     heads: tuple[HeadRow, ...] = ()
     notes: tuple[str, ...] = ()
+    ceiling: ScoredRow | None = None
 
     @property
     def result(self) -> ScoredRow:
@@ -182,6 +187,25 @@ class EvaluationReport:
     def baselines(self) -> tuple[ScoredRow, ...]:
         """The rows the model is compared with."""
         return self.rows[1:]
+
+    @property
+    def not_ahead_of(self) -> tuple[str, ...]:
+        """Baselines that the model is not ahead of: the paired interval on the main metric is not above zero."""
+        return tuple(row.baseline for row in self.differences if row.metrics[self.main_metric].low <= 0.0)
+
+    @property
+    def best_baseline(self) -> ScoredRow | None:
+        """The baseline with the highest main metric."""
+        return max(self.baselines, key=lambda row: row.metrics[self.main_metric].value, default=None)
+
+    @property
+    def share_of_ceiling(self) -> float | None:
+        """How far the model has come from the better popularity list (0) to the ceiling (1), on the main metric."""
+        popular = [row.metrics[self.main_metric].value for row in self.baselines if row.name in POPULARITY]
+        if self.ceiling is None or not popular:
+            return None
+        way = self.ceiling.metrics[self.main_metric].value - max(popular)
+        return (self.result.metrics[self.main_metric].value - max(popular)) / way if way > 0 else None
 
     @property
     def worst_slice(self) -> SliceRow | None:
@@ -209,6 +233,7 @@ class EvaluationReport:
             "windows": [asdict(row) for row in self.windows],
             "heads": [asdict(row) for row in self.heads],
             "notes": list(self.notes),
+            "ceiling": None if self.ceiling is None else asdict(self.ceiling),
             "requests": self.requests.to_dict(as_series=False),
         }
         return json.dumps(content, allow_nan=False)
@@ -231,6 +256,7 @@ class EvaluationReport:
                 "windows": tuple(WindowRow(**_read(row, "metrics")) for row in content.pop("windows")),
                 "heads": tuple(HeadRow(**_read(row, "metrics")) for row in content.pop("heads")),
                 "notes": tuple(content.pop("notes")),
+                "ceiling": None if (row := content.pop("ceiling")) is None else _scored(row),
                 "requests": pl.DataFrame(content.pop("requests"), infer_schema_length=None),
             }
             return cls(**content, **parts)
@@ -264,7 +290,7 @@ class EvaluationReport:
         return found
 
 
-_PARTS = ("rows", "differences", "slices", "windows", "heads", "notes", "requests")
+_PARTS = ("rows", "differences", "slices", "windows", "heads", "notes", "ceiling", "requests")
 
 
 def _flat(name: str, interval: Interval) -> dict[str, float]:

@@ -11,7 +11,7 @@ import polars as pl
 from playbill.evaluation.cases import Fold
 from playbill.evaluation.judge import Judge, Judging
 from playbill.evaluation.measure import Measured
-from playbill.evaluation.report import EvaluationReport, WindowRow
+from playbill.evaluation.report import CEILING, EvaluationReport, WindowRow
 from playbill.evaluation.slices import MADE_SLICES, SLICES, readable_slices
 
 
@@ -96,13 +96,15 @@ def report_of(
 
     Args:
         case: N requests.
-        measured: Name -> what it did; the model first.
+        measured: Name -> what it did; the model first. One that is called `CEILING` is compared with nothing.
         k: Cut-offs; the first one is that of the main metric.
         judging: The bootstrap.
         told: Slices, and what is said beside the numbers.
     """
     members = case.frame["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
-    judge = Judge(members, measured, judging, f"ndcg@{k[0]}")
+    judged = {name: found for name, found in measured.items() if name != CEILING}
+    judge = Judge(members, judged, judging, f"ndcg@{k[0]}")
+    truth = {CEILING: measured[CEILING]} if CEILING in measured else {}
     return EvaluationReport(
         model=judge.model,
         protocol=case.protocol,
@@ -125,6 +127,7 @@ def report_of(
         slices=judge.slices(case.frame, told.slices),
         windows=told.windows,
         notes=told.notes,
+        ceiling=Judge(members, truth, judging, judge.main_metric).rows()[0] if truth else None,
         requests=_requests(case.frame, measured),
     )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.markup import escape
 from rich.table import Table
 
 from playbill.evaluation.arms import ArmsReport
-from playbill.evaluation.grids import SLICE_ROWS, Grid, arm_grids, grids
+from playbill.evaluation.grids import SLICE_ROWS, Grid, arm_grids, grids, summary_grid
 from playbill.evaluation.report import EvaluationReport
 
 
@@ -18,6 +20,11 @@ def tables(report: EvaluationReport, slice_rows: int = SLICE_ROWS) -> list[Table
         slice_rows: Slices at most; the small ones are only counted.
     """
     return [grid_table(grid) for grid in grids(report, slice_rows)]
+
+
+def summary_table(reports: Sequence[EvaluationReport]) -> Table:
+    """Return one line for each canvas: the model beside its baselines and the ceiling."""
+    return grid_table(summary_grid(reports))
 
 
 def arm_tables(report: ArmsReport) -> list[Table]:

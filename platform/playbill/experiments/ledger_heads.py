@@ -36,7 +36,7 @@ from playbill.metrics import Interval
 from playbill.metrics.topk import Indices
 from playbill.ranking.blend import COMPETING
 from playbill.ranking.scorer import Scorer
-from playbill.specs import ResolvedModel
+from playbill.specs import CanvasSpec, ResolvedModel
 
 MOST_POSITIVES = 1500
 """Of a head, drawn at random; a threefold of negatives is drawn beside them. An area under a curve does not mind."""
@@ -201,7 +201,7 @@ def own_logits(run: LedgerRun, scorer: Scorer, resolved: ResolvedModel, head: st
         here = np.nonzero((rows["canvas"] == canvas).to_numpy())[0]
         for start in range(0, len(here), _AT_ONCE):
             part = here[start : start + _AT_ONCE]
-            logits = function.heads(_requests(run, canvas, rows["state"].to_numpy()[part]))[head]
+            logits = function.heads(_requests(run, resolved.canvas(canvas), rows["state"].to_numpy()[part]))[head]
             found[part] = _own(logits, columns[part], resolved.model.heads[head].loss in COMPETING)
     return pl.DataFrame({"head": [head] * rows.height, "place": np.arange(rows.height), "logit": found})
 
@@ -215,11 +215,11 @@ def _own(logits: Any, columns: Indices, competing: bool) -> Scores:
     return own
 
 
-def _requests(run: LedgerRun, canvas: str, states: npt.NDArray[Any]) -> list[Request]:
+def _requests(run: LedgerRun, canvas: CanvasSpec, states: npt.NDArray[Any]) -> list[Request]:
     log = run.service.log
-    rows = logged_frame(log.frame[states]).select(ASKED_FIELDS).iter_rows(named=True)
+    rows = logged_frame(log.frame[states], canvas).select(ASKED_FIELDS).iter_rows(named=True)
     return [
-        Request(canvas=canvas, history=log.past(state), features={}, **row)
+        Request(canvas=canvas.name, history=log.past(state), features={}, **row)
         for state, row in zip(states.tolist(), rows, strict=True)
     ]
 

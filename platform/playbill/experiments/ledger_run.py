@@ -24,7 +24,7 @@ from playbill.metrics.topk import Indices
 from playbill.specs import ResolvedModel
 
 CONSOLIDATED = "consolidated"
-_FORMAT = 1
+_FORMAT = 2
 """Of what is kept: a cell of another one is made anew."""
 
 DataOf = Callable[[ResolvedModel], TrainingSet]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from playbill.datasets.splits import REQUESTS
 from playbill.promotion.pairing import PairedChange, paired_change
 from playbill.specs import GateSpec
 from playbill.specs.measures import HEAD_METRICS, PLAYED, lower_is_better
@@ -18,8 +19,8 @@ REWARD_METRIC = "reward_ndcg"
 _ROUNDING = 1e-9
 _ANEW = "MODEL:VERSION --canvas CANVAS of the version without them"
 
-Key = tuple[str, str]
-"""Protocol and split digest: evaluations with equal keys may be compared."""
+Key = tuple[str, str, str]
+"""Protocol, split digest and version of the requests: evaluations with equal keys may be compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ def _judge_one(
         key = _comparable(gate, ours, theirs)
         if key is None:
             reason = f"not comparable: measured under {_spell(ours)}, the champion under {_spell(theirs)}"
+            if any(requests != REQUESTS for _, _, requests in theirs):
+                reason += "; measure the champion again with `playbill evaluate MODEL@champion`"
             yield _unmeasured(gate, False, reason)
         else:
             yield from _against_champion(gate, ours[key], theirs[key])
@@ -99,7 +102,7 @@ def _judge_one(
 
 def _comparable(gate: GateSpec, ours: Mapping[Key, _Merged], theirs: Mapping[Key, object]) -> Key | None:
     """Newest evaluation of both that holds the gate's number, else the newest of both."""
-    common = [key for key in ours if key in theirs and any(key)]
+    common = [key for key in ours if key in theirs and any(key[:2])]
     holding = (key for key in common if any(_asks_for(gate, name) for name in ours[key].metrics))
     return next(holding, next(iter(common), None))
 
@@ -245,7 +248,8 @@ def _by_key(evaluations: Sequence[Evaluation]) -> dict[Key, _Merged]:
     """Merge evaluations that may be compared; of numbers measured twice the newest counts."""
     merged: dict[Key, _Merged] = {}
     for evaluation in evaluations:
-        own = merged.setdefault((evaluation.protocol, evaluation.split_digest), _Merged({}, {}))
+        key = (evaluation.protocol, evaluation.split_digest, evaluation.asked_with)
+        own = merged.setdefault(key, _Merged({}, {}))
         for name, value in evaluation.metrics.items():
             own.metrics.setdefault(name, value)
             own.origins.setdefault(name, evaluation)
@@ -253,5 +257,9 @@ def _by_key(evaluations: Sequence[Evaluation]) -> dict[Key, _Merged]:
 
 
 def _spell(evaluations: Iterable[Key]) -> str:
-    named = [f"{protocol} on split {split[:12]}" for protocol, split in evaluations if protocol or split]
+    named = [
+        f"{protocol} on split {split[:12]}" + ("" if requests == REQUESTS else f" with requests of version {requests}")
+        for protocol, split, requests in evaluations
+        if protocol or split
+    ]
     return ", ".join(named) or "no protocol"

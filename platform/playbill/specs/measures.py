@@ -54,6 +54,10 @@ MetricName = Annotated[str, AfterValidator(_known_metric)]
 """A metric and its cut-off, such as `ndcg@10`; `auc`, `ece` and off-policy estimators have none."""
 
 
+BESIDE: tuple[str, ...] = ("popular", "popular_7d", "item_knn", "ease")
+"""Baselines that stand beside every model, on every canvas of titles."""
+
+
 class EvaluateSpec(Spec):
     """How a version is measured after training."""
 
@@ -62,8 +66,8 @@ class EvaluateSpec(Spec):
     member's last held-out play. `global_time_successive`: every held-out play in turn, nothing learnt in between.
     `global_time_period`: all of a member's held-out plays at once. `replay`: every held-out play, and after each
     window what happened in it is learnt."""
-    baselines: tuple[BaselineName, ...] = ("popular", "popular_7d", "ease")
-    """What it is compared with."""
+    baselines: tuple[BaselineName, ...] = BESIDE
+    """What it is compared with; popular, popular_7d, item_knn and ease always are."""
     slices: tuple[SliceName, ...] = ("country", "tenure", "title_age")
     """Groups that are measured apart."""
     minimum_members: int = Field(default=30, ge=1, le=1_000_000)

@@ -10,10 +10,11 @@ from typing import Any
 
 from playbill.clock import Clock, WallClock
 from playbill.config import Workspace
+from playbill.datasets.splits import REQUESTS
 from playbill.tracking.catalogue import CatalogueCopy
 from playbill.tracking.connection import Connection
 from playbill.tracking.download import Pair, Verify, download, pair_of
-from playbill.tracking.lineage import PROTOCOL, SPLIT_DIGEST
+from playbill.tracking.lineage import ASKED_WITH, PROTOCOL, SPLIT_DIGEST
 from playbill.tracking.packaging import Packager
 from playbill.tracking.registry import ModelRegistry, ModelVersion
 from playbill.tracking.runs import Evaluation, RunHandle, Runs
@@ -134,7 +135,7 @@ class Tracking:
         Gates use it as they use those of the run that trained the version: its metrics, or the table that is logged
         inside the block (`RunHandle.log_numbers`).
         """
-        own = {EVALUATED: version.reference, PROTOCOL: protocol, SPLIT_DIGEST: split_digest}
+        own = {EVALUATED: version.reference, PROTOCOL: protocol, SPLIT_DIGEST: split_digest, ASKED_WITH: REQUESTS}
         return self._runs.evaluation(EVALUATIONS, f"{version.reference} {protocol}", own | dict(tags or {}), metrics)
 
     def evaluations(self, version: ModelVersion) -> tuple[Evaluation, ...]:

@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from playbill.datasets.splits import REQUESTS
+
 PREFIX = "playbill."
 DIGEST = PREFIX + "digest"
 PROMOTION = PREFIX + "promotion"
 REASON = PREFIX + "promotion_reason"
 PROTOCOL = PREFIX + "protocol"
 SPLIT_DIGEST = PREFIX + "split_digest"
+ASKED_WITH = PREFIX + "requests"
+"""Tag with the version of what held-out requests carried when a run was measured, see `datasets.splits.REQUESTS`."""
 
 _GIT_SECONDS = 5
 
@@ -49,6 +53,7 @@ class Lineage:
             "feature_service_version": self.feature_service_version,
             "protocol": self.protocol,
             "split_digest": self.split_digest,
+            "requests": REQUESTS,
             "watermark": self.watermark.isoformat(),
             "feature_views": _named_versions(self.feature_views),
             "labels": _named_versions(self.labels),

@@ -15,9 +15,10 @@ import polars as pl
 
 from playbill.clock import Clock, WallClock
 from playbill.config import Workspace
+from playbill.datasets.splits import REQUESTS
 from playbill.errors import IntegrityError, StateError
 from playbill.tracking.connection import ALREADY_THERE, NOT_FOUND, Connection, error_code
-from playbill.tracking.lineage import PROTOCOL, SPLIT_DIGEST
+from playbill.tracking.lineage import ASKED_WITH, PROTOCOL, SPLIT_DIGEST
 from playbill.tracking.naming import from_mlflow, to_mlflow
 from playbill.tracking.numbers import NUMBERS, StoredNumbers, read_numbers, write_numbers
 
@@ -31,7 +32,7 @@ PARAM_LENGTH = 6000
 class Evaluation:
     """The numbers of one version under one protocol and split.
 
-    Only evaluations with equal `protocol` and `split_digest` may be compared.
+    Only evaluations with equal `protocol`, `split_digest` and `asked_with` may be compared.
 
     Args:
         protocol: What was held out.
@@ -39,6 +40,7 @@ class Evaluation:
         metrics: Flat name -> number: from the run's table, or its own metrics where it was made without one.
         run_id: The run that holds it.
         stored: The table, with the values of single requests beside it.
+        asked_with: Version of what held-out requests carried, see `datasets.splits.REQUESTS`.
         problem: Why the table cannot be read; then nothing may be concluded from what is absent.
     """
 
@@ -48,6 +50,7 @@ class Evaluation:
     run_id: str
     stored: StoredNumbers | None = None
     problem: str = ""
+    asked_with: str = REQUESTS
 
     def requests(self, canvas: str) -> pl.DataFrame | None:
         """Return a canvas's values by request, see `StoredNumbers.requests`; None when none were kept."""
@@ -261,14 +264,15 @@ class Runs:
     def _as_evaluation(self, run: Any) -> Evaluation:
         tags, run_id = run.data.tags, run.info.run_id
         key = tags.get(PROTOCOL, ""), tags.get(SPLIT_DIGEST, "")
+        asked = tags.get(ASKED_WITH, "1")  # runs from before the tag gave requests the row of the answer
         if NUMBERS not in tags:
             metrics = {from_mlflow(name): float(value) for name, value in run.data.metrics.items()}
-            return Evaluation(*key, metrics, run_id)
+            return Evaluation(*key, metrics, run_id, asked_with=asked)
         try:
             stored = read_numbers(self.connection, run_id, tags[NUMBERS])
         except IntegrityError as error:
-            return Evaluation(*key, {}, run_id, problem=str(error))
-        return Evaluation(*key, stored.metrics, run_id, stored)
+            return Evaluation(*key, {}, run_id, problem=str(error), asked_with=asked)
+        return Evaluation(*key, stored.metrics, run_id, stored, asked_with=asked)
 
     def _find(self, run_id: str) -> Any:
         client = self.connection.client

@@ -9,7 +9,7 @@ from playbill.errors import Problem, nearest
 from playbill.specs import CanvasSpec, EnsembleSpec, LabelSpec, ModelSpec, RewardSpec, RowSpec, split_reference
 from playbill.specs.base import format_duration
 from playbill.specs.canvas import TERMS
-from playbill.specs.measures import LOGGED, PLAYED
+from playbill.specs.measures import BESIDE, LOGGED, PLAYED
 from playbill.zoo.definitions import Checked, Shelf, place_of
 from playbill.zoo.feature_repo import FeatureNames
 from playbill.zoo.nodes import problem
@@ -234,7 +234,7 @@ def _check_gates(checked: Checked, model: ModelSpec) -> Iterator[Problem]:
     for index, gate in enumerate(model.gates):
         choices = (
             ("canvas", gate.canvas, canvases),
-            ("against", gate.against, ["champion", LOGGED, *model.evaluate.baselines]),
+            ("against", gate.against, ["champion", LOGGED, *dict.fromkeys((*BESIDE, *model.evaluate.baselines))]),
             ("slice", gate.slice, [None, *model.evaluate.slices]),
             ("head", gate.head, [None, *model.heads]),
             ("metric", gate.metric.partition("@")[2], ["", *map(str, model.evaluate.k)]),

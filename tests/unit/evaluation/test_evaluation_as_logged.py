@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pytest
 
 from playbill.datasets import make_split
 from playbill.evaluation.build import build_case, has_log
-from playbill.evaluation.evaluate import evaluate
+from playbill.evaluation.evaluate import Judging, evaluate
 from playbill.evaluation.model import evaluate_canvas
 from playbill.evaluation.report import EvaluationReport
 
 SEARCH = {"context": ["member", "query"], "candidates": {"available": "now"}}
 BESIDE = {"context": ["member", "source_title"], "candidates": {"available": "now"}}
 TITLES = [str(number) for number in range(1, 13)]
+QUICK = Judging(minimum_members=5, resamples=50)
 
 
 def searched(tables):
@@ -96,3 +98,65 @@ def test_a_logged_search_is_measured_under_its_own_protocol_and_no_log_under_mad
     assert not has_log(logged, split, resolved, "more_like_this")
     assert measured("search").protocol == "leave_one_out"
     assert measured("more_like_this").protocol == "co_play_pairs"
+
+
+class OfTheRow:
+    """Gives away the answer to whoever knows the row and place it was shown in."""
+
+    title_ids = TITLES
+
+    def score(self, requests):
+        named = [0 if one.row is None else int(one.row.removeprefix("row_of_")) for one in requests]
+        placed = [0 if one.row_position is None else one.row_position for one in requests]
+        sourced = [0 if one.source_title_id is None else int(one.source_title_id) for one in requests]
+        return np.array(
+            [[float(int(title) in given) for title in TITLES] for given in zip(named, placed, sourced, strict=True)]
+        )
+
+
+def on_pages(tables, rows: pl.Expr, places: pl.Expr):
+    """The same log, where every play is in a row of a page that the log names, beside a title that names the row."""
+    plays = tables.interactions.with_columns(
+        request_id=pl.format("r-{}", "event_id"),
+        row_id=pl.format("row_of_{}", rows),
+        source_title_id=rows.cast(pl.String),
+        seq=10 * pl.col("seq"),
+    )
+    shown = plays.with_columns(
+        event_id=pl.format("s-{}", "event_id"),
+        action=pl.lit("impression"),
+        canvas=pl.lit("row_ranking"),
+        seq=pl.col("seq") - 1,
+        position=places.cast(pl.Int32),
+        progress=pl.lit(None, dtype=pl.Float32),
+        title_id=pl.lit(None, dtype=pl.String),
+    )
+    whole = pl.concat([plays, shown.select(plays.columns)]).sort("member_id", "seq")
+    return replace(tables, interactions=whole)
+
+
+@pytest.mark.parametrize("protocol", ["leave_one_out", "global_time", "global_time_period", "replay"])
+def test_figures_do_not_know_the_row_in_which_the_answer_was_shown(world, protocol) -> None:
+    plain = world.tables(world.random_rows(), titles=TITLES)
+    answer = pl.col("title_id").cast(pl.Int32)
+    told = on_pages(plain, answer, answer)
+    shuffled = on_pages(plain, 1 + answer % 7, 13 - answer)
+    carried = {"home": {"context": ["member", "row", "row_position"], "candidates": {"available": "now"}}}
+    resolved = world.resolved(**carried)
+
+    def measured(tables) -> EvaluationReport:
+        split = make_split(protocol, tables.interactions)
+        return evaluate(OfTheRow(), split, tables, resolved, "home", baselines=("popular", "ease"), judging=QUICK)
+
+    first, other = measured(told), measured(shuffled)
+    assert first.result.metrics["ndcg@10"].value < 0.9
+    for row, same in zip(first.rows, other.rows, strict=True):
+        assert row.metrics == same.metrics, row.name
+
+
+def test_a_source_title_is_the_requests_own_only_where_the_canvas_reads_one(world) -> None:
+    tables = on_pages(world.tables(world.random_rows(), titles=TITLES), pl.lit(3), pl.lit(1))
+    split = make_split("leave_one_out", tables.interactions)
+    read = {"home": {"context": ["member", "source_title"], "candidates": {"available": "now"}}}
+    assert build_case(tables, split, world.resolved(), "home").frame["source_title_id"].null_count() == 60
+    assert build_case(tables, split, world.resolved(**read), "home").frame["source_title_id"].to_list() == ["3"] * 60

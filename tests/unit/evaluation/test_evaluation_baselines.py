@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,9 +12,12 @@ from playbill.datasets import Request, make_split
 from playbill.errors import ConfigError, UnknownNameError
 from playbill.evaluation import ease as ease_module
 from playbill.evaluation.baselines import Popular, Popular7d, build_baseline, popular_7d, tuned_ease
+from playbill.evaluation.beside import Beside
 from playbill.evaluation.build import build_case
 from playbill.evaluation.ease import Ease, gram, pick_penalty, solve
 from playbill.evaluation.order import TitleOrder
+from playbill.specs import LabelSpec
+from playbill.specs.measures import BESIDE
 
 ABC = TitleOrder(("a", "b", "c"))
 PLAYS = pl.DataFrame(
@@ -153,3 +158,32 @@ def test_an_unknown_baseline_suggests_the_near_one(world):
     case = case_of(world, world.random_rows(members=4), [str(i) for i in range(1, 13)])
     with pytest.raises(UnknownNameError, match="Did you mean 'popular'"):
         build_baseline("populer", case)
+
+
+def test_what_is_still_to_come_is_ranked_by_reminders(world):
+    titles = [str(number) for number in range(1, 13)]
+    launches = [*((title, "*", -1000.0, None) for title in titles), ("90", "*", 2e3, None), ("91", "*", 2e3, None)]
+    tables = world.tables(world.random_rows(), titles=[*titles, "90", "91"], launches=launches)
+    some_like_90 = pl.col("member_id").str.slice(1).cast(pl.Int64) % 4 == 0
+    first = tables.interactions.group_by("member_id", maintain_order=True).first()
+    reminders = first.with_columns(
+        event_id=pl.format("remind-{}", "member_id"),
+        action=pl.lit("remind_me"),
+        title_id=pl.when(some_like_90).then(pl.lit("90")).otherwise(pl.lit("91")),
+        seq=pl.col("seq") + 1,
+    )
+    log = pl.concat([tables.interactions, reminders.select(tables.interactions.columns)]).sort("member_id", "seq")
+    tables = replace(tables, interactions=log)
+    reminder = {"kind": "Label", "name": "remind_me", "version": 1, "from": {"action": "remind_me"}}
+    resolved = world.resolved(soon={"candidates": {"available": "upcoming"}, "metric": "remind_me"})
+    labels = {**resolved.labels, "remind_me": LabelSpec.model_validate(reminder)}
+    home = build_case(tables, make_split("leave_one_out", log), resolved, "home")
+    soon = replace(home, canvas="soon")
+    columns = home.catalogue.codes(["90", "91"])
+    asked = Request("soon", first["event_at"].max(), history=history("1", "2", "3"))
+    fitted = Beside().of(BESIDE, soon, resolved.model_copy(update={"labels": labels}))
+    for name, function in fitted.items():
+        likely, wanted = function.score([asked])[0][columns]
+        assert max(likely, wanted) > 0, name
+        assert (name not in ("popular", "popular_7d")) or wanted > likely > 0
+    assert build_baseline("popular", home).score([asked])[0][columns].max() == 0.0

@@ -200,7 +200,7 @@ def test_the_command_prints_one_object_as_its_last_line(run):
     )
     assert found["n"] == 60
     assert {"hr@10", "ndcg@10", "mrr@10", "coverage@10", "intervals", "slices"} <= set(found)
-    assert set(found["baselines"]) == {"popular", "popular_7d", "ease"}
+    assert set(found["baselines"]) == {"popular", "popular_7d", "item_knn", "ease"}
     popular = found["baselines"]["popular"]
     assert popular["difference"] == pytest.approx(found["ndcg@10"] - popular["ndcg@10"])
     assert popular["includes_zero"] == (popular["interval"][0] <= 0 <= popular["interval"][1])

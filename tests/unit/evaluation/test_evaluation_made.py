@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
 from playbill.datasets import Request, make_split
 from playbill.errors import StateError
 from playbill.evaluation import Judging, evaluate_more_like_this, evaluate_search
-from playbill.evaluation.made import (
-    CoPlay,
-    more_like_this_baselines,
-    more_like_this_case,
-    search_baselines,
-    search_case,
-)
+from playbill.evaluation.baselines import build_baseline
+from playbill.evaluation.beside import Beside
+from playbill.evaluation.made import more_like_this_case, search_case
+from playbill.specs.measures import BESIDE
 
 TITLES = [str(i) for i in range(1, 13)]
 NAMES = {"1": "Star Wars (1977)", "2": "Star Trek: The Motion Picture (1979)", "3": "Amélie (2001)", "4": "It"}
@@ -65,20 +63,20 @@ def test_queries_are_seeded(data):
     assert first.digest != other.digest
 
 
-def test_prefix_match_finds_words_in_any_order_and_breaks_ties_by_plays(data, world):
+def test_a_search_lists_matching_titles_first_in_each_baselines_own_order(data, world):
     case = search_case(*data, "search")
-    model = search_baselines(case)["prefix_match"]
-    scores = model.score(
-        [
-            Request("search", world.day(0), query="star w"),
-            Request("search", world.day(0), query="trek st"),
-            Request("search", world.day(0), query="AMÉL"),
-            Request("search", world.day(0), query="(("),
-        ]
-    )
-    assert [int(np.argmax(row)) for row in scores[:3]] == [0, 1, 2]
-    assert (scores[0] >= 1).sum() == 1
-    assert np.all(scores[3] >= 1)  # nothing readable was typed: everything matches, most played first
+    for name, model in Beside().of(BESIDE, case, data[2]).items():
+        scores = model.score(
+            [
+                Request("search", world.day(0), query="star w"),
+                Request("search", world.day(0), query="trek st"),
+                Request("search", world.day(0), query="AMÉL"),
+                Request("search", world.day(0), query="(("),
+            ]
+        )
+        assert [int(np.argmax(row)) for row in scores[:3]] == [0, 1, 2], name
+        assert (scores[0] >= 2).sum() == 1
+        assert np.all(scores[3] >= 2)  # nothing readable was typed: everything matches, in the baseline's order
 
 
 def test_search_is_reported_by_query_length(data, world):
@@ -87,7 +85,7 @@ def test_search_is_reported_by_query_length(data, world):
     report = evaluate_search(world.Oracle(case), split, frames, resolved, "search", judging=QUICK)
     assert report.protocol == "made_queries"
     assert report.result.metrics["hr@10"].value == 1.0
-    assert [row.name for row in report.rows] == ["tiny", "popular", "prefix_match"]
+    assert [row.name for row in report.rows] == ["tiny", *BESIDE]
     assert {row.group for row in report.slices} == {"1", "2", "3", "4+"}
     assert report.members == 60
 
@@ -103,20 +101,17 @@ def test_sources_are_the_plays_before_the_held_out_ones(data):
         assert chunk.candidates[row, column]
 
 
-def test_co_play_is_the_cosine_of_two_titles_members(world):
-    from playbill.evaluation.order import TitleOrder
-
-    counts = np.array([[4, 2, 0], [2, 1, 0], [0, 0, 9]], dtype=np.float32)
-
-    class Backoff:
-        shares = np.array([0.5, 0.25, 0.0])
-
-    model = CoPlay(TitleOrder(("a", "b", "c")), counts, Backoff())
-    scores = model.score(
-        [Request("m", world.day(0), source_title_id="a"), Request("m", world.day(0), source_title_id=None)]
-    )
-    np.testing.assert_allclose(scores[0], [1.0, 2 / np.sqrt(4 * 1), 0.0])
-    np.testing.assert_allclose(scores[1], [0.5, 0.25, 0.0])
+def test_neighbours_of_the_source_title_stand_beside_more_like_this(data, world):
+    frames, split, resolved = data
+    case = more_like_this_case(frames, split, resolved, "more_like_this")
+    plain = build_baseline("item_knn", case)
+    fitted = Beside().of(("item_knn", "ease"), case, resolved)
+    source = frames.interactions.filter(pl.col("member_id") == "m1")[:1]
+    asked = Request("m", world.day(50), source_title_id=source["title_id"][0], history=frames.interactions[:5])
+    about = Request("m", world.day(50), history=source)
+    np.testing.assert_array_equal(fitted["item_knn"].score([asked]), plain.score([about]))
+    # EASE reads what the member played as well.
+    assert not np.array_equal(fitted["ease"].score([asked]), build_baseline("ease", case).score([about]))
 
 
 def test_more_like_this_is_reported_with_its_baselines(data, world):
@@ -124,9 +119,8 @@ def test_more_like_this_is_reported_with_its_baselines(data, world):
     case = more_like_this_case(frames, split, resolved, "more_like_this")
     report = evaluate_more_like_this(world.Oracle(case), split, frames, resolved, "more_like_this", judging=QUICK)
     assert report.protocol == "co_play_pairs"
-    assert [row.name for row in report.rows] == ["tiny", "popular", "co_play"]
+    assert [row.name for row in report.rows] == ["tiny", *BESIDE]
     assert report.result.metrics["hr@10"].value == 1.0
-    assert set(more_like_this_baselines(case)) == {"popular", "co_play"}
 
 
 def test_a_play_without_one_before_it_is_no_pair(world):

@@ -7,9 +7,10 @@ import polars as pl
 import pytest
 
 from playbill.datasets import Request, make_split
-from playbill.errors import ConfigError, StateError
-from playbill.evaluation import CanvasScorer, Judging, evaluate_canvas, evaluate_model
+from playbill.errors import StateError
+from playbill.evaluation import CanvasScorer, Judging, beside, evaluate_canvas, evaluate_model
 from playbill.evaluation import model as model_module
+from playbill.specs.measures import BESIDE
 
 TITLES = [str(i) for i in range(1, 13)]
 CANVASES = {
@@ -107,11 +108,41 @@ def test_every_canvas_is_measured_in_its_own_way_or_said_not_to_be(data):
     assert list(dict.fromkeys(steps)) == ["home", "search", "more_like_this"]
 
 
-def test_made_requests_have_their_own_baselines(data):
+def test_baselines_are_fitted_once_and_stand_beside_every_canvas(data, monkeypatch):
+    fitted = []
+    build = beside.build_baseline
+
+    def counted(name, case):
+        fitted.append(name)
+        return build(name, case)
+
+    monkeypatch.setattr(beside, "build_baseline", counted)
+    frames, split, resolved = data
+    found = evaluate_model(Heads(), split, frames, resolved, Door())
+    assert len(found.reports) == 3
+    for report in found.reports.values():
+        assert {row.name for row in report.baselines} == set(BESIDE), report.canvas
+        assert {row.baseline for row in report.differences} == set(BESIDE)
+        assert f"{report.canvas}/ndcg@10/minus=item_knn/low" in found.gate_metrics()
+    assert fitted == list(BESIDE)
+
+
+def test_other_baselines_can_be_asked_for_on_any_canvas_of_titles(data):
     frames, split, resolved = data
     function = CanvasScorer(Heads(), resolved, "search", None)
-    with pytest.raises(ConfigError, match="leave baselines out"):
-        evaluate_canvas(function, split, frames, resolved, "search", baselines=("popular",))
+    report = evaluate_canvas(function, split, frames, resolved, "search", baselines=("popular",))
+    assert [row.name for row in report.baselines] == ["popular"]
+
+
+def test_a_baseline_that_is_slow_with_so_many_titles_is_left_out_and_the_report_says_so(data, monkeypatch):
+    monkeypatch.setitem(beside.MOST_TITLES, "ease", 3)
+    frames, split, resolved = data
+    function = CanvasScorer(Heads(), resolved, "home", None)
+    report = evaluate_canvas(function, split, frames, resolved, "home", judging=QUICK)
+    assert "ease" not in {row.name for row in report.baselines}
+    assert any("'ease' is left out: it is slow with" in note for note in report.notes)
+    chosen = evaluate_canvas(function, split, frames, resolved, "home", baselines=("ease",), judging=QUICK)
+    assert [row.name for row in chosen.baselines] == ["ease"]
 
 
 def test_no_measurable_canvas_is_an_error_with_the_reason(data):

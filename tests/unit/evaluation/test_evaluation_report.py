@@ -88,7 +88,7 @@ def test_a_perfect_model_scores_one_and_beats_every_baseline(report):
     accuracy = {name: found for name, found in report.result.metrics.items() if not name.startswith("novelty")}
     assert {"hr@3", "ndcg@10", "mrr@3", "map@10", "debiased_ndcg@3"} <= set(accuracy)
     assert all(interval == (1.0, 1.0, 1.0) for interval in accuracy.values())
-    assert [row.name for row in report.rows] == ["tiny", "popular", "popular_7d", "ease"]
+    assert [row.name for row in report.rows] == ["tiny", "popular", "popular_7d", "item_knn", "ease"]
     assert report.main_metric == "ndcg@3"
     for difference in report.differences:
         assert difference.metrics["ndcg@3"].low > 0
@@ -130,7 +130,7 @@ def test_the_worst_large_slice_comes_first_and_small_ones_last(report):
     large = [row.metrics["ndcg@3"].value for row in report.slices if not row.small]
     assert large == sorted(large)
     assert report.worst_slice is report.slices[0]
-    assert set(report.slices[0].differences) == {"popular", "popular_7d", "ease"}
+    assert set(report.slices[0].differences) == {"popular", "popular_7d", "item_knn", "ease"}
     small = [row for row in report.slices if row.small]
     assert [row.members for row in small] == sorted((row.members for row in small), reverse=True)
     assert all(not row.metrics and not row.differences for row in small), "too few is no number"

@@ -1,0 +1,228 @@
+"""The baselines that stand beside a model on every canvas: fitted once for a log, asked as the canvas is.
+
+A list for a query, for a source title or of titles that are still to come is another question than what to play next,
+so each baseline answers it with what is at hand: popularity and co-play within the titles that match what was typed,
+neighbours of the source title, reminders where there are no plays. All rank the model's own candidates.
+Axis letters: N requests, T titles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill.datasets import Request
+from playbill.datasets.splits import TIME_PROTOCOLS
+from playbill.datasets.text import fold as fold_text
+from playbill.evaluation.baselines import build_baseline
+from playbill.evaluation.boundaries import assert_fitted_before
+from playbill.evaluation.cases import EvaluationCase
+from playbill.evaluation.log import PLAY
+from playbill.evaluation.scoring import ScoreFunction, Scores
+from playbill.specs import CanvasSpec, ResolvedModel
+from playbill.specs.measures import BESIDE
+
+MOST_TITLES = {"ease": 6_000, "item_knn": 100_000}
+"""Baseline -> titles up to which it stands beside every model. EASE inverts a T x T matrix: 7 s at 6,000 titles on two
+cores, and eight times as long at twice as many; asked for by name it is fitted up to its own limit."""
+
+
+def chosen(
+    baselines: Sequence[str] | None, case: EvaluationCase, resolved: ResolvedModel
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of a case's baselines, and notes about those that are left out.
+
+    Args:
+        baselines: Registered names, taken as they are; None = those of every model and the model's own, without those
+            that a catalogue of this size would make slow.
+        case: Its titles count.
+        resolved: The model.
+    """
+    if baselines is not None:
+        return tuple(dict.fromkeys(baselines)), ()
+    names, size = tuple(dict.fromkeys((*BESIDE, *resolved.model.evaluate.baselines))), len(case.catalogue)
+    left = {name: MOST_TITLES[name] for name in names if size > MOST_TITLES.get(name, size)}
+    notes = tuple(
+        f"'{name}' is left out: it is slow with {size:,} titles (it stands beside every model up to {most:,}); "
+        f"`playbill evaluate --baselines {name}` fits it all the same"
+        for name, most in left.items()
+    )
+    return tuple(name for name in names if name not in left), notes
+
+
+@dataclass
+class Beside:
+    """Baselines of one log, each fitted when it is first asked for and then shared by all canvases.
+
+    A baseline may depend on the titles, the log and the moment a replay has got to, not on the canvas.
+    """
+
+    _fitted: dict[tuple[object, ...], ScoreFunction] = field(default_factory=dict)
+
+    def of(self, names: Iterable[str], case: EvaluationCase, resolved: ResolvedModel) -> dict[str, ScoreFunction]:
+        """Return baselines as a case's canvas asks them.
+
+        Args:
+            names: Registered names.
+            case: Requests; its log and titles are what is fitted on.
+            resolved: The model, for its canvases and labels.
+
+        Raises:
+            UnknownNameError: No baseline has the name.
+            ConfigError: The catalogue is too large for one of them.
+            IntegrityError: One would be fitted on plays at or after a request of the case.
+        """
+        spec = resolved.canvas(case.canvas)
+        actions = _actions(spec, resolved)
+        known = replace(case, log=case.log.counting(actions)) if actions else case
+        found = {name: self._one(name, known, actions) for name in dict.fromkeys(names)}
+        asks = _asks(spec, case, actions)
+        return {name: asks(name, function) for name, function in found.items()}
+
+    def _one(self, name: str, case: EvaluationCase, actions: tuple[str, ...]) -> ScoreFunction:
+        key = (name, actions, case.log.protocol in TIME_PROTOCOLS, case.log.fitted_until)
+        if key not in self._fitted:
+            self._fitted[key] = build_baseline(name, case)
+        assert_fitted_before(case)
+        return self._fitted[key]
+
+
+def _actions(spec: CanvasSpec, resolved: ResolvedModel) -> tuple[str, ...]:
+    """Return the actions that count as plays on a canvas of what cannot be played yet; none on any other."""
+    rule = resolved.labels[spec.metric].events
+    if spec.candidates.available == "now" or rule is None:
+        return ()
+    return tuple(sorted({PLAY, *rule.action}))
+
+
+def _asks(
+    spec: CanvasSpec, case: EvaluationCase, actions: tuple[str, ...]
+) -> Callable[[str, ScoreFunction], ScoreFunction]:
+    """Return how baselines are asked on a canvas, by name."""
+    names = folded_names(case) if "query" in spec.context else None
+
+    def asked(name: str, function: ScoreFunction) -> ScoreFunction:
+        if actions:
+            function = CountingAsPlays(function, actions)
+        if "source_title" in spec.context:
+            function = FromSource(function, alone=name == "item_knn")
+        return function if names is None else Matching(names, function)
+
+    return asked
+
+
+@dataclass(frozen=True)
+class CountingAsPlays:
+    """A baseline that reads other actions of a history as plays, as it was fitted.
+
+    Args:
+        function: The baseline.
+        actions: What it reads as plays.
+    """
+
+    function: ScoreFunction
+    actions: tuple[str, ...]
+
+    @property
+    def title_ids(self) -> Sequence[str]:
+        """The baseline's titles."""
+        return self.function.title_ids
+
+    def score(self, requests: Sequence[Request]) -> Scores:
+        """Return the baseline's [N, T] scores."""
+        counted = pl.col("action").cast(pl.String).is_in(self.actions)
+        as_plays = pl.when(counted).then(pl.lit(PLAY)).otherwise("action").alias("action")
+        return self.function.score(
+            [
+                one if one.history is None else replace(one, history=one.history.with_columns(as_plays))
+                for one in requests
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class FromSource:
+    """A baseline asked about the title that a list is about, as if the member had just played it.
+
+    Args:
+        function: The baseline.
+        alone: Whether the source stands for the whole past, else it is added to it.
+    """
+
+    function: ScoreFunction
+    alone: bool
+
+    @property
+    def title_ids(self) -> Sequence[str]:
+        """The baseline's titles."""
+        return self.function.title_ids
+
+    def score(self, requests: Sequence[Request]) -> Scores:
+        """Return the baseline's [N, T] scores; a request without a source is asked as it is."""
+        return self.function.score([self._about(one) for one in requests])
+
+    def _about(self, request: Request) -> Request:
+        if request.source_title_id is None:
+            return request
+        source = pl.DataFrame({"title_id": [request.source_title_id], "action": [PLAY]})
+        if self.alone or request.history is None:
+            return replace(request, history=source)
+        past = request.history.select(pl.col("title_id", "action").cast(pl.String))
+        return replace(request, history=pl.concat([past, source]))
+
+
+class Matching:
+    """The search that every product starts with: titles with a word for each typed one, in a baseline's order.
+
+    The last typed word may be unfinished. It knows no typing mistakes: titles that do not match follow, in the same
+    order.
+
+    Args:
+        names: [T] folded names of the baseline's titles.
+        function: The baseline.
+    """
+
+    def __init__(self, names: Sequence[str], function: ScoreFunction) -> None:
+        self.function = function
+        self._matches = cache(NameMatch(names).matches)
+
+    @property
+    def title_ids(self) -> Sequence[str]:
+        """The baseline's titles."""
+        return self.function.title_ids
+
+    def score(self, requests: Sequence[Request]) -> Scores:
+        """Return [N, T]: 2 for a match, plus the baseline's scores brought to [0, 1]."""
+        raw = self.function.score(requests).astype(np.float64)
+        low, high = raw.min(axis=1, keepdims=True), raw.max(axis=1, keepdims=True)
+        scores: Scores = (raw - low) / np.maximum(high - low, np.finfo(np.float64).tiny)
+        matches = [self._matches(fold_text(request.query or "")) for request in requests]
+        return scores + 2.0 * np.array(matches, dtype=np.float64).reshape(scores.shape)
+
+
+class NameMatch:
+    """Which names have a word that begins like each typed one."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = pl.Series([f" {name}" for name in names], dtype=pl.String)
+
+    def matches(self, query: str) -> npt.NDArray[np.bool_]:
+        """Return [T] for a folded query; everything matches where nothing readable was typed."""
+        found = np.ones(len(self._names), dtype=np.bool_)
+        for word in query.split():
+            found &= self._names.str.contains(f" {word}", literal=True).to_numpy()
+        return found
+
+
+def folded_names(case: EvaluationCase) -> list[str]:
+    """Return the catalogue's folded names, [T], without years in brackets."""
+    ordered = pl.DataFrame({"title_id": case.catalogue.title_ids}).join(
+        case.tables.titles.select("title_id", "name"), on="title_id", how="left", maintain_order="left"
+    )
+    plain = ordered["name"].fill_null("").str.replace(r"\s*\(\d{4}\)\s*$", "")
+    return [" ".join(fold_text(name).split()) for name in plain]
