@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 from asked_service import Service
 
+from playbill.datasets import Request
 from playbill.datasets.text import fold
-from playbill.evaluation.made import PrefixMatch
+from playbill.evaluation.beside import Matching
 from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.evaluation.searches import (
     QUERY_LENGTHS,
@@ -82,7 +83,7 @@ def ask(own: Service, scorer: Scorer, searches: Searches) -> Asked:
     names = world.titles.with_columns(column=pl.Series(catalogue.codes(world.titles["title_id"]))).sort("column")[
         "name"
     ]
-    prefix = PrefixMatch(catalogue, [" ".join(fold(name).split()) for name in names], Shares(shares))
+    prefix = Matching([" ".join(fold(name).split()) for name in names], Shares(shares))
     terms |= {"popular": np.tile(shares, (len(requests), 1)), "prefix match": prefix.score(requests)}
     target = catalogue.codes(searches.frame["wanted"])
     order = catalogue.places_in(world.title_ids.to_list())
@@ -96,9 +97,13 @@ def ask(own: Service, scorer: Scorer, searches: Searches) -> Asked:
 
 @dataclass(frozen=True)
 class Shares:
-    """All that `PrefixMatch` reads of its backoff."""
+    """A popularity list."""
 
     shares: np.ndarray
+
+    def score(self, requests: list[Request]) -> np.ndarray:
+        """Return the same [N, T] for every request."""
+        return np.tile(self.shares, (len(requests), 1))
 
 
 def logged(own: Service) -> tuple[Searches, Searches]:

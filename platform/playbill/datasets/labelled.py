@@ -6,7 +6,7 @@ after the request can reach the row. Training (`build`) and training sets on dis
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -130,7 +130,9 @@ def label_values(
 def empty_heads(
     resolved: ResolvedModel, values: Mapping[str, Float], known: pl.DataFrame, as_of: datetime
 ) -> dict[str, str]:
-    """Return optional heads whose label has no positive row, and why that may be.
+    """Return optional heads that their label teaches nothing, and why: no row is positive, or all are alike.
+
+    A head that ranks, or draws negatives, learns from positive rows alone; any other from what differs between rows.
 
     Args:
         resolved: The model.
@@ -144,7 +146,20 @@ def empty_heads(
         if head.optional and head.label is not None and not (values[name] > 0).any()
     }
     reasons = why_none_positive(list(empty.values()), known, as_of)
-    return {name: f"{why.where}: {why.what}" for name, why in zip(empty, reasons, strict=True)}
+    found = {name: f"{why.where}: {why.what}" for name, why in zip(empty, reasons, strict=True)}
+    return found | {
+        name: f"label '{head.label}': it is {same:g} for all {rows:,} labelled events, so it tells none from another."
+        for name, head in resolved.model.heads.items()
+        if head.optional and name not in found and head.label is not None and not (ranks(head.loss) or head.draws)
+        for same, rows in _all_alike(values[name])
+    }
+
+
+def _all_alike(values: Float) -> Iterator[tuple[float, int]]:
+    """Yield the one value of labelled events and their number, where there is no other value."""
+    known = values[~np.isnan(values)]
+    if known.size and (known == known[0]).all():
+        yield float(known[0]), known.size
 
 
 def labelled(

@@ -194,11 +194,6 @@ class EvaluationReport:
         return tuple(row.baseline for row in self.differences if row.metrics[self.main_metric].low <= 0.0)
 
     @property
-    def best_baseline(self) -> ScoredRow | None:
-        """The baseline with the highest main metric."""
-        return max(self.baselines, key=lambda row: row.metrics[self.main_metric].value, default=None)
-
-    @property
     def share_of_ceiling(self) -> float | None:
         """How far the model has come from the better popularity list (0) to the ceiling (1), on the main metric."""
         popular = [row.metrics[self.main_metric].value for row in self.baselines if row.name in POPULARITY]

@@ -35,8 +35,8 @@ class HeadSpec(Spec):
     reward: Reference | None = None
     """A reward that weighs its examples."""
     optional: bool = False
-    """Leave the head out, with a note, where its label has no positive row to learn from, or waits for events that the
-    protocol holds out, instead of failing."""
+    """Leave the head out, with a note, where its label teaches nothing: it has no positive row, is the same for every
+    event of a head that does not rank, or waits for events that the protocol holds out."""
 
     @property
     def draws(self) -> bool:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -252,3 +253,13 @@ def test_estimates_of_both_versions_do_not_hide_what_is_compared_with_the_champi
 def test_what_an_off_policy_gate_cannot_say(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         gate(**options)
+
+
+def test_figures_of_requests_that_knew_the_row_are_not_compared() -> None:
+    old = replace(measured({HOME: 0.9}), asked_with="1")
+    (result,) = judge([gate()], [measured({HOME: 0.5})], [old])
+    assert not result.passed
+    assert "the champion under leave_one_out on split s with requests of version 1" in result.reason
+    assert "playbill evaluate MODEL@champion" in result.reason
+    (again,) = judge([gate()], [measured({HOME: 0.5})], [measured({HOME: 0.5}), old])
+    assert again.passed

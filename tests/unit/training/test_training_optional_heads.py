@@ -18,7 +18,7 @@ HEADS = {"play": {"label": "play", "loss": "softmax"}, "list": {"label": "list",
 
 
 def definition(heads: dict[str, Any] | None = None, **blends: dict[str, float]) -> ResolvedModel:
-    resolved = service.model(heads or HEADS, labels={"list": NEVER})
+    resolved = service.model(heads or HEADS, labels={"list": NEVER, "always": {"from": {"action": "play"}}})
     canvases = {
         name: CanvasSpec.model_validate({"name": name, "version": 1, "blend": blend, "metric": "play"})
         for name, blend in {"home": {"play": 1.0, "list": 0.5}, **blends}.items()
@@ -43,6 +43,20 @@ def test_an_optional_head_without_a_positive_row_is_left_out_with_a_note() -> No
     assert [head.name for head in network_config(trained, data.encoder).heads] == ["play"]
     _, _, targets = next(data.epoch(0))
     assert set(targets.labels) == {"play"}
+
+
+def test_a_head_whose_labels_are_all_alike_is_left_out_and_one_that_ranks_is_not() -> None:
+    heads = {**HEADS, "played": {"label": "always", "loss": "bce", "optional": True}}
+    heads["ranked"] = {"label": "always", "loss": "softmax", "optional": True}
+    resolved = definition(heads, home={"play": 1.0, "played": 0.5})
+    data = service.training_set(resolved, service.log())
+    trained = data.trained(resolved)
+    assert list(trained.model.heads) == ["play", "ranked"]
+    assert trained.canvases["home"].blend == {"play": 1.0}
+    (note,) = [note for note in trained.notes if "'played'" in note]
+    plays = int((service.log()["action"] == "play").sum())
+    assert note.startswith("head 'played' is left out: label 'always': it is 1 for all ")
+    assert int(note.split("for all ")[1].split(" ")[0].replace(",", "")) <= plays
 
 
 def test_what_was_left_out_is_kept_with_the_training_set(tmp_path: Path) -> None:
