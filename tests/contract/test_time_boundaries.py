@@ -262,8 +262,6 @@ NEITHER: dict[str, str] = {
     "evaluation.ials.Ials.fit": _CHECKED,
     "evaluation.item_knn.ItemKnn.fit": _CHECKED,
     "evaluation.sasrec.SasRec.fit": _CHECKED,
-    "evaluation.made.search_baselines": _CHECKED,
-    "evaluation.made.more_like_this_baselines": _CHECKED,
     "evaluation.evaluate.evaluate_case": "measures a case that build_case has checked",
     "evaluation.off_policy_direct.fit_direct": "its line is between members: each is told by the others",
     "evaluation.off_policy_model.weigh_model": "reads the log from held_out_since on",
