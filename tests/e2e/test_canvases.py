@@ -6,7 +6,7 @@ import pytest
 def test_training_reports_every_canvas_and_beats_popularity(trained):
     result = trained.json("evaluate", "everycanvas@champion", "--protocol", "leave_one_out")
     assert result["canvas"] == "home"
-    assert set(result["baselines"]) == {"popular", "popular_7d", "ease"}
+    assert set(result["baselines"]) == {"popular", "popular_7d", "item_knn", "ease"}
     assert result["ndcg@10"] > result["baselines"]["popular"]["ndcg@10"]
 
 

@@ -26,7 +26,7 @@ def test_its_last_line_says_who_is_champion_and_how_good_it_is(quickstarted):
     assert last["champion"] == "everycanvas:1"
     assert last["protocol"] == "leave_one_out"
     assert last["hr@10"] >= RECTOOLS_SASREC_HR
-    assert set(last["baselines"]) == {"popular", "popular_7d", "ease"}
+    assert set(last["baselines"]) == {"popular", "popular_7d", "item_knn", "ease"}
     for baseline in last["baselines"].values():
         low, high = baseline["interval"]
         assert low <= baseline["difference"] <= high

@@ -22,7 +22,6 @@ GATE = "- {metric: ndcg@10, canvas: home, against: champion, tolerance: -1%}"
 EDITS = {
     HEAD: HEAD.replace("softmax}", "softmax, reward: long_term}"),
     "protocol: leave_one_out": "protocol: leave_one_out\n  reward: long_term",
-    "baselines: [popular, popular_7d, ease]": "baselines: []",
     GATE: "- {metric: reward_ndcg@10, canvas: home, against: champion, tolerance: -90%}",
     "dim: 32": "dim: 8",
     "min_steps: 80": "min_steps: 10",
