@@ -31,9 +31,10 @@ def features() -> None:
 @_JSON
 @click.pass_obj
 def build(selection: Selection, full: bool, until: str | None, as_json: bool) -> None:
-    """Bring the shipped views up to date, as of every moment they change, in HOME/NAME/features.
+    """Bring the views over the log up to date, as of every moment they change, in HOME/NAME/features.
 
-    What is new since the last build is appended. A view is built anew where that is not enough, which is said.
+    What is new since the last build is appended. A view is built anew where that is not enough, which is said. Views of
+    your own are built like the shipped ones, and refused where a value knows the event it would be joined to.
 
     Example: playbill -w ml_100k features build
     """
@@ -125,6 +126,8 @@ def _show(selection: Selection, report: BuildReport, as_json: bool) -> None:
         how = f"{view.how}: {view.why}" if view.why else view.how
         table.add_row(view.view, f"{view.rows:,}", f"{view.written:,}", f"{view.seconds:.2f}", how)
     Console().print(table)
+    for note in report.notes:
+        click.echo(f"note: {note}")
     click.echo(str(selection.workspace.features))
 
 
@@ -147,6 +150,7 @@ def _as_json(report: BuildReport) -> dict[str, object]:
         "until": report.until.isoformat(),
         "seconds": sum(view.seconds for view in report.views),
         "views": views,
+        "notes": list(report.notes),
     }
 
 

@@ -13,7 +13,9 @@ import polars as pl
 from playbill.config import Workspace
 from playbill.errors import DataError, Problem, UnknownNameError
 from playbill.features.axis import CHANGED_AT, MOMENT, Span
+from playbill.features.encoder import EVENT_COLUMNS
 from playbill.features.increments import How, LogState, Updated, increment, why_anew
+from playbill.features.own_views import has_own_views, own_event_views
 from playbill.features.table_views import TABLE_VIEWS, update_table_view
 from playbill.features.view_folder import ViewFolder, building
 from playbill.features.views import EVENT_VIEWS, EventView
@@ -61,18 +63,20 @@ class BuildReport:
         snapshot_id: The tables' state.
         until: States up to this moment are there.
         views: View by view, in the order they were built.
+        notes: What the leak checks of one's own views say beside errors.
     """
 
     workspace: str
     snapshot_id: str
     until: datetime
     views: tuple[BuiltView, ...]
+    notes: tuple[str, ...] = ()
 
 
 def build_features(
     workspace: Workspace, progress: Progress | None = None, *, full: bool = False, until: datetime | None = None
 ) -> BuildReport:
-    """Bring the shipped views up to date with the canonical tables, as of every moment they change.
+    """Bring all views over the tables up to date, one's own too, as of every moment they change.
 
     A view gets one part of new and corrected rows, or is built anew where that is needed; the report says
     which, and why. A reader sees a view's old values or its new ones, and a killed build leaves the old ones.
@@ -86,13 +90,15 @@ def build_features(
 
     Raises:
         StateError: Nothing has been ingested yet, or another process is building.
-        DataError: `until` has no zone.
+        DataError: `until` has no zone, or a view of one's own fails or knows the event it is joined to.
+        DefinitionError: A definition in feature_repo is wrong.
     """
     build = _Build(workspace, progress, until)
+    notes = build.check()
     with building(workspace.features):
-        names = [*TABLE_VIEWS, *EVENT_VIEWS]
+        names = [*TABLE_VIEWS, *build.views]
         built = [build.update(name, full) for name in build.announced(names)]
-    return build.report(built)
+    return build.report(built, notes)
 
 
 def backfill_features(
@@ -121,14 +127,15 @@ def backfill_features(
     """
     if weeks < 1:
         raise DataError("backfill", [Problem("weeks", f"needs at least 1, got {weeks}.")])
-    for name in views or ():
-        if name not in EVENT_VIEWS:
-            raise UnknownNameError("view built from the event log", name, EVENT_VIEWS)
     build = _Build(workspace, progress, until)
+    for name in views or ():
+        if name not in build.views:
+            raise UnknownNameError("view built from the event log", name, build.views)
+    notes = build.check()
     with building(workspace.features):
         names = build.outdated() if views is None else list(dict.fromkeys(views))
-        built = [build.backfill(EVENT_VIEWS[name], timedelta(weeks=weeks)) for name in build.announced(names)]
-    return build.report(built)
+        built = [build.backfill(build.views[name], timedelta(weeks=weeks)) for name in build.announced(names)]
+    return build.report(built, notes)
 
 
 class _Build:
@@ -139,14 +146,26 @@ class _Build:
             raise DataError("features build", [Problem("until", f"{until.isoformat()} has no time zone.")])
         self.workspace, self.progress = workspace, progress
         tables = Tables(workspace).require()
-        self.log = LogState.read(tables, until or workspace_clock(workspace).now())
+        self.own = own_event_views(workspace.project.feature_repo)
+        self.views: dict[str, EventView] = {**EVENT_VIEWS, **self.own}
+        columns = dict.fromkeys([*EVENT_COLUMNS, *(name for view in self.views.values() for name in view.log_columns)])
+        self.log = LogState.read(tables, until or workspace_clock(workspace).now(), list(columns))
 
-    def report(self, built: Sequence[BuiltView]) -> BuildReport:
-        return BuildReport(self.workspace.name, self.log.tables.snapshot_id(), self.log.until, tuple(built))
+    def report(self, built: Sequence[BuiltView], notes: tuple[str, ...]) -> BuildReport:
+        return BuildReport(self.workspace.name, self.log.tables.snapshot_id(), self.log.until, tuple(built), notes)
+
+    def check(self) -> tuple[str, ...]:
+        """Refuse views of one's own that leak, before anything is written."""
+        if not has_own_views(self.workspace.project.feature_repo):
+            return ()
+        # Feast takes seconds to import, and is not needed for the shipped views.
+        from playbill.features.leak_checks import check_before_build
+
+        return check_before_build(self.workspace, self.own)
 
     def outdated(self) -> list[str]:
-        states = {name: self._folder(name).state() for name in EVENT_VIEWS}
-        return [name for name, old in states.items() if old is None or old.version != EVENT_VIEWS[name].version]
+        states = {name: self._folder(name).state() for name in self.views}
+        return [name for name, old in states.items() if old is None or old.version != self.views[name].version]
 
     def announced(self, names: Sequence[str]) -> Iterator[str]:
         for done, name in enumerate(names):
@@ -159,7 +178,7 @@ class _Build:
         if name in TABLE_VIEWS:
             done = update_table_view(TABLE_VIEWS[name], folder, self.log, full)
         else:
-            done = self._update(EVENT_VIEWS[name], folder, full)
+            done = self._update(self.views[name], folder, full)
         if len(done.state.parts) > MOST_PARTS:
             folder.compact(done.state, EVENTS_PER_PART)
         seconds = perf_counter() - started

@@ -155,7 +155,7 @@ def _checked(service: str, projections: list[FeatureViewProjection], reader: _Re
 def _columns(projection: FeatureViewProjection, entity: FeatureEntity) -> tuple[list[FeatureColumn], list[Problem]]:
     columns, problems = [], []
     for field in projection.features:
-        kind = _kind(field)
+        kind = feature_kind(field)
         if kind is None:
             where = f"{projection.name}.{field.name}"
             problems.append(
@@ -167,7 +167,8 @@ def _columns(projection: FeatureViewProjection, entity: FeatureEntity) -> tuple[
     return columns, problems
 
 
-def _kind(field: Field) -> FeatureKind | None:
+def feature_kind(field: Field) -> FeatureKind | None:
+    """Return how a model reads a feature, None for one that cannot enter a model."""
     name = value_type(field)
     return "numeric" if name in _NUMERIC else "categorical" if name in _CATEGORICAL else None
 

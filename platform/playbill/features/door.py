@@ -14,17 +14,19 @@ import polars as pl
 from playbill.config import Workspace
 from playbill.errors import ConfigError, StateError
 from playbill.features.label_views import LabelValues, PublishedLabel, require_label_views
+from playbill.features.own_views import own_event_views
 from playbill.features.parity_report import ParityReport
 from playbill.features.reports import (
     ApplyReport,
     FeatureProvenance,
+    LeakReport,
     MaterializeReport,
     OnlineFeatures,
     PushReport,
     ServiceSchema,
     TitleSnapshots,
 )
-from playbill.tables import RequestLog, workspace_clock
+from playbill.tables import RequestLog, Tables, workspace_clock
 
 if TYPE_CHECKING:
     from playbill.features.feast_door import FeastDoor
@@ -199,6 +201,35 @@ class FeatureDoor:
         from playbill.features.historical import title_features
 
         return title_features(self._feast, service, frame)
+
+    def leaks(self, service: str) -> LeakReport:
+        """Try the views of one's own behind a service for values that know the event they are joined to.
+
+        Views computed by feature_repo are run again on less of the log, and all are judged beside the log, at a sample
+        of moments; shipped views are not tried. Without views of one's own this costs nothing.
+
+        Raises:
+            UnknownNameError: There is no such service.
+            StateError: The workspace was never applied, or a view's file does not exist.
+            DefinitionError: A definition in feature_repo is wrong.
+        """
+        views = list(self._feast.catalog(service).views.values())
+        from playbill.features.leak_checks import LeakCheck
+
+        recipes = own_event_views(self.workspace.project.feature_repo)
+        return LeakCheck(Tables(self.workspace).require(), self._feast.config, recipes).run(views)
+
+    def require_no_leaks(self, service: str) -> tuple[str, ...]:
+        """Refuse a service with views that leak, and return notes about the others; see `leaks`.
+
+        Raises:
+            DataError: A view knows the event it is joined to; every view and column is named, with an example.
+        """
+        report = self.leaks(service)
+        from playbill.features.leak_checks import require_none
+
+        require_none(report)
+        return report.notes
 
     def provenance(self, service: str) -> FeatureProvenance:
         """Return which definitions and which values a service reads now. Reads the views' files once.

@@ -32,15 +32,20 @@ EVENT_COLUMNS = ("member_id", "event_at", "recorded_at", "action", "title_id", "
 
 
 def encode_member(
-    events: pl.DataFrame, titles: pl.DataFrame, at: datetime, views: Iterable[str] | None = None
+    events: pl.DataFrame,
+    titles: pl.DataFrame,
+    at: datetime,
+    views: Iterable[str] | None = None,
+    encoders: Mapping[str, MemberEncoder] = MEMBER_VIEWS,
 ) -> dict[str, pl.DataFrame]:
     """Return the state of one or several members that holds at a moment, strictly before it.
 
     Args:
         events: All events of the members up to `at`, as `Tables.member_events` gives them; later ones are ignored.
-        titles: The catalogue: title_id and genres.
+        titles: The catalogue.
         at: The moment, with a zone.
-        views: Names in `MEMBER_VIEWS` (default: all).
+        views: Names of encoders (default: all).
+        encoders: View -> its encoder: the shipped ones, or those of views of one's own too.
 
     Returns:
         View -> at most one row per member, as the view's file has it: keys, event_timestamp (when the state began),
@@ -52,11 +57,11 @@ def encode_member(
     """
     if at.tzinfo is None:
         raise DataError("features of a member", [Problem("at", f"{at.isoformat()} has no time zone.")])
-    names = list(MEMBER_VIEWS if views is None else views)
+    names = list(encoders if views is None else views)
     for name in names:
-        if name not in MEMBER_VIEWS:
-            raise UnknownNameError("member view", name, MEMBER_VIEWS)
+        if name not in encoders:
+            raise UnknownNameError("member view", name, encoders)
     moment = at.astimezone(UTC)
     past = events.filter(pl.col("event_at") < pl.lit(moment, dtype=MOMENT))
-    states = {name: MEMBER_VIEWS[name](past, titles, Span(until=moment)) for name in names}
+    states = {name: encoders[name](past, titles, Span(until=moment)) for name in names}
     return {name: rows.unique("member_id", keep="last", maintain_order=True) for name, rows in states.items()}

@@ -9,7 +9,7 @@ ask what was believed then. The moments of a key's rows only ever grow in number
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -18,7 +18,6 @@ from typing import Literal
 import polars as pl
 
 from playbill.features.axis import CHANGED_AT, MOMENT, RESOLUTION, Span
-from playbill.features.encoder import EVENT_COLUMNS
 from playbill.features.titles import BUCKET
 from playbill.features.view_folder import ViewState
 from playbill.features.views import EventView
@@ -48,30 +47,37 @@ class LogState:
 
     Attributes:
         tables: Where events are read from.
-        titles: title_id and genres.
+        titles: The newest row of every title.
         until: States up to this moment are wanted.
         parts: Files of the event log, with digests.
-        genres: Genres of every title, as one text each.
+        columns: Columns of the log that any view reads.
     """
 
     tables: Tables
     titles: pl.DataFrame
     until: datetime
     parts: Mapping[str, str]
-    genres: Mapping[str, str]
+    columns: Sequence[str]
 
     @classmethod
-    def read(cls, tables: Tables, until: datetime) -> LogState:
+    def read(cls, tables: Tables, until: datetime, columns: Sequence[str]) -> LogState:
         """Read what a build needs to know before it reads events."""
-        titles = tables.titles().select("title_id", "genres")
         parts = {name: digest[:16] for name, digest in tables.log_parts().items()}
-        joined = titles.select("title_id", pl.col("genres").list.join("|").fill_null(""))
-        return cls(tables, titles, until, parts, dict(joined.iter_rows()))
+        return cls(tables, tables.titles(), until, parts, columns)
+
+    def described(self, view: EventView) -> dict[str, str]:
+        """Return what the view reads of every title, as one text each; nothing if it reads none."""
+        if not view.title_columns:
+            return {}
+        lists = [name for name in view.title_columns if self.titles.schema[name] == pl.List(pl.String)]
+        texts = self.titles.with_columns(pl.col(lists).list.join("|")) if lists else self.titles
+        columns = [pl.col(name).cast(pl.String).fill_null("") for name in view.title_columns]
+        return dict(texts.select("title_id", pl.concat_str(columns, separator="\t")).iter_rows())
 
     @cached_property
     def events(self) -> pl.DataFrame:
         """The whole log, by the columns that are read; read once."""
-        return self.tables.interactions(columns=EVENT_COLUMNS)
+        return self.tables.interactions(columns=self.columns)
 
     def state(self, view: EventView, since: datetime | None = None) -> ViewState:
         """Return what a view built from this would be built from."""
@@ -81,7 +87,7 @@ class LogState:
             since_us=None if since is None else (since - _EPOCH) // RESOLUTION,
             snapshot_id=self.tables.snapshot_id(),
             log=dict(self.parts),
-            genres=self.genres if view.reads_genres else {},
+            genres=self.described(view),
         )
 
 
@@ -93,15 +99,16 @@ def why_anew(view: EventView, old: ViewState | None, log: LogState) -> str | Non
         return "its encoder has changed"
     if any(log.parts.get(name) != digest for name, digest in old.log.items()):
         return "events it was built from were replaced"
-    if view.reads_genres and _genres_changed(old, log):
-        return "genres of titles with events have changed"
+    if view.title_columns and _titles_changed(view, old, log):
+        return f"{', '.join(view.title_columns)} of titles with events have changed"
     return None
 
 
-def _genres_changed(old: ViewState, log: LogState) -> bool:
-    if any(log.genres.get(title) != genres for title, genres in old.genres.items()):
+def _titles_changed(view: EventView, old: ViewState, log: LogState) -> bool:
+    described = log.described(view)
+    if any(described.get(title) != text for title, text in old.genres.items()):
         return True
-    added = [title for title in log.genres if title not in old.genres]
+    added = [title for title in described if title not in old.genres]
     if not added:
         return False
     # A new title changes nothing, unless it was played before it was catalogued.
@@ -141,13 +148,13 @@ def increment(view: EventView, old: ViewState, log: LogState) -> pl.DataFrame | 
 def _owed(view: EventView, built_until: datetime, fresh: list[str], log: LogState) -> pl.DataFrame:
     """Return the keys that are owed rows, and from which moment on."""
     after = pl.lit(built_until + RESOLUTION, dtype=MOMENT)
-    arrived = log.tables.read_log_parts(fresh, EVENT_COLUMNS).filter(view.counted())
+    arrived = log.tables.read_log_parts(fresh, log.columns).filter(view.counted())
     owed = [arrived.select(*view.keys, pl.min_horizontal(view.enters(), after).alias(_FROM))]
     if log.until > built_until:
         for length in (timedelta(0), *view.leaves):
             # A margin of one hour: an event enters at the end of its own.
             since, until = built_until - length - BUCKET, log.until - length + RESOLUTION
-            passing = log.tables.interactions(since=since, until=until, columns=EVENT_COLUMNS).filter(view.counted())
+            passing = log.tables.interactions(since=since, until=until, columns=log.columns).filter(view.counted())
             owed.append(passing.select(view.keys).unique().with_columns(after.alias(_FROM)))
     return pl.concat(owed).group_by(view.keys).agg(pl.col(_FROM).min())
 
@@ -156,9 +163,9 @@ def _events_of(view: EventView, owed: pl.DataFrame, log: LogState) -> pl.DataFra
     """Read all events of the keys that are owed rows."""
     if view.keys == ("member_id",):
         members = owed.get_column("member_id").to_list()
-        return log.tables.interactions(members=members, columns=EVENT_COLUMNS) if members else _no_events(log)
+        return log.tables.interactions(members=members, columns=log.columns) if members else _no_events(log)
     return log.events.filter(view.counted()).join(owed, on=view.keys, how="semi", maintain_order="left")
 
 
 def _no_events(log: LogState) -> pl.DataFrame:
-    return log.tables.read_log_parts([], EVENT_COLUMNS)
+    return log.tables.read_log_parts([], log.columns)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+
+if TYPE_CHECKING:
+    from playbill.features.leaks import Leak
 
 FeatureEntity = Literal["member", "title", "request"]
 FeatureKind = Literal["numeric", "categorical"]
@@ -66,6 +69,18 @@ class OnlineFeatures:
     """A column per member or request view: the time of the value that was used, null where there was none."""
     from_store: pl.Series
     """False where the store's values were from after the moment, so that the feature files were read instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeakReport:
+    """What the leak checks of one's own views found."""
+
+    views: tuple[str, ...]
+    """Views that were tried."""
+    leaks: tuple[Leak, ...]
+    """Columns that know the event they are joined to."""
+    notes: tuple[str, ...]
+    """What was accepted by a view's owner, could not be tried, or is worth a look."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,12 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
 from feast.base_feature_view import BaseFeatureView
 from feast.repo_config import RepoConfig
@@ -44,6 +46,32 @@ def apply_repository(config: RepoConfig, folder: Path) -> str:
         except (ImportError, NameError, SyntaxError, TypeError, ValueError, AttributeError) as error:
             raise DefinitionError(str(folder), [_located(folder, error)]) from error
     return printed.getvalue()
+
+
+def imported(folder: Path, files: Sequence[str]) -> list[Any]:
+    """Import some files of a folder as Feast would, and return the objects at their top level, each once.
+
+    Args:
+        folder: feature_repo.
+        files: Paths in it.
+
+    Raises:
+        DefinitionError: A file's name hides it from Feast, or a definition is wrong.
+    """
+    every = get_repo_files(folder)
+    _check_names(folder, every)
+    found: dict[int, Any] = {}
+    with _imported_from(folder, every), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for file in files:
+                module = import_module(file.removesuffix(".py").replace("/", "."))
+                found |= {id(one): one for one in vars(module).values()}
+        except DefinitionError:
+            raise
+        except Exception as error:
+            raise DefinitionError(str(folder), [_located(folder, error)]) from error
+    return list(found.values())
 
 
 def _check_names(folder: Path, files: list[Path]) -> None:

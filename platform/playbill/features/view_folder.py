@@ -38,7 +38,7 @@ class ViewState:
         since_us: States from this moment are there; None is from the first event.
         snapshot_id: The tables' state.
         log: Files of the event log, with digests.
-        genres: Genres of every title; empty if the view reads none.
+        genres: What the view reads of every title, as one text each; empty if it reads nothing of them.
         generation: Number of the whole build the parts belong to.
         parts: File -> rows, old to new.
     """

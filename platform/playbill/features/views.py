@@ -38,10 +38,11 @@ class EventView:
         leaves: Lengths of its windows: how long after it entered an event still changes a state.
         actions: Events that count; None is all.
         hourly: Events enter at the end of their hour, not one microsecond after themselves.
-        reads_genres: A title's genres decide values.
+        title_columns: What of titles decides values.
         part_by: The key by which a log is split into parts that are computed alone.
         parameters: What decides the values besides the code.
         revision: Raised when the code computes something else than before.
+        log_columns: Columns of the log that it reads beside those of every view.
     """
 
     name: str
@@ -51,9 +52,10 @@ class EventView:
     parameters: Mapping[str, Any]
     actions: tuple[str, ...] | None = None
     hourly: bool = False
-    reads_genres: bool = False
+    title_columns: tuple[str, ...] = ()
     part_by: str = "member_id"
     revision: int = 1
+    log_columns: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -87,7 +89,7 @@ EVENT_VIEWS: Mapping[str, EventView] = {
             MEMBER_VIEWS["member_activity"],
             leaves=_EVERY_WINDOW,
             parameters={"windows": _lengths(ACTIVITY_WINDOWS | RATE_WINDOWS), "completed": COMPLETED},
-            reads_genres=True,
+            title_columns=("genres",),
         ),
         EventView(
             "member_genres",
@@ -96,7 +98,7 @@ EVENT_VIEWS: Mapping[str, EventView] = {
             leaves=(),
             parameters={"places": PLACES, "listed": LISTED},
             actions=("play",),
-            reads_genres=True,
+            title_columns=("genres",),
         ),
         EventView(
             "member_session",
@@ -104,7 +106,7 @@ EVENT_VIEWS: Mapping[str, EventView] = {
             MEMBER_VIEWS["member_session"],
             leaves=(),
             parameters={"idle_s": IDLE.total_seconds()},
-            reads_genres=True,
+            title_columns=("genres",),
         ),
         EventView(
             "title_popularity",

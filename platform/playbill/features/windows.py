@@ -38,6 +38,7 @@ def sweep(
     *,
     totals: Sequence[str],
     windows: Mapping[str, Window],
+    last: Mapping[str, tuple[str, int]] | None = None,
     latest: Sequence[str] = (),
     span: Span = EVER,
     grain: timedelta = RESOLUTION,
@@ -53,18 +54,22 @@ def sweep(
         key: Columns of strings that say whose state it is.
         totals: Count columns that are summed for ever.
         windows: Output column -> which count is summed over which window.
+        last: Output column -> which count is summed over how many last events.
         latest: Columns of moments carried forward as their running maximum, nulls skipped.
         span: Which states to return.
         grain: `event_timestamp` and every window are multiples of it. A coarser one makes for fewer axes.
 
     Returns:
-        One row per (key, moment of change), sorted by both: `key`, `event_timestamp`, the totals, the windows
-        and the `latest` columns.
+        One row per (key, moment of change), sorted by both: `key`, `event_timestamp`, the totals, the windows,
+        the `last` and the `latest` columns. Sums of int64 counts are int64, all others int32.
     """
     keys = Keys(events, key)
     tick = grain // RESOLUTION
     at = ticks(events.get_column(CHANGED_AT)) // tick
-    needed = dict.fromkeys([*totals, *(window.count for window in windows.values())])
+    last = last or {}
+    needed = dict.fromkeys(
+        [*totals, *(window.count for window in windows.values()), *(name for name, _ in last.values())]
+    )
     counts = {name: events.get_column(name).to_numpy() for name in needed}
     moments = {name: ticks(events.get_column(name), _MISSING) for name in latest}
     lengths = {name: (window.count, window.length // grain) for name, window in windows.items()}
@@ -78,9 +83,10 @@ def sweep(
         columns = [*keys.columns(states.keys + first), states.at]
         columns += [pl.Series(name, states.total(name)) for name in totals]
         columns += [pl.Series(name, states.window(*of)) for name, of in lengths.items()]
+        columns += [pl.Series(name, states.last(*of)) for name, of in last.items()]
         columns += [states.latest(name, values) for name, values in held.items()]
         frames.append(pl.DataFrame(columns))
-    return pl.concat(frames) if frames else _empty(key, totals, windows, latest)
+    return pl.concat(frames) if frames else _empty(key, totals, [*windows, *last], latest)
 
 
 class _States:
@@ -101,6 +107,7 @@ class _States:
         self._cumulative = {
             name: np.concatenate([[0], np.cumsum(values, dtype=np.int64)]) for name, values in counts.items()
         }
+        self._types = {name: np.int64 if values.dtype == np.int64 else np.int32 for name, values in counts.items()}
         self._left: dict[int, Ints] = {}
         self._tick = tick
 
@@ -109,16 +116,21 @@ class _States:
         times = self._axis.time_of(self._positions, self.keys) * self._tick
         return pl.Series(CHANGED_AT, times).cast(MOMENT)
 
-    def total(self, name: str) -> npt.NDArray[np.int32]:
-        sums = self._cumulative[name]
-        found: npt.NDArray[np.int32] = (sums[self._upto] - sums[self._axis.starts[self.keys]]).astype(np.int32)
-        return found
+    def total(self, name: str) -> npt.NDArray[Any]:
+        return self._since(name, self._axis.starts[self.keys])
 
-    def window(self, name: str, length: int) -> npt.NDArray[np.int32]:
+    def window(self, name: str, length: int) -> npt.NDArray[Any]:
         if length not in self._left:
             self._left[length] = self._axis.upto(self._positions - length)
+        return self._since(name, self._left[length])
+
+    def last(self, name: str, events: int) -> npt.NDArray[Any]:
+        return self._since(name, np.maximum(self._upto - events, self._axis.starts[self.keys]))
+
+    def _since(self, name: str, first: Ints) -> npt.NDArray[Any]:
+        # Sums of all keys may wrap around in int64; their differences come out right all the same.
         sums = self._cumulative[name]
-        found: npt.NDArray[np.int32] = (sums[self._upto] - sums[self._left[length]]).astype(np.int32)
+        found: npt.NDArray[Any] = (sums[self._upto] - sums[first]).astype(self._types[name])
         return found
 
     def latest(self, name: str, values: Ints) -> pl.Series:
@@ -132,9 +144,7 @@ def _known(values: Ints) -> Ints:
     return known if len(known) else np.zeros(1, dtype=np.int64)
 
 
-def _empty(
-    key: Sequence[str], totals: Sequence[str], windows: Mapping[str, Window], latest: Sequence[str]
-) -> pl.DataFrame:
+def _empty(key: Sequence[str], totals: Sequence[str], windows: Sequence[str], latest: Sequence[str]) -> pl.DataFrame:
     schema: dict[str, Any] = dict.fromkeys(key, pl.String) | {CHANGED_AT: MOMENT}
     schema |= dict.fromkeys([*totals, *windows], pl.Int32) | dict.fromkeys(latest, MOMENT)
     return pl.DataFrame(schema=schema)

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-VIEWS = {"FeatureView", "BatchFeatureView", "StreamFeatureView", "OnDemandFeatureView", "LabelView"}
+from playbill.errors import Problem, nearest
+from playbill.zoo.nodes import Place, problem
+
+STORED = {"FeatureView", "BatchFeatureView", "StreamFeatureView"}
+COMPUTED = {"event_view", "event_function"}
+"""What `playbill.features.own` declares views over the event log with."""
+VIEWS = {*STORED, "event_view", "OnDemandFeatureView", "LabelView"}
 SOURCES = {"FileSource", "PushSource", "KafkaSource", "KinesisSource", "RequestSource"}
-DECORATORS = {"on_demand_feature_view", "batch_feature_view", "stream_feature_view"}
+DECORATORS = {"on_demand_feature_view", "batch_feature_view", "stream_feature_view", "event_function"}
 SERVICE = "FeatureService"
+EXTENDED = "extend"
+"""What `playbill.features.own` makes a longer service with: `extend(service, name, *views)`."""
 WORDS = {"description", "tags", "owner"}
 SHOWN = 12
 """Letters of a content hash."""
@@ -26,7 +34,7 @@ class Reading:
     """A view or source that something reads.
 
     Args:
-        kind: `feature_view` or `source`.
+        kind: `feature_view`, `source`, or `feature_service` for one that is extended.
         name: Of it.
         columns: Those that are read; None = all there are.
     """
@@ -48,6 +56,7 @@ class FeatureDefinition:
         columns: Its columns, as far as they are written down.
         reads: Views and sources it is made of.
         label: The label whose values a LabelView holds.
+        made_by: What it is declared with, such as `FeatureView` or `event_view`.
     """
 
     kind: str
@@ -57,6 +66,17 @@ class FeatureDefinition:
     columns: tuple[str, ...] = ()
     reads: tuple[Reading, ...] = ()
     label: str | None = None
+    made_by: str = ""
+
+    @property
+    def computed(self) -> bool:
+        """Whether `features build` computes it from the event log by what feature_repo says."""
+        return self.made_by in COMPUTED
+
+    @property
+    def stored(self) -> bool:
+        """Whether it is a view with values of its own."""
+        return self.computed or self.made_by in STORED
 
 
 @dataclass(frozen=True)
@@ -72,7 +92,9 @@ class FeatureRepo:
         while waiting:
             reading = waiting.pop()
             view = self.definitions.get((reading.kind, reading.name))
-            if view is not None and view.kind == "feature_view" and view.name not in found:
+            if view is not None and view.kind == "feature_service":
+                waiting += view.reads
+            elif view is not None and view.kind == "feature_view" and view.name not in found:
                 found[view.name] = view.content
                 waiting += view.reads
         return dict(sorted(found.items()))
@@ -84,6 +106,15 @@ class FeatureRepo:
 
 def read_feature_repo(folder: Path) -> FeatureRepo:
     """Read a folder. Files that are no Python are left out: `scan_feature_repo` reports them."""
+    modules = _modules(folder)
+    found: dict[tuple[str, str], FeatureDefinition] = {}
+    for module in modules.values():
+        for definition in _definitions(module, modules):
+            found.setdefault((definition.kind, definition.name), definition)
+    return FeatureRepo(found)
+
+
+def _modules(folder: Path) -> dict[str, _Module]:
     modules = {}
     for path in sorted(folder.rglob("*.py")):
         if any(part.startswith((".", "__pycache__")) for part in path.relative_to(folder).parts):
@@ -93,11 +124,50 @@ def read_feature_repo(folder: Path) -> FeatureRepo:
         except (SyntaxError, ValueError, OSError):
             continue
         modules[path.stem] = _Module(tree, f"{folder.name}/{path.relative_to(folder).as_posix()}")
-    found: dict[tuple[str, str], FeatureDefinition] = {}
+    return modules
+
+
+def service_problems(folder: Path) -> Iterator[Problem]:
+    """Return what is wrong with what services are made of: names that are not there, columns that views lack."""
+    modules = _modules(folder)
     for module in modules.values():
-        for definition in _definitions(module, modules):
-            found.setdefault((definition.kind, definition.name), definition)
-    return FeatureRepo(found)
+        for statement in module.tree.body:
+            for call, kind in _calls(statement):
+                if kind == "feature_service":
+                    yield from _service_problems(call, module, modules)
+
+
+def _service_problems(call: ast.Call, module: _Module, modules: Mapping[str, _Module]) -> Iterator[Problem]:
+    for reading, item in _readings(call, module, modules):
+        place = Place(module.place, item.lineno, item.col_offset + 1)
+        what = item.value if isinstance(item, ast.Subscript) else item
+        if reading is not None:
+            columns = _columns_of(what, module, modules)
+            for column in reading.columns or ():
+                if columns and column not in columns:
+                    hint = _near(column, columns, f"It has {', '.join(columns)}.")
+                    yield problem(place, (), f"view '{reading.name}' has no column '{column}'", hint)
+        elif isinstance(what, ast.Name):
+            known = sorted({*module.names, *module.imported})
+            home, name = _home(what.id, module, modules)
+            if what.id not in known or (home is not None and home is not module and name not in home.names):
+                yield problem(place, (), f"'{what.id}' is not defined", _near(what.id, [*known, *_all_names(modules)]))
+
+
+def _columns_of(node: ast.expr, module: _Module, modules: Mapping[str, _Module]) -> tuple[str, ...]:
+    home, name = _home(node.id, module, modules) if isinstance(node, ast.Name) else (None, "")
+    statement = home.names.get(name) if home else None
+    call = next((call for call, kind in _calls(statement) if kind == "feature_view"), None) if statement else None
+    return () if call is None else _schema(call)
+
+
+def _all_names(modules: Mapping[str, _Module]) -> list[str]:
+    return [name for module in modules.values() for name in module.names]
+
+
+def _near(name: str, known: Sequence[str], otherwise: str = "") -> str:
+    close = nearest(name, [one for one in known if one != name])
+    return f"Did you mean '{close}'?" if close else otherwise
 
 
 @dataclass
@@ -127,7 +197,7 @@ def _definitions(module: _Module, modules: Mapping[str, _Module]) -> Iterator[Fe
             name = _name_of(call, statement, module)
             if name is None:
                 continue
-            reads = tuple(_readings(call, module, modules))
+            reads = tuple(reading for reading, _ in _readings(call, module, modules) if reading is not None)
             label = name.removeprefix("label_") if _called(call) == "LabelView" and name.startswith("label_") else None
             yield FeatureDefinition(
                 kind,
@@ -137,6 +207,7 @@ def _definitions(module: _Module, modules: Mapping[str, _Module]) -> Iterator[Fe
                 _schema(call),
                 reads,
                 label,
+                _called(call),
             )
 
 
@@ -147,16 +218,22 @@ def _calls(statement: ast.stmt) -> Iterator[tuple[ast.Call, str]]:
         yield from ((call, "feature_view") for call in calls if _called(call) in DECORATORS)
         return
     for node in ast.walk(statement):
-        if isinstance(node, ast.Call) and (kind := _kind(_called(node))):
+        if isinstance(node, ast.Call) and (kind := _kind(node)):
             yield node, kind
 
 
-def _kind(called: str) -> str | None:
+def _kind(call: ast.Call) -> str | None:
+    called = _called(call)
     if called in VIEWS:
         return "feature_view"
     if called in SOURCES:
         return "source"
-    return "feature_service" if called == SERVICE else None
+    return "feature_service" if called == SERVICE or _extends(call) else None
+
+
+def _extends(call: ast.Call) -> bool:
+    # A method `extend` of a list is something else.
+    return isinstance(call.func, ast.Name) and call.func.id == EXTENDED and bool(call.args)
 
 
 def _called(call: ast.Call) -> str:
@@ -171,7 +248,8 @@ def _keyword(call: ast.Call, *names: str) -> ast.expr | None:
 
 
 def _name_of(call: ast.Call, statement: ast.stmt, module: _Module) -> str | None:
-    given = _keyword(call, "name") or (call.args[0] if call.args else None)
+    own = call.args[1:] if _extends(call) else call.args
+    given = _keyword(call, "name") or (own[0] if own else None)
     if given is None and isinstance(statement, ast.FunctionDef):
         return statement.name
     return _text(given, module)
@@ -191,7 +269,9 @@ def _text(node: ast.expr | None, module: _Module) -> str | None:
 
 
 def _schema(call: ast.Call) -> tuple[str, ...]:
-    schema = _keyword(call, "schema")
+    schema = _keyword(call, "schema", "values") if _called(call) in COMPUTED else _keyword(call, "schema")
+    if isinstance(schema, ast.Dict):
+        return tuple(key.value for key in schema.keys if isinstance(key, ast.Constant) and isinstance(key.value, str))
     if not isinstance(schema, ast.List):
         return ()
     fields = (item for item in schema.elts if isinstance(item, ast.Call))
@@ -199,16 +279,21 @@ def _schema(call: ast.Call) -> tuple[str, ...]:
     return tuple(node.value for node in names if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
-def _readings(call: ast.Call, module: _Module, modules: Mapping[str, _Module]) -> Iterator[Reading]:
-    given = _keyword(call, "features", "sources", "source", "batch_source")
-    for item in given.elts if isinstance(given, ast.List | ast.Tuple) else [given]:
-        columns = None
+def _readings(
+    call: ast.Call, module: _Module, modules: Mapping[str, _Module]
+) -> Iterator[tuple[Reading | None, ast.expr]]:
+    """Return what a call reads, None where that is not known, and where it says so."""
+    if _extends(call):
+        items = [call.args[0], *(call.args[1:] if _keyword(call, "name") else call.args[2:])]
+    else:
+        given = _keyword(call, "features", "sources", "source", "batch_source")
+        items = given.elts if isinstance(given, ast.List | ast.Tuple) else [given] if given is not None else []
+    for item in items:
+        columns, what = None, item
         if isinstance(item, ast.Subscript):
-            columns = _columns(item.slice)
-            item = item.value
-        found = _referred(item, module, modules)
-        if found is not None:
-            yield Reading(*found, columns)
+            columns, what = _columns(item.slice), item.value
+        referred = _referred(what, module, modules)
+        yield (None if referred is None else Reading(*referred, columns)), item
 
 
 def _columns(node: ast.expr) -> tuple[str, ...] | None:
@@ -219,7 +304,7 @@ def _columns(node: ast.expr) -> tuple[str, ...] | None:
 
 def _referred(node: ast.expr | None, module: _Module, modules: Mapping[str, _Module]) -> tuple[str, str] | None:
     """Return kind and Feast name of what an expression is: a call, or a variable of this file or another one."""
-    if isinstance(node, ast.Call) and (kind := _kind(_called(node))):
+    if isinstance(node, ast.Call) and (kind := _kind(node)):
         name = _name_of(node, ast.Expr(node), module)
         return None if name is None else (kind, name)
     if not isinstance(node, ast.Name):

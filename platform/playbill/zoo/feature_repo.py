@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from playbill.errors import Problem
+from playbill.zoo.feature_definitions import DECORATORS, EXTENDED, SERVICE, VIEWS, service_problems
 from playbill.zoo.nodes import Place, problem
 
-_SERVICES = {"FeatureService"}
-_VIEWS = {"FeatureView", "BatchFeatureView", "StreamFeatureView", "OnDemandFeatureView", "LabelView"}
-_DECORATORS = {"on_demand_feature_view", "batch_feature_view", "stream_feature_view"}
 _ALREADY_IMPORTED = {"feast", "numpy", "pandas", "pyarrow", "playbill", "sqlalchemy", "yaml", "click", "pydantic"}
 
 
@@ -52,6 +50,7 @@ def scan_feature_repo(folder: Path, problems: list[Problem]) -> FeatureNames:
                 computed.append(f"{shown}:{node.lineno}")
             else:
                 found[kind].add(literal)
+    problems.extend(service_problems(folder))
     return FeatureNames(frozenset(found["service"]), frozenset(found["view"]), tuple(computed))
 
 
@@ -84,13 +83,15 @@ def _constants(tree: ast.Module) -> dict[str, str]:
 def _definitions(tree: ast.Module) -> Iterator[tuple[str, ast.expr | ast.stmt, ast.expr | None]]:
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=function) if _called(function) in _SERVICES | _VIEWS:
-                kind = "service" if _called(function) in _SERVICES else "view"
+            case ast.Call(func=function) if _called(function) in {SERVICE, *VIEWS}:
+                kind = "service" if _called(function) == SERVICE else "view"
                 yield kind, node, _name_argument(node)
+            case ast.Call(func=ast.Name(id=function), args=[_, *own]) if function == EXTENDED:
+                yield "service", node, _keyword(node, "name") or (own[0] if own else None)
             case ast.FunctionDef(name=name, decorator_list=decorators):
                 for decorator in decorators:
                     called = decorator.func if isinstance(decorator, ast.Call) else decorator
-                    if _called(called) in _DECORATORS:
+                    if _called(called) in DECORATORS:
                         given = _keyword(decorator, "name") if isinstance(decorator, ast.Call) else None
                         yield "view", node, given or ast.Constant(name)
 

@@ -52,7 +52,8 @@ def _add_features(graph: Graph, definition: FeatureDefinition, zoo: Zoo) -> None
     for reading in definition.reads:
         read = Node(reading.kind, reading.name)
         what = "all its columns" if reading.columns is None else ", ".join(reading.columns)
-        graph.depends(node, read, "reads it" if reading.kind == "source" else f"reads {what}")
+        reads = {"source": "reads it", "feature_service": "extends it"}.get(reading.kind, f"reads {what}")
+        graph.depends(node, read, reads)
         if definition.kind == "feature_service":
             for column in reading.columns or ():
                 graph.depends(node, Node("feature", f"{reading.name}.{column}"), "has it")
