@@ -36,6 +36,7 @@ from playbill.evaluation import (
     open_model,
     plots,
     run_canaries,
+    view_canary,
     write_html,
 )
 from playbill.evaluation.replay import REPLAY
@@ -108,6 +109,8 @@ def measure(selection: Selection, references: Sequence[str], wanted: Wanted) -> 
                 progress=stages.advance,
             )
             canaries = _canaries(stages, function, one.model, one.split, frames, report, wanted)
+            if wanted.canaries:
+                canaries += view_canary(door.leaks(one.model.resolved.model.features))
             run_id = _log(tracking, one.version, one.split, report) if wanted.log else None
             found.append(Evaluated(one.version, arm_hash(one.model.resolved), report, canaries, run_id))
     return found

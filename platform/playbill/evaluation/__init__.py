@@ -14,6 +14,7 @@ from playbill.evaluation.canaries import (
     future_canary,
     order_canary,
     run_canaries,
+    view_canary,
 )
 from playbill.evaluation.cases import EvaluationCase
 from playbill.evaluation.compare import (
@@ -87,5 +88,6 @@ __all__ = [
     "run_canaries",
     "tables",
     "tuned_ease",
+    "view_canary",
     "write_html",
 ]

@@ -2,6 +2,7 @@
 
 - `future`: everything that a request could not know is replaced; a score or a candidate that changes has read it.
 - `chance`: targets are drawn at random among each request's candidates; a score that beats chance has read them.
+- `views`: values of the views that a project adds are judged beside the log, and their code is run on less of it.
 - `order`: the past of each request is put in another order; a sequential model that does not lose has not read it.
 
 The first two are of any score function that can be made anew for a case: `make(case)` fits a baseline, or wraps a
@@ -31,6 +32,7 @@ from playbill.evaluation.canary_cases import (
 from playbill.evaluation.cases import EvaluationCase
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.scoring import AlignedScorer, ScoreFunction, Scores
+from playbill.features import LeakReport
 from playbill.metrics import MemberBootstrap
 from playbill.metrics.topk import Indices
 
@@ -56,7 +58,7 @@ class CanaryResult:
     """What one canary found.
 
     Args:
-        canary: `future`, `chance`, `order` or `features`.
+        canary: `future`, `chance`, `order`, `features` or `views`.
         subject: The score function or feature that was tried.
         passed: Whether it stayed quiet.
         message: What was found, in a sentence.
@@ -159,6 +161,21 @@ def feature_canary(
     )
 
 
+def view_canary(report: LeakReport) -> tuple[CanaryResult, ...]:
+    """Say of every view that a project adds whether its values know the event they are joined to.
+
+    Args:
+        report: What `playbill.features.FeatureDoor.leaks` found out about a model's views.
+    """
+    found = [CanaryResult("views", one.view, False, f"view '{one.view}', {one.feature} {one}") for one in report.leaks]
+    leaking = {one.view for one in report.leaks}
+    quiet = "knows nothing of the event it is joined to, as far as the log can tell"
+    return (
+        *found,
+        *(CanaryResult("views", view, True, f"view '{view}' {quiet}") for view in report.views if view not in leaking),
+    )
+
+
 def order_canary(name: str, function: ScoreFunction, case: EvaluationCase, *, seed: int = 0) -> CanaryResult:
     """Shuffle the order of each request's past, and see whether a sequential model gets worse.
 
@@ -236,7 +253,7 @@ def _moved(before: Scores, after: Scores) -> npt.NDArray[np.float64]:
 
 
 def alarms(results: Sequence[CanaryResult]) -> tuple[str, ...]:
-    """Return what leaks: the messages of `future`, `chance` and `features` that did not pass.
+    """Return what leaks: the messages of all canaries but `order` that did not pass.
 
     A model that reads no order is weak, not leaking, so `order` is no alarm.
     """

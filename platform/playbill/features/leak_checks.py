@@ -36,6 +36,13 @@ ACCEPTED = "playbill.leaks_accepted"
 ON_EVENTS = 0.9
 """Share of values stamped at exactly their events' moments from which that is said."""
 
+_MEND_STAMPS = (
+    "Stamp a value after the events it was computed from (event_at + 1 microsecond), or compute it from earlier events "
+    "only; `event_view` of playbill.features.own stamps by itself. A view that is right all the same says why in its "
+    f'tags: {{"{ACCEPTED}": "..."}}.'
+)
+_MEND_CODE = "Compute it from its entity's own events up to and including the row, and from nothing else."
+
 _ENTITIES = 200
 _CUTS = (0.4, 0.7, 0.9)
 
@@ -85,7 +92,7 @@ class LeakCheck:
         recipe, leaks = self.recipes.get(view.name), []
         if recipe is not None:
             columns = dict.fromkeys([*EVENT_COLUMNS, *recipe.log_columns])
-            leaks = code_leaks(recipe, self._events.select(columns), self._titles)
+            leaks = code_leaks(recipe, self._events.select(list(columns)), self._titles)
             if not built:
                 return leaks, ""
         names = [field.name for field in view.features if feature_kind(field) is not None]
@@ -120,14 +127,12 @@ def require_none(report: LeakReport) -> None:
         DataError: A view knows the event it is joined to; every view and column is named, with an example.
     """
     if report.leaks:
-        hint = (
-            "Stamp a value after the events it was computed from (event_at + 1 microsecond), or compute it from "
-            "earlier events only; `event_view` of playbill.features.own stamps by itself. A view that is right all the "
-            f'same says why in its tags: {{"{ACCEPTED}": "..."}}.'
-        )
         raise DataError(
             "feature views that know the event they are joined to",
-            [Problem(f"{leak.view}.{leak.feature}", f"{leak}.", hint) for leak in report.leaks],
+            [
+                Problem(f"{leak.view}.{leak.feature}", f"{leak}.", _MEND_CODE if leak.code else _MEND_STAMPS)
+                for leak in report.leaks
+            ],
         )
 
 
@@ -177,7 +182,7 @@ def _moved(view: EventView, whole: pl.DataFrame, less: pl.DataFrame, what: str) 
             text = f"{what}: {value!r} becomes {instead!r} at {changed.height} of {both.height} moments"
             entity = {key: str(row[key]) for key in view.keys}
             at = row[CHANGED_AT] - timedelta(microseconds=0 if view.hourly else 1)
-            leaks.append(Leak(view.name, name, entity, at, row[CHANGED_AT], value, text))
+            leaks.append(Leak(view.name, name, entity, at, row[CHANGED_AT], value, text, code=True))
     return leaks
 
 

@@ -17,7 +17,7 @@ Axis letters: M moments, P outcomes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,6 +36,8 @@ EXACT = 0.9
 """Share of moments at which a value must be a total of the events up to them."""
 OTHERWISE = 0.5
 """Largest share at which it may be the same total of the events before them as well."""
+NAMED = 0.3
+"""Share of moments at which a value is the event's own name, such as its title."""
 MOST_ALIKE = 0.8
 """Largest share of one value among totals that say something."""
 GAP = 0.15
@@ -61,6 +63,7 @@ class Leak:
         stamp: Moment that the example's value is stamped with.
         value: The example's value.
         what: What was found, in words.
+        code: Whether the view's code was found out, not its stamps.
     """
 
     view: str
@@ -70,6 +73,7 @@ class Leak:
     stamp: datetime | None
     value: float | str | None
     what: str
+    code: bool = False
 
     def __str__(self) -> str:
         who = ", ".join(f"{name} {value}" for name, value in self.entity.items())
@@ -221,7 +225,7 @@ class _Column:
         values = self.values.to_numpy()
         for name, texts in self.outcomes.names.items():
             own, last, after = (float(np.mean(values[rows] == texts[rows + step])) for step in (0, -1, 1))
-            if own >= EXACT and own - max(last, after) >= GAP:
+            if own >= NAMED and own - max(last, after) >= GAP:
                 place = int(rows[np.argmax((values[rows] == texts[rows]) & (values[rows] != texts[rows - 1]))])
                 yield self._leak(place, f"is the {name} of the event at the same moment ({own:.0%} of moments)")
 
@@ -261,8 +265,3 @@ def _correlation(ranks: Floats, outcome: Floats) -> float:
     other = _ranks(outcome)
     spread = float(ranks.std() * other.std())
     return 0.0 if spread == 0.0 else float(np.mean((ranks - ranks.mean()) * (other - other.mean())) / spread)
-
-
-def strongest_first(found: Sequence[ViewLeaks]) -> tuple[Leak, ...]:
-    """Return all leaks, view by view."""
-    return tuple(leak for view in found for leak in view.leaks)

@@ -59,13 +59,23 @@ def own_feature_views(feature_repo: Path, repo: FeatureRepo | None = None) -> Ma
     files = set(_files_of_own(feature_repo, repo or read_feature_repo(feature_repo)))
     if not files:
         return {}
+    from feast import Entity, Field
     from feast.feature_view import FeatureView
+    from feast.types import String
 
+    from playbill.features.own import recipe_of
     from playbill.features.repository import imported
 
     objects = imported(feature_repo, sorted(files))
-    views = {one.name: one for one in objects if isinstance(one, FeatureView)}
-    return {name: view for name, view in sorted(views.items()) if name not in SHIPPED}
+    keys = {one.name: one.join_key for one in objects if isinstance(one, Entity)}
+    stored = [one for one in objects if isinstance(one, FeatureView)]
+    views = {one.name: one for one in stored if one.name not in SHIPPED or recipe_of(one) is not None}
+    for view in views.values():
+        # Feast fills them in when a view is registered.
+        view.entity_columns = view.entity_columns or [
+            Field(name=keys[name], dtype=String) for name in view.entities if name in keys
+        ]
+    return dict(sorted(views.items()))
 
 
 def _files_of_own(feature_repo: Path, repo: FeatureRepo) -> Iterator[str]:

@@ -43,13 +43,15 @@ def apply_repository(config: RepoConfig, folder: Path) -> str:
             apply_total(config, folder, skip_source_validation=False)
         except SystemExit:
             raise DefinitionError(str(folder), [Problem("feature_repo", printed.getvalue().strip())]) from None
+        except DefinitionError as error:
+            raise _placed(folder, error) from None
         except (ImportError, NameError, SyntaxError, TypeError, ValueError, AttributeError) as error:
             raise DefinitionError(str(folder), [_located(folder, error)]) from error
     return printed.getvalue()
 
 
 def imported(folder: Path, files: Sequence[str]) -> list[Any]:
-    """Import some files of a folder as Feast would, and return the objects at their top level, each once.
+    """Import some files of a folder as Feast would, and return what stands at the top level of all that are read.
 
     Args:
         folder: feature_repo.
@@ -65,10 +67,12 @@ def imported(folder: Path, files: Sequence[str]) -> list[Any]:
         warnings.simplefilter("ignore")
         try:
             for file in files:
-                module = import_module(file.removesuffix(".py").replace("/", "."))
-                found |= {id(one): one for one in vars(module).values()}
-        except DefinitionError:
-            raise
+                import_module(file.removesuffix(".py").replace("/", "."))
+            for path in every:
+                module = sys.modules.get(path.stem)
+                found |= {id(one): one for one in vars(module).values()} if module else {}
+        except DefinitionError as error:
+            raise _placed(folder, error) from None
         except Exception as error:
             raise DefinitionError(str(folder), [_located(folder, error)]) from error
     return list(found.values())
@@ -100,6 +104,14 @@ def _script_folder() -> Path | None:
     """Return where the running script lies: Python puts that on the path, and the `feast` command never sees it."""
     started = getattr(sys.modules.get("__main__"), "__file__", None)
     return Path(started).resolve().parent if started else None
+
+
+def _placed(folder: Path, error: DefinitionError) -> DefinitionError:
+    """Return mistakes that a definition itself found, with file and line."""
+    where = _located(folder, error).where
+    return DefinitionError(
+        str(folder), [Problem(f"{where}: {one.where}", one.what, one.hint) for one in error.problems]
+    )
 
 
 def _located(folder: Path, error: Exception) -> Problem:

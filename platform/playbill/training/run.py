@@ -100,7 +100,8 @@ def train(
     Raises:
         DefinitionError: The zoo has mistakes.
         StateError: Data, features or a registry is missing; the text names the command to run first.
-        DataError: The label of a head that is not optional has no positive row.
+        DataError: The label of a head that is not optional has no positive row, or a feature view of the project's
+            own knows the event it is joined to.
         IntegrityError: The run's newest checkpoint is damaged.
         ServiceError: MLflow, Feast's store or the cluster cannot be reached.
     """
@@ -135,6 +136,8 @@ class _Run:
         tables = Tables(workspace).require()
         features, tracking = FeatureDoor(workspace), Tracking(workspace)
         schema = features.schema(resolved.model.features)
+        notes = features.require_no_leaks(resolved.model.features)
+        resolved = resolved.model_copy(update={"notes": (*resolved.notes, *notes)})
         tracking.models()
         split = make_split(resolved.model.evaluate.protocol, tables.interactions())
         settings = loop_settings(resolved)
