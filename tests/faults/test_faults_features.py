@@ -3,11 +3,13 @@
 import re
 import shutil
 import sqlite3
+from datetime import timedelta
 
 import polars as pl
 import pytest
 
 from playbill.features.rendering import render
+from playbill.tables import Tables
 
 TRAIN = ("train", "everycanvas", "--epochs", "1")
 APPLY, BUILD, LOAD = (f"playbill -w small {name}" for name in ("apply", "features build", "materialize"))
@@ -111,3 +113,42 @@ def test_a_request_is_answered_by_the_model_with_a_note(served, spoil, note):
     assert (answer["policy"], answer["version"]) == ("model", 1)
     assert len(answer["items"]) == 3
     assert re.search(note, "\n".join(answer["notes"])), answer["notes"]
+
+
+MOOD = """
+from datetime import timedelta
+
+from feast import FeatureView, Field, FileSource
+from feast.types import Float32
+from members import member
+from playbill.features.own import extend
+from services import everycanvas_v3
+
+member_years = FeatureView(
+    name="member_years",
+    entities=[member],
+    ttl=timedelta(0),
+    schema=[Field(name="mean_year", dtype=Float32)],
+    source=FileSource(name="member_years", path="member_years.parquet", timestamp_field="at"),
+)
+everycanvas_leaky = extend(everycanvas_v3, "everycanvas_leaky", member_years)
+"""
+
+
+def test_a_feature_stamped_at_its_own_event_stops_training_with_the_views_name(project):
+    tables = Tables(project.workspace)
+    years = tables.titles().select("title_id", pl.col("release_date").dt.year().cast(pl.Float64).alias("year"))
+    plays = tables.interactions().filter(pl.col("action") == "play").join(years, on="title_id").sort("member_id", "seq")
+    mean = (pl.col("year").cum_sum() / pl.col("year").cum_count()).over("member_id")
+    values = plays.select("member_id", pl.col("event_at").alias("at"), mean.alias("mean_year"))
+    values.write_parquet(project.home / "features" / "member_years.parquet")
+    (project.folder / "feature_repo" / "own.py").write_text(MOOD)
+    project.edit("model_zoo/models/everycanvas/model.yaml", "features: everycanvas_v3", "features: everycanvas_leaky")
+    project.type("apply")
+    before = set(project.tree())
+    project.refused(*TRAIN, match=r"(?s)member_years\.mean_year: is the mean of release year.*Example: member_id m\d")
+    project.refused("features", "build", match=r"member_years\.mean_year: is the mean of release year")
+    assert set(project.tree()) == before
+    stamped = values.with_columns(pl.col("at") + timedelta(microseconds=1))
+    stamped.write_parquet(project.home / "features" / "member_years.parquet")
+    assert project.type("features", "build").exit_code == 0

@@ -270,3 +270,17 @@ def test_a_wrong_definition_is_told_before_anything_is_built(tmp_path: Path, old
 
 def test_the_shipped_folder_has_no_views_of_its_own() -> None:
     assert own_feature_views(shipped_folder("feature_repo")) == {}
+
+
+def test_columns_of_one_name_need_full_names_as_the_guide_says(mine: Workspace) -> None:
+    from feast import FeatureStore
+    from feast.errors import FeatureNameCollisionError
+
+    store = FeatureStore(fs_yaml_file=mine.feature_store_yaml, repo_path=str(mine.project.feature_repo))
+    service = store.get_feature_service("everycanvas_v3")
+    at = workspace_clock(mine).now()
+    asked = pl.DataFrame({"member_id": ["m1"], "title_id": ["t1"], "event_timestamp": [at], "request_at": [at]})
+    with pytest.raises(FeatureNameCollisionError):
+        store.get_historical_features(asked.to_pandas(), features=service)
+    found = store.get_historical_features(asked.to_pandas(), features=service, full_feature_names=True).to_df()
+    assert {"member_activity__thumbs_up_share", "title_popularity__thumbs_up_share"} <= set(found.columns)

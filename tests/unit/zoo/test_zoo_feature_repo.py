@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from playbill.errors import Problem
+from playbill.zoo.feature_definitions import read_feature_repo
 from playbill.zoo.feature_repo import scan_feature_repo
 
 Mistakes = Callable[..., list[str]]
@@ -86,3 +87,56 @@ def test_python_that_does_not_parse(repo: Path, mistakes: Mistakes) -> None:
 
 def test_no_feature_repo(tmp_path: Path, mistakes: Mistakes) -> None:
     assert "there is no such folder" in mistakes(tmp_path / "nowhere")[0]
+
+
+OWN = """\
+from services import every, profile
+from playbill.features.own import Mean, event_function, event_view, extend
+
+nights = event_view(name="nights", entity=None, values={"share": Mean("progress"), "count": Mean("progress")})
+
+@event_function(entity=None, schema=[Field(name="gap")])
+def rhythm(plays):
+    return plays
+
+mine = extend(every, "mine_v1", nights[["share"]], rhythm)
+longer = extend(mine, "mine_v2", profile)
+[1].extend([2])
+"""
+
+
+def test_views_of_ones_own_and_extended_services_are_found(repo: Path) -> None:
+    (repo / "own.py").write_text(OWN)
+    problems: list[Problem] = []
+    names = scan_feature_repo(repo, problems)
+    assert problems == []
+    assert names.services == {"every_v1", "other_v2", "mine_v1", "mine_v2"}
+    assert names.views == {"profile", "hour_of_week", "nights", "rhythm"}
+
+
+def test_an_extended_service_reads_what_the_other_does(repo: Path) -> None:
+    (repo / "own.py").write_text(OWN)
+    found = read_feature_repo(repo)
+    assert set(found.service_hashes("mine_v1")) == {"profile", "nights", "rhythm"}
+    assert found.definitions["feature_view", "nights"].columns == ("share", "count")
+    assert {name for (_, name), one in found.definitions.items() if one.computed} == {"nights", "rhythm"}
+    longer = found.definitions["feature_service", "mine_v2"]
+    assert [(reading.kind, reading.name) for reading in longer.reads] == [
+        ("feature_service", "mine_v1"),
+        ("feature_view", "profile"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('["share"]', '["shore"]', "own.py:10:33: view 'nights' has no column 'shore'. Did you mean 'share'?"),
+        ("], rhythm)", "], rythm)", "own.py:10:52: 'rythm' is not defined. Did you mean 'rhythm'?"),
+        ("every, profile", "evry, profile", "own.py:10:15: 'every' is not defined. Did you mean 'evry'?"),
+    ],
+)
+def test_what_services_are_made_of_is_checked(repo: Path, old: str, new: str, expected: str) -> None:
+    (repo / "own.py").write_text(OWN.replace(old, new))
+    problems: list[Problem] = []
+    scan_feature_repo(repo, problems)
+    assert f"feature_repo/{expected}" in [str(problem) for problem in problems]

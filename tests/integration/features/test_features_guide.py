@@ -1,0 +1,56 @@
+"""The guide's feature of ten lines: built, registered, trained with, named by the run, and served as it was trained."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from playbill.config import shipped_folder
+
+ROOT = Path(__file__).parents[3]
+GUIDE = (ROOT / "docs/guide/features.md").read_text()
+ADDING = GUIDE.split("## Adding a feature\n")[1].split("\n## ")[0]
+BLOCKS = re.findall(r"```python\n(.*?)```", ADDING, re.DOTALL)
+FEATURE = "member_evenings__evening_share"
+
+
+@pytest.fixture
+def shell(tmp_path: Path, filled: Any, migrated_mlflow: Path) -> Any:
+    """A project with data and the shipped features, an empty MLflow, no model."""
+    from small_project import Shell
+
+    left = shutil.ignore_patterns("runs", "serving", "mlflow*", "playbill.db*", "__pycache__")
+    shutil.copytree(filled.folder, tmp_path / "project", ignore=left)
+    shutil.copyfile(migrated_mlflow, tmp_path / "project" / ".playbill" / "mlflow.db")
+    return Shell(tmp_path / "project")
+
+
+def test_what_init_gives_is_the_guides_example() -> None:
+    text = (shipped_folder("feature_repo") / "own.py").read_text()
+    code = "\n".join(line.removeprefix("#").removeprefix(" ") for line in text.split("\n") if line.startswith("#"))
+    assert code.strip() == BLOCKS[0].strip()
+
+
+def test_ten_lines_reach_the_model_and_are_served_as_they_were_trained(shell: Any) -> None:
+    (shell.folder / "feature_repo" / "own.py").write_text(BLOCKS[0] + BLOCKS[1])
+    assert len([line for line in BLOCKS[0].split("\n") if line.strip() and "import" not in line]) <= 10
+    assert not shell.type("apply").exit_code
+    report = shell.json("features", "build")
+    assert {"member_evenings", "member_rhythm"} <= {view["view"] for view in report["views"]}
+    assert report["notes"] == []
+    shell.edit("model_zoo/models/everycanvas/model.yaml", "features: everycanvas_v3", "features: everycanvas_own")
+    assert not shell.type("materialize").exit_code
+
+    outcome = shell.json("train", "everycanvas", "--epochs", "1")
+    shell.json("promote", f"everycanvas:{outcome['version']}")
+    for member in ("m1", "m2", "m3"):
+        answer = shell.json("recommend", "--member", member, "--canvas", "home", "-k", "3")
+        assert answer["policy"] == "model"
+    parity = shell.json("parity")
+    views = {view["view"]: view for view in parity["views"]}
+    assert views["member_evenings"]["compared"] == 3
+    assert views["member_evenings"]["different"] == 0
