@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +16,7 @@ from playbill.errors import UnknownNameError
 from playbill.schema import INTERACTIONS, TABLES
 from playbill.sources.push_checks import EVENTS, VERSIONED, Moments, Offered, check_offered
 from playbill.sources.push_files import read_pushed
+from playbill.sources.ratings import continued
 from playbill.tables import TIMESTAMP, Tables, empty_frame, example_row, polars_schema, workspace_clock
 from playbill.tables.appending import KNOWN_LATER, SortedOut, refuse_changed_types, sort_out
 from playbill.tables.evolution import aligned, columns_of
@@ -122,6 +123,8 @@ def push_rows(
         raise UnknownNameError("table", strangers[0], PUSHABLE)
     tables = Tables(workspace).require()
     moments = _moments(workspace, clock)
+    if EVENTS in offered and offered[EVENTS].rated:
+        offered = {**offered, EVENTS: _after_the_log(tables, offered[EVENTS])}
     rows = check_offered(tables, offered, moments, problems or ProblemLog())
     profiles = {table: frame for table, frame in rows.items() if table != EVENTS}
     if "titles" in profiles:
@@ -175,6 +178,15 @@ def _moments(workspace: Workspace, clock: Clock | None) -> Moments:
         return Moments(Tables(workspace).data_end(), WallClock().now())
     now = (clock or workspace_clock(workspace)).now()
     return Moments(now, now)
+
+
+def _after_the_log(tables: Tables, rated: Offered) -> Offered:
+    """Number ratings after those of their members in the log and in the journal."""
+    members = rated.frame.get_column("member_id").drop_nulls().unique()
+    columns = ["event_id", "member_id", "title_id", "event_at", "action"]
+    stored = tables.published().log(None, None, members.to_list()).select(columns).collect()
+    log = pl.concat([stored, tables.journal.of_members(members).select(columns)]).unique("event_id")
+    return replace(rated, frame=continued(rated.frame, log))
 
 
 def _new_events(tables: Tables, events: pl.DataFrame, given: pl.DataFrame) -> SortedOut:

@@ -22,10 +22,17 @@ _STAMPS = ("valid_from", "recorded_at")
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """Rows of one table, and where they were written."""
+    """Rows of one table, and where they were written.
+
+    Attributes:
+        frame: The rows.
+        places: Where each was written, for messages.
+        rated: They were made of ratings without ids of the source's own.
+    """
 
     frame: pl.DataFrame
     places: Places | None = None
+    rated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

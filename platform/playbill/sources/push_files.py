@@ -133,7 +133,8 @@ def _read(table: str, rows: pl.DataFrame, word: str, spec: FileTable | None, log
     frame = pl.DataFrame([*found, rows.get_column(_LINE)])
     if spec is not None and spec.rating is not None:
         frame = rating_events(frame, spec.rating.rule).drop("seq")
-    return Offered(frame.drop(_LINE), Places(word, frame.get_column(_LINE)))
+    made = spec is not None and spec.rating is not None and "event_id" not in spec.columns
+    return Offered(frame.drop(_LINE), Places(word, frame.get_column(_LINE)), rated=made)
 
 
 def _as_written(rows: pl.DataFrame, column: ColumnMapping, table: str, name: str) -> ColumnMapping:

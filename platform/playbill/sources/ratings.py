@@ -69,11 +69,55 @@ def rating_events(ratings: pl.DataFrame, rule: RatingRule) -> pl.DataFrame:
     return pl.concat([plays, thumbs]).drop("_rank", RATING, ORDER, strict=False)
 
 
+def continued(events: pl.DataFrame, log: pl.DataFrame) -> pl.DataFrame:
+    """Number ratings that arrive later after those of the same titles in the log.
+
+    Args:
+        events: What `rating_events` made of them, with ids of its own.
+        log: member_id, title_id, event_at, action and event_id of the members' events so far.
+
+    Returns:
+        The events. A rating whose moment is in the log has the id it has there, so that it changes nothing; any other
+        one has the next number of its member and title.
+    """
+    plays = _in_order(events.with_columns(_number=_number()))
+    known = _in_order(log.with_columns(_number=_number()).filter(pl.col("_number").is_not_null()))
+    same = known.select(*_RATED, "event_at", "_place", _known="_number")
+    highest = known.group_by(_RATED).agg(_highest=pl.col("_number").max())
+    found = plays.join(same, on=[*_RATED, "event_at", "_place"], how="left")
+    found = found.join(highest, on=_RATED, how="left").sort("event_at", "_number")
+    later = pl.col("_known").is_null().cum_sum().over(_RATED) + pl.col("_highest").fill_null(0)
+    renumbered = found.select(*_RATED, "_number", _free=pl.coalesce("_known", later))
+    joined = events.with_columns(_number=_number()).join(renumbered, on=[*_RATED, "_number"], how="left")
+    return joined.with_columns(event_id=_id(pl.col("event_id").str.slice(0, 2), pl.col("_free"))).select(events.columns)
+
+
+_RATED = ["member_id", "title_id"]
+
+
+def _in_order(events: pl.DataFrame) -> pl.DataFrame:
+    """Return the plays among events, with their place among those of their member, title and moment."""
+    plays = events.filter(pl.col("action") == "play").sort("_number")
+    return plays.with_columns(_place=pl.int_range(pl.len()).over(*_RATED, "event_at"))
+
+
+def _number() -> pl.Expr:
+    """Read an event's number from an id that was made here; null where the id was not."""
+    base = pl.concat_str("member_id", pl.lit("-"), "title_id")
+    rest = pl.col("event_id").str.slice(2).str.strip_prefix(base)
+    made = pl.col("event_id").str.slice(2).str.starts_with(base)
+    written = rest.str.extract(r"^~(\d+)$").cast(pl.Int64, strict=False)
+    return pl.when(made & (rest == "")).then(pl.lit(1, dtype=pl.Int64)).when(made).then(written)
+
+
 def _made_id() -> pl.Expr:
-    """Name a play by its member and title; further ratings of a title get their number behind `~`."""
-    number = pl.int_range(1, pl.len() + 1).over("member_id", "title_id")
+    return _id(pl.lit("p-"), pl.int_range(1, pl.len() + 1).over(_RATED))
+
+
+def _id(kind: pl.Expr, number: pl.Expr) -> pl.Expr:
+    """Name an event by its member and title; those of further ratings of a title get their number behind `~`."""
     again = pl.when(number > 1).then(pl.format("~{}", number)).otherwise(pl.lit(""))
-    return pl.concat_str(pl.lit("p-"), "member_id", pl.lit("-"), "title_id", again)
+    return pl.concat_str(kind, "member_id", pl.lit("-"), "title_id", again)
 
 
 def with_rank(rows: pl.DataFrame) -> pl.DataFrame:

@@ -296,6 +296,45 @@ def test_ratings_through_a_mapping(workspace, tables, folder):
     ]
 
 
+def test_ratings_of_a_title_again_are_events_of_their_own(workspace, tables, folder):
+    text = "interactions:\n  file: x\n"
+    text += "  columns: {member_id: user, title_id: film, event_at: {from: at, as: epoch_seconds}}\n"
+    (folder / "map.yaml").write_text(text + "  rating: {from: stars}\n")
+
+    def pushed(rows: str, *, compact: bool) -> tuple[int, int]:
+        (folder / "r.csv").write_text("user,film,at,stars\n" + rows)
+        files = {"interactions": folder / "r.csv"}
+        report = push_files(workspace, files, mapping=folder / "map.yaml", compact=compact)
+        assert not report.conflicts
+        return report.rows["interactions"], report.duplicates["interactions"]
+
+    first = "c,1,1578700000,5\nc,1,1578700000,3\nd,1,1578700000,3\n"
+    assert pushed(first, compact=True) == (4, 0)
+    assert pushed(first, compact=False) == (0, 4)
+    # The same title later, once through the journal and once into the log; what is there already changes nothing.
+    assert pushed("c,1,1578700100,4\n", compact=False) == (2, 0)
+    assert pushed(first + "c,1,1578700100,4\nc,1,1578700050,1\n", compact=True) == (2, 6)
+    events = tables.member_events("c").filter(pl.col("action") == "play").sort("event_at", "event_id")
+    assert events.get_column("event_id").to_list() == ["p-c-1", "p-c-1~2", "p-c-1~4", "p-c-1~3"]
+    thumbs = tables.member_events("c").filter(pl.col("action") != "play").sort("event_id")
+    assert thumbs.select("event_id", "action").rows() == [
+        ("t-c-1~2", "thumbs_up"),
+        ("t-c-1~3", "thumbs_up"),
+        ("t-c-1~4", "thumbs_down"),
+    ]
+
+
+def test_ratings_with_ids_of_ones_own(workspace, tables, folder):
+    text = "interactions:\n  file: x\n"
+    text += "  columns: {event_id: id, member_id: user, title_id: film, event_at: {from: at, as: epoch_seconds}}\n"
+    (folder / "map.yaml").write_text(text + "  rating: {from: stars}\n")
+    (folder / "r.csv").write_text("id,user,film,at,stars\nr1,c,1,1578700000,5\nr2,c,1,1578700000,NaN\n")
+    for expected in (3, 0):
+        report = push_files(workspace, {"interactions": folder / "r.csv"}, mapping=folder / "map.yaml")
+        assert report.rows == {"interactions": expected}
+    assert sorted(tables.member_events("c").get_column("event_id")) == ["r1", "r2", "t-r1"]
+
+
 def test_mappings_with_mistakes(workspace, tables, folder):
     path = folder / "map.yaml"
     path.write_text(MAPPING.replace("    event_id: id\n", "").replace("film", "movie"))

@@ -52,6 +52,14 @@ def canvas(**changes: Any) -> dict[str, Any]:
     return {"name": "home", "version": 1, "blend": {"play": 1}, "metric": "play"} | changes
 
 
+def test_kinds_of_ones_own_have_a_namespace() -> None:
+    found = CanvasSpec.model_validate(canvas(candidates={"kind": ["film", "shop.podcast"]}))
+    assert found.candidates.kind == ("film", "shop.podcast")
+    with pytest.raises(ValidationError) as caught:
+        CanvasSpec.model_validate(canvas(candidates={"kind": ["flim"]}))
+    assert caught.value.errors()[0]["ctx"]["hint"] == "Did you mean 'film'?"
+
+
 def test_canvases_of_a_source_have_a_namespace() -> None:
     own = "kuairand.tab_1"
     assert CanvasSpec.model_validate(canvas(name=own)).reference == "kuairand.tab_1:1"
