@@ -4,6 +4,8 @@ Everything is made in a schema of its own, which is dropped at the end.
 """
 
 import secrets
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,3 +95,31 @@ interactions:
     assert report.first_event == EVENT["event_at"]
     assert Tables(workspace).titles().get_column("genres").to_list() == [["A", "B"], None]
     engine.dispose()
+
+
+WRITER = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from playbill.tables import Journal
+
+url, process = sys.argv[1:]
+def write(worker):
+    own = Journal(url)
+    for index in range(25):
+        event = {"event_id": f"{process}-{worker}-{index}", "member_id": "racer", "action": "details_view",
+                 "canvas": "home", "country": "SE", "event_at": datetime(2024, 1, 1, tzinfo=UTC)}
+        own.append([event])
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(write, range(4)))
+"""
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_servers_that_append_at_once_give_numbers_of_their_own(database, tmp_path, request):
+    url = f"sqlite:///{tmp_path}/journal.db" if database == "sqlite" else request.getfixturevalue("url")
+    journal = Journal(url)
+    servers = [subprocess.Popen([sys.executable, "-c", WRITER, url, str(number)]) for number in range(2)]
+    assert [server.wait(60) for server in servers] == [0, 0]
+    numbers = journal.read("racer").get_column("seq")
+    assert (len(numbers), numbers.n_unique()) == (200, 200)

@@ -78,6 +78,7 @@ def ingest_source(
         click.echo(json.dumps(report.to_dict()))
 
 
+_SHOWN = 20
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -203,6 +204,14 @@ def _show_push(report: PushReport) -> None:
     console.print(table)
     for conflict in report.conflicts:
         console.print(f"  kept as it was: {conflict}", highlight=False, soft_wrap=True, markup=False)
+    for event in report.set_aside[:_SHOWN]:
+        console.print(f"  set aside: {event}", highlight=False, soft_wrap=True, markup=False)
+    if report.set_aside:
+        console.print(
+            f"{len(report.set_aside):,} events of the journal cannot be stored; they are kept, with the reason, in the "
+            "table event_journal_rejected of the workspace's database.",
+            highlight=False,
+        )
     console.print(
         f"{report.late:,} late, {report.journalled:,} new in the journal, "
         f"{report.compacted:,} moved into the day partitions, {report.seconds:.1f} s.",

@@ -20,6 +20,7 @@ from playbill.sources.ratings import continued
 from playbill.tables import TIMESTAMP, Tables, empty_frame, example_row, polars_schema, workspace_clock
 from playbill.tables.appending import KNOWN_LATER, SortedOut, refuse_changed_types, sort_out
 from playbill.tables.evolution import aligned, columns_of
+from playbill.tables.journal import RejectedEvent, Waiting
 from playbill.tables.ordering import with_seq
 from playbill.tables.validation import ProblemLog
 
@@ -44,6 +45,7 @@ class PushReport:
         compacted: Events moved into the day partitions, those of earlier pushes too.
         conflicts: Some of the conflicting rows, in words.
         seconds: How long it took.
+        set_aside: Events of the journal that the tables cannot hold, with the reason; see `Journal.waiting`.
     """
 
     workspace: str
@@ -55,6 +57,7 @@ class PushReport:
     compacted: int
     conflicts: tuple[str, ...] = field(repr=False)
     seconds: float
+    set_aside: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything ready for JSON; the numbers of events are at the top level too."""
@@ -67,6 +70,8 @@ class PushReport:
             "late": self.late,
             "journalled": self.journalled,
             "compacted": self.compacted,
+            "set_aside": len(self.set_aside),
+            "set_aside_events": list(self.set_aside),
             "conflicts": list(self.conflicts),
             "seconds": round(self.seconds, 3),
         }
@@ -134,15 +139,16 @@ def push_rows(
     given = offered[EVENTS].frame if EVENTS in offered else events
     found[EVENTS] = _new_events(tables, events, given)
     end = tables.data_end()
-    journalled, compacted = _write(tables, {table: sorted_out.fresh for table, sorted_out in found.items()}, compact)
+    written = _write(tables, {table: sorted_out.fresh for table, sorted_out in found.items()}, compact)
     return PushReport(
         workspace=workspace.name,
         rows={table: sorted_out.fresh.height for table, sorted_out in found.items()},
         duplicates={table: sorted_out.duplicates for table, sorted_out in found.items()},
         conflicting={table: sorted_out.conflicting.height for table, sorted_out in found.items()},
         late=found[EVENTS].fresh.filter(pl.col("event_at") < end).height,
-        journalled=journalled,
-        compacted=compacted,
+        journalled=written.journalled,
+        compacted=written.compacted,
+        set_aside=tuple(f"{event.event_id}: {event.reason}" for event in written.rejected),
         conflicts=tuple(_conflicts(found)),
         seconds=time.perf_counter() - started,
     )
@@ -190,7 +196,7 @@ def _after_the_log(tables: Tables, rated: Offered) -> Offered:
 
 
 def _new_events(tables: Tables, events: pl.DataFrame, given: pl.DataFrame) -> SortedOut:
-    """Tell new events from old ones, and give them their place in their members' order."""
+    """Tell new events from old ones; `seq` is null where the sender gave none."""
     if events.is_empty():
         return SortedOut(events, 0, events)
     refuse_changed_types(EVENTS, columns_of(dict(tables.published().log_schema)), events)
@@ -199,22 +205,19 @@ def _new_events(tables: Tables, events: pl.DataFrame, given: pl.DataFrame) -> So
     live = aligned(tables.journal.with_ids(ids), events.schema)
     stored = pl.concat([stored, live.join(stored, on="event_id", how="anti")])
     told = [name for name in given.columns if not (name in FILLED and given.get_column(name).null_count())]
-    ignored = [*KNOWN_LATER, *(name for name in events.columns if name not in told)]
+    # The tables may have moved an event's number: see `with_own_seq`.
+    ignored = [*KNOWN_LATER, "seq", *(name for name in events.columns if name not in told)]
     found = sort_out(events, stored, INTERACTIONS.key, ignored)
-    return SortedOut(_placed(tables, found.fresh, given), found.duplicates, found.conflicting)
+    return SortedOut(_with_given_seq(found.fresh, given), found.duplicates, found.conflicting)
 
 
-def _placed(tables: Tables, fresh: pl.DataFrame, given: pl.DataFrame) -> pl.DataFrame:
+def _with_given_seq(fresh: pl.DataFrame, given: pl.DataFrame) -> pl.DataFrame:
     if "seq" not in given.columns:
-        fresh = fresh.with_columns(seq=pl.lit(None, dtype=pl.Int64))
-    elif given.get_column("seq").null_count():
-        own = given.select("event_id", pl.col("seq").cast(pl.Int64)).unique("event_id", keep="first")
-        placed = fresh.drop("seq").join(own, on="event_id", how="left", maintain_order="left")
-        fresh = placed.select(fresh.columns)
-    members = fresh.get_column("member_id").unique()
-    there = tables.published().places(members)
-    live = tables.journal.of_members(members).select(there.columns)
-    return with_seq(fresh, pl.concat([there, live]))
+        return fresh.with_columns(seq=pl.lit(None, dtype=pl.Int64))
+    if not given.get_column("seq").null_count():
+        return fresh
+    own = given.select("event_id", pl.col("seq").cast(pl.Int64)).unique("event_id", keep="first")
+    return fresh.drop("seq").join(own, on="event_id", how="left", maintain_order="left").select(fresh.columns)
 
 
 def _changes(tables: Tables, table: str, rows: pl.DataFrame, offered: Mapping[str, Offered]) -> SortedOut:
@@ -250,20 +253,32 @@ def _with_launches(tables: Tables, profiles: Mapping[str, pl.DataFrame]) -> pl.D
     return pl.concat([spans, launches])
 
 
-def _write(tables: Tables, fresh: Mapping[str, pl.DataFrame], compact: bool) -> tuple[int, int]:
-    """Write new rows; return how many events wait in the journal, and how many went into the partitions."""
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """How many events wait in the journal and went into the partitions, and which were set aside."""
+
+    journalled: int = 0
+    compacted: int = 0
+    rejected: tuple[RejectedEvent, ...] = ()
+
+
+def _write(tables: Tables, fresh: Mapping[str, pl.DataFrame], compact: bool) -> _Written:
     events = fresh[EVENTS]
+    members = events.get_column("member_id").unique()
+    stored = tables.published().places(members)
     profiles = {table: frame for table, frame in fresh.items() if table != EVENTS and frame.height}
     own_columns = len(events.columns) > len(polars_schema(EVENTS))
     if compact or (own_columns and events.height):
-        waiting = tables.journal.read() if compact else empty_frame(EVENTS)
-        together = pl.concat([waiting, events], how="diagonal")
+        waiting = tables.journal.waiting() if compact else Waiting(empty_frame(EVENTS), ())
+        live = tables.journal.of_members(members).select(stored.columns)
+        placed = with_seq(events, pl.concat([stored, live]))
+        together = pl.concat([waiting.events, placed], how="diagonal")
         added = tables.append({**profiles, EVENTS: together})
-        tables.journal.forget(waiting.get_column("event_id"))
-        return 0, added[EVENTS].added
+        tables.journal.forget(waiting.events.get_column("event_id"))
+        return _Written(compacted=added[EVENTS].added, rejected=waiting.rejected)
     if profiles:
         tables.append(profiles)
-    return tables.journal.append_frame(events).accepted, 0
+    return _Written(journalled=tables.journal.append_frame(events, stored).accepted)
 
 
 def _conflicts(found: Mapping[str, SortedOut]) -> list[str]:

@@ -11,10 +11,11 @@ import polars as pl
 
 from playbill.errors import DataError, Problem, UnknownNameError
 from playbill.schema import TABLES
-from playbill.tables.event_log import append_log
+from playbill.tables.event_log import ORDER, append_log
 from playbill.tables.evolution import aligned, changed_types, columns_of, log_schema
 from playbill.tables.frames import canonical_frame
 from playbill.tables.generations import INTERACTIONS, Manifest, file_digest, link_file
+from playbill.tables.ordering import with_seq
 from playbill.tables.published import Published
 from playbill.tables.validation import ProblemLog, RowMistake, check_frame, example_row
 from playbill.tables.vocabulary import VocabularyFolder
@@ -129,6 +130,21 @@ def canonical_events(events: pl.DataFrame) -> pl.DataFrame:
         problems = [Problem(f"{INTERACTIONS}.{item.column}", item.what, item.hint) for item in mistakes]
         raise DataError(_SUBJECT, problems)
     return shaped
+
+
+def with_own_seq(published: Published, fresh: pl.DataFrame) -> pl.DataFrame:
+    """Give new events another `seq` where a stored event of their member, or one before them here, has it.
+
+    Two writers may number events of one moment alike; only here, where one process writes at a time, is it seen.
+    """
+    order = fresh.sort(*ORDER, "event_id")
+    places = published.places(order.get_column("member_id"))
+    key = ["member_id", "seq"]
+    numbered = order.with_row_index("_row")
+    stored = numbered.join(places.unique(key), on=key, how="semi").get_column("_row")
+    clash = pl.col("_row").is_in(stored.implode()) | ~pl.struct(key).is_first_distinct()
+    opened = numbered.with_columns(seq=pl.when(~clash).then("seq")).drop("_row")
+    return with_seq(opened, places) if opened.get_column("seq").null_count() else fresh
 
 
 def refuse_changed_types(table: str, stored: Mapping[str, str], rows: pl.DataFrame) -> None:

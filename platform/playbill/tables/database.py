@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
+from hashlib import blake2b
 from typing import Any
 
 import polars as pl
@@ -158,12 +159,28 @@ def sql_row(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: to_microseconds(value) if isinstance(value, datetime) else value for name, value in values.items()}
 
 
-def sql_frame(table: str, rows: Sequence[sa.Row[Any]]) -> pl.DataFrame:
+def sql_frame(table: str, rows: Sequence[Sequence[Any]]) -> pl.DataFrame:
     """Return SQL rows, whose columns are those of `table` in order, as a canonical frame."""
     schema = polars_schema(table)
     stored = pl.Schema({name: pl.Int64() if kind == TIMESTAMP else kind for name, kind in schema.items()})
     frame = pl.DataFrame([tuple(row) for row in rows], schema=stored, orient="row")
     return frame.cast({name: kind for name, kind in schema.items() if kind == TIMESTAMP})
+
+
+def hold_keys(connection: sa.Connection, names: Sequence[str]) -> None:
+    """Let no other transaction that holds one of these names go on until this one has ended.
+
+    Call it before reading what a write depends on. SQLite has one writer at a time, so there all names are one.
+    Other databases than SQLite and Postgres hold nothing.
+    """
+    if connection.dialect.name == "sqlite":
+        # A transaction that begins with a read would be refused when it comes to write after another one.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    elif connection.dialect.name == "postgresql":
+        # In one order everywhere, so that two transactions cannot wait for each other.
+        keys = sorted({int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True) for name in names})
+        held = sa.func.unnest(sa.cast(keys, postgresql.ARRAY(sa.BigInteger))).column_valued("key")
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(held)))
 
 
 def insert_frame(connection: sa.Connection, table: sa.Table, name: str, rows: pl.DataFrame) -> int:

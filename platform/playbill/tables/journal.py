@@ -12,10 +12,11 @@ import sqlalchemy as sa
 
 from playbill.clock import Clock, WallClock
 from playbill.errors import DataError, Problem
-from playbill.schema import INTERACTIONS
+from playbill.schema import EARLIEST, INTERACTIONS, LATEST
 from playbill.tables.database import (
     create_tables,
     database_errors,
+    hold_keys,
     insert_frame,
     insert_new,
     open_database,
@@ -25,6 +26,8 @@ from playbill.tables.database import (
 )
 from playbill.tables.event_log import to_microseconds
 from playbill.tables.live_events import Event, checked_events
+from playbill.tables.ordering import with_seq
+from playbill.tables.validation import row_problems
 
 _metadata = sa.MetaData()
 _journal = sa.Table(
@@ -35,6 +38,15 @@ _journal = sa.Table(
     sa.UniqueConstraint("event_id"),
     sa.Index("event_journal_by_member", "member_id", "seq"),
 )
+_rejected = sa.Table(
+    "event_journal_rejected",
+    _metadata,
+    sa.Column("rejected_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    *sql_columns("interactions"),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("rejected_at", sa.BigInteger, nullable=False),
+)
+_EVENT_COLUMNS = [_journal.c[name] for name in INTERACTIONS.names()]
 _CHUNK = 500
 """Names bound in one statement; SQLite allows 32,766, older builds 999."""
 
@@ -45,6 +57,27 @@ class AppendResult:
 
     accepted: int
     duplicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedEvent:
+    """An event of the journal that the tables cannot hold, and why."""
+
+    event_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a compaction takes from the journal.
+
+    Attributes:
+        events: Canonical events that the tables can hold.
+        rejected: Events that were set aside now, in the table `event_journal_rejected`.
+    """
+
+    events: pl.DataFrame
+    rejected: tuple[RejectedEvent, ...]
 
 
 class EventLog(Protocol):
@@ -77,8 +110,9 @@ class Journal:
 
         Args:
             events: Canonical interactions. `seq` may be left out: it is then the time in microseconds, raised
-                until it is unused by the member, so it follows everything ingested and the order of arrival
-                breaks ties. `recorded_at` may be left out too, and means now.
+                until no event of the member in the journal has it, so the order of arrival breaks ties; whoever
+                appends at the same time waits. Compaction raises it again where a stored event has it.
+                `recorded_at` may be left out too, and means now.
 
         Returns:
             What was new. The events are durable when this returns.
@@ -91,21 +125,28 @@ class Journal:
         if not rows:
             return AppendResult(0, 0)
         with database_errors(self._engine), self._engine.begin() as connection:
-            _fill_seq(connection, rows)
+            if any(row["seq"] is None for row in rows):
+                hold_keys(connection, [row["member_id"] for row in rows])
+                _fill_seq(connection, rows)
             accepted = insert_new(connection, _journal, [sql_row("interactions", row) for row in rows], ["event_id"])
         return AppendResult(accepted, len(rows) - accepted)
 
-    def append_frame(self, events: pl.DataFrame) -> AppendResult:
-        """Commit canonical events that are checked already and have a `seq`, as one, many thousands in a second.
+    def append_frame(self, events: pl.DataFrame, stored: pl.DataFrame) -> AppendResult:
+        """Commit canonical events that are checked already, as one, many thousands in a second.
 
         Args:
-            events: Rows with exactly the canonical columns of interactions.
+            events: Rows with exactly the canonical columns of interactions; a null `seq` is filled (`with_seq`).
+            stored: member_id, event_at and seq of the members' events that are not in the journal.
 
         Raises:
             ServiceError: The database does not answer; nothing was committed.
         """
+        members = events.get_column("member_id").unique()
         with database_errors(self._engine), self._engine.begin() as connection:
-            accepted = insert_frame(connection, _journal, "interactions", events)
+            hold_keys(connection, members.to_list())
+            live = _matching(connection, "member_id", members).select(stored.columns)
+            placed = with_seq(events, pl.concat([stored, live]))
+            accepted = insert_frame(connection, _journal, "interactions", placed)
         return AppendResult(accepted, events.height - accepted)
 
     def with_ids(self, event_ids: pl.Series) -> pl.DataFrame:
@@ -114,7 +155,8 @@ class Journal:
         Raises:
             ServiceError: The database does not answer.
         """
-        return self._matching("event_id", event_ids)
+        with database_errors(self._engine), self._engine.connect() as connection:
+            return _matching(connection, "event_id", event_ids)
 
     def of_members(self, member_ids: pl.Series) -> pl.DataFrame:
         """Return the journalled events of some members, unsorted.
@@ -122,7 +164,8 @@ class Journal:
         Raises:
             ServiceError: The database does not answer.
         """
-        return self._matching("member_id", member_ids)
+        with database_errors(self._engine), self._engine.connect() as connection:
+            return _matching(connection, "member_id", member_ids)
 
     def problems(self, events: Sequence[Event]) -> tuple[Problem, ...]:
         """Return every mistake `append` would name, without appending anything."""
@@ -135,6 +178,8 @@ class Journal:
     def read(self, member_id: str | None = None, since: datetime | None = None) -> pl.DataFrame:
         """Return journalled events, of one member or all, canonical, sorted by member_id, event_at and seq.
 
+        Events that no reader could hold, because of their moments, are left out; `waiting` sets them aside.
+
         Args:
             member_id: Only this member's.
             since: Only events at or after this moment.
@@ -142,7 +187,9 @@ class Journal:
         Raises:
             ServiceError: The database does not answer.
         """
-        query = sa.select(*(_journal.c[name] for name in INTERACTIONS.names()))
+        query = sa.select(*_EVENT_COLUMNS)
+        for column in (_journal.c.event_at, _journal.c.recorded_at):
+            query = query.where(column.between(to_microseconds(EARLIEST), to_microseconds(LATEST)))
         if member_id is not None:
             query = query.where(_journal.c.member_id == member_id)
         if since is not None:
@@ -166,12 +213,43 @@ class Journal:
             StateError: Nothing has been ingested yet, or another process is writing the tables.
             ServiceError: The database does not answer.
         """
-        events = self.read()
-        if events.is_empty():
+        waiting = self.waiting()
+        if waiting.events.is_empty():
             return 0
-        added = tables.append_events(events)
-        self.forget(events.get_column("event_id"))
+        added = tables.append_events(waiting.events)
+        self.forget(waiting.events.get_column("event_id"))
         return added
+
+    def waiting(self) -> Waiting:
+        """Return the events to compact, after setting aside those that the tables cannot hold.
+
+        What is accepted today can be compacted; a journal may have rows of an earlier version, or of another writer.
+
+        Raises:
+            ServiceError: The database does not answer.
+        """
+        with database_errors(self._engine), self._engine.begin() as connection:
+            rows = connection.execute(sa.select(*_EVENT_COLUMNS, _journal.c.journal_id)).all()
+            frame = sql_frame("interactions", [row[:-1] for row in rows])
+            reasons: dict[int, list[str]] = {}
+            for problem in row_problems("interactions", frame, None):
+                hint = f" {problem.hint}" if problem.hint else ""
+                reasons.setdefault(problem.row, []).append(f"{problem.column}: {problem.what}{hint}")
+            for row, reason in reasons.items():
+                _set_aside(connection, rows[row].journal_id, " ".join(reason), self._clock.now())
+        sound = frame.with_row_index("_row").filter(~pl.col("_row").is_in(list(reasons))).drop("_row")
+        ids = frame.get_column("event_id")
+        rejected = tuple(RejectedEvent(ids[row], " ".join(reason)) for row, reason in reasons.items())
+        return Waiting(sound.sort("member_id", "event_at", "seq", maintain_order=True), rejected)
+
+    def rejected(self) -> int:
+        """Return how many events were ever set aside.
+
+        Raises:
+            ServiceError: The database does not answer.
+        """
+        with database_errors(self._engine), self._engine.connect() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(_rejected)).scalar_one())
 
     def forget(self, event_ids: pl.Series) -> None:
         """Remove events that the day partitions have.
@@ -183,17 +261,25 @@ class Journal:
             for chunk in _chunks(event_ids.to_list()):
                 connection.execute(sa.delete(_journal).where(_journal.c.event_id.in_(chunk)))
 
-    def _matching(self, column: str, wanted: pl.Series) -> pl.DataFrame:
-        names = [_journal.c[name] for name in INTERACTIONS.names()]
-        rows: list[sa.Row[Any]] = []
-        with database_errors(self._engine), self._engine.connect() as connection:
-            # The journal is short and the question may be long: what it has is asked for first.
-            has = connection.execute(sa.select(_journal.c[column]).distinct()).scalars().all()
-            known = pl.Series(column, has, dtype=pl.String).to_frame()
-            values = known.join(wanted.unique().rename(column).to_frame(), on=column, how="semi").get_column(column)
-            for chunk in _chunks(values.to_list()):
-                rows += connection.execute(sa.select(*names).where(_journal.c[column].in_(chunk))).all()
-        return sql_frame("interactions", rows)
+
+def _matching(connection: sa.Connection, column: str, wanted: pl.Series) -> pl.DataFrame:
+    # The journal is short and the question may be long: what it has is asked for first.
+    has = connection.execute(sa.select(_journal.c[column]).distinct()).scalars().all()
+    known = pl.Series(column, has, dtype=pl.String).to_frame()
+    values = known.join(wanted.unique().rename(column).to_frame(), on=column, how="semi").get_column(column)
+    rows: list[sa.Row[Any]] = []
+    for chunk in _chunks(values.to_list()):
+        rows += connection.execute(sa.select(*_EVENT_COLUMNS).where(_journal.c[column].in_(chunk))).all()
+    return sql_frame("interactions", rows)
+
+
+def _set_aside(connection: sa.Connection, journal_id: int, reason: str, now: datetime) -> None:
+    """Move a row out of the journal. NUL, which Postgres refuses, cannot be in a journal of Postgres."""
+    here = _journal.c.journal_id == journal_id
+    moved = sa.select(*_EVENT_COLUMNS, sa.literal(reason), sa.literal(to_microseconds(now), sa.BigInteger)).where(here)
+    names = [*INTERACTIONS.names(), "reason", "rejected_at"]
+    connection.execute(sa.insert(_rejected).from_select(names, moved))
+    connection.execute(sa.delete(_journal).where(here))
 
 
 def _fill_seq(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:

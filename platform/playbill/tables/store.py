@@ -14,7 +14,7 @@ import polars as pl
 from playbill.clock import Clock, WallClock
 from playbill.config import Workspace
 from playbill.errors import StateError
-from playbill.tables.appending import Added, build_appended, canonical_events, checked_rows, new_rows
+from playbill.tables.appending import Added, build_appended, canonical_events, checked_rows, new_rows, with_own_seq
 from playbill.tables.event_log import ORDER
 from playbill.tables.generations import INTERACTIONS, Generations
 from playbill.tables.journal import Journal
@@ -267,6 +267,8 @@ class Tables:
             published = self.published()
             found = {table: new_rows(published, table, rows) for table, rows in offered.items()}
             fresh = {table: rows.fresh for table, rows in found.items() if rows.fresh.height}
+            if INTERACTIONS in fresh:
+                fresh[INTERACTIONS] = with_own_seq(published, fresh[INTERACTIONS])
             if fresh:
                 build_appended(published, fresh, building, self._vocabularies).save(building)
                 self._generations.publish(building)

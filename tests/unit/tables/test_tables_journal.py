@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -12,7 +13,9 @@ from polars.testing import assert_frame_equal
 from playbill.clock import FixedClock
 from playbill.errors import ConfigError, DataError, ServiceError, StateError
 from playbill.schema import ACTIONS, EARLIEST, LATEST
-from playbill.tables import AppendResult, Journal, Tables, polars_schema
+from playbill.sources import push_events
+from playbill.tables import AppendResult, Journal, Tables, open_database, polars_schema
+from playbill.tables.event_log import to_microseconds
 from playbill.tables.live_events import checked_events
 from playbill.tables.validation import row_problems
 
@@ -217,3 +220,61 @@ def test_what_the_journal_accepts_passes_the_checks_of_compaction(changes):
         accepted = []
     row = pl.DataFrame([{"recorded_at": now, "seq": 0, **event}], schema=polars_schema("interactions"), strict=False)
     assert bool(accepted) == (not row_problems("interactions", row, now))
+
+
+def seqs_of(journal):
+    return journal.read("a").get_column("seq")
+
+
+def test_threads_that_append_at_once_get_numbers_of_their_own(workspace, live):
+    def write(worker: int) -> None:
+        own = Journal(workspace.database_url)
+        for index in range(100):
+            own.append([live(f"{worker}-{index}")])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    numbers = seqs_of(Journal(workspace.database_url))
+    assert (len(numbers), numbers.n_unique()) == (800, 800)
+
+
+def test_a_number_that_a_stored_event_has_is_raised(filled, live):
+    for event_id in "xyz":
+        filled.journal.append([live(event_id)])
+        assert filled.journal.compact(filled) == 1
+    stored = filled.member_events("a")
+    assert stored.get_column("event_id").to_list() == ["e0", "e3", "x", "y", "z"]
+    assert stored.get_column("seq").is_unique().all()
+
+
+def plant(workspace, event_id, **columns):
+    """Change a row of the journal to what an earlier version accepted."""
+    changes = ", ".join(f"{name} = :{name}" for name in columns)
+    with open_database(workspace.database_url).begin() as connection:
+        statement = sa.text(f"UPDATE event_journal SET {changes} WHERE event_id = :event_id")
+        connection.execute(statement, {**columns, "event_id": event_id})
+
+
+def test_rows_that_cannot_be_stored_are_set_aside_and_block_nothing(filled, live, workspace):
+    year_one = to_microseconds(datetime(1, 1, 1, tzinfo=UTC)) - 14 * 3_600_000_000
+    filled.journal.append([live(name) for name in ("good", "year 1", "nul", "action", "year 99999")])
+    plant(workspace, "year 1", event_at=year_one)
+    plant(workspace, "year 99999", recorded_at=2**61)
+    plant(workspace, "nul", query="a\0b")
+    plant(workspace, "action", action="plya")
+    assert set(filled.member_events("a").get_column("event_id")) >= {"good", "nul", "action"}
+    report = push_events(workspace, filled.interactions().head(0), compact=True)
+    reasons = dict(sorted(line.split(": ", 1) for line in report.set_aside))
+    assert reasons == {
+        "action": "action: an unknown action: plya. Did you mean 'play'?",
+        "nul": "query: text with a NUL character.",
+        "year 1": "event_at: a moment outside 1700-01-01 to 2200-01-01.",
+        "year 99999": "recorded_at: a moment outside 1700-01-01 to 2200-01-01.",
+    }
+    assert (report.compacted, report.to_dict()["set_aside"], filled.journal.rejected()) == (1, 4, 4)
+    assert "good" in filled.member_events("a").get_column("event_id")
+    assert filled.journal.compact(filled) == 0
+    with open_database(workspace.database_url).connect() as connection:
+        kept = connection.execute(sa.text("SELECT event_id, event_at, reason FROM event_journal_rejected")).all()
+    assert {row.event_id for row in kept} == {"action", "nul", "year 1", "year 99999"}
+    assert (year_one, reasons["year 1"]) in {(row.event_at, row.reason) for row in kept}
