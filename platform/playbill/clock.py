@@ -59,7 +59,10 @@ def parse_moment(text: str) -> datetime:
         raise ConfigError(f"'{text}' is no ISO 8601 moment, expected one such as 1998-04-22T00:00:00Z") from None
     if moment.tzinfo is None:
         raise ConfigError(f"'{text}' has no time zone, append 'Z' for UTC")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ConfigError(f"'{text}' is no moment in UTC: its year would be below 1 or above 9999") from None
 
 
 def parse_clock(text: str) -> ClockSetting:

@@ -18,8 +18,6 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -30,6 +28,7 @@ from pydantic import (
 from playbill.clock import ClockSetting, parse_clock
 from playbill.errors import ConfigError, nearest
 from playbill.files import make_folder
+from playbill.settings import LimitsSettings, ServingSettings, Settings
 
 FILE_NAME = "playbill.toml"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -40,12 +39,6 @@ _SQLITE = "sqlite:///"
 _REDIS = ("redis://", "rediss://")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _WORKSPACE_NAME = re.compile(r"[a-z][a-z0-9_]*")
-
-
-class Settings(BaseModel):
-    """A table of playbill.toml. An unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class ServicesSettings(Settings):
@@ -101,16 +94,6 @@ class TrainingSettings(Settings):
     """torch threads per worker, 0 = torch's own choice."""
     ray_address: str | None = None
     """A running cluster's address, None starts a local one."""
-
-
-class ServingSettings(Settings):
-    """`[serving]`: the HTTP server and the promotion controller."""
-
-    host: str = "127.0.0.1"
-    port: PositiveInt = 8080
-    mlflow_port: PositiveInt = 5000
-    poll_seconds: float = Field(default=2.0, gt=0)
-    """How often aliases and approvals are looked up."""
 
 
 class WorkspaceSettings(Settings):
@@ -238,6 +221,11 @@ class Workspace:
     def serving(self) -> Path:
         """Folder where downloaded model versions are kept."""
         return self.folder / "serving"
+
+    @property
+    def dead_letters(self) -> Path:
+        """Requests that the request log could not take, one JSON object a line with the reason."""
+        return self.folder / "dead_letters" / "requests.jsonl"
 
     @property
     def feature_store_yaml(self) -> Path:
@@ -385,5 +373,9 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
     }
     if location:
         section = WorkspaceSettings if location[0] == "workspaces" else tables.get(location[0], ProjectSettings)
-        section = FeaturesRaySettings if location == ("features", "ray") else section
+        nested: dict[tuple[Any, ...], type[Settings]] = {
+            ("features", "ray"): FeaturesRaySettings,
+            ("serving", "limits"): LimitsSettings,
+        }
+        section = nested.get(location, section)
     return sorted(section.model_fields)

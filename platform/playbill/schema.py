@@ -48,6 +48,11 @@ moment near year 1 or 9999 has no UTC date at all."""
 UNSTORABLE_TEXT = r"[\x00\ud800-\udfff]"
 """Postgres refuses NUL in text; half a surrogate pair has no UTF-8. Rust's expressions know only the first."""
 
+TEXT_LIMIT = 512
+"""Characters of an id or another short text in a request or a live event: four bytes each fit a Postgres index."""
+QUERY_LIMIT = 100_000
+"""Characters of a query that are accepted; of those the first ones are read, see `playbill.datasets.typed`."""
+
 _UNSTORABLE = re.compile(UNSTORABLE_TEXT)
 
 

@@ -32,20 +32,22 @@ sys.path.insert(0, str(Path(sys.argv[1]).parent))
 import serving_world as world
 from playbill.clock import FixedClock
 from playbill.config import Project, ProjectSettings
+from playbill.settings import LimitsSettings
 from playbill.serving import FactReader, Recommender, Slot, WatcherStatus
 from playbill.serving.app import Services, create_app
 from playbill.serving.events import EventDoor
+from playbill.serving.limits import server_config
 from playbill.serving.request_writer import RequestWriter
 from playbill.tables import Journal, RequestLog, Tables
+from playbill.tables.dead_letters import DeadLetters
 
 workspace = Project(Path(sys.argv[2]), ProjectSettings()).workspace("small")
 slot, clock = Slot(world.serve_with(workspace, world.FakeScorer())), FixedClock(world.NOW)
-writer = RequestWriter(RequestLog(workspace.database_url))
+writer = RequestWriter(RequestLog(workspace.database_url), DeadLetters(workspace.dead_letters))
 recommender = Recommender(slot, FactReader(Tables(workspace), world.FakeFeatures()), clock, writer.write)
 door = EventDoor(slot, Journal(workspace.database_url, clock), clock)
 app = create_app(Services(recommender, door, WatcherStatus, None, None, writer.close))
-server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=int(sys.argv[3]), log_level="warning"))
-server.run()
+uvicorn.Server(server_config(app, "127.0.0.1", int(sys.argv[3]), LimitsSettings())).run()
 """
 
 

@@ -21,6 +21,7 @@ from playbill.serving.app import Services, create_app
 from playbill.serving.events import EventDoor
 from playbill.serving.request_writer import RequestWriter
 from playbill.tables import Journal, RequestLog, Tables
+from playbill.tables.dead_letters import DeadLetters
 
 CLIENTS, VERSIONS = 4, 6
 ASK = {"canvas": "search", "query": "", "member_id": "7", "k": 3}
@@ -74,7 +75,7 @@ def test_no_request_is_lost_or_mixed_while_versions_change(world: ModuleType, tm
     slot, clock = Slot(approvals.served(1)), FixedClock(world.NOW)
     watcher = Watcher(slot, approvals, clock, poll_seconds=0.05)
     log = RequestLog(workspace.database_url)
-    writer = RequestWriter(log)
+    writer = RequestWriter(log, DeadLetters(workspace.dead_letters))
     recommender = Recommender(slot, FactReader(Tables(workspace), world.FakeFeatures()), clock, writer.write)
     events = EventDoor(slot, Journal(workspace.database_url, clock), clock)
 

@@ -21,6 +21,8 @@ from playbill.datasets import Request
 from playbill.features import OnlineFeatures
 from playbill.ranking.page_scores import PageScores, page_of
 from playbill.serving import FactReader, Recommender, Served, Shelf, Slot
+from playbill.serving.limits import server_config
+from playbill.settings import LimitsSettings
 from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec
 from playbill.tables import Tables
 
@@ -228,9 +230,9 @@ def make_recommender(
 
 
 @contextmanager
-def http(app: Any) -> Iterator[httpx.Client]:
+def http(app: Any, limits: LimitsSettings | None = None) -> Iterator[httpx.Client]:
     """Serve an app on a free port of this machine, and lend a client of it. Shuts down as on SIGTERM."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+    server = uvicorn.Server(server_config(app, "127.0.0.1", 0, limits or LimitsSettings()))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

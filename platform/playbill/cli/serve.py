@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,9 +30,23 @@ if TYPE_CHECKING:
 @click.option(
     "--timeout-ms", type=click.IntRange(min=1), help="After it the canvas's fallback answers (default: none)."
 )
+@click.option(
+    "--queue", type=click.IntRange(min=0), help="Requests that may wait to be scored (default: playbill.toml)."
+)
+@click.option(
+    "--queue-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    help="How long they may wait (default: playbill.toml).",
+)
+@click.option(
+    "--when-busy",
+    type=click.Choice(["refuse", "fallback"]),
+    help="Past that: refuse with 429, or answer by the canvas's fallback (default: playbill.toml).",
+)
 @click.pass_obj
 def serve(
     selection: Selection,
+    /,
     host: str | None,
     port: int | None,
     model: str | None,
@@ -39,6 +54,7 @@ def serve(
     profile: ProfileName,
     cache_seconds: float,
     timeout_ms: int | None,
+    **limits: Any,
 ) -> None:
     """Answer /v1/recommend and /v1/events with the approved version, and swap to a newer one when it is approved.
 
@@ -58,6 +74,7 @@ def serve(
     import uvicorn
 
     from playbill.serving.app import TOKEN_VARIABLE, create_app
+    from playbill.serving.limits import server_config
     from playbill.serving.loading import served_model
     from playbill.serving.profile import Profile
     from playbill.serving.running import build_services
@@ -69,9 +86,17 @@ def serve(
     token = os.environ.get(TOKEN_VARIABLE)
     chosen = model or served_model(workspace)
     how = Profile.named(profile, cache_seconds, timeout_ms)
-    services = build_services(workspace, chosen, host=host, token=token, with_controller=controller, profile=how)
+    given = {name: value for name, value in limits.items() if value is not None}
+    bounds = settings.limits.model_copy(update=given)
+    services = build_services(
+        workspace, chosen, host=host, token=token, with_controller=controller, profile=how, limits=bounds
+    )
     click.echo(f"serving {chosen} of {workspace.name} at http://{host}:{port}, Ctrl-C ends it")
-    uvicorn.run(create_app(services), host=host, port=port, log_level="warning")
+    server = uvicorn.Server(server_config(create_app(services), host, port, bounds))
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        raise click.exceptions.Exit(3)
 
 
 def _require_packages() -> None:

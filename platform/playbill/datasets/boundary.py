@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from playbill.datasets.arrays import AnyInt
 from playbill.datasets.splits import Split
 from playbill.errors import IntegrityError
+from playbill.tables.frames import utc_literal
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -102,7 +103,7 @@ class Boundary:
         asked = [name for name in columns if name in frame.columns]
         if self.end is None or not asked:
             return frame
-        end = pl.lit(self.end).cast(pl.Datetime("us", "UTC"))
+        end = utc_literal(self.end)
         return frame.filter(pl.all_horizontal(pl.col(name) < end for name in asked))
 
 

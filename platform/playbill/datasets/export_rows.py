@@ -31,6 +31,7 @@ from playbill.datasets.weights import ExampleWeights, event_rewards
 from playbill.errors import IntegrityError
 from playbill.features.reports import FeatureProvenance
 from playbill.specs import ResolvedModel
+from playbill.tables.frames import utc_literal
 
 _FOLD, _DAY = "fold", "day"
 _FOLDS: tuple[Fold, ...] = ("train", "validation", "test")
@@ -73,7 +74,7 @@ def known_at(tables: ExportTables, moment: datetime) -> Log:
     interactions, availability = tables.interactions(), tables.availability()
     if moment >= tables.data_end():
         return Log(interactions, availability)
-    at = pl.lit(moment).cast(pl.Datetime("us", "UTC"))
+    at = utc_literal(moment)
     recorded = pl.col("recorded_at") <= at
     return Log(interactions.filter((pl.col("event_at") < at) & recorded), availability.filter(recorded))
 

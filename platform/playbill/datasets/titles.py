@@ -15,6 +15,7 @@ from playbill.datasets.buckets import year_buckets
 from playbill.datasets.encoder import Encoder
 from playbill.datasets.text import gram_arrays, word_arrays
 from playbill.errors import DataError, Problem
+from playbill.tables.frames import utc_literal
 
 SYNOPSIS_WORDS = 64
 _DAY_S = 86_400.0
@@ -167,6 +168,6 @@ def _years(encoder: Encoder, frame: pl.DataFrame) -> Int:
 
 
 def _ages(launch: pl.Series, as_of: datetime) -> Float:
-    age = (pl.lit(as_of).cast(pl.Datetime("us", "UTC")) - pl.col("launch")).dt.total_seconds() / _DAY_S
+    age = (utc_literal(as_of) - pl.col("launch")).dt.total_seconds() / _DAY_S
     ages: Float = launch.to_frame().select(age.fill_null(float("nan"))).to_series().to_numpy().astype(np.float32)
     return ages

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.tables.frames import utc_literal
+
 CHANGED_AT = "event_timestamp"
 """Moment a state holds from. An as-of join at `t` returns the last state with `event_timestamp <= t`."""
 
@@ -42,9 +44,9 @@ class Span:
         """Return the test on `event_timestamp`."""
         test = pl.lit(True)
         if self.since is not None:
-            test &= pl.col(CHANGED_AT) >= pl.lit(self.since, dtype=MOMENT)
+            test &= pl.col(CHANGED_AT) >= utc_literal(self.since)
         if self.until is not None:
-            test &= pl.col(CHANGED_AT) <= pl.lit(self.until, dtype=MOMENT)
+            test &= pl.col(CHANGED_AT) <= utc_literal(self.until)
         return test
 
     def keep(self, at: Ints, tick_us: int) -> npt.NDArray[np.bool_] | None:

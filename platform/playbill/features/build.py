@@ -12,7 +12,7 @@ import polars as pl
 
 from playbill.config import Workspace
 from playbill.errors import DataError, Problem, UnknownNameError
-from playbill.features.axis import CHANGED_AT, MOMENT, Span
+from playbill.features.axis import CHANGED_AT, Span
 from playbill.features.encoder import EVENT_COLUMNS
 from playbill.features.increments import How, LogState, Updated, increment, why_anew
 from playbill.features.own_views import has_own_views, own_event_views
@@ -20,6 +20,7 @@ from playbill.features.table_views import TABLE_VIEWS, update_table_view
 from playbill.features.view_folder import ViewFolder, building
 from playbill.features.views import EVENT_VIEWS, EventView
 from playbill.tables import Tables, workspace_clock
+from playbill.tables.frames import utc_literal
 
 Progress = Callable[[str, int, int], None]
 """Told a view's name, how many views are done and how many there are, before the view is computed."""
@@ -226,6 +227,6 @@ def parts_of_log(events: pl.DataFrame, key: str) -> Iterator[pl.DataFrame]:
 
 def _from(rows: pl.DataFrame, view: EventView, since: datetime) -> pl.DataFrame:
     """Return the states from a moment on, and the one that every key has at it."""
-    begin = pl.lit(since, dtype=MOMENT)
+    begin = utc_literal(since)
     next_at = pl.col(CHANGED_AT).shift(-1).over(view.keys)
     return rows.filter((pl.col(CHANGED_AT) >= begin) | next_at.is_null() | (next_at > begin))

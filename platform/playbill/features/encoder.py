@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 import polars as pl
 
 from playbill.errors import DataError, Problem, UnknownNameError
-from playbill.features.axis import MOMENT, Span
+from playbill.features.axis import Span
 from playbill.features.genres import member_genres
 from playbill.features.members import member_activity
 from playbill.features.sessions import member_session
+from playbill.tables.frames import utc_literal
 
 MemberEncoder = Callable[..., pl.DataFrame]
 """(events, titles, span=EVER) -> the states of every member in the events, sorted by member and moment."""
@@ -62,6 +63,6 @@ def encode_member(
         if name not in encoders:
             raise UnknownNameError("member view", name, encoders)
     moment = at.astimezone(UTC)
-    past = events.filter(pl.col("event_at") < pl.lit(moment, dtype=MOMENT))
+    past = events.filter(pl.col("event_at") < utc_literal(moment))
     states = {name: encoders[name](past, titles, Span(until=moment)) for name in names}
     return {name: rows.unique("member_id", keep="last", maintain_order=True) for name, rows in states.items()}

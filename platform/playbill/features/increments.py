@@ -17,11 +17,12 @@ from typing import Literal
 
 import polars as pl
 
-from playbill.features.axis import CHANGED_AT, MOMENT, RESOLUTION, Span
+from playbill.features.axis import CHANGED_AT, RESOLUTION, Span
 from playbill.features.titles import BUCKET
 from playbill.features.view_folder import ViewState
 from playbill.features.views import EventView
 from playbill.tables import Tables
+from playbill.tables.frames import utc_literal
 
 How = Literal["built", "increment", "unchanged", "backfilled"]
 
@@ -147,7 +148,7 @@ def increment(view: EventView, old: ViewState, log: LogState) -> pl.DataFrame | 
 
 def _owed(view: EventView, built_until: datetime, fresh: list[str], log: LogState) -> pl.DataFrame:
     """Return the keys that are owed rows, and from which moment on."""
-    after = pl.lit(built_until + RESOLUTION, dtype=MOMENT)
+    after = utc_literal(built_until + RESOLUTION)
     arrived = log.tables.read_log_parts(fresh, log.columns).filter(view.counted())
     owed = [arrived.select(*view.keys, pl.min_horizontal(view.enters(), after).alias(_FROM))]
     if log.until > built_until:

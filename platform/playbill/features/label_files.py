@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from playbill.features.label_views import PREFIX, LabelValues, PublishedLabel
 from playbill.features.view_folder import building
 from playbill.files import remove_leftovers, replaced_folder
+from playbill.tables.frames import utc_literal
 
 FOLDER = "labels"
 
@@ -97,7 +98,7 @@ def _published(label: LabelValues, rows: pl.DataFrame, as_of: datetime) -> pa.Ta
         "member_id",
         "title_id",
         pl.col("known_at").alias("event_timestamp"),
-        pl.lit(as_of).cast(_MOMENT).alias("created_timestamp"),
+        utc_literal(as_of).alias("created_timestamp"),
     ).to_arrow(compat_level=pl.CompatLevel.oldest())
 
 

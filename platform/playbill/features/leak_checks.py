@@ -17,7 +17,7 @@ from feast.repo_config import RepoConfig, load_repo_config
 
 from playbill.config import Workspace
 from playbill.errors import DataError, Problem, StateError
-from playbill.features.axis import CHANGED_AT, MOMENT, Span
+from playbill.features.axis import CHANGED_AT, Span
 from playbill.features.catalog import feature_kind
 from playbill.features.encoder import EVENT_COLUMNS
 from playbill.features.leaks import Leak, ViewLeaks, leaks_of
@@ -29,6 +29,7 @@ from playbill.features.rendering import render
 from playbill.features.reports import LeakReport
 from playbill.features.views import EventView
 from playbill.tables import Tables
+from playbill.tables.frames import utc_literal
 
 ACCEPTED = "playbill.leaks_accepted"
 """Tag of a view whose owner answers for it: its text says why, and is shown instead of an error."""
@@ -162,7 +163,7 @@ def code_leaks(view: EventView, events: pl.DataFrame, titles: pl.DataFrame) -> l
         cut = moments[int(share * (len(moments) - 1))]
         before = view.encode(sample.filter(pl.col("event_at") < cut), titles, Span())
         # A state of closed hours holds events up to its own moment.
-        seen = pl.col(CHANGED_AT) <= pl.lit(cut, dtype=MOMENT)
+        seen = pl.col(CHANGED_AT) <= utc_literal(cut)
         known = {leak.feature for leak in leaks}
         late = _moved(view, whole.filter(seen), before.filter(seen), "changes with events after its moment")
         leaks += [leak for leak in late if leak.feature not in known]

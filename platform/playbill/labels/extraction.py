@@ -18,6 +18,7 @@ from playbill.labels.missing import extractor_inputs, require_columns, require_e
 from playbill.labels.popularity import daily_plays
 from playbill.labels.rules import Rule, reads_of, rule_values
 from playbill.specs import LabelSpec
+from playbill.tables.frames import utc_literal
 
 KEYS = ("event_id", "member_id", "seq", "title_id")
 PART = (*KEYS, "event_at", "recorded_at", "action")
@@ -148,7 +149,7 @@ def extract(
 
 def _known(as_of: datetime, recorded: bool) -> pl.Expr:
     """Say which events of a log exist at a moment."""
-    moment = pl.lit(as_of).cast(pl.Datetime("us", "UTC"))
+    moment = utc_literal(as_of)
     known = pl.col("event_at") < moment
     return known & (pl.col("recorded_at") <= moment) if recorded else known
 
@@ -214,6 +215,6 @@ class _Work:
         return [self._matured(labels[name], known, found[name]) for name in self.order]
 
     def _matured(self, label: LabelSpec, known: pl.DataFrame, values: pl.Series) -> pl.Series:
-        age = pl.lit(self.as_of) - pl.col("event_at")
+        age = utc_literal(self.as_of) - pl.col("event_at")
         old = age >= pl.when(values == 0).then(label.zeros_mature_after).otherwise(label.matures_after)
         return known.select(pl.when(old).then(values).alias(label.name)).to_series()

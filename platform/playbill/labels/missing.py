@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 
@@ -12,6 +12,7 @@ from playbill.labels.rules import LEVEL_COLUMNS, Rule
 from playbill.specs import LabelSpec
 from playbill.specs.base import format_duration
 from playbill.specs.where import Comparison, Either, Every, Expression, Membership, column_names, parse_where
+from playbill.tables.frames import utc_literal
 
 
 def require_columns(
@@ -77,7 +78,7 @@ def why_none_positive(
     labels: Sequence[LabelSpec], interactions: pl.DataFrame | pl.LazyFrame, as_of: datetime
 ) -> list[Problem]:
     """Say of each label without a positive event why that may be: none of its actions, all too young, or no match."""
-    moment = pl.lit(as_of.astimezone(UTC)).cast(pl.Datetime("us", "UTC"))
+    moment = utc_literal(as_of)
     log = interactions.lazy().filter(pl.col("event_at") < moment)
     counts = dict(log.group_by("action").len().collect().iter_rows())
     first = log.select(pl.col("event_at").min()).collect().item()

@@ -11,6 +11,7 @@ import polars as pl
 
 from playbill.labels.rules import IMPRESSION
 from playbill.specs import LabelSpec
+from playbill.tables.frames import utc_literal
 
 _COUNTS = pl.Schema(
     {
@@ -135,7 +136,7 @@ def _counts(label: LabelSpec, part: pl.DataFrame, as_of: datetime) -> pl.DataFra
         pl.lit(label.name).alias("label"),
         (value > 0).sum().alias("positives"),
         (value == 0).sum().alias("zeros"),
-        (without & (at + needed > pl.lit(as_of))).sum().alias("too_young"),
+        (without & (at + needed > utc_literal(as_of))).sum().alias("too_young"),
         without.sum().alias("unlabelled"),
         at.filter(value.is_not_null()).min().alias("first"),
         at.filter(value.is_not_null()).max().alias("last"),

@@ -29,6 +29,7 @@ from playbill.rewards.values import MOMENT, BoundTerm, bound_terms, known_at
 from playbill.specs import LabelSpec, RewardSpec
 from playbill.specs.base import format_duration
 from playbill.specs.reward_terms import matures_after
+from playbill.tables.frames import utc_literal
 
 _CHUNK = 500_000
 _MOST_CANVASES = 200
@@ -204,7 +205,7 @@ def mature_plays(term: BoundTerm, outcomes: pl.DataFrame, known: pl.DataFrame, a
     plays = known.with_row_index("row").filter(
         (pl.col("action") == "play")
         & pl.col("title_id").is_not_null()
-        & (pl.col("event_at") + span <= pl.lit(as_of).cast(MOMENT))
+        & (pl.col("event_at") + span <= utc_literal(as_of))
     )
     if plays.is_empty():
         raise StateError(

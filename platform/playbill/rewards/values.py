@@ -15,6 +15,7 @@ from playbill.errors import DataError, Problem
 from playbill.rewards.attribution import rewarded_rows, term_values
 from playbill.specs import LabelSpec, RewardSpec, TermSpec, split_reference
 from playbill.specs.reward_terms import matures_after, speaks_of
+from playbill.tables.frames import utc_literal
 
 MOMENT = pl.Datetime("us", "UTC")
 
@@ -74,7 +75,7 @@ def bound_terms(reward: RewardSpec, labels: Mapping[str, LabelSpec]) -> tuple[Bo
 
 def known_at(log: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
     """Return the rows that happened before `as_of` and were recorded by then, in their order."""
-    moment = pl.lit(as_of).cast(MOMENT)
+    moment = utc_literal(as_of)
     known = pl.col("event_at") < moment
     if "recorded_at" in log.columns:
         known &= pl.col("recorded_at") <= moment
@@ -144,7 +145,7 @@ def _check(
 
 def _young(term: BoundTerm, rows: pl.DataFrame, as_of: datetime) -> NDArray[np.bool_]:
     """Return [m] whether a term can still change."""
-    moment = pl.lit(as_of).cast(MOMENT)
+    moment = utc_literal(as_of)
     young = pl.lit(value=False)
     for action in speaks_of(term.spec, term.label):
         age = matures_after(term.spec, term.label, action)

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from playbill import __version__
-from playbill.errors import ConfigError, DataError, PlaybillError, RequestError, ServiceError, StateError
-from playbill.serving.events import EventDoor
-from playbill.serving.messages import Message, NotFoundError, RecommendRequest, RecommendResponse
+from playbill.errors import ConfigError
+from playbill.serving.admission import Waiting
+from playbill.serving.events import FILLED_COLUMNS, EventDoor
+from playbill.serving.limits import LimitedBody
+from playbill.serving.messages import Message, RecommendRequest, RecommendResponse
 from playbill.serving.recommender import Recommender, require_rows
+from playbill.serving.refusals import ALWAYS, answer_errors, refusals
+from playbill.serving.request_writer import LogStatus
 from playbill.serving.watcher import WatcherStatus
+from playbill.settings import LimitsSettings
+from playbill.tables.live_events import event_schema
 
 TOKEN_VARIABLE = "PLAYBILL_TOKEN"
 EVENTS_LIMIT = 1000
@@ -32,7 +36,9 @@ _BEARER = HTTPBearer(auto_error=False)
 class EventsRequest(Message):
     """Events to commit, all or none."""
 
-    events: tuple[dict[str, Any], ...] = Field(min_length=1, max_length=EVENTS_LIMIT)
+    events: tuple[Annotated[dict[str, Any], WithJsonSchema(event_schema(FILLED_COLUMNS))], ...] = Field(
+        min_length=1, max_length=EVENTS_LIMIT
+    )
     """Rows of `interactions`. `event_at`, `country`, `seq` and `recorded_at` may be left out."""
 
 
@@ -42,6 +48,37 @@ class EventsResponse(Message):
     accepted: int
     duplicates: int
     """Events that were there already."""
+
+
+class Health(Message):
+    """That the process is up."""
+
+    status: str = "up"
+
+
+class Readiness(Message):
+    """What is served, what keeps a newer version from it, and what waits."""
+
+    ready: bool
+    """False while only fallbacks answer."""
+    model: str
+    version: int | None
+    digest: str | None
+    snapshot_id: str
+    """The state of the tables."""
+    approved_version: int | None
+    problem: str | None
+    """Why what is approved is not served."""
+    requests_waiting: int
+    """Requests that wait to be scored."""
+    requests_refused: int
+    """Requests refused since the start because too many waited."""
+    log_waiting: int
+    """Answers that wait to be written to the request log."""
+    dead_letters: int
+    """Rows that could not be written and were set aside with the reason."""
+    dead_letters_lost: int
+    """Rows since the start that could not even be set aside."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +92,8 @@ class Services:
         token: Bearer token that events need; None lets everyone on this machine send them.
         start: Called before the first request.
         stop: Called after the last one.
+        limits: What clients may send, and how many may wait.
+        log_status: What waits for the request log, and what was set aside.
     """
 
     recommender: Recommender
@@ -63,6 +102,8 @@ class Services:
     token: str | None = None
     start: Callable[[], None] | None = None
     stop: Callable[[], None] | None = None
+    limits: LimitsSettings = field(default_factory=LimitsSettings)
+    log_status: Callable[[], LogStatus] = LogStatus
 
 
 def required_token(host: str, token: str | None) -> str | None:
@@ -81,14 +122,16 @@ def required_token(host: str, token: str | None) -> str | None:
 def create_app(services: Services) -> FastAPI:
     """Build the server."""
     app = FastAPI(title="Playbill", version=__version__, lifespan=_lifespan(services))
-    app.state.services = services
-    app.post("/v1/recommend")(recommend)
-    app.post("/v1/page")(page)
-    app.post("/v1/events", dependencies=[Depends(authorized)])(events)
-    app.get("/healthz")(healthz)
-    app.get("/readyz")(readyz)
-    app.add_exception_handler(PlaybillError, _explain)
-    app.add_exception_handler(RequestValidationError, _mistaken)
+    limits = services.limits
+    app.state.services, app.state.waiting = services, Waiting(services.recommender, limits)
+    app.post("/v1/recommend", responses=refusals(404, *ALWAYS))(recommend)
+    app.post("/v1/page", responses=refusals(404, *ALWAYS))(page)
+    app.post("/v1/events", dependencies=[Depends(authorized)], responses=refusals(401, *ALWAYS))(events)
+    app.get("/healthz", responses=refusals(408, 413))(healthz)
+    not_ready: dict[int | str, dict[str, Any]] = {503: {"model": Readiness, "description": "Only fallbacks answer."}}
+    app.get("/readyz", responses={**refusals(408, 413), **not_ready})(readyz)
+    answer_errors(app)
+    app.add_middleware(LimitedBody, most_bytes=1024 * limits.body_kb, seconds=limits.body_seconds)
     return app
 
 
@@ -98,7 +141,14 @@ def services_of(request: Request) -> Services:
     return services
 
 
+def waiting_of(request: Request) -> Waiting:
+    """Return who decides which request is worked on next."""
+    waiting: Waiting = request.app.state.waiting
+    return waiting
+
+
 Found = Annotated[Services, Depends(services_of)]
+Queue = Annotated[Waiting, Depends(waiting_of)]
 
 
 def authorized(services: Found, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
@@ -110,43 +160,47 @@ def authorized(services: Found, credentials: Annotated[HTTPAuthorizationCredenti
         raise HTTPException(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
 
 
-def recommend(body: RecommendRequest, services: Found) -> RecommendResponse:
+async def recommend(body: RecommendRequest, waiting: Queue) -> RecommendResponse:
     """Rank titles, or rows of titles, for a member on a canvas."""
-    return services.recommender.recommend(body)
+    return await waiting.answer(body)
 
 
-def page(body: RecommendRequest, services: Found) -> RecommendResponse:
+async def page(body: RecommendRequest, services: Found, waiting: Queue) -> RecommendResponse:
     """Lay out a canvas's page for a member: its rows in order, each with its titles and why it is where it is."""
     served = services.recommender.slot.current
-    return services.recommender.recommend(require_rows(served, body))
+    return await waiting.answer(require_rows(served, body))
 
 
-def events(body: EventsRequest, services: Found) -> EventsResponse:
+async def events(body: EventsRequest, services: Found, waiting: Queue) -> EventsResponse:
     """Commit events. They are durable, and count in the member's next request, when this answers."""
-    result = services.events.accept(body.events)
+    result = await waiting.events.run(lambda _: services.events.accept(body.events))
     return EventsResponse(accepted=result.accepted, duplicates=result.duplicates)
 
 
-async def healthz() -> dict[str, str]:
+async def healthz() -> Health:
     """Say that the process is up."""
-    return {"status": "up"}
+    return Health()
 
 
-async def readyz(services: Found) -> JSONResponse:
+async def readyz(services: Found, waiting: Queue, response: Response) -> Readiness:
     """Say which model is served, and what keeps a newer one from it. 503 while only fallbacks answer."""
-    served, status = services.recommender.slot.current, services.status()
+    served, status, log = services.recommender.slot.current, services.status(), services.log_status()
     ready = served.scorer is not None
-    wanted = status.wanted.version if status.wanted else None
-    body = {
-        "ready": ready,
-        "model": served.model,
-        "version": served.version,
-        "digest": served.digest,
-        "snapshot_id": served.shelf.snapshot_id,
-        "approved_version": wanted,
-        "problem": status.problem or (None if ready else "no approved model: fallbacks answer"),
-    }
-    return JSONResponse(body, 200 if ready else 503)
+    response.status_code = 200 if ready else 503
+    return Readiness(
+        ready=ready,
+        model=served.model,
+        version=served.version,
+        digest=served.digest,
+        snapshot_id=served.shelf.snapshot_id,
+        approved_version=status.wanted.version if status.wanted else None,
+        problem=status.problem or (None if ready else "no approved model: fallbacks answer"),
+        requests_waiting=waiting.scoring.waiting,
+        requests_refused=waiting.scoring.refused,
+        log_waiting=log.waiting,
+        dead_letters=log.dead_letters,
+        dead_letters_lost=log.lost,
+    )
 
 
 def _lifespan(services: Services) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -161,42 +215,6 @@ def _lifespan(services: Services) -> Callable[[FastAPI], AbstractAsyncContextMan
                 await run_in_threadpool(services.stop)
 
     return lifespan
-
-
-async def _mistaken(_request: Request, error: Exception) -> JSONResponse:
-    """Name every mistake of a body without sending it back: it may be long, or no text that can be sent."""
-    assert isinstance(error, RequestValidationError)
-    mistakes = [
-        {"type": item["type"], "loc": [_sendable(part) for part in item["loc"]], "msg": _sendable(item["msg"])}
-        for item in error.errors()
-    ]
-    return JSONResponse({"detail": mistakes}, 422)
-
-
-def _sendable(part: Any) -> Any:
-    """Write half a character as its escape: UTF-8 has none for it."""
-    return part.encode("utf-8", "backslashreplace").decode() if isinstance(part, str) else part
-
-
-async def _explain(_request: Request, error: Exception) -> JSONResponse:
-    """Turn an error a caller can act on into its status and text."""
-    body: Mapping[str, Any] = {"detail": str(error)}
-    if isinstance(error, DataError):
-        problems = [{"where": item.where, "what": item.what, "hint": item.hint} for item in error.problems]
-        body = {**body, "problems": problems}
-    return JSONResponse(body, _status_of(error))
-
-
-def _status_of(error: Exception) -> int:
-    match error:
-        case NotFoundError():
-            return 404
-        case RequestError() | DataError():
-            return 422
-        case ServiceError() | StateError():
-            return 503
-        case _:
-            return 500
 
 
 def _is_loopback(host: str) -> bool:

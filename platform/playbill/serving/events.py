@@ -11,6 +11,8 @@ from playbill.schema import UNKNOWN_COUNTRY
 from playbill.serving.served import Slot
 from playbill.tables import AppendResult, Journal
 
+FILLED_COLUMNS = ("event_at", "country")
+"""What an event may leave out: it happened now, where the member's profile says."""
 TITLE_COLUMNS = ("title_id", "source_title_id")
 
 

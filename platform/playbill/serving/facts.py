@@ -14,7 +14,8 @@ from playbill.errors import PlaybillError, ServiceError
 from playbill.features import OnlineFeatures
 from playbill.schema import UNKNOWN_COUNTRY
 from playbill.serving.served import Members, Served
-from playbill.tables import TIMESTAMP, Tables, empty_frame
+from playbill.tables import Tables, empty_frame
+from playbill.tables.frames import utc_literal
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ class FactReader:
             logger.warning("the event journal cannot be read: %s", error)
             notes.append("the event journal cannot be read: events not yet compacted are missing")
             events = self._tables.member_events(member_id, include_journal=False)
-        return events.filter(pl.col("event_at") < pl.lit(at, dtype=TIMESTAMP))
+        return events.filter(pl.col("event_at") < utc_literal(at))
 
     def _profile(self, newest: Members, member_id: str | None, at: datetime | None) -> dict[str, Any] | None:
         if member_id is None:

@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from playbill.errors import RequestError, nearest
+from playbill.schema import QUERY_LIMIT, TEXT_LIMIT, text_problem
+from playbill.tables.live_events import STORABLE, StorableMoment
 
 MODEL_POLICY = "model"
 """The policy of an answer that the model ranked; any other policy is a fallback's name."""
 K_LIMIT = 1000
 TIMEOUT_LIMIT_MS = 600_000
-QUERY_LIMIT = 100_000
-"""Characters of a query that are accepted; of those the first ones are read, see `playbill.datasets.typed`."""
+CONTEXT_LIMIT = 100
+"""Context fields in one request."""
+NUMBER_LIMIT = 1e15
+"""Size of a number in a context field, either sign: whole numbers up to here are exact in 64 bits of floating point."""
 
-ContextValue = str | bool | int | float
+
+def _refuse(problem: str | None) -> None:
+    if problem is not None:
+        # The text itself is not repeated: it may be long, or be what no answer can carry.
+        raise PydanticCustomError("refused", "{problem}", {"problem": problem})
+
+
+def _usable(value: str | bool | int | float) -> str | bool | int | float:
+    if isinstance(value, str):
+        _refuse(text_problem(value) or _length_problem(value))
+    elif not abs(value) <= NUMBER_LIMIT:  # NaN is not either
+        _refuse(f"a number is between -{NUMBER_LIMIT:g} and {NUMBER_LIMIT:g}.")
+    return value
+
+
+def _length_problem(text: str) -> str | None:
+    return None if len(text) <= TEXT_LIMIT else f"a text has at most {TEXT_LIMIT} characters, this one {len(text):,}."
+
+
+Text = Annotated[str, Field(max_length=TEXT_LIMIT), STORABLE]
+"""A short text, such as an id or a name."""
+ContextValue = Annotated[str | bool | int | float, AfterValidator(_usable)]
 """A value of a context field of an outside package."""
 
 
@@ -44,24 +71,24 @@ class Message(BaseModel):
 class RecommendRequest(Message):
     """One question: who asks, on which canvas, and what is known of the situation."""
 
-    canvas: str
+    canvas: Text
     """A canvas of the served model."""
-    member_id: str | None = None
+    member_id: Text | None = None
     """Absent or unknown: answered as for someone without a history."""
     k: int = Field(default=10, ge=1, le=K_LIMIT)
     """Titles in a list, and in each row, at most."""
-    at: AwareDatetime | None = None
-    """The moment to answer for, with a zone. Absent: now, after every event acknowledged so far."""
-    country: str | None = None
+    at: StorableMoment | None = None
+    """The moment to answer for, with a zone, from 1700 to 2200. Absent: now, after every event acknowledged so far."""
+    country: Text | None = None
     """Absent: the member's. `ZZ` and countries never seen mean unknown."""
-    device: str | None = None
-    language: str | None = None
+    device: Text | None = None
+    language: Text | None = None
     """Of names and rows. Absent: the member's."""
-    query: str | None = Field(default=None, max_length=QUERY_LIMIT)
+    query: Annotated[str, Field(max_length=QUERY_LIMIT), STORABLE] | None = None
     """What was typed so far; an empty one asks for the page before the first key. Its first 200 characters are read."""
-    source_title_id: str | None = None
+    source_title_id: Text | None = None
     """The title the list is about."""
-    context: dict[str, ContextValue] = Field(default_factory=dict)
+    context: dict[Text, ContextValue] = Field(default_factory=dict, max_length=CONTEXT_LIMIT)
     """Values of context fields that packages outside Playbill add, by name."""
     rows: bool | None = None
     """Whether to fill the canvas's rows. Absent: if it has any."""

@@ -14,6 +14,7 @@ from playbill.errors import RequestError
 from playbill.ranking.candidates import ABSENT, Viewer
 from playbill.ranking.past import past_of
 from playbill.ranking.rows import RowPlan, Setting, Taste, plan_rows, taste_of
+from playbill.schema import text_problem
 from playbill.serving.answering import Asked, answer, by_fallback
 from playbill.serving.facts import FactReader, MemberFacts
 from playbill.serving.made import Entry, Made, entry_of, finished
@@ -64,8 +65,12 @@ class Recommender:
         seconds = profile.cache_seconds
         self._kept: KeptAnswers[Entry] | None = None if seconds is None else KeptAnswers(seconds)
 
-    def recommend(self, request: RecommendRequest) -> RecommendResponse:
+    def recommend(self, request: RecommendRequest, waited_s: float = 0.0) -> RecommendResponse:
         """Answer one request.
+
+        Args:
+            request: What is asked.
+            waited_s: How much of its time is over already.
 
         Raises:
             NotFoundError: The canvas or the source title does not exist.
@@ -73,36 +78,53 @@ class Recommender:
                 unknown or of another type.
             StateError: Nothing has been ingested yet.
         """
-        entry = self._entry(request)
+        return self._logged(self._entry(request, waited_s))
+
+    def fall_back(self, request: RecommendRequest, reason: str) -> RecommendResponse:
+        """Answer by the canvas's fallback from what is in memory, in a few milliseconds.
+
+        Raises:
+            NotFoundError, RequestError: As `recommend`.
+        """
+        return self._logged(entry_of(request, self._by_fallback(self._understand(request, read=False), reason)))
+
+    def timeout_ms(self, request: RecommendRequest) -> int | None:
+        """Return the time of a request, its own or the server's; None = as long as it takes."""
+        return request.timeout_ms or self._profile.timeout_ms
+
+    def _logged(self, entry: Entry) -> RecommendResponse:
         if self._log is not None:
             self._log(entry.row, entry.slates)
         return entry.response
 
-    def _entry(self, request: RecommendRequest) -> Entry:
+    def _entry(self, request: RecommendRequest, waited_s: float) -> Entry:
         """Return an answer, kept or made now. One that a fallback gave is not kept."""
         if self._kept is None:
-            return entry_of(request, self._in_time(request))
+            return entry_of(request, self._in_time(request, waited_s))
         key = self.slot.current.key, request.model_copy(update={"timeout_ms": None}).model_dump_json()
         if (found := self._kept.get(key)) is not None:
             return found[0].again(found[1])
         since = self._kept.now()
-        entry = entry_of(request, self._in_time(request))
+        entry = entry_of(request, self._in_time(request, waited_s))
         if entry.response.reason is None:
             self._kept.put(key, entry, since)
         return entry
 
-    def _in_time(self, request: RecommendRequest) -> Made:
-        timeout_ms = request.timeout_ms or self._profile.timeout_ms
+    def _in_time(self, request: RecommendRequest, waited_s: float) -> Made:
+        timeout_ms = self.timeout_ms(request)
         if timeout_ms is None:
             return self._make(request, [])
         understood: list[Understood] = []
         try:
-            return self._deadline.run(lambda: self._make(request, understood), timeout_ms / 1000)
+            seconds = max(timeout_ms / 1000 - waited_s, 0.0)
+            return self._deadline.run(lambda: self._make(request, understood), seconds)
         except OutOfTimeError:
-            served, asked, facts, notes = understood[0] if understood else self._understand(request, read=False)
-            return finished(
-                served, asked, facts, list(notes), by_fallback(served, asked, f"timed out after {timeout_ms} ms")
-            )
+            partly = understood[0] if understood else self._understand(request, read=False)
+            return self._by_fallback(partly, timed_out(timeout_ms))
+
+    def _by_fallback(self, understood: Understood, reason: str) -> Made:
+        served, asked, facts, notes = understood
+        return finished(served, asked, facts, list(notes), by_fallback(served, asked, reason))
 
     def _make(self, request: RecommendRequest, understood: list[Understood]) -> Made:
         served, asked, facts, notes = self._understand(request)
@@ -143,6 +165,11 @@ class Recommender:
         return served, _ask(served, canvas, request, (at, said), facts, notes), facts, notes
 
 
+def timed_out(timeout_ms: int) -> str:
+    """Say why a fallback answered a request whose time was over."""
+    return f"timed out after {timeout_ms} ms"
+
+
 def require_rows(served: Served, request: RecommendRequest) -> RecommendRequest:
     """Return a request for the rows of a canvas.
 
@@ -162,8 +189,10 @@ def find_title(served: Served, text: str) -> str:
 
     Raises:
         NotFoundError: No title has it; the nearest name is suggested.
-        RequestError: Several titles have the name; their ids are listed.
+        RequestError: Several titles have the name, and their ids are listed; or this is no text.
     """
+    if problem := text_problem(text):
+        raise RequestError(f"title: {problem}")
     catalogue = served.shelf.catalogue
     found = catalogue.find(text)
     if not found:

@@ -22,7 +22,9 @@ from playbill.serving.recommender import FRESH, Recommender
 from playbill.serving.request_writer import RequestWriter
 from playbill.serving.served import Slot
 from playbill.serving.watcher import Watcher
+from playbill.settings import LimitsSettings
 from playbill.tables import Journal, RequestLog, Tables, workspace_clock
+from playbill.tables.dead_letters import DeadLetters
 from playbill.tracking import Tracking
 
 logger = logging.getLogger(__name__)
@@ -75,6 +77,7 @@ def build_services(
     token: str | None,
     with_controller: bool,
     profile: Profile = FRESH,
+    limits: LimitsSettings | None = None,
 ) -> Services:
     """Load what is approved, and put a server together that is ready to start.
 
@@ -95,7 +98,7 @@ def build_services(
     poll_seconds = workspace.project.settings.serving.poll_seconds
     watcher = Watcher(slot, loader, clock, poll_seconds)
     watcher.look()
-    writer = RequestWriter(RequestLog(workspace.database_url))
+    writer = RequestWriter(RequestLog(workspace.database_url), DeadLetters(workspace.dead_letters))
     gate = threading.BoundedSemaphore(scoring_threads())
     facts = FactReader(tables, features)
     # The first look into a feature store imports its client, which takes seconds no member should wait.
@@ -106,7 +109,17 @@ def build_services(
     unserved = slot.current.scorer is None
     prepare = partial(loader.prepare, slot.current) if unserved else None
     running = Running(watcher, writer, controller, poll_seconds, prepare)
-    return Services(recommender, events, lambda: watcher.status, token, running.start, running.stop)
+    limits = limits or workspace.project.settings.serving.limits
+    return Services(
+        recommender,
+        events,
+        lambda: watcher.status,
+        token,
+        running.start,
+        running.stop,
+        limits,
+        writer.status,
+    )
 
 
 def scoring_threads() -> int:

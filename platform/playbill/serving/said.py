@@ -10,7 +10,7 @@ from playbill.datasets.typed import read_query
 from playbill.errors import RequestError, nearest
 from playbill.ranking.candidates import ABSENT
 from playbill.schema import UNKNOWN_COUNTRY
-from playbill.serving.messages import ContextValue, RecommendRequest, not_found
+from playbill.serving.messages import ContextValue, NotFoundError, RecommendRequest, not_found
 from playbill.serving.served import Served
 from playbill.specs import CONTEXTS, CanvasSpec, ContextColumn
 from playbill.specs.context import BUILT_IN, own_fields
@@ -92,9 +92,12 @@ def _source(served: Served, canvas: CanvasSpec, request: RecommendRequest, notes
     if title is None:
         raise RequestError(f"canvas '{canvas.name}' needs a source title")
     column = catalogue.column(title)
-    if column == ABSENT:
-        raise not_found("title", title, catalogue.title_ids)
-    return column
+    if column != ABSENT:
+        return column
+    if named := catalogue.find(title):
+        ids = " or ".join(f"'{title_id}'" for title_id in named)
+        raise NotFoundError(f"source_title_id: '{title}' is a title's name; the id is {ids}")
+    raise not_found("title", title, catalogue.title_ids)
 
 
 def _own(canvas: CanvasSpec, request: RecommendRequest, notes: list[str]) -> dict[str, ContextValue]:

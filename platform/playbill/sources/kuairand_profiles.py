@@ -8,7 +8,8 @@ import polars as pl
 
 from playbill.errors import Problem
 from playbill.schema import UNKNOWN_COUNTRY
-from playbill.tables import TIMESTAMP, example_row
+from playbill.tables import example_row
+from playbill.tables.frames import utc_literal
 
 ZONE = "Asia/Shanghai"
 """Days in the data are days there."""
@@ -49,7 +50,7 @@ def members_of(users: pl.DataFrame, start: datetime) -> pl.DataFrame:
         users: user_id, register_days, and the publisher's other columns, which are kept as they are.
         start: The first moment of the log.
     """
-    begin = pl.lit(start, dtype=TIMESTAMP)
+    begin = utc_literal(start)
     return users.select(
         pl.col("user_id").cast(pl.String).alias("member_id"),
         begin.alias("valid_from"),

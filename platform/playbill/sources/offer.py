@@ -24,6 +24,7 @@ from playbill.sources.names import SameTitles
 from playbill.sources.observing import Observations, plural
 from playbill.sources.ratings import ORDER, RATING, RatingRule, rating_events, with_rank
 from playbill.tables import TIMESTAMP, RowMistake, empty_frame
+from playbill.tables.frames import utc_literal
 
 _PROFILE_OF_EVENTS = ("country", "language")
 """Columns of members that their events have too."""
@@ -259,12 +260,12 @@ def _launches(titles: pl.DataFrame, first: pl.DataFrame, start: datetime) -> pl.
     """Return when each title could first be watched: its release or first event, else the start of the log."""
     rows = titles.join(first, on="title_id", how="left", maintain_order="left")
     known = [name for name in ("first_event", "release_date") if name in rows.columns]
-    moments = rows.select(pl.min_horizontal(known).fill_null(pl.lit(start, dtype=TIMESTAMP)).alias("launch"))
+    moments = rows.select(pl.min_horizontal(known).fill_null(utc_literal(start)).alias("launch"))
     return moments.get_column("launch")
 
 
 def _dated_titles(titles: pl.DataFrame, launches: pl.Series, start: datetime) -> pl.DataFrame:
-    known = pl.min_horizontal(launches, pl.lit(start, dtype=TIMESTAMP))
+    known = pl.min_horizontal(launches, utc_literal(start))
     missing = [name for name in ("valid_from", "recorded_at") if name not in titles.columns]
     return titles.with_columns(known.alias(name) for name in missing)
 
@@ -272,14 +273,14 @@ def _dated_titles(titles: pl.DataFrame, launches: pl.Series, start: datetime) ->
 def _dated_availability(spans: pl.DataFrame, start: datetime) -> pl.DataFrame:
     if "recorded_at" in spans.columns:
         return spans
-    return spans.with_columns(recorded_at=pl.min_horizontal("available_from", pl.lit(start, dtype=TIMESTAMP)))
+    return spans.with_columns(recorded_at=pl.min_horizontal("available_from", utc_literal(start)))
 
 
 def _everywhere(titles: pl.DataFrame, launches: pl.Series, start: datetime) -> pl.DataFrame:
     return titles.select("title_id").with_columns(
         country=pl.lit("*"),
         available_from=launches,
-        recorded_at=pl.min_horizontal(launches, pl.lit(start, dtype=TIMESTAMP)),
+        recorded_at=pl.min_horizontal(launches, utc_literal(start)),
     )
 
 
@@ -288,7 +289,7 @@ def _dated_members(members: pl.DataFrame, seen: _Seen, start: datetime) -> pl.Da
     strangers = first.join(members, on="member_id", how="anti").sort("member_id")
     strangers = strangers.select("member_id", *(pl.col("first_event").alias(name) for name in _MEMBER_DATES))
     known = seen.profiled(members).join(first, on="member_id", how="left", maintain_order="left")
-    joined = pl.col("first_event").fill_null(pl.lit(start, dtype=TIMESTAMP))
+    joined = pl.col("first_event").fill_null(utc_literal(start))
     missing = [name for name in _MEMBER_DATES if name not in members.columns]
     dated = known.with_columns(joined.alias(name) for name in missing).drop("first_event")
     return pl.concat([dated, seen.profiled(strangers)], how="diagonal_relaxed")

@@ -10,6 +10,7 @@ import polars as pl
 
 from playbill.schema import INTERACTIONS, TABLES, UNKNOWN_COUNTRY
 from playbill.tables import TIMESTAMP, Places, RowMistake, Tables, example_row
+from playbill.tables.frames import utc_literal
 from playbill.tables.validation import ProblemLog, check_frame
 
 EVENTS = INTERACTIONS.name
@@ -103,7 +104,7 @@ def _filled_profile(tables: Tables, table: str, frame: pl.DataFrame, moments: Mo
     filled = _carried_over(tables, table, frame) if table in VERSIONED else frame
     if table == "members":
         filled = _coalesced(filled, "country", pl.lit(UNKNOWN_COUNTRY))
-    now = pl.lit(moments.now, dtype=TIMESTAMP)
+    now = utc_literal(moments.now)
     for name in _STAMPS:
         if TABLES[table].column(name) is not None:
             filled = _coalesced(filled, name, now)
@@ -114,7 +115,7 @@ def _filled_events(frame: pl.DataFrame, countries: pl.DataFrame, moments: Moment
     filled = _coalesced(frame, "seq", pl.lit(0, dtype=pl.Int64))
     if frame.schema.get("event_at") == TIMESTAMP:
         # Where the clock stands at the end of the data, an event after it is known when it happens.
-        filled = _coalesced(filled, "recorded_at", pl.max_horizontal("event_at", pl.lit(moments.now, dtype=TIMESTAMP)))
+        filled = _coalesced(filled, "recorded_at", pl.max_horizontal("event_at", utc_literal(moments.now)))
     if frame.schema.get("member_id") == pl.String:
         joined = filled.join(countries, on="member_id", how="left", maintain_order="left")
         filled = _coalesced(joined, "country", pl.col("_country").fill_null(UNKNOWN_COUNTRY)).drop("_country")

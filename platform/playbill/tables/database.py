@@ -13,8 +13,10 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import DataError as DatabaseDataError
+from sqlalchemy.exc import IntegrityError as DatabaseIntegrityError
 
-from playbill.errors import ConfigError, IntegrityError, ServiceError
+from playbill.errors import ConfigError, DataError, IntegrityError, Problem, ServiceError
 from playbill.files import database_file, storage_error
 from playbill.schema import TABLES, ColumnType
 from playbill.tables.event_log import to_microseconds
@@ -88,6 +90,36 @@ def database_errors(engine: sa.Engine) -> Iterator[None]:
             raise refused from error
         cause = getattr(error, "orig", None) or error
         raise ServiceError(f"database {name}: {cause}") from error
+
+
+_ABOUT_ROWS = ("22", "23", "54")
+"""Classes of SQLSTATE that blame the row: data exception, integrity violation, a limit of the program exceeded."""
+
+
+@contextmanager
+def refused_rows(subject: str) -> Iterator[None]:
+    """Tell a row that a database will never take from a database that does not answer now.
+
+    Raises:
+        DataError: The database, or its driver, refuses a row for what is in it: a text with a NUL or half a surrogate
+            pair, a number too wide. Trying again will not help.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, UnicodeError, OverflowError) as error:
+        if not _blames_row(error):
+            raise
+        cause = getattr(error, "orig", None) or error
+        raise DataError(subject, [Problem("database", f"{type(cause).__name__}: {cause}")]) from error
+
+
+def _blames_row(error: Exception) -> bool:
+    cause = getattr(error, "orig", None)
+    # Drivers of Postgres name the state; a class alone would take "too large for an index" for an outage.
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    if isinstance(state, str):
+        return state.startswith(_ABOUT_ROWS)
+    return isinstance(error, DatabaseDataError | DatabaseIntegrityError) or not isinstance(error, SQLAlchemyError)
 
 
 def create_tables(engine: sa.Engine, metadata: sa.MetaData) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from playbill.tables.evolution import aligned, scan_files
-from playbill.tables.frames import TIMESTAMP
+from playbill.tables.frames import utc_literal
 from playbill.tables.generations import BY_MEMBER, INTERACTIONS, Manifest, link_file
 
 SLICE_ROWS = 1_000_000
@@ -184,7 +184,7 @@ def _day_slices(days: Mapping[date, int]) -> Iterator[tuple[date, date]]:
 def _day_bounds(first: date, last: date) -> tuple[pl.Expr, pl.Expr]:
     start = datetime.combine(first, time(), tzinfo=UTC)
     end = datetime.combine(last, time(), tzinfo=UTC) + timedelta(days=1)
-    return pl.lit(start, dtype=TIMESTAMP), pl.lit(end, dtype=TIMESTAMP)
+    return utc_literal(start), utc_literal(end)
 
 
 def _write_buckets(log: pl.LazyFrame, folder: Path) -> tuple[str, ...]:

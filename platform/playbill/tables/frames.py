@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import polars as pl
 
@@ -41,6 +42,17 @@ def polars_schema(table: str) -> pl.Schema:
         KeyError: There is no such table; names come from code, never from a user.
     """
     return pl.Schema({column.name: POLARS_TYPES[column.type] for column in TABLES[table].columns})
+
+
+def utc_literal(moment: datetime) -> pl.Expr:
+    """Return a moment as an expression to compare timestamps with. polars refuses one whose zone is not the column's.
+
+    Raises:
+        ValueError: The moment has no time zone, so it would be read in whatever zone this machine is in.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment.isoformat()} has no time zone")
+    return pl.lit(moment.astimezone(UTC), dtype=TIMESTAMP)
 
 
 def empty_frame(table: str) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any
 
@@ -20,13 +20,22 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from playbill.errors import DataError, Problem, nearest
-from playbill.schema import INTERACTIONS, UNKNOWN_COUNTRY, ColumnType, moment_problem, text_problem
+from playbill.schema import (
+    INTERACTIONS,
+    QUERY_LIMIT,
+    TEXT_LIMIT,
+    UNKNOWN_COUNTRY,
+    ColumnType,
+    moment_problem,
+    text_problem,
+)
 from playbill.tables.validation import PAST, RANGES, TITLE_ACTIONS, action_hint, is_known_action
 
 Event = Mapping[str, Any]
 
 _UNSTORABLE = "unstorable"
 _SHOWN_CHARACTERS = 100
+_FLOAT32_MOST = 3.4e38
 
 
 def _storable_text(text: object) -> object:
@@ -40,18 +49,24 @@ def _storable_moment(moment: datetime) -> datetime:
     problem = moment_problem(moment)
     if problem is not None:
         raise PydanticCustomError(_UNSTORABLE, "{problem}", {"problem": problem})
-    return moment
+    return moment.astimezone(UTC)
 
+
+STORABLE = BeforeValidator(_storable_text)
+"""Of a text: neither a NUL nor half a surrogate pair. Written last in a type, so that limits speak of a string."""
+StorableMoment = Annotated[AwareDatetime, AfterValidator(_storable_moment)]
+"""A moment with a zone, in UTC from here on, in the range that features and tables can count in."""
 
 _PYTHON_TYPES: dict[ColumnType, Any] = {
-    "string": Annotated[str, BeforeValidator(_storable_text), Field(min_length=1)],
+    "string": Annotated[str, Field(min_length=1, max_length=TEXT_LIMIT), STORABLE],
     "int32": Annotated[int, Field(ge=-(2**31), lt=2**31)],
     "int64": Annotated[int, Field(ge=-(2**63), lt=2**63)],
-    "float32": float,
-    "float64": float,
+    "float32": Annotated[float, Field(ge=-_FLOAT32_MOST, le=_FLOAT32_MOST)],
+    "float64": Annotated[float, Field(allow_inf_nan=False)],
     "bool": bool,
-    "timestamp": Annotated[AwareDatetime, AfterValidator(_storable_moment)],
+    "timestamp": StorableMoment,
 }
+_QUERY_TYPE = Annotated[str, Field(min_length=1, max_length=QUERY_LIMIT), STORABLE]
 _OPTIONAL = ("seq", "recorded_at")
 """Canonical columns the journal fills when an event leaves them out."""
 
@@ -78,17 +93,30 @@ def checked_events(events: Sequence[Event], now: datetime) -> list[dict[str, Any
     return rows
 
 
+def event_schema(filled: Sequence[str]) -> dict[str, Any]:
+    """Return the JSON schema of one event.
+
+    Args:
+        filled: Columns that whoever takes events fills when they are left out, beside those of the journal.
+    """
+    schema = _event_model().model_json_schema()
+    return {**schema, "required": [name for name in schema["required"] if name not in filled]}
+
+
 @cache
 def _event_model() -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for column in INTERACTIONS.columns:
-        kind = _PYTHON_TYPES[column.type]
+        kind = _QUERY_TYPE if column.name == "query" else _PYTHON_TYPES[column.type]
         required = not column.nullable and column.name not in _OPTIONAL
         fields[column.name] = (kind, ...) if required else (kind | None, None)
     return create_model("Event", __config__=ConfigDict(extra="forbid"), **fields)
 
 
 def _explain(index: int, item: Mapping[str, Any]) -> Problem:
+    if not item["loc"]:
+        # A key with half a surrogate pair cannot even be named.
+        return Problem(f"events[{index}]", f"{item['msg']}.")
     name = str(item["loc"][0])
     where = f"events[{index}].{name}"
     if item["type"] == "extra_forbidden":

@@ -12,7 +12,7 @@ import polars as pl
 from playbill.schema import TABLES
 from playbill.tables.event_log import ORDER, bucket_files, day_files, days_between
 from playbill.tables.evolution import columns_of, log_schema, scan_files, scan_table
-from playbill.tables.frames import TIMESTAMP
+from playbill.tables.frames import utc_literal
 from playbill.tables.generations import INTERACTIONS, Manifest
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -55,7 +55,7 @@ class Published:
         """Return the newest row of every title or member, of those valid and recorded at a moment."""
         rows = self.versions(table)
         if as_of is not None:
-            moment = pl.lit(as_of, dtype=TIMESTAMP)
+            moment = utc_literal(as_of)
             rows = rows.filter((pl.col("valid_from") <= moment) & (pl.col("recorded_at") <= moment))
         return rows.unique(TABLES[table].key[0], keep="last", maintain_order=True)
 
@@ -119,9 +119,9 @@ def filtered(
 ) -> pl.LazyFrame:
     """Return the events of some members with `since <= event_at < until`."""
     if since is not None:
-        rows = rows.filter(pl.col("event_at") >= pl.lit(since, dtype=TIMESTAMP))
+        rows = rows.filter(pl.col("event_at") >= utc_literal(since))
     if until is not None:
-        rows = rows.filter(pl.col("event_at") < pl.lit(until, dtype=TIMESTAMP))
+        rows = rows.filter(pl.col("event_at") < utc_literal(until))
     if members is not None:
         rows = rows.filter(pl.col("member_id").is_in(list(members)))
     return rows

@@ -1,4 +1,4 @@
-"""The request log: what was asked and what was answered, written in one transaction per request."""
+"""The request log: what was asked and what was answered. A request and its slates are written as one."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from playbill.tables.database import (
     database_errors,
     insert_new,
     open_database,
+    refused_rows,
     sql_columns,
     sql_frame,
     sql_row,
@@ -52,17 +53,35 @@ class RequestLog:
             DataError: Columns are missing, unknown, or of the wrong type; nothing is written.
             ServiceError: The database does not answer.
         """
-        shown = [{"request_id": request.get("request_id"), **slate} for slate in slates]
-        problems = _problems("requests", "request", request)
-        for index, slate in enumerate(shown):
-            problems += _problems("slates", f"slates[{index}]", slate)
-            if slate["request_id"] != request.get("request_id"):
-                problems.append(Problem(f"slates[{index}].request_id", "differs from the request's."))
+        self.write_all([(request, slates)])
+
+    def write_all(self, answered: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> None:
+        """Commit some requests with everything they were answered, all or none. Writing one again changes nothing.
+
+        Args:
+            answered: Rows of `requests`, each with its rows of `slates`.
+
+        Raises:
+            DataError: Columns are missing, unknown or of the wrong type, or the database refuses a row for what is
+                in it; nothing is written, and trying again will not help.
+            ServiceError: The database does not answer.
+        """
+        slates = [
+            [{"request_id": request.get("request_id"), **slate} for slate in shown] for request, shown in answered
+        ]
+        problems = [
+            problem
+            for (request, _), shown in zip(answered, slates, strict=True)
+            for problem in _request_problems(request, shown)
+        ]
         if problems:
             raise DataError("the request was not logged", problems)
-        with database_errors(self._engine), self._engine.begin() as connection:
-            if insert_new(connection, _requests, [sql_row("requests", request)], REQUESTS.key):
-                insert_new(connection, _slates, [sql_row("slates", slate) for slate in shown], SLATES.key)
+        requests = [sql_row("requests", request) for request, _ in answered]
+        rows = [sql_row("slates", slate) for shown in slates for slate in shown]
+        refused = refused_rows("the request was not logged")
+        with database_errors(self._engine), refused, self._engine.begin() as connection:
+            insert_new(connection, _requests, requests, REQUESTS.key)
+            insert_new(connection, _slates, rows, SLATES.key)
 
     def requests(self) -> pl.DataFrame:
         """Return every logged request, canonical, by time."""
@@ -89,6 +108,15 @@ _VALUES: dict[str, type | tuple[type, ...]] = {
     "float64": (int, float),
     "timestamp": datetime,
 }
+
+
+def _request_problems(request: Mapping[str, Any], slates: Sequence[Mapping[str, Any]]) -> list[Problem]:
+    problems = _problems("requests", "request", request)
+    for index, slate in enumerate(slates):
+        problems += _problems("slates", f"slates[{index}]", slate)
+        if slate["request_id"] != request.get("request_id"):
+            problems.append(Problem(f"slates[{index}].request_id", "differs from the request's."))
+    return problems
 
 
 def _problems(table: str, where: str, row: Mapping[str, Any]) -> list[Problem]:

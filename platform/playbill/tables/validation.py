@@ -12,7 +12,7 @@ import polars.selectors as cs
 
 from playbill.errors import DataError, Problem, nearest
 from playbill.schema import ACTIONS, EARLIEST, KINDS, LATEST, NAMESPACED, TABLES, UNKNOWN_COUNTRY
-from playbill.tables.frames import TIMESTAMP, canonical_frame
+from playbill.tables.frames import canonical_frame, utc_literal
 
 RANGES = {"progress": (0.0, 1.0), "propensity": (0.0, 1.0), "duration_s": (0.0, float("inf"))}
 """Inclusive limits of numeric columns of interactions and slates."""
@@ -262,7 +262,7 @@ def _null_rules(table: str) -> Iterator[_Rule]:
 
 def _clock_rules(table: str, now: datetime | None) -> Iterator[_Rule]:
     if now is not None:
-        limit, what = pl.lit(now, dtype=TIMESTAMP), f"a moment after the clock ({now.isoformat()})"
+        limit, what = utc_literal(now), f"a moment after the clock ({now.isoformat()})"
         for column in PAST.get(table, ()):
             yield _Rule(column, what, pl.col(column) > limit, shows_value=True)
 
@@ -275,7 +275,7 @@ def _lasting_rules(table: str) -> tuple[_Rule, ...]:
 
 def _range_rules(table: str) -> Iterator[_Rule]:
     if table == "interactions":
-        first, last = pl.lit(EARLIEST, dtype=TIMESTAMP), pl.lit(LATEST, dtype=TIMESTAMP)
+        first, last = utc_literal(EARLIEST), utc_literal(LATEST)
         what = f"a moment outside {EARLIEST:%Y-%m-%d} to {LATEST:%Y-%m-%d}"
         for column in PAST[table]:
             # The value is not shown: Python has no datetime for the farthest ones.

@@ -45,6 +45,7 @@ def test_a_request_is_answered_as_the_recommender_answers_it(client: httpx.Clien
     [
         ({"canvas": "hom"}, 404, "Did you mean 'home'"),
         ({"canvas": "more_like_this", "source_title_id": "x"}, 404, "unknown title 'x'"),
+        ({"canvas": "more_like_this", "source_title_id": "alien"}, 404, "'alien' is a title's name; the id is 't0'"),
         ({"canvas": "search"}, 422, "needs a query"),
         ({"canvas": "more_like_this"}, 422, "needs a source title"),
         ({"canvas": "home", "k": 0}, 422, "greater than or equal to 1"),

@@ -17,6 +17,7 @@ import polars as pl
 
 from playbill.errors import ConfigError
 from playbill.features.asof import in_utc
+from playbill.tables.frames import utc_literal
 
 _KNOWN_ON: ContextVar[datetime | None] = ContextVar("known_on", default=None)
 
@@ -66,4 +67,4 @@ def known_by(schema: pl.Schema, at: str, created: str | None, moment: datetime |
     column = created or at
     if moment is None or column not in schema:
         return None
-    return in_utc(column, schema[column]) <= pl.lit(moment, dtype=pl.Datetime("us", "UTC"))
+    return in_utc(column, schema[column]) <= utc_literal(moment)

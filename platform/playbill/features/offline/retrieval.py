@@ -23,6 +23,7 @@ from playbill.features.offline.sources import moment
 from playbill.features.offline.sql import ASKED_KEYS, read_query
 from playbill.features.offline.views import join_keys, output_names, require_columns, view_values
 from playbill.features.sql_source import SqlSource
+from playbill.tables.frames import utc_literal
 
 _MOMENT = pl.Datetime("us", "UTC")
 
@@ -153,7 +154,7 @@ def moments_between(request: Request, start: datetime, end: datetime) -> pa.Tabl
 def _moments_of(view: ViewValues, start: datetime, end: datetime) -> pl.LazyFrame:
     at = in_utc(view.at, view.frame.collect_schema()[view.at])
     keys = [pl.col(source).alias(key) for key, source in view.keys.items()]
-    rows = view.rows().filter(at.is_between(pl.lit(start, dtype=_MOMENT), pl.lit(end, dtype=_MOMENT)))
+    rows = view.rows().filter(at.is_between(utc_literal(start), utc_literal(end)))
     return rows.select(*keys, at.alias(EVENT_AT)).drop_nulls().unique()
 
 

@@ -20,6 +20,7 @@ from playbill.features.offline.remote import remote_parts, scan_remote
 from playbill.features.offline.sql import scan_sql
 from playbill.features.offline.wanted import Wanted
 from playbill.features.sql_source import SqlSource
+from playbill.tables.frames import utc_literal
 
 
 def scan_source(
@@ -124,11 +125,10 @@ def _scan_files(config: RepoConfig, source: FileSource, view: str) -> pl.LazyFra
 
 def _within(frame: pl.LazyFrame, wanted: Wanted) -> pl.LazyFrame:
     schema = frame.collect_schema()
-    kind = pl.Datetime("us", "UTC")
     # A missing time column, or one of another type, is told together with all else that is wrong.
     if (wanted.since is None and wanted.until is None) or not isinstance(schema.get(wanted.at), pl.Datetime | pl.Date):
         return frame
     when = in_utc(wanted.at, schema[wanted.at])
     if wanted.since is not None:
-        frame = frame.filter(when >= pl.lit(moment(wanted.since), dtype=kind))
-    return frame if wanted.until is None else frame.filter(when <= pl.lit(moment(wanted.until), dtype=kind))
+        frame = frame.filter(when >= utc_literal(moment(wanted.since)))
+    return frame if wanted.until is None else frame.filter(when <= utc_literal(moment(wanted.until)))
