@@ -45,6 +45,7 @@ from playbill.evaluation.scoring import ScoreFunction
 from playbill.evaluation.slices import MADE_SLICES, SLICES
 from playbill.features import FeatureDoor
 from playbill.files import write_text
+from playbill.simulator.true_plays import truth_of
 from playbill.specs import BASELINES
 from playbill.specs.base import parse_duration
 from playbill.tables import Tables
@@ -92,7 +93,7 @@ def measure(selection: Selection, references: Sequence[str], wanted: Wanted) -> 
             raise ConfigError(f"a version is named twice: {', '.join(version.reference for version in versions)}")
         opened = [_open(stages, tracking, version, frames, door, wanted) for version in versions]
         assert_one_split({one.version.reference: one.split for one in opened})
-        found = []
+        found, truth = [], truth_of(selection.workspace.folder)
         for one in opened:
             stages.stage(f"evaluate {one.version.reference} on {one.canvas}")
             function = canvas_function(one.model.scorer, one.model.resolved, one.canvas, door)
@@ -107,6 +108,7 @@ def measure(selection: Selection, references: Sequence[str], wanted: Wanted) -> 
                 judging=_judging(one.model, wanted),
                 name=one.version.reference if len(versions) > 1 else None,
                 progress=stages.advance,
+                truth=truth,
             )
             canaries = _canaries(stages, function, one.model, one.split, frames, report, wanted)
             if wanted.canaries:

@@ -12,6 +12,7 @@ from playbill.datasets import Split
 from playbill.evaluation.beside import Beside, chosen
 from playbill.evaluation.build import TARGETS, build_case
 from playbill.evaluation.cases import EvaluationCase, Fold
+from playbill.evaluation.ceiling import KnownTruth, ceiling_of
 from playbill.evaluation.data import EvaluationTables, as_frames
 from playbill.evaluation.facts import case_facts
 from playbill.evaluation.judge import MINIMUM_MEMBERS, Judging
@@ -48,7 +49,7 @@ def evaluate(
     progress: Progress | None = None,
     log: EventLog | None = None,
     beside: Beside | None = None,
-    ceiling: ScoreFunction | None = None,
+    truth: KnownTruth | None = None,
 ) -> EvaluationReport:
     """Measure a model on one canvas of a protocol's held-out fold.
 
@@ -67,7 +68,8 @@ def evaluate(
         progress: Told after every chunk of requests.
         log: Of these tables and folds, where it was made before for another canvas.
         beside: Baselines of this log that were fitted before for another canvas.
-        ceiling: Scores by the truth, where it is known; measured beside the others and compared with none.
+        truth: Of a simulated log: the ceiling is measured beside the others, and compared with none of them. A replay
+            has none.
 
     Raises:
         UnknownNameError: An unknown canvas, baseline or slice.
@@ -97,12 +99,12 @@ def evaluate(
         return report_of(case, measured, k, judging, told._replace(windows=windows))
     others = (beside or Beside()).of(names, case, resolved)
     facts = case_facts(case, worth.values)
-    measured = measure(case, _with_ceiling({called: function, **others}, ceiling), k, progress, facts=facts)
+    known = ceiling_of(case, truth)
+    if known is None and truth is not None and truth.note:
+        told = told._replace(notes=(*told.notes, truth.note))
+    functions = {called: function, **others} | ({} if known is None else {CEILING: known})
+    measured = measure(case, functions, k, progress, facts=facts)
     return report_of(case, measured, k, judging, told)
-
-
-def _with_ceiling(functions: dict[str, ScoreFunction], ceiling: ScoreFunction | None) -> dict[str, ScoreFunction]:
-    return functions if ceiling is None else {**functions, CEILING: ceiling}
 
 
 def evaluate_case(
@@ -115,7 +117,6 @@ def evaluate_case(
     judging: Judging | None = None,
     progress: Progress | None = None,
     notes: tuple[str, ...] = (),
-    ceiling: ScoreFunction | None = None,
 ) -> EvaluationReport:
     """Measure a score function beside fitted baselines on a case that is already built.
 
@@ -128,13 +129,12 @@ def evaluate_case(
         judging: Slices, their minimum, and the bootstrap.
         progress: Told after every chunk of requests.
         notes: What the report says beside its numbers.
-        ceiling: Scores by the truth, where it is known.
     """
     check_cutoffs(k)
     judging = judging or Judging()
     told, facts = told_of(case.frame, judging), case_facts(case)
     told = told._replace(notes=(*told.notes, *notes))
-    measured = measure(case, _with_ceiling({name: function, **baselines}, ceiling), k, progress, facts=facts)
+    measured = measure(case, {name: function, **baselines}, k, progress, facts=facts)
     return report_of(case, measured, k, judging, told)
 
 

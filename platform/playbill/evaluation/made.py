@@ -60,7 +60,6 @@ class MadeOptions(TypedDict, total=False):
     log: EventLog | None
     baselines: Sequence[str] | None
     beside: Beside | None
-    ceiling: ScoreFunction | None
 
 
 def search_case(
@@ -197,7 +196,6 @@ def _evaluate(
         judging=options.get("judging") or Judging(slices=slices),
         progress=options.get("progress"),
         notes=left_out,
-        ceiling=options.get("ceiling"),
     )
 
 

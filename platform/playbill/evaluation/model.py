@@ -9,16 +9,19 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from playbill.datasets import Request, Split
 from playbill.errors import ConfigError, StateError
 from playbill.evaluation.beside import Beside
 from playbill.evaluation.build import has_log
 from playbill.evaluation.cases import Fold
+from playbill.evaluation.ceiling import KnownTruth
 from playbill.evaluation.data import EvaluationTables, as_frames
 from playbill.evaluation.evaluate import evaluate
 from playbill.evaluation.heads import HeldOutLabels, head_rows, held_out_labels
 from playbill.evaluation.judge import Judging
+from playbill.evaluation.log import EventLog
 from playbill.evaluation.made import MadeOptions, evaluate_more_like_this, evaluate_search
 from playbill.evaluation.measure import Progress
 from playbill.evaluation.member_features import MemberFeatures, with_features
@@ -145,7 +148,7 @@ def evaluate_canvas(
     progress: Progress | None = None,
     labels: HeldOutLabels | None = None,
     beside: Beside | None = None,
-    ceiling: ScoreFunction | None = None,
+    truth: KnownTruth | None = None,
 ) -> EvaluationReport:
     """Measure one canvas in the way its requests call for, with the options of the model's `evaluate`.
 
@@ -168,7 +171,7 @@ def evaluate_canvas(
         progress: Told after every chunk of requests.
         labels: Of the heads in this fold, where they were gathered before for another canvas.
         beside: Baselines of this log that were fitted before for another canvas.
-        ceiling: Scores of titles by the truth, where it is known.
+        truth: Of a simulated log, for the ceiling of canvases of titles.
 
     Raises:
         UnknownNameError: An unknown canvas, baseline or slice.
@@ -185,11 +188,11 @@ def evaluate_canvas(
         if baselines is not None:
             raise ConfigError(f"canvas '{canvas}' ranks rows, which have their own baselines; leave baselines out")
         return evaluate_rows(function, split, frames, resolved, canvas, judging=judging, name=name, fold=fold, log=log)
-    made["beside"], made["ceiling"], made["baselines"] = beside, ceiling, baselines
+    made["beside"], made["baselines"] = beside, baselines
     if {"query", "source_title"} & set(context) and not has_log(frames, split, resolved, canvas, fold, log):
         measured = evaluate_search if "query" in context else evaluate_more_like_this
         return measured(function, split, frames, resolved, canvas, **made)
-    report = evaluate(function, split, frames, resolved, canvas, replay=replay, **made)
+    report = evaluate(function, split, frames, resolved, canvas, replay=replay, truth=truth, **made)
     if not isinstance(function, CanvasScorer):
         return report
     found, notes = head_rows(function, split, frames, resolved, canvas, fold=fold, judging=judging, labels=labels)
@@ -209,7 +212,7 @@ def evaluate_model(
     judging: Judging | None = None,
     name: str | None = None,
     progress: CanvasProgress | None = None,
-    ceiling: ScoreFunction | None = None,
+    truth: KnownTruth | None = None,
 ) -> ModelEvaluation:
     """Measure a model on every canvas that the log can say something about.
 
@@ -225,7 +228,7 @@ def evaluate_model(
         judging: Slices, their minimum, and the bootstrap (default: the model's).
         name: What the model is called in the reports.
         progress: Told after every chunk of requests.
-        ceiling: Scores of titles by the truth, where it is known.
+        truth: Of a simulated log, for the ceiling of canvases of titles.
 
     Raises:
         UnknownNameError: An unknown canvas.
@@ -233,6 +236,8 @@ def evaluate_model(
     """
     frames = as_frames(tables)
     labels, beside = held_out_labels(split, frames, resolved, "test"), Beside()
+    if truth is not None:
+        truth.gather(_acted_in(labels.log))
     reports: dict[str, EvaluationReport] = {}
     skipped: dict[str, str] = {}
     for canvas in canvases or tuple(resolved.canvases):
@@ -251,7 +256,7 @@ def evaluate_model(
                 progress=_of_canvas(progress, canvas),
                 labels=labels,
                 beside=beside,
-                ceiling=ceiling,
+                truth=truth,
             )
             reports[canvas] = replace(report, notes=(*resolved.notes, *report.notes))
         except StateError as error:
@@ -259,6 +264,12 @@ def evaluate_model(
     if not reports:
         raise StateError("\n  ".join(["no canvas could be measured", *skipped.values()]))
     return ModelEvaluation(reports, skipped)
+
+
+def _acted_in(log: EventLog) -> list[str]:
+    """Return the held-out requests in which something was done."""
+    done = (pl.col("fold") == "test") & (pl.col("action") != "impression") & pl.col("request_id").is_not_null()
+    return log.frame.filter(done)["request_id"].unique(maintain_order=True).to_list()
 
 
 def _of_canvas(progress: CanvasProgress | None, canvas: str) -> Progress | None:

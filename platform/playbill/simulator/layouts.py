@@ -38,7 +38,7 @@ def lay_out(visits: Visits, places: Ints, state: State, streams: Streams, log: E
     keys = streams.uniform("page", member, visits.request[places], len(on.ROWS) + 1)
     own, chosen = keys[:, :-1], keys[:, -1]
     own[:, on.PINNED_ROWS] = -2.0, -1.0
-    for row, lacks in _lacking(member, state).items():
+    for row, lacks in lacking(member, state).items():
         own[lacks, row] = 9.0
     order = np.argsort(own, axis=1, kind="stable").astype(np.int8)
     fitting = (own < 9.0).sum(axis=1).astype(np.int16)
@@ -56,7 +56,7 @@ def lay_out(visits: Visits, places: Ints, state: State, streams: Streams, log: E
     visits.genres[places] = np.where(ordered.rows == on.GENRE_ROWS, genre[:, None], -1)
 
 
-def _lacking(member: Ints, state: State) -> dict[int, NDArray[np.bool_]]:
+def lacking(member: Ints, state: State) -> dict[int, NDArray[np.bool_]]:
     """Return row -> [N] whether the member lacks what it is made of."""
     return {
         on.CONTINUE_WATCHING: state.continuing[member, 0] < 0,

@@ -82,7 +82,7 @@ class ScoredPolicy:
         asked.candidates()
         for chunk, seed in zip(chunks(asked), rng.integers(2**63, size=-(-len(asked) // CHUNK)), strict=True):
             part = asked.take(chunk)
-            weight = self._weights(part)
+            weight = self.weights(part)
             luck = np.random.Generator(np.random.SFC64(int(seed))).standard_exponential(weight.shape, np.float32)
             titles[chunk] = first_arrivals(luck, weight, part.size, size)
             propensity[chunk] = placed(weight, titles[chunk])
@@ -92,11 +92,12 @@ class ScoredPolicy:
         """Return the probabilities of other lists."""
         found = np.zeros(titles.shape, np.float32)
         for chunk in chunks(asked):
-            found[chunk] = placed(self._weights(asked.take(chunk)), titles[chunk])
+            found[chunk] = placed(self.weights(asked.take(chunk)), titles[chunk])
         found[repeated(titles)] = 0.0
         return found
 
-    def _weights(self, asked: Asked) -> Floats:
+    def weights(self, asked: Asked) -> Floats:
+        """Return [N, T]: how likely each title is to be drawn next, up to a factor; 0 where it is no candidate."""
         candidates = asked.candidates()
         weight = self.logits(asked)
         np.copyto(weight, _LOWEST, where=~candidates)

@@ -25,6 +25,7 @@ from playbill.files import write_text
 from playbill.models import Network
 from playbill.ranking.bundle import read_bundle, write_bundle
 from playbill.ranking.scorer import Scorer
+from playbill.simulator.true_plays import TruePlays, truth_of
 from playbill.specs import ResolvedModel, reward_versions
 from playbill.tables import Tables, workspace_clock
 from playbill.tracking import Lineage, RunHandle, Tracking
@@ -124,6 +125,7 @@ class _Run:
     split: Split
     settings: LoopSettings
     folder: Path
+    truth: TruePlays | None
     begun: float
 
     @classmethod
@@ -156,6 +158,7 @@ class _Run:
             tracking=tracking,
             split=split,
             settings=settings,
+            truth=truth_of(workspace.folder),
             folder=workspace.runs / f"{resolved.model.name}-{name}",
             begun=begun,
         )
@@ -277,6 +280,7 @@ class _Run:
             self.resolved,
             self.features,
             progress=lambda canvas, done, total: self.watcher.advance(done, total, canvas),
+            truth=self.truth,
         )
 
     def _lineage(self, data: TrainingSet) -> Lineage:

@@ -28,7 +28,9 @@ from playbill.evaluation import (
     tables,
 )
 from playbill.evaluation.build import build_case
+from playbill.evaluation.grids import grids, summary_grid
 from playbill.metrics import Interval
+from playbill.specs.measures import BESIDE
 
 TITLES = [str(i) for i in range(1, 13)]
 QUICK = Judging(minimum_members=5, resamples=200)
@@ -310,3 +312,58 @@ def test_plots_are_files(report, tmp_path):
 
 def test_json_has_no_numbers_that_json_lacks(report):
     json.loads(report.to_json(), parse_constant=lambda name: pytest.fail(name))
+
+
+class Told:
+    """A truth that knows every request: titles with a smaller number are likelier."""
+
+    note = ""
+
+    def __init__(self, titles):
+        self.title_ids, self.gathered = titles, []
+
+    def gather(self, request_ids):
+        self.gathered += request_ids
+
+    def of(self, request_ids):
+        return np.tile(-np.arange(float(len(self.title_ids))), (len(request_ids), 1))
+
+
+def test_the_ceiling_stands_beside_the_model_and_is_compared_with_nothing(world):
+    titles = [str(number) for number in range(1, 13)]
+    frames = world.tables(world.random_rows(), titles=titles)
+    asked = frames.interactions.with_columns(request_id=pl.format("r-{}", "event_id"))
+    frames = replace(frames, interactions=asked)
+    split, resolved = make_split("leave_one_out", asked), world.resolved()
+    reverse = world.ByTable(titles, [float(number) for number in range(12)])
+
+    def measured(truth):
+        return evaluate(reverse, split, frames, resolved, "home", k=(3,), judging=QUICK, truth=truth)
+
+    report = measured(Told(titles))
+    assert report.ceiling is not None
+    assert [row.name for row in report.rows] == ["tiny", *BESIDE]
+    assert {row.baseline for row in report.differences} == set(BESIDE)
+    value = {row.name: row.metrics["ndcg@3"].value for row in (*report.rows, report.ceiling)}
+    assert value["ceiling"] > value["tiny"]
+    popular = max(value["popular"], value["popular_7d"])
+    assert report.share_of_ceiling == pytest.approx((value["tiny"] - popular) / (value["ceiling"] - popular))
+    assert EvaluationReport.from_json(report.to_json()) == report
+    assert set(report.not_ahead_of) == set(BESIDE)
+    grid = grids(report)[0]
+    assert [row[0] for row in grid.rows] == ["tiny", *BESIDE, "ceiling"]
+    assert "! not ahead of popular, popular_7d, item_knn, ease on ndcg@3" in grid.caption
+    line = summary_grid([report])
+    assert line.columns == ("canvas", "tiny", *BESIDE, "ceiling", "way", "not ahead of")
+    assert line.rows[0][-1] == "! popular, popular_7d, item_knn, ease"
+    silent = Told(titles)
+    silent.of, silent.note = (lambda _ids: None), "no ceiling: too large"
+    none = measured(silent)
+    assert none.ceiling is None
+    assert "no ceiling: too large" in none.notes
+    assert summary_grid([none]).columns == ("canvas", "tiny", *BESIDE, "not ahead of")
+
+
+def test_a_model_that_is_ahead_everywhere_is_not_marked(report):
+    assert report.not_ahead_of == ()
+    assert summary_grid([report]).caption == "ahead of every baseline on every canvas, by paired 95 % intervals"

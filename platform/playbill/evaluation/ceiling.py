@@ -1,0 +1,73 @@
+"""What a ranking by the truth would reach: the ceiling of a case, where the world behind the log is known."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from playbill.datasets import Request
+from playbill.evaluation.cases import EvaluationCase
+from playbill.evaluation.scoring import ScoreFunction, Scores
+
+
+class KnownTruth(Protocol):
+    """What is asked of `playbill.simulator.true_plays.TruePlays`; evaluation does not know simulated worlds."""
+
+    @property
+    def title_ids(self) -> Sequence[str]:
+        """The titles, one for each column."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """Why something is not known; empty where all is."""
+        ...
+
+    def gather(self, request_ids: Collection[str]) -> None:
+        """Work the truth of many requests out at once."""
+        ...
+
+    def of(self, request_ids: Collection[str]) -> npt.NDArray[np.floating[Any]] | None:
+        """Return [N, T] how likely each title was to be played in requests of the log; None where that is not known."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrueOrder:
+    """Ranks titles by how likely they were to be played.
+
+    Args:
+        title_ids: The titles, one for each column.
+        values: [N, T].
+        places: Member and moment of a request -> its row of `values`.
+    """
+
+    title_ids: Sequence[str]
+    values: npt.NDArray[np.floating[Any]]
+    places: dict[tuple[str | None, datetime], int]
+
+    def score(self, requests: Sequence[Request]) -> Scores:
+        """Return [N, T] chances."""
+        return self.values[[self.places[one.member_id, one.at] for one in requests]]
+
+
+def ceiling_of(case: EvaluationCase, truth: KnownTruth | None) -> ScoreFunction | None:
+    """Return the scores of a case by the truth; None where it is not known of all of its requests.
+
+    Args:
+        case: Requests that were logged, on this canvas or another.
+        truth: Of the log's world, if it has one.
+    """
+    asked = case.log.frame[case.positions]["request_id"]
+    if truth is None or asked.null_count():
+        return None
+    values = truth.of(asked.to_list())
+    if values is None:
+        return None
+    keys = zip(case.frame["member_id"].to_list(), case.frame["at"].to_list(), strict=True)
+    return TrueOrder(truth.title_ids, values, {key: row for row, key in enumerate(keys)})
