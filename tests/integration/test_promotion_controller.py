@@ -128,8 +128,12 @@ def test_a_worse_version_is_put_back_with_the_reason_on_it(shop: Shop) -> None:
     row = shop.client.get_model_version(f"ml.{MODEL}", str(worse))
     assert row.tags["playbill.promotion"].startswith("rejected ")
     assert "0.1000 is below 0.1980" in row.tags["playbill.promotion_reason"]
-    assert row.description.startswith("**Not promoted.** ndcg@10 on home against champion")
+    why = "ndcg@10 on home is 0.1000 against 0.2000 of the champion (version 1): -50.0 %; the gate allows -1%."
+    assert row.description.startswith(f"Not promoted: {why}")
     assert row.description.endswith("My own words.")
+    page = shop.client.get_registered_model(f"ml.{MODEL}").description
+    assert page.startswith("Version 2 was refused, ")
+    assert f"{why} Version 1 stays champion." in page
     assert shop.controller.poll_once() == ()
 
 
@@ -148,6 +152,21 @@ def test_a_rejected_version_may_be_tried_again_and_its_reason_goes(shop: Shop) -
     version = shop.tracking.version(MODEL, worse)
     assert "playbill.promotion_reason" not in version.tags
     assert version.description == ""
+    assert shop.tracking.description(MODEL).startswith("Version 2 is champion since ")
+
+
+def test_what_users_write_on_pages_stays_whatever_is_decided(shop: Shop) -> None:
+    shop.train(0.2)
+    shop.client.update_registered_model(f"ml.{MODEL}", description="Ask Ana before you promote.")
+    shop.champion_of(0.2)
+    for ndcg in (0.1, 0.3):
+        shop.click(shop.train(ndcg))
+        shop.controller.poll_once()
+        page = shop.tracking.description(MODEL)
+        assert page.endswith("\n\nAsk Ana before you promote.")
+        assert page.count("Ask Ana") == 1
+        assert page.count("Version ") <= 2
+    assert page.startswith("Version 4 is champion since ")
 
 
 def test_a_first_version_that_fails_leaves_no_champion(shop: Shop) -> None:
@@ -158,6 +177,10 @@ def test_a_first_version_that_fails_leaves_no_champion(shop: Shop) -> None:
     assert decision.verdict == "rejected"
     assert "integrity" in decision.reason
     assert shop.aliases() == {}
+    page = shop.tracking.description(MODEL)
+    assert "was refused" in page
+    assert "was not registered by Playbill" in page
+    assert page.split("\n")[0].endswith("There is no champion.")
     assert shop.controller.poll_once() == ()
 
 
@@ -216,6 +239,8 @@ def test_gates_read_every_number_from_the_table_of_a_run(shop: Shop) -> None:
         (decision,) = shop.controller.poll_once()
     assert decision.verdict == "rejected"
     assert {gate.metric for gate in decision.gates} == {"home/ndcg@10", "search/ndcg@10"}
+    page = shop.tracking.description(MODEL)
+    assert "ndcg@10 on home is 0.1000 against 0.2000 of the champion (version 1): -50.0 % [-50.0, -50.0] on 2" in page
     (home,) = [gate for gate in shop.controller.log.history(MODEL, 1)[0].gates if gate.metric == "home/ndcg@10"]
     assert home.change == pytest.approx((-0.5, -0.5, -0.5)), "paired by request, and the audit keeps it"
     assert home.members == 2

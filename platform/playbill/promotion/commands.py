@@ -7,7 +7,8 @@ import time
 from playbill.config import Workspace
 from playbill.errors import StateError
 from playbill.promotion.controller import Controller
-from playbill.promotion.effects import CHAMPION, Effects
+from playbill.promotion.effects import Effects
+from playbill.promotion.gates import CHAMPION
 from playbill.promotion.records import Approved, Decision, PromotionLog
 from playbill.tracking import ModelVersion, Tracking
 

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from playbill.clock import Clock, WallClock
 from playbill.config import Workspace
 from playbill.errors import IntegrityError, PlaybillError, UnknownNameError
-from playbill.promotion.effects import CHAMPION, Effects
-from playbill.promotion.gates import GateResult, judge
+from playbill.promotion.effects import Effects
+from playbill.promotion.gates import CHAMPION, GateResult, judge
 from playbill.promotion.lease import LEASE_SECONDS, Lease, new_holder
 from playbill.promotion.records import Approved, Decision, Kind, PromotionLog, Verdict
 from playbill.specs import GateSpec, ResolvedModel

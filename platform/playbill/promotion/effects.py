@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from playbill.errors import UnknownNameError
+from playbill.promotion.descriptions import show_decision
+from playbill.promotion.gates import CHAMPION
 from playbill.promotion.records import Approved, Decision, PromotionLog
 from playbill.tracking import ModelVersion, Tracking
 from playbill.tracking.lineage import PROMOTION, REASON
 
-CHAMPION = "champion"
 PREVIOUS = "previous"
-_REFUSED = "**Not promoted.** "
-_PARAGRAPH = "\n\n"
 
 
 class Effects:
@@ -45,16 +44,18 @@ class Effects:
         if version is not None:
             self._tag(version, decision)
             self.tracking.delete_version_tag(version.model, version.version, REASON)
-            self._describe(version, "")
+            show_decision(self.tracking, decision, version, None)
 
     def _reject(self, decision: Decision) -> None:
+        if self.tracking.alias(decision.model, CHAMPION) == decision.version:
+            self._put_back(decision)
         version = self._of(decision)
         if version is not None:
             self._tag(version, decision)
             self.tracking.set_version_tag(version.model, version.version, REASON, decision.reason)
-            self._describe(version, _REFUSED + decision.reason)
-        if self.tracking.alias(decision.model, CHAMPION) == decision.version:
-            self._put_back(decision)
+            champion = self.tracking.alias(decision.model, CHAMPION)
+            standing = None if champion is None else self._find(decision.model, champion)
+            show_decision(self.tracking, decision, version, standing)
 
     def _put_back(self, decision: Decision) -> None:
         approved = self.log.approved(decision.model)
@@ -68,13 +69,6 @@ class Effects:
     def _tag(self, version: ModelVersion, decision: Decision) -> None:
         text = f"{decision.verdict} {decision.at:%Y-%m-%dT%H:%M:%SZ} ({decision.kind})"
         self.tracking.set_version_tag(version.model, version.version, PROMOTION, text)
-
-    def _describe(self, version: ModelVersion, paragraph: str) -> None:
-        """Put our paragraph before the user's own text, in place of our earlier one."""
-        kept = [part for part in version.description.split(_PARAGRAPH) if not part.startswith(_REFUSED)]
-        text = _PARAGRAPH.join(part for part in [paragraph, *kept] if part)
-        if text != version.description:
-            self.tracking.describe(version.model, version.version, text)
 
     def _of(self, decision: Decision) -> ModelVersion | None:
         return None if decision.version is None else self._find(decision.model, decision.version)

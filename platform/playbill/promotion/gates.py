@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from playbill.datasets.splits import REQUESTS
-from playbill.promotion.pairing import PairedChange, paired_change
+from playbill.promotion.pairing import PairedChange, paired_change, spelled_change
 from playbill.specs import GateSpec
 from playbill.specs.measures import HEAD_METRICS, PLAYED, lower_is_better
 from playbill.specs.plugins import ESTIMATORS
@@ -198,11 +198,12 @@ def _hold(gate: GateSpec, name: str, value: float | None, reference: float, chan
 
 def _by_value(plain: GateResult, passed: bool, lower: bool, change: PairedChange) -> GateResult:
     """Decide by the number alone, and say where the members measured could as well have decided otherwise."""
-    noise = ", inside the noise" if change.beyond.includes_zero else ""
+    noise = change.beyond.includes_zero
+    text = spelled_change(change.relative, change.members) + (", inside the noise" if noise else "")
     if passed:
-        return replace(plain, passed=True, reason=f"{_spelled(change)}{noise}" if noise else "")
+        return replace(plain, passed=True, reason=text if noise else "")
     side = "above" if lower else "below"
-    return replace(plain, reason=f"{plain.value:.4f} is {side} {plain.limit:.4f}: {_spelled(change)}{noise}")
+    return replace(plain, reason=f"{plain.value:.4f} is {side} {plain.limit:.4f}: {text}")
 
 
 def _by_interval(gate: GateSpec, plain: GateResult, change: PairedChange) -> GateResult:
@@ -211,13 +212,11 @@ def _by_interval(gate: GateSpec, plain: GateResult, change: PairedChange) -> Gat
     gain = _allowed(gate) > 0
     shown = change.beyond.low > 0.0 if gain else change.beyond.high < 0.0
     text = f"{'' if shown else 'not '}significantly {better if gain else worse} {plain.limit:.4f}"
-    return replace(plain, passed=shown is gain, reason=f"{plain.value:.4f} is {text}: {_spelled(change)}")
-
-
-def _spelled(change: PairedChange) -> str:
-    """Write `-1.3 % [-4.1, +1.5] on 166 members`."""
-    value, low, high = (100.0 * end for end in change.relative)
-    return f"{value:+.1f} % [{low:+.1f}, {high:+.1f}] on {change.members:,} members"
+    return replace(
+        plain,
+        passed=shown is gain,
+        reason=f"{plain.value:.4f} is {text}: {spelled_change(change.relative, change.members)}",
+    )
 
 
 def _relative(value: float, reference: float) -> str:
@@ -244,12 +243,16 @@ def _written(gate: GateSpec) -> str:
     return f"{metric} on {where} against {gate.against}, {_allowed(gate) * 100:+g}%{ending}"
 
 
+def key_of(evaluation: Evaluation) -> Key:
+    """Return what two evaluations must share to be compared."""
+    return evaluation.protocol, evaluation.split_digest, evaluation.asked_with
+
+
 def _by_key(evaluations: Sequence[Evaluation]) -> dict[Key, _Merged]:
     """Merge evaluations that may be compared; of numbers measured twice the newest counts."""
     merged: dict[Key, _Merged] = {}
     for evaluation in evaluations:
-        key = (evaluation.protocol, evaluation.split_digest, evaluation.asked_with)
-        own = merged.setdefault(key, _Merged({}, {}))
+        own = merged.setdefault(key_of(evaluation), _Merged({}, {}))
         for name, value in evaluation.metrics.items():
             own.metrics.setdefault(name, value)
             own.origins.setdefault(name, evaluation)

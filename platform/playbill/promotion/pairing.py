@@ -75,6 +75,12 @@ def paired_change(
     return _change(values, weights, members, allowed, -1.0 if lower else 1.0)
 
 
+def spelled_change(relative: Interval, members: int) -> str:
+    """Write a relative change as `-1.3 % [-4.1, +1.5] on 166 members`."""
+    value, low, high = (100.0 * end for end in relative)
+    return f"{value:+.1f} % [{low:+.1f}, {high:+.1f}] on {members:,} members"
+
+
 def _pairs(ours: pl.DataFrame, theirs: pl.DataFrame, metric: str, column: str, group: str) -> pl.DataFrame:
     """Return the requests of both: member, weight, and the two values. A value that is null on a side is none."""
     weight = f"weight/{metric}"

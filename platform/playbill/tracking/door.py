@@ -179,6 +179,14 @@ class Tracking:
         """Replace a version's description, which the MLflow UI shows at its top."""
         self._registry.describe(model, version, text)
 
+    def description(self, model: str) -> str:
+        """Return what stands at the top of a model's page; empty when it is not registered."""
+        return self._registry.description(model)
+
+    def describe_model(self, model: str, text: str) -> None:
+        """Replace what stands at the top of a model's page."""
+        self._registry.describe_model(model, text)
+
     def aliases(self, model: str) -> dict[str, int]:
         """Return alias -> version; empty when the model is not registered."""
         return self._registry.aliases(model)

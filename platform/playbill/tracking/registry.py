@@ -164,6 +164,23 @@ class ModelRegistry:
         with self.connection.guarded(f"description of '{model}:{version}'"):
             self.connection.client.update_model_version(name, str(version), description=text[:TAG_LENGTH])
 
+    def description(self, model: str) -> str:
+        """Return what stands at the top of a model's page; empty when it is not registered."""
+        name = self.workspace.registered_name(model)
+        with self.connection.guarded(f"description of '{model}'"):
+            try:
+                return self.connection.client.get_registered_model(name).description or ""
+            except Exception as error:
+                if error_code(error) not in NOT_FOUND:
+                    raise
+                return ""
+
+    def describe_model(self, model: str, text: str) -> None:
+        """Replace what stands at the top of a model's page."""
+        name = self.workspace.registered_name(model)
+        with self.connection.guarded(f"description of '{model}'"):
+            self.connection.client.update_registered_model(name, description=text[:TAG_LENGTH])
+
     def ensure_model(self, model: str) -> str:
         """Register the model's name when it is new, and return it as MLflow knows it."""
         name = self.workspace.registered_name(model)
