@@ -32,10 +32,10 @@ def registered(tracking, tmp_path, monkeypatch):
     folder = tmp_path / "bundle"
     make_scorer(folder, 2, dim=16)
     moment = datetime(2024, 3, 1, tzinfo=UTC)
-    views = {"popularity": "0123456789ab", "activity": "ba9876543210"}
-    lineage = Lineage("h", "s", "f", "v", "leave_one_out", "d", moment, parent_version="2", feature_views=views)
+    lineage = Lineage("h", "s", "f", "v", "leave_one_out", "d", moment, parent_version="2")
+    older = {"playbill.feature_views": "activity:ba9876543210,popularity:0123456789ab"}
     with tracking.start_run("m", "fit") as run:
-        version = tracking.register(run, folder, "m", lineage.tags())
+        version = tracking.register(run, folder, "m", lineage.tags() | older)
     return tracking.version("m", version)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -66,3 +68,59 @@ def test_a_version_is_tagged_with_exactly_the_labels_it_learnt(workspace: Worksp
     labels = {name.partition(":")[0] for name in version.tags["playbill.labels"].split(",")}
     assert labels == {head.label for head in learnt.values() if head.label}
     assert "remind_me" not in labels, "the small service logs no reminders"
+
+
+def test_a_run_says_who_made_it_from_what_by_which_command(
+    workspace: Workspace, client: Any, version: ModelVersion
+) -> None:
+    import mlflow
+
+    from playbill.tables import Tables
+
+    run = client.get_run(version.run_id)
+    assert re.fullmatch(r"everycanvas leave_one_out \d\d \w{3} \d\d:\d\d [0-9a-f]{6}", run.info.run_name)
+    assert run.data.tags["mlflow.user"] == getpass.getuser()
+    assert run.data.tags["mlflow.source.name"] == "playbill train everycanvas"
+    (entry,) = run.inputs.dataset_inputs
+    snapshot = Tables(workspace).snapshot_id()
+    assert (entry.dataset.name, entry.dataset.digest) == (workspace.name, snapshot)
+    source = mlflow.data.get_source(entry.dataset)
+    loaded = source.load()
+    assert loaded.snapshot_id() == snapshot
+    assert loaded.interactions().height == Tables(workspace).interactions().height
+    assert max(len(value) for name, value in run.data.tags.items() if name.startswith("playbill.")) <= 200
+
+
+def test_a_dataset_source_says_when_the_tables_have_moved_on(workspace: Workspace) -> None:
+    from playbill.errors import IntegrityError
+    from playbill.tracking.dataset_source import PlaybillDatasetSource, TablesSource
+
+    text = TablesSource(workspace.project.root, workspace.name, "0123456789abcdef").to_json()
+    with pytest.raises(IntegrityError, match="the run was trained on 0123456789abcdef"):
+        PlaybillDatasetSource.from_json(text).load()
+
+
+def test_pages_say_what_a_version_is_worth_first(workspace: Workspace, version: ModelVersion) -> None:
+    from playbill.tracking import Tracking
+
+    tracking = Tracking(workspace)
+    paragraphs = version.description.split("\n\n")
+    assert re.match(r"Home ndcg@10 0\.\d{4} \[0\.\d{4}, 0\.\d{4}\], best baseline \w+ 0\.\d{4}\.", paragraphs[0])
+    rows = paragraphs[1].splitlines()
+    assert rows[2].startswith("| home | ndcg@10 | 0.")
+    assert len(rows) > 5
+    assert paragraphs[2].startswith(f"Data: workspace {workspace.name}, snapshot ")
+    assert "Left out, as the log has nothing to learn it from: heads " in version.description
+    assert f"/runs/{version.run_id}/artifacts/evaluation/report.html)" in version.description
+    page = tracking.description("everycanvas")
+    assert page.startswith("Version 1 is champion since ")
+    assert rows[2] in page
+
+
+def test_the_hashes_of_views_are_in_the_bundle_and_not_in_a_tag(workspace: Workspace, version: ModelVersion) -> None:
+    from playbill.tracking import Tracking
+
+    views = Tracking(workspace).record(version).views
+    assert len(views) > 3
+    assert all(re.fullmatch("[0-9a-f]{12}", content) for content in views.values())
+    assert "playbill.feature_views" not in version.tags

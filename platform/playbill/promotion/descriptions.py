@@ -147,9 +147,7 @@ def _changes(
 ) -> dict[str, PairedChange]:
     assert champion is not None
     ours, theirs = tracking.evaluations(version), tracking.evaluations(tracking.version(version.model, champion))
-    pairs = [
-        (own, other) for own in ours for other in theirs if key_of(own) == key_of(other) and own.split_digest
-    ]
+    pairs = [(own, other) for own in ours for other in theirs if key_of(own) == key_of(other) and own.split_digest]
     found: dict[str, PairedChange] = {}
     for row in quality:
         changes = (paired_change((row.canvas, row.metric, ""), own, other, 0.0) for own, other in pairs)

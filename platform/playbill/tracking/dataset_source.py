@@ -1,7 +1,8 @@
 """Training sets on disk as MLflow sees them: a dataset source, a dataset, and the constructors under `mlflow.data`.
 
 Loaded by MLflow through the entry points `mlflow.dataset_source` and `mlflow.dataset_constructor`. A run that has
-one as its input leads back to the very rows: the source's JSON holds the folder and the digest of its manifest.
+one as its input leads back to the very rows: the source's JSON holds the folder and the digest of its manifest. A run
+that was trained from the workspace's tables has these as its input, by the id of their snapshot.
 """
 
 # MLflow reads the constructors' return annotations as classes, so annotations must not be postponed here.
@@ -16,13 +17,15 @@ from mlflow.data.dataset_source import DatasetSource
 from mlflow.entities import DatasetInput, InputTag
 from mlflow.types import ColSpec, DataType, Schema
 
+from playbill.config import Project, Workspace
 from playbill.datasets.export_manifest import MANIFEST, Manifest
 from playbill.datasets.stored import StoredDataset
 from playbill.errors import IntegrityError, PlaybillError
+from playbill.tables import Tables
 from playbill.tracking.lineage import PREFIX, Lineage
 from playbill.tracking.runs import RunHandle
 
-SCHEME = "playbill-dataset://"
+SCHEME, TABLES_SCHEME = "playbill-dataset://", "playbill-tables://"
 SOURCE_TYPE = "playbill"
 DIGEST_LENGTH = 32
 """MLflow's databases take 36 letters."""
@@ -93,9 +96,102 @@ class PlaybillDatasetSource(DatasetSource):  # type: ignore[misc]
         return {"uri": self.uri, "digest": self.digest}
 
     @classmethod
-    def from_dict(cls, source_dict: dict[Any, Any]) -> Self:
-        """Read what `to_dict` gave."""
+    def from_dict(cls, source_dict: dict[Any, Any]) -> "PlaybillDatasetSource | TablesSource":
+        """Read what `to_dict` of this class, or of `TablesSource`, gave: MLflow knows both by one name."""
+        if source_dict["uri"].startswith(TABLES_SCHEME):
+            return TablesSource.from_dict(source_dict)
         return cls(_folder_of(source_dict["uri"]), source_dict.get("digest"))
+
+
+class TablesSource(DatasetSource):  # type: ignore[misc]
+    """The canonical tables of a workspace, in the state that a run was trained on.
+
+    Args:
+        project: The project's folder.
+        workspace: Name of the workspace.
+        snapshot_id: Of its tables.
+    """
+
+    def __init__(self, project: Path | str, workspace: str, snapshot_id: str) -> None:
+        self.project, self.workspace, self.snapshot_id = Path(project).absolute(), workspace, snapshot_id
+
+    @staticmethod
+    def _get_source_type() -> str:
+        return SOURCE_TYPE
+
+    @property
+    def uri(self) -> str:
+        """`playbill-tables:///the/project#workspace`."""
+        return f"{TABLES_SCHEME}{quote(self.project.as_posix())}#{quote(self.workspace)}"
+
+    def load(self) -> Tables:
+        """Open the tables.
+
+        Raises:
+            StateError: They are gone.
+            IntegrityError: They hold something else by now.
+        """
+        tables = Tables(Project.find(self.project).workspace(self.workspace)).require()
+        if tables.snapshot_id() != self.snapshot_id:
+            raise IntegrityError(
+                f"the tables of workspace '{self.workspace}' are snapshot {tables.snapshot_id()} by now; "
+                f"the run was trained on {self.snapshot_id}"
+            )
+        return tables
+
+    @staticmethod
+    def _can_resolve(raw_source: Any) -> bool:
+        return isinstance(raw_source, str) and raw_source.startswith(TABLES_SCHEME)
+
+    @classmethod
+    def _resolve(cls, raw_source: str) -> "TablesSource":
+        return cls.from_dict({"uri": raw_source, "digest": ""})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the source for JSON."""
+        return {"uri": self.uri, "digest": self.snapshot_id}
+
+    @classmethod
+    def from_dict(cls, source_dict: dict[Any, Any]) -> "TablesSource":
+        """Read what `to_dict` gave."""
+        folder, _, workspace = source_dict["uri"].removeprefix(TABLES_SCHEME).partition("#")
+        return cls(unquote(folder), unquote(workspace), source_dict["digest"])
+
+
+class TablesDataset(Dataset):  # type: ignore[misc]
+    """The tables of a workspace as the input of a run: named by the workspace, with the snapshot as digest."""
+
+    def __init__(self, workspace: Workspace, tables: Tables) -> None:
+        self.tables = tables
+        super().__init__(TablesSource(workspace.project.root, workspace.name, tables.snapshot_id()), workspace.name)
+
+    def _compute_digest(self) -> str:
+        return self.tables.snapshot_id()
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        """Rows by table, and the last moment of the log."""
+        return {"rows": self.tables.row_counts(), "data_end": self.tables.data_end().isoformat()}
+
+    @property
+    def schema(self) -> None:
+        """None: it is several tables."""
+
+    def to_dict(self) -> dict[str, str]:
+        """Return what MLflow stores with the run."""
+        return {**super().to_dict(), "profile": json.dumps(self.profile)}
+
+
+def log_tables(run: RunHandle, workspace: Workspace, tables: Tables) -> None:
+    """Log a workspace's tables as what a run was trained on.
+
+    Raises:
+        StateError: Nothing has been ingested yet.
+        ServiceError: MLflow cannot be reached.
+    """
+    entity = TablesDataset(workspace, tables)._to_mlflow_entity()
+    with run.connection.guarded("logging what was trained on"):
+        run.connection.client.log_inputs(run.run_id, [DatasetInput(entity, [InputTag(_CONTEXT, "training")])])
 
 
 class PlaybillDataset(Dataset):  # type: ignore[misc]

@@ -11,6 +11,7 @@ from typing import Any
 from playbill.clock import Clock, WallClock
 from playbill.config import Workspace
 from playbill.datasets.splits import REQUESTS
+from playbill.tables import Tables
 from playbill.tracking.catalogue import CatalogueCopy
 from playbill.tracking.connection import Connection
 from playbill.tracking.download import Pair, Verify, download, pair_of
@@ -68,6 +69,7 @@ class Tracking:
         params: Mapping[str, Any] | None = None,
         *,
         resume: str | None = None,
+        command: str = "playbill",
     ) -> AbstractContextManager[RunHandle]:
         """Open a run in experiment `WORKSPACE/experiment`, closed as FINISHED, FAILED or KILLED.
 
@@ -80,11 +82,23 @@ class Tracking:
             tags: Such as `Lineage.tags()`.
             params: May be nested; names become dotted. Not logged again when resuming.
             resume: Id of an earlier run to go on with.
+            command: What started it, shown as the run's source beside its user and git revision.
 
         Raises:
             ServiceError: MLflow cannot be reached.
         """
-        return self._runs.start(experiment, name, tags, params, resume)
+        return self._runs.start(experiment, name, tags, params, resume, command)
+
+    def log_tables(self, run: RunHandle, tables: Tables) -> None:
+        """Log the workspace's tables as what a run was trained on; the run leads back to this snapshot of them.
+
+        Raises:
+            StateError: Nothing has been ingested yet.
+            ServiceError: MLflow cannot be reached.
+        """
+        from playbill.tracking.dataset_source import log_tables  # imports MLflow
+
+        log_tables(run, self.workspace, tables)
 
     def has_run(self, run_id: str) -> bool:
         """Return whether a run exists and was not deleted, so that it can be resumed."""

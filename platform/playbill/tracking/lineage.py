@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -45,7 +47,10 @@ class Lineage:
     feature_views: Mapping[str, str] = field(default_factory=dict)
 
     def tags(self) -> dict[str, str]:
-        """Return the tags, all under `playbill.`; what is not known is left out."""
+        """Return the tags, all under `playbill.`; what is not known is left out.
+
+        Views and their hashes are too many for a tag: they stand in the bundle's manifest and in `rows`.
+        """
         values = {
             "spec_hash": self.spec_hash,
             "data_snapshot": self.data_snapshot,
@@ -55,7 +60,6 @@ class Lineage:
             "split_digest": self.split_digest,
             "requests": REQUESTS,
             "watermark": self.watermark.isoformat(),
-            "feature_views": _named_versions(self.feature_views),
             "labels": _named_versions(self.labels),
             "rewards": ",".join(sorted(self.rewards.values())),
             "parent_version": self.parent_version,
@@ -63,9 +67,33 @@ class Lineage:
         }
         return {PREFIX + name: value for name, value in values.items() if value}
 
+    def rows(self) -> list[dict[str, str]]:
+        """Return a row for each thing that was learnt from: its kind, name and version, for the run's table."""
+        kinds: dict[str, Mapping[str, object]] = {
+            "label": self.labels,
+            "reward": self.rewards,
+            "feature service": {self.feature_service: self.feature_service_version},
+            "feature view": self.feature_views,
+        }
+        return [
+            {"kind": kind, "name": name, "version": str(version)}
+            for kind, named in kinds.items()
+            for name, version in sorted(named.items())
+        ]
+
 
 def _named_versions(versions: Mapping[str, int] | Mapping[str, str]) -> str:
     return ",".join(f"{name}:{version}" for name, version in sorted(versions.items()))
+
+
+def origin_tags(folder: Path, command: str) -> dict[str, str]:
+    """Return MLflow's own tags of where a run comes from: user, command, and the git commit checked out in `folder`."""
+    tags = {"mlflow.source.type": "LOCAL", "mlflow.source.name": command}
+    with suppress(OSError, KeyError):  # a container's user may have no name
+        tags["mlflow.user"] = getpass.getuser()
+    if revision := git_revision(folder):
+        tags["mlflow.source.git.commit"] = revision.removesuffix("-dirty")
+    return tags
 
 
 def git_revision(folder: Path) -> str | None:

@@ -18,7 +18,7 @@ from playbill.config import Workspace
 from playbill.datasets.splits import REQUESTS
 from playbill.errors import IntegrityError, StateError
 from playbill.tracking.connection import ALREADY_THERE, NOT_FOUND, Connection, error_code
-from playbill.tracking.lineage import ASKED_WITH, PROTOCOL, SPLIT_DIGEST
+from playbill.tracking.lineage import ASKED_WITH, PROTOCOL, SPLIT_DIGEST, origin_tags
 from playbill.tracking.naming import from_mlflow, to_mlflow
 from playbill.tracking.numbers import NUMBERS, StoredNumbers, read_numbers, write_numbers
 
@@ -184,21 +184,23 @@ class Runs:
         tags: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
         resume: str | None = None,
+        command: str = "playbill",
     ) -> Iterator[RunHandle]:
         """Open a run that is also MLflow's active run in this thread; see `Tracking.start_run`."""
-        run = self._open(experiment, name, resume)
+        run = self._open(experiment, name, resume, command)
         run.set_tags(tags or {})
         if not resume:
             run.log_params(params or {})
         with self.active(run, close=True):
             yield run
 
-    def _open(self, experiment: str, name: str, resume: str | None) -> RunHandle:
+    def _open(self, experiment: str, name: str, resume: str | None, command: str) -> RunHandle:
         experiment_id = self.experiment_id(experiment)
         if resume:
             return RunHandle(self.connection, resume, experiment_id, self.clock)
         with self.connection.guarded(f"starting run '{name}'"):
-            made = self.connection.client.create_run(experiment_id, run_name=name)
+            origin = origin_tags(self.workspace.project.root, command)
+            made = self.connection.client.create_run(experiment_id, run_name=name, tags=origin)
         return RunHandle(self.connection, made.info.run_id, experiment_id, self.clock)
 
     @contextmanager

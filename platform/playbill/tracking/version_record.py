@@ -50,7 +50,7 @@ def read_record(workspace: Workspace, connection: Connection, version: ModelVers
         service=encoder["service"],
         service_version=encoder["service_version"],
         columns=tuple(sorted(_columns(encoder))),
-        views=_pairs(version.tags.get(f"{PREFIX}feature_views", "")),
+        views=_views(json.loads(texts[MANIFEST]), version),
         aliases=version.aliases,
         parent=_parent(version),
     )
@@ -67,6 +67,12 @@ def _check(pair: Pair, texts: Mapping[str, bytes]) -> None:
 def _columns(encoder: Mapping[str, Any]) -> set[str]:
     names = ("numeric", "categorical", "title_snapshot", "title_categorical")
     return {column for name in names for column in encoder.get(name, ())}
+
+
+def _views(manifest: Mapping[str, Any], version: ModelVersion) -> dict[str, str]:
+    """Return each view's hash; versions from before the manifest had them hold them in a tag."""
+    views: dict[str, str] | None = manifest.get("extra", {}).get("feature_views")
+    return _pairs(version.tags.get(f"{PREFIX}feature_views", "")) if views is None else views
 
 
 def _pairs(text: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from playbill.clock import WallClock
 from playbill.datasets import Split
 from playbill.evaluation.html import html_report
 from playbill.evaluation.model import ModelEvaluation
@@ -16,9 +17,10 @@ from playbill.evaluation.plots import plots
 from playbill.evaluation.report import EvaluationReport, ScoredRow
 from playbill.evaluation.slices import SLICES
 from playbill.metrics import Interval
+from playbill.promotion.descriptions import CanvasQuality
 from playbill.specs import ResolvedModel
 from playbill.specs.measures import lower_is_better
-from playbill.tracking import RunHandle
+from playbill.tracking import Lineage, RunHandle
 from playbill.tracking.numbers import MEMBER, REQUEST
 from playbill.training.settings import LoopSettings
 
@@ -30,6 +32,49 @@ def run_params(resolved: ResolvedModel, settings: LoopSettings, workers: int) ->
         "loop": settings.model_dump(mode="json"),
         "workers": workers,
     }
+
+
+def run_name(model: str, split: Split, folder: str) -> str:
+    """Return a name a person can tell apart: model, protocol, local time, and the run's own digest in short."""
+    now = WallClock().now().astimezone()
+    return f"{model} {split.protocol} {now:%d %b %H:%M} {folder.rpartition('-')[2][:6]}"
+
+
+def quality(evaluation: ModelEvaluation, main_canvas: str) -> list[CanvasQuality]:
+    """Return what a version reaches on every canvas, the main one first."""
+    ordered = sorted(evaluation.reports.values(), key=lambda report: report.canvas != main_canvas)
+    rows = []
+    for report in ordered:
+        if value := report.result.metrics.get(report.main_metric):
+            best = best_baseline(report)
+            other = (best.name, best.metrics[report.main_metric].value) if best else (None, None)
+            rows.append(CanvasQuality(report.canvas, report.main_metric, value, *other))
+    return rows
+
+
+def about_version(resolved: ResolvedModel, lineage: Lineage, workspace: str, run: RunHandle) -> list[str]:
+    """Return the paragraphs under a version's numbers: its data, what it does without, and links inside MLflow."""
+    here = f"#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    until = f"{lineage.watermark:%Y-%m-%d %H:%M} UTC"
+    data = f"Data: workspace {workspace}, snapshot {lineage.data_snapshot}, learnt until {until}"
+    paragraphs = [f"{data}; held out by {lineage.protocol}."]
+    if without := left_out_words(resolved):
+        paragraphs.append(f"Left out, as the log has nothing to learn it from: {without}.")
+    links = {"run": here, "report": f"{here}/artifacts/evaluation/report.html", "lineage": f"{here}/artifacts/tables"}
+    return [*paragraphs, " · ".join(f"[{name}]({place})" for name, place in links.items())]
+
+
+def left_out_words(resolved: ResolvedModel) -> str:
+    """Return the heads, canvases and rows that a log left out, by name; `notes.txt` of the run says why."""
+    gone = resolved.left_out
+    rows = sorted({row for own in gone.rows.values() for row in own})
+    kinds = {"heads": sorted(gone.heads), "canvases": sorted(gone.canvases), "rows": rows}
+    return "; ".join(f"{kind} {', '.join(names)}" for kind, names in kinds.items() if names)
+
+
+def log_lineage(run: RunHandle, lineage: Lineage) -> None:
+    """Store what a version was made from as a table; its tags hold the short part."""
+    run.log_table(pl.DataFrame(lineage.rows()), "lineage")
 
 
 def learnt_labels(resolved: ResolvedModel) -> dict[str, int]:

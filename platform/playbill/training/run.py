@@ -23,6 +23,7 @@ from playbill.evaluation.model import ModelEvaluation, evaluate_model
 from playbill.features import FeatureDoor, ServiceSchema
 from playbill.files import write_text
 from playbill.models import Network
+from playbill.promotion.descriptions import describe_version
 from playbill.ranking.bundle import read_bundle, write_bundle
 from playbill.ranking.scorer import Scorer
 from playbill.simulator.true_plays import TruePlays, truth_of
@@ -34,7 +35,15 @@ from playbill.training.build import build_network, loop_settings, network_config
 from playbill.training.examples import examples_summary, log_examples
 from playbill.training.loop import FitResult, Place, Progress, fit
 from playbill.training.options import TrainOptions
-from playbill.training.record import learnt_labels, log_evaluation, run_params
+from playbill.training.record import (
+    about_version,
+    learnt_labels,
+    log_evaluation,
+    log_lineage,
+    quality,
+    run_name,
+    run_params,
+)
 from playbill.training.rewards import example_weights
 from playbill.training.settings import LoopSettings
 from playbill.training.watch import Silent, Watcher
@@ -180,20 +189,25 @@ class _Run:
         data = build_training_set(self.tables, self.resolved, self.split, self.features, self.clock, weights=weights)
         self.resolved = data.trained(self.resolved)
         params = run_params(self.resolved, self.settings, self.workers) | {"examples": examples_summary(data)}
-        opened = self.tracking.start_run(model, self.folder.name, {}, params, resume=self._earlier_run())
+        name, command = run_name(model, self.split, self.folder.name), f"playbill train {model}"
+        opened = self.tracking.start_run(model, name, {}, params, resume=self._earlier_run(), command=command)
         with opened as run:
             self._remember(run_id=run.run_id)
-            tags = self._lineage(data).tags()
-            run.set_tags(tags)
+            lineage = self._lineage(data)
+            run.set_tags(lineage.tags())
+            log_lineage(run, lineage)
+            self.tracking.log_tables(run, self.tables)
             log_examples(run, data)
             if self.resolved.notes:
                 run.log_text("\n".join(self.resolved.notes), "notes.txt")
             result = self._fit(data, run)
-            digest = self._write(result.network, data)
+            digest = self._write(result.network, data, lineage)
             evaluation = self._evaluate(data)
             log_evaluation(run, evaluation, self.split)
             self.watcher.stage("register")
-            version = self.tracking.register(run, self.folder / BUNDLE, model, tags, _summary(result))
+            version = self.tracking.register(run, self.folder / BUNDLE, model, lineage.tags(), _summary(result))
+            about = about_version(self.resolved, lineage, self.workspace.name, run)
+            describe_version(self.tracking, model, version, quality(evaluation, self.resolved.main_canvas), about)
         self._remember(run_id=run.run_id, version=version, digest=digest)
         return TrainOutcome(
             model=model,
@@ -254,7 +268,7 @@ class _Run:
         detail = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"
         self.watcher.advance(progress.step, progress.steps, detail)
 
-    def _write(self, network: Network, data: TrainingSet) -> str:
+    def _write(self, network: Network, data: TrainingSet, lineage: Lineage) -> str:
         digest = write_bundle(
             self.folder / BUNDLE,
             resolved=self.resolved,
@@ -262,7 +276,11 @@ class _Run:
             config=network_config(self.resolved, data.encoder),
             weights=network.cpu().state_dict(),
             plays=data.plays,
-            extra={"watermark": data.watermark.isoformat(), "split_digest": self.split.digest},
+            extra={
+                "watermark": data.watermark.isoformat(),
+                "split_digest": self.split.digest,
+                "feature_views": dict(lineage.feature_views),
+            },
         )
         self.split.save(self.folder / BUNDLE / SPLIT)
         return digest
