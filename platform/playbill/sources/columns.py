@@ -92,6 +92,9 @@ def read_column(rows: pl.DataFrame, column: ColumnMapping, target: pl.DataType |
 
 def read_rating(rows: pl.DataFrame, source: str) -> Read:
     """Read a column of ratings as float32. Null, NaN and empty text are no rating; an infinite one is a mistake."""
+    if rows.schema[source] == pl.Boolean:
+        hint = "Map an action in place of the rating, with values: {true: thumbs_up, false: thumbs_down}."
+        return _all_broken(rows.get_column(source), pl.Float32(), "a truth value, which is no rating", hint)
     read = read_column(rows, ColumnMapping(source=source, reading="number"), None)
     infinite = read.values.is_infinite().fill_null(False)
     if infinite.any():
@@ -159,6 +162,8 @@ def _moment(source: pl.Series, column: ColumnMapping) -> Read:
 
 
 def _identifier(source: pl.Series) -> Read:
+    if source.dtype.is_nested():
+        return _all_broken(source, pl.String(), f"a value of type {source.dtype} that cannot be read", "")
     if source.dtype.is_float():
         # Number columns with nulls come as floats from some tools; `12.0` must be the id 12.
         whole = source.cast(pl.Int64, strict=False)
@@ -204,6 +209,9 @@ _YEAR_US = 365.2425 * 24 * 3600 * 1_000_000
 
 def _epoch(unit: str) -> Callable[[pl.Series, ColumnMapping], Read]:
     def read(source: pl.Series, column: ColumnMapping) -> Read:
+        if source.dtype.is_temporal():
+            what = f"a value of type {source.dtype}, which is no number of {unit}"
+            return _all_broken(source, TIMESTAMP, what, "Leave out as: it is a moment already.")
         source = _number_text(source) if source.dtype == pl.String else source
         numbers = source.cast(pl.Float64 if source.dtype.is_float() else pl.Int64, strict=False)
         years = 1970 + numbers.cast(pl.Float64) * _SCALES[unit] / _YEAR_US
@@ -239,7 +247,7 @@ def _iso_text(source: pl.Series, column: ColumnMapping) -> Read:
     naive = pl.select(pl.coalesce(local, days)).to_series()
     zoned = naive.dt.replace_time_zone(column.zone, ambiguous="earliest", non_existent="null")
     values = pl.select(pl.coalesce(aware, zoned.dt.convert_time_zone("UTC"))).to_series()
-    return _checked(source, values, "no ISO 8601 moment")
+    return _checked(source, values, "no ISO 8601 moment", "Expected text such as 2020-12-31 or 2020-12-31T18:30:00.")
 
 
 def _year(source: pl.Series, column: ColumnMapping) -> Read:

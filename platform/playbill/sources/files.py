@@ -75,8 +75,20 @@ def open_table(table: str, mapping: FileTable, folder: Path, scratch: Path) -> p
                 hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(names)}."
                 raise FileError(Problem(f"{where}.by", f"{side} has no column '{joined.by}'.", hint))
         key = pl.col(joined.by).cast(pl.String).alias("_by")
+        _require_one_row_each(where, joined.by, added.select(key))
         rows = rows.with_columns(key).join(added.with_columns(key).drop(joined.by), on="_by", how="left").drop("_by")
     return rows
+
+
+def _require_one_row_each(where: str, by: str, keys: pl.LazyFrame) -> None:
+    """Refuse a joined file that has a key twice: it would make two rows of one."""
+    counts = keys.drop_nulls().group_by("_by").len().filter(pl.col("len") > 1).sort("_by")
+    repeated = counts.collect()
+    if repeated.height:
+        key, rows = repeated.row(0)
+        what = f"the joined file has {rows} rows where '{by}' is {key}"
+        more = f", and so for {repeated.height - 1:,} more" if repeated.height > 1 else ""
+        raise FileError(Problem(f"{where}.by", f"{what}{more}.", "A join needs one row for each."))
 
 
 def open_file(where: str, origin: FileOrigin, folder: Path, scratch: Path) -> pl.LazyFrame:
@@ -94,7 +106,7 @@ def open_file(where: str, origin: FileOrigin, folder: Path, scratch: Path) -> pl
     paths = [_unpacked(where, path, scratch) for path in _paths(where, origin.file, folder)]
     kind = _kind(where, origin, paths[0])
     try:
-        if empty := [path.name for path in paths if not path.stat().st_size]:
+        if empty := [path.name for path in paths if _is_empty(path)]:
             raise ValueError(f"{empty[0]} is empty")
         rows = _scan(kind, paths, origin, scratch / where)
         rows.collect_schema()
@@ -102,6 +114,10 @@ def open_file(where: str, origin: FileOrigin, folder: Path, scratch: Path) -> pl
         why = None if kind == "parquet" else _why_unread(kind, paths, origin)
         raise FileError(Problem(where, f"'{origin.file}' cannot be read: {why or _first_line(error)}")) from None
     return rows
+
+
+def _is_empty(path: Path) -> bool:
+    return path.stat().st_size < _BLOCK and not path.read_bytes().strip()
 
 
 def wrong_separator(names: list[str]) -> str | None:
@@ -228,7 +244,11 @@ def _scan(kind: str, paths: list[Path], origin: FileOrigin, converted: Path) -> 
         return pl.scan_ndjson(paths, infer_schema_length=None)
     if kind == "json":
         return pl.concat([_json(path, origin) for path in paths], how="diagonal_relaxed").lazy()
-    return pl.concat([_separated(path, origin, converted.with_suffix(f".{i}")) for i, path in enumerate(paths)])
+    parts = [_separated(path, origin, converted.with_suffix(f".{i}")) for i, path in enumerate(paths)]
+    names = [set(part.collect_schema()) for part in parts]
+    if other := [path.name for path, own in zip(paths, names, strict=True) if own != names[0]]:
+        raise ValueError(f"{other[0]} has other columns than {paths[0].name}")
+    return pl.concat([part.select(parts[0].collect_schema().names()) for part in parts])
 
 
 def _separator(origin: FileOrigin, path: Path) -> str:
@@ -294,6 +314,8 @@ def bad_lines(content: bytes) -> list[Problem]:
 
 def _json(path: Path, origin: FileOrigin) -> pl.DataFrame:
     content = json.loads(path.read_text(encoding=origin.encoding))
+    if not content:
+        raise ValueError(f"{path.name} is empty")
     if isinstance(content, list):
         return pl.DataFrame(content, infer_schema_length=None)
     names = origin.header or ("key", "value")

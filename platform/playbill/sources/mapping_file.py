@@ -169,6 +169,8 @@ def _explain(table: str, item: Mapping[str, Any], kind: type[Spec]) -> Problem:
         return Problem(where, "unknown key.", f"Did you mean '{close}'?" if close else _listed(known))
     if item["type"] == "missing":
         return Problem(where, "missing.")
+    if item["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return Problem(where, "expected keys with values.", _listed(_keys(location, kind)))
     return Problem(where, str(item["msg"]).removeprefix("Value error, ") + ".")
 
 

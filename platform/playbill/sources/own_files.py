@@ -45,6 +45,14 @@ class OwnFiles:
 
     def _column_problems(self, name: str, table: FileTable, known: list[str]) -> list[Problem]:
         problems = unknown_columns(name, table, known)
+        # Of columns with one name polars calls the second one so.
+        problems += [
+            Problem(
+                f"{name}.{path}", f"the column '{source}' is there twice.", "Give the columns other names in the file."
+            )
+            for path, source in table.sources().items()
+            if f"{source}_duplicated_0" in known
+        ]
         if problems and (separator := wrong_separator(known)):
             what = f"'{table.file}' has a single column, '{known[0][:80]}'."
             return [Problem(f"{name}.file", what, f"Say how columns are separated, perhaps separator: {separator!r}.")]

@@ -285,6 +285,8 @@ def test_seconds_read_as_milliseconds_are_noticed(workspace, folder):
         ("who\tfilm\tat\na\t1\t0\n", r"has a single column.*separator: '\\t'"),
         ("who,film,at\na,1,0\nb,2,0,surplus\n", "line 3 has 4 values, and there are 3 columns"),
         ("", "is empty"),
+        (" \n\n", "is empty"),
+        ("who,who,film,at\na,b,1,0\n", "member_id: the column 'who' is there twice"),
         ("who,film,at\n", "interactions: the source is empty"),
     ],
 )
@@ -350,6 +352,63 @@ def test_what_is_no_rating_is_no_thumb(workspace, folder, stars, name):
     getattr(log, {"parquet": "write_parquet", "csv": "write_csv", "ndjson": "write_ndjson"}[name[4:]])(folder / name)
     report = load(workspace, folder, RATED.replace("AT", AT).replace("LOG", name))
     assert report.actions == {"play": 3, "thumbs_up": 1}
+
+
+def test_nan_is_no_value_in_any_column(workspace, folder):
+    simple(folder, "")
+    nan = float("nan")
+    log = {"who": [1.0, 2.0], "film": ["1", "1"], "at": [0.0, 1.0], "far": [nan, 0.5]}
+    pl.DataFrame(log).write_parquet(folder / "log.parquet")
+    text = SIMPLE.replace("AT", AT).replace("LOG", "log.parquet").replace("{member_id", "{progress: far, member_id")
+    load(workspace, folder, text)
+    assert Tables(workspace).interactions().select("member_id", "progress").rows() == [("1", None), ("2", 0.5)]
+    pl.DataFrame({**log, "who": [nan, 2.0]}).write_parquet(folder / "log.parquet")
+    with pytest.raises(DataError, match=r"interactions\.member_id: null in 1 row"):
+        load(workspace, folder, text)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "complaint"),
+    [
+        ("who", [{"id": 1}], "a value of type Struct.* that cannot be read"),
+        (
+            "at",
+            [datetime(2023, 1, 1, tzinfo=UTC)],
+            "which is no number of seconds in 1 row. Leave out as: it is a moment",
+        ),
+        ("stars", [True], "a truth value, which is no rating in 1 row. Map an action in place of the rating"),
+    ],
+)
+def test_columns_of_another_type(workspace, folder, column, values, complaint):
+    simple(folder, "")
+    log = {"who": ["a"], "film": ["1"], "at": [0], "stars": [5.0], column: values}
+    pl.DataFrame(log).write_parquet(folder / "log.parquet")
+    problems = refused(workspace, folder, RATED.replace("AT", AT).replace("LOG", "log.parquet"))
+    assert len(problems) == 1
+    assert re.search(complaint, problems[0])
+
+
+def test_files_of_one_table_have_the_same_columns(workspace, folder):
+    simple(folder, "who,film,at\na,1,0\n", "log-1.csv")
+    text = SIMPLE.replace("AT", AT).replace("LOG", "log-*.csv")
+    (folder / "log-2.csv").write_text("at,film,who\n5,2,b\n")
+    load(workspace, folder, text)
+    assert Tables(workspace).interactions().select("member_id", "title_id").rows() == [("a", "1"), ("b", "2")]
+    (folder / "log-2.csv").write_text("when,film,who\n5,2,b\n")
+    assert "log-2.csv has other columns than log-1.csv" in refused_again(workspace, folder, text)
+
+
+def test_a_key_of_a_mapping_that_is_no_mapping(workspace, export):
+    problems = refused(workspace, export, MAPPING.replace("{limit: 50%}", "[50%]"))
+    assert problems == ["set_aside: expected keys with values. Known: limit."]
+
+
+def test_a_joined_file_has_one_row_for_each(workspace, folder):
+    simple(folder, "who,film,at\na,1,0\n")
+    (folder / "more.csv").write_text("film,length\n1,90\n1,91\n2,80\n")
+    text = SIMPLE.replace("AT", AT).replace("LOG", "log.csv\n  join: [{file: more.csv, by: film}]")
+    problem = refused(workspace, folder, text)[0]
+    assert problem.startswith("interactions.join.0.by: the joined file has 2 rows where 'film' is 1.")
 
 
 def test_the_same_row_twice_is_two_events(workspace, folder):
