@@ -43,11 +43,10 @@ def define(workspace: Workspace, name: str, where: str) -> None:
     (workspace.project.model_zoo / f"{name}.yaml").write_text(RULE.format(name=name, where=where))
 
 
-@pytest.mark.parametrize("words", [("labels", "show"), ("labels", "publish"), ("labels", "explain"), ("check",)])
-def test_mistakes_in_conditions_are_all_said_with_a_caret(workspace: Workspace, words: tuple[str, ...]) -> None:
+def test_mistakes_in_conditions_are_all_said_with_a_caret(workspace: Workspace) -> None:
     define(workspace, "near", "progres >= 0.1")
     define(workspace, "typed", "progress >= 0.1 annd prior_plays = 0")
-    found = playbill(workspace, *words)
+    found = playbill(workspace, "check")
     assert found.exit_code == 1
     assert "2 problems" in found.output
     assert "near.yaml:4:30: from.where: unknown column 'progres'. Did you mean 'progress'?" in found.output
@@ -55,6 +54,14 @@ def test_mistakes_in_conditions_are_all_said_with_a_caret(workspace: Workspace, 
     at = lines.index("    progress >= 0.1 annd prior_plays = 0")
     assert lines[at - 1].endswith("unexpected 'annd'. Expected 'and', 'or' or the end.")
     assert lines[at + 1] == " " * (4 + len("progress >= 0.1 ")) + "^"
+
+
+@pytest.mark.parametrize("command", ["show", "publish", "explain"])
+def test_a_label_with_a_mistake_is_refused_by_name(workspace: Workspace, command: str) -> None:
+    define(workspace, "near", "progres >= 0.1")
+    found = playbill(workspace, "labels", command, "--label", "near")
+    assert found.exit_code == 1
+    assert "near.yaml:4:30: from.where: unknown column 'progres'. Did you mean 'progress'?" in found.output
     assert not workspace.features.exists()
 
 
