@@ -1,0 +1,240 @@
+"""Requests that nobody would send, sent to a server: from its own OpenAPI document, and every text and moment we know.
+
+Cases are drawn by schemathesis, half of them valid by the document and half not, with the names that the service has
+put into the document so that most of them get past the first look. Every answer is held to the document: its status is
+listed for the route, its body and headers have the shape that is listed for the status.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from schemathesis.checks import load_all_checks, not_a_server_error
+from schemathesis.core.failures import FailureGroup
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+SHARES = {"/v1/recommend": 6, "/v1/page": 3, "/v1/events": 4, "/healthz": 0, "/readyz": 0}
+"""Of the cases by route; routes without a body get a few."""
+ASKING = ("/v1/recommend", "/v1/page")
+TEXT_FIELDS = ("canvas", "member_id", "country", "device", "language", "query", "source_title_id")
+EVENT_FIELDS = ("event_id", "member_id", "title_id", "canvas", "country", "device", "query", "session_id", "action")
+
+TEXTS = (
+    '""', '" "', '"\\u0000"', '"a\\u0000b"', '"\\ud800"', '"\\udc00\\ud800"', '"\\ud83d"', '"\\ud83d\\ude00"',
+    '"\\u001b[31m"', '"\\r\\n"', '"\\u202e"', '"\\u200b"', '"\\ufeff"', '"\\uffff"', '"%s %d {0} {x}"',
+    '"\' OR 1=1 --"', '"../../etc/passwd"', '"<script>alert(1)</script>"', '"null"', '"NaN"', '"[bold]"', '"ZZ"', '"*"',
+    json.dumps("e\u0301" * 200), json.dumps("\u05d0" * 512), json.dumps("x" * 513), json.dumps("x" * 100_001),
+    "null", "true", "0", "-1", "1e400", "NaN", "-Infinity", "1" + "0" * 400, "1" + "0" * 5_000, "[]", "{}",
+)  # fmt: skip
+"""JSON values that stand where a text does."""
+MOMENTS = (
+    "2024-02-20T12:00:00Z", "2024-02-20T17:30:00+05:30", "2024-02-20T12:00:00-14:00", "2024-02-20T12:00:00+14:00",
+    "2024-02-20T12:00:00.123456+00:01", "2024-02-20T12:00:00+05:30:15", "2024-02-29T23:59:60Z", "2024-02-30T00:00:00Z",
+    "2024-02-20T12:00:00", "2024-02-20", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "0000-01-01T00:00:00Z",
+    "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00", "1700-01-01T00:00:00Z", "1699-12-31T23:59:59Z",
+    "1969-12-31T23:59:59Z", "2199-12-31T23:59:59-14:00", "2200-01-01T00:00:01Z", "1e18", "-1", "", "now",
+)  # fmt: skip
+NUMBERS = ("0", "1708430400", "1708430400000", "-62135596800", "253402300799", "1e18", "-1e18", "1e400", "NaN")
+"""Moments as numbers: seconds or milliseconds since 1970."""
+BODIES = (
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b"\xff\xfe",
+    b'{"canvas": "\xff"}',
+    b"[" * 50_000,
+    b'{"a":' * 20_000,
+    b"0" * 3_000_000,
+)
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the service has."""
+
+    canvases: Sequence[str]
+    members: Sequence[str]
+    titles: Sequence[str]
+    countries: Sequence[str]
+
+
+@dataclass
+class Fuzzed:
+    """How many requests were sent, and which were answered by an error of the server or off the document."""
+
+    requests: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    server_errors: list[str] = field(default_factory=list)
+    undocumented: list[str] = field(default_factory=list)
+
+    def add(self, route: str, status: int, sent: str, complaints: Sequence[str]) -> None:
+        """Count one answer."""
+        self.requests += 1
+        self.statuses[f"{route} {status}"] += 1
+        if status >= 500:
+            self.server_errors.append(f"{route} {status}: {sent[:300]}")
+        elif complaints:
+            self.undocumented.append(f"{route} {status}: {'; '.join(complaints)[:600]} for {sent[:300]}")
+
+
+def fuzz(url: str, names: Names, cases: int, start: int) -> Fuzzed:
+    """Send about `cases` drawn requests and every text and moment of the lists, and return what came of them.
+
+    Args:
+        url: Of the server, without a slash at its end.
+        names: What the service has.
+        cases: Drawn requests.
+        start: The seed: the same requests are sent for the same number.
+    """
+    document = requests.get(f"{url}/openapi.json", timeout=30).json()
+    found = Fuzzed()
+    load_all_checks()
+    with requests.Session() as session:
+        _draw(url, with_names(document, names), cases, start, session, found)
+        for route, body in [*_texts(names), *_moments(names), *_bodies()]:
+            _send(url, document, route, body, session, found)
+    return found
+
+
+def with_names(document: dict[str, Any], names: Names) -> dict[str, Any]:
+    """Return a document whose fields take the service's own names, and now and then any other text."""
+    changed = copy.deepcopy(document)
+    schemas = changed["components"]["schemas"]
+    asks = schemas["RecommendRequest"]["properties"]
+    event = schemas["EventsRequest"]["properties"]["events"]["items"]["properties"]
+    real = {
+        "canvas": names.canvases,
+        "member_id": names.members,
+        "source_title_id": names.titles,
+        "title_id": names.titles,
+        "country": names.countries,
+    }
+    for properties in (asks, event):
+        for name in real.keys() & properties.keys():
+            properties[name] = {"anyOf": [{"type": "string", "enum": list(real[name])}, properties[name]]}
+    # A hundred titles in each row of a page are work for the machine and tell no more than twenty.
+    asks["k"] = {**asks["k"], "maximum": 20}
+    return changed
+
+
+def _draw(url: str, document: dict[str, Any], cases: int, start: int, session: requests.Session, found: Fuzzed) -> None:
+    schema = schemathesis.openapi.from_dict(document)
+    weight = 2 * sum(SHARES.values())
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        share = SHARES[operation.path]
+        modes = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE) if share else (GenerationMode.POSITIVE,)
+        for number, mode in enumerate(modes):
+            examples = max(1, -(-cases * share // weight))
+
+            def send(case: schemathesis.Case) -> None:
+                answer = case.call(base_url=url, session=session, timeout=60)
+                complaints = []
+                try:
+                    case.validate_response(answer, checks=CHECKS)
+                except (FailureGroup, AssertionError) as error:
+                    complaints = [str(one) for one in getattr(error, "exceptions", [error])]
+                found.add(operation.path, answer.status_code, repr(case.body), complaints)  # noqa: B023
+
+            drawn = given(case=operation.as_strategy(generation_mode=mode))(send)
+            limits = settings(
+                max_examples=examples,
+                database=None,
+                deadline=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+                derandomize=False,
+            )
+            seed(start + number)(limits(drawn))()
+
+
+def _texts(names: Names) -> Iterator[tuple[str, bytes]]:
+    yield from _texts_asked(names)
+    for name in EVENT_FIELDS:
+        for number, text in enumerate(TEXTS):
+            yield "/v1/events", _event(names, f"text-{name}-{number}", {name: text})
+    for number, text in enumerate(TEXTS):
+        for name in ("progress", "duration_s", "position", "seq", "season"):
+            yield "/v1/events", _event(names, f"number-{name}-{number}", {name: text})
+
+
+def _texts_asked(names: Names) -> Iterator[tuple[str, bytes]]:
+    for route in ASKING:
+        for name in TEXT_FIELDS:
+            for text in TEXTS:
+                yield route, _object({"canvas": f'"{names.canvases[0]}"', name: text})
+        for text in TEXTS:
+            yield route, _object({"canvas": '"home"', "context": _object({"weather": text}).decode()})
+            if text.startswith('"'):
+                yield route, _object({"canvas": '"home"', "context": f"{{{text}: 1}}"})
+                yield route, f'{{"canvas": "home", {text}: 1}}'.encode()
+    for canvas in names.canvases:
+        for text in TEXTS:
+            asked = {"canvas": json.dumps(canvas), "query": text, "source_title_id": json.dumps(names.titles[0])}
+            yield "/v1/recommend", _object(asked)
+
+
+def _moments(names: Names) -> Iterator[tuple[str, bytes]]:
+    values = [*map(json.dumps, MOMENTS), *NUMBERS]
+    for moment in values:
+        for member in (names.members[0], "nobody", None):
+            for route in ASKING:
+                asked = {"canvas": f'"{names.canvases[0]}"', "member_id": json.dumps(member), "at": moment}
+                yield route, _object(asked)
+    for canvas in names.canvases:
+        for moment in values[:16]:
+            asked = {"canvas": json.dumps(canvas), "query": '"a"', "at": moment, "timeout_ms": "1"}
+            yield "/v1/recommend", _object({**asked, "source_title_id": json.dumps(names.titles[0])})
+    for number, moment in enumerate(values):
+        for name in ("event_at", "recorded_at"):
+            yield "/v1/events", _event(names, f"moment-{name}-{number}", {name: moment})
+
+
+def _bodies() -> Iterator[tuple[str, bytes]]:
+    for body in BODIES:
+        for route in (*ASKING, "/v1/events"):
+            yield route, body
+
+
+def _object(fields: dict[str, str]) -> bytes:
+    """Write an object whose values are JSON already, also where they are none that Python would write."""
+    return ("{" + ", ".join(f"{json.dumps(name)}: {value}" for name, value in fields.items()) + "}").encode()
+
+
+def _event(names: Names, event_id: str, changes: dict[str, str]) -> bytes:
+    event = {"event_id": event_id, "member_id": names.members[0], "action": "play", "canvas": names.canvases[0]}
+    fields = {name: json.dumps(value) for name, value in {**event, "title_id": names.titles[0]}.items()}
+    return _object({"events": "[" + _object({**fields, **changes}).decode() + "]"})
+
+
+def _send(
+    url: str, document: dict[str, Any], route: str, body: bytes, session: requests.Session, found: Fuzzed
+) -> None:
+    answer = session.post(f"{url}{route}", data=body, headers={"content-type": "application/json"}, timeout=60)
+    listed = document["paths"][route]["post"]["responses"]
+    complaints = [] if str(answer.status_code) in listed else ["the status is not in the document"]
+    if answer.status_code >= 400 and not isinstance(answer.json().get("detail"), str):
+        complaints.append("the body is no ErrorResponse")
+    found.add(route, answer.status_code, repr(body), complaints)
