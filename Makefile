@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 TEST_WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile
 
-.PHONY: install quickstart check test bench bench-objectives bench-canvases feast-conformance wheel clean
+.PHONY: install quickstart check test bench bench-objectives bench-canvases feast-conformance fuzz wheel clean
 
 install: $(STAMP)
 
@@ -54,6 +54,10 @@ bench-canvases: install
 	    $(BIN)/python tests/benchmarks/$$script.py --json || exit 1; done
 	$(BIN)/python tests/benchmarks/search.py --json $(if $(KNOWN_ITEMS),--known-item $(KNOWN_ITEMS) --movielens $(MOVIELENS))
 	$(if $(KUAIRAND),$(BIN)/python tests/benchmarks/heads.py --data $(KUAIRAND) --skip-simulated --json)
+
+# Requests that nobody would send, to a real server: 5,000 drawn from its OpenAPI document, and every text and moment. Ends with one JSON line.
+fuzz: install
+	@$(BIN)/python tests/benchmarks/fuzz.py --json
 
 wheel: install
 	$(BIN)/python -m build --wheel --outdir dist .
