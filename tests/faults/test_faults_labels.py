@@ -69,7 +69,7 @@ def test_a_label_with_a_mistake_is_refused_by_name(workspace: Workspace, command
     ("words", "message"),
     [
         (("--label", "plaid"), "unknown label 'plaid'. Did you mean 'played'?"),
-        (("--label", "played", "--label", "played:1"), "played: is asked for in two versions"),
+        (("--label", "played", "--label", "played:1"), "played: is given in two versions"),
         (("--as-of", "yesterday"), "'yesterday' is no ISO 8601 moment"),
     ],
 )

@@ -76,7 +76,7 @@ def test_an_installed_extractor_is_checked_explained_told_and_published(project:
     explained = playbill(project, tmp_path / "site", "labels", "explain")
     assert "far version 2 (best_progress:4): of a title" in explained.stdout, explained.stderr
     assert "How far a play went, nothing below the floor." in explained.stdout
-    assert "extractor best_progress with floor: 0.5; told after 6h" in explained.stdout
+    assert "extractor best_progress with floor: 0.5; final after 6h" in explained.stdout
     shown = playbill(project, tmp_path / "site", "labels", "show", "--json")
     counts = json.loads(shown.stdout.splitlines()[-1])["labels"][0]
     plays = log.interactions.filter(pl.col("action") == "play", pl.col("recorded_at") <= Tables(workspace).data_end())

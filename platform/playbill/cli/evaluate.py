@@ -78,7 +78,7 @@ def evaluate(
     Slices:    country, tenure, title_age, popularity, device, language, canvas
 
     Several versions are compared. Those that differ only in their training seed are seeds of one arm, and an arm of
-    one seed makes no claim.
+    one seed has no test of significance.
 
     Example: playbill -w ml_100k evaluate everycanvas@champion --protocol leave_one_out
     """  # noqa: D301

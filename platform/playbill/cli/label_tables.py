@@ -33,8 +33,8 @@ def show_descriptions(found: Sequence[tuple[LabelDescription, Sequence[str]]], a
         click.echo(f"{label.name} version {label.version}: of a {label.level}{window}")
         if label.about:
             click.echo(f"  {label.about}")
-        one = f"{label.ones}; told {label.ones_told}"
-        zero = f"{label.zeros}; told {label.zeros_told}" if label.zeros_told else label.zeros
+        one = f"{label.ones}; final {label.ones_told}"
+        zero = f"{label.zeros}; final {label.zeros_told}" if label.zeros_told else label.zeros
         lines = {"1": one, "0": zero} if one != zero else {"value": one}
         for name, line in (lines | {"users": ", ".join(users) or "none"}).items():
             click.echo(f"  {name:<6} {line}")
@@ -67,7 +67,7 @@ def show_summaries(
     wide = console.width >= _WIDE
     title = f"Labels of {workspace} as of {as_of:%Y-%m-%d %H:%M:%S} UTC, {events:,} events"
     table = Table("label", title=title, box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("of a", "window", "told after") if wide else ():
+    for column in ("of a", "window", "final after") if wide else ():
         table.add_column(column)
     for column in ("ones", "zeros", "rate", "too young", "no value"):
         table.add_column(column, justify="right")

@@ -122,7 +122,7 @@ def _wanted(zoo: Zoo, names: Sequence[str]) -> list[LabelSpec]:
     found = [zoo.find("Label", name) for name in dict.fromkeys(names)]
     wanted = {spec.name: spec for spec in found if isinstance(spec, LabelSpec)}
     if twice := sorted({spec.name for spec in found if wanted[spec.name] != spec}):
-        raise DataError("--label", [Problem(name, "is asked for in two versions") for name in twice])
+        raise DataError("--label", [Problem(name, "is given in two versions") for name in twice])
     return list(wanted.values())
 
 

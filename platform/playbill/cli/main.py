@@ -45,8 +45,12 @@ COMMANDS = {
     "schema": Command("playbill.cli.schema:schema", "Write the JSON schemas that editors complete YAML from."),
     "apply": Command("playbill.cli.apply:apply", "Register feature_repo/ in this workspace's Feast registry."),
     "features": Command("playbill.cli.features:features", "Compute feature values from the event log."),
-    "labels": Command("playbill.cli.labels:labels", "Say what labels make of the event log, and publish their values."),
-    "rewards": Command("playbill.cli.rewards:rewards", "Say what rewards count, and how well delayed terms are told."),
+    "labels": Command(
+        "playbill.cli.labels:labels", "Explain labels, count their values in the event log, and publish them."
+    ),
+    "rewards": Command(
+        "playbill.cli.rewards:rewards", "Explain rewards, and measure how well their delayed terms are predicted."
+    ),
     "materialize": Command("playbill.cli.materialize:materialize", "Load the newest values into the online store."),
     "dataset": Command("playbill.cli.dataset:dataset", "Write a model's training set to disk, and look at one."),
     "parity": Command("playbill.cli.parity:parity", "Compare served features with what training sees."),

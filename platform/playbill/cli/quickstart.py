@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from playbill.config import Workspace
     from playbill.serving import Recommender
     from playbill.serving.served import Served
+    from playbill.specs.resolved import LeftOut
     from playbill.training.run import TrainOutcome
 
 MODEL = "everycanvas"
@@ -46,7 +47,7 @@ def quickstart(selection: Selection, as_json: bool) -> None:
         from playbill.cli.recommend import open_recommender
 
         recommender, served = open_recommender(workspace, MODEL, None)
-    _show_quality(outcome)
+    _show_quality(outcome, served)
     _show_answers(recommender, served)
     _show_next(workspace)
     if as_json:
@@ -96,16 +97,25 @@ def _promote(workspace: Workspace, outcome: TrainOutcome, stages: Stages) -> str
     return f"{MODEL}:{served.version}" if served else ""
 
 
-def _show_quality(outcome: TrainOutcome) -> None:
+def _show_quality(outcome: TrainOutcome, served: Served) -> None:
     from rich.console import Console
 
+    from playbill.cli.train import each_note_once
     from playbill.evaluation.tables import tables
 
     console = Console()
-    for table in tables(outcome.evaluation.reports["home"])[:2]:
+    if missing := _named(served.resolved.left_out):
+        console.print(f"Left out, as this log cannot teach them: {missing}. `playbill labels show` says why.")
+    home = next(report for report in each_note_once(outcome) if report.canvas == "home")
+    for table in tables(home)[:2]:
         console.print(table)
-    zero = _with_zero(outcome)
-    console.print(f"Differences whose interval includes zero: {', '.join(zero) or 'none'}.")
+
+
+def _named(left_out: LeftOut) -> str:
+    """Name what training left out, heads first."""
+    rows = [row for canvas in left_out.rows.values() for row in canvas]
+    kinds = {"heads": [*left_out.heads], "canvases": [*left_out.canvases], "rows": rows}
+    return "; ".join(f"{kind} {', '.join(names)}" for kind, names in kinds.items() if names)
 
 
 def _with_zero(outcome: TrainOutcome) -> list[str]:
@@ -119,13 +129,20 @@ def _show_answers(recommender: Recommender, served: Served) -> None:
     from playbill.serving.recommender import find_title
 
     source = find_title(served, SOURCE_TITLE)
-    click.echo(f"\nWhat member {MEMBER} would see:\n")
-    show(recommender.recommend(RecommendRequest(canvas="home", member_id=MEMBER, k=5)))
-    click.echo(f'\nA search for "{QUERY}":\n')
-    show(recommender.recommend(RecommendRequest(canvas="search", member_id=MEMBER, query=QUERY, k=5)))
-    click.echo(f"\nMore like {SOURCE_TITLE}:\n")
-    asked = RecommendRequest(canvas="more_like_this", member_id=MEMBER, source_title_id=source, k=5)
-    show(recommender.recommend(asked))
+    requests = {
+        f"What member {MEMBER} would see:": RecommendRequest(canvas="home", member_id=MEMBER, k=5),
+        f'A search for "{QUERY}":': RecommendRequest(canvas="search", member_id=MEMBER, query=QUERY, k=5),
+        f"More like {SOURCE_TITLE}:": RecommendRequest(
+            canvas="more_like_this", member_id=MEMBER, source_title_id=source, k=5
+        ),
+    }
+    click.echo("\nScores order the titles of one list; those of different lists do not compare.")
+    shown: set[str] = set()
+    for heading, request in requests.items():
+        response = recommender.recommend(request)
+        click.echo(f"\n{heading}\n")
+        show(response.model_copy(update={"notes": tuple(note for note in response.notes if note not in shown)}))
+        shown.update(response.notes)
 
 
 def _show_next(workspace: Workspace) -> None:

@@ -61,7 +61,7 @@ def explain(selection: Selection, names: Sequence[str], as_json: bool) -> None:
 def delayed(
     selection: Selection, reward: str, as_of: str | None, split: str | None, plot: Path | None, as_json: bool
 ) -> None:
-    """Measure how well the delayed terms of a reward are told at each age, on plays later than any learnt from.
+    """Measure how well the delayed terms of a reward are predicted at each age, on plays later than the training data.
 
     Example: playbill -w simulated rewards delayed long_term --json
     """
@@ -105,7 +105,7 @@ def _measured(
         stages.stage("labelling")
         log, availability = tables.interactions(), tables.availability()
         outcomes = label_events(list(labels.values()), log, as_of, availability, tables.titles())
-        stages.stage("learning and telling")
+        stages.stage("fit and predict")
         moment = split or _two_thirds(reward, labels, log["event_at"].min(), as_of)
         return delayed_report(reward, labels, outcomes, log, as_of, moment, availability)
 
@@ -172,7 +172,7 @@ def _show_delayed(version: str, report: DelayedReport) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = f"{version}: learnt from what was final by {report.split:%Y-%m-%d %H:%M} UTC, told of plays since"
+    title = f"{version}: fitted on outcomes final by {report.split:%Y-%m-%d %H:%M} UTC, tested on later plays"
     table = Table("term", title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("age, h", "plays", "ones", "AUC", "log loss", "of the mean", "calibration error"):
         table.add_column(column, justify="right")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,10 +69,10 @@ def show_outcome(outcome: TrainOutcome) -> None:
 
     console = Console()
     for note in outcome.notes:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}", highlight=False, markup=False)
     if outcome.strata:
         console.print(strata_table(outcome.strata))
-    for report in outcome.evaluation.reports.values():
+    for report in each_note_once(outcome):
         for table in tables(report):
             console.print(table)
     for canvas, reason in outcome.evaluation.skipped.items():
@@ -86,6 +86,15 @@ def show_outcome(outcome: TrainOutcome) -> None:
     console.print(
         f"Next: [bold]playbill promote {outcome.model}:{outcome.version}[/], or set the alias champion in MLflow"
     )
+
+
+def each_note_once(outcome: TrainOutcome) -> list[EvaluationReport]:
+    """Return the canvases' reports without the notes of the run, and each other note under the first that has it."""
+    shown, reports = set(outcome.notes), []
+    for report in outcome.evaluation.reports.values():
+        reports.append(replace(report, notes=tuple(note for note in report.notes if note not in shown)))
+        shown.update(report.notes)
+    return reports
 
 
 def strata_table(strata: Sequence[Stratum | StratumRecord]) -> Table:

@@ -69,8 +69,8 @@ def build_case(
     positives = held_out(log, tables, label, fold)
     if positives.is_empty():
         raise StateError(
-            f"protocol '{split.protocol}' holds out no event that label '{label.name}' calls positive in its "
-            f"{fold} fold, so canvas '{canvas}' cannot be measured on it; choose another protocol"
+            f"canvas '{canvas}' has no positive event of its label '{label.name}' in the {fold} fold of protocol "
+            f"'{split.protocol}'; choose another protocol"
         )
     own = positives.filter(pl.col("canvas") == canvas)
     logged = as_logged and not own.is_empty()
@@ -173,9 +173,9 @@ def only_reachable(case: EvaluationCase) -> EvaluationCase:
     """
     reachable = case.reachable()
     if not reachable.any():
-        rule = case.rule.spec.model_dump(mode="json", exclude_none=True)
+        rules = case.rule.spec.written(", ".join(case.rule.spec.model_fields_set | {"available"}))
         raise StateError(
-            f"canvas '{case.canvas}' could have shown none of its {reachable.size} held-out titles at the moment "
-            f"they were played (its candidates: {rule}), so a log of plays cannot measure it"
+            f"canvas '{case.canvas}' has no held-out title among its candidates ({rules}): none of {reachable.size} "
+            "was a candidate when it was played, so a log of plays cannot measure it"
         )
     return case.keep(reachable)

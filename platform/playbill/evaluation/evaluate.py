@@ -143,7 +143,7 @@ def _asked(case: EvaluationCase) -> tuple[str, ...]:
     elsewhere = sorted(set(case.frame["canvas"].drop_nulls()) - {case.canvas})
     if case.logged or not elsewhere:
         return ()
-    return (f"the log has no held-out target on '{case.canvas}'; asked at those on {', '.join(elsewhere)}",)
+    return (f"no held-out target on '{case.canvas}' in the log; measured at the requests of {', '.join(elsewhere)}",)
 
 
 def _tied(case: EvaluationCase, tables: EvaluationTables, split: Split) -> tuple[str, ...]:

@@ -228,14 +228,18 @@ def _differences(report: EvaluationReport) -> Grid:
         captions.append(f"no gap to {', '.join(map(_rung, low))}, which may be no better than chance ({level})")
     return Grid(
         f"{report.model} minus each baseline, paired {100 * report.level:.0f} % intervals by member",
-        ("", *metrics, f"p of {report.main_metric}", "no claim (noise)"),
+        ("", *metrics, f"p of {report.main_metric}", "not significant"),
         rows,
-        caption="; ".join([*captions, _corrected(len(rows))]),
+        caption="; ".join([*captions, _corrected(len(rows)), f"not significant: {_noise(report)}"]),
     )
 
 
 def _rung(name: str) -> str:
     return f"{name} (matrix factorisation)" if name in FACTORISATION else f"{name} (popularity)"
+
+
+def _noise(report: EvaluationReport) -> str:
+    return f"{100 * report.level:.0f} % interval includes 0, or p above {1 - report.level:.2g} when corrected"
 
 
 def _inside_noise(row: Difference, metrics: Sequence[str]) -> str:
@@ -264,7 +268,7 @@ def _slices(report: EvaluationReport, limit: int) -> Grid:
         f"slices by {report.main_metric}, worst first{worst}{too_few}",
         ("slice", "members", "n", report.main_metric, *(f"minus {row.baseline}" for row in report.differences)),
         rows,
-        caption=f"(?) noise: {100 * report.level:.0f} % interval, and p corrected for all groups (Benjamini-Hochberg)"
+        caption=f"(?) not significant: {_noise(report)} for all groups (Benjamini-Hochberg)"
         if report.differences
         else "",
     )

@@ -27,6 +27,7 @@ __all__ = [
     "Mask",
     "Moments",
     "Viewer",
+    "emptying_rule",
     "explain",
     "popularity_percentile",
     "select",
@@ -90,6 +91,16 @@ def explain(catalogue: Catalogue, rules: CandidatesSpec, viewer: Viewer, title: 
         ValueError: A rule asks for popularity and the viewer carries no plays.
     """
     return {name: bool(allowed[title]) for name, allowed in verdicts(catalogue, rules, viewer)}
+
+
+def emptying_rule(catalogue: Catalogue, rules: CandidatesSpec, viewer: Viewer) -> str | None:
+    """Return the rule, as it is written, after which no title is left; None when some title satisfies every rule."""
+    mask = np.ones(len(catalogue), dtype=np.bool_)
+    for name, allowed in verdicts(catalogue, rules, viewer):
+        mask &= allowed
+        if not mask.any():
+            return rules.written(name)
+    return None
 
 
 def verdicts(catalogue: Catalogue, rules: CandidatesSpec, viewer: Viewer) -> Iterator[tuple[str, Mask]]:

@@ -171,7 +171,7 @@ class DelayedFeedback:
         """
         if as_of < self.as_of:
             raise IntegrityError(
-                f"delayed terms of {as_of.isoformat()} would be told by what was known at {self.as_of.isoformat()}"
+                f"delayed terms of {as_of.isoformat()} are predicted from what was known at {self.as_of.isoformat()}"
             )
         seen = Seen(log, self._availability)
         moment = microseconds(as_of)

@@ -60,7 +60,9 @@ def bound_terms(reward: RewardSpec, labels: Mapping[str, LabelSpec]) -> tuple[Bo
     names = {reference: split_reference(reference)[0] for reference in reward.terms}
     problems = [Problem(f"terms.{name}", "no such label") for name in names.values() if name not in labels]
     problems += [
-        Problem(f"terms.{name}", f"its label speaks of a whole {labels[name].level}, a reward of single titles")
+        Problem(
+            f"terms.{name}", f"its label is about a whole {labels[name].level}, and rewards are about single titles"
+        )
         for name in names.values()
         if name in labels and labels[name].level != "title"
     ]

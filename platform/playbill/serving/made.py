@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from playbill.ranking.candidates import emptying_rule
 from playbill.ranking.lists import RankedList
 from playbill.ranking.pages import FilledRow
 from playbill.serving.answering import Answer, Asked
@@ -48,9 +49,10 @@ def finished(served: Served, asked: Asked, facts: MemberFacts, notes: list[str],
     if found.reason:
         notes.append(f"answered by the fallback {found.policy}: {found.reason}")
     if asked.canvas.target == "title" and not len(found.items):
-        notes.append("no title may be shown here")
+        rule = emptying_rule(served.shelf.catalogue, asked.canvas.candidates, asked.viewer)
+        notes.append("no candidates after filtering" + (f" (rule `{rule}`)" if rule else ""))
     if asked.canvas.target == "row" and not found.rows:
-        notes.append("no row may be shown here")
+        notes.append("no row has enough candidates after filtering")
     return Made(served, asked, facts, found, tuple(notes))
 
 

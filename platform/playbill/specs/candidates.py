@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
@@ -106,9 +107,9 @@ class CandidatesSpec(Spec):
         ahead = [name for name in _AHEAD if getattr(self, name) is not None]
         behind = [name for name in _BEHIND if getattr(self, name) is not None]
         if ahead and self.available == "now":
-            raise ValueError(f"'{ahead[0]}' speaks of launches to come: it needs available: upcoming")
+            raise ValueError(f"'{ahead[0]}' is about upcoming launches: it needs available: upcoming")
         if behind and self.available == "upcoming":
-            raise ValueError(f"'{behind[0]}' speaks of titles that are there: it needs available: now")
+            raise ValueError(f"'{behind[0]}' is about titles that have launched: it needs available: now")
         played = [name for name in ("in_progress", "finished_before") if getattr(self, name)]
         if played and self.watched is False:
             raise ValueError(f"nothing satisfies both '{played[0]}' and watched: false")
@@ -119,6 +120,19 @@ class CandidatesSpec(Spec):
             if least is not None and most is not None and least >= most:
                 raise ValueError(f"no launch satisfies both '{low}' and '{high}'")
         return self
+
+    def written(self, names: str) -> str:
+        """Return rules as YAML has them, `kids: true`; what names no key is returned as it is.
+
+        Args:
+            names: Of one key, or of several with commas between them.
+        """
+        given = self.model_dump(mode="json", exclude_none=True)
+        keys = [name for name in names.split(", ") if name in given]
+        return (
+            ", ".join(f"{name}: {json.dumps(given[name], ensure_ascii=False).replace(chr(34), '')}" for name in keys)
+            or names
+        )
 
     @property
     def personal(self) -> bool:

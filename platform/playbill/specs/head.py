@@ -72,7 +72,7 @@ class HeadSpec(Spec):
         wanted = loss_plugin(self.loss).negatives
         if self.negatives is not None and wanted == "none":
             others = [f"'{name}'" for name in LOSSES.names() if loss_plugin(name).negatives != "none"]
-            what = "ranks against every title" if self.loss == "softmax" else "tells nothing apart"
+            what = "ranks against every title" if self.loss == "softmax" else "learns from labelled events only"
             raise ValueError(f"'{self.loss}' {what}; 'negatives' belong to {', '.join(others[:-1])} or {others[-1]}")
         if self.negatives is None and wanted == "required":
             raise ValueError(f"'{self.loss}' needs 'negatives', such as {{policy: mixed, count: 512}}")

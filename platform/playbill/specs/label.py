@@ -133,7 +133,7 @@ class LabelSpec(Definition):
         window = info.data.get("window") or (plugin.window if plugin else None)
         if window is not None and value < window:
             context = {"value": format_duration(value), "window": format_duration(window)}
-            text = "{value} is shorter than the window {window}: a value would be told before its outcome is known"
+            text = "{value} is shorter than the window {window}: a value would be final before its outcome is known"
             hint = f"Make it {context['window']} or more."
             raise PydanticCustomError("matures_after", text, context | {"hint": hint})
         return value
@@ -155,14 +155,16 @@ class LabelSpec(Definition):
     def _check_negatives(self) -> None:
         window = self.negatives.window or self.window
         if window is not None and self.zeros_mature_after < window:
-            what = f"zeros are told after {format_duration(self.zeros_mature_after)}, before the window "
+            what = f"zeros mature after {format_duration(self.zeros_mature_after)}, before the window "
             what += f"{format_duration(window)} has passed"
             hint = f"Make it {format_duration(window)} or more."
             raise _located(("negatives", "matures_after"), what, self.negatives.matures_after, hint)
         if self.events is None or self.events.where is not None or self.negatives.where is not None:
             return
         if both := sorted(set(self.events.action) & set(self.negatives.actions)):
-            raise ValueError(f"action '{both[0]}' cannot give ones and zeros without a 'where' that tells them apart")
+            raise ValueError(
+                f"action '{both[0]}' cannot give both ones and zeros without a 'where' that separates them"
+            )
 
     def _check_outcomes(self) -> None:
         wheres = (("from", self.events.where if self.events else None), ("negatives", self.negatives.where))

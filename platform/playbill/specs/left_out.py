@@ -90,7 +90,7 @@ def _left(blend: Mapping[str, float], gone: frozenset[str]) -> dict[str, float]:
 
 def _emptied(blend: Mapping[str, float], gone: frozenset[str]) -> str:
     if gone.issuperset(blend):
-        return f"it blends {_listed(frozenset(blend))} alone"
+        return f"it blends only {_listed(frozenset(blend))}"
     return f"without {_listed(gone.intersection(blend))} no weight of its blend is above 0"
 
 

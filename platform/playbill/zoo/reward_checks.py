@@ -57,11 +57,11 @@ def _late_terms(shelf: Shelf, checked: Checked, reward: RewardSpec) -> Iterator[
 def _check_term(checked: Checked, reference: str, term: TermSpec, label: LabelSpec) -> Iterator[Problem]:
     path: Path = ("terms", reference)
     if label.level != "title":
-        what = f"label '{label.name}' speaks of a whole {label.level}, a reward of single titles"
+        what = f"label '{label.name}' is about a whole {label.level}, and rewards are about single titles"
         yield problem(place_of(checked, path, key=True), path, what, "Use a label of level 'title'.")
     elif term.within is not None and attribution(term, label) == "event":
         path = ("terms", reference, "within")
-        what = f"label '{label.name}' speaks of the play or impression itself, so its own 'window' counts"
+        what = f"label '{label.name}' is about the play or impression itself, so its own 'window' counts"
         yield problem(place_of(checked, path), path, what, "Leave 'within' out, or say 'attribute: same_title'.")
 
 
@@ -93,7 +93,7 @@ def _cannot_weigh(shelf: Shelf, reference: str | None) -> tuple[str, str] | None
     if label is None or label.events is None or set(label.events.action) & set(REWARDED):
         return None
     actions = ", ".join(label.events.action)
-    what = f"label '{label.name}' is of {actions} events, and a reward speaks of plays and impressions"
+    what = f"label '{label.name}' is of {actions} events, and rewards are about plays and impressions"
     return what, "Weigh a head that learns plays, and make this label a term of the reward."
 
 

@@ -191,7 +191,7 @@ def _differing(then: Definition, now: Definition) -> list[str]:
 def _feature_parts(record: VersionRecord, features: FeatureRepo | None, service_version: str | None) -> Iterator[Part]:
     service = Node("feature_service", record.service)
     if service_version is None:
-        yield Part(service, record.service_version, "unknown", "Feast was not asked")
+        yield Part(service, record.service_version, "unknown", "Feast was not queried")
     elif service_version == record.service_version:
         yield Part(service, record.service_version, "same")
     else:

@@ -71,7 +71,10 @@ def test_a_canvas_without_a_log_is_asked_at_all_and_the_report_says_so(logged, w
     assert case.frame["query"].null_count() == len(case)
     popular = world.ByTable(TITLES, [1.0 / (place + 1) for place in range(len(TITLES))])
     found = evaluate(popular, split, logged, resolved, "billboard", baselines=())
-    assert any("no held-out target on 'billboard'; asked at those on home, search" in note for note in found.notes)
+    assert any(
+        "no held-out target on 'billboard' in the log; measured at the requests of home, search" in note
+        for note in found.notes
+    )
     own = evaluate(popular, split, logged, resolved, "home", baselines=())
     assert not any("no held-out target" in note for note in own.notes)
     assert own.n < found.n

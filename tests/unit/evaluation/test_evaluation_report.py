@@ -298,7 +298,7 @@ def test_tables_say_protocol_baselines_and_which_intervals_hold_zero(data, world
     text = " ".join(console.export_text().split())
     assert "leave_one_out" in text
     assert "popular" in text
-    assert "no claim (noise)" in text
+    assert "not significant" in text
     assert "to popular (popularity)" in text
     assert re.search(r"worst first, the worst is \w+ \S+; \d+ groups have too few members \(under 5\)", text)
     assert re.search(r"p of ndcg@10.* p: two-sided, of one comparison", text)

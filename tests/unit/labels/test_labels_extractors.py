@@ -171,7 +171,7 @@ from: {{action: play, where: "{where}"}}
         (
             "progress > 0",
             "matures_after: 9d\nnegatives: {shown_not_played: true, window: 2d, matures_after: 1d}",
-            r"6:64: negatives\.matures_after: zeros are told after 1d, before the window 2d has passed",
+            r"6:64: negatives\.matures_after: zeros mature after 1d, before the window 2d has passed",
         ),
         ("progress > 0", "level: shelf", r"5:8: level: unknown value 'shelf'"),
     ],

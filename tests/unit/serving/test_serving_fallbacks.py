@@ -74,7 +74,7 @@ def test_rows_and_canvases_that_a_version_lacks_are_named_with_the_reason(
 ) -> None:
     served = world.serve_with(stocked, world.FakeScorer())
     left_out = LeftOut(
-        canvases={"coming_later": "it blends 'remind_me' alone"},
+        canvases={"coming_later": "it blends only 'remind_me'"},
         rows={"home": {"gems": "it is ranked above all by head 'gem', which is left out"}},
         blends={"home": ("gem", "like")},
     )

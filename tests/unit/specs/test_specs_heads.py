@@ -22,7 +22,7 @@ def head(**changes: Any) -> HeadSpec:
         ({"options": {"scale": 60}}, "loss 'bce' takes no options"),
         ({"loss": "pairwise"}, "'pairwise' needs 'negatives'"),
         ({"loss": "softmax", "negatives": "uniform"}, "ranks against every title"),
-        ({"loss": "huber", "negatives": "uniform"}, "tells nothing apart"),
+        ({"loss": "huber", "negatives": "uniform"}, "learns from labelled events only"),
         ({"loss": "huber", "reward": "joy"}, "learns a number"),
         ({"loss": "softmax", "level": True}, "says nothing"),
         ({"loss": "hubber"}, "unknown loss 'hubber'"),

@@ -90,11 +90,11 @@ def test_rows_fall_back_and_canvases_go_when_their_whole_blend_is_gone() -> None
     assert left.rows["mixed"].blend == {"play": 2.0}
     assert left.notes == (
         "head 'list' is left out: no row",
-        "canvas 'coming_soon' is dropped: it blends 'list' alone",
+        "canvas 'coming_soon' is dropped: it blends only 'list'",
         "row 'alike' is dropped: it is scored as on canvas 'coming_soon'",
-        "row 'mine' is filled by popular_7d: it blends 'list' alone",
+        "row 'mine' is filled by popular_7d: it blends only 'list'",
     )
-    assert left.left_out.canvases == {"coming_soon": "it blends 'list' alone"}
+    assert left.left_out.canvases == {"coming_soon": "it blends only 'list'"}
     assert left.spec_hash != resolved.spec_hash
 
 

@@ -290,4 +290,4 @@ def test_what_has_moved_on_since_is_told_part_by_part(zoo_folder, write, edit, r
     }
     (zoo_folder / "rows/again.yaml").unlink()
     assert moved()["row:again:1"] == ("gone", "the zoo has no row 'again' any more")
-    assert moved(None)["feature_service:every_v1"] == ("unknown", "Feast was not asked")
+    assert moved(None)["feature_service:every_v1"] == ("unknown", "Feast was not queried")

@@ -47,10 +47,10 @@ def _labels(write: Write) -> None:
     ("terms", "more", "expected"),
     [
         ("{dona: 1}", "", "rewards/worth.yaml:4:9: terms.dona: unknown label 'dona'. Did you mean 'done'?"),
-        ("{done: 1, page: 1}", "", "worth.yaml:4:18: terms.page: label 'page' speaks of a whole page"),
+        ("{done: 1, page: 1}", "", "worth.yaml:4:18: terms.page: label 'page' is about a whole page"),
         ("{up: 1}", "delayed: [up]", "worth.yaml:5:11: delayed.0: label 'up' has no window"),
         ("{done: 1}", "delayed: [dune]", "delayed 'dune' is not among the terms. Did you mean 'done'?"),
-        ("{done: {weight: 1, within: 3d}}", "", "terms.done.within: label 'done' speaks of the play or impression"),
+        ("{done: {weight: 1, within: 3d}}", "", "terms.done.within: label 'done' is about the play or impression"),
         ("{done: {wieght: 1}}", "", "terms.done.wieght: unknown key 'wieght'. Did you mean 'weight'?"),
         ("{done: much}", "", "terms.done.weight: 'much' is not a number"),
         ("{up: {weight: 1, within: soon}}", "", "'soon' is no duration"),
@@ -127,7 +127,7 @@ def test_a_reward_comes_with_the_labels_it_names_and_one_id(write: Write, edit: 
         (
             "{label: up, loss: bce,",
             "{label: up, loss: bce, reward: worth,",
-            "heads.up.reward: label 'up' is of thumbs_up events, and a reward speaks of plays and impressions",
+            "heads.up.reward: label 'up' is of thumbs_up events, and rewards are about plays and impressions",
         ),
         (
             "{label: play, loss: softmax}",
