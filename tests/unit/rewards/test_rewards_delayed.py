@@ -103,7 +103,7 @@ def test_no_more_is_learnt_from_than_was_asked(law: ModuleType, world: Any, now:
 
 
 def test_what_was_learnt_later_tells_nothing_earlier(world: Any, predictor: DelayedFeedback, now: datetime) -> None:
-    with pytest.raises(IntegrityError, match="would be told by what was known"):
+    with pytest.raises(IntegrityError, match="are predicted from what was known"):
         predictor.predict({"liked": np.array([0])}, world.log, now - timedelta(seconds=1))
 
 

@@ -98,7 +98,7 @@ def test_coming_soon_shows_only_what_launches_later(ask: Any, world: ModuleType)
     assert ids(ask(canvas="coming_soon", member_id="42")) == ["t9", "t8"]
     after = ask(canvas="coming_soon", member_id="42", at=world.NOW + 40 * world.DAY)
     assert ids(after) == []
-    assert "no candidates after filtering (rule `watched: false`)" in after.notes
+    assert "no candidates after filtering (rule `available: upcoming`)" in after.notes
 
 
 def test_an_unknown_member_is_answered_by_the_model_and_said(ask: Any) -> None:
