@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -13,15 +14,18 @@ from playbill.config import TEMPLATES
 from playbill.errors import ConfigError, DefinitionError, PlaybillError, Problem
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from playbill.zoo import Zoo
 
 
 @click.command()
 @click.option("--deep", is_flag=True, help="Also ask Feast itself for every feature service (some seconds).")
+@click.option("--data", "with_data", is_flag=True, help="Also look genres, canvases and the like up in the data.")
 @click.option("--lock", is_flag=True, help="Publish: record every version, so that a changed one fails later.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
-def check(selection: Selection, deep: bool, lock: bool, as_json: bool) -> None:
+def check(selection: Selection, deep: bool, with_data: bool, lock: bool, as_json: bool) -> None:
     """Check every definition in model_zoo/ and its names in feature_repo/.
 
     Every mistake of every file is reported at once, with file, line, column and the nearest right name. Exit
@@ -35,6 +39,8 @@ def check(selection: Selection, deep: bool, lock: bool, as_json: bool) -> None:
     project = selection.project
     try:
         zoo = load_zoo(project.model_zoo, project.feature_repo)
+        if with_data:
+            zoo = _with_data(selection, zoo)
         if deep:
             _ask_feast(selection, zoo)
     except DefinitionError as error:
@@ -47,6 +53,46 @@ def check(selection: Selection, deep: bool, lock: bool, as_json: bool) -> None:
         click.echo(_success(zoo, published, time.perf_counter() - started))
     else:
         _print(zoo, published, time.perf_counter() - started)
+
+
+def _with_data(selection: Selection, zoo: Zoo) -> Zoo:
+    """Return the zoo with a note of every value that it names and the data does not have.
+
+    Raises:
+        DefinitionError: Some are nearly values that the data has.
+        StateError: The workspace has no data.
+    """
+    from playbill.tables import Tables
+    from playbill.zoo.value_checks import check_values
+
+    tables = Tables(selection.workspace).require()
+    mistakes, notes = check_values(zoo.shelf, known_values(tables.titles(), tables.published().log(None, None, None)))
+    if mistakes:
+        raise DefinitionError(f"{zoo.folder} against the data of {selection.workspace.name}", mistakes)
+    return replace(zoo, notes=(*zoo.notes, *notes))
+
+
+def known_values(titles: pl.DataFrame, log: pl.LazyFrame) -> dict[str, set[str]]:
+    """Return candidate rule or column of a `where` -> the values that the data has; nothing where there are none.
+
+    Args:
+        titles: Rows of `titles`.
+        log: Rows of `interactions`.
+    """
+    import polars as pl
+
+    from playbill.zoo.value_checks import COLUMNS, RULES
+
+    found: dict[str, set[str]] = {}
+    for rule in RULES:
+        column = {"origin": "countries"}.get(rule, rule)
+        if column in titles.columns:
+            values = titles[column].explode() if titles.schema[column].is_nested() else titles[column]
+            found[rule] = set(values.drop_nulls().unique().to_list())
+    there = [name for name in COLUMNS if name in log.collect_schema().names()]
+    seen = log.select(pl.col(name).cast(pl.String).unique().implode() for name in there).collect()
+    found |= {name: set(seen[name].item().drop_nulls().to_list()) for name in there}
+    return {name: values for name, values in found.items() if values}
 
 
 def _publish(zoo: Zoo) -> list[str]:

@@ -10,9 +10,11 @@ import click
 from playbill.errors import ConfigError
 from playbill.files import write_text
 
+DEFAULT = "model_zoo/schemas"
+
 
 @click.command()
-@click.argument("folder", metavar="[DIR]", default="schemas", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", metavar="[DIR]", default=DEFAULT, type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--guide",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -20,9 +22,11 @@ from playbill.files import write_text
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def schema(folder: Path, guide: Path | None, as_json: bool) -> None:
-    """Write the JSON schemas of every kind of definition to DIR (default: schemas).
+    """Write the JSON schemas of every kind of definition to DIR (default: model_zoo/schemas).
 
-    Example: playbill schema schemas
+    The files of model_zoo/ name them in their first line, so that editors complete keys without any setting.
+
+    Example: playbill schema model_zoo/schemas
     """
     written = [_write_guide(guide)] if guide is not None else _write_schemas(folder)
     if as_json:
@@ -31,9 +35,8 @@ def schema(folder: Path, guide: Path | None, as_json: bool) -> None:
     for path in written:
         click.echo(f"wrote {path}")
     if guide is None:
-        umbrella = written[-1].as_posix()
-        setting = json.dumps({"yaml.schemas": {umbrella: "model_zoo/**/*.yaml"}})
-        click.echo(f"For the YAML extension of VS Code, in .vscode/settings.json: {setting}")
+        line = "# yaml-language-server: $schema=../schemas/label.schema.json"
+        click.echo(f"In the first line of a file in model_zoo/labels/, and so on: {line}")
 
 
 def _write_schemas(folder: Path) -> list[Path]:

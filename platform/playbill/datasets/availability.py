@@ -159,10 +159,20 @@ def availability_states(
 def _rules(requests: pl.DataFrame, resolved: ResolvedModel) -> tuple[list[CandidatesSpec], Int]:
     """Return the R different rules there are, and [m] which one each request is under."""
     places: dict[CandidatesSpec, int] = {CandidatesSpec(): 0}
-    canvases = {name: _lasting(canvas.candidates) for name, canvas in resolved.canvases.items()}
-    own = {name: places.setdefault(rules, len(places)) for name, rules in canvases.items()}
-    number = requests["canvas"].cast(pl.String).replace_strict(own, default=0, return_dtype=pl.Int64)
-    return list(places), number.fill_null(0).to_numpy().astype(np.int64)
+    # A local hour begins at a quarter of an UTC hour everywhere, so rules about hours hold for whole quarters.
+    asked = requests.select(pl.col("canvas").cast(pl.String), quarter=pl.col("event_at").dt.truncate("15m"))
+    number = np.zeros(requests.height, np.int64)
+    for name, canvas in resolved.canvases.items():
+        own = (asked["canvas"] == name).fill_null(False).to_numpy()
+        if not canvas.candidates.hours:
+            number[own] = places.setdefault(_lasting(canvas.candidates), len(places))
+            continue
+        quarters, back = np.unique(asked["quarter"].to_numpy()[own], return_inverse=True)
+        moments = pl.Series(quarters).dt.replace_time_zone("UTC").to_list()
+        held = [_lasting(canvas.candidates.at(moment)) for moment in moments]
+        codes = np.array([places.setdefault(rules, len(places)) for rules in held], np.int64)
+        number[own] = codes[back.reshape(-1)] if len(codes) else 0
+    return list(places), number
 
 
 def _lasting(rules: CandidatesSpec) -> CandidatesSpec:

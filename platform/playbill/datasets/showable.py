@@ -36,7 +36,8 @@ class Described:
     """The metadata of titles that rules read, in a fixed order of titles.
 
     Args:
-        frame: [T] rows with kids, kind, genres, original_language, countries, characters and year; null = not known.
+        frame: [T] rows with kids, kind, genres, original_language, countries, characters, year and runtime_min; null =
+            not known.
     """
 
     frame: pl.DataFrame
@@ -45,10 +46,13 @@ class Described:
     def of(cls, title_ids: Sequence[str], titles: pl.DataFrame) -> Described:
         """Read rows of `titles`, one per title; an id without a row, and a column that is not there, is not known."""
         order = pl.DataFrame({"title_id": pl.Series(title_ids, dtype=pl.String)})
-        own = {name: pl.col(name) for name in ("kids", *_TEXTS, *_LISTS) if name in titles.columns}
+        own = {name: pl.col(name) for name in ("kids", "runtime_min", *_TEXTS, *_LISTS) if name in titles.columns}
         year = {"year": pl.col("release_date").dt.year()} if "release_date" in titles.columns else {}
         found = order.join(titles.select("title_id", **own, **year), on="title_id", how="left", maintain_order="left")
-        empty: dict[str, PolarsDataType] = {"kids": pl.Boolean, "year": pl.Int32, **dict.fromkeys(_TEXTS, pl.String)}
+        empty: dict[str, PolarsDataType] = {
+            **{"kids": pl.Boolean, "year": pl.Int32, "runtime_min": pl.Int32},
+            **dict.fromkeys(_TEXTS, pl.String),
+        }
         empty |= dict.fromkeys(_LISTS, pl.List(pl.String))
         missing = {name: pl.lit(None, dtype) for name, dtype in empty.items() if name not in found.columns}
         return cls(found.with_columns(**missing))
@@ -86,6 +90,10 @@ class Described:
         if rules.released is not None:
             years = (rules.released.since, rules.released.until)
             wanted.append(pl.col("year").is_between(pl.lit(years[0] or -9999), pl.lit(years[1] or 9999)))
+        if rules.runtime_min is not None:
+            minutes, limits = pl.col("runtime_min"), rules.runtime_min
+            wanted += [] if limits.below is None else [minutes < limits.below]
+            wanted += [] if limits.above is None else [minutes > limits.above]
         mask = self._mask(pl.all_horizontal(wanted)) if wanted else np.ones(len(self), np.bool_)
         return mask if rules.kids is None else mask & (self.kids == rules.kids)
 

@@ -109,12 +109,14 @@ def verdicts(catalogue: Catalogue, rules: CandidatesSpec, viewer: Viewer) -> Ite
     Availability comes first. Popularity is among all that can be had here and now, before anything personal is taken
     out; `top_in_country` is among those of them that rules about titles allow.
     """
+    timed = {name: f"{name} ({one})" for one in rules.hours if one.hold(viewer.at) for name in one.rules}
+    rules = rules.at(viewer.at)
     present = rules.available == "now"
     here = (catalogue.available if present else catalogue.upcoming)(viewer.at, viewer.country)
     yield f"available: {rules.available}", here
     if viewer.kids_profile:
         yield "kids profile", catalogue.kids
-    described = [(name, catalogue.allowed(rule)) for name, rule in rules.about_titles.items()]
+    described = [(timed.get(name, name), catalogue.allowed(rule)) for name, rule in rules.about_titles.items()]
     yield from described
     if rules.popularity_percentile is not None:
         yield "popularity_percentile", _within(rules.popularity_percentile, viewer, here)

@@ -15,7 +15,7 @@ from playbill.ranking.rows import RowPlan
 from playbill.specs import CandidatesSpec
 from playbill.specs.candidates import ABOUT_TITLES
 
-_KEPT = (*ABOUT_TITLES, "available", "watched", "exclude_source")
+_KEPT = (*ABOUT_TITLES, "hours", "available", "watched", "exclude_source")
 
 
 def spare_rules(rules: CandidatesSpec) -> CandidatesSpec:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from itertools import product
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
+from playbill.errors import nearest
 from playbill.schema import KINDS, NAMESPACED
 from playbill.specs.base import Duration, Spec, unknown_name
 
@@ -60,6 +65,78 @@ class YearRange(Spec):
         return self
 
 
+class RuntimeRange(Spec):
+    """A range of runtimes, in minutes."""
+
+    below: int | None = Field(default=None, ge=1, le=100_000)
+    """Only titles that are shorter."""
+    above: int | None = Field(default=None, ge=0, le=100_000)
+    """Only titles that are longer."""
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if self.below is None and self.above is None:
+            raise ValueError("needs 'below', 'above' or both")
+        if self.below is not None and self.above is not None and self.below - self.above < 2:
+            raise ValueError(f"no runtime is above {self.above} and below {self.below} minutes")
+        return self
+
+
+def _known_timezone(name: str) -> str:
+    if name not in available_timezones():
+        close = nearest(name, available_timezones())
+        hint = f"Did you mean '{close}'?" if close else "Write one such as Europe/Amsterdam."
+        raise PydanticCustomError("timezone", "unknown time zone '{name}'", {"name": name, "hint": hint})
+    return name
+
+
+class HoursSpec(Spec):
+    """Rules about what a title is that hold in some hours of the day only."""
+
+    begins: int = Field(alias="from", ge=0, le=23)
+    """The first hour, such as 22."""
+    ends: int = Field(alias="to", ge=0, le=24)
+    """The hour in which they hold no more; before `from` it is one of the next day."""
+    timezone: Annotated[str, AfterValidator(_known_timezone)] = "UTC"
+    """Whose hours are meant, such as `Europe/Amsterdam`; requests say no time zone of their own."""
+    kids: bool | None = None
+    """As in the candidates; so are the others."""
+    kind: tuple[TitleKind, ...] | None = Field(default=None, min_length=1)
+    genres: tuple[str, ...] | None = Field(default=None, min_length=1)
+    original_language: tuple[str, ...] | None = Field(default=None, min_length=1)
+    origin: tuple[str, ...] | None = Field(default=None, min_length=1)
+    characters: tuple[str, ...] | None = Field(default=None, min_length=1)
+    released: YearRange | None = None
+    runtime_min: RuntimeRange | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.begins == self.ends % 24:
+            raise ValueError(f"no hour is from {self.begins} and to {self.ends}")
+        if not self.rules:
+            raise ValueError(f"needs a rule that holds then: {', '.join(ABOUT_TITLES)}")
+        return self
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """The rules by name."""
+        return {name: getattr(self, name) for name in ABOUT_TITLES if getattr(self, name) is not None}
+
+    @property
+    def hours(self) -> frozenset[int]:
+        """The hours of the day in which they hold."""
+        last = self.ends if self.ends > self.begins else self.ends + 24
+        return frozenset(hour % 24 for hour in range(self.begins, last))
+
+    def hold(self, moment: datetime) -> bool:
+        """Say whether they hold at a moment, which has a time zone."""
+        return moment.astimezone(ZoneInfo(self.timezone)).hour in self.hours
+
+    def __str__(self) -> str:
+        zone = "" if self.timezone == "UTC" else f" in {self.timezone}"
+        return f"from {self.begins} to {self.ends} h{zone}"
+
+
 class CandidatesSpec(Spec):
     """Which titles may be shown. Every rule must hold. On a kids' profile all others are hidden, whatever is said."""
 
@@ -89,6 +166,10 @@ class CandidatesSpec(Spec):
     """Only titles with one of these characters."""
     released: YearRange | None = None
     """Only titles released in these years."""
+    runtime_min: RuntimeRange | None = None
+    """Only titles of this runtime in minutes; one whose runtime is not known satisfies no range."""
+    hours: tuple[HoursSpec, ...] = ()
+    """Further rules for some hours of the day of the request: `[{from: 22, to: 5, runtime_min: {below: 45}}]`."""
     popularity_percentile: PercentileRange | None = None
     """Only titles within this range of popularity."""
     top_in_country: int | None = Field(default=None, ge=1, le=1000)
@@ -110,6 +191,7 @@ class CandidatesSpec(Spec):
             raise ValueError(f"'{ahead[0]}' is about upcoming launches: it needs available: upcoming")
         if behind and self.available == "upcoming":
             raise ValueError(f"'{behind[0]}' is about titles that have launched: it needs available: now")
+        self._check_hours()
         played = [name for name in ("in_progress", "finished_before") if getattr(self, name)]
         if played and self.watched is False:
             raise ValueError(f"nothing satisfies both '{played[0]}' and watched: false")
@@ -134,6 +216,28 @@ class CandidatesSpec(Spec):
             or names
         )
 
+    def _check_hours(self) -> None:
+        for place, one in enumerate(self.hours):
+            if both := [name for name in one.rules if getattr(self, name) is not None]:
+                raise ValueError(f"'{both[0]}' is given for all hours and for those {one}: leave one of them out")
+            for other in self.hours[:place]:
+                apart = other.timezone == one.timezone and not one.hours & other.hours
+                if not apart and (both := [name for name in one.rules if name in other.rules]):
+                    raise ValueError(f"'{both[0]}' is given {other} and {one}, which overlap")
+
+    def at(self, moment: datetime) -> CandidatesSpec:
+        """Return the rules that hold at a moment, without any about hours."""
+        return self._during[tuple(one.hold(moment) for one in self.hours)] if self.hours else self
+
+    @cached_property
+    def _during(self) -> dict[tuple[bool, ...], CandidatesSpec]:
+        found = {}
+        for held in product((False, True), repeat=len(self.hours)):
+            rules = [one.rules for one, holds in zip(self.hours, held, strict=True) if holds]
+            update = {name: value for own in rules for name, value in own.items()}
+            found[held] = self.model_copy(update={**update, "hours": ()})
+        return found
+
     @property
     def personal(self) -> bool:
         """Whether a rule asks for the member's own past."""
@@ -146,7 +250,7 @@ class CandidatesSpec(Spec):
         return {name: CandidatesSpec(**{name: value}) for name, value in asked.items()}
 
 
-ABOUT_TITLES = ("kids", "kind", "genres", "original_language", "origin", "characters", "released")
+ABOUT_TITLES = ("kids", "kind", "genres", "original_language", "origin", "characters", "released", "runtime_min")
 """Rules about what a title is."""
 ABOUT_LAUNCHES = ("launched_within", "launched_before", "launches_within", "launches_after")
 """Rules about how long ago a title launched, or how far ahead that is."""

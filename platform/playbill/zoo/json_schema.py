@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from playbill.specs.plugins import NEGATIVES
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 UMBRELLA = "definition.schema.json"
+FOLDER = "schemas"
+"""Where a zoo keeps its schemas, so that its files can name them."""
 
 _CHOICES = {
     "fallback": FALLBACKS,
@@ -39,6 +42,18 @@ EXTENDS = {
 def file_name(kind: str) -> str:
     """Return the file of one kind's schema."""
     return f"{kind.lower()}.schema.json"
+
+
+def first_line(kind: str, file: Path, model_zoo: Path) -> str:
+    """Return the comment from which editors learn a file's schema.
+
+    Args:
+        kind: Of the definition in it.
+        file: The YAML file.
+        model_zoo: The folder of the zoo, which holds `schemas/`.
+    """
+    way = os.path.relpath(model_zoo / FOLDER / file_name(kind), file.parent).replace(os.sep, "/")
+    return f"# yaml-language-server: $schema={way}"
 
 
 def kind_schema(kind: str) -> dict[str, Any]:
