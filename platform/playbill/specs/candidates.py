@@ -100,14 +100,21 @@ class HoursSpec(Spec):
     timezone: Annotated[str, AfterValidator(_known_timezone)] = "UTC"
     """Whose hours are meant, such as `Europe/Amsterdam`; requests say no time zone of their own."""
     kids: bool | None = None
-    """As in the candidates; so are the others."""
+    """Then true shows only titles marked for kids, false none of them."""
     kind: tuple[TitleKind, ...] | None = Field(default=None, min_length=1)
+    """Then only titles of any of these kinds."""
     genres: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Then only titles that have all of these genres."""
     original_language: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Then only titles made in one of these languages."""
     origin: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Then only titles from one of these countries."""
     characters: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Then only titles with one of these characters."""
     released: YearRange | None = None
+    """Then only titles released in these years."""
     runtime_min: RuntimeRange | None = None
+    """Then only titles of this runtime in minutes."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:

@@ -185,7 +185,7 @@ def test_metadata_that_is_not_known_matches_no_rule() -> None:
         ({"finished_before": "1d", "in_progress": True}, "nothing satisfies both"),
         ({"launched_within": "7d", "launched_before": "8d"}, "no launch satisfies both"),
         ({"released": {"since": 2000, "until": 1999}}, "no year is from 2000 on and until 1999"),
-        ({"kind": ["movie"]}, "'film', 'series' or 'game'"),
+        ({"kind": ["movie"]}, "unknown kind of title 'movie'"),
     ],
 )
 def test_rules_that_nothing_can_satisfy_are_refused(rules: dict[str, object], message: str) -> None:
