@@ -8,6 +8,8 @@ import shutil
 import pytest
 from small_project import Shell, start
 
+from playbill.specs.measures import BESIDE
+
 SIZES = (
     "--canvases",
     "home,billboard,search,row_ranking",
@@ -56,6 +58,19 @@ def test_every_canvas_has_both_models_and_an_interval(found) -> None:
     relatives = {canvas: row["relative"] for canvas, row in found["canvases"].items()}
     assert found["worst_relative"] == min(relatives.values()) == relatives[found["worst_canvas"]]
     assert set(found["parity"]) | set(found["not_at_parity"]) == set(relatives)
+
+
+def test_baselines_stand_beside_every_canvas_and_say_where_the_one_model_is_behind(found) -> None:
+    behind = {}
+    for canvas, row in found["canvases"].items():
+        expected = {"as_written", "as_logged", "popular"} if canvas == "row_ranking" else set(BESIDE)
+        assert set(row["baselines"]) == expected
+        for one in row["baselines"].values():
+            assert one["lead"] == pytest.approx(row["consolidated"] - one["quality"])
+            assert one["interval"][0] <= one["lead"] <= one["interval"][1]
+        behind[canvas] = [name for name, one in row["baselines"].items() if one["interval"][0] <= 0]
+    assert found["not_ahead"] == {canvas: names for canvas, names in behind.items() if names}
+    assert found["not_ahead"], "sixteen numbers wide and one pass over 300 members"
 
 
 def test_costs_are_those_of_the_models_that_were_trained(found) -> None:

@@ -29,8 +29,8 @@ TIME_PROTOCOLS: tuple[str, ...] = PROTOCOLS[1:]
 """Protocols that hold out everything from one moment on."""
 FOLDS: tuple[str, ...] = get_args(Fold)
 REQUESTS = "2"
-"""Version of what a held-out request carries, under every protocol. 1 gave it the row in which the answer was shown, 2
-withholds that; figures of different versions are not compared."""
+"""Version of what a held-out request carries, under every protocol. 1 gave it the row in which the answer was shown,
+and what was done on the page before the play; 2 withholds both. Figures of different versions are not compared."""
 MINIMUM_PLAYS = 3
 """Members with fewer plays stay in the training part of `leave_one_out`."""
 QUANTILE = 0.9

@@ -30,6 +30,9 @@ TARGETS: dict[str, TargetRule] = {
 """How a protocol turns held-out positives into requests. `last`: one request per member, its last one.
 `successive`: one request for each. `period`: one request per member at its first one, with all as targets."""
 
+OPENING = ("event_at", "country", "device", "language")
+"""What a request says of itself when it is made: that of its first event."""
+
 
 def build_case(
     tables: EvaluationTables,
@@ -45,8 +48,10 @@ def build_case(
 
     Targets are the held-out events that the canvas's `metric` label calls positive: those that the log places on
     the canvas, asked with what the canvas's requests carry: their own query and source title, never the row in which
-    the answer was shown. A canvas that the log has none of is asked at those of all canvases, with no more than who,
-    when and where. Targets that the canvas could not have shown at that moment are left out and counted.
+    the answer was shown. They are asked at the moment and in the state of the request's first event in the fold: what
+    was opened on the page before the play came of the answer too. A canvas that the log has none of is asked at those
+    of all canvases, with no more than who, when and where. Targets that the canvas could not have shown at that moment
+    are left out and counted.
 
     Args:
         tables: The canonical tables.
@@ -78,7 +83,9 @@ def build_case(
     asked = ask(own if logged else positives, TARGETS[split.protocol])
     rows, columns = asked["request"].to_numpy().astype(np.int64), catalogue.codes(asked["title_id"])
     firsts = np.unique(rows, return_index=True)[1]
-    requests = logged_frame(asked[firsts], spec) if logged else request_frame(asked[firsts])
+    opened = asked["opened"].to_numpy().astype(np.int64)[firsts]
+    events = as_opened(asked[firsts], log.frame[opened])
+    requests = logged_frame(events, spec) if logged else request_frame(events)
     frame = add_slices(requests, tables, rule.catalogue, columns[firsts], log.fitted_plays())
     case = EvaluationCase(
         protocol=split.protocol,
@@ -89,7 +96,7 @@ def build_case(
         tables=tables,
         log=log,
         frame=frame,
-        positions=asked["place"].to_numpy()[firsts],
+        positions=opened,
         rows=rows,
         columns=columns,
         targets_at=asked["place"].to_numpy(),
@@ -142,12 +149,23 @@ def _frame(events: pl.DataFrame, carried: tuple[str, ...]) -> pl.DataFrame:
     )
 
 
+def as_opened(events: pl.DataFrame, opening: pl.DataFrame) -> pl.DataFrame:
+    """Return events with the moment, country, device and language of the events that opened their requests."""
+    return events.with_columns(opening[name] for name in OPENING)
+
+
 def held_out(log: EventLog, tables: EvaluationTables, label: LabelSpec, fold: Fold) -> pl.DataFrame:
-    """Return the log rows of a fold that a label calls positive and that have a title, in log order."""
+    """Return the log rows of a fold that a label calls positive and that have a title, in log order.
+
+    `opened` is the place of the first event of the row's request in the fold; an event without a request is its own.
+    Under `leave_one_out` the fold begins with the held-out play itself, so that is where its request opens.
+    """
     labelled = extract(label, tables.interactions, tables.end, tables.availability)
     positive = labelled.filter(pl.col("value") > 0).select("event_id")
     known = pl.Series(log.column != UNKNOWN)
-    return log.frame.filter(known & (pl.col("fold") == fold)).join(
+    request = pl.coalesce("request_id", "event_id")
+    frame = log.frame.with_columns(opened=pl.col("place").min().over("member_id", request, "fold"))
+    return frame.filter(known & (pl.col("fold") == fold)).join(
         positive, on="event_id", how="semi", maintain_order="left"
     )
 

@@ -17,13 +17,16 @@ import polars as pl
 from playbill import metrics
 from playbill.datasets import TrainingSet
 from playbill.datasets.canvas_rows import taught_rows
+from playbill.evaluation.beside import Beside, chosen
 from playbill.evaluation.model import CanvasScorer
+from playbill.evaluation.row_order import BASELINES as ROW_BASELINES
 from playbill.evaluation.row_order import RowRanker, measured_order
 from playbill.evaluation.scoring import AlignedScorer, ScoreFunction
 from playbill.experiments.fitting import Fitted, trained_on
 from playbill.experiments.ledger_options import METRICS
-from playbill.experiments.ledger_service import Asked, AskedRows, LedgerService
+from playbill.experiments.ledger_service import Asked, AskedRows, AskedTitles, LedgerService
 from playbill.metrics.bootstrap import Matrix
+from playbill.metrics.ranking import Values
 from playbill.ranking.scorer import Scorer
 from playbill.specs import ResolvedModel
 
@@ -123,13 +126,41 @@ def answers(answerer: Answerer, asked: Mapping[str, Sequence[Asked]], k: int) ->
     return pl.concat(parts)
 
 
+def baseline_values(asked: Sequence[Asked], resolved: ResolvedModel, beside: Beside, k: int) -> dict[str, Matrix]:
+    """Return what baselines reach on a canvas's requests: name -> [N, metrics], fold after fold.
+
+    Args:
+        asked: The canvas's folds.
+        resolved: The model that they stand beside.
+        beside: Baselines of the log that were fitted for other canvases.
+        k: Places of a list.
+    """
+    found: dict[str, list[Matrix]] = {}
+    for one in asked:
+        if isinstance(one, AskedRows):
+            values = {name: _row_values(one, order.values(one.case), k) for name, order in ROW_BASELINES.items()}
+        else:
+            fitted = beside.of(chosen(None, one.case, resolved)[0], one.case, resolved)
+            values = {name: _title_values(one, function, k) for name, function in fitted.items()}
+        for name, own in values.items():
+            found.setdefault(name, []).append(own)
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
 def _values(answerer: Answerer, asked: Asked, k: int) -> Matrix:
     """Return [N, metrics] of one fold's requests."""
     if isinstance(asked, AskedRows):
-        values = answerer.rows(asked.canvas).of_requests(asked.case, asked.requests)
-        measured = measured_order(asked.case, values, (k,)).values
-        return np.stack([measured[f"{name}@{k}"] for name in METRICS], axis=1)
-    aligned = AlignedScorer(asked.canvas, answerer.titles(asked.canvas), asked.case.catalogue)
+        return _row_values(asked, answerer.rows(asked.canvas).of_requests(asked.case, asked.requests), k)
+    return _title_values(asked, answerer.titles(asked.canvas), k)
+
+
+def _row_values(asked: AskedRows, values: Values, k: int) -> Matrix:
+    measured = measured_order(asked.case, values, (k,)).values
+    return np.stack([measured[f"{name}@{k}"] for name in METRICS], axis=1)
+
+
+def _title_values(asked: AskedTitles, function: ScoreFunction, k: int) -> Matrix:
+    aligned = AlignedScorer(asked.canvas, function, asked.case.catalogue)
     found = np.zeros((len(asked.case), len(METRICS)))
     counts = asked.case.target_counts
     for chunk in asked.chunks:

@@ -63,11 +63,12 @@ def canvases_table(ledger: Ledger) -> Table:
     seeds = len(ledger.options.seeds)
     title = (
         f"{ledger.model}: one model against one for each canvas, {seeds} {'seed' if seeds == 1 else 'seeds'}\n"
-        f"+ better, = parity (lower end at {PARITY:.0%} or above), ? neither is shown"
+        f"+ better, = parity (lower end at {PARITY:.0%} or above), ? neither is shown\n"
+        "! not ahead of a baseline: the interval of the one model's lead is not above 0"
     )
     table = Table(title=title, box=SIMPLE_HEAD)
     table.add_column("canvas", no_wrap=True)
-    for name in ("requests", "one", "own", "relative", "95 %", ""):
+    for name in ("requests", "one", "own", "relative", "95 %", "", "best baseline", "lead of one", "not ahead of"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in ledger.table.rows:
         table.add_row(*canvas_cells(row))
@@ -85,7 +86,19 @@ def canvas_cells(row: CanvasRow) -> tuple[str, ...]:
         f"{row.relative.value:+.1%}",
         f"{row.relative.low:+.1%} to {row.relative.high:+.1%}",
         mark,
+        *_beside(row),
     )
+
+
+def _beside(row: CanvasRow) -> tuple[str, str, str]:
+    """Return the best baseline, the one model's lead over it, and all baselines that it is not ahead of."""
+    best = row.best_baseline
+    if best is None:
+        return "", "", ""
+    found = row.baselines[best]
+    lead = f"{found.lead.value:+.4f} [{found.lead.low:+.4f}, {found.lead.high:+.4f}]"
+    behind = f"! {', '.join(row.not_ahead_of)}" if row.not_ahead_of else ""
+    return f"{best} {found.quality.value:.4f}", lead, behind
 
 
 def costs_table(table: LedgerTable) -> Table:
@@ -217,7 +230,8 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, list) and len(value) == 2:
             found |= {f"{name}_low": value[0], f"{name}_high": value[1]}
         elif isinstance(value, Mapping):
-            found |= {f"{name}_{inner}": number for inner, number in value.items() if not isinstance(number, list)}
+            plain = {inner: number for inner, number in value.items() if not isinstance(number, list)}
+            found |= {f"{name}_{inner}": number for inner, number in _flat(plain).items()}
         else:
             found[name] = value
     return found

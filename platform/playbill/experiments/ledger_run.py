@@ -13,8 +13,17 @@ import polars as pl
 from playbill.datasets import TrainingSet
 from playbill.datasets.canvas_rows import canvas_rows, rows_by_canvas
 from playbill.errors import StateError
+from playbill.evaluation.beside import Beside
 from playbill.experiments.cells import digest
-from playbill.experiments.ledger_arms import Costs, ModelAnswerer, answers, costs_of, fitted, scorer_of
+from playbill.experiments.ledger_arms import (
+    Costs,
+    ModelAnswerer,
+    answers,
+    baseline_values,
+    costs_of,
+    fitted,
+    scorer_of,
+)
 from playbill.experiments.ledger_cells import LedgerCell, LedgerCells
 from playbill.experiments.ledger_models import ledger_canvases, only_head, separate_model, with_recipe
 from playbill.experiments.ledger_options import METRICS, LedgerOptions
@@ -38,11 +47,13 @@ class LedgerRun:
         service: What all models share.
         cells: What is known already.
         skipped: Canvas -> why it cannot be measured.
+        beside: Baselines of the log, each fitted once.
     """
 
     service: LedgerService
     cells: LedgerCells
     skipped: dict[str, str] = field(default_factory=dict)
+    beside: Beside = field(default_factory=Beside)
     _rebuilt: dict[str, TrainingSet] = field(default_factory=dict)
 
     @property
@@ -70,6 +81,10 @@ class LedgerRun:
     def consolidated(self) -> list[LedgerCell]:
         """Return the consolidated model's cell for each seed."""
         return self.arm(CONSOLIDATED, self.resolved, lambda _: self.service.data)
+
+    def baselines(self, canvas: str) -> dict[str, Matrix]:
+        """Return what baselines reach on a canvas: name -> [N, metrics] over its requests, fold after fold."""
+        return baseline_values(self.canvases()[canvas], self.resolved, self.beside, self.options.k)
 
     def separate(self, canvas: str) -> list[LedgerCell]:
         """Return the cells of the model that the consolidated one replaces on a canvas.

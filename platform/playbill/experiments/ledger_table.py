@@ -25,6 +25,19 @@ PARITY = -0.01
 
 
 @dataclass(frozen=True)
+class BaselineRow:
+    """A baseline on one canvas.
+
+    Args:
+        quality: Of its lists.
+        lead: Quality of the consolidated model minus its own, paired by request.
+    """
+
+    quality: Interval
+    lead: Interval
+
+
+@dataclass(frozen=True)
 class CanvasRow:
     """One canvas of the main table.
 
@@ -41,6 +54,7 @@ class CanvasRow:
         reads: Feature values that are looked up for a request.
         costs: What the separate model costs, means over seeds.
         others: Other measures -> (consolidated, separate, relative).
+        baselines: Baseline -> how it stands beside the consolidated model.
     """
 
     canvas: str
@@ -55,6 +69,17 @@ class CanvasRow:
     reads: int
     costs: Mapping[str, float]
     others: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    baselines: Mapping[str, BaselineRow] = field(default_factory=dict)
+
+    @property
+    def not_ahead_of(self) -> tuple[str, ...]:
+        """Baselines that the consolidated model is not ahead of: the interval of its lead is not above 0."""
+        return tuple(name for name, row in self.baselines.items() if row.lead.low <= 0.0)
+
+    @property
+    def best_baseline(self) -> str | None:
+        """The baseline of the highest quality."""
+        return max(self.baselines, key=lambda name: self.baselines[name].quality.value, default=None)
 
     @property
     def parity(self) -> bool:
@@ -151,6 +176,12 @@ def _row(run: LedgerRun, canvas: str, whole: Sequence[LedgerCell], alone: Sequen
         reads=feature_reads(run, canvas),
         costs=_costs(alone) | {f"definition_{n}": float(v) for n, v in _own_size(run, canvas).items()},
         others=others,
+        baselines={
+            name: BaselineRow(
+                quality(members, values[:, 0][None], resamples), quality(members, ours - values[:, 0][None], resamples)
+            )
+            for name, values in run.baselines(canvas).items()
+        },
     )
 
 
@@ -198,6 +229,7 @@ def table_json(table: LedgerTable) -> dict[str, Any]:
         "parity": [row.canvas for row in table.rows if row.parity],
         "better": [row.canvas for row in table.rows if row.better],
         "not_at_parity": [row.canvas for row in table.rows if not row.parity],
+        "not_ahead": {row.canvas: list(row.not_ahead_of) for row in table.rows if row.not_ahead_of},
         "canvases": {row.canvas: _row_json(row) for row in table.rows},
         "skipped": dict(table.skipped),
         "tasks": {head: dict(costs) for head, costs in table.tasks.items()},
@@ -223,4 +255,8 @@ def _row_json(row: CanvasRow) -> dict[str, Any]:
         "feature_reads": row.reads,
         "costs": dict(row.costs),
         "others": {name: list(values) for name, values in row.others.items()},
+        "baselines": {
+            name: {"quality": one.quality.value, "lead": one.lead.value, "interval": [one.lead.low, one.lead.high]}
+            for name, one in row.baselines.items()
+        },
     }

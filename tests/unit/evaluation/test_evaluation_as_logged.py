@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
@@ -163,3 +164,37 @@ def test_a_source_title_is_the_requests_own_only_where_the_canvas_reads_one(worl
     read = {"home": {"context": ["member", "source_title"], "candidates": {"available": "now"}}}
     assert build_case(tables, split, world.resolved(), "home").frame["source_title_id"].null_count() == 60
     assert build_case(tables, split, world.resolved(**read), "home").frame["source_title_id"].to_list() == ["3"] * 60
+
+
+@pytest.mark.parametrize("protocol", ["global_time", "global_time_successive", "global_time_period"])
+def test_a_request_is_asked_as_its_page_was_opened(world, protocol) -> None:
+    plain = world.tables(world.random_rows(), titles=TITLES)
+    plays = plain.interactions.with_columns(
+        request_id=pl.format("r-{}", "event_id"), seq=10 * pl.col("seq"), device=pl.lit("mobile")
+    )
+    earlier = plays.with_columns(
+        event_at=pl.col("event_at") - pl.duration(minutes=5),
+        device=pl.lit("tv"),
+        progress=pl.lit(None, dtype=pl.Float32),
+    )
+    shown = earlier.with_columns(
+        event_id=pl.format("s-{}", "event_id"), action=pl.lit("impression"), seq=pl.col("seq") - 2
+    )
+    seen = earlier.with_columns(
+        event_id=pl.format("d-{}", "event_id"), action=pl.lit("details_view"), seq=pl.col("seq") - 1
+    )
+    log = pl.concat([plays, shown, seen]).sort("member_id", "seq")
+    tables = replace(plain, interactions=log)
+    split = make_split(protocol, log)
+    case = build_case(tables, split, world.resolved(), "home")
+    whole = {row["event_id"]: row for row in log.iter_rows(named=True)}
+    chunk = next(case.chunks())
+    checked = 0
+    for request, held in zip(chunk.requests, case.frame["event_id"].to_list(), strict=True):
+        event = whole[held]
+        opened = event["event_at"] - timedelta(minutes=5)
+        if opened >= split.cutoff:  # else the fold begins in the middle of the request
+            assert (request.at, request.device) == (opened, "tv")
+            assert event["request_id"] not in set(request.history["request_id"])
+            checked += 1
+    assert checked >= 5

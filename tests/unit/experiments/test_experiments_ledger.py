@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,10 @@ from playbill.experiments.ledger_models import (
     with_recipe,
 )
 from playbill.experiments.ledger_options import LedgerOptions
+from playbill.experiments.ledger_report import canvas_cells
+from playbill.experiments.ledger_table import BaselineRow, CanvasRow
 from playbill.experiments.live_features import NoFeatures
+from playbill.metrics import Interval
 from playbill.specs import ResolvedModel
 from playbill.training.build import build_network
 from playbill.zoo import Zoo
@@ -172,3 +176,17 @@ def test_a_better_head_gains_and_the_same_head_does_not() -> None:
     same = auc_gain(weak, weak, label, members, 50)
     assert same.value == same.low == same.high == 0.0
     json.dumps(same._asdict())
+
+
+def test_the_table_names_the_best_baseline_and_those_that_the_one_model_is_not_ahead_of() -> None:
+    baselines = {
+        "popular": BaselineRow(Interval(0.10, 0.09, 0.11), Interval(0.05, 0.03, 0.07)),
+        "ease": BaselineRow(Interval(0.16, 0.15, 0.17), Interval(-0.01, -0.03, 0.01)),
+    }
+    own, relative = Interval(0.15, 0.14, 0.16), Interval(0.5, 0.4, 0.6)
+    row = CanvasRow("home", "played ndcg@10", own, own, relative, 90, 40, True, 10, 0, {}, {}, baselines)
+    assert row.better
+    assert (row.best_baseline, row.not_ahead_of) == ("ease", ("ease",))
+    assert canvas_cells(row)[-3:] == ("ease 0.1600", "-0.0100 [-0.0300, +0.0100]", "! ease")
+    alone = replace(row, baselines={"popular": baselines["popular"]})
+    assert canvas_cells(alone)[-1] == ""
