@@ -63,7 +63,7 @@ def test_every_canvas_has_both_models_and_an_interval(found) -> None:
 def test_baselines_stand_beside_every_canvas_and_say_where_the_one_model_is_behind(found) -> None:
     behind = {}
     for canvas, row in found["canvases"].items():
-        expected = {"as_written", "as_logged", "popular"} if canvas == "row_ranking" else set(BESIDE)
+        expected = {"as_written", "as_logged", "popular_rows"} if canvas == "row_ranking" else set(BESIDE)
         assert set(row["baselines"]) == expected
         for one in row["baselines"].values():
             assert one["lead"] == pytest.approx(row["consolidated"] - one["quality"])
