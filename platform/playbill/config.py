@@ -56,13 +56,13 @@ class ServicesSettings(Settings):
     """MLflow tracking and registry: a database URL or an http(s) server."""
     artifacts: str = "{home}/mlflow_artifacts"
     """Where MLflow keeps artifacts when it is a plain database."""
+    ray_address: str | None = None
+    """The Ray cluster: `host:port`, `auto` or `local`. None = that of RAY_ADDRESS, else one started on this machine."""
 
 
 class FeaturesRaySettings(Settings):
-    """`[features.ray]`: the cluster that joins training rows. What is left out is the Ray engine's own default."""
+    """`[features.ray]`: how the cluster joins training rows. What is left out is the Ray engine's own default."""
 
-    address: str | None = None
-    """A running cluster: `host:port`, `ray://host:port` or `auto`. None starts one on this machine."""
     workers: PositiveInt | None = None
     """Partitions that are joined at once."""
     cpus_per_worker: PositiveFloat | None = None
@@ -92,8 +92,8 @@ class TrainingSettings(Settings):
     """None uses a GPU when there is one."""
     threads: NonNegativeInt = 0
     """torch threads per worker, 0 = torch's own choice."""
-    ray_address: str | None = None
-    """A running cluster's address, None starts a local one."""
+    storage: str | None = None
+    """Folder or URL (`s3://bucket/path`) of the files of runs with workers, reached by every node. None = the run's."""
 
 
 class WorkspaceSettings(Settings):
@@ -282,8 +282,22 @@ class Workspace:
     @property
     def artifacts(self) -> str:
         """MLflow artifact root, an absolute folder or a URL."""
-        text = self._expand(self.project.settings.services.artifacts)
+        return self._place(self._expand(self.project.settings.services.artifacts))
+
+    def _place(self, text: str) -> str:
         return text if "://" in text else str((self.project.root / text).resolve())
+
+    @property
+    def ray_address(self) -> str | None:
+        """Configured address of the Ray cluster; `ray_cluster.cluster_address` makes of it the one to use."""
+        configured = self.project.settings.services.ray_address
+        return None if configured is None else self._expand(configured)
+
+    @property
+    def training_storage(self) -> str | None:
+        """Folder or URL for the files of runs with several workers; None = the run's own folder."""
+        configured = self.project.settings.training.storage
+        return None if configured is None else self._place(self._expand(configured))
 
     def registered_name(self, model: str) -> str:
         """Return the registered model's name in MLflow, `WORKSPACE.model`."""
@@ -354,10 +368,16 @@ def read_settings(path: Path) -> ProjectSettings:
         raise ConfigError("\n  ".join([f"{path}: {len(problems)} problem(s)", *problems])) from None
 
 
+_MOVED = {"training.ray_address": "services.ray_address", "features.ray.address": "services.ray_address"}
+"""Keys of earlier releases."""
+
+
 def _explain(item: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] != "extra_forbidden":
         return f"{where}: {item['msg']}"
+    if where in _MOVED:
+        return f"{where}: is now {_MOVED[where]}, one cluster for the whole project."
     known = _known_keys(tuple(item["loc"][:-1]))
     close = nearest(str(item["loc"][-1]), known)
     return f"{where}: unknown key." + (f" Did you mean '{close}'?" if close else f" Known: {', '.join(known)}.")

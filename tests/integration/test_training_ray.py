@@ -12,8 +12,9 @@ import pytest
 import ray
 import torch
 
-from playbill.errors import IntegrityError, ServiceError
+from playbill.errors import IntegrityError, ServiceError, StateError
 from playbill.training import fit
+from playbill.training.checkpoint import checkpoints
 
 TOLERANCE = 1e-4
 """Largest difference of a reported loss between one process and two workers, in float32."""
@@ -57,7 +58,8 @@ def test_two_workers_learn_what_one_process_learns(ring: ModuleType, tmp_path: P
     for name, value in alone.network.state_dict().items():
         torch.testing.assert_close(together.network.state_dict()[name], value, rtol=1e-3, atol=1e-3)
     assert [numbers["epoch"] for numbers, _ in told] == [1, 2, 3, 4]
-    assert all(path is not None and path.parent == tmp_path for _, path in told)
+    assert [path.name for path in checkpoints(tmp_path)] == ["epoch-0004"]
+    assert not (tmp_path / "ray").exists() or not list((tmp_path / "ray").iterdir())
     assert not together.network.training
 
 
@@ -99,17 +101,36 @@ def test_too_large_a_request_fails_with_a_message(ring: ModuleType, tmp_path: Pa
 def test_a_workers_own_error_comes_back(ring: ModuleType, tmp_path: Path) -> None:
     from playbill.training.ray_trainer import Cluster, fit_distributed
 
-    broken = tmp_path / "epoch-0001"
-    broken.mkdir()
-    (broken / "state.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(IntegrityError, match="epoch-0001"):
+    class Broken(ring.RingBatches):  # type: ignore[name-defined, misc]
+        def epoch(self, epoch: int, rank: int, world: int) -> Iterator[object]:
+            raise StateError("the third shelf is empty")
+
+    with pytest.raises(StateError, match="the third shelf"):
         fit_distributed(
-            ring.ring_network(),
-            ring.RingBatches(),
-            ring.SETTINGS,
-            Cluster(workers=1, gpu=False, retries=0),
-            folder=tmp_path,
+            ring.ring_network(), Broken(), ring.SETTINGS, Cluster(workers=1, gpu=False, retries=0), folder=tmp_path
         )
+
+
+def test_a_damaged_checkpoint_is_named_before_a_cluster_starts(ring: ModuleType, tmp_path: Path) -> None:
+    from playbill.training.ray_trainer import Cluster, fit_distributed
+
+    (tmp_path / "epoch-0001").mkdir()
+    (tmp_path / "epoch-0001" / "state.json").write_text("[]", encoding="utf-8")
+    started = Cluster(workers=1, gpu=False, address="127.0.0.1:1")
+    with pytest.raises(IntegrityError, match="epoch-0001"):
+        fit_distributed(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, started, folder=tmp_path)
+
+
+def test_a_finished_run_needs_no_cluster(ring: ModuleType, tmp_path: Path) -> None:
+    from playbill.training.ray_trainer import Cluster, fit_distributed
+
+    alone = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
+    nowhere = Cluster(workers=2, gpu=False, address="127.0.0.1:1")
+    again = fit_distributed(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, nowhere, folder=tmp_path)
+    assert again.reports == alone.reports
+    assert again.resumed_from == 4
+    for name, value in alone.network.state_dict().items():
+        torch.testing.assert_close(again.network.state_dict()[name], value, rtol=0, atol=0)
 
 
 def test_no_cluster_at_the_address(ring: ModuleType, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -70,6 +71,14 @@ class RingBatches:
         self.batch_weights: dict[str, float] = {}
         self.pause = pause
         """Epoch in which this process kills itself after the first batch."""
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        (folder / "pause.json").write_text(json.dumps(self.pause))
+
+    @classmethod
+    def load(cls, folder: Path) -> RingBatches:
+        return cls(json.loads((folder / "pause.json").read_text()))
 
     def steps(self, world: int) -> int:
         return MEMBERS // SHARED

@@ -50,7 +50,8 @@ def _offline_store(workspace: Workspace) -> dict[str, Any]:
     settings = workspace.project.settings.features
     config: dict[str, Any] = {"type": OFFLINE_STORE, "features_folder": str(workspace.features)}
     if settings.engine == "ray":
-        config |= {"engine": "ray", "ray": settings.ray.model_dump(exclude_none=True)}
+        ray = {"address": workspace.project.settings.services.ray_address, **settings.ray.model_dump()}
+        config |= {"engine": "ray", "ray": {name: value for name, value in ray.items() if value is not None}}
     if settings.storage_options:
         config["storage_options"] = dict(settings.storage_options)
     return config

@@ -97,6 +97,22 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"{_PREFIX}*") if path.is_dir())
 
 
+def adopt_checkpoint(files: Path, folder: Path) -> Path:
+    """Move the files of a checkpoint that came from elsewhere into a run's folder, under the name of its epoch.
+
+    Raises:
+        IntegrityError: Its state cannot be read.
+    """
+    try:
+        state = _parsed(files, (files / STATE).read_text(encoding="utf-8", errors="replace"))
+    except OSError as error:
+        raise _damaged(files, f"has no readable {STATE}: {error}") from None
+    final = folder / f"{_PREFIX}{state['epoch']:04d}"
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(files, final)
+    return final
+
+
 def read_reports(folder: Path) -> list[dict[str, float]]:
     """Return the numbers of every finished epoch of the run in `folder`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 
@@ -16,7 +16,7 @@ Batch = tuple[Any, Any, Any]
 
 
 class BatchSource(Protocol):
-    """Where batches come from. Under Ray it is pickled to every worker, so it holds arrays or a folder."""
+    """Where batches come from."""
 
     @property
     def titles(self) -> Any:
@@ -41,6 +41,19 @@ class BatchSource(Protocol):
         Together the ranks yield what a single process would (`world = 1`) step by step, and the order depends on
         nothing but the source and `epoch`.
         """
+        ...
+
+
+class StoredBatches(BatchSource, Protocol):
+    """Batches that reach workers as files: nothing of them goes through Ray's object store."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything into a folder, which is made."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; arrays stay on disk until they are read."""
         ...
 
 

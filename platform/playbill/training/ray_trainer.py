@@ -1,47 +1,52 @@
 """The same loop on several workers: a Ray TorchTrainer with gradients averaged by torch's DDP.
 
-Checkpoints are ours and lie in the run's folder, which every worker must be able to reach; Ray is told of each by
-a pointer. A worker that dies is started again and goes on from the newest checkpoint.
-The only module of this package that imports Ray.
+Files go by a storage that every node reaches, a folder or a URL: the training set to the workers, which map it into
+memory, and checkpoints through Ray's own reports, so that a worker that dies goes on from the newest one, on whatever
+node it is started again. The only module of this package that imports Ray.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import shutil
-import socket
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 import ray.train
 import ray.train.torch
 import torch
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
+from ray.train import (
+    CheckpointConfig,
+    ControllerError,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+    WorkerGroupError,
+)
 
 from playbill.errors import PlaybillError, ServiceError
 from playbill.models import Network, NetworkConfig
 from playbill.models.weights import load_network, save_weights
-from playbill.training.checkpoint import checkpoints, load_checkpoint, read_reports
-from playbill.training.contract import BatchSource, FitResult, Place, Report, Validate
+from playbill.ray_cluster import START_TIMEOUT_S, connected
+from playbill.training.checkpoint import adopt_checkpoint, checkpoints, load_checkpoint
+from playbill.training.contract import FitResult, Place, Report, StoredBatches, Validate
 from playbill.training.loop import fit
 from playbill.training.settings import LoopSettings
+from playbill.training.storage import Storage
 
-START = "start.safetensors"
-POINTER = "pointer.json"
-SMALLEST_STORE_BYTES = 150 * 2**20
-POLL_SECONDS = 0.5
+INPUT, START, DATA, EARLIER = "input", "start.safetensors", "data", "earlier"
+OBJECT_STORE_BYTES = 150 * 2**20
+"""Of a cluster that is started here. Neither training set nor checkpoints go through it."""
+POLL_SECONDS, REMOTE_POLL_SECONDS = 0.5, 5.0
+
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,8 @@ class Cluster:
     threads: int = 1
     """torch threads and CPUs per worker."""
     address: str | None = None
-    """A running cluster; None starts one on this machine for the run."""
-    start_timeout_s: float = 60.0
+    """As configured; None = that of RAY_ADDRESS, else one is started on this machine for the run."""
+    start_timeout_s: float = START_TIMEOUT_S
     """How long to wait for the workers before giving up."""
     retries: int = 2
     """How often workers that died are started again."""
@@ -63,11 +68,13 @@ class Cluster:
 
 def fit_distributed(
     network: Network,
-    batches: BatchSource,
+    batches: StoredBatches,
     settings: LoopSettings,
     cluster: Cluster,
     *,
     folder: Path,
+    storage: str | None = None,
+    saved: Path | None = None,
     report: Report | None = None,
     validate: Validate | None = None,
 ) -> FitResult:
@@ -75,88 +82,80 @@ def fit_distributed(
 
     Args:
         network: Started and calibrated; left as it is.
-        batches: Training batches; pickled once, then shared by the workers.
+        batches: Training batches; workers read them from files.
         settings: How long and how fast.
         cluster: Workers, their devices, and where they run.
-        folder: Of this run's checkpoints, reachable by every worker. An unfinished run in it is resumed.
-        report: Called in this process after every epoch with its numbers and its checkpoint.
+        folder: Of this run's last checkpoint, on this machine. One of an unfinished run in it is gone on from.
+        storage: Folder or URL of this run alone that every node reaches; emptied when the run has finished. An
+            unfinished run in it is resumed, from whichever machine. None = a folder in `folder`.
+        saved: Where `batches.save` has written them already.
+        report: Called in this process after every epoch with its numbers.
         validate: Called by rank 0 after every epoch; pickled.
 
     Raises:
-        ServiceError: The cluster cannot be reached, is too small for the request, or workers kept dying.
+        ConfigError: The cluster's address is one of Ray Client.
+        ServiceError: The cluster or the storage cannot be reached, the cluster is too small, or workers kept dying.
         PlaybillError: What the loop raised on a worker, such as StateError or IntegrityError.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights(network, folder / START)
-    with connected(cluster, len(ray.cloudpickle.dumps(batches))):
-        config = {
-            "folder": str(folder),
-            "network": network.config.to_json(),
-            "settings": settings.model_dump_json(),
-            "threads": cluster.threads,
-            "batches": ray.put(batches),
-            "validate": validate,
-        }
-        _run(_trainer(cluster, config, folder, settings.digest(network.config)), cluster, folder, report)
-    return _result(network.config, settings, folder)
+    place = Storage(storage or str(folder / "ray"))
+    name = hashlib.sha256(place.url.encode("utf-8")).hexdigest()[:16]
+    found = checkpoints(folder)
+    earlier = found[-1] if found else None
+    done = len(load_checkpoint(earlier, settings.digest(network.config)).reports) if earlier else 0
+    if done < settings.total_epochs(batches.steps(cluster.workers)):
+        done = max(done, len(place.reports(name)))
+        os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(cluster.start_timeout_s)
+        local = {"object_store_memory": OBJECT_STORE_BYTES}
+        with connected(cluster.address, start_timeout_s=cluster.start_timeout_s, local=local):
+            config = {
+                "storage": place,
+                "token": uuid.uuid4().hex,
+                "network": network.config.to_json(),
+                "settings": settings.model_dump_json(),
+                "threads": cluster.threads,
+                "batches": type(batches),
+                "saved": _put_inputs(place, network, batches, earlier, saved),
+                "validate": validate,
+            }
+            last = _run(_trainer(cluster, config, place, name), cluster, place, name, report, done)
+        _keep(place, last or place.newest(name), folder)
+        place.remove()
+    return _result(network.config, settings, folder, done)
 
 
-@contextmanager
-def connected(cluster: Cluster, data_bytes: int) -> Iterator[None]:
-    """Connect to the cluster, or start one on this machine and stop it afterwards.
-
-    Raises:
-        ServiceError: There is none at the address.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(cluster.start_timeout_s)
-    local: dict[str, Any] = {
-        "include_dashboard": False,
-        "object_store_memory": SMALLEST_STORE_BYTES + 2 * data_bytes,
-    }
-    options = {"address": cluster.address} if cluster.address else local
-    try:
-        if cluster.address:
-            knock(cluster.address, cluster.start_timeout_s)
-        ray.init(log_to_driver=False, logging_level="ERROR", **options)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ServiceError(f"no Ray cluster at {cluster.address or 'this machine'}: {error}") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
+def _put_inputs(
+    place: Storage, network: Network, batches: StoredBatches, earlier: Path | None, saved: Path | None
+) -> str | None:
+    """Write what workers start from into the storage; return where batches lie if they need not be copied there."""
+    in_place = str(saved.resolve()) if saved is not None and place.local is not None else None
+    with tempfile.TemporaryDirectory() as scratch:
+        beside = Path(scratch)
+        save_weights(network, beside / START)
+        place.put(beside / START, f"{INPUT}/{START}")
+        if in_place is None and saved is None:
+            batches.save(beside / DATA)
+        if in_place is None:
+            place.put(saved or beside / DATA, f"{INPUT}/{DATA}")
+    if earlier is not None:
+        place.put(earlier, f"{INPUT}/{EARLIER}")
+    return in_place
 
 
-def knock(address: str, timeout_s: float) -> None:
-    """Open and close a connection to a cluster, since Ray itself waits ten minutes for one that is not there.
-
-    Args:
-        address: `host:port`, `ray://host:port`, or a word such as `auto` that Ray resolves itself.
-        timeout_s: How long to wait.
-
-    Raises:
-        OSError: Nothing listens there.
-    """
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=timeout_s).close()
-
-
-def _trainer(cluster: Cluster, config: dict[str, Any], folder: Path, digest: str) -> ray.train.torch.TorchTrainer:
+def _trainer(cluster: Cluster, config: dict[str, Any], place: Storage, name: str) -> ray.train.torch.TorchTrainer:
     gpu = torch.cuda.is_available() if cluster.gpu is None else cluster.gpu
-    done = len(read_reports(folder))
     resources = {"CPU": float(cluster.threads), **({"GPU": 1.0} if gpu else {})}
+    system, path = place.opened
     return ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config=config,
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(num_workers=cluster.workers, use_gpu=gpu, resources_per_worker=resources),
         run_config=RunConfig(
-            name=f"{digest[:16]}-{done:04d}",
-            storage_path=str(folder / "ray"),
+            name=name,
+            storage_path=path,
+            storage_filesystem=system,
             failure_config=FailureConfig(max_failures=cluster.retries, controller_failure_limit=1),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
@@ -164,59 +163,82 @@ def _trainer(cluster: Cluster, config: dict[str, Any], folder: Path, digest: str
 
 
 def train_worker(config: dict[str, Any]) -> None:
-    """Run the loop on one worker. Called by Ray."""
+    """Run the loop on one worker. Called by Ray, in a folder of the run's that workers of one node share."""
     torch.set_num_threads(max(1, config["threads"]))
     context = ray.train.get_context()
     place = Place(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
-    network = load_network(NetworkConfig.from_json(config["network"]), Path(config["folder"]) / START)
-    fit(
-        network,
-        ray.get(config["batches"]),
-        LoopSettings.model_validate_json(config["settings"]),
-        folder=Path(config["folder"]),
-        report=_report_to_ray,
-        validate=config["validate"],
-        place=place,
-    )
+    storage: Storage = config["storage"]
+    inputs = storage.fetch(INPUT, Path.cwd() / f"{INPUT}-{config['token']}")
+    network = load_network(NetworkConfig.from_json(config["network"]), inputs / START)
+    data = Path(config["saved"]) if config["saved"] else inputs / DATA
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        _take_up(folder, inputs / EARLIER)
+        fit(
+            network,
+            config["batches"].load(data),
+            LoopSettings.model_validate_json(config["settings"]),
+            folder=folder,
+            report=_report_to_ray,
+            validate=config["validate"],
+            place=place,
+        )
+
+
+def _take_up(folder: Path, earlier: Path) -> None:
+    """Put what to go on from into a worker's own folder: Ray's newest checkpoint, and the one the run came with."""
+    newest, incoming = ray.train.get_checkpoint(), folder / "incoming"
+    if earlier.is_dir():
+        adopt_checkpoint(Path(shutil.copytree(earlier, incoming)), folder)
+    if newest is not None:
+        adopt_checkpoint(Path(newest.to_directory(str(incoming))), folder)
 
 
 def _report_to_ray(numbers: dict[str, float], saved: Path | None) -> None:
-    """Tell Ray of an epoch. It keeps only numbers that come with a checkpoint, so a pointer to ours goes along."""
-    with tempfile.TemporaryDirectory() as pointer:
-        checkpoint = None
-        if saved is not None:
-            (Path(pointer) / POINTER).write_text(json.dumps({"checkpoint": str(saved)}), encoding="utf-8")
-            checkpoint = ray.train.Checkpoint.from_directory(pointer)
-        ray.train.report(numbers, checkpoint=checkpoint)
+    """Hand an epoch and its checkpoint to Ray, which keeps it. Every rank calls it; rank 0 has the files."""
+    checkpoint = None if saved is None else ray.train.Checkpoint.from_directory(str(saved))
+    ray.train.report(numbers, checkpoint=checkpoint)
 
 
-def _run(trainer: ray.train.torch.TorchTrainer, cluster: Cluster, folder: Path, report: Report | None) -> None:
-    """Fit in a thread, and hand the epochs on from this one as their checkpoints appear."""
+def _run(
+    trainer: ray.train.torch.TorchTrainer,
+    cluster: Cluster,
+    place: Storage,
+    name: str,
+    report: Report | None,
+    done: int,
+) -> str | None:
+    """Fit in a thread, and hand epochs on from this one as their checkpoints appear. Returns the last one's name."""
     failures: list[BaseException] = []
+    results: list[ray.train.Result] = []
 
     def work() -> None:
         try:
-            trainer.fit()
+            results.append(trainer.fit())
         except BaseException as error:
             failures.append(error)
 
-    told = len(read_reports(folder))
     worker = threading.Thread(target=work, name="ray-train", daemon=True)
     worker.start()
     while worker.is_alive():
-        worker.join(POLL_SECONDS)
-        told = _tell(folder, report, told)
-    shutil.rmtree(folder / "ray", ignore_errors=True)
+        worker.join(POLL_SECONDS if place.local is not None else REMOTE_POLL_SECONDS)
+        numbers = place.reports(name)
+        for epoch in numbers[done:] if report is not None else []:
+            report(epoch, None)
+        done = max(done, len(numbers))
     if failures:
         raise _explained(failures[0], cluster)
+    last = results[0].checkpoint
+    return None if last is None else f"{name}/{last.path.rstrip('/').rpartition('/')[2]}"
 
 
-def _tell(folder: Path, report: Report | None, told: int) -> int:
-    found = read_reports(folder)
-    if report is not None:
-        for numbers in found[told:]:
-            report(numbers, checkpoints(folder)[-1])
-    return max(told, len(found))
+def _keep(place: Storage, last: str | None, folder: Path) -> None:
+    """Bring the last checkpoint into the run's own folder, where the result is read from."""
+    if last is None:
+        return
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as scratch:
+        place.download(last, Path(scratch) / "incoming")
+        adopt_checkpoint(Path(scratch) / "incoming", folder)
 
 
 def _explained(error: BaseException, cluster: Cluster) -> BaseException:
@@ -237,7 +259,7 @@ def _explained(error: BaseException, cluster: Cluster) -> BaseException:
     return error
 
 
-def _result(network: NetworkConfig, settings: LoopSettings, folder: Path) -> FitResult:
+def _result(network: NetworkConfig, settings: LoopSettings, folder: Path, done: int) -> FitResult:
     """Read the finished run back from its last checkpoint."""
     saved = load_checkpoint(checkpoints(folder)[-1], settings.digest(network))
     trained = Network(network)
@@ -248,6 +270,6 @@ def _result(network: NetworkConfig, settings: LoopSettings, folder: Path) -> Fit
         network=trained.eval(),
         reports=saved.reports,
         best_epoch=saved.best_epoch or saved.epoch,
-        resumed_from=None,
+        resumed_from=done or None,
         seconds=sum(numbers["seconds"] for numbers in saved.reports),
     )

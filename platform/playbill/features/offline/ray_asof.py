@@ -15,14 +15,8 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import polars as pl
 import pyarrow as pa
@@ -32,6 +26,7 @@ from ray.data.context import ShuffleStrategy
 from ray.exceptions import RayError
 from ray.util.placement_group import placement_group, remove_placement_group
 
+from playbill import ray_cluster
 from playbill.errors import PlaybillError, ServiceError
 from playbill.features.asof import ViewValues, as_of_join
 from playbill.features.offline.partitions import (
@@ -47,9 +42,6 @@ from playbill.features.offline.partitions import (
 from playbill.features.offline.ray_settings import RaySettings
 
 PARTITIONS_PER_WORKER = 4
-_HTTP2_SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _HTTP2_SETTINGS
-"""How every HTTP/2 connection begins, RFC 9113 section 3.4; a server answers with settings of its own."""
 
 
 def join_partitioned(rows: pl.DataFrame, at: str, views: Sequence[ViewValues], settings: RaySettings) -> pl.DataFrame:
@@ -81,31 +73,17 @@ def join_partitioned(rows: pl.DataFrame, at: str, views: Sequence[ViewValues], s
 
 @contextmanager
 def connected(settings: RaySettings) -> Iterator[None]:
-    """Connect to the cluster, or start one on this machine, and leave it afterwards.
-
-    Inside a process that is connected to a cluster already, that one is used and stays connected.
+    """Join the project's cluster, or start one with what `settings` say, and leave it afterwards.
 
     Raises:
-        ServiceError: There is none at the address, or none can be started here.
+        ConfigError: The address is one of Ray Client.
+        ServiceError: There is no cluster at the address, or none can be started here.
     """
-    if ray.is_initialized():
-        yield
-        return
-    local: dict[str, Any] = {"include_dashboard": False}
-    if settings.object_store_mib is not None:
-        local["object_store_memory"] = settings.object_store_mib * 2**20
+    local = {} if settings.object_store_mib is None else {"object_store_memory": settings.object_store_mib * 2**20}
     threads = {"env_vars": {"POLARS_MAX_THREADS": str(settings.cpus_per_worker)}}
-    options = {"address": settings.address} if settings.address else local
-    try:
-        if settings.address:
-            _knock(settings.address, settings.start_timeout_s)
-        ray.init(log_to_driver=False, logging_level="ERROR", runtime_env=threads, **options)
-    except (OSError, RuntimeError, ValueError, RayError) as error:
-        raise ServiceError(f"no Ray cluster at {settings.address or 'this machine'}: {error}") from None
-    try:
+    timeout_s = settings.start_timeout_s
+    with ray_cluster.connected(settings.address, start_timeout_s=timeout_s, local=local, runtime_env=threads):
         yield
-    finally:
-        ray.shutdown()
 
 
 def claimed_workers(settings: RaySettings) -> int:
@@ -204,18 +182,3 @@ def _explained(error: BaseException) -> BaseException:
     if isinstance(error, RayError):
         return ServiceError(f"the as-of join on Ray failed: {error}")
     return error
-
-
-def _knock(address: str, timeout_s: float) -> None:
-    """See whether a gRPC server answers at `host:port`: Ray itself tries for ten minutes and then ends the process.
-
-    A word such as `auto` is left to Ray.
-    """
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not (host and port.isdigit()):
-        return
-    with socket.create_connection((host, int(port)), timeout=timeout_s) as connection:
-        connection.sendall(_HTTP2_HELLO)
-        answer = connection.recv(len(_HTTP2_SETTINGS))
-    if answer[3:4] != _HTTP2_SETTINGS[3:4]:
-        raise ConnectionError("what listens there is no Ray")

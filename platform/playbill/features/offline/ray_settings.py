@@ -11,7 +11,7 @@ class RaySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     address: str | None = None
-    """A running cluster: `host:port`, `ray://host:port` or `auto`. None starts one here for each retrieval."""
+    """A running cluster: `host:port` or `auto`. None is that of RAY_ADDRESS, else one is started for each retrieval."""
     workers: PositiveInt | None = None
     """Partitions that are joined at once. None = as many as the cluster's CPUs allow."""
     cpus_per_worker: PositiveInt = 1
