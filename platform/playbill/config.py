@@ -290,14 +290,13 @@ class Workspace:
     @property
     def ray_address(self) -> str | None:
         """Configured address of the Ray cluster; `ray_cluster.cluster_address` makes of it the one to use."""
-        configured = self.project.settings.services.ray_address
-        return None if configured is None else self._expand(configured)
+        return self._expand(self.project.settings.services.ray_address or "") or None
 
     @property
     def training_storage(self) -> str | None:
         """Folder or URL for the files of runs with several workers; None = the run's own folder."""
-        configured = self.project.settings.training.storage
-        return None if configured is None else self._place(self._expand(configured))
+        configured = self._expand(self.project.settings.training.storage or "")
+        return self._place(configured) if configured else None
 
     def registered_name(self, model: str) -> str:
         """Return the registered model's name in MLflow, `WORKSPACE.model`."""
@@ -385,12 +384,8 @@ def _explain(item: Mapping[str, Any]) -> str:
 
 def _known_keys(location: tuple[Any, ...]) -> list[str]:
     section: type[Settings] = ProjectSettings
-    tables: dict[str, type[Settings]] = {
-        "services": ServicesSettings,
-        "features": FeaturesSettings,
-        "training": TrainingSettings,
-        "serving": ServingSettings,
-    }
+    tables: dict[str, type[Settings]] = {"services": ServicesSettings, "serving": ServingSettings}
+    tables["features"], tables["training"] = FeaturesSettings, TrainingSettings
     if location:
         section = WorkspaceSettings if location[0] == "workspaces" else tables.get(location[0], ProjectSettings)
         nested: dict[tuple[Any, ...], type[Settings]] = {

@@ -11,7 +11,9 @@ import pytest
 from mlflow import MlflowClient
 from small_project import Playbill
 
+from playbill.evaluation import model as evaluating
 from playbill.tracking import Tracking
+from playbill.training import loop
 from playbill.training import run as training
 
 TRAIN = ("train", "everycanvas", "--epochs", "3")
@@ -80,6 +82,43 @@ def test_a_run_killed_after_it_registered_does_not_register_again(project, monke
     assert [item.version for item in Tracking(project.workspace).versions("everycanvas")] == [1]
 
 
+def test_a_run_killed_before_it_registered_repeats_neither_epochs_nor_evaluations(project, monkeypatch):
+    first = killed(project, monkeypatch, "log_evaluation")
+    for place, name in (
+        (training, "build_training_set"),
+        (training, "build_network"),
+        (loop._Run, "_epoch"),
+    ):
+        monkeypatch.setattr(place, name, die)
+    measured = {path.name.rpartition("-")[0] for path in (only_run(project) / "evaluation").glob("*.json")}
+    evaluate_canvas = evaluating.evaluate_canvas
+
+    def unmeasured(function, split, frames, resolved, canvas, **more):
+        assert canvas not in measured
+        return evaluate_canvas(function, split, frames, resolved, canvas, **more)
+
+    monkeypatch.setattr(evaluating, "evaluate_canvas", unmeasured)
+    outcome = project.json(*TRAIN)
+    assert (outcome["run_id"], outcome["version"], outcome["resumed_from"]) == (first, 1, 3)
+    assert "home" in measured
+    assert outcome["canvases"].keys() == measured
+    assert not (only_run(project) / "training_set").exists()
+
+
+@pytest.mark.parametrize("name", ["training_set/tokens.npy", "training_set/start.safetensors"])
+def test_a_damaged_training_set_of_a_killed_run_is_built_anew(project, monkeypatch, name):
+    first = killed(project, monkeypatch, "fit")
+    file = only_run(project) / name
+    raw = bytearray(file.read_bytes())
+    raw[-1] ^= 1
+    file.write_bytes(bytes(raw))
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "build_training_set", die)
+        with pytest.raises(Killed):
+            project.type(*TRAIN)
+    assert run_id(project) == first
+
+
 @pytest.mark.parametrize("name", ["weights.safetensors", "state.json"])
 def test_a_damaged_checkpoint_is_named_and_the_run_goes_on_from_the_one_before(project, monkeypatch, name):
     first = killed(project, monkeypatch, "evaluate_model")
@@ -97,7 +136,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_goes_on_from_the_one_before(p
 
 
 def test_a_run_whose_state_cannot_be_read_is_named(project, monkeypatch):
-    killed(project, monkeypatch, "build_network")
+    killed(project, monkeypatch, "fit")
     state = only_run(project) / "run.json"
     state.write_text("{")
     message = re.escape(f"remove {only_run(project)} to start afresh")

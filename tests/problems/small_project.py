@@ -91,10 +91,10 @@ class Shell:
         return CliRunner().invoke(main, ["--project", str(self.folder), "-w", "small", *map(str, arguments)])
 
     def json(self, *arguments):
-        """Return the object a command prints as its last line; nothing may be on stderr but finished stages."""
+        """Return the object a command prints as its last line; nothing may be on stderr but stages."""
         result = self.type(*arguments, "--json")
         assert result.exit_code == 0, result.output
-        assert all(line.startswith("✓") for line in result.stderr.split("\n") if line.strip()), result.stderr
+        assert all(line.startswith(("✓", "·")) for line in result.stderr.split("\n") if line.strip()), result.stderr
         return json.loads(result.stdout.strip().splitlines()[-1])
 
     def refused(self, *arguments, match):

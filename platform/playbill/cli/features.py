@@ -101,14 +101,12 @@ def push(selection: Selection, members: Sequence[str], at: str | None, as_json: 
 
 @contextmanager
 def _bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Lend a progress bar over views: told a view's name, its place and their number before it is computed."""
-    from rich.console import Console
-    from rich.progress import Progress, TimeElapsedColumn
+    """Show progress over views: told a view's name, its place and their number before it is computed."""
+    from playbill.cli.progress import Stages
 
-    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("reading tables", total=None)
-        yield lambda view, done, total: bar.update(task, description=view, completed=done, total=total)
-        bar.update(task, visible=False)
+    with Stages() as stages:
+        stages.stage("build features")
+        yield lambda view, done, total: stages.advance(done, total, view)
 
 
 def _show(selection: Selection, report: BuildReport, as_json: bool) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +14,7 @@ from playbill.cli.main import Selection
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from playbill.sources import IngestReport, Progress, PushReport
+    from playbill.sources import IngestReport, PushReport
     from playbill.sources.cleaning import RowsSetAside
 
 
@@ -67,12 +65,13 @@ def ingest_source(
 
     Example: playbill -w ml_100k ingest movielens_100k
     """
+    from playbill.cli.progress import Stages
     from playbill.sources import ingest as run
 
     given = {"path": path, "url": url, "mapping": mapping}
     options = {name: value for name, value in given.items() if value is not None}
-    with _progress() as told:
-        report = run(selection.workspace, source, options, dry_run=dry_run, progress=told)
+    with Stages() as stages:
+        report = run(selection.workspace, source, options, dry_run=dry_run, progress=stages.staged())
     _show(report)
     if as_json:
         click.echo(json.dumps(report.to_dict()))
@@ -129,25 +128,6 @@ def ingest() -> None:
 
 ingest.add_command(ingest_source)
 ingest.add_command(push)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show one bar per stage on stderr, so that stdout stays readable by scripts."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Bars(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bars:
-        stages: dict[str, Any] = {}
-
-        def told(stage: str, done: int, total: int | None) -> None:
-            if stage not in stages:
-                stages[stage] = bars.add_task(stage, total=total)
-            bars.update(stages[stage], completed=done, total=total)
-
-        yield told
 
 
 def _show(report: IngestReport) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +39,8 @@ REQUESTS_AT_ONCE = 512
 
 CanvasProgress = Callable[[str, int, int], None]
 """Called with (canvas, requests done, requests in all)."""
+Measured = Callable[[str, Callable[[], EvaluationReport]], EvaluationReport]
+"""Called with a canvas and what measures it; returns its report."""
 
 
 class HeadScorer(RowHeads, Protocol):
@@ -213,6 +216,7 @@ def evaluate_model(
     name: str | None = None,
     progress: CanvasProgress | None = None,
     truth: KnownTruth | None = None,
+    measured: Measured | None = None,
 ) -> ModelEvaluation:
     """Measure a model on every canvas that the log can say something about.
 
@@ -229,6 +233,7 @@ def evaluate_model(
         name: What the model is called in the reports.
         progress: Told after every chunk of requests.
         truth: Of a simulated log, for the ceiling of canvases of titles.
+        measured: Called with each canvas and what measures it; returns its report, from an earlier attempt or anew.
 
     Raises:
         UnknownNameError: An unknown canvas.
@@ -242,22 +247,24 @@ def evaluate_model(
     skipped: dict[str, str] = {}
     for canvas in canvases or tuple(resolved.canvases):
         spec, function = resolved.canvas(canvas), canvas_function(scorer, resolved, canvas, features)
+        measure = partial(
+            evaluate_canvas,
+            function,
+            split,
+            frames,
+            resolved,
+            canvas,
+            baselines=None if spec.target == "row" else baselines,
+            replay=replay,
+            judging=judging,
+            name=name,
+            progress=_of_canvas(progress, canvas),
+            labels=labels,
+            beside=beside,
+            truth=truth,
+        )
         try:
-            report = evaluate_canvas(
-                function,
-                split,
-                frames,
-                resolved,
-                canvas,
-                baselines=None if spec.target == "row" else baselines,
-                replay=replay,
-                judging=judging,
-                name=name,
-                progress=_of_canvas(progress, canvas),
-                labels=labels,
-                beside=beside,
-                truth=truth,
-            )
+            report = measure() if measured is None else measured(canvas, measure)
             reports[canvas] = replace(report, notes=(*resolved.notes, *report.notes))
         except StateError as error:
             skipped[canvas] = str(error)

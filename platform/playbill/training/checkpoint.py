@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from playbill.errors import IntegrityError, StateError
-from playbill.files import remove_leftovers, replaced_folder
+from playbill.files import put_in_place, remove, remove_leftovers, replaced_folder, storage_errors
 from playbill.models.weights import load_tensors, save_tensors
 
 STATE = "state.json"
@@ -108,8 +108,9 @@ def adopt_checkpoint(files: Path, folder: Path) -> Path:
     except OSError as error:
         raise _damaged(files, f"has no readable {STATE}: {error}") from None
     final = folder / f"{_PREFIX}{state['epoch']:04d}"
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(files, final)
+    with storage_errors("the checkpoint", final):
+        put_in_place(files, final)
+    remove(files)
     return final
 
 

@@ -223,8 +223,9 @@ def _run(
     while worker.is_alive():
         worker.join(POLL_SECONDS if place.local is not None else REMOTE_POLL_SECONDS)
         numbers = place.reports(name)
-        for epoch in numbers[done:] if report is not None else []:
-            report(epoch, None)
+        if report is not None:
+            for epoch in numbers[done:]:
+                report(epoch, None)
         done = max(done, len(numbers))
     if failures:
         raise _explained(failures[0], cluster)

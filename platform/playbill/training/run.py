@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,16 +13,15 @@ from playbill.clock import Clock
 from playbill.config import Workspace
 from playbill.datasets import Split, TrainingSet, build_training_set, make_split
 from playbill.datasets.strata import Stratum
-from playbill.errors import IntegrityError
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.log import MOST_PASTS
 from playbill.evaluation.model import ModelEvaluation, evaluate_model
 from playbill.features import FeatureDoor, ServiceSchema
-from playbill.files import write_text
 from playbill.models import Network
 from playbill.promotion.descriptions import describe_version
 from playbill.ranking.bundle import read_bundle, write_bundle
 from playbill.ranking.scorer import Scorer
+from playbill.ray_cluster import cluster_address
 from playbill.simulator.true_plays import TruePlays, truth_of
 from playbill.specs import ResolvedModel, reward_versions
 from playbill.tables import Tables, workspace_clock
@@ -45,6 +41,7 @@ from playbill.training.record import (
     run_params,
 )
 from playbill.training.rewards import example_weights
+from playbill.training.run_folder import RunFolder
 from playbill.training.settings import LoopSettings
 from playbill.training.watch import Silent, Watcher
 from playbill.zoo import open_zoo
@@ -53,7 +50,6 @@ from playbill.zoo.feature_definitions import read_feature_repo
 BUNDLE = "bundle"
 CHECKPOINTS = "checkpoints"
 SPLIT = "split.parquet"
-STATE = "run.json"
 
 
 @dataclass(frozen=True)
@@ -109,6 +105,7 @@ def train(
 
     Raises:
         DefinitionError: The zoo has mistakes.
+        ConfigError: Workers are wanted, and the cluster's address is one of Ray Client.
         StateError: Data, features or a registry is missing; the text names the command to run first.
         DataError: The label of a head that is not optional has no positive row, or a feature view of the project's
             own knows the event it is joined to.
@@ -133,8 +130,8 @@ class _Run:
     tracking: Tracking
     split: Split
     settings: LoopSettings
-    folder: Path
     truth: TruePlays | None
+    folder: RunFolder
     begun: float
 
     @classmethod
@@ -150,6 +147,8 @@ class _Run:
         notes = features.require_no_leaks(resolved.model.features)
         resolved = resolved.model_copy(update={"notes": (*resolved.notes, *notes)})
         tracking.models()
+        if options.workers or (options.workers is None and workspace.project.settings.training.workers):
+            cluster_address(workspace.ray_address)
         split = make_split(resolved.model.evaluate.protocol, tables.interactions())
         settings = loop_settings(resolved)
         name = _content_hash(
@@ -168,7 +167,7 @@ class _Run:
             split=split,
             settings=settings,
             truth=truth_of(workspace.folder),
-            folder=workspace.runs / f"{resolved.model.name}-{name}",
+            folder=RunFolder(workspace.runs / f"{resolved.model.name}-{name}"),
             begun=begun,
         )
 
@@ -184,15 +183,14 @@ class _Run:
         Data that cannot be trained on fails before there is a run.
         """
         model = self.resolved.model.name
-        self.watcher.stage("build the training set")
-        weights = example_weights(self.resolved)
-        data = build_training_set(self.tables, self.resolved, self.split, self.features, self.clock, weights=weights)
+        earlier = self._earlier_run()
+        data, start = self._examples()
         self.resolved = data.trained(self.resolved)
         params = run_params(self.resolved, self.settings, self.workers) | {"examples": examples_summary(data)}
-        name, command = run_name(model, self.split, self.folder.name), f"playbill train {model}"
-        opened = self.tracking.start_run(model, name, {}, params, resume=self._earlier_run(), command=command)
+        name, command = run_name(model, self.split, self.folder.path.name), f"playbill train {model}"
+        opened = self.tracking.start_run(model, name, {}, params, resume=earlier, command=command)
         with opened as run:
-            self._remember(run_id=run.run_id)
+            self.folder.remember(run_id=run.run_id)
             lineage = self._lineage(data)
             run.set_tags(lineage.tags())
             log_lineage(run, lineage)
@@ -200,15 +198,16 @@ class _Run:
             log_examples(run, data)
             if self.resolved.notes:
                 run.log_text("\n".join(self.resolved.notes), "notes.txt")
-            result = self._fit(data, run)
+            result = self._fit(data, start, run)
             digest = self._write(result.network, data, lineage)
-            evaluation = self._evaluate(data)
+            evaluation = self._evaluate(data, digest)
             log_evaluation(run, evaluation, self.split)
             self.watcher.stage("register")
-            version = self.tracking.register(run, self.folder / BUNDLE, model, lineage.tags(), _summary(result))
+            version = self.tracking.register(run, self.folder.path / BUNDLE, model, lineage.tags(), _summary(result))
             about = about_version(self.resolved, lineage, self.workspace.name, run)
             describe_version(self.tracking, model, version, quality(evaluation, self.resolved.main_canvas), about)
-        self._remember(run_id=run.run_id, version=version, digest=digest)
+        self.folder.remember(run_id=run.run_id, version=version, digest=digest)
+        self.folder.drop_training_set()
         return TrainOutcome(
             model=model,
             version=version,
@@ -226,43 +225,60 @@ class _Run:
 
     def _earlier_run(self) -> str | None:
         """Return the MLflow run of a killed attempt; a finished one is cleared away."""
-        state = self.folder / STATE
-        if not state.is_file():
+        state = self.folder.state()
+        if state is None:
             return None
-        try:
-            earlier = json.loads(state.read_text(encoding="utf-8"))
-            run_id = str(earlier["run_id"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise IntegrityError(f"{state} cannot be read ({error}); remove {self.folder} to start afresh") from None
-        if "version" not in earlier and self.tracking.has_run(run_id):
+        run_id = str(state["run_id"])
+        if "version" not in state and self.tracking.has_run(run_id):
             return run_id
-        shutil.rmtree(self.folder)
+        self.folder.clear()
         return None
 
-    def _remember(self, **state: Any) -> None:
-        write_text(self.folder / STATE, json.dumps(state), "the state of the run")
-
-    def _fit(self, data: TrainingSet, run: RunHandle) -> FitResult:
+    def _examples(self) -> tuple[TrainingSet, Network]:
+        """Return the training set and the network before its first step: those of a killed attempt, or new ones."""
+        self.watcher.stage("build the training set")
+        data = self.folder.load_training_set()
+        if data is not None:
+            start = self.folder.load_start(network_config(data.trained(self.resolved), data.encoder))
+            if start is not None:
+                return data, start
+        weights = example_weights(self.resolved)
+        data = build_training_set(self.tables, self.resolved, self.split, self.features, self.clock, weights=weights)
         self.watcher.stage("start the network")
-        network = build_network(self.resolved, data)
+        start = build_network(data.trained(self.resolved), data)
+        self.folder.keep_training_set(data, start)
+        return data, start
+
+    def _fit(self, data: TrainingSet, network: Network, run: RunHandle) -> FitResult:
         training = self.workspace.project.settings.training
         gpu = training.gpu if self.options.gpu is None else self.options.gpu
+        epochs = self.settings.total_epochs(data.steps(max(1, self.workers)))
 
         def report(numbers: dict[str, float], _checkpoint: Path | None) -> None:
             run.log_metrics({name: value for name, value in numbers.items() if name != "epoch"}, int(numbers["epoch"]))
+            if self.workers:  # Steps are counted on the workers; epochs are what is heard of here.
+                self.watcher.advance(int(numbers["epoch"]), epochs, f"epochs, loss {numbers['loss']:.3f}")
 
         self.watcher.stage("train")
-        folder = self.folder / CHECKPOINTS
+        folder = self.folder.path / CHECKPOINTS
         if self.workers:
             from playbill.training.ray_trainer import Cluster, fit_distributed
 
             threads = max(1, training.threads)
-            cluster = Cluster(workers=self.workers, gpu=gpu, threads=threads, address=training.ray_address)
-            return fit_distributed(network, data, self.settings, cluster, folder=folder, report=report)
+            cluster = Cluster(workers=self.workers, gpu=gpu, threads=threads, address=self.workspace.ray_address)
+            saved, storage = self.folder.training_set, self._storage()
+            return fit_distributed(
+                network, data, self.settings, cluster, folder=folder, storage=storage, saved=saved, report=report
+            )
         if training.threads:
             torch.set_num_threads(training.threads)
         place = Place(device=torch.device("cuda")) if gpu is not False and torch.cuda.is_available() else Place()
         return fit(network, data, self.settings, folder=folder, report=report, progress=self._progress, place=place)
+
+    def _storage(self) -> str | None:
+        """Return what of `training.storage` is this run's."""
+        shared = self.workspace.training_storage
+        return None if shared is None else f"{shared.rstrip('/')}/{self.workspace.name}/{self.folder.path.name}"
 
     def _progress(self, progress: Progress) -> None:
         detail = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"
@@ -270,7 +286,7 @@ class _Run:
 
     def _write(self, network: Network, data: TrainingSet, lineage: Lineage) -> str:
         digest = write_bundle(
-            self.folder / BUNDLE,
+            self.folder.path / BUNDLE,
             resolved=self.resolved,
             encoder=data.encoder,
             config=network_config(self.resolved, data.encoder),
@@ -282,13 +298,13 @@ class _Run:
                 "feature_views": dict(lineage.feature_views),
             },
         )
-        self.split.save(self.folder / BUNDLE / SPLIT)
+        self.split.save(self.folder.path / BUNDLE / SPLIT)
         return digest
 
-    def _evaluate(self, data: TrainingSet) -> ModelEvaluation:
+    def _evaluate(self, data: TrainingSet, digest: str) -> ModelEvaluation:
         self.watcher.stage("evaluate")
         frames = EvaluationTables.read(self.tables)
-        bundle = read_bundle(self.folder / BUNDLE)
+        bundle = read_bundle(self.folder.path / BUNDLE)
         titles, moment = frames.titles_at(data.watermark), data.watermark
         scorer = Scorer(bundle, titles, frames.availability, self.features, as_of=moment, kept_states=MOST_PASTS)
         return evaluate_model(
@@ -299,6 +315,7 @@ class _Run:
             self.features,
             progress=lambda canvas, done, total: self.watcher.advance(done, total, canvas),
             truth=self.truth,
+            measured=self.folder.reports(digest).measured,
         )
 
     def _lineage(self, data: TrainingSet) -> Lineage:

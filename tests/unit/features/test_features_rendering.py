@@ -74,9 +74,10 @@ def test_plain_feast_holds_live_values_to_their_ttl_and_leaves_historical_ones(t
 def test_the_ray_engine_gets_what_was_set_and_keeps_its_own_defaults(tmp_path: Path) -> None:
     assert "ray" not in feature_store_config(project(tmp_path).workspace("one"))["offline_store"]
     features = FeaturesSettings(
-        engine="ray", ray=FeaturesRaySettings(address="auto", partitions=8), storage_options={"endpoint": "http://s3"}
+        engine="ray", ray=FeaturesRaySettings(partitions=8), storage_options={"endpoint": "http://s3"}
     )
-    workspace = Project(tmp_path, ProjectSettings(features=features)).workspace("one")
+    services = ServicesSettings(ray_address="auto")
+    workspace = Project(tmp_path, ProjectSettings(features=features, services=services)).workspace("one")
     config = feature_store_config(workspace)["offline_store"]
     assert (config["engine"], config["ray"]) == ("ray", {"address": "auto", "partitions": 8})
     assert config["storage_options"] == {"endpoint": "http://s3"}

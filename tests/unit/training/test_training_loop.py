@@ -248,3 +248,48 @@ def test_heads_may_learn_faster_than_what_they_share(ring: ModuleType) -> None:
     assert found["title_bias.weight"] == pytest.approx((0.01, 0))
     assert found["trunk.blocks.0.up.weight"] == pytest.approx((0.002, 0.1))
     assert found["titles.id.weight"] == pytest.approx((0.002, 0))
+
+
+BITS = """
+import hashlib, sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np, torch
+import ring_problem as ring
+from playbill.models import ContextConfig, Network, TitleInputs
+from playbill.training import LoopSettings, fit
+
+class Wide(ring.RingBatches):
+    # So many rows that threads share the gradient of one indexed bias.
+    def steps(self, world):
+        return 3
+
+    def epoch(self, epoch, rank, world):
+        generator = np.random.default_rng(epoch)
+        for _ in range(3):
+            yield ring.ring_batch(generator.integers(0, ring.RING, 6_000))
+
+torch.set_num_threads(2)
+torch.manual_seed(1)
+network = Network(ring.CONFIG.model_copy(update={"context": ContextConfig(title_crossing=True)}))
+network.calibrate(torch.zeros(0, 0), TitleInputs.from_arrays(ring.ring_titles()))
+settings = LoopSettings(epochs=2, learning_rate=0.02, ema=0.9, low_precision=False, seed=7)
+weights = fit(network, Wide(), settings).network.state_dict()
+found = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in weights.values()))
+print(found.hexdigest(), torch.are_deterministic_algorithms_enabled())
+"""
+
+
+def test_a_run_repeats_to_the_bit_in_another_process_whatever_its_hash_seed(ring: ModuleType) -> None:
+    problems = str(Path(__file__).parents[2] / "problems")
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", BITS, problems],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for seed in ("1", "2", "3")
+    ]
+    assert len({digest for digest, _ in found}) == 1
+    assert {left for _, left in found} == {"False"}

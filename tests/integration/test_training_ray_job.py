@@ -1,0 +1,132 @@
+"""A job sent to a real Ray cluster trains there, and a worker killed in the middle changes nothing of its result."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from playbill.models.weights import load_tensors
+from playbill.training import fit
+
+PROBLEMS = Path(__file__).parents[1] / "problems"
+TOLERANCE = 1e-4
+"""Largest difference of a reported loss between one process and two workers, in float32."""
+WAIT_S = 240
+OBJECT_STORE_BYTES = 75 * 2**20
+RAY = str(Path(sys.executable).with_name("ray"))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(found: Callable[[], object], process: subprocess.Popen[bytes]) -> object:
+    deadline = time.perf_counter() + WAIT_S
+    while not (result := found()):
+        assert process.poll() is None, "it ended before"
+        assert time.perf_counter() < deadline
+        time.sleep(0.1)
+    return result
+
+
+@dataclass(frozen=True)
+class Head:
+    jobs: str
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    """A cluster of two CPUs on ports of its own, with the service that jobs are sent to."""
+    port, jobs = free_port(), free_port()
+    # Short: the paths of Ray's sockets hold about 100 characters.
+    folder = tempfile.mkdtemp(prefix="pbray-", dir="/tmp")
+    options = {
+        "--port": port,
+        "--dashboard-port": jobs,
+        "--dashboard-agent-listen-port": free_port(),
+        "--ray-client-server-port": free_port(),
+        "--num-cpus": 2,
+        "--object-store-memory": OBJECT_STORE_BYTES,
+        "--temp-dir": folder,
+    }
+    command = [RAY, "start", "--head", "--block", "--include-dashboard=true", "--node-ip-address=127.0.0.1"]
+    command += [f"{name}={value}" for name, value in options.items()]
+    own = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment = {**os.environ, **own, **token}
+    environment.pop("RAY_ADDRESS", None)
+    with Path(folder, "head.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            wait_for(lambda: answers(f"http://127.0.0.1:{jobs}/api/version"), process)
+            yield Head(f"http://127.0.0.1:{jobs}", environment)
+        finally:
+            process.terminate()
+            process.wait(60)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status)
+    except urllib.error.HTTPError:  # It wants a token, so it is there.
+        return True
+    except OSError:
+        return False
+
+
+def test_a_job_ends_with_the_same_result_when_a_worker_is_killed(
+    head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(PROBLEMS))
+    import ring_problem as ring
+
+    (tmp_path / "marks").mkdir()
+    entrypoint = [sys.executable, str(PROBLEMS / "ring_job.py"), str(tmp_path), str(tmp_path / "shared" / "ring")]
+    job = subprocess.Popen(
+        [RAY, "job", "submit", "--address", head.jobs, "--", *entrypoint],
+        env=head.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+    def started(epoch: int) -> list[int]:
+        return [int(path.name.split("-")[2]) for path in (tmp_path / "marks").glob(f"{epoch}-1-*")]
+
+    wait_for(lambda: started(1), job)
+    time.sleep(0.5)
+    (victim,) = started(1)
+    os.kill(victim, signal.SIGKILL)
+    output, _ = job.communicate(timeout=WAIT_S)
+    assert job.returncode == 0, output.decode()[-3_000:]
+    assert len(started(1)) == 2, "the epoch in which the worker died was begun twice"
+    assert len(started(0)) == 1, "the epoch before was not repeated"
+    alone = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS)
+    reports = json.loads((tmp_path / "reports.json").read_text())
+    assert [report["loss"] for report in reports] == pytest.approx(
+        [report["loss"] for report in alone.reports], abs=TOLERANCE
+    )
+    weights = load_tensors(tmp_path / "weights.safetensors")
+    for name, value in alone.network.state_dict().items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-3)
+    assert not list((tmp_path / "shared" / "ring").iterdir())

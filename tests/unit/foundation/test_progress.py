@@ -1,0 +1,64 @@
+"""Progress where stderr is no terminal: a line every few seconds, with a rate and the time that is left."""
+
+import io
+import re
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+import playbill.cli
+from playbill.cli.progress import Stages, _clock
+
+
+def test_a_line_every_few_seconds_says_steps_rate_and_time_left():
+    text = io.StringIO()
+    with Stages(Console(file=text, width=40), line_every_s=0.02) as stages:
+        stages.stage("read [tables]")
+        time.sleep(0.1)
+        stages.stage("train")
+        deadline = time.perf_counter() + 20
+        for step in range(1, 90):
+            stages.advance(step, 100, "epoch 1/3, loss 6.270")
+            time.sleep(0.01)
+            if (step > 5 and "left" in text.getvalue()) or time.perf_counter() > deadline:
+                break
+    lines = text.getvalue().splitlines()
+    assert "· read [tables]: 0:00" in lines
+    pattern = r"· train: \d+/100, [\d.]+/s, 0:0\d left, epoch 1/3, loss 6\.270"
+    assert any(re.fullmatch(pattern, line) for line in lines), lines
+    assert [line.split(" s")[0].rsplit(" ", 1)[0] for line in lines if line.startswith("✓")] == [
+        "✓ read [tables]",
+        "✓ train",
+    ]
+
+
+def test_the_rate_leaves_out_what_an_earlier_attempt_did():
+    stages = Stages(Console(file=io.StringIO()))
+    stages.stage("train")
+    stages.advance(9_000, 10_000)
+    stages._first = (time.perf_counter() - 10.0, 9_000)
+    stages.advance(9_010, 10_000)
+    assert re.fullmatch(r"· train: 9,010/10,000, (1|0\.99\d?)/s, 16:(29|30|31) left", stages.line())
+
+
+def test_work_that_names_its_stages_is_told_apart():
+    text = io.StringIO()
+    stages = Stages(Console(file=text, width=80))
+    heard = stages.staged()
+    heard("download", 5, None)
+    assert stages.line() == "· download: 5"
+    heard("read", 1, 4)
+    heard("read", 2, 4)
+    assert stages.line().startswith("· read: 2/4, ")
+    assert text.getvalue().startswith("✓ download")
+
+
+def test_times_are_minutes_and_hours():
+    assert [_clock(seconds) for seconds in (0.2, 61, 3_725)] == ["0:00", "1:01", "1:02:05"]
+
+
+def test_every_command_shows_progress_by_stages():
+    folder = Path(playbill.cli.__file__).parent
+    own = [path.name for path in folder.glob("*.py") if "rich.progress" in path.read_text()]
+    assert own == ["progress.py"]
