@@ -22,10 +22,12 @@ from playbill.errors import PlaybillError
 EXTRAS = {
     "features": ("feast", "pandas"),
     "redis": ("redis",),
-    "train": ("torch", "safetensors", "scipy"),
-    "ray": ("ray",),
+    "models": ("torch", "safetensors", "scipy"),
     "tracking": ("mlflow", "matplotlib"),
     "serving": ("fastapi", "uvicorn"),
+    "train": ("scikit-learn",),
+    "ray": ("ray",),
+    "postgres": ("psycopg",),
 }
 """Which packages each optional part of Playbill needs."""
 
@@ -160,10 +162,12 @@ def doctor(selection: Selection, as_json: bool) -> None:
         click.echo(json.dumps({"healthy": healthy, "findings": [asdict(finding) for finding in findings]}))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("", "what", "found", "to do", title=f"Playbill, workspace {workspace.name}")
     for finding in findings:
         mark = "[green]✓[/]" if finding.ok else "[yellow]![/]"
-        table.add_row(mark, finding.what, finding.detail, "" if finding.ok else finding.remedy)
+        remedy = "" if finding.ok else finding.remedy
+        table.add_row(mark, escape(finding.what), escape(finding.detail), escape(remedy))
     Console().print(table)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -89,6 +89,42 @@ class Selection:
         return self.project.workspace(self.workspace_name)
 
 
+_WORKSPACE_HELP = "Workspace to work in (default: the project's)."
+_PROJECT_HELP = "Project folder (default: the nearest one with a playbill.toml)."
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_SELECT = "select_"
+"""Prefix of the parameters that repeat the root's options behind a subcommand."""
+
+
+def _selectable(command: click.Command) -> click.Command:
+    """Let a subcommand and those below it take `-w` and `--project` too: nobody remembers which side they go on."""
+    if not any((option.name or "").startswith(_SELECT) for option in command.params):
+        command.params += [
+            click.Option(
+                ["-w", "--workspace", f"{_SELECT}workspace_name"],
+                metavar="NAME",
+                help=_WORKSPACE_HELP,
+                expose_value=False,
+                callback=_select,
+            ),
+            click.Option(
+                ["--project", f"{_SELECT}project_folder"],
+                type=_FOLDER,
+                help=_PROJECT_HELP,
+                expose_value=False,
+                callback=_select,
+            ),
+        ]
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _selectable(below)
+    return command
+
+
+def _select(ctx: click.Context, option: click.Parameter, value: object) -> None:
+    if value is not None and option.name is not None:
+        ctx.obj = replace(ctx.obj, **{option.name.removeprefix(_SELECT): value})
+
+
 class LazyGroup(click.Group):
     """A group whose subcommands are imported when they are used."""
 
@@ -102,7 +138,7 @@ class LazyGroup(click.Group):
             error = UnknownNameError("command", cmd_name, COMMANDS)
             raise click.UsageError(str(error), ctx=ctx)
         command: click.Command = load_object(COMMANDS[cmd_name].path)
-        return command
+        return _selectable(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands without importing them."""
@@ -137,12 +173,8 @@ def _elsewhere(ctx: click.Context, error: PlaybillError) -> str:
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-w", "--workspace", metavar="NAME", help="Workspace to work in (default: the project's).")
-@click.option(
-    "--project",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Project folder (default: the nearest one with a playbill.toml).",
-)
+@click.option("-w", "--workspace", metavar="NAME", help=_WORKSPACE_HELP)
+@click.option("--project", type=_FOLDER, help=_PROJECT_HELP)
 @click.version_option(__version__)
 @click.pass_context
 def main(ctx: click.Context, workspace: str | None, project: Path | None) -> None:

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 import time
@@ -22,6 +23,48 @@ def test_every_command_exists_and_shows_an_example():
         result = CliRunner().invoke(main, [name, "--help"])
         assert result.exit_code == 0, result.output
         assert "Example" in result.output, f"playbill {name} --help has no example"
+
+
+def leaves(command, path=()):
+    if not hasattr(command, "list_commands"):
+        yield path, command
+        return
+    for name in command.list_commands(None):
+        yield from leaves(command.get_command(None, name), (*path, name))
+
+
+def test_the_workspace_and_the_project_may_be_named_behind_every_command():
+    found = dict(leaves(main))
+    assert ("status",) in found
+    assert ("features", "build") in found
+    for path, command in found.items():
+        options = [option for parameter in command.params for option in parameter.opts]
+        assert {"-w", "--workspace", "--project"} <= set(options), path
+        assert len(options) == len(set(options)), path
+
+
+def test_what_is_named_behind_a_command_is_what_it_works_in(tmp_path):
+    for arguments in (
+        ("--project", str(tmp_path), "-w", "other", "status", "--json"),
+        ("status", "-w", "other", "--project", str(tmp_path), "--json"),
+        ("--project", "absent", "-w", "small", "status", "--project", str(tmp_path), "--json", "-w", "other"),
+    ):
+        result = CliRunner().invoke(main, arguments)
+        assert json.loads(result.stdout)["workspace"] == "other", result.output
+    refused = CliRunner().invoke(main, ["ingest", "movielens_100k", "absent.zip", "-w", "No Name", "--dry-run"])
+    assert "'No Name' is no workspace name" in refused.output
+
+
+def test_doctor_shows_the_extras_by_their_names(tmp_path):
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(main, ["--project", str(tmp_path), "doctor"])
+    assert "playbill[features]" in result.output
+    assert "playbill[ray]" in result.output
+
+
+def test_the_shell_completes_commands():
+    asked = {"_PLAYBILL_COMPLETE": "bash_complete", "COMP_WORDS": "playbill st", "COMP_CWORD": "1"}
+    result = CliRunner(env=asked).invoke(main, [], prog_name="playbill")
+    assert "plain,status" in result.output
 
 
 def test_an_unknown_command_suggests_the_nearest():

@@ -1,0 +1,118 @@
+"""What the package says it needs is what it imports, and what answers requests runs without Ray."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "platform" / "playbill"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS_OF_ROOMS = {
+    "cli": {"serving", "train"},
+    "datasets": {"ray"},
+    "evaluation": {"train"},
+    "experiments": {"train"},
+    "features": {"features", "redis", "ray", "models", "testing"},
+    "metrics": {"train"},
+    "models": {"models"},
+    "promotion": {"tracking"},
+    "ranking": {"models"},
+    "ray_cluster.py": {"ray"},
+    "rewards": {"train"},
+    "serving": {"serving"},
+    "simulator": {"train"},
+    "testing": {"testing", "train"},
+    "tracking": {"tracking"},
+    "training": {"train", "ray"},
+}
+"""Extras beyond the base install that a room may import; the others import the base install alone."""
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared(extra, seen=frozenset()):
+    """Return the distributions of an extra, those of the extras it names included."""
+    found = set()
+    for text in PROJECT["optional-dependencies"][extra]:
+        name, extras = re.fullmatch(r"([\w.-]+)(?:\[([\w,-]+)\])?.*", text).groups()
+        if name == "playbill":
+            for other in extras.split(","):
+                assert other not in seen, f"{other} names itself"
+                found |= declared(other, seen | {extra})
+        else:
+            found.add(normal(name))
+    return found
+
+
+BASE = {normal(re.match(r"[\w.-]+", text)[0]) for text in PROJECT["dependencies"]}
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def test_every_import_is_declared_by_an_extra_of_its_room():
+    distributions = packages_distributions()
+    missing = []
+    for path in PACKAGE.rglob("*.py"):
+        room = path.relative_to(PACKAGE).parts[0]
+        allowed = BASE.union(*(declared(extra) for extra in EXTRAS_OF_ROOMS.get(room, ())))
+        for name in sorted(set(imported(path)) - sys.stdlib_module_names - {"playbill"}):
+            if not {normal(text) for text in distributions.get(name, [name])} & allowed:
+                missing.append(f"{path.relative_to(PACKAGE)} imports {name}")
+    assert not missing, "\n".join(missing)
+
+
+def test_what_serves_and_what_trains_do_not_need_ray():
+    assert "ray" not in declared("serving") | declared("train")
+    assert declared("all") == declared("serving") | declared("train") | declared("ray") | declared("redis")
+
+
+def test_ray_is_bounded_by_the_release_that_was_tested():
+    (text,) = (text for text in PROJECT["optional-dependencies"]["ray"] if text.startswith("ray"))
+    version = re.search(r"^ray==(\d+)\.(\d+)\.", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    major, minor = map(int, version.groups())
+    assert text.endswith(f">={major}.{minor},<{major}.{minor + 1}")
+
+
+def test_the_server_and_training_in_one_process_import_with_ray_blocked():
+    code = (
+        "import sys\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('ray', 'sklearn'): raise ImportError(f'{name} is not installed')\n"
+        "sys.meta_path.insert(0, Blocked())\n"
+        "import playbill.serving.app, playbill.serving.loading, playbill.serving.running, playbill.cli.serve\n"
+        "import playbill.promotion, playbill.tracking, playbill.features.online_store, playbill.cli.recommend\n"
+        "import playbill.training.run"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_types_are_published():
+    assert (PACKAGE / "py.typed").is_file()
+    assert "Typing :: Typed" in PROJECT["classifiers"]
+    for minor in (11, 12, 13):
+        assert f"Programming Language :: Python :: 3.{minor}" in PROJECT["classifiers"]
+
+
+@pytest.mark.skipif(not (ROOT / "uv.lock").is_file(), reason="no lock file in this folder")
+def test_the_lock_file_names_the_public_index_alone():
+    lock = (ROOT / "uv.lock").read_text()
+    hosts = set(re.findall(r"https?://([^/\"]+)", lock))
+    assert hosts <= {"pypi.org", "files.pythonhosted.org"}, hosts
+    own = next(part for part in tomllib.loads(lock)["package"] if part["name"] == "playbill")
+    assert set(own["optional-dependencies"]) == set(PROJECT["optional-dependencies"])
