@@ -20,10 +20,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from playbill.models.weights import load_tensors
 from playbill.training import fit
 
+COMPOSE = Path(__file__).parents[2] / "infra" / "compose.yaml"
 PROBLEMS = Path(__file__).parents[1] / "problems"
 TOLERANCE = 1e-4
 """Largest difference of a reported loss between one process and two workers, in float32."""
@@ -61,6 +63,8 @@ def head() -> Iterator[Head]:
     folder = tempfile.mkdtemp(prefix="pbray-", dir="/tmp")
     options = {
         "--port": port,
+        "--node-ip-address": "127.0.0.1",
+        "--dashboard-host": "127.0.0.1",
         "--dashboard-port": jobs,
         "--dashboard-agent-listen-port": free_port(),
         "--ray-client-server-port": free_port(),
@@ -68,7 +72,9 @@ def head() -> Iterator[Head]:
         "--object-store-memory": OBJECT_STORE_BYTES,
         "--temp-dir": folder,
     }
-    command = [RAY, "start", "--head", "--block", "--include-dashboard=true", "--node-ip-address=127.0.0.1"]
+    # As the container of compose starts it, but for what would meet other clusters of this machine.
+    written = yaml.safe_load(COMPOSE.read_text())["services"]["ray-head"]["command"]
+    command = [RAY, *(word for word in written[1:] if word.partition("=")[0] not in options)]
     command += [f"{name}={value}" for name, value in options.items()]
     own = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
