@@ -65,7 +65,8 @@ def _data(workspace: Workspace, stages: Stages) -> None:
     report = ingest(
         workspace, "movielens_100k", {}, progress=lambda _stage, done, total: stages.advance(done, total or 0)
     )
-    stages.console.print(f"[dim]{report.route}\n{report.terms}[/]", highlight=False)
+    for line in (report.route, report.terms, *report.notes):
+        stages.console.print(line, style="dim", highlight=False, markup=False)
 
 
 def _features(workspace: Workspace, stages: Stages) -> None:
