@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ from playbill.cli.main import Selection
 
 if TYPE_CHECKING:
     from playbill.serving.profile import ProfileName
+
+
+SWITCH_SECONDS = 0.0005
 
 
 @click.command("serve")
@@ -83,6 +87,9 @@ def serve(
     logging.getLogger("playbill").setLevel(logging.INFO)
     # Requests are scored side by side, so one of them must not take every processor.
     torch.set_num_threads(1)
+    # Python lets a thread that computes keep the others waiting for 5 ms at each of their turns, and refusing a request
+    # takes several turns: with four threads at work a refusal was seconds late.
+    sys.setswitchinterval(SWITCH_SECONDS)
     token = os.environ.get(TOKEN_VARIABLE)
     chosen = model or served_model(workspace)
     how = Profile.named(profile, cache_seconds, timeout_ms)

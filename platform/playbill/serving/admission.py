@@ -15,7 +15,7 @@ from typing import TypeVar
 from anyio import CapacityLimiter, to_thread
 
 from playbill.errors import PlaybillError
-from playbill.serving.messages import RecommendRequest, RecommendResponse
+from playbill.serving.messages import RecommendRequest
 from playbill.serving.recommender import Recommender, timed_out
 from playbill.settings import LimitsSettings
 
@@ -116,8 +116,10 @@ class Waiting:
         self._fallbacks = Admission(processors, 10 * max(queue, threads), limits.queue_seconds)
         self.events = Admission(EVENT_THREADS, EVENTS_WAITING, EVENTS_SECONDS)
 
-    async def answer(self, request: RecommendRequest) -> RecommendResponse:
-        """Answer one request, when it is its turn.
+    async def answer(self, request: RecommendRequest) -> str:
+        """Answer one request, when it is its turn, with the JSON of a `RecommendResponse`.
+
+        The thread that makes an answer writes it as JSON too: the event loop has to be free to refuse others.
 
         Raises:
             BusyError: Too many wait already, or this one waited for too long, and no fallback answers instead.
@@ -126,7 +128,9 @@ class Waiting:
         recommender, timeout_ms = self._recommender, self._recommender.timeout_ms(request)
         patience_s = None if timeout_ms is None else timeout_ms / 1000
         try:
-            return await self.scoring.run(lambda waited_s: recommender.recommend(request, waited_s), patience_s)
+            return await self.scoring.run(
+                lambda waited_s: recommender.recommend(request, waited_s).model_dump_json(), patience_s
+            )
         except BusyError as busy:
             if timeout_ms is not None and busy.waited_s >= timeout_ms / 1000:
                 reason = timed_out(timeout_ms)
@@ -134,4 +138,4 @@ class Waiting:
                 reason = str(busy)
             else:
                 raise
-        return await self._fallbacks.run(lambda _: recommender.fall_back(request, reason))
+        return await self._fallbacks.run(lambda _: recommender.fall_back(request, reason).model_dump_json())

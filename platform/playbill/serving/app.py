@@ -124,8 +124,9 @@ def create_app(services: Services) -> FastAPI:
     app = FastAPI(title="Playbill", version=__version__, lifespan=_lifespan(services))
     limits = services.limits
     app.state.services, app.state.waiting = services, Waiting(services.recommender, limits)
-    app.post("/v1/recommend", responses=refusals(404, *ALWAYS))(recommend)
-    app.post("/v1/page", responses=refusals(404, *ALWAYS))(page)
+    refused = refusals(404, *ALWAYS)
+    app.post("/v1/recommend", response_model=RecommendResponse, responses=refused)(recommend)
+    app.post("/v1/page", response_model=RecommendResponse, responses=refused)(page)
     app.post("/v1/events", dependencies=[Depends(authorized)], responses=refusals(401, *ALWAYS))(events)
     app.get("/healthz", responses=refusals(408, 413))(healthz)
     not_ready: dict[int | str, dict[str, Any]] = {503: {"model": Readiness, "description": "Only fallbacks answer."}}
@@ -160,15 +161,15 @@ def authorized(services: Found, credentials: Annotated[HTTPAuthorizationCredenti
         raise HTTPException(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
 
 
-async def recommend(body: RecommendRequest, waiting: Queue) -> RecommendResponse:
+async def recommend(body: RecommendRequest, waiting: Queue) -> Response:
     """Rank titles, or rows of titles, for a member on a canvas."""
-    return await waiting.answer(body)
+    return Response(await waiting.answer(body), media_type="application/json")
 
 
-async def page(body: RecommendRequest, services: Found, waiting: Queue) -> RecommendResponse:
+async def page(body: RecommendRequest, services: Found, waiting: Queue) -> Response:
     """Lay out a canvas's page for a member: its rows in order, each with its titles and why it is where it is."""
     served = services.recommender.slot.current
-    return await waiting.answer(require_rows(served, body))
+    return Response(await waiting.answer(require_rows(served, body)), media_type="application/json")
 
 
 async def events(body: EventsRequest, services: Found, waiting: Queue) -> EventsResponse:
