@@ -29,7 +29,7 @@ COMPOSE = Path(__file__).parents[2] / "infra" / "compose.yaml"
 PROBLEMS = Path(__file__).parents[1] / "problems"
 TOLERANCE = 1e-4
 """Largest difference of a reported loss between one process and two workers, in float32."""
-WAIT_S = 240
+WAIT_S = 400
 OBJECT_STORE_BYTES = 75 * 2**20
 RAY = str(Path(sys.executable).with_name("ray"))
 
