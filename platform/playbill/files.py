@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -17,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from playbill.errors import PlaybillError, StateError, StorageError
@@ -182,6 +184,23 @@ def to_disk(path: Path) -> None:
             if file.stat().st_nlink == 1:
                 _sync(file, os.O_RDONLY)
         _names_to_disk(Path(folder))
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content. Of the hashes that Python ships, processors help this one most."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_digest(path: Path) -> str:
+    """Return `file_digest`, read once for each version of a file (by size and time) in this process."""
+    state = path.stat()
+    return _content_digest(path, state.st_size, state.st_mtime_ns, state.st_ino)
+
+
+@lru_cache(maxsize=65_536)
+def _content_digest(path: Path, _size: int, _changed_ns: int, _inode: int) -> str:
+    return file_digest(path)
 
 
 def remove_leftovers(path: Path) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from playbill.datasets.export_manifest import FileRecord
-from playbill.tables.generations import file_digest
+from playbill.files import file_digest
 
 ROW_GROUP = 131_072
 _FIXED: dict[str, Any] = {

@@ -12,7 +12,7 @@ import polars as pl
 from playbill.datasets.export_manifest import FileRecord, Inputs, Manifest
 from playbill.datasets.splits import FOLDS
 from playbill.errors import IntegrityError, UnknownNameError
-from playbill.tables.generations import file_digest
+from playbill.files import file_digest
 
 
 @dataclass(frozen=True, slots=True)

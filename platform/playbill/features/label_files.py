@@ -8,6 +8,7 @@ features/.labels.3f2a0b1c.writing/           a publication in progress, or the l
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -19,8 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from playbill.features.label_views import PREFIX, LabelValues, PublishedLabel
+from playbill.features.offline.files import STATE, require_sound
 from playbill.features.view_folder import building
-from playbill.files import remove_leftovers, replaced_folder
+from playbill.files import content_digest, file_digest, remove_leftovers, replaced_folder, write_text
 from playbill.tables.frames import utc_literal
 
 FOLDER = "labels"
@@ -61,8 +63,10 @@ def write_labels(
         remove_leftovers(final)
         with replaced_folder(final, "the labels") as folder:
             rows = _write(folder, labels, parts, as_of)
+            digests = {path.name: file_digest(path) for path in folder.iterdir()}
             if keep:
-                _link_others(final, folder)
+                digests = _link_others(final, folder) | digests
+            write_text(folder / STATE, json.dumps({"digests": digests}), "the labels' digests")
     return tuple(
         PublishedLabel(label.name, f"{PREFIX}{label.name}", label.labeler, rows[label.name], final / _file(label.name))
         for label in labels
@@ -106,7 +110,10 @@ def _file(label: str) -> str:
     return f"{label}.parquet"
 
 
-def _link_others(final: Path, folder: Path) -> None:
-    for path in final.glob("*.parquet"):
-        if not (folder / path.name).exists():
-            os.link(path, folder / path.name)
+def _link_others(final: Path, folder: Path) -> dict[str, str]:
+    """Share the files of other labels, which must be sound, and return their digests."""
+    others = [path for path in final.glob("*.parquet") if not (folder / path.name).exists()]
+    require_sound(others)
+    for path in others:
+        os.link(path, folder / path.name)
+    return {path.name: content_digest(path) for path in others}

@@ -15,7 +15,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 
 from playbill.features.catalog import derived_definition, stored_definition
 from playbill.features.feast_door import FeastDoor
-from playbill.features.offline.files import parts_of
+from playbill.features.offline.files import files_digest
 from playbill.features.offline.sources import local_path, moment, scan_source
 from playbill.features.reports import FeatureProvenance, ViewProvenance
 from playbill.features.view_folder import ViewFolder
@@ -80,11 +80,7 @@ def _moment(value: Any) -> datetime | None:
 
 def _built(path: Path) -> dict[str, Any]:
     """Return the hash of a local source's files, old to new, and what they were built from, where that is known."""
-    total = hashlib.sha256()
-    for file in parts_of(path):
-        with file.open("rb") as opened:
-            total.update(hashlib.file_digest(opened, "sha256").digest())
-    files = {"files": total.hexdigest()}
+    files = {"files": files_digest(path)}
     state = ViewFolder(path).state()
     if state is None:
         return files

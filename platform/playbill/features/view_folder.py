@@ -22,9 +22,9 @@ from pathlib import Path
 
 import polars as pl
 
-from playbill.files import exclusive, remove_leftovers, replaced_file, replaced_folder, write_text
+from playbill.features.offline.files import STATE, require_sound
+from playbill.files import exclusive, file_digest, remove_leftovers, replaced_file, replaced_folder, write_text
 
-_STATE = "_state.json"
 _FORMAT = 1
 
 
@@ -41,6 +41,7 @@ class ViewState:
         genres: What the view reads of every title, as one text each; empty if it reads nothing of them.
         generation: Number of the whole build the parts belong to.
         parts: File -> rows, old to new.
+        digests: File -> SHA-256 of its content; what reads the parts compares it (`offline.files.scan_parts`).
     """
 
     version: str
@@ -51,6 +52,7 @@ class ViewState:
     genres: Mapping[str, str]
     generation: int = 0
     parts: Mapping[str, int] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -75,7 +77,7 @@ class ViewFolder:
     def state(self) -> ViewState | None:
         """Return what the parts were built from; None if that is not known or a part is gone."""
         try:
-            content = json.loads((self.path / _STATE).read_text(encoding="utf-8"))
+            content = json.loads((self.path / STATE).read_text(encoding="utf-8"))
             if content.pop("format") != _FORMAT:
                 return None
             state = ViewState(**content)
@@ -89,18 +91,19 @@ class ViewFolder:
         generation = 1 if old is None else old.generation + 1
         with self._building() as folder:
             parts = _write_all(frames, folder, generation)
-            done = replace(state, generation=generation, parts=parts)
+            digests = {name: file_digest(folder / name) for name in parts}
+            done = replace(state, generation=generation, parts=parts, digests=digests)
             _save(done, folder)
         return done
 
     def append(self, frame: pl.DataFrame, state: ViewState, old: ViewState) -> ViewState:
         """Add one part of new and corrected rows, and note the new state. No rows add no part."""
-        parts = dict(old.parts)
+        parts, digests = dict(old.parts), dict(old.digests)
         if not frame.is_empty():
             name = _part(old.generation, len(parts))
             _write(frame, self.path / name)
-            parts[name] = frame.height
-        done = replace(state, generation=old.generation, parts=parts)
+            parts[name], digests[name] = frame.height, file_digest(self.path / name)
+        done = replace(state, generation=old.generation, parts=parts, digests=digests)
         _save(done, self.path)
         return done
 
@@ -111,19 +114,26 @@ class ViewFolder:
         kept, merged = names[:first], names[first:]
         generation = state.generation + 1
         with self._building() as folder:
-            parts = {}
+            parts, digests = {}, {}
             for number, name in enumerate(kept):
-                parts[_part(generation, number)] = state.parts[name]
-                os.link(self.path / name, folder / _part(generation, number))
+                moved = _part(generation, number)
+                parts[moved] = state.parts[name]
+                os.link(self.path / name, folder / moved)
+                digests[moved] = state.digests.get(name) or file_digest(folder / moved)
+            require_sound([self.path / name for name in merged])
             rows = pl.concat([pl.read_parquet(self.path / name) for name in merged], how="diagonal_relaxed")
-            _write(rows, folder / _part(generation, first))
-            done = replace(state, generation=generation, parts=parts | {_part(generation, first): rows.height})
+            last = _part(generation, first)
+            _write(rows, folder / last)
+            parts[last], digests[last] = rows.height, file_digest(folder / last)
+            done = replace(state, generation=generation, parts=parts, digests=digests)
             _save(done, folder)
         return done
 
     def scan(self, state: ViewState) -> pl.LazyFrame:
         """Open the parts, old to new."""
-        return pl.scan_parquet([self.path / name for name in state.parts], hive_partitioning=False)
+        files = [self.path / name for name in state.parts]
+        require_sound(files)
+        return pl.scan_parquet(files, hive_partitioning=False)
 
     @contextmanager
     def _building(self) -> Iterator[Path]:
@@ -173,4 +183,4 @@ def _write(frame: pl.DataFrame, path: Path) -> None:
 
 def _save(state: ViewState, folder: Path) -> None:
     content = {"format": _FORMAT, **{item.name: getattr(state, item.name) for item in fields(state)}}
-    write_text(folder / _STATE, json.dumps(content, indent=1), "the view's state")
+    write_text(folder / STATE, json.dumps(content, indent=1), "the view's state")

@@ -10,11 +10,12 @@ from pathlib import Path
 import polars as pl
 
 from playbill.errors import DataError, Problem, UnknownNameError
+from playbill.files import file_digest
 from playbill.schema import TABLES
 from playbill.tables.event_log import ORDER, append_log
 from playbill.tables.evolution import aligned, changed_types, columns_of, log_schema
 from playbill.tables.frames import canonical_frame
-from playbill.tables.generations import INTERACTIONS, Manifest, file_digest, link_file
+from playbill.tables.generations import INTERACTIONS, Manifest, bucket_digests, link_file
 from playbill.tables.ordering import with_seq
 from playbill.tables.published import Published
 from playbill.tables.validation import ProblemLog, RowMistake, check_frame, example_row
@@ -186,7 +187,7 @@ def build_appended(
     for table, frame in fresh.items():
         for kind, values in vocabulary_values(table, frame).items():
             vocabularies.grow(kind, values)
-    return manifest_of(files, rows, summary, columns)
+    return manifest_of(files, rows, summary, columns, bucket_digests(building, old.folder, old.manifest.buckets))
 
 
 def _write_small(table: str, old: Published, rows: pl.DataFrame, building: Path) -> None:

@@ -19,9 +19,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from playbill.errors import IntegrityError
-from playbill.files import exclusive, make_folder, put_in_place, storage_errors, to_disk, write_text
+from playbill.files import exclusive, file_digest, make_folder, put_in_place, storage_errors, to_disk, write_text
 
 CURRENT = "CURRENT"
 MANIFEST = "manifest.json"
@@ -44,6 +45,7 @@ class Manifest:
         bucket_starts: First member id of each file of `by_member`, sorted.
         last_event_us: Time of the last event, microseconds since 1970.
         columns: Column of interactions -> its type, over all files; empty in generations older than this field.
+        buckets: Relative path -> sha256 of every file of `by_member`, which holds the log a second time; as above.
     """
 
     files: Mapping[str, str]
@@ -52,6 +54,7 @@ class Manifest:
     bucket_starts: tuple[str, ...]
     last_event_us: int
     columns: Mapping[str, str] = field(default_factory=dict)
+    buckets: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def snapshot_id(self) -> str:
@@ -62,6 +65,7 @@ class Manifest:
     def save(self, folder: Path) -> None:
         """Write the manifest into its generation."""
         content = {"format": _FORMAT, "snapshot_id": self.snapshot_id, **asdict(self)}
+        content["digest"] = _digest(content)
         (folder / MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
     @classmethod
@@ -75,6 +79,8 @@ class Manifest:
             content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             if content["format"] != _FORMAT:
                 raise IntegrityError(f"{folder / MANIFEST} has format {content['format']}, expected {_FORMAT}")
+            if content.pop("digest", None) not in (None, _digest(content)):
+                raise ValueError("it is not what was written")
             return cls(
                 content["files"],
                 content["rows"],
@@ -82,11 +88,16 @@ class Manifest:
                 tuple(content["bucket_starts"]),
                 content["last_event_us"],
                 content.get("columns", {}),
+                content.get("buckets", {}),
             )
         except (OSError, ValueError, KeyError) as error:
             raise IntegrityError(
                 f"{folder / MANIFEST} cannot be read ({error}). Run `playbill ingest` again."
             ) from None
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class Generations:
@@ -151,10 +162,14 @@ class Generations:
                 path.unlink()
 
 
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def bucket_digests(building: Path, old: Path | None, known: Mapping[str, str]) -> dict[str, str]:
+    """Return the digest of every file of `by_member`; of those shared with an older generation it is known."""
+    found = {}
+    for path in sorted((building / BY_MEMBER).iterdir()):
+        relative = f"{BY_MEMBER}/{path.name}"
+        shared = old is not None and relative in known and (old / relative).samefile(path)
+        found[relative] = known[relative] if shared else file_digest(path)
+    return found
 
 
 def link_file(source: Path, target: Path) -> None:

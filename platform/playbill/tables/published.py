@@ -9,6 +9,8 @@ from pathlib import Path
 
 import polars as pl
 
+from playbill.errors import IntegrityError
+from playbill.files import content_digest
 from playbill.schema import TABLES
 from playbill.tables.event_log import ORDER, bucket_files, day_files, days_between
 from playbill.tables.evolution import columns_of, log_schema, scan_files, scan_table
@@ -44,7 +46,9 @@ class Published:
 
     def table(self, name: str) -> pl.LazyFrame:
         """Return titles, members or availability as stored, with the source's own columns."""
-        return scan_table(name, self.folder / f"{name}.parquet")
+        path = self.folder / f"{name}.parquet"
+        self._require_sound([path])
+        return scan_table(name, path)
 
     def versions(self, table: str) -> pl.LazyFrame:
         """Return every row of titles or members in the order of id, validity and knowledge."""
@@ -99,7 +103,28 @@ class Published:
             return self.log_schema.to_frame()
         return log.filter(pl.col("event_id").is_in(found.get_column("event_id").implode())).collect()
 
+    def _require_sound(self, files: Sequence[Path]) -> None:
+        """Compare files with their digests, each once in this process.
+
+        Raises:
+            IntegrityError: Some are missing or are not what was written; each is named.
+        """
+        wrong = []
+        for path in files:
+            relative = path.relative_to(self.folder).as_posix()
+            digest = self.manifest.files.get(relative) or self.manifest.buckets.get(relative)
+            try:
+                if digest is not None and content_digest(path) != digest:
+                    wrong.append(f"{path} was changed since it was written")
+            except OSError as error:
+                wrong.append(f"{path} cannot be read ({error.strerror})")
+        if wrong:
+            workspace = self.folder.parent.parent.name
+            advice = f"Put a copy in its place, or run `playbill -w {workspace} ingest` again."
+            raise IntegrityError(f"the tables are damaged: {'; '.join(wrong)}. {advice}")
+
     def _scan(self, files: Sequence[Path]) -> pl.LazyFrame:
+        self._require_sound(files)
         return scan_files(files, self.log_schema)
 
     def _columns_of_a_file(self) -> dict[str, str]:

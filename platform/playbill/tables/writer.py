@@ -10,11 +10,12 @@ import numpy as np
 import polars as pl
 
 from playbill.errors import UnknownNameError
+from playbill.files import file_digest
 from playbill.schema import TABLES, Table
 from playbill.tables.event_log import LogSummary, write_log
 from playbill.tables.evolution import changed_types, columns_of, scan_files
 from playbill.tables.frames import empty_frame, polars_schema
-from playbill.tables.generations import INTERACTIONS, Manifest, file_digest
+from playbill.tables.generations import INTERACTIONS, Manifest, bucket_digests
 from playbill.tables.validation import ProblemLog, RowMistake, check_frame, example_row
 from playbill.tables.vocabulary import VocabularyFolder
 
@@ -132,7 +133,8 @@ class TableWriter:
         self._clear_staging()
         self.grow(vocabularies)
         rows = {name: frame.height for name, frame in small.items()}
-        return manifest_of(files, rows, summary, columns_of(dict(self._log_schema)))
+        buckets = bucket_digests(self._building, None, {})
+        return manifest_of(files, rows, summary, columns_of(dict(self._log_schema)), buckets)
 
     def grow(self, vocabularies: VocabularyFolder) -> None:
         """Append every new string of this load to the workspace's vocabularies."""
@@ -192,11 +194,15 @@ class TableWriter:
 
 
 def manifest_of(
-    files: dict[str, str], rows: dict[str, int], summary: LogSummary, columns: Mapping[str, str]
+    files: dict[str, str],
+    rows: dict[str, int],
+    summary: LogSummary,
+    columns: Mapping[str, str],
+    buckets: Mapping[str, str],
 ) -> Manifest:
-    """Put a generation's manifest together; `columns` are the log's, with their types."""
+    """Put a generation's manifest together; `columns` are the log's, with their types; `buckets` from its folder."""
     counts = {**rows, INTERACTIONS: summary.rows}
-    return Manifest(files, counts, summary.days, summary.bucket_starts, summary.last_event_us, columns)
+    return Manifest(files, counts, summary.days, summary.bucket_starts, summary.last_event_us, columns, buckets)
 
 
 def vocabulary_values(table: str, frame: pl.DataFrame) -> dict[str, pl.Series]:

@@ -7,9 +7,11 @@ whose name starts with `.` or `_` are never read, so a half-written part is invi
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path, PurePath
@@ -19,9 +21,13 @@ from polars.datatypes import DataTypeClass
 
 from playbill.errors import DataError, Problem
 from playbill.features.asof import in_utc
+from playbill.files import content_digest
 
 APPENDED = ".appended"
 """What the folder of parts appended to a single file is called, after the file's own name."""
+
+STATE = "_state.json"
+"""Beside parts: JSON whose `digests` give the SHA-256 of files of its folder; others are not compared."""
 
 _PART = re.compile(r"part-(\d+)")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -75,6 +81,48 @@ def scan_parts(files: Sequence[Path], root: Path) -> pl.LazyFrame:
     return pl.concat([_in_one_zone(frame, zoned) for frame in frames], how="diagonal_relaxed")
 
 
+def require_sound(files: Sequence[Path]) -> None:
+    """Compare files with the digests beside them, each version of a file once in this process.
+
+    Raises:
+        DataError: The content of files is not what was written; each is named.
+    """
+    problems = []
+    for file in files:
+        digest = _digests(file.parent).get(file.name)
+        if digest is not None and content_digest(file) != digest:
+            what = "is damaged: its content is not what was written."
+            problems.append(Problem(str(file), what, "Run `playbill features build --full`; labels: `labels publish`."))
+    if problems:
+        raise DataError("feature files", problems)
+
+
+def files_digest(path: Path) -> str:
+    """Return one digest of the content of a source's files, old to new; it changes with any bit of them."""
+    total = hashlib.sha256()
+    for file in parts_of(path):
+        total.update(bytes.fromhex(content_digest(file)))
+    return total.hexdigest()
+
+
+def _digests(folder: Path) -> Mapping[str, str]:
+    try:
+        state = (folder / STATE).stat()
+    except OSError:
+        return {}
+    return _read_digests(folder, state.st_mtime_ns, state.st_size, state.st_ino)
+
+
+@lru_cache(maxsize=1_024)
+def _read_digests(folder: Path, _changed_ns: int, _size: int, _inode: int) -> Mapping[str, str]:
+    try:
+        found = json.loads((folder / STATE).read_text(encoding="utf-8")).get("digests", {})
+    except (OSError, ValueError, AttributeError):
+        # What is built next finds that nothing is known of the parts, and builds them anew.
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def damaged(files: Sequence[Path]) -> list[Problem]:
     """Read files whole, one by one, and return those that cannot be read. For after a read has failed."""
     problems = []
@@ -104,6 +152,7 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 
 def _schemas(files: Sequence[Path]) -> list[pl.Schema]:
+    require_sound([file for file in files if file.is_file()])
     found, problems = [], []
     for file in files:
         try:
