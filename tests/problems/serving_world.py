@@ -190,8 +190,8 @@ class FakeScorer:
 class FakeFeatures:
     """An online store that knows one number, or fails with what it is given."""
 
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
+    def __init__(self, error: Exception | None = None, *, empty: bool = False) -> None:
+        self.error, self.empty = error, empty
         self.asked: list[tuple[str, datetime]] = []
 
     def served(self, service: str, member_ids: Sequence[str | None], at: datetime) -> OnlineFeatures:
@@ -199,8 +199,9 @@ class FakeFeatures:
         if self.error is not None:
             raise self.error
         self.asked.append((service, at))
-        rows = pl.DataFrame({"member_id": list(member_ids), "event_at": [at], "activity__plays_30d": [3.0]})
-        return OnlineFeatures(rows, pl.DataFrame({"activity": [at - timedelta(hours=1)]}), pl.Series([True]))
+        value, moment = (None, None) if self.empty else (3.0, at - timedelta(hours=1))
+        rows = pl.DataFrame({"member_id": list(member_ids), "event_at": [at], "activity__plays_30d": [value]})
+        return OnlineFeatures(rows, pl.DataFrame({"activity": [moment]}), pl.Series([True]))
 
 
 class FakeLog:

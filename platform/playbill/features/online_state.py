@@ -21,6 +21,13 @@ class OnlineStoreState:
     """It holds something: the file is there, the Redis database is not empty."""
     problem: str = ""
 
+    @property
+    def imputed_because(self) -> str | None:
+        """Why requests are answered with imputed features; None where values are there."""
+        if not self.reachable:
+            return f"the online store {self.where} does not answer: {self.problem}"
+        return None if self.loaded else f"the online store {self.where} is empty: run `playbill materialize`"
+
 
 def online_store_state(workspace: Workspace) -> OnlineStoreState:
     """Look whether a workspace's online store answers and holds values.

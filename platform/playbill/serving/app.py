@@ -16,6 +16,7 @@ from pydantic import Field, WithJsonSchema
 
 from playbill import __version__
 from playbill.errors import ConfigError
+from playbill.features import OnlineStoreState
 from playbill.serving.admission import Waiting
 from playbill.serving.events import FILLED_COLUMNS, EventDoor
 from playbill.serving.limits import LimitedBody
@@ -79,6 +80,8 @@ class Readiness(Message):
     """Rows that could not be written and were set aside with the reason."""
     dead_letters_lost: int
     """Rows since the start that could not even be set aside."""
+    features_problem: str | None = None
+    """Why features are imputed: the online store does not answer, or holds nothing."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Services:
         stop: Called after the last one.
         limits: What clients may send, and how many may wait.
         log_status: What waits for the request log, and what was set aside.
+        online_store: Looks whether the online store answers and holds values.
     """
 
     recommender: Recommender
@@ -104,6 +108,7 @@ class Services:
     stop: Callable[[], None] | None = None
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     log_status: Callable[[], LogStatus] = LogStatus
+    online_store: Callable[[], OnlineStoreState | None] = lambda: None
 
 
 def required_token(host: str, token: str | None) -> str | None:
@@ -187,6 +192,7 @@ async def readyz(services: Found, waiting: Queue, response: Response) -> Readine
     """Say which model is served, and what keeps a newer one from it. 503 while only fallbacks answer."""
     served, status, log = services.recommender.slot.current, services.status(), services.log_status()
     ready = served.scorer is not None
+    store = await run_in_threadpool(services.online_store) if ready else None
     response.status_code = 200 if ready else 503
     return Readiness(
         ready=ready,
@@ -201,6 +207,7 @@ async def readyz(services: Found, waiting: Queue, response: Response) -> Readine
         log_waiting=log.waiting,
         dead_letters=log.dead_letters,
         dead_letters_lost=log.lost,
+        features_problem=store.imputed_because if store else None,
     )
 
 

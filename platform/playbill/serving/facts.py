@@ -19,6 +19,11 @@ from playbill.tables.frames import utc_literal
 
 logger = logging.getLogger(__name__)
 
+_NOT_STORED = (
+    "the online store holds nothing of this member, so features are imputed as missing; it may have lost its values: "
+    "run `playbill materialize`"
+)
+
 
 class FeatureSource(Protocol):
     """Where a member's features come from; `features.FeatureDoor` is one."""
@@ -42,6 +47,11 @@ class ServedFeatures:
     values: Mapping[str, Any] = field(default_factory=dict)
     service: str | None = None
     values_at: Mapping[str, datetime | None] | None = None
+
+    @property
+    def of_nothing(self) -> bool:
+        """Whether the store answered, and held no value of any view of the member."""
+        return bool(self.values_at) and all(moment is None for moment in (self.values_at or {}).values())
 
 
 @dataclass(frozen=True)
@@ -93,10 +103,13 @@ class FactReader:
             notes.append("no member was given: answered without a history")
         elif profile is None:
             notes.append(_unknown_member(member_id, history))
+        features = self._online(served, member_id, at, notes)
+        if profile is not None and features.of_nothing:
+            notes.append(_NOT_STORED)
         profile = profile or {}
         return MemberFacts(
             history=history,
-            features=self._online(served, member_id, at, notes),
+            features=features,
             country=profile.get("country") or UNKNOWN_COUNTRY,
             language=profile.get("language"),
             kids_profile=bool(profile.get("kids_profile")),
@@ -136,7 +149,7 @@ class FactReader:
             return ServedFeatures()
         service = served.resolved.model.features
         try:
-            return _of_one(service, self._features.served(service, [member_id], at))
+            return of_one(service, self._features.served(service, [member_id], at))
         except PlaybillError as error:
             logger.warning("the feature store does not answer: %s", error)
             reason = str(error).splitlines()[0]
@@ -148,7 +161,8 @@ class FactReader:
         return ServedFeatures()
 
 
-def _of_one(service: str, found: OnlineFeatures) -> ServedFeatures:
+def of_one(service: str, found: OnlineFeatures) -> ServedFeatures:
+    """Return the features of the one member that was asked for."""
     values = {name: value for name, value in found.rows.row(0, named=True).items() if "__" in name}
     return ServedFeatures(values, service, found.values_at.row(0, named=True) if found.from_store[0] else None)
 

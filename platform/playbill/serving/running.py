@@ -11,7 +11,7 @@ from functools import partial
 
 from playbill.clock import Clock
 from playbill.config import Workspace
-from playbill.features import FeatureDoor
+from playbill.features import FeatureDoor, online_store_state
 from playbill.promotion import Controller
 from playbill.serving.app import Services, required_token
 from playbill.serving.events import EventDoor
@@ -119,6 +119,7 @@ def build_services(
         running.stop,
         limits,
         writer.status,
+        partial(online_store_state, workspace),
     )
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from polars.testing import assert_frame_equal
-from throwaway_redis import free_port
+from throwaway_redis import free_port, throwaway_redis
 
 from playbill.cli.main import main
 from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace
 from playbill.errors import ServiceError
-from playbill.features import FeatureDoor, build_features
+from playbill.features import FeatureDoor, build_features, online_store_state
+from playbill.serving.facts import of_one
 from playbill.tables import workspace_clock
 
 SERVICE = "everycanvas_v2"
@@ -81,3 +82,19 @@ def test_a_redis_that_is_down_is_told_with_its_address_and_without_its_password(
     findings = {finding["what"]: finding for finding in json.loads(done.stdout.splitlines()[-1])["findings"]}
     assert findings["online store"]["ok"] is False
     assert "hunter2" not in done.stdout
+
+
+def test_a_redis_that_was_restarted_empty_is_told(tmp_path: Path, ingest: Ingest) -> None:
+    port = free_port()
+    with throwaway_redis(port) as url:
+        workspace = on_redis(tmp_path, url, "restarted")
+        door = filled(workspace, ingest)
+        now = workspace_clock(workspace).now()
+        assert not of_one(SERVICE, door.served(SERVICE, ["m1"], now)).of_nothing
+        assert online_store_state(workspace).imputed_because is None
+    assert "does not answer" in str(online_store_state(workspace).imputed_because)
+    with throwaway_redis(port):
+        assert of_one(SERVICE, door.served(SERVICE, ["m1"], now)).of_nothing
+        assert "is empty: run `playbill materialize`" in str(online_store_state(workspace).imputed_because)
+        door.materialize()
+        assert not of_one(SERVICE, door.served(SERVICE, ["m1"], now)).of_nothing

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.errors import ConfigError, ServiceError
+from playbill.features import OnlineStoreState
 from playbill.serving import WatcherStatus
 from playbill.serving.app import Services, create_app, required_token
 from playbill.serving.events import EventDoor
@@ -87,6 +89,16 @@ def test_health_and_readiness(client: httpx.Client) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 200
     assert (answer.json()["model"], answer.json()["version"], answer.json()["problem"]) == ("tiny", 1, None)
+
+
+def test_readiness_says_that_the_online_store_is_empty(world: ModuleType, own: Workspace) -> None:
+    empty = OnlineStoreState("redis://somewhere/0", reachable=True, loaded=False)
+    made = replace(services(world, own), online_store=lambda: empty)
+    with world.http(create_app(made)) as client:
+        answer = client.get("/readyz")
+    assert answer.status_code == 200
+    problem = "the online store redis://somewhere/0 is empty: run `playbill materialize`"
+    assert answer.json()["features_problem"] == problem
 
 
 def test_without_a_model_the_server_is_up_but_not_ready_and_still_answers(world: ModuleType, own: Workspace) -> None:

@@ -193,6 +193,15 @@ def test_a_feature_store_that_is_down_is_noted_and_features_are_missing(
     assert "imputed as missing" in response.notes[0]
 
 
+def test_a_feature_store_that_lost_its_values_is_noted(world: ModuleType, stocked: Workspace) -> None:
+    served = world.serve_with(stocked, world.FakeScorer())
+    recommender = world.make_recommender(stocked, served, world.FakeFeatures(empty=True))
+    known = recommender.recommend(RecommendRequest(canvas="home", member_id="42", rows=False))
+    assert [note for note in known.notes if "holds nothing of this member" in note] == [known.notes[0]]
+    unknown = recommender.recommend(RecommendRequest(canvas="home", member_id="nobody", rows=False))
+    assert not [note for note in unknown.notes if "online store" in note]
+
+
 def test_without_an_approved_model_the_canvas_fallback_answers(world: ModuleType, stocked: Workspace) -> None:
     recommender = world.make_recommender(stocked, world.serve_with(stocked, None, version=None))
     response = recommender.recommend(RecommendRequest(canvas="home", member_id="42", k=3))
