@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 TEST_WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile
 
-.PHONY: install quickstart check test bench bench-objectives bench-canvases feast-conformance fuzz wheel clean
+.PHONY: install quickstart check test bench kills bench-objectives bench-canvases feast-conformance fuzz wheel clean
 
 install: $(STAMP)
 
@@ -41,6 +41,10 @@ feast-conformance: install
 bench: install
 	for script in tests/benchmarks/bench_*.py tests/benchmarks/asof_join.py tests/benchmarks/online_read.py \
 	    tests/benchmarks/feature_build.py; do $(BIN)/python $$script --json || exit 1; done
+
+# Random kills of everything that writes, each run again and compared; a quarter of an hour on two cores.
+kills: install
+	$(BIN)/python tests/benchmarks/kills.py --json
 
 # What labels, rewards, evaluation and the simulated service are measured by: an hour on two cores. KUAIRAND is a folder of KuaiRand-Pure.
 bench-objectives: install

@@ -195,7 +195,7 @@ class _Build:
         )
 
     def _update(self, view: EventView, folder: ViewFolder, full: bool) -> Updated:
-        old = folder.state()
+        old = folder.sound_state()
         why = "as asked" if full else why_anew(view, old, self.log)
         if old is None or why is not None:
             state = folder.replace(self._states(view), self.log.state(view))

@@ -26,7 +26,7 @@ from playbill.tables.frames import utc_literal
 
 How = Literal["built", "increment", "unchanged", "backfilled"]
 
-NO_STATE = "there were no values, or it is not known what they were built from"
+NO_STATE = "there were no values, a file was damaged, or it is not known what they were built from"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FROM = "__from"

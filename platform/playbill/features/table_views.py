@@ -64,7 +64,7 @@ TABLE_VIEWS: Mapping[str, TableView] = {
 
 def update_table_view(view: TableView, folder: ViewFolder, log: LogState, full: bool) -> Updated:
     """Bring one view up to date: append what is new or changed, or write it anew where that cannot be."""
-    old, state = folder.state(), _state(view, log)
+    old, state = folder.sound_state(), _state(view, log)
     if old is not None and not full and (old.version, old.log) == (state.version, state.log):
         return Updated("unchanged", "", old, 0)
     rows = view.rows(log.tables)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import polars as pl
 
+from playbill.errors import DataError
 from playbill.features.offline.files import STATE, require_sound
 from playbill.files import exclusive, file_digest, remove_leftovers, replaced_file, replaced_folder, write_text
 
@@ -84,6 +85,15 @@ class ViewFolder:
         except (OSError, ValueError, TypeError, KeyError):
             return None
         return state if all((self.path / name).is_file() for name in state.parts) else None
+
+    def sound_state(self) -> ViewState | None:
+        """Return what the parts were built from, None also where one is damaged: then the view has to be built anew."""
+        state = self.state()
+        try:
+            require_sound([self.path / name for name in state.parts] if state else [])
+        except DataError:
+            return None
+        return state
 
     def replace(self, frames: Iterable[pl.DataFrame], state: ViewState) -> ViewState:
         """Build the view anew from `frames` and put it in the place of what is there."""

@@ -53,9 +53,12 @@ def test_every_flipped_bit_of_a_feature_file_is_noticed(view):
         (problem,) = caught.value.problems
         assert problem.where == str(path)
         assert "content is not what was written" in problem.what
-        assert "features build --full" in problem.hint
+        assert "features build" in problem.hint
+        assert view.state() is not None
+        assert view.sound_state() is None
         path.write_bytes(content)
     assert read(view).height == 4_005
+    assert view.sound_state() == view.state() is not None
 
 
 def test_parts_that_are_merged_are_compared_first(view):

@@ -91,8 +91,8 @@ def require_sound(files: Sequence[Path]) -> None:
     for file in files:
         digest = _digests(file.parent).get(file.name)
         if digest is not None and content_digest(file) != digest:
-            what = "is damaged: its content is not what was written."
-            problems.append(Problem(str(file), what, "Run `playbill features build --full`; labels: `labels publish`."))
+            what = "cannot be read: it is damaged, its content is not what was written."
+            problems.append(Problem(str(file), what, "Run `playbill features build`; for labels `labels publish`."))
     if problems:
         raise DataError("feature files", problems)
 
