@@ -24,12 +24,13 @@ def apply(selection: Selection, as_json: bool) -> None:
 
     Example: playbill -w ml_100k apply
     """
-    from rich.console import Console
+    from rich.text import Text
 
+    from playbill.cli.console import Console
     from playbill.features import FeatureDoor
 
     workspace = selection.workspace
-    with Console(stderr=True).status(f"registering {workspace.project.feature_repo} ..."):
+    with Console(stderr=True).status(Text(f"registering {workspace.project.feature_repo} ...")):
         report = FeatureDoor(workspace).apply()
     if as_json:
         row = {name: getattr(report, name) for name in ("project", *_KINDS, "seconds")}
@@ -48,8 +49,9 @@ _KINDS = {
 
 
 def _show(report: ApplyReport) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from playbill.cli.console import Console
 
     table = Table("", "registered", title=f"Feast project {report.project}, {report.seconds:.1f} s")
     for field, label in _KINDS.items():

@@ -147,8 +147,9 @@ def _success(zoo: Zoo, published: list[str], seconds: float) -> str:
 
 
 def _print(zoo: Zoo, published: list[str], seconds: float) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from playbill.cli.console import Console
 
     console = Console(highlight=False)
     table = Table("kind", "definitions", title=str(zoo.folder), title_justify="left")

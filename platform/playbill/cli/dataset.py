@@ -58,8 +58,7 @@ def build(
 
     Example: playbill -w ml_100k dataset build everycanvas --protocol global_time
     """
-    from rich.console import Console
-
+    from playbill.cli.console import Console
     from playbill.cli.models import definition_reference
     from playbill.cli.progress import Stages
     from playbill.clock import parse_moment
@@ -149,8 +148,7 @@ def show(folder: Path, against: Path | None, verify: bool, as_json: bool) -> Non
 
     Example: playbill dataset show datasets/everycanvas --against datasets/everycanvas_before
     """
-    from rich.console import Console
-
+    from playbill.cli.console import Console
     from playbill.cli.train import strata_table
     from playbill.datasets.stored import StoredDataset
 

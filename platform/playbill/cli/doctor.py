@@ -161,13 +161,12 @@ def doctor(selection: Selection, as_json: bool) -> None:
         healthy = all(finding.ok for finding in findings)
         click.echo(json.dumps({"healthy": healthy, "findings": [asdict(finding) for finding in findings]}))
         return
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from playbill.cli.console import Console, mark
 
     table = Table("", "what", "found", "to do", title=f"Playbill, workspace {workspace.name}")
     for finding in findings:
-        mark = "[green]✓[/]" if finding.ok else "[yellow]![/]"
-        remedy = "" if finding.ok else finding.remedy
-        table.add_row(mark, escape(finding.what), escape(finding.detail), escape(remedy))
+        tick = mark(finding.ok, otherwise="!", style="yellow")
+        table.add_row(tick, finding.what, finding.detail, "" if finding.ok else finding.remedy)
     Console().print(table)

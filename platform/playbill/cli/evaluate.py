@@ -82,8 +82,7 @@ def evaluate(
 
     Example: playbill -w ml_100k evaluate everycanvas@champion --protocol leave_one_out
     """  # noqa: D301
-    from rich.console import Console
-
+    from playbill.cli.console import Console
     from playbill.cli.evaluating import arms, leaks, measure, write_files
 
     options |= {name: _names(options[name]) for name in ("baselines", "slices")}
@@ -110,8 +109,8 @@ def _show(console: Any, found: list[Evaluated], compared: ArmsReport | None) -> 
         for table in tables(one.report):
             console.print(table)
         for canary in one.canaries:
-            mark = "[green]passed[/]" if canary.passed else "[red]not passed[/]"
-            console.print(f"{canary.canary} of {canary.subject}: {mark}, {canary.message}", highlight=False)
+            verdict = "passed" if canary.passed else "not passed"
+            console.print(f"{canary.canary} of {canary.subject}: {verdict}, {canary.message}", highlight=False)
     for table in arm_tables(compared) if compared is not None else ():
         console.print(table)
 

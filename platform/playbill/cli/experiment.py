@@ -69,8 +69,7 @@ def ab(
 
     Example: playbill -w simulated experiment ab everycanvas@champion everycanvas:2 --members 2000 --days 28 --json
     """
-    from rich.console import Console
-
+    from playbill.cli.console import Console
     from playbill.cli.progress import Stages
     from playbill.experiments.ab_report import plot
     from playbill.experiments.recording import record_ab
@@ -130,8 +129,7 @@ def objective_before_capacity(
     """
     import tempfile
 
-    from rich.console import Console
-
+    from playbill.cli.console import Console
     from playbill.cli.progress import Stages
     from playbill.experiments.objective_before_capacity import run_study
     from playbill.experiments.objective_plot import plot_study
@@ -149,7 +147,7 @@ def objective_before_capacity(
 
         def tell(text: str) -> None:
             told.append(text)
-            stages.console.print(f"  {text}", style="dim", highlight=False)
+            stages.console.print(f"  {text}", style="dim", highlight=False, markup=False, emoji=False)
             stages.advance(len(told), total)
 
         study = run_study(zoo, options, folder or Path(scratch), tell)

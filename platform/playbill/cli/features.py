@@ -77,9 +77,9 @@ def push(selection: Selection, members: Sequence[str], at: str | None, as_json: 
 
     Example: playbill -w ml_100k features push --member 42
     """
-    from rich.console import Console
     from rich.table import Table
 
+    from playbill.cli.console import Console
     from playbill.clock import parse_moment
     from playbill.features import FeatureDoor
 
@@ -110,8 +110,9 @@ def _bar() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _show(selection: Selection, report: BuildReport, as_json: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from playbill.cli.console import Console
 
     if as_json:
         click.echo(json.dumps(_as_json(report)))
@@ -154,8 +155,9 @@ def _as_json(report: BuildReport) -> dict[str, object]:
 
 def show_views(title: str, views: Sequence[MaterializedView]) -> None:
     """Print a table of views with their rows and seconds."""
-    from rich.console import Console
     from rich.table import Table
+
+    from playbill.cli.console import Console
 
     table = Table("view", title=title)
     table.add_column("rows", justify="right")

@@ -167,28 +167,29 @@ def _part(part: Part) -> dict[str, Any]:
 
 
 def _show(answer: Answer, seconds: float) -> None:
-    from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
     from rich.tree import Tree
+
+    from playbill.cli.console import Console
 
     console, graph = Console(highlight=False), answer.graph
     for node in answer.nodes:
         where = graph.places.get(node)
-        console.print(f"[bold]{escape(str(node))}[/]" + (f"  {escape(where)}" if where else ""))
+        console.print(Text.assemble((str(node), "bold"), f"  {where}" if where else ""))
     directions = [("depends on it", graph.dependents(answer.nodes))]
     if answer.reverse:
         directions.append(("it depends on", graph.dependencies(answer.nodes)))
     for title, found in directions:
         tree = Tree(title if found else f"nothing {title}" if title == "depends on it" else "it depends on nothing")
         for kind, ones in _kinds(found).items():
-            branch = tree.add(f"[bold]{kind.replace('_', ' ')}[/] ({len(ones)})")
+            branch = tree.add(Text.assemble((kind.replace("_", " "), "bold"), f" ({len(ones)})"))
             for one in ones:
-                branch.add(escape(_line(one)))
+                branch.add(_line(one))
         console.print(tree)
     for name, parts in answer.parts.items():
-        console.print(_drift(name, parts), markup=False, soft_wrap=True)
+        console.print(_drift(name, parts), soft_wrap=True)
     for note in answer.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True)
     console.print(f"{len(graph.nodes)} things, {seconds * 1000:.0f} ms", style="dim")
 
 

@@ -12,8 +12,7 @@ import click
 from playbill.cli.main import Selection
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from playbill.cli.console import Console
     from playbill.sources import IngestReport, PushReport
     from playbill.sources.cleaning import RowsSetAside
 
@@ -131,8 +130,9 @@ ingest.add_command(push)
 
 
 def _show(report: IngestReport) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from playbill.cli.console import Console
 
     console = Console()
     console.print(f"Source: {report.source}, {report.route}.", highlight=False, soft_wrap=True)
@@ -172,8 +172,9 @@ def _show_set_aside(console: Console, aside: RowsSetAside, *, dry_run: bool) -> 
 
 
 def _show_push(report: PushReport) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from playbill.cli.console import Console
 
     console = Console()
     table = Table(title=f"Workspace {report.workspace}: pushed", title_justify="left")

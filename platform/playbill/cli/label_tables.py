@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from playbill.cli.console import Console
 from playbill.specs.base import format_duration
 
 _WIDE = 120

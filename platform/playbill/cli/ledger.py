@@ -62,8 +62,8 @@ def ledger(
     Example: playbill -w simulated ledger everycanvas --seeds 17,18 --json
     """
     import torch
-    from rich.console import Console
 
+    from playbill.cli.console import Console
     from playbill.cli.models import definition_reference
     from playbill.cli.progress import Stages
     from playbill.experiments.ledger import run_ledger
@@ -85,14 +85,14 @@ def ledger(
         service = LedgerService.of_workspace(workspace, with_trunk(resolved, options.dim), options)
 
         def tell(name: str) -> None:
-            stages.console.print(f"  {name}", style="dim", highlight=False)
+            stages.console.print(f"  {name}", style="dim", highlight=False, markup=False, emoji=False)
 
         found = run_ledger(service, folder or workspace.runs / "ledger", tell)
     console, whole = Console(stderr=as_json), ledger_json(found)
     for table in ledger_tables(found):
         console.print(table)
     for canvas, reason in found.skipped.items():
-        console.print(f"[dim]{canvas} is not in the table: {reason}[/]")
+        console.print(f"{canvas} is not in the table: {reason}", style="dim")
     if plots is not None:
         from playbill.experiments.ledger_plot import plot_ledger
 

@@ -18,8 +18,7 @@ def materialize(selection: Selection, until: str | None, as_json: bool) -> None:
 
     Example: playbill -w ml_100k materialize
     """
-    from rich.console import Console
-
+    from playbill.cli.console import Console
     from playbill.cli.features import show_views
     from playbill.clock import parse_moment
     from playbill.features import FeatureDoor

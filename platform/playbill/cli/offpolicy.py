@@ -99,8 +99,7 @@ def offpolicy(
 
     Example: playbill -w simulated offpolicy everycanvas --canvas home --row top_picks --places 3 --reward long_term
     """
-    from rich.console import Console
-
+    from playbill.cli.console import Console
     from playbill.cli.offpolicy_kept import other_reward, record, write_files
     from playbill.evaluation.off_policy import check_names, off_policy_report
     from playbill.evaluation.off_policy_shown import policy_grids, refusals

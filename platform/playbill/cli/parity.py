@@ -31,8 +31,7 @@ def parity(
 
     Example: playbill -w ml_100k parity --since 1998-04-01T00:00:00Z --sample 1000
     """
-    from rich.console import Console
-
+    from playbill.cli.console import Console
     from playbill.clock import parse_moment
     from playbill.features import FeatureDoor
 
@@ -54,8 +53,9 @@ def _record(report: ParityReport) -> dict[str, Any]:
 
 
 def _show(report: ParityReport) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from playbill.cli.console import Console
 
     console = Console()
     table = Table("view", title=f"{report.requests:,} logged requests of {report.workspace}, features compared")

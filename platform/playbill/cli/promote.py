@@ -52,12 +52,12 @@ def show(version: ModelVersion, decision: Decision | None, as_json: bool) -> Non
 def _print_gates(decision: Decision | None) -> None:
     if decision is None or not decision.gates:
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from playbill.cli.console import Console, mark
 
     table = Table("", "gate", "measured", "candidate", "reference", "limit", "", title="Gates")
     for gate in decision.gates:
-        mark = "[green]✓[/]" if gate.passed else "[red]✗[/]"
         numbers = ("" if number is None else f"{number:.4f}" for number in (gate.value, gate.reference, gate.limit))
-        table.add_row(mark, gate.gate, gate.metric, *numbers, gate.reason)
+        table.add_row(mark(gate.passed), gate.gate, gate.metric, *numbers, gate.reason)
     Console().print(table)

@@ -93,14 +93,13 @@ def _promote(workspace: Workspace, outcome: TrainOutcome, stages: Stages) -> str
     stages.stage("promote")
     _, decision = promote(workspace, f"{outcome.model}:{outcome.version}")
     if decision is not None:
-        stages.console.print(f"[dim]{decision.verdict}: {decision.reason}[/]", highlight=False)
+        stages.console.print(f"{decision.verdict}: {decision.reason}", style="dim", highlight=False, markup=False)
     served = approved(workspace, MODEL)
     return f"{MODEL}:{served.version}" if served else ""
 
 
 def _show_quality(outcome: TrainOutcome, served: Served) -> None:
-    from rich.console import Console
-
+    from playbill.cli.console import Console
     from playbill.cli.train import each_note_once
     from playbill.evaluation.tables import tables
 

@@ -134,16 +134,16 @@ def show_why(found: Why, as_json: bool) -> None:
     if as_json:
         click.echo(found.model_dump_json())
         return
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from playbill.cli.console import Console
 
     console = Console()
     headings = ("where", "verdict", "score against the titles shown", "rules")
-    table = Table(*headings, title=escape(f"{found.name} ({found.title_id})"), title_justify="left")
+    table = Table(*headings, title=f"{found.name} ({found.title_id})", title_justify="left")
     for place in found.places:
         rules = "  ".join(f"{'✓' if allows else '✗'} {rule}" for rule, allows in place.rules.items())
-        table.add_row(*(escape(text) for text in (place.name, place.verdict, place.influence, rules)))
+        table.add_row(place.name, place.verdict, place.influence, rules)
     console.print(table)
     for note in found.notes:
         console.print(f"note: {note}", style="yellow", highlight=False, markup=False)
@@ -155,13 +155,15 @@ def _named(row: RankedRow) -> str:
 
 def show(response: RecommendResponse, titles_per_row: int | None = None) -> None:
     """Print a list, or a page of rows, by the titles' names."""
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from playbill.cli.console import Console
 
     console = Console()
     by = response.model if response.version is None else f"{response.model}:{response.version}"
     policy = "" if response.policy == "model" else f", fallback {response.policy}"
-    console.print(f"[bold]{response.canvas}[/] by {by}{policy}", highlight=False)
+    console.print(Text.assemble((response.canvas, "bold"), f" by {by}{policy}"))
     lists = [("", response.items)] if response.rows is None else [(_named(row), row.items) for row in response.rows]
     for title, items in lists:
         table = Table("", "title", "id", "score", title=title or None, title_justify="left")

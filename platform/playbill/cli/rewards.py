@@ -144,9 +144,9 @@ def _plain(reward: RewardDescription) -> dict[str, Any]:
 
 def _show(found: Sequence[tuple[RewardDescription, Sequence[str]]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
+    from playbill.cli.console import Console
     from playbill.specs.base import format_duration
 
     for reward, users in found:
@@ -169,8 +169,9 @@ def _show(found: Sequence[tuple[RewardDescription, Sequence[str]]]) -> None:
 
 def _show_delayed(version: str, report: DelayedReport) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from playbill.cli.console import Console
 
     title = f"{version}: fitted on outcomes final by {report.split:%Y-%m-%d %H:%M} UTC, tested on later plays"
     table = Table("term", title=title, box=box.SIMPLE_HEAD, pad_edge=False)

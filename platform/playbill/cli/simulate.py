@@ -54,8 +54,7 @@ def simulate(
 
     Example: playbill -w simulated simulate --members 2000 --days 28 --seed 7
     """
-    from rich.console import Console
-
+    from playbill.cli.console import Console
     from playbill.cli.progress import Stages
     from playbill.simulator.fit import fit_table
     from playbill.simulator.workspace import find_catalogue, simulate_workspace

@@ -88,12 +88,13 @@ def _online(data: dict[str, Any]) -> str:
 
 
 def _show(workspace: Workspace, data: dict[str, Any], models: list[dict[str, Any]], problem: str) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from playbill.cli.console import Console
 
     console = Console()
     if not data["rows"]:
-        console.print(f"workspace {workspace.name} is empty. Next: [bold]{data['next']}[/]")
+        console.print(f"workspace {workspace.name} is empty. Next: {data['next']}")
         return
     table = Table("what", "found", title=f"Workspace {workspace.name}")
     for name, rows in data["rows"].items():
@@ -104,11 +105,11 @@ def _show(workspace: Workspace, data: dict[str, Any], models: list[dict[str, Any
     table.add_row("online store", _online(data))
     console.print(table)
     if problem:
-        console.print(f"[yellow]models: {problem}[/]")
+        console.print(f"models: {problem}", style="yellow")
         return
     versions = Table("model", "version", "aliases", "served", "protocol", "decision", title="Models")
     for row in models:
         served = "yes" if row["approved"] else ""
         aliases = ", ".join(row["aliases"])
         versions.add_row(row["model"], str(row["version"]), aliases, served, row["protocol"], row["decision"])
-    console.print(versions if models else "no model yet: [bold]playbill train everycanvas[/]")
+    console.print(versions if models else "no model yet: playbill train everycanvas")

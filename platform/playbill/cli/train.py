@@ -63,8 +63,7 @@ def train(
 
 def show_outcome(outcome: TrainOutcome) -> None:
     """Print every canvas's tables, and what to do next."""
-    from rich.console import Console
-
+    from playbill.cli.console import Console
     from playbill.evaluation.tables import summary_table, tables
 
     console = Console()
@@ -76,16 +75,14 @@ def show_outcome(outcome: TrainOutcome) -> None:
         for table in tables(report):
             console.print(table)
     for canvas, reason in outcome.evaluation.skipped.items():
-        console.print(f"[dim]{canvas} was not measured: {reason}[/]")
+        console.print(f"{canvas} was not measured: {reason}", style="dim")
     console.print(summary_table(list(outcome.evaluation.reports.values())))
     console.print(
         f"{outcome.model} version {outcome.version}: {outcome.epochs} epochs of "
         f"{outcome.train_seconds / outcome.epochs:.1f} s, "
         f"{outcome.tokens_per_second:,.0f} tokens/s, {outcome.seconds:.0f} s in all"
     )
-    console.print(
-        f"Next: [bold]playbill promote {outcome.model}:{outcome.version}[/], or set the alias champion in MLflow"
-    )
+    console.print(f"Next: playbill promote {outcome.model}:{outcome.version}, or set the alias champion in MLflow")
 
 
 def each_note_once(outcome: TrainOutcome) -> list[EvaluationReport]:

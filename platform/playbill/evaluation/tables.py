@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from playbill.evaluation.arms import ArmsReport
 from playbill.evaluation.grids import SLICE_ROWS, Grid, arm_grids, grids, summary_grid
@@ -33,10 +33,10 @@ def arm_tables(report: ArmsReport) -> list[Table]:
 
 
 def grid_table(grid: Grid) -> Table:
-    """Return a table of text as a rich table."""
-    table = Table(title=escape(grid.title), caption=escape(grid.caption) or None)
+    """Return a table of text as a rich table; nothing in it is read as markup, whatever prints it."""
+    table = Table(title=Text(grid.title), caption=Text(grid.caption) if grid.caption else None)
     for place, name in enumerate(grid.columns):
-        table.add_column(name, justify="right" if place else "left")
+        table.add_column(Text(name), justify="right" if place else "left")
     for place, row in enumerate(grid.rows):
-        table.add_row(*(escape(cell) for cell in row), style="bold" if place == grid.strong else "")
+        table.add_row(*(Text(cell) for cell in row), style="bold" if place == grid.strong else "")
     return table
