@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -107,6 +110,65 @@ def test_a_run_that_fails_is_marked_and_can_be_resumed(tracking: Tracking) -> No
     assert again.run_id == run.run_id
     assert client.get_run(run.run_id).info.status == "FINISHED"
     assert client.get_run(run.run_id).data.params == {"a": "1"}
+
+
+KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+from playbill.config import Project, ProjectSettings
+from playbill.tracking import Tracking
+
+workspace = Project(Path(sys.argv[1]), ProjectSettings()).workspace("ml")
+with Tracking(workspace).start_run("everycanvas", "fit") as run:
+    print(run.run_id, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_run_whose_process_was_killed_is_closed_at_the_next_start_and_a_live_one_is_not(tracking: Tracking) -> None:
+    folder = str(tracking.workspace.project.root)
+    killed = subprocess.run([sys.executable, "-c", KILLED_RUN, folder], capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run_id = killed.stdout.strip()
+    client = plain_client(tracking.workspace)
+    elsewhere = client.create_run(client.get_run(run_id).info.experiment_id)
+    assert client.get_run(run_id).info.status == "RUNNING"
+    with tracking.start_run("everycanvas", "first") as live, Tracking(tracking.workspace).start_run("other", "second"):
+        assert client.get_run(run_id).info.status == "KILLED"
+        assert client.get_run(live.run_id).info.status == "RUNNING"
+        assert client.get_run(elsewhere.info.run_id).info.status == "RUNNING", "it may be of another machine"
+    assert client.get_run(live.run_id).info.status == "FINISHED"
+    with tracking.start_run("everycanvas", "again", resume=run_id):
+        assert client.get_run(run_id).info.status == "RUNNING"
+    assert client.get_run(run_id).info.status == "FINISHED"
+
+
+ENDED_TRAINING = """
+import sys, time
+from playbill.cli.main import main
+from playbill.tracking import Tracking
+import playbill.training.run
+
+def train(workspace, *_):
+    with Tracking(workspace).start_run("everycanvas", "fit") as run:
+        print(run.run_id, flush=True)
+        time.sleep(120)
+
+playbill.training.run.train = train
+main(["--project", sys.argv[1], "-w", "ml", "train", "everycanvas"])
+"""
+
+
+def test_a_training_that_is_asked_to_end_closes_its_run_at_once(tracking: Tracking) -> None:
+    root = tracking.workspace.project.root
+    (root / "playbill.toml").write_text('workspace = "ml"\n[workspaces.ml]\n')
+    process = subprocess.Popen([sys.executable, "-c", ENDED_TRAINING, str(root)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    run_id = process.stdout.readline().strip()
+    process.send_signal(signal.SIGTERM)
+    process.stdout.close()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert plain_client(tracking.workspace).get_run(run_id).info.status == "KILLED"
 
 
 def test_a_run_takes_more_parameters_and_metrics_than_one_call_allows(tracking: Tracking) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -54,11 +56,17 @@ def train(
     from playbill.training.run import train as run
 
     reference = definition_reference(model, definition, "train")
+    signal.signal(signal.SIGTERM, _end)
     with Stages() as stages:
         outcome = run(selection.workspace, reference, TrainOptions(protocol, epochs, seed, workers, gpu), stages)
     show_outcome(outcome)
     if as_json:
         click.echo(json.dumps(outcome_json(outcome)))
+
+
+def _end(number: int, _frame: object) -> None:
+    """End as an interrupted command does, so that the run is closed in MLflow at once."""
+    sys.exit(128 + number)
 
 
 def show_outcome(outcome: TrainOutcome) -> None:

@@ -78,7 +78,7 @@ def up(selection: Selection, port: int | None, mlflow_port: int | None, model: s
 
     Example: playbill -w ml_100k up --port 8080
     """
-    from playbill.tracking.ui import ui_command, ui_environment
+    from playbill.tracking.ui import model_page, ui_command, ui_environment
 
     workspace = selection.workspace
     settings = workspace.project.settings.serving
@@ -92,21 +92,22 @@ def up(selection: Selection, port: int | None, mlflow_port: int | None, model: s
         ui_port = mlflow_port or settings.mlflow_port
         command = ui_command(workspace, host, ui_port)
         services.insert(0, Service("the MLflow UI", command, host, ui_port, ui_environment()))
+    mlflow = services[0].url if len(services) > 1 else workspace.mlflow_uri
+    page = model_page(mlflow, workspace, model or workspace.settings.model)
     for service in services:
         if not port_is_free(service.host, service.port):
             raise ConfigError(f"{service.url} is in use, choose another port for {service.name}")
-    _run(services, workspace.mlflow_uri)
+    _run(services, page)
 
 
-def _run(services: Sequence[Service], mlflow_uri: str) -> None:
+def _run(services: Sequence[Service], page: str) -> None:
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         for service in services:
             service.start()
         for service in services:
             service.wait_until_it_answers()
-        if len(services) == 1:
-            click.echo(f"the MLflow UI  {mlflow_uri}")
+        click.echo(f"the model in MLflow, where it is promoted  {page}")
         for service in services:
             click.echo(f"{service.name:<14} {service.url}")
         click.echo("Ctrl-C stops them.")

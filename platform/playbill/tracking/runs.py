@@ -21,6 +21,7 @@ from playbill.tracking.connection import ALREADY_THERE, NOT_FOUND, Connection, e
 from playbill.tracking.lineage import ASKED_WITH, PROTOCOL, SPLIT_DIGEST, origin_tags
 from playbill.tracking.naming import from_mlflow, to_mlflow
 from playbill.tracking.numbers import NUMBERS, StoredNumbers, read_numbers, write_numbers
+from playbill.tracking.open_runs import abandoned, held_open
 
 PARAMS_PER_CALL = 100
 METRICS_PER_CALL = 900
@@ -187,12 +188,21 @@ class Runs:
         command: str = "playbill",
     ) -> Iterator[RunHandle]:
         """Open a run that is also MLflow's active run in this thread; see `Tracking.start_run`."""
+        self._close_abandoned()
         run = self._open(experiment, name, resume, command)
         run.set_tags(tags or {})
         if not resume:
             run.log_params(params or {})
-        with self.active(run, close=True):
+        with held_open(self.workspace.runs, run.run_id), self.active(run, close=True):
             yield run
+
+    def _close_abandoned(self) -> None:
+        """End the runs whose process was killed on this machine; MLflow would show them as running for ever."""
+        for run_id in abandoned(self.workspace.runs):
+            run = self._find(run_id)
+            if run is not None and run.info.status == "RUNNING":
+                with self.connection.guarded(f"ending run {run_id}"):
+                    self.connection.client.set_terminated(run_id, "KILLED")
 
     def _open(self, experiment: str, name: str, resume: str | None, command: str) -> RunHandle:
         experiment_id = self.experiment_id(experiment)

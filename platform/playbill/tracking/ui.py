@@ -1,8 +1,9 @@
-"""How the MLflow UI is started beside our server."""
+"""How the MLflow UI is started beside our server, and where in it a model is."""
 
 from __future__ import annotations
 
 import sys
+from urllib.parse import quote
 
 from playbill.config import Workspace
 
@@ -24,5 +25,20 @@ def ui_command(workspace: Workspace, host: str, port: int) -> list[str]:
 
 
 def ui_environment() -> dict[str, str]:
-    """Return the settings that keep it at two processes instead of ten."""
-    return {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    """Return the settings that keep it at two processes instead of ten, and from asking about usage data."""
+    return {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def model_page(base: str, workspace: Workspace, model: str) -> str:
+    """Return the address of a registered model's page.
+
+    MLflow opens in its mode for generative models, in which the registry is not in the menu; the address names the
+    other mode (`workflowType`, MLflow 3.17).
+
+    Args:
+        base: Address of the MLflow UI.
+        workspace: Whose model.
+        model: Its name without the workspace.
+    """
+    name = quote(workspace.registered_name(model), safe="")
+    return f"{base.rstrip('/')}/#/models/{name}?workflowType=machine_learning"
