@@ -111,7 +111,6 @@ def take(base, workspace, browser):
         ("version", f"{base}/#/models/{name}/versions/1?{mode}", "best baseline"),
         ("refused_version", f"{base}/#/models/{name}/versions/{refused.version}?{mode}", "Not promoted"),
         ("run", f"{base}/#/experiments/{experiment}/runs/{champion.run_id}?{mode}", "playbill train"),
-        ("run_charts", f"{base}/#/experiments/{experiment}/runs/{champion.run_id}/model-metrics?{mode}", "home"),
     ):
         browser.open("about:blank")
         browser.open(url)
