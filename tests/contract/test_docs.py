@@ -1,7 +1,9 @@
-"""Every `playbill` line in the documentation is a command line that exists."""
+"""Every command in the documentation exists: lines of `playbill`, targets of make, scripts, and requests by curl."""
 
+import json
 import re
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -17,15 +19,37 @@ PAGES = [
 ] + [*ROOT.glob("*.md")]
 
 
-def examples():
+def shell_lines():
+    """Yield page and command of every line of a shell block, and every command in a line of text or in a table."""
     for page in PAGES:
-        for block in re.findall(r"```(?:bash|console|sh)?\n(.*?)```", page.read_text(), re.DOTALL):
-            for line in block.replace("\\\n", " ").splitlines():
-                if line.strip().removeprefix("$ ").startswith("playbill "):
-                    yield page.relative_to(ROOT), line.strip().removeprefix("$ ")
+        text = page.read_text()
+        for language, block in re.findall(r"```(\w*)\n(.*?)```", text, re.DOTALL):
+            if language in ("", "bash", "console", "sh"):
+                for line in re.sub(r"\\\n", " ", block).splitlines():
+                    yield page.relative_to(ROOT), line.strip().removeprefix("$ "), True
+        for code in re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+            yield page.relative_to(ROOT), code, False
+
+
+def command_lines():
+    """Yield page and words after `playbill`, of every command that is written whole."""
+    for page, line, whole in shell_lines():
+        for part in line.split(" && "):
+            if whole and part.startswith("playbill "):
+                yield page, shlex.split(part, comments=True)[1:]
+    for page, code, whole in shell_lines():
+        if not whole and re.fullmatch(r"playbill (-w \w+ )?\w+( \w+)? -[^`]*|playbill (labels|rewards) \w+", code):
+            yield page, shlex.split(code)[1:]
+
+
+def examples():
+    for page, line, whole in shell_lines():
+        for part in line.split(" && "):
+            if part.startswith("playbill ") and " | " not in part:
+                yield page, part, whole
     for name, command in COMMANDS.items():
         for line in re.findall(r"Example: (playbill .*)", load_object(command.path).help or ""):
-            yield Path(f"playbill {name} --help"), line
+            yield Path(f"playbill {name} --help"), line, True
 
 
 def parse(group, words):
@@ -39,11 +63,54 @@ def parse(group, words):
 
 
 @pytest.mark.parametrize(
-    ("page", "line"), [pytest.param(*found, id=f"{found[0]}: {found[1][:60]}") for found in examples()]
+    ("page", "line", "whole"), [pytest.param(*found, id=f"{found[0]}: {found[1][:60]}") for found in examples()]
 )
-def test_command_lines_in_the_docs_parse(page, line):
-    words = shlex.split(line.split(" && ")[0], comments=True)[1:]
-    parse(main, words)
+def test_command_lines_in_the_docs_parse(page, line, whole):
+    """A line of text may leave arguments out, never name an option or a command that does not exist."""
+    words = shlex.split(line, comments=True)[1:]
+    if whole:
+        with suppress(click.exceptions.Exit):  # --help
+            parse(main, words)
+        return
+    try:
+        parse(main, words)
+    except (click.MissingParameter, click.exceptions.NoArgsIsHelpError, click.exceptions.Exit):
+        pass
+    except click.BadOptionUsage as error:
+        if "requires an argument" not in error.message:
+            raise
+
+
+def test_targets_of_make_in_the_docs_exist():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {(page, found[1]) for page, line, _ in shell_lines() if (found := re.match(r"make ([\w-]+)", line))}
+    assert {name for _, name in named} >= {"install", "check", "test", "quickstart"}
+    assert [one for one in named if one[1] not in targets] == []
+
+
+def test_scripts_in_the_docs_exist():
+    named = [found[1] for _, line, _ in shell_lines() if (found := re.match(r"python (\S+\.py)", line))]
+    assert named
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_requests_of_curl_in_the_docs_are_accepted():
+    """The path is one of the server's, and what is sent to /v1/recommend is a request."""
+    from playbill.serving import RecommendRequest
+
+    served = "\n".join(path.read_text() for path in (ROOT / "platform" / "playbill" / "serving").rglob("*.py"))
+    texts = [text for page in PAGES for text in re.findall(r"```\w*\n(.*?)```", page.read_text(), re.DOTALL)]
+    sent = [
+        found
+        for text in texts
+        for found in re.findall(r"curl[^']*?localhost:8080(/[\w/]+)(?:.*?-d '(.*?)')?", text, re.DOTALL)
+    ]
+    assert sent
+    for path, body in sent:
+        assert f'"{path}"' in served, path
+        content = json.loads(body) if body else {}
+        if path == "/v1/recommend":
+            RecommendRequest.model_validate(content)
 
 
 def test_there_are_examples():
