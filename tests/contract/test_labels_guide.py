@@ -54,7 +54,10 @@ def test_the_table_has_the_windows_and_ages_of_the_definition(name: str) -> None
 
 def test_what_explain_prints_is_what_it_says_today() -> None:
     found = describe(LABELS["completion"])
-    for line in (f"  1      {found.ones}; final {found.ones_told}", f"  0      {found.zeros}; final {found.zeros_told}"):
+    for line in (
+        f"  1      {found.ones}; final {found.ones_told}",
+        f"  0      {found.zeros}; final {found.zeros_told}",
+    ):
         assert line in GUIDE
     assert f"completion version {found.version}: of a {found.level}, window {found.window}" in GUIDE
 
