@@ -85,6 +85,11 @@ def show_outcome(outcome: TrainOutcome) -> None:
     for canvas, reason in outcome.evaluation.skipped.items():
         console.print(f"{canvas} was not measured: {reason}", style="dim")
     console.print(summary_table(list(outcome.evaluation.reports.values())))
+    for line in outcome.features.lines():
+        console.print(line, markup=False, highlight=False)
+    if outcome.features.absent:
+        names = ", ".join(outcome.features.absent)
+        console.print(f"features WITHOUT A SINGLE VALUE in training: {names}", markup=False, style="bold red")
     console.print(
         f"{outcome.model} version {outcome.version}: {outcome.epochs} epochs of "
         f"{outcome.train_seconds / outcome.epochs:.1f} s, "
@@ -131,6 +136,7 @@ def outcome_json(outcome: TrainOutcome) -> dict[str, Any]:
         "total_seconds": round(outcome.seconds, 2),
         "tokens_per_second": round(outcome.tokens_per_second),
         "final_loss": outcome.final_loss,
+        "features": outcome.features.table().to_dicts(),
         "canvases": {
             canvas: {name: interval.value for name, interval in report.result.metrics.items()}
             for canvas, report in outcome.evaluation.reports.items()

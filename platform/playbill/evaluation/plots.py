@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from playbill.errors import ConfigError
+from playbill.evaluation.feature_report import FeatureReport
 from playbill.evaluation.report import EvaluationReport, HeadRow
 from playbill.metrics import Interval
 
 BARS_PER_SLICE = 20
+MOST_FEATURES = 40
 _BLUE, _RED, _BLACK = "#4477aa", "#aa3377", "#222222"
 _OTHERS = ("#ee7733", "#228833", "#999999", "#ccbb44", "#66ccee", "#aa3377")
 """Colours of baselines, none like the model's."""
@@ -93,6 +95,23 @@ def _bars(title: str, metric: str, rows: Sequence[tuple[str, Interval]], line: f
     axes.set_xlim(left=0.0)
     axes.set_xlabel(f"{metric} with 95 % interval by member")
     axes.set_title(title)
+    return figure
+
+
+def importance_figure(report: FeatureReport) -> Any:
+    """Draw what ranks depend on: a bar per feature with its standard error, and how often it has a value.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    shown = report.features[:MOST_FEATURES]
+    figure, axes = figure_with_axes(8, 1.2 + 0.3 * len(shown))
+    values, errors = [one.importance or 0.0 for one in shown], [one.error or 0.0 for one in shown]
+    axes.barh(range(len(shown)), values, xerr=errors, color=_BLUE, ecolor=_BLACK, capsize=3)
+    axes.set_yticks(range(len(shown)), [f"{one.feature} ({one.coverage:.0%})" for one in shown])
+    axes.invert_yaxis()
+    axes.set_xlabel("rise of ln(rank) of held-out titles, and its standard error")
+    axes.set_title(f"Features by permutation, {report.canvas}, {report.requests} validation requests (coverage)")
     return figure
 
 

@@ -45,6 +45,7 @@ class Outcomes:
         frame: [M] the keys and `AT`.
         sums: Outcome -> [M] sum over the events of the moment.
         counts: Outcome -> [M] events of the moment that have it.
+        wholes: Outcome -> [M] sum and number over all events of the entity, those of later moments included.
         names: Text of the moment's first event, such as its title -> [M].
     """
 
@@ -52,6 +53,7 @@ class Outcomes:
     frame: pl.DataFrame
     sums: Mapping[str, Floats]
     counts: Mapping[str, Floats]
+    wholes: Mapping[str, tuple[Floats, Floats]]
     names: Mapping[str, npt.NDArray[np.object_]]
 
     @cached_property
@@ -95,21 +97,19 @@ class Outcomes:
     def totals(self) -> Iterator[tuple[str, Totals]]:
         """Yield counts, sums and means of every outcome."""
         for name, sums in self.sums.items():
-            total = self._running(sums)
+            whole, number = self.wholes[name]
+            total = self._running(sums, whole)
             if name == EVENTS:
                 yield name, total
                 continue
             indicator = name.startswith(_SHARE)
             yield name.replace(_SHARE, "number of ", 1) if indicator else f"sum of {name}", total
             if name.removesuffix(_OF_PLAYS) in self.numbers:
-                yield name if indicator else f"mean of {name}", _ratio(total, self._running(self.counts[name]))
+                yield name if indicator else f"mean of {name}", _ratio(total, self._running(self.counts[name], number))
 
-    def _running(self, values: Floats) -> Totals:
+    def _running(self, values: Floats, whole: Floats) -> Totals:
         summed = np.cumsum(values)
         base = (summed - values)[self._starts]
-        ends = np.r_[self._starts[1:] != self._starts[:-1], True] if len(values) else np.zeros(0, np.bool_)
-        lasts = np.flatnonzero(ends)
-        whole = np.repeat(summed[lasts] - base[lasts], np.diff(np.r_[-1, lasts]))
         upto = summed - base
         return Totals(upto - values, upto, whole)
 
@@ -144,12 +144,17 @@ def outcomes_of(events: pl.DataFrame, titles: pl.DataFrame, keys: Sequence[str],
         *(column.count().name.suffix("_count") for column in columns),
         *(pl.col(name).first() for name in texts),
     )
+    moments = moments.with_columns(pl.col("^n[0-9]+_(sum|count)$").sum().over(keys).name.suffix("_whole"))
     moments = moments.filter(pl.int_range(pl.len()).over(keys) < MOST_OF_ONE)
     return Outcomes(
         tuple(keys),
         moments.select(*keys, AT),
         {name: _floats(moments, f"n{place}_sum") for place, name in enumerate(numbers)},
         {name: _floats(moments, f"n{place}_count") for place, name in enumerate(numbers)},
+        {
+            name: (_floats(moments, f"n{place}_sum_whole"), _floats(moments, f"n{place}_count_whole"))
+            for place, name in enumerate(numbers)
+        },
         {name.removesuffix("_id"): moments[name].to_numpy() for name in texts},
     )
 

@@ -11,9 +11,10 @@ import polars as pl
 
 from playbill.clock import WallClock
 from playbill.datasets import Split
+from playbill.evaluation.feature_report import FeatureReport
 from playbill.evaluation.html import html_report
 from playbill.evaluation.model import ModelEvaluation
-from playbill.evaluation.plots import plots
+from playbill.evaluation.plots import importance_figure, plots
 from playbill.evaluation.report import EvaluationReport, ScoredRow
 from playbill.evaluation.slices import SLICES
 from playbill.metrics import Interval
@@ -97,6 +98,13 @@ def log_evaluation(run: RunHandle, evaluation: ModelEvaluation, split: Split) ->
     run.log_text(page, "evaluation/report.html")
     for canvas, reason in evaluation.skipped.items():
         run.log_text(reason, f"evaluation/{canvas}/not_measured.txt")
+
+
+def log_features(run: RunHandle, report: FeatureReport) -> None:
+    """Store what of the feature service reached the model, as a table and a picture."""
+    if report.features:
+        run.log_table(report.table(), "features")
+        run.log_figure(importance_figure(report), "features")
 
 
 def log_numbers(run: RunHandle, reports: Sequence[EvaluationReport]) -> None:

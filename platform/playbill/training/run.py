@@ -14,6 +14,7 @@ from playbill.config import Workspace
 from playbill.datasets import Split, TrainingSet, build_training_set, make_split
 from playbill.datasets.strata import Stratum
 from playbill.evaluation.data import EvaluationTables
+from playbill.evaluation.feature_report import FeatureReport, TitleFeatures, feature_report
 from playbill.evaluation.log import MOST_PASTS
 from playbill.evaluation.model import ModelEvaluation, evaluate_model
 from playbill.features import FeatureDoor, ServiceSchema
@@ -35,6 +36,7 @@ from playbill.training.record import (
     about_version,
     learnt_labels,
     log_evaluation,
+    log_features,
     log_lineage,
     quality,
     run_name,
@@ -63,6 +65,7 @@ class TrainOutcome:
         digest: Of the bundle.
         protocol: What was held out.
         evaluation: Every canvas that could be measured.
+        features: What of the feature service reached the model.
         notes: What was left out of the definition, and why.
         strata: Groups that examples were drawn by, smallest first; empty without `sampling`.
         epochs: Passes over the training set.
@@ -79,6 +82,7 @@ class TrainOutcome:
     digest: str
     protocol: str
     evaluation: ModelEvaluation
+    features: FeatureReport
     notes: tuple[str, ...]
     strata: tuple[Stratum, ...]
     epochs: int
@@ -200,8 +204,9 @@ class _Run:
                 run.log_text("\n".join(self.resolved.notes), "notes.txt")
             result = self._fit(data, start, run)
             digest = self._write(result.network, data, lineage)
-            evaluation = self._evaluate(data, digest)
+            evaluation, features = self._evaluate(data, digest)
             log_evaluation(run, evaluation, self.split)
+            log_features(run, features)
             self.watcher.stage("register")
             version = self.tracking.register(run, self.folder.path / BUNDLE, model, lineage.tags(), _summary(result))
             about = about_version(self.resolved, lineage, self.workspace.name, run)
@@ -215,6 +220,7 @@ class _Run:
             digest=digest,
             protocol=self.split.protocol,
             evaluation=evaluation,
+            features=features,
             notes=self.resolved.notes,
             strata=data.strata,
             epochs=len(result.reports),
@@ -301,14 +307,26 @@ class _Run:
         self.split.save(self.folder.path / BUNDLE / SPLIT)
         return digest
 
-    def _evaluate(self, data: TrainingSet, digest: str) -> ModelEvaluation:
+    def _evaluate(self, data: TrainingSet, digest: str) -> tuple[ModelEvaluation, FeatureReport]:
         self.watcher.stage("evaluate")
         frames = EvaluationTables.read(self.tables)
         bundle = read_bundle(self.folder.path / BUNDLE)
         titles, moment = frames.titles_at(data.watermark), data.watermark
-        scorer = Scorer(bundle, titles, frames.availability, self.features, as_of=moment, kept_states=MOST_PASTS)
-        return evaluate_model(
-            scorer,
+        network = bundle.network()
+
+        def make(features: TitleFeatures) -> Scorer:
+            return Scorer(
+                bundle,
+                titles,
+                frames.availability,
+                features,
+                as_of=moment,
+                network=network,
+                kept_states=MOST_PASTS,
+            )
+
+        evaluation = evaluate_model(
+            make(self.features),
             self.split,
             frames,
             self.resolved,
@@ -317,6 +335,19 @@ class _Run:
             truth=self.truth,
             measured=self.folder.reports(digest).measured,
         )
+        self.watcher.stage("try the features")
+        seed = self.resolved.model.training.seed
+        features = feature_report(
+            make,
+            data,
+            self.split,
+            frames,
+            self.resolved,
+            self.features,
+            seed=seed,
+            progress=lambda done, total: self.watcher.advance(done, total, "features"),
+        )
+        return evaluation, features
 
     def _lineage(self, data: TrainingSet) -> Lineage:
         return Lineage(

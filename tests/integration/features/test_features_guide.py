@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from playbill.config import shipped_folder
 
@@ -46,6 +47,12 @@ def test_ten_lines_reach_the_model_and_are_served_as_they_were_trained(shell: An
     assert not shell.type("materialize").exit_code
 
     outcome = shell.json("train", "everycanvas", "--epochs", "1")
+    uses = {row["feature"]: row for row in outcome["features"]}
+    assert uses[FEATURE]["coverage"] > 0.9
+    assert uses[FEATURE]["importance (rise of ln rank)"] is not None
+    run = MlflowClient(shell.workspace.mlflow_uri)
+    assert "tables/features.json" in {one.path for one in run.list_artifacts(outcome["run_id"], "tables")}
+    assert "figures/features.png" in {one.path for one in run.list_artifacts(outcome["run_id"], "figures")}
     shell.json("promote", f"everycanvas:{outcome['version']}")
     for member in ("m1", "m2", "m3"):
         answer = shell.json("recommend", "--member", member, "--canvas", "home", "-k", "3")

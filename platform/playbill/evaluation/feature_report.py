@@ -1,0 +1,301 @@
+"""What of a feature service reached a model: how often each feature has a value, and what it is worth.
+
+Importance is by permutation (Breiman 2001): one feature's values change places between the requests (or between the
+titles) of the validation fold, all else stays, and the held-out titles' ranks show what that costs. A feature that
+others can stand in for has little of it, whatever it says alone.
+
+Axis letters: N requests, M targets, T titles, S moments.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill import metrics
+from playbill.datasets import Request, Split, TrainingSet
+from playbill.errors import StateError
+from playbill.evaluation.build import build_case
+from playbill.evaluation.cases import EvaluationCase
+from playbill.evaluation.data import EvaluationTables
+from playbill.evaluation.member_features import MemberFeatures, with_features
+from playbill.evaluation.model import CanvasScorer, HeadScorer
+from playbill.evaluation.scoring import AlignedScorer
+from playbill.specs import ResolvedModel
+
+PASSES = 6_000
+"""Requests scored in all; many features are tried on fewer requests each."""
+MOST_REQUESTS, FEWEST_REQUESTS = 128, 32
+SNAPSHOT_BYTES = 256 * 2**20
+"""Memory for the titles' features at the requests' moments, which bounds the requests of a large catalogue."""
+CUT_OFF = 10
+
+Floats = npt.NDArray[np.float64]
+
+
+class TitleFeatures(Protocol):
+    """What is read of `playbill.features.FeatureDoor` for titles."""
+
+    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> Any:
+        """Return `.columns`, `.values` [S, T, F] and `.categorical` of title features, strictly before each."""
+        ...
+
+
+class Features(MemberFeatures, TitleFeatures, Protocol):
+    """What is read of `playbill.features.FeatureDoor`."""
+
+
+MakeScorer = Callable[[TitleFeatures], HeadScorer]
+"""Makes a scorer of the trained model over title features."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureUse:
+    """One feature of a model.
+
+    Args:
+        feature: `view__feature`.
+        of: `title`, or `request` for what is known of a member or a request.
+        coverage: Share of the training requests that have a value, or of titles at the training snapshots' moments.
+        importance: Mean rise of ln(rank) of the held-out titles when its values change places; None = not measured.
+        error: Standard error of that mean.
+        ndcg: Mean loss of ndcg@10.
+    """
+
+    feature: str
+    of: str
+    coverage: float
+    importance: float | None = None
+    error: float | None = None
+    ndcg: float | None = None
+
+    @property
+    def worse(self) -> float | None:
+        """How many times further down the held-out titles stand, less one: 0.05 is 5 % further down."""
+        return None if self.importance is None else float(np.expm1(self.importance))
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureReport:
+    """Every feature of a model, the most important one first.
+
+    Args:
+        canvas: On which importance was measured.
+        requests: Requests of the validation fold that it was measured on.
+        features: Feature by feature.
+        note: Why importance could not be measured, where it could not.
+    """
+
+    canvas: str
+    requests: int
+    features: tuple[FeatureUse, ...]
+    note: str = ""
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Features without a single value in training."""
+        return tuple(one.feature for one in self.features if one.coverage == 0.0)
+
+    def table(self) -> pl.DataFrame:
+        """Return a row per feature."""
+        return pl.DataFrame(
+            [
+                {
+                    "feature": one.feature,
+                    "of": one.of,
+                    "coverage": one.coverage,
+                    "missing": 1.0 - one.coverage,
+                    "importance (rise of ln rank)": one.importance,
+                    "standard error": one.error,
+                    f"loss of ndcg@{CUT_OFF}": one.ndcg,
+                }
+                for one in self.features
+            ],
+            infer_schema_length=None,
+        )
+
+    def lines(self, most: int = 5) -> list[str]:
+        """Return what is said in the terminal of the features that have values."""
+        best = [f"{one.feature} {one.worse:+.1%}" for one in self.features[:most] if one.worse is not None]
+        lines = []
+        if best:
+            where = f"{self.requests} validation requests on {self.canvas}"
+            lines.append(f"features that ranks depend on most ({where}, values permuted): {', '.join(best)}")
+        if self.note:
+            lines.append(f"importance of features was not measured: {self.note}")
+        return lines
+
+
+def feature_report(
+    make: MakeScorer,
+    data: TrainingSet,
+    split: Split,
+    tables: EvaluationTables,
+    resolved: ResolvedModel,
+    features: Features,
+    *,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> FeatureReport:
+    """Say of every feature how often it has a value and how much ranks depend on it. The same seed, the same numbers.
+
+    Args:
+        make: Makes the model's scorer over title features.
+        data: What the model was trained on.
+        split: Folds of events, frozen.
+        tables: The canonical tables.
+        resolved: The model's definition.
+        features: The feature door.
+        seed: Of requests and permutations.
+        progress: Told after every feature.
+    """
+    known = coverage(data)
+    titles = {*data.encoder.state.title_snapshot, *data.encoder.state.title_categorical}
+    uses = [FeatureUse(name, "title" if name in titles else "request", share) for name, share in known.items()]
+    canvas = _canvas(resolved)
+    try:
+        case = _sampled(build_case(tables, split, resolved, canvas, fold="validation"), len(uses), titles, seed)
+    except StateError as error:
+        return FeatureReport(canvas, 0, tuple(uses), str(error))
+    trial = _Trial(make, case, resolved, canvas, features)
+    found = []
+    for done, use in enumerate(uses):
+        found.append(trial.measured(use, np.random.default_rng([seed, zlib.crc32(use.feature.encode())])))
+        if progress is not None:
+            progress(done + 1, len(uses))
+    found.sort(key=lambda use: (-(use.importance or 0.0), use.feature))
+    return FeatureReport(canvas, len(case), tuple(found))
+
+
+def coverage(data: TrainingSet) -> dict[str, float]:
+    """Return the share of training requests, or of titles at the snapshots' moments, that have each feature."""
+    state, context = data.encoder.state, data.context
+    snapshots, categorical = data.titles.snapshots[:, 1:], data.titles.categorical[1:]
+    found = {name: float(np.mean(~np.isnan(context.numeric[:, place]))) for place, name in enumerate(state.numeric)}
+    found |= {name: float(np.mean(context.categorical[:, place] > 0)) for place, name in enumerate(state.categorical)}
+    found |= {
+        name: float(np.mean(~np.isnan(snapshots[:, :, place]))) if snapshots.size else 0.0
+        for place, name in enumerate(state.title_snapshot)
+    }
+    return found | {
+        name: float(np.mean(categorical[:, place] > 0)) if len(categorical) else 0.0
+        for place, name in enumerate(state.title_categorical)
+    }
+
+
+def _canvas(resolved: ResolvedModel) -> str:
+    """Return the canvas of titles that is meant where none is named."""
+    names = (resolved.main_canvas, *resolved.canvases)
+    return next((name for name in names if resolved.canvas(name).target == "title"), resolved.main_canvas)
+
+
+def _sampled(case: EvaluationCase, features: int, titles: set[str], seed: int) -> EvaluationCase:
+    """Return the case with as many requests as time and memory allow."""
+    most = min(MOST_REQUESTS, max(FEWEST_REQUESTS, PASSES // (features + 1)))
+    room = SNAPSHOT_BYTES // max(1, len(case.catalogue) * max(1, len(titles)) * 4)
+    count = min(len(case), most, max(FEWEST_REQUESTS, room))
+    chosen = np.random.default_rng(seed).choice(len(case), count, replace=False)
+    return case.keep(np.isin(case.rows, chosen))
+
+
+class _Trial:
+    """The sampled requests, scored once as they are and once for each feature."""
+
+    def __init__(
+        self, make: MakeScorer, case: EvaluationCase, resolved: ResolvedModel, canvas: str, features: Features
+    ) -> None:
+        self.case, self.canvas, self.resolved = case, canvas, resolved
+        self._make, self._titles = make, _Read(features)
+        self._scorer = make(self._titles)
+        self._chunks = list(case.chunks())
+        asked = [request for chunk in self._chunks for request in chunk.requests]
+        self._requests = with_features(asked, resolved.model.features, features)
+        self._ranks = self._ranked(self._scorer, self._requests)
+
+    def measured(self, use: FeatureUse, generator: np.random.Generator) -> FeatureUse:
+        """Return a feature with what ranks lose when its values change places."""
+        if use.coverage == 0.0:
+            return replace(use, importance=0.0, error=0.0, ndcg=0.0)
+        ranks = self._shuffled_titles(use, generator) if use.of == "title" else self._shuffled_requests(use, generator)
+        ranked = (self._ranks > 0) & (ranks > 0)
+        if not ranked.any():
+            return use
+        before, after = self._ranks[ranked], ranks[ranked]
+        rise = np.log(after) - np.log(before)
+        return replace(
+            use,
+            importance=float(rise.mean()),
+            error=float(rise.std() / np.sqrt(len(rise))),
+            ndcg=float(np.mean(_gain(before) - _gain(after))),
+        )
+
+    def _shuffled_requests(self, use: FeatureUse, generator: np.random.Generator) -> Floats:
+        order = generator.permutation(len(self._requests))
+        values = [(self._requests[place].features or {}).get(use.feature) for place in order]
+        if len(set(map(str, values))) < 2:
+            return self._ranks
+        shuffled = [
+            replace(request, features={**(request.features or {}), use.feature: value})
+            for request, value in zip(self._requests, values, strict=True)
+        ]
+        return self._ranked(self._scorer, shuffled)
+
+    def _shuffled_titles(self, use: FeatureUse, generator: np.random.Generator) -> Floats:
+        order = generator.permutation(len(self._scorer.title_ids))
+        return self._ranked(self._make(_Shuffled(self._titles, use.feature, order)), self._requests)
+
+    def _ranked(self, scorer: HeadScorer, requests: Sequence[Request]) -> Floats:
+        """Return [M] the rank of each target."""
+        function = CanvasScorer(scorer, self.resolved, self.canvas, None)
+        aligned = AlignedScorer(self.canvas, function, self.case.catalogue)
+        ranks = []
+        for chunk in self._chunks:
+            part = requests[chunk.start : chunk.start + len(chunk.requests)]
+            scores, mask = aligned.score(part, chunk.candidates)
+            ranks.append(metrics.target_ranks(scores, chunk.rows, chunk.columns, mask))
+        return np.concatenate(ranks).astype(np.float64)
+
+
+class _Read:
+    """Title features, each question read once: every trial asks the same."""
+
+    def __init__(self, features: TitleFeatures) -> None:
+        self._features = features
+        self._known: dict[tuple[datetime, ...], Any] = {}
+
+    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> Any:
+        asked = tuple(moments)
+        if asked not in self._known:
+            self._known[asked] = self._features.title_snapshots(service, moments, title_ids)
+        return self._known[asked]
+
+
+@dataclass(frozen=True)
+class _Shuffled:
+    """Title features with the values of one of them in another order of titles, at every moment alike."""
+
+    features: TitleFeatures
+    column: str
+    order: npt.NDArray[np.int64]
+
+    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> Any:
+        found = self.features.title_snapshots(service, moments, title_ids)
+        if self.column in found.columns:
+            values, place = found.values.copy(), found.columns.index(self.column)
+            values[:, :, place] = values[:, self.order, place]
+            return replace(found, values=values)
+        if self.column in found.categorical.columns:
+            shuffled = found.categorical[self.column][self.order]
+            return replace(found, categorical=found.categorical.with_columns(shuffled))
+        return found
+
+
+def _gain(ranks: Floats) -> Floats:
+    return np.where(ranks <= CUT_OFF, 1.0 / np.log2(ranks + 1.0), 0.0)
