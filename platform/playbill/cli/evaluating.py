@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,14 +43,14 @@ from playbill.evaluation.replay import REPLAY
 from playbill.evaluation.row_order import RowFunction
 from playbill.evaluation.scoring import ScoreFunction
 from playbill.evaluation.slices import MADE_SLICES, SLICES
-from playbill.features import FeatureDoor
+from playbill.features import FeatureDoor, other_files
 from playbill.files import write_text
 from playbill.simulator.true_plays import truth_of
 from playbill.specs import BASELINES
 from playbill.specs.base import parse_duration
 from playbill.tables import Tables
 from playbill.tracking import ModelVersion, Tracking
-from playbill.tracking.lineage import SPLIT_DIGEST
+from playbill.tracking.lineage import MEASURED_ON_OTHERS, OTHER_FILES, SPLIT_DIGEST
 from playbill.training.record import log_numbers, log_report, run_title
 
 
@@ -110,10 +110,13 @@ def measure(selection: Selection, references: Sequence[str], wanted: Wanted) -> 
                 progress=stages.advance,
                 truth=truth,
             )
+            others = other_files(one.model.feature_files, door.file_digests(one.model.resolved.model.features))
+            if others:
+                report = replace(report, notes=(*report.notes, f"{MEASURED_ON_OTHERS}: {', '.join(others)}"))
             canaries = _canaries(stages, function, one.model, one.split, frames, report, wanted)
             if wanted.canaries:
                 canaries += view_canary(door.leaks(one.model.resolved.model.features))
-            run_id = _log(tracking, one.version, one.split, report) if wanted.log else None
+            run_id = _log(tracking, one.version, one.split, report, others) if wanted.log else None
             found.append(Evaluated(one.version, arm_hash(one.model.resolved), report, canaries, run_id))
     return found
 
@@ -241,10 +244,13 @@ def _canaries(
     return run_canaries(case, report.model, lambda _case: function, baselines)
 
 
-def _log(tracking: Tracking, version: ModelVersion, split: Split, report: EvaluationReport) -> str:
+def _log(
+    tracking: Tracking, version: ModelVersion, split: Split, report: EvaluationReport, others: Sequence[str]
+) -> str:
     """Record an evaluation; gates read it as they read the numbers of the training run."""
     protocol = report.protocol if report.protocol.startswith(split.protocol) else split.protocol
-    logged = tracking.log_evaluation(version, protocol, split.digest, {})
+    tags = {OTHER_FILES: ", ".join(others)} if others else {}
+    logged = tracking.log_evaluation(version, protocol, split.digest, {}, tags)
     with logged as run, tempfile.TemporaryDirectory() as name:
         log_numbers(run, [report])
         log_report(run, report, Path(name) / report.canvas)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from playbill.evaluation.compare import assert_not_trained_on
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.log import MOST_PASTS
 from playbill.evaluation.member_features import MemberFeatures
-from playbill.ranking.bundle import read_bundle
+from playbill.ranking.bundle import FEATURE_FILES, read_bundle
 from playbill.ranking.scorer import Scorer, TitleFeatures
 from playbill.specs import ResolvedModel
 
@@ -34,12 +35,14 @@ class OpenModel:
         scorer: Its heads over the titles of the tables.
         trained: The split it was trained on.
         digest: Of its bundle.
+        feature_files: View -> digests of the feature files it was trained on; empty where that was not recorded.
     """
 
     resolved: ResolvedModel
     scorer: Scorer
     trained: Split
     digest: str
+    feature_files: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def split(self, protocol: str | None, tables: EvaluationTables) -> Split:
         """Return the split to measure on: the frozen rows where the protocol holds out the same, else new ones.
@@ -105,7 +108,7 @@ def open_model(
     as_of = parse_moment(watermark) if watermark else tables.end
     titles = tables.titles_at(as_of)
     scorer = Scorer(bundle, titles, tables.availability, features, as_of=as_of, kept_states=MOST_PASTS)
-    return OpenModel(bundle.resolved, scorer, trained, bundle.digest)
+    return OpenModel(bundle.resolved, scorer, trained, bundle.digest, bundle.extra.get(FEATURE_FILES, {}))
 
 
 def frozen_split(folder: Path) -> Split:

@@ -21,6 +21,7 @@ from playbill.features.reports import (
     PushReport,
     ServiceSchema,
     TitleSnapshots,
+    other_files,
 )
 
 __all__ = [
@@ -48,4 +49,5 @@ __all__ = [
     "backfill_features",
     "build_features",
     "online_store_state",
+    "other_files",
 ]

@@ -243,6 +243,17 @@ class FeatureDoor:
 
         return provenance(self._feast, service)
 
+    def file_digests(self, service: str) -> dict[str, list[str]]:
+        """Return view -> digests of the files that a service reads now, old to new; reads each file once.
+
+        Raises:
+            UnknownNameError: There is no such service.
+            StateError: The workspace was never applied, or a view's file does not exist.
+        """
+        from playbill.features.provenance import file_digests
+
+        return file_digests(self._feast, service)
+
     def online(
         self,
         service: str,

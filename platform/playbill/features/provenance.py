@@ -20,6 +20,9 @@ from playbill.features.offline.sources import local_path, moment, scan_source
 from playbill.features.reports import FeatureProvenance, ViewProvenance
 from playbill.features.view_folder import ViewFolder
 
+SHOWN = 16
+"""Letters of a file's digest."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -41,6 +44,27 @@ def provenance(door: FeastDoor, service: str) -> FeatureProvenance:
         registry_updated=_moment(registered.last_updated_timestamp),
         views=tuple(sorted(views, key=lambda view: view.view)),
     )
+
+
+def file_digests(door: FeastDoor, service: str) -> dict[str, list[str]]:
+    """Return view -> digests of the files behind it, old to new. A source that is no local file has none.
+
+    Raises:
+        StateError: A view's file does not exist.
+    """
+    found = {}
+    for name, view in sorted(door.catalog(service).views.items()):
+        source = view.batch_source
+        path = local_path(door.config, source.path) if isinstance(source, FileSource) else None
+        if path is not None:
+            scan_source(door.config, source, view.name)
+            found[name] = [_sha256(file).hexdigest()[:SHOWN] for file in parts_of(path)]
+    return found
+
+
+def _sha256(file: Path) -> hashlib._Hash:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256")
 
 
 def _derived(view: OnDemandFeatureView) -> ViewProvenance:

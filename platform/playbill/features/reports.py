@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -158,6 +158,18 @@ class FeatureProvenance:
     """When the service was last registered with a change; materializing does not move it."""
     views: tuple[ViewProvenance, ...]
     """By name."""
+
+
+def other_files(then: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return the views that are read from other files than before, sorted.
+
+    Files that were added leave a view what it was: an increment only adds. A merge of parts counts as another file.
+
+    Args:
+        then: View -> digests of its files, as they were.
+        now: The same as they are; a view that is not in it is read from another kind of source now.
+    """
+    return tuple(sorted(view for view, files in then.items() if not set(files) <= set(now.get(view, ()))))
 
 
 @dataclass(frozen=True, slots=True)

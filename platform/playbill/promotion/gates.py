@@ -12,6 +12,7 @@ from playbill.specs import GateSpec
 from playbill.specs.measures import HEAD_METRICS, PLAYED, lower_is_better
 from playbill.specs.plugins import ESTIMATORS
 from playbill.tracking import Evaluation
+from playbill.tracking.lineage import MEASURED_ON_OTHERS
 
 CHAMPION = "champion"
 ALL = "all"
@@ -123,7 +124,8 @@ def _against_champion(gate: GateSpec, ours: _Merged, theirs: _Merged) -> Iterato
             yield _unmeasured(gate, False, f"{reason}, another version of the reward")
         else:
             change = _paired(gate, name, ours, theirs)
-            yield _hold(gate, name, ours.metrics.get(name), theirs.metrics[name], change)
+            held = _hold(gate, name, ours.metrics.get(name), theirs.metrics[name], change)
+            yield _with_files(held, {"": ours.origins.get(name), "the champion was ": theirs.origins.get(name)})
 
 
 def _paired(
@@ -157,7 +159,8 @@ def _against_baseline(gate: GateSpec, evaluations: Mapping[Key, _Merged]) -> Ite
         if found:
             for name in sorted(found):
                 change = _paired(gate, name, merged, merged, gate.against)
-                yield _hold(gate, name, metrics[name], metrics[name] - metrics[name + ending], change)
+                held = _hold(gate, name, metrics[name], metrics[name] - metrics[name + ending], change)
+                yield _with_files(held, {"": merged.origins.get(name)})
             return
     reason = f"the candidate was not measured against '{gate.against}'"
     if gate.metric in ESTIMATORS:
@@ -194,6 +197,12 @@ def _hold(gate: GateSpec, name: str, value: float | None, reference: float, chan
     worse = "above" if lower else "below"
     reason = "" if passed else f"{value:.4f} is {worse} {limit:.4f}{_relative(value, reference)}"
     return replace(plain, passed=passed, reason=reason)
+
+
+def _with_files(result: GateResult, origins: Mapping[str, Evaluation | None]) -> GateResult:
+    """Return a result that says which of its numbers were measured on other feature files than trained on."""
+    notes = [f"{who}{MEASURED_ON_OTHERS}: {one.other_files}" for who, one in origins.items() if one and one.other_files]
+    return replace(result, reason="; ".join(filter(None, [result.reason, *notes]))) if notes else result
 
 
 def _by_value(plain: GateResult, passed: bool, lower: bool, change: PairedChange) -> GateResult:

@@ -29,6 +29,8 @@ FORMAT = 1
 SPEC, ENCODER, NETWORK = "spec.json", "encoder.json", "network.json"
 TITLES, WEIGHTS, MANIFEST = "titles.parquet", "weights.safetensors", "manifest.json"
 FILES = (SPEC, ENCODER, NETWORK, TITLES, WEIGHTS)
+FEATURE_FILES = "feature_files"
+"""Key of `extra`: view -> digests of the feature files that the model was trained on."""
 _TITLE_SCHEMA = {"title_id": pl.String, "plays": pl.Float32}
 
 

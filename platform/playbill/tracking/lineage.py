@@ -21,6 +21,10 @@ SPLIT_DIGEST = PREFIX + "split_digest"
 ASKED_WITH = PREFIX + "requests"
 """Tag with the version of what held-out requests carried when a run was measured, see `datasets.splits.REQUESTS`."""
 
+OTHER_FILES = PREFIX + "other_feature_files"
+"""Tag of an evaluation: views that were read from other files than the version was trained on."""
+MEASURED_ON_OTHERS = "measured on other feature files than it was trained on"
+
 _GIT_SECONDS = 5
 
 

@@ -18,7 +18,7 @@ from playbill.config import Workspace
 from playbill.datasets.splits import REQUESTS
 from playbill.errors import IntegrityError, StateError
 from playbill.tracking.connection import ALREADY_THERE, NOT_FOUND, Connection, error_code
-from playbill.tracking.lineage import ASKED_WITH, PROTOCOL, SPLIT_DIGEST, origin_tags
+from playbill.tracking.lineage import ASKED_WITH, OTHER_FILES, PROTOCOL, SPLIT_DIGEST, origin_tags
 from playbill.tracking.naming import from_mlflow, to_mlflow
 from playbill.tracking.numbers import NUMBERS, StoredNumbers, read_numbers, write_numbers
 from playbill.tracking.open_runs import abandoned, held_open
@@ -43,6 +43,7 @@ class Evaluation:
         stored: The table, with the values of single requests beside it.
         asked_with: Version of what held-out requests carried, see `datasets.splits.REQUESTS`.
         problem: Why the table cannot be read; then nothing may be concluded from what is absent.
+        other_files: Views that were read from other files than the version was trained on, as text.
     """
 
     protocol: str
@@ -52,6 +53,7 @@ class Evaluation:
     stored: StoredNumbers | None = None
     problem: str = ""
     asked_with: str = REQUESTS
+    other_files: str = ""
 
     def requests(self, canvas: str) -> pl.DataFrame | None:
         """Return a canvas's values by request, see `StoredNumbers.requests`; None when none were kept."""
@@ -276,15 +278,16 @@ class Runs:
     def _as_evaluation(self, run: Any) -> Evaluation:
         tags, run_id = run.data.tags, run.info.run_id
         key = tags.get(PROTOCOL, ""), tags.get(SPLIT_DIGEST, "")
-        asked = tags.get(ASKED_WITH, "1")  # runs from before the tag gave requests the row of the answer
+        # Runs from before the tag gave requests the row of the answer.
+        common = {"asked_with": tags.get(ASKED_WITH, "1"), "other_files": tags.get(OTHER_FILES, "")}
         if NUMBERS not in tags:
             metrics = {from_mlflow(name): float(value) for name, value in run.data.metrics.items()}
-            return Evaluation(*key, metrics, run_id, asked_with=asked)
+            return Evaluation(*key, metrics, run_id, **common)
         try:
             stored = read_numbers(self.connection, run_id, tags[NUMBERS])
         except IntegrityError as error:
-            return Evaluation(*key, {}, run_id, problem=str(error), asked_with=asked)
-        return Evaluation(*key, stored.metrics, run_id, stored, asked_with=asked)
+            return Evaluation(*key, {}, run_id, problem=str(error), **common)
+        return Evaluation(*key, stored.metrics, run_id, stored, **common)
 
     def _find(self, run_id: str) -> Any:
         client = self.connection.client

@@ -20,7 +20,7 @@ from playbill.evaluation.model import ModelEvaluation, evaluate_model
 from playbill.features import FeatureDoor, ServiceSchema
 from playbill.models import Network
 from playbill.promotion.descriptions import describe_version
-from playbill.ranking.bundle import read_bundle, write_bundle
+from playbill.ranking.bundle import FEATURE_FILES, read_bundle, write_bundle
 from playbill.ranking.scorer import Scorer
 from playbill.ray_cluster import cluster_address
 from playbill.simulator.true_plays import TruePlays, truth_of
@@ -252,7 +252,7 @@ class _Run:
         data = build_training_set(self.tables, self.resolved, self.split, self.features, self.clock, weights=weights)
         self.watcher.stage("start the network")
         start = build_network(data.trained(self.resolved), data)
-        self.folder.keep_training_set(data, start)
+        self.folder.keep_training_set(data, start, self.features.file_digests(self.schema.service))
         return data, start
 
     def _fit(self, data: TrainingSet, network: Network, run: RunHandle) -> FitResult:
@@ -302,6 +302,7 @@ class _Run:
                 "watermark": data.watermark.isoformat(),
                 "split_digest": self.split.digest,
                 "feature_views": dict(lineage.feature_views),
+                FEATURE_FILES: self.folder.feature_files(),
             },
         )
         self.split.save(self.folder.path / BUNDLE / SPLIT)

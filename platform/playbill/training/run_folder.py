@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from playbill.models.weights import load_network, save_weights
 from playbill.training.checkpoint import digest
 
 STATE, DATA, START, EVALUATION = "run.json", "training_set", "start.safetensors", "evaluation"
-DIGESTS = "digests.json"
+DIGESTS, FEATURES = "digests.json", "features.json"
 
 
 @dataclass(frozen=True)
@@ -93,15 +93,21 @@ class RunFolder:
         file = self.training_set / START
         return load_network(config, file) if file.is_file() else None
 
-    def keep_training_set(self, data: TrainingSet, start: Network) -> None:
-        """Write the training set and the network that was started from it."""
+    def keep_training_set(self, data: TrainingSet, start: Network, feature_files: Mapping[str, Sequence[str]]) -> None:
+        """Write the training set, the network that was started from it, and the digests of its feature files."""
         remove_leftovers(self.training_set)
         with replaced_folder(self.training_set, "the training set") as unfinished:
             data.save(unfinished)
             save_weights(start, unfinished / START)
+            (unfinished / FEATURES).write_text(json.dumps(feature_files), encoding="utf-8")
             files = {path.name: digest(path) for path in sorted(unfinished.iterdir())}
             text = json.dumps({"release": __version__, "sha256": files})
             (unfinished / DIGESTS).write_text(text, encoding="utf-8")
+
+    def feature_files(self) -> dict[str, list[str]]:
+        """Return view -> digests of the feature files that the training set was built from."""
+        found: dict[str, list[str]] = json.loads((self.training_set / FEATURES).read_text(encoding="utf-8"))
+        return found
 
     def drop_training_set(self) -> None:
         """Give its disk back: a finished run is not gone on with."""

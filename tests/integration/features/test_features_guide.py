@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from mlflow import MlflowClient
 
@@ -57,7 +58,29 @@ def test_ten_lines_reach_the_model_and_are_served_as_they_were_trained(shell: An
     for member in ("m1", "m2", "m3"):
         answer = shell.json("recommend", "--member", member, "--canvas", "home", "-k", "3")
         assert answer["policy"] == "model"
+    _rewrite_the_files(shell, outcome)
     parity = shell.json("parity")
     views = {view["view"]: view for view in parity["views"]}
     assert views["member_evenings"]["compared"] == 3
     assert views["member_evenings"]["different"] == 0
+
+
+def _rewrite_the_files(shell: Any, outcome: dict[str, Any]) -> None:
+    """A version is measured on what it was trained on without a word, and says so once a file has other content."""
+    reference, client = f"everycanvas:{outcome['version']}", MlflowClient(shell.workspace.mlflow_uri)
+    same = shell.json("evaluate", reference, "--canvas", "home")
+    assert "feature files" not in str(same)
+    part = next((shell.home / "features" / "member_evenings.parquet").glob("part-*.parquet"))
+    before = part.read_bytes()
+    changed = pl.read_parquet(part).with_columns(pl.lit(0.5, dtype=pl.Float32).alias("evening_share"))
+    changed.write_parquet(part)
+    result = shell.type("evaluate", reference, "--canvas", "home", "--canaries")
+    words = " ".join(result.output.split())
+    assert "measured on other feature files than it was trained on: member_evenings" in words
+    assert "knows nothing of the event" in words
+    newest = client.search_runs(
+        [one.experiment_id for one in client.search_experiments()],
+        "tags.`playbill.other_feature_files` = 'member_evenings'",
+    )
+    assert len(newest) == 1
+    part.write_bytes(before)

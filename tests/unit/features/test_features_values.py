@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 from random_log import START, random_log
 
+from playbill.features import other_files
 from playbill.features.build import parts_of_log
 from playbill.features.members import member_profile
 from playbill.features.titles import title_profile
@@ -57,3 +58,10 @@ def test_a_titles_launch_is_its_first_availability() -> None:
     assert frame.get_column("launched_everywhere_at").to_list() == [START + timedelta(days=3), None]
     assert frame.row(0, named=True)["genre_count"] == 2.0
     assert frame.row(0, named=True)["kids"] == 0.0
+
+
+def test_files_that_were_rewritten_are_named_and_those_that_grew_are_not() -> None:
+    then = {"grown": ["a", "b"], "same": ["c"], "rewritten": ["d", "e"], "gone": ["f"], "table": []}
+    now = {"grown": ["a", "b", "z"], "same": ["c"], "rewritten": ["d", "x"], "table": [], "new": ["y"]}
+    assert other_files(then, now) == ("gone", "rewritten")
+    assert other_files({}, now) == ()

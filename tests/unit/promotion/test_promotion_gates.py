@@ -263,3 +263,17 @@ def test_figures_of_requests_that_knew_the_row_are_not_compared() -> None:
     assert "playbill evaluate MODEL@champion" in result.reason
     (again,) = judge([gate()], [measured({HOME: 0.5})], [measured({HOME: 0.5}), old])
     assert again.passed
+
+
+def test_a_number_measured_on_other_feature_files_says_so() -> None:
+    other = replace(measured({HOME: 0.4}), other_files="member_mood")
+    (result,) = judge([gate()], [measured({HOME: 0.5})], [other])
+    assert result.passed
+    assert result.reason.endswith(
+        "the champion was measured on other feature files than it was trained on: member_mood"
+    )
+    (result,) = judge([gate()], [other], [measured({HOME: 0.5})])
+    assert not result.passed
+    assert "measured on other feature files than it was trained on: member_mood" in result.reason
+    (result,) = judge([gate()], [measured({HOME: 0.5})], [measured({HOME: 0.4})])
+    assert "feature files" not in result.reason
