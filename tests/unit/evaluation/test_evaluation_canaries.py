@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import polars as pl
 import pytest
@@ -16,8 +18,11 @@ from playbill.evaluation.canaries import (
     future_canary,
     order_canary,
     run_canaries,
+    view_canary,
 )
 from playbill.evaluation.order import UNKNOWN
+from playbill.features import LeakReport
+from playbill.features.leaks import Leak
 from playbill.specs import BASELINES
 
 TITLES = [str(i) for i in range(1, 13)]
@@ -194,3 +199,15 @@ def test_all_canaries_together(case):
     assert alarms(found)
     assert all("'leaky'" in message for message in alarms(found))
     assert isinstance(found[0], CanaryResult)
+
+
+def test_a_view_of_ones_own_that_leaks_is_an_alarm_and_an_honest_one_is_named_too():
+    at = datetime(2024, 1, 1, tzinfo=UTC)
+    leak = Leak("member_mood", "mood", {"member_id": "m1"}, at, at, 1.0, "is the title of the event")
+    found = view_canary(LeakReport(("member_mood", "member_taste"), (leak,), ()))
+    assert [(one.canary, one.subject, one.passed) for one in found] == [
+        ("views", "member_mood", False),
+        ("views", "member_taste", True),
+    ]
+    (alarm,) = alarms(found)
+    assert alarm.startswith("view 'member_mood', mood is the title of the event. Example: member_id m1")
