@@ -15,7 +15,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 
 from playbill.features.catalog import derived_definition, stored_definition
 from playbill.features.feast_door import FeastDoor
-from playbill.features.offline.files import files_digest
+from playbill.features.offline.files import files_digest, parts_of
 from playbill.features.offline.sources import local_path, moment, scan_source
 from playbill.features.reports import FeatureProvenance, ViewProvenance
 from playbill.features.view_folder import ViewFolder
@@ -58,13 +58,8 @@ def file_digests(door: FeastDoor, service: str) -> dict[str, list[str]]:
         path = local_path(door.config, source.path) if isinstance(source, FileSource) else None
         if path is not None:
             scan_source(door.config, source, view.name)
-            found[name] = [_sha256(file).hexdigest()[:SHOWN] for file in parts_of(path)]
+            found[name] = [files_digest(file)[:SHOWN] for file in parts_of(path)]
     return found
-
-
-def _sha256(file: Path) -> hashlib._Hash:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256")
 
 
 def _derived(view: OnDemandFeatureView) -> ViewProvenance:
