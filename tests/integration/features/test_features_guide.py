@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 from mlflow import MlflowClient
 
@@ -69,14 +68,16 @@ def _rewrite_the_files(shell: Any, outcome: dict[str, Any]) -> None:
     """A version is measured on what it was trained on without a word, and says so once a file has other content."""
     measure = ("evaluate", f"everycanvas:{outcome['version']}", "--canvas", "home", "--baselines", "popular")
     assert "feature files" not in shell.type(*measure).output
-    part = next((shell.home / "features" / "member_evenings.parquet").glob("part-*.parquet"))
-    before = part.read_bytes()
-    changed = pl.read_parquet(part).with_columns(pl.lit(0.5, dtype=pl.Float32).alias("evening_share"))
-    changed.write_parquet(part)
+    own = shell.folder / "feature_repo" / "own.py"
+    before = own.read_text()
+    own.write_text(before.replace("last=20", "last=2"))
+    built = {view["view"]: view["how"] for view in shell.json("features", "build")["views"]}
+    assert built["member_evenings"] == "built"
     words = " ".join(shell.type(*measure).output.split())
     assert "measured on other feature files than it was trained on: member_evenings" in words
     client = MlflowClient(shell.workspace.mlflow_uri)
     experiments = [one.experiment_id for one in client.search_experiments()]
     found = client.search_runs(experiments, "tags.`playbill.other_feature_files` = 'member_evenings'")
     assert len(found) == 1
-    part.write_bytes(before)
+    own.write_text(before)
+    shell.json("features", "build")
