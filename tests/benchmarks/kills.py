@@ -349,7 +349,10 @@ def _same(found: Any, expected: Any, row: Row) -> bool:
     else:
         (counts, weights), (all_counts, all_weights) = found, expected
         pairs = list(zip(weights, all_weights, strict=False))
-        apart = max((float(np.abs(one[name] - two[name]).max()) for one, two in pairs for name in one), default=np.inf)
+        apart = max(
+            (float(np.abs(one[name] - two[name]).max(initial=0.0)) for one, two in pairs for name in one),
+            default=np.inf,
+        )
         same = counts == all_counts and len(weights) == len(all_weights) and apart <= WEIGHTS_TOLERANCE
         found, expected = (counts, apart), (all_counts, 0.0)
     if not same:
