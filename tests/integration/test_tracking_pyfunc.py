@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +18,7 @@ from playbill.config import Workspace
 from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.tracking import Tracking
 from playbill.tracking.catalogue import CatalogueCopy
+from playbill.tracking.wheel import write_wheel
 
 AT = datetime(2024, 3, 4, 10, 30, tzinfo=UTC)
 TRAINED = tuple(str(number) for number in range(1, 21))
@@ -203,3 +207,38 @@ def test_the_default_check_is_that_of_bundles(tracking: Tracking) -> None:
     (folder / "weights.safetensors").unlink()
     with pytest.raises(IntegrityError, match=r"everycanvas:1.*weights\.safetensors"):
         tracking.download("everycanvas", 1)
+
+
+def test_the_model_brings_the_package_that_reads_it(tracking: Tracking, tmp_path: Path) -> None:
+    (stored,) = {path.parent for path in Path(tracking.workspace.artifacts).rglob("requirements.txt")}
+    lines = (stored / "requirements.txt").read_text().splitlines()
+    (own,) = [line for line in lines if "playbill" in line]
+    place = tmp_path / "installed"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(place), own]
+    # As MLflow does it: from the model's folder, with nothing of this project at hand.
+    subprocess.run(
+        [*command, "--disable-pip-version-check"], cwd=stored, check=True, env={**os.environ, "PYTHONPATH": ""}
+    )
+    code = (
+        "import sys, playbill, importlib.metadata as metadata\n"
+        "from pathlib import Path\n"
+        "from playbill.tracking.bundle_ranker import BundleRanker\n"
+        "ranker = BundleRanker.load(Path(sys.argv[1]) / 'bundle', Path(sys.argv[1]) / 'catalogue')\n"
+        "assert Path(playbill.__file__).is_relative_to(sys.argv[2])\n"
+        "assert playbill.config.shipped_folder('model_zoo').is_relative_to(sys.argv[2])\n"
+        "assert {'models', 'tracking'} <= set(metadata.metadata('playbill').get_all('Provides-Extra'))\n"
+        "print(len(ranker.rank([{'canvas': 'home', 'k': 3}])[0]['title_ids']))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(stored / "artifacts"), str(place)],
+        env={**os.environ, "PYTHONPATH": str(place)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout.strip()) == (0, "3"), ran.stderr
+
+
+def test_one_package_gives_one_wheel(tmp_path: Path) -> None:
+    first, second = (write_wheel(tmp_path / name) for name in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()

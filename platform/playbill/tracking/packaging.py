@@ -1,4 +1,4 @@
-"""A bundle as an MLflow model: models-from-code, so nothing is pickled, and the bundle as its artifact."""
+"""A bundle as an MLflow model: models-from-code, so nothing is pickled, with the bundle and our wheel as artifacts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playbill import __version__
 from playbill.tracking.catalogue import CatalogueCopy
 from playbill.tracking.connection import Connection
 from playbill.tracking.lineage import DIGEST
 from playbill.tracking.registry import TAG_LENGTH, ModelRegistry
 from playbill.tracking.runs import RunHandle, Runs
+from playbill.tracking.wheel import requirement, write_wheel
 
-BUNDLE, CATALOGUE = "bundle", "catalogue"
+BUNDLE, CATALOGUE, PACKAGE = "bundle", "catalogue", "package"
 BUNDLE_PATH = f"artifacts/{BUNDLE}"
 """Where the bundle is inside an MLflow model."""
 MODEL_CODE = Path(__file__).with_name("pyfunc_model.py")
@@ -68,14 +68,15 @@ class Packager:
     def _log(self, mlflow: Any, bundle: Path, model: str, tags: Mapping[str, str]) -> Any:
         with tempfile.TemporaryDirectory() as scratch, self.connection.guarded(f"storing model '{model}'"):
             # Artifacts keep the names of the folders they come from.
-            staged = {name: Path(scratch) / name for name in (BUNDLE, CATALOGUE)}
+            staged = {name: Path(scratch) / name for name in (BUNDLE, CATALOGUE, PACKAGE)}
             shutil.copytree(bundle, staged[BUNDLE])
             self.catalogue().write(staged[CATALOGUE])
+            wheel = write_wheel(staged[PACKAGE])
             return mlflow.pyfunc.log_model(
                 name=model,
                 python_model=str(MODEL_CODE),
                 artifacts={name: str(folder) for name, folder in staged.items()},
-                pip_requirements=[f"playbill[train]=={__version__}"],
+                pip_requirements=[requirement(wheel, f"artifacts/{PACKAGE}")],
                 signature=_signature(),
                 input_example=_example(bundle),
                 tags=dict(tags),
