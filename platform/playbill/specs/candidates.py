@@ -90,7 +90,28 @@ def _known_timezone(name: str) -> str:
     return name
 
 
-class HoursSpec(Spec):
+class TitleRules(Spec):
+    """Rules about what a title is, which never changes."""
+
+    kids: bool | None = None
+    """true shows only titles marked for kids, false none of them, absent does not ask."""
+    kind: tuple[TitleKind, ...] | None = Field(default=None, min_length=1)
+    """Only titles of these kinds: `film`, `series`, `game`, or kinds of your own such as `shop.podcast`."""
+    genres: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Only titles that have all of these genres."""
+    original_language: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Only titles made in one of these languages."""
+    origin: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Only titles from one of these countries."""
+    characters: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Only titles with one of these characters."""
+    released: YearRange | None = None
+    """Only titles released in these years."""
+    runtime_min: RuntimeRange | None = None
+    """Only titles of this runtime in minutes; one whose runtime is not known satisfies no range."""
+
+
+class HoursSpec(TitleRules):
     """Rules about what a title is that hold in some hours of the day only."""
 
     begins: int = Field(alias="from", ge=0, le=23)
@@ -99,22 +120,6 @@ class HoursSpec(Spec):
     """The hour in which they hold no more; before `from` it is one of the next day."""
     timezone: Annotated[str, AfterValidator(_known_timezone)] = "UTC"
     """Whose hours are meant, such as `Europe/Amsterdam`; requests say no time zone of their own."""
-    kids: bool | None = None
-    """Then true shows only titles marked for kids, false none of them."""
-    kind: tuple[TitleKind, ...] | None = Field(default=None, min_length=1)
-    """Then only titles of any of these kinds."""
-    genres: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Then only titles that have all of these genres."""
-    original_language: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Then only titles made in one of these languages."""
-    origin: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Then only titles from one of these countries."""
-    characters: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Then only titles with one of these characters."""
-    released: YearRange | None = None
-    """Then only titles released in these years."""
-    runtime_min: RuntimeRange | None = None
-    """Then only titles of this runtime in minutes."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -144,7 +149,7 @@ class HoursSpec(Spec):
         return f"from {self.begins} to {self.ends} h{zone}"
 
 
-class CandidatesSpec(Spec):
+class CandidatesSpec(TitleRules):
     """Which titles may be shown. Every rule must hold. On a kids' profile all others are hidden, whatever is said."""
 
     available: Literal["now", "upcoming"] = "now"
@@ -157,24 +162,8 @@ class CandidatesSpec(Spec):
     """true shows only titles on the member's list, false none of them, absent does not ask."""
     finished_before: Duration | None = None
     """Only titles that the member finished, the last time at least this long ago, and has not begun again."""
-    kids: bool | None = None
-    """true shows only titles marked for kids, false none of them, absent does not ask."""
     exclude_source: bool = False
     """Hide the request's source title."""
-    kind: tuple[TitleKind, ...] | None = Field(default=None, min_length=1)
-    """Only titles of these kinds: `film`, `series`, `game`, or kinds of your own such as `shop.podcast`."""
-    genres: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Only titles that have all of these genres."""
-    original_language: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Only titles made in one of these languages."""
-    origin: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Only titles from one of these countries."""
-    characters: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Only titles with one of these characters."""
-    released: YearRange | None = None
-    """Only titles released in these years."""
-    runtime_min: RuntimeRange | None = None
-    """Only titles of this runtime in minutes; one whose runtime is not known satisfies no range."""
     hours: tuple[HoursSpec, ...] = ()
     """Further rules for some hours of the day of the request: `[{from: 22, to: 5, runtime_min: {below: 45}}]`."""
     popularity_percentile: PercentileRange | None = None
@@ -257,7 +246,7 @@ class CandidatesSpec(Spec):
         return {name: CandidatesSpec(**{name: value}) for name, value in asked.items()}
 
 
-ABOUT_TITLES = ("kids", "kind", "genres", "original_language", "origin", "characters", "released", "runtime_min")
+ABOUT_TITLES = tuple(TitleRules.model_fields)
 """Rules about what a title is."""
 ABOUT_LAUNCHES = ("launched_within", "launched_before", "launches_within", "launches_after")
 """Rules about how long ago a title launched, or how far ahead that is."""
