@@ -38,7 +38,11 @@ def command_lines():
             if whole and part.startswith("playbill "):
                 yield page, shlex.split(part, comments=True)[1:]
     for page, code, whole in shell_lines():
-        if not whole and re.fullmatch(r"playbill (-w \w+ )?\w+( \w+)? -[^`]*|playbill (labels|rewards) \w+", code):
+        if (
+            not whole
+            and "&&" not in code
+            and re.fullmatch(r"playbill (-w \w+ )?\w+( \w+)? -[^`]*|playbill (labels|rewards) \w+", code)
+        ):
             yield page, shlex.split(code)[1:]
 
 

@@ -29,7 +29,7 @@ def die(*_arguments, **_more):
 
 
 def only_run(shell):
-    (folder,) = (shell.home / "runs").iterdir()
+    (folder,) = (shell.home / "runs").glob("everycanvas-*")
     return folder
 
 

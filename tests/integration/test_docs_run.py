@@ -48,6 +48,14 @@ def title(trained: Playbill) -> str:
     return str(pl.read_parquet(path)["name"][0])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def request_log(trained: Playbill) -> None:
+    """One logged request that the model answered, for `parity` to compare."""
+    root = ["--project", str(trained.folder), "-w", trained.workspace]
+    result = CliRunner().invoke(main, [*root, "recommend", "--member", "m1"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize("line", lines())
 def test_a_command_of_the_docs_runs(line: str, trained: Playbill, title: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)

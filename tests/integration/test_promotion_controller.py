@@ -11,6 +11,7 @@ import pytest
 
 from playbill.clock import FixedClock
 from playbill.config import Workspace
+from playbill.datasets.splits import REQUESTS
 from playbill.errors import ServiceError, StateError, UnknownNameError
 from playbill.promotion import Controller, approved, promote, rollback
 from playbill.specs import GateSpec
@@ -39,7 +40,7 @@ class Shop:
         return MlflowClient(tracking_uri=self.workspace.mlflow_uri, registry_uri=self.workspace.mlflow_uri)
 
     def train(self, ndcg: float, split: str = "s1", protocol: str = "leave_one_out") -> int:
-        tags = {"playbill.protocol": protocol, "playbill.split_digest": split}
+        tags = {"playbill.protocol": protocol, "playbill.split_digest": split, "playbill.requests": REQUESTS}
         with self.tracking.start_run(MODEL, "fit") as run:
             folder = self.bundle(f"{ndcg} {split} {protocol}")
             return self.tracking.register(run, folder, MODEL, tags, {"home/ndcg@10": ndcg})
@@ -222,7 +223,7 @@ def table_of(shop: Shop, ndcg: float) -> tuple[int, Path]:
     """Train a version whose numbers stand in a table, and return it with that table's file."""
     import polars as pl
 
-    tags = {"playbill.protocol": "leave_one_out", "playbill.split_digest": "s1"}
+    tags = {"playbill.protocol": "leave_one_out", "playbill.split_digest": "s1", "playbill.requests": REQUESTS}
     rows = {"request_id": ["a", "b"], "member": [0, 1], "ndcg@10": [ndcg, ndcg]}
     with shop.tracking.start_run(MODEL, "fit") as run:
         run.log_metrics({"home/ndcg@10": ndcg})

@@ -198,7 +198,7 @@ def test_the_logged_model_is_code_and_a_bundle_without_pickles(tracking: Trackin
     assert {"MLmodel", "pyfunc_model.py", "manifest.json", "weights.safetensors", "requirements.txt"} <= names
     assert not any(name.endswith((".pkl", ".pickle")) for name in names)
     requirements = next(Path(tracking.workspace.artifacts).rglob("requirements.txt")).read_text()
-    assert "playbill[train]==" in requirements
+    assert "./artifacts/package/playbill-" in requirements
 
 
 def test_a_bundle_that_differs_from_its_manifest_is_not_registered(tracking: Tracking, tiny_bundle: Bundle) -> None:
@@ -368,7 +368,7 @@ def test_a_deleted_experiment_says_how_to_bring_it_back(tracking: Tracking) -> N
     [
         ("http://127.0.0.1:9", ServiceError, "cannot be reached"),
         ("sqlite:///{root}/garbage.db", ServiceError, "not a database"),
-        ("sqlite:///{root}", ServiceError, "cannot be reached"),
+        ("sqlite:///{root}", ServiceError, "cannot be (reached|opened)"),
         ("nonsense://x", ConfigError, "Expected an http"),
     ],
 )

@@ -47,12 +47,14 @@ class Effects:
             show_decision(self.tracking, decision, version, None)
 
     def _reject(self, decision: Decision) -> None:
-        if self.tracking.alias(decision.model, CHAMPION) == decision.version:
-            self._put_back(decision)
         version = self._of(decision)
         if version is not None:
+            # The reason is there before the alias goes: who sees it gone finds out why.
             self._tag(version, decision)
             self.tracking.set_version_tag(version.model, version.version, REASON, decision.reason)
+        if self.tracking.alias(decision.model, CHAMPION) == decision.version:
+            self._put_back(decision)
+        if version is not None:
             champion = self.tracking.alias(decision.model, CHAMPION)
             standing = None if champion is None else self._find(decision.model, champion)
             show_decision(self.tracking, decision, version, standing)

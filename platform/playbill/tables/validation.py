@@ -291,7 +291,7 @@ def _value_rules(table: str) -> Iterator[_Rule]:
     names = spec.names()
     for column, (low, high) in RANGES.items():
         if column in names:
-            inside = pl.col(column).is_between(low, high) & pl.col(column).is_not_nan()
+            inside = pl.col(column).is_between(low, high) & pl.col(column).is_finite()
             yield _Rule(column, f"a value outside {low:g} to {high:g}", ~inside, shows_value=True)
     if table == "titles":
         known = ", ".join(KINDS)

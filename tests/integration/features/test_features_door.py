@@ -293,7 +293,7 @@ def test_a_registry_that_cannot_be_reached_is_a_service_error(tmp_path: Path) ->
     (tmp_path / "taken").mkdir()
     services = ServicesSettings(feast_registry=f"sqlite:////{tmp_path}/taken")
     workspace = Project(tmp_path, ProjectSettings(services=services)).workspace("own")
-    with pytest.raises(ServiceError, match="the feature registry of workspace 'own' does not answer"):
+    with pytest.raises(ServiceError, match=r"the feature registry at .*taken cannot be written"):
         FeatureDoor(workspace).apply()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -106,7 +107,7 @@ def test_one_label_published_alone_leaves_the_others(published: Workspace) -> No
     run(published, "labels", "publish", "--label", "thumbs_up", "--as-of", cutoff)
     after = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert after.keys() == before.keys()
-    assert {name for name in after if after[name] != before[name]} == {"thumbs_up.parquet"}
+    assert {name for name in after if after[name] != before[name]} == {"thumbs_up.parquet", "_state.json"}
 
 
 def test_a_later_publication_adds_values_and_changes_none(tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ def files(workspace: Workspace, name: str) -> pl.DataFrame:
 
 
 def broken(part: pl.DataFrame) -> pl.DataFrame:
-    raise OSError("no space left on device")
+    raise OSError(errno.ENOSPC, "no space left on device")
 
 
 def no_rows(part: pl.DataFrame) -> pl.DataFrame:
@@ -148,7 +149,7 @@ def no_rows(part: pl.DataFrame) -> pl.DataFrame:
     ("name", "rows", "error", "message"),
     [
         ("thumbs_dwn", no_rows, DefinitionError, r"no LabelView 'label_thumbs_dwn'\. Did you mean 'label_thumbs_down'"),
-        ("thumbs_down", broken, ServiceError, "no space left on device.*Nothing was changed"),
+        ("thumbs_down", broken, ServiceError, "the disk is full.*What was there before is unchanged"),
     ],
 )
 def test_a_failed_publication_changes_nothing(

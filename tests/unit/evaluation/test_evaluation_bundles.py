@@ -17,6 +17,7 @@ from playbill.cli.evaluate import evaluate as command
 from playbill.datasets import Encoder, EncoderState, make_split
 from playbill.errors import ComparisonError, IntegrityError, StateError, UnknownNameError
 from playbill.evaluation import CanvasScorer, EvaluationTables, Judging, evaluate_canvas, open_model
+from playbill.features.reports import LeakReport
 from playbill.models import HeadConfig, Network, NetworkConfig
 from playbill.ranking.bundle import write_bundle
 
@@ -132,7 +133,7 @@ class FakeTracking:
         return self.bundle.folder
 
     @contextmanager
-    def log_evaluation(self, version, protocol, split_digest, metrics):
+    def log_evaluation(self, version, protocol, split_digest, metrics, tags=None):
         self.logged.append((version.reference, protocol, split_digest, metrics))
         yield FakeRun(self.texts, metrics, self.numbers)
 
@@ -161,7 +162,7 @@ class FakeRun:
 
 
 @pytest.fixture
-def run(monkeypatch, bundle, data):
+def run(monkeypatch, bundle, data, tmp_path):
     """Run the command with MLflow, Feast and the tables replaced; everything between them is real."""
 
     class Door:
@@ -169,6 +170,12 @@ def run(monkeypatch, bundle, data):
 
         def member_features(self, service, frame):
             return frame
+
+        def file_digests(self, service):
+            return {}
+
+        def leaks(self, service):
+            return LeakReport((), (), ())
 
         def title_snapshots(self, service, moments, title_ids):
             values = np.zeros((len(moments), len(title_ids), 0), np.float32)
@@ -179,7 +186,7 @@ def run(monkeypatch, bundle, data):
     monkeypatch.setattr("playbill.cli.evaluating.FeatureDoor", Door)
     monkeypatch.setattr("playbill.evaluation.EvaluationTables.read", classmethod(lambda cls, tables: data))
     monkeypatch.setattr("playbill.cli.evaluating.Tables", lambda workspace: None)
-    selection = types.SimpleNamespace(workspace=None)
+    selection = types.SimpleNamespace(workspace=types.SimpleNamespace(folder=tmp_path))
 
     def invoke(*arguments):
         return CliRunner().invoke(command, arguments, obj=selection)

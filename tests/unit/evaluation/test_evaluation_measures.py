@@ -277,7 +277,7 @@ def test_several_seeds_of_two_arms_make_a_claim_and_one_seed_makes_none(data, wo
     single = compare_arms({"tiny": good[:1], "worse": bad})
     assert single.differences[0].claims == ()
     assert single.differences[0].why_not == "one seed of tiny"
-    assert arm_tables(found)[0].title.startswith("home: leave_one_out")
+    assert str(arm_tables(found)[0].title).startswith("home: leave_one_out")
 
 
 def test_seeds_that_disagree_widen_the_interval_until_nothing_is_claimed(data, world):

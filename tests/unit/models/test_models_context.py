@@ -72,7 +72,7 @@ def test_a_named_query_depends_on_nothing_but_the_source_title(
     silent = context_of([0, 3, 4], source_title=np.array([2, 1, 1]))
     changed = scores(network, history, context, titles) - scores(network, history, silent, titles)
     assert changed[0].abs().max() > 1e-3
-    assert changed[2].abs().max() == 0
+    assert changed[2].abs().max() < 1e-5, "rounding of the other rows' products at most"
     with torch.no_grad():
         network.context.name_match.zero_()  # type: ignore[union-attr]
         network.context.query.weight.zero_()
