@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -50,9 +50,11 @@ def _connect(client: httpx.Client) -> socket.socket:
 
 
 def _rest(connection: socket.socket) -> bytes:
+    """Read until the connection ends; one that is reset, since it was still sending, has ended too."""
     parts = []
-    while part := connection.recv(65536):
-        parts.append(part)
+    with suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            parts.append(part)
     return b"".join(parts)
 
 
@@ -67,20 +69,18 @@ def _trickle(connection: socket.socket, stop: threading.Event) -> None:
 
 
 def test_twenty_slow_connections_are_closed_in_time_and_others_are_answered(world: ModuleType, own: Workspace) -> None:
-    with serving(world, own, SLOW) as client:
+    with serving(world, own, SLOW) as client, ExitStack() as connections:
         stop, begin = threading.Event(), time.perf_counter()
-        slow = [_connect(client) for _ in range(20)]
+        connections.callback(stop.set)
+        slow = [connections.enter_context(_connect(client)) for _ in range(20)]
         for connection in slow[:15]:
             threading.Thread(target=_trickle, args=(connection, stop), daemon=True).start()
         # The last five say nothing at all.
         assert client.post("/v1/recommend", json=HOME).status_code == 200
-        answers = []
-        for connection in slow:
-            with connection:
-                answers.append(_rest(connection))
+        answers = [_rest(connection) for connection in slow]
         seconds = time.perf_counter() - begin
-        stop.set()
-        assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in answers)
+        # What a client sends after its connection was closed resets it, and may take the answer with it.
+        assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in [*filter(None, answers), *answers[15:]])
         assert 0.5 < seconds < 5.0
         assert client.get("/healthz").status_code == 200
 
