@@ -46,32 +46,44 @@ def rank(scores: Scores, candidates: Mask, k: int | None = None) -> RankedList:
     if k is not None and k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     columns = np.flatnonzero(candidates)
-    values = scores[columns]
-    if np.isnan(values).any():
+    if np.isnan(scores[columns]).any():
         raise ValueError("a candidate's score is NaN")
-    if k is not None and len(columns) > k:
-        least = np.partition(values, len(values) - k)[len(values) - k]
-        columns, values = columns[values >= least], values[values >= least]
+    if k is not None:
+        columns = _near_best(scores, columns, k)
+    values = scores[columns]
     order = np.argsort(-values, kind="stable")[:k]
     return RankedList(columns[order], values[order])
 
 
-def break_ties(scores: Scores, ties: Scores) -> Scores:
-    """Order titles of equal score by another score, and leave the order of all others as it is.
+def break_ties(scores: Scores, ties: Scores, candidates: Mask, k: int) -> Scores:
+    """Order candidates of equal score by another score, as far as the best `k` go.
 
-    A title's score rises by less than half of what it lacks to the next higher one.
+    A candidate's score rises by less than half of what it lacks to the next higher one. Only those that can be among
+    the best `k` are looked at, so that a page pays for the titles it shows and not for the catalogue.
 
     Args:
         scores: [T], finite.
         ties: [T], -inf and NaN come last.
+        candidates: [T].
+        k: How many have to be in order.
 
     Returns:
-        [T] scores.
+        [T] scores; `rank` lists the best `k` candidates by score, then by `ties`.
     """
-    levels, level = np.unique(scores, return_inverse=True)
-    if len(levels) == len(scores):
+    near = _near_best(scores, np.flatnonzero(candidates), k)
+    levels, level = np.unique(scores[near], return_inverse=True)
+    if len(levels) == len(near):
         return scores
     gaps = np.diff(levels, append=levels[-1] + 1.0)
-    _, place = np.unique(np.nan_to_num(ties, nan=-np.inf, neginf=-np.inf), return_inverse=True)
-    ordered: Scores = scores + gaps[level] * place / (2.0 * len(scores))
+    _, place = np.unique(np.nan_to_num(ties[near], nan=-np.inf, neginf=-np.inf), return_inverse=True)
+    ordered: Scores = scores.copy()
+    ordered[near] += gaps[level] * place / (2.0 * len(near))
     return ordered
+
+
+def _near_best(scores: Scores, columns: Columns, k: int) -> Columns:
+    """Return the columns whose score is at least the k-th best."""
+    values = scores[columns]
+    if len(columns) <= k:
+        return columns
+    return columns[values >= np.partition(values, len(values) - k)[len(values) - k]]

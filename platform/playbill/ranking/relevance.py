@@ -16,7 +16,7 @@ from scipy import sparse
 from playbill.datasets.search_texts import SearchTexts
 from playbill.datasets.text import gram_arrays
 from playbill.ranking.blend import Scores
-from playbill.ranking.catalogue import Catalogue, Mask
+from playbill.ranking.catalogue import Catalogue
 from playbill.ranking.text_match import ENOUGH, FIELD_WEIGHTS, TextIndex
 
 BUCKETS = 1 << 20
@@ -65,12 +65,6 @@ def matches_of_source(catalogue: Catalogue, source: int) -> Scores:
     found = shared + np.where(names >= 0.5, names, 0.0)
     found[source] = 0.0
     return found
-
-
-def related(catalogue: Catalogue, source: int) -> Mask:
-    """Mark the titles that have anything in common with a source title, [T]."""
-    mask: Mask = matches_of_source(catalogue, source) > 0
-    return mask
 
 
 def _index(catalogue: Catalogue) -> TextIndex:

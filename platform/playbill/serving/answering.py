@@ -103,9 +103,10 @@ def _by_model(served: Served, asked: Asked, scorer: Scorer, notes: tuple[str, ..
         found = scored.of(plan.row_id, asked.k)
         if found is None:
             scores = _policy(served, asked, plan.spec.policy or asked.canvas.fallback)
+            candidates = _candidates(served, plan.spec.candidates, _row_viewer(asked, plan))
             if main is not None and not plan.spec.chart:
-                scores = break_ties(scores, main[0])
-            found = scores, _candidates(served, plan.spec.candidates, _row_viewer(asked, plan))
+                scores = break_ties(scores, main[0], candidates, SPARE * asked.k)
+            found = scores, candidates
         return _filled_up(served, asked, plan, *found, notes_of_rows)
 
     by = (_page_state(asked, scorer), scored.chances)
@@ -124,8 +125,8 @@ def by_fallback(served: Served, asked: Asked, reason: str) -> Answer:
         scores = _policy(served, asked, plan.spec.policy or policy)
         candidates = _candidates(served, plan.spec.candidates, _row_viewer(asked, plan))
         if plan.source != ABSENT:
-            scores, candidates = _fitting(matches_of_source(served.shelf.catalogue, plan.source), scores, candidates)
-            return scores, candidates
+            matches = matches_of_source(served.shelf.catalogue, plan.source)
+            return _fitting(matches, scores, candidates, asked.k)
         return _filled_up(served, asked, plan, scores, candidates, notes)
 
     main = None
@@ -141,20 +142,21 @@ def _fitting_request(
     """Keep the candidates that fit the request's query, or its source title; all where it has neither."""
     catalogue, query, source = served.shelf.catalogue, asked.request.query, asked.viewer.source
     if query:
-        scores, candidates = _fitting(matches_of_query(catalogue, query), scores, candidates)
+        scores, candidates = _fitting(matches_of_query(catalogue, query), scores, candidates, asked.k)
         if not candidates.any():
             notes.append(f"no title matches '{query}' by name, character or genre")
     elif source != ABSENT:
         name = catalogue.name(source, asked.request.language)
-        scores, candidates = _fitting(matches_of_source(catalogue, source), scores, candidates)
+        scores, candidates = _fitting(matches_of_source(catalogue, source), scores, candidates, asked.k)
         if not candidates.any():
             notes.append(f"no title that may be shown shares a genre, a character or words of its name with '{name}'")
     return scores, candidates
 
 
-def _fitting(matches: Scores, scores: Scores, candidates: Mask) -> tuple[Scores, Mask]:
+def _fitting(matches: Scores, scores: Scores, candidates: Mask, k: int) -> tuple[Scores, Mask]:
     """Order the candidates that match by how well they do, and those that match alike by the policy's scores."""
-    return break_ties(matches, scores), candidates & (matches > 0)
+    fitting = candidates & (matches > 0)
+    return break_ties(matches, scores, fitting, SPARE * k), fitting
 
 
 def _filled_up(

@@ -38,13 +38,17 @@ def test_a_score_that_is_no_number_is_refused() -> None:
 
 def test_ties_are_broken_and_nothing_else_moves() -> None:
     scores, ties = np.array([3.0, 1.0, 1.0, 1.0, 2.0]), np.array([0.0, 5.0, -np.inf, 9.0, 0.0])
-    broken = break_ties(scores, ties)
+    broken = break_ties(scores, ties, ALL, 5)
     assert rank(broken, ALL).columns.tolist() == [0, 4, 3, 1, 2]
     assert np.abs(broken - scores).max() < 0.5
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.floats(-1e6, 1e6)), min_size=1, max_size=30))
-def test_broken_ties_order_by_score_and_then_by_the_other(pairs: list[tuple[int, float]]) -> None:
-    scores, ties = (np.array(values, dtype=np.float64) for values in zip(*pairs, strict=True))
-    expected = sorted(range(len(pairs)), key=lambda column: (-scores[column], -ties[column], column))
-    assert rank(break_ties(scores, ties), np.ones(len(pairs), np.bool_)).columns.tolist() == expected
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.floats(-1e6, 1e6), st.booleans()), min_size=1, max_size=30),
+    st.integers(1, 8),
+)
+def test_the_best_are_in_the_order_of_score_and_then_of_the_other(rows: list[tuple[int, float, bool]], k: int) -> None:
+    scores, ties = (np.array([row[place] for row in rows], dtype=np.float64) for place in (0, 1))
+    candidates = np.array([row[2] for row in rows])
+    expected = sorted(np.flatnonzero(candidates).tolist(), key=lambda column: (-scores[column], -ties[column], column))
+    assert rank(break_ties(scores, ties, candidates, k), candidates, k).columns.tolist() == expected[:k]
