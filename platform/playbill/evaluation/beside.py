@@ -29,7 +29,7 @@ from playbill.specs.measures import BESIDE
 
 MOST_TITLES = {"ease": 8_000, "item_knn": 100_000}
 """Baseline -> titles up to which it stands beside every model. EASE inverts a T x T matrix: 4 CPU seconds at
-4,000 titles, eight times as many at twice the titles. Asked for by name it is fitted up to its own limit."""
+4,000 titles, eight times as many at twice the titles. Named in `baselines`, it is fitted up to its own limit."""
 
 
 def chosen(

@@ -154,7 +154,7 @@ def feature_report(
         resolved: The model's definition.
         features: The feature door.
         seed: Of requests and permutations.
-        progress: Told after every feature.
+        progress: Called after every feature.
     """
     known = coverage(data)
     titles = {*data.encoder.state.title_snapshot, *data.encoder.state.title_categorical}
