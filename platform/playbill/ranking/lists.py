@@ -86,4 +86,5 @@ def _near_best(scores: Scores, columns: Columns, k: int) -> Columns:
     values = scores[columns]
     if len(columns) <= k:
         return columns
-    return columns[values >= np.partition(values, len(values) - k)[len(values) - k]]
+    best: Columns = columns[values >= np.partition(values, len(values) - k)[len(values) - k]]
+    return best
