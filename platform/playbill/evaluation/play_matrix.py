@@ -13,7 +13,7 @@ from scipy import sparse
 
 from playbill.datasets import Request
 from playbill.errors import ConfigError
-from playbill.evaluation.ease import played
+from playbill.evaluation.log import PLAY
 from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.metrics.topk import Indices
 
@@ -35,6 +35,26 @@ def past_matrix(catalogue: TitleOrder, requests: Sequence[Request]) -> sparse.cs
     """Return what each request's history played, [N, T] float32 of zeros and ones."""
     rows, columns = played(requests, catalogue)
     return _binary(rows, columns, len(catalogue), len(requests))
+
+
+def played(requests: Sequence[Request], catalogue: TitleOrder) -> tuple[Indices, Indices]:
+    """Return pairs (request, title column) of the plays in each request's history."""
+    histories = [(row, request.history) for row, request in enumerate(requests) if request.history is not None]
+    if not histories:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    lengths = [history.height for _, history in histories]
+    rows = np.repeat(np.array([row for row, _ in histories], dtype=np.int64), lengths)
+    columns = catalogue.codes(_texts("title_id", [history for _, history in histories]))
+    plays = _texts("action", [history for _, history in histories]) == PLAY
+    known = (columns != UNKNOWN) & plays.to_numpy()
+    return rows[known], columns[known]
+
+
+def _texts(name: str, histories: Sequence[pl.DataFrame]) -> pl.Series:
+    """Return a column of several histories as one; a cast of each by itself would cost more than all the rest."""
+    columns = [history[name] for history in histories]
+    alike = all(column.dtype == columns[0].dtype for column in columns)
+    return pl.concat(columns if alike else [column.cast(pl.String) for column in columns]).cast(pl.String)
 
 
 def check_size(name: str, catalogue: TitleOrder, largest: int, why: str) -> None:

@@ -21,9 +21,8 @@ from playbill.datasets import Request
 from playbill.errors import ConfigError
 from playbill.evaluation.baselines import popular
 from playbill.evaluation.cases import EvaluationCase
-from playbill.evaluation.ease import played
 from playbill.evaluation.order import UNKNOWN, TitleOrder
-from playbill.evaluation.play_matrix import check_size
+from playbill.evaluation.play_matrix import check_size, played
 from playbill.evaluation.sasrec_network import (
     Codes,
     Negatives,

@@ -68,12 +68,6 @@ def test_ease_scores_the_history_and_backs_off_without_one(world):
     assert scores.dtype == np.float32
 
 
-def test_gram_in_blocks_is_the_whole(monkeypatch):
-    whole = gram(ABC, PLAYS)
-    monkeypatch.setattr(ease_module, "MEMBERS_AT_ONCE", 1)
-    np.testing.assert_array_equal(gram(ABC, PLAYS), whole)
-
-
 @pytest.mark.parametrize("penalty", [0.0, -1.0, float("nan")])
 def test_ease_needs_a_penalty(penalty):
     with pytest.raises(ConfigError, match="penalty above zero"):
