@@ -15,7 +15,7 @@ from playbill.schema import TABLES
 from playbill.tables.event_log import ORDER, bucket_files, day_files, days_between
 from playbill.tables.evolution import columns_of, log_schema, scan_files, scan_table
 from playbill.tables.frames import utc_literal
-from playbill.tables.generations import INTERACTIONS, Manifest
+from playbill.tables.generations import INTERACTIONS, MANIFEST, Manifest
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -133,9 +133,17 @@ class Published:
         return columns_of(pl.read_parquet_schema(first))
 
 
-@lru_cache(maxsize=8)
 def open_generation(folder: Path) -> Published:
-    """Return a generation. It is immutable, so its manifest is read once."""
+    """Return a generation. It never changes, so its manifest is read once; another one in its place is read anew."""
+    try:
+        state = (folder / MANIFEST).stat()
+    except OSError:
+        return Published(folder)  # Which says what is wrong.
+    return _open_generation(folder, state.st_mtime_ns, state.st_ino)
+
+
+@lru_cache(maxsize=8)
+def _open_generation(folder: Path, _changed_ns: int, _inode: int) -> Published:
     return Published(folder)
 
 

@@ -1,6 +1,7 @@
 """Reading, atomic replacement, and what a killed writer leaves."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -143,6 +144,18 @@ def test_replacement_is_seen_by_open_instances(filled, workspace, titles, events
     assert reader.snapshot_id() != before
 
 
+def test_a_workspace_that_was_made_anew_is_read_anew(filled, workspace, titles, events):
+    """Its first generation has the name that the removed one had."""
+    first = Generations(workspace.tables).current()
+    assert filled.interactions().height == 6
+    shutil.rmtree(workspace.tables)
+    with Tables(workspace).replace() as writer:
+        writer.write("titles", titles)
+        writer.write("interactions", events.head(2))
+    assert Generations(workspace.tables).current() == first
+    assert filled.interactions().height == 2
+
+
 def test_same_content_has_the_same_snapshot_id(filled, titles, events):
     before = filled.snapshot_id()
     with filled.replace() as writer:
@@ -227,9 +240,6 @@ def test_empty_workspace_names_the_command(workspace):
 
 def test_damaged_manifest_is_named(filled, workspace):
     (Generations(workspace.tables).current() / "manifest.json").write_text("{")
-    from playbill.tables import published
-
-    published.open_generation.cache_clear()
     with pytest.raises(IntegrityError, match=r"manifest\.json"):
         filled.snapshot_id()
 
