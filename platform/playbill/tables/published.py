@@ -139,11 +139,12 @@ def open_generation(folder: Path) -> Published:
         state = (folder / MANIFEST).stat()
     except OSError:
         return Published(folder)  # Which says what is wrong.
-    return _open_generation(folder, state.st_mtime_ns, state.st_ino)
+    return opened(folder, state.st_mtime_ns, state.st_ino)
 
 
 @lru_cache(maxsize=8)
-def _open_generation(folder: Path, _changed_ns: int, _inode: int) -> Published:
+def opened(folder: Path, _changed_ns: int, _inode: int) -> Published:
+    """Return a generation by its folder and the state of its manifest there."""
     return Published(folder)
 
 

@@ -24,10 +24,10 @@ def grown(monkeypatch):
     def grow(table: str, *columns: Column, without: str = "") -> None:
         kept = tuple(column for column in schema.TABLES[table].columns if column.name != without)
         monkeypatch.setitem(schema.TABLES, table, replace(schema.TABLES[table], columns=(*kept, *columns)))
-        published.open_generation.cache_clear()
+        published.opened.cache_clear()
 
     yield grow
-    published.open_generation.cache_clear()
+    published.opened.cache_clear()
 
 
 def later(events: pl.DataFrame, suffix: str, days: int = 0) -> pl.DataFrame:
@@ -122,7 +122,6 @@ def test_generations_that_do_not_list_their_columns(filled, events, monkeypatch)
     path = filled.published().folder / "manifest.json"
     text = path.read_text()
     path.write_text(text[: text.index(',\n "columns"')] + "\n}")
-    published.open_generation.cache_clear()
     assert_frame_equal(filled.interactions(), expected)
     filled.append_events(later(events, "-b").with_columns(pl.lit(5).alias(OWN)))
     assert filled.interactions().height == 12
