@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 
 import polars as pl
 import pytest
@@ -88,3 +89,30 @@ def test_rows_are_ranked_measured_and_explained(shell, trained):
     assert scores == sorted(scores, reverse=True)
     names = {row["row_id"].partition(":")[0] for row in ranked["rows"]}
     assert {"top_picks", "popular"} <= names
+
+
+def test_one_row_is_measured_over_its_own_candidates(shell, trained):
+    """Nothing of it is recorded, so that no gate can read it; unknown rows are refused with the nearest name."""
+
+    def measured(*arguments):
+        result = shell.type("evaluate", f"everycanvas:{trained['version']}", *arguments, "--json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout.strip().splitlines()[-1])
+
+    runs = mlflow_runs(shell)
+    row = measured("--row", "top_picks")
+    assert (row["canvas"], row["row"], row["label"], row["run_id"]) == ("home", "top_picks", "discovery_play", None)
+    assert row["n"] > 0
+    assert {"popular", "popular_7d", "item_knn", "ease"} <= set(row["baselines"])
+    weekly = measured("--row", "popular", "--baselines", "popular_7d")
+    assert "row 'popular': ranked by the policy popular_7d" in weekly["notes"][0]
+    assert mlflow_runs(shell) == runs
+    shell.refused(
+        "evaluate", "everycanvas", "--row", "top_pick", match="unknown row 'top_pick'. Did you mean 'top_picks'"
+    )
+
+
+def mlflow_runs(shell) -> int:
+    """Return how many runs MLflow has."""
+    with sqlite3.connect(shell.folder / ".playbill" / "mlflow.db") as database:
+        return database.execute("select count(*) from runs").fetchone()[0]

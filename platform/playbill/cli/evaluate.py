@@ -23,7 +23,9 @@ class Wanted:
 
     Args:
         protocol: Named protocol; None = the one each version was trained under.
-        canvas: Canvas to ask; None = home, or the model's first one.
+        canvas: Canvas to ask; None = home, or the model's first one; of a row, its own.
+        row: Row to measure instead of the whole canvas.
+        label: What that row is judged by; None = what its blend is for.
         baselines: Registered baselines; None = the model's.
         slices: Slices; None = the model's. Named here, each must have a group that is large enough.
         minimum_members: Members a group needs; None = as the model says.
@@ -34,6 +36,8 @@ class Wanted:
 
     protocol: str | None = None
     canvas: str | None = None
+    row: str | None = None
+    label: str | None = None
     baselines: tuple[str, ...] | None = None
     slices: tuple[str, ...] | None = None
     minimum_members: int | None = None
@@ -46,6 +50,8 @@ class Wanted:
 @click.argument("references", nargs=-1, required=True, metavar="REFERENCE...")
 @click.option("--protocol", help="One of the protocols above (default: the one it was trained under).")
 @click.option("--canvas", help="Canvas to ask (default: home, or the model's first one).")
+@click.option("--row", help="One row: everybody ranks its candidates. Such as top_picks or genre_rows:Drama.")
+@click.option("--label", help="What calls a play from the row a hit (default: the label of its blend's main head).")
 @click.option("--baselines", help="Some of the baselines above, with commas (default: the model's).")
 @click.option("--slices", help="Some of the slices above, with commas (default: the model's).")
 @click.option("--minimum-members", type=click.IntRange(1), help="Members a slice's group needs (default: the model's).")
@@ -78,9 +84,10 @@ def evaluate(
     Slices:    country, tenure, title_age, popularity, device, language, canvas
 
     Several versions are compared. Those that differ only in their training seed are seeds of one arm, and an arm of
-    one seed has no test of significance.
+    one seed has no test of significance. Figures of one row are printed and not recorded: gates are about canvases.
 
     Example: playbill -w ml_100k evaluate everycanvas@champion --protocol leave_one_out
+    Of a row: playbill -w ml_100k evaluate everycanvas@champion --row gems_for_you
     """  # noqa: D301
     from playbill.cli.console import Console
     from playbill.cli.evaluating import arms, leaks, measure, write_files
@@ -123,6 +130,8 @@ def summary(found: Evaluated) -> dict[str, Any]:
         "version": found.version.version,
         "protocol": report.protocol,
         "canvas": report.canvas,
+        "row": report.row,
+        "label": report.label,
         "fold": report.fold,
         "split_digest": report.split_digest,
         "n": report.n,

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from pydantic_core import PydanticCustomError
 
@@ -25,6 +25,7 @@ from playbill.evaluation import (
     Judging,
     OpenModel,
     Replay,
+    RowFigure,
     alarms,
     arm_hash,
     assert_one_split,
@@ -32,6 +33,7 @@ from playbill.evaluation import (
     canvas_function,
     compare_arms,
     evaluate_canvas,
+    evaluate_row,
     html_report,
     open_model,
     plots,
@@ -39,7 +41,9 @@ from playbill.evaluation import (
     view_canary,
     write_html,
 )
+from playbill.evaluation.measure import Progress
 from playbill.evaluation.replay import REPLAY
+from playbill.evaluation.row_figures import NO_REPLAY
 from playbill.evaluation.row_order import RowFunction
 from playbill.evaluation.scoring import ScoreFunction
 from playbill.evaluation.slices import MADE_SLICES, SLICES
@@ -84,6 +88,7 @@ def measure(selection: Selection, references: Sequence[str], wanted: Wanted) -> 
     """
     replay = _replay(wanted)
     _check_names(wanted)
+    _check_row(wanted)
     with Stages() as stages:
         stages.stage("read tables")
         frames = EvaluationTables.read(Tables(selection.workspace))
@@ -95,39 +100,48 @@ def measure(selection: Selection, references: Sequence[str], wanted: Wanted) -> 
         assert_one_split({one.version.reference: one.split for one in opened})
         found, truth = [], truth_of(selection.workspace.folder)
         for one in opened:
-            stages.stage(f"evaluate {one.version.reference} on {one.canvas}")
+            what = one.canvas if one.row is None else f"row {one.row.name}"
+            stages.stage(f"evaluate {one.version.reference} on {what}")
             function = canvas_function(one.model.scorer, one.model.resolved, one.canvas, door)
-            report = evaluate_canvas(
-                function,
-                one.split,
-                frames,
-                one.model.resolved,
-                one.canvas,
-                baselines=wanted.baselines,
-                replay=replay,
-                judging=_judging(one.model, wanted),
-                name=one.version.reference if len(versions) > 1 else None,
-                progress=stages.advance,
-                truth=truth,
-            )
+            measured: MeasureOptions = {
+                "baselines": wanted.baselines,
+                "judging": _judging(one.model, wanted),
+                "name": one.version.reference if len(versions) > 1 else None,
+                "progress": stages.advance,
+            }
+            about = (one.split, frames, one.model.resolved)
+            if one.row is not None:
+                report = evaluate_row(one.row, one.model.scorer, *about, door, **measured)
+            else:
+                report = evaluate_canvas(function, *about, one.canvas, replay=replay, truth=truth, **measured)
             others = other_files(one.model.feature_files, door.file_digests(one.model.resolved.model.features))
             if others:
                 report = replace(report, notes=(*report.notes, f"{MEASURED_ON_OTHERS}: {', '.join(others)}"))
             canaries = _canaries(stages, function, one.model, one.split, frames, report, wanted)
             if wanted.canaries:
                 canaries += view_canary(door.leaks(one.model.resolved.model.features))
-            run_id = _log(tracking, one.version, one.split, report, others) if wanted.log else None
+            run_id = _log(tracking, one.version, one.split, report, others) if wanted.log and one.row is None else None
             found.append(Evaluated(one.version, arm_hash(one.model.resolved), report, canaries, run_id))
     return found
 
 
 class _Opened(NamedTuple):
-    """A version with what it is going to be measured on."""
+    """A version with what it is going to be measured on: a canvas, or one of its rows."""
 
     version: ModelVersion
     model: OpenModel
     split: Split
     canvas: str
+    row: RowFigure | None
+
+
+class MeasureOptions(TypedDict):
+    """What a canvas and a row are measured with."""
+
+    baselines: tuple[str, ...] | None
+    judging: Judging
+    name: str | None
+    progress: Progress
 
 
 def _open(
@@ -142,7 +156,11 @@ def _open(
     folder = tracking.download(version.model, version.version)
     known = version.tags.get(SPLIT_DIGEST)
     model = open_model(folder, frames, door, digest=version.digest, split_digest=known)
-    return _Opened(version, model, model.split(wanted.protocol, frames), wanted.canvas or model.resolved.main_canvas)
+    row, canvas = None, wanted.canvas or model.resolved.main_canvas
+    if wanted.row is not None:
+        row = RowFigure.of(model.resolved, wanted.row, canvas=wanted.canvas, label=wanted.label)
+        canvas = row.row.canvas
+    return _Opened(version, model, model.split(wanted.protocol, frames), canvas, row)
 
 
 def arms(found: Sequence[Evaluated]) -> ArmsReport:
@@ -214,6 +232,16 @@ def _check_names(wanted: Wanted) -> None:
     for name in wanted.slices or ():
         if name not in (*SLICES, *MADE_SLICES):
             raise UnknownNameError("slice", name, SLICES)
+
+
+def _check_row(wanted: Wanted) -> None:
+    """Refuse what a row cannot be measured with, before anything is read or fetched."""
+    if wanted.row is None and wanted.label is not None:
+        raise ConfigError("--label is of --row: a canvas is judged by its own 'metric'")
+    if wanted.row is not None and wanted.canaries:
+        raise ConfigError("the canaries are about a canvas: leave --row or --canaries out")
+    if wanted.row is not None and wanted.protocol == REPLAY:
+        raise ConfigError(NO_REPLAY)
 
 
 def _judging(model: OpenModel, wanted: Wanted) -> Judging:

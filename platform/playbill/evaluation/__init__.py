@@ -35,6 +35,7 @@ from playbill.evaluation.model import CanvasScorer, ModelEvaluation, canvas_func
 from playbill.evaluation.plots import plots
 from playbill.evaluation.replay import Replay
 from playbill.evaluation.report import Difference, EvaluationReport, HeadRow, ScoredRow, SliceRow, WindowRow
+from playbill.evaluation.row_figures import RowFigure, evaluate_row
 from playbill.evaluation.scoring import ScoreFunction
 from playbill.evaluation.tables import arm_tables, tables
 
@@ -53,6 +54,7 @@ __all__ = [
     "ModelEvaluation",
     "OpenModel",
     "Replay",
+    "RowFigure",
     "ScoreFunction",
     "ScoredRow",
     "SliceRow",
@@ -75,6 +77,7 @@ __all__ = [
     "evaluate_case",
     "evaluate_model",
     "evaluate_more_like_this",
+    "evaluate_row",
     "evaluate_search",
     "feature_canary",
     "frozen_split",

@@ -72,7 +72,7 @@ class ArmsReport:
 
     Args:
         protocol: Of all of them.
-        canvas: The canvas asked.
+        canvas: The canvas asked, and the row where one is.
         n: Requests.
         members: Members behind them.
         rows: The first arm, the other arms, then baselines.
@@ -130,7 +130,7 @@ def compare_arms(
     differences = [_difference(bootstrap, made[0], other, names) for other in made[1:]]
     return ArmsReport(
         protocol=first.protocol,
-        canvas=first.canvas,
+        canvas=first.subject,
         n=first.n,
         members=first.members,
         rows=tuple(_row(bootstrap, arm) for arm in made),

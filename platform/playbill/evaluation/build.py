@@ -79,20 +79,53 @@ def build_case(
         )
     own = positives.filter(pl.col("canvas") == canvas)
     logged = as_logged and not own.is_empty()
+    carried = carried_by(spec) if logged else ()
     rule = CandidateRule.of(spec, tables, catalogue, log)
-    asked = ask(own if logged else positives, TARGETS[split.protocol])
-    rows, columns = asked["request"].to_numpy().astype(np.int64), catalogue.codes(asked["title_id"])
+    return case_of(own if logged else positives, carried, rule, tables, split, canvas=canvas, fold=fold, logged=logged)
+
+
+def case_of(
+    positives: pl.DataFrame,
+    carried: tuple[str, ...],
+    rule: CandidateRule,
+    tables: EvaluationTables,
+    split: Split,
+    *,
+    canvas: str,
+    fold: Fold,
+    logged: bool,
+    subject: str = "",
+) -> EvaluationCase:
+    """Turn held-out positives into a case.
+
+    Args:
+        positives: Rows of the log as `held_out` returns them.
+        carried: Columns of them that are their requests' own; see `ASKED_COLUMNS`, and `row_id`.
+        rule: What may be shown; its log and titles are those of the case.
+        tables: The canonical tables.
+        split: Folds of events, frozen.
+        canvas: Canvas that is asked.
+        fold: Which fold is held out.
+        logged: Whether the canvas is asked at requests of its own.
+        subject: What has no held-out title where none can be shown (default: the canvas).
+
+    Raises:
+        StateError: None of the positives was a candidate.
+        IntegrityError: Something later than a request would take part in its answer.
+    """
+    log = rule.log
+    asked = ask(positives, TARGETS[split.protocol])
+    rows, columns = asked["request"].to_numpy().astype(np.int64), rule.order.codes(asked["title_id"])
     firsts = np.unique(rows, return_index=True)[1]
     opened = asked["opened"].to_numpy().astype(np.int64)[firsts]
-    events = as_opened(asked[firsts], log.frame[opened])
-    requests = logged_frame(events, spec) if logged else request_frame(events)
+    requests = _frame(as_opened(asked[firsts], log.frame[opened]), carried)
     frame = add_slices(requests, tables, rule.catalogue, columns[firsts], log.fitted_plays())
     case = EvaluationCase(
         protocol=split.protocol,
         split_digest=split.digest,
         fold=fold,
         canvas=canvas,
-        catalogue=catalogue,
+        catalogue=rule.order,
         tables=tables,
         log=log,
         frame=frame,
@@ -103,7 +136,7 @@ def build_case(
         rule=rule,
         logged=logged,
     )
-    case = only_reachable(case)
+    case = only_reachable(case, subject or f"canvas '{canvas}'")
     assert_before_requests(case)
     return case
 
@@ -138,14 +171,21 @@ def logged_frame(events: pl.DataFrame, spec: CanvasSpec) -> pl.DataFrame:
     Returns:
         `REQUEST_COLUMNS` and `ASKED_COLUMNS`.
     """
-    return _frame(events, tuple(name for field, name in CARRIED.items() if field in spec.context))
+    return _frame(events, carried_by(spec))
+
+
+def carried_by(spec: CanvasSpec) -> tuple[str, ...]:
+    """Return the columns of a held-out event that are its request's own on a canvas."""
+    return tuple(name for field, name in CARRIED.items() if field in spec.context)
 
 
 def _frame(events: pl.DataFrame, carried: tuple[str, ...]) -> pl.DataFrame:
     named = events.with_columns(request_id=pl.col("event_id"), at=pl.col("event_at"))
     withheld = {name: pl.lit(None, dtype=kind) for name, kind in ASKED_COLUMNS.items() if name not in carried}
     return named.with_columns(**withheld).select(
-        *REQUEST_COLUMNS, *(pl.col(name).cast(kind) for name, kind in ASKED_COLUMNS.items())
+        *REQUEST_COLUMNS,
+        *(pl.col(name).cast(kind) for name, kind in ASKED_COLUMNS.items()),
+        *(name for name in carried if name not in ASKED_COLUMNS),
     )
 
 
@@ -183,17 +223,22 @@ def ask(positives: pl.DataFrame, targets: TargetRule) -> pl.DataFrame:
     return positives.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("request"))
 
 
-def only_reachable(case: EvaluationCase) -> EvaluationCase:
+def only_reachable(case: EvaluationCase, subject: str = "") -> EvaluationCase:
     """Drop targets that the canvas could not have shown.
+
+    Args:
+        case: Requests, targets, candidates.
+        subject: What could not have shown them, for the message (default: the canvas).
 
     Raises:
         StateError: It could have shown none.
     """
     reachable = case.reachable()
     if not reachable.any():
+        subject = subject or f"canvas '{case.canvas}'"
         rules = case.rule.spec.written(", ".join(case.rule.spec.model_fields_set | {"available"}))
         raise StateError(
-            f"canvas '{case.canvas}' has no held-out title among its candidates ({rules}): none of {reachable.size} "
+            f"{subject} has no held-out title among its candidates ({rules}): none of {reachable.size} "
             "was a candidate when it was played, so a log of plays cannot measure it"
         )
     return case.keep(reachable)

@@ -22,10 +22,11 @@ from playbill.metrics.topk import Indices, Mask
 from playbill.ranking.candidates import NEVER, Catalogue, Viewer, select
 from playbill.ranking.past import Past, past_of
 from playbill.ranking.plays import PlayLog
+from playbill.ranking.rows import plan_of
 from playbill.schema import UNKNOWN_COUNTRY
-from playbill.specs import CandidatesSpec, CanvasSpec
+from playbill.specs import CandidatesSpec, CanvasSpec, RowSpec
 
-__all__ = ["NEVER", "CandidateRule", "Profiles", "launches"]
+__all__ = ["NEVER", "CandidateRule", "Profiles", "RowRule", "launches"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,30 @@ class CandidateRule:
 
     def _past(self, position: int) -> Past:
         return past_of(self.log.past(position), self.catalogue)
+
+
+@dataclass(frozen=True)
+class RowRule(CandidateRule):
+    """One row's candidates: those of its rules that what a generated row is about has.
+
+    Args:
+        row: The row.
+        genre_consistency: Whether every title of a genre row must have the genre.
+    """
+
+    row: RowSpec
+    genre_consistency: bool = True
+
+    def mask(self, requests: pl.DataFrame, positions: Indices) -> Mask:
+        """Mark the candidates of each request, [N, T]; `requests` has `row_id` too. An unknown row has none."""
+        mask = super().mask(requests, positions)
+        for place, (row_id, at) in enumerate(requests.select("row_id", "at").iter_rows()):
+            plan = plan_of(self.row, row_id, self.catalogue, partial(self.plays.acclaimed, at))
+            if plan is None:
+                mask[place] = False
+            else:
+                mask[place] = plan.about(mask[place], self.catalogue, genre_consistency=self.genre_consistency)
+        return mask
 
 
 def launches(catalogue: Catalogue, countries: Sequence[str | None], columns: Indices) -> npt.NDArray[np.int64]:

@@ -69,7 +69,8 @@ class EvaluationCase:
         catalogue: The titles, in tie order (axis T).
         tables: The canonical tables.
         log: The events.
-        frame: [N] one row per request: `REQUEST_COLUMNS`, `ASKED_COLUMNS` and slice columns.
+        frame: [N] one row per request: `REQUEST_COLUMNS`, `ASKED_COLUMNS`, slice columns, and `row_id` where one row
+            is asked.
         positions: [N] position of the held-out event in the log; the history ends before it.
         rows: [M] request of each target, ascending.
         columns: [M] title column of each target.
@@ -105,6 +106,8 @@ class EvaluationCase:
         if self.logged:
             said = self.frame.select(pl.concat_str(pl.col(*ASKED_COLUMNS).cast(pl.String).fill_null(""), separator="/"))
             asked += [f"as logged, requests {REQUESTS}", *said.to_series()]
+        if "row_id" in self.frame.columns:  # of one row, whose candidates depend on what it is about
+            asked += [*self.frame["row_id"]]
         head = json.dumps([self.canvas, self.fold, self.protocol, self.rule.spec.model_dump(mode="json")])
         digest = hashlib.sha256(head.encode())
         digest.update(json.dumps(asked).encode())

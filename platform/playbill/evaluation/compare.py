@@ -21,6 +21,8 @@ GLOBAL_TIME = "global_time"
 MUST_AGREE = {
     "protocol": "protocols",
     "canvas": "canvases",
+    "row": "rows",
+    "label": "labels of rows",
     "fold": "folds",
     "split_digest": "splits",
     "case_digest": "requests, titles or candidate rules",
@@ -160,5 +162,6 @@ def assert_not_trained_on(split: Split, trained_split: Split, *, model: str = "t
         )
 
 
-def _short(value: str) -> str:
-    return value if len(value) < 40 else value[:12]
+def _short(value: str | None) -> str:
+    text = value or "none"
+    return text if len(text) < 40 else text[:12]

@@ -27,7 +27,7 @@ from playbill.metrics.ranking import Values
 from playbill.specs import ResolvedModel, reward_version
 from playbill.tables import Tables
 
-__all__ = ["MINIMUM_MEMBERS", "Judging", "evaluate", "evaluate_case"]
+__all__ = ["MINIMUM_MEMBERS", "Judging", "evaluate", "evaluate_case", "tied"]
 
 TIES_MATTER = 0.1
 """Share of the held-out plays in a tie from which on a report warns."""
@@ -82,7 +82,7 @@ def evaluate(
     called, judging = name or resolved.model.name, judging or Judging()
     told, worth = told_of(case.frame, judging), _rewards(case, resolved)
     names, left_out = chosen(baselines, case, resolved)
-    notes = (*_asked(case), *_tied(case, as_frames(tables), split), *told.notes, *worth.notes, *left_out)
+    notes = (*_asked(case), *tied(case, as_frames(tables), split), *told.notes, *worth.notes, *left_out)
     told = told._replace(notes=notes, reward=worth.version)
     if split.protocol == REPLAY:
         case, measured, windows = replayed(
@@ -146,7 +146,7 @@ def _asked(case: EvaluationCase) -> tuple[str, ...]:
     return (f"no held-out target on '{case.canvas}' in the log; measured at the requests of {', '.join(elsewhere)}",)
 
 
-def _tied(case: EvaluationCase, tables: EvaluationTables, split: Split) -> tuple[str, ...]:
+def tied(case: EvaluationCase, tables: EvaluationTables, split: Split) -> tuple[str, ...]:
     """Warn where a protocol holds out each member's last play, and which one is the last is often arbitrary."""
     if TARGETS[split.protocol] != "last":
         return ()

@@ -152,7 +152,7 @@ def _results(report: EvaluationReport) -> Grid:
         for row in scored
     )
     return Grid(
-        f"{report.canvas}: {report.protocol}, {report.fold} fold, {report.n} requests of {report.members} "
+        f"{report.subject}: {report.protocol}, {report.fold} fold, {report.n} requests of {report.members} "
         f"members over {report.catalogue} titles{left_out}",
         ("", *metrics, *report.result.coverage),
         rows,
@@ -283,7 +283,7 @@ def _others(report: EvaluationReport) -> Iterator[Grid]:
         rows = tuple((row.name, *(with_interval(row.metrics[name]) for name in metrics)) for row in report.rows)
         caption = "calibration: lower is nearer to the member's own genres"
         caption += f"; reward {report.reward}" if report.reward else ""
-        yield Grid(f"{report.canvas}: beyond plain accuracy", ("", *metrics), rows, caption, strong=0)
+        yield Grid(f"{report.subject}: beyond plain accuracy", ("", *metrics), rows, caption, strong=0)
 
 
 def _heads(report: EvaluationReport) -> Iterator[Grid]:

@@ -88,12 +88,12 @@ def write_html(path: Path, page: str) -> None:
 
 
 def _section(report: EvaluationReport) -> Iterator[str]:
-    yield f"<h2>{escape(report.model)} on {escape(report.canvas)}</h2>"
+    yield f"<h2>{escape(report.model)} on {escape(report.subject)}</h2>"
     about = f"Protocol {report.protocol}, split {report.split_digest[:12]}, case {report.case_digest[:12]}."
     yield f"<p>{escape(about)}</p>"
     yield from (html_table(grid) for grid in grids(report, SLICES_SHOWN))
     for name, figure in figures(report):
-        yield html_figure(figure, f"{report.canvas} {name}")
+        yield html_figure(figure, f"{report.subject} {name}")
 
 
 def _canaries(results: Sequence[CanaryResult]) -> Grid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,9 @@ def plots(report: EvaluationReport, folder: Path) -> list[Path]:
         ConfigError: matplotlib is not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files = []
+    files, subject = [], re.sub(r"[^\w.-]+", "_", report.subject)
     for name, figure in figures(report):
-        files.append(folder / f"{report.canvas}_{name}.png")
+        files.append(folder / f"{subject}_{name}.png")
         figure.savefig(files[-1], dpi=110)
     return files
 
@@ -48,7 +49,7 @@ def figures(report: EvaluationReport) -> Iterator[tuple[str, Any]]:
     """
     metric = report.main_metric
     rows = [(row.name, row.metrics[metric]) for row in report.rows]
-    yield "baselines", _bars(f"{report.canvas}, {report.protocol}, {report.n} requests", metric, rows)
+    yield "baselines", _bars(f"{report.subject}, {report.protocol}, {report.n} requests", metric, rows)
     for name in dict.fromkeys(row.slice for row in report.slices):
         groups = [
             (f"{row.group} ({row.members})", row.metrics[metric])
@@ -56,7 +57,7 @@ def figures(report: EvaluationReport) -> Iterator[tuple[str, Any]]:
             if row.slice == name and not row.small
         ]
         if groups:
-            label = f"{report.canvas} by {name}, worst first (members); line: all requests"
+            label = f"{report.subject} by {name}, worst first (members); line: all requests"
             yield name, _bars(label, metric, groups[:BARS_PER_SLICE], line=report.result.metrics[metric].value)
     for head in report.heads:
         if head.reliability:

@@ -150,6 +150,8 @@ class EvaluationReport:
         heads: Heads measured on labelled events of this canvas.
         notes: What could not be measured, and why.
         ceiling: What a ranking by the truth reaches on the same requests; None where the truth is not known.
+        row: The row whose candidates were ranked; None = the whole canvas.
+        label: What was called positive of that row; None = the canvas's metric.
         requests: [N] per-request frame: request_id, member_id, slice columns, and `NAME/METRIC` of each row.
     """
 
@@ -177,6 +179,13 @@ class EvaluationReport:
     heads: tuple[HeadRow, ...] = ()
     notes: tuple[str, ...] = ()
     ceiling: ScoredRow | None = None
+    row: str | None = None
+    label: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """What was asked: the canvas, or one of its rows."""
+        return self.canvas if self.row is None else f"{self.canvas}, row {self.row}"
 
     @property
     def result(self) -> ScoredRow:

@@ -9,7 +9,7 @@ Axis letters: T titles, N combinations.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -25,6 +25,8 @@ LEAST_QUALIFIERS = 2
 """What a combination says beside its genre."""
 TOO_ALIKE = 0.5
 """Two rows that share more of their titles (Jaccard) are one too many."""
+ACCLAIMED = "acclaimed"
+"""What the key of a combination ends with where nearly all liked its titles."""
 CONSIDERED = 60
 """Combinations looked at for one member, best first."""
 
@@ -49,7 +51,7 @@ class Combination(NamedTuple):
     def key(self) -> str:
         """What a row's id calls it, such as `drama.thriller.series.acclaimed`."""
         said = [word_key(str(part)) for part in self[:5] if part is not None]
-        return ".".join([*said, "acclaimed"] if self.acclaimed else said)
+        return ".".join([*said, ACCLAIMED] if self.acclaimed else said)
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,26 @@ def combinations_of(generator: GeneratorSpec, catalogue: Catalogue) -> Combinati
     """Return the combinations of a catalogue for a row's words; made once, in under a second for 10,000 titles."""
     words, key = generator.words or WordsSpec(), f"combinations {generator.model_dump_json()}"
     return catalogue.once(key, lambda: Combinations.of(catalogue, words, generator.minimum_titles))
+
+
+def named_combination(
+    generator: GeneratorSpec, catalogue: Catalogue, key: str, acclaimed: Callable[[], Mask]
+) -> tuple[Combination, Mask] | None:
+    """Return the combination that a row's id calls by its key, and its [T] titles; None where there is none.
+
+    Args:
+        generator: Of the row.
+        catalogue: The titles.
+        key: See `Combination.key`.
+        acclaimed: Returns the [T] titles that nearly all liked; asked only where the key says so.
+    """
+    known = combinations_of(generator, catalogue)
+    plain = key.removesuffix(f".{ACCLAIMED}")
+    for own, titles in zip(known.own, known.titles, strict=True):
+        if own.key == plain:
+            mask = catalogue.mask_of(titles)
+            return (own, mask) if plain == key else (own._replace(acclaimed=True), mask & acclaimed())
+    return None
 
 
 def choose(

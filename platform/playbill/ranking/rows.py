@@ -6,13 +6,14 @@ Axis letters: T titles.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
 
+from playbill.datasets.request_context import NAME_END
 from playbill.ranking.candidates import ABSENT, Catalogue, Columns, Mask, Viewer
-from playbill.ranking.combinations import choose, combinations_of, name_of, tidy, word_key
+from playbill.ranking.combinations import choose, combinations_of, name_of, named_combination, tidy, word_key
 from playbill.ranking.plays import PlayLog
 from playbill.specs import RowSpec
 from playbill.specs.row import GeneratorSpec, WordsSpec
@@ -254,6 +255,33 @@ _GENERATED: dict[str, Callable[[RowSpec, GeneratorSpec, _Known], Iterator[RowPla
     "character": _by_character,
     "combination": _by_combination,
 }
+
+
+def plan_of(spec: RowSpec, row_id: str, catalogue: Catalogue, acclaimed: Callable[[], Mask]) -> RowPlan | None:
+    """Return the row that a log calls by its id.
+
+    Args:
+        spec: Its definition.
+        row_id: See `RowPlan.row_id`.
+        catalogue: The titles.
+        acclaimed: Returns the [T] titles that nearly all liked then; asked only where the id says so.
+
+    Returns:
+        None where the id of a generated row does not say what it is about, or the catalogue does not know that.
+    """
+    plan, stated = RowPlan(row_id, spec, row_title(spec, None)), row_id.partition(NAME_END)[2]
+    each = None if spec.generator is None else spec.generator.each
+    if each == "genre":
+        return replace(plan, genre=stated) if stated in catalogue.genres else None
+    if each == "character":
+        return replace(plan, only=catalogue.characters[stated]) if stated in catalogue.characters else None
+    if each == "watched_title":
+        source = catalogue.column(stated)
+        return replace(plan, source=source) if source != ABSENT else None
+    if spec.generator is not None:
+        found = named_combination(spec.generator, catalogue, stated, acclaimed)
+        return None if found is None else replace(plan, genre=found[0].genre, only=found[1])
+    return plan
 
 
 def row_title(spec: RowSpec, language: str | None) -> str:
