@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from importlib.util import find_spec
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import polars as pl
 
 from playbill.config import Workspace
 from playbill.errors import ConfigError, StateError
+from playbill.features.feast_import import import_feast
 from playbill.features.label_views import LabelValues, PublishedLabel, require_label_views
 from playbill.features.own_views import own_event_views
 from playbill.features.parity_report import ParityReport
@@ -31,7 +31,7 @@ from playbill.tables import RequestLog, Tables, workspace_clock
 if TYPE_CHECKING:
     from playbill.features.feast_door import FeastDoor
 
-# Feast takes five seconds to import. Function-level imports here, and only here, keep every command that does not
+# Feast takes a second to import. Function-level imports here, and only here, keep every command that does not
 # touch features fast.
 
 
@@ -57,7 +57,7 @@ class FeatureDoor:
             DefinitionError: A definition is wrong, or a file's name hides it from Feast.
             ServiceError: The registry cannot be reached.
         """
-        _require_feast()
+        import_feast()
         from playbill.features.feast_door import FeastDoor
 
         self.__dict__["_feast"] = FeastDoor(self.workspace, fresh=True)
@@ -96,7 +96,7 @@ class FeatureDoor:
             ServiceError: The journal, the registry or the online store does not answer.
         """
         moment = at or workspace_clock(self.workspace).now()
-        _require_feast()
+        import_feast()
         from playbill.features.pushes import push_members
 
         return push_members(self._feast, member_ids, moment)
@@ -317,7 +317,7 @@ class FeatureDoor:
             requests = requests.filter(pl.col("at") >= since)
         if until is not None:
             requests = requests.filter(pl.col("at") < until)
-        _require_feast()
+        import_feast()
         from playbill.features.parity import compare_requests
 
         report = compare_requests(self._feast, requests, sample, seed)
@@ -330,12 +330,7 @@ class FeatureDoor:
 
     @cached_property
     def _feast(self) -> FeastDoor:
-        _require_feast()
+        import_feast()
         from playbill.features.feast_door import FeastDoor
 
         return FeastDoor(self.workspace)
-
-
-def _require_feast() -> None:
-    if find_spec("feast") is None:
-        raise ConfigError("Feast is not installed. Run `pip install 'playbill[features]'`.")

@@ -1,4 +1,4 @@
-"""A workspace's Feast store, opened. Importing Feast takes five seconds, so `door` imports this when needed."""
+"""A workspace's Feast store, opened. Importing Feast takes a second, so `door` imports this when needed."""
 
 from __future__ import annotations
 
