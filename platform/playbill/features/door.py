@@ -155,11 +155,11 @@ class FeatureDoor:
             StateError: A view's file does not exist; the text names the command.
             DataError: `frame` lacks a column or has null moments; every mistake is named.
         """
+        feast, started = self._feast, perf_counter()
         from playbill.features.historical import member_features
 
-        started = perf_counter()
-        found = member_features(self._feast, service, frame)
-        self._feast.tag_active_run(service, frame.height, perf_counter() - started)
+        found = member_features(feast, service, frame)
+        feast.tag_active_run(service, frame.height, perf_counter() - started)
         return found
 
     def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> TitleSnapshots:
@@ -177,9 +177,10 @@ class FeatureDoor:
             StateError: A view's file does not exist; the text names the command.
             DataError: A moment has no time zone.
         """
+        feast = self._feast
         from playbill.features.historical import title_snapshots
 
-        return title_snapshots(self._feast, service, moments, title_ids)
+        return title_snapshots(feast, service, moments, title_ids)
 
     def title_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
         """Look up title features of single titles, each as of a moment of its own.
@@ -198,9 +199,10 @@ class FeatureDoor:
             StateError: A view's file does not exist; the text names the command.
             DataError: `frame` lacks a column or has null moments; every mistake is named.
         """
+        feast = self._feast
         from playbill.features.historical import title_features
 
-        return title_features(self._feast, service, frame)
+        return title_features(feast, service, frame)
 
     def leaks(self, service: str) -> LeakReport:
         """Try the views of one's own behind a service for values that know the event they are joined to.
@@ -239,9 +241,10 @@ class FeatureDoor:
             StateError: The workspace was never applied, or a view's file does not exist.
             ServiceError: The registry cannot be reached.
         """
+        feast = self._feast
         from playbill.features.provenance import provenance
 
-        return provenance(self._feast, service)
+        return provenance(feast, service)
 
     def file_digests(self, service: str) -> dict[str, list[str]]:
         """Return view -> digests of the files that a service reads now, old to new; reads each file once.
@@ -250,9 +253,10 @@ class FeatureDoor:
             UnknownNameError: There is no such service.
             StateError: The workspace was never applied, or a view's file does not exist.
         """
+        feast = self._feast
         from playbill.features.provenance import file_digests
 
-        return file_digests(self._feast, service)
+        return file_digests(feast, service)
 
     def online(
         self,
@@ -286,9 +290,10 @@ class FeatureDoor:
             ServiceError: The online store is missing, empty or broken; the caller should fall back.
             DataError: `at` has no zone or a request field is missing.
         """
+        feast = self._feast
         from playbill.features.online import online_features
 
-        return online_features(self._feast, service, member_ids, at, request or {})
+        return online_features(feast, service, member_ids, at, request or {})
 
     def parity(
         self,

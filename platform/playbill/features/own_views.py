@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from playbill.errors import DefinitionError, Problem
+from playbill.features.feast_import import import_feast
 from playbill.features.table_views import TABLE_VIEWS
 from playbill.features.views import EVENT_VIEWS, EventView
 from playbill.zoo.feature_definitions import FeatureRepo, read_feature_repo
@@ -35,6 +36,7 @@ def own_event_views(feature_repo: Path) -> dict[str, EventView]:
     repo = read_feature_repo(feature_repo)
     if not any(definition.computed for definition in repo.definitions.values()):
         return {}
+    import_feast()
     from playbill.features.own import recipe_of
 
     found = {}
@@ -59,6 +61,7 @@ def own_feature_views(feature_repo: Path, repo: FeatureRepo | None = None) -> Ma
     files = set(_files_of_own(feature_repo, repo or read_feature_repo(feature_repo)))
     if not files:
         return {}
+    import_feast()
     from feast import Entity, Field
     from feast.feature_view import FeatureView
     from feast.types import String

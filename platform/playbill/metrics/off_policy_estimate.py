@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import stdtrit
 
 from playbill.errors import DataError, EffectiveSampleError, OverlapError, Problem
 from playbill.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES, MemberBootstrap
@@ -224,6 +223,8 @@ def _normal(terms: Terms, level: float) -> tuple[float, float]:
     error = _error(terms.members, terms.influence())
     if not np.isfinite(error):
         return float("-inf"), float("inf")
+    from scipy.special import stdtrit  # takes a third of a second, and serving needs other metrics of this room
+
     half = float(stdtrit(np.unique(terms.members).size - 1, 0.5 + level / 2.0)) * error
     value = _value(terms)
     return value - half, value + half

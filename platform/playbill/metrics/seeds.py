@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 from playbill.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES, Interval, Matrix, MemberBootstrap
 from playbill.metrics.topk import Indices
@@ -80,6 +79,8 @@ def seed_interval(
     people = max(np.unique(members).size - 1, 1)
     parts = from_seeds**2 / (seeds - 1) + from_members**2 / people
     freedom = total**2 / parts if parts > 0.0 else float("inf")
+    from scipy.special import stdtrit  # takes a third of a second, and serving needs other metrics of this room
+
     half = float(stdtrit(min(freedom, 1e9), 0.5 + level / 2.0)) * total**0.5
     value = float(means.mean())
     return SeedInterval(

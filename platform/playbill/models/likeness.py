@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import sparse
-from scipy.special import gammaln
 from torch import Tensor, nn
 
 from playbill.models.alike import KINDS, TitleLikeness
@@ -192,6 +191,8 @@ def fit_prior(
 def _likelihood(strength: float, m: Floats, e: Floats, lift: Floats, share: Floats) -> float:
     """Return the log likelihood of counts: m is negative binomial of size k lift and odds e / k."""
     size = strength * lift
+    from scipy.special import gammaln  # fits alone need it, and a shell that answers once does not wait for it
+
     each = gammaln(m + size) - gammaln(size) - size * np.log1p(e / strength) + m * np.log(e / (strength + e))
     return float((share * each).sum())
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from scipy.sparse.linalg import svds
 
 WINDOW = 8
 
@@ -57,6 +56,8 @@ def largest_directions(
     if 4 * rank > matrix.shape[0]:
         left, values, _ = np.linalg.svd(matrix.toarray())
         return left[:, :rank], values[:rank]
+    from scipy.sparse.linalg import svds  # training alone needs it, and it takes a quarter of a second
+
     left, values, _ = svds(matrix, k=rank, v0=generator.normal(size=matrix.shape[0]), solver="arpack")
     return left, values
 
