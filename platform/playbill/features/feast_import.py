@@ -64,8 +64,8 @@ def late(target: type, check: Callable[[Any], Any]) -> type:
         if isinstance(member, classmethod | staticmethod):
             changed: Any = type(member)(_late(target, member.__func__, check))
         elif isinstance(member, property):
-            parts = (_late(target, part, check) for part in (member.fget, member.fset, member.fdel))
-            changed = type(member)(*parts, member.__doc__)
+            get, put, remove = (_late(target, part, check) for part in (member.fget, member.fset, member.fdel))
+            changed = type(member)(get, put, remove, member.__doc__)
         else:
             changed = _late(target, member, check)
         if changed is not member:
