@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from small_project import Playbill
 
 from playbill.evaluation import model as evaluating
+from playbill.features import FeatureDoor
 from playbill.tracking import Tracking
 from playbill.training import loop
 from playbill.training import run as training
@@ -82,9 +83,11 @@ def test_a_run_killed_after_it_registered_does_not_register_again(project, monke
     assert [item.version for item in Tracking(project.workspace).versions("everycanvas")] == [1]
 
 
-def test_a_run_killed_before_it_registered_repeats_neither_epochs_nor_evaluations(project, monkeypatch):
+def test_a_run_killed_before_it_registered_repeats_neither_checks_nor_epochs_nor_evaluations(project, monkeypatch):
     first = killed(project, monkeypatch, "log_evaluation")
     for place, name in (
+        (training, "make_split"),
+        (FeatureDoor, "require_no_leaks"),
         (training, "build_training_set"),
         (training, "build_network"),
         (loop._Run, "_epoch"),
@@ -102,7 +105,8 @@ def test_a_run_killed_before_it_registered_repeats_neither_epochs_nor_evaluation
     assert (outcome["run_id"], outcome["version"], outcome["resumed_from"]) == (first, 1, 3)
     assert "home" in measured
     assert outcome["canvases"].keys() == measured
-    assert not (only_run(project) / "training_set").exists()
+    for name in ("training_set", "checks"):
+        assert not (only_run(project) / name).exists()
 
 
 @pytest.mark.parametrize("name", ["training_set/tokens.npy", "training_set/start.safetensors"])

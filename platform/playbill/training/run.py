@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from playbill import __version__
 from playbill.clock import Clock
 from playbill.config import Workspace
 from playbill.datasets import Split, TrainingSet, build_training_set, make_split
@@ -43,7 +45,7 @@ from playbill.training.record import (
     run_params,
 )
 from playbill.training.rewards import example_weights
-from playbill.training.run_folder import RunFolder
+from playbill.training.run_folder import Checks, RunFolder, sources_digest
 from playbill.training.settings import LoopSettings
 from playbill.training.watch import Silent, Watcher
 from playbill.zoo import open_zoo
@@ -132,7 +134,7 @@ class _Run:
     features: FeatureDoor
     schema: ServiceSchema
     tracking: Tracking
-    split: Split
+    checks: Checks
     settings: LoopSettings
     truth: TruePlays | None
     folder: RunFolder
@@ -148,19 +150,23 @@ class _Run:
         tables = Tables(workspace).require()
         features, tracking = FeatureDoor(workspace), Tracking(workspace)
         schema = features.schema(resolved.model.features)
-        notes = features.require_no_leaks(resolved.model.features)
-        resolved = resolved.model_copy(update={"notes": (*resolved.notes, *notes)})
         tracking.models()
         if options.workers or (options.workers is None and workspace.project.settings.training.workers):
             cluster_address(workspace.ray_address)
-        split = make_split(resolved.model.evaluate.protocol, tables.interactions())
-        settings = loop_settings(resolved)
-        name = _content_hash(
-            resolved.spec_hash, tables.snapshot_id(), split.digest, schema.version, settings.model_dump_json()
-        )
+        settings, service = loop_settings(resolved), resolved.model.features
+        depends_on = (resolved.spec_hash, tables.snapshot_id(), schema.version, settings.model_dump_json())
+
+        def check() -> tuple[Split, tuple[str, ...]]:
+            notes = features.require_no_leaks(service)
+            return make_split(resolved.model.evaluate.protocol, tables.interactions()), notes
+
+        files = json.dumps(features.file_digests(service))
+        key = _content_hash(*depends_on, files, sources_digest(workspace.project.feature_repo), __version__)
+        checks = Checks.of(workspace.runs, resolved.model.name, key, check)
+        name = _content_hash(*depends_on, checks.split.digest)
         return cls(
             workspace=workspace,
-            resolved=resolved,
+            resolved=resolved.model_copy(update={"notes": (*resolved.notes, *checks.notes)}),
             options=options,
             watcher=watcher,
             tables=tables,
@@ -168,12 +174,17 @@ class _Run:
             features=features,
             schema=schema,
             tracking=tracking,
-            split=split,
+            checks=checks,
             settings=settings,
             truth=truth_of(workspace.folder),
             folder=RunFolder(workspace.runs / f"{resolved.model.name}-{name}"),
             begun=begun,
         )
+
+    @property
+    def split(self) -> Split:
+        """What is held out."""
+        return self.checks.split
 
     @property
     def workers(self) -> int:
@@ -188,6 +199,7 @@ class _Run:
         """
         model = self.resolved.model.name
         earlier = self._earlier_run()
+        self.folder.keep_checks(self.checks)
         data, start = self._examples()
         self.resolved = data.trained(self.resolved)
         params = run_params(self.resolved, self.settings, self.workers) | {"examples": examples_summary(data)}

@@ -2,6 +2,7 @@
 
 ```
 FOLDER/run.json               MLflow run, and the version once it is registered
+       checks/                what was found before the run, and the split
        training_set/          arrays of the training set, and start.safetensors: the network before its first step
        checkpoints/           see `training.checkpoint`
        bundle/                what is registered
@@ -21,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from playbill import __version__
-from playbill.datasets import TrainingSet
-from playbill.errors import IntegrityError
+from playbill.datasets import Split, TrainingSet
+from playbill.errors import IntegrityError, StateError
 from playbill.evaluation.report import EvaluationReport
 from playbill.files import remove_leftovers, replaced_folder, write_text
 from playbill.models import Network, NetworkConfig
@@ -31,6 +32,42 @@ from playbill.training.checkpoint import digest
 
 STATE, DATA, START, EVALUATION = "run.json", "training_set", "start.safetensors", "evaluation"
 DIGESTS, FEATURES = "digests.json", "features.json"
+CHECKS, FOUND, SPLIT = "checks", "checks.json", "split.parquet"
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What the checks of data before a run found.
+
+    Args:
+        key: Hash of everything they read: where it is the same, so is what they find.
+        split: What is held out.
+        notes: About views of the project's own.
+    """
+
+    key: str
+    split: Split
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, runs: Path, model: str, key: str, check: Callable[[], tuple[Split, tuple[str, ...]]]) -> Checks:
+        """Return what an unfinished run of the model found when it read the very same; else check now."""
+        for file in sorted(runs.glob(f"{model}-*/{CHECKS}/{FOUND}")):
+            try:
+                content = json.loads(file.read_text(encoding="utf-8"))
+                if content["key"] == key:
+                    return cls(key, Split.load(file.parent / SPLIT), tuple(map(str, content["notes"])))
+            except (OSError, ValueError, KeyError, TypeError, IntegrityError, StateError):
+                continue  # Damaged: they are made again.
+        return cls(key, *check())
+
+
+def sources_digest(folder: Path) -> str:
+    """Return the SHA-256 of the Python files of a folder: names and content."""
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        found.update(f"{path.relative_to(folder)} {digest(path)}\n".encode())
+    return found.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -72,6 +109,14 @@ class RunFolder:
         """Forget the run."""
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def keep_checks(self, checks: Checks) -> None:
+        """Write what the checks before the run found, where an attempt before has not."""
+        if not (self.path / CHECKS).is_dir():
+            with replaced_folder(self.path / CHECKS, "the checks of the run") as unfinished:
+                checks.split.save(unfinished / SPLIT)
+                text = json.dumps({"key": checks.key, "notes": checks.notes})
+                (unfinished / FOUND).write_text(text, encoding="utf-8")
+
     def load_training_set(self) -> TrainingSet | None:
         """Return the training set of the attempt before.
 
@@ -110,8 +155,9 @@ class RunFolder:
         return found
 
     def drop_training_set(self) -> None:
-        """Give its disk back: a finished run is not gone on with."""
-        shutil.rmtree(self.training_set, ignore_errors=True)
+        """Give its disk back, and that of the checks: a finished run is not gone on with."""
+        for folder in (self.training_set, self.path / CHECKS):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def reports(self, bundle: str) -> KeptReports:
         """Return the reports of a bundle, by its digest."""
