@@ -192,7 +192,7 @@ class Trained:
         self, requests: Sequence[Request]
     ) -> Iterator[tuple[npt.NDArray[np.int64], Mapping[str, torch.Tensor]]]:
         for part in self.reader.parts(requests):
-            prepared = replace(self._vectors.prepared, snapshots=self.network.titles.dynamic(part.snapshots))
+            prepared = replace(self._vectors.prepared, snapshots=self.network.titles.dynamic.distinct(part.snapshots))
             vectors = replace(self._vectors, prepared=prepared)
             states = self.network.last_states(part.history, part.context, vectors)
             yield part.rows, self.network.scores(part.history, part.context, self.reader.titles, vectors, states)

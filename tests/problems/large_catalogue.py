@@ -85,7 +85,9 @@ def _plays(titles: int, members: int, plays: int, random: np.random.Generator) -
     stays = (place > 0) & (random.random(len(member)) < STAY)
     begins = np.maximum.accumulate(np.where(stays, 0, np.arange(len(member))))
     title = np.minimum(group[begins] * GROUP + _skewed(GROUP, len(member), random), titles - 1)
-    seconds = np.sort(random.integers(0, DAYS * 86_400, len(member)) + member * (DAYS * 86_400)) - member * DAYS * 86_400
+    seconds = (
+        np.sort(random.integers(0, DAYS * 86_400, len(member)) + member * (DAYS * 86_400)) - member * DAYS * 86_400
+    )
     return pl.DataFrame(
         {
             "member": [f"m{one}" for one in member.tolist()],

@@ -24,6 +24,8 @@ from playbill.tables import Vocabulary
 
 EVERYWHERE = "*"
 CELLS_AT_ONCE = 1 << 22
+KEPT_BYTES = 1 << 26
+"""Memory for masks that are asked for again, one bit for each state and title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,34 @@ class States:
         step = max(1, CELLS_AT_ONCE // max(1, self.start.shape[2]))
         everyone = np.arange(len(self))
         return all(self.mask(everyone[at : at + step])[:, 1:].all() for at in range(0, len(self), step))
+
+
+class KeptMasks:
+    """Masks of states, worked out once each where all of them together are small: every batch asks for most of them.
+
+    Args:
+        states: S states.
+        most: Bytes; where the masks of all states take more, each is worked out when it is asked for.
+    """
+
+    def __init__(self, states: States, most: int = KEPT_BYTES) -> None:
+        self.states = states
+        self.titles = states.start.shape[2]
+        size = -(-self.titles // 8)
+        kept = len(states) if len(states) * size <= most else 0
+        self._known = np.zeros(kept, np.bool_)
+        self._bits = np.zeros((kept, size), np.uint8)
+
+    def of(self, states: Int) -> Bool:
+        """Return [G, T] `States.mask`."""
+        if not len(self._known):
+            return self.states.mask(states)
+        new = np.unique(states[~self._known[states]])
+        if len(new):
+            self._bits[new] = np.packbits(self.states.mask(new), axis=1)
+            self._known[new] = True
+        found = np.unpackbits(self._bits[states], axis=1, count=self.titles)
+        return found.view(np.bool_)
 
 
 def availability_states(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from playbill.datasets.arrays import AnyInt, Bool, Float, Int, NegativeArrays, TargetArrays
-from playbill.datasets.availability import States
+from playbill.datasets.availability import KeptMasks, States
 from playbill.datasets.negatives import Policy, Pool, shown_titles, usable_titles
 from playbill.datasets.row_entries import PageRows
 from playbill.datasets.rows import TrainingRows
@@ -40,7 +40,7 @@ class TargetAssembler:
         self.rows, self.states, self.state = rows, states, state
         self.softmax, self.policies, self.pages = softmax, policies, pages or PageRows.none()
         self._frequencies: dict[str, Float] = {}
-        self._seen: tuple[Int, Bool] | None = None
+        self._masks = KeptMasks(states)
 
     def arrays(self, row: Int, logged: int, drawn: Mapping[str, tuple[Int, Float]]) -> TargetArrays:
         """Return the targets of N rows.
@@ -111,13 +111,7 @@ class TargetAssembler:
         if not len(self.states):
             return np.zeros((0, 0), np.bool_), np.zeros(0, np.int64)
         states, group = np.unique(self.state[self.rows.request[row]], return_inverse=True)
-        return self._mask(states.astype(np.int64)), group.astype(np.int64)
-
-    def _mask(self, states: Int) -> Bool:
-        """Return [G, T] what could be seen; that of the last call is kept, as a batch asks twice."""
-        if self._seen is None or not np.array_equal(self._seen[0], states):
-            self._seen = states, self.states.mask(states)
-        return self._seen[1]
+        return self._masks.of(states.astype(np.int64)), group.astype(np.int64)
 
     def _negatives(
         self, policy: Policy, row: Int, title: Int, available: Bool, group: Int, drawn: Int, expected: Float
@@ -144,7 +138,7 @@ class TargetAssembler:
         """
         possible: Bool = np.ones(len(plays), np.bool_)
         if len(self.states) and len(row):
-            seen = self._mask(np.unique(self.state[self.rows.request[row]]).astype(np.int64))
+            seen = self._masks.of(np.unique(self.state[self.rows.request[row]]).astype(np.int64))
             possible = np.logical_or.reduce(seen, axis=0)
         possible[0] = False
         found = {}

@@ -9,7 +9,7 @@ rows, F snapshot features.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from playbill.models.batch import ContextBatch
 from playbill.models.config import NetworkConfig
+from playbill.models.normalise import DistinctFeatures
 from playbill.models.titles import PreparedTitles
 
 MATCH_START = 16.0
@@ -105,27 +106,41 @@ class Head(nn.Module):
 
     def bias(self, titles: TitleVectors, rows: BiasRows) -> Tensor:
         """Return the additive bias [P, T], float32. The padding title can never win."""
-        total = self._bias(titles.bias[:, self.position], titles.prepared.snapshots, rows, titles.canvas)
-        return torch.cat([torch.full_like(total[:, :1], -1e4), total[:, 1:]], dim=1)
+        canvases_C, of_P = torch.unique(rows.canvas, return_inverse=True)
+        total = self.canvas_bias(titles, canvases_C)[of_P]
+        return total + self._snapshot_terms(titles.prepared.snapshots, rows)
 
     def bias_of(self, titles: TitleVectors, rows: BiasRows, title_S: Tensor) -> Tensor:
         """Return the additive bias [P, S] of some titles, float32."""
-        crossed = None if titles.canvas is None else titles.canvas[..., title_S]
-        return self._bias(titles.bias[title_S, self.position], titles.prepared.snapshots[:, title_S], rows, crossed)
+        total = titles.bias[title_S, self.position].float().expand(rows.snapshot.shape[0], -1)
+        if self.crossed is not None and titles.canvas is not None:
+            total = total + titles.canvas[self.crossed][rows.canvas[:, None], title_S].float()
+        own = titles.prepared.snapshots
+        return total + self._snapshot_terms(replace(own, values=own.values[:, title_S]), rows)
 
-    def _bias(self, bias_T: Tensor, snapshots_STF: Tensor, rows: BiasRows, canvas_JCT: Tensor | None) -> Tensor:
-        total = bias_T.float().expand(rows.snapshot.shape[0], -1)
-        if self.crossed is not None and canvas_JCT is not None:
-            total = total + canvas_JCT[self.crossed, rows.canvas].float()
-        if self.snapshot.shape[0]:
-            # Every snapshot under every canvas, then the pairs there are: no features are copied for each pair.
-            snapshots_S, at_P = torch.unique(rows.snapshot, return_inverse=True)
-            canvases_C, of_P = torch.unique(rows.canvas, return_inverse=True)
-            weights_CF = self.snapshot + self.snapshot_canvas(canvases_C)
-            with torch.autocast(weights_CF.device.type, enabled=False):
-                terms_SCT = weights_CF @ snapshots_STF[snapshots_S].transpose(1, 2)
-                total = total + terms_SCT[at_P, of_P]
-        return total
+    def canvas_bias(self, titles: TitleVectors, canvas_C: Tensor) -> Tensor:
+        """Return the additive bias [C, T] but for snapshot features, float32. The padding title can never win."""
+        total = titles.bias[:, self.position].float().expand(canvas_C.shape[0], -1)
+        if self.crossed is not None and titles.canvas is not None:
+            total = total + titles.canvas[self.crossed, canvas_C].float()
+        return torch.cat([torch.full_like(total[:, :1], -1e4), total[:, 1:]], dim=1)
+
+    def snapshot_weights(self, titles: TitleVectors, canvas_C: Tensor) -> Tensor | None:
+        """Return the weights [C, U] of snapshot features, None where there are none."""
+        if not self.snapshot.shape[0]:
+            return None
+        with torch.autocast(canvas_C.device.type, enabled=False):
+            return titles.prepared.snapshots.weights(self.snapshot + self.snapshot_canvas(canvas_C))
+
+    def _snapshot_terms(self, features: DistinctFeatures, rows: BiasRows) -> Tensor | float:
+        # Every snapshot under every canvas, then the pairs there are: no features are copied for each pair.
+        if not self.snapshot.shape[0]:
+            return 0.0
+        snapshots_S, at_P = torch.unique(rows.snapshot, return_inverse=True)
+        canvases_C, of_P = torch.unique(rows.canvas, return_inverse=True)
+        with torch.autocast(canvases_C.device.type, enabled=False):
+            weights_CU = features.weights(self.snapshot + self.snapshot_canvas(canvases_C))
+            return (weights_CU @ features.values[snapshots_S].transpose(1, 2))[at_P, of_P]
 
     def target_bias(self, titles: TitleVectors, canvas_N: Tensor, snapshot_N: Tensor, title_N: Tensor) -> Tensor:
         """Return the additive bias [N] of one title per row."""
@@ -133,12 +148,8 @@ class Head(nn.Module):
         if self.crossed is not None and titles.canvas is not None:
             bias_N = bias_N + titles.canvas[self.crossed, canvas_N, title_N]
         if self.snapshot.shape[0]:
-            weights_NF = self.snapshot + self.snapshot_canvas(canvas_N)
-            bias_N = bias_N + (titles.prepared.snapshots[snapshot_N, title_N] * weights_NF).sum(-1)
+            own = titles.prepared.snapshots
+            with torch.autocast(canvas_N.device.type, enabled=False):
+                weights_NU = own.weights(self.snapshot + self.snapshot_canvas(canvas_N))
+            bias_N = bias_N + (own.values[snapshot_N, title_N] * weights_NU).sum(-1)
         return bias_N
-
-    def with_match(self, q_ND: Tensor, queries_NM: Tensor, titles: TitleVectors) -> tuple[Tensor, Tensor]:
-        """Widen queries and title vectors by the matching space: [N, D + M] and [T, D + M]."""
-        names_TM = titles.prepared.names
-        match_NM = self.match * queries_NM
-        return torch.cat([q_ND, match_NM.to(q_ND.dtype)], -1), torch.cat([titles.vectors, names_TM], -1)

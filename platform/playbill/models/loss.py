@@ -1,12 +1,16 @@
 """Full softmax over the catalogue, in chunks of rows, with its gradient worked out in the forward pass.
 
-The logits of a chunk are turned into the gradient where they lie and then forgotten, so memory is one chunk by T
-and not N by T, and the backward pass costs nothing. Practical up to some 20,000 titles per CPU core.
-Axis letters: N prediction rows, T titles, D width, P rows of the additive bias.
+The logits of a chunk are turned into the gradient where they lie and then forgotten, so memory is one block by T and
+not N by T, and the backward pass costs nothing. What a title's features add at a moment is worked out for one moment at
+a time and each bias row once, so rows of one moment should lie side by side: no [rows, T] array is made but products.
+Practical up to some 20,000 titles per CPU core.
+Axis letters: N prediction rows, T titles, D width, P rows of the additive bias, S moments, F features, M matching
+space.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +25,8 @@ BLOCK_LOGITS = 1 << 22
 """Logits of one matrix product, the most that are ever kept."""
 TINY = 1e-30
 """Probabilities below it count as this much, so that a hopeless row has a finite loss."""
+FAR = 1e30
+"""Taken off the logit of what does not compete: its probability is then exactly 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,50 @@ class Hidden:
     """[N] row of `titles` of each query."""
 
 
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What the features of titles at the moment of each row add to their scores."""
+
+    weights: Tensor
+    """[P, F] float32, one row for each row of the bias."""
+    features: Tensor
+    """[S, T, F] float32; no gradient flows to them."""
+    snapshot: Tensor
+    """[N] moment of each query. Rows of one moment should lie side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """A second product, of what was typed with what titles are called, for the few rows that have a query."""
+
+    rows: Tensor
+    """[m] numbers of those rows, ascending."""
+    typed: Tensor
+    """[m, M] of the queries' type."""
+    names: Tensor
+    """[T, M]; no gradient flows to them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """What no gradient flows to."""
+
+    bias_row: Tensor
+    target: Tensor
+    weight: Tensor
+    hidden: Hidden | None
+    features: Tensor | None
+    snapshot: Tensor | None
+    names: Tensor | None
+    asked: Tensor | None
+
+    def queries(self, block: slice) -> tuple[slice, Tensor]:
+        """Return which queries rows of a block have, and the numbers of those rows within it."""
+        assert self.asked is not None
+        first, last = torch.searchsorted(self.asked, self.asked.new_tensor([block.start, block.stop])).tolist()
+        return slice(first, last), self.asked[first:last] - block.start
+
+
 def softmax_loss(
     q_ND: Tensor,
     e_TD: Tensor,
@@ -41,8 +91,10 @@ def softmax_loss(
     target_N: Tensor,
     weight_N: Tensor,
     hidden: Hidden | None = None,
+    moments: Moments | None = None,
+    names: Names | None = None,
 ) -> Tensor:
-    """Return the weighted sum of cross-entropies of `q · e + bias`, a float32 scalar.
+    """Return the weighted sum of cross-entropies of `q · e + bias + features · weights + typed · name`, float32.
 
     Args:
         q_ND: Queries, float32 or bfloat16 (the products run in this type, all else in float32).
@@ -52,43 +104,56 @@ def softmax_loss(
         target_N: Index of the right title, int64.
         weight_N: Weight of each row, float32; no gradient flows to it.
         hidden: What does not compete; None = every title does.
+        moments: Features of titles; None = they have none.
+        names: What was typed; None = nothing was.
     """
-    loss: Tensor = _ChunkedSoftmax.apply(  # type: ignore[no-untyped-call]
-        q_ND, e_TD, bias_PT, bias_row_N, target_N, weight_N, hidden
+    fixed = _Fixed(
+        bias_row=bias_row_N,
+        target=target_N,
+        weight=weight_N,
+        hidden=hidden,
+        features=None if moments is None else moments.features,
+        snapshot=None if moments is None else moments.snapshot,
+        names=None if names is None else names.names,
+        asked=None if names is None else names.rows,
     )
+    weights, typed = None if moments is None else moments.weights, None if names is None else names.typed
+    with torch.autocast(q_ND.device.type, enabled=False):
+        loss: Tensor = _ChunkedSoftmax.apply(q_ND, e_TD, bias_PT, weights, typed, fixed)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _ChunkedSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        q: Tensor,
-        e: Tensor,
-        bias: Tensor,
-        bias_row: Tensor,
-        target: Tensor,
-        weight: Tensor,
-        hidden: Hidden | None,
+        ctx: Any, q: Tensor, e: Tensor, bias: Tensor, weights: Tensor | None, typed: Tensor | None, fixed: _Fixed
     ) -> Tensor:
-        keep = any(ctx.needs_input_grad[:3])
-        grads = _Gradients(q, e, bias) if keep else None
+        grads = _Gradients(q, e, bias, weights, typed) if any(ctx.needs_input_grad) else None
         total = torch.zeros((), dtype=torch.float64, device=q.device)
-        for part in chunks(q.shape[0], BLOCK_LOGITS // e.shape[0]):
-            logits = q[part] @ e.T
-            own = None if hidden is None else Hidden(hidden.titles, hidden.row[part])
-            total += _softmax_block(logits, bias, bias_row[part], target[part], weight[part], own)
+        biases = _Biases(bias, weights, fixed)
+        runs = _runs(fixed.snapshot, q.shape[0])
+        for block in chunks(q.shape[0], BLOCK_LOGITS // e.shape[0]):
+            logits = q[block] @ e.T
+            if typed is not None and fixed.names is not None:
+                own, rows = fixed.queries(block)
+                logits.index_add_(0, rows, typed[own] @ fixed.names.T)
+            for part in _parts(block, runs, CHUNK_LOGITS // e.shape[0]):
+                inside = slice(part.start - block.start, part.stop - block.start)
+                own_PT = biases.at(part.start, grads)
+                total += _softmax_chunk(logits[inside], own_PT, part, fixed, grads)
             if grads is not None:
-                grads.add(part, logits, q[part], e, bias_row[part], weight[part])
+                grads.add(block, logits, q, e, fixed)
         if grads is not None:
-            ctx.save_for_backward(grads.q, grads.e, grads.bias)
+            biases.leave(grads)
+            ctx.save_for_backward(*grads.all())
         return total.float()
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_outputs[0]
-        q, e, bias = ctx.saved_tensors
-        return q * scale.to(q.dtype), (e * scale).to(q.dtype), bias * scale, None, None, None, None
+        q, e, bias, weights, typed = ctx.saved_tensors
+        scaled = [None if grad is None else grad * scale.to(grad.dtype) for grad in (q, bias, weights, typed)]
+        return scaled[0], (e * scale).to(q.dtype), *scaled[1:], None
 
 
 def chunks(rows: int, size: int) -> Iterator[slice]:
@@ -98,23 +163,70 @@ def chunks(rows: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, rows))
 
 
-def _softmax_block(
-    logits: Tensor, bias: Tensor, bias_row: Tensor, target: Tensor, weight: Tensor, hidden: Hidden | None
-) -> Tensor:
-    """Return the block's loss and overwrite `logits` with their gradient for weights of 1."""
-    total = torch.zeros((), dtype=torch.float64, device=logits.device)
-    for part in chunks(logits.shape[0], CHUNK_LOGITS // logits.shape[1]):
-        exact = logits[part].float()
-        exact += bias if bias.shape[0] == 1 else bias[bias_row[part]]
-        column = target[part].unsqueeze(-1)
-        if hidden is not None:
-            kept = exact.gather(1, column)
-            exact.masked_fill_(hidden.titles[hidden.row[part]], -torch.inf).scatter_(1, column, kept)
-        share = torch.softmax(exact, dim=1)
-        chosen = share.gather(1, column)
-        total -= (weight[part] * chosen.squeeze(-1).clamp(min=TINY).log()).sum(dtype=torch.float64)
-        logits[part] = share.scatter_(1, column, chosen - 1)
-    return total
+def _runs(snapshot: Tensor | None, rows: int) -> list[int]:
+    """Return where each run of rows of one moment ends, ascending."""
+    if snapshot is None or not rows:
+        return [rows]
+    counts = torch.unique_consecutive(snapshot, return_counts=True)[1]
+    ends: list[int] = counts.cumsum(0).tolist()
+    return ends
+
+
+def _parts(block: slice, runs: list[int], size: int) -> Iterator[slice]:
+    """Cut a block into parts of at most `size` rows, each of one moment."""
+    start, size = block.start, max(1, size)
+    while start < block.stop:
+        end = runs[bisect_right(runs, start)]
+        stop = min(start + size, end, block.stop)
+        yield slice(start, stop)
+        start = stop
+
+
+class _Biases:
+    """The biases [P, T] of the moment at hand; those of one moment are worked out once."""
+
+    def __init__(self, bias: Tensor, weights: Tensor | None, fixed: _Fixed) -> None:
+        self.bias, self.weights, self.fixed = bias, weights, fixed
+        self.moments = None if fixed.snapshot is None else fixed.snapshot.tolist()
+        self.moment: int | None = None
+        self.own = bias
+
+    def at(self, row: int, grads: _Gradients | None) -> Tensor:
+        """Return the biases of the moment of a row, and let go of the moment before."""
+        if self.moments is None or self.weights is None or self.fixed.features is None:
+            return self.bias
+        if self.moment != self.moments[row]:
+            self.leave(grads)
+            self.moment = self.moments[row]
+            self.own = torch.addmm(self.bias, self.weights, self.fixed.features[self.moment].T)
+        return self.own
+
+    def leave(self, grads: _Gradients | None) -> None:
+        """Hand the gradient of the moment's biases on to the weights of its features."""
+        if grads is not None and grads.moment is not None and self.moment is not None:
+            assert grads.weights is not None
+            assert self.fixed.features is not None
+            grads.weights.addmm_(grads.moment, self.fixed.features[self.moment])
+            grads.bias += grads.moment
+            grads.moment.zero_()
+
+
+def _softmax_chunk(logits: Tensor, bias: Tensor, part: slice, fixed: _Fixed, grads: _Gradients | None) -> Tensor:
+    """Return the chunk's loss and overwrite `logits` with their gradient for weights of 1."""
+    exact, bias_row = logits.float(), fixed.bias_row[part]
+    exact += bias if bias.shape[0] == 1 else bias[bias_row]
+    column, weight = fixed.target[part].unsqueeze(-1), fixed.weight[part]
+    if fixed.hidden is not None:
+        kept = exact.gather(1, column)
+        # Arithmetic instead of a masked fill, which tests every cell for itself.
+        exact.sub_(fixed.hidden.titles[fixed.hidden.row[part]].float().mul_(FAR)).scatter_(1, column, kept)
+    share = torch.softmax(exact, dim=1)
+    chosen = share.gather(1, column)
+    share.scatter_(1, column, chosen - 1)
+    if grads is not None:
+        grads.add_bias(share, bias_row, weight)
+    logits.copy_(share)
+    return -(weight * chosen.squeeze(-1).clamp(min=TINY).log()).sum(dtype=torch.float64)
 
 
 class _Gradients:
@@ -123,22 +235,33 @@ class _Gradients:
     Row weights go to the narrow side of each product, [rows, D] and not [rows, T].
     """
 
-    def __init__(self, q: Tensor, e: Tensor, bias: Tensor) -> None:
+    def __init__(self, q: Tensor, e: Tensor, bias: Tensor, weights: Tensor | None, typed: Tensor | None) -> None:
         self.q = torch.empty_like(q)
         self.e = torch.zeros_like(e, dtype=torch.float32)
         self.bias = torch.zeros_like(bias)
+        self.weights = None if weights is None else torch.zeros_like(weights)
+        self.moment = None if weights is None else torch.zeros_like(bias)
+        self.typed = None if typed is None else torch.empty_like(typed)
 
-    def add(self, part: slice, rise: Tensor, q: Tensor, e: Tensor, bias_row: Tensor, weight: Tensor) -> None:
-        """Take in one block's [rows, T] `softmax - target`."""
-        weight_N1 = weight.to(q.dtype).unsqueeze(-1)
-        self.q[part] = (rise @ e) * weight_N1
-        self.e += rise.T @ (q * weight_N1)
-        if self.bias.shape[0] == 1:
-            self.bias += weight_N1.T @ rise
-        else:
-            share_PN = torch.zeros(self.bias.shape[0], rise.shape[0], dtype=rise.dtype, device=rise.device)
-            share_PN.scatter_(0, bias_row.unsqueeze(0), weight_N1.T)
-            self.bias += share_PN @ rise
+    def all(self) -> tuple[Tensor | None, ...]:
+        """Return them in the order of the arguments."""
+        return self.q, self.e, self.bias, self.weights, self.typed
+
+    def add_bias(self, rise: Tensor, bias_row: Tensor, weight: Tensor) -> None:
+        """Take in one chunk's [rows, T] `softmax - target`: rows of one bias row are added up."""
+        share_PN = rise.new_zeros(self.bias.shape[0], rise.shape[0]).scatter_(
+            0, bias_row.unsqueeze(0), weight.unsqueeze(0)
+        )
+        (self.bias if self.moment is None else self.moment).addmm_(share_PN, rise)
+
+    def add(self, block: slice, rise: Tensor, q: Tensor, e: Tensor, fixed: _Fixed) -> None:
+        """Take in one block's."""
+        weight_N1 = fixed.weight[block].to(q.dtype).unsqueeze(-1)
+        self.q[block] = (rise @ e) * weight_N1
+        self.e += rise.T @ (q[block] * weight_N1)
+        if self.typed is not None and fixed.names is not None:
+            own, rows = fixed.queries(block)
+            self.typed[own] = (rise[rows] @ fixed.names) * weight_N1[rows]
 
 
 def binary_loss(logit_N: Tensor, label_N: Tensor, weight_N: Tensor) -> Tensor:

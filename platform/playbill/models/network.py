@@ -213,11 +213,15 @@ class Network(nn.Module):
                 if heads is not None and name not in heads:
                     continue
                 state = scene.state_of(head)
-                q, e = head.queries(state), vectors.vectors
+                q = head.queries(state)
+                scores_NT = (q @ vectors.vectors.to(q.dtype).T).float()
+                scores_NT += head.bias(vectors, scene.rows)[scene.rows.row]
+                scores_NT += head.levels(state).unsqueeze(-1)
                 if scene.queries is not None:
-                    q, e = head.with_match(q, scene.queries.dense, vectors)
-                bias_NT = head.bias(vectors, scene.rows)[scene.rows.row] + head.levels(state).unsqueeze(-1)
-                found[name] = (q @ e.to(q.dtype).T).float() + bias_NT
+                    asked, typed_mM = scene.queries.asked(torch.arange(len(q), device=q.device))
+                    typed_mM = (head.match * typed_mM).to(q.dtype)
+                    scores_NT[asked] += (typed_mM @ vectors.prepared.names.to(q.dtype).T).float()
+                found[name] = scores_NT
         return found
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor
 from playbill.models.batch import TargetBatch
 from playbill.models.config import HeadConfig
 from playbill.models.heads import Head
-from playbill.models.loss import Hidden, binary_loss, softmax_loss
+from playbill.models.loss import Hidden, Moments, Names, binary_loss, softmax_loss
 from playbill.models.sampled import negatives_sum
 from playbill.models.scene import Scene, chosen_rows, target_logits
 from playbill.specs.losses import loss_plugin
@@ -39,23 +39,35 @@ def head_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatc
 
 
 def softmax_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:
-    """Rank the target against every title there was. Rows with a query take the wider product, so they go apart."""
-    bias_PT = head.bias(scene.titles, scene.rows)
-    total = bias_PT.new_zeros(())
-    low = scene.state.dtype
-    away_GT = ~targets.available if targets.available.shape[0] else None
-    for with_query in (False, True):
-        chosen, share = chosen_rows(torch.where(scene.has_query.eq(with_query), weight_N, 0.0))
-        if not chosen.numel():
-            continue
-        q, e = head.queries(scene.state_of(head)[chosen]), scene.titles.vectors
-        if with_query and scene.queries is not None:
-            q, e = head.with_match(q, scene.queries.of(chosen), scene.titles)
-        hidden = None if away_GT is None else Hidden(away_GT, targets.group[chosen])
-        total = total + softmax_loss(
-            q.to(low), e.to(low), bias_PT, scene.rows.row[chosen], targets.title[chosen], share, hidden
-        )
-    return total
+    """Rank the target against every title there was."""
+    chosen, share = _by_moment(scene, *chosen_rows(weight_N))
+    if not chosen.numel():
+        return weight_N.new_zeros(())
+    canvases_C, canvas_N = scene.canvases
+    low, prepared = scene.state.dtype, scene.titles.prepared
+    weights_CF, names = head.snapshot_weights(scene.titles, canvases_C), None
+    if scene.queries is not None:
+        asked, typed_mM = scene.queries.asked(chosen)
+        names = Names(asked, (head.match * typed_mM).to(low), prepared.names.to(low))
+    return softmax_loss(
+        head.queries(scene.state_of(head)[chosen]).to(low),
+        scene.titles.vectors.to(low),
+        head.canvas_bias(scene.titles, canvases_C),
+        canvas_N[chosen],
+        targets.title[chosen],
+        share,
+        hidden=Hidden(~targets.available, targets.group[chosen]) if targets.available.shape[0] else None,
+        moments=None
+        if weights_CF is None
+        else Moments(weights_CF, prepared.snapshots.values, scene.context.snapshot[chosen]),
+        names=names,
+    )
+
+
+def _by_moment(scene: Scene, chosen: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Return chosen rows and their weights with rows of one moment side by side."""
+    order = torch.argsort(scene.rows.row[chosen], stable=True)
+    return chosen[order], share[order]
 
 
 def binary_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:

@@ -72,6 +72,12 @@ class Scene:
         return states[self.page.place[chosen_n]]
 
     @property
+    def canvases(self) -> tuple[Tensor, Tensor]:
+        """[C] canvases that titles have biases of their own on, and [N] which of them each request is on."""
+        canvas_P, back_P = torch.unique(self.rows.canvas, return_inverse=True)
+        return canvas_P, back_P[self.rows.row]
+
+    @property
     def has_query(self) -> Tensor:
         """[N] whether the request has a query, typed or by the name of its source title."""
         return requests_with_query(self.context)

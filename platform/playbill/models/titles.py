@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 from playbill.models.batch import TitleInputs
 from playbill.models.config import NetworkConfig
 from playbill.models.fields import Fields
-from playbill.models.normalise import Normaliser
+from playbill.models.normalise import DistinctFeatures, Normaliser
 from playbill.models.text import GramSpace
 
 VECTOR_STD = 0.05
@@ -32,8 +32,8 @@ class PreparedTitles:
     """[T, M] unit vectors of synopses."""
     numeric: Tensor
     """[T, 2Fs] normalised static features."""
-    snapshots: Tensor
-    """[S, T, 2F] normalised time-dependent features."""
+    snapshots: DistinctFeatures
+    """Normalised time-dependent features at S moments."""
     experience: Tensor
     """[T, 3] age, whether the age is known, and plays, compressed: what the gate reads."""
 
@@ -70,7 +70,7 @@ class TitleTower(nn.Module):
                 names=grams.names(titles.name_grams, titles.name_offsets),
                 synopses=grams.names(titles.synopsis_grams, titles.synopsis_offsets),
                 numeric=self.static(titles.numeric),
-                snapshots=self.dynamic(titles.snapshots),
+                snapshots=self.dynamic.distinct(titles.snapshots),
                 experience=torch.stack([age, known.to(age.dtype), titles.plays.log1p()], dim=-1),
             )
 

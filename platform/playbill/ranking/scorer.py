@@ -270,7 +270,7 @@ class Scorer:
         if not self.encoder.state.title_snapshot:
             return self._vectors
         raw = torch.from_numpy(np.stack(self._snapshots(moments)))
-        prepared = replace(self._vectors.prepared, snapshots=self.network.titles.dynamic(raw))
+        prepared = replace(self._vectors.prepared, snapshots=self.network.titles.dynamic.distinct(raw))
         return replace(self._vectors, prepared=prepared)
 
     def _snapshots(self, moments: NDArray[np.int64]) -> list[NDArray[np.float32]]:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from playbill.datasets import Batch, TrainingSet
 from playbill.datasets.arrays import Int
 from playbill.datasets.audience import Audience, Profiles
-from playbill.datasets.availability import States, availability_states
+from playbill.datasets.availability import KeptMasks, States, availability_states
 from playbill.datasets.negatives import Pool, make_policy, shown_titles, usable_titles
 from playbill.datasets.showable import Described
 from playbill.registry import Plugin
@@ -146,6 +146,9 @@ def test_masks_are_what_plain_words_say(seed: int) -> None:
         requests, with_canvases(**{name: {"kids": rule} for name, rule in CANVASES.items()}), profile
     )
     mask = states.mask(state)
+    for masks in (KeptMasks(states), KeptMasks(states, most=0)):
+        for part in (state[:7], state[3:], state[::-1]):
+            np.testing.assert_array_equal(masks.of(part), states.mask(part))
     assert not mask[:, 0].any()
     for row, (at, country, canvas) in enumerate(requests.iter_rows()):
         plain = [

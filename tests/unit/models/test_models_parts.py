@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from playbill.errors import IntegrityError
-from playbill.models import HistoryBatch, Network, NetworkConfig, attention, loss
+from playbill.models import HistoryBatch, Network, NetworkConfig, attention, loss, weights
 from playbill.models.dropout import Dropout
 from playbill.models.fields import Fields
 from playbill.models.normalise import Normaliser
@@ -54,6 +54,65 @@ def test_chunked_softmax_is_cross_entropy(
     torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-5)
     for ours, theirs in zip(gradients(3 * fast, q, e, bias), gradients(3 * plain, q, e, bias), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("chunk", "block"), [(1, 1), (50, 200), (10_000, 10_000)])
+@pytest.mark.parametrize("order", ["side by side", "mixed"])
+def test_chunked_softmax_adds_what_features_say_at_a_rows_moment_and_what_was_typed(
+    problem: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, chunk: int, block: int, order: str
+) -> None:
+    monkeypatch.setattr(loss, "CHUNK_LOGITS", chunk)
+    monkeypatch.setattr(loss, "BLOCK_LOGITS", block)
+    rows, titles = problem.q.shape[0], problem.e.shape[0]
+    snapshot = torch.randint(0, 4, (rows,))
+    snapshot = snapshot.sort()[0] if order == "side by side" else snapshot
+    features, names, asked = torch.randn(4, titles, 5), torch.randn(titles, 6), torch.tensor([0, 3, 4, 20, 36])
+    q, e, bias = problem.q.requires_grad_(), problem.e.requires_grad_(), problem.bias.requires_grad_()
+    slopes, typed = torch.randn(3, 5, requires_grad=True), torch.randn(5, 6, requires_grad=True)
+    hidden = torch.rand(2, titles) < 0.3
+    group = torch.randint(0, 2, (rows,))
+    logits = q @ e.T + bias[problem.bias_row]
+    logits = logits + (features[snapshot] * slopes[problem.bias_row].unsqueeze(1)).sum(-1)
+    logits = logits.index_add(0, asked, typed @ names.T)
+    away = hidden[group].scatter(1, problem.target.unsqueeze(1), value=False)
+    plain = F.cross_entropy(logits.masked_fill(away, -torch.inf), problem.target, reduction="none") @ problem.weight
+    fast = loss.softmax_loss(
+        *(q, e, bias, problem.bias_row, problem.target, problem.weight),
+        hidden=loss.Hidden(hidden, group),
+        moments=loss.Moments(slopes, features, snapshot),
+        names=loss.Names(asked, typed, names),
+    )
+    torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-5)
+    inputs = (q, e, bias, slopes, typed)
+    for ours, theirs in zip(gradients(3 * fast, *inputs), gradients(3 * plain, *inputs), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_features_that_repeat_another_are_kept_once_and_say_the_same() -> None:
+    draw = torch.Generator().manual_seed(0)
+    raw = torch.randn(3, 7, 5, generator=draw)
+    raw[:, 2:4, 1] = raw[:, 2:4, 3] = float("nan")  # missing together
+    raw[..., 4] = float("nan")  # missing always
+    normaliser = Normaliser(5)
+    normaliser.calibrate(raw[:, 1:])
+    found = normaliser.distinct(raw)
+    assert found.values.shape == (3, 7, 6)  # four values; missing like features 1 and 3, and like feature 4
+    assert not found.values[:, 0].any()
+    slopes = torch.randn(2, 10, generator=draw)
+    whole = normaliser(raw)[:, 1:]
+    torch.testing.assert_close((found.values @ found.spread)[:, 1:], whole)
+    torch.testing.assert_close(found.values[:, 1:] @ found.weights(slopes).T, whole @ slopes.T)
+
+
+@pytest.mark.parametrize(("gain", "fast"), [(0.6, False), (1.0, False), (3.0, True)])
+def test_bfloat16_is_used_where_it_is_faster_and_not_where_a_flag_says_so(
+    monkeypatch: pytest.MonkeyPatch, gain: float, fast: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(weights, "_seconds", lambda left, _right: 1.0 if left.dtype == torch.float32 else 1.0 / gain)
+    weights._bfloat16_speed.cache_clear()
+    assert weights.bfloat16_is_fast(torch.device("cpu")) is fast
+    weights._bfloat16_speed.cache_clear()
 
 
 def test_chunked_softmax_in_bfloat16_stays_near(problem: SimpleNamespace) -> None:
