@@ -11,6 +11,7 @@ import yaml
 
 from playbill.config import shipped_folder
 from playbill.specs import BALANCERS, LOSSES, SHARINGS
+from playbill.specs.head import HISTORY_TERMS
 from playbill.zoo import load_zoo
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide" / "heads.md").read_text(encoding="utf-8")
@@ -48,8 +49,8 @@ def test_a_model_with_what_the_guide_shows_is_accepted_without_a_note(block: dic
     assert set(found.model("guide").model.heads) == set(block["heads"])
 
 
-def test_every_loss_balance_and_way_to_share_is_in_its_table() -> None:
+def test_every_loss_term_balance_and_way_to_share_is_in_its_table() -> None:
     assert len(MODELS) >= 4
     assert len(LABELS) == 1
     named = set(re.findall(r"^\| `(\w+)` \|", GUIDE, re.MULTILINE))
-    assert named == {*LOSSES.names(), *BALANCERS.names(), *SHARINGS.names()}
+    assert named == {*LOSSES.names(), *HISTORY_TERMS, *BALANCERS.names(), *SHARINGS.names()}

@@ -268,12 +268,15 @@ NEITHER: dict[str, str] = {
     "evaluation.page_reward.Logistic.fit": "reads looks, whose members and days the study has set apart",
     "evaluation.page_reward.PageReward.fit": "reads looks, whose members and days the study has set apart",
     "experiments.ledger_heads.labelled_rows": "reads held-out labels, which held_out_labels has checked",
+    "models.history_terms.HistoryTerms.fit": "reads fitted plays of a log whose cases learn_weights checks",
     "models.likeness.Likeness.fit": _OF_THE_SET,
     "models.likeness.fit_prior": _OF_THE_SET,
     "models.svd.svd_vectors": _OF_THE_SET,
     "training.build.build_network": _OF_THE_SET,
     "training.loop.fit": _OF_THE_SET,
     "training.ray_trainer.fit_distributed": _OF_THE_SET,
+    "training.term_fit.fit_weights": "reads samples of cases that learn_weights has checked",
+    "training.term_weights.learn_weights": "reads cases that build_case and assert_fitted_before have checked",
     "training.run.train": "goes through build_training_set",
 }
 """Builder -> why it needs neither."""

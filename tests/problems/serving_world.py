@@ -160,6 +160,7 @@ class FakeScorer:
         self.shift, self.fails = shift, fails
         self.asked: list[Request] = []
         self.gate: threading.Event | None = None
+        self.terms: dict[str, tuple[float, np.ndarray]] = {}
 
     def score(self, requests: Sequence[Request]) -> dict[str, np.ndarray]:
         """Return [N, T] per head."""
@@ -175,6 +176,10 @@ class FakeScorer:
     def score_page(self, requests: Sequence[Request], blends: Sequence[dict], candidates: np.ndarray) -> PageScores:
         """Blend every row over its candidates."""
         return page_of(self.score(requests), LOSSES, blends, candidates)
+
+    def term_parts(self, request: Request, head: str) -> dict[str, tuple[float, np.ndarray]]:
+        """Return the terms that a test gave the head."""
+        return self.terms if head == "play" else {}
 
     def _bonus(self, request: Request) -> np.ndarray:
         bonus = np.zeros(len(self.title_ids), dtype=np.float32)

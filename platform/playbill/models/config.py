@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from playbill.specs.head import HistoryTerm
 from playbill.specs.losses import loss_options, loss_plugin
 from playbill.specs.sharing import read_sharing
 
@@ -155,6 +156,19 @@ class RowConfig(Part):
     """Gram ids of each genre's name."""
 
 
+class HistoryTermsConfig(Part):
+    """What is added to the scores of heads: see `models.history_terms`."""
+
+    terms: tuple[HistoryTerm, ...] = Field(min_length=1)
+    """Of `specs.head.HISTORY_TERMS` (axis K there)."""
+    heads: tuple[str, ...] = Field(min_length=1)
+    """Heads they are added to (axis H)."""
+    neighbours: PositiveInt = 100
+    """Titles kept of each (axis J)."""
+    popularity: NonNegativeInt | None = None
+    """Place of the week's plays among the snapshot's features."""
+
+
 class NetworkConfig(Part):
     """A whole network."""
 
@@ -168,6 +182,8 @@ class NetworkConfig(Part):
     rows: RowConfig | None = None
     """None where no head is about rows."""
     heads: tuple[HeadConfig, ...] = Field(min_length=1)
+    history_terms: HistoryTermsConfig | None = None
+    """None in training, which does not read them, and where no head has any."""
 
     @model_validator(mode="after")
     def _heads_have_own_names(self) -> NetworkConfig:

@@ -16,6 +16,7 @@ from playbill.models.config import NetworkConfig
 from playbill.models.context import ContextEncoder, Crossing
 from playbill.models.events import EventTokens
 from playbill.models.heads import Head, TitleVectors, bias_rows
+from playbill.models.history_terms import HistoryTerms
 from playbill.models.kinds import KINDS
 from playbill.models.likeness import Likeness
 from playbill.models.queries import Queries, some_requests
@@ -61,6 +62,9 @@ class Network(nn.Module):
         self.heads = nn.ModuleList(
             KINDS[head.target].module(config, position) for position, head in enumerate(config.heads)
         )
+        terms = config.history_terms
+        size = (config.titles.titles, config.events.canvases)
+        self.history_terms = None if terms is None else HistoryTerms(terms, *size)
         nn.init.zeros_(self.title_bias.weight)
         if self.canvas_titles is not None:
             nn.init.zeros_(self.canvas_titles.weight)

@@ -28,6 +28,7 @@ from playbill.models.pairs import bias_table, pair_scores
 from playbill.ranking.blend import blended, head_losses
 from playbill.ranking.bundle import Bundle
 from playbill.ranking.candidates import Mask
+from playbill.ranking.history_terms import HistoryReader, RequestTerms
 from playbill.ranking.kept import KeptMoments, KeptStates
 from playbill.ranking.page_scores import PageScores, blend_page
 from playbill.ranking.row_values import PageReader, PageState
@@ -89,6 +90,8 @@ class Scorer:
         self._terms = Terms(self.network, self._inputs, self._vectors.vectors, titles, self.encoder)
         self._blended = {SIMILARITY, *blended(bundle.resolved)} & set(self._terms.names)
         self._terms.prepare(self._blended)
+        terms = self.network.history_terms
+        self._history = None if terms is None else HistoryReader(terms, self.encoder, self._snapshots)
 
     def refreshed(self, titles: pl.DataFrame, availability: pl.DataFrame, as_of: datetime) -> Scorer:
         """Return a scorer of the same version over a newer state of the catalogue. The network is shared."""
@@ -154,6 +157,8 @@ class Scorer:
         canvases = context.canvas.tolist()
         bias = moment.biases(canvases, lambda canvas: bias_table(self.network, moment.vectors, 0, canvas))
         logits = [*pair_scores(self.network, scene, pairs, bias).numpy()]
+        if self._history is not None:
+            logits = self._history.added_to_pairs(logits, pairs, requests, context.canvas.numpy())
         terms = self._terms.of({term for _, term in others}, context)
         logits += [terms[term][row, 1:].numpy() for row, term in others]
         return blend_page(logits, pairs + others, self._losses, blends, candidates)
@@ -214,7 +219,18 @@ class Scorer:
         states = self._read(requests, known, (history, context, vectors))
         found = self.network.scores(history, context, self._inputs, vectors, states, heads)
         found |= self._terms.of([head for head in heads if head in TERMS], context)
-        return {head: values[:, 1:].numpy() for head, values in found.items()}
+        scores = {head: values[:, 1:].numpy() for head, values in found.items()}
+        return scores if self._history is None else self._history.added(scores, requests, context.canvas.numpy())
+
+    def history_terms(self, requests: Sequence[Request]) -> RequestTerms | None:
+        """Return the standardised terms of requests; None where no head has terms."""
+        return None if self._history is None else self._history.read(as_carried(self.encoder, requests))
+
+    def term_parts(self, request: Request, head: str) -> dict[str, tuple[float, NDArray[np.float32]]]:
+        """Return term -> its weight in a head's scores in a request, and its [T] values; only those that weigh."""
+        if self._history is None:
+            return {}
+        return self._history.parts(as_carried(self.encoder, [request])[0], head)
 
     def _encode(self, requests: Sequence[Request]) -> tuple[EncodedRequests, list[torch.Tensor | None]]:
         """Encode requests, without the pasts whose states are kept; those states come beside."""

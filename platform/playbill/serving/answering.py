@@ -232,12 +232,16 @@ class ScoredLists:
         blends: [R] head -> weight.
         page: Blends of the R lists over their candidates; None where there is nothing to score.
         chances: `row_id` -> [T] logits of a play.
+        requests: [R] what was asked for each list.
+        scorer: What scored them.
     """
 
     place: Mapping[str | None, int]
     blends: Sequence[Mapping[str, float]]
     page: PageScores | None
     chances: Chances
+    requests: Sequence[Request] = ()
+    scorer: Scorer | None = None
 
     def of(self, name: str | None, k: int) -> tuple[Scores, Mask] | None:
         """Return a list's [T] scores, exact for its best, and its candidates; None where it was not scored."""
@@ -246,13 +250,23 @@ class ScoredLists:
         row = self.place[name]
         return self.page.sharpened(row, SPARE * k), self.page.candidates[row]
 
-    def parts(self, name: str | None, columns: Columns) -> dict[str, Scores]:
-        """Return head or term -> its weighted part of the scores of some titles; empty where nothing scored them."""
-        if self.page is None or name not in self.place:
+    def parts(self, name: str | None, columns: Columns) -> dict[str, tuple[float, Scores]]:
+        """Return head or term -> its weight and its weighted part of some titles' scores; empty where none scored them.
+
+        What terms of the member's history add to a head stands apart from it, as `head.term`.
+        """
+        if self.page is None or self.scorer is None or name not in self.place:
             return {}
         row = self.place[name]
-        terms = zip(self.blends[row], self.page.terms[row], strict=True)
-        return {head: term.exact(columns) for head, term in terms}
+        found: dict[str, tuple[float, Scores]] = {}
+        for (head, weight), term in zip(self.blends[row].items(), self.page.terms[row], strict=True):
+            score = term.exact(columns)
+            for own, (times, values) in self.scorer.term_parts(self.requests[row], head).items():
+                part = weight * times * values[columns].astype(np.float64)
+                found[f"{head}.{own}"] = weight * times, part
+                score = score - part
+            found[head] = weight, score
+        return found
 
 
 def score_lists(served: Served, asked: Asked, scorer: Scorer) -> ScoredLists:
@@ -277,7 +291,8 @@ def score_lists(served: Served, asked: Asked, scorer: Scorer) -> ScoredLists:
     )
     names = [*(None for _ in lists), *(plan.row_id for _, plan in plans)]
     chances = {name: page.logits(len(names) + row) for row, name in enumerate(valued)}
-    return ScoredLists({name: row for row, name in enumerate(names)}, blends, page, chances)
+    places = {name: row for row, name in enumerate(names)}
+    return ScoredLists(places, blends, page, chances, requests, scorer)
 
 
 def _valued(asked: Asked) -> dict[str, tuple[Request, str]]:

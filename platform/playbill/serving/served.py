@@ -49,6 +49,10 @@ class Scorer(Protocol):
         """Return the blend of each row of one page over its candidates [R, T]."""
         ...
 
+    def term_parts(self, request: Request, head: str) -> Mapping[str, tuple[float, npt.NDArray[np.float32]]]:
+        """Return term of the history -> its weight in a head's scores, and its [T] values; only those that weigh."""
+        ...
+
     def page_states(self, requests: Sequence[Request]) -> list[PageState]:
         """Return what heads about rows and pages see of each request; empty where there are none."""
         ...

@@ -22,7 +22,7 @@ class Part(Message):
     """What one head, or one term beside the heads, adds to a title's score in one list."""
 
     name: str
-    """The head or term."""
+    """The head or term; `head.term` is what a term of the member's history adds to a head."""
     weight: float
     """Its weight in the blend."""
     score: float
@@ -109,7 +109,7 @@ def why(served: Served, asked: Asked, answer: Answer, title: int) -> Why:
             rules=rules,
             position=_position(answer.items.columns, title),
             ranked_by=answer.policy if scored is None else "blend",
-            parts=_parts(scored, None, asked.canvas.blend, title, answer.items.columns),
+            parts=_parts(scored, None, title, answer.items.columns),
         )
         places.append(own)
     shown = {row.plan.row_id: row.titles.columns for row in answer.rows or ()}
@@ -146,13 +146,11 @@ def _row(
         rules=rules,
         position=_position(columns, title),
         ranked_by="blend" if by_blend else plan.spec.policy or asked.canvas.fallback,
-        parts=_parts(scored, plan.row_id, plan.spec.blend or {}, title, columns),
+        parts=_parts(scored, plan.row_id, title, columns),
     )
 
 
-def _parts(
-    scored: ScoredLists | None, name: str | None, blend: Mapping[str, float], title: int, shown: Columns | None
-) -> tuple[Part, ...]:
+def _parts(scored: ScoredLists | None, name: str | None, title: int, shown: Columns | None) -> tuple[Part, ...]:
     """Compare the parts of a title's score with those of the titles shown; nothing where it is no candidate."""
     found = None if scored is None or shown is None or not len(shown) else scored.of(name, 1)
     if scored is None or shown is None or found is None or not found[1][title]:
@@ -161,11 +159,11 @@ def _parts(
     parts = [
         Part(
             name=head,
-            weight=blend[head],
+            weight=weight,
             score=float(values[0]),
             against_shown=float(values[0] - values[1:].mean()) if len(candidates) else 0.0,
         )
-        for head, values in scored.parts(name, np.append(title, candidates)).items()
+        for head, (weight, values) in scored.parts(name, np.append(title, candidates)).items()
     ]
     return tuple(sorted(parts, key=lambda part: -abs(part.against_shown)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,10 @@ from playbill.specs.base import Reference, Spec
 from playbill.specs.losses import LOSSES, loss_options, loss_plugin
 from playbill.specs.negatives import Negatives, ShownOptions
 from playbill.specs.plugins import LossName
+
+HistoryTerm = Literal["transitions", "ease", "recent_ease", "item_knn", "popular_7d"]
+HISTORY_TERMS: tuple[HistoryTerm, ...] = get_args(HistoryTerm)
+"""What may be added to a head's scores: see `playbill.models.history_terms`."""
 
 
 class HeadSpec(Spec):
@@ -34,6 +38,9 @@ class HeadSpec(Spec):
     Absent is yes, unless titles compete."""
     reward: Reference | None = None
     """A reward that weighs its examples."""
+    terms: tuple[HistoryTerm, ...] = ()
+    """Sums over the member's history, and popularity, that are added to its scores, where titles compete in its loss.
+    Training learns their weights by canvas and history length on the validation fold, 0 where they do not help."""
     optional: bool = False
     """Leave the head out, with a note, where its label teaches nothing: it has no positive row, is the same for every
     event of a head that does not rank, or waits for events that the protocol holds out."""
@@ -65,8 +72,9 @@ class HeadSpec(Spec):
 
     def _check_loss(self) -> None:
         if self.loss is None:
-            if self.options:
-                raise ValueError("'options' belong to a 'loss'")
+            for own in ("options", "terms"):
+                if getattr(self, own):
+                    raise ValueError(f"'{own}' belong to a 'loss'")
             return
         loss_options(self.loss, self.options)
         wanted = loss_plugin(self.loss).negatives
@@ -78,5 +86,9 @@ class HeadSpec(Spec):
             raise ValueError(f"'{self.loss}' needs 'negatives', such as {{policy: mixed, count: 512}}")
         if self.level and loss_plugin(self.loss).meaning == "competing":
             raise ValueError(f"titles compete in '{self.loss}', so a 'level' that all of them share says nothing")
+        if self.terms and loss_plugin(self.loss).meaning != "competing":
+            raise ValueError(f"titles do not compete in '{self.loss}', so 'terms' cannot be added to its scores")
+        if len(set(self.terms)) < len(self.terms):
+            raise ValueError("'terms' names one of them twice")
         if self.reward is not None and loss_plugin(self.loss).meaning == "value":
             raise ValueError(f"a reward says how much a choice teaches; '{self.loss}' learns a number and takes none")

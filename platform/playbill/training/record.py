@@ -24,6 +24,7 @@ from playbill.specs.measures import lower_is_better
 from playbill.tracking import Lineage, RunHandle
 from playbill.tracking.numbers import MEMBER, REQUEST
 from playbill.training.settings import LoopSettings
+from playbill.training.term_weights import LearntTerms
 
 
 def run_params(resolved: ResolvedModel, settings: LoopSettings, workers: int) -> dict[str, Any]:
@@ -98,6 +99,20 @@ def log_evaluation(run: RunHandle, evaluation: ModelEvaluation, split: Split) ->
     run.log_text(page, "evaluation/report.html")
     for canvas, reason in evaluation.skipped.items():
         run.log_text(reason, f"evaluation/{canvas}/not_measured.txt")
+
+
+def log_terms(run: RunHandle, learnt: Sequence[LearntTerms]) -> None:
+    """Store what terms of histories weigh, and what they add out of sample, as a table each."""
+    weights = [one.weights.select(pl.lit(one.head).alias("head"), pl.all()) for one in learnt]
+    gains = [
+        {"head": one.head, "canvas": gain.canvas, "requests": gain.requests, "kept": gain.kept}
+        | {"ndcg@10 as written": gain.written, "gain": gain.gain.value, "low": gain.gain.low, "high": gain.gain.high}
+        for one in learnt
+        for gain in one.gains
+    ]
+    if gains:
+        run.log_table(pl.concat(weights), "term_weights")
+        run.log_table(pl.DataFrame(gains), "term_gains")
 
 
 def log_features(run: RunHandle, report: FeatureReport) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -40,6 +42,7 @@ from playbill.training.record import (
     log_evaluation,
     log_features,
     log_lineage,
+    log_terms,
     quality,
     run_name,
     run_params,
@@ -47,6 +50,7 @@ from playbill.training.record import (
 from playbill.training.rewards import example_weights
 from playbill.training.run_folder import Checks, RunFolder, sources_digest
 from playbill.training.settings import LoopSettings
+from playbill.training.term_weights import add_terms, learn_weights, log_of, terms_config
 from playbill.training.watch import Silent, Watcher
 from playbill.zoo import open_zoo
 from playbill.zoo.feature_definitions import read_feature_repo
@@ -215,7 +219,8 @@ class _Run:
             if self.resolved.notes:
                 run.log_text("\n".join(self.resolved.notes), "notes.txt")
             result = self._fit(data, start, run)
-            digest = self._write(result.network, data, lineage)
+            network = self._with_terms(result.network.cpu(), data, lineage, run)
+            digest = self._write(network, data, lineage)
             evaluation, features = self._evaluate(data, digest)
             log_evaluation(run, evaluation, self.split)
             log_features(run, features)
@@ -302,12 +307,36 @@ class _Run:
         detail = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"
         self.watcher.advance(progress.step, progress.steps, detail)
 
+    def _with_terms(self, network: Network, data: TrainingSet, lineage: Lineage, run: RunHandle) -> Network:
+        """Return the network with the terms that its heads ask for, and weights for them."""
+        wanted = terms_config(self.resolved, data.encoder)
+        if wanted is None:
+            return network
+        self.watcher.stage("learn the weights of terms")
+        log, seed = log_of(self.split, self.frames), self.resolved.model.training.seed
+        network = add_terms(network, wanted, log, data.encoder)
+        self._write(network, data, lineage)
+        scorer = self._scorer(network, data.watermark, self.features)
+        log_terms(run, learn_weights(scorer, log, self.split, self.frames, self.resolved, self.features, seed))
+        return network
+
+    @cached_property
+    def frames(self) -> EvaluationTables:
+        """The canonical tables."""
+        return EvaluationTables.read(self.tables)
+
+    def _scorer(self, network: Network, moment: datetime, features: TitleFeatures) -> Scorer:
+        """Return a scorer of the bundle that was written last, whose network is loaded already."""
+        bundle, frames = read_bundle(self.folder.path / BUNDLE), self.frames
+        given = (bundle, frames.titles_at(moment), frames.availability, features)
+        return Scorer(*given, as_of=moment, network=network, kept_states=MOST_PASTS)
+
     def _write(self, network: Network, data: TrainingSet, lineage: Lineage) -> str:
         digest = write_bundle(
             self.folder.path / BUNDLE,
             resolved=self.resolved,
             encoder=data.encoder,
-            config=network_config(self.resolved, data.encoder),
+            config=network.config,
             weights=network.cpu().state_dict(),
             plays=data.plays,
             extra={
@@ -322,26 +351,12 @@ class _Run:
 
     def _evaluate(self, data: TrainingSet, digest: str) -> tuple[ModelEvaluation, FeatureReport]:
         self.watcher.stage("evaluate")
-        frames = EvaluationTables.read(self.tables)
-        bundle = read_bundle(self.folder.path / BUNDLE)
-        titles, moment = frames.titles_at(data.watermark), data.watermark
-        network = bundle.network()
-
-        def make(features: TitleFeatures) -> Scorer:
-            return Scorer(
-                bundle,
-                titles,
-                frames.availability,
-                features,
-                as_of=moment,
-                network=network,
-                kept_states=MOST_PASTS,
-            )
-
+        network = read_bundle(self.folder.path / BUNDLE).network()
+        make = partial(self._scorer, network, data.watermark)
         evaluation = evaluate_model(
             make(self.features),
             self.split,
-            frames,
+            self.frames,
             self.resolved,
             self.features,
             progress=lambda canvas, done, total: self.watcher.advance(done, total, canvas),
@@ -349,16 +364,10 @@ class _Run:
             measured=self.folder.reports(digest).measured,
         )
         self.watcher.stage("try the features")
-        seed = self.resolved.model.training.seed
+        seed, advance = self.resolved.model.training.seed, self.watcher.advance
+        given = (data, self.split, self.frames, self.resolved, self.features)
         features = feature_report(
-            make,
-            data,
-            self.split,
-            frames,
-            self.resolved,
-            self.features,
-            seed=seed,
-            progress=lambda done, total: self.watcher.advance(done, total, "features"),
+            make, *given, seed=seed, progress=lambda done, total: advance(done, total, "features")
         )
         return evaluation, features
 

@@ -16,9 +16,11 @@ from playbill.evaluation import item_knn as item_knn_module
 from playbill.evaluation.baselines import build_baseline
 from playbill.evaluation.build import build_case
 from playbill.evaluation.ials import Ials, IalsOptions, solve_rows, title_factors
-from playbill.evaluation.item_knn import ItemKnn, similarities
+from playbill.evaluation.item_knn import ItemKnn
 from playbill.evaluation.order import TitleOrder
 from playbill.evaluation.play_matrix import past_matrix, play_matrix
+from playbill.models import item_knn as neighbours_module
+from playbill.models.item_knn import similarities
 
 ABC = TitleOrder(("a", "b", "c"))
 PLAYS = pl.DataFrame(
@@ -90,7 +92,7 @@ def test_past_matrix_reads_plays_of_the_history_only():
 @pytest.mark.parametrize(("neighbours", "shrinkage"), [(1, 0.0), (3, 2.5), (50, 10.0)])
 def test_similarity_equals_the_plain_loop(monkeypatch, neighbours, shrinkage):
     X = random_plays(25, 9)
-    monkeypatch.setattr(item_knn_module, "CELLS_AT_ONCE", 20)  # two titles a block
+    monkeypatch.setattr(neighbours_module, "CELLS_AT_ONCE", 20)  # two titles a block
     found = similarities(X, neighbours, shrinkage).toarray()
     np.testing.assert_allclose(found, plain_similarity(X.toarray(), neighbours, shrinkage), rtol=1e-5)
 

@@ -13,9 +13,13 @@ import torch
 from playbill.datasets import Encoder, EncoderState, Request
 from playbill.errors import UnknownNameError
 from playbill.models import HeadConfig, Network, NetworkConfig
+from playbill.models.config import HistoryTermsConfig
+from playbill.ranking.blend import blend
 from playbill.ranking.bundle import read_bundle, write_bundle
+from playbill.ranking.history_terms import played_by_members
 from playbill.ranking.scorer import Scorer
 from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
+from playbill.specs.head import HISTORY_TERMS
 
 AT = datetime(2024, 3, 4, 10, 30, tzinfo=UTC)
 TRAINED = tuple(str(number) for number in range(1, 31))
@@ -283,3 +287,69 @@ def test_a_kept_state_is_read_once_and_scores_alike(bundle) -> None:
     keeping.score(many)
     assert len(keeping._states._kept) == 3
     assert plain._states.get(first[0]) is None
+
+
+@pytest.fixture
+def with_terms(bundle) -> Scorer:
+    """The model with terms of histories on its head `play`: all on home, none on other canvases."""
+    own = HistoryTermsConfig.model_validate({"terms": HISTORY_TERMS, "heads": ["play"], "popularity": 0})
+    network = Network(bundle.config.model_copy(update={"history_terms": own}))
+    network.load_state_dict({**network.state_dict(), **bundle.network().state_dict()})
+    assert network.history_terms is not None
+    log = pl.concat([past(8, seed).with_columns(member_id=pl.lit(str(seed))) for seed in range(20)])
+    network.history_terms.fit(played_by_members(log, bundle.encoder))
+    network.history_terms.weights[0, 1] = torch.tensor([0.3, 0.2, 0.1, 0.4, 0.5])
+    return Scorer(bundle, frame_of_titles(TRAINED), launches(TRAINED), Features(), as_of=AT, network=network)
+
+
+def test_terms_of_histories_are_added_to_their_head_on_their_canvas(scorer, with_terms) -> None:
+    home, search = Request("home", AT, "m", history=past(6)), Request("search", AT, "m", query="w", history=past(6))
+    plain, added = scorer.score([home, search]), with_terms.score([home, search])
+    np.testing.assert_array_equal(added["up"], plain["up"])
+    np.testing.assert_allclose(added["play"][1], plain["play"][1], atol=1e-5)
+    parts = with_terms.term_parts(home, "play")
+    assert list(parts) == list(HISTORY_TERMS)
+    expected = plain["play"][0] + sum(weight * values for weight, values in parts.values())
+    np.testing.assert_allclose(added["play"][0], expected, atol=1e-4)
+    assert np.abs(added["play"][0] - plain["play"][0]).max() > 0.1
+    assert with_terms.term_parts(search, "play") == {}
+    assert with_terms.term_parts(home, "up") == {}
+
+
+def test_a_page_has_the_terms_too(with_terms) -> None:
+    own = past(6)
+    asked = [Request("home", AT, "m", history=own, row=row) for row in (None, "one")]
+    asked.append(Request("search", AT, "m", query="w", history=own))
+    blends = [{"play": 1.0}, {"up": 0.5, "play": 2.0}, {"play": 1.0}]
+    mask = np.ones((3, 30), np.bool_)
+    page, scores = with_terms.score_page(asked, blends, mask), with_terms.score(asked)
+    for row, weights in enumerate(blends):
+        heads = {head: values[row] for head, values in scores.items()}
+        expected = blend(heads, {"play": "softmax", "up": "bce"}, weights, mask[row])
+        np.testing.assert_allclose(page.scores[row], expected, atol=1e-3)
+
+
+def test_requests_with_terms_score_the_same_alone_and_in_company(with_terms) -> None:
+    shared = past(9)
+    asked = [
+        Request("home", AT + timedelta(days=place % 3), "m", history=shared if place % 2 else past(place))
+        for place in range(12)
+    ]
+    together = with_terms.score(asked)["play"]
+    for place, request in enumerate(asked):
+        np.testing.assert_allclose(with_terms.score([request])["play"][0], together[place], atol=1e-4)
+
+
+def test_without_title_features_the_week_adds_nothing(bundle, with_terms) -> None:
+    blind = Scorer(
+        bundle, frame_of_titles(TRAINED), launches(TRAINED), None, as_of=AT, network=with_terms.network
+    ).term_parts(Request("home", AT, "m", history=past(6)), "play")
+    assert not blind["popular_7d"][1].any()
+    assert np.abs(blind["ease"][1]).max() > 0
+
+
+def test_only_plays_are_read_as_history(with_terms) -> None:
+    own = past(6)
+    thumbs = own.with_columns(action=pl.lit("thumbs_up"))
+    parts = with_terms.term_parts(Request("home", AT, "m", history=thumbs), "play")
+    assert not any(values.any() for name, (_, values) in parts.items() if name != "popular_7d")

@@ -129,3 +129,16 @@ def test_why_says_which_heads_move_a_title_up_and_down(world: ModuleType, stocke
     assert excluded.parts == ()
     popular = {place.name: place for place in recommender.why(request, "t5").places}["popular"]
     assert popular.influence == "policy popular"
+
+
+def test_why_says_what_terms_of_the_history_add(world: ModuleType, stocked: Workspace) -> None:
+    scorer = world.FakeScorer()
+    scorer.terms = {"ease": (0.5, np.arange(len(scorer.title_ids), dtype=np.float32))}
+    recommender = world.make_recommender(stocked, world.serve_with(stocked, scorer))
+    request = RecommendRequest(canvas="home", member_id="42", k=3)
+    item = recommender.recommend(request).items[0]
+    parts = {part.name: part for part in recommender.why(request, item.title_id).places[0].parts}
+    assert set(parts) == {"play", "play.ease", "like"}
+    assert parts["play.ease"].weight == 0.5
+    assert parts["play.ease"].score == pytest.approx(0.5 * scorer.title_ids.index(item.title_id))
+    assert sum(part.score for part in parts.values()) == pytest.approx(item.score)

@@ -1,0 +1,264 @@
+"""Sums over a member's history that are added to a head's scores: what is short-ranged, linear or of this week.
+
+| term | what it is, 0 where a request has no history |
+|---|---|
+| transitions | log counts of the title after each of the last plays, less a share of its log popularity |
+| ease | EASE's weights of the member's titles |
+| recent_ease | the same, each title counting less the more plays came after it |
+| item_knn | shrunk cosines of the member's titles |
+| popular_7d | log plays of the last seven days, from the title snapshot |
+
+Each is standardised over the titles that the member has not played, so that a weight means the same for a short and a
+long history. A head's score becomes l + sum_k w_k z_k, where w depends on the canvas and on how many plays the history
+has. A network learns these patterns too, but from few events badly: counts know them at once.
+Everything is fitted on the training part; the weights are learnt where the training part ends, by
+`playbill.training.term_weights`. Nothing here is trained with the network.
+Axis letters: H heads, C canvases, B history lengths, K terms, T titles, J neighbours, U histories, E plays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+
+from playbill.models.config import HistoryTermsConfig
+from playbill.models.ease import strongest_weights
+from playbill.models.item_knn import DEFAULT_SHRINKAGE, similarities
+
+EASE_PENALTY = 200.0
+"""Between 50 and 500 sums were the same within noise (docs/LOG.md)."""
+LAG_WEIGHTS = (1.0, 0.6, 0.4, 0.3, 0.2)
+"""What a title counts as a successor one to five plays later."""
+LAST_PLAYS, LAST_DECAY = 5, 0.7
+"""`transitions` reads so many plays, each counting so much less than the one after it."""
+POPULARITY_SHARE = 0.3
+"""How much of its log popularity a successor is discounted by."""
+RECENT_DECAY = 0.95
+"""What a title counts less with each play after it, in `recent_ease`."""
+FORGOTTEN = 1e-4
+"""Smaller weights of a history are left out."""
+LENGTHS = (1, 5, 20, 80)
+"""Plays from which on a history is in the next group (axis B)."""
+TABLES = {"transitions": "transitions", "ease": "ease", "recent_ease": "ease", "item_knn": "item_knn"}
+"""Term -> table it reads."""
+KNN_TITLES = 100_000
+"""Titles up to which every title is compared with every other."""
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Plays:
+    """Plays of U histories, oldest first within each.
+
+    Args:
+        owner: [E] history of each play, ascending.
+        title: [E] row of the id table.
+        moment: [E] microseconds.
+        count: U.
+    """
+
+    owner: Ints
+    title: Ints
+    moment: Ints
+    count: int
+
+    def lengths(self) -> Ints:
+        """[U] plays of each."""
+        return np.bincount(self.owner, minlength=self.count).astype(np.int64)
+
+    def later(self) -> npt.NDArray[np.float64]:
+        """[E] how many plays came after each. Those of one moment have no order, so they share their mean."""
+        if not len(self.owner):
+            return np.zeros(0)
+        ends = np.cumsum(self.lengths())
+        back = ends[self.owner] - 1 - np.arange(len(self.owner))
+        group = _groups(self.owner, self.moment)
+        mean: npt.NDArray[np.float64] = (np.bincount(group, back) / np.bincount(group))[group]
+        return mean
+
+    def matrix(self, weight: npt.NDArray[np.float64], titles: int) -> sparse.csr_array:
+        """Return [U, T] the largest weight of each title's plays."""
+        kept = np.flatnonzero(weight > FORGOTTEN)
+        cell = self.owner[kept] * titles + self.title[kept]
+        order = np.lexsort((-weight[kept], cell))
+        cell, value = cell[order], weight[kept][order]
+        first = np.flatnonzero(np.diff(cell, prepend=-1))
+        place = (cell[first] // titles, cell[first] % titles)
+        return sparse.csr_array((value[first].astype(np.float32), place), shape=(self.count, titles))
+
+
+class HistoryTerms(nn.Module):
+    """The terms of one model version.
+
+    Attributes:
+        weights: [H, C, B, K] what each term is multiplied by. Canvas 0 is any that the log has no requests of.
+        neighbour: [tables, T, J] titles that a table says something of, by the title it says it about; 0 = none.
+        value: [tables, T, J] what it says.
+        popularity: [T] log plays in the training part.
+    """
+
+    weights: Tensor
+    neighbour: Tensor
+    value: Tensor
+    popularity: Tensor
+
+    def __init__(self, config: HistoryTermsConfig, titles: int, canvases: int) -> None:
+        super().__init__()
+        self.config = config
+        self.tables = tuple(dict.fromkeys(TABLES[term] for term in config.terms if term in TABLES))
+        size = (len(self.tables), titles, min(config.neighbours, titles))
+        shape = (len(config.heads), canvases, len(LENGTHS) + 1, len(config.terms))
+        self.register_buffer("weights", torch.zeros(shape))
+        self.register_buffer("neighbour", torch.zeros(size, dtype=torch.int32))
+        self.register_buffer("value", torch.zeros(size))
+        self.register_buffer("popularity", torch.zeros(titles))
+        self._matrices: dict[str, sparse.csr_array] = {}
+
+    @torch.no_grad()
+    def fit(self, plays: Plays) -> None:
+        """Learn the tables from the plays of the training part, one history for each member."""
+        _, titles, kept = self.neighbour.shape
+        counts = np.bincount(plays.title, minlength=titles)
+        counts[0] = 0
+        self.popularity.copy_(torch.from_numpy(np.log1p(counts)))
+        makers = {"transitions": successors, "ease": _ease, "item_knn": _item_knn}
+        for place, table in enumerate(self.tables):
+            neighbour, value = strongest(makers[table](plays, titles, kept), kept)
+            self.neighbour[place] = torch.from_numpy(neighbour)
+            self.value[place] = torch.from_numpy(value)
+        self._matrices = {}
+
+    def values(self, plays: Plays, popular: Floats | None, titles: int) -> Floats:
+        """Return [U, K, titles] standardised terms; those of the padding row are 0.
+
+        Args:
+            plays: Of U histories.
+            popular: [U, titles] the week's log plays; None where they are not known.
+            titles: Titles now, the padding row and those that came after training included.
+        """
+        known = len(self.popularity)
+        found = np.zeros((plays.count, len(self.config.terms), titles), np.float32)
+        later = plays.later()
+        unseen = np.ones((plays.count, titles), np.bool_)
+        unseen[plays.owner, plays.title] = False
+        unseen[:, 0] = False
+        for place, term in enumerate(self.config.terms):
+            if term == "popular_7d":
+                if popular is not None:
+                    found[:, place] = np.nan_to_num(popular)
+            else:
+                found[:, place, :known] = self._sum(term, plays, later)
+            found[:, place] = standardised(found[:, place], unseen)
+        return found
+
+    def weights_of(self, head: str, canvas: Ints, lengths: Ints) -> Floats:
+        """Return [N, K] the weights of a head's terms in N requests.
+
+        Args:
+            head: One that has terms.
+            canvas: [N] index of the canvas.
+            lengths: [N] plays in the history.
+        """
+        own = self.weights[self.config.heads.index(head)].numpy()
+        found: Floats = own[canvas, length_group(lengths)]
+        return found
+
+    def _sum(self, term: str, plays: Plays, later: npt.NDArray[np.float64]) -> Floats:
+        titles = len(self.popularity)
+        if term == "transitions":
+            weight = np.where(later < LAST_PLAYS, LAST_DECAY**later, 0.0)
+        else:
+            weight = RECENT_DECAY**later if term == "recent_ease" else np.ones(len(later))
+        history = plays.matrix(weight, titles)
+        found: Floats = (history @ self._matrix(TABLES[term])).toarray()
+        if term == "transitions":
+            found -= POPULARITY_SHARE * np.outer(history.sum(axis=1), self.popularity.numpy())
+        return found
+
+    def _matrix(self, table: str) -> sparse.csr_array:
+        """Return [T, T] a table, by source and title."""
+        if table not in self._matrices:
+            place, titles = self.tables.index(table), len(self.popularity)
+            neighbour, value = self.neighbour[place].numpy(), self.value[place].numpy()
+            used = value != 0
+            cell = (np.nonzero(used)[0], neighbour[used])
+            found = sparse.csr_array((value[used], cell), shape=(titles, titles))
+            # A title's nearest ones are kept by the title, as the neighbours of which it is scored.
+            self._matrices[table] = found.T.tocsr() if table == "item_knn" else found
+        return self._matrices[table]
+
+
+def length_group(lengths: Ints) -> Ints:
+    """Return the group (axis B) of histories of so many plays."""
+    return np.searchsorted(np.array(LENGTHS), lengths, side="right").astype(np.int64)
+
+
+def standardised(values: Floats, inside: npt.NDArray[np.bool_]) -> Floats:
+    """Return rows with mean 0 and deviation 1 over the columns inside; 0 where these are all alike."""
+    count = np.maximum(inside.sum(axis=1, keepdims=True), 1)
+    mean = (values * inside).sum(axis=1, keepdims=True, dtype=np.float64) / count
+    centred = values - mean.astype(np.float32)
+    spread = np.sqrt((centred**2 * inside).sum(axis=1, keepdims=True, dtype=np.float64) / count)
+    scale = np.where(spread > 1e-6, 1.0 / np.maximum(spread, 1e-6), 0.0)
+    found: Floats = centred * scale.astype(np.float32)
+    found[:, 0] = 0
+    return found
+
+
+def successors(plays: Plays, titles: int, _kept: int) -> sparse.csr_array:
+    """Return [T, T] log counts of a title within five plays after another.
+
+    Two plays of one moment came in no order: each counts half as the successor of the other.
+    """
+    total = sparse.csr_array((titles, titles), dtype=np.float32)
+    for lag, weight in enumerate(LAG_WEIGHTS, start=1):
+        left, right = slice(None, -lag), slice(lag, None)
+        one, other = plays.title[left], plays.title[right]
+        used = (plays.owner[left] == plays.owner[right]) & (one != other) & (one > 0) & (other > 0)
+        tied = (plays.moment[left] == plays.moment[right])[used]
+        forward = np.where(tied, weight / 2, weight).astype(np.float32)
+        one, other = one[used], other[used]
+        rows, columns = np.concatenate([one, other[tied]]), np.concatenate([other, one[tied]])
+        values = np.concatenate([forward, forward[tied]])
+        total = total + sparse.coo_array((values, (rows, columns)), shape=(titles, titles)).tocsr()
+    total = total.tocsr()
+    total.data = np.log1p(total.data)
+    return total
+
+
+def strongest(table: sparse.csr_array, kept: int) -> tuple[npt.NDArray[np.int32], Floats]:
+    """Return [T, J] the columns of each row whose values are largest in size, and those values; 0 = none."""
+    titles = table.shape[0]
+    sizes = np.diff(table.indptr)
+    rows = np.repeat(np.arange(titles), sizes)
+    order = np.lexsort((table.indices, -np.abs(table.data), rows))
+    place = np.arange(len(order)) - np.repeat(table.indptr[:-1], sizes)
+    inside = place < kept
+    neighbour, value = np.zeros((titles, kept), np.int32), np.zeros((titles, kept), np.float32)
+    neighbour[rows[inside], place[inside]] = table.indices[order][inside]
+    value[rows[inside], place[inside]] = table.data[order][inside]
+    return neighbour, value
+
+
+def _ease(plays: Plays, titles: int, kept: int) -> sparse.csr_array:
+    return strongest_weights(plays.title, plays.owner, titles, keep=kept, penalty=EASE_PENALTY)
+
+
+def _item_knn(plays: Plays, titles: int, kept: int) -> sparse.csr_array:
+    if titles > KNN_TITLES:
+        return sparse.csr_array((titles, titles), dtype=np.float32)
+    binary = plays.matrix(np.ones(len(plays.owner)), titles)
+    return similarities(binary, kept, DEFAULT_SHRINKAGE).T.tocsr()
+
+
+def _groups(owner: Ints, moment: Ints) -> Ints:
+    """Return [E] a number for each run of plays of one history at one moment."""
+    changed = (np.diff(owner, prepend=-1) != 0) | (np.diff(moment, prepend=-1) != 0)
+    return np.cumsum(changed) - 1

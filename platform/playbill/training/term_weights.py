@@ -1,0 +1,287 @@
+"""What terms of histories are worth: weights learnt on the validation fold, that network and tables have not seen.
+
+For every canvas that the fold has requests of, weights are fitted to all of them. Whether they help is asked out of
+sample: the members are divided into parts, each scored by weights of the others. A canvas keeps its weights where the
+interval of its paired gain in NDCG@10 leaves zero out, or where that of all canvases together does and its own mean,
+over enough requests, is not below 0. Every other canvas keeps its blend as it is written. Canvases without requests of
+their own have what the others share.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from playbill import metrics
+from playbill.datasets import Encoder, Split
+from playbill.errors import StateError
+from playbill.evaluation.boundaries import assert_fitted_before
+from playbill.evaluation.build import build_case, has_log
+from playbill.evaluation.cases import EvaluationCase
+from playbill.evaluation.data import EvaluationTables
+from playbill.evaluation.log import EventLog
+from playbill.evaluation.member_features import MemberFeatures
+from playbill.evaluation.model import CanvasScorer
+from playbill.evaluation.order import UNKNOWN, TitleOrder
+from playbill.metrics.bootstrap import Interval, MemberBootstrap
+from playbill.models import Network
+from playbill.models.config import HistoryTermsConfig
+from playbill.models.history_terms import LENGTHS, HistoryTerms, Ints, length_group
+from playbill.ranking.history_terms import played_by_members
+from playbill.ranking.scorer import Scorer
+from playbill.specs import ResolvedModel
+from playbill.specs.head import HISTORY_TERMS
+from playbill.training.term_fit import CanvasSample, TermWeights, Values, added, fit_weights
+
+PARTS = 4
+"""Of the members, to ask whether weights help."""
+ENOUGH = 100
+"""Requests from which on the mean of a canvas speaks beside the interval of all."""
+CUT = 10
+CELLS = 8_000_000
+"""Request x title cells that are learnt from, over all canvases: 200 MB with five terms. More requests are sampled."""
+WEEK = "log_plays_7d"
+"""Column of title popularity that `popular_7d` reads."""
+
+
+@dataclass(frozen=True)
+class CanvasGain:
+    """What terms do for one canvas, on members that did not choose their weights.
+
+    Args:
+        canvas: Its name; `all` for every canvas together.
+        requests: Of the validation fold.
+        written: Mean NDCG@10 of the blend as it is written.
+        gain: What the terms add to it.
+        kept: Whether they are used.
+    """
+
+    canvas: str
+    requests: int
+    written: float
+    gain: Interval
+    kept: bool
+
+
+@dataclass(frozen=True)
+class LearntTerms:
+    """The outcome for one head.
+
+    Args:
+        head: The head.
+        gains: One for each canvas, and for all together.
+        weights: canvas, plays (from how many on), term, weight; of the canvases that keep theirs.
+    """
+
+    head: str
+    gains: tuple[CanvasGain, ...]
+    weights: pl.DataFrame
+
+
+def terms_config(resolved: ResolvedModel, encoder: Encoder) -> HistoryTermsConfig | None:
+    """Return the terms that a definition asks for and that can be had, None where there are none.
+
+    Heads that have terms share them: a head that does not name one has a weight of 0 for it.
+    """
+    heads = {name: head.terms for name, head in resolved.model.heads.items() if head.terms}
+    snapshot = encoder.state.title_snapshot
+    week = [place for place, name in enumerate(snapshot) if name.endswith(f"__{WEEK}")]
+    wanted = {term for terms in heads.values() for term in terms}
+    terms = tuple(term for term in HISTORY_TERMS if term in wanted and (term != "popular_7d" or week))
+    if not terms:
+        return None
+    return HistoryTermsConfig(terms=terms, heads=tuple(heads), popularity=week[0] if week else None)
+
+
+def log_of(split: Split, tables: EvaluationTables) -> EventLog:
+    """Return the events with their folds, for the two functions below."""
+    return EventLog.of(tables.interactions, split, TitleOrder.of(tables.titles["title_id"].to_list()))
+
+
+def add_terms(network: Network, terms: HistoryTermsConfig, log: EventLog, encoder: Encoder) -> Network:
+    """Return a trained network with terms whose tables are fitted on the train fold; their weights are 0."""
+    found = Network(network.config.model_copy(update={"history_terms": terms}))
+    assert found.history_terms is not None
+    found.load_state_dict({**found.state_dict(), **network.state_dict()})
+    found.history_terms.fit(played_by_members(log.fitted_plays(), encoder))
+    return found.eval()
+
+
+def learn_weights(
+    scorer: Scorer,
+    log: EventLog,
+    split: Split,
+    tables: EvaluationTables,
+    resolved: ResolvedModel,
+    features: MemberFeatures | None,
+    seed: int,
+) -> list[LearntTerms]:
+    """Learn the weights of every head's terms, and put them into the scorer's network.
+
+    Args:
+        scorer: Of the network, whose weights of terms are all 0.
+        log: What its tables were fitted on.
+        split: Folds of events, frozen.
+        tables: The canonical tables.
+        resolved: The model's definition.
+        features: The feature door.
+        seed: Of sampled requests and of intervals.
+
+    Raises:
+        IntegrityError: Tables were fitted on plays at or after a request of the validation fold.
+    """
+    terms = scorer.network.history_terms
+    assert terms is not None
+    return [_learn(head, terms, scorer, log, split, tables, resolved, features, seed) for head in terms.config.heads]
+
+
+def _learn(
+    head: str,
+    terms: HistoryTerms,
+    scorer: Scorer,
+    log: EventLog,
+    split: Split,
+    tables: EvaluationTables,
+    resolved: ResolvedModel,
+    features: MemberFeatures | None,
+    seed: int,
+) -> LearntTerms:
+    cases = _cases(head, split, tables, resolved, log)
+    total = sum(len(case) * len(case.catalogue) for case in cases)
+    own = np.array([term in resolved.model.heads[head].terms for term in terms.config.terms])
+    samples = [_sample(case, scorer, resolved, features, min(1.0, CELLS / max(total, 1)), seed) for case in cases]
+    samples = [replace(sample, terms=sample.terms * own[None, :, None]) for sample in samples]
+    if not samples:
+        return LearntTerms(head, (), _no_weights())
+    weights = fit_weights(samples)
+    gains = _gains(samples, weights, seed)
+    found = torch.zeros_like(terms.weights[0])
+    blended = {name: canvas.blend.get(head, 0.0) for name, canvas in resolved.canvases.items()}
+    multipliers = np.round(weights.multipliers(), 4)
+    rows = []
+    for place, (sample, gain) in enumerate(zip(samples, gains, strict=False)):
+        if gain.kept:
+            index = int(scorer.encoder.canvas_index(pl.Series([sample.canvas]))[0])
+            found[index] = torch.from_numpy(multipliers[place] / blended[sample.canvas]).float()
+            rows += _rows(sample, terms.config.terms, multipliers[place])
+    if gains[-1].kept:
+        found[0] = torch.from_numpy(weights.shared_multipliers()).float()
+    terms.weights[terms.config.heads.index(head)] = found
+    table = pl.DataFrame(rows, schema=_no_weights().schema, orient="row")
+    return LearntTerms(head, tuple(gains), table)
+
+
+def _cases(
+    head: str, split: Split, tables: EvaluationTables, resolved: ResolvedModel, log: EventLog
+) -> list[EvaluationCase]:
+    """Return the canvases that blend a head and that the validation fold has requests of."""
+    found = []
+    for name, canvas in resolved.canvases.items():
+        if canvas.target != "title" or canvas.blend.get(head, 0.0) <= 0:
+            continue
+        if not has_log(tables, split, resolved, name, "validation", log):
+            continue
+        try:
+            case = build_case(tables, split, resolved, name, fold="validation", log=log)
+        except StateError:
+            continue  # None of its held-out titles was a candidate, so there is nothing to learn from.
+        assert_fitted_before(case)
+        found.append(case)
+    return found
+
+
+def _sample(
+    case: EvaluationCase,
+    scorer: Scorer,
+    resolved: ResolvedModel,
+    features: MemberFeatures | None,
+    share: float,
+    seed: int,
+) -> CanvasSample:
+    """Score a canvas's requests, or a random share of them, by its blend and by each term."""
+    generator = np.random.default_rng(seed)
+    drawn = generator.permutation(len(case))[: max(1, round(share * len(case)))]
+    chosen = np.zeros(len(case), np.bool_)
+    chosen[drawn] = True
+    case = case.keep(chosen[case.rows])
+    function = CanvasScorer(scorer, resolved, case.canvas, features)
+    places = case.catalogue.places_in(scorer.title_ids)
+    known = places != UNKNOWN
+    blends, terms, masks, lengths = [], [], [], []
+    for chunk in case.chunks():
+        mask = chunk.candidates & known
+        # A title that came after training may be a target: it stays a candidate, with what the model makes of it.
+        blends.append(np.where(mask, function.score(chunk.requests)[:, places], 0.0).astype(np.float32))
+        found = scorer.history_terms(chunk.requests)
+        assert found is not None
+        terms.append(found.values[found.row][:, :, 1 + places] * mask[:, None, :])
+        masks.append(mask)
+        lengths.append(length_group(found.lengths))
+    members = case.frame["member_id"].cast(pl.String)
+    return CanvasSample(
+        canvas=case.canvas,
+        blend=np.concatenate(blends),
+        terms=np.concatenate(terms),
+        candidates=np.concatenate(masks),
+        rows=case.rows,
+        columns=case.columns,
+        length=np.concatenate(lengths),
+        fold=np.array([zlib.crc32(member.encode()) % PARTS for member in members], np.int64),
+        member=members.rank("dense").to_numpy().astype(np.int64) - 1,
+    )
+
+
+def _gains(samples: Sequence[CanvasSample], weights: TermWeights, seed: int) -> list[CanvasGain]:
+    """Return what weights of other members add on each canvas, and on all of them together, last."""
+    gained = [np.zeros(len(sample)) for sample in samples]
+    written = [_ndcg(sample, sample.blend) for sample in samples]
+    for part in range(PARTS):
+        others = fit_weights([sample.part(sample.fold != part) for sample in samples], weights)
+        for number, sample in enumerate(samples):
+            kept = sample.fold == part
+            own = sample.part(kept)
+            scores = added(own, others.multipliers()[number][own.length].astype(np.float32))
+            gained[number][kept] = _ndcg(own, scores) - written[number][kept]
+    # Members are coded by canvas, and a member who asked on several stands for several.
+    everyone = np.concatenate([sample.member + number * 10**9 for number, sample in enumerate(samples)])
+    together = _interval(everyone, np.concatenate(gained), seed)
+    found = []
+    for sample, before, gain in zip(samples, written, gained, strict=True):
+        interval = _interval(sample.member, gain, seed)
+        kept = interval.low > 0 or (together.low > 0 and interval.value >= 0 and len(sample) >= ENOUGH)
+        found.append(CanvasGain(sample.canvas, len(sample), float(before.mean()), interval, bool(kept)))
+    mean = float(np.concatenate(written).mean())
+    return [*found, CanvasGain("all", len(everyone), mean, together, together.low > 0)]
+
+
+def _interval(member: Ints, gain: Values, seed: int) -> Interval:
+    codes = np.unique(member, return_inverse=True)[1].astype(np.int64)
+    return MemberBootstrap(codes, seed=seed).intervals(gain[:, None])[0]
+
+
+def _ndcg(sample: CanvasSample, scores: npt.NDArray[np.floating[Any]]) -> Values:
+    ranks = metrics.target_ranks(scores, sample.rows, sample.columns, sample.candidates)
+    relevance = metrics.relevance_from_ranks(ranks, sample.rows, len(sample), CUT)
+    found: Values = metrics.ndcg(relevance, np.bincount(sample.rows, minlength=len(sample)), CUT)
+    return found
+
+
+def _rows(sample: CanvasSample, terms: Sequence[str], multipliers: Values) -> list[tuple[str, int, int, str, float]]:
+    requests = np.bincount(sample.length, minlength=len(LENGTHS) + 1)
+    return [
+        (sample.canvas, plays, int(requests[group]), term, float(multipliers[group, place]))
+        for group, plays in enumerate((0, *LENGTHS))
+        for place, term in enumerate(terms)
+    ]
+
+
+def _no_weights() -> pl.DataFrame:
+    schema = {"canvas": pl.String, "plays_from": pl.Int64, "requests": pl.Int64, "term": pl.String}
+    return pl.DataFrame(schema=schema | {"weight": pl.Float64})

@@ -1,0 +1,143 @@
+"""The shipped model beside EASE, item_knn and the popularities on every canvas of several logs.
+
+    python tests/benchmarks/every_canvas.py --json
+    python tests/benchmarks/every_canvas.py --log world:4000:28:31 --log ml_100k --json
+    python tests/benchmarks/every_canvas.py --log ml_1m:../shared/data/ml-1m --log kuairand:../shared/data/kuairand-pure
+
+A log is `world:MEMBERS:DAYS:SEED` (simulated, 600 titles), `ml_100k`, `ml_1m:FOLDER`, `kuairand:FOLDER`, or one of
+these with `days/` before it: the same log with whole-day times. Works in a scratch project. Of each canvas that the log
+has requests of: the model, the best of the baselines, the relative difference with its paired interval by member, and
+the ceiling where the truth is known. `worst_lower_end` is the lowest lower end over canvases with 300 requests or more.
+"""
+
+import json
+import math
+import resource
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+import polars as pl
+
+from playbill.config import Project, ProjectSettings
+from playbill.evaluation.report import CEILING
+from playbill.features import FeatureDoor, build_features
+from playbill.metrics.relative import relative_interval
+from playbill.simulator.spec import read_spec
+from playbill.simulator.workspace import simulate_workspace
+from playbill.sources import ingest
+from playbill.tables import Tables
+from playbill.training.options import TrainOptions
+from playbill.training.run import train
+
+ROOT = Path(__file__).parents[2]
+LOGS = ("world:4000:28:31", "world:20000:28:32", "world:4000:150:33", "ml_100k", "days/ml_100k")
+METRIC, ENOUGH = "ndcg@10", 300
+BASELINES = ("ease", "item_knn", "popular", "popular_7d")
+
+
+@click.command()
+@click.option("--log", "logs", multiple=True, default=LOGS, show_default=True)
+@click.option("--protocol", help="Default: global_time_successive for worlds and KuaiRand, else leave_one_out.")
+@click.option("--seed", default=17, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
+def main(logs, protocol, seed, as_json):
+    """Train on each log, and compare every canvas.
+
+    Example: python tests/benchmarks/every_canvas.py --log world:4000:28:31 --json
+    """
+    rows = [row for name in logs for row in of_log(name, protocol, seed)]
+    ends = [row["low"] for row in rows if row["requests"] >= ENOUGH]
+    if as_json:
+        print(json.dumps({"worst_lower_end": min(ends, default=None), "metric": METRIC, "canvases": rows}))
+
+
+def of_log(name, protocol, seed):
+    """Train on one log and return a row for each of its canvases."""
+    kind = name.removeprefix("days/").split(":")
+    chosen = protocol or ("global_time_successive" if kind[0] in ("world", "kuairand") else "leave_one_out")
+    with tempfile.TemporaryDirectory() as home:
+        workspace = Project(ROOT, ProjectSettings(home=home, workspace="bench")).workspace()
+        bring_in(workspace, kind)
+        if name.startswith("days/"):
+            whole_days(workspace)
+        FeatureDoor(workspace).apply()
+        build_features(workspace)
+        begun = cpu_seconds()
+        outcome = train(workspace, "everycanvas", TrainOptions(protocol=chosen, seed=seed))
+        spent = cpu_seconds() - begun
+    about = {"log": name, "protocol": chosen, "cpu_seconds": round(spent)}
+    rows = [about | row for row in map(of_canvas, outcome.evaluation.reports.values()) if row]
+    for row in rows:
+        said = f"{row['model']:.4f}, {row['best']} {row['baseline']:.4f}"
+        print(
+            f"{name} {row['canvas']} ({row['requests']}): {said}, {row['low']:+.1%} to {row['high']:+.1%}", flush=True
+        )
+    return rows
+
+
+def bring_in(workspace, kind):
+    """Fill the workspace's tables."""
+    source, *rest = kind
+    if source == "world":
+        members, days, seed = map(int, rest)
+        simulate_workspace(workspace, read_spec({"members": members, "days": days, "seed": seed}))
+    elif source == "ml_100k":
+        ingest(workspace, "movielens_100k")
+    elif source == "ml_1m":
+        ingest(workspace, "parquet", {"path": Path(rest[0]), "mapping": ROOT / "docs/guide/mappings/ml_1m.yaml"})
+    else:
+        ingest(workspace, source, {"path": Path(rest[0])})
+
+
+def whole_days(workspace):
+    """Cut the times of the log to days, as a log of purchases has them."""
+    tables = Tables(workspace)
+    frames = {name: getattr(tables, name)() for name in ("titles", "availability", "interactions")}
+    frames["members"] = tables.member_versions()
+    day = {name: pl.col(name).dt.truncate("1d") for name in ("event_at", "recorded_at")}
+    frames["interactions"] = frames["interactions"].with_columns(**day)
+    with tables.replace() as writer:
+        for name, frame in frames.items():
+            writer.write(name, frame)
+
+
+def of_canvas(report):
+    """Return what a report says of the model and its best baseline; nothing of made requests or rows."""
+    if not report.protocol.startswith(("leave_one_out", "global_time")) or report.main_metric != METRIC:
+        return None
+    requests = report.requests
+    own = requests[f"{report.model}/{METRIC}"].to_numpy()
+    others = {name: requests[f"{name}/{METRIC}"].to_numpy() for name in BASELINES if f"{name}/{METRIC}" in requests}
+    best = max(others, key=lambda name: others[name].mean())
+    members = requests["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
+    found = relative_interval(members, own[None], others[best][None])
+    ceiling = requests[f"{CEILING}/{METRIC}"].mean() if f"{CEILING}/{METRIC}" in requests else None
+    return {
+        "canvas": report.canvas,
+        "requests": len(own),
+        "model": float(own.mean()),
+        "best": best,
+        "baseline": float(others[best].mean()),
+        "relative": number(found.value),
+        "low": number(found.low),
+        "high": number(found.high),
+        "ceiling": ceiling,
+        "asked_as_logged": not any("no held-out target on" in note for note in report.notes),
+    }
+
+
+def number(value):
+    """Return a number that JSON has, None where a baseline scored 0 throughout."""
+    return None if math.isnan(value) else float(value)
+
+
+def cpu_seconds():
+    """Return the processor time of this process so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Weights of terms, learnt over the hand-made service of the evaluation tests with a network that knows nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from playbill.datasets import Encoder, EncoderState, make_split
+from playbill.errors import IntegrityError
+from playbill.evaluation import CanvasScorer, evaluate_model
+from playbill.models import HeadConfig, Network, NetworkConfig
+from playbill.ranking.bundle import Bundle
+from playbill.ranking.scorer import Scorer
+from playbill.specs import HeadSpec, ResolvedModel
+from playbill.training.term_weights import LearntTerms, add_terms, learn_weights, log_of, terms_config
+
+TITLES = [str(number) for number in range(1, 25)]
+TERMS = ("transitions", "item_knn")
+
+
+@pytest.fixture(scope="module")
+def service() -> ModuleType:
+    path = Path(__file__).parents[1] / "evaluation" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("evaluation_service", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def rows(members: int, *, in_order: bool) -> list[tuple[str, str, float]]:
+    """Members who play the titles round a ring from anywhere, or in any order."""
+    generator, found = np.random.default_rng(5), []
+    for member in range(members):
+        start = int(generator.integers(len(TITLES)))
+        titles = [(start + step) % len(TITLES) for step in range(6)]
+        if not in_order:
+            titles = generator.permutation(len(TITLES))[:6].tolist()
+        found += [(f"m{member:04}", TITLES[title], float(step)) for step, title in enumerate(titles)]
+    return found
+
+
+def with_head(resolved: ResolvedModel, terms: tuple[str, ...]) -> ResolvedModel:
+    head = HeadSpec.model_validate({**resolved.model.heads["play"].model_dump(), "terms": terms})
+    model = resolved.model.model_copy(update={"heads": {"play": head}})
+    return resolved.model_copy(update={"model": model})
+
+
+def encoder_of(resolved: ResolvedModel) -> Encoder:
+    state = EncoderState(
+        history_length=20,
+        merge=True,
+        titles=tuple(TITLES),
+        actions=("play",),
+        canvases=("home",),
+        countries=(),
+        devices=(),
+        languages=(),
+        genres=(),
+        kinds=(),
+        original_languages=(),
+        year_edges=(),
+        metadata=(),
+        text_buckets=64,
+        snapshot_hours=24,
+        canvas_fields={name: canvas.context for name, canvas in resolved.canvases.items()},
+        service=resolved.model.features,
+        service_version="v",
+    )
+    return Encoder(state)
+
+
+def learnt(service: ModuleType, *, in_order: bool) -> tuple[Scorer, list[LearntTerms], tuple]:
+    frames = service.tables_of(rows(240, in_order=in_order), titles=TITLES)
+    resolved = with_head(service.resolved_of(), TERMS)
+    split, encoder = make_split("leave_one_out", frames.interactions), encoder_of(resolved)
+    config = NetworkConfig.model_validate(
+        {
+            **encoder.network_sizes(),
+            "trunk": {"dim": 8, "heads": 2},
+            "heads": (HeadConfig(name="play", loss="softmax"),),
+        }
+    )
+    torch.manual_seed(1)
+    wanted = terms_config(resolved, encoder)
+    assert wanted is not None
+    log = log_of(split, frames)
+    network = add_terms(Network(config), wanted, log, encoder)
+    plays = np.ones(len(TITLES), np.float32)
+    titles = frames.titles.select("title_id").with_columns(plays=plays)
+    bundle = Bundle(Path(), "", resolved, encoder, network.config, titles, {})
+    scorer = Scorer(bundle, frames.titles, frames.availability, None, as_of=service.day(7), network=network)
+    return scorer, learn_weights(scorer, log, split, frames, resolved, None, 17), (split, frames, resolved)
+
+
+def test_terms_that_help_on_other_members_are_used(service) -> None:
+    scorer, (found,), (split, frames, resolved) = learnt(service, in_order=True)
+    home, together = found.gains
+    assert (home.canvas, together.canvas, home.requests) == ("home", "all", 240)
+    assert home.kept
+    assert home.gain.low > 0.2
+    assert set(found.weights["term"]) == set(TERMS)
+    assert found.weights.filter(found.weights["term"] == "transitions")["weight"].min() > 0.3
+    report = evaluate_model(scorer, split, frames, resolved, None, canvases=["home"], baselines=()).reports["home"]
+    assert report.result.metrics["ndcg@10"].value > home.written + 0.2
+
+
+def test_terms_that_do_not_help_weigh_nothing(service) -> None:
+    scorer, (found,), (_, frames, resolved) = learnt(service, in_order=False)
+    assert not any(gain.kept for gain in found.gains)
+    assert found.weights.is_empty()
+    terms = scorer.network.history_terms
+    assert terms is not None
+    assert not terms.weights.any()
+    assert CanvasScorer(scorer, resolved, "home", None).score([]).shape == (0, len(frames.titles))
+
+
+def test_a_canvas_without_requests_of_its_own_has_what_others_share(service) -> None:
+    scorer, _, _ = learnt(service, in_order=True)
+    terms = scorer.network.history_terms
+    assert terms is not None
+    assert terms.weights[0, 0].min(dim=0).values.max() > 0
+    assert torch.equal(terms.weights[0, 0, 0], terms.weights[0, 0, 4])
+
+
+def test_popularity_is_left_out_where_the_features_have_none(service) -> None:
+    resolved = with_head(service.resolved_of(), ("popular_7d", "ease"))
+    found = terms_config(resolved, encoder_of(resolved))
+    assert found is not None
+    assert (found.terms, found.popularity) == (("ease",), None)
+    assert terms_config(with_head(resolved, ()), encoder_of(resolved)) is None
+    assert terms_config(with_head(resolved, ("popular_7d",)), encoder_of(resolved)) is None
+
+
+def test_tables_fitted_past_a_request_are_refused(service) -> None:
+    scorer, _, (split, frames, resolved) = learnt(service, in_order=True)
+    late = log_of(split, frames).until(service.day(100))
+    with pytest.raises(IntegrityError):
+        learn_weights(scorer, late, split, frames, resolved, None, 17)
