@@ -101,7 +101,7 @@ def build_training_set(
 
     Raises:
         StateError: The train fold is empty, or a head has a reward and there are no `weights`.
-        DataError: The label of a head that is not optional has no positive row in it.
+        DataError: The label of a head that is not optional has no positive row in it, or is the same for all of them.
         ConfigError: There are too many strata for their floor.
         IntegrityError: Something of the held-out part would be read.
     """

@@ -106,7 +106,8 @@ def learn(
 
     Raises:
         StateError: The train fold is empty, or a head has a reward and there are no `weights`.
-        DataError: A head's label has no positive row in it, or its window reaches into what is held out.
+        DataError: The label of a head that is not optional teaches it nothing, or its window reaches into what is held
+            out.
         IntegrityError: Something of the held-out part would be read.
     """
     interactions = tables.interactions()
@@ -115,10 +116,11 @@ def learn(
     as_of = watermark(split.validation_cutoff or clock.now(), events)
     boundary.as_of("labels", as_of)
     titles, availability = known_titles(tables, boundary), tables.availability()
+    unfit = unfit_heads(resolved, interactions, split)
+    assert_heads_fit(without_heads(resolved, unfit), interactions, split)
     values = label_values(resolved, events, events, availability, as_of, titles=titles)
-    left_out = empty_heads(resolved, values, events, as_of) | unfit_heads(resolved, interactions, split)
+    left_out = empty_heads(resolved, values, events, as_of) | unfit
     resolved = without_heads(resolved, left_out)
-    assert_heads_fit(resolved, interactions, split)
     labels = {head: value for head, value in values.items() if head not in left_out}
     rewards = event_rewards(weights, resolved, events, availability, titles, as_of)
     filled = request_context(events, events)

@@ -19,9 +19,8 @@ from playbill.datasets.encoder import CONTEXT_COLUMNS
 from playbill.datasets.request_context import PLACE_COLUMNS
 from playbill.datasets.splits import Split
 from playbill.datasets.tokens import Tokens
-from playbill.errors import IntegrityError, StateError
+from playbill.errors import DataError, IntegrityError, Problem, StateError
 from playbill.labels import label_columns, label_events, why_none_positive
-from playbill.labels.missing import require_positives
 from playbill.schema import INTERACTIONS
 from playbill.specs import ResolvedModel
 from playbill.specs.losses import ranks
@@ -108,10 +107,11 @@ def label_values(
         availability: The canonical table.
         as_of: What was known then.
         titles: The canonical table, which some labels look at.
-        require_rows: A label without a positive row is a mistake, unless only optional heads learn it.
+        require_rows: A label that teaches its head nothing is a mistake, unless the head is optional.
 
     Raises:
-        DataError: `require_rows` and a head's label has no positive row.
+        DataError: `require_rows`, and the label of a head that is not optional has no positive row, or is the same for
+            every event of a head that does not rank. All such heads are named.
     """
     heads = {name: head.label for name, head in resolved.model.heads.items() if head.label is not None}
     labels = [resolved.labels[name] for name in dict.fromkeys(heads.values())]
@@ -120,11 +120,24 @@ def label_values(
     else:
         found = label_events(labels, known, as_of, availability, titles)
         wide = events.select("event_id").join(found, on="event_id", how="left", maintain_order="left")
-    if require_rows:
-        needed = {head.label for head in resolved.model.heads.values() if not head.optional}
-        require_positives([label for label in labels if label.name in needed], wide, known, as_of)
     wide = wide.select(pl.col(*(label.name for label in labels)).cast(pl.Float32).fill_null(float("nan")))
-    return {head: wide[label].to_numpy().astype(np.float32) for head, label in heads.items()}
+    values = {head: wide[label].to_numpy().astype(np.float32) for head, label in heads.items()}
+    if require_rows:
+        _require_taught(resolved, values, known, as_of)
+    return values
+
+
+def _require_taught(resolved: ResolvedModel, values: Mapping[str, Float], known: pl.DataFrame, as_of: datetime) -> None:
+    """Refuse labels that teach a head which is not optional nothing; see `label_values`."""
+    empty, alike = _untaught(resolved, values, optional=False)
+    labels = dict.fromkeys(resolved.labels[label].name for label in empty.values())
+    problems = why_none_positive([resolved.labels[name] for name in labels], known, as_of)
+    mend = (
+        "Give the label negatives, let the head rank (loss: softmax), or leave it out where that is so: optional: true."
+    )
+    problems += [Problem(f"head '{name}'", why, mend) for name, why in alike.items()]
+    if problems:
+        raise DataError("labels of the model's heads", problems)
 
 
 def empty_heads(
@@ -140,19 +153,28 @@ def empty_heads(
         known: What the labels looked at.
         as_of: What was known then.
     """
-    empty = {
-        name: resolved.labels[head.label]
-        for name, head in resolved.model.heads.items()
-        if head.optional and head.label is not None and not (values[name] > 0).any()
-    }
-    reasons = why_none_positive(list(empty.values()), known, as_of)
-    found = {name: f"{why.where}: {why.what}" for name, why in zip(empty, reasons, strict=True)}
-    return found | {
+    empty, alike = _untaught(resolved, values, optional=True)
+    reasons = why_none_positive([resolved.labels[label] for label in empty.values()], known, as_of)
+    return {name: f"{why.where}: {why.what}" for name, why in zip(empty, reasons, strict=True)} | alike
+
+
+def _untaught(
+    resolved: ResolvedModel, values: Mapping[str, Float], *, optional: bool
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return heads -> their label where no row of it is positive, and heads -> why where all its rows are alike.
+
+    A head that ranks, or draws negatives, learns from positive rows alone, and the examples of one with a reward are
+    told apart by that.
+    """
+    heads = {name: head for name, head in resolved.model.heads.items() if head.optional is optional and head.label}
+    empty = {name: head.label or "" for name, head in heads.items() if not (values[name] > 0).any()}
+    alike = {
         name: f"label '{head.label}': it is {same:g} for all {rows:,} labelled events, so it tells none from another."
-        for name, head in resolved.model.heads.items()
-        if head.optional and name not in found and head.label is not None and not (ranks(head.loss) or head.draws)
+        for name, head in heads.items()
+        if name not in empty and not (ranks(head.loss) or head.draws or head.reward)
         for same, rows in _all_alike(values[name])
     }
+    return empty, alike
 
 
 def _all_alike(values: Float) -> Iterator[tuple[float, int]]:

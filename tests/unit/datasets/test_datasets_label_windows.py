@@ -53,7 +53,7 @@ def test_by_time_rows_too_young_at_the_cutoff_are_unlabelled(
     slow = with_head(resolved, finished("2d", "3d"))
     cutoff = split.validation_cutoff
     assert cutoff is not None
-    values = label_values(slow, events, events, availability, cutoff)["finished"]
+    values = label_values(slow, events, events, availability, cutoff, require_rows=False)["finished"]
     old = (events["event_at"] + timedelta(days=3) <= cutoff).to_numpy()
     plays = (events["action"] == "play").to_numpy()
     assert (~np.isnan(values) == (old & plays)).all()

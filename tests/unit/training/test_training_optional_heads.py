@@ -73,6 +73,22 @@ def test_a_head_that_is_not_optional_still_fails() -> None:
         service.training_set(definition(heads), service.log())
 
 
+def test_a_head_that_is_not_optional_is_refused_where_its_labels_are_all_alike() -> None:
+    heads = {**HEADS, "list": {"label": "list", "loss": "bce"}, "played": {"label": "always", "loss": "bce"}}
+    with pytest.raises(DataError) as refused:
+        service.training_set(definition(heads, home={"play": 1.0, "played": 0.5}), service.log())
+    text = str(refused.value)
+    assert "head 'played': label 'always': it is 1 for all " in text
+    assert "optional: true" in text
+    assert "label list: the log has no 'my_list_add' event" in text, "every head at once"
+
+
+@pytest.mark.parametrize("own", [{"loss": "softmax"}, {"loss": "bce", "negatives": {"policy": "uniform", "count": 2}}])
+def test_positives_alone_teach_a_head_that_ranks_or_draws_negatives(own) -> None:
+    resolved = definition({**HEADS, "played": {"label": "always", **own}}, home={"play": 1.0, "played": 0.5})
+    assert "played" in service.training_set(resolved, service.log()).trained(resolved).model.heads
+
+
 def test_an_optional_head_that_something_teaches_stays() -> None:
     heads = {**HEADS, "list": {"label": "thumbs_up", "loss": "bce", "optional": True}}
     resolved = definition(heads)
