@@ -87,7 +87,7 @@ def open_recommender(workspace: Workspace, model: str | None, version: int | Non
     from playbill.tracking import Tracking
 
     model, version = registered_reference(model, version)
-    clock, features = workspace_clock(workspace), FeatureDoor(workspace)
+    clock, features = workspace_clock(workspace), FeatureDoor(workspace, plain=True)
     loader = Loader(workspace, model or served_model(workspace), Tracking(workspace), features, clock)
     served = loader.version(version) if version else loader.load(loader.wanted())
     facts = FactReader(Tables(workspace), features)

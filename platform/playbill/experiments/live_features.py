@@ -19,12 +19,11 @@ from playbill.errors import Problem, ProblemsError
 from playbill.features.asof import ViewValues, as_of_join
 from playbill.features.axis import CHANGED_AT, Span
 from playbill.features.catalog import Catalog
-from playbill.features.entity_rows import EVENT_AT, plain_arrow
 from playbill.features.feast_door import FeastDoor
 from playbill.features.members import member_profile
 from playbill.features.reports import FeatureColumn, FeatureEntity, ServiceSchema, TitleSnapshots
 from playbill.features.titles import title_profile
-from playbill.features.values import REQUEST_AT, empty, shaped, with_derived
+from playbill.features.values import EVENT_AT, REQUEST_AT, empty, plain_arrow, shaped, with_derived
 from playbill.features.views import EVENT_VIEWS
 from playbill.features.windows import CREATED_AT
 

@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
 from playbill.config import Workspace
-from playbill.errors import ConfigError, StateError
+from playbill.errors import ConfigError, PlaybillError, StateError
 from playbill.features.feast_import import import_feast
 from playbill.features.label_views import LabelValues, PublishedLabel, require_label_views
 from playbill.features.own_views import own_event_views
 from playbill.features.parity_report import ParityReport
+from playbill.features.reading_plan import PlainReader, read_note, write_notes
 from playbill.features.reports import (
     ApplyReport,
     FeatureProvenance,
@@ -31,6 +32,8 @@ from playbill.tables import RequestLog, Tables, workspace_clock
 if TYPE_CHECKING:
     from playbill.features.feast_door import FeastDoor
 
+Found = TypeVar("Found")
+
 # Feast takes a second to import. Function-level imports here, and only here, keep every command that does not
 # touch features fast.
 
@@ -42,10 +45,13 @@ class FeatureDoor:
 
     Args:
         workspace: Whose features. Nothing is opened until a method is called.
+        plain: Read features of a request without Feast where its registry is noted down, for a process that answers
+            once. The values are the same.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    def __init__(self, workspace: Workspace, *, plain: bool = False) -> None:
+        self.workspace, self._plain = workspace, plain
+        self._readers: dict[str, PlainReader | None] = {}
 
     def apply(self) -> ApplyReport:
         """Render feature_store.yaml and register the project's feature_repo.
@@ -80,7 +86,9 @@ class FeatureDoor:
         moment = until or workspace_clock(self.workspace).now()
         if moment.tzinfo is None:
             raise ConfigError(f"materialize needs a moment with a time zone, got {moment.isoformat()}")
-        return self._feast.materialize(moment, progress)
+        report = self._feast.materialize(moment, progress)
+        write_notes(self.workspace, self._feast)
+        return report
 
     def push(self, member_ids: Sequence[str], at: datetime | None = None) -> PushReport:
         """Encode some members anew, with their events in the journal, and write their values to the online store.
@@ -177,6 +185,9 @@ class FeatureDoor:
             StateError: A view's file does not exist; the text names the command.
             DataError: A moment has no time zone.
         """
+        plain = self._without_feast(service, lambda reader: reader.title_snapshots(moments, title_ids))
+        if plain is not None:
+            return plain
         feast = self._feast
         from playbill.features.historical import title_snapshots
 
@@ -290,6 +301,9 @@ class FeatureDoor:
             ServiceError: The online store is missing, empty or broken; the caller should fall back.
             DataError: `at` has no zone or a request field is missing.
         """
+        plain = None if request else self._without_feast(service, lambda reader: reader.served(member_ids, at))
+        if plain is not None:
+            return plain
         feast = self._feast
         from playbill.features.online import online_features
 
@@ -332,6 +346,25 @@ class FeatureDoor:
                 f"answered with features: nothing to compare. `playbill -w {self.workspace.name} serve` logs them."
             )
         return report
+
+    def _without_feast(self, service: str, read: Callable[[PlainReader], Found | None]) -> Found | None:
+        """Return what can be read without Feast; None where Feast has to read it, or to say what is wrong."""
+        reader = self._reader(service)
+        try:
+            return None if reader is None else read(reader)
+        except (PlaybillError, OSError, pl.exceptions.PolarsError):
+            return None
+
+    def _reader(self, service: str) -> PlainReader | None:
+        """Return what reads a service without Feast; None where Feast has to."""
+        if not self._plain:
+            return None
+        if service not in self._readers:
+            note = read_note(self.workspace, service)
+            if note is None:
+                write_notes(self.workspace, self._feast)
+            self._readers[service] = None if note is None else PlainReader(self.workspace, note)
+        return self._readers[service]
 
     @cached_property
     def _feast(self) -> FeastDoor:

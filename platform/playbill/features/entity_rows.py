@@ -10,9 +10,7 @@ import pyarrow as pa
 
 from playbill.errors import DataError, Problem
 from playbill.features.times import moments, readable
-
-EVENT_AT = "event_timestamp"
-"""Feast's name of the entity rows' time column."""
+from playbill.features.values import EVENT_AT, plain_arrow
 
 _SUBJECT = "entity rows"
 
@@ -70,24 +68,3 @@ def _time_column(table: pa.Table) -> str:
         what = f"needs a column '{EVENT_AT}' or one time column, has {len(times)}."
         raise DataError(_SUBJECT, [Problem("entity_df", what)])
     return str(times[0])
-
-
-def plain_arrow(frame: pl.DataFrame) -> pa.Table:
-    """Return a frame as Arrow with plain `string` and `list`: Feast knows no large ones."""
-    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-    return table.cast(pa.schema([field.with_type(plain_type(field.type)) for field in table.schema]))
-
-
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return a type without the large, view and dictionary kinds of it that Feast does not know."""
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-        return pa.binary()
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return pa.list_(plain_type(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(plain_type(field.type)) for field in kind])
-    if pa.types.is_dictionary(kind):
-        return plain_type(kind.value_type)
-    return kind

@@ -35,7 +35,6 @@ from feast.utils import (
 )
 from pydantic import AwareDatetime, Field
 
-from playbill.features.entity_rows import EVENT_AT
 from playbill.features.offline.checks import require_source, source_columns
 from playbill.features.offline.job import AsofRetrievalJob
 from playbill.features.offline.knowledge import known_on
@@ -54,6 +53,7 @@ from playbill.features.offline.sources import scan_source
 from playbill.features.offline.views import require_features, view_values
 from playbill.features.offline.watched import WatchedOfflineStore
 from playbill.features.offline.writes import append_batch, write_logs
+from playbill.features.values import EVENT_AT
 
 __all__ = ["AsofOfflineStore", "AsofOfflineStoreConfig", "AsofRetrievalJob", "scan_source", "view_values"]
 

@@ -16,18 +16,23 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
-from feast.feature_view import FeatureView
 
 from playbill.errors import DataError, Problem
 from playbill.features.catalog import Catalog
 from playbill.features.feast_door import FeastDoor
 from playbill.features.historical import member_features, request_fields
-from playbill.features.packed.frames import EVENT_TIME
+from playbill.features.packed.arrow_columns import EVENT_TIME
 from playbill.features.reports import OnlineFeatures
-from playbill.features.values import REQUEST_AT, empty, shaped, with_derived
-
-_MOMENT = pa.timestamp("us", tz="UTC")
+from playbill.features.values import (
+    REQUEST_AT,
+    alive,
+    asked_rows,
+    empty,
+    is_after,
+    request_columns,
+    shaped,
+    with_derived,
+)
 
 
 def online_features(
@@ -40,10 +45,10 @@ def online_features(
     """Return the request's fields, then the member and request columns, a row per member."""
     catalog = door.catalog(service)
     _check(catalog, at, request)
-    asked = _asked(member_ids, at, request)
+    asked = asked_rows(member_ids, at, request)
     values, values_at = _read(door, catalog, asked, at.astimezone(UTC))
     frame = pl.DataFrame(pl.from_arrow(asked))
-    future = _is_after(values_at, at)
+    future = is_after(values_at, at)
     rows = frame.hstack(_columns(catalog, asked, values))
     if future.any():
         rows = _replayed(door, service, frame, rows, future)
@@ -60,24 +65,11 @@ def _check(catalog: Catalog, at: datetime, request: Mapping[str, Any]) -> None:
         raise DataError("request for online features", problems)
 
 
-def _asked(member_ids: Sequence[str | None], at: datetime, request: Mapping[str, Any]) -> pa.Table:
-    count = len(member_ids)
-    columns = {"member_id": pa.array(member_ids, pa.string()), "event_at": pa.array([at] * count, _MOMENT)}
-    return pa.table({**columns, **{name: pa.array([value] * count) for name, value in request.items()}})
-
-
 def _columns(catalog: Catalog, asked: pa.Table, values: pa.Table) -> pl.DataFrame:
     columns = catalog.schema.of("member", "request")
     if not asked.num_rows:
         return empty(columns)
-    names = [REQUEST_AT if name == "event_at" else name for name in asked.column_names]
-    inputs = pa.table([*asked.columns, *values.columns], names=[*names, *values.column_names])
-    return shaped(with_derived(inputs, catalog, "member", "request"), columns)
-
-
-def _is_after(values_at: pl.DataFrame, at: datetime) -> pl.Series:
-    latest = values_at.max_horizontal()
-    return (latest > at).fill_null(False)
+    return shaped(with_derived(request_columns(asked, values), catalog, "member", "request"), columns)
 
 
 def _replayed(
@@ -99,17 +91,5 @@ def _read(door: FeastDoor, catalog: Catalog, asked: pa.Table, at: datetime) -> t
         view = catalog.views[name]
         found = door.read_online(view, asked, [field.name for field in fields], at)
         times[name] = found.column(EVENT_TIME)
-        columns |= _alive(view, found, at)
+        columns |= alive(name, view.ttl, found, at)
     return pa.table(columns), pl.DataFrame(pl.from_arrow(pa.table(times)))
-
-
-def _alive(view: FeatureView, found: pa.Table, at: datetime) -> dict[str, pa.ChunkedArray]:
-    """Return a view's columns under their full names, null where the value is expired at `at`."""
-    columns = {f"{view.name}__{name}": found.column(name) for name in found.column_names if name != EVENT_TIME}
-    if not view.ttl:
-        return columns
-    expired = pc.less(found.column(EVENT_TIME), pa.scalar(at - view.ttl, _MOMENT))
-    if not pc.any(expired).as_py():
-        return columns
-    nothing = {name: pa.scalar(None, column.type) for name, column in columns.items()}
-    return {name: pc.if_else(expired, nothing[name], column) for name, column in columns.items()}

@@ -12,10 +12,10 @@ import polars as pl
 
 from playbill.errors import ConfigError, StateError
 from playbill.features.encoder import EVENT_COLUMNS, MEMBER_VIEWS, encode_member
-from playbill.features.entity_rows import plain_arrow
 from playbill.features.feast_door import FeastDoor
 from playbill.features.own_views import own_event_views
 from playbill.features.reports import PushReport
+from playbill.features.values import plain_arrow
 from playbill.tables import Tables
 
 

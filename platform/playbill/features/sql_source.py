@@ -17,8 +17,8 @@ from feast.value_type import ValueType
 from sqlalchemy.exc import ArgumentError
 
 from playbill.errors import ConfigError
-from playbill.features.entity_rows import plain_arrow
 from playbill.features.offline.sql import SqlRows, sql_schema
+from playbill.features.values import plain_arrow
 
 _SECRET = "SECRET"
 

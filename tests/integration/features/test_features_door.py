@@ -157,7 +157,7 @@ def test_a_log_in_which_nobody_asks_for_a_title_serves_missing_values(door: Feat
 def test_snapshots_in_many_small_steps_are_the_same(door: FeatureDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     moments = [START + timedelta(days=day) for day in range(20)]
     whole = door.title_snapshots(SERVICE, moments, ["t0", "t1"])
-    monkeypatch.setattr("playbill.features.historical.ROWS_PER_CALL", 6)
+    monkeypatch.setattr("playbill.features.snapshots.ROWS_PER_CALL", 6)
     np.testing.assert_array_equal(door.title_snapshots(SERVICE, moments, ["t0", "t1"]).values, whole.values)
     assert door.title_snapshots(SERVICE, [], ["t0"]).values.shape == (0, 1, len(whole.columns))
     with pytest.raises(DataError, match="has no time zone"):

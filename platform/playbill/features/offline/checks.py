@@ -7,9 +7,9 @@ from feast.infra.offline_stores.file_source import FileSource
 from feast.repo_config import RepoConfig
 
 from playbill.errors import DataError, Problem, StateError, nearest
-from playbill.features.entity_rows import plain_arrow
 from playbill.features.offline.sources import scan_source
 from playbill.features.sql_source import SqlSource
+from playbill.features.values import plain_arrow
 
 
 def require_source(config: RepoConfig, source: DataSource) -> None:

@@ -14,11 +14,11 @@ from feast.repo_config import RepoConfig
 
 from playbill.errors import DataError, Problem, nearest
 from playbill.features.asof import in_utc, latest_values
-from playbill.features.entity_rows import plain_arrow
 from playbill.features.offline.knowledge import as_known
 from playbill.features.offline.reading import reading
 from playbill.features.offline.sources import scan_source
 from playbill.features.offline.wanted import Wanted
+from playbill.features.values import plain_arrow
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,14 @@ from feast.utils import compute_non_entity_date_range
 
 from playbill.errors import DataError, Problem
 from playbill.features.asof import AsOfRows, ViewValues, in_utc
-from playbill.features.entity_rows import EVENT_AT, entity_table, plain_arrow
+from playbill.features.entity_rows import entity_table
 from playbill.features.offline.knowledge import as_known_on
 from playbill.features.offline.reading import reading
 from playbill.features.offline.sources import moment
 from playbill.features.offline.sql import ASKED_KEYS, read_query
 from playbill.features.offline.views import join_keys, output_names, require_columns, view_values
 from playbill.features.sql_source import SqlSource
+from playbill.features.values import EVENT_AT, plain_arrow
 from playbill.tables.frames import utc_literal
 
 _MOMENT = pl.Datetime("us", "UTC")

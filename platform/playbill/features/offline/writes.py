@@ -17,7 +17,6 @@ from feast.infra.offline_stores.file_source import FileLoggingDestination, FileS
 from feast.repo_config import RepoConfig
 
 from playbill.errors import DataError, Problem, StateError, nearest
-from playbill.features.entity_rows import plain_arrow
 from playbill.features.offline.atomic import append_part, remove, sync_folder, write_table, written_whole
 from playbill.features.offline.files import agree, first_line, part_after
 from playbill.features.offline.remote import append_remote, write_remote
@@ -25,6 +24,7 @@ from playbill.features.offline.sources import local_path, require_parquet, scan_
 from playbill.features.offline.sql import append_rows
 from playbill.features.offline.views import join_keys
 from playbill.features.sql_source import SqlSource
+from playbill.features.values import plain_arrow
 
 _ROW = "__row"
 

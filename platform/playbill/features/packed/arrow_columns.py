@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from playbill.errors import DataError, Problem
-from playbill.features.packed.codec import Column, Flags
-from playbill.features.packed.layout import FIXED
+from playbill.features.packed.codec import Column, Flags, PackedRows
+from playbill.features.packed.layout import FIXED, NEVER, NO_TIME
 from playbill.features.packed.ragged import Blobs, Bytes, Ints, gather, interleave, packed_blobs, spread
 
 _SCALAR_TYPES = {
@@ -22,8 +25,8 @@ _SCALAR_TYPES = {
     "bytes": pa.large_binary(),
     "proto": pa.large_binary(),
 }
-NO_TIME = -(2**63)
-"""Stands for a null inside a list of times."""
+EVENT_TIME = "__event_timestamp"
+"""Column of event times: microseconds, UTC, null where an entity has no row."""
 
 
 def item_kind(kind: str) -> str | None:
@@ -197,3 +200,16 @@ def _arrow_blobs(blobs: Blobs, kind: str, nulls: Flags | None) -> pa.Array:
     valid = None if nulls is None else pa.array(~nulls).buffers()[1]
     buffers = [valid, pa.py_buffer(offsets), pa.py_buffer(data)]
     return pa.Array.from_buffers(_SCALAR_TYPES[kind], len(blobs.starts), buffers)
+
+
+def feature_table(rows: PackedRows, names: Sequence[str], alive: np.ndarray[Any, Any] | None) -> pa.Table:
+    """Return the features as columns, then `__event_timestamp`. Rows that are not `alive` have nulls."""
+    columns: dict[str, pa.Array] = {}
+    for name, column in zip(names, rows.columns, strict=True):
+        valid = column.valid
+        if alive is not None:
+            valid = alive if valid is None else valid & alive
+        columns[name] = arrow_of(Column(column.kind, column.values, valid))
+    times = pa.array(rows.event_us, pa.int64(), mask=rows.event_us == NEVER)
+    columns[EVENT_TIME] = times.cast(pa.timestamp("us", "UTC"))
+    return pa.table(columns)

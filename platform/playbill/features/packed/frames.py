@@ -10,14 +10,11 @@ import polars as pl
 import pyarrow as pa
 
 from playbill.errors import DataError, Problem, nearest
-from playbill.features.packed.arrow_columns import arrow_of
-from playbill.features.packed.codec import Column, PackedRows
+from playbill.features.packed.arrow_columns import feature_table
+from playbill.features.packed.codec import PackedRows
 from playbill.features.packed.feast_values import key_kinds, kind_of, view_fields
 from playbill.features.packed.keys import keys_of_arrow
-from playbill.features.packed.layout import NEVER, PackedField
-
-EVENT_TIME = "__event_timestamp"
-"""Column of event times: microseconds, UTC, null where an entity has no row."""
+from playbill.features.packed.layout import PackedField
 
 
 def fields_of(view: Any, features: Sequence[str]) -> tuple[PackedField, ...]:
@@ -43,19 +40,6 @@ def keys_of_frame(view: Any, keys: pa.Table | pl.DataFrame) -> list[bytes | None
     kinds = key_kinds(view)
     # A view without entities has one row, whatever is asked.
     return keys_of_arrow(kinds, table) if kinds else [b""] * table.num_rows
-
-
-def feature_table(rows: PackedRows, names: Sequence[str], alive: np.ndarray[Any, Any] | None) -> pa.Table:
-    """Return the features as columns, then `__event_timestamp`. Rows that are not `alive` have nulls."""
-    columns: dict[str, pa.Array] = {}
-    for name, column in zip(names, rows.columns, strict=True):
-        valid = column.valid
-        if alive is not None:
-            valid = alive if valid is None else valid & alive
-        columns[name] = arrow_of(Column(column.kind, column.values, valid))
-    times = pa.array(rows.event_us, pa.int64(), mask=rows.event_us == NEVER)
-    columns[EVENT_TIME] = times.cast(pa.timestamp("us", "UTC"))
-    return pa.table(columns)
 
 
 def feature_frame(rows: PackedRows, names: Sequence[str], alive: np.ndarray[Any, Any] | None) -> pl.DataFrame:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from playbill.features.packed.arrow_columns import NO_TIME, item_kind, opened_lists
+from playbill.features.packed.arrow_columns import item_kind, opened_lists
 from playbill.features.packed.codec import Column
-from playbill.features.packed.layout import FIXED
+from playbill.features.packed.layout import FIXED, NO_TIME
 from playbill.features.packed.ragged import Blobs, slices
 
 _A_SECOND_US = 1_000_000

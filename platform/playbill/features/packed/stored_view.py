@@ -13,10 +13,11 @@ import pyarrow as pa
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
+from playbill.features.packed.arrow_columns import feature_table
 from playbill.features.packed.backend import Ask
 from playbill.features.packed.codec import Flags
 from playbill.features.packed.feast_values import key_kinds, keys_of_protos, protos_of, view_fields
-from playbill.features.packed.frames import feature_table, fields_of, keys_of_frame
+from playbill.features.packed.frames import fields_of, keys_of_frame
 from playbill.features.packed.keys import KeyKinds
 from playbill.features.packed.layout import NEVER
 from playbill.features.packed.ragged import Ints

@@ -1,0 +1,189 @@
+"""What a shell needs to read one member's features without importing Feast: noted when Feast has read its registry.
+
+Importing Feast, its registry and pandas takes longer than all else in one answer. So `materialize` notes, for every
+service that can be read from local files by Playbill's own code alone, where its values lie. A note counts while the
+registry and its settings are what they were; then, and for all other services, Feast is asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from playbill.config import Workspace
+from playbill.features.asof import ViewValues
+from playbill.features.derived import with_known
+from playbill.features.offline.files import parts_of, scan_parts
+from playbill.features.packed.backend import Ask
+from playbill.features.packed.keys import keys_of_values
+from playbill.features.packed.layout import PackedField
+from playbill.features.packed.rows import Rows
+from playbill.features.packed.series import moments_of, series_of
+from playbill.features.packed.sqlite_backend import SqliteBackend
+from playbill.features.reports import FeatureColumn, OnlineFeatures, TitleSnapshots
+from playbill.features.snapshots import dense_snapshots
+from playbill.features.values import REQUEST_AT, is_after, shaped
+from playbill.files import write_text
+
+if TYPE_CHECKING:
+    from playbill.features.feast_door import FeastDoor
+
+
+class StoredNote(BaseModel):
+    """One stored view of a service."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    view: str
+    keys: tuple[tuple[str, str], ...]
+    """(join key, kind) in the order of names."""
+    fields: tuple[tuple[str, str], ...]
+    """(feature that the service reads, kind)."""
+    ttl: timedelta | None
+    path: Path
+    """Its parquet file or folder."""
+    at: str
+    created: str | None
+
+
+class ServiceNote(BaseModel):
+    """One feature service, as registered."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    columns: tuple[FeatureColumn, ...]
+    members: tuple[StoredNote, ...]
+    """Views of members, read from the online store."""
+    titles: tuple[StoredNote, ...]
+    """Views of titles, read from their files."""
+    derived_members: dict[str, str]
+    """On-demand view of the request -> digest of its code."""
+    derived_titles: dict[str, str]
+
+    def of(self, *entities: str) -> tuple[FeatureColumn, ...]:
+        """Return the columns of some entities."""
+        return tuple(column for column in self.columns if column.entity in entities)
+
+
+class PlainReader:
+    """Reads one service's features by a note, without Feast. Answers what `FeatureDoor` would.
+
+    Args:
+        workspace: Whose features.
+        note: Of the service.
+    """
+
+    def __init__(self, workspace: Workspace, note: ServiceNote) -> None:
+        self._project, self._note = workspace.name, note
+        path = workspace.online_store_path
+        assert path is not None  # what makes a note looked
+        self._rows = Rows(SqliteBackend(path), f"online store {path}")
+
+    def served(self, member_ids: Sequence[str | None], at: datetime) -> OnlineFeatures | None:
+        """Return member and request features as `FeatureDoor.served` does.
+
+        Returns:
+            None where the store has values from after the moment: those members are read from files, by Feast.
+
+        Raises:
+            ServiceError, StateError, IntegrityError: The store does not answer.
+        """
+        moment = pl.Series("event_at", [at.astimezone(UTC)] * len(member_ids), pl.Datetime("us", "UTC"))
+        rows = pl.DataFrame([pl.Series("member_id", member_ids, pl.String), moment])
+        values, values_at = self._read(member_ids, at.astimezone(UTC))
+        if is_after(values_at, at).any():
+            return None
+        columns, inputs = self._note.of("member", "request"), rows.rename({"event_at": REQUEST_AT}).hstack(values)
+        found = shaped(with_known(inputs, self._note.derived_members), columns)
+        return OnlineFeatures(rows.hstack(found), values_at, pl.Series([True] * len(member_ids), dtype=pl.Boolean))
+
+    def title_snapshots(self, moments: Sequence[datetime], title_ids: Sequence[str]) -> TitleSnapshots:
+        """Return title features as `FeatureDoor.title_snapshots` does.
+
+        Raises:
+            DataError: A file is damaged, or a moment has no time zone.
+        """
+        views = [_values(view) for view in self._note.titles]
+        derived = self._note.derived_titles
+        return dense_snapshots(
+            self._note.of("title"), views, lambda rows: with_known(rows, derived), moments, title_ids
+        )
+
+    def _read(self, member_ids: Sequence[str | None], at: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Read every view: full-named columns, and the time of each view's values. Expired values are null."""
+        views, count = self._note.members, len(member_ids)
+        keys = {"member_id": list(member_ids)}
+        asks = [Ask(f"{self._project}/{view.view}", keys_of_values(view.keys, keys, count)) for view in views]
+        columns, times = list[pl.Series](), list[pl.Series]()
+        for view, ask, found in zip(views, asks, self._rows.backend.read(asks) if asks else [], strict=True):
+            opened = self._rows.open(ask.view, found, [PackedField(*field) for field in view.fields])
+            values_at = moments_of(view.view, opened.event_us)
+            expired = values_at < at - view.ttl if view.ttl else None
+            times.append(values_at)
+            for (name, _), column in zip(view.fields, opened.columns, strict=True):
+                series = series_of(f"{view.view}__{name}", column)
+                columns.append(series if expired is None else series.set(expired.fill_null(False), None))
+        return pl.DataFrame(columns), pl.DataFrame(times)
+
+
+def _values(view: StoredNote) -> ViewValues:
+    ((key, _),) = view.keys
+    return ViewValues(
+        name=view.view,
+        frame=scan_parts(parts_of(view.path), view.path),
+        keys={key: key},
+        at=view.at,
+        created=view.created,
+        features={f"{view.view}__{name}": name for name, _ in view.fields},
+        ttl=view.ttl,
+    )
+
+
+def read_note(workspace: Workspace, service: str) -> ServiceNote | None:
+    """Return what is noted of a service; None where nothing is, or the registry has changed since."""
+    try:
+        noted = json.loads(_path(workspace).read_text(encoding="utf-8"))
+        if noted["registry"] != _state(workspace):
+            return None
+        content = noted["services"].get(service)
+        return None if content is None else ServiceNote.model_validate(content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError):
+        # Nothing, or what another version of Playbill wrote: Feast knows.
+        return None
+
+
+def write_notes(workspace: Workspace, door: FeastDoor) -> None:
+    """Note every service of a workspace that can be read without Feast."""
+    from playbill.features.service_notes import notes_of
+
+    state = _state(workspace)
+    if state is None:
+        return
+    services: Mapping[str, ServiceNote] = notes_of(door)
+    content = {"registry": state, "services": {name: note.model_dump(mode="json") for name, note in services.items()}}
+    write_text(_path(workspace), json.dumps(content), "the notes of feature services")
+
+
+def _path(workspace: Workspace) -> Path:
+    return workspace.feature_store_yaml.with_name("feature_services.json")
+
+
+def _state(workspace: Workspace) -> str | None:
+    """Return what changes with the registry or its settings; None where the registry is no local file."""
+    url = workspace.feast_registry_url
+    if not url.startswith("sqlite:///") or workspace.online_store_path is None:
+        return None
+    try:
+        registry = Path(url.removeprefix("sqlite:///")).stat()
+        settings = workspace.feature_store_yaml.read_bytes()
+    except OSError:
+        return None
+    seen = f"{registry.st_mtime_ns} {registry.st_size} {registry.st_ino} "
+    return hashlib.sha256(seen.encode() + settings).hexdigest()
