@@ -8,6 +8,34 @@ import pytest
 from small_project import Playbill
 
 QUICKSTART_SECONDS = 300
+ONE_ANSWER = """
+import json, sys
+from pathlib import Path
+from playbill.cli.recommend import open_recommender
+from playbill.config import Project
+from playbill.serving import RecommendRequest
+from playbill.tables import Tables
+
+read, interactions = [], Tables.interactions
+Tables.interactions = lambda tables, **options: read.append(options) or interactions(tables, **options)
+workspace = Project.find(Path(sys.argv[1])).workspace(None)
+requests = [RecommendRequest(**request) for request in json.loads(sys.argv[2])]
+
+def answers(features=None):
+    recommender, _ = open_recommender(workspace, None, None, features)
+    found = []
+    for request in requests:
+        found.append(json.loads(recommender.recommend(request).model_dump_json(exclude={"request_id"})))
+        found[-1]["reads"] = len(read)
+    return found
+
+shell = answers()
+imported = sorted({"feast", "pandas", "mlflow", "ray", "fastapi", "matplotlib"} & set(sys.modules))
+from playbill.features import FeatureDoor
+read.clear()
+server = answers(FeatureDoor(workspace))
+print(json.dumps({"imported": imported, "shell": shell, "server": server, "columns": read[0].get("columns")}))
+"""
 RECTOOLS_SASREC_HR = 0.108
 """HR@10 of RecTools' SASRec on this split."""
 
@@ -68,3 +96,22 @@ def test_the_champion_is_measured_again_to_the_same_numbers(quickstarted):
     again = project.json("evaluate", "everycanvas@champion", "--protocol", "leave_one_out")
     assert again["hr@10"] == pytest.approx(last["hr@10"])
     assert again["ndcg@10"] == pytest.approx(last["ndcg@10"])
+
+
+def test_one_answer_loads_what_it_needs_and_is_the_servers(quickstarted):
+    project, _ = quickstarted
+    requests = [
+        {"canvas": "more_like_this", "source_title_id": "1", "rows": False},
+        {"canvas": "search", "query": "star w", "member_id": "42"},
+        {"canvas": "home", "member_id": "42"},
+        {"canvas": "billboard"},
+    ]
+    command = [sys.executable, "-c", ONE_ANSWER, str(project.folder), json.dumps(requests)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert found["shell"] == found["server"]
+    assert [answer["policy"] for answer in found["shell"]] == ["model"] * len(requests)
+    assert found["columns"] == ["event_at", "title_id", "action", "country"]
+    reads = [answer["reads"] for answer in found["shell"]]
+    assert (reads[0], reads[-1]) == (0, 1)
+    assert found["imported"] == []

@@ -13,6 +13,7 @@ from playbill.cli.main import Selection
 
 if TYPE_CHECKING:
     from playbill.config import Workspace
+    from playbill.features import FeatureDoor
     from playbill.serving import Recommender, RecommendRequest, RecommendResponse
     from playbill.serving.messages import RankedRow
     from playbill.serving.served import Served
@@ -77,8 +78,17 @@ def _no_warnings() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def open_recommender(workspace: Workspace, model: str | None, version: int | None) -> tuple[Recommender, Served]:
-    """Load the approved version, or a given one, with everything a server would answer from."""
+def open_recommender(
+    workspace: Workspace, model: str | None, version: int | None, features: FeatureDoor | None = None
+) -> tuple[Recommender, Served]:
+    """Load the approved version, or a given one, with everything a server would answer from.
+
+    Args:
+        workspace: Whose.
+        model: Its name; None is the promoted one.
+        version: None is the approved one.
+        features: Where features are read; without Feast by default, as long as nothing needs it.
+    """
     from playbill.cli.models import registered_reference
     from playbill.features import FeatureDoor
     from playbill.serving import FactReader, Recommender, Slot
@@ -87,7 +97,7 @@ def open_recommender(workspace: Workspace, model: str | None, version: int | Non
     from playbill.tracking import Tracking
 
     model, version = registered_reference(model, version)
-    clock, features = workspace_clock(workspace), FeatureDoor(workspace, plain=True)
+    clock, features = workspace_clock(workspace), features or FeatureDoor(workspace, plain=True)
     loader = Loader(workspace, model or served_model(workspace), Tracking(workspace), features, clock)
     served = loader.version(version) if version else loader.load(loader.wanted())
     facts = FactReader(Tables(workspace), features)

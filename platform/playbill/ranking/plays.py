@@ -5,9 +5,10 @@ Axis letters: T titles, P events.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,9 @@ LIKED_SHARE = 0.7
 """Thumbs that point up, of a title that is acclaimed: by the lower end of what its thumbs allow to be said."""
 CONFIDENCE = 1.2816
 """Normal quantile of that lower end: it is too high for one title in ten."""
+
+PLAY_COLUMNS = ("event_at", "title_id", "action", "country")
+"""Columns of the log that plays and thumbs are counted from."""
 
 _DAY_US = 86_400_000_000
 _DAYS_KEPT = 64
@@ -67,34 +71,59 @@ class TitleCounts:
         return np.bincount(self._columns[first:last], minlength=self.titles).astype(np.int64)
 
 
+@dataclass(frozen=True)
+class _Counted:
+    """What `PlayLog` keeps of its events."""
+
+    plays: TitleCounts
+    up: TitleCounts
+    down: TitleCounts
+    countries: Mapping[str, int]
+    by_country: pl.DataFrame
+    """event_at, column and code of each play."""
+
+
 class PlayLog:
     """Every play of the tables, and every thumb. Safe to share between threads.
 
     Args:
         catalogue: Whose columns count; events of other titles are left out.
-        interactions: Rows with `event_at`, `action` and `title_id`, and for plays by country `country`.
+        interactions: Rows with `event_at`, `action` and `title_id`, and for plays by country `country`; or what reads
+            them, called once, when they are first asked for: many lists need none of them.
     """
 
-    def __init__(self, catalogue: Catalogue, interactions: pl.DataFrame) -> None:
+    def __init__(self, catalogue: Catalogue, interactions: pl.DataFrame | Callable[[], pl.DataFrame]) -> None:
         self.catalogue, self.titles = catalogue, len(catalogue)
-        order = pl.DataFrame({"title_id": pl.Series(catalogue.title_ids, dtype=pl.String)}).with_row_index("column")
+        self._interactions = interactions
+        self._in_country = lru_cache(maxsize=_COUNTRIES_KEPT)(self._of_country)
+        self._acclaimed = lru_cache(maxsize=_DAYS_KEPT)(self._find_acclaimed)
+        if isinstance(interactions, pl.DataFrame):
+            self.load()
+
+    def load(self) -> None:
+        """Read the events now, so that no request waits for them."""
+        _ = self._events
+
+    @cached_property
+    def _events(self) -> _Counted:
+        source = self._interactions
+        interactions = source if isinstance(source, pl.DataFrame) else source()
+        self._interactions = interactions.clear()
+        order = pl.DataFrame({"title_id": pl.Series(self.catalogue.title_ids, dtype=pl.String)}).with_row_index(
+            "column"
+        )
         country = pl.col("country").cast(pl.String) if "country" in interactions.columns else pl.lit(None, pl.String)
         events = interactions.lazy().filter(pl.col("action").is_in(["play", "thumbs_up", "thumbs_down"]))
         events = events.select("event_at", "title_id", "action", country=country)
         rows = events.join(order.lazy(), on="title_id", how="inner").sort("event_at").collect()
         plays = rows.filter(pl.col("action") == "play")
-        self._all = self._counts(plays)
-        self._up, self._down = (
-            self._counts(rows.filter(pl.col("action") == thumb)) for thumb in ("thumbs_up", "thumbs_down")
-        )
-        self._countries: Mapping[str, int] = {name: code for code, name in enumerate(plays["country"].unique()) if name}
-        codes = plays["country"].replace_strict(self._countries, default=-1, return_dtype=pl.Int32)
-        self._plays = plays.select("event_at", "column", code=codes)
-        self._in_country = lru_cache(maxsize=_COUNTRIES_KEPT)(self._of_country)
-        self._acclaimed = lru_cache(maxsize=_DAYS_KEPT)(self._find_acclaimed)
+        up, down = (self._counts(rows.filter(pl.col("action") == thumb)) for thumb in ("thumbs_up", "thumbs_down"))
+        countries = {name: code for code, name in enumerate(plays["country"].unique()) if name}
+        codes = plays["country"].replace_strict(countries, default=-1, return_dtype=pl.Int32)
+        return _Counted(self._counts(plays), up, down, countries, plays.select("event_at", "column", code=codes))
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._events.plays)
 
     def before(self, at: datetime, country: str | None = None) -> Counts:
         """Return plays of each title strictly before a moment, in a country or, for None and `ZZ`, everywhere, [T]."""
@@ -118,16 +147,16 @@ class PlayLog:
 
     def _find_acclaimed(self, day: int) -> Mask:
         start = EPOCH + timedelta(days=day)
-        up, down = self._up.before(start), self._down.before(start)
+        up, down = self._events.up.before(start), self._events.down.before(start)
         mask: Mask = wilson_lower(up, up + down) >= LIKED_SHARE
         mask.flags.writeable = False
         return mask
 
     def _where(self, country: str | None) -> TitleCounts:
-        return self._all if country in (None, UNKNOWN_COUNTRY) else self._in_country(country)
+        return self._events.plays if country in (None, UNKNOWN_COUNTRY) else self._in_country(country)
 
     def _of_country(self, country: str) -> TitleCounts:
-        return self._counts(self._plays.filter(pl.col("code") == self._countries.get(country, -2)))
+        return self._counts(self._events.by_country.filter(pl.col("code") == self._events.countries.get(country, -2)))
 
     def _counts(self, rows: pl.DataFrame) -> TitleCounts:
         moments = rows["event_at"].dt.epoch("us").to_numpy().astype(np.int64)

@@ -98,6 +98,7 @@ def build_services(
     poll_seconds = workspace.project.settings.serving.poll_seconds
     watcher = Watcher(slot, loader, clock, poll_seconds)
     watcher.look()
+    slot.current.shelf.plays.load()
     writer = RequestWriter(RequestLog(workspace.database_url), DeadLetters(workspace.dead_letters))
     gate = threading.BoundedSemaphore(scoring_threads())
     facts = FactReader(tables, features)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,9 +16,9 @@ from playbill.datasets import Request
 from playbill.errors import IntegrityError
 from playbill.ranking.blend import head_losses
 from playbill.ranking.candidates import Catalogue, Mask
-from playbill.ranking.fallback import PlayLog
 from playbill.ranking.page_parts import RowEntry
 from playbill.ranking.page_scores import PageScores
+from playbill.ranking.plays import PLAY_COLUMNS, PlayLog
 from playbill.ranking.rows import prepare_rows
 from playbill.schema import UNKNOWN_COUNTRY
 from playbill.specs import CanvasSpec, ResolvedModel
@@ -84,7 +84,7 @@ class Shelf:
     Args:
         snapshot_id: Which state.
         catalogue: Titles in the order of the scorer's columns.
-        plays: Every play of the tables.
+        plays: Every play of the tables, read when it is first needed.
         members: Newest row of every member.
         countries: Countries ever seen; any other one is unknown.
         main_country: Where most members are; None where no member's country is known.
@@ -115,7 +115,7 @@ class Shelf:
         return cls(
             snapshot_id=tables.snapshot_id(),
             catalogue=catalogue,
-            plays=PlayLog(catalogue, tables.interactions()),
+            plays=PlayLog(catalogue, partial(tables.interactions, columns=PLAY_COLUMNS)),
             members=Members(members),
             countries=frozenset(tables.vocabulary("country").entries),
             main_country=known.cast(pl.String).mode().sort().first() if len(known) else None,  # type: ignore[arg-type]
@@ -186,6 +186,7 @@ class Served:
             IntegrityError: A score is missing or no number.
         """
         prepare_rows(self.resolved.rows.values(), self.shelf.catalogue)
+        self.shelf.plays.load()
         if self.scorer is None:
             return
         titles = self.shelf.catalogue.title_ids

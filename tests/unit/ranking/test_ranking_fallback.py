@@ -139,3 +139,13 @@ def test_few_thumbs_acclaim_nothing() -> None:
 def test_an_unknown_policy_is_named() -> None:
     with pytest.raises(UnknownNameError, match="popular"):
         fallback_scores("populer", log(), asked())
+
+
+def test_plays_are_read_once_and_only_when_they_are_asked_for() -> None:
+    row = {"title_id": "a", "event_at": NOW - DAY, "action": "play"}
+    kinds = {name: polars_schema("interactions")[name] for name in row}
+    read: list[int] = []
+    plays = PlayLog(shelf(), lambda: read.append(1) or pl.DataFrame([row], schema=kinds))
+    assert not read
+    assert plays.before(NOW).sum() == plays.of_week(NOW).sum() == len(plays) == 1
+    assert len(read) == 1
