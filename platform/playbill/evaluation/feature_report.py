@@ -10,7 +10,7 @@ Axis letters: N requests, M targets, T titles, S moments.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -52,7 +52,15 @@ class Features(MemberFeatures, TitleFeatures, Protocol):
     """What is read of `playbill.features.FeatureDoor`."""
 
 
-MakeScorer = Callable[[TitleFeatures], HeadScorer]
+class TrialScorer(HeadScorer, Protocol):
+    """What is asked of `playbill.ranking.scorer.Scorer`."""
+
+    def with_features(self, features: TitleFeatures) -> HeadScorer:
+        """Return the same scorer with other numbers of titles; the pasts that it has read stay read."""
+        ...
+
+
+MakeScorer = Callable[[TitleFeatures], TrialScorer]
 """Makes a scorer of the trained model over title features."""
 
 
@@ -164,7 +172,7 @@ def feature_report(
         case = _sampled(build_case(tables, split, resolved, canvas, fold="validation"), len(uses), titles, seed)
     except StateError as error:
         return FeatureReport(canvas, 0, tuple(uses), str(error))
-    trial = _Trial(make, case, resolved, canvas, features)
+    trial = _Trial(make, case, resolved, canvas, features, data.encoder.state.title_categorical)
     found = []
     for done, use in enumerate(uses):
         found.append(trial.measured(use, np.random.default_rng([seed, zlib.crc32(use.feature.encode())])))
@@ -209,9 +217,15 @@ class _Trial:
     """The sampled requests, scored once as they are and once for each feature."""
 
     def __init__(
-        self, make: MakeScorer, case: EvaluationCase, resolved: ResolvedModel, canvas: str, features: Features
+        self,
+        make: MakeScorer,
+        case: EvaluationCase,
+        resolved: ResolvedModel,
+        canvas: str,
+        features: Features,
+        categories: Collection[str],
     ) -> None:
-        self.case, self.canvas, self.resolved = case, canvas, resolved
+        self.case, self.canvas, self.resolved, self._categories = case, canvas, resolved, categories
         self._make, self._titles = make, _Read(features)
         self._scorer = make(self._titles)
         self._chunks = list(case.chunks())
@@ -249,7 +263,10 @@ class _Trial:
 
     def _shuffled_titles(self, use: FeatureUse, generator: np.random.Generator) -> Floats:
         order = generator.permutation(len(self._scorer.title_ids))
-        return self._ranked(self._make(_Shuffled(self._titles, use.feature, order)), self._requests)
+        shuffled = _Shuffled(self._titles, use.feature, order)
+        # Only a category changes what a past reads of its titles; numbers enter with the moment of the request.
+        scorer = self._make(shuffled) if use.feature in self._categories else self._scorer.with_features(shuffled)
+        return self._ranked(scorer, self._requests)
 
     def _ranked(self, scorer: HeadScorer, requests: Sequence[Request]) -> Floats:
         """Return [M] the rank of each target."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from datetime import datetime
 from threading import Lock
@@ -96,6 +97,16 @@ class Scorer:
     def refreshed(self, titles: pl.DataFrame, availability: pl.DataFrame, as_of: datetime) -> Scorer:
         """Return a scorer of the same version over a newer state of the catalogue. The network is shared."""
         return Scorer(self.bundle, titles, availability, self._features, as_of=as_of, network=self.network)
+
+    def with_features(self, features: TitleFeatures) -> Scorer:
+        """Return this scorer with other numbers of titles at every moment; all that does not depend on them is shared.
+
+        Args:
+            features: Their categorical features must be those that this scorer was made with.
+        """
+        other = copy(self)
+        other._features, other._raw, other._moments = features, OrderedDict(), KeptMoments()
+        return other
 
     def score(
         self, requests: Sequence[Request], heads: Collection[str] | None = None

@@ -50,6 +50,9 @@ class Model:
     def __init__(self, features):
         self.features = features
 
+    def with_features(self, features):
+        return Model(features)
+
     def remember(self, moments):
         """Nothing to read ahead."""
 

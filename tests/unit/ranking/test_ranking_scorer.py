@@ -353,3 +353,30 @@ def test_only_plays_are_read_as_history(with_terms) -> None:
     thumbs = own.with_columns(action=pl.lit("thumbs_up"))
     parts = with_terms.term_parts(Request("home", AT, "m", history=thumbs), "play")
     assert not any(values.any() for name, (_, values) in parts.items() if name != "popular_7d")
+
+
+class Shifted(Features):
+    """The same titles with other numbers."""
+
+    def title_snapshots(self, service: str, moments: list, title_ids: tuple) -> types.SimpleNamespace:
+        found = super().title_snapshots(service, moments, title_ids)
+        found.values[:, :, 1] += np.arange(len(title_ids))
+        return found
+
+
+def test_a_scorer_with_other_numbers_of_titles_is_one_made_with_them(bundle) -> None:
+    titles, requests = frame_of_titles(TRAINED), [Request("home", AT, history=past(6)), Request("home", AT)]
+
+    def made(features: Features) -> Scorer:
+        return Scorer(bundle, titles, launches(TRAINED), features, as_of=AT, kept_states=10)
+
+    first, expected = made(Features()), made(Shifted()).score(requests)
+    before, read = first.score(requests), []
+    original = first.network.last_states
+    first.network.last_states = lambda history, *rest: read.append(history.title.shape) or original(history, *rest)
+    found = first.with_features(Shifted()).score(requests)
+    assert {shape[1] for shape in read} == {1}  # no past is read again
+    for head in expected:
+        np.testing.assert_allclose(found[head], expected[head], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(first.score(requests)[head], before[head], rtol=1e-5, atol=1e-5)
+    assert any(np.abs(found[head] - before[head]).max() > 1e-3 for head in before)
