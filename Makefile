@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# Other people's models, which need other versions than ours.
+PEERS  := .venv-peers
 # Processes that tests are shared out among, a file to each; 0 runs them in this one.
 TEST_WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile
 
-.PHONY: install quickstart check test bench kills bench-objectives bench-canvases feast-conformance fuzz wheel clean
+.PHONY: install quickstart check test bench kills bench-objectives bench-canvases bench-peers feast-conformance fuzz wheel clean
 
 install: $(STAMP)
 
@@ -59,6 +61,15 @@ bench-canvases: install
 	$(BIN)/python tests/benchmarks/search.py --json $(if $(KNOWN_ITEMS),--known-item $(KNOWN_ITEMS) --movielens $(MOVIELENS))
 	$(if $(KUAIRAND),$(BIN)/python tests/benchmarks/heads.py --data $(KUAIRAND) --skip-simulated --json)
 
+# Models of RecTools and implicit on our split, by our evaluator; ML_1M is a folder of MovieLens-1M. An hour on two cores.
+bench-peers: install $(PEERS)/.installed
+	$(BIN)/python tests/benchmarks/peers.py --data $(ML_1M) --python $(PEERS)/bin/python --json
+
+$(PEERS)/.installed: tests/benchmarks/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/benchmarks/peers.txt
+	@touch $@
+
 # Requests that nobody would send, to a real server: 5,000 drawn from its OpenAPI document, and every text and moment. Ends with one JSON line.
 fuzz: install
 	@$(BIN)/python tests/benchmarks/fuzz.py --json
@@ -67,4 +78,4 @@ wheel: install
 	$(BIN)/python -m build --wheel --outdir dist .
 
 clean:
-	rm -rf $(VENV) dist build .playbill .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) dist build .playbill .mypy_cache .ruff_cache .pytest_cache .hypothesis
