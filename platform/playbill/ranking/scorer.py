@@ -91,8 +91,7 @@ class Scorer:
         self._terms = Terms(self.network, self._inputs, self._vectors.vectors, titles, self.encoder)
         self._blended = {SIMILARITY, *blended(bundle.resolved)} & set(self._terms.names)
         self._terms.prepare(self._blended)
-        terms = self.network.history_terms
-        self._history = None if terms is None else HistoryReader(terms, self.encoder, self._snapshots)
+        self._history = self._history_reader()
 
     def refreshed(self, titles: pl.DataFrame, availability: pl.DataFrame, as_of: datetime) -> Scorer:
         """Return a scorer of the same version over a newer state of the catalogue. The network is shared."""
@@ -106,7 +105,12 @@ class Scorer:
         """
         other = copy(self)
         other._features, other._raw, other._moments = features, OrderedDict(), KeptMoments()
+        other._history = other._history_reader()
         return other
+
+    def _history_reader(self) -> HistoryReader | None:
+        terms = self.network.history_terms
+        return None if terms is None else HistoryReader(terms, self.encoder, self._snapshots)
 
     def score(
         self, requests: Sequence[Request], heads: Collection[str] | None = None

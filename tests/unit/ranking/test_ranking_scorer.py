@@ -364,19 +364,24 @@ class Shifted(Features):
         return found
 
 
-def test_a_scorer_with_other_numbers_of_titles_is_one_made_with_them(bundle) -> None:
-    titles, requests = frame_of_titles(TRAINED), [Request("home", AT, history=past(6)), Request("home", AT)]
+def test_a_scorer_with_other_numbers_of_titles_is_one_made_with_them(bundle, with_terms) -> None:
+    state = frame_of_titles(TRAINED), launches(TRAINED)
+    requests = [Request("home", AT, history=past(6)), Request("home", AT)]
 
     def made(features: Features) -> Scorer:
-        return Scorer(bundle, titles, launches(TRAINED), features, as_of=AT, kept_states=10)
+        return Scorer(bundle, *state, features, as_of=AT, kept_states=10, network=with_terms.network)
 
     first, expected = made(Features()), made(Shifted()).score(requests)
     before, read = first.score(requests), []
     original = first.network.last_states
     first.network.last_states = lambda history, *rest: read.append(history.title.shape) or original(history, *rest)
-    found = first.with_features(Shifted()).score(requests)
+    other = first.with_features(Shifted())
+    found = other.score(requests)
     assert {shape[1] for shape in read} == {1}  # no past is read again
     for head in expected:
         np.testing.assert_allclose(found[head], expected[head], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(first.score(requests)[head], before[head], rtol=1e-5, atol=1e-5)
     assert any(np.abs(found[head] - before[head]).max() > 1e-3 for head in before)
+    week = [one.term_parts(requests[0], "play")["popular_7d"][1] for one in (other, made(Shifted()), first)]
+    np.testing.assert_array_equal(week[0], week[1])
+    assert not np.array_equal(week[0], week[2])
