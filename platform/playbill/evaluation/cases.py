@@ -77,6 +77,7 @@ class EvaluationCase:
         targets_at: [M] position of each target's event in the log.
         rule: The canvas's candidates.
         left_out: Targets that the canvas could not have shown, which are no part of the case.
+        drawn_from: Requests that these were drawn from at random; 0 = they are all there are.
         logged: Whether requests are those that the log has of this canvas; else it is asked at those of all canvases.
     """
 
@@ -94,6 +95,7 @@ class EvaluationCase:
     targets_at: Indices
     rule: CandidateRule
     left_out: int = 0
+    drawn_from: int = 0
     logged: bool = False
 
     def __len__(self) -> int:

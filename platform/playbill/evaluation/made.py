@@ -45,6 +45,8 @@ CO_PLAY_PAIRS = "co_play_pairs"
 QUERY_SEED = 90_210
 """Far from the seeds of training, which count up from the run's own."""
 QUERY_LENGTHS = ("1", "2", "3", "4+")
+MOST_SEARCHED = 2_500
+"""Held-out titles that queries are made for; of more, so many are drawn. Four queries each say enough of a search."""
 _TRIES = 8
 """Queries drawn per title until one has four letters; the whole name stands in when none has."""
 
@@ -78,7 +80,7 @@ def search_case(
         UnknownNameError: The model has no such canvas.
         StateError: No held-out title can be searched.
     """
-    base = build_case(tables, _one_each(split), resolved, canvas, fold=fold, log=log, as_logged=False)
+    base = _drawn(build_case(tables, _one_each(split), resolved, canvas, fold=fold, log=log, as_logged=False), seed)
     names = np.array(folded_names(base), dtype=object)[base.columns].tolist()
     by_length = dict(zip(QUERY_LENGTHS, (*_prefixes(names), _typed(names, seed)), strict=True))
     parts = [
@@ -179,6 +181,21 @@ def evaluate_more_like_this(
     return _evaluate(case, function, resolved, SLICES, options)
 
 
+def _drawn(case: EvaluationCase, seed: int) -> EvaluationCase:
+    """Return the case with as many of its requests as queries are made for."""
+    if len(case) <= MOST_SEARCHED:
+        return case
+    drawn = np.random.default_rng(seed).choice(len(case), MOST_SEARCHED, replace=False)
+    return replace(case.keep(np.isin(case.rows, drawn)), left_out=case.left_out, drawn_from=len(case))
+
+
+def _searched(case: EvaluationCase) -> tuple[str, ...]:
+    """Say so where queries were made for some of the held-out titles only."""
+    if not case.drawn_from:
+        return ()
+    return (f"queries were made for {MOST_SEARCHED:,} of {case.drawn_from:,} held-out titles, drawn at random",)
+
+
 def _evaluate(
     case: EvaluationCase,
     function: ScoreFunction,
@@ -195,7 +212,7 @@ def _evaluate(
         k=options.get("k", (10,)),
         judging=options.get("judging") or Judging(slices=slices),
         progress=options.get("progress"),
-        notes=left_out,
+        notes=(*_searched(case), *left_out),
     )
 
 

@@ -17,6 +17,10 @@ Scores = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.int64]
 
+BLOCKS = 128
+"""Parts of a row whose best entries bound the list's last one."""
+FEW = 8
+"""Entries for each place that a row may have from the bound on, to be sorted as a whole."""
 NOT_LISTED = -1
 """Fills a list that has fewer candidates than places."""
 NOT_RANKED = 0
@@ -26,8 +30,9 @@ NOT_RANKED = 0
 def top_k(scores: Scores, k: int, candidates: Mask | None = None) -> Indices:
     """List the `k` best candidates of each request, best first, ties by column ascending.
 
-    One partition finds each row's k-th best value; the few entries at that value are taken from the left.
-    Time O(N T), extra memory about two copies of `scores`.
+    The k-th best maximum of a row's blocks is no better than its k-th best value, so only the few entries from there on
+    are sorted. Rows with many of them are partitioned; the entries at the k-th value are taken from the left.
+    Time O(N T), extra memory about one copy of `scores`.
 
     Args:
         scores: [N, T], any float type, no NaN; infinities are allowed.
@@ -48,9 +53,8 @@ def top_k(scores: Scores, k: int, candidates: Mask | None = None) -> Indices:
     lists = np.full((n, k), NOT_LISTED, dtype=np.int64)
     if n == 0 or width == 0:
         return lists
-    chosen = _chosen(masked, places)
-    picked = np.nonzero(chosen)[1].reshape(n, places)
-    values = np.take_along_axis(masked, picked, axis=1)
+    picked = _picked(masked, places)
+    values = np.where(picked == NOT_LISTED, -np.inf, np.take_along_axis(masked, picked, axis=1))
     order = np.argsort(-values, axis=1, kind="stable")
     best = np.take_along_axis(picked, order, axis=1)
     listed = np.take_along_axis(values, order, axis=1) > -np.inf
@@ -75,11 +79,14 @@ def target_ranks(scores: Scores, rows: Indices, titles: Indices, candidates: Mas
     """
     masked = _masked(scores, candidates)
     own = masked[rows, titles][:, None]
-    others = masked[rows]
-    columns = np.arange(masked.shape[1])
-    better = (others > own).sum(axis=1)
-    tied_before = ((others == own) & (columns < titles[:, None])).sum(axis=1)
-    ranks = better + tied_before + 1
+    everyone = np.array_equal(rows, np.arange(len(masked)))
+    others = masked if everyone else masked[rows]
+    better = np.count_nonzero(others > own, axis=1)
+    ranks = better + 1
+    tied = np.nonzero(np.count_nonzero(others >= own, axis=1) > better + 1)[0]  # the title itself is one of them
+    if tied.size:
+        before = np.arange(masked.shape[1]) < titles[tied, None]
+        ranks[tied] += np.count_nonzero((others[tied] == own[tied]) & before, axis=1)
     return np.where(own[:, 0] == -np.inf, NOT_RANKED, ranks).astype(np.int64)
 
 
@@ -113,6 +120,43 @@ def _masked(scores: Scores, candidates: Mask | None) -> Scores:
     if np.isnan(masked).any():
         raise ValueError("a candidate's score is NaN")
     return masked
+
+
+def _picked(masked: Scores, places: int) -> Indices:
+    """Return [N, places] columns of each row's best entries, ascending; `NOT_LISTED` where there are no more."""
+    n, width = masked.shape
+    picked = np.full((n, places), NOT_LISTED, dtype=np.int64)
+    size = width // BLOCKS
+    crowded = np.arange(n)
+    if 2 * places <= BLOCKS and size > 1:
+        tops = masked[:, : BLOCKS * size].reshape(n, BLOCKS, size).max(axis=2)
+        least = np.partition(tops, BLOCKS - places, axis=1)[:, BLOCKS - places]
+        row, column = np.nonzero(masked >= np.maximum(least, np.finfo(masked.dtype).min)[:, None])
+        counts = np.bincount(row, minlength=n)
+        few = counts <= FEW * places
+        own = few[row]
+        row, column = row[own], column[own]
+        order = np.lexsort((column, -masked[row, column], row))
+        row, column = row[order], column[order]
+        counts = np.where(few, counts, 0)
+        place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        listed = place < places
+        picked[row[listed], place[listed]] = column[listed]
+        # Ties are broken by column, and equal values of a list are sorted stably.
+        picked[few] = _ascending(picked[few])
+        crowded = np.nonzero(~few)[0]
+    if crowded.size:
+        chosen = _chosen(masked[crowded], places)
+        picked[crowded] = np.nonzero(chosen)[1].reshape(crowded.size, places)
+    return picked
+
+
+def _ascending(picked: Indices) -> Indices:
+    """Sort each row's columns, empty places last."""
+    last = np.iinfo(np.int64).max
+    found = np.sort(np.where(picked == NOT_LISTED, last, picked), axis=1)
+    ordered: Indices = np.where(found == last, NOT_LISTED, found)
+    return ordered
 
 
 def _chosen(masked: Scores, places: int) -> Mask:

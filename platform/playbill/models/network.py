@@ -195,6 +195,7 @@ class Network(nn.Module):
         vectors: TitleVectors | None = None,
         states: Tensor | None = None,
         heads: Collection[str] | None = None,
+        biases: tuple[Tensor, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Score every title in N requests.
 
@@ -205,6 +206,7 @@ class Network(nn.Module):
             vectors: `title_vectors(titles)` kept from before, to save computing them.
             states: [N, D] from `last_states`, to save reading the histories again.
             heads: Names of the heads that are wanted; None = all.
+            biases: [P, K, T] from `pairs.bias_tables` and [N] which of them each request has, to save computing them.
 
         Returns:
             Head name -> [N, T] float32 logits; column 0 (padding) is -10,000.
@@ -213,13 +215,16 @@ class Network(nn.Module):
             vectors = self.title_vectors(titles) if vectors is None else vectors
             scene = self.scene(history, context, vectors, states)
             found = {}
-            for name, head in self.title_heads().items():
+            for place, (name, head) in enumerate(self.title_heads().items()):
                 if heads is not None and name not in heads:
                     continue
                 state = scene.state_of(head)
                 q = head.queries(state)
                 scores_NT = (q @ vectors.vectors.to(q.dtype).T).float()
-                scores_NT += head.bias(vectors, scene.rows)[scene.rows.row]
+                if biases is None:
+                    scores_NT += head.bias(vectors, scene.rows)[scene.rows.row]
+                else:
+                    scores_NT += biases[0][:, place][biases[1]]
                 scores_NT += head.levels(state).unsqueeze(-1)
                 if scene.queries is not None:
                     asked, typed_mM = scene.queries.asked(torch.arange(len(q), device=q.device))

@@ -20,20 +20,20 @@ Pair = tuple[int, str]
 """Number of a request, and name of a head."""
 
 
-def bias_table(network: Network, titles: TitleVectors, snapshot: int, canvas: int) -> Tensor:
-    """Return [K, T] the additive bias of every title in every head, for one canvas at one moment.
+def bias_tables(network: Network, titles: TitleVectors, pairs: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """Return [K, T] the additive bias of every title in every head, for each (snapshot, canvas).
 
-    It depends on nothing else, so it may be kept as long as the weights and the titles are.
+    It depends on nothing else, so it may be kept as long as the weights and the titles are. The padding title is in it.
 
     Args:
         network: Of the heads.
         titles: T titles.
-        snapshot: Which of the titles' snapshots.
-        canvas: Index of the canvas.
+        pairs: Which of the titles' snapshots, and index of the canvas.
     """
-    one = torch.zeros(1, dtype=torch.int64)
-    rows = BiasRows(one + snapshot, one + canvas, one)
-    return torch.cat([head.bias(titles, rows)[:, 1:] for head in heads_of(network).values()])
+    snapshot_P, canvas_P = torch.tensor(pairs, dtype=torch.int64).unbind(1)
+    rows = BiasRows(snapshot_P, canvas_P, torch.arange(len(pairs)))
+    by_head = [head.bias(titles, rows) for head in heads_of(network).values()]
+    return list(torch.stack(by_head, dim=1))
 
 
 def pair_scores(network: Network, scene: Scene, pairs: Sequence[Pair], bias: Mapping[int, Tensor]) -> Tensor:
@@ -43,7 +43,7 @@ def pair_scores(network: Network, scene: Scene, pairs: Sequence[Pair], bias: Map
         network: Of the heads.
         scene: N requests.
         pairs: M of them.
-        bias: Index of a canvas -> its `bias_table`, for every canvas among the requests.
+        bias: Index of a canvas -> [K, T + 1] its `bias_tables`, for every canvas among the requests.
 
     Returns:
         [M, T] float32 logits: what `Network.scores` gives for the same request and head.
@@ -54,7 +54,7 @@ def pair_scores(network: Network, scene: Scene, pairs: Sequence[Pair], bias: Map
         return scores_MT
     canvases, places = scene.context.canvas.tolist(), {name: place for place, name in enumerate(heads_of(network))}
     for number, (row, head) in enumerate(pairs):
-        scores_MT[number] = bias[canvases[row]][places[head]]
+        scores_MT[number] = bias[canvases[row]][places[head], 1:]
     queries_MD, levels_M = _queries(network, scene, pairs)
     scores_MT.add_(levels_M.unsqueeze(-1))
     torch.addmm(scores_MT, queries_MD, e_TD.to(queries_MD.dtype).T, out=scores_MT)

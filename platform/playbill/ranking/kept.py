@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from threading import Lock
 
 import polars as pl
 import torch
 
 from playbill.datasets import Request
-from playbill.models.heads import TitleVectors
 
-MOMENTS = 2
-"""Moments kept: the one of now, and the one that is just ending."""
+BIAS_BYTES = 128 * 2**20
+"""Memory for biases of titles that may be asked for again."""
+
+Key = tuple[int, int]
+"""A moment of title snapshots, microseconds since 1970, and the index of a canvas."""
 
 
 class KeptStates:
@@ -47,42 +48,35 @@ class KeptStates:
             self._kept.popitem(last=False)
 
 
-@dataclass(frozen=True)
-class Moment:
-    """Titles at one moment.
+class KeptBiases:
+    """Biases of every title at moments on canvases, those asked for last. Safe to share between threads.
 
     Args:
-        vectors: With the snapshot of the moment as their only one.
-        bias: Index of a canvas -> [K, T] additive biases; filled when a canvas is first asked for.
+        most: Bytes kept.
     """
 
-    vectors: TitleVectors
-    bias: dict[int, torch.Tensor] = field(default_factory=dict)
-
-    def biases(self, canvases: Iterable[int], make: Callable[[int], torch.Tensor]) -> dict[int, torch.Tensor]:
-        """Return the biases of these canvases, made by `make` where they are not known yet."""
-        for canvas in set(canvases).difference(self.bias):
-            # Two threads may make the same table at once: they make the same.
-            self.bias[canvas] = make(canvas)
-        return self.bias
-
-
-class KeptMoments:
-    """The newest moments that pages were asked at. Safe to share between threads."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[int, Moment] = OrderedDict()
+    def __init__(self, most: int = BIAS_BYTES) -> None:
+        self._most = most
+        self._kept: OrderedDict[Key, torch.Tensor] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, moment: int, make: Callable[[], TitleVectors]) -> Moment:
-        """Return a moment, made by `make` where it is not kept."""
+    def of(self, keys: Sequence[Key], make: Callable[[Sequence[Key]], Sequence[torch.Tensor]]) -> list[torch.Tensor]:
+        """Return [K, T] additive biases for each (moment, canvas), those that are not kept made by `make` at once.
+
+        Args:
+            keys: Each once.
+            make: Some of the keys -> the biases of each.
+        """
         with self._lock:
-            found = self._kept.get(moment)
-        if found is None:
-            found = Moment(make())
+            found = {key: self._kept[key] for key in keys if key in self._kept}
+        missing = [key for key in keys if key not in found]
+        # Two threads may make the same table at once: they make the same.
+        found |= dict(zip(missing, make(missing), strict=True)) if missing else {}
         with self._lock:
-            found = self._kept.setdefault(moment, found)
-            self._kept.move_to_end(moment)
-            while len(self._kept) > MOMENTS:
+            for key in keys:
+                self._kept[key] = found[key]
+                self._kept.move_to_end(key)
+            size = max(1, found[keys[0]].nbytes) if keys else 1
+            while len(self._kept) > max(len(keys), self._most // size):
                 self._kept.popitem(last=False)
-        return found
+        return [found[key] for key in keys]

@@ -25,12 +25,12 @@ from playbill.datasets.titles import snapshot_values
 from playbill.errors import UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
 from playbill.models.heads import TitleVectors
-from playbill.models.pairs import bias_table, pair_scores
+from playbill.models.pairs import bias_tables, pair_scores
 from playbill.ranking.blend import blended, head_losses
 from playbill.ranking.bundle import Bundle
 from playbill.ranking.candidates import Mask
 from playbill.ranking.history_terms import HistoryReader, RequestTerms
-from playbill.ranking.kept import KeptMoments, KeptStates
+from playbill.ranking.kept import KeptBiases, KeptStates, Key
 from playbill.ranking.page_scores import PageScores, blend_page
 from playbill.ranking.row_values import PageReader, PageState
 from playbill.ranking.terms import Terms
@@ -40,6 +40,8 @@ BATCH_SLOTS = 12_800
 """History events per pass of the network, padding counted."""
 BATCH_REQUESTS = 128
 """Requests per pass: each moment among them needs its own [T, F]."""
+MOMENTS_AT_ONCE = 16
+"""Moments whose biases are worked out at a time."""
 SNAPSHOT_BYTES = 256 * 2**20
 """Memory for snapshots that may be asked for again."""
 
@@ -84,7 +86,7 @@ class Scorer:
         self.network = network if network is not None else bundle.network()
         self._features, self._lock = features, Lock()
         self._raw: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
-        self._states, self._moments = KeptStates(kept_states), KeptMoments()
+        self._states, self._biases = KeptStates(kept_states), KeptBiases()
         self._losses = head_losses(bundle.resolved)
         self._inputs, self._vectors = self._prepare(titles, availability, as_of)
         self._pages = PageReader(self.network, self.encoder, self._vectors.vectors)
@@ -163,14 +165,15 @@ class Scorer:
         encoded, known = self._encode(requests)
         if len(encoded.moments) > 1:
             raise ValueError("the rows of a page are asked at one moment")
-        moment = self._moments.get(int(encoded.moments[0]), lambda: self._at(encoded.moments))
         history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
-        states = self._read(requests, known, (history, context, moment.vectors))
-        scene = self.network.scene(history, context, moment.vectors, states)
+        states = self._read(requests, known, (history, context, self._vectors))
+        scene = self.network.scene(history, context, self._vectors, states)
         pairs = [(row, head) for row, weights in enumerate(blends) for head in weights if head not in TERMS]
         others = [(row, term) for row, weights in enumerate(blends) for term in weights if term in TERMS]
-        canvases = context.canvas.tolist()
-        bias = moment.biases(canvases, lambda canvas: bias_table(self.network, moment.vectors, 0, canvas))
+        tables_PKT, table_R = self._bias_of(encoded.moments, context)
+        bias = {
+            canvas: tables_PKT[place] for canvas, place in zip(context.canvas.tolist(), table_R.tolist(), strict=True)
+        }
         logits = [*pair_scores(self.network, scene, pairs, bias).numpy()]
         if self._history is not None:
             logits = self._history.added_to_pairs(logits, pairs, requests, context.canvas.numpy())
@@ -229,10 +232,10 @@ class Scorer:
     @torch.inference_mode()
     def _pass(self, requests: Sequence[Request], heads: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         encoded, known = self._encode(requests)
-        vectors = self._at(encoded.moments)
         history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
-        states = self._read(requests, known, (history, context, vectors))
-        found = self.network.scores(history, context, self._inputs, vectors, states, heads)
+        states = self._read(requests, known, (history, context, self._vectors))
+        biases = self._bias_of(encoded.moments, context)
+        found = self.network.scores(history, context, self._inputs, self._vectors, states, heads, biases)
         found |= self._terms.of([head for head in heads if head in TERMS], context)
         scores = {head: values[:, 1:].numpy() for head, values in found.items()}
         return scores if self._history is None else self._history.added(scores, requests, context.canvas.numpy())
@@ -295,6 +298,28 @@ class Scorer:
         found = self._features.title_snapshots(self.encoder.state.service, [moment], self.title_ids)
         categorical: pl.DataFrame = found.categorical
         return categorical
+
+    def _bias_of(self, moments: NDArray[np.int64], context: ContextBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return [P, K, T + 1] biases of titles at each moment and canvas there is, and [N] those of each request."""
+        snapshot_N = context.snapshot if self.encoder.state.title_snapshot else torch.zeros_like(context.snapshot)
+        pairs_P2, pair_N = torch.unique(torch.stack([snapshot_N, context.canvas], 1), dim=0, return_inverse=True)
+        keys = [(int(moments[snapshot]), canvas) for snapshot, canvas in pairs_P2.tolist()]
+        if not self.encoder.state.title_snapshot:
+            keys = [(0, canvas) for _, canvas in keys]
+        return torch.stack(self._biases.of(keys, self._make_biases)), pair_N
+
+    def _make_biases(self, keys: Sequence[Key]) -> list[torch.Tensor]:
+        """Return [K, T + 1] biases for each key, a few moments at a time."""
+        found: dict[Key, torch.Tensor] = {}
+        moments = sorted({moment for moment, _ in keys})
+        for start in range(0, len(moments), MOMENTS_AT_ONCE):
+            part = moments[start : start + MOMENTS_AT_ONCE]
+            places = {moment: place for place, moment in enumerate(part)}
+            own = [key for key in keys if key[0] in places]
+            vectors = self._at(np.array(part, np.int64))
+            made = bias_tables(self.network, vectors, [(places[moment], canvas) for moment, canvas in own])
+            found |= dict(zip(own, (table.clone() for table in made), strict=True))
+        return [found[key] for key in keys]
 
     def _at(self, moments: NDArray[np.int64]) -> TitleVectors:
         """Return the titles' vectors with the snapshots of these moments, [S, T + 1, F]."""

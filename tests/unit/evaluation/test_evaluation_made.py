@@ -56,6 +56,19 @@ def test_a_name_too_short_for_a_length_is_not_asked(data):
     assert lengths <= {"1", "2"}
 
 
+def test_queries_for_many_titles_are_drawn_and_the_report_says_of_how_many(data, world, monkeypatch):
+    whole = search_case(*data, "search")
+    monkeypatch.setattr("playbill.evaluation.made.MOST_SEARCHED", 5)
+    drawn, again = search_case(*data, "search"), search_case(*data, "search")
+    assert drawn.frame.equals(again.frame)
+    assert drawn.frame["event_id"].n_unique() == 5
+    assert set(drawn.frame["request_id"]) < set(whole.frame["request_id"])
+    assert drawn.left_out == whole.left_out
+    frames, split, resolved = data
+    report = evaluate_search(world.Oracle(drawn), split, frames, resolved, "search", judging=QUICK)
+    assert f"queries were made for 5 of {drawn.drawn_from} held-out titles, drawn at random" in report.notes
+
+
 def test_queries_are_seeded(data):
     first, again = search_case(*data, "search"), search_case(*data, "search")
     other = search_case(*data, "search", seed=1)

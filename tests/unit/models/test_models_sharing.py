@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from playbill.models import ContextBatch, HistoryBatch, Network, NetworkConfig, TargetBatch, TitleInputs
-from playbill.models.pairs import bias_table, pair_scores
+from playbill.models.pairs import bias_tables, pair_scores
 from playbill.models.sharing import Mmoe, Ple
 from playbill.specs import SHARINGS
 from playbill.specs.sharing import read_sharing
@@ -60,7 +60,7 @@ def test_heads_of_their_own_state_learn_and_score_alike(
         scene = network.scene(history, context, vectors)
         states = [scene.state_of(head) for head in network.title_heads().values()]
         pairs = [(row, head) for row in range(3) for head in ("play", "thumb")]
-        bias = {1: bias_table(network, vectors, 1, 1)}
+        bias = {1: bias_tables(network, vectors, [(1, 1)])[0]}
         found = pair_scores(network, scene, pairs, bias)
     assert not torch.allclose(*states)
     torch.testing.assert_close(found, torch.stack([scores[head][row, 1:] for row, head in pairs]))

@@ -11,12 +11,15 @@ import pytest
 import torch
 
 from playbill.datasets import Encoder, EncoderState, Request
+from playbill.datasets.online import encode_requests
 from playbill.errors import UnknownNameError
-from playbill.models import HeadConfig, Network, NetworkConfig
+from playbill.models import ContextBatch, HeadConfig, HistoryBatch, Network, NetworkConfig
 from playbill.models.config import HistoryTermsConfig
+from playbill.ranking import scorer as scorer_module
 from playbill.ranking.blend import blend
 from playbill.ranking.bundle import read_bundle, write_bundle
 from playbill.ranking.history_terms import played_by_members
+from playbill.ranking.kept import KeptBiases
 from playbill.ranking.scorer import Scorer
 from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.specs.head import HISTORY_TERMS
@@ -234,6 +237,43 @@ def test_snapshots_in_memory_are_bounded(bundle, monkeypatch) -> None:
     for day in range(10):
         scorer.score([Request("home", AT + timedelta(days=day))])
     assert len(scorer._raw) <= 3
+
+
+def test_biases_that_are_kept_by_moment_and_canvas_are_those_of_the_network(bundle, monkeypatch) -> None:
+    """Kept biases against those that the network works out for every request anew."""
+    network = bundle.network()
+    with torch.no_grad():
+        for head in network.title_heads().values():
+            head.snapshot.normal_()
+            head.snapshot_canvas.weight.normal_()
+    scorer = Scorer(bundle, frame_of_titles(TRAINED), launches(TRAINED), Features(), as_of=AT, network=network)
+    days, canvases = [0, 1, 0, 3, 1], ["home", "home", "search", "home", "search"]
+    asked = [
+        Request(canvas, AT + timedelta(days=day), "m", history=past(5 + day))
+        for day, canvas in zip(days, canvases, strict=True)
+    ]
+    monkeypatch.setattr("playbill.ranking.scorer.MOMENTS_AT_ONCE", 2)
+    made: list[int] = []
+    plain_tables = scorer_module.bias_tables
+    monkeypatch.setattr(scorer_module, "bias_tables", lambda *a: (made.append(len(a[2])), plain_tables(*a))[1])
+    found = scorer.score(asked)
+    assert sum(made) == 5  # each (moment, canvas) once
+    again = scorer.score(asked[::-1])
+    assert sum(made) == 5
+    encoded = encode_requests(scorer.encoder, asked)
+    history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
+    plain = network.scores(history, context, scorer._inputs, scorer._at(encoded.moments))
+    for head, values in plain.items():
+        np.testing.assert_allclose(found[head], values[:, 1:].numpy(), atol=1e-5)
+        np.testing.assert_allclose(again[head][::-1], found[head], atol=1e-5)
+    assert np.abs(found["play"][0] - found["play"][1]).max() > 0.1
+
+
+def test_kept_biases_are_bounded() -> None:
+    kept = KeptBiases(most=3 * 40)
+    for moment in range(10):
+        kept.of([(moment, 0)], lambda keys: [torch.zeros(10) for _ in keys])
+    assert list(kept._kept) == [(7, 0), (8, 0), (9, 0)]
 
 
 def test_without_features_all_are_missing(bundle) -> None:
