@@ -106,7 +106,7 @@ class Scorer:
             features: Their categorical features must be those that this scorer was made with.
         """
         other = copy(self)
-        other._features, other._raw, other._moments = features, OrderedDict(), KeptMoments()
+        other._features, other._raw, other._biases = features, OrderedDict(), KeptBiases()
         other._history = other._history_reader()
         return other
 
