@@ -47,6 +47,7 @@ _SQLITE = {
     sqlite3.SQLITE_PERM: errno.EACCES,
     sqlite3.SQLITE_IOERR: errno.EIO,
 }
+_VAGUE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 # polars and safetensors hand on what the system said as text of their own errors.
 _NUMBER = re.compile(r"\(os error (\d+)\)|\[[Ee]rrno (\d+)\]")
 _HERE, _EXCHANGE = -100, 2
@@ -62,7 +63,7 @@ def storage_error(error: BaseException, what: str = "a file", place: Path | None
     """
     for cause in _causes(error):
         number = _number(cause)
-        vague = isinstance(cause, sqlite3.Error) and _primary(cause) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR)
+        vague = isinstance(cause, sqlite3.Error) and _primary(cause) in _VAGUE
         if vague:
             number = _state_of(place) or number
         if number in _REASONS or vague:
@@ -273,7 +274,8 @@ def _state_of(place: Path | None) -> int:
         return errno.EROFS
     if not disk.f_bavail:
         return errno.ENOSPC
-    return 0 if os.access(folder, os.W_OK) else errno.EACCES
+    rights = {"effective_ids": os.access in os.supports_effective_ids}
+    return 0 if all(os.access(path, os.W_OK, **rights) for path in (folder, place) if path.exists()) else errno.EACCES
 
 
 def _refused(reason: tuple[str, str], what: str, place: object) -> StorageError:
