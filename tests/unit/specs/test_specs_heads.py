@@ -66,3 +66,19 @@ def test_a_bare_name_takes_its_defaults_and_options_are_those_of_the_name() -> N
 def test_a_definition_reads_back_what_it_says() -> None:
     written = model(balance={"type": "scale", "power": 0.5}, trunk={"sharing": {"type": "mmoe", "experts": 3}})
     assert ModelSpec.model_validate_json(written.model_dump_json(by_alias=True)) == written
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"terms": ["ease"]}, "titles do not compete in 'bce'"),
+        ({"loss": "softmax", "terms": ["ease", "ease"]}, "names one of them twice"),
+        ({"loss": "softmax", "terms": ["eas"]}, "Input should be 'transitions', 'ease'"),
+        ({"label": None, "loss": None, "auxiliary": "next_genres", "terms": ["ease"]}, "'terms' belong to a 'loss'"),
+    ],
+)
+def test_terms_are_of_heads_in_which_titles_compete(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        head(**changes)
+    assert head(loss="softmax", terms=["ease", "popular_7d"]).terms == ("ease", "popular_7d")
+    assert head().terms == ()
