@@ -104,12 +104,12 @@ def whole_days(workspace):
 
 
 def of_canvas(report):
-    """Return what a report says of the model and its best baseline; nothing of made requests or rows."""
-    if not report.protocol.startswith(("leave_one_out", "global_time")) or report.main_metric != METRIC:
-        return None
+    """Return what a report says of the model and its best baseline; nothing of made requests, or of rows."""
     requests = report.requests
-    own = requests[f"{report.model}/{METRIC}"].to_numpy()
     others = {name: requests[f"{name}/{METRIC}"].to_numpy() for name in BASELINES if f"{name}/{METRIC}" in requests}
+    if not others or not report.protocol.startswith(("leave_one_out", "global_time")):
+        return None
+    own = requests[f"{report.model}/{METRIC}"].to_numpy()
     best = max(others, key=lambda name: others[name].mean())
     members = requests["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
     found = relative_interval(members, own[None], others[best][None])
