@@ -1,12 +1,14 @@
-"""Commands of the README and the guides that only read, run as they are printed on a small trained workspace.
+"""Commands of the README and the guides, run as they are printed on a small trained workspace.
 
-What they name of MovieLens is replaced by what the small workspace has. Commands that write, train or serve are run by
-the tests of those commands; `tests/contract/test_docs.py` parses them all.
+What they name of MovieLens is replaced by what the small workspace has. Those that write run on a copy, in the order in
+which a reader would type them. Commands that train, simulate or serve are run by tests of their own;
+`tests/contract/test_docs.py` parses them all.
 """
 
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,21 +26,29 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 from test_docs import command_lines
 
 READING = ("check", "schema", "labels explain", "labels show", "rewards explain", "impact", "recommend", "parity")
+WRITING = (
+    *("apply", "features build", "materialize", "features backfill", "features push", "labels publish"),
+    *("dataset build", "dataset show", "promote"),
+)
+"""In the order in which they are run."""
 ABROAD = ("--lock", "--guide", "row_ranking")
 """Options that write to the project, and a canvas that the small log cannot teach."""
 
 
-def lines() -> list[str]:
-    found = {
-        shlex.join(words): None for page, words in command_lines() if page.name != "CHANGELOG.md" and _reads(words)
-    }
+def lines(*commands: str) -> list[str]:
+    """Return the lines of the docs with one of some commands, without the workspace they name."""
+    found = {}
+    for page, words in command_lines():
+        own = words[2:] if words[:1] == ["-w"] else words
+        known = any(own[: len(name.split())] == name.split() for name in commands)
+        if (
+            known
+            and page.name != "CHANGELOG.md"
+            and not set(own) & set(ABROAD)
+            and not any(word.isalpha() and word.isupper() for word in own)
+        ):
+            found[shlex.join(own)] = None
     return list(found)
-
-
-def _reads(words: list[str]) -> bool:
-    own = words[2:] if words[:1] == ["-w"] else words
-    known = any(own[: len(name.split())] == name.split() for name in READING)
-    return known and not set(own) & set(ABROAD) and not any(word.isupper() for word in own)
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +66,10 @@ def request_log(trained: Playbill) -> None:
     assert result.exit_code == 0, result.output
 
 
-@pytest.mark.parametrize("line", lines())
-def test_a_command_of_the_docs_runs(line: str, trained: Playbill, title: str, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("line", lines(*READING))
+def test_a_command_of_the_docs_that_reads_runs(line: str, trained: Playbill, title: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = shlex.split(line)
-    words = words[2:] if words[:1] == ["-w"] else words
     named = {"Star Wars (1977)": title, "Toy Story": title, "star w": title[:4]}
     words = [named.get(word, word) for word in words]
     root = ["--project", str(trained.folder), "-w", trained.workspace]
@@ -69,6 +78,25 @@ def test_a_command_of_the_docs_runs(line: str, trained: Playbill, title: str, tm
     assert result.output.strip()
 
 
+def test_commands_of_the_docs_that_write_run_one_after_the_other(trained: Playbill, tmp_path, monkeypatch) -> None:
+    """On a copy of the project, with its own member, days and version."""
+    project = tmp_path / "project"
+    shutil.copytree(trained.folder, project)
+    monkeypatch.chdir(tmp_path)
+    log = pl.read_parquet(next((project / ".playbill" / trained.workspace / "tables").rglob("by_member/*.parquet")))
+    middle = log["event_at"].sort()[log.height // 2].isoformat()
+    named = {"42": str(log["member_id"][0]), "1998-03-01T00:00:00Z": middle}
+    root = ["--project", str(project), "-w", trained.workspace]
+    told = []
+    for line in (line for name in WRITING for line in lines(name)):
+        words = [named.get(word, word) for word in shlex.split(line)]
+        words = [word.replace("everycanvas:2", "everycanvas:1") for word in words]
+        result = CliRunner().invoke(main, [*root, *words])
+        if result.exit_code:
+            told.append((line, result.output, repr(result.exception)))
+    assert not told
+
+
 def test_there_are_some_of_each() -> None:
-    for name in READING:
-        assert any(f" {name} " in f" {line} " for line in lines()), name
+    for name in (*READING, *WRITING):
+        assert any(f" {name} " in f" {line} " for line in lines(name)), name

@@ -1,8 +1,11 @@
 """A simulated workspace goes the way of any other: features, a training set, a model, its measures, its answers."""
 
 import json
+import shlex
 import shutil
 import sqlite3
+import sys
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -11,6 +14,9 @@ from small_project import Shell, start
 from playbill.simulator import simulate
 from playbill.simulator.saved import read_world
 from playbill.tables import Tables
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
+from test_docs import command_lines
 
 SIMULATE = ("simulate", "--members", 640, "--days", 28, "--titles", 90, "--seed", 3)
 
@@ -66,6 +72,22 @@ def test_it_answers_members_of_the_world(shell, trained):
     titles = [item["title_id"] for item in found["items"]]
     assert len(set(titles)) == 5
     assert set(titles) <= set(world.title_ids)
+
+
+def test_commands_of_the_docs_about_off_policy_estimates_run(shell, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shell.json("promote", f"everycanvas:{trained['version']}")
+    lines = {
+        shlex.join(words[2:])
+        for _, words in command_lines()
+        if words[:3] == ["-w", "simulated", "offpolicy"] and "home" not in words
+    }
+    assert len(lines) > 2
+    for line in sorted(lines):
+        # The log of 640 members is too short for the number of lists that an estimate is trusted from.
+        result = shell.type(*shlex.split(line), "--floor", 1, "--coverage", 0, "--no-log")
+        assert result.exit_code == 0, f"{line}\n{result.output}"
+        assert "estimate" in result.output or "snips" in result.output, result.output
 
 
 def test_rows_are_ranked_measured_and_explained(shell, trained):

@@ -1,4 +1,7 @@
-"""A job sent to a real Ray cluster trains there, and a worker killed in the middle changes nothing of its result."""
+"""A job sent to a real Ray cluster trains there, and a worker killed in the middle changes nothing of its result.
+
+Once with a small problem and a folder that workers share, once with `playbill train` and a bucket of S3.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -25,6 +29,9 @@ import yaml
 from playbill.models.weights import load_tensors
 from playbill.training import fit
 
+if TYPE_CHECKING:
+    from small_project import Playbill
+
 COMPOSE = Path(__file__).parents[2] / "infra" / "compose.yaml"
 PROBLEMS = Path(__file__).parents[1] / "problems"
 TOLERANCE = 1e-4
@@ -32,6 +39,7 @@ TOLERANCE = 1e-4
 WAIT_S = 400
 OBJECT_STORE_BYTES = 75 * 2**20
 RAY = str(Path(sys.executable).with_name("ray"))
+BUCKET = "runs"
 
 
 def free_port() -> int:
@@ -53,10 +61,49 @@ def wait_for(found: Callable[[], object], process: subprocess.Popen[bytes]) -> o
 class Head:
     jobs: str
     environment: dict[str, str]
+    folder: str
+
+    def submit(self, *entrypoint: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Send a command as a job; its output is that of the process returned."""
+        return subprocess.Popen(
+            [RAY, "job", "submit", "--address", self.jobs, "--", *entrypoint],
+            env=environment or self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def training_workers(self) -> list[int]:
+        """Return the processes of this cluster that train."""
+        listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+        rows = [line.split(None, 2) for line in listed.splitlines()]
+        raylets = {pid for pid, _, command in rows if "raylet" in command and self.folder in command}
+        return [int(pid) for pid, parent, command in rows if parent in raylets and "TrainWorker" in command]
 
 
 @pytest.fixture(scope="module")
-def head() -> Iterator[Head]:
+def bucket() -> Iterator[dict[str, str]]:
+    """An empty bucket in this process, and the environment in which it is found."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        address, port = server.get_host_and_port()
+        url = f"http://{address}:{port}"
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/{BUCKET}", method="PUT"), timeout=30):
+            pass
+        yield {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": secrets.token_hex(8),
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def head(bucket: dict[str, str]) -> Iterator[Head]:
     """A cluster of two CPUs on ports of its own, with the service that jobs are sent to."""
     port, jobs = free_port(), free_port()
     # Short: the paths of Ray's sockets hold about 100 characters.
@@ -78,13 +125,13 @@ def head() -> Iterator[Head]:
     command += [f"{name}={value}" for name, value in options.items()]
     own = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    environment = {**os.environ, **own, **token}
+    environment = {**os.environ, **own, **token, **bucket}
     environment.pop("RAY_ADDRESS", None)
     with Path(folder, "head.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
             wait_for(lambda: answers(f"http://127.0.0.1:{jobs}/api/version"), process)
-            yield Head(f"http://127.0.0.1:{jobs}", environment)
+            yield Head(f"http://127.0.0.1:{jobs}", environment, folder)
         finally:
             process.terminate()
             process.wait(60)
@@ -109,12 +156,7 @@ def test_a_job_ends_with_the_same_result_when_a_worker_is_killed(
 
     (tmp_path / "marks").mkdir()
     entrypoint = [sys.executable, str(PROBLEMS / "ring_job.py"), str(tmp_path), str(tmp_path / "shared" / "ring")]
-    job = subprocess.Popen(
-        [RAY, "job", "submit", "--address", head.jobs, "--", *entrypoint],
-        env=head.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    job = head.submit(*entrypoint)
 
     def started(epoch: int) -> list[int]:
         return [int(path.name.split("-")[2]) for path in (tmp_path / "marks").glob(f"{epoch}-1-*")]
@@ -136,3 +178,41 @@ def test_a_job_ends_with_the_same_result_when_a_worker_is_killed(
     for name, value in alone.network.state_dict().items():
         torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-3)
     assert not list((tmp_path / "shared" / "ring").iterdir())
+
+
+def test_the_training_command_as_a_job_survives_a_killed_worker(
+    head: Head, bucket: dict[str, str], filled: Playbill, tmp_path: Path
+) -> None:
+    """`playbill train MODEL --workers 2`, checkpoints in a bucket: with a kill and without, the same version."""
+
+    def train(name: str, kill: bool) -> dict[str, Any]:
+        project = filled.copy(tmp_path / name)
+        settings = project.folder / "playbill.toml"
+        settings.write_text(f'{settings.read_text()}storage = "s3://{BUCKET}/{name}"\n')
+        project.run("apply")
+        project.run("materialize")
+        job = head.submit(*project.command("train", "everycanvas", "--workers", "2", "--json"))
+        if kill:
+            wait_for(lambda: saved(bucket, name), job)
+            victim, *_ = wait_for(head.training_workers, job)
+            os.kill(victim, signal.SIGKILL)
+        output, _ = job.communicate(timeout=WAIT_S)
+        text = output.decode()
+        assert job.returncode == 0, text[-3_000:]
+        assert not saved(bucket, name), "the run's checkpoints were left behind"
+        line = next(line for line in text.splitlines() if line.startswith('{"model"'))
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    alone, killed = train("alone", kill=False), train("killed", kill=True)
+    assert killed["version"] == 1
+    assert killed["epochs"] == alone["epochs"]
+    assert killed["final_loss"] == pytest.approx(alone["final_loss"], rel=2e-2)
+    assert killed["canvases"].keys() == alone["canvases"].keys()
+
+
+def saved(bucket: dict[str, str], prefix: str) -> bool:
+    """Say whether a checkpoint of a run is in the bucket."""
+    query = f"{bucket['AWS_ENDPOINT_URL']}/{BUCKET}?list-type=2&prefix={prefix}/"
+    with urllib.request.urlopen(query, timeout=30) as answer:
+        return b"checkpoint_" in answer.read()
