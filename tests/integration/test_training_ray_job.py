@@ -48,7 +48,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(found: Callable[[], object], process: subprocess.Popen[bytes]) -> object:
+def wait_for(found: Callable[[], Any], process: subprocess.Popen[bytes]) -> Any:
     deadline = time.perf_counter() + WAIT_S
     while not (result := found()):
         assert process.poll() is None, "it ended before"
@@ -63,18 +63,20 @@ class Head:
     environment: dict[str, str]
     folder: str
 
-    def submit(self, *entrypoint: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def submit(self, *entrypoint: str) -> subprocess.Popen[bytes]:
         """Send a command as a job; its output is that of the process returned."""
         return subprocess.Popen(
             [RAY, "job", "submit", "--address", self.jobs, "--", *entrypoint],
-            env=environment or self.environment,
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
 
     def training_workers(self) -> list[int]:
-        """Return the processes of this cluster that train."""
-        listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+        """Return the processes of this cluster that train; Ray names them."""
+        listed = subprocess.run(
+            ["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ).stdout
         rows = [line.split(None, 2) for line in listed.splitlines()]
         raylets = {pid for pid, _, command in rows if "raylet" in command and self.folder in command}
         return [int(pid) for pid, parent, command in rows if parent in raylets and "TrainWorker" in command]
@@ -183,32 +185,30 @@ def test_a_job_ends_with_the_same_result_when_a_worker_is_killed(
 def test_the_training_command_as_a_job_survives_a_killed_worker(
     head: Head, bucket: dict[str, str], filled: Playbill, tmp_path: Path
 ) -> None:
-    """`playbill train MODEL --workers 2`, checkpoints in a bucket: with a kill and without, the same version."""
-
-    def train(name: str, kill: bool) -> dict[str, Any]:
-        project = filled.copy(tmp_path / name)
-        settings = project.folder / "playbill.toml"
-        settings.write_text(f'{settings.read_text()}storage = "s3://{BUCKET}/{name}"\n')
-        project.run("apply")
-        project.run("materialize")
-        job = head.submit(*project.command("train", "everycanvas", "--workers", "2", "--json"))
-        if kill:
-            wait_for(lambda: saved(bucket, name), job)
-            victim, *_ = wait_for(head.training_workers, job)
-            os.kill(victim, signal.SIGKILL)
-        output, _ = job.communicate(timeout=WAIT_S)
-        text = output.decode()
-        assert job.returncode == 0, text[-3_000:]
-        assert not saved(bucket, name), "the run's checkpoints were left behind"
-        line = next(line for line in text.splitlines() if line.startswith('{"model"'))
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    alone, killed = train("alone", kill=False), train("killed", kill=True)
-    assert killed["version"] == 1
-    assert killed["epochs"] == alone["epochs"]
-    assert killed["final_loss"] == pytest.approx(alone["final_loss"], rel=2e-2)
-    assert killed["canvases"].keys() == alone["canvases"].keys()
+    """`playbill train MODEL --workers 2`, checkpoints in a bucket: it learns what one process does."""
+    project = filled.copy(tmp_path / "project")
+    settings, model = project.folder / "playbill.toml", project.folder / "model_zoo/models/everycanvas/model.yaml"
+    settings.write_text(f'{settings.read_text()}storage = "s3://{BUCKET}/jobs"\n')
+    definition = yaml.safe_load(model.read_text())
+    definition["canvases"] = ["home", "more_like_this", "search"]
+    # What is drawn at random is drawn by each worker for itself.
+    definition["trunk"]["dropout"] = definition["titles"]["id_mask"] = 0.0
+    definition["training"] |= {"epochs": 4, "min_steps": 0}
+    model.write_text(yaml.safe_dump(definition))
+    project.run("apply")
+    alone = project.json("train", "everycanvas")
+    job = head.submit(*project.command("train", "everycanvas", "--workers", "2", "--json"))
+    wait_for(lambda: saved(bucket, "jobs"), job)
+    victim, *_ = wait_for(head.training_workers, job)
+    os.kill(victim, signal.SIGKILL)
+    output, _ = job.communicate(timeout=WAIT_S)
+    text = output.decode()
+    assert job.returncode == 0, text[-3_000:]
+    assert not saved(bucket, "jobs"), "the run's checkpoints were left behind"
+    found = json.loads(next(line for line in text.splitlines() if line.startswith('{"model"')))
+    assert (found["version"], found["epochs"]) == (alone["version"] + 1, alone["epochs"])
+    assert found["final_loss"] == pytest.approx(alone["final_loss"], rel=1e-3)
+    assert found["canvases"].keys() == alone["canvases"].keys()
 
 
 def saved(bucket: dict[str, str], prefix: str) -> bool:
