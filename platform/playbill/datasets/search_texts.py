@@ -49,7 +49,7 @@ class SearchTexts:
             titles: One row per title.
             buckets: Number of gram ids, as of the queries.
         """
-        texts = [_names(titles), _characters(titles), _facets(titles)]
+        texts = [every_name(titles), _characters(titles), _facets(titles)]
         bags = [(owner, *gram_arrays(lines, buckets)) for owner, lines in texts]
         synopses = titles["synopsis"].fill_null("").to_list() if "synopsis" in titles.columns else [""] * titles.height
         stems = word_arrays(synopses, buckets, SYNOPSIS_WORDS, stems=True)
@@ -68,8 +68,8 @@ Texts = tuple[Int, Sequence[str]]
 """Owner of each text, and the texts."""
 
 
-def _names(titles: pl.DataFrame) -> Texts:
-    """Return every different name of every title."""
+def every_name(titles: pl.DataFrame) -> Texts:
+    """Return every different name of every title, in all languages, with the row of its title."""
     own = titles.select(row=_row(), text="name")
     if "names" not in titles.columns:
         return _texts(own)

@@ -17,6 +17,8 @@ from playbill.models.batch import TitleInputs
 
 KINDS = ("genres", "kind", "language", "release_year", "names", "synopsis")
 """The order of axis F."""
+BY_RARITY = "genres by rarity"
+"""Bags that are in no kind of metadata: genres, each weighed by how few titles have it."""
 YEAR_BUCKETS = 3.0
 """Buckets of the release year at which likeness by year has fallen to a third."""
 
@@ -48,6 +50,7 @@ class TitleLikeness:
         return cls(
             bags={
                 "genres": _bags(titles.genres, titles.genre_offsets),
+                BY_RARITY: _bags(titles.genres, titles.genre_offsets, _rarity(titles.genres, titles.genre_offsets)),
                 "names": _bags(titles.name_grams, titles.name_offsets, rarity),
                 "synopsis": _bags(
                     titles.synopsis_grams,
@@ -83,6 +86,16 @@ class TitleLikeness:
                 found[:, place] = (self.bags[name][left] * self.bags[name][right]).sum(axis=1)
         found[:, 1:4] = _same(self._facts[:, left], self._facts[:, right])
         return found
+
+    def rare_genres(self, sources: Ints) -> Floats:
+        """Return [S, T] the cosine of genres weighed by rarity; 0 where one of the two titles has none."""
+        found: Floats = (self.genre_bags[sources] @ self._turned(BY_RARITY)).toarray()
+        return found
+
+    @property
+    def genre_bags(self) -> Bags:
+        """[T, genres] unit rows of genres weighed by rarity; a title without genres has an empty one."""
+        return self.bags[BY_RARITY]
 
     @property
     def _facts(self) -> Ints:

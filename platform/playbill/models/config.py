@@ -98,6 +98,8 @@ class TitleConfig(Part):
     age_gate: bool = True
     neighbours: NonNegativeInt = 0
     """Neighbours of each title that are kept for likeness; 0 = no blend asks for it."""
+    companions: NonNegativeInt = 0
+    """Titles played beside each title that are kept for likeness; 0 = no blend asks for it, or an older version."""
     id_mask: float = Field(default=0.1, ge=0, lt=1)
     """Share of title ids hidden at random in training, so that metadata alone must work."""
 

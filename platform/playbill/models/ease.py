@@ -16,7 +16,7 @@ from playbill.errors import ConfigError
 DEFAULT_PENALTY = 500.0
 """Lambda. The paper's choice for MovieLens-20M; between 200 and 1,000 MovieLens results differ little."""
 SOLVED = 5_000
-"""Titles that `strongest_weights` solves for, the most played ones: two T x T float32 arrays and an inverse, 400 MB
+"""Titles that `solve_most_played` solves for, the most played ones: two T x T float32 arrays and an inverse, 400 MB
 and some ten seconds of one core there. Beyond them few members have played both of two titles."""
 ROWS_AT_ONCE = 1_024
 
@@ -48,6 +48,40 @@ def solve(counts: Square, penalty: float) -> Square:
     return weights
 
 
+def solve_most_played(
+    plays: sparse.csr_array, penalty: float = DEFAULT_PENALTY, solved: int = SOLVED
+) -> tuple[Ints, Square]:
+    """Solve for the most played titles alone, so that memory and time are bounded whatever the catalogue.
+
+    Args:
+        plays: [U, T] of zeros and ones.
+        penalty: Lambda.
+        solved: M, titles to solve for at most; a title that nobody played is none of them.
+
+    Returns:
+        [M] the titles, ascending, and [M, M] B.
+    """
+    played = np.asarray(plays.sum(axis=0)).ravel()
+    most = np.sort(np.argsort(-played, kind="stable")[: min(solved, np.count_nonzero(played))])
+    return most, solve(played_both(sparse.csr_array(plays.tocsc()[:, most])), penalty)
+
+
+def binary_plays(title: Ints, member: Ints, titles: int) -> sparse.csr_array:
+    """Return who played what, [U, T] float32 of zeros and ones.
+
+    Args:
+        title: [E] title of every play, 0 = none; repeated plays of a member count once.
+        member: [E] any number of the member.
+        titles: T, title 0 included.
+    """
+    known = title > 0
+    _, rows = np.unique(member[known], return_inverse=True)
+    cells = np.unique(rows.astype(np.int64) * titles + title[known])
+    rows, columns = cells // titles, cells % titles
+    shape = (int(rows.max(initial=-1)) + 1, titles)
+    return sparse.csr_array((np.ones(len(cells), np.float32), (rows, columns)), shape=shape)
+
+
 def strongest_weights(
     title: Ints, member: Ints, titles: int, *, keep: int, penalty: float = DEFAULT_PENALTY, solved: int = SOLVED
 ) -> sparse.csr_array:
@@ -64,20 +98,7 @@ def strongest_weights(
     Returns:
         [T, T] float32: row s holds what a play of s adds to each title's score. Deterministic.
     """
-    known = title > 0
-    _, rows = np.unique(member[known], return_inverse=True)
-    cells = np.unique(rows.astype(np.int64) * titles + title[known])
-    rows, columns = cells // titles, cells % titles
-    played = np.bincount(columns, minlength=titles)
-    most = np.sort(np.argsort(-played, kind="stable")[: min(solved, np.count_nonzero(played))])
-    place = np.full(titles, -1)
-    place[most] = np.arange(len(most))
-    inside = place[columns] >= 0
-    cell = (rows[inside], place[columns[inside]])
-    plays = sparse.csr_array(
-        (np.ones(len(cell[0]), np.float32), cell), shape=(int(rows.max(initial=-1)) + 1, len(most))
-    )
-    weights = solve(played_both(plays), penalty)
+    most, weights = solve_most_played(binary_plays(title, member, titles), penalty, solved)
     kept = min(keep, len(most))
     first = np.argsort(-np.abs(weights), axis=1, kind="stable")[:, :kept]
     found = np.take_along_axis(weights, first, axis=1)

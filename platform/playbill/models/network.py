@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch, TitleInputs, pad_rows
+from playbill.models.companions import Companions
 from playbill.models.config import NetworkConfig
 from playbill.models.context import ContextEncoder, Crossing
 from playbill.models.events import EventTokens
@@ -47,6 +48,7 @@ class Network(nn.Module):
         self.grams = GramSpace(config.text.buckets, config.text.dim)
         self.titles = TitleTower(config)
         self.likeness = Likeness(config.titles.titles, config.titles.neighbours)
+        self.companions = Companions(config.titles.titles, config.titles.companions)
         self.title_bias = nn.Embedding(config.titles.titles, len(config.heads))
         crossed = sum(head.ranks for head in config.heads) * config.events.canvases
         own = crossed if config.context.title_crossing else 0

@@ -3,9 +3,9 @@
 | term | what it is, 0 where a request has no source or no query |
 |---|---|
 | similarity | cosine of the network's vectors of source title and title |
-| likeness | log lift of the two being played together, metadata as the prior of what the log says |
-| co_play | the same without metadata |
-| semantic | the same without the log: what metadata leads one to expect |
+| likeness | what is played beside the source, shares its genres and years, or is called like it: `alike_titles` |
+| co_play | log lift of the two being played together, by the log alone |
+| semantic | the same by metadata alone: what it leads one to expect |
 | text | match of the query with the title's names, characters, facets and synopsis |
 | text_neighbours | likeness to the titles that match the query best, times how well they match |
 
@@ -29,7 +29,7 @@ from torch import Tensor
 from playbill.datasets import Encoder
 from playbill.datasets.search_texts import SearchTexts
 from playbill.models import ContextBatch, Network, TitleInputs
-from playbill.models.alike import TitleLikeness
+from playbill.ranking.alike_titles import AlikeTitles
 from playbill.ranking.text_match import TextIndex
 from playbill.specs.canvas import QUERY_TERMS, SIMILARITY, TERMS
 
@@ -59,7 +59,6 @@ class Terms:
     ) -> None:
         self._network, self._inputs, self._titles, self._encoder = network, inputs, titles, encoder
         self._directions = torch.nn.functional.normalize(vectors.float(), dim=-1)
-        self._index = inputs.index.numpy()
         self._kept: OrderedDict[tuple[str, int], Floats] = OrderedDict()
         self._lock = Lock()
 
@@ -95,8 +94,8 @@ class Terms:
         return cosines_NT
 
     @cached_property
-    def _alike(self) -> TitleLikeness:
-        return TitleLikeness.of(self._inputs)
+    def _alike(self) -> AlikeTitles:
+        return AlikeTitles.of(self._network, self._inputs, self._titles, self._encoder)
 
     @cached_property
     def _texts(self) -> TextIndex:
@@ -144,9 +143,5 @@ class Terms:
                 self._kept.popitem(last=False)
 
     def _likeness(self, name: str, sources: npt.NDArray[np.int64]) -> Floats:
-        likeness = self._network.likeness
-        prior = likeness.prior(sources, self._alike)
-        if name != "semantic":
-            known = prior if name == "likeness" else np.zeros_like(prior)
-            prior = likeness.posterior(sources, self._index, known)
-        return prior.astype(np.float32)
+        found: Floats = getattr(self._alike, name)(sources)
+        return found

@@ -52,6 +52,7 @@ def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
         for name, head in model.heads.items()
     )
     several = sizes["events"]["canvases"] > ONE and any(head.ranks for head in heads)
+    alike = LIKENESS_TERMS & blended(resolved)
     crossed = model.contexts.title_crossing and model.contexts.task and several
     return NetworkConfig(
         length=sizes["length"],
@@ -62,7 +63,8 @@ def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
             metadata=bool(model.titles.metadata),
             age_gate=model.titles.age_gate,
             id_mask=model.titles.id_mask,
-            neighbours=NEIGHBOURS if LIKENESS_TERMS & blended(resolved) else 0,
+            neighbours=NEIGHBOURS if alike else 0,
+            companions=NEIGHBOURS if alike else 0,
         ),
         events=EventConfig(**sizes["events"]),
         context=ContextConfig(
@@ -97,6 +99,7 @@ def build_network(resolved: ResolvedModel, data: TrainingSet) -> Network:
     if config.context.title_crossing:
         network.start_canvases(torch.from_numpy(_lift(data, config)))
     network.likeness.fit(titles, members, inputs, seed)
+    network.companions.fit(titles, members)
     if resolved.model.titles.svd_start and config.titles.id_embedding:
         vectors = svd_vectors(titles, members, config.titles.titles, config.trunk.dim, seed)
         network.start_titles(torch.from_numpy(vectors))

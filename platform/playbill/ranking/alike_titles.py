@@ -1,0 +1,98 @@
+"""Likeness of titles to a source title, put together from what is played, what titles are, and what they are called.
+
+    likeness = .4 (1 + sqrt(genres)) links + .4 z(genres) + .1 z(lift) + .2 z(year) + 6 names
+
+| part | what it is |
+|---|---|
+| links | what a play of the source says of the title (`playbill.models.companions`); half of it needs shared genres |
+| genres | cosine of genres weighed by rarity |
+| lift | log lift of the two being played together, metadata as the prior (`playbill.models.likeness`) |
+| year | how near the years of release are |
+| names | likeness of names, in the company of shared genres (`playbill.ranking.name_likeness`) |
+
+z standardises over the titles, so a value is about in standard deviations: 0 is what a title at random has. A title
+that nobody has played has neither links nor counts, and is placed by the rest. The weights were chosen on the first
+half of a list of films with companions that people expect, and tried on the other: docs/results/companions.md.
+Axis letters: S sources, T titles and the padding row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill.datasets import Encoder
+from playbill.models import Network, TitleInputs
+from playbill.models.alike import KINDS, TitleLikeness
+from playbill.models.companions import standardised
+from playbill.ranking.name_likeness import NameLikeness
+
+LINKS, GENRES, LIFT, YEAR, NAMES = 0.4, 0.4, 0.1, 0.2, 6.0
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class AlikeTitles:
+    """The titles of one model version, ready to be compared.
+
+    Args:
+        network: The model, with what training learnt of pairs of titles.
+        metadata: The titles as it reads them.
+        names: Their names.
+        index: [T] title of training of each, 0 = one that came later.
+    """
+
+    network: Network
+    metadata: TitleLikeness
+    names: NameLikeness
+    index: Ints
+
+    @classmethod
+    def of(cls, network: Network, inputs: TitleInputs, titles: pl.DataFrame, encoder: Encoder) -> AlikeTitles:
+        """Read the titles.
+
+        Args:
+            network: The model.
+            inputs: The titles as it reads them.
+            titles: Their canonical rows.
+            encoder: Numbers of titles.
+        """
+        rows = encoder.title_rows.encode(titles["title_id"]).astype(np.int64)
+        names = NameLikeness.of(titles, rows, encoder.title_rows.size)
+        return cls(network, TitleLikeness.of(inputs), names, inputs.index.numpy())
+
+    def semantic(self, sources: Ints) -> Floats:
+        """Return [S, T] the log lift that metadata leads one to expect."""
+        return self.network.likeness.prior(sources, self.metadata).astype(np.float32)
+
+    def co_play(self, sources: Ints) -> Floats:
+        """Return [S, T] the log lift that the log says, without metadata."""
+        nothing = np.zeros((len(sources), self.metadata.count))
+        return self.network.likeness.posterior(sources, self.index, nothing).astype(np.float32)
+
+    def lift(self, sources: Ints) -> Floats:
+        """Return [S, T] the log lift of being played together, metadata as the prior."""
+        prior = self.network.likeness.prior(sources, self.metadata)
+        return self.network.likeness.posterior(sources, self.index, prior).astype(np.float32)
+
+    def likeness(self, sources: Ints) -> Floats:
+        """Return [S, T] the sum; a title is most like itself. A version without companions has the lift alone."""
+        lift = self.lift(sources)
+        if not self.network.companions.keep:
+            return lift
+        genres = self.metadata.rare_genres(sources)
+        year = self.metadata.rows(sources)[:, :, KINDS.index("release_year")]
+        own = (np.arange(len(sources)), sources)
+        for part in (genres, lift, year):
+            part[own] = 0
+        described = np.diff(self.metadata.genre_bags.indptr) > 0
+        found = LINKS * self.network.companions.links(sources, self.index) * (1 + np.sqrt(np.maximum(genres, 0)))
+        found += GENRES * standardised(genres) + LIFT * standardised(lift) + YEAR * standardised(year)
+        found += NAMES * np.stack([self.names.row(*pair, described) for pair in zip(sources, genres, strict=True)])
+        found[own] = found.max(axis=1)
+        return found
