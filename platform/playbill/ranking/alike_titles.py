@@ -1,18 +1,20 @@
-"""Likeness of titles to a source title, put together from what is played, what titles are, and what they are called.
+"""Likeness of titles to a source title: what is played together, and above it what anybody would name in one breath.
 
-    likeness = .4 (1 + sqrt(genres)) links + .4 z(genres) + .1 z(lift) + .2 z(year) + 6 names
+    likeness = lift + 1.5 max(0, kin - 2.3)
+    kin = .4 (1 + sqrt(genres)) links + .6 z(genres) + .3 z(year) + 6 names
 
 | part | what it is |
 |---|---|
+| lift | log lift of the two being played together, metadata as the prior (`playbill.models.likeness`) |
 | links | what a play of the source says of the title (`playbill.models.companions`); half of it needs shared genres |
 | genres | cosine of genres weighed by rarity |
-| lift | log lift of the two being played together, metadata as the prior (`playbill.models.likeness`) |
 | year | how near the years of release are |
 | names | likeness of names, in the company of shared genres (`playbill.ranking.name_likeness`) |
 
-z standardises over the titles, so a value is about in standard deviations: 0 is what a title at random has. A title
-that nobody has played has neither links nor counts, and is placed by the rest. The weights were chosen on the first
-half of a list of films with companions that people expect, and tried on the other: docs/results/companions.md.
+z standardises over the titles, so kin is about in standard deviations. What is above 2.3 is a sequel, of one maker, or
+of one rare kind; below, the lift alone orders titles, which follows what is played next more closely. A title that
+nobody has played has neither links nor counts, and is placed by the rest. The weights were chosen on the first half of
+a list of films with companions that people expect, and on next plays of a validation fold: docs/results/companions.md.
 Axis letters: S sources, T titles and the padding row.
 """
 
@@ -30,7 +32,8 @@ from playbill.models.alike import KINDS, TitleLikeness
 from playbill.models.companions import standardised
 from playbill.ranking.name_likeness import NameLikeness
 
-LINKS, GENRES, LIFT, YEAR, NAMES = 0.4, 0.4, 0.1, 0.2, 6.0
+LINKS, GENRES, YEAR, NAMES = 0.4, 0.6, 0.3, 6.0
+KIN, KIN_FROM = 1.5, 2.3
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -82,17 +85,22 @@ class AlikeTitles:
 
     def likeness(self, sources: Ints) -> Floats:
         """Return [S, T] the sum; a title is most like itself. A version without companions has the lift alone."""
-        lift = self.lift(sources)
+        found = self.lift(sources)
         if not self.network.companions.keep:
-            return lift
+            return found
+        found += KIN * np.maximum(self.kin(sources) - KIN_FROM, 0)
+        found[np.arange(len(sources)), sources] = found.max(axis=1)
+        return found
+
+    def kin(self, sources: Ints) -> Floats:
+        """Return [S, T] how much titles belong together, in standard deviations; 0 for the source itself."""
+        own = (np.arange(len(sources)), sources)
         genres = self.metadata.rare_genres(sources)
         year = self.metadata.rows(sources)[:, :, KINDS.index("release_year")]
-        own = (np.arange(len(sources)), sources)
-        for part in (genres, lift, year):
-            part[own] = 0
+        genres[own] = year[own] = 0
         described = np.diff(self.metadata.genre_bags.indptr) > 0
         found = LINKS * self.network.companions.links(sources, self.index) * (1 + np.sqrt(np.maximum(genres, 0)))
-        found += GENRES * standardised(genres) + LIFT * standardised(lift) + YEAR * standardised(year)
+        found += GENRES * standardised(genres) + YEAR * standardised(year)
         found += NAMES * np.stack([self.names.row(*pair, described) for pair in zip(sources, genres, strict=True)])
-        found[own] = found.max(axis=1)
+        found[own] = 0
         return found

@@ -14,35 +14,56 @@ import polars as pl
 from scipy import sparse
 
 from playbill.datasets.search_texts import SearchTexts
-from playbill.datasets.text import gram_arrays
+from playbill.datasets.text import DESCRIPTION_WORDS, fold, gram_arrays
 from playbill.ranking.blend import Scores
 from playbill.ranking.catalogue import Catalogue
 from playbill.ranking.text_match import ENOUGH, FIELD_WEIGHTS, TextIndex
 
+Floats = npt.NDArray[np.floating]
+
 BUCKETS = 1 << 20
 """Gram ids of the index of names; nothing is learnt from them, so they need not be those of a model."""
-LEAST_MATCH = 0.2
+LEAST_MATCH = 0.3
 """Share of a query's weight that a title must have in one of its texts; below it only some letters agree."""
+LEAST_DESCRIBED = 0.05
+"""The same of a description: one or two of its words."""
 NEAR_BEST = 0.6
 """Share of the best title's match that a title must have, so that a good match is not followed by poor ones."""
+POPULAR = 0.5
+"""How much more a match of the most played title counts than that of one without plays."""
 GROUPS = {"genres": 1.0, "characters": 2.0}
 """Metadata that titles share -> its weight beside its rarity: a shared character says more than a shared genre."""
 
 
-def matches_of_query(catalogue: Catalogue, query: str) -> Scores:
-    """Return how well titles match a query by name, character or genre.
+def matches_of_query(catalogue: Catalogue, query: str, popularity: Scores | None = None) -> Scores:
+    """Return how well titles match a query by name, character, genre or year.
 
     Args:
         catalogue: The titles.
         query: What was typed, not empty.
+        popularity: [T] at least 0, a prior among titles that match: the beginning of a long name that many play
+            answers better than a whole word of a name that nobody plays. Order alone; none is added or left out.
 
     Returns:
-        [T] share of the query's weight that the title's best text has, about 1 for an exact name; 0 for a title
-        that does not match.
+        [T] share of the query's weight that the title's best text has, about 1 for an exact name, by up to half more
+        for popular ones; 0 for a title that does not match.
     """
-    index = catalogue.once("names, characters and genres", lambda: _index(catalogue))
-    shares = _shares(index, *gram_arrays([query], BUCKETS, query=True))
-    return np.where(shares >= max(LEAST_MATCH, NEAR_BEST * shares.max(initial=0.0)), shares, 0.0)
+    shares = _of_query(catalogue, query)
+    found: Scores = np.where(shares >= max(LEAST_MATCH, NEAR_BEST * shares.max(initial=0.0)), shares, 0.0)
+    return found if popularity is None else found * (1 + POPULAR * popularity_prior(popularity))
+
+
+def is_matched(catalogue: Catalogue, query: str) -> bool:
+    """Say whether any title matches a query; of a description, which no title has most of, whether any has some."""
+    least = LEAST_DESCRIBED if len(fold(query).split()) > DESCRIPTION_WORDS else LEAST_MATCH
+    return bool(_of_query(catalogue, query).max(initial=0.0) >= least)
+
+
+def popularity_prior(plays: Floats) -> Floats:
+    """Return [T] from 0 for a title without plays to 1 for the one with most, by the logarithm."""
+    logs = np.log1p(np.maximum(plays, 0))
+    found: Floats = logs / max(float(logs.max(initial=0)), 1e-9)
+    return found
 
 
 def matches_of_source(catalogue: Catalogue, source: int) -> Scores:
@@ -65,6 +86,11 @@ def matches_of_source(catalogue: Catalogue, source: int) -> Scores:
     found = shared + np.where(names >= 0.5, names, 0.0)
     found[source] = 0.0
     return found
+
+
+def _of_query(catalogue: Catalogue, query: str) -> Scores:
+    index = catalogue.once("names, characters and genres", lambda: _index(catalogue))
+    return _shares(index, *gram_arrays([query], BUCKETS, query=True))
 
 
 def _index(catalogue: Catalogue) -> TextIndex:

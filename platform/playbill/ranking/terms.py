@@ -30,6 +30,7 @@ from playbill.datasets import Encoder
 from playbill.datasets.search_texts import SearchTexts
 from playbill.models import ContextBatch, Network, TitleInputs
 from playbill.ranking.alike_titles import AlikeTitles
+from playbill.ranking.relevance import POPULAR, popularity_prior
 from playbill.ranking.text_match import TextIndex
 from playbill.specs.canvas import QUERY_TERMS, SIMILARITY, TERMS
 
@@ -37,6 +38,8 @@ SOURCES_KEPT = 512
 """Source titles whose terms are remembered."""
 MATCHES = 4
 """Titles whose neighbours answer a query."""
+NEAREST = 3.0
+"""Likeness from which on a title is a neighbour like any other."""
 SHARPNESS = 20.0
 """How fast a match that is less than the best one counts less."""
 
@@ -111,7 +114,15 @@ class Terms:
 
     def _text(self, context: ContextBatch) -> Floats:
         importance = self._network.grams.importance.weight.squeeze(-1).exp().detach().numpy()
-        return self._texts.scores(context.query_grams.numpy(), context.query_offsets.numpy(), importance)
+        grams, offsets = context.query_grams.numpy(), context.query_offsets.numpy()
+        matches = self._texts.scores(grams, offsets, importance)
+        typed = self._texts.described(grams, offsets) == 0
+        matches[typed] *= 1 + POPULAR * self._popularity
+        return matches
+
+    @cached_property
+    def _popularity(self) -> Floats:
+        return popularity_prior(self._inputs.plays.numpy()).astype(np.float32)
 
     def _text_neighbours(self, context: ContextBatch) -> Floats:
         matches = self._text(context)
@@ -120,7 +131,7 @@ class Terms:
         weight = np.exp(SHARPNESS * (value - value[:, :1])) * (value > 0)
         weight *= value[:, :1] / np.maximum(weight.sum(axis=1, keepdims=True), 1.0)
         used, place = np.unique(best, return_inverse=True)
-        like = self._of_sources("likeness", used)[place.reshape(best.shape)]
+        like = np.minimum(self._of_sources("likeness", used), NEAREST)[place.reshape(best.shape)]
         found: Floats = np.einsum("nm,nmt->nt", weight, like).astype(np.float32)
         return found
 

@@ -11,6 +11,10 @@ the query's weight that it has, weighed down by its own length as in BM25:
 one letter, which c outweighs, says little. Of one field a title
 counts with its best bag; its fields are added with weights. Robertson and Zaragoza, "The probabilistic relevance
 framework: BM25 and beyond", 2009; fields as in Zaragoza et al., TREC 2004.
+
+Facets are words that many titles share, so their rarity says nothing of how well "drama 1994" is answered. Of a query
+that is typed, the titles whose facets have most of it, and at least half, count with r* for every gram, whatever else
+their facets have.
 Axis letters: N queries, T titles, E bags, F fields.
 """
 
@@ -33,6 +37,13 @@ FIELD_WEIGHTS = {"name": 1.0, "character": 0.8, "facet": 0.6, "synopsis": 0.2}
 """Field -> weight of a perfect match with what is typed on the way to a name: docs/results/search.md."""
 ENOUGH = 4.0
 """Weight of a query at which a perfect match counts half (c): that of some four letters."""
+FACET = FIELDS.index("facet")
+FACETS_ENOUGH = 0.5
+"""Share of what is typed that facets must have, so that "star wars" does not call for every film of war."""
+FACET_GRAMS = 4
+"""Grams from which on a query may mean a facet: those of three letters."""
+FACETS_NEAR = 0.97
+"""Share of the best title's facets that a title must have: "drama 1994" calls for no drama of 1995."""
 DESCRIPTION_WEIGHTS = {"name": 0.3, "character": 0.3, "facet": 0.6, "synopsis": 1.0}
 """The same for descriptions, where a word of the story says more than one that is also in some name."""
 
@@ -49,6 +60,7 @@ class TextIndex:
         starts: [F + 1] first bag of each field and, last, E.
         title: [E] whose each bag is; ascending within a field.
         titles: T.
+        facets: [grams, facet bags] r* of the grams of each bag of facets.
         weights: [2, F] of the fields, for what is typed and for descriptions.
     """
 
@@ -57,6 +69,7 @@ class TextIndex:
     starts: Int
     title: Int
     titles: int
+    facets: sparse.csr_array
     weights: Floats = field(
         default_factory=lambda: np.array([_by_field(FIELD_WEIGHTS), _by_field(DESCRIPTION_WEIGHTS)])
     )
@@ -82,11 +95,13 @@ class TextIndex:
         rarity = _rarity(kind[bag], title[bag], gram, (titles, buckets))
         rarest = np.zeros(buckets, np.float32)
         np.maximum.at(rarest, gram, rarity.astype(np.float32))
-        values = (rarity / _norm(kind, length)[bag]).astype(np.float32)
-        found = sparse.csr_array((values, (gram, bag)), shape=(buckets, len(order)))
-        return cls(
-            found, np.where(rarest > 0, rarest, 1.0), np.searchsorted(kind, np.arange(len(FIELDS) + 1)), title, titles
-        )
+        norm, starts = _norm(kind, length)[bag], np.searchsorted(kind, np.arange(len(FIELDS) + 1))
+        found = sparse.csr_array(((rarity / norm).astype(np.float32), (gram, bag)), shape=(buckets, len(order)))
+        low, high = starts[FACET], starts[FACET + 1]
+        own = (low <= bag) & (bag < high)
+        values = rarest[gram][own]
+        facets = sparse.csr_array((values, (gram[own], bag[own] - low)), shape=(buckets, high - low))
+        return cls(found, np.where(rarest > 0, rarest, 1.0), starts, title, titles, facets)
 
     def scores(self, grams: Int, offsets: Int, importance: npt.NDArray[np.floating] | None = None) -> Floats:
         """Match queries: [N, T], 0 where nothing matches; see `by_field`."""
@@ -119,7 +134,21 @@ class TextIndex:
         total = np.bincount(rows, weight * self.rarest[columns], minlength=len(offsets))
         values = (weight / (total + ENOUGH)[rows]).astype(np.float32)
         queries = sparse.csr_array((values, (rows, columns)), shape=(len(offsets), self.postings.shape[0]))
-        return self._best((queries @ self.postings).tocoo(), len(offsets))
+        found = self._best((queries @ self.postings).tocoo(), len(offsets))
+        enough = np.bincount(rows, minlength=len(offsets)) >= FACET_GRAMS
+        typed = np.flatnonzero((self.described(grams, offsets) == 0) & enough)
+        self._add_facets(found, queries, typed, total)
+        return found
+
+    def _add_facets(self, found: Floats, queries: sparse.csr_array, typed: Int, total: npt.NDArray[np.float64]) -> None:
+        """Raise the facets' part of titles whose facets have enough of what was typed."""
+        exact = (queries[typed] @ self.facets).toarray()
+        half = FACETS_ENOUGH * total / (total + ENOUGH)
+        most = FACETS_NEAR * exact.max(axis=1, initial=0)
+        enough = exact >= np.maximum(half[typed], most)[:, None]
+        title = self.title[self.starts[FACET] : self.starts[FACET + 1]]
+        before = found[typed[:, None], title[None, :], FACET]
+        found[typed[:, None], title[None, :], FACET] = np.where(enough, np.maximum(exact, before), before)
 
     def _best(self, matches: sparse.coo_array, queries: int) -> Floats:
         """Return the best bag of each title and field, [N, T, F]."""

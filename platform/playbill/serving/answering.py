@@ -19,7 +19,7 @@ from playbill.ranking.fallback import fallback_scores
 from playbill.ranking.lists import RankedList, break_ties, rank
 from playbill.ranking.page_parts import SPARE, PageRules
 from playbill.ranking.pages import AS_WRITTEN, Chances, FilledRow, filled_rows, page_of, row_candidates
-from playbill.ranking.relevance import matches_of_query, matches_of_source
+from playbill.ranking.relevance import is_matched, matches_of_query, matches_of_source
 from playbill.ranking.row_ranking import rank_rows
 from playbill.ranking.row_worth import valued_by
 from playbill.ranking.rows import RowPlan
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NO_MODEL = "no approved model"
+NO_MATCH = "no title matches '{}' by name, character, genre, year or synopsis"
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,9 @@ def _excuse(failed: Exception | None) -> tuple[str, ...]:
 
 def _by_model(served: Served, asked: Asked, scorer: Scorer, notes: tuple[str, ...]) -> Answer:
     scored, notes_of_rows = score_lists(served, asked, scorer), list(notes)
+    query = asked.request.query
+    if query and not is_matched(served.shelf.catalogue, query):
+        notes_of_rows.append(f"{NO_MATCH.format(query)}: the model ranks by the rest of the request")
     main = scored.of(None, asked.k)
 
     def row(plan: RowPlan) -> tuple[Scores, Mask]:
@@ -142,9 +146,12 @@ def _fitting_request(
     """Keep the candidates that fit the request's query, or its source title; all where it has neither."""
     catalogue, query, source = served.shelf.catalogue, asked.request.query, asked.viewer.source
     if query:
-        scores, candidates = _fitting(matches_of_query(catalogue, query), scores, candidates, asked.k)
-        if not candidates.any():
-            notes.append(f"no title matches '{query}' by name, character or genre")
+        matches = matches_of_query(catalogue, query, served.shelf.plays.before(asked.viewer.at))
+        if not matches.any():
+            notes.append(f"{NO_MATCH.format(query)}: the list is empty")
+        scores, candidates = _fitting(matches, scores, candidates, asked.k)
+        if matches.any() and not candidates.any():
+            notes.append(f"no title that matches '{query}' may be shown here: the list is empty")
     elif source != ABSENT:
         name = catalogue.name(source, asked.request.language)
         scores, candidates = _fitting(matches_of_source(catalogue, source), scores, candidates, asked.k)

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from playbill.ranking.candidates import Catalogue
-from playbill.ranking.relevance import matches_of_query, matches_of_source
+from playbill.ranking.relevance import is_matched, matches_of_query, matches_of_source
 from playbill.tables import empty_frame, polars_schema
 
 TITLES = {
@@ -59,6 +59,37 @@ def test_titles_that_match_by_name_character_or_genre_fit_a_query(
 
 def test_nothing_fits_a_query_that_no_title_has_anything_of(catalogue: Catalogue) -> None:
     assert best(matches_of_query(catalogue, "qqzzxx")) == []
+
+
+def test_a_popular_title_comes_before_one_that_nobody_plays_where_both_match() -> None:
+    names = ["Dear God", "The Godfather", "Godzilla", "Alien"]
+    titles = pl.DataFrame({"title_id": list("abcd"), "name": names}).with_columns(
+        names=pl.lit(None, polars_schema("titles")["names"])
+    )
+    catalogue = Catalogue(list("abcd"), titles, empty_frame("availability"))
+    alone = matches_of_query(catalogue, "god")
+    assert alone[0] > alone[1] > 0
+    found = matches_of_query(catalogue, "god", np.array([3.0, 800.0, 0.0, 5_000.0]))
+    assert found[1] == found.max()
+    assert (found > 0).tolist() == (alone > 0).tolist(), "popularity orders what matches, and no more"
+    exact = matches_of_query(catalogue, "dear god", np.array([3.0, 800.0, 0.0, 5_000.0]))
+    assert exact.argmax() == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "matched"),
+    [
+        ("tarantino", False),
+        ("toy stroy", True),
+        ("musical", True),
+        ("he forgets who killed his wife and writes it on himself", False),
+        ("the one where buzz and woody are toys that a boy plays with, a story", True),
+    ],
+)
+def test_a_query_that_only_shares_some_letters_is_matched_by_nothing(
+    catalogue: Catalogue, query: str, matched: bool
+) -> None:
+    assert is_matched(catalogue, query) is matched
 
 
 def test_what_shares_rare_metadata_fits_a_source_best(catalogue: Catalogue) -> None:

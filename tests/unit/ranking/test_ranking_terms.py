@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -20,7 +21,7 @@ AT = datetime(2025, 3, 1, tzinfo=UTC)
 TRAINED = tuple(f"t{number}" for number in range(12))
 NAMES = (
     *("Amber", "Birch", "Cedar", "Daisy", "Elder", "Fern", "Ginkgo"),
-    *("Hazel", "Iris", "Jasmine", "Kelp", "Laurel", "Moss", "Nettle"),
+    *("Hazel", "Iris", "Jasmine", "Kelp", "Laurel", "Amber 2", "Nettle"),
 )
 CONTEXTS = {"search": ["query"], "similar": ["source_title"]}
 BLENDS = {
@@ -78,12 +79,17 @@ def encoder() -> Encoder:
 
 @pytest.fixture(scope="module")
 def scorer(tmp_path_factory) -> Scorer:
+    return made_scorer(tmp_path_factory.mktemp("terms") / "bundle", companions=5)
+
+
+def made_scorer(folder: Path, companions: int) -> Scorer:
+    """Train nothing, and fit what is learnt of pairs of titles."""
     own = encoder()
     sizes = own.network_sizes()
     config = NetworkConfig(
         length=10,
         trunk={"dim": 8, "layers": 1, "heads": 1},
-        titles=TitleConfig(**sizes["titles"], neighbours=5),
+        titles=TitleConfig(**sizes["titles"], neighbours=5, companions=companions),
         events=sizes["events"],
         context=sizes["context"],
         text=sizes["text"],
@@ -103,7 +109,6 @@ def scorer(tmp_path_factory) -> Scorer:
     resolved = ResolvedModel.model_validate(
         {"model": model, "labels": {"play": label}, "rewards": {}, "canvases": canvases, "rows": {}}
     )
-    folder = tmp_path_factory.mktemp("terms") / "bundle"
     plays = np.ones(len(TRAINED) + 1, np.float32)
     write_bundle(folder, resolved=resolved, encoder=own, config=config, weights=network.state_dict(), plays=plays)
     every = (*TRAINED, "t12", "t13")
@@ -122,7 +127,9 @@ def fit(network: Network, own: Encoder) -> None:
     )
     draw = np.random.default_rng(2)
     pasts = [draw.permutation(np.arange(1 + number % 2, 13, 2))[:4] for number in range(200)]
-    network.likeness.fit(np.concatenate(pasts), np.repeat(np.arange(200), 4), TitleInputs.from_arrays(arrays), seed=1)
+    title, member = np.concatenate(pasts), np.repeat(np.arange(200), 4)
+    network.likeness.fit(title, member, TitleInputs.from_arrays(arrays), seed=1)
+    network.companions.fit(title, member)
 
 
 def ask(scorer: Scorer, **fields: str) -> dict[str, np.ndarray]:
@@ -139,6 +146,27 @@ def test_a_title_of_today_is_like_those_of_its_genre_before_anyone_has_played_it
     horror = [column(scorer, f"t{number}") for number in range(0, 12, 2)]
     comedy = [column(scorer, f"t{number}") for number in range(1, 12, 2)]
     assert found[horror].min() > found[comedy].max()
+
+
+def test_a_sequel_of_today_comes_first_beside_its_first_part_and_the_other_way_round(scorer):
+    """Nobody has played it; title 0 is "Amber", title 12 "Amber 2"."""
+    first = ask(scorer, source_title_id="t0")["likeness"]
+    others = np.delete(first, [column(scorer, "t0"), column(scorer, "t12")])
+    assert first[column(scorer, "t12")] > others.max() + 2
+    back = ask(scorer, source_title_id="t12")["likeness"]
+    assert back[column(scorer, "t0")] > np.delete(back, [column(scorer, "t0"), column(scorer, "t12")]).max() + 2
+
+
+def test_a_title_is_most_like_itself(scorer):
+    found = ask(scorer, source_title_id="t3")["likeness"]
+    assert found[column(scorer, "t3")] == found.max()
+
+
+def test_a_version_that_learnt_no_companions_has_the_lift_alone(scorer, tmp_path):
+    before = made_scorer(tmp_path / "bundle", companions=0)
+    assert not [name for name in before.network.state_dict() if name.startswith("companions.")]
+    found, lift = ask(before, source_title_id="t0")["likeness"], ask(scorer, source_title_id="t0")["likeness"]
+    assert found[column(before, "t12")] < lift[column(scorer, "t12")] - 2
 
 
 def test_a_name_that_arrived_today_is_found_and_its_neighbours_answer_beside_it(scorer):

@@ -138,3 +138,45 @@ def test_matches_are_what_the_formula_says(index, titles):
         expected[title] = max(expected[title], share)
     assert found == pytest.approx(expected, abs=1e-5)
     assert all(index.rarest[gram] == 1.0 for gram in asked - others)
+
+
+@pytest.fixture(scope="module")
+def many() -> TextIndex:
+    """Forty films of two genres in four years, and some whose names begin like a genre or have one in them."""
+    names = [f"Film {number}" for number in range(40)] + ["Drama Queen", "War Horse", "Star Wars", "Dramatis"]
+    frame = pl.DataFrame(
+        {
+            "name": names,
+            "genres": [["drama", "romance"] if number % 3 else ["drama"] for number in range(20)]
+            + [["war"]] * 20
+            + [["comedy"]] * 4,
+            "kind": ["film"] * 44,
+            "release_date": [datetime(1993 + number % 4, 5, 1, tzinfo=UTC) for number in range(44)],
+        }
+    )
+    return TextIndex.of(SearchTexts.of(frame, BUCKETS), frame.height, BUCKETS)
+
+
+def test_a_genre_with_a_year_is_answered_by_titles_of_both(many: TextIndex) -> None:
+    found = scores(many, "drama 1994")[0]
+    both = [number for number in range(20) if number % 4 == 1]
+    others = np.setdiff1d(np.arange(40), both)
+    assert found[both].min() > 2 * found[others].max()
+    assert np.ptp(found[both]) < 0.01, "a film with a second genre is no less a drama"
+
+
+def test_a_genre_alone_is_answered_by_its_titles_and_names_like_it(many: TextIndex) -> None:
+    found = scores(many, "drama")[0]
+    assert found[40] > found[:20].min() > 3 * found[20:40].max()
+
+
+def test_a_word_of_a_name_that_is_part_of_a_genre_calls_for_no_genre(many: TextIndex) -> None:
+    found = scores(many, "star wars")[0]
+    assert found.argmax() == 42
+    assert found[20:40].max() < 0.2 * found[42]
+
+
+def test_one_letter_calls_for_no_genre(many: TextIndex) -> None:
+    field = FIELDS.index("facet")
+    by_field = many.by_field(*gram_arrays(["d", "dra"], BUCKETS, query=True))
+    assert by_field[0, :20, field].max() < 0.1 < by_field[1, :20, field].min()

@@ -31,7 +31,7 @@ def test_a_fallback_answers_a_query_by_the_titles_that_match_it(world: ModuleTyp
     assert names(answer(world, stocked, canvas="search", query="fargo")) == ["Fargo"]
     nothing = answer(world, stocked, canvas="search", query="qqzzxx")
     assert nothing.items == ()
-    assert "no title matches 'qqzzxx' by name, character or genre" in nothing.notes
+    assert "no title matches 'qqzzxx' by name, character, genre, year or synopsis: the list is empty" in nothing.notes
     assert len(answer(world, stocked, canvas="search", query="").items) > 3
 
 

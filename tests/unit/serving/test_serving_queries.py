@@ -37,6 +37,14 @@ def search(world: ModuleType, stocked: Workspace) -> Any:
     return ask
 
 
+def test_an_answer_to_what_no_title_has_says_so(search: Any) -> None:
+    _, nothing = search("tarantino")
+    note = "no title matches 'tarantino' by name, character, genre, year or synopsis"
+    assert f"{note}: the model ranks by the rest of the request" in nothing.notes
+    assert nothing.items, "the list is what the model makes of the rest"
+    assert not [note for note in search("dune")[1].notes if note.startswith("no title matches")]
+
+
 UNREADABLE = "nothing in the query can be read: titles are ranked as before the first key"
 EMPTY = "the query is empty: titles are ranked as before the first key"
 HEBREW = "\u05d4\u05d0\u05e8\u05d9 \u05e4\u05d5\u05d8\u05e8"
