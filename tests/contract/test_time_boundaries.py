@@ -269,6 +269,7 @@ NEITHER: dict[str, str] = {
     "evaluation.page_reward.PageReward.fit": "reads looks, whose members and days the study has set apart",
     "experiments.ledger_heads.labelled_rows": "reads held-out labels, which held_out_labels has checked",
     "models.history_terms.HistoryTerms.fit": "reads fitted plays of a log whose cases learn_weights checks",
+    "models.companions.Companions.fit": _OF_THE_SET,
     "models.likeness.Likeness.fit": _OF_THE_SET,
     "models.likeness.fit_prior": _OF_THE_SET,
     "models.svd.svd_vectors": _OF_THE_SET,

@@ -99,7 +99,9 @@ class AlikeTitles:
         year = self.metadata.rows(sources)[:, :, KINDS.index("release_year")]
         genres[own] = year[own] = 0
         described = np.diff(self.metadata.genre_bags.indptr) > 0
-        found = LINKS * self.network.companions.links(sources, self.index) * (1 + np.sqrt(np.maximum(genres, 0)))
+        found: Floats = (
+            LINKS * self.network.companions.links(sources, self.index) * (1 + np.sqrt(np.maximum(genres, 0)))
+        )
         found += GENRES * standardised(genres) + YEAR * standardised(year)
         found += NAMES * np.stack([self.names.row(*pair, described) for pair in zip(sources, genres, strict=True)])
         found[own] = 0

@@ -19,7 +19,7 @@ from playbill.ranking.blend import Scores
 from playbill.ranking.catalogue import Catalogue
 from playbill.ranking.text_match import ENOUGH, FIELD_WEIGHTS, TextIndex
 
-Floats = npt.NDArray[np.floating]
+Numbers = npt.NDArray[np.integer] | npt.NDArray[np.floating]
 
 BUCKETS = 1 << 20
 """Gram ids of the index of names; nothing is learnt from them, so they need not be those of a model."""
@@ -35,7 +35,7 @@ GROUPS = {"genres": 1.0, "characters": 2.0}
 """Metadata that titles share -> its weight beside its rarity: a shared character says more than a shared genre."""
 
 
-def matches_of_query(catalogue: Catalogue, query: str, popularity: Scores | None = None) -> Scores:
+def matches_of_query(catalogue: Catalogue, query: str, popularity: Numbers | None = None) -> Scores:
     """Return how well titles match a query by name, character, genre or year.
 
     Args:
@@ -59,10 +59,10 @@ def is_matched(catalogue: Catalogue, query: str) -> bool:
     return bool(_of_query(catalogue, query).max(initial=0.0) >= least)
 
 
-def popularity_prior(plays: Floats) -> Floats:
+def popularity_prior(plays: Numbers) -> Scores:
     """Return [T] from 0 for a title without plays to 1 for the one with most, by the logarithm."""
-    logs = np.log1p(np.maximum(plays, 0))
-    found: Floats = logs / max(float(logs.max(initial=0)), 1e-9)
+    logs = np.log1p(np.maximum(plays, 0).astype(np.float64))
+    found: Scores = logs / max(float(logs.max(initial=0)), 1e-9)
     return found
 
 

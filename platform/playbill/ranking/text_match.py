@@ -135,17 +135,15 @@ class TextIndex:
         values = (weight / (total + ENOUGH)[rows]).astype(np.float32)
         queries = sparse.csr_array((values, (rows, columns)), shape=(len(offsets), self.postings.shape[0]))
         found = self._best((queries @ self.postings).tocoo(), len(offsets))
-        enough = np.bincount(rows, minlength=len(offsets)) >= FACET_GRAMS
-        typed = np.flatnonzero((self.described(grams, offsets) == 0) & enough)
-        self._add_facets(found, queries, typed, total)
+        longer = np.bincount(rows, minlength=len(offsets)) >= FACET_GRAMS
+        typed = np.flatnonzero((self.described(grams, offsets) == 0) & longer)
+        self._add_facets(found, queries, typed, FACETS_ENOUGH * total / (total + ENOUGH))
         return found
 
-    def _add_facets(self, found: Floats, queries: sparse.csr_array, typed: Int, total: npt.NDArray[np.float64]) -> None:
-        """Raise the facets' part of titles whose facets have enough of what was typed."""
+    def _add_facets(self, found: Floats, queries: sparse.csr_array, typed: Int, least: npt.NDArray[np.float64]) -> None:
+        """Raise the facets' part of titles whose facets have enough of what was typed: `least`, and near the most."""
         exact = (queries[typed] @ self.facets).toarray()
-        half = FACETS_ENOUGH * total / (total + ENOUGH)
-        most = FACETS_NEAR * exact.max(axis=1, initial=0)
-        enough = exact >= np.maximum(half[typed], most)[:, None]
+        enough = exact >= np.maximum(least[typed], FACETS_NEAR * exact.max(axis=1, initial=0))[:, None]
         title = self.title[self.starts[FACET] : self.starts[FACET + 1]]
         before = found[typed[:, None], title[None, :], FACET]
         found[typed[:, None], title[None, :], FACET] = np.where(enough, np.maximum(exact, before), before)
