@@ -1,7 +1,7 @@
 """Likeness of titles to a source title: what is played together, and above it what anybody would name in one breath.
 
-    likeness = lift + 1.5 max(0, kin - 2.3)
-    kin = .4 (1 + sqrt(genres)) links + .6 z(genres) + .3 z(year) + 6 names
+    likeness = .5 lift + 2.5 max(0, kin - 2)
+    kin = .4 (1 + sqrt(genres)) links + .3 z(genres)^1.3 + .25 z(year) + 6 names
 
 | part | what it is |
 |---|---|
@@ -11,7 +11,7 @@
 | year | how near the years of release are |
 | names | likeness of names, in the company of shared genres (`playbill.ranking.name_likeness`) |
 
-z standardises over the titles, so kin is about in standard deviations. What is above 2.3 is a sequel, of one maker, or
+z standardises over the titles, so kin is about in standard deviations. What is above 2 is a sequel, of one maker, or
 of one rare kind; below, the lift alone orders titles, which follows what is played next more closely. A title that
 nobody has played has neither links nor counts, and is placed by the rest. The weights were chosen on the first half of
 a list of films with companions that people expect, and on next plays of a validation fold: docs/results/companions.md.
@@ -32,8 +32,10 @@ from playbill.models.alike import KINDS, TitleLikeness
 from playbill.models.companions import standardised
 from playbill.ranking.name_likeness import NameLikeness
 
-LINKS, GENRES, YEAR, NAMES = 0.4, 0.6, 0.3, 6.0
-KIN, KIN_FROM = 1.5, 2.3
+LINKS, GENRES, YEAR, NAMES = 0.4, 0.3, 0.25, 6.0
+GENRES_POWER = 1.3
+"""Of genres in standard deviations: sharing a rare one is more than sharing several that many have."""
+LIFT, KIN, KIN_FROM = 0.5, 2.5, 2.0
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -85,10 +87,10 @@ class AlikeTitles:
 
     def likeness(self, sources: Ints) -> Floats:
         """Return [S, T] the sum; a title is most like itself. A version without companions has the lift alone."""
-        found = self.lift(sources)
+        lift = self.lift(sources)
         if not self.network.companions.keep:
-            return found
-        found += KIN * np.maximum(self.kin(sources) - KIN_FROM, 0)
+            return lift
+        found: Floats = LIFT * lift + KIN * np.maximum(self.kin(sources) - KIN_FROM, 0)
         found[np.arange(len(sources)), sources] = found.max(axis=1)
         return found
 
@@ -102,7 +104,8 @@ class AlikeTitles:
         found: Floats = (
             LINKS * self.network.companions.links(sources, self.index) * (1 + np.sqrt(np.maximum(genres, 0)))
         )
-        found += GENRES * standardised(genres) + YEAR * standardised(year)
+        shared = standardised(genres)
+        found += GENRES * np.sign(shared) * np.abs(shared) ** GENRES_POWER + YEAR * standardised(year)
         found += NAMES * np.stack([self.names.row(*pair, described) for pair in zip(sources, genres, strict=True)])
         found[own] = 0
         return found

@@ -4,7 +4,8 @@
 |---|---|
 | similarity | cosine of the network's vectors of source title and title |
 | likeness | what is played beside the source, shares its genres and years, or is called like it: `alike_titles` |
-| co_play | log lift of the two being played together, by the log alone |
+| lift | log lift of the two being played together, metadata as the prior of what the log says |
+| co_play | the same by the log alone |
 | semantic | the same by metadata alone: what it leads one to expect |
 | text | match of the query with the title's names, characters, facets and synopsis |
 | text_neighbours | likeness to the titles that match the query best, times how well they match |

@@ -13,7 +13,7 @@ from playbill.specs.page import PageSpec
 from playbill.specs.plugins import FallbackName
 
 SIMILARITY = "similarity"
-SOURCE_TERMS = (SIMILARITY, "likeness", "co_play", "semantic")
+SOURCE_TERMS = (SIMILARITY, "likeness", "lift", "co_play", "semantic")
 """Terms of a blend that are no heads, about the source title of a request: `playbill.ranking.terms`."""
 QUERY_TERMS = ("text", "text_neighbours")
 """The same about its query."""
