@@ -38,6 +38,7 @@ ROOT = Path(__file__).parents[2]
 PENALTY, NEIGHBOURS, FACTORS, UNPLAYED_WEIGHT, REGULARISATION, ROUNDS = 500.0, 200, 64, 0.1, 1.0, 15
 SETTINGS = {
     "ease": {"regularization": PENALTY},
+    "ease_by_columns": {"regularization": PENALTY},
     # The title itself is among implicit's neighbours, and ours.
     "item_knn": {"K": NEIGHBOURS + 1},
     # implicit weighs what was played by alpha and all else by 1; we weigh all by alpha_0 and what was played by 1 more.
@@ -79,7 +80,7 @@ class Listed:
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Folder of MovieLens-1M.")
 @click.option("--mapping", type=click.Path(path_type=Path), default=ROOT / "docs/guide/mappings/ml_1m.yaml")
 @click.option("--python", "peer_python", required=True, help="Python that has RecTools and implicit.")
-@click.option("--models", default="ease,item_knn,ials,sasrec,esasrec", show_default=True)
+@click.option("--models", default="ease,ease_by_columns,item_knn,ials,sasrec,esasrec", show_default=True)
 @click.option("--epochs", default=20, show_default=True, help="Of RecTools' networks; they take minutes each.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where files are kept (default: thrown away).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
@@ -169,6 +170,7 @@ def fit_ours(case, names):
         "ials": lambda: Ials.fit(case.catalogue, plays, options, backoff=backoff),
     }
     fitted, seconds = {}, {}
+    makers["ease_by_columns"] = makers["ease"]
     for name in names:
         if name in makers:
             begun = time.process_time()

@@ -62,7 +62,7 @@ def item_knn(plays, settings):
     model = CosineRecommender(**settings, num_threads=1)
     model.fit(plays.matrix(plays.fitted), show_progress=False)
     history = plays.matrix(np.ones(len(plays.title), bool))
-    scores = (history @ model.similarity.T.tocsr()).toarray()
+    scores = (history @ model.similarity.tocsr().T.tocsr()).toarray()
     return best(scores, history.toarray() > 0), "implicit CosineRecommender"
 
 
@@ -74,9 +74,7 @@ def ials(plays, settings):
     model.fit(plays.matrix(plays.fitted), show_progress=False)
     history = plays.matrix(np.ones(len(plays.title), bool))
     members = np.arange(history.shape[0])
-    # The weights are given again, as `fit` multiplies its own by alpha and `recommend` does not.
-    weighted = history * np.float32(settings["alpha"])
-    found, _ = model.recommend(members, weighted, N=LISTED, filter_already_liked_items=True, recalculate_user=True)
+    found, _ = model.recommend(members, history, N=LISTED, filter_already_liked_items=True, recalculate_user=True)
     return found, "implicit AlternatingLeastSquares"
 
 
@@ -96,10 +94,22 @@ def rectools(plays, model):
 
 
 def ease(plays, settings):
-    """RecTools' EASE."""
+    """RecTools' EASE as it comes: it scores by the rows of B, which are divided by the played title's diagonal."""
     from rectools.models import EASEModel
 
     return rectools(plays, EASEModel(**settings, recommend_use_gpu_ranking=False)), "RecTools EASEModel"
+
+
+def ease_by_columns(plays, settings):
+    """RecTools' EASE asked as its paper's equation 8 reads: x B, by the columns of the B that it has fitted."""
+    from rectools.models import EASEModel
+
+    class ByColumns(EASEModel):
+        def _fit(self, dataset):
+            super()._fit(dataset)
+            self.weight = np.ascontiguousarray(self.weight.T)
+
+    return rectools(plays, ByColumns(**settings, recommend_use_gpu_ranking=False)), "RecTools EASEModel, columns"
 
 
 def sasrec(plays, settings):
@@ -127,7 +137,14 @@ def esasrec(plays, settings):
 
 
 _SIZES = {"n_blocks": 2, "n_heads": 2, "n_factors": 64, "session_max_len": 200, "dropout_rate": 0.2}
-MODELS = {"ease": ease, "item_knn": item_knn, "ials": ials, "sasrec": sasrec, "esasrec": esasrec}
+MODELS = {
+    "ease": ease,
+    "ease_by_columns": ease_by_columns,
+    "item_knn": item_knn,
+    "ials": ials,
+    "sasrec": sasrec,
+    "esasrec": esasrec,
+}
 
 
 def main():

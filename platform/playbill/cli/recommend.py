@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,13 +48,13 @@ def recommend(selection: Selection, /, model: str | None, version: int | None, a
 
     Example: playbill -w ml_100k recommend --member 42 --canvas search --query "star w" -k 5
     """
-    from playbill.clock import parse_moment
-    from playbill.serving.recommender import find_title
+    with _no_warnings(), _uncollected():
+        from playbill.clock import parse_moment
+        from playbill.serving.recommender import find_title
 
-    workspace, title = selection.workspace, asked.pop("why_title")
-    if asked["at"] is not None:
-        asked["at"] = parse_moment(asked["at"])
-    with _no_warnings():
+        workspace, title = selection.workspace, asked.pop("why_title")
+        if asked["at"] is not None:
+            asked["at"] = parse_moment(asked["at"])
         recommender, served = open_recommender(workspace, model, version)
         request = _request(served, asked)
         if title is not None:
@@ -76,6 +77,18 @@ def _no_warnings() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Leave garbage where it is: looking for it takes an eighth of one answer, most of it while torch is imported."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def open_recommender(

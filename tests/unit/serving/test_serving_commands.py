@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from types import ModuleType
 import pytest
 from click.testing import CliRunner
 
+from playbill.cli import recommend as recommender
 from playbill.cli.main import main
 from playbill.config import Workspace, WorkspaceSettings
 from playbill.errors import StateError
@@ -31,6 +33,15 @@ def test_before_a_promotion_the_shell_is_answered_by_the_stated_fallback(own: Wo
     assert {"request_id", "canvas", "model", "version", "policy", "items", "rows", "notes"} <= found.keys()
     assert (found["policy"], found["reason"], found["version"]) == ("popular_7d", "no approved model", None)
     assert [item["title_id"] for item in found["items"]] == ["t3", "t5", "t2"]
+
+
+def test_one_answer_is_not_held_up_by_the_garbage_collector(own: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    during = []
+    seen = recommender.open_recommender
+    monkeypatch.setattr(recommender, "open_recommender", lambda *of: during.append(gc.isenabled()) or seen(*of))
+    answer(own, "--canvas", "home")
+    run(own, "recommend", "--canvas", "serch", code=1)
+    assert (during, gc.isenabled()) == ([False, False], True)
 
 
 def test_lists_without_rows_have_no_rows_in_their_json(own: Workspace) -> None:
