@@ -97,7 +97,7 @@ def offpolicy(
     Estimators of what one title earns: ips, clipped_ips, snips, doubly_robust, self_normalised_dr, switch_dr, direct.
     Of what a whole list earns: slate, slate_snips, slate_dr, slate_whole, slate_independent.
 
-    Example: playbill -w simulated offpolicy everycanvas --canvas home --row top_picks --places 3 --reward long_term
+    Example: playbill -w simulated offpolicy everycanvas --canvas home --row top_picks --places 3
     """
     from playbill.cli.console import Console
     from playbill.cli.offpolicy_kept import other_reward, record, write_files
