@@ -61,7 +61,7 @@ bench-canvases: install
 	$(BIN)/python tests/benchmarks/search.py --json $(if $(KNOWN_ITEMS),--known-item $(KNOWN_ITEMS) --movielens $(MOVIELENS))
 	$(if $(KUAIRAND),$(BIN)/python tests/benchmarks/heads.py --data $(KUAIRAND) --skip-simulated --json)
 
-# Models of RecTools and implicit on our split, by our evaluator; ML_1M is a folder of MovieLens-1M. An hour on two cores.
+# Models of RecTools and implicit on our split, by our evaluator; ML_1M is a folder of MovieLens-1M. Hours on two cores; --models leaves networks out.
 bench-peers: install $(PEERS)/.installed
 	$(BIN)/python tests/benchmarks/peers.py --data $(ML_1M) --python $(PEERS)/bin/python --json
 

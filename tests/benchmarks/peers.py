@@ -195,12 +195,12 @@ def row(name, values, report, seconds):
 
 def print_table(rows):
     """Print theirs and ours."""
-    print(f"{'model':<10}{'peer':<38}{'hr@10':>8}{'ndcg@10':>9}{'ours':>8}{'ours':>9}{'ratio':>8}")
+    print(f"{'model':<17}{'peer':<42}{'hr@10':>8}{'ndcg@10':>9}{'ours':>8}{'ours':>9}{'ratio':>8}")
     for one in rows:
         ours = [one[f"our_{metric}"] for metric in SHOWN]
         texts = ["" if value is None else f"{value:.4f}" for value in (*ours, one["ratio"])]
         peer = f"{one['peer_hr@10']:>8.4f}{one['peer_ndcg@10']:>9.4f}"
-        print(f"{one['model']:<10}{one['peer']:<38}{peer}{texts[0]:>8}{texts[1]:>9}{texts[2]:>8}")
+        print(f"{one['model']:<17}{one['peer']:<42}{peer}{texts[0]:>8}{texts[1]:>9}{texts[2]:>8}")
 
 
 if __name__ == "__main__":
