@@ -280,7 +280,8 @@ def rows_of_tables(project: Playbill) -> Any:
     tables = Tables(_workspace(project))
     frames = tables.title_versions(), tables.member_versions(), tables.availability(), tables.interactions()
     words = {
-        path.stem: tables.vocabulary(path.stem).entries for path in sorted((project.home / "vocabularies").iterdir())
+        path.stem: tables.vocabulary(path.stem).entries
+        for path in sorted((project.home / "vocabularies").glob("*.parquet"))
     }
     return [_content(frame) for frame in frames], words
 

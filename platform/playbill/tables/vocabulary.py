@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from playbill.errors import DataError, Problem
-from playbill.files import remove_leftovers, replaced_file
+from playbill.errors import DataError, IntegrityError, Problem
+from playbill.files import file_digest, remove_leftovers, replaced_file, write_text
 
 UNKNOWN = 0
 """The index of everything a vocabulary does not know, and of padding."""
@@ -103,6 +103,9 @@ class Vocabulary:
 class VocabularyFolder:
     """The vocabularies of a workspace, one parquet file each, replaced as a whole.
 
+    Beside `KIND.parquet` stands `KIND.sha256` with its digest and that of the file it replaces. It is written first, so
+    a kill between the two leaves a file that one of them fits. A file of a release that wrote none is not compared.
+
     Args:
         folder: `Workspace.vocabularies`.
     """
@@ -111,10 +114,20 @@ class VocabularyFolder:
         self._folder = folder
 
     def load(self, kind: str) -> Vocabulary:
-        """Return a vocabulary; one never grown is empty."""
+        """Return a vocabulary; one never grown is empty. Its file is compared with its digest.
+
+        Raises:
+            IntegrityError: It was changed since it was written.
+        """
         path = self._path(kind)
         if not path.is_file():
             return Vocabulary(kind)
+        known = self._digests(kind)
+        if known.is_file() and file_digest(path) not in known.read_bytes().decode(errors="replace").split():
+            raise IntegrityError(
+                f"the vocabulary '{kind}' is damaged: {path} was changed since it was written. Put a copy of it and of "
+                f"{known.name} in its place; where there is none, remove {self._folder} and ingest again"
+            )
         return Vocabulary(kind, pl.read_parquet(path).get_column("value").to_list())
 
     def grow(self, kind: str, values: pl.Series) -> int:
@@ -138,10 +151,15 @@ class VocabularyFolder:
         return tuple(sorted(path.stem for path in self._folder.glob("*.parquet")))
 
     def _save(self, vocabulary: Vocabulary) -> None:
-        path = self._path(vocabulary.kind)
+        path, what = self._path(vocabulary.kind), f"the vocabulary '{vocabulary.kind}'"
         remove_leftovers(path)
-        with replaced_file(path, f"the vocabulary '{vocabulary.kind}'") as beside:
+        with replaced_file(path, what) as beside:
             pl.DataFrame({"value": vocabulary.to_list()}, schema={"value": pl.String}).write_parquet(beside)
+            valid = [file_digest(beside), *([file_digest(path)] if path.is_file() else [])]
+            write_text(self._digests(vocabulary.kind), "\n".join(valid), what)
 
     def _path(self, kind: str) -> Path:
         return self._folder / f"{kind}.parquet"
+
+    def _digests(self, kind: str) -> Path:
+        return self._folder / f"{kind}.sha256"

@@ -1,12 +1,14 @@
 """Vocabularies only grow, and say 0 for what they do not know."""
 
+import os
+
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playbill.errors import DataError
+from playbill.errors import DataError, IntegrityError
 from playbill.tables import Vocabulary
 from playbill.tables.vocabulary import SHORT, VocabularyFolder
 
@@ -88,3 +90,53 @@ def test_tables_grow_them_and_a_refused_load_does_not(load, filled, titles, even
         writer.write("titles", titles.with_columns(title_id=pl.col("title_id") + "5"))
         writer.write("interactions", events.with_columns(title_id=pl.col("title_id") + "5"))
     assert filled.vocabulary("title").entries == ("1", "2", "10", "15", "25", "105")
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "sha256"])
+def test_no_flipped_bit_is_read_as_another_vocabulary(tmp_path, suffix):
+    folder = VocabularyFolder(tmp_path)
+    folder.grow("title", pl.Series([f"t{number}" for number in range(50)]))
+    file = tmp_path / f"title.{suffix}"
+    whole, rng = file.read_bytes(), np.random.default_rng(3)
+    for bit in rng.choice(8 * len(whole), size=40, replace=False).tolist():
+        raw = bytearray(whole)
+        raw[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(raw)
+        for use in (lambda: folder.load("title"), lambda: folder.grow("title", pl.Series(["new"]))):
+            with pytest.raises(IntegrityError, match=r"vocabulary 'title' is damaged: .*title.parquet was changed"):
+                use()
+    file.write_bytes(whole)
+    assert len(folder.load("title")) == 50
+
+
+def test_a_kill_between_a_digest_and_its_vocabulary_leaves_one_that_is_read(tmp_path, monkeypatch):
+    folder = VocabularyFolder(tmp_path)
+    folder.grow("title", pl.Series(["a"]))
+
+    class Killed(BaseException):
+        pass
+
+    replace = os.replace
+
+    def killed(beside, path):
+        if path.suffix == ".parquet":
+            raise Killed
+        replace(beside, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", killed)
+        with pytest.raises(Killed):
+            folder.grow("title", pl.Series(["b"]))
+    assert len((tmp_path / "title.sha256").read_text().split()) == 2
+    assert folder.load("title").entries == ("a",)
+    assert folder.grow("title", pl.Series(["b"])) == 1
+    assert folder.load("title").entries == ("a", "b")
+
+
+def test_a_vocabulary_of_an_earlier_release_has_no_digest_and_gets_one(tmp_path):
+    folder = VocabularyFolder(tmp_path)
+    folder.grow("title", pl.Series(["a"]))
+    (tmp_path / "title.sha256").unlink()
+    assert folder.load("title").entries == ("a",)
+    folder.grow("title", pl.Series(["b"]))
+    assert (tmp_path / "title.sha256").is_file()
