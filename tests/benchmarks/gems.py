@@ -12,14 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from playbill.datasets import make_split
-from playbill.evaluation import CanvasScorer
-from playbill.evaluation.build import build_case
+from playbill.evaluation import CanvasScorer, EvaluationReport, Judging, RowFigure, compare, evaluate_row
 from playbill.evaluation.cases import EvaluationCase
 from playbill.evaluation.scoring import AlignedScorer
 from playbill.experiments.fitting import fit_model
@@ -36,17 +36,18 @@ from playbill.zoo import load_zoo
 ROOT = Path(__file__).parents[2]
 RIPENING_DAYS = 10
 """Days after the log by which it is known what came of its last plays."""
+ROW = "gems_for_you"
 HEADS = ("discovery_play", "gem", "thumbs_up", "thumbs_down")
 
 
 def definition(seed: int, epochs: int) -> ResolvedModel:
-    """Return a small model of one canvas: home, asked for gems alone and judged by them."""
+    """Return a small model of one canvas with one row: home and gems."""
     zoo = load_zoo(ROOT / "model_zoo")
-    resolved, row = zoo.model("everycanvas"), zoo.rows["gems_for_you"]
+    resolved = zoo.model("everycanvas")
     model = resolved.model
     changed = {
         "canvases": ("home",),
-        "rows": (),
+        "rows": (ROW,),
         "tasks": {},
         "gates": (),
         "heads": {name: model.heads[name] for name in HEADS},
@@ -54,18 +55,20 @@ def definition(seed: int, epochs: int) -> ResolvedModel:
         "training": model.training.model_copy(update={"seed": seed, "epochs": epochs, "min_steps": 0}),
     }
     context = ("member", "country", "device", "language", "hour_of_week")
-    home = resolved.canvases["home"].model_copy(
-        update={"candidates": row.candidates, "metric": "gem", "page": None, "rows": (), "context": context}
-    )
+    home = resolved.canvases["home"].model_copy(update={"page": None, "rows": (ROW,), "context": context})
     return resolved.model_copy(
-        update={"model": model.model_copy(update=changed), "canvases": {"home": home}, "rows": {}, "rewards": {}}
+        update={
+            "model": model.model_copy(update=changed),
+            "canvases": {"home": home},
+            "rows": {ROW: zoo.rows[ROW]},
+            "rewards": {},
+        }
     )
 
 
 def blended(resolved: ResolvedModel, weights: dict[str, float]) -> ResolvedModel:
-    """Return the model with another blend on home."""
-    home = resolved.canvases["home"].model_copy(update={"blend": weights})
-    return resolved.model_copy(update={"canvases": {"home": home}})
+    """Return the model with another blend of its row."""
+    return resolved.model_copy(update={"rows": {ROW: resolved.rows[ROW].model_copy(update={"blend": weights})}})
 
 
 def main() -> None:
@@ -83,46 +86,44 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit_model(log, resolved, split, NoFeatures(), Path(folder))
         scorer = fitted.scorer(world, NoFeatures())
-    zoo = load_zoo(ROOT / "model_zoo")
-    blends = {"gems_for_you": zoo.rows["gems_for_you"].blend, "top_picks": zoo.rows["top_picks"].blend}
-    case = build_case(log.evaluation(), split, resolved, "home")
-    lists, hits = {}, {}
-    for name, weights in blends.items():
-        function = CanvasScorer(scorer, blended(fitted.bundle.resolved, weights or {}), "home", NoFeatures())
-        lists[name], hits[name] = ranked(function, case)
-    print(json.dumps(report(case, lists, hits)))
+    zoo, trained, tables = load_zoo(ROOT / "model_zoo"), fitted.bundle.resolved, log.evaluation()
+    judging, reports, lists = Judging(slices=()), {}, {}
+    for name in (ROW, "top_picks"):
+        model = blended(trained, zoo.rows[name].blend or {})
+        figure = replace(RowFigure.of(model, ROW, label="gem"), anywhere=True)
+        reports[name] = evaluate_row(figure, scorer, split, tables, model, NoFeatures(), baselines=(), judging=judging)
+        case = figure.case(tables, split)
+        lists[name] = listed(CanvasScorer(scorer, figure.resolved, "home", NoFeatures()), case)
+    print(json.dumps(summary(case, lists, reports)))
 
 
-def ranked(function: CanvasScorer, case: EvaluationCase) -> tuple[np.ndarray, np.ndarray]:
-    """Return [N, 10] listed columns and [N] ndcg@10 of each request's target."""
+def listed(function: CanvasScorer, case: EvaluationCase) -> np.ndarray:
+    """Return [N, 10] listed columns."""
     aligned = AlignedScorer("blend", function, case.catalogue)
-    tops, gains = [], []
-    for chunk in case.chunks():
-        scores, candidates = aligned.score(chunk.requests, chunk.candidates)
-        best = top_k(scores, 10, candidates)
-        found = best[chunk.rows] == chunk.columns[:, None]
-        tops.append(best)
-        gains.append(np.where(found.any(axis=1), 1 / np.log2(2 + found.argmax(axis=1)), 0.0))
-    return np.concatenate(tops), np.concatenate(gains)
+    return np.concatenate([top_k(*_masked(aligned.score(chunk.requests, chunk.candidates))) for chunk in case.chunks()])
 
 
-def report(case: EvaluationCase, lists: dict[str, np.ndarray], hits: dict[str, np.ndarray]) -> dict[str, object]:
+def _masked(found: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, int, np.ndarray]:
+    return found[0], 10, found[1]
+
+
+def summary(
+    case: EvaluationCase, lists: dict[str, np.ndarray], reports: dict[str, EvaluationReport]
+) -> dict[str, object]:
     """Return what is printed."""
-    members = case.frame["member_id"].rank("dense").to_numpy().astype(np.int64)[case.rows] - 1
-    difference = hits["gems_for_you"] - hits["top_picks"]
-    draws = np.random.default_rng(0).integers(0, members.max() + 1, (2000, members.max() + 1))
-    sums, counts = (np.bincount(members, weight) for weight in (difference, np.ones_like(difference)))
-    means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
-    pairs = zip(*(lists[name].tolist() for name in ("gems_for_you", "top_picks")), strict=True)
-    shared = [len(set(gems) & set(picks)) for gems, picks in pairs]
+    change = compare(reports["top_picks"], reports[ROW]).differences["ndcg@10"]
+    pairs = zip(*(lists[name].tolist() for name in (ROW, "top_picks")), strict=True)
     plays = case.rule.plays.before(case.frame["at"].min())
+    values = {
+        metric: {name: round(one.result.metrics[key].value, 4) for name, one in reports.items()}
+        for metric, key in (("ndcg@10", "ndcg@10"), ("recall@10", "hr@10"))  # with one target they are the same
+    }
     return {
         "requests": len(case),
-        "ndcg@10": {name: round(float(values.mean()), 4) for name, values in hits.items()},
-        "recall@10": {name: round(float((values > 0).mean()), 4) for name, values in hits.items()},
-        "difference": round(float(difference.mean()), 4),
-        "interval": [round(float(edge), 4) for edge in np.quantile(means, [0.025, 0.975])],
-        "shared_of_10": round(float(np.mean(shared)), 2),
+        **values,
+        "difference": round(change.value, 4),
+        "interval": [round(change.low, 4), round(change.high, 4)],
+        "shared_of_10": round(float(np.mean([len(set(gems) & set(picks)) for gems, picks in pairs])), 2),
         "plays_of_listed": {name: round(float(plays[own].mean()), 1) for name, own in lists.items()},
     }
 

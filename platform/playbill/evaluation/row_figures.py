@@ -54,12 +54,14 @@ class RowFigure:
         label: What it calls positive is what should have been listed first.
         only: `row_id` of the one generated row that is meant; None = all rows of the name.
         resolved: The model with the row's candidates and blend on the canvas that the row is scored as.
+        anywhere: Ask at what was played anywhere on the canvas, not in the row alone: where the log shows it seldom.
     """
 
     row: RowSpec
     label: LabelSpec
     only: str | None
     resolved: ResolvedModel
+    anywhere: bool = False
 
     @property
     def name(self) -> str:
@@ -125,7 +127,8 @@ class RowFigure:
         """
         titles = TitleOrder.of(tables.titles["title_id"].to_list())
         log = EventLog.of(tables.interactions, split, titles) if log is None else log.under(split.protocol)
-        own = self._attributed(held_out(log, tables, self.label, fold))
+        held = held_out(log, tables, self.label, fold)
+        own = self._as_if(held) if self.anywhere else self._attributed(held)
         if own.is_empty():
             raise StateError(self._why_nothing(log, split, fold))
         own = _with_source(_as_shown(own, log), self.row)
@@ -150,6 +153,19 @@ class RowFigure:
         """Return the events that happened in the row."""
         which = pl.col("row") == self.row.name if self.only is None else pl.col("row_id") == self.only
         return events.filter(pl.col("canvas") == self.row.canvas, which.fill_null(False))
+
+    def _as_if(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Return the events of the canvas as if they had happened in the row, at a place that nobody knows.
+
+        Raises:
+            ConfigError: The row is generated: which one it would be is not known.
+        """
+        if self.row.generator is not None and self.only is None:
+            raise ConfigError(f"row '{self.name}' is generated: name one, such as {self.name}{NAME_END}Drama")
+        here = events.filter(pl.col("canvas") == self.row.canvas)
+        return here.with_columns(
+            row=pl.lit(self.row.name), row_id=pl.lit(self.name), row_position=pl.lit(None, pl.Int32)
+        )
 
     def _why_nothing(self, log: EventLog, split: Split, fold: Fold) -> str:
         """Say why there is no target: which rows the log knows, or which actions it has of this one."""

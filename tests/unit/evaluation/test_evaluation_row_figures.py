@@ -156,6 +156,18 @@ def test_what_a_generated_row_is_about_is_part_of_its_case(log, resolved) -> Non
     assert first.case_digest != other.case_digest
 
 
+def test_a_row_that_the_log_shows_seldom_is_asked_at_what_was_played_anywhere(log, resolved) -> None:
+    """Of the four last plays 1, 5 and 2 are dramas."""
+    tables, scorer = log(a="week", b="dramas"), ByNumber()
+    split = make_split("leave_one_out", tables.interactions)
+    figure = replace(RowFigure.of(resolved, "dramas"), anywhere=True)
+    report = evaluate_row(figure, scorer, split, tables, resolved, None, baselines=(), judging=QUICK)
+    assert (report.n, report.left_out) == (3, 1)
+    assert {(one.row, one.row_position) for one in scorer.requests} == {("dramas", None)}
+    with pytest.raises(ConfigError, match="row 'genre_rows' is generated: name one"):
+        replace(RowFigure.of(resolved, "genre_rows"), anywhere=True).case(tables, split)
+
+
 def test_a_row_about_a_title_is_asked_with_it_as_more_like_this(log, resolved) -> None:
     tables, scorer = log(a="because:3", b="because:7"), ByNumber()
     assert candidates_of(tables, resolved, "because") == {"a": "12567", "b": "2456"}
