@@ -5,7 +5,7 @@ import os
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playbill.errors import DataError, IntegrityError
@@ -40,6 +40,7 @@ def test_both_ways_of_encoding_agree(known, asked):
     np.testing.assert_array_equal(codes == 0, [word is None or word == "" or word not in vocabulary for word in asked])
 
 
+@settings(deadline=None)  # every load waits for the disk
 @given(st.lists(words, max_size=4))
 def test_saved_vocabularies_only_grow(tmp_path_factory, loads):
     folder = VocabularyFolder(tmp_path_factory.mktemp("vocabularies"))
