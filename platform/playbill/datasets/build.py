@@ -30,10 +30,14 @@ from playbill.datasets.weights import ExampleWeights, reward_versions
 from playbill.datasets.windows import Windows, cut_windows
 from playbill.specs import ResolvedModel, TaskSpec, without_heads
 from playbill.specs.losses import ranks
+from playbill.specs.negatives import read_negatives
 from playbill.tables import Vocabulary
 
 SNAPSHOT_BYTES = 256 * 2**20
 """Memory for title snapshots; beyond it training reads every second, third, ... one, never a later one."""
+
+DRAWN_TITLES = {"policy": "mixed", "count": 1024}
+"""What `softmax` heads rank against where the catalogue is larger than the definition wants every title for."""
 
 
 class TrainingTables(Protocol):
@@ -206,6 +210,9 @@ def _settings(resolved: ResolvedModel, encoder: Encoder) -> BatchSettings:
         for name, head in model.heads.items()
         if head.negatives is not None and head.draws
     }
+    if encoder.title_rows.size - 1 > model.training.full_softmax_titles:
+        drawn = dict.fromkeys((name for name, head in model.heads.items() if head.loss == "softmax"), DRAWN_TITLES)
+        negatives |= {name: read_negatives(own).model_dump(mode="json") for name, own in drawn.items()}
     return BatchSettings(model.training.batch_slots, model.training.seed, softmax, tasks, negatives)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch, TitleInputs, pad_rows
+from playbill.models.batch_titles import Batch, renumbered, some_prepared, some_titles, titles_of
 from playbill.models.companions import Companions
 from playbill.models.config import NetworkConfig
 from playbill.models.context import ContextEncoder, Crossing
@@ -31,6 +32,10 @@ from playbill.specs.sharing import SHARINGS, read_sharing
 
 PADDED_ROWS = 256
 """Prediction rows of a training batch come in multiples of it."""
+OVER_NAMED = ("sampled_softmax", "pairwise", "bce", "huber")
+"""Losses that read no titles but those that a batch names."""
+SMALL_PART = 2
+"""A batch's titles are taken out where they are less than one in so many."""
 
 
 class Network(nn.Module):
@@ -110,9 +115,14 @@ class Network(nn.Module):
 
     def title_vectors(self, titles: TitleInputs) -> TitleVectors:
         """Compute what scores need of the titles. In evaluation it may be kept as long as the weights are."""
+        return self._vectors(titles, self._prepare(titles))
+
+    def _prepare(self, titles: TitleInputs) -> PreparedTitles:
         if self._prepared is None or self._prepared[0] is not titles:
             self._prepared = (titles, self.titles.prepare(titles, self.grams))
-        prepared = self._prepared[1]
+        return self._prepared[1]
+
+    def _vectors(self, titles: TitleInputs, prepared: PreparedTitles) -> TitleVectors:
         vectors_TD, share_T1 = self.titles(titles, prepared)
         canvas_JCT = None
         if self.canvas_titles is not None:
@@ -159,7 +169,8 @@ class Network(nn.Module):
         """
         context, targets = pad_rows(context, targets, PADDED_ROWS)
         with self._precision(history.title.device):
-            scene = self.scene(history, context, self.title_vectors(titles), page_rows=self._page_rows(targets))
+            (history, context, targets), vectors = self._batch_titles((history, context, targets), titles)
+            scene = self.scene(history, context, vectors, page_rows=self._page_rows(targets))
             sums = [
                 KINDS[settings.target].total(settings, head, scene, targets)
                 for settings, head in zip(self.config.heads, self.heads, strict=True)
@@ -175,6 +186,16 @@ class Network(nn.Module):
         if pulls:
             columns.append(state_pulls(means_K, scene.state))
         return loss, torch.stack(columns, dim=-1)
+
+    def _batch_titles(self, batch: Batch, titles: TitleInputs) -> tuple[Batch, TitleVectors]:
+        """Return a batch and the vectors of its titles: of all of them where a head ranks against every one."""
+        heads = [head for head in self.config.heads if head.target == "title"]
+        if all(head.loss in OVER_NAMED or head.name in batch[2].negatives for head in heads):
+            title_U = titles_of(*batch)
+            if SMALL_PART * title_U.shape[0] < titles.count:
+                prepared = some_prepared(self._prepare(titles), title_U)
+                return renumbered(batch, title_U), self._vectors(some_titles(titles, title_U), prepared)
+        return batch, self.title_vectors(titles)
 
     def loss(
         self, history: HistoryBatch, context: ContextBatch, targets: TargetBatch, titles: TitleInputs

@@ -12,7 +12,7 @@ from playbill.models.batch import TargetBatch
 from playbill.models.config import HeadConfig
 from playbill.models.heads import Head
 from playbill.models.loss import Hidden, Moments, Names, binary_loss, softmax_loss
-from playbill.models.sampled import negatives_sum
+from playbill.models.sampled import negatives_sum, sampled_sum
 from playbill.models.scene import Scene, chosen_rows, target_logits
 from playbill.specs.losses import loss_plugin
 
@@ -39,7 +39,9 @@ def head_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatc
 
 
 def softmax_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:
-    """Rank the target against every title there was."""
+    """Rank the target against every title there was, or against drawn ones where some were drawn for the head."""
+    if settings.name in targets.negatives:
+        return sampled_sum(settings, head, scene, targets, weight_N)
     chosen, share = _by_moment(scene, *chosen_rows(weight_N))
     if not chosen.numel():
         return weight_N.new_zeros(())

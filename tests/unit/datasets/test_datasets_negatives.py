@@ -227,6 +227,14 @@ def pool() -> Pool:
     return Pool(targets, tenths > 0, np.arange(9, dtype=np.float32) * 5, (tenths / 10).astype(np.float32))
 
 
+@pytest.mark.parametrize(("most", "drawn"), [(len(service.TITLES), False), (len(service.TITLES) - 1, True)])
+def test_a_softmax_over_more_titles_than_the_definition_wants_ranks_against_drawn_ones(most: int, drawn: bool) -> None:
+    training = {"stride": 8, "batch_slots": 60, "seed": 3, "full_softmax_titles": most}
+    resolved = service.model({"play": {"label": "play", "loss": "softmax"}}, training=training)
+    for batch in service.training_set(resolved, service.log()).epoch(0):
+        assert ("play" in batch.targets.negatives) is drawn
+
+
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 def test_titles_are_drawn_as_often_as_is_said(policy: str) -> None:
     made, counts, said, own = (

@@ -72,6 +72,47 @@ def test_a_loss_sends_a_gradient_into_the_trunk_and_counts_each_row_by_its_weigh
     torch.testing.assert_close(heavier, sums * 3)
 
 
+@pytest.mark.parametrize("loss", ["softmax", "sampled_softmax", "pairwise", "huber"])
+def test_a_batch_reads_its_own_titles_and_learns_as_if_it_read_all(
+    config: NetworkConfig, batch: Batch, titles: TitleInputs, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    """Taking out the titles that a batch names changes no loss and no gradient."""
+    history, context, targets = batch
+    targets = replace(targets, title=torch.tensor([1, 2, 1, 5, 1, 2, 1]))
+    history = replace(history, title=torch.where(history.title.gt(2), 1, history.title))
+    network, batch = network_of(config, loss), with_negatives((history, context, targets))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5)) * 0.1)
+    history, context, targets = batch
+    context = replace(context, source_title=torch.tensor([1, 0, 2, 4, 0, 5, 0]))
+    counts, found = [], []
+    plain = Network._vectors
+    monkeypatch.setattr(
+        Network, "_vectors", lambda self, own, *rest: (counts.append(own.count), plain(self, own, *rest))[1]
+    )
+    for part in (10**6, 0):
+        monkeypatch.setattr("playbill.models.network.SMALL_PART", part)
+        network.zero_grad()
+        total, sums = network(history, context, targets, titles)
+        total.backward()
+        found.append((total.detach(), sums, [own.grad for own in network.parameters()]))
+    assert counts == [titles.count, titles.count - 1]  # all but title 3
+    torch.testing.assert_close(found[1][:2], found[0][:2])
+    for own, whole in zip(found[1][2], found[0][2], strict=True):
+        torch.testing.assert_close(own, whole, atol=1e-6, rtol=1e-4)
+
+
+def test_softmax_ranks_against_drawn_titles_where_some_were_drawn(
+    config: NetworkConfig, batch: Batch, titles: TitleInputs
+) -> None:
+    drawn = with_negatives(batch)
+    found = {loss: network_of(config, loss)(*drawn, titles)[1] for loss in ("softmax", "sampled_softmax")}
+    torch.testing.assert_close(found["softmax"], found["sampled_softmax"])
+    whole = network_of(config, "softmax")(*batch, titles)[1]
+    assert (whole[:, 0] > found["softmax"][:, 0]).all()
+
+
 def test_huber_is_square_near_and_straight_far() -> None:
     value = torch.tensor([0.0, 1.0, 5.0, -2.0], requires_grad=True)
     label, weight, delta = torch.tensor([0.2, 1.0, 1.0, 1.0]), torch.tensor([1.0, 1.0, 2.0, 0.5]), 0.5
