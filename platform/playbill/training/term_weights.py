@@ -47,6 +47,8 @@ ENOUGH = 100
 CUT = 10
 CELLS = 8_000_000
 """Request x title cells that are learnt from, over all canvases: 200 MB with five terms. More requests are sampled."""
+DIGITS = 4
+"""Of a weight: a run that is killed here and goes on comes to the same bundle."""
 WEEK = "log_plays_7d"
 """Column of title popularity that `popular_7d` reads."""
 
@@ -164,7 +166,7 @@ def _learn(
     gains = _gains(samples, weights, seed)
     found = torch.zeros_like(terms.weights[0])
     blended = {name: canvas.blend.get(head, 0.0) for name, canvas in resolved.canvases.items()}
-    multipliers = np.round(weights.multipliers(), 4)
+    multipliers = np.round(weights.multipliers(), DIGITS)
     rows = []
     for place, (sample, gain) in enumerate(zip(samples, gains, strict=False)):
         if gain.kept:
@@ -172,7 +174,7 @@ def _learn(
             found[index] = torch.from_numpy(multipliers[place] / blended[sample.canvas]).float()
             rows += _rows(sample, terms.config.terms, multipliers[place])
     if gains[-1].kept:
-        found[0] = torch.from_numpy(weights.shared_multipliers()).float()
+        found[0] = torch.from_numpy(np.round(weights.shared_multipliers(), DIGITS)).float()
     terms.weights[terms.config.heads.index(head)] = found
     table = pl.DataFrame(rows, schema=_no_weights().schema, orient="row")
     return LearntTerms(head, tuple(gains), table)
