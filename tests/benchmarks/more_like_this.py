@@ -29,7 +29,7 @@ from playbill.metrics.bootstrap import member_bootstrap
 from playbill.ranking.scorer import Scorer
 
 HEAD = "new_play"
-TERMS = ("popular", "similarity", "co_play", "semantic", "likeness")
+TERMS = ("popular", "similarity", "co_play", "semantic", "lift", "likeness")
 WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
 JUDGES = ("truth", "metadata")
 
