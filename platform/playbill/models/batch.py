@@ -8,7 +8,7 @@ Index 0 is always unknown or padding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
@@ -52,6 +52,15 @@ class Arrays:
     def named(self) -> dict[str, Any]:
         """Return every field by name, without copying."""
         return {own.name: getattr(self, own.name) for own in fields(self)}  # type: ignore[arg-type]
+
+
+def flat_tensors(name: str, part: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor of a batch by the dotted name of its place, for a file of named tensors."""
+    if isinstance(part, Tensor):
+        yield name, part.clone()  # fields may share memory, tensors of a file may not
+        return
+    for own, value in (part if isinstance(part, Mapping) else part.named()).items():
+        yield from flat_tensors(f"{name}.{own}", value)
 
 
 def _convert(values: Any, dtype: torch.dtype, device: torch.device | str) -> Any:

@@ -21,7 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 from playbill.errors import StateError, UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TargetBatch, TitleInputs
 from playbill.models.balance import make_balancer
-from playbill.models.weights import bfloat16_is_fast
+from playbill.models.batch import Arrays, flat_tensors
+from playbill.models.weights import bfloat16_is_fast, save_tensors
 from playbill.specs.balance import read_balance
 from playbill.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
 from playbill.training.contract import Batch, BatchSource, FitResult, Place, Progress, Report, Validate
@@ -172,10 +173,7 @@ class _Run:
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         if not torch.isfinite(norm):
-            raise StateError(
-                f"training diverged in epoch {epoch + 1}, step {self.step + 1}: the gradient is not finite; "
-                f"lower learning_rate ({self.settings.learning_rate})"
-            )
+            raise StateError(self._diverged(epoch, {"history": history, "context": context, "targets": targets}))
         self.optimizer.step()
         self.step += 1
         self.average.update(self.step)
@@ -184,6 +182,21 @@ class _Run:
         self._balance(sums, totals_K)
         taken: Tensor = sums[:, :2].cpu().double()
         return taken
+
+    def _diverged(self, epoch: int, batch: Mapping[str, Arrays]) -> str:
+        """Save the batch whose gradient is not finite, and say where it and the last good checkpoint are."""
+        text = (
+            f"training diverged in epoch {epoch + 1}, step {self.step + 1}: the gradient is not finite; "
+            f"lower learning_rate ({self.settings.learning_rate})"
+        )
+        if self.folder is None:
+            return text
+        path = self.folder / f"diverged-{self.place.rank}.safetensors"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_tensors({name: values for kind, part in batch.items() for name, values in flat_tensors(kind, part)}, path)
+        kept = checkpoints(self.folder)
+        last = f"the last good checkpoint is {kept[-1]}" if kept else "no epoch was finished, so there is no checkpoint"
+        return f"{text}. The batch is in {path}, and {last}"
 
     def _balance(self, sums: Tensor, totals_K: Tensor | None) -> None:
         """Tell the balance what the step measured, the same numbers on every worker.

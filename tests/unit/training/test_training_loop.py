@@ -15,6 +15,7 @@ import torch
 
 from playbill.errors import IntegrityError, StateError, UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
+from playbill.models.weights import load_tensors
 from playbill.training import FitResult, LoopSettings, Progress, fit
 from playbill.training.checkpoint import checkpoints, load_checkpoint, read_reports
 from playbill.training.optimizer import Average, build_optimizer, one_cycle, set_learning_rate
@@ -186,6 +187,25 @@ def test_a_run_that_diverges_says_so(ring: ModuleType) -> None:
         network.titles.id.weight.fill_(float("nan"))
     with pytest.raises(StateError, match="diverged in epoch 1, step 1"):
         fit(network, ring.RingBatches(), ring.SETTINGS)
+
+
+def test_a_run_that_diverges_keeps_its_last_checkpoint_and_the_batch(ring: ModuleType, tmp_path: Path) -> None:
+    def poison(numbers: dict[str, float], _saved: Path | None) -> None:
+        if numbers["epoch"] == 2:
+            with torch.no_grad():
+                network.titles.id.weight.fill_(float("nan"))
+
+    network = ring.ring_network()
+    with pytest.raises(StateError, match="diverged in epoch 3") as error:
+        fit(network, ring.RingBatches(), ring.SETTINGS, folder=tmp_path, report=poison)
+    last, batch = checkpoints(tmp_path)[-1], load_tensors(tmp_path / "diverged-0.safetensors")
+    assert str(last) in str(error.value)
+    saved = load_checkpoint(last, ring.SETTINGS.digest(network.config))
+    assert saved.epoch == 2
+    assert all(torch.isfinite(value).all() for value in saved.weights.values())
+    first = next(iter(ring.RingBatches().epoch(2, 0, 1)))
+    assert torch.equal(batch["history.title"], torch.as_tensor(first[0].title))
+    assert {"context.state", "targets.title"} <= batch.keys()
 
 
 def test_nothing_to_train_on_is_an_error(ring: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
