@@ -203,8 +203,8 @@ class _Run:
         """
         model = self.resolved.model.name
         earlier = self._earlier_run()
-        self.folder.keep_checks(self.checks)
         data, start = self._examples()
+        self.folder.keep_checks(self.checks)
         self.resolved = data.trained(self.resolved)
         params = run_params(self.resolved, self.settings, self.workers) | {"examples": examples_summary(data)}
         name, command = run_name(model, self.split, self.folder.path.name), f"playbill train {model}"
