@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -14,9 +12,6 @@ from torch import Tensor
 from playbill.errors import IntegrityError
 from playbill.models.config import NetworkConfig
 from playbill.models.network import Network
-
-BFLOAT16_GAIN = 1.3
-"""How much faster products in bfloat16 must be to be worth their rounding."""
 
 
 def save_weights(network: Network, path: Path) -> None:
@@ -59,26 +54,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def bfloat16_is_fast(device: torch.device) -> bool:
-    """Return whether bfloat16 products beat float32 ones: on accelerators, and on processors where they do when timed.
+    """Return whether bfloat16 products beat float32 ones: on accelerators, and on processors with AMX.
 
-    The instructions being there is not enough: on some virtual machines with AVX512-BF16 they take twice as long.
+    Not by timing, which would have two runs on one machine differ; and not by AVX512-BF16, which was measured to take
+    twice as long as float32 on an Intel server.
     """
-    return device.type != "cpu" or _bfloat16_speed() > BFLOAT16_GAIN
-
-
-@cache
-def _bfloat16_speed() -> float:
-    """Return how much faster this process multiplies in bfloat16 than in float32; the best of several tries of each."""
-    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
-        return 0.0
-    best = {}
-    for kind in (torch.float32, torch.bfloat16):
-        left, right = (torch.ones(512, 512, dtype=kind) for _ in range(2))
-        best[kind] = min(_seconds(left, right) for _ in range(6))
-    return best[torch.float32] / best[torch.bfloat16]
-
-
-def _seconds(left: Tensor, right: Tensor) -> float:
-    begun = time.perf_counter()
-    torch.mm(left, right)
-    return time.perf_counter() - begun
+    return device.type != "cpu" or bool(torch.cpu._is_amx_tile_supported())

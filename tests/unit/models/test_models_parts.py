@@ -104,15 +104,12 @@ def test_features_that_repeat_another_are_kept_once_and_say_the_same() -> None:
     torch.testing.assert_close(found.values[:, 1:] @ found.weights(slopes).T, whole @ slopes.T)
 
 
-@pytest.mark.parametrize(("gain", "fast"), [(0.6, False), (1.0, False), (3.0, True)])
-def test_bfloat16_is_used_where_it_is_faster_and_not_where_a_flag_says_so(
-    monkeypatch: pytest.MonkeyPatch, gain: float, fast: bool
-) -> None:
+@pytest.mark.parametrize("tiles", [True, False])
+def test_bfloat16_is_used_where_the_processor_has_tiles_for_it(monkeypatch: pytest.MonkeyPatch, tiles: bool) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    monkeypatch.setattr(weights, "_seconds", lambda left, _right: 1.0 if left.dtype == torch.float32 else 1.0 / gain)
-    weights._bfloat16_speed.cache_clear()
-    assert weights.bfloat16_is_fast(torch.device("cpu")) is fast
-    weights._bfloat16_speed.cache_clear()
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    assert weights.bfloat16_is_fast(torch.device("cpu")) is tiles
+    assert weights.bfloat16_is_fast(torch.device("cuda"))
 
 
 def test_chunked_softmax_in_bfloat16_stays_near(problem: SimpleNamespace) -> None:

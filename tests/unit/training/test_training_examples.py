@@ -25,7 +25,7 @@ SETTINGS = LoopSettings(epochs=12, learning_rate=0.03, ema=0.9, low_precision=Fa
 REWARD = {"rewards": {"joy": {"terms": {"thumbs_up": 1.0}}}}
 SMALL = {
     "trunk": {"dim": 16, "layers": 1, "heads": 2, "dropout": 0.0},
-    "titles": {"metadata": ["kind"], "svd_start": False},
+    "titles": {"metadata": ["kind"], "svd_start": False, "id_mask": 0.0},
     "training": {"stride": 8, "batch_slots": 240, "seed": 3},
 }
 
