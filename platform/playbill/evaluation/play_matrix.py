@@ -16,6 +16,7 @@ from playbill.errors import ConfigError
 from playbill.evaluation.log import PLAY
 from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.metrics.topk import Indices
+from playbill.ranking.history_terms import together
 
 
 def play_matrix(catalogue: TitleOrder, plays: pl.DataFrame) -> sparse.csr_array:
@@ -44,17 +45,11 @@ def played(requests: Sequence[Request], catalogue: TitleOrder) -> tuple[Indices,
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     lengths = [history.height for _, history in histories]
     rows = np.repeat(np.array([row for row, _ in histories], dtype=np.int64), lengths)
-    columns = catalogue.codes(_texts("title_id", [history for _, history in histories]))
-    plays = _texts("action", [history for _, history in histories]) == PLAY
+    frames = [history for _, history in histories]
+    columns = catalogue.codes(together(frames, "title_id"))
+    plays = together(frames, "action") == PLAY
     known = (columns != UNKNOWN) & plays.to_numpy()
     return rows[known], columns[known]
-
-
-def _texts(name: str, histories: Sequence[pl.DataFrame]) -> pl.Series:
-    """Return a column of several histories as one; a cast of each by itself would cost more than all the rest."""
-    columns = [history[name] for history in histories]
-    alike = all(column.dtype == columns[0].dtype for column in columns)
-    return pl.concat(columns if alike else [column.cast(pl.String) for column in columns]).cast(pl.String)
 
 
 def check_size(name: str, catalogue: TitleOrder, largest: int, why: str) -> None:

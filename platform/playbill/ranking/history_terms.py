@@ -120,14 +120,14 @@ def plays_of(histories: Sequence[pl.DataFrame | None], encoder: Encoder) -> Play
         return Plays(nothing, nothing, nothing, len(histories))
     frames = [frame for _, frame in known]
     owner = np.repeat(np.array([place for place, _ in known]), [frame.height for frame in frames]).astype(np.int64)
-    title = encoder.title_rows.encode(_together(frames, "title_id")).astype(np.int64)
-    moment = _together(frames, "event_at").dt.epoch("us").to_numpy().astype(np.int64)
-    played = (_together(frames, "action") == PLAY).to_numpy()
+    title = encoder.title_rows.encode(together(frames, "title_id")).astype(np.int64)
+    moment = together(frames, "event_at").dt.epoch("us").to_numpy().astype(np.int64)
+    played = (together(frames, "action") == PLAY).to_numpy()
     used = played & (title > 0) & (title < encoder.trained_titles)
     return Plays(owner[used], title[used], moment[used], len(histories))
 
 
-def _together(frames: Sequence[pl.DataFrame], name: str) -> pl.Series:
+def together(frames: Sequence[pl.DataFrame], name: str) -> pl.Series:
     """Return a column of several frames as one; a cast of each by itself would cost more than all the rest."""
     columns = [frame[name] for frame in frames]
     alike = all(column.dtype == columns[0].dtype for column in columns)
