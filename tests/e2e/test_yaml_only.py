@@ -107,7 +107,7 @@ def test_a_new_feature_view_reaches_the_model(filled, tmp_path):
     project.run("apply")
     project.run("materialize")
     outcome = project.json("train", "everycanvas", "--epochs", "1")
-    (run,) = (project.folder / ".playbill" / "small" / "runs").iterdir()
+    (run,) = (project.folder / ".playbill" / "small" / "runs").glob("everycanvas-*")
     encoder = json.loads((run / "bundle" / "encoder.json").read_text())
     assert "member_patience__minutes" in encoder["numeric"]
     project.run("promote", f"everycanvas:{outcome['version']}")

@@ -17,10 +17,10 @@ from playbill.tables import Tables
 from playbill.tracking import Tracking
 from playbill.zoo import load_zoo
 
-HEAD = "discovery_play: {label: discovery_play, loss: softmax}"
+HEAD = "label: discovery_play\n    loss: softmax\n"
 GATE = "- {metric: ndcg@10, canvas: home, against: champion, tolerance: -1%}"
 EDITS = {
-    HEAD: HEAD.replace("softmax}", "softmax, reward: long_term}"),
+    HEAD: f"{HEAD}    reward: long_term\n",
     "protocol: leave_one_out": "protocol: leave_one_out\n  reward: long_term",
     GATE: "- {metric: reward_ndcg@10, canvas: home, against: champion, tolerance: -90%}",
     "dim: 32": "dim: 8",
