@@ -211,8 +211,8 @@ def _settings(resolved: ResolvedModel, encoder: Encoder) -> BatchSettings:
         if head.negatives is not None and head.draws
     }
     if encoder.title_rows.size - 1 > model.training.full_softmax_titles:
-        drawn = dict.fromkeys((name for name, head in model.heads.items() if head.loss == "softmax"), DRAWN_TITLES)
-        negatives |= {name: read_negatives(own).model_dump(mode="json") for name, own in drawn.items()}
+        drawn = read_negatives(DRAWN_TITLES).model_dump(mode="json")
+        negatives |= {name: drawn for name, head in model.heads.items() if head.loss == "softmax"}
     return BatchSettings(model.training.batch_slots, model.training.seed, softmax, tasks, negatives)
 
 

@@ -65,7 +65,7 @@ def evaluate(
         replay: Windows of the protocol `replay`, and how the model learns between them.
         judging: Slices, their minimum, and the bootstrap.
         name: What the model is called in the report (default: its name in the zoo).
-        progress: Told after every chunk of requests.
+        progress: Called after every chunk of requests.
         log: Of these tables and folds, where it was made before for another canvas.
         beside: Baselines of this log that were fitted before for another canvas.
         truth: Of a simulated log: the ceiling is measured beside the others, and compared with none of them. A replay
@@ -127,7 +127,7 @@ def evaluate_case(
         baselines: Name -> score function.
         k: Cut-offs; the first one is that of the main metric.
         judging: Slices, their minimum, and the bootstrap.
-        progress: Told after every chunk of requests.
+        progress: Called after every chunk of requests.
         notes: What the report says beside its numbers.
     """
     check_cutoffs(k)

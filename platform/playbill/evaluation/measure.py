@@ -66,7 +66,7 @@ class Collector:
         Args:
             part: The requests that follow those added before.
             functions: Name -> score function.
-            progress: Told after every chunk.
+            progress: Called after every chunk.
         """
         aligned = [AlignedScorer(name, function, self.case.catalogue) for name, function in functions.items()]
         for chunk in part.chunks():
@@ -114,7 +114,7 @@ def measure(
         case: Requests, targets, candidates.
         functions: Name -> score function.
         k: Cut-offs, each at least 1.
-        progress: Told after every chunk.
+        progress: Called after every chunk.
         facts: Of this case (default: gathered here, without rewards).
 
     Returns:

@@ -171,7 +171,7 @@ def evaluate_canvas(
         replay: Windows of the protocol `replay`, and how the model learns between them.
         judging: Slices, their minimum, and the bootstrap (default: the model's).
         name: What the model is called in the report.
-        progress: Told after every chunk of requests.
+        progress: Called after every chunk of requests.
         labels: Of the heads in this fold, where they were gathered before for another canvas.
         beside: Baselines of this log that were fitted before for another canvas.
         truth: Of a simulated log, for the ceiling of canvases of titles.
@@ -231,7 +231,7 @@ def evaluate_model(
         replay: Windows of the protocol `replay`, and how the model learns between them.
         judging: Slices, their minimum, and the bootstrap (default: the model's).
         name: What the model is called in the reports.
-        progress: Told after every chunk of requests.
+        progress: Called after every chunk of requests.
         truth: Of a simulated log, for the ceiling of canvases of titles.
         measured: Called with each canvas and what measures it; returns its report, from an earlier attempt or anew.
 

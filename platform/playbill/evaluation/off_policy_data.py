@@ -77,7 +77,7 @@ def weigh(
         name: What the model is called.
         candidates: What may be shown, where it is not the canvas's own rule: a row's.
         direct: Direct model for the doubly robust estimators; None = none, and those are not available.
-        progress: Told after every chunk of slates.
+        progress: Called after every chunk of slates.
 
     Raises:
         ConfigError: More slates than memory holds.

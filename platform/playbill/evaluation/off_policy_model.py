@@ -70,7 +70,7 @@ def weigh_model(
         policy: How scores become what is shown.
         outcome: What impressions were worth.
         options: Which part of the log.
-        progress: Told after every chunk of slates.
+        progress: Called after every chunk of slates.
 
     Raises:
         UnknownNameError: The model does not serve the canvas.

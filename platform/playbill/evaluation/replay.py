@@ -88,7 +88,7 @@ def replayed(
         k: Cut-offs.
         replay: The windows.
         rewards: [M] worth of each target.
-        progress: Told after every chunk of requests.
+        progress: Called after every chunk of requests.
 
     Returns:
         The case in time order, what every function did, and a row per window with requests.

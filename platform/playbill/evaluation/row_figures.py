@@ -210,7 +210,7 @@ def evaluate_row(
         fold: Fold that is held out.
         judging: Slices, their minimum, and the bootstrap (default: the model's).
         name: What the model is called in the report.
-        progress: Told after every chunk of requests.
+        progress: Called after every chunk of requests.
 
     Raises:
         ConfigError: The protocol is a replay, which goes through the requests of a canvas.

@@ -63,7 +63,7 @@ def served_ab(workspace: Workspace, wanted: Wanted, progress: Progress | None = 
     Args:
         workspace: Filled by `playbill simulate`.
         wanted: The arms; the first model is the one to beat.
-        progress: Told after every simulated day.
+        progress: Called after every simulated day.
 
     Raises:
         StateError: The workspace's log is not a simulated one, or its features have changed since a model's training.

@@ -59,7 +59,7 @@ def simulated_ab(
         arms: Name -> policy; the first is the one to beat.
         test: When it begins, and how often it is run.
         about: Handed on to the report.
-        progress: Told after every simulated day.
+        progress: Called after every simulated day.
 
     Raises:
         ProblemsError: There are fewer than two arms, or a name comes twice.
@@ -101,7 +101,7 @@ def measured(
         test: When it begins.
         seed: Added to the world's own, for other luck of the same members; None and 0 keep the log's luck.
         run: Number of the run, for the frame.
-        progress: Told after every simulated day: days done and days in all, those of the log included.
+        progress: Called after every simulated day: days done and days in all, those of the log included.
 
     Returns:
         member (number), run, and a column per measure of `MEASURES`.
