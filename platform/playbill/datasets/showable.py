@@ -5,7 +5,7 @@ Axis letters: T titles. Microseconds since 1970.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -123,18 +123,20 @@ def in_launch_window(bounds: Moments, launch: Moments, now: Moments | int) -> Ma
         launch: First moment in the country, any shape.
         now: The request's moment, one or of a shape that goes with it.
     """
+    holds: tuple[Callable[[Moments, int], Mask], ...] = (
+        lambda age, within: (age >= 0) & (age <= within),
+        lambda age, before: age >= before,
+        lambda age, soon: (age < 0) & (-age <= soon),
+        lambda age, later: -age > later,
+    )
+    wanted = [(rule, bound) for rule, bound in zip(holds, bounds.tolist(), strict=True) if bound != NEVER]
+    shape = np.broadcast_shapes(np.shape(launch), np.shape(now))
+    if not wanted:
+        return np.ones(shape, np.bool_)
     there = launch != NEVER
-    age = now - np.where(there, launch, 0)
-    mask = np.ones(age.shape, np.bool_)
-    within, before, soon, later = bounds.tolist()
-    for bound, holds in (
-        (within, (age >= 0) & (age <= within)),
-        (before, age >= before),
-        (soon, (age < 0) & (-age <= soon)),
-        (later, -age > later),
-    ):
-        if bound != NEVER:
-            mask &= holds & there
+    age, mask = now - np.where(there, launch, 0), np.broadcast_to(there, shape).copy()
+    for rule, bound in wanted:
+        mask &= rule(age, bound)
     return mask
 
 

@@ -68,15 +68,24 @@ class TitleLikeness:
         """T, padding row included."""
         return len(self.kind)
 
-    def rows(self, sources: Ints) -> Floats:
-        """Compare some titles with all: [S, T, F], each number in [0, 1]."""
-        found = np.zeros((len(sources), self.count, len(KINDS)), np.float32)
+    def part(self, titles: Ints) -> TitleLikeness:
+        """Return some of the titles; rarities stay those of all."""
+        bags = {name: bag[titles] for name, bag in self.bags.items() if name in (*KINDS, BY_RARITY)}
+        return TitleLikeness(bags, self.kind[titles], self.language[titles], self.year[titles])
+
+    def rows(self, sources: Ints, others: TitleLikeness | None = None) -> Floats:
+        """Compare some titles with all, or with C others: [S, C, F], each number in [0, 1]."""
+        others = self if others is None else others
+        found = np.zeros((len(sources), others.count, len(KINDS)), np.float32)
         for place, name in enumerate(KINDS):
             if name in self.bags:
-                found[:, :, place] = (self.bags[name][sources] @ self._turned(name)).toarray()
-        own = self._facts
-        found[:, :, 1:4] = _same(own[:, sources, None], own[:, None, :])
+                found[:, :, place] = (self.bags[name][sources] @ others._turned(name)).toarray()
+        found[:, :, 1:4] = _same(self._facts[:, sources, None], others._facts[:, None, :])
         return found
+
+    def years(self, sources: Ints) -> Floats:
+        """Return [S, T] how near years of release are."""
+        return _near(self.year[sources, None], self.year)
 
     def pairs(self, left: Ints, right: Ints) -> Floats:
         """Compare pairs of titles: [P, F]."""
@@ -111,10 +120,15 @@ class TitleLikeness:
 
 def _same(left: Ints, right: Ints) -> Floats:
     """Return [..., 3] of facts [3, ...]: the same kind, the same language, and how near the years are."""
-    known = (left > 0) & (right > 0)
-    near = np.where(known[2], np.exp(-np.abs(left[2] - right[2]) / YEAR_BUCKETS), 0.0)
-    parts = ((left[0] == right[0]) & known[0], (left[1] == right[1]) & known[1], near)
+    known = (left[:2] > 0) & (right[:2] > 0)
+    parts = ((left[0] == right[0]) & known[0], (left[1] == right[1]) & known[1], _near(left[2], right[2]))
     return np.stack([np.asarray(part, np.float32) for part in parts], axis=-1)
+
+
+def _near(left: Ints, right: Ints) -> Floats:
+    """Return how near years are: 1 for the same, 0 where one of the two is not known."""
+    known = (left > 0) & (right > 0)
+    return np.where(known, np.exp(-np.abs(left - right) / YEAR_BUCKETS), 0.0).astype(np.float32)
 
 
 def _bags(ids: Tensor, offsets: Tensor, weight: Floats | None = None) -> Bags:

@@ -18,6 +18,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from playbill.models.ease import DEFAULT_PENALTY, SOLVED, binary_plays, solve_most_played
+from playbill.models.strongest import largest_of_rows
 
 TRUSTED_PLAYS = 20.0
 """Members at which what is played beside a title counts seven tenths of what it does in the end."""
@@ -65,25 +66,42 @@ class Companions(nn.Module):
         most, weights = solve_most_played(plays, max(1.0, min(DEFAULT_PENALTY, plays.shape[0] / 2)), solved)
         trust = np.sqrt(played / (played + TRUSTED_PLAYS))
         for start in range(0, len(most), SOURCES_AT_ONCE):
-            sources = most[start : start + SOURCES_AT_ONCE]
-            rows = np.zeros((len(sources), len(self.title)), np.float32)
-            rows[:, most] = weights[start : start + SOURCES_AT_ONCE]
-            self._keep(sources, rows, trust)
+            block = weights[start : start + SOURCES_AT_ONCE]
+            sources, sizes = most[start : start + SOURCES_AT_ONCE], np.full(len(block), len(most))
+            self._keep(sources, trust, sizes, np.tile(most, len(block)), block.ravel())
         others = np.setdiff1d(np.flatnonzero(played), most)
         turned = sparse.csr_array(plays.T)
         for start in range(0, len(others), SOURCES_AT_ONCE):
             sources = others[start : start + SOURCES_AT_ONCE]
-            both = (turned[sources] @ plays).toarray()
-            both[np.arange(len(sources)), sources] = 0
-            self._keep(sources, both / (np.sqrt(played[sources, None] * played) + SHRINKAGE), trust)
+            both = sparse.csr_array(turned[sources] @ plays)
+            both.sort_indices()
+            sizes = np.diff(both.indptr).astype(np.int64)
+            own, column = np.repeat(sources, sizes), both.indices.astype(np.int64)
+            cosine = both.data / (np.sqrt(played[own] * played[column]) + SHRINKAGE)
+            self._keep(sources, trust, sizes, column, np.where(own == column, 0, cosine))
 
-    def _keep(self, sources: Ints, rows: Floats, trust: Floats) -> None:
-        values = np.log1p(np.maximum(standardised(rows), 0) * trust[sources, None])
-        values[rows <= 0] = 0
-        first = np.argsort(-values, axis=1, kind="stable")[:, : self.keep]
-        found = np.take_along_axis(values, first, axis=1).astype(np.float32)
-        self.link[sources] = torch.from_numpy(found)
-        self.title[sources] = torch.from_numpy(np.where(found > 0, first, 0).astype(np.int32))
+    def _keep(self, sources: Ints, trust: Floats, sizes: Ints, column: Ints, value: Floats) -> None:
+        """Keep the largest links of some titles, of whom all other titles have 0.
+
+        Args:
+            sources: [S].
+            trust: [T].
+            sizes: [S] titles that have a value, of each source.
+            column: [P] those titles, source after source.
+            value: [P] what speaks for them.
+        """
+        row, count = np.repeat(np.arange(len(sources)), sizes), len(self.title) - 1
+        mean = np.bincount(row, value, len(sources)) / count
+        squares = np.bincount(row, (value - mean[row]) ** 2, len(sources)) + (count - sizes) * mean**2
+        spread = np.sqrt(squares / count)
+        links = (value - mean[row]) / np.where(spread > 1e-9, spread, np.inf)[row] * trust[sources][row]
+        links = np.log1p(np.where(value > 0, np.maximum(links, 0), 0))
+        entries, kept, place = largest_of_rows(sizes, links, self.keep)
+        used = links[entries] > 0
+        title, link = np.zeros((len(sources), self.keep), np.int32), np.zeros((len(sources), self.keep), np.float32)
+        title[kept[used], place[used]] = column[entries][used]
+        link[kept, place] = links[entries]
+        self.title[sources], self.link[sources] = torch.from_numpy(title), torch.from_numpy(link)
 
     def links(self, sources: Ints, index: Ints) -> Floats:
         """Return [S, T] what was played beside some titles, 0 where nothing says so.

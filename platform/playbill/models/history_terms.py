@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from playbill.models.config import HistoryTermsConfig
 from playbill.models.ease import strongest_weights
 from playbill.models.item_knn import DEFAULT_SHRINKAGE, similarities
+from playbill.models.strongest import strongest
 
 EASE_PENALTY = 200.0
 """Between 50 and 500 sums were the same within noise (docs/LOG.md)."""
@@ -231,20 +232,6 @@ def successors(plays: Plays, titles: int, _kept: int) -> sparse.csr_array:
     total = total.tocsr()
     total.data = np.log1p(total.data)
     return total
-
-
-def strongest(table: sparse.csr_array, kept: int) -> tuple[npt.NDArray[np.int32], Floats]:
-    """Return [T, J] the columns of each row whose values are largest in size, and those values; 0 = none."""
-    titles = table.shape[0]
-    sizes = np.diff(table.indptr)
-    rows = np.repeat(np.arange(titles), sizes)
-    order = np.lexsort((table.indices, -np.abs(table.data), rows))
-    place = np.arange(len(order)) - np.repeat(table.indptr[:-1], sizes)
-    inside = place < kept
-    neighbour, value = np.zeros((titles, kept), np.int32), np.zeros((titles, kept), np.float32)
-    neighbour[rows[inside], place[inside]] = table.indices[order][inside]
-    value[rows[inside], place[inside]] = table.data[order][inside]
-    return neighbour, value
 
 
 def _ease(plays: Plays, titles: int, kept: int) -> sparse.csr_array:

@@ -15,6 +15,8 @@ Axis letters: T titles, S sources, P pairs, F kinds of metadata, K neighbours ke
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 
 from playbill.models.alike import KINDS, TitleLikeness
 from playbill.models.batch import TitleInputs
+from playbill.models.strongest import largest_of_rows
 from playbill.models.svd import co_occurrence
 
 PAIRS = 100_000
@@ -31,6 +34,10 @@ STRENGTHS = np.geomspace(0.1, 1000.0, 25)
 """Values of k that are tried."""
 ROUNDS = 10
 SOURCES_AT_ONCE = 64
+COMPARED = 10_000
+"""Titles of the log up to which each is compared with every other: some ten seconds of one core there."""
+SAMPLED = 2_048
+"""Titles that each is compared with in a larger log, beside those that it was played with."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -86,26 +93,40 @@ class Likeness(nn.Module):
         self.weights.copy_(torch.from_numpy(weights))
         self.strength.fill_(strength)
         self.margin.copy_(torch.from_numpy(margin))
-        for start in range(1, titles.count, SOURCES_AT_ONCE):
-            self._keep(np.arange(start, min(start + SOURCES_AT_ONCE, titles.count)), counts, titles)
+        compared = _Compared.of(margin, titles, np.random.default_rng(seed))
+        known = np.flatnonzero(margin)
+        for start in range(0, len(known), SOURCES_AT_ONCE):
+            self._keep(known[start : start + SOURCES_AT_ONCE], counts, titles, compared)
 
-    def _keep(self, sources: Ints, counts: sparse.csr_matrix, titles: TitleLikeness) -> None:
+    def _keep(self, sources: Ints, counts: sparse.csr_matrix, titles: TitleLikeness, compared: _Compared) -> None:
         """Keep the neighbours of some titles that their posterior puts first."""
-        lift, expected = np.exp(self.prior(sources, titles)), self._expected(sources, titles.count)
-        played, strength = counts[sources].toarray(), float(self.strength)
-        posterior = np.where(played > 0, (played + strength * lift) / (expected + strength), 0.0)
-        first = np.argsort(-posterior, axis=1, kind="stable")[:, : self.neighbours]
-        own = np.take_along_axis(played, first, axis=1)
-        others = (expected * lift).sum(axis=1) - np.take_along_axis(expected * lift, first, axis=1).sum(axis=1)
-        rest = np.where(others > 0, (played.sum(axis=1) - own.sum(axis=1)) / np.maximum(others, 1e-9), 1.0)
-        self.neighbour[sources] = torch.from_numpy(np.where(own > 0, first, 0).astype(np.int32))
-        self.played[sources] = torch.from_numpy(own.astype(np.float32))
+        margin, strength, own = self.margin.numpy().astype(np.float64), float(self.strength), counts[sources]
+        sizes, column, played = np.diff(own.indptr).astype(np.int64), own.indices.astype(np.int64), own.data
+        row = np.repeat(np.arange(len(sources)), sizes)
+        lift_SC = np.exp(self.prior(sources, titles, compared.titles))
+        if compared.place is None:
+            lift = np.exp(self._weighed(titles.pairs(sources[row], column)))
+        else:
+            lift = lift_SC[row, compared.place[column]]
+        expected = margin[sources][row] * margin[column] * lift
+        posterior = (played + strength * lift) / (margin[sources][row] * margin[column] + strength)
+        entries, kept, place = largest_of_rows(sizes, posterior, self.neighbours)
+        neighbour = np.zeros((len(sources), self.neighbours), np.int32)
+        count = np.zeros((len(sources), self.neighbours), np.float32)
+        neighbour[kept, place], count[kept, place] = column[entries], played[entries]
+        left = np.bincount(row, played, len(sources)) - np.bincount(kept, played[entries], len(sources))
+        others = margin[sources] * (lift_SC @ compared.mass) - np.bincount(kept, expected[entries], len(sources))
+        rest = np.where(others > 0, left / np.maximum(others, 1e-9), 1.0)
+        self.neighbour[sources], self.played[sources] = torch.from_numpy(neighbour), torch.from_numpy(count)
         self.rest[sources] = torch.from_numpy(rest.astype(np.float32))
 
-    def prior(self, sources: Ints, titles: TitleLikeness) -> Floats:
-        """Return mu [S, T]: the logarithm of the lift that metadata leads one to expect."""
+    def prior(self, sources: Ints, titles: TitleLikeness, others: TitleLikeness | None = None) -> Floats:
+        """Return mu [S, T]: the logarithm of the lift that metadata leads one to expect, of all titles or of others."""
+        return self._weighed(titles.rows(sources, others))
+
+    def _weighed(self, likenesses: npt.NDArray[np.floating]) -> Floats:
         weights = self.weights.numpy().astype(np.float64)
-        found: Floats = weights[0] + titles.rows(sources) @ weights[1:]
+        found: Floats = weights[0] + likenesses @ weights[1:]
         return found
 
     def posterior(self, sources: Ints, index: Ints, prior: Floats) -> Floats:
@@ -136,6 +157,31 @@ class Likeness(nn.Module):
         np.put_along_axis(found, self.neighbour.numpy()[sources].astype(np.int64), self.played.numpy()[sources], axis=1)
         found[:, 0] = 0
         return found
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """The C titles that each title is compared with, to know what chance would bring it together with in all.
+
+    Attributes:
+        titles: Them.
+        mass: [C] margins that they stand for.
+        place: [T] place of each title among them; None where they are a sample, drawn in proportion to their margins.
+    """
+
+    titles: TitleLikeness
+    mass: Floats
+    place: Ints | None
+
+    @classmethod
+    def of(cls, margin: npt.NDArray[np.float32], titles: TitleLikeness, generator: np.random.Generator) -> _Compared:
+        exact, known = margin.astype(np.float64), np.flatnonzero(margin)
+        if len(known) <= COMPARED:
+            place = np.zeros(len(margin), np.int64)
+            place[known] = np.arange(len(known))
+            return cls(titles.part(known), exact[known], place)
+        drawn = generator.choice(known, SAMPLED, p=exact[known] / exact.sum())
+        return cls(titles.part(drawn), np.full(SAMPLED, exact.sum() / SAMPLED), None)
 
 
 def first_plays_together(title: Ints, member: Ints, titles: int) -> sparse.csr_matrix:

@@ -37,13 +37,16 @@ class Normaliser(nn.Module):
     @torch.no_grad()
     def calibrate(self, values: Tensor) -> None:
         """Set mean and scale from [..., F] training values; nan is left out, a constant gets scale 1."""
-        flat = compress(values.flatten(0, -2).double())
-        known = ~torch.isnan(flat)
-        count = known.sum(0).clamp(min=1)
-        mean = torch.where(known, flat, 0.0).sum(0) / count
-        variance = torch.where(known, flat - mean, 0.0).square().sum(0) / count
-        self.mean.copy_(mean)
-        self.scale.copy_(torch.where(variance > 1e-12, variance.sqrt(), torch.ones_like(variance)))
+        # One feature at a time: in double, those of a large catalogue at all moments would take gigabytes.
+        for place in range(self.features):
+            own = compress(values[..., place].flatten().double())
+            own = own[~torch.isnan(own)]
+            if len(own):
+                variance = own.var(correction=0)
+                self.mean[place] = own.mean()
+                self.scale[place] = variance.sqrt() if variance > 1e-12 else 1.0
+            else:
+                self.mean[place], self.scale[place] = 0.0, 1.0
 
     def forward(self, values: Tensor) -> Tensor:
         """Standardise, clip to five deviations, and append one flag per feature: 1 = missing."""

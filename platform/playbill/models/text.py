@@ -64,8 +64,8 @@ class GramSpace(nn.Module):
         """
         count = offsets.shape[0]
         name = torch.repeat_interleave(torch.arange(count, device=grams.device), bag_sizes(grams, offsets))
-        pairs = torch.unique(torch.stack([name, grams]), dim=1)
-        frequency = torch.bincount(pairs[1], minlength=self.rarity.shape[0]).to(self.rarity)
+        buckets = self.rarity.shape[0]
+        frequency = torch.bincount(torch.unique(name * buckets + grams) % buckets, minlength=buckets).to(self.rarity)
         self.rarity.copy_(torch.log((count + 1) / (frequency + 1)) / np.log(count + 1) + 0.1)
 
     def names(self, grams: Tensor, offsets: Tensor) -> Tensor:

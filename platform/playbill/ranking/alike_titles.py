@@ -28,7 +28,7 @@ import polars as pl
 
 from playbill.datasets import Encoder
 from playbill.models import Network, TitleInputs
-from playbill.models.alike import KINDS, TitleLikeness
+from playbill.models.alike import TitleLikeness
 from playbill.models.companions import standardised
 from playbill.ranking.name_likeness import NameLikeness
 
@@ -98,7 +98,7 @@ class AlikeTitles:
         """Return [S, T] how much titles belong together, in standard deviations; 0 for the source itself."""
         own = (np.arange(len(sources)), sources)
         genres = self.metadata.rare_genres(sources)
-        year = self.metadata.rows(sources)[:, :, KINDS.index("release_year")]
+        year = self.metadata.years(sources)
         genres[own] = year[own] = 0
         described = np.diff(self.metadata.genre_bags.indptr) > 0
         found: Floats = (

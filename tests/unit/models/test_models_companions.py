@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 
-from playbill.models.companions import Companions, standardised
+from playbill.models.companions import SHRINKAGE, TRUSTED_PLAYS, Companions, standardised
+from playbill.models.ease import binary_plays, solve_most_played
 
 TITLES = 21
 
@@ -49,6 +52,34 @@ def test_the_strongest_are_kept():
     whole = fitted().links(np.array([4]), np.arange(TITLES))[0]
     short = fitted(keep=2).links(np.array([4]), np.arange(TITLES))[0]
     assert np.flatnonzero(short).tolist() == sorted(np.argsort(-whole)[:2].tolist())
+
+
+@pytest.mark.parametrize("solved", [0, 6, TITLES])
+def test_links_are_those_of_the_formula_over_whole_rows(solved):
+    title, member = log()
+    plays = binary_plays(title, member, TITLES)
+    played = np.asarray(plays.sum(axis=0)).ravel()
+    most, weights = solve_most_played(plays, 150.0, solved)
+    rows = (plays.T @ plays).toarray() / (np.sqrt(np.outer(played, played)) + SHRINKAGE)
+    np.fill_diagonal(rows, 0)
+    rows[most] = 0
+    rows[np.ix_(most, most)] = weights
+    trust = np.sqrt(played / (played + TRUSTED_PLAYS))
+    plain = np.where(rows > 0, np.log1p(np.maximum(standardised(rows), 0) * trust[:, None]), 0)
+    plain[played == 0] = 0
+    found = fitted(solved=solved).links(np.arange(TITLES), np.arange(TITLES))
+    assert found == pytest.approx(plain, abs=1e-5)
+
+
+def test_titles_that_nobody_has_played_cost_no_memory_and_no_time():
+    title, member = log()
+    found = Companions(100_000, 5)
+    tracemalloc.start()
+    found.fit(title + np.arange(len(title)) % 3 * 30_000, member, solved=10)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * 2**20
+    assert found.link.any()
 
 
 def test_few_plays_are_trusted_less():

@@ -6,7 +6,8 @@ import torch
 from scipy import sparse
 
 from playbill.models.config import HistoryTermsConfig
-from playbill.models.history_terms import HistoryTerms, Plays, length_group, standardised, strongest, successors
+from playbill.models.history_terms import HistoryTerms, Plays, length_group, standardised, successors
+from playbill.models.strongest import strongest
 from playbill.specs.head import HISTORY_TERMS
 
 TITLES = 8

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from playbill.models import TitleInputs
+from playbill.models import TitleInputs, likeness
 from playbill.models.alike import KINDS, TitleLikeness
 from playbill.models.likeness import Likeness, chance, first_plays_together
 
@@ -117,6 +118,28 @@ def test_neighbours_that_were_not_kept_count_as_their_rest_does(titles):
     found = short.posterior(np.array([5]), np.arange(TITLES), prior)[0]
     kept = short.neighbour[5].numpy()
     assert set(np.argsort(-found[1:])[:2] + 1) <= set(kept.tolist()) | {5}
+
+
+def test_in_a_large_log_a_sample_of_titles_says_what_chance_would_bring_together(titles, monkeypatch):
+    exact, sampled = Likeness(TITLES, 3), Likeness(TITLES, 3)
+    exact.fit(*genre_log(), titles, seed=5)
+    monkeypatch.setattr(likeness, "COMPARED", 10)
+    sampled.fit(*genre_log(), titles, seed=5)
+    assert torch.equal(sampled.neighbour, exact.neighbour)
+    assert torch.equal(sampled.played, exact.played)
+    assert sampled.rest.numpy() == pytest.approx(exact.rest.numpy(), rel=0.1, abs=0.02)
+    assert not torch.equal(sampled.rest, exact.rest), "this log was not large"
+
+
+def test_titles_that_nobody_has_played_cost_no_memory_and_no_time():
+    count = 50_000
+    found, wide = Likeness(count, 5), inputs(np.append(0, np.arange(1, count) % GENRES + 1))
+    tracemalloc.start()
+    found.fit(*genre_log(), wide, seed=5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * 2**20
+    assert found.neighbour[1:3, 0].tolist() == [2, 1]
 
 
 def test_episodes_of_one_series_count_once():

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from playbill.errors import IntegrityError
-from playbill.models import HistoryBatch, Network, NetworkConfig, attention, loss, weights
+from playbill.models import HistoryBatch, Network, NetworkConfig, attention, loss, svd, weights
 from playbill.models.dropout import Dropout
 from playbill.models.fields import Fields
 from playbill.models.normalise import Normaliser
@@ -248,6 +248,28 @@ def test_svd_puts_neighbours_near(dim: int) -> None:
     unit = vectors[1:7] / np.linalg.norm(vectors[1:7], axis=1, keepdims=True)
     alike = unit @ unit.T
     assert alike[0, 1] > alike[0, 4]
+
+
+def test_directions_from_random_vectors_are_those_of_lanczos(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(4)
+    member = np.repeat(np.arange(200), 6)
+    matrix = positive_pmi(co_occurrence(draw.integers(0, 12, 1_200) + member % 5 * 12 + 1, member, 62))
+    exact, values = svd.largest_directions(matrix, 5, np.random.default_rng(1))
+    monkeypatch.setattr(svd, "LANCZOS", 10)
+    found, sizes = svd.largest_directions(matrix, 5, np.random.default_rng(1))
+    np.testing.assert_allclose(np.sort(sizes), np.sort(values), rtol=1e-3)
+    np.testing.assert_allclose(found @ found.T, exact @ exact.T, atol=1e-2)
+
+
+def test_titles_that_nobody_has_played_take_no_part_in_directions() -> None:
+    draw = np.random.default_rng(4)
+    title, member = draw.integers(1, 9, 300), np.repeat(np.arange(100), 3)
+    near, wide = (positive_pmi(co_occurrence(title * step, member, 9 * step)) for step in (1, 5_000))
+    left, values = svd.known_directions(near, 2, np.random.default_rng(1))
+    found, sizes = svd.known_directions(wide, 2, np.random.default_rng(1))
+    np.testing.assert_allclose(sizes, values)
+    np.testing.assert_allclose(np.abs(found[::5_000]), np.abs(left), atol=1e-9)
+    assert np.count_nonzero(found) == np.count_nonzero(left[1:])
 
 
 def test_svd_of_nothing_is_noise() -> None:
