@@ -4,10 +4,11 @@
     python tests/benchmarks/every_canvas.py --log world:4000:28:31 --log ml_100k --json
     python tests/benchmarks/every_canvas.py --log ml_1m:../shared/data/ml-1m --log kuairand:../shared/data/kuairand-pure
 
-A log is `world:MEMBERS:DAYS:SEED` (simulated, 600 titles), `ml_100k`, `ml_1m:FOLDER`, `kuairand:FOLDER`, or one of
-these with `days/` before it: the same log with whole-day times. Works in a scratch project. Of each canvas that the log
-has requests of: the model, the best of the baselines, the relative difference with its paired interval by member, and
-the ceiling where the truth is known. `worst_lower_end` is the lowest lower end over canvases with 300 requests or more.
+A log is `world:MEMBERS:DAYS:SEED` (simulated, 600 titles), `world:NAME:SEED` (as `playbill simulate --world NAME`),
+`ml_100k`, `ml_1m:FOLDER`, `kuairand:FOLDER`, or one of these with `days/` before it: the same log with whole-day
+times. Works in a scratch project. Of each canvas that the log has requests of: the model, the best of the baselines,
+the relative difference with its paired interval by member, and the ceiling where the truth is known. `worst_lower_end`
+is the lowest lower end over canvases with 300 requests or more.
 """
 
 import json
@@ -26,6 +27,7 @@ from playbill.features import FeatureDoor, build_features
 from playbill.metrics.relative import relative_interval
 from playbill.simulator.spec import read_spec
 from playbill.simulator.workspace import simulate_workspace
+from playbill.simulator.world_file import read_world_file
 from playbill.sources import ingest
 from playbill.tables import Tables
 from playbill.training.options import TrainOptions
@@ -71,6 +73,8 @@ def of_log(name, protocol, seed):
     rows = [about | row for row in map(of_canvas, outcome.evaluation.reports.values()) if row]
     for row in rows:
         said = f"{row['model']:.4f}, {row['best']} {row['baseline']:.4f}"
+        if row["ceiling"] is not None:
+            said += f", ceiling {row['ceiling']:.4f} ({row['model'] / row['ceiling']:.0%} of it)"
         print(
             f"{name} {row['canvas']} ({row['requests']}): {said}, {row['low']:+.1%} to {row['high']:+.1%}", flush=True
         )
@@ -81,8 +85,12 @@ def bring_in(workspace, kind):
     """Fill the workspace's tables."""
     source, *rest = kind
     if source == "world":
-        members, days, seed = map(int, rest)
-        simulate_workspace(workspace, read_spec({"members": members, "days": days, "seed": seed}))
+        *size, seed = rest
+        if len(size) == 1:
+            spec = read_world_file(Path(size[0]), {"seed": int(seed)})
+        else:
+            spec = read_spec({"members": int(size[0]), "days": int(size[1]), "seed": int(seed)})
+        simulate_workspace(workspace, spec)
     elif source == "ml_100k":
         ingest(workspace, "movielens_100k")
     elif source == "ml_1m":

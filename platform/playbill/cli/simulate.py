@@ -30,7 +30,12 @@ MEMBERS, DAYS = 5000, 28
 )
 @click.option("--own-windows", is_flag=True, help="Keep the availability of the catalogue's workspace.")
 @click.option("--countries", metavar="CODES", help="Only these of the default countries, such as US,GB,IN.")
-@click.option("--world", "world_file", type=_FILE, help="YAML file that says all of it; options replace its fields.")
+@click.option(
+    "--world",
+    "world_file",
+    type=_FILE,
+    help="YAML file that says all of it, or a world by name: rich. Options replace its fields.",
+)
 @click.option("--policy", help="Who fills the pages: a registered name, or module:attribute (default: plackett_luce).")
 @click.option("--processes", type=click.IntRange(1), help="Processes (default: one for each core); same events.")
 @click.option("--replace", is_flag=True, help="Replace a log that was not simulated.")

@@ -104,8 +104,9 @@ def going_on(world: World, days: int, members: int | None = None) -> World:
         )
     spec = world.spec.model_copy(update={"days": world.spec.days + days, "members": count})
     people = replace(world.people, **{name: values[:count] for name, values in vars(world.people).items()})
-    truth, of_members = world.truth, ("taste", "genre_weight", "activity")
-    truth = replace(truth, **{name: getattr(truth, name)[:count] for name in of_members})
+    truth, of_members = world.truth, ("taste", "genre_weight", "activity", "taste_alone")
+    values = {name: getattr(truth, name) for name in of_members}
+    truth = replace(truth, **{name: of_all[:count] for name, of_all in values.items() if of_all is not None})
     return replace(world, spec=spec, people=people, truth=truth)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from playbill.simulator import canvases as on
 from playbill.simulator.asked import Asked, Slates
+from playbill.simulator.effects import look_of, taste_of
 from playbill.simulator.launches import DAY_US, NEVER
 from playbill.simulator.law import LAW, logistic
 from playbill.simulator.streams import Streams
@@ -69,7 +70,7 @@ def leanings(asked: Asked, titles: Titles) -> Leanings:
     there, title = titles >= 0, np.maximum(titles, 0)
     member = asked.member[:, None]
     vector = truth.vector[title]
-    match = np.einsum("nf,nkf->nk", truth.taste[asked.member], vector, dtype=np.float64)
+    match = np.einsum("nf,nkf->nk", taste_of(truth, asked.member, asked.device), vector, dtype=np.float64)
     intent = np.einsum("nf,nkf->nk", asked.hidden.intent, vector, dtype=np.float64)
     started = _among(state.continuing[asked.member], title)
     wanted = title == asked.hidden.wanted[:, None]
@@ -89,6 +90,8 @@ def leanings(asked: Asked, titles: Titles) -> Leanings:
         + on.DRAW[asked.canvas][:, None]
         + on.ROW_DRAWS[asked.row][:, None]
     )
+    if world.effects is not None:
+        attraction += world.effects.attraction(asked, title)
     play = LAW.play_base + LAW.play_taste * match + LAW.play_intent * intent + LAW.play_started * (started | wanted)
     playable = there & ~np.isin(asked.canvas, on.PREVIEWS)[:, None]
     return Leanings(
@@ -122,7 +125,7 @@ def respond(asked: Asked, slates: Slates, streams: Streams) -> Response:
     count, size = slates.titles.shape
     luck = streams.uniform("respond", asked.member, asked.number, 3 * size)
     look, click, play = luck[:, :size], luck[:, size : 2 * size], luck[:, 2 * size :]
-    goes_on = look < on.LOOK[asked.canvas][:, None]
+    goes_on = look < look_of(asked)[:, None]
     goes_on[:, 0] = True
     goes_on &= slates.titles >= 0
     clicks = click < leaning.click

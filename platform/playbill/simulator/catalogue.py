@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import polars as pl
 from playbill.errors import DataError, Problem
 from playbill.schema import KINDS
 from playbill.simulator.catalogue_names import check_languages, make_characters, make_names, make_synopses
+from playbill.simulator.franchises import Franchises
 from playbill.tables import TIMESTAMP, canonical_frame
 
 GENRES = {
@@ -85,6 +87,7 @@ class Catalogue:
         seasons: [T] int16, 1 unless a series.
         episodes: [T] int16 of each season, 1 unless a series.
         availability: Canonical, where a real catalogue brings its own.
+        given_franchises: What continues what; None where nothing does.
     """
 
     titles: pl.DataFrame
@@ -98,18 +101,27 @@ class Catalogue:
     seasons: Whole
     episodes: Whole
     availability: pl.DataFrame | None = None
+    given_franchises: Franchises | None = None
 
     def __len__(self) -> int:
         return self.titles.height
 
+    @cached_property
+    def franchises(self) -> Franchises:
+        """Which title continues which."""
+        return self.given_franchises or Franchises.none(len(self))
 
-def make_catalogue(titles: int, languages: Sequence[str], rng: np.random.Generator) -> Catalogue:
+
+def make_catalogue(
+    titles: int, languages: Sequence[str], rng: np.random.Generator, franchise_share: float = 0.0
+) -> Catalogue:
     """Generate a catalogue.
 
     Args:
         titles: How many.
         languages: Codes of languages that names come in and titles are made in, without repeats.
         rng: Source of every draw.
+        franchise_share: Part of the films that belong to a franchise. Its parts share genres, language and characters.
 
     Raises:
         DataError: No titles, no languages, or languages in which no name can be made.
@@ -121,9 +133,13 @@ def make_catalogue(titles: int, languages: Sequence[str], rng: np.random.Generat
     kind = rng.choice(len(KINDS), size=titles, p=[KIND_SHARES[name] for name in KINDS]).astype(np.int8)
     genre = _draw_genres(titles, rng)
     language = _draw_languages(titles, languages, rng)
+    franchises = Franchises.none(titles)
+    if franchise_share:
+        franchises = Franchises.draw(kind == KINDS.index("film"), franchise_share, rng)
+        genre, language = genre[franchises.head], language[franchises.head]
     kids = np.asarray(genre[:, [list(GENRES).index(name) for name in KIDS_GENRES]].any(axis=1))
     runtime, seasons, episodes = draw_lengths(kind, rng)
-    frame = _frame(kind, genre, language, languages, kids, runtime, rng)
+    frame = _frame(kind, genre, language, languages, kids, runtime, franchises, rng)
     return Catalogue(
         titles=frame,
         genres=tuple(GENRES),
@@ -135,6 +151,7 @@ def make_catalogue(titles: int, languages: Sequence[str], rng: np.random.Generat
         runtime_min=runtime,
         seasons=seasons,
         episodes=episodes,
+        given_franchises=franchises,
     )
 
 
@@ -176,11 +193,15 @@ def _frame(
     languages: Sequence[str],
     kids: npt.NDArray[np.bool_],
     runtime: Whole,
+    franchises: Franchises,
     rng: np.random.Generator,
 ) -> pl.DataFrame:
-    count = kind.size
-    names = make_names(count, languages, rng)
-    characters = make_characters(count, rng)
+    count, head = kind.size, franchises.head
+    names = [
+        franchises.named(own, code) for own, code in zip(make_names(count, languages, rng), languages, strict=True)
+    ]
+    made = make_characters(count, rng)
+    characters = [made[place] for place in head.tolist()]
     width = max(4, len(str(count)))
     listed = [[{"language": code, "name": names[at][row]} for at, code in enumerate(languages)] for row in range(count)]
     columns: dict[str, Any] = {
@@ -190,10 +211,12 @@ def _frame(
         "kind": np.array(KINDS)[kind].tolist(),
         "genres": [[name for name, is_it in zip(GENRES, row, strict=True) if is_it] for row in genre.tolist()],
         "original_language": np.array(languages)[language].tolist(),
-        "countries": _origins(language, languages, rng),
-        "release_date": _release_dates(count, rng),
+        "countries": _origins(language, languages, rng, head),
+        "release_date": _release_dates(count, rng, franchises),
         "runtime_min": runtime.astype(np.int32),
-        "maturity": np.where(kids, MATURITY[0], np.array(MATURITY)[rng.integers(1, len(MATURITY), count)]).tolist(),
+        "maturity": np.where(
+            kids, MATURITY[0], np.array(MATURITY)[rng.integers(1, len(MATURITY), count)][head]
+        ).tolist(),
         "kids": kids,
         "characters": characters,
         "synopsis": make_synopses(genre, list(GENRES), characters, rng),
@@ -202,14 +225,16 @@ def _frame(
     return canonical_frame("titles", frame)[0]
 
 
-def _origins(language: Whole, languages: Sequence[str], rng: np.random.Generator) -> list[list[str]]:
-    draws = rng.random(language.size)
+def _origins(
+    language: Whole, languages: Sequence[str], rng: np.random.Generator, head: npt.NDArray[np.int32]
+) -> list[list[str]]:
+    draws = rng.random(language.size)[head]
     codes = [ORIGINS[languages[place]] for place in language.tolist()]
     return [[countries[int(draw * len(countries))]] for countries, draw in zip(codes, draws, strict=True)]
 
 
-def _release_dates(count: int, rng: np.random.Generator) -> pl.Series:
-    """Return days of release: back to 1990, most of them of the last ten years."""
+def _release_dates(count: int, rng: np.random.Generator, franchises: Franchises) -> pl.Series:
+    """Return days of release: back to 1990, most of them of the last ten years, and franchises in order."""
     days_ago = np.minimum(rng.exponential(6 * 365, size=count), 35 * 365).astype(np.int64)
     day = np.datetime64("2025-12-31T00:00:00", "us") - days_ago * np.timedelta64(1, "D")
-    return pl.Series(day).dt.replace_time_zone("UTC").cast(TIMESTAMP)
+    return pl.Series(franchises.in_order(day)).dt.replace_time_zone("UTC").cast(TIMESTAMP)

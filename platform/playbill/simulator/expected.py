@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playbill.errors import UnknownNameError
-from playbill.simulator import canvases as on
 from playbill.simulator.asked import Asked, Slates
 from playbill.simulator.behaviour import leanings
+from playbill.simulator.effects import look_of
 from playbill.simulator.law import LAW, logistic
 
 Outcomes = Literal["click", "play", "completion", "satisfaction"]
@@ -43,7 +43,7 @@ def expected_by_place(asked: Asked, slates: Slates, outcome: Outcomes) -> NDArra
     leaning = leanings(asked, slates.titles)
     plays = leaning.click * leaning.play
     reached = np.cumprod(np.concatenate([np.ones((len(plays), 1)), 1.0 - plays[:, :-1]], axis=1), axis=1)
-    looked = on.LOOK[asked.canvas][:, None] ** np.arange(plays.shape[1]) * reached
+    looked = look_of(asked)[:, None] ** np.arange(plays.shape[1]) * reached
     if outcome == "click":
         worth = leaning.click
     elif outcome == "play":

@@ -60,7 +60,7 @@ def draw_windows(spec: WorldSpec, catalogue: Catalogue, rng: np.random.Generator
     first[chosen[:during]] = start + _thursdays(spec, during, rng)
     after = rng.integers(0, _UPCOMING_WEEKS * 7, upcoming) * DAY_US + LAUNCH_HOUR * HOUR_US
     first[chosen[during : during + upcoming]] = microseconds(spec.end) + after
-    opens = _by_country(spec, catalogue, first, rng)
+    opens = _by_country(spec, catalogue, catalogue.franchises.in_order(first), rng)
     closing = rng.random(opens.shape) < _CLOSING
     until = start + (rng.uniform(0.3, 1.5, opens.shape) * spec.days * DAY_US).astype(np.int64)
     closes = np.where(closing & (opens < start) & (opens != NEVER), until, NEVER)

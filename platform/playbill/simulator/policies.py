@@ -136,6 +136,10 @@ class PlackettLuce(ScoredPolicy):
         found: Floats = np.asarray(asks @ self._facts(asked), np.float32)
         if asked.any_typed:
             found += np.float32(12.0 / self.temperature) * asked.matches()
+        effects = asked.world.effects
+        if effects is not None and effects.spec.service_sequels:
+            every = np.broadcast_to(np.arange(len(catalogue), dtype=np.int32), found.shape)
+            found += effects.spec.service_sequels * effects.next_parts(state.recent[asked.member], every)
         return found
 
     def _facts(self, asked: Asked) -> Floats:

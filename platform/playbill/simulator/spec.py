@@ -12,6 +12,8 @@ from playbill.simulator.plugged import PolicyReference
 from playbill.specs.base import Spec
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Size = Annotated[float, Field(ge=-20, le=20)]
+"""Log odds; beyond these bounds nothing is left to chance."""
 
 
 class CountrySpec(Spec):
@@ -29,6 +31,40 @@ class CountrySpec(Spec):
     """Part of the titles of the world that are licensed there."""
     utc_offset_hours: float = Field(ge=-12, le=14, default=0)
     """Local time minus UTC."""
+
+
+class EffectsSpec(Spec):
+    """Sizes of effects that a world may have beside the plain law; 0 leaves one out.
+
+    Log odds where nothing else is said. Shapes are in `simulator.effects`.
+    """
+
+    device_length: Size = 0
+    """Of a click, for each standard deviation of a sitting's length: more on a TV, less on a phone."""
+    evening_films: Size = 0
+    """Of long films on a TV between 19 and 23 o'clock, for each standard deviation above the mean length."""
+    hour_genre: Size = 0
+    """Of a genre at its hour of the local day: animation in the morning, horror past midnight."""
+    weekday_kind: Size = 0
+    """Of films at the weekend and of series during the week."""
+    season_genre: Size = 0
+    """Of a genre at its time of the year: horror late in October, family titles in December."""
+    device_rows: Size = 0
+    """Of rows that draw more on one device than on another."""
+    device_look: Size = 0
+    """Of looking further along a list on a TV than on a phone; of scrolling further down it is the opposite."""
+    households: Share = 0
+    """Part of the variance of taste that is another person's wherever a member's device is no TV."""
+    franchise_share: Share = 0
+    """Part of the generated films that belong to a franchise of two to six parts."""
+    sequel: Size = 0
+    """Of the next part of what was finished last; less of what was finished before that."""
+    out_of_order: Size = 0
+    """Taken from a part whose part before was never played."""
+    momentum: Size = 0
+    """Of titles like those finished last, for each standard deviation of likeness."""
+    service_sequels: Size = 0
+    """What the service's own policy adds to the log odds of showing the next part."""
 
 
 def default_countries(days: int) -> tuple[CountrySpec, ...]:
@@ -89,6 +125,8 @@ class WorldSpec(Spec):
     """Visits a day of the mean member who is neither glad nor sorry."""
     value_days: PositiveInt = 365
     """Days after the end that count in a member's long-term value."""
+    effects: EffectsSpec = EffectsSpec()
+    """Effects of device, hour, season, franchises and what was finished last; none of them where nothing is given."""
     policy: PolicyReference = "plackett_luce"
     """Registered policy, or `module:attribute` of your own, that fills the pages where `simulate` is given no other."""
 
@@ -159,6 +197,7 @@ def _problem(item: dict[str, Any]) -> Problem:
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] != "extra_forbidden":
         return Problem(place, f"{item['msg']}.", (item.get("ctx") or {}).get("hint", ""))
-    fields = CountrySpec.model_fields if "countries" in item["loc"] else WorldSpec.model_fields
+    nested: dict[str, type[Spec]] = {"countries": CountrySpec, "effects": EffectsSpec}
+    fields = (nested[item["loc"][0]] if item["loc"][0] in nested and len(item["loc"]) > 1 else WorldSpec).model_fields
     close = nearest(str(item["loc"][-1]), fields)
     return Problem(place, "unknown key.", f"Did you mean '{close}'?" if close else f"Known: {', '.join(fields)}.")

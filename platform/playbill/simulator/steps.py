@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from playbill.simulator import canvases as on
 from playbill.simulator.asked import Asked, Slates
 from playbill.simulator.behaviour import Response, respond
+from playbill.simulator.effects import next_row_of
 from playbill.simulator.events import EventLog
 from playbill.simulator.lists import find, push
 from playbill.simulator.policies import Policy
@@ -162,7 +163,9 @@ def move_on(asked: Asked, visits: Visits, opened: NDArray[np.int32], state: Stat
     luck = streams.uniform("move", asked.member, asked.number, 2)
     canvas = visits.canvas.copy()
     visits.canvas[:] = DONE
-    scrolls = (canvas == on.HOME) & (visits.line + 1 < visits.length) & (luck[:, 0] < on.NEXT_ROW)
+    scrolls = (
+        (canvas == on.HOME) & (visits.line + 1 < visits.length) & (luck[:, 0] < next_row_of(state.world, visits.device))
+    )
     beside = (opened >= 0) & (luck[:, 1] < _BESIDE) & np.isin(canvas, _HAS_MORE_LIKE_IT)
     goes = np.flatnonzero(beside & ~scrolls)
     _to(visits, goes, on.MORE_LIKE_THIS)

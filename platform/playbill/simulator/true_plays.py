@@ -25,6 +25,7 @@ from scipy.special import pdtr
 from playbill.simulator import canvases as on
 from playbill.simulator.asked import Asked, Slates
 from playbill.simulator.behaviour import Response, leanings
+from playbill.simulator.effects import look_of, next_row_of
 from playbill.simulator.events import QUESTIONS_EACH
 from playbill.simulator.layouts import lacking
 from playbill.simulator.policies import Policy, ScoredPolicy, load_policy
@@ -154,18 +155,17 @@ def page_rows(asked: Asked) -> Iterator[tuple[Floats, Asked]]:
     for row, lacks in absent.items():
         there[lacks, row] = False
     pinned = there[:, list(on.PINNED_ROWS)]
-    reach = on.NEXT_ROW ** np.arange(on.MOST_ROWS)
-    total = np.concatenate([[0.0], np.cumsum(reach)])
-    first, free = pinned.sum(axis=1), (there.sum(axis=1) - pinned.sum(axis=1))
-    below = (total[-1] - total[first]) / np.maximum(free, 1)
+    reach = next_row_of(asked.world, asked.device)[:, None] ** np.arange(on.MOST_ROWS)
+    total = np.concatenate([np.zeros((count, 1)), np.cumsum(reach, axis=1)], axis=1)
+    each, first, free = np.arange(count), pinned.sum(axis=1), (there.sum(axis=1) - pinned.sum(axis=1))
     # Pages with fewer rows than fit end sooner.
-    short = np.minimum(first + free, on.MOST_ROWS)
-    below = np.where(short < on.MOST_ROWS, (total[short] - total[first]) / np.maximum(free, 1), below)
+    last = np.minimum(first + free, on.MOST_ROWS)
+    below = (total[each, last] - total[each, first]) / np.maximum(free, 1)
     above = np.zeros(count, np.int64)
     for row in range(len(on.ROWS)):
         reached = below * there[:, row]
         if row in on.PINNED_ROWS:
-            reached = reach[above] * there[:, row]
+            reached = reach[each, above] * there[:, row]
             above = above + there[:, row]
         yield from _of_row(asked, row, reached)
 
@@ -199,13 +199,13 @@ def _played(asked: Asked, policy: Policy) -> Floats:
     leaning = leanings(asked, every)
     play = np.where(np.isin(asked.canvas, on.PREVIEWS)[:, None], leaning.click, leaning.click * leaning.play)
     if np.isin(asked.row, on.RULE_ROWS).all():
-        return play * listed(listed_by_rule(asked, asked.places), play, on.LOOK[asked.canvas])
+        return play * listed(listed_by_rule(asked, asked.places), play, look_of(asked))
     if isinstance(policy, ScoredPolicy) and type(policy).answer is ScoredPolicy.answer:
-        return play * looked_at(policy.weights(asked), play, on.LOOK[asked.canvas], asked.size)
+        return play * looked_at(policy.weights(asked), play, look_of(asked), asked.size)
     drawn = np.zeros_like(play)
     for number in range(DRAWS):
         titles = policy.answer(asked, np.random.default_rng(number)).titles
-        drawn += listed(titles, play, on.LOOK[asked.canvas]) / DRAWS
+        drawn += listed(titles, play, look_of(asked)) / DRAWS
     return play * drawn
 
 

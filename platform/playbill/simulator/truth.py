@@ -18,6 +18,7 @@ BAIT_SHARE = 0.09
 _BAIT_APPEAL, _BAIT_QUALITY = 1.8, -1.7
 _GENRE_PART, _LANGUAGE_PART, _OWN_PART = 0.5, 0.12, 0.38
 _HIT_SHARE = 0.02
+_KIN_PART = 0.85
 _HIT_PULL = 1.5
 
 
@@ -37,6 +38,7 @@ class Truth:
         buzz: [T] log odds added on the day of launch.
         half_life_days: [T] of the buzz.
         activity: [M] mean sessions a day.
+        taste_alone: [M, F] of who sits at the member's other devices than a TV; None where that is nobody else.
     """
 
     taste: Floats
@@ -50,6 +52,7 @@ class Truth:
     buzz: Floats
     half_life_days: Floats
     activity: Floats
+    taste_alone: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +79,7 @@ def draw_titles(catalogue: Catalogue, factors: int, rng: np.random.Generator) ->
     count = len(catalogue)
     genre_vector = _unit(rng.normal(size=(len(catalogue.genres), factors)))
     language_vector = _unit(rng.normal(size=(len(catalogue.languages), factors)))
-    own = _unit(rng.normal(size=(count, factors)))
+    own = _kin(_unit(rng.normal(size=(count, factors))), catalogue)
     genres = _unit(catalogue.genre @ genre_vector)
     parts = (_GENRE_PART, genres), (_LANGUAGE_PART, language_vector[catalogue.language]), (_OWN_PART, own)
     vector = sum(np.sqrt(share) * part for share, part in parts)
@@ -84,6 +87,7 @@ def draw_titles(catalogue: Catalogue, factors: int, rng: np.random.Generator) ->
     quality = 0.25 * appeal + np.sqrt(1 - 0.25**2) * quality
     pull = 0.35 * appeal + 0.1 * quality + 0.9 * pull
     pull += _HIT_PULL * (rng.random(count) < _HIT_SHARE)
+    pull = _kin(pull, catalogue)
     bait = rng.random(count) < BAIT_SHARE
     return TitleTruth(
         vector=vector.astype(np.float32),
@@ -109,6 +113,19 @@ def draw_tastes(
     taste = _unit(taste)
     sample = taste[:: max(1, len(taste) // 2000)] @ titles.vector.T
     return (taste / max(1e-6, float(sample.std()))).astype(np.float32), weight.astype(np.float32)
+
+
+def beside(taste: Floats, other: Floats, share: float) -> Floats:
+    """Return tastes [M, F] of which a share of the variance is another's."""
+    return np.asarray(np.sqrt(1 - share) * taste + np.sqrt(share) * other, np.float32)
+
+
+def _kin(values: NDArray[np.float64], catalogue: Catalogue) -> NDArray[np.float64]:
+    """Return values of titles [T, ...] of which later parts of a franchise have most from the first part."""
+    if not catalogue.franchises.any:
+        return values
+    later = (catalogue.franchises.part > 1).reshape(-1, *(1,) * (values.ndim - 1))
+    return np.where(later, _KIN_PART * values[catalogue.franchises.head] + np.sqrt(1 - _KIN_PART**2) * values, values)
 
 
 def _unit(rows: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from playbill.simulator import canvases as on
 from playbill.simulator.asked import Asked, Hidden
+from playbill.simulator.effects import taste_of
 from playbill.simulator.events import QUESTIONS_EACH, EventLog
 from playbill.simulator.layouts import Layout, lay_out
 from playbill.simulator.members import device_of
@@ -224,7 +225,10 @@ def _want(visits: Visits, places: Ints, state: State, streams: Streams, generato
     world, member = state.world, visits.member[places]
     truth = world.truth
     luck = streams.uniform("wanted", member, visits.session[places], len(world.catalogue) + 1)
-    liking = truth.taste[member] @ truth.vector.T + truth.appeal + truth.pull
+    liking = taste_of(truth, member, visits.device[places]) @ truth.vector.T + truth.appeal + truth.pull
+    if world.effects is not None:
+        every = np.broadcast_to(np.arange(len(world.catalogue), dtype=np.int32), liking.shape)
+        liking = liking + world.effects.carried_on(state, member, every)
     liking = np.where(world.people.kids[member][:, None] & ~world.catalogue.kids, -np.inf, liking)
     wanted = (liking - np.log(-np.log(np.maximum(luck[:, 1:], 1e-12)))).argmax(axis=1)
     visits.wanted[places] = np.where(luck[:, 0] < MISSING_SHARE, -1, wanted)

@@ -13,14 +13,15 @@ from playbill.errors import DefinitionError, Problem
 from playbill.simulator.asked import Asked, Slates
 from playbill.simulator.catalogue import Catalogue, make_catalogue
 from playbill.simulator.catalogue_words import TONGUES
+from playbill.simulator.effects import Effects
 from playbill.simulator.expected import Outcomes, expected
 from playbill.simulator.launches import Windows, availability_frame, draw_windows, moments, read_windows
 from playbill.simulator.members import Members, draw_members, members_frame, world_languages
 from playbill.simulator.queries import QueryBook
-from playbill.simulator.spec import WorldSpec, check_spec
+from playbill.simulator.spec import EffectsSpec, WorldSpec, check_spec
 from playbill.simulator.streams import Streams
 from playbill.simulator.threads import one_thread
-from playbill.simulator.truth import Truth, draw_tastes, draw_titles
+from playbill.simulator.truth import Truth, beside, draw_tastes, draw_titles
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,7 @@ class World:
     @classmethod
     def _drawn(cls, spec: WorldSpec, catalogue: Catalogue | None, streams: Streams) -> World:
         made = (
-            make_catalogue(spec.titles, _languages(spec), streams.generator("catalogue"))
+            make_catalogue(spec.titles, _languages(spec), streams.generator("catalogue"), spec.effects.franchise_share)
             if catalogue is None
             else catalogue
         )
@@ -72,7 +73,12 @@ class World:
         people = draw_members(spec, made, streams.generator("members"))
         titles = draw_titles(made, spec.factors, streams.generator("titles"))
         taste, weight = draw_tastes(titles, people.country, len(spec.countries), streams.generator("tastes"))
-        truth = Truth(**vars(titles), taste=taste, genre_weight=weight, activity=people.activity.astype(np.float32))
+        alone = None
+        if share := spec.effects.households:
+            other, _ = draw_tastes(titles, people.country, len(spec.countries), streams.generator("households"))
+            alone = beside(taste, other, share)
+        activity = people.activity.astype(np.float32)
+        truth = Truth(**vars(titles), taste=taste, genre_weight=weight, activity=activity, taste_alone=alone)
         return cls(spec, made, windows, people, truth, QueryBook.make(made, streams.generator("queries")))
 
     def expected(self, asked: Asked, slates: Slates, outcome: Outcomes) -> NDArray[np.float64]:
@@ -82,6 +88,12 @@ class World:
             UnknownNameError: There is no such outcome.
         """
         return expected(asked, slates, outcome)
+
+    @cached_property
+    def effects(self) -> Effects | None:
+        """Its effects of device, hour, season and what was finished last; None where its spec has none."""
+        plain = self.spec.effects == EffectsSpec()
+        return None if plain else Effects.make(self.spec, self.catalogue, self.truth)
 
     @cached_property
     def languages(self) -> tuple[str, ...]:

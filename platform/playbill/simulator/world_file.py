@@ -9,20 +9,30 @@ from playbill.errors import ConfigError, DefinitionError, Problem
 from playbill.simulator.spec import WorldSpec, default_countries, read_spec
 from playbill.zoo.nodes import Node, read_yaml
 
+WORLDS = Path(__file__).with_name("worlds")
+"""Worlds that can be named instead of a file."""
+
+
+def named_worlds() -> tuple[str, ...]:
+    """Return the names of the worlds that come with Playbill."""
+    return tuple(sorted(path.stem for path in WORLDS.glob("*.yaml")))
+
 
 def read_world_file(path: Path, given: dict[str, Any]) -> WorldSpec:
     """Read a world.
 
     Args:
-        path: YAML; the fields of `WorldSpec`.
+        path: YAML with the fields of `WorldSpec`, or one of `named_worlds`.
         given: Fields that replace those of the file.
 
     Raises:
         ConfigError: There is no such file.
         DefinitionError: It has mistakes; all are named, with their places.
     """
+    if not path.is_file() and str(path) in named_worlds():
+        path = WORLDS / f"{path}.yaml"
     if not path.is_file():
-        raise ConfigError(f"world file {path} does not exist")
+        raise ConfigError(f"world file {path} does not exist; worlds known by name: {', '.join(named_worlds())}")
     problems: list[Problem] = []
     node = read_yaml(path, str(path), problems)
     if problems or node is None:
