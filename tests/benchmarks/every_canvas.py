@@ -2,13 +2,15 @@
 
     python tests/benchmarks/every_canvas.py --json
     python tests/benchmarks/every_canvas.py --log world:4000:28:31 --log ml_100k --json
-    python tests/benchmarks/every_canvas.py --log ml_1m:../shared/data/ml-1m --log kuairand:../shared/data/kuairand-pure
+    python tests/benchmarks/every_canvas.py --log ml_1m:../shared/data/ml-1m --keep docs/results/every_canvas.json
+    python tests/benchmarks/every_canvas.py --log kuairand:../shared/data/kuairand-pure:5000
 
 A log is `world:MEMBERS:DAYS:SEED` (simulated, 600 titles), `world:NAME:SEED` (as `playbill simulate --world NAME`),
-`ml_100k`, `ml_1m:FOLDER`, `kuairand:FOLDER`, or one of these with `days/` before it: the same log with whole-day
-times. Works in a scratch project. Of each canvas that the log has requests of: the model, the best of the baselines,
-the relative difference with its paired interval by member, and the ceiling where the truth is known. `worst_lower_end`
-is the lowest lower end over canvases with 300 requests or more.
+`ml_100k`, `ml_1m:FOLDER`, `kuairand:FOLDER:MEMBERS` (drawn at random), or one of these with `days/` before it: the same
+log with whole-day times. Works in a scratch project. Of each canvas that the log has requests of: the model, the best of
+the baselines, the relative difference with its paired interval by member, and the ceiling where the truth is known.
+`worst_lower_end` is the lowest lower end over canvases with 300 requests or more: of this run, or with `--keep` of
+every log that a file has rows of.
 """
 
 import json
@@ -20,6 +22,7 @@ from pathlib import Path
 import click
 import numpy as np
 import polars as pl
+from kuairand import keep_members
 
 from playbill.config import Project, ProjectSettings
 from playbill.evaluation.report import CEILING
@@ -43,16 +46,22 @@ BASELINES = ("ease", "item_knn", "popular", "popular_7d")
 @click.option("--log", "logs", multiple=True, default=LOGS, show_default=True)
 @click.option("--protocol", help="Default: global_time_successive for worlds and KuaiRand, else leave_one_out.")
 @click.option("--seed", default=17, show_default=True)
+@click.option("--keep", type=click.Path(path_type=Path), help="JSON file whose rows of these logs are replaced.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
-def main(logs, protocol, seed, as_json):
+def main(logs, protocol, seed, keep, as_json):
     """Train on each log, and compare every canvas.
 
     Example: python tests/benchmarks/every_canvas.py --log world:4000:28:31 --json
     """
-    rows = [row for name in logs for row in of_log(name, protocol, seed)]
-    ends = [row["low"] for row in rows if row["requests"] >= ENOUGH]
+    rows = json.loads(keep.read_text())["canvases"] if keep and keep.exists() else []
+    for name in logs:
+        rows = [row for row in rows if row["log"] != without_folder(name)] + of_log(name, protocol, seed)
+        ends = [row["low"] for row in rows if row["requests"] >= ENOUGH and row["low"] is not None]
+        result = {"worst_lower_end": min(ends, default=None), "metric": METRIC, "canvases": rows}
+        if keep:
+            keep.write_text(json.dumps(result, indent=1) + "\n")
     if as_json:
-        print(json.dumps({"worst_lower_end": min(ends, default=None), "metric": METRIC, "canvases": rows}))
+        print(json.dumps(result))
 
 
 def of_log(name, protocol, seed):
@@ -69,16 +78,20 @@ def of_log(name, protocol, seed):
         begun = cpu_seconds()
         outcome = train(workspace, "everycanvas", TrainOptions(protocol=chosen, seed=seed))
         spent = cpu_seconds() - begun
-    about = {"log": name, "protocol": chosen, "cpu_seconds": round(spent)}
+    about = {"log": without_folder(name), "protocol": chosen, "cpu_seconds": round(spent)}
     rows = [about | row for row in map(of_canvas, outcome.evaluation.reports.values()) if row]
     for row in rows:
-        said = f"{row['model']:.4f}, {row['best']} {row['baseline']:.4f}"
+        ends = "no interval" if row["low"] is None else f"{row['low']:+.1%} to {row['high']:+.1%}"
+        means = f"{row['model']:.4f}, {row['best']} {row['baseline']:.4f}"
         if row["ceiling"] is not None:
-            said += f", ceiling {row['ceiling']:.4f} ({row['model'] / row['ceiling']:.0%} of it)"
-        print(
-            f"{name} {row['canvas']} ({row['requests']}): {said}, {row['low']:+.1%} to {row['high']:+.1%}", flush=True
-        )
+            means += f", ceiling {row['ceiling']:.4f} ({row['model'] / row['ceiling']:.0%} of it)"
+        print(f"{row['log']} {row['canvas']} ({row['requests']}): {means}, {ends}", flush=True)
     return rows
+
+
+def without_folder(log):
+    """Return a log's name without where its data lies: `kuairand:5000` of `kuairand:FOLDER:5000`."""
+    return ":".join(part for part in log.split(":") if not Path(part).is_dir())
 
 
 def bring_in(workspace, kind):
@@ -97,6 +110,7 @@ def bring_in(workspace, kind):
         ingest(workspace, "parquet", {"path": Path(rest[0]), "mapping": ROOT / "docs/guide/mappings/ml_1m.yaml"})
     else:
         ingest(workspace, source, {"path": Path(rest[0])})
+        keep_members(Tables(workspace), int(rest[1]))
 
 
 def whole_days(workspace):

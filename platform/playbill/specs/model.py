@@ -71,6 +71,8 @@ class TrainingSpec(Spec):
     """Passes over the training windows."""
     min_steps: int = Field(default=0, ge=0, le=10_000_000)
     """At least so many optimizer steps: small data gets more passes than `epochs`."""
+    max_epochs: int = Field(default=1000, ge=1, le=1000)
+    """Passes that `min_steps` brings at most: a log of few batches is learnt by heart before it has so many steps."""
     batch_slots: int = Field(default=3200, ge=1, le=10_000_000)
     """Tokens per batch; short histories make larger batches."""
     learning_rate: Rate = 2e-3

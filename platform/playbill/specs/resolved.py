@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -63,11 +64,24 @@ class ResolvedModel(Spec):
     """What was taken out of it, such as heads without an example, and why; see `without_heads`."""
     left_out: LeftOut = LeftOut()
     """The same by name, for those who ask about one of it."""
+    written_blends: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Canvas -> the blend of its definition, where training learnt other weights; see `with_blends`."""
 
     @property
     def spec_hash(self) -> str:
-        """SHA-256 of all but `notes` and `left_out`, independent of key order and of the files it came from."""
-        return content_hash(self.model_dump(mode="json", by_alias=True, exclude={"notes", "left_out"}))
+        """SHA-256 of what is written: not of `notes`, `left_out`, learnt blends, key order, or files it came from."""
+        apart = {"notes", "left_out", "written_blends"}
+        return content_hash(self._with(self.written_blends).model_dump(mode="json", by_alias=True, exclude=apart))
+
+    def with_blends(self, learnt: Mapping[str, Mapping[str, float]]) -> ResolvedModel:
+        """Return the model with weights that training learnt in the place of those of some canvases' blends."""
+        written = {name: self.canvases[name].blend for name in learnt if self.canvases[name].blend != learnt[name]}
+        found = self._with({name: dict(learnt[name]) for name in written})
+        return found.model_copy(update={"written_blends": {**written, **self.written_blends}})
+
+    def _with(self, blends: Mapping[str, dict[str, float]]) -> ResolvedModel:
+        changed = {name: self.canvases[name].model_copy(update={"blend": blend}) for name, blend in blends.items()}
+        return self.model_copy(update={"canvases": {**self.canvases, **changed}})
 
     def to_json(self) -> str:
         """Return this as JSON that `from_json` reads back."""

@@ -102,17 +102,26 @@ def log_evaluation(run: RunHandle, evaluation: ModelEvaluation, split: Split) ->
 
 
 def log_terms(run: RunHandle, learnt: Sequence[LearntTerms]) -> None:
-    """Store what terms of histories weigh, and what they add out of sample, as a table each."""
+    """Store what terms of histories weigh, what blends weigh, and what that adds out of sample, as a table each."""
     weights = [one.weights.select(pl.lit(one.head).alias("head"), pl.all()) for one in learnt]
     gains = [
         {"head": one.head, "canvas": gain.canvas, "requests": gain.requests, "kept": gain.kept}
         | {"ndcg@10 as written": gain.written, "gain": gain.gain.value, "low": gain.gain.low, "high": gain.gain.high}
+        | {"log likelihood": gain.likelihood.value, "its low": gain.likelihood.low, "its high": gain.likelihood.high}
         for one in learnt
         for gain in one.gains
     ]
     if gains:
         run.log_table(pl.concat(weights), "term_weights")
         run.log_table(pl.DataFrame(gains), "term_gains")
+    blends = [
+        {"canvas": canvas, "term": term, "weight": weight}
+        for one in learnt
+        for canvas, blend in one.blends.items()
+        for term, weight in blend.items()
+    ]
+    if blends:
+        run.log_table(pl.DataFrame(blends), "learnt_blends")
 
 
 def log_features(run: RunHandle, report: FeatureReport) -> None:

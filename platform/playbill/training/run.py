@@ -308,7 +308,7 @@ class _Run:
         self.watcher.advance(progress.step, progress.steps, detail)
 
     def _with_terms(self, network: Network, data: TrainingSet, lineage: Lineage, run: RunHandle) -> Network:
-        """Return the network with the terms that its heads ask for, and weights for them."""
+        """Return the network with the terms that its heads ask for, and learn their weights and those of blends."""
         wanted = terms_config(self.resolved, data.encoder)
         if wanted is None:
             return network
@@ -317,7 +317,10 @@ class _Run:
         network = add_terms(network, wanted, log, data.encoder)
         self._write(network, data, lineage)
         scorer = self._scorer(network, data.watermark, self.features)
-        log_terms(run, learn_weights(scorer, log, self.split, self.frames, self.resolved, self.features, seed))
+        learnt = learn_weights(scorer, log, self.split, self.frames, self.resolved, self.features, seed)
+        log_terms(run, learnt)
+        for one in learnt:
+            self.resolved = self.resolved.with_blends(one.blends)
         return network
 
     @cached_property

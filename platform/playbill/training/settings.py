@@ -21,6 +21,8 @@ class LoopSettings(BaseModel):
     """Passes over the data."""
     min_steps: NonNegativeInt = 0
     """At least so many optimizer steps: small data gets more passes than `epochs`."""
+    max_epochs: PositiveInt = 1000
+    """Passes that `min_steps` brings at most."""
     learning_rate: float = Field(default=2e-3, gt=0)
     """Peak of the one-cycle schedule."""
     head_rate: float = Field(default=1.0, gt=0)
@@ -56,8 +58,8 @@ class LoopSettings(BaseModel):
         return self
 
     def total_epochs(self, steps_per_epoch: int) -> int:
-        """Return the passes that honour both `epochs` and `min_steps`."""
-        return max(self.epochs, math.ceil(self.min_steps / steps_per_epoch))
+        """Return `epochs`, or as many passes as `min_steps` needs, up to `max_epochs`."""
+        return max(self.epochs, min(self.max_epochs, math.ceil(self.min_steps / steps_per_epoch)))
 
     def digest(self, network: NetworkConfig) -> str:
         """Return what a checkpoint must agree on to be resumed."""

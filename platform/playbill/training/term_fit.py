@@ -1,16 +1,20 @@
-"""The weights of terms of histories: a convex likelihood of what was chosen, shrunk where requests are few.
+"""The weights of terms: a convex likelihood of what was chosen, shrunk to what is written where requests are few.
 
-Of a request's candidates the member chose t with probability proportional to exp(s_c l_t + sum_k w_cbk z_tk), where l
-is the blend as it is written, z the terms, c the canvas and b the length of the history. All w are at least 0, with
-Gaussian priors one below the other: w_cbk about a value of the canvas, that about one that all canvases share, and that
-about 0. The scale s_c takes up how sure the model is of itself; what is added to a score of scale 1 is w / s.
-Axis letters: C canvases, B lengths, K terms, n requests of a canvas, T titles.
+Of a request's candidates the member chose t with probability proportional to
+exp(s_c l_t + sum_j q_cj x_tj + sum_k w_cbk z_tk), where l is what heads say, by their written weights, x the terms that
+the canvas blends beside them (likeness, lift, text), by theirs, z the terms of histories, c the canvas and b the length
+of the history. All q and w are at least 0, with Gaussian priors: q_cj about s_c, which leaves the blend as it is
+written; w_cbk about a value of the canvas, that about one that all canvases share, and that about 0. The scale s_c
+takes up how sure the model is of itself: beside heads of scale 1 a blended term is multiplied by q / s, and w / s is
+added.
+Axis letters: C canvases, B lengths, J blended terms of a canvas, K terms of histories, n requests, T titles.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +30,8 @@ PRIOR_SHARED, PRIOR_OWN = 20.0, 200.0
 standardised, so at a precision of 200 some 200 requests weigh as much as the prior."""
 PRIOR_SCALE = 20.0
 """Precision of the scale about 1: a model may be too sure of itself, and few requests do not say so."""
+PRIOR_BLENDED = 20.0
+"""Precision of a blended term's multiplier about the scale."""
 SMALLEST_SCALE, LARGEST = 0.05, 5.0
 STOP = {"maxiter": 100, "ftol": 1e-6}
 """A relative step of the loss that ends the search: at 1e-6 weights are right to the third digit, after a fifth of the
@@ -39,8 +45,9 @@ class CanvasSample:
 
     Args:
         canvas: Its name.
-        blend: [n, T] the blend as it is written, 0 where there is no candidate.
-        terms: [n, K, T] the same of the terms.
+        heads: [n, T] what the blend's heads say, 0 where there is no candidate.
+        blended: [n, J, T] the same of the terms that it blends, times their written weights.
+        terms: [n, K, T] the same of terms of histories.
         candidates: [n, T].
         rows: [m] request of each target, ascending; every request has one.
         columns: [m] title of each target.
@@ -50,7 +57,8 @@ class CanvasSample:
     """
 
     canvas: str
-    blend: Floats
+    heads: Floats
+    blended: Floats
     terms: Floats
     candidates: Mask
     rows: Ints
@@ -60,7 +68,17 @@ class CanvasSample:
     member: Ints
 
     def __len__(self) -> int:
-        return len(self.blend)
+        return len(self.heads)
+
+    @property
+    def written(self) -> Floats:
+        """[n, T] the blend as it is written."""
+        found: Floats = self.heads + self.blended.sum(axis=1)
+        return found
+
+    def as_written(self) -> CanvasSample:
+        """Return the same without anything to weigh: all of the written blend as one."""
+        return replace(self, heads=self.written, blended=self.blended[:, :0], terms=self.terms[:, :0])
 
     def part(self, kept: Mask) -> CanvasSample:
         """Return some of the requests."""
@@ -68,7 +86,8 @@ class CanvasSample:
         targets = kept[self.rows]
         return CanvasSample(
             canvas=self.canvas,
-            blend=self.blend[kept],
+            heads=self.heads[kept],
+            blended=self.blended[kept],
             terms=self.terms[kept],
             candidates=self.candidates[kept],
             rows=number[self.rows[targets]],
@@ -78,14 +97,18 @@ class CanvasSample:
             member=self.member[kept],
         )
 
-    def of_targets(self) -> tuple[Values, Values]:
-        """Return [n] the blend and [n, K] the terms of what was chosen, the mean where it was several titles."""
+    def of_targets(self) -> tuple[Values, Values, Values]:
+        """Return [n], [n, J] and [n, K] of what was chosen, the mean where it was several titles."""
+        heads = self.mean_of_targets(self.heads[self.rows, self.columns, None])[:, 0]
+        blended = self.mean_of_targets(self.blended[self.rows, :, self.columns])
+        return heads, blended, self.mean_of_targets(self.terms[self.rows, :, self.columns])
+
+    def mean_of_targets(self, values: Floats) -> Values:
+        """Return [n, V] the mean over each request's targets of [m, V] values."""
         share = 1.0 / np.bincount(self.rows, minlength=len(self))[self.rows]
-        blend: Values = np.zeros(len(self))
-        np.add.at(blend, self.rows, share * self.blend[self.rows, self.columns])
-        terms: Values = np.zeros((len(self), self.terms.shape[1]))
-        np.add.at(terms, self.rows, share[:, None] * self.terms[self.rows, :, self.columns])
-        return blend, terms
+        mean: Values = np.zeros((len(self), values.shape[1]))
+        np.add.at(mean, self.rows, share[:, None] * values)
+        return mean
 
 
 @dataclass(frozen=True)
@@ -96,20 +119,26 @@ class TermWeights:
         scale: [C] s.
         shared: [K] what canvases share.
         own: [C, B, K] w.
+        blended: C times [J] q.
     """
 
     scale: Values
     shared: Values
     own: Values
+    blended: tuple[Values, ...]
 
     def multipliers(self) -> Values:
-        """Return [C, B, K] what terms are multiplied by beside a blend of scale 1."""
+        """Return [C, B, K] what terms of histories are multiplied by beside heads of scale 1."""
         return self.own / self.scale[:, None, None]
 
     def shared_multipliers(self) -> Values:
         """Return [K] the same of a canvas that has no requests of its own."""
         found: Values = self.shared / np.exp(np.log(self.scale).mean())
         return found
+
+    def blended_multipliers(self) -> list[Values]:
+        """Return C times [J] what the written weights of blended terms are multiplied by; 1 leaves them."""
+        return [values / scale for values, scale in zip(self.blended, self.scale, strict=True)]
 
 
 def fit_weights(samples: Sequence[CanvasSample], start: TermWeights | None = None) -> TermWeights:
@@ -121,16 +150,18 @@ def fit_weights(samples: Sequence[CanvasSample], start: TermWeights | None = Non
     """
     size, terms = len(samples), samples[0].terms.shape[1]
     shape = (size, len(LENGTHS) + 1, terms)
-    ends = np.cumsum([size, terms, size * terms])
+    counts = [sample.blended.shape[1] for sample in samples]
+    ends = np.cumsum([size, terms, size * terms, math.prod(shape)])
+    within = np.cumsum(counts)[:-1]
     chosen = [sample.of_targets() for sample in samples]
 
-    def split(point: Values) -> tuple[Values, Values, Values, Values]:
-        scale, shared, canvas, own = np.split(point, ends)
-        return scale, shared, canvas.reshape(size, terms), own.reshape(shape)
+    def split(point: Values) -> tuple[Values, Values, Values, Values, list[Values]]:
+        scale, shared, canvas, own, blended = np.split(point, ends)
+        return scale, shared, canvas.reshape(size, terms), own.reshape(shape), np.split(blended, within)
 
     def loss(point: Values) -> tuple[float, Values]:
         gradient = np.zeros_like(point)
-        (scale, shared, canvas, own), slopes = split(point), split(gradient)
+        (scale, shared, canvas, own, blended), slopes = split(point), split(gradient)
         from_shared, from_canvas = canvas - shared, own - canvas[:, None]
         total = 0.5 * PRIOR_SCALE * ((scale - 1.0) ** 2).sum() + 0.5 * PRIOR_SHARED * (shared**2).sum()
         total += 0.5 * PRIOR_OWN * ((from_shared**2).sum() + (from_canvas**2).sum())
@@ -139,45 +170,67 @@ def fit_weights(samples: Sequence[CanvasSample], start: TermWeights | None = Non
         slopes[2][:] = PRIOR_OWN * (from_shared - from_canvas.sum(axis=1))
         slopes[3][:] = PRIOR_OWN * from_canvas
         for number, sample in enumerate(samples):
-            lost, of_scale, of_own = _loss(sample, scale[number], own[number], chosen[number])
-            total += lost
-            slopes[0][number] += of_scale
+            from_written = blended[number] - scale[number]
+            lost, of_scale, of_blended, of_own = _loss(
+                sample, scale[number], blended[number], own[number], chosen[number]
+            )
+            total += lost + 0.5 * PRIOR_BLENDED * (from_written**2).sum()
+            slopes[0][number] += of_scale - PRIOR_BLENDED * from_written.sum()
             slopes[3][number] += of_own
+            slopes[4][number] += of_blended + PRIOR_BLENDED * from_written
         return float(total), gradient
 
-    first = np.concatenate([np.ones(size), np.zeros(ends[-1] - size + np.prod(shape))])
+    first = np.concatenate([np.ones(size), np.zeros(ends[-1] - size), np.ones(sum(counts))])
     if start is not None:
         canvas = np.average(start.own, axis=1)
-        first = np.concatenate([start.scale, start.shared, canvas.ravel(), start.own.ravel()])
+        first = np.concatenate([start.scale, start.shared, canvas.ravel(), start.own.ravel(), *start.blended])
     bounds = [(SMALLEST_SCALE, LARGEST)] * size + [(0.0, LARGEST)] * (len(first) - size)
     found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds, options=STOP)
-    scale, shared, _, own = split(np.asarray(found.x, dtype=np.float64))
-    return TermWeights(scale, shared, own)
+    scale, shared, _, own, blended = split(np.asarray(found.x, dtype=np.float64))
+    return TermWeights(scale, shared, own, tuple(blended))
 
 
 def _loss(
-    sample: CanvasSample, scale: float, own_BK: Values, chosen: tuple[Values, Values]
-) -> tuple[float, float, Values]:
-    """Return a canvas's negative log likelihood, and its slopes with respect to the scale and to [B, K] weights."""
+    sample: CanvasSample, scale: float, blended_J: Values, own_BK: Values, chosen: tuple[Values, Values, Values]
+) -> tuple[float, float, Values, Values]:
+    """Return a canvas's negative log likelihood, and its slopes by the scale, by [J] and by [B, K] weights."""
     slopes = np.zeros_like(own_BK)
     if not len(sample):
-        return 0.0, 0.0, slopes
+        return 0.0, 0.0, np.zeros_like(blended_J), slopes
     weights = own_BK[sample.length]
-    scores = added(sample, weights.astype(np.float32), scale)
+    scores = scored(sample, scale, blended_J, weights)
     largest = scores.max(axis=1, keepdims=True)
     shares = np.exp(scores - largest)
     sums = shares.sum(axis=1, keepdims=True)
     shares /= sums
-    blend, terms = chosen
-    lost = float((largest + np.log(sums)).sum()) - scale * float(blend.sum()) - float((weights * terms).sum())
-    of_scale = float((shares * sample.blend).sum()) - float(blend.sum())
+    heads, blended, terms = chosen
+    lost = float((largest + np.log(sums)).sum()) - scale * float(heads.sum())
+    lost -= float((blended_J * blended).sum()) + float((weights * terms).sum())
+    of_scale = float((shares * sample.heads).sum()) - float(heads.sum())
+    of_blended = (np.matmul(sample.blended, shares[:, :, None])[:, :, 0] - blended).sum(axis=0)
     of_terms = np.matmul(sample.terms, shares[:, :, None])[:, :, 0] - terms
     np.add.at(slopes, sample.length, of_terms)
-    return lost, of_scale, slopes
+    return lost, of_scale, of_blended, slopes
 
 
-def added(sample: CanvasSample, weights: Floats, scale: float = 1.0) -> Floats:
-    """Return [n, T] the blend times a scale with terms by [n, K] weights added; very low without a candidate."""
-    scores = np.float32(scale) * sample.blend + np.matmul(weights[:, None, :], sample.terms)[:, 0]
+def scored(sample: CanvasSample, scale: float, blended: Values, terms: Values) -> Floats:
+    """Return [n, T] scores, very low without a candidate.
+
+    Args:
+        sample: n requests.
+        scale: Of heads.
+        blended: [J] of the terms that are blended beside them.
+        terms: [n, K] of terms of histories.
+    """
+    scores = np.float32(scale) * sample.heads + np.matmul(blended.astype(np.float32), sample.blended)
+    scores += np.matmul(terms[:, None, :].astype(np.float32), sample.terms)[:, 0]
     found: Floats = np.where(sample.candidates, scores, NO_CANDIDATE)
+    return found
+
+
+def log_likelihood(sample: CanvasSample, scores: Floats) -> Values:
+    """Return [n] the mean log probability of what was chosen, in nats, under [n, T] scores."""
+    largest = scores.max(axis=1, keepdims=True)
+    normaliser = largest[:, 0] + np.log(np.exp(scores - largest).sum(axis=1))
+    found: Values = sample.mean_of_targets(scores[sample.rows, sample.columns, None])[:, 0] - normaliser
     return found

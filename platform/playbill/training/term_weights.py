@@ -1,17 +1,16 @@
-"""What terms of histories are worth: weights learnt on the validation fold, that network and tables have not seen.
+"""What terms are worth: weights learnt on the validation fold, that network and tables have not seen.
 
-For every canvas that the fold has requests of, weights are fitted to all of them. Whether they help is asked out of
-sample: the members are divided into parts, each scored by weights of the others. A canvas keeps its weights where the
-interval of its paired gain in NDCG@10 leaves zero out, or where that of all canvases together does and its own mean,
-over enough requests, is not below 0. Every other canvas keeps its blend as it is written. Canvases without requests of
-their own have what the others share.
+For every canvas that the fold has requests of, weights are fitted to all of them: those of terms of histories, and
+those of the terms that the canvas blends beside its heads. Whether they help is asked out of sample: the members are
+divided into parts, each scored by weights of the others (see `_holds`). A canvas whose weights do not hold keeps its
+blend as it is written. Canvases without requests of their own have what the others share.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,16 +33,26 @@ from playbill.metrics.bootstrap import Interval, MemberBootstrap
 from playbill.models import Network
 from playbill.models.config import HistoryTermsConfig
 from playbill.models.history_terms import LENGTHS, HistoryTerms, Ints, length_group
+from playbill.ranking.blend import blend_rows, head_losses
 from playbill.ranking.history_terms import played_by_members
 from playbill.ranking.scorer import Scorer
 from playbill.specs import ResolvedModel
+from playbill.specs.canvas import TERMS
 from playbill.specs.head import HISTORY_TERMS
-from playbill.training.term_fit import CanvasSample, TermWeights, Values, added, fit_weights
+from playbill.training.term_fit import (
+    NO_CANDIDATE,
+    CanvasSample,
+    TermWeights,
+    Values,
+    fit_weights,
+    log_likelihood,
+    scored,
+)
 
 PARTS = 4
 """Of the members, to ask whether weights help."""
-ENOUGH = 100
-"""Requests from which on the mean of a canvas speaks beside the interval of all."""
+ENOUGH, FEW = 100, 20
+"""Requests from which on the mean of a canvas speaks beside the interval of all, and its likelihood for itself."""
 CUT = 10
 CELLS = 8_000_000
 """Request x title cells that are learnt from, over all canvases: 200 MB with five terms. More requests are sampled."""
@@ -61,7 +70,9 @@ class CanvasGain:
         canvas: Its name; `all` for every canvas together.
         requests: Of the validation fold.
         written: Mean NDCG@10 of the blend as it is written.
-        gain: What the terms add to it.
+        gain: What learnt weights add to it.
+        likelihood: What they add to the log probability of what was chosen, in nats a request, over the written blend
+            at its own best scale.
         kept: Whether they are used.
     """
 
@@ -69,6 +80,7 @@ class CanvasGain:
     requests: int
     written: float
     gain: Interval
+    likelihood: Interval
     kept: bool
 
 
@@ -80,11 +92,13 @@ class LearntTerms:
         head: The head.
         gains: One for each canvas, and for all together.
         weights: canvas, plays (from how many on), term, weight; of the canvases that keep theirs.
+        blends: Canvas -> its blend with the weights that were learnt for its terms; of the same canvases.
     """
 
     head: str
     gains: tuple[CanvasGain, ...]
     weights: pl.DataFrame
+    blends: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def terms_config(resolved: ResolvedModel, encoder: Encoder) -> HistoryTermsConfig | None:
@@ -125,7 +139,7 @@ def learn_weights(
     features: MemberFeatures | None,
     seed: int,
 ) -> list[LearntTerms]:
-    """Learn the weights of every head's terms, and put them into the scorer's network.
+    """Learn the weights of every head's terms, put them into the scorer's network, and return them with the blends.
 
     Args:
         scorer: Of the network, whose weights of terms are all 0.
@@ -141,7 +155,11 @@ def learn_weights(
     """
     terms = scorer.network.history_terms
     assert terms is not None
-    return [_learn(head, terms, scorer, log, split, tables, resolved, features, seed) for head in terms.config.heads]
+    found = []
+    for head in terms.config.heads:
+        found.append(_learn(head, terms, scorer, log, split, tables, resolved, features, seed))
+        resolved = resolved.with_blends(found[-1].blends)
+    return found
 
 
 def _learn(
@@ -165,19 +183,28 @@ def _learn(
     weights = fit_weights(samples)
     gains = _gains(samples, weights, seed)
     found = torch.zeros_like(terms.weights[0])
-    blended = {name: canvas.blend.get(head, 0.0) for name, canvas in resolved.canvases.items()}
     multipliers = np.round(weights.multipliers(), DIGITS)
-    rows = []
+    rows, blends = [], {}
     for place, (sample, gain) in enumerate(zip(samples, gains, strict=False)):
         if gain.kept:
-            index = int(scorer.encoder.canvas_index(pl.Series([sample.canvas]))[0])
-            found[index] = torch.from_numpy(multipliers[place] / blended[sample.canvas]).float()
+            index, blend = (
+                int(scorer.encoder.canvas_index(pl.Series([sample.canvas]))[0]),
+                resolved.canvas(sample.canvas).blend,
+            )
+            found[index] = torch.from_numpy(multipliers[place] / blend[head]).float()
             rows += _rows(sample, terms.config.terms, multipliers[place])
+            learnt = zip(_terms_of(blend), weights.blended_multipliers()[place], strict=True)
+            blends[sample.canvas] = blend | {term: round(blend[term] * float(times), DIGITS) for term, times in learnt}
     if gains[-1].kept:
         found[0] = torch.from_numpy(np.round(weights.shared_multipliers(), DIGITS)).float()
     terms.weights[terms.config.heads.index(head)] = found
     table = pl.DataFrame(rows, schema=_no_weights().schema, orient="row")
-    return LearntTerms(head, tuple(gains), table)
+    return LearntTerms(head, tuple(gains), table, blends)
+
+
+def _terms_of(blend: Mapping[str, float]) -> list[str]:
+    """Return what a blend has beside heads: terms about a request's query or source title."""
+    return [name for name in blend if name in TERMS]
 
 
 def _cases(
@@ -216,11 +243,19 @@ def _sample(
     function = CanvasScorer(scorer, resolved, case.canvas, features)
     places = case.catalogue.places_in(scorer.title_ids)
     known = places != UNKNOWN
-    blends, terms, masks, lengths = [], [], [], []
+    blend, losses = function.canvas.blend, head_losses(resolved)
+    beside = _terms_of(blend)
+    of_heads = {name: weight for name, weight in blend.items() if name not in beside}
+    heads, blended, terms, masks, lengths = [], [], [], [], []
     for chunk in case.chunks():
         mask = chunk.candidates & known
         # A title that came after training may be a target: it stays a candidate, with what the model makes of it.
-        blends.append(np.where(mask, function.score(chunk.requests)[:, places], 0.0).astype(np.float32))
+        logits = function.heads(chunk.requests)
+        heads.append(np.where(mask, blend_rows(logits, losses, of_heads)[:, places], 0.0).astype(np.float32))
+        values = np.zeros((len(mask), len(beside), mask.shape[1]), np.float32)
+        for place, name in enumerate(beside):
+            values[:, place] = np.where(mask, blend[name] * logits[name][:, places], 0.0)
+        blended.append(values)
         found = scorer.history_terms(chunk.requests)
         assert found is not None
         terms.append(found.values[found.row][:, :, 1 + places] * mask[:, None, :])
@@ -229,7 +264,8 @@ def _sample(
     members = case.frame["member_id"].cast(pl.String)
     return CanvasSample(
         canvas=case.canvas,
-        blend=np.concatenate(blends),
+        heads=np.concatenate(heads),
+        blended=np.concatenate(blended),
         terms=np.concatenate(terms),
         candidates=np.concatenate(masks),
         rows=case.rows,
@@ -243,24 +279,42 @@ def _sample(
 def _gains(samples: Sequence[CanvasSample], weights: TermWeights, seed: int) -> list[CanvasGain]:
     """Return what weights of other members add on each canvas, and on all of them together, last."""
     gained = [np.zeros(len(sample)) for sample in samples]
-    written = [_ndcg(sample, sample.blend) for sample in samples]
+    likelier = [np.zeros(len(sample)) for sample in samples]
+    written = [_ndcg(sample, sample.written) for sample in samples]
     for part in range(PARTS):
-        others = fit_weights([sample.part(sample.fold != part) for sample in samples], weights)
+        rest = [sample.part(sample.fold != part) for sample in samples]
+        others, as_written = fit_weights(rest, weights), fit_weights([sample.as_written() for sample in rest])
         for number, sample in enumerate(samples):
             kept = sample.fold == part
             own = sample.part(kept)
-            scores = added(own, others.multipliers()[number][own.length].astype(np.float32))
+            scores = scored(own, others.scale[number], others.blended[number], others.own[number][own.length])
             gained[number][kept] = _ndcg(own, scores) - written[number][kept]
+            plain = np.where(own.candidates, np.float32(as_written.scale[number]) * own.written, NO_CANDIDATE)
+            likelier[number][kept] = log_likelihood(own, scores) - log_likelihood(own, plain)
     # Members are coded by canvas, and a member who asked on several stands for several.
     everyone = np.concatenate([sample.member + number * 10**9 for number, sample in enumerate(samples)])
-    together = _interval(everyone, np.concatenate(gained), seed)
+    together, likely = (_interval(everyone, np.concatenate(values), seed) for values in (gained, likelier))
     found = []
-    for sample, before, gain in zip(samples, written, gained, strict=True):
-        interval = _interval(sample.member, gain, seed)
-        kept = interval.low > 0 or (together.low > 0 and interval.value >= 0 and len(sample) >= ENOUGH)
-        found.append(CanvasGain(sample.canvas, len(sample), float(before.mean()), interval, bool(kept)))
+    for number, sample in enumerate(samples):
+        gain, own_likely = (_interval(sample.member, values[number], seed) for values in (gained, likelier))
+        kept = _holds(len(sample), gain, own_likely, together)
+        found.append(CanvasGain(sample.canvas, len(sample), float(written[number].mean()), gain, own_likely, kept))
     mean = float(np.concatenate(written).mean())
-    return [*found, CanvasGain("all", len(everyone), mean, together, together.low > 0)]
+    return [*found, CanvasGain("all", len(everyone), mean, together, likely, bool(together.low > 0))]
+
+
+def _holds(requests: int, gain: Interval, likelihood: Interval, together: Interval) -> bool:
+    """Say whether a canvas uses its learnt weights.
+
+    It does where they rank better beyond the interval; where they rank no worse and make what was chosen likelier
+    beyond the interval, which fewer requests can show; and, once weights hold over all canvases, where they rank no
+    worse on many requests, or not clearly worse on few, which have little but what canvases share.
+    """
+    if gain.low > 0:
+        return True
+    if gain.value >= 0 and requests >= FEW and likelihood.low > 0:
+        return True
+    return bool(together.low > 0 and (gain.value >= 0 if requests >= ENOUGH else gain.high > 0))
 
 
 def _interval(member: Ints, gain: Values, seed: int) -> Interval:

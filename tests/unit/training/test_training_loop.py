@@ -220,6 +220,13 @@ def test_small_data_gets_more_passes() -> None:
     assert settings.total_epochs(steps_per_epoch=30) == 34
 
 
+def test_max_epochs_bounds_the_passes_that_min_steps_brings() -> None:
+    settings = LoopSettings(epochs=6, min_steps=1000, max_epochs=15)
+    assert settings.total_epochs(steps_per_epoch=30) == 15
+    assert settings.total_epochs(steps_per_epoch=100) == 10
+    assert settings.model_copy(update={"epochs": 20}).total_epochs(steps_per_epoch=30) == 20
+
+
 def test_one_cycle_rises_and_falls() -> None:
     rates = [one_cycle(step, 100, 0.002, 0.1) for step in range(100)]
     assert rates[0] == pytest.approx(0.002 / 25)
