@@ -313,14 +313,13 @@ class _Run:
         if wanted is None:
             return network
         self.watcher.stage("learn the weights of terms")
-        log, seed = log_of(self.split, self.frames), self.resolved.model.training.seed
+        split, frames, seed = self.split, self.frames, self.resolved.model.training.seed
+        log = log_of(split, frames)
         network = add_terms(network, wanted, log, data.encoder)
         self._write(network, data, lineage)
         scorer = self._scorer(network, data.watermark, self.features)
-        learnt = learn_weights(scorer, log, self.split, self.frames, self.resolved, self.features, seed)
+        learnt, self.resolved = learn_weights(scorer, log, self.split, self.frames, self.resolved, self.features, seed)
         log_terms(run, learnt)
-        for one in learnt:
-            self.resolved = self.resolved.with_blends(one.blends)
         return network
 
     @cached_property

@@ -138,8 +138,8 @@ def learn_weights(
     resolved: ResolvedModel,
     features: MemberFeatures | None,
     seed: int,
-) -> list[LearntTerms]:
-    """Learn the weights of every head's terms, put them into the scorer's network, and return them with the blends.
+) -> tuple[list[LearntTerms], ResolvedModel]:
+    """Learn the weights of every head's terms, put them into the scorer's network, and return the learnt blends too.
 
     Args:
         scorer: Of the network, whose weights of terms are all 0.
@@ -159,7 +159,7 @@ def learn_weights(
     for head in terms.config.heads:
         found.append(_learn(head, terms, scorer, log, split, tables, resolved, features, seed))
         resolved = resolved.with_blends(found[-1].blends)
-    return found
+    return found, resolved
 
 
 def _learn(

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from playbill.datasets import Encoder, EncoderState, make_split
 from playbill.errors import IntegrityError
 from playbill.evaluation import CanvasScorer, evaluate_model
+from playbill.metrics.bootstrap import Interval
 from playbill.models import HeadConfig, Network, NetworkConfig
 from playbill.ranking.bundle import Bundle
 from playbill.ranking.scorer import Scorer
 from playbill.specs import HeadSpec, ResolvedModel
-from playbill.training.term_weights import LearntTerms, add_terms, learn_weights, log_of, terms_config
+from playbill.training.term_weights import LearntTerms, _holds, add_terms, learn_weights, log_of, terms_config
 
 TITLES = [str(number) for number in range(1, 25)]
 TERMS = ("transitions", "item_knn")
@@ -76,9 +79,14 @@ def encoder_of(resolved: ResolvedModel) -> Encoder:
     return Encoder(state)
 
 
-def learnt(service: ModuleType, *, in_order: bool) -> tuple[Scorer, list[LearntTerms], tuple]:
-    frames = service.tables_of(rows(240, in_order=in_order), titles=TITLES)
-    resolved = with_head(service.resolved_of(), TERMS)
+def learnt(
+    service: ModuleType, *, in_order: bool, members: int = 240, home: dict | None = None
+) -> tuple[Scorer, list[LearntTerms], tuple]:
+    """Learn the weights of a model with canvas `home`, whose requests come from the title played before."""
+    frames = service.tables_of(rows(members, in_order=in_order), titles=TITLES)
+    before = pl.col("title_id").shift(1).over("member_id")
+    frames = replace(frames, interactions=frames.interactions.with_columns(source_title_id=before))
+    resolved = with_head(service.resolved_of() if home is None else service.resolved_of(home=home), TERMS)
     split, encoder = make_split("leave_one_out", frames.interactions), encoder_of(resolved)
     config = NetworkConfig.model_validate(
         {
@@ -96,7 +104,9 @@ def learnt(service: ModuleType, *, in_order: bool) -> tuple[Scorer, list[LearntT
     titles = frames.titles.select("title_id").with_columns(plays=plays)
     bundle = Bundle(Path(), "", resolved, encoder, network.config, titles, {})
     scorer = Scorer(bundle, frames.titles, frames.availability, None, as_of=service.day(7), network=network)
-    return scorer, learn_weights(scorer, log, split, frames, resolved, None, 17), (split, frames, resolved)
+    found, better = learn_weights(scorer, log, split, frames, resolved, None, 17)
+    assert better == resolved.with_blends(found[0].blends)
+    return scorer, found, (split, frames, resolved)
 
 
 def test_terms_that_help_on_other_members_are_used(service) -> None:
@@ -136,6 +146,54 @@ def test_popularity_is_left_out_where_the_features_have_none(service) -> None:
     assert (found.terms, found.popularity) == (("ease",), None)
     assert terms_config(with_head(resolved, ()), encoder_of(resolved)) is None
     assert terms_config(with_head(resolved, ("popular_7d",)), encoder_of(resolved)) is None
+
+
+BESIDE = {
+    "candidates": {"available": "now", "watched": False},
+    "context": ["member", "source_title"],
+    "blend": {"play": 1.0, "similarity": 8.0},
+}
+"""Vectors of a network that knows nothing mislead: `similarity` weighs too much."""
+
+
+def test_a_term_that_a_canvas_weighs_too_much_is_weighed_anew(service) -> None:
+    scorer, (found,), (split, frames, resolved) = learnt(service, in_order=True, home=BESIDE)
+    assert found.blends["home"]["play"] == 1.0
+    assert 0 <= found.blends["home"]["similarity"] < 2.0
+    better = resolved.with_blends(found.blends)
+    assert better.canvas("home").blend == found.blends["home"]
+    assert better.written_blends == {"home": BESIDE["blend"]}
+    assert better.spec_hash == resolved.spec_hash
+    assert ResolvedModel.from_json(better.to_json()) == better
+    assert better.with_blends(found.blends) == better
+    measured = {
+        name: evaluate_model(scorer, split, frames, one, None, canvases=["home"], baselines=()).reports["home"]
+        for name, one in (("written", resolved), ("learnt", better))
+    }
+    values = {name: report.result.metrics["ndcg@10"].value for name, report in measured.items()}
+    assert values["learnt"] > values["written"]
+
+
+def test_few_requests_leave_a_blend_as_it_is_written(service) -> None:
+    _, (found,), _ = learnt(service, in_order=False, members=12, home=BESIDE)
+    assert found.blends == {}
+
+
+@pytest.mark.parametrize(
+    ("requests", "gain", "likelihood", "together", "holds"),
+    [
+        (10, (0.02, 0.01, 0.03), (0, -1, 1), (0, -1, 1), True),
+        (50, (0.0, -0.1, 0.1), (0.5, 0.1, 0.9), (0, -1, 1), True),
+        (10, (0.0, -0.1, 0.1), (0.5, 0.1, 0.9), (0, -1, 1), False),
+        (50, (-0.01, -0.1, 0.1), (0.5, 0.1, 0.9), (0, -1, 1), False),
+        (50, (-0.01, -0.1, 0.1), (0, -1, 1), (0.02, 0.01, 0.03), True),
+        (50, (-0.05, -0.1, -0.01), (0, -1, 1), (0.02, 0.01, 0.03), False),
+        (200, (-0.01, -0.1, 0.1), (0, -1, 1), (0.02, 0.01, 0.03), False),
+        (200, (0.01, -0.1, 0.1), (0, -1, 1), (0.02, 0.01, 0.03), True),
+    ],
+)
+def test_learnt_weights_are_used_where_they_hold(requests, gain, likelihood, together, holds) -> None:
+    assert _holds(requests, Interval(*gain), Interval(*likelihood), Interval(*together)) is holds
 
 
 def test_tables_fitted_past_a_request_are_refused(service) -> None:
