@@ -355,21 +355,18 @@ class _Run:
         self.watcher.stage("evaluate")
         network = read_bundle(self.folder.path / BUNDLE).network()
         make = partial(self._scorer, network, data.watermark)
+        given = (self.split, self.frames, self.resolved, self.features)
         evaluation = evaluate_model(
             make(self.features),
-            self.split,
-            self.frames,
-            self.resolved,
-            self.features,
+            *given,
             progress=lambda canvas, done, total: self.watcher.advance(done, total, canvas),
             truth=self.truth,
             measured=self.folder.reports(digest).measured,
         )
         self.watcher.stage("try the features")
         seed, advance = self.resolved.model.training.seed, self.watcher.advance
-        given = (data, self.split, self.frames, self.resolved, self.features)
         features = feature_report(
-            make, *given, seed=seed, progress=lambda done, total: advance(done, total, "features")
+            make, data, *given, seed=seed, progress=lambda done, total: advance(done, total, "features")
         )
         return evaluation, features
 
