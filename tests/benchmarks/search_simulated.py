@@ -10,7 +10,7 @@ from asked_service import Service
 
 from playbill.datasets import Request
 from playbill.datasets.text import fold
-from playbill.evaluation.beside import Matching
+from playbill.evaluation.beside import Matching, NameMatch
 from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.evaluation.searches import (
     QUERY_LENGTHS,
@@ -83,7 +83,7 @@ def ask(own: Service, scorer: Scorer, searches: Searches) -> Asked:
     names = world.titles.with_columns(column=pl.Series(catalogue.codes(world.titles["title_id"]))).sort("column")[
         "name"
     ]
-    prefix = Matching([" ".join(fold(name).split()) for name in names], Shares(shares))
+    prefix = Matching(NameMatch([" ".join(fold(name).split()) for name in names]), Shares(shares))
     terms |= {"popular": np.tile(shares, (len(requests), 1)), "prefix match": prefix.score(requests)}
     target = catalogue.codes(searches.frame["wanted"])
     order = catalogue.places_in(world.title_ids.to_list())

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +29,7 @@ from playbill.specs.measures import BESIDE
 MOST_TITLES = {"ease": 8_000, "item_knn": 100_000}
 """Baseline -> titles up to which it stands beside every model. EASE inverts a T x T matrix: 4 CPU seconds at
 4,000 titles, eight times as many at twice the titles. Named in `baselines`, it is fitted up to its own limit."""
+_LAST = chr(0x10FFFF)
 
 
 def chosen(
@@ -104,7 +104,7 @@ def _asks(
     spec: CanvasSpec, case: EvaluationCase, actions: tuple[str, ...]
 ) -> Callable[[str, ScoreFunction], ScoreFunction]:
     """Return how baselines are asked on a canvas, by name."""
-    names = folded_names(case) if "query" in spec.context else None
+    names = NameMatch(folded_names(case)) if "query" in spec.context else None
 
     def asked(name: str, function: ScoreFunction) -> ScoreFunction:
         if actions:
@@ -183,13 +183,13 @@ class Matching:
     order.
 
     Args:
-        names: [T] folded names of the baseline's titles.
+        names: Those of the baseline's titles.
         function: The baseline.
     """
 
-    def __init__(self, names: Sequence[str], function: ScoreFunction) -> None:
+    def __init__(self, names: NameMatch, function: ScoreFunction) -> None:
         self.function = function
-        self._matches = cache(NameMatch(names).matches)
+        self._matches = names.matches
 
     @property
     def title_ids(self) -> Sequence[str]:
@@ -198,24 +198,35 @@ class Matching:
 
     def score(self, requests: Sequence[Request]) -> Scores:
         """Return [N, T]: 2 for a match, plus the baseline's scores brought to [0, 1]."""
-        raw = self.function.score(requests).astype(np.float64)
+        raw = self.function.score(requests)
         low, high = raw.min(axis=1, keepdims=True), raw.max(axis=1, keepdims=True)
-        scores: Scores = (raw - low) / np.maximum(high - low, np.finfo(np.float64).tiny)
-        matches = [self._matches(fold_text(request.query or "")) for request in requests]
-        return scores + 2.0 * np.array(matches, dtype=np.float64).reshape(scores.shape)
+        scores: Scores = np.subtract(raw, low, dtype=np.float64)
+        scores /= np.maximum(np.subtract(high, low, dtype=np.float64), np.finfo(np.float64).tiny)
+        for row, request in zip(scores, requests, strict=True):
+            row[self._matches(fold_text(request.query or ""))] += 2.0
+        return scores
 
 
 class NameMatch:
-    """Which names have a word that begins like each typed one."""
+    """Which names have a word that begins like each typed one.
+
+    Args:
+        names: [T] folded.
+    """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._names = pl.Series([f" {name}" for name in names], dtype=pl.String)
+        words = pl.DataFrame({"word": pl.Series(names, dtype=pl.String).str.split(" ")}).with_row_index("title")
+        words = words.explode("word").sort("word")
+        self._words, self._titles, self._count = words["word"], words["title"].to_numpy(), len(names)
 
     def matches(self, query: str) -> npt.NDArray[np.bool_]:
         """Return [T] for a folded query; everything matches where nothing readable was typed."""
-        found = np.ones(len(self._names), dtype=np.bool_)
+        found = np.ones(self._count, dtype=np.bool_)
         for word in query.split():
-            found &= self._names.str.contains(f" {word}", literal=True).to_numpy()
+            first, last = (self._words.search_sorted(end, side="left") for end in (word, word + _LAST))
+            own = np.zeros(self._count, dtype=np.bool_)
+            own[self._titles[first:last]] = True
+            found &= own
         return found
 
 

@@ -45,8 +45,10 @@ CO_PLAY_PAIRS = "co_play_pairs"
 QUERY_SEED = 90_210
 """Far from the seeds of training, which count up from the run's own."""
 QUERY_LENGTHS = ("1", "2", "3", "4+")
-MOST_SEARCHED = 2_500
+MOST_SEARCHED, FEWEST_SEARCHED = 2_500, 500
 """Held-out titles that queries are made for; of more, so many are drawn. Four queries each say enough of a search."""
+SEARCHED_CELLS = 25_000_000
+"""Titles searched times titles there are, from which on fewer are drawn, so that searching a large catalogue ends."""
 _TRIES = 8
 """Queries drawn per title until one has four letters; the whole name stands in when none has."""
 
@@ -183,9 +185,10 @@ def evaluate_more_like_this(
 
 def _drawn(case: EvaluationCase, seed: int) -> EvaluationCase:
     """Return the case with as many of its requests as queries are made for."""
-    if len(case) <= MOST_SEARCHED:
+    most = min(MOST_SEARCHED, max(FEWEST_SEARCHED, SEARCHED_CELLS // max(1, len(case.catalogue))))
+    if len(case) <= most:
         return case
-    drawn = np.random.default_rng(seed).choice(len(case), MOST_SEARCHED, replace=False)
+    drawn = np.random.default_rng(seed).choice(len(case), most, replace=False)
     return replace(case.keep(np.isin(case.rows, drawn)), left_out=case.left_out, drawn_from=len(case))
 
 
@@ -193,7 +196,8 @@ def _searched(case: EvaluationCase) -> tuple[str, ...]:
     """Say so where queries were made for some of the held-out titles only."""
     if not case.drawn_from:
         return ()
-    return (f"queries were made for {MOST_SEARCHED:,} of {case.drawn_from:,} held-out titles, drawn at random",)
+    searched = case.frame["event_id"].n_unique()
+    return (f"queries were made for {searched:,} of {case.drawn_from:,} held-out titles, drawn at random",)
 
 
 def _evaluate(

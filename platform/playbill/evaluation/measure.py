@@ -79,10 +79,8 @@ class Collector:
 
     def _collect(self, scorer: AlignedScorer, chunk: Chunk) -> None:
         scores, mask = scorer.score(chunk.requests, chunk.candidates)
-        ranks = metrics.target_ranks(scores, chunk.rows, chunk.columns, mask)
-        self._lists[scorer.name][self._done : self._done + len(chunk.requests)] = metrics.top_k(
-            scores, self.depth, mask
-        )
+        lists, ranks = metrics.lists_and_ranks(scores, self.depth, chunk.rows, chunk.columns, mask)
+        self._lists[scorer.name][self._done : self._done + len(chunk.requests)] = lists
         self._ranks[scorer.name][self._seen : self._seen + ranks.size] = ranks
 
     def measured(self, facts: CaseFacts, k: Sequence[int]) -> dict[str, Measured]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -51,8 +51,10 @@ class HeadScorer(RowHeads, Protocol):
         """The titles it scores, one per column."""
         ...
 
-    def score(self, requests: Sequence[Request]) -> Mapping[str, npt.NDArray[np.float32]]:
-        """Return each head's [N, T] scores."""
+    def score(
+        self, requests: Sequence[Request], heads: Collection[str] | None = None
+    ) -> Mapping[str, npt.NDArray[np.float32]]:
+        """Return the [N, T] scores of the heads that are named, or of each."""
         ...
 
     def remember(self, moments: Sequence[datetime]) -> None:
@@ -85,7 +87,7 @@ class CanvasScorer:
         """Return [N, T] blended scores."""
         scores = np.empty((len(requests), len(self.title_ids)))
         start = 0
-        for heads in self._parts(requests):
+        for heads in self._parts(requests, self.canvas.blend):
             # Over every title instead of over candidates: that shifts a request's scores by one constant per head.
             blended = blend_rows(heads, self._losses, self.canvas.blend)
             scores[start : start + len(blended)] = blended
@@ -97,13 +99,15 @@ class CanvasScorer:
         parts = list(self._parts(requests))
         return {head: np.concatenate([part[head] for part in parts]) for head in parts[0]} if parts else {}
 
-    def _parts(self, requests: Sequence[Request]) -> Iterator[Mapping[str, npt.NDArray[np.float32]]]:
-        """Yield the heads' logits, `REQUESTS_AT_ONCE` requests at a time."""
+    def _parts(
+        self, requests: Sequence[Request], heads: Collection[str] | None = None
+    ) -> Iterator[Mapping[str, npt.NDArray[np.float32]]]:
+        """Yield logits of heads, `REQUESTS_AT_ONCE` requests at a time."""
         asked = self.with_features(requests)
         for start in range(0, len(asked), REQUESTS_AT_ONCE):
             part = asked[start : start + REQUESTS_AT_ONCE]
             self.scorer.remember([request.at for request in part])
-            yield self.scorer.score(part)
+            yield self.scorer.score(part, heads)
 
     def with_features(self, requests: Sequence[Request]) -> list[Request]:
         """Return the requests with what was known of member and request strictly before each moment."""

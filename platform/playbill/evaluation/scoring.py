@@ -47,6 +47,8 @@ class AlignedScorer:
         places = catalogue.places_in(function.title_ids)
         self._known: Mask = places != UNKNOWN
         self._places: Indices = np.where(self._known, places, 0)
+        self._in_order = np.array_equal(places, np.arange(len(function.title_ids)))
+        self._every = bool(self._known.all())
 
     def score(self, requests: Sequence[Request], candidates: Mask) -> tuple[Scores, Mask]:
         """Score requests over the catalogue.
@@ -65,10 +67,10 @@ class AlignedScorer:
         expected = (len(requests), len(self.function.title_ids))
         if raw.shape != expected:
             raise IntegrityError(f"'{self.name}' returned scores of shape {raw.shape}, expected {expected}")
-        scores = raw[:, self._places]
-        mask = candidates & self._known
-        broken = np.isnan(scores) & mask
-        if broken.any():
+        # Passes over [N, T] are what evaluation of a large catalogue consists of, so none is made for nothing.
+        scores = raw if self._in_order else np.take(raw, self._places, axis=1)
+        mask = candidates if self._every else candidates & self._known
+        if np.isnan(scores.min(initial=0.0)) and (broken := np.isnan(scores) & mask).any():
             row = int(broken.any(axis=1).argmax())
             raise IntegrityError(
                 f"'{self.name}' gave {int(broken.sum())} scores that are no number, the first to member "

@@ -32,7 +32,7 @@ from playbill.metrics.ranking import (
 )
 from playbill.metrics.relative import relative_interval
 from playbill.metrics.seeds import SeedInterval, seed_interval
-from playbill.metrics.topk import NOT_RANKED, ranks_within, target_ranks, top_k
+from playbill.metrics.topk import NOT_RANKED, lists_and_ranks, ranks_within, target_ranks, top_k
 from playbill.metrics.whole import refuse_sampled, require_whole_catalogue
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "genre_shares",
     "hit_rate",
     "inverse_popularity",
+    "lists_and_ranks",
     "log_loss",
     "member_bootstrap",
     "mrr",

@@ -45,9 +45,20 @@ def top_k(scores: Scores, k: int, candidates: Mask | None = None) -> Indices:
     Raises:
         ValueError: The shapes differ, `k` is not positive, or a candidate's score is NaN.
     """
+    return _lists(_masked(scores, candidates), k)
+
+
+def lists_and_ranks(
+    scores: Scores, k: int, rows: Indices, titles: Indices, candidates: Mask | None = None
+) -> tuple[Indices, Indices]:
+    """Return `top_k` and `target_ranks` of the same scores, which are masked once for both."""
+    masked = _masked(scores, candidates)
+    return _lists(masked, k), _ranks(masked, rows, titles)
+
+
+def _lists(masked: Scores, k: int) -> Indices:
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    masked = _masked(scores, candidates)
     n, width = masked.shape
     places = min(k, width)
     lists = np.full((n, k), NOT_LISTED, dtype=np.int64)
@@ -77,7 +88,10 @@ def target_ranks(scores: Scores, rows: Indices, titles: Indices, candidates: Mas
     Raises:
         ValueError: The shapes differ, or a candidate's score is NaN.
     """
-    masked = _masked(scores, candidates)
+    return _ranks(_masked(scores, candidates), rows, titles)
+
+
+def _ranks(masked: Scores, rows: Indices, titles: Indices) -> Indices:
     own = masked[rows, titles][:, None]
     everyone = np.array_equal(rows, np.arange(len(masked)))
     others = masked if everyone else masked[rows]
@@ -116,8 +130,8 @@ def _masked(scores: Scores, candidates: Mask | None) -> Scores:
     # A candidate scored -inf is still a candidate, so it must stay above what is masked.
     masked: Scores = np.maximum(scores, np.finfo(scores.dtype).min)
     if candidates is not None:
-        masked[~candidates] = -np.inf
-    if np.isnan(masked).any():
+        np.copyto(masked, -np.inf, where=~candidates)
+    if masked.size and np.isnan(masked.max()):
         raise ValueError("a candidate's score is NaN")
     return masked
 

@@ -51,6 +51,7 @@ KNN_TITLES = 100_000
 """Titles up to which every title is compared with every other."""
 
 Floats = npt.NDArray[np.float32]
+Values = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
@@ -155,8 +156,53 @@ class HistoryTerms(nn.Module):
                 if popular is not None:
                     found[:, place] = np.nan_to_num(popular)
             else:
-                found[:, place, :known] = self._sum(term, plays, later)
+                each, share = self._sparse(term, plays, later, known)
+                found[:, place, :known] = each.toarray()
+                if share.any():
+                    found[:, place, :known] -= np.outer(share, self.popularity.numpy()).astype(np.float32)
             found[:, place] = standardised(found[:, place], unseen)
+        return found
+
+    def sums(self, plays: Plays, popular: Floats | None, titles: int, weights_UK: Floats) -> Floats:
+        """Return [U, titles] the weighted sums of `values`, whose standardised terms are never made.
+
+        Mean and deviation of a term come from the few titles it says something of, so a title costs one addition.
+
+        Args:
+            plays: Of U histories.
+            popular: [U, titles] the week's log plays; None where they are not known.
+            titles: Titles now.
+            weights_UK: Weights of the terms in each history.
+        """
+        later, padding = plays.later(), np.arange(plays.count)
+        owner, title = np.append(plays.owner, padding), np.append(plays.title, np.zeros(plays.count, np.int64))
+        outside = sparse.csr_array((np.ones(len(owner)), (owner, title)), shape=(plays.count, titles))
+        outside.data[:] = 1.0
+        found, total = np.zeros((plays.count, titles), np.float32), np.zeros(plays.count)
+        logs = np.pad(self.popularity.numpy(), (0, titles - len(self.popularity)))
+        of_logs = np.zeros(plays.count)
+        for place, term in enumerate(self.config.terms):
+            if not weights_UK[:, place].any():
+                continue
+            if term == "popular_7d":
+                if popular is None:
+                    continue
+                each = np.nan_to_num(popular)
+                moments = _moments_of(each, outside)
+                scale = _scales(weights_UK[:, place], *moments)
+                found += each * scale[:, None].astype(np.float32)
+            else:
+                each, share = self._sparse(term, plays, later, titles)
+                moments = _moments_of(each, outside, logs, share)
+                scale = _scales(weights_UK[:, place], *moments)
+                rows = np.repeat(padding, np.diff(each.indptr))
+                found[rows, each.indices] += (each.data * scale[rows]).astype(np.float32)
+                of_logs -= scale * share
+            total += scale * moments[0]
+        if of_logs.any():
+            found += np.outer(of_logs, logs).astype(np.float32)
+        found -= total[:, None].astype(np.float32)
+        found[:, 0] = 0
         return found
 
     def weights_of(self, head: str, canvas: Ints, lengths: Ints) -> Floats:
@@ -171,17 +217,19 @@ class HistoryTerms(nn.Module):
         found: Floats = own[canvas, length_group(lengths)]
         return found
 
-    def _sum(self, term: str, plays: Plays, later: npt.NDArray[np.float64]) -> Floats:
-        titles = len(self.popularity)
+    def _sparse(
+        self, term: str, plays: Plays, later: npt.NDArray[np.float64], titles: int
+    ) -> tuple[sparse.csr_array, npt.NDArray[np.float64]]:
+        """Return [U, titles] what a term says of titles, and [U] what is then taken off each per log popularity."""
         if term == "transitions":
             weight = np.where(later < LAST_PLAYS, LAST_DECAY**later, 0.0)
         else:
             weight = RECENT_DECAY**later if term == "recent_ease" else np.ones(len(later))
-        history = plays.matrix(weight, titles)
-        found: Floats = (history @ self._matrix(TABLES[term])).toarray()
-        if term == "transitions":
-            found -= POPULARITY_SHARE * np.outer(history.sum(axis=1), self.popularity.numpy())
-        return found
+        history = plays.matrix(weight, len(self.popularity))
+        found = sparse.csr_array(history @ self._matrix(TABLES[term]))
+        found.resize(plays.count, titles)
+        share = POPULARITY_SHARE if term == "transitions" else 0.0
+        return found, share * np.asarray(history.sum(axis=1), np.float64).ravel()
 
     def _matrix(self, table: str) -> sparse.csr_array:
         """Return [T, T] a table, by source and title."""
@@ -211,6 +259,35 @@ def standardised(values: Floats, inside: npt.NDArray[np.bool_]) -> Floats:
     found: Floats = centred * scale.astype(np.float32)
     found[:, 0] = 0
     return found
+
+
+def _moments_of(
+    values: sparse.csr_array | Floats,
+    outside: sparse.csr_array,
+    logs: Floats | None = None,
+    share: Values | None = None,
+) -> tuple[Values, Values]:
+    """Return [U] mean and deviation of `values - share * logs` over the titles that are not outside."""
+    own = outside.multiply(values)
+    count = np.maximum(outside.shape[1] - np.asarray(outside.sum(axis=1)).ravel(), 1)
+    exact = values.astype(np.float64)
+    squares = exact**2  # of each number: these are sparse arrays, not matrices
+    total = np.asarray(exact.sum(axis=1)).ravel() - np.asarray(own.sum(axis=1)).ravel()
+    square = np.asarray(squares.sum(axis=1)).ravel() - np.asarray(own.multiply(own).sum(axis=1)).ravel()
+    if logs is not None and share is not None and share.any():
+        logs = logs.astype(np.float64)
+        both = exact @ logs - np.asarray(own @ logs).ravel()
+        of_logs, of_squares = logs.sum() - outside @ logs, (logs**2).sum() - outside @ logs**2
+        square += share * (share * of_squares - 2 * both)
+        total -= share * of_logs
+    mean = total / count
+    return mean, np.sqrt(np.maximum(square / count - mean**2, 0.0))
+
+
+def _scales(weight: Floats, mean: Values, spread: Values) -> Values:
+    """Return [U] what values are multiplied by: a weight over their deviation, 0 where all are alike."""
+    alike = spread <= np.maximum(1e-6, 1e-7 * np.abs(mean))
+    return np.where(alike, 0.0, weight / np.where(alike, 1.0, spread))
 
 
 def successors(plays: Plays, titles: int, _kept: int) -> sparse.csr_array:

@@ -229,7 +229,8 @@ class Network(nn.Module):
             vectors: `title_vectors(titles)` kept from before, to save computing them.
             states: [N, D] from `last_states`, to save reading the histories again.
             heads: Names of the heads that are wanted; None = all.
-            biases: [P, K, T] from `pairs.bias_tables` and [N] which of them each request has, to save computing them.
+            biases: [P, K, T] from `pairs.bias_tables` of the wanted heads, and [N] which of them each request has, to
+                save computing them.
 
         Returns:
             Head name -> [N, T] float32 logits; column 0 (padding) is -10,000.
@@ -238,9 +239,8 @@ class Network(nn.Module):
             vectors = self.title_vectors(titles) if vectors is None else vectors
             scene = self.scene(history, context, vectors, states)
             found = {}
-            for place, (name, head) in enumerate(self.title_heads().items()):
-                if heads is not None and name not in heads:
-                    continue
+            wanted = {name: head for name, head in self.title_heads().items() if heads is None or name in heads}
+            for place, (name, head) in enumerate(wanted.items()):
                 state = scene.state_of(head)
                 q = head.queries(state)
                 scores_NT = (q @ vectors.vectors.to(q.dtype).T).float()

@@ -7,7 +7,7 @@ Axis letters: N requests, K heads, M pairs, T titles without the padding row, D 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +20,9 @@ Pair = tuple[int, str]
 """Number of a request, and name of a head."""
 
 
-def bias_tables(network: Network, titles: TitleVectors, pairs: Sequence[tuple[int, int]]) -> list[Tensor]:
+def bias_tables(
+    network: Network, titles: TitleVectors, pairs: Sequence[tuple[int, int]], heads: Collection[str] | None = None
+) -> list[Tensor]:
     """Return [K, T] the additive bias of every title in every head, for each (snapshot, canvas).
 
     It depends on nothing else, so it may be kept as long as the weights and the titles are. The padding title is in it.
@@ -29,10 +31,12 @@ def bias_tables(network: Network, titles: TitleVectors, pairs: Sequence[tuple[in
         network: Of the heads.
         titles: T titles.
         pairs: Which of the titles' snapshots, and index of the canvas.
+        heads: Names of the K heads that are wanted; None = all.
     """
     snapshot_P, canvas_P = torch.tensor(pairs, dtype=torch.int64).unbind(1)
     rows = BiasRows(snapshot_P, canvas_P, torch.arange(len(pairs)))
-    by_head = [head.bias(titles, rows) for head in heads_of(network).values()]
+    wanted = [head for name, head in heads_of(network).items() if heads is None or name in heads]
+    by_head = [head.bias(titles, rows) for head in wanted]
     return list(torch.stack(by_head, dim=1))
 
 

@@ -33,11 +33,6 @@ class RequestTerms:
     row: Ints
     lengths: Ints
 
-    def sums(self, weights: Floats) -> Floats:
-        """Return [N, T] the weighted sums of terms, for [N, K] weights."""
-        found: Floats = np.matmul(weights[:, None, :], self.values[self.row])[:, 0]
-        return found
-
 
 class HistoryReader:
     """Reads the terms of one model version. Safe to share between threads.
@@ -54,15 +49,8 @@ class HistoryReader:
 
     def read(self, requests: Sequence[Request]) -> RequestTerms:
         """Return the terms of some requests, whose histories hold rows of `interactions` in order."""
-        hours = self._encoder.state.snapshot_hours
-        moments = np.array([microseconds_of(floor_moment(request.at, hours)) for request in requests], np.int64)
-        # Requests hold their frames while this runs, so that an id means one frame.
-        places: dict[tuple[int, int], int] = {}
-        keys = [(id(request.history), moment) for request, moment in zip(requests, moments.tolist(), strict=True)]
-        row = np.array([places.setdefault(key, len(places)) for key in keys], np.int64)
-        first = np.unique(row, return_index=True)[1]
-        plays = plays_of([requests[place].history for place in first], self._encoder)
-        values = self._terms.values(plays, self._popular(moments[first]), self._encoder.title_rows.size)
+        plays, popular, row, _ = self._histories(requests, np.zeros(len(requests), np.int64))
+        values = self._terms.values(plays, popular, self._encoder.title_rows.size)
         return RequestTerms(values, row, plays.lengths()[row])
 
     def added(self, scores: dict[str, Floats], requests: Sequence[Request], canvas: Ints) -> dict[str, Floats]:
@@ -76,9 +64,29 @@ class HistoryReader:
         heads = [head for head in self._heads if head in scores]
         if not heads or not self._terms.weights.any():
             return scores
-        terms = self.read(requests)
-        weights = {head: self._terms.weights_of(head, canvas, terms.lengths) for head in heads}
-        return scores | {head: scores[head] + terms.sums(own)[:, 1:] for head, own in weights.items()}
+        plays, popular, row, first = self._histories(requests, canvas)
+        found, titles = dict(scores), self._encoder.title_rows.size
+        for head in heads:
+            weights = self._terms.weights_of(head, canvas[first], plays.lengths())
+            if weights.any():
+                found[head] = scores[head] + self._terms.sums(plays, popular, titles, weights)[row, 1:]
+        return found
+
+    def _histories(self, requests: Sequence[Request], canvas: Ints) -> tuple[Plays, Floats | None, Ints, Ints]:
+        """Return U histories at their moment, on their canvas; the week's plays [U, T]; [N] which each request has.
+
+        The last is the first request [U] that has each.
+        """
+        hours = self._encoder.state.snapshot_hours
+        moments = np.array([microseconds_of(floor_moment(request.at, hours)) for request in requests], np.int64)
+        # Requests hold their frames while this runs, so that an id means one frame.
+        places: dict[tuple[int, int, int], int] = {}
+        pasts = [id(request.history) for request in requests]
+        keys = zip(pasts, moments.tolist(), canvas.tolist(), strict=True)
+        row = np.array([places.setdefault(key, len(places)) for key in keys], np.int64)
+        first = np.unique(row, return_index=True)[1]
+        plays = plays_of([requests[place].history for place in first], self._encoder)
+        return plays, self._popular(moments[first]), row, first
 
     def added_to_pairs(
         self, logits: list[Floats], pairs: Sequence[tuple[int, str]], requests: Sequence[Request], canvas: Ints

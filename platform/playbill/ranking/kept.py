@@ -14,8 +14,8 @@ from playbill.datasets import Request
 BIAS_BYTES = 128 * 2**20
 """Memory for biases of titles that may be asked for again."""
 
-Key = tuple[int, int]
-"""A moment of title snapshots, microseconds since 1970, and the index of a canvas."""
+Key = tuple[int, int, tuple[str, ...]]
+"""A moment of title snapshots, microseconds since 1970, the index of a canvas, and names of heads."""
 
 
 class KeptStates:

@@ -170,7 +170,7 @@ class Scorer:
         scene = self.network.scene(history, context, self._vectors, states)
         pairs = [(row, head) for row, weights in enumerate(blends) for head in weights if head not in TERMS]
         others = [(row, term) for row, weights in enumerate(blends) for term in weights if term in TERMS]
-        tables_PKT, table_R = self._bias_of(encoded.moments, context)
+        tables_PKT, table_R = self._bias_of(encoded.moments, context, tuple(self.network.title_heads()))
         bias = {
             canvas: tables_PKT[place] for canvas, place in zip(context.canvas.tolist(), table_R.tolist(), strict=True)
         }
@@ -234,7 +234,8 @@ class Scorer:
         encoded, known = self._encode(requests)
         history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
         states = self._read(requests, known, (history, context, self._vectors))
-        biases = self._bias_of(encoded.moments, context)
+        own = tuple(head for head in heads if head not in TERMS)
+        biases = self._bias_of(encoded.moments, context, own) if own else None
         found = self.network.scores(history, context, self._inputs, self._vectors, states, heads, biases)
         found |= self._terms.of([head for head in heads if head in TERMS], context)
         scores = {head: values[:, 1:].numpy() for head, values in found.items()}
@@ -299,25 +300,27 @@ class Scorer:
         categorical: pl.DataFrame = found.categorical
         return categorical
 
-    def _bias_of(self, moments: NDArray[np.int64], context: ContextBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return [P, K, T + 1] biases of titles at each moment and canvas there is, and [N] those of each request."""
+    def _bias_of(
+        self, moments: NDArray[np.int64], context: ContextBatch, heads: tuple[str, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return [P, K, T + 1] biases of titles in K heads at each moment and canvas, and [N] those of each request."""
         snapshot_N = context.snapshot if self.encoder.state.title_snapshot else torch.zeros_like(context.snapshot)
         pairs_P2, pair_N = torch.unique(torch.stack([snapshot_N, context.canvas], 1), dim=0, return_inverse=True)
-        keys = [(int(moments[snapshot]), canvas) for snapshot, canvas in pairs_P2.tolist()]
-        if not self.encoder.state.title_snapshot:
-            keys = [(0, canvas) for _, canvas in keys]
+        timed = bool(self.encoder.state.title_snapshot)
+        keys = [(int(moments[snapshot]) if timed else 0, canvas, heads) for snapshot, canvas in pairs_P2.tolist()]
         return torch.stack(self._biases.of(keys, self._make_biases)), pair_N
 
     def _make_biases(self, keys: Sequence[Key]) -> list[torch.Tensor]:
-        """Return [K, T + 1] biases for each key, a few moments at a time."""
+        """Return [K, T + 1] biases for each key, all of the same heads, a few moments at a time."""
         found: dict[Key, torch.Tensor] = {}
-        moments = sorted({moment for moment, _ in keys})
+        moments = sorted({moment for moment, *_ in keys})
         for start in range(0, len(moments), MOMENTS_AT_ONCE):
             part = moments[start : start + MOMENTS_AT_ONCE]
             places = {moment: place for place, moment in enumerate(part)}
             own = [key for key in keys if key[0] in places]
             vectors = self._at(np.array(part, np.int64))
-            made = bias_tables(self.network, vectors, [(places[moment], canvas) for moment, canvas in own])
+            pairs = [(places[moment], canvas) for moment, canvas, _ in own]
+            made = bias_tables(self.network, vectors, pairs, keys[0][2])
             found |= dict(zip(own, (table.clone() for table in made), strict=True))
         return [found[key] for key in keys]
 

@@ -56,7 +56,7 @@ class Model:
     def remember(self, moments):
         """Nothing to read ahead."""
 
-    def score(self, requests):
+    def score(self, requests, heads=None):
         shots = [self.features.title_snapshots("s", [request.at], self.title_ids) for request in requests]
         numbers = np.array([shot.values[0, :, shot.columns.index("own__number")] for shot in shots])
         favourite = np.array([request.features["mine__favourite"] for request in requests])

@@ -10,7 +10,7 @@ from playbill.datasets import Request, make_split
 from playbill.errors import StateError
 from playbill.evaluation import Judging, evaluate_more_like_this, evaluate_search
 from playbill.evaluation.baselines import build_baseline
-from playbill.evaluation.beside import Beside
+from playbill.evaluation.beside import Beside, NameMatch
 from playbill.evaluation.made import more_like_this_case, search_case
 from playbill.specs.measures import BESIDE
 
@@ -67,6 +67,14 @@ def test_queries_for_many_titles_are_drawn_and_the_report_says_of_how_many(data,
     frames, split, resolved = data
     report = evaluate_search(world.Oracle(drawn), split, frames, resolved, "search", judging=QUICK)
     assert f"queries were made for 5 of {drawn.drawn_from} held-out titles, drawn at random" in report.notes
+
+
+def test_in_a_large_catalogue_fewer_titles_are_searched(data, monkeypatch):
+    monkeypatch.setattr("playbill.evaluation.made.FEWEST_SEARCHED", 3)
+    monkeypatch.setattr("playbill.evaluation.made.SEARCHED_CELLS", 4 * 12)
+    assert search_case(*data, "search").frame["event_id"].n_unique() == 4
+    monkeypatch.setattr("playbill.evaluation.made.SEARCHED_CELLS", 1)
+    assert search_case(*data, "search").frame["event_id"].n_unique() == 3
 
 
 def test_queries_are_seeded(data):
@@ -143,3 +151,12 @@ def test_a_play_without_one_before_it_is_no_pair(world):
     resolved = world.resolved(more_like_this={"context": ["member", "source_title"], "candidates": {}})
     with pytest.raises(StateError, match="follows a play of another title"):
         more_like_this_case(frames, split, resolved, "more_like_this")
+
+
+def test_a_name_matches_where_words_begin_like_those_typed():
+    match = NameMatch(["the god father", "god told me to", "dear god", "", "été à paris"])
+    assert match.matches("god").tolist() == [True, True, True, False, False]
+    assert match.matches("god to").tolist() == [False, True, False, False, False]
+    assert match.matches("ather").tolist() == [False] * 5
+    assert match.matches("ét").tolist() == [False] * 4 + [True]
+    assert match.matches("").all()

@@ -30,7 +30,7 @@ class Heads:
     def remember(self, moments):
         self.moments += moments
 
-    def score(self, requests):
+    def score(self, requests, heads=None):
         self.asked.append(list(requests))
         return {"play": np.tile(np.linspace(3, -3, 12, dtype=np.float32), (len(requests), 1))}
 
@@ -44,6 +44,18 @@ class Door:
     def member_features(self, service, frame):
         self.frames.append((service, frame))
         return frame.with_columns(pl.col("member_id").alias("member__who"), pl.col("event_at").alias("member__when"))
+
+
+def test_only_the_heads_of_the_blend_are_asked_for(world):
+    asked = []
+
+    class Named(Heads):
+        def score(self, requests, heads=None):
+            asked.append(set(heads))
+            return super().score(requests)
+
+    CanvasScorer(Named(), world.resolved(**CANVASES), "home", None).score([Request("home", world.day(1))])
+    assert asked == [{"play"}]
 
 
 @pytest.fixture
@@ -72,7 +84,7 @@ def test_every_request_carries_its_own_features_as_of_its_moment(data, monkeypat
 
 def test_heads_are_blended_as_the_canvas_says(world):
     class Two(Heads):
-        def score(self, requests):
+        def score(self, requests, heads=None):
             return {
                 "play": np.array([[1.0, 0.0]], np.float32),
                 "up": np.array([[-2.0, 2.0]], np.float32),

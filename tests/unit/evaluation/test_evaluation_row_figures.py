@@ -48,7 +48,7 @@ class ByNumber:
     def remember(self, moments):
         pass
 
-    def score(self, requests):
+    def score(self, requests, heads=None):
         self.requests += requests
         return {"play": np.tile(np.linspace(3, -3, len(TITLES), dtype=np.float32), (len(requests), 1))}
 
@@ -187,7 +187,9 @@ def test_a_row_by_a_policy_is_ranked_by_it_and_ties_by_the_model(log, resolved) 
     assert report.result.metrics["ndcg@10"].value == pytest.approx(ndcg)
     assert report.result.metrics["ndcg@10"] == report.baselines[0].metrics["ndcg@10"]
     upside_down = ByNumber()
-    upside_down.score = lambda requests: {"play": np.tile(np.arange(7, dtype=np.float32), (len(requests), 1))}
+    upside_down.score = lambda requests, heads=None: {
+        "play": np.tile(np.arange(7, dtype=np.float32), (len(requests), 1))
+    }
     turned = measured(tables, resolved, "week", upside_down, baselines=("popular_7d",))
     assert turned.result.metrics["mrr@10"].value == pytest.approx((1 + 1 / 4) / 2)
     assert "ranked by the policy popular_7d" in turned.notes[0]

@@ -101,6 +101,20 @@ def test_what_a_member_played_next_comes_first() -> None:
     assert found.argmax(axis=1).tolist() == [4, 4]
 
 
+def test_sums_are_those_of_standardised_terms() -> None:
+    draw = np.random.default_rng(2)
+    own = terms(*HISTORY_TERMS)
+    own.fit(plays(*(draw.integers(1, TITLES, 6).tolist() for _ in range(30))))
+    asked = plays([1, 2, 3, 2], [4], [], draw.integers(1, TITLES, 12).tolist())
+    popular = draw.random((4, TITLES + 2)).astype(np.float32)
+    popular[3] = 2.0
+    weights = draw.random((4, len(own.config.terms))).astype(np.float32)
+    for week in (popular, None):
+        plain = np.einsum("uk,ukt->ut", weights, own.values(asked, week, TITLES + 2))
+        np.testing.assert_allclose(own.sums(asked, week, TITLES + 2, weights), plain, atol=2e-5)
+    assert not own.sums(asked, popular, TITLES + 2, np.zeros_like(weights)).any()
+
+
 def test_weights_are_by_canvas_and_length() -> None:
     own = terms("transitions")
     own.weights[0, 1, length_group(np.array([6]))[0], 0] = 0.5

@@ -272,8 +272,8 @@ def test_biases_that_are_kept_by_moment_and_canvas_are_those_of_the_network(bund
 def test_kept_biases_are_bounded() -> None:
     kept = KeptBiases(most=3 * 40)
     for moment in range(10):
-        kept.of([(moment, 0)], lambda keys: [torch.zeros(10) for _ in keys])
-    assert list(kept._kept) == [(7, 0), (8, 0), (9, 0)]
+        kept.of([(moment, 0, ())], lambda keys: [torch.zeros(10) for _ in keys])
+    assert [moment for moment, *_ in kept._kept] == [7, 8, 9]
 
 
 def test_without_features_all_are_missing(bundle) -> None:
