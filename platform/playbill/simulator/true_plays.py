@@ -57,10 +57,13 @@ class TruePlays:
     Args:
         world: The world behind the log.
         note: Why nothing more is known; empty while all is.
+        believed: The same world by another law, such as one without some effects: what an oracle knows that believes in
+            it; None = the law of the world.
     """
 
     world: World
     note: str = ""
+    believed: World | None = None
     _found: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     _sought: set[str] = field(default_factory=set)
 
@@ -84,7 +87,8 @@ class TruePlays:
             here = [(place, name) for place, name in zip(begins.tolist(), ids, strict=True) if name in wanted]
             for start in range(0, len(here), _AT_ONCE):
                 part = here[start : start + _AT_ONCE]
-                values = true_plays(asked.take(np.array([place for place, _ in part])), policy)
+                seen = asked.take(np.array([place for place, _ in part]))
+                values = true_plays(replace(seen, world=self.believed or self.world), policy)
                 self._found |= {name: row for (_, name), row in zip(part, values.astype(np.float32), strict=True)}
 
         simulate(self.world, policy, watch=watch)

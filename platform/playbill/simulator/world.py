@@ -92,8 +92,10 @@ class World:
     @cached_property
     def effects(self) -> Effects | None:
         """Its effects of device, hour, season and what was finished last; None where its spec has none."""
-        plain = self.spec.effects == EffectsSpec()
-        return None if plain else Effects.make(self.spec, self.catalogue, self.truth)
+        if self.spec.effects == EffectsSpec():
+            return None
+        with one_thread():
+            return Effects.make(self.spec, self.catalogue, self.truth)
 
     @cached_property
     def languages(self) -> tuple[str, ...]:

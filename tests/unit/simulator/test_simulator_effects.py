@@ -9,21 +9,20 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from numpy.typing import NDArray
 
+from playbill.cli.simulate import wanted_world
 from playbill.errors import ConfigError, DefinitionError
 from playbill.schema import KINDS
-from playbill.simulator import Asked, Slates, World, WorldSpec, load_policy, read_spec, simulate
+from playbill.simulator import Asked, Slates, World, WorldSpec, read_spec, simulate
 from playbill.simulator import canvases as on
-from playbill.simulator.behaviour import Response
+from playbill.simulator.behaviour import Response, leanings
 from playbill.simulator.effects import GENRE_HOURS, day_of_year, taste_of
 from playbill.simulator.franchises import Franchises
-from playbill.simulator.launches import DAY_US, microseconds
+from playbill.simulator.launches import microseconds
 from playbill.simulator.spec import EffectsSpec
-from playbill.simulator.true_plays import true_plays
 from playbill.simulator.world_file import named_worlds, read_world_file
 
-SMALL = {"seed": 9, "members": 500, "days": 10, "titles": 150, "sessions_per_day": 1.0}
+SMALL = {"seed": 9, "members": 450, "days": 10, "titles": 120, "sessions_per_day": 1.2}
 ONE_PLACE = {"countries": [{"code": "GB", "languages": ["en"], "catalogue_share": 1.0}]}
 
 
@@ -185,22 +184,22 @@ def test_more_of_what_was_finished_last() -> None:
         vector = world.truth.vector[[numbers[name] for name in plays["title_id"]]]
         same = plays["member_id"].to_numpy()[1:] == plays["member_id"].to_numpy()[:-1]
         found[size] = float((vector[1:] * vector[:-1]).sum(axis=1)[same].mean())
-    assert found[2.0] > found[0.0] + 0.1
+    assert found[2.0] > found[0.0] + 0.06, found
 
 
-RICH = {"members": 350, "days": 12, "titles": 150, "seed": 3}
+RICH = {"members": 300, "days": 10, "titles": 120, "seed": 3}
 
 
 def test_the_rich_world_has_every_effect() -> None:
     spec = read_world_file(Path("rich"), {})
     assert all(value for value in spec.effects.model_dump().values())
     assert named_worlds() == ("rich",)
+    assert wanted_world(Path("rich"), None, members=50).effects == spec.effects
 
 
 def test_the_oracle_is_ahead_of_oracles_that_know_less() -> None:
-    """Chances by the whole law rank what was played above those by a law without one group of effects."""
-    world = World.make(read_world_file(Path("rich"), {"members": 350, "days": 12, "titles": 150, "seed": 3}))
-    policy = load_policy(world.spec.policy)
+    """Of the titles on a list, the whole law ranks the played one above laws without one group of effects."""
+    world = World.make(read_world_file(Path("rich"), {"members": 300, "days": 10, "titles": 120, "seed": 3}))
     moment = ("device_length", "evening_films", "hour_genre", "weekday_kind", "season_genre")
     oracles = {
         "whole": world,
@@ -208,25 +207,23 @@ def test_the_oracle_is_ahead_of_oracles_that_know_less() -> None:
         "last": without(world, "sequel", "out_of_order", "momentum"),
         "households": replace(world, truth=replace(world.truth, taste_alone=None)),
     }
-    chances: dict[int, dict[str, NDArray[np.float64]]] = {}
     gains: dict[str, list[float]] = {name: [] for name in oracles}
-    late = microseconds(world.spec.start) + 7 * DAY_US
 
     def watch(asked: Asked, slates: Slates, response: Response) -> None:
-        pages = np.flatnonzero((asked.number == asked.request) & (asked.canvas == on.HOME) & (asked.at_us > late))
-        found = {name: true_plays(replace(asked.take(pages), world=told), policy) for name, told in oracles.items()}
-        for row, request in enumerate(asked.request[pages].tolist()):
-            chances[request] = {name: own[row] for name, own in found.items()}
-        for place in np.flatnonzero((response.played >= 0) & (asked.canvas == on.HOME)):
-            title, fresh = slates.titles[place, response.played[place]], asked.state.played[asked.member[place]] == 0
-            if fresh[title]:
-                for name, own in chances.get(int(asked.request[place]), {}).items():
-                    gains[name].append(1 / np.log2(2 + ((own > own[title]) & fresh).sum()))
+        at = np.flatnonzero(response.played >= 0)
+        title = slates.titles[at, response.played[at]]
+        fresh = asked.state.played[asked.member[at], title] == 0
+        at, title = at[fresh], title[fresh]
+        for name, told in oracles.items():
+            leaning = leanings(replace(asked.take(at), world=told), slates.titles[at])
+            worth = leaning.click * leaning.play
+            own = np.take_along_axis(worth, response.played[at][:, None], 1)
+            gains[name] += (1 / np.log2(2 + (worth > own).sum(axis=1))).tolist()
 
     simulate(world, watch=watch)
     mean = {name: np.mean(own) for name, own in gains.items()}
-    assert len(gains["whole"]) > 200
-    assert all(mean["whole"] > mean[name] + 0.01 for name in oracles if name != "whole"), mean
+    assert len(gains["whole"]) > 500
+    assert all(mean["whole"] > mean[name] + 0.005 for name in oracles if name != "whole"), mean
 
 
 def without(world: World, *names: str) -> World:

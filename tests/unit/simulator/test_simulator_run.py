@@ -16,6 +16,8 @@ from playbill.simulator import Outcome, Policy, World, WorldSpec, days, load_pol
 from playbill.simulator import canvases as on
 from playbill.simulator.crews import Together, crew_size
 from playbill.simulator.policies import Uniform
+from playbill.simulator.spec import EffectsSpec
+from playbill.simulator.world_file import read_world_file
 from playbill.tables import canonical_frame
 
 SPEC = WorldSpec(seed=2, members=1500, days=21, titles=250, joining_share=0.3)
@@ -67,9 +69,10 @@ def test_equal_seeds_give_equal_logs_and_others_do_not(log: pl.DataFrame) -> Non
     assert not one.equals(other)
 
 
-def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("effects", [EffectsSpec(), read_world_file(Path("rich"), {}).effects], ids=["plain", "rich"])
+def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch, effects: EffectsSpec) -> None:
     monkeypatch.setattr(days, "BLOCK_MEMBERS", 70)
-    world = World.make(WorldSpec(seed=2, members=200, days=4, titles=60))
+    world = World.make(WorldSpec(seed=2, members=200, days=4, titles=60, effects=effects))
     gathered = [Gathering(), Gathering()]
     outcomes = [simulate(world, writer=writer, processes=count) for writer, count in zip(gathered, (1, 2), strict=True)]
     assert len(days.blocks_of(world)) == 3

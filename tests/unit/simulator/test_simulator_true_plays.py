@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from playbill.errors import IntegrityError
 from playbill.simulator import WorldSpec, true_plays
 from playbill.simulator.run import Outcome, simulate
 from playbill.simulator.saved import FILE, save_world
+from playbill.simulator.spec import EffectsSpec, read_spec
 from playbill.simulator.true_plays import TruePlays, listed, looked_at, truth_of
 from playbill.simulator.world import World
 
@@ -83,3 +85,14 @@ def test_a_workspace_has_a_truth_only_where_its_log_was_simulated(tmp_path: Path
     (tmp_path / FILE).write_text("{}")
     with pytest.raises(IntegrityError, match="simulate the workspace again"):
         truth_of(tmp_path)
+
+
+def test_an_oracle_may_believe_in_another_law() -> None:
+    """It sees the run of its world, and works chances out by the law it believes in."""
+    world = World.make(read_spec({"members": 60, "titles": 40, "days": 4, "seed": 5, "effects": {"hour_genre": 4}}))
+    asked = played(simulate(world, keep_log=True))["request_id"].to_list()
+    plain = replace(world, spec=world.spec.model_copy(update={"effects": EffectsSpec()}))
+    told = [TruePlays(world).of(asked), *(TruePlays(world, believed=other).of(asked) for other in (world, plain))]
+    assert told[0] is not None
+    np.testing.assert_array_equal(told[0], told[1])
+    assert not np.array_equal(told[0], told[2])
