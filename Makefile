@@ -9,7 +9,7 @@ PEERS  := .venv-peers
 TEST_WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile
 
-.PHONY: install quickstart check test bench kills bench-objectives bench-canvases bench-peers feast-conformance fuzz wheel clean
+.PHONY: install quickstart check test bench kills bench-objectives bench-canvases bench-peers bench-sequence feast-conformance fuzz wheel clean
 
 install: $(STAMP)
 
@@ -64,6 +64,11 @@ bench-canvases: install
 # Models of RecTools and implicit on our split, by our evaluator; ML_1M is a folder of MovieLens-1M. Hours on two cores; --models leaves networks out.
 bench-peers: install $(PEERS)/.installed
 	$(BIN)/python tests/benchmarks/peers.py --data $(ML_1M) --python $(PEERS)/bin/python --json
+
+# Next plays of MovieLens-1M, and how fast the network trains beside RecTools'; an hour on two cores.
+bench-sequence: install $(PEERS)/.installed
+	$(BIN)/python tests/benchmarks/sequence_quality.py --data $(ML_1M) --json
+	$(BIN)/python tests/benchmarks/training_speed.py --data $(ML_1M) --python $(PEERS)/bin/python --json
 
 $(PEERS)/.installed: tests/benchmarks/peers.txt
 	$(PYTHON) -m venv $(PEERS)

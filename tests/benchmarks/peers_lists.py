@@ -116,7 +116,7 @@ def sasrec(plays, settings):
     """RecTools' SASRec with the full softmax, in the sizes of the papers' MovieLens-1M."""
     from rectools.models import SASRecModel
 
-    model = SASRecModel(**_SIZES, loss="softmax", epochs=settings["epochs"], deterministic=True)
+    model = SASRecModel(**SIZES, loss="softmax", epochs=settings["epochs"], deterministic=True)
     return rectools(plays, model), f"RecTools SASRec, softmax, {settings['epochs']} epochs"
 
 
@@ -126,7 +126,7 @@ def esasrec(plays, settings):
     from rectools.models.nn.transformers.ligr import LiGRLayers
 
     model = SASRecModel(
-        **_SIZES,
+        **SIZES,
         loss="sampled_softmax",
         n_negatives=256,
         transformer_layers_type=LiGRLayers,
@@ -136,7 +136,7 @@ def esasrec(plays, settings):
     return rectools(plays, model), f"RecTools eSASRec, {settings['epochs']} epochs"
 
 
-_SIZES = {"n_blocks": 2, "n_heads": 2, "n_factors": 64, "session_max_len": 200, "dropout_rate": 0.2}
+SIZES = {"n_blocks": 2, "n_heads": 2, "n_factors": 64, "session_max_len": 200, "dropout_rate": 0.2}
 MODELS = {
     "ease": ease,
     "ease_by_columns": ease_by_columns,

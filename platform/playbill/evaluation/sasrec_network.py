@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from playbill.models.loss import softmax_loss
+
 Codes = npt.NDArray[np.int64]
 
 
@@ -149,14 +151,27 @@ def binary_loss(network: Network, titles_BL: Codes, counts_B: Codes, negatives_B
         counts_B: [B] plays in each.
         negatives_BL: [B, L].
     """
+    h_ND, next_N, inside = _next_titles(network, titles_BL, counts_B)
+    vectors = network.titles.weight
+    played = (h_ND * vectors[next_N]).sum(-1)
+    other = (h_ND * vectors[torch.from_numpy(negatives_BL)[inside]]).sum(-1)
+    return -(functional.logsigmoid(played) + functional.logsigmoid(-other)).mean()
+
+
+def full_loss(network: Network, titles_BL: Codes, counts_B: Codes) -> Tensor:
+    """Return the mean cross-entropy of each next title among all of them, see `binary_loss` for the arguments."""
+    h_ND, next_N, _ = _next_titles(network, titles_BL, counts_B)
+    vectors = network.titles.weight
+    no_bias, one_row = torch.zeros(1, vectors.shape[0]), torch.zeros_like(next_N)
+    return softmax_loss(h_ND, vectors, no_bias, one_row, next_N, torch.full(next_N.shape, 1 / max(1, len(next_N))))
+
+
+def _next_titles(network: Network, titles_BL: Codes, counts_B: Codes) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the states [N, D] that a title follows, those titles [N], and which of the [B, L] places they are."""
     titles, counts = torch.from_numpy(titles_BL), torch.from_numpy(counts_B)
     states = network(titles[:, :-1], counts - 1)
     inside = torch.arange(states.shape[1])[None, :] < counts[:, None] - 1
-    h = states[inside]
-    vectors = network.titles.weight
-    played = (h * vectors[titles[:, 1:][inside]]).sum(-1)
-    other = (h * vectors[torch.from_numpy(negatives_BL)[inside]]).sum(-1)
-    return -(functional.logsigmoid(played) + functional.logsigmoid(-other)).mean()
+    return states[inside], titles[:, 1:][inside], inside
 
 
 @torch.no_grad()

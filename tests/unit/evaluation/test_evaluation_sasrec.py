@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,7 @@ from playbill.errors import ConfigError
 from playbill.evaluation import sasrec as sasrec_module
 from playbill.evaluation.order import TitleOrder
 from playbill.evaluation.sasrec import SasRec, SasRecOptions, sequences_of
-from playbill.evaluation.sasrec_network import Negatives, Network, Sequences, batches, binary_loss
+from playbill.evaluation.sasrec_network import Negatives, Network, Sequences, batches, binary_loss, full_loss
 
 CYCLE = TitleOrder(tuple("abcdefgh"))
 SMALL = SasRecOptions(dim=16, blocks=1, length=6, dropout=0.0, batch=16, epochs=40, check_every=8, learning_rate=1e-2)
@@ -110,6 +111,26 @@ def test_the_loss_is_one_negative_per_place_and_blind_to_padding():
             terms.append(torch.log(torch.sigmoid(scores[padded[row, place + 1]])))
             terms.append(torch.log(1 - torch.sigmoid(scores[negatives[row, place]])))
     torch.testing.assert_close(found, -torch.stack(terms).sum() / 4, atol=1e-5, rtol=1e-5)
+
+
+def test_the_full_loss_is_the_mean_cross_entropy_among_all_titles_and_blind_to_padding():
+    torch.manual_seed(0)
+    network = Network(6, 4, 4, 1, 0.0).eval()
+    padded, counts = np.array([[2, 3, 5, 1], [4, 1, 0, 0]]), np.array([4, 2])
+    states = network(torch.tensor(padded[:, :-1]), torch.tensor(counts - 1))
+    logits = torch.cat([states[0], states[1, :1]]) @ network.titles.weight.T
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor([3, 5, 1, 1]))
+    found = full_loss(network, padded, counts)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(loss, network.titles.weight, retain_graph=True)[0] for loss in (found, expected)]
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
+
+
+def test_with_the_full_loss_it_learns_what_follows_what_without_negatives(monkeypatch):
+    monkeypatch.setattr(Negatives, "draw", None)
+    full = SasRec.fit(CYCLE, cycles(), replace(SMALL, loss="softmax"), backoff=np.arange(8) / 8)
+    scores = full.score([request("b", "c")])[0]
+    assert CYCLE.title_ids[int(scores.argmax())] == "d"
 
 
 def test_negatives_are_titles_the_member_never_played():
