@@ -189,13 +189,22 @@ class Network(nn.Module):
 
     def _batch_titles(self, batch: Batch, titles: TitleInputs) -> tuple[Batch, TitleVectors]:
         """Return a batch and the vectors of its titles: of all of them where a head ranks against every one."""
-        heads = [head for head in self.config.heads if head.target == "title"]
-        if all(head.loss in OVER_NAMED or head.name in batch[2].negatives for head in heads):
+        if self.ranks_named_titles(batch[2].negatives):
             title_U = titles_of(*batch)
             if SMALL_PART * title_U.shape[0] < titles.count:
                 prepared = some_prepared(self._prepare(titles), title_U)
                 return renumbered(batch, title_U), self._vectors(some_titles(titles, title_U), prepared)
         return batch, self.title_vectors(titles)
+
+    def ranks_named_titles(self, drawn: Collection[str]) -> bool:
+        """Return whether no head ranks against every title, with titles drawn for some heads."""
+        heads = [head for head in self.config.heads if head.target == "title"]
+        return all(head.loss in OVER_NAMED or head.name in drawn for head in heads)
+
+    def title_tables(self) -> list[nn.Embedding]:
+        """Return the tables with a row for each title, of which a batch reads each row once at most."""
+        tables = (self.titles.id, self.title_bias, self.canvas_titles)
+        return [table for table in tables if table is not None]
 
     def loss(
         self, history: HistoryBatch, context: ContextBatch, targets: TargetBatch, titles: TitleInputs

@@ -26,8 +26,11 @@ from playbill.models.weights import bfloat16_is_fast, save_tensors
 from playbill.specs.balance import read_balance
 from playbill.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
 from playbill.training.contract import Batch, BatchSource, FitResult, Place, Progress, Report, Validate
-from playbill.training.optimizer import Average, build_optimizer, one_cycle, set_learning_rate
+from playbill.training.optimizer import Average, build_optimizer, clip_gradients, one_cycle, set_learning_rate
 from playbill.training.settings import LoopSettings
+
+ROWS_FROM = 20_000
+"""Titles from which on a step that reads the titles of its batch alone moves their rows alone."""
 
 __all__ = ["Batch", "BatchSource", "FitResult", "Place", "Progress", "Report", "Validate", "fit"]
 
@@ -90,13 +93,28 @@ class _Run:
         if not self.steps:
             raise StateError("there is nothing to train on: the training set has no batch")
         self.epochs = settings.total_epochs(self.steps)
-        self.optimizer = build_optimizer(network, settings.weight_decay, settings.head_rate)
-        self.average = Average(network.parameters(), settings.ema)
+        by_rows = self._tables_by_rows()
+        self.optimizer = build_optimizer(network, settings.weight_decay, settings.head_rate, by_rows)
+        self.average = Average(network.parameters(), settings.ema, by_rows)
         self.model = distributed(network, place)
         self.step = 0
         self.reports: list[dict[str, float]] = []
         self.best: dict[str, Tensor] | None = None
         self.best_epoch: int | None = None
+
+    def _tables_by_rows(self) -> list[Tensor]:
+        """Return the tables of titles of which a step moves the rows of its batch alone.
+
+        Workers add up whole gradients, so theirs are not among them.
+        """
+        tables = self.network.title_tables()
+        by_rows = self.place.world == 1 and self.titles.count > ROWS_FROM
+        if by_rows:
+            targets = next(iter(self.batches.epoch(0, 0, 1)))[2]
+            by_rows = self.network.ranks_named_titles(TargetBatch.from_arrays(targets).negatives)
+        for table in tables:
+            table.sparse = by_rows
+        return [table.weight for table in tables] if by_rows else []
 
     def fit(self) -> FitResult:
         """Train every epoch that is left."""
@@ -169,11 +187,12 @@ class _Run:
         totals_K, scale_K = self._totals(targets), self.balancer.weights().to(device)
         pulls = self.balancer.pulls
         loss, sums = self.model(history, context, targets, self.titles, totals_K, scale_K, pulls=pulls)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        norm = clip_gradients(self.network.parameters(), self.settings.clip)
         if not torch.isfinite(norm):
             raise StateError(self._diverged(epoch, {"history": history, "context": context, "targets": targets}))
+        self.average.before_step()
         self.optimizer.step()
         self.step += 1
         self.average.update(self.step)

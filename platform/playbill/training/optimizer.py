@@ -1,9 +1,14 @@
-"""How weights move: AdamW, a one-cycle learning rate, and a running average of the weights."""
+"""How weights move: AdamW, a one-cycle learning rate, and a running average of the weights.
+
+Of a large catalogue a step reads the titles of its batch alone. The rows of the others then have no gradient, do not
+move, and cost nothing: Adam's moments and the average of a row are brought up to date when it is read again.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,29 +20,93 @@ END_DIVISOR = 1e5
 
 OF_HEADS = ("heads.", "title_bias.", "canvas_titles.", "sharing.")
 """Parameters that heads or canvases do not share, or share as they like."""
+SMALLEST_DECAY = 1e-30
+"""A decay counts as at least so much where its logarithm is needed."""
 TIMES = "times"
 """Key of a parameter group: its learning rate over the schedule's."""
 
 
-def build_optimizer(network: nn.Module, weight_decay: float, head_rate: float = 1.0) -> torch.optim.AdamW:
-    """Return fused AdamW. Only matrices of linear maps decay: no embedding, bias, norm or single vector does.
+class Optimizer:
+    """Fused AdamW, and for tables of titles with gradients of some rows Adam on these rows.
+
+    Args:
+        dense: Of all other parameters.
+        rows: Of the tables; None where gradients are whole.
+    """
+
+    def __init__(self, dense: torch.optim.AdamW, rows: torch.optim.SparseAdam | None) -> None:
+        self._dense, self._rows = dense, rows
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Every group of parameters with its settings."""
+        return [*self._dense.param_groups, *(self._rows.param_groups if self._rows is not None else ())]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def step(self) -> None:
+        """Move every parameter that has a gradient."""
+        self._dense.step()
+        if self._rows is not None:
+            self._rows.step()  # type: ignore[no-untyped-call]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        rows = {} if self._rows is None else {"rows": self._rows.state_dict()}
+        return {**self._dense.state_dict(), **rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._dense.load_state_dict({name: value for name, value in state.items() if name != "rows"})
+        if self._rows is not None:
+            self._rows.load_state_dict(state["rows"])
+
+
+def build_optimizer(
+    network: nn.Module, weight_decay: float, head_rate: float = 1.0, by_rows: Collection[Tensor] = ()
+) -> Optimizer:
+    """Return an optimizer. Only matrices of linear maps decay: no embedding, bias, norm or single vector does.
 
     Args:
         network: What is trained.
         weight_decay: Decoupled.
         head_rate: Learning rate of the heads' own parameters over that of all others. Decay does not rise with it.
+        by_rows: Tables whose gradients are sparse.
     """
     tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    sparse = {id(parameter) for parameter in by_rows}
+    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         decays = parameter.ndim >= 2 and id(parameter) not in tables
         own = head_rate != 1.0 and name.startswith(OF_HEADS)
-        groups.setdefault((own, not decays), []).append(parameter)
-    made = []
-    for (own, free), parameters in sorted(groups.items(), key=lambda item: item[0]):
+        groups.setdefault((id(parameter) in sparse, own, not decays), []).append(parameter)
+    made: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+    for (rows, own, free), parameters in sorted(groups.items(), key=lambda item: item[0]):
         times = head_rate if own else 1.0
-        made.append({"params": parameters, "weight_decay": 0.0 if free else weight_decay / times, TIMES: times})
-    return torch.optim.AdamW(made, lr=0.0, betas=BETAS, fused=True)
+        decay = {} if rows else {"weight_decay": 0.0 if free else weight_decay / times}
+        made[rows].append({"params": parameters, TIMES: times, **decay})
+    dense = torch.optim.AdamW(made[False], lr=0.0, betas=BETAS, fused=True)
+    return Optimizer(dense, torch.optim.SparseAdam(made[True], betas=BETAS) if made[True] else None)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
+    """Shrink all gradients together to a norm of at most `largest`, and return the norm that they had."""
+    own = [parameter for parameter in parameters if parameter.grad is not None]
+    if not any(parameter.grad.is_sparse for parameter in own if parameter.grad is not None):
+        return nn.utils.clip_grad_norm_(own, largest)
+    grads = []
+    for parameter in own:
+        assert parameter.grad is not None
+        if parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+        grads.append(parameter.grad._values() if parameter.grad.is_sparse else parameter.grad)
+    norm = nn.utils.get_total_norm(grads)
+    torch._foreach_mul_(grads, (largest / (norm + 1e-6)).clamp(max=1.0))
+    return norm
 
 
 def one_cycle(step: int, total: int, peak: float, warm_up: float) -> float:
@@ -61,7 +130,7 @@ def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     """Give every parameter group its multiple of a learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group[TIMES]
@@ -72,18 +141,63 @@ class Average:
 
     The decay grows from 0.1 towards `decay` in the first steps, so that the start is forgotten. A decay of 0 keeps
     the weights themselves.
+
+    Args:
+        parameters: What is averaged.
+        decay: In the end.
+        by_rows: Those of them of whom only rows with a gradient move. A row that stands still comes nearer to its
+            weights by the product of the decays, which is worked out when it moves again or its average is read.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], decay: float) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], decay: float, by_rows: Collection[Tensor] = ()) -> None:
         self.parameters = list(parameters)
         self.decay = decay
-        self.values = [parameter.detach().clone() for parameter in self.parameters]
+        self._values = [parameter.detach().clone() for parameter in self.parameters]
+        sparse = {id(parameter) for parameter in by_rows}
+        self._dense = [place for place, own in enumerate(self.parameters) if id(own) not in sparse]
+        self._decayed = 0.0
+        self._since = {
+            place: torch.zeros(len(own), dtype=torch.float64, device=own.device)
+            for place, own in enumerate(self.parameters)
+            if id(own) in sparse
+        }
+
+    @property
+    def values(self) -> list[Tensor]:
+        """The averages, in the order of the parameters."""
+        for place, since in self._since.items():
+            self._catch_up(place, (since != self._decayed).nonzero().squeeze(-1))
+        return self._values
+
+    @torch.no_grad()
+    def before_step(self) -> None:
+        """Take in, of the rows that are about to move, that they stood still until now."""
+        for place in self._since:
+            self._catch_up(place, self._moved(place))
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after `step` (1 for the first)."""
         decay = min(self.decay, step / (9 + step))
-        torch._foreach_lerp_(self.values, [p.detach() for p in self.parameters], 1 - decay)
+        dense = [self.parameters[place].detach() for place in self._dense]
+        if dense:
+            torch._foreach_lerp_([self._values[place] for place in self._dense], dense, 1 - decay)
+        self._decayed += math.log(max(decay, SMALLEST_DECAY))
+        for place, since in self._since.items():
+            rows = self._moved(place)
+            self._values[place][rows] = torch.lerp(self._values[place][rows], self.parameters[place][rows], 1 - decay)
+            since[rows] = self._decayed
+
+    def _moved(self, place: int) -> Tensor:
+        grad = self.parameters[place].grad
+        return torch.zeros(0, dtype=torch.int64) if grad is None else grad._indices()[0]
+
+    @torch.no_grad()
+    def _catch_up(self, place: int, rows: Tensor) -> None:
+        since, weights = self._since[place], self.parameters[place].detach()[rows]
+        left = torch.exp(self._decayed - since[rows]).to(weights.dtype).unsqueeze(-1)
+        self._values[place][rows] = weights + (self._values[place][rows] - weights) * left
+        since[rows] = self._decayed
 
     @torch.no_grad()
     def swap(self) -> None:

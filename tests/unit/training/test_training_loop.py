@@ -18,7 +18,7 @@ from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
 from playbill.models.weights import load_tensors
 from playbill.training import FitResult, LoopSettings, Progress, fit
 from playbill.training.checkpoint import checkpoints, load_checkpoint, read_reports
-from playbill.training.optimizer import Average, build_optimizer, one_cycle, set_learning_rate
+from playbill.training.optimizer import Average, build_optimizer, clip_gradients, one_cycle, set_learning_rate
 
 
 def same_weights(first: Network, second: Network) -> bool:
@@ -320,3 +320,88 @@ def test_a_run_repeats_to_the_bit_in_another_process_whatever_its_hash_seed(ring
     ]
     assert len({digest for digest, _ in found}) == 1
     assert {left for _, left in found} == {"False"}
+
+
+def rows_of(table: torch.nn.Embedding, rows: list[int], size: float) -> None:
+    """Give a table the gradient of some of its rows."""
+    table.weight.grad = None
+    (table(torch.tensor(rows)).sum() * size).backward()
+
+
+def test_an_average_by_rows_is_the_plain_one() -> None:
+    draw = torch.Generator().manual_seed(3)
+    plain, sparse = torch.nn.Embedding(6, 2), torch.nn.Embedding(6, 2, sparse=True)
+    sparse.load_state_dict(plain.state_dict())
+    averages = Average([plain.weight], 0.9), Average([sparse.weight], 0.9, [sparse.weight])
+    for step in range(1, 40):
+        rows = torch.randperm(6, generator=draw)[:2].tolist()
+        rows_of(sparse, rows, 1.0)
+        averages[1].before_step()
+        with torch.no_grad():
+            change = torch.rand(2, 2, generator=draw)
+            plain.weight[rows] += change
+            sparse.weight[rows] += change
+        for average in averages:
+            average.update(step)
+        if step == 20:
+            torch.testing.assert_close(averages[1].values[0], averages[0].values[0])
+    torch.testing.assert_close(averages[1].values[0], averages[0].values[0])
+
+
+@pytest.mark.parametrize("largest", [1.0, 1e6])
+def test_gradients_of_rows_are_clipped_with_all_others(largest: float) -> None:
+    norms, grads = [], []
+    for sparse in (False, True):
+        table, other = torch.nn.Embedding(5, 3, sparse=sparse), torch.nn.Parameter(torch.ones(2))
+        rows_of(table, [1, 3], 2.0)
+        (other * 7.0).sum().backward()
+        norms.append(clip_gradients([table.weight, other], largest))
+        own = table.weight.grad
+        grads.append(torch.cat([(own.to_dense() if sparse else own).flatten(), other.grad]))
+    torch.testing.assert_close(norms[1], norms[0])
+    torch.testing.assert_close(grads[1], grads[0])
+
+
+@pytest.fixture
+def by_rows(ring: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Make the ring a problem whose steps read no titles but those of the batch."""
+    heads = tuple(head.model_copy(update={"loss": "bce"}) for head in ring.CONFIG.heads)
+    monkeypatch.setattr(ring, "CONFIG", ring.CONFIG.model_copy(update={"heads": heads}))
+    monkeypatch.setattr("playbill.training.loop.ROWS_FROM", 0)
+    return ring
+
+
+def test_titles_that_no_batch_names_stay_as_they_are(by_rows: ModuleType) -> None:
+    network, batches = by_rows.ring_network(), by_rows.RingBatches()
+    start = network.titles.id.weight.detach().clone()
+    batches.epoch = lambda *_: iter([by_rows.ring_batch(torch.tensor([0, 0]).numpy())] * 6)
+    found = fit(network, batches, by_rows.SETTINGS).network
+    assert found.titles.id.sparse
+    moved = (found.titles.id.weight != start).any(dim=1)
+    assert moved[1 : by_rows.RING].all()
+    assert not moved[0]
+    assert not moved[by_rows.RING]
+
+
+def test_a_killed_run_by_rows_goes_on_to_the_same_weights(by_rows: ModuleType, tmp_path: Path) -> None:
+    whole = fit(by_rows.ring_network(), by_rows.RingBatches(), by_rows.SETTINGS)
+
+    def stop(numbers: dict[str, float], _path: Path | None) -> None:
+        if numbers["epoch"] == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        fit(by_rows.ring_network(), by_rows.RingBatches(), by_rows.SETTINGS, folder=tmp_path, report=stop)
+    again = fit(by_rows.ring_network(), by_rows.RingBatches(), by_rows.SETTINGS, folder=tmp_path)
+    assert again.resumed_from == 2
+    for name, value in whole.network.state_dict().items():
+        torch.testing.assert_close(again.network.state_dict()[name], value)
+
+
+def test_by_rows_it_learns_as_it_does_otherwise(by_rows: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    sparse = fit(by_rows.ring_network(), by_rows.RingBatches(), by_rows.SETTINGS)
+    monkeypatch.setattr("playbill.training.loop.ROWS_FROM", 100)
+    dense = fit(by_rows.ring_network(), by_rows.RingBatches(), by_rows.SETTINGS)
+    assert not dense.network.titles.id.sparse
+    assert sparse.reports[0]["loss"] > sparse.reports[-1]["loss"]
+    assert sparse.reports[-1]["loss"] == pytest.approx(dense.reports[-1]["loss"], rel=0.05)
