@@ -22,7 +22,7 @@ from playbill.metrics.topk import Indices, Mask
 from playbill.ranking.candidates import NEVER, Catalogue, Viewer, select
 from playbill.ranking.past import Past, past_of
 from playbill.ranking.plays import PlayLog
-from playbill.ranking.rows import plan_of
+from playbill.ranking.rows import RowPlan, plan_of
 from playbill.schema import UNKNOWN_COUNTRY
 from playbill.specs import CandidatesSpec, CanvasSpec, RowSpec
 
@@ -121,8 +121,14 @@ class RowRule(CandidateRule):
     def mask(self, requests: pl.DataFrame, positions: Indices) -> Mask:
         """Mark the candidates of each request, [N, T]; `requests` has `row_id` too. An unknown row has none."""
         mask = super().mask(requests, positions)
-        for place, (row_id, at) in enumerate(requests.select("row_id", "at").iter_rows()):
-            plan = plan_of(self.row, row_id, self.catalogue, partial(self.plays.acclaimed, at))
+        # What is acclaimed changes with the day alone, and so does what a row is about.
+        days = requests["at"].dt.truncate("1d").to_list()
+        plans: dict[tuple[str, datetime], RowPlan | None] = {}
+        for place, key in enumerate(zip(requests["row_id"].to_list(), days, strict=True)):
+            if key not in plans:
+                row_id, day = key
+                plans[key] = plan_of(self.row, row_id, self.catalogue, partial(self.plays.acclaimed, day))
+            plan = plans[key]
             if plan is None:
                 mask[place] = False
             else:

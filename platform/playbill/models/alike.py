@@ -23,6 +23,7 @@ YEAR_BUCKETS = 3.0
 """Buckets of the release year at which likeness by year has fallen to a third."""
 
 Floats = npt.NDArray[np.float32]
+Exact = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bags: TypeAlias = "sparse.csr_array"
 
@@ -81,6 +82,17 @@ class TitleLikeness:
             if name in self.bags:
                 found[:, :, place] = (self.bags[name][sources] @ others._turned(name)).toarray()
         found[:, :, 1:4] = _same(self._facts[:, sources, None], others._facts[:, None, :])
+        return found
+
+    def weighed(self, sources: Ints, weights: Exact, others: TitleLikeness | None = None) -> Exact:
+        """Return [S, C] the sums of `rows` by [F] weights; what is compared is never held kind by kind."""
+        others = self if others is None else others
+        facts, place = np.unique(self._facts[:, sources].T, axis=0, return_inverse=True)
+        of_facts = _same(facts.T[:, :, None], others._facts[:, None, :]) @ weights[1:4]
+        found: Exact = of_facts[place.ravel()]
+        for kind, name in enumerate(KINDS):
+            if name in self.bags and self.bags[name].nnz:
+                found += (self.bags[name][sources] @ others._turned(name)).toarray() * weights[kind]
         return found
 
     def years(self, sources: Ints) -> Floats:

@@ -42,10 +42,30 @@ def solve(counts: Square, penalty: float) -> Square:
     """
     if not penalty > 0:
         raise ConfigError(f"EASE needs a penalty above zero, got {penalty}")
-    inverse = np.linalg.inv(counts + np.float32(penalty) * np.eye(counts.shape[0], dtype=np.float32))
+    inverse = _inverse(counts + np.float32(penalty) * np.eye(counts.shape[0], dtype=np.float32))
     weights: Square = (inverse / -np.diag(inverse)).astype(np.float32)
     np.fill_diagonal(weights, 0.0)
     return weights
+
+
+def _inverse(positive: Square) -> Square:
+    """Invert a symmetric positive definite matrix in place, by Cholesky: half the time of a general inverse."""
+    from scipy.linalg import lapack  # fits alone need it, and a shell that answers once does not wait for it
+
+    # Its columns are its rows, so the transpose is the same matrix in the order that LAPACK works on in place.
+    diagonal = positive.diagonal().copy()
+    factor, failed = lapack.spotrf(positive.T, lower=1, clean=0, overwrite_a=1)
+    if failed:  # too near to singular for single precision: elimination with pivots still has an answer
+        below = np.tril(positive, -1)
+        whole: Square = np.linalg.inv(below + below.T + np.diag(diagonal))
+        return whole
+    found: Square = lapack.spotri(factor, lower=1, overwrite_c=1)[0]
+    for start in range(0, len(found), ROWS_AT_ONCE):
+        end = start + ROWS_AT_ONCE
+        found[start:end, end:] = found[end:, start:end].T
+        block = found[start:end, start:end]
+        block[:] = np.tril(block) + np.tril(block, -1).T
+    return found
 
 
 def solve_most_played(

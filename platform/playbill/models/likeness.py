@@ -105,7 +105,8 @@ class Likeness(nn.Module):
         row = np.repeat(np.arange(len(sources)), sizes)
         lift_SC = np.exp(self.prior(sources, titles, compared.titles))
         if compared.place is None:
-            lift = np.exp(self._weighed(titles.pairs(sources[row], column)))
+            weights = self.weights.numpy().astype(np.float64)
+            lift = np.exp(weights[0] + titles.pairs(sources[row], column) @ weights[1:])
         else:
             lift = lift_SC[row, compared.place[column]]
         expected = margin[sources][row] * margin[column] * lift
@@ -122,11 +123,8 @@ class Likeness(nn.Module):
 
     def prior(self, sources: Ints, titles: TitleLikeness, others: TitleLikeness | None = None) -> Floats:
         """Return mu [S, T]: the logarithm of the lift that metadata leads one to expect, of all titles or of others."""
-        return self._weighed(titles.rows(sources, others))
-
-    def _weighed(self, likenesses: npt.NDArray[np.floating]) -> Floats:
         weights = self.weights.numpy().astype(np.float64)
-        found: Floats = weights[0] + likenesses @ weights[1:]
+        found: Floats = weights[0] + titles.weighed(sources, weights[1:], others)
         return found
 
     def posterior(self, sources: Ints, index: Ints, prior: Floats) -> Floats:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -79,16 +80,28 @@ class NameLikeness:
         own = np.arange(*np.searchsorted(self.owner, [source, source + 1]))
         if not len(own):
             return np.zeros(self.titles, np.float32)
-        best = np.asarray((self.words[own] @ self.words.T).max(axis=0).todense(), np.float32).ravel()
+        # Few names share a word with this one, and only these are looked at.
+        shared = self.words[own] @ self._by_word
+        owners = self.owner[shared.indices]
         alike = np.zeros(self.titles, np.float32)
-        np.maximum.at(alike, self.owner, best)
-        company = np.sqrt(np.maximum(genres, 0))
-        company[~described] = UNKNOWN_COMPANY
-        if not described[source]:
-            company[:] = UNKNOWN_COMPANY
-        alike *= company
-        alike[self.owner[np.isin(self.base, self.base[own][self.base[own] > 0])]] = 1.0
+        np.maximum.at(alike, owners, shared.data)
+        some = np.unique(owners)
+        known = described[some] & described[source]
+        alike[some] *= np.where(known, np.sqrt(np.maximum(genres[some], 0)), np.float32(UNKNOWN_COMPANY))
+        order, ends = self._series
+        for base in np.unique(self.base[own][self.base[own] > 0]).tolist():
+            alike[self.owner[order[ends[base] : ends[base + 1]]]] = 1.0
         return alike
+
+    @cached_property
+    def _by_word(self) -> sparse.csr_array:
+        return self.words.T.tocsr()
+
+    @cached_property
+    def _series(self) -> tuple[Int, Int]:
+        """[N] names in order of their series, and [series + 2] where each begins."""
+        order = np.argsort(self.base, kind="stable")
+        return order, np.searchsorted(self.base[order], np.arange(self.base.max(initial=0) + 2))
 
 
 def base_of(name: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 from playbill.datasets import make_split
 from playbill.errors import ComparisonError, ConfigError, StateError, UnknownNameError
 from playbill.evaluation import EvaluationReport, Judging, RowFigure, assert_comparable, evaluate_row
+from playbill.evaluation import candidates as candidates_module
 from playbill.specs import RowSpec
 from playbill.specs.resolved import LeftOut
 
@@ -110,6 +111,20 @@ def test_everybody_ranks_the_rows_own_candidates_for_its_own_plays(log, resolved
     assert report.baselines[0].metrics["mrr@10"].value == pytest.approx(0.75)
     assert any("1 held-out titles were no candidates" in note for note in report.notes)
     assert any("only 2 requests of 2 members" in note for note in report.notes)
+
+
+def test_a_generated_row_is_planned_once_a_day(log, resolved, monkeypatch) -> None:
+    planned = []
+    plain = candidates_module.plan_of
+    monkeypatch.setattr(
+        candidates_module, "plan_of", lambda spec, row_id, *rest: planned.append(row_id) or plain(spec, row_id, *rest)
+    )
+    tables = log(a="genre_rows:Drama", b="genre_rows:Drama")
+    case = RowFigure.of(resolved, "genre_rows").case(tables, make_split("leave_one_out", tables.interactions))
+    days = case.frame.select("row_id", pl.col("at").dt.date()).n_unique()
+    planned.clear()
+    assert [chunk.candidates.shape[0] for chunk in case.chunks()] == [2]
+    assert len(planned) == days == 1
 
 
 def test_the_row_is_known_and_a_report_says_which_one(log, resolved) -> None:

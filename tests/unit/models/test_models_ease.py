@@ -59,3 +59,15 @@ def test_a_log_without_plays_has_no_weights(title):
     weights = strongest_weights(title, np.arange(len(title)), 5, keep=3)
     assert weights.shape == (5, 5)
     assert not weights.nnz
+
+
+@pytest.mark.parametrize("block", [4, 1_024])
+@pytest.mark.parametrize("definite", [True, False])
+def test_a_solution_by_halves_is_that_of_a_general_inverse(monkeypatch, block, definite):
+    monkeypatch.setattr(ease, "ROWS_AT_ONCE", block)
+    draw = np.random.default_rng(1).normal(size=(13, 13))
+    counts = (draw @ draw.T if definite else draw + draw.T).astype(np.float32)
+    inverse = np.linalg.inv(counts.astype(np.float64) + 2.0 * np.eye(13))
+    plain = inverse / -np.diag(inverse)
+    np.fill_diagonal(plain, 0)
+    np.testing.assert_allclose(solve(counts, 2.0), plain, rtol=1e-3, atol=1e-4)
