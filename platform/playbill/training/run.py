@@ -50,7 +50,7 @@ from playbill.training.record import (
 from playbill.training.rewards import example_weights
 from playbill.training.run_folder import Checks, RunFolder, sources_digest
 from playbill.training.settings import LoopSettings
-from playbill.training.term_weights import add_terms, learn_weights, log_of, terms_config
+from playbill.training.term_weights import ValidationFold, add_terms, learn_weights, log_of, terms_config
 from playbill.training.watch import Silent, Watcher
 from playbill.zoo import open_zoo
 from playbill.zoo.feature_definitions import read_feature_repo
@@ -313,12 +313,12 @@ class _Run:
         if wanted is None:
             return network
         self.watcher.stage("learn the weights of terms")
-        split, frames, seed = self.split, self.frames, self.resolved.model.training.seed
-        log = log_of(split, frames)
+        log, seed = log_of(self.split, self.frames), self.resolved.model.training.seed
         network = add_terms(network, wanted, log, data.encoder)
         self._write(network, data, lineage)
         scorer = self._scorer(network, data.watermark, self.features)
-        learnt, self.resolved = learn_weights(scorer, log, self.split, self.frames, self.resolved, self.features, seed)
+        fold = ValidationFold(scorer, log, self.split, self.frames, self.features, seed)
+        learnt, self.resolved = learn_weights(fold, self.resolved)
         log_terms(run, learnt)
         return network
 

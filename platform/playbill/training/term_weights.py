@@ -130,67 +130,121 @@ def add_terms(network: Network, terms: HistoryTermsConfig, log: EventLog, encode
     return found.eval()
 
 
-def learn_weights(
-    scorer: Scorer,
-    log: EventLog,
-    split: Split,
-    tables: EvaluationTables,
-    resolved: ResolvedModel,
-    features: MemberFeatures | None,
-    seed: int,
-) -> tuple[list[LearntTerms], ResolvedModel]:
-    """Learn the weights of every head's terms, put them into the scorer's network, and return the learnt blends too.
+@dataclass(frozen=True)
+class ValidationFold:
+    """What weights are learnt from.
 
     Args:
         scorer: Of the network, whose weights of terms are all 0.
         log: What its tables were fitted on.
         split: Folds of events, frozen.
         tables: The canonical tables.
-        resolved: The model's definition.
         features: The feature door.
         seed: Of sampled requests and of intervals.
+    """
+
+    scorer: Scorer
+    log: EventLog
+    split: Split
+    tables: EvaluationTables
+    features: MemberFeatures | None
+    seed: int
+
+    def cases(self, head: str, resolved: ResolvedModel) -> list[EvaluationCase]:
+        """Return the canvases that blend a head and that the fold has requests of.
+
+        Raises:
+            IntegrityError: Tables were fitted on plays at or after a request.
+        """
+        found = []
+        for name, canvas in resolved.canvases.items():
+            if canvas.target != "title" or canvas.blend.get(head, 0.0) <= 0:
+                continue
+            if not has_log(self.tables, self.split, resolved, name, "validation", self.log):
+                continue
+            try:
+                case = build_case(self.tables, self.split, resolved, name, fold="validation", log=self.log)
+            except StateError:
+                continue  # None of its held-out titles was a candidate, so there is nothing to learn from.
+            assert_fitted_before(case)
+            found.append(case)
+        return found
+
+    def sample(self, case: EvaluationCase, resolved: ResolvedModel, share: float) -> CanvasSample:
+        """Score a canvas's requests, or a random share of them, by its blend and by each term."""
+        generator = np.random.default_rng(self.seed)
+        drawn = generator.permutation(len(case))[: max(1, round(share * len(case)))]
+        chosen = np.zeros(len(case), np.bool_)
+        chosen[drawn] = True
+        case = case.keep(chosen[case.rows])
+        function = CanvasScorer(self.scorer, resolved, case.canvas, self.features)
+        places = case.catalogue.places_in(self.scorer.title_ids)
+        known = places != UNKNOWN
+        blend, losses = function.canvas.blend, head_losses(resolved)
+        beside = _terms_of(blend)
+        of_heads = {name: weight for name, weight in blend.items() if name not in beside}
+        heads, blended, terms, masks, lengths = [], [], [], [], []
+        for chunk in case.chunks():
+            mask = chunk.candidates & known
+            # A title that came after training may be a target: it stays a candidate, with what the model makes of it.
+            logits = function.heads(chunk.requests)
+            heads.append(np.where(mask, blend_rows(logits, losses, of_heads)[:, places], 0.0).astype(np.float32))
+            values = np.zeros((len(mask), len(beside), mask.shape[1]), np.float32)
+            for place, name in enumerate(beside):
+                values[:, place] = np.where(mask, blend[name] * logits[name][:, places], 0.0)
+            blended.append(values)
+            found = self.scorer.history_terms(chunk.requests)
+            assert found is not None
+            terms.append(found.values[found.row][:, :, 1 + places] * mask[:, None, :])
+            masks.append(mask)
+            lengths.append(length_group(found.lengths))
+        members = case.frame["member_id"].cast(pl.String)
+        return CanvasSample(
+            canvas=case.canvas,
+            heads=np.concatenate(heads),
+            blended=np.concatenate(blended),
+            terms=np.concatenate(terms),
+            candidates=np.concatenate(masks),
+            rows=case.rows,
+            columns=case.columns,
+            length=np.concatenate(lengths),
+            fold=np.array([zlib.crc32(member.encode()) % PARTS for member in members], np.int64),
+            member=members.rank("dense").to_numpy().astype(np.int64) - 1,
+        )
+
+
+def learn_weights(fold: ValidationFold, resolved: ResolvedModel) -> tuple[list[LearntTerms], ResolvedModel]:
+    """Learn the weights of every head's terms, put them into the scorer's network, and return the learnt blends too.
 
     Raises:
         IntegrityError: Tables were fitted on plays at or after a request of the validation fold.
     """
-    terms = scorer.network.history_terms
+    terms = fold.scorer.network.history_terms
     assert terms is not None
     found = []
     for head in terms.config.heads:
-        found.append(_learn(head, terms, scorer, log, split, tables, resolved, features, seed))
+        found.append(_learn(head, terms, fold, resolved))
         resolved = resolved.with_blends(found[-1].blends)
     return found, resolved
 
 
-def _learn(
-    head: str,
-    terms: HistoryTerms,
-    scorer: Scorer,
-    log: EventLog,
-    split: Split,
-    tables: EvaluationTables,
-    resolved: ResolvedModel,
-    features: MemberFeatures | None,
-    seed: int,
-) -> LearntTerms:
-    cases = _cases(head, split, tables, resolved, log)
-    total = sum(len(case) * len(case.catalogue) for case in cases)
+def _learn(head: str, terms: HistoryTerms, fold: ValidationFold, resolved: ResolvedModel) -> LearntTerms:
+    cases = fold.cases(head, resolved)
+    share = min(1.0, CELLS / max(sum(len(case) * len(case.catalogue) for case in cases), 1))
     own = np.array([term in resolved.model.heads[head].terms for term in terms.config.terms])
-    samples = [_sample(case, scorer, resolved, features, min(1.0, CELLS / max(total, 1)), seed) for case in cases]
+    samples = [fold.sample(case, resolved, share) for case in cases]
     samples = [replace(sample, terms=sample.terms * own[None, :, None]) for sample in samples]
     if not samples:
         return LearntTerms(head, (), _no_weights())
     weights = fit_weights(samples)
-    gains = _gains(samples, weights, seed)
+    gains = _gains(samples, weights, fold.seed)
     found = torch.zeros_like(terms.weights[0])
     multipliers = np.round(weights.multipliers(), DIGITS)
     rows, blends = [], {}
     for place, (sample, gain) in enumerate(zip(samples, gains, strict=False)):
         if gain.kept:
-            index, blend = (
-                int(scorer.encoder.canvas_index(pl.Series([sample.canvas]))[0]),
-                resolved.canvas(sample.canvas).blend,
-            )
+            blend = resolved.canvas(sample.canvas).blend
+            index = int(fold.scorer.encoder.canvas_index(pl.Series([sample.canvas]))[0])
             found[index] = torch.from_numpy(multipliers[place] / blend[head]).float()
             rows += _rows(sample, terms.config.terms, multipliers[place])
             learnt = zip(_terms_of(blend), weights.blended_multipliers()[place], strict=True)
@@ -205,75 +259,6 @@ def _learn(
 def _terms_of(blend: Mapping[str, float]) -> list[str]:
     """Return what a blend has beside heads: terms about a request's query or source title."""
     return [name for name in blend if name in TERMS]
-
-
-def _cases(
-    head: str, split: Split, tables: EvaluationTables, resolved: ResolvedModel, log: EventLog
-) -> list[EvaluationCase]:
-    """Return the canvases that blend a head and that the validation fold has requests of."""
-    found = []
-    for name, canvas in resolved.canvases.items():
-        if canvas.target != "title" or canvas.blend.get(head, 0.0) <= 0:
-            continue
-        if not has_log(tables, split, resolved, name, "validation", log):
-            continue
-        try:
-            case = build_case(tables, split, resolved, name, fold="validation", log=log)
-        except StateError:
-            continue  # None of its held-out titles was a candidate, so there is nothing to learn from.
-        assert_fitted_before(case)
-        found.append(case)
-    return found
-
-
-def _sample(
-    case: EvaluationCase,
-    scorer: Scorer,
-    resolved: ResolvedModel,
-    features: MemberFeatures | None,
-    share: float,
-    seed: int,
-) -> CanvasSample:
-    """Score a canvas's requests, or a random share of them, by its blend and by each term."""
-    generator = np.random.default_rng(seed)
-    drawn = generator.permutation(len(case))[: max(1, round(share * len(case)))]
-    chosen = np.zeros(len(case), np.bool_)
-    chosen[drawn] = True
-    case = case.keep(chosen[case.rows])
-    function = CanvasScorer(scorer, resolved, case.canvas, features)
-    places = case.catalogue.places_in(scorer.title_ids)
-    known = places != UNKNOWN
-    blend, losses = function.canvas.blend, head_losses(resolved)
-    beside = _terms_of(blend)
-    of_heads = {name: weight for name, weight in blend.items() if name not in beside}
-    heads, blended, terms, masks, lengths = [], [], [], [], []
-    for chunk in case.chunks():
-        mask = chunk.candidates & known
-        # A title that came after training may be a target: it stays a candidate, with what the model makes of it.
-        logits = function.heads(chunk.requests)
-        heads.append(np.where(mask, blend_rows(logits, losses, of_heads)[:, places], 0.0).astype(np.float32))
-        values = np.zeros((len(mask), len(beside), mask.shape[1]), np.float32)
-        for place, name in enumerate(beside):
-            values[:, place] = np.where(mask, blend[name] * logits[name][:, places], 0.0)
-        blended.append(values)
-        found = scorer.history_terms(chunk.requests)
-        assert found is not None
-        terms.append(found.values[found.row][:, :, 1 + places] * mask[:, None, :])
-        masks.append(mask)
-        lengths.append(length_group(found.lengths))
-    members = case.frame["member_id"].cast(pl.String)
-    return CanvasSample(
-        canvas=case.canvas,
-        heads=np.concatenate(heads),
-        blended=np.concatenate(blended),
-        terms=np.concatenate(terms),
-        candidates=np.concatenate(masks),
-        rows=case.rows,
-        columns=case.columns,
-        length=np.concatenate(lengths),
-        fold=np.array([zlib.crc32(member.encode()) % PARTS for member in members], np.int64),
-        member=members.rank("dense").to_numpy().astype(np.int64) - 1,
-    )
 
 
 def _gains(samples: Sequence[CanvasSample], weights: TermWeights, seed: int) -> list[CanvasGain]:

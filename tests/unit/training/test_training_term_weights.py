@@ -20,7 +20,15 @@ from playbill.models import HeadConfig, Network, NetworkConfig
 from playbill.ranking.bundle import Bundle
 from playbill.ranking.scorer import Scorer
 from playbill.specs import HeadSpec, ResolvedModel
-from playbill.training.term_weights import LearntTerms, _holds, add_terms, learn_weights, log_of, terms_config
+from playbill.training.term_weights import (
+    LearntTerms,
+    ValidationFold,
+    _holds,
+    add_terms,
+    learn_weights,
+    log_of,
+    terms_config,
+)
 
 TITLES = [str(number) for number in range(1, 25)]
 TERMS = ("transitions", "item_knn")
@@ -104,7 +112,7 @@ def learnt(
     titles = frames.titles.select("title_id").with_columns(plays=plays)
     bundle = Bundle(Path(), "", resolved, encoder, network.config, titles, {})
     scorer = Scorer(bundle, frames.titles, frames.availability, None, as_of=service.day(7), network=network)
-    found, better = learn_weights(scorer, log, split, frames, resolved, None, 17)
+    found, better = learn_weights(ValidationFold(scorer, log, split, frames, None, 17), resolved)
     assert better == resolved.with_blends(found[0].blends)
     return scorer, found, (split, frames, resolved)
 
@@ -200,4 +208,4 @@ def test_tables_fitted_past_a_request_are_refused(service) -> None:
     scorer, _, (split, frames, resolved) = learnt(service, in_order=True)
     late = log_of(split, frames).until(service.day(100))
     with pytest.raises(IntegrityError):
-        learn_weights(scorer, late, split, frames, resolved, None, 17)
+        learn_weights(ValidationFold(scorer, late, split, frames, None, 17), resolved)
