@@ -94,9 +94,11 @@ class CanvasScorer:
             start += len(blended)
         return scores
 
-    def heads(self, requests: Sequence[Request]) -> dict[str, npt.NDArray[np.float32]]:
-        """Return each head's [N, T] logits."""
-        parts = list(self._parts(requests))
+    def heads(
+        self, requests: Sequence[Request], names: Collection[str] | None = None
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the [N, T] logits of the heads that are named, or of each."""
+        parts = list(self._parts(requests, names))
         return {head: np.concatenate([part[head] for part in parts]) for head in parts[0]} if parts else {}
 
     def _parts(

@@ -187,7 +187,7 @@ class ValidationFold:
         for chunk in case.chunks():
             mask = chunk.candidates & known
             # A title that came after training may be a target: it stays a candidate, with what the model makes of it.
-            logits = function.heads(chunk.requests)
+            logits = function.heads(chunk.requests, blend)
             heads.append(np.where(mask, blend_rows(logits, losses, of_heads)[:, places], 0.0).astype(np.float32))
             values = np.zeros((len(mask), len(beside), mask.shape[1]), np.float32)
             for place, name in enumerate(beside):
