@@ -54,6 +54,8 @@ PARTS = 4
 ENOUGH, FEW = 100, 20
 """Requests from which on the mean of a canvas speaks beside the interval of all, and its likelihood for itself."""
 CUT = 10
+REQUESTS_AT_ONCE = 32
+"""Requests whose terms are worked out at a time: some copies of [requests, terms, titles] are held then."""
 CELLS = 8_000_000
 """Request x title cells that are learnt from, over all canvases: 200 MB with five terms. More requests are sampled."""
 DIGITS = 4
@@ -193,11 +195,13 @@ class ValidationFold:
             for place, name in enumerate(beside):
                 values[:, place] = np.where(mask, blend[name] * logits[name][:, places], 0.0)
             blended.append(values)
-            found = self.scorer.history_terms(chunk.requests)
-            assert found is not None
-            terms.append(found.values[found.row][:, :, 1 + places] * mask[:, None, :])
             masks.append(mask)
-            lengths.append(length_group(found.lengths))
+            for start in range(0, len(mask), REQUESTS_AT_ONCE):
+                part = slice(start, start + REQUESTS_AT_ONCE)
+                found = self.scorer.history_terms(chunk.requests[part])
+                assert found is not None
+                terms.append(found.values[found.row][:, :, 1 + places] * mask[part, None, :])
+                lengths.append(length_group(found.lengths))
         members = case.frame["member_id"].cast(pl.String)
         return CanvasSample(
             canvas=case.canvas,
@@ -233,7 +237,8 @@ def _learn(head: str, terms: HistoryTerms, fold: ValidationFold, resolved: Resol
     share = min(1.0, CELLS / max(sum(len(case) * len(case.catalogue) for case in cases), 1))
     own = np.array([term in resolved.model.heads[head].terms for term in terms.config.terms])
     samples = [fold.sample(case, resolved, share) for case in cases]
-    samples = [replace(sample, terms=sample.terms * own[None, :, None]) for sample in samples]
+    if not own.all():
+        samples = [replace(sample, terms=sample.terms * own[None, :, None]) for sample in samples]
     if not samples:
         return LearntTerms(head, (), _no_weights())
     weights = fit_weights(samples)
