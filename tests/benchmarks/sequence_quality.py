@@ -52,7 +52,9 @@ OUT = ROOT / "docs/results/ml-1m.json"
 NETWORKS = ("next_play", "everycanvas")
 BASELINES = ("popular", "popular_7d", "item_knn", "ease")
 WEEK = "title_popularity__log_plays_7d"
-SASREC = SasRecOptions(dim=128, batch=24, epochs=12, check_every=2, patience=1, loss="softmax")
+SASREC = SasRecOptions(
+    dim=128, batch=16, dropout=0.1, epochs=8, check_every=2, learning_rate=2e-3, falling=True, loss="softmax"
+)
 
 
 @click.command()

@@ -9,6 +9,7 @@ Axis letters: N requests, D width, T titles.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -44,6 +45,8 @@ HELD_BACK = 2_000
 """Members, at most, whose last fitted play says when to stop."""
 SCORED_AT_ONCE = 256
 CUT_OFF = 10
+RISING = 0.05
+"""Share of the steps in which a rate that falls rises first."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class SasRecOptions:
         dropout: Share of numbers dropped in training.
         batch: Members in a step.
         learning_rate: Adam's, with betas 0.9 and 0.98.
+        falling: Let the rate rise over the first 5 % of all steps and fall to 0 along a cosine, which takes a fraction
+            of the epochs that a rate as it is needs.
         epochs: At most.
         check_every: Epochs between looks at the plays held back.
         patience: Looks without a better one after which training stops.
@@ -75,6 +80,7 @@ class SasRecOptions:
     patience: int = 5
     seed: int = 0
     loss: Literal["binary", "softmax"] = "binary"
+    falling: bool = False
 
     def __post_init__(self) -> None:
         counted = ("dim", "blocks", "length", "batch", "learning_rate", "epochs", "check_every", "patience")
@@ -177,7 +183,11 @@ def _train(network: Network, known: Sequences, options: SasRecOptions, watch: Wa
     best, kept, worse, losses = -1.0, copy.deepcopy(network.state_dict()), 0, list[float]()
     for epoch in range(1, options.epochs + 1):
         network.train()
-        for members in batches(shown.lengths, options.batch, generator):
+        steps = list(batches(shown.lengths, options.batch, generator))
+        for step, members in enumerate(steps):
+            if options.falling:
+                share = (epoch - 1 + (step + 1) / len(steps)) / options.epochs
+                optimizer.param_groups[0]["lr"] = options.learning_rate * rate_at(share)
             losses.append(_step(network, optimizer, shown, members, negatives, options, generator))
         if epoch % options.check_every and epoch != options.epochs:
             continue
@@ -193,6 +203,12 @@ def _train(network: Network, known: Sequences, options: SasRecOptions, watch: Wa
             break
     network.load_state_dict(kept)
     network.eval()
+
+
+def rate_at(share: float) -> float:
+    """Return the rate, over its peak, after a share of all steps."""
+    rising = min(1.0, share / RISING)
+    return rising * (1 + math.cos(math.pi * max(0.0, share - RISING) / (1 - RISING))) / 2
 
 
 def _step(
