@@ -44,7 +44,7 @@ from playbill.tables import Tables, workspace_clock
 from playbill.training.build import build_network, loop_settings
 from playbill.training.loop import fit
 from playbill.training.options import TrainOptions
-from playbill.training.term_weights import add_terms, learn_weights, log_of, terms_config
+from playbill.training.term_weights import ValidationFold, add_terms, learn_weights, log_of, terms_config
 from playbill.zoo import load_zoo
 
 ROOT = Path(__file__).parents[2]
@@ -199,7 +199,7 @@ def network_rows(log, model, seed, epochs, width, scratch):
     events = log_of(log.split, log.frames)
     network = add_terms(network, terms_config(resolved, data.encoder), events, data.encoder)
     scorer = scorer_of(log, resolved, data, network, door, scratch)
-    learnt, resolved = learn_weights(scorer, events, log.split, log.frames, resolved, door, seed)
+    learnt, resolved = learn_weights(ValidationFold(scorer, events, log.split, log.frames, door, seed), resolved)
     spent = alone + time.process_time() - begun
     row = row_of(log, f"{model} + terms", seed, spent, CanvasScorer(scorer, resolved, "home", door))
     home = next(gain for gain in learnt[0].gains if gain.canvas == "home")

@@ -6,17 +6,15 @@
 Width 64, two blocks, length 200, one thread on both sides, one after the other in one run. Speeds are in tokens (plays
 that are read, padding not counted) per second of CPU, batches included, so another load on the machine does not count.
 `ratio_to_matmul_limit`: a step's time over that of the matrix products that it cannot do without, forward and backward,
-in the sizes and the number type that it has. `step_ratio_100k_titles`: a step with a sampled softmax over 100,000
-titles against one over 5,000, the same plays.
+in the sizes and the number type that it has. `step_ratio_100k_titles` is that of
+step_growth.py: a step over 100,000 titles against one over 5,000, both against drawn titles.
 """
 
 import json
 import os
-import statistics
 import subprocess
 import tempfile
 import time
-from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
 
@@ -25,9 +23,9 @@ import numpy as np
 import torch
 from peers import write_requests
 from sequence_quality import Log, SomeColumns, plain
+from step_growth import step_ratio
 
 from playbill.datasets import build_training_set
-from playbill.datasets.arrays import TitleArrays
 from playbill.models.loss import BLOCK_LOGITS
 from playbill.models.weights import bfloat16_is_fast
 from playbill.specs import ResolvedModel
@@ -38,7 +36,6 @@ from playbill.zoo import load_zoo
 
 ROOT = Path(__file__).parents[2]
 WIDTH, NEGATIVES, WARM_UP = 64, 256, 3
-FEW, MANY = 5_000, 100_000
 
 
 @click.command()
@@ -74,7 +71,6 @@ def main(data, mapping, peer_python, steps, peer_steps, home, as_json):
             peers = {
                 loss: peer(peer_python, Path(scratch), loss, peer_steps) for loss in ("softmax", "sampled_softmax")
             }
-        few, many = (Steps.of(*widened(sampled, titles), steps) for titles in (FEW, MANY))
     speeds = {name: own.tokens / sum(own.seconds) for name, own in found.items()}
     theirs = {name: own["tokens"] / own["cpu_seconds"] for name, own in peers.items()}
     numbers = {
@@ -85,7 +81,7 @@ def main(data, mapping, peer_python, steps, peer_steps, home, as_json):
         "ratio_vs_rectools": speeds["full"] / theirs["softmax"] if theirs else None,
         "ratio_vs_rectools_sampled": speeds["sampled"] / theirs["sampled_softmax"] if theirs else None,
         "ratio_to_matmul_limit": sum(found["full"].seconds) / limit,
-        "step_ratio_100k_titles": statistics.median(many.seconds) / statistics.median(few.seconds),
+        "step_ratio_100k_titles": step_ratio(),
     }
     for name, value in numbers.items():
         print(f"{name:<36}{'' if value is None else format(value, '.2f')}")
@@ -146,26 +142,6 @@ def made(log, loss):
     resolved = ResolvedModel.model_validate(found)
     data = build_training_set(log.tables, resolved, log.split, SomeColumns(log.door), workspace_clock(log.workspace))
     return data.trained(resolved), data
-
-
-def widened(given, titles):
-    """Return a definition and its training set over a catalogue with titles that nobody has played beside its own.
-
-    Negatives are drawn from all of them, so a step reads as many titles, of a table that is as large.
-    """
-    resolved, data = given
-    more = titles + 1 - len(data.titles.index)
-    wide = {"index": np.arange(titles + 1), "has_id": np.arange(titles + 1) > 0}
-    per_title = {own.name for own in fields(TitleArrays)} - {"genres", "name_grams", "synopsis_grams", "snapshots"}
-    for name in per_title - set(wide):
-        values = getattr(data.titles, name)
-        wide[name] = np.concatenate([values, np.repeat(values[-1:], more, axis=0)])
-    snapshots = data.titles.snapshots
-    wide["snapshots"] = np.concatenate([snapshots, np.repeat(snapshots[:, -1:], more, axis=1)], axis=1)
-    state = data.encoder.state
-    names = (*state.titles, *(f"unplayed-{number}" for number in range(more)))
-    encoder = type(data.encoder)(state.model_copy(update={"titles": names}))
-    return resolved, replace(data, titles=replace(data.titles, **wide), encoder=encoder)
 
 
 def product_seconds(given, steps):
