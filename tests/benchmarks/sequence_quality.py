@@ -203,7 +203,8 @@ def network_rows(log, model, seed, epochs, width, scratch):
     spent = alone + time.process_time() - begun
     row = row_of(log, f"{model} + terms", seed, spent, CanvasScorer(scorer, resolved, "home", door))
     home = next(gain for gain in learnt[0].gains if gain.canvas == "home")
-    gained = {"validation_ndcg@10": home.written, "validation_gain": [home.gain.low, home.gain.value, home.gain.high]}
+    ends = (home.gain.low, home.gain.value, home.gain.high)
+    gained = {"validation_ndcg@10": round(home.written, 4), "validation_gain": [round(float(end), 4) for end in ends]}
     weights = learnt[0].weights.group_by("term", maintain_order=True).agg("weight").rows()
     yield row | about | gained | {"weights": {term: own for term, own in weights}}
 
