@@ -1,4 +1,4 @@
-"""The shipped model beside EASE, item_knn and the popularities on every canvas of several logs.
+"""The shipped model of a log beside EASE, item_knn and the popularities on every canvas of it, over several logs.
 
     python tests/benchmarks/every_canvas.py --json
     python tests/benchmarks/every_canvas.py --log world:4000:28:31 --log ml_100k --json
@@ -7,7 +7,7 @@
 
 A log is `world:MEMBERS:DAYS:SEED` (simulated, 600 titles), `world:NAME:SEED` (as `playbill simulate --world NAME`),
 `ml_100k`, `ml_1m:FOLDER`, `kuairand:FOLDER:MEMBERS` (drawn at random), or one of these with `days/` before it: the same
-log with whole-day times. Works in a scratch project. Of each canvas that the log has requests of: the model, the best
+log with whole-day times. The model is `everycanvas`, of KuaiRand `kuairand`. Works in a scratch project. Of each canvas that the log has requests of: the model, the best
 of the baselines, the relative difference with its paired interval by member, and the ceiling where the truth is known.
 `worst_lower_end` is the lowest lower end over canvases with 300 requests or more: of this run, or with `--keep` of
 every log that a file has rows of.
@@ -76,7 +76,8 @@ def of_log(name, protocol, seed):
         FeatureDoor(workspace).apply()
         build_features(workspace)
         begun = cpu_seconds()
-        outcome = train(workspace, "everycanvas", TrainOptions(protocol=chosen, seed=seed))
+        model = "kuairand" if kind[0] == "kuairand" else "everycanvas"
+        outcome = train(workspace, model, TrainOptions(protocol=chosen, seed=seed))
         spent = cpu_seconds() - begun
     about = {"log": without_folder(name), "protocol": chosen, "cpu_seconds": round(spent)}
     rows = [about | row for row in map(of_canvas, outcome.evaluation.reports.values()) if row]
