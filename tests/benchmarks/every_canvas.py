@@ -7,10 +7,10 @@
 
 A log is `world:MEMBERS:DAYS:SEED` (simulated, 600 titles), `world:NAME:SEED` (as `playbill simulate --world NAME`),
 `ml_100k`, `ml_1m:FOLDER`, `kuairand:FOLDER:MEMBERS` (drawn at random), or one of these with `days/` before it: the same
-log with whole-day times. The model is `everycanvas`, of KuaiRand `kuairand`. Works in a scratch project. Of each canvas that the log has requests of: the model, the best
-of the baselines, the relative difference with its paired interval by member, and the ceiling where the truth is known.
-`worst_lower_end` is the lowest lower end over canvases with 300 requests or more: of this run, or with `--keep` of
-every log that a file has rows of.
+log with whole-day times. The model is `everycanvas`, of KuaiRand `kuairand`. Works in a scratch project. Of each canvas
+that the log has requests of: the model, the best of the baselines, the relative difference with its paired interval by
+member, and the ceiling where the truth is known. `worst_lower_end` is the lowest lower end over canvases with 300
+requests or more: of this run, or with `--keep` of every log that a file has rows of.
 """
 
 import json
