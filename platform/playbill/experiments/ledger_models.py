@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from playbill.errors import UnknownNameError
-from playbill.specs import ResolvedModel
+from playbill.specs import ResolvedModel, TrainingSpec
 from playbill.specs.canvas import SIMILARITY
 from playbill.specs.left_out import without_heads
 
@@ -83,8 +83,13 @@ def only_head(resolved: ResolvedModel, head: str) -> ResolvedModel:
 
 
 def with_recipe(resolved: ResolvedModel, seed: int, **changes: Any) -> ResolvedModel:
-    """Return a model under another seed, and with other numbers of its training where some are given."""
+    """Return a model under another seed, and with other numbers of its training where some are given.
+
+    Steps that are asked for are made, however many passes that takes.
+    """
     given = {name: value for name, value in changes.items() if value is not None}
+    if "min_steps" in given:
+        given.setdefault("max_epochs", TrainingSpec.model_fields["max_epochs"].default)
     training = resolved.model.training.model_copy(update={"seed": seed, **given})
     return resolved.model_copy(update={"model": resolved.model.model_copy(update={"training": training})})
 

@@ -33,7 +33,7 @@ from playbill.experiments.ledger_table import BaselineRow, CanvasRow
 from playbill.experiments.live_features import NoFeatures
 from playbill.metrics import Interval
 from playbill.specs import ResolvedModel
-from playbill.training.build import build_network
+from playbill.training.build import build_network, loop_settings
 from playbill.zoo import Zoo
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -113,6 +113,12 @@ def test_a_recipe_changes_training_alone(resolved: ResolvedModel) -> None:
     assert (changed.model.training.seed, changed.model.training.epochs) == (5, 2)
     assert changed.model.training.min_steps == resolved.model.training.min_steps
     assert changed.canvases == resolved.canvases
+
+
+def test_steps_that_are_asked_for_are_not_bounded_by_the_passes_of_the_definition(resolved: ResolvedModel) -> None:
+    bounded = with_recipe(resolved, 5, max_epochs=2)
+    assert loop_settings(bounded).total_epochs(steps_per_epoch=1) == max(2, bounded.model.training.epochs)
+    assert loop_settings(with_recipe(bounded, 5, min_steps=40)).total_epochs(steps_per_epoch=1) == 40
 
 
 def test_cells_are_made_once_and_kept(tmp_path: Path) -> None:
