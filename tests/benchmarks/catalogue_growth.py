@@ -1,7 +1,7 @@
 """What `train everycanvas` costs as the catalogue grows and the log does not.
 
     python tests/benchmarks/catalogue_growth.py --json
-    python tests/benchmarks/catalogue_growth.py --titles 8400 --events 165000 --members 17900 --steps shipped --json
+    python tests/benchmarks/catalogue_growth.py --titles 8400 --events 165000 --members 17900 --json
 
 For each size, in a process of its own on one thread: CPU seconds until the network is trained (the training set, its
 start, the steps, the weights of terms) and until it is evaluated and registered (canvases home, search and
@@ -33,7 +33,7 @@ TRAINING = ("build the training set", "start the network", "train", "learn the w
 @click.option("--titles", multiple=True, type=int, default=(1_000, 10_000, 50_000), show_default=True)
 @click.option("--events", default=30_000, show_default=True, help="Plays in the log, about.")
 @click.option("--members", default=3_000, show_default=True)
-@click.option("--steps", default="200", show_default=True, help="At least so many, or `shipped`: as many as it says.")
+@click.option("--steps", default="shipped", show_default=True, help="As many as the definition says, or a number.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 @click.option("--folder", type=click.Path(path_type=Path), hidden=True, help="Measure one size, here.")
 def main(titles, events, members, steps, as_json, folder):
@@ -96,7 +96,9 @@ def start_project(folder, steps):
     model = folder / "model_zoo" / "models" / "everycanvas" / "model.yaml"
     text = re.sub(r"canvases:\n(  - \w+\n)+", f"canvases: [{', '.join(CANVASES)}]\n", model.read_text(), count=1)
     if steps != "shipped":
-        text = re.sub(r"epochs: \d+", "epochs: 1", re.sub(r"min_steps: \d+", f"min_steps: {steps}", text))
+        own = {"epochs": 1, "min_steps": steps, "max_epochs": 1000}
+        for name, value in own.items():
+            text = re.sub(rf"\b{name}: \d+", f"{name}: {value}", text)
     model.write_text(text)
 
 
