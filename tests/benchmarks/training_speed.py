@@ -26,7 +26,7 @@ from sequence_quality import Log, SomeColumns, plain
 from step_growth import step_ratio
 
 from playbill.datasets import build_training_set
-from playbill.models.loss import BLOCK_LOGITS
+from playbill.models.loss import block_rows
 from playbill.models.weights import bfloat16_is_fast
 from playbill.specs import ResolvedModel
 from playbill.tables import workspace_clock
@@ -165,7 +165,7 @@ def products(trunk, batch, titles):
         (1, places, width, 4 * width),
         (1, places, 4 * width, width),
     ]
-    part = max(1, BLOCK_LOGITS // titles)
+    part = block_rows(titles, torch.device("cpu"))
     logits = [(1, min(part, rows - start), width, titles) for start in range(0, rows, part)]
     return [*block * trunk.layers, (1, rows, width, width), *logits]
 

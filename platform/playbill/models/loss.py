@@ -21,8 +21,12 @@ from torch.nn import functional as F  # noqa: N812
 
 CHUNK_LOGITS = 1 << 18
 """Logits that go through the softmax at a time: about what the second-level cache holds."""
-BLOCK_LOGITS = 1 << 22
-"""Logits of one matrix product, the most that are ever kept."""
+BLOCK_LOGITS = 1 << 20
+"""Logits of one matrix product on a processor. They are read three times, so they should stay in its caches."""
+LEAST_ROWS = 64
+"""Rows of a product, however many titles there are: each adds to the whole gradient of the title vectors."""
+ACCELERATOR_LOGITS = 1 << 22
+"""Logits of one product elsewhere, where every product costs a launch."""
 TINY = 1e-30
 """Probabilities below it count as this much, so that a hopeless row has a finite loss."""
 FAR = 1e30
@@ -132,8 +136,11 @@ class _ChunkedSoftmax(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float64, device=q.device)
         biases = _Biases(bias, weights, fixed)
         runs = _runs(fixed.snapshot, q.shape[0])
-        for block in chunks(q.shape[0], BLOCK_LOGITS // e.shape[0]):
-            logits = q[block] @ e.T
+        size = block_rows(e.shape[0], q.device)
+        # One buffer for all blocks: a new array of this size costs a page fault for every 4 KiB.
+        buffer = q.new_empty(min(size, q.shape[0]), e.shape[0])
+        for block in chunks(q.shape[0], size):
+            logits = torch.mm(q[block], e.T, out=buffer[: block.stop - block.start])
             if typed is not None and fixed.names is not None:
                 own, rows = fixed.queries(block)
                 logits.index_add_(0, rows, typed[own] @ fixed.names.T)
@@ -154,6 +161,12 @@ class _ChunkedSoftmax(torch.autograd.Function):
         q, e, bias, weights, typed = ctx.saved_tensors
         scaled = [None if grad is None else grad * scale.to(grad.dtype) for grad in (q, bias, weights, typed)]
         return scaled[0], (e * scale).to(q.dtype), *scaled[1:], None
+
+
+def block_rows(titles: int, device: torch.device) -> int:
+    """Return the rows of one product with so many titles."""
+    logits = BLOCK_LOGITS if device.type == "cpu" else ACCELERATOR_LOGITS
+    return max(LEAST_ROWS, logits // titles)
 
 
 def chunks(rows: int, size: int) -> Iterator[slice]:
@@ -220,12 +233,13 @@ def _softmax_chunk(logits: Tensor, bias: Tensor, part: slice, fixed: _Fixed, gra
         kept = exact.gather(1, column)
         # Arithmetic instead of a masked fill, which tests every cell for itself.
         exact.sub_(fixed.hidden.titles[fixed.hidden.row[part]].float().mul_(FAR)).scatter_(1, column, kept)
-    share = torch.softmax(exact, dim=1)
+    share = torch.softmax(exact, dim=1, out=exact)
     chosen = share.gather(1, column)
     share.scatter_(1, column, chosen - 1)
     if grads is not None:
         grads.add_bias(share, bias_row, weight)
-    logits.copy_(share)
+    if share is not logits:  # of another type
+        logits.copy_(share)
     return -(weight * chosen.squeeze(-1).clamp(min=TINY).log()).sum(dtype=torch.float64)
 
 
@@ -258,7 +272,11 @@ class _Gradients:
         """Take in one block's."""
         weight_N1 = fixed.weight[block].to(q.dtype).unsqueeze(-1)
         self.q[block] = (rise @ e) * weight_N1
-        self.e += rise.T @ (q[block] * weight_N1)
+        weighted = q[block] * weight_N1
+        if rise.dtype == self.e.dtype:
+            self.e.addmm_(rise.T, weighted)
+        else:
+            self.e += rise.T @ weighted
         if self.typed is not None and fixed.names is not None:
             own, rows = fixed.queries(block)
             self.typed[own] = (rise[rows] @ fixed.names) * weight_N1[rows]

@@ -46,6 +46,7 @@ def test_chunked_softmax_is_cross_entropy(
 ) -> None:
     monkeypatch.setattr(loss, "CHUNK_LOGITS", chunk)
     monkeypatch.setattr(loss, "BLOCK_LOGITS", block)
+    monkeypatch.setattr(loss, "LEAST_ROWS", 1)
     q, e = problem.q.requires_grad_(), problem.e.requires_grad_()
     bias = problem.bias[:biases].clone().requires_grad_()
     row = problem.bias_row % biases
@@ -63,6 +64,7 @@ def test_chunked_softmax_adds_what_features_say_at_a_rows_moment_and_what_was_ty
 ) -> None:
     monkeypatch.setattr(loss, "CHUNK_LOGITS", chunk)
     monkeypatch.setattr(loss, "BLOCK_LOGITS", block)
+    monkeypatch.setattr(loss, "LEAST_ROWS", 1)
     rows, titles = problem.q.shape[0], problem.e.shape[0]
     snapshot = torch.randint(0, 4, (rows,))
     snapshot = snapshot.sort()[0] if order == "side by side" else snapshot
@@ -120,6 +122,26 @@ def test_chunked_softmax_in_bfloat16_stays_near(problem: SimpleNamespace) -> Non
     )
     assert low.dtype == torch.float32
     torch.testing.assert_close(low, exact, rtol=0.01, atol=0.01)
+
+
+def test_blocks_of_logits_stay_in_the_caches_and_have_rows_enough() -> None:
+    cpu, accelerator = torch.device("cpu"), torch.device("cuda")
+    assert loss.block_rows(4_000, cpu) * 4_000 * 4 <= 4 << 20  # 4 MiB
+    assert loss.block_rows(1_000_000, cpu) == 64
+    assert loss.block_rows(4_000, accelerator) > loss.block_rows(4_000, cpu)
+
+
+def test_chunked_softmax_makes_one_array_of_logits_whatever_the_rows() -> None:
+    titles, made = 500, []
+    for rows in (4_000, 16_000):
+        q, e = torch.randn(rows, 4, requires_grad=True), torch.randn(titles, 4, requires_grad=True)
+        with torch.profiler.profile(profile_memory=True) as run:
+            loss.softmax_loss(
+                q, e, torch.zeros(1, titles), torch.zeros(rows).long(), torch.zeros(rows).long(), torch.ones(rows)
+            )
+        block = loss.block_rows(titles, q.device) * titles * 4
+        made.append(sum(event.self_cpu_memory_usage >= block for event in run.events()))
+    assert made == [1, 1]
 
 
 def test_a_hopeless_row_has_a_finite_loss() -> None:
