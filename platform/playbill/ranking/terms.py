@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection
+from copy import copy
 from functools import cached_property
 from threading import Lock
 
@@ -65,6 +66,12 @@ class Terms:
         self._directions = torch.nn.functional.normalize(vectors.float(), dim=-1)
         self._kept: OrderedDict[tuple[str, int], Floats] = OrderedDict()
         self._lock = Lock()
+
+    def beside(self, vectors: Tensor) -> Terms:
+        """Return the same terms beside other vectors of the same titles, which similarity alone reads."""
+        other = copy(self)
+        other._directions = torch.nn.functional.normalize(vectors.float(), dim=-1)
+        return other
 
     @property
     def names(self) -> tuple[str, ...]:
