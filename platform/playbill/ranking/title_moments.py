@@ -23,8 +23,8 @@ from playbill.models.heads import TitleVectors
 from playbill.models.pairs import bias_tables, heads_of
 from playbill.ranking.kept import KeptBiases, KeptSnapshots, Key
 
-CELLS_AT_ONCE = 4_000_000
-"""Numbers of titles that are read, or whose biases are worked out, at a time."""
+READ_AT_ONCE, CELLS_AT_ONCE = 16_000_000, 4_000_000
+"""Numbers of titles that are read at a time, and those whose biases are worked out."""
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -112,9 +112,9 @@ class TitleMoments:
     def _make(self, keys: Sequence[Key]) -> list[torch.Tensor]:
         """Return the biases of some keys, a few moments at a time."""
         found: dict[Key, torch.Tensor] = {}
-        moments = sorted({moment for moment, *_ in keys})
-        for start in range(0, len(moments), self._at_once):
-            part = moments[start : start + self._at_once]
+        moments, step = sorted({moment for moment, *_ in keys}), self._at_once(CELLS_AT_ONCE)
+        for start in range(0, len(moments), step):
+            part = moments[start : start + step]
             places = {moment: place for place, moment in enumerate(part)}
             own = [key for key in keys if key[0] in places]
             vectors = self.at(np.array(part, np.int64))
@@ -123,16 +123,15 @@ class TitleMoments:
             found |= dict(zip(own, (table.clone() for table in made), strict=True))
         return [found[key] for key in keys]
 
-    @property
-    def _at_once(self) -> int:
-        cells = self._encoder.title_rows.size * len(self._encoder.state.title_snapshot)
-        return max(1, CELLS_AT_ONCE // max(1, cells))
+    def _at_once(self, cells: int) -> int:
+        """Return how many moments have so many numbers, one at least."""
+        return max(1, cells // max(1, self._encoder.title_rows.size * len(self._encoder.state.title_snapshot)))
 
     def _read(self, moments: Ints) -> None:
         """Have the [T, F] raw features of each moment in memory, as long as the lock is held."""
-        missing = self._kept.missing(moments.tolist())
-        for start in range(0, len(missing), self._at_once):
-            part = missing[start : start + self._at_once]
+        missing, step = self._kept.missing(moments.tolist()), self._at_once(READ_AT_ONCE)
+        for start in range(0, len(missing), step):
+            part = missing[start : start + step]
             for moment, values in zip(part, self._look_up(part), strict=True):
                 self._kept.keep(moment, values, set(moments.tolist()))
 
