@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -144,6 +144,7 @@ class _Run:
     truth: TruePlays | None
     folder: RunFolder
     begun: float
+    snapshots: KeptSnapshots = field(default_factory=KeptSnapshots)
 
     @classmethod
     def prepare(cls, workspace: Workspace, model: str, options: TrainOptions, watcher: Watcher) -> _Run:
@@ -328,11 +329,6 @@ class _Run:
         """The canonical tables."""
         return EvaluationTables.read(self.tables)
 
-    @cached_property
-    def snapshots(self) -> KeptSnapshots:
-        """Numbers of titles that the run has read."""
-        return KeptSnapshots()
-
     def _scorer(self, network: Network, moment: datetime) -> Scorer:
         """Return a scorer of the bundle that was written last, whose network is loaded already."""
         bundle, frames = read_bundle(self.folder.path / BUNDLE), self.frames
@@ -359,8 +355,7 @@ class _Run:
 
     def _evaluate(self, data: TrainingSet, digest: str) -> tuple[ModelEvaluation, FeatureReport]:
         self.watcher.stage("evaluate")
-        network = read_bundle(self.folder.path / BUNDLE).network()
-        scorer = self._scorer(network, data.watermark)
+        scorer = self._scorer(read_bundle(self.folder.path / BUNDLE).network(), data.watermark)
         given = (self.split, self.frames, self.resolved, self.features)
         evaluation = evaluate_model(
             scorer,
