@@ -281,6 +281,6 @@ def _log(
     logged = tracking.log_evaluation(version, protocol, split.digest, {}, tags)
     with logged as run, tempfile.TemporaryDirectory() as name:
         log_numbers(run, [report])
-        log_report(run, report, Path(name) / report.canvas)
-        run.log_text(html_report(run_title([report]), [report]), "evaluation/report.html")
+        drawn = {report.canvas: log_report(run, report, Path(name) / report.canvas)}
+        run.log_text(html_report(run_title([report]), [report], drawn=drawn), "evaluation/report.html")
         return run.run_id

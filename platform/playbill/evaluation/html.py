@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ def html_report(
     arms: ArmsReport | None = None,
     canaries: Sequence[CanaryResult] = (),
     skipped: dict[str, str] | None = None,
+    drawn: Mapping[str, Sequence[Path]] | None = None,
 ) -> str:
     """Write reports as one page.
 
@@ -48,6 +49,7 @@ def html_report(
         arms: Versions compared, in a section of their own.
         canaries: Leakage canaries that were run.
         skipped: Canvas -> why it was not measured.
+        drawn: Canvas -> what `plots` drew of its report already; reports of other canvases are drawn here.
 
     Raises:
         ConfigError: matplotlib is not installed.
@@ -58,7 +60,7 @@ def html_report(
     if canaries:
         body += ["<h2>Leakage canaries</h2>", html_table(_canaries(canaries))]
     for report in reports:
-        body += _section(report)
+        body += _section(report, (drawn or {}).get(report.canvas))
     body += [f"<p>{escape(canvas)} was not measured: {escape(why)}</p>" for canvas, why in (skipped or {}).items()]
     return html_page(title, body)
 
@@ -78,7 +80,11 @@ def html_figure(figure: Any, about: str) -> str:
     """Return a matplotlib figure as a picture inside the page."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=90)
-    data = base64.b64encode(picture.getvalue()).decode()
+    return _picture(picture.getvalue(), about)
+
+
+def _picture(png: bytes, about: str) -> str:
+    data = base64.b64encode(png).decode()
     return f'<figure><img alt="{escape(about)}" src="data:image/png;base64,{data}"></figure>'
 
 
@@ -87,13 +93,15 @@ def write_html(path: Path, page: str) -> None:
     write_text(path, page, "the page")
 
 
-def _section(report: EvaluationReport) -> Iterator[str]:
+def _section(report: EvaluationReport, drawn: Sequence[Path] | None) -> Iterator[str]:
     yield f"<h2>{escape(report.model)} on {escape(report.subject)}</h2>"
     about = f"Protocol {report.protocol}, split {report.split_digest[:12]}, case {report.case_digest[:12]}."
     yield f"<p>{escape(about)}</p>"
     yield from (html_table(grid) for grid in grids(report, SLICES_SHOWN))
-    for name, figure in figures(report):
-        yield html_figure(figure, f"{report.subject} {name}")
+    if drawn is None:
+        yield from (html_figure(figure, f"{report.subject} {name}") for name, figure in figures(report))
+    else:
+        yield from (_picture(file.read_bytes(), file.stem.replace("_", " ")) for file in drawn)
 
 
 def _canaries(results: Sequence[CanaryResult]) -> Grid:

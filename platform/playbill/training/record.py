@@ -92,10 +92,9 @@ def log_evaluation(run: RunHandle, evaluation: ModelEvaluation, split: Split) ->
         scratch = Path(name)
         split.save(scratch / "split.parquet")
         run.log_artifact(scratch / "split.parquet", "evaluation")
-        for canvas, report in evaluation.reports.items():
-            log_report(run, report, scratch / canvas)
-    reports = list(evaluation.reports.values())
-    page = html_report(run_title(reports), reports, skipped=evaluation.skipped)
+        drawn = {canvas: log_report(run, report, scratch / canvas) for canvas, report in evaluation.reports.items()}
+        reports = list(evaluation.reports.values())
+        page = html_report(run_title(reports), reports, skipped=evaluation.skipped, drawn=drawn)
     run.log_text(page, "evaluation/report.html")
     for canvas, reason in evaluation.skipped.items():
         run.log_text(reason, f"evaluation/{canvas}/not_measured.txt")
@@ -183,21 +182,26 @@ def run_title(reports: Sequence[EvaluationReport]) -> str:
     return f"{reports[0].model}: {', '.join(dict.fromkeys(report.protocol for report in reports))}"
 
 
-def log_report(run: RunHandle, report: EvaluationReport, folder: Path) -> None:
+def log_report(run: RunHandle, report: EvaluationReport, folder: Path) -> list[Path]:
     """Store one canvas's report, tables and plots.
 
     Args:
         run: Where to.
         report: What to store.
         folder: For the plots on the way; must not be there yet.
+
+    Returns:
+        The plots.
     """
     folder.mkdir()
     run.log_table(models_table(report), f"{report.canvas}_models")
     if report.slices:
         run.log_table(slices_table(report), f"{report.canvas}_slices")
     run.log_text(report.to_json(), f"evaluation/{report.canvas}/report.json")
-    for plot in plots(report, folder):
+    drawn = plots(report, folder)
+    for plot in drawn:
         run.log_artifact(plot, f"evaluation/{report.canvas}")
+    return drawn
 
 
 def models_table(report: EvaluationReport) -> pl.DataFrame:
