@@ -69,32 +69,54 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Playbill:
-    """A project with data and features, and no model."""
+    """A project with data and features, and no model. One of this process; what costs time is made once for all."""
+    from kept_folder import kept_folder
     from small_project import fill, start
 
-    project = start(tmp_path_factory.mktemp("filled") / "project")
-    fill(project, small_data)
-    return project
+    kept = kept_folder(tmp_path_factory, "filled", lambda folder: fill(start(folder), small_data))
+    return _own(kept, tmp_path_factory.mktemp("filled") / "project")
 
 
 @pytest.fixture(scope="session")
-def trained(filled: Playbill) -> Playbill:
-    """The same project with one registered version, promoted."""
-    outcome = filled.json("train", "everycanvas")
-    filled.run("promote", f"everycanvas:{outcome['version']}")
-    return filled
+def trained(tmp_path_factory: pytest.TempPathFactory, filled: Playbill, migrated_mlflow: Path) -> Playbill:
+    """Such a project with one registered version, promoted; the artifacts of its MLflow are all processes' own."""
+    from kept_folder import kept_folder
+    from small_project import run_all
+
+    def make(folder: Path) -> None:
+        project = _own(filled.folder, folder)
+        shutil.copyfile(migrated_mlflow, folder / ".playbill" / "mlflow.db")
+        run_all(project, ("train", "everycanvas"), ("promote", "everycanvas:1"))
+
+    return _own(kept_folder(tmp_path_factory, "trained", make), tmp_path_factory.mktemp("trained") / "project")
+
+
+def _own(kept: Path, folder: Path) -> Playbill:
+    """Copy a project, with its own paths in the file that Feast reads."""
+    from small_project import Playbill, Shell
+
+    from playbill.features.rendering import render
+
+    shutil.copytree(kept, folder, ignore=shutil.ignore_patterns("mlflow_artifacts", "*.pyc", "__pycache__"))
+    render(Shell(folder).workspace)
+    return Playbill(folder)
 
 
 @pytest.fixture(scope="session")
 def migrated_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database: its migrations take seconds, so tests copy this one."""
+    from kept_folder import kept_folder
+
+    return kept_folder(tmp_path_factory, "mlflow", _migrate) / "mlflow.db"
+
+
+def _migrate(folder: Path) -> None:
     from playbill.tracking.connection import Connection
 
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    client = Connection(f"sqlite:///{path}").client
+    folder.mkdir()
+    client = Connection(f"sqlite:///{folder}/mlflow.db").client
     client.search_experiments()
     client.search_registered_models()
-    return path
 
 
 @pytest.fixture

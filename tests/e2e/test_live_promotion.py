@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from small_project import Shell
 
 BODY = json.dumps({"member_id": "m5", "canvas": "home", "k": 5, "rows": False}).encode()
 
@@ -58,7 +59,8 @@ class Members(threading.Thread):
 @pytest.fixture(scope="module")
 def versions(trained):
     """Version 1 is served; 2 equals it; 3 has learnt nothing and is worse."""
-    good = trained.json("train", "everycanvas")["version"]
+    shell = Shell(trained.folder)
+    good = shell.json("train", "everycanvas")["version"]
     file = trained.folder / "model_zoo" / "models" / "everycanvas" / "model.yaml"
     text = file.read_text()
     definition = yaml.safe_load(text)
@@ -66,7 +68,7 @@ def versions(trained):
     del definition["heads"]["discovery_play"]["terms"]
     file.write_text(yaml.safe_dump(definition))
     try:
-        bad = trained.json("train", "everycanvas", "--epochs", "1")["version"]
+        bad = shell.json("train", "everycanvas", "--epochs", "1")["version"]
     finally:
         file.write_text(text)
     return good, bad

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 
 import polars as pl
+from small_project import Shell
 
 HEAD = """
   find: {label: find, loss: bce, weight: 0.2}
@@ -64,7 +65,7 @@ member_patience = FeatureView(
 
 def test_a_new_label_head_canvas_and_row_are_yaml_only(filled, tmp_path):
     """Checked, trained, evaluated by its own label, promoted and served: nothing but these files is new."""
-    project = filled.copy(tmp_path / "project")
+    project = Shell(filled.copy(tmp_path / "project").folder)
     zoo = project.folder / "model_zoo"
     (zoo / "labels" / "find.yaml").write_text(LABEL)
     (zoo / "canvases" / "lobby.yaml").write_text(CANVAS)
@@ -72,12 +73,11 @@ def test_a_new_label_head_canvas_and_row_are_yaml_only(filled, tmp_path):
     model = zoo / "models" / "everycanvas" / "model.yaml"
     text = model.read_text().replace("\n  - home\n", "\n  - home\n  - lobby\n", 1)
     model.write_text(text.replace("\ntasks:", HEAD + "tasks:", 1))
-    project.run("check")
-    project.run("apply")
-    project.run("materialize")
+    for command in ("check", "apply", "materialize"):
+        assert project.type(command).exit_code == 0, command
     outcome = project.json("train", "everycanvas", "--epochs", "1")
     assert 0 <= outcome["canvases"]["lobby"]["ndcg@10"] <= 1
-    project.run("promote", f"everycanvas:{outcome['version']}")
+    project.json("promote", f"everycanvas:{outcome['version']}")
     answer = project.json("recommend", "--member", "m5", "--canvas", "lobby", "--language", "de", "-k", "5")
     assert answer["policy"] == "model"
     assert len(answer["items"]) == 5
@@ -89,7 +89,7 @@ def test_a_new_label_head_canvas_and_row_are_yaml_only(filled, tmp_path):
 
 
 def test_a_new_feature_view_reaches_the_model(filled, tmp_path):
-    project = filled.copy(tmp_path / "project")
+    project = Shell(filled.copy(tmp_path / "project").folder)
     repository = project.folder / "feature_repo"
     (repository / "patience.py").write_text(VIEW)
     services = repository / "services.py"
@@ -104,12 +104,12 @@ def test_a_new_feature_view_reaches_the_model(filled, tmp_path):
     )
     features = project.folder / ".playbill" / "small" / "features"
     frame.write_parquet(features / "member_patience.parquet")
-    project.run("apply")
-    project.run("materialize")
+    for command in ("apply", "materialize"):
+        assert project.type(command).exit_code == 0, command
     outcome = project.json("train", "everycanvas", "--epochs", "1")
     (run,) = (project.folder / ".playbill" / "small" / "runs").glob("everycanvas-*")
     encoder = json.loads((run / "bundle" / "encoder.json").read_text())
     assert "member_patience__minutes" in encoder["numeric"]
-    project.run("promote", f"everycanvas:{outcome['version']}")
+    project.json("promote", f"everycanvas:{outcome['version']}")
     answer = project.json("recommend", "--member", "m7", "--canvas", "home", "-k", "5")
     assert answer["policy"] == "model"

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from mlflow import MlflowClient
-from small_project import Playbill
+from small_project import Playbill, few_canvases
 
 from playbill.evaluation import model as evaluating
 from playbill.features import FeatureDoor
@@ -19,6 +19,13 @@ from playbill.training import run as training
 
 TRAIN = ("train", "everycanvas", "--epochs", "3")
 WAIT_SECONDS = 120
+
+
+@pytest.fixture
+def project(project):
+    """The project of other faults with a model that is evaluated sooner."""
+    few_canvases(project)
+    return project
 
 
 class Killed(BaseException):

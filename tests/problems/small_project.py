@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from click.testing import CliRunner
 
 from playbill.cli.main import main
@@ -118,18 +119,58 @@ class Shell:
         (self.folder / path).write_text(text.replace(old, new, 1))
 
 
+SMALLER = {
+    "dim: 128": "dim: 32",
+    "min_steps: 400": "min_steps: 80",
+    "slices: [country, tenure, title_age, popularity]": "slices: [country]",
+}
+"""Of the shipped model's definition. Slices are pictures for each canvas, which take longer than such a training."""
+
+
+RUN_ALL = """
+import json, sys
+from playbill.cli.main import main
+for line in json.loads(sys.argv[1]):
+    main(line, standalone_mode=False)
+"""
+
+
 def start(folder):
     """Start a project whose model is small enough to be trained in seconds."""
-    subprocess.run([sys.executable, "-m", "playbill.cli", "init", str(folder)], check=True, capture_output=True)
+    assert CliRunner().invoke(main, ["init", str(folder)]).exit_code == 0
     (folder / "playbill.toml").write_text('workspace = "small"\n[workspaces.small]\n[training]\nthreads = 1\n')
     model = folder / "model_zoo" / "models" / "everycanvas" / "model.yaml"
-    model.write_text(model.read_text().replace("dim: 128", "dim: 32").replace("min_steps: 400", "min_steps: 80"))
+    text = model.read_text()
+    for old, new in SMALLER.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    model.write_text(text)
     return Playbill(folder)
+
+
+def few_canvases(shell):
+    """Leave the model three canvases: most of a small training is the evaluation of every one."""
+    definition = yaml.safe_load(shell.model.read_text())
+    definition["canvases"] = ["home", "more_like_this", "search"]
+    shell.model.write_text(yaml.safe_dump(definition))
 
 
 def fill(project, data):
     """Ingest, register and compute features: everything before training."""
-    project.run("ingest", "parquet", str(data), "--mapping", str(data / "mapping.yaml"))
-    project.run("apply")
-    project.run("features", "build")
-    project.run("materialize")
+    run_all(
+        project,
+        ("ingest", "parquet", str(data), "--mapping", str(data / "mapping.yaml")),
+        ("apply",),
+        ("features", "build"),
+        ("materialize",),
+    )
+
+
+def run_all(project, *commands):
+    """Run commands one after the other in one process, whose end closes every database."""
+    root = ("--project", str(project.folder), "-w", project.workspace)
+    lines = json.dumps([(*root, *command) for command in commands])
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_ALL, lines], cwd=project.folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
