@@ -34,8 +34,8 @@ from playbill.datasets.text import gram_arrays
 from playbill.datasets.tokens import pad
 from playbill.datasets.windows import Windows, row_ranges
 
-QUERIES_PER_TITLE = 16
-"""Made anew for every title and epoch."""
+QUERIES_PER_TITLE, MOST_QUERIES = 16, 64_000
+"""Made anew for every title and epoch; for fewer than sixteen of a title where they would be more in all."""
 CO_PLAY_DISTANCE = 8
 """A source title is one of the last so many tokens before the target."""
 MASKED_SHARE = 0.05
@@ -78,21 +78,30 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class QueryPool:
-    """Made queries of one epoch, `QUERIES_PER_TITLE` for each title, as bags."""
+    """Made queries of one epoch, as bags: `each` of them for each title that has any, one title after the other."""
 
     grams: Int
     offsets: Int
-    """[T * QUERIES_PER_TITLE + 1]."""
+    """Where each bag begins, and the end; the last `each` are empty."""
+    first: Int
+    """[T] first bag of each title; of one without queries the first empty one."""
+    each: int
 
     @classmethod
     def make(cls, names: tuple[str, ...], wanted: Bool, buckets: int, seed: int) -> QueryPool:
-        """Make queries for the titles that are `wanted`; the others get empty ones."""
-        if not wanted.any():
-            return cls(np.zeros(0, np.int64), np.zeros(len(names) * QUERIES_PER_TITLE + 1, np.int64))
-        asked = [name if want else "" for name, want in zip(names, wanted.tolist(), strict=True)]
-        flat = [query for queries in made_queries(asked, QUERIES_PER_TITLE, seed) for query in queries]
-        grams, starts = gram_arrays(flat, buckets, query=True)
-        return cls(grams, with_end(grams, starts))
+        """Make queries for the titles that are `wanted`."""
+        titles = np.flatnonzero(wanted)
+        each = min(QUERIES_PER_TITLE, max(1, MOST_QUERIES // max(1, len(titles))))
+        made = made_queries([names[title] for title in titles.tolist()], each, seed)
+        grams, starts = gram_arrays([query for queries in made for query in queries], buckets, query=True)
+        first = np.full(len(names), len(starts))
+        first[titles] = each * np.arange(len(titles))
+        return cls(grams, np.append(starts, np.full(each + 1, len(grams))), first, each)
+
+    def of(self, title: Int, chance: Float) -> tuple[Int, Int]:
+        """Return a bag for each of N titles, by uniform draws."""
+        pick = (chance * self.each).astype(np.int64)
+        return gather_bags(self.grams, self.offsets, self.first[title] + pick)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,8 +277,7 @@ class Assembler:
         for place, (task, (keep, _)) in enumerate(zip(self.tasks, made, strict=True)):
             if task.source == "title_names":
                 title = self.tokens[rows.token[keep], 0].astype(np.int64)
-                pick = (rows.chance[keep, _TASKS + 3 * place + _PICK] * QUERIES_PER_TITLE).astype(np.int64)
-                parts.append(gather_bags(pool.grams, pool.offsets, title * QUERIES_PER_TITLE + pick))
+                parts.append(pool.of(title, rows.chance[keep, _TASKS + 3 * place + _PICK]))
             else:
                 parts.append((np.zeros(0, np.int64), np.zeros(len(keep), np.int64)))
         ends = np.cumsum([len(grams) for grams, _ in parts])

@@ -15,7 +15,8 @@ from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.log import MOST_PASTS
 from playbill.evaluation.member_features import MemberFeatures
 from playbill.ranking.bundle import FEATURE_FILES, read_bundle
-from playbill.ranking.scorer import Scorer, TitleFeatures
+from playbill.ranking.scorer import Scorer
+from playbill.ranking.title_moments import TitleFeatures
 from playbill.specs import ResolvedModel
 
 SPLIT = "split.parquet"

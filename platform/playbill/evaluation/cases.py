@@ -21,7 +21,7 @@ from playbill.datasets.splits import REQUESTS
 from playbill.evaluation.candidates import CandidateRule
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.log import EventLog
-from playbill.evaluation.order import TitleOrder
+from playbill.evaluation.order import TitleOrder, microseconds
 from playbill.metrics.topk import Indices, Mask
 
 Fold = Literal["validation", "test"]
@@ -148,6 +148,23 @@ class EvaluationCase:
             columns=self.columns[low:high],
             targets_at=self.targets_at[low:high],
         )
+
+    def in_time_order(self) -> tuple[EvaluationCase, Indices, Indices]:
+        """Return the case by time of request, and where each of its requests and of its targets was before."""
+        order = np.argsort(microseconds(self.frame["at"]), kind="stable").astype(np.int64)
+        place = np.empty_like(order)
+        place[order] = np.arange(order.size)
+        rows = place[self.rows]
+        targets = np.argsort(rows, kind="stable").astype(np.int64)
+        ordered = replace(
+            self,
+            frame=self.frame[order],
+            positions=self.positions[order],
+            rows=rows[targets],
+            columns=self.columns[targets],
+            targets_at=self.targets_at[targets],
+        )
+        return ordered, order, targets
 
     def keep(self, targets: Mask) -> EvaluationCase:
         """Return the case with only some targets, without the requests that lose all of theirs.

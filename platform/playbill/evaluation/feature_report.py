@@ -10,10 +10,9 @@ Axis letters: N requests, M targets, T titles, S moments.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,35 +32,19 @@ from playbill.specs import ResolvedModel
 PASSES = 6_000
 """Requests scored in all; many features are tried on fewer requests each."""
 MOST_REQUESTS, FEWEST_REQUESTS = 128, 32
-SNAPSHOT_BYTES = 256 * 2**20
-"""Memory for the titles' features at the requests' moments, which bounds the requests of a large catalogue."""
+CELLS = 2_500_000
+"""Requests times titles that one trial scores at most: of a large catalogue fewer requests are tried."""
 CUT_OFF = 10
 
 Floats = npt.NDArray[np.float64]
 
 
-class TitleFeatures(Protocol):
-    """What is read of `playbill.features.FeatureDoor` for titles."""
-
-    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> Any:
-        """Return `.columns`, `.values` [S, T, F] and `.categorical` of title features, strictly before each."""
-        ...
-
-
-class Features(MemberFeatures, TitleFeatures, Protocol):
-    """What is read of `playbill.features.FeatureDoor`."""
-
-
 class TrialScorer(HeadScorer, Protocol):
     """What is asked of `playbill.ranking.scorer.Scorer`."""
 
-    def with_features(self, features: TitleFeatures) -> HeadScorer:
-        """Return the same scorer with other numbers of titles; the pasts that it has read stay read."""
+    def with_shuffled(self, feature: str, order: npt.NDArray[np.int64]) -> HeadScorer:
+        """Return the same scorer with a feature of titles in another order of titles, at every moment alike."""
         ...
-
-
-MakeScorer = Callable[[TitleFeatures], TrialScorer]
-"""Makes a scorer of the trained model over title features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +125,12 @@ class FeatureReport:
 
 
 def feature_report(
-    make: MakeScorer,
+    scorer: TrialScorer,
     data: TrainingSet,
     split: Split,
     tables: EvaluationTables,
     resolved: ResolvedModel,
-    features: Features,
+    features: MemberFeatures,
     *,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
@@ -155,12 +138,12 @@ def feature_report(
     """Say of every feature how often it has a value and how much ranks depend on it. The same seed, the same numbers.
 
     Args:
-        make: Makes the model's scorer over title features.
+        scorer: Of the model.
         data: What the model was trained on.
         split: Folds of events, frozen.
         tables: The canonical tables.
         resolved: The model's definition.
-        features: The feature door.
+        features: Of members and requests.
         seed: Of requests and permutations.
         progress: Called after every feature.
     """
@@ -169,10 +152,10 @@ def feature_report(
     uses = [FeatureUse(name, "title" if name in titles else "request", share) for name, share in known.items()]
     canvas = _canvas(resolved)
     try:
-        case = _sampled(build_case(tables, split, resolved, canvas, fold="validation"), len(uses), titles, seed)
+        case = _sampled(build_case(tables, split, resolved, canvas, fold="validation"), len(uses), seed)
     except StateError as error:
         return FeatureReport(canvas, 0, tuple(uses), str(error))
-    trial = _Trial(make, case, resolved, canvas, features, data.encoder.state.title_categorical)
+    trial = _Trial(scorer, case, resolved, canvas, features)
     found = []
     for done, use in enumerate(uses):
         found.append(trial.measured(use, np.random.default_rng([seed, zlib.crc32(use.feature.encode())])))
@@ -204,13 +187,12 @@ def _canvas(resolved: ResolvedModel) -> str:
     return next((name for name in names if resolved.canvas(name).target == "title"), resolved.main_canvas)
 
 
-def _sampled(case: EvaluationCase, features: int, titles: set[str], seed: int) -> EvaluationCase:
-    """Return the case with as many requests as time and memory allow."""
+def _sampled(case: EvaluationCase, features: int, seed: int) -> EvaluationCase:
+    """Return the case with as many requests as time allows, by their moments."""
     most = min(MOST_REQUESTS, max(FEWEST_REQUESTS, PASSES // (features + 1)))
-    room = SNAPSHOT_BYTES // max(1, len(case.catalogue) * max(1, len(titles)) * 4)
-    count = min(len(case), most, max(FEWEST_REQUESTS, room))
+    count = min(len(case), most, max(FEWEST_REQUESTS, CELLS // max(1, len(case.catalogue))))
     chosen = np.random.default_rng(seed).choice(len(case), count, replace=False)
-    return case.keep(np.isin(case.rows, chosen))
+    return case.keep(np.isin(case.rows, chosen)).in_time_order()[0]
 
 
 class _Trial:
@@ -218,16 +200,13 @@ class _Trial:
 
     def __init__(
         self,
-        make: MakeScorer,
+        scorer: TrialScorer,
         case: EvaluationCase,
         resolved: ResolvedModel,
         canvas: str,
-        features: Features,
-        categories: Collection[str],
+        features: MemberFeatures,
     ) -> None:
-        self.case, self.canvas, self.resolved, self._categories = case, canvas, resolved, categories
-        self._make, self._titles = make, _Read(features)
-        self._scorer = make(self._titles)
+        self.case, self.canvas, self.resolved, self._scorer = case, canvas, resolved, scorer
         self._chunks = list(case.chunks())
         asked = [request for chunk in self._chunks for request in chunk.requests]
         self._requests = with_features(asked, resolved.model.features, features)
@@ -263,10 +242,7 @@ class _Trial:
 
     def _shuffled_titles(self, use: FeatureUse, generator: np.random.Generator) -> Floats:
         order = generator.permutation(len(self._scorer.title_ids))
-        shuffled = _Shuffled(self._titles, use.feature, order)
-        # Only a category changes what a past reads of its titles; numbers enter with the moment of the request.
-        scorer = self._make(shuffled) if use.feature in self._categories else self._scorer.with_features(shuffled)
-        return self._ranked(scorer, self._requests)
+        return self._ranked(self._scorer.with_shuffled(use.feature, order), self._requests)
 
     def _ranked(self, scorer: HeadScorer, requests: Sequence[Request]) -> Floats:
         """Return [M] the rank of each target."""
@@ -278,40 +254,6 @@ class _Trial:
             scores, mask = aligned.score(part, chunk.candidates)
             ranks.append(metrics.target_ranks(scores, chunk.rows, chunk.columns, mask))
         return np.concatenate(ranks).astype(np.float64)
-
-
-class _Read:
-    """Title features, each question read once: every trial asks the same."""
-
-    def __init__(self, features: TitleFeatures) -> None:
-        self._features = features
-        self._known: dict[tuple[datetime, ...], Any] = {}
-
-    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> Any:
-        asked = tuple(moments)
-        if asked not in self._known:
-            self._known[asked] = self._features.title_snapshots(service, moments, title_ids)
-        return self._known[asked]
-
-
-@dataclass(frozen=True)
-class _Shuffled:
-    """Title features with the values of one of them in another order of titles, at every moment alike."""
-
-    features: TitleFeatures
-    column: str
-    order: npt.NDArray[np.int64]
-
-    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> Any:
-        found = self.features.title_snapshots(service, moments, title_ids)
-        if self.column in found.columns:
-            values, place = found.values.copy(), found.columns.index(self.column)
-            values[:, :, place] = values[:, self.order, place]
-            return replace(found, values=values)
-        if self.column in found.categorical.columns:
-            shuffled = found.categorical[self.column][self.order]
-            return replace(found, categorical=found.categorical.with_columns(shuffled))
-        return found
 
 
 def _gain(ranks: Floats) -> Floats:

@@ -69,19 +69,24 @@ class Collector:
             progress: Called after every chunk.
         """
         aligned = [AlignedScorer(name, function, self.case.catalogue) for name, function in functions.items()]
-        for chunk in part.chunks():
+        # Requests of one moment lie together: what a moment's titles are like is then worked out once.
+        ordered, requests, targets = part.in_time_order()
+        asked, ranked = self._done, self._seen
+        for chunk in ordered.chunks():
+            own = slice(self._done - asked, self._done - asked + len(chunk.requests))
+            answers = slice(self._seen - ranked, self._seen - ranked + chunk.rows.size)
             for scorer in aligned:
-                self._collect(scorer, chunk)
+                self._collect(scorer, chunk, asked + requests[own], ranked + targets[answers])
             self._done += len(chunk.requests)
             self._seen += chunk.rows.size
             if progress is not None:
                 progress(self._done, len(self.case))
 
-    def _collect(self, scorer: AlignedScorer, chunk: Chunk) -> None:
+    def _collect(self, scorer: AlignedScorer, chunk: Chunk, requests: Indices, targets: Indices) -> None:
         scores, mask = scorer.score(chunk.requests, chunk.candidates)
         lists, ranks = metrics.lists_and_ranks(scores, self.depth, chunk.rows, chunk.columns, mask)
-        self._lists[scorer.name][self._done : self._done + len(chunk.requests)] = lists
-        self._ranks[scorer.name][self._seen : self._seen + ranks.size] = ranks
+        self._lists[scorer.name][requests] = lists
+        self._ranks[scorer.name][targets] = ranks
 
     def measured(self, facts: CaseFacts, k: Sequence[int]) -> dict[str, Measured]:
         """Return every function's values, in the order the functions were named."""

@@ -29,7 +29,6 @@ from playbill.evaluation.report import WindowRow
 from playbill.evaluation.scoring import ScoreFunction
 from playbill.metrics import MemberBootstrap
 from playbill.metrics.ranking import Values
-from playbill.metrics.topk import Indices
 from playbill.specs.base import format_duration
 
 REPLAY = "replay"
@@ -99,7 +98,7 @@ def replayed(
     begun = split.cutoff if case.fold == "test" else split.validation_cutoff
     if begun is None:
         raise StateError(f"split '{split.protocol}' has no moment at which its {case.fold} fold begins")
-    ordered, order = _in_time_order(replace(case, protocol=replay.protocol))
+    ordered, _, order = replace(case, protocol=replay.protocol).in_time_order()
     windows = _windows(ordered, begun, replay.window)
     collector: Collector | None = None
     learnt = ordered.log.frame["fold"].eq_missing("train").to_numpy()
@@ -119,24 +118,6 @@ def replayed(
     facts = case_facts(ordered, None if rewards is None else rewards[order])
     measured = collector.measured(facts, k)
     return ordered, measured, _rows(ordered, windows, measured, f"ndcg@{k[0]}")
-
-
-def _in_time_order(case: EvaluationCase) -> tuple[EvaluationCase, Indices]:
-    """Return the case by time of request, and where each of its targets was before."""
-    order = np.lexsort((np.arange(len(case)), microseconds(case.frame["at"])))
-    place = np.empty_like(order)
-    place[order] = np.arange(order.size)
-    rows = place[case.rows]
-    targets = np.argsort(rows, kind="stable").astype(np.int64)
-    ordered = replace(
-        case,
-        frame=case.frame[order],
-        positions=case.positions[order],
-        rows=rows[targets],
-        columns=case.columns[targets],
-        targets_at=case.targets_at[targets],
-    )
-    return ordered, targets
 
 
 def _windows(case: EvaluationCase, begun: datetime, length: timedelta) -> list[_Window]:

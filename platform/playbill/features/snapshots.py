@@ -47,32 +47,23 @@ def dense_snapshots(
     values = np.full((len(moments), len(title_ids), len(numeric)), np.nan, dtype=np.float32)
     titles = pl.Series("title_id", title_ids, dtype=pl.String)
     seen = [_seen(view, titles, moments) for view in views]
-    step = max(1, ROWS_PER_CALL // max(1, len(title_ids)))
+    step, last = max(1, ROWS_PER_CALL // max(1, len(title_ids))), max(moments, default=None)
+    nulls = [pl.lit(None, dtype=pl.String).alias(column.name) for column in categorical]
+    named = titles.to_frame().select(nulls)
     for start in range(0, len(moments), step):
         part = moments[start : start + step]
-        frame = shaped(_at_moments(seen, derive, part, titles), numeric)
-        values[start : start + step] = frame.to_numpy().reshape(len(part), len(title_ids), len(numeric))
+        table = _at_moments(seen, derive, part, titles)
+        found = shaped(table, numeric).to_numpy()
+        values[start : start + step] = found.reshape(len(part), len(title_ids), len(numeric))
+        if last in part:
+            named = shaped(table.slice(part.index(last) * len(title_ids), len(title_ids)), categorical)
     return TitleSnapshots(
         moments=tuple(moments),
         title_ids=tuple(title_ids),
         columns=tuple(column.name for column in numeric),
         values=values,
-        categorical=_categorical(seen, derive, moments, titles, categorical),
+        categorical=titles.to_frame().hstack(named),
     )
-
-
-def _categorical(
-    views: Sequence[ViewValues],
-    derive: Derive,
-    moments: Sequence[datetime],
-    titles: pl.Series,
-    columns: Sequence[FeatureColumn],
-) -> pl.DataFrame:
-    if not moments:
-        nulls = [pl.lit(None, dtype=pl.String).alias(column.name) for column in columns]
-        return titles.to_frame().with_columns(nulls)
-    table = _at_moments(views, derive, [max(moments)], titles)
-    return titles.to_frame().hstack(shaped(table, columns))
 
 
 def _seen(view: ViewValues, titles: pl.Series, moments: Sequence[datetime]) -> ViewValues:

@@ -1,11 +1,13 @@
 """How alike titles are by what is known of them: one number per kind of metadata and pair.
 
-Axis letters: T titles, S sources, P pairs, F kinds of metadata.
+Axis letters: T titles, S sources, P pairs, F kinds of metadata, G groups of titles.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -26,6 +28,19 @@ Floats = npt.NDArray[np.float32]
 Exact = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bags: TypeAlias = "sparse.csr_array"
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Titles of the same genres, kind, language and year: so many comparisons are needed, and not as many as titles.
+
+    Args:
+        first: [G] one title of each group.
+        of: [T] group of each title.
+    """
+
+    first: Ints
+    of: Ints
 
 
 @dataclass(frozen=True)
@@ -87,17 +102,37 @@ class TitleLikeness:
     def weighed(self, sources: Ints, weights: Exact, others: TitleLikeness | None = None) -> Exact:
         """Return [S, C] the sums of `rows` by [F] weights; what is compared is never held kind by kind."""
         others = self if others is None else others
-        facts, place = np.unique(self._facts[:, sources].T, axis=0, return_inverse=True)
-        of_facts = _same(facts.T[:, :, None], others._facts[:, None, :]) @ weights[1:4]
-        found: Exact = of_facts[place.ravel()]
+        groups = others.groups
+        of_facts_SG = _same(self._facts[:, sources, None], others._facts[:, None, groups.first]) @ weights[1:4]
+        shared = self.bags["genres"][sources] @ others._turned("genres")[:, groups.first]
+        of_facts_SG += shared.toarray() * weights[KINDS.index("genres")]
+        found: Exact = of_facts_SG[:, groups.of]
         for kind, name in enumerate(KINDS):
-            if name in self.bags and self.bags[name].nnz:
-                found += (self.bags[name][sources] @ others._turned(name)).toarray() * weights[kind]
+            if name != "genres" and name in self.bags and self.bags[name].nnz:
+                _add(found, (self.bags[name][sources] @ others._turned(name)) * weights[kind])
         return found
 
     def years(self, sources: Ints) -> Floats:
-        """Return [S, T] how near years of release are."""
-        return _near(self.year[sources, None], self.year)
+        """Return [S, G] how near years of release are to those of each group."""
+        return _near(self.year[sources, None], self.year[self.groups.first])
+
+    def rare_genres(self, sources: Ints) -> Floats:
+        """Return [S, G] the cosine of genres weighed by rarity with those of each group; 0 where there are none."""
+        found: Floats = (self.genre_bags[sources] @ self._turned(BY_RARITY)[:, self.groups.first]).toarray()
+        return found
+
+    @cached_property
+    def groups(self) -> Groups:
+        """The titles by all that is known of them but their texts."""
+        genres = self.bags["genres"]
+        number: dict[bytes, int] = {}
+        ends = genres.indptr.tolist()
+        bags = [genres.indices[start:stop].tobytes() for start, stop in pairwise(ends)]
+        own = np.array([number.setdefault(bag, len(number)) for bag in bags], np.int64)
+        # The padding row is a group of its own.
+        facts = np.stack([np.arange(self.count) > 0, own, *self._facts], axis=1)
+        _, first, of = np.unique(facts, axis=0, return_index=True, return_inverse=True)
+        return Groups(first.astype(np.int64), of.ravel().astype(np.int64))
 
     def pairs(self, left: Ints, right: Ints) -> Floats:
         """Compare pairs of titles: [P, F]."""
@@ -106,11 +141,6 @@ class TitleLikeness:
             if name in self.bags:
                 found[:, place] = (self.bags[name][left] * self.bags[name][right]).sum(axis=1)
         found[:, 1:4] = _same(self._facts[:, left], self._facts[:, right])
-        return found
-
-    def rare_genres(self, sources: Ints) -> Floats:
-        """Return [S, T] the cosine of genres weighed by rarity; 0 where one of the two titles has none."""
-        found: Floats = (self.genre_bags[sources] @ self._turned(BY_RARITY)).toarray()
         return found
 
     @property
@@ -128,6 +158,14 @@ class TitleLikeness:
         if key not in self.bags:
             self.bags[key] = self.bags[name].T.tocsr()
         return self.bags[key]
+
+
+def _add(found: Exact, sums: Bags) -> None:
+    """Add sparse [S, C] sums where they are."""
+    if 4 * sums.nnz > found.size:
+        found += sums.toarray()
+        return
+    found[np.repeat(np.arange(len(found)), np.diff(sums.indptr)), sums.indices] += sums.data
 
 
 def _same(left: Ints, right: Ints) -> Floats:

@@ -103,27 +103,15 @@ class Companions(nn.Module):
         link[kept, place] = links[entries]
         self.title[sources], self.link[sources] = torch.from_numpy(title), torch.from_numpy(link)
 
-    def links(self, sources: Ints, index: Ints) -> Floats:
-        """Return [S, T] what was played beside some titles, 0 where nothing says so.
+    def links(self, sources: Ints, index: Ints) -> sparse.csr_array:
+        """Return [S, T] what was played beside some titles, empty where nothing says so.
 
         Args:
             sources: [S] rows of `index`.
             index: [T] title of training of each title now, 0 = one that came later.
         """
-        trained = index[sources]
-        found = np.zeros((len(sources), len(self.title)), np.float32)
-        np.put_along_axis(found, self.title.numpy()[trained].astype(np.int64), self.link.numpy()[trained], axis=1)
-        found[:, 0] = 0
-        return found[:, index]
-
-
-def standardised(rows: Floats) -> Floats:
-    """Return [S, T] less the mean of each row, in its standard deviations; column 0, the padding, counts for nothing.
-
-    A row without any difference is 0 throughout.
-    """
-    real = rows[:, 1:]
-    spread = real.std(axis=1, keepdims=True)
-    found = np.zeros_like(rows)
-    np.divide(real - real.mean(axis=1, keepdims=True), spread, out=found[:, 1:], where=spread > 1e-9)
-    return found
+        place = np.zeros(len(self.title), np.int64)
+        place[index] = np.arange(len(index))
+        column, link = place[self.title.numpy()[index[sources]]], self.link.numpy()[index[sources]]
+        row, rank = np.nonzero((link > 0) & (column > 0))
+        return sparse.csr_array((link[row, rank], (row, column[row, rank])), shape=(len(sources), len(index)))

@@ -96,6 +96,31 @@ class Plays:
         return sparse.csr_array((value[first].astype(np.float32), place), shape=(self.count, titles))
 
 
+@dataclass(frozen=True, slots=True)
+class WeekPlays:
+    """What was played in the week before each of U histories ends.
+
+    Args:
+        values: [S, T] log plays of titles at S moments, without nan.
+        moment: [U] which of them each history has.
+    """
+
+    values: Floats
+    moment: Ints
+
+    def moments(self, outside: sparse.csr_array) -> tuple[Values, Values]:
+        """Return [U] mean and deviation over the titles that are not [U, T] outside."""
+        row = np.repeat(np.arange(len(self.moment)), np.diff(outside.indptr))
+        own = self.values[self.moment[row], outside.indices].astype(np.float64)
+        total_S = self.values.sum(axis=1, dtype=np.float64)
+        square_S = np.array([np.vdot(exact, exact) for exact in map(np.float64, self.values)])
+        total = total_S[self.moment] - np.bincount(row, own, len(self.moment))
+        square = square_S[self.moment] - np.bincount(row, own**2, len(self.moment))
+        count = np.maximum(self.values.shape[1] - np.diff(outside.indptr), 1)
+        mean = total / count
+        return mean, np.sqrt(np.maximum(square / count - mean**2, 0.0))
+
+
 class HistoryTerms(nn.Module):
     """The terms of one model version.
 
@@ -137,12 +162,12 @@ class HistoryTerms(nn.Module):
             self.value[place] = torch.from_numpy(value)
         self._matrices = {}
 
-    def values(self, plays: Plays, popular: Floats | None, titles: int) -> Floats:
+    def values(self, plays: Plays, week: WeekPlays | None, titles: int) -> Floats:
         """Return [U, K, titles] standardised terms; those of the padding row are 0.
 
         Args:
             plays: Of U histories.
-            popular: [U, titles] the week's log plays; None where they are not known.
+            week: Plays of the week before each; None where they are not known.
             titles: Titles now, the padding row and those that came after training included.
         """
         known = len(self.popularity)
@@ -153,8 +178,8 @@ class HistoryTerms(nn.Module):
         unseen[:, 0] = False
         for place, term in enumerate(self.config.terms):
             if term == "popular_7d":
-                if popular is not None:
-                    found[:, place] = np.nan_to_num(popular)
+                if week is not None:
+                    found[:, place] = week.values[week.moment]
             else:
                 each, share = self._sparse(term, plays, later, known)
                 found[:, place, :known] = each.toarray()
@@ -163,14 +188,15 @@ class HistoryTerms(nn.Module):
             found[:, place] = standardised(found[:, place], unseen)
         return found
 
-    def sums(self, plays: Plays, popular: Floats | None, titles: int, weights_UK: Floats) -> Floats:
+    def sums(self, plays: Plays, week: WeekPlays | None, titles: int, weights_UK: Floats) -> Floats:
         """Return [U, titles] the weighted sums of `values`, whose standardised terms are never made.
 
-        Mean and deviation of a term come from the few titles it says something of, so a title costs one addition.
+        Mean and deviation of a term come from the few titles it says something of. What it says of all titles is of a
+        moment, or the same for everybody, so one product makes it for all histories, and the rest is added where it is.
 
         Args:
             plays: Of U histories.
-            popular: [U, titles] the week's log plays; None where they are not known.
+            week: Plays of the week before each; None where they are not known.
             titles: Titles now.
             weights_UK: Weights of the terms in each history.
         """
@@ -178,30 +204,33 @@ class HistoryTerms(nn.Module):
         owner, title = np.append(plays.owner, padding), np.append(plays.title, np.zeros(plays.count, np.int64))
         outside = sparse.csr_array((np.ones(len(owner)), (owner, title)), shape=(plays.count, titles))
         outside.data[:] = 1.0
-        found, total = np.zeros((plays.count, titles), np.float32), np.zeros(plays.count)
         logs = np.pad(self.popularity.numpy(), (0, titles - len(self.popularity)))
-        of_logs = np.zeros(plays.count)
+        moments = 0 if week is None else len(week.values)
+        # Of everybody: 1, log popularity, and the week's plays at each moment.
+        share_UX = np.zeros((plays.count, 2 + moments))
+        own = sparse.csr_array((plays.count, titles), dtype=np.float64)
         for place, term in enumerate(self.config.terms):
             if not weights_UK[:, place].any():
                 continue
             if term == "popular_7d":
-                if popular is None:
+                if week is None:
                     continue
-                each = np.nan_to_num(popular)
-                moments = _moments_of(each, outside)
-                scale = _scales(weights_UK[:, place], *moments)
-                found += each * scale[:, None].astype(np.float32)
+                mean, spread = week.moments(outside)
+                scale = _scales(weights_UK[:, place], mean, spread)
+                share_UX[padding, 2 + week.moment] += scale
             else:
                 each, share = self._sparse(term, plays, later, titles)
-                moments = _moments_of(each, outside, logs, share)
-                scale = _scales(weights_UK[:, place], *moments)
-                rows = np.repeat(padding, np.diff(each.indptr))
-                found[rows, each.indices] += (each.data * scale[rows]).astype(np.float32)
-                of_logs -= scale * share
-            total += scale * moments[0]
-        if of_logs.any():
-            found += np.outer(of_logs, logs).astype(np.float32)
-        found -= total[:, None].astype(np.float32)
+                mean, spread = _moments_of(each, outside, logs, share)
+                scale = _scales(weights_UK[:, place], mean, spread)
+                own = own + sparse.diags_array(scale) @ each
+                share_UX[:, 1] -= scale * share
+            share_UX[:, 0] -= scale * mean
+        general_XT = np.concatenate(
+            [np.ones((1, titles), np.float32), logs[None], *([] if week is None else [week.values])]
+        )
+        found: Floats = share_UX.astype(np.float32) @ general_XT
+        own = own.tocsr()
+        found[np.repeat(padding, np.diff(own.indptr)), own.indices] += own.data.astype(np.float32)
         found[:, 0] = 0
         return found
 
@@ -262,10 +291,7 @@ def standardised(values: Floats, inside: npt.NDArray[np.bool_]) -> Floats:
 
 
 def _moments_of(
-    values: sparse.csr_array | Floats,
-    outside: sparse.csr_array,
-    logs: Floats | None = None,
-    share: Values | None = None,
+    values: sparse.csr_array, outside: sparse.csr_array, logs: Floats, share: Values
 ) -> tuple[Values, Values]:
     """Return [U] mean and deviation of `values - share * logs` over the titles that are not outside."""
     own = outside.multiply(values)
@@ -274,7 +300,7 @@ def _moments_of(
     squares = exact**2  # of each number: these are sparse arrays, not matrices
     total = np.asarray(exact.sum(axis=1)).ravel() - np.asarray(own.sum(axis=1)).ravel()
     square = np.asarray(squares.sum(axis=1)).ravel() - np.asarray(own.multiply(own).sum(axis=1)).ravel()
-    if logs is not None and share is not None and share.any():
+    if share.any():
         logs = logs.astype(np.float64)
         both = exact @ logs - np.asarray(own @ logs).ravel()
         of_logs, of_squares = logs.sum() - outside @ logs, (logs**2).sum() - outside @ logs**2

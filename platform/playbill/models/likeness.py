@@ -135,25 +135,19 @@ class Likeness(nn.Module):
             index: [T] title of training of each title now, 0 = one that came later.
             prior: [S, T] logarithm of the prior mean: `prior` of these titles, or 0 to leave metadata out.
         """
-        lift, strength = np.exp(prior), float(self.strength)
-        expected = self._expected(index[sources], len(self.margin))[:, index]
-        played = self.rest.numpy()[index[sources]][:, None] * expected * lift
-        known = self._counts(index[sources])
-        kept = known[:, index]
-        played = np.where(kept > 0, kept, played)
-        found: Floats = np.log((played + strength * lift) / (expected + strength))
-        return found
-
-    def _expected(self, sources: Ints, count: int) -> Floats:
-        margin = self.margin.numpy().astype(np.float64)[:count]
-        found: Floats = margin[sources][:, None] * margin[None, :]
-        return found
-
-    def _counts(self, sources: Ints) -> Floats:
-        """Return [S, T] the counts that were kept, by title of training."""
-        found = np.zeros((len(sources), len(self.margin)))
-        np.put_along_axis(found, self.neighbour.numpy()[sources].astype(np.int64), self.played.numpy()[sources], axis=1)
-        found[:, 0] = 0
+        # Without a count of its own a pair has lift (rest E + k) / (E + k): its prior, and a term of margins alone.
+        margin, trained, strength = self.margin.numpy().astype(np.float64), index[sources], float(self.strength)
+        found, known = prior.copy(), np.flatnonzero(margin[index])
+        expected = margin[trained][:, None] * margin[index[known]]
+        rest = self.rest.numpy()[trained].astype(np.float64)[:, None]
+        found[:, known] += np.log((rest * expected + strength) / (expected + strength))
+        place = np.zeros(len(margin), np.int64)
+        place[index] = np.arange(len(index))
+        neighbour, played = self.neighbour.numpy()[trained], self.played.numpy()[trained]
+        row, rank = np.nonzero((played > 0) & (neighbour > 0) & (place[neighbour] > 0))
+        column, count = place[neighbour[row, rank]], played[row, rank].astype(np.float64)
+        both, lift = margin[trained[row]] * margin[index[column]], np.exp(prior[row, column])
+        found[row, column] = np.log((count + strength * lift) / (both + strength))
         return found
 
 

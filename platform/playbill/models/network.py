@@ -113,9 +113,14 @@ class Network(nn.Module):
         assert self.canvas_titles is not None
         self.canvas_titles.weight.copy_(lift_JCT.flatten(0, 1).T)
 
-    def title_vectors(self, titles: TitleInputs) -> TitleVectors:
-        """Compute what scores need of the titles. In evaluation it may be kept as long as the weights are."""
-        return self._vectors(titles, self._prepare(titles))
+    def title_vectors(self, titles: TitleInputs, prepared: PreparedTitles | None = None) -> TitleVectors:
+        """Compute what scores need of the titles. In evaluation it may be kept as long as the weights are.
+
+        Args:
+            titles: T titles.
+            prepared: Of the same titles, to save preparing them: only categories may be others.
+        """
+        return self._vectors(titles, self._prepare(titles) if prepared is None else prepared)
 
     def _prepare(self, titles: TitleInputs) -> PreparedTitles:
         if self._prepared is None or self._prepared[0] is not titles:

@@ -54,6 +54,19 @@ class Normaliser(nn.Module):
         standard = ((compress(values) - self.mean) / self.scale).clamp(-CLIP, CLIP)
         return torch.cat([torch.where(missing, 0.0, standard), missing.to(values.dtype)], dim=-1)
 
+    def one(self, values: Tensor, place: int) -> tuple[Tensor, Tensor]:
+        """Return the standardised values of one feature, and its flags."""
+        missing = torch.isnan(values)
+        standard = ((compress(values) - self.mean[place]) / self.scale[place]).clamp(-CLIP, CLIP)
+        return torch.where(missing, 0.0, standard), missing.to(values.dtype)
+
+    @torch.no_grad()
+    def plain(self, values_STF: Tensor) -> DistinctFeatures:
+        """Return the output for the features of titles at S moments, every column as it is: for a single use."""
+        found_ST2F = self(values_STF)
+        found_ST2F[:, :1] = 0.0
+        return DistinctFeatures(found_ST2F, torch.eye(self.width, dtype=found_ST2F.dtype))
+
     @torch.no_grad()
     def distinct(self, values_STF: Tensor) -> DistinctFeatures:
         """Return the output for the features of titles at S moments, each different column of it once.

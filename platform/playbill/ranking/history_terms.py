@@ -14,7 +14,7 @@ import polars as pl
 
 from playbill.datasets import Encoder, Request
 from playbill.datasets.buckets import floor_moment, microseconds_of
-from playbill.models.history_terms import Floats, HistoryTerms, Ints, Plays
+from playbill.models.history_terms import Floats, HistoryTerms, Ints, Plays, WeekPlays
 
 PLAY = "play"
 
@@ -40,17 +40,17 @@ class HistoryReader:
     Args:
         terms: Of the network.
         encoder: Numbers of titles, those after training included.
-        snapshots: Moments in microseconds -> [T, F] raw features of titles at each.
+        column: Moments in microseconds, and the place of a feature of titles -> [S, T] its raw values.
     """
 
-    def __init__(self, terms: HistoryTerms, encoder: Encoder, snapshots: Callable[[Ints], Sequence[Floats]]) -> None:
-        self._terms, self._encoder, self._snapshots = terms, encoder, snapshots
+    def __init__(self, terms: HistoryTerms, encoder: Encoder, column: Callable[[Ints, int], Floats]) -> None:
+        self._terms, self._encoder, self._column = terms, encoder, column
         self._heads = terms.config.heads
 
     def read(self, requests: Sequence[Request]) -> RequestTerms:
         """Return the terms of some requests, whose histories hold rows of `interactions` in order."""
-        plays, popular, row, _ = self._histories(requests, np.zeros(len(requests), np.int64))
-        values = self._terms.values(plays, popular, self._encoder.title_rows.size)
+        plays, week, row, _ = self._histories(requests, np.zeros(len(requests), np.int64))
+        values = self._terms.values(plays, week, self._encoder.title_rows.size)
         return RequestTerms(values, row, plays.lengths()[row])
 
     def added(self, scores: dict[str, Floats], requests: Sequence[Request], canvas: Ints) -> dict[str, Floats]:
@@ -64,16 +64,17 @@ class HistoryReader:
         heads = [head for head in self._heads if head in scores]
         if not heads or not self._terms.weights.any():
             return scores
-        plays, popular, row, first = self._histories(requests, canvas)
+        plays, week, row, first = self._histories(requests, canvas)
         found, titles = dict(scores), self._encoder.title_rows.size
         for head in heads:
             weights = self._terms.weights_of(head, canvas[first], plays.lengths())
             if weights.any():
-                found[head] = scores[head] + self._terms.sums(plays, popular, titles, weights)[row, 1:]
+                sums = self._terms.sums(plays, week, titles, weights)
+                found[head] = scores[head] + (sums if len(first) == len(row) else sums[row])[:, 1:]
         return found
 
-    def _histories(self, requests: Sequence[Request], canvas: Ints) -> tuple[Plays, Floats | None, Ints, Ints]:
-        """Return U histories at their moment, on their canvas; the week's plays [U, T]; [N] which each request has.
+    def _histories(self, requests: Sequence[Request], canvas: Ints) -> tuple[Plays, WeekPlays | None, Ints, Ints]:
+        """Return U histories at their moment, on their canvas; the week's plays of each; [N] which each request has.
 
         The last is the first request [U] that has each.
         """
@@ -86,7 +87,7 @@ class HistoryReader:
         row = np.array([places.setdefault(key, len(places)) for key in keys], np.int64)
         first = np.unique(row, return_index=True)[1]
         plays = plays_of([requests[place].history for place in first], self._encoder)
-        return plays, self._popular(moments[first]), row, first
+        return plays, self._week(moments[first]), row, first
 
     def added_to_pairs(
         self, logits: list[Floats], pairs: Sequence[tuple[int, str]], requests: Sequence[Request], canvas: Ints
@@ -112,12 +113,12 @@ class HistoryReader:
         names = enumerate(self._terms.config.terms)
         return {name: (weights[place], terms.values[0, place, 1:]) for place, name in names if weights[place]}
 
-    def _popular(self, moments: Ints) -> Floats | None:
-        column = self._terms.config.popularity
-        if column is None:
+    def _week(self, moments: Ints) -> WeekPlays | None:
+        place = self._terms.config.popularity
+        if place is None:
             return None
-        unique, place = np.unique(moments, return_inverse=True)
-        return np.stack([raw[:, column] for raw in self._snapshots(unique)])[place]
+        unique, moment = np.unique(moments, return_inverse=True)
+        return WeekPlays(np.nan_to_num(self._column(unique, place)), moment.astype(np.int64))
 
 
 def plays_of(histories: Sequence[pl.DataFrame | None], encoder: Encoder) -> Plays:

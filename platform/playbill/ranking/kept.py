@@ -1,18 +1,23 @@
-"""What a scorer keeps between requests: states of pasts, and biases of titles at a moment."""
+"""What a scorer keeps between requests: states of pasts, and numbers and biases of titles at a moment."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from threading import Lock
 
+import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 
 from playbill.datasets import Request
 
 BIAS_BYTES = 128 * 2**20
 """Memory for biases of titles that may be asked for again."""
+
+SNAPSHOT_BYTES = 256 * 2**20
+"""Memory for numbers of titles that may be asked for again."""
 
 Key = tuple[int, int, tuple[str, ...]]
 """A moment of title snapshots, microseconds since 1970, the index of a canvas, and names of heads."""
@@ -29,6 +34,10 @@ class KeptStates:
         self._most = most
         # The frame is held too, so that its id stays its own.
         self._kept: OrderedDict[int, tuple[pl.DataFrame, torch.Tensor]] = OrderedDict()
+
+    def empty(self) -> KeptStates:
+        """Return room for as many others."""
+        return KeptStates(self._most)
 
     def get(self, request: Request) -> torch.Tensor | None:
         """Return the [D] state of a request's past, None where it was not kept."""
@@ -80,3 +89,77 @@ class KeptBiases:
             while len(self._kept) > max(len(keys), self._most // size):
                 self._kept.popitem(last=False)
         return [found[key] for key in keys]
+
+
+_Difference = tuple[int, NDArray[np.int32] | None, NDArray[np.float32]]
+"""Place of a number, the titles whose it is another one, None = of all, and what it is."""
+
+
+class KeptSnapshots:
+    """Numbers of titles [T, F] at moments, those asked for last.
+
+    Most titles' numbers are the same at most moments, so each moment is held as what it has other than the first one.
+    Not safe to share between threads when in use.
+
+    Args:
+        most: Bytes kept.
+    """
+
+    def __init__(self, most: int = SNAPSHOT_BYTES) -> None:
+        self._most, self._bytes = most, 0
+        self._first: NDArray[np.float32] | None = None
+        self._kept: OrderedDict[int, list[_Difference]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def missing(self, moments: Sequence[int]) -> list[int]:
+        """Return those of the moments that are not kept."""
+        return [moment for moment in dict.fromkeys(moments) if moment not in self._kept]
+
+    def of(self, moment: int) -> NDArray[np.float32]:
+        """Return the [T, F] numbers at a moment that is kept."""
+        assert self._first is not None
+        self._kept.move_to_end(moment)
+        found = self._first.copy()
+        for place, titles, values in self._kept[moment]:
+            if titles is None:
+                found[place] = values
+            else:
+                found[place, titles] = values
+        turned: NDArray[np.float32] = found.T
+        return turned
+
+    def column(self, moment: int, place: int) -> NDArray[np.float32]:
+        """Return [T] one of the numbers at a moment that is kept."""
+        assert self._first is not None
+        self._kept.move_to_end(moment)
+        found: NDArray[np.float32] = self._first[place].copy()
+        for own, titles, values in self._kept[moment]:
+            if own == place:
+                found[slice(None) if titles is None else titles] = values
+        return found
+
+    def keep(self, moment: int, values_TF: NDArray[np.float32], wanted: Collection[int] = ()) -> None:
+        """Keep the numbers at a moment, and let go of others for it but those that are still wanted."""
+        values_FT = np.ascontiguousarray(values_TF.T)
+        if self._first is None:
+            self._first = values_FT
+        found: list[_Difference] = []
+        for place, (own, first) in enumerate(zip(values_FT, self._first, strict=True)):
+            titles = np.flatnonzero((own != first) & ~(np.isnan(own) & np.isnan(first))).astype(np.int32)
+            if 2 * len(titles) > len(own):
+                found.append((place, None, own.copy()))
+            elif len(titles):
+                found.append((place, titles, own[titles]))
+        self._kept[moment] = found
+        self._bytes += _size(found)
+        for other in list(self._kept):
+            if self._bytes <= self._most:
+                break
+            if other != moment and other not in wanted:
+                self._bytes -= _size(self._kept.pop(other))
+
+
+def _size(parts: Sequence[_Difference]) -> int:
+    return sum(values.nbytes + (0 if titles is None else titles.nbytes) for _, titles, values in parts)

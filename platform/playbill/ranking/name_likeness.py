@@ -10,7 +10,7 @@ Axis letters: T titles, N names.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -69,29 +69,35 @@ class NameLikeness:
         series = bases.rank("dense").fill_null(0).to_numpy().astype(np.int64)
         return cls(_unit_words(names, owner, count), series, owner, count)
 
-    def row(self, source: int, genres: Floats, described: npt.NDArray[np.bool_]) -> Floats:
-        """Compare one title with all, [T] in [0, 1].
+    def near(
+        self, source: int, genres: Callable[[Int], Floats], described: npt.NDArray[np.bool_]
+    ) -> tuple[Int, Floats]:
+        """Return the titles whose names are like one title's, ascending, and how much, in (0, 1].
 
         Args:
             source: The title.
-            genres: [T] likeness of its genres to those of all titles.
+            genres: Some titles -> likeness of its genres to theirs.
             described: [T] whether a title has genres.
         """
         own = np.arange(*np.searchsorted(self.owner, [source, source + 1]))
         if not len(own):
-            return np.zeros(self.titles, np.float32)
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
         # Few names share a word with this one, and only these are looked at.
         shared = self.words[own] @ self._by_word
         owners = self.owner[shared.indices]
         alike = np.zeros(self.titles, np.float32)
         np.maximum.at(alike, owners, shared.data)
-        some = np.unique(owners)
-        known = described[some] & described[source]
-        alike[some] *= np.where(known, np.sqrt(np.maximum(genres[some], 0)), np.float32(UNKNOWN_COMPANY))
         order, ends = self._series
-        for base in np.unique(self.base[own][self.base[own] > 0]).tolist():
-            alike[self.owner[order[ends[base] : ends[base + 1]]]] = 1.0
-        return alike
+        series = [self.owner[order[ends[base] : ends[base + 1]]] for base in set(self.base[own].tolist()) - {0}]
+        met = np.zeros(self.titles, np.bool_)
+        met[owners] = True
+        some = np.flatnonzero(met)
+        known = described[some] & described[source]
+        alike[some] *= np.where(known, np.sqrt(np.maximum(genres(some), 0)), np.float32(UNKNOWN_COMPANY))
+        for titles in series:
+            alike[titles] = 1.0
+        found = np.flatnonzero(alike)
+        return found, alike[found]
 
     @cached_property
     def _by_word(self) -> sparse.csr_array:

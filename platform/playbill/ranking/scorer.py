@@ -5,13 +5,10 @@ Letters: N requests, T titles without the padding row, F snapshot features, S mo
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import datetime
-from threading import Lock
-from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -19,39 +16,27 @@ import torch
 from numpy.typing import NDArray
 
 from playbill.datasets import Request, title_arrays
-from playbill.datasets.buckets import floor_moment, microseconds_of, moment_of
+from playbill.datasets.buckets import floor_moment
 from playbill.datasets.online import EncodedRequests, as_carried, encode_requests, history_lengths
-from playbill.datasets.titles import snapshot_values
 from playbill.errors import UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
 from playbill.models.heads import TitleVectors
-from playbill.models.pairs import bias_tables, pair_scores
+from playbill.models.pairs import pair_scores
 from playbill.ranking.blend import blended, head_losses
 from playbill.ranking.bundle import Bundle
 from playbill.ranking.candidates import Mask
 from playbill.ranking.history_terms import HistoryReader, RequestTerms
-from playbill.ranking.kept import KeptBiases, KeptStates, Key
+from playbill.ranking.kept import KeptSnapshots, KeptStates
 from playbill.ranking.page_scores import PageScores, blend_page
 from playbill.ranking.row_values import PageReader, PageState
 from playbill.ranking.terms import Terms
+from playbill.ranking.title_moments import Moments, TitleFeatures, TitleMoments
 from playbill.specs.canvas import SIMILARITY, TERMS
 
 BATCH_SLOTS = 12_800
 """History events per pass of the network, padding counted."""
 BATCH_REQUESTS = 128
 """Requests per pass: each moment among them needs its own [T, F]."""
-MOMENTS_AT_ONCE = 16
-"""Moments whose biases are worked out at a time."""
-SNAPSHOT_BYTES = 256 * 2**20
-"""Memory for snapshots that may be asked for again."""
-
-
-class TitleFeatures(Protocol):
-    """What is read of `playbill.features.FeatureDoor`."""
-
-    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> Any:
-        """Return `.columns`, `.values` [S, T, F] and `.categorical` of title features, strictly before each."""
-        ...
 
 
 class Scorer:
@@ -67,6 +52,7 @@ class Scorer:
         as_of: The moment titles' ages are told at, zone-aware.
         network: The bundle's network, where it is loaded already.
         kept_states: Pasts whose state is kept, so that another canvas asked with the very same frame reads it once.
+        snapshots: Numbers of the very same titles that were read before, by another scorer.
     """
 
     def __init__(
@@ -79,16 +65,17 @@ class Scorer:
         as_of: datetime,
         network: Network | None = None,
         kept_states: int = 0,
+        snapshots: KeptSnapshots | None = None,
     ) -> None:
         self.bundle = bundle
         self.encoder = bundle.encoder.with_titles(titles["title_id"].to_list())
         self.title_ids: tuple[str, ...] = self.encoder.title_rows.entries
         self.network = network if network is not None else bundle.network()
-        self._features, self._lock = features, Lock()
-        self._raw: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
-        self._states, self._biases = KeptStates(kept_states), KeptBiases()
+        self._features, self._states = features, KeptStates(kept_states)
         self._losses = head_losses(bundle.resolved)
         self._inputs, self._vectors = self._prepare(titles, availability, as_of)
+        given = (self.network, self.encoder, self._vectors, features)
+        self._moments: Moments = TitleMoments(*given, snapshots)
         self._pages = PageReader(self.network, self.encoder, self._vectors.vectors)
         self._terms = Terms(self.network, self._inputs, self._vectors.vectors, titles, self.encoder)
         self._blended = {SIMILARITY, *blended(bundle.resolved)} & set(self._terms.names)
@@ -99,20 +86,38 @@ class Scorer:
         """Return a scorer of the same version over a newer state of the catalogue. The network is shared."""
         return Scorer(self.bundle, titles, availability, self._features, as_of=as_of, network=self.network)
 
-    def with_features(self, features: TitleFeatures) -> Scorer:
-        """Return this scorer with other numbers of titles at every moment; all that does not depend on them is shared.
+    def with_shuffled(self, feature: str, order: NDArray[np.int64]) -> Scorer:
+        """Return this scorer with one feature of titles in other places; all that does not depend on it is shared.
 
         Args:
-            features: Their categorical features must be those that this scorer was made with.
+            feature: A number of titles at moments, or a category.
+            order: [T] the title whose each is.
         """
-        other = copy(self)
-        other._features, other._raw, other._biases = features, OrderedDict(), KeptBiases()
+        other, state = copy(self), self.encoder.state
+        if feature in state.title_snapshot:
+            # Numbers enter with the moment of a request: what a past reads of its titles stays.
+            assert isinstance(self._moments, TitleMoments)
+            other._moments = self._moments.shuffled(feature, order)
+        else:
+            other._read_titles_anew(list(state.title_categorical).index(feature), order)
         other._history = other._history_reader()
         return other
 
+    @torch.inference_mode()
+    def _read_titles_anew(self, category: int, order: NDArray[np.int64]) -> None:
+        """Give titles the categories of others."""
+        categorical = self._inputs.categorical.clone()
+        categorical[1:, category] = categorical[1:, category][torch.from_numpy(order)]
+        self._inputs = replace(self._inputs, categorical=categorical)
+        self._vectors = self.network.title_vectors(self._inputs, self._vectors.prepared)
+        assert isinstance(self._moments, TitleMoments)
+        self._moments, self._states = self._moments.of(self._vectors), self._states.empty()
+        self._pages = PageReader(self.network, self.encoder, self._vectors.vectors)
+        self._terms = self._terms.beside(self._vectors.vectors)
+
     def _history_reader(self) -> HistoryReader | None:
         terms = self.network.history_terms
-        return None if terms is None else HistoryReader(terms, self.encoder, self._snapshots)
+        return None if terms is None else HistoryReader(terms, self.encoder, self._moments.column)
 
     def score(
         self, requests: Sequence[Request], heads: Collection[str] | None = None
@@ -170,7 +175,7 @@ class Scorer:
         scene = self.network.scene(history, context, self._vectors, states)
         pairs = [(row, head) for row, weights in enumerate(blends) for head in weights if head not in TERMS]
         others = [(row, term) for row, weights in enumerate(blends) for term in weights if term in TERMS]
-        tables_PKT, table_R = self._bias_of(encoded.moments, context, tuple(self.network.title_heads()))
+        tables_PKT, table_R = self._moments.biases(encoded.moments, context, tuple(self.network.title_heads()))
         bias = {
             canvas: tables_PKT[place] for canvas, place in zip(context.canvas.tolist(), table_R.tolist(), strict=True)
         }
@@ -203,9 +208,7 @@ class Scorer:
 
     def remember(self, moments: Sequence[datetime]) -> None:
         """Read the title snapshots of many moments at once, ahead of the requests that will need them."""
-        hours = self.encoder.state.snapshot_hours
-        floors = {floor_moment(moment, hours) for moment in moments}
-        self._snapshots(np.array(sorted(microseconds_of(floor) for floor in floors), np.int64))
+        self._moments.remember(moments)
 
     def _batches(self, requests: Sequence[Request]) -> list[NDArray[np.int64]]:
         """Group requests of about one history length."""
@@ -235,7 +238,7 @@ class Scorer:
         history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
         states = self._read(requests, known, (history, context, self._vectors))
         own = tuple(head for head in heads if head not in TERMS)
-        biases = self._bias_of(encoded.moments, context, own) if own else None
+        biases = self._moments.biases(encoded.moments, context, own) if own else None
         found = self.network.scores(history, context, self._inputs, self._vectors, states, heads, biases)
         found |= self._terms.of([head for head in heads if head in TERMS], context)
         scores = {head: values[:, 1:].numpy() for head, values in found.items()}
@@ -299,61 +302,3 @@ class Scorer:
         found = self._features.title_snapshots(self.encoder.state.service, [moment], self.title_ids)
         categorical: pl.DataFrame = found.categorical
         return categorical
-
-    def _bias_of(
-        self, moments: NDArray[np.int64], context: ContextBatch, heads: tuple[str, ...]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return [P, K, T + 1] biases of titles in K heads at each moment and canvas, and [N] those of each request."""
-        snapshot_N = context.snapshot if self.encoder.state.title_snapshot else torch.zeros_like(context.snapshot)
-        pairs_P2, pair_N = torch.unique(torch.stack([snapshot_N, context.canvas], 1), dim=0, return_inverse=True)
-        timed = bool(self.encoder.state.title_snapshot)
-        keys = [(int(moments[snapshot]) if timed else 0, canvas, heads) for snapshot, canvas in pairs_P2.tolist()]
-        return torch.stack(self._biases.of(keys, self._make_biases)), pair_N
-
-    def _make_biases(self, keys: Sequence[Key]) -> list[torch.Tensor]:
-        """Return [K, T + 1] biases for each key, all of the same heads, a few moments at a time."""
-        found: dict[Key, torch.Tensor] = {}
-        moments = sorted({moment for moment, *_ in keys})
-        for start in range(0, len(moments), MOMENTS_AT_ONCE):
-            part = moments[start : start + MOMENTS_AT_ONCE]
-            places = {moment: place for place, moment in enumerate(part)}
-            own = [key for key in keys if key[0] in places]
-            vectors = self._at(np.array(part, np.int64))
-            pairs = [(places[moment], canvas) for moment, canvas, _ in own]
-            made = bias_tables(self.network, vectors, pairs, keys[0][2])
-            found |= dict(zip(own, (table.clone() for table in made), strict=True))
-        return [found[key] for key in keys]
-
-    def _at(self, moments: NDArray[np.int64]) -> TitleVectors:
-        """Return the titles' vectors with the snapshots of these moments, [S, T + 1, F]."""
-        if not self.encoder.state.title_snapshot:
-            return self._vectors
-        raw = torch.from_numpy(np.stack(self._snapshots(moments)))
-        prepared = replace(self._vectors.prepared, snapshots=self.network.titles.dynamic.distinct(raw))
-        return replace(self._vectors, prepared=prepared)
-
-    def _snapshots(self, moments: NDArray[np.int64]) -> list[NDArray[np.float32]]:
-        """Return [T + 1, F] raw features of each moment, from memory where it has been read before."""
-        wanted = moments.tolist()
-        with self._lock:
-            known = {moment: self._raw[moment] for moment in wanted if moment in self._raw}
-        missing = [moment for moment in wanted if moment not in known]
-        if missing:
-            known |= self._look_up(missing)
-        with self._lock:
-            for moment in wanted:
-                self._raw[moment] = known[moment]
-                self._raw.move_to_end(moment)
-            size = max(1, known[wanted[0]].nbytes) if wanted else 1
-            while len(self._raw) > max(len(wanted), SNAPSHOT_BYTES // size):
-                self._raw.popitem(last=False)
-        return [known[moment] for moment in wanted]
-
-    def _look_up(self, moments: list[int]) -> dict[int, NDArray[np.float32]]:
-        names = self.encoder.state.title_snapshot
-        if self._features is None:
-            empty = np.full((len(self.title_ids) + 1, len(names)), np.nan, np.float32)
-            return dict.fromkeys(moments, empty)
-        asked = [moment_of(moment) for moment in moments]
-        found = self._features.title_snapshots(self.encoder.state.service, asked, self.title_ids)
-        return dict(zip(moments, snapshot_values(found, names), strict=True))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection
+from copy import copy
 from functools import cached_property
 from threading import Lock
 
@@ -25,18 +26,22 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from playbill.datasets import Encoder
 from playbill.datasets.search_texts import SearchTexts
+from playbill.metrics.topk import top_k
 from playbill.models import ContextBatch, Network, TitleInputs
 from playbill.ranking.alike_titles import AlikeTitles
 from playbill.ranking.relevance import POPULAR, popularity_prior
 from playbill.ranking.text_match import TextIndex
 from playbill.specs.canvas import QUERY_TERMS, SIMILARITY, TERMS
 
-SOURCES_KEPT = 512
-"""Source titles whose terms are remembered."""
+SOURCES_KEPT, KEPT_BYTES = 512, 64 * 2**20
+"""Source titles whose terms are remembered at most, and memory for them."""
+QUERIES_AT_ONCE = 16
+"""Queries whose best titles' neighbours are held at a time."""
 MATCHES = 4
 """Titles whose neighbours answer a query."""
 NEAREST = 3.0
@@ -65,6 +70,12 @@ class Terms:
         self._directions = torch.nn.functional.normalize(vectors.float(), dim=-1)
         self._kept: OrderedDict[tuple[str, int], Floats] = OrderedDict()
         self._lock = Lock()
+
+    def beside(self, vectors: Tensor) -> Terms:
+        """Return the same terms beside other vectors of the same titles, which similarity alone reads."""
+        other = copy(self)
+        other._directions = torch.nn.functional.normalize(vectors.float(), dim=-1)
+        return other
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -127,13 +138,19 @@ class Terms:
 
     def _text_neighbours(self, context: ContextBatch) -> Floats:
         matches = self._text(context)
-        best = np.argsort(-matches, axis=1, kind="stable")[:, :MATCHES]
+        best = np.maximum(top_k(matches, MATCHES), 0)
         value = np.take_along_axis(matches, best, axis=1)
         weight = np.exp(SHARPNESS * (value - value[:, :1])) * (value > 0)
         weight *= value[:, :1] / np.maximum(weight.sum(axis=1, keepdims=True), 1.0)
-        used, place = np.unique(best, return_inverse=True)
-        like = np.minimum(self._of_sources("likeness", used), NEAREST)[place.reshape(best.shape)]
-        found: Floats = np.einsum("nm,nmt->nt", weight, like).astype(np.float32)
+        found = np.zeros_like(matches)
+        for start in range(0, len(best), QUERIES_AT_ONCE):
+            own, share = best[start : start + QUERIES_AT_ONCE], weight[start : start + QUERIES_AT_ONCE]
+            used, place = np.unique(np.where(share > 0, own, 0), return_inverse=True)
+            row = np.repeat(np.arange(len(own)), own.shape[1])
+            shares = sparse.csr_array((share.ravel(), (row, place.ravel())), shape=(len(own), len(used)))
+            shares.eliminate_zeros()
+            like = np.minimum(self._of_sources("likeness", used), NEAREST)
+            found[start : start + QUERIES_AT_ONCE] = shares.astype(np.float32) @ like
         return found
 
     def _of_sources(self, name: str, sources: npt.NDArray[np.int64]) -> Floats:
@@ -146,12 +163,13 @@ class Terms:
             rows |= made
             self._keep({(name, title): row for title, row in made.items()})
         nothing = np.zeros(self._inputs.count, np.float32)
-        return np.stack([rows.get(title, nothing) for title in used.tolist()])[place]
+        return np.stack([rows.get(title, nothing) for title in used[place].tolist()])
 
     def _keep(self, rows: dict[tuple[str, int], Floats]) -> None:
         with self._lock:
             self._kept.update(rows)
-            while len(self._kept) > SOURCES_KEPT:
+            most = min(SOURCES_KEPT, KEPT_BYTES // (4 * self._inputs.count))
+            while len(self._kept) > most:
                 self._kept.popitem(last=False)
 
     def _likeness(self, name: str, sources: npt.NDArray[np.int64]) -> Floats:

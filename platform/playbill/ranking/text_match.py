@@ -20,7 +20,7 @@ Axis letters: N queries, T titles, E bags, F fields.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -106,7 +106,10 @@ class TextIndex:
     def scores(self, grams: Int, offsets: Int, importance: npt.NDArray[np.floating] | None = None) -> Floats:
         """Match queries: [N, T], 0 where nothing matches; see `by_field`."""
         weights = self.weights[self.described(grams, offsets)]
-        found: Floats = np.einsum("ntf,nf->nt", self.by_field(grams, offsets, importance), weights)
+        found = np.zeros((len(offsets), self.titles), np.float32)
+        for kind, matches in self._fields(grams, offsets, importance):
+            matches *= weights[:, kind, None]
+            found += matches
         return found
 
     def described(self, grams: Int, offsets: Int) -> Int:
@@ -127,6 +130,15 @@ class TextIndex:
         Returns:
             [N, T, F].
         """
+        found = np.zeros((len(offsets), self.titles, len(FIELDS)), np.float32)
+        for kind, matches in self._fields(grams, offsets, importance):
+            found[:, :, kind] = matches
+        return found
+
+    def _fields(
+        self, grams: Int, offsets: Int, importance: npt.NDArray[np.floating] | None
+    ) -> Iterator[tuple[int, Floats]]:
+        """Yield each field that answers a query, and [N, T] how well its best bag of each title does."""
         rows = np.repeat(np.arange(len(offsets)), np.diff(offsets, append=len(grams)))
         cells = _distinct(rows * self.postings.shape[0] + grams)
         rows, columns = cells // self.postings.shape[0], cells % self.postings.shape[0]
@@ -134,26 +146,32 @@ class TextIndex:
         total = np.bincount(rows, weight * self.rarest[columns], minlength=len(offsets))
         values = (weight / (total + ENOUGH)[rows]).astype(np.float32)
         queries = sparse.csr_array((values, (rows, columns)), shape=(len(offsets), self.postings.shape[0]))
-        found = self._best((queries @ self.postings).tocoo(), len(offsets))
+        matches = sparse.csr_array(queries @ self.postings)
+        row, bag, value = np.repeat(np.arange(len(offsets)), np.diff(matches.indptr)), matches.indices, matches.data
+        facets = self._exact_facets(queries, offsets, grams, rows, FACETS_ENOUGH * total / (total + ENOUGH))
+        for kind in range(len(FIELDS)):
+            own = (self.starts[kind] <= bag) & (bag < self.starts[kind + 1])
+            cell, best = row[own] * self.titles + self.title[bag[own]], value[own]
+            if kind == FACET:
+                cell, best = np.concatenate([cell, facets[0]]), np.concatenate([best, facets[1]])
+            if len(cell):
+                found = np.zeros(len(offsets) * self.titles, np.float32)
+                np.maximum.at(found, cell, best)
+                yield kind, found.reshape(len(offsets), self.titles)
+
+    def _exact_facets(
+        self, queries: sparse.csr_array, offsets: Int, grams: Int, rows: Int, least: npt.NDArray[np.float64]
+    ) -> tuple[Int, Floats]:
+        """Return cells of [N, T] whose title's facets have enough of what was typed, and how much: near the most."""
         longer = np.bincount(rows, minlength=len(offsets)) >= FACET_GRAMS
         typed = np.flatnonzero((self.described(grams, offsets) == 0) & longer)
-        self._add_facets(found, queries, typed, FACETS_ENOUGH * total / (total + ENOUGH))
-        return found
-
-    def _add_facets(self, found: Floats, queries: sparse.csr_array, typed: Int, least: npt.NDArray[np.float64]) -> None:
-        """Raise the facets' part of titles whose facets have enough of what was typed: `least`, and near the most."""
-        exact = (queries[typed] @ self.facets).toarray()
-        enough = exact >= np.maximum(least[typed], FACETS_NEAR * exact.max(axis=1, initial=0))[:, None]
-        title = self.title[self.starts[FACET] : self.starts[FACET + 1]]
-        before = found[typed[:, None], title[None, :], FACET]
-        found[typed[:, None], title[None, :], FACET] = np.where(enough, np.maximum(exact, before), before)
-
-    def _best(self, matches: sparse.coo_array, queries: int) -> Floats:
-        """Return the best bag of each title and field, [N, T, F]."""
-        found = np.zeros((queries, self.titles, len(FIELDS)), np.float32)
-        kind = np.searchsorted(self.starts, matches.col, side="right") - 1
-        np.maximum.at(found, (matches.row, self.title[matches.col], kind), matches.data)
-        return found
+        exact = sparse.csr_array(queries[typed] @ self.facets)
+        row = np.repeat(np.arange(len(typed)), np.diff(exact.indptr))
+        most = np.zeros(len(typed), np.float32)
+        np.maximum.at(most, row, exact.data)
+        enough = exact.data >= np.maximum(least[typed], FACETS_NEAR * most)[row]
+        title = self.title[self.starts[FACET] + exact.indices[enough]]
+        return typed[row[enough]] * self.titles + title, exact.data[enough]
 
 
 def _by_field(weights: Mapping[str, float]) -> Floats:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -18,13 +18,14 @@ from playbill.config import Workspace
 from playbill.datasets import Split, TrainingSet, build_training_set, make_split
 from playbill.datasets.strata import Stratum
 from playbill.evaluation.data import EvaluationTables
-from playbill.evaluation.feature_report import FeatureReport, TitleFeatures, feature_report
+from playbill.evaluation.feature_report import FeatureReport, feature_report
 from playbill.evaluation.log import MOST_PASTS
 from playbill.evaluation.model import ModelEvaluation, evaluate_model
 from playbill.features import FeatureDoor, ServiceSchema
 from playbill.models import Network
 from playbill.promotion.descriptions import describe_version
 from playbill.ranking.bundle import FEATURE_FILES, read_bundle, write_bundle
+from playbill.ranking.kept import KeptSnapshots
 from playbill.ranking.scorer import Scorer
 from playbill.ray_cluster import cluster_address
 from playbill.simulator.true_plays import TruePlays, truth_of
@@ -143,6 +144,7 @@ class _Run:
     truth: TruePlays | None
     folder: RunFolder
     begun: float
+    snapshots: KeptSnapshots = field(default_factory=KeptSnapshots)
 
     @classmethod
     def prepare(cls, workspace: Workspace, model: str, options: TrainOptions, watcher: Watcher) -> _Run:
@@ -316,7 +318,7 @@ class _Run:
         log, seed = log_of(self.split, self.frames), self.resolved.model.training.seed
         network = add_terms(network, wanted, log, data.encoder)
         self._write(network, data, lineage)
-        scorer = self._scorer(network, data.watermark, self.features)
+        scorer = self._scorer(network, data.watermark)
         fold = ValidationFold(scorer, log, self.split, self.frames, self.features, seed)
         learnt, self.resolved = learn_weights(fold, self.resolved)
         log_terms(run, learnt)
@@ -327,11 +329,11 @@ class _Run:
         """The canonical tables."""
         return EvaluationTables.read(self.tables)
 
-    def _scorer(self, network: Network, moment: datetime, features: TitleFeatures) -> Scorer:
+    def _scorer(self, network: Network, moment: datetime) -> Scorer:
         """Return a scorer of the bundle that was written last, whose network is loaded already."""
         bundle, frames = read_bundle(self.folder.path / BUNDLE), self.frames
-        given = (bundle, frames.titles_at(moment), frames.availability, features)
-        return Scorer(*given, as_of=moment, network=network, kept_states=MOST_PASTS)
+        given = (bundle, frames.titles_at(moment), frames.availability, self.features)
+        return Scorer(*given, as_of=moment, network=network, kept_states=MOST_PASTS, snapshots=self.snapshots)
 
     def _write(self, network: Network, data: TrainingSet, lineage: Lineage) -> str:
         digest = write_bundle(
@@ -353,11 +355,10 @@ class _Run:
 
     def _evaluate(self, data: TrainingSet, digest: str) -> tuple[ModelEvaluation, FeatureReport]:
         self.watcher.stage("evaluate")
-        network = read_bundle(self.folder.path / BUNDLE).network()
-        make = partial(self._scorer, network, data.watermark)
+        scorer = self._scorer(read_bundle(self.folder.path / BUNDLE).network(), data.watermark)
         given = (self.split, self.frames, self.resolved, self.features)
         evaluation = evaluate_model(
-            make(self.features),
+            scorer,
             *given,
             progress=lambda canvas, done, total: self.watcher.advance(done, total, canvas),
             truth=self.truth,
@@ -366,7 +367,7 @@ class _Run:
         self.watcher.stage("try the features")
         seed, advance = self.resolved.model.training.seed, self.watcher.advance
         features = feature_report(
-            make, data, *given, seed=seed, progress=lambda done, total: advance(done, total, "features")
+            scorer, data, *given, seed=seed, progress=lambda done, total: advance(done, total, "features")
         )
         return evaluation, features
 

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from playbill.datasets.batches import QueryPool
 from playbill.datasets.queries import made_queries
 from playbill.datasets.text import fold, gram_arrays, word_arrays
 
@@ -138,3 +139,16 @@ def test_made_queries_are_fast() -> None:
     flat = [query for queries in made_queries(names, 16, 1) for query in queries]
     gram_arrays(flat, 2**15, query=True)
     assert time.perf_counter() - begun < 5
+
+
+def test_of_many_titles_fewer_queries_are_made_each_and_a_title_without_any_has_empty_ones(monkeypatch) -> None:
+    names = ("", "Toy Story (1995)", "Alien", "Gone", "Heat", "Jaws 2")
+    wanted, titles = np.array([False, True, True, False, True, True]), np.array([1, 3, 4, 5, 0, 2])
+    chance = np.array([0.0, 0.5, 0.999, 0.4, 0.9, 0.3], np.float32)
+    for most, each in ((1_000, 16), (8, 2), (1, 1)):
+        monkeypatch.setattr("playbill.datasets.batches.MOST_QUERIES", most)
+        pool = QueryPool.make(names, wanted, BUCKETS, seed=5)
+        made = made_queries([name if want else "" for name, want in zip(names, wanted, strict=True)], each, 5)
+        asked = [made[title][int(draw * each)] for title, draw in zip(titles, chance, strict=True)]
+        for own, plain in zip(pool.of(titles, chance), gram_arrays(asked, BUCKETS, query=True), strict=True):
+            np.testing.assert_array_equal(own, plain)

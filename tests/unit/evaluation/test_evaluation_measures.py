@@ -31,6 +31,7 @@ from playbill.evaluation import (
 from playbill.evaluation.build import build_case
 from playbill.evaluation.facts import case_facts, past_mix
 from playbill.evaluation.heads import MOST_STATES, head_rows
+from playbill.evaluation.measure import measure
 from playbill.evaluation.slices import popularity_bands
 from playbill.metrics import Interval
 from playbill.specs import LabelSpec, RewardSpec
@@ -57,6 +58,40 @@ def test_the_genre_mix_of_a_past_is_that_of_the_plays_in_it(data, world):
     rows, titles = case.log.watched(case.positions)
     plain = metrics.genre_mix(rows, titles, shares, len(case))
     np.testing.assert_allclose(past_mix(case.log, case.positions, shares), plain, rtol=1e-12)
+
+
+def test_requests_are_asked_by_their_moment_and_answers_stand_where_they_were(data, world, monkeypatch):
+    """A model that likes titles by a number of the member: lists and ranks differ from request to request."""
+    monkeypatch.setattr("playbill.evaluation.cases.CELLS_AT_ONCE", 3 * len(TITLES))
+    case, asked = build_case(*data, world.resolved(), "home"), []
+
+    class OfMember:
+        title_ids = tuple(TITLES)
+
+        def score(self, requests):
+            asked.extend(request.at for request in requests)
+            shift = np.array([int(request.member_id[1:]) for request in requests])
+            return ((np.arange(len(TITLES)) + shift[:, None]) * 5 % 12).astype(float)
+
+    order = np.random.default_rng(5).permutation(len(case))  # Not in order of time as it comes.
+    rows = np.argsort(order)[case.rows]
+    targets = np.argsort(rows, kind="stable")
+    mixed = replace(
+        case,
+        frame=case.frame[order],
+        positions=case.positions[order],
+        rows=rows[targets],
+        columns=case.columns[targets],
+        targets_at=case.targets_at[targets],
+    )
+    found = measure(mixed, {"own": OfMember()}, (10,))["own"]
+    assert asked == sorted(asked)
+    scores = OfMember().score([request for chunk in mixed.chunks() for request in chunk.requests])
+    masks = np.concatenate([chunk.candidates for chunk in mixed.chunks()])
+    plain = metrics.target_ranks(scores, mixed.rows, mixed.columns, masks)
+    np.testing.assert_array_equal(found.ranks, plain)
+    lists = metrics.top_k(scores, 10, masks)
+    np.testing.assert_allclose(found.values["novelty@10"], metrics.novelty(lists, case_facts(mixed).information, 10))
 
 
 def test_a_member_without_a_past_has_no_mix(data, world):

@@ -6,7 +6,7 @@ import torch
 from scipy import sparse
 
 from playbill.models.config import HistoryTermsConfig
-from playbill.models.history_terms import HistoryTerms, Plays, length_group, standardised, successors
+from playbill.models.history_terms import HistoryTerms, Plays, WeekPlays, length_group, standardised, successors
 from playbill.models.strongest import strongest
 from playbill.specs.head import HISTORY_TERMS
 
@@ -68,7 +68,7 @@ def test_terms_have_mean_0_and_deviation_1_over_what_was_not_played() -> None:
     own = terms()
     own.fit(plays(*[generator.integers(1, TITLES, 12).tolist() for _ in range(40)]))
     popular = generator.normal(size=(2, TITLES)).astype(np.float32)
-    found = own.values(plays([1, 2, 3], []), popular, TITLES)
+    found = own.values(plays([1, 2, 3], []), WeekPlays(popular, np.arange(2)), TITLES)
     assert found.shape == (2, 5, TITLES)
     unseen = found[0][:, 4:]
     np.testing.assert_allclose(unseen.mean(axis=1), 0, atol=1e-5)
@@ -106,8 +106,9 @@ def test_sums_are_those_of_standardised_terms() -> None:
     own = terms(*HISTORY_TERMS)
     own.fit(plays(*(draw.integers(1, TITLES, 6).tolist() for _ in range(30))))
     asked = plays([1, 2, 3, 2], [4], [], draw.integers(1, TITLES, 12).tolist())
-    popular = draw.random((4, TITLES + 2)).astype(np.float32)
-    popular[3] = 2.0
+    popular = draw.random((3, TITLES + 2)).astype(np.float32)
+    popular[2] = 2.0
+    popular = WeekPlays(popular, np.array([0, 1, 0, 2]))
     weights = draw.random((4, len(own.config.terms))).astype(np.float32)
     for week in (popular, None):
         plain = np.einsum("uk,ukt->ut", weights, own.values(asked, week, TITLES + 2))

@@ -29,11 +29,10 @@ def names() -> NameLikeness:
 
 def like(names: NameLikeness, source: str, genres: float = 1.0, described: bool = True) -> dict[str, float]:
     """Compare a title with all, where all share as much of their genres."""
-    row = names.row(
-        1 + NAMES.index(source),
-        np.full(names.titles, genres, np.float32),
-        np.full(names.titles, described),
-    )
+    row = np.zeros(names.titles)
+    described_T = np.full(names.titles, described)
+    found, alike = names.near(1 + NAMES.index(source), lambda titles: np.full(len(titles), genres), described_T)
+    row[found] = alike
     return dict(zip(NAMES, row[1:].tolist(), strict=True))
 
 
@@ -91,6 +90,6 @@ def test_a_title_without_names_is_like_none() -> None:
     frame = pl.DataFrame({"name": ["", "!!!", "???", "Up"]})
     names = NameLikeness.of(frame, np.array([1, 2, 3, 4]), 5)
     for source in (1, 2):
-        assert not names.row(source, np.ones(5, np.float32), np.ones(5, np.bool_)).any()
+        assert not len(names.near(source, lambda titles: np.ones(len(titles)), np.ones(5, np.bool_))[0])
     nameless = NameLikeness.of(frame.head(0), np.zeros(0, np.int64), 3)
-    assert not nameless.row(1, np.ones(3, np.float32), np.ones(3, np.bool_)).any()
+    assert not len(nameless.near(1, lambda titles: np.ones(len(titles)), np.ones(3, np.bool_))[0])

@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from playbill.datasets import Encoder, EncoderState, Request
+from playbill.datasets.buckets import microseconds_of
 from playbill.datasets.online import encode_requests
 from playbill.errors import UnknownNameError
 from playbill.models import ContextBatch, HeadConfig, HistoryBatch, Network, NetworkConfig
 from playbill.models.config import HistoryTermsConfig
-from playbill.ranking import scorer as scorer_module
+from playbill.ranking import title_moments
 from playbill.ranking.blend import blend
 from playbill.ranking.bundle import read_bundle, write_bundle
 from playbill.ranking.history_terms import played_by_members
-from playbill.ranking.kept import KeptBiases
+from playbill.ranking.kept import KeptBiases, KeptSnapshots
 from playbill.ranking.scorer import Scorer
 from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.specs.head import HISTORY_TERMS
@@ -227,16 +228,16 @@ def test_snapshots_are_read_once_for_each_day_and_by_name(bundle) -> None:
     assert len(features.calls) == begun + 2
     scorer.score([Request("home", AT + timedelta(days=9))])
     assert len(features.calls) == begun + 2
-    raw = scorer._raw[next(reversed(scorer._raw))]
-    assert (raw[1:, 0] == 80.0).all(), "the column is found by its name"
+    last = np.array([microseconds_of(day + timedelta(days=9))])
+    assert (scorer._moments.column(last, 0)[0, 1:] == 80.0).all(), "the column is found by its name"
 
 
 def test_snapshots_in_memory_are_bounded(bundle, monkeypatch) -> None:
-    monkeypatch.setattr("playbill.ranking.scorer.SNAPSHOT_BYTES", 3 * 31 * 4)
-    scorer = Scorer(bundle, frame_of_titles(TRAINED), launches(TRAINED), Features(), as_of=AT)
+    kept = KeptSnapshots(most=2 * 31 * 4)
+    scorer = Scorer(bundle, frame_of_titles(TRAINED), launches(TRAINED), Features(), as_of=AT, snapshots=kept)
     for day in range(10):
         scorer.score([Request("home", AT + timedelta(days=day))])
-    assert len(scorer._raw) <= 3
+    assert len(kept) <= 3
 
 
 def test_biases_that_are_kept_by_moment_and_canvas_are_those_of_the_network(bundle, monkeypatch) -> None:
@@ -252,17 +253,17 @@ def test_biases_that_are_kept_by_moment_and_canvas_are_those_of_the_network(bund
         Request(canvas, AT + timedelta(days=day), "m", history=past(5 + day))
         for day, canvas in zip(days, canvases, strict=True)
     ]
-    monkeypatch.setattr("playbill.ranking.scorer.MOMENTS_AT_ONCE", 2)
+    monkeypatch.setattr("playbill.ranking.title_moments.CELLS_AT_ONCE", 2 * 31)
     made: list[int] = []
-    plain_tables = scorer_module.bias_tables
-    monkeypatch.setattr(scorer_module, "bias_tables", lambda *a: (made.append(len(a[2])), plain_tables(*a))[1])
+    plain_tables = title_moments.bias_tables
+    monkeypatch.setattr(title_moments, "bias_tables", lambda *a: (made.append(len(a[2])), plain_tables(*a))[1])
     found = scorer.score(asked)
     assert sum(made) == 5  # each (moment, canvas) once
     again = scorer.score(asked[::-1])
     assert sum(made) == 5
     encoded = encode_requests(scorer.encoder, asked)
     history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
-    plain = network.scores(history, context, scorer._inputs, scorer._at(encoded.moments))
+    plain = network.scores(history, context, scorer._inputs, scorer._moments.at(encoded.moments))
     for head, values in plain.items():
         np.testing.assert_allclose(found[head], values[:, 1:].numpy(), atol=1e-5)
         np.testing.assert_allclose(again[head][::-1], found[head], atol=1e-5)
@@ -395,33 +396,70 @@ def test_only_plays_are_read_as_history(with_terms) -> None:
     assert not any(values.any() for name, (_, values) in parts.items() if name != "popular_7d")
 
 
-class Shifted(Features):
-    """The same titles with other numbers."""
+class Different(Features):
+    """Titles with numbers and categories of their own, in some order of titles."""
+
+    def __init__(self, numbers: np.ndarray | None = None, categories: np.ndarray | None = None) -> None:
+        super().__init__()
+        plain = np.arange(len(TRAINED))
+        self.numbers = plain if numbers is None else numbers
+        self.categories = plain if categories is None else categories
 
     def title_snapshots(self, service: str, moments: list, title_ids: tuple) -> types.SimpleNamespace:
         found = super().title_snapshots(service, moments, title_ids)
-        found.values[:, :, 1] += np.arange(len(title_ids))
+        found.values[:, :, 1] += self.numbers
+        found.values[:, self.numbers % 4 == 0, 1] = np.nan
+        rated = [("PG", "R", None)[title % 3] for title in self.categories.tolist()]
+        found.categorical = pl.DataFrame({"title_id": title_ids, "profile__maturity": rated})
         return found
 
 
-def test_a_scorer_with_other_numbers_of_titles_is_one_made_with_them(bundle, with_terms) -> None:
-    state = frame_of_titles(TRAINED), launches(TRAINED)
-    requests = [Request("home", AT, history=past(6)), Request("home", AT)]
+@pytest.mark.parametrize("feature", ["popularity__plays", "profile__maturity"])
+def test_a_scorer_with_a_feature_in_other_places_is_one_made_with_them(bundle, with_terms, feature) -> None:
+    state, order = (frame_of_titles(TRAINED), launches(TRAINED)), np.random.default_rng(3).permutation(len(TRAINED))
+    network = with_terms.network
+    with torch.no_grad():
+        for head in network.title_heads().values():
+            head.snapshot.normal_()
+            head.snapshot_canvas.weight.normal_()
+    days = [AT, AT + timedelta(days=2), AT]
+    requests = [Request(name, at, history=past(6)) for name, at in zip(("home", "home", "search"), days, strict=True)]
 
     def made(features: Features) -> Scorer:
-        return Scorer(bundle, *state, features, as_of=AT, kept_states=10, network=with_terms.network)
+        return Scorer(bundle, *state, features, as_of=AT, kept_states=10, network=network)
 
-    first, expected = made(Features()), made(Shifted()).score(requests)
-    before, read = first.score(requests), []
-    original = first.network.last_states
-    first.network.last_states = lambda history, *rest: read.append(history.title.shape) or original(history, *rest)
-    other = first.with_features(Shifted())
+    number = feature == "popularity__plays"
+    first, alone = made(Different()), made(Different(order, None) if number else Different(None, order))
+    expected, before, read = alone.score(requests), first.score(requests), []
+    original = network.last_states
+    network.last_states = lambda history, *rest: read.append(history.title.shape) or original(history, *rest)
+    other = first.with_shuffled(feature, order)
     found = other.score(requests)
-    assert {shape[1] for shape in read} == {1}  # no past is read again
+    assert ({shape[1] for shape in read} == {1}) == number  # a number leaves the pasts that were read
     for head in expected:
-        np.testing.assert_allclose(found[head], expected[head], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found[head], expected[head], rtol=1e-4, atol=2e-4)
         np.testing.assert_allclose(first.score(requests)[head], before[head], rtol=1e-5, atol=1e-5)
     assert any(np.abs(found[head] - before[head]).max() > 1e-3 for head in before)
-    week = [one.term_parts(requests[0], "play")["popular_7d"][1] for one in (other, made(Shifted()), first)]
+    week = [one.term_parts(requests[0], "play")["popular_7d"][1] for one in (other, alone, first)]
     np.testing.assert_array_equal(week[0], week[1])
-    assert not np.array_equal(week[0], week[2])
+    assert np.array_equal(week[0], week[2]) != number
+
+
+def test_numbers_of_titles_are_kept_as_what_differs() -> None:
+    draw, kept = np.random.default_rng(4), KeptSnapshots()
+    first = draw.random((40, 3)).astype(np.float32)
+    first[::3, 1] = np.nan
+    moments = {0: first}
+    for moment in range(1, 5):
+        moments[moment] = first.copy()
+        moments[moment][moment, 0] = moment
+        moments[moment][:, 2] += moment
+        moments[moment][:moment, 1] = np.nan if moment % 2 else 5.0
+    for moment, values in moments.items():
+        kept.keep(moment, values)
+    for moment, values in moments.items():
+        np.testing.assert_array_equal(kept.of(moment), values)
+        for place in range(3):
+            np.testing.assert_array_equal(kept.column(moment, place), values[:, place])
+    assert kept._bytes < 5 * first.nbytes // 2, "one of three columns is another at each moment"
+    assert kept.missing([3, 9, 9]) == [9]

@@ -13,6 +13,10 @@ import torch
 from playbill.datasets import Encoder, EncoderState, Request, title_arrays
 from playbill.errors import UnknownNameError
 from playbill.models import HeadConfig, Network, NetworkConfig, TitleConfig, TitleInputs
+from playbill.models.alike import YEAR_BUCKETS
+from playbill.models.likeness import Likeness
+from playbill.ranking import alike_titles, terms
+from playbill.ranking.alike_titles import AlikeTitles
 from playbill.ranking.bundle import read_bundle, write_bundle
 from playbill.ranking.scorer import Scorer
 from playbill.specs import CanvasSpec, ResolvedModel
@@ -201,3 +205,79 @@ def test_a_canvas_without_a_query_cannot_blend_its_text():
         CanvasSpec.model_validate(
             {"name": "home", "version": 1, "context": ["member"], "blend": {"text": 1.0}, "metric": "play"}
         )
+
+
+def plain_posterior(likeness: Likeness, sources: np.ndarray, index: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Return the log lift of every pair, each count and expectation as an array over all titles."""
+    margin, strength, lift = likeness.margin.numpy().astype(np.float64), float(likeness.strength), np.exp(prior)
+    expected = (margin[index[sources]][:, None] * margin[None, :])[:, index]
+    counts = np.zeros((len(sources), len(margin)))
+    neighbour, played = likeness.neighbour.numpy()[index[sources]], likeness.played.numpy()[index[sources]]
+    np.put_along_axis(counts, neighbour.astype(np.int64), played, axis=1)
+    counts[:, 0] = 0
+    rest = likeness.rest.numpy()[index[sources]][:, None] * expected * lift
+    played = np.where(counts[:, index] > 0, counts[:, index], rest)
+    return np.log((played + strength * lift) / (expected + strength))
+
+
+def plain_kin(alike: AlikeTitles, sources: np.ndarray) -> np.ndarray:
+    """Return how much titles belong together, every part of it as an array over all titles."""
+    metadata, companions, every = alike.metadata, alike.network.companions, np.arange(alike.metadata.count)
+
+    def standardised(rows: np.ndarray) -> np.ndarray:
+        spread = rows[:, 1:].std(axis=1, keepdims=True)
+        return np.where(spread > 1e-6, (rows - rows[:, 1:].mean(axis=1, keepdims=True)) / np.maximum(spread, 1e-9), 0)
+
+    own = (np.arange(len(sources)), sources)
+    genres = (metadata.genre_bags[sources] @ metadata.genre_bags.T).toarray()
+    known = (metadata.year[sources, None] > 0) & (metadata.year > 0)
+    year = np.where(known, np.exp(-np.abs(metadata.year[sources, None] - metadata.year) / YEAR_BUCKETS), 0)
+    genres[own] = year[own] = 0
+    links = np.zeros((len(sources), len(companions.title)))
+    title, link = companions.title.numpy()[alike.index[sources]], companions.link.numpy()[alike.index[sources]]
+    np.put_along_axis(links, title.astype(np.int64), link, axis=1)
+    links[:, 0] = 0
+    shared = standardised(genres)
+    found = alike_titles.LINKS * links[:, alike.index] * (1 + np.sqrt(np.maximum(genres, 0)))
+    found += alike_titles.GENRES * np.sign(shared) * np.abs(shared) ** alike_titles.GENRES_POWER
+    found += alike_titles.YEAR * standardised(year)
+    described = np.diff(metadata.genre_bags.indptr) > 0
+    for row, source in enumerate(sources.tolist()):
+        titles, like = alike.names.near(source, lambda some, row=row: genres[row, some], described)
+        found[row, titles] += alike_titles.NAMES * like
+    assert len(every) == found.shape[1]
+    found[own] = 0
+    return found
+
+
+def test_likeness_by_groups_of_titles_is_that_of_every_pair(scorer):
+    alike = scorer._terms._alike
+    sources = np.arange(1, alike.metadata.count)
+    weights = alike.network.likeness.weights.numpy().astype(np.float64)
+    prior = weights[0] + alike.metadata.rows(sources) @ weights[1:]
+    np.testing.assert_allclose(alike.semantic(sources), prior, atol=1e-5)
+    lift = plain_posterior(alike.network.likeness, sources, alike.index, prior)
+    np.testing.assert_allclose(alike.lift(sources), lift, atol=1e-5)
+    apart = plain_posterior(alike.network.likeness, sources, alike.index, np.zeros_like(prior))
+    np.testing.assert_allclose(alike.co_play(sources), apart, atol=1e-5)
+    kin = plain_kin(alike, sources)
+    np.testing.assert_allclose(alike.kin(sources), kin, atol=1e-4)
+    found = alike_titles.LIFT * lift + alike_titles.KIN * np.maximum(kin - alike_titles.KIN_FROM, 0)
+    found[np.arange(len(sources)), sources] = found.max(axis=1)
+    np.testing.assert_allclose(alike.likeness(sources), found, atol=1e-3)
+    assert np.abs(kin).max() > 2 * alike_titles.KIN_FROM, "some are beyond what is left of the lift alone"
+
+
+def test_neighbours_of_the_best_matches_are_sums_of_their_likeness(scorer):
+    queries = ("amb", "hazel", "t", "zzz", "iris")
+    found = scorer.score([Request("search", AT, query=query) for query in queries], ["text", "text_neighbours"])
+    matches = np.pad(found["text"], ((0, 0), (1, 0)))
+    best = np.argsort(-matches, axis=1, kind="stable")[:, : terms.MATCHES]
+    value = np.take_along_axis(matches, best, axis=1)
+    weight = np.exp(terms.SHARPNESS * (value - value[:, :1])) * (value > 0)
+    weight *= value[:, :1] / np.maximum(weight.sum(axis=1, keepdims=True), 1)
+    like = np.zeros((matches.shape[1], matches.shape[1]))
+    like[1:] = np.minimum(scorer._terms._alike.likeness(np.arange(1, matches.shape[1])), terms.NEAREST)
+    plain = np.einsum("nm,nmt->nt", weight, like[best])[:, 1:]
+    np.testing.assert_allclose(found["text_neighbours"], plain, atol=1e-4)
+    assert np.abs(plain).max() > 0.5

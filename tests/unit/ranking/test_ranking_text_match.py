@@ -181,3 +181,13 @@ def test_one_letter_calls_for_no_genre(many: TextIndex) -> None:
     field = FIELDS.index("facet")
     by_field = many.by_field(*gram_arrays(["d", "dra"], BUCKETS, query=True))
     assert by_field[0, :20, field].max() < 0.1 < by_field[1, :20, field].min()
+
+
+def test_scores_are_the_weighted_sum_of_fields(many) -> None:
+    asked = ["drama 1994", "star w", "a film of war and drama and a queen", ""]
+    grams, offsets = gram_arrays(asked, BUCKETS, query=True)
+    weights = many.weights[many.described(grams, offsets)]
+    plain = np.einsum("ntf,nf->nt", many.by_field(grams, offsets), weights)
+    np.testing.assert_allclose(many.scores(grams, offsets), plain, atol=1e-6)
+    assert (plain[:3].max(axis=1) > 0).all()
+    assert not plain[3].any()
