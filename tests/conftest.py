@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).parent / "problems"))
 
+# Two test processes with two torch threads each wait for one another on two cores: more than half of their time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A change is judged by the same examples every time; whoever works on it looks for new ones.
 settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
