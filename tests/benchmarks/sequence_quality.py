@@ -53,7 +53,7 @@ NETWORKS = ("next_play", "everycanvas")
 BASELINES = ("popular", "popular_7d", "item_knn", "ease")
 WEEK = "title_popularity__log_plays_7d"
 SASREC = SasRecOptions(
-    dim=128, batch=16, dropout=0.1, epochs=16, check_every=4, learning_rate=2e-3, falling=True, loss="softmax"
+    dim=128, batch=32, dropout=0.1, epochs=8, check_every=8, learning_rate=2e-3, falling=True, loss="softmax"
 )
 
 

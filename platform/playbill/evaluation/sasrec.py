@@ -1,8 +1,8 @@
 """Plain SASRec: what comes next, by causal self-attention over the member's plays.
 
 Source: Kang and McAuley, "Self-attentive sequential recommendation", ICDM 2018 (arXiv 1808.09781): binary loss, one
-uniform negative per place. With a full softmax instead (`loss="softmax"`; Klenitskiy and Vasilev, RecSys 2023, arXiv
-2309.07602) it ranks far better, so a gain over the binary loss proves little about that.
+uniform negative per place. SASRec+ (`loss="softmax"`; Klenitskiy and Vasilev, RecSys 2023, arXiv 2309.07602) has a full
+softmax instead and ranks far better, so a gain over the binary loss proves little about that.
 Axis letters: N requests, D width, T titles.
 """
 
@@ -59,14 +59,15 @@ class SasRecOptions:
         length: Newest plays that are read.
         dropout: Share of numbers dropped in training.
         batch: Members in a step.
-        learning_rate: Adam's, with betas 0.9 and 0.98.
+        learning_rate: Adam's, with betas 0.9 and 0.98, of SASRec+ 0.999.
         falling: Let the rate rise over the first 5 % of all steps and fall to 0 along a cosine, which takes a fraction
             of the epochs that a rate as it is needs.
         epochs: At most.
         check_every: Epochs between looks at the plays held back.
         patience: Looks without a better one after which training stops.
         seed: Of everything drawn.
-        loss: `binary` against one title that was not played, or `softmax` over all of them.
+        loss: `binary` against one title that was not played, or `softmax` over all of them, with the network of
+            SASRec+.
     """
 
     dim: int = 64
@@ -145,7 +146,8 @@ class SasRec:
         known = sequences_of(catalogue, plays)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
-            network = Network(len(catalogue), options.length, options.dim, options.blocks, options.dropout)
+            sizes = (options.length, options.dim, options.blocks, options.dropout)
+            network = Network(len(catalogue), *sizes, plus=options.loss == "softmax")
             _train(network, known, options, watch)
         return cls(catalogue, network, options.length, backoff)
 
@@ -179,7 +181,9 @@ def _train(network: Network, known: Sequences, options: SasRecOptions, watch: Wa
     generator = np.random.default_rng(options.seed)
     shown, judged, answers = _hold_back(known, generator)
     negatives = Negatives(known, network.titles.num_embeddings)
-    optimizer = torch.optim.Adam(network.parameters(), lr=options.learning_rate, betas=(0.9, 0.98))
+    optimizer = torch.optim.Adam(
+        network.parameters(), lr=options.learning_rate, betas=(0.9, 0.999 if network.plus else 0.98)
+    )
     best, kept, worse, losses = -1.0, copy.deepcopy(network.state_dict()), 0, list[float]()
     for epoch in range(1, options.epochs + 1):
         network.train()
@@ -211,6 +215,12 @@ def rate_at(share: float) -> float:
     return rising * (1 + math.cos(math.pi * max(0.0, share - RISING) / (1 - RISING))) / 2
 
 
+def usual_places(lengths: Codes, options: SasRecOptions) -> float:
+    """Return the mean over batches of the places that a title follows."""
+    places = np.clip(lengths - 1, 0, options.length)
+    return float(places.sum()) / max(1, math.ceil(np.count_nonzero(places) / options.batch))
+
+
 def _step(
     network: Network,
     optimizer: torch.optim.Optimizer,
@@ -222,7 +232,7 @@ def _step(
 ) -> float:
     titles, counts = shown.newest(members, options.length + 1)
     if options.loss == "softmax":
-        loss = full_loss(network, titles, counts)
+        loss = full_loss(network, titles, counts, usual_places(shown.lengths, options))
     else:
         loss = binary_loss(network, titles, counts, negatives.draw(members, titles.shape[1] - 1, generator))
     optimizer.zero_grad(set_to_none=True)

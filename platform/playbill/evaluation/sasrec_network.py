@@ -1,6 +1,8 @@
 """The network of plain SASRec, its batches and its loss. Imports torch.
 
 Source: Kang and McAuley, "Self-attentive sequential recommendation", ICDM 2018 (arXiv 1808.09781), sections 3 and 4.
+`plus` is SASRec+ as in the code of Klenitskiy and Vasilev (RecSys 2023, arXiv 2309.07602): attention has a projection
+of its output, places are counted from the oldest title, and all weights start small.
 Axis letters: B sequences, L places (oldest first, padding behind), D width, T titles.
 """
 
@@ -18,6 +20,8 @@ from torch.nn import functional
 from playbill.models.loss import softmax_loss
 
 Codes = npt.NDArray[np.int64]
+START = 0.02
+"""Deviation of what the weights of SASRec+ start from."""
 
 
 class Block(nn.Module):
@@ -25,12 +29,18 @@ class Block(nn.Module):
 
     As in the authors' code, the queries are normalised and the keys and values are not, and the residual starts from
     the normalised queries.
+
+    Args:
+        dim: D.
+        dropout: Share of numbers dropped in training.
+        plus: Project what attention found.
     """
 
-    def __init__(self, dim: int, dropout: float) -> None:
+    def __init__(self, dim: int, dropout: float, plus: bool = False) -> None:
         super().__init__()
         self.norm, self.norm_after = nn.LayerNorm(dim, eps=1e-8), nn.LayerNorm(dim, eps=1e-8)
         self.query, self.key, self.value = (nn.Linear(dim, dim) for _ in range(3))
+        self.out = nn.Linear(dim, dim) if plus else nn.Identity()
         self.wide, self.narrow = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
 
@@ -44,7 +54,7 @@ class Block(nn.Module):
             dropout_p=self.dropout.p if self.training else 0.0,
             is_causal=True,
         )
-        x_BLD = self.norm_after(asked + found)
+        x_BLD = self.norm_after(asked + self.out(found))
         added: Tensor = self.dropout(self.narrow(self.dropout(functional.relu(self.wide(x_BLD)))))
         return x_BLD + added
 
@@ -58,26 +68,41 @@ class Network(nn.Module):
         dim: D.
         blocks: Blocks, one after the other.
         dropout: Share of numbers dropped in training.
+        plus: Be SASRec+.
     """
 
-    def __init__(self, titles: int, length: int, dim: int, blocks: int, dropout: float) -> None:
+    def __init__(self, titles: int, length: int, dim: int, blocks: int, dropout: float, plus: bool = False) -> None:
         super().__init__()
+        self.plus = plus
         self.titles, self.places = nn.Embedding(titles, dim), nn.Embedding(length, dim)
-        self.blocks = nn.ModuleList(Block(dim, dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Block(dim, dropout, plus) for _ in range(blocks))
         self.norm = nn.LayerNorm(dim, eps=1e-8)
         self.dropout = nn.Dropout(dropout)
         for table in (self.titles, self.places):
             nn.init.xavier_normal_(table.weight)
+        if plus:
+            self.apply(_start_small)
 
     def forward(self, titles_BL: Tensor, lengths_B: Tensor) -> Tensor:
-        """Return the state after each place, [B, L, D]. Places are counted from the newest title backwards."""
-        dim = self.titles.embedding_dim
-        back = (lengths_B[:, None] - 1 - torch.arange(titles_BL.shape[1])[None, :]).clamp(min=0)
-        x_BLD = self.dropout(self.titles(titles_BL) * dim**0.5 + self.places(back))
+        """Return the state after each place, [B, L, D].
+
+        Places are counted from the newest title backwards; those of SASRec+ from the oldest.
+        """
+        dim, place = self.titles.embedding_dim, torch.arange(titles_BL.shape[1])[None, :]
+        if not self.plus:
+            place = (lengths_B[:, None] - 1 - place).clamp(min=0)
+        x_BLD = self.dropout(self.titles(titles_BL) * dim**0.5 + self.places(place))
         for block in self.blocks:
             x_BLD = block(x_BLD)
         normed: Tensor = self.norm(x_BLD)
         return normed
+
+
+def _start_small(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=START)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)
 
 
 class Sequences(NamedTuple):
@@ -158,12 +183,20 @@ def binary_loss(network: Network, titles_BL: Codes, counts_B: Codes, negatives_B
     return -(functional.logsigmoid(played) + functional.logsigmoid(-other)).mean()
 
 
-def full_loss(network: Network, titles_BL: Codes, counts_B: Codes) -> Tensor:
-    """Return the mean cross-entropy of each next title among all of them, see `binary_loss` for the arguments."""
+def full_loss(network: Network, titles_BL: Codes, counts_B: Codes, places: float) -> Tensor:
+    """Return the sum of the cross-entropies of each next title among all of them, over a number of places.
+
+    Args:
+        network: The network.
+        titles_BL: [B, L + 1] plays, oldest first, padded behind.
+        counts_B: [B] plays in each.
+        places: Of a usual batch, for all batches alike. With its own, a place in a batch of short histories would
+            count more than one in a batch of long ones.
+    """
     h_ND, next_N, _ = _next_titles(network, titles_BL, counts_B)
     vectors = network.titles.weight
     no_bias, one_row = torch.zeros(1, vectors.shape[0]), torch.zeros_like(next_N)
-    return softmax_loss(h_ND, vectors, no_bias, one_row, next_N, torch.full(next_N.shape, 1 / max(1, len(next_N))))
+    return softmax_loss(h_ND, vectors, no_bias, one_row, next_N, torch.full(next_N.shape, 1 / places))
 
 
 def _next_titles(network: Network, titles_BL: Codes, counts_B: Codes) -> tuple[Tensor, Tensor, Tensor]:

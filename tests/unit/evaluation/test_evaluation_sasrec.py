@@ -120,10 +120,37 @@ def test_the_full_loss_is_the_mean_cross_entropy_among_all_titles_and_blind_to_p
     states = network(torch.tensor(padded[:, :-1]), torch.tensor(counts - 1))
     logits = torch.cat([states[0], states[1, :1]]) @ network.titles.weight.T
     expected = torch.nn.functional.cross_entropy(logits, torch.tensor([3, 5, 1, 1]))
-    found = full_loss(network, padded, counts)
+    found = full_loss(network, padded, counts, places=4)
     torch.testing.assert_close(found, expected)
     gradients = [torch.autograd.grad(loss, network.titles.weight, retain_graph=True)[0] for loss in (found, expected)]
     torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
+
+
+def test_places_of_short_histories_count_as_much_as_those_of_long_ones():
+    known = Sequences(np.arange(14) % 7, np.array([0, 2, 4, 14]))
+    options = SasRecOptions(length=6, batch=2)
+    # 1 + 1 + 6 places that a title follows, in two batches; of a history of ten the newest seven are read.
+    assert sasrec_module.usual_places(known.lengths, options) == 4
+    torch.manual_seed(0)
+    network = Network(7, 6, 4, 1, 0.0, plus=True).eval()
+    both = known.newest(np.array([0, 1]), 7), known.newest(np.array([2]), 7)
+    short, long = (full_loss(network, *batch, places=4) for batch in both)
+    padded, counts = known.newest(np.array([0, 1, 2]), 7)
+    torch.testing.assert_close(short + long, full_loss(network, padded, counts, places=4))
+    torch.testing.assert_close((short + long) / 2, full_loss(network, padded, counts, places=8))
+
+
+def test_sasrec_plus_counts_places_from_the_oldest_title_and_starts_small():
+    for plus, place in ((True, 0), (False, 2)):
+        torch.manual_seed(0)
+        network = Network(40, 6, 64, 1, 0.0, plus=plus).eval()
+        weights = [each.detach() for each in network.parameters() if each.ndim == 2]
+        assert (max(float(each.std()) for each in weights) < 0.03) is plus
+        titles, lengths = torch.tensor([[3, 4, 5]]), torch.tensor([3])
+        with torch.no_grad():
+            before = network(titles, lengths)[0, 0]
+            network.places.weight[place] += torch.linspace(-1, 1, 64)  # what the oldest of three titles stands at
+            assert not torch.allclose(network(titles, lengths)[0, 0], before)
 
 
 def test_with_the_full_loss_it_learns_what_follows_what_without_negatives(monkeypatch):
