@@ -185,33 +185,37 @@ class ValidationFold:
         blend, losses = function.canvas.blend, head_losses(resolved)
         beside = _terms_of(blend)
         of_heads = {name: weight for name, weight in blend.items() if name not in beside}
-        heads, blended, terms, masks, lengths = [], [], [], [], []
+        size, titles = len(case), len(case.catalogue)
+        assert self.scorer.network.history_terms is not None
+        count = len(self.scorer.network.history_terms.config.terms)
+        heads, masks = np.empty((size, titles), np.float32), np.empty((size, titles), np.bool_)
+        blended, terms = (np.empty((size, own, titles), np.float32) for own in (len(beside), count))
+        length = np.empty(size, np.int64)
         for chunk in case.chunks():
-            mask = chunk.candidates & known
+            mask, rows = chunk.candidates & known, slice(chunk.start, chunk.start + len(chunk.requests))
+            masks[rows] = mask
             # A title that came after training may be a target: it stays a candidate, with what the model makes of it.
             logits = function.heads(chunk.requests, blend)
-            heads.append(np.where(mask, blend_rows(logits, losses, of_heads)[:, places], 0.0).astype(np.float32))
-            values = np.zeros((len(mask), len(beside), mask.shape[1]), np.float32)
+            heads[rows] = np.where(mask, blend_rows(logits, losses, of_heads)[:, places], 0.0)
             for place, name in enumerate(beside):
-                values[:, place] = np.where(mask, blend[name] * logits[name][:, places], 0.0)
-            blended.append(values)
-            masks.append(mask)
+                blended[rows, place] = np.where(mask, blend[name] * logits[name][:, places], 0.0)
             for start in range(0, len(mask), REQUESTS_AT_ONCE):
-                part = slice(start, start + REQUESTS_AT_ONCE)
+                part = slice(start, min(start + REQUESTS_AT_ONCE, len(mask)))
                 found = self.scorer.history_terms(chunk.requests[part])
                 assert found is not None
-                terms.append(found.values[found.row][:, :, 1 + places] * mask[part, None, :])
-                lengths.append(length_group(found.lengths))
+                own = slice(chunk.start + part.start, chunk.start + part.stop)
+                terms[own] = found.values[found.row][:, :, 1 + places] * mask[part, None, :]
+                length[own] = length_group(found.lengths)
         members = case.frame["member_id"].cast(pl.String)
         return CanvasSample(
             canvas=case.canvas,
-            heads=np.concatenate(heads),
-            blended=np.concatenate(blended),
-            terms=np.concatenate(terms),
-            candidates=np.concatenate(masks),
+            heads=heads,
+            blended=blended,
+            terms=terms,
+            candidates=masks,
             rows=case.rows,
             columns=case.columns,
-            length=np.concatenate(lengths),
+            length=length,
             fold=np.array([zlib.crc32(member.encode()) % PARTS for member in members], np.int64),
             member=members.rank("dense").to_numpy().astype(np.int64) - 1,
         )
