@@ -29,6 +29,8 @@ COMPETING = ("softmax", "sampled_softmax", "pairwise")
 """Losses under which titles compete for one probability."""
 AS_IT_IS = "none"
 """Stands for the loss of a term that no loss trained."""
+CELLS_AT_ONCE = 1 << 17
+"""Scores that are blended at a time: a few copies of them stay in the second-level cache."""
 VALUES = (AS_IT_IS, "huber")
 """Losses whose outputs are values, not evidence."""
 
@@ -97,20 +99,25 @@ def blend_rows(logits: Mapping[str, Logits], losses: Mapping[str, str], weights:
     Raises:
         UnknownNameError: A weight names a head that the model does not have.
     """
-    scores: Scores | None = None
-    for head, weight in weights.items():
+    for head in weights:
         if head not in logits or head not in losses:
             raise UnknownNameError("head", head, logits.keys() & losses.keys())
-        values = logits[head].astype(np.float64)
-        if losses[head] in COMPETING:
-            values -= values.max(axis=1, keepdims=True)
-            values -= np.log(np.exp(values).sum(axis=1, keepdims=True))
-        elif losses[head] not in VALUES:
-            values = log_sigmoid(values)
-        values *= weight
-        scores = values if scores is None else np.add(scores, values, out=scores)
-    if scores is None:
+    if not weights:
         raise ValueError("nothing to blend")
+    rows, titles = next(logits[head].shape for head in weights)
+    scores = np.zeros((rows, titles))
+    step = max(1, CELLS_AT_ONCE // max(1, titles))
+    for start in range(0, rows, step):
+        own = scores[start : start + step]
+        for head, weight in weights.items():
+            values = logits[head][start : start + step].astype(np.float64)
+            if losses[head] in COMPETING:
+                values -= values.max(axis=1, keepdims=True)
+                values -= np.log(np.exp(values).sum(axis=1, keepdims=True))
+            elif losses[head] not in VALUES:
+                values = log_sigmoid(values)
+            values *= weight
+            own += values
     return scores
 
 

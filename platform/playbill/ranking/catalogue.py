@@ -189,7 +189,8 @@ class Catalogue:
         mask = np.zeros(len(self), dtype=np.bool_)
         if spans.column.size:
             open_now = (spans.start <= now) & (now < spans.end)
-            mask[spans.column[spans.firsts]] = np.logical_or.reduceat(open_now, spans.firsts)
+            single = len(spans.firsts) == len(spans.column)
+            mask[spans.column[spans.firsts]] = open_now if single else np.logical_or.reduceat(open_now, spans.firsts)
         mask.flags.writeable = False
         return mask
 

@@ -57,7 +57,8 @@ def test_similarity_enters_as_it_is() -> None:
     np.testing.assert_allclose(scores, np.log(0.5) + np.array([1.0, -2.0]))
 
 
-def test_many_requests_at_once_are_scored_as_one_by_one():
+def test_many_requests_at_once_are_scored_as_one_by_one(monkeypatch):
+    monkeypatch.setattr("playbill.ranking.blend.CELLS_AT_ONCE", 150)  # Three requests at a time.
     draw = np.random.default_rng(3)
     losses = {"play": "softmax", "sampled": "sampled_softmax", "thumb": "bce", "similarity": AS_IT_IS}
     logits = {head: draw.normal(0, 9, (20, 50)).astype(np.float32) for head in losses}
