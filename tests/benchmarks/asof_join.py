@@ -38,7 +38,7 @@ from rich.table import Table
 
 PLAYBILL, DASK, DUCKDB, BARE = "playbill", "feast_dask", "feast_duckdb", "bare_join"
 STORES = {
-    PLAYBILL: {"type": "playbill.features.offline_store.AsofOfflineStore"},
+    PLAYBILL: {"type": "playbill_feast.offline.store.AsofOfflineStore"},
     DASK: {"type": "dask"},
     DUCKDB: {"type": "duckdb"},
 }

@@ -24,11 +24,11 @@ import polars as pl
 
 from playbill.clock import FixedClock
 from playbill.config import Project
-from playbill.features.offline import files as feature_files
-from playbill.features.offline.files import parts_of, scan_parts
 from playbill.features.view_folder import ViewFolder, ViewState
 from playbill.tables import TIMESTAMP, Tables
 from playbill.tables.published import Published
+from playbill_feast.offline import parquet_files as feature_files
+from playbill_feast.offline.parquet_files import parts_of, scan_parts
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

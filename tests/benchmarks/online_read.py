@@ -110,9 +110,9 @@ def feature_store(folder: Path, kind: str, backend: str, redis_url: str, feature
 def _ours(folder: Path, backend: str, redis_url: str) -> dict[str, Any]:
     where = {"path": str(folder / "packed.db")} if backend == "sqlite" else {"connection_string": redis_url}
     return {
-        "offline_store": {"type": "playbill.features.offline_store.AsofOfflineStore"},
-        "online_store": {"type": "playbill.features.online_store.PackedOnlineStore", "backend": backend, **where},
-        "batch_engine": {"type": "playbill.features.compute_engine.PackedComputeEngine"},
+        "offline_store": {"type": "playbill_feast.offline.store.AsofOfflineStore"},
+        "online_store": {"type": "playbill_feast.online.store.PackedOnlineStore", "backend": backend, **where},
+        "batch_engine": {"type": "playbill_feast.compute_engine.PackedComputeEngine"},
     }
 
 

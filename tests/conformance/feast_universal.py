@@ -27,11 +27,11 @@ from rich.console import Console
 
 sys.path.insert(0, str(ROOT / "tests" / "problems"))
 
-OFFLINE = {"type": "playbill.features.offline_store.AsofOfflineStore"}
-PACKED = {"type": "playbill.features.online_store.PackedOnlineStore"}
+OFFLINE = {"type": "playbill_feast.offline.store.AsofOfflineStore"}
+PACKED = {"type": "playbill_feast.online.store.PackedOnlineStore"}
 SQLITE = PACKED | {"backend": "sqlite", "path": "{file}"}
 REDIS = PACKED | {"backend": "redis", "connection_string": "{redis}"}
-ENGINE = {"type": "playbill.features.compute_engine.PackedComputeEngine"}
+ENGINE = {"type": "playbill_feast.compute_engine.PackedComputeEngine"}
 DASK, FEAST_SQLITE = {"type": "dask"}, {"type": "sqlite", "path": "{file}"}
 FEAST_REDIS = {"type": "redis", "connection_string": "{redis}"}
 

@@ -6,4 +6,4 @@ from playbill.testing import OfflineStoreConformance
 
 
 class TestAsofOfflineStore(OfflineStoreConformance):
-    offline_store: ClassVar = {"type": "playbill.features.offline_store.AsofOfflineStore"}
+    offline_store: ClassVar = {"type": "playbill_feast.offline.store.AsofOfflineStore"}

@@ -6,7 +6,7 @@ import pytest
 
 from playbill.testing import OnlineStoreConformance
 
-PACKED = {"type": "playbill.features.online_store.PackedOnlineStore"}
+PACKED = {"type": "playbill_feast.online.store.PackedOnlineStore"}
 
 
 class TestPackedOnSqlite(OnlineStoreConformance):

@@ -15,8 +15,8 @@ from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination, SavedDatasetFileStorage
 
 from playbill.errors import DataError, ServiceError
-from playbill.features.offline import atomic
-from playbill.features.offline.writes import append_batch, write_logs
+from playbill_feast.offline import atomic
+from playbill_feast.offline.writes import append_batch, write_logs
 
 BUILD = "Run `playbill -w small features build`"
 

@@ -48,7 +48,7 @@ def store(folder: Path) -> FeatureStore:
         registry={"registry_type": "sql", "path": f"sqlite:///{folder}/registry.db"},
         provider="local",
         offline_store={
-            "type": "playbill.features.offline_store.AsofOfflineStore",
+            "type": "playbill_feast.offline.store.AsofOfflineStore",
             "features_folder": str(folder),
         },
         online_store={"type": "sqlite", "path": f"{folder}/online.db"},
@@ -218,7 +218,7 @@ def test_lists_join_keys_of_other_names_mapped_columns_and_views_without_entity(
         registry={"registry_type": "sql", "path": f"sqlite:///{folder}/others.db"},
         provider="local",
         offline_store={
-            "type": "playbill.features.offline_store.AsofOfflineStore",
+            "type": "playbill_feast.offline.store.AsofOfflineStore",
             "features_folder": str(folder),
         },
         online_store={"type": "sqlite", "path": f"{folder}/others_online.db"},

@@ -53,7 +53,7 @@ def open_store(folder: Path, *objects: Any, **offline: Any) -> FeatureStore:
         registry={"registry_type": "sql", "path": f"sqlite:///{folder}/registry.db"},
         provider="local",
         offline_store={
-            "type": "playbill.features.offline_store.AsofOfflineStore",
+            "type": "playbill_feast.offline.store.AsofOfflineStore",
             "features_folder": str(folder),
             **offline,
         },

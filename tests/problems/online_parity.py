@@ -14,8 +14,8 @@ from feast.feature_view import FeatureView
 
 from playbill.errors import DefinitionError
 from playbill.features import FeatureDoor
-from playbill.features.offline_store import scan_source
-from playbill.features.online_store import reading_at
+from playbill_feast.offline.store import scan_source
+from playbill_feast.online.store import reading_at
 
 
 def online_views(store: FeatureStore) -> list[FeatureView]:

@@ -16,7 +16,6 @@ import numpy as np
 import polars as pl
 
 from playbill.errors import Problem, ProblemsError
-from playbill.features.asof import ViewValues, as_of_join
 from playbill.features.axis import CHANGED_AT, Span
 from playbill.features.catalog import Catalog
 from playbill.features.feast_door import FeastDoor
@@ -26,6 +25,7 @@ from playbill.features.titles import title_profile
 from playbill.features.values import EVENT_AT, REQUEST_AT, empty, plain_arrow, shaped, with_derived
 from playbill.features.views import EVENT_VIEWS
 from playbill.features.windows import CREATED_AT
+from playbill_feast.asof_join import ViewValues, as_of_join
 
 NO_FEATURES = "none"
 """Feature service of a model that reads its members' histories and its titles' metadata, and nothing else."""

@@ -6,7 +6,6 @@ Importing this imports neither Feast nor pandas; `FeatureDoor` does when a metho
 from playbill.features.build import BuildReport, BuiltView, backfill_features, build_features
 from playbill.features.door import FeatureDoor
 from playbill.features.label_views import LabelValues, PublishedLabel
-from playbill.features.offline.knowledge import as_known_on
 from playbill.features.online_state import OnlineStoreState, online_store_state
 from playbill.features.parity_report import Difference, ParityReport, ViewParity
 from playbill.features.reports import (
@@ -23,6 +22,7 @@ from playbill.features.reports import (
     TitleSnapshots,
     other_files,
 )
+from playbill_feast.offline.knowledge import as_known_on
 
 __all__ = [
     "ApplyReport",

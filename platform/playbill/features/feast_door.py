@@ -22,15 +22,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from playbill.config import Workspace
 from playbill.errors import ConfigError, DataError, IntegrityError, Problem, ServiceError, StateError, StorageError
-from playbill.features.asof import in_utc
 from playbill.features.catalog import Catalog, read_catalog
-from playbill.features.offline_store import scan_source
-from playbill.features.online_store import PackedOnlineStore, reading_at
 from playbill.features.rendering import render, require_rendered
 from playbill.features.reports import ApplyReport, MaterializedView, MaterializeReport
 from playbill.features.repository import apply_repository
 from playbill.files import database_file, storage_error
 from playbill.tables import missing_driver
+from playbill_feast.asof_join import in_utc
+from playbill_feast.offline.store import scan_source
+from playbill_feast.online.store import PackedOnlineStore, reading_at
 
 BEGINNING = datetime(1800, 1, 1, tzinfo=UTC)
 """Before any value: titles are older than Unix time."""

@@ -10,10 +10,10 @@ import polars as pl
 from playbill.errors import DataError, Problem
 from playbill.features.catalog import Catalog
 from playbill.features.feast_door import FeastDoor
-from playbill.features.offline_store import view_values
 from playbill.features.reports import FeatureEntity, TitleSnapshots
 from playbill.features.snapshots import ROWS_PER_CALL, dense_snapshots
 from playbill.features.values import EVENT_AT, REQUEST_AT, empty, plain_arrow, shaped, with_derived
+from playbill_feast.offline.store import view_values
 
 
 def member_features(door: FeastDoor, service: str, frame: pl.DataFrame) -> pl.DataFrame:

@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from playbill.features.label_views import PREFIX, LabelValues, PublishedLabel
-from playbill.features.offline.files import STATE, require_sound
 from playbill.features.view_folder import building
 from playbill.files import content_digest, file_digest, remove_leftovers, replaced_folder, write_text
 from playbill.tables.frames import utc_literal
+from playbill_feast.offline.parquet_files import STATE, require_sound
 
 FOLDER = "labels"
 

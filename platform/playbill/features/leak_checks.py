@@ -21,8 +21,6 @@ from playbill.features.axis import CHANGED_AT, Span
 from playbill.features.catalog import feature_kind
 from playbill.features.encoder import EVENT_COLUMNS
 from playbill.features.leaks import Leak, ViewLeaks, leaks_of
-from playbill.features.offline.sources import scan_source
-from playbill.features.offline.views import view_values
 from playbill.features.outcomes import Outcomes, outcomes_of
 from playbill.features.own_views import SHIPPED, own_feature_views
 from playbill.features.rendering import render
@@ -30,6 +28,8 @@ from playbill.features.reports import LeakReport
 from playbill.features.views import EventView
 from playbill.tables import Tables
 from playbill.tables.frames import utc_literal
+from playbill_feast.offline.sources import scan_source
+from playbill_feast.offline.views import view_values
 
 ACCEPTED = "playbill.leaks_accepted"
 """Tag of a view whose owner answers for it: its text says why, and is shown instead of an error."""

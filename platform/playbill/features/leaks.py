@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from playbill.features.asof import ViewValues, as_of_join
 from playbill.features.outcomes import AT, Outcomes
+from playbill_feast.asof_join import ViewValues, as_of_join
 
 Floats = npt.NDArray[np.float64]
 

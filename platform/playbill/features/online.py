@@ -21,7 +21,6 @@ from playbill.errors import DataError, Problem
 from playbill.features.catalog import Catalog
 from playbill.features.feast_door import FeastDoor
 from playbill.features.historical import member_features, request_fields
-from playbill.features.packed.arrow_columns import EVENT_TIME
 from playbill.features.reports import OnlineFeatures
 from playbill.features.values import (
     REQUEST_AT,
@@ -33,6 +32,7 @@ from playbill.features.values import (
     shaped,
     with_derived,
 )
+from playbill_feast.online.columns import EVENT_TIME
 
 
 def online_features(

@@ -15,10 +15,10 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 
 from playbill.features.catalog import derived_definition, stored_definition
 from playbill.features.feast_door import FeastDoor
-from playbill.features.offline.files import files_digest, parts_of
-from playbill.features.offline.sources import local_path, moment, scan_source
 from playbill.features.reports import FeatureProvenance, ViewProvenance
 from playbill.features.view_folder import ViewFolder
+from playbill_feast.offline.parquet_files import files_digest, parts_of
+from playbill_feast.offline.sources import local_path, moment, scan_source
 
 SHOWN = 16
 """Letters of a file's digest."""

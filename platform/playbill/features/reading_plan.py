@@ -18,19 +18,19 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from playbill.config import Workspace
-from playbill.features.asof import ViewValues
 from playbill.features.derived import with_known
-from playbill.features.offline.files import parts_of, scan_parts
-from playbill.features.packed.backend import Ask
-from playbill.features.packed.keys import keys_of_values
-from playbill.features.packed.layout import PackedField
-from playbill.features.packed.rows import Rows
-from playbill.features.packed.series import moments_of, series_of
-from playbill.features.packed.sqlite_backend import SqliteBackend
 from playbill.features.reports import FeatureColumn, OnlineFeatures, TitleSnapshots
 from playbill.features.snapshots import dense_snapshots
 from playbill.features.values import REQUEST_AT, is_after, shaped
 from playbill.files import write_text
+from playbill_feast.asof_join import ViewValues
+from playbill_feast.offline.parquet_files import parts_of, scan_parts
+from playbill_feast.online.backend import Ask
+from playbill_feast.online.entity_keys import keys_of_values
+from playbill_feast.online.row_layout import PackedField
+from playbill_feast.online.rows import Rows
+from playbill_feast.online.series import moments_of, series_of
+from playbill_feast.online.sqlite_backend import SqliteBackend
 
 if TYPE_CHECKING:
     from playbill.features.feast_door import FeastDoor

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from playbill.features.asof import as_of_join
 from playbill.features.feast_door import FeastDoor
-from playbill.features.offline_store import view_values
 from playbill.features.values import EVENT_AT, REQUEST_AT, plain_arrow, shaped, with_derived
+from playbill_feast.asof_join import as_of_join
+from playbill_feast.offline.store import view_values
 
 
 def known_then(door: FeastDoor, service: str, rows: pl.DataFrame) -> pl.DataFrame:

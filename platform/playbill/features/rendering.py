@@ -12,9 +12,9 @@ from playbill.config import Workspace
 from playbill.errors import StateError
 from playbill.files import make_folder, write_text
 
-OFFLINE_STORE = "playbill.features.offline_store.AsofOfflineStore"
-ONLINE_STORE = "playbill.features.online_store.PackedOnlineStore"
-COMPUTE_ENGINE = "playbill.features.compute_engine.PackedComputeEngine"
+OFFLINE_STORE = "playbill_feast.offline.store.AsofOfflineStore"
+ONLINE_STORE = "playbill_feast.online.store.PackedOnlineStore"
+COMPUTE_ENGINE = "playbill_feast.compute_engine.PackedComputeEngine"
 
 _HEADER = "# Rendered by `playbill apply` from playbill.toml. Edit that, not this.\n"
 

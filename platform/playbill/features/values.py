@@ -10,8 +10,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from playbill.features.packed.arrow_columns import EVENT_TIME
 from playbill.features.reports import FeatureColumn, FeatureEntity
+from playbill_feast.online.columns import EVENT_TIME
 
 if TYPE_CHECKING:
     from feast.on_demand_feature_view import OnDemandFeatureView

@@ -23,8 +23,8 @@ from pathlib import Path
 import polars as pl
 
 from playbill.errors import DataError
-from playbill.features.offline.files import STATE, require_sound
 from playbill.files import exclusive, file_digest, remove_leftovers, replaced_file, replaced_folder, write_text
+from playbill_feast.offline.parquet_files import STATE, require_sound
 
 _FORMAT = 1
 

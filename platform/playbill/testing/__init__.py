@@ -10,17 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from playbill.features.conformance.offline import OfflineStoreConformance
-    from playbill.features.conformance.online import OnlineStoreConformance
     from playbill.testing.label_extractors import LabelExtractorConformance
     from playbill.testing.policies import PolicyConformance
+    from playbill_feast.conformance.offline import OfflineStoreConformance
+    from playbill_feast.conformance.online import OnlineStoreConformance
 
 __all__ = ["LabelExtractorConformance", "OfflineStoreConformance", "OnlineStoreConformance", "PolicyConformance"]
 
 _HOMES = {
     "LabelExtractorConformance": "playbill.testing.label_extractors",
-    "OfflineStoreConformance": "playbill.features.conformance.offline",
-    "OnlineStoreConformance": "playbill.features.conformance.online",
+    "OfflineStoreConformance": "playbill_feast.conformance.offline",
+    "OnlineStoreConformance": "playbill_feast.conformance.online",
     "PolicyConformance": "playbill.testing.policies",
 }
 
@@ -32,7 +32,7 @@ def __getattr__(name: str) -> Any:
 
     # pytest shows both sides of a failed assertion only in modules it knows of before they are imported.
     pytest.register_assert_rewrite(
-        "playbill.features.conformance", "playbill.testing.label_extractors", "playbill.testing.policies"
+        "playbill_feast.conformance", "playbill.testing.label_extractors", "playbill.testing.policies"
     )
     return getattr(import_module(_HOMES[name]), name)
 

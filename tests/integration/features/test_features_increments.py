@@ -17,12 +17,12 @@ from random_log import ACTIONS, ASKING_ACTIONS, MOMENT, START, TITLES, random_lo
 from playbill.config import Project, ProjectSettings, Workspace
 from playbill.errors import DataError, StateError, UnknownNameError
 from playbill.features import backfill_features, build_features
-from playbill.features.asof import ViewValues, as_of_join
 from playbill.features.encoder import EVENT_COLUMNS, MEMBER_VIEWS, encode_member
-from playbill.features.offline.files import parts_of, scan_parts
 from playbill.features.view_folder import ViewFolder, building
 from playbill.features.views import EVENT_VIEWS
 from playbill.tables import Tables, canonical_frame
+from playbill_feast.asof_join import ViewValues, as_of_join
+from playbill_feast.offline.parquet_files import parts_of, scan_parts
 
 DAYS = timedelta(days=1)
 EVERY_ACTION = (*ACTIONS, *ASKING_ACTIONS)

@@ -13,9 +13,9 @@ from feast.types import Float64, String
 
 from playbill.errors import ConfigError, DataError, ServiceError, StateError
 from playbill.features import as_known_on
-from playbill.features.offline.sources import scan_source
-from playbill.features.offline.wanted import Wanted
-from playbill.features.sql_source import SqlSource
+from playbill_feast.offline.scan_filter import Wanted
+from playbill_feast.offline.sources import scan_source
+from playbill_feast.offline.sql_source import SqlSource
 
 ROWS = (
     ("a", START, START, 1.0, "one"),
@@ -123,7 +123,7 @@ def test_only_the_columns_times_and_keys_asked_for_leave_the_database(store, url
 
 
 def _engine_of(batch):
-    from playbill.features.offline.sql import open_engine
+    from playbill_feast.offline.sql_reader import open_engine
 
     return open_engine(batch.url)
 

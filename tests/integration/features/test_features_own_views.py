@@ -14,10 +14,10 @@ from polars.testing import assert_frame_equal
 from playbill.config import Project, ProjectSettings, Workspace, shipped_folder
 from playbill.errors import DataError, DefinitionError
 from playbill.features import FeatureDoor, build_features
-from playbill.features.asof import ViewValues, as_of_join
 from playbill.features.own_views import own_event_views, own_feature_views
 from playbill.schema import INTERACTIONS
 from playbill.tables import Tables, workspace_clock
+from playbill_feast.asof_join import ViewValues, as_of_join
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

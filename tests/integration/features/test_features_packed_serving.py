@@ -24,7 +24,7 @@ from feast.types import Array, Float32, Int64
 from feast.value_type import ValueType
 
 from playbill.errors import DataError, UnknownNameError
-from playbill.features.online_store import reading_at
+from playbill_feast.online.store import reading_at
 
 NOW = datetime.now(tz=UTC).replace(microsecond=0)  # noqa: TID251
 HOUR = timedelta(hours=1)
@@ -66,7 +66,7 @@ def titles(count=3):
 
 
 def settings(backend, folder, redis_url, engine=True):
-    online = {"type": "playbill.features.online_store.PackedOnlineStore"}
+    online = {"type": "playbill_feast.online.store.PackedOnlineStore"}
     if backend == "redis":
         online |= {"backend": "redis", "connection_string": redis_url}
     else:
@@ -76,9 +76,9 @@ def settings(backend, folder, redis_url, engine=True):
         "provider": "local",
         "registry": {"registry_type": "sql", "path": f"sqlite:///{folder / 'registry.db'}"},
         "online_store": online,
-        "offline_store": {"type": "playbill.features.offline_store.AsofOfflineStore"},
+        "offline_store": {"type": "playbill_feast.offline.store.AsofOfflineStore"},
         "entity_key_serialization_version": 3,
-        **({"batch_engine": {"type": "playbill.features.compute_engine.PackedComputeEngine"}} if engine else {}),
+        **({"batch_engine": {"type": "playbill_feast.compute_engine.PackedComputeEngine"}} if engine else {}),
     }
 
 
@@ -222,7 +222,7 @@ def test_a_transformation_is_left_to_feasts_engine_and_said_so(tmp_path, caplog)
 
     view = title_view(tmp_path, titles(), cls=BatchFeatureView, mode="pandas", udf=doubled, udf_string="", online=True)
     store = store_with(tmp_path, [view])
-    with caplog.at_level(logging.INFO, "playbill.features.compute_engine"):
+    with caplog.at_level(logging.INFO, "playbill_feast.compute_engine"):
         store.materialize(NOW - 2 * HOUR, NOW)
     assert "view 'titles' is materialized by Feast's own engine: it has a transformation" in caplog.text
     assert plays(store) == [0, 20, 40]
@@ -231,7 +231,7 @@ def test_a_transformation_is_left_to_feasts_engine_and_said_so(tmp_path, caplog)
 def test_the_engine_serves_other_online_stores_through_feasts(tmp_path, caplog):
     other = {"online_store": {"type": "sqlite", "path": str(tmp_path / "feast.db")}}
     store = store_with(tmp_path, [title_view(tmp_path, titles())], **other)
-    with caplog.at_level(logging.INFO, "playbill.features.compute_engine"):
+    with caplog.at_level(logging.INFO, "playbill_feast.compute_engine"):
         store.materialize(NOW - 2 * HOUR, NOW)
     assert "the online store is not PackedOnlineStore" in caplog.text
     assert plays(store) == [0, 10, 20]

@@ -41,12 +41,12 @@ from feast.types import (
 from feast.value_type import ValueType
 
 from playbill.errors import DataError
-from playbill.features.online_store import reading_at
+from playbill_feast.online.store import reading_at
 
 NOW = datetime.now(tz=UTC).replace(microsecond=0)  # noqa: TID251
 HOUR = timedelta(hours=1)
-PACKED = "playbill.features.online_store.PackedOnlineStore"
-ENGINE = "playbill.features.compute_engine.PackedComputeEngine"
+PACKED = "playbill_feast.online.store.PackedOnlineStore"
+ENGINE = "playbill_feast.compute_engine.PackedComputeEngine"
 
 MEMBER = Entity(name="member", join_keys=["member_id"], value_type=ValueType.INT64)
 COUNTRY = Entity(name="country", join_keys=["country"], value_type=ValueType.STRING)
@@ -150,7 +150,7 @@ def open_store(folder, online, engine=None, project="shop"):
         "provider": "local",
         "registry": {"registry_type": "sql", "path": f"sqlite:///{folder / 'registry.db'}", "cache_ttl_seconds": 600},
         "online_store": online,
-        "offline_store": {"type": "playbill.features.offline_store.AsofOfflineStore"},
+        "offline_store": {"type": "playbill_feast.offline.store.AsofOfflineStore"},
         "entity_key_serialization_version": 3,
         **({"batch_engine": {"type": engine}} if engine else {}),
     }

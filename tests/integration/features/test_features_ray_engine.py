@@ -22,7 +22,7 @@ from feast.types import Float32, Int64, String
 
 from playbill.errors import DataError, ServiceError
 from playbill.features import as_known_on
-from playbill.features.sql_source import SqlSource
+from playbill_feast.offline.sql_source import SqlSource
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HOURS = 24 * 40
@@ -151,7 +151,7 @@ def store(folder: Path, tmp_path: Path, **offline: object) -> FeatureStore:
         registry={"registry_type": "sql", "path": f"sqlite:///{tmp_path / 'registry.db'}"},
         online_store={"type": "sqlite", "path": str(tmp_path / "online.db")},
         offline_store={
-            "type": "playbill.features.offline_store.AsofOfflineStore",
+            "type": "playbill_feast.offline.store.AsofOfflineStore",
             "features_folder": str(folder),
             **offline,
         },
@@ -243,8 +243,8 @@ def test_a_file_that_breaks_on_a_worker_is_named(cluster: None, tmp_path: Path, 
 def test_a_cluster_at_an_address_is_joined_and_left(cluster: None) -> None:
     address = ray.get_runtime_context().gcs_address
     code = (
-        "import ray; from playbill.features.offline.ray_asof import connected\n"
-        "from playbill.features.offline.ray_settings import RaySettings\n"
+        "import ray; from playbill_feast.offline.ray_asof import connected\n"
+        "from playbill_feast.offline.ray_settings import RaySettings\n"
         f"with connected(RaySettings(address={address!r})): print(ray.cluster_resources()['CPU'])\n"
         "print(ray.is_initialized())"
     )

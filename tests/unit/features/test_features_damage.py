@@ -11,10 +11,10 @@ from playbill.clock import FixedClock
 from playbill.config import Project
 from playbill.errors import DataError, IntegrityError
 from playbill.features.label_files import STATE
-from playbill.features.offline.files import files_digest, parts_of, scan_parts
 from playbill.features.view_folder import ViewFolder, ViewState
 from playbill.tables import TIMESTAMP, Tables
 from playbill.tables.generations import Manifest
+from playbill_feast.offline.parquet_files import files_digest, parts_of, scan_parts
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 FLIPS = 60

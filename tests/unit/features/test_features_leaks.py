@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 from random_log import MOMENT, START
 
-from playbill.features.asof import ViewValues
 from playbill.features.leaks import leaks_of
 from playbill.features.members import member_activity
 from playbill.features.outcomes import outcomes_of
+from playbill_feast.asof_join import ViewValues
 
 TICK = timedelta(microseconds=1)
 MEMBER = ("member_id",)

@@ -46,9 +46,9 @@ def test_a_secret_stays_in_the_environment(tmp_path: Path, monkeypatch: pytest.M
 
 def test_features_are_served_from_a_packed_file_of_the_workspace(tmp_path: Path) -> None:
     config = feature_store_config(project(tmp_path).workspace("one"))
-    assert config["online_store"]["type"] == "playbill.features.online_store.PackedOnlineStore"
+    assert config["online_store"]["type"] == "playbill_feast.online.store.PackedOnlineStore"
     assert config["online_store"]["path"] == f"{tmp_path}/.playbill/one/online_store.db"
-    assert config["batch_engine"] == {"type": "playbill.features.compute_engine.PackedComputeEngine"}
+    assert config["batch_engine"] == {"type": "playbill_feast.compute_engine.PackedComputeEngine"}
 
 
 def test_redis_is_named_with_its_secret_left_in_the_environment(

@@ -1,0 +1,234 @@
+"""The as-of join: for every row the newest value that held at its moment. Knows polars and numpy only.
+
+Keys become small numbers, and key and time together one integer. Values are sorted by it once, and every row finds
+its value by one search, O(n log n): nothing is multiplied out, and a hot key costs no more than others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import polars as pl
+
+from playbill.errors import DataError, Problem
+from playbill_feast.newest import Moments, newest_rows
+
+_AT, _VALUE_AT, _CREATED, _CODE, _FOUND = "__at", "__value_at", "__created", "__code", "__found"
+_MOMENT = pl.Datetime("us", "UTC")
+
+
+@dataclass(frozen=True, slots=True)
+class ViewValues:
+    """Values of one view and how they are joined.
+
+    Attributes:
+        name: The view, for messages.
+        frame: One row per (keys, moment).
+        keys: Column of the rows -> column of the values. Empty for a view without entity.
+        at: Time column of the values.
+        created: Column that decides between values of one moment (the later wins), or None.
+        features: Output column -> column of the values.
+        ttl: Values older than this are null; None is no limit. Age exactly `ttl` is kept.
+        created_by_row: Only values whose `created` is at or before the row's moment count. Without a `created`
+            column every value counts; a value with a null one never does.
+        counts: Condition on the frame's columns; rows where it is not true are as good as none. It is not part of
+            the frame, so that the frame can be read in slices.
+        sliceable: Rows at a place in the frame can be read without those before them, and counted without any.
+    """
+
+    name: str
+    frame: pl.LazyFrame
+    keys: Mapping[str, str]
+    at: str
+    created: str | None
+    features: Mapping[str, str]
+    ttl: timedelta | None = None
+    created_by_row: bool = False
+    counts: pl.Expr | None = None
+    sliceable: bool = False
+
+    def rows(self) -> pl.LazyFrame:
+        """Return the rows that count."""
+        return self.frame if self.counts is None else self.frame.filter(self.counts)
+
+
+def as_of_join(rows: pl.DataFrame, at: str, view: ViewValues) -> pl.DataFrame:
+    """Look up a view's values for every row, as of the row's own moment.
+
+    A null key, a null moment, and a value that is expired or lies in the future give nulls. Ties of time go
+    to the later `created`, then to the later row.
+
+    Args:
+        rows: Has the `view.keys` columns and `at`. Moments without a zone are UTC.
+        at: Time column of `rows`.
+        view: What to look up.
+
+    Returns:
+        The output columns of `view.features` only, one row per row of `rows`, in the same order.
+
+    Raises:
+        DataError: A column is missing, or keys of different kinds would be compared.
+    """
+    return AsOfRows(rows, at).join(view)
+
+
+class AsOfRows:
+    """Rows that the values of several views are looked up for. Keys that views share are numbered once.
+
+    Args:
+        rows: Has the views' key columns and `at`.
+        at: Time column. Moments without a zone are UTC.
+    """
+
+    def __init__(self, rows: pl.DataFrame, at: str) -> None:
+        self._rows, self._at = rows, at
+        self._moments: pl.Series | None = None
+        self._numbered: dict[tuple[tuple[str, str], ...], tuple[pl.DataFrame, pl.Series]] = {}
+
+    def join(self, view: ViewValues) -> pl.DataFrame:
+        """Look up one view. See `as_of_join`."""
+        if problems := [*self._problems(view), *value_problems(view)]:
+            raise DataError(f"feature view '{view.name}'", problems)
+        moments = self._in_utc()
+        known, codes = self._codes(view)
+        values = _values(view, known, moments)
+        found = newest_rows(
+            Moments(codes, moments),
+            Moments(values.get_column(_CODE), values.get_column(_VALUE_AT)),
+            created=values.get_column(_CREATED) if view.created else None,
+            ttl=view.ttl,
+            created_by_row=view.created_by_row,
+        )
+        result = _taken(values.select(list(view.features)), found)
+        if result.height != self._rows.height:
+            raise AssertionError(f"as-of join of {view.name} made {result.height} rows of {self._rows.height}")
+        return result
+
+    def _problems(self, view: ViewValues) -> Iterator[Problem]:
+        schema, types = self._rows.schema, view.frame.collect_schema()
+        for name in [*view.keys, self._at]:
+            if name not in schema:
+                yield Problem(name, "column is missing from the rows to join.")
+        for name, source in view.keys.items():
+            if name in schema and source in types and not comparable(schema[name], types[source]):
+                yield Problem(name, f"key is {schema[name]}, but the values have {types[source]}.")
+
+    def _in_utc(self) -> pl.Series:
+        if self._moments is None:
+            moment = in_utc(self._at, self._rows.schema[self._at])
+            self._moments = self._rows.select(moment.alias(_AT)).to_series()
+        return self._moments
+
+    def _codes(self, view: ViewValues) -> tuple[pl.DataFrame, pl.Series]:
+        """Return the distinct keys of the rows with a number each, and every row's number (null: a null key)."""
+        types = view.frame.collect_schema()
+        wanted = tuple((name, str(types[source])) for name, source in view.keys.items())
+        if wanted not in self._numbered:
+            self._numbered[wanted] = _number(self._rows, {name: types[key] for name, key in view.keys.items()})
+        return self._numbered[wanted]
+
+
+def value_problems(view: ViewValues) -> list[Problem]:
+    """Return what is missing from a view's values, or has the wrong type, to be joined at all."""
+    schema = view.frame.collect_schema()
+    needed = [*view.keys.values(), view.at, *view.features.values(), *([view.created] if view.created else [])]
+    problems = [Problem(name, "column is missing.") for name in sorted({name for name in needed if name not in schema})]
+    for name in filter(None, (view.at, view.created)):
+        if name in schema and not isinstance(schema[name], pl.Datetime | pl.Date | pl.Null):
+            problems.append(Problem(name, f"is {schema[name]}, and has to be a time."))
+    return problems
+
+
+def latest_values(
+    frame: pl.LazyFrame, keys: Sequence[str], at: str, created: str | None, features: Sequence[str]
+) -> pl.LazyFrame:
+    """Return the newest row of every key; ties go to the later `created`, then to the later row.
+
+    Rows without a key or time are left out. Without keys the newest row of all is returned.
+    """
+    wanted = list(dict.fromkeys([*keys, *features, at, *([created] if created else [])]))
+    order = [at, *([created] if created else [])]
+    rows = frame.select(wanted).drop_nulls([*keys, at])
+    if not keys:
+        return rows.sort(order, nulls_last=False, maintain_order=True).tail(1)
+    # Most rows are older than their key's newest; leaving them out first makes the sort small.
+    newest = rows.filter(pl.col(at) == pl.col(at).max().over(keys))
+    ordered = newest.sort(order, nulls_last=False, maintain_order=True)
+    return ordered.unique(subset=list(keys), keep="last", maintain_order=True)
+
+
+def in_utc(column: str, kind: pl.DataType) -> pl.Expr:
+    """Return a time column as UTC microseconds; a column without zone is UTC already."""
+    moment = pl.col(column)
+    if kind == _MOMENT:
+        return moment
+    if isinstance(kind, pl.Date) or (isinstance(kind, pl.Datetime) and kind.time_zone is None):
+        return moment.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    return moment.cast(_MOMENT)
+
+
+def comparable(source: pl.DataType, target: pl.DataType) -> bool:
+    """Return whether keys of two types can be equal at all."""
+    text = pl.String | pl.Categorical | pl.Enum
+    return (
+        source == target
+        or pl.Null() in (source, target)
+        or (source.is_numeric() and target.is_numeric())
+        or (isinstance(source, text) and isinstance(target, text))
+        or (isinstance(source, pl.Datetime) and isinstance(target, pl.Datetime))
+    )
+
+
+def like_key(name: str, source: pl.DataType, target: pl.DataType) -> pl.Expr:
+    """Cast a key of the rows to the type of the values' key. What the type cannot hold matches nothing.
+
+    pandas turns an integer column with nulls into floats, so floats may meet integers.
+    """
+    key = pl.col(name)
+    if source.is_float() and target.is_integer():
+        key = pl.when(key == key.floor()).then(key)
+    if isinstance(source, pl.Datetime) and isinstance(target, pl.Datetime) and source.time_zone != target.time_zone:
+        key = in_utc(name, source) if target.time_zone else in_utc(name, source).dt.replace_time_zone(None)
+        return (key.dt.convert_time_zone(target.time_zone) if target.time_zone else key).cast(target)
+    return key.cast(target, strict=False)
+
+
+def _number(rows: pl.DataFrame, types: Mapping[str, pl.DataType]) -> tuple[pl.DataFrame, pl.Series]:
+    if not types:
+        codes = pl.repeat(0, rows.height, dtype=pl.UInt32, eager=True)
+        return pl.DataFrame({_CODE: [0]}, schema={_CODE: pl.UInt32}), codes
+    typed = [like_key(name, rows.schema[name], kind) for name, kind in types.items()]
+    keys = rows.select(key.alias(_key(index)) for index, key in enumerate(typed))
+    known = keys.unique().drop_nulls().with_row_index(_CODE)
+    codes = keys.join(known, on=keys.columns, how="left", maintain_order="left").get_column(_CODE)
+    return known, codes
+
+
+def _key(index: int) -> str:
+    return f"__key_{index}"
+
+
+def _values(view: ViewValues, known: pl.DataFrame, moments: pl.Series) -> pl.DataFrame:
+    """Return the values that some row may see: its keys, and not after the last row or expired for the first."""
+    schema = view.frame.collect_schema()
+    at = in_utc(view.at, schema[view.at])
+    first, last = moments.min(), moments.max()
+    frame = view.rows().filter(at.is_not_null() if last is None else at <= pl.lit(last, dtype=_MOMENT))
+    if view.ttl and first is not None:
+        frame = frame.filter(at >= pl.lit(first, dtype=_MOMENT) - view.ttl)
+    made = in_utc(view.created, schema[view.created]).alias(_CREATED) if view.created else None
+    keys = [pl.col(key).alias(_key(index)) for index, key in enumerate(view.keys.values())]
+    features = [pl.col(source).alias(name) for name, source in view.features.items()]
+    frame = frame.select(*keys, at.alias(_VALUE_AT), *([made] if made is not None else []), *features)
+    if not keys:
+        return frame.with_columns(pl.lit(0, dtype=pl.UInt32).alias(_CODE)).collect()
+    on = [_key(index) for index in range(len(keys))]
+    return frame.join(known.lazy(), on=on, how="inner", maintain_order="left").drop(on).collect()
+
+
+def _taken(values: pl.DataFrame, found: pl.Series) -> pl.DataFrame:
+    if values.is_empty():
+        return values.clear(found.len())
+    return values.select(pl.all().gather(found))

@@ -1,0 +1,231 @@
+"""The small Feast repository that the online suite asks, and what its answers look like."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, ValueType
+from feast.feature_view import DUMMY_ENTITY_ID
+from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
+from feast.repo_config import RepoConfig
+from feast.types import (
+    Array,
+    Bool,
+    Bytes,
+    Float32,
+    Float64,
+    Int32,
+    Int64,
+    String,
+    UnixTimestamp,
+    from_feast_to_pyarrow_type,
+    from_value_type,
+)
+
+from playbill.clock import WallClock
+from playbill_feast.conformance.cells import cells
+
+MEMBER = Entity(name="member", join_keys=["member_id"], value_type=ValueType.STRING)
+TITLE = Entity(name="title", join_keys=["title_id"], value_type=ValueType.STRING)
+ACCOUNT = Entity(name="account", join_keys=["account_id"], value_type=ValueType.INT64)
+TASTE_TTL = timedelta(hours=1)
+FOREVER = timedelta(0)
+TYPES: Mapping[str, Any] = {
+    "an_int32": Int32,
+    "an_int64": Int64,
+    "a_float32": Float32,
+    "a_float64": Float64,
+    "a_bool": Bool,
+    "a_text": String,
+    "some_bytes": Bytes,
+    "a_moment": UnixTimestamp,
+    "int_list": Array(Int64),
+    "float_list": Array(Float64),
+    "text_list": Array(String),
+    "bool_list": Array(Bool),
+    "vector": Array(Float32),
+}
+
+
+def ago(*, hours: float = 0, seconds: float = 0) -> pd.Timestamp:
+    """Return a moment before now, in UTC. Online stores count ages to the machine's own clock."""
+    now = pd.Timestamp(WallClock().now())
+    return now - pd.Timedelta(hours=hours) - pd.Timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a request for online features came back with.
+
+    Attributes:
+        values: Name -> a value per entity row, None for null.
+        statuses: Feature -> Feast's name of the status per entity row.
+        event_seconds: Feature -> seconds since 1970 of the event time per entity row, 0 where there is none.
+    """
+
+    values: Mapping[str, list[Any]]
+    statuses: Mapping[str, list[str]]
+    event_seconds: Mapping[str, list[int]]
+
+
+def answer_of(response: Any) -> Answer:
+    """Read one of Feast's online responses."""
+    told = response.to_dict(include_event_timestamps=True)
+    names = list(response.proto.metadata.feature_names.val)
+    return Answer(
+        values={name: cells(column) for name, column in response.to_dict().items()},
+        statuses={
+            name: [FieldStatus.Name(status) for status in result.statuses]
+            for name, result in zip(names, response.proto.results, strict=True)
+        },
+        event_seconds={name: told[f"{name}__ts"] for name in names},
+    )
+
+
+@dataclass(frozen=True)
+class Serving:
+    """An applied repository on the online store under test.
+
+    Attributes:
+        store: The Feast store.
+        views: Feature views by name.
+        folder: Where registry and sources are.
+    """
+
+    store: FeatureStore
+    views: Mapping[str, FeatureView]
+    folder: Path
+
+    def frame(self, view: str, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+        """Return rows as `write_to_online_store` takes them; a created time left out is the event time."""
+        fields = [*self.views[view].entity_columns, *self.views[view].features]
+        columns = {field.name: pd.Series([row.get(field.name) for row in rows], dtype=object) for field in fields}
+        times = {"event_timestamp": [row["event_timestamp"] for row in rows]}
+        created = {"created_timestamp": [row.get("created_timestamp", row["event_timestamp"]) for row in rows]}
+        return pd.DataFrame(columns | times | created)
+
+    def write(self, view: str, *rows: Mapping[str, Any]) -> None:
+        """Write rows, in this order, in one call, by the view as it is registered now.
+
+        Feast remembers cached listings by memory address, and may hand the store a former definition of the view.
+        """
+        self.store.write_to_online_store(view, df=self.frame(view, rows), allow_registry_cache=False)
+
+    def load(self, view: str, *rows: Mapping[str, Any]) -> None:
+        """Make rows the view's whole offline history, and materialize what lies up to an hour back."""
+        about = self.views[view]
+        types = {field.name: field.dtype for field in [*about.entity_columns, *about.features]}
+        types.pop(DUMMY_ENTITY_ID, None)
+        write_file(self.folder / f"{view}.parquet", types, rows)
+        self.store.materialize(
+            start_date=ago(hours=24).to_pydatetime(), end_date=ago(hours=1).to_pydatetime(), feature_views=[view]
+        )
+
+    def read(self, features: list[str] | FeatureService, entities: Any, *, full_names: bool = False) -> Answer:
+        """Ask for features of entities, given as a list of rows or as columns."""
+        return answer_of(
+            self.store.get_online_features(features=features, entity_rows=entities, full_feature_names=full_names)
+        )
+
+    def one(self, feature: str, **keys: Any) -> Any:
+        """Return one feature of one entity."""
+        return self.read([feature], [keys]).values[feature.split(":")[1]][0]
+
+    def status(self, feature: str, **keys: Any) -> str:
+        """Return the status of one feature of one entity."""
+        return self.read([feature], [keys]).statuses[feature.split(":")[1]][0]
+
+
+def open_serving(folder: Path, online_store: Mapping[str, Any], views: Sequence[FeatureView] = ()) -> Serving:
+    """Register views in a project of their own, whose name no other run has.
+
+    Args:
+        folder: Where registry and sources go; two projects may share it.
+        online_store: The `online_store:` section of feature_store.yaml.
+        views: The views, or none for those of the suite.
+    """
+    project = f"conformance_{uuid.uuid4().hex[:10]}"
+    config = RepoConfig(
+        project=project,
+        registry={"registry_type": "sql", "path": f"sqlite:///{folder}/{project}.db"},
+        provider="local",
+        offline_store={"type": "dask"},
+        online_store=dict(online_store),
+        entity_key_serialization_version=3,
+        repo_path=folder,
+    )
+    named = {view.name: view for view in views or suite_views(folder)}
+    store = FeatureStore(config=config)
+    store.apply([MEMBER, TITLE, ACCOUNT, *named.values(), *([] if views else suite_services(named))])
+    return Serving(store, named, folder)
+
+
+def suite_views(folder: Path) -> list[FeatureView]:
+    """Return the views that most tests use."""
+    return [
+        online_view(folder, "kinds", [MEMBER], TYPES),
+        online_view(folder, "taste", [MEMBER], {"x": Float64, "y": String}, ttl=TASTE_TTL),
+        online_view(folder, "mood", [MEMBER], {"x": Float64}, ttl=None),
+        online_view(folder, "fame", [TITLE], {"score": Float64}),
+        online_view(folder, "pair", [MEMBER, TITLE], {"z": Float64}),
+        online_view(folder, "wallet", [ACCOUNT], {"credit": Float64}),
+        online_view(folder, "weather", [], {"rain": Float64}),
+    ]
+
+
+def suite_services(views: Mapping[str, FeatureView]) -> list[FeatureService]:
+    """Return the services: several views at once, and one view under two names and keys."""
+    mood = views["mood"]
+    friend = mood.with_name("friend").with_join_key_map({"member_id": "friend_id"})
+    return [
+        FeatureService(name="evening", features=[mood, views["fame"], views["pair"], views["weather"]]),
+        FeatureService(name="friends", features=[mood.with_name("own"), friend]),
+    ]
+
+
+def online_view(
+    folder: Path, name: str, entities: list[Entity], features: Mapping[str, Any], ttl: timedelta | None = FOREVER
+) -> FeatureView:
+    """Return a view over a parquet file, which is written with one old row if it is not there."""
+    keys = {entity.join_key: from_value_type(entity.value_type) for entity in entities}
+    path = folder / f"{name}.parquet"
+    if not path.exists():
+        write_file(path, keys | dict(features), [{"event_timestamp": ago(hours=9999)}])
+    return FeatureView(
+        name=name,
+        entities=entities,
+        ttl=ttl,
+        schema=[Field(name=field, dtype=dtype) for field, dtype in {**keys, **features}.items()],
+        source=FileSource(
+            name=name,
+            path=str(path),
+            timestamp_field="event_timestamp",
+            created_timestamp_column="created_timestamp",
+        ),
+        online=True,
+    )
+
+
+def write_file(path: Path, types: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as the parquet file of a view with columns of these Feast types."""
+    # Feast names no Arrow type for bytes.
+    arrow = {name: pa.binary() if kind == Bytes else from_feast_to_pyarrow_type(kind) for name, kind in types.items()}
+    columns = {name: pa.array([row.get(name) for row in rows], kind) for name, kind in arrow.items()}
+    for name in ("event_timestamp", "created_timestamp"):
+        moments = [row.get(name, row["event_timestamp"]).to_pydatetime() for row in rows]
+        columns[name] = pa.array(moments, pa.timestamp("us", "UTC"))
+    pq.write_table(pa.table(columns), path)
+
+
+def vector(seed: int, length: int = 64) -> list[float]:
+    """Return a vector that float32 holds exactly."""
+    return [float(value) for value in np.random.default_rng(seed).normal(size=length).astype("float32")]

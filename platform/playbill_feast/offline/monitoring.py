@@ -1,0 +1,167 @@
+"""What Feast's monitoring asks of an offline store: statistics of features, and a place to keep them.
+
+The statistics lie in `feast_monitoring/` of the features folder, a parquet file per kind, under the names Feast's own
+file store gives them. They are small and replaced whole; of two writers at once the later one's rows stay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from feast.data_source import DataSource
+from feast.monitoring.monitoring_utils import (
+    MONITORING_DIR,
+    empty_categorical_metric,
+    empty_numeric_metric,
+    monitoring_parquet_meta,
+    normalize_monitoring_row,
+    opt_float,
+)
+from feast.repo_config import RepoConfig
+
+from playbill.errors import StateError
+from playbill_feast.asof_join import in_utc
+from playbill_feast.offline.atomic import write_file
+from playbill_feast.offline.reading import reading
+from playbill_feast.offline.scan_filter import Wanted
+from playbill_feast.offline.sources import features_root, scan_source
+
+_QUANTILES = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+
+
+def feature_statistics(
+    config: RepoConfig,
+    source: DataSource,
+    features: Sequence[tuple[str, str]],
+    wanted: Wanted,
+    bins: int,
+    top: int,
+) -> list[dict[str, Any]]:
+    """Return Feast's statistics of a source's columns between two moments.
+
+    Args:
+        config: The feature store's configuration.
+        source: Whose columns.
+        features: Column and "numeric" or "categorical"; columns that are not there are left out.
+        wanted: The time column, and the moments.
+        bins: Of a numeric column's histogram, equally wide.
+        top: Most frequent values that are counted one by one for a categorical column.
+    """
+    with reading(config, source, source.name):
+        frame = scan_source(config, source, source.name, wanted, mapped=False)
+        kinds = {name: kind for name, kind in features if name in frame.collect_schema()}
+        values = frame.select(list(kinds)).collect()
+    return [
+        _numeric(values[name], bins) if kind == "numeric" else _categorical(values[name], top)
+        for name, kind in kinds.items()
+    ]
+
+
+def last_moment(config: RepoConfig, source: DataSource, at: str) -> datetime | None:
+    """Return a source's latest event time in UTC; None when it has no rows or does not exist yet."""
+    try:
+        with reading(config, source, source.name):
+            frame = scan_source(config, source, source.name, mapped=False)
+            latest = frame.select(in_utc(at, frame.collect_schema()[at]).max()).collect().item()
+    except StateError:
+        return None
+    return latest if isinstance(latest, datetime) else None
+
+
+def keep(config: RepoConfig, kind: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add rows of one kind; a row with the key of another replaces it."""
+    path, columns, key = _table(config, kind)
+    texts = [
+        {name: json.dumps(row[name]) if isinstance(row.get(name), dict) else row.get(name) for name in columns}
+        for row in rows
+    ]
+    fresh = pl.DataFrame(texts, infer_schema_length=None)
+    known = _kept(path)
+    both = fresh if known is None else pl.concat([known, fresh], how="diagonal_relaxed")
+    write_file(path, both.unique(key, keep="last", maintain_order=True).to_arrow())
+
+
+def kept(
+    config: RepoConfig,
+    kind: str,
+    project: str,
+    filters: Mapping[str, Any] | None,
+    first: date | None,
+    last: date | None,
+) -> list[dict[str, Any]]:
+    """Return rows of one kind, oldest first, as Feast's monitoring reads them."""
+    path, columns, _ = _table(config, kind)
+    frame = _kept(path)
+    if frame is None:
+        return []
+    chosen = {"project_id": project or None} | dict(filters or {})
+    frame = frame.filter(pl.lit(True), *(pl.col(name) == value for name, value in chosen.items() if value is not None))
+    dated = "metric_date" in columns
+    for bound, earliest in ((first, True), (last, False)):
+        if dated and bound is not None:
+            day = pl.col("metric_date")
+            frame = frame.filter(day >= bound if earliest else day <= bound)
+    frame = frame.sort("metric_date" if dated else "job_id", maintain_order=True)
+    return [normalize_monitoring_row(row) for row in frame.to_dicts()]
+
+
+def clear_baseline(config: RepoConfig, chosen: Mapping[str, Any]) -> None:
+    """Make the chosen feature statistics no baseline any more."""
+    path, _, _ = _table(config, "feature")
+    frame = _kept(path)
+    if frame is not None:
+        here = pl.all_horizontal(pl.col(name).eq_missing(value) for name, value in chosen.items() if value is not None)
+        cleared = pl.when(here).then(False).otherwise("is_baseline").alias("is_baseline")
+        write_file(path, frame.with_columns(cleared).to_arrow())
+
+
+def _table(config: RepoConfig, kind: str) -> tuple[Path, list[str], list[str]]:
+    name, columns, key = monitoring_parquet_meta(kind)
+    return Path(features_root(config) or ".") / MONITORING_DIR / name, columns, key
+
+
+def _kept(path: Path) -> pl.DataFrame | None:
+    return pl.read_parquet(path) if path.exists() else None
+
+
+def _numeric(values: pl.Series, bins: int) -> dict[str, Any]:
+    metric: dict[str, Any] = empty_numeric_metric(values.name) | _counts(values)
+    known = values.drop_nulls().cast(pl.Float64)
+    known = known.filter(known.is_finite())
+    if known.is_empty():
+        return metric
+    counts, edges = np.histogram(known.to_numpy(), bins=bins)
+    metric |= {name: known.quantile(share, "linear") for name, share in _QUANTILES.items()}
+    return metric | {
+        "mean": opt_float(known.mean()),
+        "stddev": opt_float(known.std()),
+        "min_val": known.min(),
+        "max_val": known.max(),
+        "histogram": {"bins": edges.tolist(), "counts": counts.tolist(), "bin_width": float(edges[1] - edges[0])},
+    }
+
+
+def _categorical(values: pl.Series, top: int) -> dict[str, Any]:
+    metric: dict[str, Any] = empty_categorical_metric(values.name) | _counts(values)
+    known = values.drop_nulls()
+    if known.is_empty():
+        return metric
+    counted = known.alias("value").value_counts().sort("count", "value", descending=[True, False])
+    return metric | {
+        "histogram": {
+            "values": counted.head(top).to_dicts(),
+            "other_count": int(counted.get_column("count").slice(top).sum()),
+            "unique_count": counted.height,
+        }
+    }
+
+
+def _counts(values: pl.Series) -> dict[str, Any]:
+    rows, nulls = values.len(), values.null_count()
+    return {"row_count": rows, "null_count": nulls, "null_rate": nulls / rows if rows else 0.0}

@@ -1,0 +1,216 @@
+"""Historical retrieval: features of several views for entity rows, or for every moment of a time range."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+from feast.feature_view import FeatureView
+from feast.infra.offline_stores.offline_store import RetrievalMetadata
+from feast.repo_config import RepoConfig
+from feast.utils import compute_non_entity_date_range
+
+from playbill.errors import DataError, Problem
+from playbill.features.values import EVENT_AT, plain_arrow
+from playbill.tables.frames import utc_literal
+from playbill_feast.asof_join import AsOfRows, ViewValues, in_utc
+from playbill_feast.entity_rows import entity_table
+from playbill_feast.offline.knowledge import as_known_on
+from playbill_feast.offline.reading import reading
+from playbill_feast.offline.sources import moment
+from playbill_feast.offline.sql_reader import ASKED_KEYS, read_query
+from playbill_feast.offline.sql_source import SqlSource
+from playbill_feast.offline.views import join_keys, output_names, require_columns, view_values
+
+_MOMENT = pl.Datetime("us", "UTC")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One retrieval.
+
+    Attributes:
+        config: The feature store's configuration.
+        wanted: View -> its features that are asked for, in order.
+        full_names: Name outputs `view__feature`.
+        created_by_row: Only values created at or before each row's moment count.
+        known_on: Only values created at or before this moment count.
+    """
+
+    config: RepoConfig
+    wanted: Mapping[FeatureView, Sequence[str]]
+    full_names: bool
+    created_by_row: bool
+    known_on: datetime | None
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the feature columns of the result, in order."""
+        return [
+            name for view, features in self.wanted.items() for name in output_names(view, features, self.full_names)
+        ]
+
+
+def entity_rows_of(entity_df: Any, request: Request) -> tuple[pa.Table, str]:
+    """Return the entity rows and their time column, checked against what is asked for.
+
+    Raises:
+        DataError: They are no table, have no usable time column, lack keys, or have a column that a feature will
+            have; every mistake is named.
+    """
+    if isinstance(entity_df, str):
+        entity_df = _queried(entity_df, request.wanted)
+    table, at = entity_table(entity_df)
+    keys = {key for view in request.wanted for key in join_keys(view)}
+    names = set(table.column_names)
+    problems = [Problem(key, "join key is missing.") for key in sorted(keys - names)]
+    for name in sorted(names.intersection(request.outputs)):
+        advice = "Rename it, or ask for full_feature_names." if not request.full_names else "Rename it."
+        problems.append(Problem(name, "is also the name of a feature that is asked for.", advice))
+    if problems:
+        raise DataError("entity rows", problems)
+    return table, at
+
+
+def metadata_of(table: pa.Table, at: str, features: list[str]) -> RetrievalMetadata:
+    """Return what Feast keeps about a retrieval."""
+    moments = table.column(at)
+    return RetrievalMetadata(
+        features=features,
+        keys=[name for name in table.column_names if name != at],
+        min_event_timestamp=pa.compute.min(moments).as_py(),
+        max_event_timestamp=pa.compute.max(moments).as_py(),
+    )
+
+
+def range_metadata(request: Request, dates: tuple[datetime, datetime], features: list[str]) -> RetrievalMetadata:
+    """Return what Feast keeps about a retrieval without entity rows."""
+    keys = list(dict.fromkeys(key for view in request.wanted for key in join_keys(view)))
+    return RetrievalMetadata(features, keys, min_event_timestamp=dates[0], max_event_timestamp=dates[1])
+
+
+def retrieve(request: Request, entities: pa.Table, at: str) -> pa.Table:
+    """Return the entity rows unchanged and in order, then the features.
+
+    Raises:
+        DataError: A source is damaged, lacks columns or has other types; the mistakes of all views are named.
+        StateError: A source does not exist yet.
+        ServiceError: A database or cluster does not answer.
+    """
+    keys = dict.fromkeys(key for view in request.wanted for key in join_keys(view))
+    rows = pl.DataFrame(pl.from_arrow(entities.select([*keys, at])))
+    views = _views(request, rows, at)
+    require_columns(views)
+    result = entities
+    for part in _joined(request, rows, at, views):
+        if part.height != entities.num_rows:
+            raise AssertionError(f"{part.height} feature rows for {entities.num_rows} entity rows")
+        for name, column in zip(part.columns, plain_arrow(part).columns, strict=True):
+            result = result.append_column(name, column)
+    if result.num_rows != entities.num_rows or not result.column(at).equals(entities.column(at)):
+        raise AssertionError(f"{result.num_rows} rows came of {entities.num_rows} entity rows, or in another order")
+    return result
+
+
+def snapshot_range(
+    views: Sequence[FeatureView], start: datetime | None, end: datetime | None
+) -> tuple[datetime, datetime]:
+    """Return the time range of a retrieval without entity rows, in UTC.
+
+    Without a start it goes back by the longest ttl, or 30 days, as Feast has it.
+
+    Raises:
+        DataError: It ends before it starts.
+    """
+    first, last = (moment(value) for value in compute_non_entity_date_range(list(views), start, end))
+    if first > last:
+        raise DataError("time range", [Problem("start_date", f"{first} is after end_date {last}.")])
+    return first, last
+
+
+def moments_between(request: Request, start: datetime, end: datetime) -> pa.Table:
+    """Return the entity rows of a retrieval without any: every key and moment that a view has a value of.
+
+    Views of different keys give rows of their own, with nulls for the keys they lack. Views without a key give
+    rows only when no view has one. Rows are ordered by time, then by keys.
+    """
+    with as_known_on(request.known_on):
+        views = [view_values(request.config, view, features, True) for view, features in request.wanted.items()]
+    require_columns(views)
+    keyed = [view for view in views if view.keys] or views
+    keys = list(dict.fromkeys(key for view in keyed for key in view.keys))
+    frames = []
+    for feature_view, view in zip(request.wanted, views, strict=True):
+        if view in keyed:
+            with reading(request.config, feature_view.batch_source, view.name):
+                frames.append(_moments_of(view, start, end).collect())
+    rows = pl.concat(frames, how="diagonal_relaxed").unique().select(*keys, EVENT_AT)
+    return plain_arrow(rows.sort(EVENT_AT, *keys, nulls_last=True))
+
+
+def _moments_of(view: ViewValues, start: datetime, end: datetime) -> pl.LazyFrame:
+    at = in_utc(view.at, view.frame.collect_schema()[view.at])
+    keys = [pl.col(source).alias(key) for key, source in view.keys.items()]
+    rows = view.rows().filter(at.is_between(utc_literal(start), utc_literal(end)))
+    return rows.select(*keys, at.alias(EVENT_AT)).drop_nulls().unique()
+
+
+def _views(request: Request, rows: pl.DataFrame, at: str) -> list[ViewValues]:
+    """Open the sources of all views. What is wrong with any of them is told together."""
+    last = rows.get_column(at).max()
+    local = request.config.offline_store.engine == "local"
+    views: list[ViewValues] = []
+    problems: list[Problem] = []
+    with as_known_on(request.known_on):
+        for view, features in request.wanted.items():
+            asked = isinstance(view.batch_source, SqlSource)
+            # Ray's workers read slices of files, which a filter would make them search from the start.
+            until = last if isinstance(last, datetime) and (local or asked) else None
+            keys = _distinct(view, rows) if asked else None
+            try:
+                values = view_values(request.config, view, features, request.full_names, until, keys)
+            except DataError as error:
+                problems += error.problems
+                continue
+            views.append(replace(values, created_by_row=request.created_by_row))
+    if problems:
+        raise DataError("feature views", problems)
+    return views
+
+
+def _distinct(view: FeatureView, rows: pl.DataFrame) -> dict[str, list[Any]]:
+    found = {}
+    for name, column in join_keys(view).items():
+        values = rows.get_column(name).drop_nulls().unique()
+        # pandas makes floats of an integer column with nulls, which a database need not compare with integers.
+        if values.len() <= ASKED_KEYS and not values.dtype.is_float():
+            found[column] = values.to_list()
+    return found
+
+
+def _joined(request: Request, rows: pl.DataFrame, at: str, views: Sequence[ViewValues]) -> Iterator[pl.DataFrame]:
+    settings = request.config.offline_store
+    if settings.engine == "ray":
+        # Ray takes seconds to import, and only this engine needs it.
+        from playbill_feast.offline.ray_asof import join_partitioned
+
+        yield join_partitioned(rows, at, views, settings.ray)
+        return
+    lookup = AsOfRows(rows, at)
+    for feature_view, view in zip(request.wanted, views, strict=True):
+        with reading(request.config, feature_view.batch_source, view.name):
+            part = lookup.join(view)
+        yield part
+
+
+def _queried(query: str, views: Mapping[FeatureView, Sequence[str]]) -> pl.DataFrame:
+    sources = [view.batch_source for view in views]
+    urls = {source.url for source in sources if isinstance(source, SqlSource)}
+    if len(urls) != 1 or not all(isinstance(source, SqlSource) for source in sources):
+        what = "is SQL, which is only understood when every view has a SqlSource of one and the same database."
+        raise DataError("entity rows", [Problem("entity_df", what, "Give a pandas, polars or Arrow table.")])
+    return read_query(urls.pop(), query)

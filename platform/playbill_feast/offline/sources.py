@@ -1,0 +1,134 @@
+"""The one way to open a feature view's source, wherever it is: `scan_source`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from feast.data_format import ParquetFormat
+from feast.data_source import DataSource
+from feast.infra.offline_stores.file_source import FileSource
+from feast.repo_config import RepoConfig
+
+from playbill.errors import DataError, Problem, StateError
+from playbill.tables.frames import utc_literal
+from playbill_feast.asof_join import in_utc
+from playbill_feast.offline.parquet_files import parts_of, scan_parts
+from playbill_feast.offline.remote_files import remote_parts, scan_remote
+from playbill_feast.offline.scan_filter import Wanted
+from playbill_feast.offline.sql_reader import scan_sql
+from playbill_feast.offline.sql_source import SqlSource
+
+
+def scan_source(
+    config: RepoConfig, source: DataSource, view: str, wanted: Wanted | None = None, mapped: bool = True
+) -> pl.LazyFrame:
+    """Open a source under the names it maps its columns to.
+
+    A file source's path is one parquet file, a folder of part files, a hive-partitioned folder, or any of these
+    behind a URL that fsspec knows. Relative paths start from `features_folder`. A SqlSource is read in batches;
+    only the columns that are used, and only what is wanted, leave the database.
+
+    Args:
+        config: The feature store's configuration.
+        source: A FileSource or a SqlSource.
+        view: The feature view, for messages.
+        wanted: What will be used of it; None is everything.
+        mapped: Rename columns by the source's field mapping.
+
+    Returns:
+        The rows, old parts before new ones.
+
+    Raises:
+        StateError: The file does not exist yet.
+        DataError: The source is of a kind that cannot be read, or a file is damaged; every damaged one is named.
+        ServiceError: A database or object store does not answer.
+    """
+    if isinstance(source, SqlSource):
+        frame = scan_sql(source.rows, wanted)
+    elif isinstance(source, FileSource):
+        require_parquet(source, view)
+        frame = _scan_files(config, source, view)
+    else:
+        what = f"needs a FileSource or a SqlSource, got {type(source).__name__}."
+        raise DataError("offline store", [Problem(view, what)])
+    if wanted is not None:
+        frame = _within(frame, wanted)
+    return frame.rename(dict(source.field_mapping), strict=False) if mapped and source.field_mapping else frame
+
+
+def source_files(config: RepoConfig, source: DataSource) -> Sequence[Path]:
+    """Return the local files of a source; none for a database or a URL."""
+    path = local_path(config, source.path) if isinstance(source, FileSource) else None
+    return parts_of(path) if path is not None else ()
+
+
+def features_root(config: RepoConfig) -> Path | None:
+    """Return the folder that relative paths start from."""
+    folder = getattr(config.offline_store, "features_folder", None)
+    return Path(folder) if folder else config.repo_path
+
+
+def local_path(config: RepoConfig, path: str) -> Path | None:
+    """Return where a path of a source, a saved dataset or a log is on this machine; None when it is a URL."""
+    path = path.removeprefix("file://")
+    return None if "://" in path else Path(FileSource.get_uri_for_file_path(features_root(config), path))
+
+
+def storage_options(config: RepoConfig, source: FileSource | None = None) -> Mapping[str, Any]:
+    """Return what fsspec needs to open a source's URL: `storage_options` of the store, and the source's own."""
+    options = dict(getattr(config.offline_store, "storage_options", None) or {})
+    if source is not None and source.s3_endpoint_override:
+        options["endpoint_url"] = source.s3_endpoint_override
+    found = source.resolve_credentials() if source is not None else None
+    named = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
+    return options | {ours: found[theirs] for theirs, ours in named.items() if found and found.get(theirs)}
+
+
+def require_parquet(source: FileSource, view: str) -> None:
+    """Raise DataError for a source in a format that is not read here."""
+    if source.file_format is not None and not isinstance(source.file_format, ParquetFormat):
+        what = f"is in {type(source.file_format).__name__}, and only parquet is read."
+        raise DataError("offline store", [Problem(view, what)])
+
+
+def moment(value: datetime) -> datetime:
+    """Return a moment in UTC; without a zone it is UTC already."""
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def advice(config: RepoConfig) -> str:
+    """Say how feature files come to be."""
+    return f"Run `playbill -w {config.project} features build`, or write that file."
+
+
+def _scan_files(config: RepoConfig, source: FileSource, view: str) -> pl.LazyFrame:
+    path = local_path(config, source.path)
+    try:
+        if path is not None:
+            if files := parts_of(path):
+                return scan_parts(files, path)
+        else:
+            filesystem, names = remote_parts(source.path, storage_options(config, source))
+            if names:
+                root = filesystem._strip_protocol(source.path)
+                return scan_remote(filesystem, names, root)
+    except DataError as error:
+        problems = [Problem(problem.where, problem.what, advice(config)) for problem in error.problems]
+        raise DataError(f"feature view '{view}'", problems) from None
+    what = "holds no parquet files" if path is not None and path.is_dir() else "does not exist"
+    raise StateError(f"feature view '{view}' has no values: {path or source.path} {what}. {advice(config)}")
+
+
+def _within(frame: pl.LazyFrame, wanted: Wanted) -> pl.LazyFrame:
+    schema = frame.collect_schema()
+    # A missing time column, or one of another type, is told together with all else that is wrong.
+    if (wanted.since is None and wanted.until is None) or not isinstance(schema.get(wanted.at), pl.Datetime | pl.Date):
+        return frame
+    when = in_utc(wanted.at, schema[wanted.at])
+    if wanted.since is not None:
+        frame = frame.filter(when >= utc_literal(moment(wanted.since)))
+    return frame if wanted.until is None else frame.filter(when <= utc_literal(moment(wanted.until)))

@@ -1,0 +1,257 @@
+"""Feature rows in a database: read in batches, only the columns and times asked for; appended in one transaction."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+from polars.io.plugins import register_io_source
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, NoSuchTableError, SQLAlchemyError
+
+from playbill.config import expand_variables
+from playbill.errors import ConfigError, DataError, Problem, ServiceError, StateError
+from playbill.tables import missing_driver
+from playbill_feast.offline.scan_filter import Wanted
+from playbill_feast.times import moments
+
+BATCH_ROWS = 50_000
+PROBED_ROWS = 1_000
+"""Rows of a query that its column types are taken from; a table has declared ones."""
+
+ASKED_KEYS = 500
+"""With more distinct keys than this the whole time range is read: databases limit a statement's parameters."""
+
+_MOMENT = pl.Datetime("us", "UTC")
+_TYPES: tuple[tuple[type[sa.types.TypeEngine[Any]], pl.DataType], ...] = (
+    (sa.Boolean, pl.Boolean()),
+    (sa.Integer, pl.Int64()),
+    (sa.Float, pl.Float64()),
+    (sa.Numeric, pl.Float64()),
+    (sa.Date, pl.Date()),
+    (sa.LargeBinary, pl.Binary()),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SqlRows:
+    """Where rows are in a database.
+
+    Attributes:
+        url: SQLAlchemy URL; `${NAME}` stands for a variable of the environment.
+        table: `table` or `schema.table`; empty when there is a query.
+        query: A SELECT; empty when there is a table.
+        times: Columns that hold times, perhaps as text.
+    """
+
+    url: str
+    table: str = ""
+    query: str = ""
+    times: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.table or f"the query {' '.join(self.query.split())[:60]!r}"
+
+
+def scan_sql(rows: SqlRows, wanted: Wanted | None = None) -> pl.LazyFrame:
+    """Open a table or query as a lazy frame; the database is read when it is collected.
+
+    Raises:
+        ConfigError: The URL cannot be used.
+        StateError: There is no such table.
+        ServiceError: The database does not answer.
+    """
+    schema = sql_schema(rows)
+
+    def batches(
+        columns: list[str] | None, predicate: pl.Expr | None, limit: int | None, _size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        names = list(schema) if columns is None else columns
+        for frame in _read(rows, schema, names, wanted, limit):
+            yield frame if predicate is None else frame.filter(predicate)
+
+    return register_io_source(batches, schema=schema)
+
+
+def sql_schema(rows: SqlRows) -> pl.Schema:
+    """Return the columns and types that rows are read with. Time columns that hold text are times."""
+    engine = open_engine(rows.url)
+    with database_errors(engine), engine.connect() as connection:
+        found = _table_schema(connection, rows) if rows.table else _query_schema(connection, rows)
+    text = pl.String()
+    return pl.Schema({name: _MOMENT if name in rows.times and kind == text else kind for name, kind in found.items()})
+
+
+def read_query(url: str, query: str) -> pl.DataFrame:
+    """Return all rows of a SELECT, for entity rows that are given as SQL."""
+    engine = open_engine(url)
+    with database_errors(engine), engine.connect() as connection:
+        return pl.read_database(sa.text(query), connection, infer_schema_length=None)
+
+
+def append_rows(rows: SqlRows, frame: pl.DataFrame) -> None:
+    """Insert rows into a table in one transaction: all of them, or none.
+
+    Raises:
+        ServiceError: The database did not take them; nothing was written.
+    """
+    engine = open_engine(rows.url)
+    with database_errors(engine), engine.begin() as connection:
+        table = _table(connection, rows)
+        for batch in frame.iter_slices(BATCH_ROWS):
+            connection.execute(sa.insert(table), batch.to_dicts())
+
+
+def open_engine(url: str) -> sa.Engine:
+    """Return the process's engine of a URL, with secrets filled in from the environment.
+
+    Raises:
+        ConfigError: The URL or its driver cannot be used.
+        StateError: It is an SQLite file that does not exist: SQLite would quietly create it empty.
+    """
+    engine = _engine(expand_variables(url, os.environ, "the database URL of a data source"))
+    file = engine.url.database or ":memory:"
+    if engine.dialect.name == "sqlite" and file != ":memory:" and not Path(file).exists():
+        raise StateError(f"the database {file} does not exist")
+    return engine
+
+
+@contextmanager
+def database_errors(engine: sa.Engine) -> Iterator[None]:
+    """Turn a driver's errors into one that names the database, without its password.
+
+    Raises:
+        ServiceError: The database did not do what was asked.
+    """
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+        where = engine.url.render_as_string(hide_password=True)
+        raise ServiceError(f"database {where}: {cause}. Nothing was written.") from error
+
+
+@lru_cache(maxsize=32)
+def _engine(url: str) -> sa.Engine:
+    try:
+        return sa.create_engine(url, pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the database URL of a SqlSource cannot be used: {missing_driver(error)}") from None
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise ConfigError(f"the database URL of a SqlSource cannot be used: {error}") from None
+
+
+def _table(connection: sa.Connection, rows: SqlRows) -> sa.Table:
+    schema, _, name = rows.table.rpartition(".")
+    try:
+        return sa.Table(name, sa.MetaData(), schema=schema or None, autoload_with=connection)
+    except NoSuchTableError:
+        where = connection.engine.url.render_as_string(hide_password=True)
+        raise StateError(f"table '{rows.table}' does not exist in {where}") from None
+
+
+def _table_schema(connection: sa.Connection, rows: SqlRows) -> pl.Schema:
+    return pl.Schema({column.name: _polars_type(column.type) for column in _table(connection, rows).columns})
+
+
+def _polars_type(kind: sa.types.TypeEngine[Any]) -> pl.DataType:
+    if isinstance(kind, sa.DateTime):
+        return _MOMENT if kind.timezone else pl.Datetime("us")
+    if isinstance(kind, sa.ARRAY):
+        return pl.List(_polars_type(kind.item_type))
+    return next((found for declared, found in _TYPES if isinstance(kind, declared)), pl.String())
+
+
+def _query_schema(connection: sa.Connection, rows: SqlRows) -> pl.Schema:
+    source = sa.text(rows.query).columns().subquery("rows")
+    head = pl.read_database(sa.text(f"SELECT * FROM ({rows.query}) AS rows LIMIT {PROBED_ROWS}"), connection)
+    schema = dict(head.schema)
+    for name in [name for name, kind in schema.items() if kind == pl.Null()]:
+        column: sa.ColumnClause[Any] = sa.column(name, _selectable=source)
+        first = sa.select(column).select_from(source).where(column.is_not(None)).limit(1)
+        schema[name] = pl.read_database(first, connection).schema[name]
+    return pl.Schema({name: _MOMENT if _zoned(kind) else kind for name, kind in schema.items()})
+
+
+def _zoned(kind: pl.DataType) -> bool:
+    return isinstance(kind, pl.Datetime) and kind.time_zone is not None
+
+
+def _read(
+    rows: SqlRows, schema: pl.Schema, names: Sequence[str], wanted: Wanted | None, limit: int | None
+) -> Iterator[pl.DataFrame]:
+    types = pl.Schema({name: schema[name] for name in names})
+    engine = open_engine(rows.url)
+    with database_errors(engine), engine.connect().execution_options(stream_results=True) as connection:
+        statement = _statement(connection, rows, schema, names, wanted).limit(limit)
+        # A column of text that holds times, and a zone of the session's, are brought to `schema` afterwards.
+        given = {name: kind for name, kind in types.items() if not _zoned(kind)}
+        empty = True
+        try:
+            for frame in pl.read_database(
+                statement, connection, iter_batches=True, batch_size=BATCH_ROWS, schema_overrides=given
+            ):
+                empty = False
+                yield _typed(frame, types)
+        except (pl.exceptions.PolarsError, TypeError) as error:
+            raise DataError("database", [Problem(str(rows), f"cannot be read: {error}.")]) from None
+        if empty:
+            yield pl.DataFrame(schema=types)
+
+
+def _typed(frame: pl.DataFrame, types: pl.Schema) -> pl.DataFrame:
+    problems: list[Problem] = []
+    columns = []
+    for name, kind in types.items():
+        column = frame.get_column(name)
+        if kind == _MOMENT:
+            column, mistakes = moments(column)
+            problems += mistakes
+        columns.append(column if mistaken(problems, name) else column.cast(kind))
+    if problems:
+        raise DataError("database", problems)
+    return pl.DataFrame(columns)
+
+
+def mistaken(problems: Sequence[Problem], name: str) -> bool:
+    """Return whether a column is among the problems."""
+    return any(problem.where == name for problem in problems)
+
+
+def _statement(
+    connection: sa.Connection, rows: SqlRows, schema: pl.Schema, names: Sequence[str], wanted: Wanted | None
+) -> sa.Select[Any]:
+    source: Any = _table(connection, rows) if rows.table else sa.text(rows.query).columns().subquery("rows")
+    columns = {name: source.c[name] if rows.table else sa.column(name, _selectable=source) for name in schema}
+    statement = sa.select(*(columns[name] for name in names)).select_from(source)
+    if wanted is None:
+        return statement
+    kind = schema.get(wanted.at)
+    # Text does not compare as the times it stands for; such rows are left out after they are read.
+    native = bool(rows.table) or connection.dialect.name != "sqlite"
+    if native and isinstance(kind, pl.Datetime) and not _is_text(source, wanted.at):
+        for bound, earlier in ((wanted.since, False), (wanted.until, True)):
+            if bound is not None:
+                value = sa.literal(_bound(bound, kind), sa.DateTime(timezone=kind.time_zone is not None))
+                column = columns[wanted.at]
+                statement = statement.where(column <= value if earlier else column >= value)
+    for name, values in wanted.keys.items():
+        if name in columns and len(values) <= ASKED_KEYS:
+            statement = statement.where(columns[name].in_(values))
+    return statement
+
+
+def _is_text(source: Any, name: str) -> bool:
+    return isinstance(source, sa.Table) and not isinstance(source.c[name].type, sa.DateTime)
+
+
+def _bound(value: datetime, kind: pl.Datetime) -> datetime:
+    aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return aware if kind.time_zone else aware.replace(tzinfo=None)

@@ -1,0 +1,202 @@
+"""Appending feature rows and logs. Nothing that was written before is touched, and nothing is half-written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from feast.feature_logging import LoggingConfig
+from feast.feature_view import FeatureView
+from feast.infra.offline_stores.file_source import FileLoggingDestination, FileSource
+from feast.repo_config import RepoConfig
+
+from playbill.errors import DataError, Problem, StateError, nearest
+from playbill.features.values import plain_arrow
+from playbill_feast.offline.atomic import append_part, remove, sync_folder, write_table, written_whole
+from playbill_feast.offline.parquet_files import agree, first_line, part_after
+from playbill_feast.offline.remote_files import append_remote, write_remote
+from playbill_feast.offline.sources import local_path, require_parquet, scan_source, storage_options
+from playbill_feast.offline.sql_reader import append_rows
+from playbill_feast.offline.sql_source import SqlSource
+from playbill_feast.offline.views import join_keys
+
+_ROW = "__row"
+
+
+def append_batch(config: RepoConfig, view: FeatureView, table: pa.Table, progress: Callable[[int], Any] | None) -> None:
+    """Append rows to a view's source.
+
+    The columns may come in any order. A feature the view has declared since may be new: older rows are null there.
+
+    Args:
+        config: The feature store's configuration.
+        view: Whose source.
+        table: The rows, under the source's own column names or those it maps them to.
+        progress: Called with the number of rows once they are written.
+
+    Raises:
+        DataError: Columns are missing, unknown or of another type; all of them are named. Nothing was written.
+        ServiceError: They cannot be written, as when the disk is full. Nothing was written.
+    """
+    source = view.batch_source
+    back = {mapped: own for own, mapped in (source.field_mapping or {}).items()}
+    table = table.rename_columns([back.get(name, name) for name in table.column_names])
+    table = _checked(view, table, _known_columns(config, view), back)
+    if isinstance(source, SqlSource):
+        if source.query:
+            raise DataError(
+                f"feature view '{view.name}'", [Problem(source.name, "is a query; only a table is written.")]
+            )
+        append_rows(source.rows, pl.DataFrame(pl.from_arrow(table)))
+    else:
+        _append_file(config, source, view.name, table)
+    if progress:
+        progress(table.num_rows)
+
+
+def _append_file(config: RepoConfig, source: FileSource, view: str, table: pa.Table) -> None:
+    require_parquet(source, view)
+    path = local_path(config, source.path)
+    if path is None:
+        append_remote(source.path, table, storage_options(config, source))
+    else:
+        append_part(path, table)
+
+
+def _known_columns(config: RepoConfig, view: FeatureView) -> pa.Schema | None:
+    """Return the columns that the source has, None before its first row."""
+    try:
+        frame = scan_source(config, view.batch_source, view.name, mapped=False)
+    except StateError:
+        return None
+    return plain_arrow(frame.collect_schema().to_frame()).schema
+
+
+def _checked(view: FeatureView, table: pa.Table, known: pa.Schema | None, back: dict[str, str]) -> pa.Table:
+    source = view.batch_source
+    declared = {back.get(field.name, field.name) for field in view.features}
+    created = {source.created_timestamp_column} - {""}
+    needed = set(known.names) if known is not None else {*join_keys(view).values(), source.timestamp_field, *declared}
+    allowed = needed | declared | created
+    given = table.column_names
+    problems = [Problem(name, "column is missing.") for name in sorted(needed - set(given))]
+    for name in sorted(set(given) - allowed):
+        close = nearest(name, allowed)
+        problems.append(Problem(name, "is no column of the source.", f"Did you mean '{close}'?" if close else ""))
+    columns = []
+    for name in given:
+        column = table.column(name)
+        if known is not None and name in known.names:
+            column, problem = _as_type(name, column, known.field(name).type)
+            problems += problem
+        columns.append(column)
+    if problems:
+        raise DataError(f"rows for feature view '{view.name}'", problems)
+    order = [name for name in (known.names if known is not None else given) if name in given]
+    whole = pa.table(columns, names=given)
+    return whole.select([*order, *(name for name in given if name not in order)])
+
+
+def _as_type(name: str, column: pa.ChunkedArray, kind: pa.DataType) -> tuple[pa.ChunkedArray, list[Problem]]:
+    """Cast a column to the source's type, where that loses nothing.
+
+    Doubles that are no single-precision numbers stay doubles, and the source's column is double from then on.
+    """
+    here, there = (pl.Series("", pl.from_arrow(pa.chunked_array([], type=each))).dtype for each in (column.type, kind))
+    if not agree(here, there):
+        return column, [Problem(name, f"is {column.type}, and the source has {kind}.")]
+    try:
+        if pa.types.is_timestamp(column.type) and pa.types.is_timestamp(kind):
+            if column.type.tz is None and kind.tz is not None:
+                column = pc.assume_timezone(column, "UTC")
+            return column.cast(kind, safe=False), []
+        if not pa.types.is_floating(column.type):
+            return column.cast(kind), []
+        narrow = column.cast(kind, safe=not pa.types.is_floating(kind))
+    except (pa.ArrowException, ValueError) as error:
+        return column, [Problem(name, f"is {column.type}, and the source has {kind}: {first_line(error)}.")]
+    same = pc.all(pc.or_(pc.equal(narrow.cast(column.type), column), pc.is_nan(column))).as_py()
+    return (column if same is False else narrow), []
+
+
+def write_logs(config: RepoConfig, data: pa.Table | Path, logging: LoggingConfig) -> None:
+    """Append served features to a feature service's log.
+
+    Args:
+        config: The feature store's configuration; a relative destination starts from its features folder.
+        data: The log, or a folder of parquet files with it.
+        logging: Its destination is a FileLoggingDestination. Columns it partitions by become folders `day=...`.
+
+    Raises:
+        DataError: The destination is of another kind, the data is damaged, or a partition column is missing.
+        ServiceError: It cannot be written. Nothing of it was.
+    """
+    destination = logging.destination
+    if not isinstance(destination, FileLoggingDestination):
+        what = f"needs a FileLoggingDestination, got {type(destination).__name__}."
+        raise DataError("feature log", [Problem("destination", what)])
+    table = _read_log(Path(data)) if isinstance(data, str | Path) else data
+    by = destination.partition_by or []
+    if absent := [name for name in by if name not in table.column_names]:
+        raise DataError("feature log", [Problem(name, "column to partition by is missing.") for name in absent])
+    path = local_path(config, destination.path)
+    if path is None:
+        options = dict(storage_options(config))
+        if destination.s3_endpoint_override:
+            options["endpoint_url"] = destination.s3_endpoint_override
+        for folder, part in _partitions(table, by):
+            target = "/".join(filter(None, (destination.path.rstrip("/"), folder, part_after([]))))
+            write_remote(target, part, options)
+    else:
+        _publish(path, _partitions(table, by))
+
+
+def _read_log(folder: Path) -> pa.Table:
+    try:
+        return pq.read_table(folder)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError("feature log", [Problem(str(folder), f"cannot be read: {first_line(error)}.")]) from None
+
+
+def _partitions(table: pa.Table, by: Sequence[str]) -> list[tuple[str, pa.Table]]:
+    """Return folder -> rows. Files keep the partition columns, so their types survive."""
+    if not by:
+        return [("", table)]
+    keys = pl.DataFrame(pl.from_arrow(table.select(list(by)))).with_row_index(_ROW)
+    groups = keys.group_by(by, maintain_order=True).agg(_ROW)
+    folders = ["/".join(map(_folder, by, values)) for values in groups.select(by).iter_rows()]
+    return [
+        (folder, table.take(rows.to_arrow())) for folder, rows in zip(folders, groups.get_column(_ROW), strict=True)
+    ]
+
+
+def _folder(name: str, value: object) -> str:
+    return f"{name}=" + ("__HIVE_DEFAULT_PARTITION__" if value is None else quote(str(value), safe="-_.:"))
+
+
+def _publish(root: Path, parts: Sequence[tuple[str, pa.Table]]) -> None:
+    """Write all parts hidden, then show them one after the other; when one fails none stays."""
+    with written_whole(root):
+        staged: list[tuple[Path, Path]] = []
+        shown: list[Path] = []
+        try:
+            for folder, part in parts:
+                place = root / folder / part_after([file.name for file in (root / folder).glob("*.parquet")])
+                place.parent.mkdir(parents=True, exist_ok=True)
+                hidden = place.with_name(f".{place.name}")
+                staged.append((hidden, place))
+                write_table(part, hidden)
+            for hidden, place in staged:
+                hidden.replace(place)
+                shown.append(place)
+                sync_folder(place.parent)
+        except BaseException:
+            for path in [*(hidden for hidden, _ in staged), *shown]:
+                remove(path)
+            raise

@@ -1,0 +1,282 @@
+"""Packed rows in Redis: a string per row, so that a request for any number of views is one MGET."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+from weakref import WeakKeyDictionary
+
+import redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ConstantBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from playbill.config import expand_variables
+from playbill.errors import ConfigError, ServiceError
+from playbill_feast.online.backend import Ask, Batch, Progress
+
+_ROWS_PER_SCRIPT = 1_000
+"""Redis answers nobody else while a script runs, a few milliseconds for this many."""
+_SCRIPTS_PER_ROUND_TRIP = 20
+_KEYS_PER_READ = 50_000
+_KEYS_PER_SCAN = 5_000
+_TRIED_AGAIN = 1
+_RETRY_AFTER_S = 0.05
+
+# Times are compared as pairs of 32-bit words: Lua's numbers are doubles, which cut 64-bit times.
+_WRITE = """
+redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
+redis.call('HINCRBY', KEYS[1], 'version', 1)
+local seconds = ARGV[3]
+local function times(text, from)
+  return struct.unpack('<I4i4I4i4', text, from)
+end
+local function stays(held, row)
+  if #held ~= 16 then return false end
+  local hel, heh, hcl, hch = times(held, 1)
+  local nel, neh, ncl, nch = times(row, 9)
+  if heh ~= neh then return heh > neh end
+  if hel ~= nel then return hel > nel end
+  if hch ~= nch then return hch > nch end
+  return hcl > ncl
+end
+for i = 2, #KEYS do
+  local row = ARGV[i + 2]
+  if not stays(redis.call('GETRANGE', KEYS[i], 8, 23), row) then
+    if seconds == '0' then redis.call('SET', KEYS[i], row)
+    else redis.call('SET', KEYS[i], row, 'EX', seconds) end
+  end
+end
+return #KEYS - 1
+"""
+
+
+class RedisBackend:
+    """A Redis database.
+
+    A script writes a thousand rows at a time and compares their times with what is there, so that no other writer
+    comes between. Unlike SQLite, a long write that fails half-way has written its first rows; writing it again is
+    harmless.
+
+    Args:
+        connection_string: `host:port,db=0,password=...` as Feast writes it, or a `redis://` URL; `${NAME}` is filled
+            in from the environment.
+        key_ttl_seconds: Seconds after its last write that Redis removes a row, None for never.
+        timeout_s: Seconds to wait for a connection and for an answer; one more try follows.
+    """
+
+    def __init__(self, connection_string: str, key_ttl_seconds: int | None = None, timeout_s: float = 5.0) -> None:
+        self._options = _options(connection_string)
+        self._timing = {
+            "socket_timeout": timeout_s or None,
+            "socket_connect_timeout": timeout_s or None,
+        }
+        self._seconds = str(key_ttl_seconds or 0).encode()
+        self._client: Any = redis.Redis(**self._options, **self._timing, retry=_retry(Retry))
+        self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self.name = f"Redis at {self._options['host']}:{self._options['port']}"
+
+    def create(self, view: str) -> None:
+        """Do nothing: Redis needs no tables."""
+
+    def drop(self, view: str) -> None:
+        """Remove the view's rows and schemas."""
+        with self._errors():
+            for keys in self._scan(view):
+                self._client.unlink(*keys)
+            self._client.unlink(_about(view))
+
+    def read(self, asks: Sequence[Ask]) -> list[list[bytes | None]]:
+        """Read the rows of several views with one MGET."""
+        keys, numbers = _wanted(asks)
+        found: list[bytes | None] = []
+        with self._errors():
+            for start in range(0, len(keys), _KEYS_PER_READ):
+                found += self._client.execute_command("MGET", *keys[start : start + _KEYS_PER_READ])
+        return _aligned(found, numbers)
+
+    async def read_async(self, asks: Sequence[Ask]) -> list[list[bytes | None]]:
+        """Read the rows of several views with one MGET, without blocking the event loop."""
+        keys, numbers = _wanted(asks)
+        found: list[bytes | None] = []
+        with self._errors():
+            for start in range(0, len(keys), _KEYS_PER_READ):
+                found += await self._async_client().execute_command("MGET", *keys[start : start + _KEYS_PER_READ])
+        return _aligned(found, numbers)
+
+    def write(self, view: str, batches: Iterable[Batch], progress: Progress | None) -> None:
+        """Write rows, a thousand at a time, each thousand at once."""
+        with self._errors():
+            for batch in batches:
+                for parts in _trips(batch):
+                    pipeline = self._client.pipeline(transaction=False)
+                    for part in parts:
+                        pipeline.eval(*_script(view, part, self._seconds))
+                    _tell(progress, pipeline.execute())
+
+    async def write_async(self, view: str, batches: Iterable[Batch], progress: Progress | None) -> None:
+        """Write rows, a thousand at a time, without blocking the event loop."""
+        with self._errors():
+            for batch in batches:
+                for parts in _trips(batch):
+                    pipeline = self._async_client().pipeline(transaction=False)
+                    for part in parts:
+                        pipeline.eval(*_script(view, part, self._seconds))
+                    _tell(progress, await pipeline.execute())
+
+    def schemas(self, view: str) -> dict[int, str]:
+        """Return the view's schemas by id."""
+        with self._errors():
+            held = self._client.hgetall(_about(view))
+        return {int(name[7:]): text.decode() for name, text in held.items() if name.startswith(b"schema:")}
+
+    def scan(self, view: str) -> tuple[list[bytes], list[bytes]]:
+        """Return every key and row, in no order."""
+        prefix = len(_prefix(view))
+        keys: list[bytes] = []
+        rows: list[bytes] = []
+        with self._errors():
+            for names in self._scan(view):
+                found = self._client.mget(names)
+                keys += [name[prefix:] for name, row in zip(names, found, strict=True) if row is not None]
+                rows += [row for row in found if row is not None]
+        return keys, rows
+
+    def _scan(self, view: str) -> Iterator[list[bytes]]:
+        seen: set[bytes] = set()
+        cursor = 0
+        while True:
+            cursor, names = self._client.scan(cursor, match=_prefix(view) + b"*", count=_KEYS_PER_SCAN)
+            # Redis may return a key twice.
+            if fresh := [name for name in names if name not in seen]:
+                seen.update(fresh)
+                yield fresh
+            if cursor == 0:
+                return
+
+    def version(self, view: str) -> object:
+        """Return the number of scripts that wrote to the view."""
+        with self._errors():
+            return self._client.hget(_about(view), "version")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _async_client(self) -> Any:
+        # An asynchronous connection belongs to the event loop that opened it.
+        loop = asyncio.get_running_loop()
+        if loop not in self._async_clients:
+            retry = _retry(AsyncRetry)
+            self._async_clients[loop] = AsyncRedis(**self._options, **self._timing, retry=retry)
+        return self._async_clients[loop]
+
+    async def close_async(self) -> None:
+        """Close the connections of the running event loop."""
+        client = self._async_clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except RedisError as error:
+            host, port = self._options["host"], self._options["port"]
+            raise ServiceError(
+                f"Redis at {host}:{port} does not answer: {error} (tried {1 + _TRIED_AGAIN} times). Start it, for "
+                f"example with `redis-server --port {port}`, or correct online_store.connection_string."
+            ) from error
+
+
+def _retry(kind: Any) -> Any:
+    return kind(ConstantBackoff(_RETRY_AFTER_S), _TRIED_AGAIN)
+
+
+def _options(text: str) -> dict[str, Any]:
+    """Read a connection string.
+
+    Raises:
+        ConfigError: It names a variable that is not set, or is no connection string.
+    """
+    try:
+        filled = expand_variables(text, os.environ)
+    except ConfigError:
+        raise ConfigError(f"online_store.connection_string uses a variable that is not set: {text}") from None
+    try:
+        found = redis.connection.parse_url(filled) if "://" in filled else _feasts(filled)
+    except ValueError as error:
+        raise ConfigError(
+            f"online_store.connection_string is not understood: {error}. Write host:port,db=0 or redis://host:port/0."
+        ) from None
+    found.pop("connection_class", None)
+    return {"host": "localhost", "port": 6379, **found, **({"ssl": True} if filled.startswith("rediss:") else {})}
+
+
+def _feasts(text: str) -> dict[str, Any]:
+    address, *settings = text.split(",")
+    host, _, port = address.partition(":")
+    if not host or "=" in host:
+        raise ValueError(f"'{address}' is no host:port")
+    found: dict[str, Any] = {"host": host, "port": int(port or 6379)}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"'{setting}' is no name=value (clusters are not supported)")
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name] = value
+    return found
+
+
+def _name(view: str) -> bytes:
+    return b"playbill:" + quote(view, safe="").encode()
+
+
+def _prefix(view: str) -> bytes:
+    return _name(view) + b":row:"
+
+
+def _about(view: str) -> bytes:
+    return _name(view) + b":about"
+
+
+def _wanted(asks: Sequence[Ask]) -> tuple[list[bytes], list[list[int]]]:
+    """Return Redis' keys without repeats, and for each ask which of them its rows are; -1 for none."""
+    numbers: dict[bytes, int] = {}
+    places: list[list[int]] = []
+    for ask in asks:
+        prefix = _prefix(ask.view)
+        places.append([-1 if key is None else numbers.setdefault(prefix + key, len(numbers)) for key in ask.keys])
+    return list(numbers), places
+
+
+def _aligned(found: list[bytes | None], places: list[list[int]]) -> list[list[bytes | None]]:
+    rows = [*found, None]
+    return [[rows[place] for place in asked] for asked in places]
+
+
+def _trips(batch: Batch) -> Iterator[list[Batch]]:
+    starts = range(0, len(batch.keys), _ROWS_PER_SCRIPT)
+    for first in range(0, len(starts), _SCRIPTS_PER_ROUND_TRIP):
+        chosen = starts[first : first + _SCRIPTS_PER_ROUND_TRIP]
+        yield [batch.part(start, start + _ROWS_PER_SCRIPT) for start in chosen]
+
+
+def _script(view: str, part: Batch, seconds: bytes) -> list[Any]:
+    prefix = _prefix(view)
+    names = [_about(view), *(prefix + key for key in part.keys)]
+    return [_WRITE, len(names), *names, f"schema:{part.schema_id}", part.schema, seconds, *part.rows]
+
+
+def _tell(progress: Progress | None, written: list[int]) -> None:
+    if progress:
+        progress(sum(written))
