@@ -1,7 +1,11 @@
-"""Entity rows as Feast's users hand them in, and tables as Feast wants them back."""
+"""Entity rows as Feast's users pass them: frames of any library, times as text, zoned, without a zone, or as objects.
+
+Times become UTC microseconds; rows, their order and all other columns stay as they are.
+"""
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pandas as pd
@@ -10,7 +14,81 @@ import pyarrow as pa
 
 from playbill.errors import DataError, Problem
 from playbill.features.values import EVENT_AT, plain_arrow
-from playbill_feast.times import moments, readable
+from playbill_feast.asof_join import in_utc
+
+_SHOWN = 3
+_ISO = (
+    r"^\s*(?<date>\d{4}-\d{2}-\d{2})(?:[T ](?<time>\d{2}:\d{2}(?::\d{2})?)(?:\.(?<fraction>\d{1,9}))?)?"
+    r"\s*(?<zone>[Zz]|UTC|[+-]\d{2}(?::?\d{2})?)?\s*$"
+)
+
+
+def moments(values: pl.Series) -> tuple[pl.Series, list[Problem]]:
+    """Return a column as UTC microseconds, and what is wrong with it.
+
+    Args:
+        values: Times, dates, or ISO 8601 text. Without a zone they are UTC.
+    """
+    kind = values.dtype
+    if isinstance(kind, pl.Datetime | pl.Date | pl.Null):
+        return values.to_frame().select(in_utc(values.name, kind)).to_series(), []
+    if isinstance(kind, pl.String | pl.Categorical | pl.Enum):
+        return _parsed(values.cast(pl.String))
+    return values, [Problem(values.name, f"is {kind}, and has to be a time or ISO 8601 text.")]
+
+
+def readable(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a pandas column of Python objects as UTC times, or as text where there is any.
+
+    Objects know their zones and may mix them; text that mixes zones is a mistake, told when it is read.
+    """
+    found = values.dropna()
+    if all(isinstance(value, date) for value in found):
+        return pd.to_datetime(values, utc=True)
+    if any(isinstance(value, str) for value in found):
+        return values.where(values.isna(), values.astype(str)).where(values.notna(), None)
+    return values
+
+
+def _parsed(text: pl.Series) -> tuple[pl.Series, list[Problem]]:
+    pieces = text.str.extract_groups(_ISO).struct.unnest()
+    clock = pl.col("time").fill_null("00:00")
+    whole = pl.concat_str(
+        pl.col("date"), pl.lit(" "), clock, pl.when(clock.str.len_chars() == 5).then(pl.lit(":00")), ignore_nulls=True
+    )
+    zone = pl.col("zone").str.replace_all(":", "")
+    sign = pl.when(zone.str.starts_with("-")).then(-1).otherwise(1)
+    minutes = zone.str.slice(1, 2).cast(pl.Int32, strict=False) * 60
+    minutes += zone.str.slice(3, 2).cast(pl.Int32, strict=False).fill_null(0)
+    fraction = pl.col("fraction").fill_null("0").str.pad_end(6, "0").str.slice(0, 6).cast(pl.Int64)
+    read = pieces.select(
+        at=pl.when(pl.col("date").is_not_null()).then(whole).str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False)
+        + pl.duration(microseconds=fraction),
+        offset=(sign * minutes).fill_null(0),
+    )
+    parsed = read.select(
+        (pl.col("at") - pl.duration(minutes=pl.col("offset"))).dt.cast_time_unit("us").dt.replace_time_zone("UTC")
+    ).to_series()
+    return parsed.alias(text.name), [*_strangers(text, parsed), *_zones(text, read.get_column("offset"), parsed)]
+
+
+def _strangers(text: pl.Series, parsed: pl.Series) -> list[Problem]:
+    wrong = (text.is_not_null() & parsed.is_null()).arg_true()
+    if wrong.is_empty():
+        return []
+    shown = ", ".join(f"row {row} is {text[row]!r}" for row in wrong.head(_SHOWN))
+    more = f" and {wrong.len() - _SHOWN} more" if wrong.len() > _SHOWN else ""
+    return [Problem(text.name, f"holds what is no time: {shown}{more}.", "Expected such as 2024-05-01T12:00:00Z.")]
+
+
+def _zones(text: pl.Series, offsets: pl.Series, parsed: pl.Series) -> list[Problem]:
+    known = pl.DataFrame({"text": text, "offset": offsets}).with_row_index("row").filter(parsed.is_not_null())
+    firsts = known.unique("offset", keep="first", maintain_order=True)
+    if firsts.height < 2:
+        return []
+    shown = ", ".join(f"row {row} is {value!r}" for row, value in firsts.select("row", "text").head(_SHOWN).rows())
+    return [Problem(text.name, f"mixes time zones: {shown}.", "Bring all times into one zone, best UTC.")]
+
 
 _SUBJECT = "entity rows"
 

@@ -15,7 +15,7 @@ from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination, SavedDatasetFileStorage
 
 from playbill.errors import DataError, ServiceError
-from playbill_feast.offline import atomic
+from playbill_feast.offline import writes as atomic
 from playbill_feast.offline.writes import append_batch, write_logs
 
 BUILD = "Run `playbill -w small features build`"

@@ -28,8 +28,7 @@ from playbill.features.reports import LeakReport
 from playbill.features.views import EventView
 from playbill.tables import Tables
 from playbill.tables.frames import utc_literal
-from playbill_feast.offline.sources import scan_source
-from playbill_feast.offline.views import view_values
+from playbill_feast.offline.sources import scan_source, view_values
 
 ACCEPTED = "playbill.leaks_accepted"
 """Tag of a view whose owner answers for it: its text says why, and is shown instead of an error."""

@@ -25,11 +25,10 @@ from playbill.features.values import REQUEST_AT, is_after, shaped
 from playbill.files import write_text
 from playbill_feast.asof_join import ViewValues
 from playbill_feast.offline.parquet_files import parts_of, scan_parts
-from playbill_feast.online.backend import Ask
+from playbill_feast.online.backend import Ask, Rows
+from playbill_feast.online.columns import moments_of, series_of
 from playbill_feast.online.entity_keys import keys_of_values
 from playbill_feast.online.row_layout import PackedField
-from playbill_feast.online.rows import Rows
-from playbill_feast.online.series import moments_of, series_of
 from playbill_feast.online.sqlite_backend import SqliteBackend
 
 if TYPE_CHECKING:

@@ -15,11 +15,10 @@ from playbill.features.derived import KNOWN, code_digest
 from playbill.features.feast_door import FeastDoor
 from playbill.features.reading_plan import ServiceNote, StoredNote
 from playbill.features.reports import FeatureEntity
-from playbill_feast.offline.knowledge import known_on
-from playbill_feast.offline.sources import local_path
-from playbill_feast.offline.views import join_keys
+from playbill_feast.offline.scan_filter import known_on
+from playbill_feast.offline.sources import join_keys, local_path
+from playbill_feast.online.columns import READABLE
 from playbill_feast.online.feast_values import key_kinds, kind_of, view_fields
-from playbill_feast.online.series import READABLE
 
 
 def notes_of(door: FeastDoor) -> Mapping[str, ServiceNote]:

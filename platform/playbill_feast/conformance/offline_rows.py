@@ -1,12 +1,15 @@
-"""Tests of what happens to entity rows: none is lost, added, changed or moved."""
+"""Tests of entity rows, times and values: no row is lost or moved, and each gets the value that held at its moment."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from playbill_feast.conformance.cells import cells
-from playbill_feast.conformance.offline_repository import Warehouse, moment
+from playbill_feast.conformance.offline_repository import PAIR_TTL, TASTE_TTL, Warehouse, friends, moment
 
 MEMBER_FIRST, TITLE_FIRST = ["taste:x", "fame:score"], ["fame:score", "taste:x"]
 
@@ -102,3 +105,182 @@ class RowTests:
         warehouse.write("wallet", {"account_id": 7, "event_timestamp": moment(), "credit": 1.5})
         rows = pd.DataFrame({"account_id": [7, None], "event_timestamp": [moment(1)] * 2})
         assert cells(warehouse.get(rows, ["wallet:credit"])["credit"]) == [1.5, None]
+
+
+TEXT = ["2024-01-01T02:00:00", "2024-01-01T02:00:00"]
+SORTS_OF_TIME = [
+    pytest.param(TEXT, id="text"),
+    pytest.param([f"{text}Z" for text in TEXT], id="text_utc"),
+    pytest.param([pd.Timestamp(text) for text in TEXT], id="naive"),
+    pytest.param([pd.Timestamp("2024-01-01T11:00", tz="Asia/Tokyo")] * 2, id="zoned"),
+    pytest.param([datetime(2024, 1, 1, 2, tzinfo=UTC)] * 2, id="utc"),
+]
+
+
+def of_member(at: list[pd.Timestamp], member: str = "m1") -> pd.DataFrame:
+    """Return entity rows of one member at several moments."""
+    return pd.DataFrame({"member_id": [member] * len(at), "event_timestamp": at})
+
+
+def value(hours: float, x: float, **more: Any) -> dict[str, Any]:
+    """Return one row of the view `taste` for member m1."""
+    return {"member_id": "m1", "event_timestamp": moment(hours), "x": x, **more}
+
+
+class TimeTests:
+    """The newest value at or before the row's moment, not older than the ttl."""
+
+    def test_a_value_holds_from_its_own_moment_on(self, warehouse: Warehouse) -> None:
+        """At the very moment of a value it is seen; one microsecond before, the earlier one is."""
+        warehouse.write("taste", value(2, 2.0), value(1, 1.0))
+        rows = of_member([moment(2), moment(2, microseconds=-1), moment(1, microseconds=-1)])
+        assert cells(warehouse.get(rows, ["taste:x"])["x"]) == [2.0, 1.0, None]
+
+    def test_age_of_exactly_the_ttl_is_kept_and_a_microsecond_more_is_null(self, warehouse: Warehouse) -> None:
+        """The ttl's edge belongs to the value."""
+        warehouse.write("taste", value(0, 1.0))
+        warehouse.write("pair", {"member_id": "m1", "title_id": "t1", "event_timestamp": moment(), "z": 3.0})
+        edges = [moment() + ttl + pd.Timedelta(microseconds=over) for ttl in (TASTE_TTL, PAIR_TTL) for over in (0, 1)]
+        result = warehouse.get(of_member(edges).assign(title_id="t1"), ["taste:x", "pair:z"])
+        assert cells(result["x"]) == [1.0, None, None, None]
+        assert cells(result["z"]) == [3.0, 3.0, 3.0, None]
+
+    def test_a_ttl_of_none_or_zero_is_no_limit(self, warehouse: Warehouse) -> None:
+        """Ten years later the value still holds."""
+        warehouse.write("fame", {"title_id": "t1", "event_timestamp": moment(), "score": 0.5})
+        warehouse.write("age", {"title_id": "t1", "event_timestamp": moment(), "days": 3})
+        rows = pd.DataFrame({"title_id": ["t1"], "event_timestamp": [moment(24 * 3650)]})
+        result = warehouse.get(rows, ["fame:score", "age:days"])
+        assert cells(result["score"]) == [0.5]
+        assert cells(result["days"]) == [3]
+
+    @pytest.mark.parametrize("later_first", [True, False], ids=["later_written_first", "later_written_last"])
+    def test_of_equal_event_times_the_later_created_wins(self, warehouse: Warehouse, later_first: bool) -> None:
+        """A correction is the row of the same moment that was created later, wherever it stands in the file."""
+        first, later = (value(0, float(hour), created_timestamp=moment(hour)) for hour in (1, 2))
+        warehouse.write("taste", *((later, first) if later_first else (first, later)))
+        assert cells(warehouse.get(of_member([moment(3)]), ["taste:x"])["x"]) == [2.0]
+
+    def test_the_later_event_wins_over_the_later_created(self, warehouse: Warehouse) -> None:
+        """Creation decides between equal event times only: late data is not newer data."""
+        warehouse.write("taste", value(2, 2.0, created_timestamp=moment(2)), value(1, 1.0, created_timestamp=moment(9)))
+        assert cells(warehouse.get(of_member([moment(3)]), ["taste:x"])["x"]) == [2.0]
+
+    def test_values_created_after_the_row_can_be_left_out(self, warehouse: Warehouse) -> None:
+        """`filter_by_created_timestamp`: only what had been written by the row's moment; or a plain refusal."""
+        warehouse.write(
+            "taste",
+            value(0, 1.0, created_timestamp=moment(0)),
+            value(1, 2.0, created_timestamp=moment(4)),
+            value(2, 3.0, created_timestamp=moment(5)),
+        )
+        rows = of_member([moment(3), moment(4), moment(4.5), moment(5)])
+        options = {"filter_by_created_timestamp": True}
+        if warehouse.offline.supports_filter_by_created_timestamp:
+            assert cells(warehouse.get(rows, ["taste:x"], **options)["x"]) == [1.0, 2.0, 2.0, 3.0]
+        else:
+            with pytest.raises(NotImplementedError):
+                warehouse.get(rows, ["taste:x"], **options)
+        assert cells(warehouse.get(rows, ["taste:x"])["x"]) == [3.0] * 4
+
+    @pytest.mark.parametrize("times", SORTS_OF_TIME)
+    def test_times_of_every_sort_mean_one_moment(self, warehouse: Warehouse, times: list[Any]) -> None:
+        """Text, naive (UTC) and zoned times at 02:00 UTC see the value of 02:00 and not that of 02:30."""
+        warehouse.write("taste", value(2, 1.0), value(2.5, 2.0))
+        rows = pd.DataFrame({"member_id": ["m1", "m9"], "event_timestamp": times})
+        assert cells(warehouse.get(rows, ["taste:x"])["x"]) == [1.0, None]
+
+    def test_the_time_column_may_have_another_name(self, warehouse: Warehouse) -> None:
+        """One time column, whatever its name, is the row's moment."""
+        warehouse.write("taste", value(0, 1.0))
+        rows = of_member([moment(1), moment(7)]).rename(columns={"event_timestamp": "seen_at"})
+        result = warehouse.get(rows, ["taste:x"])
+        assert cells(result["x"]) == [1.0, None]
+        assert "seen_at" in result.columns
+
+
+class ValueTests:
+    """What comes back, and under which name."""
+
+    def test_arrays_of_numbers_and_of_text(self, warehouse: Warehouse) -> None:
+        """Arrays come back whole and in order; an empty one is not a null one."""
+        warehouse.write(
+            "lists",
+            {"member_id": "m1", "event_timestamp": moment(), "tags": ["b", "a"], "vector": [0.5, -1.0]},
+            {"member_id": "m2", "event_timestamp": moment(), "tags": [], "vector": None},
+        )
+        rows = pd.DataFrame({"member_id": ["m2", "m1", "m9"], "event_timestamp": [moment(1)] * 3})
+        result = warehouse.get(rows, ["lists:tags", "lists:vector"])
+        assert cells(result["tags"]) == [[], ["b", "a"], None]
+        assert cells(result["vector"]) == [None, [0.5, -1.0], None]
+
+    def test_a_null_value_is_null_and_not_the_one_before(self, warehouse: Warehouse) -> None:
+        """The newest row counts as a whole, its nulls too."""
+        warehouse.write(
+            "taste",
+            {"member_id": "m1", "event_timestamp": moment(0), "x": 1.0, "y": "old"},
+            {"member_id": "m1", "event_timestamp": moment(1), "x": None, "y": "new"},
+        )
+        rows = pd.DataFrame({"member_id": ["m1"], "event_timestamp": [moment(2)]})
+        result = warehouse.get(rows, ["taste:x", "taste:y"])
+        assert cells(result["x"]) == [None]
+        assert cells(result["y"]) == ["new"]
+
+    def test_whole_numbers_stay_exact(self, warehouse: Warehouse) -> None:
+        """A 64-bit number beyond a float's precision is not rounded."""
+        exact = 2**53 + 1
+        warehouse.write("age", {"title_id": "t1", "event_timestamp": moment(), "days": exact})
+        rows = pd.DataFrame({"title_id": ["t1"], "event_timestamp": [moment(1)]})
+        assert warehouse.job(rows, ["age:days"]).to_arrow().column("days").to_pylist() == [exact]
+
+    def test_arrow_and_pandas_say_the_same(self, warehouse: Warehouse) -> None:
+        """`to_arrow` and `to_df` of one question agree."""
+        warehouse.write("taste", {"member_id": "m1", "event_timestamp": moment(), "x": 1.0, "y": "why"})
+        rows = pd.DataFrame({"member_id": ["m1", "m9"], "event_timestamp": [moment(1)] * 2})
+        features = ["taste:x", "taste:y"]
+        table, frame = warehouse.job(rows, features).to_arrow(), warehouse.job(rows, features).to_df()
+        for feature, known in {"x": 1.0, "y": "why"}.items():
+            assert table.column(feature).to_pylist() == cells(frame[feature])
+            assert set(cells(frame[feature])) == {known, None}
+
+    def test_columns_are_mapped_to_features(self, warehouse: Warehouse) -> None:
+        """A source column of another name is found through the source's field mapping, and needs no created time."""
+        warehouse.write("mapped", {"member_id": "m1", "event_timestamp": moment(), "v": 4.0})
+        rows = pd.DataFrame({"member_id": ["m1", "m9"], "event_timestamp": [moment(1)] * 2})
+        assert cells(warehouse.get(rows, ["mapped:value"])["value"]) == [4.0, None]
+
+    def test_join_keys_can_be_renamed(self, warehouse: Warehouse) -> None:
+        """One view serves a member and the member's friend in one service, each under its own name."""
+        warehouse.write("taste", *({"member_id": f"m{n}", "event_timestamp": moment(), "x": float(n)} for n in (1, 2)))
+        rows = pd.DataFrame({"member_id": ["m1", "m2"], "friend_id": ["m2", "m9"], "event_timestamp": [moment(1)] * 2})
+        result = warehouse.get(rows, friends(warehouse.views["taste"]), full_feature_names=True)
+        assert cells(result["own__x"]) == [1.0, 2.0]
+        assert cells(result["friend__x"]) == [2.0, None]
+
+    def test_a_view_without_entity_holds_for_every_row(self, warehouse: Warehouse) -> None:
+        """Its newest value at the row's moment, with and beside views that have keys."""
+        warehouse.write("taste", {"member_id": "m1", "event_timestamp": moment(), "x": 1.0})
+        warehouse.write("weather", *({"event_timestamp": moment(n), "rain": float(n)} for n in (2, 1)))
+        rows = pd.DataFrame({"member_id": ["m1", "m1", "m9"], "event_timestamp": [moment(n) for n in (3, 1.5, 0)]})
+        result = warehouse.get(rows, ["weather:rain", "taste:x"])
+        assert cells(result["rain"]) == [2.0, 1.0, None]
+        assert cells(result["x"]) == [1.0, 1.0, None]
+
+    def test_full_feature_names(self, warehouse: Warehouse) -> None:
+        """`view__feature` when asked for, `feature` when not."""
+        warehouse.write("taste", {"member_id": "m1", "event_timestamp": moment(), "x": 1.0})
+        rows = pd.DataFrame({"member_id": ["m1"], "event_timestamp": [moment(1)]})
+        full = warehouse.get(rows, ["taste:x"], full_feature_names=True)
+        short = warehouse.get(rows, ["taste:x"])
+        assert "x" not in full.columns
+        assert cells(full["taste__x"]) == cells(short["x"]) == [1.0]
+
+    def test_on_demand_features_are_computed_row_by_row(self, warehouse: Warehouse) -> None:
+        """An on-demand view sees the joined value and the request's own column of the same row."""
+        warehouse.write("taste", *({"member_id": f"m{n}", "event_timestamp": moment(), "x": float(n)} for n in (1, 2)))
+        rows = pd.DataFrame(
+            {"member_id": ["m2", "m1"], "event_timestamp": [moment(2), moment(1)], "boost": [10.0, 20.0]}
+        )
+        result = warehouse.get(rows, ["taste:x", "boosted:boosted_x"])
+        assert cells(result["x"]) == [2.0, 1.0]
+        assert cells(result["boosted_x"]) == [12.0, 21.0]

@@ -1,4 +1,4 @@
-"""What Feast's monitoring asks of an offline store: statistics of features, and a place to keep them.
+"""Feast's monitoring on this offline store: statistics of features, and the files they are saved in.
 
 The statistics lie in `feast_monitoring/` of the features folder, a parquet file per kind, under the names Feast's own
 file store gives them. They are small and replaced whole; of two writers at once the later one's rows stay.
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from feast.data_source import DataSource
+from feast.infra.offline_stores.offline_store import OfflineStore
 from feast.monitoring.monitoring_utils import (
     MONITORING_DIR,
     empty_categorical_metric,
@@ -27,10 +28,9 @@ from feast.repo_config import RepoConfig
 
 from playbill.errors import StateError
 from playbill_feast.asof_join import in_utc
-from playbill_feast.offline.atomic import write_file
-from playbill_feast.offline.reading import reading
 from playbill_feast.offline.scan_filter import Wanted
-from playbill_feast.offline.sources import features_root, scan_source
+from playbill_feast.offline.sources import features_root, reading, scan_source
+from playbill_feast.offline.writes import write_file
 
 _QUANTILES = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
@@ -165,3 +165,68 @@ def _categorical(values: pl.Series, top: int) -> dict[str, Any]:
 def _counts(values: pl.Series) -> dict[str, Any]:
     rows, nulls = values.len(), values.null_count()
     return {"row_count": rows, "null_count": nulls, "null_rate": nulls / rows if rows else 0.0}
+
+
+class WatchedOfflineStore(OfflineStore):  # type: ignore[misc]
+    """An offline store whose sources `scan_source` opens, with Feast's monitoring. See `offline.monitoring`."""
+
+    @staticmethod
+    def compute_monitoring_metrics(
+        config: RepoConfig,
+        data_source: DataSource,
+        feature_columns: list[tuple[str, str]],
+        timestamp_field: str,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+        histogram_bins: int = 20,
+        top_n: int = 10,
+    ) -> list[dict[str, Any]]:
+        """Return statistics of a source's columns between two moments, both included."""
+        wanted = Wanted(timestamp_field, start_date, end_date)
+        return feature_statistics(config, data_source, feature_columns, wanted, histogram_bins, top_n)
+
+    @staticmethod
+    def get_monitoring_max_timestamp(
+        config: RepoConfig, data_source: DataSource, timestamp_field: str
+    ) -> datetime | None:
+        """Return a source's latest event time; None when it has no rows or does not exist yet."""
+        return last_moment(config, data_source, timestamp_field)
+
+    @staticmethod
+    def ensure_monitoring_tables(config: RepoConfig) -> None:
+        """Do nothing: a file comes with its first rows."""
+
+    @staticmethod
+    def save_monitoring_metrics(config: RepoConfig, metric_type: str, metrics: list[dict[str, Any]]) -> None:
+        """Keep statistics; a row with the key of another replaces it."""
+        if metrics:
+            keep(config, metric_type, metrics)
+
+    @staticmethod
+    def query_monitoring_metrics(
+        config: RepoConfig,
+        project: str,
+        metric_type: str,
+        filters: dict[str, Any] | None = None,
+        start_date: date | None = None,
+        end_date: date | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return kept statistics, oldest first."""
+        return kept(config, metric_type, project, filters, start_date, end_date)
+
+    @staticmethod
+    def clear_monitoring_baseline(
+        config: RepoConfig,
+        project: str,
+        feature_view_name: str | None = None,
+        feature_name: str | None = None,
+        data_source_type: str | None = None,
+    ) -> None:
+        """Make kept statistics no baseline any more."""
+        chosen = {
+            "project_id": project,
+            "feature_view_name": feature_view_name,
+            "feature_name": feature_name,
+            "data_source_type": data_source_type,
+        }
+        clear_baseline(config, chosen)

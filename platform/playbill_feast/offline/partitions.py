@@ -1,7 +1,8 @@
-"""Entity rows and view values cut by the hash of their keys, such that equal keys meet. Knows polars only.
+"""The Ray engine's settings, and how it cuts entity rows and values by the hash of their keys, so that equal keys meet.
 
 Every piece is a `Piece`: bytes of an Arrow stream with the numbers of its partition and of what it is part of. So the
 pieces of views with different columns are rows of one table (`PIECES`), which any engine can group by partition.
+Imports no Ray and no Feast: the workers import this module.
 """
 
 from __future__ import annotations
@@ -16,9 +17,30 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from playbill.errors import DataError, Problem
 from playbill_feast.asof_join import ViewValues, as_of_join, in_utc, like_key
+
+
+class RaySettings(BaseModel):
+    """How the Ray engine of the offline store runs. An unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    address: str | None = None
+    """A running cluster: `host:port` or `auto`. None is that of RAY_ADDRESS, else one is started for each retrieval."""
+    workers: PositiveInt | None = None
+    """Partitions that are joined at once. None = as many as the cluster's CPUs allow."""
+    cpus_per_worker: PositiveInt = 1
+    """CPUs that each of them takes; polars uses as many threads."""
+    partitions: PositiveInt | None = None
+    """Parts that the entity keys are cut into by their hash. More parts need less memory each. None = 4 per worker."""
+    start_timeout_s: PositiveFloat = 60.0
+    """How long to wait for the cluster, and for its CPUs to be free, before giving up."""
+    object_store_mib: int | None = Field(default=None, ge=75)
+    """Shared memory of a cluster that is started here. None = Ray's own choice, 30 % of the machine's memory."""
+
 
 ROW = "__row"
 ROWS, JOINED = -1, -2

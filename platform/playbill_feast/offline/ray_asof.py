@@ -33,13 +33,13 @@ from playbill_feast.offline.partitions import (
     BATCH_ROWS,
     PIECES,
     Plan,
+    RaySettings,
     cut_rows,
     cut_values,
     join_pieces,
     joined_features,
     plan_partitions,
 )
-from playbill_feast.offline.ray_settings import RaySettings
 
 PARTITIONS_PER_WORKER = 4
 

@@ -19,8 +19,8 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, NoSuchTableError, S
 from playbill.config import expand_variables
 from playbill.errors import ConfigError, DataError, Problem, ServiceError, StateError
 from playbill.tables import missing_driver
+from playbill_feast.entity_rows import moments
 from playbill_feast.offline.scan_filter import Wanted
-from playbill_feast.times import moments
 
 BATCH_ROWS = 50_000
 PROBED_ROWS = 1_000

@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-from feast.data_source import DataSource
+from feast.data_source import DataSource, PushSource, RequestSource
 from feast.feature_logging import LoggingConfig, LoggingSource
 from feast.feature_view import FeatureView
+from feast.infra.offline_stores.file_source import FileSource
 from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
@@ -36,25 +37,65 @@ from feast.utils import (
 )
 from pydantic import AwareDatetime, Field
 
-from playbill.features.values import EVENT_AT
-from playbill_feast.offline.checks import require_source, source_columns
-from playbill_feast.offline.knowledge import known_on
-from playbill_feast.offline.pulls import Pull, pull_all, pull_latest
-from playbill_feast.offline.ray_settings import RaySettings
+from playbill.errors import DataError, Problem, StateError, nearest
+from playbill.features.values import EVENT_AT, plain_arrow
+from playbill_feast.offline.monitoring import WatchedOfflineStore
+from playbill_feast.offline.partitions import RaySettings
 from playbill_feast.offline.retrieval import (
+    Pull,
     Request,
     entity_rows_of,
     metadata_of,
     moments_between,
+    pull_all,
+    pull_latest,
     range_metadata,
     retrieve,
     snapshot_range,
 )
 from playbill_feast.offline.retrieval_job import AsofRetrievalJob
-from playbill_feast.offline.sources import scan_source
-from playbill_feast.offline.views import require_features, view_values
-from playbill_feast.offline.watched import WatchedOfflineStore
+from playbill_feast.offline.scan_filter import known_on
+from playbill_feast.offline.sources import require_features, scan_source, view_values
+from playbill_feast.offline.sql_source import SqlSource
 from playbill_feast.offline.writes import append_batch, write_logs
+
+
+def require_source(config: RepoConfig, source: DataSource) -> None:
+    """Check a source, where it exists: features may be registered before they are computed.
+
+    Raises:
+        DataError: It is damaged, or has no such time columns; the nearest ones are told.
+    """
+    if not isinstance(source, FileSource | SqlSource):
+        return
+    try:
+        names = scan_source(config, source, source.name, mapped=False).collect_schema().names()
+    except StateError:
+        return
+    problems = []
+    for name in filter(None, (source.timestamp_field, source.created_timestamp_column)):
+        if name not in names:
+            close = nearest(name, names)
+            problems.append(Problem(name, "column is missing.", f"Did you mean '{close}'?" if close else ""))
+    if problems:
+        raise DataError(f"source '{source.name}'", problems)
+
+
+def source_columns(config: RepoConfig, source: DataSource) -> list[tuple[str, str]]:
+    """Return the columns of a source with their Arrow types.
+
+    Raises:
+        StateError: The source does not exist yet.
+        DataError: It is damaged.
+    """
+    if isinstance(source, PushSource):
+        return source_columns(config, source.batch_source)
+    if isinstance(source, RequestSource):
+        return []
+    frame = scan_source(config, source, source.name, mapped=False)
+    schema = plain_arrow(frame.collect_schema().to_frame()).schema
+    return [(field.name, str(field.type)) for field in schema]
+
 
 __all__ = ["AsofOfflineStore", "AsofOfflineStoreConfig", "AsofRetrievalJob", "scan_source", "view_values"]
 

@@ -1,17 +1,31 @@
-"""Arrow columns into stored columns and back."""
+"""Stored columns from Arrow, and to Arrow, to the Python objects that Feast's responses hold, and to polars series."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from playbill.errors import DataError, Problem
-from playbill_feast.online.ragged import Blobs, Bytes, Ints, gather, interleave, packed_blobs, spread
-from playbill_feast.online.row_codec import Column, Flags, PackedRows
+from playbill_feast.online.row_codec import (
+    Blobs,
+    Bytes,
+    Column,
+    Flags,
+    Ints,
+    PackedRows,
+    gather,
+    interleave,
+    packed_blobs,
+    slices,
+    spread,
+)
 from playbill_feast.online.row_layout import FIXED, NEVER, NO_TIME
 
 _SCALAR_TYPES = {
@@ -213,3 +227,88 @@ def feature_table(rows: PackedRows, names: Sequence[str], alive: np.ndarray[Any,
     times = pa.array(rows.event_us, pa.int64(), mask=rows.event_us == NEVER)
     columns[EVENT_TIME] = times.cast(pa.timestamp("us", "UTC"))
     return pa.table(columns)
+
+
+_A_SECOND_US = 1_000_000
+
+
+def python_values(column: Column) -> list[Any]:
+    """Return a column's values: None for nulls, float32 widened, times cut to whole seconds as Feast cuts them.
+
+    Values of the kind `proto` stay bytes.
+    """
+    values = _all_values(column)
+    if column.valid is not None:
+        for row in np.flatnonzero(~column.valid).tolist():
+            values[row] = None
+    return values
+
+
+def _all_values(column: Column) -> list[Any]:
+    if not isinstance(column.values, Blobs):
+        return _python_numbers(column.values, column.kind)
+    item = item_kind(column.kind)
+    if item is None:
+        return _texts(column.values if column.valid is None else _present(column), column.kind)
+    counts, items = opened_lists(column.values, item, column.valid)
+    if isinstance(items, Blobs):
+        flat = _texts(items, item)
+    else:
+        flat = _python_numbers(np.ascontiguousarray(items).view(FIXED[item]), item)
+    ends = np.concatenate([[0], np.cumsum(counts)]).tolist()
+    return [flat[start:end] for start, end in pairwise(ends)]
+
+
+def _present(column: Column) -> Blobs:
+    assert isinstance(column.values, Blobs)
+    assert column.valid is not None
+    return Blobs(column.values.data, column.values.starts, np.where(column.valid, column.values.lengths, 0))
+
+
+def _python_numbers(values: np.ndarray[Any, Any], kind: str) -> list[Any]:
+    if kind == "bool":
+        return list(values.astype(np.bool_).tolist())
+    if kind != "time":
+        return list(values.tolist())
+    seconds = (values // _A_SECOND_US).tolist()
+    nothing = NO_TIME // _A_SECOND_US
+    return [None if second == nothing else datetime.fromtimestamp(second, UTC) for second in seconds]
+
+
+def _texts(blobs: Blobs, kind: str) -> list[Any]:
+    decode: Callable[[bytes], str] = bytes.decode
+    return list(map(decode, slices(blobs))) if kind == "string" else list(slices(blobs))
+
+
+READABLE = frozenset({*FIXED, "string"})
+"""Kinds that `series_of` reads."""
+
+
+def series_of(name: str, column: Column) -> pl.Series:
+    """Return a stored column under a name, null where it has no value.
+
+    Args:
+        name: Of the series.
+        column: Of a kind in `READABLE`.
+    """
+    values = column.values
+    if isinstance(values, Blobs):
+        spans = zip(values.starts.tolist(), values.lengths.tolist(), strict=True)
+        valid = [True] * len(values.starts) if column.valid is None else column.valid.tolist()
+        texts = [
+            values.data[start : start + length].tobytes().decode() if there else None
+            for (start, length), there in zip(spans, valid, strict=True)
+        ]
+        return pl.Series(name, texts, pl.String)
+    series = pl.Series(name, values.astype("bool") if column.kind == "bool" else values)
+    if column.valid is not None:
+        series = series.set(pl.Series(~column.valid), None)
+    elif column.kind == "time":
+        series = series.set(series == NO_TIME, None)
+    return series.cast(pl.Datetime("us", "UTC")) if column.kind == "time" else series
+
+
+def moments_of(name: str, event_us: Ints) -> pl.Series:
+    """Return event times, null where there is no row."""
+    times = pl.Series(name, event_us)
+    return times.set(times == NEVER, None).cast(pl.Datetime("us", "UTC"))

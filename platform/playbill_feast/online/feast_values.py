@@ -22,9 +22,8 @@ from feast.type_map import NULL_TIMESTAMP_INT_VALUE, python_values_to_proto_valu
 from feast.value_type import ValueType
 
 from playbill.errors import DataError, Problem
-from playbill_feast.online.columns import column_of, item_kind
+from playbill_feast.online.columns import column_of, item_kind, python_values
 from playbill_feast.online.entity_keys import KeyKinds, keys_of_values
-from playbill_feast.online.python_columns import python_values
 from playbill_feast.online.row_codec import Column
 from playbill_feast.online.row_layout import Layout, PackedField, layout_of
 

@@ -1,8 +1,9 @@
-"""What a request for online features comes down to, worked out once per list of features or service."""
+"""A request for online features: planned once per list of features or service, read, and opened into Feast's response."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
@@ -12,14 +13,21 @@ from uuid import uuid4
 from feast import utils
 from feast.feature_service import FeatureService
 from feast.feature_view import DUMMY_ENTITY_ID
+from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.registry.base_registry import BaseRegistry
+from feast.protos.feast.serving.ServingService_pb2 import GetOnlineFeaturesResponse
+from feast.protos.feast.types.Value_pb2 import Value
+from feast.type_map import feast_value_type_to_python_type, python_values_to_proto_values
+from feast.utils import _augment_response_with_on_demand_transforms, ensure_request_data_values_exist
 from feast.value_type import ValueType
 
 from playbill.clock import WallClock
-from playbill_feast.online.entity_keys import KeyKinds
-from playbill_feast.online.feast_values import key_kinds, kind_of, view_fields
+from playbill_feast.online.backend import Rows
+from playbill_feast.online.entity_keys import KeyKinds, keys_of_values
+from playbill_feast.online.feast_values import key_kinds, kind_of, proto_value, view_fields
+from playbill_feast.online.response import GivenColumn, OpenedView, PackedOnlineResponse
 from playbill_feast.online.row_layout import PackedField
-from playbill_feast.online.stored_view import stored_name, ttl_us_of
+from playbill_feast.online.stored_view import past_ttl, stored_name, ttl_us_of
 
 _PLANS_KEPT = 1000
 
@@ -170,3 +178,153 @@ def _view_plan(project: str, view: Any, features: list[str], full_names: bool) -
         names=tuple(prefix + name for name in features),
         ttl_us=ttl_us_of(view),
     )
+
+
+_PLAIN = {
+    ValueType.INT64: (int, "int64_val"),
+    ValueType.INT32: (int, "int32_val"),
+    ValueType.STRING: (str, "string_val"),
+}
+_LIMITS = {ValueType.INT32: 2**31, ValueType.INT64: 2**63}
+EntityRows = list[dict[str, Any]] | Mapping[str, Any]
+
+
+def as_columns(entity_rows: EntityRows) -> dict[str, Sequence[Any]]:
+    """Turn a request's entity rows into columns.
+
+    Raises:
+        ValueError: Rows have different keys, columns different lengths, or there is nothing.
+    """
+    if not isinstance(entity_rows, list):
+        columns = {
+            name: values if isinstance(values, Sequence) else list(values.val) for name, values in entity_rows.items()
+        }
+        if len({len(values) for values in columns.values()}) > 1:
+            raise ValueError("All entity rows must have the same columns.")
+        return columns
+    if not entity_rows:
+        raise ValueError("entity_rows is empty, expected at least one row.")
+    names = entity_rows[0].keys()
+    for number, row in enumerate(entity_rows):
+        if row.keys() != names:
+            differing = sorted(map(str, names ^ row.keys()))
+            raise ValueError(f"All entity_rows must have the same keys. Row {number} differs in {differing}.")
+    return {name: [row[name] for row in entity_rows] for name in names}
+
+
+class Entities:
+    """A request's columns, sorted into join keys and request data.
+
+    Raises:
+        ValueError: Columns have different lengths.
+        RequestDataNotFoundInEntityRowsException: An on-demand view's request data is missing.
+    """
+
+    def __init__(self, plan: Plan, entity_rows: EntityRows) -> None:
+        columns = as_columns(entity_rows)
+        self.count = len(next(iter(columns.values()), ()))
+        self._plan = plan
+        self._keys: dict[str, Sequence[Any]] = {}
+        keys, data = [], []
+        for name, values in columns.items():
+            if name in plan.request_data:
+                data.append(self._column(name, values, plan.key_types.get(name, ValueType.UNKNOWN)))
+            elif (key := self._join_key(name)) is not None:
+                keys.append(self._column(key, values, plan.key_types.get(name, ValueType.UNKNOWN)))
+        ensure_request_data_values_exist(set(plan.request_data), {column.name: [] for column in data})
+        self.given = [*keys, *data]
+        self.join_keys = frozenset(column.name for column in keys)
+
+    def _join_key(self, name: str) -> str | None:
+        if name in self._plan.join_keys:
+            return name
+        if name not in self._plan.key_of_entity:
+            return None
+        warnings.warn("Using entity name is deprecated. Use join_key instead.", stacklevel=2)
+        return self._plan.key_of_entity[name]
+
+    def _column(self, name: str, values: Sequence[Any], value_type: ValueType) -> GivenColumn:
+        plain, field = _PLAIN.get(value_type, (None, ""))
+        if plain is not None and all(type(value) is plain for value in values) and _fits(value_type, values):
+            self._keys[name] = values
+            return GivenColumn(name, values, None, field)
+        if values and isinstance(values[0], Value):
+            protos = list(values)
+        else:
+            protos = python_values_to_proto_values(list(values), value_type)
+        self._keys[name] = [proto_value(proto) for proto in protos]
+        return GivenColumn(name, [feast_value_type_to_python_type(proto) for proto in protos], protos, "")
+
+    def keys(self, view: ViewPlan) -> list[bytes | None]:
+        """Return the encoded keys of a view's rows.
+
+        Raises:
+            KeyError: The request lacks one of the view's join keys.
+        """
+        missing = [name for name, _ in view.keys if not self._keys.get(name)]
+        if missing:
+            raise KeyError(
+                f"Missing join key values for keys: {missing} of feature view '{view.view.name}'. "
+                f"Provided join_key_values: {sorted(self.join_keys)}"
+            )
+        return keys_of_values(view.keys, self._keys, self.count)
+
+
+def _fits(value_type: ValueType, values: Sequence[Any]) -> bool:
+    limit = _LIMITS.get(value_type)
+    return limit is None or not values or (min(values) >= -limit and max(values) < limit)
+
+
+def answer(
+    plan: Plan,
+    entities: Entities,
+    rows: Rows,
+    read: Sequence[Sequence[bytes | None]],
+    now_us: int | None,
+    tell_versions: bool,
+) -> PackedOnlineResponse:
+    """Open what was read.
+
+    Args:
+        plan: What was asked for.
+        entities: For whom.
+        rows: The database's rows.
+        read: Packed rows, one list per view of the plan.
+        now_us: The moment ages are counted to, or None to enforce no ttl.
+        tell_versions: Tell each view's version in the protobuf.
+    """
+    opened = [_open(rows, view, found, now_us, tell_versions) for view, found in zip(plan.views, read, strict=True)]
+    kept = plan.kept | entities.join_keys
+    if not plan.on_demand:
+        whole = all(name in kept for view in plan.views for name in view.names) and not plan.request_data
+        return PackedOnlineResponse(entities.given, opened, kept=None if whole else kept)
+    derived = _derived(plan, PackedOnlineResponse(entities.given, opened))
+    return PackedOnlineResponse(entities.given, opened, derived, kept)
+
+
+def _open(
+    rows: Rows, view: ViewPlan, found: Sequence[bytes | None], now_us: int | None, tell_version: bool
+) -> OpenedView:
+    opened = rows.open(view.stored, found, view.wanted)
+    version = None
+    if tell_version:
+        projection = view.view.projection
+        number = getattr(view.view, "current_version_number", 0) or 0
+        version = (projection.name_alias or projection.name, number)
+    return OpenedView(view.names, view.types, opened, past_ttl(opened.event_us, view.ttl_us, now_us), version)
+
+
+def _derived(plan: Plan, inputs: PackedOnlineResponse) -> list[tuple[str, Any, Any]]:
+    """Compute on-demand views by Feast's own code, on Feast's own message."""
+    message = GetOnlineFeaturesResponse(results=[])
+    vectors = inputs.vectors()
+    message.metadata.feature_names.val.extend(name for name, _ in vectors)
+    message.results.extend(vector for _, vector in vectors)
+    types = OnlineStore._build_feature_types(plan.groups)
+    _augment_response_with_on_demand_transforms(
+        message, plan.refs, list(plan.on_demand), plan.full_names, feature_types=types
+    )
+    names = message.metadata.feature_names.val[len(vectors) :]
+    return [
+        (name, vector, types.get(name)) for name, vector in zip(names, message.results[len(vectors) :], strict=True)
+    ]

@@ -15,10 +15,9 @@ from feast.type_map import feast_value_type_to_python_type
 from feast.value_type import ValueType
 from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
 
+from playbill_feast.online.columns import python_values
 from playbill_feast.online.feast_values import protos_of
-from playbill_feast.online.python_columns import python_values
-from playbill_feast.online.ragged import Ints
-from playbill_feast.online.row_codec import Column, Flags, PackedRows
+from playbill_feast.online.row_codec import Column, Flags, Ints, PackedRows
 from playbill_feast.online.row_layout import NEVER
 
 _A_SECOND_US = 1_000_000

@@ -11,7 +11,12 @@ finds the one by the name of the other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
@@ -25,23 +30,69 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from pydantic import NonNegativeFloat, PositiveInt
 
-from playbill_feast.online.answer import answer
-from playbill_feast.online.backend import Ask, Progress
-from playbill_feast.online.opening import now_us, open_database, reading_at
-from playbill_feast.online.request_plan import Plan, Plans
-from playbill_feast.online.requests import Entities, EntityRows
+from playbill.clock import WallClock
+from playbill_feast.online.backend import Ask, Progress, Rows
+from playbill_feast.online.request_plan import Entities, EntityRows, Plan, Plans, answer
 from playbill_feast.online.response import PackedOnlineResponse
-from playbill_feast.online.rows import Rows
-from playbill_feast.online.stored_view import FeastAnswer, StoredView, stored_name
+from playbill_feast.online.sqlite_backend import SqliteBackend
+from playbill_feast.online.stored_view import (
+    Counted,
+    FeastAnswer,
+    FeastRow,
+    StoredView,
+    batch_of_protos,
+    batches_of_arrow,
+    moment_us,
+    stored_name,
+)
 from playbill_feast.online.vector_search import (
     Document,
+    Vectors,
     documents,
     nearest_frame,
     neighbours,
     refuse_other_searches,
 )
-from playbill_feast.online.vectors import Vectors
-from playbill_feast.online.writing import Counted, FeastRow, batch_of_protos, batches_of_arrow
+
+_NOW: ContextVar[datetime | None] = ContextVar("reading_at", default=None)
+
+
+@contextmanager
+def reading_at(moment: datetime) -> Iterator[None]:
+    """Count ages to a given moment instead of now, in this thread or task.
+
+    Raises:
+        ValueError: The moment has no time zone.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment.isoformat()} has no time zone")
+    token = _NOW.set(moment.astimezone(UTC))
+    try:
+        yield
+    finally:
+        _NOW.reset(token)
+
+
+def now_us(config: RepoConfig) -> int | None:
+    """Return the moment that ages are counted to, None where the configuration asks for no limit."""
+    if not config.online_store.enforce_ttl:
+        return None
+    return moment_us(_NOW.get() or WallClock().now())
+
+
+def open_database(config: RepoConfig) -> Rows:
+    """Return the rows that a configuration names. Redis' client is imported only where it is used."""
+    settings = config.online_store
+    if settings.backend == "redis":
+        from playbill_feast.online.redis_backend import RedisBackend
+
+        redis = RedisBackend(settings.connection_string, settings.key_ttl_seconds, settings.busy_timeout_s)
+        return Rows(redis, redis.name)
+    path = Path(settings.path)
+    if not path.is_absolute():
+        path = Path(config.repo_path or os.getcwd()) / path
+    return Rows(SqliteBackend(path, settings.busy_timeout_s), f"online store {path}")
+
 
 __all__ = ["PackedOnlineStore", "PackedOnlineStoreConfig", "reading_at"]
 

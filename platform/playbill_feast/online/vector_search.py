@@ -1,22 +1,174 @@
-"""Searches by vector, as frames and as Feast's documents."""
+"""Exact nearest vectors of a view, from a matrix in memory that is read again when the view has changed.
+
+A search is one product of a matrix and a vector: 100,000 vectors of 64 numbers take about 3 ms and 25 MB. It stops
+being practical near a million vectors; Feast's own vector stores index them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from threading import Lock
 from typing import Any
 
+import numpy as np
 import polars as pl
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
+from numpy.typing import NDArray
 
-from playbill.errors import DataError, Problem
+from playbill.errors import DataError, Problem, UnknownNameError
+from playbill_feast.online.backend import Rows
+from playbill_feast.online.columns import item_kind, opened_lists
 from playbill_feast.online.entity_keys import open_key
-from playbill_feast.online.feast_values import entity_protos, protos_of
-from playbill_feast.online.frames import feature_frame, fields_of
-from playbill_feast.online.stored_view import StoredView
-from playbill_feast.online.vectors import Neighbours, Vectors, search, vector_field
-from playbill_feast.online.writing import moment_of
+from playbill_feast.online.feast_values import entity_protos, kind_of, protos_of
+from playbill_feast.online.row_codec import Blobs, Column, Ints
+from playbill_feast.online.row_layout import FIXED, PackedField
+from playbill_feast.online.stored_view import StoredView, feature_frame, fields_of, moment_of
+
+Floats = NDArray[np.float32]
+METRICS = {"cosine": "cosine", "dot": "dot", "inner_product": "dot", "ip": "dot", "l2": "l2", "euclidean": "l2"}
+"""Names of metrics, in any case, and what they mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorTable:
+    """All vectors of a view at one version of it."""
+
+    version: object
+    matrix: Floats
+    """(V, D): V vectors of D numbers."""
+    norms: Floats
+    keys: list[bytes]
+    rows: list[bytes]
+    event_us: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The nearest vectors of one search, nearest first."""
+
+    keys: list[bytes]
+    rows: list[bytes]
+    distances: list[float]
+    """Smaller is nearer: 1 - cosine, the negative inner product, or the Euclidean distance."""
+
+
+def vector_field(view: Any) -> PackedField:
+    """Return the view's one field that is declared with `vector_index=True`.
+
+    Raises:
+        DataError: It has none, several, or one that is no list of floats.
+    """
+    found = [field for field in view.features if getattr(field, "vector_index", False)]
+    subject = f"vector search in feature view '{view.name}'"
+    if len(found) != 1:
+        names = ", ".join(field.name for field in found) or "none"
+        what = f"one field must be declared with vector_index=True, found {names}."
+        raise DataError(subject, [Problem("schema", what)])
+    kind = kind_of(found[0].dtype.to_value_type())
+    if kind not in ("list<float32>", "list<float64>"):
+        raise DataError(subject, [Problem(found[0].name, f"is a {kind}, expected Array(Float32) or Array(Float64).")])
+    return PackedField(found[0].name, kind)
+
+
+class Vectors:
+    """Vector tables of views, kept while the views do not change."""
+
+    def __init__(self) -> None:
+        self._tables: dict[tuple[int, str, str], VectorTable] = {}
+        self._lock = Lock()
+
+    def table(self, rows: Rows, view: str, field: PackedField) -> VectorTable:
+        """Return a view's vectors as they are now.
+
+        Raises:
+            DataError: Vectors have different lengths.
+        """
+        key = (id(rows), view, field.name)
+        version = rows.backend.version(view)
+        with self._lock:
+            held = self._tables.get(key)
+            if held is None or held.version != version:
+                held = self._tables[key] = _read(rows, view, field, version)
+        return held
+
+
+def _read(rows: Rows, view: str, field: PackedField, version: object) -> VectorTable:
+    keys, packed = rows.backend.scan(view)
+    opened = rows.open(view, packed, [field])
+    kept, matrix = _matrix(opened.columns[0], f"{view}.{field.name}")
+    return VectorTable(
+        version,
+        matrix,
+        np.linalg.norm(matrix, axis=1),
+        [keys[number] for number in kept],
+        [packed[number] for number in kept],
+        opened.event_us[kept],
+    )
+
+
+def _matrix(column: Column, where: str) -> tuple[list[int], Floats]:
+    item = item_kind(column.kind) or ""
+    assert isinstance(column.values, Blobs)
+    counts, items = opened_lists(column.values, item, column.valid)
+    there = np.flatnonzero(counts)
+    sizes = np.unique(counts[there])
+    if len(sizes) > 1:
+        raise DataError("vectors", [Problem(where, f"have different lengths: {', '.join(map(str, sizes))}.")])
+    numbers = np.ascontiguousarray(items).view(FIXED[item]).astype(np.float32)
+    return there.tolist(), numbers.reshape(len(there), int(sizes[0]) if len(sizes) else 0)
+
+
+def search(
+    table: VectorTable, vector: Sequence[float], top_k: int, metric: str, alive: NDArray[np.bool_] | None
+) -> Neighbours:
+    """Return the `top_k` nearest vectors by exact comparison with all of them.
+
+    Args:
+        table: The vectors.
+        vector: (D,) numbers.
+        top_k: How many; fewer come back when there are fewer.
+        metric: A name of `METRICS`.
+        alive: (V,) which vectors may be found, None for all.
+
+    Raises:
+        DataError: The vector has another length than the stored ones.
+        UnknownNameError: There is no such metric.
+    """
+    if metric.lower() not in METRICS:
+        raise UnknownNameError("vector metric", metric, METRICS)
+    query = np.asarray(vector, np.float32)
+    if len(table.keys) and query.shape != table.matrix.shape[1:]:
+        what = f"has {query.size} numbers, the stored vectors have {table.matrix.shape[1]}."
+        raise DataError("vector search", [Problem("query", what)])
+    distances = _distances(table, query, METRICS[metric.lower()]) if table.keys else np.empty(0, np.float32)
+    if alive is not None:
+        distances = np.where(alive, distances, np.inf)
+    order = np.argsort(distances, kind="stable")[:top_k]
+    chosen = [int(number) for number in order if np.isfinite(distances[number])]
+    return Neighbours(
+        [table.keys[number] for number in chosen],
+        [table.rows[number] for number in chosen],
+        [float(distances[number]) for number in chosen],
+    )
+
+
+def _distances(table: VectorTable, query: Floats, metric: str) -> Floats:
+    products: Floats = table.matrix @ query
+    if metric == "dot":
+        return -products
+    norm = np.linalg.norm(query)
+    if metric == "l2":
+        squares = table.norms**2 - 2 * products + norm**2
+        near: Floats = np.sqrt(np.maximum(squares, 0))
+        return near
+    # A vector of zeros has no direction: it is as far as one at a right angle.
+    scale = table.norms * norm
+    turned: Floats = 1 - np.divide(products, scale, out=np.zeros_like(products), where=scale > 0)
+    return turned
+
 
 DISTANCE = "__distance"
 Document = tuple[datetime | None, EntityKey | None, dict[str, Value] | None]

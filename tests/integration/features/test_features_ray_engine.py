@@ -244,7 +244,7 @@ def test_a_cluster_at_an_address_is_joined_and_left(cluster: None) -> None:
     address = ray.get_runtime_context().gcs_address
     code = (
         "import ray; from playbill_feast.offline.ray_asof import connected\n"
-        "from playbill_feast.offline.ray_settings import RaySettings\n"
+        "from playbill_feast.offline.partitions import RaySettings\n"
         f"with connected(RaySettings(address={address!r})): print(ray.cluster_resources()['CPU'])\n"
         "print(ray.is_initialized())"
     )

@@ -10,10 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playbill.errors import DataError, IntegrityError
-from playbill_feast.online.columns import arrow_of, arrow_type, column_of
-from playbill_feast.online.python_columns import python_values
-from playbill_feast.online.ragged import Blobs, gather, interleave, slices
-from playbill_feast.online.row_codec import pack, unpack
+from playbill_feast.online.columns import arrow_of, arrow_type, column_of, python_values
+from playbill_feast.online.row_codec import Blobs, gather, interleave, pack, slices, unpack
 from playbill_feast.online.row_layout import FIXED, VARIABLE, PackedField, layout_of, parse_layout
 
 _ITEMS = {
