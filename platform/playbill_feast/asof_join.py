@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from playbill.errors import DataError, Problem
+from playbill_feast.errors import Mistake, StoreDataError
+from playbill_feast.frames import MOMENT, in_utc
 
 Integers = NDArray[np.int64]
 
@@ -150,7 +151,6 @@ def _positions(positions: Integers, valid: NDArray[np.bool_]) -> pl.Series:
 
 
 _AT, _VALUE_AT, _CREATED, _CODE, _FOUND = "__at", "__value_at", "__created", "__code", "__found"
-_MOMENT = pl.Datetime("us", "UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ def as_of_join(rows: pl.DataFrame, at: str, view: ViewValues) -> pl.DataFrame:
         The output columns of `view.features` only, one row per row of `rows`, in the same order.
 
     Raises:
-        DataError: A column is missing, or keys of different kinds would be compared.
+        StoreDataError: A column is missing, or keys of different kinds would be compared.
     """
     return AsOfRows(rows, at).join(view)
 
@@ -224,7 +224,7 @@ class AsOfRows:
     def join(self, view: ViewValues) -> pl.DataFrame:
         """Look up one view. See `as_of_join`."""
         if problems := [*self._problems(view), *value_problems(view)]:
-            raise DataError(f"feature view '{view.name}'", problems)
+            raise StoreDataError(f"feature view '{view.name}'", problems)
         moments = self._in_utc()
         known, codes = self._codes(view)
         values = _values(view, known, moments)
@@ -240,14 +240,14 @@ class AsOfRows:
             raise AssertionError(f"as-of join of {view.name} made {result.height} rows of {self._rows.height}")
         return result
 
-    def _problems(self, view: ViewValues) -> Iterator[Problem]:
+    def _problems(self, view: ViewValues) -> Iterator[Mistake]:
         schema, types = self._rows.schema, view.frame.collect_schema()
         for name in [*view.keys, self._at]:
             if name not in schema:
-                yield Problem(name, "column is missing from the rows to join.")
+                yield Mistake(name, "column is missing from the rows to join.")
         for name, source in view.keys.items():
             if name in schema and source in types and not comparable(schema[name], types[source]):
-                yield Problem(name, f"key is {schema[name]}, but the values have {types[source]}.")
+                yield Mistake(name, f"key is {schema[name]}, but the values have {types[source]}.")
 
     def _in_utc(self) -> pl.Series:
         if self._moments is None:
@@ -264,14 +264,14 @@ class AsOfRows:
         return self._numbered[wanted]
 
 
-def value_problems(view: ViewValues) -> list[Problem]:
+def value_problems(view: ViewValues) -> list[Mistake]:
     """Return what is missing from a view's values, or has the wrong type, to be joined at all."""
     schema = view.frame.collect_schema()
     needed = [*view.keys.values(), view.at, *view.features.values(), *([view.created] if view.created else [])]
-    problems = [Problem(name, "column is missing.") for name in sorted({name for name in needed if name not in schema})]
+    problems = [Mistake(name, "column is missing.") for name in sorted({name for name in needed if name not in schema})]
     for name in filter(None, (view.at, view.created)):
         if name in schema and not isinstance(schema[name], pl.Datetime | pl.Date | pl.Null):
-            problems.append(Problem(name, f"is {schema[name]}, and has to be a time."))
+            problems.append(Mistake(name, f"is {schema[name]}, and has to be a time."))
     return problems
 
 
@@ -291,16 +291,6 @@ def latest_values(
     newest = rows.filter(pl.col(at) == pl.col(at).max().over(keys))
     ordered = newest.sort(order, nulls_last=False, maintain_order=True)
     return ordered.unique(subset=list(keys), keep="last", maintain_order=True)
-
-
-def in_utc(column: str, kind: pl.DataType) -> pl.Expr:
-    """Return a time column as UTC microseconds; a column without zone is UTC already."""
-    moment = pl.col(column)
-    if kind == _MOMENT:
-        return moment
-    if isinstance(kind, pl.Date) or (isinstance(kind, pl.Datetime) and kind.time_zone is None):
-        return moment.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    return moment.cast(_MOMENT)
 
 
 def comparable(source: pl.DataType, target: pl.DataType) -> bool:
@@ -349,9 +339,9 @@ def _values(view: ViewValues, known: pl.DataFrame, moments: pl.Series) -> pl.Dat
     schema = view.frame.collect_schema()
     at = in_utc(view.at, schema[view.at])
     first, last = moments.min(), moments.max()
-    frame = view.rows().filter(at.is_not_null() if last is None else at <= pl.lit(last, dtype=_MOMENT))
+    frame = view.rows().filter(at.is_not_null() if last is None else at <= pl.lit(last, dtype=MOMENT))
     if view.ttl and first is not None:
-        frame = frame.filter(at >= pl.lit(first, dtype=_MOMENT) - view.ttl)
+        frame = frame.filter(at >= pl.lit(first, dtype=MOMENT) - view.ttl)
     made = in_utc(view.created, schema[view.created]).alias(_CREATED) if view.created else None
     keys = [pl.col(key).alias(_key(index)) for index, key in enumerate(view.keys.values())]
     features = [pl.col(source).alias(name) for name, source in view.features.items()]

@@ -12,9 +12,8 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 
-from playbill.errors import DataError, Problem
-from playbill.features.values import EVENT_AT, plain_arrow
-from playbill_feast.asof_join import in_utc
+from playbill_feast.errors import Mistake, StoreDataError
+from playbill_feast.frames import EVENT_AT, in_utc, plain_arrow
 
 _SHOWN = 3
 _ISO = (
@@ -23,7 +22,7 @@ _ISO = (
 )
 
 
-def moments(values: pl.Series) -> tuple[pl.Series, list[Problem]]:
+def moments(values: pl.Series) -> tuple[pl.Series, list[Mistake]]:
     """Return a column as UTC microseconds, and what is wrong with it.
 
     Args:
@@ -34,7 +33,7 @@ def moments(values: pl.Series) -> tuple[pl.Series, list[Problem]]:
         return values.to_frame().select(in_utc(values.name, kind)).to_series(), []
     if isinstance(kind, pl.String | pl.Categorical | pl.Enum):
         return _parsed(values.cast(pl.String))
-    return values, [Problem(values.name, f"is {kind}, and has to be a time or ISO 8601 text.")]
+    return values, [Mistake(values.name, f"is {kind}, and has to be a time or ISO 8601 text.")]
 
 
 def readable(values: pd.Series[Any]) -> pd.Series[Any]:
@@ -50,7 +49,7 @@ def readable(values: pd.Series[Any]) -> pd.Series[Any]:
     return values
 
 
-def _parsed(text: pl.Series) -> tuple[pl.Series, list[Problem]]:
+def _parsed(text: pl.Series) -> tuple[pl.Series, list[Mistake]]:
     pieces = text.str.extract_groups(_ISO).struct.unnest()
     clock = pl.col("time").fill_null("00:00")
     whole = pl.concat_str(
@@ -72,22 +71,22 @@ def _parsed(text: pl.Series) -> tuple[pl.Series, list[Problem]]:
     return parsed.alias(text.name), [*_strangers(text, parsed), *_zones(text, read.get_column("offset"), parsed)]
 
 
-def _strangers(text: pl.Series, parsed: pl.Series) -> list[Problem]:
+def _strangers(text: pl.Series, parsed: pl.Series) -> list[Mistake]:
     wrong = (text.is_not_null() & parsed.is_null()).arg_true()
     if wrong.is_empty():
         return []
     shown = ", ".join(f"row {row} is {text[row]!r}" for row in wrong.head(_SHOWN))
     more = f" and {wrong.len() - _SHOWN} more" if wrong.len() > _SHOWN else ""
-    return [Problem(text.name, f"holds what is no time: {shown}{more}.", "Expected such as 2024-05-01T12:00:00Z.")]
+    return [Mistake(text.name, f"holds what is no time: {shown}{more}.", "Expected such as 2024-05-01T12:00:00Z.")]
 
 
-def _zones(text: pl.Series, offsets: pl.Series, parsed: pl.Series) -> list[Problem]:
+def _zones(text: pl.Series, offsets: pl.Series, parsed: pl.Series) -> list[Mistake]:
     known = pl.DataFrame({"text": text, "offset": offsets}).with_row_index("row").filter(parsed.is_not_null())
     firsts = known.unique("offset", keep="first", maintain_order=True)
     if firsts.height < 2:
         return []
     shown = ", ".join(f"row {row} is {value!r}" for row, value in firsts.select("row", "text").head(_SHOWN).rows())
-    return [Problem(text.name, f"mixes time zones: {shown}.", "Bring all times into one zone, best UTC.")]
+    return [Mistake(text.name, f"mixes time zones: {shown}.", "Bring all times into one zone, best UTC.")]
 
 
 _SUBJECT = "entity rows"
@@ -102,7 +101,7 @@ def entity_table(entity_df: Any) -> tuple[pa.Table, str]:
             stay as they are.
 
     Raises:
-        DataError: It is no frame, has no usable time column, or holds what is no time.
+        StoreDataError: It is no frame, has no usable time column, or holds what is no time.
     """
     frame = entity_df.compute() if hasattr(entity_df, "compute") else entity_df
     if isinstance(frame, pl.LazyFrame):
@@ -115,11 +114,11 @@ def entity_table(entity_df: Any) -> tuple[pa.Table, str]:
         table = frame
     else:
         what = f"needs a pandas, polars, dask or Arrow table, got {type(entity_df).__name__}."
-        raise DataError(_SUBJECT, [Problem("entity_df", what)])
+        raise StoreDataError(_SUBJECT, [Mistake("entity_df", what)])
     at = _time_column(table)
     times, problems = moments(pl.Series(at, pl.from_arrow(table.column(at))))
     if problems:
-        raise DataError(_SUBJECT, problems)
+        raise StoreDataError(_SUBJECT, problems)
     in_utc = times.to_arrow()
     return table.set_column(table.column_names.index(at), at, in_utc.cast(pa.timestamp("us", tz="UTC"))), at
 
@@ -127,14 +126,14 @@ def entity_table(entity_df: Any) -> tuple[pa.Table, str]:
 def _from_pandas(frame: pd.DataFrame) -> pa.Table:
     names = [str(name) for name in frame.columns]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(_SUBJECT, [Problem(name, "is the name of several columns.") for name in doubled])
+        raise StoreDataError(_SUBJECT, [Mistake(name, "is the name of several columns.") for name in doubled])
     if EVENT_AT in names and frame[EVENT_AT].dtype == object:
         frame = frame.assign(**{EVENT_AT: readable(frame[EVENT_AT])})
     try:
         return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
     except pa.ArrowException as error:
-        raise DataError(
-            _SUBJECT, [Problem("entity_df", f"cannot be read: {' '.join(map(str, error.args))}.")]
+        raise StoreDataError(
+            _SUBJECT, [Mistake("entity_df", f"cannot be read: {' '.join(map(str, error.args))}.")]
         ) from None
 
 
@@ -144,5 +143,5 @@ def _time_column(table: pa.Table) -> str:
     times = [field.name for field in table.schema if pa.types.is_timestamp(field.type)]
     if len(times) != 1:
         what = f"needs a column '{EVENT_AT}' or one time column, has {len(times)}."
-        raise DataError(_SUBJECT, [Problem("entity_df", what)])
+        raise StoreDataError(_SUBJECT, [Mistake("entity_df", what)])
     return str(times[0])

@@ -14,11 +14,11 @@ from asof_store import HOUR, START, ask, at, open_store, taste, values
 from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination, SavedDatasetFileStorage
 
-from playbill.errors import DataError, ServiceError
+from playbill_feast.errors import StoreDataError, StoreServiceError
 from playbill_feast.offline import writes as atomic
 from playbill_feast.offline.writes import append_batch, write_logs
 
-BUILD = "Run `playbill -w small features build`"
+BUILD = "Run `make features`, or write that file"
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 def test_a_half_written_file_is_named(store, tmp_path, kept):
     whole = (tmp_path / "taste.parquet" / "part-0.parquet").read_bytes()
     (tmp_path / "taste.parquet" / "part-1.parquet").write_bytes(whole[:kept])
-    with pytest.raises(DataError, match=rf"part-1.parquet: cannot be read.*{BUILD}"):
+    with pytest.raises(StoreDataError, match=rf"part-1.parquet: cannot be read.*{BUILD}"):
         ask(store, at(("m1", START)))
 
 
@@ -49,7 +49,7 @@ def test_a_damaged_page_names_its_file_and_no_other(store, tmp_path):
     start = column.dictionary_page_offset or column.data_page_offset
     whole[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
     (tmp_path / "taste.parquet" / "part-1.parquet").write_bytes(whole)
-    with pytest.raises(DataError, match=rf"part-1.parquet: cannot be read.*{BUILD}") as caught:
+    with pytest.raises(StoreDataError, match=rf"part-1.parquet: cannot be read.*{BUILD}") as caught:
         ask(store, at(("m1", START)), "taste:y")
     assert "part-0.parquet" not in str(caught.value)
     assert ask(store, at(("m1", START))).get_column("x").to_list() == [1.0], "the damaged column is not needed"
@@ -100,7 +100,7 @@ def test_a_full_disk_leaves_everything_as_it_was(store, tmp_path, monkeypatch, a
     before = tree(tmp_path)
     with monkeypatch.context() as patched:
         full_disk(patched, after)
-        with pytest.raises(ServiceError, match=ADVICE):
+        with pytest.raises(StoreServiceError, match=ADVICE):
             action(store)
     assert tree(tmp_path) == before
     assert ask(store, at(("m2", START))).get_column("x").to_list() == [2.0]
@@ -117,7 +117,7 @@ def test_a_log_that_fails_half_way_through_its_partitions_leaves_none(store, tmp
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", second_fails)
-    with pytest.raises(ServiceError, match="Input/output error"):
+    with pytest.raises(StoreServiceError, match="Input/output error"):
         log(store)
     assert len(done) == 2
     assert not [path for path in (tmp_path / "logs").rglob("*") if path.is_file()]

@@ -12,7 +12,7 @@ from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, File
 from feast.repo_config import RepoConfig
 from feast.types import Array, Float32, Float64, String
 
-from playbill.errors import DataError, StateError
+from playbill_feast.errors import StoreDataError, StoreStateError
 
 START = pd.Timestamp("2024-01-01", tz="UTC")
 HOUR = pd.Timedelta(hours=1)
@@ -171,21 +171,23 @@ def test_one_time_column_of_another_name_will_do(store: FeatureStore) -> None:
 
 @pytest.mark.usefixtures("one_value")
 def test_unusable_entity_rows_say_what_is_wrong(store: FeatureStore) -> None:
-    with pytest.raises(DataError, match="needs a column 'event_timestamp' or one time column, has 0"):
+    with pytest.raises(StoreDataError, match="needs a column 'event_timestamp' or one time column, has 0"):
         store.get_historical_features(pd.DataFrame({"member_id": ["m1"]}), features=["taste:x"])
     rows = pd.DataFrame({"member_id": ["m1"], "event_timestamp": ["soon"]})
-    with pytest.raises(DataError, match="event_timestamp: holds what is no time"):
+    with pytest.raises(StoreDataError, match="event_timestamp: holds what is no time"):
         store.get_historical_features(rows, features=["taste:x"])
-    with pytest.raises(DataError, match="member_id: join key is missing"):
+    with pytest.raises(StoreDataError, match="member_id: join key is missing"):
         store.get_historical_features(rows.assign(event_timestamp=START)[["event_timestamp"]], ["taste:x"])
-    with pytest.raises(DataError, match="is SQL, which is only understood when every view has a SqlSource"):
+    with pytest.raises(StoreDataError, match="is SQL, which is only understood when every view has a SqlSource"):
         store.get_historical_features("select 1", features=["taste:x"])
 
 
-def test_a_view_without_a_file_names_the_command(store: FeatureStore, folder: Path) -> None:
+def test_a_view_without_a_file_names_the_file(store: FeatureStore, folder: Path) -> None:
     (folder / "taste.parquet").unlink(missing_ok=True)
     rows = pd.DataFrame({"member_id": ["m1"], "event_timestamp": [START]})
-    with pytest.raises(StateError, match=r"feature view 'taste'.*playbill -w \w+ features build"):
+    with pytest.raises(
+        StoreStateError, match=r"feature view 'taste' has no values: .*taste.parquet does not exist. Write that file."
+    ):
         store.get_historical_features(rows, features=["taste:x"]).to_df()
 
 

@@ -55,6 +55,7 @@ def open_store(folder: Path, *objects: Any, **offline: Any) -> FeatureStore:
         offline_store={
             "type": "playbill_feast.offline.store.AsofOfflineStore",
             "features_folder": str(folder),
+            "build_command": "make features",
             **offline,
         },
         online_store={"type": "sqlite", "path": f"{folder}/online.db"},

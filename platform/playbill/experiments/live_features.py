@@ -10,22 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import polars as pl
 
 from playbill.errors import Problem, ProblemsError
-from playbill.features.axis import CHANGED_AT, Span
+from playbill.features.axis import Span
 from playbill.features.catalog import Catalog
 from playbill.features.feast_door import FeastDoor
 from playbill.features.members import member_profile
-from playbill.features.reports import FeatureColumn, FeatureEntity, ServiceSchema, TitleSnapshots
+from playbill.features.regeneration import from_states
+from playbill.features.reports import ServiceSchema, TitleSnapshots
 from playbill.features.titles import title_profile
-from playbill.features.values import EVENT_AT, REQUEST_AT, empty, plain_arrow, shaped, with_derived
+from playbill.features.values import REQUEST_AT, empty
 from playbill.features.views import EVENT_VIEWS
-from playbill.features.windows import CREATED_AT
-from playbill_feast.asof_join import ViewValues, as_of_join
 
 NO_FEATURES = "none"
 """Feature service of a model that reads its members' histories and its titles' metadata, and nothing else."""
@@ -128,10 +128,10 @@ class LiveFeatures:
         columns = catalog.schema.of("member", "request")
         if frame.is_empty() or not columns:
             return frame.hstack(empty(columns)) if frame.is_empty() else frame
-        rows = frame.rename({"event_at": EVENT_AT}).with_columns(pl.col(EVENT_AT).alias(REQUEST_AT))
         until = frame["event_at"].max()
-        values = self._values(catalog, "member_id", self._of_members, until, "member", "request")
-        return frame.hstack(_looked_up(rows, values, catalog, columns, "member", "request"))
+        rows = frame.rename({"event_at": REQUEST_AT})
+        states = partial(self._states, self._of_members, until)
+        return frame.hstack(from_states(catalog, rows, "member_id", states, "member", "request"))
 
     def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> TitleSnapshots:
         """Return the title columns at each moment, dense; see `FeatureDoor.title_snapshots`."""
@@ -139,11 +139,10 @@ class LiveFeatures:
         columns = catalog.schema.of("title")
         numeric = [column for column in columns if column.kind == "numeric"]
         titles = pl.Series("title_id", title_ids, dtype=pl.String)
-        at = pl.Series(EVENT_AT, moments, dtype=pl.Datetime("us", "UTC"))
+        at = pl.Series(REQUEST_AT, moments, dtype=pl.Datetime("us", "UTC"))
         rows = at.to_frame().join(titles.to_frame(), how="cross", maintain_order="left_right")
-        rows = rows.with_columns(pl.col(EVENT_AT).alias(REQUEST_AT))
-        values = self._values(catalog, "title_id", self._of_titles, at.max(), "title")
-        found = _looked_up(rows, values, catalog, columns, "title")
+        states = partial(self._states, self._of_titles, at.max())
+        found = from_states(catalog, rows, "title_id", states, "title")
         dense = found.select(column.name for column in numeric).to_numpy()
         newest = found.tail(len(title_ids)) if len(moments) else empty(columns)
         categorical = [column.name for column in columns if column.kind == "categorical"]
@@ -164,41 +163,13 @@ class LiveFeatures:
             raise ProblemsError(f"feature service '{service}'", [Problem(name, what) for name in strange])
         return catalog
 
-    def _values(
-        self, catalog: Catalog, key: str, events: pl.DataFrame, until: Any, *entities: FeatureEntity
-    ) -> list[ViewValues]:
-        return [
-            ViewValues(
-                name=name,
-                frame=self._states(name, events, until).lazy(),
-                keys={key: key},
-                at=CHANGED_AT,
-                created=CREATED_AT,
-                features={f"{name}__{field.name}": field.name for field in fields},
-                ttl=catalog.views[name].ttl or None,
-            )
-            for name, fields in catalog.plain(*entities).items()
-        ]
-
-    def _states(self, name: str, events: pl.DataFrame, until: Any) -> pl.DataFrame:
+    def _states(self, events: pl.DataFrame, until: Any, name: str) -> pl.DataFrame:
         if name == "member_profile":
             return member_profile(self.members)
         if name == "title_profile":
             return title_profile(self.titles, self.availability)
         view = EVENT_VIEWS[name]
         return view.encode(events.filter(view.counted()), self.titles.select("title_id", "genres"), Span(until=until))
-
-
-def _looked_up(
-    rows: pl.DataFrame,
-    views: Sequence[ViewValues],
-    catalog: Catalog,
-    columns: Sequence[FeatureColumn],
-    *entities: FeatureEntity,
-) -> pl.DataFrame:
-    for view in views:
-        rows = rows.hstack(as_of_join(rows, EVENT_AT, view))
-    return shaped(with_derived(plain_arrow(rows), catalog, *entities), columns)
 
 
 COUNTED_OF_TITLES = tuple(

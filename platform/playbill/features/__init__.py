@@ -22,7 +22,7 @@ from playbill.features.reports import (
     TitleSnapshots,
     other_files,
 )
-from playbill_feast.offline.scan_filter import as_known_on
+from playbill.features.store_errors import as_known_on
 
 __all__ = [
     "ApplyReport",

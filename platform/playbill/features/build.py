@@ -16,6 +16,7 @@ from playbill.features.axis import CHANGED_AT, Span
 from playbill.features.encoder import EVENT_COLUMNS
 from playbill.features.increments import How, LogState, Updated, increment, why_anew
 from playbill.features.own_views import has_own_views, own_event_views
+from playbill.features.store_errors import raises_product_errors
 from playbill.features.table_views import TABLE_VIEWS, update_table_view
 from playbill.features.view_folder import ViewFolder, building
 from playbill.features.views import EVENT_VIEWS, EventView
@@ -74,6 +75,7 @@ class BuildReport:
     notes: tuple[str, ...] = ()
 
 
+@raises_product_errors
 def build_features(
     workspace: Workspace, progress: Progress | None = None, *, full: bool = False, until: datetime | None = None
 ) -> BuildReport:
@@ -102,6 +104,7 @@ def build_features(
     return build.report(built, notes)
 
 
+@raises_product_errors
 def backfill_features(
     workspace: Workspace,
     weeks: int,

@@ -27,7 +27,9 @@ from playbill.features.reports import (
     ServiceSchema,
     TitleSnapshots,
 )
+from playbill.features.store_errors import at_the_door
 from playbill.tables import RequestLog, Tables, workspace_clock
+from playbill_feast.errors import StoreError
 
 if TYPE_CHECKING:
     from playbill.features.feast_door import FeastDoor
@@ -38,6 +40,7 @@ Found = TypeVar("Found")
 # touch features fast.
 
 
+@at_the_door
 class FeatureDoor:
     """A workspace's features.
 
@@ -352,7 +355,7 @@ class FeatureDoor:
         reader = self._reader(service)
         try:
             return None if reader is None else read(reader)
-        except (PlaybillError, OSError, pl.exceptions.PolarsError):
+        except (PlaybillError, StoreError, OSError, pl.exceptions.PolarsError):
             return None
 
     def _reader(self, service: str) -> PlainReader | None:

@@ -15,20 +15,21 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 from feast import FeatureStore
-from feast.errors import FeastError
+from feast.errors import FeastError, FeastModuleImportError
 from feast.feature_view import DUMMY_ENTITY_ID, FeatureView
 from feast.repo_config import RepoConfig, load_repo_config
 from sqlalchemy.exc import SQLAlchemyError
 
 from playbill.config import Workspace
-from playbill.errors import ConfigError, DataError, IntegrityError, Problem, ServiceError, StateError, StorageError
+from playbill.errors import ConfigError, DataError, IntegrityError, Problem, ServiceError, StateError
 from playbill.features.catalog import Catalog, read_catalog
 from playbill.features.rendering import render, require_rendered
 from playbill.features.reports import ApplyReport, MaterializedView, MaterializeReport
 from playbill.features.repository import apply_repository
+from playbill.features.store_errors import at_the_door, store_errors
 from playbill.files import database_file, storage_error
 from playbill.tables import missing_driver
-from playbill_feast.asof_join import in_utc
+from playbill_feast.frames import in_utc
 from playbill_feast.offline.store import scan_source
 from playbill_feast.online.store import PackedOnlineStore, reading_at
 
@@ -36,6 +37,7 @@ BEGINNING = datetime(1800, 1, 1, tzinfo=UTC)
 """Before any value: titles are older than Unix time."""
 
 
+@at_the_door
 class FeastDoor:
     """A workspace's Feast store, opened once.
 
@@ -100,9 +102,16 @@ class FeastDoor:
 
     @contextmanager
     def registry_errors(self) -> Iterator[None]:
-        """Turn a database's errors into a ServiceError."""
+        """Turn a database's errors into a ServiceError, and those of the stores into Playbill's."""
         try:
-            yield
+            with store_errors():
+                yield
+        except FeastModuleImportError as error:
+            name = self.workspace.name
+            raise StateError(
+                f"the feature registry of workspace '{name}' was written by an earlier version of Playbill: {error}. "
+                f"Run `playbill -w {name} apply`."
+            ) from error
         except ModuleNotFoundError as error:
             what = missing_driver(error)
             raise ConfigError(f"services.feast_registry in playbill.toml cannot be used: {what}") from None
@@ -122,11 +131,12 @@ class FeastDoor:
     def online_errors(self) -> Iterator[None]:
         """Turn the online store's errors into a ServiceError that names our own commands."""
         try:
-            yield
-        except StorageError:
-            raise
+            with store_errors():
+                yield
         except (ServiceError, IntegrityError, FeastError, OSError) as error:
             name, path = self.workspace.name, self.workspace.online_store_path
+            if refused := storage_error(error, "the online store", path):
+                raise refused from error
             reason = str(error.__cause__ or error).rstrip(".")
             advice = f"Run `playbill -w {name} materialize`; if {path} is damaged, remove it first."
             if path is None:
@@ -193,7 +203,8 @@ class FeastDoor:
         """
         with self.online_errors(), reading_at(at):
             try:
-                return self._online_store.read_arrow(self.config, view, keys, features)
+                with store_errors():
+                    return self._online_store.read_arrow(self.config, view, keys, features)
             except StateError as error:
                 raise ServiceError(f"the online store has no values of {view.name}.") from error
 

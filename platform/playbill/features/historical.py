@@ -12,7 +12,8 @@ from playbill.features.catalog import Catalog
 from playbill.features.feast_door import FeastDoor
 from playbill.features.reports import FeatureEntity, TitleSnapshots
 from playbill.features.snapshots import ROWS_PER_CALL, dense_snapshots
-from playbill.features.values import EVENT_AT, REQUEST_AT, empty, plain_arrow, shaped, with_derived
+from playbill.features.values import REQUEST_AT, empty, shaped, with_derived
+from playbill_feast.frames import EVENT_AT, plain_arrow
 from playbill_feast.offline.store import view_values
 
 

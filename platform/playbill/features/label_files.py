@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from playbill.features.label_views import PREFIX, LabelValues, PublishedLabel
+from playbill.features.store_errors import raises_product_errors
 from playbill.features.view_folder import building
 from playbill.files import content_digest, file_digest, remove_leftovers, replaced_folder, write_text
 from playbill.tables.frames import utc_literal
@@ -42,6 +43,7 @@ _ROWS = pl.Schema(
 )
 
 
+@raises_product_errors
 def write_labels(
     features: Path, labels: Sequence[LabelValues], parts: Iterable[pl.DataFrame], as_of: datetime, *, keep: bool = False
 ) -> tuple[PublishedLabel, ...]:
@@ -113,7 +115,7 @@ def _file(label: str) -> str:
 def _link_others(final: Path, folder: Path) -> dict[str, str]:
     """Share the files of other labels, which must be sound, and return their digests."""
     others = [path for path in final.glob("*.parquet") if not (folder / path.name).exists()]
-    require_sound(others)
+    require_sound(others, "Run `playbill labels publish`.")
     for path in others:
         os.link(path, folder / path.name)
     return {path.name: content_digest(path) for path in others}

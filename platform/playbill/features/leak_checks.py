@@ -16,7 +16,7 @@ from feast.feature_view import DUMMY_ENTITY_ID, FeatureView
 from feast.repo_config import RepoConfig, load_repo_config
 
 from playbill.config import Workspace
-from playbill.errors import DataError, Problem, StateError
+from playbill.errors import DataError, Problem
 from playbill.features.axis import CHANGED_AT, Span
 from playbill.features.catalog import feature_kind
 from playbill.features.encoder import EVENT_COLUMNS
@@ -28,6 +28,7 @@ from playbill.features.reports import LeakReport
 from playbill.features.views import EventView
 from playbill.tables import Tables
 from playbill.tables.frames import utc_literal
+from playbill_feast.errors import StoreStateError
 from playbill_feast.offline.sources import scan_source, view_values
 
 ACCEPTED = "playbill.leaks_accepted"
@@ -218,6 +219,6 @@ def check_before_build(workspace: Workspace, recipes: Mapping[str, EventView]) -
 def _is_there(view: FeatureView, config: RepoConfig) -> bool:
     try:
         scan_source(config, view.batch_source, view.name)
-    except StateError:
+    except StoreStateError:
         return False
     return True

@@ -15,8 +15,8 @@ from playbill.features.encoder import EVENT_COLUMNS, MEMBER_VIEWS, encode_member
 from playbill.features.feast_door import FeastDoor
 from playbill.features.own_views import own_event_views
 from playbill.features.reports import PushReport
-from playbill.features.values import plain_arrow
 from playbill.tables import Tables
+from playbill_feast.frames import plain_arrow
 
 
 def push_members(door: FeastDoor, member_ids: Sequence[str], at: datetime) -> PushReport:

@@ -1,12 +1,19 @@
-"""Features of past requests computed once more, for comparison with what was served."""
+"""Features computed once more: of past requests, to compare with what was served, and from states held in memory."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import polars as pl
 
+from playbill.features.axis import CHANGED_AT
+from playbill.features.catalog import Catalog
 from playbill.features.feast_door import FeastDoor
-from playbill.features.values import EVENT_AT, REQUEST_AT, plain_arrow, shaped, with_derived
-from playbill_feast.asof_join import as_of_join
+from playbill.features.reports import FeatureEntity
+from playbill.features.values import REQUEST_AT, shaped, with_derived
+from playbill.features.windows import CREATED_AT
+from playbill_feast.asof_join import ViewValues, as_of_join
+from playbill_feast.frames import EVENT_AT, plain_arrow
 from playbill_feast.offline.store import view_values
 
 
@@ -43,3 +50,30 @@ def of_states(door: FeastDoor, service: str, rows: pl.DataFrame, states_at: pl.D
             joined = joined.hstack(as_of_join(asked, EVENT_AT, values))
     columns = catalog.schema.of("member", "request")
     return shaped(with_derived(plain_arrow(joined), catalog, "member", "request"), columns)
+
+
+def from_states(
+    catalog: Catalog, rows: pl.DataFrame, key: str, states: Callable[[str], pl.DataFrame], *entities: FeatureEntity
+) -> pl.DataFrame:
+    """Return the columns of some entities as of each row's `request_at`, strictly before it.
+
+    Args:
+        catalog: Of the feature service.
+        rows: The key and `request_at`.
+        key: Join key of the entities' views.
+        states: Returns a view's states by its name, as the encoders compute them.
+        entities: Whose columns.
+    """
+    joined = rows.with_columns(pl.col(REQUEST_AT).alias(EVENT_AT))
+    for name, fields in catalog.plain(*entities).items():
+        values = ViewValues(
+            name=name,
+            frame=states(name).lazy(),
+            keys={key: key},
+            at=CHANGED_AT,
+            created=CREATED_AT,
+            features={f"{name}__{field.name}": field.name for field in fields},
+            ttl=catalog.views[name].ttl or None,
+        )
+        joined = joined.hstack(as_of_join(joined, EVENT_AT, values))
+    return shaped(with_derived(plain_arrow(joined), catalog, *entities), catalog.schema.of(*entities))

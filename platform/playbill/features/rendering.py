@@ -48,7 +48,11 @@ def feature_store_config(workspace: Workspace) -> dict[str, Any]:
 
 def _offline_store(workspace: Workspace) -> dict[str, Any]:
     settings = workspace.project.settings.features
-    config: dict[str, Any] = {"type": OFFLINE_STORE, "features_folder": str(workspace.features)}
+    config: dict[str, Any] = {
+        "type": OFFLINE_STORE,
+        "features_folder": str(workspace.features),
+        "build_command": f"playbill -w {workspace.name} features build",
+    }
     if settings.engine == "ray":
         ray = {"address": workspace.project.settings.services.ray_address, **settings.ray.model_dump()}
         config |= {"engine": "ray", "ray": {name: value for name, value in ray.items() if value is not None}}

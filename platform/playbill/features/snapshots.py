@@ -11,8 +11,9 @@ import polars as pl
 
 from playbill.errors import DataError, Problem
 from playbill.features.reports import FeatureColumn, TitleSnapshots
-from playbill.features.values import EVENT_AT, REQUEST_AT, shaped
-from playbill_feast.asof_join import ViewValues, as_of_join, in_utc, latest_values
+from playbill.features.values import REQUEST_AT, shaped
+from playbill_feast.asof_join import ViewValues, as_of_join, latest_values
+from playbill_feast.frames import EVENT_AT, in_utc
 
 ROWS_PER_CALL = 1_000_000
 _TITLE, _SEEN_FROM = "__title", "__seen_from"

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from playbill.features.catalog import Catalog
 
-EVENT_AT = "event_timestamp"
-"""Feast's name of the entity rows' time column."""
-
 REQUEST_AT = "request_at"
 """The moment of the request, for on-demand views. Further request fields are taken from columns of that name."""
 _MOMENT = pa.timestamp("us", tz="UTC")
@@ -92,24 +89,3 @@ def alive(view: str, ttl: timedelta | None, found: pa.Table, at: datetime) -> di
         return columns
     nothing = {name: pa.scalar(None, column.type) for name, column in columns.items()}
     return {name: pc.if_else(expired, nothing[name], column) for name, column in columns.items()}
-
-
-def plain_arrow(frame: pl.DataFrame) -> pa.Table:
-    """Return a frame as Arrow with plain `string` and `list`: Feast knows no large ones."""
-    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-    return table.cast(pa.schema([field.with_type(plain_type(field.type)) for field in table.schema]))
-
-
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return a type without the large, view and dictionary kinds of it that Feast does not know."""
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-        return pa.binary()
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return pa.list_(plain_type(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(plain_type(field.type)) for field in kind])
-    if pa.types.is_dictionary(kind):
-        return plain_type(kind.value_type)
-    return kind

@@ -22,11 +22,13 @@ from pathlib import Path
 
 import polars as pl
 
-from playbill.errors import DataError
+from playbill.features.store_errors import at_the_door
 from playbill.files import exclusive, file_digest, remove_leftovers, replaced_file, replaced_folder, write_text
+from playbill_feast.errors import StoreDataError
 from playbill_feast.offline.parquet_files import STATE, require_sound
 
 _FORMAT = 1
+_ADVICE = "Run `playbill features build`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class ViewState:
         return replace(self, until_us=max(self.until_us, old.until_us), since_us=old.since_us)
 
 
+@at_the_door
 class ViewFolder:
     """The folder of one view's parts.
 
@@ -90,8 +93,8 @@ class ViewFolder:
         """Return what the parts were built from, None also where one is damaged: then the view has to be built anew."""
         state = self.state()
         try:
-            require_sound([self.path / name for name in state.parts] if state else [])
-        except DataError:
+            require_sound([self.path / name for name in state.parts] if state else [], _ADVICE)
+        except StoreDataError:
             return None
         return state
 
@@ -130,7 +133,7 @@ class ViewFolder:
                 parts[moved] = state.parts[name]
                 os.link(self.path / name, folder / moved)
                 digests[moved] = state.digests.get(name) or file_digest(folder / moved)
-            require_sound([self.path / name for name in merged])
+            require_sound([self.path / name for name in merged], _ADVICE)
             rows = pl.concat([pl.read_parquet(self.path / name) for name in merged], how="diagonal_relaxed")
             last = _part(generation, first)
             _write(rows, folder / last)
@@ -142,7 +145,7 @@ class ViewFolder:
     def scan(self, state: ViewState) -> pl.LazyFrame:
         """Open the parts, old to new."""
         files = [self.path / name for name in state.parts]
-        require_sound(files)
+        require_sound(files, _ADVICE)
         return pl.scan_parquet(files, hive_partitioning=False)
 
     @contextmanager

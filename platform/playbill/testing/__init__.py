@@ -1,7 +1,7 @@
 """Conformance suites: subclass one, set one attribute, inherit its tests.
 
 Importing this module imports neither Feast nor pytest's plug-ins; touching a suite does. Install
-`playbill[features,testing]`.
+`playbill[features,testing]`. The suites of Feast stores are in `playbill_feast.conformance`.
 """
 
 from __future__ import annotations
@@ -12,28 +12,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from playbill.testing.label_extractors import LabelExtractorConformance
     from playbill.testing.policies import PolicyConformance
-    from playbill_feast.conformance.offline import OfflineStoreConformance
-    from playbill_feast.conformance.online import OnlineStoreConformance
 
-__all__ = ["LabelExtractorConformance", "OfflineStoreConformance", "OnlineStoreConformance", "PolicyConformance"]
+__all__ = ["LabelExtractorConformance", "PolicyConformance"]
 
 _HOMES = {
     "LabelExtractorConformance": "playbill.testing.label_extractors",
-    "OfflineStoreConformance": "playbill_feast.conformance.offline",
-    "OnlineStoreConformance": "playbill_feast.conformance.online",
     "PolicyConformance": "playbill.testing.policies",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("OfflineStoreConformance", "OnlineStoreConformance"):
+        # An AttributeError's text is lost in `from playbill.testing import ...`.
+        raise ImportError(f"{name} is in playbill_feast.conformance: from playbill_feast.conformance import {name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'playbill.testing' has no attribute '{name}', only {', '.join(__all__)}")
     import pytest
 
     # pytest shows both sides of a failed assertion only in modules it knows of before they are imported.
-    pytest.register_assert_rewrite(
-        "playbill_feast.conformance", "playbill.testing.label_extractors", "playbill.testing.policies"
-    )
+    pytest.register_assert_rewrite("playbill.testing.label_extractors", "playbill.testing.policies")
     return getattr(import_module(_HOMES[name]), name)
 
 

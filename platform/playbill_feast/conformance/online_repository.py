@@ -31,7 +31,7 @@ from feast.types import (
     from_value_type,
 )
 
-from playbill.clock import WallClock
+from playbill_feast.clock import utc_now
 from playbill_feast.conformance.cells import cells
 
 MEMBER = Entity(name="member", join_keys=["member_id"], value_type=ValueType.STRING)
@@ -58,7 +58,7 @@ TYPES: Mapping[str, Any] = {
 
 def ago(*, hours: float = 0, seconds: float = 0) -> pd.Timestamp:
     """Return a moment before now, in UTC. Online stores count ages to the machine's own clock."""
-    now = pd.Timestamp(WallClock().now())
+    now = pd.Timestamp(utc_now())
     return now - pd.Timedelta(hours=hours) - pd.Timedelta(seconds=seconds)
 
 

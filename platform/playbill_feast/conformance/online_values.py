@@ -1,4 +1,4 @@
-"""Tests of values and their times: types, nulls and statuses; late writes never win, and the ttl is what was promised."""
+"""Tests of values and times: types, nulls and statuses; late writes never win, and the ttl is what was promised."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ from feast.monitoring.monitoring_utils import (
 )
 from feast.repo_config import RepoConfig
 
-from playbill.errors import StateError
-from playbill_feast.asof_join import in_utc
+from playbill_feast.errors import StoreStateError
+from playbill_feast.frames import in_utc
 from playbill_feast.offline.scan_filter import Wanted
 from playbill_feast.offline.sources import features_root, reading, scan_source
 from playbill_feast.offline.writes import write_file
@@ -69,7 +69,7 @@ def last_moment(config: RepoConfig, source: DataSource, at: str) -> datetime | N
         with reading(config, source, source.name):
             frame = scan_source(config, source, source.name, mapped=False)
             latest = frame.select(in_utc(at, frame.collect_schema()[at]).max()).collect().item()
-    except StateError:
+    except StoreStateError:
         return None
     return latest if isinstance(latest, datetime) else None
 

@@ -19,9 +19,8 @@ from pathlib import Path, PurePath
 import polars as pl
 from polars.datatypes import DataTypeClass
 
-from playbill.errors import DataError, Problem
-from playbill.files import content_digest
-from playbill_feast.asof_join import in_utc
+from playbill_feast.errors import Mistake, StoreDataError
+from playbill_feast.frames import in_utc
 
 APPENDED = ".appended"
 """What the folder of parts appended to a single file is called, after the file's own name."""
@@ -62,7 +61,7 @@ def scan_parts(files: Sequence[Path], root: Path) -> pl.LazyFrame:
         root: The source's path; hive keys are read from folder names below it only.
 
     Raises:
-        DataError: A file is damaged, or two files hold one column as types that do not go together.
+        StoreDataError: A file is damaged, or two files hold one column as types that do not go together.
     """
     schemas = _schemas(files)
     _require_agreement(files, schemas)
@@ -81,20 +80,24 @@ def scan_parts(files: Sequence[Path], root: Path) -> pl.LazyFrame:
     return pl.concat([_in_one_zone(frame, zoned) for frame in frames], how="diagonal_relaxed")
 
 
-def require_sound(files: Sequence[Path]) -> None:
+def require_sound(files: Sequence[Path], advice: str = "Write it again.") -> None:
     """Compare files with the digests beside them, each version of a file once in this process.
 
+    Args:
+        files: Parquet files.
+        advice: What to do about a damaged one.
+
     Raises:
-        DataError: The content of files is not what was written; each is named.
+        StoreDataError: The content of files is not what was written; each is named.
     """
     problems = []
     for file in files:
         digest = _digests(file.parent).get(file.name)
         if digest is not None and content_digest(file) != digest:
             what = "cannot be read: it is damaged, its content is not what was written."
-            problems.append(Problem(str(file), what, "Run `playbill features build`; for labels `labels publish`."))
+            problems.append(Mistake(str(file), what, advice))
     if problems:
-        raise DataError("feature files", problems)
+        raise StoreDataError("feature files", problems)
 
 
 def files_digest(path: Path) -> str:
@@ -103,6 +106,18 @@ def files_digest(path: Path) -> str:
     for file in parts_of(path):
         total.update(bytes.fromhex(content_digest(file)))
     return total.hexdigest()
+
+
+def content_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content, read once for each version of it (by size and time) in this process."""
+    state = path.stat()
+    return _content_digest(path, state.st_size, state.st_mtime_ns, state.st_ino)
+
+
+@lru_cache(maxsize=65_536)
+def _content_digest(path: Path, _size: int, _changed_ns: int, _inode: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digests(folder: Path) -> Mapping[str, str]:
@@ -123,14 +138,14 @@ def _read_digests(folder: Path, _changed_ns: int, _size: int, _inode: int) -> Ma
     return found if isinstance(found, dict) else {}
 
 
-def damaged(files: Sequence[Path]) -> list[Problem]:
+def damaged(files: Sequence[Path]) -> list[Mistake]:
     """Read files whole, one by one, and return those that cannot be read. For after a read has failed."""
     problems = []
     for file in files:
         try:
             pl.scan_parquet(file, glob=False, hive_partitioning=False).collect(engine="streaming")
         except (pl.exceptions.PolarsError, OSError) as error:
-            problems.append(Problem(str(file), f"cannot be read: {first_line(error)}."))
+            problems.append(Mistake(str(file), f"cannot be read: {first_line(error)}."))
     return problems
 
 
@@ -159,9 +174,9 @@ def _schemas(files: Sequence[Path]) -> list[pl.Schema]:
             state = file.stat()
             found.append(_schema(file, state.st_mtime_ns, state.st_size))
         except (pl.exceptions.PolarsError, OSError) as error:
-            problems.append(Problem(str(file), f"cannot be read: {first_line(error)}."))
+            problems.append(Mistake(str(file), f"cannot be read: {first_line(error)}."))
     if problems:
-        raise DataError("feature files", problems)
+        raise StoreDataError("feature files", problems)
     return found
 
 
@@ -179,9 +194,9 @@ def _require_agreement(files: Sequence[Path], schemas: Sequence[pl.Schema]) -> N
             if known == pl.Null():
                 seen[name] = (kind, file)
             elif not agree(known, kind):
-                problems.append(Problem(str(file), f"column '{name}' is {kind}, but {known} in {first.name}."))
+                problems.append(Mistake(str(file), f"column '{name}' is {kind}, but {known} in {first.name}."))
     if problems:
-        raise DataError("feature files", problems)
+        raise StoreDataError("feature files", problems)
 
 
 def agree(one: pl.DataType, other: pl.DataType) -> bool:

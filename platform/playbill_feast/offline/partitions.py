@@ -19,8 +19,9 @@ import polars as pl
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
-from playbill.errors import DataError, Problem
-from playbill_feast.asof_join import ViewValues, as_of_join, in_utc, like_key
+from playbill_feast.asof_join import ViewValues, as_of_join, like_key
+from playbill_feast.errors import Mistake, StoreDataError
+from playbill_feast.frames import MOMENT, in_utc
 
 
 class RaySettings(BaseModel):
@@ -51,7 +52,6 @@ PIECES = pa.schema(
 BATCH_ROWS = 1_000_000
 """Values that are held at once while they are cut, at most."""
 _PARTITION = "__partition"
-_MOMENT = pl.Datetime("us", "UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def cut_values(plan: Plan, view_number: int, start: int, length: int | None) -> 
         Tables of `PIECES`. Values without keys go to every partition.
 
     Raises:
-        DataError: The source cannot be read.
+        StoreDataError: The source cannot be read.
     """
     view = plan.views[view_number]
     frame = view.frame if length is None else view.frame.slice(start, length)
@@ -127,7 +127,9 @@ def cut_values(plan: Plan, view_number: int, start: int, length: int | None) -> 
                 yield _cut(plan, view_number, start + number, values)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(". ")
-        raise DataError(f"feature view '{view.name}'", [Problem("source", f"cannot be read: {reason}.")]) from error
+        raise StoreDataError(
+            f"feature view '{view.name}'", [Mistake("source", f"cannot be read: {reason}.")]
+        ) from error
 
 
 def join_pieces(plan: Plan, pieces: pa.Table) -> pa.Table:
@@ -214,9 +216,9 @@ def _hashable(series: pl.Series) -> np.ndarray[Any, Any]:
 def _visible(view: ViewValues, plan: Plan) -> pl.LazyFrame:
     """Return the values of a view that count, have a key, and are not after the last row or expired for the first."""
     moment = in_utc(view.at, view.frame.collect_schema()[view.at])
-    frame = view.rows().select(_columns(view)).filter(moment <= pl.lit(plan.last, dtype=_MOMENT))
+    frame = view.rows().select(_columns(view)).filter(moment <= pl.lit(plan.last, dtype=MOMENT))
     if view.ttl is not None:
-        frame = frame.filter(moment >= pl.lit(plan.first, dtype=_MOMENT) - view.ttl)
+        frame = frame.filter(moment >= pl.lit(plan.first, dtype=MOMENT) - view.ttl)
     return frame.drop_nulls(list(view.keys.values()))
 
 

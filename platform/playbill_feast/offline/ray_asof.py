@@ -15,8 +15,11 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -26,9 +29,8 @@ from ray.data.context import ShuffleStrategy
 from ray.exceptions import RayError
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from playbill import ray_cluster
-from playbill.errors import PlaybillError, ServiceError
 from playbill_feast.asof_join import ViewValues, as_of_join
+from playbill_feast.errors import StoreConfigError, StoreError, StoreServiceError
 from playbill_feast.offline.partitions import (
     BATCH_ROWS,
     PIECES,
@@ -42,6 +44,14 @@ from playbill_feast.offline.partitions import (
 )
 
 PARTITIONS_PER_WORKER = 4
+RAY_ADDRESS = "RAY_ADDRESS"
+"""Variable that Ray Jobs and KubeRay set to the cluster's address."""
+STARTED_HERE = "local"
+"""The address that starts a cluster on this machine even where the environment names another."""
+
+_HTTP2_SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+# How every HTTP/2 connection begins, RFC 9113 section 3.4; a server answers with settings of its own.
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _HTTP2_SETTINGS
 
 
 def join_partitioned(rows: pl.DataFrame, at: str, views: Sequence[ViewValues], settings: RaySettings) -> pl.DataFrame:
@@ -57,8 +67,8 @@ def join_partitioned(rows: pl.DataFrame, at: str, views: Sequence[ViewValues], s
         The output columns of all views in order, one row per row of `rows`, in the same order.
 
     Raises:
-        DataError: A column is missing, or keys of different kinds would be compared.
-        ServiceError: There is no cluster, it is too small for `settings`, or busy for longer than the time-out.
+        StoreDataError: A column is missing, or keys of different kinds would be compared.
+        StoreServiceError: There is no cluster, it is too small for `settings`, or busy for longer than the time-out.
     """
     nothing = pl.concat([as_of_join(rows.head(0), at, view) for view in views], how="horizontal")
     if rows.is_empty():
@@ -73,17 +83,57 @@ def join_partitioned(rows: pl.DataFrame, at: str, views: Sequence[ViewValues], s
 
 @contextmanager
 def connected(settings: RaySettings) -> Iterator[None]:
-    """Join the project's cluster, or start one with what `settings` say, and leave it afterwards.
+    """Join the project's Ray cluster, or start one on this machine, and leave it afterwards.
+
+    In a process that is connected already, that cluster is used and stays connected.
 
     Raises:
-        ConfigError: The address is one of Ray Client.
-        ServiceError: There is no cluster at the address, or none can be started here.
+        StoreConfigError: It is an address of Ray Client.
+        StoreServiceError: There is no cluster at the address, or none can be started here.
     """
-    local = {} if settings.object_store_mib is None else {"object_store_memory": settings.object_store_mib * 2**20}
-    threads = {"env_vars": {"POLARS_MAX_THREADS": str(settings.cpus_per_worker)}}
-    timeout_s = settings.start_timeout_s
-    with ray_cluster.connected(settings.address, start_timeout_s=timeout_s, local=local, runtime_env=threads):
+    if ray.is_initialized():
         yield
+        return
+    where = settings.address or os.environ.get(RAY_ADDRESS) or STARTED_HERE
+    if where.startswith("ray://"):
+        raise StoreConfigError(
+            f"{where} is an address of Ray Client, which Ray Data is not made for. Run this as a Ray job "
+            "(`ray job submit`), or on a machine of the cluster with `host:6379` or `auto`."
+        )
+    # Ray reads it in `init`: no telemetry.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    options: dict[str, Any] = {"address": where}
+    if where == STARTED_HERE:
+        options["include_dashboard"] = False
+        if settings.object_store_mib is not None:
+            options["object_store_memory"] = settings.object_store_mib * 2**20
+    threads = {"env_vars": {"POLARS_MAX_THREADS": str(settings.cpus_per_worker)}}
+    try:
+        if where != STARTED_HERE:
+            _require_grpc(where, settings.start_timeout_s)
+        ray.init(log_to_driver=False, logging_level="ERROR", runtime_env=threads, **options)
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        at = "this machine" if where == STARTED_HERE else where
+        raise StoreServiceError(f"no Ray cluster at {at}: {error}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _require_grpc(address: str, timeout_s: float) -> None:
+    """See whether a gRPC server answers at `host:port`: Ray itself tries for ten minutes and then ends the process.
+
+    A word such as `auto` is left to Ray.
+    """
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    with socket.create_connection((host, int(port)), timeout=timeout_s) as connection:
+        connection.sendall(_HTTP2_PREFACE)
+        answer = connection.recv(len(_HTTP2_SETTINGS))
+    if answer[3:4] != _HTTP2_SETTINGS[3:4]:
+        raise ConnectionError("what listens there is no Ray")
 
 
 def claimed_workers(settings: RaySettings) -> int:
@@ -92,20 +142,20 @@ def claimed_workers(settings: RaySettings) -> int:
     Ray itself waits without end for what a cluster does not have.
 
     Raises:
-        ServiceError: The cluster has fewer CPUs than that, or did not free them within `start_timeout_s`.
+        StoreServiceError: The cluster has fewer CPUs than that, or did not free them within `start_timeout_s`.
     """
     cpus = settings.cpus_per_worker
     total = ray.cluster_resources().get("CPU", 0.0)
     workers = settings.workers or max(1, math.floor(total / cpus))
     asked = f"offline_store.ray asks for {workers} worker(s) of {cpus} CPU(s)"
     if workers * cpus > total:
-        raise ServiceError(f"{asked}, but the Ray cluster has {total:g}. Ask for fewer, or add nodes.")
+        raise StoreServiceError(f"{asked}, but the Ray cluster has {total:g}. Ask for fewer, or add nodes.")
     # CPUs that lie on several nodes, or are held by others, show only when they are asked for.
     group = placement_group([{"CPU": cpus}] * (settings.workers or 1))
     try:
         if not group.wait(settings.start_timeout_s):
             free = ray.available_resources().get("CPU", 0.0)
-            raise ServiceError(
+            raise StoreServiceError(
                 f"{asked}, but the Ray cluster did not free them in {settings.start_timeout_s:g} s: {free:g} of its "
                 f"{total:g} CPUs are free, and one worker's must lie on one node. Ask for fewer, or try again later."
             )
@@ -176,9 +226,9 @@ def _explained(error: BaseException) -> BaseException:
     """Return the worker's own error where it is one of ours."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, PlaybillError):
+        if isinstance(cause, StoreError):
             return cause
         cause = getattr(cause, "cause", None) or cause.__cause__
     if isinstance(error, RayError):
-        return ServiceError(f"the as-of join on Ray failed: {error}")
+        return StoreServiceError(f"the as-of join on Ray failed: {error}")
     return error

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from playbill.errors import ConfigError, DataError, Problem, ServiceError
+from playbill_feast.errors import Mistake, StoreConfigError, StoreDataError, StoreServiceError
 from playbill_feast.offline.parquet_files import APPENDED, first_line, hive_schema, part_after, part_order
 
 
@@ -25,15 +25,15 @@ def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
         options: What fsspec hands to the file system: credentials, `endpoint_url`, and the like.
 
     Raises:
-        ConfigError: fsspec knows no such scheme, or its package is not installed.
-        ServiceError: The store does not answer.
+        StoreConfigError: fsspec knows no such scheme, or its package is not installed.
+        StoreServiceError: The store does not answer.
     """
     try:
         filesystem, path = fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError, TypeError) as error:
-        raise ConfigError(f"{url} cannot be opened: {first_line(error)}.") from None
+        raise StoreConfigError(f"{url} cannot be opened: {first_line(error)}.") from None
     except OSError as error:
-        raise ServiceError(f"{url} does not answer: {first_line(error)}.") from error
+        raise StoreServiceError(f"{url} does not answer: {first_line(error)}.") from error
     return filesystem, path
 
 
@@ -41,8 +41,8 @@ def remote_parts(url: str, options: Mapping[str, Any]) -> tuple[Any, list[str]]:
     """Return the file system, and a source's files in it, oldest part first.
 
     Raises:
-        ConfigError: The URL cannot be used.
-        ServiceError: The store does not answer.
+        StoreConfigError: The URL cannot be used.
+        StoreServiceError: The store does not answer.
     """
     filesystem, path = open_filesystem(url, options)
     try:
@@ -50,7 +50,7 @@ def remote_parts(url: str, options: Mapping[str, Any]) -> tuple[Any, list[str]]:
         own = [path] if filesystem.isfile(path) else _inside(filesystem, path)
         return filesystem, [*own, *_inside(filesystem, path.rstrip("/") + APPENDED)]
     except OSError as error:
-        raise ServiceError(f"{url} does not answer: {first_line(error)}.") from error
+        raise StoreServiceError(f"{url} does not answer: {first_line(error)}.") from error
 
 
 def scan_remote(filesystem: Any, files: list[str], root: str) -> pl.LazyFrame:
@@ -62,7 +62,7 @@ def scan_remote(filesystem: Any, files: list[str], root: str) -> pl.LazyFrame:
         root: The source's path; hive keys are read from folder names below it only.
 
     Raises:
-        DataError: A file is damaged, or two files hold one column as types that do not go together.
+        StoreDataError: A file is damaged, or two files hold one column as types that do not go together.
     """
     schemas, problems = [], []
     for file in files:
@@ -70,13 +70,13 @@ def scan_remote(filesystem: Any, files: list[str], root: str) -> pl.LazyFrame:
             with filesystem.open(file, "rb") as stream:
                 schemas.append(pq.read_schema(stream))
         except (pa.ArrowException, OSError) as error:
-            problems.append(Problem(file, f"cannot be read: {first_line(error)}."))
+            problems.append(Mistake(file, f"cannot be read: {first_line(error)}."))
     if problems:
-        raise DataError("feature files", problems)
+        raise StoreDataError("feature files", problems)
     try:
         schema = pa.unify_schemas([part.remove_metadata() for part in schemas], promote_options="permissive")
     except pa.ArrowException as error:
-        raise DataError("feature files", [Problem(root, f"parts disagree: {first_line(error)}.")]) from None
+        raise StoreDataError("feature files", [Mistake(root, f"parts disagree: {first_line(error)}.")]) from None
     keys = hive_schema([PurePosixPath(file) for file in files], PurePosixPath(root)).to_frame().to_arrow().schema
     named = [schema.field(field.name) if field.name in schema.names else field for field in keys]
     dataset = ds.dataset(
@@ -106,7 +106,7 @@ def append_remote(url: str, table: pa.Table, options: Mapping[str, Any]) -> None
     """Append rows to a remote source as a new part. No other file is touched.
 
     Raises:
-        ServiceError: The store does not take it. Nothing was appended.
+        StoreServiceError: The store does not take it. Nothing was appended.
     """
     filesystem, path = open_filesystem(url, options)
     if not filesystem.exists(path) and path.endswith(".parquet"):
@@ -121,7 +121,7 @@ def write_remote(url: str, table: pa.Table, options: Mapping[str, Any]) -> None:
     """Write a remote parquet file. Object stores show an upload only once it is whole.
 
     Raises:
-        ServiceError: The store does not take it.
+        StoreServiceError: The store does not take it.
     """
     filesystem, path = open_filesystem(url, options)
     buffer = io.BytesIO()
@@ -130,6 +130,6 @@ def write_remote(url: str, table: pa.Table, options: Mapping[str, Any]) -> None:
         filesystem.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
         filesystem.pipe_file(path, buffer.getvalue())
     except OSError as error:
-        raise ServiceError(
+        raise StoreServiceError(
             f"{url} was not written: {first_line(error)}. What was there before is unchanged."
         ) from error

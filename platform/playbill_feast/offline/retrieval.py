@@ -1,4 +1,4 @@
-"""What the offline store computes: features as of entity rows or of every moment of a time range, and pulls of a source.
+"""What the offline store computes: features as of entity rows or of all moments of a time range, and pulls of a source.
 
 A retrieval joins several views to the entity rows. A pull returns the newest rows, or all rows, of one source between
 two moments.
@@ -19,11 +19,10 @@ from feast.infra.offline_stores.offline_store import RetrievalMetadata
 from feast.repo_config import RepoConfig
 from feast.utils import compute_non_entity_date_range
 
-from playbill.errors import DataError, Problem, nearest
-from playbill.features.values import EVENT_AT, plain_arrow
-from playbill.tables.frames import utc_literal
-from playbill_feast.asof_join import AsOfRows, ViewValues, in_utc, latest_values
+from playbill_feast.asof_join import AsOfRows, ViewValues, latest_values
 from playbill_feast.entity_rows import entity_table
+from playbill_feast.errors import Mistake, StoreDataError, suggestion
+from playbill_feast.frames import EVENT_AT, in_utc, plain_arrow, utc_literal
 from playbill_feast.offline.scan_filter import Wanted, as_known, as_known_on
 from playbill_feast.offline.sources import (
     join_keys,
@@ -36,8 +35,6 @@ from playbill_feast.offline.sources import (
 )
 from playbill_feast.offline.sql_reader import ASKED_KEYS, read_query
 from playbill_feast.offline.sql_source import SqlSource
-
-_MOMENT = pl.Datetime("us", "UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ def entity_rows_of(entity_df: Any, request: Request) -> tuple[pa.Table, str]:
     """Return the entity rows and their time column, checked against what is asked for.
 
     Raises:
-        DataError: They are no table, have no usable time column, lack keys, or have a column that a feature will
+        StoreDataError: They are no table, have no usable time column, lack keys, or have a column that a feature will
             have; every mistake is named.
     """
     if isinstance(entity_df, str):
@@ -78,12 +75,12 @@ def entity_rows_of(entity_df: Any, request: Request) -> tuple[pa.Table, str]:
     table, at = entity_table(entity_df)
     keys = {key for view in request.wanted for key in join_keys(view)}
     names = set(table.column_names)
-    problems = [Problem(key, "join key is missing.") for key in sorted(keys - names)]
+    problems = [Mistake(key, "join key is missing.") for key in sorted(keys - names)]
     for name in sorted(names.intersection(request.outputs)):
         advice = "Rename it, or ask for full_feature_names." if not request.full_names else "Rename it."
-        problems.append(Problem(name, "is also the name of a feature that is asked for.", advice))
+        problems.append(Mistake(name, "is also the name of a feature that is asked for.", advice))
     if problems:
-        raise DataError("entity rows", problems)
+        raise StoreDataError("entity rows", problems)
     return table, at
 
 
@@ -108,9 +105,9 @@ def retrieve(request: Request, entities: pa.Table, at: str) -> pa.Table:
     """Return the entity rows unchanged and in order, then the features.
 
     Raises:
-        DataError: A source is damaged, lacks columns or has other types; the mistakes of all views are named.
-        StateError: A source does not exist yet.
-        ServiceError: A database or cluster does not answer.
+        StoreDataError: A source is damaged, lacks columns or has other types; the mistakes of all views are named.
+        StoreStateError: A source does not exist yet.
+        StoreServiceError: A database or cluster does not answer.
     """
     keys = dict.fromkeys(key for view in request.wanted for key in join_keys(view))
     rows = pl.DataFrame(pl.from_arrow(entities.select([*keys, at])))
@@ -135,11 +132,11 @@ def snapshot_range(
     Without a start it goes back by the longest ttl, or 30 days, as Feast has it.
 
     Raises:
-        DataError: It ends before it starts.
+        StoreDataError: It ends before it starts.
     """
     first, last = (moment(value) for value in compute_non_entity_date_range(list(views), start, end))
     if first > last:
-        raise DataError("time range", [Problem("start_date", f"{first} is after end_date {last}.")])
+        raise StoreDataError("time range", [Mistake("start_date", f"{first} is after end_date {last}.")])
     return first, last
 
 
@@ -175,7 +172,7 @@ def _views(request: Request, rows: pl.DataFrame, at: str) -> list[ViewValues]:
     last = rows.get_column(at).max()
     local = request.config.offline_store.engine == "local"
     views: list[ViewValues] = []
-    problems: list[Problem] = []
+    problems: list[Mistake] = []
     with as_known_on(request.known_on):
         for view, features in request.wanted.items():
             asked = isinstance(view.batch_source, SqlSource)
@@ -184,12 +181,12 @@ def _views(request: Request, rows: pl.DataFrame, at: str) -> list[ViewValues]:
             keys = _distinct(view, rows) if asked else None
             try:
                 values = view_values(request.config, view, features, request.full_names, until, keys)
-            except DataError as error:
+            except StoreDataError as error:
                 problems += error.problems
                 continue
             views.append(replace(values, created_by_row=request.created_by_row))
     if problems:
-        raise DataError("feature views", problems)
+        raise StoreDataError("feature views", problems)
     return views
 
 
@@ -223,7 +220,7 @@ def _queried(query: str, views: Mapping[FeatureView, Sequence[str]]) -> pl.DataF
     urls = {source.url for source in sources if isinstance(source, SqlSource)}
     if len(urls) != 1 or not all(isinstance(source, SqlSource) for source in sources):
         what = "is SQL, which is only understood when every view has a SqlSource of one and the same database."
-        raise DataError("entity rows", [Problem("entity_df", what, "Give a pandas, polars or Arrow table.")])
+        raise StoreDataError("entity rows", [Mistake("entity_df", what, "Give a pandas, polars or Arrow table.")])
     return read_query(urls.pop(), query)
 
 
@@ -278,14 +275,13 @@ def _rows(config: RepoConfig, pull: Pull) -> pl.LazyFrame:
     problems = []
     for name in _columns(pull):
         if name not in schema:
-            close = nearest(name, schema.names())
-            problems.append(Problem(name, "column is missing.", f"Did you mean '{close}'?" if close else ""))
+            problems.append(Mistake(name, "column is missing.", suggestion(name, schema.names())))
     for name in filter(None, (pull.at, pull.created)):
         if name in schema and not isinstance(schema[name], pl.Datetime | pl.Date | pl.Null):
-            problems.append(Problem(name, f"is {schema[name]}, and has to be a time."))
+            problems.append(Mistake(name, f"is {schema[name]}, and has to be a time."))
     if problems:
         where = getattr(pull.source, "path", "") or pull.source.name
-        raise DataError(f"source {where}", problems)
+        raise StoreDataError(f"source {where}", problems)
     frame = frame.with_columns(in_utc(name, schema[name]) for name in filter(None, (pull.at, pull.created)))
     return as_known(frame, pull.at, pull.created, pull.known_on)
 

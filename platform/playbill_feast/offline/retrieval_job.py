@@ -16,7 +16,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
 from feast.saved_dataset import SavedDatasetStorage, ValidationReference
 
-from playbill.errors import DataError, Problem
+from playbill_feast.errors import Mistake, StoreDataError
 from playbill_feast.offline.remote_files import remote_parts, write_remote
 from playbill_feast.offline.sources import local_path, storage_options
 from playbill_feast.offline.writes import replace_folder, write_file
@@ -35,12 +35,12 @@ def save_dataset(
 
     Raises:
         SavedDatasetLocationAlreadyExists: Something is there, and must not be overwritten.
-        DataError: The storage is of another kind.
-        ServiceError: It cannot be written. What was there before still is.
+        StoreDataError: The storage is of another kind.
+        StoreServiceError: It cannot be written. What was there before still is.
     """
     if not isinstance(storage, SavedDatasetFileStorage):
         what = f"needs a SavedDatasetFileStorage, got {type(storage).__name__}."
-        raise DataError("saved dataset", [Problem("storage", what)])
+        raise StoreDataError("saved dataset", [Mistake("storage", what)])
     uri = storage.file_options.uri
     path = local_path(config, uri)
     if path is None:
@@ -142,8 +142,8 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]
 
         Raises:
             SavedDatasetLocationAlreadyExists: Something is there, and must not be overwritten.
-            DataError: The storage is of another kind.
-            ServiceError: The disk is full or cannot be written. What was there before still is.
+            StoreDataError: The storage is of another kind.
+            StoreServiceError: The disk is full or cannot be written. What was there before still is.
         """
         save_dataset(self._config, self.to_arrow, storage, bool(allow_overwrite))
 

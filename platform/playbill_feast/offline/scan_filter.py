@@ -16,9 +16,8 @@ from typing import Any
 
 import polars as pl
 
-from playbill.errors import ConfigError
-from playbill.tables.frames import utc_literal
-from playbill_feast.asof_join import in_utc
+from playbill_feast.errors import StoreConfigError
+from playbill_feast.frames import in_utc, utc_literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +48,10 @@ def as_known_on(moment: datetime | None) -> Iterator[None]:
     created column is taken to have known every value from its event time on. None changes nothing.
 
     Raises:
-        ConfigError: The moment has no time zone.
+        StoreConfigError: The moment has no time zone.
     """
     if moment is not None and moment.tzinfo is None:
-        raise ConfigError(f"as_known_on needs a moment with a time zone, got {moment.isoformat()}")
+        raise StoreConfigError(f"as_known_on needs a moment with a time zone, got {moment.isoformat()}")
     token = _KNOWN_ON.set(moment.astimezone(UTC) if moment is not None else _KNOWN_ON.get())
     try:
         yield

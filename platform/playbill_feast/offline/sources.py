@@ -16,9 +16,9 @@ from feast.feature_view import DUMMY_ENTITY_ID, FeatureView
 from feast.infra.offline_stores.file_source import FileSource
 from feast.repo_config import RepoConfig
 
-from playbill.errors import DataError, Problem, StateError, UnknownNameError
-from playbill.tables.frames import utc_literal
-from playbill_feast.asof_join import ViewValues, in_utc, value_problems
+from playbill_feast.asof_join import ViewValues, value_problems
+from playbill_feast.errors import Mistake, StoreDataError, StoreStateError, UnknownFeatureError
+from playbill_feast.frames import in_utc, utc_literal
 from playbill_feast.offline.parquet_files import damaged, first_line, parts_of, scan_parts
 from playbill_feast.offline.remote_files import remote_parts, scan_remote
 from playbill_feast.offline.scan_filter import Wanted, known_by, known_on
@@ -46,9 +46,9 @@ def scan_source(
         The rows, old parts before new ones.
 
     Raises:
-        StateError: The file does not exist yet.
-        DataError: The source is of a kind that cannot be read, or a file is damaged; every damaged one is named.
-        ServiceError: A database or object store does not answer.
+        StoreStateError: The file does not exist yet.
+        StoreDataError: The source is of a kind that cannot be read, or a file is damaged; every damaged one is named.
+        StoreServiceError: A database or object store does not answer.
     """
     if isinstance(source, SqlSource):
         frame = scan_sql(source.rows, wanted)
@@ -57,7 +57,7 @@ def scan_source(
         frame = _scan_files(config, source, view)
     else:
         what = f"needs a FileSource or a SqlSource, got {type(source).__name__}."
-        raise DataError("offline store", [Problem(view, what)])
+        raise StoreDataError("offline store", [Mistake(view, what)])
     if wanted is not None:
         frame = _within(frame, wanted)
     return frame.rename(dict(source.field_mapping), strict=False) if mapped and source.field_mapping else frame
@@ -92,10 +92,10 @@ def storage_options(config: RepoConfig, source: FileSource | None = None) -> Map
 
 
 def require_parquet(source: FileSource, view: str) -> None:
-    """Raise DataError for a source in a format that is not read here."""
+    """Raise StoreDataError for a source in a format that is not read here."""
     if source.file_format is not None and not isinstance(source.file_format, ParquetFormat):
         what = f"is in {type(source.file_format).__name__}, and only parquet is read."
-        raise DataError("offline store", [Problem(view, what)])
+        raise StoreDataError("offline store", [Mistake(view, what)])
 
 
 def moment(value: datetime) -> datetime:
@@ -105,7 +105,8 @@ def moment(value: datetime) -> datetime:
 
 def advice(config: RepoConfig) -> str:
     """Say how feature files come to be."""
-    return f"Run `playbill -w {config.project} features build`, or write that file."
+    command = getattr(config.offline_store, "build_command", None)
+    return f"Run `{command}`, or write that file." if command else "Write that file."
 
 
 def _scan_files(config: RepoConfig, source: FileSource, view: str) -> pl.LazyFrame:
@@ -119,11 +120,11 @@ def _scan_files(config: RepoConfig, source: FileSource, view: str) -> pl.LazyFra
             if names:
                 root = filesystem._strip_protocol(source.path)
                 return scan_remote(filesystem, names, root)
-    except DataError as error:
-        problems = [Problem(problem.where, problem.what, advice(config)) for problem in error.problems]
-        raise DataError(f"feature view '{view}'", problems) from None
+    except StoreDataError as error:
+        problems = [Mistake(problem.where, problem.what, advice(config)) for problem in error.problems]
+        raise StoreDataError(f"feature view '{view}'", problems) from None
     what = "holds no parquet files" if path is not None and path.is_dir() else "does not exist"
-    raise StateError(f"feature view '{view}' has no values: {path or source.path} {what}. {advice(config)}")
+    raise StoreStateError(f"feature view '{view}' has no values: {path or source.path} {what}. {advice(config)}")
 
 
 def _within(frame: pl.LazyFrame, wanted: Wanted) -> pl.LazyFrame:
@@ -144,17 +145,17 @@ def reading(config: RepoConfig, source: DataSource, view: str) -> Iterator[None]
     A file whose footer is whole opens, and shows only when its pages are read that they are damaged.
 
     Raises:
-        DataError: In place of the reader's own error; every damaged file is named.
+        StoreDataError: In place of the reader's own error; every damaged file is named.
     """
     try:
         yield
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
         hint = advice(config)
         problems = damaged(source_files(config, source))
-        found = [Problem(problem.where, problem.what, hint) for problem in problems]
+        found = [Mistake(problem.where, problem.what, hint) for problem in problems]
         where = getattr(source, "path", "") or source.name
-        whole = [Problem(where, f"cannot be read: {first_line(error)}.", hint)]
-        raise DataError(f"feature view '{view}'", found or whole) from error
+        whole = [Mistake(where, f"cannot be read: {first_line(error)}.", hint)]
+        raise StoreDataError(f"feature view '{view}'", found or whole) from error
 
 
 def join_keys(view: FeatureView) -> dict[str, str]:
@@ -191,7 +192,7 @@ def view_values(
         keys: Column of the view -> all values that are needed; None is every value.
 
     Raises:
-        StateError, DataError: See `scan_source`.
+        StoreStateError, StoreDataError: See `scan_source`.
     """
     source = view.batch_source
     mapping = source.field_mapping or {}
@@ -227,25 +228,25 @@ def require_columns(values: Sequence[ViewValues]) -> None:
     """Check that every view's source has what is asked of it.
 
     Raises:
-        DataError: Columns are missing or no times; those of all views are named together.
+        StoreDataError: Columns are missing or no times; those of all views are named together.
     """
     problems = [
-        Problem(f"{view.name}.{problem.where}", problem.what, problem.hint)
+        Mistake(f"{view.name}.{problem.where}", problem.what, problem.hint)
         for view in values
         for problem in value_problems(view)
     ]
     if problems:
-        raise DataError("feature views", problems)
+        raise StoreDataError("feature views", problems)
 
 
 def require_features(wanted: Mapping[FeatureView, Sequence[str]]) -> None:
     """Check that views have the features asked of them.
 
     Raises:
-        UnknownNameError: One has not; the nearest name is told.
+        UnknownFeatureError: One has not; the nearest name is told.
     """
     for view, features in wanted.items():
         known = [field.name for field in view.features]
         for feature in features:
             if feature not in known:
-                raise UnknownNameError(f"feature of view '{view.name}'", feature, known)
+                raise UnknownFeatureError(f"feature of view '{view.name}'", feature, known)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ import sqlalchemy as sa
 from polars.io.plugins import register_io_source
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, NoSuchTableError, SQLAlchemyError
 
-from playbill.config import expand_variables
-from playbill.errors import ConfigError, DataError, Problem, ServiceError, StateError
-from playbill.tables import missing_driver
+from playbill_feast.connections import expand_variables, missing_driver
 from playbill_feast.entity_rows import moments
+from playbill_feast.errors import Mistake, StoreConfigError, StoreDataError, StoreServiceError, StoreStateError
+from playbill_feast.frames import MOMENT
 from playbill_feast.offline.scan_filter import Wanted
 
 BATCH_ROWS = 50_000
@@ -29,7 +28,6 @@ PROBED_ROWS = 1_000
 ASKED_KEYS = 500
 """With more distinct keys than this the whole time range is read: databases limit a statement's parameters."""
 
-_MOMENT = pl.Datetime("us", "UTC")
 _TYPES: tuple[tuple[type[sa.types.TypeEngine[Any]], pl.DataType], ...] = (
     (sa.Boolean, pl.Boolean()),
     (sa.Integer, pl.Int64()),
@@ -64,9 +62,9 @@ def scan_sql(rows: SqlRows, wanted: Wanted | None = None) -> pl.LazyFrame:
     """Open a table or query as a lazy frame; the database is read when it is collected.
 
     Raises:
-        ConfigError: The URL cannot be used.
-        StateError: There is no such table.
-        ServiceError: The database does not answer.
+        StoreConfigError: The URL cannot be used.
+        StoreStateError: There is no such table.
+        StoreServiceError: The database does not answer.
     """
     schema = sql_schema(rows)
 
@@ -86,7 +84,7 @@ def sql_schema(rows: SqlRows) -> pl.Schema:
     with database_errors(engine), engine.connect() as connection:
         found = _table_schema(connection, rows) if rows.table else _query_schema(connection, rows)
     text = pl.String()
-    return pl.Schema({name: _MOMENT if name in rows.times and kind == text else kind for name, kind in found.items()})
+    return pl.Schema({name: MOMENT if name in rows.times and kind == text else kind for name, kind in found.items()})
 
 
 def read_query(url: str, query: str) -> pl.DataFrame:
@@ -100,7 +98,7 @@ def append_rows(rows: SqlRows, frame: pl.DataFrame) -> None:
     """Insert rows into a table in one transaction: all of them, or none.
 
     Raises:
-        ServiceError: The database did not take them; nothing was written.
+        StoreServiceError: The database did not take them; nothing was written.
     """
     engine = open_engine(rows.url)
     with database_errors(engine), engine.begin() as connection:
@@ -113,13 +111,13 @@ def open_engine(url: str) -> sa.Engine:
     """Return the process's engine of a URL, with secrets filled in from the environment.
 
     Raises:
-        ConfigError: The URL or its driver cannot be used.
-        StateError: It is an SQLite file that does not exist: SQLite would quietly create it empty.
+        StoreConfigError: The URL or its driver cannot be used.
+        StoreStateError: It is an SQLite file that does not exist: SQLite would quietly create it empty.
     """
-    engine = _engine(expand_variables(url, os.environ, "the database URL of a data source"))
+    engine = _engine(expand_variables(url, "the database URL of a data source"))
     file = engine.url.database or ":memory:"
     if engine.dialect.name == "sqlite" and file != ":memory:" and not Path(file).exists():
-        raise StateError(f"the database {file} does not exist")
+        raise StoreStateError(f"the database {file} does not exist")
     return engine
 
 
@@ -128,14 +126,14 @@ def database_errors(engine: sa.Engine) -> Iterator[None]:
     """Turn a driver's errors into one that names the database, without its password.
 
     Raises:
-        ServiceError: The database did not do what was asked.
+        StoreServiceError: The database did not do what was asked.
     """
     try:
         yield
     except SQLAlchemyError as error:
         cause = str(getattr(error, "orig", None) or error).splitlines()[0]
         where = engine.url.render_as_string(hide_password=True)
-        raise ServiceError(f"database {where}: {cause}. Nothing was written.") from error
+        raise StoreServiceError(f"database {where}: {cause}. Nothing was written.") from error
 
 
 @lru_cache(maxsize=32)
@@ -143,9 +141,9 @@ def _engine(url: str) -> sa.Engine:
     try:
         return sa.create_engine(url, pool_pre_ping=True)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"the database URL of a SqlSource cannot be used: {missing_driver(error)}") from None
+        raise StoreConfigError(f"the database URL of a SqlSource cannot be used: {missing_driver(error)}") from None
     except (ArgumentError, NoSuchModuleError) as error:
-        raise ConfigError(f"the database URL of a SqlSource cannot be used: {error}") from None
+        raise StoreConfigError(f"the database URL of a SqlSource cannot be used: {error}") from None
 
 
 def _table(connection: sa.Connection, rows: SqlRows) -> sa.Table:
@@ -154,7 +152,7 @@ def _table(connection: sa.Connection, rows: SqlRows) -> sa.Table:
         return sa.Table(name, sa.MetaData(), schema=schema or None, autoload_with=connection)
     except NoSuchTableError:
         where = connection.engine.url.render_as_string(hide_password=True)
-        raise StateError(f"table '{rows.table}' does not exist in {where}") from None
+        raise StoreStateError(f"table '{rows.table}' does not exist in {where}") from None
 
 
 def _table_schema(connection: sa.Connection, rows: SqlRows) -> pl.Schema:
@@ -163,7 +161,7 @@ def _table_schema(connection: sa.Connection, rows: SqlRows) -> pl.Schema:
 
 def _polars_type(kind: sa.types.TypeEngine[Any]) -> pl.DataType:
     if isinstance(kind, sa.DateTime):
-        return _MOMENT if kind.timezone else pl.Datetime("us")
+        return MOMENT if kind.timezone else pl.Datetime("us")
     if isinstance(kind, sa.ARRAY):
         return pl.List(_polars_type(kind.item_type))
     return next((found for declared, found in _TYPES if isinstance(kind, declared)), pl.String())
@@ -177,7 +175,7 @@ def _query_schema(connection: sa.Connection, rows: SqlRows) -> pl.Schema:
         column: sa.ColumnClause[Any] = sa.column(name, _selectable=source)
         first = sa.select(column).select_from(source).where(column.is_not(None)).limit(1)
         schema[name] = pl.read_database(first, connection).schema[name]
-    return pl.Schema({name: _MOMENT if _zoned(kind) else kind for name, kind in schema.items()})
+    return pl.Schema({name: MOMENT if _zoned(kind) else kind for name, kind in schema.items()})
 
 
 def _zoned(kind: pl.DataType) -> bool:
@@ -201,26 +199,26 @@ def _read(
                 empty = False
                 yield _typed(frame, types)
         except (pl.exceptions.PolarsError, TypeError) as error:
-            raise DataError("database", [Problem(str(rows), f"cannot be read: {error}.")]) from None
+            raise StoreDataError("database", [Mistake(str(rows), f"cannot be read: {error}.")]) from None
         if empty:
             yield pl.DataFrame(schema=types)
 
 
 def _typed(frame: pl.DataFrame, types: pl.Schema) -> pl.DataFrame:
-    problems: list[Problem] = []
+    problems: list[Mistake] = []
     columns = []
     for name, kind in types.items():
         column = frame.get_column(name)
-        if kind == _MOMENT:
+        if kind == MOMENT:
             column, mistakes = moments(column)
             problems += mistakes
         columns.append(column if mistaken(problems, name) else column.cast(kind))
     if problems:
-        raise DataError("database", problems)
+        raise StoreDataError("database", problems)
     return pl.DataFrame(columns)
 
 
-def mistaken(problems: Sequence[Problem], name: str) -> bool:
+def mistaken(problems: Sequence[Mistake], name: str) -> bool:
     """Return whether a column is among the problems."""
     return any(problem.where == name for problem in problems)
 

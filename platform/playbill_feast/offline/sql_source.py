@@ -16,8 +16,8 @@ from feast.repo_config import RepoConfig
 from feast.value_type import ValueType
 from sqlalchemy.exc import ArgumentError
 
-from playbill.errors import ConfigError
-from playbill.features.values import plain_arrow
+from playbill_feast.errors import StoreConfigError
+from playbill_feast.frames import plain_arrow
 from playbill_feast.offline.sql_reader import SqlRows, sql_schema
 
 _SECRET = "SECRET"
@@ -45,7 +45,7 @@ class SqlSource(DataSource):  # type: ignore[misc]
         owner: Who looks after it.
 
     Raises:
-        ConfigError: Not exactly one of table and query is given, or the URL is malformed or relative.
+        StoreConfigError: Not exactly one of table and query is given, or the URL is malformed or relative.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class SqlSource(DataSource):  # type: ignore[misc]
         owner: str = "",
     ) -> None:
         if bool(table) == bool(query):
-            raise ConfigError("a SqlSource needs either a table or a query")
+            raise StoreConfigError("a SqlSource needs either a table or a query")
         _check(url)
         self.url, self.table, self.query = url, table or "", (query or "").rstrip().rstrip(";")
         super().__init__(
@@ -148,7 +148,7 @@ def _check(url: str) -> None:
     try:
         parsed = sa.make_url(re.sub(r"\$\{\w+\}", _SECRET, url))
     except ArgumentError as error:
-        raise ConfigError(f"a SqlSource cannot use this url: {error}") from None
+        raise StoreConfigError(f"a SqlSource cannot use this url: {error}") from None
     relative = parsed.database and not parsed.database.startswith(("/", "file:", _SECRET))
     if parsed.get_backend_name() == "sqlite" and relative and parsed.database != ":memory:":
-        raise ConfigError(f"a SqlSource needs an absolute path, as in sqlite:////{parsed.database}")
+        raise StoreConfigError(f"a SqlSource needs an absolute path, as in sqlite:////{parsed.database}")

@@ -37,8 +37,8 @@ from feast.utils import (
 )
 from pydantic import AwareDatetime, Field
 
-from playbill.errors import DataError, Problem, StateError, nearest
-from playbill.features.values import EVENT_AT, plain_arrow
+from playbill_feast.errors import Mistake, StoreDataError, StoreStateError, suggestion
+from playbill_feast.frames import EVENT_AT, plain_arrow
 from playbill_feast.offline.monitoring import WatchedOfflineStore
 from playbill_feast.offline.partitions import RaySettings
 from playbill_feast.offline.retrieval import (
@@ -64,29 +64,28 @@ def require_source(config: RepoConfig, source: DataSource) -> None:
     """Check a source, where it exists: features may be registered before they are computed.
 
     Raises:
-        DataError: It is damaged, or has no such time columns; the nearest ones are told.
+        StoreDataError: It is damaged, or has no such time columns; the nearest ones are told.
     """
     if not isinstance(source, FileSource | SqlSource):
         return
     try:
         names = scan_source(config, source, source.name, mapped=False).collect_schema().names()
-    except StateError:
+    except StoreStateError:
         return
     problems = []
     for name in filter(None, (source.timestamp_field, source.created_timestamp_column)):
         if name not in names:
-            close = nearest(name, names)
-            problems.append(Problem(name, "column is missing.", f"Did you mean '{close}'?" if close else ""))
+            problems.append(Mistake(name, "column is missing.", suggestion(name, names)))
     if problems:
-        raise DataError(f"source '{source.name}'", problems)
+        raise StoreDataError(f"source '{source.name}'", problems)
 
 
 def source_columns(config: RepoConfig, source: DataSource) -> list[tuple[str, str]]:
     """Return the columns of a source with their Arrow types.
 
     Raises:
-        StateError: The source does not exist yet.
-        DataError: It is damaged.
+        StoreStateError: The source does not exist yet.
+        StoreDataError: It is damaged.
     """
     if isinstance(source, PushSource):
         return source_columns(config, source.batch_source)
@@ -113,6 +112,8 @@ class AsofOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]
     """Read features as they were known at this moment; see `playbill.features.as_known_on`."""
     ray: RaySettings = RaySettings()
     """The Ray engine's settings."""
+    build_command: str | None = None
+    """Command that writes the feature files, for messages about one that is missing or damaged."""
     storage_options: dict[str, Any] = Field(default_factory=dict)
     """What fsspec needs to open URLs: credentials, `endpoint_url`, and the like."""
 
@@ -155,7 +156,7 @@ class AsofOfflineStore(WatchedOfflineStore):
             A job whose table has the entity rows unchanged and in order, then the features.
 
         Raises:
-            DataError: The entity rows have no usable time column or lack a key; every mistake is named.
+            StoreDataError: The entity rows have no usable time column or lack a key; every mistake is named.
         """
         on_demand = _get_requested_on_demand_feature_views(feature_refs, project, registry)
         wanted, _ = _get_requested_feature_views_to_features_dict(feature_refs, feature_views, on_demand)
@@ -246,7 +247,7 @@ class AsofOfflineStore(WatchedOfflineStore):
         """Check a source, where it exists: features may be registered before they are computed.
 
         Raises:
-            DataError: It is damaged, of a kind that cannot be read, or has no such time columns.
+            StoreDataError: It is damaged, of a kind that cannot be read, or has no such time columns.
         """
         require_source(config, data_source)
 

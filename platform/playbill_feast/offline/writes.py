@@ -23,8 +23,8 @@ from feast.feature_view import FeatureView
 from feast.infra.offline_stores.file_source import FileLoggingDestination, FileSource
 from feast.repo_config import RepoConfig
 
-from playbill.errors import DataError, Problem, ServiceError, StateError, nearest
-from playbill.features.values import plain_arrow
+from playbill_feast.errors import Mistake, StoreDataError, StoreServiceError, StoreStateError, suggestion
+from playbill_feast.frames import plain_arrow
 from playbill_feast.offline.parquet_files import APPENDED, agree, first_line, part_after, parts_of
 from playbill_feast.offline.remote_files import append_remote, write_remote
 from playbill_feast.offline.sources import join_keys, local_path, require_parquet, scan_source, storage_options
@@ -36,7 +36,7 @@ def write_file(path: Path, table: pa.Table) -> None:
     """Write a parquet file, or replace one.
 
     Raises:
-        ServiceError: The disk is full or cannot be written; what was there before still is.
+        StoreServiceError: The disk is full or cannot be written; what was there before still is.
     """
     with written_whole(path), beside(path) as hidden:
         write_table(table, hidden)
@@ -53,7 +53,7 @@ def append_part(source: Path, table: pa.Table) -> Path:
         table: The rows.
 
     Raises:
-        ServiceError: The disk is full or cannot be written. Nothing was appended.
+        StoreServiceError: The disk is full or cannot be written. Nothing was appended.
     """
     if not source.exists() and source.suffix == ".parquet" and not parts_of(source):
         write_file(source, table)
@@ -68,7 +68,7 @@ def replace_folder(folder: Path, table: pa.Table) -> None:
     """Write a folder with one part, or replace a whole folder by it.
 
     Raises:
-        ServiceError: The disk is full or cannot be written; what was there before still is.
+        StoreServiceError: The disk is full or cannot be written; what was there before still is.
     """
     with written_whole(folder), beside(folder) as hidden:
         hidden.mkdir(parents=True)
@@ -108,12 +108,12 @@ def written_whole(path: Path) -> Iterator[None]:
     """Say what to do when a disk is full or cannot be written.
 
     Raises:
-        ServiceError: In place of the system's own error.
+        StoreServiceError: In place of the system's own error.
     """
     try:
         yield
     except OSError as error:
-        raise ServiceError(
+        raise StoreServiceError(
             f"{path} was not written: {first_line(error)}. What was there before is unchanged; "
             "free disk space or correct the folder's permissions, then write again."
         ) from error
@@ -159,8 +159,8 @@ def append_batch(config: RepoConfig, view: FeatureView, table: pa.Table, progres
         progress: Called with the number of rows once they are written.
 
     Raises:
-        DataError: Columns are missing, unknown or of another type; all of them are named. Nothing was written.
-        ServiceError: They cannot be written, as when the disk is full. Nothing was written.
+        StoreDataError: Columns are missing, unknown or of another type; all of them are named. Nothing was written.
+        StoreServiceError: They cannot be written, as when the disk is full. Nothing was written.
     """
     source = view.batch_source
     back = {mapped: own for own, mapped in (source.field_mapping or {}).items()}
@@ -168,8 +168,8 @@ def append_batch(config: RepoConfig, view: FeatureView, table: pa.Table, progres
     table = _checked(view, table, _known_columns(config, view), back)
     if isinstance(source, SqlSource):
         if source.query:
-            raise DataError(
-                f"feature view '{view.name}'", [Problem(source.name, "is a query; only a table is written.")]
+            raise StoreDataError(
+                f"feature view '{view.name}'", [Mistake(source.name, "is a query; only a table is written.")]
             )
         append_rows(source.rows, pl.DataFrame(pl.from_arrow(table)))
     else:
@@ -191,7 +191,7 @@ def _known_columns(config: RepoConfig, view: FeatureView) -> pa.Schema | None:
     """Return the columns that the source has, None before its first row."""
     try:
         frame = scan_source(config, view.batch_source, view.name, mapped=False)
-    except StateError:
+    except StoreStateError:
         return None
     return plain_arrow(frame.collect_schema().to_frame()).schema
 
@@ -203,10 +203,9 @@ def _checked(view: FeatureView, table: pa.Table, known: pa.Schema | None, back: 
     needed = set(known.names) if known is not None else {*join_keys(view).values(), source.timestamp_field, *declared}
     allowed = needed | declared | created
     given = table.column_names
-    problems = [Problem(name, "column is missing.") for name in sorted(needed - set(given))]
+    problems = [Mistake(name, "column is missing.") for name in sorted(needed - set(given))]
     for name in sorted(set(given) - allowed):
-        close = nearest(name, allowed)
-        problems.append(Problem(name, "is no column of the source.", f"Did you mean '{close}'?" if close else ""))
+        problems.append(Mistake(name, "is no column of the source.", suggestion(name, allowed)))
     columns = []
     for name in given:
         column = table.column(name)
@@ -215,20 +214,20 @@ def _checked(view: FeatureView, table: pa.Table, known: pa.Schema | None, back: 
             problems += problem
         columns.append(column)
     if problems:
-        raise DataError(f"rows for feature view '{view.name}'", problems)
+        raise StoreDataError(f"rows for feature view '{view.name}'", problems)
     order = [name for name in (known.names if known is not None else given) if name in given]
     whole = pa.table(columns, names=given)
     return whole.select([*order, *(name for name in given if name not in order)])
 
 
-def _as_type(name: str, column: pa.ChunkedArray, kind: pa.DataType) -> tuple[pa.ChunkedArray, list[Problem]]:
+def _as_type(name: str, column: pa.ChunkedArray, kind: pa.DataType) -> tuple[pa.ChunkedArray, list[Mistake]]:
     """Cast a column to the source's type, where that loses nothing.
 
     Doubles that are no single-precision numbers stay doubles, and the source's column is double from then on.
     """
     here, there = (pl.Series("", pl.from_arrow(pa.chunked_array([], type=each))).dtype for each in (column.type, kind))
     if not agree(here, there):
-        return column, [Problem(name, f"is {column.type}, and the source has {kind}.")]
+        return column, [Mistake(name, f"is {column.type}, and the source has {kind}.")]
     try:
         if pa.types.is_timestamp(column.type) and pa.types.is_timestamp(kind):
             if column.type.tz is None and kind.tz is not None:
@@ -238,7 +237,7 @@ def _as_type(name: str, column: pa.ChunkedArray, kind: pa.DataType) -> tuple[pa.
             return column.cast(kind), []
         narrow = column.cast(kind, safe=not pa.types.is_floating(kind))
     except (pa.ArrowException, ValueError) as error:
-        return column, [Problem(name, f"is {column.type}, and the source has {kind}: {first_line(error)}.")]
+        return column, [Mistake(name, f"is {column.type}, and the source has {kind}: {first_line(error)}.")]
     same = pc.all(pc.or_(pc.equal(narrow.cast(column.type), column), pc.is_nan(column))).as_py()
     return (column if same is False else narrow), []
 
@@ -252,17 +251,17 @@ def write_logs(config: RepoConfig, data: pa.Table | Path, logging: LoggingConfig
         logging: Its destination is a FileLoggingDestination. Columns it partitions by become folders `day=...`.
 
     Raises:
-        DataError: The destination is of another kind, the data is damaged, or a partition column is missing.
-        ServiceError: It cannot be written. Nothing of it was.
+        StoreDataError: The destination is of another kind, the data is damaged, or a partition column is missing.
+        StoreServiceError: It cannot be written. Nothing of it was.
     """
     destination = logging.destination
     if not isinstance(destination, FileLoggingDestination):
         what = f"needs a FileLoggingDestination, got {type(destination).__name__}."
-        raise DataError("feature log", [Problem("destination", what)])
+        raise StoreDataError("feature log", [Mistake("destination", what)])
     table = _read_log(Path(data)) if isinstance(data, str | Path) else data
     by = destination.partition_by or []
     if absent := [name for name in by if name not in table.column_names]:
-        raise DataError("feature log", [Problem(name, "column to partition by is missing.") for name in absent])
+        raise StoreDataError("feature log", [Mistake(name, "column to partition by is missing.") for name in absent])
     path = local_path(config, destination.path)
     if path is None:
         options = dict(storage_options(config))
@@ -279,7 +278,7 @@ def _read_log(folder: Path) -> pa.Table:
     try:
         return pq.read_table(folder)
     except (pa.ArrowException, OSError) as error:
-        raise DataError("feature log", [Problem(str(folder), f"cannot be read: {first_line(error)}.")]) from None
+        raise StoreDataError("feature log", [Mistake(str(folder), f"cannot be read: {first_line(error)}.")]) from None
 
 
 def _partitions(table: pa.Table, by: Sequence[str]) -> list[tuple[str, pa.Table]]:

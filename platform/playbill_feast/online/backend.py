@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from playbill.errors import IntegrityError
+from playbill_feast.errors import StoreIntegrityError
 from playbill_feast.online.row_codec import Column, Ints, PackedRows, pack, unpack
 from playbill_feast.online.row_layout import NEVER, Layout, PackedField, parse_layout
 
@@ -117,7 +117,7 @@ class Rows:
         """Return a schema of a view by its id.
 
         Raises:
-            IntegrityError: The database does not hold the schema.
+            StoreIntegrityError: The database does not hold the schema.
         """
         found = self._layouts.get((view, schema_id))
         if found is not None:
@@ -127,7 +127,7 @@ class Rows:
         try:
             return self._layouts[view, schema_id]
         except KeyError:
-            raise IntegrityError(
+            raise StoreIntegrityError(
                 f"{self.name}: rows of view '{view}' were written with schema {schema_id:08x}, which is not stored. "
                 "Run `feast teardown`, then `feast apply` and `feast materialize`."
             ) from None

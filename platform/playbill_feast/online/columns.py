@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from playbill.errors import DataError, Problem
+from playbill_feast.errors import Mistake, StoreDataError
 from playbill_feast.online.row_codec import (
     Blobs,
     Bytes,
@@ -58,7 +58,7 @@ def column_of(array: pa.Array | pa.ChunkedArray, kind: str, where: str) -> Colum
     """Turn an Arrow column into a stored one. A NaN stays a NaN.
 
     Raises:
-        DataError: The values do not fit the kind.
+        StoreDataError: The values do not fit the kind.
     """
     flat = _cast(array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array, kind, where)
     valid = None if not flat.null_count else np.asarray(flat.is_valid().to_numpy(zero_copy_only=False), np.bool_)
@@ -83,7 +83,7 @@ def _cast(array: pa.Array, kind: str, where: str) -> pa.Array:
         return array.cast(wanted, safe=kind != "float32")
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError("values to store", [Problem(where, f"{array.type} is no {kind}: {reason}.")]) from None
+        raise StoreDataError("values to store", [Mistake(where, f"{array.type} is no {kind}: {reason}.")]) from None
 
 
 def _in_utc(array: pa.Array) -> pa.Array:
@@ -132,7 +132,7 @@ def _without_nulls(items: pa.Array, kind: str, starts: Ints, lengths: Ints, wher
         return items
     if kind in ("int32", "int64"):
         if items.take(pa.array(spread(starts, lengths))).null_count:
-            raise DataError("values to store", [Problem(where, "a list of whole numbers has a null inside.")])
+            raise StoreDataError("values to store", [Mistake(where, "a list of whole numbers has a null inside.")])
         return items.fill_null(0)
     if kind == "time":
         return items.cast(pa.int64()).fill_null(NO_TIME).cast(_SCALAR_TYPES["time"])

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from playbill.errors import DataError, Problem
+from playbill_feast.errors import Mistake, StoreDataError
 
 NUMBER, TEXT, BYTES, TIME = b"i", b"s", b"b", b"t"
 OTHER_TEXT = {"uuid": b"u", "time_uuid": b"v", "decimal": b"d"}
@@ -31,12 +31,12 @@ def tag_of(kind: str) -> bytes:
     """Return the tag of a kind of key.
 
     Raises:
-        DataError: Values of this kind cannot be keys.
+        StoreDataError: Values of this kind cannot be keys.
     """
     tag = _TAGS.get(kind) or OTHER_TEXT.get(kind)
     if tag is None:
         known = ", ".join(sorted({*_TAGS, *OTHER_TEXT}))
-        raise DataError("entity keys", [Problem(kind, f"cannot be a join key. Kinds of keys: {known}.")])
+        raise StoreDataError("entity keys", [Mistake(kind, f"cannot be a join key. Kinds of keys: {known}.")])
     return tag
 
 
@@ -59,7 +59,7 @@ def _parts(tag: bytes, name: str, values: Sequence[Any], last: bool) -> list[byt
     expected = int if tag in _NUMBERS else bytes if tag == BYTES else str
     if strangers := sorted({type(value).__name__ for value in values if not isinstance(value, expected)}):
         what = f"holds {', '.join(strangers)}, the key is made of {expected.__name__}."
-        raise DataError("entity keys", [Problem(name, what)])
+        raise StoreDataError("entity keys", [Mistake(name, what)])
     if tag in _NUMBERS:
         return _numbers(tag, np.array(values, np.int64))
     texts = values if tag == BYTES else list(map(str.encode, values))
@@ -79,11 +79,11 @@ def keys_of_arrow(kinds: KeyKinds, table: pa.Table) -> list[bytes | None]:
     """Encode the keys of a table's rows; a null anywhere has no key.
 
     Raises:
-        DataError: A join key is missing, or its values are of another type; all are named.
+        StoreDataError: A join key is missing, or its values are of another type; all are named.
     """
-    problems = [Problem(name, "join key is missing.") for name, _ in kinds if name not in table.column_names]
+    problems = [Mistake(name, "join key is missing.") for name, _ in kinds if name not in table.column_names]
     if problems:
-        raise DataError("entity keys", problems)
+        raise StoreDataError("entity keys", problems)
     if not kinds:
         return [b""] * table.num_rows
     if len(kinds) == 1 and tag_of(kinds[0][1]) == NUMBER and not table.column(kinds[0][0]).null_count:
@@ -138,9 +138,9 @@ def _texts(column: pa.Array, name: str, kind: str) -> pa.Array:
         raise _unfit(name, kind, column, error) from None
 
 
-def _unfit(name: str, kind: str, column: pa.Array, error: Exception) -> DataError:
+def _unfit(name: str, kind: str, column: pa.Array, error: Exception) -> StoreDataError:
     reason = str(error).splitlines()[0]
-    return DataError("entity keys", [Problem(name, f"{column.type} is no {kind}: {reason}.")])
+    return StoreDataError("entity keys", [Mistake(name, f"{column.type} is no {kind}: {reason}.")])
 
 
 def open_key(kinds: KeyKinds, key: bytes) -> list[Any]:

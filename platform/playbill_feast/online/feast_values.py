@@ -21,7 +21,7 @@ from feast.protos.feast.types.Value_pb2 import (
 from feast.type_map import NULL_TIMESTAMP_INT_VALUE, python_values_to_proto_values
 from feast.value_type import ValueType
 
-from playbill.errors import DataError, Problem
+from playbill_feast.errors import Mistake, StoreDataError
 from playbill_feast.online.columns import column_of, item_kind, python_values
 from playbill_feast.online.entity_keys import KeyKinds, keys_of_values
 from playbill_feast.online.row_codec import Column
@@ -103,7 +103,7 @@ def keys_of_protos(kinds: KeyKinds, entities: Sequence[EntityKey]) -> list[bytes
     """Encode Feast's entity keys. A key whose value is not set has none.
 
     Raises:
-        DataError: A key names other join keys than the view's.
+        StoreDataError: A key names other join keys than the view's.
     """
     expected = {name for name, _ in kinds}
     values: dict[str, list[Any]] = {name: [] for name in expected}
@@ -112,7 +112,7 @@ def keys_of_protos(kinds: KeyKinds, entities: Sequence[EntityKey]) -> list[bytes
         given.pop(DUMMY_ENTITY_ID, None)
         if given.keys() != expected:
             what = f"has the join keys {sorted(given)}, the view's are {sorted(expected)}."
-            raise DataError("entity keys", [Problem("entity key", what)])
+            raise StoreDataError("entity keys", [Mistake("entity key", what)])
         for name, value in given.items():
             values[name].append(proto_value(value))
     return keys_of_values(kinds, values, len(entities))
@@ -163,7 +163,7 @@ def _arrow(values: list[Any], where: str) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError("values to store", [Problem(where, f"{str(error).splitlines()[0]}.")]) from None
+        raise StoreDataError("values to store", [Mistake(where, f"{str(error).splitlines()[0]}.")]) from None
 
 
 def column_of_rare(array: pa.ChunkedArray, value_type: ValueType, where: str) -> Column:
@@ -171,7 +171,7 @@ def column_of_rare(array: pa.ChunkedArray, value_type: ValueType, where: str) ->
     try:
         protos = python_values_to_proto_values(array.to_numpy(zero_copy_only=False), value_type)
     except (TypeError, ValueError, AssertionError) as error:
-        raise DataError("values to store", [Problem(where, f"is no {value_type.name}: {error}.")]) from None
+        raise StoreDataError("values to store", [Mistake(where, f"is no {value_type.name}: {error}.")]) from None
     return column_of_protos(protos, "proto", where)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,8 +17,8 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from playbill.config import expand_variables
-from playbill.errors import ConfigError, ServiceError
+from playbill_feast.connections import expand_variables
+from playbill_feast.errors import StoreConfigError, StoreServiceError
 from playbill_feast.online.backend import Ask, Batch, Progress
 
 _ROWS_PER_SCRIPT = 1_000
@@ -190,7 +189,7 @@ class RedisBackend:
             yield
         except RedisError as error:
             host, port = self._options["host"], self._options["port"]
-            raise ServiceError(
+            raise StoreServiceError(
                 f"Redis at {host}:{port} does not answer: {error} (tried {1 + _TRIED_AGAIN} times). Start it, for "
                 f"example with `redis-server --port {port}`, or correct online_store.connection_string."
             ) from error
@@ -204,16 +203,13 @@ def _options(text: str) -> dict[str, Any]:
     """Read a connection string.
 
     Raises:
-        ConfigError: It names a variable that is not set, or is no connection string.
+        StoreConfigError: It names a variable that is not set, or is no connection string.
     """
-    try:
-        filled = expand_variables(text, os.environ)
-    except ConfigError:
-        raise ConfigError(f"online_store.connection_string uses a variable that is not set: {text}") from None
+    filled = expand_variables(text, "online_store.connection_string")
     try:
         found = redis.connection.parse_url(filled) if "://" in filled else _feasts(filled)
     except ValueError as error:
-        raise ConfigError(
+        raise StoreConfigError(
             f"online_store.connection_string is not understood: {error}. Write host:port,db=0 or redis://host:port/0."
         ) from None
     found.pop("connection_class", None)

@@ -1,4 +1,4 @@
-"""A request for online features: planned once per list of features or service, read, and opened into Feast's response."""
+"""A request for online features: planned once per list of features or service, read, and made into a response."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from feast.type_map import feast_value_type_to_python_type, python_values_to_pro
 from feast.utils import _augment_response_with_on_demand_transforms, ensure_request_data_values_exist
 from feast.value_type import ValueType
 
-from playbill.clock import WallClock
+from playbill_feast.clock import utc_now
 from playbill_feast.online.backend import Rows
 from playbill_feast.online.entity_keys import KeyKinds, keys_of_values
 from playbill_feast.online.feast_values import key_kinds, kind_of, proto_value, view_fields
@@ -109,7 +109,7 @@ def _state(registry: BaseRegistry) -> tuple[int, datetime] | None:
     """Return what identifies the registry's content in use, None when it is to be read anew."""
     created = getattr(registry, "cached_registry_proto_created", None)
     ttl = getattr(registry, "cached_registry_proto_ttl", None)
-    if created is None or ttl is None or (ttl and WallClock().now() > created + ttl):
+    if created is None or ttl is None or (ttl and utc_now() > created + ttl):
         return None
     return id(registry), created
 

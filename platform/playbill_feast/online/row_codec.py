@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from playbill.errors import IntegrityError
+from playbill_feast.errors import StoreIntegrityError
 from playbill_feast.online.row_layout import FIXED, FORMAT_VERSION, NEVER, Layout, PackedField
 
 Bytes = NDArray[np.uint8]
@@ -176,7 +176,7 @@ def unpack(rows: Sequence[bytes | None], wanted: Sequence[PackedField], layouts:
         where: The view, for messages.
 
     Raises:
-        IntegrityError: A row is damaged or of another format.
+        StoreIntegrityError: A row is damaged or of another format.
     """
     there = [row for row in rows if row is not None]
     found = np.ones(len(rows), np.bool_)
@@ -202,7 +202,7 @@ def _groups(there: list[bytes], found: Flags) -> Iterator[tuple[bytes, list[byte
 
 def _schema_id(head: bytes, where: str) -> int:
     if len(head) < _STAMP or head[0] != FORMAT_VERSION:
-        raise IntegrityError(
+        raise StoreIntegrityError(
             f"{where}: stored rows are damaged or of another format (this version reads format {FORMAT_VERSION}). "
             "Remove the store and materialize again."
         )
@@ -216,7 +216,7 @@ class _Group:
         self.layout = layout
         sizes = set(map(len, rows))
         if min(sizes) < layout.size or (not layout.variable and sizes != {layout.size}):
-            raise IntegrityError(f"{where}: stored rows are cut short. Remove the store and materialize again.")
+            raise StoreIntegrityError(f"{where}: stored rows are cut short. Remove the store and materialize again.")
         self.joined = np.frombuffer(b"".join(rows), np.uint8)
         if layout.variable:
             self._open_variable(rows, where)
@@ -230,7 +230,7 @@ class _Group:
         taken = self.joined[self.starts[:, None] + np.arange(self.layout.size)]
         self.head = taken.view(self.layout.dtype).ravel()
         if (self.head["ends"][:, -1] != lengths).any():
-            raise IntegrityError(f"{where}: stored rows are cut short. Remove the store and materialize again.")
+            raise StoreIntegrityError(f"{where}: stored rows are cut short. Remove the store and materialize again.")
 
     def _flags(self) -> Flags | None:
         """Return (N, fields) validity, or None when everything is there."""

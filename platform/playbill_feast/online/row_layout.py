@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from playbill.errors import IntegrityError
+from playbill_feast.errors import StoreIntegrityError
 
 FORMAT_VERSION = 1
 NEVER = -(2**63)
@@ -130,13 +130,17 @@ def parse_layout(text: str | bytes, where: str) -> Layout:
     """Read a schema as it is stored beside the rows.
 
     Raises:
-        IntegrityError: The text is no schema of this version.
+        StoreIntegrityError: The text is no schema of this version.
     """
     try:
         fields = [PackedField(str(name), str(kind)) for name, kind in json.loads(text)]
     except (ValueError, TypeError):
-        raise IntegrityError(f"{where}: a stored schema is damaged. Remove the store and materialize again.") from None
+        raise StoreIntegrityError(
+            f"{where}: a stored schema is damaged. Remove the store and materialize again."
+        ) from None
     known = {*FIXED, *VARIABLE}
     if strangers := sorted({field.kind for field in fields} - known):
-        raise IntegrityError(f"{where}: a stored schema has kinds this version does not know: {', '.join(strangers)}.")
+        raise StoreIntegrityError(
+            f"{where}: a stored schema has kinds this version does not know: {', '.join(strangers)}."
+        )
     return layout_of(fields)

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from playbill.errors import ServiceError, StateError
-from playbill.files import make_folder, storage_error
+from playbill_feast.errors import StoreServiceError, StoreStateError
 from playbill_feast.online.backend import Ask, Batch, Progress
 
 _LOG = logging.getLogger(__name__)
@@ -43,9 +42,9 @@ class SqliteBackend:
             held: sqlite3.Connection = self._local.connection
             return held
         if create:
-            make_folder(self.path.parent)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         elif not self.path.is_file():
-            raise StateError(
+            raise StoreStateError(
                 f"the online store {self.path} does not exist. Run `feast apply`, then `feast materialize`."
             )
         connection = sqlite3.connect(self.path, timeout=self.busy_timeout_s, isolation_level=None)
@@ -60,15 +59,18 @@ class SqliteBackend:
         except sqlite3.OperationalError as error:
             if "no such table" in str(error):
                 view = str(error).rpartition(": ")[2]
-                raise StateError(
+                raise StoreStateError(
                     f"the online store {self.path} has no table of {view}. Run `feast apply`, then `feast materialize`."
                 ) from error
-            refused = storage_error(error, "the online store", self.path)
-            raise refused or ServiceError(f"the online store {self.path} does not answer: {error}.") from error
+            raise StoreServiceError(f"the online store {self.path} does not answer: {error}.") from error
         except sqlite3.Error as error:
-            raise ServiceError(
+            raise StoreServiceError(
                 f"the online store {self.path} cannot be read: {error}. If it is damaged, remove it, "
                 "run `feast apply`, then `feast materialize`."
+            ) from error
+        except OSError as error:
+            raise StoreServiceError(
+                f"the folder {self.path.parent} of the online store cannot be made: {error.strerror}."
             ) from error
 
     def _patiently(self, work: Callable[[sqlite3.Connection], Answer], create: bool) -> Answer:
@@ -84,7 +86,7 @@ class SqliteBackend:
         except sqlite3.OperationalError as error:
             if not _is_locked(error):
                 raise
-            raise ServiceError(
+            raise StoreServiceError(
                 f"the online store {self.path} stayed locked by another writer for {2 * self.busy_timeout_s:g} s "
                 "(tried twice). Nothing of this write was kept: end the other writer, or raise busy_timeout_s."
             ) from error

@@ -30,7 +30,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from pydantic import NonNegativeFloat, PositiveInt
 
-from playbill.clock import WallClock
+from playbill_feast.clock import utc_now
 from playbill_feast.online.backend import Ask, Progress, Rows
 from playbill_feast.online.request_plan import Entities, EntityRows, Plan, Plans, answer
 from playbill_feast.online.response import PackedOnlineResponse
@@ -77,7 +77,7 @@ def now_us(config: RepoConfig) -> int | None:
     """Return the moment that ages are counted to, None where the configuration asks for no limit."""
     if not config.online_store.enforce_ttl:
         return None
-    return moment_us(_NOW.get() or WallClock().now())
+    return moment_us(_NOW.get() or utc_now())
 
 
 def open_database(config: RepoConfig) -> Rows:
@@ -175,8 +175,8 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
             Rows handed to the database. Rows with a null in their key are left out.
 
         Raises:
-            DataError: Columns are missing or of another type, or a row has no event time. Nothing was written.
-            ServiceError: The database does not answer.
+            StoreDataError: Columns are missing or of another type, or a row has no event time. Nothing was written.
+            StoreServiceError: The database does not answer.
         """
         if not table.num_rows:
             return 0
@@ -232,7 +232,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
             the store has no row). Values past the view's ttl are null; their time is kept.
 
         Raises:
-            DataError: A join key is missing or of another type, or the view has no such feature.
+            StoreDataError: A join key is missing or of another type, or the view has no such feature.
         """
         return pl.DataFrame(pl.from_arrow(self.read_arrow(config, view, keys, features)))
 
@@ -266,7 +266,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         Raises:
             ValueError: Entity rows have different keys, or a view cannot be served now.
             KeyError: A join key is missing.
-            ServiceError: The database does not answer.
+            StoreServiceError: The database does not answer.
         """
         plan, entities, asks = self._prepared(features, entity_rows, registry, project, full_feature_names)
         read = self.rows(config).backend.read(asks) if asks else []
@@ -329,8 +329,8 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
             1 - cosine, the negative inner product, or the Euclidean distance). Entities past the ttl are left out.
 
         Raises:
-            DataError: The view has no vector field, or vectors have another length.
-            UnknownNameError: There is no such metric.
+            StoreDataError: The view has no vector field, or vectors have another length.
+            UnknownFeatureError: There is no such metric.
         """
         stored = self._stored(config, view)
         return nearest_frame(stored, neighbours(stored, self._vectors, vector, top_k, metric), features)
@@ -350,7 +350,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         """Find the nearest vectors for Feast, in the order of their keys. See `nearest` for the distances.
 
         Raises:
-            DataError: As `nearest`, or a search by text or with filters, which needs one of Feast's vector stores.
+            StoreDataError: As `nearest`, or a search by text or with filters, which needs one of Feast's vector stores.
         """
         refuse_other_searches(table, embedding, query_string, filters)
         stored = self._stored(config, table)

@@ -15,7 +15,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.value_type import ValueType
 
-from playbill.errors import DataError, Problem, nearest
+from playbill_feast.errors import Mistake, StoreDataError, suggestion
 from playbill_feast.online.backend import Ask, Batch, Rows, batch_of
 from playbill_feast.online.columns import column_of, feature_table
 from playbill_feast.online.entity_keys import KeyKinds, keys_of_arrow
@@ -37,16 +37,14 @@ def fields_of(view: Any, features: Sequence[str]) -> tuple[PackedField, ...]:
     """Return some features of a view as they are stored.
 
     Raises:
-        DataError: The view has no such feature; all are named.
+        StoreDataError: The view has no such feature; all are named.
     """
     types = view_fields(view)
     problems = [
-        Problem(name, "is no feature of the view.", f"Did you mean '{close}'?" if close else "")
-        for name in features
-        if name not in types and (close := nearest(name, types) or "") is not None
+        Mistake(name, "is no feature of the view.", suggestion(name, types)) for name in features if name not in types
     ]
     if problems:
-        raise DataError(f"feature view '{view.name}'", problems)
+        raise StoreDataError(f"feature view '{view.name}'", problems)
     return tuple(PackedField(name, kind_of(types[name])) for name in features)
 
 
@@ -77,7 +75,7 @@ def batches_of_arrow(view: Any, table: pa.Table) -> Iterator[Batch]:
     As in Feast, a NaN among numbers counts as null. Rows whose key has a null cannot be asked for and are left out.
 
     Raises:
-        DataError: Columns are missing, at once; while packing, they are of another type, or a row has no event
+        StoreDataError: Columns are missing, at once; while packing, they are of another type, or a row has no event
             time. Every mistake is named.
     """
     _require_columns(view, table)
@@ -113,15 +111,15 @@ def _require_columns(view: Any, table: pa.Table) -> None:
     wanted = [*view_fields(view), *(name for name, _ in key_kinds(view)), at]
     absent = [name for name in wanted if name not in table.column_names]
     if absent:
-        problems = [Problem(name, "column is missing.") for name in absent]
-        raise DataError(f"rows of feature view '{view.name}'", problems)
+        problems = [Mistake(name, "column is missing.") for name in absent]
+        raise StoreDataError(f"rows of feature view '{view.name}'", problems)
 
 
 def times_us(column: pa.ChunkedArray, name: str, view: str, missing: int | None = None) -> Ints:
     """Return a time column as microseconds since 1970; a time without a zone is UTC.
 
     Raises:
-        DataError: A time is null and `missing` is not given, or the column holds no times.
+        StoreDataError: A time is null and `missing` is not given, or the column holds no times.
     """
     stored = column_of(column, "time", f"{view}.{name}")
     times: Ints = np.asarray(stored.values)
@@ -129,20 +127,20 @@ def times_us(column: pa.ChunkedArray, name: str, view: str, missing: int | None 
         return times
     if missing is None:
         count = int((~stored.valid).sum())
-        raise DataError(f"rows of feature view '{view}'", [Problem(name, f"{count} rows have no time.")])
+        raise StoreDataError(f"rows of feature view '{view}'", [Mistake(name, f"{count} rows have no time.")])
     return np.where(stored.valid, times, missing)
 
 
 def _columns(view: Any, table: pa.Table) -> dict[str, Column]:
     columns: dict[str, Column] = {}
-    problems: list[Problem] = []
+    problems: list[Mistake] = []
     for name, value_type in view_fields(view).items():
         try:
             columns[name] = _column(table.column(name), value_type, name)
-        except DataError as error:
+        except StoreDataError as error:
             problems.extend(error.problems)
     if problems:
-        raise DataError(f"rows of feature view '{view.name}'", problems)
+        raise StoreDataError(f"rows of feature view '{view.name}'", problems)
     return columns
 
 
@@ -163,7 +161,7 @@ def batch_of_protos(view: Any, rows: Sequence[FeastRow]) -> Batch:
     """Pack rows as Feast hands them to a store. A feature that a row lacks is null.
 
     Raises:
-        DataError: A key or a value does not fit the view.
+        StoreDataError: A key or a value does not fit the view.
     """
     keys = keys_of_protos(key_kinds(view), [row[0] for row in rows])
     if None in keys:

@@ -18,7 +18,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from numpy.typing import NDArray
 
-from playbill.errors import DataError, Problem, UnknownNameError
+from playbill_feast.errors import Mistake, StoreDataError, UnknownFeatureError
 from playbill_feast.online.backend import Rows
 from playbill_feast.online.columns import item_kind, opened_lists
 from playbill_feast.online.entity_keys import open_key
@@ -59,17 +59,19 @@ def vector_field(view: Any) -> PackedField:
     """Return the view's one field that is declared with `vector_index=True`.
 
     Raises:
-        DataError: It has none, several, or one that is no list of floats.
+        StoreDataError: It has none, several, or one that is no list of floats.
     """
     found = [field for field in view.features if getattr(field, "vector_index", False)]
     subject = f"vector search in feature view '{view.name}'"
     if len(found) != 1:
         names = ", ".join(field.name for field in found) or "none"
         what = f"one field must be declared with vector_index=True, found {names}."
-        raise DataError(subject, [Problem("schema", what)])
+        raise StoreDataError(subject, [Mistake("schema", what)])
     kind = kind_of(found[0].dtype.to_value_type())
     if kind not in ("list<float32>", "list<float64>"):
-        raise DataError(subject, [Problem(found[0].name, f"is a {kind}, expected Array(Float32) or Array(Float64).")])
+        raise StoreDataError(
+            subject, [Mistake(found[0].name, f"is a {kind}, expected Array(Float32) or Array(Float64).")]
+        )
     return PackedField(found[0].name, kind)
 
 
@@ -84,7 +86,7 @@ class Vectors:
         """Return a view's vectors as they are now.
 
         Raises:
-            DataError: Vectors have different lengths.
+            StoreDataError: Vectors have different lengths.
         """
         key = (id(rows), view, field.name)
         version = rows.backend.version(view)
@@ -116,7 +118,7 @@ def _matrix(column: Column, where: str) -> tuple[list[int], Floats]:
     there = np.flatnonzero(counts)
     sizes = np.unique(counts[there])
     if len(sizes) > 1:
-        raise DataError("vectors", [Problem(where, f"have different lengths: {', '.join(map(str, sizes))}.")])
+        raise StoreDataError("vectors", [Mistake(where, f"have different lengths: {', '.join(map(str, sizes))}.")])
     numbers = np.ascontiguousarray(items).view(FIXED[item]).astype(np.float32)
     return there.tolist(), numbers.reshape(len(there), int(sizes[0]) if len(sizes) else 0)
 
@@ -134,15 +136,15 @@ def search(
         alive: (V,) which vectors may be found, None for all.
 
     Raises:
-        DataError: The vector has another length than the stored ones.
-        UnknownNameError: There is no such metric.
+        StoreDataError: The vector has another length than the stored ones.
+        UnknownFeatureError: There is no such metric.
     """
     if metric.lower() not in METRICS:
-        raise UnknownNameError("vector metric", metric, METRICS)
+        raise UnknownFeatureError("vector metric", metric, METRICS)
     query = np.asarray(vector, np.float32)
     if len(table.keys) and query.shape != table.matrix.shape[1:]:
         what = f"has {query.size} numbers, the stored vectors have {table.matrix.shape[1]}."
-        raise DataError("vector search", [Problem("query", what)])
+        raise StoreDataError("vector search", [Mistake("query", what)])
     distances = _distances(table, query, METRICS[metric.lower()]) if table.keys else np.empty(0, np.float32)
     if alive is not None:
         distances = np.where(alive, distances, np.inf)
@@ -194,11 +196,11 @@ def refuse_other_searches(view: Any, embedding: object, text: object, filters: o
     """Raise what a search by text or with filters deserves.
 
     Raises:
-        DataError: There is no vector, or more than a vector.
+        StoreDataError: There is no vector, or more than a vector.
     """
     if embedding is None or text is not None or filters is not None:
         what = "only vectors can be searched for, without text or filters: use one of Feast's vector stores."
-        raise DataError(f"vector search in feature view '{view.name}'", [Problem("query", what)])
+        raise StoreDataError(f"vector search in feature view '{view.name}'", [Mistake("query", what)])
 
 
 def documents(stored: StoredView, found: Neighbours, features: Sequence[str]) -> list[Document]:

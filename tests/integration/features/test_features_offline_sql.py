@@ -11,9 +11,8 @@ from asof_store import HOUR, START, ask, at, open_store, source, taste, values
 from feast import FeatureView, Field
 from feast.types import Float64, String
 
-from playbill.errors import ConfigError, DataError, ServiceError, StateError
-from playbill.features import as_known_on
-from playbill_feast.offline.scan_filter import Wanted
+from playbill_feast.errors import StoreConfigError, StoreDataError, StoreServiceError, StoreStateError
+from playbill_feast.offline.scan_filter import Wanted, as_known_on
 from playbill_feast.offline.sources import scan_source
 from playbill_feast.offline.sql_source import SqlSource
 
@@ -135,7 +134,7 @@ def test_entity_rows_may_be_sql_when_all_views_are_of_one_database(store, url, t
     values().write_parquet(tmp_path / "mood.parquet")
     mood = FeatureView(name="mood", entities=[], schema=[Field(name="y", dtype=String)], source=source("mood.parquet"))
     store.apply([mood])
-    with pytest.raises(DataError, match="is SQL, which is only understood when every view has a SqlSource of one"):
+    with pytest.raises(StoreDataError, match="is SQL, which is only understood when every view has a SqlSource of one"):
         ask(store, query, "taste:x", "mood:y")
 
 
@@ -147,26 +146,26 @@ def test_appending_is_one_transaction(tmp_path, url):
     offline.offline_write_batch(store.config, view, more.to_arrow(), None)
     assert ask(store, at(("b", START), ("c", START))).get_column("x").to_list() == [7.5, 8.0]
     broken = more.with_columns(event_timestamp=pl.Series([START, None], dtype=pl.Datetime("us", "UTC")))
-    with pytest.raises(ServiceError, match=r"(?i)(not.null|null value).*Nothing was written"):
+    with pytest.raises(StoreServiceError, match=r"(?i)(not.null|null value).*Nothing was written"):
         offline.offline_write_batch(store.config, view, broken.with_columns(x=pl.lit(-1.0)).to_arrow(), None)
     assert ask(store, at(("b", START))).get_column("x").to_list() == [7.5]
-    with pytest.raises(DataError, match=r"(?s)y: column is missing.*z: is no column"):
+    with pytest.raises(StoreDataError, match=r"(?s)y: column is missing.*z: is no column"):
         offline.offline_write_batch(store.config, view, more.rename({"y": "z"}).to_arrow(), None)
     query = taste(sql(url, query="SELECT * FROM taste", name="q"))
-    with pytest.raises(DataError, match="q: is a query; only a table is written"):
+    with pytest.raises(StoreDataError, match="q: is a query; only a table is written"):
         offline.offline_write_batch(store.config, query, more.to_arrow(), None)
 
 
 def test_what_is_not_there_is_said(tmp_path, url):
     store = open_store(tmp_path, taste(sql(url).__class__(url=url, table="nowhere")))
-    with pytest.raises(StateError, match="'nowhere' does not exist"):
+    with pytest.raises(StoreStateError, match="'nowhere' does not exist"):
         ask(store, at(("a", START)))
     refused = SqlSource(url="postgresql+psycopg://nobody:secret@127.0.0.1:9/none", table="taste")
-    with pytest.raises(ServiceError, match=r"nobody:\*\*\*@127.0.0.1:9/none: ") as caught:
+    with pytest.raises(StoreServiceError, match=r"nobody:\*\*\*@127.0.0.1:9/none: ") as caught:
         scan_source(store.config, refused, "taste")
     assert "secret" not in str(caught.value)
     bad = SqlSource(url=url, query="SELECT nothing FROM taste", name="q")
-    with pytest.raises(ServiceError, match="nothing"):
+    with pytest.raises(StoreServiceError, match="nothing"):
         scan_source(store.config, bad, "taste")
 
 
@@ -174,24 +173,24 @@ def test_secrets_come_from_the_environment(tmp_path, monkeypatch):
     (tmp_path / "features.db").touch()
     hidden = SqlSource(url="sqlite:///${FEATURES_FOLDER}/features.db", table="taste")
     config = open_store(tmp_path, taste(hidden)).config
-    with pytest.raises(ConfigError, match="FEATURES_FOLDER"):
+    with pytest.raises(StoreConfigError, match="FEATURES_FOLDER"):
         scan_source(config, hidden, "taste")
     monkeypatch.setenv("FEATURES_FOLDER", str(tmp_path))
-    with pytest.raises(StateError, match="table 'taste' does not exist"):
+    with pytest.raises(StoreStateError, match="table 'taste' does not exist"):
         scan_source(config, hidden, "taste")
     assert "${FEATURES_FOLDER}" in str(hidden.to_proto())
     monkeypatch.setenv("FEATURES_FOLDER", f"{tmp_path}/none")
-    with pytest.raises(StateError, match=r"none/features.db does not exist"):
+    with pytest.raises(StoreStateError, match=r"none/features.db does not exist"):
         scan_source(config, hidden, "taste")
 
 
 def test_a_source_that_says_too_little_or_too_much_is_refused():
     for options in ({}, {"table": "t", "query": "SELECT 1"}):
-        with pytest.raises(ConfigError, match="either a table or a query"):
+        with pytest.raises(StoreConfigError, match="either a table or a query"):
             SqlSource(url="sqlite:////x.db", **options)
-    with pytest.raises(ConfigError, match=r"needs an absolute path, as in sqlite:////x.db"):
+    with pytest.raises(StoreConfigError, match=r"needs an absolute path, as in sqlite:////x.db"):
         SqlSource(url="sqlite:///x.db", table="t")
-    with pytest.raises(ConfigError, match="cannot use this url"):
+    with pytest.raises(StoreConfigError, match="cannot use this url"):
         SqlSource(url="no url at all", table="t")
 
 
@@ -206,7 +205,7 @@ def test_times_that_sqlite_keeps_as_text_are_times(tmp_path):
     assert ask(store, at(("a", START), ("a", START + HOUR))).get_column("x").to_list() == [1.0, 2.0]
     with engine.begin() as connection:
         connection.execute(insert, [{"at": "noon", "x": 3.0}])
-    with pytest.raises(DataError, match="event_timestamp: holds what is no time: row 2 is 'noon'"):
+    with pytest.raises(StoreDataError, match="event_timestamp: holds what is no time: row 2 is 'noon'"):
         ask(store, at(("a", START)))
 
 

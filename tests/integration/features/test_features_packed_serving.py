@@ -23,7 +23,7 @@ from feast.repo_config import RepoConfig
 from feast.types import Array, Float32, Int64
 from feast.value_type import ValueType
 
-from playbill.errors import DataError, UnknownNameError
+from playbill_feast.errors import StoreDataError, UnknownFeatureError
 from playbill_feast.online.store import reading_at
 
 NOW = datetime.now(tz=UTC).replace(microsecond=0)  # noqa: TID251
@@ -208,7 +208,7 @@ def test_a_failing_materialization_raises_and_keeps_the_old_rows(tmp_path):
     store.materialize(NOW - 2 * HOUR, NOW)
     words = titles().set_column(1, "plays", pa.array(["one", "two", "three"]))
     pq.write_table(words, tmp_path / "titles.parquet")
-    with pytest.raises(DataError, match=r"plays: .*string is no int64"):
+    with pytest.raises(StoreDataError, match=r"plays: .*string is no int64"):
         store.materialize(NOW - 2 * HOUR, NOW)
     found = store._get_provider().online_store.read_packed(
         store.config, view, pl.DataFrame({"title_id": [0, 1, 2]}), ["plays"]
@@ -311,13 +311,13 @@ def test_a_join_key_may_be_asked_for_like_a_feature(searched):
 
 
 def test_searches_that_cannot_be_are_refused(searched, tmp_path):
-    with pytest.raises(DataError, match="query: has 3 numbers, the stored vectors have 2"):
+    with pytest.raises(StoreDataError, match="query: has 3 numbers, the stored vectors have 2"):
         nearest(searched, "l2", vector=(1.0, 2.0, 3.0))
-    with pytest.raises(UnknownNameError, match="Did you mean 'cosine'"):
+    with pytest.raises(UnknownFeatureError, match="Did you mean 'cosine'"):
         nearest(searched, "cosin")
-    with pytest.raises(DataError, match="use one of Feast's vector stores"):
+    with pytest.raises(StoreDataError, match="use one of Feast's vector stores"):
         searched.retrieve_online_documents_v2(features=["titles:plays"], query_string="noir", top_k=3)
     plain = title_view(tmp_path, titles(), name="plain")
     store = store_with(tmp_path, [plain])
-    with pytest.raises(DataError, match=r"vector_index=True, found none"):
+    with pytest.raises(StoreDataError, match=r"vector_index=True, found none"):
         store._get_provider().online_store.nearest(store.config, plain, [1.0], 1)

@@ -40,7 +40,7 @@ from feast.types import (
 )
 from feast.value_type import ValueType
 
-from playbill.errors import DataError
+from playbill_feast.errors import StoreDataError
 from playbill_feast.online.store import reading_at
 
 NOW = datetime.now(tz=UTC).replace(microsecond=0)  # noqa: TID251
@@ -429,7 +429,7 @@ def test_writing_arrow_counts_its_rows_and_leaves_out_null_keys(fresh, caplog):
 
 def test_a_table_that_does_not_fit_names_every_mistake_and_writes_nothing(fresh):
     view = fresh.get_feature_view("one")
-    with pytest.raises(DataError, match=r"(?s)f64: column is missing.*event_timestamp: column is missing"):
+    with pytest.raises(StoreDataError, match=r"(?s)f64: column is missing.*event_timestamp: column is missing"):
         packed_store(fresh).write_arrow(fresh.config, view, pa.table({"member_id": [1]}))
     late_null = pa.table(
         {
@@ -438,7 +438,7 @@ def test_a_table_that_does_not_fit_names_every_mistake_and_writes_nothing(fresh)
             "event_timestamp": pa.array([NOW, None], pa.timestamp("us", "UTC")),
         }
     )
-    with pytest.raises(DataError, match="1 rows have no time"):
+    with pytest.raises(StoreDataError, match="1 rows have no time"):
         packed_store(fresh).write_arrow(fresh.config, view, late_null)
     assert served(fresh) is None
 
@@ -456,9 +456,9 @@ def test_columns_come_as_a_frame_with_their_times(ours):
         late = packed_store(ours).read_packed(ours.config, view, keys.to_arrow(), ["f32"])
     assert late["f32"].to_list() == [None] * 4
     assert late["__event_timestamp"].to_list() == frame["__event_timestamp"].to_list()
-    with pytest.raises(DataError, match=r"genre: is no feature of the view. Did you mean 'genres'"):
+    with pytest.raises(StoreDataError, match=r"genre: is no feature of the view. Did you mean 'genres'"):
         packed_store(ours).read_packed(ours.config, view, keys, ["genre"])
-    with pytest.raises(DataError, match="country: join key is missing"):
+    with pytest.raises(StoreDataError, match="country: join key is missing"):
         packed_store(ours).read_packed(ours.config, view, keys.drop("country"), ["genres"])
 
 

@@ -20,8 +20,8 @@ import ray
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
 from feast.types import Float32, Int64, String
 
-from playbill.errors import DataError, ServiceError
-from playbill.features import as_known_on
+from playbill_feast.errors import StoreDataError, StoreServiceError
+from playbill_feast.offline.scan_filter import as_known_on
 from playbill_feast.offline.sql_source import SqlSource
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -200,7 +200,7 @@ def test_more_than_the_cluster_has_is_refused_at_once(
     cluster: None, folder: Path, tmp_path: Path, slates: pd.DataFrame, asked: dict[str, int], said: str
 ) -> None:
     begun = time.monotonic()
-    with pytest.raises(ServiceError, match=said):
+    with pytest.raises(StoreServiceError, match=said):
         retrieved(store(folder, tmp_path, engine="ray", ray=asked), slates)
     assert time.monotonic() - begun < 30
 
@@ -217,7 +217,7 @@ def test_a_busy_cluster_is_waited_for_only_so_long(
     assert ray.get([neighbour.ready.remote() for neighbour in neighbours]) == [True, True]
     spread = store(folder, tmp_path, engine="ray", ray={"workers": 2, "start_timeout_s": 1.5})
     try:
-        with pytest.raises(ServiceError, match=r"did not free them in 1\.5 s: 0 of its 2 CPUs are free"):
+        with pytest.raises(StoreServiceError, match=r"did not free them in 1\.5 s: 0 of its 2 CPUs are free"):
             retrieved(spread, slates)
     finally:
         for neighbour in neighbours:
@@ -236,7 +236,7 @@ def test_a_file_that_breaks_on_a_worker_is_named(cluster: None, tmp_path: Path, 
     raw[4 : len(raw) // 2] = b"\x00" * (len(raw) // 2 - 4)
     (broken / "trend.parquet").write_bytes(raw)
     spread = store(broken, tmp_path, engine="ray")
-    with pytest.raises(DataError, match=r"trend.*\n.*cannot be read"):
+    with pytest.raises(StoreDataError, match=r"trend.*\n.*cannot be read"):
         spread.get_historical_features(entity_df=slates, features=["trend:heat"]).to_df()
 
 
@@ -269,13 +269,13 @@ def test_something_else_at_the_address(folder: Path, tmp_path: Path, slates: pd.
 
         threading.Thread(target=serve, daemon=True).start()
         asked = {"address": f"127.0.0.1:{port}", "start_timeout_s": 2}
-        with pytest.raises(ServiceError, match=f"no Ray cluster at 127.0.0.1:{port}"):
+        with pytest.raises(StoreServiceError, match=f"no Ray cluster at 127.0.0.1:{port}"):
             retrieved(store(folder, tmp_path, engine="ray", ray=asked), slates)
 
 
 def test_no_cluster_at_the_address(folder: Path, tmp_path: Path, slates: pd.DataFrame) -> None:
     ray.shutdown()
-    with pytest.raises(ServiceError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
+    with pytest.raises(StoreServiceError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
         retrieved(store(folder, tmp_path, engine="ray", ray={"address": "127.0.0.1:1"}), slates)
 
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from playbill.errors import DataError
 from playbill_feast.asof_join import ViewValues, as_of_join, latest_values
+from playbill_feast.errors import StoreDataError
 
 T = datetime(2024, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -106,15 +106,17 @@ def test_no_values_at_all_gives_nulls() -> None:
 
 def test_keys_of_different_kinds_are_refused() -> None:
     entities = pl.DataFrame({"k": [1], "t": [T]})
-    with pytest.raises(DataError, match="k: key is Int64, but the values have String"):
+    with pytest.raises(StoreDataError, match="k: key is Int64, but the values have String"):
         as_of_join(entities, "t", view(values(("1", T, None, 1))))
 
 
 def test_every_missing_column_is_named() -> None:
     broken = ViewValues("taste", values(("a", T, None, 1)), {"k": "k"}, "at", "made", {"x": "x", "y": "y"})
-    with pytest.raises(DataError, match=r"(?s)'taste'.*x: column is missing.*y: column is missing"):
+    with pytest.raises(StoreDataError, match=r"(?s)'taste'.*x: column is missing.*y: column is missing"):
         as_of_join(rows(("a", T)), "t", broken)
-    with pytest.raises(DataError, match=r"(?s)k: column is missing from the rows.*t: column is missing from the rows"):
+    with pytest.raises(
+        StoreDataError, match=r"(?s)k: column is missing from the rows.*t: column is missing from the rows"
+    ):
         as_of_join(pl.DataFrame({"z": [1]}), "t", view(values()))
 
 

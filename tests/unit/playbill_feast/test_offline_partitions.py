@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from playbill.errors import DataError
 from playbill_feast.asof_join import ViewValues, as_of_join
+from playbill_feast.errors import StoreDataError
 from playbill_feast.offline.partitions import (
     cut_rows,
     cut_values,
@@ -147,7 +147,7 @@ def test_a_source_that_breaks_while_it_is_read_is_named(tmp_path: Path) -> None:
     view = views_of(pl.scan_parquet(path), None)[0]
     plan = plan_partitions(pl.DataFrame({"k": [1], "t": [T]}), "t", [view], 1)
     path.unlink()
-    with pytest.raises(DataError, match=r"by_k.*\n.*cannot be read"):
+    with pytest.raises(StoreDataError, match=r"by_k.*\n.*cannot be read"):
         list(cut_values(plan, 0, 0, None))
 
 

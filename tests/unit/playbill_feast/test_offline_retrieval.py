@@ -17,8 +17,8 @@ from feast.types import Float32, Float64, Int64
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from playbill.errors import ConfigError, DataError, UnknownNameError
-from playbill.features import as_known_on
+from playbill_feast.errors import StoreConfigError, StoreDataError, UnknownFeatureError
+from playbill_feast.offline.scan_filter import as_known_on
 
 
 @pytest.fixture
@@ -83,17 +83,17 @@ def test_objects_of_several_zones_are_moments_and_null_times_stay(store):
     ],
 )
 def test_unusable_times_name_row_and_value(store, times, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(StoreDataError, match=message):
         ask(store, pd.DataFrame({"member_id": ["a"] * len(times), "event_timestamp": times}))
 
 
 def test_columns_that_clash_or_are_missing_are_told_together(store):
     rows = pl.DataFrame({"x": [1.0], "event_timestamp": [START]})
-    with pytest.raises(DataError, match=r"(?s)member_id: join key is missing.*x: is also the name of a feature"):
+    with pytest.raises(StoreDataError, match=r"(?s)member_id: join key is missing.*x: is also the name of a feature"):
         ask(store, rows)
     assert ask(store, at(("a", START)).with_columns(x=1), full_feature_names=True).columns[-2:] == ["x", "taste__x"]
     doubled = pd.DataFrame([["a", "a", START]], columns=["member_id", "member_id", "event_timestamp"])
-    with pytest.raises(DataError, match="member_id: is the name of several columns"):
+    with pytest.raises(StoreDataError, match="member_id: is the name of several columns"):
         ask(store, doubled)
 
 
@@ -103,7 +103,7 @@ def test_unknown_names_are_told_with_the_nearest_one(store):
     view = store.get_feature_view("taste")
     refs = {"feature_refs": ["taste:yy"], "feature_views": [view], "project": "small", "registry": store.registry}
     offline = store._get_provider().offline_store
-    with pytest.raises(UnknownNameError, match=r"feature of view 'taste' 'yy'. Did you mean 'y'"):
+    with pytest.raises(UnknownFeatureError, match=r"feature of view 'taste' 'yy'. Did you mean 'y'"):
         offline.get_historical_features(config=store.config, entity_df=at(("a", START)), **refs)
 
 
@@ -112,7 +112,7 @@ def test_what_is_wrong_with_the_sources_of_all_views_is_told_together(tmp_path):
     store = open_store(tmp_path, taste(), mood)
     values().drop("y").with_columns(event_timestamp=pl.lit("now")).write_parquet(tmp_path / "taste.parquet")
     values().drop("created_timestamp").write_parquet(tmp_path / "mood.parquet")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(StoreDataError) as caught:
         ask(store, at(("a", START)), "taste:x", "taste:y", "mood:z")
     for mistake in (
         "taste.y: column is missing",
@@ -124,7 +124,7 @@ def test_what_is_wrong_with_the_sources_of_all_views_is_told_together(tmp_path):
 
 
 def test_keys_of_another_kind_are_refused(store):
-    with pytest.raises(DataError, match="member_id: key is Int64, but the values have String"):
+    with pytest.raises(StoreDataError, match="member_id: key is Int64, but the values have String"):
         ask(store, pl.DataFrame({"member_id": [1], "event_timestamp": [START]}))
 
 
@@ -195,7 +195,10 @@ def test_as_known_on_hides_later_corrections(store, tmp_path):
     assert pulled.to_df()["x"].to_list() == [1.0]
     configured = open_store(tmp_path, as_known_on="2024-05-01T16:00:00Z")
     assert xs(ask(configured, rows)) == [1.0]
-    with pytest.raises(ConfigError, match="needs a moment with a time zone"), as_known_on(START.replace(tzinfo=None)):
+    with (
+        pytest.raises(StoreConfigError, match="needs a moment with a time zone"),
+        as_known_on(START.replace(tzinfo=None)),
+    ):
         pass
 
 
@@ -221,7 +224,7 @@ def test_without_entity_rows_every_moment_of_every_key_comes_back(tmp_path):
     assert job.metadata.keys == ["member_id"]
     both = ask(store, None, "taste:x", "fame:z", start_date=START, end_date=START + HOUR)
     assert both.select("member_id", "title_id", "x", "z").rows()[:2] == [("a", None, 1.0, None), (None, 7, None, 0.5)]
-    with pytest.raises(DataError, match=r"start_date: .* is after end_date"):
+    with pytest.raises(StoreDataError, match=r"start_date: .* is after end_date"):
         store.get_historical_features(None, features=["taste:x"], start_date=START + HOUR, end_date=START)
 
 

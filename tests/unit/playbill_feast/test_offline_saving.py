@@ -16,7 +16,7 @@ from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.bigquery_source import SavedDatasetBigQueryStorage
 from feast.infra.offline_stores.file_source import FileLoggingDestination, SavedDatasetFileStorage
 
-from playbill.errors import DataError
+from playbill_feast.errors import StoreDataError
 from playbill_feast.offline.writes import write_logs
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*experimental feature:RuntimeWarning")
@@ -64,7 +64,7 @@ def test_an_empty_folder_is_no_saved_dataset_and_a_full_one_is_never_cleared(sto
     job(store).persist(SavedDatasetFileStorage(path="train"))
     with pytest.raises(SavedDatasetLocationAlreadyExists):
         job(store).persist(SavedDatasetFileStorage(path="taste.parquet"))
-    with pytest.raises(DataError, match="needs a SavedDatasetFileStorage, got SavedDatasetBigQueryStorage"):
+    with pytest.raises(StoreDataError, match="needs a SavedDatasetFileStorage, got SavedDatasetBigQueryStorage"):
         job(store).persist(SavedDatasetBigQueryStorage(table="t"))
 
 
@@ -107,11 +107,11 @@ def test_logs_are_appended_and_read_back_with_their_types(store, tmp_path, path,
 
 def test_logs_that_cannot_be_written_say_why(store, tmp_path):
     nameless = LoggingConfig(FileLoggingDestination(path="logs", partition_by=["country"]))
-    with pytest.raises(DataError, match="country: column to partition by is missing"):
+    with pytest.raises(StoreDataError, match="country: column to partition by is missing"):
         write_logs(store.config, logs(1), nameless)
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "0.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(DataError, match="half: cannot be read"):
+    with pytest.raises(StoreDataError, match="half: cannot be read"):
         write_logs(store.config, tmp_path / "half", LoggingConfig(FileLoggingDestination(path="logs")))
     assert not (tmp_path / "logs").exists()
 

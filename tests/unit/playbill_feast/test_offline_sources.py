@@ -18,7 +18,7 @@ from feast import FeatureView, Field
 from feast.data_format import DeltaFormat
 from feast.types import Array, Float32, Float64, String
 
-from playbill.errors import ConfigError, DataError, StateError
+from playbill_feast.errors import StoreConfigError, StoreDataError, StoreStateError
 from playbill_feast.offline.parquet_files import parts_of
 from playbill_feast.offline.scan_filter import Wanted
 from playbill_feast.offline.sources import scan_source
@@ -103,26 +103,26 @@ def test_parts_that_disagree_and_damaged_parts_are_all_named(store, tmp_path):
     folder = tmp_path / "taste.parquet"
     put(folder / "part-0.parquet", ONE)
     put(folder / "part-1.parquet", ONE.with_columns(x=pl.lit("text"), y=pl.lit(3)))
-    with pytest.raises(DataError, match=r"(?s)part-1.*column 'x' is String, but Float32 in part-0.*'y' is Int32"):
+    with pytest.raises(StoreDataError, match=r"(?s)part-1.*column 'x' is String, but Float32 in part-0.*'y' is Int32"):
         x_of(store)
     for name in ("part-2.parquet", "part-3.parquet"):
         (folder / name).write_bytes((folder / "part-0.parquet").read_bytes()[:-9])
-    with pytest.raises(DataError, match=r"(?s)part-2.parquet: cannot be read.*part-3.parquet: cannot be read"):
+    with pytest.raises(StoreDataError, match=r"(?s)part-2.parquet: cannot be read.*part-3.parquet: cannot be read"):
         x_of(store)
 
 
 def test_nothing_there_says_which_command_makes_it(store, tmp_path):
-    with pytest.raises(StateError, match=r"taste.parquet does not exist. Run `playbill -w small features build`"):
+    with pytest.raises(StoreStateError, match=r"taste.parquet does not exist. Run `make features`, or write that file"):
         x_of(store)
     (tmp_path / "taste.parquet").mkdir()
-    with pytest.raises(StateError, match="holds no parquet files"):
+    with pytest.raises(StoreStateError, match="holds no parquet files"):
         x_of(store)
 
 
 def test_other_formats_and_sources_are_refused(tmp_path):
     delta = source("taste.parquet", file_format=DeltaFormat())
     config = open_store(tmp_path).config
-    with pytest.raises(DataError, match="taste: is in DeltaFormat, and only parquet is read"):
+    with pytest.raises(StoreDataError, match="taste: is in DeltaFormat, and only parquet is read"):
         scan_source(config, delta, "taste")
 
 
@@ -131,7 +131,7 @@ def test_urls_are_read_and_appended_through_fsspec(tmp_path):
     memory.store.clear()
     view = taste(source("memory://bucket/run=1/taste"))
     store = open_store(tmp_path, view)
-    with pytest.raises(StateError, match="memory://bucket/run=1/taste does not exist"):
+    with pytest.raises(StoreStateError, match="memory://bucket/run=1/taste does not exist"):
         x_of(store)
     fields = [Field(name="x", dtype=Float32), Field(name="y", dtype=String)]
     write(store, ONE, view)
@@ -146,13 +146,13 @@ def test_urls_are_read_and_appended_through_fsspec(tmp_path):
     assert len(memory.find("/bucket/run=1/taste")) == 3
     assert scan_source(store.config, view.batch_source, "taste").collect_schema().names() == [*ONE.columns, "z"]
     memory.mv("/bucket/run=1/taste/.part-9.parquet", "/bucket/run=1/taste/part-000001-zz.parquet")
-    with pytest.raises(DataError, match=r"part-000001-zz.parquet: cannot be read"):
+    with pytest.raises(StoreDataError, match=r"part-000001-zz.parquet: cannot be read"):
         x_of(store)
 
 
 def test_an_unknown_scheme_says_what_is_missing(tmp_path):
     store = open_store(tmp_path, taste(source("nosuch://bucket/taste.parquet")))
-    with pytest.raises(ConfigError, match=r"nosuch://bucket/taste.parquet cannot be opened: .*nosuch"):
+    with pytest.raises(StoreConfigError, match=r"nosuch://bucket/taste.parquet cannot be opened: .*nosuch"):
         x_of(store)
 
 
@@ -188,7 +188,7 @@ def test_what_is_wrong_with_rows_to_append_is_told_together_and_nothing_is_writt
     put(tmp_path / "taste.parquet", ONE)
     before = tree(tmp_path)
     wrong = TWO.drop("member_id", "created_timestamp").with_columns(x=pl.lit("text"), memberid=pl.lit("a"))
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(StoreDataError) as caught:
         write(store, wrong)
     for mistake in (
         "created_timestamp: column is missing",
@@ -247,7 +247,7 @@ def test_pulls_hold_to_their_bounds_and_break_ties(store, tmp_path):
     assert "__dummy_id" in keyless.column_names
     job = offline.pull_all_from_table_or_query(*args[:3], ["xx"], "event_timestampp")
     with pytest.raises(
-        DataError, match=r"(?s)xx: column is missing.*event_timestampp: column is missing. Did you mean"
+        StoreDataError, match=r"(?s)xx: column is missing.*event_timestampp: column is missing. Did you mean"
     ):
         job.to_arrow()
 
@@ -256,7 +256,9 @@ def test_a_source_is_checked_before_it_is_registered(tmp_path):
     put(tmp_path / "taste.parquet", ONE.rename({"created_timestamp": "created_timestmp"}))
     store = open_store(tmp_path, taste())
     provider = store._get_provider()
-    with pytest.raises(DataError, match=r"created_timestamp: column is missing. Did you mean 'created_timestmp'\?"):
+    with pytest.raises(
+        StoreDataError, match=r"created_timestamp: column is missing. Did you mean 'created_timestmp'\?"
+    ):
         provider.validate_data_source(store.config, source("taste.parquet"))
     provider.validate_data_source(store.config, source("not_yet.parquet"))
     put(tmp_path / "taste.parquet", ONE)

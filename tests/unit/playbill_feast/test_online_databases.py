@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from playbill.errors import ConfigError, ServiceError, StateError
+from playbill_feast.errors import StoreConfigError, StoreServiceError, StoreStateError
 from playbill_feast.online.backend import Ask, Batch
 from playbill_feast.online.redis_backend import RedisBackend, _options
 from playbill_feast.online.sqlite_backend import SqliteBackend
@@ -126,7 +126,7 @@ def test_a_locked_file_is_tried_twice_then_named(tmp_path, caplog):
     other.execute("BEGIN IMMEDIATE")
     try:
         with pytest.raises(
-            ServiceError, match=r"online\.db stayed locked .* for 0\.1 s \(tried twice\).*busy_timeout_s"
+            StoreServiceError, match=r"online\.db stayed locked .* for 0\.1 s \(tried twice\).*busy_timeout_s"
         ):
             backend.write("p/a", [batch((b"1", 2, 0, b"new"))], None)
         assert "trying once more" in caplog.text
@@ -152,11 +152,11 @@ def test_a_lock_that_passes_is_waited_for(tmp_path):
 
 def test_a_missing_file_and_a_missing_table_say_what_to_run(tmp_path):
     backend = SqliteBackend(tmp_path / "online.db")
-    with pytest.raises(StateError, match=r"online\.db does not exist.*feast apply.*feast materialize"):
+    with pytest.raises(StoreStateError, match=r"online\.db does not exist.*feast apply.*feast materialize"):
         backend.read([Ask("p/a", [b"1"])])
     assert not Path(backend.path).exists()
     backend.create("p/a")
-    with pytest.raises(StateError, match="no table of p/b"):
+    with pytest.raises(StoreStateError, match="no table of p/b"):
         backend.read([Ask("p/a", [b"1"]), Ask("p/b", [b"1"])])
 
 
@@ -165,7 +165,7 @@ def test_a_file_removed_under_the_store_is_noticed(tmp_path):
     backend.write("p/a", [batch((b"1", 1, 0, b"old"))], None)
     for path in tmp_path.iterdir():
         path.unlink()
-    with pytest.raises(StateError, match="does not exist"):
+    with pytest.raises(StoreStateError, match="does not exist"):
         backend.read([Ask("p/a", [b"1"])])
     backend.write("p/a", [batch((b"1", 1, 0, b"new"))], None)
     assert backend.read([Ask("p/a", [b"1"])])[0][0][24:] == b"new"
@@ -175,7 +175,7 @@ def test_a_file_removed_under_the_store_is_noticed(tmp_path):
 def test_a_garbled_file_is_named_and_left_alone(tmp_path, content):
     path = tmp_path / "online.db"
     path.write_bytes(content)
-    with pytest.raises(ServiceError, match=r"(?s)online\.db cannot be read.*remove it"):
+    with pytest.raises(StoreServiceError, match=r"(?s)online\.db cannot be read.*remove it"):
         SqliteBackend(path).read([Ask("p/a", [b"1"])])
     assert path.read_bytes() == content
 
@@ -202,7 +202,9 @@ def test_a_silent_redis_is_named_with_what_to_start():
         lambda: backend.write("p/a", [batch((b"1", 1, 0, b""))], None),
         lambda: asyncio.run(backend.read_async([Ask("p/a", [b"1"])])),
     ):
-        with pytest.raises(ServiceError, match=r"(?s)Redis at 127\.0\.0\.1:1 does not answer.*redis-server --port 1"):
+        with pytest.raises(
+            StoreServiceError, match=r"(?s)Redis at 127\.0\.0\.1:1 does not answer.*redis-server --port 1"
+        ):
             work()
 
 
@@ -236,5 +238,5 @@ def test_connection_strings_of_both_forms(text, wanted, monkeypatch):
 @pytest.mark.parametrize("text", ["a:1,b:2", "db=3", "${NO_SUCH_NAME}:1", "http://cache", "cache:port"])
 def test_bad_connection_strings_are_named(text, monkeypatch):
     monkeypatch.delenv("NO_SUCH_NAME", raising=False)
-    with pytest.raises(ConfigError, match=r"online_store\.connection_string"):
+    with pytest.raises(StoreConfigError, match=r"online_store\.connection_string"):
         _options(text)

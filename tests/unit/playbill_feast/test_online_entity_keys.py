@@ -9,7 +9,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playbill.errors import DataError
+from playbill_feast.errors import StoreDataError
 from playbill_feast.online.entity_keys import keys_of_arrow, keys_of_values, open_key
 from playbill_feast.online.feast_values import entity_protos, keys_of_protos
 
@@ -106,16 +106,16 @@ def test_entity_keys_open_to_feasts_own():
     ],
 )
 def test_keys_that_cannot_be_are_named(kinds, table, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(StoreDataError, match=message):
         keys_of_arrow(kinds, table)
 
 
 def test_a_key_of_another_view_is_refused():
     other = EntityKey(join_keys=["b"], entity_values=[Value(int64_val=1)])
-    with pytest.raises(DataError, match=r"join keys \['b'\], the view's are \['a'\]"):
+    with pytest.raises(StoreDataError, match=r"join keys \['b'\], the view's are \['a'\]"):
         keys_of_protos([("a", "int64")], [other])
 
 
 def test_text_is_no_number():
-    with pytest.raises(DataError, match="a: holds str"):
+    with pytest.raises(StoreDataError, match="a: holds str"):
         keys_of_values([("a", "int64")], {"a": ["1"]}, 1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playbill.errors import DataError, IntegrityError
+from playbill_feast.errors import StoreDataError, StoreIntegrityError
 from playbill_feast.online.columns import arrow_of, arrow_type, column_of, python_values
 from playbill_feast.online.row_codec import Blobs, gather, interleave, pack, slices, unpack
 from playbill_feast.online.row_layout import FIXED, VARIABLE, PackedField, layout_of, parse_layout
@@ -147,14 +147,14 @@ def test_the_schema_id_does_not_depend_on_the_order_of_fields():
 @pytest.mark.parametrize("damage", [b"", b"\x01\x00", b"\x09" + bytes(60), None])
 def test_damaged_rows_are_an_error_that_names_the_view(damage):
     layout, (row,) = packed({"a": "int64", "s": "string"}, [(1, "text")])
-    with pytest.raises(IntegrityError, match=r"view 'v'.*materialize again"):
+    with pytest.raises(StoreIntegrityError, match=r"view 'v'.*materialize again"):
         opened([row[:-2] if damage is None else damage], {"a": "int64"}, layout)
 
 
 def test_a_damaged_schema_is_an_error():
-    with pytest.raises(IntegrityError, match="here: a stored schema is damaged"):
+    with pytest.raises(StoreIntegrityError, match="here: a stored schema is damaged"):
         parse_layout("[[1", "here")
-    with pytest.raises(IntegrityError, match="does not know: list<money>"):
+    with pytest.raises(StoreIntegrityError, match="does not know: list<money>"):
         parse_layout('[["a","list<money>"]]', "here")
 
 
@@ -180,7 +180,7 @@ def test_a_hundred_thousand_rows_take_a_second_at_most():
     ],
 )
 def test_values_of_another_type_are_named(array, kind):
-    with pytest.raises(DataError, match="plays"):
+    with pytest.raises(StoreDataError, match="plays"):
         column_of(array, kind, "plays")
 
 
