@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).parent / "problems"))
 
+collect_ignore = ["stores"]  # run without Playbill, by contract/test_stores_alone.py
+
 # Two test processes with two torch threads each wait for one another on two cores: more than half of their time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

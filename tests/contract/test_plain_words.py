@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2] / "platform" / "playbill"
+ROOT = Path(__file__).parents[2] / "platform"
 
 NOT_BUT = {
     r"its rules leave": "no candidates after filtering (rule `launched_within: 28d`)",

@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from playbill.config import Workspace
 from playbill.errors import ConfigError, DataError, IntegrityError, Problem, ServiceError, StateError
 from playbill.features.catalog import Catalog, read_catalog
+from playbill.features.earlier_paths import EARLIER_MODULE, rename_registered
 from playbill.features.rendering import render, require_rendered
 from playbill.features.reports import ApplyReport, MaterializedView, MaterializeReport
 from playbill.features.repository import apply_repository
@@ -54,11 +55,19 @@ class FeastDoor:
         self.workspace = workspace
         if fresh:
             render(workspace)
+            self._rename_registered()
         else:
             require_rendered(workspace)
         self._catalogs: dict[str, Catalog] = {}
         self.config = self._load_config()
         self.store = self._open(self.config)
+
+    def _rename_registered(self) -> None:
+        """Bring a registry of an earlier version up to date, where there is one."""
+        file = database_file(self.workspace.feast_registry_url)
+        if file is None or file.is_file():
+            with self.registry_errors():
+                rename_registered(self.workspace.feast_registry_url, self.workspace.name)
 
     def _load_config(self) -> RepoConfig:
         config = load_repo_config(self.workspace.project.feature_repo, self.workspace.feature_store_yaml)
@@ -107,6 +116,8 @@ class FeastDoor:
             with store_errors():
                 yield
         except FeastModuleImportError as error:
+            if EARLIER_MODULE not in str(error):
+                raise
             name = self.workspace.name
             raise StateError(
                 f"the feature registry of workspace '{name}' was written by an earlier version of Playbill: {error}. "

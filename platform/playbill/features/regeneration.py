@@ -10,6 +10,7 @@ from playbill.features.axis import CHANGED_AT
 from playbill.features.catalog import Catalog
 from playbill.features.feast_door import FeastDoor
 from playbill.features.reports import FeatureEntity
+from playbill.features.store_errors import raises_product_errors
 from playbill.features.values import REQUEST_AT, shaped, with_derived
 from playbill.features.windows import CREATED_AT
 from playbill_feast.asof_join import ViewValues, as_of_join
@@ -52,6 +53,7 @@ def of_states(door: FeastDoor, service: str, rows: pl.DataFrame, states_at: pl.D
     return shaped(with_derived(plain_arrow(joined), catalog, "member", "request"), columns)
 
 
+@raises_product_errors
 def from_states(
     catalog: Catalog, rows: pl.DataFrame, key: str, states: Callable[[str], pl.DataFrame], *entities: FeatureEntity
 ) -> pl.DataFrame:

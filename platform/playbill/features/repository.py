@@ -24,6 +24,7 @@ from feast.repo_config import RepoConfig
 from feast.repo_operations import apply_total, get_repo_files
 
 from playbill.errors import DefinitionError, Problem, nearest
+from playbill.features.earlier_paths import earlier_modules
 from playbill.features.feast_import import types_checked
 
 _NO_FEATURE = re.compile(r"Feature (\S+) does not exist in this feature view")
@@ -150,7 +151,7 @@ def _imported_from(folder: Path, files: list[Path]) -> Iterator[None]:
     # First, so that a script's own neighbours of the same names do not come before it.
     sys.path.insert(0, str(folder.resolve()))
     try:
-        with types_checked():
+        with types_checked(), earlier_modules():
             yield
     finally:
         for name in names:

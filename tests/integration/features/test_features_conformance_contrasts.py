@@ -12,7 +12,7 @@ import pytest
 # Hypothesis is told not to look for the smallest example: one failure is enough here.
 HEADER = """
 from hypothesis import Phase, settings
-from playbill.testing import OfflineStoreConformance, OnlineStoreConformance
+from playbill_feast.conformance import OfflineStoreConformance, OnlineStoreConformance
 
 settings.register_profile("first", phases=[Phase.generate], database=None)
 settings.load_profile("first")

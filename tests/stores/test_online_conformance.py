@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import pytest
 
-from playbill.testing import OnlineStoreConformance
+from playbill_feast.conformance import OnlineStoreConformance
 
 PACKED = {"type": "playbill_feast.online.store.PackedOnlineStore"}
 

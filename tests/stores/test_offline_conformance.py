@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from playbill.testing import OfflineStoreConformance
+from playbill_feast.conformance import OfflineStoreConformance
 
 
 class TestAsofOfflineStore(OfflineStoreConformance):
