@@ -21,7 +21,7 @@ from feast.protos.feast.core.FeatureView_pb2 import FeatureView
 from feast.protos.feast.core.LabelView_pb2 import LabelView
 from feast.protos.feast.core.OnDemandFeatureView_pb2 import OnDemandFeatureView
 from feast.protos.feast.core.StreamFeatureView_pb2 import StreamFeatureView
-from google.protobuf.message import Message
+from google.protobuf.message import Message  # type: ignore[import-untyped]
 
 from playbill_feast.offline import sql_source
 
@@ -29,13 +29,13 @@ EARLIER_MODULE = "playbill.features.sql_source"
 CLASS_PATHS = {f"{EARLIER_MODULE}.SqlSource": f"{sql_source.__name__}.SqlSource"}
 """Class of a data source: earlier path -> today's."""
 
-_VIEWS = {
+_VIEWS: dict[str, Any] = {
     "feature_view": FeatureView,
     "stream_feature_view": StreamFeatureView,
     "on_demand_feature_view": OnDemandFeatureView,
     "label_view": LabelView,
 }
-_TABLES: tuple[tuple[sa.Table, str, type[Any] | None], ...] = (
+_TABLES: tuple[tuple[sa.Table, str, Any], ...] = (
     (sql.data_sources, "data_source_proto", DataSource),
     (sql.feature_views, "feature_view_proto", FeatureView),
     (sql.stream_feature_views, "feature_view_proto", StreamFeatureView),
@@ -78,7 +78,7 @@ def rename_registered(url: str, project: str) -> int:
         engine.dispose()
 
 
-def _rename(connection: sa.Connection, project: str, table: sa.Table, column: str, message: type[Any] | None) -> int:
+def _rename(connection: sa.Connection, project: str, table: sa.Table, column: str, message: Any) -> int:
     changed = 0
     for row in connection.execute(sa.select(table).where(table.c.project_id == project)).mappings().all():
         if not any(path.encode() in row[column] for path in CLASS_PATHS):

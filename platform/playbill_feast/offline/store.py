@@ -109,7 +109,7 @@ class AsofOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]
     engine: Literal["local", "ray"] = "local"
     """What joins: this process, or a Ray cluster for logs that outgrow a machine. The answers are the same."""
     as_known_on: AwareDatetime | None = None
-    """Read features as they were known at this moment; see `playbill.features.as_known_on`."""
+    """Read features as they were known at this moment; see `scan_filter.as_known_on`."""
     ray: RaySettings = RaySettings()
     """The Ray engine's settings."""
     build_command: str | None = None
