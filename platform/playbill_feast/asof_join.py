@@ -99,9 +99,9 @@ def _newest_visible(
     known = np.flatnonzero(created.is_not_null().to_numpy())
     if not known.size:
         return np.full(row_codes.size, -1)
-    made = created.gather(pl.Series(known))
-    seen_from = np.maximum(at[known], _integers(made, 0))
-    better = pl.DataFrame({"at": at[known], "created": made}).with_row_index("position")
+    created_at = created.gather(pl.Series(known))
+    seen_from = np.maximum(at[known], _integers(created_at, 0))
+    better = pl.DataFrame({"at": at[known], "created": created_at}).with_row_index("position")
     best_last = better.sort("at", "created", maintain_order=True)["position"].to_numpy().astype(np.int64)
     goodness = np.empty_like(best_last)
     goodness[best_last] = np.arange(best_last.size)
@@ -132,11 +132,11 @@ def _places(row_codes: Integers, row_at: Integers, codes: Integers, at: Integers
     return width, row_codes * width + row_times, codes * width + times
 
 
-def _last_at_or_before(ordered: Integers, wanted: Integers) -> Integers:
-    """Return for each wanted place the index of the last one at or before it, -1 where there is none."""
+def _last_at_or_before(ordered: Integers, places: Integers) -> Integers:
+    """Return for each place the index of the last one at or before it, -1 where there is none."""
     # Searching in order keeps to neighbouring memory: nine times faster with millions of rows.
-    sorted_rows = pl.DataFrame({"place": wanted}).with_row_index("row").sort("place")
-    index = np.empty(wanted.size, dtype=np.int64)
+    sorted_rows = pl.DataFrame({"place": places}).with_row_index("row").sort("place")
+    index = np.empty(places.size, dtype=np.int64)
     index[sorted_rows["row"].to_numpy()] = np.searchsorted(ordered, sorted_rows["place"].to_numpy(), side="right") - 1
     return index
 
@@ -237,7 +237,7 @@ class AsOfRows:
         )
         result = _taken(values.select(list(view.features)), found)
         if result.height != self._rows.height:
-            raise AssertionError(f"as-of join of {view.name} made {result.height} rows of {self._rows.height}")
+            raise AssertionError(f"as-of join of {view.name} returned {result.height} rows of {self._rows.height}")
         return result
 
     def _problems(self, view: ViewValues) -> Iterator[Mistake]:
@@ -258,10 +258,10 @@ class AsOfRows:
     def _codes(self, view: ViewValues) -> tuple[pl.DataFrame, pl.Series]:
         """Return the distinct keys of the rows with a number each, and every row's number (null: a null key)."""
         types = view.frame.collect_schema()
-        wanted = tuple((name, str(types[source])) for name, source in view.keys.items())
-        if wanted not in self._numbered:
-            self._numbered[wanted] = _number(self._rows, {name: types[key] for name, key in view.keys.items()})
-        return self._numbered[wanted]
+        typed_keys = tuple((name, str(types[source])) for name, source in view.keys.items())
+        if typed_keys not in self._numbered:
+            self._numbered[typed_keys] = _number(self._rows, {name: types[key] for name, key in view.keys.items()})
+        return self._numbered[typed_keys]
 
 
 def value_problems(view: ViewValues) -> list[Mistake]:
@@ -282,9 +282,9 @@ def latest_values(
 
     Rows without a key or time are left out. Without keys the newest row of all is returned.
     """
-    wanted = list(dict.fromkeys([*keys, *features, at, *([created] if created else [])]))
+    columns = list(dict.fromkeys([*keys, *features, at, *([created] if created else [])]))
     order = [at, *([created] if created else [])]
-    rows = frame.select(wanted).drop_nulls([*keys, at])
+    rows = frame.select(columns).drop_nulls([*keys, at])
     if not keys:
         return rows.sort(order, nulls_last=False, maintain_order=True).tail(1)
     # Most rows are older than their key's newest; leaving them out first makes the sort small.
@@ -342,10 +342,10 @@ def _values(view: ViewValues, known: pl.DataFrame, moments: pl.Series) -> pl.Dat
     frame = view.rows().filter(at.is_not_null() if last is None else at <= pl.lit(last, dtype=MOMENT))
     if view.ttl and first is not None:
         frame = frame.filter(at >= pl.lit(first, dtype=MOMENT) - view.ttl)
-    made = in_utc(view.created, schema[view.created]).alias(_CREATED) if view.created else None
+    created_at = in_utc(view.created, schema[view.created]).alias(_CREATED) if view.created else None
     keys = [pl.col(key).alias(_key(index)) for index, key in enumerate(view.keys.values())]
     features = [pl.col(source).alias(name) for name, source in view.features.items()]
-    frame = frame.select(*keys, at.alias(_VALUE_AT), *([made] if made is not None else []), *features)
+    frame = frame.select(*keys, at.alias(_VALUE_AT), *([created_at] if created_at is not None else []), *features)
     if not keys:
         return frame.with_columns(pl.lit(0, dtype=pl.UInt32).alias(_CODE)).collect()
     on = [_key(index) for index in range(len(keys))]

@@ -46,7 +46,7 @@ class PackedComputeEngine(ComputeEngine):  # type: ignore[misc]
 
     def __init__(self, *, repo_config: Any, offline_store: Any, online_store: Any, **kwargs: Any) -> None:
         super().__init__(repo_config=repo_config, offline_store=offline_store, online_store=online_store, **kwargs)
-        self._feasts = LocalComputeEngine(
+        self._local_engine = LocalComputeEngine(
             backend="pandas", repo_config=repo_config, offline_store=offline_store, online_store=online_store
         )
 
@@ -64,8 +64,8 @@ class PackedComputeEngine(ComputeEngine):  # type: ignore[misc]
         """Do nothing: the engine keeps nothing of its own."""
 
     def get_historical_features(self, registry: BaseRegistry, task: HistoricalRetrievalTask) -> Any:
-        """Leave historical retrieval through an engine to Feast's own. `FeatureStore` asks the offline store."""
-        return self._feasts.get_historical_features(registry, task)
+        """Leave historical retrieval through an engine to Feast's own. `FeatureStore` calls the offline store."""
+        return self._local_engine.get_historical_features(registry, task)
 
     def _materialize_one(self, registry: BaseRegistry, task: MaterializationTask, **kwargs: Any) -> Any:
         """Write a view's newest rows between two moments, both included.
@@ -75,7 +75,7 @@ class PackedComputeEngine(ComputeEngine):  # type: ignore[misc]
         """
         if reason := self._beyond(task.feature_view):
             _LOG.info("view '%s' is materialized by Feast's own engine: %s", task.feature_view.name, reason)
-            return self._feasts._materialize_one(registry, task, **kwargs)
+            return self._local_engine._materialize_one(registry, task, **kwargs)
         name = f"{task.feature_view.name}-{task.start_time}-{task.end_time}"
         try:
             self._copy(task, self._newest(registry, task))

@@ -39,7 +39,7 @@ def moments(values: pl.Series) -> tuple[pl.Series, list[Mistake]]:
 def readable(values: pd.Series[Any]) -> pd.Series[Any]:
     """Return a pandas column of Python objects as UTC times, or as text where there is any.
 
-    Objects know their zones and may mix them; text that mixes zones is a mistake, told when it is read.
+    Objects know their zones and may mix them; text that mixes zones is a mistake, found when it is read.
     """
     found = values.dropna()
     if all(isinstance(value, date) for value in found):

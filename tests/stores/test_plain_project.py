@@ -30,7 +30,7 @@ def test_the_readmes_project_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "feature_store.yaml").write_text(block("yaml"))
     names: dict[str, Any] = {}
     exec(compile(block("python"), "README.md", "exec"), names)
-    assert names["past"].get_column("mood").to_list() == [0.25, None]
+    assert names["history"].get_column("mood").to_list() == [0.25, None]
     assert names["now"] == {"member_id": ["m1", "m2"], "mood": [0.75, None]}
     assert (tmp_path / "online.db").is_file()
 

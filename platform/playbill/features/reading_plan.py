@@ -25,7 +25,7 @@ from playbill.features.values import REQUEST_AT, is_after, shaped
 from playbill.files import write_text
 from playbill_feast.asof_join import ViewValues
 from playbill_feast.offline.parquet_files import parts_of, scan_parts
-from playbill_feast.online.backend import Ask, Rows
+from playbill_feast.online.backend import PackedDatabase, ReadRequest
 from playbill_feast.online.columns import moments_of, series_of
 from playbill_feast.online.entity_keys import keys_of_values
 from playbill_feast.online.row_layout import PackedField
@@ -83,7 +83,7 @@ class PlainReader:
         self._project, self._note = workspace.name, note
         path = workspace.online_store_path
         assert path is not None  # what makes a note looked
-        self._rows = Rows(SqliteBackend(path), f"online store {path}")
+        self._rows = PackedDatabase(SqliteBackend(path), f"online store {path}")
 
     def served(self, member_ids: Sequence[str | None], at: datetime) -> OnlineFeatures | None:
         """Return member and request features as `FeatureDoor.served` does.
@@ -119,10 +119,14 @@ class PlainReader:
         """Read every view: full-named columns, and the time of each view's values. Expired values are null."""
         views, count = self._note.members, len(member_ids)
         keys = {"member_id": list(member_ids)}
-        asks = [Ask(f"{self._project}/{view.view}", keys_of_values(view.keys, keys, count)) for view in views]
+        requests = [
+            ReadRequest(f"{self._project}/{view.view}", keys_of_values(view.keys, keys, count)) for view in views
+        ]
         columns, times = list[pl.Series](), list[pl.Series]()
-        for view, ask, found in zip(views, asks, self._rows.backend.read(asks) if asks else [], strict=True):
-            opened = self._rows.open(ask.view, found, [PackedField(*field) for field in view.fields])
+        for view, request, found in zip(
+            views, requests, self._rows.backend.read(requests) if requests else [], strict=True
+        ):
+            opened = self._rows.open(request.view, found, [PackedField(*field) for field in view.fields])
             values_at = moments_of(view.view, opened.event_us)
             expired = values_at < at - view.ttl if view.ttl else None
             times.append(values_at)

@@ -20,11 +20,11 @@ from playbill_feast.conformance.cells import cells, in_folder
 from playbill_feast.conformance.offline_repository import (
     PAIR_TTL,
     TASTE_TTL,
-    Warehouse,
+    OfflineRepository,
     file_source,
     fill_file,
     moment,
-    open_warehouse,
+    open_offline_repository,
     source_table,
 )
 from playbill_feast.conformance.offline_rows import RowTests, TimeTests, ValueTests
@@ -62,9 +62,9 @@ def merge_asof_reference(
     return found
 
 
-def fill(warehouse: Warehouse) -> None:
+def fill(repository: OfflineRepository) -> None:
     """Member m1 at hours 0, 1 (corrected once) and 2, member m2 at hour 1."""
-    warehouse.write(
+    repository.write(
         "taste",
         {"member_id": "m1", "event_timestamp": moment(1), "created_timestamp": moment(3), "x": 1.5},
         {"member_id": "m1", "event_timestamp": moment(0), "x": 0.0},
@@ -83,10 +83,10 @@ def triples(frame: pd.DataFrame) -> list[tuple[str, pd.Timestamp, float]]:
 class PullTests:
     """Dates include both of their ends; a moment just outside is left out."""
 
-    def test_a_snapshot_by_dates_has_every_moment_of_every_key(self, warehouse: Warehouse) -> None:
+    def test_a_snapshot_by_dates_has_every_moment_of_every_key(self, repository: OfflineRepository) -> None:
         """Without entity rows, each moment of a key between the dates is a row with the value that held then."""
-        fill(warehouse)
-        result = warehouse.get(
+        fill(repository)
+        result = repository.get(
             None, ["taste:x"], start_date=moment(0).to_pydatetime(), end_date=moment(2).to_pydatetime()
         )
         assert triples(result) == [
@@ -96,51 +96,51 @@ class PullTests:
             ("m2", moment(1), 9.0),
         ]
 
-    def test_a_snapshot_leaves_out_what_lies_outside_its_dates(self, warehouse: Warehouse) -> None:
+    def test_a_snapshot_leaves_out_what_lies_outside_its_dates(self, repository: OfflineRepository) -> None:
         """A microsecond before the start or after the end is outside."""
-        fill(warehouse)
+        fill(repository)
         dates = {
             "start_date": moment(0, microseconds=1).to_pydatetime(),
             "end_date": moment(2, microseconds=-1).to_pydatetime(),
         }
-        assert triples(warehouse.get(None, ["taste:x"], **dates)) == [("m1", moment(1), 1.5), ("m2", moment(1), 9.0)]
+        assert triples(repository.get(None, ["taste:x"], **dates)) == [("m1", moment(1), 1.5), ("m2", moment(1), 9.0)]
 
-    def test_the_latest_of_each_key_between_two_moments(self, warehouse: Warehouse) -> None:
+    def test_the_latest_of_each_key_between_two_moments(self, repository: OfflineRepository) -> None:
         """What materialization reads: one row per key, corrections applied, both ends included."""
-        fill(warehouse)
+        fill(repository)
         latest = "pull_latest_from_table_or_query"
-        assert triples(warehouse.pull(latest, "taste", moment(0), moment(2))) == [
+        assert triples(repository.pull(latest, "taste", moment(0), moment(2))) == [
             ("m1", moment(2), 2.0),
             ("m2", moment(1), 9.0),
         ]
-        assert triples(warehouse.pull(latest, "taste", moment(1), moment(2, microseconds=-1))) == [
+        assert triples(repository.pull(latest, "taste", moment(1), moment(2, microseconds=-1))) == [
             ("m1", moment(1), 1.5),
             ("m2", moment(1), 9.0),
         ]
-        assert triples(warehouse.pull(latest, "taste", moment(-1), moment(0))) == [("m1", moment(0), 0.0)]
+        assert triples(repository.pull(latest, "taste", moment(-1), moment(0))) == [("m1", moment(0), 0.0)]
 
-    def test_every_row_between_two_moments(self, warehouse: Warehouse) -> None:
+    def test_every_row_between_two_moments(self, repository: OfflineRepository) -> None:
         """The whole history, corrections and all, both ends included."""
-        fill(warehouse)
+        fill(repository)
         every = "pull_all_from_table_or_query"
-        assert len(warehouse.pull(every, "taste", moment(0), moment(2))) == 5
-        inner = warehouse.pull(every, "taste", moment(0, microseconds=1), moment(2, microseconds=-1))
+        assert len(repository.pull(every, "taste", moment(0), moment(2))) == 5
+        inner = repository.pull(every, "taste", moment(0, microseconds=1), moment(2, microseconds=-1))
         assert triples(inner) == [("m1", moment(1), 1.0), ("m1", moment(1), 1.5), ("m2", moment(1), 9.0)]
 
-    def test_a_pull_of_a_view_without_entity(self, warehouse: Warehouse) -> None:
+    def test_a_pull_of_a_view_without_entity(self, repository: OfflineRepository) -> None:
         """One newest row for everybody."""
-        warehouse.write("weather", *({"event_timestamp": moment(n), "rain": float(n)} for n in (2, 1)))
-        result = warehouse.pull("pull_latest_from_table_or_query", "weather", moment(0), moment(3))
+        repository.write("weather", *({"event_timestamp": moment(n), "rain": float(n)} for n in (2, 1)))
+        result = repository.pull("pull_latest_from_table_or_query", "weather", moment(0), moment(3))
         assert cells(result["rain"]) == [2.0]
 
-    def test_written_rows_are_read_beside_the_old(self, warehouse: Warehouse) -> None:
+    def test_written_rows_are_read_beside_the_old(self, repository: OfflineRepository) -> None:
         """Writing to the offline store adds to the history, and hides none of it."""
         old, new = ({"member_id": "m1", "event_timestamp": moment(n), "entry": f"of hour {n}"} for n in (2, 4))
-        warehouse.write("journal", old)
-        added = source_table(warehouse.views["journal"], [new]).to_pandas()
-        warehouse.store.write_to_offline_store("journal", added, allow_registry_cache=False)
+        repository.write("journal", old)
+        added = source_table(repository.views["journal"], [new]).to_pandas()
+        repository.store.write_to_offline_store("journal", added, allow_registry_cache=False)
         rows = pd.DataFrame({"member_id": ["m1"] * 4, "event_timestamp": [moment(n) for n in (5, 4, 3, 1)]})
-        assert cells(warehouse.get(rows, ["journal:entry"])["entry"]) == ["of hour 4", "of hour 4", "of hour 2", None]
+        assert cells(repository.get(rows, ["journal:entry"])["entry"]) == ["of hour 4", "of hour 4", "of hour 2", None]
 
 
 FEATURES = ["taste:x", "fame:score", "pair:z", "weather:rain"]
@@ -181,11 +181,11 @@ def _rows(drawn: list[tuple[Any, ...]]) -> pd.DataFrame:
     ).assign(label=np.arange(len(drawn)))
 
 
-def assert_equals_reference(warehouse: Warehouse, history: list[dict[str, Any]], rows: pd.DataFrame) -> None:
+def assert_equals_reference(repository: OfflineRepository, history: list[dict[str, Any]], rows: pd.DataFrame) -> None:
     """Compare every row and every sum of four views that hold the same history under different keys."""
     for view, column in COLUMNS.items():
-        warehouse.write(view, *({**value, column: value["value"]} for value in history))
-    result = warehouse.get(rows, FEATURES)
+        repository.write(view, *({**value, column: value["value"]} for value in history))
+    result = repository.get(rows, FEATURES)
     assert list(result["label"]) == list(rows["label"]), "entity rows were lost or added"
     values = pd.DataFrame(history)
     for view, column in COLUMNS.items():
@@ -201,7 +201,7 @@ class SumTests:
     random_cases: int = 40
     """Histories that hypothesis tries; set it lower for a slow store."""
 
-    def test_sums_equal_merge_asof(self, warehouse: Warehouse) -> None:
+    def test_sums_equal_merge_asof(self, repository: OfflineRepository) -> None:
         """Random histories (ties, nulls, few keys) and rows (slates, duplicates, unknown and null keys)."""
 
         @settings(max_examples=self.random_cases, deadline=None, suppress_health_check=list(HealthCheck))
@@ -210,11 +210,11 @@ class SumTests:
             rows=st.lists(_ROW, min_size=1, max_size=25).map(_rows),
         )
         def check(history: list[dict[str, Any]], rows: pd.DataFrame) -> None:
-            assert_equals_reference(warehouse, history, rows)
+            assert_equals_reference(repository, history, rows)
 
         check()
 
-    def test_a_long_log_with_a_hot_key_equals_merge_asof(self, warehouse: Warehouse) -> None:
+    def test_a_long_log_with_a_hot_key_equals_merge_asof(self, repository: OfflineRepository) -> None:
         """Two thousand values, half of them of one member, and as many rows."""
         rng = np.random.default_rng(20240101)
         size = 2000
@@ -224,7 +224,7 @@ class SumTests:
         drawn = zip(members.tolist(), titles.tolist(), hours.tolist(), values.tolist(), strict=True)
         order = rng.permutation(size)
         rows = _rows(list(zip(members[order], titles, (hours + rng.integers(0, 50, size)).tolist(), strict=True)))
-        assert_equals_reference(warehouse, _history(list(drawn)), rows)
+        assert_equals_reference(repository, _history(list(drawn)), rows)
 
 
 class OfflineStoreConformance(RowTests, TimeTests, ValueTests, PullTests, SumTests):
@@ -256,7 +256,7 @@ class OfflineStoreConformance(RowTests, TimeTests, ValueTests, PullTests, SumTes
 
     @pytest.fixture(scope="class")
     @classmethod
-    def warehouse(cls, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    def repository(cls, tmp_path_factory: pytest.TempPathFactory) -> OfflineRepository:
         """A registered repository on the store under test, for all tests of the class."""
         folder = tmp_path_factory.mktemp("offline_conformance")
-        return open_warehouse(folder, in_folder(cls.offline_store, folder), cls.make_source, cls.write_source)
+        return open_offline_repository(folder, in_folder(cls.offline_store, folder), cls.make_source, cls.write_source)

@@ -1,4 +1,4 @@
-"""The small Feast repository that the offline suite asks, and how its sources are filled."""
+"""The small Feast repository of the offline suite, and how its sources are filled."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class MakeSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Warehouse:
+class OfflineRepository:
     """An applied repository and the door to its sources.
 
     Attributes:
@@ -125,9 +125,9 @@ def source_table(view: FeatureView, rows: list[Mapping[str, Any]]) -> pa.Table:
     return pa.table(columns)
 
 
-def open_warehouse(
+def open_offline_repository(
     folder: Path, offline_store: Mapping[str, Any], make: MakeSource, fill: Callable[[DataSource, pa.Table], None]
-) -> Warehouse:
+) -> OfflineRepository:
     """Register the suite's views in a repository of their own.
 
     Args:
@@ -146,13 +146,13 @@ def open_warehouse(
         repo_path=folder,
     )
     views = _views(folder, make)
-    warehouse = Warehouse(FeatureStore(config=config), views, fill)
+    repository = OfflineRepository(FeatureStore(config=config), views, fill)
     for view in views.values():  # Feast may look into a source when it is registered.
-        warehouse.write(view.name, {view.batch_source.timestamp_field: START})
+        repository.write(view.name, {view.batch_source.timestamp_field: START})
     entities = {entity.name: entity for entity in (_MEMBER, _TITLE, _ACCOUNT)}
     taste = views["taste"]
-    warehouse.store.apply([*entities.values(), *views.values(), _boosted(taste), friends(taste)])
-    return warehouse
+    repository.store.apply([*entities.values(), *views.values(), _boosted(taste), friends(taste)])
+    return repository
 
 
 _MEMBER = Entity(name="member", join_keys=["member_id"], value_type=ValueType.STRING)

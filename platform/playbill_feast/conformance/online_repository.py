@@ -1,4 +1,4 @@
-"""The small Feast repository that the online suite asks, and what its answers look like."""
+"""The small Feast repository of the online suite, and its responses."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def ago(*, hours: float = 0, seconds: float = 0) -> pd.Timestamp:
 
 
 @dataclass(frozen=True)
-class Answer:
+class OnlineAnswer:
     """What a request for online features came back with.
 
     Attributes:
@@ -77,22 +77,22 @@ class Answer:
     event_seconds: Mapping[str, list[int]]
 
 
-def answer_of(response: Any) -> Answer:
+def answer_of(response: Any) -> OnlineAnswer:
     """Read one of Feast's online responses."""
-    told = response.to_dict(include_event_timestamps=True)
+    values = response.to_dict(include_event_timestamps=True)
     names = list(response.proto.metadata.feature_names.val)
-    return Answer(
+    return OnlineAnswer(
         values={name: cells(column) for name, column in response.to_dict().items()},
         statuses={
             name: [FieldStatus.Name(status) for status in result.statuses]
             for name, result in zip(names, response.proto.results, strict=True)
         },
-        event_seconds={name: told[f"{name}__ts"] for name in names},
+        event_seconds={name: values[f"{name}__ts"] for name in names},
     )
 
 
 @dataclass(frozen=True)
-class Serving:
+class OnlineRepository:
     """An applied repository on the online store under test.
 
     Attributes:
@@ -130,7 +130,7 @@ class Serving:
             start_date=ago(hours=24).to_pydatetime(), end_date=ago(hours=1).to_pydatetime(), feature_views=[view]
         )
 
-    def read(self, features: list[str] | FeatureService, entities: Any, *, full_names: bool = False) -> Answer:
+    def read(self, features: list[str] | FeatureService, entities: Any, *, full_names: bool = False) -> OnlineAnswer:
         """Ask for features of entities, given as a list of rows or as columns."""
         return answer_of(
             self.store.get_online_features(features=features, entity_rows=entities, full_feature_names=full_names)
@@ -145,7 +145,9 @@ class Serving:
         return self.read([feature], [keys]).statuses[feature.split(":")[1]][0]
 
 
-def open_serving(folder: Path, online_store: Mapping[str, Any], views: Sequence[FeatureView] = ()) -> Serving:
+def open_online_repository(
+    folder: Path, online_store: Mapping[str, Any], views: Sequence[FeatureView] = ()
+) -> OnlineRepository:
     """Register views in a project of their own, whose name no other run has.
 
     Args:
@@ -166,7 +168,7 @@ def open_serving(folder: Path, online_store: Mapping[str, Any], views: Sequence[
     named = {view.name: view for view in views or suite_views(folder)}
     store = FeatureStore(config=config)
     store.apply([MEMBER, TITLE, ACCOUNT, *named.values(), *([] if views else suite_services(named))])
-    return Serving(store, named, folder)
+    return OnlineRepository(store, named, folder)
 
 
 def suite_views(folder: Path) -> list[FeatureView]:

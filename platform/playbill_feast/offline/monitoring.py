@@ -28,7 +28,7 @@ from feast.repo_config import RepoConfig
 
 from playbill_feast.errors import StoreStateError
 from playbill_feast.frames import in_utc
-from playbill_feast.offline.scan_filter import Wanted
+from playbill_feast.offline.scan_filter import ScanFilter
 from playbill_feast.offline.sources import features_root, reading, scan_source
 from playbill_feast.offline.writes import write_file
 
@@ -39,7 +39,7 @@ def feature_statistics(
     config: RepoConfig,
     source: DataSource,
     features: Sequence[tuple[str, str]],
-    wanted: Wanted,
+    scan_filter: ScanFilter,
     bins: int,
     top: int,
 ) -> list[dict[str, Any]]:
@@ -49,12 +49,12 @@ def feature_statistics(
         config: The feature store's configuration.
         source: Whose columns.
         features: Column and "numeric" or "categorical"; columns that are not there are left out.
-        wanted: The time column, and the moments.
+        scan_filter: The time column, and the moments.
         bins: Of a numeric column's histogram, equally wide.
         top: Most frequent values that are counted one by one for a categorical column.
     """
     with reading(config, source, source.name):
-        frame = scan_source(config, source, source.name, wanted, mapped=False)
+        frame = scan_source(config, source, source.name, scan_filter, mapped=False)
         kinds = {name: kind for name, kind in features if name in frame.collect_schema()}
         values = frame.select(list(kinds)).collect()
     return [
@@ -74,7 +74,7 @@ def last_moment(config: RepoConfig, source: DataSource, at: str) -> datetime | N
     return latest if isinstance(latest, datetime) else None
 
 
-def keep(config: RepoConfig, kind: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def save_rows(config: RepoConfig, kind: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add rows of one kind; a row with the key of another replaces it."""
     path, columns, key = _table(config, kind)
     texts = [
@@ -82,12 +82,12 @@ def keep(config: RepoConfig, kind: str, rows: Sequence[Mapping[str, Any]]) -> No
         for row in rows
     ]
     fresh = pl.DataFrame(texts, infer_schema_length=None)
-    known = _kept(path)
+    known = _saved_rows(path)
     both = fresh if known is None else pl.concat([known, fresh], how="diagonal_relaxed")
     write_file(path, both.unique(key, keep="last", maintain_order=True).to_arrow())
 
 
-def kept(
+def query_rows(
     config: RepoConfig,
     kind: str,
     project: str,
@@ -97,7 +97,7 @@ def kept(
 ) -> list[dict[str, Any]]:
     """Return rows of one kind, oldest first, as Feast's monitoring reads them."""
     path, columns, _ = _table(config, kind)
-    frame = _kept(path)
+    frame = _saved_rows(path)
     if frame is None:
         return []
     chosen = {"project_id": project or None} | dict(filters or {})
@@ -114,7 +114,7 @@ def kept(
 def clear_baseline(config: RepoConfig, chosen: Mapping[str, Any]) -> None:
     """Make the chosen feature statistics no baseline any more."""
     path, _, _ = _table(config, "feature")
-    frame = _kept(path)
+    frame = _saved_rows(path)
     if frame is not None:
         here = pl.all_horizontal(pl.col(name).eq_missing(value) for name, value in chosen.items() if value is not None)
         cleared = pl.when(here).then(False).otherwise("is_baseline").alias("is_baseline")
@@ -126,7 +126,7 @@ def _table(config: RepoConfig, kind: str) -> tuple[Path, list[str], list[str]]:
     return Path(features_root(config) or ".") / MONITORING_DIR / name, columns, key
 
 
-def _kept(path: Path) -> pl.DataFrame | None:
+def _saved_rows(path: Path) -> pl.DataFrame | None:
     return pl.read_parquet(path) if path.exists() else None
 
 
@@ -167,8 +167,8 @@ def _counts(values: pl.Series) -> dict[str, Any]:
     return {"row_count": rows, "null_count": nulls, "null_rate": nulls / rows if rows else 0.0}
 
 
-class WatchedOfflineStore(OfflineStore):  # type: ignore[misc]
-    """An offline store whose sources `scan_source` opens, with Feast's monitoring. See `offline.monitoring`."""
+class MonitoredOfflineStore(OfflineStore):  # type: ignore[misc]
+    """An offline store whose sources `scan_source` opens, with Feast's monitoring. See the module's text."""
 
     @staticmethod
     def compute_monitoring_metrics(
@@ -182,8 +182,8 @@ class WatchedOfflineStore(OfflineStore):  # type: ignore[misc]
         top_n: int = 10,
     ) -> list[dict[str, Any]]:
         """Return statistics of a source's columns between two moments, both included."""
-        wanted = Wanted(timestamp_field, start_date, end_date)
-        return feature_statistics(config, data_source, feature_columns, wanted, histogram_bins, top_n)
+        scan_filter = ScanFilter(timestamp_field, start_date, end_date)
+        return feature_statistics(config, data_source, feature_columns, scan_filter, histogram_bins, top_n)
 
     @staticmethod
     def get_monitoring_max_timestamp(
@@ -200,7 +200,7 @@ class WatchedOfflineStore(OfflineStore):  # type: ignore[misc]
     def save_monitoring_metrics(config: RepoConfig, metric_type: str, metrics: list[dict[str, Any]]) -> None:
         """Keep statistics; a row with the key of another replaces it."""
         if metrics:
-            keep(config, metric_type, metrics)
+            save_rows(config, metric_type, metrics)
 
     @staticmethod
     def query_monitoring_metrics(
@@ -211,8 +211,8 @@ class WatchedOfflineStore(OfflineStore):  # type: ignore[misc]
         start_date: date | None = None,
         end_date: date | None = None,
     ) -> list[dict[str, Any]]:
-        """Return kept statistics, oldest first."""
-        return kept(config, metric_type, project, filters, start_date, end_date)
+        """Return saved statistics, oldest first."""
+        return query_rows(config, metric_type, project, filters, start_date, end_date)
 
     @staticmethod
     def clear_monitoring_baseline(
@@ -222,7 +222,7 @@ class WatchedOfflineStore(OfflineStore):  # type: ignore[misc]
         feature_name: str | None = None,
         data_source_type: str | None = None,
     ) -> None:
-        """Make kept statistics no baseline any more."""
+        """Make saved statistics no baseline any more."""
         chosen = {
             "project_id": project,
             "feature_view_name": feature_view_name,

@@ -131,11 +131,11 @@ def _digests(folder: Path) -> Mapping[str, str]:
 @lru_cache(maxsize=1_024)
 def _read_digests(folder: Path, _changed_ns: int, _size: int, _inode: int) -> Mapping[str, str]:
     try:
-        found = json.loads((folder / STATE).read_text(encoding="utf-8")).get("digests", {})
+        digests = json.loads((folder / STATE).read_text(encoding="utf-8")).get("digests", {})
     except (OSError, ValueError, AttributeError):
         # What is built next finds that nothing is known of the parts, and builds them anew.
         return {}
-    return found if isinstance(found, dict) else {}
+    return digests if isinstance(digests, dict) else {}
 
 
 def damaged(files: Sequence[Path]) -> list[Mistake]:
@@ -168,16 +168,16 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 def _schemas(files: Sequence[Path]) -> list[pl.Schema]:
     require_sound([file for file in files if file.is_file()])
-    found, problems = [], []
+    schemas, problems = [], []
     for file in files:
         try:
             state = file.stat()
-            found.append(_schema(file, state.st_mtime_ns, state.st_size))
+            schemas.append(_schema(file, state.st_mtime_ns, state.st_size))
         except (pl.exceptions.PolarsError, OSError) as error:
             problems.append(Mistake(str(file), f"cannot be read: {first_line(error)}."))
     if problems:
         raise StoreDataError("feature files", problems)
-    return found
+    return schemas
 
 
 @lru_cache(maxsize=65_536)

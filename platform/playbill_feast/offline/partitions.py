@@ -55,7 +55,7 @@ _PARTITION = "__partition"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PartitionPlan:
     """How one retrieval is cut. Pickled once and read by every worker.
 
     Attributes:
@@ -75,22 +75,22 @@ class Plan:
     partitions: int
 
 
-def plan_partitions(rows: pl.DataFrame, at: str, views: Sequence[ViewValues], partitions: int) -> Plan:
+def plan_partitions(rows: pl.DataFrame, at: str, views: Sequence[ViewValues], partitions: int) -> PartitionPlan:
     """Group the views by the columns and types they are looked up by."""
-    found: dict[tuple[object, ...], int] = {}
+    group_numbers: dict[tuple[object, ...], int] = {}
     groups = []
     for view in views:
         schema = view.frame.collect_schema()
         key = tuple((name, str(schema[source])) for name, source in view.keys.items())
-        groups.append(found.setdefault(key, len(found)))
+        groups.append(group_numbers.setdefault(key, len(group_numbers)))
     moments = rows.select(in_utc(at, rows.schema[at]).alias(at)).get_column(at)
     first, last = moments.min(), moments.max()
     assert first is None or isinstance(first, datetime)
     assert last is None or isinstance(last, datetime)
-    return Plan(views, groups, at, first, last, partitions)
+    return PartitionPlan(views, groups, at, first, last, partitions)
 
 
-def cut_rows(rows: pl.DataFrame, plan: Plan) -> Iterator[pa.Table]:
+def cut_rows(rows: pl.DataFrame, plan: PartitionPlan) -> Iterator[pa.Table]:
     """Yield the entity rows' keys and moments, one table of one piece per partition and group."""
     for group in dict.fromkeys(plan.groups):
         view = plan.views[plan.groups.index(group)]
@@ -103,7 +103,7 @@ def cut_rows(rows: pl.DataFrame, plan: Plan) -> Iterator[pa.Table]:
             yield _table([(group * plan.partitions + number, ROWS, 0, encode(piece))])
 
 
-def cut_values(plan: Plan, view_number: int, start: int, length: int | None) -> Iterator[pa.Table]:
+def cut_values(plan: PartitionPlan, view_number: int, start: int, length: int | None) -> Iterator[pa.Table]:
     """Read a view's scan and cut it, batch by batch. Values that no entity row can see are left out.
 
     Args:
@@ -132,11 +132,11 @@ def cut_values(plan: Plan, view_number: int, start: int, length: int | None) -> 
         ) from error
 
 
-def join_pieces(plan: Plan, pieces: pa.Table) -> pa.Table:
+def join_pieces(plan: PartitionPlan, pieces: pa.Table) -> pa.Table:
     """Join what came together in one partition.
 
     Args:
-        plan: The retrieval; its scans are asked for their columns only.
+        plan: The retrieval; of its scans only the columns are looked up.
         pieces: All pieces of one partition, in any order.
 
     Returns:
@@ -160,7 +160,7 @@ def join_pieces(plan: Plan, pieces: pa.Table) -> pa.Table:
     return _table([(partition, JOINED, 0, encode(pl.concat(columns, how="horizontal")))])
 
 
-def joined_features(plan: Plan, pieces: Sequence[pa.Table], height: int) -> pl.DataFrame:
+def joined_features(plan: PartitionPlan, pieces: Sequence[pa.Table], height: int) -> pl.DataFrame:
     """Put the joined partitions together: the features of the views in order, one row per entity row in order."""
     by_group: dict[int, list[pl.DataFrame]] = {}
     for table in pieces:
@@ -213,7 +213,7 @@ def _hashable(series: pl.Series) -> np.ndarray[Any, Any]:
     return text.fill_null("").to_numpy().astype(object)
 
 
-def _visible(view: ViewValues, plan: Plan) -> pl.LazyFrame:
+def _visible(view: ViewValues, plan: PartitionPlan) -> pl.LazyFrame:
     """Return the values of a view that count, have a key, and are not after the last row or expired for the first."""
     moment = in_utc(view.at, view.frame.collect_schema()[view.at])
     frame = view.rows().select(_columns(view)).filter(moment <= pl.lit(plan.last, dtype=MOMENT))
@@ -222,7 +222,7 @@ def _visible(view: ViewValues, plan: Plan) -> pl.LazyFrame:
     return frame.drop_nulls(list(view.keys.values()))
 
 
-def _cut(plan: Plan, view_number: int, place: int, values: pl.DataFrame) -> pa.Table:
+def _cut(plan: PartitionPlan, view_number: int, place: int, values: pl.DataFrame) -> pa.Table:
     view = plan.views[view_number]
     offset = plan.groups[view_number] * plan.partitions
     if not view.keys:

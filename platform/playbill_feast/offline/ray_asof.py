@@ -34,7 +34,7 @@ from playbill_feast.errors import StoreConfigError, StoreError, StoreServiceErro
 from playbill_feast.offline.partitions import (
     BATCH_ROWS,
     PIECES,
-    Plan,
+    PartitionPlan,
     RaySettings,
     cut_rows,
     cut_values,
@@ -147,16 +147,16 @@ def claimed_workers(settings: RaySettings) -> int:
     cpus = settings.cpus_per_worker
     total = ray.cluster_resources().get("CPU", 0.0)
     workers = settings.workers or max(1, math.floor(total / cpus))
-    asked = f"offline_store.ray asks for {workers} worker(s) of {cpus} CPU(s)"
+    demand = f"offline_store.ray asks for {workers} worker(s) of {cpus} CPU(s)"
     if workers * cpus > total:
-        raise StoreServiceError(f"{asked}, but the Ray cluster has {total:g}. Ask for fewer, or add nodes.")
-    # CPUs that lie on several nodes, or are held by others, show only when they are asked for.
+        raise StoreServiceError(f"{demand}, but the Ray cluster has {total:g}. Ask for fewer, or add nodes.")
+    # CPUs that lie on several nodes, or are held by others, show only when they are demand for.
     group = placement_group([{"CPU": cpus}] * (settings.workers or 1))
     try:
         if not group.wait(settings.start_timeout_s):
             free = ray.available_resources().get("CPU", 0.0)
             raise StoreServiceError(
-                f"{asked}, but the Ray cluster did not free them in {settings.start_timeout_s:g} s: {free:g} of its "
+                f"{demand}, but the Ray cluster did not free them in {settings.start_timeout_s:g} s: {free:g} of its "
                 f"{total:g} CPUs are free, and one worker's must lie on one node. Ask for fewer, or try again later."
             )
     finally:
@@ -164,7 +164,7 @@ def claimed_workers(settings: RaySettings) -> int:
     return workers
 
 
-def _run(rows: pl.DataFrame, plan: Plan, workers: int, cpus: int) -> list[pa.Table]:
+def _run(rows: pl.DataFrame, plan: PartitionPlan, workers: int, cpus: int) -> list[pa.Table]:
     """Return the joined pieces of all partitions, in any order."""
     shared = ray.put(plan)
     limits = {"num_cpus": cpus, "concurrency": workers, "batch_size": None, "batch_format": "pyarrow"}
@@ -181,27 +181,27 @@ def _run(rows: pl.DataFrame, plan: Plan, workers: int, cpus: int) -> list[pa.Tab
         raise _explained(error) from None
 
 
-def _slices(plan: Plan, workers: int) -> list[dict[str, int | None]]:
+def _slices(plan: PartitionPlan, workers: int) -> list[dict[str, int | None]]:
     """Return what one task reads each. A view that cannot be read from a place on is read by one worker."""
-    found: list[dict[str, int | None]] = []
+    slices: list[dict[str, int | None]] = []
     for number, view in enumerate(plan.views):
         if not view.sliceable:
-            found.append({"view": number, "start": 0, "length": None})
+            slices.append({"view": number, "start": 0, "length": None})
             continue
         height = int(view.frame.select(pl.len()).collect().item())
         length = max(1, min(BATCH_ROWS, math.ceil(height / workers)))
-        found += [{"view": number, "start": start, "length": length} for start in range(0, max(1, height), length)]
-    return found
+        slices += [{"view": number, "start": start, "length": length} for start in range(0, max(1, height), length)]
+    return slices
 
 
-def _cut(batch: pa.Table, shared: ray.ObjectRef[Plan]) -> Iterator[pa.Table]:
+def _cut(batch: pa.Table, shared: ray.ObjectRef[PartitionPlan]) -> Iterator[pa.Table]:
     plan = ray.get(shared)
     for item in batch.to_pylist():
         yield PIECES.empty_table()
         yield from cut_values(plan, item["view"], item["start"], item["length"])
 
 
-def _join(pieces: pa.Table, shared: ray.ObjectRef[Plan]) -> pa.Table:
+def _join(pieces: pa.Table, shared: ray.ObjectRef[PartitionPlan]) -> pa.Table:
     return join_pieces(ray.get(shared), pieces)
 
 

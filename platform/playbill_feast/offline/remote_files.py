@@ -54,7 +54,7 @@ def remote_parts(url: str, options: Mapping[str, Any]) -> tuple[Any, list[str]]:
 
 
 def scan_remote(filesystem: Any, files: list[str], root: str) -> pl.LazyFrame:
-    """Open remote files as one frame. Only the columns and row groups asked for are fetched.
+    """Open remote files as one frame. Only the columns and row groups that are used are fetched.
 
     Args:
         filesystem: From `remote_parts`.
@@ -93,8 +93,8 @@ def scan_remote(filesystem: Any, files: list[str], root: str) -> pl.LazyFrame:
 def _inside(filesystem: Any, folder: str) -> list[str]:
     if not filesystem.isdir(folder):
         return []
-    found = [path for path in filesystem.find(folder) if path.endswith(".parquet")]
-    own = [path for path in found if not any(map(_hidden, path.removeprefix(folder).split("/")))]
+    files = [path for path in filesystem.find(folder) if path.endswith(".parquet")]
+    own = [path for path in files if not any(map(_hidden, path.removeprefix(folder).split("/")))]
     return sorted(own, key=lambda path: [part_order(name) for name in path.split("/")])
 
 

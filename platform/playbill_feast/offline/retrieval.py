@@ -23,7 +23,7 @@ from playbill_feast.asof_join import AsOfRows, ViewValues, latest_values
 from playbill_feast.entity_rows import entity_table
 from playbill_feast.errors import Mistake, StoreDataError, suggestion
 from playbill_feast.frames import EVENT_AT, in_utc, plain_arrow, utc_literal
-from playbill_feast.offline.scan_filter import Wanted, as_known, as_known_on
+from playbill_feast.offline.scan_filter import ScanFilter, as_known, as_known_on
 from playbill_feast.offline.sources import (
     join_keys,
     moment,
@@ -33,24 +33,24 @@ from playbill_feast.offline.sources import (
     scan_source,
     view_values,
 )
-from playbill_feast.offline.sql_reader import ASKED_KEYS, read_query
+from playbill_feast.offline.sql_reader import MAX_FILTER_KEYS, read_query
 from playbill_feast.offline.sql_source import SqlSource
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RetrievalRequest:
     """One retrieval.
 
     Attributes:
         config: The feature store's configuration.
-        wanted: View -> its features that are asked for, in order.
+        features: View -> names of its requested features, in order.
         full_names: Name outputs `view__feature`.
         created_by_row: Only values created at or before each row's moment count.
         known_on: Only values created at or before this moment count.
     """
 
     config: RepoConfig
-    wanted: Mapping[FeatureView, Sequence[str]]
+    features: Mapping[FeatureView, Sequence[str]]
     full_names: bool
     created_by_row: bool
     known_on: datetime | None
@@ -59,26 +59,26 @@ class Request:
     def outputs(self) -> list[str]:
         """Names of the feature columns of the result, in order."""
         return [
-            name for view, features in self.wanted.items() for name in output_names(view, features, self.full_names)
+            name for view, features in self.features.items() for name in output_names(view, features, self.full_names)
         ]
 
 
-def entity_rows_of(entity_df: Any, request: Request) -> tuple[pa.Table, str]:
-    """Return the entity rows and their time column, checked against what is asked for.
+def entity_rows_of(entity_df: Any, request: RetrievalRequest) -> tuple[pa.Table, str]:
+    """Return the entity rows and their time column, checked against the request.
 
     Raises:
         StoreDataError: They are no table, have no usable time column, lack keys, or have a column that a feature will
             have; every mistake is named.
     """
     if isinstance(entity_df, str):
-        entity_df = _queried(entity_df, request.wanted)
+        entity_df = _queried(entity_df, request.features)
     table, at = entity_table(entity_df)
-    keys = {key for view in request.wanted for key in join_keys(view)}
+    keys = {key for view in request.features for key in join_keys(view)}
     names = set(table.column_names)
     problems = [Mistake(key, "join key is missing.") for key in sorted(keys - names)]
     for name in sorted(names.intersection(request.outputs)):
         advice = "Rename it, or ask for full_feature_names." if not request.full_names else "Rename it."
-        problems.append(Mistake(name, "is also the name of a feature that is asked for.", advice))
+        problems.append(Mistake(name, "is also the name of a requested feature.", advice))
     if problems:
         raise StoreDataError("entity rows", problems)
     return table, at
@@ -95,13 +95,15 @@ def metadata_of(table: pa.Table, at: str, features: list[str]) -> RetrievalMetad
     )
 
 
-def range_metadata(request: Request, dates: tuple[datetime, datetime], features: list[str]) -> RetrievalMetadata:
+def range_metadata(
+    request: RetrievalRequest, dates: tuple[datetime, datetime], features: list[str]
+) -> RetrievalMetadata:
     """Return what Feast keeps about a retrieval without entity rows."""
-    keys = list(dict.fromkeys(key for view in request.wanted for key in join_keys(view)))
+    keys = list(dict.fromkeys(key for view in request.features for key in join_keys(view)))
     return RetrievalMetadata(features, keys, min_event_timestamp=dates[0], max_event_timestamp=dates[1])
 
 
-def retrieve(request: Request, entities: pa.Table, at: str) -> pa.Table:
+def retrieve(request: RetrievalRequest, entities: pa.Table, at: str) -> pa.Table:
     """Return the entity rows unchanged and in order, then the features.
 
     Raises:
@@ -109,7 +111,7 @@ def retrieve(request: Request, entities: pa.Table, at: str) -> pa.Table:
         StoreStateError: A source does not exist yet.
         StoreServiceError: A database or cluster does not answer.
     """
-    keys = dict.fromkeys(key for view in request.wanted for key in join_keys(view))
+    keys = dict.fromkeys(key for view in request.features for key in join_keys(view))
     rows = pl.DataFrame(pl.from_arrow(entities.select([*keys, at])))
     views = _views(request, rows, at)
     require_columns(views)
@@ -140,19 +142,19 @@ def snapshot_range(
     return first, last
 
 
-def moments_between(request: Request, start: datetime, end: datetime) -> pa.Table:
+def moments_between(request: RetrievalRequest, start: datetime, end: datetime) -> pa.Table:
     """Return the entity rows of a retrieval without any: every key and moment that a view has a value of.
 
     Views of different keys give rows of their own, with nulls for the keys they lack. Views without a key give
     rows only when no view has one. Rows are ordered by time, then by keys.
     """
     with as_known_on(request.known_on):
-        views = [view_values(request.config, view, features, True) for view, features in request.wanted.items()]
+        views = [view_values(request.config, view, features, True) for view, features in request.features.items()]
     require_columns(views)
     keyed = [view for view in views if view.keys] or views
     keys = list(dict.fromkeys(key for view in keyed for key in view.keys))
     frames = []
-    for feature_view, view in zip(request.wanted, views, strict=True):
+    for feature_view, view in zip(request.features, views, strict=True):
         if view in keyed:
             with reading(request.config, feature_view.batch_source, view.name):
                 frames.append(_moments_of(view, start, end).collect())
@@ -167,18 +169,18 @@ def _moments_of(view: ViewValues, start: datetime, end: datetime) -> pl.LazyFram
     return rows.select(*keys, at.alias(EVENT_AT)).drop_nulls().unique()
 
 
-def _views(request: Request, rows: pl.DataFrame, at: str) -> list[ViewValues]:
-    """Open the sources of all views. What is wrong with any of them is told together."""
+def _views(request: RetrievalRequest, rows: pl.DataFrame, at: str) -> list[ViewValues]:
+    """Open the sources of all views. The mistakes of all of them are raised together."""
     last = rows.get_column(at).max()
     local = request.config.offline_store.engine == "local"
     views: list[ViewValues] = []
     problems: list[Mistake] = []
     with as_known_on(request.known_on):
-        for view, features in request.wanted.items():
-            asked = isinstance(view.batch_source, SqlSource)
+        for view, features in request.features.items():
+            in_database = isinstance(view.batch_source, SqlSource)
             # Ray's workers read slices of files, which a filter would make them search from the start.
-            until = last if isinstance(last, datetime) and (local or asked) else None
-            keys = _distinct(view, rows) if asked else None
+            until = last if isinstance(last, datetime) and (local or in_database) else None
+            keys = _distinct(view, rows) if in_database else None
             try:
                 values = view_values(request.config, view, features, request.full_names, until, keys)
             except StoreDataError as error:
@@ -191,16 +193,18 @@ def _views(request: Request, rows: pl.DataFrame, at: str) -> list[ViewValues]:
 
 
 def _distinct(view: FeatureView, rows: pl.DataFrame) -> dict[str, list[Any]]:
-    found = {}
+    distinct: dict[str, list[Any]] = {}
     for name, column in join_keys(view).items():
         values = rows.get_column(name).drop_nulls().unique()
         # pandas makes floats of an integer column with nulls, which a database need not compare with integers.
-        if values.len() <= ASKED_KEYS and not values.dtype.is_float():
-            found[column] = values.to_list()
-    return found
+        if values.len() <= MAX_FILTER_KEYS and not values.dtype.is_float():
+            distinct[column] = values.to_list()
+    return distinct
 
 
-def _joined(request: Request, rows: pl.DataFrame, at: str, views: Sequence[ViewValues]) -> Iterator[pl.DataFrame]:
+def _joined(
+    request: RetrievalRequest, rows: pl.DataFrame, at: str, views: Sequence[ViewValues]
+) -> Iterator[pl.DataFrame]:
     settings = request.config.offline_store
     if settings.engine == "ray":
         # Ray takes seconds to import, and only this engine needs it.
@@ -209,7 +213,7 @@ def _joined(request: Request, rows: pl.DataFrame, at: str, views: Sequence[ViewV
         yield join_partitioned(rows, at, views, settings.ray)
         return
     lookup = AsOfRows(rows, at)
-    for feature_view, view in zip(request.wanted, views, strict=True):
+    for feature_view, view in zip(request.features, views, strict=True):
         with reading(request.config, feature_view.batch_source, view.name):
             part = lookup.join(view)
         yield part
@@ -269,8 +273,8 @@ def _columns(pull: Pull) -> list[str]:
 
 
 def _rows(config: RepoConfig, pull: Pull) -> pl.LazyFrame:
-    wanted = Wanted(pull.at, pull.since, pull.until)
-    frame = scan_source(config, pull.source, pull.source.name, wanted, mapped=False)
+    scan_filter = ScanFilter(pull.at, pull.since, pull.until)
+    frame = scan_source(config, pull.source, pull.source.name, scan_filter, mapped=False)
     schema = frame.collect_schema()
     problems = []
     for name in _columns(pull):

@@ -72,14 +72,14 @@ def _save_remote(config: RepoConfig, table: Callable[[], pa.Table], url: str, al
 
 
 class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]
-    """A retrieval that runs when its result is asked for, and every time it is.
+    """A retrieval that runs when its result is requested, and every time it is.
 
     Args:
         evaluate: Computes the table, without on-demand views.
         config: The feature store's configuration.
         full_feature_names: Whether outputs are named `view__feature`.
         on_demand_feature_views: Views that Feast computes from the table.
-        metadata: What was asked for.
+        metadata: Features and keys of the request.
     """
 
     def __init__(
@@ -108,11 +108,11 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]
 
     @property
     def metadata(self) -> RetrievalMetadata | None:
-        """What was asked for; None for pulls."""
+        """Features and keys of the request; None for pulls."""
         return self._metadata
 
     def to_arrow(self, validation_reference: ValidationReference | None = None, timeout: int | None = None) -> pa.Table:
-        """Run the retrieval and return its table, with on-demand views and, when asked for, validated."""
+        """Run the retrieval and return its table, with on-demand views validated where there is a reference."""
         table = super().to_arrow(validation_reference=validation_reference, timeout=timeout)
         if table.num_rows != self._rows:
             raise AssertionError(f"on-demand views made {table.num_rows} rows of {self._rows}")

@@ -2,7 +2,7 @@
 
 Feature rows are bitemporal. `event_timestamp` says when a value began to hold, `created_timestamp` when we came to
 know it, and a correction is a new row with the same event time and a later created time. So the past can be read as
-it is known now, or, `with as_known_on(moment):`, as it was known then (asked for in feast-dev/feast#2980).
+it is known now, or, `with as_known_on(moment):`, as it was known then (requested in feast-dev/feast#2980).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from playbill_feast.frames import in_utc, utc_literal
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What of a source will be used.
+class ScanFilter:
+    """Which rows of a source are read.
 
     Attributes:
         at: The source's time column, under its own name.
         since: Earliest event time, included; rows before it never come back.
         until: Latest event time, included; rows after it never come back.
-        keys: Column under its own name -> the values that matter. Databases are asked by them, files are not.
+        keys: Column under its own name -> the values to read. They filter databases, not files.
     """
 
     at: str

@@ -21,25 +21,25 @@ from playbill_feast.errors import Mistake, StoreDataError, StoreStateError, Unkn
 from playbill_feast.frames import in_utc, utc_literal
 from playbill_feast.offline.parquet_files import damaged, first_line, parts_of, scan_parts
 from playbill_feast.offline.remote_files import remote_parts, scan_remote
-from playbill_feast.offline.scan_filter import Wanted, known_by, known_on
+from playbill_feast.offline.scan_filter import ScanFilter, known_by, known_on
 from playbill_feast.offline.sql_reader import scan_sql
 from playbill_feast.offline.sql_source import SqlSource
 
 
 def scan_source(
-    config: RepoConfig, source: DataSource, view: str, wanted: Wanted | None = None, mapped: bool = True
+    config: RepoConfig, source: DataSource, view: str, scan_filter: ScanFilter | None = None, mapped: bool = True
 ) -> pl.LazyFrame:
     """Open a source under the names it maps its columns to.
 
     A file source's path is one parquet file, a folder of part files, a hive-partitioned folder, or any of these
     behind a URL that fsspec knows. Relative paths start from `features_folder`. A SqlSource is read in batches;
-    only the columns that are used, and only what is wanted, leave the database.
+    only the columns that are used, and only the rows that the filter keeps, leave the database.
 
     Args:
         config: The feature store's configuration.
         source: A FileSource or a SqlSource.
         view: The feature view, for messages.
-        wanted: What will be used of it; None is everything.
+        scan_filter: Which rows to read; None is every row.
         mapped: Rename columns by the source's field mapping.
 
     Returns:
@@ -51,15 +51,15 @@ def scan_source(
         StoreServiceError: A database or object store does not answer.
     """
     if isinstance(source, SqlSource):
-        frame = scan_sql(source.rows, wanted)
+        frame = scan_sql(source.rows, scan_filter)
     elif isinstance(source, FileSource):
         require_parquet(source, view)
         frame = _scan_files(config, source, view)
     else:
         what = f"needs a FileSource or a SqlSource, got {type(source).__name__}."
         raise StoreDataError("offline store", [Mistake(view, what)])
-    if wanted is not None:
-        frame = _within(frame, wanted)
+    if scan_filter is not None:
+        frame = _within(frame, scan_filter)
     return frame.rename(dict(source.field_mapping), strict=False) if mapped and source.field_mapping else frame
 
 
@@ -86,9 +86,11 @@ def storage_options(config: RepoConfig, source: FileSource | None = None) -> Map
     options = dict(getattr(config.offline_store, "storage_options", None) or {})
     if source is not None and source.s3_endpoint_override:
         options["endpoint_url"] = source.s3_endpoint_override
-    found = source.resolve_credentials() if source is not None else None
+    credentials = source.resolve_credentials() if source is not None else None
     named = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
-    return options | {ours: found[theirs] for theirs, ours in named.items() if found and found.get(theirs)}
+    return options | {
+        ours: credentials[theirs] for theirs, ours in named.items() if credentials and credentials.get(theirs)
+    }
 
 
 def require_parquet(source: FileSource, view: str) -> None:
@@ -127,15 +129,17 @@ def _scan_files(config: RepoConfig, source: FileSource, view: str) -> pl.LazyFra
     raise StoreStateError(f"feature view '{view}' has no values: {path or source.path} {what}. {advice(config)}")
 
 
-def _within(frame: pl.LazyFrame, wanted: Wanted) -> pl.LazyFrame:
+def _within(frame: pl.LazyFrame, scan_filter: ScanFilter) -> pl.LazyFrame:
     schema = frame.collect_schema()
-    # A missing time column, or one of another type, is told together with all else that is wrong.
-    if (wanted.since is None and wanted.until is None) or not isinstance(schema.get(wanted.at), pl.Datetime | pl.Date):
+    # A missing time column, or one of another type, is named together with all else that is wrong.
+    if (scan_filter.since is None and scan_filter.until is None) or not isinstance(
+        schema.get(scan_filter.at), pl.Datetime | pl.Date
+    ):
         return frame
-    when = in_utc(wanted.at, schema[wanted.at])
-    if wanted.since is not None:
-        frame = frame.filter(when >= utc_literal(moment(wanted.since)))
-    return frame if wanted.until is None else frame.filter(when <= utc_literal(moment(wanted.until)))
+    when = in_utc(scan_filter.at, schema[scan_filter.at])
+    if scan_filter.since is not None:
+        frame = frame.filter(when >= utc_literal(moment(scan_filter.since)))
+    return frame if scan_filter.until is None else frame.filter(when <= utc_literal(moment(scan_filter.until)))
 
 
 @contextmanager
@@ -152,10 +156,10 @@ def reading(config: RepoConfig, source: DataSource, view: str) -> Iterator[None]
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
         hint = advice(config)
         problems = damaged(source_files(config, source))
-        found = [Mistake(problem.where, problem.what, hint) for problem in problems]
+        damages = [Mistake(problem.where, problem.what, hint) for problem in problems]
         where = getattr(source, "path", "") or source.name
-        whole = [Mistake(where, f"cannot be read: {first_line(error)}.", hint)]
-        raise StoreDataError(f"feature view '{view}'", found or whole) from error
+        unreadable = [Mistake(where, f"cannot be read: {first_line(error)}.", hint)]
+        raise StoreDataError(f"feature view '{view}'", damages or unreadable) from error
 
 
 def join_keys(view: FeatureView) -> dict[str, str]:
@@ -185,8 +189,8 @@ def view_values(
 
     Args:
         config: The feature store's configuration.
-        view: The view, with the projection it is asked by.
-        features: Its features that are wanted.
+        view: The view, with the projection of the request.
+        features: Names of its features.
         full_names: Name outputs `view__feature` instead of `feature`.
         until: Values after it are not needed. None where the frame is to be read in slices.
         keys: Column of the view -> all values that are needed; None is every value.
@@ -201,12 +205,12 @@ def view_values(
     at = mapping.get(source.timestamp_field, source.timestamp_field)
     created = mapping.get(created, created) if created else None
     span = _span(view)
-    wanted = Wanted(
+    scan_filter = ScanFilter(
         at=source.timestamp_field,
         until=until,
         keys={own.get(name, name): values for name, values in (keys or {}).items()},
     )
-    frame = scan_source(config, source, view.name, wanted)
+    frame = scan_source(config, source, view.name, scan_filter)
     return ViewValues(
         name=view.projection.name_to_use(),
         frame=frame,
@@ -225,7 +229,7 @@ def _span(view: FeatureView) -> timedelta | None:
 
 
 def require_columns(values: Sequence[ViewValues]) -> None:
-    """Check that every view's source has what is asked of it.
+    """Check that every view's source has the columns that are read.
 
     Raises:
         StoreDataError: Columns are missing or no times; those of all views are named together.
@@ -239,13 +243,13 @@ def require_columns(values: Sequence[ViewValues]) -> None:
         raise StoreDataError("feature views", problems)
 
 
-def require_features(wanted: Mapping[FeatureView, Sequence[str]]) -> None:
-    """Check that views have the features asked of them.
+def require_features(requested: Mapping[FeatureView, Sequence[str]]) -> None:
+    """Check that views have the requested features.
 
     Raises:
-        UnknownFeatureError: One has not; the nearest name is told.
+        UnknownFeatureError: One has not; the nearest name is suggested.
     """
-    for view, features in wanted.items():
+    for view, features in requested.items():
         known = [field.name for field in view.features]
         for feature in features:
             if feature not in known:

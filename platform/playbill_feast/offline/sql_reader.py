@@ -1,4 +1,4 @@
-"""Feature rows in a database: read in batches, only the columns and times asked for; appended in one transaction."""
+"""Feature rows in a database: read in batches, only what a retrieval uses; appended in one transaction."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from playbill_feast.connections import expand_variables, missing_driver
 from playbill_feast.entity_rows import moments
 from playbill_feast.errors import Mistake, StoreConfigError, StoreDataError, StoreServiceError, StoreStateError
 from playbill_feast.frames import MOMENT
-from playbill_feast.offline.scan_filter import Wanted
+from playbill_feast.offline.scan_filter import ScanFilter
 
 BATCH_ROWS = 50_000
 PROBED_ROWS = 1_000
 """Rows of a query that its column types are taken from; a table has declared ones."""
 
-ASKED_KEYS = 500
+MAX_FILTER_KEYS = 500
 """With more distinct keys than this the whole time range is read: databases limit a statement's parameters."""
 
 _TYPES: tuple[tuple[type[sa.types.TypeEngine[Any]], pl.DataType], ...] = (
@@ -58,7 +58,7 @@ class SqlRows:
         return self.table or f"the query {' '.join(self.query.split())[:60]!r}"
 
 
-def scan_sql(rows: SqlRows, wanted: Wanted | None = None) -> pl.LazyFrame:
+def scan_sql(rows: SqlRows, scan_filter: ScanFilter | None = None) -> pl.LazyFrame:
     """Open a table or query as a lazy frame; the database is read when it is collected.
 
     Raises:
@@ -72,7 +72,7 @@ def scan_sql(rows: SqlRows, wanted: Wanted | None = None) -> pl.LazyFrame:
         columns: list[str] | None, predicate: pl.Expr | None, limit: int | None, _size: int | None
     ) -> Iterator[pl.DataFrame]:
         names = list(schema) if columns is None else columns
-        for frame in _read(rows, schema, names, wanted, limit):
+        for frame in _read(rows, schema, names, scan_filter, limit):
             yield frame if predicate is None else frame.filter(predicate)
 
     return register_io_source(batches, schema=schema)
@@ -88,7 +88,7 @@ def sql_schema(rows: SqlRows) -> pl.Schema:
 
 
 def read_query(url: str, query: str) -> pl.DataFrame:
-    """Return all rows of a SELECT, for entity rows that are given as SQL."""
+    """Return all rows of a SELECT, for entity rows that are a SQL text."""
     engine = open_engine(url)
     with database_errors(engine), engine.connect() as connection:
         return pl.read_database(sa.text(query), connection, infer_schema_length=None)
@@ -126,7 +126,7 @@ def database_errors(engine: sa.Engine) -> Iterator[None]:
     """Turn a driver's errors into one that names the database, without its password.
 
     Raises:
-        StoreServiceError: The database did not do what was asked.
+        StoreServiceError: The database refused the statement.
     """
     try:
         yield
@@ -183,18 +183,18 @@ def _zoned(kind: pl.DataType) -> bool:
 
 
 def _read(
-    rows: SqlRows, schema: pl.Schema, names: Sequence[str], wanted: Wanted | None, limit: int | None
+    rows: SqlRows, schema: pl.Schema, names: Sequence[str], scan_filter: ScanFilter | None, limit: int | None
 ) -> Iterator[pl.DataFrame]:
     types = pl.Schema({name: schema[name] for name in names})
     engine = open_engine(rows.url)
     with database_errors(engine), engine.connect().execution_options(stream_results=True) as connection:
-        statement = _statement(connection, rows, schema, names, wanted).limit(limit)
+        statement = _statement(connection, rows, schema, names, scan_filter).limit(limit)
         # A column of text that holds times, and a zone of the session's, are brought to `schema` afterwards.
-        given = {name: kind for name, kind in types.items() if not _zoned(kind)}
+        native_types = {name: kind for name, kind in types.items() if not _zoned(kind)}
         empty = True
         try:
             for frame in pl.read_database(
-                statement, connection, iter_batches=True, batch_size=BATCH_ROWS, schema_overrides=given
+                statement, connection, iter_batches=True, batch_size=BATCH_ROWS, schema_overrides=native_types
             ):
                 empty = False
                 yield _typed(frame, types)
@@ -224,24 +224,24 @@ def mistaken(problems: Sequence[Mistake], name: str) -> bool:
 
 
 def _statement(
-    connection: sa.Connection, rows: SqlRows, schema: pl.Schema, names: Sequence[str], wanted: Wanted | None
+    connection: sa.Connection, rows: SqlRows, schema: pl.Schema, names: Sequence[str], scan_filter: ScanFilter | None
 ) -> sa.Select[Any]:
     source: Any = _table(connection, rows) if rows.table else sa.text(rows.query).columns().subquery("rows")
     columns = {name: source.c[name] if rows.table else sa.column(name, _selectable=source) for name in schema}
     statement = sa.select(*(columns[name] for name in names)).select_from(source)
-    if wanted is None:
+    if scan_filter is None:
         return statement
-    kind = schema.get(wanted.at)
+    kind = schema.get(scan_filter.at)
     # Text does not compare as the times it stands for; such rows are left out after they are read.
     native = bool(rows.table) or connection.dialect.name != "sqlite"
-    if native and isinstance(kind, pl.Datetime) and not _is_text(source, wanted.at):
-        for bound, earlier in ((wanted.since, False), (wanted.until, True)):
+    if native and isinstance(kind, pl.Datetime) and not _is_text(source, scan_filter.at):
+        for bound, earlier in ((scan_filter.since, False), (scan_filter.until, True)):
             if bound is not None:
                 value = sa.literal(_bound(bound, kind), sa.DateTime(timezone=kind.time_zone is not None))
-                column = columns[wanted.at]
+                column = columns[scan_filter.at]
                 statement = statement.where(column <= value if earlier else column >= value)
-    for name, values in wanted.keys.items():
-        if name in columns and len(values) <= ASKED_KEYS:
+    for name, values in scan_filter.keys.items():
+        if name in columns and len(values) <= MAX_FILTER_KEYS:
             statement = statement.where(columns[name].in_(values))
     return statement
 

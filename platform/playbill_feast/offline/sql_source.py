@@ -109,8 +109,8 @@ class SqlSource(DataSource):  # type: ignore[misc]
         )
 
     def _to_proto_impl(self) -> DataSourceProto:
-        given = {"url": self.url, "table": self.table, "query": self.query}
-        options = json.dumps({key: value for key, value in given.items() if value}, sort_keys=True)
+        settings = {"url": self.url, "table": self.table, "query": self.query}
+        options = json.dumps({key: value for key, value in settings.items() if value}, sort_keys=True)
         return DataSourceProto(
             name=self.name,
             type=DataSourceProto.CUSTOM_SOURCE,

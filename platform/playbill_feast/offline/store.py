@@ -39,11 +39,11 @@ from pydantic import AwareDatetime, Field
 
 from playbill_feast.errors import Mistake, StoreDataError, StoreStateError, suggestion
 from playbill_feast.frames import EVENT_AT, plain_arrow
-from playbill_feast.offline.monitoring import WatchedOfflineStore
+from playbill_feast.offline.monitoring import MonitoredOfflineStore
 from playbill_feast.offline.partitions import RaySettings
 from playbill_feast.offline.retrieval import (
     Pull,
-    Request,
+    RetrievalRequest,
     entity_rows_of,
     metadata_of,
     moments_between,
@@ -64,7 +64,7 @@ def require_source(config: RepoConfig, source: DataSource) -> None:
     """Check a source, where it exists: features may be registered before they are computed.
 
     Raises:
-        StoreDataError: It is damaged, or has no such time columns; the nearest ones are told.
+        StoreDataError: It is damaged, or has no such time columns; the nearest ones are suggested.
     """
     if not isinstance(source, FileSource | SqlSource):
         return
@@ -118,7 +118,7 @@ class AsofOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]
     """What fsspec needs to open URLs: credentials, `endpoint_url`, and the like."""
 
 
-class AsofOfflineStore(WatchedOfflineStore):
+class AsofOfflineStore(MonitoredOfflineStore):
     """Feature rows in files and databases, looked up as of each entity row. See the module's text."""
 
     supports_filter_by_created_timestamp = True
@@ -159,9 +159,9 @@ class AsofOfflineStore(WatchedOfflineStore):
             StoreDataError: The entity rows have no usable time column or lack a key; every mistake is named.
         """
         on_demand = _get_requested_on_demand_feature_views(feature_refs, project, registry)
-        wanted, _ = _get_requested_feature_views_to_features_dict(feature_refs, feature_views, on_demand)
-        require_features(wanted)
-        request = Request(config, wanted, full_feature_names, filter_by_created_timestamp, known_on(config))
+        requested, _ = _get_requested_feature_views_to_features_dict(feature_refs, feature_views, on_demand)
+        require_features(requested)
+        request = RetrievalRequest(config, requested, full_feature_names, filter_by_created_timestamp, known_on(config))
         derived = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         if entity_df is None:
             dates = snapshot_range(feature_views, start_date, end_date)

@@ -202,12 +202,12 @@ def _checked(view: FeatureView, table: pa.Table, known: pa.Schema | None, back: 
     created = {source.created_timestamp_column} - {""}
     needed = set(known.names) if known is not None else {*join_keys(view).values(), source.timestamp_field, *declared}
     allowed = needed | declared | created
-    given = table.column_names
-    problems = [Mistake(name, "column is missing.") for name in sorted(needed - set(given))]
-    for name in sorted(set(given) - allowed):
+    names = table.column_names
+    problems = [Mistake(name, "column is missing.") for name in sorted(needed - set(names))]
+    for name in sorted(set(names) - allowed):
         problems.append(Mistake(name, "is no column of the source.", suggestion(name, allowed)))
     columns = []
-    for name in given:
+    for name in names:
         column = table.column(name)
         if known is not None and name in known.names:
             column, problem = _as_type(name, column, known.field(name).type)
@@ -215,9 +215,9 @@ def _checked(view: FeatureView, table: pa.Table, known: pa.Schema | None, back: 
         columns.append(column)
     if problems:
         raise StoreDataError(f"rows for feature view '{view.name}'", problems)
-    order = [name for name in (known.names if known is not None else given) if name in given]
-    whole = pa.table(columns, names=given)
-    return whole.select([*order, *(name for name in given if name not in order)])
+    order = [name for name in (known.names if known is not None else names) if name in names]
+    ordered = pa.table(columns, names=names)
+    return ordered.select([*order, *(name for name in names if name not in order)])
 
 
 def _as_type(name: str, column: pa.ChunkedArray, kind: pa.DataType) -> tuple[pa.ChunkedArray, list[Mistake]]:

@@ -15,19 +15,19 @@ from playbill_feast.online.row_codec import Column, Ints, PackedRows, pack, unpa
 from playbill_feast.online.row_layout import NEVER, Layout, PackedField, parse_layout
 
 Progress = Callable[[int], object]
-"""Told how many rows were written since it was last told."""
+"""Called with the number of rows written since its last call."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """Rows wanted of one view. A key of None has no row."""
+class ReadRequest:
+    """Rows to read of one view. A key of None has no row."""
 
     view: str
     keys: Sequence[bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class RowBatch:
     """N packed rows to write, their schema, and the times that decide which rows stay."""
 
     schema_id: int
@@ -37,7 +37,7 @@ class Batch:
     event_us: Sequence[int]
     created_us: Sequence[int]
 
-    def part(self, start: int, stop: int) -> Batch:
+    def part(self, start: int, stop: int) -> RowBatch:
         """Return some consecutive rows."""
         chosen = slice(start, stop)
         return replace(
@@ -64,19 +64,19 @@ class Backend(Protocol):
         """Remove a view's rows and schemas, and nothing else."""
         ...
 
-    def read(self, asks: Sequence[Ask]) -> list[list[bytes | None]]:
-        """Read the rows of several views in one round trip, aligned to the keys asked for."""
+    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+        """Read the rows of several views in one round trip, aligned to the requested keys."""
         ...
 
-    async def read_async(self, asks: Sequence[Ask]) -> list[list[bytes | None]]:
+    async def read_async(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
         """Do the same without blocking the event loop."""
         ...
 
-    def write(self, view: str, batches: Iterable[Batch], progress: Progress | None) -> None:
+    def write(self, view: str, batches: Iterable[RowBatch], progress: Progress | None) -> None:
         """Write rows and their schema, each row only where it is not older than what is there."""
         ...
 
-    async def write_async(self, view: str, batches: Iterable[Batch], progress: Progress | None) -> None:
+    async def write_async(self, view: str, batches: Iterable[RowBatch], progress: Progress | None) -> None:
         """Do the same without blocking the event loop."""
         ...
 
@@ -101,7 +101,7 @@ class Backend(Protocol):
         ...
 
 
-class Rows:
+class PackedDatabase:
     """Packed rows of many views in one database.
 
     Args:
@@ -119,9 +119,9 @@ class Rows:
         Raises:
             StoreIntegrityError: The database does not hold the schema.
         """
-        found = self._layouts.get((view, schema_id))
-        if found is not None:
-            return found
+        known = self._layouts.get((view, schema_id))
+        if known is not None:
+            return known
         for number, text in self.backend.schemas(view).items():
             self._layouts[view, number] = parse_layout(text, f"{self.name}, view '{view}'")
         try:
@@ -132,14 +132,14 @@ class Rows:
                 "Run `feast teardown`, then `feast apply` and `feast materialize`."
             ) from None
 
-    def open(self, view: str, rows: Sequence[bytes | None], wanted: Sequence[PackedField]) -> PackedRows:
+    def open(self, view: str, rows: Sequence[bytes | None], fields: Sequence[PackedField]) -> PackedRows:
         """Open rows that were read from a view."""
-        return unpack(rows, wanted, lambda schema_id: self.layout(view, schema_id), f"{self.name}, view '{view}'")
+        return unpack(rows, fields, lambda schema_id: self.layout(view, schema_id), f"{self.name}, view '{view}'")
 
 
 def batch_of(
     layout: Layout, keys: Sequence[bytes], columns: Mapping[str, Column], event_us: Ints, created_us: Ints | None
-) -> Batch:
+) -> RowBatch:
     """Pack N rows for writing, in the order of their keys: databases write neighbours faster.
 
     Rows of one key keep their order, so that of equal times the later row wins.
@@ -148,7 +148,7 @@ def batch_of(
     created = np.full(len(event_us), NEVER, np.int64) if created_us is None else created_us
     encoded = pa.array(keys, pa.binary())
     order = pc.array_sort_indices(encoded)
-    return Batch(
+    return RowBatch(
         layout.schema_id,
         layout.text,
         encoded.take(order).to_pylist(),

@@ -71,8 +71,8 @@ def column_of(array: pa.Array | pa.ChunkedArray, kind: str, where: str) -> Colum
 
 
 def _cast(array: pa.Array, kind: str, where: str) -> pa.Array:
-    wanted = arrow_type(kind)
-    if array.type == wanted:
+    target = arrow_type(kind)
+    if array.type == target:
         return array
     try:
         if pa.types.is_floating(array.type) and kind in ("int32", "int64", "bool"):
@@ -80,7 +80,7 @@ def _cast(array: pa.Array, kind: str, where: str) -> pa.Array:
             array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
         if kind == "time" and pa.types.is_timestamp(array.type):
             return _in_utc(array)
-        return array.cast(wanted, safe=kind != "float32")
+        return array.cast(target, safe=kind != "float32")
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise StoreDataError("values to store", [Mistake(where, f"{array.type} is no {kind}: {reason}.")]) from None

@@ -108,12 +108,12 @@ def keys_of_protos(kinds: KeyKinds, entities: Sequence[EntityKey]) -> list[bytes
     expected = {name for name, _ in kinds}
     values: dict[str, list[Any]] = {name: [] for name in expected}
     for entity in entities:
-        given = dict(zip(entity.join_keys, entity.entity_values, strict=True))
-        given.pop(DUMMY_ENTITY_ID, None)
-        if given.keys() != expected:
-            what = f"has the join keys {sorted(given)}, the view's are {sorted(expected)}."
+        key_values = dict(zip(entity.join_keys, entity.entity_values, strict=True))
+        key_values.pop(DUMMY_ENTITY_ID, None)
+        if key_values.keys() != expected:
+            what = f"has the join keys {sorted(key_values)}, the view's are {sorted(expected)}."
             raise StoreDataError("entity keys", [Mistake("entity key", what)])
-        for name, value in given.items():
+        for name, value in key_values.items():
             values[name].append(proto_value(value))
     return keys_of_values(kinds, values, len(entities))
 
@@ -137,8 +137,8 @@ def entity_protos(kinds: KeyKinds, opened: Iterable[Sequence[Any]]) -> list[Enti
 def column_of_protos(values: Sequence[Value | None], kind: str, where: str) -> Column:
     """Turn one feature's Feast values into a stored column; an unset value is null."""
     if kind == "proto":
-        kept = [None if v is None or v.WhichOneof("val") is None else v.SerializeToString() for v in values]
-        return column_of(pa.array(kept, pa.large_binary()), kind, where)
+        serialized = [None if v is None or v.WhichOneof("val") is None else v.SerializeToString() for v in values]
+        return column_of(pa.array(serialized, pa.large_binary()), kind, where)
     plain = [None if value is None else proto_value(value) for value in values]
     if item_kind(kind) is not None:
         listed = [None if value is None else list(value.val) for value in plain]

@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from playbill_feast.connections import expand_variables
 from playbill_feast.errors import StoreConfigError, StoreServiceError
-from playbill_feast.online.backend import Ask, Batch, Progress
+from playbill_feast.online.backend import Progress, ReadRequest, RowBatch
 
 _ROWS_PER_SCRIPT = 1_000
 """Redis answers nobody else while a script runs, a few milliseconds for this many."""
@@ -90,50 +90,50 @@ class RedisBackend:
         with self._errors():
             for keys in self._scan(view):
                 self._client.unlink(*keys)
-            self._client.unlink(_about(view))
+            self._client.unlink(_meta_key(view))
 
-    def read(self, asks: Sequence[Ask]) -> list[list[bytes | None]]:
+    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
         """Read the rows of several views with one MGET."""
-        keys, numbers = _wanted(asks)
+        keys, numbers = _redis_keys(requests)
         found: list[bytes | None] = []
         with self._errors():
             for start in range(0, len(keys), _KEYS_PER_READ):
                 found += self._client.execute_command("MGET", *keys[start : start + _KEYS_PER_READ])
         return _aligned(found, numbers)
 
-    async def read_async(self, asks: Sequence[Ask]) -> list[list[bytes | None]]:
+    async def read_async(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
         """Read the rows of several views with one MGET, without blocking the event loop."""
-        keys, numbers = _wanted(asks)
+        keys, numbers = _redis_keys(requests)
         found: list[bytes | None] = []
         with self._errors():
             for start in range(0, len(keys), _KEYS_PER_READ):
                 found += await self._async_client().execute_command("MGET", *keys[start : start + _KEYS_PER_READ])
         return _aligned(found, numbers)
 
-    def write(self, view: str, batches: Iterable[Batch], progress: Progress | None) -> None:
+    def write(self, view: str, batches: Iterable[RowBatch], progress: Progress | None) -> None:
         """Write rows, a thousand at a time, each thousand at once."""
         with self._errors():
             for batch in batches:
-                for parts in _trips(batch):
+                for parts in _round_trips(batch):
                     pipeline = self._client.pipeline(transaction=False)
                     for part in parts:
                         pipeline.eval(*_script(view, part, self._seconds))
-                    _tell(progress, pipeline.execute())
+                    _report_progress(progress, pipeline.execute())
 
-    async def write_async(self, view: str, batches: Iterable[Batch], progress: Progress | None) -> None:
+    async def write_async(self, view: str, batches: Iterable[RowBatch], progress: Progress | None) -> None:
         """Write rows, a thousand at a time, without blocking the event loop."""
         with self._errors():
             for batch in batches:
-                for parts in _trips(batch):
+                for parts in _round_trips(batch):
                     pipeline = self._async_client().pipeline(transaction=False)
                     for part in parts:
                         pipeline.eval(*_script(view, part, self._seconds))
-                    _tell(progress, await pipeline.execute())
+                    _report_progress(progress, await pipeline.execute())
 
     def schemas(self, view: str) -> dict[int, str]:
         """Return the view's schemas by id."""
         with self._errors():
-            held = self._client.hgetall(_about(view))
+            held = self._client.hgetall(_meta_key(view))
         return {int(name[7:]): text.decode() for name, text in held.items() if name.startswith(b"schema:")}
 
     def scan(self, view: str) -> tuple[list[bytes], list[bytes]]:
@@ -163,7 +163,7 @@ class RedisBackend:
     def version(self, view: str) -> object:
         """Return the number of scripts that wrote to the view."""
         with self._errors():
-            return self._client.hget(_about(view), "version")
+            return self._client.hget(_meta_key(view), "version")
 
     def close(self) -> None:
         """Close the connections."""
@@ -207,7 +207,7 @@ def _options(text: str) -> dict[str, Any]:
     """
     filled = expand_variables(text, "online_store.connection_string")
     try:
-        found = redis.connection.parse_url(filled) if "://" in filled else _feasts(filled)
+        found = redis.connection.parse_url(filled) if "://" in filled else _feast_options(filled)
     except ValueError as error:
         raise StoreConfigError(
             f"online_store.connection_string is not understood: {error}. Write host:port,db=0 or redis://host:port/0."
@@ -216,7 +216,7 @@ def _options(text: str) -> dict[str, Any]:
     return {"host": "localhost", "port": 6379, **found, **({"ssl": True} if filled.startswith("rediss:") else {})}
 
 
-def _feasts(text: str) -> dict[str, Any]:
+def _feast_options(text: str) -> dict[str, Any]:
     address, *settings = text.split(",")
     host, _, port = address.partition(":")
     if not host or "=" in host:
@@ -241,38 +241,38 @@ def _prefix(view: str) -> bytes:
     return _name(view) + b":row:"
 
 
-def _about(view: str) -> bytes:
+def _meta_key(view: str) -> bytes:
     return _name(view) + b":about"
 
 
-def _wanted(asks: Sequence[Ask]) -> tuple[list[bytes], list[list[int]]]:
-    """Return Redis' keys without repeats, and for each ask which of them its rows are; -1 for none."""
+def _redis_keys(requests: Sequence[ReadRequest]) -> tuple[list[bytes], list[list[int]]]:
+    """Return Redis' keys without repeats, and for each request which of them its rows are; -1 for none."""
     numbers: dict[bytes, int] = {}
     places: list[list[int]] = []
-    for ask in asks:
-        prefix = _prefix(ask.view)
-        places.append([-1 if key is None else numbers.setdefault(prefix + key, len(numbers)) for key in ask.keys])
+    for request in requests:
+        prefix = _prefix(request.view)
+        places.append([-1 if key is None else numbers.setdefault(prefix + key, len(numbers)) for key in request.keys])
     return list(numbers), places
 
 
 def _aligned(found: list[bytes | None], places: list[list[int]]) -> list[list[bytes | None]]:
     rows = [*found, None]
-    return [[rows[place] for place in asked] for asked in places]
+    return [[rows[place] for place in request] for request in places]
 
 
-def _trips(batch: Batch) -> Iterator[list[Batch]]:
+def _round_trips(batch: RowBatch) -> Iterator[list[RowBatch]]:
     starts = range(0, len(batch.keys), _ROWS_PER_SCRIPT)
     for first in range(0, len(starts), _SCRIPTS_PER_ROUND_TRIP):
         chosen = starts[first : first + _SCRIPTS_PER_ROUND_TRIP]
         yield [batch.part(start, start + _ROWS_PER_SCRIPT) for start in chosen]
 
 
-def _script(view: str, part: Batch, seconds: bytes) -> list[Any]:
+def _script(view: str, part: RowBatch, seconds: bytes) -> list[Any]:
     prefix = _prefix(view)
-    names = [_about(view), *(prefix + key for key in part.keys)]
+    names = [_meta_key(view), *(prefix + key for key in part.keys)]
     return [_WRITE, len(names), *names, f"schema:{part.schema_id}", part.schema, seconds, *part.rows]
 
 
-def _tell(progress: Progress | None, written: list[int]) -> None:
+def _report_progress(progress: Progress | None, written: list[int]) -> None:
     if progress:
         progress(sum(written))

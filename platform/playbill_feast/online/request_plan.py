@@ -22,10 +22,10 @@ from feast.utils import _augment_response_with_on_demand_transforms, ensure_requ
 from feast.value_type import ValueType
 
 from playbill_feast.clock import utc_now
-from playbill_feast.online.backend import Rows
+from playbill_feast.online.backend import PackedDatabase
 from playbill_feast.online.entity_keys import KeyKinds, keys_of_values
 from playbill_feast.online.feast_values import key_kinds, kind_of, proto_value, view_fields
-from playbill_feast.online.response import GivenColumn, OpenedView, PackedOnlineResponse
+from playbill_feast.online.response import OpenedView, PackedOnlineResponse, RequestColumn
 from playbill_feast.online.row_layout import PackedField
 from playbill_feast.online.stored_view import past_ttl, stored_name, ttl_us_of
 
@@ -37,20 +37,20 @@ class ViewPlan:
     """One view's part of a request."""
 
     view: Any
-    """Feast's feature view, with the projection it is asked for by."""
+    """Feast's feature view, with the projection of the request."""
     stored: str
     """Its name in the database."""
     keys: KeyKinds
     """The request's columns that make up the key, in the order of the view's join keys."""
-    wanted: tuple[PackedField, ...]
+    fields: tuple[PackedField, ...]
     types: tuple[ValueType, ...]
     names: tuple[str, ...]
-    """The columns' names in the answer."""
+    """The columns' names in the response."""
     ttl_us: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RequestPlan:
     """A request without its entities."""
 
     views: tuple[ViewPlan, ...]
@@ -62,24 +62,26 @@ class Plan:
     request_data: frozenset[str]
     on_demand: tuple[Any, ...]
     refs: list[str]
-    kept: frozenset[str]
-    """Names that belong into the answer, beside join keys. Others are inputs of on-demand views."""
+    returned: frozenset[str]
+    """Names that belong into the response, beside join keys. Others are inputs of on-demand views."""
     full_names: bool
 
 
-class Plans:
+class PlanCache:
     """Plans by request, as long as the registry they were made from is the one in use.
 
-    Feast reads its registry anew when its cache has expired, or when told to; every plan is then made anew too, so
-    an answer is never older than Feast's own.
+    Feast reads its registry anew when its cache has expired, or when it is refreshed; every plan is then made anew
+    too, so a response is never older than Feast's own.
     """
 
     def __init__(self) -> None:
-        self._plans: dict[tuple[Any, ...], Plan] = {}
+        self._plans: dict[tuple[Any, ...], RequestPlan] = {}
         self._made_from: tuple[int, datetime] | None = None
         self._lock = Lock()
 
-    def get(self, registry: BaseRegistry, project: str, features: list[str] | FeatureService, full_names: bool) -> Plan:
+    def get(
+        self, registry: BaseRegistry, project: str, features: list[str] | FeatureService, full_names: bool
+    ) -> RequestPlan:
         """Return the plan of a request.
 
         Raises:
@@ -94,7 +96,7 @@ class Plans:
         self._keep(registry, key, plan)
         return plan
 
-    def _keep(self, registry: BaseRegistry, key: tuple[Any, ...], plan: Plan) -> None:
+    def _keep(self, registry: BaseRegistry, key: tuple[Any, ...], plan: RequestPlan) -> None:
         # Making the plan may itself have made Feast read its registry anew.
         state = _state(registry)
         if state is None:
@@ -135,13 +137,15 @@ def _key(features: list[str] | FeatureService) -> tuple[Any, ...]:
     return (True, features.name, *chosen)
 
 
-def make_plan(registry: BaseRegistry, project: str, features: list[str] | FeatureService, full_names: bool) -> Plan:
+def make_plan(
+    registry: BaseRegistry, project: str, features: list[str] | FeatureService, full_names: bool
+) -> RequestPlan:
     """Resolve a request against the registry, by Feast's own rules."""
-    refs, on_demand, key_of_entity, key_types, join_keys, groups, kept, request_data, _ = (
+    refs, on_demand, key_of_entity, key_types, join_keys, groups, returned, request_data, _ = (
         utils._get_online_request_context(registry, project, features, full_names)
     )
     views = tuple(_view_plan(project, view, names, full_names) for view, names in groups)
-    return Plan(
+    return RequestPlan(
         views=views,
         groups=groups,
         join_keys=frozenset(join_keys | _on_demand_keys(registry, project, on_demand)),
@@ -150,7 +154,7 @@ def make_plan(registry: BaseRegistry, project: str, features: list[str] | Featur
         request_data=frozenset(request_data),
         on_demand=tuple(on_demand),
         refs=refs,
-        kept=frozenset(kept),
+        returned=frozenset(returned),
         full_names=full_names,
     )
 
@@ -173,7 +177,7 @@ def _view_plan(project: str, view: Any, features: list[str], full_names: bool) -
         view=view,
         stored=stored_name(project, view),
         keys=[(renamed.get(name, name), kind) for name, kind in key_kinds(view)],
-        wanted=tuple(PackedField(name, kind_of(types.get(name, ValueType.UNKNOWN))) for name in features),
+        fields=tuple(PackedField(name, kind_of(types.get(name, ValueType.UNKNOWN))) for name in features),
         types=tuple(types.get(name, ValueType.UNKNOWN) for name in features),
         names=tuple(prefix + name for name in features),
         ttl_us=ttl_us_of(view),
@@ -212,7 +216,7 @@ def as_columns(entity_rows: EntityRows) -> dict[str, Sequence[Any]]:
     return {name: [row[name] for row in entity_rows] for name in names}
 
 
-class Entities:
+class RequestEntities:
     """A request's columns, sorted into join keys and request data.
 
     Raises:
@@ -220,7 +224,7 @@ class Entities:
         RequestDataNotFoundInEntityRowsException: An on-demand view's request data is missing.
     """
 
-    def __init__(self, plan: Plan, entity_rows: EntityRows) -> None:
+    def __init__(self, plan: RequestPlan, entity_rows: EntityRows) -> None:
         columns = as_columns(entity_rows)
         self.count = len(next(iter(columns.values()), ()))
         self._plan = plan
@@ -232,7 +236,7 @@ class Entities:
             elif (key := self._join_key(name)) is not None:
                 keys.append(self._column(key, values, plan.key_types.get(name, ValueType.UNKNOWN)))
         ensure_request_data_values_exist(set(plan.request_data), {column.name: [] for column in data})
-        self.given = [*keys, *data]
+        self.columns = [*keys, *data]
         self.join_keys = frozenset(column.name for column in keys)
 
     def _join_key(self, name: str) -> str | None:
@@ -243,17 +247,17 @@ class Entities:
         warnings.warn("Using entity name is deprecated. Use join_key instead.", stacklevel=2)
         return self._plan.key_of_entity[name]
 
-    def _column(self, name: str, values: Sequence[Any], value_type: ValueType) -> GivenColumn:
+    def _column(self, name: str, values: Sequence[Any], value_type: ValueType) -> RequestColumn:
         plain, field = _PLAIN.get(value_type, (None, ""))
         if plain is not None and all(type(value) is plain for value in values) and _fits(value_type, values):
             self._keys[name] = values
-            return GivenColumn(name, values, None, field)
+            return RequestColumn(name, values, None, field)
         if values and isinstance(values[0], Value):
             protos = list(values)
         else:
             protos = python_values_to_proto_values(list(values), value_type)
         self._keys[name] = [proto_value(proto) for proto in protos]
-        return GivenColumn(name, [feast_value_type_to_python_type(proto) for proto in protos], protos, "")
+        return RequestColumn(name, [feast_value_type_to_python_type(proto) for proto in protos], protos, "")
 
     def keys(self, view: ViewPlan) -> list[bytes | None]:
         """Return the encoded keys of a view's rows.
@@ -275,46 +279,46 @@ def _fits(value_type: ValueType, values: Sequence[Any]) -> bool:
     return limit is None or not values or (min(values) >= -limit and max(values) < limit)
 
 
-def answer(
-    plan: Plan,
-    entities: Entities,
-    rows: Rows,
+def response_of(
+    plan: RequestPlan,
+    entities: RequestEntities,
+    rows: PackedDatabase,
     read: Sequence[Sequence[bytes | None]],
     now_us: int | None,
-    tell_versions: bool,
+    include_versions: bool,
 ) -> PackedOnlineResponse:
     """Open what was read.
 
     Args:
-        plan: What was asked for.
-        entities: For whom.
+        plan: The request without its entities.
+        entities: The request's entities.
         rows: The database's rows.
         read: Packed rows, one list per view of the plan.
         now_us: The moment ages are counted to, or None to enforce no ttl.
-        tell_versions: Tell each view's version in the protobuf.
+        include_versions: Include each view's version in the protobuf.
     """
-    opened = [_open(rows, view, found, now_us, tell_versions) for view, found in zip(plan.views, read, strict=True)]
-    kept = plan.kept | entities.join_keys
+    opened = [_open(rows, view, found, now_us, include_versions) for view, found in zip(plan.views, read, strict=True)]
+    returned = plan.returned | entities.join_keys
     if not plan.on_demand:
-        whole = all(name in kept for view in plan.views for name in view.names) and not plan.request_data
-        return PackedOnlineResponse(entities.given, opened, kept=None if whole else kept)
-    derived = _derived(plan, PackedOnlineResponse(entities.given, opened))
-    return PackedOnlineResponse(entities.given, opened, derived, kept)
+        every = all(name in returned for view in plan.views for name in view.names) and not plan.request_data
+        return PackedOnlineResponse(entities.columns, opened, returned=None if every else returned)
+    derived = _derived(plan, PackedOnlineResponse(entities.columns, opened))
+    return PackedOnlineResponse(entities.columns, opened, derived, returned)
 
 
 def _open(
-    rows: Rows, view: ViewPlan, found: Sequence[bytes | None], now_us: int | None, tell_version: bool
+    rows: PackedDatabase, view: ViewPlan, found: Sequence[bytes | None], now_us: int | None, include_version: bool
 ) -> OpenedView:
-    opened = rows.open(view.stored, found, view.wanted)
+    opened = rows.open(view.stored, found, view.fields)
     version = None
-    if tell_version:
+    if include_version:
         projection = view.view.projection
         number = getattr(view.view, "current_version_number", 0) or 0
         version = (projection.name_alias or projection.name, number)
     return OpenedView(view.names, view.types, opened, past_ttl(opened.event_us, view.ttl_us, now_us), version)
 
 
-def _derived(plan: Plan, inputs: PackedOnlineResponse) -> list[tuple[str, Any, Any]]:
+def _derived(plan: RequestPlan, inputs: PackedOnlineResponse) -> list[tuple[str, Any, Any]]:
     """Compute on-demand views by Feast's own code, on Feast's own message."""
     message = GetOnlineFeaturesResponse(results=[])
     vectors = inputs.vectors()

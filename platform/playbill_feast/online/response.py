@@ -1,4 +1,4 @@
-"""The answer to a request for online features, as packed columns until someone asks for another form."""
+"""The response to a request for online features: packed columns, turned into another form when that is used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FeatureVector: Any = GetOnlineFeaturesResponse.FeatureVector
 
 
 @dataclass(frozen=True, slots=True)
-class GivenColumn:
+class RequestColumn:
     """A column of the request itself: a join key, or request data of an on-demand view."""
 
     name: str
@@ -38,16 +38,16 @@ class GivenColumn:
 
 @dataclass(frozen=True, slots=True)
 class OpenedView:
-    """One view's part of an answer."""
+    """One view's part of a response."""
 
     names: Sequence[str]
-    """Names of the columns in the answer."""
+    """Names of the columns in the response."""
     types: Sequence[ValueType]
     rows: PackedRows
     expired: Flags | None
     """Which rows are past the view's ttl, None for no row."""
     version: tuple[str, int] | None = None
-    """The view's name and version, where the request wants them told."""
+    """The view's name and version, where the request includes them."""
 
     def columns(self) -> list[Column]:
         """Return the columns with expired values taken out."""
@@ -77,47 +77,48 @@ class OpenedView:
 
 
 class PackedOnlineResponse(OnlineResponse):  # type: ignore[misc]
-    """Feast's `OnlineResponse` without its protobufs: they are built only when `proto` is asked for.
+    """Feast's `OnlineResponse` without its protobufs: they are built only when `proto` is read.
 
     Args:
-        given: Columns of the request that the answer repeats.
+        request_columns: Columns of the request that the response repeats.
         views: What was read.
         derived: Columns of on-demand views.
+        returned: Names of the columns that the response has; None is all of them.
     """
 
     def __init__(
         self,
-        given: Sequence[GivenColumn],
+        request_columns: Sequence[RequestColumn],
         views: Sequence[OpenedView],
         derived: Sequence[tuple[str, Any, ValueType | None]] = (),
-        kept: frozenset[str] | None = None,
+        returned: frozenset[str] | None = None,
     ) -> None:
-        self._given, self._views, self._derived, self._kept = given, views, derived, kept
+        self._request_columns, self._views, self._derived, self._returned = request_columns, views, derived, returned
         self._feature_types = {name: kind for view in views for name, kind in zip(view.names, view.types, strict=True)}
 
-    def _wanted(self, name: str) -> bool:
-        return self._kept is None or name in self._kept
+    def _is_returned(self, name: str) -> bool:
+        return self._returned is None or name in self._returned
 
     def to_dict(self, include_event_timestamps: bool = False) -> dict[str, Any]:
-        """Return name -> values, exactly as Feast's own answer has them.
+        """Return name -> values, exactly as Feast's own response has them.
 
         Args:
             include_event_timestamps: Also `name__ts`: event times in whole seconds since 1970, 0 where there are none.
         """
         found: dict[str, Any] = {}
         times: dict[str, list[int]] = {}
-        for column in self._given:
-            if self._wanted(column.name):
+        for column in self._request_columns:
+            if self._is_returned(column.name):
                 found[column.name] = list(column.values)
                 times[column.name] = [0] * len(column.values)
         for view in self._views:
             seconds = list(view.seconds().tolist()) if include_event_timestamps else []
             for name, kind, values in zip(view.names, view.types, view.columns(), strict=True):
-                if self._wanted(name):
+                if self._is_returned(name):
                     found[name] = _plain(values, kind)
                     times[name] = list(seconds)
         for name, vector, of_type in self._derived:
-            if self._wanted(name):
+            if self._is_returned(name):
                 found[name] = [feast_value_type_to_python_type(value, of_type) for value in vector.values]
                 times[name] = [0] * len(vector.values)
         if not include_event_timestamps:
@@ -144,21 +145,21 @@ class PackedOnlineResponse(OnlineResponse):  # type: ignore[misc]
 
     @cached_property
     def proto(self) -> Any:
-        """The answer as Feast's protobuf, as its feature server sends it."""
+        """The response as Feast's protobuf, as its feature server sends it."""
         message = GetOnlineFeaturesResponse(results=[])
         for name, vector in self.vectors():
-            if self._wanted(name):
+            if self._is_returned(name):
                 message.metadata.feature_names.val.append(name)
                 message.results.append(vector)
         for view in self._views:
             if view.version is not None:
-                told = message.metadata.feature_view_metadata.add()
-                told.name, told.version = view.version
+                versioned = message.metadata.feature_view_metadata.add()
+                versioned.name, versioned.version = view.version
         return message
 
     def vectors(self) -> list[tuple[str, Any]]:
-        """Return every column as Feast's FeatureVector, in the answer's order."""
-        found = [(column.name, given_vector(column)) for column in self._given]
+        """Return every column as Feast's FeatureVector, in the response's order."""
+        found = [(column.name, request_vector(column)) for column in self._request_columns]
         for view in self._views:
             times = [_timestamp(us) for us in view.rows.event_us.tolist()]
             for name, column in zip(view.names, view.columns(), strict=True):
@@ -167,7 +168,7 @@ class PackedOnlineResponse(OnlineResponse):  # type: ignore[misc]
         return [*found, *((name, vector) for name, vector, _ in self._derived)]
 
 
-def given_vector(column: GivenColumn) -> Any:
+def request_vector(column: RequestColumn) -> Any:
     """Return a column of the request as Feast's FeatureVector."""
     protos = column.protos
     if protos is None:

@@ -102,7 +102,7 @@ class PackedRows:
     event_us: Ints
     """Event time in microseconds since 1970, `NEVER` where there is no row."""
     columns: list[Column]
-    """As they were asked for."""
+    """In the order of the requested fields."""
 
 
 def pack(layout: Layout, columns: Mapping[str, Column], event_us: Ints, created_us: Ints | None) -> list[bytes]:
@@ -163,7 +163,7 @@ def _present(column: Column) -> Blobs:
     return Blobs(blobs.data, blobs.starts, np.where(column.valid, blobs.lengths, 0))
 
 
-def unpack(rows: Sequence[bytes | None], wanted: Sequence[PackedField], layouts: Layouts, where: str) -> PackedRows:
+def unpack(rows: Sequence[bytes | None], fields: Sequence[PackedField], layouts: Layouts, where: str) -> PackedRows:
     """Open packed rows, each by the schema it was written with.
 
     A feature that a row's schema lacks is null in that row. One whose kind changed since is widened where numbers
@@ -171,7 +171,7 @@ def unpack(rows: Sequence[bytes | None], wanted: Sequence[PackedField], layouts:
 
     Args:
         rows: N packed rows, None where an entity has none.
-        wanted: Features to read, and their kinds now.
+        fields: Features to read, and their kinds now.
         layouts: Returns a schema by its id.
         where: The view, for messages.
 
@@ -182,9 +182,9 @@ def unpack(rows: Sequence[bytes | None], wanted: Sequence[PackedField], layouts:
     found = np.ones(len(rows), np.bool_)
     if len(there) != len(rows):
         found[[number for number, row in enumerate(rows) if row is None]] = False
-    opened = _Opening(len(rows), wanted)
+    opened = _ColumnFiller(len(rows), fields)
     for head, part, at in _groups(there, found):
-        opened.fill(_Group(layouts(_schema_id(head, where)), part, where), at)
+        opened.fill(_SchemaGroup(layouts(_schema_id(head, where)), part, where), at)
     return PackedRows(found, opened.event_us, opened.columns())
 
 
@@ -209,7 +209,7 @@ def _schema_id(head: bytes, where: str) -> int:
     return int.from_bytes(head[4:_STAMP], "little")
 
 
-class _Group:
+class _SchemaGroup:
     """Rows of one schema, still inside the joined buffer."""
 
     def __init__(self, layout: Layout, rows: list[bytes], where: str) -> None:
@@ -254,21 +254,21 @@ class _Group:
         return self.starts + start, end - start
 
 
-class _Opening:
+class _ColumnFiller:
     """Columns being filled, group by group."""
 
-    def __init__(self, count: int, wanted: Sequence[PackedField]) -> None:
-        self.count, self.wanted = count, wanted
+    def __init__(self, count: int, fields: Sequence[PackedField]) -> None:
+        self.count, self.fields = count, fields
         self.event_us = np.full(count, NEVER, np.int64)
-        self._columns: list[Column | None] = [None] * len(wanted)
+        self._columns: list[Column | None] = [None] * len(fields)
 
-    def fill(self, group: _Group, at: Ints | None) -> None:
+    def fill(self, group: _SchemaGroup, at: Ints | None) -> None:
         if at is None:
             self.event_us = group.head["event"]
         else:
             self.event_us[at] = group.head["event"]
         kinds = group.layout.kinds
-        for number, field in enumerate(self.wanted):
+        for number, field in enumerate(self.fields):
             kind = kinds.get(field.name)
             if kind is None or (kind != field.kind and (kind, field.kind) not in _CASTS):
                 continue
@@ -277,14 +277,14 @@ class _Opening:
             else:
                 self._columns[number] = self._part(group, field, at, self._columns[number])
 
-    def _whole(self, group: _Group, field: PackedField, kind: str) -> Column:
+    def _whole(self, group: _SchemaGroup, field: PackedField, kind: str) -> Column:
         if field.kind in FIXED:
             values = group.head[f"f:{field.name}"]
-            kept = values if kind == field.kind else values.astype(FIXED[field.kind])
-            return Column(field.kind, kept, group.valid(field.name))
+            cast = values if kind == field.kind else values.astype(FIXED[field.kind])
+            return Column(field.kind, cast, group.valid(field.name))
         return Column(field.kind, Blobs(group.joined, *group.blobs(field.name)), group.valid(field.name))
 
-    def _part(self, group: _Group, field: PackedField, at: Ints, before: Column | None) -> Column:
+    def _part(self, group: _SchemaGroup, field: PackedField, at: Ints, before: Column | None) -> Column:
         column = before or self._nothing(field)
         assert column.valid is not None
         valid = group.valid(field.name)
@@ -306,5 +306,5 @@ class _Opening:
     def columns(self) -> list[Column]:
         return [
             column if column is not None else self._nothing(field)
-            for field, column in zip(self.wanted, self._columns, strict=True)
+            for field, column in zip(self.fields, self._columns, strict=True)
         ]

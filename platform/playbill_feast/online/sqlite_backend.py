@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from playbill_feast.errors import StoreServiceError, StoreStateError
-from playbill_feast.online.backend import Ask, Batch, Progress
+from playbill_feast.online.backend import Progress, ReadRequest, RowBatch
 
 _LOG = logging.getLogger(__name__)
 _ROWS_PER_CHUNK = 50_000
@@ -21,7 +21,7 @@ _KEYS_PER_STATEMENT = 10_000
 _SCHEMAS = "playbill_schemas"
 _VIEWS = "playbill_views"
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class SqliteBackend:
@@ -53,7 +53,7 @@ class SqliteBackend:
         self._local.connection, self._local.pid = connection, os.getpid()
         return connection
 
-    def _run(self, work: Callable[[sqlite3.Connection], Answer], create: bool = False) -> Answer:
+    def _run(self, work: Callable[[sqlite3.Connection], Result], create: bool = False) -> Result:
         try:
             return self._patiently(work, create)
         except sqlite3.OperationalError as error:
@@ -73,7 +73,7 @@ class SqliteBackend:
                 f"the folder {self.path.parent} of the online store cannot be made: {error.strerror}."
             ) from error
 
-    def _patiently(self, work: Callable[[sqlite3.Connection], Answer], create: bool) -> Answer:
+    def _patiently(self, work: Callable[[sqlite3.Connection], Result], create: bool) -> Result:
         """Do the work, and once more when another writer held the file all the time that we waited."""
         try:
             return work(self._connection(create))
@@ -88,7 +88,7 @@ class SqliteBackend:
                 raise
             raise StoreServiceError(
                 f"the online store {self.path} stayed locked by another writer for {2 * self.busy_timeout_s:g} s "
-                "(tried twice). Nothing of this write was kept: end the other writer, or raise busy_timeout_s."
+                "(tried twice). Nothing of this write was stored: end the other writer, or raise busy_timeout_s."
             ) from error
 
     def create(self, view: str) -> None:
@@ -107,26 +107,26 @@ class SqliteBackend:
         if self.path.is_file():
             self._run(work)
 
-    def read(self, asks: Sequence[Ask]) -> list[list[bytes | None]]:
+    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
         """Read the rows of several views in one statement."""
-        wanted = [list(dict.fromkeys(key for key in ask.keys if key is not None)) for ask in asks]
-        if sum(map(len, wanted)) > _KEYS_PER_STATEMENT:
-            return [self._read_in_parts(ask, keys) for ask, keys in zip(asks, wanted, strict=True)]
-        found = self._run(lambda connection: _select(connection, asks, wanted))
-        return [list(map(rows.get, ask.keys)) for ask, rows in zip(asks, found, strict=True)]  # type: ignore[arg-type]
+        keys_by_view = [list(dict.fromkeys(key for key in request.keys if key is not None)) for request in requests]
+        if sum(map(len, keys_by_view)) > _KEYS_PER_STATEMENT:
+            return [self._read_in_parts(request, keys) for request, keys in zip(requests, keys_by_view, strict=True)]
+        found = self._run(lambda connection: _select(connection, requests, keys_by_view))
+        return [list(map(rows.get, request.keys)) for request, rows in zip(requests, found, strict=True)]  # type: ignore[arg-type]
 
-    def _read_in_parts(self, ask: Ask, keys: list[bytes]) -> list[bytes | None]:
+    def _read_in_parts(self, request: ReadRequest, keys: list[bytes]) -> list[bytes | None]:
         rows: dict[bytes, bytes] = {}
         for start in range(0, len(keys), _KEYS_PER_STATEMENT):
             part = keys[start : start + _KEYS_PER_STATEMENT]
-            rows |= self._run(lambda connection, part=part: _select(connection, [ask], [part]))[0]  # type: ignore[misc]
-        return list(map(rows.get, ask.keys))  # type: ignore[arg-type]
+            rows |= self._run(lambda connection, part=part: _select(connection, [request], [part]))[0]  # type: ignore[misc]
+        return list(map(rows.get, request.keys))  # type: ignore[arg-type]
 
-    async def read_async(self, asks: Sequence[Ask]) -> list[list[bytes | None]]:
+    async def read_async(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
         """Read in a thread: SQLite has no waiting that an event loop could do."""
-        return await asyncio.to_thread(self.read, asks)
+        return await asyncio.to_thread(self.read, requests)
 
-    def write(self, view: str, batches: Iterable[Batch], progress: Progress | None) -> None:
+    def write(self, view: str, batches: Iterable[RowBatch], progress: Progress | None) -> None:
         """Write all rows or, when anything fails, none."""
 
         def work(connection: sqlite3.Connection) -> None:
@@ -143,7 +143,7 @@ class SqliteBackend:
 
         self._run(work, create=True)
 
-    async def write_async(self, view: str, batches: Iterable[Batch], progress: Progress | None) -> None:
+    async def write_async(self, view: str, batches: Iterable[RowBatch], progress: Progress | None) -> None:
         """Write in a thread."""
         await asyncio.to_thread(self.write, view, batches, progress)
 
@@ -183,7 +183,7 @@ def _make_tables(connection: sqlite3.Connection, view: str) -> None:
     )
 
 
-def _insert(connection: sqlite3.Connection, view: str, batch: Batch, progress: Progress | None) -> None:
+def _insert(connection: sqlite3.Connection, view: str, batch: RowBatch, progress: Progress | None) -> None:
     schema = (view, batch.schema_id, batch.schema)
     connection.execute(f"INSERT OR IGNORE INTO {_SCHEMAS} VALUES (?, ?, ?)", schema)
     statement = (
@@ -201,18 +201,18 @@ def _insert(connection: sqlite3.Connection, view: str, batch: Batch, progress: P
 
 
 def _select(
-    connection: sqlite3.Connection, asks: Sequence[Ask], wanted: Sequence[list[bytes]]
+    connection: sqlite3.Connection, requests: Sequence[ReadRequest], keys_by_view: Sequence[list[bytes]]
 ) -> list[dict[bytes, bytes]]:
-    if len(asks) == 1:
-        marks = ",".join("?" * len(wanted[0]))
-        statement = f"SELECT key, row FROM {_quoted(asks[0].view)} WHERE key IN ({marks})"
-        return [dict(connection.execute(statement, wanted[0]).fetchall())]
+    if len(requests) == 1:
+        marks = ",".join("?" * len(keys_by_view[0]))
+        statement = f"SELECT key, row FROM {_quoted(requests[0].view)} WHERE key IN ({marks})"
+        return [dict(connection.execute(statement, keys_by_view[0]).fetchall())]
     parts = [
-        f"SELECT {number}, key, row FROM {_quoted(ask.view)} WHERE key IN ({','.join('?' * len(keys))})"
-        for number, (ask, keys) in enumerate(zip(asks, wanted, strict=True))
+        f"SELECT {number}, key, row FROM {_quoted(request.view)} WHERE key IN ({','.join('?' * len(keys))})"
+        for number, (request, keys) in enumerate(zip(requests, keys_by_view, strict=True))
     ]
-    found: list[dict[bytes, bytes]] = [{} for _ in asks]
-    variables = [key for keys in wanted for key in keys]
+    found: list[dict[bytes, bytes]] = [{} for _ in requests]
+    variables = [key for keys in keys_by_view for key in keys]
     for number, key, row in connection.execute(" UNION ALL ".join(parts), variables):
         found[number][key] = row
     return found

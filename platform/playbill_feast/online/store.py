@@ -1,6 +1,6 @@
 """Playbill's Feast online store: one packed row of bytes per entity and view, in SQLite or Redis.
 
-Feast's stores keep, fetch and convert one protobuf per value. Here a view's row is read whole and opened for all
+Feast's stores keep, fetch and convert one protobuf per value. Here a view's row is read at once and opened for all
 entities at once (`playbill_feast.online`), and a request for several views is one round trip. Late rows never
 replace newer ones, and values past their view's ttl are not served.
 
@@ -31,14 +31,14 @@ from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from pydantic import NonNegativeFloat, PositiveInt
 
 from playbill_feast.clock import utc_now
-from playbill_feast.online.backend import Ask, Progress, Rows
-from playbill_feast.online.request_plan import Entities, EntityRows, Plan, Plans, answer
+from playbill_feast.online.backend import PackedDatabase, Progress, ReadRequest
+from playbill_feast.online.request_plan import EntityRows, PlanCache, RequestEntities, RequestPlan, response_of
 from playbill_feast.online.response import PackedOnlineResponse
 from playbill_feast.online.sqlite_backend import SqliteBackend
 from playbill_feast.online.stored_view import (
-    Counted,
-    FeastAnswer,
+    CountedBatches,
     FeastRow,
+    StoredRow,
     StoredView,
     batch_of_protos,
     batches_of_arrow,
@@ -47,7 +47,7 @@ from playbill_feast.online.stored_view import (
 )
 from playbill_feast.online.vector_search import (
     Document,
-    Vectors,
+    VectorCache,
     documents,
     nearest_frame,
     neighbours,
@@ -74,24 +74,24 @@ def reading_at(moment: datetime) -> Iterator[None]:
 
 
 def now_us(config: RepoConfig) -> int | None:
-    """Return the moment that ages are counted to, None where the configuration asks for no limit."""
+    """Return the moment that ages are counted to, None where the configuration sets no limit."""
     if not config.online_store.enforce_ttl:
         return None
     return moment_us(_NOW.get() or utc_now())
 
 
-def open_database(config: RepoConfig) -> Rows:
+def open_database(config: RepoConfig) -> PackedDatabase:
     """Return the rows that a configuration names. Redis' client is imported only where it is used."""
     settings = config.online_store
     if settings.backend == "redis":
         from playbill_feast.online.redis_backend import RedisBackend
 
         redis = RedisBackend(settings.connection_string, settings.key_ttl_seconds, settings.busy_timeout_s)
-        return Rows(redis, redis.name)
+        return PackedDatabase(redis, redis.name)
     path = Path(settings.path)
     if not path.is_absolute():
         path = Path(config.repo_path or os.getcwd()) / path
-    return Rows(SqliteBackend(path, settings.busy_timeout_s), f"online store {path}")
+    return PackedDatabase(SqliteBackend(path, settings.busy_timeout_s), f"online store {path}")
 
 
 __all__ = ["PackedOnlineStore", "PackedOnlineStoreConfig", "reading_at"]
@@ -103,7 +103,7 @@ class PackedOnlineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]
     type: Literal["playbill_feast.online.store.PackedOnlineStore"] = "playbill_feast.online.store.PackedOnlineStore"
     """The store's dotted path."""
     backend: Literal["sqlite", "redis"] = "sqlite"
-    """Where rows are kept."""
+    """Where rows are stored."""
     path: str = "data/online_store.db"
     """The SQLite file; a relative path starts from the feature repository."""
     connection_string: str = "localhost:6379"
@@ -121,16 +121,16 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
     """Packed rows in SQLite or Redis. See the module's text."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[object, ...], Rows] = {}
-        self._plans = Plans()
-        self._vectors = Vectors()
+        self._rows: dict[tuple[object, ...], PackedDatabase] = {}
+        self._plans = PlanCache()
+        self._vectors = VectorCache()
 
     @property
     def async_supported(self) -> SupportedAsyncMethods:
         """Reads and writes have asynchronous twins."""
         return SupportedAsyncMethods(read=True, write=True)
 
-    def rows(self, config: RepoConfig) -> Rows:
+    def database(self, config: RepoConfig) -> PackedDatabase:
         """Return the database that a configuration names, opened once."""
         settings = config.online_store
         key = (settings.backend, settings.path, settings.connection_string, settings.key_ttl_seconds)
@@ -149,7 +149,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         partial: bool,
     ) -> None:
         """Make a place for every view that stays, and remove the rows of those that go."""
-        backend = self.rows(config).backend
+        backend = self.database(config).backend
         for view in tables_to_delete:
             backend.drop(stored_name(config.project, view))
         for view in tables_to_keep:
@@ -158,7 +158,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
     def teardown(self, config: RepoConfig, tables: Sequence[Any], entities: Sequence[Entity]) -> None:
         """Remove the rows of the views, and nothing else that the database holds."""
         for view in tables:
-            self.rows(config).backend.drop(stored_name(config.project, view))
+            self.database(config).backend.drop(stored_name(config.project, view))
 
     def write_arrow(self, config: RepoConfig, view: Any, table: pa.Table, progress: Progress | None = None) -> int:
         """Write a table's rows, each only where it is not older than what the store has.
@@ -169,7 +169,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
             config: The feature store's configuration.
             view: The feature view.
             table: Join keys, features and times under the view's own names. NaN among numbers counts as null.
-            progress: Told how many rows were written since it was last told.
+            progress: Called with the number of rows written since its last call.
 
         Returns:
             Rows handed to the database. Rows with a null in their key are left out.
@@ -180,8 +180,8 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         """
         if not table.num_rows:
             return 0
-        counted = Counted(batches_of_arrow(view, table))
-        self.rows(config).backend.write(stored_name(config.project, view), counted, progress)
+        counted = CountedBatches(batches_of_arrow(view, table))
+        self.database(config).backend.write(stored_name(config.project, view), counted, progress)
         return counted.rows
 
     def online_write_batch(
@@ -190,7 +190,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         """Write rows that come as Feast's protobufs, such as pushes. Each replaces the whole row of its entity."""
         if data:
             batch = batch_of_protos(table, data)
-            self.rows(config).backend.write(stored_name(config.project, table), [batch], progress)
+            self.database(config).backend.write(stored_name(config.project, table), [batch], progress)
 
     async def online_write_batch_async(
         self, config: RepoConfig, table: Any, data: list[FeastRow], progress: Callable[[int], Any] | None
@@ -198,22 +198,22 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         """Do the same without blocking the event loop."""
         if data:
             batch = await asyncio.to_thread(batch_of_protos, table, data)
-            await self.rows(config).backend.write_async(stored_name(config.project, table), [batch], progress)
+            await self.database(config).backend.write_async(stored_name(config.project, table), [batch], progress)
 
     def online_read(
         self, config: RepoConfig, table: Any, entity_keys: list[EntityKey], requested_features: list[str] | None = None
-    ) -> list[FeastAnswer]:
+    ) -> list[StoredRow]:
         """Read rows as Feast's protobufs, aligned to the keys. A row past its view's ttl has its time and no values."""
         stored = self._stored(config, table)
-        (found,) = stored.rows.backend.read([stored.ask(entity_keys)])
+        (found,) = stored.rows.backend.read([stored.read_request(entity_keys)])
         return stored.protos(found, requested_features)
 
     async def online_read_async(
         self, config: RepoConfig, table: Any, entity_keys: list[EntityKey], requested_features: list[str] | None = None
-    ) -> list[FeastAnswer]:
+    ) -> list[StoredRow]:
         """Do the same without blocking the event loop."""
         stored = self._stored(config, table)
-        (found,) = await stored.rows.backend.read_async([stored.ask(entity_keys)])
+        (found,) = await stored.rows.backend.read_async([stored.read_request(entity_keys)])
         return stored.protos(found, requested_features)
 
     def read_packed(
@@ -229,7 +229,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
 
         Returns:
             A row per row of `keys`, in order: the features, then `__event_timestamp` (microseconds, UTC, null where
-            the store has no row). Values past the view's ttl are null; their time is kept.
+            the store has no row). Values past the view's ttl are null; their time stays.
 
         Raises:
             StoreDataError: A join key is missing or of another type, or the view has no such feature.
@@ -261,16 +261,18 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
             registry: The feature registry.
             project: The project's name.
             full_feature_names: Name the outputs `view__feature`.
-            include_feature_view_version_metadata: Tell the views' versions in the protobuf.
+            include_feature_view_version_metadata: Include the views' versions in the protobuf.
 
         Raises:
             ValueError: Entity rows have different keys, or a view cannot be served now.
             KeyError: A join key is missing.
             StoreServiceError: The database does not answer.
         """
-        plan, entities, asks = self._prepared(features, entity_rows, registry, project, full_feature_names)
-        read = self.rows(config).backend.read(asks) if asks else []
-        return answer(plan, entities, self.rows(config), read, now_us(config), include_feature_view_version_metadata)
+        plan, entities, requests = self._prepared(features, entity_rows, registry, project, full_feature_names)
+        read = self.database(config).backend.read(requests) if requests else []
+        return response_of(
+            plan, entities, self.database(config), read, now_us(config), include_feature_view_version_metadata
+        )
 
     async def get_online_features_async(
         self,
@@ -283,12 +285,14 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         include_feature_view_version_metadata: bool = False,
     ) -> PackedOnlineResponse:
         """Answer a request as `get_online_features` does, without blocking the event loop while the database works."""
-        plan, entities, asks = self._prepared(features, entity_rows, registry, project, full_feature_names)
-        read = await self.rows(config).backend.read_async(asks) if asks else []
-        return answer(plan, entities, self.rows(config), read, now_us(config), include_feature_view_version_metadata)
+        plan, entities, requests = self._prepared(features, entity_rows, registry, project, full_feature_names)
+        read = await self.database(config).backend.read_async(requests) if requests else []
+        return response_of(
+            plan, entities, self.database(config), read, now_us(config), include_feature_view_version_metadata
+        )
 
     async def close(self) -> None:
-        """Close the connections of the running event loop, as Feast's server asks when it stops."""
+        """Close the connections of the running event loop, as Feast's server does when it stops."""
         for rows in self._rows.values():
             await rows.backend.close_async()
 
@@ -299,11 +303,11 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         registry: BaseRegistry,
         project: str,
         full_names: bool,
-    ) -> tuple[Plan, Entities, list[Ask]]:
+    ) -> tuple[RequestPlan, RequestEntities, list[ReadRequest]]:
         plan = self._plans.get(registry, project, features, full_names)
         self._check_versioned_read_support(plan.groups)
-        entities = Entities(plan, entity_rows)
-        return plan, entities, [Ask(view.stored, entities.keys(view)) for view in plan.views]
+        entities = RequestEntities(plan, entity_rows)
+        return plan, entities, [ReadRequest(view.stored, entities.keys(view)) for view in plan.views]
 
     def nearest(
         self,
@@ -358,4 +362,4 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         return documents(stored, found, requested_features)
 
     def _stored(self, config: RepoConfig, view: Any) -> StoredView:
-        return StoredView(self.rows(config), config.project, view, now_us(config))
+        return StoredView(self.database(config), config.project, view, now_us(config))

@@ -16,7 +16,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.value_type import ValueType
 
 from playbill_feast.errors import Mistake, StoreDataError, suggestion
-from playbill_feast.online.backend import Ask, Batch, Rows, batch_of
+from playbill_feast.online.backend import PackedDatabase, ReadRequest, RowBatch, batch_of
 from playbill_feast.online.columns import column_of, feature_table
 from playbill_feast.online.entity_keys import KeyKinds, keys_of_arrow
 from playbill_feast.online.feast_values import (
@@ -52,7 +52,7 @@ def keys_of_frame(view: Any, keys: pa.Table | pl.DataFrame) -> list[bytes | None
     """Encode the keys of a frame's rows; a null anywhere has no key."""
     table = keys.to_arrow() if isinstance(keys, pl.DataFrame) else keys
     kinds = key_kinds(view)
-    # A view without entities has one row, whatever is asked.
+    # A view without entities has one row, whatever the keys.
     return keys_of_arrow(kinds, table) if kinds else [b""] * table.num_rows
 
 
@@ -69,10 +69,10 @@ _ROWS_PER_BATCH = 200_000
 FeastRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 
 
-def batches_of_arrow(view: Any, table: pa.Table) -> Iterator[Batch]:
+def batches_of_arrow(view: Any, table: pa.Table) -> Iterator[RowBatch]:
     """Pack a table with a view's join keys, features and times, named as the view names them, in parts.
 
-    As in Feast, a NaN among numbers counts as null. Rows whose key has a null cannot be asked for and are left out.
+    As in Feast, a NaN among numbers counts as null. Rows whose key has a null cannot be read again and are left out.
 
     Raises:
         StoreDataError: Columns are missing, at once; while packing, they are of another type, or a row has no event
@@ -82,12 +82,12 @@ def batches_of_arrow(view: Any, table: pa.Table) -> Iterator[Batch]:
     return (_batch(view, table.slice(start, _ROWS_PER_BATCH)) for start in range(0, table.num_rows, _ROWS_PER_BATCH))
 
 
-def _batch(view: Any, table: pa.Table) -> Batch:
+def _batch(view: Any, table: pa.Table) -> RowBatch:
     keys = keys_of_arrow(key_kinds(view), table)
     if None in keys:
-        kept = np.array([key is not None for key in keys])
-        _LOG.warning("view '%s': %d rows without a complete key are left out", view.name, int((~kept).sum()))
-        table = table.filter(pa.array(kept))
+        complete = np.array([key is not None for key in keys])
+        _LOG.warning("view '%s': %d rows without a complete key are left out", view.name, int((~complete).sum()))
+        table = table.filter(pa.array(complete))
     at, created = _time_columns(view)
     event_us = times_us(table.column(at), at, view.name)
     created_us = None
@@ -108,8 +108,8 @@ def _time_columns(view: Any) -> tuple[str, str | None]:
 
 def _require_columns(view: Any, table: pa.Table) -> None:
     at, _ = _time_columns(view)
-    wanted = [*view_fields(view), *(name for name, _ in key_kinds(view)), at]
-    absent = [name for name in wanted if name not in table.column_names]
+    required = [*view_fields(view), *(name for name, _ in key_kinds(view)), at]
+    absent = [name for name in required if name not in table.column_names]
     if absent:
         problems = [Mistake(name, "column is missing.") for name in absent]
         raise StoreDataError(f"rows of feature view '{view.name}'", problems)
@@ -157,7 +157,7 @@ def _column(array: pa.ChunkedArray, value_type: ValueType, where: str) -> Column
     return Column(kind, stored.values, ~numbers if stored.valid is None else stored.valid & ~numbers)
 
 
-def batch_of_protos(view: Any, rows: Sequence[FeastRow]) -> Batch:
+def batch_of_protos(view: Any, rows: Sequence[FeastRow]) -> RowBatch:
     """Pack rows as Feast hands them to a store. A feature that a row lacks is null.
 
     Raises:
@@ -188,20 +188,20 @@ def moment_of(event_us: int) -> datetime:
     return _EPOCH + event_us * _A_MICROSECOND
 
 
-class Counted:
+class CountedBatches:
     """Batches, and how many rows they had once they have passed."""
 
-    def __init__(self, batches: Iterable[Batch]) -> None:
+    def __init__(self, batches: Iterable[RowBatch]) -> None:
         self._batches = batches
         self.rows = 0
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[RowBatch]:
         for batch in self._batches:
             self.rows += len(batch.keys)
             yield batch
 
 
-FeastAnswer = tuple[datetime | None, dict[str, Value] | None]
+StoredRow = tuple[datetime | None, dict[str, Value] | None]
 
 
 def stored_name(project: str, view: Any) -> str:
@@ -233,7 +233,7 @@ class StoredView:
         now_us: The moment in microseconds since 1970, None to enforce no ttl.
     """
 
-    def __init__(self, rows: Rows, project: str, view: Any, now_us: int | None) -> None:
+    def __init__(self, rows: PackedDatabase, project: str, view: Any, now_us: int | None) -> None:
         self.rows, self.view, self.now_us = rows, view, now_us
         self.name = stored_name(project, view)
 
@@ -246,11 +246,11 @@ class StoredView:
         """Return which rows are past the ttl, None for none of them."""
         return past_ttl(event_us, ttl_us_of(self.view), self.now_us)
 
-    def ask(self, entity_keys: Sequence[EntityKey]) -> Ask:
+    def read_request(self, entity_keys: Sequence[EntityKey]) -> ReadRequest:
         """Return what to read for Feast's entity keys."""
-        return Ask(self.name, keys_of_protos(self.kinds, entity_keys))
+        return ReadRequest(self.name, keys_of_protos(self.kinds, entity_keys))
 
-    def protos(self, found: Sequence[bytes | None], features: Sequence[str] | None) -> list[FeastAnswer]:
+    def protos(self, found: Sequence[bytes | None], features: Sequence[str] | None) -> list[StoredRow]:
         """Open rows as Feast's protobufs: time and values. A row past its ttl has its time and no values."""
         stored = view_fields(self.view)
         names = [name for name in (features or stored) if name in stored]
@@ -266,8 +266,8 @@ class StoredView:
 
     def table(self, keys: pa.Table | pl.DataFrame, features: Sequence[str]) -> pa.Table:
         """Read features by columns, a row per row of `keys`."""
-        wanted = fields_of(self.view, features)
-        (found,) = self.rows.backend.read([Ask(self.name, keys_of_frame(self.view, keys))])
-        rows = self.rows.open(self.name, found, wanted)
+        fields = fields_of(self.view, features)
+        (found,) = self.rows.backend.read([ReadRequest(self.name, keys_of_frame(self.view, keys))])
+        rows = self.rows.open(self.name, found, fields)
         expired = self.expired(rows.event_us)
         return feature_table(rows, features, None if expired is None else ~expired)

@@ -19,7 +19,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from numpy.typing import NDArray
 
 from playbill_feast.errors import Mistake, StoreDataError, UnknownFeatureError
-from playbill_feast.online.backend import Rows
+from playbill_feast.online.backend import PackedDatabase
 from playbill_feast.online.columns import item_kind, opened_lists
 from playbill_feast.online.entity_keys import open_key
 from playbill_feast.online.feast_values import entity_protos, kind_of, protos_of
@@ -75,39 +75,39 @@ def vector_field(view: Any) -> PackedField:
     return PackedField(found[0].name, kind)
 
 
-class Vectors:
-    """Vector tables of views, kept while the views do not change."""
+class VectorCache:
+    """Vector tables of views, cached while the views do not change."""
 
     def __init__(self) -> None:
         self._tables: dict[tuple[int, str, str], VectorTable] = {}
         self._lock = Lock()
 
-    def table(self, rows: Rows, view: str, field: PackedField) -> VectorTable:
+    def table(self, rows: PackedDatabase, view: str, field: PackedField) -> VectorTable:
         """Return a view's vectors as they are now.
 
         Raises:
-            StoreDataError: Vectors have different lengths.
+            StoreDataError: VectorCache have different lengths.
         """
         key = (id(rows), view, field.name)
         version = rows.backend.version(view)
         with self._lock:
-            held = self._tables.get(key)
-            if held is None or held.version != version:
-                held = self._tables[key] = _read(rows, view, field, version)
-        return held
+            cached = self._tables.get(key)
+            if cached is None or cached.version != version:
+                cached = self._tables[key] = _read(rows, view, field, version)
+        return cached
 
 
-def _read(rows: Rows, view: str, field: PackedField, version: object) -> VectorTable:
+def _read(rows: PackedDatabase, view: str, field: PackedField, version: object) -> VectorTable:
     keys, packed = rows.backend.scan(view)
     opened = rows.open(view, packed, [field])
-    kept, matrix = _matrix(opened.columns[0], f"{view}.{field.name}")
+    positions, matrix = _matrix(opened.columns[0], f"{view}.{field.name}")
     return VectorTable(
         version,
         matrix,
         np.linalg.norm(matrix, axis=1),
-        [keys[number] for number in kept],
-        [packed[number] for number in kept],
-        opened.event_us[kept],
+        [keys[number] for number in positions],
+        [packed[number] for number in positions],
+        opened.event_us[positions],
     )
 
 
@@ -176,7 +176,9 @@ DISTANCE = "__distance"
 Document = tuple[datetime | None, EntityKey | None, dict[str, Value] | None]
 
 
-def neighbours(stored: StoredView, vectors: Vectors, vector: Sequence[float], top_k: int, metric: str) -> Neighbours:
+def neighbours(
+    stored: StoredView, vectors: VectorCache, vector: Sequence[float], top_k: int, metric: str
+) -> Neighbours:
     """Return a view's nearest vectors that are not past their ttl."""
     table = vectors.table(stored.rows, stored.name, vector_field(stored.view))
     expired = stored.expired(table.event_us)
@@ -207,10 +209,10 @@ def documents(stored: StoredView, found: Neighbours, features: Sequence[str]) ->
     """Return what was found as Feast's documents, in the order of their keys.
 
     Feast sorts the keys of an answer and not the values with them, so in any other order it would put one entity's
-    values beside another's name. A join key may be asked for as if it were a feature, as of Feast's vector stores.
+    values beside another's name. A join key may be requested as if it were a feature, as of Feast's vector stores.
     """
-    asked_keys = {name for name, _ in stored.kinds} & set(features)
-    names = [name for name in features if name != "distance" and name not in asked_keys]
+    requested_keys = {name for name, _ in stored.kinds} & set(features)
+    names = [name for name in features if name != "distance" and name not in requested_keys]
     rows = stored.rows.open(stored.name, found.rows, fields_of(stored.view, names))
     opened = [open_key(stored.kinds, key) for key in found.keys]
     keys = entity_protos(stored.kinds, opened)
@@ -221,7 +223,7 @@ def documents(stored: StoredView, found: Neighbours, features: Sequence[str]) ->
             keys[number],
             {
                 **dict(zip(names, values[number], strict=True)),
-                **{name: value for name, value in _named(keys[number]) if name in asked_keys},
+                **{name: value for name, value in _named(keys[number]) if name in requested_keys},
                 "distance": Value(float_val=found.distances[number]),
             },
         )

@@ -12,7 +12,7 @@ from feast import FeatureView, Field
 from feast.types import Float64, String
 
 from playbill_feast.errors import StoreConfigError, StoreDataError, StoreServiceError, StoreStateError
-from playbill_feast.offline.scan_filter import Wanted, as_known_on
+from playbill_feast.offline.scan_filter import ScanFilter, as_known_on
 from playbill_feast.offline.sources import scan_source
 from playbill_feast.offline.sql_source import SqlSource
 
@@ -111,7 +111,7 @@ def test_only_the_columns_times_and_keys_asked_for_leave_the_database(store, url
     said = []
     engine = _engine_of(batch)
     sa.event.listen(engine, "before_cursor_execute", lambda *args: said.append((args[2], args[3])))
-    wanted = Wanted("event_timestamp", until=START, keys={"member_id": ["a"]})
+    wanted = ScanFilter("event_timestamp", until=START, keys={"member_id": ["a"]})
     frame = scan_source(store.config, batch, "taste", wanted).select("x").filter(pl.col("x") < 5)
     said.clear()
     assert frame.collect().get_column("x").to_list() == [1.0]
@@ -225,7 +225,7 @@ def test_types_of_a_real_database(tmp_path, postgres_url):
         for given in ({"table": "kinds"}, {"query": "SELECT * FROM kinds", "name": "q"}, {"table": "public.kinds"}):
             batch = SqlSource(url=zone, **given)
             config = open_store(tmp_path).config
-            wanted = Wanted("event_timestamp", until=START)
+            wanted = ScanFilter("event_timestamp", until=START)
             frame = scan_source(config, batch, "kinds", wanted).collect()
             assert frame.select("member_id", pl.col("n").cast(pl.Float64), "tags", "w", "ok").rows() == [
                 ("a", 12.25, ["k", None], [0.5], True)

@@ -20,7 +20,7 @@ from feast.types import Array, Float32, Float64, String
 
 from playbill_feast.errors import StoreConfigError, StoreDataError, StoreStateError
 from playbill_feast.offline.parquet_files import parts_of
-from playbill_feast.offline.scan_filter import Wanted
+from playbill_feast.offline.scan_filter import ScanFilter
 from playbill_feast.offline.sources import scan_source
 
 ONE = values(("a", START, START, 1.0, "one"))
@@ -270,7 +270,7 @@ def test_a_source_is_checked_before_it_is_registered(tmp_path):
 
 def test_only_what_is_wanted_comes_back(store, tmp_path):
     put(tmp_path / "taste.parquet", pl.concat([ONE, TWO.with_columns(pl.col("event_timestamp") + HOUR)]))
-    wanted = Wanted("event_timestamp", since=START + HOUR, until=START + HOUR)
+    wanted = ScanFilter("event_timestamp", since=START + HOUR, until=START + HOUR)
     assert scan_source(store.config, source("taste.parquet"), "taste", wanted).collect().get_column("x").to_list() == [
         2.0
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from playbill_feast.errors import StoreConfigError, StoreServiceError, StoreStateError
-from playbill_feast.online.backend import Ask, Batch
+from playbill_feast.online.backend import ReadRequest, RowBatch
 from playbill_feast.online.redis_backend import RedisBackend, _options
 from playbill_feast.online.sqlite_backend import SqliteBackend
 
@@ -19,8 +19,8 @@ def row(event_us: int, created_us: int = 0, text: bytes = b"") -> bytes:
     return header + text
 
 
-def batch(*rows: tuple[bytes, int, int, bytes]) -> Batch:
-    return Batch(
+def batch(*rows: tuple[bytes, int, int, bytes]) -> RowBatch:
+    return RowBatch(
         7,
         "[]",
         [key for key, *_ in rows],
@@ -65,16 +65,20 @@ def test_order_in_time_is_exact_to_the_last_microsecond(backend):
         backend.write("p/a", [batch((by_event, later, 0, b"kept"), (by_event, earlier, 0, b"late"))], None)
         backend.write("p/a", [batch((by_created, 5, later, b"kept"), (by_created, 5, earlier, b"late"))], None)
         backend.write("p/a", [batch((by_event, earlier, 9, b"late"))], None)
-        rows = backend.read([Ask("p/a", [by_event, by_created])])[0]
+        rows = backend.read([ReadRequest("p/a", [by_event, by_created])])[0]
         assert [found[24:] for found in rows] == [b"kept", b"kept"], (earlier, later)
         backend.write("p/a", [batch((by_event, later, 0, b"again"))], None)
-        assert backend.read([Ask("p/a", [by_event])])[0][0][24:] == b"again"
+        assert backend.read([ReadRequest("p/a", [by_event])])[0][0][24:] == b"again"
 
 
 def test_several_views_are_read_at_once_and_aligned(backend):
     backend.write("p/a", [batch((b"1", 1, 0, b"a1"), (b"2", 1, 0, b"a2"))], None)
     backend.write("p/b", [batch((b"1", 1, 0, b"b1"))], None)
-    asks = [Ask("p/a", [b"2", None, b"1", b"2", b"3"]), Ask("p/b", [b"1", b"2"]), Ask("p/*", [])]
+    asks = [
+        ReadRequest("p/a", [b"2", None, b"1", b"2", b"3"]),
+        ReadRequest("p/b", [b"1", b"2"]),
+        ReadRequest("p/*", []),
+    ]
     found = backend.read(asks)
     assert [[None if one is None else one[24:] for one in rows] for rows in found] == [
         [b"a2", None, b"a1", b"a2", None],
@@ -90,7 +94,7 @@ def test_dropping_a_view_leaves_the_others(backend):
         backend.write(view, [batch((b"1", 1, 0, view.encode()))], None)
     backend.drop("p/*")
     backend.create("p/*")
-    assert backend.read([Ask("p/*", [b"1"])]) == [[None]]
+    assert backend.read([ReadRequest("p/*", [b"1"])]) == [[None]]
     assert backend.schemas("p/*") == {}
     assert backend.schemas("p/a") == {7: "[]"}
     assert backend.scan("p/a")[0] == [b"1"]
@@ -115,7 +119,7 @@ def test_a_failing_write_to_sqlite_keeps_the_old_rows(tmp_path):
 
     with pytest.raises(MemoryError):
         backend.write("p/a", batches(), None)
-    assert [found and found[24:] for found in backend.read([Ask("p/a", [b"1", b"2"])])[0]] == [b"old", None]
+    assert [found and found[24:] for found in backend.read([ReadRequest("p/a", [b"1", b"2"])])[0]] == [b"old", None]
 
 
 def test_a_locked_file_is_tried_twice_then_named(tmp_path, caplog):
@@ -130,12 +134,12 @@ def test_a_locked_file_is_tried_twice_then_named(tmp_path, caplog):
         ):
             backend.write("p/a", [batch((b"1", 2, 0, b"new"))], None)
         assert "trying once more" in caplog.text
-        assert backend.read([Ask("p/a", [b"1"])])[0][0][24:] == b"old"
+        assert backend.read([ReadRequest("p/a", [b"1"])])[0][0][24:] == b"old"
     finally:
         other.execute("ROLLBACK")
         other.close()
     backend.write("p/a", [batch((b"1", 2, 0, b"new"))], None)
-    assert backend.read([Ask("p/a", [b"1"])])[0][0][24:] == b"new"
+    assert backend.read([ReadRequest("p/a", [b"1"])])[0][0][24:] == b"new"
 
 
 def test_a_lock_that_passes_is_waited_for(tmp_path):
@@ -146,18 +150,18 @@ def test_a_lock_that_passes_is_waited_for(tmp_path):
     other.execute("BEGIN IMMEDIATE")
     threading.Timer(0.2, lambda: other.execute("COMMIT")).start()
     backend.write("p/a", [batch((b"1", 2, 0, b"new"))], None)
-    assert backend.read([Ask("p/a", [b"1"])])[0][0] is not None
+    assert backend.read([ReadRequest("p/a", [b"1"])])[0][0] is not None
     other.close()
 
 
 def test_a_missing_file_and_a_missing_table_say_what_to_run(tmp_path):
     backend = SqliteBackend(tmp_path / "online.db")
     with pytest.raises(StoreStateError, match=r"online\.db does not exist.*feast apply.*feast materialize"):
-        backend.read([Ask("p/a", [b"1"])])
+        backend.read([ReadRequest("p/a", [b"1"])])
     assert not Path(backend.path).exists()
     backend.create("p/a")
     with pytest.raises(StoreStateError, match="no table of p/b"):
-        backend.read([Ask("p/a", [b"1"]), Ask("p/b", [b"1"])])
+        backend.read([ReadRequest("p/a", [b"1"]), ReadRequest("p/b", [b"1"])])
 
 
 def test_a_file_removed_under_the_store_is_noticed(tmp_path):
@@ -166,9 +170,9 @@ def test_a_file_removed_under_the_store_is_noticed(tmp_path):
     for path in tmp_path.iterdir():
         path.unlink()
     with pytest.raises(StoreStateError, match="does not exist"):
-        backend.read([Ask("p/a", [b"1"])])
+        backend.read([ReadRequest("p/a", [b"1"])])
     backend.write("p/a", [batch((b"1", 1, 0, b"new"))], None)
-    assert backend.read([Ask("p/a", [b"1"])])[0][0][24:] == b"new"
+    assert backend.read([ReadRequest("p/a", [b"1"])])[0][0][24:] == b"new"
 
 
 @pytest.mark.parametrize("content", [b"no database at all, but long enough to be a page" * 100])
@@ -176,7 +180,7 @@ def test_a_garbled_file_is_named_and_left_alone(tmp_path, content):
     path = tmp_path / "online.db"
     path.write_bytes(content)
     with pytest.raises(StoreServiceError, match=r"(?s)online\.db cannot be read.*remove it"):
-        SqliteBackend(path).read([Ask("p/a", [b"1"])])
+        SqliteBackend(path).read([ReadRequest("p/a", [b"1"])])
     assert path.read_bytes() == content
 
 
@@ -185,7 +189,8 @@ def test_every_thread_has_its_own_connection(tmp_path):
     backend.write("p/a", [batch((b"1", 1, 0, b"x"))], None)
     answers = []
     threads = [
-        threading.Thread(target=lambda: answers.append(backend.read([Ask("p/a", [b"1"])])[0][0])) for _ in range(8)
+        threading.Thread(target=lambda: answers.append(backend.read([ReadRequest("p/a", [b"1"])])[0][0]))
+        for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -198,9 +203,9 @@ def test_every_thread_has_its_own_connection(tmp_path):
 def test_a_silent_redis_is_named_with_what_to_start():
     backend = RedisBackend("127.0.0.1:1,db=3", timeout_s=0.2)
     for work in (
-        lambda: backend.read([Ask("p/a", [b"1"])]),
+        lambda: backend.read([ReadRequest("p/a", [b"1"])]),
         lambda: backend.write("p/a", [batch((b"1", 1, 0, b""))], None),
-        lambda: asyncio.run(backend.read_async([Ask("p/a", [b"1"])])),
+        lambda: asyncio.run(backend.read_async([ReadRequest("p/a", [b"1"])])),
     ):
         with pytest.raises(
             StoreServiceError, match=r"(?s)Redis at 127\.0\.0\.1:1 does not answer.*redis-server --port 1"
@@ -214,7 +219,7 @@ def test_rows_of_redis_expire_when_asked_to(redis_url):
     (name,) = next(iter(backend._scan("p/ttl")))
     assert 0 < backend._client.ttl(name) <= 60
     backend.drop("p/ttl")
-    assert backend.read([Ask("p/ttl", [b"1"])]) == [[None]]
+    assert backend.read([ReadRequest("p/ttl", [b"1"])]) == [[None]]
 
 
 @pytest.mark.parametrize(
