@@ -1,4 +1,4 @@
-"""Playbill's Feast compute engine: from the offline store's Arrow table straight into packed online rows.
+"""A Feast compute engine: from the offline store's Arrow table straight into packed online rows.
 
 Feast's own engine turns every cell into a protobuf on the way. Here a view's newest rows go from one columnar form
 into the other.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
+import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -242,3 +244,10 @@ def test_the_model_brings_the_package_that_reads_it(tracking: Tracking, tmp_path
 def test_one_package_gives_one_wheel(tmp_path: Path) -> None:
     first, second = (write_wheel(tmp_path / name) for name in ("first", "second"))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_models_wheel_holds_every_package_of_the_distribution(tmp_path: Path) -> None:
+    settings = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    packages = {Path(path).name for path in settings["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(write_wheel(tmp_path)).namelist()}
+    assert {name for name in tops if not name.endswith(".dist-info")} == packages

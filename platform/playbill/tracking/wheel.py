@@ -12,11 +12,13 @@ import hashlib
 import zipfile
 from collections.abc import Iterator
 from importlib.metadata import Distribution, distribution
+from importlib.util import find_spec
 from pathlib import Path
 
-import playbill
 from playbill.config import TEMPLATES, shipped_folder
 
+PACKAGES = ("playbill", "playbill_feast")
+"""Top-level packages of the distribution."""
 SHIPPED = ("model_zoo", "feature_repo")
 """Folders that the wheel holds as templates; a checkout has them beside the package."""
 EXTRAS = ("models", "tracking")
@@ -53,11 +55,18 @@ def requirement(wheel: Path, place: str) -> str:
 
 
 def _package() -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of every file of the package, the templates where an installed wheel has them."""
-    root = Path(playbill.__file__).parent
-    yield from _files(root, "playbill", but=TEMPLATES)
+    """Yield name and content of every file of the packages, the templates where an installed wheel has them."""
+    for name in PACKAGES:
+        yield from _files(_folder(name), name, but=TEMPLATES)
     for name in SHIPPED:
         yield from _files(shipped_folder(name), f"playbill/{TEMPLATES.name}/{name}")
+
+
+def _folder(package: str) -> Path:
+    spec = find_spec(package)
+    assert spec is not None  # it is in the distribution
+    assert spec.origin is not None
+    return Path(spec.origin).parent
 
 
 def _files(folder: Path, prefix: str, but: Path | None = None) -> Iterator[tuple[str, bytes]]:

@@ -1,4 +1,4 @@
-"""Playbill's Feast offline store: point-in-time joins that lose, add and re-order nothing.
+"""A Feast offline store: point-in-time joins that lose, add and re-order nothing.
 
 Feast's default store merges every entity row with all history of its key, and loses rows on the way: several
 rows of one key and moment collapse, rows whose history is expired or in the future disappear. This store looks up
@@ -8,8 +8,8 @@ Its own implementation of Feast's whole interface, on polars: parquet files, fol
 (`playbill_feast.offline.sources`) and databases (`playbill_feast.offline.sql_source`). Appending never rewrites
 history.
 
-`feature_repo/` names its files relatively (`member_activity.parquet`); the workspace's rendered
-`feature_store.yaml` says in `features_folder` where they are. So one `feature_repo/` serves every workspace.
+A FileSource may name its file relatively (`taste.parquet`); `features_folder` in `feature_store.yaml` says where it is.
+So one repository of definitions serves several folders of feature files.
 
 The class and its configuration live in one module and end in `OfflineStore` and `OfflineStoreConfig`, because
 Feast finds the one by the name of the other.

@@ -1,4 +1,4 @@
-"""Playbill's Feast online store: one packed row of bytes per entity and view, in SQLite or Redis.
+"""A Feast online store: one packed row of bytes per entity and view, in SQLite or Redis.
 
 Feast's stores keep, fetch and convert one protobuf per value. Here a view's row is read at once and opened for all
 entities at once (`playbill_feast.online`), and a request for several views is one round trip. Late rows never
