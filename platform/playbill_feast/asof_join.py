@@ -58,11 +58,11 @@ def newest_rows(
     row_codes, row_at = _integers(rows.codes, -1), _integers(rows.at, 0)
     codes, at = _integers(values.codes, 0), _integers(values.at, 0)
     if created_by_row and created is not None:
-        found = _newest_visible(row_codes, row_at, codes, at, created)
+        newest = _newest_visible(row_codes, row_at, codes, at, created)
     else:
-        found = _newest(row_codes, row_at, codes, at, created)
-    seen = (found >= 0) & (row_codes >= 0) & rows.at.is_not_null().to_numpy()
-    taken = np.where(seen, found, 0)
+        newest = _newest(row_codes, row_at, codes, at, created)
+    seen = (newest >= 0) & (row_codes >= 0) & rows.at.is_not_null().to_numpy()
+    taken = np.where(seen, newest, 0)
     # What was found is held against the rows as they came: a shuffled answer cannot pass.
     age = row_at - at[taken]
     if not bool(np.all(~seen | ((codes[taken] == row_codes) & (age >= 0)))):
@@ -228,14 +228,14 @@ class AsOfRows:
         moments = self._in_utc()
         known, codes = self._codes(view)
         values = _values(view, known, moments)
-        found = newest_rows(
+        positions = newest_rows(
             Moments(codes, moments),
             Moments(values.get_column(_CODE), values.get_column(_VALUE_AT)),
             created=values.get_column(_CREATED) if view.created else None,
             ttl=view.ttl,
             created_by_row=view.created_by_row,
         )
-        result = _taken(values.select(list(view.features)), found)
+        result = _taken(values.select(list(view.features)), positions)
         if result.height != self._rows.height:
             raise AssertionError(f"as-of join of {view.name} returned {result.height} rows of {self._rows.height}")
         return result
@@ -352,7 +352,7 @@ def _values(view: ViewValues, known: pl.DataFrame, moments: pl.Series) -> pl.Dat
     return frame.join(known.lazy(), on=on, how="inner", maintain_order="left").drop(on).collect()
 
 
-def _taken(values: pl.DataFrame, found: pl.Series) -> pl.DataFrame:
+def _taken(values: pl.DataFrame, positions: pl.Series) -> pl.DataFrame:
     if values.is_empty():
-        return values.clear(found.len())
-    return values.select(pl.all().gather(found))
+        return values.clear(positions.len())
+    return values.select(pl.all().gather(positions))

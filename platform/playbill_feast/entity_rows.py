@@ -41,10 +41,10 @@ def readable(values: pd.Series[Any]) -> pd.Series[Any]:
 
     Objects know their zones and may mix them; text that mixes zones is a mistake, found when it is read.
     """
-    found = values.dropna()
-    if all(isinstance(value, date) for value in found):
+    known = values.dropna()
+    if all(isinstance(value, date) for value in known):
         return pd.to_datetime(values, utc=True)
-    if any(isinstance(value, str) for value in found):
+    if any(isinstance(value, str) for value in known):
         return values.where(values.isna(), values.astype(str)).where(values.notna(), None)
     return values
 

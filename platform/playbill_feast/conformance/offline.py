@@ -56,10 +56,10 @@ def merge_asof_reference(
         by=by or None,
         tolerance=pd.Timedelta(ttl) if ttl else None,
     )
-    found: list[Any] = [None] * len(rows)
+    newest_values: list[Any] = [None] * len(rows)
     for place, value in zip(joined["place"], cells(joined[feature]), strict=True):
-        found[place] = value
-    return found
+        newest_values[place] = value
+    return newest_values
 
 
 def fill(repository: OfflineRepository) -> None:

@@ -41,9 +41,9 @@ class OnlineValueTests:
         """Equal, and of the same Python type."""
         member = f"{feature} {VALUES.index((feature, value))}"
         repository.write("kinds", {"member_id": member, "event_timestamp": ago(seconds=1), feature: value})
-        found = repository.one(f"kinds:{feature}", member_id=member)
-        assert found == value
-        assert type(found) is type(value)
+        actual = repository.one(f"kinds:{feature}", member_id=member)
+        assert actual == value
+        assert type(actual) is type(value)
         assert repository.status(f"kinds:{feature}", member_id=member) == "PRESENT"
 
     def test_a_null_beside_a_value_stays_null(self, repository: OnlineRepository) -> None:
@@ -143,9 +143,9 @@ class OnlineTtlTests:
 
     def assert_expired(self, repository: OnlineRepository, feature: str, value: Any, **keys: Any) -> None:
         """Assert the promise for one value that is past its ttl."""
-        found, status = repository.one(feature, **keys), repository.status(feature, **keys)
+        actual, status = repository.one(feature, **keys), repository.status(feature, **keys)
         promised = (None, "OUTSIDE_MAX_AGE") if self.enforces_ttl else (value, "PRESENT")
-        assert (found, status) == promised
+        assert (actual, status) == promised
 
     def test_a_value_past_its_ttl(self, repository: OnlineRepository) -> None:
         """Null with status OUTSIDE_MAX_AGE; from a store that promises no more, the old value."""

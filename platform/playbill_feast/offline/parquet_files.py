@@ -49,7 +49,7 @@ def part_order(name: str) -> tuple[bool, list[str | int]]:
 
 def part_after(names: Sequence[str]) -> str:
     """Return a file name that sorts after those of a source's parts. Two writers at once get two names."""
-    numbers = [int(found[1]) for name in names if (found := _PART.match(name.rsplit("/", 1)[-1]))]
+    numbers = [int(numbered[1]) for name in names if (numbered := _PART.match(name.rsplit("/", 1)[-1]))]
     return f"part-{max(numbers, default=-1) + 1:06d}-{uuid.uuid4().hex[:8]}.parquet"
 
 
@@ -228,7 +228,7 @@ def _mixed_moments(schemas: Sequence[pl.Schema]) -> list[str]:
         for name, kind in schema.items():
             if isinstance(kind, pl.Datetime | pl.Date):
                 kinds.setdefault(name, set()).add(str(kind))
-    return [name for name, found in kinds.items() if len(found) > 1]
+    return [name for name, types in kinds.items() if len(types) > 1]
 
 
 def _in_one_zone(frame: pl.LazyFrame, names: Sequence[str]) -> pl.LazyFrame:
@@ -258,7 +258,7 @@ def hive_schema(files: Sequence[PurePath], root: PurePath) -> pl.Schema:
     for file in files:
         for name, value in _hive_keys(file, root).items():
             values.setdefault(name, set()).add(value)
-    return pl.Schema({name: _hive_type(found) for name, found in values.items()})
+    return pl.Schema({name: _hive_type(texts) for name, texts in values.items()})
 
 
 def _hive_type(values: set[str]) -> pl.DataType:

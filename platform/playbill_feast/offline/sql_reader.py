@@ -82,9 +82,9 @@ def sql_schema(rows: SqlRows) -> pl.Schema:
     """Return the columns and types that rows are read with. Time columns that hold text are times."""
     engine = open_engine(rows.url)
     with database_errors(engine), engine.connect() as connection:
-        found = _table_schema(connection, rows) if rows.table else _query_schema(connection, rows)
+        columns = _table_schema(connection, rows) if rows.table else _query_schema(connection, rows)
     text = pl.String()
-    return pl.Schema({name: MOMENT if name in rows.times and kind == text else kind for name, kind in found.items()})
+    return pl.Schema({name: MOMENT if name in rows.times and kind == text else kind for name, kind in columns.items()})
 
 
 def read_query(url: str, query: str) -> pl.DataFrame:
@@ -164,7 +164,7 @@ def _polars_type(kind: sa.types.TypeEngine[Any]) -> pl.DataType:
         return MOMENT if kind.timezone else pl.Datetime("us")
     if isinstance(kind, sa.ARRAY):
         return pl.List(_polars_type(kind.item_type))
-    return next((found for declared, found in _TYPES if isinstance(kind, declared)), pl.String())
+    return next((polars_type for declared, polars_type in _TYPES if isinstance(kind, declared)), pl.String())
 
 
 def _query_schema(connection: sa.Connection, rows: SqlRows) -> pl.Schema:

@@ -95,20 +95,20 @@ class RedisBackend:
     def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
         """Read the rows of several views with one MGET."""
         keys, numbers = _redis_keys(requests)
-        found: list[bytes | None] = []
+        packed: list[bytes | None] = []
         with self._errors():
             for start in range(0, len(keys), _KEYS_PER_READ):
-                found += self._client.execute_command("MGET", *keys[start : start + _KEYS_PER_READ])
-        return _aligned(found, numbers)
+                packed += self._client.execute_command("MGET", *keys[start : start + _KEYS_PER_READ])
+        return _aligned(packed, numbers)
 
     async def read_async(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
         """Read the rows of several views with one MGET, without blocking the event loop."""
         keys, numbers = _redis_keys(requests)
-        found: list[bytes | None] = []
+        packed: list[bytes | None] = []
         with self._errors():
             for start in range(0, len(keys), _KEYS_PER_READ):
-                found += await self._async_client().execute_command("MGET", *keys[start : start + _KEYS_PER_READ])
-        return _aligned(found, numbers)
+                packed += await self._async_client().execute_command("MGET", *keys[start : start + _KEYS_PER_READ])
+        return _aligned(packed, numbers)
 
     def write(self, view: str, batches: Iterable[RowBatch], progress: Progress | None) -> None:
         """Write rows, a thousand at a time, each thousand at once."""
@@ -143,9 +143,9 @@ class RedisBackend:
         rows: list[bytes] = []
         with self._errors():
             for names in self._scan(view):
-                found = self._client.mget(names)
-                keys += [name[prefix:] for name, row in zip(names, found, strict=True) if row is not None]
-                rows += [row for row in found if row is not None]
+                packed = self._client.mget(names)
+                keys += [name[prefix:] for name, row in zip(names, packed, strict=True) if row is not None]
+                rows += [row for row in packed if row is not None]
         return keys, rows
 
     def _scan(self, view: str) -> Iterator[list[bytes]]:
@@ -207,13 +207,13 @@ def _options(text: str) -> dict[str, Any]:
     """
     filled = expand_variables(text, "online_store.connection_string")
     try:
-        found = redis.connection.parse_url(filled) if "://" in filled else _feast_options(filled)
+        options = redis.connection.parse_url(filled) if "://" in filled else _feast_options(filled)
     except ValueError as error:
         raise StoreConfigError(
             f"online_store.connection_string is not understood: {error}. Write host:port,db=0 or redis://host:port/0."
         ) from None
-    found.pop("connection_class", None)
-    return {"host": "localhost", "port": 6379, **found, **({"ssl": True} if filled.startswith("rediss:") else {})}
+    options.pop("connection_class", None)
+    return {"host": "localhost", "port": 6379, **options, **({"ssl": True} if filled.startswith("rediss:") else {})}
 
 
 def _feast_options(text: str) -> dict[str, Any]:
@@ -221,16 +221,16 @@ def _feast_options(text: str) -> dict[str, Any]:
     host, _, port = address.partition(":")
     if not host or "=" in host:
         raise ValueError(f"'{address}' is no host:port")
-    found: dict[str, Any] = {"host": host, "port": int(port or 6379)}
+    options: dict[str, Any] = {"host": host, "port": int(port or 6379)}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
             raise ValueError(f"'{setting}' is no name=value (clusters are not supported)")
         try:
-            found[name] = json.loads(value)
+            options[name] = json.loads(value)
         except json.JSONDecodeError:
-            found[name] = value
-    return found
+            options[name] = value
+    return options
 
 
 def _name(view: str) -> bytes:
@@ -255,8 +255,8 @@ def _redis_keys(requests: Sequence[ReadRequest]) -> tuple[list[bytes], list[list
     return list(numbers), places
 
 
-def _aligned(found: list[bytes | None], places: list[list[int]]) -> list[list[bytes | None]]:
-    rows = [*found, None]
+def _aligned(packed: list[bytes | None], places: list[list[int]]) -> list[list[bytes | None]]:
+    rows = [*packed, None]
     return [[rows[place] for place in request] for request in places]
 
 

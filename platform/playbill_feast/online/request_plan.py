@@ -160,13 +160,13 @@ def make_plan(
 
 
 def _on_demand_keys(registry: BaseRegistry, project: str, on_demand: list[Any]) -> set[str]:
-    found: set[str] = set()
+    join_keys: set[str] = set()
     for view in on_demand:
         for entity in getattr(view, "entities", None) or []:
             named = registry.get_entity(entity, project, allow_cache=True) if isinstance(entity, str) else entity
-            found.add(named.join_key)
-    found.discard(DUMMY_ENTITY_ID)
-    return found
+            join_keys.add(named.join_key)
+    join_keys.discard(DUMMY_ENTITY_ID)
+    return join_keys
 
 
 def _view_plan(project: str, view: Any, features: list[str], full_names: bool) -> ViewPlan:
@@ -297,7 +297,9 @@ def response_of(
         now_us: The moment ages are counted to, or None to enforce no ttl.
         include_versions: Include each view's version in the protobuf.
     """
-    opened = [_open(rows, view, found, now_us, include_versions) for view, found in zip(plan.views, read, strict=True)]
+    opened = [
+        _open(rows, view, packed, now_us, include_versions) for view, packed in zip(plan.views, read, strict=True)
+    ]
     returned = plan.returned | entities.join_keys
     if not plan.on_demand:
         every = all(name in returned for view in plan.views for name in view.names) and not plan.request_data
@@ -307,9 +309,9 @@ def response_of(
 
 
 def _open(
-    rows: PackedDatabase, view: ViewPlan, found: Sequence[bytes | None], now_us: int | None, include_version: bool
+    rows: PackedDatabase, view: ViewPlan, packed: Sequence[bytes | None], now_us: int | None, include_version: bool
 ) -> OpenedView:
-    opened = rows.open(view.stored, found, view.fields)
+    opened = rows.open(view.stored, packed, view.fields)
     version = None
     if include_version:
         projection = view.view.projection

@@ -105,25 +105,25 @@ class PackedOnlineResponse(OnlineResponse):  # type: ignore[misc]
         Args:
             include_event_timestamps: Also `name__ts`: event times in whole seconds since 1970, 0 where there are none.
         """
-        found: dict[str, Any] = {}
+        columns: dict[str, Any] = {}
         times: dict[str, list[int]] = {}
         for column in self._request_columns:
             if self._is_returned(column.name):
-                found[column.name] = list(column.values)
+                columns[column.name] = list(column.values)
                 times[column.name] = [0] * len(column.values)
         for view in self._views:
             seconds = list(view.seconds().tolist()) if include_event_timestamps else []
             for name, kind, values in zip(view.names, view.types, view.columns(), strict=True):
                 if self._is_returned(name):
-                    found[name] = _plain(values, kind)
+                    columns[name] = _plain(values, kind)
                     times[name] = list(seconds)
         for name, vector, of_type in self._derived:
             if self._is_returned(name):
-                found[name] = [feast_value_type_to_python_type(value, of_type) for value in vector.values]
+                columns[name] = [feast_value_type_to_python_type(value, of_type) for value in vector.values]
                 times[name] = [0] * len(vector.values)
         if not include_event_timestamps:
-            return found
-        return {key: value for name in found for key, value in _with_times(name, found[name], times[name])}
+            return columns
+        return {key: value for name in columns for key, value in _with_times(name, columns[name], times[name])}
 
     def to_tensor(self, kind: str = "torch", default_value: Any = float("nan")) -> dict[str, Any]:
         """Return numbers as tensors, with `default_value` for nulls, and other columns as lists.
@@ -159,13 +159,13 @@ class PackedOnlineResponse(OnlineResponse):  # type: ignore[misc]
 
     def vectors(self) -> list[tuple[str, Any]]:
         """Return every column as Feast's FeatureVector, in the response's order."""
-        found = [(column.name, request_vector(column)) for column in self._request_columns]
+        named = [(column.name, request_vector(column)) for column in self._request_columns]
         for view in self._views:
             times = [_timestamp(us) for us in view.rows.event_us.tolist()]
             for name, column in zip(view.names, view.columns(), strict=True):
                 statuses = view.statuses(column)
-                found.append((name, FeatureVector(values=protos_of(column), statuses=statuses, event_timestamps=times)))
-        return [*found, *((name, vector) for name, vector, _ in self._derived)]
+                named.append((name, FeatureVector(values=protos_of(column), statuses=statuses, event_timestamps=times)))
+        return [*named, *((name, vector) for name, vector, _ in self._derived)]
 
 
 def request_vector(column: RequestColumn) -> Any:

@@ -67,8 +67,8 @@ class Layout:
     @cached_property
     def fixed(self) -> tuple[PackedField, ...]:
         """Fields of a fixed width, widest first."""
-        found = [field for field in self.fields if field.kind in FIXED]
-        return tuple(sorted(found, key=lambda field: -np.dtype(FIXED[field.kind]).itemsize))
+        fixed_fields = [field for field in self.fields if field.kind in FIXED]
+        return tuple(sorted(fixed_fields, key=lambda field: -np.dtype(FIXED[field.kind]).itemsize))
 
     @cached_property
     def variable(self) -> tuple[PackedField, ...]:

@@ -112,8 +112,8 @@ class SqliteBackend:
         keys_by_view = [list(dict.fromkeys(key for key in request.keys if key is not None)) for request in requests]
         if sum(map(len, keys_by_view)) > _KEYS_PER_STATEMENT:
             return [self._read_in_parts(request, keys) for request, keys in zip(requests, keys_by_view, strict=True)]
-        found = self._run(lambda connection: _select(connection, requests, keys_by_view))
-        return [list(map(rows.get, request.keys)) for request, rows in zip(requests, found, strict=True)]  # type: ignore[arg-type]
+        rows_by_view = self._run(lambda connection: _select(connection, requests, keys_by_view))
+        return [list(map(rows.get, request.keys)) for request, rows in zip(requests, rows_by_view, strict=True)]  # type: ignore[arg-type]
 
     def _read_in_parts(self, request: ReadRequest, keys: list[bytes]) -> list[bytes | None]:
         rows: dict[bytes, bytes] = {}
@@ -154,8 +154,8 @@ class SqliteBackend:
 
     def scan(self, view: str) -> tuple[list[bytes], list[bytes]]:
         """Return every key and row, in the order of keys."""
-        found = self._run(lambda connection: connection.execute(f"SELECT key, row FROM {_quoted(view)}").fetchall())
-        return [key for key, _ in found], [row for _, row in found]
+        pairs = self._run(lambda connection: connection.execute(f"SELECT key, row FROM {_quoted(view)}").fetchall())
+        return [key for key, _ in pairs], [row for _, row in pairs]
 
     def version(self, view: str) -> object:
         """Return a text that changes with every write to the view."""
@@ -211,11 +211,11 @@ def _select(
         f"SELECT {number}, key, row FROM {_quoted(request.view)} WHERE key IN ({','.join('?' * len(keys))})"
         for number, (request, keys) in enumerate(zip(requests, keys_by_view, strict=True))
     ]
-    found: list[dict[bytes, bytes]] = [{} for _ in requests]
+    rows_by_view: list[dict[bytes, bytes]] = [{} for _ in requests]
     variables = [key for keys in keys_by_view for key in keys]
     for number, key, row in connection.execute(" UNION ALL ".join(parts), variables):
-        found[number][key] = row
-    return found
+        rows_by_view[number][key] = row
+    return rows_by_view
 
 
 def _quoted(name: str) -> str:

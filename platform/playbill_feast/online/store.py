@@ -134,10 +134,10 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         """Return the database that a configuration names, opened once."""
         settings = config.online_store
         key = (settings.backend, settings.path, settings.connection_string, settings.key_ttl_seconds)
-        found = self._rows.get(key)
-        if found is None:
-            found = self._rows.setdefault(key, open_database(config))
-        return found
+        database = self._rows.get(key)
+        if database is None:
+            database = self._rows.setdefault(key, open_database(config))
+        return database
 
     def update(
         self,
@@ -205,16 +205,16 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
     ) -> list[StoredRow]:
         """Read rows as Feast's protobufs, aligned to the keys. A row past its view's ttl has its time and no values."""
         stored = self._stored(config, table)
-        (found,) = stored.rows.backend.read([stored.read_request(entity_keys)])
-        return stored.protos(found, requested_features)
+        (packed,) = stored.rows.backend.read([stored.read_request(entity_keys)])
+        return stored.protos(packed, requested_features)
 
     async def online_read_async(
         self, config: RepoConfig, table: Any, entity_keys: list[EntityKey], requested_features: list[str] | None = None
     ) -> list[StoredRow]:
         """Do the same without blocking the event loop."""
         stored = self._stored(config, table)
-        (found,) = await stored.rows.backend.read_async([stored.read_request(entity_keys)])
-        return stored.protos(found, requested_features)
+        (packed,) = await stored.rows.backend.read_async([stored.read_request(entity_keys)])
+        return stored.protos(packed, requested_features)
 
     def read_packed(
         self, config: RepoConfig, view: Any, keys: pa.Table | pl.DataFrame, features: Sequence[str]
@@ -358,8 +358,8 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         """
         refuse_other_searches(table, embedding, query_string, filters)
         stored = self._stored(config, table)
-        found = neighbours(stored, self._vectors, embedding or [], top_k, distance_metric or "cosine")
-        return documents(stored, found, requested_features)
+        nearest = neighbours(stored, self._vectors, embedding or [], top_k, distance_metric or "cosine")
+        return documents(stored, nearest, requested_features)
 
     def _stored(self, config: RepoConfig, view: Any) -> StoredView:
         return StoredView(self.database(config), config.project, view, now_us(config))

@@ -250,14 +250,14 @@ class StoredView:
         """Return what to read for Feast's entity keys."""
         return ReadRequest(self.name, keys_of_protos(self.kinds, entity_keys))
 
-    def protos(self, found: Sequence[bytes | None], features: Sequence[str] | None) -> list[StoredRow]:
+    def protos(self, packed: Sequence[bytes | None], features: Sequence[str] | None) -> list[StoredRow]:
         """Open rows as Feast's protobufs: time and values. A row past its ttl has its time and no values."""
         stored = view_fields(self.view)
         names = [name for name in (features or stored) if name in stored]
-        rows = self.rows.open(self.name, found, fields_of(self.view, names))
+        rows = self.rows.open(self.name, packed, fields_of(self.view, names))
         expired = self.expired(rows.event_us)
         alive = rows.found if expired is None else rows.found & ~expired
-        values = zip(*map(protos_of, rows.columns), strict=True) if names else [()] * len(found)
+        values = zip(*map(protos_of, rows.columns), strict=True) if names else [()] * len(packed)
         moments = map(moment_of, np.where(rows.found, rows.event_us, 0).tolist())
         return [
             (moment if there else None, dict(zip(names, row, strict=True)) if fresh else None)
@@ -267,7 +267,7 @@ class StoredView:
     def table(self, keys: pa.Table | pl.DataFrame, features: Sequence[str]) -> pa.Table:
         """Read features by columns, a row per row of `keys`."""
         fields = fields_of(self.view, features)
-        (found,) = self.rows.backend.read([ReadRequest(self.name, keys_of_frame(self.view, keys))])
-        rows = self.rows.open(self.name, found, fields)
+        (packed,) = self.rows.backend.read([ReadRequest(self.name, keys_of_frame(self.view, keys))])
+        rows = self.rows.open(self.name, packed, fields)
         expired = self.expired(rows.event_us)
         return feature_table(rows, features, None if expired is None else ~expired)

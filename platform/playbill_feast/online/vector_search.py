@@ -61,18 +61,18 @@ def vector_field(view: Any) -> PackedField:
     Raises:
         StoreDataError: It has none, several, or one that is no list of floats.
     """
-    found = [field for field in view.features if getattr(field, "vector_index", False)]
+    indexed = [field for field in view.features if getattr(field, "vector_index", False)]
     subject = f"vector search in feature view '{view.name}'"
-    if len(found) != 1:
-        names = ", ".join(field.name for field in found) or "none"
+    if len(indexed) != 1:
+        names = ", ".join(field.name for field in indexed) or "none"
         what = f"one field must be declared with vector_index=True, found {names}."
         raise StoreDataError(subject, [Mistake("schema", what)])
-    kind = kind_of(found[0].dtype.to_value_type())
+    kind = kind_of(indexed[0].dtype.to_value_type())
     if kind not in ("list<float32>", "list<float64>"):
         raise StoreDataError(
-            subject, [Mistake(found[0].name, f"is a {kind}, expected Array(Float32) or Array(Float64).")]
+            subject, [Mistake(indexed[0].name, f"is a {kind}, expected Array(Float32) or Array(Float64).")]
         )
-    return PackedField(found[0].name, kind)
+    return PackedField(indexed[0].name, kind)
 
 
 class VectorCache:
@@ -185,13 +185,13 @@ def neighbours(
     return search(table, vector, top_k, metric, None if expired is None else ~expired)
 
 
-def nearest_frame(stored: StoredView, found: Neighbours, features: Sequence[str]) -> pl.DataFrame:
+def nearest_frame(stored: StoredView, nearest: Neighbours, features: Sequence[str]) -> pl.DataFrame:
     """Return join keys, features, `__event_timestamp` and `__distance`, nearest first."""
-    rows = stored.rows.open(stored.name, found.rows, fields_of(stored.view, features))
-    opened = [open_key(stored.kinds, key) for key in found.keys]
+    rows = stored.rows.open(stored.name, nearest.rows, fields_of(stored.view, features))
+    opened = [open_key(stored.kinds, key) for key in nearest.keys]
     keys = {name: [values[number] for values in opened] for number, (name, _) in enumerate(stored.kinds)}
     answered = feature_frame(rows, features, None)
-    return pl.DataFrame(keys).hstack(answered.with_columns(pl.Series(DISTANCE, found.distances, pl.Float64)))
+    return pl.DataFrame(keys).hstack(answered.with_columns(pl.Series(DISTANCE, nearest.distances, pl.Float64)))
 
 
 def refuse_other_searches(view: Any, embedding: object, text: object, filters: object) -> None:
@@ -205,7 +205,7 @@ def refuse_other_searches(view: Any, embedding: object, text: object, filters: o
         raise StoreDataError(f"vector search in feature view '{view.name}'", [Mistake("query", what)])
 
 
-def documents(stored: StoredView, found: Neighbours, features: Sequence[str]) -> list[Document]:
+def documents(stored: StoredView, nearest: Neighbours, features: Sequence[str]) -> list[Document]:
     """Return what was found as Feast's documents, in the order of their keys.
 
     Feast sorts the keys of an answer and not the values with them, so in any other order it would put one entity's
@@ -213,8 +213,8 @@ def documents(stored: StoredView, found: Neighbours, features: Sequence[str]) ->
     """
     requested_keys = {name for name, _ in stored.kinds} & set(features)
     names = [name for name in features if name != "distance" and name not in requested_keys]
-    rows = stored.rows.open(stored.name, found.rows, fields_of(stored.view, names))
-    opened = [open_key(stored.kinds, key) for key in found.keys]
+    rows = stored.rows.open(stored.name, nearest.rows, fields_of(stored.view, names))
+    opened = [open_key(stored.kinds, key) for key in nearest.keys]
     keys = entity_protos(stored.kinds, opened)
     values = list(zip(*map(protos_of, rows.columns), strict=True)) if names else [()] * len(opened)
     return [
@@ -224,7 +224,7 @@ def documents(stored: StoredView, found: Neighbours, features: Sequence[str]) ->
             {
                 **dict(zip(names, values[number], strict=True)),
                 **{name: value for name, value in _named(keys[number]) if name in requested_keys},
-                "distance": Value(float_val=found.distances[number]),
+                "distance": Value(float_val=nearest.distances[number]),
             },
         )
         for number in sorted(range(len(opened)), key=opened.__getitem__)
