@@ -100,8 +100,9 @@ def connected(settings: RaySettings) -> Iterator[None]:
             f"{where} is an address of Ray Client, which Ray Data is not made for. Run this as a Ray job "
             "(`ray job submit`), or on a machine of the cluster with `host:6379` or `auto`."
         )
-    # Ray reads it in `init`: no telemetry.
+    # Read by `ray.init`: no telemetry, and workers without a GPU keep CUDA_VISIBLE_DEVICES as it is.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {"address": where}
     if where == STARTED_HERE:
         options["include_dashboard"] = False
