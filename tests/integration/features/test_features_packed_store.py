@@ -272,8 +272,8 @@ def test_the_asynchronous_twin_answers_the_same(ours):
     async def asked():
         answer = await ours.get_online_features_async(request[0], request[1])
         store = packed_store(ours)
-        if hasattr(store.rows(ours.config).backend, "close_async"):
-            await store.rows(ours.config).backend.close_async()
+        if hasattr(store.database(ours.config).backend, "close_async"):
+            await store.database(ours.config).backend.close_async()
         return answer
 
     assert shown(asyncio.run(asked()).to_dict()) == shown(ask(ours, request).to_dict())
@@ -388,7 +388,7 @@ def test_a_late_push_never_wins(fresh):
 def test_an_asynchronous_push_is_served(fresh):
     async def push():
         await fresh.push_async("pushed", pushed(7.5, HOUR), to=PushMode.ONLINE)
-        backend = packed_store(fresh).rows(fresh.config).backend
+        backend = packed_store(fresh).database(fresh.config).backend
         if hasattr(backend, "close_async"):
             await backend.close_async()
 
