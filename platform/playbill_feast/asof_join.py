@@ -26,7 +26,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
+class KeyedMoments:
     """Rows or values by key and time.
 
     Attributes:
@@ -39,7 +39,7 @@ class Moments:
 
 
 def newest_rows(
-    rows: Moments, values: Moments, created: pl.Series | None, ttl: timedelta | None, created_by_row: bool
+    rows: KeyedMoments, values: KeyedMoments, created: pl.Series | None, ttl: timedelta | None, created_by_row: bool
 ) -> pl.Series:
     """Return for every row the position of the newest value of its key at or before its moment.
 
@@ -195,7 +195,7 @@ def as_of_join(rows: pl.DataFrame, at: str, view: ViewValues) -> pl.DataFrame:
     to the later `created`, then to the later row.
 
     Args:
-        rows: Has the `view.keys` columns and `at`. Moments without a zone are UTC.
+        rows: Has the `view.keys` columns and `at`. KeyedMoments without a zone are UTC.
         at: Time column of `rows`.
         view: What to look up.
 
@@ -213,7 +213,7 @@ class AsOfRows:
 
     Args:
         rows: Has the views' key columns and `at`.
-        at: Time column. Moments without a zone are UTC.
+        at: Time column. KeyedMoments without a zone are UTC.
     """
 
     def __init__(self, rows: pl.DataFrame, at: str) -> None:
@@ -229,8 +229,8 @@ class AsOfRows:
         known, codes = self._codes(view)
         values = _values(view, known, moments)
         positions = newest_rows(
-            Moments(codes, moments),
-            Moments(values.get_column(_CODE), values.get_column(_VALUE_AT)),
+            KeyedMoments(codes, moments),
+            KeyedMoments(values.get_column(_CODE), values.get_column(_VALUE_AT)),
             created=values.get_column(_CREATED) if view.created else None,
             ttl=view.ttl,
             created_by_row=view.created_by_row,

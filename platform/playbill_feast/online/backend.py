@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from playbill_feast.errors import StoreIntegrityError
-from playbill_feast.online.row_codec import Column, Ints, PackedRows, pack, unpack
-from playbill_feast.online.row_layout import NEVER, Layout, PackedField, parse_layout
+from playbill_feast.online.row_codec import Ints, PackedRows, StoredColumn, pack, unpack
+from playbill_feast.online.row_layout import NEVER, PackedField, RowLayout, parse_layout
 
 Progress = Callable[[int], object]
 """Called with the number of rows written since its last call."""
@@ -111,9 +111,9 @@ class PackedDatabase:
 
     def __init__(self, backend: Backend, name: str) -> None:
         self.backend, self.name = backend, name
-        self._layouts: dict[tuple[str, int], Layout] = {}
+        self._layouts: dict[tuple[str, int], RowLayout] = {}
 
-    def layout(self, view: str, schema_id: int) -> Layout:
+    def layout(self, view: str, schema_id: int) -> RowLayout:
         """Return a schema of a view by its id.
 
         Raises:
@@ -138,7 +138,11 @@ class PackedDatabase:
 
 
 def batch_of(
-    layout: Layout, keys: Sequence[bytes], columns: Mapping[str, Column], event_us: Ints, created_us: Ints | None
+    layout: RowLayout,
+    keys: Sequence[bytes],
+    columns: Mapping[str, StoredColumn],
+    event_us: Ints,
+    created_us: Ints | None,
 ) -> RowBatch:
     """Pack N rows for writing, in the order of their keys: databases write neighbours faster.
 

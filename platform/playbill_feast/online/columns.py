@@ -16,10 +16,10 @@ from playbill_feast.errors import Mistake, StoreDataError
 from playbill_feast.online.row_codec import (
     Blobs,
     Bytes,
-    Column,
     Flags,
     Ints,
     PackedRows,
+    StoredColumn,
     gather,
     interleave,
     packed_blobs,
@@ -54,7 +54,7 @@ def arrow_type(kind: str) -> pa.DataType:
     return pa.large_list(_SCALAR_TYPES[item]) if item else _SCALAR_TYPES[kind]
 
 
-def column_of(array: pa.Array | pa.ChunkedArray, kind: str, where: str) -> Column:
+def column_of(array: pa.Array | pa.ChunkedArray, kind: str, where: str) -> StoredColumn:
     """Turn an Arrow column into a stored one. A NaN stays a NaN.
 
     Raises:
@@ -63,11 +63,11 @@ def column_of(array: pa.Array | pa.ChunkedArray, kind: str, where: str) -> Colum
     flat = _cast(array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array, kind, where)
     valid = None if not flat.null_count else np.asarray(flat.is_valid().to_numpy(zero_copy_only=False), np.bool_)
     if kind in FIXED:
-        return Column(kind, _numbers(flat, kind), valid)
+        return StoredColumn(kind, _numbers(flat, kind), valid)
     item = item_kind(kind)
     if item is None:
-        return Column(kind, _blobs(flat), valid)
-    return Column(kind, _lists(flat, item, valid, where), valid)
+        return StoredColumn(kind, _blobs(flat), valid)
+    return StoredColumn(kind, _lists(flat, item, valid, where), valid)
 
 
 def _cast(array: pa.Array, kind: str, where: str) -> pa.Array:
@@ -178,7 +178,7 @@ def _words(data: Bytes, starts: Ints, counts: Ints) -> np.ndarray[tuple[int], np
     return np.ascontiguousarray(gather(Blobs(data, starts, 4 * counts))).view("<u4")
 
 
-def arrow_of(column: Column) -> pa.Array:
+def arrow_of(column: StoredColumn) -> pa.Array:
     """Turn a stored column into an Arrow array of `arrow_type(column.kind)`."""
     nulls = None if column.valid is None else ~column.valid
     if not isinstance(column.values, Blobs):
@@ -223,7 +223,7 @@ def feature_table(rows: PackedRows, names: Sequence[str], alive: np.ndarray[Any,
         valid = column.valid
         if alive is not None:
             valid = alive if valid is None else valid & alive
-        columns[name] = arrow_of(Column(column.kind, column.values, valid))
+        columns[name] = arrow_of(StoredColumn(column.kind, column.values, valid))
     times = pa.array(rows.event_us, pa.int64(), mask=rows.event_us == NEVER)
     columns[EVENT_TIME] = times.cast(pa.timestamp("us", "UTC"))
     return pa.table(columns)
@@ -232,7 +232,7 @@ def feature_table(rows: PackedRows, names: Sequence[str], alive: np.ndarray[Any,
 _A_SECOND_US = 1_000_000
 
 
-def python_values(column: Column) -> list[Any]:
+def python_values(column: StoredColumn) -> list[Any]:
     """Return a column's values: None for nulls, float32 widened, times cut to whole seconds as Feast cuts them.
 
     Values of the kind `proto` stay bytes.
@@ -244,7 +244,7 @@ def python_values(column: Column) -> list[Any]:
     return values
 
 
-def _all_values(column: Column) -> list[Any]:
+def _all_values(column: StoredColumn) -> list[Any]:
     if not isinstance(column.values, Blobs):
         return _python_numbers(column.values, column.kind)
     item = item_kind(column.kind)
@@ -259,7 +259,7 @@ def _all_values(column: Column) -> list[Any]:
     return [flat[start:end] for start, end in pairwise(ends)]
 
 
-def _present(column: Column) -> Blobs:
+def _present(column: StoredColumn) -> Blobs:
     assert isinstance(column.values, Blobs)
     assert column.valid is not None
     return Blobs(column.values.data, column.values.starts, np.where(column.valid, column.values.lengths, 0))
@@ -284,7 +284,7 @@ READABLE = frozenset({*FIXED, "string"})
 """Kinds that `series_of` reads."""
 
 
-def series_of(name: str, column: Column) -> pl.Series:
+def series_of(name: str, column: StoredColumn) -> pl.Series:
     """Return a stored column under a name, null where it has no value.
 
     Args:

@@ -24,8 +24,8 @@ from feast.value_type import ValueType
 from playbill_feast.errors import Mistake, StoreDataError
 from playbill_feast.online.columns import column_of, item_kind, python_values
 from playbill_feast.online.entity_keys import KeyKinds, keys_of_values
-from playbill_feast.online.row_codec import Column
-from playbill_feast.online.row_layout import Layout, PackedField, layout_of
+from playbill_feast.online.row_codec import StoredColumn
+from playbill_feast.online.row_layout import PackedField, RowLayout, layout_of
 
 _SCALARS = {
     ValueType.BOOL: "bool",
@@ -87,7 +87,7 @@ def view_fields(view: Any) -> dict[str, ValueType]:
     return fields
 
 
-def view_layout(view: Any) -> Layout:
+def view_layout(view: Any) -> RowLayout:
     """Return the layout of a view's rows as it is registered now."""
     return layout_of(PackedField(name, kind_of(value_type)) for name, value_type in view_fields(view).items())
 
@@ -134,7 +134,7 @@ def entity_protos(kinds: KeyKinds, opened: Iterable[Sequence[Any]]) -> list[Enti
     ]
 
 
-def column_of_protos(values: Sequence[Value | None], kind: str, where: str) -> Column:
+def column_of_protos(values: Sequence[Value | None], kind: str, where: str) -> StoredColumn:
     """Turn one feature's Feast values into a stored column; an unset value is null."""
     if kind == "proto":
         serialized = [None if v is None or v.WhichOneof("val") is None else v.SerializeToString() for v in values]
@@ -166,7 +166,7 @@ def _arrow(values: list[Any], where: str) -> pa.Array:
         raise StoreDataError("values to store", [Mistake(where, f"{str(error).splitlines()[0]}.")]) from None
 
 
-def column_of_rare(array: pa.ChunkedArray, value_type: ValueType, where: str) -> Column:
+def column_of_rare(array: pa.ChunkedArray, value_type: ValueType, where: str) -> StoredColumn:
     """Turn an Arrow column of a type that has no stored kind into Feast's values, one by one, as Feast does."""
     try:
         protos = python_values_to_proto_values(array.to_numpy(zero_copy_only=False), value_type)
@@ -175,7 +175,7 @@ def column_of_rare(array: pa.ChunkedArray, value_type: ValueType, where: str) ->
     return column_of_protos(protos, "proto", where)
 
 
-def protos_of(column: Column) -> list[Value]:
+def protos_of(column: StoredColumn) -> list[Value]:
     """Return Feast's value of every row."""
     if column.kind == "proto":
         return [NOTHING if data is None else Value.FromString(data) for data in python_values(column)]

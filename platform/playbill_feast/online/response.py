@@ -17,7 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyp
 
 from playbill_feast.online.columns import python_values
 from playbill_feast.online.feast_values import protos_of
-from playbill_feast.online.row_codec import Column, Flags, Ints, PackedRows
+from playbill_feast.online.row_codec import Flags, Ints, PackedRows, StoredColumn
 from playbill_feast.online.row_layout import NEVER
 
 _A_SECOND_US = 1_000_000
@@ -49,13 +49,13 @@ class OpenedView:
     version: tuple[str, int] | None = None
     """The view's name and version, where the request includes them."""
 
-    def columns(self) -> list[Column]:
+    def columns(self) -> list[StoredColumn]:
         """Return the columns with expired values taken out."""
         if self.expired is None:
             return self.rows.columns
         alive = ~self.expired
         return [
-            Column(column.kind, column.values, alive if column.valid is None else column.valid & alive)
+            StoredColumn(column.kind, column.values, alive if column.valid is None else column.valid & alive)
             for column in self.rows.columns
         ]
 
@@ -65,7 +65,7 @@ class OpenedView:
         seconds: Ints = np.where(times == NEVER, 0, times // _A_SECOND_US)
         return seconds
 
-    def statuses(self, column: Column) -> list[int]:
+    def statuses(self, column: StoredColumn) -> list[int]:
         """Return Feast's status of every value of a column."""
         found = self.rows.found
         states = np.where(found, FieldStatus.PRESENT, FieldStatus.NOT_FOUND)
@@ -177,7 +177,7 @@ def request_vector(column: RequestColumn) -> Any:
     return FeatureVector(values=protos, statuses=[FieldStatus.PRESENT] * count, event_timestamps=[_NO_TIME] * count)
 
 
-def _plain(column: Column, of_type: ValueType) -> list[Any]:
+def _plain(column: StoredColumn, of_type: ValueType) -> list[Any]:
     if column.kind != "proto":
         return python_values(column)
     return [feast_value_type_to_python_type(value, of_type) for value in protos_of(column)]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playbill_feast.errors import StoreIntegrityError
-from playbill_feast.online.row_layout import FIXED, FORMAT_VERSION, NEVER, Layout, PackedField
+from playbill_feast.online.row_layout import FIXED, FORMAT_VERSION, NEVER, PackedField, RowLayout
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -75,7 +75,7 @@ def slices(blobs: Blobs) -> list[bytes]:
 
 
 Flags = NDArray[np.bool_]
-Layouts = Callable[[int], Layout]
+Layouts = Callable[[int], RowLayout]
 """Schema id -> layout."""
 
 _NO_BYTES = np.empty(0, np.uint8)
@@ -84,7 +84,7 @@ _STAMP = 8
 """Bytes of a row that say how to read it: version and schema."""
 
 
-class Column(NamedTuple):
+class StoredColumn(NamedTuple):
     """N values of one feature as they are stored: numbers, or encoded bytes for kinds of variable width."""
 
     kind: str
@@ -101,11 +101,13 @@ class PackedRows:
     """Which entities have a row."""
     event_us: Ints
     """Event time in microseconds since 1970, `NEVER` where there is no row."""
-    columns: list[Column]
+    columns: list[StoredColumn]
     """In the order of the requested fields."""
 
 
-def pack(layout: Layout, columns: Mapping[str, Column], event_us: Ints, created_us: Ints | None) -> list[bytes]:
+def pack(
+    layout: RowLayout, columns: Mapping[str, StoredColumn], event_us: Ints, created_us: Ints | None
+) -> list[bytes]:
     """Pack N rows.
 
     Args:
@@ -131,7 +133,7 @@ def pack(layout: Layout, columns: Mapping[str, Column], event_us: Ints, created_
     return slices(_with_variable(layout, columns, head))
 
 
-def _validity(layout: Layout, columns: Mapping[str, Column], count: int) -> Bytes:
+def _validity(layout: RowLayout, columns: Mapping[str, StoredColumn], count: int) -> Bytes:
     flags = np.ones((count, len(layout.fields)), np.bool_)
     for number, field in enumerate(layout.fields):
         if (valid := columns[field.name].valid) is not None:
@@ -139,7 +141,7 @@ def _validity(layout: Layout, columns: Mapping[str, Column], count: int) -> Byte
     return np.packbits(flags, axis=1, bitorder="little")
 
 
-def _with_variable(layout: Layout, columns: Mapping[str, Column], head: NDArray[np.void]) -> Blobs:
+def _with_variable(layout: RowLayout, columns: Mapping[str, StoredColumn], head: NDArray[np.void]) -> Blobs:
     parts = [_present(columns[field.name]) for field in layout.variable]
     ends = layout.size + np.cumsum(np.stack([part.lengths for part in parts], axis=1), axis=1)
     head["ends"] = ends
@@ -155,7 +157,7 @@ def _with_variable(layout: Layout, columns: Mapping[str, Column], head: NDArray[
     return Blobs(data, starts, lengths)
 
 
-def _present(column: Column) -> Blobs:
+def _present(column: StoredColumn) -> Blobs:
     blobs = column.values
     assert isinstance(blobs, Blobs)
     if column.valid is None:
@@ -212,7 +214,7 @@ def _schema_id(head: bytes, where: str) -> int:
 class _SchemaGroup:
     """Rows of one schema, still inside the joined buffer."""
 
-    def __init__(self, layout: Layout, rows: list[bytes], where: str) -> None:
+    def __init__(self, layout: RowLayout, rows: list[bytes], where: str) -> None:
         self.layout = layout
         sizes = set(map(len, rows))
         if min(sizes) < layout.size or (not layout.variable and sizes != {layout.size}):
@@ -260,7 +262,7 @@ class _ColumnFiller:
     def __init__(self, count: int, fields: Sequence[PackedField]) -> None:
         self.count, self.fields = count, fields
         self.event_us = np.full(count, NEVER, np.int64)
-        self._columns: list[Column | None] = [None] * len(fields)
+        self._columns: list[StoredColumn | None] = [None] * len(fields)
 
     def fill(self, group: _SchemaGroup, at: Ints | None) -> None:
         if at is None:
@@ -277,14 +279,14 @@ class _ColumnFiller:
             else:
                 self._columns[number] = self._part(group, field, at, self._columns[number])
 
-    def _whole(self, group: _SchemaGroup, field: PackedField, kind: str) -> Column:
+    def _whole(self, group: _SchemaGroup, field: PackedField, kind: str) -> StoredColumn:
         if field.kind in FIXED:
             values = group.head[f"f:{field.name}"]
             cast = values if kind == field.kind else values.astype(FIXED[field.kind])
-            return Column(field.kind, cast, group.valid(field.name))
-        return Column(field.kind, Blobs(group.joined, *group.blobs(field.name)), group.valid(field.name))
+            return StoredColumn(field.kind, cast, group.valid(field.name))
+        return StoredColumn(field.kind, Blobs(group.joined, *group.blobs(field.name)), group.valid(field.name))
 
-    def _part(self, group: _SchemaGroup, field: PackedField, at: Ints, before: Column | None) -> Column:
+    def _part(self, group: _SchemaGroup, field: PackedField, at: Ints, before: StoredColumn | None) -> StoredColumn:
         column = before or self._nothing(field)
         assert column.valid is not None
         valid = group.valid(field.name)
@@ -292,18 +294,20 @@ class _ColumnFiller:
         if isinstance(column.values, Blobs):
             starts, lengths = group.blobs(field.name)
             column.values.starts[at], column.values.lengths[at] = starts, lengths
-            return Column(field.kind, Blobs(group.joined, column.values.starts, column.values.lengths), column.valid)
+            return StoredColumn(
+                field.kind, Blobs(group.joined, column.values.starts, column.values.lengths), column.valid
+            )
         column.values[at] = group.head[f"f:{field.name}"]
         return column
 
-    def _nothing(self, field: PackedField) -> Column:
+    def _nothing(self, field: PackedField) -> StoredColumn:
         nowhere = np.zeros(self.count, np.bool_)
         if field.kind in FIXED:
-            return Column(field.kind, np.zeros(self.count, FIXED[field.kind]), nowhere)
+            return StoredColumn(field.kind, np.zeros(self.count, FIXED[field.kind]), nowhere)
         empty = Blobs(_NO_BYTES, np.zeros(self.count, np.int64), np.zeros(self.count, np.int64))
-        return Column(field.kind, empty, nowhere)
+        return StoredColumn(field.kind, empty, nowhere)
 
-    def columns(self) -> list[Column]:
+    def columns(self) -> list[StoredColumn]:
         return [
             column if column is not None else self._nothing(field)
             for field, column in zip(self.fields, self._columns, strict=True)

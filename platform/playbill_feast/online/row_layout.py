@@ -49,7 +49,7 @@ class PackedField:
 
 
 @dataclass(frozen=True)
-class Layout:
+class RowLayout:
     """The fields of one schema of a view, and where they lie. Build it with `layout_of`."""
 
     fields: tuple[PackedField, ...]
@@ -121,12 +121,12 @@ class Layout:
         return int(self.dtype.itemsize)
 
 
-def layout_of(fields: Iterable[PackedField]) -> Layout:
+def layout_of(fields: Iterable[PackedField]) -> RowLayout:
     """Return the layout of some fields, in the order of their names."""
-    return Layout(tuple(sorted(fields, key=lambda field: field.name)))
+    return RowLayout(tuple(sorted(fields, key=lambda field: field.name)))
 
 
-def parse_layout(text: str | bytes, where: str) -> Layout:
+def parse_layout(text: str | bytes, where: str) -> RowLayout:
     """Read a schema as it is stored beside the rows.
 
     Raises:

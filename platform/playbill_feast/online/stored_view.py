@@ -29,7 +29,7 @@ from playbill_feast.online.feast_values import (
     view_fields,
     view_layout,
 )
-from playbill_feast.online.row_codec import Column, Flags, Ints, PackedRows
+from playbill_feast.online.row_codec import Flags, Ints, PackedRows, StoredColumn
 from playbill_feast.online.row_layout import NEVER, PackedField
 
 
@@ -131,8 +131,8 @@ def times_us(column: pa.ChunkedArray, name: str, view: str, missing: int | None 
     return np.where(stored.valid, times, missing)
 
 
-def _columns(view: Any, table: pa.Table) -> dict[str, Column]:
-    columns: dict[str, Column] = {}
+def _columns(view: Any, table: pa.Table) -> dict[str, StoredColumn]:
+    columns: dict[str, StoredColumn] = {}
     problems: list[Mistake] = []
     for name, value_type in view_fields(view).items():
         try:
@@ -144,7 +144,7 @@ def _columns(view: Any, table: pa.Table) -> dict[str, Column]:
     return columns
 
 
-def _column(array: pa.ChunkedArray, value_type: ValueType, where: str) -> Column:
+def _column(array: pa.ChunkedArray, value_type: ValueType, where: str) -> StoredColumn:
     kind = kind_of(value_type)
     if kind == "proto":
         return column_of_rare(array, value_type, where)
@@ -154,7 +154,7 @@ def _column(array: pa.ChunkedArray, value_type: ValueType, where: str) -> Column
     numbers = np.isnan(np.asarray(stored.values, np.float64))
     if not numbers.any():
         return stored
-    return Column(kind, stored.values, ~numbers if stored.valid is None else stored.valid & ~numbers)
+    return StoredColumn(kind, stored.values, ~numbers if stored.valid is None else stored.valid & ~numbers)
 
 
 def batch_of_protos(view: Any, rows: Sequence[FeastRow]) -> RowBatch:

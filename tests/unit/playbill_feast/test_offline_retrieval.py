@@ -89,7 +89,9 @@ def test_unusable_times_name_row_and_value(store, times, message):
 
 def test_columns_that_clash_or_are_missing_are_told_together(store):
     rows = pl.DataFrame({"x": [1.0], "event_timestamp": [START]})
-    with pytest.raises(StoreDataError, match=r"(?s)member_id: join key is missing.*x: is also the name of a requested feature"):
+    with pytest.raises(
+        StoreDataError, match=r"(?s)member_id: join key is missing.*x: is also the name of a requested feature"
+    ):
         ask(store, rows)
     assert ask(store, at(("a", START)).with_columns(x=1), full_feature_names=True).columns[-2:] == ["x", "taste__x"]
     doubled = pd.DataFrame([["a", "a", START]], columns=["member_id", "member_id", "event_timestamp"])
