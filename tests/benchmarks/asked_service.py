@@ -12,17 +12,17 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets import make_split
-from playbill.experiments.fitting import fit_model
-from playbill.experiments.live_features import NO_FEATURES, NoFeatures
-from playbill.experiments.simulated_log import SimulatedLog
 from playbill.ranking.scorer import Scorer
-from playbill.simulator import load_policy
-from playbill.simulator.canvases import SEARCH
-from playbill.simulator.events import QUESTIONS_EACH
-from playbill.simulator.run import simulate
-from playbill.simulator.spec import WorldSpec
-from playbill.simulator.world import World
 from playbill.specs import ResolvedModel
+from playbill_lab.bridge.live_features import NO_FEATURES, NoFeatures
+from playbill_lab.bridge.simulated_log import SimulatedLog
+from playbill_lab.bridge.training import fit_model
+from playbill_lab.simulator import load_policy
+from playbill_lab.simulator.engine.run import simulate
+from playbill_lab.simulator.world.canvases import SEARCH
+from playbill_lab.simulator.world.event_log import QUESTIONS_EACH
+from playbill_lab.simulator.world.spec import WorldSpec
+from playbill_lab.simulator.world.world import World
 
 BASE = "plackett_luce"
 EVERYWHERE = ["member", "country", "device", "language", "hour_of_week"]

@@ -30,9 +30,9 @@ from delayed_policy import Relearning
 from delayed_value import Nights
 from threadpoolctl import threadpool_limits
 
-from playbill.simulator import World, WorldSpec, simulate
-from playbill.simulator.launches import DAY_US, microseconds
-from playbill.simulator.law import LAW
+from playbill_lab.simulator import World, WorldSpec, simulate
+from playbill_lab.simulator.world.behaviour_model import LAW
+from playbill_lab.simulator.world.launches import DAY_US, microseconds
 
 OTHERS = ("waiting", "ignoring", "at_once")
 OFFLINE = "offline"

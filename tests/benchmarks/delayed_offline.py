@@ -11,8 +11,8 @@ from delayed_policy import Objective, auc_by_member, fitted, shown
 
 from playbill.labels import label_events
 from playbill.rewards import DelayedSettings, delayed_report, reward_values, reward_version, slate_values
-from playbill.simulator import simulate
 from playbill.zoo import load_zoo
+from playbill_lab.simulator import simulate
 
 ROOT = Path(__file__).parents[2]
 ARMS = {

@@ -16,11 +16,11 @@ from sklearn.linear_model import LogisticRegression
 
 from playbill.labels import label_events
 from playbill.rewards import DelayedFeedback, DelayedSettings, loss_weights, reward_values, slate_values
-from playbill.simulator import canvases as on
-from playbill.simulator.asked import Asked, Slates
-from playbill.simulator.policies import PlackettLuce, ScoredPolicy, shares
-from playbill.simulator.world import World
 from playbill.specs import LabelSpec, RewardSpec
+from playbill_lab.simulator.policies.policies import PlackettLuce, ScoredPolicy, shares
+from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.world import canvases as on
+from playbill_lab.simulator.world.world import World
 
 DAY = timedelta(days=1)
 LIKENESS = 3

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from playbill.simulator.launches import DAY_US, NEVER, microseconds
-from playbill.simulator.law import LAW
+from playbill_lab.simulator.world.behaviour_model import LAW
+from playbill_lab.simulator.world.launches import DAY_US, NEVER, microseconds
 
 
 class Nights:

@@ -22,16 +22,16 @@ from playbill.datasets import make_split
 from playbill.evaluation import CanvasScorer, EvaluationReport, Judging, RowFigure, compare, evaluate_row
 from playbill.evaluation.cases import EvaluationCase
 from playbill.evaluation.scoring import AlignedScorer
-from playbill.experiments.fitting import fit_model
-from playbill.experiments.live_features import NoFeatures
-from playbill.experiments.simulated_log import SimulatedLog, going_on
 from playbill.metrics.topk import top_k
-from playbill.simulator import load_policy
-from playbill.simulator.run import simulate
-from playbill.simulator.spec import WorldSpec
-from playbill.simulator.world import World
 from playbill.specs import ResolvedModel
 from playbill.zoo import load_zoo
+from playbill_lab.bridge.live_features import NoFeatures
+from playbill_lab.bridge.simulated_log import SimulatedLog, going_on
+from playbill_lab.bridge.training import fit_model
+from playbill_lab.simulator import load_policy
+from playbill_lab.simulator.engine.run import simulate
+from playbill_lab.simulator.world.spec import WorldSpec
+from playbill_lab.simulator.world.world import World
 
 ROOT = Path(__file__).parents[2]
 RIPENING_DAYS = 10

@@ -22,21 +22,21 @@ from playbill.datasets import Split, TrainingSet, build_training_set, make_split
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.heads import HeldOutLabels, held_out_labels, scored_rows
 from playbill.evaluation.model import CanvasScorer
-from playbill.experiments.live_features import NO_FEATURES, NoFeatures
-from playbill.experiments.simulated_log import SimulatedLog, going_on
-from playbill.experiments.study_run import RIPENING_DAYS
 from playbill.features import FeatureDoor
 from playbill.ranking.bundle import read_bundle, write_bundle
 from playbill.ranking.scorer import Scorer
-from playbill.simulator.policies import load_policy
-from playbill.simulator.run import simulate
-from playbill.simulator.spec import WorldSpec
-from playbill.simulator.world import World
 from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.tables import Tables, workspace_clock
 from playbill.training.build import build_network, loop_settings, network_config
 from playbill.training.loop import fit
 from playbill.zoo import load_zoo
+from playbill_lab.bridge.live_features import NO_FEATURES, NoFeatures
+from playbill_lab.bridge.simulated_log import SimulatedLog, going_on
+from playbill_lab.simulator.engine.run import simulate
+from playbill_lab.simulator.policies.policies import load_policy
+from playbill_lab.simulator.world.spec import WorldSpec
+from playbill_lab.simulator.world.world import World
+from playbill_lab.studies.objective.study import RIPENING_DAYS
 
 ROOT = Path(__file__).parents[2]
 SPARSE = 0.1

@@ -23,10 +23,10 @@ from rich.table import Table
 
 from playbill.datasets import Request
 from playbill.evaluation.order import UNKNOWN, TitleOrder
-from playbill.evaluation.searches import accuracy, target_ranks
-from playbill.evaluation.similar import BANDS, listed, mean_likeness, popularity_bands, shared_metadata
 from playbill.metrics.bootstrap import member_bootstrap
 from playbill.ranking.scorer import Scorer
+from playbill_lab.studies.searches import accuracy, target_ranks
+from playbill_lab.studies.similar import BANDS, listed, mean_likeness, popularity_bands, shared_metadata
 
 HEAD = "new_play"
 TERMS = ("popular", "similarity", "co_play", "semantic", "lift", "likeness")

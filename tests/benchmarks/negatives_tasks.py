@@ -16,20 +16,20 @@ from playbill.datasets import Split, TrainingSet, build_training_set, make_split
 from playbill.evaluation import CanvasScorer, evaluate_canvas
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.report import EvaluationReport
-from playbill.experiments.live_features import NO_FEATURES, NoFeatures
-from playbill.experiments.simulated_log import SimulatedLog
 from playbill.ranking.bundle import read_bundle, write_bundle
 from playbill.ranking.candidates import Catalogue, Viewer, select
 from playbill.ranking.scorer import Scorer
-from playbill.simulator.policies import load_policy
-from playbill.simulator.run import simulate
-from playbill.simulator.spec import WorldSpec
-from playbill.simulator.world import World
 from playbill.sources import ingest
 from playbill.specs import CandidatesSpec, CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.tables import Tables, workspace_clock
 from playbill.training.build import build_network, loop_settings, network_config
 from playbill.training.loop import fit
+from playbill_lab.bridge.live_features import NO_FEATURES, NoFeatures
+from playbill_lab.bridge.simulated_log import SimulatedLog
+from playbill_lab.simulator.engine.run import simulate
+from playbill_lab.simulator.policies.policies import load_policy
+from playbill_lab.simulator.world.spec import WorldSpec
+from playbill_lab.simulator.world.world import World
 
 ROOT = Path(__file__).parents[2]
 LABEL = HEAD = "first_play"

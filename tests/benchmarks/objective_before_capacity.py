@@ -20,11 +20,11 @@ import torch
 from rich.console import Console
 
 from playbill.config import shipped_folder
-from playbill.experiments.objective_before_capacity import run_study
-from playbill.experiments.objective_plot import plot_study
-from playbill.experiments.objective_report import study_json, study_page
-from playbill.experiments.objectives import CAPACITIES, OBJECTIVES, Recipe, StudyOptions
 from playbill.zoo import load_zoo
+from playbill_lab.studies.objective.arms import CAPACITIES, OBJECTIVES, Recipe, StudyOptions
+from playbill_lab.studies.objective.capacity import run_study
+from playbill_lab.studies.objective.plot import plot_study
+from playbill_lab.studies.objective.report import study_json, study_page
 
 
 def numbers(text: str) -> tuple[int, ...]:

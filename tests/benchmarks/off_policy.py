@@ -32,7 +32,7 @@ from rich.table import Table
 
 from playbill.errors import EffectiveSampleError
 from playbill.metrics import estimate
-from playbill.simulator import World, WorldSpec, simulate
+from playbill_lab.simulator import World, WorldSpec, simulate
 
 ROWS = ("ips", "clipped_ips", "snips", "doubly_robust", "self_normalised_dr", "switch_dr", "direct")
 SLATES = ("slate", "slate_snips", "slate_dr", "slate_independent")

@@ -19,12 +19,12 @@ from pathlib import Path
 import torch
 
 from playbill.config import Project, shipped_folder
-from playbill.experiments.pages_model import PAGE_ARMS, PagesRecipe
-from playbill.experiments.pages_recording import record_pages
-from playbill.experiments.pages_report import pages_json, pages_page, plot_pages
-from playbill.experiments.pages_study import PagesOptions, run_pages
 from playbill.tracking import Tracking
 from playbill.zoo import load_zoo
+from playbill_lab.studies.pages.model import PAGE_ARMS, PagesRecipe
+from playbill_lab.studies.pages.recording import record_pages
+from playbill_lab.studies.pages.report import pages_json, pages_page, plot_pages
+from playbill_lab.studies.pages.study import PagesOptions, run_pages
 
 
 def arguments() -> argparse.Namespace:

@@ -12,7 +12,9 @@ from playbill.datasets import Request
 from playbill.datasets.text import fold
 from playbill.evaluation.beside import Matching, NameMatch
 from playbill.evaluation.order import UNKNOWN, TitleOrder
-from playbill.evaluation.searches import (
+from playbill.metrics.bootstrap import member_bootstrap
+from playbill.ranking.scorer import Scorer
+from playbill_lab.studies.searches import (
     QUERY_LENGTHS,
     Searches,
     accuracy,
@@ -20,8 +22,6 @@ from playbill.evaluation.searches import (
     nearness,
     target_ranks,
 )
-from playbill.metrics.bootstrap import member_bootstrap
-from playbill.ranking.scorer import Scorer
 
 HEAD, TEXT, NEAR = "new_play", "text", "text_neighbours"
 BLENDS = {

@@ -44,13 +44,6 @@ from playbill.features import FeatureDoor, build_features
 from playbill.metrics.bootstrap import MemberBootstrap
 from playbill.ranking.bundle import read_bundle, write_bundle
 from playbill.ranking.scorer import Scorer
-from playbill.simulator.reference import popularity_gini
-from playbill.simulator.saved import read_world
-from playbill.simulator.spec import WorldSpec, read_spec
-from playbill.simulator.true_plays import TruePlays, truth_of
-from playbill.simulator.workspace import simulate_workspace
-from playbill.simulator.world import World
-from playbill.simulator.world_file import read_world_file
 from playbill.sources import ingest
 from playbill.specs import ResolvedModel
 from playbill.tables import Tables, workspace_clock
@@ -59,6 +52,13 @@ from playbill.training.loop import fit
 from playbill.training.options import TrainOptions
 from playbill.training.term_weights import add_terms, learn_weights, log_of, terms_config
 from playbill.zoo import load_zoo
+from playbill_lab.simulator.engine.true_plays import TruePlays, truth_of
+from playbill_lab.simulator.workspace import simulate_workspace
+from playbill_lab.simulator.world.checkpoint import read_world
+from playbill_lab.simulator.world.reference import popularity_gini
+from playbill_lab.simulator.world.spec import WorldSpec, read_spec
+from playbill_lab.simulator.world.world import World
+from playbill_lab.simulator.world.world_file import read_world_file
 
 ROOT = Path(__file__).parents[2]
 MOMENT = ("device_length", "evening_films", "hour_genre", "weekday_kind", "season_genre", "device_rows", "device_look")

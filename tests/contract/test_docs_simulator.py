@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from playbill.simulator import World, WorldSpec, canvases, simulate
-from playbill.simulator.law import LAW
-from playbill.simulator.world_file import read_world_file
-from playbill.testing import PolicyConformance
+from playbill_lab.simulator import World, WorldSpec, simulate
+from playbill_lab.simulator.world import canvases
+from playbill_lab.simulator.world.behaviour_model import LAW
+from playbill_lab.simulator.world.world_file import read_world_file
+from playbill_lab.testing import PolicyConformance
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide" / "simulator.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)

@@ -19,7 +19,7 @@ def test_importing_the_suites_room_imports_no_feast() -> None:
 
 
 def test_an_unknown_suite_is_named() -> None:
-    assert dir(playbill.testing) == ["LabelExtractorConformance", "PolicyConformance"]
+    assert dir(playbill.testing) == ["LabelExtractorConformance"]
     with pytest.raises(AttributeError, match="no attribute 'OnlineConformance', only LabelExtractorConformance"):
         _ = playbill.testing.OnlineConformance
     assert dir(playbill_feast.conformance) == ["OfflineStoreConformance", "OnlineStoreConformance"]

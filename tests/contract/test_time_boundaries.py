@@ -31,7 +31,6 @@ from playbill.evaluation.heads import held_out_labels
 from playbill.evaluation.made import more_like_this_case, search_case
 from playbill.evaluation.off_policy_model import held_out_since
 from playbill.evaluation.row_cases import build_row_case
-from playbill.experiments.fitting import fit_model
 from playbill.features.axis import CHANGED_AT, Span
 from playbill.features.views import EVENT_VIEWS
 from playbill.labels import extract, label_columns, label_events
@@ -39,6 +38,7 @@ from playbill.rewards import DelayedFeedback, DelayedSettings, reward_values
 from playbill.specs import BASELINES, LabelSpec, ResolvedModel
 from playbill.training.rewards import example_rewards
 from playbill.zoo import load_zoo
+from playbill_lab.bridge.training import fit_model
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "platform/playbill"

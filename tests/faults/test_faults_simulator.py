@@ -12,10 +12,10 @@ from small_project import Shell
 from playbill.cli.main import main
 from playbill.config import Project
 from playbill.errors import StateError
-from playbill.simulator import Slates
-from playbill.simulator.policies import Uniform
-from playbill.simulator.saved import FILE, read_world
 from playbill.tables import Tables
+from playbill_lab.simulator import Slates
+from playbill_lab.simulator.policies.policies import Uniform
+from playbill_lab.simulator.world.checkpoint import FILE, read_world
 
 SMALL = ("simulate", "--members", 40, "--days", 7, "--titles", 40)
 
@@ -112,7 +112,7 @@ def test_countries_and_files_that_are_not_there(shell, tmp_path):
     [
         ("plackett_luse", r"unknown policy 'plackett_luse'. Did you mean 'plackett_luce'"),
         ("no_such_module:Policy", r"policy 'no_such_module:Policy' cannot be imported"),
-        ("playbill.simulator.policies:Uniforn", r"has no 'Uniforn'\. Did you mean 'Uniform'"),
+        ("playbill_lab.simulator.policies.policies:Uniforn", r"has no 'Uniforn'\. Did you mean 'Uniform'"),
         ("not a module:Policy", r"'not a module:Policy' is no policy"),
         (f"{__name__}:Bare", r"3 problems\n  name: Bare does not say.*\n  answer: Bare has no such.*\n  probabilities"),
         (f"{__name__}:TooSure", r"policy 'uniform' answered what cannot be shown: a propensity outside \(0, 1\] in "),
@@ -160,7 +160,7 @@ def test_a_kill_while_tables_are_published_costs_the_world_and_nothing_else(shel
     shell.json(*SMALL)
     before = Tables(shell.workspace).snapshot_id()
     with monkeypatch.context() as patched:
-        patched.setattr("playbill.simulator.saved.Keeping.__exit__", lambda *_args: None)
+        patched.setattr("playbill_lab.simulator.world.checkpoint.Keeping.__exit__", lambda *_args: None)
         patched.setattr("playbill.tables.writer.TableWriter.finish", lambda *_args: 1 / 0)
         assert shell.type(*SMALL, "--seed", 9).exit_code == 1
     assert Tables(shell.workspace).snapshot_id() == before

@@ -8,10 +8,10 @@ import pytest
 
 from playbill.config import Project
 from playbill.errors import ProblemsError
-from playbill.experiments.live_features import LiveFeatures, NoFeatures
 from playbill.features import FeatureDoor
 from playbill.features.feast_door import FeastDoor
 from playbill.tables import Tables
+from playbill_lab.bridge.live_features import LiveFeatures, NoFeatures
 
 
 @pytest.fixture(scope="module")

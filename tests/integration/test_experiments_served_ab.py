@@ -11,17 +11,17 @@ from click.testing import CliRunner
 from playbill.cli.main import main
 from playbill.config import Project, shipped_folder
 from playbill.datasets import make_split
-from playbill.experiments import served_ab
-from playbill.experiments.fitting import fit_model
-from playbill.experiments.live_features import NoFeatures
-from playbill.experiments.objectives import Recipe, StudyOptions, study_model
-from playbill.experiments.recording import SIMULATED_AB
-from playbill.experiments.study_run import write_log
-from playbill.simulator import World, load_policy, simulate
-from playbill.simulator.saved import save_world
 from playbill.tables import Tables
 from playbill.tracking import Tracking
 from playbill.zoo import load_zoo
+from playbill_lab.ab import served_ab
+from playbill_lab.ab.recording import SIMULATED_AB
+from playbill_lab.bridge.live_features import NoFeatures
+from playbill_lab.bridge.training import fit_model
+from playbill_lab.simulator import World, load_policy, simulate
+from playbill_lab.simulator.world.checkpoint import save_world
+from playbill_lab.studies.objective.arms import Recipe, StudyOptions, study_model
+from playbill_lab.studies.objective.study import write_log
 
 
 class Simulated:

@@ -9,7 +9,7 @@ from off_policy_study import study
 from off_policy_world import Watcher, conditional, target_policies, watched_run
 from scipy.stats import spearmanr
 
-from playbill.simulator import World, WorldSpec
+from playbill_lab.simulator import World, WorldSpec
 
 KINDS = {"billboard": (("ips", "snips", "direct"), 1), "top_picks": (("slate", "slate_snips"), 3)}
 POLICIES = tuple(target_policies())

@@ -13,10 +13,10 @@ from playbill.cli.main import Selection
 from playbill.cli.rewards import rewards
 from playbill.config import Project
 from playbill.errors import StateError, UnknownNameError
-from playbill.simulator import World, WorldSpec, simulate
 from playbill.specs import reward_version
 from playbill.tables import Tables
 from playbill.zoo import load_zoo
+from playbill_lab.simulator import World, WorldSpec, simulate
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,11 +11,11 @@ from small_project import Shell, start
 from playbill.evaluation import EvaluationReport
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.off_policy import reward_outcome
-from playbill.simulator import World, WorldSpec, simulate
 from playbill.specs import LabelSpec, RewardSpec, reward_version
 from playbill.tables import Tables
 from playbill.tracking import Tracking
 from playbill.zoo import load_zoo
+from playbill_lab.simulator import World, WorldSpec, simulate
 
 HEAD = "label: discovery_play\n    loss: softmax\n"
 GATE = "- {metric: ndcg@10, canvas: home, against: champion, tolerance: -1%}"

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 from small_project import Shell, start
 
-from playbill.simulator import simulate
-from playbill.simulator.saved import read_world
 from playbill.tables import Tables
+from playbill_lab.simulator import simulate
+from playbill_lab.simulator.world.checkpoint import read_world
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 from test_docs import command_lines

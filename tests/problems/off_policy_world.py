@@ -12,12 +12,12 @@ import numpy as np
 from playbill import metrics
 from playbill.evaluation.off_policy_direct import DirectLog, DirectModel, fit_direct
 from playbill.metrics import OffPolicyData
-from playbill.simulator import World, simulate
-from playbill.simulator import canvases as on
-from playbill.simulator.asked import Asked, Slates
-from playbill.simulator.behaviour import Response, leanings
-from playbill.simulator.law import LAW
-from playbill.simulator.policies import PlackettLuce
+from playbill_lab.simulator import World, simulate
+from playbill_lab.simulator.engine.choices import Response, leanings
+from playbill_lab.simulator.policies.policies import PlackettLuce
+from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.world import canvases as on
+from playbill_lab.simulator.world.behaviour_model import LAW
 
 OUTCOMES = ("play", "satisfaction")
 

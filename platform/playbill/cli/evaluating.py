@@ -41,6 +41,7 @@ from playbill.evaluation import (
     view_canary,
     write_html,
 )
+from playbill.evaluation.ceiling import truth_of
 from playbill.evaluation.measure import Progress
 from playbill.evaluation.replay import REPLAY
 from playbill.evaluation.row_figures import NO_REPLAY
@@ -49,7 +50,6 @@ from playbill.evaluation.scoring import ScoreFunction
 from playbill.evaluation.slices import MADE_SLICES, SLICES
 from playbill.features import FeatureDoor, other_files
 from playbill.files import write_text
-from playbill.simulator.true_plays import truth_of
 from playbill.specs import BASELINES
 from playbill.specs.base import parse_duration
 from playbill.tables import Tables

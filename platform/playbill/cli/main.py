@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from playbill import __version__
+from playbill.cli.commands import commands
 from playbill.config import Project, Workspace
 from playbill.errors import PlaybillError, UnknownNameError
 from playbill.files import storage_error
@@ -20,55 +21,6 @@ from playbill.registry import load_object
 
 # Threads that spin while they wait make torch many times slower beside any other load. Read when OpenMP is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One subcommand: its module under `playbill.cli`, and the line `--help` shows."""
-
-    path: str
-    summary: str
-
-
-COMMANDS = {
-    "quickstart": Command("playbill.cli.quickstart:quickstart", "From nothing to a served model in one command."),
-    "init": Command("playbill.cli.init:init", "Start a project: playbill.toml, model_zoo/ and feature_repo/."),
-    "doctor": Command("playbill.cli.doctor:doctor", "Say what is installed, reachable, and missing."),
-    "status": Command("playbill.cli.status:status", "Say what this workspace holds and which model is served."),
-    "up": Command("playbill.cli.up:up", "Start the MLflow UI and the server together."),
-    "ingest": Command(
-        "playbill.cli.ingest:ingest", "Bring outside data into the canonical tables, or append what arrives later."
-    ),
-    "simulate": Command("playbill.cli.simulate:simulate", "Fill the workspace with the log of a simulated service."),
-    "check": Command("playbill.cli.check:check", "Check every definition, and report every mistake at once."),
-    "impact": Command("playbill.cli.impact:impact", "Say what depends on what: definitions, features, versions."),
-    "schema": Command("playbill.cli.schema:schema", "Write the JSON schemas that editors complete YAML from."),
-    "apply": Command("playbill.cli.apply:apply", "Register feature_repo/ in this workspace's Feast registry."),
-    "features": Command("playbill.cli.features:features", "Compute feature values from the event log."),
-    "labels": Command(
-        "playbill.cli.labels:labels", "Explain labels, count their values in the event log, and publish them."
-    ),
-    "rewards": Command(
-        "playbill.cli.rewards:rewards", "Explain rewards, and measure how well their delayed terms are predicted."
-    ),
-    "materialize": Command("playbill.cli.materialize:materialize", "Load the newest values into the online store."),
-    "dataset": Command("playbill.cli.dataset:dataset", "Write a model's training set to disk, and look at one."),
-    "parity": Command("playbill.cli.parity:parity", "Compare served features with what training sees."),
-    "train": Command("playbill.cli.train:train", "Train a model and register it in MLflow."),
-    "evaluate": Command("playbill.cli.evaluate:evaluate", "Measure a model version under a named protocol."),
-    "offpolicy": Command(
-        "playbill.cli.offpolicy:offpolicy", "Judge a model from the log of the policy that was served."
-    ),
-    "experiment": Command("playbill.cli.experiment:experiment", "Compare models online in a simulated service."),
-    "ledger": Command(
-        "playbill.cli.ledger:ledger", "Compare one model of every canvas with the separate models it replaces."
-    ),
-    "promote": Command("playbill.cli.promote:promote", "Make a version the champion, if its gates pass."),
-    "rollback": Command("playbill.cli.rollback:rollback", "Put the previous champion back."),
-    "controller": Command("playbill.cli.controller:controller", "Watch aliases, check gates, approve versions."),
-    "serve": Command("playbill.cli.serve:serve", "Answer recommendation requests over HTTP."),
-    "recommend": Command("playbill.cli.recommend:recommend", "Answer one request in the shell."),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,20 +82,20 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the subcommands in the order of a user's day."""
-        return list(COMMANDS)
+        return list(commands())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one subcommand."""
-        if cmd_name not in COMMANDS:
-            error = UnknownNameError("command", cmd_name, COMMANDS)
+        if cmd_name not in commands():
+            error = UnknownNameError("command", cmd_name, commands())
             raise click.UsageError(str(error), ctx=ctx)
-        command: click.Command = load_object(COMMANDS[cmd_name].path)
+        command: click.Command = load_object(commands()[cmd_name].path)
         return _selectable(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+            formatter.write_dl([(name, command.summary) for name, command in commands().items()])
 
     def invoke(self, ctx: click.Context) -> object:
         """Run, and turn an error a user can act on into one message and exit status 1."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,10 +14,15 @@ import numpy.typing as npt
 from playbill.datasets import Request
 from playbill.evaluation.cases import EvaluationCase
 from playbill.evaluation.scoring import ScoreFunction, Scores
+from playbill.registry import Registry
+
+TRUTHS = Registry("source of the truth behind a log", "playbill.truths", {})
+"""Of packages that know how a workspace's log came about, called as `truth(folder)`; they return a `KnownTruth`, or
+None for a folder that they know nothing of."""
 
 
 class KnownTruth(Protocol):
-    """What is asked of `playbill.simulator.true_plays.TruePlays`; evaluation does not know simulated worlds."""
+    """How likely titles were to be played in logged requests; evaluation does not know where it comes from."""
 
     @property
     def title_ids(self) -> Sequence[str]:
@@ -35,6 +41,19 @@ class KnownTruth(Protocol):
     def of(self, request_ids: Collection[str]) -> npt.NDArray[np.floating[Any]] | None:
         """Return [N, T] how likely each title was to be played in requests of the log; None where that is not known."""
         ...
+
+
+def truth_of(folder: Path) -> KnownTruth | None:
+    """Return the truth behind a workspace's log, None where no installed package knows it.
+
+    Args:
+        folder: The workspace's.
+
+    Raises:
+        IntegrityError: What was kept of the truth is damaged.
+    """
+    found: Iterator[KnownTruth | None] = (TRUTHS[name].load()(folder) for name in TRUTHS.names())
+    return next((truth for truth in found if truth is not None), None)
 
 
 @dataclass(frozen=True)

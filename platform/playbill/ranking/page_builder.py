@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from playbill.metrics.page import ROW_DECAY
 from playbill.ranking.candidates import Mask
 from playbill.ranking.lists import RankedList
-from playbill.ranking.page_parts import PageRules, RowCandidate, RowEntry, RowValues
+from playbill.ranking.page_parts import ROW_DECAY, PageRules, RowCandidate, RowEntry, RowValues
 
 
 @dataclass(frozen=True)

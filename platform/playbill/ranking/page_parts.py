@@ -20,6 +20,8 @@ from playbill.specs.page import PageSpec, ViewportSpec
 
 SPARE = 4
 """How many times the titles of a row are ranked at first; more only when the rows above took so many."""
+ROW_DECAY = 0.78
+"""How much of the attention at a row's head reaches the head of the next row."""
 
 Values = npt.NDArray[np.float64]
 

@@ -172,20 +172,6 @@ EXTRACTORS = Registry(
 )
 """Label extractors, called as `extract(events, context)`; see `playbill.labels.extractors`."""
 
-POLICIES = Registry(
-    "policy",
-    "playbill.policies",
-    {
-        "plackett_luce": Plugin("playbill.simulator.policies:PlackettLuce"),
-        "popular": Plugin("playbill.simulator.policies:Popular"),
-        "uniform": Plugin("playbill.simulator.policies:Uniform"),
-        "epsilon_greedy": Plugin("playbill.simulator.policies:EpsilonGreedy"),
-        "best_appeal": Plugin("playbill.simulator.oracles:BestAppeal"),
-        "best_value": Plugin("playbill.simulator.oracles:BestValue"),
-    },
-)
-"""Who fills the pages of a simulated service; called without arguments they return a policy."""
-
 
 class ThresholdOptions(Spec):
     """Where an off-policy estimator stops to believe importance weights."""
@@ -222,7 +208,6 @@ FallbackName = Annotated[str, registered(FALLBACKS)]
 BaselineName = Annotated[str, registered(BASELINES)]
 EstimatorName = Annotated[str, registered(ESTIMATORS)]
 ExtractorName = Annotated[str, registered(EXTRACTORS)]
-PolicyName = Annotated[str, registered(POLICIES)]
 
 
 def _trunk(value: Any) -> Any:

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from playbill.testing.label_extractors import LabelExtractorConformance
-    from playbill.testing.policies import PolicyConformance
 
-__all__ = ["LabelExtractorConformance", "PolicyConformance"]
+__all__ = ["LabelExtractorConformance"]
 
 _HOMES = {
     "LabelExtractorConformance": "playbill.testing.label_extractors",
-    "PolicyConformance": "playbill.testing.policies",
 }
 
 
@@ -30,7 +28,7 @@ def __getattr__(name: str) -> Any:
     import pytest
 
     # pytest shows both sides of a failed assertion only in modules it knows of before they are imported.
-    pytest.register_assert_rewrite("playbill.testing.label_extractors", "playbill.testing.policies")
+    pytest.register_assert_rewrite("playbill.testing.label_extractors")
     return getattr(import_module(_HOMES[name]), name)
 
 

@@ -17,6 +17,7 @@ from playbill.clock import Clock
 from playbill.config import Workspace
 from playbill.datasets import Split, TrainingSet, build_training_set, make_split
 from playbill.datasets.strata import Stratum
+from playbill.evaluation.ceiling import KnownTruth, truth_of
 from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.feature_report import FeatureReport, feature_report
 from playbill.evaluation.log import MOST_PASTS
@@ -28,7 +29,6 @@ from playbill.ranking.bundle import FEATURE_FILES, read_bundle, write_bundle
 from playbill.ranking.kept import KeptSnapshots
 from playbill.ranking.scorer import Scorer
 from playbill.ray_cluster import cluster_address
-from playbill.simulator.true_plays import TruePlays, truth_of
 from playbill.specs import ResolvedModel, reward_versions
 from playbill.tables import Tables, workspace_clock
 from playbill.tracking import Lineage, RunHandle, Tracking
@@ -141,7 +141,7 @@ class _Run:
     tracking: Tracking
     checks: Checks
     settings: LoopSettings
-    truth: TruePlays | None
+    truth: KnownTruth | None
     folder: RunFolder
     begun: float
     snapshots: KeptSnapshots = field(default_factory=KeptSnapshots)

@@ -9,15 +9,15 @@ import pytest
 
 from playbill.config import shipped_folder
 from playbill.datasets import make_split
-from playbill.experiments.fitting import Fitted, fit_model
-from playbill.experiments.live_features import NoFeatures
-from playbill.experiments.model_policy import ModelPolicy
-from playbill.experiments.objectives import Recipe, StudyOptions, study_model
-from playbill.experiments.simulated_log import SimulatedLog, going_on
-from playbill.experiments.study_run import write_log
-from playbill.simulator import World
 from playbill.specs import ResolvedModel
 from playbill.zoo import Zoo, load_zoo
+from playbill_lab.bridge.live_features import NoFeatures
+from playbill_lab.bridge.model_policy import ModelPolicy
+from playbill_lab.bridge.simulated_log import SimulatedLog, going_on
+from playbill_lab.bridge.training import Fitted, fit_model
+from playbill_lab.simulator import World
+from playbill_lab.studies.objective.arms import Recipe, StudyOptions, study_model
+from playbill_lab.studies.objective.study import write_log
 
 TEST_DAYS = 2
 

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from playbill.errors import ComparisonError, ProblemsError
-from playbill.experiments.ab_report import MEASURES, AbReport, check_arms, compare, plot
-from playbill.experiments.contrasts import contrasts
+from playbill_lab.ab.contrasts import contrasts
+from playbill_lab.ab.report import MEASURES, AbReport, check_arms, compare, plot
 
 MEMBERS = 200
 

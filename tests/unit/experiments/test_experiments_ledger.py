@@ -11,15 +11,20 @@ import polars as pl
 import pytest
 
 from playbill.datasets import TrainingSet, make_split
-from playbill.datasets.canvas_rows import canvas_rows, rows_by_canvas
 from playbill.errors import IntegrityError, ProblemsError, UnknownNameError
-from playbill.experiments.fitting import training_set
-from playbill.experiments.ledger_arms import Costs
-from playbill.experiments.ledger_cells import LedgerCell, LedgerCells
-from playbill.experiments.ledger_clusters import k_means, unit
-from playbill.experiments.ledger_heads import auc_gain
-from playbill.experiments.ledger_ladder import Stacked, best_by_canvas, without_member
-from playbill.experiments.ledger_models import (
+from playbill.metrics import Interval
+from playbill.specs import ResolvedModel
+from playbill.training.build import build_network, loop_settings
+from playbill.zoo import Zoo
+from playbill_lab.bridge.live_features import NoFeatures
+from playbill_lab.bridge.training import training_set
+from playbill_lab.studies.ledger.arms import Costs
+from playbill_lab.studies.ledger.canvas_rows import canvas_rows, rows_by_canvas
+from playbill_lab.studies.ledger.cells import LedgerCell, LedgerCells
+from playbill_lab.studies.ledger.clusters import k_means, unit
+from playbill_lab.studies.ledger.head_gains import auc_gain
+from playbill_lab.studies.ledger.ladder import Stacked, best_by_canvas, without_member
+from playbill_lab.studies.ledger.models import (
     definition_size,
     heads_of,
     only_head,
@@ -27,14 +32,9 @@ from playbill.experiments.ledger_models import (
     shared_size,
     with_recipe,
 )
-from playbill.experiments.ledger_options import LedgerOptions
-from playbill.experiments.ledger_report import canvas_cells
-from playbill.experiments.ledger_table import BaselineRow, CanvasRow
-from playbill.experiments.live_features import NoFeatures
-from playbill.metrics import Interval
-from playbill.specs import ResolvedModel
-from playbill.training.build import build_network, loop_settings
-from playbill.zoo import Zoo
+from playbill_lab.studies.ledger.options import LedgerOptions
+from playbill_lab.studies.ledger.report import canvas_cells
+from playbill_lab.studies.ledger.table import BaselineRow, CanvasRow
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -13,17 +13,17 @@ import pytest
 from playbill.datasets import Request
 from playbill.errors import ConfigError
 from playbill.evaluation import CanvasScorer
-from playbill.experiments.ab_report import MEASURES
-from playbill.experiments.live_features import NoFeatures
-from playbill.experiments.model_policy import ModelPolicy
-from playbill.experiments.simulated_ab import Test as AbTest
-from playbill.experiments.simulated_ab import measured, simulated_ab
-from playbill.experiments.simulated_log import Switching
-from playbill.simulator import World, load_policy, simulate
-from playbill.simulator.asked import Asked, Slates
-from playbill.simulator.canvases import CANVASES, DEVICES, GEMS_FOR_YOU, RULE_ROWS, TRENDING, WATCH_IT_AGAIN
-from playbill.simulator.policies import EpsilonGreedy
 from playbill.specs import CandidatesSpec, ResolvedModel, RowSpec
+from playbill_lab.ab.experiment import Test as AbTest
+from playbill_lab.ab.experiment import measured, simulated_ab
+from playbill_lab.ab.report import MEASURES
+from playbill_lab.bridge.live_features import NoFeatures
+from playbill_lab.bridge.model_policy import ModelPolicy
+from playbill_lab.bridge.simulated_log import Switching
+from playbill_lab.simulator import World, load_policy, simulate
+from playbill_lab.simulator.policies.policies import EpsilonGreedy
+from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.world.canvases import CANVASES, DEVICES, GEMS_FOR_YOU, RULE_ROWS, TRENDING, WATCH_IT_AGAIN
 
 BASE = "plackett_luce"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

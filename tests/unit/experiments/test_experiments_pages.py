@@ -13,22 +13,22 @@ import torch
 from playbill.config import shipped_folder
 from playbill.datasets import TrainingSet, make_split
 from playbill.datasets.row_entries import MOST_ABOVE, page_rows
-from playbill.experiments.fitting import Fitted, trained_on, training_set
-from playbill.experiments.live_features import NoFeatures
-from playbill.experiments.pages_model import PagesRecipe, page_spec, pages_model
-from playbill.experiments.pages_probe import plays_after
-from playbill.experiments.pages_study import page_policy
-from playbill.experiments.simulated_log import SimulatedLog
 from playbill.models import ContextBatch, HistoryBatch
 from playbill.models.batch import TargetBatch
 from playbill.models.rows import row_logits
 from playbill.ranking.page_parts import RowEntry
-from playbill.simulator import load_policy
-from playbill.simulator.run import simulate
-from playbill.simulator.spec import WorldSpec
-from playbill.simulator.world import World
 from playbill.specs import ResolvedModel
 from playbill.zoo import load_zoo
+from playbill_lab.bridge.live_features import NoFeatures
+from playbill_lab.bridge.simulated_log import SimulatedLog
+from playbill_lab.bridge.training import Fitted, trained_on, training_set
+from playbill_lab.simulator import load_policy
+from playbill_lab.simulator.engine.run import simulate
+from playbill_lab.simulator.world.spec import WorldSpec
+from playbill_lab.simulator.world.world import World
+from playbill_lab.studies.pages.model import PagesRecipe, page_spec, pages_model
+from playbill_lab.studies.pages.probe import plays_after
+from playbill_lab.studies.pages.study import page_policy
 
 
 @pytest.fixture(scope="module")

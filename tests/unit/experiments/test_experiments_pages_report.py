@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from playbill.evaluation.page_reward import RewardError
-from playbill.experiments.ab_report import MEASURES, compare
-from playbill.experiments.pages_recording import record_pages
-from playbill.experiments.pages_report import HEADLINES, pages_frame, pages_json, pages_page, plot_pages
-from playbill.experiments.pages_study import PagesOptions, PagesStudy
 from playbill.metrics import Interval
+from playbill_lab.ab.report import MEASURES, compare
+from playbill_lab.studies.pages.page_reward import RewardError
+from playbill_lab.studies.pages.recording import record_pages
+from playbill_lab.studies.pages.report import HEADLINES, pages_frame, pages_json, pages_page, plot_pages
+from playbill_lab.studies.pages.study import PagesOptions, PagesStudy
 
 ARMS = ("fixed", "greedy")
 

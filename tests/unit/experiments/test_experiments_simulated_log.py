@@ -12,11 +12,11 @@ import polars as pl
 import pytest
 
 from playbill.errors import ConfigError, UnknownNameError
-from playbill.experiments.ab_report import MEASURES
-from playbill.experiments.simulated_ab import Test as AbTest
-from playbill.experiments.simulated_ab import measured, simulated_ab
-from playbill.experiments.simulated_log import SimulatedLog, Switching, going_on
-from playbill.simulator import World, WorldSpec, load_policy, simulate
+from playbill_lab.ab.experiment import Test as AbTest
+from playbill_lab.ab.experiment import measured, simulated_ab
+from playbill_lab.ab.report import MEASURES
+from playbill_lab.bridge.simulated_log import SimulatedLog, Switching, going_on
+from playbill_lab.simulator import World, WorldSpec, load_policy, simulate
 
 SPEC = WorldSpec(seed=5, members=100, titles=50, days=20, sessions_per_day=0.5)
 

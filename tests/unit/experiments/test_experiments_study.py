@@ -11,14 +11,14 @@ import pytest
 
 from playbill.datasets import make_split
 from playbill.errors import IntegrityError, ProblemsError, UnknownNameError
-from playbill.experiments.agreement import agreements
-from playbill.experiments.cells import Cell, Cells, Offline, digest
-from playbill.experiments.objective_before_capacity import OFFLINE, Study, run_study
-from playbill.experiments.objective_plot import plot_study
-from playbill.experiments.objective_report import study_json, study_page
-from playbill.experiments.objectives import BASE, CAPACITIES, OBJECTIVES, Recipe, StudyOptions, study_model
-from playbill.experiments.study_run import Run, judged
 from playbill.metrics import Interval
+from playbill_lab.studies.agreement import agreements
+from playbill_lab.studies.cells import Cell, Cells, Offline, digest
+from playbill_lab.studies.objective.arms import BASE, CAPACITIES, OBJECTIVES, Recipe, StudyOptions, study_model
+from playbill_lab.studies.objective.capacity import OFFLINE, Study, run_study
+from playbill_lab.studies.objective.plot import plot_study
+from playbill_lab.studies.objective.report import study_json, study_page
+from playbill_lab.studies.objective.study import Run, judged
 
 SMALL = StudyOptions(
     members=100,

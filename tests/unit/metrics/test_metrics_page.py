@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playbill.metrics.page import (
+from playbill_lab.studies.pages.metrics import (
     VIEWPORTS,
     attention,
     duplicate_rate,

@@ -11,11 +11,11 @@ import pytest
 
 from playbill.errors import DataError
 from playbill.schema import KINDS
-from playbill.simulator.catalogue import ENGLISH_SHARE, GENRES, KIND_SHARES, Catalogue, make_catalogue
-from playbill.simulator.catalogue_names import CONCEPTS, make_names
-from playbill.simulator.catalogue_read import UNKNOWN_LANGUAGE, read_catalogue
-from playbill.simulator.catalogue_words import GENRE_WORDS, TONGUES
 from playbill.tables import canonical_frame, polars_schema
+from playbill_lab.simulator.world.catalogue import ENGLISH_SHARE, GENRES, KIND_SHARES, Catalogue, make_catalogue
+from playbill_lab.simulator.world.real_catalogue import UNKNOWN_LANGUAGE, read_catalogue
+from playbill_lab.simulator.world.title_names import CONCEPTS, make_names
+from playbill_lab.simulator.world.title_words import GENRE_WORDS, TONGUES
 
 LANGUAGES = ("en", "es", "ja")
 

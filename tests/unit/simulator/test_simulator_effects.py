@@ -10,17 +10,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from playbill.cli.simulate import wanted_world
 from playbill.errors import ConfigError, DefinitionError
 from playbill.schema import KINDS
-from playbill.simulator import Asked, Slates, World, WorldSpec, read_spec, simulate
-from playbill.simulator import canvases as on
-from playbill.simulator.behaviour import Response, leanings
-from playbill.simulator.effects import GENRE_HOURS, day_of_year, taste_of
-from playbill.simulator.franchises import Franchises
-from playbill.simulator.launches import microseconds
-from playbill.simulator.spec import EffectsSpec
-from playbill.simulator.world_file import named_worlds, read_world_file
+from playbill_lab.cli.simulate import wanted_world
+from playbill_lab.simulator import Asked, Slates, World, WorldSpec, read_spec, simulate
+from playbill_lab.simulator.engine.choices import Response, leanings
+from playbill_lab.simulator.world import canvases as on
+from playbill_lab.simulator.world.effects import GENRE_HOURS, day_of_year, taste_of
+from playbill_lab.simulator.world.franchises import Franchises
+from playbill_lab.simulator.world.launches import microseconds
+from playbill_lab.simulator.world.spec import EffectsSpec
+from playbill_lab.simulator.world.world_file import named_worlds, read_world_file
 
 SMALL = {"seed": 9, "members": 450, "days": 10, "titles": 120, "sessions_per_day": 1.2}
 ONE_PLACE = {"countries": [{"code": "GB", "languages": ["en"], "catalogue_share": 1.0}]}

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from playbill.errors import StateError
-from playbill.simulator.fit import fit_report, fit_table, pair_counts
-from playbill.simulator.reference import (
+from playbill_lab.simulator.fit import fit_report, fit_table, pair_counts
+from playbill_lab.simulator.world.reference import (
     ACTIVITY_MEAN,
     ACTIVITY_MEDIAN,
     ACTIVITY_PROBABILITIES,

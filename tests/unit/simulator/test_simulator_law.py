@@ -12,14 +12,14 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from playbill.simulator import Asked, Outcome, Slates, World, WorldSpec, load_policy, simulate
-from playbill.simulator import canvases as on
-from playbill.simulator.behaviour import Response, leanings
-from playbill.simulator.expected import expected_by_place
-from playbill.simulator.launches import DAY_US, microseconds
-from playbill.simulator.law import LAW, logistic
-from playbill.simulator.policies import PlackettLuce
-from playbill.simulator.state import State
+from playbill_lab.simulator import Asked, Outcome, Slates, World, WorldSpec, load_policy, simulate
+from playbill_lab.simulator.engine.choices import Response, leanings
+from playbill_lab.simulator.engine.expected import expected_by_place
+from playbill_lab.simulator.policies.policies import PlackettLuce
+from playbill_lab.simulator.world import canvases as on
+from playbill_lab.simulator.world.behaviour_model import LAW, logistic
+from playbill_lab.simulator.world.launches import DAY_US, microseconds
+from playbill_lab.simulator.world.state import State
 
 SPEC = WorldSpec(seed=4, members=4000, days=12, titles=200)
 SIGMAS = 4.5

@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 
 from playbill.errors import IntegrityError
-from playbill.simulator import canvases as on
-from playbill.simulator.page_orders import Pages, RowOrders
-from playbill.simulator.policies import PlackettLuce
-from playbill.simulator.run import simulate
-from playbill.simulator.spec import WorldSpec
-from playbill.simulator.world import World
+from playbill_lab.simulator.engine.run import simulate
+from playbill_lab.simulator.policies.page_orders import Pages, RowOrders
+from playbill_lab.simulator.policies.policies import PlackettLuce
+from playbill_lab.simulator.world import canvases as on
+from playbill_lab.simulator.world.spec import WorldSpec
+from playbill_lab.simulator.world.world import World
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from playbill.simulator import Asked, Policy, Slates, load_policy
-from playbill.simulator.oracles import BestAppeal, BestValue
-from playbill.simulator.policies import EpsilonGreedy, PlackettLuce, Popular, Uniform
-from playbill.testing import PolicyConformance
+from playbill_lab.simulator import Asked, Policy, Slates, load_policy
+from playbill_lab.simulator.engine.oracles import BestAppeal, BestValue
+from playbill_lab.simulator.policies.policies import EpsilonGreedy, PlackettLuce, Popular, Uniform
+from playbill_lab.testing import PolicyConformance
 
 
 class TestPlackettLuce(PolicyConformance):

@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from playbill.simulator import queries
-from playbill.simulator.catalogue import Catalogue, make_catalogue
-from playbill.simulator.catalogue_read import read_catalogue
-from playbill.simulator.queries import ABSENT, QueryBook, keystrokes, plain, prefixes
+from playbill_lab.simulator.world import queries
+from playbill_lab.simulator.world.catalogue import Catalogue, make_catalogue
+from playbill_lab.simulator.world.queries import ABSENT, QueryBook, keystrokes, plain, prefixes
+from playbill_lab.simulator.world.real_catalogue import read_catalogue
 
 LANGUAGES = ("en", "es", "ja")
 

@@ -12,13 +12,14 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from playbill.errors import ConfigError, StateError
-from playbill.simulator import Outcome, Policy, World, WorldSpec, days, load_policy, simulate
-from playbill.simulator import canvases as on
-from playbill.simulator.crews import Together, crew_size
-from playbill.simulator.policies import Uniform
-from playbill.simulator.spec import EffectsSpec
-from playbill.simulator.world_file import read_world_file
 from playbill.tables import canonical_frame
+from playbill_lab.simulator import Outcome, Policy, World, WorldSpec, load_policy, simulate
+from playbill_lab.simulator.engine import shards as days
+from playbill_lab.simulator.engine.executors import Together, crew_size
+from playbill_lab.simulator.policies.policies import Uniform
+from playbill_lab.simulator.world import canvases as on
+from playbill_lab.simulator.world.spec import EffectsSpec
+from playbill_lab.simulator.world.world_file import read_world_file
 
 SPEC = WorldSpec(seed=2, members=1500, days=21, titles=250, joining_share=0.3)
 
@@ -106,7 +107,7 @@ class Unsendable(Uniform):
 
 # Spawned processes import what they are sent: the module has to be where they look.
 FAILING = """
-from playbill.simulator.policies import Uniform
+from playbill_lab.simulator.policies.policies import Uniform
 
 
 class Asked(Uniform):

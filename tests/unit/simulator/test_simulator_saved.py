@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 
 from playbill.errors import IntegrityError, StateError
-from playbill.simulator.catalogue import Catalogue
-from playbill.simulator.catalogue_read import read_catalogue
-from playbill.simulator.saved import FILE, read_world, save_world
-from playbill.simulator.spec import WorldSpec
-from playbill.simulator.world import World
+from playbill_lab.simulator.world.catalogue import Catalogue
+from playbill_lab.simulator.world.checkpoint import FILE, read_world, save_world
+from playbill_lab.simulator.world.real_catalogue import read_catalogue
+from playbill_lab.simulator.world.spec import WorldSpec
+from playbill_lab.simulator.world.world import World
 
 SPEC = WorldSpec(seed=3, members=20, titles=30, days=40)
 

@@ -10,12 +10,13 @@ import polars as pl
 import pytest
 
 from playbill.errors import IntegrityError
-from playbill.simulator import WorldSpec, true_plays
-from playbill.simulator.run import Outcome, simulate
-from playbill.simulator.saved import FILE, save_world
-from playbill.simulator.spec import EffectsSpec, read_spec
-from playbill.simulator.true_plays import TruePlays, listed, looked_at, truth_of
-from playbill.simulator.world import World
+from playbill_lab.simulator import WorldSpec
+from playbill_lab.simulator.engine import true_plays
+from playbill_lab.simulator.engine.run import Outcome, simulate
+from playbill_lab.simulator.engine.true_plays import TruePlays, listed, looked_at, truth_of
+from playbill_lab.simulator.world.checkpoint import FILE, save_world
+from playbill_lab.simulator.world.spec import EffectsSpec, read_spec
+from playbill_lab.simulator.world.world import World
 
 SPEC = WorldSpec(members=300, titles=80, days=14, seed=5)
 

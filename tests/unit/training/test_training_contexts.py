@@ -12,10 +12,10 @@ import pytest
 import shown_service
 
 from playbill.datasets import Request
-from playbill.experiments.fitting import trained_on
 from playbill.ranking.bundle import read_bundle
 from playbill.ranking.scorer import Scorer
 from playbill.training.build import build_network
+from playbill_lab.bridge.training import trained_on
 
 SWITCHES = ("task", "imputation", "crossing", "title_crossing")
 TWINS = {

@@ -1,1 +1,0 @@
-"""Whole studies: several models or policies, one question, and what came out."""

@@ -1,0 +1,148 @@
+"""The simulated A/B test: the same members under several policies, for days, with their value known exactly.
+
+Every arm gets the same service, the same members and the same luck; up to the first day of the test the policy that
+wrote the log answers in all arms, so they begin in the same state. What differs at the end is what the policies did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from playbill.errors import ConfigError
+from playbill_lab.ab.report import AbReport, check_arms, compare
+from playbill_lab.bridge.simulated_log import Switching
+from playbill_lab.simulator.engine.run import Outcome, simulate
+from playbill_lab.simulator.policies.policies import Policy
+from playbill_lab.simulator.world.launches import DAY_US, microseconds
+from playbill_lab.simulator.world.world import World
+
+FALSE_START = 0.1
+"""A play left before this share of its title was watched is a false start."""
+
+Progress = Callable[[str, int, int], None]
+"""Told an arm's name, days simulated so far and days in all, over every arm and run."""
+
+
+@dataclass(frozen=True)
+class Test:
+    """When the arms part, and how often the test is run.
+
+    Args:
+        from_day: First day of the test; before it `before` answers in every arm.
+        before: The policy that wrote the log.
+        seeds: Of the members' luck, one run of every arm each.
+    """
+
+    from_day: int
+    before: Policy
+    seeds: tuple[int, ...] = (0,)
+
+
+def simulated_ab(
+    world: World,
+    arms: Mapping[str, Policy],
+    test: Test,
+    *,
+    about: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> AbReport:
+    """Run the arms and compare them.
+
+    Args:
+        world: The service; its run ends with the test.
+        arms: Name -> policy; the first is the one to beat.
+        test: When it begins, and how often it is run.
+        about: Handed on to the report.
+        progress: Called after every simulated day.
+
+    Raises:
+        ProblemsError: There are fewer than two arms, or a name comes twice.
+        ConfigError: The test begins outside the run.
+    """
+    check_arms(list(arms))
+    if not 0 <= test.from_day < world.spec.days:
+        raise ConfigError(f"a test from day {test.from_day} on lies outside a run of {world.spec.days} days")
+    found: dict[str, list[pl.DataFrame]] = {name: [] for name in arms}
+    total = world.spec.days * len(arms) * len(test.seeds)
+    for run, seed in enumerate(test.seeds):
+        for place, (name, policy) in enumerate(arms.items()):
+            before = (run * len(arms) + place) * world.spec.days
+            tell = partial(_told, progress, name, before, total) if progress else None
+            found[name].append(measured(world, policy, test, seed, run, tell))
+    days = world.spec.days - test.from_day
+    return compare(
+        {name: pl.concat(runs) for name, runs in found.items()}, days=days, seeds=test.seeds, about=about or {}
+    )
+
+
+def _told(progress: Progress, name: str, before: int, total: int, days: int, _in_all: int) -> None:
+    progress(name, before + days, total)
+
+
+def measured(
+    world: World,
+    policy: Policy,
+    test: Test,
+    seed: int | None = None,
+    run: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> pl.DataFrame:
+    """Run one arm once and measure every member who was there on the first day of the test.
+
+    Args:
+        world: The service; its run ends with the test.
+        policy: The arm.
+        test: When it begins.
+        seed: Added to the world's own, for other luck of the same members; None and 0 keep the log's luck.
+        run: Number of the run, for the frame.
+        progress: Called after every simulated day: days done and days in all, those of the log included.
+
+    Returns:
+        member (number), run, and a column per measure of `MEASURES`.
+    """
+    spec = world.spec.model_copy(update={"seed": world.spec.seed + (seed or 0)})
+    lucky = replace(world, spec=spec)
+    outcome = simulate(lucky, Switching(test.before, policy, test.from_day), keep_log=True, progress=progress)
+    return _measures(outcome, lucky, test.from_day, run)
+
+
+def _measures(outcome: Outcome, world: World, from_day: int, run: int) -> pl.DataFrame:
+    begin = microseconds(world.spec.start)
+    first = begin + from_day * DAY_US
+    days = world.spec.days - from_day
+    joined = np.maximum(world.people.joined, begin)
+    left = outcome.members["churned_at"].dt.epoch("us")
+    before = np.maximum(first - joined, 0) / DAY_US
+    rows = outcome.members.select(
+        "member_id", "satisfaction", value=pl.col("value") - before, left=left
+    ).with_row_index("member")
+    there = rows.filter(pl.Series(joined < first) & (left.is_null() | (left > first)))
+    test = _in_test(outcome.interactions, first)
+    found = there.join(test, on="member_id", how="left", maintain_order="left").with_columns(
+        pl.col("plays", "hours", "false_starts").fill_null(0) / days
+    )
+    return found.select(
+        pl.col("member").cast(pl.Int64),
+        pl.lit(run, dtype=pl.Int64).alias("run"),
+        "value",
+        pl.col("left").is_null().cast(pl.Float64).alias("retained"),
+        "satisfaction",
+        plays_per_day="plays",
+        hours_per_day="hours",
+        false_starts_per_day="false_starts",
+    )
+
+
+def _in_test(events: pl.DataFrame, first_us: int) -> pl.DataFrame:
+    plays = events.filter((pl.col("action") == "play") & (pl.col("event_at").dt.epoch("us") >= first_us))
+    return plays.group_by("member_id").agg(
+        plays=pl.len().cast(pl.Float64),
+        hours=pl.col("duration_s").sum().cast(pl.Float64) / 3600,
+        false_starts=(pl.col("progress") < FALSE_START).sum().cast(pl.Float64),
+    )

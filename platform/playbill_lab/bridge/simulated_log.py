@@ -1,0 +1,146 @@
+"""A simulated service's log as tables to train on, and the same service going on after it.
+
+A policy is judged after the log it learnt from: the same titles, launches and members, the same days under the policy
+that wrote the log, and from then on the policy in question. Every number a member's luck comes from belongs to the
+member, so all policies meet the same people in the same state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill.clock import FixedClock
+from playbill.errors import ConfigError, UnknownNameError
+from playbill.evaluation.data import EvaluationTables
+from playbill.tables import Vocabulary
+from playbill_lab.simulator.policies.page_orders import Pages, RowOrders, ordering
+from playbill_lab.simulator.policies.policies import Policy
+from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.world.world import World
+
+
+@dataclass(frozen=True)
+class SimulatedLog:
+    """The canonical tables of a simulated run, in memory; what training and evaluation read of a workspace's.
+
+    Args:
+        world: The service.
+        events: Canonical interactions, sorted by member_id and seq.
+        end: The first moment after them.
+        ripened: The same events and those of the days after, by which the last ones can be told what came of them;
+            None where nobody waited.
+    """
+
+    world: World
+    events: pl.DataFrame
+    end: datetime
+    ripened: pl.DataFrame | None = None
+
+    def interactions(self) -> pl.DataFrame:
+        """Return the log."""
+        return self.events
+
+    def titles(self, as_of: datetime | None = None) -> pl.DataFrame:
+        """Return the titles that were known at a moment; None is the end."""
+        return self.world.titles.filter(pl.col("recorded_at") <= (as_of or self.end)).sort("title_id")
+
+    def availability(self) -> pl.DataFrame:
+        """Return every span of availability that was known by the end."""
+        return self.world.availability.filter(pl.col("recorded_at") <= self.end).sort("title_id", "country")
+
+    def members(self, as_of: datetime | None = None) -> pl.DataFrame:
+        """Return the members who had joined at a moment; None is the end."""
+        return self.world.members.filter(pl.col("recorded_at") <= (as_of or self.end)).sort("member_id")
+
+    def member_versions(self) -> pl.DataFrame:
+        """Return every row of every member: a simulated profile never changes."""
+        return self.members()
+
+    def vocabulary(self, kind: str) -> Vocabulary:
+        """Return a vocabulary.
+
+        Raises:
+            UnknownNameError: Nothing is numbered under that name here.
+        """
+        if kind != "title":
+            raise UnknownNameError("vocabulary", kind, ("title",))
+        return Vocabulary("title", self.titles()["title_id"].to_list())
+
+    def clock(self) -> FixedClock:
+        """Return a clock that stands at the end."""
+        return FixedClock(self.end)
+
+    def evaluation(self) -> EvaluationTables:
+        """Return the frames that evaluation reads: outcomes are those known after the days that were waited."""
+        if self.ripened is None or self.ripened.height == self.events.height:
+            return EvaluationTables(self.titles(), self.members(), self.availability(), self.events, self.end)
+        newest = self.ripened["event_at"].max()
+        assert isinstance(newest, datetime)
+        until = newest + timedelta(microseconds=1)
+        return EvaluationTables(self.titles(until), self.members(until), self.availability(), self.ripened, until)
+
+
+def going_on(world: World, days: int, members: int | None = None) -> World:
+    """Return the same service with a longer run: same titles, launches and people.
+
+    Args:
+        world: The service of the log.
+        days: Days after its end. What it announced for them launches then.
+        members: Only the first so many; None keeps all.
+
+    Raises:
+        ConfigError: No days, or more members than there are.
+    """
+    count = len(world.people) if members is None else members
+    if days < 1 or not 1 <= count <= len(world.people):
+        raise ConfigError(
+            f"{count} members for {days} days cannot go on: the world has {len(world.people)} members, and at least "
+            "one day is needed"
+        )
+    spec = world.spec.model_copy(update={"days": world.spec.days + days, "members": count})
+    people = replace(world.people, **{name: values[:count] for name, values in vars(world.people).items()})
+    truth, of_members = world.truth, ("taste", "genre_weight", "activity", "taste_alone")
+    values = {name: getattr(truth, name) for name in of_members}
+    truth = replace(truth, **{name: of_all[:count] for name, of_all in values.items() if of_all is not None})
+    return replace(world, spec=spec, people=people, truth=truth)
+
+
+@dataclass(frozen=True)
+class Switching:
+    """One policy up to a day and another from then on. A visit that lasts past midnight belongs to the day it began.
+
+    Args:
+        before: Answers up to it: the policy that wrote the log.
+        after: Answers from then on: the policy in question.
+        from_day: The day of the run.
+    """
+
+    before: Policy
+    after: Policy
+    from_day: int
+
+    @property
+    def name(self) -> str:
+        """The name of the policy in question."""
+        return self.after.name
+
+    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+        """Let the policy of the day answer."""
+        return self._of_day(asked).answer(asked, rng)
+
+    def probabilities(self, asked: Asked, titles: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """Return the probabilities of the policy of the day."""
+        return self._of_day(asked).probabilities(asked, titles)
+
+    def order(self, pages: Pages, rng: np.random.Generator) -> RowOrders | None:
+        """Let the policy of the day order the rows of pages; None where it leaves that to the service."""
+        own = ordering(self.after if pages.state.day >= self.from_day else self.before)
+        return None if own is None else own(pages, rng)
+
+    def _of_day(self, asked: Asked) -> Policy:
+        return self.after if asked.state.day >= self.from_day else self.before

@@ -1,0 +1,189 @@
+"""`playbill experiment`: whole studies over a simulated service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from playbill.cli.main import Selection
+from playbill.files import write_text
+
+if TYPE_CHECKING:
+    from playbill_lab.studies.objective.arms import StudyOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def output(command: Command) -> Command:
+    """Add the options of what becomes of a result."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line."),
+        click.option("--log/--no-log", default=True, show_default=True, help="Keep the result in MLflow."),
+        click.option("--report", "report_file", type=FILE, help="File for the whole result as JSON."),
+        click.option("--plot", "plot_file", type=FILE, help="File for a picture, .svg or .png."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group("experiment")
+def experiment() -> None:
+    """Run whole studies over a simulated service.
+
+    `ab` lets registered models serve the members of a simulated workspace; `objective-before-capacity` asks what a
+    reward and a larger network do to members.
+
+    Example: playbill -w simulated experiment ab everycanvas@champion everycanvas:2 --days 14
+    """
+
+
+@experiment.command("ab")
+@click.argument("models", nargs=-1, required=True)
+@click.option("--beside", default="", help="Comma-separated simulated policies as further arms, such as popular.")
+@click.option("--members", type=click.IntRange(min=1), help="Members who take part (default: 2000, or all).")
+@click.option("--days", type=click.IntRange(min=1), default=28, show_default=True, help="Days after the log's end.")
+@click.option("--runs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs, each with other luck.")
+@output
+@click.pass_obj
+def ab(
+    selection: Selection,
+    /,
+    models: tuple[str, ...],
+    beside: str,
+    plot_file: Path | None,
+    report_file: Path | None,
+    log: bool,
+    as_json: bool,
+    **sizes: Any,
+) -> None:
+    """Let registered MODELS serve the members of a simulated workspace, and compare what becomes of them.
+
+    A model is name@alias, name:version, or name for its newest version. The first one is the one to beat. Every arm
+    gets the same members, in the state in which the log left them, and the same luck.
+
+    Example: playbill -w simulated experiment ab everycanvas@champion everycanvas:2 --members 2000 --days 28 --json
+    """
+    from playbill.cli.console import Console
+    from playbill.cli.progress import Stages
+    from playbill.tracking import Tracking
+    from playbill_lab.ab.recording import record_ab
+    from playbill_lab.ab.report import plot
+    from playbill_lab.ab.served_ab import Wanted, served_ab
+
+    with Stages() as stages:
+        stages.stage("simulated A/B test")
+        wanted = Wanted(models, names(beside), **sizes)
+        found = served_ab(selection.workspace, wanted, lambda arm, done, total: stages.advance(done, total, arm))
+    report, console = found.report, Console(stderr=as_json)
+    console.print(report.table())
+    if plot_file is not None:
+        plot(report, plot_file)
+        console.print(f"wrote {plot_file}")
+    if report_file is not None:
+        report.save(report_file)
+        console.print(f"wrote {report_file}")
+    run_id = record_ab(Tracking(selection.workspace), found) if log else None
+    if run_id is not None:
+        console.print(f"recorded in MLflow as run {run_id}")
+    if as_json:
+        click.echo(json.dumps(report.as_json() | {"run_id": run_id}))
+
+
+@experiment.command("objective-before-capacity")
+@click.option("--objectives", default="", help="Comma-separated rewards, the least aligned first.")
+@click.option("--capacities", default="", help="Comma-separated sizes: small, medium, large.")
+@click.option("--members", type=click.IntRange(min=1), help="Members of the log.")
+@click.option("--titles", type=click.IntRange(min=1), help="Titles of the service.")
+@click.option("--log-days", type=click.IntRange(min=1), help="Days of the log.")
+@click.option("--test-members", type=click.IntRange(min=1), help="Members of the test.")
+@click.option("--test-days", type=click.IntRange(min=1), help="Days of the test.")
+@click.option("--seeds", default="", help="Comma-separated numbers: a world, log, training and test each.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the log.")
+@click.option("--min-steps", type=click.IntRange(min=1), help="Training steps at least.")
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Keeps what is done, to go on later.")
+@output
+@click.pass_obj
+def objective_before_capacity(
+    selection: Selection,
+    /,
+    folder: Path | None,
+    plot_file: Path | None,
+    report_file: Path | None,
+    log: bool,
+    as_json: bool,
+    **sizes: Any,
+) -> None:
+    """Train every size of network for every reward on one simulated log, and let all of them serve.
+
+    Offline fit and what becomes of members stand side by side. The rewards are those of the project's zoo, so your own
+    can be among them. Sizes that are not given are those of docs/results/objective_before_capacity.md, a quarter of an
+    hour on one core.
+
+    Example: playbill experiment objective-before-capacity --members 600 --test-members 200 --test-days 5 --seeds 1
+    """
+    import tempfile
+
+    from playbill.cli.console import Console
+    from playbill.cli.progress import Stages
+    from playbill.tracking import Tracking
+    from playbill.zoo import open_zoo
+    from playbill_lab.studies.objective.capacity import run_study
+    from playbill_lab.studies.objective.plot import plot_study
+    from playbill_lab.studies.objective.recording import record_study
+    from playbill_lab.studies.objective.report import study_json
+
+    project, options, console = selection.project, study_options(sizes), Console(stderr=as_json)
+    zoo = open_zoo(project.model_zoo, project.feature_repo)
+    total = len(options.seeds) * len(options.arms)
+    with Stages() as stages, tempfile.TemporaryDirectory() as scratch:
+        stages.stage("objective before capacity")
+        told: list[str] = []
+
+        def tell(text: str) -> None:
+            told.append(text)
+            stages.console.print(f"  {text}", style="dim", highlight=False, markup=False, emoji=False)
+            stages.advance(len(told), total)
+
+        study = run_study(zoo, options, folder or Path(scratch), tell)
+    console.print(study.online.table())
+    if plot_file is not None:
+        plot_study(study, plot_file)
+        console.print(f"wrote {plot_file}")
+    if report_file is not None:
+        write_text(report_file, json.dumps(study_json(study), indent=1), "the report")
+        console.print(f"wrote {report_file}")
+    run_id = record_study(Tracking(selection.workspace), study) if log else None
+    if run_id is not None:
+        console.print(f"recorded in MLflow as run {run_id}")
+    if as_json:
+        click.echo(json.dumps(study_json(study) | {"run_id": run_id}))
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Return the names of a comma-separated list."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def study_options(sizes: Mapping[str, Any]) -> StudyOptions:
+    """Return the options of a study; what is not given stays as it is there.
+
+    Raises:
+        click.BadParameter: A seed is no number.
+    """
+    from playbill_lab.studies.objective.arms import Recipe, StudyOptions
+
+    given = {name: value for name, value in sizes.items() if value}
+    given |= {name: names(given[name]) for name in ("objectives", "capacities", "seeds") if name in given}
+    seeds = given.get("seeds", ())
+    if wrong := [seed for seed in seeds if not seed.isdecimal()]:
+        raise click.BadParameter(f"'{wrong[0]}' is no number.", param_hint="'--seeds'")
+    if seeds:
+        given["seeds"] = tuple(int(seed) for seed in seeds)
+    recipe = Recipe(**{name: given.pop(name) for name in ("epochs", "min_steps") if name in given})
+    return StudyOptions(**given, recipe=recipe)

@@ -1,0 +1,28 @@
+"""A streaming service in numpy whose truth is known, writing the canonical tables. Its law is in `simulator.law`."""
+
+from playbill_lab.simulator.ab import ab_test, compare
+from playbill_lab.simulator.engine.run import Outcome, simulate
+from playbill_lab.simulator.policies.policies import Policy, load_policy
+from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.policies.table import POLICIES
+from playbill_lab.simulator.world.catalogue import Catalogue, make_catalogue
+from playbill_lab.simulator.world.spec import CountrySpec, WorldSpec, read_spec
+from playbill_lab.simulator.world.world import World
+
+__all__ = [
+    "POLICIES",
+    "Asked",
+    "Catalogue",
+    "CountrySpec",
+    "Outcome",
+    "Policy",
+    "Slates",
+    "World",
+    "WorldSpec",
+    "ab_test",
+    "compare",
+    "load_policy",
+    "make_catalogue",
+    "read_spec",
+    "simulate",
+]

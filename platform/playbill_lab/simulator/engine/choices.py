@@ -1,0 +1,145 @@
+"""How members look at lists, click, and play: the law applied to questions and their slates.
+
+Axis letters: N questions, K places, F factors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.world import canvases as on
+from playbill_lab.simulator.world.behaviour_model import LAW, logistic
+from playbill_lab.simulator.world.effects import look_of, taste_of
+from playbill_lab.simulator.world.launches import DAY_US, NEVER
+from playbill_lab.simulator.world.random_streams import Streams
+
+if TYPE_CHECKING:
+    from playbill_lab.simulator.world.world import World
+
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Titles = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Leanings:
+    """What each title of a slate is to the member asked, [N, K]; where the slate is empty all chances are 0.
+
+    Attributes:
+        click: Probability of a click if it is looked at.
+        play: Probability of a play after a click.
+        gladness: Log odds of playing it to the end, once begun.
+    """
+
+    click: Floats
+    play: Floats
+    gladness: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """What members did with their slates.
+
+    Attributes:
+        examined: [N] places looked at, from the first on.
+        clicked: [N, K] places clicked.
+        played: [N] the place that was played; -1 none.
+        gladness: [N] of the play; 0 where there is none.
+    """
+
+    examined: NDArray[np.int64]
+    clicked: Flags
+    played: NDArray[np.int64]
+    gladness: Floats
+
+
+def leanings(asked: Asked, titles: Titles) -> Leanings:
+    """Work out the law's probabilities for the titles of slates.
+
+    Args:
+        asked: The questions.
+        titles: [N, K]; -1 fills.
+    """
+    world, state, truth = asked.world, asked.state, asked.world.truth
+    there, title = titles >= 0, np.maximum(titles, 0)
+    member = asked.member[:, None]
+    vector = truth.vector[title]
+    match = np.einsum("nf,nkf->nk", taste_of(truth, asked.member, asked.device), vector, dtype=np.float64)
+    intent = np.einsum("nf,nkf->nk", asked.hidden.intent, vector, dtype=np.float64)
+    started = _among(state.continuing[asked.member], title)
+    wanted = title == asked.hidden.wanted[:, None]
+    quality = truth.quality[title].astype(np.float64)
+    attraction = (
+        LAW.click_base
+        + LAW.click_taste * match
+        + LAW.click_intent * intent
+        + LAW.click_appeal * truth.appeal[title]
+        + LAW.click_pull * truth.pull[title]
+        + buzz(world, title, asked.country, asked.at_us)
+        + LAW.foreign * ~world.people.speaks[member, world.catalogue.language[title]]
+        + LAW.seen * ((state.played[member, title] > 0) & ~started)
+        + LAW.started * started
+        + LAW.reminded * _among(state.reminders[asked.member], title)
+        + LAW.wanted * wanted
+        + on.DRAW[asked.canvas][:, None]
+        + on.ROW_DRAWS[asked.row][:, None]
+    )
+    if world.effects is not None:
+        attraction += world.effects.attraction(asked, title)
+    play = LAW.play_base + LAW.play_taste * match + LAW.play_intent * intent + LAW.play_started * (started | wanted)
+    playable = there & ~np.isin(asked.canvas, on.PREVIEWS)[:, None]
+    return Leanings(
+        click=logistic(attraction) * there,
+        play=logistic(play) * playable,
+        gladness=LAW.glad_base + LAW.glad_taste * match + LAW.glad_intent * intent + LAW.glad_quality * quality,
+    )
+
+
+def buzz(world: World, title: Titles, country: NDArray[np.int16], at_us: NDArray[np.int64]) -> Floats:
+    """Return [N, K] the buzz of titles at these moments: highest at launch there, halved every `half_life_days`.
+
+    Before the launch it is that of the launch day.
+    """
+    opens = world.windows.opens[title, country[:, None]]
+    age = np.where(opens == NEVER, 0, at_us[:, None] - opens) / DAY_US
+    fading = np.maximum(age, 0.0) / world.truth.half_life_days[title]
+    fresh: Floats = np.asarray(world.truth.buzz[title] * np.exp2(-fading), np.float64)
+    return fresh
+
+
+def respond(asked: Asked, slates: Slates, streams: Streams) -> Response:
+    """Let members look at their slates.
+
+    Args:
+        asked: The questions.
+        slates: Their answers.
+        streams: The luck: a run's own, or a replay's.
+    """
+    leaning = leanings(asked, slates.titles)
+    count, size = slates.titles.shape
+    luck = streams.uniform("respond", asked.member, asked.number, 3 * size)
+    look, click, play = luck[:, :size], luck[:, size : 2 * size], luck[:, 2 * size :]
+    goes_on = look < look_of(asked)[:, None]
+    goes_on[:, 0] = True
+    goes_on &= slates.titles >= 0
+    clicks = click < leaning.click
+    plays = clicks & (play < leaning.play)
+    before = np.zeros((count, size), np.bool_)
+    before[:, 1:] = np.logical_or.accumulate(plays, axis=1)[:, :-1]
+    seen = np.logical_and.accumulate(goes_on, axis=1) & ~before
+    plays &= seen
+    any_play = plays.any(axis=1)
+    played = np.where(any_play, plays.argmax(axis=1), -1)
+    gladness = np.where(any_play, leaning.gladness[np.arange(count), played], 0.0)
+    return Response(seen.sum(axis=1), clicks & seen, played, gladness)
+
+
+def _among(listed: Titles, title: Titles) -> Flags:
+    found: Flags = (listed[:, None, :] == title[:, :, None]).any(axis=2)
+    return found

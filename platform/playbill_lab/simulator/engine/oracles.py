@@ -1,0 +1,55 @@
+"""Policies that read the truth, for studies: the best that clicks, or gladness, could bring."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playbill_lab.simulator.engine.choices import Leanings, leanings
+from playbill_lab.simulator.policies.policies import ScoredPolicy, best, same_list
+from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.world.behaviour_model import LAW
+
+Floats = NDArray[np.float32]
+
+
+class _Oracle(ScoredPolicy):
+    def logits(self, asked: Asked) -> Floats:
+        """Return [N, T] the truth about every title."""
+        every = np.broadcast_to(
+            np.arange(len(asked.world.catalogue), dtype=np.int32), (len(asked), len(asked.world.catalogue))
+        )
+        return np.asarray(self.worth(leanings(asked, every)), np.float32)
+
+    def worth(self, leaning: Leanings) -> NDArray[np.float64]:
+        """Return [N, T] what the policy seeks."""
+        raise NotImplementedError
+
+    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+        """Return the best of each question; every propensity is 1."""
+        return best(asked, self.logits)
+
+    def probabilities(self, asked: Asked, titles: NDArray[np.int32]) -> Floats:
+        """Return 1 where a list is the policy's own so far, else 0."""
+        return same_list(asked, best(asked, self.logits).titles, titles)
+
+
+class BestAppeal(_Oracle):
+    """What the member would click most surely."""
+
+    name = "best_appeal"
+
+    def worth(self, leaning: Leanings) -> NDArray[np.float64]:
+        """Return the probability of a click."""
+        return leaning.click
+
+
+class BestValue(_Oracle):
+    """What adds most to the member's satisfaction, in the mean."""
+
+    name = "best_value"
+
+    def worth(self, leaning: Leanings) -> NDArray[np.float64]:
+        """Return the expected change of satisfaction if it is looked at."""
+        worth: NDArray[np.float64] = leaning.click * leaning.play * LAW.satisfying(leaning.gladness)
+        return worth

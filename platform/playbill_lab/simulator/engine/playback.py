@@ -1,0 +1,189 @@
+"""What happens once something is played: how far it goes, what is said of it, how the member feels after.
+
+Axis letters: N plays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playbill.schema import KINDS
+from playbill_lab.simulator.engine.lists import drop, find, push
+from playbill_lab.simulator.world.behaviour_model import LAW, logistic
+from playbill_lab.simulator.world.event_log import EventLog
+from playbill_lab.simulator.world.random_streams import Streams
+from playbill_lab.simulator.world.state import State
+
+_SERIES = KINDS.index("series")
+_AGAIN = (0.65, 0.4, 0.22)
+"""Chance that a finished episode is followed by a second, third and fourth one at once."""
+_FINISHED, _LEFT, _PARTLY = (0.93, 1.0), (0.005, 0.08), (0.12, 0.8)
+"""Share of a film or episode that is played, by how it ends."""
+_SECOND = 1_000_000
+
+Times = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Plays:
+    """N plays that begin; row n of each array is one.
+
+    Attributes:
+        member: [N], each once.
+        title: [N].
+        at_us: [N] beginning.
+        gladness: [N] of the law.
+        number: [N] question that led to it.
+        columns: Canvas, row, position and what else the events carry.
+    """
+
+    member: NDArray[np.int32]
+    title: NDArray[np.int32]
+    at_us: Times
+    gladness: NDArray[np.float64]
+    number: NDArray[np.int64]
+    columns: dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, eq=False)
+class Sitting:
+    """How N plays went.
+
+    Attributes:
+        until_us: [N] end.
+        finished: [N] the film, or every episode begun, was played to the end.
+        left: [N] left in the first minutes.
+    """
+
+    until_us: Times
+    finished: NDArray[np.bool_]
+    left: NDArray[np.bool_]
+
+
+def sit(plays: Plays, state: State, streams: Streams, log: EventLog) -> Sitting:
+    """Play titles, note the events, and change what members feel and carry with them."""
+    luck = streams.uniform("sitting", plays.member, plays.number, 6)
+    finished = luck[:, 0] < logistic(plays.gladness)
+    left = ~finished & (luck[:, 1] < logistic(LAW.leave_base + LAW.leave_glad * plays.gladness))
+    low, high = (np.select([finished, left], [_FINISHED[at], _LEFT[at]], _PARTLY[at]) for at in (0, 1))
+    share = low + (high - low) * luck[:, 2]
+    begun = _begun(plays, state)
+    until, done = _episodes(plays, state, log, finished, share, begun, luck[:, 3])
+    _note_ends(plays, log, until, np.flatnonzero(left), _share_of_title(plays, state, begun, share))
+    _thumbs(plays, log, until, luck[:, 4:])
+    _remember(plays, state, log, Sitting(until, finished, left), done)
+    state.count_play(plays.member, plays.title)
+    state.hours[plays.member] += (until - plays.at_us) / (3600 * _SECOND)
+    realised = LAW.finished * finished + LAW.left * left + LAW.deep * np.tanh(plays.gladness / 2.0)
+    state.feel(plays.member, realised)
+    return Sitting(until, finished, left)
+
+
+def _begun(plays: Plays, state: State) -> NDArray[np.int64]:
+    """Return [N] the episodes that are behind each member."""
+    place = find(state.continuing, plays.member, plays.title)
+    done = state.episodes_done[plays.member, np.maximum(place, 0)].astype(np.int64)
+    return np.where(place >= 0, done, 0)
+
+
+def _episodes(
+    plays: Plays,
+    state: State,
+    log: EventLog,
+    finished: NDArray[np.bool_],
+    share: NDArray[np.float64],
+    begun: NDArray[np.int64],
+    luck: NDArray[np.float64],
+) -> tuple[Times, NDArray[np.int64]]:
+    """Note a play event for the film or each episode; return the end [N] and the episodes behind the member [N].
+
+    A sitting stays inside one season. `progress` is the share of the film, or of the season, that has been played.
+    """
+    catalogue = state.world.catalogue
+    series = catalogue.kind[plays.title] == _SERIES
+    length = catalogue.episodes[plays.title].astype(np.int64)
+    seconds = catalogue.runtime_min[plays.title].astype(np.float64) * 60
+    goes_on, at, episode = np.ones(len(series), np.bool_), plays.at_us.copy(), begun.copy()
+    for number in range(len(_AGAIN) + 1):
+        if number:
+            goes_on = goes_on & finished & series & (luck < _AGAIN[number - 1]) & (episode % length > 0)
+        rows = np.flatnonzero(goes_on)
+        if not len(rows):
+            break
+        in_season = episode[rows] % length[rows]
+        played = (seconds * share)[rows]
+        end = at[rows] + (played * _SECOND).astype(np.int64)
+        log.note(
+            "play",
+            plays.member[rows],
+            at[rows],
+            recorded=end,
+            title=plays.title[rows],
+            season=np.where(series[rows], episode[rows] // length[rows] + 1, -1),
+            episode=np.where(series[rows], in_season + 1, -1),
+            duration=played,
+            progress=np.minimum((in_season + share[rows]) / length[rows], 1.0),
+            **{name: values[rows] for name, values in plays.columns.items()},
+        )
+        at[rows] = end
+        episode[rows] += finished[rows]
+    return at, episode
+
+
+def _share_of_title(
+    plays: Plays, state: State, begun: NDArray[np.int64], share: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    length = state.world.catalogue.episodes[plays.title].astype(np.int64)
+    found: NDArray[np.float64] = (begun % length + share) / length
+    return found
+
+
+def _note_ends(
+    plays: Plays, log: EventLog, until: Times, rows: NDArray[np.int64], progress: NDArray[np.float64]
+) -> None:
+    log.note(
+        "abandon",
+        plays.member[rows],
+        until[rows],
+        title=plays.title[rows],
+        duration=(until[rows] - plays.at_us[rows]) / _SECOND,
+        progress=progress[rows],
+        **_columns(plays, rows),
+    )
+
+
+def _columns(plays: Plays, rows: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
+    """Return where some plays came from, for events after them; the chance of a slate is the slate's alone."""
+    return {name: values[rows] for name, values in plays.columns.items() if name != "propensity"}
+
+
+def _thumbs(plays: Plays, log: EventLog, until: Times, luck: NDArray[np.float64]) -> None:
+    up = luck[:, 0] < logistic(LAW.up_base + LAW.up_glad * plays.gladness)
+    down = ~up & (luck[:, 1] < logistic(LAW.down_base + LAW.down_glad * plays.gladness))
+    for action, said in (("thumbs_up", up), ("thumbs_down", down)):
+        rows = np.flatnonzero(said)
+        when = until[rows] + 10 * _SECOND
+        log.note(action, plays.member[rows], when, title=plays.title[rows], **_columns(plays, rows))
+
+
+def _remember(plays: Plays, state: State, log: EventLog, sitting: Sitting, done: NDArray[np.int64]) -> None:
+    """Move titles between the member's lists: what is over leaves, what goes on comes first."""
+    catalogue = state.world.catalogue
+    total = catalogue.episodes[plays.title].astype(np.int64) * catalogue.seasons[plays.title]
+    over = (sitting.finished & (done >= total)) | sitting.left
+    ends, stays = np.flatnonzero(over), np.flatnonzero(~over)
+    drop(state.continuing, plays.member[ends], plays.title[ends], state.episodes_done)
+    at = plays.member[stays], plays.title[stays]
+    push(state.continuing, *at, state.episodes_done, done[stays].astype(np.int16))
+    good = np.flatnonzero(sitting.finished)
+    push(state.recent, plays.member[good], plays.title[good])
+    told = np.flatnonzero(find(state.reminders, plays.member, plays.title) >= 0)
+    drop(state.reminders, plays.member[told], plays.title[told])
+    listed = np.flatnonzero(over & (find(state.my_list, plays.member, plays.title) >= 0))
+    drop(state.my_list, plays.member[listed], plays.title[listed])
+    columns = {name: plays.columns[name][listed] for name in ("session", "device", "canvas")}
+    when = sitting.until_us[listed] + 20 * _SECOND
+    log.note("my_list_remove", plays.member[listed], when, title=plays.title[listed], **columns)

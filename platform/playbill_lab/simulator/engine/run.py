@@ -1,0 +1,167 @@
+"""Running a world day by day under a policy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from playbill.errors import StateError
+from playbill.schema import ACTIONS
+from playbill_lab.simulator.engine.executors import Alone, Crew, Together, crew_size
+from playbill_lab.simulator.engine.parts import Plays, Totals
+from playbill_lab.simulator.engine.shards import blocks_of
+from playbill_lab.simulator.engine.steps import Watch
+from playbill_lab.simulator.policies.policies import Policy, load_policy
+from playbill_lab.simulator.world import canvases as on
+from playbill_lab.simulator.world.behaviour_model import LAW
+from playbill_lab.simulator.world.event_log import EventLog
+from playbill_lab.simulator.world.launches import DAY_US, NEVER, microseconds, moments
+from playbill_lab.simulator.world.threads import one_thread
+from playbill_lab.simulator.world.world import World
+
+
+class Writer(Protocol):
+    """What takes canonical rows: a `TableWriter`, or anything like it."""
+
+    def write(self, table: str, frame: pl.DataFrame) -> None:
+        """Take rows of a canonical table."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        policy: Name of the policy.
+        members: One row per member: member_id, country, joined_at, churned_at (null = stayed), sessions, plays,
+            hours, satisfaction (at the end), days (as a member, within the run), value (long-term value in days:
+            days within the run, plus what the hazard leaves of the next `value_days`).
+        counts: Events by canvas and action, those with any.
+        titles_per_member: [M] distinct titles that each member played.
+        members_per_title: [T] distinct members that played each title.
+        seconds: How long the run took.
+        interactions: The canonical log, where it was kept.
+    """
+
+    policy: str
+    members: pl.DataFrame
+    counts: dict[str, dict[str, int]]
+    titles_per_member: NDArray[np.int64]
+    members_per_title: NDArray[np.int64]
+    seconds: float
+    _logs: list[EventLog] | None = field(default=None, repr=False)
+
+    @property
+    def events(self) -> int:
+        """Number of events."""
+        return sum(sum(actions.values()) for actions in self.counts.values())
+
+    @property
+    def interactions(self) -> pl.DataFrame:
+        """The canonical interactions, sorted by member and seq.
+
+        Raises:
+            StateError: The run did not keep its log.
+        """
+        if self._logs is None:
+            raise StateError("the simulation kept no log. Run `simulate(..., keep_log=True)` to read interactions.")
+        return pl.concat([log.frame() for log in self._logs])
+
+
+def simulate(
+    world: World,
+    policy: Policy | None = None,
+    *,
+    writer: Writer | None = None,
+    keep_log: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    watch: Watch | None = None,
+    processes: int | None = 1,
+) -> Outcome:
+    """Run a world from its first day to its last.
+
+    Equal worlds and policies give equal events, to the bit, whatever else is asked for here. Members have the same
+    luck under every policy where their questions are the same ones, so runs can be compared member by member.
+
+    Args:
+        world: A world.
+        policy: Who fills the pages; None = the one its spec names.
+        writer: Takes the canonical titles, availability, members, and the interactions in batches.
+        keep_log: Hold the interactions in memory: `Outcome.interactions`, and `Asked.history` for policies.
+        progress: Called with days done and days in all.
+        watch: Called with every round of questions, answers and responses, before members' counters move on.
+        processes: How many run blocks of `days.BLOCK_MEMBERS` members side by side, with equal events; None = one for
+            each core. A run that is watched, or keeps its log, is run in this process.
+
+    Raises:
+        ConfigError: Less than one process, or a policy that cannot be sent to others.
+        IntegrityError: The policy answered what cannot be shown.
+    """
+    started = time.perf_counter()
+    chosen = policy or load_policy(world.spec.policy)
+    if writer is not None:
+        for table in ("titles", "availability", "members"):
+            writer.write(table, getattr(world, table))
+    sink = None if writer is None else (lambda frame: writer.write("interactions", frame))
+    blocks = blocks_of(world)
+    size = 1 if keep_log or watch is not None else crew_size(processes, len(blocks))
+    if size == 1:
+        alone = Alone(world, chosen, blocks, sink, keep_log=keep_log, watch=watch)
+        with one_thread():
+            totals = _run(world, alone, progress)
+        logs = alone.logs if keep_log else None
+    else:
+        logs = None
+        with Together(world, chosen, blocks, sink, size) as crew:
+            totals = _run(world, crew, progress)
+    return _outcome(chosen, world, totals, logs, time.perf_counter() - started)
+
+
+def _run(world: World, crew: Crew, progress: Callable[[int, int], None] | None) -> Totals:
+    played: Plays | None = None
+    for day in range(world.spec.days):
+        played = crew.run_day(day, played)
+        if progress is not None:
+            progress(day + 1, world.spec.days)
+    return Totals.joined(crew.totals())
+
+
+def _outcome(policy: Policy, world: World, totals: Totals, logs: list[EventLog] | None, seconds: float) -> Outcome:
+    return Outcome(
+        policy=policy.name,
+        members=_members(world, totals),
+        counts={
+            canvas: {ACTIONS[code]: int(totals.counts[number, code]) for code in np.flatnonzero(totals.counts[number])}
+            for number, canvas in enumerate(on.CANVASES)
+            if totals.counts[number].any()
+        },
+        titles_per_member=totals.titles,
+        members_per_title=totals.audience,
+        seconds=seconds,
+        _logs=logs,
+    )
+
+
+def _members(world: World, totals: Totals) -> pl.DataFrame:
+    end = microseconds(world.spec.end)
+    stayed = totals.churned == NEVER
+    begun = np.maximum(world.people.joined, microseconds(world.spec.start))
+    days = (np.where(stayed, end, totals.churned) - begun) / DAY_US
+    remaining = LAW.remaining_days(totals.satisfaction, world.spec.value_days) * stayed
+    churned = moments(np.where(stayed, 0, totals.churned))
+    return world.members.select("member_id", "country", "joined_at").with_columns(
+        churned_at=pl.when(pl.Series(stayed)).then(None).otherwise(churned),
+        sessions=totals.sessions,
+        plays=totals.plays,
+        hours=totals.hours,
+        satisfaction=totals.satisfaction,
+        days=days,
+        value=days + remaining,
+    )

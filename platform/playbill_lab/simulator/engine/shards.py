@@ -1,0 +1,148 @@
+"""A day of some members: whose visits begin when, what they ask, and who leaves at night.
+
+Axis letters: M members of a block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playbill_lab.simulator.engine.layouts import Layout
+from playbill_lab.simulator.engine.steps import Watch, step
+from playbill_lab.simulator.engine.visits import Visits, ask, begin
+from playbill_lab.simulator.policies.policies import Policy
+from playbill_lab.simulator.world.behaviour_model import LAW
+from playbill_lab.simulator.world.event_log import EventLog
+from playbill_lab.simulator.world.launches import DAY_US, HOUR_US, NEVER, microseconds
+from playbill_lab.simulator.world.random_streams import Streams
+from playbill_lab.simulator.world.state import State
+
+if TYPE_CHECKING:
+    from playbill_lab.simulator.world.world import World
+
+MOST_SESSIONS = 3
+"""Visits of a member on one day, at most."""
+WEEKDAY = np.array([0.9, 0.88, 0.9, 0.95, 1.12, 1.2, 1.05])
+HOURS = np.array([3, 2, 1, 1, 1, 1, 2, 3, 3, 3, 3, 4, 5, 4, 4, 4, 5, 6, 8, 11, 13, 12, 8, 5], np.float64)
+"""Visits by hour of the local day, in parts."""
+BLOCK_MEMBERS = 12_500
+"""Members simulated together. It does not depend on the machine, so neither does what they do."""
+_APART_US = 300 * 1_000_000
+_MOST_ROUNDS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Members with numbers `first` to `last - 1`. They meet others only in what countries have played by the morning.
+
+    Attributes:
+        number: Place among the blocks of the world.
+        first: Its first member.
+        last: The member after its last one.
+    """
+
+    number: int
+    first: int
+    last: int
+
+    def occasion(self, *of: int) -> tuple[int, ...]:
+        """Return what tells its random streams from those of other blocks."""
+        return (*of, self.number) if self.number else of
+
+
+def blocks_of(world: World) -> list[Block]:
+    """Return the blocks of a world."""
+    count = len(world.people)
+    edges = range(0, count, BLOCK_MEMBERS)
+    return [Block(number, first, min(first + BLOCK_MEMBERS, count)) for number, first in enumerate(edges)]
+
+
+def run_day(
+    day: int, block: Block, state: State, policy: Policy, streams: Streams, log: EventLog, watch: Watch | None
+) -> None:
+    """Let the members of a block visit the service on one day, and sleep over it."""
+    waiting = _Waiting(day, block, state, streams)
+    texts: list[str] = []
+    visits: Visits | None = None
+    for number in range(_MOST_ROUNDS):
+        arrivals = waiting.next(None if visits is None else visits.member)
+        if len(arrivals):
+            fresh = begin(arrivals, waiting.times(arrivals), state, streams, texts)
+            visits = fresh if visits is None else visits.joined(fresh)
+        if visits is None or not len(visits):
+            break
+        rng = streams.generator("policy", *block.occasion(day, number))
+        typing = streams.generator("typing", *block.occasion(day, number))
+        orders = streams.generator("order", *block.occasion(day, number))
+        asked = ask(visits, state, streams, log, typing, Layout(policy, orders))
+        visits = step(visits, asked, policy, state, streams, log, rng, watch)
+    log.end_day()
+    _end_day(day, block, state, streams)
+
+
+class _Waiting:
+    """The visits of a day that have not begun. A member's next one begins when the one before is over."""
+
+    def __init__(self, day: int, block: Block, state: State, streams: Streams) -> None:
+        self._state, self._first = state, block.first
+        people, spec = state.world.people, state.world.spec
+        own = slice(block.first, block.last)
+        everyone, joined = np.arange(block.first, block.last), people.joined[own]
+        start = microseconds(spec.start) + day * DAY_US
+        here = (joined < start + DAY_US) & (state.churned[own] == NEVER)
+        weekday = WEEKDAY[(spec.start.weekday() + day) % 7]
+        rate = people.activity[own] * np.exp(LAW.visit_effect * state.satisfaction[own]) * weekday * here
+        count = _poisson(rate, streams.uniform("visits", everyone, day), MOST_SESSIONS)
+        # Who joins comes to look around on the day itself.
+        count = np.maximum(count, here & (joined >= start))
+        offset = np.array([country.utc_offset_hours for country in spec.countries])[people.country[own]]
+        luck = streams.uniform("hour", everyone, day, MOST_SESSIONS)
+        local = np.interp(luck, np.concatenate([[0.0], np.cumsum(HOURS) / HOURS.sum()]), np.arange(25))
+        moment = start + (((local - offset[:, None]) % 24) * HOUR_US).astype(np.int64)
+        moment[np.arange(MOST_SESSIONS)[None, :] >= count[:, None]] = NEVER
+        self._moments = np.sort(np.maximum(moment, joined[:, None]), axis=1)
+        self._left, self._taken = count, np.zeros(len(everyone), np.int64)
+
+    def next(self, busy: NDArray[np.int32] | None) -> NDArray[np.int32]:
+        """Return the members whose next visit begins: all that have one left and are not busy."""
+        free = self._left > 0
+        if busy is not None:
+            free[busy - self._first] = False
+        places = np.flatnonzero(free)
+        self._left[places] -= 1
+        return (places + self._first).astype(np.int32)
+
+    def times(self, member: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return [N] when they begin: at their own moment, and after the last visit."""
+        places = member - self._first
+        moment = self._moments[places, self._taken[places]]
+        self._taken[places] += 1
+        return np.asarray(np.maximum(moment, self._state.busy_until[member] + _APART_US), np.int64)
+
+
+def _poisson(rate: NDArray[np.float64], luck: NDArray[np.float64], most: int) -> NDArray[np.int64]:
+    """Return Poisson counts [M], at most `most`, by inverting the distribution: more luck, more visits."""
+    count: NDArray[np.int64] = np.zeros(len(rate), np.int64)
+    term = np.exp(-rate)
+    total = term.copy()
+    for number in range(1, most + 1):
+        count = count + (luck >= total)
+        term = term * rate / number
+        total = total + term
+    return np.asarray(count, np.int64)
+
+
+def _end_day(day: int, block: Block, state: State, streams: Streams) -> None:
+    """Let members leave by the hazard of their satisfaction, and let satisfaction fade."""
+    people, spec = state.world.people, state.world.spec
+    own = slice(block.first, block.last)
+    end = microseconds(spec.start) + (day + 1) * DAY_US
+    here = (people.joined[own] < end) & (state.churned[own] == NEVER)
+    luck = streams.uniform("churn", np.arange(block.first, block.last), day)
+    leaves = here & (luck < LAW.hazard(state.satisfaction[own]))
+    state.churned[own][leaves] = end
+    state.satisfaction[own] *= LAW.keep

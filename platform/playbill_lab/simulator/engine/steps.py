@@ -1,0 +1,264 @@
+"""One step of all visits: a question each, an answer, what members do with it, and where they go next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playbill_lab.simulator.engine.choices import Response, respond
+from playbill_lab.simulator.engine.lists import find, push
+from playbill_lab.simulator.engine.playback import Plays, Sitting, sit
+from playbill_lab.simulator.engine.visits import DONE, INTENT_SHIFT, Visits, intents
+from playbill_lab.simulator.policies.policies import Policy
+from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.policies.slate_checks import check_slates
+from playbill_lab.simulator.world import canvases as on
+from playbill_lab.simulator.world.effects import next_row_of
+from playbill_lab.simulator.world.event_log import EventLog
+from playbill_lab.simulator.world.random_streams import Streams
+from playbill_lab.simulator.world.state import State
+
+SECOND = 1_000_000
+MOST_TURNS = 6
+"""Pages and plays of a visit, at most."""
+_LISTING, _TRAILER, _REMINDING, _BESIDE = 0.2, 0.3, 0.5, 0.7
+_HAS_MORE_LIKE_IT = (on.HOME, on.SEARCH, on.BILLBOARD, on.KIDS)
+_AFTER_FINISH = ((on.POST_PLAY, 0.55), (on.BILLBOARD, 0.15))
+_AFTER_LEAVING = ((on.BILLBOARD, 0.5),)
+_AFTER_PAGE = {
+    on.HOME: ((on.SEARCH, 0.12),),
+    on.KIDS: ((on.KIDS, 0.45),),
+    on.SEARCH: ((on.SEARCH, 0.6), (on.BILLBOARD, 0.15)),
+    on.MORE_LIKE_THIS: ((on.BILLBOARD, 0.4),),
+    on.POST_PLAY: ((on.BILLBOARD, 0.2),),
+    on.SCREENSAVER: ((on.BILLBOARD, 0.3),),
+    on.COMING_SOON: ((on.BILLBOARD, 0.5),),
+    on.PRE_LAUNCH: ((on.BILLBOARD, 0.7),),
+}
+"""Where members go after a page without a play, and how often; the rest leaves."""
+
+Ints = NDArray[np.integer]
+Watch = Callable[[Asked, Slates, Response], None]
+
+
+def answers(asked: Asked, policy: Policy, rng: np.random.Generator) -> Slates:
+    """Fill every list: rows with an order of their own by it, all others by the policy.
+
+    Raises:
+        IntegrityError: The policy answered what cannot be shown.
+    """
+    own = np.isin(asked.row, on.RULE_ROWS)
+    ruled, free = np.flatnonzero(own), np.flatnonzero(~own)
+    size = asked.places
+    titles = np.full((len(asked), size), -1, np.int32)
+    propensity = np.zeros((len(asked), size), np.float32)
+    if len(free):
+        part = asked.take(free)
+        slates = policy.answer(part, rng)
+        check_slates(part, slates, policy.name)
+        titles[free, : slates.titles.shape[1]] = slates.titles
+        propensity[free, : slates.titles.shape[1]] = slates.propensity
+    if len(ruled):
+        titles[ruled] = listed_by_rule(asked.take(ruled), size)
+        propensity[ruled] = titles[ruled] >= 0
+    return Slates(titles, propensity)
+
+
+def note_slates(asked: Asked, slates: Slates, response: Response, visits: Visits, log: EventLog) -> None:
+    """Note an impression of every place that was looked at, with the policy's propensity."""
+    _note_rows(asked, response, visits, log)
+    place = np.arange(slates.titles.shape[1])
+    who, at = np.nonzero(place[None, :] < response.examined[:, None])
+    log.note(
+        "impression",
+        asked.member[who],
+        asked.at_us[who] + (1 + at) * SECOND,
+        title=slates.titles[who, at],
+        position=at,
+        propensity=slates.propensity[who, at],
+        **_columns(asked, visits, who),
+    )
+    visits.now += (2 + response.examined) * SECOND
+    shown = visits.shown.shape[1]
+    width = min(slates.titles.shape[1], 8)
+    start = np.minimum(visits.line * 8, shown - 8)
+    rows = np.arange(len(visits))[:, None]
+    visits.shown[rows, start[:, None] + np.arange(width)] = slates.titles[:, :width]
+
+
+def _note_rows(asked: Asked, response: Response, visits: Visits, log: EventLog) -> None:
+    """Note an impression of every row that was looked at, with the probability of that row at its place."""
+    who = np.flatnonzero((asked.canvas == on.HOME) & (response.examined > 0))
+    columns = _columns(asked, visits, who) | {"canvas": on.ROW_RANKING}
+    log.note(
+        "impression",
+        asked.member[who],
+        asked.at_us[who],
+        position=asked.row_position[who],
+        propensity=visits.row_propensity[who, asked.row_position[who]],
+        **columns,
+    )
+
+
+def note_clicks(
+    asked: Asked, slates: Slates, response: Response, visits: Visits, state: State, streams: Streams, log: EventLog
+) -> NDArray[np.int32]:
+    """Note what members do with titles they opened and did not play; return [N] the last of them, -1 none."""
+    opened = response.clicked.copy()
+    rows = np.arange(len(asked))
+    played = response.played >= 0
+    opened[rows[played], response.played[played]] = False
+    any_opened = opened.any(axis=1)
+    at = np.where(any_opened, opened.shape[1] - 1 - opened[:, ::-1].argmax(axis=1), -1)
+    title = np.where(any_opened, slates.titles[rows, at], -1).astype(np.int32)
+    luck = streams.uniform("opened", asked.member, asked.number, 2)
+    soon = np.isin(asked.canvas, on.PREVIEWS)
+    done = {
+        "details_view": any_opened & ~soon,
+        "trailer_view": any_opened & (soon | (luck[:, 0] < _TRAILER)),
+        "remind_me": any_opened & soon & (luck[:, 1] < _REMINDING),
+        "my_list_add": any_opened & ~soon & (luck[:, 1] < _LISTING) & (find(state.my_list, asked.member, title) < 0),
+    }
+    for action, does in done.items():
+        who = np.flatnonzero(does)
+        log.note(
+            action,
+            asked.member[who],
+            visits.now[who],
+            title=title[who],
+            position=at[who],
+            **_columns(asked, visits, who),
+        )
+        visits.now[who] += 8 * SECOND
+        lists = {"remind_me": state.reminders, "my_list_add": state.my_list}.get(action)
+        if lists is not None:
+            push(lists, asked.member[who], title[who])
+    return title
+
+
+def play(
+    asked: Asked, slates: Slates, response: Response, visits: Visits, state: State, streams: Streams, log: EventLog
+) -> tuple[Ints, Sitting]:
+    """Let members play what they chose; return their places among the visits, and how it went."""
+    who = np.flatnonzero(response.played >= 0)
+    at = response.played[who]
+    columns = {
+        **_columns(asked, visits, who),
+        "position": at.astype(np.int16),
+        "propensity": slates.propensity[who, at],
+    }
+    plays = Plays(
+        asked.member[who], slates.titles[who, at], visits.now[who], response.gladness[who], asked.number[who], columns
+    )
+    sitting = sit(plays, state, streams, log)
+    visits.now[who] = sitting.until_us + 30 * SECOND
+    visits.source[who] = plays.title
+    return who, sitting
+
+
+def move_on(asked: Asked, visits: Visits, opened: NDArray[np.int32], state: State, streams: Streams) -> None:
+    """Send visits without a play to their next row or page, or home."""
+    luck = streams.uniform("move", asked.member, asked.number, 2)
+    canvas = visits.canvas.copy()
+    visits.canvas[:] = DONE
+    scrolls = (
+        (canvas == on.HOME) & (visits.line + 1 < visits.length) & (luck[:, 0] < next_row_of(state.world, visits.device))
+    )
+    beside = (opened >= 0) & (luck[:, 1] < _BESIDE) & np.isin(canvas, _HAS_MORE_LIKE_IT)
+    goes = np.flatnonzero(beside & ~scrolls)
+    _to(visits, goes, on.MORE_LIKE_THIS)
+    visits.source[goes] = opened[goes]
+    left = ~beside & ~scrolls
+    for code, ways in _AFTER_PAGE.items():
+        _spread(visits, np.flatnonzero(left & (canvas == code)), ways, luck[:, 0])
+    again = (canvas == on.SEARCH) & (visits.canvas == on.SEARCH) & (visits.tries >= 2)
+    visits.canvas[again] = DONE
+    _to(visits, np.flatnonzero(left & (canvas == on.BILLBOARD)), on.HOME)
+    down = np.flatnonzero(scrolls)
+    visits.canvas[down] = on.HOME
+    visits.line[down] += 1
+
+
+def move_after_play(asked: Asked, visits: Visits, who: Ints, sitting: Sitting, state: State, streams: Streams) -> None:
+    """Send members who played to what comes after it, maybe in another mood."""
+    luck = streams.uniform("after", asked.member, asked.number, 2)
+    kids = state.world.people.kids[asked.member]
+    visits.canvas[who] = DONE
+    _spread(visits, who[sitting.finished], _AFTER_FINISH, luck[:, 0])
+    _spread(visits, who[sitting.left], _AFTER_LEAVING, luck[:, 0])
+    visits.canvas[np.flatnonzero(kids & (visits.canvas == on.BILLBOARD))] = on.KIDS
+    shifted = who[luck[who, 1] < INTENT_SHIFT]
+    visits.intent[shifted] = intents(asked.member[shifted], asked.number[shifted], state, streams)
+
+
+def step(
+    visits: Visits,
+    asked: Asked,
+    policy: Policy,
+    state: State,
+    streams: Streams,
+    log: EventLog,
+    rng: np.random.Generator,
+    watch: Watch | None,
+) -> Visits:
+    """Answer every visit's question and let it act; return the visits that go on."""
+    slates = answers(asked, policy, rng)
+    response = respond(asked, slates, streams)
+    if watch is not None:
+        watch(asked, slates, response)
+    note_slates(asked, slates, response, visits, log)
+    opened = note_clicks(asked, slates, response, visits, state, streams, log)
+    who, sitting = play(asked, slates, response, visits, state, streams, log)
+    idle = response.played < 0
+    resting = np.flatnonzero(idle)
+    part = visits.take(resting)
+    move_on(asked.take(resting), part, opened[resting], state, streams)
+    for name in ("canvas", "line", "request", "turns", "source"):
+        getattr(visits, name)[resting] = getattr(part, name)
+    move_after_play(asked, visits, who, sitting, state, streams)
+    over = (visits.canvas == DONE) | (visits.turns > MOST_TURNS)
+    state.busy_until[visits.member] = visits.now
+    return visits.take(np.flatnonzero(~over))
+
+
+def _to(visits: Visits, places: Ints, canvas: int) -> None:
+    visits.go(places, canvas)
+
+
+def _spread(visits: Visits, places: Ints, ways: tuple[tuple[int, float], ...], luck: NDArray[np.float64]) -> None:
+    low = 0.0
+    for canvas, share in ways:
+        chosen = places[(luck[places] >= low) & (luck[places] < low + share)]
+        visits.go(chosen, canvas)
+        low += share
+
+
+def listed_by_rule(asked: Asked, size: int) -> NDArray[np.int32]:
+    """Return the titles of rows with an order of their own, what may not be shown left out."""
+    state = asked.state
+    width = max(state.continuing.shape[1], state.my_list.shape[1], state.top_10.shape[1])
+    listed = np.full((len(asked), width), -1, np.int32)
+    lists = {on.CONTINUE_WATCHING: state.continuing, on.MY_LIST: state.my_list}
+    for row, own in lists.items():
+        at = np.flatnonzero(asked.row == row)
+        listed[at, : own.shape[1]] = own[asked.member[at]]
+    at = np.flatnonzero(asked.row == on.TOP_10)
+    listed[at, : state.top_10.shape[1]] = state.top_10[asked.country[at]]
+    fits = (listed >= 0) & np.take_along_axis(asked.candidates(), np.maximum(listed, 0), 1)
+    order = np.argsort(~fits, axis=1, kind="stable")
+    found = np.take_along_axis(np.where(fits, listed, -1), order, 1)[:, :size]
+    return np.where(np.arange(found.shape[1]) < asked.size[:, None], found, -1)
+
+
+def _columns(asked: Asked, visits: Visits, who: Ints) -> dict[str, NDArray[np.generic]]:
+    return {
+        "canvas": asked.canvas[who],
+        "row": asked.row[who],
+        "genre": asked.genre[who],
+        "request": asked.request[who],
+        "session": visits.session[who],
+        "device": asked.device[who],
+        "source": asked.source_title[who],
+    }

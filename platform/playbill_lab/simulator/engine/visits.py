@@ -1,0 +1,239 @@
+"""The visits that are going on: who is where on which page, and what they would ask next.
+
+Axis letters: N visits, R rows of a page, F factors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from playbill_lab.simulator.engine.layouts import Layout, lay_out
+from playbill_lab.simulator.policies.policy_request import Asked, Hidden
+from playbill_lab.simulator.world import canvases as on
+from playbill_lab.simulator.world.effects import taste_of
+from playbill_lab.simulator.world.event_log import QUESTIONS_EACH, EventLog
+from playbill_lab.simulator.world.members import device_of
+from playbill_lab.simulator.world.random_streams import Streams
+from playbill_lab.simulator.world.state import State
+
+OPENING = ((on.SEARCH, 0.12), (on.COMING_SOON, 0.04), (on.SCREENSAVER, 0.04), (on.PRE_LAUNCH, 0.05))
+"""Where a visit begins instead of home, and how often."""
+INTENT_SHARE, INTENT_SIZE, INTENT_SHIFT = 0.6, 1.0, 0.15
+"""Visits with an intent; its weight beside taste; chance that it changes after a play."""
+MISSING_SHARE = 0.12
+"""Searches for a title that the catalogue does not have."""
+DONE = np.int8(-1)
+_SHOWN = on.MOST_ROWS * 8
+
+Ints = NDArray[np.integer]
+
+
+@dataclass(eq=False)
+class Visits:
+    """N visits of N different members; row n of each array is one.
+
+    Attributes:
+        member: [N].
+        now: [N] microseconds since 1970.
+        session: [N] the member's own count.
+        device: [N].
+        intent: [N, F].
+        canvas: [N] of the next question; `DONE` = the visit is over.
+        rows: [N, R] rows of the page, in order.
+        genres: [N, R] genre of each row; -1 = no genre row.
+        length: [N] rows of the page.
+        row_propensity: [N, R] probability of each row at its place, given those above.
+        line: [N] the row that comes next.
+        request: [N] number of the page's first question; -1 = a page begins.
+        shown: [N, S] titles on the page so far.
+        source: [N] title the next list is about; -1 none.
+        wanted: [N] title searched for; -1 none.
+        text: [N] place of the whole query in `texts`; -1 none.
+        tries: [N] queries typed.
+        turns: [N] pages and plays so far.
+    """
+
+    member: NDArray[np.int32]
+    now: NDArray[np.int64]
+    session: NDArray[np.int32]
+    device: NDArray[np.int8]
+    intent: NDArray[np.float32]
+    canvas: NDArray[np.int8]
+    rows: NDArray[np.int8]
+    genres: NDArray[np.int16]
+    length: NDArray[np.int16]
+    row_propensity: NDArray[np.float32]
+    line: NDArray[np.int16]
+    request: NDArray[np.int64]
+    shown: NDArray[np.int32]
+    source: NDArray[np.int32]
+    wanted: NDArray[np.int32]
+    text: NDArray[np.int32]
+    tries: NDArray[np.int16]
+    turns: NDArray[np.int16]
+    texts: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.member)
+
+    def take(self, places: Ints) -> Visits:
+        """Return some of the visits."""
+        own = {item.name: getattr(self, item.name) for item in fields(self)}
+        texts = own.pop("texts")
+        return Visits(**{name: values[places] for name, values in own.items()}, texts=texts)
+
+    def joined(self, other: Visits) -> Visits:
+        """Return these visits and others."""
+        own = {item.name: getattr(self, item.name) for item in fields(self)}
+        texts = own.pop("texts")
+        return Visits(**{name: np.concatenate([own[name], getattr(other, name)]) for name in own}, texts=texts)
+
+    def go(self, places: Ints, canvas: int) -> None:
+        """Send some visits to a new page of a canvas."""
+        self.canvas[places], self.request[places], self.line[places] = canvas, -1, 0
+        self.turns[places] += 1
+
+
+def begin(
+    member: NDArray[np.int32], at_us: NDArray[np.int64], state: State, streams: Streams, texts: list[str]
+) -> Visits:
+    """Begin a visit of each member: the device, the intent, the first page."""
+    count = len(member)
+    session = state.sessions[member]
+    luck = streams.uniform("visit", member, session, 3)
+    canvas = np.full(count, on.BILLBOARD, np.int8)
+    low = 0.0
+    for code, share in OPENING:
+        canvas[(luck[:, 0] >= low) & (luck[:, 0] < low + share)] = code
+        low += share
+    canvas[state.world.people.kids[member]] = on.KIDS
+    state.sessions[member] += 1
+    titles = {name: np.full(count, -1, np.int32) for name in ("source", "wanted", "text")}
+    visits = Visits(
+        member=member,
+        now=at_us.copy(),
+        session=session.astype(np.int32),
+        device=device_of(state.world.people, member, luck[:, 1]),
+        intent=intents(member, session, state, streams),
+        canvas=canvas,
+        rows=np.full((count, on.MOST_ROWS), on.NO_ROW, np.int8),
+        genres=np.full((count, on.MOST_ROWS), -1, np.int16),
+        length=np.zeros(count, np.int16),
+        row_propensity=np.ones((count, on.MOST_ROWS), np.float32),
+        line=np.zeros(count, np.int16),
+        request=np.full(count, -1, np.int64),
+        shown=np.full((count, _SHOWN), -1, np.int32),
+        tries=np.zeros(count, np.int16),
+        turns=np.zeros(count, np.int16),
+        texts=texts,
+        **titles,
+    )
+    return visits
+
+
+def intents(member: Ints, occasion: Ints, state: State, streams: Streams) -> NDArray[np.float32]:
+    """Return [N, F]: the genre each member is in the mood for, one of their own as often as not; zeros for none."""
+    truth = state.world.truth
+    luck = streams.uniform("intent", member, occasion, 3)
+    edges = np.cumsum(truth.genre_weight[member], axis=1)
+    own = np.minimum((luck[:, 1:2] >= edges).sum(axis=1), edges.shape[1] - 1)
+    any_genre = np.minimum((luck[:, 1] * edges.shape[1]).astype(np.int64), edges.shape[1] - 1)
+    genre = np.where(luck[:, 2] < 0.5, own, any_genre)
+    there = (luck[:, 0] < INTENT_SHARE)[:, None]
+    scale = INTENT_SIZE * np.sqrt(truth.vector.shape[1])
+    return np.where(there, scale * truth.genre_vector[genre], 0.0).astype(np.float32)
+
+
+def ask(
+    visits: Visits,
+    state: State,
+    streams: Streams,
+    log: EventLog,
+    generator: np.random.Generator,
+    layout: Layout | None = None,
+) -> Asked:
+    """Put every visit's next question. Pages that begin are laid out, and searches are typed, first."""
+    member = visits.member
+    number = member.astype(np.int64) * QUESTIONS_EACH + state.questions[member]
+    state.questions[member] += 1
+    starts = np.flatnonzero(visits.request < 0)
+    visits.request[starts], visits.shown[starts] = number[starts], -1
+    lay_out(visits, starts[visits.canvas[starts] == on.HOME], state, streams, log, layout)
+    query = _type(visits, np.flatnonzero(visits.canvas == on.SEARCH), state, streams, log, generator)
+    places, line = np.arange(len(visits)), np.minimum(visits.line, on.MOST_ROWS - 1)
+    home = visits.canvas == on.HOME
+    row = np.where(home, visits.rows[places, line], on.NO_ROW).astype(np.int8)
+    beside = (visits.canvas == on.MORE_LIKE_THIS) | (visits.canvas == on.POST_PLAY)
+    liked = np.where(row == on.BECAUSE_YOU_WATCHED, state.recent[member, 0], -1)
+    return Asked(
+        world=state.world,
+        state=state,
+        number=number,
+        request=visits.request.copy(),
+        member=member,
+        at_us=visits.now.copy(),
+        canvas=visits.canvas.copy(),
+        row=row,
+        row_position=np.where(home, line, 0).astype(np.int16),
+        genre=np.where(home, visits.genres[places, line], -1).astype(np.int16),
+        source_title=np.where(beside, visits.source, liked).astype(np.int32),
+        size=on.SIZE[visits.canvas],
+        device=visits.device,
+        shown=visits.shown,
+        query=query,
+        hidden=Hidden(visits.intent, np.where(visits.canvas == on.SEARCH, visits.wanted, -1).astype(np.int32)),
+        log=log,
+    )
+
+
+def _type(
+    visits: Visits, places: Ints, state: State, streams: Streams, log: EventLog, generator: np.random.Generator
+) -> pl.Series:
+    """Type the queries of visits on the search page: at first a few letters, then all of it."""
+    found = pl.Series([None], dtype=pl.String).new_from_index(0, len(visits))
+    if not len(places):
+        return found
+    first = places[visits.tries[places] == 0]
+    if len(first):
+        _want(visits, first, state, streams, generator)
+    texts = pl.Series(visits.texts, dtype=pl.String).gather(visits.text[places].astype(np.int64))
+    letters = texts.str.len_chars().to_numpy()
+    luck = streams.uniform("letters", visits.member[places], visits.request[places])
+    length = np.where(visits.tries[places] == 0, np.minimum(2 + (6 * luck).astype(np.int64), letters), letters)
+    typed = texts.to_frame("text").select(pl.col("text").str.slice(0, pl.Series(length))).to_series()
+    log.note(
+        "search",
+        visits.member[places],
+        visits.now[places],
+        canvas=on.SEARCH,
+        request=visits.request[places],
+        session=visits.session[places],
+        device=visits.device[places],
+        query=len(log.queries) + np.arange(len(places)),
+    )
+    log.queries.extend(typed.to_list())
+    visits.tries[places] += 1
+    return found.scatter(places, typed)
+
+
+def _want(visits: Visits, places: Ints, state: State, streams: Streams, generator: np.random.Generator) -> None:
+    """Choose what members search for, by taste, appeal and pull; some of it is not in the catalogue."""
+    world, member = state.world, visits.member[places]
+    truth = world.truth
+    luck = streams.uniform("wanted", member, visits.session[places], len(world.catalogue) + 1)
+    liking = taste_of(truth, member, visits.device[places]) @ truth.vector.T + truth.appeal + truth.pull
+    if world.effects is not None:
+        every = np.broadcast_to(np.arange(len(world.catalogue), dtype=np.int32), liking.shape)
+        liking = liking + world.effects.carried_on(state, member, every)
+    liking = np.where(world.people.kids[member][:, None] & ~world.catalogue.kids, -np.inf, liking)
+    wanted = (liking - np.log(-np.log(np.maximum(luck[:, 1:], 1e-12)))).argmax(axis=1)
+    visits.wanted[places] = np.where(luck[:, 0] < MISSING_SHARE, -1, wanted)
+    spoken = world.people.language[member].astype(np.int64)
+    language = np.where(spoken < len(world.catalogue.languages), spoken, 0)
+    texts = world.queries.intended(visits.wanted[places], language, generator)
+    visits.text[places] = len(visits.texts) + np.arange(len(places))
+    visits.texts.extend(texts.to_list())

@@ -1,0 +1,1 @@
+"""Who fills the pages of a simulated service, with exact propensities."""

@@ -1,0 +1,270 @@
+"""Policies that fill pages, each with exact propensities.
+
+Axis letters: N questions, T titles, K places.
+
+A list is drawn place by place. `answer` gives the probability of each title at its place given the places before,
+`probabilities` the same for any other lists: the quantities of off-policy evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playbill_lab.simulator.policies.custom_policy import own_policy
+from playbill_lab.simulator.policies.drawing import first_arrivals, placed, repeated
+from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.policies.table import POLICIES
+
+CHUNK = 512
+"""Questions scored at once. A draw belongs to a chunk of this size, so that threads do not change it."""
+
+_DEEPEST, _LOWEST = 30.0, np.float32(-1e30)
+Floats = NDArray[np.float32]
+
+
+class Policy(Protocol):
+    """Anything that fills pages."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
+
+    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+        """Fill one list for each question, from `asked.candidates()` alone."""
+        ...
+
+    def probabilities(self, asked: Asked, titles: NDArray[np.int32]) -> Floats:
+        """Return [N, K]: the probability that it puts each title at its place, given the places before; 0 for -1."""
+        ...
+
+
+def load_policy(name: str) -> Policy:
+    """Return a policy.
+
+    Args:
+        name: Of a registered policy (also one that an installed package adds through the entry points
+            `playbill.policies`), or `module:attribute` of your own: a policy, or what returns one when it is called.
+
+    Raises:
+        UnknownNameError: There is none of this name.
+        ConfigError: There is no such module or attribute, or calling it failed.
+        DefinitionError: It is no policy; everything that it lacks is named.
+    """
+    if ":" in name:
+        return own_policy(name)
+    made: Policy = POLICIES[name].load()()
+    return made
+
+
+class ScoredPolicy:
+    """Base of policies that rank by a score: draws lists from a softmax of it (Plackett and Luce).
+
+    Subclasses give `logits`. Lists are drawn by an exponential race, equal to the Gumbel top-k trick (Kool, van
+    Hoof and Welling, ICML 2019): title t arrives at time E_t / exp(logit_t), and the first K are the list.
+    """
+
+    name = "scored"
+
+    def logits(self, asked: Asked) -> Floats:
+        """Return a new array [N, T], float32: log odds of candidates; what is said of others does not matter."""
+        raise NotImplementedError
+
+    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+        """Draw a list for each question."""
+        size = asked.places
+        titles = np.full((len(asked), size), -1, np.int32)
+        propensity = np.zeros((len(asked), size), np.float32)
+        asked.candidates()
+        for chunk, seed in zip(chunks(asked), rng.integers(2**63, size=-(-len(asked) // CHUNK)), strict=True):
+            part = asked.take(chunk)
+            weight = self.weights(part)
+            luck = np.random.Generator(np.random.SFC64(int(seed))).standard_exponential(weight.shape, np.float32)
+            titles[chunk] = first_arrivals(luck, weight, part.size, size)
+            propensity[chunk] = placed(weight, titles[chunk])
+        return Slates(titles, propensity)
+
+    def probabilities(self, asked: Asked, titles: NDArray[np.int32]) -> Floats:
+        """Return the probabilities of other lists."""
+        found = np.zeros(titles.shape, np.float32)
+        for chunk in chunks(asked):
+            found[chunk] = placed(self.weights(asked.take(chunk)), titles[chunk])
+        found[repeated(titles)] = 0.0
+        return found
+
+    def weights(self, asked: Asked) -> Floats:
+        """Return [N, T]: how likely each title is to be drawn next, up to a factor; 0 where it is no candidate."""
+        candidates = asked.candidates()
+        weight = self.logits(asked)
+        np.copyto(weight, _LOWEST, where=~candidates)
+        weight -= weight.max(axis=1, keepdims=True)
+        np.maximum(weight, -_DEEPEST, out=weight)
+        np.exp(weight, out=weight)
+        weight *= candidates
+        return weight
+
+
+class PlackettLuce(ScoredPolicy):
+    """The service's own policy: popularity, a taste estimated from the member's plays, and chance.
+
+    log odds = (popularity log(1 + plays of 7 days) + taste liking + match of what was typed) / temperature.
+    The liking of a title is the share of the member's plays with its genres and language, plus likeness to the
+    source title where there is one.
+    """
+
+    name = "plackett_luce"
+
+    def __init__(
+        self, temperature: float = 1.0, popularity: float = 0.2, taste: float = 3.0, language: float = 1.5
+    ) -> None:
+        self.temperature, self.popularity, self.taste, self.language = temperature, popularity, taste, language
+
+    def logits(self, asked: Asked) -> Floats:
+        """Return [N, T]."""
+        catalogue, state = asked.world.catalogue, asked.state
+        genres = self.taste * shares(state.genre_plays[asked.member])
+        sourced = np.flatnonzero(asked.source_title >= 0)
+        genres[sourced] += 1.5 * catalogue.genre[asked.source_title[sourced]]
+        spoken = state.language_plays[asked.member] + asked.world.people.speaks[asked.member]
+        here = np.eye(len(state.log_plays_7d), dtype=np.float32)[asked.country]
+        # One product of small matrices is several times faster than adding up [N, T] arrays.
+        asks = np.concatenate([genres, self.language * shares(spoken), here], axis=1) / np.float32(self.temperature)
+        found: Floats = np.asarray(asks @ self._facts(asked), np.float32)
+        if asked.any_typed:
+            found += np.float32(12.0 / self.temperature) * asked.matches()
+        effects = asked.world.effects
+        if effects is not None and effects.spec.service_sequels:
+            every = np.broadcast_to(np.arange(len(catalogue), dtype=np.int32), found.shape)
+            found += effects.spec.service_sequels * effects.next_parts(state.recent[asked.member], every)
+        return found
+
+    def _facts(self, asked: Asked) -> Floats:
+        """Return [G + L + C, T]: each title's genres, its language, its popularity by country."""
+        catalogue, popular = asked.world.catalogue, self.popularity * asked.state.log_plays_7d
+        spoken = np.arange(len(catalogue.languages))[:, None] == catalogue.language
+        return np.concatenate([catalogue.genre.T, spoken, popular]).astype(np.float32)
+
+
+class Popular(ScoredPolicy):
+    """The most played of the last seven days in the country, always in that order."""
+
+    name = "popular"
+
+    def logits(self, asked: Asked) -> Floats:
+        """Return [N, T]."""
+        found = asked.state.log_plays_7d[asked.country]
+        return found + 12.0 * asked.matches() if asked.any_typed else found
+
+    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+        """Return the best of each question; every propensity is 1."""
+        return best(asked, self.logits)
+
+    def probabilities(self, asked: Asked, titles: NDArray[np.int32]) -> Floats:
+        """Return 1 where a list is the policy's own so far, else 0."""
+        return same_list(asked, self.answer(asked, np.random.default_rng(0)).titles, titles)
+
+
+class Uniform(ScoredPolicy):
+    """Every order of the candidates is equally likely."""
+
+    name = "uniform"
+
+    def logits(self, asked: Asked) -> Floats:
+        """Return zeros."""
+        return np.zeros((len(asked), len(asked.world.catalogue)), np.float32)
+
+
+class EpsilonGreedy(ScoredPolicy):
+    """At each place: with probability epsilon any candidate that is left, else the best one that is left.
+
+    Args:
+        base: Whose score says what is best.
+        epsilon: Chance of any candidate, over 0.
+    """
+
+    name = "epsilon_greedy"
+
+    def __init__(self, base: ScoredPolicy | None = None, epsilon: float = 0.1) -> None:
+        if not 0 < epsilon <= 1:
+            raise ValueError(f"epsilon must be in (0, 1], got {epsilon:g}")
+        self.base, self.epsilon = base or PlackettLuce(), epsilon
+
+    def logits(self, asked: Asked) -> Floats:
+        """Return the base's scores."""
+        return self.base.logits(asked)
+
+    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+        """Draw a list for each question."""
+        size = asked.places
+        titles = np.full((len(asked), size), -1, np.int32)
+        propensity = np.zeros((len(asked), size), np.float32)
+        for chunk in chunks(asked):
+            part = asked.take(chunk)
+            luck = rng.random((len(part), size, 2))
+            titles[chunk], propensity[chunk] = self._walk(part, luck, None)
+        return Slates(titles, propensity)
+
+    def probabilities(self, asked: Asked, titles: NDArray[np.int32]) -> Floats:
+        """Return the probabilities of other lists."""
+        found = np.zeros(titles.shape, np.float32)
+        for chunk in chunks(asked):
+            found[chunk] = self._walk(asked.take(chunk), None, titles[chunk])[1]
+        return found
+
+    def _walk(
+        self, asked: Asked, luck: NDArray[np.float64] | None, given: NDArray[np.int32] | None
+    ) -> tuple[NDArray[np.int32], Floats]:
+        """Go through the places; draw titles, or take given ones, and note the probability of each."""
+        left = asked.candidates().copy()
+        logits, rows = self.logits(asked), np.arange(len(asked))
+        size = asked.places if given is None else given.shape[1]
+        titles = np.full((len(asked), size), -1, np.int32) if given is None else given
+        found = np.zeros((len(asked), size), np.float32)
+        for place in range(size):
+            count = left.sum(axis=1)
+            best_title = np.where(left, logits, -np.inf).argmax(axis=1)
+            if luck is not None:
+                nth = np.minimum((luck[:, place, 1] * count).astype(np.int64), count - 1)
+                anyone = (np.cumsum(left, axis=1) > nth[:, None]).argmax(axis=1)
+                drawn = np.where(luck[:, place, 0] < self.epsilon, anyone, best_title)
+                titles[:, place] = np.where((count > 0) & (place < asked.size), drawn, -1)
+            title = titles[:, place]
+            there = (title >= 0) & left[rows, title]
+            chance = self.epsilon / np.maximum(count, 1) + (1 - self.epsilon) * (title == best_title)
+            found[:, place] = np.where(there, np.minimum(chance, 1.0), 0.0)
+            left[rows[there], title[there]] = False
+        return titles, found
+
+
+def best(asked: Asked, score: Callable[[Asked], Floats]) -> Slates:
+    """Return the candidates of the highest scores, the smaller number first among equals; every propensity is 1."""
+    size = asked.places
+    titles = np.full((len(asked), size), -1, np.int32)
+    for chunk in chunks(asked):
+        part = asked.take(chunk)
+        scored = np.where(part.candidates(), score(part), -np.inf)
+        order = np.argsort(-scored, axis=1, kind="stable")[:, :size]
+        real = np.isfinite(np.take_along_axis(scored, order, 1)) & (np.arange(order.shape[1]) < part.size[:, None])
+        titles[chunk, : order.shape[1]] = np.where(real, order, -1)
+    return Slates(titles, (titles >= 0).astype(np.float32))
+
+
+def same_list(asked: Asked, own: NDArray[np.int32], titles: NDArray[np.int32]) -> Floats:
+    """Return 1 where `titles` are a deterministic policy's `own` up to and with that place, else 0."""
+    same = (own[:, : titles.shape[1]] == titles) & (titles >= 0)
+    return np.asarray(np.logical_and.accumulate(same, axis=1), np.float32)
+
+
+def chunks(asked: Asked) -> Iterator[NDArray[np.int64]]:
+    """Yield the places of at most `CHUNK` questions at a time."""
+    for first in range(0, len(asked), CHUNK):
+        yield np.arange(first, min(first + CHUNK, len(asked)))
+
+
+def shares(counts: NDArray[np.floating]) -> Floats:
+    """Bring each row of counts to a sum of 1, or leave it zero."""
+    return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0), np.float32)

@@ -1,0 +1,223 @@
+"""Questions to a policy, many at once, and its answers.
+
+Axis letters: N questions, T titles, K places, F factors, G genres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from playbill.errors import StateError
+from playbill_lab.simulator.world import canvases as on
+from playbill_lab.simulator.world.state import State
+
+if TYPE_CHECKING:
+    from playbill_lab.simulator.world.event_log import EventLog
+    from playbill_lab.simulator.world.world import World
+
+UPCOMING_DAYS = {on.COMING_SOON: 28, on.PRE_LAUNCH: 7}
+"""Canvas of previews -> how far ahead it looks."""
+_UNWATCHED = (on.HOME, on.KIDS, on.BILLBOARD, on.POST_PLAY, on.SCREENSAVER)
+_WATCHED_TOO = (on.CONTINUE_WATCHING, on.TOP_10, on.MY_LIST, on.WATCH_IT_AGAIN)
+
+Codes = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Hidden:
+    """What members want at the moment of a question. The truth may read it, a policy must not.
+
+    Attributes:
+        intent: [N, F] vector of the session's intent; zeros where there is none.
+        wanted: [N] title searched for; -1 = none, or one that is not in the catalogue.
+    """
+
+    intent: NDArray[np.float32]
+    wanted: Codes
+
+    def take(self, places: NDArray[np.integer]) -> Hidden:
+        """Return some of the rows."""
+        return Hidden(self.intent[places], self.wanted[places])
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """N questions of N different members. Row n of every array is one question.
+
+    Attributes:
+        world: The world they live in.
+        state: What has happened so far. Its counters move on: read them before the next question.
+        number: [N] int64, unique over a run; the same in runs of other policies where the member came as far.
+        request: [N] int64, number of the request; the rows of one page share it.
+        member: [N] number of the member.
+        at_us: [N] moment, microseconds since 1970.
+        canvas: [N] place in `canvases.CANVASES`.
+        row: [N] place in `canvases.ROWS`; -1 = a canvas without rows.
+        row_position: [N] place of the row on its page.
+        genre: [N] genre of a genre row; -1 = another row.
+        source_title: [N] title the list is about; -1 = none.
+        size: [N] places wanted.
+        device: [N] place in `canvases.DEVICES`.
+        shown: [N, S] titles that are on the page already and may not come again; -1 fills.
+        query: What was typed, None where nothing was.
+        hidden: What the members want.
+        log: The events so far, where the run keeps them.
+    """
+
+    world: World
+    state: State
+    number: NDArray[np.int64]
+    request: NDArray[np.int64]
+    member: Codes
+    at_us: NDArray[np.int64]
+    canvas: NDArray[np.int8]
+    row: NDArray[np.int8]
+    row_position: NDArray[np.int16]
+    genre: NDArray[np.int16]
+    source_title: Codes
+    size: NDArray[np.int16]
+    device: NDArray[np.int8]
+    shown: Codes
+    query: pl.Series
+    hidden: Hidden
+    log: EventLog | None = None
+
+    def __len__(self) -> int:
+        return len(self.member)
+
+    @property
+    def country(self) -> NDArray[np.int16]:
+        """[N] place in `world.countries`."""
+        return self.world.people.country[self.member]
+
+    @property
+    def language(self) -> NDArray[np.int16]:
+        """[N] place in `world.languages`."""
+        return self.world.people.language[self.member]
+
+    @property
+    def places(self) -> int:
+        """K: the most places any of them wants."""
+        return int(self.size.max(initial=1))
+
+    def take(self, places: NDArray[np.integer]) -> Self:
+        """Return some of the questions, in the order of `places`."""
+        own = {
+            item.name: getattr(self, item.name)[places]
+            for item in fields(self)
+            if item.name not in ("world", "state", "hidden", "log", "query")
+        }
+        query = self.query.gather(np.asarray(places, np.int64)) if self.any_typed else self.query.head(len(places))
+        part = replace(self, **own, query=query, hidden=self.hidden.take(places))
+        for worked_out in ("_candidates", "_matches"):
+            if worked_out in self.__dict__:
+                part.__dict__[worked_out] = self.__dict__[worked_out][places]
+        return part
+
+    def candidates(self) -> NDArray[np.bool_]:
+        """Return [N, T]: what may be shown. Available there and then, the canvas's and the row's own rule."""
+        return self._candidates
+
+    def matches(self) -> NDArray[np.float32]:
+        """Return [N, T]: how well each title's names match what was typed, 0 to 1; zeros where nothing was."""
+        return self._matches
+
+    def history(self, places: NDArray[np.integer] | None = None) -> pl.DataFrame:
+        """Return the canonical interactions of the members asked, strictly before each question's moment.
+
+        Args:
+            places: Only of these questions; None = of all.
+
+        Raises:
+            StateError: The run does not keep its log.
+        """
+        if self.log is None:
+            raise StateError("the simulation keeps no log. Run `simulate(..., keep_log=True)` to read histories.")
+        chosen = slice(None) if places is None else places
+        return self.log.before(self.member[chosen], self.at_us[chosen])
+
+    @cached_property
+    def any_typed(self) -> bool:
+        """Say whether anything was typed in any question."""
+        return self.query.null_count() < len(self.query)
+
+    @cached_property
+    def _matches(self) -> NDArray[np.float32]:
+        found = np.zeros((len(self), len(self.world.catalogue)), np.float32)
+        if self.any_typed:
+            typed = np.flatnonzero(self.query.is_not_null().to_numpy())
+            found[typed] = self.world.queries.matches(self.query.gather(typed))
+        return found
+
+    @cached_property
+    def _candidates(self) -> NDArray[np.bool_]:
+        kids = self.world.people.kids[self.member]
+        found = self.state.available(self.country, self.at_us)
+        self._on_canvas(found)
+        self._in_row(found)
+        only_kids = np.flatnonzero(kids | (self.canvas == on.KIDS))
+        found[only_kids] &= self.world.catalogue.kids
+        rows, places = np.nonzero(self.shown >= 0)
+        found[rows, self.shown[rows, places]] = False
+        return found
+
+    def _on_canvas(self, found: NDArray[np.bool_]) -> None:
+        fresh = np.isin(self.canvas, _UNWATCHED) & ~np.isin(self.row, _WATCHED_TOO)
+        at = np.flatnonzero(fresh)
+        found[at] &= self.state.played[self.member[at]] == 0
+        for canvas, days in UPCOMING_DAYS.items():
+            soon = np.flatnonzero(self.canvas == canvas)
+            if len(soon):
+                found[soon] = self.state.upcoming(self.country[soon], self.at_us[soon], days)
+        beside = np.flatnonzero(self.source_title >= 0)
+        found[beside, self.source_title[beside]] = False
+
+    def _in_row(self, found: NDArray[np.bool_]) -> None:
+        state, catalogue = self.state, self.world.catalogue
+        by_country = {on.NEW_RELEASES: state.new, on.TRENDING: state.trending, on.GEMS_FOR_YOU: state.gems}
+        for row, allowed in by_country.items():
+            at = np.flatnonzero(self.row == row)
+            found[at] &= allowed[self.country[at]]
+        for row, listed in ((on.CONTINUE_WATCHING, state.continuing), (on.MY_LIST, state.my_list)):
+            at = np.flatnonzero(self.row == row)
+            found[at] &= _only(listed[self.member[at]], found.shape[1])
+        top = np.flatnonzero(self.row == on.TOP_10)
+        found[top] &= _only(state.top_10[self.country[top]], found.shape[1])
+        again = np.flatnonzero(self.row == on.WATCH_IT_AGAIN)
+        found[again] &= state.played[self.member[again]] > 0
+        like = np.flatnonzero(self.row == on.BECAUSE_YOU_WATCHED)
+        found[like] &= (catalogue.genre[self.source_title[like]] @ catalogue.genre.T) > 0
+        genre = np.flatnonzero(self.row == on.GENRE_ROWS)
+        found[genre] &= catalogue.genre.T[self.genre[genre]] > 0
+
+
+def _only(listed: Codes, titles: int) -> NDArray[np.bool_]:
+    """Return [N, T]: the titles that are listed."""
+    found = np.zeros((len(listed), titles + 1), np.bool_)
+    np.put_along_axis(found, np.where(listed >= 0, listed, titles), True, 1)
+    return found[:, :titles]
+
+
+@dataclass(frozen=True, eq=False)
+class Slates:
+    """Answers to N questions.
+
+    Attributes:
+        titles: [N, K] int32; -1 fills lists that are shorter.
+        propensity: [N, K] float32: the probability of that title at that place, given the places before; 0 where
+            there is none.
+        scores: [N, K] what the titles were ranked by, if anything.
+    """
+
+    titles: Codes
+    propensity: NDArray[np.float32]
+    scores: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.titles)

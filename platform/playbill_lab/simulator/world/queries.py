@@ -1,0 +1,229 @@
+"""What members type: growing prefixes of names in some language, with slips, of titles that may not be there.
+
+A query means one title, by its name in the member's language, in its original language or in English. People start at
+the first word or at a later one, write without accents, and slip now and then: a letter left out, doubled, changed or
+swapped with the next. Titles that the service does not have are asked for by names of the same kind.
+
+Axis letters: N queries, T titles, W letters.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill_lab.simulator.world.catalogue import Catalogue
+from playbill_lab.simulator.world.query_index import NameIndex
+from playbill_lab.simulator.world.title_names import make_names
+from playbill_lab.simulator.world.title_words import TONGUES
+
+ABSENT = -1
+"""Stands for a title that the catalogue does not have."""
+ABSENT_NAMES = 512
+OWN_LANGUAGE, ORIGINAL_LANGUAGE = 0.75, 0.15
+"""Shares of names in the member's and in the title's language; the rest is English, where there is such a name."""
+LATER_WORD = 0.2
+SLIP = 0.1
+"""Share of queries of three letters and more with one slip."""
+_FIRST_SLIP = 2
+"""Nobody mistypes the first two letters: one would see it at once."""
+
+Numbers = npt.NDArray[np.integer]
+Letters = npt.NDArray[np.uint32]
+
+
+def plain(text: str) -> str:
+    """Return a text as people type it: small letters, no accents, one blank between words."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    bare = "".join(letter for letter in decomposed if unicodedata.category(letter) != "Mn" or letter > "\u036f")
+    # Hangul and kana fall apart into parts under NFKD; composed again they are what a keyboard gives.
+    return " ".join(unicodedata.normalize("NFC", bare).split())
+
+
+@dataclass(frozen=True, eq=False)
+class QueryBook:
+    """The names of a catalogue, ready to be typed and to be matched.
+
+    Args:
+        letters: [names, W] code points of plain names, 0 behind their end.
+        of_title: [T + absent, languages] place of a title's name in `letters` by language.
+        original: [T + absent] place of its name in the original language.
+        english: [T + absent] place of its English name.
+        titles: T.
+        index: Matching of prefixes.
+    """
+
+    letters: Letters
+    of_title: npt.NDArray[np.int64]
+    original: npt.NDArray[np.int64]
+    english: npt.NDArray[np.int64]
+    titles: int
+    index: NameIndex
+
+    @classmethod
+    def make(cls, catalogue: Catalogue, rng: np.random.Generator) -> QueryBook:
+        """Prepare a catalogue, once per world.
+
+        Args:
+            catalogue: Titles with names.
+            rng: Draws the names of titles that the catalogue does not have.
+        """
+        names, of_title, original, english = _names(catalogue)
+        absent = _absent_names(catalogue.languages, set(names), rng)
+        start = len(names)
+        more = start + np.arange(absent.size).reshape(absent.shape)
+        together = [*names, *absent.ravel().tolist()]
+        return cls(
+            letters=_letters(together),
+            of_title=np.concatenate([of_title, more]),
+            original=np.concatenate([original, more[:, 0]]),
+            english=np.concatenate([english, more[:, 0]]),
+            titles=len(catalogue),
+            index=NameIndex.make(names, of_title),
+        )
+
+    def intended(self, wanted: Numbers, language: Numbers, rng: np.random.Generator) -> pl.Series:
+        """Return what members mean to type, slips included, as whole names: [N] strings.
+
+        Args:
+            wanted: [N] titles; `ABSENT` = one that the catalogue does not have.
+            language: [N] the members' languages, places in the catalogue's.
+            rng: Source of every draw.
+        """
+        count = len(wanted)
+        entry = np.where(wanted >= 0, wanted, self.titles + rng.integers(ABSENT_NAMES, size=count))
+        draw = rng.random(count)
+        place = np.where(draw < OWN_LANGUAGE, self.of_title[entry, language], self.english[entry])
+        between = (draw >= OWN_LANGUAGE) & (draw < OWN_LANGUAGE + ORIGINAL_LANGUAGE)
+        place = np.where(between, self.original[entry], place)
+        letters = _from_a_word(self.letters[place], rng)
+        return _texts(_with_slips(letters, rng))
+
+    def typed(self, wanted: Numbers, language: Numbers, rng: np.random.Generator) -> pl.Series:
+        """Return how far members get before they look at the results: prefixes of `intended`, [N] strings."""
+        texts = self.intended(wanted, language, rng)
+        longest = texts.str.len_chars().to_numpy()
+        return prefixes(texts, np.minimum(2 + rng.geometric(0.22, size=len(texts)), longest))
+
+    def matches(self, queries: pl.Series) -> npt.NDArray[np.float32]:
+        """Return how well each title's names answer each query, [N, T] from 0 (not at all) to 1.
+
+        See `NameIndex.scores`. Queries may be any text; null and blank ones match nothing.
+        """
+        distinct = queries.fill_null("").unique(maintain_order=True)
+        scores = self.index.scores([plain(text) for text in distinct.to_list()])
+        places = {text: at for at, text in enumerate(distinct.to_list())}
+        return scores[[places[text] for text in queries.fill_null("").to_list()]]
+
+
+def typed_queries(book: QueryBook, wanted: Numbers, language: Numbers, rng: np.random.Generator) -> pl.Series:
+    """Return `book.typed(...)`."""
+    return book.typed(wanted, language, rng)
+
+
+def prefixes(texts: pl.Series, lengths: Numbers) -> pl.Series:
+    """Return the first letters of each text, without blanks at the end: [N] strings."""
+    frame = pl.DataFrame({"text": texts, "length": pl.Series(lengths, dtype=pl.Int64)})
+    return frame.select(pl.col("text").str.slice(0, pl.col("length")).str.strip_chars_end()).to_series()
+
+
+def keystrokes(texts: pl.Series, first: int = 1) -> pl.DataFrame:
+    """Return every prefix of every text, as they appear while typing.
+
+    Args:
+        texts: [N] what members mean to type.
+        first: Letters of the first one.
+
+    Returns:
+        `typist` (place in `texts`), `letters`, `query`; one row per keystroke, in order.
+    """
+    frame = pl.DataFrame({"typist": np.arange(len(texts), dtype=np.int64), "text": texts})
+    grown = frame.with_columns(letters=pl.int_ranges(first, pl.col("text").str.len_chars() + 1, dtype=pl.Int64))
+    every = grown.explode("letters").drop_nulls("letters")
+    return every.select("typist", "letters", query=pl.col("text").str.slice(0, pl.col("letters")))
+
+
+def _names(
+    catalogue: Catalogue,
+) -> tuple[list[str], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return distinct (title, name) pairs and where each language's name of a title is among them."""
+    names: list[str] = []
+    shape = (len(catalogue), len(catalogue.languages))
+    of_title = np.zeros(shape, np.int64)
+    original, english = np.zeros(shape[0], np.int64), np.zeros(shape[0], np.int64)
+    rows = zip(catalogue.titles["name"].to_list(), catalogue.titles["names"].to_list(), strict=True)
+    for row, (name, listed) in enumerate(rows):
+        known = {entry["language"]: entry["name"] for entry in listed or [] if entry["name"]}
+        start = len(names)
+        variants = list(dict.fromkeys(plain(text) for text in (name, *known.values())))
+        names += variants
+        where = {code: start + variants.index(plain(text)) for code, text in known.items()}
+        of_title[row] = [where.get(code, start) for code in catalogue.languages]
+        original[row], english[row] = start, where.get("en", start)
+    return names, of_title, original, english
+
+
+def _absent_names(languages: Sequence[str], taken: set[str], rng: np.random.Generator) -> npt.NDArray[np.object_]:
+    """Return names that no title has, [absent, languages]."""
+    made = [code if code in TONGUES else "en" for code in languages]
+    kept: list[tuple[str, ...]] = []
+    while len(kept) < ABSENT_NAMES:
+        drawn = zip(*make_names(ABSENT_NAMES * 4, made, rng), strict=True)
+        fresh = (tuple(plain(name) + ending for name in row) for row in drawn for ending in ("", " returns", " 9"))
+        kept += [row for row in fresh if taken.isdisjoint(row)]
+    chosen = rng.choice(len(kept), size=ABSENT_NAMES, replace=False)
+    return np.array([kept[at] for at in chosen], dtype=object)
+
+
+def _letters(texts: Sequence[str]) -> Letters:
+    """Return code points of texts, [N, W], 0 behind their end."""
+    return np.array(texts).reshape(-1, 1).view(np.uint32)
+
+
+def _texts(letters: Letters) -> pl.Series:
+    width = letters.shape[1]
+    return pl.Series(np.ascontiguousarray(letters).view(f"<U{width}").ravel().tolist(), dtype=pl.String)
+
+
+def _shifted(letters: Letters, start: npt.NDArray[np.int64]) -> Letters:
+    """Return each row from its start on, 0 behind its end."""
+    padded = np.concatenate([letters, np.zeros_like(letters)], axis=1)
+    return np.take_along_axis(padded, start[:, None] + np.arange(letters.shape[1]), axis=1)
+
+
+def _from_a_word(letters: Letters, rng: np.random.Generator) -> Letters:
+    """Let some start at a later word than the first."""
+    begins = np.zeros(letters.shape, np.bool_)
+    begins[:, 1:] = letters[:, :-1] == ord(" ")
+    later = begins.any(axis=1) & (rng.random(len(letters)) < LATER_WORD)
+    drawn = np.where(begins, rng.random(letters.shape), -1.0).argmax(axis=1)
+    return _shifted(letters, np.where(later, drawn, 0).astype(np.int64))
+
+
+def _with_slips(letters: Letters, rng: np.random.Generator) -> Letters:
+    """Let one letter of some queries be left out, doubled, changed or swapped with the next."""
+    count, width = letters.shape
+    lengths = (letters > 0).sum(axis=1)
+    slip = (lengths > _FIRST_SLIP + 1) & (rng.random(count) < SLIP)
+    at = _FIRST_SLIP + (rng.random(count) * np.maximum(lengths - _FIRST_SLIP - 1, 1)).astype(np.int64)
+    kind = rng.integers(4, size=count)
+    columns = np.arange(width + 1)
+    take = np.broadcast_to(columns, (count, width + 1)).copy()
+    behind = columns > at[:, None]
+    take += (slip & (kind == 0))[:, None] & (columns >= at[:, None])
+    take -= (slip & (kind == 1))[:, None] & behind
+    swapped = slip & (kind == 2)
+    take += swapped[:, None] & (columns == at[:, None])
+    take -= swapped[:, None] & (columns == at[:, None] + 1)
+    padded = np.concatenate([letters, np.zeros((count, 3), letters.dtype)], axis=1)
+    typed: Letters = np.take_along_axis(padded, take, axis=1)
+    changed = np.flatnonzero(slip & (kind == 3))
+    # A neighbour of the same script: another letter of the same text.
+    other = (rng.random(changed.size) * lengths[changed]).astype(np.int64)
+    typed[changed, at[changed]] = letters[changed, other]
+    return typed

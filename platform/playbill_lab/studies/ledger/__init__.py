@@ -1,0 +1,1 @@
+"""One model of every canvas beside the separate models that it replaces."""

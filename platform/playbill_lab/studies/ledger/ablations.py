@@ -1,0 +1,161 @@
+"""What the consolidated model owes its quality to: other models beside it, canvas by canvas.
+
+Each part has arms that differ from the consolidated model in one thing and are trained and asked like it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from playbill.datasets import TrainingSet
+from playbill.errors import StateError
+from playbill.metrics import Interval, relative_interval
+from playbill.specs import ResolvedModel
+from playbill_lab.studies.ledger.canvas_rows import rows_by_canvas
+from playbill_lab.studies.ledger.cells import LedgerCell
+from playbill_lab.studies.ledger.ladder import RUNGS, rung
+from playbill_lab.studies.ledger.options import METRICS
+from playbill_lab.studies.ledger.run import LedgerRun, members_of, renamed, values_of
+from playbill_lab.studies.ledger.table import quality
+
+SWITCHES = {
+    "no_task": "task",
+    "no_imputation": "imputation",
+    "no_crossing": "crossing",
+    "no_title_crossing": "title_crossing",
+}
+"""Ablation -> switch of `contexts` that it turns off."""
+NO_SHARING = "no_sharing"
+"""The ablation that is the separate models themselves."""
+IMPROVEMENT = "titles.svd_start"
+"""The one change that is measured on every canvas: title vectors that start from a factorisation of the log."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Arms beside a base, by canvas.
+
+    Args:
+        part: Which part it is.
+        base: What arms are compared with.
+        quality: Arm, the base among them -> canvas -> quality.
+        relative: Arm -> canvas -> (arm - base) / base. An arm may lack a canvas.
+    """
+
+    part: str
+    base: str
+    quality: Mapping[str, Mapping[str, Interval]]
+    relative: Mapping[str, Mapping[str, Interval]]
+
+
+def compare_part(run: LedgerRun, part: str) -> Comparison:
+    """Train and compare the arms of one part; see `PARTS`.
+
+    Raises:
+        StateError: Nothing can be learnt from.
+    """
+    made: dict[str, Callable[[LedgerRun], Comparison]] = {
+        "ablations": ablations,
+        "transfer": transfer,
+        "ladder": ladder,
+        "improvement": improvement,
+    }
+    return made[part](run)
+
+
+def ablations(run: LedgerRun) -> Comparison:
+    """Turn off the task, the imputation and the crossing, each alone; and share nothing."""
+    arms: dict[str, Sequence[LedgerCell]] = {"consolidated": run.consolidated()}
+    for name, switch in SWITCHES.items():
+        contexts = run.resolved.model.contexts.model_copy(update={switch: False})
+        arms[name] = run.arm(name, _changed(run.resolved, name, contexts=contexts), run.rebuilt)
+    found = compared(run, "ablations", "consolidated", arms)
+    alone = {canvas: _alone(run, canvas) for canvas in run.canvases()}
+    return _with(run, found, NO_SHARING, {canvas: cells for canvas, cells in alone.items() if cells})
+
+
+def transfer(run: LedgerRun) -> Comparison:
+    """Leave the rows of one canvas out at a time: what do the others gain or lose by them?
+
+    Of the two affordable matrices this is the one whose arms are each as large as the consolidated model; adding one
+    canvas to another pairwise would say what two do to each other without the rest, in N (N - 1) / 2 models.
+    """
+    arms: dict[str, Sequence[LedgerCell]] = {"consolidated": run.consolidated()}
+    logged = [name for name, rows in rows_by_canvas(run.service.data, run.heads()).items() if rows]
+    for canvas in (name for name in run.canvases() if name in logged):
+        others = [name for name in logged if name != canvas]
+        name = f"without/{canvas}"
+
+        def data(resolved: ResolvedModel, others: Sequence[str] = others) -> TrainingSet:
+            return run.part(resolved, others)
+
+        arms[name] = run.arm(name, run.resolved, data)
+    return compared(run, "transfer", "consolidated", arms)
+
+
+def ladder(run: LedgerRun) -> Comparison:
+    """Climb from a model that knows nothing of its member to the consolidated one."""
+    arms = {name: rung(run, name) for name in RUNGS}
+    return compared(run, "ladder", RUNGS[0], arms, fold="test")
+
+
+def improvement(run: LedgerRun) -> Comparison:
+    """Measure one change on every canvas in one run: see `IMPROVEMENT`."""
+    titles = run.resolved.model.titles
+    name = "without_improvement" if titles.svd_start else "with_improvement"
+    other = _changed(run.resolved, name, titles=titles.model_copy(update={"svd_start": not titles.svd_start}))
+    arms = {"consolidated": run.consolidated(), name: run.arm(name, other, lambda _: run.service.data)}
+    base, better = ("consolidated", name) if not titles.svd_start else (name, "consolidated")
+    return compared(run, "improvement", base, {base: arms[base], better: arms[better]})
+
+
+def compared(
+    run: LedgerRun, part: str, base: str, arms: Mapping[str, Sequence[LedgerCell]], fold: str | None = None
+) -> Comparison:
+    """Compare arms with a base on every canvas.
+
+    Args:
+        run: The ledger.
+        part: Its name.
+        base: One of the arms.
+        arms: Arm -> its cell for each seed.
+        fold: Only requests of this fold; None = all.
+    """
+    found: dict[str, dict[str, Interval]] = {name: {} for name in arms}
+    relative: dict[str, dict[str, Interval]] = {name: {} for name in arms if name != base}
+    for canvas, asked in run.canvases().items():
+        members, resamples = members_of(asked, fold), run.options.resamples
+        theirs = values_of(arms[base], canvas, METRICS[0], fold)
+        for name, cells in arms.items():
+            ours = values_of(cells, canvas, METRICS[0], fold)
+            found[name][canvas] = quality(members, ours, resamples)
+            if name != base:
+                relative[name][canvas] = relative_interval(members, ours, theirs, resamples=resamples)
+    return Comparison(part, base, found, relative)
+
+
+def _with(run: LedgerRun, found: Comparison, name: str, cells: Mapping[str, Sequence[LedgerCell]]) -> Comparison:
+    """Add an arm whose canvases are answered by models of their own."""
+    own: dict[str, Interval] = {}
+    relative: dict[str, Interval] = {}
+    whole = run.consolidated()
+    for canvas, alone in cells.items():
+        members = members_of(run.canvases()[canvas])
+        ours, theirs = values_of(alone, canvas), values_of(whole, canvas)
+        own[canvas] = quality(members, ours, run.options.resamples)
+        relative[canvas] = relative_interval(members, ours, theirs, resamples=run.options.resamples)
+    return Comparison(found.part, found.base, {**found.quality, name: own}, {**found.relative, name: relative})
+
+
+def _alone(run: LedgerRun, canvas: str) -> Sequence[LedgerCell]:
+    """Return the separate model's cells, none where the canvas has no rows."""
+    try:
+        return run.separate(canvas)
+    except StateError:
+        return ()
+
+
+def _changed(resolved: ResolvedModel, name: str, **changes: object) -> ResolvedModel:
+    model = resolved.model.model_copy(update=changes)
+    return renamed(resolved.model_copy(update={"model": model}), name)

@@ -1,0 +1,234 @@
+"""What every model of a ledger shares: one log, one split, features, one training set, and the requests it is asked.
+
+Models differ in whose rows teach them. Everything else is built once: the training set, which is then cut, and each
+canvas's held-out requests with their features and candidates, which all models of that canvas answer.
+Axis letters: N requests, T titles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Protocol
+
+import polars as pl
+
+from playbill.clock import Clock
+from playbill.config import Workspace
+from playbill.datasets import Request, Split, TrainingSet, build_training_set, make_split
+from playbill.datasets.splits import TIME_PROTOCOLS
+from playbill.errors import StateError
+from playbill.evaluation.build import build_case
+from playbill.evaluation.cases import Chunk, EvaluationCase, Fold
+from playbill.evaluation.data import EvaluationTables
+from playbill.evaluation.log import EventLog
+from playbill.evaluation.member_features import with_features
+from playbill.evaluation.order import TitleOrder
+from playbill.evaluation.row_cases import RowCase, build_row_case
+from playbill.features import FeatureDoor
+from playbill.specs import ResolvedModel
+from playbill.tables import Tables, workspace_clock
+from playbill.training.rewards import example_weights
+from playbill_lab.studies.ledger.options import LedgerOptions
+
+FOLDS: tuple[Fold, ...] = ("validation", "test")
+"""Both are held out: nothing of a model is chosen by the first of them."""
+
+
+class LogTables(Protocol):
+    """What is read of `playbill.tables.Tables`."""
+
+    def interactions(self) -> pl.DataFrame:
+        """Return the log."""
+        ...
+
+    def titles(self, as_of: datetime | None = None) -> pl.DataFrame:
+        """Return one row per title."""
+        ...
+
+
+@dataclass(frozen=True)
+class AskedTitles:
+    """The held-out requests of one canvas, ready to be answered by any number of models.
+
+    Args:
+        canvas: Its name.
+        case: N requests of one fold.
+        chunks: The same with their candidates and features.
+    """
+
+    canvas: str
+    case: EvaluationCase
+    chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True)
+class AskedRows:
+    """The held-out pages of one canvas of rows, likewise.
+
+    Args:
+        canvas: Its name.
+        case: N pages of one fold.
+        requests: [N] the same with their features.
+    """
+
+    canvas: str
+    case: RowCase
+    requests: Sequence[Request]
+
+
+Asked = AskedTitles | AskedRows
+
+
+class SomeMembers:
+    """Tables whose log has only the events of some members; everything else is as it is."""
+
+    def __init__(self, tables: Any, members: pl.Series) -> None:
+        self._tables, self._members = tables, members
+
+    def interactions(self) -> pl.DataFrame:
+        """Return the members' events."""
+        events: pl.DataFrame = self._tables.interactions()
+        return events.join(self._members.to_frame(), on="member_id", how="semi", maintain_order="left")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tables, name)
+
+
+@dataclass
+class LedgerService:
+    """A log and what is asked of it.
+
+    Args:
+        tables: The canonical tables: a workspace's, or a simulated log.
+        frames: The same as evaluation reads them.
+        resolved: The consolidated model.
+        split: What is held out.
+        features: Feature values as of each moment.
+        clock: What labels mature against.
+        options: Sizes.
+        snapshot: Which data this is, for what is kept.
+    """
+
+    tables: Any
+    frames: EvaluationTables
+    resolved: ResolvedModel
+    split: Split
+    features: Any
+    clock: Clock
+    options: LedgerOptions
+    snapshot: str = ""
+    _asked: dict[str, tuple[Asked, ...] | str] = field(default_factory=dict)
+
+    @classmethod
+    def of_workspace(cls, workspace: Workspace, resolved: ResolvedModel, options: LedgerOptions) -> LedgerService:
+        """Read a workspace, as `playbill train` would.
+
+        Raises:
+            StateError: Data or features are missing; the text names the command to run first.
+        """
+        tables = Tables(workspace).require()
+        features = FeatureDoor(workspace)
+        features.schema(resolved.model.features)
+        interactions = tables.interactions()
+        split = make_split(options.protocol or resolved.model.evaluate.protocol, interactions)
+        clock = workspace_clock(workspace)
+        frames = EvaluationTables.read(tables)
+        return cls(tables, frames, resolved, split, features, clock, options, tables.snapshot_id())
+
+    @cached_property
+    def data(self) -> TrainingSet:
+        """The training set of the consolidated model; every other one is a part of it, or of one like it."""
+        return self.training_set(self.resolved)
+
+    def training_set(self, resolved: ResolvedModel) -> TrainingSet:
+        """Build the training set of a model over the members who are learnt from.
+
+        Raises:
+            StateError: There is nothing to train on.
+            DataError: A head's label has no positive row.
+        """
+        weights = example_weights(resolved)
+        return build_training_set(self._learnt, resolved, self.split, self.features, self.clock, weights=weights)
+
+    @cached_property
+    def _learnt(self) -> Any:
+        if self.options.members is None:
+            return self.tables
+        known = self.frames.interactions["member_id"].unique().sort()
+        if len(known) <= self.options.members:
+            return self.tables
+        return SomeMembers(self.tables, known.sample(self.options.members, shuffle=True, seed=0))
+
+    @cached_property
+    def log(self) -> EventLog:
+        """Every event, with what its request had said before it."""
+        return EventLog.of(
+            self.frames.interactions, self._asking, TitleOrder.of(self.frames.titles["title_id"].to_list())
+        )
+
+    def asked(self, canvas: str) -> tuple[Asked, ...]:
+        """Return a canvas's held-out requests by fold.
+
+        Raises:
+            StateError: The log cannot measure the canvas; the text says why.
+        """
+        if canvas not in self._asked:
+            try:
+                self._asked[canvas] = self._ask(canvas)
+            except StateError as error:
+                self._asked[canvas] = str(error)
+        found = self._asked[canvas]
+        if isinstance(found, str):
+            raise StateError(found)
+        return found
+
+    @property
+    def _asking(self) -> Split:
+        """The split under which every held-out target is a request of its own."""
+        if self.split.protocol in TIME_PROTOCOLS:
+            return self.split.under("global_time_successive")
+        return self.split
+
+    def _ask(self, canvas: str) -> tuple[Asked, ...]:
+        of_rows = self.resolved.canvas(canvas).target == "row"
+        build: Callable[..., EvaluationCase | RowCase] = build_row_case if of_rows else build_case
+        cases = []
+        for fold in FOLDS if self.split.protocol in TIME_PROTOCOLS else FOLDS[1:]:
+            try:
+                case = build(self.frames, self._asking, self.resolved, canvas, fold=fold, log=self.log)
+                cases.append(case.ordered() if isinstance(case, RowCase) else case)
+            except StateError as error:
+                reason = str(error)
+        if not cases:
+            raise StateError(reason)
+        logged = [case for case in cases if case.logged]
+        cases = [_fewer(case, self.options.requests, len(cases)) for case in logged or cases]
+        members = pl.concat([case.frame["member_id"] for case in cases]).n_unique()
+        if members < self.options.minimum_members:
+            least = self.options.minimum_members
+            raise StateError(f"held-out requests of {members} members on '{canvas}', fewer than {least}")
+        return tuple(self._ready(canvas, case) for case in cases)
+
+    def _ready(self, canvas: str, case: EvaluationCase | RowCase) -> Asked:
+        """Return a case with the features of its requests."""
+        service = self.resolved.model.features
+        if isinstance(case, RowCase):
+            return AskedRows(canvas, case, with_features(case.requests(), service, self.features))
+        chunks = case.chunks()
+        read = (replace(one, requests=with_features(one.requests, service, self.features)) for one in chunks)
+        return AskedTitles(canvas, case, tuple(read))
+
+
+def _fewer(case: EvaluationCase | RowCase, most: int | None, folds: int) -> EvaluationCase | RowCase:
+    """Keep whole members, drawn at random, until a fold has no more requests than its share."""
+    if most is None or len(case) <= most // folds:
+        return case
+    members = case.frame.group_by("member_id", maintain_order=True).len().sample(fraction=1.0, shuffle=True, seed=0)
+    kept = members.filter(pl.col("len").cum_sum() <= most // folds)["member_id"]
+    chosen = case.frame["member_id"].is_in(kept.implode()).to_numpy()
+    if isinstance(case, RowCase):
+        return case.keep(chosen)
+    return replace(case.keep(chosen[case.rows]), left_out=case.left_out)

@@ -1,0 +1,261 @@
+"""What sharing does to each head: the head of the consolidated model beside the same network with that head alone.
+
+Both are asked about the same held-out labelled events, whatever their canvas, in the state before each. And canvas by
+canvas: the head of the consolidated model beside that of the canvas's own, on the events that the log has there.
+Axis letters: S seeds, R rows, T titles.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy.special import stdtrit
+
+from playbill import metrics
+from playbill.datasets import Request
+from playbill.errors import StateError
+from playbill.evaluation.build import logged_frame
+from playbill.evaluation.cases import ASKED_FIELDS
+from playbill.evaluation.heads import held_out_labels
+from playbill.evaluation.model import CanvasScorer
+from playbill.evaluation.order import UNKNOWN, TitleOrder
+from playbill.metrics import Interval
+from playbill.metrics.topk import Indices
+from playbill.ranking.blend import COMPETING
+from playbill.ranking.scorer import Scorer
+from playbill.specs import CanvasSpec, ResolvedModel
+from playbill_lab.studies.ledger.arms import costs_of, fitted, scorer_of
+from playbill_lab.studies.ledger.canvas_rows import rows_by_canvas
+from playbill_lab.studies.ledger.cells import LedgerCell
+from playbill_lab.studies.ledger.data import FOLDS
+from playbill_lab.studies.ledger.models import only_head, with_recipe
+from playbill_lab.studies.ledger.run import LedgerRun, renamed
+
+MOST_POSITIVES = 1500
+"""Of a head, drawn at random; a threefold of negatives is drawn beside them. An area under a curve does not mind."""
+NEGATIVES = 3
+LEAST = 10
+"""Positives and negatives that a head needs."""
+_AT_ONCE = 512
+
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class HeadGain:
+    """One head, joint and alone.
+
+    Args:
+        head: Its name.
+        joint: Area under the curve in the consolidated model.
+        single: With the head alone.
+        gain: joint - single, over members and seeds.
+        rows: Held-out rows R.
+        positives: Among them.
+        trained: Labelled rows of training.
+        canvas: Whose own model the other one is; None = the head alone, on all canvases.
+    """
+
+    head: str
+    joint: float
+    single: float
+    gain: Interval
+    rows: int
+    positives: int
+    trained: int
+    canvas: str | None = None
+
+
+def head_gains(run: LedgerRun) -> tuple[HeadGain, ...]:
+    """Compare every labelled head of titles; heads with too few held-out rows are left out.
+
+    Returns:
+        Each head joint and alone, then each canvas's heads in the one model and in its own.
+
+    Raises:
+        StateError: There is nothing to learn from.
+    """
+    asked = labelled_rows(run)
+    joint = _cells(run, "heads/joint", run.resolved, asked, run.heads())
+    found = [_alone(run, joint, head, rows) for head, rows in asked.items()]
+    for canvas in run.canvases():
+        found += _of_canvas(run, joint, canvas, asked)
+    return tuple(found)
+
+
+def _alone(run: LedgerRun, joint: Sequence[LedgerCell], head: str, rows: pl.DataFrame) -> HeadGain:
+    alone = renamed(only_head(run.resolved, head), f"{head}_alone")
+    single = _cells(run, f"heads/{head}", alone, {head: rows}, (head,))
+    trained = sum(rows_by_canvas(run.service.data, [head]).values())
+    return _gain(run, head, rows, _logits(joint, head), _logits(single, head), trained)
+
+
+def _of_canvas(
+    run: LedgerRun, joint: Sequence[LedgerCell], canvas: str, asked: Mapping[str, pl.DataFrame]
+) -> list[HeadGain]:
+    """Compare a canvas's heads in the one model and in its own, none where the canvas has no rows to learn from."""
+    try:
+        alone = run.alone(canvas)
+    except StateError:
+        return []
+    here = {head: (rows["canvas"] == canvas).to_numpy() for head, rows in asked.items() if head in alone.model.heads}
+    wanted = {head: asked[head].filter(pl.Series(mask)) for head, mask in here.items()}
+    wanted = {head: rows for head, rows in wanted.items() if _enough(rows)}
+    heads = [head for head in alone.model.heads if head in run.heads()]
+    counts = {head: rows_by_canvas(run.service.data, [head]).get(canvas, 0) for head in heads}
+    if not wanted:
+        return []
+    own = _cells(run, f"heads-of/{canvas}", alone, wanted, heads, (canvas,))
+    found = []
+    for head, rows in wanted.items():
+        ours = [logits[here[head]] for logits in _logits(joint, head)]
+        gain = _gain(run, head, rows, ours, _logits(own, head), counts[head])
+        found.append(replace(gain, canvas=canvas))
+    return found
+
+
+def _gain(
+    run: LedgerRun, head: str, rows: pl.DataFrame, ours: Sequence[Scores], theirs: Sequence[Scores], trained: int
+) -> HeadGain:
+    label = (rows["value"] > 0).to_numpy().astype(np.float64)
+    members = rows["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
+    gain = auc_gain(ours, theirs, label, members, run.options.resamples)
+    joint, single = (float(np.mean([metrics.auc(one, label) for one in side])) for side in (ours, theirs))
+    return HeadGain(head, joint, single, gain, rows.height, int(label.sum()), trained)
+
+
+def _enough(rows: pl.DataFrame) -> bool:
+    positives = int((rows["value"] > 0).sum())
+    return min(positives, rows.height - positives) >= LEAST
+
+
+def labelled_rows(run: LedgerRun) -> dict[str, pl.DataFrame]:
+    """Return head -> held-out labelled events: member_id, title_id, canvas, state, value, and the fold's number."""
+    known = TitleOrder.of(run.service.frames.titles["title_id"].to_list())
+    parts: dict[str, list[pl.DataFrame]] = {}
+    for fold in FOLDS:
+        for head, rows in held_out_labels(run.service.split, run.service.frames, run.resolved, fold).rows.items():
+            served = pl.col("canvas").is_in(list(run.resolved.canvases))
+            here = rows.filter(served & pl.Series(known.codes(rows["title_id"]) != UNKNOWN))
+            parts.setdefault(head, []).append(here.select("member_id", "title_id", "canvas", "state", "value"))
+    found = {}
+    for head, frames in parts.items():
+        rows = _sample(pl.concat(frames))
+        if head in run.heads() and _enough(rows):
+            found[head] = rows
+    return found
+
+
+def _sample(rows: pl.DataFrame) -> pl.DataFrame:
+    positive = rows.filter(pl.col("value") > 0)
+    negative = rows.filter(pl.col("value") <= 0)
+    most = min(positive.height, MOST_POSITIVES)
+    drawn = [positive.sample(most, seed=0), negative.sample(min(negative.height, NEGATIVES * most), seed=0)]
+    return pl.concat(drawn).sort("state", "title_id", "value")
+
+
+def _cells(
+    run: LedgerRun,
+    name: str,
+    resolved: ResolvedModel,
+    asked: Mapping[str, pl.DataFrame],
+    heads: Sequence[str],
+    canvases: Sequence[str] = (),
+) -> list[LedgerCell]:
+    whose = {head: rows.hash_rows(seed=0).sum() for head, rows in asked.items()}
+    canvases = canvases or [canvas for canvas, rows in rows_by_canvas(run.service.data, heads).items() if rows]
+    found = []
+    for seed in run.options.seeds:
+        seeded = with_recipe(resolved, seed)
+        key = run.digest(f"{name} {sorted(whose.items())}", seeded, {})
+        found.append(run.cells.get(f"{name}-{seed}", key, lambda: _made(run, seeded, asked, canvases)))  # noqa: B023
+    return found
+
+
+def _made(
+    run: LedgerRun, resolved: ResolvedModel, asked: Mapping[str, pl.DataFrame], canvases: Sequence[str]
+) -> LedgerCell:
+    whole = set(resolved.model.heads) >= set(run.heads())
+    data = run.service.data if whole else run.part(resolved, canvases)
+    with tempfile.TemporaryDirectory(dir=run.cells.folder) as scratch:
+        trained, cpu_seconds, steps = fitted(data, resolved, Path(scratch) / "bundle")
+        scorer = scorer_of(run.service, trained, data)
+    costs = costs_of(trained, scorer, data, cpu_seconds, steps)
+    parts = [own_logits(run, scorer, trained.bundle.resolved, head, rows) for head, rows in asked.items()]
+    return LedgerCell(pl.concat(parts), costs)
+
+
+def own_logits(run: LedgerRun, scorer: Scorer, resolved: ResolvedModel, head: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return head, place and the logit of each row's own title."""
+    places = TitleOrder(tuple(scorer.title_ids))
+    columns, found = places.codes(rows["title_id"]), np.zeros(rows.height)
+    for canvas in rows["canvas"].unique().sort().to_list():
+        function = CanvasScorer(scorer, resolved, canvas, run.service.features)
+        here = np.nonzero((rows["canvas"] == canvas).to_numpy())[0]
+        for start in range(0, len(here), _AT_ONCE):
+            part = here[start : start + _AT_ONCE]
+            logits = function.heads(_requests(run, resolved.canvas(canvas), rows["state"].to_numpy()[part]))[head]
+            found[part] = _own(logits, columns[part], resolved.model.heads[head].loss in COMPETING)
+    return pl.DataFrame({"head": [head] * rows.height, "place": np.arange(rows.height), "logit": found})
+
+
+def _own(logits: Any, columns: Indices, competing: bool) -> Scores:
+    values = logits.astype(np.float64)
+    if competing:
+        top = values.max(axis=1, keepdims=True)
+        values = values - top - np.log(np.exp(values - top).sum(axis=1, keepdims=True))
+    own: Scores = np.where(columns == UNKNOWN, values.min(axis=1), values[np.arange(len(columns)), columns])
+    return own
+
+
+def _requests(run: LedgerRun, canvas: CanvasSpec, states: npt.NDArray[Any]) -> list[Request]:
+    log = run.service.log
+    rows = logged_frame(log.frame[states], canvas).select(ASKED_FIELDS).iter_rows(named=True)
+    return [
+        Request(canvas=canvas.name, history=log.past(state), features={}, **row)
+        for state, row in zip(states.tolist(), rows, strict=True)
+    ]
+
+
+def _logits(cells: Sequence[LedgerCell], head: str) -> list[Scores]:
+    return [cell.values.filter(pl.col("head") == head).sort("place")["logit"].to_numpy() for cell in cells]
+
+
+def auc_gain(
+    ours: Sequence[Scores], theirs: Sequence[Scores], label: Scores, members: Indices, resamples: int
+) -> Interval:
+    """Return the mean difference of areas under the curve, paired by member and seed.
+
+    The variance is that over draws of members of the difference averaged over seeds, plus the seeds' own over their
+    number; see `playbill.metrics.seed_interval`, whose degrees of freedom are used.
+
+    Args:
+        ours: [S][R] scores.
+        theirs: [S][R].
+        label: [R] 0 or 1.
+        members: [R] dense codes.
+        resamples: Draws of members; each sorts the rows anew, so two hundred at most are drawn.
+    """
+    pairs = list(zip(ours, theirs, strict=True))
+    by_seed = np.array([metrics.auc(one, label) - metrics.auc(other, label) for one, other in pairs])
+    size, generator, drawn = int(members.max()) + 1, np.random.default_rng(0), []
+    for _ in range(min(resamples, 200)):
+        weight = np.bincount(generator.integers(0, size, size), minlength=size)[members].astype(np.float64)
+        gaps = [metrics.auc(one, label, weight) - metrics.auc(other, label, weight) for one, other in pairs]
+        drawn.append(float(np.mean(gaps)))
+    value, from_members = float(by_seed.mean()), float(np.nanvar(drawn, ddof=1))
+    if len(pairs) == 1:
+        low, high = np.nanquantile(drawn, [0.025, 0.975])
+        return Interval(value, float(low), float(high))
+    from_seeds = float(by_seed.var(ddof=1)) / len(pairs)
+    total = from_members + from_seeds
+    parts = from_seeds**2 / (len(pairs) - 1) + from_members**2 / max(size - 1, 1)
+    half = float(stdtrit(total**2 / parts if parts else 1e9, 0.975)) * total**0.5
+    return Interval(value, value - half, value + half)

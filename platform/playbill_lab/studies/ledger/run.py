@@ -1,0 +1,213 @@
+"""The models of a ledger, each trained once for each seed and asked on its canvases, or taken from what was kept."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from playbill.datasets import TrainingSet
+from playbill.errors import StateError
+from playbill.evaluation.beside import Beside
+from playbill.metrics.bootstrap import Matrix
+from playbill.metrics.topk import Indices
+from playbill.specs import ResolvedModel
+from playbill_lab.studies.cells import digest
+from playbill_lab.studies.ledger.arms import (
+    Costs,
+    ModelAnswerer,
+    answers,
+    baseline_values,
+    costs_of,
+    fitted,
+    scorer_of,
+)
+from playbill_lab.studies.ledger.canvas_rows import canvas_rows, rows_by_canvas
+from playbill_lab.studies.ledger.cells import LedgerCell, LedgerCells
+from playbill_lab.studies.ledger.data import Asked, LedgerService
+from playbill_lab.studies.ledger.models import ledger_canvases, only_head, separate_model, with_recipe
+from playbill_lab.studies.ledger.options import METRICS, LedgerOptions
+
+CONSOLIDATED = "consolidated"
+_FORMAT = 2
+"""Of what is kept: a cell of another one is made anew."""
+
+DataOf = Callable[[ResolvedModel], TrainingSet]
+
+
+@dataclass
+class LedgerRun:
+    """A ledger under way.
+
+    Args:
+        service: What all models share.
+        cells: What is known already.
+        skipped: Canvas -> why it cannot be measured.
+        beside: Baselines of the log, each fitted once.
+    """
+
+    service: LedgerService
+    cells: LedgerCells
+    skipped: dict[str, str] = field(default_factory=dict)
+    beside: Beside = field(default_factory=Beside)
+    _rebuilt: dict[str, TrainingSet] = field(default_factory=dict)
+
+    @property
+    def options(self) -> LedgerOptions:
+        """What is asked."""
+        return self.service.options
+
+    @property
+    def resolved(self) -> ResolvedModel:
+        """The consolidated model's definition."""
+        return self.service.resolved
+
+    def canvases(self) -> dict[str, Sequence[Asked]]:
+        """Return the canvases that the log can measure, with their requests; why others cannot goes to `skipped`."""
+        found: dict[str, Sequence[Asked]] = {}
+        for canvas in ledger_canvases(self.resolved, self.options.canvases):
+            try:
+                found[canvas] = self.service.asked(canvas)
+            except StateError as error:
+                self.skipped[canvas] = str(error)
+        if not found:
+            raise StateError("\n  ".join(["no canvas could be measured", *self.skipped.values()]))
+        return found
+
+    def consolidated(self) -> list[LedgerCell]:
+        """Return the consolidated model's cell for each seed."""
+        return self.arm(CONSOLIDATED, self.resolved, lambda _: self.service.data)
+
+    def baselines(self, canvas: str) -> dict[str, Matrix]:
+        """Return what baselines reach on a canvas: name -> [N, metrics] over its requests, fold after fold."""
+        return baseline_values(self.canvases()[canvas], self.resolved, self.beside, self.options.k)
+
+    def separate(self, canvas: str) -> list[LedgerCell]:
+        """Return the cells of the model that the consolidated one replaces on a canvas.
+
+        Raises:
+            StateError: The canvas has no row to learn from.
+        """
+        alone, taught = self.alone(canvas), self.resolved.canvas(canvas).asked_as
+        return self.arm(f"separate/{canvas}", alone, lambda own: self.part(own, [taught]), (canvas,))
+
+    def alone(self, canvas: str) -> ResolvedModel:
+        """Return the separate model of a canvas, with the heads that have something to learn there.
+
+        Raises:
+            StateError: None has.
+        """
+        known, where = self.service.data.rows.labels, self.resolved.canvas(canvas).asked_as
+
+        def taught(head: str) -> bool:
+            return head in known and rows_by_canvas(self.service.data, [head]).get(where, 0) > 0
+
+        return separate_model(self.resolved, canvas, taught)
+
+    def tasks(self) -> dict[str, list[LedgerCell]]:
+        """Return head -> cells of a model of it alone, for heads that no canvas's own model has.
+
+        The consolidated model predicts them too, so without it each would need a model. They are asked nothing here.
+        """
+        blended = {head for canvas in self.canvases() for head in self._heads_alone(canvas)}
+        found = {}
+        for head in self.heads():
+            if head not in blended:
+                canvases = [name for name, rows in rows_by_canvas(self.service.data, [head]).items() if rows]
+                alone = renamed(only_head(self.resolved, head), f"{head}_alone")
+                found[head] = self.arm(f"task/{head}", alone, lambda own: self.part(own, canvases), ())  # noqa: B023
+        return found
+
+    def _heads_alone(self, canvas: str) -> tuple[str, ...]:
+        try:
+            return tuple(self.alone(canvas).model.heads)
+        except StateError:
+            return ()
+
+    def part(self, resolved: ResolvedModel, canvases: Sequence[str]) -> TrainingSet:
+        """Cut the training set to the rows of some canvases and the heads of a model."""
+        heads = [head for head in resolved.model.heads if head in self.service.data.rows.labels]
+        return canvas_rows(self.service.data, resolved, canvases, heads)
+
+    def heads(self) -> tuple[str, ...]:
+        """Return the heads that have rows to learn from, in the model's order."""
+        return tuple(head for head in self.resolved.model.heads if head in self.service.data.rows.labels)
+
+    def rebuilt(self, resolved: ResolvedModel) -> TrainingSet:
+        """Build the training set of a model that reads something else; the last one is kept for its other seeds."""
+        key = with_recipe(resolved, 0).spec_hash
+        if key not in self._rebuilt:
+            self._rebuilt.clear()
+            self._rebuilt[key] = self.service.training_set(resolved)
+        return self._rebuilt[key]
+
+    def arm(
+        self, name: str, resolved: ResolvedModel, data: DataOf, canvases: Sequence[str] | None = None
+    ) -> list[LedgerCell]:
+        """Return a cell for each seed.
+
+        Args:
+            name: Of the arm.
+            resolved: Its definition; its seed is replaced.
+            data: Makes its training set, when one is needed.
+            canvases: That it is asked on; None = all that can be measured.
+        """
+        asked = self.canvases()
+        if canvases is not None:
+            asked = {canvas: folds for canvas, folds in asked.items() if canvas in canvases}
+        found = []
+        for seed in self.options.seeds:
+            seeded = with_recipe(resolved, seed)
+            key = self.digest(name, seeded, asked)
+            found.append(self.cells.get(f"{name}-{seed}", key, lambda: self._made(seeded, data, asked)))  # noqa: B023
+        return found
+
+    def digest(self, name: str, resolved: ResolvedModel, asked: dict[str, Sequence[Asked]]) -> str:
+        """Return a hash of everything that a cell follows from."""
+        cases = [one.case for folds in asked.values() for one in folds]
+        return digest(
+            format=_FORMAT,
+            name=name,
+            model=resolved.spec_hash,
+            whole=self.resolved.spec_hash,
+            data=self.service.snapshot,
+            features=self.service.features.schema(resolved.model.features).version,
+            split=self.service.split.digest,
+            members=self.options.members,
+            asked=[case.digest for case in cases],
+            k=self.options.k,
+        )
+
+    def _made(self, resolved: ResolvedModel, data: DataOf, asked: dict[str, Sequence[Asked]]) -> LedgerCell:
+        rows = data(resolved)
+        with tempfile.TemporaryDirectory(dir=self.cells.folder) as scratch:
+            found, cpu_seconds, steps = fitted(rows, resolved, Path(scratch) / "bundle")
+            scorer = scorer_of(self.service, found, rows)
+        costs: Costs = costs_of(found, scorer, rows, cpu_seconds, steps)
+        return LedgerCell(answers(ModelAnswerer(scorer, found.bundle.resolved), asked, self.options.k), costs)
+
+
+def values_of(cells: Sequence[LedgerCell], canvas: str, metric: str = METRICS[0], fold: str | None = None) -> Matrix:
+    """Return [S, N] one row of a canvas's requests for each seed; those of one fold where one is named."""
+    wanted = pl.col("canvas") == canvas
+    if fold is not None:
+        wanted = wanted & (pl.col("fold") == fold)
+    rows = [cell.values.filter(wanted).sort("place")[metric].to_numpy() for cell in cells]
+    return np.stack(rows).astype(np.float64)
+
+
+def members_of(asked: Sequence[Asked], fold: str | None = None) -> Indices:
+    """Return [N] dense codes of the members of a canvas's requests, fold after fold; of one fold where one is named."""
+    names = [one.case.frame["member_id"] for one in asked if fold in (None, one.case.fold)]
+    if not names:
+        return np.zeros(0, np.int64)
+    return pl.concat(names).rank("dense").to_numpy().astype(np.int64) - 1
+
+
+def renamed(resolved: ResolvedModel, name: str) -> ResolvedModel:
+    """Return a model under another name."""
+    return resolved.model_copy(update={"model": resolved.model.model_copy(update={"name": name})})

@@ -1,0 +1,262 @@
+"""The main table of a ledger: each canvas under the consolidated model and under the one that it replaces.
+
+Axis letters: S seeds, N requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from playbill.errors import StateError
+from playbill.metrics import Interval, relative_interval, seed_interval
+from playbill.metrics.bootstrap import Matrix, member_bootstrap
+from playbill.metrics.topk import Indices
+from playbill_lab.studies.ledger.cells import LedgerCell
+from playbill_lab.studies.ledger.models import definition_size, separate_model, shared_size
+from playbill_lab.studies.ledger.options import METRICS
+from playbill_lab.studies.ledger.run import LedgerRun, members_of, values_of
+
+PARITY = -0.01
+"""A canvas is at parity where the lower end of the interval of its relative difference is at or above it."""
+
+
+@dataclass(frozen=True)
+class BaselineRow:
+    """A baseline on one canvas.
+
+    Args:
+        quality: Of its lists.
+        lead: Quality of the consolidated model minus its own, paired by request.
+    """
+
+    quality: Interval
+    lead: Interval
+
+
+@dataclass(frozen=True)
+class CanvasRow:
+    """One canvas of the main table.
+
+    Args:
+        canvas: Its name.
+        metric: Label and quality measure, such as `discovery_play ndcg@10`.
+        consolidated: Quality under the model of all canvases.
+        separate: Under its own.
+        relative: (consolidated - separate) / separate.
+        requests: Held-out requests N.
+        members: Who made them.
+        logged: Whether they are the log's own of this canvas.
+        rows: Labelled rows that the separate model learns from in an epoch.
+        reads: Feature values that are looked up for a request.
+        costs: What the separate model costs, means over seeds.
+        others: Other measures -> (consolidated, separate, relative).
+        baselines: Baseline -> how it stands beside the consolidated model.
+    """
+
+    canvas: str
+    metric: str
+    consolidated: Interval
+    separate: Interval
+    relative: Interval
+    requests: int
+    members: int
+    logged: bool
+    rows: int
+    reads: int
+    costs: Mapping[str, float]
+    others: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    baselines: Mapping[str, BaselineRow] = field(default_factory=dict)
+
+    @property
+    def not_ahead_of(self) -> tuple[str, ...]:
+        """Baselines that the consolidated model is not ahead of: the interval of its lead is not above 0."""
+        return tuple(name for name, row in self.baselines.items() if row.lead.low <= 0.0)
+
+    @property
+    def best_baseline(self) -> str | None:
+        """The baseline of the highest quality."""
+        return max(self.baselines, key=lambda name: self.baselines[name].quality.value, default=None)
+
+    @property
+    def parity(self) -> bool:
+        """Whether the consolidated model is at parity or better."""
+        return self.relative.low >= PARITY
+
+    @property
+    def better(self) -> bool:
+        """Whether it is better beyond the noise."""
+        return self.relative.low > 0.0
+
+
+@dataclass(frozen=True)
+class LedgerTable:
+    """Every canvas, and what both ways cost in all.
+
+    Args:
+        rows: Canvases, in the model's order.
+        skipped: Canvas -> why it is not in the table.
+        consolidated: Cost -> of the one model.
+        separate: Cost -> of all the separate models together, tasks included.
+        tasks: Heads of the one model that no canvas blends -> what a model of each costs.
+    """
+
+    rows: tuple[CanvasRow, ...]
+    skipped: Mapping[str, str]
+    consolidated: Mapping[str, float]
+    separate: Mapping[str, float]
+    tasks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def ratio(self, cost: str) -> float:
+        """Return what the one model costs over what the separate ones cost together."""
+        return self.consolidated[cost] / self.separate[cost]
+
+    @property
+    def worst(self) -> CanvasRow:
+        """The canvas on which the consolidated model does worst."""
+        return min(self.rows, key=lambda row: row.relative.value)
+
+
+def ledger_table(run: LedgerRun) -> LedgerTable:
+    """Train what is not there yet, and compare.
+
+    Raises:
+        StateError: No canvas can be measured, or none has rows to learn from.
+    """
+    asked, whole = run.canvases(), run.consolidated()
+    rows, alone = [], {}
+    for canvas in asked:
+        try:
+            alone[canvas] = run.separate(canvas)
+        except StateError as error:
+            run.skipped[canvas] = str(error)
+            continue
+        rows.append(_row(run, canvas, whole, alone[canvas]))
+    if not rows:
+        raise StateError("\n  ".join(["no canvas has a model of its own", *run.skipped.values()]))
+    together = _costs(whole) | {f"definition_{name}": float(n) for name, n in definition_size(run.resolved).items()}
+    together["feature_reads"] = max(row.reads for row in rows)
+    tasks = run.tasks()
+    costs = {head: _costs(cells) for head, cells in tasks.items()}
+    return LedgerTable(tuple(rows), dict(run.skipped), together, _sum(run, alone | tasks, rows), costs)
+
+
+def _sum(run: LedgerRun, alone: Mapping[str, Sequence[LedgerCell]], rows: Sequence[CanvasRow]) -> dict[str, float]:
+    costs = [_costs(cells) for cells in alone.values()]
+    total = {name: sum(cost[name] for cost in costs) for name in costs[0]}
+    # Of every canvas: a definition is there to maintain whether or not the log can measure it.
+    models = {canvas: separate_model(run.resolved, canvas) for canvas in run.resolved.canvases}
+    total |= {f"definition_{name}": float(number) for name, number in shared_size(models).items()}
+    total["feature_reads"] = sum(row.reads for row in rows)
+    return total
+
+
+def _row(run: LedgerRun, canvas: str, whole: Sequence[LedgerCell], alone: Sequence[LedgerCell]) -> CanvasRow:
+    asked = run.canvases()[canvas]
+    members, resamples = members_of(asked), run.options.resamples
+    ours, theirs = values_of(whole, canvas), values_of(alone, canvas)
+    others = {}
+    for metric in METRICS[1:]:
+        one, other = (float(values_of(cells, canvas, metric).mean()) for cells in (whole, alone))
+        others[f"{metric}@{run.options.k}"] = (one, other, one / other - 1.0 if other else float("nan"))
+    spec = run.resolved.canvas(canvas)
+    return CanvasRow(
+        canvas=canvas,
+        metric=f"{spec.metric} {METRICS[0]}@{run.options.k}",
+        consolidated=quality(members, ours, resamples),
+        separate=quality(members, theirs, resamples),
+        relative=relative_interval(members, ours, theirs, resamples=resamples),
+        requests=members.size,
+        members=int(members.max()) + 1,
+        logged=all(one.case.logged for one in asked),
+        rows=int(_costs(alone)["rows"]),
+        reads=feature_reads(run, canvas),
+        costs=_costs(alone) | {f"definition_{n}": float(v) for n, v in _own_size(run, canvas).items()},
+        others=others,
+        baselines={
+            name: BaselineRow(
+                quality(members, values[:, 0][None], resamples), quality(members, ours - values[:, 0][None], resamples)
+            )
+            for name, values in run.baselines(canvas).items()
+        },
+    )
+
+
+def _own_size(run: LedgerRun, canvas: str) -> dict[str, int]:
+    return definition_size(separate_model(run.resolved, canvas))
+
+
+def quality(members: Indices, values: Matrix, resamples: int) -> Interval:
+    """Return a mean over seeds and requests with its interval.
+
+    Args:
+        members: [N].
+        values: [S, N].
+        resamples: Draws of members.
+    """
+    if len(values) > 1:
+        return seed_interval(members, values, resamples=resamples).interval
+    return member_bootstrap(members, values[0], resamples=resamples)
+
+
+def feature_reads(run: LedgerRun, canvas: str) -> int:
+    """Return the feature values that are looked up for one request: of its member, where the canvas knows who asks."""
+    columns = run.service.features.schema(run.resolved.model.features).columns
+    known = "member" in run.resolved.canvas(canvas).context
+    return sum(column.entity == "member" for column in columns) if known else 0
+
+
+def _costs(cells: Sequence[LedgerCell]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for cell in cells:
+        assert cell.costs is not None
+        for name, value in vars(cell.costs).items():
+            found.setdefault(name, []).append(float(value))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def table_json(table: LedgerTable) -> dict[str, Any]:
+    """Return `train_ratio`, `parameter_ratio`, `worst_relative`, `canvases` and what the ways cost."""
+    return {
+        "train_ratio": table.ratio("cpu_seconds"),
+        "parameter_ratio": table.ratio("parameters"),
+        "memory_ratio": table.ratio("serving_bytes"),
+        "worst_relative": table.worst.relative.value,
+        "worst_canvas": table.worst.canvas,
+        "parity": [row.canvas for row in table.rows if row.parity],
+        "better": [row.canvas for row in table.rows if row.better],
+        "not_at_parity": [row.canvas for row in table.rows if not row.parity],
+        "not_ahead": {row.canvas: list(row.not_ahead_of) for row in table.rows if row.not_ahead_of},
+        "canvases": {row.canvas: _row_json(row) for row in table.rows},
+        "skipped": dict(table.skipped),
+        "tasks": {head: dict(costs) for head, costs in table.tasks.items()},
+        "costs": {"consolidated": dict(table.consolidated), "separate": dict(table.separate)},
+    }
+
+
+def _row_json(row: CanvasRow) -> dict[str, Any]:
+    return {
+        "metric": row.metric,
+        "consolidated": row.consolidated.value,
+        "consolidated_interval": [row.consolidated.low, row.consolidated.high],
+        "separate": row.separate.value,
+        "separate_interval": [row.separate.low, row.separate.high],
+        "relative": row.relative.value,
+        "interval": [row.relative.low, row.relative.high],
+        "parity": row.parity,
+        "better": row.better,
+        "requests": row.requests,
+        "members": row.members,
+        "logged": row.logged,
+        "rows": row.rows,
+        "feature_reads": row.reads,
+        "costs": dict(row.costs),
+        "others": {name: list(values) for name, values in row.others.items()},
+        "baselines": {
+            name: {"quality": one.quality.value, "lead": one.lead.value, "interval": [one.lead.low, one.lead.high]}
+            for name, one in row.baselines.items()
+        },
+    }

@@ -1,0 +1,1 @@
+"""Whether a better objective or a larger network does more for members."""

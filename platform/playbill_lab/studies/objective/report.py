@@ -1,0 +1,136 @@
+"""The study `objective_before_capacity` as JSON and as a page of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from playbill.metrics import Interval
+from playbill_lab.ab.contrasts import Contrast
+from playbill_lab.ab.report import MEASURES, Arm
+from playbill_lab.studies.cells import Offline
+from playbill_lab.studies.objective.arms import BASE
+from playbill_lab.studies.objective.capacity import OFFLINE, Study
+
+SHOWN = ("value", "plays_per_day", "false_starts_per_day")
+"""Measures whose differences are written out."""
+
+
+def study_json(study: Study) -> dict[str, Any]:
+    """Return the whole study: `models` (offline), `arms` (online), `contrasts`, `agreement`, and its sizes."""
+    options = study.options
+    models: dict[str, list[dict[str, Any]]] = {}
+    for row in study.offline:
+        models.setdefault(row.arm, []).append(_offline_json(row))
+    return {
+        "models": models,
+        **study.online.as_json(),
+        "contrasts": [_contrast_json(row) for row in study.contrasts],
+        "agreement": [
+            {**asdict(row), "spearman": round(row.mean, 4), "by_seed": {str(k): v for k, v in row.by_seed.items()}}
+            for row in study.agreements
+        ],
+        "recipe": vars(options.recipe),
+        "objectives": list(options.objectives),
+        "capacities": list(options.capacities),
+    }
+
+
+def _offline_json(row: Offline) -> dict[str, Any]:
+    return {
+        "seed": row.seed,
+        **{name: list(row.metrics[name]) for name in OFFLINE if name in row.metrics},
+        "requests": row.requests,
+        "parameters": row.parameters,
+        "examples": row.examples,
+        "train_seconds": round(row.train_seconds, 1),
+    }
+
+
+def _contrast_json(row: Contrast) -> dict[str, Any]:
+    numbers = {"value": row.value.value, "interval": [row.value.low, row.value.high]}
+    return {"name": row.name, "measure": row.measure, **numbers, "p": row.p, "p_adjusted": row.p_adjusted}
+
+
+def study_page(study: Study) -> str:
+    """Return the study's tables as Markdown."""
+    online = study.online
+    offline = ["ndcg@10 of plays", f"ndcg@10 of plays by what they were worth (`{study.options.judged_by}`)"]
+    parts = [
+        "## Offline: what members played next\n",
+        "The held-out end of the log; a mean with its 95 % interval by member for each seed.\n",
+        table(["model", "weights", "seed", *offline], [_offline_cells(row) for row in study.offline]),
+        f"\n## Online: what becomes of the members, beside `{BASE}`\n",
+        f"{online.members} members for {online.days} days; mean, and difference to `{BASE}` with its 95 % "
+        "interval by member. A star: it stands at 5 % after Holm's correction over the arms of the column.\n",
+        table(["arm", *MEASURES], [_arm_cells(study, name) for name in online.names]),
+        "\n## What capacity does, what an objective is worth, and how both meet\n",
+        "Differences member by member with their 95 % intervals; a star: it stands at 5 % after Holm's correction over "
+        "all rows of the column.\n",
+        table(["difference", *SHOWN], _contrast_rows(study.contrasts)),
+        "\n## Does an offline metric find the model that serves members best?\n",
+        "Spearman's rank correlation over the models; mean of the seeds, and each.\n",
+        table(["offline", "online", "correlation", "by seed", "best offline", "best online"], _agreement_rows(study)),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _offline_cells(row: Offline) -> list[str]:
+    numbers = [_interval(row.metrics.get(name), 4) for name in OFFLINE]
+    return [row.arm, f"{row.parameters:,}", str(row.seed), *numbers]
+
+
+def _arm_cells(study: Study, name: str) -> list[str]:
+    return [name, *(_arm(study.online.of(name, measure)) for measure in MEASURES)]
+
+
+def _arm(row: Arm) -> str:
+    digits = 1 if row.measure == "value" else 3
+    if row.difference is None:
+        return f"{row.mean.value:.{digits}f}"
+    return f"{row.mean.value:.{digits}f} ({_gap(row.difference, digits)}){_star(row.significant)}"
+
+
+def _contrast_rows(rows: Sequence[Contrast]) -> list[list[str]]:
+    found = {(row.name, row.measure): row for row in rows}
+    names = dict.fromkeys(row.name for row in rows)
+    return [[name, *(_contrast(found[name, measure]) for measure in SHOWN)] for name in names]
+
+
+def _contrast(row: Contrast) -> str:
+    return _gap(row.value, 2 if row.measure == "value" else 3) + _star(row.significant)
+
+
+def _agreement_rows(study: Study) -> list[list[str]]:
+    return [
+        [
+            row.metric,
+            row.measure,
+            f"{row.mean:+.2f}",
+            " ".join(f"{value:+.2f}" for value in row.by_seed.values()),
+            row.best_offline,
+            row.best_online,
+        ]
+        for row in study.agreements
+    ]
+
+
+def _gap(gap: Interval, digits: int) -> str:
+    return f"{gap.value:+.{digits}f}, {gap.low:+.{digits}f} to {gap.high:+.{digits}f}"
+
+
+def _star(stands: bool) -> str:
+    return " *" if stands else ""
+
+
+def _interval(value: Interval | None, digits: int) -> str:
+    if value is None:
+        return "not measured"
+    return f"{value.value:.{digits}f} ({value.low:.{digits}f} to {value.high:.{digits}f})"

@@ -1,0 +1,1 @@
+"""Whole pages: what a choice of rows earns."""

@@ -1,0 +1,167 @@
+"""A model that orders the rows of simulated pages, by any arm of the page builder.
+
+Axis letters: N pages, Q (page, row) pairs, T titles, R rows, K places of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill.datasets import Request
+from playbill.ranking.candidates import ABSENT
+from playbill.ranking.page_builder import Page, build_page
+from playbill.ranking.page_parts import PageRules, RowCandidate, RowEntry, RowValues, Values
+from playbill.ranking.row_values import PageState
+from playbill.ranking.row_worth import valued_by
+from playbill.ranking.rows import RowPlan
+from playbill.specs.page import PageSpec
+from playbill_lab.bridge.model_policy import ModelPolicy
+from playbill_lab.simulator.engine.steps import listed_by_rule
+from playbill_lab.simulator.policies.page_orders import Pages, RowOrders
+from playbill_lab.simulator.policies.policy_request import Asked, Hidden
+from playbill_lab.simulator.world import canvases as on
+from playbill_lab.studies.pages.model import EXPECTED
+
+Floats = npt.NDArray[np.floating[Any]]
+PLACES = int(on.SIZE[on.HOME])
+
+
+class PagePolicy(ModelPolicy):
+    """Answers lists as `ModelPolicy` does, and orders the rows of each page by an arm.
+
+    Attributes:
+        page: What its pages keep to, and their arm. Set before it serves; `fixed` until then.
+    """
+
+    page: PageSpec = PageSpec(arm="fixed", maximum_rows=on.MOST_ROWS)
+
+    def order(self, pages: Pages, rng: np.random.Generator) -> RowOrders:
+        """Return the rows of each page; the builder draws nothing, so every propensity is 1."""
+        return row_orders(self.built(pages, {"page": self.page})["page"])
+
+    def built(self, pages: Pages, arms: Mapping[str, PageSpec]) -> dict[str, list[Page]]:
+        """Build every page under several arms, from the same rows, titles and scores."""
+        places, row = np.nonzero(pages.rows >= 0)
+        whole = asked_of(pages, np.arange(len(pages)), np.full(len(pages), on.NO_ROW))
+        scores, requests = self._blended(whole), self._page_requests(whole)
+        states = self.scorer.page_states(requests)
+        valued = any(spec.expected is not None for spec in arms.values())
+        asked = asked_of(pages, places, pages.rows[places, row])
+        own = self._row_scores(asked, scores[places])
+        # Rows come as they are written, whatever order the service's law had drawn.
+        order = np.lexsort((asked.row, places))
+        ends = np.searchsorted(places[order], np.arange(len(pages) + 1))
+        found: dict[str, list[Page]] = {name: [] for name in arms}
+        for page, state in enumerate(states):
+            places_of = order[ends[page] : ends[page + 1]].tolist()
+            plans = [self._plan(asked, at) for at in places_of]
+            chances = self._chances(requests[page], plans) if valued else dict[str, Floats]()
+            candidates = [
+                RowCandidate(plan, own[at], np.isfinite(own[at]), chances.get(plan.row_id))
+                for plan, at in zip(plans, places_of, strict=True)
+            ]
+            for name, spec in arms.items():
+                rules = PageRules.of(spec, PLACES, None, dict(state.page))
+                found[name].append(build_page(candidates, rules, self._valued(state, spec)))
+        return found
+
+    def _valued(self, state: PageState, spec: PageSpec) -> RowValues | None:
+        valued = valued_by(spec, state)
+        if valued is None:
+            return None
+
+        def values(rows: Any, above: Any) -> Values:
+            return valued([self._entry(one) for one in rows], [self._entry(one) for one in above])
+
+        return values
+
+    def _entry(self, row: RowEntry) -> RowEntry:
+        """Return a row by the scorer's columns instead of the world's numbers."""
+        about, head = (ABSENT if title == ABSENT else int(self._column[title]) for title in (row.about, row.head))
+        return RowEntry(row.name, row.genre, about, head, row.expected)
+
+    def _page_requests(self, asked: Asked) -> list[Request]:
+        keys = [question.key for question in self._questions(asked)]
+        return self._with_features(self._requests(asked, keys, np.arange(len(asked))))
+
+    def _chances(self, request: Request, plans: list[RowPlan]) -> dict[str, Floats]:
+        """Return `row_id` -> [T] logits of a play in each row once a title is looked at, by the world's numbers."""
+        requests = [replace(request, row=plan.spec.name) for plan in plans]
+        nothing = np.zeros((len(plans), len(self._column)), np.bool_)
+        page = self.scorer.score_page(requests, [{EXPECTED: 0.0}] * len(plans), nothing)
+        return {plan.row_id: page.logits(row)[self._column] for row, plan in enumerate(plans)}
+
+    def _row_scores(self, asked: Asked, scores: Floats) -> Floats:
+        """Return [Q, T] scores of each row's titles, -inf for those that it may not show."""
+        found = np.where(asked.candidates(), scores, -np.inf)
+        ruled = np.flatnonzero(np.isin(asked.row, on.RULE_ROWS))
+        listed = listed_by_rule(asked.take(ruled), PLACES) if len(ruled) else np.zeros((0, PLACES), np.int32)
+        found[ruled] = -np.inf
+        at, place = np.nonzero(listed >= 0)
+        found[ruled[at], listed[at, place]] = -place.astype(np.float64)
+        return found
+
+    def _plan(self, asked: Asked, at: int) -> RowPlan:
+        name = on.ROWS[asked.row[at]]
+        genre = self.world.catalogue.genres[asked.genre[at]] if asked.row[at] == on.GENRE_ROWS else None
+        source = int(asked.source_title[at]) if asked.row[at] == on.BECAUSE_YOU_WATCHED else ABSENT
+        return RowPlan(name, self.resolved.rows[name], name, source, genre)
+
+
+def asked_of(pages: Pages, places: npt.NDArray[np.int64], row: npt.NDArray[Any]) -> Asked:
+    """Return the questions that rows of pages would be: nothing is on the page yet, and nothing hidden is told.
+
+    Args:
+        pages: N pages.
+        places: [Q] page of each question.
+        row: [Q] place of the row in `canvases.ROWS`; -1 asks for the page itself.
+    """
+    state, count, member = pages.state, len(places), pages.member[places]
+    row = row.astype(np.int8)
+    return Asked(
+        world=state.world,
+        state=state,
+        number=pages.number[places],
+        request=pages.number[places],
+        member=member,
+        at_us=pages.at_us[places],
+        canvas=np.full(count, on.HOME, np.int8),
+        row=row,
+        row_position=np.zeros(count, np.int16),
+        genre=np.where(row == on.GENRE_ROWS, pages.genre[places], -1).astype(np.int16),
+        source_title=np.where(row == on.BECAUSE_YOU_WATCHED, state.recent[member, 0], -1).astype(np.int32),
+        size=np.full(count, PLACES, np.int16),
+        device=pages.device[places],
+        shown=np.full((count, 1), -1, np.int32),
+        query=_nothing(count),
+        hidden=Hidden(np.zeros((count, state.world.truth.taste.shape[1]), np.float32), np.full(count, -1, np.int32)),
+        log=pages.log,
+    )
+
+
+def _nothing(count: int) -> pl.Series:
+    return pl.Series([None], dtype=pl.String).new_from_index(0, count)
+
+
+def row_orders(pages: list[Page]) -> RowOrders:
+    """Return built pages as the simulated service shows them."""
+    rows = np.full((len(pages), on.MOST_ROWS), on.NO_ROW, np.int8)
+    for number, page in enumerate(pages):
+        codes = [on.ROWS.index(row.candidate.name) for row in page.rows]
+        rows[number, : len(codes)] = codes
+    return RowOrders(rows, np.ones(rows.shape, np.float32))
+
+
+def page_titles(pages: list[Page]) -> npt.NDArray[np.int64]:
+    """Return [N, R, K] the titles of built pages, -1 fills."""
+    titles = np.full((len(pages), on.MOST_ROWS, PLACES), -1, np.int64)
+    for number, page in enumerate(pages):
+        for place, row in enumerate(page.rows):
+            titles[number, place, : len(row.titles)] = row.titles.columns
+    return titles

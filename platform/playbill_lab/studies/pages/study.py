@@ -1,0 +1,220 @@
+"""The study of pages: arms that order rows, on the same pages by what members did and a held-out reward, and live.
+
+Members are in three groups by their number. The policy learns from the first, the held-out reward from the second, in
+the log; the pages that are judged are those of the third, after the log. Nobody is in two groups.
+Axis letters: N pages, R rows, C columns, M (page, relevant title) pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill.datasets import make_split
+from playbill.metrics import Interval, MemberBootstrap
+from playbill.specs.page import VIEWPORTS, PageSpec
+from playbill.zoo import Zoo
+from playbill_lab.ab.experiment import Test, simulated_ab
+from playbill_lab.ab.report import AbReport
+from playbill_lab.bridge.live_features import NoFeatures
+from playbill_lab.bridge.simulated_log import SimulatedLog, going_on
+from playbill_lab.bridge.training import Fitted, fit_model
+from playbill_lab.simulator import load_policy
+from playbill_lab.simulator.engine.run import simulate
+from playbill_lab.simulator.world.spec import WorldSpec
+from playbill_lab.simulator.world.world import World
+from playbill_lab.studies.pages.facts import LookLog
+from playbill_lab.studies.pages.metrics import duplicate_rate, page_coverage, page_diversity, page_ndcg, page_recall
+from playbill_lab.studies.pages.model import PAGE_ARMS, PagesRecipe, page_spec, pages_model
+from playbill_lab.studies.pages.page_reward import PageReward, RewardError, reward_error
+from playbill_lab.studies.pages.policy import PagePolicy
+from playbill_lab.studies.pages.probe import JudgedPages, Probe, gathered
+
+BASE = "epsilon_greedy"
+"""The policy that writes the log; it leaves the order of rows to the service. Nine titles of ten are the best that are
+left, as in the pages that are judged: a row head reads the first title of a row, and in a log of titles drawn at random
+that says nothing of the others."""
+TRAIN, REWARD, JUDGED = (0, 1, 2), (3,), (4,)
+"""Groups of members, by their number modulo five."""
+GROUPS = 5
+RESAMPLES = 500
+
+Ints = npt.NDArray[np.int64]
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PagesOptions:
+    """Sizes of the study.
+
+    Args:
+        members: In the log.
+        titles: In the catalogue.
+        log_days: Days of the log.
+        judged_days: Days after it whose pages are judged.
+        most_pages: Pages that are judged, at most.
+        test_members: Members of the simulated A/B.
+        test_days: Its days.
+        seed: Of the world and of training.
+        base: The policy that writes the log and goes on until the arms take over.
+        arms: Some of `PAGE_ARMS`; the first is the one to beat.
+        recipe: Of training.
+    """
+
+    members: int = 2000
+    titles: int = 400
+    log_days: int = 28
+    judged_days: int = 10
+    most_pages: int = 800
+    test_members: int = 800
+    test_days: int = 10
+    seed: int = 7
+    base: str = BASE
+    arms: tuple[str, ...] = PAGE_ARMS
+    recipe: PagesRecipe = field(default_factory=PagesRecipe)
+
+
+@dataclass(frozen=True)
+class PagesStudy:
+    """What the study found.
+
+    Args:
+        options: Its sizes.
+        arms: Arm -> metric -> interval by member.
+        differences: The same, minus those of the first arm.
+        coverage: Arm -> share of titles on some page.
+        error: Of the held-out reward.
+        online: The simulated A/B.
+        fitted: The model.
+        pages: Pages judged.
+    """
+
+    options: PagesOptions
+    arms: dict[str, dict[str, Interval]]
+    differences: dict[str, dict[str, Interval]]
+    coverage: dict[str, float]
+    error: RewardError
+    online: AbReport
+    fitted: Fitted
+    pages: int
+
+
+def run_pages(zoo: Zoo, options: PagesOptions, folder: Path, tell: Tell = lambda text: None) -> PagesStudy:
+    """Run the study; see the module.
+
+    Args:
+        zoo: Where the labels are.
+        options: Sizes.
+        folder: Where the bundle goes.
+        tell: Told what is being done.
+    """
+    world = World.make(
+        WorldSpec(seed=options.seed, members=options.members, titles=options.titles, days=options.log_days)
+    )
+    tell("writing the log")
+    fitted_looks, log = _log(world, options.base)
+    tell("training the model")
+    fitted = _fitted(zoo, options, log, folder)
+    tell("judging pages")
+    later = going_on(world, options.judged_days)
+    judged, held_out = _judged(fitted, options, later)
+    model = PageReward.fit(fitted_looks.looks())
+    values = {arm: _metrics(judged, arm, model, later) for arm in options.arms}
+    tell("the simulated A/B")
+    return PagesStudy(
+        options=options,
+        **_intervals(values, judged.member, options),
+        coverage={arm: page_coverage(titles, options.titles) for arm, titles in judged.titles.items()},
+        error=reward_error(model, fitted_looks.looks(), held_out.looks()),
+        online=_online(fitted, options, world),
+        fitted=fitted,
+        pages=len(judged.member),
+    )
+
+
+def group(world: World, of: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Return [M] the members of a group."""
+    found: npt.NDArray[np.bool_] = np.isin(np.arange(len(world.people)) % GROUPS, of)
+    return found
+
+
+def _log(world: World, base: str) -> tuple[LookLog, SimulatedLog]:
+    """Write the log; note what the second group looked at in its later half."""
+    looks = LookLog(group(world, REWARD), (world.spec.days // 2, world.spec.days))
+    events = simulate(world, load_policy(base), keep_log=True, watch=looks.watch).interactions
+    train = world.member_ids.filter(pl.Series(group(world, TRAIN)))
+    own = events.filter(pl.col("member_id").is_in(train.implode()))
+    return looks, SimulatedLog(world, own, world.spec.end, own)
+
+
+def _fitted(zoo: Zoo, options: PagesOptions, log: SimulatedLog, folder: Path) -> Fitted:
+    resolved = pages_model(zoo, replace(options.recipe, seed=options.seed))
+    split = make_split("global_time_successive", log.interactions())
+    return fit_model(log, resolved, split, NoFeatures(), folder)
+
+
+def _judged(fitted: Fitted, options: PagesOptions, later: World) -> tuple[JudgedPages, LookLog]:
+    """Let every arm build the third group's pages after the log, and see what they looked at and played."""
+    base = load_policy(options.base)
+    judged = group(later, JUDGED)
+    arms = {arm: page_spec(arm) for arm in options.arms}
+    policy = page_policy(fitted, later, arms[options.arms[0]])
+    probe = Probe(base, policy, arms, judged, options.log_days, options.most_pages)
+    looks = LookLog(judged, (options.log_days, later.spec.days))
+    outcome = simulate(later, probe, keep_log=True, watch=looks.watch)
+    return gathered(probe, outcome, later), looks
+
+
+def page_policy(fitted: Fitted, world: World, page: PageSpec) -> PagePolicy:
+    """Return the model as a policy whose pages keep to a specification."""
+    policy = PagePolicy(page.arm, fitted.scorer(world, NoFeatures()), fitted.bundle.resolved, world, NoFeatures())
+    policy.page = page
+    return policy
+
+
+def _metrics(judged: JudgedPages, arm: str, model: PageReward, world: World) -> dict[str, npt.NDArray[np.float64]]:
+    titles, facts = judged.titles[arm], judged.facts[arm]
+    there = titles >= 0
+    found = {
+        f"recall@{view.rows}x{view.columns}": page_recall(titles, *judged.relevant, view.rows, view.columns)
+        for view in (VIEWPORTS["tv"], VIEWPORTS["phone"])
+    }
+    for m in (1, 2, 5):
+        found[f"recall@{m}x6"] = page_recall(titles, *judged.relevant, m, 6)
+    return found | {
+        "discovery_recall@3x6": page_recall(titles, *judged.discovered, 3, 6),
+        "page_ndcg": page_ndcg(titles, *judged.relevant),
+        "diversity": page_diversity(titles[:, :3, :6], world.catalogue.genre),
+        "duplicate_rate": duplicate_rate(titles),
+        "held_out_reward": model.reward(facts, there),
+        "held_out_discovery": model.reward(facts, there, (~judged.known[arm]).astype(np.float64)),
+    }
+
+
+def _intervals(
+    values: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], member: Ints, options: PagesOptions
+) -> dict[str, dict[str, dict[str, Interval]]]:
+    """Return intervals of every metric, and of its difference from the first arm's, by member."""
+    first = values[options.arms[0]]
+    found: dict[str, dict[str, dict[str, Interval]]] = {"arms": {}, "differences": {}}
+    for arm, metrics in values.items():
+        for kind, of in (("arms", metrics), ("differences", {name: metrics[name] - first[name] for name in metrics})):
+            found[kind][arm] = {name: _interval(one, member, options.seed) for name, one in of.items()}
+    return found
+
+
+def _interval(values: npt.NDArray[np.float64], member: Ints, seed: int) -> Interval:
+    known = ~np.isnan(values)
+    return MemberBootstrap(member[known], RESAMPLES, seed).intervals(values[known, None])[0]
+
+
+def _online(fitted: Fitted, options: PagesOptions, world: World) -> AbReport:
+    live = going_on(world, options.test_days, options.test_members)
+    arms = {arm: page_policy(fitted, live, page_spec(arm)) for arm in options.arms}
+    test = Test(options.log_days, load_policy(options.base), (options.seed,))
+    return simulated_ab(live, arms, test, about={"base": options.base})
