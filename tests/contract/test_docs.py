@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from playbill.cli.main import COMMANDS, main
+from playbill.cli.commands import commands
+from playbill.cli.main import main
 from playbill.config import read_settings
 from playbill.registry import load_object
 
@@ -51,7 +52,7 @@ def examples():
         for part in line.split(" && "):
             if part.startswith("playbill ") and " | " not in part:
                 yield page, part, whole
-    for name, command in COMMANDS.items():
+    for name, command in commands().items():
         for line in re.findall(r"Example: (playbill .*)", load_object(command.path).help or ""):
             yield Path(f"playbill {name} --help"), line, True
 

@@ -10,13 +10,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PLATFORM = ROOT / "platform"
-PACKAGES = [PLATFORM / "playbill", PLATFORM / "playbill_feast"]
+PACKAGES = [PLATFORM / name for name in ("playbill", "playbill_feast", "playbill_lab")]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS_OF_ROOMS = {
     "cli": {"serving", "train"},
     "datasets": {"ray"},
     "evaluation": {"train"},
-    "experiments": {"train"},
     "features": {"features", "redis"},
     "metrics": {"train"},
     "models": {"models"},
@@ -25,12 +24,12 @@ EXTRAS_OF_ROOMS = {
     "ray_cluster.py": {"ray"},
     "rewards": {"train"},
     "serving": {"serving"},
-    "simulator": {"train"},
     "testing": {"testing", "train"},
     "tracking": {"tracking"},
     "training": {"train", "ray"},
     # Of the stores: torch makes tensors of a response, the suites are pytest classes.
     "playbill_feast": {"features", "redis", "ray", "models", "testing"},
+    "playbill_lab": {"train", "testing"},
 }
 """Extras beyond the base install that a room may import; the others import the base install alone."""
 
@@ -71,7 +70,7 @@ def test_every_import_is_declared_by_an_extra_of_its_room():
         package, room = path.relative_to(PLATFORM).parts[:2]
         room = room if package == "playbill" else package
         allowed = BASE.union(*(declared(extra) for extra in EXTRAS_OF_ROOMS.get(room, ())))
-        for name in sorted(set(imported(path)) - sys.stdlib_module_names - {"playbill", "playbill_feast"}):
+        for name in sorted(set(imported(path)) - sys.stdlib_module_names - {one.name for one in PACKAGES}):
             if not {normal(text) for text in distributions.get(name, [name])} & allowed:
                 missing.append(f"{path.relative_to(PLATFORM)} imports {name}")
     assert not missing, "\n".join(missing)

@@ -14,7 +14,9 @@ from playbill.evaluation.grids import Grid
 from playbill.evaluation.tables import grid_table
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ROOT / "platform" / "playbill" / "cli"
+COMMANDS = [
+    path for package in ("playbill", "playbill_lab") for path in (ROOT / "platform" / package / "cli").glob("*.py")
+]
 OWN_CONSOLE = {"console.py", "progress.py"}
 """The console itself, and the bars, which print stages of ours."""
 NAME = "[bold]Alien[/] :gem: [features]"
@@ -49,9 +51,9 @@ def test_a_label_of_that_name_is_no_picture():
     assert "(label:gem:" in result.stdout
 
 
-@pytest.mark.parametrize("module", sorted(path.name for path in COMMANDS.glob("*.py")))
-def test_commands_print_by_the_console_that_reads_no_markup(module):
-    text = (COMMANDS / module).read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: f"{path.parts[-3]}/{path.name}")
+def test_commands_print_by_the_console_that_reads_no_markup(path):
+    module, text = path.name, path.read_text(encoding="utf-8")
     if module not in OWN_CONSOLE:
         assert "rich.console" not in text, "use playbill.cli.console.Console"
         assert "rich.markup" not in text, "nothing is to be escaped: playbill.cli.console reads no markup"

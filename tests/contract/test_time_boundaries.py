@@ -42,7 +42,9 @@ from playbill_lab.bridge.training import fit_model
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "platform/playbill"
-ROOMS = ("labels", "rewards", "features", "datasets", "models", "evaluation", "training", "experiments")
+ROOMS = ("labels", "rewards", "features", "datasets", "models", "evaluation", "training")
+LAB = ROOT / "platform/playbill_lab"
+LAB_ROOMS = ("bridge", "ab", "studies")
 BUILDER = re.compile(
     r"fit|fit_\w+|build_(?!optimizer)\w+|learn|learn_\w+|tuned_\w+|pick_\w+|\w+_case|\w+_baselines|replayed|held_out_\w+|make_split"
     r"|train|train_events|labelled_rows|label_(events|columns)|extract|example_rewards|reward_values|svd_vectors|weigh_\w+"
@@ -57,8 +59,8 @@ def builders() -> set[str]:
     """Return `room.module.function`, or `room.module.Class.method`, of everything that is named like a builder."""
     return {
         f"{path.parent.name}.{path.stem}.{name}"
-        for room in ROOMS
-        for path in (PACKAGE / room).glob("*.py")
+        for folder in (*(PACKAGE / room for room in ROOMS), *(LAB / room for room in LAB_ROOMS))
+        for path in folder.glob("**/*.py" if folder.is_relative_to(LAB) else "*.py")
         for name in _public(ast.parse(path.read_text(encoding="utf-8")))
         if BUILDER.fullmatch(name.rpartition(".")[2])
     }
@@ -175,7 +177,7 @@ REFUSES: dict[str, Past] = {
         world.turned, world.frames(), world.model, "test"
     ),
     "evaluation.off_policy_model.held_out_since": _early_log,
-    "experiments.fitting.fit_model": lambda world: world.simulated(world.turned, Path("nowhere")),
+    "bridge.training.fit_model": lambda world: world.simulated(world.turned, Path("nowhere")),
     "rewards.delayed.DelayedFeedback.predict": _late_predictor,
 }
 """Builder -> how it is asked for something past its boundary, which it must refuse."""
@@ -267,7 +269,7 @@ NEITHER: dict[str, str] = {
     "evaluation.off_policy_model.weigh_model": "reads the log from held_out_since on",
     "evaluation.page_reward.Logistic.fit": "reads looks, whose members and days the study has set apart",
     "evaluation.page_reward.PageReward.fit": "reads looks, whose members and days the study has set apart",
-    "experiments.ledger_heads.labelled_rows": "reads held-out labels, which held_out_labels has checked",
+    "ledger.head_gains.labelled_rows": "reads held-out labels, which held_out_labels has checked",
     "models.history_terms.HistoryTerms.fit": "reads fitted plays of a log whose cases learn_weights checks",
     "models.companions.Companions.fit": _OF_THE_SET,
     "models.likeness.Likeness.fit": _OF_THE_SET,

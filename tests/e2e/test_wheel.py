@@ -41,10 +41,10 @@ def clean_python(wheel, tmp_path_factory):
 def test_the_wheel_holds_the_package_and_its_templates_only(wheel):
     members = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in members}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"playbill", "playbill_feast"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"playbill", "playbill_feast", "playbill_lab"}
     assert any(name.startswith("playbill/templates/model_zoo/models/") for name in members)
     assert any(name.startswith("playbill/templates/feature_repo/") and name.endswith(".py") for name in members)
-    assert "playbill/simulator/worlds/rich.yaml" in members
+    assert "playbill_lab/simulator/world/worlds/rich.yaml" in members
     assert {"playbill_feast/README.md", "playbill_feast/py.typed"} <= set(members)
     assert not [name for name in members if "__pycache__" in name]
 

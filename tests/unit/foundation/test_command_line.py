@@ -5,19 +5,20 @@ import time
 
 from click.testing import CliRunner
 
-from playbill.cli.main import COMMANDS, main
+from playbill.cli.commands import commands
+from playbill.cli.main import main
 from playbill.registry import load_object
 
 
 def test_help_lists_every_command():
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
-    for name in COMMANDS:
+    for name in commands():
         assert name in result.output
 
 
 def test_every_command_exists_and_shows_an_example():
-    for name, command in COMMANDS.items():
+    for name, command in commands().items():
         loaded = load_object(command.path)
         assert loaded.name == name
         result = CliRunner().invoke(main, [name, "--help"])
