@@ -33,8 +33,7 @@ from playbill.tables import Tables
 from playbill.training.options import TrainOptions
 from playbill.training.run import train
 from playbill_lab.simulator.workspace import simulate_workspace
-from playbill_lab.simulator.world.spec import read_spec
-from playbill_lab.simulator.world.world_file import read_world_file
+from playbill_lab.simulator.world.spec import read_spec, read_world_file
 
 ROOT = Path(__file__).parents[2]
 LOGS = ("world:4000:28:31", "world:20000:28:32", "world:4000:150:33", "ml_100k", "days/ml_100k")

@@ -25,8 +25,15 @@ from playbill.datasets import Request
 from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.metrics.bootstrap import member_bootstrap
 from playbill.ranking.scorer import Scorer
-from playbill_lab.studies.searches import accuracy, target_ranks
-from playbill_lab.studies.similar import BANDS, listed, mean_likeness, popularity_bands, shared_metadata
+from playbill_lab.studies.search_measures import (
+    BANDS,
+    accuracy,
+    listed,
+    mean_likeness,
+    popularity_bands,
+    shared_metadata,
+    target_ranks,
+)
 
 HEAD = "new_play"
 TERMS = ("popular", "similarity", "co_play", "semantic", "lift", "likeness")

@@ -1,4 +1,4 @@
-"""Compute the constants of `playbill_lab.simulator.world.reference` from a log of MovieLens-1M.
+"""Compute the constants of `playbill_lab.simulator.world.members` from a log of MovieLens-1M.
 
 Example: python tests/benchmarks/movielens_reference.py ml-1m/ratings.dat
 The file is the publisher's `ratings.dat`, or a parquet file with columns user_id and movie_id.
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from playbill_lab.simulator.world.reference import activity_relative, popularity_gini, popularity_shares
+from playbill_lab.simulator.world.members import activity_relative, popularity_gini, popularity_shares
 
 
 def read_log(path: Path) -> pl.DataFrame:

@@ -22,9 +22,8 @@ from rich.console import Console
 from playbill.config import shipped_folder
 from playbill.zoo import load_zoo
 from playbill_lab.studies.objective.arms import CAPACITIES, OBJECTIVES, Recipe, StudyOptions
-from playbill_lab.studies.objective.capacity import run_study
-from playbill_lab.studies.objective.plot import plot_study
-from playbill_lab.studies.objective.report import study_json, study_page
+from playbill_lab.studies.objective.report import plot_study, study_json, study_page
+from playbill_lab.studies.objective.study import run_study
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from search_simulated import BLENDS, MADE, ask, choose, judged, keystrokes, logg
 from search_tables import known_item_table, made_table, simulated_table
 
 from playbill.evaluation.order import UNKNOWN
-from playbill_lab.studies.searches import first_titles
+from playbill_lab.studies.search_measures import first_titles
 
 BASELINES = {"popular": {"popular": 1.0}, "prefix match": {"prefix match": 1.0}}
 MAPPING = Path(__file__).parents[2] / "docs" / "guide" / "mappings" / "ml_1m.yaml"

@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from playbill_lab.studies.searches import QUERY_LENGTHS
+from playbill_lab.studies.search_measures import QUERY_LENGTHS
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

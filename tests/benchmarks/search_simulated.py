@@ -14,7 +14,7 @@ from playbill.evaluation.beside import Matching, NameMatch
 from playbill.evaluation.order import UNKNOWN, TitleOrder
 from playbill.metrics.bootstrap import member_bootstrap
 from playbill.ranking.scorer import Scorer
-from playbill_lab.studies.searches import (
+from playbill_lab.studies.search_measures import (
     QUERY_LENGTHS,
     Searches,
     accuracy,

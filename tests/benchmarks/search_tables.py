@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from playbill_lab.studies.searches import QUERY_LENGTHS
+from playbill_lab.studies.search_measures import QUERY_LENGTHS
 
 
 def simulated_table(seed: str, found: Mapping[str, Any]) -> Table:

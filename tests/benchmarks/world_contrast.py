@@ -55,10 +55,9 @@ from playbill.zoo import load_zoo
 from playbill_lab.simulator.engine.true_plays import TruePlays, truth_of
 from playbill_lab.simulator.workspace import simulate_workspace
 from playbill_lab.simulator.world.checkpoint import read_world
-from playbill_lab.simulator.world.reference import popularity_gini
-from playbill_lab.simulator.world.spec import WorldSpec, read_spec
+from playbill_lab.simulator.world.members import popularity_gini
+from playbill_lab.simulator.world.spec import WorldSpec, read_spec, read_world_file
 from playbill_lab.simulator.world.world import World
-from playbill_lab.simulator.world.world_file import read_world_file
 
 ROOT = Path(__file__).parents[2]
 MOMENT = ("device_length", "evening_films", "hour_genre", "weekday_kind", "season_genre", "device_rows", "device_look")

@@ -11,7 +11,7 @@ import pytest
 from playbill_lab.simulator import World, WorldSpec, simulate
 from playbill_lab.simulator.world import canvases
 from playbill_lab.simulator.world.behaviour_model import LAW
-from playbill_lab.simulator.world.world_file import read_world_file
+from playbill_lab.simulator.world.spec import read_world_file
 from playbill_lab.testing import PolicyConformance
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide" / "simulator.md").read_text()

@@ -14,7 +14,7 @@ from playbill.datasets import make_split
 from playbill.tables import Tables
 from playbill.tracking import Tracking
 from playbill.zoo import load_zoo
-from playbill_lab.ab import served_ab
+from playbill_lab.ab import experiment as served_ab
 from playbill_lab.ab.recording import SIMULATED_AB
 from playbill_lab.bridge.live_features import NoFeatures
 from playbill_lab.bridge.training import fit_model

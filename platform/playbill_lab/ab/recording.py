@@ -10,8 +10,8 @@ from typing import Any
 
 from playbill.tracking import RunHandle, Tracking
 from playbill.tracking.lineage import PREFIX
+from playbill_lab.ab.experiment import ServedAb
 from playbill_lab.ab.report import AbReport, plot
-from playbill_lab.ab.served_ab import ServedAb
 
 EXPERIMENTS = "experiments"
 """MLflow's experiment, after the workspace's name."""
@@ -33,7 +33,7 @@ def record_ab(tracking: Tracking, found: ServedAb) -> str:
     named = {arm: version.reference for arm, version in found.versions.items()}
     params = {"members": report.members, "days": report.days, "seeds": list(report.seeds), **plain(report.about)}
     with tracking.start_run(EXPERIMENTS, f"simulated A/B: {', '.join(report.names)}", tags, params) as run:
-        run.logmetrics_of(metrics_of(report, named))
+        run.log_metrics(metrics_of(report, named))
         run.log_table(report.frame(), "simulated_ab")
         run.log_text(json.dumps(report.as_json(), indent=1), "simulated_ab/report.json")
         log_picture(run, "simulated_ab", lambda path: plot(report, path))

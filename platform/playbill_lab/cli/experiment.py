@@ -72,9 +72,9 @@ def ab(
     from playbill.cli.console import Console
     from playbill.cli.progress import Stages
     from playbill.tracking import Tracking
+    from playbill_lab.ab.experiment import Wanted, served_ab
     from playbill_lab.ab.recording import record_ab
     from playbill_lab.ab.report import plot
-    from playbill_lab.ab.served_ab import Wanted, served_ab
 
     with Stages() as stages:
         stages.stage("simulated A/B test")
@@ -133,10 +133,9 @@ def objective_before_capacity(
     from playbill.cli.progress import Stages
     from playbill.tracking import Tracking
     from playbill.zoo import open_zoo
-    from playbill_lab.studies.objective.capacity import run_study
-    from playbill_lab.studies.objective.plot import plot_study
     from playbill_lab.studies.objective.recording import record_study
-    from playbill_lab.studies.objective.report import study_json
+    from playbill_lab.studies.objective.report import plot_study, study_json
+    from playbill_lab.studies.objective.study import run_study
 
     project, options, console = selection.project, study_options(sizes), Console(stderr=as_json)
     zoo = open_zoo(project.model_zoo, project.feature_repo)

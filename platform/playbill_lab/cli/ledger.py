@@ -13,7 +13,7 @@ from playbill.files import write_text
 from playbill_lab.cli.experiment import names
 
 if TYPE_CHECKING:
-    from playbill_lab.studies.ledger.options import LedgerOptions
+    from playbill_lab.studies.ledger.data import LedgerOptions
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -69,10 +69,9 @@ def ledger(
     from playbill.tracking import Tracking
     from playbill.zoo import open_zoo
     from playbill_lab.studies.ledger.data import LedgerService
-    from playbill_lab.studies.ledger.ledger import run_ledger
     from playbill_lab.studies.ledger.models import with_recipe, with_trunk
     from playbill_lab.studies.ledger.recording import record_ledger
-    from playbill_lab.studies.ledger.report import ledger_json, ledger_tables
+    from playbill_lab.studies.ledger.report import ledger_json, ledger_tables, run_ledger
 
     model = definition_reference(model, definition, "ledger")
     options, workspace = ledger_options(given), selection.workspace
@@ -114,7 +113,7 @@ def ledger_options(given: dict[str, Any]) -> LedgerOptions:
     Raises:
         click.BadParameter: A seed is no number.
     """
-    from playbill_lab.studies.ledger.options import PARTS, LedgerOptions
+    from playbill_lab.studies.ledger.data import PARTS, LedgerOptions
 
     parts, seeds = names(given.pop("parts")), names(given.pop("seeds"))
     if wrong := [seed for seed in seeds if not seed.isdecimal()]:

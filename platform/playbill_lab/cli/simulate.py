@@ -76,7 +76,7 @@ def simulate(
     console.print(counts_table(found))
     console.print(fit_table(found.fit))
     if plot_file is not None:
-        from playbill_lab.simulator.fit_plot import plot_fit
+        from playbill_lab.simulator.fit import plot_fit
 
         plot_fit(found.fit, plot_file)
         console.print(f"wrote {plot_file}")
@@ -91,8 +91,7 @@ def wanted_world(world_file: Path | None, countries: str | None, **given: Any) -
         ConfigError: There is no such file.
         DefinitionError: Anything is wrong with it; all is named.
     """
-    from playbill_lab.simulator.world.spec import read_spec
-    from playbill_lab.simulator.world.world_file import chosen_countries, read_world_file
+    from playbill_lab.simulator.world.spec import chosen_countries, read_spec, read_world_file
 
     fields = {name: value for name, value in given.items() if value is not None}
     if world_file is None:

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from playbill_lab.simulator import Asked, Policy, Slates, World, WorldSpec, load_policy, simulate
 from playbill_lab.simulator.engine.choices import Response
-from playbill_lab.simulator.policies.policy_request import Hidden
-from playbill_lab.simulator.policies.slate_checks import check_slates
+from playbill_lab.simulator.policies.policy_request import Hidden, check_slates
 from playbill_lab.simulator.world.canvases import CANVASES
 
 DRAWS = 6_000

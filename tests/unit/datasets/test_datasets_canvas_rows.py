@@ -10,7 +10,7 @@ import pytest
 
 from playbill.datasets import TrainingSet, build_training_set, make_split
 from playbill.errors import StateError, UnknownNameError
-from playbill_lab.studies.ledger.canvas_rows import canvas_rows, rows_by_canvas, taught_rows
+from playbill_lab.studies.ledger.arms import canvas_rows, rows_by_canvas, taught_rows
 
 DISCOVERY = ("discovery_play",)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from playbill.errors import StateError
-from playbill_lab.studies.pages.page_reward import Looks, PageReward, reward_error
+from playbill_lab.studies.pages.facts import Looks, PageReward, reward_error
 
 ROWS, COLUMNS = 3, 4
 ON, DOWN = 0.8, 0.7

@@ -9,8 +9,18 @@ import polars as pl
 import pytest
 
 from playbill.evaluation.order import TitleOrder
-from playbill_lab.studies.searches import Searches, accuracy, first_titles, nearness, query_lengths, target_ranks
-from playbill_lab.studies.similar import listed, mean_likeness, popularity_bands, shared_metadata
+from playbill_lab.studies.search_measures import (
+    Searches,
+    accuracy,
+    first_titles,
+    listed,
+    mean_likeness,
+    nearness,
+    popularity_bands,
+    query_lengths,
+    shared_metadata,
+    target_ranks,
+)
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 CATALOGUE = TitleOrder.of(["a", "b", "c"])

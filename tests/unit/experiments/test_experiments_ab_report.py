@@ -12,8 +12,7 @@ import pytest
 from rich.console import Console
 
 from playbill.errors import ComparisonError, ProblemsError
-from playbill_lab.ab.contrasts import contrasts
-from playbill_lab.ab.report import MEASURES, AbReport, check_arms, compare, plot
+from playbill_lab.ab.report import MEASURES, AbReport, check_arms, compare, contrasts, plot
 
 MEMBERS = 200
 

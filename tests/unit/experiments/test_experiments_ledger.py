@@ -18,12 +18,10 @@ from playbill.training.build import build_network, loop_settings
 from playbill.zoo import Zoo
 from playbill_lab.bridge.live_features import NoFeatures
 from playbill_lab.bridge.training import training_set
-from playbill_lab.studies.ledger.arms import Costs
-from playbill_lab.studies.ledger.canvas_rows import canvas_rows, rows_by_canvas
-from playbill_lab.studies.ledger.cells import LedgerCell, LedgerCells
-from playbill_lab.studies.ledger.clusters import k_means, unit
+from playbill_lab.studies.ledger.arms import Costs, canvas_rows, rows_by_canvas
+from playbill_lab.studies.ledger.data import LedgerOptions
 from playbill_lab.studies.ledger.head_gains import auc_gain
-from playbill_lab.studies.ledger.ladder import Stacked, best_by_canvas, without_member
+from playbill_lab.studies.ledger.ladder import Stacked, best_by_canvas, k_means, unit, without_member
 from playbill_lab.studies.ledger.models import (
     definition_size,
     heads_of,
@@ -32,8 +30,8 @@ from playbill_lab.studies.ledger.models import (
     shared_size,
     with_recipe,
 )
-from playbill_lab.studies.ledger.options import LedgerOptions
 from playbill_lab.studies.ledger.report import canvas_cells
+from playbill_lab.studies.ledger.run import LedgerCell, LedgerCells
 from playbill_lab.studies.ledger.table import BaselineRow, CanvasRow
 
 pytestmark = pytest.mark.filterwarnings("error")

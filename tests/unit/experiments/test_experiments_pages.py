@@ -26,9 +26,8 @@ from playbill_lab.simulator import load_policy
 from playbill_lab.simulator.engine.run import simulate
 from playbill_lab.simulator.world.spec import WorldSpec
 from playbill_lab.simulator.world.world import World
-from playbill_lab.studies.pages.model import PagesRecipe, page_spec, pages_model
-from playbill_lab.studies.pages.probe import plays_after
-from playbill_lab.studies.pages.study import page_policy
+from playbill_lab.studies.pages.policy import PagesRecipe, page_spec, pages_model
+from playbill_lab.studies.pages.study import page_policy, plays_after
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,8 @@ import pytest
 
 from playbill.metrics import Interval
 from playbill_lab.ab.report import MEASURES, compare
-from playbill_lab.studies.pages.page_reward import RewardError
-from playbill_lab.studies.pages.recording import record_pages
-from playbill_lab.studies.pages.report import HEADLINES, pages_frame, pages_json, pages_page, plot_pages
+from playbill_lab.studies.pages.facts import RewardError
+from playbill_lab.studies.pages.report import HEADLINES, pages_frame, pages_json, pages_page, plot_pages, record_pages
 from playbill_lab.studies.pages.study import PagesOptions, PagesStudy
 
 ARMS = ("fixed", "greedy")

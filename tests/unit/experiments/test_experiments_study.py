@@ -12,13 +12,10 @@ import pytest
 from playbill.datasets import make_split
 from playbill.errors import IntegrityError, ProblemsError, UnknownNameError
 from playbill.metrics import Interval
-from playbill_lab.studies.agreement import agreements
-from playbill_lab.studies.cells import Cell, Cells, Offline, digest
+from playbill_lab.studies.cells import Cell, Cells, Offline, agreements, digest
 from playbill_lab.studies.objective.arms import BASE, CAPACITIES, OBJECTIVES, Recipe, StudyOptions, study_model
-from playbill_lab.studies.objective.capacity import OFFLINE, Study, run_study
-from playbill_lab.studies.objective.plot import plot_study
-from playbill_lab.studies.objective.report import study_json, study_page
-from playbill_lab.studies.objective.study import Run, judged
+from playbill_lab.studies.objective.report import plot_study, study_json, study_page
+from playbill_lab.studies.objective.study import OFFLINE, Run, Study, judged, run_study
 
 SMALL = StudyOptions(
     members=100,

@@ -14,8 +14,7 @@ from playbill.schema import KINDS
 from playbill.tables import canonical_frame, polars_schema
 from playbill_lab.simulator.world.catalogue import ENGLISH_SHARE, GENRES, KIND_SHARES, Catalogue, make_catalogue
 from playbill_lab.simulator.world.real_catalogue import UNKNOWN_LANGUAGE, read_catalogue
-from playbill_lab.simulator.world.title_names import CONCEPTS, make_names
-from playbill_lab.simulator.world.title_words import GENRE_WORDS, TONGUES
+from playbill_lab.simulator.world.title_words import CONCEPTS, GENRE_WORDS, TONGUES, make_names
 
 LANGUAGES = ("en", "es", "ja")
 

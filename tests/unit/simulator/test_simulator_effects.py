@@ -19,8 +19,7 @@ from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.effects import GENRE_HOURS, day_of_year, taste_of
 from playbill_lab.simulator.world.franchises import Franchises
 from playbill_lab.simulator.world.launches import microseconds
-from playbill_lab.simulator.world.spec import EffectsSpec
-from playbill_lab.simulator.world.world_file import named_worlds, read_world_file
+from playbill_lab.simulator.world.spec import EffectsSpec, named_worlds, read_world_file
 
 SMALL = {"seed": 9, "members": 450, "days": 10, "titles": 120, "sessions_per_day": 1.2}
 ONE_PLACE = {"countries": [{"code": "GB", "languages": ["en"], "catalogue_share": 1.0}]}

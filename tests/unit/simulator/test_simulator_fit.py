@@ -8,7 +8,7 @@ import pytest
 
 from playbill.errors import StateError
 from playbill_lab.simulator.fit import fit_report, fit_table, pair_counts
-from playbill_lab.simulator.world.reference import (
+from playbill_lab.simulator.world.members import (
     ACTIVITY_MEAN,
     ACTIVITY_MEDIAN,
     ACTIVITY_PROBABILITIES,

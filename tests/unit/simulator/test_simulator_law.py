@@ -13,8 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from playbill_lab.simulator import Asked, Outcome, Slates, World, WorldSpec, load_policy, simulate
-from playbill_lab.simulator.engine.choices import Response, leanings
-from playbill_lab.simulator.engine.expected import expected_by_place
+from playbill_lab.simulator.engine.choices import Response, expected_by_place, leanings
 from playbill_lab.simulator.policies.policies import PlackettLuce
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.behaviour_model import LAW, logistic

@@ -18,8 +18,7 @@ from playbill_lab.simulator.engine import shards as days
 from playbill_lab.simulator.engine.executors import Together, crew_size
 from playbill_lab.simulator.policies.policies import Uniform
 from playbill_lab.simulator.world import canvases as on
-from playbill_lab.simulator.world.spec import EffectsSpec
-from playbill_lab.simulator.world.world_file import read_world_file
+from playbill_lab.simulator.world.spec import EffectsSpec, read_world_file
 
 SPEC = WorldSpec(seed=2, members=1500, days=21, titles=250, joining_share=0.3)
 

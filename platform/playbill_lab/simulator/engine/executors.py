@@ -22,12 +22,11 @@ import numpy as np
 import polars as pl
 
 from playbill.errors import ConfigError, StateError
-from playbill_lab.simulator.engine.parts import Part, Plays, Sink, Totals
-from playbill_lab.simulator.engine.shards import Block
+from playbill_lab.simulator.engine.shards import Block, Part, Plays, Sink, Totals
 from playbill_lab.simulator.engine.steps import Watch
 from playbill_lab.simulator.policies.policies import Policy
 from playbill_lab.simulator.world.event_log import EventLog
-from playbill_lab.simulator.world.threads import one_thread
+from playbill_lab.simulator.world.random_streams import one_thread
 from playbill_lab.simulator.world.world import World
 
 

@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 from playbill.errors import StateError
 from playbill.schema import ACTIONS
 from playbill_lab.simulator.engine.executors import Alone, Crew, Together, crew_size
-from playbill_lab.simulator.engine.parts import Plays, Totals
-from playbill_lab.simulator.engine.shards import blocks_of
+from playbill_lab.simulator.engine.shards import Plays, Totals, blocks_of
 from playbill_lab.simulator.engine.steps import Watch
 from playbill_lab.simulator.policies.policies import Policy, load_policy
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.behaviour_model import LAW
 from playbill_lab.simulator.world.event_log import EventLog
 from playbill_lab.simulator.world.launches import DAY_US, NEVER, microseconds, moments
-from playbill_lab.simulator.world.threads import one_thread
+from playbill_lab.simulator.world.random_streams import one_thread
 from playbill_lab.simulator.world.world import World
 
 

@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playbill_lab.simulator.engine.choices import Response, respond
-from playbill_lab.simulator.engine.lists import find, push
-from playbill_lab.simulator.engine.playback import Plays, Sitting, sit
+from playbill_lab.simulator.engine.playback import Plays, Sitting, find, push, sit
 from playbill_lab.simulator.engine.visits import DONE, INTENT_SHIFT, Visits, intents
 from playbill_lab.simulator.policies.policies import Policy
-from playbill_lab.simulator.policies.policy_request import Asked, Slates
-from playbill_lab.simulator.policies.slate_checks import check_slates
+from playbill_lab.simulator.policies.policy_request import Asked, Slates, check_slates
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.effects import next_row_of
 from playbill_lab.simulator.world.event_log import EventLog

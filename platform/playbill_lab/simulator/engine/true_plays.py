@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from scipy.special import pdtr
 
 from playbill_lab.simulator.engine.choices import Response, leanings
-from playbill_lab.simulator.engine.layouts import lacking
 from playbill_lab.simulator.engine.run import simulate
 from playbill_lab.simulator.engine.steps import listed_by_rule
+from playbill_lab.simulator.engine.visits import lacking
 from playbill_lab.simulator.policies.policies import Policy, ScoredPolicy, load_policy
 from playbill_lab.simulator.policies.policy_request import Asked, Slates
 from playbill_lab.simulator.world import canvases as on

@@ -19,7 +19,7 @@ from playbill.errors import DataError, Problem
 from playbill.schema import KINDS
 from playbill.tables import TIMESTAMP, canonical_frame
 from playbill_lab.simulator.world.franchises import Franchises
-from playbill_lab.simulator.world.title_names import check_languages, make_characters, make_names, make_synopses
+from playbill_lab.simulator.world.title_words import check_languages, make_characters, make_names, make_synopses
 
 GENRES = {
     "action": 0.13,

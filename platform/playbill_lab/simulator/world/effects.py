@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from playbill_lab.simulator.world.catalogue import Catalogue
     from playbill_lab.simulator.world.spec import EffectsSpec, WorldSpec
     from playbill_lab.simulator.world.state import State
-    from playbill_lab.simulator.world.truth import Truth
-    from playbill_lab.simulator.world.world import World
+    from playbill_lab.simulator.world.world import Truth, World
 
 LENGTH_BY_DEVICE = {"tv": 1.0, "web": 0.2, "tablet": -0.4, "mobile": -1.0}
 """Device -> weight of a sitting's length; the same weights say how far along a list people look there."""

@@ -3,15 +3,19 @@
 A number is a hash of (seed, purpose, member, occasion, place). So two runs that ask other members, in other
 batches, give the same member the same luck: policies are compared by common random numbers, and batches of any
 size give equal tables. The hash is splitmix64's finaliser (Steele, Lea and Flood, OOPSLA 2014).
+
+Linear algebra in one thread: how sums are split among threads changes their last bits, and a log must not.
 """
 
 from __future__ import annotations
 
 import zlib
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -67,3 +71,9 @@ def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     state = (state ^ (state >> np.uint64(27))) * _SECOND
     mixed: NDArray[np.uint64] = state ^ (state >> np.uint64(31))
     return mixed
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Return a context in which BLAS, whichever it is, uses one thread."""
+    limited: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
+    return limited

@@ -12,11 +12,10 @@ from playbill.datasets import TrainingSet
 from playbill.errors import StateError
 from playbill.metrics import Interval, relative_interval
 from playbill.specs import ResolvedModel
-from playbill_lab.studies.ledger.canvas_rows import rows_by_canvas
-from playbill_lab.studies.ledger.cells import LedgerCell
+from playbill_lab.studies.ledger.arms import rows_by_canvas
+from playbill_lab.studies.ledger.data import METRICS
 from playbill_lab.studies.ledger.ladder import RUNGS, rung
-from playbill_lab.studies.ledger.options import METRICS
-from playbill_lab.studies.ledger.run import LedgerRun, members_of, renamed, values_of
+from playbill_lab.studies.ledger.run import LedgerCell, LedgerRun, members_of, renamed, values_of
 from playbill_lab.studies.ledger.table import quality
 
 SWITCHES = {

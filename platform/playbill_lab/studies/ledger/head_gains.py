@@ -31,12 +31,10 @@ from playbill.metrics.topk import Indices
 from playbill.ranking.blend import COMPETING
 from playbill.ranking.scorer import Scorer
 from playbill.specs import CanvasSpec, ResolvedModel
-from playbill_lab.studies.ledger.arms import costs_of, fitted, scorer_of
-from playbill_lab.studies.ledger.canvas_rows import rows_by_canvas
-from playbill_lab.studies.ledger.cells import LedgerCell
+from playbill_lab.studies.ledger.arms import costs_of, fitted, rows_by_canvas, scorer_of
 from playbill_lab.studies.ledger.data import FOLDS
 from playbill_lab.studies.ledger.models import only_head, with_recipe
-from playbill_lab.studies.ledger.run import LedgerRun, renamed
+from playbill_lab.studies.ledger.run import LedgerCell, LedgerRun, renamed
 
 MOST_POSITIVES = 1500
 """Of a head, drawn at random; a threefold of negatives is drawn beside them. An area under a curve does not mind."""

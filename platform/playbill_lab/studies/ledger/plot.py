@@ -10,8 +10,7 @@ import numpy as np
 from playbill.errors import ConfigError
 from playbill_lab.studies.ledger.ablations import Comparison
 from playbill_lab.studies.ledger.head_gains import HeadGain
-from playbill_lab.studies.ledger.ledger import Ledger
-from playbill_lab.studies.ledger.report import COSTS, head_name
+from playbill_lab.studies.ledger.report import COSTS, Ledger, head_name
 from playbill_lab.studies.ledger.table import PARITY, LedgerTable
 
 BLUE, GREY, RED = "#4477aa", "#222222", "#aa3377"

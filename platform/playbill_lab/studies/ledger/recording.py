@@ -10,9 +10,8 @@ from pathlib import Path
 from playbill.tracking import Tracking
 from playbill.tracking.lineage import PREFIX
 from playbill_lab.ab.recording import EXPERIMENTS, plain
-from playbill_lab.studies.ledger.ledger import Ledger
 from playbill_lab.studies.ledger.plot import plot_ledger
-from playbill_lab.studies.ledger.report import ledger_frames, ledger_json, ledger_metrics
+from playbill_lab.studies.ledger.report import Ledger, ledger_frames, ledger_json, ledger_metrics
 
 
 def record_ledger(tracking: Tracking, ledger: Ledger) -> str:

@@ -15,10 +15,9 @@ from playbill.errors import StateError
 from playbill.metrics import Interval, relative_interval, seed_interval
 from playbill.metrics.bootstrap import Matrix, member_bootstrap
 from playbill.metrics.topk import Indices
-from playbill_lab.studies.ledger.cells import LedgerCell
+from playbill_lab.studies.ledger.data import METRICS
 from playbill_lab.studies.ledger.models import definition_size, separate_model, shared_size
-from playbill_lab.studies.ledger.options import METRICS
-from playbill_lab.studies.ledger.run import LedgerRun, members_of, values_of
+from playbill_lab.studies.ledger.run import LedgerCell, LedgerRun, members_of, values_of
 
 PARITY = -0.01
 """A canvas is at parity where the lower end of the interval of its relative difference is at or above it."""

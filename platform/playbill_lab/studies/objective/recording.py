@@ -7,9 +7,8 @@ import json
 from playbill.tracking import Tracking
 from playbill.tracking.lineage import PREFIX
 from playbill_lab.ab.recording import EXPERIMENTS, log_picture, metrics_of
-from playbill_lab.studies.objective.capacity import Study
-from playbill_lab.studies.objective.plot import plot_study
-from playbill_lab.studies.objective.report import study_json, study_page
+from playbill_lab.studies.objective.report import plot_study, study_json, study_page
+from playbill_lab.studies.objective.study import Study
 
 
 def record_study(tracking: Tracking, study: Study) -> str:

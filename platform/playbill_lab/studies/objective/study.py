@@ -1,8 +1,19 @@
-"""One seed of the study `objective_before_capacity`: a world, its log, the models that learn from it, and the test."""
+"""One seed of the study `objective_before_capacity`: a world, its log, the models that learn from it, and the test.
+
+Objective before capacity: what a larger network does to members, by what it is told to seek.
+
+One simulated log; from it the same network in several sizes learns several objectives, by the code of `playbill
+train`. Each model is then measured twice: offline on the log's held-out end, and online on the same members, whose
+value is known exactly. The question: does capacity help, and does a misaligned objective cost more when there is more
+of it?
+
+Source of the question: "Recommending for long-term member satisfaction at Netflix", TechBlog 2024: better offline fit
+can come with flat or negative online metrics where the proxy is misaligned.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +25,7 @@ from playbill.evaluation import CanvasScorer, evaluate_canvas
 from playbill.specs import ResolvedModel
 from playbill.zoo import Zoo
 from playbill_lab.ab.experiment import Test, measured
+from playbill_lab.ab.report import AbReport, Contrast, compare, contrasts
 from playbill_lab.bridge.live_features import NoFeatures
 from playbill_lab.bridge.model_policy import ModelPolicy
 from playbill_lab.bridge.simulated_log import SimulatedLog, going_on
@@ -24,7 +36,7 @@ from playbill_lab.simulator.policies.policies import Policy
 from playbill_lab.simulator.world.behaviour_model import LAW
 from playbill_lab.simulator.world.spec import WorldSpec
 from playbill_lab.simulator.world.world import World
-from playbill_lab.studies.cells import Cell, Offline, digest
+from playbill_lab.studies.cells import Agreement, Cell, Cells, Offline, agreements, digest
 from playbill_lab.studies.objective.arms import BASE, StudyOptions, study_model
 
 SIZES = ("members", "titles", "log_days", "test_members", "test_days")
@@ -136,3 +148,94 @@ def judged(fitted: Fitted, log: SimulatedLog, split: Split, name: str, seed: int
         examples=fitted.examples,
         train_seconds=fitted.seconds,
     )
+
+
+OFFLINE = ("ndcg@10", "reward_ndcg@10")
+"""Offline metrics that are set against the test: which plays came, and which came that were worth something."""
+
+ONLINE = ("value", "retained", "satisfaction", "plays_per_day")
+"""Measures of the test that a good model raises."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What came out.
+
+    Args:
+        options: What was asked.
+        offline: Every model on every log.
+        online: Every arm over all seeds.
+        contrasts: What capacity does by objective, and what a misaligned objective costs by capacity.
+        agreements: Whether offline metrics rank the models as the test does.
+    """
+
+    options: StudyOptions
+    offline: tuple[Offline, ...]
+    online: AbReport
+    contrasts: tuple[Contrast, ...]
+    agreements: tuple[Agreement, ...]
+
+
+def run_study(zoo: Zoo, options: StudyOptions, folder: Path, progress: Progress | None = None) -> Study:
+    """Run the study, or what is left of it.
+
+    Args:
+        zoo: Where the rewards are defined.
+        options: Sizes.
+        folder: Where bundles and finished cells go. Cells that are there already are not made again.
+        progress: Told of every step.
+
+    Raises:
+        UnknownNameError: There is no such reward or capacity.
+        ProblemsError: It cannot be run in these sizes.
+    """
+    options.check()
+    tell, cells = progress or (lambda _text: None), Cells(folder)
+    runs = [Run.of(zoo, options, seed, folder) for seed in options.seeds]
+    found = [_of_seed(cells, run, tell) for run in runs]
+    offline = tuple(cell.offline for row in found for cell in row if cell.offline is not None)
+    values = {
+        arm: pl.concat(_of_run(row[place].members, number, options) for number, row in enumerate(found))
+        for place, arm in enumerate(options.arms)
+    }
+    about = {"log_days": options.log_days, "log_members": options.members, "titles": options.titles}
+    return Study(
+        options=options,
+        offline=offline,
+        online=compare(values, days=options.test_days, seeds=options.seeds, about=about),
+        contrasts=contrasts(values, options.objectives, options.capacities),
+        agreements=agreements(offline, values, OFFLINE, ONLINE),
+    )
+
+
+def _of_run(members: pl.DataFrame, number: int, options: StudyOptions) -> pl.DataFrame:
+    """Number the run and its members: those of another world are other people."""
+    first = number * options.test_members
+    return members.with_columns(pl.col("member") + first, run=pl.lit(number, dtype=pl.Int64))
+
+
+def _of_seed(cells: Cells, run: Run, tell: Progress) -> list[Cell]:
+    """Return every cell of a seed, and let go of its log."""
+    found = [_cell(cells, run, arm, tell) for arm in run.options.arms]
+    run.forget()
+    return found
+
+
+def _cell(cells: Cells, run: Run, arm: str, tell: Progress) -> Cell:
+    asked = run.digest(arm)
+    if (known := cells.read(arm, run.seed, asked)) is not None:
+        return known
+    made = run.cell(arm)
+    cells.write(made, asked)
+    tell(f"seed {run.seed}: {arm}: {_shown(made)}")
+    return made
+
+
+def _shown(cell: Cell) -> str:
+    value = f"value {float(cell.members['value'].to_numpy().mean()):.2f} days"
+    if (row := cell.offline) is None:
+        return value
+    numbers = ", ".join(f"{name} {row.metrics[name].value:.4f}" for name in OFFLINE if name in row.metrics)
+    return f"{value}, {numbers} ({row.parameters:,} weights, {row.examples:,} examples, {row.train_seconds:.0f} s)"

@@ -2,6 +2,15 @@
 
 A policy's scores are not among them, nor is anything hidden: only what any log and catalogue say.
 Axis letters: N pages (or rows asked for), R rows, K places of a row, F features, L looks.
+
+A held-out model of what members do on pages: look at the next title, the next row, leave, or play.
+
+A cascade over two axes (Craswell et al., WSDM 2008, for one list; "Learning a personalized homepage", Netflix, 2015,
+for the page): a visit looks at the first title of the first row. A title that is looked at is played with a probability
+of its own, and then nothing further is looked at. Else the next title of the row is looked at, or the row is left; then
+the next row is looked at, or the page is left. Three logistic regressions say how likely each is. They read public
+facts of the title, the row and the member, never a score of the policies they judge, and are fitted on other members.
+Axis letters: N pages, R rows, C columns, L looks (titles looked at), F features.
 """
 
 from __future__ import annotations
@@ -12,12 +21,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from playbill.errors import StateError
+from playbill.metrics.probabilities import auc, ece, log_loss
 from playbill_lab.simulator.engine.choices import Response
 from playbill_lab.simulator.policies.policy_request import Asked, Slates
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.launches import DAY_US, NEVER
 from playbill_lab.simulator.world.state import State
-from playbill_lab.studies.pages.page_reward import Looks
 
 Ints = npt.NDArray[np.integer[Any]]
 Values = npt.NDArray[np.float64]
@@ -119,3 +129,194 @@ class LookLog:
             went_on=joined["on"].astype(np.float64),
             went_down=np.where(told, below, np.nan),
         )
+
+
+INVERSE_RIDGE = 1.0
+"""One over the weight of half the squared coefficients beside the sum of losses."""
+MOST_STEPS = 500
+
+
+@dataclass(frozen=True)
+class Looks:
+    """L titles that members looked at on pages, and what they did.
+
+    Attributes:
+        features: [L, F] public facts of each: see `experiments.pages_facts`.
+        row: [L] place of its row on the page.
+        column: [L] its place in the row.
+        played: [L].
+        went_on: [L] whether the next title of the row was looked at; nan where that is not to be told: it was played,
+            or it was the last of the row.
+        went_down: [L] whether the next row was looked at; nan where the row was not left here, or was the last.
+    """
+
+    features: Values
+    row: npt.NDArray[np.int64]
+    column: npt.NDArray[np.int64]
+    played: Flags
+    went_on: Values
+    went_down: Values
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Ridge-regularised logistic regression with standardised features.
+
+    Args:
+        weights: [F + 1]; the last is the intercept.
+        mean: [F].
+        scale: [F].
+    """
+
+    weights: Values
+    mean: Values
+    scale: Values
+
+    @classmethod
+    def fit(cls, features: Values, label: Values) -> Logistic:
+        """Fit it with scikit-learn.
+
+        Raises:
+            StateError: All labels are equal, or there are none: nothing can be told apart.
+        """
+        from sklearn.linear_model import LogisticRegression
+
+        if not len(label) or label.min() == label.max():
+            raise StateError(f"{len(label)} looks that all ended alike cannot teach what members do on pages")
+        mean, scale = features.mean(axis=0), features.std(axis=0)
+        scale = np.where(scale > 0, scale, 1.0)
+        found = LogisticRegression(C=INVERSE_RIDGE, max_iter=MOST_STEPS).fit((features - mean) / scale, label > 0)
+        return cls(np.append(found.coef_[0], found.intercept_[0]), mean, scale)
+
+    def __call__(self, features: Values) -> Values:
+        """Return probabilities of features [..., F]."""
+        found: Values = _sigmoid((features - self.mean) / self.scale @ self.weights[:-1] + self.weights[-1])
+        return found
+
+
+def _sigmoid(values: Values) -> Values:
+    found: Values = 1.0 / (1.0 + np.exp(-np.clip(values, -30, 30)))
+    return found
+
+
+@dataclass(frozen=True)
+class PageReward:
+    """The fitted cascade: how likely a title that is looked at is played, and how looking goes on."""
+
+    play: Logistic
+    on: Logistic
+    down: Logistic
+
+    @classmethod
+    def fit(cls, looks: Looks) -> PageReward:
+        """Fit it on what members did.
+
+        Raises:
+            StateError: Nobody played, or everybody did; or nobody looked on.
+        """
+        on, down = ~np.isnan(looks.went_on), ~np.isnan(looks.went_down)
+        return cls(
+            play=Logistic.fit(looks.features, looks.played.astype(np.float64)),
+            on=Logistic.fit(_place(looks.row[on], looks.column[on]), looks.went_on[on]),
+            down=Logistic.fit(_place(looks.row[down], looks.column[down]), looks.went_down[down]),
+        )
+
+    def looks_at(self, features: Values, there: Flags) -> tuple[Values, Values]:
+        """Return [N, R, C] how likely each place is looked at, and how likely it is played from if it is.
+
+        Args:
+            features: [N, R, C, F].
+            there: [N, R, C] places that hold a title; those of a row from the left on, rows from the top.
+        """
+        chance = self.play(features) * there
+        rows, columns = there.shape[1:]
+        at = np.indices((rows, columns))
+        on, down = (
+            step(_place(*(axis.ravel() for axis in at))).reshape(rows, columns) for step in (self.on, self.down)
+        )
+        looked = np.zeros(there.shape)
+        reach = np.ones(len(there))
+        for row in range(rows):
+            here, left = reach, np.zeros(len(there))
+            for column in range(columns):
+                here = here * there[:, row, column]
+                looked[:, row, column] = here
+                stays = here * (1 - chance[:, row, column])
+                last = ~there[:, row, column + 1] if column + 1 < columns else np.ones(len(there), np.bool_)
+                goes = np.where(last, 0.0, on[row, column])
+                left += stays * (1 - goes) * down[row, column]
+                here = stays * goes
+            reach = left
+        return looked, chance
+
+    def reward(self, features: Values, there: Flags, worth: Values | None = None) -> Values:
+        """Return [N] the expected reward of pages: the chance of a play, or the worth of what is played.
+
+        Args:
+            features: [N, R, C, F].
+            there: [N, R, C].
+            worth: [N, R, C] of a play at each place; None = 1.
+        """
+        looked, chance = self.looks_at(features, there)
+        value = looked * chance if worth is None else looked * chance * worth
+        found: Values = value.sum(axis=(1, 2))
+        return found
+
+
+def _place(row: npt.NDArray[np.int64], column: npt.NDArray[np.int64]) -> Values:
+    return np.column_stack([row, column, row == 0, column == 0]).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class RewardError:
+    """How far the model is from what other members did later: read every page reward beside it.
+
+    Attributes:
+        looks: Titles that they looked at.
+        log_loss: Of plays, in nats per look.
+        constant_log_loss: Of the share of plays in the fit, told of every look.
+        auc: Whether plays are ordered above titles that were left.
+        ece: Expected calibration error of the probability of a play.
+        observed: Share of looks that ended in a play.
+        expected: Mean probability.
+        went_on: Share of unplayed titles after which the next one of the row was looked at.
+        expected_on: Mean probability of it.
+        went_down: Share of rows left after which the next row was looked at.
+        expected_down: Mean probability of it.
+    """
+
+    looks: int
+    log_loss: float
+    constant_log_loss: float
+    auc: float
+    ece: float
+    observed: float
+    expected: float
+    went_on: float
+    expected_on: float
+    went_down: float
+    expected_down: float
+
+
+def reward_error(model: PageReward, fitted: Looks, held_out: Looks) -> RewardError:
+    """Judge a page reward model on looks of other members in another period."""
+    label = held_out.played.astype(np.float64)
+    chance = model.play(held_out.features)
+    share = np.full(len(label), fitted.played.mean())
+    on, down = ~np.isnan(held_out.went_on), ~np.isnan(held_out.went_down)
+    return RewardError(
+        looks=len(held_out),
+        log_loss=log_loss(chance, label),
+        constant_log_loss=log_loss(share, label),
+        auc=auc(chance, label),
+        ece=ece(chance, label),
+        observed=float(label.mean()),
+        expected=float(chance.mean()),
+        went_on=float(held_out.went_on[on].mean()),
+        expected_on=float(model.on(_place(held_out.row[on], held_out.column[on])).mean()),
+        went_down=float(held_out.went_down[down].mean()),
+        expected_down=float(model.down(_place(held_out.row[down], held_out.column[down])).mean()),
+    )
