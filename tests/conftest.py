@@ -21,7 +21,7 @@ from playbill.errors import IntegrityError
 if TYPE_CHECKING:
     from small_project import Playbill
 
-    from playbill.tracking import Tracking
+    from playbill.versions.tracking import Tracking
 
 sys.path.insert(0, str(Path(__file__).parent / "problems"))
 
@@ -116,7 +116,7 @@ def migrated_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _migrate(folder: Path) -> None:
-    from playbill.tracking.connection import Connection
+    from playbill.versions.tracking.connection import Connection
 
     folder.mkdir()
     client = Connection(f"sqlite:///{folder}/mlflow.db").client
@@ -168,8 +168,8 @@ def tracking_of(tiny_digest: Callable[[Path], str], monkeypatch: pytest.MonkeyPa
     """Return a maker of a workspace's MLflow door that takes `tiny_bundle` folders and copies no titles."""
     import polars as pl
 
-    from playbill.tracking import Tracking
-    from playbill.tracking.catalogue import CatalogueCopy
+    from playbill.versions.tracking import Tracking
+    from playbill.versions.tracking.catalogue import CatalogueCopy
 
     # MLflow tries every model on its example and warns of those that, like these, cannot answer.
     monkeypatch.setattr("mlflow.models.utils._validate_serving_input", lambda **_: None)

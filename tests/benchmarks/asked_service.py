@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets import make_split
-from playbill.ranking.scorer import Scorer
-from playbill.specs import ResolvedModel
+from playbill.definitions.specs import ResolvedModel
+from playbill.ranking.scoring.scorer import Scorer
 from playbill_lab.bridge.live_features import NO_FEATURES, NoFeatures
 from playbill_lab.bridge.simulated_log import SimulatedLog
 from playbill_lab.bridge.training import fit_model

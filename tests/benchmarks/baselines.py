@@ -23,18 +23,18 @@ from bench_tie_rule import shuffle_ties
 
 from playbill.config import Project, ProjectSettings
 from playbill.datasets import make_split
-from playbill.evaluation.baselines import build_baseline, popular
-from playbill.evaluation.build import build_case
-from playbill.evaluation.data import EvaluationTables
-from playbill.evaluation.ease import Ease
+from playbill.definitions.specs import BASELINES
+from playbill.definitions.zoo import load_zoo
+from playbill.evaluation.baselines.ease import Ease
+from playbill.evaluation.baselines.ials import Ials, IalsOptions
+from playbill.evaluation.baselines.item_knn import ItemKnn
+from playbill.evaluation.baselines.popularity import build_baseline, popular
+from playbill.evaluation.cases.build import build_case
+from playbill.evaluation.cases.data import EvaluationTables
 from playbill.evaluation.evaluate import evaluate_case
-from playbill.evaluation.ials import Ials, IalsOptions
-from playbill.evaluation.item_knn import ItemKnn
 from playbill.evaluation.measure import measure
 from playbill.sources import ingest
-from playbill.specs import BASELINES
 from playbill.tables import Tables
-from playbill.zoo import load_zoo
 
 ROOT = Path(__file__).parents[2]
 SHOWN = ("hr@10", "ndcg@10", "mrr@10", "coverage@10", "novelty@10", "debiased_ndcg@10")

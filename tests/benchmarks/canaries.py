@@ -16,13 +16,13 @@ import polars as pl
 
 from playbill.config import Project, ProjectSettings
 from playbill.datasets import make_split
+from playbill.definitions.specs import BASELINES
+from playbill.definitions.zoo import load_zoo
 from playbill.evaluation import EvaluationTables, build_case, chance_canary, feature_canary, future_canary
-from playbill.evaluation.baselines import Popular
+from playbill.evaluation.baselines.popularity import Popular
 from playbill.features import FeatureDoor, build_features
 from playbill.sources import ingest
-from playbill.specs import BASELINES
 from playbill.tables import Tables
-from playbill.zoo import load_zoo
 
 ROOT = Path(__file__).parents[2]
 HONEST = ("popular", "popular_7d", "item_knn", "ease")

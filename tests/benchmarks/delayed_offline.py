@@ -9,9 +9,9 @@ from pathlib import Path
 import polars as pl
 from delayed_policy import Objective, auc_by_member, fitted, shown
 
+from playbill.definitions.zoo import load_zoo
 from playbill.labels import label_events
 from playbill.rewards import DelayedSettings, delayed_report, reward_values, reward_version, slate_values
-from playbill.zoo import load_zoo
 from playbill_lab.simulator import simulate
 
 ROOT = Path(__file__).parents[2]

@@ -14,9 +14,9 @@ import polars as pl
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
+from playbill.definitions.specs import LabelSpec, RewardSpec
 from playbill.labels import label_events
 from playbill.rewards import DelayedFeedback, DelayedSettings, loss_weights, reward_values, slate_values
-from playbill.specs import LabelSpec, RewardSpec
 from playbill_lab.simulator.policies.policies import PlackettLuce, ScoredPolicy, shares
 from playbill_lab.simulator.policies.policy_request import Asked, Slates
 from playbill_lab.simulator.world import canvases as on

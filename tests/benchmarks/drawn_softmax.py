@@ -25,18 +25,18 @@ from sequence_quality import WEEK, Log, SomeColumns, plain, scorer_of
 
 from playbill.config import Project, ProjectSettings
 from playbill.datasets import build_training_set, make_split
-from playbill.evaluation.build import build_case
-from playbill.evaluation.data import EvaluationTables
+from playbill.definitions.zoo import load_zoo
+from playbill.evaluation.canvases.model import CanvasScorer
+from playbill.evaluation.cases.build import build_case
+from playbill.evaluation.cases.data import EvaluationTables
 from playbill.evaluation.measure import measure
-from playbill.evaluation.model import CanvasScorer
 from playbill.features import FeatureDoor, build_features
-from playbill.metrics.seeds import seed_interval
+from playbill.metrics.comparisons import seed_interval
 from playbill.sources import ingest
 from playbill.tables import Tables, workspace_clock
 from playbill.training.build import build_network, loop_settings
 from playbill.training.loop import fit
 from playbill.training.options import TrainOptions
-from playbill.zoo import load_zoo
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))

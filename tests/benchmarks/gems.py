@@ -19,12 +19,12 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets import make_split
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.zoo import load_zoo
 from playbill.evaluation import CanvasScorer, EvaluationReport, Judging, RowFigure, compare, evaluate_row
-from playbill.evaluation.cases import EvaluationCase
-from playbill.evaluation.scoring import AlignedScorer
+from playbill.evaluation.cases.case import EvaluationCase
+from playbill.evaluation.cases.score_function import AlignedScorer
 from playbill.metrics.topk import top_k
-from playbill.specs import ResolvedModel
-from playbill.zoo import load_zoo
 from playbill_lab.bridge.live_features import NoFeatures
 from playbill_lab.bridge.simulated_log import SimulatedLog, going_on
 from playbill_lab.bridge.training import fit_model

@@ -27,10 +27,10 @@ from kuairand_heads import MemberDraws, difference
 from rich.console import Console
 from rich.table import Table
 
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.specs.balance import read_balance
+from playbill.definitions.specs.sharing import read_sharing
 from playbill.metrics import auc
-from playbill.specs import ResolvedModel
-from playbill.specs.balance import read_balance
-from playbill.specs.sharing import read_sharing
 
 BASE, SINGLE = "base", "single"
 SOFTMAX_WEIGHT, HEAD_RATE, WIDTH, EXPERTS = 0.3, 10.0, 64, 4

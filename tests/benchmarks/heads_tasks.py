@@ -19,17 +19,17 @@ from kuairand import prepared
 
 from playbill.clock import Clock
 from playbill.datasets import Split, TrainingSet, build_training_set, make_split
-from playbill.evaluation.data import EvaluationTables
-from playbill.evaluation.heads import HeldOutLabels, held_out_labels, scored_rows
-from playbill.evaluation.model import CanvasScorer
+from playbill.definitions.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
+from playbill.definitions.zoo import load_zoo
+from playbill.evaluation.canvases.head_probabilities import HeldOutLabels, held_out_labels, scored_rows
+from playbill.evaluation.canvases.model import CanvasScorer
+from playbill.evaluation.cases.data import EvaluationTables
 from playbill.features import FeatureDoor
-from playbill.ranking.bundle import read_bundle, write_bundle
-from playbill.ranking.scorer import Scorer
-from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
+from playbill.ranking.scoring.bundle import read_bundle, write_bundle
+from playbill.ranking.scoring.scorer import Scorer
 from playbill.tables import Tables, workspace_clock
 from playbill.training.build import build_network, loop_settings, network_config
 from playbill.training.loop import fit
-from playbill.zoo import load_zoo
 from playbill_lab.bridge.live_features import NO_FEATURES, NoFeatures
 from playbill_lab.bridge.simulated_log import SimulatedLog, going_on
 from playbill_lab.simulator.engine.run import simulate

@@ -35,13 +35,13 @@ from rich.console import Console
 
 from playbill.config import Project, ProjectSettings, Workspace
 from playbill.datasets import make_split
-from playbill.evaluation.baselines import build_baseline
-from playbill.evaluation.cases import EvaluationCase
-from playbill.evaluation.off_policy import played_outcome, reward_outcome
+from playbill.definitions.zoo import load_zoo
+from playbill.evaluation.baselines.popularity import build_baseline
+from playbill.evaluation.cases.case import EvaluationCase
+from playbill.evaluation.off_policy.evaluate import played_outcome, reward_outcome
 from playbill.features import FeatureDoor, build_features
 from playbill.sources import ingest
 from playbill.tables import Tables
-from playbill.zoo import load_zoo
 
 ROOT = Path(__file__).parents[2]
 MODEL, REWARD = "kuairand", "kuairand_satisfaction"

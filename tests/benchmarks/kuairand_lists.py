@@ -15,11 +15,11 @@ from kuairand_models import Blend, Service, Trained
 
 from playbill.errors import StateError
 from playbill.evaluation import EvaluationReport, build_case, compare_arms
-from playbill.evaluation.baselines import build_baseline
-from playbill.evaluation.cases import EvaluationCase
+from playbill.evaluation.baselines.popularity import build_baseline
+from playbill.evaluation.cases.case import EvaluationCase
+from playbill.evaluation.cases.score_function import ScoreFunction
 from playbill.evaluation.evaluate import evaluate_case
-from playbill.evaluation.judge import Judging
-from playbill.evaluation.scoring import ScoreFunction
+from playbill.evaluation.metric_aggregation import Judging
 
 METRICS = ("ndcg@10", "hr@10")
 BASELINES = ("popular", "popular_7d", "ease")

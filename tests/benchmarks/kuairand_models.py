@@ -17,17 +17,17 @@ import numpy.typing as npt
 import torch
 
 from playbill.datasets import Request, Split, TrainingSet, build_training_set
-from playbill.datasets.buckets import moment_of
-from playbill.datasets.online import encode_requests, history_lengths
-from playbill.datasets.titles import snapshot_values
+from playbill.datasets.encoding.buckets import moment_of
+from playbill.datasets.encoding.requests import encode_requests, history_lengths
+from playbill.datasets.encoding.titles import snapshot_values
+from playbill.definitions.specs import ResolvedModel
 from playbill.errors import ConfigError, UnknownNameError
 from playbill.evaluation import EvaluationTables
-from playbill.evaluation.model import CanvasScorer
+from playbill.evaluation.canvases.model import CanvasScorer
 from playbill.features import FeatureDoor
 from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
 from playbill.models.heads import TitleVectors
 from playbill.ranking.blend import blend_rows, head_losses
-from playbill.specs import ResolvedModel
 from playbill.tables import Tables, workspace_clock
 from playbill.training.build import build_network, loop_settings
 from playbill.training.loop import fit

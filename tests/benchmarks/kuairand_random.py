@@ -22,10 +22,10 @@ from kuairand_models import Service
 
 from playbill.errors import EffectiveSampleError, OverlapError, StateError
 from playbill.evaluation import EvaluationTables
-from playbill.evaluation.log import EventLog
-from playbill.evaluation.off_policy import LoggedSlates, OutcomeRule, Scene, logged_slates, weigh
-from playbill.evaluation.order import TitleOrder
-from playbill.evaluation.scoring import ScoreFunction
+from playbill.evaluation.cases.event_log import EventLog
+from playbill.evaluation.cases.order import TitleOrder
+from playbill.evaluation.cases.score_function import ScoreFunction
+from playbill.evaluation.off_policy.evaluate import LoggedSlates, OutcomeRule, Scene, logged_slates, weigh
 from playbill.metrics import MemberBootstrap, OffPolicyData, Rules, estimate
 from playbill.metrics.topk import Mask
 

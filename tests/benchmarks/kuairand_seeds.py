@@ -15,9 +15,9 @@ from kuairand_lists import ARMS, reports_of
 from kuairand_models import COSTS, Service, Trained, train_model
 from rich.console import Console
 
+from playbill.definitions.specs.resolved import content_hash
 from playbill.evaluation import EvaluationReport
-from playbill.evaluation.cases import EvaluationCase
-from playbill.specs.resolved import content_hash
+from playbill.evaluation.cases.case import EvaluationCase
 
 _COSTS = (*COSTS, "parameters")
 

@@ -37,12 +37,12 @@ from rich.console import Console
 from rich.table import Table
 
 from playbill.config import Project, Workspace
+from playbill.definitions.specs import LabelSpec
+from playbill.definitions.zoo import load_zoo
 from playbill.features import LabelValues
 from playbill.features.label_files import write_labels
 from playbill.labels import label_events, label_parts, labeler, published_rows, summarise
-from playbill.specs import LabelSpec
 from playbill.tables import Tables
-from playbill.zoo import load_zoo
 
 END = START + timedelta(days=DAYS)
 

@@ -25,7 +25,7 @@ from negatives_tasks import Task, fitted, impossible, model, movielens, simulate
 from rich.console import Console
 from rich.table import Table
 
-from playbill.datasets.negatives import InBatch
+from playbill.datasets.examples.negatives import InBatch
 from playbill.evaluation.arms import ArmsReport, compare_arms
 from playbill.evaluation.report import EvaluationReport
 

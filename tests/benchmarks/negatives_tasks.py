@@ -13,14 +13,14 @@ import polars as pl
 from playbill.clock import Clock
 from playbill.config import Project, ProjectSettings
 from playbill.datasets import Split, TrainingSet, build_training_set, make_split
+from playbill.definitions.specs import CandidatesSpec, CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.evaluation import CanvasScorer, evaluate_canvas
-from playbill.evaluation.data import EvaluationTables
+from playbill.evaluation.cases.data import EvaluationTables
 from playbill.evaluation.report import EvaluationReport
-from playbill.ranking.bundle import read_bundle, write_bundle
 from playbill.ranking.candidates import Catalogue, Viewer, select
-from playbill.ranking.scorer import Scorer
+from playbill.ranking.scoring.bundle import read_bundle, write_bundle
+from playbill.ranking.scoring.scorer import Scorer
 from playbill.sources import ingest
-from playbill.specs import CandidatesSpec, CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.tables import Tables, workspace_clock
 from playbill.training.build import build_network, loop_settings, network_config
 from playbill.training.loop import fit

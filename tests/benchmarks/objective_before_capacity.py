@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 
 from playbill.config import shipped_folder
-from playbill.zoo import load_zoo
+from playbill.definitions.zoo import load_zoo
 from playbill_lab.studies.objective.arms import CAPACITIES, OBJECTIVES, Recipe, StudyOptions
 from playbill_lab.studies.objective.report import plot_study, study_json, study_page
 from playbill_lab.studies.objective.study import run_study

@@ -35,10 +35,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "problems"))
 
 from page_problem import Page, losses, make_page, make_scorer
 
-from playbill.ranking import scorer as scorer_module
 from playbill.ranking.blend import blend
 from playbill.ranking.lists import RankedList, rank
-from playbill.ranking.scorer import Scorer
+from playbill.ranking.scoring import scorer as scorer_module
+from playbill.ranking.scoring.scorer import Scorer
 
 WARM_UP = 5
 PARTS = ("encode", "trunk", "blend", "topk", "score")

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 from playbill.config import Project, shipped_folder
-from playbill.tracking import Tracking
-from playbill.zoo import load_zoo
+from playbill.definitions.zoo import load_zoo
+from playbill.versions.tracking import Tracking
 from playbill_lab.studies.pages.policy import PAGE_ARMS, PagesRecipe
 from playbill_lab.studies.pages.report import pages_json, pages_page, plot_pages, record_pages
 from playbill_lab.studies.pages.study import PagesOptions, run_pages

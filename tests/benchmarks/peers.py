@@ -23,16 +23,16 @@ import polars as pl
 
 from playbill.config import Project, ProjectSettings
 from playbill.datasets import make_split
-from playbill.evaluation.baselines import popular
-from playbill.evaluation.build import build_case
-from playbill.evaluation.data import EvaluationTables
-from playbill.evaluation.ease import Ease
-from playbill.evaluation.ials import Ials, IalsOptions
-from playbill.evaluation.item_knn import ItemKnn
+from playbill.definitions.zoo import load_zoo
+from playbill.evaluation.baselines.ease import Ease
+from playbill.evaluation.baselines.ials import Ials, IalsOptions
+from playbill.evaluation.baselines.item_knn import ItemKnn
+from playbill.evaluation.baselines.popularity import popular
+from playbill.evaluation.cases.build import build_case
+from playbill.evaluation.cases.data import EvaluationTables
 from playbill.evaluation.measure import measure
 from playbill.sources import ingest
 from playbill.tables import Tables
-from playbill.zoo import load_zoo
 
 ROOT = Path(__file__).parents[2]
 PENALTY, NEIGHBOURS, FACTORS, UNPLAYED_WEIGHT, REGULARISATION, ROUNDS = 500.0, 200, 64, 0.1, 1.0, 15

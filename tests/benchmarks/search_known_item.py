@@ -17,13 +17,13 @@ import numpy as np
 import polars as pl
 import torch
 
-from playbill.datasets.search_texts import FIELDS, SearchTexts
-from playbill.datasets.text import gram_arrays
+from playbill.datasets.encoding.text import gram_arrays
 from playbill.metrics.bootstrap import member_bootstrap
 from playbill.models.text import GramSpace
-from playbill.ranking.text_match import TextIndex, query_importance
+from playbill.ranking.scoring.search_texts import FIELDS, SearchTexts
+from playbill.ranking.scoring.text_match import TextIndex, query_importance
 from playbill.sources.options import ParquetOptions
-from playbill.sources.own_files import OwnFiles
+from playbill.sources.tabular.source import OwnFiles
 
 BUCKETS = 2**18
 PARTS = 5

@@ -9,11 +9,11 @@ import polars as pl
 from asked_service import Service
 
 from playbill.datasets import Request
-from playbill.datasets.text import fold
+from playbill.datasets.encoding.text import fold
 from playbill.evaluation.beside import Matching, NameMatch
-from playbill.evaluation.order import UNKNOWN, TitleOrder
+from playbill.evaluation.cases.order import UNKNOWN, TitleOrder
 from playbill.metrics.bootstrap import member_bootstrap
-from playbill.ranking.scorer import Scorer
+from playbill.ranking.scoring.scorer import Scorer
 from playbill_lab.studies.search_measures import (
     QUERY_LENGTHS,
     Searches,

@@ -29,23 +29,23 @@ import torch
 
 from playbill.config import Project, ProjectSettings
 from playbill.datasets import build_training_set, make_split
-from playbill.evaluation.baselines import build_baseline, popular
-from playbill.evaluation.build import build_case
-from playbill.evaluation.data import EvaluationTables
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.zoo import load_zoo
+from playbill.evaluation.baselines.popularity import build_baseline, popular
+from playbill.evaluation.baselines.sasrec import SasRec, SasRecOptions
+from playbill.evaluation.canvases.model import CanvasScorer
+from playbill.evaluation.cases.build import build_case
+from playbill.evaluation.cases.data import EvaluationTables
 from playbill.evaluation.measure import measure
-from playbill.evaluation.model import CanvasScorer
-from playbill.evaluation.sasrec import SasRec, SasRecOptions
 from playbill.features import FeatureDoor, build_features
-from playbill.ranking.bundle import read_bundle, write_bundle
-from playbill.ranking.scorer import Scorer
+from playbill.ranking.scoring.bundle import read_bundle, write_bundle
+from playbill.ranking.scoring.scorer import Scorer
 from playbill.sources import ingest
-from playbill.specs import ResolvedModel
 from playbill.tables import Tables, workspace_clock
 from playbill.training.build import build_network, loop_settings
 from playbill.training.loop import fit
 from playbill.training.options import TrainOptions
 from playbill.training.term_weights import ValidationFold, add_terms, learn_weights, log_of, terms_config
-from playbill.zoo import load_zoo
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "docs/results/ml-1m.json"

@@ -33,14 +33,14 @@ from page_problem import AT, launches, make_page, make_scorer, title_rows
 
 from playbill.clock import FixedClock
 from playbill.ranking.candidates import Catalogue
-from playbill.ranking.fallback import PlayLog
-from playbill.ranking.scorer import Scorer
+from playbill.ranking.fallbacks import PlayLog
+from playbill.ranking.scoring.scorer import Scorer
 from playbill.schema import UNKNOWN_COUNTRY
 from playbill.serving import Recommender, Served, Shelf, Slot
-from playbill.serving.facts import MemberFacts, ServedFeatures
+from playbill.serving.active_model import Members
+from playbill.serving.member_state import MemberFacts, ServedFeatures
 from playbill.serving.messages import RecommendRequest
 from playbill.serving.profile import KeptAnswers, Profile
-from playbill.serving.served import Members
 
 K = 10
 

@@ -77,11 +77,11 @@ def training(folder, titles, full_softmax_titles):
 
     from playbill.config import Project
     from playbill.datasets import build_training_set, make_split
+    from playbill.definitions.zoo import open_zoo
     from playbill.features import FeatureDoor
     from playbill.models import Network, TitleInputs
     from playbill.tables import Tables, workspace_clock
     from playbill.training.build import network_config
-    from playbill.zoo import open_zoo
 
     fresh = not (folder / "playbill.toml").exists()
     if fresh:

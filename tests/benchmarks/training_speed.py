@@ -26,13 +26,13 @@ from sequence_quality import Log, SomeColumns, plain
 from step_growth import step_ratio
 
 from playbill.datasets import build_training_set
-from playbill.models.loss import block_rows
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.zoo import load_zoo
+from playbill.models.softmax_loss import block_rows
 from playbill.models.weights import bfloat16_is_fast
-from playbill.specs import ResolvedModel
 from playbill.tables import workspace_clock
 from playbill.training.build import build_network, loop_settings
 from playbill.training.loop import fit
-from playbill.zoo import load_zoo
 
 ROOT = Path(__file__).parents[2]
 WIDTH, NEGATIVES, WARM_UP = 64, 256, 3

@@ -31,27 +31,27 @@ from rich.table import Table
 
 from playbill.config import Project, ProjectSettings, Workspace
 from playbill.datasets import TrainingSet, build_training_set, make_split
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.zoo import load_zoo
 from playbill.evaluation.beside import Beside
-from playbill.evaluation.build import build_case
-from playbill.evaluation.cases import EvaluationCase
+from playbill.evaluation.canvases.model import CanvasScorer, evaluate_canvas
+from playbill.evaluation.cases.build import build_case
+from playbill.evaluation.cases.case import EvaluationCase
+from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.score_function import AlignedScorer
 from playbill.evaluation.ceiling import ceiling_of
-from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.measure import measure
-from playbill.evaluation.model import CanvasScorer, evaluate_canvas
 from playbill.evaluation.report import CEILING
-from playbill.evaluation.scoring import AlignedScorer
 from playbill.features import FeatureDoor, build_features
 from playbill.metrics.bootstrap import MemberBootstrap
-from playbill.ranking.bundle import read_bundle, write_bundle
-from playbill.ranking.scorer import Scorer
+from playbill.ranking.scoring.bundle import read_bundle, write_bundle
+from playbill.ranking.scoring.scorer import Scorer
 from playbill.sources import ingest
-from playbill.specs import ResolvedModel
 from playbill.tables import Tables, workspace_clock
 from playbill.training.build import build_network, loop_settings, network_config
 from playbill.training.loop import fit
 from playbill.training.options import TrainOptions
 from playbill.training.term_weights import add_terms, learn_weights, log_of, terms_config
-from playbill.zoo import load_zoo
 from playbill_lab.simulator.engine.true_plays import TruePlays, truth_of
 from playbill_lab.simulator.workspace import simulate_workspace
 from playbill_lab.simulator.world.checkpoint import read_world

@@ -18,8 +18,9 @@ import pytest
 from pydantic import ValidationError
 
 from playbill.config import Workspace
-from playbill.datasets import Request, labelled
-from playbill.datasets.online import encode_requests
+from playbill.datasets import Request
+from playbill.datasets.encoding.requests import encode_requests
+from playbill.datasets.examples import labelled
 from playbill.errors import IntegrityError
 from playbill.ranking.page_scores import PageScores, page_of
 from playbill.schema import INTERACTIONS

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from playbill.cli.main import main
-from playbill.zoo.impact import KINDS
+from playbill.definitions.zoo.impact import KINDS
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/guide/lineage.md").read_text()

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from playbill.datasets.typed import QUERY_LETTERS
+from playbill.datasets.encoding.typed import QUERY_LETTERS
+from playbill.definitions.specs import CONTEXTS, CanvasSpec, ContextColumn, ContextsSpec
+from playbill.definitions.specs.context import BUILT_IN, own_fields
 from playbill.registry import Plugin
 from playbill.serving.messages import QUERY_LIMIT
-from playbill.specs import CONTEXTS, CanvasSpec, ContextColumn, ContextsSpec
-from playbill.specs.context import BUILT_IN, own_fields
 
 TEXT = (Path(__file__).parents[2] / "docs/guide/contexts.md").read_text()
 

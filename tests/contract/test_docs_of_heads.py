@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from playbill.config import shipped_folder
-from playbill.specs import BALANCERS, LOSSES, SHARINGS
-from playbill.specs.head import HISTORY_TERMS
-from playbill.zoo import load_zoo
+from playbill.definitions.specs import BALANCERS, LOSSES, SHARINGS
+from playbill.definitions.specs.head import HISTORY_TERMS
+from playbill.definitions.zoo import load_zoo
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide" / "heads.md").read_text(encoding="utf-8")
 BLOCKS = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)]

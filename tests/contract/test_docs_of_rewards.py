@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from playbill.specs import GateSpec, HeadSpec, RewardSpec
-from playbill.zoo import load_zoo
+from playbill.definitions.specs import GateSpec, HeadSpec, RewardSpec
+from playbill.definitions.zoo import load_zoo
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/guide/rewards.md").read_text(), re.DOTALL)

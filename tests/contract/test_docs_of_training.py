@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from playbill.config import shipped_folder
-from playbill.datasets.export_columns import LABEL, STRATUM, WEIGHT
-from playbill.specs.plugins import NEGATIVES
-from playbill.zoo import load_zoo
+from playbill.datasets.export.columns import LABEL, STRATUM, WEIGHT
+from playbill.definitions.specs.plugins import NEGATIVES
+from playbill.definitions.zoo import load_zoo
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide"
 TRAINING = (GUIDE / "training.md").read_text(encoding="utf-8")

@@ -10,10 +10,10 @@ from types import ModuleType
 
 import pytest
 
+from playbill.definitions.specs import EXTRACTORS, LabelSpec
+from playbill.definitions.zoo import load_zoo
 from playbill.labels import describe
-from playbill.specs import EXTRACTORS, LabelSpec
 from playbill.testing.made_log import made_log
-from playbill.zoo import load_zoo
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "guide" / "labels.md").read_text(encoding="utf-8")

@@ -20,24 +20,24 @@ import pytest
 import shown_service as service
 
 from playbill.datasets import Split, build_training_set, make_split
-from playbill.datasets.examples import learn
-from playbill.datasets.export_rows import Log, labelled_rows
-from playbill.datasets.labelled import train_events
+from playbill.datasets.examples.labelled import train_events
+from playbill.datasets.examples.selection import learn
+from playbill.datasets.export.rows import Log, labelled_rows
+from playbill.definitions.specs import BASELINES, LabelSpec, ResolvedModel
+from playbill.definitions.zoo import load_zoo
 from playbill.errors import ComparisonError, IntegrityError
 from playbill.evaluation import EvaluationCase, EvaluationTables, build_baseline, build_case, evaluate, tuned_ease
-from playbill.evaluation.bundles import OpenModel
-from playbill.evaluation.ease import pick_penalty
-from playbill.evaluation.heads import held_out_labels
-from playbill.evaluation.made import more_like_this_case, search_case
-from playbill.evaluation.off_policy_model import held_out_since
-from playbill.evaluation.row_cases import build_row_case
+from playbill.evaluation.baselines.ease import pick_penalty
+from playbill.evaluation.canvases.head_probabilities import held_out_labels
+from playbill.evaluation.canvases.loaded_version import OpenModel
+from playbill.evaluation.canvases.row_cases import build_row_case
+from playbill.evaluation.canvases.synthetic_queries import more_like_this_case, search_case
+from playbill.evaluation.off_policy.model import held_out_since
 from playbill.features.axis import CHANGED_AT, Span
 from playbill.features.views import EVENT_VIEWS
 from playbill.labels import extract, label_columns, label_events
 from playbill.rewards import DelayedFeedback, DelayedSettings, reward_values
-from playbill.specs import BASELINES, LabelSpec, ResolvedModel
-from playbill.training.rewards import example_rewards
-from playbill.zoo import load_zoo
+from playbill.training.example_weights import example_rewards
 from playbill_lab.bridge.training import fit_model
 
 ROOT = Path(__file__).parents[2]

@@ -14,14 +14,23 @@ from pathlib import Path
 import pytest
 import yaml
 
+from playbill.definitions.specs import (
+    BASELINES,
+    EXTRACTORS,
+    FALLBACKS,
+    KINDS,
+    LOSSES,
+    TRUNKS,
+    CandidatesSpec,
+    ResolvedModel,
+)
+from playbill.definitions.specs.canvas import TERMS
+from playbill.definitions.zoo import Zoo, load_zoo
+from playbill.definitions.zoo.json_schema import kind_schema
+from playbill.definitions.zoo.messages import keys_at
+from playbill.definitions.zoo.parsing import yaml_files
+from playbill.definitions.zoo.reference import replace_reference
 from playbill.registry import Plugin, Registry
-from playbill.specs import BASELINES, EXTRACTORS, FALLBACKS, KINDS, LOSSES, TRUNKS, CandidatesSpec, ResolvedModel
-from playbill.specs.canvas import TERMS
-from playbill.zoo import Zoo, load_zoo
-from playbill.zoo.definitions import yaml_files
-from playbill.zoo.explain import keys_at
-from playbill.zoo.json_schema import kind_schema
-from playbill.zoo.reference import replace_reference
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guide" / "zoo.md"

@@ -13,7 +13,7 @@ import pytest
 from small_project import Playbill
 
 from playbill.config import Project
-from playbill.tracking import Tracking
+from playbill.versions.tracking import Tracking
 
 LIMIT_SECONDS = 12
 """Twice what it takes on one busy core; importing Feast within the promotion took as much again by itself."""

@@ -16,8 +16,8 @@ from rewritten_parts import rewrite_part
 from small_dataset import write_small_dataset
 from small_project import Playbill
 
-from playbill.datasets import export as exporting
-from playbill.datasets.stored import StoredDataset
+from playbill.datasets.export import write as exporting
+from playbill.datasets.export.stored import StoredDataset
 from playbill.errors import IntegrityError, StateError
 from playbill.features import build_features
 
@@ -142,7 +142,7 @@ def full_after(monkeypatch, files):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(where))
         real(table, where, **settings)
 
-    monkeypatch.setattr("playbill.datasets.export_parts.pq.write_table", write)
+    monkeypatch.setattr("playbill.datasets.export.parts.pq.write_table", write)
     return written
 
 

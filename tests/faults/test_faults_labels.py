@@ -14,11 +14,11 @@ from label_log import START, label_log
 
 from playbill.cli.main import main
 from playbill.config import Project, Workspace
+from playbill.definitions.specs import EXTRACTORS, LabelSpec
 from playbill.errors import DataError, StorageError
 from playbill.features import LabelValues
 from playbill.features.label_files import write_labels
 from playbill.labels import label_extractor, label_parts, labeler, published_rows
-from playbill.specs import EXTRACTORS, LabelSpec
 from playbill.tables import Tables
 
 RULE = "kind: Label\nname: {name}\nversion: 1\nfrom: {{action: play, where: {where!r}}}\nmatures_after: 0h\n"

@@ -11,11 +11,11 @@ import pytest
 from mlflow import MlflowClient
 from small_project import Playbill, few_canvases
 
-from playbill.evaluation import model as evaluating
+from playbill.evaluation.canvases import model as evaluating
 from playbill.features import FeatureDoor
-from playbill.tracking import Tracking
 from playbill.training import loop
 from playbill.training import run as training
+from playbill.versions.tracking import Tracking
 
 TRAIN = ("train", "everycanvas", "--epochs", "3")
 WAIT_SECONDS = 120

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from playbill.config import Workspace
-from playbill.promotion import Controller
-from playbill.tracking import Tracking
+from playbill.versions.promotion import Controller
+from playbill.versions.tracking import Tracking
 
 DIES = """
 import os, signal, sys
 from pathlib import Path
 from playbill.config import Project, ProjectSettings
-from playbill.promotion import Controller
-from playbill.tracking import Tracking
+from playbill.versions.promotion import Controller
+from playbill.versions.tracking import Tracking
 
 workspace = Project(Path(sys.argv[1]), ProjectSettings()).workspace("ml")
 tracking = Tracking(workspace, verify=lambda folder: sys.argv[3])
@@ -54,5 +54,5 @@ def test_a_controller_killed_half_way_is_finished_by_the_next(
     assert len(controller.poll_once()) == (0 if decided else 1)
     assert [row.verdict for row in controller.log.history("everycanvas")] == ["approved"]
     assert controller.log.unsettled() == ()
-    assert tracking.version_tags("everycanvas", 1)["playbill.promotion"].startswith("approved")
+    assert tracking.version_tags("everycanvas", 1)["playbill.versions.promotion"].startswith("approved")
     assert [path.name[0] for path in mlflow_workspace.serving.iterdir()] == ["e"]

@@ -35,7 +35,7 @@ from playbill.config import Project, ProjectSettings
 from playbill.settings import LimitsSettings
 from playbill.serving import FactReader, Recommender, Slot, WatcherStatus
 from playbill.serving.app import Services, create_app
-from playbill.serving.events import EventDoor
+from playbill.serving.recording import EventDoor
 from playbill.serving.limits import server_config
 from playbill.serving.request_writer import RequestWriter
 from playbill.tables import Journal, RequestLog, Tables

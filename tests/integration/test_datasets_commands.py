@@ -11,11 +11,11 @@ from mlflow import MlflowClient
 from small_project import Shell
 
 from playbill.datasets import build_training_set, make_split
-from playbill.datasets.stored import StoredDataset
+from playbill.datasets.export.stored import StoredDataset
+from playbill.definitions.zoo import load_zoo
 from playbill.features import FeatureDoor
 from playbill.features.rendering import render
 from playbill.tables import Tables, workspace_clock
-from playbill.zoo import load_zoo
 
 BUILD = ("dataset", "build", "everycanvas")
 
@@ -146,7 +146,7 @@ def test_logged_it_is_the_input_of_a_run_that_leads_back_to_the_rows(shell, buil
     source = json.loads(entry.dataset.source)
     assert source["uri"] == f"playbill-dataset://{built['folder']}"
 
-    from playbill.tracking.dataset_source import PlaybillDatasetSource
+    from playbill.versions.tracking.dataset_source import PlaybillDatasetSource
 
     rows = PlaybillDatasetSource.from_json(entry.dataset.source).load().scan("test").collect()
     assert rows.height == json.loads(entry.dataset.profile)["folds"]["test"]["rows"] == 160

@@ -7,8 +7,8 @@ import pytest
 import ray
 from small_dataset import write_small_dataset
 
-from playbill.datasets.ray_rows import to_ray_dataset
-from playbill.datasets.stored import StoredDataset
+from playbill.datasets.export.ray_rows import to_ray_dataset
+from playbill.datasets.export.stored import StoredDataset
 from playbill.errors import IntegrityError, StateError, UnknownNameError
 
 

@@ -12,13 +12,13 @@ from mlflow import MlflowClient
 from small_project import Shell
 
 from playbill.datasets import build_training_set, make_split
-from playbill.datasets.stored import StoredDataset
+from playbill.datasets.export.stored import StoredDataset
+from playbill.definitions.zoo import load_zoo
 from playbill.features import FeatureDoor
 from playbill.features.rendering import render
 from playbill.tables import Tables, workspace_clock
-from playbill.tracking import Tracking
 from playbill.training.examples import examples_summary, log_examples
-from playbill.zoo import load_zoo
+from playbill.versions.tracking import Tracking
 
 MODEL = "model_zoo/models/everycanvas/model.yaml"
 FLOOR = 0.04

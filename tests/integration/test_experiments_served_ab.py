@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from playbill.cli.main import main
 from playbill.config import Project, shipped_folder
 from playbill.datasets import make_split
+from playbill.definitions.zoo import load_zoo
 from playbill.tables import Tables
-from playbill.tracking import Tracking
-from playbill.zoo import load_zoo
+from playbill.versions.tracking import Tracking
 from playbill_lab.ab import experiment as served_ab
 from playbill_lab.ab.recording import SIMULATED_AB
 from playbill_lab.bridge.live_features import NoFeatures

@@ -11,15 +11,16 @@ from scipy.special import log_softmax
 
 from playbill.config import Project, ProjectSettings
 from playbill.datasets import make_split
+from playbill.definitions.zoo import load_zoo
 from playbill.evaluation import CanvasScorer
 from playbill.features import FeatureDoor
 from playbill.metrics import auc
-from playbill.ranking.bundle import read_bundle, write_bundle
-from playbill.ranking.scorer import Scorer
-from playbill.sources import ingest, kuairand_events
+from playbill.ranking.scoring.bundle import read_bundle, write_bundle
+from playbill.ranking.scoring.scorer import Scorer
+from playbill.sources import ingest
+from playbill.sources.kuairand import events as kuairand_events
 from playbill.tables import Tables
 from playbill.training.build import network_config
-from playbill.zoo import load_zoo
 
 VIDEOS = 45
 HEADS = ("next_long_view", "click", "hate")

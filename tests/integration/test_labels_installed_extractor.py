@@ -21,7 +21,7 @@ MODULE = '''
 import polars as pl
 
 from playbill.labels import LabelContext, label_extractor
-from playbill.specs import Spec
+from playbill.definitions.specs import Spec
 
 
 class BestOptions(Spec):

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from small_project import Shell, start
 
-from playbill.specs.measures import BESIDE
+from playbill.definitions.specs.measures import BESIDE
 
 SIZES = (
     "--canvases",

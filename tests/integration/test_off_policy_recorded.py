@@ -9,12 +9,12 @@ from bandit_problem import Bandit
 
 from playbill.cli.offpolicy_kept import record
 from playbill.config import Workspace
-from playbill.evaluation.off_policy import OffPolicyReport
-from playbill.evaluation.off_policy_report import Estimated
+from playbill.definitions.specs import GateSpec
+from playbill.evaluation.off_policy.evaluate import OffPolicyReport
+from playbill.evaluation.off_policy.report import Estimated
 from playbill.metrics import Interval, estimate
-from playbill.promotion.gates import judge
-from playbill.specs import GateSpec
-from playbill.tracking import Tracking
+from playbill.versions.promotion.gates import judge
+from playbill.versions.tracking import Tracking
 
 Bundle = Callable[..., Path]
 

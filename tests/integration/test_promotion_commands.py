@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from playbill.cli.main import main
 from playbill.config import Workspace
-from playbill.tracking import Tracking
+from playbill.versions.tracking import Tracking
 
 Bundle = Callable[..., Path]
 GATES = '{"metric": "ndcg@10", "canvas": "home", "tolerance": "-1%"}'
@@ -23,8 +23,8 @@ def tracking(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Tracking:
     """Commands make their own Tracking and read the gates from the bundle; stand-in bundles need both replaced."""
-    from playbill.promotion import controller
-    from playbill.specs import GateSpec
+    from playbill.definitions.specs import GateSpec
+    from playbill.versions.promotion import controller
 
     monkeypatch.setitem(Tracking.__init__.__kwdefaults__, "verify", tiny_digest)
     gates = (GateSpec.model_validate_json(GATES),)

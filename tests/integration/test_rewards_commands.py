@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 from playbill.cli.main import Selection
 from playbill.cli.rewards import rewards
 from playbill.config import Project
+from playbill.definitions.specs import reward_version
+from playbill.definitions.zoo import load_zoo
 from playbill.errors import StateError, UnknownNameError
-from playbill.specs import reward_version
 from playbill.tables import Tables
-from playbill.zoo import load_zoo
 from playbill_lab.simulator import World, WorldSpec, simulate
 
 ROOT = Path(__file__).parents[2]

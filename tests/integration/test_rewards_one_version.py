@@ -8,13 +8,13 @@ import pytest
 from mlflow import MlflowClient
 from small_project import Shell, start
 
+from playbill.definitions.specs import LabelSpec, RewardSpec, reward_version
+from playbill.definitions.zoo import load_zoo
 from playbill.evaluation import EvaluationReport
-from playbill.evaluation.data import EvaluationTables
-from playbill.evaluation.off_policy import reward_outcome
-from playbill.specs import LabelSpec, RewardSpec, reward_version
+from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.off_policy.evaluate import reward_outcome
 from playbill.tables import Tables
-from playbill.tracking import Tracking
-from playbill.zoo import load_zoo
+from playbill.versions.tracking import Tracking
 from playbill_lab.simulator import World, WorldSpec, simulate
 
 HEAD = "label: discovery_play\n    loss: softmax\n"

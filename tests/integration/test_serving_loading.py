@@ -22,7 +22,7 @@ from playbill.datasets import Encoder, EncoderState
 from playbill.errors import IntegrityError, ServiceError
 from playbill.features.reports import TitleSnapshots
 from playbill.models import HeadConfig, Network, NetworkConfig
-from playbill.ranking.bundle import write_bundle
+from playbill.ranking.scoring.bundle import write_bundle
 from playbill.serving import FactReader, Recommender, RecommendRequest, Slot, Watcher
 from playbill.serving.loading import Loader
 from playbill.tables import Tables

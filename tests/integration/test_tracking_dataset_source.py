@@ -18,10 +18,10 @@ from mlflow.data.dataset_source_registry import (
 )
 from small_dataset import write_small_dataset
 
-from playbill.datasets.stored import StoredDataset
+from playbill.datasets.export.stored import StoredDataset
 from playbill.errors import IntegrityError, ServiceError
-from playbill.tracking import Tracking
-from playbill.tracking.dataset_source import (
+from playbill.versions.tracking import Tracking
+from playbill.versions.tracking.dataset_source import (
     PlaybillDataset,
     PlaybillDatasetSource,
     dataset_tags,
@@ -32,11 +32,11 @@ from playbill.tracking.dataset_source import (
 
 ENTRY_POINTS = """
 [mlflow.dataset_source]
-playbill = playbill.tracking.dataset_source:PlaybillDatasetSource
+playbill = playbill.versions.tracking.dataset_source:PlaybillDatasetSource
 
 [mlflow.dataset_constructor]
-from_playbill = playbill.tracking.dataset_source:from_playbill
-load_playbill = playbill.tracking.dataset_source:load_playbill
+from_playbill = playbill.versions.tracking.dataset_source:from_playbill
+load_playbill = playbill.versions.tracking.dataset_source:load_playbill
 """
 
 

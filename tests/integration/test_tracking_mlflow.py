@@ -22,7 +22,7 @@ from playbill.errors import (
     StateError,
     UnknownNameError,
 )
-from playbill.tracking import Lineage, Tracking
+from playbill.versions.tracking import Lineage, Tracking
 
 Bundle = Callable[..., Path]
 LINEAGE = Lineage(
@@ -116,7 +116,7 @@ KILLED_RUN = """
 import os, signal, sys
 from pathlib import Path
 from playbill.config import Project, ProjectSettings
-from playbill.tracking import Tracking
+from playbill.versions.tracking import Tracking
 
 workspace = Project(Path(sys.argv[1]), ProjectSettings()).workspace("ml")
 with Tracking(workspace).start_run("everycanvas", "fit") as run:
@@ -146,7 +146,7 @@ def test_a_run_whose_process_was_killed_is_closed_at_the_next_start_and_a_live_o
 ENDED_TRAINING = """
 import sys, time
 from playbill.cli.main import main
-from playbill.tracking import Tracking
+from playbill.versions.tracking import Tracking
 import playbill.training.run
 
 def train(workspace, *_):

@@ -17,10 +17,10 @@ import polars as pl
 import pytest
 
 from playbill.config import Workspace
-from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
-from playbill.tracking import Tracking
-from playbill.tracking.catalogue import CatalogueCopy
-from playbill.tracking.wheel import write_wheel
+from playbill.definitions.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
+from playbill.versions.tracking import Tracking
+from playbill.versions.tracking.catalogue import CatalogueCopy
+from playbill.versions.tracking.wheel import write_wheel
 
 AT = datetime(2024, 3, 4, 10, 30, tzinfo=UTC)
 TRAINED = tuple(str(number) for number in range(1, 21))
@@ -79,7 +79,7 @@ def write_random_bundle(folder: Path) -> None:
 
     from playbill.datasets import Encoder, EncoderState
     from playbill.models import HeadConfig, Network, NetworkConfig
-    from playbill.ranking.bundle import write_bundle
+    from playbill.ranking.scoring.bundle import write_bundle
 
     resolved = definition()
     encoder = Encoder(
@@ -200,7 +200,7 @@ def test_mistakes_are_named(predict: Callable[..., dict[str, Any]], columns: dic
 
 def test_the_default_check_is_that_of_bundles(tracking: Tracking) -> None:
     from playbill.errors import IntegrityError
-    from playbill.ranking.bundle import read_bundle
+    from playbill.ranking.scoring.bundle import read_bundle
 
     folder = tracking.download("everycanvas", 1)
     assert read_bundle(folder).digest == tracking.version("everycanvas", 1).digest
@@ -224,7 +224,7 @@ def test_the_model_brings_the_package_that_reads_it(tracking: Tracking, tmp_path
     code = (
         "import sys, playbill, importlib.metadata as metadata\n"
         "from pathlib import Path\n"
-        "from playbill.tracking.bundle_ranker import BundleRanker\n"
+        "from playbill.versions.tracking.bundle_ranker import BundleRanker\n"
         "ranker = BundleRanker.load(Path(sys.argv[1]) / 'bundle', Path(sys.argv[1]) / 'catalogue')\n"
         "assert Path(playbill.__file__).is_relative_to(sys.argv[2])\n"
         "assert playbill.config.shipped_folder('model_zoo').is_relative_to(sys.argv[2])\n"

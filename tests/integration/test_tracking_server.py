@@ -17,8 +17,8 @@ import pytest
 
 from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace
 from playbill.errors import IntegrityError, ServiceError
-from playbill.promotion import Controller
-from playbill.tracking import Tracking
+from playbill.versions.promotion import Controller
+from playbill.versions.tracking import Tracking
 
 
 @dataclass

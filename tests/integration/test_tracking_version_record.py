@@ -11,10 +11,10 @@ from page_problem import launches, make_scorer, title_rows
 
 from playbill.cli.main import main
 from playbill.errors import IntegrityError
-from playbill.ranking.bundle import FILES as BUNDLE_FILES
-from playbill.tracking import Lineage, Tracking
-from playbill.tracking.catalogue import CatalogueCopy
-from playbill.tracking.version_record import FILES
+from playbill.ranking.scoring.bundle import FILES as BUNDLE_FILES
+from playbill.versions.tracking import Lineage, Tracking
+from playbill.versions.tracking.catalogue import CatalogueCopy
+from playbill.versions.tracking.version_record import FILES
 
 NAMES = ("t00000", "t00001")
 
@@ -28,7 +28,7 @@ def tracking(mlflow_workspace):
 @pytest.fixture
 def registered(tracking, tmp_path, monkeypatch):
     """Register a bundle of two titles without letting MLflow try it."""
-    monkeypatch.setattr("playbill.tracking.packaging._example", lambda _: None)
+    monkeypatch.setattr("playbill.versions.tracking.packaging._example", lambda _: None)
     folder = tmp_path / "bundle"
     make_scorer(folder, 2, dim=16)
     moment = datetime(2024, 3, 1, tzinfo=UTC)

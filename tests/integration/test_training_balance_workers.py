@@ -13,8 +13,8 @@ import torch
 from torch import distributed as dist
 from torch import multiprocessing
 
-from playbill.specs import BALANCERS
-from playbill.specs.balance import read_balance
+from playbill.definitions.specs import BALANCERS
+from playbill.definitions.specs.balance import read_balance
 from playbill.training import Place, fit
 
 PATH = Path(__file__).parents[1] / "problems" / "ring_problem.py"

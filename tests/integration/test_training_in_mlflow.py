@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from small_project import Playbill
 
     from playbill.config import Workspace
-    from playbill.tracking import ModelVersion
+    from playbill.versions.tracking import ModelVersion
 
 MOST_METRICS = 100
 
@@ -26,14 +26,14 @@ def workspace(trained: Playbill) -> Workspace:
 
 @pytest.fixture(scope="module")
 def client(workspace: Workspace) -> Any:
-    from playbill.tracking.connection import Connection
+    from playbill.versions.tracking.connection import Connection
 
     return Connection(workspace.mlflow_uri).client
 
 
 @pytest.fixture(scope="module")
 def version(workspace: Workspace) -> ModelVersion:
-    from playbill.tracking import Tracking
+    from playbill.versions.tracking import Tracking
 
     return Tracking(workspace).version("everycanvas", 1)
 
@@ -41,7 +41,7 @@ def version(workspace: Workspace) -> ModelVersion:
 def test_a_run_has_few_metrics_and_gates_read_the_rest_from_its_table(
     workspace: Workspace, client: Any, version: ModelVersion
 ) -> None:
-    from playbill.tracking import Tracking
+    from playbill.versions.tracking import Tracking
 
     shown = client.get_run(version.run_id).data.metrics
     assert len(shown) <= MOST_METRICS, sorted(shown)
@@ -63,7 +63,7 @@ def test_a_run_has_few_metrics_and_gates_read_the_rest_from_its_table(
 
 
 def test_a_version_is_tagged_with_exactly_the_labels_it_learnt(workspace: Workspace, version: ModelVersion) -> None:
-    from playbill.tracking import Tracking
+    from playbill.versions.tracking import Tracking
 
     learnt = Tracking(workspace).record(version).resolved.model.heads
     labels = {name.partition(":")[0] for name in version.tags["playbill.labels"].split(",")}
@@ -94,7 +94,7 @@ def test_a_run_says_who_made_it_from_what_by_which_command(
 
 def test_a_dataset_source_says_when_the_tables_have_moved_on(workspace: Workspace) -> None:
     from playbill.errors import IntegrityError
-    from playbill.tracking.dataset_source import PlaybillDatasetSource, TablesSource
+    from playbill.versions.tracking.dataset_source import PlaybillDatasetSource, TablesSource
 
     text = TablesSource(workspace.project.root, workspace.name, "0123456789abcdef").to_json()
     with pytest.raises(IntegrityError, match="the run was trained on 0123456789abcdef"):
@@ -102,7 +102,7 @@ def test_a_dataset_source_says_when_the_tables_have_moved_on(workspace: Workspac
 
 
 def test_pages_say_what_a_version_is_worth_first(workspace: Workspace, version: ModelVersion) -> None:
-    from playbill.tracking import Tracking
+    from playbill.versions.tracking import Tracking
 
     tracking = Tracking(workspace)
     paragraphs = version.description.split("\n\n")
@@ -119,7 +119,7 @@ def test_pages_say_what_a_version_is_worth_first(workspace: Workspace, version: 
 
 
 def test_the_hashes_of_views_are_in_the_bundle_and_not_in_a_tag(workspace: Workspace, version: ModelVersion) -> None:
-    from playbill.tracking import Tracking
+    from playbill.versions.tracking import Tracking
 
     views = Tracking(workspace).record(version).views
     assert len(views) > 3

@@ -11,7 +11,7 @@ import polars as pl
 import shown_service as service
 
 from playbill.datasets import TrainingSet, build_training_set, make_split
-from playbill.specs import CanvasSpec, ContextColumn, LabelSpec, ModelSpec, ResolvedModel
+from playbill.definitions.specs import CanvasSpec, ContextColumn, LabelSpec, ModelSpec, ResolvedModel
 
 WEATHER = ContextColumn("outside.weather")
 CELSIUS = ContextColumn("outside.celsius", "numeric")

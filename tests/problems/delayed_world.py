@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from playbill.specs import LabelSpec, RewardSpec
+from playbill.definitions.specs import LabelSpec, RewardSpec
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 WINDOW = timedelta(days=7)

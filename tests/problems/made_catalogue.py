@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 from hypothesis import strategies as st
 
-from playbill.specs import CandidatesSpec
+from playbill.definitions.specs import CandidatesSpec
 from playbill.tables import polars_schema
 
 NOW = datetime(2024, 5, 10, 12, tzinfo=UTC)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from playbill import metrics
-from playbill.evaluation.off_policy_direct import DirectLog, DirectModel, fit_direct
+from playbill.evaluation.off_policy.direct_models import DirectLog, DirectModel, fit_direct
 from playbill.metrics import OffPolicyData
 from playbill_lab.simulator import World, simulate
 from playbill_lab.simulator.engine.choices import Response, leanings

@@ -12,11 +12,11 @@ import polars as pl
 import torch
 
 from playbill.datasets import Encoder, EncoderState, Request
+from playbill.definitions.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.models import HeadConfig, Network, NetworkConfig
 from playbill.ranking.blend import head_losses
-from playbill.ranking.bundle import read_bundle, write_bundle
-from playbill.ranking.scorer import Scorer
-from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
+from playbill.ranking.scoring.bundle import read_bundle, write_bundle
+from playbill.ranking.scoring.scorer import Scorer
 
 AT = datetime(2024, 3, 4, 10, 30, tzinfo=UTC)
 HEADS = {

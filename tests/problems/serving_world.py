@@ -18,12 +18,12 @@ import uvicorn
 from playbill.clock import FixedClock
 from playbill.config import Project, ProjectSettings, Workspace
 from playbill.datasets import Request
+from playbill.definitions.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec
 from playbill.features import OnlineFeatures
 from playbill.ranking.page_scores import PageScores, page_of
 from playbill.serving import FactReader, Recommender, Served, Shelf, Slot
 from playbill.serving.limits import server_config
 from playbill.settings import LimitsSettings
-from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec
 from playbill.tables import Tables
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from playbill.datasets.export_columns import KEYS, columns_of, fold_records
-from playbill.datasets.export_manifest import (
+from playbill.datasets.export.columns import KEYS, columns_of, fold_records
+from playbill.datasets.export.manifest import (
     FeaturesRecord,
     Inputs,
     LabelRecord,
@@ -17,7 +17,7 @@ from playbill.datasets.export_manifest import (
     RegistryRecord,
     ViewRecord,
 )
-from playbill.datasets.export_parts import write_rows
+from playbill.datasets.export.parts import write_rows
 from playbill.datasets.splits import FOLDS
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

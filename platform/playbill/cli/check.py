@@ -16,7 +16,7 @@ from playbill.errors import ConfigError, DefinitionError, PlaybillError, Problem
 if TYPE_CHECKING:
     import polars as pl
 
-    from playbill.zoo import Zoo
+    from playbill.definitions.zoo import Zoo
 
 
 @click.command()
@@ -33,7 +33,7 @@ def check(selection: Selection, deep: bool, with_data: bool, lock: bool, as_json
 
     Example: playbill check
     """
-    from playbill.zoo import load_zoo
+    from playbill.definitions.zoo import load_zoo
 
     started = time.perf_counter()
     project = selection.project
@@ -62,8 +62,8 @@ def _with_data(selection: Selection, zoo: Zoo) -> Zoo:
         DefinitionError: Some are nearly values that the data has.
         StateError: The workspace has no data.
     """
+    from playbill.definitions.zoo.value_checks import check_values
     from playbill.tables import Tables
-    from playbill.zoo.value_checks import check_values
 
     tables = Tables(selection.workspace).require()
     mistakes, notes = check_values(zoo.shelf, known_values(tables.titles(), tables.published().log(None, None, None)))
@@ -81,7 +81,7 @@ def known_values(titles: pl.DataFrame, log: pl.LazyFrame) -> dict[str, set[str]]
     """
     import polars as pl
 
-    from playbill.zoo.value_checks import COLUMNS, RULES
+    from playbill.definitions.zoo.value_checks import COLUMNS, RULES
 
     found: dict[str, set[str]] = {}
     for rule in RULES:
@@ -124,14 +124,14 @@ def _ask_feast(selection: Selection, zoo: Zoo) -> None:
 
 
 def _failure(error: DefinitionError) -> str:
-    from playbill.zoo import placed
+    from playbill.definitions.zoo import placed
 
     problems = [placed(problem) for problem in error.problems]
     return json.dumps({"ok": False, "model_zoo": error.subject, "problems": problems})
 
 
 def _success(zoo: Zoo, published: list[str], seconds: float) -> str:
-    from playbill.zoo import placed
+    from playbill.definitions.zoo import placed
 
     return json.dumps(
         {

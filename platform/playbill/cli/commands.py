@@ -22,7 +22,7 @@ class Command:
 
 _COMMANDS = {
     "quickstart": Command("playbill.cli.quickstart:quickstart", "From nothing to a served model in one command."),
-    "init": Command("playbill.cli.init:init", "Start a project: playbill.toml, model_zoo/ and feature_repo/."),
+    "init": Command("playbill.cli.project:init", "Start a project: playbill.toml, model_zoo/ and feature_repo/."),
     "doctor": Command("playbill.cli.doctor:doctor", "Say what is installed, reachable, and missing."),
     "status": Command("playbill.cli.status:status", "Say what this workspace holds and which model is served."),
     "up": Command("playbill.cli.up:up", "Start the MLflow UI and the server together."),
@@ -46,9 +46,9 @@ _COMMANDS = {
     "train": Command("playbill.cli.train:train", "Train a model and register it in MLflow."),
     "evaluate": Command("playbill.cli.evaluate:evaluate", "Measure a model version under a named protocol."),
     "offpolicy": Command(
-        "playbill.cli.offpolicy:offpolicy", "Judge a model from the log of the policy that was served."
+        "playbill.cli.off_policy:offpolicy", "Judge a model from the log of the policy that was served."
     ),
-    "promote": Command("playbill.cli.promote:promote", "Make a version the champion, if its gates pass."),
+    "promote": Command("playbill.cli.promotion:promote", "Make a version the champion, if its gates pass."),
     "rollback": Command("playbill.cli.rollback:rollback", "Put the previous champion back."),
     "controller": Command("playbill.cli.controller:controller", "Watch aliases, check gates, approve versions."),
     "serve": Command("playbill.cli.serve:serve", "Answer recommendation requests over HTTP."),

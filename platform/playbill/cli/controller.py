@@ -13,7 +13,7 @@ import click
 from playbill.cli.main import Selection
 
 if TYPE_CHECKING:
-    from playbill.promotion import Decision
+    from playbill.versions.promotion import Decision
 
 
 @click.command("controller")
@@ -28,8 +28,8 @@ def controller(selection: Selection, once: bool, poll_seconds: float | None, as_
 
     Example: playbill -w ml_100k controller --once
     """
-    from playbill.promotion import Controller
-    from playbill.tracking import Tracking
+    from playbill.versions.promotion import Controller
+    from playbill.versions.tracking import Tracking
 
     workspace = selection.workspace
     watcher = Controller(workspace, Tracking(workspace))
@@ -41,7 +41,7 @@ def controller(selection: Selection, once: bool, poll_seconds: float | None, as_
         _show(decisions, as_json)
         return
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("playbill.promotion").setLevel(logging.INFO)
+    logging.getLogger("playbill.versions.promotion").setLevel(logging.INFO)
     seconds = poll_seconds or workspace.project.settings.serving.poll_seconds
     click.echo(f"watching the models of {workspace.name} every {seconds:g} s as {watcher.holder}, Ctrl-C ends it")
     watcher.run(_stopped_by_signals(), seconds)

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from playbill.config import Workspace
-    from playbill.datasets.export import Exported
-    from playbill.datasets.export_manifest import Manifest, ViewRecord
-    from playbill.datasets.stored import Difference, StoredDataset
-    from playbill.datasets.weights import ExampleWeights
-    from playbill.specs import ResolvedModel
+    from playbill.datasets.examples.weights import ExampleWeights
+    from playbill.datasets.export.manifest import Manifest, ViewRecord
+    from playbill.datasets.export.stored import Difference, StoredDataset
+    from playbill.datasets.export.write import Exported
+    from playbill.definitions.specs import ResolvedModel
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -90,10 +90,10 @@ def _export(
     workspace: Workspace, model: str, out: Path | None, protocol: str | None, until: Any, overwrite: bool, stages: Any
 ) -> Exported:
     """Check everything that can be wrong first, then write."""
-    from playbill.datasets.export import Export
+    from playbill.datasets.export.write import Export
+    from playbill.definitions.zoo import open_zoo
     from playbill.features import FeatureDoor
     from playbill.tables import Tables, workspace_clock
-    from playbill.zoo import open_zoo
 
     stages.stage("check definitions, data and features")
     resolved = open_zoo(workspace.project.model_zoo, workspace.project.feature_repo).model(model)
@@ -117,19 +117,19 @@ def _weights(resolved: ResolvedModel) -> ExampleWeights | None:
     """Return what examples are worth. The training room, and with it torch, is asked only where there is a reward."""
     if all(head.reward is None for head in resolved.model.heads.values()):
         return None
-    from playbill.training.rewards import example_weights
+    from playbill.training.example_weights import example_weights
 
     return example_weights(resolved)
 
 
 def _log(workspace: Workspace, exported: Exported) -> str:
-    from playbill.datasets.stored import StoredDataset
-    from playbill.tracking import Tracking
-    from playbill.tracking.connection import import_mlflow
-    from playbill.tracking.lineage import git_revision
+    from playbill.datasets.export.stored import StoredDataset
+    from playbill.versions.tracking import Tracking
+    from playbill.versions.tracking.connection import import_mlflow
+    from playbill.versions.tracking.lineage import git_revision
 
     import_mlflow()
-    from playbill.tracking.dataset_source import EXPERIMENT, dataset_tags, log_dataset
+    from playbill.versions.tracking.dataset_source import EXPERIMENT, dataset_tags, log_dataset
 
     stored = StoredDataset(exported.folder, exported.manifest)
     tags = dataset_tags(stored.manifest, git_revision(workspace.project.root))
@@ -150,7 +150,7 @@ def show(folder: Path, against: Path | None, verify: bool, as_json: bool) -> Non
     """
     from playbill.cli.console import Console
     from playbill.cli.train import strata_table
-    from playbill.datasets.stored import StoredDataset
+    from playbill.datasets.export.stored import StoredDataset
 
     mine = StoredDataset.open(folder, verify=verify)
     other = StoredDataset.open(against, verify=verify) if against else None

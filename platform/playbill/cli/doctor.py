@@ -84,7 +84,7 @@ def project(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _definitions(workspace: Workspace) -> Finding:
-    from playbill.zoo import load_zoo
+    from playbill.definitions.zoo import load_zoo
 
     try:
         zoo = load_zoo(workspace.project.model_zoo, workspace.project.feature_repo)

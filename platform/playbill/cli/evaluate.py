@@ -11,7 +11,7 @@ import click
 from playbill.cli.main import Selection
 
 if TYPE_CHECKING:
-    from playbill.cli.evaluating import Evaluated
+    from playbill.cli.evaluation_run import Evaluated
     from playbill.evaluation import ArmsReport, EvaluationReport
     from playbill.evaluation.arms import ArmDifference
     from playbill.evaluation.report import SliceRow
@@ -90,7 +90,7 @@ def evaluate(
     Of a row: playbill -w ml_100k evaluate everycanvas@champion --row gems_for_you
     """  # noqa: D301
     from playbill.cli.console import Console
-    from playbill.cli.evaluating import arms, leaks, measure, write_files
+    from playbill.cli.evaluation_run import arms, leaks, measure, write_files
 
     options |= {name: _names(options[name]) for name in ("baselines", "slices")}
     found = measure(selection, references, Wanted(**options))

@@ -16,8 +16,8 @@ from playbill.errors import PlaybillError, StateError
 
 if TYPE_CHECKING:
     from playbill.config import Workspace
-    from playbill.zoo.impact import Found, Graph, Node
-    from playbill.zoo.versions import Part, VersionRecord
+    from playbill.definitions.zoo.impact import Found, Graph, Node
+    from playbill.definitions.zoo.versions import Part, VersionRecord
 
 SQLITE = "sqlite:///"
 
@@ -80,10 +80,10 @@ def find(selection: Selection, thing: str, *, versions: bool, deep: bool) -> Ans
         StateError: A version was asked for, and there is none.
         DefinitionError: The zoo has mistakes.
     """
-    from playbill.zoo import open_zoo
-    from playbill.zoo.feature_definitions import read_feature_repo
-    from playbill.zoo.impact_graph import graph_of
-    from playbill.zoo.versions import add_version, parts_of
+    from playbill.definitions.zoo import open_zoo
+    from playbill.definitions.zoo.feature_definitions import read_feature_repo
+    from playbill.definitions.zoo.impact_graph import graph_of
+    from playbill.definitions.zoo.versions import add_version, parts_of
 
     project = selection.project
     zoo, features = open_zoo(project.model_zoo, project.feature_repo), read_feature_repo(project.feature_repo)
@@ -107,7 +107,7 @@ def _records(workspace: Workspace) -> tuple[list[VersionRecord], list[str]]:
     uri = workspace.mlflow_uri
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
         return [], [f"workspace '{workspace.name}' has no registered version"]
-    from playbill.tracking import Tracking
+    from playbill.versions.tracking import Tracking
 
     records, notes = [], []
     try:

@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from playbill.cli.console import Console
-from playbill.specs.base import format_duration
+from playbill.definitions.specs.base import format_duration
 
 _WIDE = 120
 """Columns of a terminal on which a label's window, age and days have room beside its counts."""

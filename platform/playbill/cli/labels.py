@@ -16,8 +16,8 @@ from playbill.cli.main import Selection
 if TYPE_CHECKING:
     import polars as pl
 
-    from playbill.specs import LabelSpec
-    from playbill.zoo import Zoo
+    from playbill.definitions.specs import LabelSpec
+    from playbill.definitions.zoo import Zoo
 
 _LABEL = click.option(
     "--label", "names", multiple=True, metavar="LABEL", help="Which labels (default: all). Repeatable."
@@ -44,8 +44,8 @@ def explain(selection: Selection, names: Sequence[str], as_json: bool) -> None:
     Example: playbill labels explain --label completion
     """
     from playbill.cli.label_tables import show_descriptions
+    from playbill.definitions.zoo import open_zoo
     from playbill.labels import describe
-    from playbill.zoo import open_zoo
 
     zoo = open_zoo(selection.project.model_zoo)
     show_descriptions([(describe(label), _users(zoo, label)) for label in _wanted(zoo, names)], as_json)
@@ -64,8 +64,8 @@ def show(selection: Selection, names: Sequence[str], as_of: str | None, as_json:
     Example: playbill -w ml_100k labels show --label discovery_play
     """
     from playbill.cli.label_tables import show_summaries
+    from playbill.definitions.zoo import open_zoo
     from playbill.labels import summarise
-    from playbill.zoo import open_zoo
 
     wanted = _wanted(open_zoo(selection.project.model_zoo), names)
     telling = _Telling.of(selection, wanted, as_of)
@@ -92,9 +92,9 @@ def publish(selection: Selection, names: Sequence[str], as_of: str | None, as_js
     Example: playbill -w ml_100k labels publish
     """
     from playbill.cli.label_tables import show_published
+    from playbill.definitions.zoo import open_zoo
     from playbill.features import FeatureDoor, LabelValues
     from playbill.labels import labeler, published_rows
-    from playbill.zoo import open_zoo
 
     project = selection.project
     zoo = open_zoo(project.model_zoo, project.feature_repo)
@@ -114,8 +114,8 @@ def _wanted(zoo: Zoo, names: Sequence[str]) -> list[LabelSpec]:
         UnknownNameError: There is no such label.
         DataError: Two versions of one label are asked for.
     """
+    from playbill.definitions.specs import LabelSpec
     from playbill.errors import DataError, Problem
-    from playbill.specs import LabelSpec
 
     if not names:
         return list(zoo.labels.values())

@@ -50,7 +50,7 @@ def registered_reference(model: str | None, version: int | None) -> tuple[str | 
 
 def models_with_canvas(project: Project, canvas: str) -> str:
     """Return a sentence that names the models of the zoo that have a canvas; empty where none has."""
-    from playbill.zoo import open_zoo
+    from playbill.definitions.zoo import open_zoo
 
     try:
         models = open_zoo(project.model_zoo).models.values()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playbill.evaluation.html import write_html
-from playbill.evaluation.off_policy import OffPolicyReport
-from playbill.evaluation.off_policy_shown import policy_figure, policy_frames, policy_page
+from playbill.evaluation.off_policy.evaluate import OffPolicyReport
+from playbill.evaluation.off_policy.rendering import policy_figure, policy_frames, policy_page
+from playbill.evaluation.rendering.html import write_html
 from playbill.files import write_text
-from playbill.tracking import ModelVersion, Tracking
-from playbill.tracking.lineage import PREFIX, SPLIT_DIGEST
+from playbill.versions.tracking import ModelVersion, Tracking
+from playbill.versions.tracking.lineage import PREFIX, SPLIT_DIGEST
 
 OFF_POLICY = "off_policy"
 """The protocol that estimates are recorded under."""

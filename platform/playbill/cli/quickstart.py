@@ -13,9 +13,9 @@ from playbill.cli.main import Selection
 if TYPE_CHECKING:
     from playbill.cli.progress import Stages
     from playbill.config import Workspace
+    from playbill.definitions.specs.resolved import LeftOut
     from playbill.serving import Recommender
-    from playbill.serving.served import Served
-    from playbill.specs.resolved import LeftOut
+    from playbill.serving.active_model import Served
     from playbill.training.run import TrainOutcome
 
 MODEL = "everycanvas"
@@ -88,7 +88,7 @@ def _train(workspace: Workspace, stages: Stages) -> TrainOutcome:
 
 
 def _promote(workspace: Workspace, outcome: TrainOutcome, stages: Stages) -> str:
-    from playbill.promotion import approved, promote
+    from playbill.versions.promotion import approved, promote
 
     stages.stage("promote")
     _, decision = promote(workspace, f"{outcome.model}:{outcome.version}")
@@ -101,7 +101,7 @@ def _promote(workspace: Workspace, outcome: TrainOutcome, stages: Stages) -> str
 def _show_quality(outcome: TrainOutcome, served: Served) -> None:
     from playbill.cli.console import Console
     from playbill.cli.train import each_note_once
-    from playbill.evaluation.tables import tables
+    from playbill.evaluation.rendering.tables import tables
 
     console = Console()
     if missing := _named(served.resolved.left_out):
@@ -126,7 +126,7 @@ def _with_zero(outcome: TrainOutcome) -> list[str]:
 def _show_answers(recommender: Recommender, served: Served) -> None:
     from playbill.cli.recommend import show
     from playbill.serving import RecommendRequest
-    from playbill.serving.recommender import find_title
+    from playbill.serving.pipeline import find_title
 
     source = find_title(served, SOURCE_TITLE)
     requests = {

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from playbill.config import Workspace
     from playbill.features import FeatureDoor
     from playbill.serving import Recommender, RecommendRequest, RecommendResponse
+    from playbill.serving.active_model import Served
+    from playbill.serving.explain import Why
     from playbill.serving.messages import RankedRow
-    from playbill.serving.served import Served
-    from playbill.serving.why import Why
 
 
 @click.command("recommend")
@@ -50,7 +50,7 @@ def recommend(selection: Selection, /, model: str | None, version: int | None, a
     """
     with _no_warnings(), _uncollected():
         from playbill.clock import parse_moment
-        from playbill.serving.recommender import find_title
+        from playbill.serving.pipeline import find_title
 
         workspace, title = selection.workspace, asked.pop("why_title")
         if asked["at"] is not None:
@@ -107,7 +107,7 @@ def open_recommender(
     from playbill.serving import FactReader, Recommender, Slot
     from playbill.serving.loading import Loader, served_model
     from playbill.tables import RequestLog, Tables, workspace_clock
-    from playbill.tracking import Tracking
+    from playbill.versions.tracking import Tracking
 
     model, version = registered_reference(model, version)
     clock, features = workspace_clock(workspace), features or FeatureDoor(workspace, plain=True)
@@ -122,7 +122,7 @@ def _request(served: Served, asked: dict[str, Any]) -> RecommendRequest:
 
     from playbill.errors import RequestError
     from playbill.serving import RecommendRequest
-    from playbill.serving.recommender import find_title
+    from playbill.serving.pipeline import find_title
 
     fields = asked | {"canvas": asked["canvas"] or served.resolved.main_canvas}
     served.resolved.canvas(fields["canvas"])

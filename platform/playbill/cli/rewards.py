@@ -14,9 +14,9 @@ import click
 from playbill.cli.main import Selection
 
 if TYPE_CHECKING:
+    from playbill.definitions.specs import LabelSpec, RewardSpec
+    from playbill.definitions.zoo import Zoo
     from playbill.rewards import DelayedReport, RewardDescription
-    from playbill.specs import LabelSpec, RewardSpec
-    from playbill.zoo import Zoo
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 
@@ -38,8 +38,8 @@ def explain(selection: Selection, names: Sequence[str], as_json: bool) -> None:
 
     Example: playbill rewards explain --reward long_term
     """
+    from playbill.definitions.zoo import open_zoo
     from playbill.rewards import describe_reward
-    from playbill.zoo import open_zoo
 
     zoo = open_zoo(selection.project.model_zoo)
     wanted = [zoo.reward(name) for name in dict.fromkeys(names or zoo.rewards)]
@@ -66,10 +66,10 @@ def delayed(
     Example: playbill -w simulated rewards delayed long_term --json
     """
     from playbill.clock import parse_moment
+    from playbill.definitions.specs import reward_version
+    from playbill.definitions.zoo import open_zoo
     from playbill.rewards.delayed_plot import plot_delayed
-    from playbill.specs import reward_version
     from playbill.tables import Tables, workspace_clock
-    from playbill.zoo import open_zoo
 
     spec, labels = open_zoo(selection.project.model_zoo).reward(reward)
     _require_delayed(spec)
@@ -135,7 +135,7 @@ def _is(zoo: Zoo, reference: str, reward: RewardSpec) -> bool:
 
 
 def _plain(reward: RewardDescription) -> dict[str, Any]:
-    from playbill.specs.base import format_duration
+    from playbill.definitions.specs.base import format_duration
 
     found = asdict(reward) | {"final_after": format_duration(reward.final_after)}
     terms = [asdict(term) | {"final_after": format_duration(term.final_after)} for term in reward.terms]
@@ -147,7 +147,7 @@ def _show(found: Sequence[tuple[RewardDescription, Sequence[str]]]) -> None:
     from rich.table import Table
 
     from playbill.cli.console import Console
-    from playbill.specs.base import format_duration
+    from playbill.definitions.specs.base import format_duration
 
     for reward, users in found:
         bounds = "" if reward.clip is None else f", from {reward.clip[0]:g} to {reward.clip[1]:g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from playbill.cli.main import Selection
-from playbill.cli.promote import show
+from playbill.cli.promotion import show
 
 
 @click.command("rollback")
@@ -17,7 +17,7 @@ def rollback(selection: Selection, model: str, as_json: bool) -> None:
 
     Example: playbill -w ml_100k rollback everycanvas
     """
-    from playbill.promotion import rollback as go_back
+    from playbill.versions.promotion import rollback as go_back
 
     version, decision = go_back(selection.workspace, model)
     show(version, decision, as_json)

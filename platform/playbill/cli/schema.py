@@ -40,13 +40,13 @@ def schema(folder: Path, guide: Path | None, as_json: bool) -> None:
 
 
 def _write_schemas(folder: Path) -> list[Path]:
-    from playbill.zoo.json_schema import write_schemas
+    from playbill.definitions.zoo.json_schema import write_schemas
 
     return write_schemas(folder)
 
 
 def _write_guide(guide: Path) -> Path:
-    from playbill.zoo.reference import replace_reference
+    from playbill.definitions.zoo.reference import replace_reference
 
     try:
         text = replace_reference(guide.read_text(encoding="utf-8"))

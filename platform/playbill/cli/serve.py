@@ -81,7 +81,7 @@ def serve(
     from playbill.serving.limits import server_config
     from playbill.serving.loading import served_model
     from playbill.serving.profile import Profile
-    from playbill.serving.running import build_services
+    from playbill.serving.runtime import build_services
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("playbill").setLevel(logging.INFO)

@@ -36,8 +36,8 @@ def data_status(workspace: Workspace) -> dict[str, Any]:
 
 def model_status(workspace: Workspace) -> list[dict[str, Any]]:
     """Return every registered version with its aliases, and whether it is the approved one."""
-    from playbill.promotion import approved
-    from playbill.tracking import Tracking
+    from playbill.versions.promotion import approved
+    from playbill.versions.tracking import Tracking
 
     tracking = Tracking(workspace)
     found = []
@@ -52,7 +52,7 @@ def model_status(workspace: Workspace) -> list[dict[str, Any]]:
                     "aliases": list(version.aliases),
                     "approved": is_served,
                     "protocol": version.tags.get("playbill.protocol", ""),
-                    "decision": version.tags.get("playbill.promotion", ""),
+                    "decision": version.tags.get("playbill.versions.promotion", ""),
                 }
             )
     return found

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from playbill.datasets.export_manifest import StratumRecord
-    from playbill.datasets.strata import Stratum
+    from playbill.datasets.examples.sampling import Stratum
+    from playbill.datasets.export.manifest import StratumRecord
     from playbill.evaluation.report import EvaluationReport
     from playbill.training.run import TrainOutcome
 
@@ -72,7 +72,7 @@ def _end(number: int, _frame: object) -> None:
 def show_outcome(outcome: TrainOutcome) -> None:
     """Print every canvas's tables, and what to do next."""
     from playbill.cli.console import Console
-    from playbill.evaluation.tables import summary_table, tables
+    from playbill.evaluation.rendering.tables import summary_table, tables
 
     console = Console()
     for note in outcome.notes:

@@ -78,7 +78,7 @@ def up(selection: Selection, port: int | None, mlflow_port: int | None, model: s
 
     Example: playbill -w ml_100k up --port 8080
     """
-    from playbill.tracking.ui import model_page, ui_command, ui_environment
+    from playbill.versions.tracking.ui import model_page, ui_command, ui_environment
 
     workspace = selection.workspace
     settings = workspace.project.settings.serving

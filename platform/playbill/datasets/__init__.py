@@ -1,13 +1,13 @@
 """Labels and features to batches: splits, the encoder, and the training set. Free of torch."""
 
 from playbill.datasets.arrays import ContextArrays, HistoryArrays, TargetArrays, TitleArrays
-from playbill.datasets.batches import Batch
+from playbill.datasets.batching.batches import Batch
 from playbill.datasets.build import build_training_set
-from playbill.datasets.encoder import Encoder, EncoderState
-from playbill.datasets.request import Request
-from playbill.datasets.request_context import request_context
+from playbill.datasets.encoding.encoder import Encoder, EncoderState
+from playbill.datasets.encoding.request import Request
+from playbill.datasets.encoding.titles import title_arrays
+from playbill.datasets.examples.request_context import request_context
 from playbill.datasets.splits import Split, make_split
-from playbill.datasets.titles import title_arrays
 from playbill.datasets.training_set import TrainingSet
 
 __all__ = [

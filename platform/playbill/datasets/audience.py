@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets.arrays import Bool, Int
-from playbill.datasets.showable import Described
+from playbill.datasets.candidate_masks import Described
 from playbill.tables import Vocabulary
 
 

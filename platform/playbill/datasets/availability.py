@@ -1,7 +1,7 @@
 """Which titles a member could have seen, request by request, as masks.
 
 Requests of one country between two changes of its catalogue, under one canvas's rules, share a mask, so a batch holds
-few of them. Rules about titles and launches are those that `playbill.datasets.showable` gives evaluation and serving;
+few of them. Rules about titles and launches are those that `playbill.datasets.candidate_masks` gives evaluation and serving;
 rules about popularity and about the member's own past mask nothing here, as they say what is worth showing and not
 what could be seen.
 Letters: m requests, S distinct states, G states of a batch, K spans of one title in one country, C countries, R rules,
@@ -17,9 +17,16 @@ import polars as pl
 
 from playbill.datasets.arrays import Bool, Int
 from playbill.datasets.audience import Audience
-from playbill.datasets.showable import ALWAYS, NEVER, in_launch_window, known_launches, launch_bounds, launch_edges
-from playbill.specs import CandidatesSpec, ResolvedModel
-from playbill.specs.candidates import ABOUT_LAUNCHES, ABOUT_TITLES
+from playbill.datasets.candidate_masks import (
+    ALWAYS,
+    NEVER,
+    in_launch_window,
+    known_launches,
+    launch_bounds,
+    launch_edges,
+)
+from playbill.definitions.specs import CandidatesSpec, ResolvedModel
+from playbill.definitions.specs.candidates import ABOUT_LAUNCHES, ABOUT_TITLES
 from playbill.tables import Vocabulary
 
 EVERYWHERE = "*"

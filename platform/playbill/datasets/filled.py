@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import polars as pl
 
+from playbill.definitions.specs import CanvasSpec, ResolvedModel
+from playbill.definitions.specs.context import IDENTIFYING
 from playbill.errors import DataError, Problem, nearest
-from playbill.specs import CanvasSpec, ResolvedModel
-from playbill.specs.context import IDENTIFYING
 
 _COLUMNS = {"query": "query", "source_title": "source_title_id", "row": "row"}
 _MADE_BY = {"query": "title_names", "source_title": "co_play"}

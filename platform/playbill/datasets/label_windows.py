@@ -12,9 +12,9 @@ from collections.abc import Iterable
 import polars as pl
 
 from playbill.datasets.splits import Split
+from playbill.definitions.specs import LabelSpec, ResolvedModel
+from playbill.definitions.specs.base import format_duration
 from playbill.errors import DataError, Problem
-from playbill.specs import LabelSpec, ResolvedModel
-from playbill.specs.base import format_duration
 
 
 def assert_windows_fit(labels: Iterable[LabelSpec], interactions: pl.DataFrame, split: Split) -> None:

@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 
 from playbill.datasets.arrays import AnyInt, Float, Int, TitleArrays
 from playbill.datasets.availability import States
-from playbill.datasets.batches import Assembler, Batch, Learnt, QueryPool, Shared, Task, draw_chances
-from playbill.datasets.context_columns import ContextColumns
-from playbill.datasets.encoder import Encoder
-from playbill.datasets.negatives import make_policy
-from playbill.datasets.row_entries import PageRows
-from playbill.datasets.rows import TrainingRows
-from playbill.datasets.strata import Stratum
-from playbill.datasets.windows import Plan, Windows, drawn_windows, plan_epoch
+from playbill.datasets.batching.batches import Assembler, Batch, Learnt, QueryPool, Shared, Task, draw_chances
+from playbill.datasets.batching.windows import Plan, Windows, drawn_windows, plan_epoch
+from playbill.datasets.encoding.context_columns import ContextColumns
+from playbill.datasets.encoding.encoder import Encoder
+from playbill.datasets.encoding.row_entries import PageRows
+from playbill.datasets.examples.negatives import make_policy
+from playbill.datasets.examples.rows import TrainingRows
+from playbill.datasets.examples.sampling import Stratum
+from playbill.definitions.specs import ResolvedModel, without_heads
+from playbill.definitions.specs.negatives import read_negatives
 from playbill.errors import IntegrityError
-from playbill.specs import ResolvedModel, without_heads
-from playbill.specs.negatives import read_negatives
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,32 @@
 """Named protocols, baselines, slices and intervals; refuses comparisons that would mislead."""
 
 from playbill.evaluation.arms import ArmsReport, arm_hash, compare_arms
-from playbill.evaluation.baselines import build_baseline, tuned_ease
+from playbill.evaluation.baselines.popularity import build_baseline, tuned_ease
 from playbill.evaluation.beside import Beside
-from playbill.evaluation.boundaries import assert_before_requests
-from playbill.evaluation.build import build_case
-from playbill.evaluation.bundles import OpenModel, frozen_split, open_model
-from playbill.evaluation.canaries import (
+from playbill.evaluation.canvases.head_probabilities import head_rows
+from playbill.evaluation.canvases.loaded_version import OpenModel, frozen_split, open_model
+from playbill.evaluation.canvases.model import (
+    CanvasScorer,
+    ModelEvaluation,
+    canvas_function,
+    evaluate_canvas,
+    evaluate_model,
+)
+from playbill.evaluation.canvases.synthetic_queries import evaluate_more_like_this, evaluate_search
+from playbill.evaluation.cases.boundaries import assert_before_requests
+from playbill.evaluation.cases.build import build_case
+from playbill.evaluation.cases.case import EvaluationCase
+from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.score_function import ScoreFunction
+from playbill.evaluation.compare import (
+    Comparison,
+    assert_comparable,
+    assert_not_trained_on,
+    assert_one_split,
+    compare,
+)
+from playbill.evaluation.evaluate import evaluate, evaluate_case
+from playbill.evaluation.leakage_checks import (
     CanaryResult,
     alarms,
     chance_canary,
@@ -16,28 +36,14 @@ from playbill.evaluation.canaries import (
     run_canaries,
     view_canary,
 )
-from playbill.evaluation.cases import EvaluationCase
-from playbill.evaluation.compare import (
-    Comparison,
-    assert_comparable,
-    assert_not_trained_on,
-    assert_one_split,
-    compare,
-)
-from playbill.evaluation.data import EvaluationTables
-from playbill.evaluation.evaluate import evaluate, evaluate_case
-from playbill.evaluation.grids import ladder
-from playbill.evaluation.heads import head_rows
-from playbill.evaluation.html import html_report, write_html
-from playbill.evaluation.judge import Judging
-from playbill.evaluation.made import evaluate_more_like_this, evaluate_search
-from playbill.evaluation.model import CanvasScorer, ModelEvaluation, canvas_function, evaluate_canvas, evaluate_model
-from playbill.evaluation.plots import plots
+from playbill.evaluation.metric_aggregation import Judging
+from playbill.evaluation.rendering.grids import ladder
+from playbill.evaluation.rendering.html import html_report, write_html
+from playbill.evaluation.rendering.plots import plots
+from playbill.evaluation.rendering.tables import arm_tables, tables
 from playbill.evaluation.replay import Replay
 from playbill.evaluation.report import Difference, EvaluationReport, HeadRow, ScoredRow, SliceRow, WindowRow
 from playbill.evaluation.row_figures import RowFigure, evaluate_row
-from playbill.evaluation.scoring import ScoreFunction
-from playbill.evaluation.tables import arm_tables, tables
 
 __all__ = [
     "ArmsReport",

@@ -16,13 +16,13 @@ import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
 from playbill import metrics
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.specs.resolved import content_hash
 from playbill.errors import ConfigError
 from playbill.evaluation.compare import assert_comparable
 from playbill.evaluation.report import EvaluationReport
 from playbill.metrics import Interval, MemberBootstrap, seed_interval
 from playbill.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES
-from playbill.specs import ResolvedModel
-from playbill.specs.resolved import content_hash
 
 ACCURACY = ("hr", "ndcg", "mrr", "map", "recall")
 """Metrics that arms are compared on: one value for every request, all of equal weight."""

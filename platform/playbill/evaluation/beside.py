@@ -17,15 +17,15 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.datasets import Request
+from playbill.datasets.encoding.text import fold as fold_text
 from playbill.datasets.splits import TIME_PROTOCOLS
-from playbill.datasets.text import fold as fold_text
-from playbill.evaluation.baselines import build_baseline
-from playbill.evaluation.boundaries import assert_fitted_before
-from playbill.evaluation.cases import EvaluationCase
-from playbill.evaluation.log import PLAY
-from playbill.evaluation.scoring import ScoreFunction, Scores
-from playbill.specs import CanvasSpec, ResolvedModel
-from playbill.specs.measures import BESIDE
+from playbill.definitions.specs import CanvasSpec, ResolvedModel
+from playbill.definitions.specs.measures import BESIDE
+from playbill.evaluation.baselines.popularity import build_baseline
+from playbill.evaluation.cases.boundaries import assert_fitted_before
+from playbill.evaluation.cases.case import EvaluationCase
+from playbill.evaluation.cases.event_log import PLAY
+from playbill.evaluation.cases.score_function import ScoreFunction, Scores
 
 MOST_TITLES = {"ease": 8_000, "item_knn": 100_000}
 """Baseline -> titles up to which it stands beside every model. EASE inverts a T x T matrix: 4 CPU seconds at

@@ -12,10 +12,10 @@ import polars as pl
 
 from playbill.datasets import Request
 from playbill.datasets.splits import TIME_PROTOCOLS
-from playbill.evaluation.candidates import CandidateRule
-from playbill.evaluation.cases import EvaluationCase
-from playbill.evaluation.log import EventLog
-from playbill.evaluation.order import UNKNOWN, microseconds
+from playbill.evaluation.cases.candidates import CandidateRule
+from playbill.evaluation.cases.case import EvaluationCase
+from playbill.evaluation.cases.event_log import EventLog
+from playbill.evaluation.cases.order import UNKNOWN, microseconds
 from playbill.metrics.topk import Indices, Mask
 
 CUTS = 4

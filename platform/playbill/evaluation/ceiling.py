@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from playbill.datasets import Request
-from playbill.evaluation.cases import EvaluationCase
-from playbill.evaluation.scoring import ScoreFunction, Scores
+from playbill.evaluation.cases.case import EvaluationCase
+from playbill.evaluation.cases.score_function import ScoreFunction, Scores
 from playbill.registry import Registry
 
 TRUTHS = Registry("source of the truth behind a log", "playbill.truths", {})

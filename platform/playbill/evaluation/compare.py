@@ -11,7 +11,7 @@ import numpy.typing as npt
 from playbill.datasets import Split
 from playbill.datasets.splits import TIME_PROTOCOLS
 from playbill.errors import ComparisonError
-from playbill.evaluation.log import TRAIN
+from playbill.evaluation.cases.event_log import TRAIN
 from playbill.evaluation.report import EvaluationReport
 from playbill.metrics import Interval, MemberBootstrap
 from playbill.metrics.bootstrap import DEFAULT_RESAMPLES

@@ -9,22 +9,22 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets import Split
+from playbill.definitions.specs import ResolvedModel, reward_version
 from playbill.evaluation.beside import Beside, chosen
-from playbill.evaluation.build import TARGETS, build_case
-from playbill.evaluation.cases import EvaluationCase, Fold
+from playbill.evaluation.cases.build import TARGETS, build_case
+from playbill.evaluation.cases.case import EvaluationCase, Fold
+from playbill.evaluation.cases.data import EvaluationTables, as_frames
+from playbill.evaluation.cases.event_log import EventLog
+from playbill.evaluation.cases.rewarding import target_rewards
+from playbill.evaluation.cases.score_function import ScoreFunction
 from playbill.evaluation.ceiling import KnownTruth, ceiling_of
-from playbill.evaluation.data import EvaluationTables, as_frames
 from playbill.evaluation.facts import case_facts
-from playbill.evaluation.judge import MINIMUM_MEMBERS, Judging
-from playbill.evaluation.log import EventLog
 from playbill.evaluation.measure import Progress, check_cutoffs, measure
+from playbill.evaluation.metric_aggregation import MINIMUM_MEMBERS, Judging
 from playbill.evaluation.replay import REPLAY, Replay, replayed
 from playbill.evaluation.report import CEILING, EvaluationReport
 from playbill.evaluation.reporting import report_of, told_of
-from playbill.evaluation.rewarding import target_rewards
-from playbill.evaluation.scoring import ScoreFunction
 from playbill.metrics.ranking import Values
-from playbill.specs import ResolvedModel, reward_version
 from playbill.tables import Tables
 
 __all__ = ["MINIMUM_MEMBERS", "Judging", "evaluate", "evaluate_case", "tied"]

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from playbill import metrics
-from playbill.evaluation.cases import EvaluationCase
-from playbill.evaluation.log import EventLog
-from playbill.evaluation.order import UNKNOWN
+from playbill.evaluation.cases.case import EvaluationCase
+from playbill.evaluation.cases.event_log import EventLog
+from playbill.evaluation.cases.order import UNKNOWN
 from playbill.metrics.ranking import Values
 from playbill.metrics.topk import Indices
 

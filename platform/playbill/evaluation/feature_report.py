@@ -20,14 +20,14 @@ import polars as pl
 
 from playbill import metrics
 from playbill.datasets import Request, Split, TrainingSet
+from playbill.definitions.specs import ResolvedModel
 from playbill.errors import StateError
-from playbill.evaluation.build import build_case
-from playbill.evaluation.cases import EvaluationCase
-from playbill.evaluation.data import EvaluationTables
-from playbill.evaluation.member_features import MemberFeatures, with_features
-from playbill.evaluation.model import CanvasScorer, HeadScorer
-from playbill.evaluation.scoring import AlignedScorer
-from playbill.specs import ResolvedModel
+from playbill.evaluation.canvases.model import CanvasScorer, HeadScorer
+from playbill.evaluation.cases.build import build_case
+from playbill.evaluation.cases.case import EvaluationCase
+from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.member_features import MemberFeatures, with_features
+from playbill.evaluation.cases.score_function import AlignedScorer
 
 PASSES = 6_000
 """Requests scored in all; many features are tried on fewer requests each."""
@@ -40,7 +40,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class TrialScorer(HeadScorer, Protocol):
-    """What is asked of `playbill.ranking.scorer.Scorer`."""
+    """What is asked of `playbill.ranking.scoring.scorer.Scorer`."""
 
     def with_shuffled(self, feature: str, order: npt.NDArray[np.int64]) -> HeadScorer:
         """Return the same scorer with a feature of titles in another order of titles, at every moment alike."""

@@ -13,9 +13,9 @@ import polars as pl
 
 from playbill import metrics
 from playbill.errors import ConfigError
-from playbill.evaluation.cases import Chunk, EvaluationCase
+from playbill.evaluation.cases.case import Chunk, EvaluationCase
+from playbill.evaluation.cases.score_function import AlignedScorer, ScoreFunction
 from playbill.evaluation.facts import CaseFacts, case_facts
-from playbill.evaluation.scoring import AlignedScorer, ScoreFunction
 from playbill.metrics import WeightedValues
 from playbill.metrics.ranking import Values
 from playbill.metrics.topk import Indices, Mask

@@ -19,17 +19,17 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets import Split
+from playbill.definitions.specs.base import format_duration
 from playbill.errors import ConfigError, StateError
-from playbill.evaluation.boundaries import assert_before_requests
-from playbill.evaluation.cases import EvaluationCase
+from playbill.evaluation.cases.boundaries import assert_before_requests
+from playbill.evaluation.cases.case import EvaluationCase
+from playbill.evaluation.cases.order import microseconds
+from playbill.evaluation.cases.score_function import ScoreFunction
 from playbill.evaluation.facts import case_facts
 from playbill.evaluation.measure import Collector, Measured, Progress
-from playbill.evaluation.order import microseconds
 from playbill.evaluation.report import WindowRow
-from playbill.evaluation.scoring import ScoreFunction
 from playbill.metrics import MemberBootstrap
 from playbill.metrics.ranking import Values
-from playbill.specs.base import format_duration
 
 REPLAY = "replay"
 DAY = timedelta(days=1)

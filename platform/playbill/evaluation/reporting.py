@@ -8,11 +8,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import polars as pl
 
-from playbill.evaluation.cases import Fold
-from playbill.evaluation.judge import Judge, Judging
+from playbill.evaluation.cases.case import Fold
+from playbill.evaluation.cases.slices import MADE_SLICES, SLICES, readable_slices
 from playbill.evaluation.measure import Measured
+from playbill.evaluation.metric_aggregation import Judge, Judging
 from playbill.evaluation.report import CEILING, EvaluationReport, WindowRow
-from playbill.evaluation.slices import MADE_SLICES, SLICES, readable_slices
 
 
 class JudgedCase(Protocol):

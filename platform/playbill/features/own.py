@@ -28,13 +28,13 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSo
 from feast.types import Float32
 from pydantic_core import PydanticCustomError
 
+from playbill.definitions.specs.base import parse_duration
 from playbill.errors import DefinitionError, Problem, UnknownNameError, nearest
 from playbill.features.axis import CHANGED_AT
 from playbill.features.recipes import Aggregate, Function, Recipe, columns_of
 from playbill.features.titles import BUCKET
 from playbill.features.windows import CREATED_AT
 from playbill.schema import INTERACTIONS
-from playbill.specs.base import parse_duration
 
 __all__ = ["Count", "Mean", "Sum", "event_function", "event_view", "extend", "recipe_of"]
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from playbill.definitions.zoo.feature_definitions import FeatureRepo, read_feature_repo
 from playbill.errors import DefinitionError, Problem
 from playbill.features.feast_import import import_feast
 from playbill.features.table_views import TABLE_VIEWS
 from playbill.features.views import EVENT_VIEWS, EventView
-from playbill.zoo.feature_definitions import FeatureRepo, read_feature_repo
 
 if TYPE_CHECKING:
     from feast.feature_view import FeatureView

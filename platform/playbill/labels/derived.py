@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 
 from playbill.errors import DataError, Problem
-from playbill.labels.before import PLAYS, POPULARITY, before_column
-from playbill.labels.block import Block
-from playbill.labels.outcomes import outcome_column
+from playbill.labels.blocks import Block
+from playbill.labels.future_columns import outcome_column
+from playbill.labels.history_columns import PLAYS, POPULARITY, before_column
 from playbill.labels.popularity import daily_plays
 from playbill.schema import BEFORE_COLUMNS, OUTCOME_COLUMNS
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from playbill.labels.summary import version_of
-from playbill.specs import LabelSpec
-from playbill.specs.base import format_duration
-from playbill.specs.label import EventRule
+from playbill.definitions.specs import LabelSpec
+from playbill.definitions.specs.base import format_duration
+from playbill.definitions.specs.label import EventRule
+from playbill.labels.reports import version_of
 
 
 @dataclass(frozen=True, slots=True)

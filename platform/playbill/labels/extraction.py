@@ -8,16 +8,16 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
+from playbill.definitions.specs import LabelSpec
 from playbill.errors import DataError, Problem
 from playbill.labels.ahead import ahead
-from playbill.labels.before import PLAYS, POPULARITY
-from playbill.labels.block import Block
+from playbill.labels.blocks import Block
+from playbill.labels.checks import extractor_inputs, require_columns, require_each_once, require_positives
 from playbill.labels.extractors import extracted_values
+from playbill.labels.history_columns import PLAYS, POPULARITY
 from playbill.labels.members import PLACE, member_blocks
-from playbill.labels.missing import extractor_inputs, require_columns, require_each_once, require_positives
 from playbill.labels.popularity import daily_plays
 from playbill.labels.rules import Rule, reads_of, rule_values
-from playbill.specs import LabelSpec
 from playbill.tables.frames import utc_literal
 
 KEYS = ("event_id", "member_id", "seq", "title_id")

@@ -22,9 +22,9 @@ from typing import Any
 
 import polars as pl
 
+from playbill.definitions.specs import EXTRACTORS, LabelSpec, Spec
+from playbill.definitions.specs.plugins import ExtractorPlugin, Level
 from playbill.errors import DataError, PlaybillError, Problem, StateError
-from playbill.specs import EXTRACTORS, LabelSpec, Spec
-from playbill.specs.plugins import ExtractorPlugin, Level
 
 
 @dataclass(frozen=True, slots=True)

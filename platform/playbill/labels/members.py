@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import polars as pl
 
-from playbill.labels.block import ORDER
+from playbill.labels.blocks import ORDER
 
 PLACE = "__place"
 """Row of the log an event came from."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from playbill.labels.block import Block, Bool, Float, Int
+from playbill.labels.blocks import Block, Bool, Float, Int
 
 DAY_US = 86_400_000_000
 

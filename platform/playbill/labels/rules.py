@@ -10,14 +10,14 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from playbill.labels.before import before_column
-from playbill.labels.block import Block, Bool, spans
-from playbill.labels.outcomes import needed_columns, outcome_column
+from playbill.definitions.specs import LabelSpec, parse_where
+from playbill.definitions.specs.label import EventRule
+from playbill.definitions.specs.where import column_names
+from playbill.labels.blocks import Block, Bool, spans
+from playbill.labels.future_columns import needed_columns, outcome_column
+from playbill.labels.history_columns import before_column
 from playbill.labels.where import compile_where
 from playbill.schema import BEFORE_COLUMNS, DERIVED_COLUMNS, OUTCOME_COLUMNS
-from playbill.specs import LabelSpec, parse_where
-from playbill.specs.label import EventRule
-from playbill.specs.where import column_names
 
 LEVEL_COLUMNS = {"title": (), "row": ("request_id", "row_id"), "page": ("request_id",)}
 """Level of a label -> columns that name what it is about."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from playbill.specs.where import (
+from playbill.definitions.specs.where import (
     ColumnName,
     Comparison,
     Either,

@@ -4,7 +4,9 @@ Nothing here samples candidates: a metric against a few random negatives is not 
 refused by name (`refuse_sampled`).
 """
 
-from playbill.metrics.beyond import (
+from playbill.evaluation.off_policy.estimate import DEFAULT_FLOOR, Estimate, Rules, estimate
+from playbill.evaluation.off_policy.terms import OffPolicyData, Terms
+from playbill.metrics.beyond_accuracy import (
     WeightedValues,
     calibration,
     genre_mix,
@@ -15,9 +17,8 @@ from playbill.metrics.beyond import (
     self_information,
 )
 from playbill.metrics.bootstrap import Interval, MemberBootstrap, member_bootstrap
+from playbill.metrics.comparisons import SeedInterval, seed_interval
 from playbill.metrics.multiplicity import adjust_p
-from playbill.metrics.off_policy import OffPolicyData, Terms
-from playbill.metrics.off_policy_estimate import DEFAULT_FLOOR, Estimate, Rules, estimate
 from playbill.metrics.probabilities import Reliability, auc, ece, log_loss, reliability
 from playbill.metrics.ranking import (
     average_precision,
@@ -31,7 +32,6 @@ from playbill.metrics.ranking import (
     relevance_from_ranks,
 )
 from playbill.metrics.relative import relative_interval
-from playbill.metrics.seeds import SeedInterval, seed_interval
 from playbill.metrics.topk import NOT_RANKED, lists_and_ranks, ranks_within, target_ranks, top_k
 from playbill.metrics.whole import refuse_sampled, require_whole_catalogue
 

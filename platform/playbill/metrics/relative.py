@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from playbill.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES, Interval, Matrix, MemberBootstrap
-from playbill.metrics.seeds import seed_interval
+from playbill.metrics.comparisons import seed_interval
 from playbill.metrics.topk import Indices
 
 
@@ -29,7 +29,7 @@ def relative_interval(
     of another training run.
 
     Sources: delta method for ratios under clustered requests: Deng, Knoblich and Lu, KDD 2018; seeds as in
-    `playbill.metrics.seeds`.
+    `playbill.metrics.comparisons`.
 
     Args:
         members: [N] member of each request, dense codes from 0.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from playbill.definitions.specs.sampled import SAMPLED_REASON, sampled_reason
 from playbill.errors import ComparisonError
 from playbill.metrics.topk import Mask
-from playbill.specs.sampled import SAMPLED_REASON, sampled_reason
 
 
 def refuse_sampled(metric: str) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch, TitleInputs
 from playbill.models.text import bag_sizes
-from playbill.models.titles import PreparedTitles
+from playbill.models.title_tower import PreparedTitles
 
 ABOUT_TITLES = ("about", "head")
 """Fields of a page's rows that are titles, see `rows.FIELDS`."""

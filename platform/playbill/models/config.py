@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from playbill.specs.head import HistoryTerm
-from playbill.specs.losses import loss_options, loss_plugin
-from playbill.specs.sharing import read_sharing
+from playbill.definitions.specs.head import HistoryTerm
+from playbill.definitions.specs.losses import loss_options, loss_plugin
+from playbill.definitions.specs.sharing import read_sharing
 
 
 class Part(BaseModel):
@@ -25,7 +25,7 @@ class HeadConfig(Part):
 
     name: str = Field(min_length=1)
     loss: str
-    """A registered loss: see `playbill.specs.losses`."""
+    """A registered loss: see `playbill.definitions.specs.losses`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Of the loss."""
     target: Literal["title", "row", "page"] = "title"
@@ -61,7 +61,7 @@ class TrunkConfig(Part):
     """Attention heads; `dim` is a multiple of them."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     sharing: dict[str, Any] = Field(default={"type": "shared"}, validate_default=True)
-    """Options of how heads share the state: see `playbill.specs.sharing`."""
+    """Options of how heads share the state: see `playbill.definitions.specs.sharing`."""
 
     @field_validator("sharing")
     @classmethod

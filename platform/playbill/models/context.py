@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from playbill.models.batch import ContextBatch
 from playbill.models.config import NetworkConfig
-from playbill.models.fields import Fields
+from playbill.models.embeddings import Fields
 from playbill.models.normalise import Normaliser
 from playbill.models.queries import Queries, read_queries
 from playbill.models.text import GramSpace

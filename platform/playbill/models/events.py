@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from playbill.models.batch import HistoryBatch
 from playbill.models.config import NetworkConfig
-from playbill.models.fields import Fields
+from playbill.models.embeddings import Fields
 
 
 class EventTokens(nn.Module):

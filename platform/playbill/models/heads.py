@@ -18,7 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 from playbill.models.batch import ContextBatch
 from playbill.models.config import NetworkConfig
 from playbill.models.normalise import DistinctFeatures
-from playbill.models.titles import PreparedTitles
+from playbill.models.title_tower import PreparedTitles
 
 MATCH_START = 16.0
 """Weight of a perfect match of query and name before training: far above any other term."""

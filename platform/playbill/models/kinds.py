@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from playbill.models.batch import TargetBatch
 from playbill.models.config import HeadConfig, NetworkConfig
 from playbill.models.heads import Head
-from playbill.models.objective import head_sum, row_weights
+from playbill.models.objectives import head_sum, row_weights
 from playbill.models.page_objective import page_head_sum
-from playbill.models.rows import PageHead, RowHead
-from playbill.models.scene import Scene
+from playbill.models.row_tower import PageHead, RowHead
+from playbill.models.scoring_batch import Scene
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from playbill.definitions.specs.plugins import TRUNKS
+from playbill.definitions.specs.sharing import SHARINGS, read_sharing
 from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch, TitleInputs, pad_rows
 from playbill.models.batch_titles import Batch, renumbered, some_prepared, some_titles, titles_of
 from playbill.models.companions import Companions
@@ -19,16 +21,14 @@ from playbill.models.context import ContextEncoder, Crossing
 from playbill.models.events import EventTokens
 from playbill.models.heads import Head, TitleVectors, bias_rows
 from playbill.models.history_terms import HistoryTerms
+from playbill.models.item_similarity import Likeness
 from playbill.models.kinds import KINDS
-from playbill.models.likeness import Likeness
 from playbill.models.queries import Queries, some_requests
-from playbill.models.rows import RowReader, RowTower
-from playbill.models.scene import PageStates, Scene, chosen_rows
+from playbill.models.row_tower import RowReader, RowTower
+from playbill.models.scoring_batch import PageStates, Scene, chosen_rows
 from playbill.models.text import GramSpace
-from playbill.models.titles import PreparedTitles, TitleTower
-from playbill.models.trunk import ReadsAt
-from playbill.specs.plugins import TRUNKS
-from playbill.specs.sharing import SHARINGS, read_sharing
+from playbill.models.title_tower import PreparedTitles, TitleTower
+from playbill.models.trunks.gated_transformer import ReadsAt
 
 PADDED_ROWS = 256
 """Prediction rows of a training batch come in multiples of it."""

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from playbill.models.batch import TargetBatch
 from playbill.models.config import HeadConfig
-from playbill.models.loss import binary_loss
-from playbill.models.objective import row_weights
-from playbill.models.rows import FORGET_SHARE, PageHead, RowHead, row_logits
-from playbill.models.scene import Scene, chosen_rows
+from playbill.models.objectives import row_weights
+from playbill.models.row_tower import FORGET_SHARE, PageHead, RowHead, row_logits
+from playbill.models.scoring_batch import Scene, chosen_rows
+from playbill.models.softmax_loss import binary_loss
 
 
 def page_head_sum(

@@ -14,7 +14,7 @@ from playbill.models.batch import TargetBatch
 from playbill.models.config import HeadConfig
 from playbill.models.heads import Head
 from playbill.models.sampled import negative_scores
-from playbill.models.scene import Scene, chosen_rows, target_logits
+from playbill.models.scoring_batch import Scene, chosen_rows, target_logits
 
 
 def pairwise_loss(target_n: Tensor, others_nX: Tensor, weight_n: Tensor) -> Tensor:

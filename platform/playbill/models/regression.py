@@ -8,11 +8,11 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from playbill.definitions.specs.losses import HuberOptions
 from playbill.models.batch import TargetBatch
 from playbill.models.config import HeadConfig
 from playbill.models.heads import Head
-from playbill.models.scene import Scene, chosen_rows, target_logits
-from playbill.specs.losses import HuberOptions
+from playbill.models.scoring_batch import Scene, chosen_rows, target_logits
 
 
 def huber_loss(value_n: Tensor, label_n: Tensor, weight_n: Tensor, delta: float) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 from playbill.models.batch import NegativeBatch, TargetBatch
 from playbill.models.config import HeadConfig
 from playbill.models.heads import Head
-from playbill.models.scene import Scene, chosen_rows, target_logits
+from playbill.models.scoring_batch import Scene, chosen_rows, target_logits
 
 LEAST_EXPECTED = 1e-9
 """A title that was drawn although nobody expected it counts for no more than one over this."""

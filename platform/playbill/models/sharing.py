@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from playbill.specs.sharing import AdaptersOptions, MmoeOptions, PleOptions, SharingOptions
+from playbill.definitions.specs.sharing import AdaptersOptions, MmoeOptions, PleOptions, SharingOptions
 
 
 class Shared(nn.Module):

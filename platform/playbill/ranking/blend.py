@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.specs.canvas import TERMS
 from playbill.errors import UnknownNameError
 from playbill.ranking.candidates import Mask
-from playbill.specs import ResolvedModel
-from playbill.specs.canvas import TERMS
 
 Logits = npt.NDArray[np.floating[Any]]
 Scores = npt.NDArray[np.float64]

@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from playbill.datasets.showable import NEVER, in_launch_window, launch_bounds
+from playbill.datasets.candidate_masks import NEVER, in_launch_window, launch_bounds
+from playbill.definitions.specs import CandidatesSpec, PercentileRange
 from playbill.ranking.catalogue import ABSENT, EVERYWHERE, Catalogue, Columns, Counts, Mask, Moments, to_microseconds
 from playbill.ranking.past import Past
-from playbill.specs import CandidatesSpec, PercentileRange
 
 __all__ = [
     "ABSENT",

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from playbill.datasets.showable import ALWAYS, NEVER, Described
-from playbill.specs import CandidatesSpec
+from playbill.datasets.candidate_masks import ALWAYS, NEVER, Described
+from playbill.definitions.specs import CandidatesSpec
 
 Mask = npt.NDArray[np.bool_]
 Columns = npt.NDArray[np.int64]

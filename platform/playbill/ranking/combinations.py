@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from playbill.definitions.specs.row import GeneratorSpec, WordsSpec
 from playbill.ranking.catalogue import Catalogue, Columns, Mask
-from playbill.specs.row import GeneratorSpec, WordsSpec
 
 MOST_QUALIFIERS = 3
 LEAST_QUALIFIERS = 2

@@ -17,7 +17,7 @@ import numpy as np
 
 from playbill.ranking.candidates import Mask
 from playbill.ranking.lists import RankedList
-from playbill.ranking.page_parts import ROW_DECAY, PageRules, RowCandidate, RowEntry, RowValues
+from playbill.ranking.page_rules import ROW_DECAY, PageRules, RowCandidate, RowEntry, RowValues
 
 
 @dataclass(frozen=True)

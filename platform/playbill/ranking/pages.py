@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from playbill.definitions.specs.page import PageSpec
 from playbill.ranking.blend import Scores
 from playbill.ranking.candidates import Catalogue, Mask
 from playbill.ranking.lists import RankedList
 from playbill.ranking.page_builder import Page, PlacedRow, build_page
-from playbill.ranking.page_parts import PageRules, RowCandidate, RowValues
-from playbill.ranking.rows import RowPlan
-from playbill.specs.page import PageSpec
+from playbill.ranking.page_rules import PageRules, RowCandidate, RowValues
+from playbill.ranking.row_plans import RowPlan
 
 RowScore = Callable[[RowPlan], tuple[Scores, Mask]]
 """Scores and candidates of a row, [T] each."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from playbill.ranking.page_builder import Page, PlacedRow
-from playbill.ranking.page_parts import RowCandidate, RowValues
+from playbill.ranking.page_rules import RowCandidate, RowValues
 
 
 def rank_rows(candidates: Sequence[RowCandidate], k: int, values: RowValues | None = None) -> Page:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from playbill.ranking.page_parts import RowEntry, RowValues, Values
-from playbill.specs.page import ExpectedPlaySpec, PageSpec
+from playbill.definitions.specs.page import ExpectedPlaySpec, PageSpec
+from playbill.ranking.page_rules import RowEntry, RowValues, Values
 
 if TYPE_CHECKING:
-    from playbill.ranking.row_values import PageState
+    from playbill.ranking.scoring.row_scoring import PageState
 
 SMALLEST = 1e-12
 """The least chance of a play that a row is valued by: a row of no chance is worth little, and not minus infinity."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from playbill.definitions.specs import CandidatesSpec
+from playbill.definitions.specs.candidates import ABOUT_TITLES
 from playbill.ranking.blend import Scores
 from playbill.ranking.candidates import Mask, Viewer, select
-from playbill.ranking.fallback import fallback_scores
-from playbill.ranking.plays import PlayLog
-from playbill.ranking.rows import RowPlan
-from playbill.specs import CandidatesSpec
-from playbill.specs.candidates import ABOUT_TITLES
+from playbill.ranking.fallbacks import fallback_scores
+from playbill.ranking.popularity import PlayLog
+from playbill.ranking.row_plans import RowPlan
 
 _KEPT = (*ABOUT_TITLES, "hours", "available", "watched", "exclude_source")
 

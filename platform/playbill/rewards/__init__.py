@@ -5,13 +5,13 @@ Nothing that answers requests may import this room: its predictor reads what hap
 
 from __future__ import annotations
 
+from playbill.definitions.specs import reward_version
 from playbill.rewards.attribution import row_values, slate_values
 from playbill.rewards.delayed import DelayedFeedback, DelayedSettings
-from playbill.rewards.delayed_report import DelayedReport, delayed_report
 from playbill.rewards.description import RewardDescription, describe_reward
+from playbill.rewards.reports import DelayedReport, delayed_report
 from playbill.rewards.values import DelayedPredictor, reward_values
-from playbill.rewards.weights import loss_weights
-from playbill.specs import reward_version
+from playbill.training.reward_weights import loss_weights
 
 __all__ = [
     "DelayedFeedback",

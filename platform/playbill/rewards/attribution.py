@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import polars as pl
 
-from playbill.specs import LabelSpec, TermSpec
-from playbill.specs.reward import REWARDED
-from playbill.specs.reward_terms import attribution, attribution_window
+from playbill.definitions.specs import LabelSpec, TermSpec
+from playbill.definitions.specs.reward import REWARDED
+from playbill.definitions.specs.reward_terms import attribution, attribution_window
 
 _KEY = ("member_id", "title_id")
 

@@ -20,15 +20,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from playbill.definitions.specs import LabelSpec, RewardSpec
+from playbill.definitions.specs.base import format_duration
+from playbill.definitions.specs.reward_terms import matures_after
 from playbill.errors import DataError, IntegrityError, Problem, StateError
 from playbill.rewards.attribution import term_values
 from playbill.rewards.ledger import Int
+from playbill.rewards.partial_observations import FEATURES, Seen
 from playbill.rewards.past import PastOutcomes
-from playbill.rewards.seen import FEATURES, Seen
 from playbill.rewards.values import MOMENT, BoundTerm, bound_terms, known_at
-from playbill.specs import LabelSpec, RewardSpec
-from playbill.specs.base import format_duration
-from playbill.specs.reward_terms import matures_after
 from playbill.tables.frames import utc_literal
 
 _CHUNK = 500_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from playbill.errors import ConfigError
-from playbill.rewards.delayed_report import DelayedReport
+from playbill.rewards.reports import DelayedReport
 
 PANELS = {"auc": "AUC", "log_loss": "log loss", "ece": "calibration error"}
 """Measure -> title of its panel."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from playbill.definitions.specs import LabelSpec, RewardSpec, reward_version
+from playbill.definitions.specs.reward import REWARDED
+from playbill.definitions.specs.reward_terms import attribution, attribution_window, matures_after, speaks_of
 from playbill.rewards.values import BoundTerm, bound_terms
-from playbill.specs import LabelSpec, RewardSpec, reward_version
-from playbill.specs.reward import REWARDED
-from playbill.specs.reward_terms import attribution, attribution_window, matures_after, speaks_of
 
 
 @dataclass(frozen=True, slots=True)

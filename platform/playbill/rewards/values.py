@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from playbill.definitions.specs import LabelSpec, RewardSpec, TermSpec, split_reference
+from playbill.definitions.specs.reward_terms import matures_after, speaks_of
 from playbill.errors import DataError, Problem
 from playbill.rewards.attribution import rewarded_rows, term_values
-from playbill.specs import LabelSpec, RewardSpec, TermSpec, split_reference
-from playbill.specs.reward_terms import matures_after, speaks_of
 from playbill.tables.frames import utc_literal
 
 MOMENT = pl.Datetime("us", "UTC")

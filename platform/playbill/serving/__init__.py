@@ -3,10 +3,10 @@
 Importing this room imports neither the web stack nor torch; `serving.app` and loading a version do.
 """
 
-from playbill.serving.facts import FactReader
+from playbill.serving.active_model import Served, ServedKey, Shelf, Slot
+from playbill.serving.member_state import FactReader
 from playbill.serving.messages import NotFoundError, RecommendRequest, RecommendResponse
-from playbill.serving.recommender import Recommender
-from playbill.serving.served import Served, ServedKey, Shelf, Slot
+from playbill.serving.pipeline import Recommender
 from playbill.serving.watcher import Watcher, WatcherStatus
 
 __all__ = [

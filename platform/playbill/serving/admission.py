@@ -16,7 +16,7 @@ from anyio import CapacityLimiter, to_thread
 
 from playbill.errors import PlaybillError
 from playbill.serving.messages import RecommendRequest
-from playbill.serving.recommender import Recommender, timed_out
+from playbill.serving.pipeline import Recommender, timed_out
 from playbill.settings import LimitsSettings
 
 Result = TypeVar("Result")

@@ -18,10 +18,10 @@ from playbill import __version__
 from playbill.errors import ConfigError
 from playbill.features import OnlineStoreState
 from playbill.serving.admission import Waiting
-from playbill.serving.events import FILLED_COLUMNS, EventDoor
 from playbill.serving.limits import LimitedBody
 from playbill.serving.messages import Message, RecommendRequest, RecommendResponse
-from playbill.serving.recommender import Recommender, require_rows
+from playbill.serving.pipeline import Recommender, require_rows
+from playbill.serving.recording import FILLED_COLUMNS, EventDoor
 from playbill.serving.refusals import ALWAYS, answer_errors, refusals
 from playbill.serving.request_writer import LogStatus
 from playbill.serving.watcher import WatcherStatus

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 from playbill.clock import Clock
 from playbill.config import Workspace
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.zoo import open_zoo
 from playbill.errors import IntegrityError, PlaybillError, StateError
-from playbill.promotion import PromotionLog
-from playbill.serving.served import Served, ServedKey, Shelf
-from playbill.specs import ResolvedModel
+from playbill.serving.active_model import Served, ServedKey, Shelf
 from playbill.tables import Tables
-from playbill.tracking import Tracking
-from playbill.zoo import open_zoo
+from playbill.versions.promotion import PromotionLog
+from playbill.versions.tracking import Tracking
 
 if TYPE_CHECKING:
     from playbill.features import FeatureDoor
-    from playbill.ranking.bundle import Bundle
-    from playbill.ranking.scorer import Scorer
+    from playbill.ranking.scoring.bundle import Bundle
+    from playbill.ranking.scoring.scorer import Scorer
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Loader:
         Args:
             served: What answers by fallbacks.
         """
-        import_module("playbill.ranking.scorer")
+        import_module("playbill.ranking.scoring.scorer")
         service, moment = served.resolved.model.features, self._clock.now()
         try:
             self._features.title_snapshots(service, [moment], served.shelf.catalogue.title_ids)
@@ -150,7 +150,7 @@ class Loader:
     def _serve(self, version: int, digest: str | None) -> Served:
         if self._loaded is not None and self._loaded[:2] == (version, digest):
             return self._refreshed(version, *self._loaded[2:])
-        from playbill.ranking.bundle import read_bundle
+        from playbill.ranking.scoring.bundle import read_bundle
 
         bundle = read_bundle(self._tracking.download(self.model, version, digest), digest)
         plain = self._scorer(bundle, None)
@@ -169,7 +169,7 @@ class Loader:
         return self._served(version, scorer.refreshed(*state), plain.refreshed(*state))
 
     def _scorer(self, bundle: Bundle, features: FeatureDoor | None, like: Scorer | None = None) -> Scorer:
-        from playbill.ranking.scorer import Scorer
+        from playbill.ranking.scoring.scorer import Scorer
 
         return Scorer(
             bundle,

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from playbill.ranking.candidates import Mask
-from playbill.serving.answering import Answer, Asked
-from playbill.serving.facts import MemberFacts
+from playbill.serving.active_model import Served
+from playbill.serving.member_state import MemberFacts
 from playbill.serving.messages import RankedTitle, RecommendRequest, RecommendResponse
-from playbill.serving.served import Served
+from playbill.serving.ranker import Answer, Asked
 
 
 def request_record(

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from playbill.clock import Clock
 from playbill.errors import PlaybillError
-from playbill.serving.served import Served, ServedKey, Slot
+from playbill.serving.active_model import Served, ServedKey, Slot
 
 logger = logging.getLogger(__name__)
 

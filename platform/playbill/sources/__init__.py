@@ -1,9 +1,9 @@
 """Outside data -> the canonical tables: MovieLens, KuaiRand, your files, your SQL database, and what arrives later."""
 
+from playbill.sources.canonicalise import Offer, Progress
 from playbill.sources.ingest import IngestReport, ingest
-from playbill.sources.offer import Offer, Progress
 from playbill.sources.push import PushReport, push_events, push_files, push_rows
-from playbill.sources.push_checks import Offered
+from playbill.sources.pushed_rows import Offered
 from playbill.sources.registry import SOURCES
 from playbill.sources.source import Source
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from playbill.schema import TABLES
-from playbill.sources.columns import Fault
+from playbill.sources.tabular.columns import Fault
 from playbill.tables import RowMistake, example_row
 from playbill.tables.validation import broken_rows
 

@@ -19,7 +19,7 @@ import platformdirs
 
 from playbill.errors import DataError, IntegrityError, Problem, ServiceError
 from playbill.files import make_folder, storage_errors, to_disk
-from playbill.sources.offer import Progress
+from playbill.sources.canonicalise import Progress
 
 PUBLISHER = "https://files.grouplens.org/datasets/movielens/"
 CONNECT_TIMEOUT_S = 5.0

@@ -19,9 +19,9 @@ from playbill.clock import WallClock
 from playbill.config import Workspace
 from playbill.errors import ConfigError, nearest
 from playbill.schema import INTERACTIONS
+from playbill.sources.canonicalise import Progress, write_offer
 from playbill.sources.cleaning import RowsSetAside
 from playbill.sources.observing import Ties
-from playbill.sources.offer import Progress, write_offer
 from playbill.sources.registry import SOURCES
 from playbill.sources.source import Source
 from playbill.tables import RowMistake, Tables, TableWriter

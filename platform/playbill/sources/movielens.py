@@ -13,6 +13,7 @@ from typing import ClassVar
 import polars as pl
 
 from playbill.errors import DataError, IntegrityError, PlaybillError, Problem, ServiceError
+from playbill.sources.canonicalise import Offer, Progress, member_slices
 from playbill.sources.download import (
     WHEEL,
     Archive,
@@ -25,7 +26,6 @@ from playbill.sources.download import (
 from playbill.sources.movielens_files import read_1m, read_100k, read_atomic_100k, read_csv_set
 from playbill.sources.names import same_titles
 from playbill.sources.observing import plural
-from playbill.sources.offer import Offer, Progress, member_slices
 from playbill.sources.options import MovieLensOptions
 from playbill.sources.ratings import RATING, RatingRule
 

@@ -14,8 +14,8 @@ from playbill.clock import Clock, WallClock
 from playbill.config import Workspace
 from playbill.errors import UnknownNameError
 from playbill.schema import INTERACTIONS, TABLES
-from playbill.sources.push_checks import EVENTS, VERSIONED, Moments, Offered, check_offered
 from playbill.sources.push_files import read_pushed
+from playbill.sources.pushed_rows import EVENTS, VERSIONED, Moments, Offered, check_offered
 from playbill.sources.ratings import continued
 from playbill.tables import TIMESTAMP, Tables, empty_frame, example_row, polars_schema, workspace_clock
 from playbill.tables.appending import KNOWN_LATER, SortedOut, refuse_changed_types, sort_out

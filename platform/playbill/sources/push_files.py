@@ -11,12 +11,12 @@ import polars as pl
 
 from playbill.errors import DataError, DefinitionError, Problem
 from playbill.schema import TABLES
-from playbill.sources.columns import read_column, read_rating
-from playbill.sources.files import FileError, bad_lines, open_file
-from playbill.sources.mapping import ColumnMapping, FileTable
-from playbill.sources.mapping_file import read_mapping, unknown_columns
-from playbill.sources.push_checks import EVENTS, Offered
+from playbill.sources.pushed_rows import EVENTS, Offered
 from playbill.sources.ratings import RATING, rating_events
+from playbill.sources.tabular.columns import read_column, read_rating
+from playbill.sources.tabular.files import FileError, bad_lines, open_file
+from playbill.sources.tabular.mapping import ColumnMapping, FileTable
+from playbill.sources.tabular.mapping_file import read_mapping, unknown_columns
 from playbill.tables import Places, RowMistake, empty_frame, example_row, polars_schema
 from playbill.tables.validation import ProblemLog
 

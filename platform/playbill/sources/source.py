@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from playbill.sources.offer import Offer, Progress
+from playbill.sources.canonicalise import Offer, Progress
 
 
 class Source(Protocol):

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from playbill.definitions.specs import LabelSpec
 from playbill.labels import label_columns
-from playbill.specs import LabelSpec
 from playbill.testing.made_log import DAYS, START, made_log, made_tables
 
 REQUIRED = ("event_id", "member_id", "seq", "event_at", "recorded_at", "action", "canvas", "country")

@@ -7,7 +7,9 @@ import torch
 from numpy.typing import NDArray
 
 from playbill.datasets import Encoder, TrainingSet
-from playbill.datasets.row_entries import row_config
+from playbill.datasets.encoding.row_entries import row_config
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.specs.canvas import LIKENESS_TERMS
 from playbill.models import (
     ContextConfig,
     EventConfig,
@@ -20,11 +22,9 @@ from playbill.models import (
     TitleInputs,
     TrunkConfig,
 )
-from playbill.models.canvas_lift import canvas_lift
 from playbill.models.svd import svd_vectors
 from playbill.ranking.blend import blended
-from playbill.specs import ResolvedModel
-from playbill.specs.canvas import LIKENESS_TERMS
+from playbill.training.canvas_lift import canvas_lift
 from playbill.training.levels import head_levels
 from playbill.training.settings import LoopSettings
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from playbill.datasets import TrainingSet
-from playbill.datasets.strata import strata_frame
-from playbill.tracking import RunHandle
+from playbill.datasets.examples.sampling import strata_frame
+from playbill.versions.tracking import RunHandle
 
 
 def examples_summary(data: TrainingSet) -> dict[str, Any]:

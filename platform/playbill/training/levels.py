@@ -10,9 +10,9 @@ import math
 import numpy as np
 
 from playbill.datasets import TrainingSet
-from playbill.specs import ResolvedModel
-from playbill.specs.head import HeadSpec
-from playbill.specs.losses import loss_options, loss_plugin
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.specs.head import HeadSpec
+from playbill.definitions.specs.losses import loss_options, loss_plugin
 
 LEAST_SHARE = 1e-6
 """A label is never taken to be rarer than this, nor more common than one less it."""

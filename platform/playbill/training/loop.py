@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from playbill.definitions.specs.balance import read_balance
 from playbill.errors import StateError, UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TargetBatch, TitleInputs
-from playbill.models.balance import make_balancer
 from playbill.models.batch import Arrays, flat_tensors
 from playbill.models.weights import bfloat16_is_fast, save_tensors
-from playbill.specs.balance import read_balance
+from playbill.training.balance import make_balancer
 from playbill.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
 from playbill.training.contract import Batch, BatchSource, FitResult, Place, Progress, Report, Validate
 from playbill.training.optimizer import Average, build_optimizer, clip_gradients, one_cycle, set_learning_rate

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from playbill.datasets.splits import PROTOCOLS
+from playbill.definitions.specs import ResolvedModel
 from playbill.errors import UnknownNameError
-from playbill.specs import ResolvedModel
 
 Frozen = TypeVar("Frozen", bound=BaseModel)
 

@@ -16,28 +16,28 @@ from playbill import __version__
 from playbill.clock import Clock
 from playbill.config import Workspace
 from playbill.datasets import Split, TrainingSet, build_training_set, make_split
-from playbill.datasets.strata import Stratum
+from playbill.datasets.examples.sampling import Stratum
+from playbill.definitions.specs import ResolvedModel, reward_versions
+from playbill.definitions.zoo import open_zoo
+from playbill.definitions.zoo.feature_definitions import read_feature_repo
+from playbill.evaluation.canvases.model import ModelEvaluation, evaluate_model
+from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.event_log import MOST_PASTS
 from playbill.evaluation.ceiling import KnownTruth, truth_of
-from playbill.evaluation.data import EvaluationTables
 from playbill.evaluation.feature_report import FeatureReport, feature_report
-from playbill.evaluation.log import MOST_PASTS
-from playbill.evaluation.model import ModelEvaluation, evaluate_model
 from playbill.features import FeatureDoor, ServiceSchema
 from playbill.models import Network
-from playbill.promotion.descriptions import describe_version
-from playbill.ranking.bundle import FEATURE_FILES, read_bundle, write_bundle
-from playbill.ranking.kept import KeptSnapshots
-from playbill.ranking.scorer import Scorer
+from playbill.ranking.scoring.bundle import FEATURE_FILES, read_bundle, write_bundle
+from playbill.ranking.scoring.scorer import Scorer
+from playbill.ranking.scoring.state_cache import KeptSnapshots
 from playbill.ray_cluster import cluster_address
-from playbill.specs import ResolvedModel, reward_versions
 from playbill.tables import Tables, workspace_clock
-from playbill.tracking import Lineage, RunHandle, Tracking
-from playbill.tracking.lineage import git_revision
 from playbill.training.build import build_network, loop_settings, network_config
+from playbill.training.example_weights import example_weights
 from playbill.training.examples import examples_summary, log_examples
 from playbill.training.loop import FitResult, Place, Progress, fit
 from playbill.training.options import TrainOptions
-from playbill.training.record import (
+from playbill.training.recording import (
     about_version,
     learnt_labels,
     log_evaluation,
@@ -48,13 +48,13 @@ from playbill.training.record import (
     run_name,
     run_params,
 )
-from playbill.training.rewards import example_weights
 from playbill.training.run_folder import Checks, RunFolder, sources_digest
 from playbill.training.settings import LoopSettings
 from playbill.training.term_weights import ValidationFold, add_terms, learn_weights, log_of, terms_config
 from playbill.training.watch import Silent, Watcher
-from playbill.zoo import open_zoo
-from playbill.zoo.feature_definitions import read_feature_repo
+from playbill.versions.promotion.descriptions import describe_version
+from playbill.versions.tracking import Lineage, RunHandle, Tracking
+from playbill.versions.tracking.lineage import git_revision
 
 BUNDLE = "bundle"
 CHECKPOINTS = "checkpoints"

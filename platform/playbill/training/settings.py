@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from playbill.definitions.specs.balance import read_balance
 from playbill.models.config import NetworkConfig
-from playbill.specs.balance import read_balance
 
 
 class LoopSettings(BaseModel):
@@ -36,7 +36,7 @@ class LoopSettings(BaseModel):
     ema: float = Field(default=0.998, ge=0, lt=1)
     """Decay of the running average of the weights, which is what is kept; 0 keeps the last weights."""
     balance: dict[str, Any] = Field(default={"type": "static"}, validate_default=True)
-    """Options of how heads' losses are weighed: see `playbill.specs.balance`."""
+    """Options of how heads' losses are weighed: see `playbill.definitions.specs.balance`."""
     seed: NonNegativeInt = 0
     keep: Literal["last", "best"] = "last"
     """Which epoch's weights are the result. `best` needs a validation callback and `metric`."""

@@ -20,25 +20,25 @@ import torch
 
 from playbill import metrics
 from playbill.datasets import Encoder, Split
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.specs.canvas import TERMS
+from playbill.definitions.specs.head import HISTORY_TERMS
 from playbill.errors import StateError
-from playbill.evaluation.boundaries import assert_fitted_before
-from playbill.evaluation.build import build_case, has_log
-from playbill.evaluation.cases import EvaluationCase
-from playbill.evaluation.data import EvaluationTables
-from playbill.evaluation.log import EventLog
-from playbill.evaluation.member_features import MemberFeatures
-from playbill.evaluation.model import CanvasScorer
-from playbill.evaluation.order import UNKNOWN, TitleOrder
+from playbill.evaluation.canvases.model import CanvasScorer
+from playbill.evaluation.cases.boundaries import assert_fitted_before
+from playbill.evaluation.cases.build import build_case, has_log
+from playbill.evaluation.cases.case import EvaluationCase
+from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.event_log import EventLog
+from playbill.evaluation.cases.member_features import MemberFeatures
+from playbill.evaluation.cases.order import UNKNOWN, TitleOrder
 from playbill.metrics.bootstrap import Interval, MemberBootstrap
 from playbill.models import Network
 from playbill.models.config import HistoryTermsConfig
 from playbill.models.history_terms import LENGTHS, HistoryTerms, Ints, length_group
 from playbill.ranking.blend import blend_rows, head_losses
-from playbill.ranking.history_terms import played_by_members
-from playbill.ranking.scorer import Scorer
-from playbill.specs import ResolvedModel
-from playbill.specs.canvas import TERMS
-from playbill.specs.head import HISTORY_TERMS
+from playbill.ranking.scoring.history_terms import played_by_members
+from playbill.ranking.scoring.scorer import Scorer
 from playbill.training.term_fit import (
     NO_CANDIDATE,
     CanvasSample,

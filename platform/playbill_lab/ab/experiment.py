@@ -19,9 +19,9 @@ import polars as pl
 from playbill.config import Workspace
 from playbill.errors import ConfigError, Problem, ProblemsError, StateError
 from playbill.features.feast_door import FeastDoor
-from playbill.ranking.bundle import Bundle, read_bundle
-from playbill.ranking.scorer import Scorer
-from playbill.tracking import ModelVersion, Tracking
+from playbill.ranking.scoring.bundle import Bundle, read_bundle
+from playbill.ranking.scoring.scorer import Scorer
+from playbill.versions.tracking import ModelVersion, Tracking
 from playbill_lab.ab.report import AbReport, check_arms, compare
 from playbill_lab.bridge.live_features import LiveFeatures
 from playbill_lab.bridge.model_policy import ModelPolicy

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from playbill.tracking import RunHandle, Tracking
-from playbill.tracking.lineage import PREFIX
+from playbill.versions.tracking import RunHandle, Tracking
+from playbill.versions.tracking.lineage import PREFIX
 from playbill_lab.ab.experiment import ServedAb
 from playbill_lab.ab.report import AbReport, plot
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from playbill.clock import parse_moment
 from playbill.datasets import Split, TrainingSet, build_training_set
-from playbill.ranking.bundle import Bundle, read_bundle, write_bundle
-from playbill.ranking.scorer import Scorer
-from playbill.specs import ResolvedModel
+from playbill.definitions.specs import ResolvedModel
+from playbill.ranking.scoring.bundle import Bundle, read_bundle, write_bundle
+from playbill.ranking.scoring.scorer import Scorer
 from playbill.training.build import build_network, loop_settings, network_config
 from playbill.training.contract import Progress
+from playbill.training.example_weights import example_weights
 from playbill.training.loop import fit
-from playbill.training.rewards import example_weights
 from playbill_lab.bridge.live_features import FeatureSource
 from playbill_lab.bridge.simulated_log import SimulatedLog
 from playbill_lab.simulator.world.world import World

@@ -71,7 +71,7 @@ def ab(
     """
     from playbill.cli.console import Console
     from playbill.cli.progress import Stages
-    from playbill.tracking import Tracking
+    from playbill.versions.tracking import Tracking
     from playbill_lab.ab.experiment import Wanted, served_ab
     from playbill_lab.ab.recording import record_ab
     from playbill_lab.ab.report import plot
@@ -131,8 +131,8 @@ def objective_before_capacity(
 
     from playbill.cli.console import Console
     from playbill.cli.progress import Stages
-    from playbill.tracking import Tracking
-    from playbill.zoo import open_zoo
+    from playbill.definitions.zoo import open_zoo
+    from playbill.versions.tracking import Tracking
     from playbill_lab.studies.objective.recording import record_study
     from playbill_lab.studies.objective.report import plot_study, study_json
     from playbill_lab.studies.objective.study import run_study

@@ -66,8 +66,8 @@ def ledger(
     from playbill.cli.console import Console
     from playbill.cli.models import definition_reference
     from playbill.cli.progress import Stages
-    from playbill.tracking import Tracking
-    from playbill.zoo import open_zoo
+    from playbill.definitions.zoo import open_zoo
+    from playbill.versions.tracking import Tracking
     from playbill_lab.studies.ledger.data import LedgerService
     from playbill_lab.studies.ledger.models import with_recipe, with_trunk
     from playbill_lab.studies.ledger.recording import record_ledger

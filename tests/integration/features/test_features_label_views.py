@@ -18,11 +18,11 @@ from label_log import START, label_log
 
 from playbill.cli.main import main
 from playbill.config import Project, Workspace
+from playbill.definitions.zoo import load_zoo
 from playbill.errors import DefinitionError, ServiceError
 from playbill.features import FeatureDoor, LabelValues
 from playbill.labels import label_columns
 from playbill.tables import Tables
-from playbill.zoo import load_zoo
 
 ROOT = Path(__file__).parents[3]
 DAYS = 20

@@ -16,7 +16,7 @@ from playbill.cli.main import main
 from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace
 from playbill.errors import ServiceError
 from playbill.features import FeatureDoor, build_features, online_store_state
-from playbill.serving.facts import of_one
+from playbill.serving.member_state import of_one
 from playbill.tables import workspace_clock
 
 SERVICE = "everycanvas_v2"

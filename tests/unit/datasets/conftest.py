@@ -11,7 +11,7 @@ import pytest
 
 from playbill.clock import FixedClock
 from playbill.datasets import build_training_set, make_split
-from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
+from playbill.definitions.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.tables import Vocabulary, polars_schema
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ import pytest
 import shown_service as service
 
 from playbill.datasets import build_training_set, make_split
-from playbill.datasets.boundary import Boundary
+from playbill.datasets.checks import Boundary
 from playbill.errors import IntegrityError
 
 HEADS = {"play": {"label": "play", "loss": "bce"}}

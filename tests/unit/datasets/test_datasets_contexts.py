@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playbill.datasets import ContextArrays, Encoder, Request
-from playbill.datasets.online import as_carried, encode_requests
+from playbill.datasets.encoding.requests import as_carried, encode_requests
+from playbill.definitions.specs import CONTEXTS, ContextColumn
+from playbill.definitions.specs.context import own_fields
 from playbill.errors import ConfigError, DataError
 from playbill.registry import Plugin
-from playbill.specs import CONTEXTS, ContextColumn
-from playbill.specs.context import own_fields
 
 AT = shown_service.START
 TITLE = shown_service.TITLES[0]

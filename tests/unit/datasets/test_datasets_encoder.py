@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from playbill.datasets import Encoder, Request, title_arrays
-from playbill.datasets.buckets import (
+from playbill.datasets.encoding.buckets import (
     duration_buckets,
     floor_moment,
     gap_buckets,
@@ -16,8 +16,8 @@ from playbill.datasets.buckets import (
     year_buckets,
     year_edges,
 )
-from playbill.datasets.online import encode_requests
-from playbill.datasets.tokens import FIELDS
+from playbill.datasets.encoding.requests import encode_requests
+from playbill.datasets.encoding.tokens import FIELDS
 from playbill.errors import DataError, IntegrityError
 
 AT = datetime(2024, 3, 4, 10, 30, tzinfo=UTC)

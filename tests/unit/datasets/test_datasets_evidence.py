@@ -6,7 +6,7 @@ import context_service as service
 import polars as pl
 import shown_service
 
-from playbill.specs import LabelSpec
+from playbill.definitions.specs import LabelSpec
 
 COMING = shown_service.TITLES[0]
 

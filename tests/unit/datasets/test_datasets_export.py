@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from playbill.clock import FixedClock
 from playbill.datasets import build_training_set, make_split
-from playbill.datasets.export import Export
-from playbill.datasets.export_parts import rows_digest, write_rows
-from playbill.datasets.export_rows import assert_in_order, slices
-from playbill.datasets.stored import StoredDataset
+from playbill.datasets.export.parts import rows_digest, write_rows
+from playbill.datasets.export.rows import assert_in_order, slices
+from playbill.datasets.export.stored import StoredDataset
+from playbill.datasets.export.write import Export
 from playbill.errors import ConfigError, DataError, IntegrityError, StateError, UnknownNameError
 from playbill.features.reports import FeatureProvenance, ViewProvenance
 from playbill.schema import INTERACTIONS
@@ -145,9 +145,9 @@ def test_two_builds_are_the_same_bytes(export, tmp_path, protocol) -> None:
 
 def test_where_slices_are_cut_does_not_matter_unless_a_day_is_cut(export, tmp_path, monkeypatch) -> None:
     whole = export().write(tmp_path / "whole").folder
-    monkeypatch.setattr("playbill.datasets.export.SLICE_ROWS", 200)
+    monkeypatch.setattr("playbill.datasets.export.write.SLICE_ROWS", 200)
     assert tree(export().write(tmp_path / "small").folder) == tree(whole)
-    monkeypatch.setattr("playbill.datasets.export.SLICE_ROWS", 7)
+    monkeypatch.setattr("playbill.datasets.export.write.SLICE_ROWS", 7)
     cut = StoredDataset.open(export().write(tmp_path / "cut").folder)
     assert any(part.path.endswith("part-0001.parquet") for part in cut.manifest.parts)
     assert cut.scan().collect().equals(StoredDataset.open(whole).scan().collect())

@@ -18,12 +18,12 @@ from playbill.datasets import Batch, TrainingSet
 from playbill.datasets.arrays import Int
 from playbill.datasets.audience import Audience, Profiles
 from playbill.datasets.availability import KeptMasks, States, availability_states
-from playbill.datasets.negatives import Pool, make_policy, shown_titles, usable_titles
-from playbill.datasets.showable import Described
+from playbill.datasets.candidate_masks import Described
+from playbill.datasets.examples.negatives import Pool, make_policy, shown_titles, usable_titles
+from playbill.definitions.specs import HeadSpec, ResolvedModel
+from playbill.definitions.specs.negatives import DrawnOptions, read_negatives
+from playbill.definitions.specs.plugins import NEGATIVES
 from playbill.registry import Plugin
-from playbill.specs import HeadSpec, ResolvedModel
-from playbill.specs.negatives import DrawnOptions, read_negatives
-from playbill.specs.plugins import NEGATIVES
 from playbill.tables import Vocabulary
 
 POLICIES: dict[str, dict[str, Any]] = {
@@ -324,7 +324,9 @@ def test_slates_hold_what_the_request_showed_and_nobody_played() -> None:
 
 
 def test_outside_policies_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(NEGATIVES._table, "hardest", Plugin("json:loads", "playbill.specs.negatives:DrawnOptions"))
+    monkeypatch.setitem(
+        NEGATIVES._table, "hardest", Plugin("json:loads", "playbill.definitions.specs.negatives:DrawnOptions")
+    )
     head = HeadSpec.model_validate({**BCE, "negatives": {"policy": "hardest", "count": 3}})
     assert head.negatives == DrawnOptions(policy="hardest", count=3)
 

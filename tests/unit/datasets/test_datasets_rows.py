@@ -13,7 +13,7 @@ import pytest
 import shown_service as service
 
 from playbill.datasets import Encoder, TrainingSet, make_split
-from playbill.datasets.rows import request_starts, sample_of_requests
+from playbill.datasets.examples.rows import request_starts, sample_of_requests
 
 BCE = {"play": {"label": "play", "loss": "bce"}}
 LATER = ("row", "row_position", "by_name")

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playbill.datasets import TrainingSet
-from playbill.datasets.strata import MOST_DRAWS, NO_MEMBERS, draw_copies, stratum_names
-from playbill.datasets.windows import cut_windows, drawn_windows, row_ranges
+from playbill.datasets.batching.windows import cut_windows, drawn_windows, row_ranges
+from playbill.datasets.examples.sampling import MOST_DRAWS, NO_MEMBERS, draw_copies, stratum_names
+from playbill.definitions.specs import SamplingSpec
 from playbill.errors import ConfigError
-from playbill.specs import SamplingSpec
 
 HEADS = {"play": {"label": "play", "loss": "bce"}}
 SAMPLING = {"strata": ["country", "tenure"], "floor": 0.05}

@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from playbill.datasets.batches import QueryPool
-from playbill.datasets.queries import made_queries
-from playbill.datasets.text import fold, gram_arrays, word_arrays
+from playbill.datasets.batching.batches import QueryPool
+from playbill.datasets.batching.synthetic_queries import made_queries
+from playbill.datasets.encoding.text import fold, gram_arrays, word_arrays
 
 BUCKETS = 2**20
 
@@ -105,7 +105,9 @@ def test_very_long_words_differ_only_in_their_first_letters() -> None:
 
 
 def test_ids_are_the_same_in_every_process() -> None:
-    code = "from playbill.datasets.text import gram_arrays; print(gram_arrays(['Amélie 千と'], 9999)[0].tolist())"
+    code = (
+        "from playbill.datasets.encoding.text import gram_arrays; print(gram_arrays(['Amélie 千と'], 9999)[0].tolist())"
+    )
     outputs = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
@@ -146,7 +148,7 @@ def test_of_many_titles_fewer_queries_are_made_each_and_a_title_without_any_has_
     wanted, titles = np.array([False, True, True, False, True, True]), np.array([1, 3, 4, 5, 0, 2])
     chance = np.array([0.0, 0.5, 0.999, 0.4, 0.9, 0.3], np.float32)
     for most, each in ((1_000, 16), (8, 2), (1, 1)):
-        monkeypatch.setattr("playbill.datasets.batches.MOST_QUERIES", most)
+        monkeypatch.setattr("playbill.datasets.batching.batches.MOST_QUERIES", most)
         pool = QueryPool.make(names, wanted, BUCKETS, seed=5)
         made = made_queries([name if want else "" for name, want in zip(names, wanted, strict=True)], each, 5)
         asked = [made[title][int(draw * each)] for title, draw in zip(titles, chance, strict=True)]

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from playbill.datasets import TrainingSet, build_training_set, make_split
-from playbill.datasets.batches import CO_PLAY_DISTANCE
-from playbill.datasets.labelled import assert_held_out_later, request_rows
-from playbill.datasets.windows import bucket_lengths, cut_windows, plan_epoch
+from playbill.datasets.batching.batches import CO_PLAY_DISTANCE
+from playbill.datasets.batching.windows import bucket_lengths, cut_windows, plan_epoch
+from playbill.datasets.examples.labelled import assert_held_out_later, request_rows
 from playbill.errors import DataError, IntegrityError, StateError
 from playbill.schema import INTERACTIONS
 

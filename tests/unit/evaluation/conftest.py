@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from playbill.evaluation.data import EvaluationTables
-from playbill.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpec, ResolvedModel
+from playbill.definitions.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpec, ResolvedModel
+from playbill.evaluation.cases.data import EvaluationTables
 from playbill.tables import polars_schema
 
 T0 = datetime(1998, 1, 1, tzinfo=UTC)

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 from playbill.datasets import make_split
-from playbill.evaluation.build import build_case, has_log
+from playbill.evaluation.canvases.model import evaluate_canvas
+from playbill.evaluation.cases.build import build_case, has_log
 from playbill.evaluation.evaluate import Judging, evaluate
-from playbill.evaluation.model import evaluate_canvas
 from playbill.evaluation.report import EvaluationReport
 
 SEARCH = {"context": ["member", "query"], "candidates": {"available": "now"}}

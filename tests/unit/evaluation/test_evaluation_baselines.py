@@ -9,15 +9,15 @@ import polars as pl
 import pytest
 
 from playbill.datasets import Request, make_split
+from playbill.definitions.specs import LabelSpec
+from playbill.definitions.specs.measures import BESIDE
 from playbill.errors import ConfigError, UnknownNameError
-from playbill.evaluation import ease as ease_module
-from playbill.evaluation.baselines import Popular, Popular7d, build_baseline, popular_7d, tuned_ease
+from playbill.evaluation.baselines import ease as ease_module
+from playbill.evaluation.baselines.ease import Ease, gram, pick_penalty, solve
+from playbill.evaluation.baselines.popularity import Popular, Popular7d, build_baseline, popular_7d, tuned_ease
 from playbill.evaluation.beside import Beside
-from playbill.evaluation.build import build_case
-from playbill.evaluation.ease import Ease, gram, pick_penalty, solve
-from playbill.evaluation.order import TitleOrder
-from playbill.specs import LabelSpec
-from playbill.specs.measures import BESIDE
+from playbill.evaluation.cases.build import build_case
+from playbill.evaluation.cases.order import TitleOrder
 
 ABC = TitleOrder(("a", "b", "c"))
 PLAYS = pl.DataFrame(

@@ -19,7 +19,7 @@ from playbill.errors import ComparisonError, IntegrityError, StateError, Unknown
 from playbill.evaluation import CanvasScorer, EvaluationTables, Judging, evaluate_canvas, open_model
 from playbill.features.reports import LeakReport
 from playbill.models import HeadConfig, Network, NetworkConfig
-from playbill.ranking.bundle import write_bundle
+from playbill.ranking.scoring.bundle import write_bundle
 
 TITLES = tuple(str(i) for i in range(1, 13))
 QUICK = Judging(minimum_members=5, resamples=50)
@@ -182,10 +182,10 @@ def run(monkeypatch, bundle, data, tmp_path):
             return types.SimpleNamespace(columns=(), values=values, categorical=pl.DataFrame())
 
     tracking = FakeTracking(bundle)
-    monkeypatch.setattr("playbill.cli.evaluating.Tracking", lambda workspace: tracking)
-    monkeypatch.setattr("playbill.cli.evaluating.FeatureDoor", Door)
+    monkeypatch.setattr("playbill.cli.evaluation_run.Tracking", lambda workspace: tracking)
+    monkeypatch.setattr("playbill.cli.evaluation_run.FeatureDoor", Door)
     monkeypatch.setattr("playbill.evaluation.EvaluationTables.read", classmethod(lambda cls, tables: data))
-    monkeypatch.setattr("playbill.cli.evaluating.Tables", lambda workspace: None)
+    monkeypatch.setattr("playbill.cli.evaluation_run.Tables", lambda workspace: None)
     selection = types.SimpleNamespace(workspace=types.SimpleNamespace(folder=tmp_path))
 
     def invoke(*arguments):

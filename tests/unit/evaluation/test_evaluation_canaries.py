@@ -9,8 +9,10 @@ import polars as pl
 import pytest
 
 from playbill.datasets import make_split
-from playbill.evaluation.build import build_case
-from playbill.evaluation.canaries import (
+from playbill.definitions.specs import BASELINES
+from playbill.evaluation.cases.build import build_case
+from playbill.evaluation.cases.order import UNKNOWN
+from playbill.evaluation.leakage_checks import (
     CanaryResult,
     alarms,
     chance_canary,
@@ -20,10 +22,8 @@ from playbill.evaluation.canaries import (
     run_canaries,
     view_canary,
 )
-from playbill.evaluation.order import UNKNOWN
 from playbill.features import LeakReport
 from playbill.features.leaks import Leak
-from playbill.specs import BASELINES
 
 TITLES = [str(i) for i in range(1, 13)]
 PROTOCOLS = ["leave_one_out", "global_time_successive"]

@@ -8,8 +8,8 @@ import pytest
 
 from playbill.datasets import make_split
 from playbill.errors import DataError, StateError, UnknownNameError
-from playbill.evaluation import cases
-from playbill.evaluation.build import build_case
+from playbill.evaluation.cases import case as cases
+from playbill.evaluation.cases.build import build_case
 
 ROWS = [
     ("ann", "1", 0.0),

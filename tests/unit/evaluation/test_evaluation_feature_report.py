@@ -11,7 +11,7 @@ import pytest
 from playbill.datasets import make_split
 from playbill.errors import StateError
 from playbill.evaluation.feature_report import coverage, feature_report
-from playbill.evaluation.plots import importance_figure
+from playbill.evaluation.rendering.plots import importance_figure
 
 TITLES = [str(i) for i in range(1, 13)]
 

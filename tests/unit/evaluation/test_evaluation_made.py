@@ -7,12 +7,12 @@ import polars as pl
 import pytest
 
 from playbill.datasets import Request, make_split
+from playbill.definitions.specs.measures import BESIDE
 from playbill.errors import StateError
 from playbill.evaluation import Judging, evaluate_more_like_this, evaluate_search
-from playbill.evaluation.baselines import build_baseline
+from playbill.evaluation.baselines.popularity import build_baseline
 from playbill.evaluation.beside import Beside, NameMatch
-from playbill.evaluation.made import more_like_this_case, search_case
-from playbill.specs.measures import BESIDE
+from playbill.evaluation.canvases.synthetic_queries import more_like_this_case, search_case
 
 TITLES = [str(i) for i in range(1, 13)]
 NAMES = {"1": "Star Wars (1977)", "2": "Star Trek: The Motion Picture (1979)", "3": "Amélie (2001)", "4": "It"}
@@ -58,7 +58,7 @@ def test_a_name_too_short_for_a_length_is_not_asked(data):
 
 def test_queries_for_many_titles_are_drawn_and_the_report_says_of_how_many(data, world, monkeypatch):
     whole = search_case(*data, "search")
-    monkeypatch.setattr("playbill.evaluation.made.MOST_SEARCHED", 5)
+    monkeypatch.setattr("playbill.evaluation.canvases.synthetic_queries.MOST_SEARCHED", 5)
     drawn, again = search_case(*data, "search"), search_case(*data, "search")
     assert drawn.frame.equals(again.frame)
     assert drawn.frame["event_id"].n_unique() == 5
@@ -70,10 +70,10 @@ def test_queries_for_many_titles_are_drawn_and_the_report_says_of_how_many(data,
 
 
 def test_in_a_large_catalogue_fewer_titles_are_searched(data, monkeypatch):
-    monkeypatch.setattr("playbill.evaluation.made.FEWEST_SEARCHED", 3)
-    monkeypatch.setattr("playbill.evaluation.made.SEARCHED_CELLS", 4 * 12)
+    monkeypatch.setattr("playbill.evaluation.canvases.synthetic_queries.FEWEST_SEARCHED", 3)
+    monkeypatch.setattr("playbill.evaluation.canvases.synthetic_queries.SEARCHED_CELLS", 4 * 12)
     assert search_case(*data, "search").frame["event_id"].n_unique() == 4
-    monkeypatch.setattr("playbill.evaluation.made.SEARCHED_CELLS", 1)
+    monkeypatch.setattr("playbill.evaluation.canvases.synthetic_queries.SEARCHED_CELLS", 1)
     assert search_case(*data, "search").frame["event_id"].n_unique() == 3
 
 

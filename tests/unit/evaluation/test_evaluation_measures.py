@@ -12,6 +12,7 @@ import pytest
 
 from playbill import metrics
 from playbill.datasets import make_split
+from playbill.definitions.specs import LabelSpec, RewardSpec
 from playbill.errors import ComparisonError, ConfigError, StateError
 from playbill.evaluation import (
     CanvasScorer,
@@ -28,13 +29,12 @@ from playbill.evaluation import (
     ladder,
     plots,
 )
-from playbill.evaluation.build import build_case
+from playbill.evaluation.canvases.head_probabilities import MOST_STATES, head_rows
+from playbill.evaluation.cases.build import build_case
+from playbill.evaluation.cases.slices import popularity_bands
 from playbill.evaluation.facts import case_facts, past_mix
-from playbill.evaluation.heads import MOST_STATES, head_rows
 from playbill.evaluation.measure import measure
-from playbill.evaluation.slices import popularity_bands
 from playbill.metrics import Interval
-from playbill.specs import LabelSpec, RewardSpec
 
 TITLES = [str(i) for i in range(1, 13)]
 QUICK = Judging(minimum_members=5, resamples=100)
@@ -62,7 +62,7 @@ def test_the_genre_mix_of_a_past_is_that_of_the_plays_in_it(data, world):
 
 def test_requests_are_asked_by_their_moment_and_answers_stand_where_they_were(data, world, monkeypatch):
     """A model that likes titles by a number of the member: lists and ranks differ from request to request."""
-    monkeypatch.setattr("playbill.evaluation.cases.CELLS_AT_ONCE", 3 * len(TITLES))
+    monkeypatch.setattr("playbill.evaluation.cases.case.CELLS_AT_ONCE", 3 * len(TITLES))
     case, asked = build_case(*data, world.resolved(), "home"), []
 
     class OfMember:
@@ -284,7 +284,7 @@ def test_a_head_with_one_kind_of_row_says_so(data, world):
 def test_many_states_are_whole_members_drawn(shown, monkeypatch):
     frames, split, resolved = shown
     assert MOST_STATES > 1_000
-    monkeypatch.setattr("playbill.evaluation.heads.MOST_STATES", 20)
+    monkeypatch.setattr("playbill.evaluation.canvases.head_probabilities.MOST_STATES", 20)
     function = CanvasScorer(Heads(), resolved, "home", None)
     (row,), _ = head_rows(function, split, frames, resolved, "home", judging=QUICK)
     assert row.members == row.positives == 20
@@ -412,7 +412,7 @@ def test_the_page_stands_alone_and_says_everything(shown, tmp_path, monkeypatch)
     drawn = plots(report, tmp_path)
     assert page.count("data:image/png;base64,") == len(drawn)
     with monkeypatch.context() as patched:
-        patched.setattr("playbill.evaluation.html.figures", None)
+        patched.setattr("playbill.evaluation.rendering.html.figures", None)
         again = html_report("tiny", [report], drawn={"home": drawn})
     assert all(base64.b64encode(file.read_bytes()).decode() in again for file in drawn)
     assert "home_head_play.png" in {file.name for file in tmp_path.iterdir()}

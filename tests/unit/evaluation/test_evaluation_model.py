@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 
 from playbill.datasets import Request, make_split
+from playbill.definitions.specs.measures import BESIDE
 from playbill.errors import StateError
 from playbill.evaluation import CanvasScorer, Judging, beside, evaluate_canvas, evaluate_model
-from playbill.evaluation import model as model_module
-from playbill.specs.measures import BESIDE
+from playbill.evaluation.canvases import model as model_module
 
 TITLES = [str(i) for i in range(1, 13)]
 CANVASES = {

@@ -15,13 +15,13 @@ import pytest
 from click.testing import CliRunner
 from logged_service import T0, LoggedService
 
-from playbill.cli import offpolicy as command
+from playbill.cli import off_policy as command
 from playbill.cli.main import Selection
+from playbill.definitions.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec
+from playbill.definitions.specs.plugins import ESTIMATORS
 from playbill.errors import ComparisonError, ConfigError, DataError, UnknownNameError
-from playbill.evaluation import off_policy as op
-from playbill.evaluation.off_policy_model import LogOptions, held_out_since, scene_of, weigh_model
-from playbill.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec
-from playbill.specs.plugins import ESTIMATORS
+from playbill.evaluation.off_policy import evaluate as op
+from playbill.evaluation.off_policy.model import LogOptions, held_out_since, scene_of, weigh_model
 
 LABEL = LabelSpec.model_validate({"kind": "Label", "name": "discovery_play", "version": 1, "from": {"action": "play"}})
 

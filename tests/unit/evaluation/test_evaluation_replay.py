@@ -12,10 +12,10 @@ import pytest
 from playbill.datasets import make_split
 from playbill.errors import ComparisonError, ConfigError, IntegrityError
 from playbill.evaluation import EvaluationReport, Judging, Replay, compare, evaluate, plots
-from playbill.evaluation.baselines import build_baseline
-from playbill.evaluation.boundaries import assert_before_requests
-from playbill.evaluation.build import build_case
-from playbill.evaluation.candidates import Profiles
+from playbill.evaluation.baselines.popularity import build_baseline
+from playbill.evaluation.cases.boundaries import assert_before_requests
+from playbill.evaluation.cases.build import build_case
+from playbill.evaluation.cases.candidates import Profiles
 
 TITLES = [str(i) for i in range(1, 13)]
 QUICK = Judging(minimum_members=5, resamples=50)

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from playbill.datasets import make_split
+from playbill.definitions.specs.measures import BESIDE
 from playbill.errors import ComparisonError, ConfigError, IntegrityError, UnknownNameError
 from playbill.evaluation import (
     EvaluationReport,
@@ -27,10 +28,9 @@ from playbill.evaluation import (
     plots,
     tables,
 )
-from playbill.evaluation.build import build_case
-from playbill.evaluation.grids import grids, summary_grid
+from playbill.evaluation.cases.build import build_case
+from playbill.evaluation.rendering.grids import grids, summary_grid
 from playbill.metrics import Interval
-from playbill.specs.measures import BESIDE
 
 TITLES = [str(i) for i in range(1, 13)]
 QUICK = Judging(minimum_members=5, resamples=200)

@@ -10,15 +10,15 @@ import polars as pl
 import pytest
 
 from playbill.datasets import Request, make_split
+from playbill.definitions.specs import CanvasSpec, HeadSpec, LabelSpec, ResolvedModel, RowSpec
 from playbill.errors import ConfigError, StateError
 from playbill.evaluation import EvaluationTables, evaluate_canvas, evaluate_model
-from playbill.evaluation.judge import Judging
-from playbill.evaluation.row_cases import RowCase, build_row_case
-from playbill.evaluation.row_order import AsLogged, AsWritten, PopularRows, RowRanker, measured_order
+from playbill.evaluation.canvases.row_cases import RowCase, build_row_case
+from playbill.evaluation.canvases.row_orders import AsLogged, AsWritten, PopularRows, RowRanker, measured_order
+from playbill.evaluation.metric_aggregation import Judging
 from playbill.labels import extract
 from playbill.metrics import auc, ranks_within
-from playbill.ranking.page_parts import RowEntry, Values
-from playbill.specs import CanvasSpec, HeadSpec, LabelSpec, ResolvedModel, RowSpec
+from playbill.ranking.page_rules import RowEntry, Values
 
 TITLES = [str(number) for number in range(1, 13)]
 NAMES = ("top", "genre", "again")

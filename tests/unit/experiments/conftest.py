@@ -9,8 +9,8 @@ import pytest
 
 from playbill.config import shipped_folder
 from playbill.datasets import make_split
-from playbill.specs import ResolvedModel
-from playbill.zoo import Zoo, load_zoo
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.zoo import Zoo, load_zoo
 from playbill_lab.bridge.live_features import NoFeatures
 from playbill_lab.bridge.model_policy import ModelPolicy
 from playbill_lab.bridge.simulated_log import SimulatedLog, going_on

@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 
 from playbill.datasets import TrainingSet, make_split
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.zoo import Zoo
 from playbill.errors import IntegrityError, ProblemsError, UnknownNameError
 from playbill.metrics import Interval
-from playbill.specs import ResolvedModel
 from playbill.training.build import build_network, loop_settings
-from playbill.zoo import Zoo
 from playbill_lab.bridge.live_features import NoFeatures
 from playbill_lab.bridge.training import training_set
 from playbill_lab.studies.ledger.arms import Costs, canvas_rows, rows_by_canvas

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 from playbill.datasets import Request
+from playbill.definitions.specs import CandidatesSpec, ResolvedModel, RowSpec
 from playbill.errors import ConfigError
 from playbill.evaluation import CanvasScorer
-from playbill.specs import CandidatesSpec, ResolvedModel, RowSpec
 from playbill_lab.ab.experiment import Test as AbTest
 from playbill_lab.ab.experiment import measured, simulated_ab
 from playbill_lab.ab.report import MEASURES

@@ -12,13 +12,13 @@ import torch
 
 from playbill.config import shipped_folder
 from playbill.datasets import TrainingSet, make_split
-from playbill.datasets.row_entries import MOST_ABOVE, page_rows
+from playbill.datasets.encoding.row_entries import MOST_ABOVE, page_rows
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.zoo import load_zoo
 from playbill.models import ContextBatch, HistoryBatch
 from playbill.models.batch import TargetBatch
-from playbill.models.rows import row_logits
-from playbill.ranking.page_parts import RowEntry
-from playbill.specs import ResolvedModel
-from playbill.zoo import load_zoo
+from playbill.models.row_tower import row_logits
+from playbill.ranking.page_rules import RowEntry
 from playbill_lab.bridge.live_features import NoFeatures
 from playbill_lab.bridge.simulated_log import SimulatedLog
 from playbill_lab.bridge.training import Fitted, trained_on, training_set

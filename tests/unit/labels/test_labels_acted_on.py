@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from playbill.definitions.specs import LabelSpec
 from playbill.labels import extract
-from playbill.specs import LabelSpec
 
 T0 = datetime(2022, 5, 1, tzinfo=UTC)
 LATER = T0 + timedelta(days=30)

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import polars as pl
 import pytest
 
+from playbill.definitions.specs import EXTRACTORS, LabelSpec
 from playbill.errors import DataError
 from playbill.labels import LabelContext, label_extractor
-from playbill.specs import EXTRACTORS, LabelSpec
 from playbill.testing import LabelExtractorConformance
 
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from playbill.definitions.specs import EXTRACTORS, LabelSpec, Spec, parse_where
 from playbill.errors import DataError, StateError
 from playbill.labels import LabelContext, extract
 from playbill.labels.derived import add_derived
 from playbill.labels.where import compile_where
 from playbill.registry import Plugin
 from playbill.schema import BEFORE_COLUMNS
-from playbill.specs import EXTRACTORS, LabelSpec, Spec, parse_where
 
 START = datetime(1998, 1, 1, tzinfo=UTC)
 END = START + timedelta(days=30)

@@ -10,12 +10,12 @@ from typing import Any
 import polars as pl
 import pytest
 
+from playbill.definitions.specs import EXTRACTORS, LabelSpec, Spec
+from playbill.definitions.zoo import load_zoo
 from playbill.errors import DataError, DefinitionError, DuplicateNameError, StateError
 from playbill.labels import LabelContext, extract, label_events, label_extractor, labeler
 from playbill.registry import Registry
-from playbill.specs import EXTRACTORS, LabelSpec, Spec
 from playbill.testing.made_log import made_log, made_tables
-from playbill.zoo import load_zoo
 
 END = datetime(2026, 6, 1, tzinfo=UTC)
 

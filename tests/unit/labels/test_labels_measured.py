@@ -8,8 +8,8 @@ from typing import ClassVar
 import polars as pl
 import pytest
 
+from playbill.definitions.specs import LabelSpec
 from playbill.labels import label_columns
-from playbill.specs import LabelSpec
 from playbill.testing import LabelExtractorConformance
 
 T0 = datetime(2022, 5, 1, tzinfo=UTC)

@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
+from playbill.definitions.specs import LabelSpec
 from playbill.labels import not_in_log
-from playbill.specs import LabelSpec
 
 LOG = pl.DataFrame(
     {

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_labels import PLAIN, plain_labels
 
+from playbill.definitions.specs import LabelSpec
+from playbill.definitions.zoo import load_zoo
 from playbill.errors import StateError
 from playbill.labels import label_columns, label_events
-from playbill.specs import LabelSpec
 from playbill.tables import polars_schema
-from playbill.zoo import load_zoo
 
 ZOO = load_zoo(Path(__file__).parents[3] / "model_zoo")
 LABELS = [ZOO.labels[name] for name in PLAIN]

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from playbill.definitions.specs import LabelSpec
+from playbill.definitions.zoo import load_zoo
 from playbill.errors import DataError
 from playbill.labels import ages, label_columns, label_events, label_parts, summarise
 from playbill.labels.derived import add_derived
-from playbill.specs import LabelSpec
 from playbill.testing.made_log import START, made_log, made_tables
-from playbill.zoo import load_zoo
 
 ZOO = load_zoo(Path(__file__).parents[3] / "model_zoo")
 LABELS = [label for name, label in ZOO.labels.items() if not name.startswith("kuairand")]

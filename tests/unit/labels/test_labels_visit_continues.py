@@ -11,9 +11,9 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from playbill.definitions.zoo import load_zoo
 from playbill.labels import label_columns
 from playbill.tables import polars_schema
-from playbill.zoo import load_zoo
 
 LABELS = load_zoo(Path(__file__).parents[3] / "model_zoo").labels
 START = datetime(2026, 1, 1, tzinfo=UTC)

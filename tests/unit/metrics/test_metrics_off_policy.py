@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from bandit_problem import Bandit, SlateBandit, conditional
 
+from playbill.definitions.specs.plugins import ESTIMATORS
 from playbill.errors import DataError, EffectiveSampleError, OverlapError, UnknownNameError
 from playbill.metrics import OffPolicyData, Rules, estimate
-from playbill.specs.plugins import ESTIMATORS
 
 STUDY = Rules(interval="normal", floor=0.0)
 REPEATS = 150

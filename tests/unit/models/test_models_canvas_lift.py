@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from playbill.models import ContextBatch, HistoryBatch, Network, NetworkConfig, TitleInputs
-from playbill.models.canvas_lift import canvas_lift
 from playbill.models.heads import bias_rows
-from playbill.models.scene import target_logits
+from playbill.models.scoring_batch import target_logits
+from playbill.training.canvas_lift import canvas_lift
 
 Contexts = Callable[..., ContextBatch]
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy import sparse
 
+from playbill.definitions.specs.head import HISTORY_TERMS
 from playbill.models.config import HistoryTermsConfig
 from playbill.models.history_terms import HistoryTerms, Plays, WeekPlays, length_group, standardised, successors
 from playbill.models.strongest import strongest
-from playbill.specs.head import HISTORY_TERMS
 
 TITLES = 8
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from playbill.models import TitleInputs, likeness
-from playbill.models.alike import KINDS, TitleLikeness
-from playbill.models.likeness import Likeness, chance, first_plays_together
+from playbill.models import TitleInputs
+from playbill.models import item_similarity as likeness
+from playbill.models.item_similarity import Likeness, chance, first_plays_together
+from playbill.models.metadata_similarity import KINDS, TitleLikeness
 
 TITLES, GENRES = 41, 4
 """Titles 1 to 40 of genres 1 to 4 in turn; 0 is padding."""

@@ -11,13 +11,15 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from playbill.errors import IntegrityError
-from playbill.models import HistoryBatch, Network, NetworkConfig, attention, loss, svd, weights
-from playbill.models.dropout import Dropout
-from playbill.models.fields import Fields
+from playbill.models import HistoryBatch, Network, NetworkConfig, svd, weights
+from playbill.models import softmax_loss as loss
+from playbill.models.embeddings import Fields
 from playbill.models.normalise import Normaliser
 from playbill.models.svd import co_occurrence, positive_pmi, svd_vectors
 from playbill.models.text import GramSpace, sign_patterns
-from playbill.models.trunk import mix_back
+from playbill.models.trunks import attention
+from playbill.models.trunks.dropout import Dropout
+from playbill.models.trunks.gated_transformer import mix_back
 from playbill.models.weights import load_network, save_weights
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from playbill.definitions.specs import SHARINGS
+from playbill.definitions.specs.sharing import read_sharing
 from playbill.models import ContextBatch, HistoryBatch, Network, NetworkConfig, TargetBatch, TitleInputs
-from playbill.models.pairs import bias_tables, pair_scores
 from playbill.models.sharing import Mmoe, Ple
-from playbill.specs import SHARINGS
-from playbill.specs.sharing import read_sharing
+from playbill.ranking.scoring.pairs import bias_tables, pair_scores
 
 Batch = tuple[HistoryBatch, ContextBatch, TargetBatch]
 OPTIONS = {"mmoe": {"experts": 3, "width": 8}, "ple": {"experts": 2, "own": 2, "width": 8}, "adapters": {"width": 8}}
@@ -134,7 +134,7 @@ def test_levels_pass_on_what_heads_share() -> None:
 def test_mistakes_are_named(wrong: dict[str, Any], text: str) -> None:
     from pydantic import TypeAdapter
 
-    from playbill.specs.sharing import Sharing
+    from playbill.definitions.specs.sharing import Sharing
 
     with pytest.raises(ValueError, match=text):
         TypeAdapter(Sharing).validate_python(wrong)

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from playbill.config import shipped_folder
+from playbill.definitions.specs import GateSpec
+from playbill.definitions.zoo import load_zoo
 from playbill.errors import IntegrityError
-from playbill.promotion.controller import bundle_gates
-from playbill.promotion.gates import judge
-from playbill.specs import GateSpec
-from playbill.tracking import Evaluation
-from playbill.zoo import load_zoo
+from playbill.versions.promotion.controller import bundle_gates
+from playbill.versions.promotion.gates import judge
+from playbill.versions.tracking import Evaluation
 
 
 def gate(**options: Any) -> GateSpec:

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from playbill.promotion.gates import GateResult, judge
-from playbill.specs import GateSpec
-from playbill.tracking import Evaluation
+from playbill.definitions.specs import GateSpec
+from playbill.versions.promotion.gates import GateResult, judge
+from playbill.versions.tracking import Evaluation
 
 HOME = "home/ndcg@10"
 

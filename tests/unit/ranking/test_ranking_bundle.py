@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from playbill.datasets import Encoder, EncoderState
+from playbill.definitions.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.errors import IntegrityError
 from playbill.models import HeadConfig, Network, NetworkConfig
-from playbill.ranking.bundle import FILES, MANIFEST, read_bundle, verify_bundle, write_bundle
-from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
+from playbill.ranking.scoring.bundle import FILES, MANIFEST, read_bundle, verify_bundle, write_bundle
 
 
 @pytest.fixture

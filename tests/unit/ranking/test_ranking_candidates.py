@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from playbill.definitions.specs import CandidatesSpec
 from playbill.ranking.candidates import ABSENT, NEVER, Catalogue, Viewer, popularity_percentile, select
-from playbill.specs import CandidatesSpec
 from playbill.tables import polars_schema
 
 DAY = timedelta(days=1)

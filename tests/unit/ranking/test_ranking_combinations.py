@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from playbill.definitions.specs import RowSpec
+from playbill.definitions.zoo import load_zoo
 from playbill.ranking.candidates import Catalogue, Viewer, select
-from playbill.ranking.plays import PlayLog
-from playbill.ranking.rows import RowPlan, Setting, Taste, plan_rows
+from playbill.ranking.popularity import PlayLog
+from playbill.ranking.row_plans import RowPlan, Setting, Taste, plan_rows
 from playbill.ranking.short_rows import filled_up
-from playbill.specs import RowSpec
-from playbill.zoo import load_zoo
 
 NOW = datetime(2024, 5, 10, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from playbill.definitions.specs import FALLBACKS
 from playbill.errors import UnknownNameError
 from playbill.ranking.candidates import Catalogue, Viewer
-from playbill.ranking.fallback import PlayLog, fallback_scores, popular, popular_7d
+from playbill.ranking.fallbacks import PlayLog, fallback_scores, popular, popular_7d
 from playbill.ranking.past import Past
-from playbill.specs import FALLBACKS
 from playbill.tables import empty_frame, polars_schema
 
 NOW = datetime(2024, 5, 10, 12, tzinfo=UTC)

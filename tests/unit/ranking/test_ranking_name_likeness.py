@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from playbill.ranking.name_likeness import NameLikeness, base_of
+from playbill.ranking.scoring.name_similarity import NameLikeness, base_of
 
 NAMES = (
     *("Toy Story", "The Philadelphia Story", "Toy Story 2", "Jaws 2", "Grease 2", "Jaws", "Aliens", "Alien 3"),

@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playbill.ranking.page_parts import RowCandidate, RowEntry, Values
+from playbill.definitions.specs import RowSpec
+from playbill.ranking.page_rules import RowCandidate, RowEntry, Values
+from playbill.ranking.row_plans import RowPlan
 from playbill.ranking.row_ranking import rank_rows
-from playbill.ranking.rows import RowPlan
-from playbill.specs import RowSpec
 
 TITLES = 16
 

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from playbill.definitions.specs import RowSpec
+from playbill.definitions.specs.page import PageSpec
 from playbill.ranking.page_builder import Page, build_page
-from playbill.ranking.page_parts import PageRules, RowCandidate, RowEntry, Values, expected_play
+from playbill.ranking.page_rules import PageRules, RowCandidate, RowEntry, Values, expected_play
 from playbill.ranking.page_scores import blend_page
-from playbill.ranking.row_values import PageState
+from playbill.ranking.row_plans import RowPlan
 from playbill.ranking.row_worth import ValuedRows, valued_by
-from playbill.ranking.rows import RowPlan
-from playbill.specs import RowSpec
-from playbill.specs.page import PageSpec
+from playbill.ranking.scoring.row_scoring import PageState
 
 TITLES = 16
 LOGITS = np.linspace(-4.0, 2.0, TITLES)

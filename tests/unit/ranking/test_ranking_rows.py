@@ -7,11 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from playbill.definitions.specs import RowSpec
 from playbill.ranking.blend import Scores
 from playbill.ranking.candidates import ABSENT, Catalogue, Mask
 from playbill.ranking.pages import fill_rows
-from playbill.ranking.rows import RowPlan, Taste, plan_rows, row_title, taste_of
-from playbill.specs import RowSpec
+from playbill.ranking.row_plans import RowPlan, Taste, plan_rows, row_title, taste_of
 from playbill.tables import empty_frame, polars_schema
 
 NOW = datetime(2024, 5, 10, 12, tzinfo=UTC)

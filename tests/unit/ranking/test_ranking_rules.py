@@ -15,11 +15,11 @@ from pydantic import ValidationError
 
 from playbill.datasets.audience import Audience
 from playbill.datasets.availability import availability_states
-from playbill.datasets.showable import Described
+from playbill.datasets.candidate_masks import Described
+from playbill.definitions.specs import CandidatesSpec, CanvasSpec
 from playbill.ranking.candidates import Catalogue, Viewer, explain, select
 from playbill.ranking.past import Past, past_of
-from playbill.ranking.plays import PlayLog
-from playbill.specs import CandidatesSpec, CanvasSpec
+from playbill.ranking.popularity import PlayLog
 from playbill.tables import Vocabulary
 
 

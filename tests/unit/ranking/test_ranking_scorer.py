@@ -11,19 +11,19 @@ import pytest
 import torch
 
 from playbill.datasets import Encoder, EncoderState, Request
-from playbill.datasets.buckets import microseconds_of
-from playbill.datasets.online import encode_requests
+from playbill.datasets.encoding.buckets import microseconds_of
+from playbill.datasets.encoding.requests import encode_requests
+from playbill.definitions.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
+from playbill.definitions.specs.head import HISTORY_TERMS
 from playbill.errors import UnknownNameError
 from playbill.models import ContextBatch, HeadConfig, HistoryBatch, Network, NetworkConfig
 from playbill.models.config import HistoryTermsConfig
 from playbill.ranking import title_moments
 from playbill.ranking.blend import blend
-from playbill.ranking.bundle import read_bundle, write_bundle
-from playbill.ranking.history_terms import played_by_members
-from playbill.ranking.kept import KeptBiases, KeptSnapshots
-from playbill.ranking.scorer import Scorer
-from playbill.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
-from playbill.specs.head import HISTORY_TERMS
+from playbill.ranking.scoring.bundle import read_bundle, write_bundle
+from playbill.ranking.scoring.history_terms import played_by_members
+from playbill.ranking.scoring.scorer import Scorer
+from playbill.ranking.scoring.state_cache import KeptBiases, KeptSnapshots
 
 AT = datetime(2024, 3, 4, 10, 30, tzinfo=UTC)
 TRAINED = tuple(str(number) for number in range(1, 31))
@@ -184,7 +184,7 @@ def test_a_request_scores_the_same_alone_and_in_company(scorer, monkeypatch) -> 
     together = scorer.score(requests)["play"]
     for place in (0, 1, 17, 39):
         assert np.allclose(scorer.score([requests[place]])["play"][0], together[place], atol=1e-4)
-    monkeypatch.setattr("playbill.ranking.scorer.BATCH_SLOTS", 30)
+    monkeypatch.setattr("playbill.ranking.scoring.scorer.BATCH_SLOTS", 30)
     assert np.allclose(scorer.score(requests)["play"], together, atol=1e-4)
 
 

@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from playbill.datasets import Encoder, EncoderState, Request, title_arrays
+from playbill.definitions.specs import CanvasSpec, ResolvedModel
 from playbill.errors import UnknownNameError
 from playbill.models import HeadConfig, Network, NetworkConfig, TitleConfig, TitleInputs
-from playbill.models.alike import YEAR_BUCKETS
-from playbill.models.likeness import Likeness
-from playbill.ranking import alike_titles, terms
-from playbill.ranking.alike_titles import AlikeTitles
-from playbill.ranking.bundle import read_bundle, write_bundle
-from playbill.ranking.scorer import Scorer
-from playbill.specs import CanvasSpec, ResolvedModel
+from playbill.models.item_similarity import Likeness
+from playbill.models.metadata_similarity import YEAR_BUCKETS
+from playbill.ranking.scoring import auxiliary_scores as terms
+from playbill.ranking.scoring import similar_titles as alike_titles
+from playbill.ranking.scoring.bundle import read_bundle, write_bundle
+from playbill.ranking.scoring.scorer import Scorer
+from playbill.ranking.scoring.similar_titles import AlikeTitles
 
 AT = datetime(2025, 3, 1, tzinfo=UTC)
 TRAINED = tuple(f"t{number}" for number in range(12))

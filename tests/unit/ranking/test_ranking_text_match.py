@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from playbill.datasets.search_texts import FIELDS, SearchTexts
-from playbill.datasets.text import description_gram, gram_arrays
-from playbill.ranking.text_match import ENOUGH, TextIndex, query_importance
+from playbill.datasets.encoding.text import description_gram, gram_arrays
+from playbill.ranking.scoring.search_texts import FIELDS, SearchTexts
+from playbill.ranking.scoring.text_match import ENOUGH, TextIndex, query_importance
 
 BUCKETS = 2**18
 NAMES = [

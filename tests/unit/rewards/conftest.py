@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from playbill.zoo import Zoo, load_zoo
+from playbill.definitions.zoo import Zoo, load_zoo
 
 PROBLEM = Path(__file__).parents[2] / "problems" / "delayed_world.py"
 START = datetime(2024, 3, 1, 12, tzinfo=UTC)

@@ -12,8 +12,8 @@ import pytest
 
 from playbill.errors import DataError, IntegrityError, StateError
 from playbill.rewards import DelayedFeedback, DelayedReport, DelayedSettings, delayed_report, reward_values
-from playbill.rewards.delayed_report import calibration_error
-from playbill.rewards.seen import Seen
+from playbill.rewards.partial_observations import Seen
+from playbill.rewards.reports import calibration_error
 
 SETTINGS = DelayedSettings(trees=60)
 DAY_US = 86_400_000_000

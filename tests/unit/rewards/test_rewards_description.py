@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from playbill.definitions.specs import LabelSpec, RewardSpec
+from playbill.definitions.zoo import Zoo
 from playbill.errors import DataError
 from playbill.rewards import describe_reward, reward_version
-from playbill.specs import LabelSpec, RewardSpec
-from playbill.zoo import Zoo
 
 DAY = timedelta(days=1)
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from playbill.definitions.zoo import Zoo
 from playbill.labels import label_events
 from playbill.rewards import reward_values
-from playbill.zoo import Zoo
 
 START = datetime(2024, 3, 1, 12, tzinfo=UTC)
 LATE = START + timedelta(days=200)

@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 
 from playbill.rewards.ledger import Ledger
+from playbill.rewards.partial_observations import FEATURES, Seen
 from playbill.rewards.past import PAST, PastOutcomes
-from playbill.rewards.seen import FEATURES, Seen
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 MINUTE_US = 60_000_000

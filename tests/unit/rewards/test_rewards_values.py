@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from playbill.definitions.specs import LabelSpec, RewardSpec
 from playbill.errors import DataError
 from playbill.rewards import reward_values, reward_version, row_values, slate_values
-from playbill.specs import LabelSpec, RewardSpec
 
 Log = Callable[..., pl.DataFrame]
 

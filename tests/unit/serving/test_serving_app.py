@@ -14,7 +14,7 @@ from playbill.errors import ConfigError, ServiceError
 from playbill.features import OnlineStoreState
 from playbill.serving import WatcherStatus
 from playbill.serving.app import Services, create_app, required_token
-from playbill.serving.events import EventDoor
+from playbill.serving.recording import EventDoor
 from playbill.tables import Journal
 
 

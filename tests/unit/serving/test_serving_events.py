@@ -10,7 +10,7 @@ from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.errors import DataError
 from playbill.serving import RecommendRequest, Slot
-from playbill.serving.events import EventDoor
+from playbill.serving.recording import EventDoor
 from playbill.tables import Journal
 
 

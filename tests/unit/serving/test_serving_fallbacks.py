@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 from playbill.config import Workspace
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.specs.resolved import LeftOut
 from playbill.errors import RequestError
 from playbill.serving import RecommendRequest, RecommendResponse
-from playbill.specs import ResolvedModel
-from playbill.specs.resolved import LeftOut
 
 
 def answer(world: ModuleType, stocked: Workspace, **asked: object) -> RecommendResponse:

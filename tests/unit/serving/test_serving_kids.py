@@ -16,13 +16,13 @@ from made_catalogue import IDS, NOW
 
 from playbill.clock import FixedClock
 from playbill.datasets import Request
+from playbill.definitions.specs import FALLBACKS, CandidatesSpec, CanvasSpec, ResolvedModel, RowSpec
 from playbill.ranking.candidates import Catalogue
-from playbill.ranking.fallback import PlayLog
+from playbill.ranking.fallbacks import PlayLog
 from playbill.ranking.page_scores import PageScores, page_of
 from playbill.serving import Recommender, RecommendRequest, Served, Shelf, Slot
-from playbill.serving.facts import MemberFacts, ServedFeatures
-from playbill.serving.served import Members
-from playbill.specs import FALLBACKS, CandidatesSpec, CanvasSpec, ResolvedModel, RowSpec
+from playbill.serving.active_model import Members
+from playbill.serving.member_state import MemberFacts, ServedFeatures
 
 GENERATORS: tuple[dict[str, Any], ...] = (
     {"title": {"en": "{genre}"}, "generator": {"each": "genre"}},

@@ -21,8 +21,8 @@ from playbill.config import Workspace
 from playbill.serving import FactReader, Recommender, RecommendRequest, RecommendResponse, Slot, WatcherStatus
 from playbill.serving.admission import Admission, BusyError
 from playbill.serving.app import Services, create_app
-from playbill.serving.events import EventDoor
 from playbill.serving.profile import Profile
+from playbill.serving.recording import EventDoor
 from playbill.settings import LimitsSettings
 from playbill.tables import Journal, Tables
 

@@ -13,14 +13,14 @@ import pytest
 from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.datasets import Request
+from playbill.definitions.specs.page import PageSpec
 from playbill.errors import RequestError
-from playbill.ranking.page_parts import RowEntry, Values
+from playbill.ranking.page_rules import RowEntry, Values
 from playbill.serving import RecommendRequest, WatcherStatus
+from playbill.serving.active_model import Served
 from playbill.serving.app import Services, create_app
-from playbill.serving.events import EventDoor
-from playbill.serving.recommender import require_rows
-from playbill.serving.served import Served
-from playbill.specs.page import PageSpec
+from playbill.serving.pipeline import require_rows
+from playbill.serving.recording import EventDoor
 from playbill.tables import Journal
 
 PAGE = {"arm": "greedy", "blend": {"row_play": 1.0}, "maximum_rows": 2}

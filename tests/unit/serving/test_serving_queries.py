@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from playbill.clock import FixedClock
 from playbill.config import Workspace
-from playbill.datasets.typed import QUERY_LETTERS, read_query, typed_text
+from playbill.datasets.encoding.typed import QUERY_LETTERS, read_query, typed_text
+from playbill.definitions.specs import CONTEXTS, ContextColumn
 from playbill.errors import RequestError
 from playbill.registry import Plugin
 from playbill.serving import RecommendRequest, RecommendResponse, WatcherStatus
 from playbill.serving.app import Services, create_app
-from playbill.serving.events import EventDoor
-from playbill.specs import CONTEXTS, ContextColumn
+from playbill.serving.recording import EventDoor
 from playbill.tables import Journal
 
 WEATHER = ContextColumn("outside.weather")

@@ -10,7 +10,7 @@ import pytest
 from playbill.config import Workspace
 from playbill.errors import IntegrityError, RequestError, ServiceError, StateError
 from playbill.serving import NotFoundError, RecommendRequest, RecommendResponse
-from playbill.serving.recommender import find_title
+from playbill.serving.pipeline import find_title
 
 
 @pytest.fixture

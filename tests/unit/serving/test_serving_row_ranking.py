@@ -11,12 +11,12 @@ import pytest
 
 from playbill.clock import FixedClock
 from playbill.config import Workspace
+from playbill.definitions.specs import CanvasSpec
 from playbill.errors import IntegrityError, RequestError
-from playbill.ranking.page_parts import RowEntry
+from playbill.ranking.page_rules import RowEntry
 from playbill.serving import RecommendRequest
-from playbill.serving.recommender import require_rows
-from playbill.serving.served import Served
-from playbill.specs import CanvasSpec
+from playbill.serving.active_model import Served
+from playbill.serving.pipeline import require_rows
 
 
 class State:

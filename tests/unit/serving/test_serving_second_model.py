@@ -12,10 +12,10 @@ from playbill.cli.main import main
 from playbill.clock import FixedClock
 from playbill.config import Workspace, WorkspaceSettings
 from playbill.errors import StateError
-from playbill.promotion import PromotionLog
-from playbill.promotion.lease import Lease
-from playbill.promotion.records import Decision
 from playbill.serving.loading import served_model
+from playbill.versions.promotion import PromotionLog
+from playbill.versions.promotion.lease import Lease
+from playbill.versions.promotion.records import Decision
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

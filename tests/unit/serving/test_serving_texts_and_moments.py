@@ -21,7 +21,7 @@ from playbill.config import Workspace
 from playbill.schema import QUERY_LIMIT, TEXT_LIMIT
 from playbill.serving import RecommendRequest, WatcherStatus
 from playbill.serving.app import Services, create_app
-from playbill.serving.events import EventDoor
+from playbill.serving.recording import EventDoor
 from playbill.tables import Journal, RequestLog, Tables
 from playbill.tables.frames import utc_literal
 

@@ -11,8 +11,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from playbill.errors import DataError, IntegrityError, ServiceError
-from playbill.sources import download, ingest, kuairand, kuairand_logs
+from playbill.sources import download, ingest
 from playbill.sources.download import Archive
+from playbill.sources.kuairand import logs as kuairand_logs
+from playbill.sources.kuairand import source as kuairand
 from playbill.tables import Tables
 
 START = datetime(2022, 4, 8, 2, tzinfo=UTC)

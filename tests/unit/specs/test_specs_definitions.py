@@ -9,8 +9,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from playbill.registry import Plugin
-from playbill.specs import (
+from playbill.definitions.specs import (
     EXTRACTORS,
     TRUNKS,
     CanvasSpec,
@@ -25,6 +24,7 @@ from playbill.specs import (
     Spec,
     TrunkOptions,
 )
+from playbill.registry import Plugin
 
 DURATION: TypeAdapter[timedelta] = TypeAdapter(Duration)
 PERCENT: TypeAdapter[float] = TypeAdapter(Percent)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from playbill.specs import HeadSpec, ModelSpec
-from playbill.specs.losses import HuberOptions, loss_options
+from playbill.definitions.specs import HeadSpec, ModelSpec
+from playbill.definitions.specs.losses import HuberOptions, loss_options
 
 
 def head(**changes: Any) -> HeadSpec:

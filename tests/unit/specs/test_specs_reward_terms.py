@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from playbill.specs import LabelSpec, RewardSpec, reward_version
-from playbill.specs.reward import TermSpec
-from playbill.specs.reward_terms import attribution, matures_after, speaks_of
+from playbill.definitions.specs import LabelSpec, RewardSpec, reward_version
+from playbill.definitions.specs.reward import TermSpec
+from playbill.definitions.specs.reward_terms import attribution, matures_after, speaks_of
 
 DAY = timedelta(days=1)
 

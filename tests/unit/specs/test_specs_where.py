@@ -6,8 +6,7 @@ import pickle
 
 import pytest
 
-from playbill.schema import DERIVED_COLUMNS, INTERACTIONS
-from playbill.specs.where import (
+from playbill.definitions.specs.where import (
     ColumnName,
     Comparison,
     Either,
@@ -19,6 +18,7 @@ from playbill.specs.where import (
     columns,
     parse_where,
 )
+from playbill.schema import DERIVED_COLUMNS, INTERACTIONS
 
 
 def test_every_column_of_the_log_and_every_derived_one_can_be_named() -> None:

@@ -3,8 +3,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from playbill.tracking import Lineage
-from playbill.tracking.lineage import git_revision
+from playbill.versions.tracking import Lineage
+from playbill.versions.tracking.lineage import git_revision
 
 
 def test_tags_leave_out_what_is_not_known() -> None:
@@ -43,7 +43,7 @@ def test_a_changed_checkout_is_called_dirty(tmp_path: Path) -> None:
 
 def test_importing_tracking_and_promotion_does_not_import_mlflow() -> None:
     code = (
-        "import playbill.tracking, playbill.promotion, sys;"
+        "import playbill.versions.tracking, playbill.versions.promotion, sys;"
         "print([name for name in ('mlflow', 'torch', 'feast', 'pandas') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,13 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from playbill.definitions.specs import BALANCERS
+from playbill.definitions.specs.balance import read_balance
 from playbill.models import TitleInputs
-from playbill.models.balance import Balancer, make_balancer
 from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch
 from playbill.models.network import state_pulls
-from playbill.specs import BALANCERS
-from playbill.specs.balance import read_balance
 from playbill.training import fit
+from playbill.training.balance import Balancer, make_balancer
 
 OWN = torch.tensor([1.0, 1.0, 2.0])
 SEEN = torch.tensor([True, True, True])

@@ -12,8 +12,8 @@ import pytest
 import shown_service
 
 from playbill.datasets import Request
-from playbill.ranking.bundle import read_bundle
-from playbill.ranking.scorer import Scorer
+from playbill.ranking.scoring.bundle import read_bundle
+from playbill.ranking.scoring.scorer import Scorer
 from playbill.training.build import build_network
 from playbill_lab.bridge.training import trained_on
 

@@ -9,8 +9,8 @@ import pytest
 import shown_service as service
 
 from playbill.datasets import TrainingSet, build_training_set, make_split
+from playbill.definitions.specs import CanvasSpec, ResolvedModel, RowSpec, without_heads
 from playbill.errors import DataError, StateError
-from playbill.specs import CanvasSpec, ResolvedModel, RowSpec, without_heads
 from playbill.training.build import network_config
 
 NEVER = {"from": {"action": "my_list_add"}, "negatives": {"shown_not_played": True}}

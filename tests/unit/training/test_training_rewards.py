@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 import shown_service as service
 
+from playbill.definitions.specs import RewardSpec
 from playbill.errors import StateError
 from playbill.labels import label_events
 from playbill.rewards import DelayedFeedback, DelayedSettings, reward_values
-from playbill.specs import RewardSpec
-from playbill.training.rewards import example_rewards, example_weights
+from playbill.training.example_weights import example_rewards, example_weights
 
 NOW = law.START + timedelta(days=30)
 SETTINGS = DelayedSettings(trees=20, most=6_000, seed=5)

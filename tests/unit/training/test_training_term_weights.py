@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from playbill.datasets import Encoder, EncoderState, make_split
+from playbill.definitions.specs import HeadSpec, ResolvedModel
 from playbill.errors import IntegrityError
 from playbill.evaluation import CanvasScorer, evaluate_model
 from playbill.metrics.bootstrap import Interval
 from playbill.models import HeadConfig, Network, NetworkConfig
-from playbill.ranking.bundle import Bundle
-from playbill.ranking.scorer import Scorer
-from playbill.specs import HeadSpec, ResolvedModel
+from playbill.ranking.scoring.bundle import Bundle
+from playbill.ranking.scoring.scorer import Scorer
 from playbill.training.term_weights import (
     LearntTerms,
     ValidationFold,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from playbill.config import shipped_folder
+from playbill.definitions.zoo import load_zoo
 from playbill.errors import DefinitionError
-from playbill.zoo import load_zoo
 
 FILES = {
     "labels/play.yaml": """\

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from playbill.definitions.zoo import load_zoo
+from playbill.definitions.zoo.json_schema import kind_schema
 from playbill.errors import DefinitionError, UnknownNameError
-from playbill.zoo import load_zoo
-from playbill.zoo.json_schema import kind_schema
 
 Edit = Callable[[str, str, str], None]
 Write = Callable[[str, str], None]

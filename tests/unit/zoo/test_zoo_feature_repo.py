@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from playbill.definitions.zoo.feature_definitions import read_feature_repo
+from playbill.definitions.zoo.feature_repo import scan_feature_repo
 from playbill.errors import Problem
-from playbill.zoo.feature_definitions import read_feature_repo
-from playbill.zoo.feature_repo import scan_feature_repo
 
 Mistakes = Callable[..., list[str]]
 

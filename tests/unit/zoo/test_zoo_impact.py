@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from playbill.definitions.specs import ResolvedModel, without_heads
+from playbill.definitions.zoo import load_zoo
+from playbill.definitions.zoo.feature_definitions import read_feature_repo
+from playbill.definitions.zoo.impact import KINDS, Graph, Node
+from playbill.definitions.zoo.impact_graph import graph_of
+from playbill.definitions.zoo.versions import VersionRecord, add_version, parts_of
 from playbill.errors import UnknownNameError
-from playbill.specs import ResolvedModel, without_heads
-from playbill.zoo import load_zoo
-from playbill.zoo.feature_definitions import read_feature_repo
-from playbill.zoo.impact import KINDS, Graph, Node
-from playbill.zoo.impact_graph import graph_of
-from playbill.zoo.versions import VersionRecord, add_version, parts_of
 
 ROOT = Path(__file__).parents[3]
 REPO = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from playbill.zoo import load_zoo
+from playbill.definitions.zoo import load_zoo
 
 ZOO = Path(__file__).parents[3] / "model_zoo"
 

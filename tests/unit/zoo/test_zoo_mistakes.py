@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from playbill.definitions.zoo import load_zoo, placed
 from playbill.errors import DefinitionError
-from playbill.zoo import load_zoo, placed
 
 Edit = Callable[[str, str, str], None]
 Write = Callable[[str, str], None]

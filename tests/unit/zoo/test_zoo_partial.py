@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from playbill.cli.main import main
+from playbill.definitions.zoo import load_zoo, open_zoo
 from playbill.errors import DefinitionError, UnknownNameError
-from playbill.zoo import load_zoo, open_zoo
 
 Edit = Callable[[str, str, str], None]
 Write = Callable[[str, str], None]
@@ -72,7 +72,7 @@ def test_a_mistake_in_a_parent_is_one_in_its_children(zoo_folder: Path, write: W
 def test_mistakes_elsewhere_are_counted_once(zoo_folder: Path, write: Write, caplog: pytest.LogCaptureFixture) -> None:
     write("models/other.yaml", OTHER.replace("label: up", "label: upp"))
     zoo = open_zoo(zoo_folder)
-    with caplog.at_level(logging.WARNING, "playbill.zoo"):
+    with caplog.at_level(logging.WARNING, "playbill.definitions.zoo"):
         zoo.model("every")
         assert "other" not in zoo.models
     text = "left out: definitions with 1 mistake, in model_zoo/models/other.yaml; `playbill check` lists them"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from playbill.definitions.specs import reward_version, reward_versions
+from playbill.definitions.zoo import load_zoo
 from playbill.errors import UnknownNameError
-from playbill.specs import reward_version, reward_versions
-from playbill.zoo import load_zoo
 
 Edit = Callable[[str, str, str], None]
 Write = Callable[[str, str], None]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from playbill.zoo import load_zoo
+from playbill.definitions.zoo import load_zoo
 
 Edit = Callable[[str, str, str], None]
 Write = Callable[[str, str], None]

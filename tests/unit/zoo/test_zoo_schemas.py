@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from playbill.cli.init import start_project
+from playbill.cli.project import start_project
 from playbill.config import shipped_folder
-from playbill.specs import KINDS
-from playbill.zoo import load_zoo
-from playbill.zoo.definitions import yaml_files
-from playbill.zoo.json_schema import FOLDER, UMBRELLA, file_name, first_line, write_schemas
+from playbill.definitions.specs import KINDS
+from playbill.definitions.zoo import load_zoo
+from playbill.definitions.zoo.json_schema import FOLDER, UMBRELLA, file_name, first_line, write_schemas
+from playbill.definitions.zoo.parsing import yaml_files
 
 ZOO = shipped_folder("model_zoo")
 

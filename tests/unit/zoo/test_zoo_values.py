@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from playbill.cli.check import known_values
 from playbill.cli.main import main
-from playbill.zoo import load_zoo
-from playbill.zoo.value_checks import check_values
+from playbill.definitions.zoo import load_zoo
+from playbill.definitions.zoo.value_checks import check_values
 
 Edit = Callable[[str, str, str], None]
 KNOWN = {

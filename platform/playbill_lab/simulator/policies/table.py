@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
+from playbill.definitions.specs.base import unknown_name
 from playbill.registry import Plugin, Registry
-from playbill.specs.base import unknown_name
 
 _POLICIES, _ORACLES = "playbill_lab.simulator.policies.policies", "playbill_lab.simulator.engine.oracles"
 POLICIES = Registry(

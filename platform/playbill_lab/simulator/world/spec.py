@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, Field, NonNegativeFloat, PositiveInt, ValidationError
 
+from playbill.definitions.specs.base import Spec
+from playbill.definitions.zoo.yaml_tree import Node, read_yaml
 from playbill.errors import ConfigError, DefinitionError, Problem, nearest
-from playbill.specs.base import Spec
-from playbill.zoo.nodes import Node, read_yaml
 from playbill_lab.simulator.policies.table import PolicyReference
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from playbill.datasets import TrainingSet
+from playbill.definitions.specs import ResolvedModel
 from playbill.errors import StateError
 from playbill.metrics import Interval, relative_interval
-from playbill.specs import ResolvedModel
 from playbill_lab.studies.ledger.arms import rows_by_canvas
 from playbill_lab.studies.ledger.data import METRICS
 from playbill_lab.studies.ledger.ladder import RUNGS, rung

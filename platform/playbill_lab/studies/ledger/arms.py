@@ -23,18 +23,18 @@ import polars as pl
 from playbill import metrics
 from playbill.datasets import TrainingSet
 from playbill.datasets.arrays import Bool, Int
-from playbill.datasets.rows import TrainingRows
-from playbill.datasets.windows import Windows, cut_windows
+from playbill.datasets.batching.windows import Windows, cut_windows
+from playbill.datasets.examples.rows import TrainingRows
+from playbill.definitions.specs import ResolvedModel
 from playbill.errors import StateError, UnknownNameError
 from playbill.evaluation.beside import Beside, chosen
-from playbill.evaluation.model import CanvasScorer
-from playbill.evaluation.row_order import BASELINES as ROW_BASELINES
-from playbill.evaluation.row_order import RowRanker, measured_order
-from playbill.evaluation.scoring import AlignedScorer, ScoreFunction
+from playbill.evaluation.canvases.model import CanvasScorer
+from playbill.evaluation.canvases.row_orders import BASELINES as ROW_BASELINES
+from playbill.evaluation.canvases.row_orders import RowRanker, measured_order
+from playbill.evaluation.cases.score_function import AlignedScorer, ScoreFunction
 from playbill.metrics.bootstrap import Matrix
 from playbill.metrics.ranking import Values
-from playbill.ranking.scorer import Scorer
-from playbill.specs import ResolvedModel
+from playbill.ranking.scoring.scorer import Scorer
 from playbill_lab.bridge.training import Fitted, trained_on
 from playbill_lab.studies.ledger.data import METRICS, Asked, AskedRows, AskedTitles, LedgerService
 

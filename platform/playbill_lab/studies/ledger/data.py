@@ -21,18 +21,18 @@ from playbill.clock import Clock
 from playbill.config import Workspace
 from playbill.datasets import Request, Split, TrainingSet, build_training_set, make_split
 from playbill.datasets.splits import TIME_PROTOCOLS
+from playbill.definitions.specs import ResolvedModel
 from playbill.errors import Problem, ProblemsError, StateError, nearest
-from playbill.evaluation.build import build_case
-from playbill.evaluation.cases import Chunk, EvaluationCase, Fold
-from playbill.evaluation.data import EvaluationTables
-from playbill.evaluation.log import EventLog
-from playbill.evaluation.member_features import with_features
-from playbill.evaluation.order import TitleOrder
-from playbill.evaluation.row_cases import RowCase, build_row_case
+from playbill.evaluation.canvases.row_cases import RowCase, build_row_case
+from playbill.evaluation.cases.build import build_case
+from playbill.evaluation.cases.case import Chunk, EvaluationCase, Fold
+from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.event_log import EventLog
+from playbill.evaluation.cases.member_features import with_features
+from playbill.evaluation.cases.order import TitleOrder
 from playbill.features import FeatureDoor
-from playbill.specs import ResolvedModel
 from playbill.tables import Tables, workspace_clock
-from playbill.training.rewards import example_weights
+from playbill.training.example_weights import example_weights
 
 FOLDS: tuple[Fold, ...] = ("validation", "test")
 """Both are held out: nothing of a model is chosen by the first of them."""

@@ -20,17 +20,17 @@ from scipy.special import stdtrit
 
 from playbill import metrics
 from playbill.datasets import Request
+from playbill.definitions.specs import CanvasSpec, ResolvedModel
 from playbill.errors import StateError
-from playbill.evaluation.build import logged_frame
-from playbill.evaluation.cases import ASKED_FIELDS
-from playbill.evaluation.heads import held_out_labels
-from playbill.evaluation.model import CanvasScorer
-from playbill.evaluation.order import UNKNOWN, TitleOrder
+from playbill.evaluation.canvases.head_probabilities import held_out_labels
+from playbill.evaluation.canvases.model import CanvasScorer
+from playbill.evaluation.cases.build import logged_frame
+from playbill.evaluation.cases.case import ASKED_FIELDS
+from playbill.evaluation.cases.order import UNKNOWN, TitleOrder
 from playbill.metrics import Interval
 from playbill.metrics.topk import Indices
 from playbill.ranking.blend import COMPETING
-from playbill.ranking.scorer import Scorer
-from playbill.specs import CanvasSpec, ResolvedModel
+from playbill.ranking.scoring.scorer import Scorer
 from playbill_lab.studies.ledger.arms import costs_of, fitted, rows_by_canvas, scorer_of
 from playbill_lab.studies.ledger.data import FOLDS
 from playbill_lab.studies.ledger.models import only_head, with_recipe

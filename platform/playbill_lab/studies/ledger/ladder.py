@@ -25,15 +25,15 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.datasets import Request
-from playbill.evaluation.baselines import build_baseline
-from playbill.evaluation.data import EvaluationTables
-from playbill.evaluation.row_order import RowRanker
-from playbill.evaluation.scoring import ScoreFunction, Scores
+from playbill.definitions.specs import ResolvedModel
+from playbill.evaluation.baselines.popularity import build_baseline
+from playbill.evaluation.canvases.row_orders import RowRanker
+from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.score_function import ScoreFunction, Scores
 from playbill.features import FeatureColumn, ServiceSchema
 from playbill.metrics.bootstrap import Matrix
 from playbill.metrics.topk import Indices
 from playbill.models.svd import svd_vectors
-from playbill.specs import ResolvedModel
 from playbill_lab.studies.ledger.arms import Answerer, ModelAnswerer, answers, costs_of, fitted, scorer_of
 from playbill_lab.studies.ledger.data import METRICS, AskedTitles, LedgerService
 from playbill_lab.studies.ledger.models import with_recipe

@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
+from playbill.definitions.specs import ResolvedModel, TrainingSpec
+from playbill.definitions.specs.canvas import SIMILARITY
+from playbill.definitions.specs.prune_heads import without_heads
 from playbill.errors import UnknownNameError
-from playbill.specs import ResolvedModel, TrainingSpec
-from playbill.specs.canvas import SIMILARITY
-from playbill.specs.left_out import without_heads
 
 
 def heads_of(resolved: ResolvedModel, canvas: str) -> tuple[str, ...]:

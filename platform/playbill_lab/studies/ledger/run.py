@@ -16,12 +16,12 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets import TrainingSet
+from playbill.definitions.specs import ResolvedModel
 from playbill.errors import IntegrityError, StateError
 from playbill.evaluation.beside import Beside
 from playbill.files import replaced_file
 from playbill.metrics.bootstrap import Matrix
 from playbill.metrics.topk import Indices
-from playbill.specs import ResolvedModel
 from playbill_lab.studies.cells import digest
 from playbill_lab.studies.ledger.arms import (
     Costs,

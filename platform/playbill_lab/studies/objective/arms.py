@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from playbill.definitions.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpec, ResolvedModel
+from playbill.definitions.zoo import Zoo
 from playbill.errors import Problem, ProblemsError, UnknownNameError
-from playbill.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpec, ResolvedModel
-from playbill.zoo import Zoo
 from playbill_lab.bridge.live_features import NO_FEATURES
 
 Kind = TypeVar("Kind")

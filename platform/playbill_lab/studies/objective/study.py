@@ -21,9 +21,9 @@ from pathlib import Path
 import polars as pl
 
 from playbill.datasets import Split, TrainingSet, make_split
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.zoo import Zoo
 from playbill.evaluation import CanvasScorer, evaluate_canvas
-from playbill.specs import ResolvedModel
-from playbill.zoo import Zoo
 from playbill_lab.ab.experiment import Test, measured
 from playbill_lab.ab.report import AbReport, Contrast, compare, contrasts
 from playbill_lab.bridge.live_features import NoFeatures

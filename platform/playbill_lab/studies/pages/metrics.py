@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from playbill.definitions.specs.page import VIEWPORTS
 from playbill.metrics.topk import Indices
-from playbill.ranking.page_parts import ROW_DECAY
-from playbill.specs.page import VIEWPORTS
+from playbill.ranking.page_rules import ROW_DECAY
 
 Pages = npt.NDArray[np.integer[Any]]
 Values = npt.NDArray[np.float64]

@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 
 from playbill.metrics import Interval
-from playbill.tracking import Tracking
-from playbill.tracking.lineage import PREFIX
+from playbill.versions.tracking import Tracking
+from playbill.versions.tracking.lineage import PREFIX
 from playbill_lab.ab.recording import EXPERIMENTS
 from playbill_lab.studies.pages.study import PagesStudy
 

@@ -21,9 +21,9 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.datasets import make_split
+from playbill.definitions.specs.page import VIEWPORTS, PageSpec
+from playbill.definitions.zoo import Zoo
 from playbill.metrics import Interval, MemberBootstrap
-from playbill.specs.page import VIEWPORTS, PageSpec
-from playbill.zoo import Zoo
 from playbill_lab.ab.experiment import Test, simulated_ab
 from playbill_lab.ab.report import AbReport
 from playbill_lab.bridge.live_features import NoFeatures

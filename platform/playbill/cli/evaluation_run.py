@@ -1,0 +1,286 @@
+"""What `playbill evaluate` does between its options and its output."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, TypedDict
+
+from pydantic_core import PydanticCustomError
+
+from playbill.cli.evaluate import Wanted
+from playbill.cli.main import Selection
+from playbill.cli.progress import Stages
+from playbill.datasets import Split
+from playbill.datasets.splits import PROTOCOLS
+from playbill.definitions.specs import BASELINES
+from playbill.definitions.specs.base import parse_duration
+from playbill.errors import ConfigError, IntegrityError, UnknownNameError
+from playbill.evaluation import (
+    ArmsReport,
+    CanaryResult,
+    CanvasScorer,
+    EvaluationReport,
+    EvaluationTables,
+    Judging,
+    OpenModel,
+    Replay,
+    RowFigure,
+    alarms,
+    arm_hash,
+    assert_one_split,
+    build_case,
+    canvas_function,
+    compare_arms,
+    evaluate_canvas,
+    evaluate_row,
+    html_report,
+    open_model,
+    plots,
+    run_canaries,
+    view_canary,
+    write_html,
+)
+from playbill.evaluation.canvases.row_orders import RowFunction
+from playbill.evaluation.cases.score_function import ScoreFunction
+from playbill.evaluation.cases.slices import MADE_SLICES, SLICES
+from playbill.evaluation.ceiling import truth_of
+from playbill.evaluation.measure import Progress
+from playbill.evaluation.replay import REPLAY
+from playbill.evaluation.row_figures import NO_REPLAY
+from playbill.features import FeatureDoor, other_files
+from playbill.files import write_text
+from playbill.tables import Tables
+from playbill.training.recording import log_numbers, log_report, run_title
+from playbill.versions.tracking import ModelVersion, Tracking
+from playbill.versions.tracking.lineage import MEASURED_ON_OTHERS, OTHER_FILES, SPLIT_DIGEST
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One version, measured.
+
+    Args:
+        version: Which.
+        arm: Hash of its definition without the training seed.
+        report: What was found.
+        canaries: Those that were run.
+        run_id: MLflow run that records it; None when it was not logged.
+    """
+
+    version: ModelVersion
+    arm: str
+    report: EvaluationReport
+    canaries: tuple[CanaryResult, ...]
+    run_id: str | None
+
+
+def measure(selection: Selection, references: Sequence[str], wanted: Wanted) -> list[Evaluated]:
+    """Fetch versions, measure each, and record it, with a progress bar.
+
+    Raises:
+        UnknownNameError: No such version, protocol, canvas, baseline or slice.
+        ConfigError: The window is no duration, or a version is named twice.
+        ComparisonError: A version was trained on what the protocol holds out, or two hold out different rows.
+        StateError: A slice asked for has too few members.
+    """
+    replay = _replay(wanted)
+    _check_names(wanted)
+    _check_row(wanted)
+    with Stages() as stages:
+        stages.stage("read tables")
+        frames = EvaluationTables.read(Tables(selection.workspace))
+        tracking, door = Tracking(selection.workspace), FeatureDoor(selection.workspace)
+        versions = [tracking.resolve(reference) for reference in references]
+        if len({version.reference for version in versions}) < len(versions):
+            raise ConfigError(f"a version is named twice: {', '.join(version.reference for version in versions)}")
+        opened = [_open(stages, tracking, version, frames, door, wanted) for version in versions]
+        assert_one_split({one.version.reference: one.split for one in opened})
+        found, truth = [], truth_of(selection.workspace.folder)
+        for one in opened:
+            what = one.canvas if one.row is None else f"row {one.row.name}"
+            stages.stage(f"evaluate {one.version.reference} on {what}")
+            function = canvas_function(one.model.scorer, one.model.resolved, one.canvas, door)
+            measured: MeasureOptions = {
+                "baselines": wanted.baselines,
+                "judging": _judging(one.model, wanted),
+                "name": one.version.reference if len(versions) > 1 else None,
+                "progress": stages.advance,
+            }
+            about = (one.split, frames, one.model.resolved)
+            if one.row is not None:
+                report = evaluate_row(one.row, one.model.scorer, *about, door, **measured)
+            else:
+                report = evaluate_canvas(function, *about, one.canvas, replay=replay, truth=truth, **measured)
+            others = other_files(one.model.feature_files, door.file_digests(one.model.resolved.model.features))
+            if others:
+                report = replace(report, notes=(*report.notes, f"{MEASURED_ON_OTHERS}: {', '.join(others)}"))
+            canaries = _canaries(stages, function, one.model, one.split, frames, report, wanted)
+            if wanted.canaries:
+                canaries += view_canary(door.leaks(one.model.resolved.model.features))
+            run_id = _log(tracking, one.version, one.split, report, others) if wanted.log and one.row is None else None
+            found.append(Evaluated(one.version, arm_hash(one.model.resolved), report, canaries, run_id))
+    return found
+
+
+class _Opened(NamedTuple):
+    """A version with what it is going to be measured on: a canvas, or one of its rows."""
+
+    version: ModelVersion
+    model: OpenModel
+    split: Split
+    canvas: str
+    row: RowFigure | None
+
+
+class MeasureOptions(TypedDict):
+    """What a canvas and a row are measured with."""
+
+    baselines: tuple[str, ...] | None
+    judging: Judging
+    name: str | None
+    progress: Progress
+
+
+def _open(
+    stages: Stages,
+    tracking: Tracking,
+    version: ModelVersion,
+    frames: EvaluationTables,
+    door: FeatureDoor,
+    wanted: Wanted,
+) -> _Opened:
+    stages.stage(f"fetch {version.reference}")
+    folder = tracking.download(version.model, version.version)
+    known = version.tags.get(SPLIT_DIGEST)
+    model = open_model(folder, frames, door, digest=version.digest, split_digest=known)
+    row, canvas = None, wanted.canvas or model.resolved.main_canvas
+    if wanted.row is not None:
+        row = RowFigure.of(model.resolved, wanted.row, canvas=wanted.canvas, label=wanted.label)
+        canvas = row.row.canvas
+    return _Opened(version, model, model.split(wanted.protocol, frames), canvas, row)
+
+
+def arms(found: Sequence[Evaluated]) -> ArmsReport:
+    """Compare versions; those whose definitions differ only in the training seed are one arm.
+
+    Raises:
+        ComparisonError: Their reports must not be compared.
+    """
+    grouped: dict[str, list[Evaluated]] = {}
+    for one in found:
+        grouped.setdefault(one.arm, []).append(one)
+    named = {", ".join(one.version.reference for one in group): group for group in grouped.values()}
+    return compare_arms({name: [one.report for one in group] for name, group in named.items()})
+
+
+def leaks(found: Sequence[Evaluated]) -> None:
+    """Fail when a canary raised the alarm.
+
+    Raises:
+        IntegrityError: Something reads the future or the targets; all of it is named.
+    """
+    messages = [message for one in found for message in alarms(one.canaries)]
+    if messages:
+        raise IntegrityError("\n  ".join(["the numbers cannot be trusted", *messages]))
+
+
+def write_files(
+    found: Sequence[Evaluated], compared: ArmsReport | None, *, plots: str | None, report: str | None, html: str | None
+) -> list[str]:
+    """Write what was asked for, and return a line about each file."""
+    lines = [f"recorded in MLflow as run {one.run_id}" for one in found if one.run_id is not None]
+    if plots is not None:
+        lines += [f"wrote {file}" for one in found for file in _plot(one, Path(plots), len(found) > 1)]
+    if report is not None:
+        target = Path(report)
+        for one in found:
+            own = target if len(found) == 1 else target.with_stem(f"{target.stem}-{one.version.version}")
+            write_text(own, one.report.to_json(), "the report")
+            lines.append(f"wrote {own}")
+    if html is not None:
+        reports = [one.report for one in found]
+        canaries = [canary for one in found for canary in one.canaries]
+        write_html(Path(html), html_report(run_title(reports), reports, arms=compared, canaries=canaries))
+        lines.append(f"wrote {html}")
+    return lines
+
+
+def _plot(one: Evaluated, folder: Path, several: bool) -> list[Path]:
+    return plots(one.report, folder / one.version.reference.replace(":", "-") if several else folder)
+
+
+def _replay(wanted: Wanted) -> Replay:
+    if wanted.window is None:
+        return Replay()
+    if wanted.protocol != REPLAY:
+        raise ConfigError(f"--window is of the protocol '{REPLAY}': add --protocol {REPLAY}, or leave it out")
+    try:
+        return Replay(parse_duration(wanted.window))
+    except PydanticCustomError as error:
+        raise ConfigError(f"--window: {error}") from None
+
+
+def _check_names(wanted: Wanted) -> None:
+    """Look names up before anything is read or fetched."""
+    if wanted.protocol is not None and wanted.protocol not in PROTOCOLS:
+        raise UnknownNameError("protocol", wanted.protocol, PROTOCOLS)
+    for name in wanted.baselines or ():
+        BASELINES[name]
+    for name in wanted.slices or ():
+        if name not in (*SLICES, *MADE_SLICES):
+            raise UnknownNameError("slice", name, SLICES)
+
+
+def _check_row(wanted: Wanted) -> None:
+    """Refuse what a row cannot be measured with, before anything is read or fetched."""
+    if wanted.row is None and wanted.label is not None:
+        raise ConfigError("--label is of --row: a canvas is judged by its own 'metric'")
+    if wanted.row is not None and wanted.canaries:
+        raise ConfigError("the canaries are about a canvas: leave --row or --canaries out")
+    if wanted.row is not None and wanted.protocol == REPLAY:
+        raise ConfigError(NO_REPLAY)
+
+
+def _judging(model: OpenModel, wanted: Wanted) -> Judging:
+    own = model.resolved.model.evaluate
+    return Judging(
+        slices=own.slices if wanted.slices is None else wanted.slices,
+        minimum_members=wanted.minimum_members or own.minimum_members,
+        strict=wanted.slices is not None,
+    )
+
+
+def _canaries(
+    stages: Stages,
+    function: ScoreFunction | RowFunction,
+    model: OpenModel,
+    split: Split,
+    frames: EvaluationTables,
+    report: EvaluationReport,
+    wanted: Wanted,
+) -> tuple[CanaryResult, ...]:
+    if not wanted.canaries:
+        return ()
+    if not isinstance(function, CanvasScorer):
+        raise ConfigError(f"canvas '{report.canvas}' ranks rows; the canaries are about lists of titles")
+    stages.stage("try the canaries")
+    case = build_case(frames, split, model.resolved, report.canvas)
+    baselines = {row.name: BASELINES[row.name].load() for row in report.baselines if row.name in BASELINES}
+    return run_canaries(case, report.model, lambda _case: function, baselines)
+
+
+def _log(
+    tracking: Tracking, version: ModelVersion, split: Split, report: EvaluationReport, others: Sequence[str]
+) -> str:
+    """Record an evaluation; gates read it as they read the numbers of the training run."""
+    protocol = report.protocol if report.protocol.startswith(split.protocol) else split.protocol
+    tags = {OTHER_FILES: ", ".join(others)} if others else {}
+    logged = tracking.log_evaluation(version, protocol, split.digest, {}, tags)
+    with logged as run, tempfile.TemporaryDirectory() as name:
+        log_numbers(run, [report])
+        drawn = {report.canvas: log_report(run, report, Path(name) / report.canvas)}
+        run.log_text(html_report(run_title([report]), [report], drawn=drawn), "evaluation/report.html")
+        return run.run_id

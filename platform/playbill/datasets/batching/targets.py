@@ -1,0 +1,159 @@
+"""The targets of a batch: titles, labels, weights, what could be seen, and negatives.
+
+Letters: N rows of the batch, R of the training set, G states of the batch, T titles, S titles drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from playbill.datasets.arrays import AnyInt, Bool, Float, Int, NegativeArrays, TargetArrays
+from playbill.datasets.availability import KeptMasks, States
+from playbill.datasets.encoding.row_entries import PageRows
+from playbill.datasets.examples.negatives import Policy, Pool, shown_titles, usable_titles
+from playbill.datasets.examples.rows import TrainingRows
+
+
+class TargetAssembler:
+    """Looks up what rows teach.
+
+    Args:
+        rows: R rows.
+        states: What could be seen.
+        state: [m] state of each request.
+        softmax: Heads that made rows train.
+        policies: Head -> its negatives.
+        pages: Rows of logged pages; None = no head is about rows.
+    """
+
+    def __init__(
+        self,
+        rows: TrainingRows,
+        states: States,
+        state: AnyInt,
+        softmax: frozenset[str],
+        policies: Mapping[str, Policy],
+        pages: PageRows | None = None,
+    ) -> None:
+        self.rows, self.states, self.state = rows, states, state
+        self.softmax, self.policies, self.pages = softmax, policies, pages or PageRows.none()
+        self._frequencies: dict[str, Float] = {}
+        self._masks = KeptMasks(states)
+
+    def arrays(self, row: Int, logged: int, drawn: Mapping[str, tuple[Int, Float]]) -> TargetArrays:
+        """Return the targets of N rows.
+
+        Args:
+            row: [N] rows of the training set; from `logged` on they are made ones.
+            logged: How many are not made.
+            drawn: Head -> what was drawn for the batch.
+        """
+        title = self.rows.title[row].astype(np.int64)
+        labels = {name: values[row].astype(np.float32) for name, values in self.rows.labels.items()}
+        for name in labels.keys() - self.softmax:
+            labels[name][logged:] = np.nan
+        if len(self.rows.silent):
+            for values in labels.values():
+                values[:logged][self.rows.silent[row[:logged]]] = np.nan
+        available, group = self._available(row)
+        return TargetArrays(
+            title=title,
+            labels=labels,
+            weight=self._weight(row),
+            weights={name: values[row].astype(np.float32) for name, values in self.rows.weights.items()},
+            available=available,
+            group=group,
+            negatives={
+                head: self._negatives(policy, row, title, available, group, *drawn[head])
+                for head, policy in self.policies.items()
+            },
+            rows=self.pages.around(row),
+        )
+
+    def mean_weights(self, row: Int, made: float, steps: int) -> dict[str, float]:
+        """Return head -> what its rows weigh together in a batch on average, for heads whose rows weigh differently.
+
+        Args:
+            row: Rows that an epoch reads, repeats counted.
+            made: Made rows for each of them that can be made into others.
+            steps: Batches of an epoch.
+        """
+        shared, known = self._weight(row), self.rows.title[row] > 0
+        found = {}
+        for head, labels in self.rows.labels.items():
+            own = self.rows.weights.get(head)
+            if own is None and not len(self.rows.copies):
+                continue
+            label = labels[row]
+            weight = shared if own is None else shared * own[row]
+            if head in self.softmax:
+                weight = weight * label.clip(min=0) * (self._said(row) + made * self.rows.next[row])
+            else:
+                weight = weight * self._said(row)
+            total = float(np.where(known & ~np.isnan(label), weight, 0).sum(dtype=np.float64))
+            if total > 0:
+                found[head] = total / steps
+        return found
+
+    def _weight(self, row: Int) -> Float:
+        if not len(self.rows.copies):
+            return np.ones(len(row), np.float32)
+        return (1 / self.rows.copies[row]).astype(np.float32)
+
+    def _said(self, row: Int) -> Float:
+        """Return [N] 1 for a row that teaches something itself, else 0."""
+        ones = np.ones(len(row), np.float32)
+        return np.where(self.rows.silent[row], np.float32(0), ones) if len(self.rows.silent) else ones
+
+    def _available(self, row: Int) -> tuple[Bool, Int]:
+        if not len(self.states):
+            return np.zeros((0, 0), np.bool_), np.zeros(0, np.int64)
+        states, group = np.unique(self.state[self.rows.request[row]], return_inverse=True)
+        return self._masks.of(states.astype(np.int64)), group.astype(np.int64)
+
+    def _negatives(
+        self, policy: Policy, row: Int, title: Int, available: Bool, group: Int, drawn: Int, expected: Float
+    ) -> NegativeArrays:
+        shown = np.zeros((len(row), 0), np.int64)
+        if policy.shown != 0:
+            shown = shown_titles(self.rows.slate, self.rows.slate_offsets, row, policy.shown)
+            seen = available[group[:, None], shown] if len(available) else shown > 0
+            shown = np.where(seen & (shown != title[:, None]), shown, 0)
+        return NegativeArrays(
+            title=drawn,
+            expected=expected[drawn],
+            usable=usable_titles(drawn, title, available, group, shown),
+            shown=shown,
+        )
+
+    def draw(self, row: Int, plays: Float, seed: tuple[int, ...]) -> dict[str, tuple[Int, Float]]:
+        """Draw the negatives of a whole batch, before ranks share it out.
+
+        Args:
+            row: Rows of the training set that all ranks of the batch read.
+            plays: [T] plays in the training part.
+            seed: Of the batch.
+        """
+        possible: Bool = np.ones(len(plays), np.bool_)
+        if len(self.states) and len(row):
+            seen = self._masks.of(np.unique(self.state[self.rows.request[row]]).astype(np.int64))
+            possible = np.logical_or.reduce(seen, axis=0)
+        possible[0] = False
+        found = {}
+        for place, (head, policy) in enumerate(self.policies.items()):
+            positive = row[self.rows.labels[head][row] > 0]
+            targets = self.rows.title[positive].astype(np.int64)
+            pool = Pool(targets, possible, plays, self._frequency(head, len(plays)))
+            found[head] = policy.draw(pool, np.random.default_rng((*seed, place)))
+        return found
+
+    def _frequency(self, head: str, titles: int) -> Float:
+        """Return [T] how often each title is among the positive rows of an epoch, as a share."""
+        if head not in self._frequencies:
+            positive = self.rows.labels[head] > 0
+            weights = self.rows.copies[positive] if len(self.rows.copies) else None
+            counts = np.bincount(self.rows.title[positive], weights=weights, minlength=titles)
+            self._frequencies[head] = (counts / max(counts.sum(), 1)).astype(np.float32)
+        return self._frequencies[head]

@@ -1,0 +1,155 @@
+"""What candidate rules say of titles and launches, on arrays: for training masks, evaluation and serving alike.
+
+Axis letters: T titles. Microseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from polars.datatypes import DataType, DataTypeClass
+
+from playbill.definitions.specs import CandidatesSpec
+
+Mask = npt.NDArray[np.bool_]
+Moments = npt.NDArray[np.int64]
+
+NEVER = np.iinfo(np.int64).max
+"""Stands for an open end, and for the launch of a title that has none."""
+ALWAYS = np.iinfo(np.int64).min
+"""Stands for the time since when a span is known that does not say it."""
+
+_MICROSECOND = timedelta(microseconds=1)
+PolarsDataType = DataType | DataTypeClass
+_LISTS = ("genres", "countries", "characters")
+_TEXTS = ("kind", "original_language")
+
+
+@dataclass(frozen=True)
+class Described:
+    """The metadata of titles that rules read, in a fixed order of titles.
+
+    Args:
+        frame: [T] rows with kids, kind, genres, original_language, countries, characters, year and runtime_min; null =
+            not known.
+    """
+
+    frame: pl.DataFrame
+
+    @classmethod
+    def of(cls, title_ids: Sequence[str], titles: pl.DataFrame) -> Described:
+        """Read rows of `titles`, one per title; an id without a row, and a column that is not there, is not known."""
+        order = pl.DataFrame({"title_id": pl.Series(title_ids, dtype=pl.String)})
+        own = {name: pl.col(name) for name in ("kids", "runtime_min", *_TEXTS, *_LISTS) if name in titles.columns}
+        year = {"year": pl.col("release_date").dt.year()} if "release_date" in titles.columns else {}
+        found = order.join(titles.select("title_id", **own, **year), on="title_id", how="left", maintain_order="left")
+        empty: dict[str, PolarsDataType] = {
+            **{"kids": pl.Boolean, "year": pl.Int32, "runtime_min": pl.Int32},
+            **dict.fromkeys(_TEXTS, pl.String),
+        }
+        empty |= dict.fromkeys(_LISTS, pl.List(pl.String))
+        missing = {name: pl.lit(None, dtype) for name, dtype in empty.items() if name not in found.columns}
+        return cls(found.with_columns(**missing))
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @cached_property
+    def kids(self) -> Mask:
+        """[T] titles marked for kids; not knowing counts as no."""
+        return self._mask(pl.col("kids"))
+
+    def groups(self, column: str) -> dict[str, Mask]:
+        """Return value -> [T] titles that have it, for a column of texts or of lists of texts, by value."""
+        pairs = self.frame.select(pl.int_range(pl.len()).alias("column"), pl.col(column).alias("value"))
+        if pairs.schema["value"].is_nested():
+            pairs = pairs.explode("value")
+        grouped = pairs.drop_nulls().group_by("value").agg("column").sort("value")
+        found: dict[str, Mask] = {}
+        for value, columns in zip(grouped["value"], grouped["column"], strict=True):
+            found[value] = np.zeros(len(self), np.bool_)
+            found[value][columns.to_numpy()] = True
+        return found
+
+    def matches(self, rules: CandidatesSpec) -> Mask:
+        """Return [T] the titles that rules about metadata allow; what is not known matches no rule."""
+        wanted: list[pl.Expr] = []
+        for column, values in (("kind", rules.kind), ("original_language", rules.original_language)):
+            if values is not None:
+                wanted.append(pl.col(column).is_in(list(values)))
+        for column, values in (("countries", rules.origin), ("characters", rules.characters)):
+            if values is not None:
+                wanted.append(pl.any_horizontal(pl.col(column).list.contains(value) for value in values))
+        wanted += [pl.col("genres").list.contains(genre) for genre in rules.genres or ()]
+        if rules.released is not None:
+            years = (rules.released.since, rules.released.until)
+            wanted.append(pl.col("year").is_between(pl.lit(years[0] or -9999), pl.lit(years[1] or 9999)))
+        if rules.runtime_min is not None:
+            minutes, limits = pl.col("runtime_min"), rules.runtime_min
+            wanted += [] if limits.below is None else [minutes < limits.below]
+            wanted += [] if limits.above is None else [minutes > limits.above]
+        mask = self._mask(pl.all_horizontal(wanted)) if wanted else np.ones(len(self), np.bool_)
+        return mask if rules.kids is None else mask & (self.kids == rules.kids)
+
+    def _mask(self, holds: pl.Expr) -> Mask:
+        found: Mask = self.frame.select(holds.fill_null(False).alias("holds"))["holds"].to_numpy().astype(np.bool_)
+        return found
+
+
+def launch_bounds(rules: CandidatesSpec) -> Moments:
+    """Return [4] launched within, before, launches within and after, microseconds; `NEVER` = no such rule."""
+    spans = (rules.launched_within, rules.launched_before, rules.launches_within, rules.launches_after)
+    return np.array([NEVER if span is None else span // _MICROSECOND for span in spans], np.int64)
+
+
+def launch_edges(bounds: Moments) -> list[int]:
+    """Return how long after a launch its rules change their mind, microseconds; negative before it."""
+    signed = [(bound if place < 2 else -bound) for place, bound in enumerate(bounds.tolist()) if bound != NEVER]
+    # The limit of `launched_within` and that of `launches_after` still count as they did; a step later they do not.
+    return [edge + step for edge in signed for step in (0, 1)]
+
+
+def in_launch_window(bounds: Moments, launch: Moments, now: Moments | int) -> Mask:
+    """Return where a launch is as long ago, or as far ahead, as rules say; `NEVER` is neither.
+
+    Args:
+        bounds: [4] of `launch_bounds`.
+        launch: First moment in the country, any shape.
+        now: The request's moment, one or of a shape that goes with it.
+    """
+    holds: tuple[Callable[[Moments, int], Mask], ...] = (
+        lambda age, within: (age >= 0) & (age <= within),
+        lambda age, before: age >= before,
+        lambda age, soon: (age < 0) & (-age <= soon),
+        lambda age, later: -age > later,
+    )
+    wanted = [(rule, bound) for rule, bound in zip(holds, bounds.tolist(), strict=True) if bound != NEVER]
+    shape = np.broadcast_shapes(np.shape(launch), np.shape(now))
+    if not wanted:
+        return np.ones(shape, np.bool_)
+    there = launch != NEVER
+    age, mask = now - np.where(there, launch, 0), np.broadcast_to(there, shape).copy()
+    for rule, bound in wanted:
+        mask &= rule(age, bound)
+    return mask
+
+
+def known_launches(start: Moments, known: Moments, now: Moments | int) -> Moments:
+    """Return the launches to come as far as is known at a moment, `NEVER` where there is none.
+
+    A title that was there before and comes back has launched already. A launch that is announced later is not known.
+
+    Args:
+        start: [K, ...] first moments of the K spans of titles, `NEVER` where there is none.
+        known: Since when each is known, of the same shape.
+        now: The request's moment, one or of a shape that goes with [...].
+    """
+    ahead = np.where((start > now) & (known <= now), start, NEVER)
+    launch: Moments = np.where((start <= now).any(axis=0), NEVER, ahead.min(axis=0))
+    return launch

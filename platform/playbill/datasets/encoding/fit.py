@@ -1,0 +1,195 @@
+"""What the encoder learns from the training part: which values there are, in a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, Protocol
+
+import polars as pl
+
+from playbill.datasets.encoding.buckets import year_edges
+from playbill.datasets.encoding.encoder import EncoderState
+from playbill.datasets.encoding.row_entries import row_texts
+from playbill.datasets.encoding.tokens import IGNORED_ACTIONS
+from playbill.definitions.specs import ContextColumn, ResolvedModel
+from playbill.definitions.specs.context import own_fields
+from playbill.errors import DataError, Problem
+from playbill.schema import ACTIONS, UNKNOWN_COUNTRY
+
+MAXIMUM_VALUES = 10_000
+"""Values of a categorical feature that get an index; the most frequent ones."""
+MAXIMUM_ACTIONS = 62
+
+
+class Column(Protocol):
+    """A column of a feature service: `playbill.features.FeatureColumn`."""
+
+    @property
+    def name(self) -> str:
+        """`view__feature`."""
+        ...
+
+    @property
+    def entity(self) -> Literal["member", "title", "request"]:
+        """Whose value it is."""
+        ...
+
+    @property
+    def kind(self) -> Literal["numeric", "categorical"]:
+        """How it is read."""
+        ...
+
+
+class Schema(Protocol):
+    """The columns of a feature service: `playbill.features.ServiceSchema`."""
+
+    @property
+    def service(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Hash of its columns."""
+        ...
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """In the service's order."""
+        ...
+
+
+def learn_state(
+    resolved: ResolvedModel,
+    schema: Schema,
+    events: pl.DataFrame,
+    titles: pl.DataFrame,
+    title_ids: Iterable[str],
+) -> EncoderState:
+    """Learn everything but the values of categorical features, which `with_categories` adds.
+
+    Args:
+        resolved: The model.
+        schema: Columns of its feature service.
+        events: The training part of the log.
+        titles: The canonical table, one row per title.
+        title_ids: Titles with a row, in order.
+
+    Raises:
+        DataError: The log has more actions than a token can hold.
+    """
+    model = resolved.model
+    own = own_fields(field for canvas in resolved.canvases.values() for field in canvas.context)
+    return EncoderState(
+        history_length=model.history.length,
+        merge=model.history.merge == "same_title",
+        titles=tuple(title_ids),
+        actions=_actions(events),
+        canvases=_canvases(resolved, events),
+        countries=tuple(value for value in _seen(events, "country") if value != UNKNOWN_COUNTRY),
+        devices=_seen(events, "device"),
+        languages=_seen(events, "language"),
+        genres=_seen_in_lists(titles, "genres"),
+        kinds=_seen(titles, "kind"),
+        original_languages=_seen(titles, "original_language"),
+        year_edges=_year_edges(titles),
+        metadata=model.titles.metadata,
+        snapshot_hours=model.titles.snapshot_hours,
+        canvas_fields={name: canvas.context for name, canvas in resolved.canvases.items()},
+        service=schema.service,
+        service_version=schema.version,
+        numeric=(*_columns(schema, title=False, kind="numeric"), *_own(own, "numeric")),
+        row_texts=row_texts(resolved, events),
+        categorical={
+            name: () for name in (*_columns(schema, title=False, kind="categorical"), *_own(own, "categorical"))
+        },
+        title_snapshot=_columns(schema, title=True, kind="numeric"),
+        title_categorical={name: () for name in _columns(schema, title=True, kind="categorical")},
+        anonymous=tuple(name for name, canvas in resolved.canvases.items() if "member" not in canvas.context),
+        named_queries=_named_queries(resolved),
+        task=model.contexts.task,
+        rows=_seen(_carrying(resolved, events, "row"), "row"),
+        row_positions="row_position" in events.columns
+        and _carrying(resolved, events, "row_position")["row_position"].is_not_null().any(),
+        own_fields={name: field.column for name, field in own.items()},
+        member_columns=tuple(column.name for column in schema.columns if column.entity == "member"),
+    )
+
+
+def with_categories(state: EncoderState, rows: pl.DataFrame, titles: pl.DataFrame) -> EncoderState:
+    """Return the state with the values of its categorical features.
+
+    Args:
+        state: From `learn_state`.
+        rows: Training rows with the member and request features.
+        titles: One row per title with the categorical title features.
+    """
+    return state.model_copy(
+        update={
+            "categorical": {name: _frequent(rows, name) for name in state.categorical},
+            "title_categorical": {name: _frequent(titles, name) for name in state.title_categorical},
+        }
+    )
+
+
+def _columns(schema: Schema, *, title: bool, kind: str) -> tuple[str, ...]:
+    return tuple(
+        column.name for column in schema.columns if (column.entity == "title") is title and column.kind == kind
+    )
+
+
+def _own(fields: Mapping[str, ContextColumn], kind: str) -> tuple[str, ...]:
+    return tuple(name for name, field in fields.items() if field.kind == kind)
+
+
+def _named_queries(resolved: ResolvedModel) -> tuple[str, ...]:
+    if not resolved.model.contexts.imputation:
+        return ()
+    named = (name for name, canvas in resolved.canvases.items() if canvas.impute.get("query") == "source_title_name")
+    return tuple(named)
+
+
+def _carrying(resolved: ResolvedModel, events: pl.DataFrame, field: str) -> pl.DataFrame:
+    """Return the events on canvases whose requests carry a field; a canvas without a definition carries all."""
+    lacking = [name for name, canvas in resolved.canvases.items() if field not in canvas.context]
+    return events.filter(~pl.col("canvas").is_in(lacking))
+
+
+def _seen(frame: pl.DataFrame, column: str) -> tuple[str, ...]:
+    if column not in frame.columns:
+        return ()
+    return tuple(frame[column].drop_nulls().cast(pl.String).unique().sort().to_list())
+
+
+def _seen_in_lists(frame: pl.DataFrame, column: str) -> tuple[str, ...]:
+    return _seen(frame.select(pl.col(column).explode()), column) if column in frame.columns else ()
+
+
+def _frequent(frame: pl.DataFrame, column: str) -> tuple[str, ...]:
+    if column not in frame.columns:
+        return ()
+    counts = frame.select(pl.col(column).cast(pl.String).alias("value")).drop_nulls().group_by("value").len()
+    ordered = counts.sort(["len", "value"], descending=[True, False]).head(MAXIMUM_VALUES)
+    return tuple(ordered["value"].to_list())
+
+
+def _actions(events: pl.DataFrame) -> tuple[str, ...]:
+    seen = {action for action in _seen(events, "action") if action not in IGNORED_ACTIONS}
+    ordered = (*(action for action in ACTIONS if action in seen), *sorted(seen.difference(ACTIONS)))
+    if len(ordered) > MAXIMUM_ACTIONS:
+        what = f"has {len(ordered)} different actions, at most {MAXIMUM_ACTIONS} fit into a token"
+        raise DataError("interactions", [Problem("action", what)])
+    return ordered
+
+
+def _canvases(resolved: ResolvedModel, events: pl.DataFrame) -> tuple[str, ...]:
+    """Return canvases that get training rows: those in the log and those with a task, the model's own first."""
+    trained = {*_seen(events, "canvas"), *resolved.model.tasks}
+    own = tuple(name for name in resolved.canvases if name in trained)
+    return (*own, *sorted(trained.difference(own)))
+
+
+def _year_edges(titles: pl.DataFrame) -> tuple[int, ...]:
+    if "release_date" not in titles.columns:
+        return ()
+    return year_edges(titles["release_date"].dt.year().drop_nulls().to_list())

@@ -1,0 +1,176 @@
+"""Rows of the titles table to what the title tower reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from playbill.datasets.arrays import AnyInt, Float, Int, TitleArrays
+from playbill.datasets.encoding.buckets import year_buckets
+from playbill.datasets.encoding.encoder import Encoder
+from playbill.datasets.encoding.text import gram_arrays, word_arrays
+from playbill.errors import DataError, Problem
+from playbill.tables.frames import utc_literal
+
+SYNOPSIS_WORDS = 64
+_DAY_S = 86_400.0
+
+
+def title_arrays(
+    encoder: Encoder,
+    titles: pl.DataFrame,
+    availability: pl.DataFrame,
+    *,
+    plays: AnyInt | Float,
+    as_of: datetime,
+    snapshots: NDArray[np.float32],
+    categorical: pl.DataFrame | None = None,
+) -> TitleArrays:
+    """Encode every title the encoder has a row for; T counts the padding row.
+
+    Args:
+        encoder: Its `title_rows` decide the order. A row without an entry in `titles` has no metadata.
+        titles: The canonical table, one row per title.
+        availability: The canonical table; the first `available_from` of any country is the launch.
+        plays: [T] plays in the training part; 0 for later titles.
+        as_of: The moment ages are told at.
+        snapshots: [S, T, F] raw features; nan = missing.
+        categorical: title_id and the categorical title features.
+
+    Raises:
+        DataError: A title has several rows.
+    """
+    frame = _in_order(encoder, titles, availability, categorical)
+    count, trained = frame.height, encoder.trained_titles
+    index = np.arange(count)
+    return TitleArrays(
+        index=np.where(index < trained, index, 0),
+        **_bags(encoder, frame),
+        kind=_index(encoder, frame, "kind"),
+        language=_index(encoder, frame, "original_language"),
+        release_year=_years(encoder, frame),
+        age_days=_ages(frame["launch"], as_of),
+        plays=plays.astype(np.float32),
+        has_id=(plays > 0) & (index < trained),
+        numeric=np.zeros((count, 0), np.float32),
+        categorical=encoder.categorical_matrix(frame, tuple(encoder.state.title_categorical)),
+        snapshots=snapshots.astype(np.float32, copy=False),
+    )
+
+
+class Snapshots(Protocol):
+    """What is read of `playbill.features.TitleSnapshots`."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Names of the numeric columns."""
+        ...
+
+    @property
+    def values(self) -> Float:
+        """[S, T - 1, F'] features of every title but the padding row."""
+        ...
+
+
+def snapshot_values(found: Snapshots, names: Sequence[str]) -> Float:
+    """Return [S, T, F] raw features in the order of `names`, padding row first; a column not found is nan."""
+    moments, titles = found.values.shape[:2]
+    values = np.full((moments, titles + 1, len(names)), np.nan, np.float32)
+    if tuple(found.columns) == tuple(names):
+        values[:, 1:] = found.values
+        return values
+    places = {name: place for place, name in enumerate(found.columns)}
+    for place, name in enumerate(names):
+        if name in places:
+            values[:, 1:, place] = found.values[:, :, places[name]]
+    return values
+
+
+def display_names(encoder: Encoder, titles: pl.DataFrame) -> tuple[str, ...]:
+    """Return the name of every row; empty where there is none."""
+    frame = _ids(encoder).join(titles.select("title_id", "name"), on="title_id", how="left", maintain_order="left")
+    return tuple(frame["name"].fill_null("").to_list())
+
+
+def _ids(encoder: Encoder) -> pl.DataFrame:
+    return pl.DataFrame({"title_id": pl.Series([None, *encoder.title_rows.entries], dtype=pl.String)})
+
+
+def _in_order(
+    encoder: Encoder, titles: pl.DataFrame, availability: pl.DataFrame, categorical: pl.DataFrame | None
+) -> pl.DataFrame:
+    launches = availability.group_by("title_id").agg(pl.col("available_from").min().alias("launch"))
+    frame = _ids(encoder).join(titles, on="title_id", how="left", maintain_order="left")
+    frame = frame.join(launches, on="title_id", how="left", maintain_order="left")
+    if categorical is not None:
+        frame = frame.join(categorical, on="title_id", how="left", maintain_order="left")
+    if frame.height != encoder.title_rows.size:
+        raise DataError(
+            "titles to encode", [Problem("title_id", "is there several times; one row per title is needed")]
+        )
+    return frame
+
+
+def _read(encoder: Encoder, frame: pl.DataFrame, column: str) -> pl.Series:
+    """Return a column, or nulls where the model does not read it or the table lacks it."""
+    if column not in encoder.state.metadata or column not in frame.columns:
+        return pl.Series(column, [None] * frame.height, dtype=pl.String)
+    return frame[column]
+
+
+def _index(encoder: Encoder, frame: pl.DataFrame, column: str) -> Int:
+    return encoder.vocabulary(column).encode(_read(encoder, frame, column)).astype(np.int64)
+
+
+def _bags(encoder: Encoder, frame: pl.DataFrame) -> dict[str, Int]:
+    buckets = encoder.state.text_buckets
+    synopses = _read(encoder, frame, "synopsis").fill_null("").to_list()
+    found = {
+        ("genres", "genre_offsets"): _genres(encoder, frame),
+        ("name_grams", "name_offsets"): gram_arrays(_names(frame), buckets),
+        ("synopsis_grams", "synopsis_offsets"): word_arrays(synopses, buckets, SYNOPSIS_WORDS),
+    }
+    return {name: part for names, parts in found.items() for name, part in zip(names, parts, strict=True)}
+
+
+def _genres(encoder: Encoder, frame: pl.DataFrame) -> tuple[Int, Int]:
+    if "genres" not in encoder.state.metadata or "genres" not in frame.columns:
+        return np.zeros(0, np.int64), np.zeros(frame.height, np.int64)
+    flat = pl.DataFrame({"row": np.arange(frame.height), "genre": frame["genres"]}).explode("genre")
+    codes = encoder.vocabulary("genre").encode(flat["genre"]).astype(np.int64)
+    rows = flat["row"].to_numpy()[codes > 0]
+    sizes = np.bincount(rows, minlength=frame.height)
+    return codes[codes > 0], np.cumsum(sizes) - sizes
+
+
+def _names(frame: pl.DataFrame) -> list[str]:
+    """Join a title's names in all languages. Search needs them whether or not the metadata vector does."""
+    own = frame["name"].fill_null("")
+    if "names" not in frame.columns:
+        return own.to_list()
+    others = frame.select(
+        pl.col("names")
+        .list.eval(pl.element().struct.field("name"))
+        .list.set_difference(pl.concat_list("name"))
+        .list.join(" / ", ignore_nulls=True)
+        .fill_null("")
+    ).to_series()
+    return (own + " / " + others).to_list()
+
+
+def _years(encoder: Encoder, frame: pl.DataFrame) -> Int:
+    if "release_year" not in encoder.state.metadata or "release_date" not in frame.columns:
+        return np.zeros(frame.height, np.int64)
+    years = frame["release_date"].dt.year().cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    return year_buckets(years, encoder.state.year_edges)
+
+
+def _ages(launch: pl.Series, as_of: datetime) -> Float:
+    age = (utc_literal(as_of) - pl.col("launch")).dt.total_seconds() / _DAY_S
+    ages: Float = launch.to_frame().select(age.fill_null(float("nan"))).to_series().to_numpy().astype(np.float32)
+    return ages

@@ -1,0 +1,1 @@
+"""TODO playbill.datasets.examples.selection."""

@@ -1,0 +1,224 @@
+"""Which events are learnt from: the one place that turns a log and its labels into labelled request rows.
+
+A request is known only by `CONTEXT_COLUMNS` of its own event and by features as of its moment: nothing that is known
+after the request can reach the row. Training (`build`) and training sets on disk (`export`) both come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from playbill.datasets.arrays import Float, Int
+from playbill.datasets.checks import Boundary
+from playbill.datasets.encoding.encoder import CONTEXT_COLUMNS
+from playbill.datasets.encoding.tokens import Tokens
+from playbill.datasets.examples.request_context import PLACE_COLUMNS
+from playbill.datasets.splits import Split
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.specs.losses import ranks
+from playbill.errors import DataError, IntegrityError, Problem, StateError
+from playbill.labels import label_columns, label_events, why_none_positive
+from playbill.schema import INTERACTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """The m labelled tokens among n. Letter E counts events of the frame the tokens came from."""
+
+    events: Int
+    """[m] row of the frame of each target event."""
+    token_row: Int
+    """[n] -1 or number of the target."""
+    labels: dict[str, Float]
+    """Head -> [m]; nan = unlabelled."""
+    rewards: dict[str, Float] = field(default_factory=dict)
+    """Head -> [m] rewards, for heads that have one; nan where there is no label."""
+
+
+def request_rows(events: pl.DataFrame, own_fields: Mapping[str, str] | None = None) -> pl.DataFrame:
+    """Return what a prediction may know of its own event: who, and the columns known at request time.
+
+    Args:
+        events: Rows of `interactions`; the columns of `request_context` are kept where they are there.
+        own_fields: Context field of an outside package -> the column it is read from; null where that is absent.
+    """
+    late = set(CONTEXT_COLUMNS).difference(INTERACTIONS.names("request"))
+    if late:
+        raise IntegrityError(f"columns {sorted(late)} are known only after a request, so no context may read them")
+    filled = [name for name in PLACE_COLUMNS if name in events.columns]
+    own = [
+        (pl.col(column) if column in events.columns else pl.lit(None, pl.String)).alias(name)
+        for name, column in (own_fields or {}).items()
+    ]
+    return events.select("member_id", *CONTEXT_COLUMNS, *filled, *own)
+
+
+def train_events(interactions: pl.DataFrame, split: Split) -> pl.DataFrame:
+    """Return the train fold, sorted by member_id and seq.
+
+    Raises:
+        StateError: It is empty.
+        IntegrityError: The split lets a held-out event precede a training event.
+    """
+    events = split.events(interactions, "train").sort("member_id", "seq", maintain_order=True)
+    if events.is_empty():
+        raise StateError(f"protocol '{split.protocol}' leaves no event to train on; ingest more data")
+    assert_held_out_later(interactions, split)
+    return events
+
+
+def assert_held_out_later(interactions: pl.DataFrame, split: Split) -> None:
+    """Check that what is held out lies after what is trained on: by seq of each member, or by time.
+
+    Raises:
+        IntegrityError: It does not.
+    """
+    boundary = Boundary.of(split, interactions)
+    boundary.events("training", split.events(interactions, "train").select("member_id", "seq", "event_at"))
+
+
+def watermark(end: datetime, events: pl.DataFrame) -> datetime:
+    """Return the moment labels are told at: `end`, or just after the last event where that is later."""
+    last = events["event_at"].max()
+    return max(end, last + timedelta(microseconds=1)) if isinstance(last, datetime) else end
+
+
+def label_values(
+    resolved: ResolvedModel,
+    known: pl.DataFrame,
+    events: pl.DataFrame,
+    availability: pl.DataFrame,
+    as_of: datetime,
+    *,
+    titles: pl.DataFrame | None = None,
+    require_rows: bool = True,
+) -> dict[str, Float]:
+    """Return the value of every head's label for every event, nan where it has none or is too young.
+
+    Args:
+        resolved: The model.
+        known: What the labels may look at, sorted by member_id and seq; complete from each member's start.
+        events: Rows of `known` that are asked about, in the order of the answer.
+        availability: The canonical table.
+        as_of: What was known then.
+        titles: The canonical table, which some labels look at.
+        require_rows: A label that teaches its head nothing is a mistake, unless the head is optional.
+
+    Raises:
+        DataError: `require_rows`, and the label of a head that is not optional has no positive row, or is the same for
+            every event of a head that does not rank. All such heads are named.
+    """
+    heads = {name: head.label for name, head in resolved.model.heads.items() if head.label is not None}
+    labels = [resolved.labels[name] for name in dict.fromkeys(heads.values())]
+    if events is known:
+        wide = label_columns(labels, known, as_of, availability, titles)
+    else:
+        found = label_events(labels, known, as_of, availability, titles)
+        wide = events.select("event_id").join(found, on="event_id", how="left", maintain_order="left")
+    wide = wide.select(pl.col(*(label.name for label in labels)).cast(pl.Float32).fill_null(float("nan")))
+    values = {head: wide[label].to_numpy().astype(np.float32) for head, label in heads.items()}
+    if require_rows:
+        _require_taught(resolved, values, known, as_of)
+    return values
+
+
+def _require_taught(resolved: ResolvedModel, values: Mapping[str, Float], known: pl.DataFrame, as_of: datetime) -> None:
+    """Refuse labels that teach a head which is not optional nothing; see `label_values`."""
+    empty, alike = _untaught(resolved, values, optional=False)
+    labels = dict.fromkeys(resolved.labels[label].name for label in empty.values())
+    problems = why_none_positive([resolved.labels[name] for name in labels], known, as_of)
+    mend = (
+        "Give the label negatives, let the head rank (loss: softmax), or leave it out where that is so: optional: true."
+    )
+    problems += [Problem(f"head '{name}'", why, mend) for name, why in alike.items()]
+    if problems:
+        raise DataError("labels of the model's heads", problems)
+
+
+def empty_heads(
+    resolved: ResolvedModel, values: Mapping[str, Float], known: pl.DataFrame, as_of: datetime
+) -> dict[str, str]:
+    """Return optional heads that their label teaches nothing, and why: no row is positive, or all are alike.
+
+    A head that ranks, or draws negatives, learns from positive rows alone; any other from what differs between rows.
+
+    Args:
+        resolved: The model.
+        values: Head -> [E], see `label_values`.
+        known: What the labels looked at.
+        as_of: What was known then.
+    """
+    empty, alike = _untaught(resolved, values, optional=True)
+    reasons = why_none_positive([resolved.labels[label] for label in empty.values()], known, as_of)
+    return {name: f"{why.where}: {why.what}" for name, why in zip(empty, reasons, strict=True)} | alike
+
+
+def _untaught(
+    resolved: ResolvedModel, values: Mapping[str, Float], *, optional: bool
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return heads -> their label where no row of it is positive, and heads -> why where all its rows are alike.
+
+    A head that ranks, or draws negatives, learns from positive rows alone, and the examples of one with a reward are
+    told apart by that.
+    """
+    heads = {name: head for name, head in resolved.model.heads.items() if head.optional is optional and head.label}
+    empty = {name: head.label or "" for name, head in heads.items() if not (values[name] > 0).any()}
+    alike = {
+        name: f"label '{head.label}': it is {same:g} for all {rows:,} labelled events, so it tells none from another."
+        for name, head in heads.items()
+        if name not in empty and not (ranks(head.loss) or head.draws or head.reward)
+        for same, rows in _all_alike(values[name])
+    }
+    return empty, alike
+
+
+def _all_alike(values: Float) -> Iterator[tuple[float, int]]:
+    """Yield the one value of labelled events and their number, where there is no other value."""
+    known = values[~np.isnan(values)]
+    if known.size and (known == known[0]).all():
+        yield float(known[0]), known.size
+
+
+def labelled(
+    tokens: Tokens, values: dict[str, Float], resolved: ResolvedModel, rewards: Mapping[str, Float] | None = None
+) -> Labelled:
+    """Find the tokens to learn from. The first labelled event of a token is its moment of request.
+
+    Args:
+        tokens: Of a frame of E events.
+        values: Head -> [E], see `label_values`.
+        resolved: The model.
+        rewards: Head -> [E]; a token has that of the event whose label it has.
+    """
+    by_event = {name: value[tokens.event_rows] for name, value in values.items()}
+    known = ~np.isnan(np.stack(list(by_event.values()))).all(axis=0)
+    at = np.nonzero(known)[0]
+    targets, firsts = np.unique(tokens.event_token[at], return_index=True)
+    token_row = np.full(len(tokens), -1, np.int64)
+    token_row[targets] = np.arange(len(targets))
+    rows = token_row[tokens.event_token]
+    labels, found = {}, {}
+    for name, value in by_event.items():
+        ranking = ranks(resolved.model.heads[name].loss)
+        chosen = _chosen(value, rows, len(targets), largest=ranking)
+        labels[name] = np.where(chosen < 0, np.float32(np.nan), value[chosen])
+        if rewards is not None and name in rewards:
+            own = rewards[name][tokens.event_rows]
+            found[name] = np.where(chosen < 0, np.float32(np.nan), own[chosen])
+    return Labelled(tokens.event_rows[at[firsts]], token_row, labels, found)
+
+
+def _chosen(values: Float, rows: Int, count: int, *, largest: bool) -> Int:
+    """Return [count] the event that labels each token, -1 without one: the largest label, or the last one said."""
+    said = np.nonzero(~np.isnan(values))[0]
+    if largest:
+        # Of equal ones the first; the last write to a row stands.
+        said = said[np.lexsort((-said, values[said]))]
+    result = np.full(count, -1, np.int64)
+    result[rows[said]] = said
+    return result

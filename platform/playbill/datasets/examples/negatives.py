@@ -1,0 +1,183 @@
+"""Negatives: which titles the positives of a head are told apart from.
+
+A policy says how likely it is to draw each title, and draws. A batch's rows share what was drawn; each row then uses
+of it only what the member could have seen there and then, and never its own target. Every use comes with the number
+of times the title was to be expected in the draw: a sampled softmax divides by it (Bengio and Senecal 2008; for
+batches Yi et al. 2019, "Sampling-bias-corrected neural modeling"), so that its partition function is right on average.
+Letters: N rows, S shared draws, C shown titles of a row, T titles, R rows of the training set, G states of a batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playbill.datasets.arrays import AnyInt, Bool, Float, Int
+from playbill.definitions.specs.negatives import (
+    DrawnOptions,
+    MixedOptions,
+    NegativesOptions,
+    PopularityOptions,
+    ShownOptions,
+)
+from playbill.definitions.specs.plugins import NEGATIVES
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What one batch may draw from, the same for all ranks that share it."""
+
+    targets: Int
+    """Titles of the batch's positive rows, repeats and all."""
+    possible: Bool
+    """[T] titles that somebody in the batch could have seen; never the padding."""
+    plays: Float
+    """[T] plays in the training part."""
+    frequency: Float
+    """[T] share of each title among the positive rows of the whole training set."""
+
+
+class Policy(Protocol):
+    """A way to draw negatives. An outside package registers one under `playbill.negatives`."""
+
+    shown: int | None
+    """How many titles shown in the row's own request and not played it adds: 0 is none, None all."""
+
+    def draw(self, pool: Pool, random: np.random.Generator) -> tuple[Int, Float]:
+        """Draw for one batch.
+
+        Returns:
+            [S] titles, and [T] how often each title was to be expected among them.
+        """
+        ...
+
+
+class Shown:
+    """Titles shown in the row's own request and not played. Nothing is drawn for the batch."""
+
+    def __init__(self, options: ShownOptions) -> None:
+        self.shown: int | None = options.count
+
+    def draw(self, pool: Pool, random: np.random.Generator) -> tuple[Int, Float]:
+        """Draw nothing."""
+        return np.zeros(0, np.int64), np.zeros(len(pool.possible), np.float32)
+
+
+class Uniform:
+    """Every possible title alike, with replacement."""
+
+    shown: int | None = 0
+
+    def __init__(self, options: DrawnOptions) -> None:
+        self.count = options.count
+
+    def weights(self, pool: Pool) -> NDArray[np.float64]:
+        """Return [T] what the chance of each title is proportional to."""
+        return pool.possible.astype(np.float64)
+
+    def draw(self, pool: Pool, random: np.random.Generator) -> tuple[Int, Float]:
+        """Draw `count` titles with replacement."""
+        upto = np.cumsum(self.weights(pool))
+        if upto[-1] == 0:
+            return np.zeros(0, np.int64), np.zeros(len(upto), np.float32)
+        found = np.searchsorted(upto, random.random(self.count) * upto[-1], side="right")
+        expected = self.count * np.diff(upto, prepend=0.0) / upto[-1]
+        return np.minimum(found, len(upto) - 1).astype(np.int64), expected.astype(np.float32)
+
+
+class Popularity(Uniform):
+    """Titles by plays to a power, as in word2vec (Mikolov et al. 2013): what everybody plays is told apart most."""
+
+    def __init__(self, options: PopularityOptions) -> None:
+        super().__init__(options)
+        self.exponent = options.exponent
+
+    def weights(self, pool: Pool) -> NDArray[np.float64]:
+        """Return [T] what the chance of each title is proportional to."""
+        return np.where(pool.possible, (pool.plays.astype(np.float64) + 1) ** self.exponent, 0.0)
+
+
+class InBatch:
+    """Targets of the batch's rows. What the log plays often comes often, which the correction takes back.
+
+    A row is never told apart from its own target, so what it can expect is what the other rows bring. A title that
+    is nobody's target is never a negative here; `mixed` draws those too.
+    """
+
+    shown: int | None = 0
+
+    def __init__(self, options: DrawnOptions) -> None:
+        self.count = options.count
+
+    def draw(self, pool: Pool, random: np.random.Generator) -> tuple[Int, Float]:
+        """Take `count` targets without replacement, all of them where there are no more."""
+        targets = pool.targets
+        if len(targets) > self.count:
+            targets = targets[random.permutation(len(targets))[: self.count]]
+        others = len(targets) * (1 - 1 / max(len(pool.targets), 1))
+        return targets, (others * pool.frequency).astype(np.float32)
+
+
+class Mixed:
+    """Several policies at once (Yang et al. 2020, "Mixed negative sampling for learning two-tower networks")."""
+
+    def __init__(self, options: MixedOptions) -> None:
+        sizes = {name: round(share * options.count) for name, share in options.shares.items()}
+        self.parts = [_part(name, size, options.exponent) for name, size in sizes.items()]
+        shown = [part.shown for part in self.parts if part.shown != 0]
+        self.shown: int | None = shown[0] if shown else 0
+
+    def draw(self, pool: Pool, random: np.random.Generator) -> tuple[Int, Float]:
+        """Draw each policy's share, one after the other."""
+        drawn, expected = zip(*(part.draw(pool, random) for part in self.parts), strict=True)
+        return np.concatenate(drawn), np.sum(expected, axis=0, dtype=np.float32)
+
+
+def _part(name: str, count: int, exponent: float) -> Policy:
+    spec: type[NegativesOptions] = NEGATIVES[name].load_options() or NegativesOptions
+    wanted = {"policy": name, "count": count, "exponent": exponent}
+    return make_policy(spec.model_validate({key: wanted[key] for key in wanted if key in spec.model_fields}))
+
+
+def make_policy(options: NegativesOptions) -> Policy:
+    """Return the policy that options name."""
+    made: Policy = NEGATIVES[options.policy].load()(options)
+    return made
+
+
+def usable_titles(drawn: Int, target: Int, available: Bool, group: Int, shown: Int) -> Bool:
+    """Return [N, S] which drawn titles count for which row.
+
+    Args:
+        drawn: [S] titles.
+        target: [N] title of each row.
+        available: [G, T] what could be seen; no rows where everything always could.
+        group: [N] row of `available`.
+        shown: [N, C] titles the row uses beside them, 0 = none: they are not used twice.
+    """
+    usable: Bool = (drawn > 0) & (drawn != target[:, None])
+    if len(available):
+        usable &= available[:, drawn][group]
+    for column in shown.T:
+        usable &= drawn != column[:, None]
+    return usable
+
+
+def shown_titles(flat: AnyInt, offsets: AnyInt, rows: Int, most: int | None) -> Int:
+    """Return [N, C] the first titles of each row's slate, 0 where there are no more.
+
+    Args:
+        flat: Titles of all slates.
+        offsets: [R + 1] where each begins.
+        rows: [N] rows of the training set.
+        most: Titles of one row at most.
+    """
+    size = offsets[rows + 1] - offsets[rows]
+    width = int(size.max(initial=0)) if most is None else min(most, int(size.max(initial=0)))
+    place = np.arange(width)
+    inside = place < size[:, None]
+    where = np.where(inside, offsets[rows][:, None] + place, 0)
+    return np.where(inside, flat[where] if len(flat) else 0, 0).astype(np.int64)

@@ -1,0 +1,194 @@
+"""Rows of training: a member's state, a title, a request, and what came of it. Many rows may share a state.
+
+A row's state has read the tokens that were over before its request began. For a title that the member then played
+that is every token before the title's own; for one that was shown and not played it may be any number, and the
+tokens of its own request are never among them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from playbill.datasets.arrays import AnyInt, Bool, Float, Int
+from playbill.datasets.encoding.tokens import IGNORED_ACTIONS, Tokens
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.specs.losses import ranks
+from playbill.definitions.specs.negatives import ShownOptions
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """R rows, in the order of their slots; in one slot the row of the next token comes first.
+
+    A member of number `m` whose first token is `f` has a slot for each of its states: `f + m` has read nothing,
+    `f + m + 1` one token, and so on.
+    """
+
+    slot: AnyInt
+    """[R] slot of the state."""
+    title: AnyInt
+    """[R] title row."""
+    request: AnyInt
+    """[R] row of the encoded requests."""
+    next: Bool
+    """[R] whether the title is that of the next token, and so the row may be made into others."""
+    labels: dict[str, Float]
+    """Head -> [R]; nan = unlabelled."""
+    weights: dict[str, Float]
+    """Head -> [R] weights of its own: by reward, or for what was left out of a request."""
+    copies: AnyInt
+    """[R] how often an epoch reads the row, each time with one over that as its weight; empty = once."""
+    slate: AnyInt
+    """Titles shown in the requests of rows and not played, flat."""
+    slate_offsets: AnyInt
+    """[R + 1] where each row's begin; empty where no head asks for them."""
+    silent: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
+    """[R] whether a row teaches nothing itself, and is there for what is made from it; empty = none is."""
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRows:
+    """U impressions to learn from. Letter E counts events of the frame they came from."""
+
+    events: Int
+    """[U] row of the frame of each impression."""
+    requests: Int
+    """[U] row of the frame of the first event of its request."""
+    labels: dict[str, Float]
+    """Head -> [U]; nan = unlabelled, or left out of the request's sample."""
+    weights: dict[str, Float]
+    """Head -> [U], for heads that take a sample of each request."""
+
+
+def shown_rows(
+    events: pl.DataFrame, titles: AnyInt, values: dict[str, Float], resolved: ResolvedModel, seed: int
+) -> ShownRows:
+    """Find the impressions that train some head.
+
+    Args:
+        events: E rows of `interactions`, sorted by member_id and seq.
+        titles: [E] title row of each, 0 = unknown.
+        values: Head -> [E] labels.
+        resolved: The model; a `bce` head may take a sample of what each request showed.
+        seed: Of the samples.
+    """
+    shown = events["action"].is_in(IGNORED_ACTIONS).to_numpy() & (titles > 0)
+    rows = np.nonzero(shown & _useful(values, resolved))[0]
+    if not len(rows):
+        return ShownRows(rows, rows, {head: np.zeros(0, np.float32) for head in values}, {})
+    requests = request_starts(events)[rows]
+    labels = {head: value[rows] for head, value in values.items()}
+    chance = np.random.default_rng((seed, 1)).random(len(rows))
+    weights: dict[str, Float] = {}
+    for head, most in _samples(resolved).items():
+        if head in labels:
+            labels[head], weights[head] = sample_of_requests(labels[head], requests, chance, most)
+    kept = _useful(labels, resolved)
+    return ShownRows(
+        rows[kept],
+        requests[kept],
+        {head: value[kept] for head, value in labels.items()},
+        {head: value[kept] for head, value in weights.items()},
+    )
+
+
+def _useful(labels: dict[str, Float], resolved: ResolvedModel) -> Bool:
+    """Return [E] which events train some head: a ranking head by a label above 0, any other by any label."""
+    found: list[Bool] = []
+    for head, value in labels.items():
+        found.append(value > 0 if ranks(resolved.model.heads[head].loss) else ~np.isnan(value))
+    useful: Bool = np.logical_or.reduce(found)
+    return useful
+
+
+def _samples(resolved: ResolvedModel) -> dict[str, int]:
+    """Return head -> zeros of each request that it reads, for those that do not read all."""
+    return {
+        name: head.negatives.count
+        for name, head in resolved.model.heads.items()
+        if head.loss == "bce" and isinstance(head.negatives, ShownOptions) and head.negatives.count is not None
+    }
+
+
+def sample_of_requests(labels: Float, requests: Int, chance: NDArray[np.float64], most: int) -> tuple[Float, Float]:
+    """Keep at most `most` zeros of each request, weighted up to all of them.
+
+    Args:
+        labels: [U].
+        requests: [U] which request each is of.
+        chance: [U] uniform draws; those of a request that are drawn lowest are kept.
+        most: Zeros of one request at most.
+
+    Returns:
+        Labels, nan where left out, and weights: of the zeros kept, how many each stands for.
+    """
+    zeros = np.nonzero(labels == 0)[0]
+    order = zeros[np.lexsort((chance[zeros], requests[zeros]))]
+    _, start, size = np.unique(requests[order], return_index=True, return_counts=True)
+    place = np.arange(len(order)) - np.repeat(start, size)
+    kept, weights = labels.copy(), np.ones(len(labels), np.float32)
+    kept[order[place >= most]] = np.nan
+    weights[order] = np.repeat(np.maximum(size / most, 1.0), size).astype(np.float32)
+    return kept, weights
+
+
+def request_starts(events: pl.DataFrame) -> Int:
+    """Return [E] the row of the first event of each event's request; an event without one is its own."""
+    numbered = events.select("member_id", "request_id", row=pl.int_range(pl.len(), dtype=pl.Int64))
+    first = pl.col("row").min().over("member_id", "request_id")
+    known = pl.col("request_id").is_not_null()
+    return numbered.select(pl.when(known).then(first).otherwise("row"))["row"].to_numpy().astype(np.int64)
+
+
+def slots_of(tokens: Tokens, members: Int, before: Int) -> Int:
+    """Return [U] the slot of the state that was over before an event.
+
+    Args:
+        tokens: Of the frame.
+        members: [U] number of the member of each event.
+        before: [U] row of the frame; only tokens whose last event is above it count.
+    """
+    last = np.zeros(len(tokens), np.int64)
+    last[tokens.event_token] = tokens.event_rows
+    return np.searchsorted(last, before, side="left").astype(np.int64) + members
+
+
+def next_slots(tokens: Tokens) -> Int:
+    """Return [n] the slot of the state just before each token."""
+    return np.arange(len(tokens), dtype=np.int64) + tokens.member
+
+
+def slates(events: pl.DataFrame, titles: AnyInt, targets: Int, seed: int) -> tuple[Int, Int]:
+    """Return what the requests of target events showed that was not played in them.
+
+    Args:
+        events: E rows of `interactions`, sorted by member_id and seq.
+        titles: [E] title row of each, 0 = unknown.
+        targets: [R] row of the frame of each row's event, -1 for a row without a slate.
+        seed: Of the order of each slate.
+
+    Returns:
+        Titles, flat, in an order drawn at random, and [R + 1] where each row's begin.
+    """
+    keys = ["member_id", "request_id"]
+    own = events.select(*keys, "action", title=pl.Series(titles, dtype=pl.Int64)).filter(
+        pl.col("request_id").is_not_null(), pl.col("title") > 0
+    )
+    played = own.filter(pl.col("action") == "play").select(*keys, "title").unique()
+    shown = own.filter(pl.col("action").is_in(IGNORED_ACTIONS)).unique([*keys, "title"], maintain_order=True)
+    unplayed = shown.join(played, on=[*keys, "title"], how="anti", maintain_order="left")
+    asked = np.nonzero(targets >= 0)[0]
+    rows = events[targets[asked]].select(keys).with_columns(row=pl.Series(asked, dtype=pl.Int64))
+    found = rows.join(unplayed, on=keys, maintain_order="left_right").select("row", "title")
+    row, title = found["row"].to_numpy(), found["title"].to_numpy().astype(np.int64)
+    order = np.lexsort((np.random.default_rng((seed, 2)).random(len(row)), row))
+    offsets = np.zeros(len(targets) + 1, np.int64)
+    offsets[1:] = np.cumsum(np.bincount(row, minlength=len(targets)))
+    return title[order], offsets

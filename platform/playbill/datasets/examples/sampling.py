@@ -1,0 +1,185 @@
+"""Strata: groups of examples that an epoch must not pass over, and how often each example is drawn for them.
+
+A row of a group that is too small is drawn several times an epoch, and each time it weighs so much less: whatever is
+drawn, the weights of a row add up to 1, so weighted totals are those of the log, exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from playbill.datasets.arrays import Int
+from playbill.definitions.specs import SamplingSpec
+from playbill.errors import ConfigError
+
+TENURE_BANDS = ((1, "under_1d"), (7, "1-7d"), (30, "7-30d"), (90, "30-90d"), (365, "90-365d"))
+"""Days since a member joined, each band's end left out, and its name."""
+TENURE_ABOVE = "over_365d"
+UNKNOWN_BAND = "unknown"
+
+MOST_DRAWS = 1_000
+"""Of one example in an epoch: more would be reading the same few histories over and over."""
+
+_DAY_US = 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """One group of examples."""
+
+    name: str
+    """Values of the strata, such as `US · 7-30d`."""
+    rows: int
+    """Examples in the log."""
+    share: float
+    """Of the log's examples."""
+    drawn: int
+    """Examples an epoch reads, repeats counted."""
+    sampled_share: float
+    """Of an epoch's examples."""
+    weight: float
+    """Mean weight of a drawn example: rows / drawn."""
+
+
+def stratum_names(rows: pl.DataFrame, members: pl.DataFrame, spec: SamplingSpec) -> pl.Series:
+    """Return [R] the stratum of each example.
+
+    Args:
+        rows: [R] rows with member_id, event_at, country and `first_at`, the member's first event.
+        members: member_id and joined_at, which counts where it is known.
+        spec: Which strata.
+    """
+    parts = {"country": _countries, "tenure": _tenures}
+    named = [parts[name](rows, members).cast(pl.String).alias(name) for name in spec.strata]
+    return pl.DataFrame(named).select(pl.concat_str(pl.all(), separator=" · ").alias("stratum")).to_series()
+
+
+def _countries(rows: pl.DataFrame, _members: pl.DataFrame) -> pl.Series:
+    return rows["country"]
+
+
+def _tenures(rows: pl.DataFrame, members: pl.DataFrame) -> pl.Series:
+    joined = rows.select("member_id", "event_at", "first_at").join(
+        members.select("member_id", "joined_at"), on="member_id", how="left", maintain_order="left"
+    )
+    since = pl.col("event_at") - pl.coalesce("joined_at", "first_at")
+    days = joined.select(since.dt.total_microseconds() / _DAY_US).to_series().fill_null(float("nan")).to_numpy()
+    names = np.array([name for _, name in TENURE_BANDS] + [TENURE_ABOVE], dtype=object)
+    band = names[np.searchsorted([limit for limit, _ in TENURE_BANDS], days, side="right").clip(max=len(TENURE_BANDS))]
+    return pl.Series("tenure", np.where(np.isnan(days), UNKNOWN_BAND, band), dtype=pl.String)
+
+
+def draw_copies(names: pl.Series, floor: float) -> tuple[Int, tuple[Stratum, ...]]:
+    """Decide how often each example is drawn in an epoch so that every stratum has its floor.
+
+    No example is left out: those of large strata are drawn once, those of small ones as often as needed. Within a
+    stratum numbers differ by one at most; the oldest rows are drawn once more.
+
+    Args:
+        names: [R] stratum of each example.
+        floor: Least share of each stratum.
+
+    Returns:
+        [R] how often each is drawn, and a record of every stratum, smallest first.
+
+    Raises:
+        ConfigError: There are too many strata for the floor, or too few examples in one.
+    """
+    counts = names.alias("name").to_frame().group_by("name").len("rows").sort("rows", "name")
+    rows = counts["rows"].to_numpy().astype(np.int64)
+    if floor * len(rows) >= 1:
+        raise ConfigError(
+            f"sampling: {len(rows)} strata cannot each have {floor:.3g} of an epoch, together that is "
+            f"{floor * len(rows):.0%}; a floor under {1 / len(rows):.3g} can be kept, or use fewer strata"
+        )
+    drawn = _drawn(rows, floor)
+    _require_examples(counts["name"].to_list(), rows, drawn, floor)
+    codes = (
+        names.to_frame("name")
+        .join(counts.with_row_index("stratum"), on="name", how="left", maintain_order="left")["stratum"]
+        .to_numpy()
+    )
+    base, more = np.divmod(drawn, rows)
+    copies = base[codes] + (_ranks(codes, len(rows)) < more[codes])
+    total, every = int(drawn.sum()), int(rows.sum())
+    record = tuple(
+        Stratum(str(name), int(n), n / every, int(d), d / total, n / d)
+        for name, n, d in zip(counts["name"].to_list(), rows.tolist(), drawn.tolist(), strict=True)
+    )
+    return copies.astype(np.int64), record
+
+
+def _require_examples(names: Sequence[str], rows: Int, drawn: Int, floor: float) -> None:
+    """Check that no example would be drawn over and over; names are those of `rows`, smallest first."""
+    few = np.nonzero(drawn > MOST_DRAWS * rows)[0]
+    if not len(few):
+        return
+    said = ", ".join(f"'{names[place]}' ({rows[place]:,})" for place in few[:5])
+    more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+    raise ConfigError(
+        f"sampling: too few examples in {said}{more}: for {floor:.3g} of an epoch one would be drawn "
+        f"{np.max(drawn / rows):,.0f} times, and at most {MOST_DRAWS:,} are allowed; a floor of "
+        f"{_largest_floor(rows, floor):.3g} can be kept, or use fewer strata"
+    )
+
+
+def _largest_floor(rows: Int, above: float) -> float:
+    """Return a floor, about the largest, that no example is drawn too often for; `above` is one that is too high."""
+    below = 0.0
+    for _ in range(30):
+        middle = (below + above) / 2
+        kept = (_drawn(rows, middle) <= MOST_DRAWS * rows).all()
+        below, above = (middle, above) if kept else (below, middle)
+    digits = 1 - int(np.floor(np.log10(below)))
+    return float(np.floor(below * 10.0**digits) / 10.0**digits)
+
+
+def _drawn(rows: Int, floor: float) -> Int:
+    """Return the least numbers to draw, none under its rows, that give each stratum its floor.
+
+    Args:
+        rows: [S] ascending.
+        floor: Times S is under 1.
+    """
+    raised = 0
+    while True:
+        total = rows[raised:].sum() / (1 - floor * raised)
+        if raised == len(rows) or rows[raised] >= floor * total:
+            break
+        raised += 1
+    drawn = rows.copy()
+    drawn[:raised] = np.maximum(rows[:raised], np.ceil(floor * total))
+    while raised and drawn[:raised].min() < floor * drawn.sum():
+        # Rounding up has made the whole a little larger.
+        drawn[:raised] = np.maximum(drawn[:raised], np.ceil(floor * drawn.sum()))
+    return drawn.astype(np.int64)
+
+
+def _ranks(codes: Int, count: int) -> Int:
+    """Return [R] the place of each row among those of its stratum, in their order."""
+    order = np.argsort(codes, kind="stable")
+    sizes = np.bincount(codes, minlength=count)
+    ranks = np.empty(len(codes), np.int64)
+    ranks[order] = np.arange(len(codes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return ranks
+
+
+def strata_frame(strata: Sequence[Stratum]) -> pl.DataFrame:
+    """Return the record as a table: stratum, rows, share, drawn, sampled_share, weight."""
+    kinds = {"stratum": pl.String, "rows": pl.Int64, "share": pl.Float64}
+    kinds |= {"drawn": pl.Int64, "sampled_share": pl.Float64, "weight": pl.Float64}
+    cells = [(one.name, one.rows, one.share, one.drawn, one.sampled_share, one.weight) for one in strata]
+    return pl.DataFrame(cells, schema=kinds, orient="row")
+
+
+def first_moments(events: pl.DataFrame) -> pl.DataFrame:
+    """Return member_id and first_at, the first event of each member."""
+    return events.group_by("member_id").agg(first_at=pl.col("event_at").min())
+
+
+NO_MEMBERS = pl.DataFrame(schema={"member_id": pl.String, "joined_at": pl.Datetime("us", "UTC")})
+"""For a log without a members table."""

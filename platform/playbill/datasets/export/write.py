@@ -1,0 +1,256 @@
+"""Training sets on disk: the point-in-time rows of a model as partitioned parquet with a manifest.
+
+```
+DIR/manifest.json                              what went in, what came out, hashes
+DIR/entities.parquet                           member_id, title_id, event_at, event_id of every row
+DIR/rows/fold=train/day=2000-04-25/part-0000.parquet
+```
+
+The log and the labelled rows without features are in memory; features are joined, written and forgotten slice by
+slice. Two builds from the same inputs are the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from playbill.clock import Clock
+from playbill.datasets.encoding.fit import Schema
+from playbill.datasets.examples.weights import ExampleWeights, reward_versions
+from playbill.datasets.export.columns import KEYS, columns_of, fold_records
+from playbill.datasets.export.folder import Existing, building, existing
+from playbill.datasets.export.manifest import (
+    Inputs,
+    Manifest,
+    PartRecord,
+    RegistryRecord,
+    StratumRecord,
+    features_record,
+    label_records,
+    library_versions,
+    model_record,
+)
+from playbill.datasets.export.parts import write_rows
+from playbill.datasets.export.rows import (
+    ExportFeatures,
+    ExportTables,
+    Log,
+    known_at,
+    labelled_rows,
+    slices,
+    untaught_heads,
+    with_features,
+)
+from playbill.datasets.splits import Split, make_split
+from playbill.definitions.specs import ResolvedModel, without_heads
+from playbill.definitions.specs.resolved import content_hash
+from playbill.errors import ConfigError, StateError
+
+ENTITIES = "entities.parquet"
+ROWS = "rows"
+VOCABULARIES = ("title", "member", "country", "canvas", "device", "language", "action", "genre")
+SLICE_ROWS = 250_000
+"""Rows whose features are in memory at once."""
+
+Progress = Callable[[int, int, str], None]
+"""Told rows done, rows in all, and where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A training set that is on disk."""
+
+    folder: Path
+    manifest: Manifest
+    written: bool
+    """False where a sound one from the same inputs was there already and was left."""
+    notes: tuple[str, ...] = ()
+    """What of the definition was left out, and why."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """A training set that was checked and named, and is not written yet. Made by `prepare`."""
+
+    workspace: str
+    tables: ExportTables
+    features: ExportFeatures
+    resolved: ResolvedModel
+    schema: Schema
+    log: Log
+    split: Split
+    inputs: Inputs
+    registry: RegistryRecord
+    weights: ExampleWeights | None = None
+
+    @classmethod
+    def prepare(
+        cls,
+        workspace: str,
+        tables: ExportTables,
+        resolved: ResolvedModel,
+        features: ExportFeatures,
+        clock: Clock,
+        *,
+        protocol: str | None = None,
+        until: datetime | None = None,
+        weights: ExampleWeights | None = None,
+    ) -> Export:
+        """Check what the rows depend on, and hash it.
+
+        Args:
+            workspace: Its name, for the manifest.
+            tables: The canonical tables.
+            resolved: The model.
+            features: Feature values.
+            clock: Labels are those matured by now.
+            protocol: What is held out (default: the model's).
+            until: Build as at this moment: later events do not exist (default: the clock's now, or the end of the
+                data where that is earlier, so that the same data gives the same rows whenever it is built).
+            weights: What examples are worth, where a head has a reward.
+
+        Raises:
+            UnknownNameError: No such protocol or feature service; the nearest name is suggested.
+            ConfigError: `until` has no zone or is after the clock.
+            StateError: Nothing was ingested, applied or built, or features do not reach to the last event; the text
+                names the command.
+            DataError: The events cannot be split that way.
+        """
+        moment = _moment(until, clock, tables.data_end())
+        schema: Schema = features.schema(resolved.model.features)
+        log = known_at(tables, moment)
+        split = make_split(protocol or resolved.model.evaluate.protocol, log.interactions)
+        resolved = without_heads(resolved, untaught_heads(tables, resolved, log, split, moment))
+        inputs, registry = _inputs(tables, resolved, features, split, moment)
+        _require_built(inputs, log, workspace)
+        return cls(workspace, tables, features, resolved, schema, log, split, inputs, registry, weights)
+
+    @property
+    def name(self) -> str:
+        """Folder name that belongs to these inputs: `MODEL-HASH`."""
+        return f"{self.resolved.model.name}-{self.inputs.digest[:12]}"
+
+    def write(self, folder: Path, *, overwrite: bool = False, progress: Progress | None = None) -> Exported:
+        """Write the training set beside `folder`, then rename it into place: it appears whole or not at all.
+
+        Args:
+            folder: Where. A sound training set from the same inputs is left as it is.
+            overwrite: Replace one from other inputs, or a damaged one. What is no training set is never replaced.
+            progress: Told of every day.
+
+        Raises:
+            StateError: `folder` holds something else, or tables or features changed meanwhile.
+            ServiceError: The disk is full or cannot be written; nothing is left of the attempt.
+            DataError: A head's label has no positive row.
+            IntegrityError: A held-out row is not later than what is trained on.
+        """
+        found = existing(folder, self.inputs, overwrite=overwrite)
+        if isinstance(found, Manifest):
+            return Exported(folder, found, written=False, notes=self.resolved.notes)
+        with building(folder, replace=found is Existing.REPLACED) as beside:
+            manifest = self._fill(beside, progress or _silent)
+            self._assert_unchanged()
+            manifest.save(beside)
+        return Exported(folder, manifest, written=True, notes=self.resolved.notes)
+
+    def _fill(self, folder: Path, progress: Progress) -> Manifest:
+        rows, as_of, strata = labelled_rows(
+            self.tables, self.resolved, self.schema, self.log, self.split, self.inputs.moment, self.weights
+        )
+        entities = write_rows(rows.select(KEYS), folder, ENTITIES)
+        parts: list[PartRecord] = []
+        numbers: Counter[tuple[str, str]] = Counter()
+        columns, done = columns_of(rows), 0
+        for piece in slices(rows, SLICE_ROWS):
+            full = with_features(piece, self.features, self.schema.service)
+            columns = columns_of(full)
+            for (fold, day), part in full.partition_by("fold", "day", as_dict=True, include_key=False).items():
+                key = str(fold), str(day)
+                progress(done, rows.height, " ".join(key))
+                parts.append(_write_part(part, *key, numbers[key], folder))
+                numbers[key] += 1
+                done += part.height
+        progress(done, rows.height, "")
+        return Manifest(
+            workspace=self.workspace,
+            inputs=self.inputs,
+            registry=self.registry,
+            columns=columns,
+            folds=fold_records(rows, as_of, tuple(self.inputs.heads)),
+            strata=tuple(StratumRecord(**asdict(stratum)) for stratum in strata),
+            entities=entities,
+            parts=tuple(parts),
+        )
+
+    def _assert_unchanged(self) -> None:
+        """Tables and features must be those that were hashed before; another process may have written them."""
+        now, _ = _inputs(self.tables, self.resolved, self.features, self.split, self.inputs.moment)
+        if now != self.inputs:
+            raise StateError("tables or features changed while the training set was built; build it again")
+
+
+def _write_part(part: pl.DataFrame, fold: str, day: str, number: int, folder: Path) -> PartRecord:
+    path = f"{ROWS}/fold={fold}/day={day}/part-{number:04d}.parquet"
+    return PartRecord.model_validate({**write_rows(part, folder, path).model_dump(), "fold": fold, "day": day})
+
+
+def _moment(until: datetime | None, clock: Clock, data_end: datetime) -> datetime:
+    now = clock.now()
+    if until is None:
+        return min(now, data_end)
+    if until.tzinfo is None:
+        raise ConfigError(f"a training set needs a moment with a time zone, got {until.isoformat()}")
+    if until > now:
+        raise ConfigError(
+            f"a training set cannot be built as at {until.isoformat()}: the workspace's clock says {now.isoformat()}"
+        )
+    return until
+
+
+def _inputs(
+    tables: ExportTables, resolved: ResolvedModel, features: ExportFeatures, split: Split, moment: datetime
+) -> tuple[Inputs, RegistryRecord]:
+    found = features.provenance(resolved.model.features)
+    heads, labels = label_records(resolved)
+    inputs = Inputs(
+        model=model_record(resolved),
+        protocol=split.protocol,
+        split=split.digest,
+        moment=moment,
+        tables=tables.snapshot_id(),
+        vocabularies={kind: content_hash(list(tables.vocabulary(kind).entries)) for kind in VOCABULARIES},
+        heads=heads,
+        labels=labels,
+        rewards=reward_versions(resolved),
+        features=features_record(found, resolved.model.titles.snapshot_hours),
+        libraries=library_versions(),
+    )
+    registry = RegistryRecord(project=found.project, version=found.registry_version, updated=found.registry_updated)
+    return inputs, registry
+
+
+def _require_built(inputs: Inputs, log: Log, workspace: str) -> None:
+    """Check that features reach as far as the log: a window that was not emptied in time would be a wrong number."""
+    last = log.interactions["event_at"].max()
+    if not isinstance(last, datetime):
+        return
+    short = [
+        f"'{name}' up to {view.built_until:%Y-%m-%d %H:%M:%S}"
+        for name, view in inputs.features.views.items()
+        if view.built_until is not None and view.built_until < last
+    ]
+    if short:
+        raise StateError(
+            f"features end before the last event, {last:%Y-%m-%d %H:%M:%S}: {', '.join(short)}. "
+            f"Run `playbill -w {workspace} features build`, or use --until."
+        )
+
+
+def _silent(_done: int, _total: int, _detail: str) -> None:
+    """Hear of progress and say nothing."""

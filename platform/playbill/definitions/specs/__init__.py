@@ -1,0 +1,91 @@
+"""What a definition may say. Free of torch, Ray, Feast and MLflow."""
+
+from __future__ import annotations
+
+from playbill.definitions.specs.balance import BALANCERS
+from playbill.definitions.specs.base import Definition, Duration, Percent, Spec, split_reference
+from playbill.definitions.specs.candidates import CandidatesSpec, PercentileRange
+from playbill.definitions.specs.canvas import CanvasSpec
+from playbill.definitions.specs.context import CONTEXTS, ContextColumn, ContextsSpec
+from playbill.definitions.specs.ensemble import EnsembleSpec, GuardSpec
+from playbill.definitions.specs.head import HeadSpec
+from playbill.definitions.specs.label import EventRule, LabelSpec, NegativesSpec
+from playbill.definitions.specs.losses import LOSSES
+from playbill.definitions.specs.measures import EvaluateSpec, GateSpec
+from playbill.definitions.specs.model import (
+    AdaptationSpec,
+    HistorySpec,
+    ModelSpec,
+    SamplingSpec,
+    TaskSpec,
+    TitlesSpec,
+    TrainingSpec,
+)
+from playbill.definitions.specs.plugins import BASELINES, EXTRACTORS, FALLBACKS, TRUNKS, ExtractorPlugin, TrunkOptions
+from playbill.definitions.specs.prune_heads import without_heads
+from playbill.definitions.specs.resolved import ResolvedModel, content_hash
+from playbill.definitions.specs.reward import RewardSpec, TermSpec
+from playbill.definitions.specs.reward_terms import reward_version, reward_versions
+from playbill.definitions.specs.row import GeneratorSpec, RowSpec
+from playbill.definitions.specs.sharing import SHARINGS
+from playbill.definitions.specs.where import WhereError, parse_where
+
+KINDS: dict[str, type[Definition]] = {
+    "Label": LabelSpec,
+    "Reward": RewardSpec,
+    "Canvas": CanvasSpec,
+    "Row": RowSpec,
+    "Model": ModelSpec,
+    "Ensemble": EnsembleSpec,
+}
+"""Every kind of definition, in the order in which they build on one another."""
+
+__all__ = [
+    "BALANCERS",
+    "BASELINES",
+    "CONTEXTS",
+    "EXTRACTORS",
+    "FALLBACKS",
+    "KINDS",
+    "LOSSES",
+    "SHARINGS",
+    "TRUNKS",
+    "AdaptationSpec",
+    "CandidatesSpec",
+    "CanvasSpec",
+    "ContextColumn",
+    "ContextsSpec",
+    "Definition",
+    "Duration",
+    "EnsembleSpec",
+    "EvaluateSpec",
+    "EventRule",
+    "ExtractorPlugin",
+    "GateSpec",
+    "GeneratorSpec",
+    "GuardSpec",
+    "HeadSpec",
+    "HistorySpec",
+    "LabelSpec",
+    "ModelSpec",
+    "NegativesSpec",
+    "Percent",
+    "PercentileRange",
+    "ResolvedModel",
+    "RewardSpec",
+    "RowSpec",
+    "SamplingSpec",
+    "Spec",
+    "TaskSpec",
+    "TermSpec",
+    "TitlesSpec",
+    "TrainingSpec",
+    "TrunkOptions",
+    "WhereError",
+    "content_hash",
+    "parse_where",
+    "reward_version",
+    "reward_versions",
+    "split_reference",
+    "without_heads",
+]

@@ -1,0 +1,140 @@
+"""How a model is measured, and what a version must hold before it may be champion."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from playbill.definitions.specs.base import Name, Percent, Reference, Spec
+from playbill.definitions.specs.plugins import ESTIMATORS, BaselineName
+from playbill.definitions.specs.sampled import SAMPLED_REASON, sampled_reason
+from playbill.errors import nearest
+
+METRICS = ("calibration", "coverage", "debiased_ndcg", "hr", "map", "mrr", "ndcg", "novelty", "recall", "reward_ndcg")
+"""Metrics of lists, named with a cut-off: `ndcg@10`."""
+HEAD_METRICS = ("auc", "ece")
+"""Metrics of a head's own probabilities, named without a cut-off."""
+LOGGED, PLAYED = "logged", "played"
+"""What off-policy estimates are held against, and the outcome they estimate when no reward is named."""
+LOWER_IS_BETTER = ("calibration", "ece")
+"""Metrics that measure a distance: a version that lowers them is better."""
+
+SliceName = Literal["canvas", "country", "device", "language", "popularity", "tenure", "title_age"]
+ProtocolName = Literal["leave_one_out", "global_time", "global_time_successive", "global_time_period", "replay"]
+
+
+def lower_is_better(metric: str) -> bool:
+    """Say whether a metric, with or without its cut-off, is better when it is lower."""
+    return metric.partition("@")[0] in LOWER_IS_BETTER
+
+
+def _known_metric(text: str) -> str:
+    if sampled_reason(text):
+        what = "sampled metric '{name}'"
+        raise PydanticCustomError("sampled_metric", what, {"name": text, "hint": f"Not offered: {SAMPLED_REASON}."})
+    name, _, cutoff = text.partition("@")
+    plain = text in HEAD_METRICS or text in ESTIMATORS
+    if not plain and (name not in METRICS or not cutoff.isdigit() or int(cutoff) == 0):
+        raise PydanticCustomError(
+            "unknown_name", "unknown metric '{name}'", {"name": text, "hint": _hint(name, cutoff)}
+        )
+    return text
+
+
+def _hint(name: str, cutoff: str) -> str:
+    close = nearest(name, (*METRICS, *HEAD_METRICS, *ESTIMATORS.names())) or "ndcg"
+    if close not in METRICS:
+        return f"Did you mean '{close}'?"
+    return f"Did you mean '{close}@{cutoff if cutoff.isdigit() and int(cutoff) else 10}'?"
+
+
+MetricName = Annotated[str, AfterValidator(_known_metric)]
+"""A metric and its cut-off, such as `ndcg@10`; `auc`, `ece` and off-policy estimators have none."""
+
+
+BESIDE: tuple[str, ...] = ("popular", "popular_7d", "item_knn", "ease")
+"""Baselines that stand beside every model, on every canvas of titles."""
+
+
+class EvaluateSpec(Spec):
+    """How a version is measured after training."""
+
+    protocol: ProtocolName = "leave_one_out"
+    """`leave_one_out`: each member's last play. The others hold out everything after one moment. `global_time`: each
+    member's last held-out play. `global_time_successive`: every held-out play in turn, nothing learnt in between.
+    `global_time_period`: all of a member's held-out plays at once. `replay`: every held-out play, and after each
+    window what happened in it is learnt."""
+    baselines: tuple[BaselineName, ...] = BESIDE
+    """What it is compared with; popular, popular_7d, item_knn and ease always are."""
+    slices: tuple[SliceName, ...] = ("country", "tenure", "title_age")
+    """Groups that are measured apart."""
+    minimum_members: int = Field(default=30, ge=1, le=1_000_000)
+    """Members that a group needs before it is read, ranked or held by a gate."""
+    k: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(default=(10,), min_length=1)
+    """Cut-offs of the metrics."""
+    reward: Reference | None = None
+    """Reward that `reward_ndcg` weighs targets by; without one there is no such metric."""
+
+
+class GateSpec(Spec):
+    """What a version must hold before it may be champion."""
+
+    metric: MetricName
+    """Metric and cut-off, such as `ndcg@10`; `auc` and `ece` of a head have no cut-off, nor have off-policy estimators
+    such as `slate_snips`."""
+    canvas: str = "all"
+    """One canvas, or `all` of them."""
+    slice: SliceName | None = None
+    """Hold it in every group of this slice."""
+    head: str | None = None
+    """`auc` and `ece` only: one head, else every head that was measured."""
+    reward: Name | None = None
+    """Off-policy estimators only: the reward that is estimated, else `played`."""
+    against: str = "champion"
+    """`champion`, a baseline of `evaluate`, or for off-policy estimators `logged`: the policy that was served."""
+    tolerance: Percent | None = None
+    """Relative change allowed on the whole, with its sign: -0.5% may be half a per cent worse, +5% must be five per
+    cent better. Worse is higher for `ece` and `calibration`."""
+    worst: Percent | None = None
+    """Relative change allowed in the worst group of `slice`."""
+    significant: bool = False
+    """Let the 95 % interval of the paired difference decide. A limit of 0 % or below refuses only what is significantly
+    beyond it, a limit above 0 % passes only what is significantly above it."""
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Self:
+        if self.slice is None and (self.tolerance is None or self.worst is not None):
+            raise ValueError("a gate without 'slice' needs 'tolerance' and no 'worst'")
+        if self.slice is not None and (self.worst is None or self.tolerance is not None):
+            raise ValueError("a gate with 'slice' needs 'worst' and no 'tolerance'")
+        return self
+
+    @model_validator(mode="after")
+    def _estimates_are_held_against_the_log(self) -> Self:
+        estimated = self.metric in ESTIMATORS
+        if estimated and (self.against != LOGGED or self.slice is not None):
+            raise ValueError(f"'{self.metric}' is held against '{LOGGED}', without 'slice'")
+        if not estimated and (self.against == LOGGED or self.reward is not None):
+            what = f"'against: {LOGGED}'" if self.against == LOGGED else "'reward'"
+            raise ValueError(f"{what} is for off-policy estimators such as slate_snips, not for {self.metric}")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_have_their_metrics(self) -> Self:
+        of_head = self.metric in HEAD_METRICS
+        if self.head is not None and not of_head:
+            raise ValueError(f"'head' is for the metrics {' and '.join(HEAD_METRICS)}, not for {self.metric}")
+        if of_head and (self.slice is not None or self.against != "champion"):
+            raise ValueError(f"'{self.metric}' of a head is held against the champion, without 'slice'")
+        if self.slice is not None and self.metric.startswith("coverage"):
+            raise ValueError("coverage has no slices")
+        return self
+
+    @model_validator(mode="after")
+    def _significance_needs_requests(self) -> Self:
+        whole = self.metric in HEAD_METRICS or self.metric in ESTIMATORS or self.metric.startswith("coverage")
+        if self.significant and whole:
+            raise ValueError(f"'significant' needs a metric that every request has, such as ndcg@10, not {self.metric}")
+        return self

@@ -1,0 +1,166 @@
+"""Models: one network for many canvases, how it is trained, measured and promoted."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from playbill.definitions.specs.balance import Balance, BalanceOptions
+from playbill.definitions.specs.base import (
+    CanvasName,
+    CanvasReference,
+    Definition,
+    ModelReference,
+    Name,
+    Rate,
+    Reference,
+    Spec,
+)
+from playbill.definitions.specs.context import ContextsSpec
+from playbill.definitions.specs.head import HeadSpec
+from playbill.definitions.specs.measures import EvaluateSpec, GateSpec
+from playbill.definitions.specs.plugins import GatedTransformerOptions, Trunk
+
+MetadataField = Literal["genres", "kind", "original_language", "release_year", "name", "synopsis"]
+
+
+class HistorySpec(Spec):
+    """What the network reads of a member's past."""
+
+    length: int = Field(default=200, ge=1, le=10_000)
+    """Tokens at most, the newest ones (axis L)."""
+    merge: Literal["same_title", "none"] = "same_title"
+    """`same_title` makes adjacent events on one title one token."""
+
+
+class TitlesSpec(Spec):
+    """How a title becomes a vector."""
+
+    id_embedding: bool = True
+    """A learned vector of each title seen in training."""
+    metadata: tuple[MetadataField, ...] = (
+        "genres",
+        "kind",
+        "original_language",
+        "release_year",
+        "name",
+        "synopsis",
+    )
+    """What the metadata vector is made of."""
+    age_gate: bool = True
+    """Mix id and metadata vector by the title's age."""
+    id_mask: float = Field(default=0.1, ge=0, lt=1)
+    """Share of id vectors hidden in training, so that metadata has to work."""
+    svd_start: bool = True
+    """Start id vectors from a factorisation of the log instead of noise."""
+    snapshot_hours: int = Field(default=24, ge=1, le=8760)
+    """Title features are read at closed buckets of this many hours, everywhere alike."""
+
+    @model_validator(mode="after")
+    def _something_to_learn_from(self) -> Self:
+        if not self.id_embedding and not self.metadata:
+            raise ValueError("a title needs 'id_embedding', some 'metadata', or both")
+        return self
+
+
+class TaskSpec(Spec):
+    """Where a canvas without logs of its own gets training examples from."""
+
+    source: Literal["title_names", "co_play"] = Field(alias="from")
+    """`title_names`: search queries made from names. `co_play`: source titles from what was played together."""
+    share: float = Field(default=0.1, gt=0, le=1)
+    """Examples made per logged example."""
+
+
+class TrainingSpec(Spec):
+    """The optimiser's recipe."""
+
+    epochs: int = Field(default=8, ge=1, le=1000)
+    """Passes over the training windows."""
+    min_steps: int = Field(default=0, ge=0, le=10_000_000)
+    """At least so many optimizer steps: small data gets more passes than `epochs`."""
+    max_epochs: int = Field(default=1000, ge=1, le=1000)
+    """Passes that `min_steps` brings at most: a log of few batches is learnt by heart before it has so many steps."""
+    batch_slots: int = Field(default=3200, ge=1, le=10_000_000)
+    """Tokens per batch; short histories make larger batches."""
+    learning_rate: Rate = 2e-3
+    """Peak of the one-cycle schedule."""
+    head_rate: float = Field(default=1.0, gt=0, le=100)
+    """Learning rate of what each head has of its own, over that of what heads share. A head learns from its own rows
+    alone, so with many heads or few steps it needs more."""
+    weight_decay: float = Field(default=0.01, ge=0, le=10)
+    """Decoupled weight decay."""
+    warm_up: float = Field(default=0.1, ge=0, lt=1)
+    """Share of steps that lead up to the peak."""
+    ema: float = Field(default=0.998, ge=0, lt=1)
+    """Decay of the averaged weights that are kept; 0 keeps the last ones."""
+    stride: int = Field(default=200, ge=1, le=10_000)
+    """Tokens from one training window of a member to the next."""
+    full_softmax_titles: int = Field(default=20_000, ge=0, le=10_000_000)
+    """Titles up to which `softmax` heads rank against every title; in a larger catalogue against drawn ones."""
+    seed: int = Field(default=17, ge=0, lt=2**63)
+    """Seed of weights, order and dropout."""
+
+
+class AdaptationSpec(Spec):
+    """How the model bends to a context."""
+
+    country: Literal["none", "id", "gate", "low_rank"] = "none"
+    """By country: not at all, a learned id, gates, or low-rank weights."""
+
+
+class SamplingSpec(Spec):
+    """How often training examples are drawn in an epoch. Their weights restore what the log holds."""
+
+    strata: tuple[Literal["country", "tenure"], ...] = Field(min_length=1)
+    """Groups that must not be drowned by larger ones."""
+    floor: float = Field(gt=0, lt=1)
+    """Least share of an epoch's examples for each group."""
+
+
+class ModelSpec(Definition):
+    """A consolidated model: canvases, features, network, heads, training, measures and gates."""
+
+    kind: Literal["Model"] = "Model"
+    features: Name
+    """Feast FeatureService of its features, in training and serving alike."""
+    canvases: tuple[CanvasReference, ...] = Field(min_length=1)
+    """The canvases it serves."""
+    rows: tuple[Reference, ...] | None = None
+    """The rows it fills; absent means every row of its canvases."""
+    history: HistorySpec = HistorySpec()
+    titles: TitlesSpec = TitlesSpec()
+    contexts: ContextsSpec = ContextsSpec()
+    """What of a request's context is used."""
+    trunk: Trunk = GatedTransformerOptions()
+    heads: dict[Name, HeadSpec] = Field(min_length=1)
+    """What it predicts, by name; canvases and rows blend these."""
+    balance: Balance = BalanceOptions()
+    """How heads' losses are weighed against each other: by their own weights, or learned beside them."""
+    tasks: dict[CanvasName, TaskSpec] = Field(default_factory=dict)
+    """Canvas -> where it gets training examples from while it has no logs."""
+    training: TrainingSpec = TrainingSpec()
+    adaptation: AdaptationSpec = AdaptationSpec()
+    init_from: ModelReference | None = None
+    """Start from this model's weights."""
+    sampling: SamplingSpec | None = None
+    evaluate: EvaluateSpec = EvaluateSpec()
+    gates: tuple[GateSpec, ...] = ()
+    """All must hold before a promotion stands."""
+    promote: Literal["manual", "auto"] = "manual"
+    """`manual`: by a person. `auto`: after gates, for daily updates."""
+
+    def unavailable(self) -> tuple[tuple[str, str], ...]:
+        """Return what this definition asks for that training cannot do yet, as (YAML path, message)."""
+        wishes = [
+            ("adaptation.country", self.adaptation.country != "none"),
+            ("init_from", self.init_from is not None),
+            ("promote", self.promote == "auto"),
+            *((f"heads.{name}.auxiliary", head.auxiliary is not None) for name, head in self.heads.items()),
+        ]
+        return tuple(
+            (path, "is checked, but this version of Playbill does not act on it yet")
+            for path, wished in wishes
+            if wished
+        )

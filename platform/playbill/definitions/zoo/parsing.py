@@ -1,0 +1,300 @@
+"""Files -> named definitions: their identity, what they extend, and their check against the specs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from playbill.definitions.specs import KINDS, Definition, split_reference
+from playbill.definitions.specs.base import CANVAS_NAME_PATTERN
+from playbill.definitions.zoo.messages import explain, is_consequence
+from playbill.definitions.zoo.salvage import salvage
+from playbill.definitions.zoo.yaml_tree import Node, Place, problem, read_yaml
+from playbill.errors import Problem, nearest
+
+_IDENTITY = ("kind", "name", "version")
+_NAME_LINE = re.compile(r"^name:\s*['\"]?([^'\"#\s]+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A definition as written in one file, before it is checked."""
+
+    kind: str
+    name: str
+    version: int
+    node: Node
+
+    @property
+    def label(self) -> str:
+        """What messages call it, such as `Canvas home:1`."""
+        return f"{self.kind} {self.name}:{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A definition that follows its spec, with the tree it came from."""
+
+    spec: Definition
+    node: Node
+    mistaken: frozenset[str] = frozenset()
+    """Top-level keys with mistakes in them; the spec says less about these than the file does."""
+    absent: frozenset[str] = frozenset()
+    """Top-level keys of which nothing could be kept: the spec has a stand-in there."""
+
+    def knows(self, *keys: str) -> bool:
+        """Say whether everything under these top-level keys is right."""
+        return not self.mistaken.intersection(keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A file that defines nothing because of a mistake in it; what refers to it is not wrong because of that.
+
+    Args:
+        file: As messages call it.
+        kind: Of what it would define, None where that cannot be read.
+        name: Of what it would define; the file's own where that cannot be read.
+        guessed: Whether the name is the file's, which often leaves a prefix out.
+    """
+
+    file: str
+    kind: str | None
+    name: str
+    guessed: bool = False
+
+    def may_be(self, kind: str, name: str | None) -> bool:
+        """Say whether it may define this name, or with None anything of this kind."""
+        named = name in (None, self.name) or (self.guessed and str(name).endswith(self.name))
+        return self.kind in (None, kind) and named
+
+
+@dataclass(slots=True)
+class Shelf:
+    """Every definition of the zoo by kind, name and version, also those with mistakes in them."""
+
+    written: dict[str, dict[str, dict[int, Written]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    checked: dict[str, dict[str, dict[int, Checked]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    unread: list[Unread] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+    """What was not inherited, and why."""
+
+    def unread_as(self, kind: str, name: str | None = None) -> list[Unread]:
+        """Return the files with mistakes that may define this name, or anything of this kind."""
+        return [one for one in self.unread if one.may_be(kind, name)]
+
+    def versions(self, kind: str, name: str) -> dict[int, Checked]:
+        """Return the checked versions of a name."""
+        return self.checked[kind].get(name, {})
+
+    def find(self, kind: str, reference: str) -> Checked | None:
+        """Return what a reference means, or None when that is missing or has mistakes."""
+        name, version = split_reference(reference)
+        if version is None:
+            known = self.written[kind].get(name)
+            version = max(known) if known else None
+        return self.versions(kind, name).get(version) if version is not None else None
+
+    def missing(self, kind: str, reference: str) -> tuple[str, str] | None:
+        """Return what is wrong with a reference and the nearest right one, or None when it exists."""
+        name, version = split_reference(reference)
+        known = self.written[kind]
+        if self.unread_as(kind, name):
+            return None
+        if name not in known:
+            close = nearest(name, known)
+            hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(sorted(known)) or 'none'}."
+            return f"unknown {kind.lower()} '{name}'", hint
+        if version is not None and version not in known[name]:
+            versions = ", ".join(map(str, sorted(known[name])))
+            return f"{kind.lower()} '{name}' has no version {version}", f"Versions: {versions}."
+        return None
+
+    def all_checked(self) -> Iterator[Checked]:
+        """Return every checked definition, kind by kind, newest versions last."""
+        for names in self.checked.values():
+            for name in sorted(names):
+                for version in sorted(names[name]):
+                    yield names[name][version]
+
+
+def yaml_files(folder: Path) -> list[Path]:
+    """Return the YAML files below `folder`, hidden ones left out, sorted."""
+    found = (path for path in folder.rglob("*") if path.suffix in (".yaml", ".yml") and path.is_file())
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def read_shelf(folder: Path, problems: list[Problem]) -> Shelf:
+    """Read and check every file below `folder` by itself. Mistakes are appended to `problems`."""
+    shelf = Shelf()
+    for path in yaml_files(folder):
+        shown = f"{folder.name}/{path.relative_to(folder).as_posix()}"
+        node = read_yaml(path, shown, problems)
+        written = _identify(node, problems) if node is not None else None
+        if written is not None:
+            _shelve(shelf, written, problems)
+        if written is None or not re.fullmatch(CANVAS_NAME_PATTERN, written.name):
+            shelf.unread.append(_unread(path, shown, node))
+    for written in _every(shelf):
+        if (merged := _extended(shelf, written, (), problems)) is not None:
+            if written.kind == "Model" and merged is not written.node:
+                merged = fitting(written, merged, shelf.notes)
+            _check(shelf, written, merged, problems)
+    return shelf
+
+
+def _unread(path: Path, shown: str, node: Node | None) -> Unread:
+    """Return what a file would define, as far as its text says."""
+    kind, name = (node.child(key) if node is not None else None for key in ("kind", "name"))
+    if name is not None and isinstance(name.value, str):
+        called: str | None = name.value
+    else:
+        line = _NAME_LINE.search(path.read_text(encoding="utf-8", errors="replace"))
+        called = line[1] if line else None
+    known = kind.value if kind is not None and kind.value in list(KINDS) else None
+    return Unread(shown, known, re.sub(r"[^a-z0-9.]+", "_", (called or path.stem).lower()), guessed=called is None)
+
+
+def _every(shelf: Shelf) -> Iterable[Written]:
+    for names in shelf.written.values():
+        for versions in names.values():
+            yield from versions.values()
+
+
+def _identify(node: Node, problems: list[Problem]) -> Written | None:
+    if not isinstance(node.value, dict):
+        problems.append(problem(node.place, (), "a definition is a mapping", "Start with 'kind: Label' or another."))
+        return None
+    kind = node.child("kind")
+    if kind is None or str(kind.plain()) not in KINDS:
+        if kind is None:
+            problems.append(problem(node.place, ("kind",), "is missing", f"Kinds: {', '.join(KINDS)}."))
+        else:
+            close = nearest(str(kind.plain()), KINDS)
+            hint = f"Did you mean '{close}'?" if close else f"Kinds: {', '.join(KINDS)}."
+            problems.append(problem(kind.place, ("kind",), f"unknown kind '{kind.plain()}'", hint))
+        return None
+    name, version = node.child("name"), node.child("version")
+    if name is None or version is None or not isinstance(name.value, str) or type(version.value) is not int:
+        problems.extend(_identity_problems(node))
+        return None
+    return Written(kind.value, name.value, version.value, node)
+
+
+def _identity_problems(node: Node) -> Iterator[Problem]:
+    for key, wanted in (("name", "text"), ("version", "a whole number")):
+        child = node.child(key)
+        if child is None:
+            yield problem(node.place, (key,), "is missing")
+        elif type(child.value) is not (str if key == "name" else int):
+            yield problem(child.place, (key,), f"must be {wanted}")
+
+
+def _shelve(shelf: Shelf, written: Written, problems: list[Problem]) -> None:
+    versions = shelf.written[written.kind].setdefault(written.name, {})
+    if written.version in versions:
+        first = versions[written.version].node.place
+        what = f"{written.label} is defined twice, first in {first.file}"
+        problems.append(problem(written.node.key_place(("name",)), ("name",), what))
+        return
+    versions[written.version] = written
+
+
+def _extended(shelf: Shelf, written: Written, below: tuple[str, ...], problems: list[Problem]) -> Node | None:
+    """Return the tree with everything it extends merged in, without the key itself."""
+    link = written.node.child("extends")
+    if link is None:
+        return written.node
+    if written.label in below:
+        if written.label == below[0]:
+            chain = " -> ".join([*below, written.label])
+            problems.append(problem(link.place, ("extends",), f"goes round in a circle: {chain}"))
+        return None
+    wrong = shelf.missing(written.kind, str(link.plain()))
+    if wrong is not None:
+        if not below:
+            problems.append(problem(link.place, ("extends",), *wrong))
+        return None
+    name, version = split_reference(str(link.plain()))
+    versions = shelf.written[written.kind].get(name, {})
+    base = versions.get(version or max(versions, default=0))
+    if base is None:  # its file has mistakes, which are reported there
+        return None
+    merged = _extended(shelf, base, (*below, written.label), problems)
+    return None if merged is None else _merge(_without(merged, _IDENTITY), _without(written.node, ("extends",)))
+
+
+def fitting(written: Written, merged: Node, notes: list[Problem]) -> Node:
+    """Return a model without the tasks and gates that it inherits for canvases it does not have.
+
+    Args:
+        written: The model that extends another one.
+        merged: Its tree, with everything it inherits.
+        notes: Where what is left out is said.
+    """
+    canvases = merged.child("canvases")
+    if canvases is None or not isinstance(canvases.value, list):
+        return merged
+    own = {split_reference(str(node.plain()))[0] for node in canvases.value}
+
+    def stays(part: str, canvas: Any, place: Place) -> bool:
+        if place.file == written.node.place.file or not isinstance(canvas, str) or canvas in {"all", *own}:
+            return True
+        what = f"{written.label} does not inherit the {part} of canvas '{canvas}', which it does not have"
+        notes.append(problem(written.node.key_place(("extends",)), ("extends",), what))
+        return False
+
+    value = dict(merged.value)
+    tasks, gates = value.get("tasks"), value.get("gates")
+    if tasks is not None and isinstance(tasks.value, dict):
+        names = [name for name in tasks.value if stays("task", name, tasks.keys[name])]
+        value["tasks"] = Node(tasks.place, {name: tasks.value[name] for name in names}, tasks.keys)
+    if gates is not None and isinstance(gates.value, list):
+        held = [gate for gate in gates.value if stays("gate", gate.find(("canvas",)).plain(), gate.place)]
+        value["gates"] = Node(gates.place, held)
+    return Node(merged.place, value, merged.keys)
+
+
+def _without(node: Node, keys: tuple[str, ...]) -> Node:
+    kept = {key: child for key, child in node.value.items() if key not in keys}
+    return Node(node.place, kept, {key: place for key, place in node.keys.items() if key in kept})
+
+
+def _merge(base: Node, over: Node) -> Node:
+    """Merge mappings key by key; anything else is replaced, and null takes a key away."""
+    if not isinstance(base.value, dict) or not isinstance(over.value, dict):
+        return over
+    merged, keys = dict(base.value), dict(base.keys)
+    for key, child in over.value.items():
+        if child.value is None:
+            merged.pop(key, None)
+            continue
+        merged[key] = _merge(merged[key], child) if key in merged else child
+        keys[key] = over.keys[key]
+    return Node(over.place, merged, keys)
+
+
+def _check(shelf: Shelf, written: Written, merged: Node, problems: list[Problem]) -> None:
+    spec = KINDS[written.kind]
+    try:
+        made = spec.model_validate(merged.plain())
+    except ValidationError as error:
+        errors = [item for item in error.errors(include_url=False) if not is_consequence(merged, item)]
+        problems.extend(explain(spec, merged, item) for item in errors)
+        rescued = salvage(spec, merged, error)
+        if rescued is not None:
+            shelf.checked[written.kind].setdefault(written.name, {})[written.version] = Checked(
+                rescued.spec, merged, rescued.mistaken, rescued.absent
+            )
+        return
+    shelf.checked[written.kind].setdefault(written.name, {})[written.version] = Checked(made, merged)
+
+
+def place_of(checked: Checked, path: tuple[str | int, ...], *, key: bool = False) -> Place:
+    """Return where the value at `path` is written, or its key."""
+    return checked.node.key_place(path) if key else checked.node.find(path).place

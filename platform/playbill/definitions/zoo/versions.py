@@ -1,0 +1,211 @@
+"""Registered versions in the graph: what each was trained from, and whether that has moved on since."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from playbill.definitions.specs import Definition, ResolvedModel, content_hash, without_heads
+from playbill.definitions.zoo.feature_definitions import SHOWN, FeatureRepo
+from playbill.definitions.zoo.impact import Graph, Node
+from playbill.definitions.zoo.loading import Zoo
+
+Now = Literal["same", "changed", "newer", "gone", "unknown"]
+"""What has become of a part since: `changed` under the same version number, `newer` a higher version, `gone` nothing
+of that name is left, `unknown` there is no hash to compare with."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """What a registered version was trained from, as its own record says.
+
+    Args:
+        model: Without the workspace.
+        version: Its number.
+        resolved: The definition it was trained with.
+        service: Feature service.
+        service_version: Hash of the service as Feast knew it.
+        columns: `view__feature` of every feature that it reads.
+        views: View -> content hash in feature_repo; empty where that was not recorded.
+        aliases: That point at it now.
+        parent: The version it was warm-started from.
+    """
+
+    model: str
+    version: int
+    resolved: ResolvedModel
+    service: str
+    service_version: str
+    columns: tuple[str, ...] = ()
+    views: Mapping[str, str] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    parent: str | None = None
+
+    @property
+    def node(self) -> Node:
+        """Its node."""
+        return Node("version", f"{self.model}:{self.version}")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One thing that a version was trained from.
+
+    Args:
+        node: Which, in the version it had then.
+        content: Hash of what it said then, None where that is not known.
+        now: What has become of it.
+        detail: In words, empty where it is the same.
+    """
+
+    node: Node
+    content: str | None
+    now: Now
+    detail: str = ""
+
+
+def add_version(graph: Graph, record: VersionRecord) -> Node:
+    """Add a version and everything its record names, and return its node."""
+    node, resolved = graph.add(record.node), record.resolved
+    model = Node("model", resolved.model.name, resolved.model.version)
+    graph.depends(node, model, "was trained from it", ends=True)
+    graph.depends(node, Node("feature_service", record.service), "read its features", ends=True)
+    for column in record.columns:
+        view, _, feature = column.partition("__")
+        graph.depends(node, Node("feature", f"{view}.{feature}"), "read it", ends=True)
+        graph.depends(node, Node("feature_view", view), "read columns of it")
+    for view in record.views:
+        graph.depends(node, Node("feature_view", view), "read what is made of it")
+    for name, head in resolved.model.heads.items():
+        graph.depends(node, Node("head", f"{model.name}.{name}", model.version), "has it", ends=True)
+        if head.label is not None:
+            graph.depends(node, _defined(resolved, "label", head.label), f"its head {name} learnt it", ends=True)
+        if head.reward is not None:
+            weighed = f"its head {name} was weighed by it"
+            graph.depends(node, _defined(resolved, "reward", head.reward), weighed, ends=True)
+    for kind, name, why in _used(resolved):
+        graph.depends(node, _defined(resolved, kind, name), why, ends=True)
+    if record.parent is not None:
+        graph.depends(node, Node("version", record.parent), "was warm-started from it", ends=True)
+    return node
+
+
+def _used(resolved: ResolvedModel) -> Iterator[tuple[str, str, str]]:
+    for reward in resolved.rewards.values():
+        yield "reward", reward.name, "was weighed or measured by it"
+        yield from (("label", term, f"its reward {reward.name} counts it") for term in reward.terms)
+    for canvas in resolved.canvases.values():
+        yield "canvas", canvas.name, "serves it"
+        yield "label", canvas.metric, f"its canvas {canvas.name} is judged by it"
+        yield "policy", canvas.fallback, f"its canvas {canvas.name} falls back on it"
+    for row in resolved.rows.values():
+        yield "row", row.name, "fills it"
+        yield from (("policy", name, f"its row {row.name} uses it") for name in (row.policy, row.fallback) if name)
+
+
+def _defined(resolved: ResolvedModel, kind: str, name: str) -> Node | None:
+    if kind == "policy":
+        return Node("policy", name)
+    shelves: Mapping[str, Mapping[str, Definition]] = {
+        "label": resolved.labels,
+        "reward": resolved.rewards,
+        "canvas": resolved.canvases,
+        "row": resolved.rows,
+    }
+    found = shelves[kind].get(name)
+    return None if found is None else Node(kind, name, found.version)
+
+
+def parts_of(
+    record: VersionRecord, zoo: Zoo, features: FeatureRepo | None = None, service_version: str | None = None
+) -> list[Part]:
+    """Return what a version was trained from, and what has become of each part.
+
+    Args:
+        record: Of the version.
+        zoo: As it is now.
+        features: feature_repo as it is now.
+        service_version: Hash of the service as Feast knows it now; None = not asked.
+    """
+    current = _current(record, zoo)
+    parts = [_part(spec, current.get((kind, spec.name)), zoo) for kind, spec in _definitions(record.resolved)]
+    return [*parts, *_feature_parts(record, features, service_version)]
+
+
+def _definitions(resolved: ResolvedModel) -> Iterator[tuple[str, Definition]]:
+    yield "model", resolved.model
+    for kind, named in (
+        ("label", resolved.labels),
+        ("reward", resolved.rewards),
+        ("canvas", resolved.canvases),
+        ("row", resolved.rows),
+    ):
+        yield from ((kind, spec) for spec in named.values())
+
+
+def _current(record: VersionRecord, zoo: Zoo) -> dict[tuple[str, str], Definition]:
+    """Return the model's definitions of today in plain names, without the heads that training left out."""
+    name = record.resolved.model.name
+    if not zoo.shelf.versions("Model", name):
+        return {}
+    own = record.resolved.model.reference
+    resolved = zoo.model(own if zoo.shelf.find("Model", own) else name)
+    missing = set(resolved.model.heads) - set(record.resolved.model.heads)
+    left_out = {head: "" for head in missing if resolved.model.heads[head].optional}
+    if left_out and record.resolved.notes:
+        resolved = without_heads(resolved, left_out)
+    return {(kind, spec.name): spec for kind, spec in _definitions(resolved)}
+
+
+def _part(then: Definition, now: Definition | None, zoo: Zoo) -> Part:
+    kind = type(then).model_fields["kind"].default
+    node, content = Node(kind.lower(), then.name, then.version), _content(then)
+    versions = zoo.shelf.versions(kind, then.name)
+    if not versions:
+        return Part(node, content, "gone", f"the zoo has no {kind.lower()} '{then.name}' any more")
+    newest = max(versions)
+    if newest > then.version:
+        return Part(node, content, "newer", f"the zoo has version {newest}")
+    if now is None:
+        return Part(node, content, "gone", "the model does not use it any more")
+    if _content(now) == content:
+        return Part(node, content, "same")
+    return Part(node, content, "changed", f"{', '.join(_differing(then, now))} differ")
+
+
+def _content(spec: Definition) -> str:
+    return content_hash(_said(spec))[:SHOWN]
+
+
+def _said(spec: Definition) -> dict[str, object]:
+    said: dict[str, object] = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return {key: value for key, value in said.items() if key != "description"}
+
+
+def _differing(then: Definition, now: Definition) -> list[str]:
+    before, after = _said(then), _said(now)
+    return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+
+
+def _feature_parts(record: VersionRecord, features: FeatureRepo | None, service_version: str | None) -> Iterator[Part]:
+    service = Node("feature_service", record.service)
+    if service_version is None:
+        yield Part(service, record.service_version, "unknown", "Feast was not queried")
+    elif service_version == record.service_version:
+        yield Part(service, record.service_version, "same")
+    else:
+        yield Part(service, record.service_version, "changed", f"its content is {service_version} now")
+    current = features.service_hashes(record.service) if features else {}
+    read = {column.partition("__")[0] for column in record.columns}
+    for view in sorted(read | set(record.views)):
+        yield _view_part(Node("feature_view", view), record.views.get(view), current.get(view), features)
+
+
+def _view_part(node: Node, then: str | None, now: str | None, features: FeatureRepo | None) -> Part:
+    if features is None or (now is not None and then is None):
+        return Part(node, then, "unknown", "its content was not recorded")
+    if now is None:
+        there = (node.kind, node.name) in features.definitions
+        return Part(node, then, "gone", "the service has it no more" if there else "feature_repo has it no more")
+    return Part(node, then, "same") if now == then else Part(node, then, "changed", f"its content is {now} now")

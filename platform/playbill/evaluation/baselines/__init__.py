@@ -1,0 +1,1 @@
+"""TODO playbill.evaluation.baselines.popularity."""

@@ -1,0 +1,128 @@
+"""A model version under evaluation, read from its bundle: scorer, definition, and the split it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from playbill.clock import parse_moment
+from playbill.datasets import Split, make_split
+from playbill.definitions.specs import ResolvedModel
+from playbill.errors import DataError, IntegrityError, StateError
+from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.event_log import MOST_PASTS
+from playbill.evaluation.cases.member_features import MemberFeatures
+from playbill.evaluation.compare import assert_not_trained_on
+from playbill.ranking.scoring.bundle import FEATURE_FILES, read_bundle
+from playbill.ranking.scoring.scorer import Scorer
+from playbill.ranking.title_moments import TitleFeatures
+
+SPLIT = "split.parquet"
+"""Where training leaves the frozen split in a bundle's folder, beside the files of the manifest."""
+
+
+class Features(MemberFeatures, TitleFeatures, Protocol):
+    """What is asked of `playbill.features.FeatureDoor`."""
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model version ready to be measured.
+
+    Args:
+        resolved: Its definition.
+        scorer: Its heads over the titles of the tables.
+        trained: The split it was trained on.
+        digest: Of its bundle.
+        feature_files: View -> digests of the feature files it was trained on; empty where that was not recorded.
+    """
+
+    resolved: ResolvedModel
+    scorer: Scorer
+    trained: Split
+    digest: str
+    feature_files: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def split(self, protocol: str | None, tables: EvaluationTables) -> Split:
+        """Return the split to measure on: the frozen rows where the protocol holds out the same, else new ones.
+
+        Args:
+            protocol: Named protocol; None = the one it was trained under.
+            tables: The canonical tables.
+
+        Raises:
+            UnknownNameError: No such protocol.
+            ComparisonError: The model was trained on rows that the protocol holds out.
+            StateError: The data has changed, and none of the frozen split's test events is left.
+        """
+        wanted = self.trained if protocol is None else self._frozen(protocol)
+        if wanted is None:
+            split = make_split(str(protocol), tables.interactions)
+            assert_not_trained_on(split, self.trained, model=self.resolved.model.name)
+            return split
+        if self.trained.events(tables.interactions, "test").is_empty():
+            raise StateError(
+                f"none of the test events that '{self.resolved.model.name}' was trained apart from is in this "
+                "workspace any more; train again on the data that is here now"
+            )
+        return wanted
+
+    def _frozen(self, protocol: str) -> Split | None:
+        """Return the frozen split under a protocol, None where that protocol holds out other rows."""
+        try:
+            return self.trained.under(protocol)
+        except DataError:
+            return None
+
+
+def open_model(
+    folder: Path,
+    tables: EvaluationTables,
+    features: Features | None,
+    *,
+    digest: str | None = None,
+    split_digest: str | None = None,
+) -> OpenModel:
+    """Read a bundle and make its scorer.
+
+    Titles and their ages are those known at the watermark of its training, so the numbers are those that training
+    reported.
+
+    Args:
+        folder: Of the bundle.
+        tables: The canonical tables, for titles and availability.
+        features: The feature door; None = every feature is missing.
+        digest: What the bundle's digest should be.
+        split_digest: What the digest of its split should be.
+
+    Raises:
+        IntegrityError: The bundle or its split is not what its record says.
+        StateError: The bundle has no split.
+    """
+    bundle = read_bundle(folder, digest)
+    trained = frozen_split(folder)
+    if split_digest and trained.digest != split_digest:
+        raise IntegrityError(f"{folder / SPLIT} has digest {trained.digest}, its record says {split_digest}")
+    watermark = bundle.extra.get("watermark")
+    as_of = parse_moment(watermark) if watermark else tables.end
+    titles = tables.titles_at(as_of)
+    scorer = Scorer(bundle, titles, tables.availability, features, as_of=as_of, kept_states=MOST_PASTS)
+    return OpenModel(bundle.resolved, scorer, trained, bundle.digest, bundle.extra.get(FEATURE_FILES, {}))
+
+
+def frozen_split(folder: Path) -> Split:
+    """Read the split that a bundle's model was trained on.
+
+    Raises:
+        StateError: It has none, so nothing can be held out from it.
+        IntegrityError: It is damaged.
+    """
+    found = next((path for path in (folder / SPLIT, folder / "split" / SPLIT) if path.is_file()), None)
+    if found is None:
+        raise StateError(
+            f"the bundle has no {SPLIT}, so nobody knows what the model was trained on; train it again with "
+            "`playbill train`"
+        )
+    return Split.load(found)

@@ -1,0 +1,160 @@
+"""Nothing later than a request takes part in its answer: checked on every case that is built, not trusted.
+
+A mistake here shows as a number that is too good, which nobody questions. So a builder asserts what it believes.
+Axis letters: N requests, M targets, E events.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+
+from playbill.datasets.splits import TIME_PROTOCOLS
+from playbill.errors import IntegrityError
+from playbill.evaluation.cases.candidates import NEVER, launches
+from playbill.evaluation.cases.case import EvaluationCase
+from playbill.evaluation.cases.event_log import EventLog
+from playbill.evaluation.cases.order import microseconds
+from playbill.metrics.topk import Indices, Mask
+
+
+def assert_before_requests(case: EvaluationCase) -> None:
+    """Check histories, fitted plays, the train fold, profiles and candidates against each request's moment.
+
+    Args:
+        case: Requests with their log, tables and targets.
+
+    Raises:
+        IntegrityError: Something later than a request would take part in its answer; everything found is named.
+    """
+    checks = (_history(case), _train_fold(case), _fitted(case), _profiles(case), _candidates(case))
+    found = [problem for problem in checks if problem]
+    if found:
+        subject = f"canvas '{case.canvas}' under '{case.protocol}' would be measured with what came later"
+        raise IntegrityError("\n  ".join([subject, *found]))
+
+
+def assert_history_before(case: HistoryCase) -> None:
+    """Check only what members did before their requests.
+
+    Raises:
+        IntegrityError: A history holds something later than its request.
+    """
+    if found := _history(case):
+        raise IntegrityError(f"canvas '{case.canvas}' would be measured with what came later: {found}")
+
+
+class HistoryCase(Protocol):
+    """What is read of a case about histories."""
+
+    @property
+    def canvas(self) -> str:
+        """Canvas that is asked."""
+        ...
+
+    @property
+    def log(self) -> EventLog:
+        """The events."""
+        ...
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """[N] requests, with `at`, `member_id` and `event_id`."""
+        ...
+
+    @property
+    def positions(self) -> Indices:
+        """[N] position of the event that each request is asked at."""
+        ...
+
+
+def _history(case: HistoryCase) -> str:
+    """Say whether a history holds an event after its request."""
+    log = case.log
+    at = microseconds(log.frame["event_at"])
+    running = log.frame.select(pl.col("event_at").cum_max().over("member_id"))["event_at"]
+    newest = microseconds(running)
+    before = np.maximum(case.positions - 1, 0)
+    has_past = case.positions > log.starts[case.positions]
+    asked = microseconds(case.frame["at"])
+    late = (has_past & (newest[before] > asked)) | (at[case.positions] != asked)
+    return _spell(case, late, "history", "an event after the request, or the request is not at its own event")
+
+
+def assert_fitted_before(case: EvaluationCase) -> None:
+    """Check only what baselines would be fitted on: all of it comes before the requests.
+
+    Raises:
+        IntegrityError: It does not.
+    """
+    if found := _fitted(case):
+        raise IntegrityError(
+            f"canvas '{case.canvas}' under '{case.protocol}' would be measured with later plays: {found}"
+        )
+
+
+def _train_fold(case: EvaluationCase) -> str:
+    """Say whether a model's train fold reaches into the requests."""
+    return _reaches(case, case.log.trained(), "train fold: its last event is of")
+
+
+def _fitted(case: EvaluationCase) -> str:
+    """Say whether popularity and other baselines would be fitted on plays at or after a request."""
+    return _reaches(case, case.log.fitted() & case.log.plays, "popularity: fitted on plays up to")
+
+
+def _reaches(case: EvaluationCase, read: Mask, what: str) -> str:
+    """Say whether events that are learnt from reach into the requests.
+
+    Where a protocol cuts by time, all of them lie before the first request; else each member's before its own first.
+
+    Args:
+        case: Requests with their log.
+        read: [E] the events.
+        what: Is learnt from them, up to.
+    """
+    if case.log.protocol in TIME_PROTOCOLS:
+        last, first = case.log.frame["event_at"].filter(pl.Series(read)).max(), case.frame["at"].min()
+        if isinstance(last, datetime) and isinstance(first, datetime) and last >= first:
+            return f"{what} {last.isoformat()}, the first request of {first.isoformat()}"
+        return ""
+    place = np.arange(read.size)
+    first_request = np.full(read.size, read.size)
+    np.minimum.at(first_request, case.log.starts[case.positions], case.positions)
+    late = read & (place >= first_request[case.log.starts])
+    if not late.any():
+        return ""
+    event = case.log.frame.row(int(late.argmax()), named=True)
+    member, at = event["member_id"], event["event_at"].isoformat()
+    return f"{what} {at} of member {member}, which is not before that member's request; {int(late.sum())} such events"
+
+
+def _profiles(case: EvaluationCase) -> str:
+    """Say whether a profile row that candidates read was known only after the request."""
+    late = case.rule.profiles.known_from(case.frame) > microseconds(case.frame["at"])
+    return _spell(case, late, "profiles", "a row of `members` that was known only after the request")
+
+
+def _candidates(case: EvaluationCase) -> str:
+    """Say whether a target is a candidate before its title's launch, on canvases of what can be played now."""
+    if case.rule.spec.available != "now":
+        return ""
+    asked = case.frame[case.rows]
+    launch = launches(case.rule.catalogue, asked["country"].to_list(), case.columns)
+    early = (launch == NEVER) | (launch > microseconds(asked["at"]))
+    late = np.zeros(len(case), dtype=np.bool_)
+    late[case.rows[early]] = True
+    return _spell(case, late, "candidates", "a title that launches after the request")
+
+
+def _spell(case: HistoryCase, late: np.ndarray[tuple[int], np.dtype[np.bool_]], what: str, how: str) -> str:
+    if not late.any():
+        return ""
+    first = case.frame.row(int(late.argmax()), named=True)
+    return (
+        f"{what}: {int(late.sum())} of {late.size} requests would see {how}, the first of member "
+        f"{first['member_id']} at {first['at'].isoformat()}"
+    )

@@ -1,0 +1,79 @@
+"""What evaluation asks of a model or a baseline: one score for every title of every request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from playbill.datasets import Request
+from playbill.errors import IntegrityError
+from playbill.evaluation.cases.order import UNKNOWN, TitleOrder
+from playbill.metrics.topk import Indices, Mask
+
+Scores = npt.NDArray[np.floating[Any]]
+
+
+@runtime_checkable
+class ScoreFunction(Protocol):
+    """Scores requests over its own titles. Higher is better; candidates are masked by the caller."""
+
+    @property
+    def title_ids(self) -> Sequence[str]:
+        """The titles it scores, one per column."""
+        ...
+
+    def score(self, requests: Sequence[Request]) -> Scores:
+        """Return [N, its titles] finite scores."""
+        ...
+
+
+class AlignedScorer:
+    """A score function over a catalogue's columns.
+
+    A title that the function does not know is no candidate of it: it is never listed, and as a target it is a
+    miss.
+
+    Args:
+        name: What it is called in messages and reports.
+        function: The score function.
+        catalogue: The columns wanted.
+    """
+
+    def __init__(self, name: str, function: ScoreFunction, catalogue: TitleOrder) -> None:
+        self.name, self.function = name, function
+        places = catalogue.places_in(function.title_ids)
+        self._known: Mask = places != UNKNOWN
+        self._places: Indices = np.where(self._known, places, 0)
+        self._in_order = np.array_equal(places, np.arange(len(function.title_ids)))
+        self._every = bool(self._known.all())
+
+    def score(self, requests: Sequence[Request], candidates: Mask) -> tuple[Scores, Mask]:
+        """Score requests over the catalogue.
+
+        Args:
+            requests: N requests.
+            candidates: [N, T] what the canvas may show.
+
+        Returns:
+            [N, T] scores and the [N, T] candidates that the function knows.
+
+        Raises:
+            IntegrityError: A candidate's score is not a number, or the array has the wrong shape.
+        """
+        raw = self.function.score(requests)
+        expected = (len(requests), len(self.function.title_ids))
+        if raw.shape != expected:
+            raise IntegrityError(f"'{self.name}' returned scores of shape {raw.shape}, expected {expected}")
+        # Passes over [N, T] are what evaluation of a large catalogue consists of, so none is made for nothing.
+        scores = raw if self._in_order else np.take(raw, self._places, axis=1)
+        mask = candidates if self._every else candidates & self._known
+        if np.isnan(scores.min(initial=0.0)) and (broken := np.isnan(scores) & mask).any():
+            row = int(broken.any(axis=1).argmax())
+            raise IntegrityError(
+                f"'{self.name}' gave {int(broken.sum())} scores that are no number, the first to member "
+                f"{requests[row].member_id} on canvas '{requests[row].canvas}'"
+            )
+        return scores, mask

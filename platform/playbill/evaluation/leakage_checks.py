@@ -1,0 +1,260 @@
+"""Leakage canaries: defects that make a number too good are planted or provoked, and must raise the alarm.
+
+- `future`: everything that a request could not know is replaced; a score or a candidate that changes has read it.
+- `chance`: targets are drawn at random among each request's candidates; a score that beats chance has read them.
+- `views`: values of the views that a project adds are judged beside the log, and their code is run on less of it.
+- `order`: the past of each request is put in another order; a sequential model that does not lose has not read it.
+
+The first two are of any score function that can be made anew for a case: `make(case)` fits a baseline, or wraps a
+trained model. What is already inside trained weights cannot be taken out again; a feature that knows the future is
+caught where it is computed (`feature_canary`).
+Axis letters: N requests, T titles, M targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill import metrics
+from playbill.evaluation.canary_cases import (
+    cuts,
+    in_another_order,
+    unknowable,
+    with_another_future,
+    with_random_targets,
+)
+from playbill.evaluation.cases.case import EvaluationCase
+from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.score_function import AlignedScorer, ScoreFunction, Scores
+from playbill.features import LeakReport
+from playbill.metrics import MemberBootstrap
+from playbill.metrics.topk import Indices
+
+CUT_OFF = 10
+TOLERANCE = 1e-6
+"""Relative change of a score that counts: above what another order of sums brings."""
+Make = Callable[[EvaluationCase], ScoreFunction]
+
+
+class Features(Protocol):
+    """What is asked of `playbill.features.FeatureDoor`."""
+
+    def member_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return `frame` with member and request features as of each row's `event_at`, strictly before it."""
+        ...
+
+
+MakeFeatures = Callable[[EvaluationTables], Features]
+
+
+@dataclass(frozen=True)
+class CanaryResult:
+    """What one canary found.
+
+    Args:
+        canary: `future`, `chance`, `order`, `features` or `views`.
+        subject: The score function or feature that was tried.
+        passed: Whether it stayed quiet.
+        message: What was found, in a sentence.
+    """
+
+    canary: str
+    subject: str
+    passed: bool
+    message: str
+
+
+def future_canary(name: str, make: Make, case: EvaluationCase, *, seed: int = 0) -> CanaryResult:
+    """Replace what a request could not know, and see whether its scores or candidates change.
+
+    At a few moments of the held-out period, in everything at or after the moment, titles are drawn anew, and outcomes
+    and context shuffled; who and when stay. Under `leave_one_out` that is the held-out fold, since that protocol lets
+    training see other members' later events. Requests at or shortly before the moment are scored before and after.
+
+    Args:
+        name: What the function is called.
+        make: Makes the score function from a case.
+        case: Requests, targets, candidates.
+        seed: Of the shuffle.
+    """
+    changed, scored, largest = 0, 0, 0.0
+    for cut, asked in cuts(case):
+        shuffled = with_another_future(case, unknowable(case, cut, asked), seed)
+        before, after = (_scores(name, make(one), one, asked) for one in (case, shuffled))
+        moved = _moved(before, after)
+        changed, scored = changed + int((moved > TOLERANCE).sum()), scored + asked.size
+        largest = max(largest, float(moved.max(initial=0.0)))
+    if changed:
+        what = f"'{name}' reads what comes after a request: {changed} of {scored} requests are answered otherwise when "
+        return CanaryResult("future", name, False, f"{what}the future is another, by up to {largest:.3g} of a score")
+    return CanaryResult("future", name, True, f"{scored} requests are answered alike whatever comes after them")
+
+
+def chance_canary(name: str, make: Make, case: EvaluationCase, *, seed: int = 0, resamples: int = 1000) -> CanaryResult:
+    """Draw each target at random among its request's candidates, and see whether ndcg@10 is what chance gives.
+
+    With C candidates a target's rank is uniform whatever the scores: E[ndcg@k] = sum_{r <= min(k, C)} 1 / log2(r + 1)
+    / C. The interval is of 99 %, so that an honest function raises the alarm once in a hundred runs.
+
+    Args:
+        name: What the function is called.
+        make: Makes the score function from a case.
+        case: Requests, targets, candidates; requests with several targets keep one.
+        seed: Of the draw.
+        resamples: Bootstrap draws of members.
+    """
+    drawn, sizes = with_random_targets(case, np.random.default_rng(seed))
+    function = AlignedScorer(name, make(drawn), drawn.catalogue)
+    gains = np.zeros(len(drawn))
+    for chunk in drawn.chunks():
+        scores, mask = function.score(chunk.requests, chunk.candidates)
+        ranks = metrics.target_ranks(scores, chunk.rows, chunk.columns, mask)
+        hit = (ranks > 0) & (ranks <= CUT_OFF)
+        gains[chunk.start + chunk.rows] = np.where(hit, 1.0 / np.log2(np.maximum(ranks, 1) + 1.0), 0.0)
+    ideal = np.cumsum(1.0 / np.log2(np.arange(2, CUT_OFF + 2)))
+    chance = float(np.mean(ideal[np.minimum(sizes, CUT_OFF) - 1] / sizes))
+    members = drawn.frame["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
+    (found,) = MemberBootstrap(members, resamples, seed, level=0.99).intervals(gains[:, None])
+    text = f"ndcg@{CUT_OFF} {found.value:.4f} [{found.low:.4f}, {found.high:.4f}] on targets drawn at random, "
+    # Unknown titles only lower a function's score, so only more than chance is an alarm.
+    passed = found.low <= chance
+    text += f"chance is {chance:.4f}" if passed else f"chance is {chance:.4f}: '{name}' reads the targets"
+    return CanaryResult("chance", name, passed, text)
+
+
+def feature_canary(
+    make: MakeFeatures, service: str, case: EvaluationCase, *, seed: int = 0
+) -> tuple[CanaryResult, ...]:
+    """Compute features with another future, and name every feature whose value at a request changes.
+
+    Args:
+        make: Computes features over tables.
+        service: The feature service.
+        case: Requests, targets, candidates.
+        seed: Of the shuffle.
+
+    Returns:
+        A result per member or request feature.
+    """
+    changed: dict[str, int] = {}
+    scored = 0
+    for cut, asked in cuts(case):
+        shuffled = with_another_future(case, unknowable(case, cut, asked), seed)
+        frame = case.frame[asked].select("member_id", "country", "device", "language", event_at="at")
+        before, after = (make(one.tables).member_features(service, frame) for one in (case, shuffled))
+        scored += asked.size
+        for column in before.columns:
+            if column not in frame.columns:
+                moved = before[column].ne_missing(after[column])
+                changed[column] = changed.get(column, 0) + int(moved.sum())
+    return tuple(
+        CanaryResult(
+            "features", column, count == 0, f"{column} changes at {count} of {scored} requests with the future"
+        )
+        for column, count in changed.items()
+    )
+
+
+def view_canary(report: LeakReport) -> tuple[CanaryResult, ...]:
+    """Say of every view that a project adds whether its values know the event they are joined to.
+
+    Args:
+        report: What `playbill.features.FeatureDoor.leaks` found out about a model's views.
+    """
+    found = [CanaryResult("views", one.view, False, f"view '{one.view}', {one.feature} {one}") for one in report.leaks]
+    leaking = {one.view for one in report.leaks}
+    quiet = "knows nothing of the event it is joined to, as far as the log can tell"
+    return (
+        *found,
+        *(CanaryResult("views", view, True, f"view '{view}' {quiet}") for view in report.views if view not in leaking),
+    )
+
+
+def order_canary(name: str, function: ScoreFunction, case: EvaluationCase, *, seed: int = 0) -> CanaryResult:
+    """Shuffle the order of each request's past, and see whether a sequential model gets worse.
+
+    What was done changes places; when things were done stays, so that gaps in time say what they said.
+
+    Args:
+        name: What the function is called.
+        function: The scores.
+        case: Requests, targets, candidates.
+        seed: Of the shuffle.
+    """
+    generator = np.random.default_rng(seed)
+    aligned = AlignedScorer(name, function, case.catalogue)
+    change = np.zeros(len(case))
+    for chunk in case.chunks():
+        n = len(chunk.requests)
+        counts = np.bincount(chunk.rows, minlength=n)
+        gained = []
+        for requests in (chunk.requests, [in_another_order(one, generator) for one in chunk.requests]):
+            scores, mask = aligned.score(requests, chunk.candidates)
+            ranks = metrics.target_ranks(scores, chunk.rows, chunk.columns, mask)
+            gained.append(metrics.ndcg(metrics.relevance_from_ranks(ranks, chunk.rows, n, CUT_OFF), counts, CUT_OFF))
+        change[chunk.start : chunk.start + n] = gained[1] - gained[0]
+    members = case.frame["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
+    (found,) = MemberBootstrap(members).intervals(change[:, None])
+    text = f"ndcg@{CUT_OFF} changes by {found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}] in shuffled order"
+    passed = found.high < 0.0
+    return CanaryResult("order", name, passed, text if passed else f"{text}: no order is seen to be read")
+
+
+def run_canaries(
+    case: EvaluationCase, name: str, make: Make, baselines: dict[str, Make], *, seed: int = 0
+) -> tuple[CanaryResult, ...]:
+    """Run every canary on a model, and the first two on its baselines.
+
+    Args:
+        case: Requests, targets, candidates.
+        name: What the model is called.
+        make: Makes the model's score function from a case.
+        baselines: Name -> what fits it on a case.
+        seed: Of all draws.
+    """
+    found = []
+    for subject, maker in {name: make, **baselines}.items():
+        found += [future_canary(subject, maker, case, seed=seed), chance_canary(subject, maker, case, seed=seed)]
+    return (*found, order_canary(name, make(case), case, seed=seed))
+
+
+def _scores(name: str, function: ScoreFunction, case: EvaluationCase, asked: Indices) -> Scores:
+    """Return [n, T] scores of some requests, NaN where there is no candidate."""
+    chosen = np.isin(case.rows, asked)
+    rows = np.searchsorted(asked, case.rows[chosen])
+    part = replace(
+        case,
+        frame=case.frame[asked],
+        positions=case.positions[asked],
+        rows=rows.astype(np.int64),
+        columns=case.columns[chosen],
+        targets_at=case.targets_at[chosen],
+    )
+    aligned = AlignedScorer(name, function, case.catalogue)
+    found = []
+    for chunk in part.chunks():
+        scores, mask = aligned.score(chunk.requests, chunk.candidates)
+        found.append(np.where(mask, scores, np.nan).astype(np.float64))
+    return np.concatenate(found)
+
+
+def _moved(before: Scores, after: Scores) -> npt.NDArray[np.float64]:
+    """Return [n] the largest change of each request's scores relative to their size; infinite where candidates do."""
+    other = (np.isnan(before) != np.isnan(after)).any(axis=1)
+    size = np.maximum(np.nanmax(np.abs(before), axis=1, initial=0.0), 1.0)
+    change = np.nanmax(np.abs(before - after), axis=1, initial=0.0) / size
+    return np.where(other, np.inf, change)
+
+
+def alarms(results: Sequence[CanaryResult]) -> tuple[str, ...]:
+    """Return what leaks: the messages of all canaries but `order` that did not pass.
+
+    A model that reads no order is weak, not leaking, so `order` is no alarm.
+    """
+    return tuple(one.message for one in results if not one.passed and one.canary != "order")

@@ -1,0 +1,184 @@
+"""Values per request -> means, differences and slices with intervals, all from the same draws of members."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill import metrics
+from playbill.definitions.specs.measures import lower_is_better
+from playbill.evaluation.cases.slices import SLICES
+from playbill.evaluation.measure import Measured
+from playbill.evaluation.report import Difference, ScoredRow, SliceRow
+from playbill.metrics import Interval, MemberBootstrap
+from playbill.metrics.bootstrap import DEFAULT_RESAMPLES
+from playbill.metrics.multiplicity import Method
+from playbill.metrics.ranking import Values
+from playbill.metrics.topk import Mask
+
+MINIMUM_MEMBERS = 30
+"""Members below which a group has a size and no numbers."""
+_MINUS = "minus"
+_Key = tuple[str, str, str]
+
+
+class Judging(NamedTuple):
+    """How intervals and slices are made.
+
+    Args:
+        slices: Groups that are measured apart.
+        minimum_members: Members that a group needs to be read.
+        resamples: Bootstrap draws.
+        seed: Of the draws.
+        strict: A slice that cannot be read is an error instead of a note in the report.
+    """
+
+    slices: tuple[str, ...] = SLICES
+    minimum_members: int = MINIMUM_MEMBERS
+    resamples: int = DEFAULT_RESAMPLES
+    seed: int = 0
+    strict: bool = False
+
+
+class _Column(NamedTuple):
+    values: Values
+    weights: Values
+
+
+class Judge:
+    """Judges the first of some measured functions against the others.
+
+    Args:
+        members: [N] member of each request, dense codes from 0.
+        measured: Name -> what it did on the same requests; the model first.
+        judging: Slices, their minimum, and the bootstrap.
+        main_metric: By which slices are ordered.
+    """
+
+    def __init__(
+        self, members: npt.NDArray[np.int64], measured: Mapping[str, Measured], judging: Judging, main_metric: str
+    ) -> None:
+        self.bootstrap = MemberBootstrap(members, judging.resamples, judging.seed)
+        self.measured, self.judging, self.main_metric = measured, judging, main_metric
+        self.model, *self.baselines = measured
+        names = [set(found.values) for found in measured.values()]
+        self.metrics = [name for name in measured[self.model].values if all(name in known for known in names)]
+
+    def rows(self) -> tuple[ScoredRow, ...]:
+        """Return the model and every baseline over all requests."""
+        columns = {("", name, metric): self._own(name, metric) for name in self.measured for metric in self.metrics}
+        found, _ = self._judged(columns)
+        return tuple(
+            ScoredRow(name, {metric: found["", name, metric] for metric in self.metrics}, measured.coverage)
+            for name, measured in self.measured.items()
+        )
+
+    def differences(self) -> tuple[Difference, ...]:
+        """Return the model minus each baseline, with p-values that know how many baselines there are."""
+        columns = {
+            (_MINUS, name, metric): self._minus(name, metric) for name in self.baselines for metric in self.metrics
+        }
+        if not columns:
+            return ()
+        found, p = self._judged(columns)
+        adjusted: dict[_Key, float] = {}
+        for metric in self.metrics:
+            keys = [(_MINUS, name, metric) for name in self.baselines]
+            adjusted |= _adjusted({key: p[key] for key in keys}, "holm")
+        return tuple(
+            Difference(
+                name,
+                {metric: found[_MINUS, name, metric] for metric in self.metrics},
+                {metric: adjusted[_MINUS, name, metric] for metric in self.metrics},
+            )
+            for name in self.baselines
+        )
+
+    def slices(self, frame: pl.DataFrame, names: Sequence[str]) -> tuple[SliceRow, ...]:
+        """Return every group of some slices, worst first; behind them those that are too small, without numbers."""
+        sign = -1.0 if lower_is_better(self.main_metric) else 1.0
+        rows = self._with_adjusted_p([row for name in names for row in self._groups(frame, name)])
+        large = sorted(
+            (row for row in rows if not row.small), key=lambda row: sign * row.metrics[self.main_metric].value
+        )
+        small = sorted((row for row in rows if row.small), key=lambda row: -row.members)
+        return (*large, *small)
+
+    def _with_adjusted_p(self, rows: Sequence[SliceRow]) -> list[SliceRow]:
+        """Correct the p-values of all groups for their number: looking at many, some would stand out by chance."""
+        p = {("", str(place), name): one for place, row in enumerate(rows) for name, one in row.adjusted_p.items()}
+        found = _adjusted(p, "benjamini_hochberg")
+        return [
+            replace(row, adjusted_p={name: found["", str(place), name] for name in row.adjusted_p})
+            for place, row in enumerate(rows)
+        ]
+
+    def _own(self, name: str, metric: str) -> _Column:
+        found = self.measured[name]
+        values = found.values[metric]
+        return _Column(values, found.weights.get(metric, np.ones(values.size)))
+
+    def _minus(self, baseline: str, metric: str) -> _Column:
+        ours = self._own(self.model, metric)
+        return _Column(ours.values - self.measured[baseline].values[metric], ours.weights)
+
+    def _judged(self, columns: Mapping[_Key, _Column]) -> tuple[dict[_Key, Interval], dict[_Key, float]]:
+        """Return intervals and p-values of columns from one pass over the draws."""
+        if not columns:
+            return {}, {}
+        intervals, p = self.bootstrap.judged(*_stacked(list(columns.values())))
+        return dict(zip(columns, intervals, strict=True)), dict(zip(columns, p.tolist(), strict=True))
+
+    def _groups(self, frame: pl.DataFrame, name: str) -> list[SliceRow]:
+        labels = frame[name].fill_null("unknown").to_numpy()
+        masks = {str(group): labels == group for group in np.unique(labels.astype(str))}
+        keyed = {("", metric): self._own(self.model, metric) for metric in self.metrics}
+        keyed |= {(_MINUS, baseline): self._minus(baseline, self.main_metric) for baseline in self.baselines}
+        sizes = {group: int(np.unique(self.bootstrap.members[mask]).size) for group, mask in masks.items()}
+        found, p = self._judged(
+            {
+                (group, *key): _Column(np.where(mask, column.values, np.nan), column.weights)
+                for group, mask in masks.items()
+                if sizes[group] >= self.judging.minimum_members
+                for key, column in keyed.items()
+            }
+        )
+        return [self._slice_row(name, group, mask, sizes[group], found, p) for group, mask in masks.items()]
+
+    def _slice_row(
+        self,
+        name: str,
+        group: str,
+        mask: Mask,
+        members: int,
+        found: Mapping[_Key, Interval],
+        p: Mapping[_Key, float],
+    ) -> SliceRow:
+        """Return one group; here `adjusted_p` is still the p-value of each difference alone."""
+        small = members < self.judging.minimum_members
+        own = {} if small else {metric: found[group, "", metric] for metric in self.metrics}
+        against = {} if small else {baseline: found[group, _MINUS, baseline] for baseline in self.baselines}
+        return SliceRow(
+            slice=name,
+            group=group,
+            requests=int(mask.sum()),
+            members=members,
+            small=small,
+            metrics={metric: one for metric, one in own.items() if not np.isnan(one.value)},
+            differences=against,
+            adjusted_p={baseline: p[group, _MINUS, baseline] for baseline in against},
+        )
+
+
+def _stacked(columns: Sequence[_Column]) -> tuple[Values, Values]:
+    values = np.stack([column.values for column in columns], axis=1)
+    return values, np.stack([column.weights for column in columns], axis=1)
+
+
+def _adjusted(p: Mapping[_Key, float], method: Method) -> dict[_Key, float]:
+    return dict(zip(p, metrics.adjust_p(list(p.values()), method).tolist(), strict=True))

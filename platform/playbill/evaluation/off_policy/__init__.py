@@ -1,0 +1,1 @@
+"""TODO playbill.evaluation.off_policy.evaluate."""

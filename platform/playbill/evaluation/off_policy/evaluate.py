@@ -1,0 +1,169 @@
+"""Off-policy evaluation of a model from the log of the policy that was served.
+
+The steps: `logged_slates` reads what a canvas showed and what came of it, `weigh` gives every logged title its
+probability under the model, `off_policy_report` estimates. See docs/guide/off_policy.md for which estimator to trust.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from playbill.definitions.specs.plugins import ESTIMATORS
+from playbill.errors import ConfigError, EffectiveSampleError, OverlapError, UnknownNameError
+from playbill.evaluation.off_policy.importance_log import Scene, weigh
+from playbill.evaluation.off_policy.logged_slates import LoggedSlates, logged_slates
+from playbill.evaluation.off_policy.outcome import Outcome, OutcomeRule, played_outcome, reward_outcome
+from playbill.evaluation.off_policy.report import Estimated, GroupEstimate, OffPolicyReport
+from playbill.evaluation.off_policy.target_policies import SoftmaxPolicy, TargetPolicy, TopPolicy, place_by_place
+from playbill.evaluation.off_policy.weighed import GROUPS, PolicyLog, combine
+from playbill.metrics import Interval, OffPolicyData, Rules, estimate
+
+__all__ = [
+    "GROUPS",
+    "GroupEstimate",
+    "LoggedSlates",
+    "OffPolicyReport",
+    "Outcome",
+    "OutcomeRule",
+    "PolicyLog",
+    "Scene",
+    "SoftmaxPolicy",
+    "TargetPolicy",
+    "TopPolicy",
+    "check_names",
+    "combine",
+    "logged_slates",
+    "off_policy_report",
+    "place_by_place",
+    "played_outcome",
+    "reward_outcome",
+    "suited_estimators",
+    "weigh",
+]
+
+ROW_ESTIMATORS = ("ips", "clipped_ips", "snips")
+SLATE_ESTIMATORS = ("slate", "slate_snips", "slate_independent")
+_WITH_DIRECT = {"rows": ("doubly_robust", "self_normalised_dr", "switch_dr"), "slates": ("slate_dr",)}
+MINIMUM_MEMBERS = 30
+
+
+def suited_estimators(log: PolicyLog) -> tuple[str, ...]:
+    """Return the estimators that suit a log: over rows where every slate has one title, else over slates."""
+    several = bool((log.data.positions > 0).any())
+    names, more = (SLATE_ESTIMATORS, _WITH_DIRECT["slates"]) if several else (ROW_ESTIMATORS, _WITH_DIRECT["rows"])
+    return (*names, *more) if log.data.predicted is not None else names
+
+
+def off_policy_report(
+    log: PolicyLog,
+    *,
+    estimators: Sequence[str] | None = None,
+    main: str | None = None,
+    slices: Sequence[str] = ("country", "canvas"),
+    rules: Rules | None = None,
+    minimum_members: int = MINIMUM_MEMBERS,
+) -> OffPolicyReport:
+    """Estimate what a model's policy would have earned, on the whole and by group.
+
+    An estimator under the floor, or of a policy that the log hardly tried, is refused and says so in the report;
+    groups are refused in the same way.
+
+    Args:
+        log: The weighed rows, see `weigh` and `combine`.
+        estimators: Names of `ESTIMATORS`, all over rows or all over slates; None = those that suit the log.
+        main: The estimator that slices are read by; None = `snips` or `slate_snips`, whichever is among them.
+        slices: Of `GROUPS`; a slice with one group is left out.
+        rules: Floor and interval.
+        minimum_members: Groups with fewer members are left out.
+
+    Raises:
+        UnknownNameError: No such estimator or slice.
+        ConfigError: Estimators over rows and over slates in one report.
+        DataError: The rows cannot be used.
+    """
+    names = tuple(estimators or suited_estimators(log))
+    chosen = main or next((name for name in ("snips", "slate_snips") if name in names), names[0])
+    names = names if chosen in names else (*names, chosen)
+    check_names(names, slices)
+    judged = rules or Rules()
+    by_slate = names[0].startswith("slate")
+    return OffPolicyReport(
+        model=log.model,
+        policy=log.policy,
+        canvases=tuple(log.groups["canvas"].unique(maintain_order=True).to_list()),
+        outcome=log.outcome,
+        version=log.version,
+        unit="slate" if by_slate else "title shown",
+        main=chosen,
+        slates=int(np.unique(log.data.slates).size),
+        rows=len(log.data),
+        members=int(np.unique(log.data.members).size),
+        immature=log.data.immature,
+        without_propensity=log.without_propensity,
+        outside=log.outside,
+        direct_fit=log.direct_fit,
+        floor=judged.floor,
+        logged=_logged(log.data, by_slate, judged),
+        estimates=tuple(_one(name, log.data, judged) for name in names),
+        groups=_by_group(log, chosen, slices, judged, minimum_members),
+    )
+
+
+def check_names(names: Sequence[str], slices: Sequence[str] = ()) -> None:
+    """Check estimators and slices before anything is read.
+
+    Raises:
+        UnknownNameError: No such estimator or slice.
+        ConfigError: Estimators over rows and over slates in one report.
+    """
+    for name in names:
+        if name not in ESTIMATORS:
+            raise UnknownNameError(ESTIMATORS.kind, name, ESTIMATORS.names())
+    for name in slices:
+        if name not in GROUPS:
+            raise UnknownNameError("slice", name, GROUPS)
+    if len({name.startswith("slate") for name in names}) > 1:
+        raise ConfigError(
+            f"{', '.join(names)}: some estimate a slate's value and some a single title's; ask for one kind at a time"
+        )
+
+
+def _one(name: str, data: OffPolicyData, rules: Rules) -> Estimated:
+    try:
+        found = estimate(name, data, rules=rules)
+        against = estimate(name, data, rules=rules, against_logged=True)
+    except (EffectiveSampleError, OverlapError) as error:
+        return Estimated(name, None, None, error.effective, str(error))
+    difference = Interval(against.value, against.low, against.high)
+    return Estimated(name, found, difference, found.effective_sample_size)
+
+
+def _logged(data: OffPolicyData, by_slate: bool, rules: Rules) -> Interval:
+    """What the logging policy earned: the same estimators with every weight 1."""
+    same = replace(data, target=data.logged, predicted=None, expected=None)
+    found = estimate("slate" if by_slate else "ips", same, rules=replace(rules, floor=0.0, coverage=0.0))
+    return Interval(found.value, found.low, found.high)
+
+
+def _by_group(
+    log: PolicyLog, main: str, slices: Sequence[str], rules: Rules, minimum: int
+) -> tuple[GroupEstimate, ...]:
+    found = []
+    for name in slices:
+        values = log.groups[name]
+        groups = sorted(values.unique().to_list())
+        for group in groups if len(groups) > 1 else ():
+            part = log.keep((values == group).to_numpy())
+            members = int(np.unique(part.data.members).size)
+            if members >= minimum:
+                logged = _logged(part.data, main.startswith("slate"), rules)
+                found.append(GroupEstimate(name, group, members, logged, _one(main, part.data, rules)))
+    return tuple(sorted(found, key=_order))
+
+
+def _order(row: GroupEstimate) -> tuple[bool, float]:
+    difference = row.estimated.difference
+    return (difference is None, 0.0 if difference is None else difference.value)

@@ -1,0 +1,146 @@
+"""Derived columns of what was true just before each event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+import numpy as np
+import polars as pl
+
+from playbill.errors import StateError
+from playbill.labels.blocks import Block, Bool, Groups, Int
+from playbill.labels.popularity import percentiles
+
+EVERYWHERE = "*"
+POPULARITY = "popularity_percentile_of_title"
+PLAYS = "plays"
+"""What the derived columns call the plays of all members by day, see `popularity.daily_plays`."""
+
+_DAY_US = 86_400_000_000
+_LAUNCH = "__launch"
+
+
+def before_column(name: str, block: Block, asked: Bool, tables: Mapping[str, pl.DataFrame | None]) -> pl.Series:
+    """Return one column of `schema.BEFORE_COLUMNS` for n events.
+
+    Args:
+        name: The column.
+        block: The events.
+        asked: [n] the events whose value is needed; others may be null.
+        tables: `availability` for `title_age_days`, `titles` for `prior_plays_of_rarest_genre`, `availability` and
+            `plays` for `popularity_percentile_of_title`.
+
+    Raises:
+        StateError: A table it needs is not there.
+    """
+    return _BEFORE[name](block, asked, tables).alias(name)
+
+
+def needed_tables(columns: Collection[str]) -> tuple[str, ...]:
+    """Return the tables that derived columns read beside the log."""
+    return tuple(sorted({_TABLES[name] for name in columns if name in _TABLES}))
+
+
+def require_table(name: str, column: str, tables: Mapping[str, pl.DataFrame | None]) -> pl.DataFrame:
+    """Return a table.
+
+    Raises:
+        StateError: It was not given.
+    """
+    found = tables.get(name)
+    if found is None:
+        raise StateError(f"{column} needs the {name} table; run `playbill ingest` first")
+    return found
+
+
+def masked(values: Int | np.ndarray, known: Bool) -> pl.Series:
+    """Return numbers as a column that is null where they are not known."""
+    return pl.select(pl.when(pl.Series(known)).then(pl.Series(values))).to_series()
+
+
+_Tables = Mapping[str, pl.DataFrame | None]
+
+
+def _prior_of_title(action: str) -> Callable[[Block, Bool, _Tables], pl.Series]:
+    def column(block: Block, asked: Bool, tables: _Tables) -> pl.Series:
+        return masked(block.groups("title_id").before(block.is_action(action)), block.known("title_id"))
+
+    return column
+
+
+def _prior_plays(block: Block, asked: Bool, tables: _Tables) -> pl.Series:
+    return pl.Series(block.groups().before(block.is_action("play")))
+
+
+def _days_since_last_play(block: Block, asked: Bool, tables: _Tables) -> pl.Series:
+    at = block.frame["event_at"].dt.epoch("us").to_numpy().astype(np.int64)
+    played = np.where(block.is_action("play"), np.arange(len(block)), -1)
+    last = np.roll(np.maximum.accumulate(played), 1)
+    known = last >= block.groups().start
+    known[:1] = False
+    return masked((at - at[last]) / _DAY_US, known)
+
+
+def _title_age(block: Block, asked: Bool, tables: _Tables) -> pl.Series:
+    """Return days from launch: the first `available_from` in the event's country or everywhere."""
+    availability = require_table("availability", "title_age_days", tables)
+    first = availability.group_by("title_id", "country").agg(pl.col("available_from").min().alias(_LAUNCH))
+    everywhere = first.filter(pl.col("country") == EVERYWHERE).select("title_id", pl.col(_LAUNCH).alias("__all"))
+    events = block.frame.select("title_id", "country", "event_at")
+    joined = events.join(first, on=["title_id", "country"], how="left", maintain_order="left").join(
+        everywhere, on="title_id", how="left", maintain_order="left"
+    )
+    age = pl.col("event_at") - pl.min_horizontal(_LAUNCH, "__all")
+    return joined.select(age.dt.total_microseconds() / _DAY_US).to_series()
+
+
+def _prior_of_rarest_genre(block: Block, asked: Bool, tables: _Tables) -> pl.Series:
+    """Count earlier plays of each genre of the title, and take the smallest count.
+
+    Each (event, genre) pair is an entry; plays count, asked events read. Entries of an event stay together.
+    """
+    titles = require_table("titles", "prior_plays_of_rarest_genre", tables)
+    entries = _genre_entries(block, asked, titles)
+    if entries.is_empty():
+        return pl.Series(np.zeros(len(block), np.int64)).clear(len(block))
+    event = entries["event"].to_numpy().astype(np.int64)
+    genre = entries["genre"].to_numpy().astype(np.int64)
+    prior = Groups.of(block.member[event], genre).before(block.is_action("play")[event])
+    starts = np.nonzero(np.r_[True, event[1:] != event[:-1]])[0]
+    rarest = np.zeros(len(block), np.int64)
+    known = np.zeros(len(block), np.bool_)
+    rarest[event[starts]] = np.minimum.reduceat(prior, starts)
+    known[event[starts]] = True
+    return masked(rarest, known)
+
+
+def _genre_entries(block: Block, asked: Bool, titles: pl.DataFrame) -> pl.DataFrame:
+    genres = (
+        titles.select("title_id", pl.col("genres").list.unique().alias("genre"))
+        .explode("genre")
+        .drop_nulls()
+        .with_columns(pl.col("genre").rank("dense").cast(pl.Int64))
+        .group_by("title_id")
+        .agg("genre")
+    )
+    rows = np.nonzero((asked | block.is_action("play")) & block.known("title_id"))[0]
+    events = block.frame.select("title_id")[rows].with_columns(event=pl.Series(rows, dtype=pl.Int64))
+    joined = events.join(genres, on="title_id", how="inner", maintain_order="left")
+    return joined.select("event", "genre").explode("genre")
+
+
+def _popularity(block: Block, asked: Bool, tables: _Tables) -> pl.Series:
+    availability = require_table("availability", POPULARITY, tables)
+    return percentiles(block, asked, require_table(PLAYS, POPULARITY, tables), availability)
+
+
+_BEFORE: dict[str, Callable[[Block, Bool, _Tables], pl.Series]] = {
+    "prior_plays_of_title": _prior_of_title("play"),
+    "prior_plays": _prior_plays,
+    "days_since_last_play": _days_since_last_play,
+    "title_age_days": _title_age,
+    "prior_plays_of_rarest_genre": _prior_of_rarest_genre,
+    "prior_my_list_adds_of_title": _prior_of_title("my_list_add"),
+    POPULARITY: _popularity,
+}
+_TABLES = {"title_age_days": "availability", "prior_plays_of_rarest_genre": "titles", POPULARITY: "availability"}

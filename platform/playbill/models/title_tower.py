@@ -1,0 +1,124 @@
+"""The title tower: `e_TD = g(age) * id_TD + (1 - g(age)) * meta_TD`.
+
+A title with a long past is mostly its id vector; one that has just arrived, or is still to come, is its
+metadata. In training, ids are hidden at random, so the metadata vector must work alone.
+Axis letters: T titles, D width, M matching space, S snapshots, F features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from playbill.models.batch import TitleInputs
+from playbill.models.config import NetworkConfig
+from playbill.models.embeddings import Fields
+from playbill.models.normalise import DistinctFeatures, Normaliser
+from playbill.models.text import GramSpace
+
+VECTOR_STD = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTitles:
+    """What does not change while weights do, computed once per `TitleInputs`."""
+
+    names: Tensor
+    """[T, M] unit vectors of names."""
+    synopses: Tensor
+    """[T, M] unit vectors of synopses."""
+    numeric: Tensor
+    """[T, 2Fs] normalised static features."""
+    snapshots: DistinctFeatures
+    """Normalised time-dependent features at S moments."""
+    experience: Tensor
+    """[T, 3] age, whether the age is known, and plays, compressed: what the gate reads."""
+
+
+class TitleTower(nn.Module):
+    """Titles -> vectors."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        titles, dim = config.titles, config.trunk.dim
+        self.config = titles
+        self.id = nn.Embedding(titles.titles, dim, padding_idx=0)
+        nn.init.normal_(self.id.weight, std=VECTOR_STD)
+        self.static = Normaliser(titles.numeric)
+        self.dynamic = Normaliser(titles.snapshot)
+        self.gate = nn.Linear(3, 1)
+        if titles.metadata:
+            self.metadata = Metadata(config, self.static.width)
+        self._start_gate()
+
+    def _start_gate(self) -> None:
+        """Start at half for three plays and 0.95 for eighty, whatever the age."""
+        with torch.no_grad():
+            self.gate.weight.copy_(torch.tensor([[0.0, 0.0, 1.0]]))
+            self.gate.bias.fill_(-1.4)
+            self.id.weight[0] = 0
+
+    def prepare(self, titles: TitleInputs, grams: GramSpace) -> PreparedTitles:
+        """Compute what the weights do not change."""
+        with torch.no_grad():
+            known = ~torch.isnan(titles.age_days)
+            age = torch.where(known, titles.age_days, 0.0).clamp(min=0).log1p()
+            return PreparedTitles(
+                names=grams.names(titles.name_grams, titles.name_offsets),
+                synopses=grams.names(titles.synopsis_grams, titles.synopsis_offsets),
+                numeric=self.static(titles.numeric),
+                snapshots=self.dynamic.distinct(titles.snapshots),
+                experience=torch.stack([age, known.to(age.dtype), titles.plays.log1p()], dim=-1),
+            )
+
+    def forward(self, titles: TitleInputs, prepared: PreparedTitles) -> tuple[Tensor, Tensor]:
+        """Return title vectors [T, D] and the share [T, 1] of each title's id in its vector."""
+        share_T1 = self._id_share(titles, prepared)
+        vectors_TD = share_T1 * self.id(titles.index)
+        if self.config.metadata:
+            vectors_TD = vectors_TD + (1 - share_T1) * self.metadata(titles, prepared)
+        return vectors_TD, share_T1
+
+    def _id_share(self, titles: TitleInputs, prepared: PreparedTitles) -> Tensor:
+        usable = (titles.has_id & (titles.index > 0)).unsqueeze(-1)
+        if not self.config.id_embedding:
+            return torch.zeros_like(usable, dtype=torch.float32)
+        if not self.config.metadata:
+            return usable.float()
+        if self.training and self.config.id_mask:
+            usable = usable & (torch.rand(usable.shape, device=usable.device) >= self.config.id_mask)
+        gate = torch.sigmoid(self.gate(prepared.experience).float()) if self.config.age_gate else 1.0
+        return gate * usable
+
+
+class Metadata(nn.Module):
+    """What is known of a title before anyone has seen it -> [T, D]."""
+
+    def __init__(self, config: NetworkConfig, numeric_width: int) -> None:
+        super().__init__()
+        titles, dim = config.titles, config.trunk.dim
+        self.genres = nn.EmbeddingBag(titles.genres, dim, mode="mean", padding_idx=0)
+        self.fields = Fields((titles.kinds, titles.languages, titles.release_years, *titles.categorical), dim)
+        self.name = nn.Linear(config.text.dim, dim, bias=False)
+        self.synopsis = nn.Linear(config.text.dim, dim, bias=False)
+        self.numeric = nn.Linear(numeric_width, dim, bias=False) if numeric_width else None
+        self.out = nn.Linear(dim, dim)
+        for table in (self.genres, self.fields.table):
+            nn.init.normal_(table.weight, std=0.5)
+        nn.init.normal_(self.out.weight, std=VECTOR_STD / dim**0.5)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, titles: TitleInputs, prepared: PreparedTitles) -> Tensor:
+        """Return metadata vectors [T, D]."""
+        fields = (titles.kind, titles.language, titles.release_year, *titles.categorical.unbind(dim=1))
+        total = self.genres(titles.genres, titles.genre_offsets) + self.fields(fields)
+        total = total + self.name(prepared.names)
+        if titles.synopsis_grams.numel():
+            total = total + self.synopsis(prepared.synopses)
+        if self.numeric is not None:
+            total = total + self.numeric(prepared.numeric)
+        vectors: Tensor = self.out(F.gelu(total))
+        return vectors

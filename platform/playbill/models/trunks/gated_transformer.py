@@ -1,0 +1,150 @@
+"""The causal trunk `gated_transformer`: tokens -> states, each of which has seen only what came before.
+
+Pre-norm blocks with three cheap additions, all neutral at the start: a learned attention bias per head and
+distance (T5, arXiv 1910.10683), a short causal mixing of queries, keys and values (Primer, arXiv 2109.08668), and
+a gate per head on what attention hears (Gated Attention, arXiv 2505.06708).
+Axis letters: B members, L tokens, D width, H attention heads.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from playbill.models.config import NetworkConfig
+from playbill.models.trunks.attention import attention_at, causal_attention
+from playbill.models.trunks.dropout import Dropout
+
+MIX = 2
+"""How many earlier states queries, keys and values read."""
+
+
+class GatedTransformer(nn.Module):
+    """`trunk.layers` gated blocks and a last norm."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        trunk = config.trunk
+        self.dropout = Dropout(trunk.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(trunk.layers))
+        self.norm = nn.LayerNorm(trunk.dim)
+
+    def forward(self, tokens_BLD: Tensor) -> Tensor:
+        """Return states [B, L, D]; state l depends on tokens 0 to l."""
+        state_BLD = self.dropout(tokens_BLD)
+        for block in self.blocks:
+            state_BLD = block(state_BLD)
+        last: Tensor = self.norm(state_BLD)
+        return last
+
+    def at(self, tokens_BLD: Tensor, member_S: Tensor, place_S: Tensor) -> Tensor:
+        """Return [S, D] what `forward` returns at some places: the last block is computed there alone.
+
+        Args:
+            tokens_BLD: [B, L, D].
+            member_S: [S] row of each.
+            place_S: [S] position of each.
+        """
+        state_BLD = tokens_BLD
+        for block in self.blocks[:-1]:
+            state_BLD = block(state_BLD)
+        last: Tensor = self.norm(self.blocks[-1].at(state_BLD, member_S, place_S))  # type: ignore[operator]
+        return last
+
+
+@runtime_checkable
+class ReadsAt(Protocol):
+    """A trunk that computes the states of some places for less than those of all."""
+
+    def at(self, tokens_BLD: Tensor, member_S: Tensor, place_S: Tensor) -> Tensor:
+        """Return [S, D] states; see `GatedTransformer.at`."""
+        ...
+
+
+class Block(nn.Module):
+    """Gated attention and feed-forward, each behind a norm and beside a residual."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        dim, self.heads = config.trunk.dim, config.trunk.heads
+        self.attention_norm, self.feed_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.project = nn.Linear(dim, 3 * dim)
+        self.mix = nn.Parameter(torch.zeros(MIX, 3 * dim))
+        self.distance = nn.Parameter(torch.zeros(self.heads, config.length + 1))
+        self.out = nn.Linear(dim, dim)
+        self.up, self.down = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+        self.gates = nn.Linear(dim, self.heads)
+        self.dropout = Dropout(config.trunk.dropout)
+        self._start(dim, config.trunk.layers)
+
+    def _start(self, dim: int, layers: int) -> None:
+        for linear in (self.project, self.up):
+            nn.init.normal_(linear.weight, std=dim**-0.5)
+        nn.init.normal_(self.out.weight, std=(2 * layers * dim) ** -0.5)
+        nn.init.normal_(self.down.weight, std=(2 * layers * 4 * dim) ** -0.5)
+        for linear in (self.project, self.up, self.out, self.down, self.gates):
+            nn.init.zeros_(linear.bias)
+        nn.init.zeros_(self.gates.weight)
+
+    def forward(self, state_BLD: Tensor) -> Tensor:
+        """Return the next states [B, L, D]."""
+        x_BLD = self.attention_norm(state_BLD)
+        qkv = mix_back(self.project(x_BLD), self.mix)
+        return self._feed(state_BLD, x_BLD, causal_attention(qkv, self.distance, self.heads))
+
+    def at(self, state_BLD: Tensor, member_S: Tensor, place_S: Tensor) -> Tensor:
+        """Return [S, D] what `forward` returns at some places."""
+        x_BLD = self.attention_norm(state_BLD)
+        qkv = mix_back(self.project(x_BLD), self.mix)
+        heard_SD = attention_at(qkv, self.distance, self.heads, member_S, place_S)
+        state_SD, x_SD = state_BLD[member_S, place_S], x_BLD[member_S, place_S]
+        return self._feed(state_SD.unsqueeze(0), x_SD.unsqueeze(0), heard_SD.unsqueeze(0)).squeeze(0)
+
+    def _feed(self, state_BLD: Tensor, x_BLD: Tensor, heard_BLD: Tensor) -> Tensor:
+        heard_BLD = apply_gate(heard_BLD, 2 * torch.sigmoid(self.gates(x_BLD)))
+        state_BLD = state_BLD + self.dropout(self.out(heard_BLD))
+        thought = self.down(F.gelu(self.up(self.feed_norm(state_BLD))))
+        after: Tensor = state_BLD + self.dropout(thought)
+        return after
+
+
+def mix_back(x_BLE: Tensor, mix: Tensor) -> Tensor:
+    """Add to each position learned multiples, per channel, of the positions before it.
+
+    Args:
+        x_BLE: [B, L, E].
+        mix: [steps, E]; row s multiplies the position s + 1 steps back.
+    """
+    mixed: Tensor = _MixBack.apply(x_BLE, mix.to(x_BLE.dtype))  # type: ignore[no-untyped-call]
+    return mixed
+
+
+class _MixBack(torch.autograd.Function):
+    """Written out because the plain form makes three copies of its input, which is most of its cost on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mix: Tensor) -> Tensor:
+        ctx.save_for_backward(x, mix)
+        mixed = x.clone()
+        for back, multiple in enumerate(mix, start=1):
+            mixed[:, back:].addcmul_(x[:, :-back], multiple)
+        return mixed
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        (grad,), (x, mix) = grads, ctx.saved_tensors
+        grad_x, grad_mix = grad.clone(), torch.zeros_like(mix)
+        for back, multiple in enumerate(mix, start=1):
+            grad_x[:, :-back].addcmul_(grad[:, back:], multiple)
+            grad_mix[back - 1] = (grad[:, back:] * x[:, :-back]).sum(dim=(0, 1))
+        return grad_x, grad_mix
+
+
+def apply_gate(x_BLD: Tensor, gate_BLH: Tensor) -> Tensor:
+    """Scale each head's share of the width."""
+    heads = gate_BLH.shape[-1]
+    batch, length, dim = x_BLD.shape
+    return (x_BLD.view(batch, length, heads, -1) * gate_BLH.unsqueeze(-1)).view(batch, length, dim)

@@ -1,0 +1,170 @@
+"""What a page is built from: rows that could be on it, the rules it keeps to, and how rows are valued.
+
+Axis letters: T titles, R rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from playbill.definitions.specs.page import PageSpec, ViewportSpec
+from playbill.ranking.blend import Scores
+from playbill.ranking.candidates import ABSENT, Mask
+from playbill.ranking.lists import RankedList, rank
+from playbill.ranking.row_plans import RowPlan
+
+SPARE = 4
+"""How many times the titles of a row are ranked at first; more only when the rows above took so many."""
+ROW_DECAY = 0.78
+"""How much of the attention at a row's head reaches the head of the next row."""
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class RowEntry:
+    """What a row head reads of a row.
+
+    Args:
+        name: Its definition's name, such as `genre_rows`.
+        genre: Of a genre row.
+        about: Column of its source title, `ABSENT` without one.
+        head: Column of the title it begins with.
+        expected: How likely one of the titles it shows is played, where that is known.
+    """
+
+    name: str
+    genre: str | None = None
+    about: int = ABSENT
+    head: int = ABSENT
+    expected: float | None = None
+
+
+class RowValues(Protocol):
+    """How likely rows are to be played from: logarithms of probabilities, or anything that orders rows."""
+
+    def __call__(self, rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Values:
+        """Return [R] values of rows, given those above them; none above asks for each row by itself."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class RowCandidate:
+    """A row that could be on a page.
+
+    Args:
+        plan: Which row.
+        scores: [T] its own order of titles.
+        wanted: [T] titles it may show, its genre's alone where it is of one.
+        chances: [T] logits of a play of each title in this row once it is looked at; None where nothing says so.
+    """
+
+    plan: RowPlan
+    scores: Scores
+    wanted: Mask
+    chances: npt.NDArray[np.floating[Any]] | None = None
+    _ranked: dict[int, RankedList] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Its definition's name."""
+        return self.plan.spec.name
+
+    def entry(self, titles: RankedList, looks: Values | None = None) -> RowEntry:
+        """Return what values a row that shows these titles.
+
+        Args:
+            titles: What it shows.
+            looks: [C] how likely each column is looked at; None where nobody asks for the expected play.
+        """
+        head = int(titles.columns[0]) if len(titles) else ABSENT
+        expected = None
+        if looks is not None and self.chances is not None:
+            expected = expected_play(self.chances[titles.columns[: len(looks)]], looks)
+        return RowEntry(self.name, self.plan.genre, self.plan.source, head, expected)
+
+    def fill(self, taken: Mask, k: int) -> RankedList:
+        """Return its best `k` titles that are not taken; empty where fewer than its minimum length are left.
+
+        A chart shows its titles whatever other rows show.
+        """
+        if self.plan.spec.chart:
+            taken = np.zeros_like(taken)
+        if k not in self._ranked:
+            self._ranked[k] = rank(self.scores, self.wanted, min(SPARE * k, max(len(self.scores), 1)))
+        ranked = self._ranked[k]
+        left = ranked.without(taken)
+        needed = max(k, self.plan.spec.minimum_length)
+        if len(left) < needed and len(ranked) < self.count:
+            left = rank(self.scores, self.wanted & ~taken, needed)
+        if len(left) < self.plan.spec.minimum_length:
+            return left.head(0)
+        return left.head(k)
+
+    @property
+    def count(self) -> int:
+        """Titles it could show."""
+        return int(self.wanted.sum())
+
+
+def expected_play(logits: npt.NDArray[np.floating[Any]], looks: Values) -> float:
+    """Return how likely a title of a row is played: `1 - prod_j (1 - look_j sigmoid(logit_j))`; see `ExpectedPlaySpec`.
+
+    Args:
+        logits: Of a play of each title once it is looked at, from the left.
+        looks: How likely each column is looked at; at least as many.
+    """
+    played = np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
+    return float(-np.expm1(np.log1p(-looks[: len(played)] * played).sum()))
+
+
+@dataclass(frozen=True)
+class PageRules:
+    """What one page keeps to.
+
+    Args:
+        spec: The canvas's.
+        k: Titles of a row at most.
+        viewport: Of the device, None = nothing is known of it.
+        first: Whether the placed row comes first; None where nothing places it.
+    """
+
+    spec: PageSpec
+    k: int
+    viewport: ViewportSpec | None = None
+    first: bool | None = None
+
+    @classmethod
+    def of(cls, spec: PageSpec, k: int, device: str | None, heads: dict[str, float] | None = None) -> PageRules:
+        """Return the rules of one request.
+
+        Args:
+            spec: The canvas's.
+            k: Titles of a row at most.
+            device: Where the page is shown.
+            heads: Head of level `page` -> its probability, as far as they are known.
+        """
+        likely = (heads or {}).get(spec.placed.head) if spec.placed else None
+        first = None if likely is None or spec.placed is None else likely >= spec.placed.first_from
+        return cls(spec, k, spec.viewports.get(device or ""), first)
+
+    @property
+    def looks(self) -> Values | None:
+        """[C] how likely each column of a row is looked at before anybody scrolls, where the page asks for it."""
+        if self.spec.expected is None:
+            return None
+        columns = self.k if self.viewport is None else min(self.viewport.columns, self.k)
+        found: Values = self.spec.expected.look ** np.arange(columns, dtype=np.float64)
+        return found
+
+    def place_of(self, name: str) -> int | None:
+        """Return the place that a row is given among the rows after the pinned ones, None where its score decides."""
+        placed = self.spec.placed
+        if placed is None or self.first is None or name != placed.row:
+            return None
+        return 0 if self.first else placed.otherwise

@@ -1,0 +1,158 @@
+"""Terms of members' histories for requests: `models.history_terms`, read from what a request carries.
+
+Letters: N requests, U pairs of a history and a moment, K terms, T titles and the padding row, S moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from playbill.datasets import Encoder, Request
+from playbill.datasets.encoding.buckets import floor_moment, microseconds_of
+from playbill.models.history_terms import Floats, HistoryTerms, Ints, Plays, WeekPlays
+
+PLAY = "play"
+
+
+@dataclass(frozen=True)
+class RequestTerms:
+    """The terms of N requests.
+
+    Args:
+        values: [U, K, T] standardised.
+        row: [N] which of them each request has.
+        lengths: [N] plays in its history.
+    """
+
+    values: Floats
+    row: Ints
+    lengths: Ints
+
+
+class HistoryReader:
+    """Reads the terms of one model version. Safe to share between threads.
+
+    Args:
+        terms: Of the network.
+        encoder: Numbers of titles, those after training included.
+        column: Moments in microseconds, and the place of a feature of titles -> [S, T] its raw values.
+    """
+
+    def __init__(self, terms: HistoryTerms, encoder: Encoder, column: Callable[[Ints, int], Floats]) -> None:
+        self._terms, self._encoder, self._column = terms, encoder, column
+        self._heads = terms.config.heads
+
+    def read(self, requests: Sequence[Request]) -> RequestTerms:
+        """Return the terms of some requests, whose histories hold rows of `interactions` in order."""
+        plays, week, row, _ = self._histories(requests, np.zeros(len(requests), np.int64))
+        values = self._terms.values(plays, week, self._encoder.title_rows.size)
+        return RequestTerms(values, row, plays.lengths()[row])
+
+    def added(self, scores: dict[str, Floats], requests: Sequence[Request], canvas: Ints) -> dict[str, Floats]:
+        """Return scores with the terms of their requests added.
+
+        Args:
+            scores: Head -> [N, T] without the padding row.
+            requests: N.
+            canvas: [N] index of each request's canvas.
+        """
+        heads = [head for head in self._heads if head in scores]
+        if not heads or not self._terms.weights.any():
+            return scores
+        plays, week, row, first = self._histories(requests, canvas)
+        found, titles = dict(scores), self._encoder.title_rows.size
+        for head in heads:
+            weights = self._terms.weights_of(head, canvas[first], plays.lengths())
+            if weights.any():
+                sums = self._terms.sums(plays, week, titles, weights)
+                found[head] = scores[head] + (sums if len(first) == len(row) else sums[row])[:, 1:]
+        return found
+
+    def _histories(self, requests: Sequence[Request], canvas: Ints) -> tuple[Plays, WeekPlays | None, Ints, Ints]:
+        """Return U histories at their moment, on their canvas; the week's plays of each; [N] which each request has.
+
+        The last is the first request [U] that has each.
+        """
+        hours = self._encoder.state.snapshot_hours
+        moments = np.array([microseconds_of(floor_moment(request.at, hours)) for request in requests], np.int64)
+        # Requests hold their frames while this runs, so that an id means one frame.
+        places: dict[tuple[int, int, int], int] = {}
+        pasts = [id(request.history) for request in requests]
+        keys = zip(pasts, moments.tolist(), canvas.tolist(), strict=True)
+        row = np.array([places.setdefault(key, len(places)) for key in keys], np.int64)
+        first = np.unique(row, return_index=True)[1]
+        plays = plays_of([requests[place].history for place in first], self._encoder)
+        return plays, self._week(moments[first]), row, first
+
+    def added_to_pairs(
+        self, logits: list[Floats], pairs: Sequence[tuple[int, str]], requests: Sequence[Request], canvas: Ints
+    ) -> list[Floats]:
+        """Return the [T] logits of (request, head) pairs with the terms of their requests added."""
+        found = list(logits)
+        for head in self._heads:
+            if places := [place for place, (_, own) in enumerate(pairs) if own == head]:
+                rows = [pairs[place][0] for place in places]
+                scores = {head: np.stack([logits[place] for place in places])}
+                scores = self.added(scores, [requests[row] for row in rows], canvas[rows])
+                for place, own in zip(places, scores[head], strict=True):
+                    found[place] = own
+        return found
+
+    def parts(self, request: Request, head: str) -> dict[str, tuple[float, Floats]]:
+        """Return term -> its weight in a head's scores in a request, and its [T] values; only those that weigh."""
+        if head not in self._heads:
+            return {}
+        terms = self.read([request])
+        canvas = self._encoder.canvas_index(pl.Series([request.canvas]))
+        weights = self._terms.weights_of(head, canvas, terms.lengths)[0].tolist()
+        names = enumerate(self._terms.config.terms)
+        return {name: (weights[place], terms.values[0, place, 1:]) for place, name in names if weights[place]}
+
+    def _week(self, moments: Ints) -> WeekPlays | None:
+        place = self._terms.config.popularity
+        if place is None:
+            return None
+        unique, moment = np.unique(moments, return_inverse=True)
+        return WeekPlays(np.nan_to_num(self._column(unique, place)), moment.astype(np.int64))
+
+
+def plays_of(histories: Sequence[pl.DataFrame | None], encoder: Encoder) -> Plays:
+    """Return the plays of U histories, of titles that training knew."""
+    known = [(place, frame) for place, frame in enumerate(histories) if frame is not None and frame.height]
+    if not known:
+        nothing = np.zeros(0, np.int64)
+        return Plays(nothing, nothing, nothing, len(histories))
+    frames = [frame for _, frame in known]
+    owner = np.repeat(np.array([place for place, _ in known]), [frame.height for frame in frames]).astype(np.int64)
+    title = encoder.title_rows.encode(together(frames, "title_id")).astype(np.int64)
+    moment = together(frames, "event_at").dt.epoch("us").to_numpy().astype(np.int64)
+    played = (together(frames, "action") == PLAY).to_numpy()
+    used = played & (title > 0) & (title < encoder.trained_titles)
+    return Plays(owner[used], title[used], moment[used], len(histories))
+
+
+def together(frames: Sequence[pl.DataFrame], name: str) -> pl.Series:
+    """Return a column of several frames as one; a cast of each by itself would cost more than all the rest."""
+    columns = [frame[name] for frame in frames]
+    alike = all(column.dtype == columns[0].dtype for column in columns)
+    whole = pl.concat(columns if alike else [column.cast(pl.String) for column in columns])
+    return whole if whole.dtype.is_temporal() else whole.cast(pl.String)
+
+
+def played_by_members(plays: pl.DataFrame, encoder: Encoder) -> Plays:
+    """Return the plays of a log as one history for each member.
+
+    Args:
+        plays: member_id, title_id and event_at, members one after the other and each in order.
+        encoder: Numbers of titles.
+    """
+    owner = plays["member_id"].rle_id().to_numpy().astype(np.int64)
+    title = encoder.title_rows.encode(plays["title_id"]).astype(np.int64)
+    moment = plays["event_at"].dt.epoch("us").to_numpy().astype(np.int64)
+    used: npt.NDArray[np.bool_] = (title > 0) & (title < encoder.trained_titles)
+    return Plays(owner[used], title[used], moment[used], int(owner.max(initial=-1)) + 1)

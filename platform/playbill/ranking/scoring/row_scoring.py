@@ -1,0 +1,190 @@
+"""What heads about rows and pages say of one request: how likely a row is played from, given the rows above it.
+
+The row tower is read once per state of the catalogue; a page then costs a few small products.
+Axis letters: T titles with the padding row, X names of rows or genres, R rows, D width, F features of a pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from playbill.datasets import Encoder
+from playbill.errors import UnknownNameError
+from playbill.models import Network
+from playbill.models.row_tower import PageHead, RowHead, named_titles
+from playbill.ranking.page_rules import RowEntry, Values
+
+Floats = npt.NDArray[np.float32]
+
+
+def _array(tensor: torch.Tensor) -> Floats:
+    found: Floats = tensor.detach().float().numpy().copy()
+    return found
+
+
+@dataclass(frozen=True)
+class RowWeights:
+    """A head about rows, as arrays."""
+
+    query: Floats
+    query_bias: Floats
+    above: Floats
+    pair: Floats
+    bias: Floats
+    base: float
+    scale: float
+
+    @classmethod
+    def of(cls, head: RowHead) -> RowWeights:
+        """Read a head's weights."""
+        return cls(
+            query=_array(head.query.weight),
+            query_bias=_array(head.query.bias),
+            above=_array(head.above.weight),
+            pair=_array(head.pair.weight)[0],
+            bias=_array(head.bias.weight)[:, 0],
+            base=float(head.base.detach()),
+            scale=float(head.scale),
+        )
+
+
+class RowVectors:
+    """Vectors of rows over one state of the catalogue.
+
+    Args:
+        network: Has a row tower.
+        encoder: Knows names of rows and genres.
+        titles_TD: Vectors of titles, row 0 none.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, network: Network, encoder: Encoder, titles_TD: torch.Tensor) -> None:
+        tower = network.rows
+        assert tower is not None
+        texts_XD = tower.text(tower.texts(network.grams))
+        named_TD = named_titles(titles_TD)
+        self._name = _array(tower.name.weight + texts_XD[: tower.names])
+        self._genre = _array(tower.genre.weight + texts_XD[tower.names :])
+        self._about, self._head = _array(tower.about(named_TD)), _array(tower.head(named_TD))
+        self._names = {name: place + 1 for place, name in enumerate(encoder.state.row_texts)}
+        self._genres = {genre: place + 1 for place, genre in enumerate(encoder.state.genres)}
+
+    def coded(self, rows: Sequence[RowEntry]) -> npt.NDArray[np.int64]:
+        """Return [R, 4] indices of rows by `models.rows.FIELDS`; columns of titles begin at 0, rows of titles at 1."""
+        coded = [
+            (self._names.get(row.name, 0), self._genres.get(row.genre or "", 0), row.about + 1, row.head + 1)
+            for row in rows
+        ]
+        return np.array(coded, np.int64).reshape(-1, 4)
+
+    def __call__(self, coded: npt.NDArray[np.int64]) -> Floats:
+        """Return [R, D]."""
+        name, genre, about, head = coded.T
+        found: Floats = self._name[name] + self._genre[genre] + self._about[about] + self._head[head]
+        return found
+
+
+@dataclass(frozen=True)
+class PageState:
+    """One request, as heads about rows and pages see it.
+
+    Args:
+        vectors: Of rows; None where no head is about rows.
+        heads: Head about rows -> its weights.
+        states: Head -> [D] the state in its context.
+        page: Head about pages -> its probability.
+    """
+
+    vectors: RowVectors | None
+    heads: Mapping[str, RowWeights]
+    states: Mapping[str, Floats]
+    page: Mapping[str, float]
+
+    def logits(self, head: str, rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Values:
+        """Return [R] logits of rows in one head, given the rows above them.
+
+        Raises:
+            UnknownNameError: No head about rows has this name.
+        """
+        if head not in self.heads or self.vectors is None:
+            raise UnknownNameError("head about rows", head, self.heads)
+        weights, state = self.heads[head], self.states[head]
+        own, up = self.vectors.coded(rows), self.vectors.coded(above)
+        q = state + weights.query @ state + weights.query_bias
+        if len(up):
+            q = q + weights.above @ self.vectors(up).mean(axis=0)
+        found: Values = (self.vectors(own) @ q * weights.scale + weights.bias[own[:, 0]] + weights.base).astype(float)
+        return found + _alike(own, up) @ weights.pair
+
+    def values(self, blend: Mapping[str, float]) -> BlendedRows:
+        """Return how rows are valued by a blend: a weighted sum of log probabilities."""
+        return BlendedRows(self, blend)
+
+
+@dataclass(frozen=True)
+class BlendedRows:
+    """Values of rows by a blend of heads; a `page_parts.RowValues`."""
+
+    state: PageState
+    blend: Mapping[str, float]
+
+    def __call__(self, rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Values:
+        """Return [R] blended log probabilities."""
+        total: Values = np.zeros(len(rows))
+        for head, weight in self.blend.items():
+            total = total - weight * np.logaddexp(0.0, -self.state.logits(head, rows, above))
+        return total
+
+
+def _alike(own: npt.NDArray[np.int64], up: npt.NDArray[np.int64]) -> Values:
+    """Return [R, F] what rows have in common with those above them: see `models.rows.pair_features`."""
+    counts = [np.full(len(own), float(len(up)))]
+    for column in (0, 1):
+        same = (own[:, column, None] == up[None, :, column]) & (own[:, column, None] > 0)
+        counts.append(same.sum(axis=1).astype(float))
+    found: Values = np.log1p(np.stack(counts, axis=1))
+    return found
+
+
+class PageReader:
+    """Reads requests for a network's heads about rows and pages; see `scorer.Scorer.page_states`.
+
+    Args:
+        network: Of the heads.
+        encoder: With every title that is scored.
+        titles_TD: Vectors of titles, row 0 none.
+    """
+
+    def __init__(self, network: Network, encoder: Encoder, titles_TD: torch.Tensor) -> None:
+        named = zip(network.config.heads, network.heads, strict=True)
+        heads: dict[str, Any] = {settings.name: head for settings, head in named if settings.target != "title"}
+        self._rows = {name: head for name, head in heads.items() if isinstance(head, RowHead)}
+        self._pages = {name: head for name, head in heads.items() if isinstance(head, PageHead)}
+        self._weights = {name: RowWeights.of(head) for name, head in self._rows.items()}
+        self._vectors = RowVectors(network, encoder, titles_TD) if self._rows else None
+
+    def __bool__(self) -> bool:
+        return bool(self._rows or self._pages)
+
+    @torch.inference_mode()
+    def read(self, scene: Any) -> list[PageState]:
+        """Return one state for each request of a scene (`models.scene.Scene`)."""
+        every = torch.arange(scene.state.shape[0])
+        own = {name: scene.page_states(head, every) for name, head in (self._rows | self._pages).items()}
+        states = {name: _array(own[name]) for name in self._rows}
+        pages = {name: torch.sigmoid(head(own[name])).tolist() for name, head in self._pages.items()}
+        return [
+            PageState(
+                self._vectors,
+                self._weights,
+                {name: values[place] for name, values in states.items()},
+                {name: values[place] for name, values in pages.items()},
+            )
+            for place in range(scene.state.shape[0])
+        ]

@@ -1,0 +1,304 @@
+"""The scorer: requests in, every head's score of every title out. Evaluation and serving share it.
+
+Letters: N requests, T titles without the padding row, F snapshot features, S moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from playbill.datasets import Request, title_arrays
+from playbill.datasets.encoding.buckets import floor_moment
+from playbill.datasets.encoding.requests import EncodedRequests, as_carried, encode_requests, history_lengths
+from playbill.definitions.specs.canvas import SIMILARITY, TERMS
+from playbill.errors import UnknownNameError
+from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
+from playbill.models.heads import TitleVectors
+from playbill.ranking.blend import blended, head_losses
+from playbill.ranking.candidates import Mask
+from playbill.ranking.page_scores import PageScores, blend_page
+from playbill.ranking.scoring.auxiliary_scores import Terms
+from playbill.ranking.scoring.bundle import Bundle
+from playbill.ranking.scoring.history_terms import HistoryReader, RequestTerms
+from playbill.ranking.scoring.pairs import pair_scores
+from playbill.ranking.scoring.row_scoring import PageReader, PageState
+from playbill.ranking.scoring.state_cache import KeptSnapshots, KeptStates
+from playbill.ranking.title_moments import Moments, TitleFeatures, TitleMoments
+
+BATCH_SLOTS = 12_800
+"""History events per pass of the network, padding counted."""
+BATCH_REQUESTS = 128
+"""Requests per pass: each moment among them needs its own [T, F]."""
+
+
+class Scorer:
+    """One model version over one state of the catalogue. Safe to share between threads.
+
+    Titles that came after training are scored too, from their metadata alone.
+
+    Args:
+        bundle: The model version.
+        titles: The canonical table, one row per title.
+        availability: The canonical table, for launches.
+        features: Title features; None = all of them missing.
+        as_of: The moment titles' ages are told at, zone-aware.
+        network: The bundle's network, where it is loaded already.
+        kept_states: Pasts whose state is kept, so that another canvas asked with the very same frame reads it once.
+        snapshots: Numbers of the very same titles that were read before, by another scorer.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        titles: pl.DataFrame,
+        availability: pl.DataFrame,
+        features: TitleFeatures | None,
+        *,
+        as_of: datetime,
+        network: Network | None = None,
+        kept_states: int = 0,
+        snapshots: KeptSnapshots | None = None,
+    ) -> None:
+        self.bundle = bundle
+        self.encoder = bundle.encoder.with_titles(titles["title_id"].to_list())
+        self.title_ids: tuple[str, ...] = self.encoder.title_rows.entries
+        self.network = network if network is not None else bundle.network()
+        self._features, self._states = features, KeptStates(kept_states)
+        self._losses = head_losses(bundle.resolved)
+        self._inputs, self._vectors = self._prepare(titles, availability, as_of)
+        given = (self.network, self.encoder, self._vectors, features)
+        self._moments: Moments = TitleMoments(*given, snapshots)
+        self._pages = PageReader(self.network, self.encoder, self._vectors.vectors)
+        self._terms = Terms(self.network, self._inputs, self._vectors.vectors, titles, self.encoder)
+        self._blended = {SIMILARITY, *blended(bundle.resolved)} & set(self._terms.names)
+        self._terms.prepare(self._blended)
+        self._history = self._history_reader()
+
+    def refreshed(self, titles: pl.DataFrame, availability: pl.DataFrame, as_of: datetime) -> Scorer:
+        """Return a scorer of the same version over a newer state of the catalogue. The network is shared."""
+        return Scorer(self.bundle, titles, availability, self._features, as_of=as_of, network=self.network)
+
+    def with_shuffled(self, feature: str, order: NDArray[np.int64]) -> Scorer:
+        """Return this scorer with one feature of titles in other places; all that does not depend on it is shared.
+
+        Args:
+            feature: A number of titles at moments, or a category.
+            order: [T] the title whose each is.
+        """
+        other, state = copy(self), self.encoder.state
+        if feature in state.title_snapshot:
+            # Numbers enter with the moment of a request: what a past reads of its titles stays.
+            assert isinstance(self._moments, TitleMoments)
+            other._moments = self._moments.shuffled(feature, order)
+        else:
+            other._read_titles_anew(list(state.title_categorical).index(feature), order)
+        other._history = other._history_reader()
+        return other
+
+    @torch.inference_mode()
+    def _read_titles_anew(self, category: int, order: NDArray[np.int64]) -> None:
+        """Give titles the categories of others."""
+        categorical = self._inputs.categorical.clone()
+        categorical[1:, category] = categorical[1:, category][torch.from_numpy(order)]
+        self._inputs = replace(self._inputs, categorical=categorical)
+        self._vectors = self.network.title_vectors(self._inputs, self._vectors.prepared)
+        assert isinstance(self._moments, TitleMoments)
+        self._moments, self._states = self._moments.of(self._vectors), self._states.empty()
+        self._pages = PageReader(self.network, self.encoder, self._vectors.vectors)
+        self._terms = self._terms.beside(self._vectors.vectors)
+
+    def _history_reader(self) -> HistoryReader | None:
+        terms = self.network.history_terms
+        return None if terms is None else HistoryReader(terms, self.encoder, self._moments.column)
+
+    def score(
+        self, requests: Sequence[Request], heads: Collection[str] | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Score every title in every request.
+
+        Args:
+            requests: Of any members and canvases.
+            heads: Names of heads and terms; the others cost nothing. None = all heads, `similarity` and the terms that
+                some blend has.
+
+        Returns:
+            Head -> [N, T] float32 logits, columns in the order of `title_ids`; and term -> its value, see `terms`.
+
+        Raises:
+            UnknownNameError: The model has no such head.
+        """
+        wanted, requests = self._wanted(heads), as_carried(self.encoder, requests)
+        scores = {head: np.empty((len(requests), len(self.title_ids)), np.float32) for head in wanted}
+        for chosen in self._batches(requests):
+            found = self._pass([requests[place] for place in chosen], wanted)
+            for head, values in found.items():
+                scores[head][chosen] = values
+        return scores
+
+    @torch.inference_mode()
+    def score_page(
+        self, requests: Sequence[Request], blends: Sequence[Mapping[str, float]], candidates: Mask
+    ) -> PageScores:
+        """Score the rows of one page: what `blend` makes of `score` for each, at a fraction of the time.
+
+        A past that the requests share is read once, each row is asked only for the heads of its own blend, and one
+        product scores them all.
+
+        Args:
+            requests: [R] one for each row, all at one moment.
+            blends: [R] head -> weight.
+            candidates: [R, T] what each row may show, columns in the order of `title_ids`.
+
+        Raises:
+            UnknownNameError: A blend names a head that the model does not have.
+            ValueError: The requests are of different moments, or the lengths differ.
+        """
+        if not len(requests) == len(blends) == len(candidates):
+            raise ValueError(f"{len(requests)} requests, {len(blends)} blends and {len(candidates)} masks for one page")
+        self._wanted({head for weights in blends for head in weights})
+        if not len(requests):
+            return blend_page([], [], self._losses, blends, candidates)
+        requests = as_carried(self.encoder, requests)
+        encoded, known = self._encode(requests)
+        if len(encoded.moments) > 1:
+            raise ValueError("the rows of a page are asked at one moment")
+        history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
+        states = self._read(requests, known, (history, context, self._vectors))
+        scene = self.network.scene(history, context, self._vectors, states)
+        pairs = [(row, head) for row, weights in enumerate(blends) for head in weights if head not in TERMS]
+        others = [(row, term) for row, weights in enumerate(blends) for term in weights if term in TERMS]
+        tables_PKT, table_R = self._moments.biases(encoded.moments, context, tuple(self.network.title_heads()))
+        bias = {
+            canvas: tables_PKT[place] for canvas, place in zip(context.canvas.tolist(), table_R.tolist(), strict=True)
+        }
+        logits = [*pair_scores(self.network, scene, pairs, bias).numpy()]
+        if self._history is not None:
+            logits = self._history.added_to_pairs(logits, pairs, requests, context.canvas.numpy())
+        terms = self._terms.of({term for _, term in others}, context)
+        logits += [terms[term][row, 1:].numpy() for row, term in others]
+        return blend_page(logits, pairs + others, self._losses, blends, candidates)
+
+    @torch.inference_mode()
+    def page_states(self, requests: Sequence[Request]) -> list[PageState]:
+        """Read requests for the heads about rows and pages; a past whose state is kept is not read again.
+
+        Returns:
+            One state for each request; empty where the model has no such heads.
+        """
+        if not self._pages:
+            return []
+        found: dict[int, PageState] = {}
+        requests = as_carried(self.encoder, requests)
+        for chosen in self._batches(requests):
+            part = [requests[place] for place in chosen]
+            encoded, known = self._encode(part)
+            history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
+            states = self._read(part, known, (history, context, self._vectors))
+            scene = self.network.scene(history, context, self._vectors, states)
+            found |= dict(zip(chosen.tolist(), self._pages.read(scene), strict=True))
+        return [found[place] for place in range(len(requests))]
+
+    def remember(self, moments: Sequence[datetime]) -> None:
+        """Read the title snapshots of many moments at once, ahead of the requests that will need them."""
+        self._moments.remember(moments)
+
+    def _batches(self, requests: Sequence[Request]) -> list[NDArray[np.int64]]:
+        """Group requests of about one history length."""
+        known = np.array([self._states.get(request) is not None for request in requests], dtype=np.bool_)
+        lengths = np.minimum(history_lengths(requests), self.encoder.state.history_length)
+        lengths[known] = 0
+        order = np.argsort(lengths, kind="stable")
+        batches, start = [], 0
+        for stop in range(1, len(order) + 1):
+            full = stop - start >= BATCH_REQUESTS or (stop - start + 1) * (lengths[order[stop - 1]] + 1) > BATCH_SLOTS
+            if stop == len(order) or full:
+                batches.append(order[start:stop])
+                start = stop
+        return batches
+
+    def _wanted(self, heads: Collection[str] | None) -> tuple[str, ...]:
+        known = (*(head.name for head in self.bundle.config.heads if head.target == "title"), *self._terms.names)
+        for head in heads or ():
+            if head not in known:
+                raise UnknownNameError("head", head, known)
+        chosen = set(known).difference(TERMS) | self._blended if heads is None else heads
+        return tuple(head for head in known if head in chosen)
+
+    @torch.inference_mode()
+    def _pass(self, requests: Sequence[Request], heads: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        encoded, known = self._encode(requests)
+        history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
+        states = self._read(requests, known, (history, context, self._vectors))
+        own = tuple(head for head in heads if head not in TERMS)
+        biases = self._moments.biases(encoded.moments, context, own) if own else None
+        found = self.network.scores(history, context, self._inputs, self._vectors, states, heads, biases)
+        found |= self._terms.of([head for head in heads if head in TERMS], context)
+        scores = {head: values[:, 1:].numpy() for head, values in found.items()}
+        return scores if self._history is None else self._history.added(scores, requests, context.canvas.numpy())
+
+    def history_terms(self, requests: Sequence[Request]) -> RequestTerms | None:
+        """Return the standardised terms of requests; None where no head has terms."""
+        return None if self._history is None else self._history.read(as_carried(self.encoder, requests))
+
+    def term_parts(self, request: Request, head: str) -> dict[str, tuple[float, NDArray[np.float32]]]:
+        """Return term -> its weight in a head's scores in a request, and its [T] values; only those that weigh."""
+        if self._history is None:
+            return {}
+        return self._history.parts(as_carried(self.encoder, [request])[0], head)
+
+    def _encode(self, requests: Sequence[Request]) -> tuple[EncodedRequests, list[torch.Tensor | None]]:
+        """Encode requests, without the pasts whose states are kept; those states come beside."""
+        known = [self._states.get(request) for request in requests]
+        pairs = zip(requests, known, strict=True)
+        unread = [request if state is None else replace(request, history=None) for request, state in pairs]
+        return encode_requests(self.encoder, unread), known
+
+    def _read(
+        self,
+        requests: Sequence[Request],
+        known: Sequence[torch.Tensor | None],
+        batch: tuple[HistoryBatch, ContextBatch, TitleVectors],
+    ) -> torch.Tensor:
+        """Return [N, D] states of the requests' pasts: those that are known, and the others read now."""
+        states = self.network.last_states(*batch)
+        for place, state in enumerate(known):
+            if state is not None:
+                states[place] = state
+        self._states.keep(requests, states)
+        return states
+
+    @torch.inference_mode()
+    def _prepare(
+        self, titles: pl.DataFrame, availability: pl.DataFrame, as_of: datetime
+    ) -> tuple[TitleInputs, TitleVectors]:
+        count = self.encoder.title_rows.size
+        plays = np.zeros(count, np.float32)
+        plays[1 : self.encoder.trained_titles] = self.bundle.titles["plays"].to_numpy()
+        arrays = title_arrays(
+            self.encoder,
+            titles,
+            availability,
+            plays=plays,
+            as_of=as_of,
+            snapshots=np.zeros((0, count, len(self.encoder.state.title_snapshot)), np.float32),
+            categorical=self._categorical(as_of),
+        )
+        inputs = TitleInputs.from_arrays(arrays)
+        self.network.eval()
+        return inputs, self.network.title_vectors(inputs)
+
+    def _categorical(self, as_of: datetime) -> pl.DataFrame | None:
+        if self._features is None or not self.encoder.state.title_categorical:
+            return None
+        moment = floor_moment(as_of, self.encoder.state.snapshot_hours)
+        found = self._features.title_snapshots(self.encoder.state.service, [moment], self.title_ids)
+        categorical: pl.DataFrame = found.categorical
+        return categorical

@@ -1,0 +1,173 @@
+"""What is known of a member at a moment: history, features and profile, each with a stated way out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+import polars as pl
+
+from playbill.errors import PlaybillError, ServiceError
+from playbill.features import OnlineFeatures
+from playbill.schema import UNKNOWN_COUNTRY
+from playbill.serving.active_model import Members, Served
+from playbill.tables import Tables, empty_frame
+from playbill.tables.frames import utc_literal
+
+logger = logging.getLogger(__name__)
+
+_NOT_STORED = (
+    "the online store holds nothing of this member, so features are imputed as missing; it may have lost its values: "
+    "run `playbill materialize`"
+)
+
+
+class FeatureSource(Protocol):
+    """Where a member's features come from; `features.FeatureDoor` is one."""
+
+    def served(self, service: str, member_ids: Sequence[str | None], at: datetime) -> OnlineFeatures:
+        """Return one row per member with `view__feature` columns, as of `at`, and the times of the values."""
+        ...
+
+
+@dataclass(frozen=True)
+class ServedFeatures:
+    """Features that a request was answered with, and where they are from, so that they can be checked later.
+
+    Args:
+        values: `view__feature` -> value, None where missing; empty when the store did not answer.
+        service: The feature service; None when it did not answer.
+        values_at: View -> time of its value, None where it had none. None as a whole when the values were read from
+            the feature files, as for a moment before the materialised one.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    service: str | None = None
+    values_at: Mapping[str, datetime | None] | None = None
+
+    @property
+    def of_nothing(self) -> bool:
+        """Whether the store answered, and held no value of any view of the member."""
+        return bool(self.values_at) and all(moment is None for moment in (self.values_at or {}).values())
+
+
+@dataclass(frozen=True)
+class MemberFacts:
+    """Everything read for one request.
+
+    Args:
+        history: Rows of `interactions` strictly before the moment, by seq.
+        features: What the model reads of the member, and the times of the values.
+        country: The member's, `ZZ` when not known.
+        language: The member's.
+        kids_profile: Whether only titles for kids may be shown.
+        notes: What was unknown or could not be read.
+    """
+
+    history: pl.DataFrame
+    features: ServedFeatures
+    country: str = UNKNOWN_COUNTRY
+    language: str | None = None
+    kids_profile: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class FactReader:
+    """Reads the facts of one member at a time. Safe to share between threads.
+
+    Args:
+        tables: The workspace's; histories come from its log and its journal.
+        features: The online features.
+    """
+
+    def __init__(self, tables: Tables, features: FeatureSource) -> None:
+        self._tables, self._features = tables, features
+
+    def read(self, served: Served, member_id: str | None, at: datetime, *, past: bool = False) -> MemberFacts:
+        """Read what was known strictly before `at`.
+
+        Args:
+            served: Gives the feature service and the newest profiles.
+            member_id: None = someone unknown.
+            at: The request's moment.
+            past: Whether `at` was asked for, so that the profile of that time counts. Features of a moment
+                before the materialised one are computed from the feature files, which takes seconds.
+        """
+        notes: list[str] = []
+        history = self._history(member_id, at, notes)
+        profile = self._profile(served.shelf.members, member_id, at if past else None)
+        if member_id is None:
+            notes.append("no member was given: answered without a history")
+        elif profile is None:
+            notes.append(_unknown_member(member_id, history))
+        features = self._online(served, member_id, at, notes)
+        if profile is not None and features.of_nothing:
+            notes.append(_NOT_STORED)
+        profile = profile or {}
+        return MemberFacts(
+            history=history,
+            features=features,
+            country=profile.get("country") or UNKNOWN_COUNTRY,
+            language=profile.get("language"),
+            kids_profile=bool(profile.get("kids_profile")),
+            notes=tuple(notes),
+        )
+
+    def unread(self, served: Served, member_id: str | None) -> MemberFacts:
+        """Return what is in memory of a member, for an answer that has no time to read: the newest profile."""
+        profile = self._profile(served.shelf.members, member_id, None) or {}
+        return MemberFacts(
+            history=empty_frame("interactions"),
+            features=ServedFeatures(),
+            country=profile.get("country") or UNKNOWN_COUNTRY,
+            language=profile.get("language"),
+            kids_profile=bool(profile.get("kids_profile")),
+            notes=("the member's history and features were not read in time",),
+        )
+
+    def _history(self, member_id: str | None, at: datetime, notes: list[str]) -> pl.DataFrame:
+        if member_id is None:
+            return empty_frame("interactions")
+        try:
+            events = self._tables.member_events(member_id)
+        except ServiceError as error:
+            logger.warning("the event journal cannot be read: %s", error)
+            notes.append("the event journal cannot be read: events not yet compacted are missing")
+            events = self._tables.member_events(member_id, include_journal=False)
+        return events.filter(pl.col("event_at") < utc_literal(at))
+
+    def _profile(self, newest: Members, member_id: str | None, at: datetime | None) -> dict[str, Any] | None:
+        if member_id is None:
+            return None
+        return (newest if at is None else Members(self._tables.members(as_of=at))).profile(member_id)
+
+    def _online(self, served: Served, member_id: str | None, at: datetime, notes: list[str]) -> ServedFeatures:
+        if served.scorer is None:
+            return ServedFeatures()
+        service = served.resolved.model.features
+        try:
+            return of_one(service, self._features.served(service, [member_id], at))
+        except PlaybillError as error:
+            logger.warning("the feature store does not answer: %s", error)
+            reason = str(error).splitlines()[0]
+        except Exception as error:
+            # A store's client may raise anything when its service is down; a member still gets an answer.
+            logger.exception("the feature store failed")
+            reason = type(error).__name__
+        notes.append(f"the feature store does not answer, so features are imputed as missing: {reason}")
+        return ServedFeatures()
+
+
+def of_one(service: str, found: OnlineFeatures) -> ServedFeatures:
+    """Return the features of the one member that was asked for."""
+    values = {name: value for name, value in found.rows.row(0, named=True).items() if "__" in name}
+    return ServedFeatures(values, service, found.values_at.row(0, named=True) if found.from_store[0] else None)
+
+
+def _unknown_member(member_id: str, history: pl.DataFrame) -> str:
+    if history.is_empty():
+        return f"member '{member_id}' is unknown: answered without a history"
+    return f"member '{member_id}' has events but no profile: country and language are unknown"

@@ -1,0 +1,1 @@
+"""TODO playbill.sources.kuairand.source."""

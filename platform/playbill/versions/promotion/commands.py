@@ -1,0 +1,115 @@
+"""Promotion and roll-back as one call: set the alias, have it decided, say what came of it."""
+
+from __future__ import annotations
+
+import time
+
+from playbill.config import Workspace
+from playbill.errors import StateError
+from playbill.versions.promotion.controller import Controller
+from playbill.versions.promotion.effects import Effects
+from playbill.versions.promotion.gates import CHAMPION
+from playbill.versions.promotion.records import Approved, Decision, PromotionLog
+from playbill.versions.tracking import ModelVersion, Tracking
+
+WAIT_SECONDS = 60.0
+_LOOK_SECONDS = 0.2
+
+
+def approved(workspace: Workspace, model: str) -> Approved | None:
+    """Return the pair that servers may load now, None when nothing was ever approved.
+
+    Raises:
+        ServiceError: The workspace's database cannot be reached.
+    """
+    return PromotionLog(workspace).approved(model)
+
+
+def promote(
+    workspace: Workspace,
+    reference: str,
+    *,
+    controller: Controller | None = None,
+    wait_seconds: float = WAIT_SECONDS,
+) -> tuple[ModelVersion, Decision | None]:
+    """Point `champion` at a version and have that decided at once, here or by the running controller.
+
+    Args:
+        workspace: Whose model.
+        reference: Such as `everycanvas:3`, `everycanvas@challenger`, or `everycanvas` for the newest.
+        controller: Decides when no other one holds the lease; a new one by default.
+        wait_seconds: How long to wait for another controller's decision.
+
+    Returns:
+        The version, and the decision; None when it was the approved champion already.
+
+    Raises:
+        UnknownNameError: No such model, alias or version.
+        StateError: Another controller holds the lease and did not decide in time.
+        ServiceError: MLflow or the database cannot be reached.
+    """
+    controller = controller or Controller(workspace, Tracking(workspace))
+    version = controller.tracking.resolve(reference)
+    return version, _decide(controller, version, wait_seconds)
+
+
+def rollback(
+    workspace: Workspace,
+    model: str,
+    *,
+    controller: Controller | None = None,
+    wait_seconds: float = WAIT_SECONDS,
+) -> tuple[ModelVersion, Decision | None]:
+    """Put the champion before the present one back. Quality gates are skipped, integrity is not.
+
+    Raises:
+        UnknownNameError: No such model.
+        StateError: There is no earlier champion, or another controller did not decide in time.
+        ServiceError: MLflow or the database cannot be reached.
+    """
+    controller = controller or Controller(workspace, Tracking(workspace))
+    controller.tracking.resolve(model)
+    target = Effects(controller.tracking, controller.log).predecessor(model)
+    if target is None:
+        raise StateError(f"model '{model}' has no earlier champion to go back to")
+    version = controller.tracking.version(model, target.version)
+    return version, _decide(controller, version, wait_seconds)
+
+
+def _decide(controller: Controller, version: ModelVersion, wait_seconds: float) -> Decision | None:
+    latest = controller.log.latest(version.model)
+    seen = latest.id if latest else 0
+    controller.tracking.set_alias(version.model, CHAMPION, version.version)
+    deadline = time.perf_counter() + wait_seconds
+    while True:
+        if controller.lease.acquire():
+            try:
+                controller.finish()
+                controller.look(version.model)
+            finally:
+                controller.lease.release()
+            return _since(controller, version, seen)
+        decision = _since(controller, version, seen)
+        if _stands(controller, version) if decision is None else decision.settled:
+            return decision
+        if time.perf_counter() > deadline:
+            holder = controller.lease.current_holder()
+            raise StateError(f"the alias is set, but controller {holder} has not decided about {version.reference}")
+        time.sleep(_LOOK_SECONDS)
+
+
+def _since(controller: Controller, version: ModelVersion, seen: int) -> Decision | None:
+    """Return the newest decision about a version that was made after row `seen`."""
+    for decision in controller.log.history(version.model):
+        if decision.id <= seen:
+            return None
+        if decision.version == version.version and decision.verdict in ("approved", "rejected"):
+            return decision
+    return None
+
+
+def _stands(controller: Controller, version: ModelVersion) -> bool:
+    """Return whether the version is the approved champion, so that there is nothing to decide."""
+    standing = controller.log.approved(version.model)
+    alias = controller.tracking.alias(version.model, CHAMPION)
+    return standing is not None and alias == version.version and standing.pair == (version.version, version.digest)

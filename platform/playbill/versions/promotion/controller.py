@@ -1,0 +1,234 @@
+"""The controller: looks at the alias `champion`, checks, decides, and makes MLflow show the decision."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from playbill.clock import Clock, WallClock
+from playbill.config import Workspace
+from playbill.definitions.specs import GateSpec, ResolvedModel
+from playbill.errors import IntegrityError, PlaybillError, UnknownNameError
+from playbill.versions.promotion.effects import Effects
+from playbill.versions.promotion.gates import CHAMPION, GateResult, judge
+from playbill.versions.promotion.lease import LEASE_SECONDS, Lease, new_holder
+from playbill.versions.promotion.records import Approved, Decision, Kind, PromotionLog, Verdict
+from playbill.versions.tracking import Evaluation, ModelVersion, Tracking
+
+logger = logging.getLogger(__name__)
+
+GatesOf = Callable[[Path], Sequence[GateSpec]]
+"""Reads the gates out of a verified bundle folder."""
+
+
+def bundle_gates(folder: Path) -> Sequence[GateSpec]:
+    """Return the gates of the definition inside a bundle.
+
+    Raises:
+        IntegrityError: The definition cannot be read.
+    """
+    try:
+        return ResolvedModel.from_json((folder / "spec.json").read_text(encoding="utf-8")).model.gates
+    except (OSError, ValidationError) as error:
+        raise IntegrityError(f"spec.json of the bundle cannot be read: {error}") from error
+
+
+class Controller:
+    """Decides about the champions of one workspace. Several may run; a lease lets one of them act.
+
+    Args:
+        workspace: Whose models.
+        tracking: Its MLflow.
+        clock: Real time, for the lease and the audit; not the clock of the data.
+        holder: This controller's name in lease and audit.
+        lease_seconds: How long others wait after this one was killed.
+        gates_of: Where a version's gates come from.
+        decided: Called after every look that decided something, so that a server beside it follows at once.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        tracking: Tracking,
+        clock: Clock | None = None,
+        *,
+        holder: str | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+        gates_of: GatesOf = bundle_gates,
+        decided: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.tracking = tracking
+        self.clock = clock or WallClock()
+        self.holder = holder or new_holder()
+        self.log = PromotionLog(workspace)
+        self.lease = Lease(
+            workspace.database_url, f"promotion/{workspace.name}", self.holder, self.clock, lease_seconds
+        )
+        self._effects = Effects(tracking, self.log)
+        self._gates_of, self._decided = gates_of, decided
+
+    def run(self, stop: threading.Event, poll_seconds: float) -> None:
+        """Poll until `stop` is set. An outage is logged, everything stays as it is, and polling goes on."""
+        try:
+            while not stop.is_set():
+                try:
+                    if self.poll_once():
+                        self._decided()
+                except PlaybillError as error:
+                    logger.warning("promotion: nothing was changed: %s", error)
+                except Exception:
+                    logger.exception("promotion: unexpected error, polling goes on")
+                stop.wait(poll_seconds)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        try:
+            self.lease.release()
+        except PlaybillError as error:
+            logger.warning("promotion: the lease runs out by itself: %s", error)
+
+    def poll_once(self) -> tuple[Decision, ...]:
+        """Look at every registered model once and return what was decided; nothing without the lease.
+
+        A model that cannot be looked at is logged and does not keep the others from being looked at.
+
+        Raises:
+            ServiceError: MLflow or the database cannot be reached. Nothing was decided.
+        """
+        if not self.lease.acquire():
+            return ()
+        self.finish()
+        decisions: list[Decision] = []
+        for model in sorted({*self.tracking.models(), *self.log.models()}):
+            try:
+                decision = self.look(model)
+            except PlaybillError as error:
+                logger.warning("promotion: %s stays as it is: %s", model, error)
+                continue
+            if decision is not None:
+                decisions.append(decision)
+        return tuple(decisions)
+
+    def finish(self) -> None:
+        """Make MLflow show the decisions that were written and then cut short."""
+        for decision in self.log.unsettled():
+            try:
+                self._effects.apply(decision)
+            except PlaybillError as error:
+                logger.warning("promotion: decision %d is shown at a later poll: %s", decision.id, error)
+
+    def look(self, model: str) -> Decision | None:
+        """Decide about one model if its champion is not the approved pair. The lease must be held.
+
+        Raises:
+            ServiceError: MLflow or the database cannot be reached. Nothing was decided.
+            LeaseLostError: Another controller took over meanwhile. Nothing was decided.
+        """
+        approved = self.log.approved(model)
+        champion = self._champion(model)
+        if champion is None:
+            return None if approved is None else self._alarm(model, approved)
+        if approved is not None and (champion.version, champion.digest) == approved.pair:
+            return self._recovered(model, approved)
+        verdict, kind, reason, gates = self._judge(champion, approved)
+        decision = self._decision(champion, verdict, kind, reason, gates)
+        written = self.log.record(decision, self.lease, champion.run_id)
+        logger.info("promotion: %s %s: %s", champion.reference, verdict, reason)
+        self._effects.apply(written)
+        return written
+
+    def _champion(self, model: str) -> ModelVersion | None:
+        number = self.tracking.alias(model, CHAMPION)
+        if number is None:
+            return None
+        try:
+            return self.tracking.version(model, number)
+        except UnknownNameError:
+            return None
+
+    def _judge(
+        self, champion: ModelVersion, approved: Approved | None
+    ) -> tuple[Verdict, Kind, str, tuple[GateResult, ...]]:
+        try:
+            folder = self.tracking.download(champion.model, champion.version)
+            gates = self._gates_of(folder)
+        except IntegrityError as error:
+            return "rejected", "promotion", f"integrity: {error}", ()
+        if self.log.was_approved(champion.model, champion.version, champion.digest or ""):
+            return "approved", "rollback", "approved before, so quality gates are skipped", ()
+        try:
+            results = judge(gates, self.tracking.evaluations(champion), self._reference(champion.model, approved))
+        except IntegrityError as error:
+            return "rejected", "promotion", f"integrity: {error}", ()
+        failed = [result for result in results if not result.passed]
+        if failed:
+            reasons = "; ".join(f"{result.gate}: {result.metric}: {result.reason}" for result in failed)
+            return "rejected", "promotion", reasons, results
+        return "approved", "promotion", _praise(results, first=approved is None), results
+
+    def _reference(self, model: str, approved: Approved | None) -> tuple[Evaluation, ...] | None:
+        """Return the champion's evaluations, even when its version was deleted; None when they are gone too."""
+        if approved is None:
+            return None
+        found = self.tracking.evaluations_of(f"{model}:{approved.version}", approved.run_id)
+        exists = any(version.version == approved.version for version in self.tracking.versions(model))
+        return found if found or exists else None
+
+    def _decision(
+        self, version: ModelVersion, verdict: Verdict, kind: Kind, reason: str, gates: tuple[GateResult, ...]
+    ) -> Decision:
+        return Decision(
+            model=version.model,
+            version=version.version,
+            digest=version.digest,
+            verdict=verdict,
+            kind=kind,
+            reason=reason,
+            gates=gates,
+            at=self.clock.now(),
+            decided_by=self.holder,
+        )
+
+    def _alarm(self, model: str, approved: Approved) -> Decision | None:
+        """Report a champion that is gone, once."""
+        latest = self.log.latest(model)
+        if latest is not None and latest.verdict == "alarm":
+            return None
+        reason = f"alias '{CHAMPION}' or its version is gone, approved version {approved.version} stays served"
+        logger.error("promotion: %s: %s", model, reason)
+        return self._report(model, approved, "alarm", reason)
+
+    def _recovered(self, model: str, approved: Approved) -> Decision | None:
+        latest = self.log.latest(model)
+        if latest is None or latest.verdict != "alarm":
+            return None
+        return self._report(model, approved, "recovered", f"alias '{CHAMPION}' is back at the approved version")
+
+    def _report(self, model: str, approved: Approved, verdict: Verdict, reason: str) -> Decision:
+        row = Decision(
+            model=model,
+            version=approved.version,
+            digest=approved.digest,
+            verdict=verdict,
+            kind="watch",
+            reason=reason,
+            gates=(),
+            at=self.clock.now(),
+            decided_by=self.holder,
+            settled=True,
+        )
+        return self.log.record(row, self.lease)
+
+
+def _praise(results: Sequence[GateResult], *, first: bool) -> str:
+    if first:
+        return "first promotion, nothing to compare with"
+    if not results:
+        return "the model has no gates"
+    unsure = [f"{result.metric} {result.reason}" for result in results if result.passed and result.noise]
+    return "; ".join([f"{len(results)} gate{'s' if len(results) != 1 else ''} held", *unsure])

@@ -1,7 +1,0 @@
-"""YAML files -> checked, resolved definitions."""
-
-from __future__ import annotations
-
-from playbill.zoo.loading import Zoo, load_zoo, open_zoo, placed
-
-__all__ = ["Zoo", "load_zoo", "open_zoo", "placed"]
