@@ -169,7 +169,7 @@ def tracking_of(tiny_digest: Callable[[Path], str], monkeypatch: pytest.MonkeyPa
     import polars as pl
 
     from playbill.versions.tracking import Tracking
-    from playbill.versions.tracking.catalogue import CatalogueCopy
+    from playbill.versions.tracking.packaging import CatalogueCopy
 
     # MLflow tries every model on its example and warns of those that, like these, cannot answer.
     monkeypatch.setattr("mlflow.models.utils._validate_serving_input", lambda **_: None)

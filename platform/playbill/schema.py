@@ -51,7 +51,7 @@ UNSTORABLE_TEXT = r"[\x00\ud800-\udfff]"
 TEXT_LIMIT = 512
 """Characters of an id or another short text in a request or a live event: four bytes each fit a Postgres index."""
 QUERY_LIMIT = 100_000
-"""Characters of a query that are accepted; of those the first ones are read, see `playbill.datasets.encoding.typed`."""
+"""Characters of a query that are accepted; of those the first ones are read, see `playbill.datasets.encoding.text`."""
 
 _UNSTORABLE = re.compile(UNSTORABLE_TEXT)
 

@@ -30,7 +30,7 @@ from playbill.evaluation.baselines.ials import Ials, IalsOptions
 from playbill.evaluation.baselines.item_knn import ItemKnn
 from playbill.evaluation.baselines.popularity import build_baseline, popular
 from playbill.evaluation.cases.build import build_case
-from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.evaluation.evaluate import evaluate_case
 from playbill.evaluation.measure import measure
 from playbill.sources import ingest

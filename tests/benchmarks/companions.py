@@ -33,9 +33,9 @@ from rich.table import Table
 
 from playbill.cli.recommend import open_recommender
 from playbill.config import Project, Workspace
+from playbill.evaluation.baselines.ease import play_matrix
 from playbill.evaluation.baselines.item_knn import DEFAULT_SHRINKAGE, similarities
-from playbill.evaluation.baselines.play_matrix import play_matrix
-from playbill.evaluation.cases.order import TitleOrder
+from playbill.evaluation.cases.event_log import TitleOrder
 from playbill.models.ease import DEFAULT_PENALTY, solve_most_played
 from playbill.serving import Recommender, RecommendRequest
 from playbill.tables import Tables

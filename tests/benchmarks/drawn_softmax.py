@@ -28,7 +28,7 @@ from playbill.datasets import build_training_set, make_split
 from playbill.definitions.zoo import load_zoo
 from playbill.evaluation.canvases.model import CanvasScorer
 from playbill.evaluation.cases.build import build_case
-from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.evaluation.measure import measure
 from playbill.features import FeatureDoor, build_features
 from playbill.metrics.comparisons import seed_interval

@@ -27,7 +27,7 @@ from kuairand import keep_members
 from playbill.config import Project, ProjectSettings
 from playbill.evaluation.report import CEILING
 from playbill.features import FeatureDoor, build_features
-from playbill.metrics.relative import relative_interval
+from playbill.metrics.comparisons import relative_interval
 from playbill.sources import ingest
 from playbill.tables import Tables
 from playbill.training.options import TrainOptions

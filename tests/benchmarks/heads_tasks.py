@@ -23,7 +23,7 @@ from playbill.definitions.specs import CanvasSpec, LabelSpec, ModelSpec, Resolve
 from playbill.definitions.zoo import load_zoo
 from playbill.evaluation.canvases.head_probabilities import HeldOutLabels, held_out_labels, scored_rows
 from playbill.evaluation.canvases.model import CanvasScorer
-from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.features import FeatureDoor
 from playbill.ranking.scoring.bundle import read_bundle, write_bundle
 from playbill.ranking.scoring.scorer import Scorer

@@ -18,7 +18,7 @@ from scipy.special import stdtr, stdtrit
 from playbill.datasets import Request
 from playbill.evaluation.canvases.head_probabilities import held_out_labels
 from playbill.evaluation.cases.build import request_frame
-from playbill.evaluation.cases.order import TitleOrder
+from playbill.evaluation.cases.event_log import TitleOrder
 from playbill.metrics import adjust_p, auc, ece
 from playbill.ranking.blend import COMPETING
 

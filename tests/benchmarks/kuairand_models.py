@@ -17,9 +17,9 @@ import numpy.typing as npt
 import torch
 
 from playbill.datasets import Request, Split, TrainingSet, build_training_set
-from playbill.datasets.encoding.buckets import moment_of
 from playbill.datasets.encoding.requests import encode_requests, history_lengths
 from playbill.datasets.encoding.titles import snapshot_values
+from playbill.datasets.encoding.tokens import moment_of
 from playbill.definitions.specs import ResolvedModel
 from playbill.errors import ConfigError, UnknownNameError
 from playbill.evaluation import EvaluationTables

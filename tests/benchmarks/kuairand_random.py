@@ -22,11 +22,12 @@ from kuairand_models import Service
 
 from playbill.errors import EffectiveSampleError, OverlapError, StateError
 from playbill.evaluation import EvaluationTables
-from playbill.evaluation.cases.event_log import EventLog
-from playbill.evaluation.cases.order import TitleOrder
+from playbill.evaluation.cases.event_log import EventLog, TitleOrder
 from playbill.evaluation.cases.score_function import ScoreFunction
+from playbill.evaluation.off_policy.estimate import Rules, estimate
 from playbill.evaluation.off_policy.evaluate import LoggedSlates, OutcomeRule, Scene, logged_slates, weigh
-from playbill.metrics import MemberBootstrap, OffPolicyData, Rules, estimate
+from playbill.evaluation.off_policy.terms import OffPolicyData
+from playbill.metrics import MemberBootstrap
 from playbill.metrics.topk import Mask
 
 ESTIMATORS = ("ips", "snips")

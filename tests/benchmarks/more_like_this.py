@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from playbill.datasets import Request
-from playbill.evaluation.cases.order import UNKNOWN, TitleOrder
+from playbill.evaluation.cases.event_log import UNKNOWN, TitleOrder
 from playbill.metrics.bootstrap import member_bootstrap
 from playbill.ranking.scoring.scorer import Scorer
 from playbill_lab.studies.search_measures import (

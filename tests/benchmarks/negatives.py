@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from playbill.datasets.examples.negatives import InBatch
-from playbill.evaluation.arms import ArmsReport, compare_arms
+from playbill.evaluation.compare import ArmsReport, compare_arms
 from playbill.evaluation.report import EvaluationReport
 
 FULL, UNCORRECTED = "softmax", "in_batch_uncorrected"

@@ -15,7 +15,7 @@ from playbill.config import Project, ProjectSettings
 from playbill.datasets import Split, TrainingSet, build_training_set, make_split
 from playbill.definitions.specs import CandidatesSpec, CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.evaluation import CanvasScorer, evaluate_canvas
-from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.evaluation.report import EvaluationReport
 from playbill.ranking.candidates import Catalogue, Viewer, select
 from playbill.ranking.scoring.bundle import read_bundle, write_bundle

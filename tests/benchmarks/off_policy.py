@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from playbill.errors import EffectiveSampleError
-from playbill.metrics import estimate
+from playbill.evaluation.off_policy.estimate import estimate
 from playbill_lab.simulator import World, WorldSpec, simulate
 
 ROWS = ("ips", "clipped_ips", "snips", "doubly_robust", "self_normalised_dr", "switch_dr", "direct")

@@ -35,8 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "problems"))
 
 from page_problem import Page, losses, make_page, make_scorer
 
-from playbill.ranking.blend import blend
-from playbill.ranking.lists import RankedList, rank
+from playbill.ranking.blend import RankedList, blend, rank
 from playbill.ranking.scoring import scorer as scorer_module
 from playbill.ranking.scoring.scorer import Scorer
 

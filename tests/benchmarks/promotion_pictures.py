@@ -18,7 +18,7 @@ from pathlib import Path
 
 from playbill.config import Project
 from playbill.versions.tracking import Tracking
-from playbill.versions.tracking.ui import model_page, ui_command, ui_environment
+from playbill.versions.tracking.connection import model_page, ui_command, ui_environment
 
 PICTURES = Path(__file__).parents[2] / "docs" / "guide" / "pictures"
 MODEL = "everycanvas"

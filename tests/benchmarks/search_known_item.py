@@ -19,10 +19,9 @@ import torch
 
 from playbill.datasets.encoding.text import gram_arrays
 from playbill.metrics.bootstrap import member_bootstrap
-from playbill.models.text import GramSpace
-from playbill.ranking.scoring.search_texts import FIELDS, SearchTexts
-from playbill.ranking.scoring.text_match import TextIndex, query_importance
-from playbill.sources.options import ParquetOptions
+from playbill.models.embeddings import GramSpace
+from playbill.ranking.scoring.text_match import FIELDS, SearchTexts, TextIndex, query_importance
+from playbill.sources.registry import ParquetOptions
 from playbill.sources.tabular.source import OwnFiles
 
 BUCKETS = 2**18

@@ -11,7 +11,7 @@ from asked_service import Service
 from playbill.datasets import Request
 from playbill.datasets.encoding.text import fold
 from playbill.evaluation.beside import Matching, NameMatch
-from playbill.evaluation.cases.order import UNKNOWN, TitleOrder
+from playbill.evaluation.cases.event_log import UNKNOWN, TitleOrder
 from playbill.metrics.bootstrap import member_bootstrap
 from playbill.ranking.scoring.scorer import Scorer
 from playbill_lab.studies.search_measures import (

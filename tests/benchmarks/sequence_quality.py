@@ -35,7 +35,7 @@ from playbill.evaluation.baselines.popularity import build_baseline, popular
 from playbill.evaluation.baselines.sasrec import SasRec, SasRecOptions
 from playbill.evaluation.canvases.model import CanvasScorer
 from playbill.evaluation.cases.build import build_case
-from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.evaluation.measure import measure
 from playbill.features import FeatureDoor, build_features
 from playbill.ranking.scoring.bundle import read_bundle, write_bundle

@@ -37,7 +37,7 @@ from playbill.evaluation.beside import Beside
 from playbill.evaluation.canvases.model import CanvasScorer, evaluate_canvas
 from playbill.evaluation.cases.build import build_case
 from playbill.evaluation.cases.case import EvaluationCase
-from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.evaluation.cases.score_function import AlignedScorer
 from playbill.evaluation.ceiling import ceiling_of
 from playbill.evaluation.measure import measure

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from playbill.datasets.encoding.typed import QUERY_LETTERS
+from playbill.datasets.encoding.text import QUERY_LETTERS
 from playbill.definitions.specs import CONTEXTS, CanvasSpec, ContextColumn, ContextsSpec
 from playbill.definitions.specs.context import BUILT_IN, own_fields
 from playbill.registry import Plugin

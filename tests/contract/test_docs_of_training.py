@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from playbill.config import shipped_folder
-from playbill.datasets.export.columns import LABEL, STRATUM, WEIGHT
+from playbill.datasets.export.rows import LABEL, STRATUM, WEIGHT
 from playbill.definitions.specs.plugins import NEGATIVES
 from playbill.definitions.zoo import load_zoo
 

@@ -19,14 +19,13 @@ EXTRAS_OF_ROOMS = {
     "features": {"features", "redis"},
     "metrics": {"train"},
     "models": {"models"},
-    "promotion": {"tracking"},
     "ranking": {"models"},
     "ray_cluster.py": {"ray"},
     "rewards": {"train"},
     "serving": {"serving"},
     "testing": {"testing", "train"},
-    "tracking": {"tracking"},
     "training": {"train", "ray"},
+    "versions": {"tracking"},
     # Of the stores: torch makes tensors of a response, the suites are pytest classes.
     "playbill_feast": {"features", "redis", "ray", "models", "testing"},
     "playbill_lab": {"train", "testing"},
@@ -96,7 +95,8 @@ def test_the_server_and_training_in_one_process_import_with_ray_blocked():
         "        if name.partition('.')[0] in ('ray', 'sklearn'): raise ImportError(f'{name} is not installed')\n"
         "sys.meta_path.insert(0, Blocked())\n"
         "import playbill.serving.app, playbill.serving.loading, playbill.serving.runtime, playbill.cli.serve\n"
-        "import playbill.versions.promotion, playbill.versions.tracking, playbill_feast.online.store, playbill.cli.recommend\n"
+        "import playbill.versions.promotion, playbill.versions.tracking, playbill.cli.recommend\n"
+        "import playbill_feast.online.store\n"
         "import playbill.training.run"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

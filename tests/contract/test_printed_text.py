@@ -10,8 +10,7 @@ from click.testing import CliRunner
 
 from playbill.cli.console import Console
 from playbill.cli.main import main
-from playbill.evaluation.rendering.grids import Grid
-from playbill.evaluation.rendering.tables import grid_table
+from playbill.evaluation.rendering.grids import Grid, grid_table
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [

@@ -32,7 +32,7 @@ from playbill.evaluation.canvases.head_probabilities import held_out_labels
 from playbill.evaluation.canvases.loaded_version import OpenModel
 from playbill.evaluation.canvases.row_cases import build_row_case
 from playbill.evaluation.canvases.synthetic_queries import more_like_this_case, search_case
-from playbill.evaluation.off_policy.model import held_out_since
+from playbill.evaluation.off_policy.evaluate import held_out_since
 from playbill.features.axis import CHANGED_AT, Span
 from playbill.features.views import EVENT_VIEWS
 from playbill.labels import extract, label_columns, label_events

@@ -26,10 +26,9 @@ from playbill.definitions.specs import (
 )
 from playbill.definitions.specs.canvas import TERMS
 from playbill.definitions.zoo import Zoo, load_zoo
-from playbill.definitions.zoo.json_schema import kind_schema
+from playbill.definitions.zoo.json_schema import kind_schema, replace_reference
 from playbill.definitions.zoo.messages import keys_at
 from playbill.definitions.zoo.parsing import yaml_files
-from playbill.definitions.zoo.reference import replace_reference
 from playbill.registry import Plugin, Registry
 
 ROOT = Path(__file__).parents[2]

@@ -142,7 +142,7 @@ def full_after(monkeypatch, files):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(where))
         real(table, where, **settings)
 
-    monkeypatch.setattr("playbill.datasets.export.parts.pq.write_table", write)
+    monkeypatch.setattr("playbill.datasets.export.manifest.pq.write_table", write)
     return written
 
 

@@ -37,7 +37,7 @@ from playbill.serving import FactReader, Recommender, Slot, WatcherStatus
 from playbill.serving.app import Services, create_app
 from playbill.serving.recording import EventDoor
 from playbill.serving.limits import server_config
-from playbill.serving.request_writer import RequestWriter
+from playbill.serving.recording import RequestWriter
 from playbill.tables import Journal, RequestLog, Tables
 from playbill.tables.dead_letters import DeadLetters
 

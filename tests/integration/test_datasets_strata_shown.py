@@ -17,7 +17,7 @@ from playbill.definitions.zoo import load_zoo
 from playbill.features import FeatureDoor
 from playbill.features.rendering import render
 from playbill.tables import Tables, workspace_clock
-from playbill.training.examples import examples_summary, log_examples
+from playbill.training.recording import examples_summary, log_examples
 from playbill.versions.tracking import Tracking
 
 MODEL = "model_zoo/models/everycanvas/model.yaml"

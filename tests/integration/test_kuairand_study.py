@@ -18,7 +18,7 @@ from playbill.metrics import auc
 from playbill.ranking.scoring.bundle import read_bundle, write_bundle
 from playbill.ranking.scoring.scorer import Scorer
 from playbill.sources import ingest
-from playbill.sources.kuairand import events as kuairand_events
+from playbill.sources.kuairand import source as kuairand_events
 from playbill.tables import Tables
 from playbill.training.build import network_config
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from bandit_problem import Bandit
 
-from playbill.cli.offpolicy_kept import record
+from playbill.cli.off_policy import record
 from playbill.config import Workspace
 from playbill.definitions.specs import GateSpec
+from playbill.evaluation.off_policy.estimate import estimate
 from playbill.evaluation.off_policy.evaluate import OffPolicyReport
 from playbill.evaluation.off_policy.report import Estimated
-from playbill.metrics import Interval, estimate
+from playbill.metrics import Interval
 from playbill.versions.promotion.gates import judge
 from playbill.versions.tracking import Tracking
 

@@ -80,7 +80,7 @@ def test_the_first_promotion_has_nothing_to_compare_with(shop: Shop) -> None:
     assert pair is not None
     assert pair.digest == shop.tracking.version(MODEL, 1).digest
     assert shop.aliases() == {"champion": 1}
-    assert shop.tracking.version_tags(MODEL, 1)["playbill.versions.promotion"].startswith("approved ")
+    assert shop.tracking.version_tags(MODEL, 1)["playbill.promotion"].startswith("approved ")
 
 
 def test_a_server_beside_it_hears_of_a_decision(shop: Shop) -> None:
@@ -127,7 +127,7 @@ def test_a_worse_version_is_put_back_with_the_reason_on_it(shop: Shop) -> None:
     assert shop.aliases() == {"champion": 1}
     assert shop.approved() == 1
     row = shop.client.get_model_version(f"ml.{MODEL}", str(worse))
-    assert row.tags["playbill.versions.promotion"].startswith("rejected ")
+    assert row.tags["playbill.promotion"].startswith("rejected ")
     assert "0.1000 is below 0.1980" in row.tags["playbill.promotion_reason"]
     why = "ndcg@10 on home is 0.1000 against 0.2000 of the champion (version 1): -50.0 %; the gate allows -1%."
     assert row.description.startswith(f"Not promoted: {why}")
@@ -477,7 +477,7 @@ def test_an_approval_cut_short_is_finished_at_the_next_poll(
     assert shop.approved() == 2
     assert shop.controller.poll_once() == ()
     assert shop.aliases() == {"champion": 2, "previous": 1}
-    assert shop.tracking.version_tags(MODEL, 2)["playbill.versions.promotion"].startswith("approved")
+    assert shop.tracking.version_tags(MODEL, 2)["playbill.promotion"].startswith("approved")
     assert shop.verdicts() == ["approved", "approved"]
 
 

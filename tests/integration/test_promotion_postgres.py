@@ -11,8 +11,7 @@ import pytest
 
 from playbill.clock import FixedClock
 from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace
-from playbill.versions.promotion.lease import Lease, LeaseLostError
-from playbill.versions.promotion.records import Decision, PromotionLog
+from playbill.versions.promotion.records import Decision, Lease, LeaseLostError, PromotionLog
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 

@@ -11,7 +11,7 @@ from small_project import Shell, start
 from playbill.definitions.specs import LabelSpec, RewardSpec, reward_version
 from playbill.definitions.zoo import load_zoo
 from playbill.evaluation import EvaluationReport
-from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.evaluation.off_policy.evaluate import reward_outcome
 from playbill.tables import Tables
 from playbill.versions.tracking import Tracking

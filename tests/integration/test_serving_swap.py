@@ -18,8 +18,7 @@ from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.serving import FactReader, Recommender, Served, ServedKey, Slot, Watcher
 from playbill.serving.app import Services, create_app
-from playbill.serving.recording import EventDoor
-from playbill.serving.request_writer import RequestWriter
+from playbill.serving.recording import EventDoor, RequestWriter
 from playbill.tables import Journal, RequestLog, Tables
 from playbill.tables.dead_letters import DeadLetters
 

@@ -19,7 +19,7 @@ import pytest
 from playbill.config import Workspace
 from playbill.definitions.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.versions.tracking import Tracking
-from playbill.versions.tracking.catalogue import CatalogueCopy
+from playbill.versions.tracking.packaging import CatalogueCopy
 from playbill.versions.tracking.wheel import write_wheel
 
 AT = datetime(2024, 3, 4, 10, 30, tzinfo=UTC)

@@ -13,8 +13,8 @@ from playbill.cli.main import main
 from playbill.errors import IntegrityError
 from playbill.ranking.scoring.bundle import FILES as BUNDLE_FILES
 from playbill.versions.tracking import Lineage, Tracking
-from playbill.versions.tracking.catalogue import CatalogueCopy
-from playbill.versions.tracking.version_record import FILES
+from playbill.versions.tracking.download import FILES
+from playbill.versions.tracking.packaging import CatalogueCopy
 
 NAMES = ("t00000", "t00001")
 

@@ -10,7 +10,7 @@ from itertools import permutations
 
 import numpy as np
 
-from playbill.metrics import OffPolicyData
+from playbill.evaluation.off_policy.terms import OffPolicyData
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

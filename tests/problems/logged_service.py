@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets.splits import Split
-from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.tables import polars_schema
 
 T0 = datetime(2024, 1, 1, tzinfo=UTC)

@@ -12,7 +12,8 @@ from off_policy_study import FREE, rounded
 from off_policy_world import OUTCOMES, Questions, real_log
 from scipy.stats import kendalltau, rankdata
 
-from playbill.metrics import estimate, inverse_popularity
+from playbill.evaluation.off_policy.estimate import estimate
+from playbill.metrics import inverse_popularity
 
 K = 10
 HELD_OUT_FROM = 0.9

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from off_policy_world import Questions, another_log
 
-from playbill.metrics import DEFAULT_FLOOR, OffPolicyData, Rules, estimate
+from playbill.evaluation.off_policy.estimate import DEFAULT_FLOOR, Rules, estimate
+from playbill.evaluation.off_policy.terms import OffPolicyData
 
 FREE = Rules(interval="normal", floor=0.0, coverage=0.0)
 """Nothing is refused: a study sees what the floor protects from."""

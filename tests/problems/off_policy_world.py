@@ -11,7 +11,7 @@ import numpy as np
 
 from playbill import metrics
 from playbill.evaluation.off_policy.direct_models import DirectLog, DirectModel, fit_direct
-from playbill.metrics import OffPolicyData
+from playbill.evaluation.off_policy.terms import OffPolicyData
 from playbill_lab.simulator import World, simulate
 from playbill_lab.simulator.engine.choices import Response, leanings
 from playbill_lab.simulator.policies.policies import PlackettLuce

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from playbill.datasets.export.columns import KEYS, columns_of, fold_records
 from playbill.datasets.export.manifest import (
     FeaturesRecord,
     Inputs,
@@ -16,8 +15,9 @@ from playbill.datasets.export.manifest import (
     PartRecord,
     RegistryRecord,
     ViewRecord,
+    write_rows,
 )
-from playbill.datasets.export.parts import write_rows
+from playbill.datasets.export.rows import KEYS, columns_of, fold_records
 from playbill.datasets.splits import FOLDS
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -24,15 +24,15 @@ _COMMANDS = {
     "quickstart": Command("playbill.cli.quickstart:quickstart", "From nothing to a served model in one command."),
     "init": Command("playbill.cli.project:init", "Start a project: playbill.toml, model_zoo/ and feature_repo/."),
     "doctor": Command("playbill.cli.doctor:doctor", "Say what is installed, reachable, and missing."),
-    "status": Command("playbill.cli.status:status", "Say what this workspace holds and which model is served."),
-    "up": Command("playbill.cli.up:up", "Start the MLflow UI and the server together."),
+    "status": Command("playbill.cli.project:status", "Say what this workspace holds and which model is served."),
+    "up": Command("playbill.cli.serve:up", "Start the MLflow UI and the server together."),
     "ingest": Command(
         "playbill.cli.ingest:ingest", "Bring outside data into the canonical tables, or append what arrives later."
     ),
     "check": Command("playbill.cli.check:check", "Check every definition, and report every mistake at once."),
     "impact": Command("playbill.cli.impact:impact", "Say what depends on what: definitions, features, versions."),
-    "schema": Command("playbill.cli.schema:schema", "Write the JSON schemas that editors complete YAML from."),
-    "apply": Command("playbill.cli.apply:apply", "Register feature_repo/ in this workspace's Feast registry."),
+    "schema": Command("playbill.cli.check:schema", "Write the JSON schemas that editors complete YAML from."),
+    "apply": Command("playbill.cli.features:apply", "Register feature_repo/ in this workspace's Feast registry."),
     "features": Command("playbill.cli.features:features", "Compute feature values from the event log."),
     "labels": Command(
         "playbill.cli.labels:labels", "Explain labels, count their values in the event log, and publish them."
@@ -40,17 +40,17 @@ _COMMANDS = {
     "rewards": Command(
         "playbill.cli.rewards:rewards", "Explain rewards, and measure how well their delayed terms are predicted."
     ),
-    "materialize": Command("playbill.cli.materialize:materialize", "Load the newest values into the online store."),
+    "materialize": Command("playbill.cli.features:materialize", "Load the newest values into the online store."),
     "dataset": Command("playbill.cli.dataset:dataset", "Write a model's training set to disk, and look at one."),
-    "parity": Command("playbill.cli.parity:parity", "Compare served features with what training sees."),
+    "parity": Command("playbill.cli.features:parity", "Compare served features with what training sees."),
     "train": Command("playbill.cli.train:train", "Train a model and register it in MLflow."),
     "evaluate": Command("playbill.cli.evaluate:evaluate", "Measure a model version under a named protocol."),
     "offpolicy": Command(
         "playbill.cli.off_policy:offpolicy", "Judge a model from the log of the policy that was served."
     ),
     "promote": Command("playbill.cli.promotion:promote", "Make a version the champion, if its gates pass."),
-    "rollback": Command("playbill.cli.rollback:rollback", "Put the previous champion back."),
-    "controller": Command("playbill.cli.controller:controller", "Watch aliases, check gates, approve versions."),
+    "rollback": Command("playbill.cli.promotion:rollback", "Put the previous champion back."),
+    "controller": Command("playbill.cli.promotion:controller", "Watch aliases, check gates, approve versions."),
     "serve": Command("playbill.cli.serve:serve", "Answer recommendation requests over HTTP."),
     "recommend": Command("playbill.cli.recommend:recommend", "Answer one request in the shell."),
 }

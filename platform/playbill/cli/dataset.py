@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from playbill.config import Workspace
-    from playbill.datasets.examples.weights import ExampleWeights
+    from playbill.datasets.examples.sampling import ExampleWeights
     from playbill.datasets.export.manifest import Manifest, ViewRecord
     from playbill.datasets.export.stored import Difference, StoredDataset
     from playbill.datasets.export.write import Exported
@@ -126,7 +126,7 @@ def _log(workspace: Workspace, exported: Exported) -> str:
     from playbill.datasets.export.stored import StoredDataset
     from playbill.versions.tracking import Tracking
     from playbill.versions.tracking.connection import import_mlflow
-    from playbill.versions.tracking.lineage import git_revision
+    from playbill.versions.tracking.registry import git_revision
 
     import_mlflow()
     from playbill.versions.tracking.dataset_source import EXPERIMENT, dataset_tags, log_dataset

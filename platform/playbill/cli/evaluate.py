@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,37 +12,8 @@ from playbill.cli.main import Selection
 if TYPE_CHECKING:
     from playbill.cli.evaluation_run import Evaluated
     from playbill.evaluation import ArmsReport, EvaluationReport
-    from playbill.evaluation.arms import ArmDifference
+    from playbill.evaluation.compare import ArmDifference
     from playbill.evaluation.report import SliceRow
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the command was asked for.
-
-    Args:
-        protocol: Named protocol; None = the one each version was trained under.
-        canvas: Canvas to ask; None = home, or the model's first one; of a row, its own.
-        row: Row to measure instead of the whole canvas.
-        label: What that row is judged by; None = what its blend is for.
-        baselines: Registered baselines; None = the model's.
-        slices: Slices; None = the model's. Named here, each must have a group that is large enough.
-        minimum_members: Members a group needs; None = as the model says.
-        window: Of a replay, such as `7d`; None = a day.
-        canaries: Run the leakage canaries too.
-        log: Record the evaluation in MLflow.
-    """
-
-    protocol: str | None = None
-    canvas: str | None = None
-    row: str | None = None
-    label: str | None = None
-    baselines: tuple[str, ...] | None = None
-    slices: tuple[str, ...] | None = None
-    minimum_members: int | None = None
-    window: str | None = None
-    canaries: bool = False
-    log: bool = True
 
 
 @click.command("evaluate")
@@ -90,7 +60,7 @@ def evaluate(
     Of a row: playbill -w ml_100k evaluate everycanvas@champion --row gems_for_you
     """  # noqa: D301
     from playbill.cli.console import Console
-    from playbill.cli.evaluation_run import arms, leaks, measure, write_files
+    from playbill.cli.evaluation_run import Wanted, arms, leaks, measure, write_files
 
     options |= {name: _names(options[name]) for name in ("baselines", "slices")}
     found = measure(selection, references, Wanted(**options))

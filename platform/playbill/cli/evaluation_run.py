@@ -10,7 +10,6 @@ from typing import NamedTuple, TypedDict
 
 from pydantic_core import PydanticCustomError
 
-from playbill.cli.evaluate import Wanted
 from playbill.cli.main import Selection
 from playbill.cli.progress import Stages
 from playbill.datasets import Split
@@ -47,15 +46,44 @@ from playbill.evaluation.canvases.row_orders import RowFunction
 from playbill.evaluation.cases.score_function import ScoreFunction
 from playbill.evaluation.cases.slices import MADE_SLICES, SLICES
 from playbill.evaluation.ceiling import truth_of
+from playbill.evaluation.evaluate import REPLAY
 from playbill.evaluation.measure import Progress
-from playbill.evaluation.replay import REPLAY
 from playbill.evaluation.row_figures import NO_REPLAY
 from playbill.features import FeatureDoor, other_files
 from playbill.files import write_text
 from playbill.tables import Tables
 from playbill.training.recording import log_numbers, log_report, run_title
 from playbill.versions.tracking import ModelVersion, Tracking
-from playbill.versions.tracking.lineage import MEASURED_ON_OTHERS, OTHER_FILES, SPLIT_DIGEST
+from playbill.versions.tracking.registry import MEASURED_ON_OTHERS, OTHER_FILES, SPLIT_DIGEST
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command was asked for.
+
+    Args:
+        protocol: Named protocol; None = the one each version was trained under.
+        canvas: Canvas to ask; None = home, or the model's first one; of a row, its own.
+        row: Row to measure instead of the whole canvas.
+        label: What that row is judged by; None = what its blend is for.
+        baselines: Registered baselines; None = the model's.
+        slices: Slices; None = the model's. Named here, each must have a group that is large enough.
+        minimum_members: Members a group needs; None = as the model says.
+        window: Of a replay, such as `7d`; None = a day.
+        canaries: Run the leakage canaries too.
+        log: Record the evaluation in MLflow.
+    """
+
+    protocol: str | None = None
+    canvas: str | None = None
+    row: str | None = None
+    label: str | None = None
+    baselines: tuple[str, ...] | None = None
+    slices: tuple[str, ...] | None = None
+    minimum_members: int | None = None
+    window: str | None = None
+    canaries: bool = False
+    log: bool = True
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def find(selection: Selection, thing: str, *, versions: bool, deep: bool) -> Ans
     """
     from playbill.definitions.zoo import open_zoo
     from playbill.definitions.zoo.feature_definitions import read_feature_repo
-    from playbill.definitions.zoo.impact_graph import graph_of
+    from playbill.definitions.zoo.impact import graph_of
     from playbill.definitions.zoo.versions import add_version, parts_of
 
     project = selection.project

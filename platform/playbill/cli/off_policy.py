@@ -1,4 +1,7 @@
-"""`playbill offpolicy`: estimate what a model would have earned, from the log of the policy that was served."""
+"""`playbill offpolicy`: estimate what a model would have earned, from the log of the policy that was served.
+
+Where `playbill offpolicy` leaves what it found: a run in MLflow, and files.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,18 @@ from typing import TYPE_CHECKING
 import click
 
 from playbill.cli.main import Selection
+from playbill.evaluation.off_policy.evaluate import OffPolicyReport
+from playbill.evaluation.off_policy.rendering import policy_figure, policy_frames, policy_page
+from playbill.evaluation.rendering.html import write_html
+from playbill.files import write_text
+from playbill.versions.tracking import ModelVersion, Tracking
+from playbill.versions.tracking.registry import PREFIX, SPLIT_DIGEST
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from playbill.evaluation.off_policy.evaluate import OutcomeRule, PolicyLog, TargetPolicy
-    from playbill.evaluation.off_policy.model import LogOptions
-    from playbill.versions.tracking import ModelVersion, Tracking
+    from playbill.evaluation.off_policy.evaluate import LogOptions, OutcomeRule, PolicyLog, TargetPolicy
+
 
 PLAYED = "played"
 COVERAGE_HELP = "Share of what the model would show that the log must have tried."
@@ -100,11 +108,11 @@ def offpolicy(
     Example: playbill -w simulated offpolicy everycanvas --canvas home --row top_picks --places 3
     """
     from playbill.cli.console import Console
-    from playbill.cli.offpolicy_kept import other_reward, record, write_files
+    from playbill.cli.off_policy import other_reward, record, write_files
+    from playbill.evaluation.off_policy.estimate import Rules
     from playbill.evaluation.off_policy.evaluate import check_names, off_policy_report
     from playbill.evaluation.off_policy.rendering import policy_grids, refusals
-    from playbill.evaluation.rendering.tables import grid_table
-    from playbill.metrics import Rules
+    from playbill.evaluation.rendering.grids import grid_table
 
     check_names(estimators)
     found = weighed(selection, reference, Wanted(**options))  # type: ignore[arg-type]
@@ -140,12 +148,11 @@ def weighed(selection: Selection, reference: str, wanted: Wanted) -> Weighed:
     from playbill.cli.progress import Stages
     from playbill.evaluation import EvaluationTables
     from playbill.evaluation.canvases.loaded_version import open_model
-    from playbill.evaluation.off_policy.evaluate import combine
-    from playbill.evaluation.off_policy.model import scene_of, weigh_model
+    from playbill.evaluation.off_policy.evaluate import combine, scene_of, weigh_model
     from playbill.features import FeatureDoor
     from playbill.tables import Tables
     from playbill.versions.tracking import Tracking
-    from playbill.versions.tracking.lineage import SPLIT_DIGEST
+    from playbill.versions.tracking.registry import SPLIT_DIGEST
 
     workspace = selection.workspace
     policy, outcome = target_policy(wanted), outcome_rule(selection, wanted.reward)
@@ -188,7 +195,7 @@ def outcome_rule(selection: Selection, reward: str) -> OutcomeRule:
 def _options(wanted: Wanted) -> LogOptions:
     from datetime import UTC
 
-    from playbill.evaluation.off_policy.model import LogOptions
+    from playbill.evaluation.off_policy.evaluate import LogOptions
 
     return LogOptions(
         rows=wanted.rows,
@@ -202,3 +209,55 @@ def _options(wanted: Wanted) -> LogOptions:
 
 def _main(estimators: tuple[str, ...]) -> str | None:
     return estimators[0] if estimators else None
+
+
+OFF_POLICY = "off_policy"
+"""The protocol that estimates are recorded under."""
+
+
+def record(tracking: Tracking, version: ModelVersion, report: OffPolicyReport) -> str:
+    """Keep estimates in MLflow beside the version's other evaluations; gates read them there.
+
+    Numbers, tables, picture, page and the whole report; reward version, estimator and policy as tags.
+
+    Returns:
+        The run's id.
+    """
+    refused = [one.estimator for one in report.estimates if one.refused]
+    about = {
+        "reward": report.version,
+        "estimator": report.main,
+        "estimators": ",".join(one.estimator for one in report.estimates),
+        "refused": ",".join(refused) or None,
+        "policy": report.policy,
+        "canvases": ",".join(report.canvases),
+    }
+    tags = {PREFIX + name: value for name, value in about.items()}
+    split = version.tags.get(SPLIT_DIGEST, "")
+    with tracking.log_evaluation(version, OFF_POLICY, split, report.gate_metrics(), tags) as run:
+        for name, frame in policy_frames(report).items():
+            run.log_table(frame, name)
+        run.log_figure(policy_figure(report), "off_policy")
+        run.log_text(policy_page(report), "off_policy/report.html")
+        run.log_text(report.to_json(), "off_policy/report.json")
+        return run.run_id
+
+
+def other_reward(version: ModelVersion, report: OffPolicyReport) -> str | None:
+    """Say when a model learned by another version of the reward it is judged by."""
+    learned = version.tags.get(f"{PREFIX}rewards", "").split(",")
+    same = [one for one in learned if one.partition(":")[0] == report.outcome]
+    if not same or report.version in same:
+        return None
+    return f"{version.reference} learned by the reward {same[0]}, and is judged here by {report.version}."
+
+
+def write_files(report: OffPolicyReport, *, plot: Path | None, whole: Path | None, html: Path | None) -> list[Path]:
+    """Write what was asked for, and return the files."""
+    if plot is not None:
+        policy_figure(report).savefig(plot, dpi=110)
+    if whole is not None:
+        write_text(whole, report.to_json(), "the report")
+    if html is not None:
+        write_html(html, policy_page(report))
+    return [file for file in (plot, whole, html) if file is not None]

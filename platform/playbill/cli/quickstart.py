@@ -101,7 +101,7 @@ def _promote(workspace: Workspace, outcome: TrainOutcome, stages: Stages) -> str
 def _show_quality(outcome: TrainOutcome, served: Served) -> None:
     from playbill.cli.console import Console
     from playbill.cli.train import each_note_once
-    from playbill.evaluation.rendering.tables import tables
+    from playbill.evaluation.rendering.grids import tables
 
     console = Console()
     if missing := _named(served.resolved.left_out):

@@ -68,7 +68,7 @@ def delayed(
     from playbill.clock import parse_moment
     from playbill.definitions.specs import reward_version
     from playbill.definitions.zoo import open_zoo
-    from playbill.rewards.delayed_plot import plot_delayed
+    from playbill.rewards.reports import plot_delayed
     from playbill.tables import Tables, workspace_clock
 
     spec, labels = open_zoo(selection.project.model_zoo).reward(reward)

@@ -72,7 +72,7 @@ def _end(number: int, _frame: object) -> None:
 def show_outcome(outcome: TrainOutcome) -> None:
     """Print every canvas's tables, and what to do next."""
     from playbill.cli.console import Console
-    from playbill.evaluation.rendering.tables import summary_table, tables
+    from playbill.evaluation.rendering.grids import summary_table, tables
 
     console = Console()
     for note in outcome.notes:

@@ -4,9 +4,9 @@ from playbill.datasets.arrays import ContextArrays, HistoryArrays, TargetArrays,
 from playbill.datasets.batching.batches import Batch
 from playbill.datasets.build import build_training_set
 from playbill.datasets.encoding.encoder import Encoder, EncoderState
-from playbill.datasets.encoding.request import Request
+from playbill.datasets.encoding.requests import Request
 from playbill.datasets.encoding.titles import title_arrays
-from playbill.datasets.examples.request_context import request_context
+from playbill.datasets.examples.labelled import request_context
 from playbill.datasets.splits import Split, make_split
 from playbill.datasets.training_set import TrainingSet
 

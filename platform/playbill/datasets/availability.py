@@ -1,7 +1,7 @@
 """Which titles a member could have seen, request by request, as masks.
 
 Requests of one country between two changes of its catalogue, under one canvas's rules, share a mask, so a batch holds
-few of them. Rules about titles and launches are those that `playbill.datasets.candidate_masks` gives evaluation and serving;
+few of them. Rules about titles and launches are those that `datasets.candidate_masks` gives evaluation and serving;
 rules about popularity and about the member's own past mask nothing here, as they say what is worth showing and not
 what could be seen.
 Letters: m requests, S distinct states, G states of a batch, K spans of one title in one country, C countries, R rules,
@@ -16,10 +16,10 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets.arrays import Bool, Int
-from playbill.datasets.audience import Audience
 from playbill.datasets.candidate_masks import (
     ALWAYS,
     NEVER,
+    Audience,
     in_launch_window,
     known_launches,
     launch_bounds,

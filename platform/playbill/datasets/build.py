@@ -12,20 +12,20 @@ import polars as pl
 
 from playbill.clock import Clock
 from playbill.datasets.arrays import Int
-from playbill.datasets.audience import Audience
 from playbill.datasets.availability import availability_states
 from playbill.datasets.batching.batches import FIELDS, Task
 from playbill.datasets.batching.windows import Windows, cut_windows
-from playbill.datasets.encoding.buckets import floor_moments, moment_of
+from playbill.datasets.candidate_masks import Audience
+from playbill.datasets.checks import assert_filled
 from playbill.datasets.encoding.context_columns import ContextColumns
 from playbill.datasets.encoding.encoder import Encoder
 from playbill.datasets.encoding.fit import Schema, learn_state, with_categories
 from playbill.datasets.encoding.row_entries import page_rows
 from playbill.datasets.encoding.titles import display_names, snapshot_values, title_arrays
+from playbill.datasets.encoding.tokens import floor_moments, moment_of
 from playbill.datasets.examples.rows import TrainingRows
+from playbill.datasets.examples.sampling import ExampleWeights, reward_versions
 from playbill.datasets.examples.selection import Examples, draw_strata, find_examples, learn, require_some
-from playbill.datasets.examples.weights import ExampleWeights, reward_versions
-from playbill.datasets.filled import assert_filled
 from playbill.datasets.splits import Split
 from playbill.datasets.training_set import BatchSettings, TrainingSet
 from playbill.definitions.specs import ResolvedModel, TaskSpec, without_heads

@@ -2,10 +2,19 @@
 
 By time, everything that training reads lies before the first held-out event. In `leave_one_out` the line is each
 member's own: everything of a member that training reads comes before the member's first held-out event.
+
+Whether the windows of labels fit a split: an outcome that is held out cannot be learnt from.
+
+By time, labels are told as of the cutoff, so an event whose window reaches past it is unlabelled. `leave_one_out` has
+no such moment: a member's last events are taken away, and a label that waits for what comes after an event would call
+"not there" what was only held out.
+
+Whether what canvases say their requests carry is in the log: what nobody fills would be learnt as always absent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +24,10 @@ from numpy.typing import NDArray
 
 from playbill.datasets.arrays import AnyInt
 from playbill.datasets.splits import Split
-from playbill.errors import IntegrityError
+from playbill.definitions.specs import CanvasSpec, LabelSpec, ResolvedModel
+from playbill.definitions.specs.base import format_duration
+from playbill.definitions.specs.context import IDENTIFYING
+from playbill.errors import DataError, IntegrityError, Problem, nearest
 from playbill.tables.frames import utc_literal
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -116,3 +128,116 @@ def _latest(at: pl.Series | AnyInt | datetime) -> datetime | None:
 
 def _array_max(values: NDArray[np.integer[np.typing.NBitBase]]) -> int:
     return int(values.max())
+
+
+def assert_windows_fit(labels: Iterable[LabelSpec], interactions: pl.DataFrame, split: Split) -> None:
+    """Check that no label waits for events that the split holds out.
+
+    Args:
+        labels: Those that training learns from.
+        interactions: The log the split was made of.
+        split: Only `leave_one_out`, which has no cutoff, can be at odds with a window.
+
+    Raises:
+        DataError: The windows of labels reach past the first held-out event of members; every label is named.
+    """
+    if problems := list(reaching_windows(labels, interactions, split).values()):
+        raise DataError(f"protocol {split.protocol}", problems)
+
+
+def reaching_windows(labels: Iterable[LabelSpec], interactions: pl.DataFrame, split: Split) -> dict[str, Problem]:
+    """Return the labels that wait for events which the split holds out, and what is wrong; see `assert_windows_fit`."""
+    windowed = [label for label in labels if label.attribution_window is not None]
+    if split.validation_cutoff is not None or not windowed:
+        return {}
+    folded = interactions.select("event_id", "member_id", "event_at", "action").join(split.frame, on="event_id")
+    train = pl.col("fold") == "train"
+    held = folded.filter(~train).group_by("member_id").agg(held_at=pl.col("event_at").min())
+    gaps = folded.filter(train).join(held, on="member_id").with_columns(gap=pl.col("held_at") - pl.col("event_at"))
+    return {label.name: found for label in windowed if (found := _reaching(label, gaps, split.protocol))}
+
+
+def assert_heads_fit(resolved: ResolvedModel, interactions: pl.DataFrame, split: Split) -> None:
+    """Check the labels of a model's heads, see `assert_windows_fit`."""
+    names = dict.fromkeys(head.label for head in resolved.model.heads.values() if head.label is not None)
+    assert_windows_fit([resolved.labels[name] for name in names], interactions, split)
+
+
+def unfit_heads(resolved: ResolvedModel, interactions: pl.DataFrame, split: Split) -> dict[str, str]:
+    """Return optional heads whose labels wait for events which the split holds out, and why that is so."""
+    names = {name: head.label for name, head in resolved.model.heads.items() if head.optional and head.label}
+    labels = [resolved.labels[name] for name in dict.fromkeys(names.values())]
+    found = reaching_windows(labels, interactions, split)
+    return {head: f"{found[name].where}: {found[name].what}" for head, name in names.items() if name in found}
+
+
+def _reaching(label: LabelSpec, gaps: pl.DataFrame, protocol: str) -> Problem | None:
+    window = label.attribution_window
+    spoken = label.events.action if label.events is not None else None
+    events = gaps if spoken is None else gaps.filter(pl.col("action").is_in((*spoken, *label.negatives.actions)))
+    late = events.filter(pl.col("gap") <= window)
+    if late.is_empty() or window is None:
+        return None
+    first = str(late["member_id"].min())
+    what = f"its window {format_duration(window)} reaches past the held-out events of "
+    what += f"{late['member_id'].n_unique():,} members, first of '{first}': an outcome that "
+    what += f"{protocol} holds out would be learnt as absent."
+    return Problem(f"label {label.name}", what, "Train with protocol global_time, or give the label a shorter window.")
+
+
+_COLUMNS = {"query": "query", "source_title": "source_title_id", "row": "row"}
+_MADE_BY = {"query": "title_names", "source_title": "co_play"}
+_REMEDY = {
+    "query": "give the `search` events of its requests a query",
+    "source_title": "give its events a source_title_id",
+    "row": "give its events a row_id",
+}
+
+
+def assert_filled(
+    resolved: ResolvedModel, requests: pl.DataFrame, events: pl.DataFrame, own_fields: Mapping[str, str]
+) -> None:
+    """Check that canvases with logged requests get the fields that say what a request is about.
+
+    A canvas without logged requests, and one whose requests are made by a task, may lack them. So may all canvases of a
+    log that has no rows lack `row`.
+
+    Args:
+        resolved: The model.
+        requests: Those that are learnt from, with `query`, `source_title_id` and `row`.
+        events: The log they are from.
+        own_fields: Context field of an outside package -> the column it is read from.
+
+    Raises:
+        DataError: A canvas lists a field, and none of its requests has it; or the log has no such column.
+    """
+    problems = [
+        problem
+        for name, canvas in resolved.canvases.items()
+        for problem in _unfilled(resolved, canvas, requests.filter(pl.col("canvas") == name), events)
+    ]
+    for name, column in own_fields.items():
+        if column not in events.columns:
+            close = nearest(column, events.columns)
+            hint = f"Did you mean '{close}'?" if close else ""
+            problems.append(Problem(f"context field '{name}'", f"the log has no column '{column}'.", hint))
+    if problems:
+        raise DataError("interactions", problems)
+
+
+def _unfilled(
+    resolved: ResolvedModel, canvas: CanvasSpec, requests: pl.DataFrame, events: pl.DataFrame
+) -> Iterator[Problem]:
+    for field in IDENTIFYING:
+        if field not in canvas.context or requests.is_empty() or canvas.name in resolved.model.tasks:
+            continue
+        column = _COLUMNS[field]
+        said = requests.select((pl.col(column).is_not_null() & (pl.col(column) != "")).any()).item()
+        if said or (field == "row" and not events["row"].is_not_null().any()):
+            continue
+        made = f", make some with `tasks: {{{canvas.name}: {{from: {_MADE_BY[field]}}}}}`" if field in _MADE_BY else ""
+        yield Problem(
+            f"canvas '{canvas.name}'",
+            f"lists '{field}' in its context, but none of its {requests.height} requests to learn from has it",
+            f"{_REMEDY[field].capitalize()}{made}, or take '{field}' out of the canvas.",
+        )

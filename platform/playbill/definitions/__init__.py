@@ -1,1 +1,1 @@
-"""TODO playbill.definitions."""
+"""What teams write in YAML: specifications of every kind, and files read, checked and resolved."""

@@ -1,6 +1,5 @@
 """Named protocols, baselines, slices and intervals; refuses comparisons that would mislead."""
 
-from playbill.evaluation.arms import ArmsReport, arm_hash, compare_arms
 from playbill.evaluation.baselines.popularity import build_baseline, tuned_ease
 from playbill.evaluation.beside import Beside
 from playbill.evaluation.canvases.head_probabilities import head_rows
@@ -16,16 +15,19 @@ from playbill.evaluation.canvases.synthetic_queries import evaluate_more_like_th
 from playbill.evaluation.cases.boundaries import assert_before_requests
 from playbill.evaluation.cases.build import build_case
 from playbill.evaluation.cases.case import EvaluationCase
-from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.evaluation.cases.score_function import ScoreFunction
 from playbill.evaluation.compare import (
+    ArmsReport,
     Comparison,
+    arm_hash,
     assert_comparable,
     assert_not_trained_on,
     assert_one_split,
     compare,
+    compare_arms,
 )
-from playbill.evaluation.evaluate import evaluate, evaluate_case
+from playbill.evaluation.evaluate import Replay, evaluate, evaluate_case
 from playbill.evaluation.leakage_checks import (
     CanaryResult,
     alarms,
@@ -37,11 +39,9 @@ from playbill.evaluation.leakage_checks import (
     view_canary,
 )
 from playbill.evaluation.metric_aggregation import Judging
-from playbill.evaluation.rendering.grids import ladder
+from playbill.evaluation.rendering.grids import arm_tables, ladder, tables
 from playbill.evaluation.rendering.html import html_report, write_html
 from playbill.evaluation.rendering.plots import plots
-from playbill.evaluation.rendering.tables import arm_tables, tables
-from playbill.evaluation.replay import Replay
 from playbill.evaluation.report import Difference, EvaluationReport, HeadRow, ScoredRow, SliceRow, WindowRow
 from playbill.evaluation.row_figures import RowFigure, evaluate_row
 

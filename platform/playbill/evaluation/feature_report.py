@@ -25,9 +25,8 @@ from playbill.errors import StateError
 from playbill.evaluation.canvases.model import CanvasScorer, HeadScorer
 from playbill.evaluation.cases.build import build_case
 from playbill.evaluation.cases.case import EvaluationCase
-from playbill.evaluation.cases.data import EvaluationTables
-from playbill.evaluation.cases.member_features import MemberFeatures, with_features
-from playbill.evaluation.cases.score_function import AlignedScorer
+from playbill.evaluation.cases.event_log import EvaluationTables
+from playbill.evaluation.cases.score_function import AlignedScorer, MemberFeatures, with_features
 
 PASSES = 6_000
 """Requests scored in all; many features are tried on fewer requests each."""

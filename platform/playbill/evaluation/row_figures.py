@@ -15,26 +15,21 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets import Request, Split
-from playbill.datasets.examples.request_context import NAME_END
+from playbill.datasets.examples.labelled import NAME_END
 from playbill.definitions.specs import CanvasSpec, LabelSpec, ResolvedModel, RowSpec
 from playbill.errors import ConfigError, StateError, UnknownNameError
 from playbill.evaluation.beside import Beside, chosen
 from playbill.evaluation.canvases.model import CanvasScorer, HeadScorer
 from playbill.evaluation.cases.build import case_of, held_out
-from playbill.evaluation.cases.candidates import CandidateRule, RowRule
-from playbill.evaluation.cases.case import EvaluationCase, Fold
-from playbill.evaluation.cases.data import EvaluationTables, as_frames
-from playbill.evaluation.cases.event_log import TRAIN, EventLog
-from playbill.evaluation.cases.member_features import MemberFeatures
-from playbill.evaluation.cases.order import TitleOrder
-from playbill.evaluation.cases.score_function import AlignedScorer, ScoreFunction, Scores
-from playbill.evaluation.evaluate import evaluate_case, tied
+from playbill.evaluation.cases.case import CandidateRule, EvaluationCase, Fold, RowRule
+from playbill.evaluation.cases.event_log import TRAIN, EvaluationTables, EventLog, TitleOrder, as_frames
+from playbill.evaluation.cases.score_function import AlignedScorer, MemberFeatures, ScoreFunction, Scores
+from playbill.evaluation.evaluate import REPLAY, evaluate_case, tied
 from playbill.evaluation.measure import Progress
 from playbill.evaluation.metric_aggregation import Judging
-from playbill.evaluation.replay import REPLAY
 from playbill.evaluation.report import EvaluationReport
 from playbill.ranking.fallbacks import fallback_scores
-from playbill.ranking.pages import AS_WRITTEN
+from playbill.ranking.page_builder import AS_WRITTEN
 from playbill.tables import Tables
 
 CARRIED = ("row", "row_position", "source_title_id", "row_id")

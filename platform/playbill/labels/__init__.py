@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from playbill.labels.checks import not_in_log, why_none_positive
-from playbill.labels.description import LabelDescription, describe
 from playbill.labels.extraction import extract, label_columns, label_events, label_parts
 from playbill.labels.extractors import LabelContext, label_extractor
-from playbill.labels.reports import LabelSummary, ages, labeler, published_rows, summarise, version_of
+from playbill.labels.reports import (
+    LabelDescription,
+    LabelSummary,
+    ages,
+    describe,
+    labeler,
+    published_rows,
+    summarise,
+    version_of,
+)
 
 __all__ = [
     "LabelContext",

@@ -11,8 +11,7 @@ import polars as pl
 from playbill.errors import DataError, Problem
 from playbill.labels.blocks import Block
 from playbill.labels.future_columns import outcome_column
-from playbill.labels.history_columns import PLAYS, POPULARITY, before_column
-from playbill.labels.popularity import daily_plays
+from playbill.labels.history_columns import PLAYS, POPULARITY, before_column, daily_plays
 from playbill.schema import BEFORE_COLUMNS, OUTCOME_COLUMNS
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

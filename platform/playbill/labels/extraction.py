@@ -1,22 +1,25 @@
-"""Events -> labels: one value for each event a label speaks of, as known at one moment."""
+"""Events -> labels: one value for each event a label speaks of, as known at one moment.
+
+Work on several blocks at a time, with their results in order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import polars as pl
 
 from playbill.definitions.specs import LabelSpec
 from playbill.errors import DataError, Problem
-from playbill.labels.ahead import ahead
-from playbill.labels.blocks import Block
+from playbill.labels.blocks import PLACE, Block, member_blocks
 from playbill.labels.checks import extractor_inputs, require_columns, require_each_once, require_positives
 from playbill.labels.extractors import extracted_values
-from playbill.labels.history_columns import PLAYS, POPULARITY
-from playbill.labels.members import PLACE, member_blocks
-from playbill.labels.popularity import daily_plays
+from playbill.labels.history_columns import PLAYS, POPULARITY, daily_plays
 from playbill.labels.rules import Rule, reads_of, rule_values
 from playbill.tables.frames import utc_literal
 
@@ -218,3 +221,32 @@ class _Work:
         age = utc_literal(self.as_of) - pl.col("event_at")
         old = age >= pl.when(values == 0).then(label.zeros_mature_after).otherwise(label.matures_after)
         return known.select(pl.when(old).then(values).alias(label.name)).to_series()
+
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+
+def ahead(work: Callable[[Given], Made], items: Iterable[Given], at_once: int) -> Iterator[Made]:
+    """Yield `work(item)` of each item in order, with the next ones in work meanwhile, in threads.
+
+    Items are taken as they are needed: `at_once` of them, and their results, are in memory. Threads share the
+    processors as far as the work is in numpy and polars, which let other threads run.
+
+    Args:
+        work: Called from several threads at once. What it raises is raised here, in its item's turn.
+        items: What to work on.
+        at_once: Threads, at least 1.
+    """
+    with ThreadPoolExecutor(at_once, thread_name_prefix="labels") as pool:
+        waiting: deque[Future[Made]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) >= at_once:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

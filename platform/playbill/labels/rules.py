@@ -1,22 +1,35 @@
-"""Labels by rule (`from:`): the columns they read, and their values for a block of members' events."""
+"""Labels by rule (`from:`): the columns they read, and their values for a block of members' events.
+
+A label's `where` -> a polars expression. A comparison with a null or NaN stays null, so it never matches.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import and_, eq, ge, gt, le, lt, ne, or_
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from playbill.definitions.specs import LabelSpec, parse_where
 from playbill.definitions.specs.label import EventRule
-from playbill.definitions.specs.where import column_names
+from playbill.definitions.specs.where import (
+    ColumnName,
+    Comparison,
+    Either,
+    Every,
+    Expression,
+    Membership,
+    Not,
+    column_names,
+)
 from playbill.labels.blocks import Block, Bool, spans
 from playbill.labels.future_columns import needed_columns, outcome_column
 from playbill.labels.history_columns import before_column
-from playbill.labels.where import compile_where
 from playbill.schema import BEFORE_COLUMNS, DERIVED_COLUMNS, OUTCOME_COLUMNS
 
 LEVEL_COLUMNS = {"title": (), "row": ("request_id", "row_id"), "page": ("request_id",)}
@@ -172,3 +185,42 @@ def _first_of_each(rule: Rule, block: Block, values: pl.Series) -> pl.Series:
 def reads_of(rules: Collection[Rule]) -> frozenset[str]:
     """Return every column of `interactions` that some rules cannot do without."""
     return frozenset().union(*(rule.reads for rule in rules))
+
+
+_OPERATORS: dict[str, Any] = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
+
+
+def compile_where(expression: Expression, schema: pl.Schema, names: Mapping[str, str] | None = None) -> pl.Expr:
+    """Turn a parsed expression into a boolean polars expression of three values: true, false and null.
+
+    Args:
+        expression: What `parse_where` returned.
+        schema: Columns of the frame it will be used on; NaN in its floats counts as null.
+        names: What the frame calls a column that the expression names otherwise.
+    """
+    called = names or {}
+
+    def column(name: str) -> pl.Expr:
+        return _where_column(called.get(name, name), schema)
+
+    match expression:
+        case Comparison(name, operator, value):
+            other = column(value.name) if isinstance(value, ColumnName) else pl.lit(value)
+            compared: pl.Expr = _OPERATORS[operator](column(name), other)
+            return compared
+        case Membership(name, values, excluded):
+            either = reduce(or_, (column(name) == pl.lit(value) for value in values))
+            return ~either if excluded else either
+        case Not(item):
+            return ~compile_where(item, schema, names)
+        case Every(items):
+            return reduce(and_, (compile_where(item, schema, names) for item in items))
+        case Either(items):
+            return reduce(or_, (compile_where(item, schema, names) for item in items))
+
+
+def _where_column(name: str, schema: pl.Schema) -> pl.Expr:
+    dtype = schema[name]
+    if dtype.is_float():
+        return pl.col(name).fill_nan(None)
+    return pl.col(name).cast(pl.String) if isinstance(dtype, pl.Categorical | pl.Enum) else pl.col(name)

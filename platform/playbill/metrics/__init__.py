@@ -1,11 +1,9 @@
-"""Metrics over the full catalogue, their intervals, and estimates of what a policy not served yet would earn.
+"""Metrics over the full catalogue, and their intervals.
 
 Nothing here samples candidates: a metric against a few random negatives is not the metric of its name, and is
 refused by name (`refuse_sampled`).
 """
 
-from playbill.evaluation.off_policy.estimate import DEFAULT_FLOOR, Estimate, Rules, estimate
-from playbill.evaluation.off_policy.terms import OffPolicyData, Terms
 from playbill.metrics.beyond_accuracy import (
     WeightedValues,
     calibration,
@@ -17,8 +15,7 @@ from playbill.metrics.beyond_accuracy import (
     self_information,
 )
 from playbill.metrics.bootstrap import Interval, MemberBootstrap, member_bootstrap
-from playbill.metrics.comparisons import SeedInterval, seed_interval
-from playbill.metrics.multiplicity import adjust_p
+from playbill.metrics.comparisons import SeedInterval, adjust_p, relative_interval, seed_interval
 from playbill.metrics.probabilities import Reliability, auc, ece, log_loss, reliability
 from playbill.metrics.ranking import (
     average_precision,
@@ -28,24 +25,19 @@ from playbill.metrics.ranking import (
     mrr,
     ndcg,
     recall,
+    refuse_sampled,
     relevance_from_lists,
     relevance_from_ranks,
+    require_whole_catalogue,
 )
-from playbill.metrics.relative import relative_interval
 from playbill.metrics.topk import NOT_RANKED, lists_and_ranks, ranks_within, target_ranks, top_k
-from playbill.metrics.whole import refuse_sampled, require_whole_catalogue
 
 __all__ = [
-    "DEFAULT_FLOOR",
     "NOT_RANKED",
-    "Estimate",
     "Interval",
     "MemberBootstrap",
-    "OffPolicyData",
     "Reliability",
-    "Rules",
     "SeedInterval",
-    "Terms",
     "WeightedValues",
     "adjust_p",
     "auc",
@@ -54,7 +46,6 @@ __all__ = [
     "calibration",
     "coverage",
     "ece",
-    "estimate",
     "genre_mix",
     "genre_shares",
     "hit_rate",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch, TitleInputs
-from playbill.models.text import bag_sizes
+from playbill.models.embeddings import bag_sizes
 from playbill.models.title_tower import PreparedTitles
 
 ABOUT_TITLES = ("about", "head")

@@ -3,9 +3,16 @@
 Every table and projection into the context starts at zero: a canvas, country or feature value the model was
 never trained with is neutral, not noise. Missing fields are imputed before they get here (index 0, nan, no grams).
 Axis letters: N prediction rows, D width, M matching space.
+
+What was typed in N requests, kept for the few that have a query.
+
+Most requests of a batch have none, and the matching space is wide: nothing is computed for them.
+Axis letters: N prediction rows, m rows that have a query, n chosen rows, M matching space.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +20,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from playbill.models.batch import ContextBatch
 from playbill.models.config import NetworkConfig
-from playbill.models.embeddings import Fields
-from playbill.models.normalise import Normaliser
-from playbill.models.queries import Queries, read_queries
-from playbill.models.text import GramSpace
+from playbill.models.embeddings import Fields, GramSpace, Normaliser, bag_sizes
 
 HOURS_OF_WEEK = 24 * 7
 PULL_START = 1.0
@@ -99,3 +103,83 @@ class Crossing(nn.Module):
         if self.gate is not None:
             state_ND = state_ND * (1 + torch.tanh(self.gate(context_ND)))
         return state_ND + shifted
+
+
+ROWS = 64
+"""Rows with a query come in multiples of it: see `batch.pad_rows`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """Unit vectors of the queries of N requests."""
+
+    rows: Tensor
+    """[m] requests that have one, filled up with request 0 and vectors of zero."""
+    read: Tensor
+    """[m, M] what is read as the query in the context."""
+    matched: Tensor
+    """[m, M] what is matched with the names of titles."""
+    place: Tensor
+    """[N] where each request's vector is, m for one that has none."""
+
+    def of(self, chosen_n: Tensor) -> Tensor:
+        """Return [n, M] what is matched for some requests, zero for those without a query."""
+        padded = F.pad(self.matched, (0, 0, 0, 1))
+        return padded[self.place[chosen_n]]
+
+    def asked(self, chosen_n: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which of some requests have a query, [k] places among them, and [k, M] what is matched."""
+        place_n = self.place[chosen_n]
+        found = torch.nonzero(place_n < self.matched.shape[0]).squeeze(-1)
+        return found, self.matched[place_n[found]]
+
+    @property
+    def dense(self) -> Tensor:
+        """[N, M] what is matched, zero for requests without a query."""
+        return self.of(torch.arange(self.place.shape[0], device=self.place.device))
+
+
+def requests_with_query(context: ContextBatch) -> Tensor:
+    """Return [N] whether a request has a query, typed or by the name of its source title."""
+    return (bag_sizes(context.query_grams, context.query_offsets) > 0) | context.by_name.gt(0)
+
+
+def read_queries(
+    context: ContextBatch, space: GramSpace, names_TM: Tensor, name_match: Tensor | None
+) -> Queries | None:
+    """Return what was typed, or what stands for it; None when no request has a query.
+
+    Where the name of the source title stands for the query it is read as if it had been typed, and matched with
+    names as much as training finds it worth.
+
+    Args:
+        context: The requests.
+        space: Of grams.
+        names_TM: Unit vectors of the titles' names.
+        name_match: How much a name that stands for a query is matched; None where that is not done.
+    """
+    rows = torch.nonzero(requests_with_query(context)).squeeze(-1)
+    if not rows.numel():
+        return None
+    filler = rows.new_zeros(-rows.shape[0] % ROWS)
+    place = torch.full_like(context.state, rows.shape[0] + filler.shape[0])
+    place[rows] = torch.arange(rows.shape[0], device=rows.device)
+    end = context.query_offsets.new_full(filler.shape, context.query_grams.shape[0])
+    # Requests without a query have empty bags, so the grams of the others follow one another as before.
+    read = space.queries(context.query_grams, torch.cat([context.query_offsets[rows], end]))
+    rows = torch.cat([rows, filler])
+    if name_match is None:
+        return Queries(rows, read, read, place)
+    named = F.embedding(context.source_title[rows], names_TM) * context.by_name[rows].unsqueeze(-1)
+    named[rows.shape[0] - filler.shape[0] :] = 0
+    return Queries(rows, read + named, read + name_match * named, place)
+
+
+def some_requests(context: ContextBatch, rows_n: Tensor) -> ContextBatch:
+    """Return some of N requests, in the order given."""
+    own = {name: values[rows_n] for name, values in context.named().items() if not name.startswith("query_")}
+    sizes_n = bag_sizes(context.query_grams, context.query_offsets)[rows_n]
+    starts_n = sizes_n.cumsum(0) - sizes_n
+    shift = torch.repeat_interleave(context.query_offsets[rows_n] - starts_n, sizes_n)
+    grams = context.query_grams[torch.arange(shift.shape[0], device=shift.device) + shift]
+    return ContextBatch(**own, query_grams=grams, query_offsets=starts_n)

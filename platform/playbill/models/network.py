@@ -17,16 +17,14 @@ from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch, Title
 from playbill.models.batch_titles import Batch, renumbered, some_prepared, some_titles, titles_of
 from playbill.models.companions import Companions
 from playbill.models.config import NetworkConfig
-from playbill.models.context import ContextEncoder, Crossing
-from playbill.models.events import EventTokens
+from playbill.models.context import ContextEncoder, Crossing, Queries, some_requests
+from playbill.models.embeddings import EventTokens, GramSpace
 from playbill.models.heads import Head, TitleVectors, bias_rows
 from playbill.models.history_terms import HistoryTerms
 from playbill.models.item_similarity import Likeness
-from playbill.models.kinds import KINDS
-from playbill.models.queries import Queries, some_requests
+from playbill.models.objectives import KINDS
 from playbill.models.row_tower import RowReader, RowTower
 from playbill.models.scoring_batch import PageStates, Scene, chosen_rows
-from playbill.models.text import GramSpace
 from playbill.models.title_tower import PreparedTitles, TitleTower
 from playbill.models.trunks.gated_transformer import ReadsAt
 

@@ -1,18 +1,48 @@
 """What each head is trained on: which rows, with which weight, against which loss.
 
 Axis letters: N prediction rows, T titles, D width, M matching space.
+
+What heads about rows and pages are trained on: the probability of their label for each row, or for the page.
+
+Axis letters: N prediction rows, n rows that train a head, A rows above, D width.
+
+Heads whose label is a number.
+
+Axis letters: N prediction rows, n rows that train the head.
+
+Pairs: the target should score above titles that were not chosen.
+
+Rendle et al., "BPR: Bayesian personalized ranking from implicit feedback" (UAI 2009): `log(1 + exp(other - target))`.
+Axis letters: N prediction rows, n rows that train the head, S drawn titles, C shown titles of a row.
+
+Losses over drawn titles instead of the whole catalogue.
+
+Bengio and Senecal, "Adaptive importance sampling to accelerate training of a neural probabilistic language model"
+(2008): each drawn title counts for as many as it stands for, one over how often it was to be expected in the draw,
+so that the sum over drawn titles is on average the sum over all. Yi et al. (2019) do so for titles of the same batch.
+The error of the gradient falls with the number of draws; it is nothing when every title is drawn.
+Axis letters: N prediction rows, n rows that train the head, S drawn titles, C shown titles of a row, D width.
+
+What a head may be about: the module that scores it, and how it learns.
+
+Axis letters: N prediction rows.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-from playbill.definitions.specs.losses import loss_plugin
-from playbill.models.batch import TargetBatch
-from playbill.models.config import HeadConfig
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from playbill.definitions.specs.losses import HuberOptions, loss_plugin
+from playbill.models.batch import NegativeBatch, TargetBatch
+from playbill.models.config import HeadConfig, NetworkConfig
 from playbill.models.heads import Head
-from playbill.models.sampled import negatives_sum, sampled_sum
+from playbill.models.row_tower import FORGET_SHARE, PageHead, RowHead, row_logits
 from playbill.models.scoring_batch import Scene, chosen_rows, target_logits
 from playbill.models.softmax_loss import Hidden, Moments, Names, binary_loss, softmax_loss
 
@@ -81,3 +111,171 @@ def binary_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBa
         return total
     positive_N = torch.where(targets.labels[settings.name].gt(0), weight_N, 0.0)
     return total + settings.negative_weight * negatives_sum(settings, head, scene, targets, positive_N)
+
+
+def page_head_sum(
+    settings: HeadConfig, head: RowHead | PageHead, scene: Scene, targets: TargetBatch
+) -> tuple[Tensor, Tensor]:
+    """Return a head's weighted sum of binary cross-entropies, and the weight that it stands for.
+
+    Args:
+        settings: The head's.
+        head: About rows or pages.
+        scene: N requests; it embeds rows where there are heads about them.
+        targets: What happened in them; `rows` for a head about rows.
+    """
+    weight_N = row_weights(settings, targets)
+    chosen, share = chosen_rows(weight_N)
+    label_n = targets.labels[settings.name][chosen].nan_to_num()
+    state = scene.page_states(head, chosen)
+    if isinstance(head, PageHead):
+        return binary_loss(head(state), label_n, share), weight_N.sum()
+    assert scene.embed is not None
+    rows = {name: values[chosen] for name, values in targets.rows.items()}
+    forget = FORGET_SHARE if head.training else 0.0
+    logits = row_logits(head, state, rows, scene.embed, forget=forget)
+    return binary_loss(logits, label_n, share), weight_N.sum()
+
+
+def huber_loss(value_n: Tensor, label_n: Tensor, weight_n: Tensor, delta: float) -> Tensor:
+    """Return the weighted sum of Huber losses (Huber 1964), a float32 scalar.
+
+    An error e costs `e² / 2` up to `delta` and `delta (|e| - delta / 2)` beyond.
+    """
+    losses_n = F.huber_loss(value_n.float(), label_n, reduction="none", delta=delta)
+    return (losses_n * weight_n).sum()
+
+
+def scaled(label: Tensor, options: HuberOptions) -> Tensor:
+    """Return labels as the head says them: cut off at `cap`, in units of `scale`."""
+    return (label if options.cap is None else label.clamp(max=options.cap)) / options.scale
+
+
+def huber_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:
+    """Learn the number that the label says of the target title."""
+    options = HuberOptions.model_validate(settings.options)
+    chosen, share = chosen_rows(weight_N)
+    label_n = scaled(targets.labels[settings.name][chosen].nan_to_num(), options)
+    return huber_loss(target_logits(head, scene, targets.title, chosen), label_n, share, options.delta)
+
+
+def pairwise_loss(target_n: Tensor, others_nX: Tensor, weight_n: Tensor) -> Tensor:
+    """Return the weighted sum over rows of the mean of `softplus(other - target)`, a float32 scalar.
+
+    Args:
+        target_n: Scores of the right titles.
+        others_nX: Scores of other titles, minus infinity where a row may not use one; a row without any counts 0.
+        weight_n: Weight of each row.
+    """
+    usable_nX = torch.isfinite(others_nX)
+    losses_nX = F.softplus(others_nX.float().masked_fill(~usable_nX, 0.0) - target_n.float().unsqueeze(-1))
+    total_n = torch.where(usable_nX, losses_nX, 0.0).sum(-1)
+    return (total_n / usable_nX.sum(-1).clamp(min=1) * weight_n).sum()
+
+
+def pairwise_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:
+    """Rank the target above drawn and shown titles, pair by pair; drawn ones count as often as they are drawn."""
+    chosen, share = chosen_rows(weight_N)
+    if not chosen.numel():
+        return weight_N.new_zeros(())
+    others_nX = negative_scores(head, scene, targets.negatives[settings.name], chosen)
+    return pairwise_loss(target_logits(head, scene, targets.title, chosen), others_nX, share)
+
+
+LEAST_EXPECTED = 1e-9
+"""A title that was drawn although nobody expected it counts for no more than one over this."""
+
+
+def sampled_softmax_loss(target_n: Tensor, drawn_nS: Tensor, expected_S: Tensor, weight_n: Tensor) -> Tensor:
+    """Return the weighted sum of `log(exp(t) + sum_s exp(d_s) / expected_s) - t`, a float32 scalar.
+
+    Args:
+        target_n: Scores of the right titles, each of which is always there.
+        drawn_nS: Scores of other titles, minus infinity where a row may not use one.
+        expected_S: How often each was to be expected in the draw; titles that are always there have 1.
+        weight_n: Weight of each row.
+    """
+    corrected_nS = drawn_nS.float() - expected_S.clamp(min=LEAST_EXPECTED).log()
+    every = torch.cat([target_n.float().unsqueeze(-1), corrected_nS], dim=-1)
+    return ((torch.logsumexp(every, dim=-1) - target_n.float()) * weight_n).sum()
+
+
+def sampled_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:
+    """Rank the target against drawn titles."""
+    chosen, share = chosen_rows(weight_N)
+    if not chosen.numel():
+        return weight_N.new_zeros(())
+    own = targets.negatives[settings.name]
+    scores_nX = negative_scores(head, scene, own, chosen)
+    expected = torch.cat([own.expected, own.expected.new_ones(own.shown.shape[1])])
+    return sampled_softmax_loss(target_logits(head, scene, targets.title, chosen), scores_nX, expected, share)
+
+
+def negatives_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:
+    """Learn that drawn titles would not have had the label: mean binary loss of each row's, times its weight."""
+    chosen, share = chosen_rows(weight_N)
+    if not chosen.numel():
+        return weight_N.new_zeros(())
+    scores_nX = negative_scores(head, scene, targets.negatives[settings.name], chosen)
+    usable_nX = torch.isfinite(scores_nX)
+    losses_nX = torch.where(usable_nX, F.softplus(scores_nX), 0.0)
+    return (losses_nX.sum(-1) / usable_nX.sum(-1).clamp(min=1) * share).sum()
+
+
+def negative_scores(head: Head, scene: Scene, own: NegativeBatch, chosen: Tensor) -> Tensor:
+    """Return [n, S + C] scores of drawn and then of shown titles, minus infinity where a row has no use for one."""
+    state_nD = scene.state_of(head)[chosen]
+    q_nD = head.queries(state_nD)
+    drawn = _drawn_scores(head, scene, own, q_nD, chosen)
+    shown = _shown_scores(head, scene, own.shown[chosen], q_nD, chosen)
+    usable = torch.cat([own.usable[chosen], own.shown[chosen].gt(0)], dim=-1)
+    scores_nX = torch.cat([drawn, shown], dim=-1) + head.levels(state_nD).unsqueeze(-1)
+    return scores_nX.masked_fill(~usable, -torch.inf)
+
+
+def _drawn_scores(head: Head, scene: Scene, own: NegativeBatch, q_nD: Tensor, chosen: Tensor) -> Tensor:
+    e_SD = scene.titles.vectors[own.title]
+    bias_PS = head.bias_of(scene.titles, scene.rows, own.title)
+    scores: Tensor = (q_nD @ e_SD.to(q_nD.dtype).T).float() + bias_PS[scene.rows.row[chosen]]
+    if scene.queries is not None:
+        names_SM = scene.titles.prepared.names[own.title]
+        scores = scores + (scene.queries.of(chosen) @ names_SM.T).float() * head.match
+    return scores
+
+
+def _shown_scores(head: Head, scene: Scene, shown_nC: Tensor, q_nD: Tensor, chosen: Tensor) -> Tensor:
+    count = shown_nC.shape[1]
+    if not count:
+        return q_nD.new_zeros(len(chosen), 0, dtype=torch.float32)
+    flat = shown_nC.flatten()
+    canvas, snapshot = (getattr(scene.context, name)[chosen] for name in ("canvas", "snapshot"))
+    e_nCD = scene.titles.vectors[flat].view(len(chosen), count, -1)
+    bias = head.target_bias(scene.titles, canvas.repeat_interleave(count), snapshot.repeat_interleave(count), flat)
+    scores: Tensor = (e_nCD * q_nD.unsqueeze(1)).sum(-1, dtype=torch.float32) + bias.view(-1, count)
+    if scene.queries is not None:
+        names_nCM = scene.titles.prepared.names[flat].view(len(chosen), count, -1)
+        scores = scores + (names_nCM * scene.queries.of(chosen).unsqueeze(1)).sum(-1) * head.match
+    return scores
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Heads about one kind of thing.
+
+    Attributes:
+        module: Made of the configuration and the head's place in it; it keeps the place as `position`.
+        weights: [N] weight of each row of a batch in a head; 0 = the row does not train it.
+        total: A head's weighted sum of losses, and the weight that it stands for.
+    """
+
+    module: Callable[[NetworkConfig, int], nn.Module]
+    weights: Callable[[HeadConfig, TargetBatch], Tensor]
+    total: Callable[[HeadConfig, Any, Scene, TargetBatch], tuple[Tensor, Tensor]]
+
+
+KINDS: dict[str, Kind] = {
+    "title": Kind(Head, row_weights, head_sum),
+    "row": Kind(RowHead, row_weights, page_head_sum),
+    "page": Kind(PageHead, row_weights, page_head_sum),
+}
+"""By `HeadConfig.target`."""

@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812
 
 if TYPE_CHECKING:
     from playbill.models.config import NetworkConfig, RowConfig
-    from playbill.models.text import GramSpace
+    from playbill.models.embeddings import GramSpace
 
 FIELDS = ("name", "genre", "about", "head")
 """What is known of a row: index of its name, of its genre, of the title it is about and of the title it begins with."""

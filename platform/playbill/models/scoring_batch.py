@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from playbill.models.batch import ContextBatch
+from playbill.models.context import Queries, requests_with_query
 from playbill.models.heads import BiasRows, Head, TitleVectors
-from playbill.models.queries import Queries, requests_with_query
 from playbill.models.row_tower import RowReader
 
 ROWS = 64

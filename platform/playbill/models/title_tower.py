@@ -15,9 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from playbill.models.batch import TitleInputs
 from playbill.models.config import NetworkConfig
-from playbill.models.embeddings import Fields
-from playbill.models.normalise import DistinctFeatures, Normaliser
-from playbill.models.text import GramSpace
+from playbill.models.embeddings import DistinctFeatures, Fields, GramSpace, Normaliser
 
 VECTOR_STD = 0.05
 

@@ -1,6 +1,6 @@
 """Policies: orders of titles that no model makes. Rows may be ranked by one, and one answers when the model cannot.
 
-A policy is a function `policy(plays, viewer) -> scores`, registered in `playbill.definitions.specs.FALLBACKS` by its name. It
+A policy is a function `policy(plays, viewer) -> scores`, registered in `definitions.specs.FALLBACKS` by its name. It
 reads what was known strictly before the request. Scores are finite and only ever compared among candidates.
 Axis letters: T titles.
 """

@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from playbill.errors import UnknownNameError
-from playbill.ranking.blend import COMPETING, VALUES, Scores, log_normaliser, log_sigmoid
+from playbill.ranking.blend import COMPETING, VALUES, RankedList, Scores, log_normaliser, log_sigmoid, rank
 from playbill.ranking.candidates import Mask
-from playbill.ranking.lists import RankedList, rank
 
 Floats = npt.NDArray[np.float32]
 

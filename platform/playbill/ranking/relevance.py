@@ -16,8 +16,7 @@ from scipy import sparse
 from playbill.datasets.encoding.text import DESCRIPTION_WORDS, fold, gram_arrays
 from playbill.ranking.blend import Scores
 from playbill.ranking.catalogue import Catalogue
-from playbill.ranking.scoring.search_texts import SearchTexts
-from playbill.ranking.scoring.text_match import ENOUGH, FIELD_WEIGHTS, TextIndex
+from playbill.ranking.scoring.text_match import ENOUGH, FIELD_WEIGHTS, SearchTexts, TextIndex
 
 Numbers = npt.NDArray[np.integer] | npt.NDArray[np.floating]
 

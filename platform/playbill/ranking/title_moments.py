@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from playbill.datasets import Encoder
-from playbill.datasets.encoding.buckets import floor_moment, microseconds_of, moment_of
 from playbill.datasets.encoding.titles import snapshot_values
+from playbill.datasets.encoding.tokens import floor_moment, microseconds_of, moment_of
 from playbill.models import ContextBatch, Network
 from playbill.models.heads import TitleVectors
-from playbill.ranking.scoring.pairs import bias_tables, heads_of
+from playbill.ranking.scoring.row_scoring import bias_tables, heads_of
 from playbill.ranking.scoring.state_cache import KeptBiases, KeptSnapshots, Key
 
 READ_AT_ONCE, CELLS_AT_ONCE = 16_000_000, 4_000_000

@@ -1,21 +1,29 @@
-"""How well delayed outcomes are told at each age: AUC, log loss and calibration on plays later than any learnt from."""
+"""How well delayed outcomes are told at each age: AUC, log loss and calibration on plays later than any learnt from.
+
+How well delayed outcomes are told, as a picture by age. matplotlib is imported on use.
+
+What a reward says, as facts to print: its id, when it is final, and what each term counts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from playbill.definitions.specs import LabelSpec, RewardSpec
-from playbill.errors import StateError
+from playbill.definitions.specs import LabelSpec, RewardSpec, reward_version
+from playbill.definitions.specs.resolved import attribution, attribution_window, matures_after, speaks_of
+from playbill.definitions.specs.reward import REWARDED
+from playbill.errors import ConfigError, StateError
 from playbill.rewards.delayed import DelayedFeedback, DelayedSettings, MaturePlays, mature_plays, microseconds
 from playbill.rewards.partial_observations import Seen
-from playbill.rewards.values import bound_terms, known_at
+from playbill.rewards.values import BoundTerm, bound_terms, known_at
 
 _BINS = 10
 _LEAST = 1e-6
@@ -137,3 +145,109 @@ def calibration_error(outcome: NDArray[np.float32], told: NDArray[np.float32], b
     parts = np.array_split(order, min(bins, len(order)))
     gaps = [abs(float(outcome[part].mean()) - float(told[part].mean())) * len(part) for part in parts]
     return sum(gaps) / len(order)
+
+
+PANELS = {"auc": "AUC", "log_loss": "log loss", "ece": "calibration error"}
+"""Measure -> title of its panel."""
+
+
+def plot_delayed(report: DelayedReport, path: Path) -> None:
+    """Draw AUC, log loss and calibration error by age, a line per term; dotted, the log loss of telling all the same.
+
+    Args:
+        report: What to draw.
+        path: Where to, as .svg or .png.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ConfigError("plots need matplotlib: pip install 'playbill[tracking]'") from None
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (measure, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        for term in report.rows["term"].unique(maintain_order=True):
+            found = report.by_age(term, measure)
+            (line,) = axes.plot(list(found), list(found.values()), marker="o", label=term)
+            if measure == "log_loss":
+                base = report.by_age(term, "base_log_loss")
+                axes.plot(list(base), list(base.values()), linestyle=":", color=line.get_color())
+        axes.set_xscale("log")
+        axes.set_xlabel("age of the play, hours")
+        axes.set_title(title, fontsize=10)
+    figure.axes[0].legend(fontsize=8)
+    figure.axes[-1].set_ylim(bottom=0)
+    figure.savefig(path)
+
+
+@dataclass(frozen=True, slots=True)
+class TermDescription:
+    """One term.
+
+    Args:
+        label: Such as `completion:1`.
+        weight: Worth of a 1.
+        otherwise: Worth of a 0.
+        counts_for: `itself`, or which play another event counts for.
+        of: Actions of the events it can speak of.
+        final_after: Age at which nothing changes it any more.
+        delayed: Whether it is predicted until then.
+    """
+
+    label: str
+    weight: float
+    otherwise: float
+    counts_for: str
+    of: tuple[str, ...]
+    final_after: timedelta
+    delayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RewardDescription:
+    """A reward: its id (`specs.reward_version`), when it is final, its bounds and its terms."""
+
+    id: str
+    final_after: timedelta
+    clip: tuple[float, float] | None
+    terms: tuple[TermDescription, ...]
+
+
+def describe_reward(reward: RewardSpec, labels: Mapping[str, LabelSpec]) -> RewardDescription:
+    """Describe a reward.
+
+    Args:
+        reward: In plain names.
+        labels: Its labels by plain name.
+
+    Raises:
+        DataError: A term has no label.
+    """
+    terms = tuple(_described(term) for term in bound_terms(reward, labels))
+    return RewardDescription(
+        reward_version(reward, labels), max(term.final_after for term in terms), reward.clip, terms
+    )
+
+
+def _described(term: BoundTerm) -> TermDescription:
+    of = tuple(action for action in REWARDED if action in speaks_of(term.spec, term.label))
+    return TermDescription(
+        label=f"{term.label.name}:{term.label.version}",
+        weight=term.spec.weight,
+        otherwise=term.spec.otherwise,
+        counts_for=_counts_for(term),
+        of=of,
+        final_after=max(matures_after(term.spec, term.label, action) for action in of),
+        delayed=term.delayed,
+    )
+
+
+def _counts_for(term: BoundTerm) -> str:
+    if attribution(term.spec, term.label) == "event":
+        return "itself"
+    window = attribution_window(term.spec, term.label)
+    days = "" if window is None else f" within {window / timedelta(days=1):g} days"
+    return f"the title's latest play before it{days}"

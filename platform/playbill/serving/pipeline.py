@@ -12,8 +12,7 @@ from playbill.clock import Clock
 from playbill.datasets import Request
 from playbill.definitions.specs import CanvasSpec
 from playbill.errors import RequestError
-from playbill.ranking.candidates import ABSENT, Viewer
-from playbill.ranking.past import past_of
+from playbill.ranking.candidates import ABSENT, Viewer, past_of
 from playbill.ranking.row_plans import RowPlan, Setting, Taste, plan_rows, taste_of
 from playbill.schema import text_problem
 from playbill.serving.active_model import Served, Slot

@@ -14,17 +14,21 @@ import numpy as np
 
 from playbill.datasets import Request
 from playbill.definitions.specs import CandidatesSpec, CanvasSpec
-from playbill.ranking.blend import Scores
+from playbill.ranking.blend import RankedList, Scores, break_ties, rank
 from playbill.ranking.candidates import ABSENT, Columns, Mask, Viewer, select
 from playbill.ranking.fallbacks import fallback_scores
-from playbill.ranking.lists import RankedList, break_ties, rank
-from playbill.ranking.page_rules import SPARE, PageRules
-from playbill.ranking.pages import AS_WRITTEN, Chances, FilledRow, filled_rows, page_of, row_candidates
+from playbill.ranking.page_builder import (
+    AS_WRITTEN,
+    Chances,
+    FilledRow,
+    filled_rows,
+    page_of,
+    rank_rows,
+    row_candidates,
+)
+from playbill.ranking.page_rules import SPARE, PageRules, valued_by
 from playbill.ranking.relevance import is_matched, matches_of_query, matches_of_source
-from playbill.ranking.row_plans import RowPlan
-from playbill.ranking.row_ranking import rank_rows
-from playbill.ranking.row_worth import valued_by
-from playbill.ranking.short_rows import filled_up
+from playbill.ranking.row_plans import RowPlan, filled_up
 from playbill.serving.active_model import Scorer, Served
 from playbill.serving.messages import MODEL_POLICY
 

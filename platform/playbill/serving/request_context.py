@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from playbill.datasets.encoding.typed import read_query
+from playbill.datasets.encoding.text import read_query
 from playbill.definitions.specs import CONTEXTS, CanvasSpec, ContextColumn
 from playbill.definitions.specs.context import BUILT_IN, own_fields
 from playbill.errors import RequestError, nearest

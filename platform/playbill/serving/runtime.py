@@ -18,8 +18,7 @@ from playbill.serving.loading import Loader
 from playbill.serving.member_state import FactReader
 from playbill.serving.pipeline import FRESH, Recommender
 from playbill.serving.profile import Profile
-from playbill.serving.recording import EventDoor
-from playbill.serving.request_writer import RequestWriter
+from playbill.serving.recording import EventDoor, RequestWriter
 from playbill.serving.watcher import Watcher
 from playbill.settings import LimitsSettings
 from playbill.tables import Journal, RequestLog, Tables, workspace_clock

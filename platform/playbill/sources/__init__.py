@@ -4,8 +4,7 @@ from playbill.sources.canonicalise import Offer, Progress
 from playbill.sources.ingest import IngestReport, ingest
 from playbill.sources.push import PushReport, push_events, push_files, push_rows
 from playbill.sources.pushed_rows import Offered
-from playbill.sources.registry import SOURCES
-from playbill.sources.source import Source
+from playbill.sources.registry import SOURCES, Source
 
 __all__ = [
     "SOURCES",

@@ -20,9 +20,9 @@ import polars as pl
 
 from playbill.schema import UNKNOWN_COUNTRY
 from playbill.sources.cleaning import Cleaner, RowsSetAside
-from playbill.sources.names import SameTitles
 from playbill.sources.observing import Observations, plural
 from playbill.sources.ratings import ORDER, RATING, RatingRule, rating_events, with_rank
+from playbill.sources.value_parsing import SameTitles
 from playbill.tables import TIMESTAMP, RowMistake, empty_frame
 from playbill.tables.frames import utc_literal
 

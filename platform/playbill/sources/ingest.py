@@ -22,8 +22,7 @@ from playbill.schema import INTERACTIONS
 from playbill.sources.canonicalise import Progress, write_offer
 from playbill.sources.cleaning import RowsSetAside
 from playbill.sources.observing import Ties
-from playbill.sources.registry import SOURCES
-from playbill.sources.source import Source
+from playbill.sources.registry import SOURCES, Source
 from playbill.tables import RowMistake, Tables, TableWriter
 
 SET_ASIDE = "set_aside"

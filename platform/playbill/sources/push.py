@@ -14,12 +14,11 @@ from playbill.clock import Clock, WallClock
 from playbill.config import Workspace
 from playbill.errors import UnknownNameError
 from playbill.schema import INTERACTIONS, TABLES
-from playbill.sources.push_files import read_pushed
-from playbill.sources.pushed_rows import EVENTS, VERSIONED, Moments, Offered, check_offered
+from playbill.sources.pushed_rows import EVENTS, VERSIONED, Moments, Offered, check_offered, read_pushed
 from playbill.sources.ratings import continued
 from playbill.tables import TIMESTAMP, Tables, empty_frame, example_row, polars_schema, workspace_clock
 from playbill.tables.appending import KNOWN_LATER, SortedOut, refuse_changed_types, sort_out
-from playbill.tables.evolution import aligned, columns_of
+from playbill.tables.frames import aligned, columns_of
 from playbill.tables.journal import RejectedEvent, Waiting
 from playbill.tables.ordering import with_seq
 from playbill.tables.validation import ProblemLog

@@ -5,10 +5,9 @@ from playbill.tables.database import database_errors, insert_new, missing_driver
 from playbill.tables.frames import TIMESTAMP, canonical_frame, empty_frame, polars_schema
 from playbill.tables.journal import AppendResult, Journal
 from playbill.tables.request_log import RequestLog
-from playbill.tables.store import Tables
+from playbill.tables.store import Tables, workspace_clock
 from playbill.tables.validation import Places, RowMistake, example_row
 from playbill.tables.vocabulary import Vocabulary
-from playbill.tables.workspace_time import workspace_clock
 from playbill.tables.writer import TableWriter
 
 __all__ = [

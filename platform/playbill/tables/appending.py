@@ -13,8 +13,7 @@ from playbill.errors import DataError, Problem, UnknownNameError
 from playbill.files import file_digest
 from playbill.schema import TABLES
 from playbill.tables.event_log import ORDER, append_log
-from playbill.tables.evolution import aligned, changed_types, columns_of, log_schema
-from playbill.tables.frames import canonical_frame
+from playbill.tables.frames import aligned, canonical_frame, changed_types, columns_of, log_schema
 from playbill.tables.generations import INTERACTIONS, Manifest, bucket_digests, link_file
 from playbill.tables.ordering import with_seq
 from playbill.tables.published import Published

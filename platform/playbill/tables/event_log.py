@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from playbill.tables.evolution import aligned, scan_files
-from playbill.tables.frames import utc_literal
+from playbill.tables.frames import aligned, scan_files, utc_literal
 from playbill.tables.generations import BY_MEMBER, INTERACTIONS, Manifest, link_file
 
 SLICE_ROWS = 1_000_000

@@ -13,8 +13,7 @@ from playbill.errors import IntegrityError
 from playbill.files import content_digest
 from playbill.schema import TABLES
 from playbill.tables.event_log import ORDER, bucket_files, day_files, days_between
-from playbill.tables.evolution import columns_of, log_schema, scan_files, scan_table
-from playbill.tables.frames import utc_literal
+from playbill.tables.frames import columns_of, log_schema, scan_files, scan_table, utc_literal
 from playbill.tables.generations import INTERACTIONS, MANIFEST, Manifest
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,4 +1,7 @@
-"""`Tables`: reading the canonical tables of a workspace, and replacing them as a whole."""
+"""`Tables`: reading the canonical tables of a workspace, and replacing them as a whole.
+
+The clock of a workspace, which may stand at the end of its data.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
-from playbill.clock import Clock, WallClock
+from playbill.clock import Clock, FixedClock, WallClock
 from playbill.config import Workspace
 from playbill.errors import StateError
 from playbill.tables.appending import Added, build_appended, canonical_events, checked_rows, new_rows, with_own_seq
@@ -299,3 +302,15 @@ def _merged(log: pl.DataFrame, live: pl.DataFrame) -> pl.DataFrame:
     # A compaction killed halfway leaves events in both; they are one event.
     fresh = live.join(log.select("event_id"), on="event_id", how="anti")
     return pl.concat([log, fresh], how="diagonal").sort(ORDER, maintain_order=True)
+
+
+def workspace_clock(workspace: Workspace) -> Clock:
+    """Return the workspace's clock: the wall's, a fixed one, or one standing at the end of the data.
+
+    Raises:
+        StateError: The clock is `data_end` and nothing has been ingested yet.
+    """
+    setting = workspace.clock_setting
+    if isinstance(setting, datetime):
+        return FixedClock(setting)
+    return WallClock() if setting == "wall" else FixedClock(Tables(workspace).data_end())

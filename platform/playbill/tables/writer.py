@@ -13,8 +13,7 @@ from playbill.errors import UnknownNameError
 from playbill.files import file_digest
 from playbill.schema import TABLES, Table
 from playbill.tables.event_log import LogSummary, write_log
-from playbill.tables.evolution import changed_types, columns_of, scan_files
-from playbill.tables.frames import empty_frame, polars_schema
+from playbill.tables.frames import changed_types, columns_of, empty_frame, polars_schema, scan_files
 from playbill.tables.generations import INTERACTIONS, Manifest, bucket_digests
 from playbill.tables.validation import ProblemLog, RowMistake, check_frame, example_row
 from playbill.tables.vocabulary import VocabularyFolder

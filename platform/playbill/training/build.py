@@ -1,8 +1,23 @@
-"""From a definition and a training set to a network that is ready to learn."""
+"""From a definition and a training set to a network that is ready to learn.
+
+What each head would say of anyone: where its scores start, so that no step is spent on how rare a thing is.
+
+Axis letter: R rows of the training set.
+
+How much oftener a title is wanted on a canvas than elsewhere: where its bias there starts.
+
+Surfaces of one service may draw from different parts of the catalogue. A model of all of them that knows only how much
+a title is wanted at large would list what other surfaces show.
+Axis letters: R examples, T titles, C canvases, S states of what could be seen.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from numpy.typing import NDArray
 
@@ -10,6 +25,8 @@ from playbill.datasets import Encoder, TrainingSet
 from playbill.datasets.encoding.row_entries import row_config
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.specs.canvas import LIKENESS_TERMS
+from playbill.definitions.specs.head import HeadSpec
+from playbill.definitions.specs.losses import loss_options, loss_plugin
 from playbill.models import (
     ContextConfig,
     EventConfig,
@@ -24,9 +41,7 @@ from playbill.models import (
 )
 from playbill.models.svd import svd_vectors
 from playbill.ranking.blend import blended
-from playbill.training.canvas_lift import canvas_lift
-from playbill.training.levels import head_levels
-from playbill.training.settings import LoopSettings
+from playbill.training.contract import LoopSettings
 
 ONE = 2
 """Size of a vocabulary with one entry."""
@@ -116,3 +131,94 @@ def _lift(data: TrainingSet, config: NetworkConfig) -> NDArray[np.float64]:
         own = rows.labels[head] > 0
         found.append(canvas_lift(titles[own], canvas[own], state[own], size, masks))
     return np.stack(found)
+
+
+LEAST_SHARE = 1e-6
+"""A label is never taken to be rarer than this, nor more common than one less it."""
+
+
+def head_levels(resolved: ResolvedModel, data: TrainingSet) -> dict[str, float]:
+    """Return head -> where its level starts: the log odds of its label or the mean of its number, in the head's units.
+
+    Args:
+        resolved: The model.
+        data: Rows weigh as they do in training; drawn negatives count as zeros.
+    """
+    found = {}
+    for name, head in resolved.model.heads.items():
+        if head.leveled and name in data.labels:
+            label_R, weight_R = data.labels[name], data.rows.weights.get(name)
+            usable_R = ~np.isnan(label_R) & (data.rows.title > 0)
+            weights = None if weight_R is None else np.asarray(weight_R[usable_R], np.float64)
+            if usable_R.any() and (weights is None or weights.sum() > 0):
+                found[name] = _level(head, np.asarray(label_R[usable_R], np.float64), weights)
+    return found
+
+
+def _level(head: HeadSpec, labels: np.ndarray, weights: np.ndarray | None) -> float:
+    assert head.loss is not None
+    if loss_plugin(head.loss).meaning == "value":
+        options = loss_options(head.loss, head.options)
+        cap = getattr(options, "cap", None)
+        values = labels if cap is None else np.minimum(labels, cap)
+        return float(np.average(values, weights=weights)) / float(getattr(options, "scale", 1.0))
+    share = float(np.average(labels > 0, weights=weights))
+    if head.draws:
+        share /= 1.0 + share * float(getattr(head.negatives, "weight", 1.0))
+    share = min(max(share, LEAST_SHARE), 1.0 - LEAST_SHARE)
+    return math.log(share / (1.0 - share))
+
+
+Indices = npt.NDArray[np.int64]
+
+STRENGTH = 1.0
+"""Examples that speak for a title being wanted on a canvas as elsewhere: one with far fewer of its own begins so."""
+
+Masks = Callable[[Indices], npt.NDArray[np.bool_]]
+CELLS_AT_ONCE = 1 << 23
+
+
+def canvas_lift(
+    titles: Indices,
+    canvases: Indices,
+    states: Indices,
+    size: tuple[int, int],
+    masks: Masks | None = None,
+    strength: float = STRENGTH,
+) -> npt.NDArray[np.float64]:
+    """Return [C, T] the logarithm of how often a title was wanted on a canvas over how often it would be expected to.
+
+    `log((n_ct + b) / (e_ct + b))`. Expected is that every example of the canvas falls to titles by their share at
+    large, among those that could be seen in it: so titles of a canvas that shows only what is to come are compared with
+    each other. A title with little to go by has a value near 0. Source: DuMouchel, "Bayesian data mining in large
+    frequency tables", The American Statistician 1999, shrinks the same ratio; here the prior is set beforehand.
+
+    Args:
+        titles: [R] title of each example, 0 = none.
+        canvases: [R] canvas of each.
+        states: [R] what could be seen in each.
+        size: T and C.
+        masks: [s] states -> [s, T] titles that could be seen; None = all could always be.
+        strength: b.
+    """
+    count, canvas_count = size
+    told = titles > 0
+    titles, canvases, states = titles[told], canvases[told], states[told]
+    found = np.bincount(canvases * count + titles, minlength=canvas_count * count).astype(np.float64)
+    observed_CT = found.reshape(canvas_count, count)
+    share_T = observed_CT.sum(axis=0) + 1.0
+    share_T[0] = 0.0
+    share_T /= share_T.sum()
+    expected_CT = np.zeros_like(observed_CT)
+    if masks is None:
+        expected_CT += observed_CT.sum(axis=1, keepdims=True) * share_T
+    else:
+        seen, place = np.unique(states, return_inverse=True)
+        examples = np.bincount(canvases * len(seen) + place, minlength=canvas_count * len(seen)).astype(np.float64)
+        examples_CS, step = examples.reshape(canvas_count, len(seen)), max(1, CELLS_AT_ONCE // count)
+        for start in range(0, len(seen), step):
+            own_ST = masks(seen[start : start + step]) * share_T
+            own_ST /= np.maximum(own_ST.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+            expected_CT += examples_CS[:, start : start + step] @ own_ST
+    lift: npt.NDArray[np.float64] = np.log((observed_CT + strength) / (expected_CT + strength))
+    return lift

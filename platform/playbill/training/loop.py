@@ -23,11 +23,16 @@ from playbill.errors import StateError, UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TargetBatch, TitleInputs
 from playbill.models.batch import Arrays, flat_tensors
 from playbill.models.weights import bfloat16_is_fast, save_tensors
-from playbill.training.balance import make_balancer
 from playbill.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
-from playbill.training.contract import Batch, BatchSource, FitResult, Place, Progress, Report, Validate
-from playbill.training.optimizer import Average, build_optimizer, clip_gradients, one_cycle, set_learning_rate
-from playbill.training.settings import LoopSettings
+from playbill.training.contract import Batch, BatchSource, FitResult, LoopSettings, Place, Progress, Report, Validate
+from playbill.training.optimizer import (
+    Average,
+    build_optimizer,
+    clip_gradients,
+    make_balancer,
+    one_cycle,
+    set_learning_rate,
+)
 
 ROWS_FROM = 20_000
 """Titles from which on a step that reads the titles of its batch alone moves their rows alone."""

@@ -36,9 +36,8 @@ from playbill.models import Network, NetworkConfig
 from playbill.models.weights import load_network, save_weights
 from playbill.ray_cluster import START_TIMEOUT_S, connected
 from playbill.training.checkpoint import adopt_checkpoint, checkpoints, load_checkpoint
-from playbill.training.contract import FitResult, Place, Report, StoredBatches, Validate
+from playbill.training.contract import FitResult, LoopSettings, Place, Report, StoredBatches, Validate
 from playbill.training.loop import fit
-from playbill.training.settings import LoopSettings
 from playbill.training.storage import Storage
 
 INPUT, START, DATA, EARLIER = "input", "start.safetensors", "data", "earlier"

@@ -1,4 +1,7 @@
-"""What a run leaves in MLflow: parameters, curves, tables, plots and lineage."""
+"""What a run leaves in MLflow: parameters, curves, tables, plots and lineage.
+
+What a run says in MLflow about the examples it learns from.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from typing import Any
 import polars as pl
 
 from playbill.clock import WallClock
-from playbill.datasets import Split
+from playbill.datasets import Split, TrainingSet
+from playbill.datasets.examples.sampling import strata_frame
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.specs.measures import lower_is_better
 from playbill.evaluation.canvases.model import ModelEvaluation
@@ -20,7 +24,7 @@ from playbill.evaluation.rendering.html import html_report
 from playbill.evaluation.rendering.plots import importance_figure, plots
 from playbill.evaluation.report import EvaluationReport, ScoredRow
 from playbill.metrics import Interval
-from playbill.training.settings import LoopSettings
+from playbill.training.contract import LoopSettings
 from playbill.training.term_weights import LearntTerms
 from playbill.versions.promotion.descriptions import CanvasQuality
 from playbill.versions.tracking import Lineage, RunHandle
@@ -224,3 +228,22 @@ def _flat(metrics: dict[str, Interval]) -> dict[str, float]:
     for name, interval in metrics.items():
         flat |= {name: interval.value, f"{name} low": interval.low, f"{name} high": interval.high}
     return flat
+
+
+def examples_summary(data: TrainingSet) -> dict[str, Any]:
+    """Return how many rows there are and what weighs them, as parameters."""
+    shown = len(data.rows) - int(data.rows.next.sum())
+    summary: dict[str, Any] = {"rows": len(data.rows), "shown": shown}
+    if data.rewards:
+        summary["rewards"] = dict(data.rewards)
+    if data.strata:
+        drawn = sum(stratum.drawn for stratum in data.strata)
+        least = min(data.strata, key=lambda stratum: stratum.sampled_share)
+        summary["strata"] = {"count": len(data.strata), "drawn": drawn, "least_share": round(least.sampled_share, 6)}
+    return summary
+
+
+def log_examples(run: RunHandle, data: TrainingSet) -> None:
+    """Store the table of strata: the share of each in the log and in an epoch, and the weight that restores it."""
+    if data.strata:
+        run.log_table(strata_frame(data.strata), "strata")

@@ -21,8 +21,7 @@ from playbill.definitions.specs import ResolvedModel, reward_versions
 from playbill.definitions.zoo import open_zoo
 from playbill.definitions.zoo.feature_definitions import read_feature_repo
 from playbill.evaluation.canvases.model import ModelEvaluation, evaluate_model
-from playbill.evaluation.cases.data import EvaluationTables
-from playbill.evaluation.cases.event_log import MOST_PASTS
+from playbill.evaluation.cases.event_log import MOST_PASTS, EvaluationTables
 from playbill.evaluation.ceiling import KnownTruth, truth_of
 from playbill.evaluation.feature_report import FeatureReport, feature_report
 from playbill.features import FeatureDoor, ServiceSchema
@@ -33,14 +32,16 @@ from playbill.ranking.scoring.state_cache import KeptSnapshots
 from playbill.ray_cluster import cluster_address
 from playbill.tables import Tables, workspace_clock
 from playbill.training.build import build_network, loop_settings, network_config
+from playbill.training.contract import LoopSettings
 from playbill.training.example_weights import example_weights
-from playbill.training.examples import examples_summary, log_examples
 from playbill.training.loop import FitResult, Place, Progress, fit
 from playbill.training.options import TrainOptions
 from playbill.training.recording import (
     about_version,
+    examples_summary,
     learnt_labels,
     log_evaluation,
+    log_examples,
     log_features,
     log_lineage,
     log_terms,
@@ -49,12 +50,11 @@ from playbill.training.recording import (
     run_params,
 )
 from playbill.training.run_folder import Checks, RunFolder, sources_digest
-from playbill.training.settings import LoopSettings
 from playbill.training.term_weights import ValidationFold, add_terms, learn_weights, log_of, terms_config
 from playbill.training.watch import Silent, Watcher
 from playbill.versions.promotion.descriptions import describe_version
 from playbill.versions.tracking import Lineage, RunHandle, Tracking
-from playbill.versions.tracking.lineage import git_revision
+from playbill.versions.tracking.registry import git_revision
 
 BUNDLE = "bundle"
 CHECKPOINTS = "checkpoints"

@@ -28,10 +28,8 @@ from playbill.evaluation.canvases.model import CanvasScorer
 from playbill.evaluation.cases.boundaries import assert_fitted_before
 from playbill.evaluation.cases.build import build_case, has_log
 from playbill.evaluation.cases.case import EvaluationCase
-from playbill.evaluation.cases.data import EvaluationTables
-from playbill.evaluation.cases.event_log import EventLog
-from playbill.evaluation.cases.member_features import MemberFeatures
-from playbill.evaluation.cases.order import UNKNOWN, TitleOrder
+from playbill.evaluation.cases.event_log import UNKNOWN, EvaluationTables, EventLog, TitleOrder
+from playbill.evaluation.cases.score_function import MemberFeatures
 from playbill.metrics.bootstrap import Interval, MemberBootstrap
 from playbill.models import Network
 from playbill.models.config import HistoryTermsConfig

@@ -1,1 +1,1 @@
-"""TODO playbill.versions."""
+"""Registered versions: MLflow, and which of them is approved."""

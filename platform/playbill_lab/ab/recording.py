@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from playbill.versions.tracking import RunHandle, Tracking
-from playbill.versions.tracking.lineage import PREFIX
+from playbill.versions.tracking.registry import PREFIX
 from playbill_lab.ab.experiment import ServedAb
 from playbill_lab.ab.report import AbReport, plot
 

@@ -20,8 +20,7 @@ from playbill.errors import ConfigError
 from playbill.evaluation import CanvasScorer
 from playbill.metrics.topk import NOT_LISTED, top_k
 from playbill.ranking.blend import blend_rows, head_losses
-from playbill.ranking.candidates import ABSENT, Catalogue, Viewer, select
-from playbill.ranking.past import Past
+from playbill.ranking.candidates import ABSENT, Catalogue, Past, Viewer, select
 from playbill.ranking.scoring.scorer import Scorer
 from playbill_lab.bridge.live_features import COUNTED_OF_TITLES, FeatureSource
 from playbill_lab.simulator.policies.policies import Policy, Popular, ScoredPolicy, same_list

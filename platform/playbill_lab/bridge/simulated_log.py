@@ -16,7 +16,7 @@ import polars as pl
 
 from playbill.clock import FixedClock
 from playbill.errors import ConfigError, UnknownNameError
-from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.tables import Vocabulary
 from playbill_lab.simulator.policies.page_orders import Pages, RowOrders, ordering
 from playbill_lab.simulator.policies.policies import Policy

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.datasets import Request
-from playbill.evaluation.cases.order import UNKNOWN, TitleOrder
+from playbill.evaluation.cases.event_log import UNKNOWN, TitleOrder
 from playbill.metrics.topk import Indices, Mask
 
 QUERY_LENGTHS = ("1", "2", "3", "4+")

@@ -7,7 +7,9 @@ import polars as pl
 import pytest
 
 from playbill.datasets import Encoder, Request, title_arrays
-from playbill.datasets.encoding.buckets import (
+from playbill.datasets.encoding.requests import encode_requests
+from playbill.datasets.encoding.tokens import (
+    FIELDS,
     duration_buckets,
     floor_moment,
     gap_buckets,
@@ -16,8 +18,6 @@ from playbill.datasets.encoding.buckets import (
     year_buckets,
     year_edges,
 )
-from playbill.datasets.encoding.requests import encode_requests
-from playbill.datasets.encoding.tokens import FIELDS
 from playbill.errors import DataError, IntegrityError
 
 AT = datetime(2024, 3, 4, 10, 30, tzinfo=UTC)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from playbill.clock import FixedClock
 from playbill.datasets import build_training_set, make_split
-from playbill.datasets.export.parts import rows_digest, write_rows
+from playbill.datasets.export.manifest import rows_digest, write_rows
 from playbill.datasets.export.rows import assert_in_order, slices
 from playbill.datasets.export.stored import StoredDataset
 from playbill.datasets.export.write import Export

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from playbill.datasets import make_split
+from playbill.datasets.checks import assert_windows_fit
 from playbill.datasets.examples.labelled import label_values, train_events
-from playbill.datasets.label_windows import assert_windows_fit
 from playbill.definitions.specs import EXTRACTORS, LabelSpec, ResolvedModel
 from playbill.errors import DataError
 from playbill.labels import LabelContext, label_extractor

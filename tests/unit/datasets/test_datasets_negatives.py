@@ -16,9 +16,8 @@ from pydantic import ValidationError
 
 from playbill.datasets import Batch, TrainingSet
 from playbill.datasets.arrays import Int
-from playbill.datasets.audience import Audience, Profiles
 from playbill.datasets.availability import KeptMasks, States, availability_states
-from playbill.datasets.candidate_masks import Described
+from playbill.datasets.candidate_masks import Audience, Described, Profiles
 from playbill.datasets.examples.negatives import Pool, make_policy, shown_titles, usable_titles
 from playbill.definitions.specs import HeadSpec, ResolvedModel
 from playbill.definitions.specs.negatives import DrawnOptions, read_negatives

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from playbill.definitions.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpec, ResolvedModel
-from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.tables import polars_schema
 
 T0 = datetime(1998, 1, 1, tzinfo=UTC)

@@ -17,7 +17,7 @@ from playbill.evaluation.baselines.ease import Ease, gram, pick_penalty, solve
 from playbill.evaluation.baselines.popularity import Popular, Popular7d, build_baseline, popular_7d, tuned_ease
 from playbill.evaluation.beside import Beside
 from playbill.evaluation.cases.build import build_case
-from playbill.evaluation.cases.order import TitleOrder
+from playbill.evaluation.cases.event_log import TitleOrder
 
 ABC = TitleOrder(("a", "b", "c"))
 PLAYS = pl.DataFrame(

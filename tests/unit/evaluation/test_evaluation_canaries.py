@@ -11,7 +11,7 @@ import pytest
 from playbill.datasets import make_split
 from playbill.definitions.specs import BASELINES
 from playbill.evaluation.cases.build import build_case
-from playbill.evaluation.cases.order import UNKNOWN
+from playbill.evaluation.cases.event_log import UNKNOWN
 from playbill.evaluation.leakage_checks import (
     CanaryResult,
     alarms,

@@ -13,12 +13,12 @@ from playbill.datasets import Request, make_split
 from playbill.errors import ConfigError
 from playbill.evaluation.baselines import ials as ials_module
 from playbill.evaluation.baselines import item_knn as item_knn_module
+from playbill.evaluation.baselines.ease import past_matrix, play_matrix
 from playbill.evaluation.baselines.ials import Ials, IalsOptions, solve_rows, title_factors
 from playbill.evaluation.baselines.item_knn import ItemKnn
-from playbill.evaluation.baselines.play_matrix import past_matrix, play_matrix
 from playbill.evaluation.baselines.popularity import build_baseline
 from playbill.evaluation.cases.build import build_case
-from playbill.evaluation.cases.order import TitleOrder
+from playbill.evaluation.cases.event_log import TitleOrder
 from playbill.models import item_knn as neighbours_module
 from playbill.models.item_knn import similarities
 

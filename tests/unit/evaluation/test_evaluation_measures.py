@@ -32,8 +32,7 @@ from playbill.evaluation import (
 from playbill.evaluation.canvases.head_probabilities import MOST_STATES, head_rows
 from playbill.evaluation.cases.build import build_case
 from playbill.evaluation.cases.slices import popularity_bands
-from playbill.evaluation.facts import case_facts, past_mix
-from playbill.evaluation.measure import measure
+from playbill.evaluation.measure import case_facts, measure, past_mix
 from playbill.metrics import Interval
 
 TITLES = [str(i) for i in range(1, 13)]

@@ -13,12 +13,11 @@ from logged_service import T0, LoggedService, plackett_luce
 
 from playbill.definitions.specs import CandidatesSpec, CanvasSpec, LabelSpec, RewardSpec
 from playbill.errors import ComparisonError, ConfigError, DataError, IntegrityError, StateError, UnknownNameError
-from playbill.evaluation.cases.event_log import EventLog
-from playbill.evaluation.cases.order import TitleOrder
+from playbill.evaluation.cases.event_log import EventLog, TitleOrder
 from playbill.evaluation.off_policy import evaluate as op
 from playbill.evaluation.off_policy.direct_models import DirectLog, fit_direct
+from playbill.evaluation.off_policy.estimate import Rules
 from playbill.evaluation.off_policy.rendering import policy_figure, policy_frames, policy_grids, policy_page, refusals
-from playbill.metrics import Rules
 
 CANVAS = CanvasSpec.model_validate({"name": "home", "version": 1, "blend": {"play": 1.0}, "metric": "discovery_play"})
 QUICK = Rules(resamples=200, floor=20.0)

@@ -21,7 +21,7 @@ from playbill.definitions.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpe
 from playbill.definitions.specs.plugins import ESTIMATORS
 from playbill.errors import ComparisonError, ConfigError, DataError, UnknownNameError
 from playbill.evaluation.off_policy import evaluate as op
-from playbill.evaluation.off_policy.model import LogOptions, held_out_since, scene_of, weigh_model
+from playbill.evaluation.off_policy.evaluate import LogOptions, held_out_since, scene_of, weigh_model
 
 LABEL = LabelSpec.model_validate({"kind": "Label", "name": "discovery_play", "version": 1, "from": {"action": "play"}})
 

@@ -15,7 +15,7 @@ from playbill.evaluation import EvaluationReport, Judging, Replay, compare, eval
 from playbill.evaluation.baselines.popularity import build_baseline
 from playbill.evaluation.cases.boundaries import assert_before_requests
 from playbill.evaluation.cases.build import build_case
-from playbill.evaluation.cases.candidates import Profiles
+from playbill.evaluation.cases.case import Profiles
 
 TITLES = [str(i) for i in range(1, 13)]
 QUICK = Judging(minimum_members=5, resamples=50)
@@ -115,7 +115,7 @@ def test_windows_come_back_from_json_and_are_drawn(world, data, tmp_path):
     ("window", "message"), [(timedelta(0), "longer than nothing"), (timedelta(microseconds=1), "choose longer ones")]
 )
 def test_windows_that_make_no_sense_are_refused(world, data, monkeypatch, window, message):
-    monkeypatch.setattr("playbill.evaluation.replay.MOST_WINDOWS", 20)
+    monkeypatch.setattr("playbill.evaluation.evaluate.MOST_WINDOWS", 20)
     with pytest.raises(ConfigError, match=message):
         measured(world, data, replay=Replay(window))
 

@@ -14,7 +14,7 @@ from playbill.definitions.specs import RowSpec
 from playbill.definitions.specs.resolved import LeftOut
 from playbill.errors import ComparisonError, ConfigError, StateError, UnknownNameError
 from playbill.evaluation import EvaluationReport, Judging, RowFigure, assert_comparable, evaluate_row
-from playbill.evaluation.cases import candidates as candidates_module
+from playbill.evaluation.cases import case as candidates_module
 
 TITLES = [str(number) for number in range(1, 8)]
 GENRES = {"1": "Drama", "2": "Drama", "3": "Comedy", "4": "Comedy", "5": "Drama", "6": "Drama", "7": "Comedy"}

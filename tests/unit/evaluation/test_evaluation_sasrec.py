@@ -15,7 +15,7 @@ from playbill.errors import ConfigError
 from playbill.evaluation.baselines import sasrec as sasrec_module
 from playbill.evaluation.baselines.sasrec import SasRec, SasRecOptions, sequences_of
 from playbill.evaluation.baselines.sasrec_network import Negatives, Network, Sequences, batches, binary_loss, full_loss
-from playbill.evaluation.cases.order import TitleOrder
+from playbill.evaluation.cases.event_log import TitleOrder
 
 CYCLE = TitleOrder(tuple("abcdefgh"))
 SMALL = SasRecOptions(dim=16, blocks=1, length=6, dropout=0.0, batch=16, epochs=40, check_every=8, learning_rate=1e-2)

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from playbill.evaluation.cases.order import TitleOrder
+from playbill.evaluation.cases.event_log import TitleOrder
 from playbill_lab.studies.search_measures import (
     Searches,
     accuracy,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from playbill.labels.ahead import ahead
+from playbill.labels.extraction import ahead
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 4])

@@ -15,7 +15,7 @@ from playbill.definitions.specs import EXTRACTORS, LabelSpec, Spec, parse_where
 from playbill.errors import DataError, StateError
 from playbill.labels import LabelContext, extract
 from playbill.labels.derived import add_derived
-from playbill.labels.where import compile_where
+from playbill.labels.rules import compile_where
 from playbill.registry import Plugin
 from playbill.schema import BEFORE_COLUMNS
 

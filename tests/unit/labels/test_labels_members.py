@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from playbill.labels.members import PLACE, member_blocks
+from playbill.labels.blocks import PLACE, member_blocks
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 COLUMNS = ["member_id", "seq", "event_at"]

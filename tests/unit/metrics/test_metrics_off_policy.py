@@ -11,7 +11,8 @@ from bandit_problem import Bandit, SlateBandit, conditional
 
 from playbill.definitions.specs.plugins import ESTIMATORS
 from playbill.errors import DataError, EffectiveSampleError, OverlapError, UnknownNameError
-from playbill.metrics import OffPolicyData, Rules, estimate
+from playbill.evaluation.off_policy.estimate import Rules, estimate
+from playbill.evaluation.off_policy.terms import OffPolicyData
 
 STUDY = Rules(interval="normal", floor=0.0)
 REPEATS = 150

@@ -11,7 +11,7 @@ import torch
 from playbill.models import ContextBatch, HistoryBatch, Network, NetworkConfig, TitleInputs
 from playbill.models.heads import bias_rows
 from playbill.models.scoring_batch import target_logits
-from playbill.training.canvas_lift import canvas_lift
+from playbill.training.build import canvas_lift
 
 Contexts = Callable[..., ContextBatch]
 

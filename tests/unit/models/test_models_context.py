@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from playbill.models import ContextBatch, HistoryBatch, Network, NetworkConfig, TitleInputs
-from playbill.models.queries import some_requests
+from playbill.models.context import some_requests
 
 Make = Callable[..., ContextBatch]
 

@@ -13,8 +13,7 @@ from playbill.definitions.specs import LOSSES
 from playbill.definitions.specs.losses import loss_plugin
 from playbill.models import ContextBatch, HeadConfig, HistoryBatch, Network, NetworkConfig, TargetBatch, TitleInputs
 from playbill.models.batch import NegativeBatch
-from playbill.models.pairwise import pairwise_loss
-from playbill.models.regression import huber_loss
+from playbill.models.objectives import huber_loss, pairwise_loss
 
 Batch = tuple[HistoryBatch, ContextBatch, TargetBatch]
 OPTIONS = {"huber": {"scale": 2.0, "cap": 3.0, "delta": 0.5}}

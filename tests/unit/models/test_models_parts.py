@@ -13,13 +13,10 @@ from torch.nn import functional as F  # noqa: N812
 from playbill.errors import IntegrityError
 from playbill.models import HistoryBatch, Network, NetworkConfig, svd, weights
 from playbill.models import softmax_loss as loss
-from playbill.models.embeddings import Fields
-from playbill.models.normalise import Normaliser
+from playbill.models.embeddings import Fields, GramSpace, Normaliser, sign_patterns
 from playbill.models.svd import co_occurrence, positive_pmi, svd_vectors
-from playbill.models.text import GramSpace, sign_patterns
-from playbill.models.trunks import attention
-from playbill.models.trunks.dropout import Dropout
-from playbill.models.trunks.gated_transformer import mix_back
+from playbill.models.trunks import gated_transformer as attention
+from playbill.models.trunks.gated_transformer import Dropout, mix_back
 from playbill.models.weights import load_network, save_weights
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from playbill.models import ContextBatch, HistoryBatch, Network, NetworkConfig, RowConfig, TitleConfig, TitleInputs
+from playbill.models.embeddings import GramSpace
 from playbill.models.row_tower import PageHead, RowHead, RowReader, RowTower, pair_features, row_logits
-from playbill.models.text import GramSpace
 
 DIM, TITLES, M = 8, 6, 64
 

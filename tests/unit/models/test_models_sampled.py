@@ -15,8 +15,7 @@ from playbill.datasets.examples.negatives import InBatch, Pool
 from playbill.definitions.specs.negatives import DrawnOptions
 from playbill.models import HeadConfig, HistoryBatch, Network, NetworkConfig, TargetBatch, TitleInputs
 from playbill.models.batch import ContextBatch, pad_rows
-from playbill.models.objectives import row_weights
-from playbill.models.sampled import sampled_softmax_loss
+from playbill.models.objectives import row_weights, sampled_softmax_loss
 from playbill.models.softmax_loss import Hidden, softmax_loss
 
 TITLES, WIDTH, ROWS = 60, 8, 5

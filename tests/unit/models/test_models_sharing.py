@@ -10,8 +10,8 @@ import torch
 from playbill.definitions.specs import SHARINGS
 from playbill.definitions.specs.sharing import read_sharing
 from playbill.models import ContextBatch, HistoryBatch, Network, NetworkConfig, TargetBatch, TitleInputs
-from playbill.models.sharing import Mmoe, Ple
-from playbill.ranking.scoring.pairs import bias_tables, pair_scores
+from playbill.models.heads import Mmoe, Ple
+from playbill.ranking.scoring.row_scoring import bias_tables, pair_scores
 
 Batch = tuple[HistoryBatch, ContextBatch, TargetBatch]
 OPTIONS = {"mmoe": {"experts": 3, "width": 8}, "ple": {"experts": 2, "own": 2, "width": 8}, "adapters": {"width": 8}}

@@ -10,8 +10,7 @@ from playbill.clock import FixedClock
 from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace
 from playbill.errors import ServiceError
 from playbill.versions.promotion.gates import GateResult
-from playbill.versions.promotion.lease import Lease, LeaseLostError
-from playbill.versions.promotion.records import Decision, PromotionLog, Verdict
+from playbill.versions.promotion.records import Decision, Lease, LeaseLostError, PromotionLog, Verdict
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 GATE = GateResult("ndcg@10 on home", "home/ndcg@10", 0.2, 0.1, 0.1, True)

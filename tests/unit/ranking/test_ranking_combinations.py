@@ -14,8 +14,7 @@ from playbill.definitions.specs import RowSpec
 from playbill.definitions.zoo import load_zoo
 from playbill.ranking.candidates import Catalogue, Viewer, select
 from playbill.ranking.popularity import PlayLog
-from playbill.ranking.row_plans import RowPlan, Setting, Taste, plan_rows
-from playbill.ranking.short_rows import filled_up
+from playbill.ranking.row_plans import RowPlan, Setting, Taste, filled_up, plan_rows
 
 NOW = datetime(2024, 5, 10, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from playbill.definitions.specs import FALLBACKS
 from playbill.errors import UnknownNameError
-from playbill.ranking.candidates import Catalogue, Viewer
+from playbill.ranking.candidates import Catalogue, Past, Viewer
 from playbill.ranking.fallbacks import PlayLog, fallback_scores, popular, popular_7d
-from playbill.ranking.past import Past
 from playbill.tables import empty_frame, polars_schema
 
 NOW = datetime(2024, 5, 10, 12, tzinfo=UTC)

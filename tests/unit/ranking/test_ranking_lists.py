@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playbill.ranking.lists import break_ties, rank
+from playbill.ranking.blend import break_ties, rank
 
 ALL = np.ones(5, dtype=np.bool_)
 

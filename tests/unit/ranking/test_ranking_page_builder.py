@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from playbill.definitions.specs import RowSpec
-from playbill.definitions.specs.page import VIEWPORTS, PageSpec
+from playbill.definitions.specs.canvas import VIEWPORTS, PageSpec
 from playbill.ranking.page_builder import Page, build_page
-from playbill.ranking.page_rules import PageRules, RowCandidate, RowEntry, Values
+from playbill.ranking.page_rules import PageRules, RowCandidate, RowEntry, ValuedRows, Values
 from playbill.ranking.row_plans import RowPlan
-from playbill.ranking.row_worth import ValuedRows
 
 TITLES = 24
 ARMS = ("fixed", "independent", "greedy", "beam")

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from playbill.errors import UnknownNameError
-from playbill.ranking.blend import blend
-from playbill.ranking.lists import rank
+from playbill.ranking.blend import blend, rank
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "problems"))
 

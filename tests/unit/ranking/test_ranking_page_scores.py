@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from playbill.errors import UnknownNameError
-from playbill.ranking.blend import AS_IT_IS, blend
-from playbill.ranking.lists import rank
+from playbill.ranking.blend import AS_IT_IS, blend, rank
 from playbill.ranking.page_scores import blend_page, page_of
 
 LOSSES = {

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playbill.definitions.specs import RowSpec
+from playbill.ranking.page_builder import rank_rows
 from playbill.ranking.page_rules import RowCandidate, RowEntry, Values
 from playbill.ranking.row_plans import RowPlan
-from playbill.ranking.row_ranking import rank_rows
 
 TITLES = 16
 

@@ -12,12 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playbill.definitions.specs import RowSpec
-from playbill.definitions.specs.page import PageSpec
+from playbill.definitions.specs.canvas import PageSpec
 from playbill.ranking.page_builder import Page, build_page
-from playbill.ranking.page_rules import PageRules, RowCandidate, RowEntry, Values, expected_play
+from playbill.ranking.page_rules import PageRules, RowCandidate, RowEntry, ValuedRows, Values, expected_play, valued_by
 from playbill.ranking.page_scores import blend_page
 from playbill.ranking.row_plans import RowPlan
-from playbill.ranking.row_worth import ValuedRows, valued_by
 from playbill.ranking.scoring.row_scoring import PageState
 
 TITLES = 16

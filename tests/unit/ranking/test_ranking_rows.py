@@ -10,7 +10,7 @@ import pytest
 from playbill.definitions.specs import RowSpec
 from playbill.ranking.blend import Scores
 from playbill.ranking.candidates import ABSENT, Catalogue, Mask
-from playbill.ranking.pages import fill_rows
+from playbill.ranking.page_builder import fill_rows
 from playbill.ranking.row_plans import RowPlan, Taste, plan_rows, row_title, taste_of
 from playbill.tables import empty_frame, polars_schema
 

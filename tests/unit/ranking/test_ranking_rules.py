@@ -13,12 +13,10 @@ from hypothesis import strategies as st
 from made_catalogue import DAY, IDS, NOW
 from pydantic import ValidationError
 
-from playbill.datasets.audience import Audience
 from playbill.datasets.availability import availability_states
-from playbill.datasets.candidate_masks import Described
+from playbill.datasets.candidate_masks import Audience, Described
 from playbill.definitions.specs import CandidatesSpec, CanvasSpec
-from playbill.ranking.candidates import Catalogue, Viewer, explain, select
-from playbill.ranking.past import Past, past_of
+from playbill.ranking.candidates import Catalogue, Past, Viewer, explain, past_of, select
 from playbill.ranking.popularity import PlayLog
 from playbill.tables import Vocabulary
 

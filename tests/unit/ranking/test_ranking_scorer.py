@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from playbill.datasets import Encoder, EncoderState, Request
-from playbill.datasets.encoding.buckets import microseconds_of
 from playbill.datasets.encoding.requests import encode_requests
+from playbill.datasets.encoding.tokens import microseconds_of
 from playbill.definitions.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.definitions.specs.head import HISTORY_TERMS
 from playbill.errors import UnknownNameError

@@ -9,8 +9,7 @@ import polars as pl
 import pytest
 
 from playbill.datasets.encoding.text import description_gram, gram_arrays
-from playbill.ranking.scoring.search_texts import FIELDS, SearchTexts
-from playbill.ranking.scoring.text_match import ENOUGH, TextIndex, query_importance
+from playbill.ranking.scoring.text_match import ENOUGH, FIELDS, SearchTexts, TextIndex, query_importance
 
 BUCKETS = 2**18
 NAMES = [

@@ -10,9 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from playbill.rewards.ledger import Ledger
-from playbill.rewards.partial_observations import FEATURES, Seen
-from playbill.rewards.past import PAST, PastOutcomes
+from playbill.rewards.delayed import PAST, PastOutcomes
+from playbill.rewards.partial_observations import FEATURES, Ledger, Seen
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 MINUTE_US = 60_000_000

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from playbill.errors import DataError
-from playbill.rewards import loss_weights
+from playbill.training.example_weights import loss_weights
 
 NAN = float("nan")
 

@@ -13,8 +13,7 @@ from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.serving import FactReader, Recommender, Slot, WatcherStatus
 from playbill.serving.app import Services, create_app
-from playbill.serving.recording import EventDoor
-from playbill.serving.request_writer import RequestWriter
+from playbill.serving.recording import EventDoor, RequestWriter
 from playbill.settings import LimitsSettings
 from playbill.tables import Journal, RequestLog, Tables
 from playbill.tables.dead_letters import DeadLetters

@@ -13,7 +13,7 @@ import pytest
 from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.datasets import Request
-from playbill.definitions.specs.page import PageSpec
+from playbill.definitions.specs.canvas import PageSpec
 from playbill.errors import RequestError
 from playbill.ranking.page_rules import RowEntry, Values
 from playbill.serving import RecommendRequest, WatcherStatus

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from playbill.clock import FixedClock
 from playbill.config import Workspace
-from playbill.datasets.encoding.typed import QUERY_LETTERS, read_query, typed_text
+from playbill.datasets.encoding.text import QUERY_LETTERS, read_query, typed_text
 from playbill.definitions.specs import CONTEXTS, ContextColumn
 from playbill.errors import RequestError
 from playbill.registry import Plugin

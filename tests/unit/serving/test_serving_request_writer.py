@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from playbill.errors import ServiceError
-from playbill.serving.request_writer import LogStatus, RequestWriter
+from playbill.serving.recording import LogStatus, RequestWriter
 from playbill.tables import RequestLog
 from playbill.tables.dead_letters import DeadLetters
 

@@ -14,8 +14,7 @@ from playbill.config import Workspace, WorkspaceSettings
 from playbill.errors import StateError
 from playbill.serving.loading import served_model
 from playbill.versions.promotion import PromotionLog
-from playbill.versions.promotion.lease import Lease
-from playbill.versions.promotion.records import Decision
+from playbill.versions.promotion.records import Decision, Lease
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -78,8 +77,10 @@ def test_recommend_takes_a_registered_version_and_names_who_has_a_canvas(
 
 def test_up_serves_a_model_by_name(own: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
-    monkeypatch.setattr("playbill.cli.up.port_is_free", lambda host, port: True)
-    monkeypatch.setattr("playbill.cli.up._run", lambda services, uri: started.extend(one.command for one in services))
+    monkeypatch.setattr("playbill.cli.serve.port_is_free", lambda host, port: True)
+    monkeypatch.setattr(
+        "playbill.cli.serve._run", lambda services, uri: started.extend(one.command for one in services)
+    )
     run(own, "up", "--model", "kuairand", code=0)
     assert started[-1][-2:] == ["--model", "kuairand"]
     run(own, "up", code=0)

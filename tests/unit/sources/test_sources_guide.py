@@ -6,8 +6,14 @@ from pathlib import Path
 import pytest
 
 from playbill.schema import TABLES
-from playbill.sources.tabular.mapping import ColumnMapping, FileTable, QueryTable
-from playbill.sources.tabular.mapping_file import MAPPABLE, NEEDED_COLUMNS, read_mapping
+from playbill.sources.tabular.mapping import (
+    MAPPABLE,
+    NEEDED_COLUMNS,
+    ColumnMapping,
+    FileTable,
+    QueryTable,
+    read_mapping,
+)
 
 GUIDE = Path(__file__).parents[3] / "docs" / "guide" / "ingest.md"
 

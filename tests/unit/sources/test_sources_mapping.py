@@ -388,7 +388,7 @@ def from_database(workspace, folder: Path, url: str, text: str):
 
 @pytest.mark.parametrize("batch_rows", [1, 1000])
 def test_database(workspace, folder, database, monkeypatch, batch_rows):
-    monkeypatch.setattr("playbill.sources.tabular.own_database.BATCH_ROWS", batch_rows)
+    monkeypatch.setattr("playbill.sources.tabular.source.BATCH_ROWS", batch_rows)
     report = from_database(workspace, folder, database, SQL)
     assert report.rows == {"titles": 2, "availability": 2, "members": 2, "interactions": 5}
     assert Tables(workspace).interactions().select("event_id", "country").rows() == [

@@ -7,9 +7,8 @@ from itertools import pairwise
 import polars as pl
 import pytest
 
-from playbill.sources.names import name_of_title, year_in_name
 from playbill.sources.ratings import ORDER, RATING, RatingRule, rating_events
-from playbill.sources.regions import PREFIX_RANGES, region_of_zip
+from playbill.sources.value_parsing import PREFIX_RANGES, name_of_title, region_of_zip, year_in_name
 from playbill.tables import TIMESTAMP
 
 START = datetime(2000, 1, 1, tzinfo=UTC)

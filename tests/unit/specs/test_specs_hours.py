@@ -10,12 +10,11 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from playbill.datasets.audience import Audience
 from playbill.datasets.availability import availability_states
-from playbill.datasets.candidate_masks import Described
+from playbill.datasets.candidate_masks import Audience, Described
 from playbill.definitions.specs import CandidatesSpec, CanvasSpec, ResolvedModel
 from playbill.ranking.candidates import Catalogue, Viewer, emptying_rule, explain, select
-from playbill.ranking.short_rows import spare_rules
+from playbill.ranking.row_plans import spare_rules
 from playbill.tables import Vocabulary
 
 LATE = {"from": 22, "to": 5, "runtime_min": {"below": 45}}

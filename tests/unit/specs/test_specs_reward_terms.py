@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from playbill.definitions.specs import LabelSpec, RewardSpec, reward_version
+from playbill.definitions.specs.resolved import attribution, matures_after, speaks_of
 from playbill.definitions.specs.reward import TermSpec
-from playbill.definitions.specs.reward_terms import attribution, matures_after, speaks_of
 
 DAY = timedelta(days=1)
 

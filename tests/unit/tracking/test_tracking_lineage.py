@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from playbill.versions.tracking import Lineage
-from playbill.versions.tracking.lineage import git_revision
+from playbill.versions.tracking.registry import git_revision
 
 
 def test_tags_leave_out_what_is_not_known() -> None:

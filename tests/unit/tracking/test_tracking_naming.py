@@ -1,6 +1,6 @@
 import pytest
 
-from playbill.versions.tracking.naming import from_mlflow, to_mlflow
+from playbill.versions.tracking.runs import from_mlflow, to_mlflow
 
 
 @pytest.mark.parametrize(

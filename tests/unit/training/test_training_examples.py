@@ -11,14 +11,14 @@ import pytest
 import shown_service as service
 
 from playbill.datasets import TrainingSet, build_training_set, make_split
-from playbill.datasets.examples.weights import ExampleWeights
+from playbill.datasets.examples.sampling import ExampleWeights
 from playbill.errors import ConfigError, StateError
 from playbill.models import HistoryBatch, TargetBatch, TitleInputs
 from playbill.models.batch import ContextBatch
 from playbill.training import LoopSettings, fit
 from playbill.training.build import build_network
 from playbill.training.example_weights import example_weights
-from playbill.training.examples import examples_summary
+from playbill.training.recording import examples_summary
 
 CLICKED, LOVED = "t01", "t02"
 SETTINGS = LoopSettings(epochs=12, learning_rate=0.03, ema=0.9, low_precision=False, seed=7)

@@ -15,8 +15,7 @@ from playbill.models import HistoryBatch, TitleInputs
 from playbill.models.batch import ContextBatch
 from playbill.ranking.blend import blend, head_losses
 from playbill.training import LoopSettings, fit
-from playbill.training.build import build_network
-from playbill.training.levels import head_levels
+from playbill.training.build import build_network, head_levels
 
 SETTINGS = LoopSettings(epochs=12, learning_rate=0.03, ema=0.9, low_precision=False, seed=7)
 SMALL = {

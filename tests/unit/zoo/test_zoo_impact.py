@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from playbill.definitions.specs import ResolvedModel, without_heads
 from playbill.definitions.zoo import load_zoo
 from playbill.definitions.zoo.feature_definitions import read_feature_repo
-from playbill.definitions.zoo.impact import KINDS, Graph, Node
-from playbill.definitions.zoo.impact_graph import graph_of
+from playbill.definitions.zoo.impact import KINDS, Graph, Node, graph_of
 from playbill.definitions.zoo.versions import VersionRecord, add_version, parts_of
 from playbill.errors import UnknownNameError
 

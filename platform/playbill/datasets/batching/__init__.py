@@ -1,1 +1,1 @@
-"""TODO playbill.datasets.batching."""
+"""Windows of histories, targets and batches."""

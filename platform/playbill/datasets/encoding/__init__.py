@@ -1,1 +1,1 @@
-"""TODO playbill.datasets.encoding."""
+"""Rows to indices and numbers: what is fitted on the train fold and kept with a model."""

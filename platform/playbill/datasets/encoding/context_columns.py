@@ -13,9 +13,8 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets.arrays import Bool, Float, Int
-from playbill.datasets.encoding.buckets import floor_moments, hour_of_week, row_position_buckets
-from playbill.datasets.encoding.text import gram_arrays
-from playbill.datasets.encoding.typed import typed_text
+from playbill.datasets.encoding.text import gram_arrays, typed_text
+from playbill.datasets.encoding.tokens import floor_moments, hour_of_week, row_position_buckets
 from playbill.tables import Vocabulary
 
 if TYPE_CHECKING:

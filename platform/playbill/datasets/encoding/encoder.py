@@ -16,9 +16,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from playbill.datasets.arrays import Int
-from playbill.datasets.encoding.buckets import DURATIONS, GAPS, ROW_POSITIONS
 from playbill.datasets.encoding.context_columns import Carried, ContextColumns, encode_contexts, field_of
-from playbill.datasets.encoding.tokens import Codes, Tokens, tokens_of
+from playbill.datasets.encoding.tokens import DURATIONS, GAPS, ROW_POSITIONS, Codes, Tokens, tokens_of
 from playbill.errors import IntegrityError
 from playbill.tables import Vocabulary
 

@@ -7,10 +7,9 @@ from typing import Literal, Protocol
 
 import polars as pl
 
-from playbill.datasets.encoding.buckets import year_edges
 from playbill.datasets.encoding.encoder import EncoderState
 from playbill.datasets.encoding.row_entries import row_texts
-from playbill.datasets.encoding.tokens import IGNORED_ACTIONS
+from playbill.datasets.encoding.tokens import IGNORED_ACTIONS, year_edges
 from playbill.definitions.specs import ContextColumn, ResolvedModel
 from playbill.definitions.specs.context import own_fields
 from playbill.errors import DataError, Problem

@@ -1,9 +1,12 @@
-"""Requests to arrays, by the same encoder methods that made the training set."""
+"""Requests to arrays, by the same encoder methods that made the training set.
+
+One question to the model: who asks, from where, when, and what is known of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +15,6 @@ import polars as pl
 
 from playbill.datasets.arrays import ContextArrays, HistoryArrays, Int
 from playbill.datasets.encoding.encoder import Encoder
-from playbill.datasets.encoding.request import Request
 from playbill.datasets.encoding.tokens import pad
 from playbill.errors import IntegrityError
 
@@ -162,3 +164,37 @@ def _text(value: Any) -> str | None:
     if value is None:
         return None
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Everything known at request time. What the canvas's `context` does not list is imputed.
+
+    Args:
+        canvas: Name of a canvas.
+        at: The moment, zone-aware.
+        member_id: Who asks; None = someone unknown.
+        country: None or `ZZ` = unknown.
+        device: None = unknown.
+        language: None = unknown.
+        query: What has been typed so far. A space at the end says that the last word is complete.
+        source_title_id: The title the list is about.
+        row: Name of the row that is filled, such as `genre_rows`.
+        row_position: Its place on the page, from 0.
+        history: The member's rows of `interactions` strictly before `at`; None = no history.
+        features: Feature columns by `view__feature` name, and context fields of outside packages by theirs; an
+            absent one is missing.
+    """
+
+    canvas: str
+    at: datetime
+    member_id: str | None = None
+    country: str | None = None
+    device: str | None = None
+    language: str | None = None
+    query: str | None = None
+    source_title_id: str | None = None
+    row: str | None = None
+    row_position: int | None = None
+    history: pl.DataFrame | None = None
+    features: Mapping[str, Any] = field(default_factory=dict)

@@ -11,9 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from playbill.datasets.arrays import AnyInt, Float, Int, TitleArrays
-from playbill.datasets.encoding.buckets import year_buckets
 from playbill.datasets.encoding.encoder import Encoder
 from playbill.datasets.encoding.text import gram_arrays, word_arrays
+from playbill.datasets.encoding.tokens import year_buckets
 from playbill.errors import DataError, Problem
 from playbill.tables.frames import utc_literal
 

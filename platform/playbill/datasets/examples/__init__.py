@@ -1,1 +1,1 @@
-"""TODO playbill.datasets.examples.selection."""
+"""Which events of the log teach what."""

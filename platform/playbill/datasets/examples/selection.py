@@ -12,20 +12,21 @@ import polars as pl
 
 from playbill.clock import Clock
 from playbill.datasets.arrays import AnyInt, Float, Int
-from playbill.datasets.checks import Boundary
+from playbill.datasets.checks import Boundary, assert_heads_fit, unfit_heads
 from playbill.datasets.encoding.encoder import Encoder
 from playbill.datasets.encoding.tokens import Tokens
 from playbill.datasets.examples.labelled import (
+    PLACE_COLUMNS,
     Labelled,
     empty_heads,
     label_values,
     labelled,
+    request_context,
     request_rows,
     train_events,
     watermark,
 )
 from playbill.datasets.examples.negatives import make_policy
-from playbill.datasets.examples.request_context import PLACE_COLUMNS, request_context
 from playbill.datasets.examples.rows import (
     ShownRows,
     TrainingRows,
@@ -34,9 +35,14 @@ from playbill.datasets.examples.rows import (
     slates,
     slots_of,
 )
-from playbill.datasets.examples.sampling import Stratum, draw_copies, first_moments, stratum_names
-from playbill.datasets.examples.weights import ExampleWeights, event_rewards
-from playbill.datasets.label_windows import assert_heads_fit, unfit_heads
+from playbill.datasets.examples.sampling import (
+    ExampleWeights,
+    Stratum,
+    draw_copies,
+    event_rewards,
+    first_moments,
+    stratum_names,
+)
 from playbill.datasets.splits import Split
 from playbill.definitions.specs import ResolvedModel, without_heads
 from playbill.definitions.specs.losses import ranks

@@ -1,1 +1,1 @@
-"""TODO playbill.datasets.export.write."""
+"""Training sets on disk."""

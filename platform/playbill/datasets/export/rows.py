@@ -2,11 +2,13 @@
 
 A row's labels may look at the events of its own fold and of the folds before it, as known when its fold ended; its
 context is what `schema.py` says is known at request time; its features are those of its moment, strictly before.
+
+The columns of a training set on disk, and what its manifest says of them and of its folds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -15,22 +17,27 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets.build import FeatureSource, TrainingTables
-from playbill.datasets.checks import Boundary
-from playbill.datasets.encoding.buckets import floor_moments
+from playbill.datasets.checks import Boundary, assert_filled, assert_heads_fit, unfit_heads
 from playbill.datasets.encoding.encoder import CONTEXT_COLUMNS, Encoder
 from playbill.datasets.encoding.fit import Schema, learn_state
-from playbill.datasets.examples.labelled import empty_heads, label_values, request_rows, train_events, watermark
-from playbill.datasets.examples.request_context import PLACE_COLUMNS, request_context
-from playbill.datasets.examples.sampling import Stratum
+from playbill.datasets.encoding.tokens import floor_moments
+from playbill.datasets.examples.labelled import (
+    PLACE_COLUMNS,
+    empty_heads,
+    label_values,
+    request_context,
+    request_rows,
+    train_events,
+    watermark,
+)
+from playbill.datasets.examples.sampling import ExampleWeights, Stratum, event_rewards
 from playbill.datasets.examples.selection import Examples, Known, draw_strata, find_examples, known_titles, require_some
-from playbill.datasets.examples.weights import ExampleWeights, event_rewards
-from playbill.datasets.export.columns import CONTEXT, DRAWS, KEYS, LABEL, SNAPSHOT_AT, STRATUM, TITLE, WEIGHT
-from playbill.datasets.filled import assert_filled
-from playbill.datasets.label_windows import assert_heads_fit, unfit_heads
+from playbill.datasets.export.manifest import ColumnRecord, FoldRecord, Role
 from playbill.datasets.splits import FOLDS, Fold, Split
 from playbill.definitions.specs import ResolvedModel
 from playbill.errors import IntegrityError
 from playbill.features.reports import FeatureProvenance
+from playbill.schema import INTERACTIONS
 from playbill.tables.frames import utc_literal
 
 _FOLD, _DAY = "fold", "day"
@@ -249,3 +256,56 @@ def _assert_rows(rows: pl.DataFrame, *found: pl.DataFrame) -> None:
     for frame in found:
         if frame.width and frame.height != rows.height:
             raise IntegrityError(f"{rows.height} rows were asked for features and {frame.height} came back")
+
+
+KEYS = ("event_id", "member_id", "title_id", "event_at")
+"""Columns of the entity frame."""
+CONTEXT = tuple(name for name in INTERACTIONS.names("request") if name not in KEYS)
+SNAPSHOT_AT = "snapshot_at"
+LABEL, WEIGHT, TITLE = "label__", "weight__", "title__"
+"""Prefixes of label and weight columns and of title features; member and request features are `view__feature`."""
+STRATUM, DRAWS = "stratum", "draws"
+"""Which group a row of the train fold is drawn by, and how often an epoch reads it."""
+
+
+def columns_of(rows: pl.DataFrame) -> tuple[ColumnRecord, ...]:
+    """Return the record of each column of the parts; fold and day are in their paths."""
+    return tuple(
+        ColumnRecord(name=name, type=str(kind), role=_role(name))
+        for name, kind in rows.schema.items()
+        if name not in ("fold", "day")
+    )
+
+
+def _role(name: str) -> Role:
+    if name in KEYS:
+        return "key"
+    if name == SNAPSHOT_AT:
+        return "moment"
+    if name in (*CONTEXT, *PLACE_COLUMNS):
+        return "context"
+    own: dict[str, Role] = {LABEL: "label", WEIGHT: "weight", STRATUM: "sampling", DRAWS: "sampling"}
+    for start, role in own.items():
+        if name.startswith(start):
+            return role
+    return "title_feature" if name.startswith(TITLE) else "request_feature"
+
+
+def fold_records(rows: pl.DataFrame, as_of: dict[Fold, datetime], heads: Sequence[str]) -> dict[Fold, FoldRecord]:
+    """Return what there is in each fold."""
+    return {fold: _fold_record(rows.filter(pl.col("fold") == fold), as_of[fold], heads) for fold in _FOLDS}
+
+
+def _fold_record(rows: pl.DataFrame, as_of: datetime, heads: Sequence[str]) -> FoldRecord:
+    first, last = rows["event_at"].min(), rows["event_at"].max()
+    labels = {head: rows[f"{LABEL}{head}"].drop_nulls() for head in heads}
+    return FoldRecord(
+        rows=rows.height,
+        members=rows["member_id"].n_unique(),
+        titles=rows["title_id"].n_unique(),
+        first=first if isinstance(first, datetime) else None,
+        last=last if isinstance(last, datetime) else None,
+        labels_as_of=as_of,
+        labelled={head: len(values) for head, values in labels.items()},
+        positive={head: int((values > 0).sum()) for head, values in labels.items()},
+    )

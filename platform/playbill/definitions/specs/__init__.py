@@ -7,13 +7,14 @@ from playbill.definitions.specs.base import Definition, Duration, Percent, Spec,
 from playbill.definitions.specs.candidates import CandidatesSpec, PercentileRange
 from playbill.definitions.specs.canvas import CanvasSpec
 from playbill.definitions.specs.context import CONTEXTS, ContextColumn, ContextsSpec
-from playbill.definitions.specs.ensemble import EnsembleSpec, GuardSpec
 from playbill.definitions.specs.head import HeadSpec
 from playbill.definitions.specs.label import EventRule, LabelSpec, NegativesSpec
 from playbill.definitions.specs.losses import LOSSES
 from playbill.definitions.specs.measures import EvaluateSpec, GateSpec
 from playbill.definitions.specs.model import (
     AdaptationSpec,
+    EnsembleSpec,
+    GuardSpec,
     HistorySpec,
     ModelSpec,
     SamplingSpec,
@@ -23,9 +24,8 @@ from playbill.definitions.specs.model import (
 )
 from playbill.definitions.specs.plugins import BASELINES, EXTRACTORS, FALLBACKS, TRUNKS, ExtractorPlugin, TrunkOptions
 from playbill.definitions.specs.prune_heads import without_heads
-from playbill.definitions.specs.resolved import ResolvedModel, content_hash
+from playbill.definitions.specs.resolved import ResolvedModel, content_hash, reward_version, reward_versions
 from playbill.definitions.specs.reward import RewardSpec, TermSpec
-from playbill.definitions.specs.reward_terms import reward_version, reward_versions
 from playbill.definitions.specs.row import GeneratorSpec, RowSpec
 from playbill.definitions.specs.sharing import SHARINGS
 from playbill.definitions.specs.where import WhereError, parse_where

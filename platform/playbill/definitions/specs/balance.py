@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from playbill.definitions.specs.base import Rate, Spec
-from playbill.definitions.specs.options import read_options
+from playbill.definitions.specs.base import Rate, Spec, read_options
 from playbill.registry import Plugin, Registry
 
 
@@ -49,13 +48,13 @@ BALANCERS = Registry(
     "balance",
     "playbill.balancers",
     {
-        "static": Plugin("playbill.training.balance:Static", f"{_SPECS}:BalanceOptions"),
-        "uncertainty": Plugin("playbill.training.balance:Uncertainty", f"{_SPECS}:UncertaintyOptions"),
-        "gradnorm": Plugin("playbill.training.balance:GradNorm", f"{_SPECS}:GradNormOptions"),
-        "scale": Plugin("playbill.training.balance:Scale", f"{_SPECS}:ScaleOptions"),
+        "static": Plugin("playbill.training.optimizer:Static", f"{_SPECS}:BalanceOptions"),
+        "uncertainty": Plugin("playbill.training.optimizer:Uncertainty", f"{_SPECS}:UncertaintyOptions"),
+        "gradnorm": Plugin("playbill.training.optimizer:GradNorm", f"{_SPECS}:GradNormOptions"),
+        "scale": Plugin("playbill.training.optimizer:Scale", f"{_SPECS}:ScaleOptions"),
     },
 )
-"""Classes made by `balancer(weights_K, options)`; see `playbill.training.balance.Balancer`."""
+"""Classes made by `balancer(weights_K, options)`; see `playbill.training.optimizer.Balancer`."""
 
 
 def read_balance(value: Any) -> Any:

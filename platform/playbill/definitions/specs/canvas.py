@@ -1,20 +1,31 @@
-"""Canvases: where titles are shown, which ones may be, and how heads are blended there."""
+"""Canvases: where titles are shown, which ones may be, and how heads are blended there.
+
+Pages: in which order a canvas's rows come, and what every page must keep to.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Collection
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
-from playbill.definitions.specs.base import CanvasName, CanvasReference, Definition, Reference, Weight
+from playbill.definitions.specs.base import (
+    CanvasName,
+    CanvasReference,
+    Definition,
+    Reference,
+    Spec,
+    Weight,
+    unknown_name,
+)
 from playbill.definitions.specs.candidates import CandidatesSpec
 from playbill.definitions.specs.context import EVERYWHERE, ContextField, ImputeRule
-from playbill.definitions.specs.page import PageSpec
 from playbill.definitions.specs.plugins import FallbackName
 
 SIMILARITY = "similarity"
 SOURCE_TERMS = (SIMILARITY, "likeness", "lift", "co_play", "semantic")
-"""Terms of a blend that are no heads, about the source title of a request: `playbill.ranking.scoring.auxiliary_scores`."""
+"""Terms of a blend that are no heads, about the source title of a request; see `ranking.scoring.auxiliary_scores`."""
 QUERY_TERMS = ("text", "text_neighbours")
 """The same about its query."""
 TERMS = (*SOURCE_TERMS, *QUERY_TERMS)
@@ -94,3 +105,113 @@ class CanvasSpec(Definition):
         if self.candidates.exclude_source and "source_title" not in self.context:
             raise ValueError("'exclude_source' needs 'source_title' in 'context'")
         return self
+
+
+Arm = Literal["fixed", "independent", "greedy", "beam"]
+"""Who orders the rows. `fixed`: the order they are written in. `independent`: each row by its own score. `greedy`: the
+best row given those above it, titles that are above taken out of it first. `beam`: the page whose rows together are
+most likely to hold a play, among the few best ones at every place."""
+
+
+class ViewportSpec(Spec):
+    """What a screen shows before anybody scrolls."""
+
+    rows: int = Field(ge=1, le=1000)
+    """Rows that are seen at once."""
+    columns: int = Field(ge=1, le=1000)
+    """Titles of a row that are seen at once."""
+
+
+VIEWPORTS = {
+    "tv": ViewportSpec(rows=3, columns=6),
+    "web": ViewportSpec(rows=4, columns=6),
+    "tablet": ViewportSpec(rows=4, columns=5),
+    "phone": ViewportSpec(rows=4, columns=3),
+}
+"""Presets by name."""
+
+
+def _viewport(value: Any) -> Any:
+    if isinstance(value, str):
+        if value not in VIEWPORTS:
+            raise unknown_name("viewport", value, tuple(VIEWPORTS))
+        return VIEWPORTS[value]
+    return value
+
+
+Viewport = Annotated[ViewportSpec, BeforeValidator(_viewport)]
+"""`{rows: 3, columns: 6}`, or the name of a preset: tv, web, tablet, phone."""
+
+
+class PlacedRowSpec(Spec):
+    """A row that is placed by what the visit is for, and not by its score."""
+
+    row: str = Field(min_length=1)
+    """The row's name, such as continue_watching."""
+    head: str = Field(min_length=1)
+    """A head of level `page` that predicts what the visit is for, such as visit_continues."""
+    first_from: float = Field(default=0.5, ge=0, le=1)
+    """From this probability on the row comes first."""
+    otherwise: PositiveInt = 3
+    """Its place else, from 0; further up where the page has fewer rows."""
+
+
+class ExpectedPlaySpec(Spec):
+    """What a row is worth by the titles it shows now: the chance that one of them is played.
+
+    Column j, from 0, is looked at with probability `look`^j and its title is then played with the head's p_j, so the
+    chance is `1 - prod_j (1 - look^j p_j)`: the examination of a cascade (Craswell et al., "An experimental comparison
+    of click position-bias models", WSDM 2008), with one number for how attention falls from title to title.
+    """
+
+    head: str = Field(min_length=1)
+    """A head of level `title` with loss `bce` that predicts a play of what was shown, such as shown_play."""
+    weight: float = Field(default=1.0, gt=0, le=1000)
+    """Of the chance's logarithm in a row's value, beside the terms of `blend`. The arm `beam` reads the exponential of
+    a row's value as its chance of a play, so its weights should add up to 1."""
+    look: float = Field(default=0.85, gt=0, le=1)
+    """How likely the next title is looked at, after one that was not played."""
+
+
+class PageSpec(Spec):
+    """How a page is put together. Titles are never there twice, and a row that is too short is never shown."""
+
+    arm: Arm = "greedy"
+    """Who orders the rows; without `expected` and `blend` they come as they are written."""
+    expected: ExpectedPlaySpec | None = None
+    """The part of a row's value that the titles in it have."""
+    blend: dict[str, Weight] = Field(default_factory=dict)
+    """Head of level `row` -> its weight in a row's score."""
+    pinned: tuple[Reference, ...] = ()
+    """Rows that come first, in this order, whatever their score."""
+    placed: PlacedRowSpec | None = None
+    """A row placed by what the visit is for."""
+    maximum_rows: int = Field(default=20, ge=1, le=1000)
+    """Rows of a page at most."""
+    viewports: dict[str, Viewport] = Field(default_factory=dict)
+    """Device -> what its screen shows. On the first screen a row that fills its columns comes before one that does
+    not; rows that are pinned or placed stay."""
+    genre_consistency: bool = True
+    """Whether every title of a genre row must have the genre."""
+    beam: int = Field(default=4, ge=1, le=64)
+    """Pages kept at every place by the arm `beam`."""
+
+    @model_validator(mode="after")
+    def _placed_once(self) -> Self:
+        if self.placed is not None and self.placed.row in self.pinned:
+            raise ValueError(f"row '{self.placed.row}' is pinned, so it cannot be placed")
+        if len(set(self.pinned)) != len(self.pinned):
+            raise ValueError("a row is pinned twice")
+        return self
+
+    def without(self, gone: Collection[str]) -> PageSpec:
+        """Return the page of a model that lacks some heads: they order and place nothing."""
+        blend = {head: weight for head, weight in self.blend.items() if head not in gone}
+        placed = None if self.placed is not None and self.placed.head in gone else self.placed
+        expected = None if self.expected is not None and self.expected.head in gone else self.expected
+        return self.model_copy(update={"expected": expected, "blend": blend, "placed": placed})
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Heads about rows and pages that it needs; `expected` has one about titles."""
+        return (*self.blend, *((self.placed.head,) if self.placed else ()))

@@ -51,14 +51,14 @@ LOSSES = Registry(
     {
         "softmax": LossPlugin("playbill.models.objectives:softmax_sum", ranks=True, meaning="competing"),
         "sampled_softmax": LossPlugin(
-            "playbill.models.sampled:sampled_sum", ranks=True, meaning="competing", negatives="required"
+            "playbill.models.objectives:sampled_sum", ranks=True, meaning="competing", negatives="required"
         ),
         "pairwise": LossPlugin(
-            "playbill.models.pairwise:pairwise_sum", ranks=True, meaning="competing", negatives="required"
+            "playbill.models.objectives:pairwise_sum", ranks=True, meaning="competing", negatives="required"
         ),
         "bce": LossPlugin("playbill.models.objectives:binary_sum", negatives="optional"),
         "huber": LossPlugin(
-            "playbill.models.regression:huber_sum", "playbill.definitions.specs.losses:HuberOptions", meaning="value"
+            "playbill.models.objectives:huber_sum", "playbill.definitions.specs.losses:HuberOptions", meaning="value"
         ),
     },
 )

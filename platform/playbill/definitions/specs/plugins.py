@@ -160,20 +160,20 @@ EXTRACTORS = Registry(
             actions=("impression",),
         ),
         "measured": ExtractorPlugin(
-            "playbill.labels.measured:measured",
+            "playbill.labels.built_in_extractors:measured",
             options="playbill.definitions.specs.label:MeasuredOptions",
             inputs=("progress", "duration_s"),
             levels=("title",),
         ),
         "played_from": ExtractorPlugin(
-            "playbill.labels.played_from:played_from",
+            "playbill.labels.built_in_extractors:played_from",
             inputs=("request_id",),
             window=timedelta(days=1),
             levels=("row", "page"),
             actions=("impression",),
         ),
         "visit_continues": ExtractorPlugin(
-            "playbill.labels.first_play:visit_continues",
+            "playbill.labels.built_in_extractors:visit_continues",
             inputs=("request_id", "session_id"),
             window=timedelta(days=1),
             levels=("page",),
@@ -191,7 +191,7 @@ class ThresholdOptions(Spec):
     """Largest weight that is taken as it is; None = the one with the least estimated squared error."""
 
 
-_ROWS, _SLATES = "playbill.evaluation.off_policy.estimators", "playbill.evaluation.off_policy.slate_estimators"
+_ROWS, _SLATES = "playbill.evaluation.off_policy.estimators", "playbill.evaluation.off_policy.estimators"
 _THRESHOLD = "playbill.definitions.specs.plugins:ThresholdOptions"
 ESTIMATORS = Registry(
     "off-policy estimator",
@@ -211,7 +211,7 @@ ESTIMATORS = Registry(
         "slate_dr": Plugin(f"{_SLATES}:cascade_dr"),
     },
 )
-"""Off-policy estimators, called as `estimator(data, options)`; they return `playbill.evaluation.off_policy.terms.Terms`.
+"""Off-policy estimators, called as `estimator(data, options)`; they return `evaluation.off_policy.terms.Terms`.
 The name of one whose units are slates starts with `slate`."""
 
 LossName = Annotated[str, registered(LOSSES)]

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from playbill.definitions.specs.base import Size, Spec
-from playbill.definitions.specs.options import read_options
+from playbill.definitions.specs.base import Size, Spec, read_options
 from playbill.registry import Plugin, Registry
 
 
@@ -48,10 +47,10 @@ SHARINGS = Registry(
     "sharing",
     "playbill.sharings",
     {
-        "shared": Plugin("playbill.models.sharing:Shared", f"{_SPECS}:SharingOptions"),
-        "adapters": Plugin("playbill.models.sharing:Adapters", f"{_SPECS}:AdaptersOptions"),
-        "mmoe": Plugin("playbill.models.sharing:Mmoe", f"{_SPECS}:MmoeOptions"),
-        "ple": Plugin("playbill.models.sharing:Ple", f"{_SPECS}:PleOptions"),
+        "shared": Plugin("playbill.models.heads:Shared", f"{_SPECS}:SharingOptions"),
+        "adapters": Plugin("playbill.models.heads:Adapters", f"{_SPECS}:AdaptersOptions"),
+        "mmoe": Plugin("playbill.models.heads:Mmoe", f"{_SPECS}:MmoeOptions"),
+        "ple": Plugin("playbill.models.heads:Ple", f"{_SPECS}:PleOptions"),
     },
 )
 """Modules made by `module(dim, heads, options)`; called with states [N, D] they return [K, N, D], or None for the state

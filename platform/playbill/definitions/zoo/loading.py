@@ -1,10 +1,16 @@
-"""The whole zoo: every file read, every mistake found at once, every definition at hand."""
+"""The whole zoo: every file read, every mistake found at once, every definition at hand.
+
+`zoo.lock`: what published versions said, so that a changed one is noticed.
+
+One line per definition, `Canvas home:1 sha256:...`, sorted. Comments, layout and defaults written out do not
+change a content's hash. A line stays when its definition goes, so that a version is never used twice.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,14 +25,16 @@ from playbill.definitions.specs import (
     ResolvedModel,
     RewardSpec,
     RowSpec,
+    content_hash,
 )
 from playbill.definitions.zoo.feature_repo import FeatureNames, scan_feature_repo
-from playbill.definitions.zoo.lock import changed, lock_key, read_lock, write_lock
-from playbill.definitions.zoo.parsing import Shelf, read_shelf
+from playbill.definitions.zoo.parsing import Checked, Shelf, read_shelf
 from playbill.definitions.zoo.reach import Mistakes
 from playbill.definitions.zoo.references import check_references, notes
 from playbill.definitions.zoo.resolve import resolve, resolve_reward
+from playbill.definitions.zoo.yaml_tree import Place, problem
 from playbill.errors import DefinitionError, Problem, UnknownNameError
+from playbill.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -200,10 +208,10 @@ def _read(model_zoo: Path, feature_repo: Path | None) -> tuple[Zoo, list[Problem
         problems.append(Problem(str(model_zoo), "there is no definition in it.", "Run `playbill init` for a start."))
     in_files.extend(changed(shelf, read_lock(model_zoo, in_files)))
     mistakes = Mistakes(shelf)
-    for problem in in_files:
-        mistakes.in_files.setdefault(placed(problem)["file"], []).append(problem)
-    for checked, problem in check_references(shelf, features):
-        mistakes.of_definitions.setdefault(lock_key(checked), []).append(problem)
+    for found in in_files:
+        mistakes.in_files.setdefault(placed(found)["file"], []).append(found)
+    for checked, found in check_references(shelf, features):
+        mistakes.of_definitions.setdefault(lock_key(checked), []).append(found)
     return Zoo(model_zoo, shelf, features, tuple(notes(shelf)), mistakes), problems
 
 
@@ -234,3 +242,57 @@ def placed(problem: Problem) -> dict[str, Any]:
 def _order(problem: Problem, first: Collection[str]) -> tuple[bool, str, int, int, str]:
     place = placed(problem)
     return place["file"] not in first, place["file"], place.get("line", 0), place.get("column", 0), problem.what
+
+
+FILE_NAME = "zoo.lock"
+
+_LINE = re.compile(r"([A-Z][a-z]+ [a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?:[1-9][0-9]*) sha256:([0-9a-f]{64})")
+
+
+def definition_hash(checked: Checked) -> str:
+    """Return the hash of what a definition says beyond the defaults."""
+    return content_hash(checked.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+
+
+def lock_key(checked: Checked) -> str:
+    """Return what the lock calls a definition, such as `Canvas home:1`."""
+    return f"{checked.spec.kind} {checked.spec.reference}"  # type: ignore[attr-defined]
+
+
+def read_lock(folder: Path, problems: list[Problem]) -> dict[str, str]:
+    """Read the lock of a zoo; no file means that nothing is published yet."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return {}
+    locked: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line.strip())
+        if match is None:
+            place = Place(f"{folder.name}/{FILE_NAME}", number, 1)
+            problems.append(problem(place, (), "is no line of a lock", "Expected 'Canvas home:1 sha256:...'."))
+            continue
+        locked[match[1]] = match[2]
+    return locked
+
+
+def changed(shelf: Shelf, locked: dict[str, str]) -> Iterator[Problem]:
+    """Return a problem for every published version whose content is not what it was."""
+    for checked in shelf.all_checked():
+        key = lock_key(checked)
+        if key in locked and not checked.mistaken and locked[key] != definition_hash(checked):
+            newest = max(shelf.written[key.split()[0]][checked.spec.name])
+            what = f"{key} is published and its content has changed"
+            hint = f"Undo the change, or give it version {newest + 1}."
+            yield problem(checked.node.key_place(("version",)), ("version",), what, hint)
+
+
+def write_lock(folder: Path, shelf: Shelf, locked: dict[str, str]) -> list[str]:
+    """Publish every definition that is not yet, and return their keys."""
+    current = {lock_key(checked): definition_hash(checked) for checked in shelf.all_checked()}
+    lines = [f"{key} sha256:{digest}" for key, digest in sorted((current | locked).items())]
+    header = "# Published versions. Written by `playbill check --lock`; a changed version fails the check."
+    path = folder / FILE_NAME
+    write_text(path, "\n".join([header, *lines, ""]), "the lock")
+    return sorted(current.keys() - locked.keys())

@@ -18,11 +18,17 @@ from playbill.definitions.specs.base import format_duration
 from playbill.definitions.specs.canvas import TERMS
 from playbill.definitions.specs.measures import BESIDE, LOGGED, PLAYED
 from playbill.definitions.zoo.feature_repo import FeatureNames
-from playbill.definitions.zoo.page_checks import check_levels, check_page
+from playbill.definitions.zoo.kind_checks import (
+    check_levels,
+    check_page,
+    check_ranked_rows,
+    check_reward,
+    check_rewarded_heads,
+    check_row_canvas,
+    unweighted_negatives,
+)
 from playbill.definitions.zoo.parsing import Checked, Shelf, place_of
 from playbill.definitions.zoo.resolve import rows_of_model, rows_of_others
-from playbill.definitions.zoo.reward_checks import check_reward, check_rewarded_heads, unweighted_negatives
-from playbill.definitions.zoo.row_canvas_checks import check_ranked_rows, check_row_canvas
 from playbill.definitions.zoo.yaml_tree import problem
 from playbill.errors import Problem, nearest
 

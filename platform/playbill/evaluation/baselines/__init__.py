@@ -1,1 +1,1 @@
-"""TODO playbill.evaluation.baselines.popularity."""
+"""What a model has to beat: one file for each baseline."""

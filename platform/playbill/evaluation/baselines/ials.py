@@ -19,10 +19,10 @@ from scipy import sparse
 
 from playbill.datasets import Request
 from playbill.errors import ConfigError
-from playbill.evaluation.baselines.play_matrix import check_size, past_matrix, play_matrix
+from playbill.evaluation.baselines.ease import check_size, past_matrix, play_matrix
 from playbill.evaluation.baselines.popularity import popular
 from playbill.evaluation.cases.case import EvaluationCase
-from playbill.evaluation.cases.order import TitleOrder
+from playbill.evaluation.cases.event_log import TitleOrder
 from playbill.evaluation.cases.score_function import Scores
 
 LARGEST_CATALOGUE = 500_000

@@ -21,7 +21,7 @@ from playbill.errors import IntegrityError
 from playbill.evaluation.baselines.ease import Ease, pick_penalty
 from playbill.evaluation.cases.boundaries import assert_fitted_before
 from playbill.evaluation.cases.case import EvaluationCase
-from playbill.evaluation.cases.order import UNKNOWN, TitleOrder, microseconds
+from playbill.evaluation.cases.event_log import UNKNOWN, TitleOrder, microseconds
 from playbill.evaluation.cases.score_function import ScoreFunction, Scores
 
 WEEK_US = 7 * 86_400_000_000

@@ -21,7 +21,7 @@ import torch
 
 from playbill.datasets import Request
 from playbill.errors import ConfigError
-from playbill.evaluation.baselines.play_matrix import check_size, played
+from playbill.evaluation.baselines.ease import check_size, played
 from playbill.evaluation.baselines.popularity import popular
 from playbill.evaluation.baselines.sasrec_network import (
     Codes,
@@ -35,7 +35,7 @@ from playbill.evaluation.baselines.sasrec_network import (
     last_states,
 )
 from playbill.evaluation.cases.case import EvaluationCase
-from playbill.evaluation.cases.order import UNKNOWN, TitleOrder
+from playbill.evaluation.cases.event_log import UNKNOWN, TitleOrder
 from playbill.evaluation.cases.score_function import Scores
 
 LARGEST_CATALOGUE = 200_000

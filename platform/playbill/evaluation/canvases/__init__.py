@@ -1,1 +1,1 @@
-"""TODO playbill.evaluation.canvases."""
+"""A whole model measured canvas by canvas: what it is asked there, and by whose requests."""

@@ -23,9 +23,7 @@ from playbill.definitions.specs import CanvasSpec, HeadSpec, ResolvedModel
 from playbill.definitions.specs.losses import loss_options, loss_plugin
 from playbill.evaluation.cases.build import logged_frame
 from playbill.evaluation.cases.case import ASKED_FIELDS, Fold
-from playbill.evaluation.cases.data import EvaluationTables
-from playbill.evaluation.cases.event_log import EventLog
-from playbill.evaluation.cases.order import UNKNOWN, TitleOrder
+from playbill.evaluation.cases.event_log import UNKNOWN, EvaluationTables, EventLog, TitleOrder
 from playbill.evaluation.metric_aggregation import Judging
 from playbill.evaluation.report import HeadRow
 from playbill.labels import label_events

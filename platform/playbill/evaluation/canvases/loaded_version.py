@@ -11,9 +11,8 @@ from playbill.clock import parse_moment
 from playbill.datasets import Split, make_split
 from playbill.definitions.specs import ResolvedModel
 from playbill.errors import DataError, IntegrityError, StateError
-from playbill.evaluation.cases.data import EvaluationTables
-from playbill.evaluation.cases.event_log import MOST_PASTS
-from playbill.evaluation.cases.member_features import MemberFeatures
+from playbill.evaluation.cases.event_log import MOST_PASTS, EvaluationTables
+from playbill.evaluation.cases.score_function import MemberFeatures
 from playbill.evaluation.compare import assert_not_trained_on
 from playbill.ranking.scoring.bundle import FEATURE_FILES, read_bundle
 from playbill.ranking.scoring.scorer import Scorer

@@ -21,15 +21,12 @@ from playbill.evaluation.canvases.row_orders import RowFunction, RowHeads, RowRa
 from playbill.evaluation.canvases.synthetic_queries import MadeOptions, evaluate_more_like_this, evaluate_search
 from playbill.evaluation.cases.build import has_log
 from playbill.evaluation.cases.case import Fold
-from playbill.evaluation.cases.data import EvaluationTables, as_frames
-from playbill.evaluation.cases.event_log import EventLog
-from playbill.evaluation.cases.member_features import MemberFeatures, with_features
-from playbill.evaluation.cases.score_function import ScoreFunction, Scores
+from playbill.evaluation.cases.event_log import EvaluationTables, EventLog, as_frames
+from playbill.evaluation.cases.score_function import MemberFeatures, ScoreFunction, Scores, with_features
 from playbill.evaluation.ceiling import KnownTruth
-from playbill.evaluation.evaluate import evaluate
+from playbill.evaluation.evaluate import Replay, evaluate
 from playbill.evaluation.measure import Progress
 from playbill.evaluation.metric_aggregation import Judging
-from playbill.evaluation.replay import Replay
 from playbill.evaluation.report import EvaluationReport
 from playbill.ranking.blend import blend_rows, head_losses
 from playbill.tables import Tables

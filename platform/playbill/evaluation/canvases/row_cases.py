@@ -15,16 +15,13 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets import Request, Split
-from playbill.datasets.examples.labelled import assert_held_out_later
-from playbill.datasets.examples.request_context import NAME_END
+from playbill.datasets.examples.labelled import NAME_END, assert_held_out_later
 from playbill.definitions.specs import CanvasSpec, ResolvedModel
 from playbill.errors import StateError
 from playbill.evaluation.cases.boundaries import assert_history_before
 from playbill.evaluation.cases.build import request_frame
 from playbill.evaluation.cases.case import ASKED_FIELDS, Fold
-from playbill.evaluation.cases.data import EvaluationTables
-from playbill.evaluation.cases.event_log import TRAIN, EventLog
-from playbill.evaluation.cases.order import TitleOrder
+from playbill.evaluation.cases.event_log import TRAIN, EvaluationTables, EventLog, TitleOrder
 from playbill.evaluation.cases.slices import add_tenure
 from playbill.labels import extract
 from playbill.metrics.topk import Indices, Mask

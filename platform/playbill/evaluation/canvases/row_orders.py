@@ -16,13 +16,11 @@ from playbill.datasets import Request, Split
 from playbill.definitions.specs import ResolvedModel
 from playbill.evaluation.canvases.row_cases import RowCase, build_row_case
 from playbill.evaluation.cases.case import Fold
-from playbill.evaluation.cases.data import EvaluationTables
-from playbill.evaluation.cases.event_log import EventLog
-from playbill.evaluation.cases.member_features import MemberFeatures, with_features
+from playbill.evaluation.cases.event_log import EvaluationTables, EventLog
+from playbill.evaluation.cases.score_function import MemberFeatures, with_features
 from playbill.evaluation.measure import Measured, check_cutoffs
-from playbill.evaluation.metric_aggregation import Judging
+from playbill.evaluation.metric_aggregation import Judging, report_of, told_of
 from playbill.evaluation.report import EvaluationReport, HeadRow
-from playbill.evaluation.reporting import report_of, told_of
 from playbill.metrics import Interval
 from playbill.metrics.ranking import Values
 from playbill.ranking.candidates import ABSENT

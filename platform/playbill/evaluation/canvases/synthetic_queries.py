@@ -28,9 +28,7 @@ from playbill.errors import StateError
 from playbill.evaluation.beside import Beside, chosen, folded_names
 from playbill.evaluation.cases.build import build_case, only_reachable
 from playbill.evaluation.cases.case import EvaluationCase, Fold
-from playbill.evaluation.cases.data import EvaluationTables, as_frames
-from playbill.evaluation.cases.event_log import EventLog
-from playbill.evaluation.cases.order import UNKNOWN
+from playbill.evaluation.cases.event_log import UNKNOWN, EvaluationTables, EventLog, as_frames
 from playbill.evaluation.cases.score_function import ScoreFunction
 from playbill.evaluation.cases.slices import MADE_SLICES, SLICES
 from playbill.evaluation.evaluate import evaluate_case

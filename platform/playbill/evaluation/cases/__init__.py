@@ -1,1 +1,1 @@
-"""TODO playbill.evaluation.cases.case."""
+"""Held-out requests with the titles that could be shown in them, and slices of them."""

@@ -14,10 +14,8 @@ import polars as pl
 
 from playbill.datasets.splits import TIME_PROTOCOLS
 from playbill.errors import IntegrityError
-from playbill.evaluation.cases.candidates import NEVER, launches
-from playbill.evaluation.cases.case import EvaluationCase
-from playbill.evaluation.cases.event_log import EventLog
-from playbill.evaluation.cases.order import microseconds
+from playbill.evaluation.cases.case import NEVER, EvaluationCase, launches
+from playbill.evaluation.cases.event_log import EventLog, microseconds
 from playbill.metrics.topk import Indices, Mask
 
 

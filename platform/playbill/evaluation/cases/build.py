@@ -1,23 +1,26 @@
-"""From a split to an evaluation case: which held-out events become requests, and what their targets are."""
+"""From a split to an evaluation case: which held-out events become requests, and what their targets are.
+
+What the held-out targets of a case turned out to be worth, by a reward of the zoo.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from playbill.datasets import Split
-from playbill.definitions.specs import CanvasSpec, LabelSpec, ResolvedModel
+from playbill.definitions.specs import CanvasSpec, LabelSpec, ResolvedModel, RewardSpec
 from playbill.errors import StateError
 from playbill.evaluation.cases.boundaries import assert_before_requests
-from playbill.evaluation.cases.candidates import CandidateRule
-from playbill.evaluation.cases.case import ASKED_COLUMNS, CARRIED, REQUEST_COLUMNS, EvaluationCase, Fold
-from playbill.evaluation.cases.data import EvaluationTables
-from playbill.evaluation.cases.event_log import EventLog
-from playbill.evaluation.cases.order import UNKNOWN, TitleOrder
+from playbill.evaluation.cases.case import ASKED_COLUMNS, CARRIED, REQUEST_COLUMNS, CandidateRule, EvaluationCase, Fold
+from playbill.evaluation.cases.event_log import UNKNOWN, EvaluationTables, EventLog, TitleOrder
 from playbill.evaluation.cases.slices import add_slices
-from playbill.labels import extract
+from playbill.labels import extract, label_events
+from playbill.metrics.ranking import Values
+from playbill.rewards import reward_values
 
 TargetRule = Literal["last", "successive", "period"]
 TARGETS: dict[str, TargetRule] = {
@@ -242,3 +245,25 @@ def only_reachable(case: EvaluationCase, subject: str = "") -> EvaluationCase:
             "was a candidate when it was played, so a log of plays cannot measure it"
         )
     return case.keep(reachable)
+
+
+def target_rewards(case: EvaluationCase, reward: RewardSpec, labels: Mapping[str, LabelSpec]) -> Values:
+    """Return each target's reward as known at the end of the log, [M].
+
+    Delayed terms that are not mature by then are not predicted here: such a target's reward is NaN, and it gains
+    nothing.
+
+    Args:
+        case: Requests, targets, candidates.
+        reward: The reward.
+        labels: Its terms' labels by name.
+    """
+    tables = case.tables
+    outcomes = label_events(
+        list(labels.values()), tables.interactions, tables.end, tables.availability, titles=tables.titles
+    )
+    values = reward_values(reward, labels, outcomes, tables.interactions, tables.end, None)
+    ids = case.log.frame.select("event_id")[case.targets_at]
+    joined = ids.join(values.select("event_id", "value", "matured"), on="event_id", how="left", maintain_order="left")
+    worth = joined.select(pl.when(pl.col("matured")).then(pl.col("value").cast(pl.Float64)))
+    return worth.to_series().fill_null(float("nan")).to_numpy().astype(np.float64)

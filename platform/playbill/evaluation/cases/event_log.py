@@ -1,19 +1,26 @@
-"""The event log as arrays: where each member's past ends, what was played, and what a protocol allows."""
+"""The event log as arrays: where each member's past ends, what was played, and what a protocol allows.
+
+The canonical tables as one evaluation reads them.
+
+The titles an evaluation ranks, as columns in the order that breaks ties.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from playbill.datasets import Split, request_context
 from playbill.datasets.splits import TIME_PROTOCOLS
-from playbill.evaluation.cases.order import TitleOrder
 from playbill.metrics.topk import Indices, Mask
+from playbill.tables import Tables
 
 PLAY = "play"
 TRAIN = "train"
@@ -129,3 +136,112 @@ class EventLog:
     def _play_frame(self, allowed: Mask) -> pl.DataFrame:
         kept = pl.Series(allowed & self.plays)
         return self.frame.filter(kept).select("member_id", "title_id", "event_at")
+
+
+@dataclass(frozen=True)
+class EvaluationTables:
+    """Frames of the canonical tables, read once.
+
+    Args:
+        titles: Newest row of each title.
+        members: Newest row of each member.
+        availability: Every availability row.
+        interactions: Every event, sorted by member_id and seq.
+        end: The moment after the last event; labels mature against it.
+        title_versions: Every row of every title; None = `titles` is all there is.
+        member_versions: Every row of every member; None = `members` is all there is.
+    """
+
+    titles: pl.DataFrame
+    members: pl.DataFrame
+    availability: pl.DataFrame
+    interactions: pl.DataFrame
+    end: datetime
+    title_versions: pl.DataFrame | None = None
+    member_versions: pl.DataFrame | None = None
+
+    def titles_at(self, moment: datetime) -> pl.DataFrame:
+        """Return each title as it was known at a moment; a title first described later as it was first described.
+
+        So what was changed in the catalogue after a model's training, or after a request, takes no part, and titles
+        that launched in between still have the metadata that their launch came with.
+
+        Args:
+            moment: Zone-aware.
+        """
+        if self.title_versions is None:
+            return self.titles
+        known_from = pl.max_horizontal("valid_from", "recorded_at")
+        ordered = self.title_versions.sort("title_id", "valid_from", "recorded_at", maintain_order=True)
+        known = ordered.filter(known_from <= moment).unique("title_id", keep="last", maintain_order=True)
+        first = ordered.unique("title_id", keep="first", maintain_order=True)
+        later = first.join(known, on="title_id", how="anti", maintain_order="left")
+        return pl.concat([known, later]).sort("title_id")
+
+    @classmethod
+    def read(cls, tables: Tables) -> EvaluationTables:
+        """Read a workspace's tables.
+
+        Raises:
+            StateError: Nothing has been ingested yet.
+        """
+        tables.require()
+        return cls(
+            titles=tables.titles(),
+            members=tables.members(),
+            availability=tables.availability(),
+            interactions=tables.interactions(),
+            end=tables.data_end(),
+            title_versions=tables.title_versions(),
+            member_versions=tables.member_versions(),
+        )
+
+
+def as_frames(tables: Tables | EvaluationTables) -> EvaluationTables:
+    """Return the frames of a workspace's tables; frames come back unchanged."""
+    return tables if isinstance(tables, EvaluationTables) else EvaluationTables.read(tables)
+
+
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class TitleOrder:
+    """Title ids in column order.
+
+    Args:
+        title_ids: One id per column. Equal scores are ranked in this order.
+    """
+
+    title_ids: tuple[str, ...]
+
+    @classmethod
+    def of(cls, title_ids: Sequence[str]) -> TitleOrder:
+        """Order titles by id ascending: as numbers when every id is one, else as text."""
+        unique = sorted(set(title_ids))
+        if all(title.isdecimal() for title in unique):
+            unique.sort(key=int)
+        return cls(tuple(unique))
+
+    def __len__(self) -> int:
+        return len(self.title_ids)
+
+    @cached_property
+    def _columns(self) -> pl.DataFrame:
+        columns = np.arange(len(self.title_ids), dtype=np.int64)
+        return pl.DataFrame({"title_id": pl.Series(self.title_ids, dtype=pl.String), "column": columns})
+
+    def codes(self, title_ids: pl.Series | Sequence[str | None]) -> Indices:
+        """Return the column of each id, `UNKNOWN` (-1) for null and for ids that are no column."""
+        asked = pl.DataFrame({"title_id": pl.Series(title_ids, dtype=pl.String)})
+        joined = asked.join(self._columns, on="title_id", how="left", maintain_order="left")
+        return joined["column"].fill_null(UNKNOWN).to_numpy().astype(np.int64)
+
+    def places_in(self, other: Sequence[str]) -> Indices:
+        """Return where each of our titles stands in another order, `UNKNOWN` where it does not."""
+        return TitleOrder(tuple(other)).codes(self.title_ids)
+
+
+def microseconds(moments: pl.Series) -> npt.NDArray[np.int64]:
+    """Return moments as int64 microseconds since 1970 UTC. Nulls are not allowed."""
+    return moments.dt.epoch("us").to_numpy().astype(np.int64)

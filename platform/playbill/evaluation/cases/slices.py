@@ -7,9 +7,8 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.errors import StateError, UnknownNameError
-from playbill.evaluation.cases.candidates import NEVER, launches
-from playbill.evaluation.cases.data import EvaluationTables
-from playbill.evaluation.cases.order import UNKNOWN, TitleOrder, microseconds
+from playbill.evaluation.cases.case import NEVER, launches
+from playbill.evaluation.cases.event_log import UNKNOWN, EvaluationTables, TitleOrder, microseconds
 from playbill.metrics.topk import Indices
 from playbill.ranking.candidates import Catalogue
 

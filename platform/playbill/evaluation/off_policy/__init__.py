@@ -1,1 +1,1 @@
-"""TODO playbill.evaluation.off_policy.evaluate."""
+"""What a policy would have earned, estimated from the log of another."""

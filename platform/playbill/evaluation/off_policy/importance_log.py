@@ -1,12 +1,16 @@
 """Logged slates and a model -> rows with both policies' probabilities, ready for the estimators.
 
 Axis letters: S slates, T titles, K places, n rows.
+
+A log weighed for one model: rows with both policies' probabilities, and the groups they are read in.
+
+Axis letter: n rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,18 +18,15 @@ import polars as pl
 
 from playbill.datasets import Request
 from playbill.definitions.specs import CandidatesSpec, CanvasSpec
-from playbill.errors import ConfigError
-from playbill.evaluation.cases.candidates import CandidateRule
-from playbill.evaluation.cases.data import EvaluationTables
-from playbill.evaluation.cases.event_log import EventLog
-from playbill.evaluation.cases.order import TitleOrder
+from playbill.errors import ComparisonError, ConfigError
+from playbill.evaluation.cases.case import CandidateRule
+from playbill.evaluation.cases.event_log import EvaluationTables, EventLog, TitleOrder
 from playbill.evaluation.cases.score_function import AlignedScorer, ScoreFunction
 from playbill.evaluation.measure import Progress
 from playbill.evaluation.off_policy.direct_models import DirectKind, DirectLog, DirectModel, fit_direct
 from playbill.evaluation.off_policy.logged_slates import LoggedSlates
 from playbill.evaluation.off_policy.target_policies import TargetPolicy, place_by_place
-from playbill.evaluation.off_policy.weighed import GROUPS, PolicyLog
-from playbill.metrics import OffPolicyData
+from playbill.evaluation.off_policy.terms import OffPolicyData
 from playbill.metrics.topk import Indices, Mask
 
 MOST_CELLS = 400_000_000
@@ -220,3 +221,86 @@ def _placed(
 def _ranges(size: int, step: int) -> Iterator[slice]:
     for start in range(0, size, step):
         yield slice(start, min(start + step, size))
+
+
+GROUPS = ("canvas", "country", "device", "row_id")
+"""Columns an estimate may be sliced by."""
+
+
+@dataclass(frozen=True)
+class PolicyLog:
+    """What a log says about a model's policy.
+
+    Args:
+        model: Name of the model.
+        policy: Name of the target policy made of its scores.
+        outcome: Name of the reward.
+        version: Version id of the reward.
+        data: The rows.
+        groups: [n] slice columns of each row, `GROUPS`.
+        member_ids: [n].
+        outside: Rows whose title the model's canvas could not have shown; their target probability is 0.
+        without_propensity: Slates dropped because a propensity was missing.
+        direct_fit: Share of the rewards' variance that the direct model explains on held-out members; None = no model.
+    """
+
+    model: str
+    policy: str
+    outcome: str
+    version: str
+    data: OffPolicyData
+    groups: pl.DataFrame
+    member_ids: pl.Series
+    outside: int = 0
+    without_propensity: int = 0
+    direct_fit: float | None = None
+
+    def keep(self, rows: Mask) -> PolicyLog:
+        """Return only some rows, whole slates together."""
+        kept = pl.Series(rows)
+        return replace(
+            self,
+            data=self.data.keep(rows),
+            groups=self.groups.filter(kept),
+            member_ids=self.member_ids.filter(kept),
+        )
+
+
+def combine(logs: Sequence[PolicyLog]) -> PolicyLog:
+    """Put the logs of several canvases of one model and one reward together; members are one across them.
+
+    Raises:
+        ComparisonError: They speak of different models, policies or rewards.
+    """
+    first = logs[0]
+    said = {(log.model, log.policy, log.outcome, log.version) for log in logs}
+    if len(said) > 1:
+        raise ComparisonError(f"estimates of different things cannot be put together: {sorted(said)}")
+    ids = pl.concat([log.member_ids for log in logs])
+    starts = np.cumsum([0, *(int(log.data.slates.max(initial=-1)) + 1 for log in logs)])
+    direct = all(log.data.predicted is not None for log in logs)
+
+    def joined(name: str) -> npt.NDArray[np.float64]:
+        return np.concatenate([getattr(log.data, name) for log in logs])
+
+    data = OffPolicyData(
+        members=np.unique(ids.to_numpy(), return_inverse=True)[1].astype(np.int64),
+        slates=np.concatenate([log.data.slates + start for log, start in zip(logs, starts, strict=False)]),
+        positions=np.concatenate([log.data.positions for log in logs]),
+        logged=joined("logged"),
+        target=joined("target"),
+        reward=joined("reward"),
+        predicted=joined("predicted") if direct else None,
+        expected=joined("expected") if direct else None,
+        immature=sum(log.data.immature for log in logs),
+    )
+    fits = [log.direct_fit for log in logs if log.direct_fit is not None]
+    return replace(
+        first,
+        data=data,
+        groups=pl.concat([log.groups for log in logs]),
+        member_ids=ids,
+        outside=sum(log.outside for log in logs),
+        without_propensity=sum(log.without_propensity for log in logs),
+        direct_fit=float(np.mean(fits)) if direct else None,
+    )

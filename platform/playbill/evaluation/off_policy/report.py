@@ -8,7 +8,8 @@ from typing import Any
 
 from playbill.definitions.specs.measures import LOGGED
 from playbill.errors import IntegrityError
-from playbill.metrics import Estimate, Interval
+from playbill.evaluation.off_policy.estimate import Estimate
+from playbill.metrics import Interval
 
 FORMAT = 1
 

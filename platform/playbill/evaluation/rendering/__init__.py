@@ -1,1 +1,1 @@
-"""TODO playbill.evaluation.rendering."""
+"""Reports as tables, pages and pictures."""

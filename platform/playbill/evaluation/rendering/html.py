@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from playbill.evaluation.arms import ArmsReport
+from playbill.evaluation.compare import ArmsReport
 from playbill.evaluation.leakage_checks import CanaryResult
 from playbill.evaluation.rendering.grids import Grid, arm_grids, grids
 from playbill.evaluation.rendering.plots import figures

@@ -1,1 +1,1 @@
-"""TODO playbill.models.trunks."""
+"""Networks over the events of a history, one file for each registered trunk."""

@@ -4,6 +4,14 @@ Pre-norm blocks with three cheap additions, all neutral at the start: a learned 
 distance (T5, arXiv 1910.10683), a short causal mixing of queries, keys and values (Primer, arXiv 2109.08668), and
 a gate per head on what attention hears (Gated Attention, arXiv 2505.06708).
 Axis letters: B members, L tokens, D width, H attention heads.
+
+Causal attention with a learned bias per head and distance.
+
+On a CPU plain batched products are used: the fused kernel's bfloat16 backward is several times slower there.
+On an accelerator the fused kernel is.
+Axis letters: B members, H heads, L tokens, D width, S places.
+
+Dropout whose masks are cheap on a CPU: eight keep-or-drop decisions from every 64 random bits.
 """
 
 from __future__ import annotations
@@ -15,8 +23,88 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from playbill.models.config import NetworkConfig
-from playbill.models.trunks.attention import attention_at, causal_attention
-from playbill.models.trunks.dropout import Dropout
+
+LEVELS = 256
+_LOWEST = -(2**63)
+
+
+class Dropout(nn.Module):
+    """Zero a share `p` of entries in training, rounded to 1/256, and scale up the others."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` in evaluation, else with entries dropped at random."""
+        dropped = round(self.p * LEVELS)
+        if not self.training or not dropped:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, dropped / LEVELS)
+        return x * byte_mask(x, dropped)
+
+
+def byte_mask(x: Tensor, dropped: int) -> Tensor:
+    """Return a mask like `x`: 0 for `dropped` of 256 entries at random, and for the others what keeps the mean."""
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(_LOWEST, None)
+    keep = (words.view(torch.uint8)[: x.numel()] >= dropped).view(x.shape)
+    return keep.to(x.dtype).mul_(LEVELS / (LEVELS - dropped))
+
+
+def causal_attention(qkv_BLE: Tensor, distance_HL: Tensor, heads: int) -> Tensor:
+    """Attend to the same and earlier positions.
+
+    Args:
+        qkv_BLE: [B, L, 3D] queries, keys and values side by side.
+        distance_HL: [H, at least L] bias of every head for looking 0, 1, 2 ... positions back.
+        heads: H.
+
+    Returns:
+        [B, L, D].
+    """
+    batch, length, _ = qkv_BLE.shape
+    q, k, v = qkv_BLE.view(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    bias = distance_bias(distance_HL, q.shape[-2]).to(q.dtype)
+    attend = _plain if q.device.type == "cpu" else _fused
+    return attend(q, k, v, bias).transpose(1, 2).flatten(-2)
+
+
+def attention_at(qkv_BLE: Tensor, distance_HL: Tensor, heads: int, member_S: Tensor, place_S: Tensor) -> Tensor:
+    """Return [S, D] what `causal_attention` returns at some places.
+
+    Args:
+        qkv_BLE: [B, L, 3D].
+        distance_HL: [H, at least L].
+        heads: H.
+        member_S: [S] row of each place.
+        place_S: [S] position of each place.
+    """
+    batch, length, _ = qkv_BLE.shape
+    q, k, v = qkv_BLE.view(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    back_SL = place_S.unsqueeze(1) - torch.arange(length, device=q.device)
+    bias_SHL = distance_HL[:, back_SL.clamp(min=0)].transpose(0, 1)
+    bias_SHL = bias_SHL.masked_fill((back_SL < 0).unsqueeze(1), float("-inf")).to(q.dtype)
+    asked = q[member_S, :, place_S].unsqueeze(2)
+    return _plain(asked, k[member_S], v[member_S], bias_SHL.unsqueeze(2)).flatten(1)
+
+
+def distance_bias(distance_HL: Tensor, length: int) -> Tensor:
+    """Return [H, L, L] biases: entry (i, j) is that of distance i - j, and -inf where j is later than i."""
+    steps = torch.arange(length, device=distance_HL.device)
+    back = steps.unsqueeze(1) - steps
+    bias = distance_HL[:, back.clamp(min=0)]
+    return bias.masked_fill(back < 0, float("-inf"))
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2)) + bias
+    return torch.matmul(torch.softmax(scores, dim=-1), v)
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
 
 MIX = 2
 """How many earlier states queries, keys and values read."""

@@ -1,1 +1,1 @@
-"""TODO playbill.ranking.scoring."""
+"""A registered version scoring titles and rows."""

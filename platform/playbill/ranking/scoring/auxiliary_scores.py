@@ -34,9 +34,8 @@ from playbill.definitions.specs.canvas import QUERY_TERMS, SIMILARITY, TERMS
 from playbill.metrics.topk import top_k
 from playbill.models import ContextBatch, Network, TitleInputs
 from playbill.ranking.relevance import POPULAR, popularity_prior
-from playbill.ranking.scoring.search_texts import SearchTexts
 from playbill.ranking.scoring.similar_titles import AlikeTitles
-from playbill.ranking.scoring.text_match import TextIndex
+from playbill.ranking.scoring.text_match import SearchTexts, TextIndex
 
 SOURCES_KEPT, KEPT_BYTES = 512, 64 * 2**20
 """Source titles whose terms are remembered at most, and memory for them."""

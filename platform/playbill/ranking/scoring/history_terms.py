@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.datasets import Encoder, Request
-from playbill.datasets.encoding.buckets import floor_moment, microseconds_of
+from playbill.datasets.encoding.tokens import floor_moment, microseconds_of
 from playbill.models.history_terms import Floats, HistoryTerms, Ints, Plays, WeekPlays
 
 PLAY = "play"

@@ -21,7 +21,7 @@ from scipy import sparse
 
 from playbill.datasets.arrays import Int
 from playbill.datasets.encoding.text import STEM_LETTERS, fold
-from playbill.ranking.scoring.search_texts import every_name
+from playbill.ranking.scoring.text_match import every_name
 
 UNKNOWN_COMPANY = 0.5
 """How much shared words count where one of the two titles has no genres."""

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from playbill.datasets import Request, title_arrays
-from playbill.datasets.encoding.buckets import floor_moment
 from playbill.datasets.encoding.requests import EncodedRequests, as_carried, encode_requests, history_lengths
+from playbill.datasets.encoding.tokens import floor_moment
 from playbill.definitions.specs.canvas import SIMILARITY, TERMS
 from playbill.errors import UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
@@ -28,8 +28,7 @@ from playbill.ranking.page_scores import PageScores, blend_page
 from playbill.ranking.scoring.auxiliary_scores import Terms
 from playbill.ranking.scoring.bundle import Bundle
 from playbill.ranking.scoring.history_terms import HistoryReader, RequestTerms
-from playbill.ranking.scoring.pairs import pair_scores
-from playbill.ranking.scoring.row_scoring import PageReader, PageState
+from playbill.ranking.scoring.row_scoring import PageReader, PageState, pair_scores
 from playbill.ranking.scoring.state_cache import KeptSnapshots, KeptStates
 from playbill.ranking.title_moments import Moments, TitleFeatures, TitleMoments
 

@@ -1,1 +1,1 @@
-"""TODO playbill.sources.kuairand.source."""
+"""The public logs of KuaiRand."""

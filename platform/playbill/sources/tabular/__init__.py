@@ -1,1 +1,1 @@
-"""TODO playbill.sources.tabular."""
+"""Files and databases of your own."""

@@ -9,9 +9,8 @@ from typing import Any
 import polars as pl
 
 from playbill.schema import EARLIEST, LATEST
-from playbill.sources.names import name_of_title, start_of_year, year_in_name
-from playbill.sources.regions import region_of_zip
 from playbill.sources.tabular.mapping import ColumnMapping
+from playbill.sources.value_parsing import name_of_title, region_of_zip, start_of_year, year_in_name
 from playbill.tables import TIMESTAMP, RowMistake, example_row, polars_schema
 
 

@@ -6,8 +6,7 @@ import time
 
 from playbill.config import Workspace
 from playbill.errors import StateError
-from playbill.versions.promotion.controller import Controller
-from playbill.versions.promotion.effects import Effects
+from playbill.versions.promotion.controller import Controller, Effects
 from playbill.versions.promotion.gates import CHAMPION
 from playbill.versions.promotion.records import Approved, Decision, PromotionLog
 from playbill.versions.tracking import ModelVersion, Tracking

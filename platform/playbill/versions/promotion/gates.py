@@ -12,7 +12,7 @@ from playbill.definitions.specs.measures import HEAD_METRICS, PLAYED, lower_is_b
 from playbill.definitions.specs.plugins import ESTIMATORS
 from playbill.versions.promotion.pairing import PairedChange, paired_change, spelled_change
 from playbill.versions.tracking import Evaluation
-from playbill.versions.tracking.lineage import MEASURED_ON_OTHERS
+from playbill.versions.tracking.registry import MEASURED_ON_OTHERS
 
 CHAMPION = "champion"
 ALL = "all"

@@ -16,15 +16,13 @@ import polars as pl
 from playbill.clock import parse_moment
 from playbill.datasets import Request
 from playbill.errors import RequestError
-from playbill.ranking.blend import blend, head_losses
-from playbill.ranking.candidates import Catalogue, Counts, Viewer, select
-from playbill.ranking.lists import rank
-from playbill.ranking.past import past_of
+from playbill.ranking.blend import blend, head_losses, rank
+from playbill.ranking.candidates import Catalogue, Counts, Viewer, past_of, select
 from playbill.ranking.scoring.bundle import read_bundle
 from playbill.ranking.scoring.scorer import Scorer
 from playbill.schema import UNKNOWN_COUNTRY
 from playbill.tables import polars_schema
-from playbill.versions.tracking.catalogue import CatalogueCopy
+from playbill.versions.tracking.packaging import CatalogueCopy
 
 DEFAULT_LENGTH = 10
 STEP = timedelta(minutes=1)

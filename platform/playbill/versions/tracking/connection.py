@@ -3,6 +3,8 @@
 Every call goes through a client with its own tracking URI, so two workspaces in one process do not disturb
 each other. Only where MLflow's fluent interface is the only way in (`log_model`, an active run for Feast's
 own integration) is the process-wide tracking URI set, and put back afterwards.
+
+How the MLflow UI is started beside our server, and where in it a model is.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -18,9 +21,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy
 
+from playbill.config import Workspace
 from playbill.errors import ConfigError, PlaybillError, ServiceError
 from playbill.files import database_file, require_writable, storage_error
 
@@ -220,3 +225,39 @@ def _is_theirs(error: Exception) -> bool:
 def _first_line(reason: object) -> str:
     lines = str(reason).strip().splitlines()
     return lines[0] if lines else type(reason).__name__
+
+
+def ui_command(workspace: Workspace, host: str, port: int) -> list[str]:
+    """Return the command that serves the workspace's MLflow database, one worker, on loopback by default.
+
+    Host headers other than those named in `--allowed-hosts` are answered with 403 by MLflow; its own list is
+    replaced by ours, so localhost is in it too.
+    """
+    hosts = ",".join(f"{name}:{port}" for name in dict.fromkeys([host, "localhost", "127.0.0.1"]))
+    return [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--backend-store-uri", workspace.mlflow_uri),
+        *("--default-artifact-root", workspace.artifacts),
+        *("--host", host, "--port", str(port), "--workers", "1"),
+        *("--allowed-hosts", hosts),
+    ]
+
+
+def ui_environment() -> dict[str, str]:
+    """Return the settings that keep it at two processes instead of ten, and from asking about usage data."""
+    return {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def model_page(base: str, workspace: Workspace, model: str) -> str:
+    """Return the address of a registered model's page.
+
+    MLflow opens in its mode for generative models, in which the registry is not in the menu; the address names the
+    other mode (`workflowType`, MLflow 3.17).
+
+    Args:
+        base: Address of the MLflow UI.
+        workspace: Whose model.
+        model: Its name without the workspace.
+    """
+    name = quote(workspace.registered_name(model), safe="")
+    return f"{base.rstrip('/')}/#/models/{name}?workflowType=machine_learning"

@@ -22,7 +22,7 @@ from playbill.datasets.export.manifest import MANIFEST, Manifest
 from playbill.datasets.export.stored import StoredDataset
 from playbill.errors import IntegrityError, PlaybillError
 from playbill.tables import Tables
-from playbill.versions.tracking.lineage import PREFIX, Lineage
+from playbill.versions.tracking.registry import PREFIX, Lineage
 from playbill.versions.tracking.runs import RunHandle
 
 SCHEME, TABLES_SCHEME = "playbill-dataset://", "playbill-tables://"

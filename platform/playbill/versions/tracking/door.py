@@ -13,14 +13,11 @@ from playbill.config import Workspace
 from playbill.datasets.splits import REQUESTS
 from playbill.definitions.zoo.versions import VersionRecord
 from playbill.tables import Tables
-from playbill.versions.tracking.catalogue import CatalogueCopy
 from playbill.versions.tracking.connection import Connection
-from playbill.versions.tracking.download import Pair, Verify, download, pair_of
-from playbill.versions.tracking.lineage import ASKED_WITH, PROTOCOL, SPLIT_DIGEST
-from playbill.versions.tracking.packaging import Packager
-from playbill.versions.tracking.registry import ModelRegistry, ModelVersion
+from playbill.versions.tracking.download import Pair, Verify, download, pair_of, read_record
+from playbill.versions.tracking.packaging import CatalogueCopy, Packager
+from playbill.versions.tracking.registry import ASKED_WITH, PROTOCOL, SPLIT_DIGEST, ModelRegistry, ModelVersion
 from playbill.versions.tracking.runs import Evaluation, RunHandle, Runs
-from playbill.versions.tracking.version_record import read_record
 
 EVALUATED = "playbill.evaluated"
 EVALUATIONS = "evaluations"

@@ -1,20 +1,30 @@
-"""Fetching a version's bundle: verified against its record, and in place only when it is whole."""
+"""Fetching a version's bundle: verified against its record, and in place only when it is whole.
+
+What a registered version was trained from: the small files of its bundle, and its tags.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
+import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from playbill.config import Workspace
+from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.zoo.versions import VersionRecord
 from playbill.errors import IntegrityError, PlaybillError
 from playbill.files import make_folder, put_in_place, storage_errors, to_disk
 from playbill.versions.tracking.connection import Connection, import_mlflow, is_missing
-from playbill.versions.tracking.lineage import DIGEST
-from playbill.versions.tracking.packaging import BUNDLE_PATH
-from playbill.versions.tracking.registry import ModelVersion
+from playbill.versions.tracking.packaging import BUNDLE_PATH, SPEC
+from playbill.versions.tracking.registry import DIGEST, PREFIX, ModelVersion
 
 Verify = Callable[[Path], str]
 """Reads a bundle folder and returns its digest; raises IntegrityError when a file is not what it says."""
@@ -120,3 +130,68 @@ def _move(folder: Path, target: Path) -> None:
         # Another process finished the same verified download first.
         if not target.is_dir():
             raise
+
+
+MANIFEST, ENCODER = "manifest.json", "encoder.json"
+FILES = (MANIFEST, SPEC, ENCODER)
+"""Of a bundle, without what needs torch to be read."""
+
+
+def read_record(workspace: Workspace, connection: Connection, version: ModelVersion) -> VersionRecord:
+    """Read a version's record; see `Tracking.record`."""
+    pair = pair_of(version)
+    here = workspace.serving / f"{pair.model}-{pair.version}-{pair.digest}"
+    with tempfile.TemporaryDirectory() as scratch:
+        if not all((here / name).is_file() for name in FILES):
+            here = Path(scratch)
+            for name in FILES:
+                fetch_part(workspace, connection, pair, here, name)
+        texts = {name: (here / name).read_bytes() for name in FILES}
+    _check_record(pair, texts)
+    try:
+        resolved, encoder = ResolvedModel.from_json(texts[SPEC].decode()), json.loads(texts[ENCODER])
+    except (ValidationError, ValueError):
+        raise IntegrityError(
+            f"the record of {pair.reference} was written by another version of Playbill, train again"
+        ) from None
+    return VersionRecord(
+        model=version.model,
+        version=version.version,
+        resolved=resolved,
+        service=encoder["service"],
+        service_version=encoder["service_version"],
+        columns=tuple(sorted(_columns(encoder))),
+        views=_views(json.loads(texts[MANIFEST]), version),
+        aliases=version.aliases,
+        parent=_parent(version),
+    )
+
+
+def _check_record(pair: Pair, texts: Mapping[str, bytes]) -> None:
+    """Check the manifest against the version's digest, and the other files against the manifest."""
+    found = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
+    files = json.loads(texts[MANIFEST]).get("files", {}) if found[MANIFEST] == pair.digest else {}
+    if wrong := [name for name in FILES if found[name] != files.get(name, pair.digest if name == MANIFEST else None)]:
+        raise IntegrityError(f"the record of {pair.reference}: {', '.join(wrong)} changed since it was registered")
+
+
+def _columns(encoder: Mapping[str, Any]) -> set[str]:
+    names = ("numeric", "categorical", "title_snapshot", "title_categorical")
+    return {column for name in names for column in encoder.get(name, ())}
+
+
+def _views(manifest: Mapping[str, Any], version: ModelVersion) -> dict[str, str]:
+    """Return each view's hash; versions from before the manifest had them hold them in a tag."""
+    views: dict[str, str] | None = manifest.get("extra", {}).get("feature_views")
+    return _pairs(version.tags.get(f"{PREFIX}feature_views", "")) if views is None else views
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """Read `a:1,b:2`."""
+    found = (item.partition(":") for item in text.split(",") if item)
+    return {name: value for name, _, value in found}
+
+
+def _parent(version: ModelVersion) -> str | None:
+    parent = version.tags.get(f"{PREFIX}parent_version")
+    return f"{version.model}:{parent}" if parent and parent.isdigit() else parent

@@ -22,7 +22,7 @@ import polars as pl
 
 from playbill.errors import IntegrityError, ServiceError
 from playbill.versions.tracking.connection import Connection, is_missing
-from playbill.versions.tracking.lineage import PREFIX
+from playbill.versions.tracking.registry import PREFIX
 
 NUMBERS = PREFIX + "numbers"
 FOLDER, FILE = "gates", "numbers.json"

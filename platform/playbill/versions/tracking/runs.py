@@ -1,10 +1,17 @@
-"""Runs: parameters, curves, tables, figures and tags of one piece of work."""
+"""Runs: parameters, curves, tables, figures and tags of one piece of work.
+
+Metric names in MLflow's alphabet, and back.
+
+MLflow takes letters, digits and `_-. :/` in a metric's name. Ours read `home/ndcg@10` and
+`home/country=US-MN/ndcg@10`; there they are `home/ndcg_at_10` and `home/country:US-MN/ndcg_at_10`.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,10 +25,9 @@ from playbill.config import Workspace
 from playbill.datasets.splits import REQUESTS
 from playbill.errors import IntegrityError, StateError
 from playbill.versions.tracking.connection import ALREADY_THERE, NOT_FOUND, Connection, error_code
-from playbill.versions.tracking.lineage import ASKED_WITH, OTHER_FILES, PROTOCOL, SPLIT_DIGEST, origin_tags
-from playbill.versions.tracking.naming import from_mlflow, to_mlflow
 from playbill.versions.tracking.numbers import NUMBERS, StoredNumbers, read_numbers, write_numbers
 from playbill.versions.tracking.open_runs import abandoned, held_open
+from playbill.versions.tracking.registry import ASKED_WITH, OTHER_FILES, PROTOCOL, SPLIT_DIGEST, origin_tags
 
 PARAMS_PER_CALL = 100
 METRICS_PER_CALL = 900
@@ -313,3 +319,21 @@ def _chunks(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
     iterator = iter(rows)
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk
+
+
+_CUTOFF = re.compile(r"@(\d+)\b")
+_CUTOFF_THERE = re.compile(r"_at_(\d+)\b")
+_REFUSED = re.compile(r"[^\w.\- :/]")
+
+
+def to_mlflow(name: str) -> str:
+    """Spell one of our metric names in MLflow's alphabet.
+
+    Whatever else it refuses becomes `-` and its code, such as `-3c` for `<`, so names stay apart.
+    """
+    return _REFUSED.sub(lambda match: f"-{ord(match[0]):x}", _CUTOFF.sub(r"_at_\1", name).replace("=", ":"))
+
+
+def from_mlflow(name: str) -> str:
+    """Spell an MLflow metric name as ours."""
+    return _CUTOFF_THERE.sub(r"@\1", name).replace(":", "=")

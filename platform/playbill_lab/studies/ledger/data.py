@@ -26,10 +26,8 @@ from playbill.errors import Problem, ProblemsError, StateError, nearest
 from playbill.evaluation.canvases.row_cases import RowCase, build_row_case
 from playbill.evaluation.cases.build import build_case
 from playbill.evaluation.cases.case import Chunk, EvaluationCase, Fold
-from playbill.evaluation.cases.data import EvaluationTables
-from playbill.evaluation.cases.event_log import EventLog
-from playbill.evaluation.cases.member_features import with_features
-from playbill.evaluation.cases.order import TitleOrder
+from playbill.evaluation.cases.event_log import EvaluationTables, EventLog, TitleOrder
+from playbill.evaluation.cases.score_function import with_features
 from playbill.features import FeatureDoor
 from playbill.tables import Tables, workspace_clock
 from playbill.training.example_weights import example_weights

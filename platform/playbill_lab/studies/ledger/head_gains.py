@@ -26,7 +26,7 @@ from playbill.evaluation.canvases.head_probabilities import held_out_labels
 from playbill.evaluation.canvases.model import CanvasScorer
 from playbill.evaluation.cases.build import logged_frame
 from playbill.evaluation.cases.case import ASKED_FIELDS
-from playbill.evaluation.cases.order import UNKNOWN, TitleOrder
+from playbill.evaluation.cases.event_log import UNKNOWN, TitleOrder
 from playbill.metrics import Interval
 from playbill.metrics.topk import Indices
 from playbill.ranking.blend import COMPETING

@@ -28,7 +28,7 @@ from playbill.datasets import Request
 from playbill.definitions.specs import ResolvedModel
 from playbill.evaluation.baselines.popularity import build_baseline
 from playbill.evaluation.canvases.row_orders import RowRanker
-from playbill.evaluation.cases.data import EvaluationTables
+from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.evaluation.cases.score_function import ScoreFunction, Scores
 from playbill.features import FeatureColumn, ServiceSchema
 from playbill.metrics.bootstrap import Matrix

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from playbill.versions.tracking import Tracking
-from playbill.versions.tracking.lineage import PREFIX
+from playbill.versions.tracking.registry import PREFIX
 from playbill_lab.ab.recording import EXPERIMENTS, plain
 from playbill_lab.studies.ledger.plot import plot_ledger
 from playbill_lab.studies.ledger.report import Ledger, ledger_frames, ledger_json, ledger_metrics

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from playbill.versions.tracking import Tracking
-from playbill.versions.tracking.lineage import PREFIX
+from playbill.versions.tracking.registry import PREFIX
 from playbill_lab.ab.recording import EXPERIMENTS, log_picture, metrics_of
 from playbill_lab.studies.objective.report import plot_study, study_json, study_page
 from playbill_lab.studies.objective.study import Study

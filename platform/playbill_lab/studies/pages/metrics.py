@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from playbill.definitions.specs.page import VIEWPORTS
+from playbill.definitions.specs.canvas import VIEWPORTS
 from playbill.metrics.topk import Indices
 from playbill.ranking.page_rules import ROW_DECAY
 

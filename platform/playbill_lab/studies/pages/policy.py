@@ -17,14 +17,13 @@ import polars as pl
 
 from playbill.datasets import Request
 from playbill.definitions.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec
-from playbill.definitions.specs.page import PageSpec
+from playbill.definitions.specs.canvas import PageSpec
 from playbill.definitions.zoo import Zoo
 from playbill.errors import UnknownNameError
 from playbill.ranking.candidates import ABSENT
 from playbill.ranking.page_builder import Page, build_page
-from playbill.ranking.page_rules import PageRules, RowCandidate, RowEntry, RowValues, Values
+from playbill.ranking.page_rules import PageRules, RowCandidate, RowEntry, RowValues, Values, valued_by
 from playbill.ranking.row_plans import RowPlan
-from playbill.ranking.row_worth import valued_by
 from playbill.ranking.scoring.row_scoring import PageState
 from playbill_lab.bridge.live_features import NO_FEATURES
 from playbill_lab.bridge.model_policy import ModelPolicy

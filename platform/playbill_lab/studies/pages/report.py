@@ -16,7 +16,7 @@ import polars as pl
 
 from playbill.metrics import Interval
 from playbill.versions.tracking import Tracking
-from playbill.versions.tracking.lineage import PREFIX
+from playbill.versions.tracking.registry import PREFIX
 from playbill_lab.ab.recording import EXPERIMENTS
 from playbill_lab.studies.pages.study import PagesStudy
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.datasets import make_split
-from playbill.definitions.specs.page import VIEWPORTS, PageSpec
+from playbill.definitions.specs.canvas import VIEWPORTS, PageSpec
 from playbill.definitions.zoo import Zoo
 from playbill.metrics import Interval, MemberBootstrap
 from playbill_lab.ab.experiment import Test, simulated_ab
