@@ -16,7 +16,7 @@ from playbill.features.feast_import import import_feast
 from playbill.features.label_views import LabelValues, PublishedLabel, require_label_views
 from playbill.features.own_views import own_event_views
 from playbill.features.parity_report import ParityReport
-from playbill.features.reading_plan import PlainReader, read_note, write_notes
+from playbill.features.reading_plan import PlainReader, ServiceNote, read_note, write_notes
 from playbill.features.reports import (
     ApplyReport,
     FeatureProvenance,
@@ -90,7 +90,7 @@ class FeatureDoor:
         if moment.tzinfo is None:
             raise ConfigError(f"materialize needs a moment with a time zone, got {moment.isoformat()}")
         report = self._feast.materialize(moment, progress)
-        write_notes(self.workspace, self._feast)
+        write_notes(self.workspace, self._notes)
         return report
 
     def push(self, member_ids: Sequence[str], at: datetime | None = None) -> PushReport:
@@ -365,9 +365,15 @@ class FeatureDoor:
         if service not in self._readers:
             note = read_note(self.workspace, service)
             if note is None:
-                write_notes(self.workspace, self._feast)
+                write_notes(self.workspace, self._notes)
             self._readers[service] = None if note is None else PlainReader(self.workspace, note)
         return self._readers[service]
+
+    def _notes(self) -> Mapping[str, ServiceNote]:
+        feast = self._feast
+        from playbill.features.service_notes import notes_of
+
+        return notes_of(feast)
 
     @cached_property
     def _feast(self) -> FeastDoor:

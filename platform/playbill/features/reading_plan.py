@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,9 +29,6 @@ from playbill_feast.online.columns import moments_of, series_of
 from playbill_feast.online.entity_keys import keys_of_values
 from playbill_feast.online.row_layout import PackedField
 from playbill_feast.online.sqlite_backend import SqliteBackend
-
-if TYPE_CHECKING:
-    from playbill.features.feast_door import FeastDoor
 
 
 class StoredNote(BaseModel):
@@ -162,15 +158,17 @@ def read_note(workspace: Workspace, service: str) -> ServiceNote | None:
         return None
 
 
-def write_notes(workspace: Workspace, door: FeastDoor) -> None:
-    """Note every service of a workspace that can be read without Feast."""
-    from playbill.features.service_notes import notes_of
+def write_notes(workspace: Workspace, notes: Callable[[], Mapping[str, ServiceNote]]) -> None:
+    """Note every service of a workspace that can be read without Feast.
 
+    Args:
+        workspace: Whose notes they are.
+        notes: Reads the registry, whose state is taken before: what changes meanwhile makes the notes out of date.
+    """
     state = _state(workspace)
     if state is None:
         return
-    services: Mapping[str, ServiceNote] = notes_of(door)
-    content = {"registry": state, "services": {name: note.model_dump(mode="json") for name, note in services.items()}}
+    content = {"registry": state, "services": {name: note.model_dump(mode="json") for name, note in notes().items()}}
     write_text(_path(workspace), json.dumps(content), "the notes of feature services")
 
 
