@@ -27,7 +27,7 @@ import polars as pl
 
 WORLD = ("--members", "300", "--days", "21", "--seed", "11", "--titles", "200", "--processes", "1")
 AT = "2025-01-21T12:00:00Z"
-CANVASES = ("home", "billboard", "post_play", "kids", "coming_soon", "screensaver", "row_ranking")
+CANVASES = ("home", "billboard", "kids", "coming_soon", "screensaver")
 OF_ONE_RUN = re.compile(
     r"(^|[._/])(.*seconds.*|.*_ms|run_id|request_id|experiment_id|created.*|.*timestamp|.*_at_wall|url|uri|folder|path|"
     r"digest|commit|git.*|peak.*|rss.*|model_uri|tracking.*|started|ended|duration.*|log_file)$"
@@ -98,7 +98,8 @@ def _values(project: Path) -> Iterator[tuple[str, Any]]:
     yield from flat("recommend a stranger", first)
     title = first["titles"][0]["title_id"] if isinstance(first["titles"][0], dict) else first["titles"][0]
     of_title = ("--source-title", title, "--at", AT, "--json")
-    yield from flat("recommend more_like_this", run("recommend", "--canvas", "more_like_this", *of_title))
+    for canvas in ("more_like_this", "post_play"):
+        yield from flat(f"recommend {canvas}", run("recommend", "--canvas", canvas, *of_title))
     yield from flat("recommend search", run("recommend", "--canvas", "search", "--query", "the", "--at", AT, "--json"))
     why = ("--member", "m7", "--canvas", "home", "--at", AT, "--why", title, "--json")
     yield from flat("recommend --why", run("recommend", *why))
@@ -111,7 +112,7 @@ def playbill(project: Path | None, *command: str) -> Any:
     """Run a command at one thread, and return its last line as JSON where it is some."""
     where = () if project is None else ("--project", str(project), "--workspace", "golden")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "COLUMNS": "200"}
-    click.echo(f"  playbill {' '.join(command)}", err=True)
+    click.echo(f"playbill {' '.join(command)}", err=True)
     done = subprocess.run(
         [sys.executable, "-m", "playbill.cli", *where, *command],
         env=environment,
