@@ -60,7 +60,7 @@ def builders() -> set[str]:
     return {
         f"{path.parent.name}.{path.stem}.{name}"
         for folder in (*(PACKAGE / room for room in ROOMS), *(LAB / room for room in LAB_ROOMS))
-        for path in folder.glob("**/*.py" if folder.is_relative_to(LAB) else "*.py")
+        for path in folder.rglob("*.py")
         for name in _public(ast.parse(path.read_text(encoding="utf-8")))
         if BUILDER.fullmatch(name.rpartition(".")[2])
     }
@@ -158,25 +158,27 @@ def _early_log(world: World) -> datetime:
 
 REFUSES: dict[str, Past] = {
     "datasets.build.build_training_set": lambda world: world.learnt(world.turned),
-    "datasets.examples.learn": lambda world: learn(world.tables, world.model, world.turned, service.CLOCK, None),
-    "datasets.labelled.train_events": lambda world: train_events(world.log, world.turned),
-    "datasets.export_rows.labelled_rows": lambda world: world.exported(world.turned),
-    "evaluation.build.build_case": lambda world: world.case(world.turned),
-    "evaluation.row_cases.build_row_case": lambda world: build_row_case(
+    "examples.selection.learn": lambda world: learn(world.tables, world.model, world.turned, service.CLOCK, None),
+    "examples.labelled.train_events": lambda world: train_events(world.log, world.turned),
+    "export.rows.labelled_rows": lambda world: world.exported(world.turned),
+    "cases.build.build_case": lambda world: world.case(world.turned),
+    "canvases.row_cases.build_row_case": lambda world: build_row_case(
         world.frames(), world.turned, world.model, "home"
     ),
-    "evaluation.made.search_case": lambda world: search_case(world.frames(), world.turned, world.model, "search"),
-    "evaluation.made.more_like_this_case": lambda world: more_like_this_case(
+    "canvases.synthetic_queries.search_case": lambda world: search_case(
+        world.frames(), world.turned, world.model, "search"
+    ),
+    "canvases.synthetic_queries.more_like_this_case": lambda world: more_like_this_case(
         world.frames(), world.turned, world.model, "home"
     ),
-    **{f"evaluation.baselines.build_baseline/{name}": _late_baseline(name) for name in BASELINES.names()},
-    "evaluation.baselines.tuned_ease": lambda world: tuned_ease(world.case(), world.case()),
-    "evaluation.ease.pick_penalty": lambda world: pick_penalty(world.case(), (1.0,)),
-    "evaluation.replay.replayed": _late_replay,
-    "evaluation.heads.held_out_labels": lambda world: held_out_labels(
+    **{f"baselines.popularity.build_baseline/{name}": _late_baseline(name) for name in BASELINES.names()},
+    "baselines.popularity.tuned_ease": lambda world: tuned_ease(world.case(), world.case()),
+    "baselines.ease.pick_penalty": lambda world: pick_penalty(world.case(), (1.0,)),
+    "evaluation.evaluate.replayed": _late_replay,
+    "canvases.head_probabilities.held_out_labels": lambda world: held_out_labels(
         world.turned, world.frames(), world.model, "test"
     ),
-    "evaluation.off_policy_model.held_out_since": _early_log,
+    "off_policy.evaluate.held_out_since": _early_log,
     "bridge.training.fit_model": lambda world: world.simulated(world.turned, Path("nowhere")),
     "rewards.delayed.DelayedFeedback.predict": _late_predictor,
 }
@@ -250,7 +252,7 @@ BLIND: dict[str, Callable[[Known], pl.DataFrame]] = {
     "labels.extraction.extract": _extracted,
     "rewards.delayed.DelayedFeedback.fit": _delayed,
     "rewards.values.reward_values": _delayed,
-    "training.rewards.example_rewards": _worth,
+    "training.example_weights.example_rewards": _worth,
     **{f"features.build.build_features/{name}": _view(name) for name in EVENT_VIEWS},
 }
 """Builder -> what it makes as of `NOW`, to which a later event must make no difference."""
@@ -259,21 +261,21 @@ _CHECKED = "reads plays that build_baseline, or build_case of the same log, has 
 _OF_THE_SET = "reads nothing but a training set, which build_training_set has checked"
 NEITHER: dict[str, str] = {
     "datasets.splits.make_split": "draws the boundary",
-    "datasets.learn.learn_state": "reads the train fold that learn, or labelled_rows, has checked",
-    "evaluation.ease.Ease.fit": _CHECKED,
-    "evaluation.ials.Ials.fit": _CHECKED,
-    "evaluation.item_knn.ItemKnn.fit": _CHECKED,
-    "evaluation.sasrec.SasRec.fit": _CHECKED,
+    "encoding.fit.learn_state": "reads the train fold that learn, or labelled_rows, has checked",
+    "baselines.ease.Ease.fit": _CHECKED,
+    "baselines.ials.Ials.fit": _CHECKED,
+    "baselines.item_knn.ItemKnn.fit": _CHECKED,
+    "baselines.sasrec.SasRec.fit": _CHECKED,
     "evaluation.evaluate.evaluate_case": "measures a case that build_case has checked",
-    "evaluation.off_policy_direct.fit_direct": "its line is between members: each is told by the others",
-    "evaluation.off_policy_model.weigh_model": "reads the log from held_out_since on",
-    "evaluation.page_reward.Logistic.fit": "reads looks, whose members and days the study has set apart",
-    "evaluation.page_reward.PageReward.fit": "reads looks, whose members and days the study has set apart",
+    "off_policy.direct_models.fit_direct": "its line is between members: each is told by the others",
+    "off_policy.evaluate.weigh_model": "reads the log from held_out_since on",
+    "pages.facts.Logistic.fit": "reads looks, whose members and days the study has set apart",
+    "pages.facts.PageReward.fit": "reads looks, whose members and days the study has set apart",
     "ledger.head_gains.labelled_rows": "reads held-out labels, which held_out_labels has checked",
     "models.history_terms.HistoryTerms.fit": "reads fitted plays of a log whose cases learn_weights checks",
     "models.companions.Companions.fit": _OF_THE_SET,
-    "models.likeness.Likeness.fit": _OF_THE_SET,
-    "models.likeness.fit_prior": _OF_THE_SET,
+    "models.item_similarity.Likeness.fit": _OF_THE_SET,
+    "models.item_similarity.fit_prior": _OF_THE_SET,
     "models.svd.svd_vectors": _OF_THE_SET,
     "training.build.build_network": _OF_THE_SET,
     "training.loop.fit": _OF_THE_SET,

@@ -96,7 +96,7 @@ def _values(project: Path) -> Iterator[tuple[str, Any]]:
         yield from flat(f"recommend {canvas}", run(*command))
     first = run("recommend", "--canvas", "home", "--no-rows", "--at", AT, "-k", "3", "--json")
     yield from flat("recommend a stranger", first)
-    title = first["titles"][0]["title_id"] if isinstance(first["titles"][0], dict) else first["titles"][0]
+    title = next(value for name, value in flat("", first) if name.endswith("/title_id"))
     of_title = ("--source-title", title, "--at", AT, "--json")
     for canvas in ("more_like_this", "post_play"):
         yield from flat(f"recommend {canvas}", run("recommend", "--canvas", canvas, *of_title))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from datetime import timedelta
 
@@ -115,7 +116,7 @@ def test_windows_come_back_from_json_and_are_drawn(world, data, tmp_path):
     ("window", "message"), [(timedelta(0), "longer than nothing"), (timedelta(microseconds=1), "choose longer ones")]
 )
 def test_windows_that_make_no_sense_are_refused(world, data, monkeypatch, window, message):
-    monkeypatch.setattr("playbill.evaluation.evaluate.MOST_WINDOWS", 20)
+    monkeypatch.setattr(sys.modules["playbill.evaluation.evaluate"], "MOST_WINDOWS", 20)
     with pytest.raises(ConfigError, match=message):
         measured(world, data, replay=Replay(window))
 

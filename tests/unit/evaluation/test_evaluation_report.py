@@ -256,7 +256,7 @@ def test_another_split_is_fine_when_its_test_rows_were_not_trained_on(data):
 def test_scores_that_are_no_numbers_are_refused(data, world):
     frames, split = data
     broken = world.ByTable(TITLES, [float("nan")] * 12)
-    with pytest.raises(IntegrityError, match="'tiny' gave 420 scores that are no number, the first to member m0"):
+    with pytest.raises(IntegrityError, match="'tiny' gave 420 scores that are no number, the first to member m30"):
         evaluate(broken, split, frames, world.resolved(), "home", baselines=(), judging=QUICK)
     short = world.ByTable(TITLES[:5], [0.0] * 4)
     with pytest.raises(IntegrityError, match=r"shape \(60, 4\), expected \(60, 5\)"):

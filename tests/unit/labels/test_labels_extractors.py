@@ -88,7 +88,7 @@ def test_a_name_is_claimed_once() -> None:
     label_extractor("minutes")(minutes)
     with pytest.raises(DuplicateNameError, match="label extractor 'minutes' is claimed by both"):
         label_extractor("minutes")(lambda events, context: events["seq"])
-    with pytest.raises(DuplicateNameError, match=r"playbill\.labels\.played_from:played_from"):
+    with pytest.raises(DuplicateNameError, match=r"playbill\.labels\.built_in_extractors:played_from"):
         label_extractor("played_from")(minutes)
 
 

@@ -152,7 +152,7 @@ def test_calibration_ends_of_the_range_and_what_is_unknown():
     "name", ["sampled_ndcg", "ndcg@10_sampled", "hr_99_negatives", "ndcg_neg100", "ndcg_1vs100", "sampled-hr@10"]
 )
 def test_sampled_metrics_are_refused_by_name_with_the_reason(name):
-    with pytest.raises(metrics.whole.ComparisonError, match="whole catalogue"):
+    with pytest.raises(metrics.ranking.ComparisonError, match="whole catalogue"):
         metrics.refuse_sampled(name)
 
 
@@ -166,5 +166,5 @@ def test_a_ranking_of_a_subset_of_what_may_be_shown_is_refused():
     ranked = offered.copy()
     metrics.require_whole_catalogue(ranked, offered)
     ranked[1, 2:] = False
-    with pytest.raises(metrics.whole.ComparisonError, match=r"1 of 3 requests.*request 1, which leaves out 2 of 4"):
+    with pytest.raises(metrics.ranking.ComparisonError, match=r"1 of 3 requests.*request 1, which leaves out 2 of 4"):
         metrics.require_whole_catalogue(ranked, offered)
