@@ -1,10 +1,8 @@
-"""What candidate rules say of titles and launches, on arrays: for training masks, evaluation and serving alike.
+"""Which titles a request may be shown, on arrays: for training masks, evaluation and serving alike.
 
-Axis letters: T titles. Microseconds since 1970.
-
-Whom a request was for: a kids' profile sees titles for kids and no others, whatever the canvas.
-
-Letters: m requests, T titles.
+Rules of candidates about titles and launches, and the profile that asks: a kids' profile sees titles for kids and no
+others, whatever the canvas.
+Axis letters: T titles, m requests. Moments are microseconds since 1970.
 """
 
 from __future__ import annotations

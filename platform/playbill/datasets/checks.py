@@ -1,15 +1,13 @@
-"""The line between what is trained on and what is held out, asserted in every builder.
+"""What must hold between a log, its split and a model, asserted in every builder.
 
-By time, everything that training reads lies before the first held-out event. In `leave_one_out` the line is each
-member's own: everything of a member that training reads comes before the member's first held-out event.
+Boundary: by time, everything that training reads lies before the first held-out event. In `leave_one_out` the line is
+each member's own: everything of a member that training reads comes before the member's first held-out event.
 
-Whether the windows of labels fit a split: an outcome that is held out cannot be learnt from.
+Windows of labels: an outcome that is held out cannot be learnt from. By time, labels are those known at the cutoff, so
+an event whose window reaches past it is unlabelled. `leave_one_out` has no such moment: a member's last events are
+taken away, and a label that waits for what comes after an event would call "not there" what was only held out.
 
-By time, labels are told as of the cutoff, so an event whose window reaches past it is unlabelled. `leave_one_out` has
-no such moment: a member's last events are taken away, and a label that waits for what comes after an event would call
-"not there" what was only held out.
-
-Whether what canvases say their requests carry is in the log: what nobody fills would be learnt as always absent.
+Coverage: fields that a canvas says its requests carry must be in the log, or they would be learnt as always absent.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""The extractor `acted_on`: what members did about what they were shown, one value for each exposure.
+"""The label extractors that come with Playbill.
 
-The extractor `visit_continues`: whether the first play of a visit goes on with something or is a discovery.
-
-The extractor `measured`: a number that the log has of an event, such as how far a title was watched.
-
-The extractor `played_from`: whether something was played from a row of a page, or from a page.
+`acted_on`: what members did about what they were shown, one value for each exposure. `visit_continues`: whether the
+first play of a visit goes on with something or is a discovery. `measured`: a number that the log has of an event, such
+as how far a title was watched. `played_from`: whether something was played from a row of a page, or from a page.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
-"""Several training seeds of one model: a mean whose interval holds both the members' noise and the seeds'.
+"""Models compared over members and training seeds: means, relative differences, and many comparisons at once.
 
-An interval over members of a single run says how sure we are about *that run*. Another seed gives another run.
-
-How much better one system is than another, relative to it, with an interval over members and training seeds.
-
+An interval over members of a single run says how sure we are about *that run*. Another seed gives another run, so the
+intervals here hold both kinds of noise. P-values are adjusted, so that twenty slices do not give one false discovery by
+chance.
 Axis letters: S training seeds, N requests.
-
-Many comparisons at once: adjusted p-values, so that twenty slices do not give one false discovery by chance.
 """
 
 from __future__ import annotations

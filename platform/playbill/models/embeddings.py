@@ -1,19 +1,14 @@
-"""Several categorical fields as the sum of their embeddings, in one look-up.
+"""What the network reads, as vectors: categorical fields, numbers, events of the history, names and queries.
 
-Numeric features as a network reads them: compressed, standardised, with missing as a value of its own.
+Categorical fields are summed in one look-up. Numbers are compressed and standardised, with missing as a value of its
+own. An event of the history becomes a token: which title, what was done with it, where, and for how long.
 
-Axis letters: S snapshots, T titles, F features, U features that differ.
-
-Events of the history as tokens: which title, what was done with it, where, and for how long.
-
-Axis letters: B members, L history, D width.
-
-Queries and names in one matching space that works before any training.
-
-A gram (a hashed piece of text) owns a fixed pattern of signs. Bags of patterns have a large product when they
-share grams and about `1 / sqrt(M)` of noise when they do not (random indexing: Kanerva et al., CogSci 2000), so a
-title that arrived a minute ago is found by its name. Training then learns how much each gram counts.
-Axis letters: T bags, M matching space.
+Queries and names share one matching space that works before any training. A gram (a hashed piece of text) owns a fixed
+pattern of signs. Bags of patterns have a large product when they share grams and about `1 / sqrt(M)` of noise when they
+do not (random indexing: Kanerva et al., CogSci 2000), so a title that arrived a minute ago is found by its name.
+Training then learns how much each gram counts.
+Axis letters: B members, L history, D width, S snapshots, T titles or bags, F features, U features that differ,
+M matching space.
 """
 
 from __future__ import annotations

@@ -1,31 +1,15 @@
 """What each head is trained on: which rows, with which weight, against which loss.
 
-Axis letters: N prediction rows, T titles, D width, M matching space.
+Heads about titles rank against the whole catalogue (`softmax_loss`), against drawn titles, or against titles that were
+not chosen; heads about rows and pages, and heads whose label is a number, have losses of their own.
 
-What heads about rows and pages are trained on: the probability of their label for each row, or for the page.
-
-Axis letters: N prediction rows, n rows that train a head, A rows above, D width.
-
-Heads whose label is a number.
-
-Axis letters: N prediction rows, n rows that train the head.
-
-Pairs: the target should score above titles that were not chosen.
-
-Rendle et al., "BPR: Bayesian personalized ranking from implicit feedback" (UAI 2009): `log(1 + exp(other - target))`.
-Axis letters: N prediction rows, n rows that train the head, S drawn titles, C shown titles of a row.
-
-Losses over drawn titles instead of the whole catalogue.
-
-Bengio and Senecal, "Adaptive importance sampling to accelerate training of a neural probabilistic language model"
-(2008): each drawn title counts for as many as it stands for, one over how often it was to be expected in the draw,
-so that the sum over drawn titles is on average the sum over all. Yi et al. (2019) do so for titles of the same batch.
-The error of the gradient falls with the number of draws; it is nothing when every title is drawn.
-Axis letters: N prediction rows, n rows that train the head, S drawn titles, C shown titles of a row, D width.
-
-What a head may be about: the module that scores it, and how it learns.
-
-Axis letters: N prediction rows.
+Drawn titles: Bengio and Senecal, "Adaptive importance sampling to accelerate training of a neural probabilistic
+language model" (2008): each drawn title counts for as many as it stands for, one over how often it was to be expected in the
+draw, so that the sum over drawn titles is on average the sum over all. Yi et al. (2019) do so for titles of the same
+batch. The error of the gradient falls with the number of draws; it is nothing when every title is drawn.
+Pairs: Rendle et al., "BPR: Bayesian personalized ranking from implicit feedback" (UAI 2009).
+Axis letters: N prediction rows, n rows that train a head, A rows above, T titles, S drawn titles, C shown titles of a
+row, D width, M matching space.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""What a canvas's page says about rows and about the heads of a model: mistakes that show only across files.
-
-What rewards say about labels, and heads about rewards: mistakes and notes that show only across files.
-
-What a canvas of rows says about the canvas whose rows it ranks: mistakes that show only across files.
-"""
+"""Mistakes that show only across files: pages and rows, rewards and labels, a canvas of rows and the page it ranks."""
 
 from __future__ import annotations
 

@@ -1,13 +1,11 @@
-"""Off-policy estimators over single rows: what one shown title is worth under another policy, per row.
+"""Off-policy estimators: what a policy would earn, per logged row or per logged slate.
 
-Axis letter: n logged rows. w = target probability / propensity, r = reward, q = direct model of the shown title, and
-qbar = sum_a pi(a) q(a) its mean under the target policy. Each is called through the registry `ESTIMATORS` by
-`estimate`, which checks the rows, holds the floor of the effective sample size and adds the interval.
-
-Off-policy estimators for slates: what a whole list is worth under another policy, per slate.
-
-Axis letters: S slates, K places. rho_k = target / logged at place k, both given the places before, so the product of
-rho_1 .. rho_k is the exact weight of the first k places. A slate's value is the sum of its places' rewards.
+Rows: axis letter n logged rows. w = target probability / propensity, r = reward, q = direct model of the shown title,
+and qbar = sum_a pi(a) q(a) its mean under the target policy. Slates: S slates, K places; rho_k = target / logged at
+place k, both given the places before, so the product of rho_1 .. rho_k is the exact weight of the first k places. A
+slate's value is the sum of its places' rewards.
+Each is called through the registry `ESTIMATORS` by `estimate`, which checks the rows, holds the floor of the effective
+sample size and adds the interval.
 """
 
 from __future__ import annotations
