@@ -4,9 +4,9 @@ Heads about titles rank against the whole catalogue (`softmax_loss`), against dr
 not chosen; heads about rows and pages, and heads whose label is a number, have losses of their own.
 
 Drawn titles: Bengio and Senecal, "Adaptive importance sampling to accelerate training of a neural probabilistic
-language model" (2008): each drawn title counts for as many as it stands for, one over how often it was to be expected in the
-draw, so that the sum over drawn titles is on average the sum over all. Yi et al. (2019) do so for titles of the same
-batch. The error of the gradient falls with the number of draws; it is nothing when every title is drawn.
+language model" (2008): each drawn title counts for as many as it stands for, one over how often it was to be expected
+in the draw, so that the sum over drawn titles is on average the sum over all. Yi et al. (2019) do so for titles of the
+same batch. The error of the gradient falls with the number of draws; it is nothing when every title is drawn.
 Pairs: Rendle et al., "BPR: Bayesian personalized ranking from implicit feedback" (UAI 2009).
 Axis letters: N prediction rows, n rows that train a head, A rows above, T titles, S drawn titles, C shown titles of a
 row, D width, M matching space.
