@@ -9,7 +9,7 @@ PEERS  := .venv-peers
 TEST_WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile
 
-.PHONY: install quickstart check test bench kills bench-objectives bench-canvases bench-peers bench-sequence feast-conformance fuzz wheel clean
+.PHONY: install quickstart check test golden bench kills bench-objectives bench-canvases bench-peers bench-sequence feast-conformance fuzz wheel clean
 
 install: $(STAMP)
 
@@ -34,6 +34,10 @@ check: install
 # Everything: check, then real Feast, Ray and MLflow, the server, the wheel and the quickstart.
 test: check
 	$(PYTEST) tests/parity tests/integration tests/faults tests/e2e
+
+# Whether a change of layout left what Playbill puts out as it was: four minutes, equal on the same processor and torch.
+golden: install
+	$(BIN)/python tests/golden/outputs.py check tests/golden/outputs.json
 
 # Feast's own universal suites against our stores; TESTS is a folder with sdk/python/tests of a Feast tag.
 feast-conformance: install
