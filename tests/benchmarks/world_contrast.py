@@ -5,7 +5,7 @@
 
 A world is NAME:SEED (a file or name as of `playbill simulate --world`) or MEMBERS:DAYS:SEED (plain, 600 titles). Of
 each log: quantiles of the plays and of the distinct titles of a member, titles, Gini coefficient of popularity, share
-of plays that repeat a title. Then, of each world, NDCG@10 on home in `global_time`: `everycanvas` as it is shipped
+of plays that repeat a title. Then, of each world, NDCG@10 on home in `--protocol`: `everycanvas` as it is shipped
 (every canvas, head and feature; only home is measured), the same with a trunk of width 32 and one layer, the same
 without device, hour, country and language of the request, EASE, item_knn, popular_7d, and the ceiling: a ranking by
 how likely each title was to be played in that request, worked out from the law (and what it falls to for an oracle
@@ -75,13 +75,14 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 @click.option("--ml-1m", type=click.Path(path_type=Path, exists=True), help="Folder, for the table of histories.")
 @click.option("--kuairand", type=click.Path(path_type=Path, exists=True), help="Folder or archive, the same.")
 @click.option("--variant", "variants", multiple=True, default=VARIANTS, show_default=True, help="None: '-'.")
+@click.option("--protocol", default="global_time", show_default=True, help="global_time_successive has more requests.")
 @click.option("--seed", default=17, show_default=True, help="Of training.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the data (default: the definition's).")
 @click.option("--set", "fields", multiple=True, metavar="EFFECT=SIZE", help="Other sizes of effects of the worlds.")
 @click.option("--home-only", is_flag=True, help="Learn home's main head alone, without terms: several times cheaper.")
 @click.option("--kept", type=click.Path(path_type=Path, file_okay=False), help="Keep worlds here, and use those kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
-def main(worlds, plain, ml_1m, kuairand, variants, seed, epochs, fields, home_only, kept, as_json):
+def main(worlds, plain, ml_1m, kuairand, variants, protocol, seed, epochs, fields, home_only, kept, as_json):
     torch.set_num_threads(1)
     changes = {name: float(size) for name, _, size in (field.partition("=") for field in fields)}
     logs, figures = {}, {}
@@ -97,7 +98,7 @@ def main(worlds, plain, ml_1m, kuairand, variants, seed, epochs, fields, home_on
             options = TrainOptions(seed=seed, epochs=epochs)
             shipped = options.applied(load_zoo(ROOT / "model_zoo").model("everycanvas"))
             resolved = alone(shipped) if home_only else shipped
-            figures[name] = measured(workspace, resolved, [name for name in variants if name != "-"])
+            figures[name] = measured(workspace, resolved, [name for name in variants if name != "-"], protocol)
     console = Console(width=150)
     console.print(histories_table(logs))
     for name, found in figures.items():
@@ -167,12 +168,12 @@ def histories(tables: Tables) -> dict[str, Any]:
     }
 
 
-def measured(workspace: Workspace, shipped: ResolvedModel, variants: list[str]) -> dict[str, Any]:
+def measured(workspace: Workspace, shipped: ResolvedModel, variants: list[str], protocol: str) -> dict[str, Any]:
     """Train each variant of a definition on a world, and measure home."""
     door, tables = FeatureDoor(workspace), Tables(workspace)
     door.apply()
     build_features(workspace)
-    split, frames = make_split("global_time", tables.interactions()), EvaluationTables.read(tables)
+    split, frames = make_split(protocol, tables.interactions()), EvaluationTables.read(tables)
     truth, beside, data = truth_of(workspace.folder), Beside(), {}
     values: dict[str, Any] = {}
     seconds = {}
