@@ -18,7 +18,7 @@ from pathlib import Path
 from playbill.config import TEMPLATES, shipped_folder
 
 PACKAGES = ("playbill", "playbill_feast")
-"""Top-level packages of the distribution."""
+"""What answers requests; what the distribution's entry points name comes too, since each of them has to load."""
 SHIPPED = ("model_zoo", "feature_repo")
 """Folders that the wheel holds as templates; a checkout has them beside the package."""
 EXTRAS = ("models", "tracking")
@@ -40,7 +40,7 @@ def write_wheel(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
-        for name, content in (*_package(), *_info(installed, info)):
+        for name, content in (*_files_of_packages(installed), *_info(installed, info)):
             wheel.writestr(zipfile.ZipInfo(name, _MOMENT), content, zipfile.ZIP_DEFLATED)
             digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
             lines.append(f"{name},sha256={digest},{len(content)}")
@@ -54,9 +54,9 @@ def requirement(wheel: Path, place: str) -> str:
     return f"./{place}/{wheel.name}[{','.join(EXTRAS)}]"
 
 
-def _package() -> Iterator[tuple[str, bytes]]:
+def _files_of_packages(installed: Distribution) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of every file of the packages, the templates where an installed wheel has them."""
-    for name in PACKAGES:
+    for name in sorted({*PACKAGES, *(point.module.partition(".")[0] for point in installed.entry_points)}):
         yield from _files(_folder(name), name, but=TEMPLATES)
     for name in SHIPPED:
         yield from _files(shipped_folder(name), f"playbill/{TEMPLATES.name}/{name}")
