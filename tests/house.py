@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 PLATFORM = ROOT / "platform"
 UNCOUNTED = ("playbill/models/", "playbill_feast/")
 GIVEN_UP = ("gladness", "Shelf", "Salvage", "salvage", "Canary", "canary", "canaries")
-"""Words of an earlier vocabulary; see docs/guide/glossary.md for those that took their place."""
+"""Words of an earlier vocabulary."""
 
 
 @click.command()

@@ -9,10 +9,9 @@ from pathlib import Path
 import click
 import pytest
 
-from playbill.cli.commands import commands
+from playbill.cli.commands import COMMANDS, names
 from playbill.cli.main import main
 from playbill.config import read_settings
-from playbill.registry import load_object
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -52,8 +51,8 @@ def examples():
         for part in line.split(" && "):
             if part.startswith("playbill ") and " | " not in part:
                 yield page, part, whole
-    for name, command in commands().items():
-        for line in re.findall(r"Example: (playbill .*)", load_object(command.path).help or ""):
+    for name in names():
+        for line in re.findall(r"Example: (playbill .*)", COMMANDS[name].load().help or ""):
             yield Path(f"playbill {name} --help"), line, True
 
 

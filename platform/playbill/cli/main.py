@@ -13,11 +13,10 @@ from pathlib import Path
 import click
 
 from playbill import __version__
-from playbill.cli.commands import commands
+from playbill.cli.commands import COMMANDS, names, summaries
 from playbill.config import Project, Workspace
-from playbill.errors import PlaybillError, UnknownNameError
+from playbill.errors import DuplicateNameError, PlaybillError, UnknownNameError
 from playbill.files import storage_error
-from playbill.registry import load_object
 
 # Threads that spin while they wait make torch many times slower beside any other load. Read when OpenMP is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -82,20 +81,24 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the subcommands in the order of a user's day."""
-        return list(commands())
+        return list(names())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one subcommand."""
-        if cmd_name not in commands():
-            error = UnknownNameError("command", cmd_name, commands())
+        if cmd_name not in COMMANDS:
+            error = UnknownNameError("command", cmd_name, names())
             raise click.UsageError(str(error), ctx=ctx)
-        command: click.Command = load_object(commands()[cmd_name].path)
+        command: click.Command = COMMANDS[cmd_name].load()
         return _selectable(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands without importing them."""
+        try:
+            lines = list(summaries())
+        except DuplicateNameError as error:
+            raise click.ClickException(str(error)) from None
         with formatter.section("Commands"):
-            formatter.write_dl([(name, command.summary) for name, command in commands().items()])
+            formatter.write_dl(lines)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run, and turn an error a user can act on into one message and exit status 1."""

@@ -162,7 +162,7 @@ class HistoryTermsConfig(Part):
     """What is added to the scores of heads: see `models.history_terms`."""
 
     terms: tuple[HistoryTerm, ...] = Field(min_length=1)
-    """Of `specs.head.HISTORY_TERMS` (axis K there)."""
+    """Of `definitions.specs.head.HISTORY_TERMS` (axis K there)."""
     heads: tuple[str, ...] = Field(min_length=1)
     """Heads they are added to (axis H)."""
     neighbours: PositiveInt = 100

@@ -5,7 +5,7 @@ differences between them count, so logits become log-softmax over the candidates
 title, so theirs become log-sigmoid. The blend is then the logarithm of a product of probabilities, each raised to its
 weight: weights of heads with different losses are on one scale, and a constant added to all logits of a head that
 competes changes nothing. A negative weight pushes down what the head thinks likely. What is no probability, the value
-of a `huber` head and every term of `specs.canvas.TERMS`, enters as it is.
+of a `huber` head and every term of `definitions.specs.canvas.TERMS`, enters as it is.
 Axis letters: N requests, T titles.
 
 Scores to lists: the best candidates, ties by column ascending.

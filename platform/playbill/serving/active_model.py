@@ -32,7 +32,7 @@ PROFILE_COLUMNS = ("country", "language", "kids_profile")
 
 
 class Scorer(Protocol):
-    """Scores every title for every request; safe to share between threads. `ranking.scorer.Scorer` is one."""
+    """Scores every title for every request; safe to share between threads. `ranking.scoring.scorer.Scorer` is one."""
 
     @property
     def title_ids(self) -> Sequence[str]:

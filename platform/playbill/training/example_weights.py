@@ -39,7 +39,7 @@ class RewardWeights:
         return example_rewards(resolved, events, availability, titles, as_of, self.settings)
 
     def weigh(self, values: Float, labels: Float, loss: str) -> tuple[Float, Float]:
-        """Return labels and weights of R rows, see `rewards.loss_weights`."""
+        """Return labels and weights of R rows, see `loss_weights`."""
         return loss_weights(values, labels, loss)
 
 

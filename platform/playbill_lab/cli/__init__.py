@@ -2,8 +2,10 @@
 
 from playbill.cli.commands import Command
 
-SIMULATE = Command("playbill_lab.cli.simulate:simulate", "Fill the workspace with the log of a simulated service.")
-EXPERIMENT = Command("playbill_lab.cli.experiment:experiment", "Compare models online in a simulated service.")
+SIMULATE = Command(
+    "playbill_lab.cli.simulate:simulate", summary="Fill the workspace with the log of a simulated service."
+)
+EXPERIMENT = Command("playbill_lab.cli.experiment:experiment", summary="Compare models online in a simulated service.")
 LEDGER = Command(
-    "playbill_lab.cli.ledger:ledger", "Compare one model of every canvas with the separate models it replaces."
+    "playbill_lab.cli.ledger:ledger", summary="Compare one model of every canvas with the separate models it replaces."
 )

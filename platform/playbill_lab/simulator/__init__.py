@@ -1,4 +1,4 @@
-"""A streaming service in numpy whose truth is known, writing the canonical tables. Its law is in `simulator.law`."""
+"""A streaming service in numpy whose truth is known, writing the canonical tables; its law: `world.behaviour_model`."""
 
 from playbill_lab.simulator.ab import ab_test, compare
 from playbill_lab.simulator.engine.run import Outcome, simulate

@@ -1,25 +1,28 @@
 import json
+import re
 import subprocess
 import sys
 import time
+from importlib.metadata import EntryPoint
 
+import pytest
 from click.testing import CliRunner
 
-from playbill.cli.commands import commands
+import playbill.registry
+from playbill.cli.commands import COMMANDS, Command, names
 from playbill.cli.main import main
-from playbill.registry import load_object
 
 
 def test_help_lists_every_command():
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
-    for name in commands():
+    for name in names():
         assert name in result.output
 
 
 def test_every_command_exists_and_shows_an_example():
-    for name, command in commands().items():
-        loaded = load_object(command.path)
+    for name in names():
+        loaded = COMMANDS[name].load()
         assert loaded.name == name
         result = CliRunner().invoke(main, [name, "--help"])
         assert result.exit_code == 0, result.output
@@ -92,3 +95,47 @@ def test_help_starts_in_under_a_second_and_imports_nothing_heavy():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert time.perf_counter() - started < 1.0
+
+
+@pytest.fixture
+def outside(monkeypatch):
+    """Let installed packages add commands, by name and what their entry points load, or the error that they raise."""
+
+    def install(**found):
+        def load(point):
+            if isinstance(found[point.name], Exception):
+                raise found[point.name]
+            return found[point.name]
+
+        points = [EntryPoint(name, f"elsewhere:{name}", "playbill.commands") for name in found]
+        monkeypatch.setattr(playbill.registry, "entry_points", lambda group: points)
+        monkeypatch.setattr(EntryPoint, "load", load)
+        monkeypatch.delitem(vars(COMMANDS), "_outside", raising=False)
+
+    yield install
+    vars(COMMANDS).pop("_outside", None)
+
+
+def test_packages_add_commands(outside):
+    outside(brew=Command("playbill.cli.check:check", summary="Make tea."))
+    assert "brew" in names()
+    assert re.search(r"brew +Make tea\.", CliRunner().invoke(main, ["--help"]).output)
+    assert CliRunner().invoke(main, ["brew", "--help"]).exit_code == 0
+
+
+def test_a_package_that_cannot_be_loaded_breaks_no_other_command(outside):
+    outside(brew=ImportError("no kettle"))
+    shown = CliRunner().invoke(main, ["--help"])
+    assert shown.exit_code == 0
+    assert "no kettle" in " ".join(shown.output.split())
+    assert CliRunner().invoke(main, ["check", "--help"]).exit_code == 0
+    refused = CliRunner().invoke(main, ["brew"])
+    assert refused.exit_code == 1
+    assert "no kettle" in refused.output
+
+
+def test_a_command_that_is_claimed_twice_is_named(outside):
+    outside(train=Command("playbill.cli.check:check", summary="Another."))
+    shown = CliRunner().invoke(main, ["--help"])
+    assert shown.exit_code == 1
+    assert "command 'train' is claimed by both" in shown.output

@@ -18,8 +18,8 @@ from playbill.definitions.specs.head import HISTORY_TERMS
 from playbill.errors import UnknownNameError
 from playbill.models import ContextBatch, HeadConfig, HistoryBatch, Network, NetworkConfig
 from playbill.models.config import HistoryTermsConfig
-from playbill.ranking import title_moments
 from playbill.ranking.blend import blend
+from playbill.ranking.scoring import title_moments
 from playbill.ranking.scoring.bundle import read_bundle, write_bundle
 from playbill.ranking.scoring.history_terms import played_by_members
 from playbill.ranking.scoring.scorer import Scorer
@@ -253,7 +253,7 @@ def test_biases_that_are_kept_by_moment_and_canvas_are_those_of_the_network(bund
         Request(canvas, AT + timedelta(days=day), "m", history=past(5 + day))
         for day, canvas in zip(days, canvases, strict=True)
     ]
-    monkeypatch.setattr("playbill.ranking.title_moments.CELLS_AT_ONCE", 2 * 31)
+    monkeypatch.setattr("playbill.ranking.scoring.title_moments.CELLS_AT_ONCE", 2 * 31)
     made: list[int] = []
     plain_tables = title_moments.bias_tables
     monkeypatch.setattr(title_moments, "bias_tables", lambda *a: (made.append(len(a[2])), plain_tables(*a))[1])

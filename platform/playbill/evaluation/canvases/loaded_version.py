@@ -16,7 +16,7 @@ from playbill.evaluation.cases.score_function import MemberFeatures
 from playbill.evaluation.compare import assert_not_trained_on
 from playbill.ranking.scoring.bundle import FEATURE_FILES, read_bundle
 from playbill.ranking.scoring.scorer import Scorer
-from playbill.ranking.title_moments import TitleFeatures
+from playbill.ranking.scoring.title_moments import TitleFeatures
 
 SPLIT = "split.parquet"
 """Where training leaves the frozen split in a bundle's folder, beside the files of the manifest."""

@@ -85,7 +85,7 @@ class RowVectors:
         self._genres = {genre: place + 1 for place, genre in enumerate(encoder.state.genres)}
 
     def coded(self, rows: Sequence[RowEntry]) -> npt.NDArray[np.int64]:
-        """Return [R, 4] indices of rows by `models.rows.FIELDS`; columns of titles begin at 0, rows of titles at 1."""
+        """Return [R, 4] indices of rows by `models.row_tower.FIELDS`; columns of titles begin at 0, their rows at 1."""
         coded = [
             (self._names.get(row.name, 0), self._genres.get(row.genre or "", 0), row.about + 1, row.head + 1)
             for row in rows
@@ -152,7 +152,7 @@ class BlendedRows:
 
 
 def _alike(own: npt.NDArray[np.int64], up: npt.NDArray[np.int64]) -> Values:
-    """Return [R, F] what rows have in common with those above them: see `models.rows.pair_features`."""
+    """Return [R, F] what rows have in common with those above them: see `models.row_tower.pair_features`."""
     counts = [np.full(len(own), float(len(up)))]
     for column in (0, 1):
         same = (own[:, column, None] == up[None, :, column]) & (own[:, column, None] > 0)
@@ -183,7 +183,7 @@ class PageReader:
 
     @torch.inference_mode()
     def read(self, scene: Any) -> list[PageState]:
-        """Return one state for each request of a scene (`models.scene.Scene`)."""
+        """Return one state for each request of a scene (`models.scoring_batch.Scene`)."""
         every = torch.arange(scene.state.shape[0])
         own = {name: scene.page_states(head, every) for name, head in (self._rows | self._pages).items()}
         states = {name: _array(own[name]) for name in self._rows}

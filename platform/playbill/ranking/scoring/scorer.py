@@ -30,7 +30,7 @@ from playbill.ranking.scoring.bundle import Bundle
 from playbill.ranking.scoring.history_terms import HistoryReader, RequestTerms
 from playbill.ranking.scoring.row_scoring import PageReader, PageState, pair_scores
 from playbill.ranking.scoring.state_cache import KeptSnapshots, KeptStates
-from playbill.ranking.title_moments import Moments, TitleFeatures, TitleMoments
+from playbill.ranking.scoring.title_moments import Moments, TitleFeatures, TitleMoments
 
 BATCH_SLOTS = 12_800
 """History events per pass of the network, padding counted."""

@@ -133,7 +133,7 @@ class RunHandle:
 
         Args:
             metrics: Ours by name, such as `home/ndcg@10/country=US`.
-            requests: Canvas -> values by request, see `tracking.numbers`.
+            requests: Canvas -> values by request, see `versions.tracking.numbers`.
         """
         digest = write_numbers(self.connection, self.run_id, metrics, requests or {})
         self.set_tags({NUMBERS: digest})

@@ -5,8 +5,8 @@ the chance of every title is worked out from the state of that moment:
 
     sum over rows of the page: P(the row is reached) P(the title stands at a place that is looked at) p q
 
-with p and q of the law, see `law`. A page's rows are those that the service's own law could lay out, so what the page
-happened to be is not known, nor in which row anything was played; the member's taste and mood are. Lists of a
+with p and q of `world.behaviour_model`. A page's rows are those that the service's own law could lay out, so what the
+page happened to be is not known, nor in which row anything was played; the member's taste and mood are. Lists of a
 `ScoredPolicy` come from an exponential race: given that title t arrives at time s, those before it are looked at and
 passed, or the look ends, independently, so its chance is an integral over s of one product, see `looked_at`.
 Axis letters: N requests, T titles, S arrival times.
@@ -151,7 +151,7 @@ def true_plays(asked: Asked, policy: Policy) -> Floats:
 def page_rows(asked: Asked) -> Iterator[tuple[Floats, Asked]]:
     """Yield every row that home pages may have, with [N] how likely members are to reach it.
 
-    Pinned rows come first, all others in an order of chance, see `layouts.lay_out`.
+    Pinned rows come first, all others in an order of chance, see `visits.lay_out`.
     """
     count = len(asked)
     absent = lacking(asked.member, asked.state)

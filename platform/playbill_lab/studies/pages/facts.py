@@ -141,7 +141,7 @@ class Looks:
     """L titles that members looked at on pages, and what they did.
 
     Attributes:
-        features: [L, F] public facts of each: see `experiments.pages_facts`.
+        features: [L, F] public facts of each: see this module.
         row: [L] place of its row on the page.
         column: [L] its place in the row.
         played: [L].
