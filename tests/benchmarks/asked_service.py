@@ -55,14 +55,14 @@ class Noting:
         self._policy, self._members = load_policy(BASE), world.member_ids.to_list()
         self.name, self.wanted = self._policy.name, {}
 
-    def answer(self, asked, rng):
-        for row in np.flatnonzero(asked.canvas == SEARCH).tolist():
-            request = f"{self._members[asked.member[row]]}-r{asked.request[row] % QUESTIONS_EACH}"
-            self.wanted[request] = int(asked.hidden.wanted[row])
-        return self._policy.answer(asked, rng)
+    def answer(self, requested, rng):
+        for row in np.flatnonzero(requested.canvas == SEARCH).tolist():
+            request = f"{self._members[requested.member[row]]}-r{requested.request[row] % QUESTIONS_EACH}"
+            self.wanted[request] = int(requested.hidden.wanted[row])
+        return self._policy.answer(requested, rng)
 
-    def probabilities(self, asked, titles):
-        return self._policy.probabilities(asked, titles)
+    def probabilities(self, requested, titles):
+        return self._policy.probabilities(requested, titles)
 
 
 @dataclass(frozen=True)

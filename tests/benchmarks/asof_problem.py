@@ -20,7 +20,7 @@ AT, ROW = "event_timestamp", "row"
 TTL = timedelta(days=30)
 FEATURES = 5
 START = np.datetime64("2025-01-01T00:00:00", "us")
-DAYS, ASKED_DAYS = 120, 30
+DAYS, REQUEST_DAYS = 120, 30
 CARDINALITY = {"member_id": 50_000, "title_id": 5_000, "country": 190}
 
 
@@ -56,7 +56,7 @@ def write_problem(folder: Path, rows: int, views: int, seed: int) -> None:
     for view in VIEWS[:views]:
         _values(view, rng).write_parquet(view.path(folder))
     columns = {name: _keys(name, rng.integers(0, size, rows)) for name, size in CARDINALITY.items()}
-    at = _moments(rng, rows, DAYS - ASKED_DAYS, DAYS)
+    at = _moments(rng, rows, DAYS - REQUEST_DAYS, DAYS)
     entities = pl.DataFrame({**columns, AT: at, ROW: np.arange(rows)})
     entities.write_parquet(folder / "entities.parquet")
 

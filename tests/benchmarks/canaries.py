@@ -42,9 +42,9 @@ class Planted:
 
     def member_features(self, service, frame):
         """Return the features, and the plays of the title that each member plays next."""
-        asked = frame.with_row_index("row").sort("event_at")
+        requested = frame.with_row_index("row").sort("event_at")
         following = self.plays.drop("title_id").sort("event_at")
-        found = asked.join_asof(
+        found = requested.join_asof(
             following, on="event_at", by="member_id", strategy="forward", check_sortedness=False
         ).sort("row")
         return self.door.member_features(service, frame).with_columns(found[PLANTED].fill_null(0.0))

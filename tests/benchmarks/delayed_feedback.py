@@ -87,13 +87,13 @@ def online(world, arm, policy):
 
     nights = Nights(world, policy["first_day"])
 
-    def watch(asked, slates, response):
-        nights.see(asked.state)
-        rows = np.flatnonzero((response.played >= 0) & (asked.at_us >= begin))
-        title, member = slates.titles[rows, response.played[rows]], asked.member[rows]
-        age = asked.at_us[rows] - world.windows.opens[title, asked.country[rows]]
+    def watch(requested, slates, response):
+        nights.see(requested.state)
+        rows = np.flatnonzero((response.played >= 0) & (requested.at_us >= begin))
+        title, member = slates.titles[rows, response.played[rows]], requested.member[rows]
+        age = requested.at_us[rows] - world.windows.opens[title, requested.country[rows]]
         new = (age >= 0) & (age < NEW_DAYS * DAY_US)
-        worth = LAW.satisfying(response.gladness[rows])
+        worth = LAW.satisfying(response.satisfaction_logit[rows])
         np.add.at(pleased, member, worth)
         np.add.at(brought, member[new], worth[new])
         np.add.at(plays, member, 1)

@@ -18,7 +18,7 @@ from playbill.definitions.specs import LabelSpec, RewardSpec
 from playbill.labels import label_events
 from playbill.rewards import DelayedFeedback, DelayedSettings, loss_weights, reward_values, slate_values
 from playbill_lab.simulator.policies.policies import PlackettLuce, ScoredPolicy, shares
-from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.world import World
 
@@ -142,31 +142,31 @@ class Relearning(ScoredPolicy):
         self.first_day, self.every, self.sharpness = first_day, every, sharpness
         self._start, self._learnt_on, self._learnt = PlackettLuce(), -1, np.zeros(0, np.float32)
 
-    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+    def answer(self, request: PolicyRequest, rng: np.random.Generator) -> Slates:
         """Learn when it is time to, then draw lists."""
-        day = asked.state.day
+        day = request.state.day
         if day >= self.first_day and (day - self.first_day) % self.every == 0 and day != self._learnt_on:
             self._learnt_on = day
-            self._learn(asked, asked.world.spec.start + day * DAY)
-        return super().answer(asked, rng)
+            self._learn(request, request.world.spec.start + day * DAY)
+        return super().answer(request, rng)
 
-    def _learn(self, asked: Asked, as_of: datetime) -> None:
-        assert asked.log is not None
-        log = asked.log.frame().filter(pl.col("recorded_at") <= as_of)
-        values = self.objective.values(log, asked.world, as_of)
-        self._learnt = fitted(shown(log, asked.world), values, asked.world)
+    def _learn(self, request: PolicyRequest, as_of: datetime) -> None:
+        assert request.log is not None
+        log = request.log.frame().filter(pl.col("recorded_at") <= as_of)
+        values = self.objective.values(log, request.world, as_of)
+        self._learnt = fitted(shown(log, request.world), values, request.world)
 
-    def logits(self, asked: Asked) -> np.ndarray:
+    def logits(self, request: PolicyRequest) -> np.ndarray:
         """Return [N, T]."""
         if self._learnt_on < 0:
-            return self._start.logits(asked)
-        state, catalogue = asked.state, asked.world.catalogue
+            return self._start.logits(request)
+        state, catalogue = request.state, request.world.catalogue
         bias, (genre, language, popularity) = np.split(self._learnt[: len(catalogue) + LIKENESS], [len(catalogue)])
-        found = genre * shares(state.genre_plays[asked.member]) @ catalogue.genre.T + bias
-        found += language * shares(state.language_plays[asked.member])[:, catalogue.language]
-        found += popularity * state.log_plays_7d[asked.country]
-        if (asked.canvas == on.SEARCH).any():
-            found += 12.0 * asked.matches()
+        found = genre * shares(state.genre_plays[request.member]) @ catalogue.genre.T + bias
+        found += language * shares(state.language_plays[request.member])[:, catalogue.language]
+        found += popularity * state.log_plays_7d[request.country]
+        if (request.canvas == on.SEARCH).any():
+            found += 12.0 * request.matches()
         return np.asarray(self.sharpness * found, np.float32)
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from heads_tasks import Task, Told, kuairand, simulated, told_by
+from heads_tasks import Task, TaskResult, kuairand, simulated, trained_task
 from kuairand_heads import MemberDraws, difference
 from rich.console import Console
 from rich.table import Table
@@ -87,13 +87,13 @@ def changed(
     return resolved.model_copy(update={"model": model.model_copy(update=update)})
 
 
-def trained(task: Task, arm: str, options: Mapping[str, Any], seed: int) -> Told:
+def trained(task: Task, arm: str, options: Mapping[str, Any], seed: int) -> TaskResult:
     """Train an arm: one model, or for `single` one for each head."""
     names = list(task.resolved.model.heads)
     if arm != SINGLE:
-        return told_by(task, changed(task.resolved, seed, names, **options))
-    parts = [told_by(task, changed(task.resolved, seed, [name], **options)) for name in names]
-    return Told(
+        return trained_task(task, changed(task.resolved, seed, names, **options))
+    parts = [trained_task(task, changed(task.resolved, seed, [name], **options)) for name in names]
+    return TaskResult(
         logits={name: part.logits[name] for name, part in zip(names, parts, strict=True)},
         labels={name: part.labels[name] for name, part in zip(names, parts, strict=True)},
         members={name: part.members[name] for name, part in zip(names, parts, strict=True)},
@@ -106,13 +106,13 @@ def trained(task: Task, arm: str, options: Mapping[str, Any], seed: int) -> Told
 def study(task: Task, names: Sequence[str], seeds: Sequence[int], resamples: int) -> dict[str, Any]:
     """Train every arm with every seed, and compare each with the base."""
     wanted = arms_of(len(task.resolved.model.heads), task.resolved.model.trunk.dim)
-    found: dict[str, list[Told]] = {}
+    found: dict[str, list[TaskResult]] = {}
     for arm in [BASE, *(name for name in names if name != BASE)]:
         for seed in seeds:
             found.setdefault(arm, []).append(trained(task, arm, wanted[arm], seed))
-            told = found[arm][-1]
-            shown = " ".join(f"{head} {value:.4f}" for head, value in aucs(told).items())
-            print(f"{task.name} {arm} seed {seed}, {told.seconds:.1f} CPU s: {shown}", flush=True)
+            progress = found[arm][-1]
+            shown = " ".join(f"{head} {value:.4f}" for head, value in aucs(progress).items())
+            print(f"{task.name} {arm} seed {seed}, {progress.seconds:.1f} CPU s: {shown}", flush=True)
     return {
         "base": {**recipe_of(found[BASE]), "auc": mean_aucs(found[BASE]), "surprise": surprise(found[BASE], task)},
         "arms": {arm: against(found[arm], found[BASE], task, resamples) for arm in found if arm != BASE},
@@ -125,33 +125,33 @@ def study(task: Task, names: Sequence[str], seeds: Sequence[int], resamples: int
     }
 
 
-def aucs(told: Told) -> dict[str, float]:
+def aucs(progress: TaskResult) -> dict[str, float]:
     """Return head -> AUC."""
-    return {head: float(auc(told.logits[head], told.labels[head].astype(float))) for head in told.measured}
+    return {head: float(auc(progress.logits[head], progress.labels[head].astype(float))) for head in progress.measured}
 
 
-def mean_aucs(told: Sequence[Told]) -> dict[str, float]:
+def mean_aucs(progress: Sequence[TaskResult]) -> dict[str, float]:
     """Return head -> mean AUC over seeds."""
-    every = [aucs(one) for one in told]
+    every = [aucs(one) for one in progress]
     return {head: statistics.fmean(one[head] for one in every) for head in every[0]}
 
 
-def surprise(told: Sequence[Told], task: Task) -> dict[str, float]:
+def surprise(progress: Sequence[TaskResult], task: Task) -> dict[str, float]:
     """Return, for heads over the whole catalogue, the mean of -log p of what was chosen, in nats over all titles."""
     heads = [name for name, head in task.resolved.model.heads.items() if head.loss == "softmax"]
-    return {name: statistics.fmean(-one.logits[name][one.labels[name]].mean() for one in told) for name in heads}
+    return {name: statistics.fmean(-one.logits[name][one.labels[name]].mean() for one in progress) for name in heads}
 
 
-def recipe_of(told: Sequence[Told]) -> dict[str, Any]:
+def recipe_of(progress: Sequence[TaskResult]) -> dict[str, Any]:
     """Return what an arm costs, and the weights that its balance came to."""
     return {
-        "cpu_seconds": statistics.fmean(one.seconds for one in told),
-        "parameters": told[0].parameters,
-        "weights": dict(told[0].weights),
+        "cpu_seconds": statistics.fmean(one.seconds for one in progress),
+        "parameters": progress[0].parameters,
+        "weights": dict(progress[0].weights),
     }
 
 
-def against(ours: Sequence[Told], base: Sequence[Told], task: Task, resamples: int) -> dict[str, Any]:
+def against(ours: Sequence[TaskResult], base: Sequence[TaskResult], task: Task, resamples: int) -> dict[str, Any]:
     """Return an arm's AUCs, and their differences from the base with intervals over members and seeds."""
     heads, mean = {}, mean_aucs(ours)
     for head in base[0].measured:

@@ -82,7 +82,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Told:
+class TaskResult:
     """What one model says: head -> [R] logits, labels and members, and what training cost."""
 
     logits: Mapping[str, Values]
@@ -169,7 +169,7 @@ def task(name: str, tables: Any, frames: EvaluationTables, clock: Clock, resolve
     return Task(name, tables, frames, clock, resolved, split, door, data, held_out)
 
 
-def told_by(own: Task, resolved: ResolvedModel) -> Told:
+def trained_task(own: Task, resolved: ResolvedModel) -> TaskResult:
     """Train one model on the task's rows, and ask it about the held-out ones."""
     begun = time.process_time()
     network = build_network(resolved, own.data)
@@ -189,7 +189,7 @@ def told_by(own: Task, resolved: ResolvedModel) -> Told:
         scorer = Scorer(bundle, titles, own.frames.availability, own.door, as_of=moment)
     rows = _rows(own, resolved, scorer)
     weights = {key[7:]: value for key, value in result.reports[-1].items() if key.startswith("weight/")}
-    return Told(
+    return TaskResult(
         logits={head: frame["logit"].to_numpy() for head, frame in rows.items()},
         labels={head: frame["positive"].to_numpy() for head, frame in rows.items()},
         members={head: frame["member_id"].to_numpy() for head, frame in rows.items()},

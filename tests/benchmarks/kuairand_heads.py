@@ -27,7 +27,7 @@ LEVEL = 0.95
 _DRAWS_AT_ONCE = 50
 
 Values = npt.NDArray[np.float64]
-_ASKED = ("member_id", "at", "country", "device", "language", "query", "source_title_id")
+_REQUESTED = ("member_id", "at", "country", "device", "language", "query", "source_title_id")
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class Exposures:
             values = found.rows[head].select("event_id", pl.col("value").cast(pl.Float64).alias(head))
             frame = frame.join(values, on="event_id", how="inner", maintain_order="left")
         frame = frame.filter(pl.col("canvas").is_in(list(service.resolved.canvases)))
-        asked = request_frame(frame).select(*_ASKED).iter_rows(named=True)
+        requested = request_frame(frame).select(*_REQUESTED).iter_rows(named=True)
         requests = [
             Request(canvas=canvas, history=found.log.past(state), features={}, **row)
-            for canvas, state, row in zip(frame["canvas"], frame["state"].to_list(), asked, strict=True)
+            for canvas, state, row in zip(frame["canvas"], frame["state"].to_list(), requested, strict=True)
         ]
         competing = frozenset(head for head in heads if service.resolved.model.heads[head].loss in COMPETING)
         return cls(frame.select("event_id", "event_at", "member_id", "canvas", "title_id", *heads), requests, competing)

@@ -76,13 +76,13 @@ class Reader:
     def parts(self, requests: Sequence[Request]) -> list[Part]:
         """Return the requests, encoded, shortest histories first."""
         if self._kept is None or self._kept[0] is not requests:
-            asked = self._asker.with_features(requests)
+            requested = self._asker.with_features(requests)
             longest = self.encoder.state.history_length
-            self._kept = (requests, [self._part(asked, rows) for rows in _batches(asked, longest)])
+            self._kept = (requests, [self._part(requested, rows) for rows in _batches(requested, longest)])
         return self._kept[1]
 
-    def _part(self, asked: Sequence[Request], rows: npt.NDArray[np.int64]) -> Part:
-        found = encode_requests(self.encoder, [asked[row] for row in rows])
+    def _part(self, requested: Sequence[Request], rows: npt.NDArray[np.int64]) -> Part:
+        found = encode_requests(self.encoder, [requested[row] for row in rows])
         history, context = HistoryBatch.from_arrays(found.history), ContextBatch.from_arrays(found.context)
         raw = np.stack([self._snapshot(moment) for moment in found.moments.tolist()])
         return Part(rows, history, context, torch.from_numpy(raw))

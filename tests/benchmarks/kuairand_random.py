@@ -25,7 +25,7 @@ from playbill.evaluation import EvaluationTables
 from playbill.evaluation.cases.event_log import EventLog, TitleOrder
 from playbill.evaluation.cases.score_function import ScoreFunction
 from playbill.evaluation.off_policy.estimate import Rules, estimate
-from playbill.evaluation.off_policy.evaluate import LoggedSlates, OutcomeRule, Scene, logged_slates, weigh
+from playbill.evaluation.off_policy.evaluate import LogContext, LoggedSlates, OutcomeRule, logged_slates, weigh
 from playbill.evaluation.off_policy.terms import OffPolicyData
 from playbill.metrics import MemberBootstrap
 from playbill.metrics.topk import Mask
@@ -86,7 +86,7 @@ def off_policy(
     """
     frames = service.frames
     catalogue = TitleOrder.of(frames.titles["title_id"].to_list())
-    scene = Scene(frames, EventLog.of(frames.interactions, service.split, catalogue), catalogue)
+    scene = LogContext(frames, EventLog.of(frames.interactions, service.split, catalogue), catalogue)
     shown = frames.interactions.filter(
         (pl.col("action") == "impression") & (pl.col("canvas") == surface) & (pl.col("event_at") >= since)
     )
@@ -119,7 +119,7 @@ def _as_if_drawn(service: Service) -> EvaluationTables:
 def _judged(
     service: Service,
     surface: str,
-    scene: Scene,
+    scene: LogContext,
     logged: LoggedSlates,
     policies: Mapping[str, ScoreFunction],
     top: int,

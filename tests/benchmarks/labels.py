@@ -54,9 +54,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         found = {name: run(name, given, folder) for name in STAGES}
-    told, plain = found["tell"], found["compare"].pop("plain_seconds_per_event")
-    ratio = plain / (told["label_cpu_seconds"] / found["publish"]["events"])
-    result = {**found["publish"], **told, **found["compare"], "ratio_to_reference": round(ratio, 1)}
+    progress, plain = found["tell"], found["compare"].pop("plain_seconds_per_event")
+    ratio = plain / (progress["label_cpu_seconds"] / found["publish"]["events"])
+    result = {**found["publish"], **progress, **found["compare"], "ratio_to_reference": round(ratio, 1)}
     counts = found["count"]["by_label"]
     if given.json:
         print(json.dumps({**result, "by_label": counts}))
@@ -136,7 +136,7 @@ def compare(given: argparse.Namespace) -> dict:
         started = time.process_time()
         plain = plain_labels(own.to_pandas(), genres, as_of)
         seconds += time.process_time() - started
-        fast = told(own, as_of, titles)
+        fast = progress(own, as_of, titles)
         compared += sum(len(values) for values in plain.values())
         wrong += [(event, plain.get(event), fast.get(event)) for event in {*plain, *fast} if differ(plain, fast, event)]
     for line in wrong[:3]:
@@ -149,7 +149,7 @@ def compare(given: argparse.Namespace) -> dict:
     }
 
 
-def told(own: pl.DataFrame, as_of: datetime, titles: pl.DataFrame) -> dict[str, dict[str, float]]:
+def progress(own: pl.DataFrame, as_of: datetime, titles: pl.DataFrame) -> dict[str, dict[str, float]]:
     rows = label_events(labels(), own, as_of, titles=titles).iter_rows(named=True)
     return {row["event_id"]: {name: row[name] for name in PLAIN if row[name] is not None} for row in rows}
 

@@ -93,7 +93,7 @@ def following(own: Service, scorer: Scorer, counts: np.ndarray, bands: np.ndarra
         again=pl.col("title_id").cum_count().over("member_id", "title_id") > 1,
         start=pl.col("place").min().over("member_id"),
     )
-    asked = plays.filter((pl.col("event_at") >= own.validation) & ~pl.col("again") & pl.col("before").is_not_null())
+    requested = plays.filter((pl.col("event_at") >= own.validation) & ~pl.col("again") & pl.col("before").is_not_null())
     requests = [
         Request(
             canvas="more_like_this",
@@ -105,32 +105,32 @@ def following(own: Service, scorer: Scorer, counts: np.ndarray, bands: np.ndarra
             source_title_id=row["before"],
             history=events.slice(row["start"], row["place"] - row["start"]).drop("place"),
         )
-        for row in asked.iter_rows(named=True)
+        for row in requested.iter_rows(named=True)
     ]
     scorer.remember([request.at for request in requests])
     parts = [scorer.score(requests[at : at + 512], (HEAD, *TERMS[1:])) for at in range(0, len(requests), 512)]
     terms = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     terms["popular"] = np.tile(counts, (len(requests), 1))
-    source, target = catalogue.codes(asked["before"]), catalogue.codes(asked["title_id"])
-    candidates = _there(own, asked, catalogue)
+    source, target = catalogue.codes(requested["before"]), catalogue.codes(requested["title_id"])
+    candidates = _there(own, requested, catalogue)
     candidates[np.arange(len(source)), source] = False
     arms = {name: values for name, values in terms.items() if name != HEAD} | blends(terms)
     values = {}
     for name, scores in arms.items():
         ranks = target_ranks(scores, candidates, target)
         values[name] = np.where(np.isnan(ranks), np.nan, accuracy(ranks)["ndcg@10"])
-    late = (asked["event_at"] >= own.test).to_numpy()
-    members = asked["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
+    late = (requested["event_at"] >= own.test).to_numpy()
+    members = requested["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
     return {"values": values, "bands": bands[source], "late": late, "members": members, "targets": bands[target]}
 
 
-def _there(own: Service, asked: pl.DataFrame, catalogue: TitleOrder) -> np.ndarray:
+def _there(own: Service, requested: pl.DataFrame, catalogue: TitleOrder) -> np.ndarray:
     """Return [N, T] which titles could be watched where and when each play was."""
-    rows = asked.select("country", at="event_at").with_row_index("row")
+    rows = requested.select("country", at="event_at").with_row_index("row")
     spans = own.world.availability.with_columns(column=pl.Series(catalogue.codes(own.world.availability["title_id"])))
     open_ended = pl.col("available_until").is_null() | (pl.col("available_until") > pl.col("at"))
     pairs = rows.join(spans, on="country").filter((pl.col("available_from") <= pl.col("at")) & open_ended)
-    found = np.zeros((asked.height, len(catalogue)), np.bool_)
+    found = np.zeros((requested.height, len(catalogue)), np.bool_)
     found[pairs["row"].to_numpy(), pairs["column"].to_numpy()] = True
     return found
 

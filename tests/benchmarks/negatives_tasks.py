@@ -136,18 +136,18 @@ def model(head: dict[str, object], seed: int, steps: int, dim: int) -> ResolvedM
 class Remembering(NoFeatures):
     """No features, and the requests they were asked for: the encoded requests of a training set, in their order."""
 
-    asked = pl.DataFrame()
+    requested = pl.DataFrame()
 
     def member_features(self, service, frame):
         """Remember the frame."""
-        self.asked = frame
+        self.requested = frame
         return frame
 
 
 def training_set(task: Task, resolved: ResolvedModel) -> tuple[TrainingSet, pl.DataFrame]:
     """Build what a model learns from, and the requests: member_id, event_at and country of each."""
     features = Remembering()
-    return build_training_set(task.tables, resolved, task.split, features, task.clock), features.asked
+    return build_training_set(task.tables, resolved, task.split, features, task.clock), features.requested
 
 
 def fitted(task: Task, resolved: ResolvedModel, data: TrainingSet, name: str) -> tuple[EvaluationReport, float]:
@@ -174,15 +174,15 @@ def impossible(task: Task, data: TrainingSet, requests: pl.DataFrame) -> tuple[i
     """
     catalogue = Catalogue(data.encoder.state.titles, task.frames.titles, task.frames.availability)
     members = task.frames.members.select("member_id", "kids_profile")
-    asked = requests.join(members, on="member_id", how="left", maintain_order="left")
-    asked = asked.select("event_at", "country", pl.col("kids_profile").fill_null(False)).rows()
+    requested = requests.join(members, on="member_id", how="left", maintain_order="left")
+    requested = requested.select("event_at", "country", pl.col("kids_profile").fill_null(False)).rows()
     count = wrong = 0
     for batch, (rows, _) in zip(data.epoch(0), data.rows_read(0), strict=True):
         own = batch.targets.negatives.get(HEAD)
         if own is None:
             continue
         for place, row in enumerate(rows):
-            at, country, kid = asked[data.rows.request[row]]
+            at, country, kid = requested[data.rows.request[row]]
             rules = CandidatesSpec()
             seen = select(catalogue, rules, Viewer(at=at, country=country, kids_profile=kid))
             used = np.concatenate([own.title[own.usable[place]], own.shown[place][own.shown[place] > 0]])

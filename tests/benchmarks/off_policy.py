@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "problems"))
 import numpy as np
 from off_policy_agreement import agreement, estimated, ranking_protocols
 from off_policy_study import Study, rounded, study
-from off_policy_world import LOGGING, Questions, Watcher, real_log, target_policies, watched_run
+from off_policy_world import LOGGING, ProgressListener, Questions, real_log, target_policies, watched_run
 from rich.console import Console
 from rich.table import Table
 
@@ -118,7 +118,10 @@ def studied(questions: Questions, names: tuple[str, ...], places: int, given: ar
 
 
 def judged(
-    watcher: Watcher, questions: dict[str, Questions], kinds: dict[str, tuple[tuple[str, ...], int]], given: Any
+    watcher: ProgressListener,
+    questions: dict[str, Questions],
+    kinds: dict[str, tuple[tuple[str, ...], int]],
+    given: Any,
 ) -> dict[str, list[float]]:
     """What every offline protocol says of each policy, from one log."""
     return {**ranking_protocols(watcher.ranks(), given.titles), **estimated(questions, kinds)}

@@ -86,9 +86,9 @@ def rectools(plays, model):
     model.fit(dataset)
     known = plays.fitted | np.isin(plays.title, plays.title[plays.fitted])
     every = Interactions.from_raw(plays.interactions(known), dataset.user_id_map, dataset.item_id_map)
-    asked = Dataset(dataset.user_id_map, dataset.item_id_map, every)
+    requested = Dataset(dataset.user_id_map, dataset.item_id_map, every)
     members = np.arange(len(plays.requests))
-    found = model.recommend(users=members, dataset=asked, k=LISTED, filter_viewed=True)
+    found = model.recommend(users=members, dataset=requested, k=LISTED, filter_viewed=True)
     ordered = found.sort_values(["user_id", "rank"])
     return ordered.groupby("user_id", sort=True)["item_id"].apply(list).to_list()
 

@@ -39,20 +39,22 @@ def simulated(given: argparse.Namespace, seed: int) -> dict:
     scorer = trained(own, definition(seed, given.epochs, given.steps, given.dim))
     early, late = logged(own)
     chosen, grid = choose(ask(own, scorer, early))
-    asked = ask(own, scorer, late)
+    requested = ask(own, scorer, late)
     blends = {**BASELINES, **BLENDS, "chosen": chosen}
     found = {
         "searches": len(late),
         "chosen": chosen,
         "grid": grid,
-        "arms": table(asked, {name: asked.score(blend) for name, blend in blends.items()}, given.resamples),
+        "arms": table(requested, {name: requested.score(blend) for name, blend in blends.items()}, given.resamples),
         "made": {},
         "letters": {},
     }
     for length, searches in keystrokes(late).items():
         typed = ask(own, scorer, searches)
         found["letters"][length] = table(typed, {name: typed.score(b) for name, b in blends.items()}, given.resamples)
-    wanted = late.keep((asked.target != UNKNOWN) & ~np.isnan(judged(asked, asked.terms["popular"])["known"]["mrr"]))
+    wanted = late.keep(
+        (requested.target != UNKNOWN) & ~np.isnan(judged(requested, requested.terms["popular"])["known"]["mrr"])
+    )
     for kind in MADE:
         for letters in LETTERS:
             name = f"{kind}, {'whole' if letters is None else letters}"

@@ -115,8 +115,8 @@ def bm25(data: KnownItems, stopwords: str | list) -> np.ndarray:
     """Return [N, T] scores of bm25s (Lu, 2024), with its defaults."""
     model = bm25s.BM25()
     model.index(bm25s.tokenize(documents(data.titles), stopwords=stopwords, show_progress=False), show_progress=False)
-    asked = bm25s.tokenize(data.queries, stopwords=stopwords, show_progress=False, return_ids=False)
-    known = [[word for word in words if word in model.vocab_dict] for words in asked]
+    requested = bm25s.tokenize(data.queries, stopwords=stopwords, show_progress=False, return_ids=False)
+    known = [[word for word in words if word in model.vocab_dict] for words in requested]
     nothing = np.zeros(data.titles.height)
     return np.stack([model.get_scores(words) if words else nothing for words in known])
 
@@ -126,15 +126,15 @@ def bm25_weighed(data: KnownItems, power: float) -> np.ndarray:
     model = bm25s.BM25()
     model.index(bm25s.tokenize(documents(data.titles), stopwords=[], show_progress=False), show_progress=False)
     split = {"stopwords": [], "show_progress": False, "return_ids": False}
-    asked, others = bm25s.tokenize(data.queries, **split), bm25s.tokenize(data.others, **split)
+    requested, others = bm25s.tokenize(data.queries, **split), bm25s.tokenize(data.others, **split)
     of_word: dict[str, np.ndarray] = {}
-    found = np.zeros((len(asked), data.titles.height))
+    found = np.zeros((len(requested), data.titles.height))
     for part in range(PARTS):
-        teachers = others + [words for words, held in zip(asked, data.part == part, strict=True) if not held]
+        teachers = others + [words for words, held in zip(requested, data.part == part, strict=True) if not held]
         seen = Counter(word for words in teachers for word in set(words))
         total = np.log(len(teachers) + 1001)
         for row in np.flatnonzero(data.part == part).tolist():
-            for word in set(asked[row]) & model.vocab_dict.keys():
+            for word in set(requested[row]) & model.vocab_dict.keys():
                 if word not in of_word:
                     of_word[word] = model.get_scores([word]).astype(np.float32)
                 found[row] += (1 - np.log(seen[word] + 1) / total) ** power * of_word[word]
@@ -147,9 +147,9 @@ def gram_space(data: KnownItems) -> np.ndarray:
     space = GramSpace(buckets, 256)
     names = [torch.from_numpy(part) for part in gram_arrays(data.titles["name"].to_list(), buckets)]
     space.calibrate(*names)
-    asked = [torch.from_numpy(part) for part in gram_arrays(data.queries, buckets, query=True)]
+    requested = [torch.from_numpy(part) for part in gram_arrays(data.queries, buckets, query=True)]
     with torch.no_grad():
-        return (space.queries(*asked) @ space.names(*names).T).numpy()
+        return (space.queries(*requested) @ space.names(*names).T).numpy()
 
 
 def match(data: KnownItems, index: TextIndex, power: float, teachers: list[str] | None = None) -> np.ndarray:

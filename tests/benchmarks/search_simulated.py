@@ -37,7 +37,7 @@ LOST = 0.97
 
 
 @dataclass(frozen=True)
-class Asked:
+class PolicyRequest:
     """N searches with all that judges an answer.
 
     Args:
@@ -60,14 +60,14 @@ class Asked:
         """Return [N, T] blended scores; a constant per search does not matter."""
         return sum(weight * self.terms[name] for name, weight in blend.items() if weight)
 
-    def take(self, chosen: np.ndarray) -> Asked:
+    def take(self, chosen: np.ndarray) -> PolicyRequest:
         """Return some of the searches."""
         cut = {name: values[chosen] for name, values in self.terms.items()}
         arrays = (self.candidates, self.target, self.liked, self.like)
-        return Asked(self.searches.keep(chosen), *(values[chosen] for values in arrays), cut)
+        return PolicyRequest(self.searches.keep(chosen), *(values[chosen] for values in arrays), cut)
 
 
-def ask(own: Service, scorer: Scorer, searches: Searches) -> Asked:
+def ask(own: Service, scorer: Scorer, searches: Searches) -> PolicyRequest:
     """Score searches with everything that is compared."""
     world = own.world
     catalogue = TitleOrder(tuple(scorer.title_ids))
@@ -92,7 +92,7 @@ def ask(own: Service, scorer: Scorer, searches: Searches) -> Asked:
     like = np.where(target[:, None] == UNKNOWN, np.nan, np.maximum(unit[target] @ unit.T, 0.0))
     members = TitleOrder(tuple(world.member_ids.to_list())).codes(searches.frame["member_id"])
     liked = np.maximum(world.truth.taste[members] @ vectors.T, 0.0)
-    return Asked(searches, searches.candidates(world.availability, catalogue), target, liked, like, terms)
+    return PolicyRequest(searches, searches.candidates(world.availability, catalogue), target, liked, like, terms)
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,13 @@ def logged(own: Service) -> tuple[Searches, Searches]:
     return found.keep(~late), found.keep(late)
 
 
-def choose(asked: Asked) -> tuple[dict[str, float], list[dict]]:
+def choose(requested: PolicyRequest) -> tuple[dict[str, float], list[dict]]:
     """Pick the weights of the blend: known titles first, and of those as good the nearest for what is not there."""
     grid = []
     for text in WEIGHTS[TEXT]:
         for near in WEIGHTS[NEAR]:
             blend = {HEAD: 1.0, TEXT: text, NEAR: near}
-            rows = judged(asked, asked.score(blend))
+            rows = judged(requested, requested.score(blend))
             known, away = rows["known"]["ndcg@10"], rows["away"]["nearness"]
             grid.append({"blend": blend, "known": float(np.nanmean(known)), "away": float(np.nanmean(away))})
     enough = LOST * max(row["known"] for row in grid)
@@ -129,32 +129,32 @@ def choose(asked: Asked) -> tuple[dict[str, float], list[dict]]:
     return best["blend"], grid
 
 
-def judged(asked: Asked, scores: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+def judged(requested: PolicyRequest, scores: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """Return metric -> one value per search, nan outside the group, for each group by what was wanted.
 
     known: it can be shown here. away: the service knows it, but it cannot be shown here, or not yet. nowhere: no
     title has the name.
     """
-    lists = first_titles(scores, asked.candidates)
-    ranks = target_ranks(scores, asked.candidates, asked.target)
-    known, nowhere = ~np.isnan(ranks), asked.target == UNKNOWN
+    lists = first_titles(scores, requested.candidates)
+    ranks = target_ranks(scores, requested.candidates, requested.target)
+    known, nowhere = ~np.isnan(ranks), requested.target == UNKNOWN
     filled = (lists != UNKNOWN).any(axis=1).astype(np.float64)
-    like = np.nan_to_num(asked.like)
+    like = np.nan_to_num(requested.like)
     return {
         "known": {name: np.where(known, values, np.nan) for name, values in accuracy(ranks).items()},
-        "away": {"nearness": np.where(~known & ~nowhere, nearness(lists, like, asked.candidates), np.nan)},
-        "nowhere": {"taste": np.where(nowhere, nearness(lists, asked.liked, asked.candidates), np.nan)},
+        "away": {"nearness": np.where(~known & ~nowhere, nearness(lists, like, requested.candidates), np.nan)},
+        "nowhere": {"taste": np.where(nowhere, nearness(lists, requested.liked, requested.candidates), np.nan)},
         "all": {"filled": filled},
     }
 
 
-def table(asked: Asked, arms: dict[str, np.ndarray], resamples: int) -> dict:
+def table(requested: PolicyRequest, arms: dict[str, np.ndarray], resamples: int) -> dict:
     """Return arm -> group -> metric -> mean, interval and n."""
-    members = asked.searches.frame["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
+    members = requested.searches.frame["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
     return {
         name: {
             group: {metric: mean(values, members, resamples) for metric, values in metrics.items()}
-            for group, metrics in judged(asked, scores).items()
+            for group, metrics in judged(requested, scores).items()
         }
         for name, scores in arms.items()
     }
@@ -188,11 +188,11 @@ def made(own: Service, searches: Searches, kind: str, letters: int | None) -> Se
     return searches.asking(cut).keep((cut.str.len_chars() > 0).to_numpy())
 
 
-def sharing(own: Service, asked: Asked, titles: tuple[str, ...], kind: str) -> np.ndarray:
+def sharing(own: Service, requested: PolicyRequest, titles: tuple[str, ...], kind: str) -> np.ndarray:
     """Return [N, T] whether each title has the character or genre of the query."""
     column = {"person": "characters", "genre": "genres"}[kind]
     world = own.world
     lists = dict(zip(world.titles["title_id"].to_list(), world.titles[column].to_list(), strict=True))
-    first = [lists[title][0] for title in asked.searches.frame["wanted"]]
+    first = [lists[title][0] for title in requested.searches.frame["wanted"]]
     has = {value: np.array([value in (lists[title] or []) for title in titles]) for value in set(first)}
     return np.stack([has[value] for value in first])

@@ -36,11 +36,11 @@ from playbill.ranking.candidates import Catalogue
 from playbill.ranking.fallbacks import PlayLog
 from playbill.ranking.scoring.scorer import Scorer
 from playbill.schema import UNKNOWN_COUNTRY
-from playbill.serving import Recommender, Served, Shelf, Slot
+from playbill.serving import ActiveModel, CatalogSnapshot, ModelHandle, Recommender
 from playbill.serving.active_model import Members
-from playbill.serving.member_state import MemberFacts, ServedFeatures
+from playbill.serving.member_state import MemberState, ServedFeatures
 from playbill.serving.messages import RecommendRequest
-from playbill.serving.profile import KeptAnswers, Profile
+from playbill.serving.profile import AnswerCache, Profile
 
 K = 10
 
@@ -70,14 +70,14 @@ class Pasts:
         )
         self.pasts[member] = pl.concat([past, one])
 
-    def read(self, served: Served, member_id: str | None, at: Any, *, past: bool = False) -> MemberFacts:
+    def read(self, served: ActiveModel, member_id: str | None, at: Any, *, past: bool = False) -> MemberState:
         """Return what is known of a member."""
         history = self.pasts[int(member_id or 0)]
-        return MemberFacts(history, ServedFeatures(), country=UNKNOWN_COUNTRY)
+        return MemberState(history, ServedFeatures(), country=UNKNOWN_COUNTRY)
 
-    def unread(self, served: Served, member_id: str | None) -> MemberFacts:
+    def unread(self, served: ActiveModel, member_id: str | None) -> MemberState:
         """Return what is known without reading."""
-        return MemberFacts(self.pasts[0].head(0), ServedFeatures(), country=UNKNOWN_COUNTRY)
+        return MemberState(self.pasts[0].head(0), ServedFeatures(), country=UNKNOWN_COUNTRY)
 
 
 def main() -> None:
@@ -97,9 +97,11 @@ def measured(scorer: Scorer, options: argparse.Namespace) -> dict[str, Any]:
     rng, second = np.random.default_rng(options.seed), [0.0]
     pasts = Pasts(scorer, options.members, options.events)
     served = _served(scorer)
-    fresh = Recommender(Slot(served), pasts, FixedClock(AT))  # type: ignore[arg-type]
-    cached = Recommender(Slot(served), pasts, FixedClock(AT), profile=Profile.named("cached", options.cache_seconds))  # type: ignore[arg-type]
-    cached._kept = KeptAnswers(options.cache_seconds, timer=lambda: second[0])
+    fresh = Recommender(ModelHandle(served), pasts, FixedClock(AT))  # type: ignore[arg-type]
+    cached = Recommender(
+        ModelHandle(served), pasts, FixedClock(AT), profile=Profile.named("cached", options.cache_seconds)
+    )  # type: ignore[arg-type]
+    cached._kept = AnswerCache(options.cache_seconds, timer=lambda: second[0])
     members = _zipf(rng, options.members, options.requests)
     ms: dict[str, list[float]] = {"fresh": [], "made": [], "kept": [], "late": []}
     ages, overlaps, seen = [], [], dict[int, int]()
@@ -134,7 +136,7 @@ def measured(scorer: Scorer, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _served(scorer: Scorer) -> Served:
+def _served(scorer: Scorer) -> ActiveModel:
     titles, availability = title_rows(scorer.title_ids), launches(scorer.title_ids)
     titles = titles.with_columns(kids=pl.lit(False))
     availability = availability.with_columns(available_until=pl.lit(None, pl.Datetime("us", "UTC")))
@@ -144,8 +146,8 @@ def _served(scorer: Scorer) -> Served:
     profiles = pl.DataFrame(schema={"member_id": pl.String, "country": pl.String, "language": pl.String})
     members = Members(profiles.with_columns(kids_profile=pl.lit(False)))
     log = PlayLog(catalogue, plays.with_columns(country=pl.lit("US")))
-    shelf = Shelf("s", catalogue, log, members, frozenset({"US"}))
-    return Served("m", scorer.bundle.resolved, shelf, scorer, version=1, digest="d")
+    snapshot = CatalogSnapshot("s", catalogue, log, members, frozenset({"US"}))
+    return ActiveModel("m", scorer.bundle.resolved, snapshot, scorer, version=1, digest="d")
 
 
 def _zipf(rng: np.random.Generator, members: int, requests: int) -> np.ndarray:

@@ -37,19 +37,21 @@ NOT_PINNED = ("pytest", "pytest-timeout", "pytest-cov", "iniconfig", "pluggy", "
 SHOWN = ("feast", "playbill", "polars", "pyarrow", "pandas", "numpy", "redis", "pytest")
 
 
-def take_tests(asked: str, work: Path) -> tuple[Path, str]:
+def take_tests(requested: str, work: Path) -> tuple[Path, str]:
     """Return the folder that holds `tests/` and pytest.ini, and what it is.
 
     Args:
-        asked: A folder with `sdk/python/tests`, or `GIT@REF`.
+        requested: A folder with `sdk/python/tests`, or `GIT@REF`.
         work: A folder to write to.
     """
-    if "@" in asked:
-        folder, ref = asked.rsplit("@", 1)
+    if "@" in requested:
+        folder, ref = requested.rsplit("@", 1)
         return _checked_out(Path(folder), ref, work)
-    folder = next((at for at in (Path(asked) / "sdk/python", Path(asked)) if (at / "tests/universal").is_dir()), None)
+    folder = next(
+        (at for at in (Path(requested) / "sdk/python", Path(requested)) if (at / "tests/universal").is_dir()), None
+    )
     if not folder or not (folder / "pytest.ini").is_file():
-        raise SystemExit(f"{asked}: has no sdk/python/tests with sdk/python/pytest.ini of a Feast tag")
+        raise SystemExit(f"{requested}: has no sdk/python/tests with sdk/python/pytest.ini of a Feast tag")
     digest = hashlib.sha256()
     for path in sorted((folder / "tests").rglob("*.py")):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())

@@ -98,21 +98,21 @@ OURS = [name for name in RUNS if not name.startswith("feast-")]
 
 def main() -> int:
     """Run the suites; 1 when a test failed or a run came to nothing."""
-    asked = _arguments()
+    requested = _arguments()
     console = Console()
     with contextlib.ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="feast-suites-")))
-        suite, source = take_tests(asked.tests, work)
+        suite, source = take_tests(requested.tests, work)
         with console.status("An environment for Feast's suites"):
-            python = make_environment(asked.environment or work / "environment")
-        redis = stack.enter_context(_redis()) if any("redis" in name for name in asked.runs) else ""
+            python = make_environment(requested.environment or work / "environment")
+        redis = stack.enter_context(_redis()) if any("redis" in name for name in requested.runs) else ""
         outcomes = []
-        for name in asked.runs:
+        for name in requested.runs:
             with console.status(f"{name}: {RUNS[name].title}"):
-                outcomes.append(run(name, suite, python, redis, work, asked.only))
-        if asked.report:
+                outcomes.append(run(name, suite, python, redis, work, requested.only))
+        if requested.report:
             command = "make feast-conformance TESTS=<folder with sdk/python/tests and pytest.ini of a Feast tag>"
-            asked.report.write_text(page(outcomes, source, versions(python), command))
+            requested.report.write_text(page(outcomes, source, versions(python), command))
     show(outcomes, console)
     print(json.dumps({outcome.name: outcome.counts for outcome in outcomes}))
     return int(any(outcome.failed or not outcome.passed for outcome in outcomes))
@@ -120,33 +120,38 @@ def main() -> int:
 
 def run(name: str, suite: Path, python: Path, redis: str, work: Path, only: str | None = None) -> Outcome:
     """Run one of `RUNS` in a process of its own and read its outcome."""
-    asked = RUNS[name]
+    requested = RUNS[name]
     scratch, xml, log = work / name, work / f"{name}.xml", work / f"{name}.log"
     scratch.mkdir()
-    skipped = [word for test in asked.left_out for word in ("--deselect" if "::" in test else "--ignore", test)]
+    skipped = [word for test in requested.left_out for word in ("--deselect" if "::" in test else "--ignore", test)]
     chosen = ["-k", only] if only else []
     command = [str(python), "-m", "pytest", "--integration", "-q", f"--junitxml={xml}", "-p", "no:cacheprovider"]
     started = time.perf_counter()
     with log.open("w") as output:
         subprocess.run(
-            [*command, *skipped, *chosen, *asked.tests],
+            [*command, *skipped, *chosen, *requested.tests],
             cwd=suite,
-            env=_environment(asked, suite, redis, scratch),
+            env=_environment(requested, suite, redis, scratch),
             stdout=output,
             stderr=subprocess.STDOUT,
             check=False,
         )
     if not xml.exists():
         raise SystemExit(f"{name}: the suite did not run\n" + "\n".join(log.read_text().splitlines()[-30:]))
-    outcome = Outcome(name, asked.title, time.perf_counter() - started, left_out=asked.left_out)
+    outcome = Outcome(name, requested.title, time.perf_counter() - started, left_out=requested.left_out)
     read_outcome(outcome, xml)
     if outcome.failed:
         print(log.read_text())
     return outcome
 
 
-def _environment(asked: Run, suite: Path, redis: str, scratch: Path) -> dict[str, str]:
-    stores = {"offline": asked.offline, "online": asked.online, "engine": asked.engine, "names": asked.names}
+def _environment(requested: Run, suite: Path, redis: str, scratch: Path) -> dict[str, str]:
+    stores = {
+        "offline": requested.offline,
+        "online": requested.online,
+        "engine": requested.engine,
+        "names": requested.names,
+    }
     return os.environ | {
         "FULL_REPO_CONFIGS_MODULE": "feast_suite_config",
         "PLAYBILL_SUITE_STORES": json.dumps(stores).replace("{redis}", redis),

@@ -112,13 +112,13 @@ class Digesting:
         return page_of(self.score(requests), {"play": "softmax", "like": "bce"}, blends, candidates)
 
     def _row(self, request: Request) -> np.ndarray:
-        said = repr((request.at, request.canvas, request.country, sorted(request.features.items())))
+        texts = repr((request.at, request.canvas, request.country, sorted(request.features.items())))
         past = "" if request.history is None else request.history.write_json()
-        seed = hashlib.sha256((said + past).encode()).digest()
+        seed = hashlib.sha256((texts + past).encode()).digest()
         return np.random.default_rng(list(seed)).random(len(self.title_ids)).astype(np.float32)
 
 
-def answers(world: ModuleType, root: Path, log: pl.DataFrame, asked: Sequence[dict[str, Any]]) -> list[Any]:
+def answers(world: ModuleType, root: Path, log: pl.DataFrame, requested: Sequence[dict[str, Any]]) -> list[Any]:
     """Ingest a log and answer requests of the members in it, each at the moment of one of their events."""
     workspace: Workspace = world.make_workspace(root)
     with Tables(workspace).replace() as writer:
@@ -128,7 +128,7 @@ def answers(world: ModuleType, root: Path, log: pl.DataFrame, asked: Sequence[di
         writer.write("interactions", log)
     served = world.serve_with(workspace, Digesting(world.TITLES))
     recommender = world.make_recommender(workspace, served)
-    found = [recommender.recommend(RecommendRequest(canvas="coming_soon", **request)) for request in asked]
+    found = [recommender.recommend(RecommendRequest(canvas="coming_soon", **request)) for request in requested]
     assert all(answer.policy == "model" for answer in found)
     return [[(item.title_id, item.score) for item in answer.items] for answer in found]
 
@@ -140,11 +140,11 @@ def test_nothing_known_after_a_request_moves_its_scores(world: ModuleType, tmp_p
         changed = changed_from(log, own["event_at"], seed=number)
         assert not changed[place].equals(log[place])
         assert changed[:place].equals(log[:place])
-        asked = [{"member_id": own["member_id"], "at": own["event_at"]}]
-        before = answers(world, tmp_path / f"{number}-before", log, asked)
-        assert before == answers(world, tmp_path / f"{number}-after", changed, asked)
-        asked[0]["at"] += timedelta(microseconds=1)
-        assert answers(world, tmp_path / f"{number}-own", log, asked) != before
+        requested = [{"member_id": own["member_id"], "at": own["event_at"]}]
+        before = answers(world, tmp_path / f"{number}-before", log, requested)
+        assert before == answers(world, tmp_path / f"{number}-after", changed, requested)
+        requested[0]["at"] += timedelta(microseconds=1)
+        assert answers(world, tmp_path / f"{number}-own", log, requested) != before
 
 
 def test_the_row_of_a_request_is_the_same_whatever_came_of_it(world: ModuleType) -> None:

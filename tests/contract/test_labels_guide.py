@@ -43,11 +43,11 @@ def test_every_shipped_label_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("name", sorted(SHIPPED))
 def test_the_table_has_the_windows_and_ages_of_the_definition(name: str) -> None:
-    label, (*_, window, told) = LABELS[name], table()[name]
+    label, (*_, window, progress) = LABELS[name], table()[name]
     own = label.attribution_window or label.negatives.window
     assert (length(window) if window else None) == own
     assert window.endswith("for zeros") == (label.attribution_window is None and own is not None)
-    ones, _, zeros = told.partition(", ")
+    ones, _, zeros = progress.partition(", ")
     assert length(ones) == label.matures_after
     assert (length(zeros) if zeros else length(ones)) == label.zeros_mature_after
 
@@ -86,4 +86,4 @@ def test_its_extractor_passes_its_own_suite(monkeypatch: pytest.MonkeyPatch) -> 
     tried.test_it_says_something(spec, events)
     tried.test_what_is_told_stays(spec, events, days=20)
     tried.test_nulls_are_no_mistake(spec, events)
-    assert tried.told(spec, events).max() <= 90
+    assert tried.progress(spec, events).max() <= 90

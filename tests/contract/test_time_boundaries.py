@@ -125,11 +125,11 @@ class World:
         return fit_model(self.tables, self.model, split, service.NoFeatures(), folder)  # type: ignore[arg-type]
 
 
-Past = Callable[[World], Any]
+MemberHistory = Callable[[World], Any]
 """Asks a builder for something past its boundary."""
 
 
-def _late_baseline(name: str) -> Past:
+def _late_baseline(name: str) -> MemberHistory:
     return lambda world: build_baseline(name, world.case(), until=service.CLOCK.now())
 
 
@@ -156,7 +156,7 @@ def _early_log(world: World) -> datetime:
     return held_out_since(opened, world.split.cutoff and world.split.cutoff - timedelta(days=1))
 
 
-REFUSES: dict[str, Past] = {
+REFUSES: dict[str, MemberHistory] = {
     "datasets.build.build_training_set": lambda world: world.learnt(world.turned),
     "examples.selection.learn": lambda world: learn(world.tables, world.model, world.turned, service.CLOCK, None),
     "examples.labelled.train_events": lambda world: train_events(world.log, world.turned),
@@ -288,9 +288,9 @@ NEITHER: dict[str, str] = {
 
 
 def test_every_builder_says_how_it_keeps_to_its_boundary() -> None:
-    said = {name.partition("/")[0] for name in (*REFUSES, *BLIND, *NEITHER)}
-    assert builders() - said == set(), "say in REFUSES, BLIND or NEITHER what these do with what lies past a boundary"
-    assert said - builders() == {"rewards.delayed.DelayedFeedback.predict"}, "builders that are there no more"
+    texts = {name.partition("/")[0] for name in (*REFUSES, *BLIND, *NEITHER)}
+    assert builders() - texts == set(), "say in REFUSES, BLIND or NEITHER what these do with what lies past a boundary"
+    assert texts - builders() == {"rewards.delayed.DelayedFeedback.predict"}, "builders that are there no more"
 
 
 @pytest.mark.parametrize("protocol", [TIME, MEMBER])

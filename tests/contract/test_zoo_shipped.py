@@ -114,7 +114,7 @@ def test_the_guide_explains_every_key_as_the_specs_have_it() -> None:
 def test_every_key_of_every_spec_has_a_sentence() -> None:
     rows = re.findall(r"^\| `([^`]+)` \| [^|]* \|(.*)\|$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(rows) > 80
-    assert not [key for key, said in rows if not said.strip()]
+    assert not [key for key, texts in rows if not texts.strip()]
 
 
 def test_the_examples_of_the_guide_are_right(tmp_path: Path) -> None:
@@ -167,16 +167,16 @@ def test_every_registered_name_has_its_implementation(name: str, plugin: Plugin)
 
 def test_the_tables_of_canvases_and_rows_say_what_the_files_say(zoo: Zoo) -> None:
     lines = (ROOT / "docs/guide/canvases.md").read_text(encoding="utf-8").splitlines()
-    told = {line.split("`")[1]: line for line in lines if line.startswith("| `")}
+    progress = {line.split("`")[1]: line for line in lines if line.startswith("| `")}
     model = zoo.model("everycanvas")
-    assert set(told) == {*model.canvases, *model.rows}
+    assert set(progress) == {*model.canvases, *model.rows}
     for name, canvas in model.canvases.items():
-        cells = [cell.strip() for cell in told[name].split("|")[2:-1]]
+        cells = [cell.strip() for cell in progress[name].split("|")[2:-1]]
         assert cells[0].split("; ")[0] == ", ".join(canvas.context)
         assert cells[2:] == [_blend(canvas.blend), canvas.metric, canvas.fallback], name
         _rules(canvas.candidates, cells[1])
     for name, row in model.rows.items():
-        cells = [cell.strip() for cell in told[name].split("|")[2:-1]]
+        cells = [cell.strip() for cell in progress[name].split("|")[2:-1]]
         ranked = _blend(row.blend) if row.blend else f"policy `{row.policy}`"
         ranked += ", a chart" if row.chart else ""
         assert (cells[0], cells[2].split(", as on")[0]) == (row.canvas, ranked), name
@@ -188,7 +188,7 @@ def _blend(weights: dict[str, float]) -> str:
     return ", ".join(f"{head} {weight:g}" for head, weight in weights.items())
 
 
-def _rules(rules: CandidatesSpec, said: str) -> None:
-    asked = set(rules.model_dump(exclude_defaults=True)) - {"available"}
-    assert said.split(":")[0] == rules.available
-    assert set(re.findall(r"(?:^\w+: |; )(\w+):", said)) == asked, said
+def _rules(rules: CandidatesSpec, texts: str) -> None:
+    requested = set(rules.model_dump(exclude_defaults=True)) - {"available"}
+    assert texts.split(":")[0] == rules.available
+    assert set(re.findall(r"(?:^\w+: |; )(\w+):", texts)) == requested, texts

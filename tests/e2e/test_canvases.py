@@ -13,8 +13,8 @@ def shell(trained):
 
 
 def test_training_reports_every_canvas_and_beats_popularity(shell):
-    told = shell.type("evaluate", "everycanvas@champion", "--protocol", "leave_one_out", "--json")
-    result = json.loads(told.stdout.strip().splitlines()[-1])
+    progress = shell.type("evaluate", "everycanvas@champion", "--protocol", "leave_one_out", "--json")
+    result = json.loads(progress.stdout.strip().splitlines()[-1])
     assert result["canvas"] == "home"
     assert set(result["baselines"]) == {"popular", "popular_7d", "item_knn", "ease"}
     assert result["ndcg@10"] > result["baselines"]["popular"]["ndcg@10"]

@@ -145,8 +145,8 @@ def test_a_version_that_fails_its_gate_is_put_back_with_the_reason_on_it(up, ver
 
 def test_an_event_is_visible_in_the_next_request(up):
     server, _ = up
-    asked = json.dumps({"member_id": "m9", "canvas": "home", "k": 3, "rows": False}).encode()
-    first = fetch(f"{server}/v1/recommend", asked)["items"][0]["title_id"]
+    requested = json.dumps({"member_id": "m9", "canvas": "home", "k": 3, "rows": False}).encode()
+    first = fetch(f"{server}/v1/recommend", requested)["items"][0]["title_id"]
     event = {
         "event_id": "live-1",
         "member_id": "m9",
@@ -156,7 +156,7 @@ def test_an_event_is_visible_in_the_next_request(up):
         "progress": 1.0,
     }
     fetch(f"{server}/v1/events", json.dumps({"events": [event]}).encode())
-    again = [item["title_id"] for item in fetch(f"{server}/v1/recommend", asked)["items"]]
+    again = [item["title_id"] for item in fetch(f"{server}/v1/recommend", requested)["items"]]
     assert first not in again
 
 

@@ -18,8 +18,8 @@ import pytest
         (["--version", "7"], r"unknown version of model 'everycanvas' '7'. Known: 1"),
     ],
 )
-def test_an_unknown_name_in_a_request_suggests_the_nearest(served, asked, message):
-    served.refused("recommend", *asked, match=message)
+def test_an_unknown_name_in_a_request_suggests_the_nearest(served, requested, message):
+    served.refused("recommend", *requested, match=message)
 
 
 def test_unknown_members_and_countries_are_answered_with_a_note(served):

@@ -23,24 +23,24 @@ SMALL = ("simulate", "--members", 40, "--days", 7, "--titles", 40)
 class TooSure(Uniform):
     """Propensities above 1."""
 
-    def answer(self, asked, rng):
-        slates = super().answer(asked, rng)
+    def answer(self, request, rng):
+        slates = super().answer(request, rng)
         return Slates(slates.titles, slates.propensity + 1)
 
 
 class Silent(Uniform):
     """No propensities at all."""
 
-    def answer(self, asked, rng):
-        return Slates(super().answer(asked, rng).titles, None)
+    def answer(self, request, rng):
+        return Slates(super().answer(request, rng).titles, None)
 
 
 class Forgetful(Uniform):
     """Propensities are missing, and titles are no candidates."""
 
-    def answer(self, asked, rng):
-        stranger = asked.candidates().argmin(axis=1).astype(np.int32)
-        titles = np.full((len(asked), asked.places), -1, np.int32)
+    def answer(self, request, rng):
+        stranger = request.candidates().argmin(axis=1).astype(np.int32)
+        titles = np.full((len(request), request.places), -1, np.int32)
         titles[:, 0] = stranger
         return Slates(titles, np.full(titles.shape, np.nan, np.float32))
 
@@ -84,8 +84,8 @@ def test_a_launch_after_its_end_and_all_else_that_is_wrong_come_together(shell, 
         "  - {code: IN, languages: [hi], launch_dai: 3}\n"
     )
     result = shell.type("simulate", "--world", path)
-    said = result.stderr.partition("error: ")[2]
-    assert said.startswith("the simulated world: 6 problems")
+    texts = result.stderr.partition("error: ")[2]
+    assert texts.startswith("the simulated world: 6 problems")
     lines = (
         f"{path}:1:1: members: Input should be greater than 0.",
         f"{path}:2:1: dais: unknown key. Did you mean 'days'?",
@@ -94,7 +94,7 @@ def test_a_launch_after_its_end_and_all_else_that_is_wrong_come_together(shell, 
         f"{path}:6:33: countries.1.launch_day: 'US' opens on day 40, but the run ends after day 27. At most 27.",
         f"{path}:7:33: countries.2.launch_dai: unknown key. Did you mean 'launch_day'?",
     )
-    assert [line.strip() for line in said.strip().split("\n")[1:]] == list(lines)
+    assert [line.strip() for line in texts.strip().split("\n")[1:]] == list(lines)
     assert not shell.home.exists()
 
 

@@ -135,5 +135,5 @@ def test_without_the_journal_a_member_is_answered_from_the_tables(
     recommender = world.make_recommender(workspace, world.serve_with(workspace, scorer))
     response = recommender.recommend(RecommendRequest(canvas="home", member_id="42"))
     assert response.policy == "model"
-    assert scorer.asked[0].history.height == 3
+    assert scorer.requested[0].history.height == 3
     assert "the event journal cannot be read" in response.notes[0]

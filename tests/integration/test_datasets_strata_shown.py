@@ -46,11 +46,11 @@ def test_the_record_and_the_rows_say_the_same(built) -> None:
     strata, train = built["strata"], StoredDataset.open(built["folder"]).scan("train").collect()
     assert min(one["sampled_share"] for one in strata) >= FLOOR
     assert min(one["share"] for one in strata) < FLOOR
-    said = {one["name"]: (one["rows"], one["drawn"]) for one in strata}
+    texts = {one["name"]: (one["rows"], one["drawn"]) for one in strata}
     found = train.group_by("stratum").agg(pl.len(), pl.col("draws").sum())
-    assert {name: (rows, draws) for name, rows, draws in found.iter_rows()} == said
+    assert {name: (rows, draws) for name, rows, draws in found.iter_rows()} == texts
     assert sum(one["weight"] * one["drawn"] for one in strata) == pytest.approx(train.height)
-    assert all(" · " in name for name in said)
+    assert all(" · " in name for name in texts)
 
 
 def test_show_prints_the_log_the_epoch_and_the_weight(shell, built) -> None:

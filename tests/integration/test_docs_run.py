@@ -87,14 +87,14 @@ def test_commands_of_the_docs_that_write_run_one_after_the_other(trained: Playbi
     middle = log["event_at"].sort()[log.height // 2].isoformat()
     named = {"42": str(log["member_id"][0]), "1998-03-01T00:00:00Z": middle}
     root = ["--project", str(project), "-w", trained.workspace]
-    told = []
+    progress = []
     for line in (line for name in WRITING for line in lines(name)):
         words = [named.get(word, word) for word in shlex.split(line)]
         words = [word.replace("everycanvas:2", "everycanvas:1") for word in words]
         result = CliRunner().invoke(main, [*root, *words])
         if result.exit_code:
-            told.append((line, result.output, repr(result.exception)))
-    assert not told
+            progress.append((line, result.output, repr(result.exception)))
+    assert not progress
 
 
 def test_there_are_some_of_each() -> None:

@@ -36,20 +36,20 @@ def live(workspace, tables):
 def test_members_have_the_values_of_the_files(workspace, tables, live, service):
     log = tables.interactions().sample(300, seed=1)
     columns = ["member_id", "event_at", "canvas", "country", "device", "language", "query", "source_title_id"]
-    asked = log.select(columns).sort("member_id", "event_at")
-    of_files = FeatureDoor(workspace).member_features(service, asked)
-    of_log = live.member_features(service, asked)
+    requested = log.select(columns).sort("member_id", "event_at")
+    of_files = FeatureDoor(workspace).member_features(service, requested)
+    of_log = live.member_features(service, requested)
     assert of_log.columns == of_files.columns
     assert len(of_log.columns) > len(columns) + 10
     assert of_log.equals(of_files)
 
 
 def test_what_happens_later_changes_nothing(tables, live):
-    asked = tables.interactions().sort("event_at").select("member_id", "event_at")[100:120]
-    whole = live.member_features("everycanvas_v2", asked)
-    log = tables.interactions().filter(pl.col("event_at") < asked["event_at"].max())
+    requested = tables.interactions().sort("event_at").select("member_id", "event_at")[100:120]
+    whole = live.member_features("everycanvas_v2", requested)
+    log = tables.interactions().filter(pl.col("event_at") < requested["event_at"].max())
     live.follow(log, log)
-    assert live.member_features("everycanvas_v2", asked).equals(whole)
+    assert live.member_features("everycanvas_v2", requested).equals(whole)
     live.follow(tables.interactions(), tables.interactions())
 
 

@@ -113,8 +113,8 @@ def test_mistakes_are_named_and_nothing_is_run(simulated, monkeypatch):
     assert "lean@champion and lean:1 are the same version" in simulated.refused("ab", "lean@champion", "lean:1")
     assert "Did you mean 'popular'?" in simulated.refused("ab", "lean:1", "--beside", "populr")
     assert "the world has 80 members" in simulated.refused("ab", "lean:1", "lean:2", "--members", 81)
-    told = simulated.refused("ab", "lean:1", "lean:2", workspace="empty")
-    assert "'empty' has no simulated world; run `playbill -w empty simulate`" in told
+    progress = simulated.refused("ab", "lean:1", "lean:2", workspace="empty")
+    assert "'empty' has no simulated world; run `playbill -w empty simulate`" in progress
 
 
 def test_a_model_whose_features_have_changed_is_refused(simulated, monkeypatch):
@@ -123,8 +123,8 @@ def test_a_model_whose_features_have_changed_is_refused(simulated, monkeypatch):
             return super().schema(service).__class__(service, (), "another")
 
     monkeypatch.setattr(served_ab, "LiveFeatures", lambda *_tables: Changed())
-    told = simulated.refused("ab", "lean:1", "lean:2", "--days", 1)
-    assert "lean:1 was trained with version without columns of feature service 'none'" in told
+    progress = simulated.refused("ab", "lean:1", "lean:2", "--days", 1)
+    assert "lean:1 was trained with version without columns of feature service 'none'" in progress
 
 
 def test_a_study_is_a_command(simulated, tmp_path):
@@ -141,5 +141,5 @@ def test_a_study_is_a_command(simulated, tmp_path):
     assert found["run_id"]
     assert len(list((tmp_path / "kept").glob("*.parquet"))) == 4
     assert "'x' is no number" in simulated.type("objective-before-capacity", "--seeds", "1,x").output
-    told = simulated.refused("objective-before-capacity", "--objectives", "click_lik")
-    assert "Did you mean 'click_like'?" in told
+    progress = simulated.refused("objective-before-capacity", "--objectives", "click_lik")
+    assert "Did you mean 'click_like'?" in progress

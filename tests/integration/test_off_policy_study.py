@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from off_policy_agreement import agreement, estimated, ranking_protocols, spearman
 from off_policy_study import study
-from off_policy_world import Watcher, conditional, target_policies, watched_run
+from off_policy_world import ProgressListener, conditional, target_policies, watched_run
 from scipy.stats import spearmanr
 
 from playbill_lab.simulator import World, WorldSpec
@@ -16,12 +16,12 @@ POLICIES = tuple(target_policies())
 
 
 @pytest.fixture(scope="module")
-def watched() -> Watcher:
+def watched() -> ProgressListener:
     return watched_run(World.make(WorldSpec(members=250, days=6, titles=80, seed=5)), target_policies())
 
 
 @pytest.mark.parametrize("place", KINDS)
-def test_truth_and_propensities_are_those_of_the_simulator(watched: Watcher, place: str) -> None:
+def test_truth_and_propensities_are_those_of_the_simulator(watched: ProgressListener, place: str) -> None:
     questions = watched.questions(place)
     assert questions.check < 1e-6  # our click model against the simulator's own exact expectation
     full = np.flatnonzero((questions.shown >= 0).all(axis=1))
@@ -30,7 +30,7 @@ def test_truth_and_propensities_are_those_of_the_simulator(watched: Watcher, pla
 
 
 @pytest.mark.parametrize("place", KINDS)
-def test_a_study_finds_estimates_around_the_truth(watched: Watcher, place: str) -> None:
+def test_a_study_finds_estimates_around_the_truth(watched: ProgressListener, place: str) -> None:
     names, places = KINDS[place]
     questions = watched.questions(place)
     found = study(questions, POLICIES, names, places=places, repeats=12, draws=20, resamples=50, seed=1)
@@ -46,12 +46,12 @@ def test_a_study_finds_estimates_around_the_truth(watched: Watcher, place: str) 
     assert set(found.by_policy()) == set(POLICIES)
 
 
-def test_every_protocol_has_a_number_for_every_policy(watched: Watcher) -> None:
+def test_every_protocol_has_a_number_for_every_policy(watched: ProgressListener) -> None:
     questions = {place: watched.questions(place) for place in KINDS}
-    said = {**ranking_protocols(watched.ranks(), 80), **estimated(questions, KINDS)}
-    assert {len(values) for values in said.values()} == {len(POLICIES)}
-    assert {"leave_one_out_ndcg@10", "global_time_reward_ndcg@10", "snips_satisfaction"} <= said.keys()
-    assert all(0.0 <= value <= 1.0 for name, values in said.items() if "@10" in name for value in values)
+    texts = {**ranking_protocols(watched.ranks(), 80), **estimated(questions, KINDS)}
+    assert {len(values) for values in texts.values()} == {len(POLICIES)}
+    assert {"leave_one_out_ndcg@10", "global_time_reward_ndcg@10", "snips_satisfaction"} <= texts.keys()
+    assert all(0.0 <= value <= 1.0 for name, values in texts.items() if "@10" in name for value in values)
 
 
 def test_agreement_is_spearmans_with_ties_and_its_interval_holds_it() -> None:

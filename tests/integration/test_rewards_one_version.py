@@ -79,10 +79,10 @@ def test_every_number_of_a_reward_carries_its_id(shell: Shell, tmp_path: Path) -
     assert tracking.versions("everycanvas")[0].tags["playbill.rewards"] == changed
     refused = shell.type("promote", "everycanvas:2")
     assert refused.exit_code == 1
-    said = " ".join(refused.output.split())
-    assert "another version of the reward" in said
-    assert changed[-12:] in said
-    assert version[-12:] in said
+    texts = " ".join(refused.output.split())
+    assert "another version of the reward" in texts
+    assert changed[-12:] in texts
+    assert version[-12:] in texts
 
 
 def test_a_published_reward_that_changes_is_refused(shell: Shell) -> None:

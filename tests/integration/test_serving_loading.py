@@ -23,7 +23,7 @@ from playbill.errors import IntegrityError, ServiceError
 from playbill.features.reports import TitleSnapshots
 from playbill.models import HeadConfig, Network, NetworkConfig
 from playbill.ranking.scoring.bundle import write_bundle
-from playbill.serving import FactReader, Recommender, RecommendRequest, Slot, Watcher
+from playbill.serving import FactReader, ModelHandle, Recommender, RecommendRequest, Watcher
 from playbill.serving.loading import Loader
 from playbill.tables import Tables
 
@@ -123,19 +123,19 @@ def loader_of(workspace: Workspace, store: Store, now: datetime) -> Loader:
     return Loader(workspace, "tiny", store, store, FixedClock(now), store)  # type: ignore[arg-type]
 
 
-def start(workspace: Workspace, store: Store, world: ModuleType) -> tuple[Slot, Watcher, Recommender]:
+def start(workspace: Workspace, store: Store, world: ModuleType) -> tuple[ModelHandle, Watcher, Recommender]:
     loader = loader_of(workspace, store, world.NOW)
-    slot = Slot(world.serve_with(workspace, None, version=None))
-    watcher = Watcher(slot, loader, FixedClock(world.NOW), 0.001)
+    handle = ModelHandle(world.serve_with(workspace, None, version=None))
+    watcher = Watcher(handle, loader, FixedClock(world.NOW), 0.001)
     facts = FactReader(Tables(workspace), world.FakeFeatures())
-    return slot, watcher, Recommender(slot, facts, FixedClock(world.NOW), None)
+    return handle, watcher, Recommender(handle, facts, FixedClock(world.NOW), None)
 
 
 def test_an_approved_bundle_answers_every_canvas(workspace: Workspace, store: Store, world: ModuleType) -> None:
     store.approve(1)
-    slot, watcher, recommender = start(workspace, store, world)
+    handle, watcher, recommender = start(workspace, store, world)
     assert watcher.look(), watcher.status
-    assert (slot.current.version, slot.current.facts_version, slot.current.complete) == (1, "v7", True)
+    assert (handle.current.version, handle.current.facts_version, handle.current.complete) == (1, "v7", True)
     for ask in (
         RecommendRequest(canvas="home", member_id="42"),
         RecommendRequest(canvas="search", member_id="nobody", query="al"),
@@ -159,22 +159,22 @@ def test_new_data_is_served_with_the_network_already_loaded(
     workspace: Workspace, store: Store, world: ModuleType
 ) -> None:
     store.approve(1)
-    slot, watcher, _ = start(workspace, store, world)
+    handle, watcher, _ = start(workspace, store, world)
     watcher.look()
-    before = slot.current.shelf.snapshot_id
+    before = handle.current.snapshot.snapshot_id
     journal = Tables(workspace).journal
     event = {"event_id": "x", "member_id": "7", "action": "play", "title_id": "t4", "canvas": "home", "country": "DE"}
     journal.append([{**event, "event_at": world.NOW - timedelta(days=1)}])
     journal.compact(Tables(workspace))
     assert watcher.look()
-    assert slot.current.shelf.snapshot_id != before
-    assert slot.current.shelf.plays.before(world.NOW)[4] == 1
+    assert handle.current.snapshot.snapshot_id != before
+    assert handle.current.snapshot.plays.before(world.NOW)[4] == 1
     assert store.downloads == 1
 
 
 def test_a_corrupt_bundle_is_never_served(workspace: Workspace, store: Store, world: ModuleType) -> None:
     store.approve(1)
-    slot, watcher, recommender = start(workspace, store, world)
+    handle, watcher, recommender = start(workspace, store, world)
     watcher.look()
     weights = store.root / "2" / "weights.safetensors"
     content = bytearray(weights.read_bytes())
@@ -184,7 +184,7 @@ def test_a_corrupt_bundle_is_never_served(workspace: Workspace, store: Store, wo
     assert not watcher.look()
     assert "weights.safetensors" in (watcher.status.problem or "")
     assert recommender.recommend(RecommendRequest(canvas="home")).version == 1
-    assert slot.current.version == 1
+    assert handle.current.version == 1
 
 
 def test_another_bundle_than_the_approved_one_is_refused(workspace: Workspace, store: Store, world: ModuleType) -> None:
@@ -201,14 +201,14 @@ def test_without_title_features_a_model_serves_and_gets_them_back(
 ) -> None:
     store.approve(1)
     store.down = True
-    slot, watcher, recommender = start(workspace, store, world)
+    handle, watcher, recommender = start(workspace, store, world)
     assert watcher.look()
-    assert not slot.current.complete
+    assert not handle.current.complete
     assert recommender.recommend(RecommendRequest(canvas="home")).policy == "model"
     assert watcher.status.problem == "served without title features: the registry is down"
     store.down = False
     assert watcher.look()
-    assert slot.current.complete
+    assert handle.current.complete
 
 
 def test_any_registered_version_can_be_asked_for(workspace: Workspace, store: Store, world: ModuleType) -> None:

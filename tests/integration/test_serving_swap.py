@@ -16,7 +16,7 @@ import pytest
 
 from playbill.clock import FixedClock
 from playbill.config import Workspace
-from playbill.serving import FactReader, Recommender, Served, ServedKey, Slot, Watcher
+from playbill.serving import ActiveModel, FactReader, ModelHandle, Recommender, ServedKey, Watcher
 from playbill.serving.app import Services, create_app
 from playbill.serving.recording import EventDoor, RequestWriter
 from playbill.tables import Journal, RequestLog, Tables
@@ -47,11 +47,11 @@ class Approvals:
     def wanted(self) -> ServedKey:
         return self.served(self.newest).key
 
-    def load(self, wanted: ServedKey) -> Served:
+    def load(self, wanted: ServedKey) -> ActiveModel:
         assert wanted.version is not None
         return self.served(wanted.version)
 
-    def served(self, version: int) -> Served:
+    def served(self, version: int) -> ActiveModel:
         scorer = self.world.FakeScorer()
         plain = scorer.score
 
@@ -60,7 +60,7 @@ class Approvals:
             return {head: -values if version % 2 else values for head, values in plain(requests).items()}
 
         scorer.score = turned
-        made: Served = self.world.serve_with(self.workspace, scorer, version)
+        made: ActiveModel = self.world.serve_with(self.workspace, scorer, version)
         return made
 
 
@@ -71,12 +71,12 @@ def expected(version: int) -> list[str]:
 def test_no_request_is_lost_or_mixed_while_versions_change(world: ModuleType, tmp_path: Path) -> None:
     workspace = world.make_workspace(tmp_path)
     approvals = Approvals(world, workspace)
-    slot, clock = Slot(approvals.served(1)), FixedClock(world.NOW)
-    watcher = Watcher(slot, approvals, clock, poll_seconds=0.05)
+    handle, clock = ModelHandle(approvals.served(1)), FixedClock(world.NOW)
+    watcher = Watcher(handle, approvals, clock, poll_seconds=0.05)
     log = RequestLog(workspace.database_url)
     writer = RequestWriter(log, DeadLetters(workspace.dead_letters))
-    recommender = Recommender(slot, FactReader(Tables(workspace), world.FakeFeatures()), clock, writer.write)
-    events = EventDoor(slot, Journal(workspace.database_url, clock), clock)
+    recommender = Recommender(handle, FactReader(Tables(workspace), world.FakeFeatures()), clock, writer.write)
+    events = EventDoor(handle, Journal(workspace.database_url, clock), clock)
 
     def stop() -> None:
         watcher.stop()
@@ -127,18 +127,18 @@ def test_a_request_under_way_is_finished_by_the_model_it_started_with(world: Mod
     workspace = world.make_workspace(tmp_path)
     first = world.FakeScorer()
     first.gate = threading.Event()
-    slot, clock = Slot(world.serve_with(workspace, first, 1)), FixedClock(world.NOW)
-    recommender = world.make_recommender(workspace, slot.current)
-    recommender.slot = slot
-    events = EventDoor(slot, Journal(workspace.database_url, clock), clock)
-    watcher = Watcher(slot, Approvals(world, workspace), clock, 1.0)
+    handle, clock = ModelHandle(world.serve_with(workspace, first, 1)), FixedClock(world.NOW)
+    recommender = world.make_recommender(workspace, handle.current)
+    recommender.handle = handle
+    events = EventDoor(handle, Journal(workspace.database_url, clock), clock)
+    watcher = Watcher(handle, Approvals(world, workspace), clock, 1.0)
     with (
         world.http(create_app(Services(recommender, events, lambda: watcher.status))) as client,
         ThreadPoolExecutor(1) as pool,
     ):
         under_way = pool.submit(lambda: httpx.post(f"{client.base_url}/v1/recommend", json=ASK, timeout=30).json())
         time.sleep(0.3)
-        slot.swap(world.serve_with(workspace, world.FakeScorer(), 2))
+        handle.swap(world.serve_with(workspace, world.FakeScorer(), 2))
         assert client.post("/v1/recommend", json=ASK).json()["version"] == 2
         assert not under_way.done()
         first.gate.set()

@@ -43,21 +43,21 @@ def test_two_workers_learn_what_one_process_learns(ring: ModuleType, tmp_path: P
     from playbill.training.ray_trainer import Cluster, fit_distributed
 
     alone = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS)
-    told: list[tuple[dict[str, float], Path | None]] = []
+    progress: list[tuple[dict[str, float], Path | None]] = []
     together = fit_distributed(
         ring.ring_network(),
         ring.RingBatches(),
         ring.SETTINGS,
         Cluster(workers=2, gpu=False),
         folder=tmp_path,
-        report=lambda numbers, path: told.append((numbers, path)),
+        report=lambda numbers, path: progress.append((numbers, path)),
     )
     for mine, theirs in zip(alone.reports, together.reports, strict=True):
         for name in ("loss", "loss/play", "loss/thumb"):
             assert theirs[name] == pytest.approx(mine[name], abs=TOLERANCE)
     for name, value in alone.network.state_dict().items():
         torch.testing.assert_close(together.network.state_dict()[name], value, rtol=1e-3, atol=1e-3)
-    assert [numbers["epoch"] for numbers, _ in told] == [1, 2, 3, 4]
+    assert [numbers["epoch"] for numbers, _ in progress] == [1, 2, 3, 4]
     assert [path.name for path in checkpoints(tmp_path)] == ["epoch-0004"]
     assert not (tmp_path / "ray").exists() or not list((tmp_path / "ray").iterdir())
     assert not together.network.training

@@ -21,8 +21,8 @@ from playbill.features import FeatureDoor, ParityReport, build_features, members
 from playbill.tables import RequestLog
 
 SERVICE = "everycanvas_v2"
-ASKED = START + 30 * DAY
-LATER = ASKED + 10 * DAY
+REQUESTED = START + 30 * DAY
+LATER = REQUESTED + 10 * DAY
 EVENTS = random_events(seed=4, count=150)
 
 
@@ -31,8 +31,8 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that lived up to ASKED and answered a request of every member, one unknown and nobody."""
     root = tmp_path_factory.mktemp("answered")
     workspace = new_workspace(root)
-    door = live(workspace, EVENTS, ASKED)
-    answer(workspace, door, SERVICE, [*MEMBERS, "nobody", None], ASKED)
+    door = live(workspace, EVENTS, REQUESTED)
+    answer(workspace, door, SERVICE, [*MEMBERS, "nobody", None], REQUESTED)
     return root
 
 
@@ -73,13 +73,13 @@ def test_what_was_served_is_regenerated_from_a_log_that_has_grown(workspace: Wor
 
 
 def test_an_event_that_is_recorded_after_serving_is_found(workspace: Workspace) -> None:
-    late = one_play("42", ASKED - 2 * HOUR, ASKED + HOUR)
+    late = one_play("42", REQUESTED - 2 * HOUR, REQUESTED + HOUR)
     live(workspace, pl.concat([EVENTS, late]), LATER)
     report = FeatureDoor(workspace).parity()
     assert report.requests_different == 1
     assert causes(report)["member_activity"] == {"recorded later"}
     found = next(view for view in report.views if view.view == "member_activity").examples[0]
-    assert (found.member_id, found.at.date()) == ("42", ASKED.date())
+    assert (found.member_id, found.at.date()) == ("42", REQUESTED.date())
     assert found.served != found.regenerated
     done = parity(workspace)
     assert done.exit_code == 1
@@ -87,7 +87,7 @@ def test_an_event_that_is_recorded_after_serving_is_found(workspace: Workspace) 
 
 
 def test_a_row_that_is_stamped_before_its_event_is_found(workspace: Workspace) -> None:
-    soon = one_play("7", ASKED + 2 * HOUR, ASKED + 2 * HOUR)
+    soon = one_play("7", REQUESTED + 2 * HOUR, REQUESTED + 2 * HOUR)
     live(workspace, pl.concat([EVENTS, soon]), LATER)
     assert FeatureDoor(workspace).parity().different == 0
     for path in (workspace.features / "member_activity.parquet").glob("[!_.]*.parquet"):
@@ -132,8 +132,8 @@ def test_values_that_were_loaded_too_long_ago_are_stale(workspace: Workspace) ->
 def test_a_value_from_after_its_request_is_found(workspace: Workspace) -> None:
     log = RequestLog(workspace.database_url)
     logged = log.requests().filter(pl.col("member_id") == "42").row(0, named=True)
-    log.write({**logged, "request_id": "clock-set-back", "at": ASKED - 10 * DAY}, [])
-    report = FeatureDoor(workspace).parity(until=ASKED)
+    log.write({**logged, "request_id": "clock-set-back", "at": REQUESTED - 10 * DAY}, [])
+    report = FeatureDoor(workspace).parity(until=REQUESTED)
     assert report.requests == 1
     assert set().union(*causes(report).values()) == {"from the future"}
 

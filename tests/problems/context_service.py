@@ -104,8 +104,8 @@ class Features(service.NoFeatures):
         columns = [types.SimpleNamespace(name=name, entity=entity, kind="numeric") for name, entity in names.items()]
         return types.SimpleNamespace(service=service, version="v1", columns=tuple(columns))
 
-    def member_features(self, service: str, asked: pl.DataFrame) -> pl.DataFrame:
-        return super().member_features(service, asked).with_columns(place__size=pl.lit(2.0, pl.Float32))
+    def member_features(self, service: str, requested: pl.DataFrame) -> pl.DataFrame:
+        return super().member_features(service, requested).with_columns(place__size=pl.lit(2.0, pl.Float32))
 
 
 def training_set(resolved: ResolvedModel, interactions: pl.DataFrame) -> TrainingSet:

@@ -220,7 +220,7 @@ def _draw_some(url: str, operation: Any, mode: GenerationMode, examples: int, st
 
 
 def _texts(names: Names) -> Iterator[tuple[str, bytes]]:
-    yield from _texts_asked(names)
+    yield from _request_texts(names)
     for name in EVENT_FIELDS:
         for number, text in enumerate(TEXTS):
             yield "/v1/events", _event(names, f"text-{name}-{number}", {name: text})
@@ -229,7 +229,7 @@ def _texts(names: Names) -> Iterator[tuple[str, bytes]]:
             yield "/v1/events", _event(names, f"number-{name}-{number}", {name: text})
 
 
-def _texts_asked(names: Names) -> Iterator[tuple[str, bytes]]:
+def _request_texts(names: Names) -> Iterator[tuple[str, bytes]]:
     for route in ASKING:
         for name in TEXT_FIELDS:
             for text in TEXTS:
@@ -241,8 +241,8 @@ def _texts_asked(names: Names) -> Iterator[tuple[str, bytes]]:
                 yield route, f'{{"canvas": "home", {text}: 1}}'.encode()
     for canvas in names.canvases:
         for text in TEXTS:
-            asked = {"canvas": json.dumps(canvas), "query": text, "source_title_id": json.dumps(names.titles[0])}
-            yield "/v1/recommend", _object(asked)
+            requested = {"canvas": json.dumps(canvas), "query": text, "source_title_id": json.dumps(names.titles[0])}
+            yield "/v1/recommend", _object(requested)
 
 
 def _moments(names: Names) -> Iterator[tuple[str, bytes]]:
@@ -250,12 +250,12 @@ def _moments(names: Names) -> Iterator[tuple[str, bytes]]:
     for moment in values:
         for member in (names.members[0], "nobody", None):
             for route in ASKING:
-                asked = {"canvas": f'"{names.canvases[0]}"', "member_id": json.dumps(member), "at": moment}
-                yield route, _object(asked)
+                requested = {"canvas": f'"{names.canvases[0]}"', "member_id": json.dumps(member), "at": moment}
+                yield route, _object(requested)
     for canvas in names.canvases:
         for moment in values[:16]:
-            asked = {"canvas": json.dumps(canvas), "query": '"a"', "at": moment, "timeout_ms": "1"}
-            yield "/v1/recommend", _object({**asked, "source_title_id": json.dumps(names.titles[0])})
+            requested = {"canvas": json.dumps(canvas), "query": '"a"', "at": moment, "timeout_ms": "1"}
+            yield "/v1/recommend", _object({**requested, "source_title_id": json.dumps(names.titles[0])})
     for number, moment in enumerate(values):
         for name in ("event_at", "recorded_at"):
             yield "/v1/events", _event(names, f"moment-{name}-{number}", {name: moment})

@@ -85,13 +85,13 @@ def _events(shown: np.ndarray, propensity: np.ndarray, played: np.ndarray, canva
     for member in range(shown.shape[0]):
         at = T0 + timedelta(minutes=member)
         before = {"member_id": f"m{member}", "country": ("DE", "JP")[member % 2], "canvas": canvas}
-        asked = {**before, "request_id": f"r{member}", "row_id": "top_picks"}
+        requested = {**before, "request_id": f"r{member}", "row_id": "top_picks"}
         first = {**before, "action": "play", "title_id": "t0", "event_at": at - timedelta(days=1), "seq": 0}
         rows.append({**first, "event_id": f"old{member}"})
         for place, title in enumerate(shown[member]):
             rows.append(
                 {
-                    **asked,
+                    **requested,
                     "event_id": f"i{member}-{place}",
                     "action": "impression",
                     "title_id": f"t{title}",
@@ -104,7 +104,7 @@ def _events(shown: np.ndarray, propensity: np.ndarray, played: np.ndarray, canva
         for place in np.flatnonzero(played[member]):
             play = {"action": "play", "title_id": f"t{shown[member, place]}", "progress": 1.0, "duration_s": 60.0}
             when = {"event_at": at + timedelta(minutes=1 + int(place)), "seq": 10 + int(place)}
-            rows.append({**asked, **play, **when, "event_id": f"p{member}-{place}"})
+            rows.append({**requested, **play, **when, "event_id": f"p{member}-{place}"})
     schema = {**polars_schema("interactions"), "propensity": pl.Float64}
     frame = pl.DataFrame(rows, schema_overrides={"event_at": TIMESTAMP}, infer_schema_length=None)
     absent = [pl.lit(None, dtype=kind).alias(name) for name, kind in schema.items() if name not in frame.columns]

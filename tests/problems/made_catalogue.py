@@ -86,7 +86,7 @@ def history(draw):
 
 
 _days = st.one_of(st.none(), st.integers(1, 40).map(lambda days: timedelta(days=days)))
-_asked = st.sampled_from([None, None, None, None, True, False])
+_requested = st.sampled_from([None, None, None, None, True, False])
 
 
 @st.composite
@@ -94,7 +94,7 @@ def rules(draw, *, personal=True):
     """Rules about titles and launches and, where wanted, about popularity and the member's past."""
     wanted = {
         "available": draw(st.sampled_from(["now", "upcoming"])),
-        "kids": draw(_asked),
+        "kids": draw(_requested),
         "kind": draw(st.sampled_from([*[None] * 5, ("film",), ("game", "series")])),
         "genres": draw(st.sampled_from([*[None] * 7, ("drama",), ("drama", "comedy")])),
         "origin": draw(st.sampled_from([*[None] * 5, ("DE",)])),
@@ -105,14 +105,14 @@ def rules(draw, *, personal=True):
     for name in ("launches_within", "launches_after") if ahead else ("launched_within", "launched_before"):
         wanted[name] = draw(_days)
     if personal:
-        wanted["watched"] = draw(_asked)
-        wanted["on_my_list"] = draw(_asked)
+        wanted["watched"] = draw(_requested)
+        wanted["on_my_list"] = draw(_requested)
         wanted["popularity_percentile"] = draw(st.sampled_from([None, {"below": 60}]))
         if not ahead:
             wanted["top_in_country"] = draw(st.sampled_from([None, 3]))
             wanted["in_progress"] = draw(st.sampled_from([None, True])) if wanted["watched"] is not False else None
-    said = {name: value for name, value in wanted.items() if value is not None}
+    texts = {name: value for name, value in wanted.items() if value is not None}
     try:
-        return CandidatesSpec.model_validate(said)
+        return CandidatesSpec.model_validate(texts)
     except ValueError:
         return CandidatesSpec(available=wanted["available"])

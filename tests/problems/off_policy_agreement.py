@@ -26,7 +26,7 @@ def ranking_protocols(plays: dict[str, np.ndarray], titles: int) -> dict[str, li
     `replay` says what `global_time_successive` does.
 
     Args:
-        plays: See `Watcher.ranks`.
+        plays: See `ProgressListener.ranks`.
         titles: Size of the catalogue.
     """
     cut = np.quantile(plays["at"], HELD_OUT_FROM)

@@ -15,7 +15,7 @@ from playbill.evaluation.off_policy.terms import OffPolicyData
 from playbill_lab.simulator import World, simulate
 from playbill_lab.simulator.engine.choices import Response, leanings
 from playbill_lab.simulator.policies.policies import PlackettLuce
-from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.behaviour_model import LAW
 
@@ -29,10 +29,10 @@ class Blend(PlackettLuce):
         super().__init__(**own)
         self.name, self.appeal, self.quality, self.level = name, appeal, quality, level
 
-    def logits(self, asked: Asked) -> np.ndarray:
-        truth = asked.world.truth
+    def logits(self, request: PolicyRequest) -> np.ndarray:
+        truth = request.world.truth
         hidden = (self.appeal * truth.appeal + self.quality * truth.quality) / self.temperature
-        return np.asarray(self.level * super().logits(asked) + hidden[None, :], np.float32)
+        return np.asarray(self.level * super().logits(request) + hidden[None, :], np.float32)
 
 
 LOGGING = Blend("logging", temperature=1.5)
@@ -209,7 +209,7 @@ def conditional(weight: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.n
     return np.divide(own, left, out=np.zeros_like(own), where=left > 1e-12), left
 
 
-class Watcher:
+class ProgressListener:
     """Sits beside a run of the logging policy and notes questions, chances, and ranks of what was played."""
 
     def __init__(self, world: World, policies: dict[str, Blend]) -> None:
@@ -217,18 +217,18 @@ class Watcher:
         self.parts: dict[str, list[dict[str, np.ndarray]]] = {"billboard": [], "top_picks": []}
         self.plays: list[dict[str, np.ndarray]] = []
 
-    def __call__(self, asked: Asked, slates: Slates, response: Response) -> None:
-        chosen = {"billboard": asked.canvas == on.BILLBOARD, "top_picks": asked.row == on.TOP_PICKS}
+    def __call__(self, request: PolicyRequest, slates: Slates, response: Response) -> None:
+        chosen = {"billboard": request.canvas == on.BILLBOARD, "top_picks": request.row == on.TOP_PICKS}
         for name, where in chosen.items():
             if where.any():
-                self._note(name, np.flatnonzero(where), asked, slates, response)
-        played = np.flatnonzero((response.played >= 0) & (asked.canvas != on.SEARCH))
+                self._note(name, np.flatnonzero(where), request, slates, response)
+        played = np.flatnonzero((response.played >= 0) & (request.canvas != on.SEARCH))
         if played.size:
             title = slates.titles[played, response.played[played]]
-            self._rank(asked.take(played), title, LAW.satisfying(response.gladness[played]))
+            self._rank(request.take(played), title, LAW.satisfying(response.satisfaction_logit[played]))
 
-    def _note(self, name: str, rows: np.ndarray, asked: Asked, slates: Slates, response: Response) -> None:
-        part = asked.take(rows)
+    def _note(self, name: str, rows: np.ndarray, request: PolicyRequest, slates: Slates, response: Response) -> None:
+        part = request.take(rows)
         size = int(part.size.max())
         every = np.broadcast_to(
             np.arange(len(self.world.catalogue), dtype=np.int32), (len(part), len(self.world.catalogue))
@@ -242,7 +242,7 @@ class Watcher:
                 "logging": first_place(LOGGING, part),
                 "targets": np.stack([first_place(policy, part) for policy in self.policies.values()]),
                 "plays": (leaning.click * leaning.play).astype(np.float32),
-                "worth": LAW.satisfying(leaning.gladness).astype(np.float32),
+                "worth": LAW.satisfying(leaning.satisfaction_logit).astype(np.float32),
                 "shown": shown.titles,
                 "propensity": shown.propensity,
                 "examined": response.examined[rows],
@@ -252,14 +252,14 @@ class Watcher:
             }
         )
 
-    def _rank(self, asked: Asked, titles: np.ndarray, worth: np.ndarray) -> None:
+    def _rank(self, request: PolicyRequest, titles: np.ndarray, worth: np.ndarray) -> None:
         """Rank what was played among everything the member could watch and had not, under every policy."""
-        state = asked.state
-        offered = state.available(asked.country, asked.at_us) & (state.played[asked.member] == 0)
-        fresh = np.flatnonzero(offered[np.arange(len(asked)), titles])
+        state = request.state
+        offered = state.available(request.country, request.at_us) & (state.played[request.member] == 0)
+        fresh = np.flatnonzero(offered[np.arange(len(request)), titles])
         if not fresh.size:
             return
-        part = asked.take(fresh)
+        part = request.take(fresh)
         nothing = np.full(fresh.size, -1, np.int32)
         plain = replace(part, source_title=nothing, canvas=np.full(fresh.size, on.HOME, np.int8))
         rows, wanted = np.arange(fresh.size), titles[fresh].astype(np.int64)
@@ -292,16 +292,16 @@ class Watcher:
         return {key: values[order] for key, values in joined.items()}
 
 
-def first_place(policy: Blend, asked: Asked) -> np.ndarray:
+def first_place(policy: Blend, request: PolicyRequest) -> np.ndarray:
     """[N, T] chance of each title at the first place."""
-    candidates = asked.candidates()
-    logits = np.where(candidates, policy.logits(asked), -np.inf)
+    candidates = request.candidates()
+    logits = np.where(candidates, policy.logits(request), -np.inf)
     weight = np.exp(logits - logits.max(axis=1, keepdims=True))
     return (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def watched_run(world: World, policies: dict[str, Blend]) -> Watcher:
+def watched_run(world: World, policies: dict[str, Blend]) -> ProgressListener:
     """Run the logging policy once, with a watcher beside it."""
-    watcher = Watcher(world, policies)
+    watcher = ProgressListener(world, policies)
     simulate(world, LOGGING, watch=watcher)
     return watcher

@@ -17,7 +17,7 @@ from serving_world import TITLES, FakeScorer, make_workspace, serve_with
 from playbill.clock import FixedClock
 from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace, WorkspaceSettings
 from playbill.features import FeatureDoor, build_features
-from playbill.serving import FactReader, Recommender, Slot
+from playbill.serving import FactReader, ModelHandle, Recommender
 from playbill.serving.messages import RecommendRequest
 from playbill.tables import RequestLog, Tables, canonical_frame
 
@@ -106,7 +106,7 @@ def answer(workspace: Workspace, door: FeatureDoor, service: str, members: Seque
     facts = FactReader(Tables(workspace), door)
     log = RequestLog(workspace.database_url)
     # A request comes one microsecond after its clock.
-    recommender = Recommender(Slot(served), facts, FixedClock(at - timedelta(microseconds=1)), log.write)
+    recommender = Recommender(ModelHandle(served), facts, FixedClock(at - timedelta(microseconds=1)), log.write)
     for member in members:
         recommender.recommend(RecommendRequest(canvas="home", member_id=member, k=1))
 

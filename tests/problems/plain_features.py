@@ -164,7 +164,7 @@ def popularity(own, at, windows=tuple(WINDOWS)):
     return row
 
 
-ASKED = {
+REQUESTED = {
     "reminders": ("remind_me", ("1d", "7d")),
     "trailers": ("trailer_view", ("7d",)),
     "details": ("details_view", ("7d",)),
@@ -172,14 +172,14 @@ ASKED = {
 }
 
 
-def asked_for(own):
-    actions = {action for action, _ in ASKED.values()}
+def requested_titles(own):
+    actions = {action for action, _ in REQUESTED.values()}
     return [event for event in own if event["action"] in actions and event["title_id"] is not None]
 
 
 def anticipation_moments(own):
     found = set()
-    for action, windows in ASKED.values():
+    for action, windows in REQUESTED.values():
         entered = [(hour_after(event["event_at"]), True) for event in own if event["action"] == action]
         found |= moments(entered, [WINDOWS[name] for name in windows])
     return found
@@ -187,12 +187,12 @@ def anticipation_moments(own):
 
 def anticipation(own, at):
     """`title_anticipation` of one title as of `at`, None before it was first asked for."""
-    past = [event for event in asked_for(own) if hour_after(event["event_at"]) <= at]
+    past = [event for event in requested_titles(own) if hour_after(event["event_at"]) <= at]
     if not past:
         return None
     hour = at.replace(minute=0, second=0, microsecond=0)
     row = {"created_timestamp": max(event["recorded_at"] for event in past)}
-    for name, (action, windows) in ASKED.items():
+    for name, (action, windows) in REQUESTED.items():
         entered = [hour_after(event["event_at"]) for event in past if event["action"] == action]
         row |= {f"log_{name}_{n}": log(sum(moment > hour - WINDOWS[n] for moment in entered)) for n in windows}
         row[f"log_{name}_total"] = log(len(entered))

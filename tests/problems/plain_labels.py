@@ -226,8 +226,8 @@ def plain_labels(events: pd.DataFrame, genres: Mapping[str, list[str]], as_of: d
     for _, own in events.groupby("member_id", sort=True):
         member = Member(own, genres, as_of)
         for _, event in member.events.iterrows():
-            said = {name: label(member, event) for name, label in PLAIN.items()}
-            values = {name: value for name, value in said.items() if value is not None}
+            texts = {name: label(member, event) for name, label in PLAIN.items()}
+            values = {name: value for name, value in texts.items() if value is not None}
             if values:
                 found[event["event_id"]] = values
     return found

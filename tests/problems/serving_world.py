@@ -21,7 +21,7 @@ from playbill.datasets import Request
 from playbill.definitions.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec
 from playbill.features import OnlineFeatures
 from playbill.ranking.page_scores import PageScores, page_of
-from playbill.serving import FactReader, Recommender, Served, Shelf, Slot
+from playbill.serving import ActiveModel, CatalogSnapshot, FactReader, ModelHandle, Recommender
 from playbill.serving.limits import server_config
 from playbill.settings import LimitsSettings
 from playbill.tables import Tables
@@ -158,7 +158,7 @@ class FakeScorer:
     def __init__(self, title_ids: Sequence[str] = TITLES, shift: float = 0.0, fails: bool = False) -> None:
         self.title_ids = tuple(title_ids)
         self.shift, self.fails = shift, fails
-        self.asked: list[Request] = []
+        self.requested: list[Request] = []
         self.gate: threading.Event | None = None
         self.terms: dict[str, tuple[float, np.ndarray]] = {}
 
@@ -168,7 +168,7 @@ class FakeScorer:
             self.gate.wait(10)
         if self.fails:
             raise RuntimeError("the weights are broken")
-        self.asked += requests
+        self.requested += requests
         numbers = np.array([int(title[1:]) for title in self.title_ids], dtype=np.float32)
         rows = [numbers + self.shift + self._bonus(request) for request in requests]
         return {"play": np.stack(rows), "like": np.zeros((len(requests), len(numbers)), np.float32)}
@@ -197,13 +197,13 @@ class FakeFeatures:
 
     def __init__(self, error: Exception | None = None, *, empty: bool = False) -> None:
         self.error, self.empty = error, empty
-        self.asked: list[tuple[str, datetime]] = []
+        self.requested: list[tuple[str, datetime]] = []
 
     def served(self, service: str, member_ids: Sequence[str | None], at: datetime) -> OnlineFeatures:
         """Return one row."""
         if self.error is not None:
             raise self.error
-        self.asked.append((service, at))
+        self.requested.append((service, at))
         value, moment = (None, None) if self.empty else (3.0, at - timedelta(hours=1))
         rows = pl.DataFrame({"member_id": list(member_ids), "event_at": [at], "activity__plays_30d": [value]})
         return OnlineFeatures(rows, pl.DataFrame({"activity": [moment]}), pl.Series([True]))
@@ -220,19 +220,19 @@ class FakeLog:
         self.rows.append((request, slates))
 
 
-def serve_with(workspace: Workspace, scorer: FakeScorer | None, version: int | None = 1, **more: Any) -> Served:
+def serve_with(workspace: Workspace, scorer: FakeScorer | None, version: int | None = 1, **more: Any) -> ActiveModel:
     """Return a model over the workspace's tables."""
-    shelf = Shelf.read(Tables(workspace), scorer.title_ids if scorer else None)
+    snapshot = CatalogSnapshot.read(Tables(workspace), scorer.title_ids if scorer else None)
     digest = None if version is None else f"d{version}"
-    return Served("tiny", resolved(), shelf, scorer, version=version, digest=digest, facts_version="f1", **more)
+    return ActiveModel("tiny", resolved(), snapshot, scorer, version=version, digest=digest, facts_version="f1", **more)
 
 
 def make_recommender(
-    workspace: Workspace, served: Served, features: FakeFeatures | None = None, log: FakeLog | None = None
+    workspace: Workspace, served: ActiveModel, features: FakeFeatures | None = None, log: FakeLog | None = None
 ) -> Recommender:
     """Return a recommender over one served model, at the clock of the data."""
     facts = FactReader(Tables(workspace), features or FakeFeatures())
-    return Recommender(Slot(served), facts, FixedClock(NOW), log.write if log else None)
+    return Recommender(ModelHandle(served), facts, FixedClock(NOW), log.write if log else None)
 
 
 @contextmanager

@@ -161,16 +161,16 @@ class NoFeatures:
     """A feature service with the number of a member's earlier requests, and nothing about titles."""
 
     def __init__(self) -> None:
-        self.asked: list[pl.DataFrame] = []
+        self.requested: list[pl.DataFrame] = []
 
     def schema(self, service: str) -> types.SimpleNamespace:
         column = types.SimpleNamespace(name="activity__requests", entity="member", kind="numeric")
         return types.SimpleNamespace(service=service, version="v1", columns=(column,))
 
-    def member_features(self, service: str, asked: pl.DataFrame) -> pl.DataFrame:
-        self.asked.append(asked)
+    def member_features(self, service: str, requested: pl.DataFrame) -> pl.DataFrame:
+        self.requested.append(requested)
         hours = (pl.col("event_at") - START).dt.total_hours().cast(pl.Float32)
-        return asked.with_columns(hours.alias("activity__requests"))
+        return requested.with_columns(hours.alias("activity__requests"))
 
     def title_snapshots(self, service: str, moments: list[datetime], title_ids: tuple[str, ...]) -> Any:
         values = np.zeros((len(moments), len(title_ids), 0), np.float32)

@@ -71,7 +71,7 @@ def _with_data(selection: Selection, zoo: Zoo) -> Zoo:
     from playbill.tables import Tables
 
     tables = Tables(selection.workspace).require()
-    mistakes, notes = check_values(zoo.shelf, known_values(tables.titles(), tables.published().log(None, None, None)))
+    mistakes, notes = check_values(zoo.index, known_values(tables.titles(), tables.published().log(None, None, None)))
     if mistakes:
         raise DefinitionError(f"{zoo.folder} against the data of {selection.workspace.name}", mistakes)
     return replace(zoo, notes=(*zoo.notes, *notes))

@@ -248,9 +248,9 @@ def _differences(found: tuple[Difference, ...]) -> Table:
 
     table = Table("input", "here", "there", title="Inputs that differ" if found else "No input differs")
     for one in found:
-        table.add_row(one.name, _said(one.here), _said(one.there))
+        table.add_row(one.name, _shown(one.here), _shown(one.there))
     return table
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     return "" if value is None else str(value)

@@ -60,10 +60,10 @@ def evaluate(
     Of a row: playbill -w ml_100k evaluate everycanvas@champion --row gems_for_you
     """  # noqa: D301
     from playbill.cli.console import Console
-    from playbill.cli.evaluation_run import Wanted, arms, leaks, measure, write_files
+    from playbill.cli.evaluation_run import RunOptions, arms, leaks, measure, write_files
 
     options |= {name: _names(options[name]) for name in ("baselines", "slices")}
-    found = measure(selection, references, Wanted(**options))
+    found = measure(selection, references, RunOptions(**options))
     compared = arms(found) if len(found) > 1 else None
     console = Console(stderr=as_json)
     _show(console, found, compared)

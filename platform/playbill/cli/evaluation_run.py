@@ -58,7 +58,7 @@ from playbill.versions.tracking.registry import MEASURED_ON_OTHERS, OTHER_FILES,
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RunOptions:
     """What the command was asked for.
 
     Args:
@@ -105,7 +105,7 @@ class Evaluated:
     run_id: str | None
 
 
-def measure(selection: Selection, references: Sequence[str], wanted: Wanted) -> list[Evaluated]:
+def measure(selection: Selection, references: Sequence[str], wanted: RunOptions) -> list[Evaluated]:
     """Fetch versions, measure each, and record it, with a progress bar.
 
     Raises:
@@ -178,7 +178,7 @@ def _open(
     version: ModelVersion,
     frames: EvaluationTables,
     door: FeatureDoor,
-    wanted: Wanted,
+    wanted: RunOptions,
 ) -> _Opened:
     stages.stage(f"fetch {version.reference}")
     folder = tracking.download(version.model, version.version)
@@ -240,7 +240,7 @@ def _plot(one: Evaluated, folder: Path, several: bool) -> list[Path]:
     return plots(one.report, folder / one.version.reference.replace(":", "-") if several else folder)
 
 
-def _replay(wanted: Wanted) -> Replay:
+def _replay(wanted: RunOptions) -> Replay:
     if wanted.window is None:
         return Replay()
     if wanted.protocol != REPLAY:
@@ -251,7 +251,7 @@ def _replay(wanted: Wanted) -> Replay:
         raise ConfigError(f"--window: {error}") from None
 
 
-def _check_names(wanted: Wanted) -> None:
+def _check_names(wanted: RunOptions) -> None:
     """Look names up before anything is read or fetched."""
     if wanted.protocol is not None and wanted.protocol not in PROTOCOLS:
         raise UnknownNameError("protocol", wanted.protocol, PROTOCOLS)
@@ -262,7 +262,7 @@ def _check_names(wanted: Wanted) -> None:
             raise UnknownNameError("slice", name, SLICES)
 
 
-def _check_row(wanted: Wanted) -> None:
+def _check_row(wanted: RunOptions) -> None:
     """Refuse what a row cannot be measured with, before anything is read or fetched."""
     if wanted.row is None and wanted.label is not None:
         raise ConfigError("--label is of --row: a canvas is judged by its own 'metric'")
@@ -272,7 +272,7 @@ def _check_row(wanted: Wanted) -> None:
         raise ConfigError(NO_REPLAY)
 
 
-def _judging(model: OpenModel, wanted: Wanted) -> Judging:
+def _judging(model: OpenModel, wanted: RunOptions) -> Judging:
     own = model.resolved.model.evaluate
     return Judging(
         slices=own.slices if wanted.slices is None else wanted.slices,
@@ -288,7 +288,7 @@ def _canaries(
     split: Split,
     frames: EvaluationTables,
     report: EvaluationReport,
-    wanted: Wanted,
+    wanted: RunOptions,
 ) -> tuple[CanaryResult, ...]:
     if not wanted.canaries:
         return ()

@@ -27,7 +27,7 @@ class Answer:
     """What is known of the things that were asked about.
 
     Args:
-        asked: The text.
+        requested: The text.
         graph: Of everything.
         nodes: What the text means.
         records: Registered versions that could be read.
@@ -35,7 +35,7 @@ class Answer:
         notes: What could not be read.
     """
 
-    asked: str
+    requested: str
     graph: Graph
     nodes: Sequence[Node]
     records: Sequence[VersionRecord]
@@ -139,7 +139,7 @@ def as_dict(answer: Answer) -> dict[str, Any]:
     """Return an answer as JSON-ready data."""
     graph = answer.graph
     return {
-        "asked": answer.asked,
+        "asked": answer.requested,
         "means": [_node(graph, node) for node in answer.nodes],
         "dependents": _by_kind(graph, graph.dependents(answer.nodes)),
         "dependencies": _by_kind(graph, graph.dependencies(answer.nodes)) if answer.reverse else None,

@@ -226,8 +226,8 @@ def show_descriptions(found: Sequence[tuple[LabelDescription, Sequence[str]]], a
         click.echo(f"{label.name} version {label.version}: of a {label.level}{window}")
         if label.about:
             click.echo(f"  {label.about}")
-        one = f"{label.ones}; final {label.ones_told}"
-        zero = f"{label.zeros}; final {label.zeros_told}" if label.zeros_told else label.zeros
+        one = f"{label.ones}; final {label.ones_known}"
+        zero = f"{label.zeros}; final {label.zeros_known}" if label.zeros_known else label.zeros
         lines = {"1": one, "0": zero} if one != zero else {"value": one}
         for name, line in (lines | {"users": ", ".join(users) or "none"}).items():
             click.echo(f"  {name:<6} {line}")

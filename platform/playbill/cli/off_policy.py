@@ -23,7 +23,7 @@ from playbill.versions.tracking.registry import PREFIX, SPLIT_DIGEST
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from playbill.evaluation.off_policy.evaluate import LogOptions, OutcomeRule, PolicyLog, TargetPolicy
+    from playbill.evaluation.off_policy.evaluate import ImportanceLog, LogOptions, OutcomeRule, TargetPolicy
 
 
 PLAYED = "played"
@@ -31,7 +31,7 @@ COVERAGE_HELP = "Share of what the model would show that the log must have tried
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LogSelection:
     """What was asked for on the command line."""
 
     canvases: tuple[str, ...]
@@ -115,7 +115,7 @@ def offpolicy(
     from playbill.evaluation.rendering.grids import grid_table
 
     check_names(estimators)
-    found = weighed(selection, reference, Wanted(**options))  # type: ignore[arg-type]
+    found = weighed(selection, reference, LogSelection(**options))  # type: ignore[arg-type]
     rules = Rules(floor=floor, coverage=coverage)
     report = off_policy_report(found.log, estimators=estimators or None, main=_main(estimators), rules=rules)
     console = Console(stderr=as_json)
@@ -138,17 +138,17 @@ def offpolicy(
 class Weighed:
     """A version's log with both policies' probabilities, and where its estimates are recorded."""
 
-    log: PolicyLog
+    log: ImportanceLog
     version: ModelVersion
     tracking: Tracking
 
 
-def weighed(selection: Selection, reference: str, wanted: Wanted) -> Weighed:
+def weighed(selection: Selection, reference: str, wanted: LogSelection) -> Weighed:
     """Fetch a version and weigh the log of every canvas for it, with a progress bar."""
     from playbill.cli.progress import Stages
     from playbill.evaluation import EvaluationTables
     from playbill.evaluation.canvases.loaded_version import open_model
-    from playbill.evaluation.off_policy.evaluate import combine, scene_of, weigh_model
+    from playbill.evaluation.off_policy.evaluate import combine, log_context, weigh_model
     from playbill.features import FeatureDoor
     from playbill.tables import Tables
     from playbill.versions.tracking import Tracking
@@ -164,7 +164,7 @@ def weighed(selection: Selection, reference: str, wanted: Wanted) -> Weighed:
         version = tracking.resolve(reference)
         folder = tracking.download(version.model, version.version)
         model = open_model(folder, frames, door, digest=version.digest, split_digest=version.tags.get(SPLIT_DIGEST))
-        scene = scene_of(model, frames)
+        scene = log_context(model, frames)
         logs = []
         for canvas in wanted.canvases or (model.resolved.main_canvas,):
             stages.stage(f"weigh {canvas} for {version.reference}")
@@ -174,7 +174,7 @@ def weighed(selection: Selection, reference: str, wanted: Wanted) -> Weighed:
     return Weighed(combine(logs), version, tracking)
 
 
-def target_policy(wanted: Wanted) -> TargetPolicy:
+def target_policy(wanted: LogSelection) -> TargetPolicy:
     """Return how scores become what is shown."""
     from playbill.evaluation.off_policy.evaluate import SoftmaxPolicy, TopPolicy
 
@@ -192,7 +192,7 @@ def outcome_rule(selection: Selection, reward: str) -> OutcomeRule:
     return reward_outcome(*open_zoo(project.model_zoo, project.feature_repo).reward(reward))
 
 
-def _options(wanted: Wanted) -> LogOptions:
+def _options(wanted: LogSelection) -> LogOptions:
     from datetime import UTC
 
     from playbill.evaluation.off_policy.evaluate import LogOptions

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from playbill.config import Workspace
     from playbill.definitions.specs.resolved import LeftOut
     from playbill.serving import Recommender
-    from playbill.serving.active_model import Served
+    from playbill.serving.active_model import ActiveModel
     from playbill.training.run import TrainOutcome
 
 MODEL = "everycanvas"
@@ -98,7 +98,7 @@ def _promote(workspace: Workspace, outcome: TrainOutcome, stages: Stages) -> str
     return f"{MODEL}:{served.version}" if served else ""
 
 
-def _show_quality(outcome: TrainOutcome, served: Served) -> None:
+def _show_quality(outcome: TrainOutcome, served: ActiveModel) -> None:
     from playbill.cli.console import Console
     from playbill.cli.train import each_note_once
     from playbill.evaluation.rendering.grids import tables
@@ -123,7 +123,7 @@ def _with_zero(outcome: TrainOutcome) -> list[str]:
     return [row.baseline for row in report.differences if row.metrics[report.main_metric].includes_zero]
 
 
-def _show_answers(recommender: Recommender, served: Served) -> None:
+def _show_answers(recommender: Recommender, served: ActiveModel) -> None:
     from playbill.cli.recommend import show
     from playbill.serving import RecommendRequest
     from playbill.serving.pipeline import find_title

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from playbill.config import Workspace
     from playbill.features import FeatureDoor
     from playbill.serving import Recommender, RecommendRequest, RecommendResponse
-    from playbill.serving.active_model import Served
-    from playbill.serving.explain import Why
+    from playbill.serving.active_model import ActiveModel
+    from playbill.serving.explain import Explanation
     from playbill.serving.messages import RankedRow
 
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--version", type=click.IntRange(min=1), help="A registered version (default: the approved one).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 @click.pass_obj
-def recommend(selection: Selection, /, model: str | None, version: int | None, as_json: bool, **asked: Any) -> None:
+def recommend(selection: Selection, /, model: str | None, version: int | None, as_json: bool, **requested: Any) -> None:
     """Print the titles, or the rows of titles, that a member would be shown. Logged as the server logs it.
 
     Example: playbill -w ml_100k recommend --member 42 --canvas search --query "star w" -k 5
@@ -52,11 +52,11 @@ def recommend(selection: Selection, /, model: str | None, version: int | None, a
         from playbill.clock import parse_moment
         from playbill.serving.pipeline import find_title
 
-        workspace, title = selection.workspace, asked.pop("why_title")
-        if asked["at"] is not None:
-            asked["at"] = parse_moment(asked["at"])
+        workspace, title = selection.workspace, requested.pop("why_title")
+        if requested["at"] is not None:
+            requested["at"] = parse_moment(requested["at"])
         recommender, served = open_recommender(workspace, model, version)
-        request = _request(served, asked)
+        request = _request(served, requested)
         if title is not None:
             show_why(recommender.why(request, find_title(served, title)), as_json)
             return
@@ -93,7 +93,7 @@ def _uncollected() -> Iterator[None]:
 
 def open_recommender(
     workspace: Workspace, model: str | None, version: int | None, features: FeatureDoor | None = None
-) -> tuple[Recommender, Served]:
+) -> tuple[Recommender, ActiveModel]:
     """Load the approved version, or a given one, with everything a server would answer from.
 
     Args:
@@ -104,7 +104,7 @@ def open_recommender(
     """
     from playbill.cli.models import registered_reference
     from playbill.features import FeatureDoor
-    from playbill.serving import FactReader, Recommender, Slot
+    from playbill.serving import FactReader, ModelHandle, Recommender
     from playbill.serving.loading import Loader, served_model
     from playbill.tables import RequestLog, Tables, workspace_clock
     from playbill.versions.tracking import Tracking
@@ -114,17 +114,17 @@ def open_recommender(
     loader = Loader(workspace, model or served_model(workspace), Tracking(workspace), features, clock)
     served = loader.version(version) if version else loader.load(loader.wanted())
     facts = FactReader(Tables(workspace), features)
-    return Recommender(Slot(served), facts, clock, RequestLog(workspace.database_url).write), served
+    return Recommender(ModelHandle(served), facts, clock, RequestLog(workspace.database_url).write), served
 
 
-def _request(served: Served, asked: dict[str, Any]) -> RecommendRequest:
+def _request(served: ActiveModel, requested: dict[str, Any]) -> RecommendRequest:
     from pydantic import ValidationError
 
     from playbill.errors import RequestError
     from playbill.serving import RecommendRequest
     from playbill.serving.pipeline import find_title
 
-    fields = asked | {"canvas": asked["canvas"] or served.resolved.main_canvas}
+    fields = requested | {"canvas": requested["canvas"] or served.resolved.main_canvas}
     served.resolved.canvas(fields["canvas"])
     fields["context"] = dict(_context_field(text) for text in fields["context"])
     title = fields.pop("source_title")
@@ -152,7 +152,7 @@ def _context_field(text: str) -> tuple[str, str | float]:
     return name, value
 
 
-def show_why(found: Why, as_json: bool) -> None:
+def show_why(found: Explanation, as_json: bool) -> None:
     """Print, for a canvas and its rows, what rules say of one title and which heads and terms move it up or down."""
     if as_json:
         click.echo(found.model_dump_json())

@@ -197,14 +197,14 @@ def _rules(requests: pl.DataFrame, resolved: ResolvedModel) -> tuple[list[Candid
     """Return the R different rules there are, and [m] which one each request is under."""
     places: dict[CandidatesSpec, int] = {CandidatesSpec(): 0}
     # A local hour begins at a quarter of an UTC hour everywhere, so rules about hours hold for whole quarters.
-    asked = requests.select(pl.col("canvas").cast(pl.String), quarter=pl.col("event_at").dt.truncate("15m"))
+    requested = requests.select(pl.col("canvas").cast(pl.String), quarter=pl.col("event_at").dt.truncate("15m"))
     number = np.zeros(requests.height, np.int64)
     for name, canvas in resolved.canvases.items():
-        own = (asked["canvas"] == name).fill_null(False).to_numpy()
+        own = (requested["canvas"] == name).fill_null(False).to_numpy()
         if not canvas.candidates.hours:
             number[own] = places.setdefault(_lasting(canvas.candidates), len(places))
             continue
-        quarters, back = np.unique(asked["quarter"].to_numpy()[own], return_inverse=True)
+        quarters, back = np.unique(requested["quarter"].to_numpy()[own], return_inverse=True)
         moments = pl.Series(quarters).dt.replace_time_zone("UTC").to_list()
         held = [_lasting(canvas.candidates.at(moment)) for moment in moments]
         codes = np.array([places.setdefault(rules, len(places)) for rules in held], np.int64)
@@ -214,8 +214,8 @@ def _rules(requests: pl.DataFrame, resolved: ResolvedModel) -> tuple[list[Candid
 
 def _lasting(rules: CandidatesSpec) -> CandidatesSpec:
     """Return the rules that say what could be seen, so that canvases which differ in others share masks."""
-    asked = (*ABOUT_TITLES, *ABOUT_LAUNCHES, "available")
-    return CandidatesSpec(**{name: getattr(rules, name) for name in asked if getattr(rules, name) is not None})
+    requested = (*ABOUT_TITLES, *ABOUT_LAUNCHES, "available")
+    return CandidatesSpec(**{name: getattr(rules, name) for name in requested if getattr(rules, name) is not None})
 
 
 def _spans(titles: Vocabulary, availability: pl.DataFrame) -> pl.DataFrame:
@@ -223,8 +223,8 @@ def _spans(titles: Vocabulary, availability: pl.DataFrame) -> pl.DataFrame:
     until = pl.col("available_until") if "available_until" in availability.columns else pl.lit(None, pl.Int64)
     as_moment = pl.col("available_from").dt.epoch("us")
     end = until.dt.epoch("us") if "available_until" in availability.columns else until
-    said = "recorded_at" in availability.columns
-    known = pl.col("recorded_at").dt.epoch("us") if said else pl.lit(None, pl.Int64)
+    recorded = "recorded_at" in availability.columns
+    known = pl.col("recorded_at").dt.epoch("us") if recorded else pl.lit(None, pl.Int64)
     return (
         availability.select("country", start=as_moment, end=end.fill_null(NEVER), known=known.fill_null(ALWAYS))
         .with_columns(title=pl.Series(titles.encode(availability["title_id"]), dtype=pl.Int64))

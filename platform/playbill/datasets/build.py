@@ -16,10 +16,10 @@ from playbill.datasets.availability import availability_states
 from playbill.datasets.batching.batches import FIELDS, Task
 from playbill.datasets.batching.windows import Windows, cut_windows
 from playbill.datasets.candidate_masks import Audience
-from playbill.datasets.checks import assert_filled
+from playbill.datasets.checks import check_context_coverage
 from playbill.datasets.encoding.context_columns import ContextColumns
 from playbill.datasets.encoding.encoder import Encoder
-from playbill.datasets.encoding.fit import Schema, learn_state, with_categories
+from playbill.datasets.encoding.fit import Schema, fit_encoder, with_categories
 from playbill.datasets.encoding.row_entries import page_rows
 from playbill.datasets.encoding.titles import display_names, snapshot_values, title_arrays
 from playbill.datasets.encoding.tokens import floor_moments, moment_of
@@ -28,7 +28,7 @@ from playbill.datasets.examples.sampling import ExampleWeights, reward_versions
 from playbill.datasets.examples.selection import Examples, draw_strata, find_examples, learn, require_some
 from playbill.datasets.splits import Split
 from playbill.datasets.training_set import BatchSettings, TrainingSet
-from playbill.definitions.specs import ResolvedModel, TaskSpec, without_heads
+from playbill.definitions.specs import ResolvedModel, TaskSpec, prune_heads
 from playbill.definitions.specs.losses import ranks
 from playbill.definitions.specs.negatives import read_negatives
 from playbill.tables import Vocabulary
@@ -110,12 +110,12 @@ def build_training_set(
         IntegrityError: Something of the held-out part would be read.
     """
     learnt, boundary = learn(tables, resolved, split, clock, weights)
-    resolved = without_heads(resolved, learnt.left_out)
+    resolved = prune_heads(resolved, learnt.left_out)
     schema: Schema = features.schema(resolved.model.features)
-    state = learn_state(resolved, schema, learnt.events, learnt.titles, tables.vocabulary("title").entries)
+    state = fit_encoder(resolved, schema, learnt.events, learnt.titles, tables.vocabulary("title").entries)
     examples = find_examples(Encoder(state), learnt, resolved)
     require_some(len(examples.rows))
-    assert_filled(resolved, examples.requests, learnt.events, state.own_fields)
+    check_context_coverage(resolved, examples.requests, learnt.events, state.own_fields)
     boundary.events("training rows", learnt.events.select("member_id", "seq", "event_at")[examples.moments])
     rows = features.member_features(schema.service, examples.requests)
     snapshots, snapshot, kept = _snapshots(features, state.snapshot_hours, schema, rows["event_at"], state.titles)
@@ -188,8 +188,8 @@ def _evidence(encoder: Encoder, events: pl.DataFrame, rows: TrainingRows, resolv
     for name, label in rows.labels.items():
         if ranks(resolved.model.heads[name].loss):
             wanted |= label > 0
-    asked = np.bincount(rows.title[wanted], minlength=encoder.title_rows.size)
-    found = np.where(counts > 0, counts, asked).astype(np.int64)
+    requested = np.bincount(rows.title[wanted], minlength=encoder.title_rows.size)
+    found = np.where(counts > 0, counts, requested).astype(np.int64)
     found[0] = 0
     return found
 

@@ -197,9 +197,9 @@ class Profiles:
         return self._used(requests, moment)["known_from"].dt.epoch("us").fill_null(0).to_numpy().astype(np.int64)
 
     def _used(self, requests: pl.DataFrame, moment: str) -> pl.DataFrame:
-        asked = requests.select("member_id", at=moment).with_row_index("row").sort("at", maintain_order=True)
+        requested = requests.select("member_id", at=moment).with_row_index("row").sort("at", maintain_order=True)
         rows = self.rows.with_columns(pl.col("known_from").alias("at"))
-        found = asked.join_asof(rows, on="at", by="member_id", strategy="backward", check_sortedness=False)
+        found = requested.join_asof(rows, on="at", by="member_id", strategy="backward", check_sortedness=False)
         return found.sort("row")
 
 

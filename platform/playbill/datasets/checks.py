@@ -110,11 +110,11 @@ class Boundary:
             frame: Rows of a canonical table.
             columns: Its time columns, all of which must lie before; those it lacks are not asked for.
         """
-        asked = [name for name in columns if name in frame.columns]
-        if self.end is None or not asked:
+        requested = [name for name in columns if name in frame.columns]
+        if self.end is None or not requested:
             return frame
         end = utc_literal(self.end)
-        return frame.filter(pl.all_horizontal(pl.col(name) < end for name in asked))
+        return frame.filter(pl.all_horizontal(pl.col(name) < end for name in requested))
 
 
 def _latest(at: pl.Series | AnyInt | datetime) -> datetime | None:
@@ -192,7 +192,7 @@ _REMEDY = {
 }
 
 
-def assert_filled(
+def check_context_coverage(
     resolved: ResolvedModel, requests: pl.DataFrame, events: pl.DataFrame, own_fields: Mapping[str, str]
 ) -> None:
     """Check that canvases with logged requests get the fields that say what a request is about.
@@ -230,8 +230,8 @@ def _unfilled(
         if field not in canvas.context or requests.is_empty() or canvas.name in resolved.model.tasks:
             continue
         column = _COLUMNS[field]
-        said = requests.select((pl.col(column).is_not_null() & (pl.col(column) != "")).any()).item()
-        if said or (field == "row" and not events["row"].is_not_null().any()):
+        given = requests.select((pl.col(column).is_not_null() & (pl.col(column) != "")).any()).item()
+        if given or (field == "row" and not events["row"].is_not_null().any()):
             continue
         made = f", make some with `tasks: {{{canvas.name}: {{from: {_MADE_BY[field]}}}}}`" if field in _MADE_BY else ""
         yield Problem(

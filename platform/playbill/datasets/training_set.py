@@ -23,7 +23,7 @@ from playbill.datasets.encoding.row_entries import PageRows
 from playbill.datasets.examples.negatives import make_policy
 from playbill.datasets.examples.rows import TrainingRows
 from playbill.datasets.examples.sampling import Stratum
-from playbill.definitions.specs import ResolvedModel, without_heads
+from playbill.definitions.specs import ResolvedModel, prune_heads
 from playbill.definitions.specs.negatives import read_negatives
 from playbill.errors import IntegrityError
 
@@ -86,7 +86,7 @@ class TrainingSet:
 
     def trained(self, resolved: ResolvedModel) -> ResolvedModel:
         """Return the definition this was built from as it can be trained: without the heads left out here."""
-        return without_heads(resolved, self.left_out)
+        return prune_heads(resolved, self.left_out)
 
     @property
     def labels(self) -> dict[str, Float]:

@@ -107,14 +107,14 @@ def _asks(
     """Return how baselines are asked on a canvas, by name."""
     names = NameMatch(folded_names(case)) if "query" in spec.context else None
 
-    def asked(name: str, function: ScoreFunction) -> ScoreFunction:
+    def requested(name: str, function: ScoreFunction) -> ScoreFunction:
         if actions:
             function = CountingAsPlays(function, actions)
         if "source_title" in spec.context:
             function = FromSource(function, alone=name == "item_knn")
         return function if names is None else Matching(names, function)
 
-    return asked
+    return requested
 
 
 @dataclass(frozen=True)

@@ -82,10 +82,10 @@ def ceiling_of(case: EvaluationCase, truth: KnownTruth | None) -> ScoreFunction 
         case: Requests that were logged, on this canvas or another.
         truth: Of the log's world, if it has one.
     """
-    asked = case.log.frame[case.positions]["request_id"]
-    if truth is None or asked.null_count():
+    requested = case.log.frame[case.positions]["request_id"]
+    if truth is None or requested.null_count():
         return None
-    values = truth.of(asked.to_list())
+    values = truth.of(requested.to_list())
     if values is None:
         return None
     keys = zip(case.frame["member_id"].to_list(), case.frame["at"].to_list(), strict=True)

@@ -140,10 +140,10 @@ def assert_one_split(splits: Mapping[str, Split]) -> None:
     Raises:
         ComparisonError: They differ in protocol or in what is held out.
     """
-    asked = {name: (split.protocol, split.digest) for name, split in splits.items()}
-    if len(set(asked.values())) > 1:
+    requested = {name: (split.protocol, split.digest) for name, split in splits.items()}
+    if len(set(requested.values())) > 1:
         each = ", ".join(
-            f"'{name}' under {protocol} on split {digest[:12]}" for name, (protocol, digest) in asked.items()
+            f"'{name}' under {protocol} on split {digest[:12]}" for name, (protocol, digest) in requested.items()
         )
         raise ComparisonError(
             f"these would not be asked the same: {each}. Evaluate them apart, or train them under one protocol on one "

@@ -32,7 +32,7 @@ from playbill.evaluation.cases.event_log import EvaluationTables, EventLog, as_f
 from playbill.evaluation.cases.score_function import ScoreFunction
 from playbill.evaluation.ceiling import KnownTruth, ceiling_of
 from playbill.evaluation.measure import Collector, Measured, Progress, case_facts, check_cutoffs, measure
-from playbill.evaluation.metric_aggregation import MINIMUM_MEMBERS, Judging, report_of, told_of
+from playbill.evaluation.metric_aggregation import MINIMUM_MEMBERS, Judging, report_context, report_of
 from playbill.evaluation.report import CEILING, EvaluationReport, WindowRow
 from playbill.metrics import MemberBootstrap
 from playbill.metrics.ranking import Values
@@ -91,10 +91,10 @@ def evaluate(
     check_cutoffs(k)
     case = build_case(as_frames(tables), split, resolved, canvas, fold=fold, log=log)
     called, judging = name or resolved.model.name, judging or Judging()
-    told, worth = told_of(case.frame, judging), _rewards(case, resolved)
+    context, worth = report_context(case.frame, judging), _rewards(case, resolved)
     names, left_out = chosen(baselines, case, resolved)
-    notes = (*_asked(case), *tied(case, as_frames(tables), split), *told.notes, *worth.notes, *left_out)
-    told = told._replace(notes=notes, reward=worth.version)
+    notes = (*_requested(case), *tied(case, as_frames(tables), split), *context.notes, *worth.notes, *left_out)
+    context = context._replace(notes=notes, reward=worth.version)
     if split.protocol == REPLAY:
         case, measured, windows = replayed(
             case,
@@ -107,15 +107,15 @@ def evaluate(
             worth.values,
             progress,
         )
-        return report_of(case, measured, k, judging, told._replace(windows=windows))
+        return report_of(case, measured, k, judging, context._replace(windows=windows))
     others = (beside or Beside()).of(names, case, resolved)
     facts = case_facts(case, worth.values)
     known = ceiling_of(case, truth)
     if known is None and truth is not None and truth.note:
-        told = told._replace(notes=(*told.notes, truth.note))
+        context = context._replace(notes=(*context.notes, truth.note))
     functions = {called: function, **others} | ({} if known is None else {CEILING: known})
     measured = measure(case, functions, k, progress, facts=facts)
-    return report_of(case, measured, k, judging, told)
+    return report_of(case, measured, k, judging, context)
 
 
 def evaluate_case(
@@ -143,13 +143,13 @@ def evaluate_case(
     """
     check_cutoffs(k)
     judging = judging or Judging()
-    told, facts = told_of(case.frame, judging), case_facts(case)
-    told = told._replace(notes=(*told.notes, *notes))
+    context, facts = report_context(case.frame, judging), case_facts(case)
+    context = context._replace(notes=(*context.notes, *notes))
     measured = measure(case, {name: function, **baselines}, k, progress, facts=facts)
-    return report_of(case, measured, k, judging, told)
+    return report_of(case, measured, k, judging, context)
 
 
-def _asked(case: EvaluationCase) -> tuple[str, ...]:
+def _requested(case: EvaluationCase) -> tuple[str, ...]:
     """Say so where a canvas is asked at what was logged elsewhere."""
     elsewhere = sorted(set(case.frame["canvas"].drop_nulls()) - {case.canvas})
     if case.logged or not elsewhere:

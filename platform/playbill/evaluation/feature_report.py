@@ -207,8 +207,8 @@ class _Trial:
     ) -> None:
         self.case, self.canvas, self.resolved, self._scorer = case, canvas, resolved, scorer
         self._chunks = list(case.chunks())
-        asked = [request for chunk in self._chunks for request in chunk.requests]
-        self._requests = with_features(asked, resolved.model.features, features)
+        requested = [request for chunk in self._chunks for request in chunk.requests]
+        self._requests = with_features(requested, resolved.model.features, features)
         self._ranks = self._ranked(self._scorer, self._requests)
 
     def measured(self, use: FeatureUse, generator: np.random.Generator) -> FeatureUse:

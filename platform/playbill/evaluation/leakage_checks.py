@@ -83,11 +83,11 @@ def future_canary(name: str, make: Make, case: EvaluationCase, *, seed: int = 0)
         seed: Of the shuffle.
     """
     changed, scored, largest = 0, 0, 0.0
-    for cut, asked in cuts(case):
-        shuffled = with_another_future(case, unknowable(case, cut, asked), seed)
-        before, after = (_scores(name, make(one), one, asked) for one in (case, shuffled))
+    for cut, requested in cuts(case):
+        shuffled = with_another_future(case, unknowable(case, cut, requested), seed)
+        before, after = (_scores(name, make(one), one, requested) for one in (case, shuffled))
         moved = _moved(before, after)
-        changed, scored = changed + int((moved > TOLERANCE).sum()), scored + asked.size
+        changed, scored = changed + int((moved > TOLERANCE).sum()), scored + requested.size
         largest = max(largest, float(moved.max(initial=0.0)))
     if changed:
         what = f"'{name}' reads what comes after a request: {changed} of {scored} requests are answered otherwise when "
@@ -143,11 +143,11 @@ def feature_canary(
     """
     changed: dict[str, int] = {}
     scored = 0
-    for cut, asked in cuts(case):
-        shuffled = with_another_future(case, unknowable(case, cut, asked), seed)
-        frame = case.frame[asked].select("member_id", "country", "device", "language", event_at="at")
+    for cut, requested in cuts(case):
+        shuffled = with_another_future(case, unknowable(case, cut, requested), seed)
+        frame = case.frame[requested].select("member_id", "country", "device", "language", event_at="at")
         before, after = (make(one.tables).member_features(service, frame) for one in (case, shuffled))
-        scored += asked.size
+        scored += requested.size
         for column in before.columns:
             if column not in frame.columns:
                 moved = before[column].ne_missing(after[column])
@@ -223,14 +223,14 @@ def run_canaries(
     return (*found, order_canary(name, make(case), case, seed=seed))
 
 
-def _scores(name: str, function: ScoreFunction, case: EvaluationCase, asked: Indices) -> Scores:
+def _scores(name: str, function: ScoreFunction, case: EvaluationCase, requested: Indices) -> Scores:
     """Return [n, T] scores of some requests, NaN where there is no candidate."""
-    chosen = np.isin(case.rows, asked)
-    rows = np.searchsorted(asked, case.rows[chosen])
+    chosen = np.isin(case.rows, requested)
+    rows = np.searchsorted(requested, case.rows[chosen])
     part = replace(
         case,
-        frame=case.frame[asked],
-        positions=case.positions[asked],
+        frame=case.frame[requested],
+        positions=case.positions[requested],
         rows=rows.astype(np.int64),
         columns=case.columns[chosen],
         targets_at=case.targets_at[chosen],
@@ -280,11 +280,11 @@ def cuts(case: EvaluationCase) -> list[tuple[int, Indices]]:
     return found
 
 
-def unknowable(case: EvaluationCase, cut: int, asked: Indices) -> Mask:
+def unknowable(case: EvaluationCase, cut: int, requested: Indices) -> Mask:
     """[E] events that none of the requests asked, at the cut or before, may know."""
     if case.log.protocol in TIME_PROTOCOLS:
         late: Mask = microseconds(case.log.frame["event_at"]) >= cut
-        for position in case.positions[asked].tolist():  # what came earlier in the very same moment is known
+        for position in case.positions[requested].tolist():  # what came earlier in the very same moment is known
             late[case.log.starts[position] : position] = False
         return late
     held = pl.col("fold") == case.fold
@@ -302,13 +302,13 @@ def with_another_future(case: EvaluationCase, chosen: Mask, seed: int) -> Evalua
     places = np.nonzero(chosen)[0]
     order = np.arange(frame.height)
     order[places] = generator.permutation(places)
-    said = [name for name in frame.columns if name not in (*_KEYS, "place", "fold")]
+    columns = [name for name in frame.columns if name not in (*_KEYS, "place", "fold")]
     column = case.log.column[order]
     titled = places[column[places] != UNKNOWN]
     column[titled] = generator.integers(0, len(case.catalogue), titled.size)
     drawn = np.array([*case.catalogue.title_ids, None], dtype=object)[column]
     anew = np.isin(np.arange(frame.height), titled)
-    mixed = frame.with_columns(frame.select(said)[order]).with_columns(
+    mixed = frame.with_columns(frame.select(columns)[order]).with_columns(
         title_id=pl.when(pl.Series(anew)).then(pl.Series(drawn.tolist(), dtype=pl.String)).otherwise("title_id")
     )
     log = EventLog(
@@ -356,6 +356,6 @@ def in_another_order(request: Request, generator: np.random.Generator) -> Reques
     history = request.history
     if history is None or history.height < 2:
         return request
-    said = [name for name in history.columns if name not in _KEYS]
-    mixed = history.select(said)[generator.permutation(history.height)]
+    columns = [name for name in history.columns if name not in _KEYS]
+    mixed = history.select(columns)[generator.permutation(history.height)]
     return replace(request, history=history.with_columns(mixed))

@@ -76,12 +76,12 @@ class Collector:
         aligned = [AlignedScorer(name, function, self.case.catalogue) for name, function in functions.items()]
         # Requests of one moment lie together: what a moment's titles are like is then worked out once.
         ordered, requests, targets = part.in_time_order()
-        asked, ranked = self._done, self._seen
+        requested, ranked = self._done, self._seen
         for chunk in ordered.chunks():
-            own = slice(self._done - asked, self._done - asked + len(chunk.requests))
+            own = slice(self._done - requested, self._done - requested + len(chunk.requests))
             answers = slice(self._seen - ranked, self._seen - ranked + chunk.rows.size)
             for scorer in aligned:
-                self._collect(scorer, chunk, asked + requests[own], ranked + targets[answers])
+                self._collect(scorer, chunk, requested + requests[own], ranked + targets[answers])
             self._done += len(chunk.requests)
             self._seen += chunk.rows.size
             if progress is not None:

@@ -232,7 +232,7 @@ class JudgedCase(Protocol):
         ...
 
 
-class Told(NamedTuple):
+class ReportContext(NamedTuple):
     """What a report says beside its numbers.
 
     Args:
@@ -248,7 +248,7 @@ class Told(NamedTuple):
     reward: str | None = None
 
 
-def told_of(frame: pl.DataFrame, judging: Judging) -> Told:
+def report_context(frame: pl.DataFrame, judging: Judging) -> ReportContext:
     """Say which slices can be read, before anything long is begun.
 
     Args:
@@ -259,11 +259,11 @@ def told_of(frame: pl.DataFrame, judging: Judging) -> Told:
         UnknownNameError: A name is no slice.
         StateError: A slice that must be read cannot be.
     """
-    return Told(*readable_slices(frame, judging.slices, judging.minimum_members, strict=judging.strict))
+    return ReportContext(*readable_slices(frame, judging.slices, judging.minimum_members, strict=judging.strict))
 
 
 def report_of(
-    case: JudgedCase, measured: Mapping[str, Measured], k: Sequence[int], judging: Judging, told: Told
+    case: JudgedCase, measured: Mapping[str, Measured], k: Sequence[int], judging: Judging, context: ReportContext
 ) -> EvaluationReport:
     """Judge the first of some measured functions against the others.
 
@@ -272,7 +272,7 @@ def report_of(
         measured: Name -> what it did; the model first. One that is called `CEILING` is compared with nothing.
         k: Cut-offs; the first one is that of the main metric.
         judging: The bootstrap.
-        told: Slices, and what is said beside the numbers.
+        context: Slices, and what is said beside the numbers.
     """
     members = case.frame["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
     judged = {name: found for name, found in measured.items() if name != CEILING}
@@ -294,12 +294,12 @@ def report_of(
         resamples=judging.resamples,
         seed=judging.seed,
         level=judge.bootstrap.level,
-        reward=told.reward,
+        reward=context.reward,
         rows=judge.rows(),
         differences=judge.differences(),
-        slices=judge.slices(case.frame, told.slices),
-        windows=told.windows,
-        notes=told.notes,
+        slices=judge.slices(case.frame, context.slices),
+        windows=context.windows,
+        notes=context.notes,
         ceiling=Judge(members, truth, judging, judge.main_metric).rows()[0] if truth else None,
         requests=_requests(case.frame, measured),
     )

@@ -64,7 +64,7 @@ class RowFigure:
         return self.only or self.row.name
 
     @property
-    def asked_as(self) -> str:
+    def requested_as(self) -> str:
         """The canvas that its requests are asked on."""
         return self.row.scored_as or self.row.canvas
 
@@ -128,8 +128,8 @@ class RowFigure:
             raise StateError(self._why_nothing(log, split, fold))
         own = _with_source(_as_shown(own, log), self.row)
         page = self.resolved.canvases[self.row.canvas].page or AS_WRITTEN
-        asked = self.resolved.canvas(self.asked_as)
-        plain = CandidateRule.of(asked, tables, titles, log)
+        requested = self.resolved.canvas(self.requested_as)
+        plain = CandidateRule.of(requested, tables, titles, log)
         parts = (plain.spec, plain.catalogue, plain.order, plain.log, plain.profiles)
         rule = RowRule(*parts, row=self.row, genre_consistency=page.genre_consistency)
         return case_of(
@@ -138,7 +138,7 @@ class RowFigure:
             rule,
             tables,
             split,
-            canvas=self.asked_as,
+            canvas=self.requested_as,
             fold=fold,
             logged=True,
             subject=f"row '{self.name}'",
@@ -246,8 +246,8 @@ class RowPolicy:
         self.title_ids: Sequence[str] = case.catalogue.title_ids
         self._case, self._policy, self._canvas = case, policy, canvas
         self._ties = None if ties is None else AlignedScorer(policy, ties, case.catalogue)
-        asked = case.frame.select("member_id", "at", "source_title_id").iter_rows()
-        self._places = {key: place for place, key in enumerate(asked)}
+        requested = case.frame.select("member_id", "at", "source_title_id").iter_rows()
+        self._places = {key: place for place, key in enumerate(requested)}
 
     def score(self, requests: Sequence[Request]) -> Scores:
         """Return [N, T] scores of requests of the case."""
@@ -281,10 +281,12 @@ def _judged_by(row: RowSpec, resolved: ResolvedModel) -> str:
 def _as_canvas(row: RowSpec, label: str, resolved: ResolvedModel) -> ResolvedModel:
     """Return the model with a row in place of the canvas that it is scored as."""
     name = row.scored_as or row.canvas
-    shown, asked = resolved.canvases[row.canvas], resolved.canvases[name]
+    shown, requested = resolved.canvases[row.canvas], resolved.canvases[name]
     kids = shown.candidates.kids is True
     rules = row.candidates.model_copy(update={"kids": True}) if kids else row.candidates
-    own: CanvasSpec = asked.model_copy(update={"candidates": rules, "blend": row.blend or asked.blend, "metric": label})
+    own: CanvasSpec = requested.model_copy(
+        update={"candidates": rules, "blend": row.blend or requested.blend, "metric": label}
+    )
     return resolved.model_copy(update={"canvases": {**resolved.canvases, name: own}})
 
 
@@ -323,7 +325,7 @@ def _ranked_by(
     """Return what orders the row."""
     row = figure.row
     if row.policy is None:
-        return CanvasScorer(scorer, figure.resolved, figure.asked_as, features)
+        return CanvasScorer(scorer, figure.resolved, figure.requested_as, features)
     ties = None if row.chart else CanvasScorer(scorer, resolved, row.canvas, features)
     return RowPolicy(case, row.policy, ties, row.canvas)
 

@@ -25,10 +25,10 @@ from playbill.features.reports import OnlineFeatures
 from playbill.features.values import (
     REQUEST_AT,
     alive,
-    asked_rows,
     empty,
     is_after,
     request_columns,
+    requested_rows,
     shaped,
     with_derived,
 )
@@ -45,11 +45,11 @@ def online_features(
     """Return the request's fields, then the member and request columns, a row per member."""
     catalog = door.catalog(service)
     _check(catalog, at, request)
-    asked = asked_rows(member_ids, at, request)
-    values, values_at = _read(door, catalog, asked, at.astimezone(UTC))
-    frame = pl.DataFrame(pl.from_arrow(asked))
+    requested = requested_rows(member_ids, at, request)
+    values, values_at = _read(door, catalog, requested, at.astimezone(UTC))
+    frame = pl.DataFrame(pl.from_arrow(requested))
     future = is_after(values_at, at)
-    rows = frame.hstack(_columns(catalog, asked, values))
+    rows = frame.hstack(_columns(catalog, requested, values))
     if future.any():
         rows = _replayed(door, service, frame, rows, future)
     return OnlineFeatures(rows, values_at, ~future)
@@ -65,23 +65,23 @@ def _check(catalog: Catalog, at: datetime, request: Mapping[str, Any]) -> None:
         raise DataError("request for online features", problems)
 
 
-def _columns(catalog: Catalog, asked: pa.Table, values: pa.Table) -> pl.DataFrame:
+def _columns(catalog: Catalog, requested: pa.Table, values: pa.Table) -> pl.DataFrame:
     columns = catalog.schema.of("member", "request")
-    if not asked.num_rows:
+    if not requested.num_rows:
         return empty(columns)
-    return shaped(with_derived(request_columns(asked, values), catalog, "member", "request"), columns)
+    return shaped(with_derived(request_columns(requested, values), catalog, "member", "request"), columns)
 
 
 def _replayed(
-    door: FeastDoor, service: str, asked: pl.DataFrame, rows: pl.DataFrame, future: pl.Series
+    door: FeastDoor, service: str, requested: pl.DataFrame, rows: pl.DataFrame, future: pl.Series
 ) -> pl.DataFrame:
     """Replace the rows of members whose online values are from after the moment."""
-    numbered, chosen = rows.with_row_index("__row"), asked.filter(future)
+    numbered, chosen = rows.with_row_index("__row"), requested.filter(future)
     regenerated = member_features(door, service, chosen).with_columns(numbered.filter(future).get_column("__row"))
     return pl.concat([numbered.filter(~future), regenerated.select(numbered.columns)]).sort("__row").drop("__row")
 
 
-def _read(door: FeastDoor, catalog: Catalog, asked: pa.Table, at: datetime) -> tuple[pa.Table, pl.DataFrame]:
+def _read(door: FeastDoor, catalog: Catalog, requested: pa.Table, at: datetime) -> tuple[pa.Table, pl.DataFrame]:
     """Read every plain view: full-named columns, and the time of each view's values. Expired values are null."""
     wanted = {name: fields for name, fields in catalog.plain("member", "request").items() if name in catalog.views}
     door.require_materialized(catalog.views[name] for name in wanted)
@@ -89,7 +89,7 @@ def _read(door: FeastDoor, catalog: Catalog, asked: pa.Table, at: datetime) -> t
     times: dict[str, pa.ChunkedArray] = {}
     for name, fields in wanted.items():
         view = catalog.views[name]
-        found = door.read_online(view, asked, [field.name for field in fields], at)
+        found = door.read_online(view, requested, [field.name for field in fields], at)
         times[name] = found.column(EVENT_TIME)
         columns |= alive(name, view.ttl, found, at)
     return pa.table(columns), pl.DataFrame(pl.from_arrow(pa.table(times)))

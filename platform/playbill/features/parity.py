@@ -91,8 +91,8 @@ def _compare(door: FeastDoor, service: str, requests: pl.DataFrame) -> _Compared
     catalog, columns = door.catalog(service), _columns(door, service)
     views = [name for name in catalog.plain("member", "request") if name in catalog.views]
     facts = read_facts(requests, columns, views)
-    asked = facts.rows.select("member_id", "event_at")
-    regenerated = member_features(door, service, asked).select(column.name for column in columns)
+    requested = facts.rows.select("member_id", "event_at")
+    regenerated = member_features(door, service, requested).select(column.name for column in columns)
     differs = pl.DataFrame(
         [(facts.served[c.name].ne_missing(regenerated[c.name]) & facts.present[c.name]).alias(c.name) for c in columns]
     )
@@ -136,14 +136,14 @@ def _causes(
 
 def _views(parts: Sequence[_Compared]) -> Iterator[ViewParity]:
     for view in dict.fromkeys(column.view for part in parts for column in part.columns):
-        asked = [(part, column) for part in parts for column in part.columns if column.view == view]
+        requested = [(part, column) for part in parts for column in part.columns if column.view == view]
         causes: Counter[Cause] = Counter()
-        for part, column in asked:
+        for part, column in requested:
             causes.update(dict(part.causes[column.name].drop_nulls().value_counts().iter_rows()))
-        examples = sorted((found for pair in asked for found in _examples(*pair)), key=lambda found: found.at)
+        examples = sorted((found for pair in requested for found in _examples(*pair)), key=lambda found: found.at)
         yield ViewParity(
             view=view,
-            compared=sum(int(part.present[column.name].sum()) for part, column in asked),
+            compared=sum(int(part.present[column.name].sum()) for part, column in requested),
             different=causes.total(),
             causes=dict(causes),
             examples=tuple(examples[:EXAMPLES]),

@@ -47,8 +47,8 @@ def of_states(door: FeastDoor, service: str, rows: pl.DataFrame, states_at: pl.D
         if name in catalog.views:
             names = [field.name for field in fields]
             values = view_values(door.config, catalog.views[name], names, full_names=True)
-            asked = rows.select("member_id", states_at.get_column(name).alias(EVENT_AT))
-            joined = joined.hstack(as_of_join(asked, EVENT_AT, values))
+            requested = rows.select("member_id", states_at.get_column(name).alias(EVENT_AT))
+            joined = joined.hstack(as_of_join(requested, EVENT_AT, values))
     columns = catalog.schema.of("member", "request")
     return shaped(with_derived(plain_arrow(joined), catalog, "member", "request"), columns)
 

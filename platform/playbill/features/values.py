@@ -60,7 +60,7 @@ def empty(columns: Sequence[FeatureColumn]) -> pl.DataFrame:
     )
 
 
-def asked_rows(member_ids: Sequence[str | None], at: datetime, request: Mapping[str, Any]) -> pa.Table:
+def requested_rows(member_ids: Sequence[str | None], at: datetime, request: Mapping[str, Any]) -> pa.Table:
     """Return a row per member with the moment and the request's fields."""
     count = len(member_ids)
     columns = {"member_id": pa.array(member_ids, pa.string()), "event_at": pa.array([at] * count, _MOMENT)}

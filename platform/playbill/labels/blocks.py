@@ -157,7 +157,7 @@ class Spans:
     end: Int
 
 
-def spans(block: Block, groups: Groups, counted: Bool, window: timedelta, asked: Int) -> Spans:
+def spans(block: Block, groups: Groups, counted: Bool, window: timedelta, requested: Int) -> Spans:
     """Find the counted events within a window after a of n events.
 
     Args:
@@ -165,22 +165,22 @@ def spans(block: Block, groups: Groups, counted: Bool, window: timedelta, asked:
         groups: Which of them belong together.
         counted: [n] which of them count.
         window: How long after an event.
-        asked: [a] the events, rising.
+        requested: [a] the events, rising.
     """
     inside = counted[groups.order]
     total: Int = np.cumsum(inside)
     found = groups.order[inside]
-    at = groups.place[asked]
+    at = groups.place[requested]
     start = groups.start[at]
     first, end = total[at], total[groups.last[at]]
     # Where none comes after an event, which is the rule, there is nothing to look for.
     some = np.flatnonzero(end > first)
-    until = block.time[asked[some]] + window // _MICROSECOND
+    until = block.time[requested[some]] + window // _MICROSECOND
     end[some] = _after(groups.group[inside], block.time[found], groups.group[at[some]], until)
     return Spans(found, first, total[start] - inside[start].astype(np.int64), end)
 
 
-def _after(group: Int, time: Int, asked_group: Int, until: Int) -> Int:
+def _after(group: Int, time: Int, requested_group: Int, until: Int) -> Int:
     """Return the place after the last of c events, by group and time, of a group and no later than a moment.
 
     Group and time become one number by the rank of times, which fits where their product does not.
@@ -189,7 +189,7 @@ def _after(group: Int, time: Int, asked_group: Int, until: Int) -> Int:
     size = len(moments) + 1
     keys = group * size + np.searchsorted(moments, time)
     last = np.searchsorted(moments, until, side="right") - 1
-    return np.searchsorted(keys, asked_group * size + last, side="right")
+    return np.searchsorted(keys, requested_group * size + last, side="right")
 
 
 def span_max(values: Float, first: Int, end: Int) -> Float:

@@ -46,11 +46,11 @@ def add_derived(
         what = "looks at what comes after an event, so it needs a window and what is known as of when"
         raise DataError("derived columns", [Problem(name, what) for name in outcomes])
     block = Block(events, (as_of - _EPOCH) // timedelta(microseconds=1) if as_of else 0)
-    asked = np.ones(len(block), np.bool_)
+    requested = np.ones(len(block), np.bool_)
     tables = {"availability": availability, "titles": titles}
     if POPULARITY in wanted:
         tables[PLAYS] = daily_plays(events, pl.lit(True))
-    columns = [before_column(name, block, asked, tables) for name in BEFORE_COLUMNS if name in wanted]
+    columns = [before_column(name, block, requested, tables) for name in BEFORE_COLUMNS if name in wanted]
     if window is not None:
-        columns += [outcome_column(name, block, window, asked).alias(name) for name in outcomes]
+        columns += [outcome_column(name, block, window, requested).alias(name) for name in outcomes]
     return events.with_columns(columns)

@@ -201,7 +201,7 @@ class _Work:
     def parts(self, interactions: pl.DataFrame | pl.LazyFrame, size: int) -> Iterator[_Part]:
         """Yield the known events of block after block with a column per label, in the labels' order."""
         blocks = member_blocks(interactions, self.columns, size)
-        return (part for part in ahead(self._part, blocks, BLOCKS_AT_ONCE) if part.rows.height)
+        return (part for part in prefetch(self._part, blocks, BLOCKS_AT_ONCE) if part.rows.height)
 
     def _part(self, rows: pl.DataFrame) -> _Part:
         known = rows.filter(_known(self.as_of, "recorded_at" in self.columns))
@@ -224,10 +224,10 @@ class _Work:
 
 
 Given = TypeVar("Given")
-Made = TypeVar("Made")
+Done = TypeVar("Done")
 
 
-def ahead(work: Callable[[Given], Made], items: Iterable[Given], at_once: int) -> Iterator[Made]:
+def prefetch(work: Callable[[Given], Done], items: Iterable[Given], at_once: int) -> Iterator[Done]:
     """Yield `work(item)` of each item in order, with the next ones in work meanwhile, in threads.
 
     Items are taken as they are needed: `at_once` of them, and their results, are in memory. Threads share the
@@ -239,7 +239,7 @@ def ahead(work: Callable[[Given], Made], items: Iterable[Given], at_once: int) -
         at_once: Threads, at least 1.
     """
     with ThreadPoolExecutor(at_once, thread_name_prefix="labels") as pool:
-        waiting: deque[Future[Made]] = deque()
+        waiting: deque[Future[Done]] = deque()
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))

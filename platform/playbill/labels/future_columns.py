@@ -18,17 +18,17 @@ IDLE = timedelta(hours=4)
 SEARCH = "search"
 
 
-def outcome_column(name: str, block: Block, window: timedelta, asked: Bool) -> pl.Series:
+def outcome_column(name: str, block: Block, window: timedelta, requested: Bool) -> pl.Series:
     """Return one column of `schema.OUTCOME_COLUMNS` for n events.
 
     Args:
         name: The column.
         block: The events.
         window: How long after an event its outcome counts.
-        asked: [n] the events whose value is needed; others are null.
+        requested: [n] the events whose value is needed; others are null.
     """
     outcome = _OUTCOMES[name]
-    mine = asked & block.passed(window)
+    mine = requested & block.passed(window)
     if outcome.of_title:
         mine = mine & block.known("title_id")
     rows = np.nonzero(mine)[0]

@@ -24,20 +24,20 @@ _DAY_US = 86_400_000_000
 _LAUNCH = "__launch"
 
 
-def before_column(name: str, block: Block, asked: Bool, tables: Mapping[str, pl.DataFrame | None]) -> pl.Series:
+def before_column(name: str, block: Block, requested: Bool, tables: Mapping[str, pl.DataFrame | None]) -> pl.Series:
     """Return one column of `schema.BEFORE_COLUMNS` for n events.
 
     Args:
         name: The column.
         block: The events.
-        asked: [n] the events whose value is needed; others may be null.
+        requested: [n] the events whose value is needed; others may be null.
         tables: `availability` for `title_age_days`, `titles` for `prior_plays_of_rarest_genre`, `availability` and
             `plays` for `popularity_percentile_of_title`.
 
     Raises:
         StateError: A table it needs is not there.
     """
-    return _BEFORE[name](block, asked, tables).alias(name)
+    return _BEFORE[name](block, requested, tables).alias(name)
 
 
 def needed_tables(columns: Collection[str]) -> tuple[str, ...]:
@@ -66,17 +66,17 @@ _Tables = Mapping[str, pl.DataFrame | None]
 
 
 def _prior_of_title(action: str) -> Callable[[Block, Bool, _Tables], pl.Series]:
-    def column(block: Block, asked: Bool, tables: _Tables) -> pl.Series:
+    def column(block: Block, requested: Bool, tables: _Tables) -> pl.Series:
         return masked(block.groups("title_id").before(block.is_action(action)), block.known("title_id"))
 
     return column
 
 
-def _prior_plays(block: Block, asked: Bool, tables: _Tables) -> pl.Series:
+def _prior_plays(block: Block, requested: Bool, tables: _Tables) -> pl.Series:
     return pl.Series(block.groups().before(block.is_action("play")))
 
 
-def _days_since_last_play(block: Block, asked: Bool, tables: _Tables) -> pl.Series:
+def _days_since_last_play(block: Block, requested: Bool, tables: _Tables) -> pl.Series:
     at = block.frame["event_at"].dt.epoch("us").to_numpy().astype(np.int64)
     played = np.where(block.is_action("play"), np.arange(len(block)), -1)
     last = np.roll(np.maximum.accumulate(played), 1)
@@ -85,7 +85,7 @@ def _days_since_last_play(block: Block, asked: Bool, tables: _Tables) -> pl.Seri
     return masked((at - at[last]) / _DAY_US, known)
 
 
-def _title_age(block: Block, asked: Bool, tables: _Tables) -> pl.Series:
+def _title_age(block: Block, requested: Bool, tables: _Tables) -> pl.Series:
     """Return days from launch: the first `available_from` in the event's country or everywhere."""
     availability = require_table("availability", "title_age_days", tables)
     first = availability.group_by("title_id", "country").agg(pl.col("available_from").min().alias(_LAUNCH))
@@ -98,13 +98,13 @@ def _title_age(block: Block, asked: Bool, tables: _Tables) -> pl.Series:
     return joined.select(age.dt.total_microseconds() / _DAY_US).to_series()
 
 
-def _prior_of_rarest_genre(block: Block, asked: Bool, tables: _Tables) -> pl.Series:
+def _prior_of_rarest_genre(block: Block, requested: Bool, tables: _Tables) -> pl.Series:
     """Count earlier plays of each genre of the title, and take the smallest count.
 
     Each (event, genre) pair is an entry; plays count, asked events read. Entries of an event stay together.
     """
     titles = require_table("titles", "prior_plays_of_rarest_genre", tables)
-    entries = _genre_entries(block, asked, titles)
+    entries = _genre_entries(block, requested, titles)
     if entries.is_empty():
         return pl.Series(np.zeros(len(block), np.int64)).clear(len(block))
     event = entries["event"].to_numpy().astype(np.int64)
@@ -118,7 +118,7 @@ def _prior_of_rarest_genre(block: Block, asked: Bool, tables: _Tables) -> pl.Ser
     return masked(rarest, known)
 
 
-def _genre_entries(block: Block, asked: Bool, titles: pl.DataFrame) -> pl.DataFrame:
+def _genre_entries(block: Block, requested: Bool, titles: pl.DataFrame) -> pl.DataFrame:
     genres = (
         titles.select("title_id", pl.col("genres").list.unique().alias("genre"))
         .explode("genre")
@@ -127,15 +127,15 @@ def _genre_entries(block: Block, asked: Bool, titles: pl.DataFrame) -> pl.DataFr
         .group_by("title_id")
         .agg("genre")
     )
-    rows = np.nonzero((asked | block.is_action("play")) & block.known("title_id"))[0]
+    rows = np.nonzero((requested | block.is_action("play")) & block.known("title_id"))[0]
     events = block.frame.select("title_id")[rows].with_columns(event=pl.Series(rows, dtype=pl.Int64))
     joined = events.join(genres, on="title_id", how="inner", maintain_order="left")
     return joined.select("event", "genre").explode("genre")
 
 
-def _popularity(block: Block, asked: Bool, tables: _Tables) -> pl.Series:
+def _popularity(block: Block, requested: Bool, tables: _Tables) -> pl.Series:
     availability = require_table("availability", POPULARITY, tables)
-    return percentiles(block, asked, require_table(PLAYS, POPULARITY, tables), availability)
+    return percentiles(block, requested, require_table(PLAYS, POPULARITY, tables), availability)
 
 
 _BEFORE: dict[str, Callable[[Block, Bool, _Tables], pl.Series]] = {
@@ -169,7 +169,7 @@ def daily_plays(interactions: pl.DataFrame | pl.LazyFrame, known: pl.Expr) -> pl
     return plays.group_by(pl.col("title_id").cast(pl.String), day).agg(pl.len().alias("plays")).sort("day").collect()
 
 
-def percentiles(block: Block, asked: Bool, plays: pl.DataFrame, availability: pl.DataFrame) -> pl.Series:
+def percentiles(block: Block, requested: Bool, plays: pl.DataFrame, availability: pl.DataFrame) -> pl.Series:
     """Return [n] the popularity percentile of each event's title at the start of the event's UTC day.
 
     It is the share, in percent, of the titles launched anywhere before that day that had fewer plays by then, counting
@@ -177,7 +177,7 @@ def percentiles(block: Block, asked: Bool, plays: pl.DataFrame, availability: pl
 
     Args:
         block: The events.
-        asked: [n] those whose value is needed; others are null.
+        requested: [n] those whose value is needed; others are null.
         plays: Of `daily_plays`.
         availability: The canonical table.
     """
@@ -187,7 +187,7 @@ def percentiles(block: Block, asked: Bool, plays: pl.DataFrame, availability: pl
     day = block.frame["event_at"].dt.epoch("us").to_numpy().astype(np.int64) // DAY_US
     title = own.fill_null(-1).to_numpy()
     values = np.full(len(block), np.nan)
-    rows = np.flatnonzero(asked & (title >= 0))
+    rows = np.flatnonzero(requested & (title >= 0))
     rows = rows[np.argsort(day[rows], kind="stable")]
     days, starts = np.unique(day[rows], return_index=True)
     launched = launches["available_from"].to_numpy().astype(np.int64)

@@ -181,8 +181,8 @@ class LabelDescription:
         ones: Which events get 1.
         zeros: Which events get 0.
         window: How long after an event its outcome counts.
-        ones_told: When a 1 is told.
-        zeros_told: When a 0 is told.
+        ones_known: When a 1 is told.
+        zeros_known: When a 0 is told.
     """
 
     name: str
@@ -192,8 +192,8 @@ class LabelDescription:
     ones: str
     zeros: str
     window: str
-    ones_told: str
-    zeros_told: str
+    ones_known: str
+    zeros_known: str
 
 
 def describe(label: LabelSpec) -> LabelDescription:
@@ -207,8 +207,8 @@ def describe(label: LabelSpec) -> LabelDescription:
         ones=ones,
         zeros=zeros,
         window=_window(label),
-        ones_told=_told(label.matures_after),
-        zeros_told=_told(label.zeros_mature_after) if zeros != _NONE else "",
+        ones_known=_duration(label.matures_after),
+        zeros_known=_duration(label.zeros_mature_after) if zeros != _NONE else "",
     )
 
 
@@ -250,5 +250,5 @@ def _window(label: LabelSpec) -> str:
     return format_duration(own) if own is not None else ""
 
 
-def _told(age: timedelta) -> str:
+def _duration(age: timedelta) -> str:
     return f"after {format_duration(age)}" if age else "at once"

@@ -108,21 +108,21 @@ def _key(name: str, label: LabelSpec) -> _Key:
 
 def _derived(rules: Sequence[Rule], block: Block, tables: Mapping[str, pl.DataFrame | None]) -> dict[_Key, pl.Series]:
     """Make each derived column once for each window, for the events of the labels that read it."""
-    asked: dict[_Key, Bool] = {}
+    requested: dict[_Key, Bool] = {}
     for rule in rules:
         events = block.are_actions(rule.actions)
         for name in sorted(rule.columns & DERIVED_COLUMNS.keys()):
             key = _key(name, rule.label)
-            asked[key] = asked[key] | events if key in asked else events
-    return {key: _column(key, block, events, tables) for key, events in asked.items()}
+            requested[key] = requested[key] | events if key in requested else events
+    return {key: _column(key, block, events, tables) for key, events in requested.items()}
 
 
-def _column(key: _Key, block: Block, asked: Bool, tables: Mapping[str, pl.DataFrame | None]) -> pl.Series:
+def _column(key: _Key, block: Block, requested: Bool, tables: Mapping[str, pl.DataFrame | None]) -> pl.Series:
     name, window = key
     if name in BEFORE_COLUMNS:
-        return before_column(name, block, asked, tables)
+        return before_column(name, block, requested, tables)
     assert window is not None
-    return outcome_column(name, block, window, asked)
+    return outcome_column(name, block, window, requested)
 
 
 def _value(
@@ -160,13 +160,13 @@ def _shown_not_played(rules: Sequence[Rule], block: Block) -> dict[timedelta, pl
     if not windows or "request_id" not in block.frame.columns:
         return {}
     shown = block.is_action(IMPRESSION) & block.known("request_id") & block.known("title_id")
-    asked = np.nonzero(shown)[0]
+    requested = np.nonzero(shown)[0]
     groups = block.groups("request_id", "title_id")
     values = {}
     for window in windows:
-        found = spans(block, groups, block.is_action("play"), window, asked)
+        found = spans(block, groups, block.is_action("play"), window, requested)
         unplayed = shown.copy()
-        unplayed[asked] = found.end <= found.begin
+        unplayed[requested] = found.end <= found.begin
         values[window] = pl.Series(unplayed)
     return values
 

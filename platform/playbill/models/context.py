@@ -127,7 +127,7 @@ class Queries:
         padded = F.pad(self.matched, (0, 0, 0, 1))
         return padded[self.place[chosen_n]]
 
-    def asked(self, chosen_n: Tensor) -> tuple[Tensor, Tensor]:
+    def requested(self, chosen_n: Tensor) -> tuple[Tensor, Tensor]:
         """Return which of some requests have a query, [k] places among them, and [k, M] what is matched."""
         place_n = self.place[chosen_n]
         found = torch.nonzero(place_n < self.matched.shape[0]).squeeze(-1)

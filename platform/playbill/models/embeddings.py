@@ -91,14 +91,14 @@ class Normaliser(nn.Module):
         missing_STF[:, :1] = False
         counts = missing_STF.sum((0, 1)).tolist()
         cells = missing_STF.shape[0] * max(missing_STF.shape[1] - 1, 0)
-        told = [place for place, count in enumerate(counts) if count < cells]
+        ungrouped = [place for place, count in enumerate(counts) if count < cells]
         flags: list[list[int]] = []
         for place in (place for place, count in enumerate(counts) if count):
             own = missing_STF[..., place]
             twins = (group for group in flags if counts[group[0]] == counts[place])
             twin = next((group for group in twins if torch.equal(missing_STF[..., group[0]], own)), None)
             flags.append([place]) if twin is None else twin.append(place)
-        groups = [[place] for place in told] + [[self.features + place for place in group] for group in flags]
+        groups = [[place] for place in ungrouped] + [[self.features + place for place in group] for group in flags]
         spread_UF = values_STF.new_zeros(len(groups), self.width)
         for number, group in enumerate(groups):
             spread_UF[number, group] = 1.0
@@ -159,8 +159,8 @@ class Fields(nn.Module):
             return self.table.weight.new_zeros(*shape, self.table.embedding_dim)
         chosen = torch.stack([indices[position] for position in self.used], dim=-1)
         rows, weight = (chosen + self.starts).flatten(0, -2), self.table.weight
-        said = None if self.absent else chosen.gt(0).flatten(0, -2).to(weight)
-        total = F.embedding_bag(rows, weight, mode="sum", per_sample_weights=said)
+        given = None if self.absent else chosen.gt(0).flatten(0, -2).to(weight)
+        total = F.embedding_bag(rows, weight, mode="sum", per_sample_weights=given)
         return total.view(*shape, -1)
 
 

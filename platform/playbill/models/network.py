@@ -24,7 +24,7 @@ from playbill.models.history_terms import HistoryTerms
 from playbill.models.item_similarity import Likeness
 from playbill.models.objectives import KINDS
 from playbill.models.row_tower import RowReader, RowTower
-from playbill.models.scoring_batch import PageStates, Scene, chosen_rows
+from playbill.models.scoring_batch import PageStates, ScoringBatch, chosen_rows
 from playbill.models.title_tower import PreparedTitles, TitleTower
 from playbill.models.trunks.gated_transformer import ReadsAt
 
@@ -262,9 +262,9 @@ class Network(nn.Module):
                     scores_NT += biases[0][:, place][biases[1]]
                 scores_NT += head.levels(state).unsqueeze(-1)
                 if scene.queries is not None:
-                    asked, typed_mM = scene.queries.asked(torch.arange(len(q), device=q.device))
+                    requested, typed_mM = scene.queries.requested(torch.arange(len(q), device=q.device))
                     typed_mM = (head.match * typed_mM).to(q.dtype)
-                    scores_NT[asked] += (typed_mM @ vectors.prepared.names.to(q.dtype).T).float()
+                    scores_NT[requested] += (typed_mM @ vectors.prepared.names.to(q.dtype).T).float()
                 found[name] = scores_NT
         return found
 
@@ -306,11 +306,11 @@ class Network(nn.Module):
     def _page_states(
         self, states_ND: Tensor, context: ContextBatch, vectors: TitleVectors, rows_p: Tensor
     ) -> PageStates:
-        asked = some_requests(context, rows_p)
-        unsaid = torch.zeros_like(asked.row)
-        asked = replace(asked, row=unsaid, row_position=unsaid)
-        queries = self.context.queries(asked, self.grams, vectors.prepared.names)
-        state = self._in_context(states_ND[rows_p], asked, self.context.source(asked, vectors.vectors), queries)
+        requested = some_requests(context, rows_p)
+        unsaid = torch.zeros_like(requested.row)
+        requested = replace(requested, row=unsaid, row_position=unsaid)
+        queries = self.context.queries(requested, self.grams, vectors.prepared.names)
+        state = self._in_context(states_ND[rows_p], requested, self.context.source(requested, vectors.vectors), queries)
         place = torch.zeros_like(context.state)
         place[rows_p] = torch.arange(rows_p.shape[0], device=place.device)
         return PageStates(state, self.sharing(state), place)
@@ -327,7 +327,7 @@ class Network(nn.Module):
         vectors: TitleVectors,
         states_ND: Tensor | None = None,
         page_rows: Tensor | None = None,
-    ) -> Scene:
+    ) -> ScoringBatch:
         """Return N requests as the heads see them.
 
         Args:
@@ -342,7 +342,7 @@ class Network(nn.Module):
         queries = self.context.queries(context, self.grams, vectors.prepared.names)
         source_ND = self.context.source(context, vectors.vectors)
         state_ND = self._in_context(states_ND, context, source_ND, queries)
-        return Scene(
+        return ScoringBatch(
             state=state_ND,
             own=self.sharing(state_ND),
             page=None if page_rows is None else self._page_states(states_ND, context, vectors, page_rows),

@@ -27,7 +27,7 @@ from playbill.models.batch import NegativeBatch, TargetBatch
 from playbill.models.config import HeadConfig, NetworkConfig
 from playbill.models.heads import Head
 from playbill.models.row_tower import FORGET_SHARE, PageHead, RowHead, row_logits
-from playbill.models.scoring_batch import Scene, chosen_rows, target_logits
+from playbill.models.scoring_batch import ScoringBatch, chosen_rows, target_logits
 from playbill.models.softmax_loss import Hidden, Moments, Names, binary_loss, softmax_loss
 
 
@@ -45,14 +45,16 @@ def row_weights(head: HeadConfig, targets: TargetBatch) -> Tensor:
     return torch.where(usable_N, strength_N * weight_N, 0.0)
 
 
-def head_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch) -> tuple[Tensor, Tensor]:
+def head_sum(settings: HeadConfig, head: Head, scene: ScoringBatch, targets: TargetBatch) -> tuple[Tensor, Tensor]:
     """Return one head's weighted sum of losses and the weight it stands for."""
     weight_N = row_weights(settings, targets)
     total: Tensor = loss_plugin(settings.loss).load()(settings, head, scene, targets, weight_N)
     return total, weight_N.sum()
 
 
-def softmax_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:
+def softmax_sum(
+    settings: HeadConfig, head: Head, scene: ScoringBatch, targets: TargetBatch, weight_N: Tensor
+) -> Tensor:
     """Rank the target against every title there was, or against drawn ones where some were drawn for the head."""
     if settings.name in targets.negatives:
         return sampled_sum(settings, head, scene, targets, weight_N)
@@ -63,8 +65,8 @@ def softmax_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetB
     low, prepared = scene.state.dtype, scene.titles.prepared
     weights_CF, names = head.snapshot_weights(scene.titles, canvases_C), None
     if scene.queries is not None:
-        asked, typed_mM = scene.queries.asked(chosen)
-        names = Names(asked, (head.match * typed_mM).to(low), prepared.names.to(low))
+        requested, typed_mM = scene.queries.requested(chosen)
+        names = Names(requested, (head.match * typed_mM).to(low), prepared.names.to(low))
     return softmax_loss(
         head.queries(scene.state_of(head)[chosen]).to(low),
         scene.titles.vectors.to(low),
@@ -80,13 +82,13 @@ def softmax_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetB
     )
 
 
-def _by_moment(scene: Scene, chosen: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+def _by_moment(scene: ScoringBatch, chosen: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     """Return chosen rows and their weights with rows of one moment side by side."""
     order = torch.argsort(scene.rows.row[chosen], stable=True)
     return chosen[order], share[order]
 
 
-def binary_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:
+def binary_sum(settings: HeadConfig, head: Head, scene: ScoringBatch, targets: TargetBatch, weight_N: Tensor) -> Tensor:
     """Learn the probability of the label for the target title, and where asked for that drawn titles have none."""
     chosen, share = chosen_rows(weight_N)
     label_n = targets.labels[settings.name][chosen].nan_to_num()
@@ -98,7 +100,7 @@ def binary_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBa
 
 
 def page_head_sum(
-    settings: HeadConfig, head: RowHead | PageHead, scene: Scene, targets: TargetBatch
+    settings: HeadConfig, head: RowHead | PageHead, scene: ScoringBatch, targets: TargetBatch
 ) -> tuple[Tensor, Tensor]:
     """Return a head's weighted sum of binary cross-entropies, and the weight that it stands for.
 
@@ -135,7 +137,7 @@ def scaled(label: Tensor, options: HuberOptions) -> Tensor:
     return (label if options.cap is None else label.clamp(max=options.cap)) / options.scale
 
 
-def huber_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:
+def huber_sum(settings: HeadConfig, head: Head, scene: ScoringBatch, targets: TargetBatch, weight_N: Tensor) -> Tensor:
     """Learn the number that the label says of the target title."""
     options = HuberOptions.model_validate(settings.options)
     chosen, share = chosen_rows(weight_N)
@@ -157,7 +159,9 @@ def pairwise_loss(target_n: Tensor, others_nX: Tensor, weight_n: Tensor) -> Tens
     return (total_n / usable_nX.sum(-1).clamp(min=1) * weight_n).sum()
 
 
-def pairwise_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:
+def pairwise_sum(
+    settings: HeadConfig, head: Head, scene: ScoringBatch, targets: TargetBatch, weight_N: Tensor
+) -> Tensor:
     """Rank the target above drawn and shown titles, pair by pair; drawn ones count as often as they are drawn."""
     chosen, share = chosen_rows(weight_N)
     if not chosen.numel():
@@ -184,7 +188,9 @@ def sampled_softmax_loss(target_n: Tensor, drawn_nS: Tensor, expected_S: Tensor,
     return ((torch.logsumexp(every, dim=-1) - target_n.float()) * weight_n).sum()
 
 
-def sampled_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:
+def sampled_sum(
+    settings: HeadConfig, head: Head, scene: ScoringBatch, targets: TargetBatch, weight_N: Tensor
+) -> Tensor:
     """Rank the target against drawn titles."""
     chosen, share = chosen_rows(weight_N)
     if not chosen.numel():
@@ -195,7 +201,9 @@ def sampled_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetB
     return sampled_softmax_loss(target_logits(head, scene, targets.title, chosen), scores_nX, expected, share)
 
 
-def negatives_sum(settings: HeadConfig, head: Head, scene: Scene, targets: TargetBatch, weight_N: Tensor) -> Tensor:
+def negatives_sum(
+    settings: HeadConfig, head: Head, scene: ScoringBatch, targets: TargetBatch, weight_N: Tensor
+) -> Tensor:
     """Learn that drawn titles would not have had the label: mean binary loss of each row's, times its weight."""
     chosen, share = chosen_rows(weight_N)
     if not chosen.numel():
@@ -206,7 +214,7 @@ def negatives_sum(settings: HeadConfig, head: Head, scene: Scene, targets: Targe
     return (losses_nX.sum(-1) / usable_nX.sum(-1).clamp(min=1) * share).sum()
 
 
-def negative_scores(head: Head, scene: Scene, own: NegativeBatch, chosen: Tensor) -> Tensor:
+def negative_scores(head: Head, scene: ScoringBatch, own: NegativeBatch, chosen: Tensor) -> Tensor:
     """Return [n, S + C] scores of drawn and then of shown titles, minus infinity where a row has no use for one."""
     state_nD = scene.state_of(head)[chosen]
     q_nD = head.queries(state_nD)
@@ -217,7 +225,7 @@ def negative_scores(head: Head, scene: Scene, own: NegativeBatch, chosen: Tensor
     return scores_nX.masked_fill(~usable, -torch.inf)
 
 
-def _drawn_scores(head: Head, scene: Scene, own: NegativeBatch, q_nD: Tensor, chosen: Tensor) -> Tensor:
+def _drawn_scores(head: Head, scene: ScoringBatch, own: NegativeBatch, q_nD: Tensor, chosen: Tensor) -> Tensor:
     e_SD = scene.titles.vectors[own.title]
     bias_PS = head.bias_of(scene.titles, scene.rows, own.title)
     scores: Tensor = (q_nD @ e_SD.to(q_nD.dtype).T).float() + bias_PS[scene.rows.row[chosen]]
@@ -227,7 +235,7 @@ def _drawn_scores(head: Head, scene: Scene, own: NegativeBatch, q_nD: Tensor, ch
     return scores
 
 
-def _shown_scores(head: Head, scene: Scene, shown_nC: Tensor, q_nD: Tensor, chosen: Tensor) -> Tensor:
+def _shown_scores(head: Head, scene: ScoringBatch, shown_nC: Tensor, q_nD: Tensor, chosen: Tensor) -> Tensor:
     count = shown_nC.shape[1]
     if not count:
         return q_nD.new_zeros(len(chosen), 0, dtype=torch.float32)
@@ -254,7 +262,7 @@ class Kind:
 
     module: Callable[[NetworkConfig, int], nn.Module]
     weights: Callable[[HeadConfig, TargetBatch], Tensor]
-    total: Callable[[HeadConfig, Any, Scene, TargetBatch], tuple[Tensor, Tensor]]
+    total: Callable[[HeadConfig, Any, ScoringBatch, TargetBatch], tuple[Tensor, Tensor]]
 
 
 KINDS: dict[str, Kind] = {

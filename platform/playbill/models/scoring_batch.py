@@ -43,7 +43,7 @@ class PageStates:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class ScoringBatch:
     """N requests, as the heads see them."""
 
     state: Tensor
@@ -91,7 +91,7 @@ def chosen_rows(weight_N: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([chosen, filler]), torch.cat([weight_N[chosen], weight_N.new_zeros(extra)])
 
 
-def target_logits(head: Head, scene: Scene, title_N: Tensor, chosen: Tensor) -> Tensor:
+def target_logits(head: Head, scene: ScoringBatch, title_N: Tensor, chosen: Tensor) -> Tensor:
     """Return [n] the score of each chosen row's own title, float32.
 
     Args:
@@ -106,7 +106,7 @@ def target_logits(head: Head, scene: Scene, title_N: Tensor, chosen: Tensor) -> 
     bias = head.target_bias(scene.titles, context.canvas[chosen], context.snapshot[chosen], title)
     logit = (q * e).sum(-1, dtype=torch.float32) + bias + head.levels(state)
     if scene.queries is not None:
-        asked, matched_kM = scene.queries.asked(chosen)
-        names_kM = scene.titles.prepared.names[title[asked]]
-        logit = logit.index_add(0, asked, (matched_kM * names_kM).sum(-1) * head.match)
+        requested, matched_kM = scene.queries.requested(chosen)
+        names_kM = scene.titles.prepared.names[title[requested]]
+        logit = logit.index_add(0, requested, (matched_kM * names_kM).sum(-1) * head.match)
     return logit

@@ -78,13 +78,13 @@ class _Fixed:
     features: Tensor | None
     snapshot: Tensor | None
     names: Tensor | None
-    asked: Tensor | None
+    requested: Tensor | None
 
     def queries(self, block: slice) -> tuple[slice, Tensor]:
         """Return which queries rows of a block have, and the numbers of those rows within it."""
-        assert self.asked is not None
-        first, last = torch.searchsorted(self.asked, self.asked.new_tensor([block.start, block.stop])).tolist()
-        return slice(first, last), self.asked[first:last] - block.start
+        assert self.requested is not None
+        first, last = torch.searchsorted(self.requested, self.requested.new_tensor([block.start, block.stop])).tolist()
+        return slice(first, last), self.requested[first:last] - block.start
 
 
 def softmax_loss(
@@ -119,7 +119,7 @@ def softmax_loss(
         features=None if moments is None else moments.features,
         snapshot=None if moments is None else moments.snapshot,
         names=None if names is None else names.names,
-        asked=None if names is None else names.rows,
+        requested=None if names is None else names.rows,
     )
     weights, typed = None if moments is None else moments.weights, None if names is None else names.typed
     with torch.autocast(q_ND.device.type, enabled=False):

@@ -62,12 +62,12 @@ class Viewer:
     kids_profile: bool = False
     plays: Callable[[], Counts] | None = None
     country_plays: Callable[[], Counts] | None = None
-    past: Callable[[], Past] | None = None
+    past: Callable[[], MemberHistory] | None = None
 
     @property
-    def own(self) -> Past:
+    def own(self) -> MemberHistory:
         """The member's past."""
-        return Past() if self.past is None else self.past()
+        return MemberHistory() if self.past is None else self.past()
 
 
 def select(catalogue: Catalogue, rules: CandidatesSpec, viewer: Viewer) -> Mask:
@@ -133,11 +133,11 @@ def verdicts(catalogue: Catalogue, rules: CandidatesSpec, viewer: Viewer) -> Ite
 
 def _launches(catalogue: Catalogue, rules: CandidatesSpec, viewer: Viewer) -> Iterator[tuple[str, Mask]]:
     names = ("launched_within", "launched_before", "launches_within", "launches_after")
-    asked = [name for name in names if getattr(rules, name) is not None]
-    if asked:
+    requested = [name for name in names if getattr(rules, name) is not None]
+    if requested:
         ahead = rules.available == "upcoming"
         known = catalogue.known_launches(viewer.at, viewer.country) if ahead else catalogue.launches(viewer.country)
-        yield ", ".join(asked), in_launch_window(launch_bounds(rules), known, to_microseconds(viewer.at))
+        yield ", ".join(requested), in_launch_window(launch_bounds(rules), known, to_microseconds(viewer.at))
 
 
 def _personal(catalogue: Catalogue, rules: CandidatesSpec, viewer: Viewer) -> Iterator[tuple[str, Mask]]:
@@ -207,7 +207,7 @@ def _none() -> Columns:
 
 
 @dataclass(frozen=True)
-class Past:
+class MemberHistory:
     """A member's past, the newest first in every list; each title once.
 
     Args:
@@ -227,7 +227,7 @@ class Past:
     my_list: Columns = field(default_factory=_none)
 
 
-def past_of(history: pl.DataFrame, catalogue: Catalogue) -> Past:
+def past_of(history: pl.DataFrame, catalogue: Catalogue) -> MemberHistory:
     """Read a member's past.
 
     Args:
@@ -251,7 +251,7 @@ def past_of(history: pl.DataFrame, catalogue: Catalogue) -> Past:
             _note(lists, title, action, at, over)
     finished_at = np.fromiter(reversed(lists[2].values()), np.int64, len(lists[2]))
     played, going, finished, listed = (np.fromiter(reversed(own), np.int64, len(own)) for own in lists)
-    return Past(played, going, finished, finished_at, listed)
+    return MemberHistory(played, going, finished, finished_at, listed)
 
 
 def _note(lists: tuple[dict[int, int], ...], title: int, action: str, at: int, over: bool | None) -> None:

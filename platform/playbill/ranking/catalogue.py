@@ -24,7 +24,7 @@ Columns = npt.NDArray[np.int64]
 Moments = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.int64]
 
-Made = TypeVar("Made")
+Value = TypeVar("Value")
 
 EVERYWHERE = "*"
 ABSENT = -1
@@ -126,11 +126,11 @@ class Catalogue:
         released = pl.date(pl.col("year"), 1, 1).alias("release_date")
         return self._titles.hstack(self.described.frame.drop("title_id").with_columns(released))
 
-    def once(self, name: str, make: Callable[[], Made]) -> Made:
+    def once(self, name: str, make: Callable[[], Value]) -> Value:
         """Return what was made of this catalogue under a name, made now where it was not yet."""
         if name not in self._once:
             self._once[name] = make()
-        found: Made = self._once[name]
+        found: Value = self._once[name]
         return found
 
     @property
@@ -207,8 +207,10 @@ class Catalogue:
         self._country = rows["country"].to_numpy().astype(object)
         self._start: Moments = rows["available_from"].dt.epoch("us").to_numpy().astype(np.int64)
         self._end: Moments = rows["available_until"].dt.epoch("us").fill_null(NEVER).to_numpy().astype(np.int64)
-        said = "recorded_at" in rows.columns
-        known = rows["recorded_at"].dt.epoch("us").fill_null(ALWAYS).to_numpy() if said else np.full(len(rows), ALWAYS)
+        recorded = "recorded_at" in rows.columns
+        known = (
+            rows["recorded_at"].dt.epoch("us").fill_null(ALWAYS).to_numpy() if recorded else np.full(len(rows), ALWAYS)
+        )
         self._known: Moments = known.astype(np.int64)
 
     @cached_property

@@ -50,8 +50,8 @@ class Combination(NamedTuple):
     @property
     def key(self) -> str:
         """What a row's id calls it, such as `drama.thriller.series.acclaimed`."""
-        said = [word_key(str(part)) for part in self[:5] if part is not None]
-        return ".".join([*said, ACCLAIMED] if self.acclaimed else said)
+        words = [word_key(str(part)) for part in self[:5] if part is not None]
+        return ".".join([*words, ACCLAIMED] if self.acclaimed else words)
 
 
 @dataclass(frozen=True)

@@ -309,8 +309,8 @@ _KEPT = (*ABOUT_TITLES, "hours", "available", "watched", "exclude_source")
 
 def spare_rules(rules: CandidatesSpec) -> CandidatesSpec:
     """Return the rules that what fills a row up must satisfy: all but those about popularity, launches and lists."""
-    said = {name: getattr(rules, name) for name in _KEPT}
-    return CandidatesSpec(**{name: value for name, value in said.items() if value is not None})
+    given = {name: getattr(rules, name) for name in _KEPT}
+    return CandidatesSpec(**{name: value for name, value in given.items() if value is not None})
 
 
 def filled_up(

@@ -26,7 +26,7 @@ from playbill.definitions.specs import LabelSpec, RewardSpec
 from playbill.definitions.specs.base import format_duration
 from playbill.definitions.specs.resolved import matures_after
 from playbill.errors import DataError, IntegrityError, Problem, StateError
-from playbill.rewards.partial_observations import FEATURES, Float, Int, Ledger, Seen
+from playbill.rewards.partial_observations import FEATURES, CumulativeCounts, Float, Int, PartialObservations
 from playbill.rewards.values import MOMENT, BoundTerm, bound_terms, known_at, term_values
 from playbill.tables.frames import utc_literal
 
@@ -73,17 +73,21 @@ class _TermModel:
     """A classifier, how plays came out before, and the inputs that were ever known; the others say nothing."""
 
     classifier: Any
-    past: PastOutcomes
+    past: HistoricalRates
     inputs: Int
 
-    def probability(self, seen: Seen, rows: Int, at: Int, canvases: tuple[str, ...]) -> NDArray[np.float32]:
+    def probability(
+        self, seen: PartialObservations, rows: Int, at: Int, canvases: tuple[str, ...]
+    ) -> NDArray[np.float32]:
         if isinstance(self.classifier, float):
             return np.full(len(rows), self.classifier, np.float32)
         features = _inputs(seen, self.past, rows, at, canvases)[:, self.inputs]
         return np.asarray(self.classifier.predict_proba(features)[:, 1], np.float32)
 
 
-def _inputs(seen: Seen, past: PastOutcomes, rows: Int, at: Int, canvases: tuple[str, ...]) -> NDArray[np.float32]:
+def _inputs(
+    seen: PartialObservations, past: HistoricalRates, rows: Int, at: Int, canvases: tuple[str, ...]
+) -> NDArray[np.float32]:
     before = past.features(seen.log["title_id"][rows], seen.log["member_id"][rows], at)
     return np.concatenate([seen.features(rows, at, canvases), before], axis=1)
 
@@ -138,7 +142,7 @@ class DelayedFeedback:
         """
         settings = settings or DelayedSettings()
         known = known_at(log, as_of)
-        seen = Seen(known, availability)
+        seen = PartialObservations(known, availability)
         canvases = _canvases(known)
         models = {}
         for term in bound_terms(reward, labels):
@@ -153,12 +157,12 @@ class DelayedFeedback:
         return tuple(self._models)
 
     def predict(
-        self, asked: Mapping[str, NDArray[np.int64]], log: pl.DataFrame, as_of: datetime
+        self, requested: Mapping[str, NDArray[np.int64]], log: pl.DataFrame, as_of: datetime
     ) -> dict[str, NDArray[np.float32]]:
         """Return the expected outcome of plays, each at its own age.
 
         Args:
-            asked: Term -> [m] numbers of rows of the log.
+            requested: Term -> [m] numbers of rows of the log.
             log: Rows of the canonical log.
             as_of: The moment; nothing later in the log is looked at.
 
@@ -172,11 +176,11 @@ class DelayedFeedback:
             raise IntegrityError(
                 f"delayed terms of {as_of.isoformat()} are predicted from what was known at {self.as_of.isoformat()}"
             )
-        seen = Seen(log, self._availability)
+        seen = PartialObservations(log, self._availability)
         moment = microseconds(as_of)
-        return {term: self.predict_at(term, seen, rows, np.full(len(rows), moment)) for term, rows in asked.items()}
+        return {term: self.predict_at(term, seen, rows, np.full(len(rows), moment)) for term, rows in requested.items()}
 
-    def predict_at(self, term: str, seen: Seen, rows: Int, at: Int) -> NDArray[np.float32]:
+    def predict_at(self, term: str, seen: PartialObservations, rows: Int, at: Int) -> NDArray[np.float32]:
         """Return [m] the expected outcome of rows [m] of a log, from what was known of each at its moment [m]."""
         model = self._models[term]
         parts = [np.empty(0, np.float32)]
@@ -211,20 +215,20 @@ def mature_plays(term: BoundTerm, outcomes: pl.DataFrame, known: pl.DataFrame, a
             f"delayed term '{term.name}': no play is {format_duration(span)} old at {as_of.isoformat()}, so there is "
             "nothing to learn from; use a longer log, or take the term out of 'delayed'"
         )
-    said = term_values(term.name, term.spec, term.label, outcomes, known, plays).fill_null(0.0).to_numpy()
-    if odd := int(((said != 0) & (said != 1)).sum()):
-        what = f"{odd} of {len(said)} values are neither 0 nor 1, and only such outcomes can be predicted"
+    outcome = term_values(term.name, term.spec, term.label, outcomes, known, plays).fill_null(0.0).to_numpy()
+    if odd := int(((outcome != 0) & (outcome != 1)).sum()):
+        what = f"{odd} of {len(outcome)} values are neither 0 nor 1, and only such outcomes can be predicted"
         raise DataError(f"label {term.name}", [Problem("value", what, "Take it out of the reward's 'delayed'.")])
     return MaturePlays(
         rows=plays["row"].to_numpy().astype(np.int64),
         began=plays["event_at"].to_physical().to_numpy(),
-        outcome=said,
+        outcome=outcome,
         span=span // timedelta(microseconds=1),
     )
 
 
 def _fit_term(
-    term: BoundTerm, plays: MaturePlays, seen: Seen, canvases: tuple[str, ...], settings: DelayedSettings
+    term: BoundTerm, plays: MaturePlays, seen: PartialObservations, canvases: tuple[str, ...], settings: DelayedSettings
 ) -> _TermModel:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -236,7 +240,7 @@ def _fit_term(
     ages = _draw_ages(len(chosen), plays.span, settings, rng)
     outcome = plays.outcome[chosen]
     titles, members = seen.log["title_id"][plays.rows], seen.log["member_id"][plays.rows]
-    past = PastOutcomes(titles, members, plays.began + plays.span, plays.outcome)
+    past = HistoricalRates(titles, members, plays.began + plays.span, plays.outcome)
     if outcome.min() == outcome.max():
         return _TermModel(float(outcome[0]), past, np.arange(0))
     features = _inputs(seen, past, plays.rows[chosen], plays.began[chosen] + ages, canvases)
@@ -272,13 +276,13 @@ def _canvases(log: pl.DataFrame) -> tuple[str, ...]:
 
 
 PAST = ("title_rate", "title_final_plays", "member_rate", "member_final_plays")
-"""Columns of `PastOutcomes.features`."""
+"""Columns of `HistoricalRates.features`."""
 
 _PRIOR_PLAYS = 10.0
 _ENOUGH_PLAYS = 30.0
 
 
-class PastOutcomes:
+class HistoricalRates:
     """Outcomes of n mature plays, to be asked by title, member and moment.
 
     A play counts from the moment its outcome is final on, so what is told of a younger play never has its own in it.
@@ -295,11 +299,11 @@ class PastOutcomes:
             outcome: [n] 0 or 1.
         """
         totals = {"outcome": outcome.astype(np.float64), "plays": np.ones(len(outcome))}
-        self._all = Ledger(np.zeros(len(final), np.int64), final, totals)
+        self._all = CumulativeCounts(np.zeros(len(final), np.int64), final, totals)
         self._ids = {"title": _numbered(titles), "member": _numbered(members)}
         self._by = {
-            "title": Ledger(_codes(titles, self._ids["title"]), final, totals),
-            "member": Ledger(_codes(members, self._ids["member"]), final, totals),
+            "title": CumulativeCounts(_codes(titles, self._ids["title"]), final, totals),
+            "member": CumulativeCounts(_codes(members, self._ids["member"]), final, totals),
         }
 
     def features(self, titles: pl.Series, members: pl.Series, at: Int) -> NDArray[np.float32]:

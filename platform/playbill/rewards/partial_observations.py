@@ -49,7 +49,7 @@ FEATURES = (
     "title_finished",
     "title_thumbs_up",
 )
-"""Columns of `Seen.features`; `canvas` is a code, all else a number, nan where nothing is known."""
+"""Columns of `PartialObservations.features`; `canvas` is a code, all else a number, nan where nothing is known."""
 
 FINISHED = 0.9
 """Progress from which a title counts as finished in these inputs."""
@@ -79,7 +79,7 @@ class _Columns:
     opens_session: NDArray[np.bool_]
 
 
-class Seen:
+class PartialObservations:
     """Facts about the rows of one log at any moment. Building it sorts the log three times; asking is a search."""
 
     def __init__(self, log: pl.DataFrame, availability: pl.DataFrame | None = None) -> None:
@@ -177,23 +177,23 @@ class Seen:
         }
 
 
-def _ledger(key: Int, c: _Columns, chosen: Int, *, best: bool) -> Ledger:
+def _ledger(key: Int, c: _Columns, chosen: Int, *, best: bool) -> CumulativeCounts:
     progress = c.progress[chosen]
-    said = np.isfinite(progress) & c.is_action["play"][chosen]
-    played = np.where(said, progress, 0.0)
+    measured = np.isfinite(progress) & c.is_action["play"][chosen]
+    played = np.where(measured, progress, 0.0)
     totals = {name: is_action[chosen].astype(np.float64) for name, is_action in c.is_action.items()}
     totals |= {
         "session": c.opens_session[chosen].astype(np.float64),
         "hours": np.nan_to_num(c.hours[chosen]),
         "progress": played,
-        "with_progress": said.astype(np.float64),
+        "with_progress": measured.astype(np.float64),
         "finished": (played >= FINISHED).astype(np.float64),
         "thumbs": totals["thumbs_up"] + totals["thumbs_down"],
     }
-    return Ledger(key[chosen], c.known[chosen], totals, {"progress": played} if best else None)
+    return CumulativeCounts(key[chosen], c.known[chosen], totals, {"progress": played} if best else None)
 
 
-def _share(ledger: Ledger, part: str, whole: str, since: Int, until: Int) -> Float:
+def _share(ledger: CumulativeCounts, part: str, whole: str, since: Int, until: Int) -> Float:
     count = ledger.total(whole, since, until)
     return np.where(count > 0, ledger.total(part, since, until) / np.maximum(count, 1.0), np.nan)
 
@@ -278,7 +278,7 @@ def known_from(event_at: Int, recorded_at: Int) -> Int:
     return np.maximum(event_at + 1, recorded_at)
 
 
-class Ledger:
+class CumulativeCounts:
     """Totals and best values of n rows, to be asked at any (key, moment).
 
     Positions found once by `position` serve every column. Letters: n rows, m questions.

@@ -22,7 +22,7 @@ from playbill.definitions.specs.resolved import attribution, attribution_window,
 from playbill.definitions.specs.reward import REWARDED
 from playbill.errors import ConfigError, StateError
 from playbill.rewards.delayed import DelayedFeedback, DelayedSettings, MaturePlays, mature_plays, microseconds
-from playbill.rewards.partial_observations import Seen
+from playbill.rewards.partial_observations import PartialObservations
 from playbill.rewards.values import BoundTerm, bound_terms, known_at
 
 _BINS = 10
@@ -88,7 +88,7 @@ def delayed_report(
     """
     predictor = DelayedFeedback.fit(reward, labels, outcomes, log, split, availability, settings)
     known = known_at(log, as_of)
-    seen = Seen(known, availability)
+    seen = PartialObservations(known, availability)
     rows = []
     for term in bound_terms(reward, labels):
         if not term.delayed:
@@ -109,7 +109,7 @@ def delayed_report(
 def _measured(
     predictor: DelayedFeedback,
     term: str,
-    seen: Seen,
+    seen: PartialObservations,
     plays: MaturePlays,
     held: NDArray[np.bool_],
     age: int,
@@ -118,32 +118,32 @@ def _measured(
     from sklearn.metrics import roc_auc_score
 
     outcome = plays.outcome[held]
-    told = predictor.predict_at(term, seen, plays.rows[held], plays.began[held] + age)
+    predicted = predictor.predict_at(term, seen, plays.rows[held], plays.began[held] + age)
     mixed = outcome.min() < outcome.max()
     return {
         "age_h": round(age / _HOUR_US, 2),
         "plays": len(outcome),
         "positives": float(outcome.mean()),
-        "auc": float(roc_auc_score(outcome, told)) if mixed else float("nan"),
-        "log_loss": _log_loss(outcome, told),
+        "auc": float(roc_auc_score(outcome, predicted)) if mixed else float("nan"),
+        "log_loss": _log_loss(outcome, predicted),
         "base_log_loss": _log_loss(outcome, np.full(len(outcome), base, np.float32)),
-        "ece": calibration_error(outcome, told),
+        "ece": calibration_error(outcome, predicted),
     }
 
 
-def _log_loss(outcome: NDArray[np.float32], told: NDArray[np.float32]) -> float:
-    sure = np.clip(told.astype(np.float64), _LEAST, 1 - _LEAST)
+def _log_loss(outcome: NDArray[np.float32], predicted: NDArray[np.float32]) -> float:
+    sure = np.clip(predicted.astype(np.float64), _LEAST, 1 - _LEAST)
     return float(-np.mean(outcome * np.log(sure) + (1 - outcome) * np.log1p(-sure)))
 
 
-def calibration_error(outcome: NDArray[np.float32], told: NDArray[np.float32], bins: int = _BINS) -> float:
+def calibration_error(outcome: NDArray[np.float32], predicted: NDArray[np.float32], bins: int = _BINS) -> float:
     """Return the expected calibration error: mean gap between what was told and what came, over bins of equal size.
 
     Source: Naeini et al., AAAI 2015, with equal-mass bins.
     """
-    order = np.argsort(told, kind="stable")
+    order = np.argsort(predicted, kind="stable")
     parts = np.array_split(order, min(bins, len(order)))
-    gaps = [abs(float(outcome[part].mean()) - float(told[part].mean())) * len(part) for part in parts]
+    gaps = [abs(float(outcome[part].mean()) - float(predicted[part].mean())) * len(part) for part in parts]
     return sum(gaps) / len(order)
 
 

@@ -29,12 +29,12 @@ class DelayedPredictor(Protocol):
     """What stands in for terms that are too young to be known."""
 
     def predict(
-        self, asked: Mapping[str, NDArray[np.int64]], log: pl.DataFrame, as_of: datetime
+        self, requested: Mapping[str, NDArray[np.int64]], log: pl.DataFrame, as_of: datetime
     ) -> dict[str, NDArray[np.float32]]:
         """Return the expected value of labels of plays, from what was known of them at `as_of`.
 
         Args:
-            asked: Plain name of a delayed term -> [m] numbers of rows of the log.
+            requested: Plain name of a delayed term -> [m] numbers of rows of the log.
             log: Rows of the canonical log.
             as_of: With a zone, later than the rows.
 
@@ -120,9 +120,9 @@ def reward_values(
     known = known_at(log, as_of).with_row_index("row")
     rows = rewarded_rows(known)
     young = {term.name: _young(term, rows, as_of) for term in terms}
-    said = [term_values(term.name, term.spec, term.label, outcomes, known, rows) for term in terms]
+    values = [term_values(term.name, term.spec, term.label, outcomes, known, rows) for term in terms]
     made = rows.select("event_id").with_columns(
-        *said, matured=~pl.lit(np.logical_or.reduce(list(young.values())), dtype=pl.Boolean)
+        *values, matured=~pl.lit(np.logical_or.reduce(list(young.values())), dtype=pl.Boolean)
     )
     if predictor is not None:
         made = _filled_in(terms, made, young, rows, known, as_of, predictor)
@@ -171,9 +171,9 @@ def _filled_in(
     plays = (rows["action"] == "play").to_numpy()
     numbers = rows["row"].to_numpy().astype(np.int64)
     open_plays = {term.name: np.nonzero(young[term.name] & plays)[0] for term in terms if term.delayed}
-    asked = {name: numbers[places] for name, places in open_plays.items() if len(places)}
+    requested = {name: numbers[places] for name, places in open_plays.items() if len(places)}
     columns = []
-    for name, expected in predictor.predict(asked, known, as_of).items() if asked else ():
+    for name, expected in predictor.predict(requested, known, as_of).items() if requested else ():
         values = made[name].to_numpy().copy()
         values[open_plays[name]] = expected
         columns.append(pl.Series(name, values, dtype=pl.Float32).fill_nan(None))
@@ -182,8 +182,8 @@ def _filled_in(
 
 def _worth(term: BoundTerm) -> pl.Expr:
     """Weight where the label says 1, `otherwise` where it says 0, in between by share, nothing where it is silent."""
-    said = pl.col(term.name).cast(pl.Float64)
-    worth = said * term.spec.weight + (1.0 - said) * term.spec.otherwise
+    labels = pl.col(term.name).cast(pl.Float64)
+    worth = labels * term.spec.weight + (1.0 - labels) * term.spec.otherwise
     return worth.fill_null(0.0)
 
 
@@ -208,21 +208,21 @@ def term_values(
         log: Rows of the canonical log, known then.
         rows: Rows of it that have a reward.
     """
-    said = outcomes.select("event_id", pl.col(name).alias("said")).filter(pl.col("said").is_not_null())
+    labels = outcomes.select("event_id", pl.col(name).alias("said")).filter(pl.col("said").is_not_null())
     if attribution(term, label) == "same_title":
-        said = _attributed(said, log, rows, attribution_window(term, label))
-    joined = rows.select("event_id").join(said, on="event_id", how="left", maintain_order="left")
+        labels = _attributed(labels, log, rows, attribution_window(term, label))
+    joined = rows.select("event_id").join(labels, on="event_id", how="left", maintain_order="left")
     return joined["said"].cast(pl.Float32).rename(name)
 
 
-def _attributed(said: pl.DataFrame, log: pl.DataFrame, rows: pl.DataFrame, window: timedelta | None) -> pl.DataFrame:
+def _attributed(labels: pl.DataFrame, log: pl.DataFrame, rows: pl.DataFrame, window: timedelta | None) -> pl.DataFrame:
     """Give each outcome to the latest play of its title before it, or else to the latest impression; the last counts.
 
     What the label says of a row itself stays with it unless something later on the title says otherwise.
     """
     keys = log.select("event_id", *_KEY, "seq", "event_at")
-    own = said.join(rows.select("event_id"), on="event_id", how="semi")
-    others = said.join(rows.select("event_id"), on="event_id", how="anti")
+    own = labels.join(rows.select("event_id"), on="event_id", how="semi")
+    others = labels.join(rows.select("event_id"), on="event_id", how="anti")
     outcomes = others.join(keys, on="event_id").filter(pl.col("title_id").is_not_null()).sort("seq")
     found = []
     for action in REWARDED:
@@ -237,11 +237,11 @@ def _attributed(said: pl.DataFrame, log: pl.DataFrame, rows: pl.DataFrame, windo
 
 
 def _latest_before(outcomes: pl.DataFrame, targets: pl.DataFrame, window: timedelta | None) -> pl.DataFrame:
-    asked = targets.select(pl.col("event_id").alias("target"), *_KEY, "seq", pl.col("event_at").alias("began")).sort(
-        "seq"
-    )
+    requested = targets.select(
+        pl.col("event_id").alias("target"), *_KEY, "seq", pl.col("event_at").alias("began")
+    ).sort("seq")
     matched = outcomes.join_asof(
-        asked, on="seq", by=list(_KEY), strategy="backward", allow_exact_matches=False, check_sortedness=False
+        requested, on="seq", by=list(_KEY), strategy="backward", allow_exact_matches=False, check_sortedness=False
     ).filter(pl.col("target").is_not_null())
     if window is not None:
         matched = matched.filter(pl.col("event_at") - pl.col("began") <= window)

@@ -78,7 +78,7 @@ class Members:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class CatalogSnapshot:
     """One published state of the canonical tables, as far as answering needs it.
 
     Args:
@@ -98,7 +98,7 @@ class Shelf:
     main_country: str | None = None
 
     @classmethod
-    def read(cls, tables: Tables, title_ids: Sequence[str] | None = None) -> Shelf:
+    def read(cls, tables: Tables, title_ids: Sequence[str] | None = None) -> CatalogSnapshot:
         """Read the tables once.
 
         Args:
@@ -133,13 +133,13 @@ class ServedKey:
 
 
 @dataclass(frozen=True)
-class Served:
+class ActiveModel:
     """A model as it is served. Never changed: a new version or new data make a new one.
 
     Args:
         model: Its name.
         resolved: Its definition with everything it refers to.
-        shelf: Titles, members and plays.
+        snapshot: Titles, members and plays.
         scorer: The network over these titles; None while no version is approved, so that fallbacks answer.
         plain_scorer: The same network without title features, for when they cannot be read.
         version: Registered version.
@@ -151,7 +151,7 @@ class Served:
 
     model: str
     resolved: ResolvedModel
-    shelf: Shelf
+    snapshot: CatalogSnapshot
     scorer: Scorer | None = None
     plain_scorer: Scorer | None = None
     version: int | None = None
@@ -161,13 +161,13 @@ class Served:
     gap: str | None = None
 
     def __post_init__(self) -> None:
-        if self.scorer is not None and tuple(self.scorer.title_ids) != self.shelf.catalogue.title_ids:
+        if self.scorer is not None and tuple(self.scorer.title_ids) != self.snapshot.catalogue.title_ids:
             raise IntegrityError(f"the columns of {self.model}:{self.version} are not those of its catalogue")
 
     @property
     def key(self) -> ServedKey:
         """What decides whether another one has to be loaded."""
-        return ServedKey(self.version, self.digest, self.shelf.snapshot_id, self.day)
+        return ServedKey(self.version, self.digest, self.snapshot.snapshot_id, self.day)
 
     @property
     def complete(self) -> bool:
@@ -185,11 +185,11 @@ class Served:
         Raises:
             IntegrityError: A score is missing or no number.
         """
-        prepare_rows(self.resolved.rows.values(), self.shelf.catalogue)
-        self.shelf.plays.load()
+        prepare_rows(self.resolved.rows.values(), self.snapshot.catalogue)
+        self.snapshot.plays.load()
         if self.scorer is None:
             return
-        titles = self.shelf.catalogue.title_ids
+        titles = self.snapshot.catalogue.title_ids
         for canvas in self.resolved.canvases.values():
             if canvas.target == "row":
                 self._warm_rows(canvas, at)
@@ -204,20 +204,20 @@ class Served:
 
     def _warm_rows(self, canvas: CanvasSpec, at: datetime) -> None:
         assert self.scorer is not None
-        rows = [RowEntry(row.name) for row in self.resolved.rows_of(canvas.asked_as)]
-        states = self.scorer.page_states([Request(canvas.asked_as, at)])
+        rows = [RowEntry(row.name) for row in self.resolved.rows_of(canvas.requested_as)]
+        states = self.scorer.page_states([Request(canvas.requested_as, at)])
         if not states or not np.isfinite(states[0].values(canvas.blend)(rows, [])).all():
-            raise IntegrityError(f"{self.model}:{self.version} does not value the rows of {canvas.asked_as}")
+            raise IntegrityError(f"{self.model}:{self.version} does not value the rows of {canvas.requested_as}")
 
 
 @dataclass
-class Slot:
+class ModelHandle:
     """The one reference to what is served. A request takes it once and keeps what it got to its end."""
 
-    current: Served
+    current: ActiveModel
     swaps: int = field(default=0)
 
-    def swap(self, served: Served) -> None:
+    def swap(self, served: ActiveModel) -> None:
         """Answer with another model from the next request on."""
         self.current = served
         self.swaps += 1

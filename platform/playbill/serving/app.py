@@ -172,7 +172,7 @@ async def recommend(body: RecommendRequest, waiting: Queue) -> Response:
 
 async def page(body: RecommendRequest, services: Found, waiting: Queue) -> Response:
     """Lay out a canvas's page for a member: its rows in order, each with its titles and why it is where it is."""
-    served = services.recommender.slot.current
+    served = services.recommender.handle.current
     return Response(await waiting.answer(require_rows(served, body)), media_type="application/json")
 
 
@@ -189,7 +189,7 @@ async def healthz() -> Health:
 
 async def readyz(services: Found, waiting: Queue, response: Response) -> Readiness:
     """Say which model is served, and what keeps a newer one from it. 503 while only fallbacks answer."""
-    served, status, log = services.recommender.slot.current, services.status(), services.log_status()
+    served, status, log = services.recommender.handle.current, services.status(), services.log_status()
     ready = served.scorer is not None
     store = await run_in_threadpool(services.online_store) if ready else None
     response.status_code = 200 if ready else 503
@@ -198,7 +198,7 @@ async def readyz(services: Found, waiting: Queue, response: Response) -> Readine
         model=served.model,
         version=served.version,
         digest=served.digest,
-        snapshot_id=served.shelf.snapshot_id,
+        snapshot_id=served.snapshot.snapshot_id,
         approved_version=status.wanted.version if status.wanted else None,
         problem=status.problem or (None if ready else "no approved model: fallbacks answer"),
         requests_waiting=waiting.scoring.waiting,

@@ -10,9 +10,9 @@ from pydantic import AwareDatetime
 
 from playbill.ranking.candidates import Columns, Mask, explain
 from playbill.ranking.row_plans import RowPlan
-from playbill.serving.active_model import Served
+from playbill.serving.active_model import ActiveModel
 from playbill.serving.messages import MODEL_POLICY, Message
-from playbill.serving.ranker import Answer, Asked, ScoredLists, score_lists
+from playbill.serving.ranker import RankingQuery, RankingResult, ScoredLists, score_lists
 
 NOTHING = 0.005
 """A head whose part differs by less from that of the titles shown neither raises nor lowers a title."""
@@ -73,7 +73,7 @@ class Place(Message):
         return "; ".join(texts) or "like the titles shown"
 
 
-class Why(Message):
+class Explanation(Message):
     """Everywhere a title could have been on a canvas."""
 
     title_id: str
@@ -88,24 +88,24 @@ class Why(Message):
     notes: tuple[str, ...] = ()
 
 
-def why(served: Served, asked: Asked, answer: Answer, title: int) -> Why:
+def why(served: ActiveModel, query: RankingQuery, answer: RankingResult, title: int) -> Explanation:
     """Explain one title of one answer.
 
     Args:
         served: What answered.
-        asked: The request.
+        query: The request.
         answer: The answer to it.
         title: Column of the title.
     """
-    catalogue = served.shelf.catalogue
+    catalogue = served.snapshot.catalogue
     scored = None
     if answer.policy == MODEL_POLICY and answer.scorer is not None:
-        scored = score_lists(served, asked, answer.scorer)
+        scored = score_lists(served, query, answer.scorer)
     places = []
-    if asked.canvas.target == "title":
-        rules = explain(catalogue, asked.canvas.candidates, asked.viewer, title)
+    if query.canvas.target == "title":
+        rules = explain(catalogue, query.canvas.candidates, query.viewer, title)
         own = Place(
-            name=asked.canvas.name,
+            name=query.canvas.name,
             rules=rules,
             position=_position(answer.items.columns, title),
             ranked_by=answer.policy if scored is None else "blend",
@@ -113,12 +113,12 @@ def why(served: Served, asked: Asked, answer: Answer, title: int) -> Why:
         )
         places.append(own)
     shown = {row.plan.row_id: row.titles.columns for row in answer.rows or ()}
-    places += [_row(served, asked, plan, shown, title, scored) for plan in asked.plans or ()]
-    return Why(
+    places += [_row(served, query, plan, shown, title, scored) for plan in query.plans or ()]
+    return Explanation(
         title_id=catalogue.title_ids[title],
-        name=catalogue.name(title, asked.request.language),
-        canvas=asked.canvas.name,
-        at=asked.request.at,
+        name=catalogue.name(title, query.request.language),
+        canvas=query.canvas.name,
+        at=query.request.at,
         policy=answer.policy,
         places=tuple(places),
         notes=answer.notes,
@@ -126,15 +126,15 @@ def why(served: Served, asked: Asked, answer: Answer, title: int) -> Why:
 
 
 def _row(
-    served: Served,
-    asked: Asked,
+    served: ActiveModel,
+    query: RankingQuery,
     plan: RowPlan,
     shown: Mapping[str, Columns],
     title: int,
     scored: ScoredLists | None,
 ) -> Place:
-    catalogue = served.shelf.catalogue
-    rules = explain(catalogue, plan.spec.candidates, replace(asked.viewer, source=plan.source), title)
+    catalogue = served.snapshot.catalogue
+    rules = explain(catalogue, plan.spec.candidates, replace(query.viewer, source=plan.source), title)
     if plan.only is not None or plan.genre is not None:
         about: Mask = plan.about(catalogue.mask_of(np.array([title])), catalogue)
         rules["what the row is about"] = bool(about[title])
@@ -145,7 +145,7 @@ def _row(
         name=plan.row_id,
         rules=rules,
         position=_position(columns, title),
-        ranked_by="blend" if by_blend else plan.spec.policy or asked.canvas.fallback,
+        ranked_by="blend" if by_blend else plan.spec.policy or query.canvas.fallback,
         parts=_parts(scored, plan.row_id, title, columns),
     )
 

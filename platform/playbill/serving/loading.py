@@ -15,7 +15,7 @@ from playbill.config import Workspace
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.zoo import open_zoo
 from playbill.errors import IntegrityError, PlaybillError, StateError
-from playbill.serving.active_model import Served, ServedKey, Shelf
+from playbill.serving.active_model import ActiveModel, CatalogSnapshot, ServedKey
 from playbill.tables import Tables
 from playbill.versions.promotion import PromotionLog
 from playbill.versions.tracking import Tracking
@@ -95,7 +95,7 @@ class Loader:
         version, digest = (pair.version, pair.digest) if pair else (None, None)
         return self._key(version, digest)
 
-    def load(self, wanted: ServedKey) -> Served:
+    def load(self, wanted: ServedKey) -> ActiveModel:
         """Load what `wanted` names. A network that was loaded before is used again over newer tables.
 
         Raises:
@@ -106,7 +106,7 @@ class Loader:
             return self.without_model()
         return self._serve(wanted.version, wanted.digest)
 
-    def version(self, version: int) -> Served:
+    def version(self, version: int) -> ActiveModel:
         """Load any registered version, approved or not.
 
         Raises:
@@ -116,7 +116,7 @@ class Loader:
         """
         return self._serve(version, None)
 
-    def without_model(self) -> Served:
+    def without_model(self) -> ActiveModel:
         """Return what answers by fallbacks: the zoo's definition over the tables.
 
         Raises:
@@ -124,9 +124,11 @@ class Loader:
             UnknownNameError: The zoo has no such model.
         """
         key = self._key(None, None)
-        return Served(self.model, _resolved(self.workspace, self.model), Shelf.read(self._tables), day=key.day)
+        return ActiveModel(
+            self.model, _resolved(self.workspace, self.model), CatalogSnapshot.read(self._tables), day=key.day
+        )
 
-    def prepare(self, served: Served) -> None:
+    def prepare(self, served: ActiveModel) -> None:
         """Import and open what the first approved version is going to need, while `served` answers without one.
 
         Importing Feast alone takes some seconds, which a promotion would otherwise wait for.
@@ -137,7 +139,7 @@ class Loader:
         import_module("playbill.ranking.scoring.scorer")
         service, moment = served.resolved.model.features, self._clock.now()
         try:
-            self._features.title_snapshots(service, [moment], served.shelf.catalogue.title_ids)
+            self._features.title_snapshots(service, [moment], served.snapshot.catalogue.title_ids)
             self._features.served(service, [None], moment)
         except PlaybillError as error:
             logger.warning("nothing is approved yet, and features cannot be read either: %s", error)
@@ -147,7 +149,7 @@ class Loader:
     def _key(self, version: int | None, digest: str | None) -> ServedKey:
         return ServedKey(version, digest, self._tables.snapshot_id(), self._clock.now().date())
 
-    def _serve(self, version: int, digest: str | None) -> Served:
+    def _serve(self, version: int, digest: str | None) -> ActiveModel:
         if self._loaded is not None and self._loaded[:2] == (version, digest):
             return self._refreshed(version, *self._loaded[2:])
         from playbill.ranking.scoring.bundle import read_bundle
@@ -164,7 +166,7 @@ class Loader:
         self._loaded = (version, digest, scorer, plain)
         return self._served(version, scorer, plain)
 
-    def _refreshed(self, version: int, scorer: Scorer, plain: Scorer) -> Served:
+    def _refreshed(self, version: int, scorer: Scorer, plain: Scorer) -> ActiveModel:
         state = self._tables.titles(), self._tables.availability(), self._clock.now()
         return self._served(version, scorer.refreshed(*state), plain.refreshed(*state))
 
@@ -180,13 +182,13 @@ class Loader:
             network=like.network if like else None,
         )
 
-    def _served(self, version: int, scorer: Scorer, plain: Scorer, *, gap: str | None = None) -> Served:
+    def _served(self, version: int, scorer: Scorer, plain: Scorer, *, gap: str | None = None) -> ActiveModel:
         bundle = scorer.bundle
         key = self._key(version, bundle.digest)
-        return Served(
+        return ActiveModel(
             model=self.model,
             resolved=bundle.resolved,
-            shelf=Shelf.read(self._tables, scorer.title_ids),
+            snapshot=CatalogSnapshot.read(self._tables, scorer.title_ids),
             scorer=scorer,
             plain_scorer=plain,
             version=version,

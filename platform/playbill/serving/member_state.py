@@ -13,7 +13,7 @@ import polars as pl
 from playbill.errors import PlaybillError, ServiceError
 from playbill.features import OnlineFeatures
 from playbill.schema import UNKNOWN_COUNTRY
-from playbill.serving.active_model import Members, Served
+from playbill.serving.active_model import ActiveModel, Members
 from playbill.tables import Tables, empty_frame
 from playbill.tables.frames import utc_literal
 
@@ -55,7 +55,7 @@ class ServedFeatures:
 
 
 @dataclass(frozen=True)
-class MemberFacts:
+class MemberState:
     """Everything read for one request.
 
     Args:
@@ -86,7 +86,7 @@ class FactReader:
     def __init__(self, tables: Tables, features: FeatureSource) -> None:
         self._tables, self._features = tables, features
 
-    def read(self, served: Served, member_id: str | None, at: datetime, *, past: bool = False) -> MemberFacts:
+    def read(self, served: ActiveModel, member_id: str | None, at: datetime, *, past: bool = False) -> MemberState:
         """Read what was known strictly before `at`.
 
         Args:
@@ -98,7 +98,7 @@ class FactReader:
         """
         notes: list[str] = []
         history = self._history(member_id, at, notes)
-        profile = self._profile(served.shelf.members, member_id, at if past else None)
+        profile = self._profile(served.snapshot.members, member_id, at if past else None)
         if member_id is None:
             notes.append("no member was given: answered without a history")
         elif profile is None:
@@ -107,7 +107,7 @@ class FactReader:
         if profile is not None and features.of_nothing:
             notes.append(_NOT_STORED)
         profile = profile or {}
-        return MemberFacts(
+        return MemberState(
             history=history,
             features=features,
             country=profile.get("country") or UNKNOWN_COUNTRY,
@@ -116,10 +116,10 @@ class FactReader:
             notes=tuple(notes),
         )
 
-    def unread(self, served: Served, member_id: str | None) -> MemberFacts:
+    def unread(self, served: ActiveModel, member_id: str | None) -> MemberState:
         """Return what is in memory of a member, for an answer that has no time to read: the newest profile."""
-        profile = self._profile(served.shelf.members, member_id, None) or {}
-        return MemberFacts(
+        profile = self._profile(served.snapshot.members, member_id, None) or {}
+        return MemberState(
             history=empty_frame("interactions"),
             features=ServedFeatures(),
             country=profile.get("country") or UNKNOWN_COUNTRY,
@@ -144,7 +144,7 @@ class FactReader:
             return None
         return (newest if at is None else Members(self._tables.members(as_of=at))).profile(member_id)
 
-    def _online(self, served: Served, member_id: str | None, at: datetime, notes: list[str]) -> ServedFeatures:
+    def _online(self, served: ActiveModel, member_id: str | None, at: datetime, notes: list[str]) -> ServedFeatures:
         if served.scorer is None:
             return ServedFeatures()
         service = served.resolved.model.features

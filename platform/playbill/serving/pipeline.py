@@ -15,14 +15,14 @@ from playbill.errors import RequestError
 from playbill.ranking.candidates import ABSENT, Viewer, past_of
 from playbill.ranking.row_plans import RowPlan, Setting, Taste, plan_rows, taste_of
 from playbill.schema import text_problem
-from playbill.serving.active_model import Served, Slot
-from playbill.serving.explain import Why, why
-from playbill.serving.member_state import FactReader, MemberFacts
+from playbill.serving.active_model import ActiveModel, ModelHandle
+from playbill.serving.explain import Explanation, why
+from playbill.serving.member_state import FactReader, MemberState
 from playbill.serving.messages import NotFoundError, RecommendRequest, RecommendResponse, not_found
-from playbill.serving.profile import Deadline, KeptAnswers, OutOfTimeError, Profile
-from playbill.serving.ranker import Asked, answer, by_fallback
-from playbill.serving.request_context import Said, availability_country, country_of, said_by
-from playbill.serving.response import Entry, Made, entry_of, finished
+from playbill.serving.profile import AnswerCache, Deadline, OutOfTimeError, Profile
+from playbill.serving.ranker import RankingQuery, answer, by_fallback
+from playbill.serving.request_context import ParsedContext, availability_country, country_of, parse_context
+from playbill.serving.response import LoggedResponse, RankingContext, entry_of, finished
 
 INSTANT = timedelta(microseconds=1)
 """Facts are read strictly before a moment. A request without one comes after every acknowledged event, also
@@ -33,7 +33,7 @@ Log = Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], None]
 
 FRESH = Profile()
 
-Understood = tuple[Served, Asked, MemberFacts, list[str]]
+Understood = tuple[ActiveModel, RankingQuery, MemberState, list[str]]
 """A request with everything looked up, and notes about it."""
 
 
@@ -41,7 +41,7 @@ class Recommender:
     """Answers requests with whatever model its slot holds. Safe to share between threads.
 
     Args:
-        slot: What is served now.
+        handle: What is served now.
         facts: Histories, features and profiles.
         clock: The workspace's; the moment of requests that name none.
         log: Where requests and slates go; None keeps nothing.
@@ -51,18 +51,18 @@ class Recommender:
 
     def __init__(
         self,
-        slot: Slot,
+        handle: ModelHandle,
         facts: FactReader,
         clock: Clock,
         log: Log | None = None,
         gate: AbstractContextManager[Any] | None = None,
         profile: Profile = FRESH,
     ) -> None:
-        self.slot, self._facts, self._clock, self._log = slot, facts, clock, log
+        self.handle, self._facts, self._clock, self._log = handle, facts, clock, log
         self._gate: AbstractContextManager[Any] = gate or nullcontext()
         self._profile, self._deadline = profile, Deadline()
         seconds = profile.cache_seconds
-        self._kept: KeptAnswers[Entry] | None = None if seconds is None else KeptAnswers(seconds)
+        self._kept: AnswerCache[LoggedResponse] | None = None if seconds is None else AnswerCache(seconds)
 
     def recommend(self, request: RecommendRequest, waited_s: float = 0.0) -> RecommendResponse:
         """Answer one request.
@@ -91,16 +91,16 @@ class Recommender:
         """Return the time of a request, its own or the server's; None = as long as it takes."""
         return request.timeout_ms or self._profile.timeout_ms
 
-    def _logged(self, entry: Entry) -> RecommendResponse:
+    def _logged(self, entry: LoggedResponse) -> RecommendResponse:
         if self._log is not None:
             self._log(entry.row, entry.slates)
         return entry.response
 
-    def _entry(self, request: RecommendRequest, waited_s: float) -> Entry:
+    def _entry(self, request: RecommendRequest, waited_s: float) -> LoggedResponse:
         """Return an answer, kept or made now. One that a fallback gave is not kept."""
         if self._kept is None:
             return entry_of(request, self._in_time(request, waited_s))
-        key = self.slot.current.key, request.model_copy(update={"timeout_ms": None}).model_dump_json()
+        key = self.handle.current.key, request.model_copy(update={"timeout_ms": None}).model_dump_json()
         if (found := self._kept.get(key)) is not None:
             return found[0].again(found[1])
         since = self._kept.now()
@@ -109,7 +109,7 @@ class Recommender:
             self._kept.put(key, entry, since)
         return entry
 
-    def _in_time(self, request: RecommendRequest, waited_s: float) -> Made:
+    def _in_time(self, request: RecommendRequest, waited_s: float) -> RankingContext:
         timeout_ms = self.timeout_ms(request)
         if timeout_ms is None:
             return self._make(request, [])
@@ -121,18 +121,18 @@ class Recommender:
             partly = understood[0] if understood else self._understand(request, read=False)
             return self._by_fallback(partly, timed_out(timeout_ms))
 
-    def _by_fallback(self, understood: Understood, reason: str) -> Made:
-        served, asked, facts, notes = understood
-        return finished(served, asked, facts, list(notes), by_fallback(served, asked, reason))
+    def _by_fallback(self, understood: Understood, reason: str) -> RankingContext:
+        served, query, facts, notes = understood
+        return finished(served, query, facts, list(notes), by_fallback(served, query, reason))
 
-    def _make(self, request: RecommendRequest, understood: list[Understood]) -> Made:
-        served, asked, facts, notes = self._understand(request)
-        understood.append((served, asked, facts, notes))
+    def _make(self, request: RecommendRequest, understood: list[Understood]) -> RankingContext:
+        served, query, facts, notes = self._understand(request)
+        understood.append((served, query, facts, notes))
         with self._gate:
-            found = answer(served, asked)
-        return finished(served, asked, facts, list(notes), found)
+            found = answer(served, query)
+        return finished(served, query, facts, list(notes), found)
 
-    def why(self, request: RecommendRequest, title_id: str) -> Why:
+    def why(self, request: RecommendRequest, title_id: str) -> Explanation:
         """Say what each rule of the canvas and of its rows says of one title in the answer to a request.
 
         Nothing is logged.
@@ -140,28 +140,28 @@ class Recommender:
         Raises:
             NotFoundError: There is no such title; what `recommend` raises, for the request.
         """
-        served, asked, _, _ = self._understand(request)
-        title = served.shelf.catalogue.column(title_id)
+        served, query, _, _ = self._understand(request)
+        title = served.snapshot.catalogue.column(title_id)
         if title == ABSENT:
-            raise not_found("title", title_id, served.shelf.catalogue.title_ids)
+            raise not_found("title", title_id, served.snapshot.catalogue.title_ids)
         with self._gate:
-            return why(served, asked, answer(served, asked), title)
+            return why(served, query, answer(served, query), title)
 
     def _understand(self, request: RecommendRequest, *, read: bool = True) -> Understood:
-        served = self.slot.current
+        served = self.handle.current
         canvas = _canvas(served, request.canvas)
         notes = [f"title features are imputed as missing: {served.gap}"] if served.gap else []
         if lost := served.resolved.left_out.blends.get(canvas.name):
             notes.append(
                 f"ranked without {', '.join(lost)}: the log had no examples for {'it' if len(lost) == 1 else 'them'}"
             )
-        said = said_by(served, canvas, request, notes)
+        context = parse_context(served, canvas, request, notes)
         at = request.at or self._clock.now() + INSTANT
         member = request.member_id
         past = request.at is not None
         facts = self._facts.read(served, member, at, past=past) if read else self._facts.unread(served, member)
         notes += facts.notes
-        return served, _ask(served, canvas, request, (at, said), facts, notes), facts, notes
+        return served, _ask(served, canvas, request, (at, context), facts, notes), facts, notes
 
 
 def timed_out(timeout_ms: int) -> str:
@@ -169,7 +169,7 @@ def timed_out(timeout_ms: int) -> str:
     return f"timed out after {timeout_ms} ms"
 
 
-def require_rows(served: Served, request: RecommendRequest) -> RecommendRequest:
+def require_rows(served: ActiveModel, request: RecommendRequest) -> RecommendRequest:
     """Return a request for the rows of a canvas.
 
     Raises:
@@ -183,7 +183,7 @@ def require_rows(served: Served, request: RecommendRequest) -> RecommendRequest:
     return request.model_copy(update={"rows": True})
 
 
-def find_title(served: Served, text: str) -> str:
+def find_title(served: ActiveModel, text: str) -> str:
     """Return the id of the title with this id or, case ignored, this name.
 
     Raises:
@@ -192,7 +192,7 @@ def find_title(served: Served, text: str) -> str:
     """
     if problem := text_problem(text):
         raise RequestError(f"title: {problem}")
-    catalogue = served.shelf.catalogue
+    catalogue = served.snapshot.catalogue
     found = catalogue.find(text)
     if not found:
         raise not_found("title", text, catalogue.known_names())
@@ -201,7 +201,7 @@ def find_title(served: Served, text: str) -> str:
     return found[0]
 
 
-def _canvas(served: Served, name: str) -> CanvasSpec:
+def _canvas(served: ActiveModel, name: str) -> CanvasSpec:
     if name in served.resolved.left_out.canvases:
         why = served.resolved.left_out.canvases[name]
         raise NotFoundError(f"canvas '{name}' is not served by this version of '{served.model}': {why}")
@@ -211,47 +211,47 @@ def _canvas(served: Served, name: str) -> CanvasSpec:
 
 
 def _ask(
-    served: Served,
+    served: ActiveModel,
     canvas: CanvasSpec,
     request: RecommendRequest,
-    what: tuple[datetime, Said],
-    facts: MemberFacts,
+    what: tuple[datetime, ParsedContext],
+    facts: MemberState,
     notes: list[str],
-) -> Asked:
-    at, said = what
-    catalogue = served.shelf.catalogue
+) -> RankingQuery:
+    at, context = what
+    catalogue = served.snapshot.catalogue
     country = country_of(served, request.country, facts.country, notes)
     language = request.language or facts.language
     taste = taste_of(facts.history, catalogue)
     question = Request(
-        canvas=canvas.asked_as,
+        canvas=canvas.requested_as,
         at=at,
         member_id=request.member_id,
         country=country,
         device=request.device,
         language=language,
-        query=said.query,
-        source_title_id=None if said.source == ABSENT else catalogue.title_ids[said.source],
+        query=context.query,
+        source_title_id=None if context.source == ABSENT else catalogue.title_ids[context.source],
         history=facts.history,
-        features={**facts.features.values, **said.own},
+        features={**facts.features.values, **context.own},
     )
     shown_in = availability_country(served, country, at, notes)
     viewer = Viewer(
         at=at,
         country=shown_in,
         watched=taste.watched,
-        source=said.source,
+        source=context.source,
         kids_profile=facts.kids_profile or canvas.candidates.kids is True,
-        plays=lambda: served.shelf.plays.before(at),
-        country_plays=lambda: served.shelf.plays.of_week(at, shown_in),
+        plays=lambda: served.snapshot.plays.before(at),
+        country_plays=lambda: served.snapshot.plays.of_week(at, shown_in),
         past=cache(lambda: past_of(facts.history, catalogue)),
     )
     plans = _plans(served, canvas, request, viewer, taste, language, notes)
-    return Asked(canvas, question, viewer, plans, request.k)
+    return RankingQuery(canvas, question, viewer, plans, request.k)
 
 
 def _plans(
-    served: Served,
+    served: ActiveModel,
     canvas: CanvasSpec,
     request: RecommendRequest,
     viewer: Viewer,
@@ -259,10 +259,10 @@ def _plans(
     language: str | None,
     notes: list[str],
 ) -> tuple[RowPlan, ...] | None:
-    specs = served.resolved.rows_of(canvas.asked_as)
+    specs = served.resolved.rows_of(canvas.requested_as)
     if request.rows and not specs:
         notes.append(f"canvas '{canvas.name}' has no rows")
     if canvas.target == "title" and (not specs or request.rows is False):
         return None
-    setting = Setting.of(served.shelf.catalogue, viewer, served.shelf.plays)
-    return tuple(plan_rows(specs, served.shelf.catalogue, taste, language, setting))
+    setting = Setting.of(served.snapshot.catalogue, viewer, served.snapshot.plays)
+    return tuple(plan_rows(specs, served.snapshot.catalogue, taste, language, setting))

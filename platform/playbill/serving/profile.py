@@ -26,7 +26,7 @@ WORKERS = 16
 """Requests with a time limit that are worked on at once; the others wait, and may run out of time waiting."""
 
 
-class KeptAnswers(Generic[Kept]):
+class AnswerCache(Generic[Kept]):
     """Answers by what was asked, forgotten after some seconds. Safe to share between threads.
 
     Args:

@@ -29,7 +29,7 @@ from playbill.ranking.page_builder import (
 from playbill.ranking.page_rules import SPARE, PageRules, valued_by
 from playbill.ranking.relevance import is_matched, matches_of_query, matches_of_source
 from playbill.ranking.row_plans import RowPlan, filled_up
-from playbill.serving.active_model import Scorer, Served
+from playbill.serving.active_model import ActiveModel, Scorer
 from playbill.serving.messages import MODEL_POLICY
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ NO_MATCH = "no title matches '{}' by name, character, genre, year or synopsis"
 
 
 @dataclass(frozen=True)
-class Asked:
+class RankingQuery:
     """A request after everything in it has been looked up.
 
     Args:
@@ -62,7 +62,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answer:
+class RankingResult:
     """Who ranked, and what came of it."""
 
     policy: str
@@ -77,21 +77,21 @@ class Answer:
     """What scored it; None where a fallback answered."""
 
 
-def answer(served: Served, asked: Asked) -> Answer:
+def answer(served: ActiveModel, query: RankingQuery) -> RankingResult:
     """Rank by the model; without its title features when they cannot be read; by the canvas's fallback at last."""
     if served.scorer is None:
-        return by_fallback(served, asked, NO_MODEL)
+        return by_fallback(served, query, NO_MODEL)
     failed: Exception | None = None
     for scorer in (served.scorer, served.plain_scorer):
         if scorer is None:
             continue
         try:
-            return _by_model(served, asked, scorer, _excuse(failed))
+            return _by_model(served, query, scorer, _excuse(failed))
         except Exception as error:
             # Whatever is wrong with a model or its stores, members get a list; the reason is in the answer.
-            logger.exception("%s:%s failed on canvas %s", served.model, served.version, asked.canvas.name)
+            logger.exception("%s:%s failed on canvas %s", served.model, served.version, query.canvas.name)
             failed = error
-    return by_fallback(served, asked, f"the model failed: {type(failed).__name__}")
+    return by_fallback(served, query, f"the model failed: {type(failed).__name__}")
 
 
 def _excuse(failed: Exception | None) -> tuple[str, ...]:
@@ -100,65 +100,65 @@ def _excuse(failed: Exception | None) -> tuple[str, ...]:
     return (f"title features cannot be read, so they are imputed as missing: {type(failed).__name__}",)
 
 
-def _by_model(served: Served, asked: Asked, scorer: Scorer, notes: tuple[str, ...]) -> Answer:
-    scored, notes_of_rows = score_lists(served, asked, scorer), list(notes)
-    query = asked.request.query
-    if query and not is_matched(served.shelf.catalogue, query):
-        notes_of_rows.append(f"{NO_MATCH.format(query)}: the model ranks by the rest of the request")
-    main = scored.of(None, asked.k)
+def _by_model(served: ActiveModel, query: RankingQuery, scorer: Scorer, notes: tuple[str, ...]) -> RankingResult:
+    scored, notes_of_rows = score_lists(served, query, scorer), list(notes)
+    text = query.request.query
+    if text and not is_matched(served.snapshot.catalogue, text):
+        notes_of_rows.append(f"{NO_MATCH.format(text)}: the model ranks by the rest of the request")
+    main = scored.of(None, query.k)
 
     def row(plan: RowPlan) -> tuple[Scores, Mask]:
-        found = scored.of(plan.row_id, asked.k)
+        found = scored.of(plan.row_id, query.k)
         if found is None:
-            scores = _policy(served, asked, plan.spec.policy or asked.canvas.fallback)
-            candidates = _candidates(served, plan.spec.candidates, _row_viewer(asked, plan))
+            scores = _policy(served, query, plan.spec.policy or query.canvas.fallback)
+            candidates = _candidates(served, plan.spec.candidates, _row_viewer(query, plan))
             if main is not None and not plan.spec.chart:
-                scores = break_ties(scores, main[0], candidates, SPARE * asked.k)
+                scores = break_ties(scores, main[0], candidates, SPARE * query.k)
             found = scores, candidates
-        return _filled_up(served, asked, plan, *found, notes_of_rows)
+        return _filled_up(served, query, plan, *found, notes_of_rows)
 
-    by = (_page_state(asked, scorer), scored.chances)
-    answer = _assemble(served, asked, MODEL_POLICY, None, main, row, by)
+    by = (_page_state(query, scorer), scored.chances)
+    answer = _assemble(served, query, MODEL_POLICY, None, main, row, by)
     return replace(answer, notes=tuple(notes_of_rows), scorer=scorer)
 
 
-def by_fallback(served: Served, asked: Asked, reason: str) -> Answer:
+def by_fallback(served: ActiveModel, query: RankingQuery, reason: str) -> RankingResult:
     """Answer by the canvas's fallback, and say why.
 
     Where the request has a query or a source title, only titles that fit it are listed, those that fit best first.
     """
-    policy, notes = asked.canvas.fallback, list[str]()
+    policy, notes = query.canvas.fallback, list[str]()
 
     def row(plan: RowPlan) -> tuple[Scores, Mask]:
-        scores = _policy(served, asked, plan.spec.policy or policy)
-        candidates = _candidates(served, plan.spec.candidates, _row_viewer(asked, plan))
+        scores = _policy(served, query, plan.spec.policy or policy)
+        candidates = _candidates(served, plan.spec.candidates, _row_viewer(query, plan))
         if plan.source != ABSENT:
-            matches = matches_of_source(served.shelf.catalogue, plan.source)
-            return _fitting(matches, scores, candidates, asked.k)
-        return _filled_up(served, asked, plan, scores, candidates, notes)
+            matches = matches_of_source(served.snapshot.catalogue, plan.source)
+            return _fitting(matches, scores, candidates, query.k)
+        return _filled_up(served, query, plan, scores, candidates, notes)
 
     main = None
-    if asked.canvas.target == "title":
-        candidates = _candidates(served, asked.canvas.candidates, asked.viewer)
-        main = _fitting_request(served, asked, _policy(served, asked, policy), candidates, notes)
-    return replace(_assemble(served, asked, policy, reason, main, row), notes=tuple(notes))
+    if query.canvas.target == "title":
+        candidates = _candidates(served, query.canvas.candidates, query.viewer)
+        main = _fitting_request(served, query, _policy(served, query, policy), candidates, notes)
+    return replace(_assemble(served, query, policy, reason, main, row), notes=tuple(notes))
 
 
 def _fitting_request(
-    served: Served, asked: Asked, scores: Scores, candidates: Mask, notes: list[str]
+    served: ActiveModel, query: RankingQuery, scores: Scores, candidates: Mask, notes: list[str]
 ) -> tuple[Scores, Mask]:
     """Keep the candidates that fit the request's query, or its source title; all where it has neither."""
-    catalogue, query, source = served.shelf.catalogue, asked.request.query, asked.viewer.source
-    if query:
-        matches = matches_of_query(catalogue, query, served.shelf.plays.before(asked.viewer.at))
+    catalogue, text, source = served.snapshot.catalogue, query.request.query, query.viewer.source
+    if text:
+        matches = matches_of_query(catalogue, text, served.snapshot.plays.before(query.viewer.at))
         if not matches.any():
-            notes.append(f"{NO_MATCH.format(query)}: the list is empty")
-        scores, candidates = _fitting(matches, scores, candidates, asked.k)
+            notes.append(f"{NO_MATCH.format(text)}: the list is empty")
+        scores, candidates = _fitting(matches, scores, candidates, query.k)
         if matches.any() and not candidates.any():
-            notes.append(f"no title that matches '{query}' may be shown here: the list is empty")
+            notes.append(f"no title that matches '{text}' may be shown here: the list is empty")
     elif source != ABSENT:
-        name = catalogue.name(source, asked.request.language)
-        scores, candidates = _fitting(matches_of_source(catalogue, source), scores, candidates, asked.k)
+        name = catalogue.name(source, query.request.language)
+        scores, candidates = _fitting(matches_of_source(catalogue, source), scores, candidates, query.k)
         if not candidates.any():
             notes.append(f"no title that may be shown shares a genre, a character or words of its name with '{name}'")
     return scores, candidates
@@ -171,67 +171,67 @@ def _fitting(matches: Scores, scores: Scores, candidates: Mask, k: int) -> tuple
 
 
 def _filled_up(
-    served: Served, asked: Asked, plan: RowPlan, scores: Scores, candidates: Mask, said: list[str]
+    served: ActiveModel, query: RankingQuery, plan: RowPlan, scores: Scores, candidates: Mask, notes: list[str]
 ) -> tuple[Scores, Mask]:
-    viewer, policy = _row_viewer(asked, plan), asked.canvas.fallback
-    scores, candidates, note = filled_up(plan, scores, candidates, served.shelf.plays, viewer, policy)
+    viewer, policy = _row_viewer(query, plan), query.canvas.fallback
+    scores, candidates, note = filled_up(plan, scores, candidates, served.snapshot.plays, viewer, policy)
     if note:
-        said.append(note)
+        notes.append(note)
     return scores, candidates
 
 
 def _assemble(
-    served: Served,
-    asked: Asked,
+    served: ActiveModel,
+    query: RankingQuery,
     policy: str,
     reason: str | None,
     main: tuple[Scores, Mask] | None,
     row: Callable[[RowPlan], tuple[Scores, Mask]],
     by: tuple[PageState | None, Chances] | None = None,
-) -> Answer:
+) -> RankingResult:
     if main is None:
-        return _ranked_rows(served, asked, policy, reason, row, None if by is None else by[0])
+        return _ranked_rows(served, query, policy, reason, row, None if by is None else by[0])
     scores, candidates = main
-    found = Answer(policy, reason, rank(scores, candidates, asked.k), candidates, None)
-    if asked.plans is None:
+    found = RankingResult(policy, reason, rank(scores, candidates, query.k), candidates, None)
+    if query.plans is None:
         return found
-    spec = asked.canvas.page or AS_WRITTEN
+    spec = query.canvas.page or AS_WRITTEN
     state, chances = by or (None, {})
-    rules = PageRules.of(spec, asked.k, asked.request.device, {} if state is None else dict(state.page))
+    rules = PageRules.of(spec, query.k, query.request.device, {} if state is None else dict(state.page))
     values = valued_by(spec, state) if by is not None else None
-    page = page_of(asked.plans, served.shelf.catalogue, row, rules, values, chances)
-    return replace(found, rows=tuple(filled_rows(page)), absent={**page.absent, **_left_out_rows(served, asked)})
+    page = page_of(query.plans, served.snapshot.catalogue, row, rules, values, chances)
+    return replace(found, rows=tuple(filled_rows(page)), absent={**page.absent, **_left_out_rows(served, query)})
 
 
 def _ranked_rows(
-    served: Served,
-    asked: Asked,
+    served: ActiveModel,
+    query: RankingQuery,
     policy: str,
     reason: str | None,
     row: Callable[[RowPlan], tuple[Scores, Mask]],
     state: PageState | None,
-) -> Answer:
+) -> RankingResult:
     """Answer a canvas of rows: no list of its own, and its rows by its blend, or as written where there is no state."""
-    rows = row_candidates(asked.plans or (), served.shelf.catalogue, row)
-    page = rank_rows(rows, asked.k, None if state is None else state.values(asked.canvas.blend))
-    nothing = np.zeros(len(served.shelf.catalogue), np.bool_)
+    rows = row_candidates(query.plans or (), served.snapshot.catalogue, row)
+    page = rank_rows(rows, query.k, None if state is None else state.values(query.canvas.blend))
+    nothing = np.zeros(len(served.snapshot.catalogue), np.bool_)
     empty = RankedList(np.zeros(0, np.int64), np.zeros(0))
-    absent = {**page.absent, **_left_out_rows(served, asked)}
-    return Answer(policy, reason, empty, nothing, tuple(filled_rows(page)), absent)
+    absent = {**page.absent, **_left_out_rows(served, query)}
+    return RankingResult(policy, reason, empty, nothing, tuple(filled_rows(page)), absent)
 
 
-def _left_out_rows(served: Served, asked: Asked) -> dict[str, str]:
+def _left_out_rows(served: ActiveModel, query: RankingQuery) -> dict[str, str]:
     """Return row -> why this version of the model cannot fill it."""
-    return served.resolved.left_out.rows.get(asked.canvas.asked_as, {})
+    return served.resolved.left_out.rows.get(query.canvas.requested_as, {})
 
 
-def _page_state(asked: Asked, scorer: Scorer) -> PageState | None:
+def _page_state(query: RankingQuery, scorer: Scorer) -> PageState | None:
     """Return what heads about rows and pages see of the request, None where nothing asks them."""
-    page = asked.canvas.page
-    wanted = asked.canvas.target == "row" or (asked.plans is not None and page is not None and bool(page.heads))
+    page = query.canvas.page
+    wanted = query.canvas.target == "row" or (query.plans is not None and page is not None and bool(page.heads))
     if not wanted:
         return None
-    return next(iter(scorer.page_states([asked.request])), None)
+    return next(iter(scorer.page_states([query.request])), None)
 
 
 @dataclass(frozen=True)
@@ -280,19 +280,19 @@ class ScoredLists:
         return found
 
 
-def score_lists(served: Served, asked: Asked, scorer: Scorer) -> ScoredLists:
+def score_lists(served: ActiveModel, query: RankingQuery, scorer: Scorer) -> ScoredLists:
     """Score the canvas's own list and every row that has a blend, all at once; and plays in every row.
 
     A canvas of rows has no list of its own.
     """
-    plans = [(place, plan) for place, plan in enumerate(asked.plans or ()) if plan.spec.blend is not None]
-    lists = [] if asked.canvas.target == "row" else [asked.canvas]
+    plans = [(place, plan) for place, plan in enumerate(query.plans or ()) if plan.spec.blend is not None]
+    lists = [] if query.canvas.target == "row" else [query.canvas]
     blends = [*(canvas.blend for canvas in lists), *(plan.spec.blend or {} for _, plan in plans)]
-    requests = [*(asked.request for _ in lists), *(_row_request(served, asked, plan, place) for place, plan in plans)]
-    rules = [(plan.spec.candidates, _row_viewer(asked, plan)) for _, plan in plans]
-    masks = [_candidates(served, *own) for own in [*((one.candidates, asked.viewer) for one in lists), *rules]]
-    valued = _valued(asked)
-    nothing = [np.zeros(len(served.shelf.catalogue), np.bool_)] * len(valued)
+    requests = [*(query.request for _ in lists), *(_row_request(served, query, plan, place) for place, plan in plans)]
+    rules = [(plan.spec.candidates, _row_viewer(query, plan)) for _, plan in plans]
+    masks = [_candidates(served, *own) for own in [*((one.candidates, query.viewer) for one in lists), *rules]]
+    valued = _valued(query)
+    nothing = [np.zeros(len(served.snapshot.catalogue), np.bool_)] * len(valued)
     if not masks and not valued:
         return ScoredLists({}, [], None, {})
     page = scorer.score_page(
@@ -306,19 +306,19 @@ def score_lists(served: Served, asked: Asked, scorer: Scorer) -> ScoredLists:
     return ScoredLists(places, blends, page, chances, requests, scorer)
 
 
-def _valued(asked: Asked) -> dict[str, tuple[Request, str]]:
+def _valued(query: RankingQuery) -> dict[str, tuple[Request, str]]:
     """Return for each `row_id` how its titles' plays are asked for: all as if they came first, to be compared."""
-    page = asked.canvas.page
+    page = query.canvas.page
     if page is None or page.expected is None or page.arm == "fixed":
         return {}
-    own = replace(asked.request, query=None, row_position=0)
-    return {plan.row_id: (replace(own, row=plan.spec.name), page.expected.head) for plan in asked.plans or ()}
+    own = replace(query.request, query=None, row_position=0)
+    return {plan.row_id: (replace(own, row=plan.spec.name), page.expected.head) for plan in query.plans or ()}
 
 
-def _row_request(served: Served, asked: Asked, plan: RowPlan, place: int) -> Request:
-    source = None if plan.source == ABSENT else served.shelf.catalogue.title_ids[plan.source]
+def _row_request(served: ActiveModel, query: RankingQuery, plan: RowPlan, place: int) -> Request:
+    source = None if plan.source == ABSENT else served.snapshot.catalogue.title_ids[plan.source]
     return replace(
-        asked.request,
+        query.request,
         canvas=plan.scored_as,
         source_title_id=source,
         query=None,
@@ -327,14 +327,14 @@ def _row_request(served: Served, asked: Asked, plan: RowPlan, place: int) -> Req
     )
 
 
-def _row_viewer(asked: Asked, plan: RowPlan) -> Viewer:
-    return replace(asked.viewer, source=plan.source)
+def _row_viewer(query: RankingQuery, plan: RowPlan) -> Viewer:
+    return replace(query.viewer, source=plan.source)
 
 
-def _candidates(served: Served, rules: CandidatesSpec, viewer: Viewer) -> Mask:
-    return select(served.shelf.catalogue, rules, viewer)
+def _candidates(served: ActiveModel, rules: CandidatesSpec, viewer: Viewer) -> Mask:
+    return select(served.snapshot.catalogue, rules, viewer)
 
 
-def _policy(served: Served, asked: Asked, name: str) -> Scores:
-    scores = fallback_scores(name, served.shelf.plays, asked.viewer)
+def _policy(served: ActiveModel, query: RankingQuery, name: str) -> Scores:
+    scores = fallback_scores(name, served.snapshot.plays, query.viewer)
     return np.asarray(scores, dtype=np.float64)

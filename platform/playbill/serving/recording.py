@@ -15,7 +15,7 @@ from typing import Any
 from playbill.clock import Clock
 from playbill.errors import DataError, Problem, ServiceError
 from playbill.schema import UNKNOWN_COUNTRY
-from playbill.serving.active_model import Slot
+from playbill.serving.active_model import ModelHandle
 from playbill.tables import AppendResult, Journal, RequestLog
 from playbill.tables.dead_letters import DeadLetters
 
@@ -28,13 +28,13 @@ class EventDoor:
     """Takes events in. Safe to share between threads.
 
     Args:
-        slot: Gives the catalogue and the members.
+        handle: Gives the catalogue and the members.
         journal: Where events are committed.
         clock: The workspace's; the time of events that come without one.
     """
 
-    def __init__(self, slot: Slot, journal: Journal, clock: Clock) -> None:
-        self._slot, self._journal, self._clock = slot, journal, clock
+    def __init__(self, handle: ModelHandle, journal: Journal, clock: Clock) -> None:
+        self._slot, self._journal, self._clock = handle, journal, clock
 
     def accept(self, events: Sequence[Mapping[str, Any]]) -> AppendResult:
         """Commit events; they are durable, and read by the member's next request, when this returns.
@@ -63,11 +63,11 @@ class EventDoor:
         return completed
 
     def _country(self, member_id: object) -> str:
-        profile = self._slot.current.shelf.members.profile(member_id) if isinstance(member_id, str) else None
+        profile = self._slot.current.snapshot.members.profile(member_id) if isinstance(member_id, str) else None
         return (profile or {}).get("country") or UNKNOWN_COUNTRY
 
     def _strangers(self, events: Sequence[Mapping[str, Any]]) -> list[Problem]:
-        catalogue = self._slot.current.shelf.catalogue
+        catalogue = self._slot.current.snapshot.catalogue
         return [
             Problem(f"events[{index}].{column}", f"unknown title '{event[column]}'.")
             for index, event in enumerate(events)

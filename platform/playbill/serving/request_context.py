@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from playbill.datasets.encoding.text import read_query
+from playbill.datasets.encoding.text import normalise_query
 from playbill.definitions.specs import CONTEXTS, CanvasSpec, ContextColumn
 from playbill.definitions.specs.context import BUILT_IN, own_fields
 from playbill.errors import RequestError, nearest
 from playbill.ranking.candidates import ABSENT
 from playbill.schema import UNKNOWN_COUNTRY
-from playbill.serving.active_model import Served
+from playbill.serving.active_model import ActiveModel
 from playbill.serving.messages import ContextValue, NotFoundError, RecommendRequest, not_found
 
 
 @dataclass(frozen=True)
-class Said:
+class ParsedContext:
     """What is read of a request, beside who asks and when.
 
     Args:
@@ -31,7 +31,9 @@ class Said:
     own: Mapping[str, ContextValue]
 
 
-def said_by(served: Served, canvas: CanvasSpec, request: RecommendRequest, notes: list[str]) -> Said:
+def parse_context(
+    served: ActiveModel, canvas: CanvasSpec, request: RecommendRequest, notes: list[str]
+) -> ParsedContext:
     """Read a request's query, source title and own fields; what was not as asked goes to `notes`.
 
     Raises:
@@ -42,33 +44,33 @@ def said_by(served: Served, canvas: CanvasSpec, request: RecommendRequest, notes
     if "member" not in canvas.context and request.member_id is not None:
         notes.append(f"canvas '{canvas.name}' reads no member: the model ranks for all members alike")
     query = _query(canvas, request, notes)
-    return Said(query, _source(served, canvas, request, notes), _own(canvas, request, notes))
+    return ParsedContext(query, _source(served, canvas, request, notes), _own(canvas, request, notes))
 
 
-def country_of(served: Served, asked: str | None, known: str, notes: list[str]) -> str:
+def country_of(served: ActiveModel, query: str | None, known: str, notes: list[str]) -> str:
     """Return the country to answer for: the one asked for, else the member's; one never seen is unknown."""
-    if asked is None:
+    if query is None:
         return known
-    if asked != UNKNOWN_COUNTRY and asked not in served.shelf.countries:
-        notes.append(f"country '{asked}' was never seen: it counts as unknown ({UNKNOWN_COUNTRY})")
+    if query != UNKNOWN_COUNTRY and query not in served.snapshot.countries:
+        notes.append(f"country '{query}' was never seen: it counts as unknown ({UNKNOWN_COUNTRY})")
         return UNKNOWN_COUNTRY
-    return asked
+    return query
 
 
-def availability_country(served: Served, country: str, at: datetime, notes: list[str]) -> str:
+def availability_country(served: ActiveModel, country: str, at: datetime, notes: list[str]) -> str:
     """Return the country whose titles may be shown.
 
     In an unknown country these are the titles available everywhere. Where there are none, those of the country of most
     members are shown, and a note says so.
     """
-    shelf = served.shelf
-    if country != UNKNOWN_COUNTRY or shelf.main_country is None or shelf.catalogue.available(at, country).any():
+    snapshot = served.snapshot
+    if country != UNKNOWN_COUNTRY or snapshot.main_country is None or snapshot.catalogue.available(at, country).any():
         return country
     notes.append(
-        f"the country is not known and no title is available everywhere: these are the titles of {shelf.main_country}, "
-        "where most members are"
+        f"the country is not known and no title is available everywhere: these are the titles of "
+        f"{snapshot.main_country}, where most members are"
     )
-    return shelf.main_country
+    return snapshot.main_country
 
 
 def _query(canvas: CanvasSpec, request: RecommendRequest, notes: list[str]) -> str | None:
@@ -78,13 +80,13 @@ def _query(canvas: CanvasSpec, request: RecommendRequest, notes: list[str]) -> s
         return None
     if request.query is None:
         raise RequestError(f"canvas '{canvas.name}' needs a query; an empty one asks for its page before the first key")
-    typed = read_query(request.query)
+    typed = normalise_query(request.query)
     notes += typed.notes
     return typed.text or None
 
 
-def _source(served: Served, canvas: CanvasSpec, request: RecommendRequest, notes: list[str]) -> int:
-    catalogue, title = served.shelf.catalogue, request.source_title_id
+def _source(served: ActiveModel, canvas: CanvasSpec, request: RecommendRequest, notes: list[str]) -> int:
+    catalogue, title = served.snapshot.catalogue, request.source_title_id
     if "source_title" not in canvas.context:
         if title is not None:
             notes.append(f"canvas '{canvas.name}' reads no source title: it was ignored")

@@ -18,68 +18,70 @@ import numpy as np
 from playbill.ranking.blend import RankedList
 from playbill.ranking.candidates import Mask, emptying_rule
 from playbill.ranking.page_builder import FilledRow
-from playbill.serving.active_model import Served
-from playbill.serving.member_state import MemberFacts
+from playbill.serving.active_model import ActiveModel
+from playbill.serving.member_state import MemberState
 from playbill.serving.messages import RankedRow, RankedTitle, RecommendRequest, RecommendResponse
-from playbill.serving.ranker import Answer, Asked
+from playbill.serving.ranker import RankingQuery, RankingResult
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class RankingContext:
     """An answer, with everything its record needs."""
 
-    served: Served
-    asked: Asked
-    facts: MemberFacts
-    found: Answer
+    served: ActiveModel
+    query: RankingQuery
+    facts: MemberState
+    found: RankingResult
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LoggedResponse:
     """An answer as it is given and as it is logged."""
 
     response: RecommendResponse
     row: Mapping[str, Any]
     slates: Sequence[Mapping[str, Any]]
 
-    def again(self, age_s: float) -> Entry:
+    def again(self, age_s: float) -> LoggedResponse:
         """Return it as the answer to another request."""
         own = {"request_id": uuid.uuid4().hex}
         response = self.response.model_copy(update={**own, "age_s": age_s})
-        return Entry(response, {**self.row, **own}, self.slates)
+        return LoggedResponse(response, {**self.row, **own}, self.slates)
 
 
-def finished(served: Served, asked: Asked, facts: MemberFacts, notes: list[str], found: Answer) -> Made:
+def finished(
+    served: ActiveModel, query: RankingQuery, facts: MemberState, notes: list[str], found: RankingResult
+) -> RankingContext:
     """Put an answer together with everything that was found out about the request."""
     notes += found.notes
     if found.reason:
         notes.append(f"answered by the fallback {found.policy}: {found.reason}")
-    if asked.canvas.target == "title" and not len(found.items):
-        rule = emptying_rule(served.shelf.catalogue, asked.canvas.candidates, asked.viewer)
+    if query.canvas.target == "title" and not len(found.items):
+        rule = emptying_rule(served.snapshot.catalogue, query.canvas.candidates, query.viewer)
         notes.append("no candidates after filtering" + (f" (rule `{rule}`)" if rule else ""))
-    if asked.canvas.target == "row" and not found.rows:
+    if query.canvas.target == "row" and not found.rows:
         notes.append("no row has enough candidates after filtering")
-    return Made(served, asked, facts, found, tuple(notes))
+    return RankingContext(served, query, facts, found, tuple(notes))
 
 
-def entry_of(request: RecommendRequest, made: Made) -> Entry:
+def entry_of(request: RecommendRequest, made: RankingContext) -> LoggedResponse:
     """Return an answer under a new id, with its rows of the log."""
     response = _response(made)
-    row = request_record(made.served, request, made.asked, made.facts, response)
-    return Entry(response, row, slate_records(made.found, response))
+    row = request_record(made.served, request, made.query, made.facts, response)
+    return LoggedResponse(response, row, slate_records(made.found, response))
 
 
-def _response(made: Made) -> RecommendResponse:
-    served, asked, found = made.served, made.asked, made.found
-    language = asked.request.language
+def _response(made: RankingContext) -> RecommendResponse:
+    served, query, found = made.served, made.query, made.found
+    language = query.request.language
     rows = None
     if found.rows is not None:
         rows = tuple(_row(served, row, position, language) for position, row in enumerate(found.rows))
     return RecommendResponse(
         request_id=uuid.uuid4().hex,
-        canvas=asked.canvas.name,
-        at=asked.request.at,
+        canvas=query.canvas.name,
+        at=query.request.at,
         model=served.model,
         version=served.version,
         policy=found.policy,
@@ -91,7 +93,7 @@ def _response(made: Made) -> RecommendResponse:
     )
 
 
-def _row(served: Served, row: FilledRow, position: int, language: str | None) -> RankedRow:
+def _row(served: ActiveModel, row: FilledRow, position: int, language: str | None) -> RankedRow:
     items = _titles(served, row.titles, language)
     plan = row.plan
     return RankedRow(
@@ -99,8 +101,8 @@ def _row(served: Served, row: FilledRow, position: int, language: str | None) ->
     )
 
 
-def _titles(served: Served, ranked: RankedList, language: str | None) -> tuple[RankedTitle, ...]:
-    catalogue = served.shelf.catalogue
+def _titles(served: ActiveModel, ranked: RankedList, language: str | None) -> tuple[RankedTitle, ...]:
+    catalogue = served.snapshot.catalogue
     pairs = zip(ranked.columns.tolist(), ranked.scores.tolist(), strict=True)
     return tuple(
         RankedTitle(
@@ -114,7 +116,7 @@ def _titles(served: Served, ranked: RankedList, language: str | None) -> tuple[R
 
 
 def request_record(
-    served: Served, request: RecommendRequest, asked: Asked, facts: MemberFacts, response: RecommendResponse
+    served: ActiveModel, request: RecommendRequest, query: RankingQuery, facts: MemberState, response: RecommendResponse
 ) -> dict[str, Any]:
     """Return the row of `requests`: context and facts are JSON, with what was asked and what was made of it."""
     used = {
@@ -123,21 +125,21 @@ def request_record(
         "values_at": _times(facts.features.values_at),
         "history_events": facts.history.height,
         "history_last_event_id": facts.history.item(-1, "event_id") if facts.history.height else None,
-        "snapshot_id": served.shelf.snapshot_id,
+        "snapshot_id": served.snapshot.snapshot_id,
         "notes": list(response.notes),
     }
     context = {
         "asked": request.model_dump(mode="json", exclude_none=True),
-        "country": asked.request.country,
-        "language": asked.request.language,
-        "device": asked.request.device,
-        "query": asked.request.query,
-        "source_title_id": asked.request.source_title_id,
-        "kids_profile": asked.viewer.kids_profile,
+        "country": query.request.country,
+        "language": query.request.language,
+        "device": query.request.device,
+        "query": query.request.query,
+        "source_title_id": query.request.source_title_id,
+        "kids_profile": query.viewer.kids_profile,
     }
     return {
         "request_id": response.request_id,
-        "at": asked.request.at,
+        "at": query.request.at,
         "member_id": request.member_id,
         "canvas": response.canvas,
         "context": json.dumps(context, ensure_ascii=False),
@@ -156,7 +158,7 @@ def _times(values_at: Mapping[str, datetime | None] | None) -> dict[str, str | N
     return {view: None if at is None else at.isoformat() for view, at in values_at.items()}
 
 
-def slate_records(found: Answer, response: RecommendResponse) -> list[dict[str, Any]]:
+def slate_records(found: RankingResult, response: RecommendResponse) -> list[dict[str, Any]]:
     """Return the rows of `slates`: the page where rows were filled, else the list.
 
     Ranking draws nothing at random, so every propensity is 1.

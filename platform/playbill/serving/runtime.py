@@ -12,7 +12,7 @@ from functools import partial
 from playbill.clock import Clock
 from playbill.config import Workspace
 from playbill.features import FeatureDoor, online_store_state
-from playbill.serving.active_model import Slot
+from playbill.serving.active_model import ModelHandle
 from playbill.serving.app import Services, required_token
 from playbill.serving.loading import Loader
 from playbill.serving.member_state import FactReader
@@ -93,21 +93,21 @@ def build_services(
     clock: Clock = workspace_clock(workspace)
     tables, tracking, features = Tables(workspace).require(), Tracking(workspace), FeatureDoor(workspace)
     loader = Loader(workspace, model, tracking, features, clock)
-    slot = Slot(loader.without_model())
+    handle = ModelHandle(loader.without_model())
     poll_seconds = workspace.project.settings.serving.poll_seconds
-    watcher = Watcher(slot, loader, clock, poll_seconds)
+    watcher = Watcher(handle, loader, clock, poll_seconds)
     watcher.look()
-    slot.current.shelf.plays.load()
+    handle.current.snapshot.plays.load()
     writer = RequestWriter(RequestLog(workspace.database_url), DeadLetters(workspace.dead_letters))
     gate = threading.BoundedSemaphore(scoring_threads())
     facts = FactReader(tables, features)
     # The first look into a feature store imports its client, which takes seconds no member should wait.
-    facts.read(slot.current, None, clock.now())
-    recommender = Recommender(slot, facts, clock, writer.write, gate, profile)
-    events = EventDoor(slot, Journal(workspace.database_url, clock), clock)
+    facts.read(handle.current, None, clock.now())
+    recommender = Recommender(handle, facts, clock, writer.write, gate, profile)
+    events = EventDoor(handle, Journal(workspace.database_url, clock), clock)
     controller = Controller(workspace, tracking, decided=watcher.wake) if with_controller else None
-    unserved = slot.current.scorer is None
-    prepare = partial(loader.prepare, slot.current) if unserved else None
+    unserved = handle.current.scorer is None
+    prepare = partial(loader.prepare, handle.current) if unserved else None
     running = Running(watcher, writer, controller, poll_seconds, prepare)
     limits = limits or workspace.project.settings.serving.limits
     return Services(

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from playbill.clock import Clock
 from playbill.errors import PlaybillError
-from playbill.serving.active_model import Served, ServedKey, Slot
+from playbill.serving.active_model import ActiveModel, ModelHandle, ServedKey
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class ServedSource(Protocol):
         """Return what should be served now. Cheap."""
         ...
 
-    def load(self, wanted: ServedKey) -> Served:
+    def load(self, wanted: ServedKey) -> ActiveModel:
         """Load it."""
         ...
 
@@ -51,14 +51,14 @@ class Watcher:
     is tried at once. Requests under way keep the model they started with.
 
     Args:
-        slot: What is served.
+        handle: What is served.
         source: What should be.
         clock: The workspace's; the moment models are warmed at.
         poll_seconds: Time between looks.
     """
 
-    def __init__(self, slot: Slot, source: ServedSource, clock: Clock, poll_seconds: float) -> None:
-        self._slot, self._source, self._clock = slot, source, clock
+    def __init__(self, handle: ModelHandle, source: ServedSource, clock: Clock, poll_seconds: float) -> None:
+        self._slot, self._source, self._clock = handle, source, clock
         self._poll_seconds = poll_seconds
         self._status = WatcherStatus()
         self._retry_at = 0.0
@@ -110,7 +110,7 @@ class Watcher:
             if not self._stop.is_set():
                 self.look()
 
-    def _replace(self, wanted: ServedKey, current: Served) -> bool:
+    def _replace(self, wanted: ServedKey, current: ActiveModel) -> bool:
         failures = self._status.failures if wanted == self._status.wanted else 0
         try:
             served = self._source.load(wanted)

@@ -59,7 +59,7 @@ class Noted:
 
 
 @dataclass
-class Offer:
+class SourceData:
     """What a source has. Frames hold canonical columns; columns that can be derived may be missing.
 
     Attributes:
@@ -104,7 +104,7 @@ class Written:
     set_aside: tuple[RowsSetAside, ...]
 
 
-def write_offer(offer: Offer, writer: Writer, progress: Progress) -> Written:
+def write_offer(offer: SourceData, writer: Writer, progress: Progress) -> Written:
     """Complete an offer and hand it to a writer."""
     notes = _merge(offer)
     members = offer.members if offer.members is not None else _no_members()
@@ -133,7 +133,7 @@ def write_offer(offer: Offer, writer: Writer, progress: Progress) -> Written:
     return Written((*offer.notes, *notes, *observed.notes()), observed, tuple(set_aside))
 
 
-def _merge(offer: Offer) -> list[str]:
+def _merge(offer: SourceData) -> list[str]:
     """Make one title of those that are the same, in all tables but the events."""
     if offer.same is None:
         return []

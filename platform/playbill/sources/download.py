@@ -42,13 +42,13 @@ class Archive:
     files: tuple[str, ...]
 
 
-def cache_folder(shelf: str = "movielens") -> Path:
+def cache_folder(folder: str = "movielens") -> Path:
     """Return where downloads of one publisher are kept between ingests: in the user's cache folder."""
-    return Path(platformdirs.user_cache_dir("playbill", appauthor=False)) / shelf
+    return Path(platformdirs.user_cache_dir("playbill", appauthor=False)) / folder
 
 
 def fetch_archive(
-    archive: Archive, progress: Progress, *, publisher: str | None = None, shelf: str = "movielens"
+    archive: Archive, progress: Progress, *, publisher: str | None = None, folder: str = "movielens"
 ) -> Path:
     """Return the publisher's archive, from the cache or downloaded.
 
@@ -56,14 +56,14 @@ def fetch_archive(
         archive: What to fetch.
         progress: Told about the download.
         publisher: URL of the folder it is in; MovieLens's where absent.
-        shelf: Name of the folder it is kept in.
+        folder: Name of the folder it is kept in.
 
     Raises:
         ServiceError: The publisher does not answer in time.
         IntegrityError: What came is not what the publisher states.
     """
     url = (publisher or PUBLISHER) + archive.name
-    kept = cache_folder(shelf) / archive.name
+    kept = cache_folder(folder) / archive.name
     if kept.is_file() and digest(kept, "md5") == archive.md5:
         return kept
     make_folder(kept.parent)
@@ -189,5 +189,5 @@ def _pip_download(folder: Path) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ServiceError(f"pip cannot download {WHEEL}: {error}") from None
     if done.returncode or not list(folder.glob("*.whl")):
-        said = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-        raise ServiceError(f"pip cannot download {WHEEL}: {said}")
+        reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        raise ServiceError(f"pip cannot download {WHEEL}: {reason}")

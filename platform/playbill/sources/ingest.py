@@ -126,17 +126,17 @@ def ingest(
         ServiceError: The data cannot be reached.
     """
     started = time.perf_counter()
-    told = progress or _silent
+    report = progress or _silent
     chosen = _build(source, options or {})
     tables = Tables(workspace)
     with TemporaryDirectory(prefix="playbill-") as scratch:
-        offer, route = chosen.open(Path(scratch), told)
+        offer, route = chosen.open(Path(scratch), report)
         with tables.rehearse(WallClock()) if dry_run else tables.replace(WallClock()) as writer:
             watching = _Watching(writer)
-            written = write_offer(offer, watching, told)
-            told("check and write", 0, None)
+            written = write_offer(offer, watching, report)
+            report("check and write", 0, None)
         set_aside = written.set_aside if dry_run else _keep(written.set_aside, workspace.folder / SET_ASIDE)
-    told("check and write", 1, 1)
+    report("check and write", 1, 1)
     first, last = watching.span()
     return IngestReport(
         source=source,

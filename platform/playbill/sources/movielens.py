@@ -27,7 +27,7 @@ from typing import ClassVar
 import polars as pl
 
 from playbill.errors import DataError, IntegrityError, PlaybillError, Problem, ServiceError
-from playbill.sources.canonicalise import Offer, Progress, member_slices
+from playbill.sources.canonicalise import Progress, SourceData, member_slices
 from playbill.sources.download import (
     WHEEL,
     Archive,
@@ -66,7 +66,7 @@ class MovieLens:
     def __init__(self, options: MovieLensOptions) -> None:
         self._path = options.path
 
-    def open(self, scratch: Path, progress: Progress) -> tuple[Offer, str]:
+    def open(self, scratch: Path, progress: Progress) -> tuple[SourceData, str]:
         """Find the files and offer what is in them. See `playbill.sources.registry.Source`."""
         if self._path is not None:
             reading, route = self._from_path(self._path, scratch)
@@ -164,7 +164,7 @@ def readable(folder: Path, reader: Callable[[Path], Reading]) -> Reading:
         raise DataError(str(folder), [Problem("files", f"these are not the expected files: {first}")]) from None
 
 
-def _offer(reading: Reading, scratch: Path) -> Offer:
+def _offer(reading: Reading, scratch: Path) -> SourceData:
     ratings, titles, members = reading
     kept = scratch / "ratings.parquet"
     try:
@@ -180,7 +180,7 @@ def _offer(reading: Reading, scratch: Path) -> Offer:
     total = int(log.select(pl.len()).collect().item())
     ratings_of_members = member_slices(log, "member_id")
     same = same_titles(titles)
-    return Offer(titles, ratings_of_members, total, members, rule=RatingRule(), same=same, notes=notes)
+    return SourceData(titles, ratings_of_members, total, members, rule=RatingRule(), same=same, notes=notes)
 
 
 def _without_unnamed(titles: pl.DataFrame, log: pl.LazyFrame) -> tuple[pl.DataFrame, pl.LazyFrame, list[str]]:

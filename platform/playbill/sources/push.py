@@ -203,9 +203,9 @@ def _new_events(tables: Tables, events: pl.DataFrame, given: pl.DataFrame) -> So
     stored = aligned(tables.published().events_with_ids(ids), events.schema)
     live = aligned(tables.journal.with_ids(ids), events.schema)
     stored = pl.concat([stored, live.join(stored, on="event_id", how="anti")])
-    told = [name for name in given.columns if not (name in FILLED and given.get_column(name).null_count())]
+    filled = [name for name in given.columns if not (name in FILLED and given.get_column(name).null_count())]
     # The tables may have moved an event's number: see `with_own_seq`.
-    ignored = [*KNOWN_LATER, "seq", *(name for name in events.columns if name not in told)]
+    ignored = [*KNOWN_LATER, "seq", *(name for name in events.columns if name not in filled)]
     found = sort_out(events, stored, INTERACTIONS.key, ignored)
     return SortedOut(_with_given_seq(found.fresh, given), found.duplicates, found.conflicting)
 

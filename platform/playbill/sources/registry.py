@@ -13,7 +13,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict
 
 from playbill.registry import Plugin, Registry
-from playbill.sources.canonicalise import Offer, Progress
+from playbill.sources.canonicalise import Progress, SourceData
 
 
 class Source(Protocol):
@@ -25,7 +25,7 @@ class Source(Protocol):
 
     terms: str
 
-    def open(self, scratch: Path, progress: Progress) -> tuple[Offer, str]:
+    def open(self, scratch: Path, progress: Progress) -> tuple[SourceData, str]:
         """Find the data and offer it.
 
         Args:

@@ -45,7 +45,7 @@ class LabelExtractorConformance:
         """The log, sorted."""
         return self.log().sort("member_id", "seq")
 
-    def told(self, spec: LabelSpec, events: pl.DataFrame, as_of: datetime | None = None) -> pl.Series:
+    def extract(self, spec: LabelSpec, events: pl.DataFrame, as_of: datetime | None = None) -> pl.Series:
         """Return a value or null for each event."""
         moment = as_of or START + timedelta(days=2 * DAYS) + spec.matures_after
         tables = self.tables()
@@ -53,53 +53,53 @@ class LabelExtractorConformance:
 
     def test_it_says_something(self, spec: LabelSpec, events: pl.DataFrame) -> None:
         """Some event of the log gets a value, or nothing else here is tried."""
-        assert self.told(spec, events).count() > 0, "no event of the suite's log gets a value; override `log`"
+        assert self.extract(spec, events).count() > 0, "no event of the suite's log gets a value; override `log`"
 
     def test_there_is_a_number_or_nothing_for_each_event(self, spec: LabelSpec, events: pl.DataFrame) -> None:
         """Values are finite numbers, one for each event at most."""
-        found = self.told(spec, events)
+        found = self.extract(spec, events)
         assert found.dtype == pl.Float32
         assert len(found) == events.height
         assert found.drop_nulls().is_finite().all()
 
     def test_the_same_log_gives_the_same_values(self, spec: LabelSpec, events: pl.DataFrame) -> None:
         """Nothing is drawn at random, and the order in which rows are given does not matter."""
-        first = self.told(spec, events)
-        assert first.equals(self.told(spec, events))
+        first = self.extract(spec, events)
+        assert first.equals(self.extract(spec, events))
         order = np.random.default_rng(0).permutation(events.height)
-        assert self.told(spec, events[order]).equals(first.gather(order))
+        assert self.extract(spec, events[order]).equals(first.gather(order))
 
     def test_members_do_not_depend_on_one_another(self, spec: LabelSpec, events: pl.DataFrame) -> None:
         """Members come in blocks: alone, a member's events get the values they get among others."""
-        whole = events.select("event_id").with_columns(value=self.told(spec, events))
+        whole = events.select("event_id").with_columns(value=self.extract(spec, events))
         for own in events.partition_by("member_id"):
-            alone = own.select("event_id").with_columns(value=self.told(spec, own))
+            alone = own.select("event_id").with_columns(value=self.extract(spec, own))
             assert alone.equals(own.select("event_id").join(whole, on="event_id", maintain_order="left"))
 
     @pytest.mark.parametrize("days", [1, DAYS // 4, DAYS // 2, DAYS])
     def test_what_is_told_stays(self, spec: LabelSpec, events: pl.DataFrame, days: int) -> None:
         """A value told at one moment is the value told later: it rests on no event that was still to come."""
-        early = self.told(spec, events, START + timedelta(days=days))
-        assert early.count() <= self.told(spec, events).count()
-        assert early.drop_nulls().equals(self.told(spec, events).filter(early.is_not_null()))
+        early = self.extract(spec, events, START + timedelta(days=days))
+        assert early.count() <= self.extract(spec, events).count()
+        assert early.drop_nulls().equals(self.extract(spec, events).filter(early.is_not_null()))
 
     @pytest.mark.parametrize("days", [DAYS // 4, DAYS])
     def test_the_young_are_unlabelled(self, spec: LabelSpec, events: pl.DataFrame, days: int) -> None:
         """An event younger than `matures_after` has no value, and none is a zero."""
         as_of = START + timedelta(days=days)
         young = events["event_at"] + spec.matures_after > as_of
-        assert self.told(spec, events, as_of).filter(young).count() == 0
+        assert self.extract(spec, events, as_of).filter(young).count() == 0
 
     def test_nulls_are_no_mistake(self, spec: LabelSpec, events: pl.DataFrame) -> None:
         """A log in which everything that may be null is null can be labelled, and so can one without events."""
         nulls = events.with_columns(
             pl.lit(None, dtype=dtype).alias(name) for name, dtype in events.schema.items() if name not in REQUIRED
         )
-        assert len(self.told(spec, nulls)) == events.height
-        assert len(self.told(spec, events.clear())) == 0
+        assert len(self.extract(spec, nulls)) == events.height
+        assert len(self.extract(spec, events.clear())) == 0
 
     def test_the_log_is_left_as_it_was(self, spec: LabelSpec, events: pl.DataFrame) -> None:
         """Labelling changes nothing of the frame it is given."""
         before = events.clone()
-        self.told(spec, events)
+        self.extract(spec, events)
         assert events.equals(before)

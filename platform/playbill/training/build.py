@@ -110,7 +110,7 @@ def build_network(resolved: ResolvedModel, data: TrainingSet) -> Network:
     network.calibrate(torch.from_numpy(np.ascontiguousarray(data.context.numeric)), inputs)
     titles = np.asarray(data.tokens[:, 0], dtype=np.int64)
     members = np.asarray(data.token_member, dtype=np.int64)
-    network.start_levels(head_levels(resolved, data))
+    network.start_levels(initial_biases(resolved, data))
     if config.context.title_crossing:
         network.start_canvases(torch.from_numpy(_lift(data, config)))
     network.likeness.fit(titles, members, inputs, seed)
@@ -137,7 +137,7 @@ LEAST_SHARE = 1e-6
 """A label is never taken to be rarer than this, nor more common than one less it."""
 
 
-def head_levels(resolved: ResolvedModel, data: TrainingSet) -> dict[str, float]:
+def initial_biases(resolved: ResolvedModel, data: TrainingSet) -> dict[str, float]:
     """Return head -> where its level starts: the log odds of its label or the mean of its number, in the head's units.
 
     Args:
@@ -202,8 +202,8 @@ def canvas_lift(
         strength: b.
     """
     count, canvas_count = size
-    told = titles > 0
-    titles, canvases, states = titles[told], canvases[told], states[told]
+    known = titles > 0
+    titles, canvases, states = titles[known], canvases[known], states[known]
     found = np.bincount(canvases * count + titles, minlength=canvas_count * count).astype(np.float64)
     observed_CT = found.reshape(canvas_count, count)
     share_T = observed_CT.sum(axis=0) + 1.0

@@ -134,29 +134,29 @@ def loss_weights(values: Floats, labels: Floats, loss: str) -> tuple[Floats, Flo
     Raises:
         DataError: A labelled example has no reward, no example has any weight, or the loss has no rule.
     """
-    said = ~np.isnan(labels)
-    _check(values, said, loss)
-    worth = np.where(said, np.nan_to_num(values), 0.0).astype(np.float32)
+    labelled = ~np.isnan(labels)
+    _check(values, labelled, loss)
+    worth = np.where(labelled, np.nan_to_num(values), 0.0).astype(np.float32)
     kept = labels.astype(np.float32, copy=True)
     if ranks(loss):
-        weights = np.where(said, np.nan_to_num(labels), 0.0) * np.maximum(worth, 0.0)
+        weights = np.where(labelled, np.nan_to_num(labels), 0.0) * np.maximum(worth, 0.0)
     else:
-        kept[said & (worth < 0)] = 0.0
+        kept[labelled & (worth < 0)] = 0.0
         weights = np.abs(worth)
     weighted = weights > 0
-    if said.any() and not weighted.any():
-        what = f"all {int(said.sum())} labelled examples have a reward that gives a '{loss}' loss no weight"
+    if labelled.any() and not weighted.any():
+        what = f"all {int(labelled.sum())} labelled examples have a reward that gives a '{loss}' loss no weight"
         raise DataError("reward weights", [Problem("values", what, "Check the reward's terms and their signs.")])
     mean = weights[weighted].mean(dtype=np.float64) if weighted.any() else 1.0
     return kept, (weights / mean).astype(np.float32)
 
 
-def _check(values: Floats, said: NDArray[np.bool_], loss: str) -> None:
+def _check(values: Floats, labelled: NDArray[np.bool_], loss: str) -> None:
     problems = []
-    if values.shape != said.shape:
-        problems.append(Problem("values", f"are {values.shape}, labels {said.shape}"))
-    elif without := int((said & ~np.isfinite(values)).sum()):
-        what = f"{without} of {int(said.sum())} labelled examples have no reward"
+    if values.shape != labelled.shape:
+        problems.append(Problem("values", f"are {values.shape}, labels {labelled.shape}"))
+    elif without := int((labelled & ~np.isfinite(values)).sum()):
+        what = f"{without} of {int(labelled.sum())} labelled examples have no reward"
         problems.append(Problem("values", what, "Only plays and impressions have one."))
     if loss not in LOSSES or not (loss == _BINARY or ranks(loss)):
         known = ", ".join(name for name in LOSSES.names() if name == _BINARY or ranks(name))

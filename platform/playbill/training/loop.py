@@ -232,8 +232,8 @@ class _Run:
             return
         world, divisor_K = self.place.world, sums[:, 1] if totals_K is None else totals_K
         pulls_K = sums[:, 2] if self.balancer.pulls else torch.zeros_like(divisor_K)
-        told = torch.stack([sums[:, 0] / divisor_K.clamp(min=1e-6) / world, sums[:, 1], pulls_K / world**2])
-        losses_K, weights_K, squares_K = self._sum_over_workers(told)
+        sums_of_all = torch.stack([sums[:, 0] / divisor_K.clamp(min=1e-6) / world, sums[:, 1], pulls_K / world**2])
+        losses_K, weights_K, squares_K = self._sum_over_workers(sums_of_all)
         self.balancer.update(losses_K, squares_K.sqrt(), weights_K > 0)
 
     def _totals(self, targets: TargetBatch) -> Tensor | None:

@@ -51,7 +51,7 @@ from playbill.training.recording import (
 )
 from playbill.training.run_folder import Checks, RunFolder, sources_digest
 from playbill.training.term_weights import ValidationFold, add_terms, learn_weights, log_of, terms_config
-from playbill.training.watch import Silent, Watcher
+from playbill.training.watch import ProgressListener, Silent
 from playbill.versions.promotion.descriptions import describe_version
 from playbill.versions.tracking import Lineage, RunHandle, Tracking
 from playbill.versions.tracking.registry import git_revision
@@ -101,7 +101,7 @@ class TrainOutcome:
 
 
 def train(
-    workspace: Workspace, model: str, options: TrainOptions | None = None, watcher: Watcher | None = None
+    workspace: Workspace, model: str, options: TrainOptions | None = None, watcher: ProgressListener | None = None
 ) -> TrainOutcome:
     """Train, evaluate and register one model.
 
@@ -133,7 +133,7 @@ class _Run:
     workspace: Workspace
     resolved: ResolvedModel
     options: TrainOptions
-    watcher: Watcher
+    watcher: ProgressListener
     tables: Tables
     clock: Clock
     features: FeatureDoor
@@ -147,7 +147,7 @@ class _Run:
     snapshots: KeptSnapshots = field(default_factory=KeptSnapshots)
 
     @classmethod
-    def prepare(cls, workspace: Workspace, model: str, options: TrainOptions, watcher: Watcher) -> _Run:
+    def prepare(cls, workspace: Workspace, model: str, options: TrainOptions, watcher: ProgressListener) -> _Run:
         """Check definitions, data, features and MLflow, and name the run."""
         begun = time.perf_counter()
         watcher.stage("check definitions, data and services")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Watcher(Protocol):
+class ProgressListener(Protocol):
     """Hears of stages, and how far the one at hand is."""
 
     def stage(self, name: str) -> None:

@@ -84,7 +84,7 @@ def simulated_ab(
     for run, seed in enumerate(test.seeds):
         for place, (name, policy) in enumerate(arms.items()):
             before = (run * len(arms) + place) * world.spec.days
-            tell = partial(_told, progress, name, before, total) if progress else None
+            tell = partial(_report_day, progress, name, before, total) if progress else None
             found[name].append(measured(world, policy, test, seed, run, tell))
     days = world.spec.days - test.from_day
     return compare(
@@ -92,7 +92,7 @@ def simulated_ab(
     )
 
 
-def _told(progress: Progress, name: str, before: int, total: int, days: int, _in_all: int) -> None:
+def _report_day(progress: Progress, name: str, before: int, total: int, days: int, _in_all: int) -> None:
     progress(name, before + days, total)
 
 
@@ -164,7 +164,7 @@ MEMBERS = 2000
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RunOptions:
     """What is to be compared.
 
     Args:
@@ -195,7 +195,7 @@ class ServedAb:
     versions: Mapping[str, ModelVersion]
 
 
-def served_ab(workspace: Workspace, wanted: Wanted, progress: Progress | None = None) -> ServedAb:
+def served_ab(workspace: Workspace, wanted: RunOptions, progress: Progress | None = None) -> ServedAb:
     """Let registered versions serve a simulated workspace's members after its log ends.
 
     Args:

@@ -20,11 +20,11 @@ from playbill.errors import ConfigError
 from playbill.evaluation import CanvasScorer
 from playbill.metrics.topk import NOT_LISTED, top_k
 from playbill.ranking.blend import blend_rows, head_losses
-from playbill.ranking.candidates import ABSENT, Catalogue, Past, Viewer, select
+from playbill.ranking.candidates import ABSENT, Catalogue, MemberHistory, Viewer, select
 from playbill.ranking.scoring.scorer import Scorer
 from playbill_lab.bridge.live_features import COUNTED_OF_TITLES, FeatureSource
 from playbill_lab.simulator.policies.policies import Policy, Popular, ScoredPolicy, same_list
-from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world.canvases import CANVASES, DEVICES, ROWS
 from playbill_lab.simulator.world.state import State
 from playbill_lab.simulator.world.world import World
@@ -105,68 +105,68 @@ class ModelPolicy(ScoredPolicy):
             what = f"{self.name} cannot score {len(unknown)} titles of the world, such as {unknown[0]}"
             raise ConfigError(f"{what}; make its scorer over the world's titles")
 
-    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+    def answer(self, request: PolicyRequest, rng: np.random.Generator) -> Slates:
         """Return the model's best candidates for each question; every propensity of its own is 1."""
-        mine = self._mine(asked)
-        titles = np.full((len(asked), asked.places), -1, np.int32)
+        mine = self._mine(request)
+        titles = np.full((len(request), request.places), -1, np.int32)
         propensity = np.zeros(titles.shape, np.float32)
         self.answered["model"] += int(mine.sum())
         self.answered["elsewhere"] += int((~mine).sum())
         if (own := np.flatnonzero(mine)).size:
-            part = asked.take(own)
+            part = request.take(own)
             titles[own, : part.places] = self._best(part)
             propensity[own] = titles[own] >= 0
         if (rest := np.flatnonzero(~mine)).size:
-            part = asked.take(rest)
+            part = request.take(rest)
             others = self.elsewhere.answer(part, rng)
             titles[rest, : part.places] = others.titles[:, : part.places]
             propensity[rest, : part.places] = others.propensity[:, : part.places]
         return Slates(titles, propensity)
 
-    def probabilities(self, asked: Asked, titles: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    def probabilities(self, request: PolicyRequest, titles: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Return 1 where a list is the model's own so far, else 0; other questions are `elsewhere`'s."""
-        mine = self._mine(asked)
+        mine = self._mine(request)
         found = np.zeros(titles.shape, np.float32)
         if (own := np.flatnonzero(mine)).size:
-            part = asked.take(own)
+            part = request.take(own)
             best = np.full((len(own), titles.shape[1]), -1, np.int32)
             best[:, : part.places] = self._best(part)
             found[own] = same_list(part, best, titles[own])
         if (rest := np.flatnonzero(~mine)).size:
-            found[rest] = self.elsewhere.probabilities(asked.take(rest), titles[rest])
+            found[rest] = self.elsewhere.probabilities(request.take(rest), titles[rest])
         return found
 
-    def logits(self, asked: Asked) -> npt.NDArray[np.float32]:
+    def logits(self, request: PolicyRequest) -> npt.NDArray[np.float32]:
         """Return [N, T] blended scores, -inf where the zoo's rules allow no title; for policies built on this one.
 
         Raises:
             ConfigError: Some questions are not the model's, and who answers them has no scores.
         """
-        mine = self._mine(asked)
-        found = np.empty((len(asked), len(self.world.title_ids)), np.float32)
+        mine = self._mine(request)
+        found = np.empty((len(request), len(self.world.title_ids)), np.float32)
         if (own := np.flatnonzero(mine)).size:
-            found[own] = self._blended(asked.take(own))
+            found[own] = self._blended(request.take(own))
         if (rest := np.flatnonzero(~mine)).size:
             if not isinstance(self.elsewhere, ScoredPolicy):
                 raise ConfigError(f"{self.elsewhere.name} answers what {self.name} does not, and it has no scores")
-            found[rest] = self.elsewhere.logits(asked.take(rest))
+            found[rest] = self.elsewhere.logits(request.take(rest))
         return found
 
-    def _mine(self, asked: Asked) -> npt.NDArray[np.bool_]:
-        mine: npt.NDArray[np.bool_] = self._served[asked.canvas] & ~self._by_policy[asked.row]
+    def _mine(self, request: PolicyRequest) -> npt.NDArray[np.bool_]:
+        mine: npt.NDArray[np.bool_] = self._served[request.canvas] & ~self._by_policy[request.row]
         return mine
 
-    def _best(self, asked: Asked) -> npt.NDArray[np.int32]:
-        scores = self._blended(asked)
-        best = top_k(scores, asked.places, asked.candidates() & np.isfinite(scores)).astype(np.int32)
+    def _best(self, request: PolicyRequest) -> npt.NDArray[np.int32]:
+        scores = self._blended(request)
+        best = top_k(scores, request.places, request.candidates() & np.isfinite(scores)).astype(np.int32)
         best[best == NOT_LISTED] = -1
-        best[np.arange(best.shape[1]) >= asked.size[:, None]] = -1
+        best[np.arange(best.shape[1]) >= request.size[:, None]] = -1
         return best
 
-    def _blended(self, asked: Asked) -> npt.NDArray[np.float32]:
+    def _blended(self, request: PolicyRequest) -> npt.NDArray[np.float32]:
         """Return [N, T] scores by the world's title numbers, -inf where a rule of the zoo forbids a title."""
-        questions = self._questions(asked)
-        self._score(asked, [question.key for question in questions])
+        questions = self._questions(request)
+        self._score(request, [question.key for question in questions])
         found = np.empty((len(questions), len(self._column)), np.float32)
         for weights, rows in _by_blend(questions):
             known = [self._scored[questions[row].key] for row in rows]
@@ -175,12 +175,12 @@ class ModelPolicy(ScoredPolicy):
             found[rows] = blend_rows(logits, self._losses, weights)[:, self._column]
         for row, question in enumerate(questions):
             if question.rules is not None:
-                found[row, ~self._allowed(asked, row, question.rules)] = -np.inf
+                found[row, ~self._allowed(request, row, question.rules)] = -np.inf
         return found
 
-    def _questions(self, asked: Asked) -> list[Question]:
-        codes = zip(asked.request.tolist(), asked.canvas.tolist(), asked.row.tolist(), strict=True)
-        texts = zip(asked.query.to_list(), asked.source_title.tolist(), strict=True)
+    def _questions(self, request: PolicyRequest) -> list[Question]:
+        codes = zip(request.request.tolist(), request.canvas.tolist(), request.row.tolist(), strict=True)
+        texts = zip(request.query.to_list(), request.source_title.tolist(), strict=True)
         return [self._question(*code, *text) for code, text in zip(codes, texts, strict=True)]
 
     def _question(self, request: int, canvas: int, row: int, query: str | None, source: int) -> Question:
@@ -197,59 +197,59 @@ class ModelPolicy(ScoredPolicy):
         wanted = row.scored_as if row is not None else None
         return wanted if wanted in self.resolved.canvases else canvas
 
-    def _allowed(self, asked: Asked, row: int, rules: CandidatesSpec) -> npt.NDArray[np.bool_]:
-        member = int(asked.member[row])
+    def _allowed(self, request: PolicyRequest, row: int, rules: CandidatesSpec) -> npt.NDArray[np.bool_]:
+        member = int(request.member[row])
         viewer = Viewer(
-            at=_EPOCH + timedelta(microseconds=int(asked.at_us[row])),
-            country=self.world.countries[asked.country[row]],
-            watched=np.flatnonzero(asked.state.played[member]),
-            source=int(asked.source_title[row]),
-            kids_profile=bool(self.world.people.kids[member]) or CANVASES[asked.canvas[row]] == "kids",
-            plays=lambda: asked.state.played.sum(axis=0, dtype=np.int64),
-            country_plays=lambda: asked.state.plays_7d[asked.country[row]],
-            past=lambda: _past(asked.state, member),
+            at=_EPOCH + timedelta(microseconds=int(request.at_us[row])),
+            country=self.world.countries[request.country[row]],
+            watched=np.flatnonzero(request.state.played[member]),
+            source=int(request.source_title[row]),
+            kids_profile=bool(self.world.people.kids[member]) or CANVASES[request.canvas[row]] == "kids",
+            plays=lambda: request.state.played.sum(axis=0, dtype=np.int64),
+            country_plays=lambda: request.state.plays_7d[request.country[row]],
+            past=lambda: _past(request.state, member),
         )
         return select(self._catalogue, rules, viewer)
 
-    def _score(self, asked: Asked, keys: list[Key]) -> None:
+    def _score(self, request: PolicyRequest, keys: list[Key]) -> None:
         """Score what has not been scored yet; the rows of a page ask for the same scores."""
-        self._begin_day(asked)
+        self._begin_day(request)
         fresh = {key: row for row, key in enumerate(keys) if key not in self._scored}
         if not fresh:
             return
         places = np.array(list(fresh.values()), np.int64)
-        requests = self._with_features(self._requests(asked, list(fresh), places))
+        requests = self._with_features(self._requests(request, list(fresh), places))
         self.scorer.remember([request.at for request in requests])
         heads = self.scorer.score(requests)
         for row, key in enumerate(fresh):
             self._scored[key] = {head: values[row] for head, values in heads.items()}
 
-    def _begin_day(self, asked: Asked) -> None:
+    def _begin_day(self, request: PolicyRequest) -> None:
         """Tell titles' ages anew every day, as a server does, and forget what was scored before."""
-        run, day = asked.state, asked.state.day
+        run, day = request.state, request.state.day
         if run is self._run and day == self._day:
             return
         self._scored, self._run, self._day = {}, run, day
         morning = self.world.spec.start + timedelta(days=day)
         self.scorer = self.scorer.refreshed(self.world.titles, self.world.availability, morning)
-        if self.features.reads_log and asked.log is not None:
-            self._plays = asked.log.frame().filter(pl.col("action").is_in(COUNTED_OF_TITLES))
+        if self.features.reads_log and request.log is not None:
+            self._plays = request.log.frame().filter(pl.col("action").is_in(COUNTED_OF_TITLES))
 
-    def _requests(self, asked: Asked, keys: list[Key], places: npt.NDArray[np.int64]) -> list[Request]:
-        past = asked.history(places)
+    def _requests(self, request: PolicyRequest, keys: list[Key], places: npt.NDArray[np.int64]) -> list[Request]:
+        past = request.history(places)
         if self.features.reads_log:
             self.features.follow(past, self._plays)
         histories = past.partition_by("member_id", as_dict=True)
         world, members = self.world, self.world.member_ids
-        ids = members.gather(asked.member[places].astype(np.int64)).to_list()
+        ids = members.gather(request.member[places].astype(np.int64)).to_list()
         return [
             Request(
                 canvas=canvas,
-                at=_EPOCH + timedelta(microseconds=int(asked.at_us[row])),
+                at=_EPOCH + timedelta(microseconds=int(request.at_us[row])),
                 member_id=member,
-                country=world.countries[asked.country[row]],
-                device=DEVICES[asked.device[row]],
-                language=world.languages[asked.language[row]],
+                country=world.countries[request.country[row]],
+                device=DEVICES[request.device[row]],
+                language=world.languages[request.language[row]],
                 query=query,
                 source_title_id=None if source == ABSENT else world.title_ids[source],
                 history=histories.get((member,)),
@@ -258,7 +258,7 @@ class ModelPolicy(ScoredPolicy):
         ]
 
 
-def _past(state: State, member: int) -> Past:
+def _past(state: State, member: int) -> MemberHistory:
     """Return what the simulated service keeps of a member's past.
 
     It keeps no moments: what was played and is not to be continued was finished long ago.
@@ -266,7 +266,7 @@ def _past(state: State, member: int) -> Past:
     going, listed = (own[own >= 0].astype(np.int64) for own in (state.continuing[member], state.my_list[member]))
     played = np.flatnonzero(state.played[member])
     finished = np.setdiff1d(played, going)
-    return Past(played, going, finished, np.zeros(len(finished), np.int64), listed)
+    return MemberHistory(played, going, finished, np.zeros(len(finished), np.int64), listed)
 
 
 def _by_blend(questions: Sequence[Question]) -> list[tuple[Mapping[str, float], list[int]]]:

@@ -20,7 +20,7 @@ from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.tables import Vocabulary
 from playbill_lab.simulator.policies.page_orders import Pages, RowOrders, ordering
 from playbill_lab.simulator.policies.policies import Policy
-from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world.world import World
 
 
@@ -129,18 +129,18 @@ class Switching:
         """The name of the policy in question."""
         return self.after.name
 
-    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+    def answer(self, request: PolicyRequest, rng: np.random.Generator) -> Slates:
         """Let the policy of the day answer."""
-        return self._of_day(asked).answer(asked, rng)
+        return self._of_day(request).answer(request, rng)
 
-    def probabilities(self, asked: Asked, titles: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    def probabilities(self, request: PolicyRequest, titles: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Return the probabilities of the policy of the day."""
-        return self._of_day(asked).probabilities(asked, titles)
+        return self._of_day(request).probabilities(request, titles)
 
     def order(self, pages: Pages, rng: np.random.Generator) -> RowOrders | None:
         """Let the policy of the day order the rows of pages; None where it leaves that to the service."""
         own = ordering(self.after if pages.state.day >= self.from_day else self.before)
         return None if own is None else own(pages, rng)
 
-    def _of_day(self, asked: Asked) -> Policy:
-        return self.after if asked.state.day >= self.from_day else self.before
+    def _of_day(self, request: PolicyRequest) -> Policy:
+        return self.after if request.state.day >= self.from_day else self.before

@@ -72,13 +72,13 @@ def ab(
     from playbill.cli.console import Console
     from playbill.cli.progress import Stages
     from playbill.versions.tracking import Tracking
-    from playbill_lab.ab.experiment import Wanted, served_ab
+    from playbill_lab.ab.experiment import RunOptions, served_ab
     from playbill_lab.ab.recording import record_ab
     from playbill_lab.ab.report import plot
 
     with Stages() as stages:
         stages.stage("simulated A/B test")
-        wanted = Wanted(models, names(beside), **sizes)
+        wanted = RunOptions(models, names(beside), **sizes)
         found = served_ab(selection.workspace, wanted, lambda arm, done, total: stages.advance(done, total, arm))
     report, console = found.report, Console(stderr=as_json)
     console.print(report.table())
@@ -142,12 +142,12 @@ def objective_before_capacity(
     total = len(options.seeds) * len(options.arms)
     with Stages() as stages, tempfile.TemporaryDirectory() as scratch:
         stages.stage("objective before capacity")
-        told: list[str] = []
+        lines: list[str] = []
 
         def tell(text: str) -> None:
-            told.append(text)
+            lines.append(text)
             stages.console.print(f"  {text}", style="dim", highlight=False, markup=False, emoji=False)
-            stages.advance(len(told), total)
+            stages.advance(len(lines), total)
 
         study = run_study(zoo, options, folder or Path(scratch), tell)
     console.print(study.online.table())

@@ -13,7 +13,7 @@ from playbill.cli.main import Selection
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from playbill_lab.simulator.workspace import Simulated, Told
+    from playbill_lab.simulator.workspace import Progress, Simulated
     from playbill_lab.simulator.world.spec import WorldSpec
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -70,7 +70,7 @@ def simulate(
     )
     with Stages() as stages:
         found = simulate_workspace(
-            selection.workspace, spec, real, processes=processes, replace=replace, told=_told(stages)
+            selection.workspace, spec, real, processes=processes, replace=replace, progress=_progress(stages)
         )
     console = Console()
     console.print(counts_table(found))
@@ -113,14 +113,14 @@ def counts_table(found: Simulated) -> Table:
     return table
 
 
-def _told(stages: Any) -> Told:
+def _progress(stages: Any) -> Progress:
     names: list[str] = []
 
-    def told(stage: str, done: int, total: int) -> None:
+    def progress(stage: str, done: int, total: int) -> None:
         if stage not in names:
             names.append(stage)
             stages.stage(stage)
         if total:
             stages.advance(done, total, f"day {done}")
 
-    return told
+    return progress

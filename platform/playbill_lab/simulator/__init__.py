@@ -3,7 +3,7 @@
 from playbill_lab.simulator.ab import ab_test, compare
 from playbill_lab.simulator.engine.run import Outcome, simulate
 from playbill_lab.simulator.policies.policies import Policy, load_policy
-from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.policies.table import POLICIES
 from playbill_lab.simulator.world.catalogue import Catalogue, make_catalogue
 from playbill_lab.simulator.world.spec import CountrySpec, WorldSpec, read_spec
@@ -11,11 +11,11 @@ from playbill_lab.simulator.world.world import World
 
 __all__ = [
     "POLICIES",
-    "Asked",
     "Catalogue",
     "CountrySpec",
     "Outcome",
     "Policy",
+    "PolicyRequest",
     "Slates",
     "World",
     "WorldSpec",

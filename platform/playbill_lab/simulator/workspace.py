@@ -18,19 +18,19 @@ from playbill.clock import FixedClock
 from playbill.config import Project, Workspace
 from playbill.errors import DataError, Problem, StateError, nearest
 from playbill.tables import Tables
-from playbill_lab.simulator.engine.executors import crew_size
+from playbill_lab.simulator.engine.executors import executor_size
 from playbill_lab.simulator.engine.run import Outcome, simulate
 from playbill_lab.simulator.engine.shards import blocks_of
 from playbill_lab.simulator.fit import fit_report
 from playbill_lab.simulator.policies.policies import load_policy
 from playbill_lab.simulator.world.catalogue import Catalogue
-from playbill_lab.simulator.world.checkpoint import Keeping, is_simulated
+from playbill_lab.simulator.world.checkpoint import WorldCheckpoint, is_simulated
 from playbill_lab.simulator.world.random_streams import Streams
 from playbill_lab.simulator.world.real_catalogue import read_catalogue
 from playbill_lab.simulator.world.spec import WorldSpec
 from playbill_lab.simulator.world.world import World
 
-Told = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done of it, and all of it (0 where nobody knows)."""
 
 
@@ -95,7 +95,7 @@ def simulate_workspace(
     *,
     processes: int | None = None,
     replace: bool = False,
-    told: Told | None = None,
+    progress: Progress | None = None,
 ) -> Simulated:
     """Fill a workspace with the log of a simulated service. Its tables are replaced whole, or stay as they were.
 
@@ -105,7 +105,7 @@ def simulate_workspace(
         catalogue: Real titles; None generates them.
         processes: How many run; None is one for each core. The events are the same.
         replace: Also where the workspace holds a log that was not simulated.
-        told: Hears how far it is.
+        progress: Hears how far it is.
 
     Raises:
         StateError: The workspace holds another log, or nobody played anything.
@@ -113,7 +113,7 @@ def simulate_workspace(
         UnknownNameError: There is no such policy.
         IntegrityError: The policy answered what cannot be shown.
     """
-    begun, worked, tell = time.perf_counter(), _cpu_seconds(), told or (lambda _stage, _done, _total: None)
+    begun, worked, tell = time.perf_counter(), _cpu_seconds(), progress or (lambda _stage, _done, _total: None)
     tables = Tables(workspace)
     if tables.exists() and not is_simulated(workspace.folder) and not replace:
         raise StateError(
@@ -123,11 +123,11 @@ def simulate_workspace(
     policy = load_policy(spec.policy)
     tell("draw the world", 0, 0)
     world = World.make(spec, catalogue)
-    size = crew_size(processes, len(blocks_of(world)))
+    size = executor_size(processes, len(blocks_of(world)))
     stage = f"simulate {spec.members:,} members for {spec.days} days under {policy.name}"
     # Events end with the run; some are known a few hours later.
     clock = FixedClock(spec.end + timedelta(days=1))
-    with Keeping(workspace.folder) as keeping:
+    with WorldCheckpoint(workspace.folder) as keeping:
         with tables.replace(clock) as writer:
             outcome = simulate(
                 world, policy, writer=writer, processes=size, progress=lambda done, total: tell(stage, done, total)

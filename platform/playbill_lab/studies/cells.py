@@ -76,18 +76,18 @@ class Cells:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def read(self, arm: str, seed: int, asked: str) -> Cell | None:
+    def read(self, arm: str, seed: int, digest: str) -> Cell | None:
         """Return a cell that was made from the same things; None when there is none yet.
 
         Args:
             arm: Its name.
             seed: Of the run.
-            asked: Digest of all that the cell follows from, see `digest`.
+            digest: Digest of all that the cell follows from, see `digest`.
 
         Raises:
             IntegrityError: There is a file, and it is no cell.
         """
-        path = self._path(arm, seed, asked)
+        path = self._path(arm, seed, digest)
         if not path.is_file():
             return None
         try:
@@ -98,15 +98,15 @@ class Cells:
             raise IntegrityError(f"{path} is no cell of a study ({first}); remove it, and it is made anew") from None
         return Cell(arm, seed, members, None if about is None else _offline(about))
 
-    def write(self, cell: Cell, asked: str) -> None:
+    def write(self, cell: Cell, digest: str) -> None:
         """Keep a cell. It appears whole or not at all."""
         about = None if cell.offline is None else asdict(cell.offline)
-        path = self._path(cell.arm, cell.seed, asked)
+        path = self._path(cell.arm, cell.seed, digest)
         with replaced_file(path, "the cell") as beside:
             cell.members.write_parquet(beside, metadata={_METADATA: json.dumps(about)})
 
-    def _path(self, arm: str, seed: int, asked: str) -> Path:
-        return self.folder / f"{arm}-{seed}-{asked[:12]}.parquet"
+    def _path(self, arm: str, seed: int, digest: str) -> Path:
+        return self.folder / f"{arm}-{seed}-{digest[:12]}.parquet"
 
 
 def digest(**facts: Any) -> str:

@@ -53,13 +53,13 @@ class Searches:
         played = ordered.filter((pl.col("action") == "play") & pl.col("request_id").is_not_null())
         wanted = played.group_by("request_id").agg(wanted=pl.col("title_id").first())
         starts = ordered.group_by("member_id").agg(start=pl.col("place").min())
-        asked = ordered.filter((pl.col("action") == "search") & (pl.col("event_at") >= after))
-        asked = asked.filter(pl.col("query").str.len_chars() > 0)
-        asked = asked.join(wanted, on="request_id", how="left", maintain_order="left")
-        asked = asked.join(starts, on="member_id", how="left", maintain_order="left")
+        requested = ordered.filter((pl.col("action") == "search") & (pl.col("event_at") >= after))
+        requested = requested.filter(pl.col("query").str.len_chars() > 0)
+        requested = requested.join(wanted, on="request_id", how="left", maintain_order="left")
+        requested = requested.join(starts, on="member_id", how="left", maintain_order="left")
         columns = ("request_id", "member_id", "country", "device", "language", "query", "wanted")
-        frame = asked.select(*columns, at="event_at")
-        places = (asked[name].to_numpy().astype(np.int64) for name in ("place", "start"))
+        frame = requested.select(*columns, at="event_at")
+        places = (requested[name].to_numpy().astype(np.int64) for name in ("place", "start"))
         return cls(frame, next(places), ordered.drop("place"), next(places))
 
     def wanting(self, wanted: pl.Series) -> Searches:
@@ -97,8 +97,8 @@ class Searches:
         spans = availability.with_columns(column=pl.Series(catalogue.codes(availability["title_id"])))
         spans = spans.filter(pl.col("column") != UNKNOWN)
         found = np.zeros((len(self), len(catalogue)), np.bool_)
-        asked = self.frame.select("country", "at").with_row_index("row")
-        pairs = asked.join(spans, on="country").filter(
+        requested = self.frame.select("country", "at").with_row_index("row")
+        pairs = requested.join(spans, on="country").filter(
             (pl.col("available_from") <= pl.col("at"))
             & (pl.col("available_until").is_null() | (pl.col("available_until") > pl.col("at")))
         )

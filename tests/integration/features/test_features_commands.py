@@ -57,8 +57,8 @@ def test_builds_say_what_was_done_and_why(own: Workspace) -> None:
 def test_a_backfill_is_of_weeks_and_of_the_views_named(own: Workspace) -> None:
     words = ("features", "backfill", "--weeks", "2")
     assert last_object(run(own, *words, "--json"))["views"] == []
-    asked = last_object(run(own, *words, "--views", "member_genres", "--views", "title_popularity", "--json"))
-    assert [(view["view"], view["how"]) for view in asked["views"]] == [
+    requested = last_object(run(own, *words, "--views", "member_genres", "--views", "title_popularity", "--json"))
+    assert [(view["view"], view["how"]) for view in requested["views"]] == [
         ("member_genres", "backfilled"),
         ("title_popularity", "backfilled"),
     ]

@@ -143,9 +143,9 @@ def test_a_snapshot_within_an_hour_sees_nothing_of_that_hour(door: FeatureDoor, 
 
 def test_a_log_in_which_nobody_asks_for_a_title_serves_missing_values(door: FeatureDoor, built: Workspace) -> None:
     found = door.title_snapshots("everycanvas_v3", [START + timedelta(days=45)], ["t0", "t3"])
-    asked = [place for place, name in enumerate(found.columns) if name.startswith("title_anticipation__")]
-    assert len(asked) == 9
-    assert np.isnan(found.values[:, :, asked]).all()
+    requested = [place for place, name in enumerate(found.columns) if name.startswith("title_anticipation__")]
+    assert len(requested) == 9
+    assert np.isnan(found.values[:, :, requested]).all()
     rest = door.title_snapshots("everycanvas_v1", [START + timedelta(days=45)], ["t0", "t3"])
     kept = [found.columns.index(name) for name in rest.columns]
     np.testing.assert_array_equal(found.values[:, :, kept], rest.values)

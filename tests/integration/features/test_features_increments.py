@@ -113,9 +113,9 @@ def test_increments_end_where_a_whole_build_does_and_old_beliefs_stay(
         grown, whole = workspace_in(Path(folder), "grown"), workspace_in(Path(folder), "whole")
         ingest(grown, batches[0])
         build_features(grown, until=untils[0])
-        asked = questions(pl.Series([START + step * share for share in (0.3, 7, 18, 39.5)], dtype=MOMENT))
-        asked = asked.filter(pl.col("asked_at") <= untils[0])
-        then = {view: values_at(rows(grown, view), view, asked) for view in EVENT_VIEWS}
+        requested = questions(pl.Series([START + step * share for share in (0.3, 7, 18, 39.5)], dtype=MOMENT))
+        requested = requested.filter(pl.col("asked_at") <= untils[0])
+        then = {view: values_at(rows(grown, view), view, requested) for view in EVENT_VIEWS}
         for number in (1, 2):
             duplicates = pl.concat(batches[:number]).head(repeated)
             arrive(grown, pl.concat([batches[number], duplicates]))
@@ -127,7 +127,7 @@ def test_increments_end_where_a_whole_build_does_and_old_beliefs_stay(
         for view, spec in EVENT_VIEWS.items():
             found = rows(grown, view)
             assert_frame_equal(believed(found, spec.keys), believed(rows(whole, view), spec.keys))
-            assert_frame_equal(values_at(found.filter(pl.col(CREATED) <= known_by), view, asked), then[view])
+            assert_frame_equal(values_at(found.filter(pl.col(CREATED) <= known_by), view, requested), then[view])
 
 
 @pytest.fixture
@@ -280,15 +280,15 @@ def test_a_backfill_has_the_values_of_a_whole_build_in_its_weeks(small: Workspac
     until = START + 60 * DAYS
     since = until - timedelta(weeks=weeks)
     moments = [since, since + timedelta(days=2, hours=3), until - DAYS, until]
-    asked = questions(pl.Series(moments, dtype=MOMENT))
-    expected = {view: values_at(rows(small, view), view, asked) for view in EVENT_VIEWS}
+    requested = questions(pl.Series(moments, dtype=MOMENT))
+    expected = {view: values_at(rows(small, view), view, requested) for view in EVENT_VIEWS}
     whole = {view: rows(small, view).height for view in EVENT_VIEWS}
     report = backfill_features(small, weeks, list(EVENT_VIEWS), until=until)
     assert {view.how for view in report.views} == {"backfilled"}
     for view in EVENT_VIEWS:
         found = rows(small, view)
         assert found.height <= whole[view]
-        assert_frame_equal(values_at(found, view, asked), expected[view])
+        assert_frame_equal(values_at(found, view, requested), expected[view])
     assert {view.how for view in build_features(small, until=until).views} == {"unchanged"}
 
 
@@ -298,8 +298,8 @@ def test_a_view_without_events_is_there_and_grows_when_the_first_come(tmp_path: 
     ingest(grown, before)
     build_features(grown, until=START + 60 * DAYS)
     assert rows(grown, "title_anticipation").is_empty()
-    asked = more_events(9).with_columns(pl.lit("remind_me").alias("action"), pl.lit("t1").alias("title_id"))
-    arrive(grown, asked)
+    requested = more_events(9).with_columns(pl.lit("remind_me").alias("action"), pl.lit("t1").alias("title_id"))
+    arrive(grown, requested)
     how = {view.view: view.how for view in build_features(grown, until=START + 61 * DAYS).views}
     assert how["title_anticipation"] == "increment"
     ingest(whole, Tables(grown).interactions())

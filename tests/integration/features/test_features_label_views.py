@@ -61,11 +61,11 @@ def test_feast_reads_back_what_labels_say(published: Workspace) -> None:
     log, end = tables.interactions(), tables.data_end()
     rows = pd.DataFrame({"event_id": log["event_id"].to_list(), "event_timestamp": end + timedelta(seconds=1)})
     found = retrieved(published, rows)
-    told = label_columns([LABELS[name] for name in NAMES], log, end, tables.availability(), tables.titles())
+    progress = label_columns([LABELS[name] for name in NAMES], log, end, tables.availability(), tables.titles())
     assert found["event_id"].to_list() == log["event_id"].to_list()
     for name in NAMES:
-        assert (told[name].count() > 0) == (name not in SILENT), name
-        assert found[name].cast(pl.Float32).equals(told[name]), name
+        assert (progress[name].count() > 0) == (name not in SILENT), name
+        assert found[name].cast(pl.Float32).equals(progress[name]), name
 
 
 def test_a_value_is_null_before_it_was_mature(published: Workspace) -> None:

@@ -108,14 +108,14 @@ def test_pulls_and_date_ranges(store):
 
 def test_only_the_columns_times_and_keys_asked_for_leave_the_database(store, url):
     batch = store.get_feature_view("taste").batch_source
-    said = []
+    texts = []
     engine = _engine_of(batch)
-    sa.event.listen(engine, "before_cursor_execute", lambda *args: said.append((args[2], args[3])))
+    sa.event.listen(engine, "before_cursor_execute", lambda *args: texts.append((args[2], args[3])))
     wanted = ScanFilter("event_timestamp", until=START, keys={"member_id": ["a"]})
     frame = scan_source(store.config, batch, "taste", wanted).select("x").filter(pl.col("x") < 5)
-    said.clear()
+    texts.clear()
     assert frame.collect().get_column("x").to_list() == [1.0]
-    statement, parameters = next((text, bound) for text, bound in said if "member_id" in text and "WHERE" in text)
+    statement, parameters = next((text, bound) for text, bound in texts if "member_id" in text and "WHERE" in text)
     assert "taste.y" not in statement.replace("rows.y", "taste.y").split("FROM")[0]
     assert "'a'" not in statement
     assert "a" in (parameters.values() if isinstance(parameters, dict) else parameters)

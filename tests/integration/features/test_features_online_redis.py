@@ -74,10 +74,10 @@ def test_a_redis_that_is_down_is_told_with_its_address_and_without_its_password(
     assert "hunter2" not in str(found.value)
     with pytest.raises(ServiceError, match="does not answer"):
         door.materialize()
-    told = status(workspace)
-    assert told["online_store"] is False
-    assert "hunter2" not in json.dumps(told)
-    assert "refused" in told["online_store_problem"]
+    progress = status(workspace)
+    assert progress["online_store"] is False
+    assert "hunter2" not in json.dumps(progress)
+    assert "refused" in progress["online_store_problem"]
     done = CliRunner().invoke(main, ["--project", str(tmp_path), "-w", "lost", "doctor", "--json"])
     findings = {finding["what"]: finding for finding in json.loads(done.stdout.splitlines()[-1])["findings"]}
     assert findings["online store"]["ok"] is False

@@ -269,14 +269,14 @@ def test_arrow_tensors_and_protobuf_agree_with_feasts(ours, feasts):
 def test_the_asynchronous_twin_answers_the_same(ours):
     request = REQUESTS["every kind"]
 
-    async def asked():
+    async def requested():
         answer = await ours.get_online_features_async(request[0], request[1])
         store = packed_store(ours)
         if hasattr(store.database(ours.config).backend, "close_async"):
             await store.database(ours.config).backend.close_async()
         return answer
 
-    assert shown(asyncio.run(asked()).to_dict()) == shown(ask(ours, request).to_dict())
+    assert shown(asyncio.run(requested()).to_dict()) == shown(ask(ours, request).to_dict())
     assert packed_store(ours).async_supported.read
     assert packed_store(ours).async_supported.write
 
@@ -419,9 +419,9 @@ def test_writing_arrow_counts_its_rows_and_leaves_out_null_keys(fresh, caplog):
             "event_timestamp": pa.array([NOW - HOUR, NOW, NOW - 2 * HOUR], pa.timestamp("ns", "UTC")),
         }
     )
-    told = []
-    assert packed_store(fresh).write_arrow(fresh.config, view, rows, told.append) == 2
-    assert sum(told) == 2
+    progress = []
+    assert packed_store(fresh).write_arrow(fresh.config, view, rows, progress.append) == 2
+    assert sum(progress) == 2
     assert "1 rows without a complete key" in caplog.text
     assert served(fresh) == 1.0
     assert packed_store(fresh).write_arrow(fresh.config, view, rows.slice(0, 0)) == 0

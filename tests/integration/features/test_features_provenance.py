@@ -32,22 +32,24 @@ def views_of(shell):
 def test_a_titles_own_row_is_the_one_of_the_dense_snapshot(shell):
     tables, door = Tables(shell.workspace), FeatureDoor(shell.workspace)
     played = tables.interactions().filter(pl.col("action") == "play").sample(300, seed=3)
-    asked = played.select("title_id", pl.col("event_at").dt.truncate("1d"))
-    asked = pl.concat([asked, asked[:5], pl.DataFrame({"title_id": ["unknown"], "event_at": asked["event_at"][:1]})])
-    found = door.title_features(SERVICE, asked)
-    assert found.select(asked.columns).equals(asked), "the same rows in the same order"
+    requested = played.select("title_id", pl.col("event_at").dt.truncate("1d"))
+    requested = pl.concat(
+        [requested, requested[:5], pl.DataFrame({"title_id": ["unknown"], "event_at": requested["event_at"][:1]})]
+    )
+    found = door.title_features(SERVICE, requested)
+    assert found.select(requested.columns).equals(requested), "the same rows in the same order"
 
-    moments, titles = sorted(set(asked["event_at"])), sorted(set(asked["title_id"]))
+    moments, titles = sorted(set(requested["event_at"])), sorted(set(requested["title_id"]))
     dense = door.title_snapshots(SERVICE, moments, titles)
     at = {moment: place for place, moment in enumerate(moments)}
     of = {title: place for place, title in enumerate(titles)}
-    expected = np.stack([dense.values[at[moment], of[title]] for title, moment in asked.iter_rows()])
+    expected = np.stack([dense.values[at[moment], of[title]] for title, moment in requested.iter_rows()])
     own = found.select(dense.columns).fill_null(float("nan")).to_numpy()
     np.testing.assert_array_equal(own, expected)
     assert np.isfinite(own).mean() > 0.5
     assert found["title_profile__kind"].null_count() == 1
     with pytest.raises(DataError, match="title_id: column is missing"):
-        door.title_features(SERVICE, asked.drop("title_id"))
+        door.title_features(SERVICE, requested.drop("title_id"))
 
 
 def test_provenance_names_definitions_values_and_what_they_were_built_from(shell):

@@ -197,11 +197,11 @@ def test_one_row_and_no_rows(cluster: None, folder: Path, tmp_path: Path, slates
     ],
 )
 def test_more_than_the_cluster_has_is_refused_at_once(
-    cluster: None, folder: Path, tmp_path: Path, slates: pd.DataFrame, asked: dict[str, int], said: str
+    cluster: None, folder: Path, tmp_path: Path, slates: pd.DataFrame, requested: dict[str, int], texts: str
 ) -> None:
     begun = time.monotonic()
-    with pytest.raises(StoreServiceError, match=said):
-        retrieved(store(folder, tmp_path, engine="ray", ray=asked), slates)
+    with pytest.raises(StoreServiceError, match=texts):
+        retrieved(store(folder, tmp_path, engine="ray", ray=requested), slates)
     assert time.monotonic() - begun < 30
 
 
@@ -268,9 +268,9 @@ def test_something_else_at_the_address(folder: Path, tmp_path: Path, slates: pd.
                 connection.recv(100)
 
         threading.Thread(target=serve, daemon=True).start()
-        asked = {"address": f"127.0.0.1:{port}", "start_timeout_s": 2}
+        requested = {"address": f"127.0.0.1:{port}", "start_timeout_s": 2}
         with pytest.raises(StoreServiceError, match=f"no Ray cluster at 127.0.0.1:{port}"):
-            retrieved(store(folder, tmp_path, engine="ray", ray=asked), slates)
+            retrieved(store(folder, tmp_path, engine="ray", ray=requested), slates)
 
 
 def test_no_cluster_at_the_address(folder: Path, tmp_path: Path, slates: pd.DataFrame) -> None:

@@ -151,7 +151,7 @@ class FakeFeatures:
 
     def __init__(self, interactions: pl.DataFrame) -> None:
         self._plays = interactions.filter(pl.col("action") == "play")
-        self.asked: list[pl.DataFrame] = []
+        self.requested: list[pl.DataFrame] = []
 
     def schema(self, service: str) -> types.SimpleNamespace:
         column = types.SimpleNamespace
@@ -167,7 +167,7 @@ class FakeFeatures:
         )
 
     def member_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
-        self.asked.append(frame)
+        self.requested.append(frame)
         even = pl.col("member_id").str.slice(1).cast(pl.Int64) % 2 == 0
         return frame.with_columns(
             activity__plays=pl.int_range(pl.len()).over("member_id").cast(pl.Float32),

@@ -37,7 +37,7 @@ def learnt(log: pl.DataFrame) -> Any:
 def everything(canvas: str, **changes: Any) -> Request:
     """A request on a canvas that says all there is to say."""
     past = service.log(1)
-    said = {
+    texts = {
         "member_id": "m00",
         "country": "US",
         "device": "tv",
@@ -49,7 +49,7 @@ def everything(canvas: str, **changes: Any) -> Request:
         "history": past,
         "features": {"activity__requests": 4.0, "place__size": 2.0},
     }
-    return Request(canvas, past["event_at"].max(), **{**said, **changes})
+    return Request(canvas, past["event_at"].max(), **{**texts, **changes})
 
 
 def values(context: ContextArrays) -> dict[str, Any]:
@@ -232,8 +232,8 @@ def test_a_canvas_without_member_starts_from_nothing_in_training_too(learnt: Any
         assert (batch.context.numeric[own, 1] == 2.0).all()
         checked += int(own.sum())
     assert checked > 10
-    asked = as_carried(learnt.encoder, [everything("lobby"), everything("home")])
-    assert [request.history is None for request in asked] == [True, False]
+    requested = as_carried(learnt.encoder, [everything("lobby"), everything("home")])
+    assert [request.history is None for request in requested] == [True, False]
 
 
 def test_hidden_tasks_and_absent_names(log: pl.DataFrame) -> None:
@@ -279,9 +279,9 @@ def test_a_field_of_an_outside_package_is_learnt_and_served(outside: None, log: 
     state = data.encoder.state
     assert set(state.categorical["weather"]) == {"rain", "sun"}
     assert state.numeric[-1] == "celsius"
-    said = {"weather": "rain", "celsius": 12}
+    texts = {"weather": "rain", "celsius": 12}
     home, lobby = (
-        encode_requests(data.encoder, [everything(canvas, features=said)]).context for canvas in ("home", "lobby")
+        encode_requests(data.encoder, [everything(canvas, features=texts)]).context for canvas in ("home", "lobby")
     )
     rain = int(data.encoder.vocabulary("weather").encode(["rain"])[0])
     assert (home.categorical[0, -1], home.numeric[0, -1]) == (rain, 12.0)

@@ -122,10 +122,10 @@ def test_online_encoding_equals_training(training_set, interactions, features) -
                 window,
                 seen,
             )
-    asked = features.asked[0]
-    everything = features.member_features("small_v1", asked).to_dicts()
+    requested = features.requested[0]
+    everything = features.member_features("small_v1", requested).to_dicts()
     compared = 0
-    for index, row in enumerate(asked.iter_rows(named=True)):
+    for index, row in enumerate(requested.iter_rows(named=True)):
         past = interactions.filter((pl.col("member_id") == row["member_id"]) & (pl.col("event_at") < row["event_at"]))
         values = everything[index]
         request = Request("home", row["event_at"], row["member_id"], row["country"], history=past, features=values)
@@ -158,8 +158,8 @@ def test_history_is_cut_to_the_newest_tokens(encoder, interactions) -> None:
 
 
 def test_what_a_canvas_lacks_is_imputed(encoder) -> None:
-    asked = {"country": "US-MN", "query": "star", "source_title_id": "7"}
-    online = encode_requests(encoder, [Request(name, AT, **asked) for name in ("home", "search", "more_like_this")])
+    requested = {"country": "US-MN", "query": "star", "source_title_id": "7"}
+    online = encode_requests(encoder, [Request(name, AT, **requested) for name in ("home", "search", "more_like_this")])
     context = online.context
     assert (context.country > 0).all()
     assert (context.hour_of_week > 0).tolist() == [True, False, True]

@@ -13,8 +13,8 @@ COMING = shown_service.TITLES[0]
 
 def log() -> pl.DataFrame:
     """The service's log in which one title is asked for and never played."""
-    asked = (pl.col("title_id") == COMING) & (pl.col("action") == "play")
-    return service.log().with_columns(action=pl.when(asked).then(pl.lit("remind_me")).otherwise("action"))
+    requested = (pl.col("title_id") == COMING) & (pl.col("action") == "play")
+    return service.log().with_columns(action=pl.when(requested).then(pl.lit("remind_me")).otherwise("action"))
 
 
 def test_a_title_that_was_only_asked_for_has_an_id() -> None:
@@ -26,9 +26,9 @@ def test_a_title_that_was_only_asked_for_has_an_id() -> None:
     data, without = service.training_set(both, log()), service.training_set(plain, log())
 
     place = int(data.encoder.title_rows.encode(pl.Series([COMING]))[0])
-    asked = log().filter((pl.col("title_id") == COMING) & (pl.col("action") == "remind_me")).height
+    requested = log().filter((pl.col("title_id") == COMING) & (pl.col("action") == "remind_me")).height
     assert not without.titles.has_id[place]
     assert data.titles.has_id[place]
-    assert 0 < data.plays[place] <= asked
+    assert 0 < data.plays[place] <= requested
     others = [row for row in range(1, len(data.plays)) if row != place]
     assert (data.plays[others] == without.plays[others]).all()

@@ -186,9 +186,9 @@ def test_profiles_are_those_of_the_moment() -> None:
         },
         schema_overrides={"valid_from": pl.Datetime("us", "UTC"), "recorded_at": pl.Datetime("us", "UTC")},
     )
-    asked = [("a", 5), ("a", 3), ("b", 1), ("c", 2), ("d", 2), ("a", 4)]
+    requested = [("a", 5), ("a", 3), ("b", 1), ("c", 2), ("d", 2), ("a", 4)]
     requests = pl.DataFrame(
-        {"member_id": [who for who, _ in asked], "event_at": [day[number] for _, number in asked]},
+        {"member_id": [who for who, _ in requested], "event_at": [day[number] for _, number in requested]},
         schema_overrides={"event_at": pl.Datetime("us", "UTC")},
     )
     assert Profiles.of(members).kids(requests, "event_at").tolist() == [False, True, True, False, False, False]
@@ -236,7 +236,7 @@ def test_a_softmax_over_more_titles_than_the_definition_wants_ranks_against_draw
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 def test_titles_are_drawn_as_often_as_is_said(policy: str) -> None:
-    made, counts, said, own = (
+    made, counts, texts, own = (
         make_policy(read_negatives({"policy": policy, **POLICIES[policy]})),
         np.zeros(9),
         0.0,
@@ -245,9 +245,9 @@ def test_titles_are_drawn_as_often_as_is_said(policy: str) -> None:
     for seed in range(400):
         drawn, expected = made.draw(own, np.random.default_rng(seed))
         counts += np.bincount(drawn, minlength=9)
-        said = expected
+        texts = expected
     assert counts[[0, 4]].sum() == 0
-    np.testing.assert_allclose(counts / 400, said, atol=0.1, rtol=0.05)
+    np.testing.assert_allclose(counts / 400, texts, atol=0.1, rtol=0.05)
 
 
 @pytest.mark.parametrize("policy", sorted(set(POLICIES) - {"shown_not_played"}))

@@ -43,11 +43,11 @@ def by_loop(event: dict, log: list[dict]) -> tuple[str | None, str | None, int |
 @settings(max_examples=150, deadline=None)
 def test_every_event_reads_what_a_plain_loop_finds(events, draw):
     log = log_of(events)
-    asked = log[draw.sample(range(len(events)), len(events))]
-    found = request_context(asked, log)
-    wanted = [by_loop(event, log.to_dicts()) for event in asked.to_dicts()]
+    requested = log[draw.sample(range(len(events)), len(events))]
+    found = request_context(requested, log)
+    wanted = [by_loop(event, log.to_dicts()) for event in requested.to_dicts()]
     assert found.select("query", "row", "row_position").rows() == wanted
-    assert found.drop("query", "row", "row_position").equals(asked.drop("query"))
+    assert found.drop("query", "row", "row_position").equals(requested.drop("query"))
     assert request_context(found, log).equals(found), "a second call changes nothing"
 
 

@@ -54,10 +54,12 @@ def test_too_many_strata_for_the_floor() -> None:
 def test_too_few_examples_for_the_floor() -> None:
     sizes = {"US · over_365d": 30_000, "ZZ · under_1d": 1, "BR · 1-7d": 3, "FR · 1-7d": 20}
     names = pl.Series([name for name, size in sizes.items() for _ in range(size)])
-    with pytest.raises(ConfigError, match=r"too few examples in 'ZZ · under_1d' \(1\): for 0\.05 of an epoch") as told:
+    with pytest.raises(
+        ConfigError, match=r"too few examples in 'ZZ · under_1d' \(1\): for 0\.05 of an epoch"
+    ) as progress:
         draw_copies(names, 0.05)
-    assert "drawn 1,765 times, and at most 1,000 are allowed" in str(told.value)
-    largest = float(re.search(r"a floor of ([0-9.]+) can be kept", str(told.value))[1])
+    assert "drawn 1,765 times, and at most 1,000 are allowed" in str(progress.value)
+    largest = float(re.search(r"a floor of ([0-9.]+) can be kept", str(progress.value))[1])
     assert 0.02 < largest < 0.05
     copies, _ = draw_copies(names, largest)
     assert 600 < copies.max() <= MOST_DRAWS

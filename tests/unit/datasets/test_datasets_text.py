@@ -19,8 +19,8 @@ def bag(text: str, *, query: bool = False) -> set[int]:
 
 
 def best(query: str, names: list[str]) -> str:
-    asked = bag(query, query=True)
-    return max(names, key=lambda name: len(asked & bag(name)) / len(bag(name)) ** 0.5)
+    requested = bag(query, query=True)
+    return max(names, key=lambda name: len(requested & bag(name)) / len(bag(name)) ** 0.5)
 
 
 @pytest.mark.parametrize("typed", ["s", "st", "star", "star w", "star wars", "STAR W", "wars"])
@@ -151,6 +151,6 @@ def test_of_many_titles_fewer_queries_are_made_each_and_a_title_without_any_has_
         monkeypatch.setattr("playbill.datasets.batching.batches.MOST_QUERIES", most)
         pool = QueryPool.make(names, wanted, BUCKETS, seed=5)
         made = made_queries([name if want else "" for name, want in zip(names, wanted, strict=True)], each, 5)
-        asked = [made[title][int(draw * each)] for title, draw in zip(titles, chance, strict=True)]
-        for own, plain in zip(pool.of(titles, chance), gram_arrays(asked, BUCKETS, query=True), strict=True):
+        requested = [made[title][int(draw * each)] for title, draw in zip(titles, chance, strict=True)]
+        for own, plain in zip(pool.of(titles, chance), gram_arrays(requested, BUCKETS, query=True), strict=True):
             np.testing.assert_array_equal(own, plain)

@@ -188,7 +188,7 @@ def test_fields_known_after_the_request_do_not_reach_its_row(tables, resolved, f
     late = set(INTERACTIONS.names("after"))
     assert not late & set(request_rows(rows).columns)
     build_training_set(tables, resolved, split, features, clock)
-    assert not late & set(features.asked[0].columns)
+    assert not late & set(features.requested[0].columns)
 
 
 def test_changing_what_is_known_after_leaves_every_request_as_it_was(
@@ -253,7 +253,7 @@ def test_training_rows_of_a_global_time_split_end_before_the_cutoff(
     split = make_split("global_time", interactions)
     made = build_training_set(tables, resolved, split, features, clock)
     assert made.watermark == split.validation_cutoff
-    assert features.asked[-1]["event_at"].max() < split.validation_cutoff
+    assert features.requested[-1]["event_at"].max() < split.validation_cutoff
 
 
 def test_windows_cover_every_token_once() -> None:

@@ -29,9 +29,9 @@ def searched(tables):
         request_id=pl.format("r-{}", "event_id"),
         seq=10 * pl.col("seq"),
     )
-    asked = plays.filter(pl.col("canvas") == "search")
+    requested = plays.filter(pl.col("canvas") == "search")
     typed = [
-        asked.with_columns(
+        requested.with_columns(
             event_id=pl.format("q{}-{}", pl.lit(number), "event_id"),
             action=pl.lit("search"),
             query=pl.format(text, "title_id"),
@@ -58,8 +58,8 @@ def test_a_search_is_asked_with_what_was_typed_last_before_it(logged, world) -> 
     assert set(case.frame["canvas"]) == {"search"}
     titles = [case.catalogue.title_ids[column] for column in case.columns]
     assert case.frame["query"].to_list() == [f"title {title}" for title in titles]
-    asked = next(iter(case.chunks())).requests
-    assert [request.query for request in asked] == case.frame["query"].to_list()
+    requested = next(iter(case.chunks())).requests
+    assert [request.query for request in requested] == case.frame["query"].to_list()
     assert 0 < len(case) < len(build_case(logged, split, resolved, "search", as_logged=False))
 
 
@@ -143,7 +143,7 @@ def on_pages(tables, rows: pl.Expr, places: pl.Expr):
 def test_figures_do_not_know_the_row_in_which_the_answer_was_shown(world, protocol) -> None:
     plain = world.tables(world.random_rows(), titles=TITLES)
     answer = pl.col("title_id").cast(pl.Int32)
-    told = on_pages(plain, answer, answer)
+    progress = on_pages(plain, answer, answer)
     shuffled = on_pages(plain, 1 + answer % 7, 13 - answer)
     carried = {"home": {"context": ["member", "row", "row_position"], "candidates": {"available": "now"}}}
     resolved = world.resolved(**carried)
@@ -152,7 +152,7 @@ def test_figures_do_not_know_the_row_in_which_the_answer_was_shown(world, protoc
         split = make_split(protocol, tables.interactions)
         return evaluate(OfTheRow(), split, tables, resolved, "home", baselines=("popular", "ease"), judging=QUICK)
 
-    first, other = measured(told), measured(shuffled)
+    first, other = measured(progress), measured(shuffled)
     assert first.result.metrics["ndcg@10"].value < 0.9
     for row, same in zip(first.rows, other.rows, strict=True):
         assert row.metrics == same.metrics, row.name

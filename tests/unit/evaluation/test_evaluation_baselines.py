@@ -174,10 +174,10 @@ def test_what_is_still_to_come_is_ranked_by_reminders(world):
     home = build_case(tables, make_split("leave_one_out", log), resolved, "home")
     soon = replace(home, canvas="soon")
     columns = home.catalogue.codes(["90", "91"])
-    asked = Request("soon", first["event_at"].max(), history=history("1", "2", "3"))
+    requested = Request("soon", first["event_at"].max(), history=history("1", "2", "3"))
     fitted = Beside().of(BESIDE, soon, resolved.model_copy(update={"labels": labels}))
     for name, function in fitted.items():
-        likely, wanted = function.score([asked])[0][columns]
+        likely, wanted = function.score([requested])[0][columns]
         assert max(likely, wanted) > 0, name
         assert (name not in ("popular", "popular_7d")) or wanted > likely > 0
-    assert build_baseline("popular", home).score([asked])[0][columns].max() == 0.0
+    assert build_baseline("popular", home).score([requested])[0][columns].max() == 0.0

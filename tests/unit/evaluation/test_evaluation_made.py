@@ -128,11 +128,11 @@ def test_neighbours_of_the_source_title_stand_beside_more_like_this(data, world)
     plain = build_baseline("item_knn", case)
     fitted = Beside().of(("item_knn", "ease"), case, resolved)
     source = frames.interactions.filter(pl.col("member_id") == "m1")[:1]
-    asked = Request("m", world.day(50), source_title_id=source["title_id"][0], history=frames.interactions[:5])
+    requested = Request("m", world.day(50), source_title_id=source["title_id"][0], history=frames.interactions[:5])
     about = Request("m", world.day(50), history=source)
-    np.testing.assert_array_equal(fitted["item_knn"].score([asked]), plain.score([about]))
+    np.testing.assert_array_equal(fitted["item_knn"].score([requested]), plain.score([about]))
     # EASE reads what the member played as well.
-    assert not np.array_equal(fitted["ease"].score([asked]), build_baseline("ease", case).score([about]))
+    assert not np.array_equal(fitted["ease"].score([requested]), build_baseline("ease", case).score([about]))
 
 
 def test_more_like_this_is_reported_with_its_baselines(data, world):

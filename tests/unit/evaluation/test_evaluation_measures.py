@@ -62,13 +62,13 @@ def test_the_genre_mix_of_a_past_is_that_of_the_plays_in_it(data, world):
 def test_requests_are_asked_by_their_moment_and_answers_stand_where_they_were(data, world, monkeypatch):
     """A model that likes titles by a number of the member: lists and ranks differ from request to request."""
     monkeypatch.setattr("playbill.evaluation.cases.case.CELLS_AT_ONCE", 3 * len(TITLES))
-    case, asked = build_case(*data, world.resolved(), "home"), []
+    case, requested = build_case(*data, world.resolved(), "home"), []
 
     class OfMember:
         title_ids = tuple(TITLES)
 
         def score(self, requests):
-            asked.extend(request.at for request in requests)
+            requested.extend(request.at for request in requests)
             shift = np.array([int(request.member_id[1:]) for request in requests])
             return ((np.arange(len(TITLES)) + shift[:, None]) * 5 % 12).astype(float)
 
@@ -84,7 +84,7 @@ def test_requests_are_asked_by_their_moment_and_answers_stand_where_they_were(da
         targets_at=case.targets_at[targets],
     )
     found = measure(mixed, {"own": OfMember()}, (10,))["own"]
-    assert asked == sorted(asked)
+    assert requested == sorted(requested)
     scores = OfMember().score([request for chunk in mixed.chunks() for request in chunk.requests])
     masks = np.concatenate([chunk.candidates for chunk in mixed.chunks()])
     plain = metrics.target_ranks(scores, mixed.rows, mixed.columns, masks)
@@ -203,12 +203,12 @@ class Heads:
     """Head `play` scores titles by their number, the same for every request."""
 
     def __init__(self, slope=1.0) -> None:
-        self.title_ids, self.slope, self.asked = TITLES, slope, []
+        self.title_ids, self.slope, self.requested = TITLES, slope, []
 
     def remember(self, moments): ...
 
     def score(self, requests, heads=None):
-        self.asked += requests
+        self.requested += requests
         return {"play": np.tile(self.slope * np.linspace(3, -3, 12, dtype=np.float32), (len(requests), 1))}
 
 
@@ -257,8 +257,8 @@ def test_heads_are_measured_on_plays_and_on_what_was_shown_and_not_played(shown)
     assert row.metrics["ece"].value == pytest.approx(metrics.ece(1 / (1 + np.exp(-scores)), labels), abs=1e-6)
     assert row.metrics["auc"].low <= row.metrics["auc"].value <= row.metrics["auc"].high
     # A play and the impression beside it are asked in one state, which neither is part of.
-    assert len(scorer.asked) == 60
-    assert all(one.history.height == 5 for one in scorer.asked)
+    assert len(scorer.requested) == 60
+    assert all(one.history.height == 5 for one in scorer.requested)
 
 
 def test_a_softmax_head_has_an_order_and_no_level(shown):

@@ -25,13 +25,13 @@ class Heads:
     """Scores titles by their number; remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.title_ids, self.asked, self.moments = TITLES, [], []
+        self.title_ids, self.requested, self.moments = TITLES, [], []
 
     def remember(self, moments):
         self.moments += moments
 
     def score(self, requests, heads=None):
-        self.asked.append(list(requests))
+        self.requested.append(list(requests))
         return {"play": np.tile(np.linspace(3, -3, 12, dtype=np.float32), (len(requests), 1))}
 
 
@@ -47,15 +47,15 @@ class Door:
 
 
 def test_only_the_heads_of_the_blend_are_asked_for(world):
-    asked = []
+    requested = []
 
     class Named(Heads):
         def score(self, requests, heads=None):
-            asked.append(set(heads))
+            requested.append(set(heads))
             return super().score(requests)
 
     CanvasScorer(Named(), world.resolved(**CANVASES), "home", None).score([Request("home", world.day(1))])
-    assert asked == [{"play"}]
+    assert requested == [{"play"}]
 
 
 @pytest.fixture
@@ -70,13 +70,13 @@ def test_every_request_carries_its_own_features_as_of_its_moment(data, monkeypat
     heads, door = Heads(), Door()
     function = CanvasScorer(heads, resolved, "home", door)
     report = evaluate_canvas(function, split, frames, resolved, "home", baselines=(), judging=QUICK)
-    asked = [request for part in heads.asked for request in part]
-    assert report.n == len(asked) == 60
-    assert max(len(part) for part in heads.asked) == 7
-    for request in asked:
+    requested = [request for part in heads.requested for request in part]
+    assert report.n == len(requested) == 60
+    assert max(len(part) for part in heads.requested) == 7
+    for request in requested:
         assert request.features == {"member__who": request.member_id, "member__when": request.at}
         assert request.history["event_at"].max() < request.at
-    assert heads.moments == [request.at for request in asked]
+    assert heads.moments == [request.at for request in requested]
     ((service, frame),) = door.frames
     assert service == "tiny_v1"
     assert {"member_id", "event_at", "canvas", "query", "source_title_id"} <= set(frame.columns)
@@ -176,6 +176,6 @@ def test_what_happens_after_a_request_cannot_change_its_rank(data):
     for heads, tables in ((first, frames), (second, replace(frames, interactions=changed))):
         function = CanvasScorer(heads, resolved, "home", None)
         evaluate_canvas(function, split, tables, resolved, "home", baselines=(), judging=QUICK)
-    for before, after in zip(first.asked[0], second.asked[0], strict=True):
+    for before, after in zip(first.requested[0], second.requested[0], strict=True):
         assert before.history.equals(after.history)
         assert (before.at, before.country, before.member_id) == (after.at, after.country, after.member_id)

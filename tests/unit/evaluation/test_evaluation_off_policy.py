@@ -23,12 +23,12 @@ CANVAS = CanvasSpec.model_validate({"name": "home", "version": 1, "blend": {"pla
 QUICK = Rules(resamples=200, floor=20.0)
 
 
-def scene_of(service: LoggedService) -> op.Scene:
+def scene_of(service: LoggedService) -> op.LogContext:
     catalogue = TitleOrder.of(service.tables.titles["title_id"].to_list())
-    return op.Scene(service.tables, EventLog.of(service.tables.interactions, service.split, catalogue), catalogue)
+    return op.LogContext(service.tables, EventLog.of(service.tables.interactions, service.split, catalogue), catalogue)
 
 
-def weighed(service: LoggedService, scores: np.ndarray, policy: op.TargetPolicy, **options) -> op.PolicyLog:
+def weighed(service: LoggedService, scores: np.ndarray, policy: op.TargetPolicy, **options) -> op.ImportanceLog:
     logged = op.logged_slates(service.tables, "home", op.played_outcome())
     return op.weigh(logged, service.scorer(scores), policy, scene_of(service), CANVAS, name="tiny", **options)
 
@@ -149,9 +149,9 @@ def test_a_policy_too_far_away_is_refused_in_the_report_not_guessed(service):
     assert report.summary()["refused"] == refused.refused
     assert all(row.estimated.refused for row in report.groups)
     assert {row[1] for row in policy_grids(report)[0].rows} >= {"refused"}
-    said = refusals(report)
-    assert all(escape(line) in policy_page(report) for line in said)
-    assert [line for line in said if line.startswith("'slate', 'slate_snips', 'slate_dr' are refused: 400 logged")]
+    texts = refusals(report)
+    assert all(escape(line) in policy_page(report) for line in texts)
+    assert [line for line in texts if line.startswith("'slate', 'slate_snips', 'slate_dr' are refused: 400 logged")]
     numbers = report.gate_metrics()
     assert not [name for name in numbers if "minus=logged" in name and "slate_snips" in name]
     assert numbers["home/slate_snips/reward=played/effective_sample_size"] == refused.effective_sample_size
@@ -189,7 +189,7 @@ def test_everything_wrong_with_propensities_is_said_at_once_with_its_count_and_f
         .when(place == "i5-0").then(None)
         .otherwise("propensity")
     )  # fmt: skip
-    asked = pl.when(place == "i6-0").then(None).otherwise("request_id")
+    requested = pl.when(place == "i6-0").then(None).otherwise("request_id")
     frame = service.tables.interactions.with_columns(propensity=broken)
     tables = replace(service.tables, interactions=frame)
     with pytest.raises(DataError) as error:
@@ -202,7 +202,7 @@ def test_everything_wrong_with_propensities_is_said_at_once_with_its_count_and_f
     ]
     with pytest.raises(DataError, match=r"request_id: 1 of 1200 (.|\n)*propensity: 2 of 1200 are 0"):
         op.logged_slates(
-            replace(tables, interactions=frame.with_columns(request_id=asked)), "home", op.played_outcome()
+            replace(tables, interactions=frame.with_columns(request_id=requested)), "home", op.played_outcome()
         )
     # Left out is only what has no propensity; an impossible one is a fault of the log.
     with pytest.raises(DataError, match="2 of 1200 are 0"):
@@ -323,9 +323,9 @@ def test_randomised_exposures_of_a_feed_are_weighed_and_the_others_left_out():
     report = op.off_policy_report(log, rules=QUICK)
     assert report.unit == "title shown"
     assert report.without_propensity == 500
-    asked = np.arange(1500) % 3 != 0
+    requested = np.arange(1500) % 3 != 0
     chances = np.exp(scores / 0.5) / np.exp(scores / 0.5).sum(axis=1, keepdims=True)
-    truth = (chances * feed.chance)[asked].sum(axis=1).mean()
+    truth = (chances * feed.chance)[requested].sum(axis=1).mean()
     for name in ("snips", "doubly_robust"):
         estimate = report.of(name).estimate
         assert estimate.low <= truth <= estimate.high

@@ -67,7 +67,7 @@ def service() -> LoggedService:
     return LoggedService.make()
 
 
-def weighed(service: LoggedService, options: LogOptions | None = None) -> op.PolicyLog:
+def weighed(service: LoggedService, options: LogOptions | None = None) -> op.ImportanceLog:
     model = model_of(service)
     scene = scene_of(model, service.tables)
     return weigh_model(model, scene, None, "home", op.SoftmaxPolicy(), op.played_outcome(), options)

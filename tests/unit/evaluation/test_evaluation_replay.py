@@ -76,25 +76,32 @@ def test_the_first_window_knows_what_a_frozen_baseline_knows_and_later_ones_lear
 
 def test_the_model_is_told_every_event_once_and_only_after_its_window(world, data):
     frames, split = data
-    told, asked = [], []
+    progress, requested = [], []
 
     class Watching(world.ByTable):
         def score(self, requests):
-            asked.append((len(told), min(request.at for request in requests)))
+            requested.append((len(progress), min(request.at for request in requests)))
             return super().score(requests)
 
     model = Watching(TITLES, [0.0] * 12)
     report = evaluate(
-        model, split, frames, world.resolved(), "home", baselines=(), judging=QUICK, replay=Replay(update=told.append)
+        model,
+        split,
+        frames,
+        world.resolved(),
+        "home",
+        baselines=(),
+        judging=QUICK,
+        replay=Replay(update=progress.append),
     )
     assert report.protocol == "replay/1d/updated"
-    assert len(told) == len(report.windows)
-    events = pl.concat(told)
+    assert len(progress) == len(report.windows)
+    events = pl.concat(progress)
     assert events["event_id"].is_unique().all()
     train = split.events(frames.interactions, "train")
     assert events.join(train, on="event_id", how="semi").is_empty()
-    for calls, moment in asked:
-        assert all(frame["event_at"].max() < moment for frame in told[:calls])
+    for calls, moment in requested:
+        assert all(frame["event_at"].max() < moment for frame in progress[:calls])
     assert "fold" not in events.columns
 
 

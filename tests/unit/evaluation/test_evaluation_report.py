@@ -332,9 +332,9 @@ class Told:
 def test_the_ceiling_stands_beside_the_model_and_is_compared_with_nothing(world):
     titles = [str(number) for number in range(1, 13)]
     frames = world.tables(world.random_rows(), titles=titles)
-    asked = frames.interactions.with_columns(request_id=pl.format("r-{}", "event_id"))
-    frames = replace(frames, interactions=asked)
-    split, resolved = make_split("leave_one_out", asked), world.resolved()
+    requested = frames.interactions.with_columns(request_id=pl.format("r-{}", "event_id"))
+    frames = replace(frames, interactions=requested)
+    split, resolved = make_split("leave_one_out", requested), world.resolved()
     reverse = world.ByTable(titles, [float(number) for number in range(12)])
 
     def measured(truth):

@@ -132,13 +132,13 @@ def test_rows_and_plays_are_those_of_the_log(
     case: RowCase, whole: RowCase, logged: EvaluationTables, resolved: ResolvedModel
 ) -> None:
     values = extract(resolved.labels["row_play"], logged.interactions, logged.end, logged.availability)
-    said = dict(values.select("event_id", "value").iter_rows())
+    texts = dict(values.select("event_id", "value").iter_rows())
     pages = case.frame["request_id"].to_list()
     by_event = {event["event_id"]: event for event in logged.interactions.iter_rows(named=True)}
     for number, event_id in enumerate(pages):
         own = by_event[event_id]
         expected = [
-            (event["row_id"], said[event["event_id"]] > 0)
+            (event["row_id"], texts[event["event_id"]] > 0)
             for event in logged.interactions.filter(
                 pl.col("request_id") == own["request_id"], pl.col("action") == "impression"
             ).iter_rows(named=True)
@@ -189,10 +189,10 @@ class Heads:
     title_ids = tuple(TITLES)
 
     def __init__(self, worth: Mapping[str, float]) -> None:
-        self.worth, self.asked, self.entries = worth, list[Request](), list[RowEntry]()
+        self.worth, self.requested, self.entries = worth, list[Request](), list[RowEntry]()
 
     def page_states(self, requests: Sequence[Request]) -> list[Heads]:
-        self.asked += requests
+        self.requested += requests
         return [self for _ in requests]
 
     def values(self, blend: Mapping[str, float]):
@@ -217,7 +217,7 @@ def test_a_model_is_asked_by_its_heads_about_rows(logged, split, resolved, case:
     own = measured_order(case, np.array([heads.worth[name] for name in case.rows["name"]]), (10, 1, 3)).values
     assert report.result.metrics["ndcg@10"].value == pytest.approx(own["ndcg@10"].mean())
     assert {row.slice for row in report.slices} == {"country", "tenure"}
-    assert len(heads.asked) == len(whole), "every page once, for the order and for the head"
+    assert len(heads.requested) == len(whole), "every page once, for the order and for the head"
     firsts = [TITLES.index(title) for title in whole.rows["title_id"]]
     assert [entry.head for entry in heads.entries] == firsts
     values = np.array([heads.worth[name] for name in whole.rows["name"]])

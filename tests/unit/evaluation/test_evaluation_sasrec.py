@@ -42,9 +42,9 @@ def trained():
 
 
 def test_it_learns_what_follows_what(trained):
-    asked = [request("b", "c"), request("f", "g", "h"), request("e")]
-    scores = trained.score(asked)
-    for row, one in enumerate(asked):  # as in evaluation, what was played is no candidate
+    requested = [request("b", "c"), request("f", "g", "h"), request("e")]
+    scores = trained.score(requested)
+    for row, one in enumerate(requested):  # as in evaluation, what was played is no candidate
         scores[row, CYCLE.codes(one.history["title_id"])] = -np.inf
     assert [CYCLE.title_ids[column] for column in scores.argmax(axis=1)] == ["d", "a", "f"]
 
@@ -55,9 +55,9 @@ def test_the_order_of_the_past_matters(trained):
 
 
 def test_a_request_scores_the_same_alone_and_among_longer_ones(trained):
-    asked = [request("b", "c"), request(), request(*"abcdefgh"), request("unheard", "e")]
-    together = trained.score(asked)
-    alone = np.concatenate([trained.score([one]) for one in asked])
+    requested = [request("b", "c"), request(), request(*"abcdefgh"), request("unheard", "e")]
+    together = trained.score(requested)
+    alone = np.concatenate([trained.score([one]) for one in requested])
     np.testing.assert_allclose(together, alone, atol=1e-5)
     np.testing.assert_allclose(together[1], np.arange(8) / 8)  # an empty past: the backoff
 
@@ -85,13 +85,13 @@ def test_the_network_equals_the_papers_equations_place_by_place():
         return (x - x.mean()) / torch.sqrt(x.var(correction=0) + layer.eps) * layer.weight + layer.bias
 
     rows = [network.titles.weight[t] * math.sqrt(3) + network.places.weight[2 - i] for i, t in enumerate(titles)]
-    asked = [norm(row, block.norm) for row in rows]
+    requested = [norm(row, block.norm) for row in rows]
     expected = []
     for place in range(3):
-        weights = [block.query(asked[place]) @ block.key(row) / math.sqrt(3) for row in rows[: place + 1]]
+        weights = [block.query(requested[place]) @ block.key(row) / math.sqrt(3) for row in rows[: place + 1]]
         shares = torch.softmax(torch.stack(weights), 0)
         read = sum(share * block.value(row) for share, row in zip(shares, rows, strict=False))
-        x = norm(asked[place] + read, block.norm_after)
+        x = norm(requested[place] + read, block.norm_after)
         expected.append(norm(x + block.narrow(torch.relu(block.wide(x))), network.norm))
     found = network(torch.tensor([titles]), torch.tensor([3]))
     torch.testing.assert_close(found[0], torch.stack(expected), atol=1e-5, rtol=1e-5)

@@ -120,14 +120,14 @@ def test_steps_that_are_asked_for_are_not_bounded_by_the_passes_of_the_definitio
 
 
 def test_cells_are_made_once_and_kept(tmp_path: Path) -> None:
-    told: list[str] = []
-    cells = LedgerCells(tmp_path / "cells", told.append)
+    progress: list[str] = []
+    cells = LedgerCells(tmp_path / "cells", progress.append)
     cell = LedgerCell(pl.DataFrame({"canvas": ["home"], "ndcg": [0.5]}), Costs(1.0, 2.0, 3, 4, 5, 6))
     first = cells.get("separate/home-17", "a" * 64, lambda: cell)
     again = LedgerCells(tmp_path / "cells").get("separate/home-17", "a" * 64, lambda: pytest.fail("made anew"))
     assert again.costs == first.costs == cell.costs
     assert again.values.equals(cell.values)
-    assert told == ["separate/home-17"]
+    assert progress == ["separate/home-17"]
     other = cells.get("separate/home-17", "b" * 64, lambda: LedgerCell(cell.values))
     assert other.costs is None
     path = next((tmp_path / "cells").glob(f"*{'a' * 16}*"))

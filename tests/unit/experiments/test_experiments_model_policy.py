@@ -22,7 +22,7 @@ from playbill_lab.bridge.model_policy import ModelPolicy
 from playbill_lab.bridge.simulated_log import Switching
 from playbill_lab.simulator import World, load_policy, simulate
 from playbill_lab.simulator.policies.policies import EpsilonGreedy
-from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world.canvases import CANVASES, DEVICES, GEMS_FOR_YOU, RULE_ROWS, TRENDING, WATCH_IT_AGAIN
 
 BASE = "plackett_luce"
@@ -44,13 +44,13 @@ def with_rows(model: ResolvedModel) -> ResolvedModel:
     return model.model_copy(update={"rows": made})
 
 
-def served(small, policy, look: Callable[[Asked, Slates], None]) -> pl.DataFrame:
+def served(small, policy, look: Callable[[PolicyRequest, Slates], None]) -> pl.DataFrame:
     """Let a policy serve the days after the log, look at every round that it answers, and return the whole log."""
 
-    def watch(asked, slates, _response):
-        if asked.state.day >= small.from_day:
-            free = np.flatnonzero(~np.isin(asked.row, RULE_ROWS))
-            look(asked.take(free), Slates(slates.titles[free], slates.propensity[free]))
+    def watch(request, slates, _response):
+        if request.state.day >= small.from_day:
+            free = np.flatnonzero(~np.isin(request.row, RULE_ROWS))
+            look(request.take(free), Slates(slates.titles[free], slates.propensity[free]))
 
     switching = Switching(load_policy(BASE), policy, small.from_day)
     return simulate(small.world, switching, keep_log=True, watch=watch).interactions
@@ -72,18 +72,18 @@ def test_lists_are_those_of_plain_scoring(small) -> None:
     """Every question asked alone: its past read from the finished log, scored by evaluation's code, ranked plainly."""
     policy, answers, began = small.policy(with_rows), [], {}
 
-    def look(asked: Asked, slates: Slates) -> None:
+    def look(request: PolicyRequest, slates: Slates) -> None:
         # The rows of a page are scored once, when its first one is asked for.
-        for request, at in zip(asked.request.tolist(), asked.at_us.tolist(), strict=True):
-            began.setdefault((asked.state.day, request), at)
-        for place in np.flatnonzero(np.isin(asked.row, (-1, GEMS_FOR_YOU, WATCH_IT_AGAIN)))[:4].tolist():
-            if CANVASES[asked.canvas[place]] in policy.resolved.canvases:
-                at = began[asked.state.day, int(asked.request[place])]
-                answers.append(noted(policy, asked, slates, place, at))
+        for name, at in zip(request.request.tolist(), request.at_us.tolist(), strict=True):
+            began.setdefault((request.state.day, name), at)
+        for place in np.flatnonzero(np.isin(request.row, (-1, GEMS_FOR_YOU, WATCH_IT_AGAIN)))[:4].tolist():
+            if CANVASES[request.canvas[place]] in policy.resolved.canvases:
+                at = began[request.state.day, int(request.request[place])]
+                answers.append(noted(policy, request, slates, place, at))
 
     log = served(small, policy, look).sort("member_id", "seq")
-    asked = {(one.request.canvas, one.row) for one in answers}
-    assert asked >= {("billboard", -1), ("home", GEMS_FOR_YOU), ("home", WATCH_IT_AGAIN)}
+    request = {(one.request.canvas, one.row) for one in answers}
+    assert request >= {("billboard", -1), ("home", GEMS_FOR_YOU), ("home", WATCH_IT_AGAIN)}
     assert any(len(one.titles) < one.size for one in answers if one.row == GEMS_FOR_YOU)
     for one in answers:
         assert one.titles == plain_list(policy, one, log)
@@ -91,23 +91,23 @@ def test_lists_are_those_of_plain_scoring(small) -> None:
     assert policy.answered["elsewhere"] > 0
 
 
-def noted(policy: ModelPolicy, asked: Asked, slates: Slates, place: int, at: int) -> Answer:
-    world, member, row = policy.world, int(asked.member[place]), int(asked.row[place])
+def noted(policy: ModelPolicy, request: PolicyRequest, slates: Slates, place: int, at: int) -> Answer:
+    world, member, row = policy.world, int(request.member[place]), int(request.row[place])
     request = Request(
-        canvas=CANVASES[asked.canvas[place]],
+        canvas=CANVASES[request.canvas[place]],
         at=EPOCH + timedelta(microseconds=at),
         member_id=world.member_ids[member],
-        country=world.countries[asked.country[place]],
-        device=DEVICES[asked.device[place]],
-        language=world.languages[asked.language[place]],
+        country=world.countries[request.country[place]],
+        device=DEVICES[request.device[place]],
+        language=world.languages[request.language[place]],
     )
-    seen = asked.state.played[member] > 0
+    seen = request.state.played[member] > 0
     allowed = seen if row == WATCH_IT_AGAIN else ~seen
-    titles_allowed = set(np.flatnonzero(asked.candidates()[place] & allowed).tolist())
+    titles_allowed = set(np.flatnonzero(request.candidates()[place] & allowed).tolist())
     if row == GEMS_FOR_YOU:
-        titles_allowed &= least_played(asked.state.played.sum(axis=0).tolist(), had(world, request))
+        titles_allowed &= least_played(request.state.played.sum(axis=0).tolist(), had(world, request))
     titles = [title for title in slates.titles[place].tolist() if title >= 0]
-    return Answer(request, asked.state.day, row, int(asked.size[place]), frozenset(titles_allowed), titles)
+    return Answer(request, request.state.day, row, int(request.size[place]), frozenset(titles_allowed), titles)
 
 
 def had(world: World, request: Request) -> list[int]:
@@ -130,32 +130,32 @@ def least_played(plays: list[int], among: list[int]) -> set[int]:
     return {title for title, share in shares.items() if share < 0.2 * len(among)}
 
 
-def plain_list(policy: ModelPolicy, asked: Answer, log: pl.DataFrame) -> list[int]:
-    world, request = policy.world, asked.request
+def plain_list(policy: ModelPolicy, request: Answer, log: pl.DataFrame) -> list[int]:
+    world, request = policy.world, request.request
     past = log.filter(pl.col("member_id") == request.member_id, pl.col("event_at") < request.at)
-    morning = world.spec.start + timedelta(days=asked.day)
+    morning = world.spec.start + timedelta(days=request.day)
     scorer = policy.scorer.refreshed(world.titles, world.availability, morning)
     alone = replace(request, history=past if past.height else None)
     scores = CanvasScorer(scorer, policy.resolved, request.canvas, NoFeatures()).score([alone])[0]
     by_title = dict(zip(scorer.title_ids, scores.tolist(), strict=True))
-    ranked = sorted(asked.allowed, key=lambda title: -by_title[world.title_ids[title]])
-    return ranked[: asked.size]
+    ranked = sorted(request.allowed, key=lambda title: -by_title[world.title_ids[title]])
+    return ranked[: request.size]
 
 
 def test_propensities_are_those_of_the_list(small) -> None:
     policy, rounds = small.policy(with_rows), []
 
-    def look(asked: Asked, slates: Slates) -> None:
-        again = policy.probabilities(asked, slates.titles)
+    def look(request: PolicyRequest, slates: Slates) -> None:
+        again = policy.probabilities(request, slates.titles)
         np.testing.assert_array_equal(again, slates.propensity[:, : again.shape[1]])
         if slates.titles.shape[1] < 2:
             return
         swapped = slates.titles.copy()
         swapped[:, :2] = swapped[:, 1::-1]
-        mine = np.isin(asked.canvas, [CANVASES.index(name) for name in policy.resolved.canvases])
-        mine &= (asked.row != TRENDING) & (slates.titles[:, :2] >= 0).all(axis=1)
+        mine = np.isin(request.canvas, [CANVASES.index(name) for name in policy.resolved.canvases])
+        mine &= (request.row != TRENDING) & (slates.titles[:, :2] >= 0).all(axis=1)
         assert (slates.propensity[mine, :2] == 1.0).all()
-        assert (policy.probabilities(asked, swapped)[mine] == 0.0).all()
+        assert (policy.probabilities(request, swapped)[mine] == 0.0).all()
         rounds.append(int(mine.sum()))
 
     served(small, policy, look)
@@ -166,16 +166,16 @@ def test_a_model_that_explores_shows_titles_as_often_as_it_says(small) -> None:
     policy = EpsilonGreedy(small.policy(), epsilon=0.4)
     draws, checked = 4000, []
 
-    def look(asked: Asked, _slates: Slates) -> None:
-        if checked or not (asked.canvas == CANVASES.index("billboard")).any():
+    def look(request: PolicyRequest, _slates: Slates) -> None:
+        if checked or not (request.canvas == CANVASES.index("billboard")).any():
             return
-        one = int(np.flatnonzero(asked.canvas == CANVASES.index("billboard"))[0])
-        many = policy.answer(asked.take(np.full(draws, one)), np.random.default_rng(1))
+        one = int(np.flatnonzero(request.canvas == CANVASES.index("billboard"))[0])
+        many = policy.answer(request.take(np.full(draws, one)), np.random.default_rng(1))
         for title in np.unique(many.titles[:, 0]):
             shown = many.titles[:, 0] == title
-            said = float(many.propensity[shown, 0].max())
-            assert (many.propensity[shown, 0] == np.float32(said)).all()
-            assert float(shown.mean()) == pytest.approx(said, abs=5 * (said * (1 - said) / draws) ** 0.5)
+            texts = float(many.propensity[shown, 0].max())
+            assert (many.propensity[shown, 0] == np.float32(texts)).all()
+            assert float(shown.mean()) == pytest.approx(texts, abs=5 * (texts * (1 - texts) / draws) ** 0.5)
         each = {int(title): float(many.propensity[many.titles[:, 0] == title, 0][0]) for title in many.titles[:, 0]}
         checked.append(sum(each.values()))
 

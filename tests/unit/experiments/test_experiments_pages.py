@@ -93,8 +93,8 @@ def test_every_look_trains_shown_play_in_its_row(log: SimulatedLog, data: Traini
     plays = events.filter(pl.col("action") == "play").select("member_id", "title_id", played="event_at")
     later = shown.join(plays, on=["member_id", "title_id"], how="left")
     hit = (pl.col("played") > pl.col("event_at")) & (pl.col("played") <= pl.col("event_at") + pl.duration(hours=1))
-    told = later.group_by("event_id").agg(pl.col("row_id").first().str.split(":").list.first(), one=hit.any())
-    share = {row: one for row, one in told.group_by("row_id").agg(pl.col("one").mean()).iter_rows()}
+    progress = later.group_by("event_id").agg(pl.col("row_id").first().str.split(":").list.first(), one=hit.any())
+    share = {row: one for row, one in progress.group_by("row_id").agg(pl.col("one").mean()).iter_rows()}
     assert set(found) - {""} <= set(share)
     assert sum(sum(counts) for name, counts in found.items() if name) > 0.4 * shown.height
     for name in ("continue_watching", "top_picks"):
@@ -179,10 +179,10 @@ def test_going_on_with_a_title_adds_nothing_to_what_was_discovered(log: Simulate
     world = log.world
     start = int(world.spec.start.timestamp() * 1e6)
 
-    def plays(*told: tuple[int, int]) -> pl.DataFrame:
+    def plays(*progress: tuple[int, int]) -> pl.DataFrame:
         rows = [
             {"member_id": world.member_ids[0], "title_id": world.title_ids[title], "action": "play", "event_at": day}
-            for title, day in told
+            for title, day in progress
         ]
         return pl.DataFrame(rows).with_columns(
             event_at=(pl.col("event_at") * 86_400_000_000 + start).cast(pl.Datetime("us", "UTC"))

@@ -89,12 +89,12 @@ def test_policies_switch_on_their_day(world: World, events: pl.DataFrame) -> Non
 
 
 def test_a_policy_against_itself_differs_in_nothing(world: World) -> None:
-    arms, told = {"one": load_policy("popular"), "two": load_policy("popular")}, []
+    arms, progress = {"one": load_policy("popular"), "two": load_policy("popular")}, []
     test = AbTest(15, load_policy("plackett_luce"), (0, 1))
-    found = simulated_ab(world, arms, test, progress=lambda *step: told.append(step))
-    assert told[0] == ("one", 1, 4 * 20)
-    assert told[-1] == ("two", 4 * 20, 4 * 20)
-    assert [done for _, done, _ in told] == list(range(1, 4 * 20 + 1))
+    found = simulated_ab(world, arms, test, progress=lambda *step: progress.append(step))
+    assert progress[0] == ("one", 1, 4 * 20)
+    assert progress[-1] == ("two", 4 * 20, 4 * 20)
+    assert [done for _, done, _ in progress] == list(range(1, 4 * 20 + 1))
     assert found.seeds == (0, 1)
     for measure in MEASURES:
         gap = found.of("two", measure).difference

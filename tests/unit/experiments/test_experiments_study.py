@@ -70,17 +70,17 @@ def test_json_page_and_picture_hold_all_of_it(study: Study, tmp_path: Path) -> N
 
 
 def test_a_study_goes_on_where_it_was_cut_off(zoo, study: Study, folder: Path, monkeypatch) -> None:
-    asked: list[str] = []
+    request: list[str] = []
     whole = Run.cell
 
     def counted(run: Run, arm: str) -> Cell:
-        asked.append(arm)
+        request.append(arm)
         return whole(run, arm)
 
     monkeypatch.setattr(Run, "cell", counted)
     next(folder.glob("popular-1-*.parquet")).unlink()
     again = run_study(zoo, SMALL, folder)
-    assert asked == ["popular"]
+    assert request == ["popular"]
     assert again.online.frame().equals(study.online.frame())
     assert again.offline == study.offline
 
@@ -143,14 +143,14 @@ OFF = Offline("arm", 3, {"ndcg@10": Interval(0.2, 0.1, 0.3)}, 9, 100, 50, 1.5)
 
 @pytest.mark.parametrize("offline", [None, OFF])
 def test_cells_are_kept(tmp_path: Path, offline: Offline | None) -> None:
-    cells, asked = Cells(tmp_path / "cells"), digest(days=3)
-    assert cells.read("arm", 3, asked) is None
-    cells.write(cell(offline), asked)
-    found = cells.read("arm", 3, asked)
+    cells, request = Cells(tmp_path / "cells"), digest(days=3)
+    assert cells.read("arm", 3, request) is None
+    cells.write(cell(offline), request)
+    found = cells.read("arm", 3, request)
     assert found is not None
     assert found.members.equals(cell().members)
     assert found.offline == offline
-    assert cells.read("arm", 4, asked) is cells.read("arm", 3, digest(days=4)) is None
+    assert cells.read("arm", 4, request) is cells.read("arm", 3, digest(days=4)) is None
     assert [path.suffix for path in (tmp_path / "cells").iterdir()] == [".parquet"]
 
 

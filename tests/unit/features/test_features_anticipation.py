@@ -15,7 +15,7 @@ from playbill.features.titles import title_anticipation, title_popularity
 AT = "event_timestamp"
 
 
-def asked_at(*moments, action="remind_me"):
+def requested_at(*moments, action="remind_me"):
     events = random_log(len(moments), 0, timedelta(days=1))
     return events.with_columns(
         pl.Series("event_at", moments, dtype=MOMENT),
@@ -29,7 +29,7 @@ def asked_at(*moments, action="remind_me"):
 @settings(max_examples=30, deadline=None)
 def test_the_view_is_the_plain_count(seed, count, spread):
     events = random_log(count, seed, spread, actions=ASKING_ACTIONS)
-    groups = by_key(pl.DataFrame(plain.asked_for(events.to_dicts())), "title_id")
+    groups = by_key(pl.DataFrame(plain.requested_titles(events.to_dicts())), "title_id")
     expected = plain_states(groups, ["title_id"], plain.anticipation_moments, plain.anticipation)
     assert_same_states(title_anticipation(events), expected)
 
@@ -45,7 +45,7 @@ def test_a_state_knows_nothing_of_its_own_hour_or_later(seed, hour):
 
 def test_reminders_are_seen_at_the_end_of_their_hour_and_leave_after_a_day_and_a_week():
     hour = START + timedelta(hours=10)
-    found = title_anticipation(asked_at(hour, hour + timedelta(minutes=59)))
+    found = title_anticipation(requested_at(hour, hour + timedelta(minutes=59)))
     entered = hour + timedelta(hours=1)
     assert found[AT].to_list() == [entered, entered + timedelta(days=1), entered + timedelta(days=7)]
     counts = found.select("log_reminders_1d", "log_reminders_7d", "log_reminders_total").rows()

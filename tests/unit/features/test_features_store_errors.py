@@ -127,10 +127,10 @@ def test_problems_become_the_products_one_by_one() -> None:
 
 
 def test_the_cause_stays_what_the_database_said() -> None:
-    said = sqlite3.OperationalError("disk I/O error")
+    texts = sqlite3.OperationalError("disk I/O error")
     with pytest.raises(ServiceError) as caught, store_errors():
-        raise StoreServiceError("the online store does not answer.") from said
-    assert caught.value.__cause__ is said
+        raise StoreServiceError("the online store does not answer.") from texts
+    assert caught.value.__cause__ is texts
 
 
 def test_an_online_store_on_a_full_disk_is_a_storage_error(tmp_path: Path) -> None:

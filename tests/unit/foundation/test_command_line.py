@@ -66,8 +66,8 @@ def test_doctor_shows_the_extras_by_their_names(tmp_path):
 
 
 def test_the_shell_completes_commands():
-    asked = {"_PLAYBILL_COMPLETE": "bash_complete", "COMP_WORDS": "playbill st", "COMP_CWORD": "1"}
-    result = CliRunner(env=asked).invoke(main, [], prog_name="playbill")
+    requested = {"_PLAYBILL_COMPLETE": "bash_complete", "COMP_WORDS": "playbill st", "COMP_CWORD": "1"}
+    result = CliRunner(env=requested).invoke(main, [], prog_name="playbill")
     assert "plain,status" in result.output
 
 

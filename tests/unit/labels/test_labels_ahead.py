@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from playbill.labels.extraction import ahead
+from playbill.labels.extraction import prefetch
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 4])
@@ -25,7 +25,7 @@ def test_results_are_in_order_and_items_are_taken_as_they_are_needed(at_once: in
         return item * item
 
     found = []
-    for result in ahead(slow_if_even, items(), at_once):
+    for result in prefetch(slow_if_even, items(), at_once):
         found.append(result)
         assert len(taken) <= len(found) + at_once - 1
     assert found == [item * item for item in range(12)]
@@ -33,7 +33,7 @@ def test_results_are_in_order_and_items_are_taken_as_they_are_needed(at_once: in
 
 def test_several_are_in_work_at_the_same_time() -> None:
     both = threading.Barrier(2, timeout=10)
-    assert len(list(ahead(lambda item: both.wait(), range(4), 2))) == 4
+    assert len(list(prefetch(lambda item: both.wait(), range(4), 2))) == 4
 
 
 def test_an_error_comes_in_its_turn_and_ends_the_work() -> None:
@@ -43,7 +43,7 @@ def test_an_error_comes_in_its_turn_and_ends_the_work() -> None:
         return item
 
     items = iter(range(100))
-    results = ahead(fail_at_three, items, 2)
+    results = prefetch(fail_at_three, items, 2)
     assert [next(results), next(results), next(results)] == [0, 1, 2]
     with pytest.raises(ValueError, match="three"):
         next(results)
@@ -52,7 +52,7 @@ def test_an_error_comes_in_its_turn_and_ends_the_work() -> None:
 
 def test_whoever_stops_early_stops_the_work() -> None:
     threads = threading.active_count()
-    results = ahead(lambda item: item, iter(range(1_000_000)), 4)
+    results = prefetch(lambda item: item, iter(range(1_000_000)), 4)
     assert next(results) == 0
     results.close()  # type: ignore[attr-defined]
     assert threading.active_count() == threads

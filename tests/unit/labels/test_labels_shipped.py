@@ -64,7 +64,7 @@ def log(events: Sequence[dict[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema_overrides=schema).select(pl.col(name) for name in schema if name in rows[0])
 
 
-def told(frame: pl.DataFrame, as_of: datetime, labels: Sequence[LabelSpec] = LABELS) -> dict[str, dict[str, float]]:
+def progress(frame: pl.DataFrame, as_of: datetime, labels: Sequence[LabelSpec] = LABELS) -> dict[str, dict[str, float]]:
     found = label_events(labels, frame, as_of, titles=TITLES)
     names = [label.name for label in labels]
     return {
@@ -77,7 +77,7 @@ def told(frame: pl.DataFrame, as_of: datetime, labels: Sequence[LabelSpec] = LAB
 @settings(max_examples=25, deadline=None)
 def test_every_label_is_what_its_sentence_says(events: Sequence[dict[str, Any]], hours: int) -> None:
     frame, as_of = log(events), START + timedelta(hours=hours)
-    assert told(frame, as_of) == plain_labels(frame.to_pandas(), GENRES, as_of)
+    assert progress(frame, as_of) == plain_labels(frame.to_pandas(), GENRES, as_of)
 
 
 @given(events=EVENTS)
@@ -86,7 +86,7 @@ def test_discovery_and_continuation_never_overlap_and_cover_every_play_that_coun
     events: Sequence[dict[str, Any]],
 ) -> None:
     frame = log(events)
-    found = told(frame, START + timedelta(days=900))
+    found = progress(frame, START + timedelta(days=900))
     for row in frame.filter(pl.col("action") == "play", pl.col("title_id").is_not_null()).iter_rows(named=True):
         values = found.get(row["event_id"], {})
         both = [values.get(name) for name in ("discovery_play", "continue_play")]
@@ -98,8 +98,8 @@ def test_discovery_and_continuation_never_overlap_and_cover_every_play_that_coun
 @settings(max_examples=60, deadline=None)
 def test_a_value_once_told_stays(events: Sequence[dict[str, Any]], first: int, more: int) -> None:
     frame = log(events)
-    early = told(frame, START + timedelta(hours=first))
-    later = told(frame, START + timedelta(hours=first + more))
+    early = progress(frame, START + timedelta(hours=first))
+    later = progress(frame, START + timedelta(hours=first + more))
     for event, values in early.items():
         assert values == {name: later[event][name] for name in values}
 
@@ -109,7 +109,7 @@ def test_a_value_once_told_stays(events: Sequence[dict[str, Any]], first: int, m
 def test_no_value_is_told_before_it_is_mature(events: Sequence[dict[str, Any]], hours: int) -> None:
     frame, as_of = log(events), START + timedelta(hours=hours)
     at = dict(frame.select("event_id", "event_at").iter_rows())
-    for event, values in told(frame, as_of).items():
+    for event, values in progress(frame, as_of).items():
         for name, value in values.items():
             label = ZOO.labels[name]
             age = label.matures_after if value else label.zeros_mature_after
@@ -121,7 +121,7 @@ def test_no_value_is_told_before_it_is_mature(events: Sequence[dict[str, Any]], 
 def test_what_is_not_known_yet_changes_nothing(events: Sequence[dict[str, Any]], hours: int) -> None:
     frame, as_of = log(events), START + timedelta(hours=hours)
     known = frame.filter(pl.col("event_at") < as_of, pl.col("recorded_at") <= as_of)
-    assert told(frame, as_of) == told(known, as_of)
+    assert progress(frame, as_of) == progress(known, as_of)
 
 
 @given(events=EVENTS, block=st.integers(1, 20), shuffle=st.randoms())
@@ -150,7 +150,7 @@ def test_times_that_go_back_within_a_member_count_as_the_latest_before() -> None
     frame = log(filled).with_columns(
         event_at=pl.when(pl.col("seq") == 1).then(pl.lit(START)).otherwise("event_at").cast(pl.Datetime("us", "UTC"))
     )
-    found = told(frame, START + timedelta(days=30))
+    found = progress(frame, START + timedelta(days=30))
     assert [found[f"e{n}"]["quick_abandon"] for n in range(3)] == [0.0, 0.0, 0.0]
     assert [found[f"e{n}"]["abandon"] for n in range(3)] == [0.0, 0.0, 0.0]
 

@@ -26,7 +26,7 @@ LOG, TABLES = made_log().sort("member_id", "seq"), made_tables()
 LATE = START + timedelta(days=365)
 
 
-def told(frame: pl.DataFrame, as_of: datetime = LATE) -> pl.DataFrame:
+def progress(frame: pl.DataFrame, as_of: datetime = LATE) -> pl.DataFrame:
     return frame.select("event_id").with_columns(label_columns(LABELS, frame, as_of, **TABLES))
 
 
@@ -36,7 +36,7 @@ def told(frame: pl.DataFrame, as_of: datetime = LATE) -> pl.DataFrame:
 @pytest.mark.parametrize("days", [11.0, 20.3])
 def test_a_moment_is_the_same_in_every_zone(zone: tzinfo, days: float) -> None:
     as_of = START + timedelta(days=days)
-    assert told(LOG, as_of.astimezone(zone)).equals(told(LOG, as_of))
+    assert progress(LOG, as_of.astimezone(zone)).equals(progress(LOG, as_of))
     parts = label_parts(LABELS, LOG, as_of, **TABLES)
     other = label_parts(LABELS, LOG, as_of.astimezone(zone), **TABLES)
     assert summarise(LABELS, other, as_of.astimezone(zone)) == summarise(LABELS, parts, as_of)
@@ -53,7 +53,7 @@ def test_windows_and_ages_are_counted_in_hours_not_by_the_clocks_of_a_zone() -> 
     for minutes, values in ((-1, [None]), (0, [0.0])):
         as_of = (shown.astimezone(UTC) + timedelta(hours=30, minutes=minutes)).astimezone(berlin)
         assert as_of.hour in (18, 19)
-        assert told(frame, as_of)["page_play"].to_list() == values
+        assert progress(frame, as_of)["page_play"].to_list() == values
 
 
 def test_where_a_member_is_changes_no_label() -> None:
@@ -62,7 +62,7 @@ def test_where_a_member_is_changes_no_label() -> None:
         country=pl.Series(draw.choice(["US", "JP", "ZZ"], LOG.height)),
         language=pl.Series(draw.choice(["en", "ja"], LOG.height)),
     )
-    assert told(moved).equals(told(LOG))
+    assert progress(moved).equals(progress(LOG))
 
 
 def test_the_age_of_a_title_is_that_in_the_country_of_the_event() -> None:
@@ -90,7 +90,7 @@ def test_an_event_that_is_there_twice_is_refused() -> None:
 def test_a_second_event_like_the_first_is_one_that_came_after_it() -> None:
     play = LOG.filter(pl.col("action") == "play", pl.col("progress") > 0.1).head(1)
     twice = pl.concat([play, play.with_columns(event_id=pl.lit("again"), seq=pl.col("seq") + 1)])
-    found = told(twice)
+    found = progress(twice)
     assert found["discovery_play"].to_list() == [1.0, None]
     assert found["continue_play"].to_list() == [None, 1.0]
     assert found["any_play"].to_list() == [1.0, 1.0]
@@ -98,7 +98,7 @@ def test_a_second_event_like_the_first_is_one_that_came_after_it() -> None:
 
 @pytest.mark.parametrize(("name", "place"), [("row_play", ["request_id", "row_id"]), ("page_play", ["request_id"])])
 def test_a_row_or_page_has_one_value_at_its_first_impression(name: str, place: list[str]) -> None:
-    frame = LOG.with_columns(told(LOG)[name])
+    frame = LOG.with_columns(progress(LOG)[name])
     shown = frame.filter(pl.col("action") == "impression").group_by("member_id", *place, maintain_order=True)
     assert shown.agg(pl.col(name).first())[name].null_count() == 0
     assert frame[name].count() == shown.len().height
@@ -115,8 +115,8 @@ def test_a_play_is_of_the_row_it_names_and_else_of_all_that_showed_it(row: str |
         title_id=pl.lit("t0"),
         request_id=pl.lit("r"),
     )
-    assert told(frame)["row_play"].to_list() == [*rows, None]
-    assert told(frame)["page_play"].to_list() == [1.0, None, None]
+    assert progress(frame)["row_play"].to_list() == [*rows, None]
+    assert progress(frame)["page_play"].to_list() == [1.0, None, None]
 
 
 def test_a_rule_of_a_page_speaks_of_the_first_event_of_each() -> None:
@@ -129,11 +129,11 @@ def test_a_rule_of_a_page_speaks_of_the_first_event_of_each() -> None:
         action=pl.Series(["search"] * 5 + ["play"]),
         canvas=pl.lit("search"),
     )
-    assert told(frame)["search_success"].to_list() == [1.0, None, 1.0, 1.0, 1.0, None]
+    assert progress(frame)["search_success"].to_list() == [1.0, None, 1.0, 1.0, 1.0, None]
 
 
 def test_a_row_that_begins_with_its_page_says_no_more_than_the_page() -> None:
-    both = told(LOG).drop_nulls(["row_play", "page_play"])
+    both = progress(LOG).drop_nulls(["row_play", "page_play"])
     assert both["row_play"].sum() > 3
     assert (both["row_play"] <= both["page_play"]).all()
     assert (both["row_play"] < both["page_play"]).any()
@@ -169,7 +169,7 @@ def test_a_window_ends_with_its_last_moment(late_us: int, counted: int) -> None:
 def test_values_are_null_until_they_are_mature_and_then_stay(minutes: int, more: int) -> None:
     """Of every label and event at once: null below its age, and never another value at a later moment."""
     as_of = START + timedelta(minutes=minutes)
-    early, later = told(LOG, as_of), told(LOG, as_of + timedelta(minutes=more))
+    early, later = progress(LOG, as_of), progress(LOG, as_of + timedelta(minutes=more))
     age = as_of - LOG["event_at"]
     for label in LABELS:
         told_early = early[label.name].is_not_null()
@@ -190,7 +190,7 @@ def test_what_a_summary_counts_adds_up(days: int) -> None:
         by_action = ages(label)
         assert by_action is not None
         spoken = known.filter(pl.col("action").is_in(list(by_action)))
-        values = told(LOG, as_of)[label.name]
+        values = progress(LOG, as_of)[label.name]
         assert (found.positives, found.zeros) == ((values > 0).sum(), (values == 0).sum())
         assert found.positives + found.zeros + found.unlabelled == spoken.height
         young = [row for row in spoken.iter_rows(named=True) if row["event_at"] + by_action[row["action"]] > as_of]

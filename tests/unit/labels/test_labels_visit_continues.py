@@ -44,7 +44,7 @@ def log(events: list[dict[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema_overrides=schema).select(pl.col(name) for name in schema if name in rows[0])
 
 
-def told(frame: pl.DataFrame, name: str = "visit_continues") -> list[float | None]:
+def progress(frame: pl.DataFrame, name: str = "visit_continues") -> list[float | None]:
     as_of = START + timedelta(days=400)
     found: list[float | None] = label_columns([LABELS[name]], frame, as_of, require_rows=False)[name].to_list()
     return found
@@ -77,7 +77,7 @@ def plain(frame: pl.DataFrame) -> list[float | None]:
 @settings(max_examples=60, deadline=None)
 def test_it_is_what_its_sentence_says(events: list[dict[str, Any]]) -> None:
     frame = log(events)
-    assert told(frame) == plain(frame)
+    assert progress(frame) == plain(frame)
 
 
 def event(action: str, title: str, request: str = "r1") -> dict[str, Any]:
@@ -89,8 +89,8 @@ def test_plays_of_known_titles_add_nothing_to_discovery() -> None:
     """Twice the continuing plays, the same discoveries: what a discovery metric counts does not move."""
     visit = [event("impression", "t"), event("impression", "u"), event("play", "u")]
     again = [event("play", "u", f"r{number}") for number in range(2, 6)]
-    few, many = (np.array(told(log(events), "discovery_play"), float) for events in (visit, visit + again))
+    few, many = (np.array(progress(log(events), "discovery_play"), float) for events in (visit, visit + again))
     assert np.nansum(few) == np.nansum(many) == 1
     assert np.isnan(many[len(visit) :]).all()
-    follows = told(log([*visit, event("impression", "u", "r9"), event("play", "u", "r9")]))
+    follows = progress(log([*visit, event("impression", "u", "r9"), event("play", "u", "r9")]))
     assert [value for value in follows if value is not None] == [0.0, 1.0]

@@ -56,7 +56,7 @@ def test_queries_are_kept_for_requests_that_have_one(
     assert queries is not None
     plain = network.grams.queries(context.query_grams, context.query_offsets)
     assert torch.equal(queries.dense, plain)
-    places, matched = queries.asked(torch.tensor([3, 0, 1]))
+    places, matched = queries.requested(torch.tensor([3, 0, 1]))
     assert places.tolist() == [0, 2]
     assert torch.equal(matched, plain[[3, 1]])
     some = some_requests(context, torch.tensor([3, 0, 1]))
@@ -114,8 +114,8 @@ def test_with_imputation_each_absent_field_has_a_value_of_its_own(
     config: NetworkConfig, history: HistoryBatch, context_of: Make, titles: TitleInputs, field: str
 ) -> None:
     network = network_with(config)
-    said, absent = context_of([3]), context_of([3], **{field: ABSENT[field]})
-    assert not torch.allclose(scores(network, history, said, titles), scores(network, history, absent, titles))
+    texts, absent = context_of([3]), context_of([3], **{field: ABSENT[field]})
+    assert not torch.allclose(scores(network, history, texts, titles), scores(network, history, absent, titles))
 
 
 def test_without_crossing_the_context_is_only_added(config: NetworkConfig) -> None:

@@ -16,8 +16,8 @@ TITLES = 8
 def plays(*histories: list[int], moments: list[list[int]] | None = None) -> Plays:
     owner = np.repeat(np.arange(len(histories)), [len(one) for one in histories]).astype(np.int64)
     title = np.array([title for one in histories for title in one], np.int64)
-    told = moments or [list(range(len(one))) for one in histories]
-    moment = np.array([at for one in told for at in one], np.int64)
+    progress = moments or [list(range(len(one))) for one in histories]
+    moment = np.array([at for one in progress for at in one], np.int64)
     return Plays(owner, title, moment, len(histories))
 
 
@@ -105,15 +105,15 @@ def test_sums_are_those_of_standardised_terms() -> None:
     draw = np.random.default_rng(2)
     own = terms(*HISTORY_TERMS)
     own.fit(plays(*(draw.integers(1, TITLES, 6).tolist() for _ in range(30))))
-    asked = plays([1, 2, 3, 2], [4], [], draw.integers(1, TITLES, 12).tolist())
+    requested = plays([1, 2, 3, 2], [4], [], draw.integers(1, TITLES, 12).tolist())
     popular = draw.random((3, TITLES + 2)).astype(np.float32)
     popular[2] = 2.0
     popular = WeekPlays(popular, np.array([0, 1, 0, 2]))
     weights = draw.random((4, len(own.config.terms))).astype(np.float32)
     for week in (popular, None):
-        plain = np.einsum("uk,ukt->ut", weights, own.values(asked, week, TITLES + 2))
-        np.testing.assert_allclose(own.sums(asked, week, TITLES + 2, weights), plain, atol=2e-5)
-    assert not own.sums(asked, popular, TITLES + 2, np.zeros_like(weights)).any()
+        plain = np.einsum("uk,ukt->ut", weights, own.values(requested, week, TITLES + 2))
+        np.testing.assert_allclose(own.sums(requested, week, TITLES + 2, weights), plain, atol=2e-5)
+    assert not own.sums(requested, popular, TITLES + 2, np.zeros_like(weights)).any()
 
 
 def test_weights_are_by_canvas_and_length() -> None:
@@ -129,8 +129,8 @@ def test_tables_travel_with_the_weights() -> None:
     own.fit(plays([1, 2, 3], [1, 2], [2, 3, 4]))
     own.weights[:] = 0.25
     other.load_state_dict(own.state_dict())
-    asked = plays([1, 2])
-    np.testing.assert_array_equal(own.values(asked, None, TITLES), other.values(asked, None, TITLES))
+    requested = plays([1, 2])
+    np.testing.assert_array_equal(own.values(requested, None, TITLES), other.values(requested, None, TITLES))
     assert torch.equal(own.weights, other.weights)
 
 

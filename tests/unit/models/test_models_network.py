@@ -209,13 +209,13 @@ def test_it_learns_a_tiny_problem_by_heart(network: Network, batch: Batch, title
 
 def test_every_parameter_of_a_full_batch_is_trained(trained: Network, batch: Batch, titles: TitleInputs) -> None:
     history, context, targets = batch
-    asked = dataclasses.replace(
+    requested = dataclasses.replace(
         context,
         query_grams=torch.tensor([10, 20]),
         query_offsets=torch.tensor([0, 1, 2, 2, 2, 2, 2]),
         source_title=torch.tensor([0, 0, 1, 0, 0, 0, 0]),
     )
-    trained.loss(history, asked, targets, titles)[0].backward()
+    trained.loss(history, requested, targets, titles)[0].backward()
     idle = [name for name, parameter in trained.named_parameters() if parameter.grad is None]
     assert idle == []
 

@@ -67,21 +67,21 @@ def test_chunked_softmax_adds_what_features_say_at_a_rows_moment_and_what_was_ty
     rows, titles = problem.q.shape[0], problem.e.shape[0]
     snapshot = torch.randint(0, 4, (rows,))
     snapshot = snapshot.sort()[0] if order == "side by side" else snapshot
-    features, names, asked = torch.randn(4, titles, 5), torch.randn(titles, 6), torch.tensor([0, 3, 4, 20, 36])
+    features, names, requested = torch.randn(4, titles, 5), torch.randn(titles, 6), torch.tensor([0, 3, 4, 20, 36])
     q, e, bias = problem.q.requires_grad_(), problem.e.requires_grad_(), problem.bias.requires_grad_()
     slopes, typed = torch.randn(3, 5, requires_grad=True), torch.randn(5, 6, requires_grad=True)
     hidden = torch.rand(2, titles) < 0.3
     group = torch.randint(0, 2, (rows,))
     logits = q @ e.T + bias[problem.bias_row]
     logits = logits + (features[snapshot] * slopes[problem.bias_row].unsqueeze(1)).sum(-1)
-    logits = logits.index_add(0, asked, typed @ names.T)
+    logits = logits.index_add(0, requested, typed @ names.T)
     away = hidden[group].scatter(1, problem.target.unsqueeze(1), value=False)
     plain = F.cross_entropy(logits.masked_fill(away, -torch.inf), problem.target, reduction="none") @ problem.weight
     fast = loss.softmax_loss(
         *(q, e, bias, problem.bias_row, problem.target, problem.weight),
         hidden=loss.Hidden(hidden, group),
         moments=loss.Moments(slopes, features, snapshot),
-        names=loss.Names(asked, typed, names),
+        names=loss.Names(requested, typed, names),
     )
     torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-5)
     inputs = (q, e, bias, slopes, typed)

@@ -138,10 +138,12 @@ def tiny_batch() -> tuple[HistoryBatch, ContextBatch, TitleInputs]:
     none, pair = torch.zeros(0, dtype=torch.int64), torch.zeros(2, dtype=torch.int64)
     fields = dict.fromkeys(("title", "actions", "canvas", "device", "language", "gap", "duration"), torch.zeros(1, 1))
     history = HistoryBatch.from_arrays(SimpleNamespace(**fields, length=[0]))
-    asked = dict.fromkeys(("state", "canvas", "country", "device", "language", "hour_of_week", "source_title"), pair)
+    requested = dict.fromkeys(
+        ("state", "canvas", "country", "device", "language", "hour_of_week", "source_title"), pair
+    )
     rest = {"numeric": torch.zeros(2, 0), "categorical": torch.zeros(2, 0), "snapshot": pair}
     rows = {"row": [1, 2], "row_position": [1, 2], "named": pair}
-    context = SimpleNamespace(**asked, **rest, **rows, query_grams=none, query_offsets=pair)
+    context = SimpleNamespace(**requested, **rest, **rows, query_grams=none, query_offsets=pair)
     flat = {"genres": none, "name_grams": none, "synopsis_grams": none}
     starts = dict.fromkeys(("genre_offsets", "name_offsets", "synopsis_offsets"), torch.zeros(TITLES))
     whole = dict.fromkeys(("index", "kind", "language", "release_year", "age_days", "plays"), torch.zeros(TITLES))

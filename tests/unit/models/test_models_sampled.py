@@ -180,12 +180,12 @@ QUERIES = {"query_grams": np.array([10, 11, 20]), "query_offsets": np.array([0, 
 
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_head_over_all_drawn_titles_is_the_full_one(
-    config: NetworkConfig, batch: Batch, titles: TitleInputs, context_of, asked: bool
+    config: NetworkConfig, batch: Batch, titles: TitleInputs, context_of, requested: bool
 ) -> None:
     heads = (HeadConfig(name="play", loss="softmax"), HeadConfig(name="drawn", loss="sampled_softmax"))
     network = with_heads(config, heads)
     history, context, targets = batch
-    if asked:
+    if requested:
         context = context_of([0, 1, 2, 3, 4, 6, 7], **QUERIES)
     own = changed(targets, labels={"play": targets.labels["play"], "drawn": targets.labels["play"]})
     drawn = changed(own, negatives={"drawn": negatives([1, 2, 3, 4, 5], [1.0] * 5, targets)})

@@ -80,7 +80,7 @@ def views_of(frame: pl.LazyFrame, ttl: timedelta | None) -> list[ViewValues]:
 )
 @settings(max_examples=60, deadline=None)
 def test_pieces_in_any_order_join_to_the_same_table(
-    asked: list[tuple[object, ...]],
+    requested: list[tuple[object, ...]],
     known: list[tuple[object, ...]],
     ttl: timedelta | None,
     partitions: int,
@@ -88,7 +88,7 @@ def test_pieces_in_any_order_join_to_the_same_table(
     reverse: bool,
 ) -> None:
     schema = {"k": pl.Int64, "s": pl.String, "t": pl.Datetime("us", "UTC")}
-    rows = pl.DataFrame(asked, schema=schema, orient="row")
+    rows = pl.DataFrame(requested, schema=schema, orient="row")
     views = views_of(pl.DataFrame(known, schema=SCHEMA, orient="row").lazy(), ttl)
     assert_frame_equal(in_pieces(rows, views, partitions, length, reverse), at_once(rows, views))
 

@@ -151,7 +151,7 @@ row = st.tuples(st.sampled_from("ab"), st.integers(0, 6), st.one_of(st.none(), s
     st.lists(st.tuples(st.sampled_from("abz"), st.integers(-1, 12)), max_size=8),
     st.sampled_from([0, 1, 3]),
 )
-def test_created_cutoff_is_the_plain_loop(history, asked, ttl_hours):
+def test_created_cutoff_is_the_plain_loop(history, requested, ttl_hours):
     from playbill_feast.asof_join import ViewValues, as_of_join
 
     frame = pl.DataFrame(
@@ -164,13 +164,13 @@ def test_created_cutoff_is_the_plain_loop(history, asked, ttl_hours):
         schema={"k": pl.String, "at": pl.Datetime("us", "UTC"), "made": pl.Datetime("us", "UTC"), "v": pl.Int64},
     )
     rows = pl.DataFrame(
-        {"k": [key for key, _ in asked], "t": [START + HOUR * hours for _, hours in asked]},
+        {"k": [key for key, _ in requested], "t": [START + HOUR * hours for _, hours in requested]},
         schema={"k": pl.String, "t": pl.Datetime("us", "UTC")},
     )
     ttl = timedelta(hours=ttl_hours) if ttl_hours else None
     view = ViewValues("v", frame.lazy(), {"k": "k"}, "at", "made", {"v": "v"}, ttl, created_by_row=True)
     expected = []
-    for key, now in asked:
+    for key, now in requested:
         seen = [
             (hours, made, number)
             for number, (other, hours, made) in enumerate(history)

@@ -75,9 +75,9 @@ def test_rows_come_back_as_they_were_written(table, data):
     kinds, rows = table
     layout, blobs = packed(kinds, rows)
     holes = data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows)))
-    asked = [None if hole else blob for blob, hole in zip(blobs, holes, strict=True)]
+    requested = [None if hole else blob for blob, hole in zip(blobs, holes, strict=True)]
 
-    answer = opened(asked, kinds, layout)
+    answer = opened(requested, kinds, layout)
 
     assert answer.found.tolist() == [not hole for hole in holes]
     for number, column in enumerate(answer.columns):

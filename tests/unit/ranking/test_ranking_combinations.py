@@ -23,7 +23,7 @@ ZOO = load_zoo(Path(__file__).parents[3] / "model_zoo")
 LANGUAGES = ("en", "de", "fr", "es", "pt", "ja")
 
 
-def catalogue(*titles: tuple[list[str], str, str, int], **more: list[Any]) -> Catalogue:
+def catalogue_of(*titles: tuple[list[str], str, str, int], **more: list[Any]) -> Catalogue:
     """Titles by genres, kind, country of origin and year, all of them there."""
     ids = [f"t{number}" for number in range(len(titles))]
     frame = pl.DataFrame(
@@ -47,19 +47,19 @@ def liking(*columns: int) -> Taste:
     return Taste(watched=np.array(columns), liked=np.array(columns))
 
 
-def setting(shelf: Catalogue, acclaimed: set[int] = frozenset()) -> Setting:  # type: ignore[assignment]
-    mask = np.array([column in acclaimed for column in range(len(shelf))])
-    return Setting(np.ones(len(shelf), np.bool_), mask)
+def setting(catalogue: Catalogue, acclaimed: set[int] = frozenset()) -> Setting:  # type: ignore[assignment]
+    mask = np.array([column in acclaimed for column in range(len(catalogue))])
+    return Setting(np.ones(len(catalogue), np.bool_), mask)
 
 
 SUSPENSE = (["drama", "thriller"], "series", "FR", 1994)
 OTHER = (["comedy"], "film", "US", 2004)
-SHELF = catalogue(*[SUSPENSE] * 12, *[OTHER] * 30)
+SHELF = catalogue_of(*[SUSPENSE] * 12, *[OTHER] * 30)
 NARROW = ZOO.rows["narrow_genre_rows"]
 
 
-def names(taste: Taste, language: str, acclaimed: set[int] = frozenset(), shelf: Catalogue = SHELF) -> list[str]:  # type: ignore[assignment]
-    return [plan.title for plan in plan_rows([NARROW], shelf, taste, language, setting(shelf, acclaimed))]
+def names(taste: Taste, language: str, acclaimed: set[int] = frozenset(), catalogue: Catalogue = SHELF) -> list[str]:  # type: ignore[assignment]
+    return [plan.title for plan in plan_rows([NARROW], catalogue, taste, language, setting(catalogue, acclaimed))]
 
 
 def test_a_narrow_row_is_named_after_what_its_titles_have_in_common() -> None:
@@ -71,8 +71,10 @@ def test_a_narrow_row_is_named_after_what_its_titles_have_in_common() -> None:
 
 
 def test_the_words_of_a_name_are_in_the_order_of_its_language() -> None:
-    shelf = catalogue(*[(["drama", "thriller"], "series", "XX", year) for year in range(1900, 2020, 10)], *[OTHER] * 30)
-    found = [names(liking(0, 1), language, set(range(12)), shelf)[0] for language in LANGUAGES]
+    catalogue = catalogue_of(
+        *[(["drama", "thriller"], "series", "XX", year) for year in range(1900, 2020, 10)], *[OTHER] * 30
+    )
+    found = [names(liking(0, 1), language, set(range(12)), catalogue)[0] for language in LANGUAGES]
     assert found == [
         "Critically acclaimed suspenseful TV dramas",
         "Hochgelobte spannende Dramen als Serie",
@@ -81,16 +83,16 @@ def test_the_words_of_a_name_are_in_the_order_of_its_language() -> None:
         "Dramas em série de suspense com ótimas críticas",
         "高評価のスリリングなTVドラマ",
     ]
-    assert names(liking(0, 1), "fi", set(range(12)), shelf)[0] == found[0]
+    assert names(liking(0, 1), "fi", set(range(12)), catalogue)[0] == found[0]
 
 
 def test_a_row_needs_enough_titles_and_enough_that_the_member_liked() -> None:
     assert names(liking(0), "en") == []
     assert names(liking(12, 13), "en") != names(liking(0, 1), "en")
-    few = catalogue(*[SUSPENSE] * 5, *[OTHER] * 30)
-    assert names(liking(0, 1), "en", shelf=few) == []
-    watched = catalogue(*[SUSPENSE] * 7, *[OTHER] * 30)
-    assert names(liking(0, 1), "en", shelf=watched) == []
+    few = catalogue_of(*[SUSPENSE] * 5, *[OTHER] * 30)
+    assert names(liking(0, 1), "en", catalogue=few) == []
+    watched = catalogue_of(*[SUSPENSE] * 7, *[OTHER] * 30)
+    assert names(liking(0, 1), "en", catalogue=watched) == []
 
 
 def test_two_rows_never_share_most_of_their_titles() -> None:
@@ -117,27 +119,27 @@ def test_every_row_of_the_zoo_has_a_name_in_every_language(name: str) -> None:
 
 def test_a_genre_row_is_called_what_the_language_calls_the_genre() -> None:
     taste = Taste(genres=("Sci-Fi", "drama", "Weird West"))
-    shelf = catalogue((["Sci-Fi"], "film", "US", 1999))
+    catalogue = catalogue_of((["Sci-Fi"], "film", "US", 1999))
     for language, wanted in (
         ("de", ["Science-Fiction", "Dramen", "Weird West"]),
         ("fi", ["Sci-fi", "Dramas", "Weird West"]),
     ):
-        plans = plan_rows([ZOO.rows["genre_rows"]], shelf, taste, language)
+        plans = plan_rows([ZOO.rows["genre_rows"]], catalogue, taste, language)
         assert [plan.title for plan in plans] == wanted
     assert plans[0].row_id == "genre_rows:Sci-Fi"
 
 
 def test_characters_come_from_the_members_titles_first_and_need_enough_titles() -> None:
     cast = [["Ann"], ["Ann", "Bo"], ["Bo", "Cy"], ["Bo"], ["Dee"], None]
-    shelf = catalogue(*[OTHER] * 6, characters=cast)
+    catalogue = catalogue_of(*[OTHER] * 6, characters=cast)
     spec = ZOO.rows["characters"]
-    found = plan_rows([spec], shelf, Taste(characters=("Ann", "Dee")), "en", setting(shelf))
+    found = plan_rows([spec], catalogue, Taste(characters=("Ann", "Dee")), "en", setting(catalogue))
     assert [(plan.title, plan.only.nonzero()[0].tolist()) for plan in found if plan.only is not None] == [
         ("Ann", [0, 1]),
         ("Bo", [1, 2, 3]),
     ]
     gone = Setting(np.array([False, True, True, True, True, True]), np.zeros(6, np.bool_))
-    assert [plan.title for plan in plan_rows([spec], shelf, Taste(characters=("Ann",)), "en", gone)] == ["Bo"]
+    assert [plan.title for plan in plan_rows([spec], catalogue, Taste(characters=("Ann",)), "en", gone)] == ["Bo"]
 
 
 def short(**more: Any) -> tuple[np.ndarray, np.ndarray, str]:
@@ -145,11 +147,11 @@ def short(**more: Any) -> tuple[np.ndarray, np.ndarray, str]:
     body = {"name": "new", "version": 1, "title": {"en": "New"}, "canvas": "home", "blend": {"play": 1.0}, **more}
     plan = RowPlan("new", RowSpec.model_validate({**body, "candidates": rules, "minimum_length": 3}), "New")
     kinds = ["film", "film", "film", "game", "film", "film"]
-    shelf = catalogue(*[([], kind, "US", 2000) for kind in kinds])
+    catalogue = catalogue_of(*[([], kind, "US", 2000) for kind in kinds])
     log = [{"title_id": "t4", "event_at": NOW - DAY, "action": "play"}, {"title_id": "t1", "event_at": NOW - 9 * DAY}]
-    plays = PlayLog(shelf, pl.DataFrame(log).with_columns(pl.col("event_at").cast(US), action=pl.lit("play")))
+    plays = PlayLog(catalogue, pl.DataFrame(log).with_columns(pl.col("event_at").cast(US), action=pl.lit("play")))
     viewer = Viewer(NOW, "US", watched=np.array([2]))
-    mask = select(shelf, plan.spec.candidates, viewer)
+    mask = select(catalogue, plan.spec.candidates, viewer)
     mask[5] = True
     return filled_up(plan, np.array([5.0, 4, 3, 2, 1, 0]), mask, plays, viewer, "popular_7d")
 

@@ -47,22 +47,22 @@ def test_every_row_is_blended_and_listed_as_if_it_were_alone(scorer, page):
 def test_rows_with_a_query_find_names(scorer, page):
     searched = replace(page.requests[0], canvas="search", query="wordt00017")
     alone = scorer.score([searched])["discovery_play"][0]
-    asked = [searched, page.requests[1]]
-    found = scorer.score_page(asked, [{"discovery_play": 1.0}] * 2, np.ones((2, 120), bool))
+    requested = [searched, page.requests[1]]
+    found = scorer.score_page(requested, [{"discovery_play": 1.0}] * 2, np.ones((2, 120), bool))
     assert scorer.title_ids[int(found.best(0, 1).columns[0])] == "t00017"
     np.testing.assert_array_equal(np.argsort(-found.scores[0])[:20], np.argsort(-alone)[:20])
     everything = np.ones(120, bool)
-    unasked = blend(
+    unrequested = blend(
         {"discovery_play": scorer.score([page.requests[1]])["discovery_play"][0]},
         losses(scorer),
         {"discovery_play": 1.0},
         everything,
     )
-    np.testing.assert_allclose(found.scores[1], unasked, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.scores[1], unrequested, rtol=1e-4, atol=1e-4)
 
 
 def test_the_past_is_read_once_and_only_heads_of_the_blends_are_asked(scorer, page, monkeypatch):
-    shapes, asked = [], []
+    shapes, requested = [], []
     states = scorer.network.last_states
     monkeypatch.setattr(
         scorer.network,
@@ -71,11 +71,11 @@ def test_the_past_is_read_once_and_only_heads_of_the_blends_are_asked(scorer, pa
     )
     for head, name in zip(scorer.network.heads, HEADS, strict=True):
         monkeypatch.setattr(
-            head, "queries", lambda state, old=head.queries, name=name: asked.append(name) or old(state)
+            head, "queries", lambda state, old=head.queries, name=name: requested.append(name) or old(state)
         )
     scorer.score_page(page.requests, page.blends, page.candidates)
     assert [shape[0] for shape in shapes] == [1]
-    assert sorted(asked) == sorted({head for weights in page.blends for head in weights} - {"similarity"})
+    assert sorted(requested) == sorted({head for weights in page.blends for head in weights} - {"similarity"})
 
 
 def test_another_moment_is_scored_with_its_own_features(scorer, page):

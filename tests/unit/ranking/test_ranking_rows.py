@@ -18,7 +18,7 @@ NOW = datetime(2024, 5, 10, 12, tzinfo=UTC)
 IDS = tuple("abcdef")
 
 
-def shelf() -> Catalogue:
+def catalogue() -> Catalogue:
     titles = pl.DataFrame(
         {
             "title_id": list(IDS),
@@ -59,7 +59,7 @@ def test_liked_titles_are_thumbs_up_first_and_never_thumbs_down() -> None:
         ("thumbs_up", "d"),
         ("play", "e"),
     )
-    taste = taste_of(events, shelf())
+    taste = taste_of(events, catalogue())
     assert [IDS[column] for column in taste.liked] == ["d", "a", "e", "b"]
     assert [IDS[column] for column in taste.watched] == ["e", "d", "c", "b", "a"]
 
@@ -67,17 +67,17 @@ def test_liked_titles_are_thumbs_up_first_and_never_thumbs_down() -> None:
 def test_the_last_thumb_counts() -> None:
     up_then_down = history(("play", "a"), ("thumbs_up", "a"), ("thumbs_down", "a"))
     down_then_up = history(("play", "a"), ("thumbs_down", "a"), ("thumbs_up", "a"))
-    assert taste_of(up_then_down, shelf()).liked.size == 0
-    assert taste_of(down_then_up, shelf()).liked.tolist() == [0]
+    assert taste_of(up_then_down, catalogue()).liked.size == 0
+    assert taste_of(down_then_up, catalogue()).liked.tolist() == [0]
 
 
 def test_genres_are_those_liked_most_often_ties_by_name() -> None:
     events = history(("play", "b"), ("play", "e"), ("play", "d"), ("play", "c"), ("thumbs_down", "c"))
-    assert taste_of(events, shelf()).genres == ("Drama", "Comedy", "War")
+    assert taste_of(events, catalogue()).genres == ("Drama", "Comedy", "War")
 
 
 def test_no_history_is_no_taste() -> None:
-    taste = taste_of(empty_frame("interactions"), shelf())
+    taste = taste_of(empty_frame("interactions"), catalogue())
     assert taste.liked.size == taste.watched.size == 0
     assert taste.genres == ()
 
@@ -89,7 +89,7 @@ def test_generated_rows_are_spelled_out_for_the_member() -> None:
         row("genres", title={"en": "{genre}"}, generator={"each": "genre", "limit": 2}),
     ]
     taste = Taste(liked=np.array([3, 0]), genres=("War", "Drama", "Comedy"))
-    plans = plan_rows(specs, shelf(), taste)
+    plans = plan_rows(specs, catalogue(), taste)
     assert [(plan.row_id, plan.title) for plan in plans] == [
         ("picks", "picks"),
         ("because:d", "Like D"),
@@ -97,7 +97,7 @@ def test_generated_rows_are_spelled_out_for_the_member() -> None:
         ("genres:Drama", "Drama"),
     ]
     assert [plan.source for plan in plans] == [ABSENT, 3, ABSENT, ABSENT]
-    assert [plan.row_id for plan in plan_rows(specs, shelf(), Taste())] == ["picks"]
+    assert [plan.row_id for plan in plan_rows(specs, catalogue(), Taste())] == ["picks"]
 
 
 def test_rows_are_named_in_the_members_language() -> None:
@@ -108,29 +108,29 @@ def test_rows_are_named_in_the_members_language() -> None:
 
 
 def test_a_title_is_shown_once_in_the_first_row_that_wants_it() -> None:
-    plans = plan_rows([row("one"), row("two")], shelf(), Taste())
-    filled = fill_rows(plans, shelf(), lambda plan: ranker("abcdef"), k=2)
+    plans = plan_rows([row("one"), row("two")], catalogue(), Taste())
+    filled = fill_rows(plans, catalogue(), lambda plan: ranker("abcdef"), k=2)
     assert [[IDS[column] for column in found.titles.columns] for found in filled] == [["a", "b"], ["c", "d"]]
 
 
 def test_a_short_row_is_not_shown_and_takes_nothing_from_the_rows_below() -> None:
-    plans = plan_rows([row("short"), row("full")], shelf(), Taste())
+    plans = plan_rows([row("short"), row("full")], catalogue(), Taste())
     candidates = {"short": "a", "full": "ab"}
-    filled = fill_rows(plans, shelf(), lambda plan: ranker("abcdef", candidates[plan.row_id]), k=5)
+    filled = fill_rows(plans, catalogue(), lambda plan: ranker("abcdef", candidates[plan.row_id]), k=5)
     assert [found.plan.row_id for found in filled] == ["full"]
     assert [IDS[column] for column in filled[0].titles.columns] == ["a", "b"]
 
 
 def test_minimum_length_is_about_what_there_is_not_about_what_is_shown() -> None:
-    plans = plan_rows([row("one", minimum_length=5)], shelf(), Taste())
-    filled = fill_rows(plans, shelf(), lambda plan: ranker("abcdef"), k=1)
+    plans = plan_rows([row("one", minimum_length=5)], catalogue(), Taste())
+    filled = fill_rows(plans, catalogue(), lambda plan: ranker("abcdef"), k=1)
     assert [IDS[column] for column in filled[0].titles.columns] == ["a"]
 
 
 def test_a_genre_row_holds_only_its_genre() -> None:
     spec = row("genres", title={"en": "{genre}"}, generator={"each": "genre"})
-    plans = plan_rows([spec], shelf(), Taste(genres=("War",)))
-    filled = fill_rows(plans, shelf(), lambda plan: ranker("fedcba"), k=5)
+    plans = plan_rows([spec], catalogue(), Taste(genres=("War",)))
+    filled = fill_rows(plans, catalogue(), lambda plan: ranker("fedcba"), k=5)
     assert [IDS[column] for column in filled[0].titles.columns] == ["c", "b"]
 
 
@@ -142,8 +142,8 @@ def test_a_row_is_scored_as_the_canvas_it_names() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_no_page_repeats_a_title(seed: int) -> None:
     random = np.random.default_rng(seed)
-    plans = plan_rows([row(f"r{number}", minimum_length=1) for number in range(4)], shelf(), Taste())
+    plans = plan_rows([row(f"r{number}", minimum_length=1) for number in range(4)], catalogue(), Taste())
     draws = {plan.row_id: (random.normal(size=6), random.random(6) < 0.7) for plan in plans}
-    filled = fill_rows(plans, shelf(), lambda plan: draws[plan.row_id], k=3)
+    filled = fill_rows(plans, catalogue(), lambda plan: draws[plan.row_id], k=3)
     shown = [column for found in filled for column in found.titles.columns.tolist()]
     assert len(shown) == len(set(shown))

@@ -16,13 +16,13 @@ from pydantic import ValidationError
 from playbill.datasets.availability import availability_states
 from playbill.datasets.candidate_masks import Audience, Described
 from playbill.definitions.specs import CandidatesSpec, CanvasSpec
-from playbill.ranking.candidates import Catalogue, Past, Viewer, explain, past_of, select
+from playbill.ranking.candidates import Catalogue, MemberHistory, Viewer, explain, past_of, select
 from playbill.ranking.popularity import PlayLog
 from playbill.tables import Vocabulary
 
 
-def viewer(shelf: Catalogue, history: pl.DataFrame, country: str = "DE", **more: object) -> Viewer:
-    plays, past = PlayLog(shelf, history), past_of(history, shelf)
+def viewer(catalogue: Catalogue, history: pl.DataFrame, country: str = "DE", **more: object) -> Viewer:
+    plays, past = PlayLog(catalogue, history), past_of(history, catalogue)
     return Viewer(
         NOW,
         country,
@@ -50,9 +50,11 @@ def test_what_is_announced_after_a_request_changes_nothing_in_it(
 def test_what_training_masks_is_what_serving_would_not_show(
     titles: pl.DataFrame, spans: pl.DataFrame, rules: CandidatesSpec, kids: bool
 ) -> None:
-    asked = [(NOW + hours * timedelta(hours=7), country) for hours in (-90, -1, 0, 1, 90) for country in ("DE", "ZZ")]
+    requested = [
+        (NOW + hours * timedelta(hours=7), country) for hours in (-90, -1, 0, 1, 90) for country in ("DE", "ZZ")
+    ]
     requests = pl.DataFrame(
-        {"event_at": [at for at, _ in asked], "country": [country for _, country in asked], "canvas": "own"},
+        {"event_at": [at for at, _ in requested], "country": [country for _, country in requested], "canvas": "own"},
         schema_overrides={"event_at": pl.Datetime("us", "UTC")},
     )
     canvas = CanvasSpec(name="own", version=1, candidates=rules, blend={"play": 1.0}, metric="play")
@@ -60,11 +62,11 @@ def test_what_training_masks_is_what_serving_would_not_show(
     class Resolved:
         canvases = {"own": canvas}  # noqa: RUF012
 
-    audience = Audience(Described.of(("", *IDS), titles), np.full(len(asked), kids))
+    audience = Audience(Described.of(("", *IDS), titles), np.full(len(requested), kids))
     states, state = availability_states(Vocabulary("title", IDS), spans, requests, Resolved, audience)  # type: ignore[arg-type]
-    mask = states.mask(state)[:, 1:] if len(states) else np.ones((len(asked), len(IDS)), np.bool_)
-    shelf = Catalogue(IDS, titles, spans)
-    shown = [select(shelf, rules, Viewer(at, country, kids_profile=kids)) for at, country in asked]
+    mask = states.mask(state)[:, 1:] if len(states) else np.ones((len(requested), len(IDS)), np.bool_)
+    catalogue = Catalogue(IDS, titles, spans)
+    shown = [select(catalogue, rules, Viewer(at, country, kids_profile=kids)) for at, country in requested]
     assert mask.tolist() == np.stack(shown).tolist()
 
 
@@ -73,11 +75,11 @@ def test_what_training_masks_is_what_serving_would_not_show(
 def test_a_title_is_in_when_every_rule_allows_it(
     titles: pl.DataFrame, spans: pl.DataFrame, rules: CandidatesSpec, history: pl.DataFrame
 ) -> None:
-    shelf = Catalogue(IDS, titles, spans)
-    asks = viewer(shelf, history)
-    mask = select(shelf, rules, asks)
+    catalogue = Catalogue(IDS, titles, spans)
+    asks = viewer(catalogue, history)
+    mask = select(catalogue, rules, asks)
     for title in range(len(IDS)):
-        assert mask[title] == all(explain(shelf, rules, asks, title).values())
+        assert mask[title] == all(explain(catalogue, rules, asks, title).values())
 
 
 def plain_past(history: pl.DataFrame) -> tuple[list[str], list[str], list[str]]:
@@ -104,8 +106,8 @@ def plain_past(history: pl.DataFrame) -> tuple[list[str], list[str], list[str]]:
 @settings(max_examples=40, deadline=None)
 @given(history=made.history())
 def test_a_past_is_what_plain_loops_say(history: pl.DataFrame) -> None:
-    shelf = Catalogue(IDS, pl.DataFrame(schema={"title_id": pl.String, "name": pl.String, "names": pl.Null}), SPANS)
-    past = past_of(history.sample(fraction=1.0, shuffle=True, seed=1), shelf)
+    catalogue = Catalogue(IDS, pl.DataFrame(schema={"title_id": pl.String, "name": pl.String, "names": pl.Null}), SPANS)
+    past = past_of(history.sample(fraction=1.0, shuffle=True, seed=1), catalogue)
     own = [[IDS[column] for column in columns] for columns in (past.in_progress, past.finished, past.my_list)]
     assert tuple(own) == plain_past(history)
     finished = {IDS[column]: at for column, at in zip(past.finished, past.finished_at, strict=True)}
@@ -122,14 +124,14 @@ SPANS = pl.DataFrame(
 
 def shown(rules: dict[str, object], asks: Viewer, spans: pl.DataFrame = SPANS, **columns: list[object]) -> str:
     base = {"title_id": IDS, "name": IDS, "names": [None] * 8}
-    shelf = Catalogue(IDS, pl.DataFrame({**base, **columns}), spans)
-    mask = select(shelf, CandidatesSpec.model_validate(rules), asks)
+    catalogue = Catalogue(IDS, pl.DataFrame({**base, **columns}), spans)
+    mask = select(catalogue, CandidatesSpec.model_validate(rules), asks)
     return "".join(title for title, may in zip(IDS, mask, strict=True) if may)
 
 
 def test_rules_about_the_members_own_past() -> None:
     at = [int((NOW - days * DAY).timestamp() * 1e6) for days in (20, 30, 31)]
-    past = Past(np.arange(5), np.array([1, 0]), np.array([2, 3, 4]), np.array(at), np.array([7, 3]))
+    past = MemberHistory(np.arange(5), np.array([1, 0]), np.array([2, 3, 4]), np.array(at), np.array([7, 3]))
     asks = Viewer(NOW, "DE", watched=past.played, past=lambda: past)
     assert shown({"in_progress": True}, asks) == "ab"
     assert shown({"in_progress": False, "watched": True}, asks) == "cde"

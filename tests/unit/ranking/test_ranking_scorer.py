@@ -161,13 +161,13 @@ def test_every_head_scores_every_title(scorer) -> None:
 
 
 def test_only_the_heads_asked_for_are_scored(scorer) -> None:
-    asked = [Request("home", AT, "m", history=past(5)), Request("similar", AT, source_title_id="3")]
-    every, some = scorer.score(asked), scorer.score(asked, ["similarity", "up"])
+    requested = [Request("home", AT, "m", history=past(5)), Request("similar", AT, source_title_id="3")]
+    every, some = scorer.score(requested), scorer.score(requested, ["similarity", "up"])
     assert list(some) == ["up", "similarity"]
     for head, values in some.items():
         np.testing.assert_array_equal(values, every[head])
     with pytest.raises(UnknownNameError, match="Did you mean 'play'"):
-        scorer.score(asked, ["plya"])
+        scorer.score(requested, ["plya"])
 
 
 def test_a_request_scores_the_same_alone_and_in_company(scorer, monkeypatch) -> None:
@@ -189,8 +189,8 @@ def test_a_request_scores_the_same_alone_and_in_company(scorer, monkeypatch) -> 
 
 
 def test_similarity_is_to_the_source_title_and_needs_one(scorer) -> None:
-    asked = [Request("similar", AT, source_title_id="3"), Request("similar", AT, source_title_id="no such title")]
-    named, unnamed = scorer.score(asked)["similarity"]
+    requested = [Request("similar", AT, source_title_id="3"), Request("similar", AT, source_title_id="no such title")]
+    named, unnamed = scorer.score(requested)["similarity"]
     assert scorer.title_ids[int(named.argmax())] == "3"
     assert named.max() == pytest.approx(1.0, abs=1e-5)
     assert not unnamed.any()
@@ -249,7 +249,7 @@ def test_biases_that_are_kept_by_moment_and_canvas_are_those_of_the_network(bund
             head.snapshot_canvas.weight.normal_()
     scorer = Scorer(bundle, frame_of_titles(TRAINED), launches(TRAINED), Features(), as_of=AT, network=network)
     days, canvases = [0, 1, 0, 3, 1], ["home", "home", "search", "home", "search"]
-    asked = [
+    requested = [
         Request(canvas, AT + timedelta(days=day), "m", history=past(5 + day))
         for day, canvas in zip(days, canvases, strict=True)
     ]
@@ -257,11 +257,11 @@ def test_biases_that_are_kept_by_moment_and_canvas_are_those_of_the_network(bund
     made: list[int] = []
     plain_tables = title_moments.bias_tables
     monkeypatch.setattr(title_moments, "bias_tables", lambda *a: (made.append(len(a[2])), plain_tables(*a))[1])
-    found = scorer.score(asked)
+    found = scorer.score(requested)
     assert sum(made) == 5  # each (moment, canvas) once
-    again = scorer.score(asked[::-1])
+    again = scorer.score(requested[::-1])
     assert sum(made) == 5
-    encoded = encode_requests(scorer.encoder, asked)
+    encoded = encode_requests(scorer.encoder, requested)
     history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
     plain = network.scores(history, context, scorer._inputs, scorer._moments.at(encoded.moments))
     for head, values in plain.items():
@@ -300,12 +300,12 @@ def test_one_request_is_fast(scorer) -> None:
 
 def test_requests_that_share_a_past_score_as_if_each_had_its_own(scorer) -> None:
     shared, other = past(7), past(4, seed=1)
-    asked = [Request("search", AT, "m", query=text, history=shared) for text in ("w", "word1", "name")]
-    asked += [Request("home", AT, "n", history=other), Request("home", AT)]
+    requested = [Request("search", AT, "m", query=text, history=shared) for text in ("w", "word1", "name")]
+    requested += [Request("home", AT, "n", history=other), Request("home", AT)]
     apart = [
-        replace(request, history=None if request.history is None else request.history.clone()) for request in asked
+        replace(request, history=None if request.history is None else request.history.clone()) for request in requested
     ]
-    together, alone = scorer.score(asked), scorer.score(apart)
+    together, alone = scorer.score(requested), scorer.score(apart)
     for head in together:
         np.testing.assert_allclose(together[head], alone[head], rtol=1e-5, atol=1e-5)
 
@@ -359,11 +359,11 @@ def test_terms_of_histories_are_added_to_their_head_on_their_canvas(scorer, with
 
 def test_a_page_has_the_terms_too(with_terms) -> None:
     own = past(6)
-    asked = [Request("home", AT, "m", history=own, row=row) for row in (None, "one")]
-    asked.append(Request("search", AT, "m", query="w", history=own))
+    requested = [Request("home", AT, "m", history=own, row=row) for row in (None, "one")]
+    requested.append(Request("search", AT, "m", query="w", history=own))
     blends = [{"play": 1.0}, {"up": 0.5, "play": 2.0}, {"play": 1.0}]
     mask = np.ones((3, 30), np.bool_)
-    page, scores = with_terms.score_page(asked, blends, mask), with_terms.score(asked)
+    page, scores = with_terms.score_page(requested, blends, mask), with_terms.score(requested)
     for row, weights in enumerate(blends):
         heads = {head: values[row] for head, values in scores.items()}
         expected = blend(heads, {"play": "softmax", "up": "bce"}, weights, mask[row])
@@ -372,12 +372,12 @@ def test_a_page_has_the_terms_too(with_terms) -> None:
 
 def test_requests_with_terms_score_the_same_alone_and_in_company(with_terms) -> None:
     shared = past(9)
-    asked = [
+    requested = [
         Request("home", AT + timedelta(days=place % 3), "m", history=shared if place % 2 else past(place))
         for place in range(12)
     ]
-    together = with_terms.score(asked)["play"]
-    for place, request in enumerate(asked):
+    together = with_terms.score(requested)["play"]
+    for place, request in enumerate(requested):
         np.testing.assert_allclose(with_terms.score([request])["play"][0], together[place], atol=1e-4)
 
 

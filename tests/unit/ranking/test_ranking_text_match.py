@@ -86,11 +86,11 @@ def test_a_title_with_many_names_is_matched_as_well_as_one_with_a_single_name(ti
 
 
 def test_a_story_is_found_by_its_words_and_their_stems(index):
-    told = "i remember a movie where zombies attack people who hide all over town every evening"
-    found = scores(index, told)[0]
+    progress = "i remember a movie where zombies attack people who hide all over town every evening"
+    found = scores(index, progress)[0]
     assert found.argmax() == 2
     assert found[2] > found[[0, 1, 3, 4]].max() > 0
-    assert description_gram(BUCKETS) in gram_arrays([told], BUCKETS, query=True)[0]
+    assert description_gram(BUCKETS) in gram_arrays([progress], BUCKETS, query=True)[0]
     assert description_gram(BUCKETS) not in gram_arrays(["zombies attack"], BUCKETS, query=True)[0]
 
 
@@ -121,7 +121,7 @@ def test_words_that_all_queries_have_say_little():
 def test_matches_are_what_the_formula_says(index, titles):
     """Parity with loops over bags, in one field."""
     query = gram_arrays(["star w"], BUCKETS, query=True)[0]
-    asked = set(query.tolist())
+    requested = set(query.tolist())
     bags = [set(gram_arrays([name], BUCKETS)[0].tolist()) for own in NAMES for name in (own[0], *own[1].values())]
     owner = [number for number, own in enumerate(NAMES) for _ in (own[0], *own[1].values())]
     having = {gram: {owner[at] for at, bag in enumerate(bags) if gram in bag} for gram in set.union(*bags)}
@@ -130,13 +130,13 @@ def test_matches_are_what_the_formula_says(index, titles):
     texts = SearchTexts.of(titles, BUCKETS)
     others = set(texts.grams.tolist())
     found = index.by_field(*gram_arrays(["star w"], BUCKETS, query=True))[0, :, FIELDS.index("name")]
-    total = sum(float(index.rarest[gram]) for gram in asked)
+    total = sum(float(index.rarest[gram]) for gram in requested)
     expected = np.zeros(5)
     for bag, title in zip(bags, owner, strict=True):
-        share = sum(rarity[gram] for gram in asked & bag) / (0.75 + 0.25 * len(bag) / mean) / (total + ENOUGH)
+        share = sum(rarity[gram] for gram in requested & bag) / (0.75 + 0.25 * len(bag) / mean) / (total + ENOUGH)
         expected[title] = max(expected[title], share)
     assert found == pytest.approx(expected, abs=1e-5)
-    assert all(index.rarest[gram] == 1.0 for gram in asked - others)
+    assert all(index.rarest[gram] == 1.0 for gram in requested - others)
 
 
 @pytest.fixture(scope="module")
@@ -183,8 +183,8 @@ def test_one_letter_calls_for_no_genre(many: TextIndex) -> None:
 
 
 def test_scores_are_the_weighted_sum_of_fields(many) -> None:
-    asked = ["drama 1994", "star w", "a film of war and drama and a queen", ""]
-    grams, offsets = gram_arrays(asked, BUCKETS, query=True)
+    requested = ["drama 1994", "star w", "a film of war and drama and a queen", ""]
+    grams, offsets = gram_arrays(requested, BUCKETS, query=True)
     weights = many.weights[many.described(grams, offsets)]
     plain = np.einsum("ntf,nf->nt", many.by_field(grams, offsets), weights)
     np.testing.assert_allclose(many.scores(grams, offsets), plain, atol=1e-6)

@@ -49,11 +49,11 @@ def make_log() -> Callable[..., pl.DataFrame]:
     def make(*events: dict[str, Any]) -> pl.DataFrame:
         rows = []
         for number, event in enumerate(events):
-            said = dict(event)
-            at = START + timedelta(hours=said.pop("hour", number))
+            texts = dict(event)
+            at = START + timedelta(hours=texts.pop("hour", number))
             usual = {"event_id": f"e{number}", "member_id": "m", "seq": number, "event_at": at, "recorded_at": at}
             usual |= {"action": "play", "title_id": "t", "canvas": "home", "country": "US", "progress": 0.5}
-            rows.append(usual | said)
+            rows.append(usual | texts)
         return pl.DataFrame(rows, schema=SCHEMA)
 
     return make

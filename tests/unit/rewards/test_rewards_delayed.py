@@ -12,7 +12,7 @@ import pytest
 
 from playbill.errors import DataError, IntegrityError, StateError
 from playbill.rewards import DelayedFeedback, DelayedReport, DelayedSettings, delayed_report, reward_values
-from playbill.rewards.partial_observations import Seen
+from playbill.rewards.partial_observations import PartialObservations
 from playbill.rewards.reports import calibration_error
 
 SETTINGS = DelayedSettings(trees=60)
@@ -53,9 +53,11 @@ def plays(world: Any) -> tuple[np.ndarray, np.ndarray]:
 def test_it_tells_nearly_what_the_law_says(world: Any, predictor: DelayedFeedback, age: float) -> None:
     rows, began = plays(world)
     late = began >= np.quantile(began, 0.75)
-    told = predictor.predict_at("liked", Seen(world.log), rows[late], began[late] + int(age * DAY_US))
+    progress = predictor.predict_at(
+        "liked", PartialObservations(world.log), rows[late], began[late] + int(age * DAY_US)
+    )
     truth = world.expected(age)[late]
-    assert np.abs(told - truth).mean() < 0.06
+    assert np.abs(progress - truth).mean() < 0.06
     assert np.abs(truth.mean() - truth).mean() > 0.15
 
 
@@ -85,21 +87,21 @@ def test_a_report_learns_from_nothing_after_its_split(law: ModuleType, world: An
     """Nobody liked anything that was final at the split, so whoever knows no more tells everyone nothing."""
     end, split = law.START + timedelta(days=47), law.START + timedelta(days=27)
     log = world.log.filter((pl.col("action") == "play") | (pl.col("recorded_at") > split))
-    said = world.outcomes.join(log.select("event_id"), on="event_id", how="semi")
-    found = delayed_report(law.REWARD, law.LABELS, said, log, end, split, settings=SETTINGS).rows
+    texts = world.outcomes.join(log.select("event_id"), on="event_id", how="semi")
+    found = delayed_report(law.REWARD, law.LABELS, texts, log, end, split, settings=SETTINGS).rows
     assert set(found["auc"]) == {0.5}
     assert found["log_loss"].to_list() == found["base_log_loss"].to_list()
     assert found["log_loss"].min() > 1
 
 
 def test_no_more_is_learnt_from_than_was_asked(law: ModuleType, world: Any, now: datetime) -> None:
-    def told(most: int) -> pl.Series:
+    def progress(most: int) -> pl.Series:
         settings = DelayedSettings(trees=5, most=most)
         fitted = DelayedFeedback.fit(law.REWARD, law.LABELS, world.outcomes, world.log, now, settings=settings)
         return reward_values(law.REWARD, law.LABELS, world.outcomes, world.log, now, fitted)["value"]
 
-    assert told(100_000).equals(told(10_000_000))
-    assert not told(1_500).equals(told(100_000))
+    assert progress(100_000).equals(progress(10_000_000))
+    assert not progress(1_500).equals(progress(100_000))
 
 
 def test_what_was_learnt_later_tells_nothing_earlier(world: Any, predictor: DelayedFeedback, now: datetime) -> None:
@@ -116,9 +118,9 @@ def test_nothing_recorded_later_changes_a_prediction(law: ModuleType, world: Any
         progress=pl.when(later).then(pl.lit(1.0, pl.Float32)).otherwise("progress"),
     )
     assert changed.filter(later).height > 1_000
-    said = world.outcomes.join(world.log.filter(~later).select("event_id"), on="event_id", how="semi")
+    texts = world.outcomes.join(world.log.filter(~later).select("event_id"), on="event_id", how="semi")
     values = []
-    for log, outcomes in ((world.log, world.outcomes), (changed, said)):
+    for log, outcomes in ((world.log, world.outcomes), (changed, texts)):
         fitted = DelayedFeedback.fit(law.REWARD, law.LABELS, outcomes, log, now, settings=SETTINGS)
         values.append(reward_values(law.REWARD, law.LABELS, outcomes, log, now, fitted))
     assert not values[0]["matured"].all()
@@ -129,8 +131,8 @@ def test_young_plays_get_their_expected_value(
     law: ModuleType, world: Any, now: datetime, predictor: DelayedFeedback
 ) -> None:
     known = reward_values(law.REWARD, law.LABELS, world.outcomes, world.log, now)
-    told = reward_values(law.REWARD, law.LABELS, world.outcomes, world.log, now, predictor)
-    mature, young = told.filter("matured"), told.filter(~pl.col("matured"))
+    progress = reward_values(law.REWARD, law.LABELS, world.outcomes, world.log, now, predictor)
+    mature, young = progress.filter("matured"), progress.filter(~pl.col("matured"))
     assert mature.equals(known.filter("matured"))
     final = reward_values(law.REWARD, law.LABELS, world.outcomes, world.log, now + timedelta(days=20))
     truth = young.select("event_id").join(final, on="event_id", how="left")["value"]
@@ -140,13 +142,13 @@ def test_young_plays_get_their_expected_value(
 
 
 def test_the_same_seed_gives_the_same_numbers(law: ModuleType, world: Any, now: datetime) -> None:
-    def told(seed: int) -> pl.Series:
+    def progress(seed: int) -> pl.Series:
         settings = DelayedSettings(trees=10, most=2_000, seed=seed)
         fitted = DelayedFeedback.fit(law.REWARD, law.LABELS, world.outcomes, world.log, now, settings=settings)
         return reward_values(law.REWARD, law.LABELS, world.outcomes, world.log, now, fitted)["value"]
 
-    assert told(1).equals(told(1))
-    assert not told(1).equals(told(2))
+    assert progress(1).equals(progress(1))
+    assert not progress(1).equals(progress(2))
 
 
 def test_a_log_that_is_too_short_is_told(law: ModuleType, world: Any) -> None:
@@ -172,7 +174,7 @@ def test_one_outcome_only_is_told_as_it_is(law: ModuleType, world: Any, now: dat
 
 
 def test_calibration_error_is_the_gap_of_equal_bins() -> None:
-    told = np.repeat(np.array([0.2, 0.8], np.float32), 50)
+    progress = np.repeat(np.array([0.2, 0.8], np.float32), 50)
     exact = np.concatenate([np.arange(50) < 10, np.arange(50) < 40]).astype(np.float32)
-    assert calibration_error(exact, told, bins=2) == pytest.approx(0.0, abs=1e-6)
-    assert calibration_error(np.ones(100, np.float32), told, bins=2) == pytest.approx(0.5)
+    assert calibration_error(exact, progress, bins=2) == pytest.approx(0.0, abs=1e-6)
+    assert calibration_error(np.ones(100, np.float32), progress, bins=2) == pytest.approx(0.5)

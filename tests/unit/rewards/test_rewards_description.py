@@ -20,16 +20,16 @@ def test_the_shipped_long_term_reward_in_facts(zoo: Zoo) -> None:
     assert found.id == reward_version(reward, labels)
     assert found.final_after == 8 * DAY == reward.matures_after
     assert [term.label.partition(":")[0] for term in found.terms] == list(reward.terms)
-    told = {
+    progress = {
         term.label.partition(":")[0]: (term.of, term.counts_for, term.final_after / DAY, term.delayed)
         for term in found.terms
     }
     thumb = ("play", "impression"), "the title's latest play before it within 7 days", 7.0, False
-    assert told["thumbs_up"] == told["thumbs_down"] == thumb
-    assert told["completion"] == told["returned_within_7d"] == (("play",), "itself", 8.0, True)
-    assert told["quick_abandon"] == (("play",), "itself", 2.0, True)
-    assert told["discovery_genre"] == (("play",), "itself", 0.0, False)
-    assert told["discovery_play"] == (("play", "impression"), "itself", 1.25, False)
+    assert progress["thumbs_up"] == progress["thumbs_down"] == thumb
+    assert progress["completion"] == progress["returned_within_7d"] == (("play",), "itself", 8.0, True)
+    assert progress["quick_abandon"] == (("play",), "itself", 2.0, True)
+    assert progress["discovery_genre"] == (("play",), "itself", 0.0, False)
+    assert progress["discovery_play"] == (("play", "impression"), "itself", 1.25, False)
 
 
 def test_another_event_without_a_window_counts_however_late() -> None:

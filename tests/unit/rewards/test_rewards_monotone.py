@@ -210,8 +210,8 @@ def test_a_thumb_down_always_lowers_and_a_thumb_up_always_raises(
     visit = {"event_id": "visit", "hour": sum(gaps) + 30 * DAY, "action": "search", "title_id": None}
 
     def last(thumb: str) -> float:
-        said = {"event_id": "said", "hour": plays[-1]["hour"] + after, "action": thumb}
-        return values(zoo, "long_term", make_log(*plays, said, visit))[f"e{len(plays) - 1}"]
+        texts = {"event_id": "said", "hour": plays[-1]["hour"] + after, "action": thumb}
+        return values(zoo, "long_term", make_log(*plays, texts, visit))[f"e{len(plays) - 1}"]
 
     neutral = last("details_view")
     assert last("thumbs_down") < neutral - 0.5
@@ -229,11 +229,11 @@ def test_every_term_pulls_the_way_its_weight_says(zoo: Zoo, make_log: Log, name:
     """Over outcomes as such: a label that turns from 0 to 1 moves the value by weight minus `otherwise`."""
     reward = zoo.rewards[name]
     labels = {term: zoo.labels[term] for term in reward.terms}
-    said = {term: data.draw(st.sampled_from([None, 0.0, 1.0])) for term in reward.terms}
+    texts = {term: data.draw(st.sampled_from([None, 0.0, 1.0])) for term in reward.terms}
     turned = data.draw(st.sampled_from(sorted(reward.terms)))
 
     def worth(outcome: float) -> float:
-        columns = {term: pl.Series([value], dtype=pl.Float32) for term, value in (said | {turned: outcome}).items()}
+        columns = {term: pl.Series([value], dtype=pl.Float32) for term, value in (texts | {turned: outcome}).items()}
         frame = pl.DataFrame({"event_id": ["e0"]} | columns)
         return float(reward_values(reward, labels, frame, make_log({}), LATE)["value"][0])
 

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from playbill.rewards.delayed import PAST, PastOutcomes
-from playbill.rewards.partial_observations import FEATURES, Ledger, Seen
+from playbill.rewards.delayed import PAST, HistoricalRates
+from playbill.rewards.partial_observations import FEATURES, CumulativeCounts, PartialObservations
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 MINUTE_US = 60_000_000
@@ -129,7 +129,7 @@ def mark_openings(events: list[dict[str, Any]]) -> None:
         event["active"] = event["opens"] or event["action"] in counted
 
 
-def asked(log: pl.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def requested(log: pl.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Choose plays and moments, one of them the moment of another event, to the microsecond."""
     rng = np.random.default_rng(seed)
     plays = log.with_row_index().filter(pl.col("action") == "play")["index"].to_numpy().astype(np.int64)
@@ -142,8 +142,8 @@ def asked(log: pl.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_it_equals_the_plain_count(seed: int) -> None:
     log = random_log(seed).sample(fraction=1.0, shuffle=True, seed=seed)
-    rows, at = asked(log, seed)
-    found = Seen(log).features(rows, at, ["home"])
+    rows, at = requested(log, seed)
+    found = PartialObservations(log).features(rows, at, ["home"])
     events = log.to_dicts()
     micros = log["event_at"].to_physical().to_list(), log["recorded_at"].to_physical().to_list()
     for event, happened, recorded in zip(events, *micros, strict=True):
@@ -151,9 +151,9 @@ def test_it_equals_the_plain_count(seed: int) -> None:
     mark_openings(events)
     for number, (row, moment) in enumerate(zip(rows, at, strict=True)):
         expected = plain(events, events[row], int(moment))
-        told = dict(zip(FEATURES, found[number].tolist(), strict=True))
-        assert {name: told[name] for name in expected} == pytest.approx(expected, nan_ok=True, rel=1e-4, abs=1e-5)
-        assert (told["canvas"] == 0.0) == (events[row]["canvas"] == "home")
+        progress = dict(zip(FEATURES, found[number].tolist(), strict=True))
+        assert {name: progress[name] for name in expected} == pytest.approx(expected, nan_ok=True, rel=1e-4, abs=1e-5)
+        assert (progress["canvas"] == 0.0) == (events[row]["canvas"] == "home")
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -164,10 +164,10 @@ def test_nothing_later_changes_what_had_been_seen(seed: int) -> None:
     rows = log.with_row_index().filter((pl.col("action") == "play") & (pl.col("event_at").to_physical() < at))
     numbers = rows["index"].to_numpy().astype(np.int64)
     moments = np.full(len(numbers), at)
-    expected = Seen(log).features(numbers, moments, ["home", "search"])
+    expected = PartialObservations(log).features(numbers, moments, ["home", "search"])
     late = (log["event_at"].to_physical() >= at) | (log["recorded_at"].to_physical() > at)
-    asked_about = pl.Series(np.isin(np.arange(log.height), numbers))
-    free = late & ~asked_about
+    requested_titles = pl.Series(np.isin(np.arange(log.height), numbers))
+    free = late & ~requested_titles
     assert free.sum() > 60
     shuffled = log.with_columns(
         pl.when(free)
@@ -177,12 +177,16 @@ def test_nothing_later_changes_what_had_been_seen(seed: int) -> None:
         for name in ("member_id", "action", "title_id", "session_id", "progress", "duration_s")
     )
     assert not shuffled.equals(log)
-    np.testing.assert_array_equal(Seen(shuffled).features(numbers, moments, ["home", "search"]), expected)
+    np.testing.assert_array_equal(
+        PartialObservations(shuffled).features(numbers, moments, ["home", "search"]), expected
+    )
     kept = log.filter(~free)
     places = pl.Series(numbers.tolist()).replace_strict(
         log.with_row_index().filter(~free)["index"].to_list(), list(range(kept.height))
     )
-    np.testing.assert_array_equal(Seen(kept).features(places.to_numpy(), moments, ["home", "search"]), expected)
+    np.testing.assert_array_equal(
+        PartialObservations(kept).features(places.to_numpy(), moments, ["home", "search"]), expected
+    )
 
 
 def test_titles_are_as_old_as_their_launch_where_the_play_was() -> None:
@@ -195,8 +199,8 @@ def test_titles_are_as_old_as_their_launch_where_the_play_was() -> None:
         },
         schema_overrides={"available_from": MOMENT},
     )
-    rows, at = asked(log, 1)
-    age = Seen(log, launches).features(rows, at, [])[:, FEATURES.index("title_age_days")]
+    rows, at = requested(log, 1)
+    age = PartialObservations(log, launches).features(rows, at, [])[:, FEATURES.index("title_age_days")]
     began = (log["event_at"] - START).dt.total_microseconds().to_numpy() / DAY_US
     title, country = log["title_id"].to_list(), log["country"].to_list()
     extra = {("t0", "US"): 9.0, ("t0", "BR"): 3.0, ("t1", "BR"): 1.0}
@@ -206,22 +210,22 @@ def test_titles_are_as_old_as_their_launch_where_the_play_was() -> None:
 
 
 def test_an_outcome_counts_once_it_is_final() -> None:
-    past = PastOutcomes(
+    past = HistoricalRates(
         pl.Series(["t", "t", "u"]), pl.Series(["m", "n", "m"]), np.array([10, 20, 30]), np.array([1, 0, 1], np.float32)
     )
     found = past.features(
         pl.Series(["t", "t", "t", "new"]), pl.Series(["m", "m", "n", "new"]), np.array([9, 10, 25, 99])
     )
-    told = {name: found[:, number].tolist() for number, name in enumerate(PAST)}
-    assert told["title_final_plays"] == [0, 1, 2, 0]
-    assert told["member_final_plays"] == [0, 1, 1, 0]
-    assert math.isnan(told["title_rate"][0])
-    assert told["title_rate"][1:] == pytest.approx([1.0, (1 + 5) / 12, 2 / 3])
+    progress = {name: found[:, number].tolist() for number, name in enumerate(PAST)}
+    assert progress["title_final_plays"] == [0, 1, 2, 0]
+    assert progress["member_final_plays"] == [0, 1, 1, 0]
+    assert math.isnan(progress["title_rate"][0])
+    assert progress["title_rate"][1:] == pytest.approx([1.0, (1 + 5) / 12, 2 / 3])
 
 
 def test_an_empty_ledger_answers() -> None:
     empty = np.zeros(0, np.int64)
-    ledger = Ledger(empty, empty, {"plays": np.zeros(0)}, {"progress": np.zeros(0)})
+    ledger = CumulativeCounts(empty, empty, {"plays": np.zeros(0)}, {"progress": np.zeros(0)})
     key = np.array([0, 5])
     start, now = ledger.start(key), ledger.position(key, np.array([1, 1]))
     assert ledger.total("plays", start, now).tolist() == [0, 0]

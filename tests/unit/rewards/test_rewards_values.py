@@ -46,11 +46,11 @@ def reward(terms: dict[str, Any], **more: Any) -> RewardSpec:
     return RewardSpec.model_validate({"name": "worth", "version": 1, "terms": terms} | more)
 
 
-def outcomes(**said: dict[str, float]) -> pl.DataFrame:
+def outcomes(**texts: dict[str, float]) -> pl.DataFrame:
     """Return a frame with a column per label: label -> event -> value."""
-    events = sorted({event for values in said.values() for event in values})
+    events = sorted({event for values in texts.values() for event in values})
     columns = {
-        name: pl.Series([values.get(event) for event in events], dtype=pl.Float32) for name, values in said.items()
+        name: pl.Series([values.get(event) for event in events], dtype=pl.Float32) for name, values in texts.items()
     }
     return pl.DataFrame({"event_id": events} | columns, schema_overrides={"event_id": pl.String})
 
@@ -61,9 +61,9 @@ def worth(frame: pl.DataFrame) -> dict[str, float]:
 
 def test_terms_add_up_by_what_their_labels_say(make_log: Log) -> None:
     log = make_log({}, {}, {"action": "impression"})
-    said = outcomes(done={"e0": 1.0, "e1": 0.0}, shown={"e0": 1.0, "e2": 0.0})
+    texts = outcomes(done={"e0": 1.0, "e1": 0.0}, shown={"e0": 1.0, "e2": 0.0})
     spec = reward({"done": {"weight": 0.6, "otherwise": -0.1}, "shown": {"weight": 0.2, "otherwise": -0.05}})
-    found = reward_values(spec, LABELS, said, log, LATE)
+    found = reward_values(spec, LABELS, texts, log, LATE)
     assert worth(found) == {"e0": 0.8, "e1": -0.1, "e2": -0.05}
     assert found["matured"].all()
     assert found["done"].to_list() == [1.0, 0.0, None]
@@ -110,15 +110,15 @@ def test_the_last_word_counts(make_log: Log) -> None:
 
 def test_what_a_label_says_of_the_row_itself_stays_with_it(make_log: Log) -> None:
     log = make_log({}, {"action": "impression"}, {"action": "impression"}, {"action": "thumbs_up"})
-    said = outcomes(up={"e1": 0.0, "e2": 0.0, "e3": 1.0})
-    found = reward_values(reward({"up": {"weight": 1.0, "otherwise": -0.5}}), LABELS, said, log, LATE)
+    texts = outcomes(up={"e1": 0.0, "e2": 0.0, "e3": 1.0})
+    found = reward_values(reward({"up": {"weight": 1.0, "otherwise": -0.5}}), LABELS, texts, log, LATE)
     assert worth(found) == {"e0": 1.0, "e1": -0.5, "e2": -0.5}
 
 
 def test_what_a_play_says_of_itself_stays_until_the_title_is_spoken_of_again(make_log: Log) -> None:
     log = make_log({}, {"title_id": "u"}, {"action": "thumbs_up"})
-    said = outcomes(up={"e0": 1.0, "e1": 1.0, "e2": 0.0})
-    found = reward_values(reward({"up": {"weight": 1.0, "otherwise": -1.0}}), LABELS, said, log, LATE)
+    texts = outcomes(up={"e0": 1.0, "e1": 1.0, "e2": 0.0})
+    found = reward_values(reward({"up": {"weight": 1.0, "otherwise": -1.0}}), LABELS, texts, log, LATE)
     assert worth(found) == {"e0": -1.0, "e1": 1.0}
     assert found["event_id"].to_list() == ["e0", "e1"]
 
@@ -126,9 +126,9 @@ def test_what_a_play_says_of_itself_stays_until_the_title_is_spoken_of_again(mak
 def test_young_terms_count_as_far_as_known_and_say_so(make_log: Log) -> None:
     log = make_log({}, {"hour": 1, "action": "thumbs_up"}, {"hour": 2, "action": "impression"})
     spec = reward({"done": 1.0, "up": {"weight": 0.5, "within": "7d"}, "shown": {"weight": 0, "otherwise": -0.1}})
-    said = outcomes(done={}, up={"e1": 1.0}, shown={"e2": 0.0}).cast({"done": pl.Float32})
+    texts = outcomes(done={}, up={"e1": 1.0}, shown={"e2": 0.0}).cast({"done": pl.Float32})
     for days, matured in ((1.0, [False, False]), (7.1, [False, True]), (8.0, [True, True])):
-        found = reward_values(spec, LABELS, said, log, START + timedelta(days=days))
+        found = reward_values(spec, LABELS, texts, log, START + timedelta(days=days))
         assert found["matured"].to_list() == matured, days
         assert worth(found) == {"e0": 0.5, "e2": -0.1}
 
@@ -138,29 +138,29 @@ def test_what_happened_or_was_recorded_later_does_not_exist(make_log: Log) -> No
     late = log.with_columns(
         recorded_at=pl.when(pl.col("event_id") == "e1").then(START + timedelta(days=2)).otherwise("recorded_at")
     )
-    said = outcomes(up={"e1": 1.0})
-    assert worth(reward_values(reward({"up": 1.0}), LABELS, said, late, START + timedelta(days=1))) == {"e0": 0.0}
-    assert worth(reward_values(reward({"up": 1.0}), LABELS, said, log, START + timedelta(days=1))) == {"e0": 1.0}
+    texts = outcomes(up={"e1": 1.0})
+    assert worth(reward_values(reward({"up": 1.0}), LABELS, texts, late, START + timedelta(days=1))) == {"e0": 0.0}
+    assert worth(reward_values(reward({"up": 1.0}), LABELS, texts, log, START + timedelta(days=1))) == {"e0": 1.0}
 
 
 class Fixed:
     """A predictor that says how it was asked."""
 
     def __init__(self) -> None:
-        self.asked: dict[str, list[str]] = {}
+        self.requested: dict[str, list[str]] = {}
 
-    def predict(self, asked: dict[str, Any], log: pl.DataFrame, as_of: object) -> dict[str, Any]:
-        self.asked = {term: log["event_id"][rows].to_list() for term, rows in asked.items()}
-        return {term: np.full(len(rows), 0.25, np.float32) for term, rows in asked.items()}
+    def predict(self, requested: dict[str, Any], log: pl.DataFrame, as_of: object) -> dict[str, Any]:
+        self.requested = {term: log["event_id"][rows].to_list() for term, rows in requested.items()}
+        return {term: np.full(len(rows), 0.25, np.float32) for term, rows in requested.items()}
 
 
 def test_delayed_terms_of_young_plays_are_predicted_and_nothing_else(make_log: Log) -> None:
     log = make_log({"hour": 0}, {"hour": 20 * 24}, {"hour": 20 * 24, "action": "impression"}, {"hour": 21 * 24})
     spec = reward({"done": 1.0, "up": {"weight": 0.5, "within": "7d"}}, delayed=["done"])
     predictor = Fixed()
-    said = outcomes(done={"e0": 1.0}, up={})
-    found = reward_values(spec, LABELS, said, log, START + timedelta(days=20, hours=12), predictor)
-    assert predictor.asked == {"done": ["e1"]}
+    texts = outcomes(done={"e0": 1.0}, up={})
+    found = reward_values(spec, LABELS, texts, log, START + timedelta(days=20, hours=12), predictor)
+    assert predictor.requested == {"done": ["e1"]}
     assert worth(found) == {"e0": 1.0, "e1": 0.25, "e2": 0.0}
     assert found["matured"].to_list() == [True, False, False]
 
@@ -170,7 +170,7 @@ def test_impressions_are_never_predicted(make_log: Log) -> None:
     predictor = Fixed()
     spec = reward({"up": {"weight": 1.0, "within": "7d"}}, delayed=["up"])
     found = reward_values(spec, LABELS, outcomes(up={}), log, START + timedelta(days=2), predictor)
-    assert predictor.asked == {"up": ["e1"]}
+    assert predictor.requested == {"up": ["e1"]}
     assert worth(found) == {"e0": 0.0, "e1": 0.25}
 
 
@@ -214,9 +214,9 @@ def test_an_impression_is_worth_what_came_of_it(make_log: Log) -> None:
         {"request_id": "r", "title_id": "w"},
         {"request_id": "other", "title_id": "u"},
     )
-    said = outcomes(done={"e3": 1.0, "e4": 1.0, "e5": 1.0}, shown={"e1": 0.0, "e2": 0.0})
+    texts = outcomes(done={"e3": 1.0, "e4": 1.0, "e5": 1.0}, shown={"e1": 0.0, "e2": 0.0})
     spec = reward({"done": 1.0, "shown": {"weight": 0.0, "otherwise": -0.1}})
-    slates = slate_values(reward_values(spec, LABELS, said, log, LATE), log)
+    slates = slate_values(reward_values(spec, LABELS, texts, log, LATE), log)
     assert worth(slates) == {"e0": 1.0, "e1": -0.1, "e2": -0.1}
     rows = row_values(slates, log)
     assert rows["row_id"].to_list() == ["more", "top"]
@@ -229,8 +229,8 @@ def test_a_title_shown_twice_shares_what_came_of_it(make_log: Log) -> None:
     log = make_log(
         request, request | {"row_id": "more"}, {"request_id": "r"}, {"request_id": None}, request | {"title_id": "u"}
     )
-    said = outcomes(done={"e2": 1.0, "e3": 1.0})
-    values = reward_values(reward({"done": 3.0}), LABELS, said, log, LATE)
+    texts = outcomes(done={"e2": 1.0, "e3": 1.0})
+    values = reward_values(reward({"done": 3.0}), LABELS, texts, log, LATE)
     slates = slate_values(values, log)
     assert worth(slates) == {"e0": 1.5, "e1": 1.5, "e4": 0.0}
     assert row_values(slates, log)["value"].to_list() == pytest.approx([1.5, 1.5])
@@ -247,11 +247,11 @@ def test_an_impression_is_final_when_its_plays_are(make_log: Log) -> None:
     assert row_values(slates, log)["matured"].to_list() == [True, False]
 
 
-def plain_attribution(log: list[dict[str, Any]], said: dict[str, float], window: timedelta) -> dict[str, float]:
+def plain_attribution(log: list[dict[str, Any]], texts: dict[str, float], window: timedelta) -> dict[str, float]:
     """Say what the vectorised version should: one loop over the log for every outcome."""
     found: dict[str, float] = {}
     rows = {event["event_id"]: event for event in log}
-    ordered = sorted(said, key=lambda name: rows[name]["seq"])
+    ordered = sorted(texts, key=lambda name: rows[name]["seq"])
     for name in ordered:
         outcome = rows[name]
         for action in ("play", "impression"):
@@ -265,7 +265,7 @@ def plain_attribution(log: list[dict[str, Any]], said: dict[str, float], window:
             ]
             latest = max(before, key=lambda event: event["seq"], default=None)
             if latest is not None and outcome["event_at"] - latest["event_at"] <= window:
-                found[latest["event_id"]] = said[name]
+                found[latest["event_id"]] = texts[name]
                 break
     return found
 
@@ -296,14 +296,14 @@ def test_attribution_equals_the_plain_loop(events: list[tuple[str, str, str, int
         }
         for number, (action, member, title, _) in enumerate(events)
     ]
-    said = {
+    texts = {
         event["event_id"]: value for event, value in zip(log, values, strict=False) if event["action"] == "thumbs_up"
     }
     schema = {"event_id": pl.String, "member_id": pl.String, "seq": pl.Int64}
     schema |= {"event_at": pl.Datetime("us", "UTC"), "action": pl.String, "title_id": pl.String}
     frame = pl.DataFrame(log, schema=schema)
     spec = reward({"up": {"weight": 1.0, "within": "2d", "otherwise": -1.0}})
-    found = reward_values(spec, LABELS, outcomes(up=said), frame, LATE)
-    expected = plain_attribution(log, said, timedelta(days=2))
-    told = {event: value for event, value in zip(found["event_id"], found["up"], strict=True) if value is not None}
-    assert told == expected
+    found = reward_values(spec, LABELS, outcomes(up=texts), frame, LATE)
+    expected = plain_attribution(log, texts, timedelta(days=2))
+    progress = {event: value for event, value in zip(found["event_id"], found["up"], strict=True) if value is not None}
+    assert progress == expected

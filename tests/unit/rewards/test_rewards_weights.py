@@ -49,8 +49,8 @@ def test_weights_of_what_teaches_have_mean_one(rows: list[tuple[float, float]], 
         assert weights[weights > 0].mean() == pytest.approx(1.0, rel=1e-4)
     assert np.array_equal(np.isnan(labels), np.isnan(given_labels))
     if loss == "bce":
-        said = ~np.isnan(labels)
-        assert (labels[said] <= given_labels[said]).all()
+        texts = ~np.isnan(labels)
+        assert (labels[texts] <= given_labels[texts]).all()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def services(world: ModuleType, workspace: Workspace, *, model: bool = True, **m
     served = world.serve_with(workspace, world.FakeScorer() if model else None, 1 if model else None)
     recommender = world.make_recommender(workspace, served)
     clock = FixedClock(world.NOW)
-    door = EventDoor(recommender.slot, Journal(workspace.database_url, clock), clock)
+    door = EventDoor(recommender.handle, Journal(workspace.database_url, clock), clock)
     return Services(recommender, door, WatcherStatus, **more)
 
 

@@ -9,7 +9,7 @@ import pytest
 from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.errors import DataError
-from playbill.serving import RecommendRequest, Slot
+from playbill.serving import ModelHandle, RecommendRequest
 from playbill.serving.recording import EventDoor
 from playbill.tables import Journal
 
@@ -18,7 +18,7 @@ from playbill.tables import Journal
 def door(world: ModuleType, own: Workspace) -> EventDoor:
     clock = FixedClock(world.NOW)
     served = world.serve_with(own, world.FakeScorer())
-    return EventDoor(Slot(served), Journal(own.database_url, clock), clock)
+    return EventDoor(ModelHandle(served), Journal(own.database_url, clock), clock)
 
 
 def play(**more: Any) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def test_the_members_next_request_reads_it(world: ModuleType, own: Workspace, do
     assert recommender.recommend(ask).items[0].title_id == "t7"
     door.accept([play()])
     assert recommender.recommend(ask).items[0].title_id == "t6"
-    assert scorer.asked[-1].history["title_id"].to_list()[-1] == "t7"
+    assert scorer.requested[-1].history["title_id"].to_list()[-1] == "t7"
 
 
 def test_a_member_known_only_by_events_has_a_history(world: ModuleType, own: Workspace, door: EventDoor) -> None:

@@ -16,9 +16,9 @@ from playbill.errors import RequestError
 from playbill.serving import RecommendRequest, RecommendResponse
 
 
-def answer(world: ModuleType, stocked: Workspace, **asked: object) -> RecommendResponse:
+def answer(world: ModuleType, stocked: Workspace, **requested: object) -> RecommendResponse:
     recommender = world.make_recommender(stocked, world.serve_with(stocked, None, version=None))
-    response: RecommendResponse = recommender.recommend(RecommendRequest.model_validate(asked))
+    response: RecommendResponse = recommender.recommend(RecommendRequest.model_validate(requested))
     return response
 
 

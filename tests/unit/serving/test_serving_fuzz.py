@@ -11,7 +11,7 @@ from fuzz_service import Names, fuzz
 
 from playbill.clock import FixedClock
 from playbill.config import Workspace
-from playbill.serving import FactReader, Recommender, Slot, WatcherStatus
+from playbill.serving import FactReader, ModelHandle, Recommender, WatcherStatus
 from playbill.serving.app import Services, create_app
 from playbill.serving.recording import EventDoor, RequestWriter
 from playbill.settings import LimitsSettings
@@ -24,10 +24,10 @@ PATIENT = LimitsSettings(queue_seconds=30.0)
 
 @pytest.fixture
 def services(world: ModuleType, own: Workspace) -> Services:
-    slot, clock = Slot(world.serve_with(own, world.FakeScorer())), FixedClock(world.NOW)
+    handle, clock = ModelHandle(world.serve_with(own, world.FakeScorer())), FixedClock(world.NOW)
     writer = RequestWriter(RequestLog(own.database_url), DeadLetters(own.dead_letters))
-    recommender = Recommender(slot, FactReader(Tables(own), world.FakeFeatures()), clock, writer.write)
-    door = EventDoor(slot, Journal(own.database_url, clock), clock)
+    recommender = Recommender(handle, FactReader(Tables(own), world.FakeFeatures()), clock, writer.write)
+    door = EventDoor(handle, Journal(own.database_url, clock), clock)
     return Services(recommender, door, WatcherStatus, None, None, writer.close, PATIENT, writer.status)
 
 

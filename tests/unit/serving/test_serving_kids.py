@@ -20,9 +20,9 @@ from playbill.definitions.specs import FALLBACKS, CandidatesSpec, CanvasSpec, Re
 from playbill.ranking.candidates import Catalogue
 from playbill.ranking.fallbacks import PlayLog
 from playbill.ranking.page_scores import PageScores, page_of
-from playbill.serving import Recommender, RecommendRequest, Served, Shelf, Slot
+from playbill.serving import ActiveModel, CatalogSnapshot, ModelHandle, Recommender, RecommendRequest
 from playbill.serving.active_model import Members
-from playbill.serving.member_state import MemberFacts, ServedFeatures
+from playbill.serving.member_state import MemberState, ServedFeatures
 
 GENERATORS: tuple[dict[str, Any], ...] = (
     {"title": {"en": "{genre}"}, "generator": {"each": "genre"}},
@@ -62,9 +62,9 @@ class Favours:
 
 class Facts:
     def __init__(self, history: pl.DataFrame, kids: bool) -> None:
-        self.found = MemberFacts(history, ServedFeatures(), "DE", "en", kids)
+        self.found = MemberState(history, ServedFeatures(), "DE", "en", kids)
 
-    def read(self, served: Served, member_id: str | None, at: datetime, *, past: bool = False) -> MemberFacts:
+    def read(self, served: ActiveModel, member_id: str | None, at: datetime, *, past: bool = False) -> MemberState:
         return self.found
 
 
@@ -114,15 +114,15 @@ def test_no_title_that_is_not_for_kids_is_ever_returned(
     }
     specs = {row.name: row for row in (*more[0], *more[1])}
     resolved = ResolvedModel(model=base.model, labels=base.labels, rewards={}, canvases=canvases, rows=specs)
-    shelf = Catalogue(IDS, titles, spans)
+    snapshot = Catalogue(IDS, titles, spans)
     members = pl.DataFrame({"member_id": ["m"], "country": ["DE"], "language": ["en"], "kids_profile": [profile]})
-    held = Shelf("s", shelf, PlayLog(shelf, history), Members(members), frozenset({"DE", "US"}))
-    scorer = None if model == "none" else Favours((~shelf.kids).astype(float).tolist(), model == "broken")
-    served = Served("tiny", resolved, held, scorer, version=1)
-    recommender = Recommender(Slot(served), Facts(history, profile), FixedClock(NOW))  # type: ignore[arg-type]
+    held = CatalogSnapshot("s", snapshot, PlayLog(snapshot, history), Members(members), frozenset({"DE", "US"}))
+    scorer = None if model == "none" else Favours((~snapshot.kids).astype(float).tolist(), model == "broken")
+    served = ActiveModel("tiny", resolved, held, scorer, version=1)
+    recommender = Recommender(ModelHandle(served), Facts(history, profile), FixedClock(NOW))  # type: ignore[arg-type]
     for canvas in ("home", "kids") if profile else ("kids",):
         response = recommender.recommend(RecommendRequest(canvas=canvas, member_id="m", k=8))
         lists = [response.items, *(row.items for row in response.rows or ())]
-        assert all(shelf.kids[IDS.index(item.title_id)] for items in lists for item in items)
+        assert all(snapshot.kids[IDS.index(item.title_id)] for items in lists for item in items)
         named = {row.row_id.partition(":")[2] for row in response.rows or () if row.title.startswith("Like ")}
-        assert all(shelf.kids[IDS.index(title)] for title in named)
+        assert all(snapshot.kids[IDS.index(title)] for title in named)

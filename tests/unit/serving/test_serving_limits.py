@@ -18,7 +18,7 @@ import pytest
 
 from playbill.clock import FixedClock
 from playbill.config import Workspace
-from playbill.serving import FactReader, Recommender, RecommendRequest, RecommendResponse, Slot, WatcherStatus
+from playbill.serving import FactReader, ModelHandle, Recommender, RecommendRequest, RecommendResponse, WatcherStatus
 from playbill.serving.admission import Admission, BusyError
 from playbill.serving.app import Services, create_app
 from playbill.serving.profile import Profile
@@ -34,10 +34,10 @@ SLOW = LimitsSettings(header_seconds=0.6, body_seconds=0.6, body_kb=64)
 def serving(
     world: ModuleType, workspace: Workspace, limits: LimitsSettings, scorer: Any = None, profile: Profile | None = None
 ) -> Iterator[httpx.Client]:
-    slot, clock = Slot(world.serve_with(workspace, scorer or world.FakeScorer())), FixedClock(world.NOW)
+    handle, clock = ModelHandle(world.serve_with(workspace, scorer or world.FakeScorer())), FixedClock(world.NOW)
     facts = FactReader(Tables(workspace), world.FakeFeatures())
-    recommender = Recommender(slot, facts, clock, profile=profile or Profile())
-    door = EventDoor(slot, Journal(workspace.database_url, clock), clock)
+    recommender = Recommender(handle, facts, clock, profile=profile or Profile())
+    door = EventDoor(handle, Journal(workspace.database_url, clock), clock)
     app = create_app(Services(recommender, door, WatcherStatus, limits=limits))
     with world.http(app, limits) as client:
         yield client
@@ -207,12 +207,12 @@ def test_events_are_taken_while_all_who_ask_wait(world: ModuleType, own: Workspa
     play = {"event_id": "e1", "member_id": "42", "action": "play", "title_id": "t7", "canvas": "home"}
     limits = LimitsSettings(queue=100, queue_seconds=30.0)
     with serving(world, own, limits, scorer) as client, ThreadPoolExecutor(60) as pool:
-        asked = [pool.submit(client.post, "/v1/recommend", json=HOME) for _ in range(60)]
+        requested = [pool.submit(client.post, "/v1/recommend", json=HOME) for _ in range(60)]
         while client.get("/readyz").json()["requests_waiting"] < 10:
             time.sleep(0.01)
         assert client.post("/v1/events", json={"events": [play]}).json() == {"accepted": 1, "duplicates": 0}
         scorer.gate.set()
-        assert {answer.result(30).status_code for answer in asked} == {200}
+        assert {answer.result(30).status_code for answer in requested} == {200}
 
 
 def test_who_came_first_is_first() -> None:

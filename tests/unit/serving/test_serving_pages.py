@@ -17,7 +17,7 @@ from playbill.definitions.specs.canvas import PageSpec
 from playbill.errors import RequestError
 from playbill.ranking.page_rules import RowEntry, Values
 from playbill.serving import RecommendRequest, WatcherStatus
-from playbill.serving.active_model import Served
+from playbill.serving.active_model import ActiveModel
 from playbill.serving.app import Services, create_app
 from playbill.serving.pipeline import require_rows
 from playbill.serving.recording import EventDoor
@@ -41,14 +41,14 @@ class State:
         return values
 
 
-def served_with(world: ModuleType, workspace: Workspace, page: dict[str, Any] | None, state: State) -> Served:
+def served_with(world: ModuleType, workspace: Workspace, page: dict[str, Any] | None, state: State) -> ActiveModel:
     scorer = world.FakeScorer()
 
     def page_states(requests: Sequence[Request]) -> list[State]:
         return [state for _ in requests]
 
     scorer.page_states = page_states
-    served: Served = world.serve_with(workspace, scorer)
+    served: ActiveModel = world.serve_with(workspace, scorer)
     home = served.resolved.canvases["home"]
     own = home.model_copy(update={"page": None if page is None else PageSpec.model_validate(page)})
     resolved = served.resolved.model_copy(update={"canvases": {**served.resolved.canvases, "home": own}})
@@ -107,7 +107,7 @@ def test_rows_are_worth_what_the_titles_in_them_are(world: ModuleType, stocked: 
     response = world.make_recommender(stocked, served).recommend(RecommendRequest(canvas="home", member_id="42", k=2))
     assert response.policy == "model"
     assert [row.row_id for row in response.rows or ()][:2] == ["popular", "because:t0"]
-    valued = [request for request in scorer.asked if request.row == "popular"]
+    valued = [request for request in scorer.requested if request.row == "popular"]
     assert [(request.canvas, request.row_position) for request in valued] == [("home", 0)]
 
 
@@ -130,7 +130,7 @@ def test_a_fallback_keeps_the_rules_of_the_page(world: ModuleType, stocked: Work
 def test_a_page_can_be_asked_for_over_http(world: ModuleType, own: Workspace) -> None:
     recommender = world.make_recommender(own, served_with(world, own, PAGE, LIKES_LAST))
     clock = FixedClock(world.NOW)
-    door = EventDoor(recommender.slot, Journal(own.database_url, clock), clock)
+    door = EventDoor(recommender.handle, Journal(own.database_url, clock), clock)
     with world.http(create_app(Services(recommender, door, WatcherStatus))) as client:
         body = client.post("/v1/page", json={"canvas": "home", "member_id": "42", "k": 2, "rows": False}).json()
         assert body["rows"][0]["row_id"] == "popular"

@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from playbill.clock import FixedClock
-from playbill.serving import FactReader, Recommender, Slot
+from playbill.serving import FactReader, ModelHandle, Recommender
 from playbill.serving.messages import RecommendRequest
-from playbill.serving.profile import Deadline, KeptAnswers, OutOfTimeError, Profile
+from playbill.serving.profile import AnswerCache, Deadline, OutOfTimeError, Profile
 from playbill.tables import Tables
 
 
@@ -22,10 +22,10 @@ def ask(world, stocked):
 
     def make(profile=None, **scorer):
         own = SimpleNamespace(scorer=world.FakeScorer(**scorer), log=world.FakeLog(), features=world.FakeFeatures())
-        own.slot = Slot(world.serve_with(stocked, own.scorer))
+        own.handle = ModelHandle(world.serve_with(stocked, own.scorer))
         facts = FactReader(Tables(stocked), own.features)
         own.recommender = Recommender(
-            own.slot, facts, FixedClock(world.NOW), own.log.write, profile=profile or Profile()
+            own.handle, facts, FixedClock(world.NOW), own.log.write, profile=profile or Profile()
         )
         own.ask = lambda **request: own.recommender.recommend(RecommendRequest.model_validate(request))
         return own
@@ -40,7 +40,7 @@ def titles(response):
 def test_a_kept_answer_is_given_again_with_its_age_and_logged_as_a_request_of_its_own(ask):
     own = ask(Profile.named("cached"))
     first, again = (own.ask(canvas="home", member_id="42", k=3) for _ in range(2))
-    assert len(own.features.asked) == 1, "nothing is read for the second one"
+    assert len(own.features.requested) == 1, "nothing is read for the second one"
     assert titles(first) == titles(again)
     assert (first.age_s, again.age_s > 0) == (0.0, True)
     assert first.request_id != again.request_id
@@ -57,7 +57,7 @@ def test_anything_else_that_is_asked_is_answered_anew(ask, world, stocked):
         {"member_id": "42", "k": 3, "device": "tv"},
     ):
         assert own.ask(canvas="home", **request).age_s == 0.0
-    own.slot.swap(world.serve_with(stocked, world.FakeScorer(), version=2))
+    own.handle.swap(world.serve_with(stocked, world.FakeScorer(), version=2))
     newer = own.ask(canvas="home", member_id="42", k=3)
     assert (newer.version, newer.age_s) == (2, 0.0)
 
@@ -65,7 +65,7 @@ def test_anything_else_that_is_asked_is_answered_anew(ask, world, stocked):
 def test_a_fresh_server_keeps_nothing(ask):
     own = ask()
     assert [own.ask(canvas="home", member_id="42").age_s for _ in range(2)] == [0.0, 0.0]
-    assert len(own.features.asked) == 2
+    assert len(own.features.requested) == 2
 
 
 def test_a_fallback_is_not_kept(ask):
@@ -96,7 +96,7 @@ def test_a_feature_store_that_hangs_costs_no_more_than_the_time_and_kids_stay_sa
     own = ask(Profile(timeout_ms=30))
     hangs = threading.Event()
     served = own.features.served
-    own.features.served = lambda *asked: hangs.wait(10) and served(*asked)
+    own.features.served = lambda *requested: hangs.wait(10) and served(*requested)
     kids = [row for row in Tables(stocked).members().iter_rows(named=True) if row["kids_profile"]]
     late = own.ask(canvas="home", member_id=kids[0]["member_id"])
     hangs.set()
@@ -117,7 +117,7 @@ def test_mistakes_of_a_request_are_told_within_its_time_too(ask):
 
 def test_answers_are_forgotten_by_age_and_by_number():
     now = [0.0]
-    kept = KeptAnswers(seconds=10, most=2, timer=lambda: now[0])
+    kept = AnswerCache(seconds=10, most=2, timer=lambda: now[0])
     kept.put("a", 1, since=0.0)
     now[0] = 10.0
     assert kept.get("a") == (1, 10.0)
@@ -132,7 +132,7 @@ def test_answers_are_forgotten_by_age_and_by_number():
 
 def test_an_answer_is_as_old_as_what_it_was_made_of():
     now = [5.0]
-    kept = KeptAnswers(seconds=10, timer=lambda: now[0])
+    kept = AnswerCache(seconds=10, timer=lambda: now[0])
     kept.put("a", 1, since=2.0)
     assert kept.get("a") == (1, 3.0)
 

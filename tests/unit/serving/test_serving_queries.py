@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from playbill.clock import FixedClock
 from playbill.config import Workspace
-from playbill.datasets.encoding.text import QUERY_LETTERS, read_query, typed_text
+from playbill.datasets.encoding.text import QUERY_LETTERS, normalise_query, typed_text
 from playbill.definitions.specs import CONTEXTS, ContextColumn
 from playbill.errors import RequestError
 from playbill.registry import Plugin
@@ -30,9 +30,9 @@ def search(world: ModuleType, stocked: Workspace) -> Any:
     recommender = world.make_recommender(stocked, world.serve_with(stocked, scorer))
 
     def ask(query: str) -> tuple[str | None, RecommendResponse]:
-        scorer.asked.clear()
+        scorer.requested.clear()
         response = recommender.recommend(RecommendRequest(canvas="search", member_id="42", query=query))
-        return scorer.asked[0].query, response
+        return scorer.requested[0].query, response
 
     return ask
 
@@ -72,18 +72,22 @@ TYPED = {
 @pytest.mark.parametrize("case", TYPED)
 def test_a_query_is_read_as_the_guide_says(search: Any, case: str) -> None:
     query, read, note = TYPED[case]
-    asked, response = search(query)
-    assert asked == read
+    requested, response = search(query)
+    assert requested == read
     assert len(response.items) >= 3
-    assert any(note in said for said in response.notes) if note else not any("query" in said for said in response.notes)
+    assert (
+        any(note in texts for texts in response.notes)
+        if note
+        else not any("query" in texts for texts in response.notes)
+    )
 
 
 @given(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=400))
 @settings(max_examples=150, deadline=None)
 def test_any_text_gets_a_list(search: Any, query: str) -> None:
-    asked, response = search(query)
+    requested, response = search(query)
     assert len(response.items) >= 3
-    assert asked is None or (len(asked) <= QUERY_LETTERS and asked.strip())
+    assert requested is None or (len(requested) <= QUERY_LETTERS and requested.strip())
 
 
 def test_over_http_what_was_typed_never_fails(world: ModuleType, stocked: Workspace) -> None:
@@ -91,7 +95,7 @@ def test_over_http_what_was_typed_never_fails(world: ModuleType, stocked: Worksp
     log = world.FakeLog()
     recommender = world.make_recommender(stocked, served, log=log)
     clock = FixedClock(world.NOW)
-    door = EventDoor(recommender.slot, Journal(stocked.database_url, clock), clock)
+    door = EventDoor(recommender.handle, Journal(stocked.database_url, clock), clock)
     with world.http(create_app(Services(recommender, door, WatcherStatus))) as client:
         for query, _, _ in TYPED.values():
             answer = client.post("/v1/recommend", json={"canvas": "search", "query": query})
@@ -109,8 +113,8 @@ def test_over_http_what_was_typed_never_fails(world: ModuleType, stocked: Worksp
 
 @given(st.text(max_size=300))
 def test_reading_twice_is_reading_once_and_training_reads_the_same(query: str) -> None:
-    once = read_query(query).text
-    assert read_query(once).text == once == typed_text(query)
+    once = normalise_query(query).text
+    assert normalise_query(once).text == once == typed_text(query)
 
 
 @pytest.fixture
@@ -122,22 +126,22 @@ def outside(world: ModuleType, stocked: Workspace, monkeypatch: pytest.MonkeyPat
     scorer = world.FakeScorer()
     served = world.serve_with(stocked, scorer)
     home = served.resolved.canvases["home"]
-    told = home.model_copy(update={"context": (*home.context, "weather", "temperature")})
-    served.resolved.canvases["home"] = told
+    progress = home.model_copy(update={"context": (*home.context, "weather", "temperature")})
+    served.resolved.canvases["home"] = progress
     recommender = world.make_recommender(stocked, served)
 
     def ask(canvas: str = "home", **fields: Any) -> tuple[Any, RecommendResponse]:
-        scorer.asked.clear()
+        scorer.requested.clear()
         response = recommender.recommend(RecommendRequest(canvas=canvas, member_id="42", **fields))
-        return scorer.asked[0], response
+        return scorer.requested[0], response
 
     yield ask
     served.resolved.canvases["home"] = home
 
 
 def test_fields_of_outside_packages_reach_the_model(outside: Any) -> None:
-    asked, response = outside(context={"weather": "rain", "temperature": 12})
-    assert (asked.features["weather"], asked.features["temperature"]) == ("rain", 12)
+    requested, response = outside(context={"weather": "rain", "temperature": 12})
+    assert (requested.features["weather"], requested.features["temperature"]) == ("rain", 12)
     assert not any("context field" in note for note in response.notes)
     _, response = outside(context={"weather": "rain"})
     assert "context field 'temperature' was not given: it is imputed" in response.notes

@@ -19,7 +19,7 @@ def ask(world: ModuleType, stocked: Workspace) -> Any:
     recommender = world.make_recommender(stocked, world.serve_with(stocked, scorer))
 
     def answer(**fields: Any) -> RecommendResponse:
-        scorer.asked.clear()
+        scorer.requested.clear()
         return recommender.recommend(RecommendRequest(**fields))
 
     answer.scorer = scorer  # type: ignore[attr-defined]
@@ -50,20 +50,20 @@ def test_an_unknown_country_counts_as_unknown_and_says_so(ask: Any) -> None:
     response = ask(canvas="search", member_id="42", query="a", country="XX")
     assert "t7" not in ids(response)
     assert response.notes == ("country 'XX' was never seen: it counts as unknown (ZZ)",)
-    assert ask.scorer.asked[0].country == "ZZ"
+    assert ask.scorer.requested[0].country == "ZZ"
 
 
 def test_search_reads_the_query_and_keeps_its_last_space(ask: Any) -> None:
     assert ids(ask(canvas="search", member_id="7", query="emm", k=1)) == ["t4"]
     ask(canvas="search", query="emma ")
-    assert ask.scorer.asked[0].query == "emma "
+    assert ask.scorer.requested[0].query == "emma "
 
 
 @pytest.mark.parametrize("empty", ["", "   "])
 def test_an_empty_query_is_the_page_before_the_first_key(ask: Any, empty: str) -> None:
     response = ask(canvas="search", member_id="42", query=empty, k=2)
     assert ids(response) == ["t7", "t6"]
-    assert ask.scorer.asked[0].query is None
+    assert ask.scorer.requested[0].query is None
     assert "before the first key" in response.notes[0]
 
 
@@ -105,7 +105,7 @@ def test_an_unknown_member_is_answered_by_the_model_and_said(ask: Any) -> None:
     response = ask(canvas="home", member_id="nobody", rows=False)
     assert response.policy == "model"
     assert response.notes == ("member 'nobody' is unknown: answered without a history",)
-    assert ask.scorer.asked[0].history.is_empty()
+    assert ask.scorer.requested[0].history.is_empty()
     assert ask(canvas="home", rows=False).notes == ("no member was given: answered without a history",)
 
 
@@ -128,9 +128,9 @@ def test_a_request_without_a_moment_comes_after_everything_up_to_the_clock(ask: 
 
 def test_only_events_strictly_before_the_moment_are_read(ask: Any, world: ModuleType) -> None:
     ask(canvas="home", member_id="42", at=world.NOW - 10 * world.DAY, rows=False)
-    assert ask.scorer.asked[0].history["title_id"].to_list() == ["t0", "t0"]
+    assert ask.scorer.requested[0].history["title_id"].to_list() == ["t0", "t0"]
     ask(canvas="home", member_id="42", at=world.NOW - 9 * world.DAY, rows=False)
-    assert ask.scorer.asked[0].history["title_id"].to_list() == ["t0", "t0", "t1"]
+    assert ask.scorer.requested[0].history["title_id"].to_list() == ["t0", "t0", "t1"]
 
 
 def test_a_member_is_unknown_before_the_profile_was(ask: Any, world: ModuleType) -> None:
@@ -147,9 +147,9 @@ def test_home_is_a_page_of_rows_without_repeats(ask: Any) -> None:
     ]
     shown = [item.title_id for row in response.rows for item in row.items]
     assert shown == ["t7", "t6", "t4", "t2", "t3", "t5"]
-    assert {request.canvas for request in ask.scorer.asked} == {"home", "more_like_this"}
-    assert {request.row for request in ask.scorer.asked} == {None, "picks", "because", "genres"}
-    assert len({id(request.history) for request in ask.scorer.asked}) == 1, "the history is read once"
+    assert {request.canvas for request in ask.scorer.requested} == {"home", "more_like_this"}
+    assert {request.row for request in ask.scorer.requested} == {None, "picks", "because", "genres"}
+    assert len({id(request.history) for request in ask.scorer.requested}) == 1, "the history is read once"
 
 
 def test_rows_can_be_left_out_and_canvases_without_rows_say_so(ask: Any) -> None:
@@ -174,8 +174,8 @@ def test_features_reach_the_model_as_of_the_request(world: ModuleType, stocked: 
     scorer, features = world.FakeScorer(), world.FakeFeatures()
     recommender = world.make_recommender(stocked, world.serve_with(stocked, scorer), features)
     response = recommender.recommend(RecommendRequest(canvas="home", member_id="42", rows=False))
-    assert scorer.asked[0].features == {"activity__plays_30d": 3.0}
-    assert features.asked == [("tiny_v1", response.at)]
+    assert scorer.requested[0].features == {"activity__plays_30d": 3.0}
+    assert features.requested == [("tiny_v1", response.at)]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_feature_store_that_is_down_is_noted_and_features_are_missing(
     recommender = world.make_recommender(stocked, world.serve_with(stocked, scorer), features)
     response = recommender.recommend(RecommendRequest(canvas="home", member_id="42", rows=False))
     assert response.policy == "model"
-    assert scorer.asked[0].features == {}
+    assert scorer.requested[0].features == {}
     assert "imputed as missing" in response.notes[0]
 
 
@@ -264,7 +264,7 @@ def test_refused_requests_are_not_logged(world: ModuleType, stocked: Workspace) 
 def test_a_model_is_warmed_on_every_canvas_and_a_broken_one_is_seen(world: ModuleType, stocked: Workspace) -> None:
     scorer = world.FakeScorer()
     world.serve_with(stocked, scorer).warm(world.NOW)
-    assert [request.canvas for request in scorer.asked] == ["home", "search", "more_like_this", "coming_soon"]
+    assert [request.canvas for request in scorer.requested] == ["home", "search", "more_like_this", "coming_soon"]
     with pytest.raises(IntegrityError, match="does not score home by play"):
         world.serve_with(stocked, world.FakeScorer(shift=float("nan"))).warm(world.NOW)
 
@@ -272,7 +272,7 @@ def test_a_model_is_warmed_on_every_canvas_and_a_broken_one_is_seen(world: Modul
 def test_a_scorer_of_other_titles_is_refused(world: ModuleType, stocked: Workspace) -> None:
     served = world.serve_with(stocked, world.FakeScorer())
     with pytest.raises(IntegrityError, match="not those of its catalogue"):
-        type(served)("tiny", served.resolved, served.shelf, world.FakeScorer(title_ids=("t0",)), version=1)
+        type(served)("tiny", served.resolved, served.snapshot, world.FakeScorer(title_ids=("t0",)), version=1)
 
 
 def test_every_rule_says_why_a_title_is_in_or_out(world: ModuleType, stocked: Workspace) -> None:

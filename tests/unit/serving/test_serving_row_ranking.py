@@ -15,7 +15,7 @@ from playbill.definitions.specs import CanvasSpec
 from playbill.errors import IntegrityError, RequestError
 from playbill.ranking.page_rules import RowEntry
 from playbill.serving import RecommendRequest
-from playbill.serving.active_model import Served
+from playbill.serving.active_model import ActiveModel
 from playbill.serving.pipeline import require_rows
 
 
@@ -35,8 +35,8 @@ class State:
         return values
 
 
-def with_ranking(world: ModuleType, workspace: Workspace, scorer: Any | None) -> Served:
-    served: Served = world.serve_with(workspace, scorer)
+def with_ranking(world: ModuleType, workspace: Workspace, scorer: Any | None) -> ActiveModel:
+    served: ActiveModel = world.serve_with(workspace, scorer)
     home = served.resolved.canvases["home"]
     own = {"name": "row_ranking", "version": 1, "target": "row", "rows_of": "home", "blend": {"row_play": 1.0}}
     canvas = CanvasSpec.model_validate({**own, "metric": home.metric})
@@ -71,8 +71,8 @@ def test_rows_come_by_their_own_worth_and_are_logged(world: ModuleType, stocked:
     assert {request.canvas for request in scorer.pages} == {"home"}
     page = recommender.recommend(RecommendRequest(canvas="home", member_id="42", k=2, rows=True))
     assert {row.row_id for row in page.rows or ()} <= {row.row_id for row in response.rows}
-    asked, slates = log.rows[0]
-    assert asked["canvas"] == "row_ranking"
+    requested, slates = log.rows[0]
+    assert requested["canvas"] == "row_ranking"
     firsts = [(one["row_id"], one["row_position"]) for one in slates if one["position"] == 0]
     assert firsts == [(row.row_id, row.position) for row in response.rows]
 
@@ -114,7 +114,7 @@ def test_a_failing_model_leaves_the_written_order(world: ModuleType, stocked: Wo
 def test_a_title_is_explained_by_the_rows_alone(world: ModuleType, stocked: Workspace) -> None:
     served = with_ranking(world, stocked, scorer_with(world, State({})))
     recommender = world.make_recommender(stocked, served)
-    title = served.shelf.catalogue.title_ids[0]
+    title = served.snapshot.catalogue.title_ids[0]
     found = recommender.why(RecommendRequest(canvas="row_ranking", member_id="42"), title)
     assert "row_ranking" not in [place.name for place in found.places]
     assert {place.name.partition(":")[0] for place in found.places} <= {

@@ -54,7 +54,7 @@ def served(world: ModuleType, tmp_path_factory: pytest.TempPathFactory, request:
     served = world.serve_with(workspace, world.FakeScorer() if model else None, 1 if model else None)
     recommender = world.make_recommender(workspace, served)
     clock = FixedClock(world.NOW)
-    door = EventDoor(recommender.slot, Journal(workspace.database_url, clock), clock)
+    door = EventDoor(recommender.handle, Journal(workspace.database_url, clock), clock)
     with world.http(create_app(Services(recommender, door, WatcherStatus))) as client:
         yield client
 

@@ -13,7 +13,7 @@ import pytest
 from playbill.errors import ConfigError, DefinitionError
 from playbill.schema import KINDS
 from playbill_lab.cli.simulate import wanted_world
-from playbill_lab.simulator import Asked, Slates, World, WorldSpec, read_spec, simulate
+from playbill_lab.simulator import PolicyRequest, Slates, World, WorldSpec, read_spec, simulate
 from playbill_lab.simulator.engine.choices import Response, leanings
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.effects import GENRE_HOURS, day_of_year, taste_of
@@ -208,13 +208,13 @@ def test_the_oracle_is_ahead_of_oracles_that_know_less() -> None:
     }
     gains: dict[str, list[float]] = {name: [] for name in oracles}
 
-    def watch(asked: Asked, slates: Slates, response: Response) -> None:
+    def watch(request: PolicyRequest, slates: Slates, response: Response) -> None:
         at = np.flatnonzero(response.played >= 0)
         title = slates.titles[at, response.played[at]]
-        fresh = asked.state.played[asked.member[at], title] == 0
+        fresh = request.state.played[request.member[at], title] == 0
         at, title = at[fresh], title[fresh]
-        for name, told in oracles.items():
-            leaning = leanings(replace(asked.take(at), world=told), slates.titles[at])
+        for name, progress in oracles.items():
+            leaning = leanings(replace(request.take(at), world=progress), slates.titles[at])
             worth = leaning.click * leaning.play
             own = np.take_along_axis(worth, response.played[at][:, None], 1)
             gains[name] += (1 / np.log2(2 + (worth > own).sum(axis=1))).tolist()

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from playbill_lab.simulator import Asked, Outcome, Slates, World, WorldSpec, load_policy, simulate
+from playbill_lab.simulator import Outcome, PolicyRequest, Slates, World, WorldSpec, load_policy, simulate
 from playbill_lab.simulator.engine.choices import Response, expected_by_place, leanings
 from playbill_lab.simulator.policies.policies import PlackettLuce
 from playbill_lab.simulator.world import canvases as on
@@ -32,13 +32,13 @@ class Tally:
         default_factory=lambda: defaultdict(lambda: np.zeros((8, 3)))
     )
 
-    def watch(self, asked: Asked, slates: Slates, response: Response) -> None:
+    def watch(self, request: PolicyRequest, slates: Slates, response: Response) -> None:
         size = slates.titles.shape[1]
         played = np.arange(size) == response.played[:, None]
         for outcome, happened in (("click", response.clicked), ("play", played)):
-            chance = expected_by_place(asked, slates, outcome)  # type: ignore[arg-type]
-            for canvas in np.unique(asked.canvas):
-                at = asked.canvas == canvas
+            chance = expected_by_place(request, slates, outcome)  # type: ignore[arg-type]
+            for canvas in np.unique(request.canvas):
+                at = request.canvas == canvas
                 kept = self.by_place[int(canvas), outcome]
                 kept[:size, 0] += chance[at].sum(axis=0)
                 kept[:size, 1] += (chance[at] * (1 - chance[at])).sum(axis=0)
@@ -114,13 +114,13 @@ def test_what_a_row_promises_draws_clicks(world: World) -> None:
     """The same title in two rows: its log odds differ by the rows' draws."""
     found: list[float] = []
 
-    def watch(asked: Asked, slates: Slates, response: Response) -> None:
-        at = np.flatnonzero(asked.row == on.NEW_RELEASES)
+    def watch(request: PolicyRequest, slates: Slates, response: Response) -> None:
+        at = np.flatnonzero(request.row == on.NEW_RELEASES)
         if len(at) and len(found) < 3:
-            part = asked.take(at)
+            part = request.take(at)
             other = part.take(np.arange(len(at)))
             other.row[:] = on.POPULAR
-            one, two = (leanings(asked_at, slates.titles[at]).click for asked_at in (part, other))
+            one, two = (leanings(requested_at, slates.titles[at]).click for requested_at in (part, other))
             kept = slates.titles[at] >= 0
             found.append(float(np.mean((_odds(one) - _odds(two))[kept])))
 
@@ -135,8 +135,8 @@ def test_members_leave_by_the_hazard_of_their_satisfaction() -> None:
     sums = np.zeros(3)
     gone = np.zeros(len(world.people), np.bool_)
 
-    def watch(asked: Asked, slates: Slates, response: Response) -> None:
-        states[:] = [asked.state]
+    def watch(request: PolicyRequest, slates: Slates, response: Response) -> None:
+        states[:] = [request.state]
 
     def night(day: int, days: int) -> None:
         state, end = states[0], microseconds(world.spec.start) + day * DAY_US
@@ -176,9 +176,9 @@ def test_the_value_of_members_is_what_the_log_says(world: World, outcome: Outcom
     days = (pl.col("churned_at").fill_null(end) - begun).dt.total_microseconds() / 86_400_000_000
     rest = LAW.remaining_days(members["satisfaction"].to_numpy(), world.spec.value_days)
     stayed = members["churned_at"].is_null().to_numpy()
-    told = members.select(days=days)["days"].to_numpy()
-    np.testing.assert_allclose(members["days"].to_numpy(), told, atol=1e-9)
-    np.testing.assert_allclose(members["value"].to_numpy(), told + rest * stayed, atol=1e-9)
+    progress = members.select(days=days)["days"].to_numpy()
+    np.testing.assert_allclose(members["days"].to_numpy(), progress, atol=1e-9)
+    np.testing.assert_allclose(members["value"].to_numpy(), progress + rest * stayed, atol=1e-9)
     # A visit that lasts past midnight belongs to the day it began.
     late = log.join(members.drop_nulls("churned_at"), on="member_id").filter(
         pl.col("event_at") > pl.col("churned_at") + pl.duration(hours=14)
@@ -190,16 +190,16 @@ def test_thumbs_and_endings_follow_gladness(world: World) -> None:
     """Thumbs up among plays, against the gladness that the law gave each of them."""
     glad: list[NDArray[np.float64]] = []
 
-    def watch(asked: Asked, slates: Slates, response: Response) -> None:
-        glad.append(response.gladness[response.played >= 0])
+    def watch(request: PolicyRequest, slates: Slates, response: Response) -> None:
+        glad.append(response.satisfaction_logit[response.played >= 0])
 
     ran = simulate(world, load_policy("uniform"), watch=watch)
-    gladness = np.concatenate(glad)
-    up = logistic(LAW.up_base + LAW.up_glad * gladness)
+    satisfaction_logit = np.concatenate(glad)
+    up = logistic(LAW.up_base + LAW.up_glad * satisfaction_logit)
     happened = sum(row.get("thumbs_up", 0) for row in ran.counts.values())
     # The last events of the run may come after its end and are left out.
     assert abs(happened - up.sum()) < SIGMAS * np.sqrt((up * (1 - up)).sum()) + 0.005 * up.sum()
-    left = LAW.leaves_early(gladness)
+    left = LAW.leaves_early(satisfaction_logit)
     abandoned = sum(row.get("abandon", 0) for row in ran.counts.values())
     assert abs(abandoned - left.sum()) < SIGMAS * np.sqrt((left * (1 - left)).sum()) + 0.005 * left.sum()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from playbill_lab.simulator import Asked, Policy, Slates, load_policy
+from playbill_lab.simulator import Policy, PolicyRequest, Slates, load_policy
 from playbill_lab.simulator.engine.oracles import BestAppeal, BestValue
 from playbill_lab.simulator.policies.policies import EpsilonGreedy, PlackettLuce, Popular, Uniform
 from playbill_lab.testing import PolicyConformance
@@ -53,12 +53,12 @@ class TestBestValue(PolicyConformance):
 class Boastful(Uniform):
     """Says that what it shows was likelier than it was."""
 
-    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
-        slates = super().answer(asked, rng)
+    def answer(self, request: PolicyRequest, rng: np.random.Generator) -> Slates:
+        slates = super().answer(request, rng)
         return Slates(slates.titles, np.minimum(slates.propensity * 1.3, 1.0).astype(np.float32))
 
-    def probabilities(self, asked: Asked, titles: np.ndarray) -> np.ndarray:
-        return np.minimum(super().probabilities(asked, titles) * 1.3, 1.0).astype(np.float32)
+    def probabilities(self, request: PolicyRequest, titles: np.ndarray) -> np.ndarray:
+        return np.minimum(super().probabilities(request, titles) * 1.3, 1.0).astype(np.float32)
 
 
 def test_the_suite_finds_propensities_that_are_not_true() -> None:
@@ -76,13 +76,13 @@ def test_the_suite_finds_what_reads_the_truth() -> None:
 
 
 def test_every_canvas_of_titles_is_asked() -> None:
-    asked = {"home", "kids", "billboard", "search", "more_like_this", "post_play", "screensaver", "coming_soon"}
-    assert set(suite_questions()) == {*asked, "pre_launch"}
+    request = {"home", "kids", "billboard", "search", "more_like_this", "post_play", "screensaver", "coming_soon"}
+    assert set(suite_questions()) == {*request, "pre_launch"}
 
 
 def test_registered_policies_are_found_by_name() -> None:
     assert load_policy("plackett_luce").name == "plackett_luce"
 
 
-def suite_questions() -> dict[str, Asked]:
+def suite_questions() -> dict[str, PolicyRequest]:
     return PolicyConformance.questions.__wrapped__(PolicyConformance())  # type: ignore[attr-defined, no-any-return]

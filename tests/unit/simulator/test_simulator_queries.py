@@ -104,11 +104,11 @@ def test_keystrokes_grow_letter_by_letter() -> None:
 
 def test_matches_equal_the_plain_rule(catalogue: Catalogue, book: QueryBook) -> None:
     """A title matches a prefix if one of its names, from any word on, goes on from it; more typed scores higher."""
-    asked = book.typed(np.arange(60), np.zeros(60, np.int64), np.random.default_rng(11))
-    found = book.matches(asked)
+    request = book.typed(np.arange(60), np.zeros(60, np.int64), np.random.default_rng(11))
+    found = book.matches(request)
     everything = [{plain(catalogue.titles["name"][at])} | names_of(catalogue, at) for at in range(300)]
     checked = 0
-    for row, text in enumerate(asked.to_list()):
+    for row, text in enumerate(request.to_list()):
         plainly = np.array([max(_score(text, name) for name in names) for names in everything])
         if plainly.any():
             assert np.allclose(found[row], plainly, atol=1e-6), text

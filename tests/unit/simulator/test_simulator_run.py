@@ -15,7 +15,7 @@ from playbill.errors import ConfigError, StateError
 from playbill.tables import canonical_frame
 from playbill_lab.simulator import Outcome, Policy, World, WorldSpec, load_policy, simulate
 from playbill_lab.simulator.engine import shards as days
-from playbill_lab.simulator.engine.executors import Together, crew_size
+from playbill_lab.simulator.engine.executors import MultiProcess, executor_size
 from playbill_lab.simulator.policies.policies import Uniform
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.spec import EffectsSpec, read_world_file
@@ -76,14 +76,14 @@ def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch, effects: Effe
     gathered = [Gathering(), Gathering()]
     outcomes = [simulate(world, writer=writer, processes=count) for writer, count in zip(gathered, (1, 2), strict=True)]
     assert len(days.blocks_of(world)) == 3
-    alone, together = (writer.interactions() for writer in gathered)
-    assert alone.height > 300
-    assert alone.equals(together)
+    in_process, together = (writer.interactions() for writer in gathered)
+    assert in_process.height > 300
+    assert in_process.equals(together)
     assert outcomes[0].members.equals(outcomes[1].members)
     assert outcomes[0].counts == outcomes[1].counts
     np.testing.assert_array_equal(outcomes[0].members_per_title, outcomes[1].members_per_title)
     kept = simulate(world, keep_log=True)
-    assert kept.interactions.equals(alone)
+    assert kept.interactions.equals(in_process)
 
 
 def test_threads_change_nothing() -> None:
@@ -146,17 +146,17 @@ def test_a_process_that_has_ended_before_it_is_asked_still_tells_why() -> None:
     there.send((ZeroDivisionError("early"), None, []))
     there.close()
     world = World.make(WorldSpec(seed=2, members=20, days=3, titles=60))
-    with here, Together(world, Uniform(), [], None, processes=0) as crew:
-        crew._pipes.append(here)
+    with here, MultiProcess(world, Uniform(), [], None, processes=0) as executor:
+        executor._pipes.append(here)
         with pytest.raises(ZeroDivisionError, match="early"):
-            crew.run_day(0, None)
+            executor.run_day(0, None)
 
 
 def test_crews_are_no_larger_than_the_work() -> None:
-    assert crew_size(8, 3) == 3
-    assert crew_size(None, 1) == 1
+    assert executor_size(8, 3) == 3
+    assert executor_size(None, 1) == 1
     with pytest.raises(ConfigError, match="0 processes"):
-        crew_size(0, 3)
+        executor_size(0, 3)
 
 
 def test_every_canvas_and_every_row_is_in_the_log(log: pl.DataFrame) -> None:
@@ -198,7 +198,7 @@ def test_previews_are_of_titles_to_come_and_reminders_lead_to_plays(world: World
     reach = soon.group_by("canvas").agg(least=ahead.min(), most=ahead.max()).sort("canvas")
     assert (reach["least"] > -0.02).all()
     assert reach["most"].to_list() == pytest.approx([28, 7], abs=2)
-    reminded = log.filter(pl.col("action") == "remind_me").select("member_id", "title_id", asked="event_at")
+    reminded = log.filter(pl.col("action") == "remind_me").select("member_id", "title_id", request="event_at")
     played = log.filter(pl.col("action") == "play").join(reminded, on=["member_id", "title_id"])
     assert played.height > 3
     assert (played["event_at"] > played["asked"]).all()

@@ -68,14 +68,14 @@ def test_the_truth_ranks_what_was_played_far_above_popularity(run: tuple[World, 
 
 def test_what_is_not_known_is_said(run: tuple[World, Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
     world, outcome = run
-    asked = played(outcome)["request_id"].to_list()
+    request = played(outcome)["request_id"].to_list()
     truth = TruePlays(world)
-    assert truth.of([*asked[:3], "of-another-log"]) is None
+    assert truth.of([*request[:3], "of-another-log"]) is None
     assert truth.note == "no ceiling: 1 of 4 requests are not of the simulated run"
     monkeypatch.setattr(true_plays, "MOST_MEMBERS", 100)
-    assert TruePlays(world).of(asked) is None
+    assert TruePlays(world).of(request) is None
     large = TruePlays(world)
-    large.gather(asked)
+    large.gather(request)
     assert "a world of 300 members takes too long" in large.note
 
 
@@ -91,9 +91,12 @@ def test_a_workspace_has_a_truth_only_where_its_log_was_simulated(tmp_path: Path
 def test_an_oracle_may_believe_in_another_law() -> None:
     """It sees the run of its world, and works chances out by the law it believes in."""
     world = World.make(read_spec({"members": 60, "titles": 40, "days": 4, "seed": 5, "effects": {"hour_genre": 4}}))
-    asked = played(simulate(world, keep_log=True))["request_id"].to_list()
+    request = played(simulate(world, keep_log=True))["request_id"].to_list()
     plain = replace(world, spec=world.spec.model_copy(update={"effects": EffectsSpec()}))
-    told = [TruePlays(world).of(asked), *(TruePlays(world, believed=other).of(asked) for other in (world, plain))]
-    assert told[0] is not None
-    np.testing.assert_array_equal(told[0], told[1])
-    assert not np.array_equal(told[0], told[2])
+    progress = [
+        TruePlays(world).of(request),
+        *(TruePlays(world, believed=other).of(request) for other in (world, plain)),
+    ]
+    assert progress[0] is not None
+    np.testing.assert_array_equal(progress[0], progress[1])
+    assert not np.array_equal(progress[0], progress[2])

@@ -274,7 +274,7 @@ class _no_network(download.urllib.request.BaseHandler):  # noqa: N801
 
 def test_download_is_verified_and_cached(workspace, publisher):
     stages = []
-    report = ingest(workspace, "movielens_100k", progress=lambda *said: stages.append(said))
+    report = ingest(workspace, "movielens_100k", progress=lambda *texts: stages.append(texts))
     assert report.route == "the publisher's ml-100k.zip, MD5 verified"
     assert stages[0][0] == "download ml-100k.zip"
     publisher.unlink()
@@ -329,9 +329,9 @@ def test_command(workspace, folder):
     write_100k(folder)
     result = run(workspace, "movielens_100k", str(folder), "--json")
     assert result.exit_code == 0, result.output
-    said = json.loads(result.stdout.strip().splitlines()[-1])
-    assert said["rows"]["interactions"] == 7
-    assert said["snapshot_id"] == Tables(workspace).snapshot_id()
+    texts = json.loads(result.stdout.strip().splitlines()[-1])
+    assert texts["rows"]["interactions"] == 7
+    assert texts["snapshot_id"] == Tables(workspace).snapshot_id()
     assert "Terms: MovieLens" in result.stdout
     dry = run(workspace, "movielens_100k", str(folder), "--dry-run")
     assert "nothing was written" in dry.stdout

@@ -38,8 +38,8 @@ AVAILABILITY = pl.DataFrame(
 )
 
 
-def rules(**said: Any) -> CandidatesSpec:
-    return CandidatesSpec.model_validate(said)
+def rules(**texts: Any) -> CandidatesSpec:
+    return CandidatesSpec.model_validate(texts)
 
 
 def at(hour: int, minute: int = 0) -> datetime:
@@ -113,9 +113,9 @@ def test_training_masks_follow_the_hour_of_each_request() -> None:
         ({"hours": [LATE, LATE | {"from": 4, "to": 8}]}, "'runtime_min' is given from 22 to 5 h and from 4 to 8 h"),
     ],
 )
-def test_hours_that_make_no_sense_are_refused(said: dict[str, Any], message: str) -> None:
+def test_hours_that_make_no_sense_are_refused(texts: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        rules(**said)
+        rules(**texts)
 
 
 def test_rules_of_other_hours_may_follow_one_another() -> None:

@@ -14,8 +14,8 @@ from playbill.definitions.specs.reward import TermSpec
 DAY = timedelta(days=1)
 
 
-def label(**said: Any) -> LabelSpec:
-    return LabelSpec.model_validate({"name": "it", "version": 1} | said)
+def label(**texts: Any) -> LabelSpec:
+    return LabelSpec.model_validate({"name": "it", "version": 1} | texts)
 
 
 PLAYED = label(

@@ -29,15 +29,17 @@ def test_indices_never_change(loads):
 
 
 @given(words, words)
-def test_both_ways_of_encoding_agree(known, asked):
+def test_both_ways_of_encoding_agree(known, requested):
     vocabulary = Vocabulary("title")
     vocabulary.grow(known)
-    codes = vocabulary.encode(asked)
+    codes = vocabulary.encode(requested)
     assert codes.dtype == np.int32
-    np.testing.assert_array_equal(codes, vocabulary.encode(pl.Series(asked, dtype=pl.String)))
-    long = pl.Series([*asked, *[None] * SHORT], dtype=pl.String)
-    np.testing.assert_array_equal(codes, vocabulary.encode(long)[: len(asked)])
-    np.testing.assert_array_equal(codes == 0, [word is None or word == "" or word not in vocabulary for word in asked])
+    np.testing.assert_array_equal(codes, vocabulary.encode(pl.Series(requested, dtype=pl.String)))
+    long = pl.Series([*requested, *[None] * SHORT], dtype=pl.String)
+    np.testing.assert_array_equal(codes, vocabulary.encode(long)[: len(requested)])
+    np.testing.assert_array_equal(
+        codes == 0, [word is None or word == "" or word not in vocabulary for word in requested]
+    )
 
 
 @settings(deadline=None)  # every load waits for the disk

@@ -122,12 +122,12 @@ def test_pulls_are_the_gradients_of_mean_losses_and_add_up_over_parts(ring: Modu
     whole = next(ring.RingBatches().epoch(0, 0, 1))
     kinds = (HistoryBatch, ContextBatch, TargetBatch)
 
-    def told(batch: tuple, totals: torch.Tensor | None) -> torch.Tensor:
+    def progress(batch: tuple, totals: torch.Tensor | None) -> torch.Tensor:
         arrays = [kind.from_arrays(own) for kind, own in zip(kinds, batch, strict=True)]
         return network(*arrays, titles, totals, pulls=True)[1]
 
-    expected = told(whole, None)
-    found = sum(told(part, expected[:, 1]) for part in parts)
+    expected = progress(whole, None)
+    found = sum(progress(part, expected[:, 1]) for part in parts)
     torch.testing.assert_close(found, expected)
     assert (expected[:, 2] > 0).all()
 

@@ -60,14 +60,14 @@ def past() -> pl.DataFrame:
     return own.sort("seq")
 
 
-def request(canvas: str, **said: Any) -> Request:
+def request(canvas: str, **labelled: Any) -> Request:
     history = past()
-    return Request(canvas, history["event_at"].max(), "m00", "US", "tv", "en", history=history, **said)
+    return Request(canvas, history["event_at"].max(), "m00", "US", "tv", "en", history=history, **labelled)
 
 
 def test_one_file_answers_every_task(folders: dict[str, Path]) -> None:
     title = shown_service.TITLES[1]
-    asked = {
+    requested = {
         "home": request("home"),
         "home, in a row": request("home", row="popular", row_position=0),
         "search": request("search", query="name t03"),
@@ -75,16 +75,16 @@ def test_one_file_answers_every_task(folders: dict[str, Path]) -> None:
         "more like this": request("similar", source_title_id=title),
         "nobody": request("lobby"),
     }
-    scores = scorer(folders[""]).score(list(asked.values()))["play"]
+    scores = scorer(folders[""]).score(list(requested.values()))["play"]
     assert np.isfinite(scores).all()
-    assert len({row.tobytes() for row in scores}) == len(asked), "each is answered by its own context"
+    assert len({row.tobytes() for row in scores}) == len(requested), "each is answered by its own context"
     titles = shown_service.TITLES
-    assert titles[int(scores[list(asked).index("search")].argmax())] == "t03"
+    assert titles[int(scores[list(requested).index("search")].argmax())] == "t03"
 
 
 def test_what_a_canvas_does_not_carry_changes_nothing(folders: dict[str, Path]) -> None:
-    said = {"query": "name t03", "source_title_id": shown_service.TITLES[1], "row": "popular", "row_position": 2}
-    plain, full = scorer(folders[""]).score([request("lobby"), request("lobby", **said)])["play"]
+    labelled = {"query": "name t03", "source_title_id": shown_service.TITLES[1], "row": "popular", "row_position": 2}
+    plain, full = scorer(folders[""]).score([request("lobby"), request("lobby", **labelled)])["play"]
     stranger = scorer(folders[""]).score([Request("lobby", past()["event_at"].max(), country="US")])["play"][0]
     assert np.array_equal(plain, full)
     assert np.allclose(plain, stranger, atol=1e-6), "a canvas without member ranks alike for all"

@@ -197,7 +197,7 @@ def test_the_steps_of_an_epoch_add_up_to_the_weighted_log(log, loss: str, weighe
     data = service.training_set(resolved, log, spans=EVERYWHERE, weights=example_weights(resolved))
     steps: list[float] = []
     settings = SETTINGS.model_copy(update={"epochs": 1})
-    result = fit(build_network(resolved, data), data, settings, progress=lambda told: steps.append(told.loss))
+    result = fit(build_network(resolved, data), data, settings, progress=lambda progress: steps.append(progress.loss))
     assert len(steps) == data.steps() > 5
     assert np.mean(steps) == pytest.approx(result.reports[0]["loss"], rel=1e-5)
 

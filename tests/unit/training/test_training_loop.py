@@ -46,27 +46,27 @@ def test_it_learns_the_ring(ring: ModuleType) -> None:
 
 
 def test_reports_and_progress_tell_what_happened(ring: ModuleType, tmp_path: Path) -> None:
-    told: list[tuple[dict[str, float], Path | None]] = []
+    progress: list[tuple[dict[str, float], Path | None]] = []
     steps: list[Progress] = []
     result = fit(
         ring.ring_network(),
         ring.RingBatches(),
         ring.SETTINGS,
         folder=tmp_path,
-        report=lambda numbers, path: told.append((dict(numbers), path)),
+        report=lambda numbers, path: progress.append((dict(numbers), path)),
         progress=steps.append,
         validate=lambda network: {"ndcg@10": 0.5 if network.training else 0.25},
     )
-    assert [numbers["epoch"] for numbers, _ in told] == [1, 2, 3, 4]
-    assert all(path is not None and path.parent == tmp_path for _, path in told)
-    assert {"loss", "loss/play", "loss/thumb", "seconds", "tokens_per_second", "ndcg@10"} <= told[0][0].keys()
-    assert told[0][0]["ndcg@10"] == 0.25, "validation sees the network in evaluation mode"
-    assert told[-1][0]["loss"] < told[0][0]["loss"]
-    assert told[0][0]["loss"] == pytest.approx(told[0][0]["loss/play"] + 0.3 * told[0][0]["loss/thumb"])
+    assert [numbers["epoch"] for numbers, _ in progress] == [1, 2, 3, 4]
+    assert all(path is not None and path.parent == tmp_path for _, path in progress)
+    assert {"loss", "loss/play", "loss/thumb", "seconds", "tokens_per_second", "ndcg@10"} <= progress[0][0].keys()
+    assert progress[0][0]["ndcg@10"] == 0.25, "validation sees the network in evaluation mode"
+    assert progress[-1][0]["loss"] < progress[0][0]["loss"]
+    assert progress[0][0]["loss"] == pytest.approx(progress[0][0]["loss/play"] + 0.3 * progress[0][0]["loss/thumb"])
     assert [step.step for step in steps] == list(range(1, 25))
     assert steps[-1].steps == 24
     assert steps[-1].epoch == steps[-1].epochs == 4
-    assert result.reports == [numbers for numbers, _ in told]
+    assert result.reports == [numbers for numbers, _ in progress]
     assert read_reports(tmp_path) == result.reports
 
 

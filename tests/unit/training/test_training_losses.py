@@ -15,7 +15,7 @@ from playbill.models import HistoryBatch, TitleInputs
 from playbill.models.batch import ContextBatch
 from playbill.ranking.blend import blend, head_losses
 from playbill.training import LoopSettings, fit
-from playbill.training.build import build_network, head_levels
+from playbill.training.build import build_network, initial_biases
 
 SETTINGS = LoopSettings(epochs=12, learning_rate=0.03, ema=0.9, low_precision=False, seed=7)
 SMALL = {
@@ -75,8 +75,8 @@ def test_a_number_starts_from_its_mean_in_that_unit(both) -> None:
     data, resolved, _ = both
     labels = data.labels["minutes"]
     known = np.minimum(labels[~np.isnan(labels)], 2700)
-    assert head_levels(resolved, data)["minutes"] == pytest.approx(float(known.mean()) / 3600, rel=1e-5)
-    assert "play" not in head_levels(resolved, data)
+    assert initial_biases(resolved, data)["minutes"] == pytest.approx(float(known.mean()) / 3600, rel=1e-5)
+    assert "play" not in initial_biases(resolved, data)
 
 
 def test_pairs_put_what_is_played_more_above(both) -> None:
@@ -101,12 +101,12 @@ def test_a_rare_label_starts_at_its_log_odds() -> None:
     data = service.training_set(resolved, service.log(), spans=EVERYWHERE)
     labels = data.labels["play"]
     share = float((labels[~np.isnan(labels)] > 0).mean())
-    assert head_levels(resolved, data)["play"] == pytest.approx(np.log(share / (1 - share)), rel=1e-5)
+    assert initial_biases(resolved, data)["play"] == pytest.approx(np.log(share / (1 - share)), rel=1e-5)
     drawn = service.model(
         {"play": {"label": "play", "loss": "bce", "negatives": {"policy": "uniform", "count": 8, "weight": 3.0}}},
         **SMALL,
     )
     rarer = share / (1 + 3 * share)
-    assert head_levels(drawn, data)["play"] == pytest.approx(np.log(rarer / (1 - rarer)), rel=1e-5)
+    assert initial_biases(drawn, data)["play"] == pytest.approx(np.log(rarer / (1 - rarer)), rel=1e-5)
     without = service.model({"play": {"label": "play", "loss": "bce", "level": False}}, **SMALL)
-    assert head_levels(without, data) == {}
+    assert initial_biases(without, data) == {}

@@ -9,7 +9,7 @@ import pytest
 import shown_service as service
 
 from playbill.datasets import TrainingSet, build_training_set, make_split
-from playbill.definitions.specs import CanvasSpec, ResolvedModel, RowSpec, without_heads
+from playbill.definitions.specs import CanvasSpec, ResolvedModel, RowSpec, prune_heads
 from playbill.errors import DataError, StateError
 from playbill.training.build import network_config
 
@@ -99,7 +99,7 @@ def test_rows_fall_back_and_canvases_go_when_their_whole_blend_is_gone() -> None
     resolved = definition(coming_soon={"list": 1.0})
     rows = [row("mine"), row("later", "coming_soon"), row("mixed", blend={"list": 1.0, "play": 2.0})]
     rows.append(row("alike", scored_as="coming_soon", blend={"play": 1.0}))
-    left = without_heads(resolved.model_copy(update={"rows": {own.name: own for own in rows}}), {"list": "no row"})
+    left = prune_heads(resolved.model_copy(update={"rows": {own.name: own for own in rows}}), {"list": "no row"})
     assert list(left.canvases) == list(left.model.canvases) == ["home"]
     assert list(left.rows) == list(left.model.rows or ()) == ["mine", "mixed"]
     assert (left.rows["mine"].blend, left.rows["mine"].policy) == (None, "popular_7d")
@@ -117,7 +117,7 @@ def test_rows_fall_back_and_canvases_go_when_their_whole_blend_is_gone() -> None
 def test_a_row_without_its_heaviest_head_is_not_shown_under_its_name() -> None:
     resolved = definition(home={"play": 1.0, "list": 0.1})
     rows = [row("gems", blend={"list": 1.0, "play": 0.1}), row("picks", blend={"play": 1.0, "list": 0.1})]
-    left = without_heads(resolved.model_copy(update={"rows": {own.name: own for own in rows}}), {"list": "no event"})
+    left = prune_heads(resolved.model_copy(update={"rows": {own.name: own for own in rows}}), {"list": "no event"})
     why = "it is ranked above all by head 'list', which is left out"
     assert list(left.rows) == ["picks"]
     assert left.left_out.rows == {"home": {"gems": why}}
@@ -132,16 +132,16 @@ def test_a_canvas_of_rows_goes_with_the_canvas_they_are_on() -> None:
     canvas = CanvasSpec.model_validate({**ranking, "blend": {"play": 1.0}})
     model = resolved.model.model_copy(update={"canvases": (*resolved.model.canvases, "ranking")})
     update = {"canvases": {**resolved.canvases, "ranking": canvas}, "model": model}
-    left = without_heads(resolved.model_copy(update=update), {"list": "no row"})
+    left = prune_heads(resolved.model_copy(update=update), {"list": "no row"})
     assert list(left.canvases) == list(left.model.canvases) == ["home"]
     assert "canvas 'ranking' is dropped: it ranks the rows of canvas 'later'" in left.notes
 
 
 def test_nothing_left_is_an_error() -> None:
     with pytest.raises(StateError, match=r"no head is left(.|\n)*play: too young"):
-        without_heads(definition(), {"play": "too young", "list": "none"})
+        prune_heads(definition(), {"play": "too young", "list": "none"})
     with pytest.raises(StateError, match="no canvas has a blend left"):
-        without_heads(definition(home={"list": 1.0}), {"list": "none"})
+        prune_heads(definition(home={"list": 1.0}), {"list": "none"})
 
 
 def test_an_optional_head_that_waits_for_held_out_events_is_left_out() -> None:

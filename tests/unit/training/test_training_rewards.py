@@ -41,13 +41,13 @@ def log() -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def told(log: pl.DataFrame) -> dict[str, np.ndarray]:
+def progress(log: pl.DataFrame) -> dict[str, np.ndarray]:
     model = resolved(one="later", other="at_once", third="begun", fourth="later")
     return example_rewards(model, log, NONE, NONE, NOW, SETTINGS)
 
 
-def test_each_head_has_the_values_of_its_own_reward(log: pl.DataFrame, told: dict[str, np.ndarray]) -> None:
-    assert list(told) == ["one", "other", "third", "fourth"]
+def test_each_head_has_the_values_of_its_own_reward(log: pl.DataFrame, progress: dict[str, np.ndarray]) -> None:
+    assert list(progress) == ["one", "other", "third", "fourth"]
     labels = {"liked": resolved().labels["liked"]}
     outcomes = label_events(list(labels.values()), log, NOW)
     for head, name in (("one", "later"), ("other", "at_once")):
@@ -57,24 +57,24 @@ def test_each_head_has_the_values_of_its_own_reward(log: pl.DataFrame, told: dic
             predictor = DelayedFeedback.fit(reward, labels, outcomes, log, NOW, settings=SETTINGS)
         values = reward_values(reward, labels, outcomes, log, NOW, predictor)
         expected = log.select("event_id").join(values, on="event_id", how="left", maintain_order="left")["value"]
-        np.testing.assert_array_equal(told[head], expected.fill_null(float("nan")).to_numpy())
-    np.testing.assert_array_equal(told["one"], told["fourth"])
-    assert set(told["third"][np.isfinite(told["third"])]) == {2.0}
+        np.testing.assert_array_equal(progress[head], expected.fill_null(float("nan")).to_numpy())
+    np.testing.assert_array_equal(progress["one"], progress["fourth"])
+    assert set(progress["third"][np.isfinite(progress["third"])]) == {2.0}
 
 
-def test_only_what_has_a_reward_has_a_value(log: pl.DataFrame, told: dict[str, np.ndarray]) -> None:
+def test_only_what_has_a_reward_has_a_value(log: pl.DataFrame, progress: dict[str, np.ndarray]) -> None:
     """A thumb counts for its play and has no value of its own, nor has what came later."""
     known = ((log["action"] == "play") & (log["event_at"] < NOW)).to_numpy()
-    for values in told.values():
+    for values in progress.values():
         assert values.dtype == np.float32
         np.testing.assert_array_equal(np.isfinite(values), known)
     young = known & (log["event_at"] > NOW - timedelta(days=7)).to_numpy()
     assert young.sum() > 100
-    assert told["one"][young].mean() > told["other"][young].mean() + 0.1
-    np.testing.assert_array_equal(told["one"][known & ~young], told["other"][known & ~young])
+    assert progress["one"][young].mean() > progress["other"][young].mean() + 0.1
+    np.testing.assert_array_equal(progress["one"][known & ~young], progress["other"][known & ~young])
 
 
-def test_nothing_later_is_looked_at(log: pl.DataFrame, told: dict[str, np.ndarray]) -> None:
+def test_nothing_later_is_looked_at(log: pl.DataFrame, progress: dict[str, np.ndarray]) -> None:
     later = pl.col("event_at") >= NOW
     changed = log.with_columns(
         action=pl.when(later & (pl.col("action") == "thumbs_up")).then(pl.lit("thumbs_down")).otherwise("action"),
@@ -82,7 +82,7 @@ def test_nothing_later_is_looked_at(log: pl.DataFrame, told: dict[str, np.ndarra
     )
     assert not changed.equals(log)
     again = example_rewards(resolved(one="later"), changed, NONE, NONE, NOW, SETTINGS)["one"]
-    np.testing.assert_array_equal(again, told["one"])
+    np.testing.assert_array_equal(again, progress["one"])
 
 
 def test_a_log_without_mature_plays_says_so(log: pl.DataFrame) -> None:

@@ -92,17 +92,17 @@ def test_check_lock_leaves_the_installation_alone(project: Path, monkeypatch: py
 
 
 def test_check_deep_asks_the_feature_door(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     def schema(service: str) -> None:
-        asked.append(service)
+        requested.append(service)
         raise UnknownNameError("feature service", service, ["every_v2"])
 
     door = ModuleType("playbill.features")
     door.FeatureDoor = lambda workspace: SimpleNamespace(schema=schema)  # type: ignore[attr-defined]
     monkeypatch.setitem(__import__("sys").modules, "playbill.features", door)
     result = playbill("--project", project, "check", "--deep")
-    assert asked == ["every_v1"]
+    assert requested == ["every_v1"]
     assert result.exit_code == 1
     assert "model every: features: unknown feature service 'every_v1'. Did you mean 'every_v2'?" in result.output
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playbill.definitions.specs import ResolvedModel, without_heads
+from playbill.definitions.specs import ResolvedModel, prune_heads
 from playbill.definitions.zoo import load_zoo
 from playbill.definitions.zoo.feature_definitions import read_feature_repo
 from playbill.definitions.zoo.impact import KINDS, Graph, Node, graph_of
@@ -88,8 +88,8 @@ def names(found):
     return [str(one.node) for one in found]
 
 
-def dependents(graph, asked):
-    return names(graph.dependents(graph.find(asked)))
+def dependents(graph, requested):
+    return names(graph.dependents(graph.find(requested)))
 
 
 def test_a_label_reaches_all_that_learns_counts_or_is_judged_by_it(graph):
@@ -130,8 +130,8 @@ def test_a_label_reaches_all_that_learns_counts_or_is_judged_by_it(graph):
         ("model:every", {"ensemble:all:1"}),
     ],
 )
-def test_every_kind_has_dependents(graph, asked, reached):
-    assert reached <= set(dependents(graph, asked))
+def test_every_kind_has_dependents(graph, requested, reached):
+    assert reached <= set(dependents(graph, requested))
 
 
 def test_a_model_depends_on_no_view_that_only_another_model_reads(zoo_folder, write, repo):
@@ -178,7 +178,7 @@ def test_a_way_that_goes_on_is_not_hidden_by_a_shorter_one_that_ends():
 
 
 def test_unknown_things_are_named_with_the_nearest(graph):
-    for asked, match in [
+    for requested, match in [
         ("label:plai", "unknown label 'plai'. Did you mean 'play'"),
         ("canvas:home:7", "unknown canvas 'home:7'. Did you mean 'home:1'"),
         ("lable:play", "unknown kind of thing 'lable'. Did you mean 'label'"),
@@ -186,7 +186,7 @@ def test_unknown_things_are_named_with_the_nearest(graph):
         ("head:every.plya", "Did you mean 'every.play'"),
     ]:
         with pytest.raises(UnknownNameError, match=match):
-            graph.find(asked)
+            graph.find(requested)
     assert [node.kind for node in graph.find("play")] == ["label"]
     assert graph.find("label:play") == graph.find("label:play:1")
 
@@ -260,7 +260,7 @@ def test_a_version_depends_on_its_record_not_on_definitions_of_today(graph, reco
 
 def test_a_version_does_not_depend_on_a_label_that_it_never_learnt(graph, record):
     """The bundle of a log without thumbs: `up` was left out, though older bundles go on naming its label."""
-    left = without_heads(record.resolved, {"up": "no row"})
+    left = prune_heads(record.resolved, {"up": "no row"})
     kept = left.model_copy(update={"labels": record.resolved.labels, "rewards": {}})
     add_version(graph, replace(record, resolved=kept))
     assert "version:every:3" not in dependents(graph, "label:up")

@@ -58,7 +58,7 @@ def test_it_has_what_its_page_has(
     assert mistakes() == []
     resolved = load_zoo(zoo_folder).model("every")
     home, own = resolved.canvas("home"), resolved.canvas("ranking")
-    assert (own.target, own.asked_as, home.asked_as) == ("row", "home", "home")
+    assert (own.target, own.requested_as, home.requested_as) == ("row", "home", "home")
     assert (own.context, own.fallback, own.candidates) == (home.context, home.fallback, home.candidates)
     assert own.context == ("member", "device")
     assert (own.rows, own.blend) == ((), {"row_play": 1.0})

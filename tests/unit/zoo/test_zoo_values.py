@@ -51,14 +51,14 @@ def test_a_value_that_is_nearly_one_of_the_data_is_a_mistake(
     zoo_folder: Path, edit: Edit, file: str, old: str, new: str, expected: str
 ) -> None:
     edit(file, old, new)
-    mistakes, notes = check_values(load_zoo(zoo_folder).shelf, KNOWN)
+    mistakes, notes = check_values(load_zoo(zoo_folder).index, KNOWN)
     assert next(str(one) for one in mistakes).endswith(expected)
     assert (len(mistakes), notes) == (1, [])
 
 
 def test_a_value_that_the_data_does_not_have_is_a_note(zoo_folder: Path, edit: Edit) -> None:
     edit("rows/again.yaml", "{watched: true}", "{kind: [game], origin: [XX], original_language: [xx]}")
-    mistakes, notes = check_values(load_zoo(zoo_folder).shelf, KNOWN)
+    mistakes, notes = check_values(load_zoo(zoo_folder).index, KNOWN)
     assert mistakes == []
     assert [str(note).rpartition(": ")[2] for note in notes] == [
         "the data has no kind 'game'.",

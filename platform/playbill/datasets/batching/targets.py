@@ -89,9 +89,9 @@ class TargetAssembler:
             label = labels[row]
             weight = shared if own is None else shared * own[row]
             if head in self.softmax:
-                weight = weight * label.clip(min=0) * (self._said(row) + made * self.rows.next[row])
+                weight = weight * label.clip(min=0) * (self._label_weight(row) + made * self.rows.next[row])
             else:
-                weight = weight * self._said(row)
+                weight = weight * self._label_weight(row)
             total = float(np.where(known & ~np.isnan(label), weight, 0).sum(dtype=np.float64))
             if total > 0:
                 found[head] = total / steps
@@ -102,7 +102,7 @@ class TargetAssembler:
             return np.ones(len(row), np.float32)
         return (1 / self.rows.copies[row]).astype(np.float32)
 
-    def _said(self, row: Int) -> Float:
+    def _label_weight(self, row: Int) -> Float:
         """Return [N] 1 for a row that teaches something itself, else 0."""
         ones = np.ones(len(row), np.float32)
         return np.where(self.rows.silent[row], np.float32(0), ones) if len(self.rows.silent) else ones

@@ -59,10 +59,10 @@ def encode_contexts(encoder: Encoder, rows: pl.DataFrame) -> ContextColumns:
     indices = {name: _index(encoder, rows, name, carried) for name in ("country", "device", "language", "row")}
     source_title = _source_titles(encoder, rows, carried)
     grams, offsets = _queries(encoder, rows, carried)
-    asked = np.diff(offsets, append=len(grams)) > 0
-    by_name = np.zeros(len(asked), np.bool_)
+    requested = np.diff(offsets, append=len(grams)) > 0
+    by_name = np.zeros(len(requested), np.bool_)
     if state.named_queries:
-        by_name = canvas.is_in(state.named_queries).to_numpy() & (source_title > 0) & ~asked
+        by_name = canvas.is_in(state.named_queries).to_numpy() & (source_title > 0) & ~requested
     return ContextColumns(
         canvas=encoder.canvas_index(canvas),
         **indices,
@@ -162,8 +162,8 @@ def _queries(encoder: Encoder, rows: pl.DataFrame, carried: Carried) -> tuple[In
     if "query" not in rows.columns:
         return np.zeros(0, np.int64), sizes
     texts = rows["query"].cast(pl.String).fill_null("")
-    asked = np.nonzero((texts != "").to_numpy() & carried("query"))[0]
-    typed = [typed_text(text) for text in texts.gather(asked).to_list()]
+    requested = np.nonzero((texts != "").to_numpy() & carried("query"))[0]
+    typed = [typed_text(text) for text in texts.gather(requested).to_list()]
     grams, starts = gram_arrays(typed, encoder.state.text_buckets, query=True)
-    sizes[asked] = np.diff(starts, append=len(grams))
+    sizes[requested] = np.diff(starts, append=len(grams))
     return grams, np.cumsum(sizes) - sizes

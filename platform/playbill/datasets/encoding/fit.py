@@ -58,7 +58,7 @@ class Schema(Protocol):
         ...
 
 
-def learn_state(
+def fit_encoder(
     resolved: ResolvedModel,
     schema: Schema,
     events: pl.DataFrame,
@@ -119,7 +119,7 @@ def with_categories(state: EncoderState, rows: pl.DataFrame, titles: pl.DataFram
     """Return the state with the values of its categorical features.
 
     Args:
-        state: From `learn_state`.
+        state: From `fit_encoder`.
         rows: Training rows with the member and request features.
         titles: One row per title with the categorical title features.
     """

@@ -144,19 +144,19 @@ def _past(request: Request, number: int) -> pl.DataFrame:
 
 
 def _rows(encoder: Encoder, requests: Sequence[Request]) -> pl.DataFrame:
-    asked: dict[str, Any] = {
+    requested: dict[str, Any] = {
         "event_at": pl.Series("event_at", [request.at for request in requests], dtype=pl.Datetime("us", "UTC"))
     }
     for name in _TEXT:
-        asked[name] = pl.Series(name, [getattr(request, name) for request in requests], dtype=pl.String)
+        requested[name] = pl.Series(name, [getattr(request, name) for request in requests], dtype=pl.String)
     places = [request.row_position for request in requests]
-    asked["row_position"] = pl.Series("row_position", places, dtype=pl.Int32)
+    requested["row_position"] = pl.Series("row_position", places, dtype=pl.Int32)
     for name in encoder.state.numeric:
         values = [request.features.get(name) for request in requests]
-        asked[name] = pl.Series(name, values, dtype=pl.Float32, strict=False)
+        requested[name] = pl.Series(name, values, dtype=pl.Float32, strict=False)
     for name in encoder.state.categorical:
-        asked[name] = pl.Series(name, [_text(request.features.get(name)) for request in requests], dtype=pl.String)
-    return pl.DataFrame(asked)
+        requested[name] = pl.Series(name, [_text(request.features.get(name)) for request in requests], dtype=pl.String)
+    return pl.DataFrame(requested)
 
 
 def _text(value: Any) -> str | None:

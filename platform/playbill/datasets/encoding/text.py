@@ -233,7 +233,7 @@ class TypedQuery:
     notes: tuple[str, ...] = ()
 
 
-def read_query(query: str) -> TypedQuery:
+def normalise_query(query: str) -> TypedQuery:
     """Return what of a query is read, and what is not."""
     kept = "".join(islice(filter(_kept, query), QUERY_LETTERS + 1))
     text = "".join(" " if letter in _BLANKS else letter for letter in kept[:QUERY_LETTERS])
@@ -256,7 +256,7 @@ def typed_text(query: str) -> str:
     """Return what of a query is read, quickly where it is plain."""
     if len(query) <= QUERY_LETTERS and query.isascii() and query.isprintable() and any(map(str.isalnum, query)):
         return query
-    return read_query(query).text
+    return normalise_query(query).text
 
 
 def _kept(letter: str) -> bool:

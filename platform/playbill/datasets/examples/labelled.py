@@ -220,12 +220,12 @@ def labelled(
 
 def _chosen(values: Float, rows: Int, count: int, *, largest: bool) -> Int:
     """Return [count] the event that labels each token, -1 without one: the largest label, or the last one said."""
-    said = np.nonzero(~np.isnan(values))[0]
+    given = np.nonzero(~np.isnan(values))[0]
     if largest:
         # Of equal ones the first; the last write to a row stands.
-        said = said[np.lexsort((-said, values[said]))]
+        given = given[np.lexsort((-given, values[given]))]
     result = np.full(count, -1, np.int64)
-    result[rows[said]] = said
+    result[rows[given]] = given
     return result
 
 
@@ -253,16 +253,18 @@ def request_context(events: pl.DataFrame, log: pl.DataFrame) -> pl.DataFrame:
         it; `row`, the name of its row; and `row_position`, the place of the row on the page, from 0. Each is null
         where the log does not say.
     """
-    asked = _with_optional(events).with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias(_AT))
+    requested = _with_optional(events).with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias(_AT))
     known = _with_optional(log)
     typed = known.filter(pl.col("query").is_not_null())
     shown = pl.col("canvas").eq(ROW_RANKING) & pl.col("action").eq("impression") & pl.col("position").is_not_null()
     places = known.filter(shown, pl.col("row_id").is_not_null())
-    queries = _last_before(asked.filter(pl.col("query").is_null()), typed, _REQUEST, "query")
-    positions = _last_before(asked.filter(pl.col("row_id").is_not_null()), places, (*_REQUEST, "row_id"), "position")
+    queries = _last_before(requested.filter(pl.col("query").is_null()), typed, _REQUEST, "query")
+    positions = _last_before(
+        requested.filter(pl.col("row_id").is_not_null()), places, (*_REQUEST, "row_id"), "position"
+    )
     name = pl.col("row_id").str.split(NAME_END).list.first()
     filled = (
-        asked.join(queries, on=_AT, how="left", maintain_order="left", suffix="_typed")
+        requested.join(queries, on=_AT, how="left", maintain_order="left", suffix="_typed")
         .join(positions.rename({"position": "row_position"}), on=_AT, how="left", maintain_order="left")
         .with_columns(pl.coalesce("query", "query_typed"), name.alias("row"))
     )
@@ -277,11 +279,11 @@ def _with_optional(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.drop(*PLACE_COLUMNS, strict=False).with_columns(missing)
 
 
-def _last_before(asked: pl.DataFrame, said: pl.DataFrame, by: tuple[str, ...], column: str) -> pl.DataFrame:
+def _last_before(requested: pl.DataFrame, given: pl.DataFrame, by: tuple[str, ...], column: str) -> pl.DataFrame:
     """Return the row number and the newest value said strictly before, for the asked rows that have one."""
-    keys = said.select(by).unique()
-    rows = asked.select(_AT, "seq", *by).join(keys, on=by, how="semi")
-    values = said.select("seq", *by, column).sort("seq")
+    keys = given.select(by).unique()
+    rows = requested.select(_AT, "seq", *by).join(keys, on=by, how="semi")
+    values = given.select("seq", *by, column).sort("seq")
     found = rows.sort("seq").join_asof(
         values, on="seq", by=list(by), strategy="backward", allow_exact_matches=False, check_sortedness=False
     )

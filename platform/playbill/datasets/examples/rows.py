@@ -184,8 +184,8 @@ def slates(events: pl.DataFrame, titles: AnyInt, targets: Int, seed: int) -> tup
     played = own.filter(pl.col("action") == "play").select(*keys, "title").unique()
     shown = own.filter(pl.col("action").is_in(IGNORED_ACTIONS)).unique([*keys, "title"], maintain_order=True)
     unplayed = shown.join(played, on=[*keys, "title"], how="anti", maintain_order="left")
-    asked = np.nonzero(targets >= 0)[0]
-    rows = events[targets[asked]].select(keys).with_columns(row=pl.Series(asked, dtype=pl.Int64))
+    requested = np.nonzero(targets >= 0)[0]
+    rows = events[targets[requested]].select(keys).with_columns(row=pl.Series(requested, dtype=pl.Int64))
     found = rows.join(unplayed, on=keys, maintain_order="left_right").select("row", "title")
     row, title = found["row"].to_numpy(), found["title"].to_numpy().astype(np.int64)
     order = np.lexsort((np.random.default_rng((seed, 2)).random(len(row)), row))

@@ -122,10 +122,10 @@ def _require_examples(names: Sequence[str], rows: Int, drawn: Int, floor: float)
     few = np.nonzero(drawn > MOST_DRAWS * rows)[0]
     if not len(few):
         return
-    said = ", ".join(f"'{names[place]}' ({rows[place]:,})" for place in few[:5])
+    listed = ", ".join(f"'{names[place]}' ({rows[place]:,})" for place in few[:5])
     more = f" and {len(few) - 5} more" if len(few) > 5 else ""
     raise ConfigError(
-        f"sampling: too few examples in {said}{more}: for {floor:.3g} of an epoch one would be drawn "
+        f"sampling: too few examples in {listed}{more}: for {floor:.3g} of an epoch one would be drawn "
         f"{np.max(drawn / rows):,.0f} times, and at most {MOST_DRAWS:,} are allowed; a floor of "
         f"{_largest_floor(rows, floor):.3g} can be kept, or use fewer strata"
     )

@@ -44,7 +44,7 @@ from playbill.datasets.examples.sampling import (
     stratum_names,
 )
 from playbill.datasets.splits import Split
-from playbill.definitions.specs import ResolvedModel, without_heads
+from playbill.definitions.specs import ResolvedModel, prune_heads
 from playbill.definitions.specs.losses import ranks
 from playbill.errors import StateError
 
@@ -123,10 +123,10 @@ def learn(
     boundary.as_of("labels", as_of)
     titles, availability = known_titles(tables, boundary), tables.availability()
     unfit = unfit_heads(resolved, interactions, split)
-    assert_heads_fit(without_heads(resolved, unfit), interactions, split)
+    assert_heads_fit(prune_heads(resolved, unfit), interactions, split)
     values = label_values(resolved, events, events, availability, as_of, titles=titles)
     left_out = empty_heads(resolved, values, events, as_of) | unfit
-    resolved = without_heads(resolved, left_out)
+    resolved = prune_heads(resolved, left_out)
     labels = {head: value for head, value in values.items() if head not in left_out}
     rewards = event_rewards(weights, resolved, events, availability, titles, as_of)
     filled = request_context(events, events)
@@ -153,7 +153,7 @@ def find_examples(encoder: Encoder, known: Known, resolved: ResolvedModel) -> Ex
     own = labelled(tokens, known.labels, resolved, known.rewards)
     titles = encoder.title_rows.encode(events["title_id"])
     shown = shown_rows(events, titles, known.labels, resolved, seed)
-    asked, request = _requests_of(events, shown, encoder.state.own_fields)
+    requested, request = _requests_of(events, shown, encoder.state.own_fields)
     numbers = events["member_id"].rle_id().to_numpy().astype(np.int64)
     targets = np.nonzero(own.token_row >= 0)[0]
     slot = np.concatenate([next_slots(tokens)[targets], slots_of(tokens, numbers[shown.events], shown.requests)])
@@ -174,7 +174,7 @@ def find_examples(encoder: Encoder, known: Known, resolved: ResolvedModel) -> Ex
         slate_offsets=offsets,
     )
     moment = np.concatenate([own.events, shown.requests])[order]
-    requests = pl.concat([request_rows(events[own.events], encoder.state.own_fields), asked])
+    requests = pl.concat([request_rows(events[own.events], encoder.state.own_fields), requested])
     return Examples(tokens, rows, requests, int(numbers.max(initial=-1)) + 1, event, moment)
 
 
@@ -190,8 +190,8 @@ def _requests_of(events: pl.DataFrame, shown: ShownRows, own_fields: Mapping[str
     number = np.zeros(ordered.height, np.int64)
     number[ordered["at"].to_numpy()] = ordered["number"].to_numpy()
     firsts = ordered.unique("number", keep="first", maintain_order=True)
-    asked = request_rows(events[firsts["start"].to_numpy()], own_fields)
-    return asked.with_columns(firsts.select(keys[1:]).get_columns()), number
+    requested = request_rows(events[firsts["start"].to_numpy()], own_fields)
+    return requested.with_columns(firsts.select(keys[1:]).get_columns()), number
 
 
 def head_arrays(
@@ -215,8 +215,8 @@ def head_arrays(
 
 def _slates(events: pl.DataFrame, titles: AnyInt, targets: Int, resolved: ResolvedModel) -> tuple[AnyInt, Int]:
     heads = resolved.model.heads.values()
-    asked = [head for head in heads if head.negatives is not None and make_policy(head.negatives).shown != 0]
-    if not asked:
+    requested = [head for head in heads if head.negatives is not None and make_policy(head.negatives).shown != 0]
+    if not requested:
         return np.zeros(0, np.int32), np.zeros(0, np.int64)
     flat, offsets = slates(events, titles, targets, resolved.model.training.seed)
     return flat.astype(np.int32), offsets

@@ -117,7 +117,7 @@ class Inputs(Record):
     """Versions of what decides values and bytes."""
 
     @model_serializer(mode="wrap")
-    def _said(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return _without_nothing(serialise(self), "rewards")
 
     @property
@@ -212,7 +212,7 @@ class Manifest(Record):
         return dict(sorted(folds.items(), key=lambda item: FOLDS.index(item[0])))
 
     @model_serializer(mode="wrap")
-    def _said(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return _without_nothing(serialise(self), "strata")
 
     @property

@@ -17,9 +17,9 @@ import numpy as np
 import polars as pl
 
 from playbill.datasets.build import FeatureSource, TrainingTables
-from playbill.datasets.checks import Boundary, assert_filled, assert_heads_fit, unfit_heads
+from playbill.datasets.checks import Boundary, assert_heads_fit, check_context_coverage, unfit_heads
 from playbill.datasets.encoding.encoder import CONTEXT_COLUMNS, Encoder
-from playbill.datasets.encoding.fit import Schema, learn_state
+from playbill.datasets.encoding.fit import Schema, fit_encoder
 from playbill.datasets.encoding.tokens import floor_moments
 from playbill.datasets.examples.labelled import (
     PLACE_COLUMNS,
@@ -134,7 +134,7 @@ def labelled_rows(
     assert_heads_fit(resolved, log.interactions, split)
     boundary = Boundary.of(split, log.interactions)
     titles = known_titles(tables, boundary)
-    encoder = Encoder(learn_state(resolved, schema, trained, titles, tables.vocabulary("title").entries))
+    encoder = Encoder(fit_encoder(resolved, schema, trained, titles, tables.vocabulary("title").entries))
     frames: list[pl.DataFrame] = []
     as_of: dict[Fold, datetime] = {}
     strata: tuple[Stratum, ...] = ()
@@ -146,7 +146,7 @@ def labelled_rows(
         frame = _fold_rows(fold, learnt.events, examples, encoder.state.snapshot_hours)
         if fold == "train":
             require_some(frame.height)
-            assert_filled(resolved, examples.requests, learnt.events, encoder.state.own_fields)
+            check_context_coverage(resolved, examples.requests, learnt.events, encoder.state.own_fields)
             boundary.as_of("labels", as_of[fold])
             boundary.events("training rows", frame.select("member_id", "seq", "event_at"))
             names, copies, strata = draw_strata(examples, learnt, tables, resolved)
@@ -191,8 +191,8 @@ def _fold_rows(fold: Fold, events: pl.DataFrame, examples: Examples, snapshot_ho
     found = examples.rows
     labels = [pl.Series(f"{LABEL}{head}", column, dtype=pl.Float32) for head, column in found.labels.items()]
     weights = [pl.Series(f"{WEIGHT}{head}", column, dtype=pl.Float32) for head, column in found.weights.items()]
-    asked = examples.requests.select(*CONTEXT_COLUMNS, *PLACE_COLUMNS)[found.request]
-    rows = events[examples.events].with_columns(asked.get_columns())
+    requested = examples.requests.select(*CONTEXT_COLUMNS, *PLACE_COLUMNS)[found.request]
+    rows = events[examples.events].with_columns(requested.get_columns())
     floors = floor_moments(rows["event_at"].dt.epoch("us").to_numpy().astype(np.int64), snapshot_hours)
     return rows.select(
         *KEYS,
@@ -244,8 +244,8 @@ def slices(rows: pl.DataFrame, limit: int) -> Iterator[pl.DataFrame]:
 
 def with_features(rows: pl.DataFrame, features: ExportFeatures, service: str) -> pl.DataFrame:
     """Add member and request features of each row's moment, and its title's at `snapshot_at`."""
-    asked = request_rows(rows)
-    known = features.member_features(service, asked).drop(asked.columns)
+    requested = request_rows(rows)
+    known = features.member_features(service, requested).drop(requested.columns)
     titles = rows.select("title_id", pl.col(SNAPSHOT_AT).alias("event_at"))
     own = features.title_features(service, titles).drop(titles.columns)
     _assert_rows(rows, known, own)

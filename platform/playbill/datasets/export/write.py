@@ -55,7 +55,7 @@ from playbill.datasets.export.rows import (
 )
 from playbill.datasets.export.stored import StoredDataset, differences
 from playbill.datasets.splits import Split, make_split
-from playbill.definitions.specs import ResolvedModel, without_heads
+from playbill.definitions.specs import ResolvedModel, prune_heads
 from playbill.definitions.specs.resolved import content_hash
 from playbill.errors import ConfigError, IntegrityError, StateError
 from playbill.files import replaced_folder
@@ -134,7 +134,7 @@ class Export:
         schema: Schema = features.schema(resolved.model.features)
         log = known_at(tables, moment)
         split = make_split(protocol or resolved.model.evaluate.protocol, log.interactions)
-        resolved = without_heads(resolved, untaught_heads(tables, resolved, log, split, moment))
+        resolved = prune_heads(resolved, untaught_heads(tables, resolved, log, split, moment))
         inputs, registry = _inputs(tables, resolved, features, split, moment)
         _require_built(inputs, log, workspace)
         return cls(workspace, tables, features, resolved, schema, log, split, inputs, registry, weights)

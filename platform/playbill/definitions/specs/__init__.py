@@ -23,7 +23,7 @@ from playbill.definitions.specs.model import (
     TrainingSpec,
 )
 from playbill.definitions.specs.plugins import BASELINES, EXTRACTORS, FALLBACKS, TRUNKS, ExtractorPlugin, TrunkOptions
-from playbill.definitions.specs.prune_heads import without_heads
+from playbill.definitions.specs.prune_heads import prune_heads
 from playbill.definitions.specs.resolved import ResolvedModel, content_hash, reward_version, reward_versions
 from playbill.definitions.specs.reward import RewardSpec, TermSpec
 from playbill.definitions.specs.row import GeneratorSpec, RowSpec
@@ -84,8 +84,8 @@ __all__ = [
     "WhereError",
     "content_hash",
     "parse_where",
+    "prune_heads",
     "reward_version",
     "reward_versions",
     "split_reference",
-    "without_heads",
 ]

@@ -242,8 +242,8 @@ class CandidatesSpec(TitleRules):
     @cached_property
     def about_titles(self) -> dict[str, CandidatesSpec]:
         """Each rule about what a title is (kids, kind, genres, ...), which never changes, by itself."""
-        asked = {name: getattr(self, name) for name in ABOUT_TITLES if getattr(self, name) is not None}
-        return {name: CandidatesSpec(**{name: value}) for name, value in asked.items()}
+        requested = {name: getattr(self, name) for name in ABOUT_TITLES if getattr(self, name) is not None}
+        return {name: CandidatesSpec(**{name: value}) for name, value in requested.items()}
 
 
 ABOUT_TITLES = tuple(TitleRules.model_fields)

@@ -85,7 +85,7 @@ class CanvasSpec(Definition):
         return self
 
     @property
-    def asked_as(self) -> str:
+    def requested_as(self) -> str:
         """The canvas that its requests are asked on: its own, or that of its rows."""
         return self.name if self.rows_of is None else self.rows_of.partition(":")[0]
 

@@ -14,7 +14,7 @@ from playbill.definitions.specs.row import RowSpec
 from playbill.errors import StateError
 
 
-def without_heads(resolved: ResolvedModel, reasons: Mapping[str, str]) -> ResolvedModel:
+def prune_heads(resolved: ResolvedModel, reasons: Mapping[str, str]) -> ResolvedModel:
     """Return a model that never had some heads, with a note of everything that went with them.
 
     Labels and rewards that nothing else uses go with their heads. Blends lose their terms. A row whose whole blend is
@@ -104,8 +104,8 @@ def _canvases(resolved: ResolvedModel, gone: frozenset[str]) -> tuple[dict[str, 
         else:
             dropped[name] = _emptied(canvas.blend, gone)
     for name, canvas in list(found.items()):
-        if canvas.asked_as in resolved.canvases and canvas.asked_as not in found:
-            dropped[name] = f"it ranks the rows of canvas '{canvas.asked_as}'"
+        if canvas.requested_as in resolved.canvases and canvas.requested_as not in found:
+            dropped[name] = f"it ranks the rows of canvas '{canvas.requested_as}'"
             del found[name]
     return found, dropped
 

@@ -65,7 +65,7 @@ class ResolvedModel(Spec):
     rows: dict[str, RowSpec]
     """Its rows, in the order of the page."""
     notes: tuple[str, ...] = ()
-    """What was taken out of it, such as heads without an example, and why; see `without_heads`."""
+    """What was taken out of it, such as heads without an example, and why; see `prune_heads`."""
     left_out: LeftOut = LeftOut()
     """The same by name, for those who ask about one of it."""
     written_blends: dict[str, dict[str, float]] = Field(default_factory=dict)
@@ -164,12 +164,12 @@ def reward_version(reward: RewardSpec, labels: Mapping[str, LabelSpec]) -> str:
         `name:version:hash`, the hash being twelve digits over everything the reward and its labels say beyond the
         defaults: it changes when a label does although the reward's own version stays.
     """
-    terms = {name: _said(labels[split_reference(name)[0]]) for name in reward.terms}
-    content = {"reward": _said(reward), "labels": terms}
+    terms = {name: _content(labels[split_reference(name)[0]]) for name in reward.terms}
+    content = {"reward": _content(reward), "labels": terms}
     return f"{reward.reference}:{content_hash(content)[:12]}"
 
 
-def _said(definition: Definition) -> dict[str, Any]:
+def _content(definition: Definition) -> dict[str, Any]:
     return definition.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 

@@ -340,9 +340,9 @@ def _content(statement: ast.stmt, module: _Module, modules: Mapping[str, _Module
                 continue
             key = f"{home.place}:{name}"
             if key not in seen:
-                seen[key] = _said(helper)
+                seen[key] = _normalised(helper)
                 waiting.append((helper, home))
-    text = "\n".join([_said(statement), *(seen[key] for key in sorted(seen))])
+    text = "\n".join([_normalised(statement), *(seen[key] for key in sorted(seen))])
     return hashlib.sha256(text.encode()).hexdigest()[:SHOWN]
 
 
@@ -359,6 +359,6 @@ class _WithoutWords(ast.NodeTransformer):
         return self.generic_visit(node)
 
 
-def _said(statement: ast.stmt) -> str:
+def _normalised(statement: ast.stmt) -> str:
     # The tree is needed again with its words, and a copy through its text drops comments and layout.
     return ast.unparse(_WithoutWords().visit(ast.parse(ast.unparse(statement))))

@@ -134,22 +134,22 @@ class Graph:
         """Every edge."""
         return (edge for edges in self._below.values() for edge in edges.values())
 
-    def find(self, asked: str) -> list[Node]:
+    def find(self, requested: str) -> list[Node]:
         """Return what a text means: `kind:name` is every version of it, `kind:name:2` one, `name` that of any kind.
 
         Raises:
             UnknownNameError: There is none; the nearest one is suggested.
         """
-        found = sorted(node for node in self.nodes if asked in _names(node))
+        found = sorted(node for node in self.nodes if requested in _names(node))
         if found:
             return found
-        kind = asked.partition(":")[0]
-        if ":" not in asked:
-            raise UnknownNameError("name", asked, {node.name for node in self.nodes})
+        kind = requested.partition(":")[0]
+        if ":" not in requested:
+            raise UnknownNameError("name", requested, {node.name for node in self.nodes})
         if kind not in KINDS:
             raise UnknownNameError("kind of thing", kind, KINDS)
         own = [node for node in self.nodes if node.kind == kind]
-        name = asked.removeprefix(f"{kind}:")
+        name = requested.removeprefix(f"{kind}:")
         versions = {f"{node.name}:{node.version}" for node in own if name.startswith(f"{node.name}:")}
         raise UnknownNameError(kind.replace("_", " "), name, versions or {node.name for node in own})
 
@@ -227,7 +227,7 @@ def graph_of(zoo: Zoo, features: FeatureRepo | None = None) -> Graph:
     graph = Graph()
     for definition in features.definitions.values() if features else ():
         _add_features(graph, definition, zoo)
-    for checked in zoo.shelf.all_checked():
+    for checked in zoo.index.all_checked():
         spec, kind = checked.spec, type(checked.spec).model_fields["kind"].default
         if zoo.mistakes.of(kind, spec.reference):
             continue
@@ -256,7 +256,7 @@ def _add_features(graph: Graph, definition: FeatureDefinition, zoo: Zoo) -> None
 
 
 def _node(zoo: Zoo, kind: str, reference: str) -> Node | None:
-    found = zoo.shelf.find(kind, reference)
+    found = zoo.index.find(kind, reference)
     return None if found is None else Node(kind.lower(), found.spec.name, found.spec.version)
 
 

@@ -180,8 +180,8 @@ def _rows(spec: type[BaseModel], prefix: str) -> Iterator[str]:
         if key in ("kind", *_COMMON):
             continue
         inner, step = inner_spec(field.annotation)
-        said = field.description or (_sentence(inner) if inner else "")
-        yield f"| `{key}` | {_default(field)} | {_cell(said)}{_choices(field)} |"
+        description = field.description or (_sentence(inner) if inner else "")
+        yield f"| `{key}` | {_default(field)} | {_cell(description)}{_choices(field)} |"
         if inner is not None:
             yield from _rows(inner, f"{key}{step}.")
 

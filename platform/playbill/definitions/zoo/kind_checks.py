@@ -11,7 +11,7 @@ from playbill.definitions.specs.base import format_duration
 from playbill.definitions.specs.canvas import OF_THE_PAGE, PageSpec
 from playbill.definitions.specs.resolved import attribution, matures_after
 from playbill.definitions.specs.reward import REWARDED, TermSpec
-from playbill.definitions.zoo.parsing import Checked, Shelf, place_of
+from playbill.definitions.zoo.parsing import Checked, DefinitionIndex, place_of
 from playbill.definitions.zoo.resolve import rows_of_others
 from playbill.definitions.zoo.yaml_tree import problem
 from playbill.errors import Problem, nearest
@@ -20,12 +20,12 @@ Path = tuple[str | int, ...]
 
 
 def check_page(
-    shelf: Shelf, owner: Checked, model: ModelSpec, rows: list[Checked], known: list[str]
+    index: DefinitionIndex, owner: Checked, model: ModelSpec, rows: list[Checked], known: list[str]
 ) -> Iterator[Problem]:
     """Check the page of a canvas: its heads are the model's, of the right level; its rows are the canvas's.
 
     Args:
-        shelf: Of all definitions.
+        index: Of all definitions.
         owner: The canvas.
         model: Serves it.
         rows: Every row of the model.
@@ -35,15 +35,15 @@ def check_page(
     page = canvas.page
     if page is None or "page" in owner.absent:
         return
-    yield from _check_heads(shelf, owner, model, page, known)
+    yield from _check_heads(index, owner, model, page, known)
     own = [row.spec.name for row in rows if split_reference(cast(RowSpec, row.spec).canvas)[0] == canvas.name]
-    own += rows_of_others(shelf, model)
+    own += rows_of_others(index, model)
     named: list[tuple[Path, str]] = [(("page", "pinned", at), one) for at, one in enumerate(page.pinned)]
     if page.placed is not None:
         named.append((("page", "placed", "row"), page.placed.row))
     for path, reference in named:
         name = split_reference(reference)[0]
-        if name not in own and not shelf.unread_as("Row", name):
+        if name not in own and not index.unread_as("Row", name):
             close = nearest(name, own)
             hint = f"Did you mean '{close}'?" if close else f"Rows: {', '.join(own) or 'none'}."
             what = f"model '{model.name}' has no row '{name}' on canvas '{canvas.name}'"
@@ -51,18 +51,18 @@ def check_page(
 
 
 def check_levels(
-    shelf: Shelf, checked: Checked, model: ModelSpec, canvases: list[Checked], rows: list[Checked]
+    index: DefinitionIndex, checked: Checked, model: ModelSpec, canvases: list[Checked], rows: list[Checked]
 ) -> Iterator[Problem]:
     """Check that heads about rows and pages learn yes or no, and that lists blend heads about what they list.
 
     Args:
-        shelf: Of all definitions.
+        index: Of all definitions.
         checked: The model.
         model: Its definition.
         canvases: Its canvases.
         rows: Its rows.
     """
-    levels = {name: _level(shelf, model, name) for name in model.heads}
+    levels = {name: _level(index, model, name) for name in model.heads}
     for name, level in levels.items():
         head = model.heads[name]
         if level in (None, "title"):
@@ -83,45 +83,47 @@ def check_levels(
             yield problem(place_of(owner, path, key=True), path, what, level)
 
 
-def _check_heads(shelf: Shelf, owner: Checked, model: ModelSpec, page: PageSpec, known: list[str]) -> Iterator[Problem]:
-    asked: list[tuple[Path, str, str]] = [(("page", "blend", head), head, "row") for head in page.blend]
+def _check_heads(
+    index: DefinitionIndex, owner: Checked, model: ModelSpec, page: PageSpec, known: list[str]
+) -> Iterator[Problem]:
+    requested: list[tuple[Path, str, str]] = [(("page", "blend", head), head, "row") for head in page.blend]
     if page.placed is not None:
-        asked.append((("page", "placed", "head"), page.placed.head, "page"))
+        requested.append((("page", "placed", "head"), page.placed.head, "page"))
     if page.expected is not None:
-        asked.append((("page", "expected", "head"), page.expected.head, "title"))
-    for path, head, level in asked:
-        yield from _check_head(shelf, owner, model, path, (head, level), known)
+        requested.append((("page", "expected", "head"), page.expected.head, "title"))
+    for path, head, level in requested:
+        yield from _check_head(index, owner, model, path, (head, level), known)
         if level == "title" and head in model.heads and model.heads[head].loss != "bce":
             what = f"head '{head}' of model '{model.name}' has loss '{model.heads[head].loss}' and no probabilities"
             yield problem(place_of(owner, path), path, what, "Use a head with loss 'bce' for a row's expected play.")
 
 
-def _level(shelf: Shelf, model: ModelSpec, head: str) -> str | None:
+def _level(index: DefinitionIndex, model: ModelSpec, head: str) -> str | None:
     """Return what a head is about, or None while mistakes hide it."""
     reference = model.heads[head].label
     if reference is None:
         return "title"
-    found = shelf.find("Label", reference)
+    found = index.find("Label", reference)
     return cast(LabelSpec, found.spec).level if found is not None and found.knows("level", "extractor") else None
 
 
 def _check_head(
-    shelf: Shelf, owner: Checked, model: ModelSpec, path: Path, asked: tuple[str, str], known: list[str]
+    index: DefinitionIndex, owner: Checked, model: ModelSpec, path: Path, requested: tuple[str, str], known: list[str]
 ) -> Iterator[Problem]:
-    head, level = asked
+    head, level = requested
     place = place_of(owner, path, key=path[1] == "blend")
     if head not in known:
         close = nearest(head, known)
         hint = f"Did you mean '{close}'?" if close else f"Heads: {', '.join(known)}."
         yield problem(place, path, f"model '{model.name}' has no head '{head}'", hint)
         return
-    own = _level(shelf, model, head) if head in model.heads else level
+    own = _level(index, model, head) if head in model.heads else level
     if own not in (None, level):
         what = f"head '{head}' of model '{model.name}' is about a {own}, not about a {level}"
         yield problem(place, path, what, f"Use a head whose label has `level: {level}`.")
 
 
-def check_reward(shelf: Shelf, checked: Checked, reward: RewardSpec) -> Iterator[Problem]:
+def check_reward(index: DefinitionIndex, checked: Checked, reward: RewardSpec) -> Iterator[Problem]:
     """Check a reward's terms against the labels they name; unknown labels are reported elsewhere."""
     if not checked.knows("terms"):
         return
@@ -131,25 +133,25 @@ def check_reward(shelf: Shelf, checked: Checked, reward: RewardSpec) -> Iterator
         if seen.setdefault(name, reference) != reference:
             path: Path = ("terms", reference)
             yield problem(place_of(checked, path, key=True), path, f"label '{name}' is a term twice")
-        label = _label(shelf, reference)
+        label = _label(index, reference)
         if label is not None:
             yield from _check_term(checked, reference, term, label)
-    yield from _late_terms(shelf, checked, reward)
-    for index, reference in enumerate(reward.delayed if checked.knows("delayed") else ()):
-        label = _label(shelf, reference)
+    yield from _late_terms(index, checked, reward)
+    for place, reference in enumerate(reward.delayed if checked.knows("delayed") else ()):
+        label = _label(index, reference)
         if label is not None and matures_after(reward.terms[reference], label, "play") == timedelta(0):
-            path = ("delayed", index)
+            path = ("delayed", place)
             what = f"label '{label.name}' has no window, so nothing of it is ever too young to predict"
             hint = "Give the label a 'window', the term a 'within', or leave it out of 'delayed'."
             yield problem(place_of(checked, path), path, what, hint)
 
 
-def _late_terms(shelf: Shelf, checked: Checked, reward: RewardSpec) -> Iterator[Problem]:
+def _late_terms(index: DefinitionIndex, checked: Checked, reward: RewardSpec) -> Iterator[Problem]:
     """Yield the terms that are final later than the reward says it is."""
     if reward.matures_after is None or not checked.knows("matures_after"):
         return
     for reference, term in reward.terms.items():
-        label = _label(shelf, reference)
+        label = _label(index, reference)
         takes = max(matures_after(term, label, action) for action in REWARDED) if label is not None else timedelta(0)
         if takes > reward.matures_after:
             path: Path = ("terms", reference)
@@ -169,31 +171,31 @@ def _check_term(checked: Checked, reference: str, term: TermSpec, label: LabelSp
         yield problem(place_of(checked, path), path, what, "Leave 'within' out, or say 'attribute: same_title'.")
 
 
-def check_rewarded_heads(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[Problem]:
+def check_rewarded_heads(index: DefinitionIndex, checked: Checked, model: ModelSpec) -> Iterator[Problem]:
     """Check that a head's reward can weigh its rows, and that no label comes in two versions."""
     labels = {split_reference(head.label)[0]: head.label for head in model.heads.values() if head.label is not None}
     rewards: dict[str, str] = {}
     for name, head in model.heads.items():
-        found = shelf.find("Reward", head.reward) if head.reward is not None else None
+        found = index.find("Reward", head.reward) if head.reward is not None else None
         if found is None or head.reward is None:
             continue
         path: Path = ("heads", name, "reward")
         reward = cast(RewardSpec, found.spec)
-        if (wrong := _cannot_weigh(shelf, head.label) or _gives_no_weight(found, head)) is not None:
+        if (wrong := _cannot_weigh(index, head.label) or _gives_no_weight(found, head)) is not None:
             yield problem(place_of(checked, path), path, *wrong)
         if rewards.setdefault(reward.name, head.reward) != head.reward:
             yield problem(place_of(checked, path), path, f"two versions of reward '{reward.name}' in one model")
         for reference in reward.terms if found.knows("terms") else ():
             label = split_reference(reference)[0]
-            if _other_version(shelf, labels.setdefault(label, reference), reference):
+            if _other_version(index, labels.setdefault(label, reference), reference):
                 what = f"reward '{reward.name}' counts '{reference}', another version of that label than this model's"
                 yield problem(place_of(checked, path), path, what)
 
 
-def _cannot_weigh(shelf: Shelf, reference: str | None) -> tuple[str, str] | None:
+def _cannot_weigh(index: DefinitionIndex, reference: str | None) -> tuple[str, str] | None:
     if reference is None:
         return "a reward weighs labelled examples, and this head has no label", ""
-    label = _label(shelf, reference)
+    label = _label(index, reference)
     if label is None or label.events is None or set(label.events.action) & set(REWARDED):
         return None
     actions = ", ".join(label.events.action)
@@ -212,10 +214,10 @@ def _gives_no_weight(reward: Checked, head: HeadSpec) -> tuple[str, str] | None:
     return what, "Give what should happen a weight above 0, or use bce."
 
 
-def unweighted_negatives(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[Problem]:
+def unweighted_negatives(index: DefinitionIndex, checked: Checked, model: ModelSpec) -> Iterator[Problem]:
     """Note the bce heads whose zeros a reward gives no weight, so that only positives would teach."""
     for name, head in model.heads.items():
-        found = shelf.find("Reward", head.reward) if head.reward is not None else None
+        found = index.find("Reward", head.reward) if head.reward is not None else None
         if found is None or head.loss != "bce" or head.draws or not found.knows("terms"):
             continue
         terms = cast(RewardSpec, found.spec).terms.values()
@@ -226,13 +228,13 @@ def unweighted_negatives(shelf: Shelf, checked: Checked, model: ModelSpec) -> It
             yield problem(place_of(checked, path), path, what, hint)
 
 
-def _other_version(shelf: Shelf, one: str, other: str) -> bool:
-    first, second = shelf.find("Label", one), shelf.find("Label", other)
+def _other_version(index: DefinitionIndex, one: str, other: str) -> bool:
+    first, second = index.find("Label", one), index.find("Label", other)
     return first is not None and second is not None and first.spec.version != second.spec.version
 
 
-def _label(shelf: Shelf, reference: str) -> LabelSpec | None:
-    found = shelf.find("Label", reference)
+def _label(index: DefinitionIndex, reference: str) -> LabelSpec | None:
+    found = index.find("Label", reference)
     if found is None or found.mistaken:
         return None
     return cast(LabelSpec, found.spec)
@@ -241,11 +243,11 @@ def _label(shelf: Shelf, reference: str) -> LabelSpec | None:
 _RANKED: Path = ("rows_of",)
 
 
-def check_row_canvas(shelf: Shelf, owner: Checked, canvas: CanvasSpec) -> Iterator[Problem]:
+def check_row_canvas(index: DefinitionIndex, owner: Checked, canvas: CanvasSpec) -> Iterator[Problem]:
     """Check that a canvas of rows says nothing that its page says, ranks rows of titles, and is judged by rows.
 
     Args:
-        shelf: Of all definitions.
+        index: Of all definitions.
         owner: The canvas.
         canvas: Its definition; one of titles has nothing to be checked here.
     """
@@ -255,22 +257,24 @@ def check_row_canvas(shelf: Shelf, owner: Checked, canvas: CanvasSpec) -> Iterat
         if key in canvas.model_fields_set:
             what = f"a canvas of rows has that of '{canvas.rows_of}'"
             yield problem(place_of(owner, (key,), key=True), (key,), what, f"Leave '{key}' out.")
-    found = shelf.find("Canvas", canvas.rows_of)
+    found = index.find("Canvas", canvas.rows_of)
     if found is not None and cast(CanvasSpec, found.spec).target != "title" and "rows_of" not in owner.absent:
         what = f"canvas '{canvas.rows_of}' ranks rows itself"
         yield problem(place_of(owner, _RANKED), _RANKED, what, "Name a canvas of titles that has rows.")
-    label = shelf.find("Label", canvas.metric)
+    label = index.find("Label", canvas.metric)
     if label is not None and "metric" not in owner.absent and (level := cast(LabelSpec, label.spec).level) != "row":
         path: Path = ("metric",)
         what = f"label '{canvas.metric}' is about a {level}, and this canvas ranks rows"
         yield problem(place_of(owner, path), path, what, "Use a label with `level: row`.")
 
 
-def check_ranked_rows(shelf: Shelf, owner: Checked, model: ModelSpec, rows: list[Checked]) -> Iterator[Problem]:
+def check_ranked_rows(
+    index: DefinitionIndex, owner: Checked, model: ModelSpec, rows: list[Checked]
+) -> Iterator[Problem]:
     """Check that a model has the canvas whose rows it ranks, and rows on it.
 
     Args:
-        shelf: Of all definitions.
+        index: Of all definitions.
         owner: A canvas of the model.
         model: Its definition.
         rows: Every row of the model.
@@ -279,10 +283,10 @@ def check_ranked_rows(shelf: Shelf, owner: Checked, model: ModelSpec, rows: list
     if canvas.rows_of is None or "rows_of" in owner.absent:
         return
     place = place_of(owner, _RANKED)
-    if canvas.asked_as not in [split_reference(reference)[0] for reference in model.canvases]:
+    if canvas.requested_as not in [split_reference(reference)[0] for reference in model.canvases]:
         what = f"model '{model.name}' ranks its rows but has no canvas '{canvas.rows_of}'"
-        yield problem(place, _RANKED, what, f"Add '{canvas.asked_as}' to the model's canvases.")
-    elif not shelf.unread_as("Row") and not any(
-        split_reference(cast(RowSpec, row.spec).canvas)[0] == canvas.asked_as for row in rows
+        yield problem(place, _RANKED, what, f"Add '{canvas.requested_as}' to the model's canvases.")
+    elif not index.unread_as("Row") and not any(
+        split_reference(cast(RowSpec, row.spec).canvas)[0] == canvas.requested_as for row in rows
     ):
         yield problem(place, _RANKED, f"model '{model.name}' has no rows on canvas '{canvas.rows_of}'")

@@ -28,7 +28,7 @@ from playbill.definitions.specs import (
     content_hash,
 )
 from playbill.definitions.zoo.feature_repo import FeatureNames, scan_feature_repo
-from playbill.definitions.zoo.parsing import Checked, Shelf, read_shelf
+from playbill.definitions.zoo.parsing import Checked, DefinitionIndex, read_shelf
 from playbill.definitions.zoo.reach import Mistakes
 from playbill.definitions.zoo.references import check_references, notes
 from playbill.definitions.zoo.resolve import resolve, resolve_reward
@@ -50,7 +50,7 @@ class Zoo:
     """
 
     folder: Path
-    shelf: Shelf
+    index: DefinitionIndex
     features: FeatureNames | None
     """What feature_repo/ defines, or None when it was not asked."""
     notes: tuple[Problem, ...]
@@ -99,11 +99,11 @@ class Zoo:
             DefinitionError: It, or something that it is made of, has mistakes.
         """
         if wrong := self.mistakes.of(kind, reference):
-            raise DefinitionError(f"{kind.lower()} {reference} in {self.folder}", _sorted(wrong, self.shelf))
+            raise DefinitionError(f"{kind.lower()} {reference} in {self.folder}", _sorted(wrong, self.index))
         self._count_others()
-        found = self.shelf.find(kind, reference)
+        found = self.index.find(kind, reference)
         if found is None:
-            names = self.shelf.checked[kind]
+            names = self.index.checked[kind]
             known = [f"{name}:{version}" for name in names for version in names[name]] if ":" in reference else names
             raise UnknownNameError(kind.lower(), reference, known)
         return found.spec
@@ -116,7 +116,7 @@ class Zoo:
         """
         model = self.find("Model", reference)
         assert isinstance(model, ModelSpec)
-        return resolve(self.shelf, model)
+        return resolve(self.index, model)
 
     def reward(self, reference: str) -> tuple[RewardSpec, dict[str, LabelSpec]]:
         """Return a reward in plain names, and its labels by plain name, each in the version that the reward names.
@@ -128,11 +128,11 @@ class Zoo:
         """
         reward = self.find("Reward", reference)
         assert isinstance(reward, RewardSpec)
-        return resolve_reward(self.shelf, reward)
+        return resolve_reward(self.index, reward)
 
     def names(self) -> dict[str, list[str]]:
         """Return every checked `name:version` by kind."""
-        checked = self.shelf.checked.items()
+        checked = self.index.checked.items()
         return {
             kind: [f"{name}:{version}" for name in sorted(names) for version in sorted(names[name])]
             for kind, names in checked
@@ -145,11 +145,11 @@ class Zoo:
 
     def publish(self) -> list[str]:
         """Record every definition in zoo.lock and return those that were new to it."""
-        return write_lock(self.folder, self.shelf, read_lock(self.folder, []))
+        return write_lock(self.folder, self.index, read_lock(self.folder, []))
 
     def _newest(self, kind: str, spec: type[Any]) -> dict[str, Any]:
         self._count_others()
-        newest = {name: versions[max(versions)] for name, versions in sorted(self.shelf.checked[kind].items())}
+        newest = {name: versions[max(versions)] for name, versions in sorted(self.index.checked[kind].items())}
         return {name: one.spec for name, one in newest.items() if not self.mistakes.of(kind, one.spec.reference)}
 
     def _count_others(self) -> None:
@@ -176,7 +176,7 @@ def load_zoo(model_zoo: Path, feature_repo: Path | None = None) -> Zoo:
     """
     zoo, problems = _read(model_zoo, feature_repo)
     if problems or zoo.mistakes.all:
-        raise DefinitionError(str(model_zoo), _sorted({*problems, *zoo.mistakes.all}, zoo.shelf))
+        raise DefinitionError(str(model_zoo), _sorted({*problems, *zoo.mistakes.all}, zoo.index))
     return zoo
 
 
@@ -192,7 +192,7 @@ def open_zoo(model_zoo: Path, feature_repo: Path | None = None) -> Zoo:
     """
     zoo, problems = _read(model_zoo, feature_repo)
     if problems:
-        raise DefinitionError(str(model_zoo), _sorted(problems, zoo.shelf))
+        raise DefinitionError(str(model_zoo), _sorted(problems, zoo.index))
     return zoo
 
 
@@ -203,21 +203,21 @@ def _read(model_zoo: Path, feature_repo: Path | None) -> tuple[Zoo, list[Problem
     if not model_zoo.is_dir():
         raise DefinitionError(str(model_zoo), [*problems, Problem(str(model_zoo), "there is no such folder.")])
     in_files: list[Problem] = []
-    shelf = read_shelf(model_zoo, in_files)
-    if not problems and not in_files and not any(shelf.checked.values()):
+    index = read_shelf(model_zoo, in_files)
+    if not problems and not in_files and not any(index.checked.values()):
         problems.append(Problem(str(model_zoo), "there is no definition in it.", "Run `playbill init` for a start."))
-    in_files.extend(changed(shelf, read_lock(model_zoo, in_files)))
-    mistakes = Mistakes(shelf)
+    in_files.extend(changed(index, read_lock(model_zoo, in_files)))
+    mistakes = Mistakes(index)
     for found in in_files:
         mistakes.in_files.setdefault(placed(found)["file"], []).append(found)
-    for checked, found in check_references(shelf, features):
+    for checked, found in check_references(index, features):
         mistakes.of_definitions.setdefault(lock_key(checked), []).append(found)
-    return Zoo(model_zoo, shelf, features, tuple(notes(shelf)), mistakes), problems
+    return Zoo(model_zoo, index, features, tuple(notes(index)), mistakes), problems
 
 
-def _sorted(problems: Collection[Problem], shelf: Shelf) -> list[Problem]:
+def _sorted(problems: Collection[Problem], index: DefinitionIndex) -> list[Problem]:
     """Sort by place. What could not be read at all comes first: the rest may follow from it."""
-    first = {one.file for one in shelf.unread}
+    first = {one.file for one in index.unread}
     return sorted(problems, key=lambda found: _order(found, first))
 
 
@@ -277,20 +277,20 @@ def read_lock(folder: Path, problems: list[Problem]) -> dict[str, str]:
     return locked
 
 
-def changed(shelf: Shelf, locked: dict[str, str]) -> Iterator[Problem]:
+def changed(index: DefinitionIndex, locked: dict[str, str]) -> Iterator[Problem]:
     """Return a problem for every published version whose content is not what it was."""
-    for checked in shelf.all_checked():
+    for checked in index.all_checked():
         key = lock_key(checked)
         if key in locked and not checked.mistaken and locked[key] != definition_hash(checked):
-            newest = max(shelf.written[key.split()[0]][checked.spec.name])
+            newest = max(index.written[key.split()[0]][checked.spec.name])
             what = f"{key} is published and its content has changed"
             hint = f"Undo the change, or give it version {newest + 1}."
             yield problem(checked.node.key_place(("version",)), ("version",), what, hint)
 
 
-def write_lock(folder: Path, shelf: Shelf, locked: dict[str, str]) -> list[str]:
+def write_lock(folder: Path, index: DefinitionIndex, locked: dict[str, str]) -> list[str]:
     """Publish every definition that is not yet, and return their keys."""
-    current = {lock_key(checked): definition_hash(checked) for checked in shelf.all_checked()}
+    current = {lock_key(checked): definition_hash(checked) for checked in index.all_checked()}
     lines = [f"{key} sha256:{digest}" for key, digest in sorted((current | locked).items())]
     header = "# Published versions. Written by `playbill check --lock`; a changed version fails the check."
     path = folder / FILE_NAME

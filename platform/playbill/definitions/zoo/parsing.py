@@ -77,7 +77,7 @@ class Unread:
 
 
 @dataclass(slots=True)
-class Shelf:
+class DefinitionIndex:
     """Every definition of the zoo by kind, name and version, also those with mistakes in them."""
 
     written: dict[str, dict[str, dict[int, Written]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
@@ -131,23 +131,23 @@ def yaml_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
-def read_shelf(folder: Path, problems: list[Problem]) -> Shelf:
+def read_shelf(folder: Path, problems: list[Problem]) -> DefinitionIndex:
     """Read and check every file below `folder` by itself. Mistakes are appended to `problems`."""
-    shelf = Shelf()
+    index = DefinitionIndex()
     for path in yaml_files(folder):
         shown = f"{folder.name}/{path.relative_to(folder).as_posix()}"
         node = read_yaml(path, shown, problems)
         written = _identify(node, problems) if node is not None else None
         if written is not None:
-            _shelve(shelf, written, problems)
+            _shelve(index, written, problems)
         if written is None or not re.fullmatch(CANVAS_NAME_PATTERN, written.name):
-            shelf.unread.append(_unread(path, shown, node))
-    for written in _every(shelf):
-        if (merged := _extended(shelf, written, (), problems)) is not None:
+            index.unread.append(_unread(path, shown, node))
+    for written in _every(index):
+        if (merged := _extended(index, written, (), problems)) is not None:
             if written.kind == "Model" and merged is not written.node:
-                merged = fitting(written, merged, shelf.notes)
-            _check(shelf, written, merged, problems)
-    return shelf
+                merged = fitting(written, merged, index.notes)
+            _check(index, written, merged, problems)
+    return index
 
 
 def _unread(path: Path, shown: str, node: Node | None) -> Unread:
@@ -162,8 +162,8 @@ def _unread(path: Path, shown: str, node: Node | None) -> Unread:
     return Unread(shown, known, re.sub(r"[^a-z0-9.]+", "_", (called or path.stem).lower()), guessed=called is None)
 
 
-def _every(shelf: Shelf) -> Iterable[Written]:
-    for names in shelf.written.values():
+def _every(index: DefinitionIndex) -> Iterable[Written]:
+    for names in index.written.values():
         for versions in names.values():
             yield from versions.values()
 
@@ -197,8 +197,8 @@ def _identity_problems(node: Node) -> Iterator[Problem]:
             yield problem(child.place, (key,), f"must be {wanted}")
 
 
-def _shelve(shelf: Shelf, written: Written, problems: list[Problem]) -> None:
-    versions = shelf.written[written.kind].setdefault(written.name, {})
+def _shelve(index: DefinitionIndex, written: Written, problems: list[Problem]) -> None:
+    versions = index.written[written.kind].setdefault(written.name, {})
     if written.version in versions:
         first = versions[written.version].node.place
         what = f"{written.label} is defined twice, first in {first.file}"
@@ -207,7 +207,7 @@ def _shelve(shelf: Shelf, written: Written, problems: list[Problem]) -> None:
     versions[written.version] = written
 
 
-def _extended(shelf: Shelf, written: Written, below: tuple[str, ...], problems: list[Problem]) -> Node | None:
+def _extended(index: DefinitionIndex, written: Written, below: tuple[str, ...], problems: list[Problem]) -> Node | None:
     """Return the tree with everything it extends merged in, without the key itself."""
     link = written.node.child("extends")
     if link is None:
@@ -217,17 +217,17 @@ def _extended(shelf: Shelf, written: Written, below: tuple[str, ...], problems: 
             chain = " -> ".join([*below, written.label])
             problems.append(problem(link.place, ("extends",), f"goes round in a circle: {chain}"))
         return None
-    wrong = shelf.missing(written.kind, str(link.plain()))
+    wrong = index.missing(written.kind, str(link.plain()))
     if wrong is not None:
         if not below:
             problems.append(problem(link.place, ("extends",), *wrong))
         return None
     name, version = split_reference(str(link.plain()))
-    versions = shelf.written[written.kind].get(name, {})
+    versions = index.written[written.kind].get(name, {})
     base = versions.get(version or max(versions, default=0))
     if base is None:  # its file has mistakes, which are reported there
         return None
-    merged = _extended(shelf, base, (*below, written.label), problems)
+    merged = _extended(index, base, (*below, written.label), problems)
     return None if merged is None else _merge(_without(merged, _IDENTITY), _without(written.node, ("extends",)))
 
 
@@ -281,20 +281,20 @@ def _merge(base: Node, over: Node) -> Node:
     return Node(over.place, merged, keys)
 
 
-def _check(shelf: Shelf, written: Written, merged: Node, problems: list[Problem]) -> None:
+def _check(index: DefinitionIndex, written: Written, merged: Node, problems: list[Problem]) -> None:
     spec = KINDS[written.kind]
     try:
         made = spec.model_validate(merged.plain())
     except ValidationError as error:
         errors = [item for item in error.errors(include_url=False) if not is_consequence(merged, item)]
         problems.extend(explain(spec, merged, item) for item in errors)
-        rescued = salvage(spec, merged, error)
+        rescued = partial_parse(spec, merged, error)
         if rescued is not None:
-            shelf.checked[written.kind].setdefault(written.name, {})[written.version] = Checked(
+            index.checked[written.kind].setdefault(written.name, {})[written.version] = Checked(
                 rescued.spec, merged, rescued.mistaken, rescued.absent
             )
         return
-    shelf.checked[written.kind].setdefault(written.name, {})[written.version] = Checked(made, merged)
+    index.checked[written.kind].setdefault(written.name, {})[written.version] = Checked(made, merged)
 
 
 def place_of(checked: Checked, path: tuple[str | int, ...], *, key: bool = False) -> Place:
@@ -329,7 +329,7 @@ class Salvaged:
     absent: frozenset[str]
 
 
-def salvage(spec: type[Definition], node: Node, error: ValidationError) -> Salvaged | None:
+def partial_parse(spec: type[Definition], node: Node, error: ValidationError) -> Salvaged | None:
     """Leave out what has mistakes until the rest follows the spec, or return None when it never does."""
     data = node.plain()
     mistaken: set[str] = set()

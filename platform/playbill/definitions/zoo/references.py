@@ -27,7 +27,7 @@ from playbill.definitions.zoo.kind_checks import (
     check_row_canvas,
     unweighted_negatives,
 )
-from playbill.definitions.zoo.parsing import Checked, Shelf, place_of
+from playbill.definitions.zoo.parsing import Checked, DefinitionIndex, place_of
 from playbill.definitions.zoo.resolve import rows_of_model, rows_of_others
 from playbill.definitions.zoo.yaml_tree import problem
 from playbill.errors import Problem, nearest
@@ -35,64 +35,64 @@ from playbill.errors import Problem, nearest
 Path = tuple[str | int, ...]
 
 
-def check_references(shelf: Shelf, features: FeatureNames | None) -> Iterator[tuple[Checked, Problem]]:
+def check_references(index: DefinitionIndex, features: FeatureNames | None) -> Iterator[tuple[Checked, Problem]]:
     """Check everything that one definition says about another, and models about feature_repo/.
 
     Yields:
         Definition and what is wrong with it. A mistake of a model with a shared canvas or row is the model's, wherever
         it is written.
     """
-    for checked in shelf.all_checked():
-        yield from ((checked, found) for found in _check(shelf, checked, features))
+    for checked in index.all_checked():
+        yield from ((checked, found) for found in _check(index, checked, features))
 
 
-def _check(shelf: Shelf, checked: Checked, features: FeatureNames | None) -> Iterator[Problem]:
+def _check(index: DefinitionIndex, checked: Checked, features: FeatureNames | None) -> Iterator[Problem]:
     for kind, reference, path, is_key in references(checked):
         shifted = len(path) > 1 and isinstance(path[1], int) and not checked.knows(str(path[0]))
         if path[0] in checked.absent or shifted:
             continue
-        wrong = shelf.missing(kind, reference)
+        wrong = index.missing(kind, reference)
         if wrong is not None:
             yield problem(place_of(checked, path, key=is_key), path, *wrong)
     match checked.spec:
         case CanvasSpec():
-            yield from _check_canvas(shelf, checked, checked.spec)
-            yield from check_row_canvas(shelf, checked, checked.spec)
+            yield from _check_canvas(index, checked, checked.spec)
+            yield from check_row_canvas(index, checked, checked.spec)
         case ModelSpec():
-            yield from _check_model(shelf, checked, checked.spec, features)
+            yield from _check_model(index, checked, checked.spec, features)
         case RewardSpec():
-            yield from check_reward(shelf, checked, checked.spec)
+            yield from check_reward(index, checked, checked.spec)
 
 
-def notes(shelf: Shelf) -> Iterator[Problem]:
+def notes(index: DefinitionIndex) -> Iterator[Problem]:
     """Return what is no mistake but will not do what it seems to say."""
-    yield from shelf.notes
-    for checked in shelf.all_checked():
+    yield from index.notes
+    for checked in index.all_checked():
         match checked.spec:
             case ModelSpec() as model:
                 for dotted, message in model.unavailable():
                     path = tuple(dotted.split("."))
                     yield problem(place_of(checked, path), path, message)
-                yield from _one_sided(shelf, checked, model)
-                yield from unweighted_negatives(shelf, checked, model)
-                yield from _rows_left_out(shelf, model)
+                yield from _one_sided(index, checked, model)
+                yield from unweighted_negatives(index, checked, model)
+                yield from _rows_left_out(index, model)
             case EnsembleSpec():
                 yield problem(
                     checked.node.place, (), "is checked, but this version of Playbill does not train ensembles"
                 )
 
 
-def _rows_left_out(shelf: Shelf, model: ModelSpec) -> Iterator[Problem]:
-    for name, lacks in rows_of_others(shelf, model).items():
-        row = shelf.find("Row", name)
+def _rows_left_out(index: DefinitionIndex, model: ModelSpec) -> Iterator[Problem]:
+    for name, lacks in rows_of_others(index, model).items():
+        row = index.find("Row", name)
         if row is not None:
             what = f"row '{name}' is left out of model '{model.reference}', which {lacks}"
             yield problem(place_of(row, ("name",), key=True), (), what)
 
 
-def _one_sided(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[Problem]:
+def _one_sided(index: DefinitionIndex, checked: Checked, model: ModelSpec) -> Iterator[Problem]:
     for name, head in model.heads.items():
-        found = shelf.find("Label", head.label) if head.label else None
+        found = index.find("Label", head.label) if head.label else None
         if head.loss != "bce" or found is None:
             continue
         label = cast(LabelSpec, found.spec)
@@ -142,39 +142,41 @@ def _model_references(model: ModelSpec) -> Iterator[tuple[str, str, Path, bool]]
         yield "Model", model.init_from.partition("@")[0], ("init_from",), False
 
 
-def _check_canvas(shelf: Shelf, checked: Checked, canvas: CanvasSpec) -> Iterator[Problem]:
+def _check_canvas(index: DefinitionIndex, checked: Checked, canvas: CanvasSpec) -> Iterator[Problem]:
     names = [split_reference(reference)[0] for reference in canvas.rows]
-    for index, reference in enumerate(canvas.rows):
-        if names[index] in names[:index]:
-            twice: Path = ("rows", index)
-            yield problem(place_of(checked, twice), twice, f"'{names[index]}' is listed twice")
-        found = shelf.find("Row", reference)
+    for place, reference in enumerate(canvas.rows):
+        if names[place] in names[:place]:
+            twice: Path = ("rows", place)
+            yield problem(place_of(checked, twice), twice, f"'{names[place]}' is listed twice")
+        found = index.find("Row", reference)
         row = cast(RowSpec, found.spec) if found and found.knows("canvas") and checked.knows("name") else None
         if row is not None and split_reference(row.canvas)[0] != canvas.name:
-            path: Path = ("rows", index)
+            path: Path = ("rows", place)
             yield problem(place_of(checked, path), path, f"row '{row.name}' is on canvas '{row.canvas}'")
 
 
-def _check_model(shelf: Shelf, checked: Checked, model: ModelSpec, features: FeatureNames | None) -> Iterator[Problem]:
+def _check_model(
+    index: DefinitionIndex, checked: Checked, model: ModelSpec, features: FeatureNames | None
+) -> Iterator[Problem]:
     yield from _check_service(checked, model, features)
     yield from _check_versions(checked, model)
-    yield from _check_windows(shelf, checked, model)
-    yield from check_rewarded_heads(shelf, checked, model)
+    yield from _check_windows(index, checked, model)
+    yield from check_rewarded_heads(index, checked, model)
     if checked.knows("canvases", "evaluate", "gates"):
         yield from _check_gates(checked, model)
     if not checked.knows("canvases"):
         return
-    yield from _check_tasks(shelf, checked, model)
+    yield from _check_tasks(index, checked, model)
     if "heads" in checked.absent:
         return
-    canvases = [found for reference in model.canvases if (found := shelf.find("Canvas", reference)) is not None]
-    heads, rows = list(checked.node.find(("heads",)).keys), list(rows_of_model(shelf, model))
+    canvases = [found for reference in model.canvases if (found := index.find("Canvas", reference)) is not None]
+    heads, rows = list(checked.node.find(("heads",)).keys), list(rows_of_model(index, model))
     for found in canvases:
         yield from _check_blend(found, checked, model, cast(CanvasSpec, found.spec).blend)
-        yield from check_page(shelf, found, model, rows, heads)
-        yield from check_ranked_rows(shelf, found, model, rows)
-    yield from _check_rows(shelf, checked, model)
-    yield from check_levels(shelf, checked, model, canvases, rows)
+        yield from check_page(index, found, model, rows, heads)
+        yield from check_ranked_rows(index, found, model, rows)
+    yield from _check_rows(index, checked, model)
+    yield from check_levels(index, checked, model, canvases, rows)
 
 
 def _check_service(checked: Checked, model: ModelSpec, features: FeatureNames | None) -> Iterator[Problem]:
@@ -210,12 +212,12 @@ def _check_versions(checked: Checked, model: ModelSpec) -> Iterator[Problem]:
             yield problem(place_of(checked, path), path, f"two versions of label '{name}' in one model")
 
 
-def _check_windows(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[Problem]:
+def _check_windows(index: DefinitionIndex, checked: Checked, model: ModelSpec) -> Iterator[Problem]:
     """Leave-one-out takes members' last events away, so an outcome that a label waits for may be held out."""
     if model.evaluate.protocol != "leave_one_out" or not checked.knows("evaluate"):
         return
     for name, head in model.heads.items():
-        found = shelf.find("Label", head.label) if head.label and not head.optional else None
+        found = index.find("Label", head.label) if head.label and not head.optional else None
         label = cast(LabelSpec, found.spec) if found is not None and not found.mistaken else None
         if label is not None and label.attribution_window:
             path: Path = ("heads", name, "label")
@@ -227,7 +229,7 @@ def _check_windows(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator
             yield problem(place_of(checked, path), path, what, hint)
 
 
-def _check_tasks(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[Problem]:
+def _check_tasks(index: DefinitionIndex, checked: Checked, model: ModelSpec) -> Iterator[Problem]:
     names = {split_reference(reference)[0]: reference for reference in model.canvases}
     for canvas, task in model.tasks.items():
         path: Path = ("tasks", canvas)
@@ -236,7 +238,7 @@ def _check_tasks(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[P
             hint = f"Did you mean '{close}'?" if close else f"Canvases: {', '.join(names)}."
             yield problem(place_of(checked, path, key=True), path, f"the model has no canvas '{canvas}'", hint)
             continue
-        found = shelf.find("Canvas", names[canvas])
+        found = index.find("Canvas", names[canvas])
         needed = "query" if task.source == "title_names" else "source_title"
         if found is not None and found.knows("context") and needed not in cast(CanvasSpec, found.spec).context:
             what = f"'{task.source}' makes a {needed}, which canvas '{canvas}' has not in its context"
@@ -279,15 +281,15 @@ def _check_blend(owner: Checked, checked: Checked, model: ModelSpec, blend: dict
             yield problem(place, path, f"head '{head}' of model '{model.name}' is auxiliary and scores no titles")
 
 
-def _check_rows(shelf: Shelf, checked: Checked, model: ModelSpec) -> Iterator[Problem]:
+def _check_rows(index: DefinitionIndex, checked: Checked, model: ModelSpec) -> Iterator[Problem]:
     canvases = [split_reference(reference)[0] for reference in model.canvases]
-    for index, reference in enumerate(model.rows or ()):
-        found = shelf.find("Row", reference)
+    for place, reference in enumerate(model.rows or ()):
+        found = index.find("Row", reference)
         row = cast(RowSpec, found.spec) if found and found.knows("canvas") else None
         if row is not None and split_reference(row.canvas)[0] not in canvases:
-            path: Path = ("rows", index)
+            path: Path = ("rows", place)
             yield problem(place_of(checked, path), path, f"its canvas '{row.canvas}' is not among the model's")
-    for found in rows_of_model(shelf, model):
+    for found in rows_of_model(index, model):
         row = cast(RowSpec, found.spec)
         yield from _check_blend(found, checked, model, row.blend or {})
         if row.scored_as is not None and split_reference(row.scored_as)[0] not in canvases:

@@ -16,7 +16,7 @@ from playbill.definitions.specs import (
     split_reference,
 )
 from playbill.definitions.specs.canvas import OF_THE_PAGE, TERMS
-from playbill.definitions.zoo.parsing import Checked, Shelf
+from playbill.definitions.zoo.parsing import Checked, DefinitionIndex
 
 Kind = TypeVar("Kind", bound=Definition)
 
@@ -26,21 +26,21 @@ def plain(reference: str) -> str:
     return split_reference(reference)[0]
 
 
-def rows_of_model(shelf: Shelf, model: ModelSpec) -> list[Checked]:
+def rows_of_model(index: DefinitionIndex, model: ModelSpec) -> list[Checked]:
     """Return the rows a model fills, in the order of the page.
 
     Canvas by canvas: first the rows the canvas names, then its other rows by name. Rows that only another model can
     fill are left out, unless the model names its rows.
     """
     if model.rows is not None:
-        found = {plain(reference): shelf.find("Row", reference) for reference in model.rows}
+        found = {plain(reference): index.find("Row", reference) for reference in model.rows}
     else:
-        others = rows_of_others(shelf, model)
-        found = {name: shelf.find("Row", name) for name in shelf.written["Row"] if name not in others}
+        others = rows_of_others(index, model)
+        found = {name: index.find("Row", name) for name in index.written["Row"] if name not in others}
     rows = {name: row for name, row in found.items() if row is not None}
     ordered: list[Checked] = []
     for reference in model.canvases:
-        canvas = shelf.find("Canvas", reference)
+        canvas = index.find("Canvas", reference)
         first = [plain(row) for row in cast(CanvasSpec, canvas.spec).rows] if canvas else []
         here = {name for name, row in rows.items() if plain(cast(RowSpec, row.spec).canvas) == plain(reference)}
         names = [name for name in first if name in here] + sorted(here.difference(first))
@@ -48,29 +48,29 @@ def rows_of_model(shelf: Shelf, model: ModelSpec) -> list[Checked]:
     return ordered
 
 
-def rows_of_others(shelf: Shelf, model: ModelSpec) -> dict[str, str]:
+def rows_of_others(index: DefinitionIndex, model: ModelSpec) -> dict[str, str]:
     """Return the rows on a model's canvases that another model of the zoo can fill and this one cannot -> why.
 
     A row that no model can fill is a mistake in the row, and none of these.
     """
     if model.rows is not None:
         return {}
-    models = [one.spec for one in shelf.all_checked() if isinstance(one.spec, ModelSpec)]
+    models = [one.spec for one in index.all_checked() if isinstance(one.spec, ModelSpec)]
     canvases, found = set(map(plain, model.canvases)), {}
-    for name in shelf.written["Row"]:
-        checked = shelf.find("Row", name)
+    for name in index.written["Row"]:
+        checked = index.find("Row", name)
         row = cast(RowSpec, checked.spec) if checked is not None and checked.knows("canvas") else None
-        if row is None or plain(row.canvas) not in canvases or (lacks := _lacks(shelf, model, row)) is None:
+        if row is None or plain(row.canvas) not in canvases or (lacks := _lacks(index, model, row)) is None:
             continue
         serving = (one for one in models if plain(row.canvas) in map(plain, one.canvases))
-        if any(_lacks(shelf, one, row) is None for one in serving):
+        if any(_lacks(index, one, row) is None for one in serving):
             found[name] = lacks
     return found
 
 
-def _lacks(shelf: Shelf, model: ModelSpec, row: RowSpec) -> str | None:
+def _lacks(index: DefinitionIndex, model: ModelSpec, row: RowSpec) -> str | None:
     """Say what a model lacks to fill a row, or return None; nothing while mistakes hide its heads or canvases."""
-    checked = shelf.find("Model", model.reference)
+    checked = index.find("Model", model.reference)
     if checked is None or not checked.knows("heads", "canvases"):
         return None
     if missing := [name for name in row.blend or {} if name not in model.heads and name not in TERMS]:
@@ -80,13 +80,13 @@ def _lacks(shelf: Shelf, model: ModelSpec, row: RowSpec) -> str | None:
     return None
 
 
-def resolve(shelf: Shelf, model: ModelSpec) -> ResolvedModel:
+def resolve(index: DefinitionIndex, model: ModelSpec) -> ResolvedModel:
     """Gather everything a checked model uses. The shelf must have passed `check_references`."""
-    canvases = [_get(shelf, "Canvas", reference, CanvasSpec) for reference in model.canvases]
-    rows = [cast(RowSpec, row.spec) for row in rows_of_model(shelf, model)]
+    canvases = [_get(index, "Canvas", reference, CanvasSpec) for reference in model.canvases]
+    rows = [cast(RowSpec, row.spec) for row in rows_of_model(index, model)]
     heads = model.heads.values()
     named = (*(head.reward for head in heads), model.evaluate.reward)
-    rewards = [_get(shelf, "Reward", reward, RewardSpec) for reward in named if reward is not None]
+    rewards = [_get(index, "Reward", reward, RewardSpec) for reward in named if reward is not None]
     wanted = [
         *(head.label for head in heads if head.label is not None),
         *(canvas.metric for canvas in canvases),
@@ -94,23 +94,23 @@ def resolve(shelf: Shelf, model: ModelSpec) -> ResolvedModel:
     ]
     return ResolvedModel(
         model=_plain_model(model, rows),
-        labels=_by_name(_get(shelf, "Label", reference, LabelSpec) for reference in wanted),
+        labels=_by_name(_get(index, "Label", reference, LabelSpec) for reference in wanted),
         rewards=_by_name(map(_plain_reward, rewards)),
         canvases=_with_rows_canvases(
-            _by_name(_plain_canvas(canvas, rows_of_others(shelf, model)) for canvas in canvases)
+            _by_name(_plain_canvas(canvas, rows_of_others(index, model)) for canvas in canvases)
         ),
         rows=_by_name(map(_plain_row, rows)),
     )
 
 
-def resolve_reward(shelf: Shelf, reward: RewardSpec) -> tuple[RewardSpec, dict[str, LabelSpec]]:
+def resolve_reward(index: DefinitionIndex, reward: RewardSpec) -> tuple[RewardSpec, dict[str, LabelSpec]]:
     """Return a checked reward in plain names, with the labels its terms name in the versions they name."""
-    labels = _by_name(_get(shelf, "Label", reference, LabelSpec) for reference in reward.terms)
+    labels = _by_name(_get(index, "Label", reference, LabelSpec) for reference in reward.terms)
     return _plain_reward(reward), labels
 
 
-def _get(shelf: Shelf, kind: str, reference: str, spec: type[Kind]) -> Kind:
-    found = shelf.find(kind, reference)
+def _get(index: DefinitionIndex, kind: str, reference: str, spec: type[Kind]) -> Kind:
+    found = index.find(kind, reference)
     if found is None or not isinstance(found.spec, spec):
         raise LookupError(f"{kind} '{reference}' passed the check and is not there")
     return found.spec
@@ -164,7 +164,7 @@ def _with_rows_canvases(canvases: dict[str, CanvasSpec]) -> dict[str, CanvasSpec
     shared = [key for key in OF_THE_PAGE if key not in ("rows", "page")]
     found = {}
     for name, canvas in canvases.items():
-        page = canvases[canvas.asked_as]
+        page = canvases[canvas.requested_as]
         own = {} if page is canvas else {key: getattr(page, key) for key in shared}
         found[name] = canvas.model_copy(update=own)
     return found

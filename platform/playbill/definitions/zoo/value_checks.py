@@ -10,7 +10,7 @@ from typing import Any
 
 from playbill.definitions.specs import CanvasSpec, LabelSpec, RowSpec, parse_where
 from playbill.definitions.specs.where import Comparison, Either, Every, Expression, Membership, Not
-from playbill.definitions.zoo.parsing import Checked, Shelf, place_of
+from playbill.definitions.zoo.parsing import Checked, DefinitionIndex, place_of
 from playbill.definitions.zoo.yaml_tree import problem
 from playbill.errors import Problem, nearest
 
@@ -21,18 +21,18 @@ COLUMNS = ("action", "canvas", "country", "device", "language", "row_id")
 """Columns of a `where` whose values are, beside actions of labels."""
 
 
-def check_values(shelf: Shelf, known: Mapping[str, Collection[str]]) -> tuple[list[Problem], list[Problem]]:
+def check_values(index: DefinitionIndex, known: Mapping[str, Collection[str]]) -> tuple[list[Problem], list[Problem]]:
     """Look up every value that definitions name.
 
     Args:
-        shelf: Of all definitions.
+        index: Of all definitions.
         known: Rule or column -> the values that the data has; nothing is checked of one that is not there.
 
     Returns:
         Mistakes, each with the nearest value that the data has, and notes of values that it does not have.
     """
     mistakes, notes = [], []
-    for checked in shelf.all_checked():
+    for checked in index.all_checked():
         for path, name, value in _values(checked):
             there = known.get(name)
             if there is None or value in there:

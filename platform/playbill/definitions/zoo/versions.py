@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from playbill.definitions.specs import Definition, ResolvedModel, content_hash, without_heads
+from playbill.definitions.specs import Definition, ResolvedModel, content_hash, prune_heads
 from playbill.definitions.zoo.feature_definitions import SHOWN, FeatureRepo
 from playbill.definitions.zoo.impact import Graph, Node
 from playbill.definitions.zoo.loading import Zoo
@@ -147,21 +147,21 @@ def _definitions(resolved: ResolvedModel) -> Iterator[tuple[str, Definition]]:
 def _current(record: VersionRecord, zoo: Zoo) -> dict[tuple[str, str], Definition]:
     """Return the model's definitions of today in plain names, without the heads that training left out."""
     name = record.resolved.model.name
-    if not zoo.shelf.versions("Model", name):
+    if not zoo.index.versions("Model", name):
         return {}
     own = record.resolved.model.reference
-    resolved = zoo.model(own if zoo.shelf.find("Model", own) else name)
+    resolved = zoo.model(own if zoo.index.find("Model", own) else name)
     missing = set(resolved.model.heads) - set(record.resolved.model.heads)
     left_out = {head: "" for head in missing if resolved.model.heads[head].optional}
     if left_out and record.resolved.notes:
-        resolved = without_heads(resolved, left_out)
+        resolved = prune_heads(resolved, left_out)
     return {(kind, spec.name): spec for kind, spec in _definitions(resolved)}
 
 
 def _part(then: Definition, now: Definition | None, zoo: Zoo) -> Part:
     kind = type(then).model_fields["kind"].default
     node, content = Node(kind.lower(), then.name, then.version), _content(then)
-    versions = zoo.shelf.versions(kind, then.name)
+    versions = zoo.index.versions(kind, then.name)
     if not versions:
         return Part(node, content, "gone", f"the zoo has no {kind.lower()} '{then.name}' any more")
     newest = max(versions)
@@ -175,16 +175,16 @@ def _part(then: Definition, now: Definition | None, zoo: Zoo) -> Part:
 
 
 def _content(spec: Definition) -> str:
-    return content_hash(_said(spec))[:SHOWN]
+    return content_hash(_keys(spec))[:SHOWN]
 
 
-def _said(spec: Definition) -> dict[str, object]:
-    said: dict[str, object] = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    return {key: value for key, value in said.items() if key != "description"}
+def _keys(spec: Definition) -> dict[str, object]:
+    content: dict[str, object] = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return {key: value for key, value in content.items() if key != "description"}
 
 
 def _differing(then: Definition, now: Definition) -> list[str]:
-    before, after = _said(then), _said(now)
+    before, after = _keys(then), _keys(now)
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 

@@ -156,9 +156,9 @@ class SasRec:
         rows, columns = played(requests, self._catalogue)
         past = Sequences(columns, _offsets(np.bincount(rows, minlength=len(requests))))
         scores: Scores = np.tile(self._backoff, (len(requests), 1))
-        asked = np.nonzero(past.lengths)[0]
+        requested = np.nonzero(past.lengths)[0]
         vectors = self.network.titles.weight.detach()
-        for piece in in_pieces(asked, past.lengths, SCORED_AT_ONCE):
+        for piece in in_pieces(requested, past.lengths, SCORED_AT_ONCE):
             scores[piece] = (last_states(self.network, past, piece, self.length) @ vectors.T).numpy()
         return scores
 

@@ -46,15 +46,15 @@ class Block(nn.Module):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Return [B, L, D]; place l reads places up to l."""
-        asked = self.norm(x_BLD)
+        requested = self.norm(x_BLD)
         found = functional.scaled_dot_product_attention(
-            self.query(asked),
+            self.query(requested),
             self.key(x_BLD),
             self.value(x_BLD),
             dropout_p=self.dropout.p if self.training else 0.0,
             is_causal=True,
         )
-        x_BLD = self.norm_after(asked + self.out(found))
+        x_BLD = self.norm_after(requested + self.out(found))
         added: Tensor = self.dropout(self.narrow(self.dropout(functional.relu(self.wide(x_BLD)))))
         return x_BLD + added
 

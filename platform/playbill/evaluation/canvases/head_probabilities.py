@@ -22,7 +22,7 @@ from playbill.datasets.examples.labelled import assert_held_out_later
 from playbill.definitions.specs import CanvasSpec, HeadSpec, ResolvedModel
 from playbill.definitions.specs.losses import loss_options, loss_plugin
 from playbill.evaluation.cases.build import logged_frame
-from playbill.evaluation.cases.case import ASKED_FIELDS, Fold
+from playbill.evaluation.cases.case import REQUEST_FIELDS, Fold
 from playbill.evaluation.cases.event_log import UNKNOWN, EvaluationTables, EventLog, TitleOrder
 from playbill.evaluation.metric_aggregation import Judging
 from playbill.evaluation.report import HeadRow
@@ -133,7 +133,7 @@ def head_rows(
     for name, rows in labels.rows.items():
         here = rows.filter(pl.col("canvas") == canvas)
         labelled[name] = here.filter(pl.Series(places.codes(here["title_id"]) != UNKNOWN))
-    labelled = {name: _told(rows, resolved.model.heads[name]) for name, rows in labelled.items()}
+    labelled = {name: _known(rows, resolved.model.heads[name]) for name, rows in labelled.items()}
     notes = tuple(reason for name, rows in labelled.items() if (reason := _unmeasurable(name, rows, canvas, judging)))
     wanted = {name: rows for name, rows in labelled.items() if not _unmeasurable(name, rows, canvas, judging)}
     if not wanted:
@@ -142,7 +142,7 @@ def head_rows(
     return tuple(_row(name, rows, resolved, judging) for name, rows in scored.items()), notes
 
 
-def _told(rows: pl.DataFrame, head: HeadSpec) -> pl.DataFrame:
+def _known(rows: pl.DataFrame, head: HeadSpec) -> pl.DataFrame:
     """Add `positive`: a label above 0, or for a number one above the median."""
     if head.loss is None or loss_plugin(head.loss).meaning != "value":
         return rows.with_columns(positive=pl.col("value") > 0)
@@ -213,7 +213,7 @@ def scored_rows(
 
 
 def _requests(log: EventLog, canvas: CanvasSpec, positions: npt.NDArray[np.int64]) -> list[Request]:
-    rows = logged_frame(log.frame[positions], canvas).select(ASKED_FIELDS).iter_rows(named=True)
+    rows = logged_frame(log.frame[positions], canvas).select(REQUEST_FIELDS).iter_rows(named=True)
     return [
         Request(canvas=canvas.name, history=log.past(position), features={}, **row)
         for position, row in zip(positions.tolist(), rows, strict=True)

@@ -102,9 +102,9 @@ class CanvasScorer:
         self, requests: Sequence[Request], heads: Collection[str] | None = None
     ) -> Iterator[Mapping[str, npt.NDArray[np.float32]]]:
         """Yield logits of heads, `REQUESTS_AT_ONCE` requests at a time."""
-        asked = self.with_features(requests)
-        for start in range(0, len(asked), REQUESTS_AT_ONCE):
-            part = asked[start : start + REQUESTS_AT_ONCE]
+        requested = self.with_features(requests)
+        for start in range(0, len(requested), REQUESTS_AT_ONCE):
+            part = requested[start : start + REQUESTS_AT_ONCE]
             self.scorer.remember([request.at for request in part])
             yield self.scorer.score(part, heads)
 

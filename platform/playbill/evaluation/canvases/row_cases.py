@@ -20,7 +20,7 @@ from playbill.definitions.specs import CanvasSpec, ResolvedModel
 from playbill.errors import StateError
 from playbill.evaluation.cases.boundaries import assert_history_before
 from playbill.evaluation.cases.build import request_frame
-from playbill.evaluation.cases.case import ASKED_FIELDS, Fold
+from playbill.evaluation.cases.case import REQUEST_FIELDS, Fold
 from playbill.evaluation.cases.event_log import TRAIN, EvaluationTables, EventLog, TitleOrder
 from playbill.evaluation.cases.slices import add_tenure
 from playbill.labels import extract
@@ -39,7 +39,7 @@ class RowCase:
         split_digest: Digest of the split it is built on.
         fold: Fold that is held out.
         canvas: Canvas that is asked for an order.
-        asked_as: Canvas of the pages.
+        requested_as: Canvas of the pages.
         written: Names of that canvas's rows, in the order they are written in.
         log: The events.
         frame: [N] `cases.REQUEST_COLUMNS` of each page's request, with slice columns.
@@ -54,7 +54,7 @@ class RowCase:
     split_digest: str
     fold: Fold
     canvas: str
-    asked_as: str
+    requested_as: str
     written: tuple[str, ...]
     log: EventLog
     frame: pl.DataFrame
@@ -73,7 +73,9 @@ class RowCase:
     @property
     def digest(self) -> str:
         """SHA-256 of everything that decides which rows compete and which count."""
-        head = json.dumps([self.canvas, self.asked_as, self.fold, self.protocol, self.frame["request_id"].to_list()])
+        head = json.dumps(
+            [self.canvas, self.requested_as, self.fold, self.protocol, self.frame["request_id"].to_list()]
+        )
         digest = hashlib.sha256(head.encode())
         digest.update(json.dumps(self.rows["row_id"].to_list()).encode())
         digest.update(self.pages.tobytes() + self.played.tobytes())
@@ -91,10 +93,10 @@ class RowCase:
 
     def requests(self) -> list[Request]:
         """Return the pages' requests, as the canvas of the pages is asked."""
-        asked = self.frame.select(ASKED_FIELDS).iter_rows(named=True)
+        requested = self.frame.select(REQUEST_FIELDS).iter_rows(named=True)
         return [
-            Request(canvas=self.asked_as, history=self.log.past(position), features={}, **row)
-            for position, row in zip(self.positions.tolist(), asked, strict=True)
+            Request(canvas=self.requested_as, history=self.log.past(position), features={}, **row)
+            for position, row in zip(self.positions.tolist(), requested, strict=True)
         ]
 
     @property
@@ -159,11 +161,11 @@ def build_row_case(
     log = EventLog.of(tables.interactions, split, titles) if log is None else log.under(split.protocol)
     rows = _labelled_rows(tables, log, resolved, spec, tables.end)
     held = rows.filter(pl.col("fold") == fold)
-    told = held.filter((pl.col("value") > 0).any().over("page"), pl.len().over("page") > 1)
-    if told.is_empty():
+    decided = held.filter((pl.col("value") > 0).any().over("page"), pl.len().over("page") > 1)
+    if decided.is_empty():
         raise StateError(
-            f"protocol '{split.protocol}' holds out no page on '{spec.asked_as}' with several rows and a play from one "
-            f"in its {fold} fold, so canvas '{canvas}' cannot be measured on it"
+            f"protocol '{split.protocol}' holds out no page on '{spec.requested_as}' with several rows and a play from "
+            f"one in its {fold} fold, so canvas '{canvas}' cannot be measured on it"
         )
     positions, pages = np.unique(held["page"].to_numpy(), return_inverse=True)
     frame = request_frame(log.frame[positions])
@@ -172,8 +174,8 @@ def build_row_case(
         split_digest=split.digest,
         fold=fold,
         canvas=canvas,
-        asked_as=spec.asked_as,
-        written=tuple(row.name for row in resolved.rows_of(spec.asked_as)),
+        requested_as=spec.requested_as,
+        written=tuple(row.name for row in resolved.rows_of(spec.requested_as)),
         log=log,
         frame=add_tenure(frame, tables),
         positions=positions,
@@ -204,7 +206,7 @@ def _labelled_rows(
     known = log.frame.filter(pl.col("request_id").is_not_null()).with_columns(page=began)
     known = known.with_columns(fold=pl.col("fold").first().over("page"))
     shown = (pl.col(name).is_not_null() for name in ("row_id", "title_id"))
-    here = known.filter(pl.col("canvas") == spec.asked_as, *shown)
+    here = known.filter(pl.col("canvas") == spec.requested_as, *shown)
     rows = here.join(values.select("event_id", "value"), on="event_id", how="inner", maintain_order="left")
     parts = pl.col("row_id").str.splitn(NAME_END, 2).struct
     named = rows.sort("page", "place").with_columns(name=parts.field("field_0"), stated=parts.field("field_1"))

@@ -19,7 +19,7 @@ from playbill.evaluation.cases.case import Fold
 from playbill.evaluation.cases.event_log import EvaluationTables, EventLog
 from playbill.evaluation.cases.score_function import MemberFeatures, with_features
 from playbill.evaluation.measure import Measured, check_cutoffs
-from playbill.evaluation.metric_aggregation import Judging, report_of, told_of
+from playbill.evaluation.metric_aggregation import Judging, report_context, report_of
 from playbill.evaluation.report import EvaluationReport, HeadRow
 from playbill.metrics import Interval
 from playbill.metrics.ranking import Values
@@ -191,14 +191,14 @@ def evaluate_rows(
     cuts = tuple(dict.fromkeys((*resolved.model.evaluate.k, *CUTOFFS)))
     check_cutoffs(cuts)
     whole = build_row_case(tables, split, resolved, canvas, fold=fold, log=log)
-    case, told = whole.ordered(), told_of(whole.frame, judging)
+    case, context = whole.ordered(), report_context(whole.frame, judging)
     heads = function.heads(whole) if isinstance(function, RowRanker) else {}
     own = function.blended(heads) if isinstance(function, RowRanker) else function.values(whole)
     values = {name or resolved.model.name: own} | {one: other.values(whole) for one, other in BASELINES.items()}
     there = whole.tells_order[whole.pages]
     measured = {one: measured_order(case, found[there], cuts) for one, found in values.items()}
-    note = f"ranks the rows that were looked at on pages of '{case.asked_as}'; those that were played from count"
-    report = report_of(case, measured, cuts, judging, told._replace(notes=(note, *told.notes)))
+    note = f"ranks the rows that were looked at on pages of '{case.requested_as}'; those that were played from count"
+    report = report_of(case, measured, cuts, judging, context._replace(notes=(note, *context.notes)))
     rows = (head_row(head, whole, found, judging) for head, found in heads.items())
     return replace(report, heads=tuple(row for row in rows if row is not None))
 

@@ -94,17 +94,17 @@ def search_case(
     frame = pl.concat(parts)
     # The queries for one title stand beside each other, so that their common past is read once.
     order = np.arange(frame.height).reshape(len(QUERY_LENGTHS), -1).T.ravel()
-    asked = order[(frame["query"].str.len_chars() > 0).to_numpy()[order]]
-    if asked.size == 0:
+    requested = order[(frame["query"].str.len_chars() > 0).to_numpy()[order]]
+    if requested.size == 0:
         raise StateError(f"no held-out title of canvas '{canvas}' has a name that could be typed")
     return replace(
         base,
         protocol=MADE_QUERIES,
-        frame=frame[asked],
-        positions=np.tile(base.positions, len(QUERY_LENGTHS))[asked],
-        rows=np.arange(asked.size, dtype=np.int64),
-        columns=np.tile(base.columns, len(QUERY_LENGTHS))[asked],
-        targets_at=np.tile(base.targets_at, len(QUERY_LENGTHS))[asked],
+        frame=frame[requested],
+        positions=np.tile(base.positions, len(QUERY_LENGTHS))[requested],
+        rows=np.arange(requested.size, dtype=np.int64),
+        columns=np.tile(base.columns, len(QUERY_LENGTHS))[requested],
+        targets_at=np.tile(base.targets_at, len(QUERY_LENGTHS))[requested],
     )
 
 

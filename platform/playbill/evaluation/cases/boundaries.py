@@ -77,8 +77,8 @@ def _history(case: HistoryCase) -> str:
     newest = microseconds(running)
     before = np.maximum(case.positions - 1, 0)
     has_past = case.positions > log.starts[case.positions]
-    asked = microseconds(case.frame["at"])
-    late = (has_past & (newest[before] > asked)) | (at[case.positions] != asked)
+    requested = microseconds(case.frame["at"])
+    late = (has_past & (newest[before] > requested)) | (at[case.positions] != requested)
     return _spell(case, late, "history", "an event after the request, or the request is not at its own event")
 
 
@@ -140,9 +140,9 @@ def _candidates(case: EvaluationCase) -> str:
     """Say whether a target is a candidate before its title's launch, on canvases of what can be played now."""
     if case.rule.spec.available != "now":
         return ""
-    asked = case.frame[case.rows]
-    launch = launches(case.rule.catalogue, asked["country"].to_list(), case.columns)
-    early = (launch == NEVER) | (launch > microseconds(asked["at"]))
+    requested = case.frame[case.rows]
+    launch = launches(case.rule.catalogue, requested["country"].to_list(), case.columns)
+    early = (launch == NEVER) | (launch > microseconds(requested["at"]))
     late = np.zeros(len(case), dtype=np.bool_)
     late[case.rows[early]] = True
     return _spell(case, late, "candidates", "a title that launches after the request")

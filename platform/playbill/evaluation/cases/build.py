@@ -15,7 +15,14 @@ from playbill.datasets import Split
 from playbill.definitions.specs import CanvasSpec, LabelSpec, ResolvedModel, RewardSpec
 from playbill.errors import StateError
 from playbill.evaluation.cases.boundaries import assert_before_requests
-from playbill.evaluation.cases.case import ASKED_COLUMNS, CARRIED, REQUEST_COLUMNS, CandidateRule, EvaluationCase, Fold
+from playbill.evaluation.cases.case import (
+    CARRIED,
+    CARRIED_COLUMNS,
+    REQUEST_COLUMNS,
+    CandidateRule,
+    EvaluationCase,
+    Fold,
+)
 from playbill.evaluation.cases.event_log import UNKNOWN, EvaluationTables, EventLog, TitleOrder
 from playbill.evaluation.cases.slices import add_slices
 from playbill.labels import extract, label_events
@@ -103,7 +110,7 @@ def case_of(
 
     Args:
         positives: Rows of the log as `held_out` returns them.
-        carried: Columns of them that are their requests' own; see `ASKED_COLUMNS`, and `row_id`.
+        carried: Columns of them that are their requests' own; see `CARRIED_COLUMNS`, and `row_id`.
         rule: What may be shown; its log and titles are those of the case.
         tables: The canonical tables.
         split: Folds of events, frozen.
@@ -117,11 +124,11 @@ def case_of(
         IntegrityError: Something later than a request would take part in its answer.
     """
     log = rule.log
-    asked = ask(positives, TARGETS[split.protocol])
-    rows, columns = asked["request"].to_numpy().astype(np.int64), rule.order.codes(asked["title_id"])
+    requested = ask(positives, TARGETS[split.protocol])
+    rows, columns = requested["request"].to_numpy().astype(np.int64), rule.order.codes(requested["title_id"])
     firsts = np.unique(rows, return_index=True)[1]
-    opened = asked["opened"].to_numpy().astype(np.int64)[firsts]
-    requests = _frame(as_opened(asked[firsts], log.frame[opened]), carried)
+    opened = requested["opened"].to_numpy().astype(np.int64)[firsts]
+    requests = _frame(as_opened(requested[firsts], log.frame[opened]), carried)
     frame = add_slices(requests, tables, rule.catalogue, columns[firsts], log.fitted_plays())
     case = EvaluationCase(
         protocol=split.protocol,
@@ -135,7 +142,7 @@ def case_of(
         positions=opened,
         rows=rows,
         columns=columns,
-        targets_at=asked["place"].to_numpy(),
+        targets_at=requested["place"].to_numpy(),
         rule=rule,
         logged=logged,
     )
@@ -172,7 +179,7 @@ def logged_frame(events: pl.DataFrame, spec: CanvasSpec) -> pl.DataFrame:
     that of such a row.
 
     Returns:
-        `REQUEST_COLUMNS` and `ASKED_COLUMNS`.
+        `REQUEST_COLUMNS` and `CARRIED_COLUMNS`.
     """
     return _frame(events, carried_by(spec))
 
@@ -184,11 +191,11 @@ def carried_by(spec: CanvasSpec) -> tuple[str, ...]:
 
 def _frame(events: pl.DataFrame, carried: tuple[str, ...]) -> pl.DataFrame:
     named = events.with_columns(request_id=pl.col("event_id"), at=pl.col("event_at"))
-    withheld = {name: pl.lit(None, dtype=kind) for name, kind in ASKED_COLUMNS.items() if name not in carried}
+    withheld = {name: pl.lit(None, dtype=kind) for name, kind in CARRIED_COLUMNS.items() if name not in carried}
     return named.with_columns(**withheld).select(
         *REQUEST_COLUMNS,
-        *(pl.col(name).cast(kind) for name, kind in ASKED_COLUMNS.items()),
-        *(name for name in carried if name not in ASKED_COLUMNS),
+        *(pl.col(name).cast(kind) for name, kind in CARRIED_COLUMNS.items()),
+        *(name for name in carried if name not in CARRIED_COLUMNS),
     )
 
 

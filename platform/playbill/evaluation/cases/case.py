@@ -29,7 +29,7 @@ from playbill.datasets.splits import REQUESTS
 from playbill.definitions.specs import CandidatesSpec, CanvasSpec, RowSpec
 from playbill.evaluation.cases.event_log import EvaluationTables, EventLog, TitleOrder, microseconds
 from playbill.metrics.topk import Indices, Mask
-from playbill.ranking.candidates import NEVER, Catalogue, Past, Viewer, past_of, select
+from playbill.ranking.candidates import NEVER, Catalogue, MemberHistory, Viewer, past_of, select
 from playbill.ranking.popularity import PlayLog
 from playbill.ranking.row_plans import RowPlan, plan_of
 from playbill.schema import UNKNOWN_COUNTRY
@@ -39,12 +39,12 @@ CELLS_AT_ONCE = 8_000_000
 """Request x title cells that a chunk may hold; bounds memory at some 150 MB."""
 
 REQUEST_COLUMNS = ("request_id", "event_id", "member_id", "at", "country", "device", "language", "canvas")
-ASKED_COLUMNS = {"query": pl.String, "source_title_id": pl.String, "row": pl.String, "row_position": pl.Int32}
+CARRIED_COLUMNS = {"query": pl.String, "source_title_id": pl.String, "row": pl.String, "row_position": pl.Int32}
 """What a request may carry beyond who asks, when and from where; null where it does not."""
 CARRIED = {"query": "query", "source_title": "source_title_id"}
 """Context field of a canvas -> the column of a held-out event that is its request's own. Rows and places are not: on a
 held-out event they are those of the answer."""
-ASKED_FIELDS = tuple(field.name for field in fields(Request) if field.name not in ("canvas", "history", "features"))
+REQUEST_FIELDS = tuple(field.name for field in fields(Request) if field.name not in ("canvas", "history", "features"))
 """Fields of a request that are columns of a case's frame."""
 
 
@@ -79,7 +79,7 @@ class EvaluationCase:
         catalogue: The titles, in tie order (axis T).
         tables: The canonical tables.
         log: The events.
-        frame: [N] one row per request: `REQUEST_COLUMNS`, `ASKED_COLUMNS`, slice columns, and `row_id` where one row
+        frame: [N] one row per request: `REQUEST_COLUMNS`, `CARRIED_COLUMNS`, slice columns, and `row_id` where one row
             is asked.
         positions: [N] position of the held-out event in the log; the history ends before it.
         rows: [M] request of each target, ascending.
@@ -114,15 +114,17 @@ class EvaluationCase:
     @property
     def digest(self) -> str:
         """SHA-256 of everything that decides which titles compete and which count."""
-        asked = [*self.frame["request_id"], *(self.frame["query"].fill_null("")), *self.catalogue.title_ids]
+        requested = [*self.frame["request_id"], *(self.frame["query"].fill_null("")), *self.catalogue.title_ids]
         if self.logged:
-            said = self.frame.select(pl.concat_str(pl.col(*ASKED_COLUMNS).cast(pl.String).fill_null(""), separator="/"))
-            asked += [f"as logged, requests {REQUESTS}", *said.to_series()]
+            texts = self.frame.select(
+                pl.concat_str(pl.col(*CARRIED_COLUMNS).cast(pl.String).fill_null(""), separator="/")
+            )
+            requested += [f"as logged, requests {REQUESTS}", *texts.to_series()]
         if "row_id" in self.frame.columns:  # of one row, whose candidates depend on what it is about
-            asked += [*self.frame["row_id"]]
+            requested += [*self.frame["row_id"]]
         head = json.dumps([self.canvas, self.fold, self.protocol, self.rule.spec.model_dump(mode="json")])
         digest = hashlib.sha256(head.encode())
-        digest.update(json.dumps(asked).encode())
+        digest.update(json.dumps(requested).encode())
         digest.update(self.rows.tobytes() + self.columns.tobytes())
         return digest.hexdigest()
 
@@ -182,11 +184,11 @@ class EvaluationCase:
         Args:
             targets: [M] which targets stay; the others are counted in `left_out`.
         """
-        asked, rows = np.unique(self.rows[targets], return_inverse=True)
+        requested, rows = np.unique(self.rows[targets], return_inverse=True)
         return replace(
             self,
-            frame=self.frame[asked],
-            positions=self.positions[asked],
+            frame=self.frame[requested],
+            positions=self.positions[requested],
             rows=rows.astype(np.int64),
             columns=self.columns[targets],
             targets_at=self.targets_at[targets],
@@ -202,7 +204,7 @@ class EvaluationCase:
             yield _Piece(start, stop, mask, self.rows[low:high] - start, self.columns[low:high])
 
     def _requests(self, start: int, stop: int) -> list[Request]:
-        part = self.frame[start:stop].select(ASKED_FIELDS)
+        part = self.frame[start:stop].select(REQUEST_FIELDS)
         positions = self.positions[start:stop].tolist()
         # Requests of one moment share their past's frame, which a scorer then reads once.
         pasts = {position: self.log.past(position) for position in set(positions)}
@@ -296,7 +298,7 @@ class CandidateRule:
     def _week(self, at: datetime, country: str) -> npt.NDArray[np.int64]:
         return self.plays.of_week(at, country)
 
-    def _past(self, position: int) -> Past:
+    def _past(self, position: int) -> MemberHistory:
         return past_of(self.log.past(position), self.catalogue)
 
 

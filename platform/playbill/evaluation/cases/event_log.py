@@ -233,8 +233,8 @@ class TitleOrder:
 
     def codes(self, title_ids: pl.Series | Sequence[str | None]) -> Indices:
         """Return the column of each id, `UNKNOWN` (-1) for null and for ids that are no column."""
-        asked = pl.DataFrame({"title_id": pl.Series(title_ids, dtype=pl.String)})
-        joined = asked.join(self._columns, on="title_id", how="left", maintain_order="left")
+        requested = pl.DataFrame({"title_id": pl.Series(title_ids, dtype=pl.String)})
+        joined = requested.join(self._columns, on="title_id", how="left", maintain_order="left")
         return joined["column"].fill_null(UNKNOWN).to_numpy().astype(np.int64)
 
     def places_in(self, other: Sequence[str]) -> Indices:

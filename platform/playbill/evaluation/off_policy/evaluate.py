@@ -24,7 +24,7 @@ from playbill.evaluation.cases.score_function import MemberFeatures
 from playbill.evaluation.measure import Progress
 from playbill.evaluation.off_policy.direct_models import DirectKind
 from playbill.evaluation.off_policy.estimate import Rules, estimate
-from playbill.evaluation.off_policy.importance_log import GROUPS, PolicyLog, Scene, combine, weigh
+from playbill.evaluation.off_policy.importance_log import GROUPS, ImportanceLog, LogContext, combine, weigh
 from playbill.evaluation.off_policy.logged_slates import (
     LoggedSlates,
     Outcome,
@@ -42,12 +42,12 @@ from playbill.metrics import Interval
 __all__ = [
     "GROUPS",
     "GroupEstimate",
+    "ImportanceLog",
+    "LogContext",
     "LoggedSlates",
     "OffPolicyReport",
     "Outcome",
     "OutcomeRule",
-    "PolicyLog",
-    "Scene",
     "SoftmaxPolicy",
     "TargetPolicy",
     "TopPolicy",
@@ -68,7 +68,7 @@ _WITH_DIRECT = {"rows": ("doubly_robust", "self_normalised_dr", "switch_dr"), "s
 MINIMUM_MEMBERS = 30
 
 
-def suited_estimators(log: PolicyLog) -> tuple[str, ...]:
+def suited_estimators(log: ImportanceLog) -> tuple[str, ...]:
     """Return the estimators that suit a log: over rows where every slate has one title, else over slates."""
     several = bool((log.data.positions > 0).any())
     names, more = (SLATE_ESTIMATORS, _WITH_DIRECT["slates"]) if several else (ROW_ESTIMATORS, _WITH_DIRECT["rows"])
@@ -76,7 +76,7 @@ def suited_estimators(log: PolicyLog) -> tuple[str, ...]:
 
 
 def off_policy_report(
-    log: PolicyLog,
+    log: ImportanceLog,
     *,
     estimators: Sequence[str] | None = None,
     main: str | None = None,
@@ -167,7 +167,7 @@ def _logged(data: OffPolicyData, by_slate: bool, rules: Rules) -> Interval:
 
 
 def _by_group(
-    log: PolicyLog, main: str, slices: Sequence[str], rules: Rules, minimum: int
+    log: ImportanceLog, main: str, slices: Sequence[str], rules: Rules, minimum: int
 ) -> tuple[GroupEstimate, ...]:
     found = []
     for name in slices:
@@ -208,15 +208,15 @@ class LogOptions:
     direct: DirectKind | None = "ridge"
 
 
-def scene_of(model: OpenModel, frames: EvaluationTables) -> Scene:
+def log_context(model: OpenModel, frames: EvaluationTables) -> LogContext:
     """Return tables, events and titles as the model's split sees them."""
     catalogue = TitleOrder.of(frames.titles["title_id"].to_list())
-    return Scene(frames, EventLog.of(frames.interactions, model.trained, catalogue), catalogue)
+    return LogContext(frames, EventLog.of(frames.interactions, model.trained, catalogue), catalogue)
 
 
 def weigh_model(
     model: OpenModel,
-    scene: Scene,
+    scene: LogContext,
     features: MemberFeatures | None,
     canvas: str,
     policy: TargetPolicy,
@@ -224,12 +224,12 @@ def weigh_model(
     options: LogOptions | None = None,
     *,
     progress: Progress | None = None,
-) -> PolicyLog:
+) -> ImportanceLog:
     """Weigh what a canvas showed for a trained model.
 
     Args:
         model: The model.
-        scene: See `scene_of`.
+        scene: See `log_context`.
         features: The feature door; None = every feature is missing.
         canvas: A canvas of the model.
         policy: How scores become what is shown.
@@ -279,7 +279,7 @@ def weigh_model(
     )
 
 
-def held_out_since(model: OpenModel, asked: datetime | None = None) -> datetime:
+def held_out_since(model: OpenModel, requested: datetime | None = None) -> datetime:
     """Return the moment from which the log was not in the model's training data, or a later one that is asked for.
 
     Raises:
@@ -291,12 +291,12 @@ def held_out_since(model: OpenModel, asked: datetime | None = None) -> datetime:
             f"'{name}' was trained under '{model.trained.protocol}', which holds out no period: it has seen what came "
             "of these requests. Train it with evaluate: {protocol: global_time}"
         )
-    if asked is not None and asked < cutoff:
+    if requested is not None and requested < cutoff:
         raise ComparisonError(
-            f"'{name}' was trained on events up to {cutoff.isoformat()}; {asked.isoformat()} is before that, and it "
-            "has seen what came of those requests"
+            f"'{name}' was trained on events up to {cutoff.isoformat()}; {requested.isoformat()} is before that, and "
+            "it has seen what came of those requests"
         )
-    return asked or cutoff
+    return requested or cutoff
 
 
 def _row(model: OpenModel, rows: tuple[str, ...]) -> RowSpec | None:

@@ -38,7 +38,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Scene:
+class LogContext:
     """What scoring a log needs beside the log.
 
     Args:
@@ -56,14 +56,14 @@ def weigh(
     logged: LoggedSlates,
     function: ScoreFunction,
     policy: TargetPolicy,
-    scene: Scene,
+    scene: LogContext,
     canvas: CanvasSpec,
     *,
     name: str,
     candidates: CandidatesSpec | None = None,
     direct: DirectKind | None = "ridge",
     progress: Progress | None = None,
-) -> PolicyLog:
+) -> ImportanceLog:
     """Ask a model about every logged slate, and give each logged title its probability under the model's policy.
 
     A request's history ends before the first event of the request. What the request had shown above a slate is no
@@ -108,7 +108,7 @@ def weigh(
     kept = np.isin(logged.slates, grown.slates)
     grown.check()
     unseen = (titles < 0) | ~mask[logged.slates, np.maximum(titles, 0)]
-    return PolicyLog(
+    return ImportanceLog(
         model=name,
         policy=policy.name,
         outcome=logged.outcome,
@@ -134,7 +134,7 @@ def _groups(logged: LoggedSlates) -> pl.DataFrame:
 def _scored(
     logged: LoggedSlates,
     function: ScoreFunction,
-    scene: Scene,
+    scene: LogContext,
     canvas: CanvasSpec,
     candidates: CandidatesSpec | None,
     name: str,
@@ -170,10 +170,10 @@ def _positions(logged: LoggedSlates, log: EventLog) -> Indices:
 
 def _requests(logged: LoggedSlates, log: EventLog, part: slice, positions: Indices) -> list[Request]:
     columns = ("member_id", "at", "country", "device", "language", "query", "source_title_id")
-    asked = logged.frame[part.start : part.stop].select(columns)
+    requested = logged.frame[part.start : part.stop].select(columns)
     return [
         Request(canvas=logged.canvas, history=log.past(position), features={}, **row)
-        for position, row in zip(positions.tolist(), asked.iter_rows(named=True), strict=True)
+        for position, row in zip(positions.tolist(), requested.iter_rows(named=True), strict=True)
     ]
 
 
@@ -228,7 +228,7 @@ GROUPS = ("canvas", "country", "device", "row_id")
 
 
 @dataclass(frozen=True)
-class PolicyLog:
+class ImportanceLog:
     """What a log says about a model's policy.
 
     Args:
@@ -255,7 +255,7 @@ class PolicyLog:
     without_propensity: int = 0
     direct_fit: float | None = None
 
-    def keep(self, rows: Mask) -> PolicyLog:
+    def keep(self, rows: Mask) -> ImportanceLog:
         """Return only some rows, whole slates together."""
         kept = pl.Series(rows)
         return replace(
@@ -266,16 +266,16 @@ class PolicyLog:
         )
 
 
-def combine(logs: Sequence[PolicyLog]) -> PolicyLog:
+def combine(logs: Sequence[ImportanceLog]) -> ImportanceLog:
     """Put the logs of several canvases of one model and one reward together; members are one across them.
 
     Raises:
         ComparisonError: They speak of different models, policies or rewards.
     """
     first = logs[0]
-    said = {(log.model, log.policy, log.outcome, log.version) for log in logs}
-    if len(said) > 1:
-        raise ComparisonError(f"estimates of different things cannot be put together: {sorted(said)}")
+    kinds = {(log.model, log.policy, log.outcome, log.version) for log in logs}
+    if len(kinds) > 1:
+        raise ComparisonError(f"estimates of different things cannot be put together: {sorted(kinds)}")
     ids = pl.concat([log.member_ids for log in logs])
     starts = np.cumsum([0, *(int(log.data.slates.max(initial=-1)) + 1 for log in logs)])
     direct = all(log.data.predicted is not None for log in logs)

@@ -241,9 +241,9 @@ def _slates(
 
 def _above(frame: pl.DataFrame, interactions: pl.DataFrame) -> pl.DataFrame:
     """Return (slate, title_id): what the request had shown before the slate's first impression."""
-    asked = frame.select("slate", "request_id", pl.col("member_id"), pl.col("seq").alias("from_seq"))
+    requested = frame.select("slate", "request_id", pl.col("member_id"), pl.col("seq").alias("from_seq"))
     shown = interactions.filter((pl.col("action") == "impression") & pl.col("title_id").is_not_null())
-    before = shown.select("request_id", "member_id", "seq", "title_id").join(asked, on=["request_id", "member_id"])
+    before = shown.select("request_id", "member_id", "seq", "title_id").join(requested, on=["request_id", "member_id"])
     return before.filter(pl.col("seq") < pl.col("from_seq")).select("slate", "title_id").unique(maintain_order=True)
 
 

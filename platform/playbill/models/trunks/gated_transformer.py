@@ -85,8 +85,8 @@ def attention_at(qkv_BLE: Tensor, distance_HL: Tensor, heads: int, member_S: Ten
     back_SL = place_S.unsqueeze(1) - torch.arange(length, device=q.device)
     bias_SHL = distance_HL[:, back_SL.clamp(min=0)].transpose(0, 1)
     bias_SHL = bias_SHL.masked_fill((back_SL < 0).unsqueeze(1), float("-inf")).to(q.dtype)
-    asked = q[member_S, :, place_S].unsqueeze(2)
-    return _plain(asked, k[member_S], v[member_S], bias_SHL.unsqueeze(2)).flatten(1)
+    requested = q[member_S, :, place_S].unsqueeze(2)
+    return _plain(requested, k[member_S], v[member_S], bias_SHL.unsqueeze(2)).flatten(1)
 
 
 def distance_bias(distance_HL: Tensor, length: int) -> Tensor:

@@ -51,7 +51,7 @@ SHARPNESS = 20.0
 Floats = npt.NDArray[np.float32]
 
 
-class Terms:
+class AuxiliaryScores:
     """The terms of one model version over one state of the catalogue. Safe to share between threads.
 
     Args:
@@ -70,7 +70,7 @@ class Terms:
         self._kept: OrderedDict[tuple[str, int], Floats] = OrderedDict()
         self._lock = Lock()
 
-    def beside(self, vectors: Tensor) -> Terms:
+    def beside(self, vectors: Tensor) -> AuxiliaryScores:
         """Return the same terms beside other vectors of the same titles, which similarity alone reads."""
         other = copy(self)
         other._directions = torch.nn.functional.normalize(vectors.float(), dim=-1)

@@ -26,7 +26,7 @@ from playbill.errors import UnknownNameError
 from playbill.models.heads import BiasRows, Head, TitleVectors
 from playbill.models.network import Network
 from playbill.models.row_tower import PageHead, RowHead, named_titles
-from playbill.models.scoring_batch import Scene
+from playbill.models.scoring_batch import ScoringBatch
 from playbill.ranking.page_rules import RowEntry, Values
 
 Floats = npt.NDArray[np.float32]
@@ -183,7 +183,7 @@ class PageReader:
 
     @torch.inference_mode()
     def read(self, scene: Any) -> list[PageState]:
-        """Return one state for each request of a scene (`models.scoring_batch.Scene`)."""
+        """Return one state for each request of a scene (`models.scoring_batch.ScoringBatch`)."""
         every = torch.arange(scene.state.shape[0])
         own = {name: scene.page_states(head, every) for name, head in (self._rows | self._pages).items()}
         states = {name: _array(own[name]) for name in self._rows}
@@ -223,7 +223,7 @@ def bias_tables(
     return list(torch.stack(by_head, dim=1))
 
 
-def pair_scores(network: Network, scene: Scene, pairs: Sequence[Pair], bias: Mapping[int, Tensor]) -> Tensor:
+def pair_scores(network: Network, scene: ScoringBatch, pairs: Sequence[Pair], bias: Mapping[int, Tensor]) -> Tensor:
     """Score every title in every pair.
 
     Args:
@@ -254,7 +254,7 @@ def heads_of(network: Network) -> dict[str, Head]:
     return network.title_heads()
 
 
-def _queries(network: Network, scene: Scene, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+def _queries(network: Network, scene: ScoringBatch, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
     """Return [M, D] float32 queries and [M] levels: each head is asked once for all of its rows."""
     heads = heads_of(network)
     found = scene.state.new_empty(len(pairs), scene.state.shape[1], dtype=torch.float32)
@@ -268,14 +268,14 @@ def _queries(network: Network, scene: Scene, pairs: Sequence[Pair]) -> tuple[Ten
     return found, levels
 
 
-def _add_match(network: Network, scene: Scene, pairs: Sequence[Pair], scores_MT: Tensor) -> None:
+def _add_match(network: Network, scene: ScoringBatch, pairs: Sequence[Pair], scores_MT: Tensor) -> None:
     """Add what the query's text has in common with names. It is one product for each row that has a query."""
     if scene.queries is None:
         return
     heads, names_TM = heads_of(network), scene.titles.prepared.names[1:]
     matched_NM = scene.queries.dense
-    asked = matched_NM.ne(0).any(dim=-1).tolist()
-    for row in sorted({row for row, _ in pairs if asked[row]}):
+    requested = matched_NM.ne(0).any(dim=-1).tolist()
+    for row in sorted({row for row, _ in pairs if requested[row]}):
         match_T = names_TM @ matched_NM[row]
         for number, (own, head) in enumerate(pairs):
             if own == row:

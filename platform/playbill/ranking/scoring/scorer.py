@@ -25,11 +25,11 @@ from playbill.models.heads import TitleVectors
 from playbill.ranking.blend import blended, head_losses
 from playbill.ranking.candidates import Mask
 from playbill.ranking.page_scores import PageScores, blend_page
-from playbill.ranking.scoring.auxiliary_scores import Terms
+from playbill.ranking.scoring.auxiliary_scores import AuxiliaryScores
 from playbill.ranking.scoring.bundle import Bundle
 from playbill.ranking.scoring.history_terms import HistoryReader, RequestTerms
 from playbill.ranking.scoring.row_scoring import PageReader, PageState, pair_scores
-from playbill.ranking.scoring.state_cache import KeptSnapshots, KeptStates
+from playbill.ranking.scoring.state_cache import KeptSnapshots, StateCache
 from playbill.ranking.scoring.title_moments import Moments, TitleFeatures, TitleMoments
 
 BATCH_SLOTS = 12_800
@@ -70,13 +70,13 @@ class Scorer:
         self.encoder = bundle.encoder.with_titles(titles["title_id"].to_list())
         self.title_ids: tuple[str, ...] = self.encoder.title_rows.entries
         self.network = network if network is not None else bundle.network()
-        self._features, self._states = features, KeptStates(kept_states)
+        self._features, self._states = features, StateCache(kept_states)
         self._losses = head_losses(bundle.resolved)
         self._inputs, self._vectors = self._prepare(titles, availability, as_of)
         given = (self.network, self.encoder, self._vectors, features)
         self._moments: Moments = TitleMoments(*given, snapshots)
         self._pages = PageReader(self.network, self.encoder, self._vectors.vectors)
-        self._terms = Terms(self.network, self._inputs, self._vectors.vectors, titles, self.encoder)
+        self._terms = AuxiliaryScores(self.network, self._inputs, self._vectors.vectors, titles, self.encoder)
         self._blended = {SIMILARITY, *blended(bundle.resolved)} & set(self._terms.names)
         self._terms.prepare(self._blended)
         self._history = self._history_reader()

@@ -23,7 +23,7 @@ Key = tuple[int, int, tuple[str, ...]]
 """A moment of title snapshots, microseconds since 1970, the index of a canvas, and names of heads."""
 
 
-class KeptStates:
+class StateCache:
     """The states of pasts that were read before, by their frame. Not safe to share between threads when in use.
 
     Args:
@@ -35,9 +35,9 @@ class KeptStates:
         # The frame is held too, so that its id stays its own.
         self._kept: OrderedDict[int, tuple[pl.DataFrame, torch.Tensor]] = OrderedDict()
 
-    def empty(self) -> KeptStates:
+    def empty(self) -> StateCache:
         """Return room for as many others."""
-        return KeptStates(self._most)
+        return StateCache(self._most)
 
     def get(self, request: Request) -> torch.Tensor | None:
         """Return the [D] state of a request's past, None where it was not kept."""

@@ -287,9 +287,9 @@ def query_importance(queries: Sequence[Int], buckets: int, power: float = 1.5, p
         [grams] in (0, 1]; 1 for a gram that no query had.
     """
     seen = np.concatenate([np.unique(grams) for grams in queries]) if queries else np.zeros(0, np.int64)
-    asked = np.bincount(seen, minlength=buckets)
+    requested = np.bincount(seen, minlength=buckets)
     total = len(queries) + prior
-    found: Floats = ((np.log(total + 1) - np.log(asked + 1)) / np.log(total + 1)).astype(np.float32) ** power
+    found: Floats = ((np.log(total + 1) - np.log(requested + 1)) / np.log(total + 1)).astype(np.float32) ** power
     return found
 
 

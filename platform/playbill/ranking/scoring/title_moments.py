@@ -139,8 +139,8 @@ class TitleMoments:
         names, titles = self._encoder.state.title_snapshot, self._encoder.title_rows.entries
         if self._features is None:
             return np.full((len(moments), len(titles) + 1, len(names)), np.nan, np.float32)
-        asked = [moment_of(moment) for moment in moments]
-        found = self._features.title_snapshots(self._encoder.state.service, asked, titles)
+        requested = [moment_of(moment) for moment in moments]
+        found = self._features.title_snapshots(self._encoder.state.service, requested, titles)
         return snapshot_values(found, names)
 
 

@@ -20,7 +20,7 @@ import polars as pl
 
 from playbill.errors import DataError, Problem
 from playbill.schema import UNKNOWN_COUNTRY
-from playbill.sources.canonicalise import Offer, Progress
+from playbill.sources.canonicalise import Progress, SourceData
 from playbill.sources.download import Archive, digest, fetch_archive
 from playbill.sources.kuairand.files import Reading, members_of, read_folder, titles_of, unpack_tar
 from playbill.sources.registry import KuaiRandOptions
@@ -49,10 +49,10 @@ class KuaiRandPure:
     def __init__(self, options: KuaiRandOptions) -> None:
         self._path = options.path
 
-    def open(self, scratch: Path, progress: Progress) -> tuple[Offer, str]:
+    def open(self, scratch: Path, progress: Progress) -> tuple[SourceData, str]:
         """Find the files and offer what is in them. See `playbill.sources.registry.Source`."""
         if self._path is None:
-            archive = fetch_archive(self.archive, progress, publisher=PUBLISHER, shelf=SHELF)
+            archive = fetch_archive(self.archive, progress, publisher=PUBLISHER, folder=SHELF)
             folder, route = unpack_tar(archive, scratch, self.suffix), f"the publisher's {archive.name}, MD5 verified"
         elif self._path.is_dir():
             folder, route = self._path, f"the files in {self._path}, not checksummed"
@@ -83,9 +83,9 @@ class KuaiRand27K(KuaiRandPure):
     archive = Archive("KuaiRand-27K.tar.gz", "3e3c799a24e2d23a4d2c757fbf9adf59", ())
 
 
-def _offer(reading: Reading) -> Offer:
+def _offer(reading: Reading) -> SourceData:
     exposures = reading.exposures
-    return Offer(
+    return SourceData(
         titles_of(reading.videos, exposures.videos),
         (exposure_events(part) for part in exposures.parts()),
         members=members_of(reading.users, exposures.first_moment),

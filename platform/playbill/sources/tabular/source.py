@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from playbill.clock import WallClock
 from playbill.config import expand_variables
 from playbill.errors import DataError, DefinitionError, Problem, ServiceError
-from playbill.sources.canonicalise import Noted, Offer, Progress, member_slices
+from playbill.sources.canonicalise import Noted, Progress, SourceData, member_slices
 from playbill.sources.cleaning import Cleaner
 from playbill.sources.observing import plural
 from playbill.sources.ratings import ORDER, RATING
@@ -40,7 +40,7 @@ from playbill.tables import database_errors, open_database
 
 def mapped_offer(
     tables: Mapping[str, TableMapping], opened: Mapping[str, pl.LazyFrame], mapping: Path, scratch: Path
-) -> Offer:
+) -> SourceData:
     """Offer a user's tables.
 
     Args:
@@ -61,7 +61,7 @@ def mapped_offer(
         raise DataError(str(mapping), [Problem("titles", "this table has to be mapped.")])
     same = same_titles(titles)
     merge = bool(tables["titles"].merge_duplicates and same)
-    offer = Offer(
+    offer = SourceData(
         titles,
         reading.batches(),
         reading.rows("interactions"),
@@ -183,7 +183,7 @@ class OwnFiles:
     def __init__(self, options: ParquetOptions) -> None:
         self._folder, self._mapping = options.path, options.mapping
 
-    def open(self, scratch: Path, progress: Progress) -> tuple[Offer, str]:
+    def open(self, scratch: Path, progress: Progress) -> tuple[SourceData, str]:
         """Check the mapping against the files and offer their rows. See `playbill.sources.registry.Source`."""
         tables, problems = read_mapping(self._mapping, FileTable)
         opened: dict[str, pl.LazyFrame] = {}
@@ -231,7 +231,7 @@ class OwnDatabase:
     def __init__(self, options: SqlOptions) -> None:
         self._url, self._mapping = options.url, options.mapping
 
-    def open(self, scratch: Path, progress: Progress) -> tuple[Offer, str]:
+    def open(self, scratch: Path, progress: Progress) -> tuple[SourceData, str]:
         """Check the mapping against the database and offer its rows. See `playbill.sources.registry.Source`."""
         engine = open_database(expand_variables(self._url, os.environ, "the database URL (--url)"))
         _require_file(engine)

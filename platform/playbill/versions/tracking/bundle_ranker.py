@@ -128,8 +128,8 @@ def _given(row: Row, name: str) -> Any:
 
 
 def _length(row: Row) -> int:
-    asked = row.get("k")
-    length = DEFAULT_LENGTH if asked is None or asked != asked else int(asked)
+    requested = row.get("k")
+    length = DEFAULT_LENGTH if requested is None or requested != requested else int(requested)
     if length < 1:
         raise RequestError(f"k is {length}, expected 1 or more")
     return length

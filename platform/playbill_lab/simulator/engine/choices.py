@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playbill.errors import UnknownNameError
-from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.behaviour_model import LAW, logistic
-from playbill_lab.simulator.world.effects import look_of, taste_of
+from playbill_lab.simulator.world.effects import examination_logit, taste_of
 from playbill_lab.simulator.world.launches import DAY_US, NEVER
 from playbill_lab.simulator.world.random_streams import Streams
 
@@ -39,12 +39,12 @@ class Leanings:
     Attributes:
         click: Probability of a click if it is looked at.
         play: Probability of a play after a click.
-        gladness: Log odds of playing it to the end, once begun.
+        satisfaction_logit: Log odds of playing it to the end, once begun.
     """
 
     click: Floats
     play: Floats
-    gladness: Floats
+    satisfaction_logit: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,30 +55,30 @@ class Response:
         examined: [N] places looked at, from the first on.
         clicked: [N, K] places clicked.
         played: [N] the place that was played; -1 none.
-        gladness: [N] of the play; 0 where there is none.
+        satisfaction_logit: [N] of the play; 0 where there is none.
     """
 
     examined: NDArray[np.int64]
     clicked: Flags
     played: NDArray[np.int64]
-    gladness: Floats
+    satisfaction_logit: Floats
 
 
-def leanings(asked: Asked, titles: Titles) -> Leanings:
+def leanings(request: PolicyRequest, titles: Titles) -> Leanings:
     """Work out the law's probabilities for the titles of slates.
 
     Args:
-        asked: The questions.
+        request: The questions.
         titles: [N, K]; -1 fills.
     """
-    world, state, truth = asked.world, asked.state, asked.world.truth
+    world, state, truth = request.world, request.state, request.world.truth
     there, title = titles >= 0, np.maximum(titles, 0)
-    member = asked.member[:, None]
+    member = request.member[:, None]
     vector = truth.vector[title]
-    match = np.einsum("nf,nkf->nk", taste_of(truth, asked.member, asked.device), vector, dtype=np.float64)
-    intent = np.einsum("nf,nkf->nk", asked.hidden.intent, vector, dtype=np.float64)
-    started = _among(state.continuing[asked.member], title)
-    wanted = title == asked.hidden.wanted[:, None]
+    match = np.einsum("nf,nkf->nk", taste_of(truth, request.member, request.device), vector, dtype=np.float64)
+    intent = np.einsum("nf,nkf->nk", request.hidden.intent, vector, dtype=np.float64)
+    started = _among(state.continuing[request.member], title)
+    wanted = title == request.hidden.wanted[:, None]
     quality = truth.quality[title].astype(np.float64)
     attraction = (
         LAW.click_base
@@ -86,23 +86,26 @@ def leanings(asked: Asked, titles: Titles) -> Leanings:
         + LAW.click_intent * intent
         + LAW.click_appeal * truth.appeal[title]
         + LAW.click_pull * truth.pull[title]
-        + buzz(world, title, asked.country, asked.at_us)
+        + buzz(world, title, request.country, request.at_us)
         + LAW.foreign * ~world.people.speaks[member, world.catalogue.language[title]]
         + LAW.seen * ((state.played[member, title] > 0) & ~started)
         + LAW.started * started
-        + LAW.reminded * _among(state.reminders[asked.member], title)
+        + LAW.reminded * _among(state.reminders[request.member], title)
         + LAW.wanted * wanted
-        + on.DRAW[asked.canvas][:, None]
-        + on.ROW_DRAWS[asked.row][:, None]
+        + on.DRAW[request.canvas][:, None]
+        + on.ROW_DRAWS[request.row][:, None]
     )
     if world.effects is not None:
-        attraction += world.effects.attraction(asked, title)
+        attraction += world.effects.attraction(request, title)
     play = LAW.play_base + LAW.play_taste * match + LAW.play_intent * intent + LAW.play_started * (started | wanted)
-    playable = there & ~np.isin(asked.canvas, on.PREVIEWS)[:, None]
+    playable = there & ~np.isin(request.canvas, on.PREVIEWS)[:, None]
     return Leanings(
         click=logistic(attraction) * there,
         play=logistic(play) * playable,
-        gladness=LAW.glad_base + LAW.glad_taste * match + LAW.glad_intent * intent + LAW.glad_quality * quality,
+        satisfaction_logit=LAW.glad_base
+        + LAW.glad_taste * match
+        + LAW.glad_intent * intent
+        + LAW.glad_quality * quality,
     )
 
 
@@ -118,19 +121,19 @@ def buzz(world: World, title: Titles, country: NDArray[np.int16], at_us: NDArray
     return fresh
 
 
-def respond(asked: Asked, slates: Slates, streams: Streams) -> Response:
+def respond(request: PolicyRequest, slates: Slates, streams: Streams) -> Response:
     """Let members look at their slates.
 
     Args:
-        asked: The questions.
+        request: The questions.
         slates: Their answers.
         streams: The luck: a run's own, or a replay's.
     """
-    leaning = leanings(asked, slates.titles)
+    leaning = leanings(request, slates.titles)
     count, size = slates.titles.shape
-    luck = streams.uniform("respond", asked.member, asked.number, 3 * size)
+    luck = streams.uniform("respond", request.member, request.number, 3 * size)
     look, click, play = luck[:, :size], luck[:, size : 2 * size], luck[:, 2 * size :]
-    goes_on = look < look_of(asked)[:, None]
+    goes_on = look < examination_logit(request)[:, None]
     goes_on[:, 0] = True
     goes_on &= slates.titles >= 0
     clicks = click < leaning.click
@@ -141,8 +144,8 @@ def respond(asked: Asked, slates: Slates, streams: Streams) -> Response:
     plays &= seen
     any_play = plays.any(axis=1)
     played = np.where(any_play, plays.argmax(axis=1), -1)
-    gladness = np.where(any_play, leaning.gladness[np.arange(count), played], 0.0)
-    return Response(seen.sum(axis=1), clicks & seen, played, gladness)
+    satisfaction_logit = np.where(any_play, leaning.satisfaction_logit[np.arange(count), played], 0.0)
+    return Response(seen.sum(axis=1), clicks & seen, played, satisfaction_logit)
 
 
 def _among(listed: Titles, title: Titles) -> Flags:
@@ -154,7 +157,7 @@ Outcomes = Literal["click", "play", "completion", "satisfaction"]
 OUTCOMES: tuple[Outcomes, ...] = ("click", "play", "completion", "satisfaction")
 
 
-def expected(asked: Asked, slates: Slates, outcome: Outcomes) -> NDArray[np.float64]:
+def expected(request: PolicyRequest, slates: Slates, outcome: Outcomes) -> NDArray[np.float64]:
     """Return [N] the expectation of each slate's outcome, given what the member wants at that moment.
 
     `click`: places clicked. `play`: plays begun (0 or 1). `completion`: plays whose sitting went to its end (the
@@ -167,23 +170,27 @@ def expected(asked: Asked, slates: Slates, outcome: Outcomes) -> NDArray[np.floa
     """
     if outcome not in OUTCOMES:
         raise UnknownNameError("outcome", outcome, OUTCOMES)
-    per_place = expected_by_place(asked, slates, outcome)
+    per_place = expected_by_place(request, slates, outcome)
     total: NDArray[np.float64] = per_place.sum(axis=1)
     return total
 
 
-def expected_by_place(asked: Asked, slates: Slates, outcome: Outcomes) -> NDArray[np.float64]:
+def expected_by_place(request: PolicyRequest, slates: Slates, outcome: Outcomes) -> NDArray[np.float64]:
     """Return [N, K] the part of each place in `expected`."""
-    leaning = leanings(asked, slates.titles)
+    leaning = leanings(request, slates.titles)
     plays = leaning.click * leaning.play
     reached = np.cumprod(np.concatenate([np.ones((len(plays), 1)), 1.0 - plays[:, :-1]], axis=1), axis=1)
-    looked = look_of(asked)[:, None] ** np.arange(plays.shape[1]) * reached
+    looked = examination_logit(request)[:, None] ** np.arange(plays.shape[1]) * reached
     if outcome == "click":
         worth = leaning.click
     elif outcome == "play":
         worth = plays
     else:
-        after = logistic(leaning.gladness) if outcome == "completion" else LAW.satisfying(leaning.gladness)
+        after = (
+            logistic(leaning.satisfaction_logit)
+            if outcome == "completion"
+            else LAW.satisfying(leaning.satisfaction_logit)
+        )
         worth = plays * after
     part: NDArray[np.float64] = looked * worth
     return part

@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 
 from playbill.errors import ConfigError, StateError
-from playbill_lab.simulator.engine.shards import Block, Part, Plays, Sink, Totals
+from playbill_lab.simulator.engine.shards import Block, Plays, Shard, Sink, Totals
 from playbill_lab.simulator.engine.steps import Watch
 from playbill_lab.simulator.policies.policies import Policy
 from playbill_lab.simulator.world.event_log import EventLog
@@ -30,7 +30,7 @@ from playbill_lab.simulator.world.random_streams import one_thread
 from playbill_lab.simulator.world.world import World
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """Runs all blocks of a world, a day at a time."""
 
     def run_day(self, day: int, yesterday: Plays | None) -> Plays:
@@ -42,7 +42,7 @@ class Crew(Protocol):
         ...
 
 
-class Alone:
+class InProcess:
     """This process runs every block."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Alone:
         watch: Watch | None,
     ) -> None:
         take = None if sink is None else (lambda _block: sink)
-        self._part = Part(world, policy, blocks, sink=take, keep_log=keep_log, watch=watch)
+        self._part = Shard(world, policy, blocks, sink=take, keep_log=keep_log, watch=watch)
 
     @property
     def logs(self) -> list[EventLog]:
@@ -72,7 +72,7 @@ class Alone:
         return self._part.totals()
 
 
-class Together:
+class MultiProcess:
     """Several processes run a share of the blocks each. Use it as a context manager.
 
     Their interactions come as files, which this process hands on while the next day is being run.
@@ -151,7 +151,7 @@ class Together:
             path.unlink()
 
 
-def crew_size(processes: int | None, blocks: int) -> int:
+def executor_size(processes: int | None, blocks: int) -> int:
     """Return how many processes to use: no more than there are blocks; None is one for each core.
 
     Raises:
@@ -185,7 +185,7 @@ def _work(pipe: Connection, payload: bytes, blocks: Sequence[Block], folder: Pat
         with one_thread():
             world, policy = pickle.loads(payload)
             sink = None if folder is None else (lambda block: _to_files(folder, block, written))
-            part = Part(world, policy, blocks, sink=sink)
+            part = Shard(world, policy, blocks, sink=sink)
             while True:
                 what, arguments = pipe.recv()
                 answer = getattr(part, what)(*arguments)

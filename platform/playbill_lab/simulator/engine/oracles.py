@@ -7,31 +7,31 @@ from numpy.typing import NDArray
 
 from playbill_lab.simulator.engine.choices import Leanings, leanings
 from playbill_lab.simulator.policies.policies import ScoredPolicy, best, same_list
-from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world.behaviour_model import LAW
 
 Floats = NDArray[np.float32]
 
 
 class _Oracle(ScoredPolicy):
-    def logits(self, asked: Asked) -> Floats:
+    def logits(self, request: PolicyRequest) -> Floats:
         """Return [N, T] the truth about every title."""
         every = np.broadcast_to(
-            np.arange(len(asked.world.catalogue), dtype=np.int32), (len(asked), len(asked.world.catalogue))
+            np.arange(len(request.world.catalogue), dtype=np.int32), (len(request), len(request.world.catalogue))
         )
-        return np.asarray(self.worth(leanings(asked, every)), np.float32)
+        return np.asarray(self.worth(leanings(request, every)), np.float32)
 
     def worth(self, leaning: Leanings) -> NDArray[np.float64]:
         """Return [N, T] what the policy seeks."""
         raise NotImplementedError
 
-    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+    def answer(self, request: PolicyRequest, rng: np.random.Generator) -> Slates:
         """Return the best of each question; every propensity is 1."""
-        return best(asked, self.logits)
+        return best(request, self.logits)
 
-    def probabilities(self, asked: Asked, titles: NDArray[np.int32]) -> Floats:
+    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats:
         """Return 1 where a list is the policy's own so far, else 0."""
-        return same_list(asked, best(asked, self.logits).titles, titles)
+        return same_list(request, best(request, self.logits).titles, titles)
 
 
 class BestAppeal(_Oracle):
@@ -51,5 +51,5 @@ class BestValue(_Oracle):
 
     def worth(self, leaning: Leanings) -> NDArray[np.float64]:
         """Return the expected change of satisfaction if it is looked at."""
-        worth: NDArray[np.float64] = leaning.click * leaning.play * LAW.satisfying(leaning.gladness)
+        worth: NDArray[np.float64] = leaning.click * leaning.play * LAW.satisfying(leaning.satisfaction_logit)
         return worth

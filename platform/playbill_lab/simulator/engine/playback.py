@@ -86,7 +86,7 @@ class Plays:
         member: [N], each once.
         title: [N].
         at_us: [N] beginning.
-        gladness: [N] of the law.
+        satisfaction_logit: [N] of the law.
         number: [N] question that led to it.
         columns: Canvas, row, position and what else the events carry.
     """
@@ -94,13 +94,13 @@ class Plays:
     member: NDArray[np.int32]
     title: NDArray[np.int32]
     at_us: Times
-    gladness: NDArray[np.float64]
+    satisfaction_logit: NDArray[np.float64]
     number: NDArray[np.int64]
     columns: dict[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True, eq=False)
-class Sitting:
+class Playback:
     """How N plays went.
 
     Attributes:
@@ -114,23 +114,23 @@ class Sitting:
     left: NDArray[np.bool_]
 
 
-def sit(plays: Plays, state: State, streams: Streams, log: EventLog) -> Sitting:
+def sit(plays: Plays, state: State, streams: Streams, log: EventLog) -> Playback:
     """Play titles, note the events, and change what members feel and carry with them."""
     luck = streams.uniform("sitting", plays.member, plays.number, 6)
-    finished = luck[:, 0] < logistic(plays.gladness)
-    left = ~finished & (luck[:, 1] < logistic(LAW.leave_base + LAW.leave_glad * plays.gladness))
+    finished = luck[:, 0] < logistic(plays.satisfaction_logit)
+    left = ~finished & (luck[:, 1] < logistic(LAW.leave_base + LAW.leave_glad * plays.satisfaction_logit))
     low, high = (np.select([finished, left], [_FINISHED[at], _LEFT[at]], _PARTLY[at]) for at in (0, 1))
     share = low + (high - low) * luck[:, 2]
     begun = _begun(plays, state)
     until, done = _episodes(plays, state, log, finished, share, begun, luck[:, 3])
     _note_ends(plays, log, until, np.flatnonzero(left), _share_of_title(plays, state, begun, share))
     _thumbs(plays, log, until, luck[:, 4:])
-    _remember(plays, state, log, Sitting(until, finished, left), done)
+    _remember(plays, state, log, Playback(until, finished, left), done)
     state.count_play(plays.member, plays.title)
     state.hours[plays.member] += (until - plays.at_us) / (3600 * _SECOND)
-    realised = LAW.finished * finished + LAW.left * left + LAW.deep * np.tanh(plays.gladness / 2.0)
+    realised = LAW.finished * finished + LAW.left * left + LAW.deep * np.tanh(plays.satisfaction_logit / 2.0)
     state.feel(plays.member, realised)
-    return Sitting(until, finished, left)
+    return Playback(until, finished, left)
 
 
 def _begun(plays: Plays, state: State) -> NDArray[np.int64]:
@@ -212,29 +212,29 @@ def _columns(plays: Plays, rows: NDArray[np.int64]) -> dict[str, NDArray[np.gene
 
 
 def _thumbs(plays: Plays, log: EventLog, until: Times, luck: NDArray[np.float64]) -> None:
-    up = luck[:, 0] < logistic(LAW.up_base + LAW.up_glad * plays.gladness)
-    down = ~up & (luck[:, 1] < logistic(LAW.down_base + LAW.down_glad * plays.gladness))
-    for action, said in (("thumbs_up", up), ("thumbs_down", down)):
-        rows = np.flatnonzero(said)
+    up = luck[:, 0] < logistic(LAW.up_base + LAW.up_glad * plays.satisfaction_logit)
+    down = ~up & (luck[:, 1] < logistic(LAW.down_base + LAW.down_glad * plays.satisfaction_logit))
+    for action, chosen in (("thumbs_up", up), ("thumbs_down", down)):
+        rows = np.flatnonzero(chosen)
         when = until[rows] + 10 * _SECOND
         log.note(action, plays.member[rows], when, title=plays.title[rows], **_columns(plays, rows))
 
 
-def _remember(plays: Plays, state: State, log: EventLog, sitting: Sitting, done: NDArray[np.int64]) -> None:
+def _remember(plays: Plays, state: State, log: EventLog, playback: Playback, done: NDArray[np.int64]) -> None:
     """Move titles between the member's lists: what is over leaves, what goes on comes first."""
     catalogue = state.world.catalogue
     total = catalogue.episodes[plays.title].astype(np.int64) * catalogue.seasons[plays.title]
-    over = (sitting.finished & (done >= total)) | sitting.left
+    over = (playback.finished & (done >= total)) | playback.left
     ends, stays = np.flatnonzero(over), np.flatnonzero(~over)
     drop(state.continuing, plays.member[ends], plays.title[ends], state.episodes_done)
     at = plays.member[stays], plays.title[stays]
     push(state.continuing, *at, state.episodes_done, done[stays].astype(np.int16))
-    good = np.flatnonzero(sitting.finished)
+    good = np.flatnonzero(playback.finished)
     push(state.recent, plays.member[good], plays.title[good])
-    told = np.flatnonzero(find(state.reminders, plays.member, plays.title) >= 0)
-    drop(state.reminders, plays.member[told], plays.title[told])
+    reminded = np.flatnonzero(find(state.reminders, plays.member, plays.title) >= 0)
+    drop(state.reminders, plays.member[reminded], plays.title[reminded])
     listed = np.flatnonzero(over & (find(state.my_list, plays.member, plays.title) >= 0))
     drop(state.my_list, plays.member[listed], plays.title[listed])
     columns = {name: plays.columns[name][listed] for name in ("session", "device", "canvas")}
-    when = sitting.until_us[listed] + 20 * _SECOND
+    when = playback.until_us[listed] + 20 * _SECOND
     log.note("my_list_remove", plays.member[listed], when, title=plays.title[listed], **columns)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from playbill.errors import StateError
 from playbill.schema import ACTIONS
-from playbill_lab.simulator.engine.executors import Alone, Crew, Together, crew_size
+from playbill_lab.simulator.engine.executors import Executor, InProcess, MultiProcess, executor_size
 from playbill_lab.simulator.engine.shards import Plays, Totals, blocks_of
 from playbill_lab.simulator.engine.steps import Watch
 from playbill_lab.simulator.policies.policies import Policy, load_policy
@@ -93,7 +93,7 @@ def simulate(
         world: A world.
         policy: Who fills the pages; None = the one its spec names.
         writer: Takes the canonical titles, availability, members, and the interactions in batches.
-        keep_log: Hold the interactions in memory: `Outcome.interactions`, and `Asked.history` for policies.
+        keep_log: Hold the interactions in memory: `Outcome.interactions`, and `PolicyRequest.history` for policies.
         progress: Called with days done and days in all.
         watch: Called with every round of questions, answers and responses, before members' counters move on.
         processes: How many run blocks of `days.BLOCK_MEMBERS` members side by side, with equal events; None = one for
@@ -110,26 +110,26 @@ def simulate(
             writer.write(table, getattr(world, table))
     sink = None if writer is None else (lambda frame: writer.write("interactions", frame))
     blocks = blocks_of(world)
-    size = 1 if keep_log or watch is not None else crew_size(processes, len(blocks))
+    size = 1 if keep_log or watch is not None else executor_size(processes, len(blocks))
     if size == 1:
-        alone = Alone(world, chosen, blocks, sink, keep_log=keep_log, watch=watch)
+        in_process = InProcess(world, chosen, blocks, sink, keep_log=keep_log, watch=watch)
         with one_thread():
-            totals = _run(world, alone, progress)
-        logs = alone.logs if keep_log else None
+            totals = _run(world, in_process, progress)
+        logs = in_process.logs if keep_log else None
     else:
         logs = None
-        with Together(world, chosen, blocks, sink, size) as crew:
-            totals = _run(world, crew, progress)
+        with MultiProcess(world, chosen, blocks, sink, size) as executor:
+            totals = _run(world, executor, progress)
     return _outcome(chosen, world, totals, logs, time.perf_counter() - started)
 
 
-def _run(world: World, crew: Crew, progress: Callable[[int, int], None] | None) -> Totals:
+def _run(world: World, executor: Executor, progress: Callable[[int, int], None] | None) -> Totals:
     played: Plays | None = None
     for day in range(world.spec.days):
-        played = crew.run_day(day, played)
+        played = executor.run_day(day, played)
         if progress is not None:
             progress(day + 1, world.spec.days)
-    return Totals.joined(crew.totals())
+    return Totals.joined(executor.totals())
 
 
 def _outcome(policy: Policy, world: World, totals: Totals, logs: list[EventLog] | None, seconds: float) -> Outcome:

@@ -80,8 +80,8 @@ def run_day(
         rng = streams.generator("policy", *block.occasion(day, number))
         typing = streams.generator("typing", *block.occasion(day, number))
         orders = streams.generator("order", *block.occasion(day, number))
-        asked = ask(visits, state, streams, log, typing, Layout(policy, orders))
-        visits = step(visits, asked, policy, state, streams, log, rng, watch)
+        request = ask(visits, state, streams, log, typing, Layout(policy, orders))
+        visits = step(visits, request, policy, state, streams, log, rng, watch)
     log.end_day()
     _end_day(day, block, state, streams)
 
@@ -191,7 +191,7 @@ class Totals:
         )
 
 
-class Part:
+class Shard:
     """Some blocks of a run.
 
     Args:

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playbill_lab.simulator.engine.choices import Response, respond
-from playbill_lab.simulator.engine.playback import Plays, Sitting, find, push, sit
+from playbill_lab.simulator.engine.playback import Playback, Plays, find, push, sit
 from playbill_lab.simulator.engine.visits import DONE, INTENT_SHIFT, Visits, intents
 from playbill_lab.simulator.policies.policies import Policy
-from playbill_lab.simulator.policies.policy_request import Asked, Slates, check_slates
+from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates, check_slates
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.effects import next_row_of
 from playbill_lab.simulator.world.event_log import EventLog
@@ -38,45 +38,45 @@ _AFTER_PAGE = {
 """Where members go after a page without a play, and how often; the rest leaves."""
 
 Ints = NDArray[np.integer]
-Watch = Callable[[Asked, Slates, Response], None]
+Watch = Callable[[PolicyRequest, Slates, Response], None]
 
 
-def answers(asked: Asked, policy: Policy, rng: np.random.Generator) -> Slates:
+def answers(request: PolicyRequest, policy: Policy, rng: np.random.Generator) -> Slates:
     """Fill every list: rows with an order of their own by it, all others by the policy.
 
     Raises:
         IntegrityError: The policy answered what cannot be shown.
     """
-    own = np.isin(asked.row, on.RULE_ROWS)
+    own = np.isin(request.row, on.RULE_ROWS)
     ruled, free = np.flatnonzero(own), np.flatnonzero(~own)
-    size = asked.places
-    titles = np.full((len(asked), size), -1, np.int32)
-    propensity = np.zeros((len(asked), size), np.float32)
+    size = request.places
+    titles = np.full((len(request), size), -1, np.int32)
+    propensity = np.zeros((len(request), size), np.float32)
     if len(free):
-        part = asked.take(free)
+        part = request.take(free)
         slates = policy.answer(part, rng)
         check_slates(part, slates, policy.name)
         titles[free, : slates.titles.shape[1]] = slates.titles
         propensity[free, : slates.titles.shape[1]] = slates.propensity
     if len(ruled):
-        titles[ruled] = listed_by_rule(asked.take(ruled), size)
+        titles[ruled] = listed_by_rule(request.take(ruled), size)
         propensity[ruled] = titles[ruled] >= 0
     return Slates(titles, propensity)
 
 
-def note_slates(asked: Asked, slates: Slates, response: Response, visits: Visits, log: EventLog) -> None:
+def note_slates(request: PolicyRequest, slates: Slates, response: Response, visits: Visits, log: EventLog) -> None:
     """Note an impression of every place that was looked at, with the policy's propensity."""
-    _note_rows(asked, response, visits, log)
+    _note_rows(request, response, visits, log)
     place = np.arange(slates.titles.shape[1])
     who, at = np.nonzero(place[None, :] < response.examined[:, None])
     log.note(
         "impression",
-        asked.member[who],
-        asked.at_us[who] + (1 + at) * SECOND,
+        request.member[who],
+        request.at_us[who] + (1 + at) * SECOND,
         title=slates.titles[who, at],
         position=at,
         propensity=slates.propensity[who, at],
-        **_columns(asked, visits, who),
+        **_columns(request, visits, who),
     )
     visits.now += (2 + response.examined) * SECOND
     shown = visits.shown.shape[1]
@@ -86,79 +86,96 @@ def note_slates(asked: Asked, slates: Slates, response: Response, visits: Visits
     visits.shown[rows, start[:, None] + np.arange(width)] = slates.titles[:, :width]
 
 
-def _note_rows(asked: Asked, response: Response, visits: Visits, log: EventLog) -> None:
+def _note_rows(request: PolicyRequest, response: Response, visits: Visits, log: EventLog) -> None:
     """Note an impression of every row that was looked at, with the probability of that row at its place."""
-    who = np.flatnonzero((asked.canvas == on.HOME) & (response.examined > 0))
-    columns = _columns(asked, visits, who) | {"canvas": on.ROW_RANKING}
+    who = np.flatnonzero((request.canvas == on.HOME) & (response.examined > 0))
+    columns = _columns(request, visits, who) | {"canvas": on.ROW_RANKING}
     log.note(
         "impression",
-        asked.member[who],
-        asked.at_us[who],
-        position=asked.row_position[who],
-        propensity=visits.row_propensity[who, asked.row_position[who]],
+        request.member[who],
+        request.at_us[who],
+        position=request.row_position[who],
+        propensity=visits.row_propensity[who, request.row_position[who]],
         **columns,
     )
 
 
 def note_clicks(
-    asked: Asked, slates: Slates, response: Response, visits: Visits, state: State, streams: Streams, log: EventLog
+    request: PolicyRequest,
+    slates: Slates,
+    response: Response,
+    visits: Visits,
+    state: State,
+    streams: Streams,
+    log: EventLog,
 ) -> NDArray[np.int32]:
     """Note what members do with titles they opened and did not play; return [N] the last of them, -1 none."""
     opened = response.clicked.copy()
-    rows = np.arange(len(asked))
+    rows = np.arange(len(request))
     played = response.played >= 0
     opened[rows[played], response.played[played]] = False
     any_opened = opened.any(axis=1)
     at = np.where(any_opened, opened.shape[1] - 1 - opened[:, ::-1].argmax(axis=1), -1)
     title = np.where(any_opened, slates.titles[rows, at], -1).astype(np.int32)
-    luck = streams.uniform("opened", asked.member, asked.number, 2)
-    soon = np.isin(asked.canvas, on.PREVIEWS)
+    luck = streams.uniform("opened", request.member, request.number, 2)
+    soon = np.isin(request.canvas, on.PREVIEWS)
     done = {
         "details_view": any_opened & ~soon,
         "trailer_view": any_opened & (soon | (luck[:, 0] < _TRAILER)),
         "remind_me": any_opened & soon & (luck[:, 1] < _REMINDING),
-        "my_list_add": any_opened & ~soon & (luck[:, 1] < _LISTING) & (find(state.my_list, asked.member, title) < 0),
+        "my_list_add": any_opened & ~soon & (luck[:, 1] < _LISTING) & (find(state.my_list, request.member, title) < 0),
     }
     for action, does in done.items():
         who = np.flatnonzero(does)
         log.note(
             action,
-            asked.member[who],
+            request.member[who],
             visits.now[who],
             title=title[who],
             position=at[who],
-            **_columns(asked, visits, who),
+            **_columns(request, visits, who),
         )
         visits.now[who] += 8 * SECOND
         lists = {"remind_me": state.reminders, "my_list_add": state.my_list}.get(action)
         if lists is not None:
-            push(lists, asked.member[who], title[who])
+            push(lists, request.member[who], title[who])
     return title
 
 
 def play(
-    asked: Asked, slates: Slates, response: Response, visits: Visits, state: State, streams: Streams, log: EventLog
-) -> tuple[Ints, Sitting]:
+    request: PolicyRequest,
+    slates: Slates,
+    response: Response,
+    visits: Visits,
+    state: State,
+    streams: Streams,
+    log: EventLog,
+) -> tuple[Ints, Playback]:
     """Let members play what they chose; return their places among the visits, and how it went."""
     who = np.flatnonzero(response.played >= 0)
     at = response.played[who]
     columns = {
-        **_columns(asked, visits, who),
+        **_columns(request, visits, who),
         "position": at.astype(np.int16),
         "propensity": slates.propensity[who, at],
     }
     plays = Plays(
-        asked.member[who], slates.titles[who, at], visits.now[who], response.gladness[who], asked.number[who], columns
+        request.member[who],
+        slates.titles[who, at],
+        visits.now[who],
+        response.satisfaction_logit[who],
+        request.number[who],
+        columns,
     )
-    sitting = sit(plays, state, streams, log)
-    visits.now[who] = sitting.until_us + 30 * SECOND
+    playback = sit(plays, state, streams, log)
+    visits.now[who] = playback.until_us + 30 * SECOND
     visits.source[who] = plays.title
-    return who, sitting
+    return who, playback
 
 
-def move_on(asked: Asked, visits: Visits, opened: NDArray[np.int32], state: State, streams: Streams) -> None:
+def move_on(request: PolicyRequest, visits: Visits, opened: NDArray[np.int32], state: State, streams: Streams) -> None:
     """Send visits without a play to their next row or page, or home."""
-    luck = streams.uniform("move", asked.member, asked.number, 2)
+    luck = streams.uniform("move", request.member, request.number, 2)
     canvas = visits.canvas.copy()
     visits.canvas[:] = DONE
     scrolls = (
@@ -179,21 +196,23 @@ def move_on(asked: Asked, visits: Visits, opened: NDArray[np.int32], state: Stat
     visits.line[down] += 1
 
 
-def move_after_play(asked: Asked, visits: Visits, who: Ints, sitting: Sitting, state: State, streams: Streams) -> None:
+def move_after_play(
+    request: PolicyRequest, visits: Visits, who: Ints, playback: Playback, state: State, streams: Streams
+) -> None:
     """Send members who played to what comes after it, maybe in another mood."""
-    luck = streams.uniform("after", asked.member, asked.number, 2)
-    kids = state.world.people.kids[asked.member]
+    luck = streams.uniform("after", request.member, request.number, 2)
+    kids = state.world.people.kids[request.member]
     visits.canvas[who] = DONE
-    _spread(visits, who[sitting.finished], _AFTER_FINISH, luck[:, 0])
-    _spread(visits, who[sitting.left], _AFTER_LEAVING, luck[:, 0])
+    _spread(visits, who[playback.finished], _AFTER_FINISH, luck[:, 0])
+    _spread(visits, who[playback.left], _AFTER_LEAVING, luck[:, 0])
     visits.canvas[np.flatnonzero(kids & (visits.canvas == on.BILLBOARD))] = on.KIDS
     shifted = who[luck[who, 1] < INTENT_SHIFT]
-    visits.intent[shifted] = intents(asked.member[shifted], asked.number[shifted], state, streams)
+    visits.intent[shifted] = intents(request.member[shifted], request.number[shifted], state, streams)
 
 
 def step(
     visits: Visits,
-    asked: Asked,
+    request: PolicyRequest,
     policy: Policy,
     state: State,
     streams: Streams,
@@ -202,20 +221,20 @@ def step(
     watch: Watch | None,
 ) -> Visits:
     """Answer every visit's question and let it act; return the visits that go on."""
-    slates = answers(asked, policy, rng)
-    response = respond(asked, slates, streams)
+    slates = answers(request, policy, rng)
+    response = respond(request, slates, streams)
     if watch is not None:
-        watch(asked, slates, response)
-    note_slates(asked, slates, response, visits, log)
-    opened = note_clicks(asked, slates, response, visits, state, streams, log)
-    who, sitting = play(asked, slates, response, visits, state, streams, log)
+        watch(request, slates, response)
+    note_slates(request, slates, response, visits, log)
+    opened = note_clicks(request, slates, response, visits, state, streams, log)
+    who, playback = play(request, slates, response, visits, state, streams, log)
     idle = response.played < 0
     resting = np.flatnonzero(idle)
     part = visits.take(resting)
-    move_on(asked.take(resting), part, opened[resting], state, streams)
+    move_on(request.take(resting), part, opened[resting], state, streams)
     for name in ("canvas", "line", "request", "turns", "source"):
         getattr(visits, name)[resting] = getattr(part, name)
-    move_after_play(asked, visits, who, sitting, state, streams)
+    move_after_play(request, visits, who, playback, state, streams)
     over = (visits.canvas == DONE) | (visits.turns > MOST_TURNS)
     state.busy_until[visits.member] = visits.now
     return visits.take(np.flatnonzero(~over))
@@ -233,30 +252,30 @@ def _spread(visits: Visits, places: Ints, ways: tuple[tuple[int, float], ...], l
         low += share
 
 
-def listed_by_rule(asked: Asked, size: int) -> NDArray[np.int32]:
+def listed_by_rule(request: PolicyRequest, size: int) -> NDArray[np.int32]:
     """Return the titles of rows with an order of their own, what may not be shown left out."""
-    state = asked.state
+    state = request.state
     width = max(state.continuing.shape[1], state.my_list.shape[1], state.top_10.shape[1])
-    listed = np.full((len(asked), width), -1, np.int32)
+    listed = np.full((len(request), width), -1, np.int32)
     lists = {on.CONTINUE_WATCHING: state.continuing, on.MY_LIST: state.my_list}
     for row, own in lists.items():
-        at = np.flatnonzero(asked.row == row)
-        listed[at, : own.shape[1]] = own[asked.member[at]]
-    at = np.flatnonzero(asked.row == on.TOP_10)
-    listed[at, : state.top_10.shape[1]] = state.top_10[asked.country[at]]
-    fits = (listed >= 0) & np.take_along_axis(asked.candidates(), np.maximum(listed, 0), 1)
+        at = np.flatnonzero(request.row == row)
+        listed[at, : own.shape[1]] = own[request.member[at]]
+    at = np.flatnonzero(request.row == on.TOP_10)
+    listed[at, : state.top_10.shape[1]] = state.top_10[request.country[at]]
+    fits = (listed >= 0) & np.take_along_axis(request.candidates(), np.maximum(listed, 0), 1)
     order = np.argsort(~fits, axis=1, kind="stable")
     found = np.take_along_axis(np.where(fits, listed, -1), order, 1)[:, :size]
-    return np.where(np.arange(found.shape[1]) < asked.size[:, None], found, -1)
+    return np.where(np.arange(found.shape[1]) < request.size[:, None], found, -1)
 
 
-def _columns(asked: Asked, visits: Visits, who: Ints) -> dict[str, NDArray[np.generic]]:
+def _columns(request: PolicyRequest, visits: Visits, who: Ints) -> dict[str, NDArray[np.generic]]:
     return {
-        "canvas": asked.canvas[who],
-        "row": asked.row[who],
-        "genre": asked.genre[who],
-        "request": asked.request[who],
+        "canvas": request.canvas[who],
+        "row": request.row[who],
+        "genre": request.genre[who],
+        "request": request.request[who],
         "session": visits.session[who],
-        "device": asked.device[who],
-        "source": asked.source_title[who],
+        "device": request.device[who],
+        "source": request.source_title[who],
     }

@@ -27,10 +27,10 @@ from playbill_lab.simulator.engine.run import simulate
 from playbill_lab.simulator.engine.steps import listed_by_rule
 from playbill_lab.simulator.engine.visits import lacking
 from playbill_lab.simulator.policies.policies import Policy, ScoredPolicy, load_policy
-from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.checkpoint import FILE, read_world
-from playbill_lab.simulator.world.effects import look_of, next_row_of
+from playbill_lab.simulator.world.effects import examination_logit, next_row_of
 from playbill_lab.simulator.world.event_log import QUESTIONS_EACH
 from playbill_lab.simulator.world.world import World
 
@@ -81,13 +81,13 @@ class TruePlays:
         self._sought |= wanted
         policy = load_policy(self.world.spec.policy)
 
-        def watch(asked: Asked, _slates: Slates, _response: Response) -> None:
-            begins = np.flatnonzero(asked.number == asked.request)
-            ids = request_names(asked.take(begins)) if len(begins) else []
+        def watch(request: PolicyRequest, _slates: Slates, _response: Response) -> None:
+            begins = np.flatnonzero(request.number == request.request)
+            ids = request_names(request.take(begins)) if len(begins) else []
             here = [(place, name) for place, name in zip(begins.tolist(), ids, strict=True) if name in wanted]
             for start in range(0, len(here), _AT_ONCE):
                 part = here[start : start + _AT_ONCE]
-                seen = asked.take(np.array([place for place, _ in part]))
+                seen = request.take(np.array([place for place, _ in part]))
                 values = true_plays(replace(seen, world=self.believed or self.world), policy)
                 self._found |= {name: row for (_, name), row in zip(part, values.astype(np.float32), strict=True)}
 
@@ -120,46 +120,47 @@ def truth_of(folder: Path) -> TruePlays | None:
     return TruePlays(read_world(folder)) if (folder / FILE).is_file() else None
 
 
-def request_names(asked: Asked) -> list[str]:
+def request_names(request: PolicyRequest) -> list[str]:
     """Return the ids that the log gives the requests, [N]."""
-    members = asked.world.member_ids.gather(asked.member.astype(np.int64)).to_list()
+    members = request.world.member_ids.gather(request.member.astype(np.int64)).to_list()
     return [
-        f"{member}-r{number}" for member, number in zip(members, (asked.request % QUESTIONS_EACH).tolist(), strict=True)
+        f"{member}-r{number}"
+        for member, number in zip(members, (request.request % QUESTIONS_EACH).tolist(), strict=True)
     ]
 
 
-def true_plays(asked: Asked, policy: Policy) -> Floats:
+def true_plays(request: PolicyRequest, policy: Policy) -> Floats:
     """Return [N, T] how likely each title is to be played in a request, or on previews to be asked for.
 
     Args:
-        asked: The first question of each.
+        request: The first question of each.
         policy: Who fills the lists.
     """
-    chance = np.zeros((len(asked), len(asked.world.catalogue)))
-    home = asked.canvas == on.HOME
+    chance = np.zeros((len(request), len(request.world.catalogue)))
+    home = request.canvas == on.HOME
     plain = np.flatnonzero(~home)
     if len(plain):
-        chance[plain] = _played(asked.take(plain), policy)
+        chance[plain] = _played(request.take(plain), policy)
     places = np.flatnonzero(home)
     if len(places):
-        for reached, row in page_rows(asked.take(places)):
+        for reached, row in page_rows(request.take(places)):
             some = np.flatnonzero(reached > 0)
             chance[places[some]] += reached[some, None] * _played(row.take(some), policy)
     return chance
 
 
-def page_rows(asked: Asked) -> Iterator[tuple[Floats, Asked]]:
+def page_rows(request: PolicyRequest) -> Iterator[tuple[Floats, PolicyRequest]]:
     """Yield every row that home pages may have, with [N] how likely members are to reach it.
 
     Pinned rows come first, all others in an order of chance, see `visits.lay_out`.
     """
-    count = len(asked)
-    absent = lacking(asked.member, asked.state)
+    count = len(request)
+    absent = lacking(request.member, request.state)
     there = np.ones((count, len(on.ROWS)), np.bool_)
     for row, lacks in absent.items():
         there[lacks, row] = False
     pinned = there[:, list(on.PINNED_ROWS)]
-    reach = next_row_of(asked.world, asked.device)[:, None] ** np.arange(on.MOST_ROWS)
+    reach = next_row_of(request.world, request.device)[:, None] ** np.arange(on.MOST_ROWS)
     total = np.concatenate([np.zeros((count, 1)), np.cumsum(reach, axis=1)], axis=1)
     each, first, free = np.arange(count), pinned.sum(axis=1), (there.sum(axis=1) - pinned.sum(axis=1))
     # Pages with fewer rows than fit end sooner.
@@ -171,14 +172,14 @@ def page_rows(asked: Asked) -> Iterator[tuple[Floats, Asked]]:
         if row in on.PINNED_ROWS:
             reached = reach[each, above] * there[:, row]
             above = above + there[:, row]
-        yield from _of_row(asked, row, reached)
+        yield from _of_row(request, row, reached)
 
 
-def _of_row(asked: Asked, row: int, reached: Floats) -> Iterator[tuple[Floats, Asked]]:
-    count, state = len(asked), asked.state
-    liked = state.recent[asked.member, 0] if row == on.BECAUSE_YOU_WATCHED else np.full(count, -1, np.int32)
+def _of_row(request: PolicyRequest, row: int, reached: Floats) -> Iterator[tuple[Floats, PolicyRequest]]:
+    count, state = len(request), request.state
+    liked = state.recent[request.member, 0] if row == on.BECAUSE_YOU_WATCHED else np.full(count, -1, np.int32)
     own = replace(
-        asked,
+        request,
         row=np.full(count, row, np.int8),
         genre=np.full(count, -1, np.int16),
         source_title=liked.astype(np.int32),
@@ -187,7 +188,7 @@ def _of_row(asked: Asked, row: int, reached: Floats) -> Iterator[tuple[Floats, A
     if row != on.GENRE_ROWS:
         yield reached, own
         return
-    plays = state.genre_plays[asked.member].astype(np.float64)
+    plays = state.genre_plays[request.member].astype(np.float64)
     share = plays / np.maximum(plays.sum(axis=1, keepdims=True), 1e-12)
     order = np.argsort(-share, axis=1, kind="stable")[:, :_GENRES]
     for place in range(order.shape[1]):
@@ -195,21 +196,21 @@ def _of_row(asked: Asked, row: int, reached: Floats) -> Iterator[tuple[Floats, A
         yield reached * share[np.arange(count), genre], replace(own, genre=genre.astype(np.int16))
 
 
-def _played(asked: Asked, policy: Policy) -> Floats:
+def _played(request: PolicyRequest, policy: Policy) -> Floats:
     """Return [N, T] the chance that a list is looked at where a title stands, and that the title is then played."""
     every = np.broadcast_to(
-        np.arange(len(asked.world.catalogue), dtype=np.int32), (len(asked), len(asked.world.catalogue))
+        np.arange(len(request.world.catalogue), dtype=np.int32), (len(request), len(request.world.catalogue))
     )
-    leaning = leanings(asked, every)
-    play = np.where(np.isin(asked.canvas, on.PREVIEWS)[:, None], leaning.click, leaning.click * leaning.play)
-    if np.isin(asked.row, on.RULE_ROWS).all():
-        return play * listed(listed_by_rule(asked, asked.places), play, look_of(asked))
+    leaning = leanings(request, every)
+    play = np.where(np.isin(request.canvas, on.PREVIEWS)[:, None], leaning.click, leaning.click * leaning.play)
+    if np.isin(request.row, on.RULE_ROWS).all():
+        return play * listed(listed_by_rule(request, request.places), play, examination_logit(request))
     if isinstance(policy, ScoredPolicy) and type(policy).answer is ScoredPolicy.answer:
-        return play * looked_at(policy.weights(asked), play, look_of(asked), asked.size)
+        return play * looked_at(policy.weights(request), play, examination_logit(request), request.size)
     drawn = np.zeros_like(play)
     for number in range(DRAWS):
-        titles = policy.answer(asked, np.random.default_rng(number)).titles
-        drawn += listed(titles, play, look_of(asked)) / DRAWS
+        titles = policy.answer(request, np.random.default_rng(number)).titles
+        drawn += listed(titles, play, examination_logit(request)) / DRAWS
     return play * drawn
 
 

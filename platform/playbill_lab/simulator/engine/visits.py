@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from playbill_lab.simulator.policies.page_orders import Pages, RowOrders, checked, law_propensity, ordering
-from playbill_lab.simulator.policies.policy_request import Asked, Hidden
+from playbill_lab.simulator.policies.policy_request import LatentIntent, PolicyRequest
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.effects import taste_of
 from playbill_lab.simulator.world.event_log import QUESTIONS_EACH, EventLog
@@ -165,7 +165,7 @@ def ask(
     log: EventLog,
     generator: np.random.Generator,
     layout: Layout | None = None,
-) -> Asked:
+) -> PolicyRequest:
     """Put every visit's next question. Pages that begin are laid out, and searches are typed, first."""
     member = visits.member
     number = member.astype(np.int64) * QUESTIONS_EACH + state.questions[member]
@@ -179,7 +179,7 @@ def ask(
     row = np.where(home, visits.rows[places, line], on.NO_ROW).astype(np.int8)
     beside = (visits.canvas == on.MORE_LIKE_THIS) | (visits.canvas == on.POST_PLAY)
     liked = np.where(row == on.BECAUSE_YOU_WATCHED, state.recent[member, 0], -1)
-    return Asked(
+    return PolicyRequest(
         world=state.world,
         state=state,
         number=number,
@@ -195,7 +195,7 @@ def ask(
         device=visits.device,
         shown=visits.shown,
         query=query,
-        hidden=Hidden(visits.intent, np.where(visits.canvas == on.SEARCH, visits.wanted, -1).astype(np.int32)),
+        hidden=LatentIntent(visits.intent, np.where(visits.canvas == on.SEARCH, visits.wanted, -1).astype(np.int32)),
         log=log,
     )
 

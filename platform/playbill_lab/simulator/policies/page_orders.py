@@ -89,14 +89,14 @@ def checked(pages: Pages, orders: RowOrders, name: str) -> RowOrders:
     np.put_along_axis(possible, pages.rows.astype(np.int64), True, 1)
     possible[:, -1] = False
     ordered = np.sort(rows, axis=1)
-    told = {
+    faults_found = {
         "rows that cannot be there": there & ~np.take_along_axis(possible, rows.astype(np.int64), 1),
         "a row twice": (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0),
         "an empty place above a row": ~there[:, :-1] & there[:, 1:],
         "no row at all": ~there.any(axis=1, keepdims=True) & possible.any(axis=1, keepdims=True),
         "a propensity outside (0, 1]": there & ~((propensity > 0) & (propensity <= 1)),
     }
-    faults = [f"{what} in {int(wrong.any(axis=1).sum())} pages" for what, wrong in told.items() if wrong.any()]
+    faults = [f"{what} in {int(wrong.any(axis=1).sum())} pages" for what, wrong in faults_found.items() if wrong.any()]
     if faults:
         raise IntegrityError(f"policy '{name}' ordered pages wrongly: {'; '.join(faults)}.")
     wide = np.full((len(pages), on.MOST_ROWS), on.NO_ROW, np.int8)

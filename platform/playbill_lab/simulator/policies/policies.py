@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playbill_lab.simulator.policies.custom_policy import own_policy
-from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.policies.table import POLICIES
 
 
@@ -70,11 +70,11 @@ class Policy(Protocol):
         """What reports call it."""
         ...
 
-    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
-        """Fill one list for each question, from `asked.candidates()` alone."""
+    def answer(self, request: PolicyRequest, rng: np.random.Generator) -> Slates:
+        """Fill one list for each question, from `request.candidates()` alone."""
         ...
 
-    def probabilities(self, asked: Asked, titles: NDArray[np.int32]) -> Floats:
+    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats:
         """Return [N, K]: the probability that it puts each title at its place, given the places before; 0 for -1."""
         ...
 
@@ -106,36 +106,36 @@ class ScoredPolicy:
 
     name = "scored"
 
-    def logits(self, asked: Asked) -> Floats:
+    def logits(self, request: PolicyRequest) -> Floats:
         """Return a new array [N, T], float32: log odds of candidates; what is said of others does not matter."""
         raise NotImplementedError
 
-    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+    def answer(self, request: PolicyRequest, rng: np.random.Generator) -> Slates:
         """Draw a list for each question."""
-        size = asked.places
-        titles = np.full((len(asked), size), -1, np.int32)
-        propensity = np.zeros((len(asked), size), np.float32)
-        asked.candidates()
-        for chunk, seed in zip(chunks(asked), rng.integers(2**63, size=-(-len(asked) // CHUNK)), strict=True):
-            part = asked.take(chunk)
+        size = request.places
+        titles = np.full((len(request), size), -1, np.int32)
+        propensity = np.zeros((len(request), size), np.float32)
+        request.candidates()
+        for chunk, seed in zip(chunks(request), rng.integers(2**63, size=-(-len(request) // CHUNK)), strict=True):
+            part = request.take(chunk)
             weight = self.weights(part)
             luck = np.random.Generator(np.random.SFC64(int(seed))).standard_exponential(weight.shape, np.float32)
             titles[chunk] = first_arrivals(luck, weight, part.size, size)
             propensity[chunk] = placed(weight, titles[chunk])
         return Slates(titles, propensity)
 
-    def probabilities(self, asked: Asked, titles: NDArray[np.int32]) -> Floats:
+    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats:
         """Return the probabilities of other lists."""
         found = np.zeros(titles.shape, np.float32)
-        for chunk in chunks(asked):
-            found[chunk] = placed(self.weights(asked.take(chunk)), titles[chunk])
+        for chunk in chunks(request):
+            found[chunk] = placed(self.weights(request.take(chunk)), titles[chunk])
         found[repeated(titles)] = 0.0
         return found
 
-    def weights(self, asked: Asked) -> Floats:
+    def weights(self, request: PolicyRequest) -> Floats:
         """Return [N, T]: how likely each title is to be drawn next, up to a factor; 0 where it is no candidate."""
-        candidates = asked.candidates()
-        weight = self.logits(asked)
+        candidates = request.candidates()
+        weight = self.logits(request)
         np.copyto(weight, _LOWEST, where=~candidates)
         weight -= weight.max(axis=1, keepdims=True)
         np.maximum(weight, -_DEEPEST, out=weight)
@@ -159,28 +159,28 @@ class PlackettLuce(ScoredPolicy):
     ) -> None:
         self.temperature, self.popularity, self.taste, self.language = temperature, popularity, taste, language
 
-    def logits(self, asked: Asked) -> Floats:
+    def logits(self, request: PolicyRequest) -> Floats:
         """Return [N, T]."""
-        catalogue, state = asked.world.catalogue, asked.state
-        genres = self.taste * shares(state.genre_plays[asked.member])
-        sourced = np.flatnonzero(asked.source_title >= 0)
-        genres[sourced] += 1.5 * catalogue.genre[asked.source_title[sourced]]
-        spoken = state.language_plays[asked.member] + asked.world.people.speaks[asked.member]
-        here = np.eye(len(state.log_plays_7d), dtype=np.float32)[asked.country]
+        catalogue, state = request.world.catalogue, request.state
+        genres = self.taste * shares(state.genre_plays[request.member])
+        sourced = np.flatnonzero(request.source_title >= 0)
+        genres[sourced] += 1.5 * catalogue.genre[request.source_title[sourced]]
+        spoken = state.language_plays[request.member] + request.world.people.speaks[request.member]
+        here = np.eye(len(state.log_plays_7d), dtype=np.float32)[request.country]
         # One product of small matrices is several times faster than adding up [N, T] arrays.
         asks = np.concatenate([genres, self.language * shares(spoken), here], axis=1) / np.float32(self.temperature)
-        found: Floats = np.asarray(asks @ self._facts(asked), np.float32)
-        if asked.any_typed:
-            found += np.float32(12.0 / self.temperature) * asked.matches()
-        effects = asked.world.effects
+        found: Floats = np.asarray(asks @ self._facts(request), np.float32)
+        if request.any_typed:
+            found += np.float32(12.0 / self.temperature) * request.matches()
+        effects = request.world.effects
         if effects is not None and effects.spec.service_sequels:
             every = np.broadcast_to(np.arange(len(catalogue), dtype=np.int32), found.shape)
-            found += effects.spec.service_sequels * effects.next_parts(state.recent[asked.member], every)
+            found += effects.spec.service_sequels * effects.next_parts(state.recent[request.member], every)
         return found
 
-    def _facts(self, asked: Asked) -> Floats:
+    def _facts(self, request: PolicyRequest) -> Floats:
         """Return [G + L + C, T]: each title's genres, its language, its popularity by country."""
-        catalogue, popular = asked.world.catalogue, self.popularity * asked.state.log_plays_7d
+        catalogue, popular = request.world.catalogue, self.popularity * request.state.log_plays_7d
         spoken = np.arange(len(catalogue.languages))[:, None] == catalogue.language
         return np.concatenate([catalogue.genre.T, spoken, popular]).astype(np.float32)
 
@@ -190,18 +190,18 @@ class Popular(ScoredPolicy):
 
     name = "popular"
 
-    def logits(self, asked: Asked) -> Floats:
+    def logits(self, request: PolicyRequest) -> Floats:
         """Return [N, T]."""
-        found = asked.state.log_plays_7d[asked.country]
-        return found + 12.0 * asked.matches() if asked.any_typed else found
+        found = request.state.log_plays_7d[request.country]
+        return found + 12.0 * request.matches() if request.any_typed else found
 
-    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+    def answer(self, request: PolicyRequest, rng: np.random.Generator) -> Slates:
         """Return the best of each question; every propensity is 1."""
-        return best(asked, self.logits)
+        return best(request, self.logits)
 
-    def probabilities(self, asked: Asked, titles: NDArray[np.int32]) -> Floats:
+    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats:
         """Return 1 where a list is the policy's own so far, else 0."""
-        return same_list(asked, self.answer(asked, np.random.default_rng(0)).titles, titles)
+        return same_list(request, self.answer(request, np.random.default_rng(0)).titles, titles)
 
 
 class Uniform(ScoredPolicy):
@@ -209,9 +209,9 @@ class Uniform(ScoredPolicy):
 
     name = "uniform"
 
-    def logits(self, asked: Asked) -> Floats:
+    def logits(self, request: PolicyRequest) -> Floats:
         """Return zeros."""
-        return np.zeros((len(asked), len(asked.world.catalogue)), np.float32)
+        return np.zeros((len(request), len(request.world.catalogue)), np.float32)
 
 
 class EpsilonGreedy(ScoredPolicy):
@@ -229,37 +229,37 @@ class EpsilonGreedy(ScoredPolicy):
             raise ValueError(f"epsilon must be in (0, 1], got {epsilon:g}")
         self.base, self.epsilon = base or PlackettLuce(), epsilon
 
-    def logits(self, asked: Asked) -> Floats:
+    def logits(self, request: PolicyRequest) -> Floats:
         """Return the base's scores."""
-        return self.base.logits(asked)
+        return self.base.logits(request)
 
-    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+    def answer(self, request: PolicyRequest, rng: np.random.Generator) -> Slates:
         """Draw a list for each question."""
-        size = asked.places
-        titles = np.full((len(asked), size), -1, np.int32)
-        propensity = np.zeros((len(asked), size), np.float32)
-        for chunk in chunks(asked):
-            part = asked.take(chunk)
+        size = request.places
+        titles = np.full((len(request), size), -1, np.int32)
+        propensity = np.zeros((len(request), size), np.float32)
+        for chunk in chunks(request):
+            part = request.take(chunk)
             luck = rng.random((len(part), size, 2))
             titles[chunk], propensity[chunk] = self._walk(part, luck, None)
         return Slates(titles, propensity)
 
-    def probabilities(self, asked: Asked, titles: NDArray[np.int32]) -> Floats:
+    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats:
         """Return the probabilities of other lists."""
         found = np.zeros(titles.shape, np.float32)
-        for chunk in chunks(asked):
-            found[chunk] = self._walk(asked.take(chunk), None, titles[chunk])[1]
+        for chunk in chunks(request):
+            found[chunk] = self._walk(request.take(chunk), None, titles[chunk])[1]
         return found
 
     def _walk(
-        self, asked: Asked, luck: NDArray[np.float64] | None, given: NDArray[np.int32] | None
+        self, request: PolicyRequest, luck: NDArray[np.float64] | None, given: NDArray[np.int32] | None
     ) -> tuple[NDArray[np.int32], Floats]:
         """Go through the places; draw titles, or take given ones, and note the probability of each."""
-        left = asked.candidates().copy()
-        logits, rows = self.logits(asked), np.arange(len(asked))
-        size = asked.places if given is None else given.shape[1]
-        titles = np.full((len(asked), size), -1, np.int32) if given is None else given
-        found = np.zeros((len(asked), size), np.float32)
+        left = request.candidates().copy()
+        logits, rows = self.logits(request), np.arange(len(request))
+        size = request.places if given is None else given.shape[1]
+        titles = np.full((len(request), size), -1, np.int32) if given is None else given
+        found = np.zeros((len(request), size), np.float32)
         for place in range(size):
             count = left.sum(axis=1)
             best_title = np.where(left, logits, -np.inf).argmax(axis=1)
@@ -267,7 +267,7 @@ class EpsilonGreedy(ScoredPolicy):
                 nth = np.minimum((luck[:, place, 1] * count).astype(np.int64), count - 1)
                 anyone = (np.cumsum(left, axis=1) > nth[:, None]).argmax(axis=1)
                 drawn = np.where(luck[:, place, 0] < self.epsilon, anyone, best_title)
-                titles[:, place] = np.where((count > 0) & (place < asked.size), drawn, -1)
+                titles[:, place] = np.where((count > 0) & (place < request.size), drawn, -1)
             title = titles[:, place]
             there = (title >= 0) & left[rows, title]
             chance = self.epsilon / np.maximum(count, 1) + (1 - self.epsilon) * (title == best_title)
@@ -276,12 +276,12 @@ class EpsilonGreedy(ScoredPolicy):
         return titles, found
 
 
-def best(asked: Asked, score: Callable[[Asked], Floats]) -> Slates:
+def best(request: PolicyRequest, score: Callable[[PolicyRequest], Floats]) -> Slates:
     """Return the candidates of the highest scores, the smaller number first among equals; every propensity is 1."""
-    size = asked.places
-    titles = np.full((len(asked), size), -1, np.int32)
-    for chunk in chunks(asked):
-        part = asked.take(chunk)
+    size = request.places
+    titles = np.full((len(request), size), -1, np.int32)
+    for chunk in chunks(request):
+        part = request.take(chunk)
         scored = np.where(part.candidates(), score(part), -np.inf)
         order = np.argsort(-scored, axis=1, kind="stable")[:, :size]
         real = np.isfinite(np.take_along_axis(scored, order, 1)) & (np.arange(order.shape[1]) < part.size[:, None])
@@ -289,16 +289,16 @@ def best(asked: Asked, score: Callable[[Asked], Floats]) -> Slates:
     return Slates(titles, (titles >= 0).astype(np.float32))
 
 
-def same_list(asked: Asked, own: NDArray[np.int32], titles: NDArray[np.int32]) -> Floats:
+def same_list(request: PolicyRequest, own: NDArray[np.int32], titles: NDArray[np.int32]) -> Floats:
     """Return 1 where `titles` are a deterministic policy's `own` up to and with that place, else 0."""
     same = (own[:, : titles.shape[1]] == titles) & (titles >= 0)
     return np.asarray(np.logical_and.accumulate(same, axis=1), np.float32)
 
 
-def chunks(asked: Asked) -> Iterator[NDArray[np.int64]]:
+def chunks(request: PolicyRequest) -> Iterator[NDArray[np.int64]]:
     """Yield the places of at most `CHUNK` questions at a time."""
-    for first in range(0, len(asked), CHUNK):
-        yield np.arange(first, min(first + CHUNK, len(asked)))
+    for first in range(0, len(request), CHUNK):
+        yield np.arange(first, min(first + CHUNK, len(request)))
 
 
 def shares(counts: NDArray[np.floating]) -> Floats:

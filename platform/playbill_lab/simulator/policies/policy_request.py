@@ -35,7 +35,7 @@ Codes = NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
-class Hidden:
+class LatentIntent:
     """What members want at the moment of a question. The truth may read it, a policy must not.
 
     Attributes:
@@ -46,13 +46,13 @@ class Hidden:
     intent: NDArray[np.float32]
     wanted: Codes
 
-    def take(self, places: NDArray[np.integer]) -> Hidden:
+    def take(self, places: NDArray[np.integer]) -> LatentIntent:
         """Return some of the rows."""
-        return Hidden(self.intent[places], self.wanted[places])
+        return LatentIntent(self.intent[places], self.wanted[places])
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class PolicyRequest:
     """N questions of N different members. Row n of every array is one question.
 
     Attributes:
@@ -90,7 +90,7 @@ class Asked:
     device: NDArray[np.int8]
     shown: Codes
     query: pl.Series
-    hidden: Hidden
+    hidden: LatentIntent
     log: EventLog | None = None
 
     def __len__(self) -> int:
@@ -228,22 +228,22 @@ class Slates:
         return len(self.titles)
 
 
-def check_slates(asked: Asked, slates: Slates, name: str) -> None:
+def check_slates(request: PolicyRequest, slates: Slates, name: str) -> None:
     """Check a policy's answers.
 
     Raises:
         IntegrityError: Wrong types or shapes, titles that are no candidates or come twice, holes, a propensity that is
             missing or outside (0, 1]; everything that is wrong with these answers is named.
     """
-    faults = _shape_faults(asked, slates) or _content_faults(asked, slates.titles, slates.propensity)
+    faults = _shape_faults(request, slates) or _content_faults(request, slates.titles, slates.propensity)
     if faults:
         raise IntegrityError(f"policy '{name}' answered what cannot be shown: {'; '.join(faults)}.")
 
 
-def _shape_faults(asked: Asked, slates: Any) -> list[str]:
+def _shape_faults(request: PolicyRequest, slates: Any) -> list[str]:
     if not isinstance(slates, Slates):
         return [f"a {type(slates).__name__} instead of Slates"]
-    faults, size = [], (len(asked), asked.places)
+    faults, size = [], (len(request), request.places)
     given: tuple[tuple[str, Any, str], ...] = (
         ("titles", slates.titles, "i"),
         ("propensities", slates.propensity, "f"),
@@ -260,23 +260,23 @@ def _shape_faults(asked: Asked, slates: Any) -> list[str]:
     return faults
 
 
-def _content_faults(asked: Asked, titles: NDArray[np.int32], propensity: NDArray[np.float32]) -> list[str]:
-    filled, size = titles >= 0, len(asked.world.catalogue)
+def _content_faults(request: PolicyRequest, titles: NDArray[np.int32], propensity: NDArray[np.float32]) -> list[str]:
+    filled, size = titles >= 0, len(request.world.catalogue)
     if (titles >= size).any():
         return [f"title number {titles.max()} of {size} titles"]
-    strangers = filled & ~np.take_along_axis(asked.candidates(), np.maximum(titles, 0), axis=1)
+    strangers = filled & ~np.take_along_axis(request.candidates(), np.maximum(titles, 0), axis=1)
     ordered = np.sort(titles, axis=1)
-    told = {
+    faults_found = {
         "titles that are no candidates": strangers,
         "a title twice in one list": (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0),
         "a missing propensity": filled & np.isnan(propensity),
         "a propensity outside (0, 1]": filled & ((propensity <= 0) | (propensity > 1)),
         "an empty place before a filled one": ~filled[:, :-1] & filled[:, 1:],
-        "more titles than places asked for": filled & (np.arange(titles.shape[1]) >= asked.size[:, None]),
+        "more titles than places asked for": filled & (np.arange(titles.shape[1]) >= request.size[:, None]),
     }
     return [
-        f"{what} in {int(wrong.any(axis=1).sum())} of {len(asked)} lists"
-        f" (question {int(asked.number[wrong.any(axis=1)][0])})"
-        for what, wrong in told.items()
+        f"{what} in {int(wrong.any(axis=1).sum())} of {len(request)} lists"
+        f" (question {int(request.number[wrong.any(axis=1)][0])})"
+        for what, wrong in faults_found.items()
         if wrong.any()
     ]

@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Law:
+class BehaviourModel:
     """The constants. Log odds where nothing else is said."""
 
     click_base: float = -4.0
@@ -85,18 +85,18 @@ class Law:
         expected: Floats = stays * (1.0 - stays**days) / (1.0 - stays)
         return expected
 
-    def leaves_early(self, gladness: Floats) -> Floats:
+    def leaves_early(self, satisfaction_logit: Floats) -> Floats:
         """Return the probability that a play is left in its first minutes."""
-        return (1.0 - logistic(gladness)) * logistic(self.leave_base + self.leave_glad * gladness)
+        return (1.0 - logistic(satisfaction_logit)) * logistic(self.leave_base + self.leave_glad * satisfaction_logit)
 
-    def satisfying(self, gladness: Floats) -> Floats:
+    def satisfying(self, satisfaction_logit: Floats) -> Floats:
         """Return the expected change of satisfaction by a play of this gladness."""
-        ends = self.finished * logistic(gladness) + self.left * self.leaves_early(gladness)
-        expected: Floats = ends + self.deep * np.tanh(gladness / 2.0)
+        ends = self.finished * logistic(satisfaction_logit) + self.left * self.leaves_early(satisfaction_logit)
+        expected: Floats = ends + self.deep * np.tanh(satisfaction_logit / 2.0)
         return expected
 
 
-LAW = Law()
+LAW = BehaviourModel()
 
 
 def logistic(log_odds: Floats) -> Floats:

@@ -47,7 +47,7 @@ def save_world(folder: Path, spec: WorldSpec, catalogue: Catalogue | None = None
             shutil.rmtree(old)
 
 
-class Keeping:
+class WorldCheckpoint:
     """Lets a log and its world change together: where they cannot, there is no world, never another one's.
 
     A context manager around the writing of the tables. Call `retire` right before they are published, `save` after.

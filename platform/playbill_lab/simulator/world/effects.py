@@ -18,11 +18,11 @@ from playbill_lab.simulator.world.behaviour_model import logistic
 from playbill_lab.simulator.world.launches import DAY_US, HOUR_US
 
 if TYPE_CHECKING:
-    from playbill_lab.simulator.policies.policy_request import Asked
+    from playbill_lab.simulator.policies.policy_request import PolicyRequest
     from playbill_lab.simulator.world.catalogue import Catalogue
     from playbill_lab.simulator.world.spec import EffectsSpec, WorldSpec
     from playbill_lab.simulator.world.state import State
-    from playbill_lab.simulator.world.world import Truth, World
+    from playbill_lab.simulator.world.world import GroundTruth, World
 
 LENGTH_BY_DEVICE = {"tv": 1.0, "web": 0.2, "tablet": -0.4, "mobile": -1.0}
 """Device -> weight of a sitting's length; the same weights say how far along a list people look there."""
@@ -116,7 +116,7 @@ class Effects:
     vector: NDArray[np.float32]
 
     @classmethod
-    def make(cls, spec: WorldSpec, catalogue: Catalogue, truth: Truth) -> Effects:
+    def make(cls, spec: WorldSpec, catalogue: Catalogue, truth: GroundTruth) -> Effects:
         """Work the effects out."""
         sizes = spec.effects
         side = np.array([LENGTH_BY_DEVICE[name] for name in on.DEVICES])
@@ -137,17 +137,17 @@ class Effects:
             vector=truth.vector,
         )
 
-    def attraction(self, asked: Asked, title: Titles) -> Floats:
+    def attraction(self, request: PolicyRequest, title: Titles) -> Floats:
         """Return [N, K] what the moment and what was finished last add to the log odds of a click."""
-        local = asked.at_us + self.offset_us[asked.country]
+        local = request.at_us + self.offset_us[request.country]
         hour = (local // HOUR_US) % 24
         weekday = (local // DAY_US + 3) % 7  # 1970 began on a Thursday
         added: Floats = (
-            self.by_hour[(asked.device * 24 + hour)[:, None], title]
+            self.by_hour[(request.device * 24 + hour)[:, None], title]
             + self.by_weekday[weekday[:, None], title]
             + self.by_day[day_of_year(local)[:, None], title]
-            + self.rows[asked.device, asked.row][:, None]
-            + self.carried_on(asked.state, asked.member, title)
+            + self.rows[request.device, request.row][:, None]
+            + self.carried_on(request.state, request.member, title)
         )
         return added
 
@@ -175,10 +175,10 @@ class Effects:
         return weight
 
 
-def look_of(asked: Asked) -> Floats:
+def examination_logit(request: PolicyRequest) -> Floats:
     """Return [N] the chance to look at the next place after one that was not played."""
-    own = asked.world.effects
-    found: Floats = on.LOOK[asked.canvas] if own is None else own.look[asked.canvas, asked.device]
+    own = request.world.effects
+    found: Floats = on.LOOK[request.canvas] if own is None else own.look[request.canvas, request.device]
     return found
 
 
@@ -188,12 +188,12 @@ def next_row_of(world: World, device: NDArray[np.integer]) -> Floats:
     return np.full(len(device), on.NEXT_ROW) if own is None else own.next_row[device]
 
 
-def taste_of(truth: Truth, member: NDArray[np.integer], device: NDArray[np.integer]) -> NDArray[np.float32]:
+def taste_of(truth: GroundTruth, member: NDArray[np.integer], device: NDArray[np.integer]) -> NDArray[np.float32]:
     """Return [N, F] the taste of who sits at the device: in a household it is someone else away from the TV."""
     taste: NDArray[np.float32] = truth.taste[member]
     if truth.taste_alone is not None:
-        alone = device != on.DEVICES.index("tv")
-        taste[alone] = truth.taste_alone[member[alone]]
+        in_process = device != on.DEVICES.index("tv")
+        taste[in_process] = truth.taste_alone[member[in_process]]
     return taste
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from playbill.errors import DefinitionError, Problem
 from playbill_lab.simulator.engine.choices import Outcomes, expected
-from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world.catalogue import Catalogue, make_catalogue
 from playbill_lab.simulator.world.effects import Effects
 from playbill_lab.simulator.world.launches import Windows, availability_frame, draw_windows, moments, read_windows
@@ -37,7 +37,7 @@ _HIT_PULL = 1.5
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
+class GroundTruth:
     """The hidden side of titles and members.
 
     Attributes:
@@ -71,7 +71,7 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class TitleTruth:
-    """The hidden side of titles; see `Truth`."""
+    """The hidden side of titles; see `GroundTruth`."""
 
     vector: Floats
     genre_vector: Floats
@@ -164,7 +164,7 @@ class World:
     catalogue: Catalogue
     windows: Windows
     people: Members
-    truth: Truth
+    truth: GroundTruth
     queries: QueryBook
 
     @classmethod
@@ -196,21 +196,21 @@ class World:
         people = draw_members(spec, made, streams.generator("members"))
         titles = draw_titles(made, spec.factors, streams.generator("titles"))
         taste, weight = draw_tastes(titles, people.country, len(spec.countries), streams.generator("tastes"))
-        alone = None
+        in_process = None
         if share := spec.effects.households:
             other, _ = draw_tastes(titles, people.country, len(spec.countries), streams.generator("households"))
-            alone = beside(taste, other, share)
+            in_process = beside(taste, other, share)
         activity = people.activity.astype(np.float32)
-        truth = Truth(**vars(titles), taste=taste, genre_weight=weight, activity=activity, taste_alone=alone)
+        truth = GroundTruth(**vars(titles), taste=taste, genre_weight=weight, activity=activity, taste_alone=in_process)
         return cls(spec, made, windows, people, truth, QueryBook.make(made, streams.generator("queries")))
 
-    def expected(self, asked: Asked, slates: Slates, outcome: Outcomes) -> NDArray[np.float64]:
+    def expected(self, request: PolicyRequest, slates: Slates, outcome: Outcomes) -> NDArray[np.float64]:
         """Return [N] the exact expectation of each slate's outcome; see `expected.expected`.
 
         Raises:
             UnknownNameError: There is no such outcome.
         """
-        return expected(asked, slates, outcome)
+        return expected(request, slates, outcome)
 
     @cached_property
     def effects(self) -> Effects | None:
@@ -222,12 +222,12 @@ class World:
 
     @cached_property
     def languages(self) -> tuple[str, ...]:
-        """Codes; their places are what `Asked.language` holds."""
+        """Codes; their places are what `PolicyRequest.language` holds."""
         return world_languages(self.spec, self.catalogue)
 
     @cached_property
     def countries(self) -> tuple[str, ...]:
-        """Codes; their places are what `Asked.country` holds."""
+        """Codes; their places are what `PolicyRequest.country` holds."""
         return tuple(country.code for country in self.spec.countries)
 
     @cached_property

@@ -70,8 +70,8 @@ def ablations(run: LedgerRun) -> Comparison:
         contexts = run.resolved.model.contexts.model_copy(update={switch: False})
         arms[name] = run.arm(name, _changed(run.resolved, name, contexts=contexts), run.rebuilt)
     found = compared(run, "ablations", "consolidated", arms)
-    alone = {canvas: _alone(run, canvas) for canvas in run.canvases()}
-    return _with(run, found, NO_SHARING, {canvas: cells for canvas, cells in alone.items() if cells})
+    in_process = {canvas: _alone(run, canvas) for canvas in run.canvases()}
+    return _with(run, found, NO_SHARING, {canvas: cells for canvas, cells in in_process.items() if cells})
 
 
 def transfer(run: LedgerRun) -> Comparison:
@@ -123,8 +123,8 @@ def compared(
     """
     found: dict[str, dict[str, Interval]] = {name: {} for name in arms}
     relative: dict[str, dict[str, Interval]] = {name: {} for name in arms if name != base}
-    for canvas, asked in run.canvases().items():
-        members, resamples = members_of(asked, fold), run.options.resamples
+    for canvas, cases in run.canvases().items():
+        members, resamples = members_of(cases, fold), run.options.resamples
         theirs = values_of(arms[base], canvas, METRICS[0], fold)
         for name, cells in arms.items():
             ours = values_of(cells, canvas, METRICS[0], fold)
@@ -139,9 +139,9 @@ def _with(run: LedgerRun, found: Comparison, name: str, cells: Mapping[str, Sequ
     own: dict[str, Interval] = {}
     relative: dict[str, Interval] = {}
     whole = run.consolidated()
-    for canvas, alone in cells.items():
+    for canvas, in_process in cells.items():
         members = members_of(run.canvases()[canvas])
-        ours, theirs = values_of(alone, canvas), values_of(whole, canvas)
+        ours, theirs = values_of(in_process, canvas), values_of(whole, canvas)
         own[canvas] = quality(members, ours, run.options.resamples)
         relative[canvas] = relative_interval(members, ours, theirs, resamples=run.options.resamples)
     return Comparison(found.part, found.base, {**found.quality, name: own}, {**found.relative, name: relative})

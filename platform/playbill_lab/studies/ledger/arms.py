@@ -36,7 +36,7 @@ from playbill.metrics.bootstrap import Matrix
 from playbill.metrics.ranking import Values
 from playbill.ranking.scoring.scorer import Scorer
 from playbill_lab.bridge.training import Fitted, trained_on
-from playbill_lab.studies.ledger.data import METRICS, Asked, AskedRows, AskedTitles, LedgerService
+from playbill_lab.studies.ledger.data import METRICS, LedgerService, PolicyRequest, RowCases, TitleCases
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def serving_bytes(scorer: Scorer) -> int:
     return weights + 4 * len(scorer.title_ids) * scorer.network.config.trunk.dim
 
 
-def answers(answerer: Answerer, asked: Mapping[str, Sequence[Asked]], k: int) -> pl.DataFrame:
+def answers(answerer: Answerer, cases: Mapping[str, Sequence[PolicyRequest]], k: int) -> pl.DataFrame:
     """Ask a model every held-out request of some canvases.
 
     Returns:
@@ -125,7 +125,7 @@ def answers(answerer: Answerer, asked: Mapping[str, Sequence[Asked]], k: int) ->
     """
     nothing = {"canvas": pl.String, "fold": pl.String, **dict.fromkeys(METRICS, pl.Float64), "place": pl.Int64}
     parts = [pl.DataFrame(schema=nothing)]
-    for canvas, folds in asked.items():
+    for canvas, folds in cases.items():
         values = np.concatenate([_values(answerer, one, k) for one in folds])
         named = {name: values[:, place] for place, name in enumerate(METRICS)}
         named["place"] = np.arange(len(values))
@@ -134,18 +134,20 @@ def answers(answerer: Answerer, asked: Mapping[str, Sequence[Asked]], k: int) ->
     return pl.concat(parts)
 
 
-def baseline_values(asked: Sequence[Asked], resolved: ResolvedModel, beside: Beside, k: int) -> dict[str, Matrix]:
+def baseline_values(
+    cases: Sequence[PolicyRequest], resolved: ResolvedModel, beside: Beside, k: int
+) -> dict[str, Matrix]:
     """Return what baselines reach on a canvas's requests: name -> [N, metrics], fold after fold.
 
     Args:
-        asked: The canvas's folds.
+        cases: The canvas's folds.
         resolved: The model that they stand beside.
         beside: Baselines of the log that were fitted for other canvases.
         k: Places of a list.
     """
     found: dict[str, list[Matrix]] = {}
-    for one in asked:
-        if isinstance(one, AskedRows):
+    for one in cases:
+        if isinstance(one, RowCases):
             values = {name: _row_values(one, order.values(one.case), k) for name, order in ROW_BASELINES.items()}
         else:
             fitted = beside.of(chosen(None, one.case, resolved)[0], one.case, resolved)
@@ -155,23 +157,23 @@ def baseline_values(asked: Sequence[Asked], resolved: ResolvedModel, beside: Bes
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def _values(answerer: Answerer, asked: Asked, k: int) -> Matrix:
+def _values(answerer: Answerer, cases: PolicyRequest, k: int) -> Matrix:
     """Return [N, metrics] of one fold's requests."""
-    if isinstance(asked, AskedRows):
-        return _row_values(asked, answerer.rows(asked.canvas).of_requests(asked.case, asked.requests), k)
-    return _title_values(asked, answerer.titles(asked.canvas), k)
+    if isinstance(cases, RowCases):
+        return _row_values(cases, answerer.rows(cases.canvas).of_requests(cases.case, cases.requests), k)
+    return _title_values(cases, answerer.titles(cases.canvas), k)
 
 
-def _row_values(asked: AskedRows, values: Values, k: int) -> Matrix:
-    measured = measured_order(asked.case, values, (k,)).values
+def _row_values(cases: RowCases, values: Values, k: int) -> Matrix:
+    measured = measured_order(cases.case, values, (k,)).values
     return np.stack([measured[f"{name}@{k}"] for name in METRICS], axis=1)
 
 
-def _title_values(asked: AskedTitles, function: ScoreFunction, k: int) -> Matrix:
-    aligned = AlignedScorer(asked.canvas, function, asked.case.catalogue)
-    found = np.zeros((len(asked.case), len(METRICS)))
-    counts = asked.case.target_counts
-    for chunk in asked.chunks:
+def _title_values(cases: TitleCases, function: ScoreFunction, k: int) -> Matrix:
+    aligned = AlignedScorer(cases.canvas, function, cases.case.catalogue)
+    found = np.zeros((len(cases.case), len(METRICS)))
+    counts = cases.case.target_counts
+    for chunk in cases.chunks:
         scores, mask = aligned.score(chunk.requests, chunk.candidates)
         size = len(chunk.requests)
         ranks = metrics.target_ranks(scores, chunk.rows, chunk.columns, mask)

@@ -49,7 +49,7 @@ class LogTables(Protocol):
 
 
 @dataclass(frozen=True)
-class AskedTitles:
+class TitleCases:
     """The held-out requests of one canvas, ready to be answered by any number of models.
 
     Args:
@@ -64,7 +64,7 @@ class AskedTitles:
 
 
 @dataclass(frozen=True)
-class AskedRows:
+class RowCases:
     """The held-out pages of one canvas of rows, likewise.
 
     Args:
@@ -78,7 +78,7 @@ class AskedRows:
     requests: Sequence[Request]
 
 
-Asked = AskedTitles | AskedRows
+PolicyRequest = TitleCases | RowCases
 
 
 class SomeMembers:
@@ -119,7 +119,7 @@ class LedgerService:
     clock: Clock
     options: LedgerOptions
     snapshot: str = ""
-    _asked: dict[str, tuple[Asked, ...] | str] = field(default_factory=dict)
+    _requested: dict[str, tuple[PolicyRequest, ...] | str] = field(default_factory=dict)
 
     @classmethod
     def of_workspace(cls, workspace: Workspace, resolved: ResolvedModel, options: LedgerOptions) -> LedgerService:
@@ -168,18 +168,18 @@ class LedgerService:
             self.frames.interactions, self._asking, TitleOrder.of(self.frames.titles["title_id"].to_list())
         )
 
-    def asked(self, canvas: str) -> tuple[Asked, ...]:
+    def cases(self, canvas: str) -> tuple[PolicyRequest, ...]:
         """Return a canvas's held-out requests by fold.
 
         Raises:
             StateError: The log cannot measure the canvas; the text says why.
         """
-        if canvas not in self._asked:
+        if canvas not in self._requested:
             try:
-                self._asked[canvas] = self._ask(canvas)
+                self._requested[canvas] = self._ask(canvas)
             except StateError as error:
-                self._asked[canvas] = str(error)
-        found = self._asked[canvas]
+                self._requested[canvas] = str(error)
+        found = self._requested[canvas]
         if isinstance(found, str):
             raise StateError(found)
         return found
@@ -191,7 +191,7 @@ class LedgerService:
             return self.split.under("global_time_successive")
         return self.split
 
-    def _ask(self, canvas: str) -> tuple[Asked, ...]:
+    def _ask(self, canvas: str) -> tuple[PolicyRequest, ...]:
         of_rows = self.resolved.canvas(canvas).target == "row"
         build: Callable[..., EvaluationCase | RowCase] = build_row_case if of_rows else build_case
         cases = []
@@ -211,14 +211,14 @@ class LedgerService:
             raise StateError(f"held-out requests of {members} members on '{canvas}', fewer than {least}")
         return tuple(self._ready(canvas, case) for case in cases)
 
-    def _ready(self, canvas: str, case: EvaluationCase | RowCase) -> Asked:
+    def _ready(self, canvas: str, case: EvaluationCase | RowCase) -> PolicyRequest:
         """Return a case with the features of its requests."""
         service = self.resolved.model.features
         if isinstance(case, RowCase):
-            return AskedRows(canvas, case, with_features(case.requests(), service, self.features))
+            return RowCases(canvas, case, with_features(case.requests(), service, self.features))
         chunks = case.chunks()
         read = (replace(one, requests=with_features(one.requests, service, self.features)) for one in chunks)
-        return AskedTitles(canvas, case, tuple(read))
+        return TitleCases(canvas, case, tuple(read))
 
 
 def _fewer(case: EvaluationCase | RowCase, most: int | None, folds: int) -> EvaluationCase | RowCase:

@@ -25,7 +25,7 @@ from playbill.errors import StateError
 from playbill.evaluation.canvases.head_probabilities import held_out_labels
 from playbill.evaluation.canvases.model import CanvasScorer
 from playbill.evaluation.cases.build import logged_frame
-from playbill.evaluation.cases.case import ASKED_FIELDS
+from playbill.evaluation.cases.case import REQUEST_FIELDS
 from playbill.evaluation.cases.event_log import UNKNOWN, TitleOrder
 from playbill.metrics import Interval
 from playbill.metrics.topk import Indices
@@ -80,37 +80,39 @@ def head_gains(run: LedgerRun) -> tuple[HeadGain, ...]:
     Raises:
         StateError: There is nothing to learn from.
     """
-    asked = labelled_rows(run)
-    joint = _cells(run, "heads/joint", run.resolved, asked, run.heads())
-    found = [_alone(run, joint, head, rows) for head, rows in asked.items()]
+    cases = labelled_rows(run)
+    joint = _cells(run, "heads/joint", run.resolved, cases, run.heads())
+    found = [_alone(run, joint, head, rows) for head, rows in cases.items()]
     for canvas in run.canvases():
-        found += _of_canvas(run, joint, canvas, asked)
+        found += _of_canvas(run, joint, canvas, cases)
     return tuple(found)
 
 
 def _alone(run: LedgerRun, joint: Sequence[LedgerCell], head: str, rows: pl.DataFrame) -> HeadGain:
-    alone = renamed(only_head(run.resolved, head), f"{head}_alone")
-    single = _cells(run, f"heads/{head}", alone, {head: rows}, (head,))
+    in_process = renamed(only_head(run.resolved, head), f"{head}_alone")
+    single = _cells(run, f"heads/{head}", in_process, {head: rows}, (head,))
     trained = sum(rows_by_canvas(run.service.data, [head]).values())
     return _gain(run, head, rows, _logits(joint, head), _logits(single, head), trained)
 
 
 def _of_canvas(
-    run: LedgerRun, joint: Sequence[LedgerCell], canvas: str, asked: Mapping[str, pl.DataFrame]
+    run: LedgerRun, joint: Sequence[LedgerCell], canvas: str, cases: Mapping[str, pl.DataFrame]
 ) -> list[HeadGain]:
     """Compare a canvas's heads in the one model and in its own, none where the canvas has no rows to learn from."""
     try:
-        alone = run.alone(canvas)
+        in_process = run.in_process(canvas)
     except StateError:
         return []
-    here = {head: (rows["canvas"] == canvas).to_numpy() for head, rows in asked.items() if head in alone.model.heads}
-    wanted = {head: asked[head].filter(pl.Series(mask)) for head, mask in here.items()}
+    here = {
+        head: (rows["canvas"] == canvas).to_numpy() for head, rows in cases.items() if head in in_process.model.heads
+    }
+    wanted = {head: cases[head].filter(pl.Series(mask)) for head, mask in here.items()}
     wanted = {head: rows for head, rows in wanted.items() if _enough(rows)}
-    heads = [head for head in alone.model.heads if head in run.heads()]
+    heads = [head for head in in_process.model.heads if head in run.heads()]
     counts = {head: rows_by_canvas(run.service.data, [head]).get(canvas, 0) for head in heads}
     if not wanted:
         return []
-    own = _cells(run, f"heads-of/{canvas}", alone, wanted, heads, (canvas,))
+    own = _cells(run, f"heads-of/{canvas}", in_process, wanted, heads, (canvas,))
     found = []
     for head, rows in wanted.items():
         ours = [logits[here[head]] for logits in _logits(joint, head)]
@@ -163,22 +165,22 @@ def _cells(
     run: LedgerRun,
     name: str,
     resolved: ResolvedModel,
-    asked: Mapping[str, pl.DataFrame],
+    cases: Mapping[str, pl.DataFrame],
     heads: Sequence[str],
     canvases: Sequence[str] = (),
 ) -> list[LedgerCell]:
-    whose = {head: rows.hash_rows(seed=0).sum() for head, rows in asked.items()}
+    whose = {head: rows.hash_rows(seed=0).sum() for head, rows in cases.items()}
     canvases = canvases or [canvas for canvas, rows in rows_by_canvas(run.service.data, heads).items() if rows]
     found = []
     for seed in run.options.seeds:
         seeded = with_recipe(resolved, seed)
         key = run.digest(f"{name} {sorted(whose.items())}", seeded, {})
-        found.append(run.cells.get(f"{name}-{seed}", key, lambda: _made(run, seeded, asked, canvases)))  # noqa: B023
+        found.append(run.cells.get(f"{name}-{seed}", key, lambda: _made(run, seeded, cases, canvases)))  # noqa: B023
     return found
 
 
 def _made(
-    run: LedgerRun, resolved: ResolvedModel, asked: Mapping[str, pl.DataFrame], canvases: Sequence[str]
+    run: LedgerRun, resolved: ResolvedModel, cases: Mapping[str, pl.DataFrame], canvases: Sequence[str]
 ) -> LedgerCell:
     whole = set(resolved.model.heads) >= set(run.heads())
     data = run.service.data if whole else run.part(resolved, canvases)
@@ -186,7 +188,7 @@ def _made(
         trained, cpu_seconds, steps = fitted(data, resolved, Path(scratch) / "bundle")
         scorer = scorer_of(run.service, trained, data)
     costs = costs_of(trained, scorer, data, cpu_seconds, steps)
-    parts = [own_logits(run, scorer, trained.bundle.resolved, head, rows) for head, rows in asked.items()]
+    parts = [own_logits(run, scorer, trained.bundle.resolved, head, rows) for head, rows in cases.items()]
     return LedgerCell(pl.concat(parts), costs)
 
 
@@ -215,7 +217,7 @@ def _own(logits: Any, columns: Indices, competing: bool) -> Scores:
 
 def _requests(run: LedgerRun, canvas: CanvasSpec, states: npt.NDArray[Any]) -> list[Request]:
     log = run.service.log
-    rows = logged_frame(log.frame[states], canvas).select(ASKED_FIELDS).iter_rows(named=True)
+    rows = logged_frame(log.frame[states], canvas).select(REQUEST_FIELDS).iter_rows(named=True)
     return [
         Request(canvas=canvas.name, history=log.past(state), features={}, **row)
         for state, row in zip(states.tolist(), rows, strict=True)

@@ -35,7 +35,7 @@ from playbill.metrics.bootstrap import Matrix
 from playbill.metrics.topk import Indices
 from playbill.models.svd import svd_vectors
 from playbill_lab.studies.ledger.arms import Answerer, ModelAnswerer, answers, costs_of, fitted, scorer_of
-from playbill_lab.studies.ledger.data import METRICS, AskedTitles, LedgerService
+from playbill_lab.studies.ledger.data import METRICS, LedgerService, TitleCases
 from playbill_lab.studies.ledger.models import with_recipe
 from playbill_lab.studies.ledger.run import LedgerCell, LedgerRun, renamed
 
@@ -82,15 +82,15 @@ def _clustered(run: LedgerRun, resolved: ResolvedModel, name: str) -> LedgerCell
 
     Both rungs come from one training, so `scores` is trained again only where `cluster` was not kept with it.
     """
-    asked = run.canvases()
-    key = run.digest(f"rung/{name}", resolved, asked)
+    cases = run.canvases()
+    key = run.digest(f"rung/{name}", resolved, cases)
     seed = resolved.model.training.seed
     return run.cells.get(f"rung/{name}-{seed}", key, lambda: _made(run, resolved, name))
 
 
 def _made(run: LedgerRun, resolved: ResolvedModel, name: str) -> LedgerCell:
     service = clustered_service(run.service)
-    asked = {canvas: service.asked(canvas) for canvas in run.canvases()}
+    cases = {canvas: service.cases(canvas) for canvas in run.canvases()}
     data = service.training_set(resolved)
     with tempfile.TemporaryDirectory(dir=run.cells.folder) as scratch:
         found, cpu_seconds, steps = fitted(data, resolved, Path(scratch) / "bundle")
@@ -98,12 +98,12 @@ def _made(run: LedgerRun, resolved: ResolvedModel, name: str) -> LedgerCell:
     costs = costs_of(found, scorer, data, cpu_seconds, steps)
     answerer = ModelAnswerer(scorer, found.bundle.resolved)
     if name == "cluster":
-        return LedgerCell(answers(answerer, asked, run.options.k), costs)
-    case = next((one.case for folds in asked.values() for one in folds if isinstance(one, AskedTitles)), None)
+        return LedgerCell(answers(answerer, cases, run.options.k), costs)
+    case = next((one.case for folds in cases.values() for one in folds if isinstance(one, TitleCases)), None)
     if case is None:
-        return LedgerCell(answers(answerer, asked, run.options.k), costs)
+        return LedgerCell(answers(answerer, cases, run.options.k), costs)
     other = build_baseline(OTHER, case)
-    tried = {weight: answers(StackedAnswerer(answerer, other, weight), asked, run.options.k) for weight in WEIGHTS}
+    tried = {weight: answers(StackedAnswerer(answerer, other, weight), cases, run.options.k) for weight in WEIGHTS}
     return LedgerCell(best_by_canvas(tried), costs)
 
 
@@ -248,8 +248,8 @@ class ClusterFeatures:
 
     def clusters(self, members: pl.Series, moments: pl.Series) -> pl.Series:
         """Return [N] the cluster of each member when the week of each moment began."""
-        asked = pl.DataFrame({"member_id": members, "at": moments.dt.truncate(_WEEK)}).with_row_index("asked")
-        found = asked.sort("at").join_asof(
+        cases = pl.DataFrame({"member_id": members, "at": moments.dt.truncate(_WEEK)}).with_row_index("asked")
+        found = cases.sort("at").join_asof(
             self.plays.sort("at"),
             on="at",
             by="member_id",

@@ -13,7 +13,7 @@ import yaml
 
 from playbill.definitions.specs import ResolvedModel, TrainingSpec
 from playbill.definitions.specs.canvas import SIMILARITY
-from playbill.definitions.specs.prune_heads import without_heads
+from playbill.definitions.specs.prune_heads import prune_heads
 from playbill.errors import UnknownNameError
 
 
@@ -63,9 +63,9 @@ def separate_model(
             "gates": tuple(gate for gate in resolved.model.gates if gate.canvas == canvas),
         }
     )
-    alone = resolved.model_copy(update={"model": model, "canvases": {canvas: own}, "rows": rows})
+    in_process = resolved.model_copy(update={"model": model, "canvases": {canvas: own}, "rows": rows})
     others = {head: f"not of '{canvas}' alone" for head in resolved.model.heads if head not in heads}
-    found = without_heads(alone, others)
+    found = prune_heads(in_process, others)
     used = _labels(found)
     labels = {name: label for name, label in found.labels.items() if name in used}
     return found.model_copy(update={"labels": labels, "notes": resolved.notes})
@@ -79,7 +79,7 @@ def only_head(resolved: ResolvedModel, head: str) -> ResolvedModel:
         for name, canvas in resolved.canvases.items()
     }
     model = resolved.model.model_copy(update={"rows": None if resolved.model.rows is None else ()})
-    return without_heads(resolved.model_copy(update={"canvases": canvases, "rows": {}, "model": model}), others)
+    return prune_heads(resolved.model_copy(update={"canvases": canvases, "rows": {}, "model": model}), others)
 
 
 def with_recipe(resolved: ResolvedModel, seed: int, **changes: Any) -> ResolvedModel:

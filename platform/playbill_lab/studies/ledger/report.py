@@ -272,21 +272,21 @@ class Ledger:
     heads: tuple[HeadGain, ...] = ()
 
 
-def run_ledger(service: LedgerService, folder: Path, told: Callable[[str], None] | None = None) -> Ledger:
+def run_ledger(service: LedgerService, folder: Path, progress: Callable[[str], None] | None = None) -> Ledger:
     """Run the parts that were asked for, or what is left of them.
 
     Args:
         service: The log, the model, and what is asked.
         folder: Where finished cells are kept. Those that are there already are not made again.
-        told: Called with the name of every model that was trained and asked.
+        progress: Called with the name of every model that was trained and asked.
 
     Raises:
         StateError: No canvas can be measured, or none has rows to learn from.
         ProblemsError: It cannot be run as asked.
     """
     service.options.check()
-    run = LedgerRun(service, LedgerCells(folder, told))
-    asked, parts = run.canvases(), service.options.parts
+    run = LedgerRun(service, LedgerCells(folder, progress))
+    cases, parts = run.canvases(), service.options.parts
     table = ledger_table(run) if "canvases" in parts else None
     others = [part for part in parts if part not in ("canvases", "heads")]
     comparisons = {part: compare_part(run, part) for part in others}
@@ -294,7 +294,7 @@ def run_ledger(service: LedgerService, folder: Path, told: Callable[[str], None]
     return Ledger(
         model=service.resolved.model.name,
         options=service.options,
-        canvases=tuple(asked),
+        canvases=tuple(cases),
         skipped=dict(run.skipped),
         table=table,
         comparisons=comparisons,

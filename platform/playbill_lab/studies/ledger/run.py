@@ -34,7 +34,7 @@ from playbill_lab.studies.ledger.arms import (
     rows_by_canvas,
     scorer_of,
 )
-from playbill_lab.studies.ledger.data import METRICS, Asked, LedgerOptions, LedgerService
+from playbill_lab.studies.ledger.data import METRICS, LedgerOptions, LedgerService, PolicyRequest
 from playbill_lab.studies.ledger.models import ledger_canvases, only_head, separate_model, with_recipe
 
 CONSOLIDATED = "consolidated"
@@ -71,12 +71,12 @@ class LedgerRun:
         """The consolidated model's definition."""
         return self.service.resolved
 
-    def canvases(self) -> dict[str, Sequence[Asked]]:
+    def canvases(self) -> dict[str, Sequence[PolicyRequest]]:
         """Return the canvases that the log can measure, with their requests; why others cannot goes to `skipped`."""
-        found: dict[str, Sequence[Asked]] = {}
+        found: dict[str, Sequence[PolicyRequest]] = {}
         for canvas in ledger_canvases(self.resolved, self.options.canvases):
             try:
-                found[canvas] = self.service.asked(canvas)
+                found[canvas] = self.service.cases(canvas)
             except StateError as error:
                 self.skipped[canvas] = str(error)
         if not found:
@@ -97,16 +97,16 @@ class LedgerRun:
         Raises:
             StateError: The canvas has no row to learn from.
         """
-        alone, taught = self.alone(canvas), self.resolved.canvas(canvas).asked_as
-        return self.arm(f"separate/{canvas}", alone, lambda own: self.part(own, [taught]), (canvas,))
+        in_process, taught = self.in_process(canvas), self.resolved.canvas(canvas).requested_as
+        return self.arm(f"separate/{canvas}", in_process, lambda own: self.part(own, [taught]), (canvas,))
 
-    def alone(self, canvas: str) -> ResolvedModel:
+    def in_process(self, canvas: str) -> ResolvedModel:
         """Return the separate model of a canvas, with the heads that have something to learn there.
 
         Raises:
             StateError: None has.
         """
-        known, where = self.service.data.rows.labels, self.resolved.canvas(canvas).asked_as
+        known, where = self.service.data.rows.labels, self.resolved.canvas(canvas).requested_as
 
         def taught(head: str) -> bool:
             return head in known and rows_by_canvas(self.service.data, [head]).get(where, 0) > 0
@@ -123,13 +123,13 @@ class LedgerRun:
         for head in self.heads():
             if head not in blended:
                 canvases = [name for name, rows in rows_by_canvas(self.service.data, [head]).items() if rows]
-                alone = renamed(only_head(self.resolved, head), f"{head}_alone")
-                found[head] = self.arm(f"task/{head}", alone, lambda own: self.part(own, canvases), ())  # noqa: B023
+                in_process = renamed(only_head(self.resolved, head), f"{head}_alone")
+                found[head] = self.arm(f"task/{head}", in_process, lambda own: self.part(own, canvases), ())  # noqa: B023
         return found
 
     def _heads_alone(self, canvas: str) -> tuple[str, ...]:
         try:
-            return tuple(self.alone(canvas).model.heads)
+            return tuple(self.in_process(canvas).model.heads)
         except StateError:
             return ()
 
@@ -161,19 +161,18 @@ class LedgerRun:
             data: Makes its training set, when one is needed.
             canvases: That it is asked on; None = all that can be measured.
         """
-        asked = self.canvases()
+        cases = self.canvases()
         if canvases is not None:
-            asked = {canvas: folds for canvas, folds in asked.items() if canvas in canvases}
+            cases = {canvas: folds for canvas, folds in cases.items() if canvas in canvases}
         found = []
         for seed in self.options.seeds:
             seeded = with_recipe(resolved, seed)
-            key = self.digest(name, seeded, asked)
-            found.append(self.cells.get(f"{name}-{seed}", key, lambda: self._made(seeded, data, asked)))  # noqa: B023
+            key = self.digest(name, seeded, cases)
+            found.append(self.cells.get(f"{name}-{seed}", key, lambda: self._made(seeded, data, cases)))  # noqa: B023
         return found
 
-    def digest(self, name: str, resolved: ResolvedModel, asked: dict[str, Sequence[Asked]]) -> str:
+    def digest(self, name: str, resolved: ResolvedModel, cases: dict[str, Sequence[PolicyRequest]]) -> str:
         """Return a hash of everything that a cell follows from."""
-        cases = [one.case for folds in asked.values() for one in folds]
         return digest(
             format=_FORMAT,
             name=name,
@@ -183,17 +182,17 @@ class LedgerRun:
             features=self.service.features.schema(resolved.model.features).version,
             split=self.service.split.digest,
             members=self.options.members,
-            asked=[case.digest for case in cases],
+            cases=[one.case.digest for folds in cases.values() for one in folds],
             k=self.options.k,
         )
 
-    def _made(self, resolved: ResolvedModel, data: DataOf, asked: dict[str, Sequence[Asked]]) -> LedgerCell:
+    def _made(self, resolved: ResolvedModel, data: DataOf, cases: dict[str, Sequence[PolicyRequest]]) -> LedgerCell:
         rows = data(resolved)
         with tempfile.TemporaryDirectory(dir=self.cells.folder) as scratch:
             found, cpu_seconds, steps = fitted(rows, resolved, Path(scratch) / "bundle")
             scorer = scorer_of(self.service, found, rows)
         costs: Costs = costs_of(found, scorer, rows, cpu_seconds, steps)
-        return LedgerCell(answers(ModelAnswerer(scorer, found.bundle.resolved), asked, self.options.k), costs)
+        return LedgerCell(answers(ModelAnswerer(scorer, found.bundle.resolved), cases, self.options.k), costs)
 
 
 def values_of(cells: Sequence[LedgerCell], canvas: str, metric: str = METRICS[0], fold: str | None = None) -> Matrix:
@@ -205,9 +204,9 @@ def values_of(cells: Sequence[LedgerCell], canvas: str, metric: str = METRICS[0]
     return np.stack(rows).astype(np.float64)
 
 
-def members_of(asked: Sequence[Asked], fold: str | None = None) -> Indices:
+def members_of(cases: Sequence[PolicyRequest], fold: str | None = None) -> Indices:
     """Return [N] dense codes of the members of a canvas's requests, fold after fold; of one fold where one is named."""
-    names = [one.case.frame["member_id"] for one in asked if fold in (None, one.case.fold)]
+    names = [one.case.frame["member_id"] for one in cases if fold in (None, one.case.fold)]
     if not names:
         return np.zeros(0, np.int64)
     return pl.concat(names).rank("dense").to_numpy().astype(np.int64) - 1
@@ -239,30 +238,30 @@ class LedgerCells:
 
     Args:
         folder: Made when missing.
-        told: Called with the name of every cell that is made anew.
+        progress: Called with the name of every cell that is made anew.
     """
 
-    def __init__(self, folder: Path, told: Callable[[str], None] | None = None) -> None:
-        self.folder, self._told = folder, told or (lambda _name: None)
+    def __init__(self, folder: Path, progress: Callable[[str], None] | None = None) -> None:
+        self.folder, self._progress = folder, progress or (lambda _name: None)
         folder.mkdir(parents=True, exist_ok=True)
 
-    def get(self, name: str, asked: str, make: Callable[[], LedgerCell]) -> LedgerCell:
+    def get(self, name: str, cases: str, make: Callable[[], LedgerCell]) -> LedgerCell:
         """Return a cell that was kept, or make and keep it.
 
         Args:
             name: For people.
-            asked: Digest of all that the cell follows from.
+            cases: Digest of all that the cell follows from.
             make: Makes it.
 
         Raises:
             IntegrityError: There is a file, and it is no cell.
         """
-        path = self.folder / f"{name.replace('/', '-')}-{asked[:16]}.parquet"
+        path = self.folder / f"{name.replace('/', '-')}-{cases[:16]}.parquet"
         if path.is_file():
             return _read(path)
         found = make()
         _write(found, path)
-        self._told(name)
+        self._progress(name)
         return found
 
 

@@ -125,26 +125,26 @@ def ledger_table(run: LedgerRun) -> LedgerTable:
     Raises:
         StateError: No canvas can be measured, or none has rows to learn from.
     """
-    asked, whole = run.canvases(), run.consolidated()
-    rows, alone = [], {}
-    for canvas in asked:
+    cases, whole = run.canvases(), run.consolidated()
+    rows, in_process = [], {}
+    for canvas in cases:
         try:
-            alone[canvas] = run.separate(canvas)
+            in_process[canvas] = run.separate(canvas)
         except StateError as error:
             run.skipped[canvas] = str(error)
             continue
-        rows.append(_row(run, canvas, whole, alone[canvas]))
+        rows.append(_row(run, canvas, whole, in_process[canvas]))
     if not rows:
         raise StateError("\n  ".join(["no canvas has a model of its own", *run.skipped.values()]))
     together = _costs(whole) | {f"definition_{name}": float(n) for name, n in definition_size(run.resolved).items()}
     together["feature_reads"] = max(row.reads for row in rows)
     tasks = run.tasks()
     costs = {head: _costs(cells) for head, cells in tasks.items()}
-    return LedgerTable(tuple(rows), dict(run.skipped), together, _sum(run, alone | tasks, rows), costs)
+    return LedgerTable(tuple(rows), dict(run.skipped), together, _sum(run, in_process | tasks, rows), costs)
 
 
-def _sum(run: LedgerRun, alone: Mapping[str, Sequence[LedgerCell]], rows: Sequence[CanvasRow]) -> dict[str, float]:
-    costs = [_costs(cells) for cells in alone.values()]
+def _sum(run: LedgerRun, in_process: Mapping[str, Sequence[LedgerCell]], rows: Sequence[CanvasRow]) -> dict[str, float]:
+    costs = [_costs(cells) for cells in in_process.values()]
     total = {name: sum(cost[name] for cost in costs) for name in costs[0]}
     # Of every canvas: a definition is there to maintain whether or not the log can measure it.
     models = {canvas: separate_model(run.resolved, canvas) for canvas in run.resolved.canvases}
@@ -153,13 +153,13 @@ def _sum(run: LedgerRun, alone: Mapping[str, Sequence[LedgerCell]], rows: Sequen
     return total
 
 
-def _row(run: LedgerRun, canvas: str, whole: Sequence[LedgerCell], alone: Sequence[LedgerCell]) -> CanvasRow:
-    asked = run.canvases()[canvas]
-    members, resamples = members_of(asked), run.options.resamples
-    ours, theirs = values_of(whole, canvas), values_of(alone, canvas)
+def _row(run: LedgerRun, canvas: str, whole: Sequence[LedgerCell], in_process: Sequence[LedgerCell]) -> CanvasRow:
+    cases = run.canvases()[canvas]
+    members, resamples = members_of(cases), run.options.resamples
+    ours, theirs = values_of(whole, canvas), values_of(in_process, canvas)
     others = {}
     for metric in METRICS[1:]:
-        one, other = (float(values_of(cells, canvas, metric).mean()) for cells in (whole, alone))
+        one, other = (float(values_of(cells, canvas, metric).mean()) for cells in (whole, in_process))
         others[f"{metric}@{run.options.k}"] = (one, other, one / other - 1.0 if other else float("nan"))
     spec = run.resolved.canvas(canvas)
     return CanvasRow(
@@ -170,10 +170,10 @@ def _row(run: LedgerRun, canvas: str, whole: Sequence[LedgerCell], alone: Sequen
         relative=relative_interval(members, ours, theirs, resamples=resamples),
         requests=members.size,
         members=int(members.max()) + 1,
-        logged=all(one.case.logged for one in asked),
-        rows=int(_costs(alone)["rows"]),
+        logged=all(one.case.logged for one in cases),
+        rows=int(_costs(in_process)["rows"]),
         reads=feature_reads(run, canvas),
-        costs=_costs(alone) | {f"definition_{n}": float(v) for n, v in _own_size(run, canvas).items()},
+        costs=_costs(in_process) | {f"definition_{n}": float(v) for n, v in _own_size(run, canvas).items()},
         others=others,
         baselines={
             name: BaselineRow(

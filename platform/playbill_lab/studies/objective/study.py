@@ -224,11 +224,11 @@ def _of_seed(cells: Cells, run: Run, tell: Progress) -> list[Cell]:
 
 
 def _cell(cells: Cells, run: Run, arm: str, tell: Progress) -> Cell:
-    asked = run.digest(arm)
-    if (known := cells.read(arm, run.seed, asked)) is not None:
+    request = run.digest(arm)
+    if (known := cells.read(arm, run.seed, request)) is not None:
         return known
     made = run.cell(arm)
-    cells.write(made, asked)
+    cells.write(made, request)
     tell(f"seed {run.seed}: {arm}: {_shown(made)}")
     return made
 

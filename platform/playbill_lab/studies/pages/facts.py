@@ -24,7 +24,7 @@ import numpy.typing as npt
 from playbill.errors import StateError
 from playbill.metrics.probabilities import auc, ece, log_loss
 from playbill_lab.simulator.engine.choices import Response
-from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.launches import DAY_US, NEVER
 from playbill_lab.simulator.world.state import State
@@ -88,14 +88,14 @@ class LookLog:
     days: tuple[int, int]
     _parts: list[dict[str, npt.NDArray[Any]]] = field(default_factory=list)
 
-    def watch(self, asked: Asked, slates: Slates, response: Response) -> None:
+    def watch(self, request: PolicyRequest, slates: Slates, response: Response) -> None:
         """Note the titles that were looked at in one round of questions."""
-        if not self.days[0] <= asked.state.day < self.days[1]:
+        if not self.days[0] <= request.state.day < self.days[1]:
             return
-        own = (asked.canvas == on.HOME) & self.members[asked.member] & (response.examined > 0)
+        own = (request.canvas == on.HOME) & self.members[request.member] & (response.examined > 0)
         if not (chosen := np.flatnonzero(own)).size:
             return
-        part, titles, examined = asked.take(chosen), slates.titles[chosen], response.examined[chosen]
+        part, titles, examined = request.take(chosen), slates.titles[chosen], response.examined[chosen]
         place = part.row_position.astype(np.int64)
         facts = page_facts(part.state, part.member, part.at_us, part.row[:, None], place[:, None], titles[:, None])
         who, column = np.nonzero(np.arange(titles.shape[1]) < examined[:, None])
@@ -120,14 +120,14 @@ class LookLog:
         wide = on.MOST_ROWS + 1
         there = np.unique(joined["request"] * wide + joined["row"])
         below = np.isin(joined["request"] * wide + joined["row"] + 1, there)
-        told = joined["left"] & (joined["row"] < on.MOST_ROWS - 1)
+        observed = joined["left"] & (joined["row"] < on.MOST_ROWS - 1)
         return Looks(
             features=joined["facts"],
             row=joined["row"],
             column=joined["column"],
             played=joined["played"],
             went_on=joined["on"].astype(np.float64),
-            went_down=np.where(told, below, np.nan),
+            went_down=np.where(observed, below, np.nan),
         )
 
 

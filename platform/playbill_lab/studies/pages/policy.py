@@ -29,7 +29,7 @@ from playbill_lab.bridge.live_features import NO_FEATURES
 from playbill_lab.bridge.model_policy import ModelPolicy
 from playbill_lab.simulator.engine.steps import listed_by_rule
 from playbill_lab.simulator.policies.page_orders import Pages, RowOrders
-from playbill_lab.simulator.policies.policy_request import Asked, Hidden
+from playbill_lab.simulator.policies.policy_request import LatentIntent, PolicyRequest
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.canvases import ROWS
 
@@ -53,19 +53,19 @@ class PagePolicy(ModelPolicy):
     def built(self, pages: Pages, arms: Mapping[str, PageSpec]) -> dict[str, list[Page]]:
         """Build every page under several arms, from the same rows, titles and scores."""
         places, row = np.nonzero(pages.rows >= 0)
-        whole = asked_of(pages, np.arange(len(pages)), np.full(len(pages), on.NO_ROW))
+        whole = policy_request(pages, np.arange(len(pages)), np.full(len(pages), on.NO_ROW))
         scores, requests = self._blended(whole), self._page_requests(whole)
         states = self.scorer.page_states(requests)
         valued = any(spec.expected is not None for spec in arms.values())
-        asked = asked_of(pages, places, pages.rows[places, row])
-        own = self._row_scores(asked, scores[places])
+        request = policy_request(pages, places, pages.rows[places, row])
+        own = self._row_scores(request, scores[places])
         # Rows come as they are written, whatever order the service's law had drawn.
-        order = np.lexsort((asked.row, places))
+        order = np.lexsort((request.row, places))
         ends = np.searchsorted(places[order], np.arange(len(pages) + 1))
         found: dict[str, list[Page]] = {name: [] for name in arms}
         for page, state in enumerate(states):
             places_of = order[ends[page] : ends[page + 1]].tolist()
-            plans = [self._plan(asked, at) for at in places_of]
+            plans = [self._plan(request, at) for at in places_of]
             chances = self._chances(requests[page], plans) if valued else dict[str, Floats]()
             candidates = [
                 RowCandidate(plan, own[at], np.isfinite(own[at]), chances.get(plan.row_id))
@@ -91,9 +91,9 @@ class PagePolicy(ModelPolicy):
         about, head = (ABSENT if title == ABSENT else int(self._column[title]) for title in (row.about, row.head))
         return RowEntry(row.name, row.genre, about, head, row.expected)
 
-    def _page_requests(self, asked: Asked) -> list[Request]:
-        keys = [question.key for question in self._questions(asked)]
-        return self._with_features(self._requests(asked, keys, np.arange(len(asked))))
+    def _page_requests(self, request: PolicyRequest) -> list[Request]:
+        keys = [question.key for question in self._questions(request)]
+        return self._with_features(self._requests(request, keys, np.arange(len(request))))
 
     def _chances(self, request: Request, plans: list[RowPlan]) -> dict[str, Floats]:
         """Return `row_id` -> [T] logits of a play in each row once a title is looked at, by the world's numbers."""
@@ -102,24 +102,24 @@ class PagePolicy(ModelPolicy):
         page = self.scorer.score_page(requests, [{EXPECTED: 0.0}] * len(plans), nothing)
         return {plan.row_id: page.logits(row)[self._column] for row, plan in enumerate(plans)}
 
-    def _row_scores(self, asked: Asked, scores: Floats) -> Floats:
+    def _row_scores(self, request: PolicyRequest, scores: Floats) -> Floats:
         """Return [Q, T] scores of each row's titles, -inf for those that it may not show."""
-        found = np.where(asked.candidates(), scores, -np.inf)
-        ruled = np.flatnonzero(np.isin(asked.row, on.RULE_ROWS))
-        listed = listed_by_rule(asked.take(ruled), PLACES) if len(ruled) else np.zeros((0, PLACES), np.int32)
+        found = np.where(request.candidates(), scores, -np.inf)
+        ruled = np.flatnonzero(np.isin(request.row, on.RULE_ROWS))
+        listed = listed_by_rule(request.take(ruled), PLACES) if len(ruled) else np.zeros((0, PLACES), np.int32)
         found[ruled] = -np.inf
         at, place = np.nonzero(listed >= 0)
         found[ruled[at], listed[at, place]] = -place.astype(np.float64)
         return found
 
-    def _plan(self, asked: Asked, at: int) -> RowPlan:
-        name = on.ROWS[asked.row[at]]
-        genre = self.world.catalogue.genres[asked.genre[at]] if asked.row[at] == on.GENRE_ROWS else None
-        source = int(asked.source_title[at]) if asked.row[at] == on.BECAUSE_YOU_WATCHED else ABSENT
+    def _plan(self, request: PolicyRequest, at: int) -> RowPlan:
+        name = on.ROWS[request.row[at]]
+        genre = self.world.catalogue.genres[request.genre[at]] if request.row[at] == on.GENRE_ROWS else None
+        source = int(request.source_title[at]) if request.row[at] == on.BECAUSE_YOU_WATCHED else ABSENT
         return RowPlan(name, self.resolved.rows[name], name, source, genre)
 
 
-def asked_of(pages: Pages, places: npt.NDArray[np.int64], row: npt.NDArray[Any]) -> Asked:
+def policy_request(pages: Pages, places: npt.NDArray[np.int64], row: npt.NDArray[Any]) -> PolicyRequest:
     """Return the questions that rows of pages would be: nothing is on the page yet, and nothing hidden is told.
 
     Args:
@@ -129,7 +129,7 @@ def asked_of(pages: Pages, places: npt.NDArray[np.int64], row: npt.NDArray[Any])
     """
     state, count, member = pages.state, len(places), pages.member[places]
     row = row.astype(np.int8)
-    return Asked(
+    return PolicyRequest(
         world=state.world,
         state=state,
         number=pages.number[places],
@@ -145,7 +145,9 @@ def asked_of(pages: Pages, places: npt.NDArray[np.int64], row: npt.NDArray[Any])
         device=pages.device[places],
         shown=np.full((count, 1), -1, np.int32),
         query=_nothing(count),
-        hidden=Hidden(np.zeros((count, state.world.truth.taste.shape[1]), np.float32), np.full(count, -1, np.int32)),
+        hidden=LatentIntent(
+            np.zeros((count, state.world.truth.taste.shape[1]), np.float32), np.full(count, -1, np.int32)
+        ),
         log=pages.log,
     )
 

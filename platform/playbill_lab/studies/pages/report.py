@@ -46,8 +46,8 @@ def pages_json(study: PagesStudy) -> dict[str, Any]:
 
 
 def _numbers(own: Interval, difference: Interval) -> dict[str, Any]:
-    told = {"value": own.value, "interval": [own.low, own.high]}
-    return told | {"difference": difference.value, "difference_interval": [difference.low, difference.high]}
+    shown = {"value": own.value, "interval": [own.low, own.high]}
+    return shown | {"difference": difference.value, "difference_interval": [difference.low, difference.high]}
 
 
 def pages_frame(study: PagesStudy) -> pl.DataFrame:
@@ -73,8 +73,8 @@ def pages_page(study: PagesStudy) -> str:
         cells = []
         for arm in study.arms:
             row = study.online.of(arm, measure)
-            told = "" if row.difference is None else f" ({row.difference.value:+.4f}, p {row.p_adjusted:.3f})"
-            cells.append(f"{row.mean.value:.4f}{told}")
+            shown = "" if row.difference is None else f" ({row.difference.value:+.4f}, p {row.p_adjusted:.3f})"
+            cells.append(f"{row.mean.value:.4f}{shown}")
         lines.append(f"| A/B {measure} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

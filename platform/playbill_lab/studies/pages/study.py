@@ -33,7 +33,7 @@ from playbill_lab.simulator import load_policy
 from playbill_lab.simulator.engine.run import Outcome, simulate
 from playbill_lab.simulator.policies.page_orders import Pages, RowOrders
 from playbill_lab.simulator.policies.policies import Policy
-from playbill_lab.simulator.policies.policy_request import Asked, Slates
+from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world.spec import WorldSpec
 from playbill_lab.simulator.world.world import World
 from playbill_lab.studies.pages.facts import LookLog, PageReward, RewardError, page_facts, reward_error
@@ -285,13 +285,13 @@ class Probe:
         """The base's name."""
         return self.base.name
 
-    def answer(self, asked: Asked, rng: np.random.Generator) -> Slates:
+    def answer(self, request: PolicyRequest, rng: np.random.Generator) -> Slates:
         """Let the base answer."""
-        return self.base.answer(asked, rng)
+        return self.base.answer(request, rng)
 
-    def probabilities(self, asked: Asked, titles: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    def probabilities(self, request: PolicyRequest, titles: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Return the base's probabilities."""
-        return self.base.probabilities(asked, titles)
+        return self.base.probabilities(request, titles)
 
     def order(self, pages: Pages, rng: np.random.Generator) -> RowOrders | None:
         """Build the pages of the members in question, and leave the order to the service."""
