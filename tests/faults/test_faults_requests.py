@@ -4,7 +4,7 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("requested", "message"),
     [
         (["--canvas", "homr"], r"unknown canvas 'homr'. Did you mean 'home'"),
         (["--canvas", "more_like_this"], r"canvas 'more_like_this' needs a source title"),

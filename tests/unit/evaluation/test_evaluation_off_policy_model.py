@@ -21,7 +21,7 @@ from playbill.definitions.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpe
 from playbill.definitions.specs.plugins import ESTIMATORS
 from playbill.errors import ComparisonError, ConfigError, DataError, UnknownNameError
 from playbill.evaluation.off_policy import evaluate as op
-from playbill.evaluation.off_policy.evaluate import LogOptions, held_out_since, scene_of, weigh_model
+from playbill.evaluation.off_policy.evaluate import LogOptions, held_out_since, log_context, weigh_model
 
 LABEL = LabelSpec.model_validate({"kind": "Label", "name": "discovery_play", "version": 1, "from": {"action": "play"}})
 
@@ -69,7 +69,7 @@ def service() -> LoggedService:
 
 def weighed(service: LoggedService, options: LogOptions | None = None) -> op.ImportanceLog:
     model = model_of(service)
-    scene = scene_of(model, service.tables)
+    scene = log_context(model, service.tables)
     return weigh_model(model, scene, None, "home", op.SoftmaxPolicy(), op.played_outcome(), options)
 
 
@@ -98,7 +98,7 @@ def test_a_row_is_judged_by_its_own_rule_and_blend(service):
 def test_a_canvas_that_the_model_does_not_serve_is_named(service):
     model = model_of(service)
     with pytest.raises(UnknownNameError, match="Did you mean 'home'"):
-        weigh_model(model, scene_of(model, service.tables), None, "hme", op.SoftmaxPolicy(), op.played_outcome())
+        weigh_model(model, log_context(model, service.tables), None, "hme", op.SoftmaxPolicy(), op.played_outcome())
 
 
 class Recorded:

@@ -178,7 +178,7 @@ Batch = tuple[HistoryBatch, ContextBatch, TargetBatch]
 QUERIES = {"query_grams": np.array([10, 11, 20]), "query_offsets": np.array([0, 0, 2, 2, 3, 3, 3])}
 
 
-@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("requested", [False, True])
 def test_a_head_over_all_drawn_titles_is_the_full_one(
     config: NetworkConfig, batch: Batch, titles: TitleInputs, context_of, requested: bool
 ) -> None:

@@ -101,7 +101,7 @@ def test_training_masks_follow_the_hour_of_each_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("texts", "message"),
     [
         ({"runtime_min": {}}, "needs 'below', 'above' or both"),
         ({"runtime_min": {"above": 44, "below": 45}}, "no runtime is above 44 and below 45 minutes"),

@@ -114,7 +114,7 @@ def test_a_label_reaches_all_that_learns_counts_or_is_judged_by_it(graph):
 
 
 @pytest.mark.parametrize(
-    ("asked", "reached"),
+    ("requested", "reached"),
     [
         ("source:profiles", {"source:profile_push", "feature_view:half_age", "head:every.play:1", "model:every:1"}),
         ("source:request", {"feature_view:half_age", "feature_service:every_v1", "ensemble:all:1"}),
