@@ -190,7 +190,7 @@ def test_one_row_and_no_rows(cluster: None, folder: Path, tmp_path: Path, slates
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("requested", "texts"),
     [
         ({"workers": 300}, r"300 worker\(s\) of 1 CPU\(s\), but the Ray cluster has 2"),
         ({"cpus_per_worker": 3}, r"1 worker\(s\) of 3 CPU\(s\), but the Ray cluster has 2"),
