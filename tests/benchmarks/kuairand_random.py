@@ -20,6 +20,7 @@ import numpy.typing as npt
 import polars as pl
 from kuairand_models import Service
 
+from playbill.arrays import Mask
 from playbill.errors import EffectiveSampleError, OverlapError, StateError
 from playbill.evaluation import EvaluationTables
 from playbill.evaluation.cases.event_log import EventLog, TitleOrder
@@ -28,7 +29,6 @@ from playbill.evaluation.off_policy.estimate import Rules, estimate
 from playbill.evaluation.off_policy.evaluate import LogContext, LoggedSlates, OutcomeRule, logged_slates, weigh
 from playbill.evaluation.off_policy.terms import OffPolicyData
 from playbill.metrics import MemberBootstrap
-from playbill.metrics.topk import Mask
 
 ESTIMATORS = ("ips", "snips")
 STANDARD, RANDOM = "standard log", "random exposures"

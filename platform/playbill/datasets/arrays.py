@@ -8,37 +8,31 @@ and the last bag ends where `ids` ends. Index 0 is always unknown or padding.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Int = NDArray[np.int64]
-Float = NDArray[np.float32]
-Bool = NDArray[np.bool_]
-AnyInt = NDArray[np.integer[Any]]
-"""Indices of any width, as they are stored."""
+from playbill.arrays import AnyInts, Bools, Floats32, Ints64
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryArrays:
     """Tokens of B members, oldest first, right-padded to L. All of it was known before the request."""
 
-    title: Int
+    title: Ints64
     """[B, L] title row."""
-    actions: Int
+    actions: Ints64
     """[B, L] bit set: bit i = action i of the encoder."""
-    canvas: Int
+    canvas: Ints64
     """[B, L] index."""
-    device: Int
+    device: Ints64
     """[B, L] index."""
-    language: Int
+    language: Ints64
     """[B, L] index."""
-    gap: Int
+    gap: Ints64
     """[B, L] bucket of the time since the token before; 0 = first or unknown."""
-    duration: Int
+    duration: Ints64
     """[B, L] bucket of the time watched; 0 = unknown."""
-    length: Int
+    length: Ints64
     """[B] number of tokens that are not padding."""
 
 
@@ -46,35 +40,35 @@ class HistoryArrays:
 class ContextArrays:
     """N requests. Row n reads state `state[n]`, which has seen only tokens before that request."""
 
-    state: Int
+    state: Ints64
     """[N] flat index into the [B, L + 1] states: `b * (L + 1) + number of tokens seen`."""
-    canvas: Int
+    canvas: Ints64
     """[N] index; 0 = a canvas without training rows."""
-    country: Int
+    country: Ints64
     """[N] index."""
-    device: Int
+    device: Ints64
     """[N] index."""
-    language: Int
+    language: Ints64
     """[N] index."""
-    hour_of_week: Int
+    hour_of_week: Ints64
     """[N] 0 = imputed, else 1 + hour of the week (1 to 168)."""
-    source_title: Int
+    source_title: Ints64
     """[N] title row; 0 = none."""
-    query_grams: Int
+    query_grams: Ints64
     """[G] gram ids of all queries, flat."""
-    query_offsets: Int
+    query_offsets: Ints64
     """[N] start of each row's grams; an empty bag = no query."""
-    numeric: Float
+    numeric: Floats32
     """[N, Fm] member and request features, raw; nan = missing."""
-    categorical: Int
+    categorical: Ints64
     """[N, Cm] indices of categorical member and request features."""
-    snapshot: Int
+    snapshot: Ints64
     """[N] index into `TitleArrays.snapshots`."""
-    row: Int
+    row: Ints64
     """[N] name of the row; 0 = none, or unknown."""
-    row_position: Int
+    row_position: Ints64
     """[N] bucket of the row's place on the page; 0 = unknown."""
-    by_name: Int
+    by_name: Ints64
     """[N] 1 where the name of the source title stands for the query."""
 
 
@@ -82,21 +76,21 @@ class ContextArrays:
 class TargetArrays:
     """What happened in N requests."""
 
-    title: Int
+    title: Ints64
     """[N] title row the labels are about."""
-    labels: dict[str, Float]
+    labels: dict[str, Floats32]
     """Head -> [N]; nan = unlabelled."""
-    weight: Float
+    weight: Floats32
     """[N] weight of the row in every head."""
-    weights: dict[str, Float] = field(default_factory=dict)
+    weights: dict[str, Floats32] = field(default_factory=dict)
     """Head -> [N] weight of the row in that head alone; heads without an entry weigh all alike."""
-    available: Bool = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
+    available: Bools = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     """[G, T] titles that could be seen in G (country, stretch of time); no rows = every title, everywhere."""
-    group: Int = field(default_factory=lambda: np.zeros(0, np.int64))
+    group: Ints64 = field(default_factory=lambda: np.zeros(0, np.int64))
     """[N] row of `available`; empty where that is."""
     negatives: dict[str, NegativeArrays] = field(default_factory=dict)
     """Head -> what its positive rows are told apart from, for heads that do not rank against every title."""
-    rows: dict[str, Int] = field(default_factory=dict)
+    rows: dict[str, Ints64] = field(default_factory=dict)
     """Field -> [N, 1 + A] the row of a page that each title begins, and those above it; empty without heads about rows.
     See `row_entries.PageRows.around`."""
 
@@ -105,13 +99,13 @@ class TargetArrays:
 class NegativeArrays:
     """Negatives of N rows. Letters: S titles drawn for the batch, C titles shown in a row's own request."""
 
-    title: Int
+    title: Ints64
     """[S] drawn titles, with repeats."""
-    expected: Float
+    expected: Floats32
     """[S] how often each was to be expected in the draw."""
-    usable: Bool
+    usable: Bools
     """[N, S] whether the row's member could have seen it, and it is neither the target nor among `shown`."""
-    shown: Int
+    shown: Ints64
     """[N, C] titles shown and not played; 0 = none."""
 
 
@@ -119,41 +113,41 @@ class NegativeArrays:
 class TitleArrays:
     """T titles, row 0 = padding."""
 
-    index: Int
+    index: Ints64
     """[T] row of the network's id table; 0 = a title that came after training."""
-    genres: Int
+    genres: Ints64
     """[G] genre indices of all titles, flat."""
-    genre_offsets: Int
+    genre_offsets: Ints64
     """[T] start of each title's genres."""
-    kind: Int
+    kind: Ints64
     """[T] index."""
-    language: Int
+    language: Ints64
     """[T] index of the original language."""
-    release_year: Int
+    release_year: Ints64
     """[T] bucket."""
-    name_grams: Int
+    name_grams: Ints64
     """[G] gram ids of all names, flat."""
-    name_offsets: Int
+    name_offsets: Ints64
     """[T] start of each title's name grams."""
-    synopsis_grams: Int
+    synopsis_grams: Ints64
     """[G] gram ids of all synopses, flat."""
-    synopsis_offsets: Int
+    synopsis_offsets: Ints64
     """[T] start of each title's synopsis grams."""
-    age_days: Float
+    age_days: Floats32
     """[T] days since launch at the moment of training or scoring; nan = unknown, negative = to come."""
-    plays: Float
+    plays: Floats32
     """[T] plays in the training data; of a title without any, how often a ranking head had it as its target."""
-    has_id: Bool
+    has_id: Bools
     """[T] whether the id vector may be used: training has learnt something of the title."""
-    numeric: Float
+    numeric: Floats32
     """[T, Fs] static numeric features; nan = missing."""
-    categorical: Int
+    categorical: Ints64
     """[T, Cs] indices of static categorical features."""
-    snapshots: Float
+    snapshots: Floats32
     """[S, T, F] features of titles at S moments, raw; nan = missing."""
 
 
-def gather_bags(ids: AnyInt, offsets: AnyInt, rows: AnyInt) -> tuple[Int, Int]:
+def gather_bags(ids: AnyInts, offsets: AnyInts, rows: AnyInts) -> tuple[Ints64, Ints64]:
     """Pick bags by row number.
 
     Args:
@@ -170,6 +164,6 @@ def gather_bags(ids: AnyInt, offsets: AnyInt, rows: AnyInt) -> tuple[Int, Int]:
     return ids[np.repeat(offsets[rows].astype(np.int64), sizes) + within].astype(np.int64), starts
 
 
-def with_end(ids: AnyInt, offsets: AnyInt) -> Int:
+def with_end(ids: AnyInts, offsets: AnyInts) -> Ints64:
     """Append the end of the last bag to [N] starts, which gives [N + 1]."""
     return np.append(offsets, len(ids)).astype(np.int64)

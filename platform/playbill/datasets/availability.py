@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from playbill.datasets.arrays import Bool, Int
+from playbill.arrays import Bools, Ints64
 from playbill.datasets.candidate_masks import (
     ALWAYS,
     NEVER,
@@ -39,33 +39,33 @@ KEPT_BYTES = 1 << 26
 class States:
     """What could be seen in S different (country, stretch of time, rule); none where all could always be seen."""
 
-    start: Int
+    start: Ints64
     """[K, C, T] first moment of each span, microseconds since 1970."""
-    end: Int
+    end: Ints64
     """[K, C, T] moment after it."""
-    known: Int
+    known: Ints64
     """[K, C, T] since when each span is known."""
-    country: Int
+    country: Ints64
     """[S]."""
-    moment: Int
+    moment: Ints64
     """[S] a moment of the stretch."""
-    rule: Int
+    rule: Ints64
     """[S] the rules of the canvas."""
-    only_kids: Bool
+    only_kids: Bools
     """[S] whether the profile sees titles for kids alone."""
-    upcoming: Bool
+    upcoming: Bools
     """[R] whether rules ask for titles that launch later, and not for those that are there."""
-    bounds: Int
+    bounds: Ints64
     """[R, 4] rules about launches, see `launch_bounds`."""
-    shown: Bool
+    shown: Bools
     """[R, T] titles that rules about what a title is allow."""
-    kids: Bool
+    kids: Bools
     """[T] titles marked for kids; not knowing counts as no."""
 
     def __len__(self) -> int:
         return len(self.country)
 
-    def mask(self, states: Int) -> Bool:
+    def mask(self, states: Ints64) -> Bools:
         """Return [G, T] which titles could be seen. Column 0 (padding) never could.
 
         Args:
@@ -85,13 +85,13 @@ class States:
         found[:, 0] = False
         return found
 
-    def _launches(self, rule: int, country: Int, moment: Int) -> Int:
+    def _launches(self, rule: int, country: Ints64, moment: Ints64) -> Ints64:
         """Return [G, T] what rules about launches look at; nothing is worked out where there are none."""
         if self.upcoming[rule]:
             return known_launches(self.start[:, country], self.known[:, country], moment)
         if (self.bounds[rule] == NEVER).all():
             return np.full((1, self.start.shape[2]), NEVER, np.int64)
-        first: Int = self.start.min(axis=0)[country]
+        first: Ints64 = self.start.min(axis=0)[country]
         return first
 
     @classmethod
@@ -135,7 +135,7 @@ class KeptMasks:
         self._known = np.zeros(kept, np.bool_)
         self._bits = np.zeros((kept, size), np.uint8)
 
-    def of(self, states: Int) -> Bool:
+    def of(self, states: Ints64) -> Bools:
         """Return [G, T] `States.mask`."""
         if not len(self._known):
             return self.states.mask(states)
@@ -149,7 +149,7 @@ class KeptMasks:
 
 def availability_states(
     titles: Vocabulary, availability: pl.DataFrame, requests: pl.DataFrame, resolved: ResolvedModel, audience: Audience
-) -> tuple[States, Int]:
+) -> tuple[States, Ints64]:
     """Find the states of requests.
 
     Args:
@@ -193,7 +193,7 @@ def availability_states(
     return found, state.reshape(-1).astype(np.int64)
 
 
-def _rules(requests: pl.DataFrame, resolved: ResolvedModel) -> tuple[list[CandidatesSpec], Int]:
+def _rules(requests: pl.DataFrame, resolved: ResolvedModel) -> tuple[list[CandidatesSpec], Ints64]:
     """Return the R different rules there are, and [m] which one each request is under."""
     places: dict[CandidatesSpec, int] = {CandidatesSpec(): 0}
     # A local hour begins at a quarter of an UTC hour everywhere, so rules about hours hold for whole quarters.
@@ -233,7 +233,7 @@ def _spans(titles: Vocabulary, availability: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _layers(spans: pl.DataFrame, countries: Vocabulary, titles: int) -> tuple[Int, Int, Int]:
+def _layers(spans: pl.DataFrame, countries: Vocabulary, titles: int) -> tuple[Ints64, Ints64, Ints64]:
     """Lay spans out as [K, C, T] starts, ends and times of knowing; country 0 is every one without its own."""
     everywhere = spans.filter(pl.col("country") == EVERYWHERE)
     found = [everywhere.with_columns(place=pl.lit(0))]
@@ -250,7 +250,9 @@ def _layers(spans: pl.DataFrame, countries: Vocabulary, titles: int) -> tuple[In
     return start, end, known
 
 
-def _stretches(spans: tuple[Int, Int, Int], rules: tuple[Bool, Int], country: Int, rule: Int, at: Int) -> Int:
+def _stretches(
+    spans: tuple[Ints64, Ints64, Ints64], rules: tuple[Bools, Ints64], country: Ints64, rule: Ints64, at: Ints64
+) -> Ints64:
     """Number the stretches between changes of what a country's catalogue shows under each rule; return [m] numbers."""
     (start, end, known), (upcoming, bounds) = spans, rules
     stretch = np.zeros(len(at), np.int64)

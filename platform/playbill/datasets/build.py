@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 
+from playbill.arrays import Ints64
 from playbill.clock import Clock
-from playbill.datasets.arrays import Int
 from playbill.datasets.availability import availability_states
 from playbill.datasets.batching.batches import FIELDS, Task
 from playbill.datasets.batching.windows import Windows, cut_windows
@@ -165,7 +165,7 @@ def _windows(examples: Examples, resolved: ResolvedModel) -> Windows:
 
 def _snapshots(
     features: FeatureSource, hours: int, schema: Schema, event_at: pl.Series, title_ids: tuple[str, ...]
-) -> tuple[Any, Int, Int]:
+) -> tuple[Any, Ints64, Ints64]:
     """Return title features at every moment the rows need, which one each row reads, and the moments."""
     columns = sum(column.entity == "title" and column.kind == "numeric" for column in schema.columns)
     at = event_at.dt.epoch("us").to_numpy().astype(np.int64)
@@ -177,7 +177,7 @@ def _snapshots(
     return found, place.astype(np.int32), kept
 
 
-def _evidence(encoder: Encoder, events: pl.DataFrame, rows: TrainingRows, resolved: ResolvedModel) -> Int:
+def _evidence(encoder: Encoder, events: pl.DataFrame, rows: TrainingRows, resolved: ResolvedModel) -> Ints64:
     """Return [T] plays of each title; of one without any, how often a ranking head has it as its target.
 
     A title that is still to come has reminders and no plays: it has an identity that can be learnt all the same.

@@ -13,16 +13,12 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from polars.datatypes import DataType, DataTypeClass
 
-from playbill.datasets.arrays import Bool, Int
+from playbill.arrays import Bools, Ints64, Mask
 from playbill.definitions.specs import CandidatesSpec
 from playbill.tables import Vocabulary
-
-Mask = npt.NDArray[np.bool_]
-Moments = npt.NDArray[np.int64]
 
 NEVER = np.iinfo(np.int64).max
 """Stands for an open end, and for the launch of a title that has none."""
@@ -106,20 +102,20 @@ class Described:
         return found
 
 
-def launch_bounds(rules: CandidatesSpec) -> Moments:
+def launch_bounds(rules: CandidatesSpec) -> Ints64:
     """Return [4] launched within, before, launches within and after, microseconds; `NEVER` = no such rule."""
     spans = (rules.launched_within, rules.launched_before, rules.launches_within, rules.launches_after)
     return np.array([NEVER if span is None else span // _MICROSECOND for span in spans], np.int64)
 
 
-def launch_edges(bounds: Moments) -> list[int]:
+def launch_edges(bounds: Ints64) -> list[int]:
     """Return how long after a launch its rules change their mind, microseconds; negative before it."""
     signed = [(bound if place < 2 else -bound) for place, bound in enumerate(bounds.tolist()) if bound != NEVER]
     # The limit of `launched_within` and that of `launches_after` still count as they did; a step later they do not.
     return [edge + step for edge in signed for step in (0, 1)]
 
 
-def in_launch_window(bounds: Moments, launch: Moments, now: Moments | int) -> Mask:
+def in_launch_window(bounds: Ints64, launch: Ints64, now: Ints64 | int) -> Mask:
     """Return where a launch is as long ago, or as far ahead, as rules say; `NEVER` is neither.
 
     Args:
@@ -127,7 +123,7 @@ def in_launch_window(bounds: Moments, launch: Moments, now: Moments | int) -> Ma
         launch: First moment in the country, any shape.
         now: The request's moment, one or of a shape that goes with it.
     """
-    holds: tuple[Callable[[Moments, int], Mask], ...] = (
+    holds: tuple[Callable[[Ints64, int], Mask], ...] = (
         lambda age, within: (age >= 0) & (age <= within),
         lambda age, before: age >= before,
         lambda age, soon: (age < 0) & (-age <= soon),
@@ -144,7 +140,7 @@ def in_launch_window(bounds: Moments, launch: Moments, now: Moments | int) -> Ma
     return mask
 
 
-def known_launches(start: Moments, known: Moments, now: Moments | int) -> Moments:
+def known_launches(start: Ints64, known: Ints64, now: Ints64 | int) -> Ints64:
     """Return the launches to come as far as is known at a moment, `NEVER` where there is none.
 
     A title that was there before and comes back has launched already. A launch that is announced later is not known.
@@ -155,7 +151,7 @@ def known_launches(start: Moments, known: Moments, now: Moments | int) -> Moment
         now: The request's moment, one or of a shape that goes with [...].
     """
     ahead = np.where((start > now) & (known <= now), start, NEVER)
-    launch: Moments = np.where((start <= now).any(axis=0), NEVER, ahead.min(axis=0))
+    launch: Ints64 = np.where((start <= now).any(axis=0), NEVER, ahead.min(axis=0))
     return launch
 
 
@@ -180,7 +176,7 @@ class Profiles:
         counted = pl.when(first).then(pl.lit(_ALWAYS)).otherwise("known_from").cast(_MOMENT)
         return cls(rows.with_columns(counted.alias("known_from")).sort("known_from", maintain_order=True))
 
-    def kids(self, requests: pl.DataFrame, moment: str = "at") -> Bool:
+    def kids(self, requests: pl.DataFrame, moment: str = "at") -> Bools:
         """Return [m] whether each request's profile was for kids at its moment; unknown members' are not.
 
         Args:
@@ -189,10 +185,10 @@ class Profiles:
         """
         if not self.rows["kids_profile"].any():
             return np.zeros(requests.height, np.bool_)
-        found: Bool = self._used(requests, moment)["kids_profile"].fill_null(False).to_numpy().astype(np.bool_)
+        found: Bools = self._used(requests, moment)["kids_profile"].fill_null(False).to_numpy().astype(np.bool_)
         return found
 
-    def known_from(self, requests: pl.DataFrame, moment: str = "at") -> Int:
+    def known_from(self, requests: pl.DataFrame, moment: str = "at") -> Ints64:
         """Return [m] since when the row that each request reads has been known, microseconds."""
         return self._used(requests, moment)["known_from"].dt.epoch("us").fill_null(0).to_numpy().astype(np.int64)
 
@@ -209,11 +205,11 @@ class Audience:
 
     described: Described
     """[T] titles; the padding row is not known."""
-    profile: Bool
+    profile: Bools
     """[m]."""
 
     @property
-    def titles(self) -> Bool:
+    def titles(self) -> Bools:
         """[T] titles marked for kids; not knowing counts as no."""
         return self.described.kids
 

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from playbill.datasets.arrays import AnyInt
+from playbill.arrays import AnyInts
 from playbill.datasets.splits import Split
 from playbill.definitions.specs import CanvasSpec, LabelSpec, ResolvedModel
 from playbill.definitions.specs.base import format_duration
@@ -78,7 +78,7 @@ class Boundary:
                 f"split '{self.protocol}': {what} would read events after held-out ones, first for member '{member}'"
             )
 
-    def moments(self, what: str, at: pl.Series | AnyInt | datetime) -> None:
+    def moments(self, what: str, at: pl.Series | AnyInts | datetime) -> None:
         """Check moments that something is known as of.
 
         Args:
@@ -117,7 +117,7 @@ class Boundary:
         return frame.filter(pl.all_horizontal(pl.col(name) < end for name in requested))
 
 
-def _latest(at: pl.Series | AnyInt | datetime) -> datetime | None:
+def _latest(at: pl.Series | AnyInts | datetime) -> datetime | None:
     if isinstance(at, np.ndarray):
         return _EPOCH + timedelta(microseconds=int(_array_max(at))) if at.size else None
     found = at.max() if isinstance(at, pl.Series) else at

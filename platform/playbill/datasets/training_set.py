@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from playbill.datasets.arrays import AnyInt, Float, Int, TitleArrays
+from playbill.arrays import AnyInts, Floats32, Ints64
+from playbill.datasets.arrays import TitleArrays
 from playbill.datasets.availability import States
 from playbill.datasets.batching.batches import Assembler, Batch, Learnt, QueryPool, Shared, Task, draw_chances
 from playbill.datasets.batching.windows import Plan, Windows, drawn_windows, plan_epoch
@@ -69,13 +70,13 @@ class TrainingSet:
     encoder: Encoder
     titles: TitleArrays
     names: tuple[str, ...]
-    tokens: AnyInt
-    token_member: AnyInt
+    tokens: AnyInts
+    token_member: AnyInts
     rows: TrainingRows
     context: ContextColumns
-    snapshot: AnyInt
+    snapshot: AnyInts
     states: States
-    state: AnyInt
+    state: AnyInts
     windows: Windows
     settings: BatchSettings
     watermark: datetime
@@ -89,12 +90,12 @@ class TrainingSet:
         return prune_heads(resolved, self.left_out)
 
     @property
-    def labels(self) -> dict[str, Float]:
+    def labels(self) -> dict[str, Floats32]:
         """Head -> [R]; nan = unlabelled."""
         return self.rows.labels
 
     @property
-    def token_row(self) -> Int:
+    def token_row(self) -> Ints64:
         """[n] row that predicts each token, -1 where nothing is learnt from it."""
         found = np.full(len(self.tokens), -1, np.int64)
         slots = np.arange(len(self.tokens)) + self.token_member
@@ -103,7 +104,7 @@ class TrainingSet:
         return found
 
     @property
-    def plays(self) -> Float:
+    def plays(self) -> Floats32:
         """[T] plays of each title in the training part."""
         return self.titles.plays
 
@@ -140,7 +141,7 @@ class TrainingSet:
             shared = Shared(chance[mine], pool, self._draw(chosen, seed))
             yield self._assembler.batch(self._drawn_windows[chosen[mine]], width, shared)
 
-    def rows_read(self, epoch: int) -> Iterator[tuple[Int, Int]]:
+    def rows_read(self, epoch: int) -> Iterator[tuple[Ints64, Ints64]]:
         """Yield for each batch of one process its logged rows, in their order, and the number of each one's member.
 
         Made rows come after them in a batch.
@@ -150,7 +151,7 @@ class TrainingSet:
             row, window = self._assembler.rows_of(windows)
             yield row, windows.member[window]
 
-    def _draw(self, chosen: Int, seed: tuple[int, int, int]) -> dict[str, tuple[Int, Float]]:
+    def _draw(self, chosen: Ints64, seed: tuple[int, int, int]) -> dict[str, tuple[Ints64, Floats32]]:
         """Draw negatives for the windows of all ranks."""
         if not self._assembler.targets.policies:
             return {}

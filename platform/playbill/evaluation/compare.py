@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
 from playbill import metrics
+from playbill.arrays import Floats64
 from playbill.datasets import Split
 from playbill.datasets.splits import TIME_PROTOCOLS
 from playbill.definitions.specs import ResolvedModel
@@ -182,8 +183,6 @@ def _short(value: str | None) -> str:
 ACCURACY = ("hr", "ndcg", "mrr", "map", "recall")
 """Metrics that arms are compared on: one value for every request, all of equal weight."""
 
-Values = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class ArmRow:
@@ -246,7 +245,7 @@ class ArmsReport:
 class _Arm:
     name: str
     seeds: int
-    values: dict[str, Values]
+    values: dict[str, Floats64]
 
 
 def arm_hash(resolved: ResolvedModel) -> str:
@@ -293,11 +292,11 @@ def compare_arms(
     )
 
 
-def _values(reports: Sequence[EvaluationReport], metric: str) -> Values:
+def _values(reports: Sequence[EvaluationReport], metric: str) -> Floats64:
     return np.stack([_column(report, report.model, metric) for report in reports])
 
 
-def _column(report: EvaluationReport, name: str, metric: str) -> Values:
+def _column(report: EvaluationReport, name: str, metric: str) -> Floats64:
     return report.requests[f"{name}/{metric}"].to_numpy().astype(np.float64)
 
 
@@ -326,7 +325,7 @@ def _difference(bootstrap: MemberBootstrap, ours: _Arm, theirs: _Arm, names: Seq
     return ArmDifference(theirs.name, found, p, (), why_not)
 
 
-def _welch(bootstrap: MemberBootstrap, ours: Values, theirs: Values) -> tuple[Interval, float]:
+def _welch(bootstrap: MemberBootstrap, ours: Floats64, theirs: Floats64) -> tuple[Interval, float]:
     """Return the difference with its interval and p-value: variance of members plus that of each side's seeds.
 
     Degrees of freedom after Satterthwaite, as in `metrics.seed_interval`; a side of one seed adds no variance.

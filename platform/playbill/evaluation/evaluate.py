@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from playbill.arrays import Floats64
 from playbill.datasets import Split
 from playbill.definitions.specs import ResolvedModel, reward_version
 from playbill.definitions.specs.base import format_duration
@@ -35,7 +36,6 @@ from playbill.evaluation.measure import Collector, Measured, Progress, case_fact
 from playbill.evaluation.metric_aggregation import MINIMUM_MEMBERS, Judging, report_context, report_of
 from playbill.evaluation.report import CEILING, EvaluationReport, WindowRow
 from playbill.metrics import MemberBootstrap
-from playbill.metrics.ranking import Values
 from playbill.tables import Tables
 
 __all__ = ["MINIMUM_MEMBERS", "Judging", "evaluate", "evaluate_case", "tied"]
@@ -174,7 +174,7 @@ def tied(case: EvaluationCase, tables: EvaluationTables, split: Split) -> tuple[
 
 
 class _Worth(NamedTuple):
-    values: Values | None = None
+    values: Floats64 | None = None
     version: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -233,7 +233,7 @@ def replayed(
     fit: Callable[[EvaluationCase], Mapping[str, ScoreFunction]],
     k: Sequence[int],
     replay: Replay,
-    rewards: Values | None,
+    rewards: Floats64 | None,
     progress: Progress | None,
 ) -> tuple[EvaluationCase, dict[str, Measured], tuple[WindowRow, ...]]:
     """Go through a case in time order and learn after every window.

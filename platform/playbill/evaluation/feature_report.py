@@ -19,6 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill import metrics
+from playbill.arrays import Floats64
 from playbill.datasets import Request, Split, TrainingSet
 from playbill.definitions.specs import ResolvedModel
 from playbill.errors import StateError
@@ -34,8 +35,6 @@ MOST_REQUESTS, FEWEST_REQUESTS = 128, 32
 CELLS = 2_500_000
 """Requests times titles that one trial scores at most: of a large catalogue fewer requests are tried."""
 CUT_OFF = 10
-
-Floats = npt.NDArray[np.float64]
 
 
 class TrialScorer(HeadScorer, Protocol):
@@ -228,7 +227,7 @@ class _Trial:
             ndcg=float(np.mean(_gain(before) - _gain(after))),
         )
 
-    def _shuffled_requests(self, use: FeatureUse, generator: np.random.Generator) -> Floats:
+    def _shuffled_requests(self, use: FeatureUse, generator: np.random.Generator) -> Floats64:
         order = generator.permutation(len(self._requests))
         values = [(self._requests[place].features or {}).get(use.feature) for place in order]
         if len(set(map(str, values))) < 2:
@@ -239,11 +238,11 @@ class _Trial:
         ]
         return self._ranked(self._scorer, shuffled)
 
-    def _shuffled_titles(self, use: FeatureUse, generator: np.random.Generator) -> Floats:
+    def _shuffled_titles(self, use: FeatureUse, generator: np.random.Generator) -> Floats64:
         order = generator.permutation(len(self._scorer.title_ids))
         return self._ranked(self._scorer.with_shuffled(use.feature, order), self._requests)
 
-    def _ranked(self, scorer: HeadScorer, requests: Sequence[Request]) -> Floats:
+    def _ranked(self, scorer: HeadScorer, requests: Sequence[Request]) -> Floats64:
         """Return [M] the rank of each target."""
         function = CanvasScorer(scorer, self.resolved, self.canvas, None)
         aligned = AlignedScorer(self.canvas, function, self.case.catalogue)
@@ -255,5 +254,5 @@ class _Trial:
         return np.concatenate(ranks).astype(np.float64)
 
 
-def _gain(ranks: Floats) -> Floats:
+def _gain(ranks: Floats64) -> Floats64:
     return np.where(ranks <= CUT_OFF, 1.0 / np.log2(ranks + 1.0), 0.0)

@@ -26,6 +26,7 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill import metrics
+from playbill.arrays import Indices, Mask
 from playbill.datasets import Request
 from playbill.datasets.splits import TIME_PROTOCOLS
 from playbill.evaluation.cases.case import CandidateRule, EvaluationCase
@@ -33,7 +34,6 @@ from playbill.evaluation.cases.event_log import UNKNOWN, EvaluationTables, Event
 from playbill.evaluation.cases.score_function import AlignedScorer, ScoreFunction, Scores
 from playbill.features import LeakReport
 from playbill.metrics import MemberBootstrap
-from playbill.metrics.topk import Indices, Mask
 
 CUT_OFF = 10
 TOLERANCE = 1e-6

@@ -17,13 +17,12 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill import metrics
+from playbill.arrays import Floats64, Indices, Mask
 from playbill.errors import ConfigError
 from playbill.evaluation.cases.case import Chunk, EvaluationCase
 from playbill.evaluation.cases.event_log import UNKNOWN, EventLog
 from playbill.evaluation.cases.score_function import AlignedScorer, ScoreFunction
 from playbill.metrics import WeightedValues
-from playbill.metrics.ranking import Values
-from playbill.metrics.topk import Indices, Mask
 
 Progress = Callable[[int, int], None]
 """Called with (requests done, requests in all)."""
@@ -40,10 +39,10 @@ class Measured:
         weights: Metric -> [N] weight of each request; a metric that is not in it weighs them alike.
     """
 
-    values: dict[str, Values]
+    values: dict[str, Floats64]
     coverage: dict[str, float]
     ranks: Indices
-    weights: dict[str, Values] = field(default_factory=dict)
+    weights: dict[str, Floats64] = field(default_factory=dict)
 
     def frame(self, prefix: str) -> pl.DataFrame:
         """Return the values as columns `prefix/metric`, null where there is none."""
@@ -141,8 +140,8 @@ def measure(
 def _measured(case: EvaluationCase, facts: CaseFacts, lists: Indices, ranks: Indices, k: Sequence[int]) -> Measured:
     targets, n = case.target_counts, len(case)
     relevance = metrics.relevance_from_ranks(ranks, case.rows, n, max(k))
-    values: dict[str, Values] = {}
-    weights: dict[str, Values] = {}
+    values: dict[str, Floats64] = {}
+    weights: dict[str, Floats64] = {}
     for cut in sorted(set(k)):
         values |= _accuracy(relevance, targets, cut) | _beyond(facts, lists, cut)
         for name, weighted in _weighted(case, facts, ranks, cut).items():
@@ -152,7 +151,7 @@ def _measured(case: EvaluationCase, facts: CaseFacts, lists: Indices, ranks: Ind
     return Measured(known, covered, ranks, {name: weights[name] for name in known if name in weights})
 
 
-def _accuracy(relevance: Mask, targets: Indices, cut: int) -> dict[str, Values]:
+def _accuracy(relevance: Mask, targets: Indices, cut: int) -> dict[str, Floats64]:
     found = {
         f"hr@{cut}": metrics.hit_rate(relevance, cut),
         f"ndcg@{cut}": metrics.ndcg(relevance, targets, cut),
@@ -164,7 +163,7 @@ def _accuracy(relevance: Mask, targets: Indices, cut: int) -> dict[str, Values]:
     return found
 
 
-def _beyond(facts: CaseFacts, lists: Indices, cut: int) -> dict[str, Values]:
+def _beyond(facts: CaseFacts, lists: Indices, cut: int) -> dict[str, Floats64]:
     found = {f"novelty@{cut}": metrics.novelty(lists, facts.information, cut)}
     if facts.shares is not None and facts.mix is not None:
         found[f"calibration@{cut}"] = metrics.calibration(lists, facts.shares, facts.mix, cut)
@@ -194,14 +193,14 @@ class CaseFacts:
         rewards: [M] what each target is worth, NaN = not known; None when no reward is asked for.
     """
 
-    information: Values
-    propensity_weights: Values
-    shares: Values | None
-    mix: Values | None
-    rewards: Values | None = None
+    information: Floats64
+    propensity_weights: Floats64
+    shares: Floats64 | None
+    mix: Floats64 | None
+    rewards: Floats64 | None = None
 
 
-def case_facts(case: EvaluationCase, rewards: Values | None = None) -> CaseFacts:
+def case_facts(case: EvaluationCase, rewards: Floats64 | None = None) -> CaseFacts:
     """Gather the facts of a case, each from rows that the protocol lets one know.
 
     Args:
@@ -225,7 +224,7 @@ def case_facts(case: EvaluationCase, rewards: Values | None = None) -> CaseFacts
     )
 
 
-def past_mix(log: EventLog, positions: Indices, shares: Values) -> Values:
+def past_mix(log: EventLog, positions: Indices, shares: Floats64) -> Floats64:
     """Give the genre mix of what each request's member had played before it.
 
     Equals `metrics.genre_mix` over `log.watched(positions)`, in memory of the log instead of all pairs.
@@ -249,7 +248,7 @@ def past_mix(log: EventLog, positions: Indices, shares: Values) -> Values:
     return np.where(totals > 0, mix / np.maximum(totals, np.finfo(np.float64).tiny), np.nan)
 
 
-def _shares(case: EvaluationCase) -> Values | None:
+def _shares(case: EvaluationCase) -> Floats64 | None:
     genres = case.rule.catalogue.genres
     if not genres:
         return None

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill import metrics
+from playbill.arrays import Floats64, Mask
 from playbill.definitions.specs.measures import lower_is_better
 from playbill.evaluation.cases.case import Fold
 from playbill.evaluation.cases.slices import MADE_SLICES, SLICES, readable_slices
@@ -22,8 +23,6 @@ from playbill.evaluation.report import CEILING, Difference, EvaluationReport, Sc
 from playbill.metrics import Interval, MemberBootstrap
 from playbill.metrics.bootstrap import DEFAULT_RESAMPLES
 from playbill.metrics.comparisons import Method
-from playbill.metrics.ranking import Values
-from playbill.metrics.topk import Mask
 
 MINIMUM_MEMBERS = 30
 """Members below which a group has a size and no numbers."""
@@ -50,8 +49,8 @@ class Judging(NamedTuple):
 
 
 class _Column(NamedTuple):
-    values: Values
-    weights: Values
+    values: Floats64
+    weights: Floats64
 
 
 class Judge:
@@ -179,7 +178,7 @@ class Judge:
         )
 
 
-def _stacked(columns: Sequence[_Column]) -> tuple[Values, Values]:
+def _stacked(columns: Sequence[_Column]) -> tuple[Floats64, Floats64]:
     values = np.stack([column.values for column in columns], axis=1)
     return values, np.stack([column.weights for column in columns], axis=1)
 

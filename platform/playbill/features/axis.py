@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Ints64
 from playbill.tables.frames import utc_literal
 
 CHANGED_AT = "event_timestamp"
@@ -24,7 +25,6 @@ CHANGED_AT = "event_timestamp"
 RESOLUTION = timedelta(microseconds=1)
 MOMENT = pl.Datetime("us", "UTC")
 
-Ints = npt.NDArray[np.int64]
 
 _ROOM = 2**62
 """Positions stay below this; keys that need more are treated in several axes."""
@@ -49,7 +49,7 @@ class Span:
             test &= pl.col(CHANGED_AT) <= utc_literal(self.until)
         return test
 
-    def keep(self, at: Ints, tick_us: int) -> npt.NDArray[np.bool_] | None:
+    def keep(self, at: Ints64, tick_us: int) -> npt.NDArray[np.bool_] | None:
         """Return which of some moments, in ticks since 1970, lie in the span; None if all do."""
         if self.since is None and self.until is None:
             return None
@@ -73,7 +73,7 @@ class Axis:
         reach: The longest window, in ticks.
     """
 
-    def __init__(self, codes: Ints, at: Ints, reach: int) -> None:
+    def __init__(self, codes: Ints64, at: Ints64, reach: int) -> None:
         self.base = int(at.min())
         self.step = _step(at, reach)
         events = codes * self.step + (at - self.base)
@@ -84,7 +84,7 @@ class Axis:
         self._keys = int(codes.max()) + 1
 
     @cached_property
-    def starts(self) -> Ints:
+    def starts(self) -> Ints64:
         """[keys] Index of every key's first event."""
         return np.searchsorted(self.events, np.arange(self._keys, dtype=np.int64) * self.step)
 
@@ -96,15 +96,15 @@ class Axis:
         """Return a frame of the events in the axis' order."""
         return frame if self._order is None else frame[self._order]
 
-    def key_of(self, positions: Ints) -> Ints:
+    def key_of(self, positions: Ints64) -> Ints64:
         """Return the number of each position's key."""
         return positions // self.step
 
-    def time_of(self, positions: Ints, keys: Ints) -> Ints:
+    def time_of(self, positions: Ints64, keys: Ints64) -> Ints64:
         """Return each position's time in ticks, given its key."""
         return positions - keys * self.step + self.base
 
-    def moments(self, exits: Iterable[tuple[npt.NDArray[np.bool_], int]], span: Span, tick_us: int) -> Ints:
+    def moments(self, exits: Iterable[tuple[npt.NDArray[np.bool_], int]], span: Span, tick_us: int) -> Ints64:
         """Return the positions at which a state begins, sorted and once each.
 
         Args:
@@ -117,15 +117,15 @@ class Axis:
         merged = np.sort(np.concatenate(found))
         return merged[np.r_[True, merged[1:] != merged[:-1]]] if len(merged) else merged
 
-    def _within(self, positions: Ints, span: Span, tick_us: int) -> Ints:
+    def _within(self, positions: Ints64, span: Span, tick_us: int) -> Ints64:
         kept = span.keep(positions % self.step + self.base, tick_us) if span != EVER else None
         return positions if kept is None else positions[kept]
 
-    def upto(self, positions: Ints) -> Ints:
+    def upto(self, positions: Ints64) -> Ints64:
         """Return how many events of the axis lie at or before each position."""
         return np.searchsorted(self.events, positions, side="right")
 
-    def running_max(self, values: Ints, missing: int) -> Ints:
+    def running_max(self, values: Ints64, missing: int) -> Ints64:
         """Return the largest value of the key so far at every event, in the axis' order; `missing` where none."""
         known = values != missing
         if not known.any():
@@ -138,7 +138,7 @@ class Axis:
         return np.where(highest > 0, highest + low - 1, missing)
 
 
-def axes(codes: Ints, at: Ints, reach: int, others: Sequence[Ints] = ()) -> Iterator[tuple[slice | Ints, int]]:
+def axes(codes: Ints64, at: Ints64, reach: int, others: Sequence[Ints64] = ()) -> Iterator[tuple[slice | Ints64, int]]:
     """Split events into sets of whole keys that fit on one axis each.
 
     Args:
@@ -163,7 +163,7 @@ def axes(codes: Ints, at: Ints, reach: int, others: Sequence[Ints] = ()) -> Iter
             yield chosen, first
 
 
-def _step(at: Ints, reach: int) -> int:
+def _step(at: Ints64, reach: int) -> int:
     return int(at.max()) - int(at.min()) + reach + 1
 
 
@@ -172,7 +172,7 @@ def epoch_us(moment: datetime) -> int:
     return (moment - datetime.fromisoformat("1970-01-01T00:00:00+00:00")) // RESOLUTION
 
 
-def ticks(column: pl.Series, missing: int | None = None) -> Ints:
+def ticks(column: pl.Series, missing: int | None = None) -> Ints64:
     """Return a column of moments as microseconds since 1970, nulls as `missing`."""
     whole = column.cast(MOMENT).to_physical()
     return (whole if missing is None else whole.fill_null(missing)).to_numpy()
@@ -194,7 +194,7 @@ class Keys:
             codes = codes * len(values) + numbered
         self.codes = codes
 
-    def columns(self, codes: Ints) -> list[pl.Series]:
+    def columns(self, codes: Ints64) -> list[pl.Series]:
         """Return the key columns of some numbers."""
         found = []
         for name, values in reversed(self._names.items()):

@@ -25,10 +25,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Floats64
 from playbill.features.outcomes import AT, Outcomes
 from playbill_feast.asof_join import ViewValues, as_of_join
-
-Floats = npt.NDArray[np.float64]
 
 FEWEST = 200
 """Moments below which no statistic is tried."""
@@ -198,7 +197,7 @@ class _Column:
                 f"of the event at it, {after:+.2f} with that of the next",
             )
 
-    def _unexplained(self, numbers: Floats, rows: npt.NDArray[np.int64]) -> Floats | None:
+    def _unexplained(self, numbers: Floats64, rows: npt.NDArray[np.int64]) -> Floats64 | None:
         """Return what value and events before a moment leave of its value, None where they leave nothing."""
         value, last = numbers[rows], numbers[rows - 1]
         past = [np.ones(len(rows)), last]
@@ -212,7 +211,7 @@ class _Column:
         design = (design - design.mean(axis=0)) / np.maximum(design.std(axis=0), 1e-12)
         design[:, 0] = 1.0
         coefficients = np.linalg.lstsq(design, value, rcond=1e-9)[0]
-        rest: Floats = value - design @ coefficients
+        rest: Floats64 = value - design @ coefficients
         scale = float(np.std(value))
         rest[np.abs(rest) <= 1e-6 * scale] = 0.0
         return rest if scale > 0 and np.any(rest) else None
@@ -243,24 +242,24 @@ class _Column:
         )
 
 
-def _same(values: Floats, totals: Floats) -> npt.NDArray[np.bool_]:
+def _same(values: Floats64, totals: Floats64) -> npt.NDArray[np.bool_]:
     """Say where two columns are the same number, as float32 has it; nan is nothing's equal."""
     same: npt.NDArray[np.bool_] = np.abs(values - totals) <= 1e-5 * np.maximum(1.0, np.abs(totals))
     return same
 
 
-def _varied(totals: Floats) -> bool:
+def _varied(totals: Floats64) -> bool:
     """Say whether totals are more than a constant that many columns have."""
     counts = np.unique(totals, return_counts=True)[1]
     return len(counts) > 2 and counts.max() <= MOST_ALIKE * counts.sum()
 
 
-def _ranks(values: Floats) -> Floats:
-    ranked: Floats = pl.Series(values).rank("average").to_numpy().astype(np.float64)
+def _ranks(values: Floats64) -> Floats64:
+    ranked: Floats64 = pl.Series(values).rank("average").to_numpy().astype(np.float64)
     return ranked
 
 
-def _correlation(ranks: Floats, outcome: Floats) -> float:
+def _correlation(ranks: Floats64, outcome: Floats64) -> float:
     """Return Spearman's correlation, 0 where one side does not vary."""
     other = _ranks(outcome)
     spread = float(ranks.std() * other.std())

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Floats64
 from playbill.schema import INTERACTIONS
 
 AT = "__event_at"
@@ -24,16 +25,14 @@ MOST_OF_ONE = 300
 """Moments of one entity: a few popular titles are not to be the whole sample."""
 MOST_INDICATORS = 12
 
-Floats = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True, slots=True)
 class Totals:
     """A total at M moments: of events strictly before, up to and including, and of the whole log."""
 
-    before: Floats
-    upto: Floats
-    whole: Floats
+    before: Floats64
+    upto: Floats64
+    whole: Floats64
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,13 @@ class Outcomes:
 
     keys: tuple[str, ...]
     frame: pl.DataFrame
-    sums: Mapping[str, Floats]
-    counts: Mapping[str, Floats]
-    wholes: Mapping[str, tuple[Floats, Floats]]
+    sums: Mapping[str, Floats64]
+    counts: Mapping[str, Floats64]
+    wholes: Mapping[str, tuple[Floats64, Floats64]]
     names: Mapping[str, npt.NDArray[np.object_]]
 
     @cached_property
-    def numbers(self) -> dict[str, Floats]:
+    def numbers(self) -> dict[str, Floats64]:
         """Outcome -> [M] mean over the moment's events, the overall mean where none has it; those that vary."""
         means = {}
         for name, sums in self.sums.items():
@@ -72,7 +71,7 @@ class Outcomes:
         return means
 
     @cached_property
-    def seconds(self) -> Floats:
+    def seconds(self) -> Floats64:
         """[M] seconds since 1970."""
         return self.frame[AT].to_physical().to_numpy() / 1e6
 
@@ -107,7 +106,7 @@ class Outcomes:
             if name.removesuffix(_OF_PLAYS) in self.numbers:
                 yield name if indicator else f"mean of {name}", _ratio(total, self._running(self.counts[name], number))
 
-    def _running(self, values: Floats, whole: Floats) -> Totals:
+    def _running(self, values: Floats64, whole: Floats64) -> Totals:
         summed = np.cumsum(values)
         base = (summed - values)[self._starts]
         upto = summed - base
@@ -166,8 +165,8 @@ def _texts(events: pl.DataFrame, keys: Sequence[str]) -> list[str]:
     return [name for name in _TEXTS if name in events.columns and name not in keys]
 
 
-def _floats(frame: pl.DataFrame, name: str) -> Floats:
-    values: Floats = frame[name].cast(pl.Float64).to_numpy()
+def _floats(frame: pl.DataFrame, name: str) -> Floats64:
+    values: Floats64 = frame[name].cast(pl.Float64).to_numpy()
     return values
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from playbill.features.axis import CHANGED_AT, EVER, MOMENT, RESOLUTION, Axis, Ints, Keys, Span, axes, ticks
+from playbill.arrays import Ints64
+from playbill.features.axis import CHANGED_AT, EVER, MOMENT, RESOLUTION, Axis, Keys, Span, axes, ticks
 from playbill.features.members import genres_of, is_play
 from playbill.features.windows import CREATED_AT, log_count
 
@@ -74,18 +75,18 @@ class _Sessions:
         self.number = np.cumsum(starts) - 1
         self.first = np.flatnonzero(starts)[self.number]
 
-    def so_far(self, counts: npt.NDArray[Any]) -> Ints:
+    def so_far(self, counts: npt.NDArray[Any]) -> Ints64:
         """[n] Return the sum over the session up to and with each event."""
         sums = np.cumsum(counts, dtype=np.int64)
-        before: Ints = (sums - counts)[self.first]
+        before: Ints64 = (sums - counts)[self.first]
         return sums - before
 
-    def latest(self, chosen: npt.NDArray[np.bool_]) -> Ints:
+    def latest(self, chosen: npt.NDArray[np.bool_]) -> Ints64:
         """[n] Return the index of the session's last chosen event so far, -1 before the first."""
         last = np.maximum.accumulate(np.where(chosen, np.arange(len(chosen)), -1))
         return np.where(last >= self.first, last, -1)
 
-    def new(self, rows: Ints, values: pl.Series) -> Ints:
+    def new(self, rows: Ints64, values: pl.Series) -> Ints64:
         """[n] Return how many values each event brings that its session did not have.
 
         Args:
@@ -129,10 +130,10 @@ def _states(axis: Axis, events: pl.DataFrame, titles: pl.DataFrame, span: Span) 
     return counted.filter(pl.Series(ends) & span.expr()).with_columns(log_count(name) for name in logs)
 
 
-def _rows(frame: pl.DataFrame) -> Ints:
+def _rows(frame: pl.DataFrame) -> Ints64:
     return frame.get_column("row").to_numpy().astype(np.int64)
 
 
-def _running_max(moments: pl.Series, sessions: Ints) -> pl.Series:
+def _running_max(moments: pl.Series, sessions: Ints64) -> pl.Series:
     frame = pl.DataFrame({"at": moments, "session": sessions})
     return frame.select(pl.col("at").cum_max().over("session")).to_series()

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from playbill.features.axis import CHANGED_AT, EVER, MOMENT, RESOLUTION, Axis, Ints, Keys, Span, axes, ticks
+from playbill.arrays import Ints64
+from playbill.features.axis import CHANGED_AT, EVER, MOMENT, RESOLUTION, Axis, Keys, Span, axes, ticks
 
 CREATED_AT = "created_timestamp"
 """When we came to know a value; of two values of one moment the later known one wins."""
@@ -108,7 +109,7 @@ class _States:
             name: np.concatenate([[0], np.cumsum(values, dtype=np.int64)]) for name, values in counts.items()
         }
         self._types = {name: np.int64 if values.dtype == np.int64 else np.int32 for name, values in counts.items()}
-        self._left: dict[int, Ints] = {}
+        self._left: dict[int, Ints64] = {}
         self._tick = tick
 
     @property
@@ -127,19 +128,19 @@ class _States:
     def last(self, name: str, events: int) -> npt.NDArray[Any]:
         return self._since(name, np.maximum(self._upto - events, self._axis.starts[self.keys]))
 
-    def _since(self, name: str, first: Ints) -> npt.NDArray[Any]:
+    def _since(self, name: str, first: Ints64) -> npt.NDArray[Any]:
         # Sums of all keys may wrap around in int64; their differences come out right all the same.
         sums = self._cumulative[name]
         found: npt.NDArray[Any] = (sums[self._upto] - sums[first]).astype(self._types[name])
         return found
 
-    def latest(self, name: str, values: Ints) -> pl.Series:
+    def latest(self, name: str, values: Ints64) -> pl.Series:
         found = self._axis.running_max(values, _MISSING)[self._upto - 1]
         column = pl.Series(name, found)
         return pl.select(pl.when(column != _MISSING).then(column).alias(name)).to_series().cast(MOMENT)
 
 
-def _known(values: Ints) -> Ints:
+def _known(values: Ints64) -> Ints64:
     known = values[values != _MISSING]
     return known if len(known) else np.zeros(1, dtype=np.int64)
 

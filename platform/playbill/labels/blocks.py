@@ -14,12 +14,9 @@ from datetime import timedelta
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-Bool = npt.NDArray[np.bool_]
-Int = npt.NDArray[np.int64]
-Float = npt.NDArray[np.float64]
+from playbill.arrays import Bools, Floats64, Ints64
 
 ORDER = ("member_id", "seq", "event_at")
 _MICROSECOND = timedelta(microseconds=1)
@@ -36,20 +33,20 @@ class Groups:
         last: [n] place at which it ends, inclusive.
     """
 
-    order: Int
-    group: Int
-    start: Int
-    last: Int
+    order: Ints64
+    group: Ints64
+    start: Ints64
+    last: Ints64
 
     @cached_property
-    def place(self) -> Int:
+    def place(self) -> Ints64:
         """[n] place of each event in `order`."""
         found = np.empty(len(self.order), np.int64)
         found[self.order] = np.arange(len(self.order))
         return found
 
     @classmethod
-    def of(cls, *codes: Int) -> Groups:
+    def of(cls, *codes: Ints64) -> Groups:
         """Group n events by several codes of at least -1."""
         key = codes[0]
         for code in codes[1:]:
@@ -62,10 +59,10 @@ class Groups:
         lasts = np.append(starts[1:], len(key)) - 1
         return cls(order, group, starts[group], lasts[group])
 
-    def before(self, counted: Bool) -> Int:
+    def before(self, counted: Bools) -> Ints64:
         """Count, for each of n events, the counted ones of its group before it."""
         inside = counted[self.order]
-        total: Int = np.cumsum(inside) - inside.astype(np.int64)
+        total: Ints64 = np.cumsum(inside) - inside.astype(np.int64)
         found = np.empty(len(total), np.int64)
         found[self.order] = total - total[self.start]
         return found
@@ -82,20 +79,20 @@ class Block:
 
     frame: pl.DataFrame
     as_of_us: int
-    _codes: dict[str, Int] = field(default_factory=dict)
+    _codes: dict[str, Ints64] = field(default_factory=dict)
     _groups: dict[tuple[str, ...], Groups] = field(default_factory=dict)
-    _actions: dict[str, Bool] = field(default_factory=dict)
+    _actions: dict[str, Bools] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.frame.height
 
     @cached_property
-    def member(self) -> Int:
+    def member(self) -> Ints64:
         """[n] number of each event's member, rising."""
         return self.frame["member_id"].rle_id().to_numpy().astype(np.int64)
 
     @cached_property
-    def time(self) -> Int:
+    def time(self) -> Ints64:
         """[n] microseconds since 1970, never falling within a member."""
         at = self.frame["event_at"].dt.epoch("us").to_numpy().astype(np.int64)
         if bool(((at[1:] < at[:-1]) & (self.member[1:] == self.member[:-1])).any()):
@@ -103,20 +100,20 @@ class Block:
             return rising.to_series().to_numpy().astype(np.int64)
         return at
 
-    def is_action(self, action: str) -> Bool:
+    def is_action(self, action: str) -> Bools:
         """Return which of n events are of an action."""
         if action not in self._actions:
             self._actions[action] = (self.frame["action"] == action).fill_null(False).to_numpy()
         return self._actions[action]
 
-    def are_actions(self, actions: tuple[str, ...]) -> Bool:
+    def are_actions(self, actions: tuple[str, ...]) -> Bools:
         """Return which of n events are of one of some actions."""
         found = np.zeros(len(self), np.bool_)
         for action in actions:
             found |= self.is_action(action)
         return found
 
-    def known(self, column: str) -> Bool:
+    def known(self, column: str) -> Bools:
         """Return which of n events have a value of a column."""
         return self.frame[column].is_not_null().to_numpy()
 
@@ -126,7 +123,7 @@ class Block:
             self._groups[columns] = Groups.of(self.member, *(self.codes(name) for name in columns))
         return self._groups[columns]
 
-    def codes(self, column: str) -> Int:
+    def codes(self, column: str) -> Ints64:
         """Return a number for each text of a column, -1 for null."""
         if column not in self._codes:
             # Categories of its own: those that are shared by all of a process only ever grow.
@@ -135,7 +132,7 @@ class Block:
             self._codes[column] = codes.cast(pl.Int64).fill_null(-1).to_numpy()
         return self._codes[column]
 
-    def passed(self, window: timedelta) -> Bool:
+    def passed(self, window: timedelta) -> Bools:
         """Return of which of n events a window after them has passed."""
         return self.time + window // _MICROSECOND <= self.as_of_us
 
@@ -151,13 +148,13 @@ class Spans:
         end: [a] place in `counted` after the last one within the window.
     """
 
-    counted: Int
-    first: Int
-    begin: Int
-    end: Int
+    counted: Ints64
+    first: Ints64
+    begin: Ints64
+    end: Ints64
 
 
-def spans(block: Block, groups: Groups, counted: Bool, window: timedelta, requested: Int) -> Spans:
+def spans(block: Block, groups: Groups, counted: Bools, window: timedelta, requested: Ints64) -> Spans:
     """Find the counted events within a window after a of n events.
 
     Args:
@@ -168,7 +165,7 @@ def spans(block: Block, groups: Groups, counted: Bool, window: timedelta, reques
         requested: [a] the events, rising.
     """
     inside = counted[groups.order]
-    total: Int = np.cumsum(inside)
+    total: Ints64 = np.cumsum(inside)
     found = groups.order[inside]
     at = groups.place[requested]
     start = groups.start[at]
@@ -180,7 +177,7 @@ def spans(block: Block, groups: Groups, counted: Bool, window: timedelta, reques
     return Spans(found, first, total[start] - inside[start].astype(np.int64), end)
 
 
-def _after(group: Int, time: Int, requested_group: Int, until: Int) -> Int:
+def _after(group: Ints64, time: Ints64, requested_group: Ints64, until: Ints64) -> Ints64:
     """Return the place after the last of c events, by group and time, of a group and no later than a moment.
 
     Group and time become one number by the rank of times, which fits where their product does not.
@@ -192,7 +189,7 @@ def _after(group: Int, time: Int, requested_group: Int, until: Int) -> Int:
     return np.searchsorted(keys, requested_group * size + last, side="right")
 
 
-def span_max(values: Float, first: Int, end: Int) -> Float:
+def span_max(values: Floats64, first: Ints64, end: Ints64) -> Floats64:
     """Return the largest of `values[first:end]` of each span, 0 for an empty one; nan does not count.
 
     Args:

@@ -9,7 +9,8 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from playbill.labels.blocks import Block, Bool, Float, Spans, span_max, spans
+from playbill.arrays import Bools, Floats64
+from playbill.labels.blocks import Block, Spans, span_max, spans
 from playbill.labels.history_columns import masked
 
 IDLE = timedelta(hours=4)
@@ -18,7 +19,7 @@ IDLE = timedelta(hours=4)
 SEARCH = "search"
 
 
-def outcome_column(name: str, block: Block, window: timedelta, requested: Bool) -> pl.Series:
+def outcome_column(name: str, block: Block, window: timedelta, requested: Bools) -> pl.Series:
     """Return one column of `schema.OUTCOME_COLUMNS` for n events.
 
     Args:
@@ -44,26 +45,26 @@ def needed_columns(name: str) -> tuple[str, ...]:
     return _OUTCOMES[name].reads
 
 
-def _count(block: Block, found: Spans) -> Float:
-    counts: Float = np.maximum(found.end - found.first, 0).astype(np.float64)
+def _count(block: Block, found: Spans) -> Floats64:
+    counts: Floats64 = np.maximum(found.end - found.first, 0).astype(np.float64)
     return counts
 
 
-def _best_progress(block: Block, found: Spans) -> Float:
+def _best_progress(block: Block, found: Spans) -> Floats64:
     progress = block.frame["progress"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
     return span_max(progress[found.counted], found.first, found.end)
 
 
-def _of(action: str) -> Callable[[Block], Bool]:
+def _of(action: str) -> Callable[[Block], Bools]:
     return lambda block: block.is_action(action)
 
 
-def _from_search(block: Block) -> Bool:
-    searched: Bool = (block.frame["canvas"] == SEARCH).fill_null(False).to_numpy()
+def _from_search(block: Block) -> Bools:
+    searched: Bools = (block.frame["canvas"] == SEARCH).fill_null(False).to_numpy()
     return block.is_action("play") & searched
 
 
-def _visits(block: Block) -> Bool:
+def _visits(block: Block) -> Bools:
     """Say which events begin a visit. A member's first one does: it is after no other."""
     began = np.ones(len(block), np.bool_)
     same = block.member[1:] == block.member[:-1]
@@ -73,9 +74,9 @@ def _visits(block: Block) -> Bool:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    counted: Callable[[Block], Bool]
+    counted: Callable[[Block], Bools]
     of_title: bool = True
-    value: Callable[[Block, Spans], Float] = _count
+    value: Callable[[Block, Spans], Floats64] = _count
     reads: tuple[str, ...] = ()
     dtype: type[pl.DataType] = pl.Int64
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import numpy as np
 import polars as pl
 
+from playbill.arrays import Bools, Floats64, Ints64
 from playbill.errors import StateError
-from playbill.labels.blocks import Block, Bool, Float, Groups, Int
+from playbill.labels.blocks import Block, Groups
 
 EVERYWHERE = "*"
 POPULARITY = "popularity_percentile_of_title"
@@ -24,7 +25,7 @@ _DAY_US = 86_400_000_000
 _LAUNCH = "__launch"
 
 
-def before_column(name: str, block: Block, requested: Bool, tables: Mapping[str, pl.DataFrame | None]) -> pl.Series:
+def before_column(name: str, block: Block, requested: Bools, tables: Mapping[str, pl.DataFrame | None]) -> pl.Series:
     """Return one column of `schema.BEFORE_COLUMNS` for n events.
 
     Args:
@@ -57,7 +58,7 @@ def require_table(name: str, column: str, tables: Mapping[str, pl.DataFrame | No
     return found
 
 
-def masked(values: Int | np.ndarray, known: Bool) -> pl.Series:
+def masked(values: Ints64 | np.ndarray, known: Bools) -> pl.Series:
     """Return numbers as a column that is null where they are not known."""
     return pl.select(pl.when(pl.Series(known)).then(pl.Series(values))).to_series()
 
@@ -65,18 +66,18 @@ def masked(values: Int | np.ndarray, known: Bool) -> pl.Series:
 _Tables = Mapping[str, pl.DataFrame | None]
 
 
-def _prior_of_title(action: str) -> Callable[[Block, Bool, _Tables], pl.Series]:
-    def column(block: Block, requested: Bool, tables: _Tables) -> pl.Series:
+def _prior_of_title(action: str) -> Callable[[Block, Bools, _Tables], pl.Series]:
+    def column(block: Block, requested: Bools, tables: _Tables) -> pl.Series:
         return masked(block.groups("title_id").before(block.is_action(action)), block.known("title_id"))
 
     return column
 
 
-def _prior_plays(block: Block, requested: Bool, tables: _Tables) -> pl.Series:
+def _prior_plays(block: Block, requested: Bools, tables: _Tables) -> pl.Series:
     return pl.Series(block.groups().before(block.is_action("play")))
 
 
-def _days_since_last_play(block: Block, requested: Bool, tables: _Tables) -> pl.Series:
+def _days_since_last_play(block: Block, requested: Bools, tables: _Tables) -> pl.Series:
     at = block.frame["event_at"].dt.epoch("us").to_numpy().astype(np.int64)
     played = np.where(block.is_action("play"), np.arange(len(block)), -1)
     last = np.roll(np.maximum.accumulate(played), 1)
@@ -85,7 +86,7 @@ def _days_since_last_play(block: Block, requested: Bool, tables: _Tables) -> pl.
     return masked((at - at[last]) / _DAY_US, known)
 
 
-def _title_age(block: Block, requested: Bool, tables: _Tables) -> pl.Series:
+def _title_age(block: Block, requested: Bools, tables: _Tables) -> pl.Series:
     """Return days from launch: the first `available_from` in the event's country or everywhere."""
     availability = require_table("availability", "title_age_days", tables)
     first = availability.group_by("title_id", "country").agg(pl.col("available_from").min().alias(_LAUNCH))
@@ -98,7 +99,7 @@ def _title_age(block: Block, requested: Bool, tables: _Tables) -> pl.Series:
     return joined.select(age.dt.total_microseconds() / _DAY_US).to_series()
 
 
-def _prior_of_rarest_genre(block: Block, requested: Bool, tables: _Tables) -> pl.Series:
+def _prior_of_rarest_genre(block: Block, requested: Bools, tables: _Tables) -> pl.Series:
     """Count earlier plays of each genre of the title, and take the smallest count.
 
     Each (event, genre) pair is an entry; plays count, asked events read. Entries of an event stay together.
@@ -118,7 +119,7 @@ def _prior_of_rarest_genre(block: Block, requested: Bool, tables: _Tables) -> pl
     return masked(rarest, known)
 
 
-def _genre_entries(block: Block, requested: Bool, titles: pl.DataFrame) -> pl.DataFrame:
+def _genre_entries(block: Block, requested: Bools, titles: pl.DataFrame) -> pl.DataFrame:
     genres = (
         titles.select("title_id", pl.col("genres").list.unique().alias("genre"))
         .explode("genre")
@@ -133,12 +134,12 @@ def _genre_entries(block: Block, requested: Bool, titles: pl.DataFrame) -> pl.Da
     return joined.select("event", "genre").explode("genre")
 
 
-def _popularity(block: Block, requested: Bool, tables: _Tables) -> pl.Series:
+def _popularity(block: Block, requested: Bools, tables: _Tables) -> pl.Series:
     availability = require_table("availability", POPULARITY, tables)
     return percentiles(block, requested, require_table(PLAYS, POPULARITY, tables), availability)
 
 
-_BEFORE: dict[str, Callable[[Block, Bool, _Tables], pl.Series]] = {
+_BEFORE: dict[str, Callable[[Block, Bools, _Tables], pl.Series]] = {
     "prior_plays_of_title": _prior_of_title("play"),
     "prior_plays": _prior_plays,
     "days_since_last_play": _days_since_last_play,
@@ -169,7 +170,7 @@ def daily_plays(interactions: pl.DataFrame | pl.LazyFrame, known: pl.Expr) -> pl
     return plays.group_by(pl.col("title_id").cast(pl.String), day).agg(pl.len().alias("plays")).sort("day").collect()
 
 
-def percentiles(block: Block, requested: Bool, plays: pl.DataFrame, availability: pl.DataFrame) -> pl.Series:
+def percentiles(block: Block, requested: Bools, plays: pl.DataFrame, availability: pl.DataFrame) -> pl.Series:
     """Return [n] the popularity percentile of each event's title at the start of the event's UTC day.
 
     It is the share, in percent, of the titles launched anywhere before that day that had fewer plays by then, counting
@@ -197,7 +198,7 @@ def percentiles(block: Block, requested: Bool, plays: pl.DataFrame, availability
     return pl.Series(values).fill_nan(None)
 
 
-def _by_day(plays: pl.DataFrame, number: dict[str, int], launched: Int, days: Int) -> Iterator[Float]:
+def _by_day(plays: pl.DataFrame, number: dict[str, int], launched: Ints64, days: Ints64) -> Iterator[Floats64]:
     """Yield [T] percentiles at the start of each of D days, rising; NaN for titles that had not launched."""
     known = plays.filter(pl.col("title_id").is_in(list(number)))
     title = known["title_id"].replace_strict(number, return_dtype=pl.Int64).to_numpy()
@@ -209,7 +210,7 @@ def _by_day(plays: pl.DataFrame, number: dict[str, int], launched: Int, days: In
         yield _percentile(counts, launched < day * DAY_US)
 
 
-def _percentile(counts: Int, among: Bool) -> Float:
+def _percentile(counts: Ints64, among: Bools) -> Floats64:
     found = np.full(len(counts), np.nan)
     own = counts[among]
     ordered = np.sort(own)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from playbill.arrays import Bools
 from playbill.definitions.specs import LabelSpec, parse_where
 from playbill.definitions.specs.label import EventRule
 from playbill.definitions.specs.where import (
@@ -27,7 +28,7 @@ from playbill.definitions.specs.where import (
     Not,
     column_names,
 )
-from playbill.labels.blocks import Block, Bool, spans
+from playbill.labels.blocks import Block, spans
 from playbill.labels.future_columns import needed_columns, outcome_column
 from playbill.labels.history_columns import before_column
 from playbill.schema import BEFORE_COLUMNS, DERIVED_COLUMNS, OUTCOME_COLUMNS
@@ -108,7 +109,7 @@ def _key(name: str, label: LabelSpec) -> _Key:
 
 def _derived(rules: Sequence[Rule], block: Block, tables: Mapping[str, pl.DataFrame | None]) -> dict[_Key, pl.Series]:
     """Make each derived column once for each window, for the events of the labels that read it."""
-    requested: dict[_Key, Bool] = {}
+    requested: dict[_Key, Bools] = {}
     for rule in rules:
         events = block.are_actions(rule.actions)
         for name in sorted(rule.columns & DERIVED_COLUMNS.keys()):
@@ -117,7 +118,7 @@ def _derived(rules: Sequence[Rule], block: Block, tables: Mapping[str, pl.DataFr
     return {key: _column(key, block, events, tables) for key, events in requested.items()}
 
 
-def _column(key: _Key, block: Block, requested: Bool, tables: Mapping[str, pl.DataFrame | None]) -> pl.Series:
+def _column(key: _Key, block: Block, requested: Bools, tables: Mapping[str, pl.DataFrame | None]) -> pl.Series:
     name, window = key
     if name in BEFORE_COLUMNS:
         return before_column(name, block, requested, tables)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from playbill.metrics.ranking import Values
-from playbill.metrics.topk import NOT_RANKED, Indices
+from playbill.arrays import Floats64, Indices
+from playbill.metrics.topk import NOT_RANKED
 
 DEFAULT_GAMMA = 1.5
 DEFAULT_ALPHA = 0.01
@@ -25,11 +25,11 @@ class WeightedValues(NamedTuple):
     `MemberBootstrap.intervals(values, weights)` gives that mean with its interval.
     """
 
-    values: Values
-    weights: Values
+    values: Floats64
+    weights: Floats64
 
 
-def self_information(members_of_title: Counts, members: int) -> Values:
+def self_information(members_of_title: Counts, members: int) -> Floats64:
     """Self-information of each title in bits: how surprising it is that a member has played it.
 
     I(t) = -log2(p(t)), p(t) = (members who played t + 1) / (members + 2). The added counts (Laplace) keep a title that
@@ -42,11 +42,11 @@ def self_information(members_of_title: Counts, members: int) -> Values:
     counts = np.asarray(members_of_title, dtype=np.float64)
     if counts.size and (counts.min() < 0 or counts.max() > members):
         raise ValueError(f"a title's members must lie in [0, {members}], got {counts.min():g} to {counts.max():g}")
-    information: Values = -np.log2((counts + 1.0) / (members + 2.0))
+    information: Floats64 = -np.log2((counts + 1.0) / (members + 2.0))
     return information
 
 
-def novelty(lists: Indices, information: Values, k: int) -> Values:
+def novelty(lists: Indices, information: Floats64, k: int) -> Floats64:
     """Novelty at k: mean self-information, in bits, of the titles in the first k places.
 
     Novelty@k = (1 / |list|) sum_{i<=k} -log2 p(t_i). Range [0, max information]; NaN for an empty list. Higher means
@@ -62,11 +62,11 @@ def novelty(lists: Indices, information: Values, k: int) -> Values:
     filled = head >= 0
     bits = np.where(filled, information[np.where(filled, head, 0)], 0.0).sum(axis=1)
     with np.errstate(invalid="ignore"):
-        mean: Values = bits / filled.sum(axis=1)
+        mean: Floats64 = bits / filled.sum(axis=1)
     return mean
 
 
-def inverse_popularity(plays: Counts, gamma: float = DEFAULT_GAMMA) -> Values:
+def inverse_popularity(plays: Counts, gamma: float = DEFAULT_GAMMA) -> Floats64:
     """Weight of a play of each title: the inverse of how likely popularity alone made it be logged.
 
     w(t) = (n_t / max n)^(-(gamma + 1) / 2). A title without plays weighs as one with a single play, so one surprising
@@ -81,11 +81,11 @@ def inverse_popularity(plays: Counts, gamma: float = DEFAULT_GAMMA) -> Values:
         gamma: How steeply exposure follows popularity; -1 gives equal weights. Yang et al. try 1.5 to 3.
     """
     counts = np.maximum(np.asarray(plays, dtype=np.float64), 1.0)
-    weights: Values = (counts / counts.max(initial=1.0)) ** (-(gamma + 1.0) / 2.0)
+    weights: Floats64 = (counts / counts.max(initial=1.0)) ** (-(gamma + 1.0) / 2.0)
     return weights
 
 
-def popularity_debiased_ndcg(ranks: Indices, rows: Indices, weights: Values, n: int, k: int) -> WeightedValues:
+def popularity_debiased_ndcg(ranks: Indices, rows: Indices, weights: Floats64, n: int, k: int) -> WeightedValues:
     """NDCG at k in which every target counts by its inverse popularity propensity, self-normalised.
 
     With w_j the weight of target j: DCG@k = sum_{rank_j <= k} w_j / log2(rank_j + 1); NDCG@k = DCG@k / DCG@k of the
@@ -109,20 +109,20 @@ def popularity_debiased_ndcg(ranks: Indices, rows: Indices, weights: Values, n: 
     place = np.arange(row.size) - np.searchsorted(row, np.arange(n))[row] + 1
     best = np.where(place <= k, weights[order] / np.log2(place + 1.0), 0.0)
     ideal = np.bincount(row, weights=best, minlength=n)
-    values: Values = np.bincount(rows, weights=gains, minlength=n) / ideal
-    total: Values = np.bincount(rows, weights=weights, minlength=n).astype(np.float64)
+    values: Floats64 = np.bincount(rows, weights=gains, minlength=n) / ideal
+    total: Floats64 = np.bincount(rows, weights=weights, minlength=n).astype(np.float64)
     return WeightedValues(values, total)
 
 
-def genre_shares(genres: npt.NDArray[Any]) -> Values:
+def genre_shares(genres: npt.NDArray[Any]) -> Floats64:
     """Turn [T, G] genre flags into p(g | t): equal shares of a title's genres, zeros for a title without any."""
     flags = np.asarray(genres, dtype=np.float64)
     totals = flags.sum(axis=1, keepdims=True)
-    shares: Values = np.divide(flags, totals, out=np.zeros_like(flags), where=totals > 0)
+    shares: Floats64 = np.divide(flags, totals, out=np.zeros_like(flags), where=totals > 0)
     return shares
 
 
-def genre_mix(rows: Indices, titles: Indices, shares: Values, n: int, weights: Values | None = None) -> Values:
+def genre_mix(rows: Indices, titles: Indices, shares: Floats64, n: int, weights: Floats64 | None = None) -> Floats64:
     """Give p(g | member): the weighted mean of the genre shares of what each request's member has played.
 
     Args:
@@ -140,11 +140,11 @@ def genre_mix(rows: Indices, titles: Indices, shares: Values, n: int, weights: V
     for genre in range(shares.shape[1]):  # a column at a time keeps memory at M, not M x G
         mix[:, genre] = np.bincount(rows, weights=weight * shares[titles, genre], minlength=n)
     totals = mix.sum(axis=1, keepdims=True)
-    shares_of_member: Values = np.divide(mix, totals, out=np.full_like(mix, np.nan), where=totals > 0)
+    shares_of_member: Floats64 = np.divide(mix, totals, out=np.full_like(mix, np.nan), where=totals > 0)
     return shares_of_member
 
 
-def calibration(lists: Indices, shares: Values, mix: Values, k: int, alpha: float = DEFAULT_ALPHA) -> Values:
+def calibration(lists: Indices, shares: Floats64, mix: Floats64, k: int, alpha: float = DEFAULT_ALPHA) -> Floats64:
     """Genre miscalibration at k: Kullback-Leibler divergence of a list's genre mix from the member's own, in nats.
 
     C = sum_g p(g) ln(p(g) / q'(g)), q' = (1 - alpha) q + alpha p, with p the member's mix and q the mean genre shares
@@ -168,5 +168,5 @@ def calibration(lists: Indices, shares: Values, mix: Values, k: int, alpha: floa
     shown = np.divide(listed, totals, out=np.full_like(listed, np.nan), where=totals > 0)
     smooth = (1.0 - alpha) * shown + alpha * mix
     ratio = np.divide(mix, smooth, out=np.ones_like(mix), where=(mix > 0) & (smooth > 0))
-    divergence: Values = (mix * np.log(ratio)).sum(axis=1) + 0.0 * smooth.sum(axis=1)  # the second term carries NaN
+    divergence: Floats64 = (mix * np.log(ratio)).sum(axis=1) + 0.0 * smooth.sum(axis=1)  # the second term carries NaN
     return divergence

@@ -15,11 +15,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from playbill.metrics.topk import Indices
-
-Matrix = npt.NDArray[np.float64]
+from playbill.arrays import Floats64, Indices
 
 DEFAULT_RESAMPLES = 2_000
 DEFAULT_LEVEL = 0.95
@@ -60,7 +57,7 @@ class MemberBootstrap:
     seed: int = 0
     level: float = DEFAULT_LEVEL
 
-    def intervals(self, values: Matrix, weights: Matrix | None = None) -> list[Interval]:
+    def intervals(self, values: Floats64, weights: Floats64 | None = None) -> list[Interval]:
         """Give the mean over requests of each column, with its interval.
 
         Memory is bounded: the [R, members] draw counts are made in pieces.
@@ -75,13 +72,13 @@ class MemberBootstrap:
         """
         return [one for block in self._blocks(values, weights) for one in self._intervals(*block)]
 
-    def judged(self, values: Matrix, weights: Matrix | None = None) -> tuple[list[Interval], Matrix]:
+    def judged(self, values: Floats64, weights: Floats64 | None = None) -> tuple[list[Interval], Floats64]:
         """Give `intervals` and `p_values` from one pass over the draws."""
         blocks = [(self._intervals(*block), _p_values(block[1])) for block in self._blocks(values, weights)]
         p = [found for _, found in blocks]
         return [one for found, _ in blocks for one in found], np.concatenate(p) if p else np.empty(0)
 
-    def p_values(self, values: Matrix, weights: Matrix | None = None) -> Matrix:
+    def p_values(self, values: Floats64, weights: Floats64 | None = None) -> Floats64:
         """Give the two-sided bootstrap p-value of each column's mean being zero.
 
         p = 2 min(P(mean* <= 0), P(mean* >= 0)), each share counted as (1 + draws) / (1 + R), at most 1; so p is at
@@ -98,7 +95,7 @@ class MemberBootstrap:
         found = [_p_values(means) for _, means in self._blocks(values, weights)]
         return np.concatenate(found) if found else np.empty(0)
 
-    def variance(self, values: Matrix) -> float:
+    def variance(self, values: Floats64) -> float:
         """Give the bootstrap variance of the mean over requests of one statistic.
 
         Args:
@@ -107,7 +104,7 @@ class MemberBootstrap:
         (_, means), *_ = self._blocks(values[:, None], None)
         return float(np.var(means[:, 0], ddof=1))
 
-    def totals(self, values: Matrix) -> Matrix:
+    def totals(self, values: Floats64) -> Floats64:
         """Return [R, C] column sums over the requests of drawn members: what any ratio of sums is drawn from.
 
         Args:
@@ -115,7 +112,7 @@ class MemberBootstrap:
         """
         return self._draw(self._by_member(values))
 
-    def _blocks(self, values: Matrix, weights: Matrix | None) -> Iterator[tuple[Matrix, Matrix]]:
+    def _blocks(self, values: Floats64, weights: Floats64 | None) -> Iterator[tuple[Floats64, Floats64]]:
         """Go through a few columns at a time: [c] means and [R, c] means over draws. One seed, the same draws."""
         if weights is not None and weights.shape != values.shape:
             raise ValueError(f"weights must be {values.shape} like the values, got {weights.shape}")
@@ -124,7 +121,7 @@ class MemberBootstrap:
             piece = slice(start, start + step)
             yield self._block(values[:, piece], None if weights is None else weights[:, piece])
 
-    def _block(self, values: Matrix, weights: Matrix | None) -> tuple[Matrix, Matrix]:
+    def _block(self, values: Floats64, weights: Floats64 | None) -> tuple[Floats64, Floats64]:
         present = ~np.isnan(values)
         weight = present.astype(np.float64) if weights is None else np.where(present, weights, 0.0)
         sums = self._by_member(np.where(present, values, 0.0) * weight)
@@ -134,18 +131,18 @@ class MemberBootstrap:
         with np.errstate(divide="ignore", invalid="ignore"):
             return sums.sum(axis=0) / counts.sum(axis=0), drawn[:, :width] / drawn[:, width:]
 
-    def _intervals(self, centre: Matrix, means: Matrix) -> list[Interval]:
+    def _intervals(self, centre: Floats64, means: Floats64) -> list[Interval]:
         tail = (1.0 - self.level) / 2.0
         return [_interval(centre[column], means[:, column], tail) for column in range(centre.size)]
 
-    def _by_member(self, values: Matrix) -> Matrix:
+    def _by_member(self, values: Floats64) -> Floats64:
         size = int(self.members.max(initial=-1)) + 1
         out = np.empty((size, values.shape[1]))
         for column in range(values.shape[1]):
             out[:, column] = np.bincount(self.members, weights=values[:, column], minlength=size)
         return out
 
-    def _draw(self, totals: Matrix) -> Matrix:
+    def _draw(self, totals: Floats64) -> Floats64:
         """Return [R, C] totals over drawn members."""
         generator = np.random.default_rng(self.seed)
         size = totals.shape[0]
@@ -163,7 +160,7 @@ class MemberBootstrap:
 
 
 def member_bootstrap(
-    members: Indices, values: Matrix, *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0
+    members: Indices, values: Floats64, *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0
 ) -> Interval:
     """Give one statistic's mean and 95 % interval.
 
@@ -176,14 +173,14 @@ def member_bootstrap(
     return MemberBootstrap(members, resamples, seed).intervals(values[:, None])[0]
 
 
-def _p_values(means: Matrix) -> Matrix:
+def _p_values(means: Floats64) -> Floats64:
     known = (~np.isnan(means)).sum(axis=0)
     below, above = (means <= 0.0).sum(axis=0), (means >= 0.0).sum(axis=0)
     p = np.minimum(2.0 * (1.0 + np.minimum(below, above)) / (1.0 + known), 1.0)
     return np.where(known > 0, p, np.nan)
 
 
-def _interval(centre: float, means: Matrix, tail: float) -> Interval:
+def _interval(centre: float, means: Floats64, tail: float) -> Interval:
     known = means[~np.isnan(means)]
     if known.size == 0:
         return Interval(float("nan"), float("nan"), float("nan"))

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from playbill.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES, Interval, Matrix, MemberBootstrap
-from playbill.metrics.topk import Indices
+from playbill.arrays import Floats64, Indices
+from playbill.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES, Interval, MemberBootstrap
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SeedInterval:
 
 def seed_interval(
     members: Indices,
-    values: Matrix,
+    values: Floats64,
     *,
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = 0,
@@ -95,8 +95,8 @@ def seed_interval(
 
 def relative_interval(
     members: Indices,
-    ours: Matrix,
-    theirs: Matrix,
+    ours: Floats64,
+    theirs: Floats64,
     *,
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = 0,
@@ -143,11 +143,10 @@ def relative_interval(
     return Interval(ratio - 1.0, float(low), float(high))
 
 
-Values = npt.NDArray[np.float64]
 Method = Literal["holm", "benjamini_hochberg"]
 
 
-def adjust_p(p: npt.ArrayLike, method: Method = "holm") -> Values:
+def adjust_p(p: npt.ArrayLike, method: Method = "holm") -> Floats64:
     """Adjust p-values for their number; reject where the adjusted value is at most the level wanted.
 
     With p sorted ascending, rank i of m: `holm` is max_{j<=i} min(1, (m - j + 1) p_j) and bounds the chance of *any*

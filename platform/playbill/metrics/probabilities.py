@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from playbill.arrays import Floats64
 from playbill.errors import DataError, Problem
 
 Array = npt.NDArray[Any]
-Values = npt.NDArray[np.float64]
 Binning = Literal["equal_mass", "equal_width"]
 
 DEFAULT_BINS = 15
@@ -75,12 +75,12 @@ class Reliability:
         observed: [B] share of positives.
     """
 
-    low: Values
-    high: Values
+    low: Floats64
+    high: Floats64
     rows: npt.NDArray[np.int64]
-    weight: Values
-    predicted: Values
-    observed: Values
+    weight: Floats64
+    predicted: Floats64
+    observed: Floats64
 
     @property
     def ece(self) -> float:
@@ -125,7 +125,7 @@ def reliability(
     p, label, weight = _checked(probabilities, labels, weights, bounded=True)
     member = _bin_of(p, bins, binning)
     rows = np.bincount(member, minlength=bins)
-    mass: Values = np.bincount(member, weights=weight, minlength=bins).astype(np.float64)
+    mass: Floats64 = np.bincount(member, weights=weight, minlength=bins).astype(np.float64)
     used = np.nonzero(mass > 0)[0]
     order = np.argsort(member, kind="stable")
     starts = np.searchsorted(member[order], used)
@@ -155,7 +155,7 @@ def ece(
     return reliability(probabilities, labels, bins=bins, binning=binning, weights=weights).ece
 
 
-def _bin_of(p: Values, bins: int, binning: Binning) -> npt.NDArray[np.int64]:
+def _bin_of(p: Floats64, bins: int, binning: Binning) -> npt.NDArray[np.int64]:
     """[N] bin of each prediction; equal predictions share a bin."""
     if binning == "equal_width":
         return np.minimum((p * bins).astype(np.int64), bins - 1)
@@ -165,7 +165,7 @@ def _bin_of(p: Values, bins: int, binning: Binning) -> npt.NDArray[np.int64]:
 
 def _checked(
     scores: Array, labels: Array, weights: Array | None, *, bounded: bool = False
-) -> tuple[Values, Values, Values]:
+) -> tuple[Floats64, Floats64, Floats64]:
     """Return float64 copies, or report every unusable column with its count and first row."""
     score, label = np.asarray(scores, np.float64), np.asarray(labels, np.float64)
     weight = np.ones(score.shape) if weights is None else np.asarray(weights, np.float64)

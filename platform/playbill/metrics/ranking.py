@@ -10,13 +10,11 @@ Guards that keep a metric the metric of its name: over the whole catalogue, neve
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from playbill.arrays import Floats64, Indices, Mask
 from playbill.definitions.specs.sampled import SAMPLED_REASON, sampled_reason
 from playbill.errors import ComparisonError
-from playbill.metrics.topk import NOT_RANKED, Indices, Mask
-
-Values = npt.NDArray[np.float64]
+from playbill.metrics.topk import NOT_RANKED
 
 
 def relevance_from_ranks(ranks: Indices, rows: Indices, n: int, k: int) -> Mask:
@@ -55,7 +53,7 @@ def relevance_from_lists(lists: Indices, rows: Indices, titles: Indices, catalog
     return found
 
 
-def hit_rate(relevance: Mask, k: int) -> Values:
+def hit_rate(relevance: Mask, k: int) -> Floats64:
     """Hit rate at k: 1 if any of the first k places holds a target, else 0.
 
     HR@k = 1[sum_{i<=k} rel_i > 0]. Range [0, 1]. With one target it equals recall@k. Source: Deshpande and
@@ -65,7 +63,7 @@ def hit_rate(relevance: Mask, k: int) -> Values:
     return hit.astype(np.float64)
 
 
-def recall(relevance: Mask, targets: Indices, k: int) -> Values:
+def recall(relevance: Mask, targets: Indices, k: int) -> Floats64:
     """Recall at k: share of the request's targets within the first k places.
 
     Recall@k = sum_{i<=k} rel_i / |targets|. Range [0, 1]; below 1 when there are more than k targets. Source:
@@ -76,11 +74,11 @@ def recall(relevance: Mask, targets: Indices, k: int) -> Values:
         targets: [N] number of targets of each request, at least 1.
         k: Cut-off, at most K.
     """
-    share: Values = np.sum(relevance[:, :k], axis=1, dtype=np.float64) / _counts(targets)
+    share: Floats64 = np.sum(relevance[:, :k], axis=1, dtype=np.float64) / _counts(targets)
     return share
 
 
-def ndcg(relevance: Mask, targets: Indices, k: int) -> Values:
+def ndcg(relevance: Mask, targets: Indices, k: int) -> Floats64:
     """Normalised discounted cumulative gain at k, binary gains.
 
     DCG@k = sum_{i<=k} rel_i / log2(i + 1); NDCG@k = DCG@k / DCG@k of the best list, which has
@@ -95,12 +93,12 @@ def ndcg(relevance: Mask, targets: Indices, k: int) -> Values:
     discounts = 1.0 / np.log2(np.arange(2, k + 2))
     ideal = np.cumsum(discounts)[np.minimum(_counts(targets), k) - 1]
     head = relevance[:, :k].astype(np.float64)
-    gained: Values = head @ discounts[: head.shape[1]]
-    share: Values = gained / ideal
+    gained: Floats64 = head @ discounts[: head.shape[1]]
+    share: Floats64 = gained / ideal
     return share
 
 
-def mrr(relevance: Mask, k: int) -> Values:
+def mrr(relevance: Mask, k: int) -> Floats64:
     """Reciprocal rank of the first target at k, 0 when none is in the first k places.
 
     RR@k = 1 / min{i <= k: rel_i}; its mean over requests is MRR@k. Range [0, 1]. Source: Voorhees, "The
@@ -111,7 +109,7 @@ def mrr(relevance: Mask, k: int) -> Values:
     return np.where(head.any(axis=1), 1.0 / (first + 1), 0.0)
 
 
-def average_precision(relevance: Mask, targets: Indices, k: int | None = None) -> Values:
+def average_precision(relevance: Mask, targets: Indices, k: int | None = None) -> Floats64:
     """Average precision at k; its mean over requests is MAP@k.
 
     AP@k = sum_{i<=k} rel_i Precision@i / min(k, |targets|), with Precision@i = sum_{j<=i} rel_j / i. Range [0, 1].
@@ -128,11 +126,11 @@ def average_precision(relevance: Mask, targets: Indices, k: int | None = None) -
     found = np.cumsum(head, axis=1, dtype=np.float64)
     precision = np.where(head, found / np.arange(1, head.shape[1] + 1), 0.0)
     wanted = _counts(targets) if k is None else np.minimum(_counts(targets), k)
-    share: Values = precision.sum(axis=1) / wanted
+    share: Floats64 = precision.sum(axis=1) / wanted
     return share
 
 
-def average_precision_of_ranks(ranks: Indices, rows: Indices, n: int) -> Values:
+def average_precision_of_ranks(ranks: Indices, rows: Indices, n: int) -> Floats64:
     """Average precision over the whole catalogue, from the targets' ranks; no [N, T] array is made.
 
     AP = (1 / |targets|) sum over targets in order of rank of (targets up to this one) / rank. A target that was no
@@ -149,7 +147,7 @@ def average_precision_of_ranks(ranks: Indices, rows: Indices, n: int) -> Values:
     row, rank = rows[listed][order], ranks[listed][order]
     starts = np.searchsorted(row, np.arange(n))
     found = np.arange(row.size) - starts[row] + 1
-    share: Values = np.bincount(row, weights=found / rank, minlength=n) / counts
+    share: Floats64 = np.bincount(row, weights=found / rank, minlength=n) / counts
     return share
 
 

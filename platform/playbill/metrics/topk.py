@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from playbill.arrays import Indices, Mask
+
 Scores = npt.NDArray[np.floating[Any]]
-Mask = npt.NDArray[np.bool_]
-Indices = npt.NDArray[np.int64]
 
 BLOCKS = 128
 """Parts of a row whose best entries bound the list's last one."""

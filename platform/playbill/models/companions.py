@@ -12,11 +12,11 @@ Axis letters: T titles, S sources, U members, K titles kept.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import sparse
 from torch import Tensor, nn
 
+from playbill.arrays import Floats32, Ints64
 from playbill.models.ease import DEFAULT_PENALTY, SOLVED, binary_plays, solve_most_played
 from playbill.models.strongest import largest_of_rows
 
@@ -25,9 +25,6 @@ TRUSTED_PLAYS = 20.0
 SHRINKAGE = 20.0
 """Members that a cosine must overcome, as in `item_knn`."""
 SOURCES_AT_ONCE = 256
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 
 class Companions(nn.Module):
@@ -50,7 +47,7 @@ class Companions(nn.Module):
         self.register_buffer("link", torch.zeros(titles, self.keep))
 
     @torch.no_grad()
-    def fit(self, title: Ints, member: Ints, solved: int = SOLVED) -> None:
+    def fit(self, title: Ints64, member: Ints64, solved: int = SOLVED) -> None:
         """Learn from the training part of a log.
 
         Args:
@@ -80,7 +77,7 @@ class Companions(nn.Module):
             cosine = both.data / (np.sqrt(played[own] * played[column]) + SHRINKAGE)
             self._keep(sources, trust, sizes, column, np.where(own == column, 0, cosine))
 
-    def _keep(self, sources: Ints, trust: Floats, sizes: Ints, column: Ints, value: Floats) -> None:
+    def _keep(self, sources: Ints64, trust: Floats32, sizes: Ints64, column: Ints64, value: Floats32) -> None:
         """Keep the largest links of some titles, of whom all other titles have 0.
 
         Args:
@@ -103,7 +100,7 @@ class Companions(nn.Module):
         link[kept, place] = links[entries]
         self.title[sources], self.link[sources] = torch.from_numpy(title), torch.from_numpy(link)
 
-    def links(self, sources: Ints, index: Ints) -> sparse.csr_array:
+    def links(self, sources: Ints64, index: Ints64) -> sparse.csr_array:
         """Return [S, T] what was played beside some titles, empty where nothing says so.
 
         Args:

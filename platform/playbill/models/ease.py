@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from playbill.arrays import Ints64
 from playbill.errors import ConfigError
 
 DEFAULT_PENALTY = 500.0
@@ -20,7 +21,6 @@ SOLVED = 5_000
 and some ten seconds of one core there. Beyond them few members have played both of two titles."""
 ROWS_AT_ONCE = 1_024
 
-Ints = npt.NDArray[np.int64]
 Square = npt.NDArray[np.float32]
 
 
@@ -70,7 +70,7 @@ def _inverse(positive: Square) -> Square:
 
 def solve_most_played(
     plays: sparse.csr_array, penalty: float = DEFAULT_PENALTY, solved: int = SOLVED
-) -> tuple[Ints, Square]:
+) -> tuple[Ints64, Square]:
     """Solve for the most played titles alone, so that memory and time are bounded whatever the catalogue.
 
     Args:
@@ -86,7 +86,7 @@ def solve_most_played(
     return most, solve(played_both(sparse.csr_array(plays.tocsc()[:, most])), penalty)
 
 
-def binary_plays(title: Ints, member: Ints, titles: int) -> sparse.csr_array:
+def binary_plays(title: Ints64, member: Ints64, titles: int) -> sparse.csr_array:
     """Return who played what, [U, T] float32 of zeros and ones.
 
     Args:
@@ -103,7 +103,7 @@ def binary_plays(title: Ints, member: Ints, titles: int) -> sparse.csr_array:
 
 
 def strongest_weights(
-    title: Ints, member: Ints, titles: int, *, keep: int, penalty: float = DEFAULT_PENALTY, solved: int = SOLVED
+    title: Ints64, member: Ints64, titles: int, *, keep: int, penalty: float = DEFAULT_PENALTY, solved: int = SOLVED
 ) -> sparse.csr_array:
     """Solve for the most played titles, and keep of each the K titles whose weights are largest in size.
 

@@ -26,6 +26,7 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
+from playbill.arrays import Floats32, Floats64, Ints64
 from playbill.models.config import HistoryTermsConfig
 from playbill.models.ease import strongest_weights
 from playbill.models.item_knn import DEFAULT_SHRINKAGE, similarities
@@ -50,10 +51,6 @@ TABLES = {"transitions": "transitions", "ease": "ease", "recent_ease": "ease", "
 KNN_TITLES = 100_000
 """Titles up to which every title is compared with every other."""
 
-Floats = npt.NDArray[np.float32]
-Values = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True, slots=True)
 class Plays:
@@ -66,12 +63,12 @@ class Plays:
         count: U.
     """
 
-    owner: Ints
-    title: Ints
-    moment: Ints
+    owner: Ints64
+    title: Ints64
+    moment: Ints64
     count: int
 
-    def lengths(self) -> Ints:
+    def lengths(self) -> Ints64:
         """[U] plays of each."""
         return np.bincount(self.owner, minlength=self.count).astype(np.int64)
 
@@ -105,10 +102,10 @@ class WeekPlays:
         moment: [U] which of them each history has.
     """
 
-    values: Floats
-    moment: Ints
+    values: Floats32
+    moment: Ints64
 
-    def moments(self, outside: sparse.csr_array) -> tuple[Values, Values]:
+    def moments(self, outside: sparse.csr_array) -> tuple[Floats64, Floats64]:
         """Return [U] mean and deviation over the titles that are not [U, T] outside."""
         row = np.repeat(np.arange(len(self.moment)), np.diff(outside.indptr))
         own = self.values[self.moment[row], outside.indices].astype(np.float64)
@@ -162,7 +159,7 @@ class HistoryTerms(nn.Module):
             self.value[place] = torch.from_numpy(value)
         self._matrices = {}
 
-    def values(self, plays: Plays, week: WeekPlays | None, titles: int) -> Floats:
+    def values(self, plays: Plays, week: WeekPlays | None, titles: int) -> Floats32:
         """Return [U, K, titles] standardised terms; those of the padding row are 0.
 
         Args:
@@ -188,7 +185,7 @@ class HistoryTerms(nn.Module):
             found[:, place] = standardised(found[:, place], unseen)
         return found
 
-    def sums(self, plays: Plays, week: WeekPlays | None, titles: int, weights_UK: Floats) -> Floats:
+    def sums(self, plays: Plays, week: WeekPlays | None, titles: int, weights_UK: Floats32) -> Floats32:
         """Return [U, titles] the weighted sums of `values`, whose standardised terms are never made.
 
         Mean and deviation of a term come from the few titles it says something of. What it says of all titles is of a
@@ -228,13 +225,13 @@ class HistoryTerms(nn.Module):
         general_XT = np.concatenate(
             [np.ones((1, titles), np.float32), logs[None], *([] if week is None else [week.values])]
         )
-        found: Floats = share_UX.astype(np.float32) @ general_XT
+        found: Floats32 = share_UX.astype(np.float32) @ general_XT
         own = own.tocsr()
         found[np.repeat(padding, np.diff(own.indptr)), own.indices] += own.data.astype(np.float32)
         found[:, 0] = 0
         return found
 
-    def weights_of(self, head: str, canvas: Ints, lengths: Ints) -> Floats:
+    def weights_of(self, head: str, canvas: Ints64, lengths: Ints64) -> Floats32:
         """Return [N, K] the weights of a head's terms in N requests.
 
         Args:
@@ -243,7 +240,7 @@ class HistoryTerms(nn.Module):
             lengths: [N] plays in the history.
         """
         own = self.weights[self.config.heads.index(head)].numpy()
-        found: Floats = own[canvas, length_group(lengths)]
+        found: Floats32 = own[canvas, length_group(lengths)]
         return found
 
     def _sparse(
@@ -273,26 +270,26 @@ class HistoryTerms(nn.Module):
         return self._matrices[table]
 
 
-def length_group(lengths: Ints) -> Ints:
+def length_group(lengths: Ints64) -> Ints64:
     """Return the group (axis B) of histories of so many plays."""
     return np.searchsorted(np.array(LENGTHS), lengths, side="right").astype(np.int64)
 
 
-def standardised(values: Floats, inside: npt.NDArray[np.bool_]) -> Floats:
+def standardised(values: Floats32, inside: npt.NDArray[np.bool_]) -> Floats32:
     """Return rows with mean 0 and deviation 1 over the columns inside; 0 where these are all alike."""
     count = np.maximum(inside.sum(axis=1, keepdims=True), 1)
     mean = (values * inside).sum(axis=1, keepdims=True, dtype=np.float64) / count
     centred = values - mean.astype(np.float32)
     spread = np.sqrt((centred**2 * inside).sum(axis=1, keepdims=True, dtype=np.float64) / count)
     scale = np.where(spread > 1e-6, 1.0 / np.maximum(spread, 1e-6), 0.0)
-    found: Floats = centred * scale.astype(np.float32)
+    found: Floats32 = centred * scale.astype(np.float32)
     found[:, 0] = 0
     return found
 
 
 def _moments_of(
-    values: sparse.csr_array, outside: sparse.csr_array, logs: Floats, share: Values
-) -> tuple[Values, Values]:
+    values: sparse.csr_array, outside: sparse.csr_array, logs: Floats32, share: Floats64
+) -> tuple[Floats64, Floats64]:
     """Return [U] mean and deviation of `values - share * logs` over the titles that are not outside."""
     own = outside.multiply(values)
     count = np.maximum(outside.shape[1] - np.asarray(outside.sum(axis=1)).ravel(), 1)
@@ -310,7 +307,7 @@ def _moments_of(
     return mean, np.sqrt(np.maximum(square / count - mean**2, 0.0))
 
 
-def _scales(weight: Floats, mean: Values, spread: Values) -> Values:
+def _scales(weight: Floats32, mean: Floats64, spread: Floats64) -> Floats64:
     """Return [U] what values are multiplied by: a weight over their deviation, 0 where all are alike."""
     alike = spread <= np.maximum(1e-6, 1e-7 * np.abs(mean))
     return np.where(alike, 0.0, weight / np.where(alike, 1.0, spread))
@@ -348,7 +345,7 @@ def _item_knn(plays: Plays, titles: int, kept: int) -> sparse.csr_array:
     return similarities(binary, kept, DEFAULT_SHRINKAGE).T.tocsr()
 
 
-def _groups(owner: Ints, moment: Ints) -> Ints:
+def _groups(owner: Ints64, moment: Ints64) -> Ints64:
     """Return [E] a number for each run of plays of one history at one moment."""
     changed = (np.diff(owner, prepend=-1) != 0) | (np.diff(moment, prepend=-1) != 0)
     return np.cumsum(changed) - 1

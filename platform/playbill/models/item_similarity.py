@@ -23,6 +23,7 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
+from playbill.arrays import Floats64, Ints64
 from playbill.models.batch import TitleInputs
 from playbill.models.metadata_similarity import KINDS, TitleLikeness
 from playbill.models.strongest import largest_of_rows
@@ -38,9 +39,6 @@ COMPARED = 10_000
 """Titles of the log up to which each is compared with every other: some ten seconds of one core there."""
 SAMPLED = 2_048
 """Titles that each is compared with in a larger log, beside those that it was played with."""
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 class Likeness(nn.Module):
@@ -75,7 +73,7 @@ class Likeness(nn.Module):
         self.register_buffer("rest", torch.ones(titles))
 
     @torch.no_grad()
-    def fit(self, title: Ints, member: Ints, inputs: TitleInputs, seed: int) -> None:
+    def fit(self, title: Ints64, member: Ints64, inputs: TitleInputs, seed: int) -> None:
         """Learn from the training part of a log.
 
         Args:
@@ -98,7 +96,7 @@ class Likeness(nn.Module):
         for start in range(0, len(known), SOURCES_AT_ONCE):
             self._keep(known[start : start + SOURCES_AT_ONCE], counts, titles, compared)
 
-    def _keep(self, sources: Ints, counts: sparse.csr_matrix, titles: TitleLikeness, compared: _Compared) -> None:
+    def _keep(self, sources: Ints64, counts: sparse.csr_matrix, titles: TitleLikeness, compared: _Compared) -> None:
         """Keep the neighbours of some titles that their posterior puts first."""
         margin, strength, own = self.margin.numpy().astype(np.float64), float(self.strength), counts[sources]
         sizes, column, played = np.diff(own.indptr).astype(np.int64), own.indices.astype(np.int64), own.data
@@ -121,13 +119,13 @@ class Likeness(nn.Module):
         self.neighbour[sources], self.played[sources] = torch.from_numpy(neighbour), torch.from_numpy(count)
         self.rest[sources] = torch.from_numpy(rest.astype(np.float32))
 
-    def prior(self, sources: Ints, titles: TitleLikeness, others: TitleLikeness | None = None) -> Floats:
+    def prior(self, sources: Ints64, titles: TitleLikeness, others: TitleLikeness | None = None) -> Floats64:
         """Return mu [S, T]: the logarithm of the lift that metadata leads one to expect, of all titles or of others."""
         weights = self.weights.numpy().astype(np.float64)
-        found: Floats = weights[0] + titles.weighed(sources, weights[1:], others)
+        found: Floats64 = weights[0] + titles.weighed(sources, weights[1:], others)
         return found
 
-    def posterior(self, sources: Ints, index: Ints, prior: Floats) -> Floats:
+    def posterior(self, sources: Ints64, index: Ints64, prior: Floats64) -> Floats64:
         """Return [S, T] the logarithm of the posterior mean of the lift.
 
         Args:
@@ -162,8 +160,8 @@ class _Compared:
     """
 
     titles: TitleLikeness
-    mass: Floats
-    place: Ints | None
+    mass: Floats64
+    place: Ints64 | None
 
     @classmethod
     def of(cls, margin: npt.NDArray[np.float32], titles: TitleLikeness, generator: np.random.Generator) -> _Compared:
@@ -176,7 +174,7 @@ class _Compared:
         return cls(titles.part(drawn), np.full(SAMPLED, exact.sum() / SAMPLED), None)
 
 
-def first_plays_together(title: Ints, member: Ints, titles: int) -> sparse.csr_matrix:
+def first_plays_together(title: Ints64, member: Ints64, titles: int) -> sparse.csr_matrix:
     """Count, of each two titles, the members who came to one within eight titles of the other: [T, T].
 
     Only a member's first event on a title counts, so a series of many evenings is one title.
@@ -199,7 +197,7 @@ def fit_prior(
     margin: npt.NDArray[np.float32],
     titles: TitleLikeness,
     generator: np.random.Generator,
-) -> tuple[Floats, float]:
+) -> tuple[Floats64, float]:
     """Learn the weights of metadata and the strength of the prior from pairs of titles.
 
     Weights by iterated least squares for the negative binomial that the model implies; the strength, each time after,
@@ -213,7 +211,7 @@ def fit_prior(
         return np.zeros(1 + len(KINDS)), 1.0
     x = np.column_stack([np.ones(len(left)), titles.pairs(left, right)]).astype(np.float64)
     m, e = np.asarray(counts[left, right]).ravel(), (margin[left] * margin[right]).astype(np.float64)
-    weights: Floats = np.zeros(x.shape[1])
+    weights: Floats64 = np.zeros(x.shape[1])
     strength = 1.0
     for _ in range(ROUNDS):
         lift = np.exp(np.clip(x @ weights, -10, 10))
@@ -226,7 +224,7 @@ def fit_prior(
     return weights, strength
 
 
-def _likelihood(strength: float, m: Floats, e: Floats, lift: Floats, share: Floats) -> float:
+def _likelihood(strength: float, m: Floats64, e: Floats64, lift: Floats64, share: Floats64) -> float:
     """Return the log likelihood of counts: m is negative binomial of size k lift and odds e / k."""
     size = strength * lift
     from scipy.special import gammaln  # fits alone need it, and a shell that answers once does not wait for it
@@ -237,7 +235,7 @@ def _likelihood(strength: float, m: Floats, e: Floats, lift: Floats, share: Floa
 
 def _sample(
     counts: sparse.csr_matrix, margin: npt.NDArray[np.float32], generator: np.random.Generator
-) -> tuple[Ints, Ints, Floats]:
+) -> tuple[Ints64, Ints64, Floats64]:
     """Draw pairs s < t that chance could bring together, and how many pairs each one drawn stands for."""
     upper = sparse.triu(counts, 1).tocoo()
     together = np.flatnonzero(upper.data > 0)

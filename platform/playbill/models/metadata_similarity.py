@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import sparse
 from torch import Tensor
 
+from playbill.arrays import Floats32, Ints64
 from playbill.models.batch import TitleInputs
 
 KINDS = ("genres", "kind", "language", "release_year", "names", "synopsis")
@@ -24,9 +25,7 @@ BY_RARITY = "genres by rarity"
 YEAR_BUCKETS = 3.0
 """Buckets of the release year at which likeness by year has fallen to a third."""
 
-Floats = npt.NDArray[np.float32]
 Exact = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Bags: TypeAlias = "sparse.csr_array"
 
 
@@ -39,8 +38,8 @@ class Groups:
         of: [T] group of each title.
     """
 
-    first: Ints
-    of: Ints
+    first: Ints64
+    of: Ints64
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,9 @@ class TitleLikeness:
     """
 
     bags: dict[str, Bags]
-    kind: Ints
-    language: Ints
-    year: Ints
+    kind: Ints64
+    language: Ints64
+    year: Ints64
 
     @classmethod
     def of(cls, titles: TitleInputs) -> TitleLikeness:
@@ -84,12 +83,12 @@ class TitleLikeness:
         """T, padding row included."""
         return len(self.kind)
 
-    def part(self, titles: Ints) -> TitleLikeness:
+    def part(self, titles: Ints64) -> TitleLikeness:
         """Return some of the titles; rarities stay those of all."""
         bags = {name: bag[titles] for name, bag in self.bags.items() if name in (*KINDS, BY_RARITY)}
         return TitleLikeness(bags, self.kind[titles], self.language[titles], self.year[titles])
 
-    def rows(self, sources: Ints, others: TitleLikeness | None = None) -> Floats:
+    def rows(self, sources: Ints64, others: TitleLikeness | None = None) -> Floats32:
         """Compare some titles with all, or with C others: [S, C, F], each number in [0, 1]."""
         others = self if others is None else others
         found = np.zeros((len(sources), others.count, len(KINDS)), np.float32)
@@ -99,7 +98,7 @@ class TitleLikeness:
         found[:, :, 1:4] = _same(self._facts[:, sources, None], others._facts[:, None, :])
         return found
 
-    def weighed(self, sources: Ints, weights: Exact, others: TitleLikeness | None = None) -> Exact:
+    def weighed(self, sources: Ints64, weights: Exact, others: TitleLikeness | None = None) -> Exact:
         """Return [S, C] the sums of `rows` by [F] weights; what is compared is never held kind by kind."""
         others = self if others is None else others
         groups = others.groups
@@ -112,13 +111,13 @@ class TitleLikeness:
                 _add(found, (self.bags[name][sources] @ others._turned(name)) * weights[kind])
         return found
 
-    def years(self, sources: Ints) -> Floats:
+    def years(self, sources: Ints64) -> Floats32:
         """Return [S, G] how near years of release are to those of each group."""
         return _near(self.year[sources, None], self.year[self.groups.first])
 
-    def rare_genres(self, sources: Ints) -> Floats:
+    def rare_genres(self, sources: Ints64) -> Floats32:
         """Return [S, G] the cosine of genres weighed by rarity with those of each group; 0 where there are none."""
-        found: Floats = (self.genre_bags[sources] @ self._turned(BY_RARITY)[:, self.groups.first]).toarray()
+        found: Floats32 = (self.genre_bags[sources] @ self._turned(BY_RARITY)[:, self.groups.first]).toarray()
         return found
 
     @cached_property
@@ -134,7 +133,7 @@ class TitleLikeness:
         _, first, of = np.unique(facts, axis=0, return_index=True, return_inverse=True)
         return Groups(first.astype(np.int64), of.ravel().astype(np.int64))
 
-    def pairs(self, left: Ints, right: Ints) -> Floats:
+    def pairs(self, left: Ints64, right: Ints64) -> Floats32:
         """Compare pairs of titles: [P, F]."""
         found = np.zeros((len(left), len(KINDS)), np.float32)
         for place, name in enumerate(KINDS):
@@ -149,7 +148,7 @@ class TitleLikeness:
         return self.bags[BY_RARITY]
 
     @property
-    def _facts(self) -> Ints:
+    def _facts(self) -> Ints64:
         """[3, T]: kind, language and year."""
         return np.stack([self.kind, self.language, self.year])
 
@@ -168,20 +167,20 @@ def _add(found: Exact, sums: Bags) -> None:
     found[np.repeat(np.arange(len(found)), np.diff(sums.indptr)), sums.indices] += sums.data
 
 
-def _same(left: Ints, right: Ints) -> Floats:
+def _same(left: Ints64, right: Ints64) -> Floats32:
     """Return [..., 3] of facts [3, ...]: the same kind, the same language, and how near the years are."""
     known = (left[:2] > 0) & (right[:2] > 0)
     parts = ((left[0] == right[0]) & known[0], (left[1] == right[1]) & known[1], _near(left[2], right[2]))
     return np.stack([np.asarray(part, np.float32) for part in parts], axis=-1)
 
 
-def _near(left: Ints, right: Ints) -> Floats:
+def _near(left: Ints64, right: Ints64) -> Floats32:
     """Return how near years are: 1 for the same, 0 where one of the two is not known."""
     known = (left > 0) & (right > 0)
     return np.where(known, np.exp(-np.abs(left - right) / YEAR_BUCKETS), 0.0).astype(np.float32)
 
 
-def _bags(ids: Tensor, offsets: Tensor, weight: Floats | None = None) -> Bags:
+def _bags(ids: Tensor, offsets: Tensor, weight: Floats32 | None = None) -> Bags:
     """Return [T, ids] unit rows; an entry counts once per bag."""
     flat, starts = ids.numpy(), offsets.numpy()
     rows = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(flat)))
@@ -193,7 +192,7 @@ def _bags(ids: Tensor, offsets: Tensor, weight: Floats | None = None) -> Bags:
     return found
 
 
-def _rarity(ids: Tensor, offsets: Tensor) -> Floats:
+def _rarity(ids: Tensor, offsets: Tensor) -> Floats32:
     """Return the inverse document frequency of each id, by id."""
     flat, starts = ids.numpy(), offsets.numpy()
     rows = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(flat)))
@@ -202,5 +201,5 @@ def _rarity(ids: Tensor, offsets: Tensor) -> Floats:
     # By sorting: the hashing of `np.unique` takes seconds for a large catalogue.
     seen = cells[np.append(True, cells[1:] != cells[:-1])[: len(cells)]]
     frequency = np.bincount(seen % size, minlength=size)
-    found: Floats = np.log((len(starts) + 1) / (frequency + 1)).astype(np.float32)
+    found: Floats32 = np.log((len(starts) + 1) / (frequency + 1)).astype(np.float32)
     return found

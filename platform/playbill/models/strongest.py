@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
+from playbill.arrays import Floats32, Ints64
 
 
-def largest_of_rows(sizes: Ints, value: npt.NDArray[np.floating], kept: int) -> tuple[Ints, Ints, Ints]:
+def largest_of_rows(sizes: Ints64, value: npt.NDArray[np.floating], kept: int) -> tuple[Ints64, Ints64, Ints64]:
     """Find the largest entries of each row; of equal ones those that come first.
 
     Args:
@@ -34,7 +33,7 @@ def largest_of_rows(sizes: Ints, value: npt.NDArray[np.floating], kept: int) -> 
     return order[inside], rows[inside], place[inside]
 
 
-def strongest(table: sparse.csr_array, kept: int) -> tuple[npt.NDArray[np.int32], Floats]:
+def strongest(table: sparse.csr_array, kept: int) -> tuple[npt.NDArray[np.int32], Floats32]:
     """Return [R, J] the columns of each row whose values are largest in size, and those values; 0 = none."""
     table.sort_indices()
     sizes = np.diff(table.indptr).astype(np.int64)

@@ -20,12 +20,12 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from playbill.arrays import AnyFloats
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.specs.canvas import TERMS
 from playbill.errors import UnknownNameError
 from playbill.ranking.candidates import Columns, Mask
 
-Logits = npt.NDArray[np.floating[Any]]
 Scores = npt.NDArray[np.float64]
 FloatType = TypeVar("FloatType", bound=np.floating[Any])
 COMPETING = ("softmax", "sampled_softmax", "pairwise")
@@ -50,7 +50,7 @@ def blended(resolved: ResolvedModel) -> set[str]:
     return {name for weights in blends for name in weights or ()}
 
 
-def log_probabilities(logits: Logits, loss: str, candidates: Mask) -> Scores:
+def log_probabilities(logits: AnyFloats, loss: str, candidates: Mask) -> Scores:
     """Turn one head's logits into log probabilities.
 
     Args:
@@ -74,7 +74,7 @@ def log_sigmoid(values: npt.NDArray[FloatType]) -> npt.NDArray[FloatType]:
     return result
 
 
-def log_normaliser(logits: Logits, candidates: Mask) -> float:
+def log_normaliser(logits: AnyFloats, candidates: Mask) -> float:
     """Return the logarithm of the sum of exponentials of the candidates' logits, 0 where there is none.
 
     Args:
@@ -88,7 +88,7 @@ def log_normaliser(logits: Logits, candidates: Mask) -> float:
     return float(largest + np.log(np.exp(values - largest).sum()))
 
 
-def blend_rows(logits: Mapping[str, Logits], losses: Mapping[str, str], weights: Mapping[str, float]) -> Scores:
+def blend_rows(logits: Mapping[str, AnyFloats], losses: Mapping[str, str], weights: Mapping[str, float]) -> Scores:
     """Score every title of many requests: `blend` of each row with everything as a candidate, at once.
 
     Args:
@@ -125,7 +125,7 @@ def blend_rows(logits: Mapping[str, Logits], losses: Mapping[str, str], weights:
 
 
 def blend(
-    logits: Mapping[str, Logits], losses: Mapping[str, str], weights: Mapping[str, float], candidates: Mask
+    logits: Mapping[str, AnyFloats], losses: Mapping[str, str], weights: Mapping[str, float], candidates: Mask
 ) -> Scores:
     """Score candidates for one request: the sum over heads of weight times log probability.
 

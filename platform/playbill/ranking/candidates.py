@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Ints64, Mask
 from playbill.datasets.candidate_masks import NEVER, in_launch_window, launch_bounds
 from playbill.definitions.specs import CandidatesSpec, PercentileRange
-from playbill.ranking.catalogue import ABSENT, EVERYWHERE, Catalogue, Columns, Counts, Mask, Moments, to_microseconds
+from playbill.ranking.catalogue import ABSENT, EVERYWHERE, Catalogue, Columns, Counts, to_microseconds
 
 __all__ = [
     "ABSENT",
@@ -29,7 +30,6 @@ __all__ = [
     "Columns",
     "Counts",
     "Mask",
-    "Moments",
     "Viewer",
     "emptying_rule",
     "explain",
@@ -223,7 +223,7 @@ class MemberHistory:
     played: Columns = field(default_factory=_none)
     in_progress: Columns = field(default_factory=_none)
     finished: Columns = field(default_factory=_none)
-    finished_at: Moments = field(default_factory=_none)
+    finished_at: Ints64 = field(default_factory=_none)
     my_list: Columns = field(default_factory=_none)
 
 

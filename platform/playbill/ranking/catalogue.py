@@ -16,12 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Ints64, Mask
 from playbill.datasets.candidate_masks import ALWAYS, NEVER, Described
 from playbill.definitions.specs import CandidatesSpec
 
-Mask = npt.NDArray[np.bool_]
 Columns = npt.NDArray[np.int64]
-Moments = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.int64]
 
 Value = TypeVar("Value")
@@ -47,9 +46,9 @@ class _Spans:
     """Availability rows that count in one country, sorted by title."""
 
     column: Columns
-    start: Moments
-    end: Moments
-    known: Moments
+    start: Ints64
+    end: Ints64
+    known: Ints64
     """Since when each row is known."""
     firsts: Columns
     """Where each title's rows begin."""
@@ -165,7 +164,7 @@ class Catalogue:
         later: Mask = self.known_launches(at, country) != NEVER
         return later
 
-    def known_launches(self, at: datetime, country: str) -> Moments:
+    def known_launches(self, at: datetime, country: str) -> Ints64:
         """Return the launches to come that are known at `at`, microseconds, `NEVER` where there is none, [T]."""
         spans, now = self._spans_of(country), to_microseconds(at)
         launches = np.full(len(self), NEVER, dtype=np.int64)
@@ -176,7 +175,7 @@ class Catalogue:
             launches[spans.column[spans.firsts]] = first
         return launches
 
-    def launches(self, country: str) -> Moments:
+    def launches(self, country: str) -> Ints64:
         """Return each title's first moment in the country, microseconds, `NEVER` where there is none, [T]."""
         spans = self._spans_of(country)
         launches = np.full(len(self), NEVER, dtype=np.int64)
@@ -205,13 +204,13 @@ class Catalogue:
         rows = availability.join(order, on="title_id", how="inner").sort("column", "available_from")
         self._span_column: Columns = rows["column"].to_numpy().astype(np.int64)
         self._country = rows["country"].to_numpy().astype(object)
-        self._start: Moments = rows["available_from"].dt.epoch("us").to_numpy().astype(np.int64)
-        self._end: Moments = rows["available_until"].dt.epoch("us").fill_null(NEVER).to_numpy().astype(np.int64)
+        self._start: Ints64 = rows["available_from"].dt.epoch("us").to_numpy().astype(np.int64)
+        self._end: Ints64 = rows["available_until"].dt.epoch("us").fill_null(NEVER).to_numpy().astype(np.int64)
         recorded = "recorded_at" in rows.columns
         known = (
             rows["recorded_at"].dt.epoch("us").fill_null(ALWAYS).to_numpy() if recorded else np.full(len(rows), ALWAYS)
         )
-        self._known: Moments = known.astype(np.int64)
+        self._known: Ints64 = known.astype(np.int64)
 
     @cached_property
     def _main_names(self) -> list[str]:

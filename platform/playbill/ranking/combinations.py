@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from playbill.arrays import Mask
 from playbill.definitions.specs.row import GeneratorSpec, WordsSpec
-from playbill.ranking.catalogue import Catalogue, Columns, Mask
+from playbill.ranking.catalogue import Catalogue, Columns
 
 MOST_QUALIFIERS = 3
 LEAST_QUALIFIERS = 2

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from playbill.arrays import Floats64
 from playbill.definitions.specs.canvas import ExpectedPlaySpec, PageSpec, ViewportSpec
 from playbill.ranking.blend import RankedList, Scores, rank
 from playbill.ranking.candidates import ABSENT, Mask
@@ -29,8 +30,6 @@ SPARE = 4
 """How many times the titles of a row are ranked at first; more only when the rows above took so many."""
 ROW_DECAY = 0.78
 """How much of the attention at a row's head reaches the head of the next row."""
-
-Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class RowEntry:
 class RowValues(Protocol):
     """How likely rows are to be played from: logarithms of probabilities, or anything that orders rows."""
 
-    def __call__(self, rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Values:
+    def __call__(self, rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Floats64:
         """Return [R] values of rows, given those above them; none above asks for each row by itself."""
         ...
 
@@ -82,7 +81,7 @@ class RowCandidate:
         """Its definition's name."""
         return self.plan.spec.name
 
-    def entry(self, titles: RankedList, looks: Values | None = None) -> RowEntry:
+    def entry(self, titles: RankedList, looks: Floats64 | None = None) -> RowEntry:
         """Return what values a row that shows these titles.
 
         Args:
@@ -119,7 +118,7 @@ class RowCandidate:
         return int(self.wanted.sum())
 
 
-def expected_play(logits: npt.NDArray[np.floating[Any]], looks: Values) -> float:
+def expected_play(logits: npt.NDArray[np.floating[Any]], looks: Floats64) -> float:
     """Return how likely a title of a row is played: `1 - prod_j (1 - look_j sigmoid(logit_j))`; see `ExpectedPlaySpec`.
 
     Args:
@@ -161,12 +160,12 @@ class PageRules:
         return cls(spec, k, spec.viewports.get(device or ""), first)
 
     @property
-    def looks(self) -> Values | None:
+    def looks(self) -> Floats64 | None:
         """[C] how likely each column of a row is looked at before anybody scrolls, where the page asks for it."""
         if self.spec.expected is None:
             return None
         columns = self.k if self.viewport is None else min(self.viewport.columns, self.k)
-        found: Values = self.spec.expected.look ** np.arange(columns, dtype=np.float64)
+        found: Floats64 = self.spec.expected.look ** np.arange(columns, dtype=np.float64)
         return found
 
     def place_of(self, name: str) -> int | None:
@@ -193,7 +192,7 @@ class ValuedRows:
     expected: ExpectedPlaySpec
     blended: RowValues | None = None
 
-    def __call__(self, rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Values:
+    def __call__(self, rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Floats64:
         """Return [R] weighted sums of log probabilities.
 
         Raises:
@@ -202,7 +201,7 @@ class ValuedRows:
         if unknown := [row.name for row in rows if row.expected is None]:
             raise ValueError(f"nothing says how likely titles of row '{unknown[0]}' are played")
         chances = np.array([row.expected for row in rows], np.float64)
-        total: Values = self.expected.weight * np.log(np.maximum(chances, SMALLEST))
+        total: Floats64 = self.expected.weight * np.log(np.maximum(chances, SMALLEST))
         return total if self.blended is None else total + self.blended(rows, above)
 
 

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from playbill.arrays import Floats32
 from playbill.errors import UnknownNameError
 from playbill.ranking.blend import COMPETING, VALUES, RankedList, Scores, log_normaliser, log_sigmoid, rank
 from playbill.ranking.candidates import Mask
-
-Floats = npt.NDArray[np.float32]
 
 ROUNDING = 2.0**-24
 """Relative error of one operation in float32."""
@@ -41,7 +40,7 @@ class Term:
         normaliser: Logarithm of the sum of exponentials over the row's candidates where titles compete, else 0.
     """
 
-    logits: Floats
+    logits: Floats32
     loss: str
     weight: float
     normaliser: float = 0.0
@@ -67,7 +66,7 @@ class PageScores:
         errors: [R].
     """
 
-    scores: Floats
+    scores: Floats32
     candidates: Mask
     terms: tuple[tuple[Term, ...], ...]
     errors: npt.NDArray[np.float64]
@@ -98,7 +97,7 @@ class PageScores:
         scores[near] = self.exact(row, near)
         return scores
 
-    def logits(self, row: int) -> Floats:
+    def logits(self, row: int) -> Floats32:
         """Return the [T] logits of a row whose blend has one head, whatever its weight.
 
         Raises:
@@ -129,7 +128,7 @@ class PageScores:
 
 
 def blend_page(
-    logits: Sequence[Floats],
+    logits: Sequence[Floats32],
     pairs: Sequence[tuple[int, str]],
     losses: Mapping[str, str],
     blends: Sequence[Mapping[str, float]],
@@ -189,7 +188,7 @@ def page_of(
     return blend_page(rows, pairs, losses, blends, candidates)
 
 
-def _term(logits: Floats, loss: str, weight: float, among: tuple[Mask, Floats]) -> tuple[Term, Floats]:
+def _term(logits: Floats32, loss: str, weight: float, among: tuple[Mask, Floats32]) -> tuple[Term, Floats32]:
     """Return a head's part of a blend: how it is made, and its [T] float32 values."""
     if weight == 0:
         return Term(logits, loss, weight), np.zeros_like(logits)
@@ -201,7 +200,7 @@ def _term(logits: Floats, loss: str, weight: float, among: tuple[Mask, Floats]) 
     return Term(logits, loss, weight), log_sigmoid(logits) * np.float32(weight)
 
 
-def _normaliser(logits: Floats, candidates: Mask, weigh: Floats) -> float:
+def _normaliser(logits: Floats32, candidates: Mask, weigh: Floats32) -> float:
     largest = logits.max(initial=-np.inf)
     if not np.isfinite(largest):
         return log_normaliser(logits, candidates)

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from playbill.ranking.catalogue import EPOCH, Catalogue, Columns, Counts, Mask, Moments, to_microseconds
+from playbill.arrays import Ints64, Mask
+from playbill.ranking.catalogue import EPOCH, Catalogue, Columns, Counts, to_microseconds
 from playbill.schema import UNKNOWN_COUNTRY
 
 WEEK = timedelta(days=7)
@@ -43,7 +44,7 @@ class TitleCounts:
         columns: [P] the title of each.
     """
 
-    def __init__(self, titles: int, moments: Moments, columns: Columns) -> None:
+    def __init__(self, titles: int, moments: Ints64, columns: Columns) -> None:
         self.titles, self._moments, self._columns = titles, moments, columns
         self._before_day = lru_cache(maxsize=_DAYS_KEPT)(self._count_before_day)
 

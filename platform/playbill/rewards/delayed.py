@@ -22,11 +22,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from playbill.arrays import Floats64, Ints64
 from playbill.definitions.specs import LabelSpec, RewardSpec
 from playbill.definitions.specs.base import format_duration
 from playbill.definitions.specs.resolved import matures_after
 from playbill.errors import DataError, IntegrityError, Problem, StateError
-from playbill.rewards.partial_observations import FEATURES, CumulativeCounts, Float, Int, PartialObservations
+from playbill.rewards.partial_observations import FEATURES, CumulativeCounts, PartialObservations
 from playbill.rewards.values import MOMENT, BoundTerm, bound_terms, known_at, term_values
 from playbill.tables.frames import utc_literal
 
@@ -58,9 +59,9 @@ class DelayedSettings:
 class MaturePlays:
     """Plays whose outcome is final, and the outcome of each. Letter m counts them."""
 
-    rows: Int
+    rows: Ints64
     """[m] numbers of rows of the log."""
-    began: Int
+    began: Ints64
     """[m] microseconds."""
     outcome: NDArray[np.float32]
     """[m] 0 or 1."""
@@ -74,10 +75,10 @@ class _TermModel:
 
     classifier: Any
     past: HistoricalRates
-    inputs: Int
+    inputs: Ints64
 
     def probability(
-        self, seen: PartialObservations, rows: Int, at: Int, canvases: tuple[str, ...]
+        self, seen: PartialObservations, rows: Ints64, at: Ints64, canvases: tuple[str, ...]
     ) -> NDArray[np.float32]:
         if isinstance(self.classifier, float):
             return np.full(len(rows), self.classifier, np.float32)
@@ -86,7 +87,7 @@ class _TermModel:
 
 
 def _inputs(
-    seen: PartialObservations, past: HistoricalRates, rows: Int, at: Int, canvases: tuple[str, ...]
+    seen: PartialObservations, past: HistoricalRates, rows: Ints64, at: Ints64, canvases: tuple[str, ...]
 ) -> NDArray[np.float32]:
     before = past.features(seen.log["title_id"][rows], seen.log["member_id"][rows], at)
     return np.concatenate([seen.features(rows, at, canvases), before], axis=1)
@@ -180,7 +181,7 @@ class DelayedFeedback:
         moment = microseconds(as_of)
         return {term: self.predict_at(term, seen, rows, np.full(len(rows), moment)) for term, rows in requested.items()}
 
-    def predict_at(self, term: str, seen: PartialObservations, rows: Int, at: Int) -> NDArray[np.float32]:
+    def predict_at(self, term: str, seen: PartialObservations, rows: Ints64, at: Ints64) -> NDArray[np.float32]:
         """Return [m] the expected outcome of rows [m] of a log, from what was known of each at its moment [m]."""
         model = self._models[term]
         parts = [np.empty(0, np.float32)]
@@ -258,7 +259,7 @@ def _fit_term(
     return _TermModel(classifier.fit(features[:, inputs], outcome), past, inputs)
 
 
-def _draw_ages(count: int, span: int, settings: DelayedSettings, rng: np.random.Generator) -> Int:
+def _draw_ages(count: int, span: int, settings: DelayedSettings, rng: np.random.Generator) -> Ints64:
     """Draw [count] ages in microseconds: half of them even over the span, half even over its logarithm."""
     youngest = min(settings.youngest // timedelta(microseconds=1), span)
     even = rng.uniform(youngest, span, count)
@@ -289,7 +290,7 @@ class HistoricalRates:
     Rates are drawn to the rate of all plays so far as by ten plays more.
     """
 
-    def __init__(self, titles: pl.Series, members: pl.Series, final: Int, outcome: NDArray[np.float32]) -> None:
+    def __init__(self, titles: pl.Series, members: pl.Series, final: Ints64, outcome: NDArray[np.float32]) -> None:
         """Count.
 
         Args:
@@ -306,7 +307,7 @@ class HistoricalRates:
             "member": CumulativeCounts(_codes(members, self._ids["member"]), final, totals),
         }
 
-    def features(self, titles: pl.Series, members: pl.Series, at: Int) -> NDArray[np.float32]:
+    def features(self, titles: pl.Series, members: pl.Series, at: Ints64) -> NDArray[np.float32]:
         """Return [m, len(PAST)] for titles [m], members [m] and moments [m] in microseconds."""
         everyone = np.zeros(len(at), np.int64)
         before = self._all.position(everyone, at)
@@ -320,7 +321,7 @@ class HistoricalRates:
         ]
         return np.stack(columns, axis=1).astype(np.float32)
 
-    def _shrunk(self, kind: str, ids: pl.Series, at: Int, rate: Float) -> tuple[Float, Float]:
+    def _shrunk(self, kind: str, ids: pl.Series, at: Ints64, rate: Floats64) -> tuple[Floats64, Floats64]:
         ledger, codes = self._by[kind], _codes(ids, self._ids[kind])
         start, now = ledger.start(codes), ledger.position(codes, at)
         plays = ledger.total("plays", start, now)
@@ -332,7 +333,7 @@ def _numbered(ids: pl.Series) -> pl.DataFrame:
     return pl.DataFrame({"id": ids.unique(maintain_order=True)}).with_row_index("code")
 
 
-def _codes(ids: pl.Series, numbered: pl.DataFrame) -> Int:
+def _codes(ids: pl.Series, numbered: pl.DataFrame) -> Ints64:
     """Return the number of each id, or one that no row has."""
     joined = pl.DataFrame({"id": ids}).join(numbered, on="id", how="left", maintain_order="left")
     return joined["code"].cast(pl.Int64).fill_null(numbered.height).to_numpy()

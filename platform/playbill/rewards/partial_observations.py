@@ -18,6 +18,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from playbill.arrays import Floats64, Ints64
+
 FEATURES = (
     "canvas",
     "age_h",
@@ -68,13 +70,13 @@ _COUNTED = ("play", "thumbs_up", "thumbs_down", "my_list_add", "abandon")
 class _Columns:
     """The log as arrays. Letter n counts its rows."""
 
-    member: Int
-    title: Int
-    pair: Int
-    event_at: Int
-    known: Int
-    progress: Float
-    hours: Float
+    member: Ints64
+    title: Ints64
+    pair: Ints64
+    event_at: Ints64
+    known: Ints64
+    progress: Floats64
+    hours: Floats64
     is_action: Mapping[str, NDArray[np.bool_]]
     opens_session: NDArray[np.bool_]
 
@@ -99,7 +101,7 @@ class PartialObservations:
         self._pairs = _ledger(c.pair, c, on_title, best=True)
         self._titles = _ledger(c.title, c, on_title, best=False)
 
-    def features(self, rows: Int, at: Int, canvases: Sequence[str]) -> NDArray[np.float32]:
+    def features(self, rows: Ints64, at: Ints64, canvases: Sequence[str]) -> NDArray[np.float32]:
         """Return what was known of rows of the log at one moment each.
 
         Args:
@@ -114,7 +116,7 @@ class PartialObservations:
         found |= self._of_title(rows, at)
         return np.stack([found[name] for name in FEATURES], axis=1).astype(np.float32)
 
-    def _own(self, rows: Int, at: Int, canvases: Sequence[str]) -> dict[str, Float]:
+    def _own(self, rows: Ints64, at: Ints64, canvases: Sequence[str]) -> dict[str, Floats64]:
         c = self._columns
         began, known = c.event_at[rows], c.known[rows] <= at
         codes = pl.Series(canvases, dtype=pl.String)
@@ -131,7 +133,7 @@ class PartialObservations:
             "duration_h": np.where(known, c.hours[rows], np.nan),
         }
 
-    def _of_pair(self, rows: Int, at: Int) -> dict[str, Float]:
+    def _of_pair(self, rows: Ints64, at: Ints64) -> dict[str, Floats64]:
         c, pairs = self._columns, self._pairs
         key = c.pair[rows]
         start, before, now = pairs.start(key), pairs.position(key, c.event_at[rows]), pairs.position(key, at)
@@ -149,7 +151,7 @@ class PartialObservations:
             "days_since_title": (at - pairs.last_known(start, now)) / _DAY_US,
         }
 
-    def _of_member(self, rows: Int, at: Int) -> dict[str, Float]:
+    def _of_member(self, rows: Ints64, at: Ints64) -> dict[str, Floats64]:
         c, members = self._columns, self._members
         key, began = c.member[rows], c.event_at[rows]
         start, before, now = members.start(key), members.position(key, began), members.position(key, at)
@@ -165,7 +167,7 @@ class PartialObservations:
             "tenure_days": np.minimum((began - members.first_known(start, before)) / _DAY_US, _NEW_DAYS),
         }
 
-    def _of_title(self, rows: Int, at: Int) -> dict[str, Float]:
+    def _of_title(self, rows: Ints64, at: Ints64) -> dict[str, Floats64]:
         titles = self._titles
         key = self._columns.title[rows]
         start, now = titles.start(key), titles.position(key, at)
@@ -177,7 +179,7 @@ class PartialObservations:
         }
 
 
-def _ledger(key: Int, c: _Columns, chosen: Int, *, best: bool) -> CumulativeCounts:
+def _ledger(key: Ints64, c: _Columns, chosen: Ints64, *, best: bool) -> CumulativeCounts:
     progress = c.progress[chosen]
     measured = np.isfinite(progress) & c.is_action["play"][chosen]
     played = np.where(measured, progress, 0.0)
@@ -193,7 +195,7 @@ def _ledger(key: Int, c: _Columns, chosen: Int, *, best: bool) -> CumulativeCoun
     return CumulativeCounts(key[chosen], c.known[chosen], totals, {"progress": played} if best else None)
 
 
-def _share(ledger: CumulativeCounts, part: str, whole: str, since: Int, until: Int) -> Float:
+def _share(ledger: CumulativeCounts, part: str, whole: str, since: Ints64, until: Ints64) -> Floats64:
     count = ledger.total(whole, since, until)
     return np.where(count > 0, ledger.total(part, since, until) / np.maximum(count, 1.0), np.nan)
 
@@ -218,23 +220,23 @@ def _columns(log: pl.DataFrame) -> _Columns:
     )
 
 
-def _codes(ids: pl.Series) -> Int:
+def _codes(ids: pl.Series) -> Ints64:
     """Return whole numbers from 0 that tell ids apart, -1 for null."""
     return _dense(ids.cast(pl.Categorical).to_physical())
 
 
-def _dense(codes: pl.Series) -> Int:
+def _dense(codes: pl.Series) -> Ints64:
     """Renumber from 0 without holes, so that a key times the number of moments stays in 64 bits."""
     return (codes.rank("dense").cast(pl.Int64) - 1).fill_null(-1).to_numpy()
 
 
-def _numbers(log: pl.DataFrame, name: str) -> Float:
+def _numbers(log: pl.DataFrame, name: str) -> Floats64:
     if name not in log.columns:
         return np.full(log.height, np.nan)
     return log[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
-def _opens_session(log: pl.DataFrame, member: Int, event_at: Int, known: Int) -> NDArray[np.bool_]:
+def _opens_session(log: pl.DataFrame, member: Ints64, event_at: Ints64, known: Ints64) -> NDArray[np.bool_]:
     """Say which row of each session was known first; without a session the day is one.
 
     By the moment it was known: a row that turns up late must not change what was counted before it did.
@@ -249,7 +251,7 @@ def _opens_session(log: pl.DataFrame, member: Int, event_at: Int, known: Int) ->
     return opens
 
 
-def _title_age(log: pl.DataFrame, availability: pl.DataFrame | None) -> Float:
+def _title_age(log: pl.DataFrame, availability: pl.DataFrame | None) -> Floats64:
     """Return [n] days from the launch in the row's country to the row; nan where none is known."""
     if availability is None or "country" not in log.columns:
         return np.full(log.height, np.nan)
@@ -264,11 +266,7 @@ def _title_age(log: pl.DataFrame, availability: pl.DataFrame | None) -> Float:
     return joined.select(age.fill_null(float("nan")).alias("age"))["age"].to_numpy()
 
 
-Int = NDArray[np.int64]
-Float = NDArray[np.float64]
-
-
-def known_from(event_at: Int, recorded_at: Int) -> Int:
+def known_from(event_at: Ints64, recorded_at: Ints64) -> Ints64:
     """Return the first moment at which each row is known: later than it happened, not before it was recorded.
 
     Args:
@@ -285,7 +283,7 @@ class CumulativeCounts:
     """
 
     def __init__(
-        self, key: Int, known: Int, totals: Mapping[str, Float], best: Mapping[str, Float] | None = None
+        self, key: Ints64, known: Ints64, totals: Mapping[str, Floats64], best: Mapping[str, Floats64] | None = None
     ) -> None:
         """Sort the rows and add them up.
 
@@ -307,37 +305,37 @@ class CumulativeCounts:
             for name, values in (best or {}).items()
         }
 
-    def position(self, key: Int, at: Int) -> Int:
+    def position(self, key: Ints64, at: Ints64) -> Ints64:
         """Return [m] the number of sorted rows up to and with those of `key` that are known at `at`."""
         moment = np.searchsorted(self._moments, at, side="right")
         return np.searchsorted(self._place, key * self._step + moment, side="right")
 
-    def start(self, key: Int) -> Int:
+    def start(self, key: Ints64) -> Ints64:
         """Return [m] the position before the first row of `key`."""
         return np.searchsorted(self._place, key * self._step, side="right")
 
-    def total(self, name: str, since: Int, until: Int) -> Float:
+    def total(self, name: str, since: Ints64, until: Ints64) -> Floats64:
         """Return [m] the sum of a column between two positions of the same key."""
-        sums: Float = self._totals[name]
-        made: Float = sums[until] - sums[since]
+        sums: Floats64 = self._totals[name]
+        made: Floats64 = sums[until] - sums[since]
         return made
 
-    def best(self, name: str, start: Int, until: Int) -> Float:
+    def best(self, name: str, start: Ints64, until: Ints64) -> Floats64:
         """Return [m] the largest value from the key's first row to a position; nan without a row."""
         return self._last(self._best[name], start, until)
 
-    def last_known(self, start: Int, until: Int) -> Float:
+    def last_known(self, start: Ints64, until: Ints64) -> Floats64:
         """Return [m] when the newest row before a position became known, microseconds; nan without a row."""
         return self._last(self._known, start, until)
 
-    def first_known(self, start: Int, until: Int) -> Float:
+    def first_known(self, start: Ints64, until: Ints64) -> Floats64:
         """Return [m] when the oldest row from a position became known, microseconds; nan without a row."""
         if not len(self._known):
             return np.full(len(until), np.nan)
         values = self._known[np.minimum(start, len(self._known) - 1)].astype(np.float64)
         return np.where(until > start, values, np.nan)
 
-    def _last(self, column: NDArray[np.generic], start: Int, until: Int) -> Float:
+    def _last(self, column: NDArray[np.generic], start: Ints64, until: Ints64) -> Floats64:
         if not len(column):
             return np.full(len(until), np.nan)
         values = column[np.maximum(until - 1, 0)].astype(np.float64)

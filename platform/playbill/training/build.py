@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 from numpy.typing import NDArray
 
+from playbill.arrays import Indices
 from playbill.datasets import Encoder, TrainingSet
 from playbill.datasets.encoding.row_entries import row_config
 from playbill.definitions.specs import ResolvedModel
@@ -168,8 +169,6 @@ def _level(head: HeadSpec, labels: np.ndarray, weights: np.ndarray | None) -> fl
     share = min(max(share, LEAST_SHARE), 1.0 - LEAST_SHARE)
     return math.log(share / (1.0 - share))
 
-
-Indices = npt.NDArray[np.int64]
 
 STRENGTH = 1.0
 """Examples that speak for a title being wanted on a canvas as elsewhere: one with far fewer of its own begins so."""

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from playbill.datasets.arrays import Float
+from playbill.arrays import Floats32
 from playbill.definitions.specs import LabelSpec, ResolvedModel, RewardSpec
 from playbill.definitions.specs.losses import LOSSES, ranks
 from playbill.errors import DataError, Problem
@@ -34,11 +34,11 @@ class RewardWeights:
         availability: pl.DataFrame,
         titles: pl.DataFrame,
         as_of: datetime,
-    ) -> dict[str, Float]:
+    ) -> dict[str, Floats32]:
         """Return the reward of each of E events for every head that has one, see `example_rewards`."""
         return example_rewards(resolved, events, availability, titles, as_of, self.settings)
 
-    def weigh(self, values: Float, labels: Float, loss: str) -> tuple[Float, Float]:
+    def weigh(self, values: Floats32, labels: Floats32, loss: str) -> tuple[Floats32, Floats32]:
         """Return labels and weights of R rows, see `loss_weights`."""
         return loss_weights(values, labels, loss)
 
@@ -57,7 +57,7 @@ def example_rewards(
     titles: pl.DataFrame,
     as_of: datetime,
     settings: DelayedSettings | None = None,
-) -> dict[str, Float]:
+) -> dict[str, Floats32]:
     """Return what every event was worth to every head with a reward.
 
     Delayed terms of plays too young at `as_of` are predicted from what has been seen of them, by models fitted here on
@@ -94,7 +94,7 @@ def _event_values(
     titles: pl.DataFrame,
     as_of: datetime,
     settings: DelayedSettings | None,
-) -> Float:
+) -> Floats32:
     labels: dict[str, LabelSpec] = {name: resolved.labels[name] for name in reward.terms}
     outcomes = label_events(list(labels.values()), events, as_of, availability, titles)
     predictor = None
@@ -107,12 +107,10 @@ def _event_values(
     return joined["value"].fill_null(float("nan")).to_numpy().astype(np.float32)
 
 
-Floats = NDArray[np.float32]
-
 _BINARY = "bce"
 
 
-def loss_weights(values: Floats, labels: Floats, loss: str) -> tuple[Floats, Floats]:
+def loss_weights(values: Floats32, labels: Floats32, loss: str) -> tuple[Floats32, Floats32]:
     """Turn rewards of labelled examples into their labels and weights.
 
     A ranking loss (`softmax`, `sampled_softmax`, `pairwise`) weighs an example by label x max(0, reward); labels stay.
@@ -151,7 +149,7 @@ def loss_weights(values: Floats, labels: Floats, loss: str) -> tuple[Floats, Flo
     return kept, (weights / mean).astype(np.float32)
 
 
-def _check(values: Floats, labelled: NDArray[np.bool_], loss: str) -> None:
+def _check(values: Floats32, labelled: NDArray[np.bool_], loss: str) -> None:
     problems = []
     if values.shape != labelled.shape:
         problems.append(Problem("values", f"are {values.shape}, labels {labelled.shape}"))

@@ -17,13 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import minimize
 
-from playbill.models.history_terms import LENGTHS, Floats, Ints
-
-Values = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
+from playbill.arrays import Floats32, Floats64, Ints64, Mask
+from playbill.models.history_terms import LENGTHS
 
 PRIOR_SHARED, PRIOR_OWN = 20.0, 200.0
 """Precisions: of what canvases share about 0, and of a canvas, and of a length, about what is above it. A term is
@@ -59,23 +56,23 @@ class CanvasSample:
     """
 
     canvas: str
-    heads: Floats
-    blended: Floats
-    terms: Floats
+    heads: Floats32
+    blended: Floats32
+    terms: Floats32
     candidates: Mask
-    rows: Ints
-    columns: Ints
-    length: Ints
-    fold: Ints
-    member: Ints
+    rows: Ints64
+    columns: Ints64
+    length: Ints64
+    fold: Ints64
+    member: Ints64
 
     def __len__(self) -> int:
         return len(self.heads)
 
     @property
-    def written(self) -> Floats:
+    def written(self) -> Floats32:
         """[n, T] the blend as it is written."""
-        found: Floats = self.heads + self.blended.sum(axis=1)
+        found: Floats32 = self.heads + self.blended.sum(axis=1)
         return found
 
     def as_written(self) -> CanvasSample:
@@ -99,16 +96,16 @@ class CanvasSample:
             member=self.member[kept],
         )
 
-    def of_targets(self) -> tuple[Values, Values, Values]:
+    def of_targets(self) -> tuple[Floats64, Floats64, Floats64]:
         """Return [n], [n, J] and [n, K] of what was chosen, the mean where it was several titles."""
         heads = self.mean_of_targets(self.heads[self.rows, self.columns, None])[:, 0]
         blended = self.mean_of_targets(self.blended[self.rows, :, self.columns])
         return heads, blended, self.mean_of_targets(self.terms[self.rows, :, self.columns])
 
-    def mean_of_targets(self, values: Floats) -> Values:
+    def mean_of_targets(self, values: Floats32) -> Floats64:
         """Return [n, V] the mean over each request's targets of [m, V] values."""
         share = 1.0 / np.bincount(self.rows, minlength=len(self))[self.rows]
-        mean: Values = np.zeros((len(self), values.shape[1]))
+        mean: Floats64 = np.zeros((len(self), values.shape[1]))
         np.add.at(mean, self.rows, share[:, None] * values)
         return mean
 
@@ -124,21 +121,21 @@ class TermWeights:
         blended: C times [J] q.
     """
 
-    scale: Values
-    shared: Values
-    own: Values
-    blended: tuple[Values, ...]
+    scale: Floats64
+    shared: Floats64
+    own: Floats64
+    blended: tuple[Floats64, ...]
 
-    def multipliers(self) -> Values:
+    def multipliers(self) -> Floats64:
         """Return [C, B, K] what terms of histories are multiplied by beside heads of scale 1."""
         return self.own / self.scale[:, None, None]
 
-    def shared_multipliers(self) -> Values:
+    def shared_multipliers(self) -> Floats64:
         """Return [K] the same of a canvas that has no requests of its own."""
-        found: Values = self.shared / np.exp(np.log(self.scale).mean())
+        found: Floats64 = self.shared / np.exp(np.log(self.scale).mean())
         return found
 
-    def blended_multipliers(self) -> list[Values]:
+    def blended_multipliers(self) -> list[Floats64]:
         """Return C times [J] what the written weights of blended terms are multiplied by; 1 leaves them."""
         return [values / scale for values, scale in zip(self.blended, self.scale, strict=True)]
 
@@ -157,11 +154,11 @@ def fit_weights(samples: Sequence[CanvasSample], start: TermWeights | None = Non
     within = np.cumsum(counts)[:-1]
     chosen = [sample.of_targets() for sample in samples]
 
-    def split(point: Values) -> tuple[Values, Values, Values, Values, list[Values]]:
+    def split(point: Floats64) -> tuple[Floats64, Floats64, Floats64, Floats64, list[Floats64]]:
         scale, shared, canvas, own, blended = np.split(point, ends)
         return scale, shared, canvas.reshape(size, terms), own.reshape(shape), np.split(blended, within)
 
-    def loss(point: Values) -> tuple[float, Values]:
+    def loss(point: Floats64) -> tuple[float, Floats64]:
         gradient = np.zeros_like(point)
         (scale, shared, canvas, own, blended), slopes = split(point), split(gradient)
         from_shared, from_canvas = canvas - shared, own - canvas[:, None]
@@ -193,8 +190,12 @@ def fit_weights(samples: Sequence[CanvasSample], start: TermWeights | None = Non
 
 
 def _loss(
-    sample: CanvasSample, scale: float, blended_J: Values, own_BK: Values, chosen: tuple[Values, Values, Values]
-) -> tuple[float, float, Values, Values]:
+    sample: CanvasSample,
+    scale: float,
+    blended_J: Floats64,
+    own_BK: Floats64,
+    chosen: tuple[Floats64, Floats64, Floats64],
+) -> tuple[float, float, Floats64, Floats64]:
     """Return a canvas's negative log likelihood, and its slopes by the scale, by [J] and by [B, K] weights."""
     weights, (heads, blended, terms) = own_BK[sample.length], chosen
     lost = -scale * float(heads.sum()) - float((blended_J * blended).sum()) - float((weights * terms).sum())
@@ -216,7 +217,9 @@ def _loss(
     return lost, of_scale, of_blended, slopes
 
 
-def scored(sample: CanvasSample, scale: float, blended: Values, terms: Values, rows: slice = slice(None)) -> Floats:
+def scored(
+    sample: CanvasSample, scale: float, blended: Floats64, terms: Floats64, rows: slice = slice(None)
+) -> Floats32:
     """Return [n, T] scores of some requests, very low without a candidate.
 
     Args:
@@ -226,16 +229,16 @@ def scored(sample: CanvasSample, scale: float, blended: Values, terms: Values, r
         terms: [n, K] of terms of histories.
         rows: n of the requests.
     """
-    scores: Floats = np.float32(scale) * sample.heads[rows]
+    scores: Floats32 = np.float32(scale) * sample.heads[rows]
     scores += np.matmul(blended.astype(np.float32), sample.blended[rows])
     scores += np.matmul(terms[:, None, :].astype(np.float32), sample.terms[rows])[:, 0]
     np.copyto(scores, NO_CANDIDATE, where=~sample.candidates[rows])
     return scores
 
 
-def log_likelihood(sample: CanvasSample, scores: Floats) -> Values:
+def log_likelihood(sample: CanvasSample, scores: Floats32) -> Floats64:
     """Return [n] the mean log probability of what was chosen, in nats, under [n, T] scores."""
     largest = scores.max(axis=1, keepdims=True)
     normaliser = largest[:, 0] + np.log(np.exp(scores - largest).sum(axis=1))
-    found: Values = sample.mean_of_targets(scores[sample.rows, sample.columns, None])[:, 0] - normaliser
+    found: Floats64 = sample.mean_of_targets(scores[sample.rows, sample.columns, None])[:, 0] - normaliser
     return found

@@ -19,6 +19,7 @@ import polars as pl
 import torch
 
 from playbill import metrics
+from playbill.arrays import Floats64, Ints64
 from playbill.datasets import Encoder, Split
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.specs.canvas import TERMS
@@ -33,19 +34,11 @@ from playbill.evaluation.cases.score_function import MemberFeatures
 from playbill.metrics.bootstrap import Interval, MemberBootstrap
 from playbill.models import Network
 from playbill.models.config import HistoryTermsConfig
-from playbill.models.history_terms import LENGTHS, HistoryTerms, Ints, length_group
+from playbill.models.history_terms import LENGTHS, HistoryTerms, length_group
 from playbill.ranking.blend import blend_rows, head_losses
 from playbill.ranking.scoring.history_terms import played_by_members
 from playbill.ranking.scoring.scorer import Scorer
-from playbill.training.term_fit import (
-    NO_CANDIDATE,
-    CanvasSample,
-    TermWeights,
-    Values,
-    fit_weights,
-    log_likelihood,
-    scored,
-)
+from playbill.training.term_fit import NO_CANDIDATE, CanvasSample, TermWeights, fit_weights, log_likelihood, scored
 
 PARTS = 4
 """Of the members, to ask whether weights help."""
@@ -309,19 +302,19 @@ def _holds(requests: int, gain: Interval, likelihood: Interval, together: Interv
     return bool(together.low > 0 and (gain.value >= 0 if requests >= ENOUGH else gain.high > 0))
 
 
-def _interval(member: Ints, gain: Values, seed: int) -> Interval:
+def _interval(member: Ints64, gain: Floats64, seed: int) -> Interval:
     codes = np.unique(member, return_inverse=True)[1].astype(np.int64)
     return MemberBootstrap(codes, seed=seed).intervals(gain[:, None])[0]
 
 
-def _ndcg(sample: CanvasSample, scores: npt.NDArray[np.floating[Any]]) -> Values:
+def _ndcg(sample: CanvasSample, scores: npt.NDArray[np.floating[Any]]) -> Floats64:
     ranks = metrics.target_ranks(scores, sample.rows, sample.columns, sample.candidates)
     relevance = metrics.relevance_from_ranks(ranks, sample.rows, len(sample), CUT)
-    found: Values = metrics.ndcg(relevance, np.bincount(sample.rows, minlength=len(sample)), CUT)
+    found: Floats64 = metrics.ndcg(relevance, np.bincount(sample.rows, minlength=len(sample)), CUT)
     return found
 
 
-def _rows(sample: CanvasSample, terms: Sequence[str], multipliers: Values) -> list[tuple[str, int, int, str, float]]:
+def _rows(sample: CanvasSample, terms: Sequence[str], multipliers: Floats64) -> list[tuple[str, int, int, str, float]]:
     requests = np.bincount(sample.length, minlength=len(LENGTHS) + 1)
     return [
         (sample.canvas, plays, int(requests[group]), term, float(multipliers[group, place]))

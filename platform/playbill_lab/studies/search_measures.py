@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import AnyFloats, Indices, Ints64, Mask
 from playbill.datasets import Request
 from playbill.evaluation.cases.event_log import UNKNOWN, TitleOrder
-from playbill.metrics.topk import Indices, Mask
 
 QUERY_LENGTHS = ("1", "2", "3", "4+")
 Scores = npt.NDArray[np.floating]
@@ -169,11 +169,8 @@ BANDS = ("head", "torso", "tail", "new")
 """By share of plays: the titles of the first half, of the next four tenths, of the last tenth, and those of none."""
 HEAD_SHARE, TORSO_SHARE = 0.5, 0.9
 
-Floats = npt.NDArray[np.floating]
-Ints = npt.NDArray[np.int64]
 
-
-def popularity_bands(plays: Floats) -> npt.NDArray[np.str_]:
+def popularity_bands(plays: AnyFloats) -> npt.NDArray[np.str_]:
     """Return [T] the band of each title.
 
     Args:
@@ -209,7 +206,7 @@ def shared_metadata(titles: pl.DataFrame) -> npt.NDArray[np.float64]:
     return shared
 
 
-def listed(scores: Floats, candidates: Mask, sources: Ints, k: int = 10) -> Ints:
+def listed(scores: AnyFloats, candidates: Mask, sources: Ints64, k: int = 10) -> Ints64:
     """Return [S, K] the titles most like each source, the source itself left out.
 
     Args:
@@ -220,11 +217,11 @@ def listed(scores: Floats, candidates: Mask, sources: Ints, k: int = 10) -> Ints
     """
     masked = np.where(candidates[None, :], scores, -np.inf)
     masked[np.arange(len(sources)), sources] = -np.inf
-    found: Ints = np.argsort(-masked, axis=1, kind="stable")[:, :k]
+    found: Ints64 = np.argsort(-masked, axis=1, kind="stable")[:, :k]
     return found
 
 
-def mean_likeness(lists: Ints, judged: Floats, candidates: Mask, sources: Ints) -> Floats:
+def mean_likeness(lists: Ints64, judged: AnyFloats, candidates: Mask, sources: Ints64) -> AnyFloats:
     """Return [S] the likeness of each list to its source, as a share of the best list that there could be.
 
     Args:
@@ -237,5 +234,5 @@ def mean_likeness(lists: Ints, judged: Floats, candidates: Mask, sources: Ints) 
     masked[np.arange(len(sources)), sources] = -np.inf
     best = -np.sort(-masked, axis=1)[:, : lists.shape[1]].sum(axis=1)
     got = np.take_along_axis(masked, lists, axis=1).sum(axis=1)
-    found: Floats = np.divide(got, best, out=np.full(len(sources), np.nan), where=best > 0)
+    found: AnyFloats = np.divide(got, best, out=np.full(len(sources), np.nan), where=best > 0)
     return found

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from playbill.arrays import Ints64
 from playbill.datasets import Batch, TrainingSet
-from playbill.datasets.arrays import Int
 from playbill.datasets.availability import KeptMasks, States, availability_states
 from playbill.datasets.candidate_masks import Audience, Described, Profiles
 from playbill.datasets.examples.negatives import Pool, make_policy, shown_titles, usable_titles
@@ -108,7 +108,7 @@ CANVASES = {"home": None, "kids": True, "late": False}
 """Canvas -> what its candidates say of titles for kids."""
 
 
-def states_of(requests: pl.DataFrame, resolved: ResolvedModel, kids: Sequence[bool] = ()) -> tuple[States, Int]:
+def states_of(requests: pl.DataFrame, resolved: ResolvedModel, kids: Sequence[bool] = ()) -> tuple[States, Ints64]:
     profile = np.array(kids, np.bool_) if len(kids) else np.zeros(requests.height, np.bool_)
     kids_titles = [title in service.KIDS_TITLES for title in service.TITLES]
     titles = pl.DataFrame({"title_id": service.TITLES, "kids": kids_titles})

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from playbill.arrays import Floats64
 from playbill.datasets import Request, make_split
 from playbill.definitions.specs import CanvasSpec, HeadSpec, LabelSpec, ResolvedModel, RowSpec
 from playbill.errors import ConfigError, StateError
@@ -18,7 +19,7 @@ from playbill.evaluation.canvases.row_orders import AsLogged, AsWritten, Popular
 from playbill.evaluation.metric_aggregation import Judging
 from playbill.labels import extract
 from playbill.metrics import auc, ranks_within
-from playbill.ranking.page_rules import RowEntry, Values
+from playbill.ranking.page_rules import RowEntry
 
 TITLES = [str(number) for number in range(1, 13)]
 NAMES = ("top", "genre", "again")
@@ -198,7 +199,7 @@ class Heads:
     def values(self, blend: Mapping[str, float]):
         assert blend == {"row_play": 1.0}
 
-        def valued(rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Values:
+        def valued(rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Floats64:
             assert not above
             self.entries += rows
             return np.array([self.worth[row.name] for row in rows])

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from playbill.arrays import Floats64
 from playbill.definitions.specs import RowSpec
 from playbill.definitions.specs.canvas import VIEWPORTS, PageSpec
 from playbill.ranking.page_builder import Page, build_page
-from playbill.ranking.page_rules import PageRules, RowCandidate, RowEntry, ValuedRows, Values
+from playbill.ranking.page_rules import PageRules, RowCandidate, RowEntry, ValuedRows
 from playbill.ranking.row_plans import RowPlan
 
 TITLES = 24
@@ -42,7 +43,7 @@ class Taste:
     seed: int = 0
     repeat: float = 0.0
 
-    def __call__(self, rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Values:
+    def __call__(self, rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Floats64:
         of = np.random.default_rng(self.seed).normal(size=TITLES + 1)
         names = [sum(map(ord, row.name)) % TITLES for row in rows]
         own = np.array([of[row.head] + of[name] for row, name in zip(rows, names, strict=True)])
@@ -137,7 +138,7 @@ def test_greedy_reads_the_rows_above_and_refills_and_independent_does_not() -> N
     twins = [candidate("x", [1, 2, 3, 4]), candidate("y", [2, 1, 5, 6]), candidate("z", [20, 21, 22])]
     likes = {1: 2.0, 2: 1.9, 5: -3.0, 6: -3.0, 20: 0.0}
 
-    def values(rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Values:
+    def values(rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Floats64:
         return np.array([likes[row.head] for row in rows])
 
     orders = {
@@ -150,7 +151,7 @@ def test_a_beam_finds_a_page_that_greed_misses() -> None:
     """The best first row takes the titles that make two other rows worth showing."""
     rows = [candidate("big", [1, 2], minimum=2), candidate("left", [1, 3]), candidate("right", [2, 4])]
 
-    def values(rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Values:
+    def values(rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Floats64:
         return np.log([{"big": 0.5, "left": 0.48, "right": 0.47}[row.name] for row in rows])
 
     orders = {arm: names_of(build_page(rows, PageRules(spec(arm=arm), 2), values)) for arm in ("greedy", "beam")}

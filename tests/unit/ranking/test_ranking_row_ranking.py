@@ -8,9 +8,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from playbill.arrays import Floats64
 from playbill.definitions.specs import RowSpec
 from playbill.ranking.page_builder import rank_rows
-from playbill.ranking.page_rules import RowCandidate, RowEntry, Values
+from playbill.ranking.page_rules import RowCandidate, RowEntry
 from playbill.ranking.row_plans import RowPlan
 
 TITLES = 16
@@ -25,7 +26,7 @@ def candidate(number: int, titles: Sequence[int], minimum: int) -> RowCandidate:
     return RowCandidate(RowPlan(spec.name, spec, spec.name), scores, wanted)
 
 
-def by_head(rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Values:
+def by_head(rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Floats64:
     """Rows are worth what their first title is, and nothing stands above any."""
     assert not above
     return np.array([-float(row.head % 5) for row in rows])

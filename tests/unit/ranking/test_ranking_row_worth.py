@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from playbill.arrays import Floats64
 from playbill.definitions.specs import RowSpec
 from playbill.definitions.specs.canvas import PageSpec
 from playbill.ranking.page_builder import Page, build_page
-from playbill.ranking.page_rules import PageRules, RowCandidate, RowEntry, ValuedRows, Values, expected_play, valued_by
+from playbill.ranking.page_rules import PageRules, RowCandidate, RowEntry, ValuedRows, expected_play, valued_by
 from playbill.ranking.page_scores import blend_page
 from playbill.ranking.row_plans import RowPlan
 from playbill.ranking.scoring.row_scoring import PageState
@@ -117,7 +118,7 @@ class Named:
     """A state that values rows by name."""
 
     def values(self, blend: dict[str, float]) -> Any:
-        def values(rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Values:
+        def values(rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Floats64:
             return np.array([sum(blend.values()) * {"good": 0.0, "bad": -9.0}[row.name] for row in rows])
 
         return values

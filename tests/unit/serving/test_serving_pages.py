@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from playbill.arrays import Floats64
 from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.datasets import Request
 from playbill.definitions.specs.canvas import PageSpec
 from playbill.errors import RequestError
-from playbill.ranking.page_rules import RowEntry, Values
+from playbill.ranking.page_rules import RowEntry
 from playbill.serving import RecommendRequest, WatcherStatus
 from playbill.serving.active_model import ActiveModel
 from playbill.serving.app import Services, create_app
@@ -35,7 +36,7 @@ class State:
     page: dict[str, float] = field(default_factory=dict)
 
     def values(self, blend: dict[str, float]) -> Any:
-        def values(rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Values:
+        def values(rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Floats64:
             return np.array([self.worth.get(row.name, -9.0) for row in rows])
 
         return values

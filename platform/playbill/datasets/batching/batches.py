@@ -12,17 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from playbill.datasets.arrays import (
-    AnyInt,
-    Bool,
-    ContextArrays,
-    Float,
-    HistoryArrays,
-    Int,
-    TargetArrays,
-    gather_bags,
-    with_end,
-)
+from playbill.arrays import AnyInts, Bools, Floats32, Ints64
+from playbill.datasets.arrays import ContextArrays, HistoryArrays, TargetArrays, gather_bags, with_end
 from playbill.datasets.availability import States
 from playbill.datasets.batching.synthetic_queries import made_queries
 from playbill.datasets.batching.targets import TargetAssembler
@@ -80,15 +71,15 @@ class Task:
 class QueryPool:
     """Made queries of one epoch, as bags: `each` of them for each title that has any, one title after the other."""
 
-    grams: Int
-    offsets: Int
+    grams: Ints64
+    offsets: Ints64
     """Where each bag begins, and the end; the last `each` are empty."""
-    first: Int
+    first: Ints64
     """[T] first bag of each title; of one without queries the first empty one."""
     each: int
 
     @classmethod
-    def make(cls, names: tuple[str, ...], wanted: Bool, buckets: int, seed: int) -> QueryPool:
+    def make(cls, names: tuple[str, ...], wanted: Bools, buckets: int, seed: int) -> QueryPool:
         """Make queries for the titles that are `wanted`."""
         titles = np.flatnonzero(wanted)
         each = min(QUERIES_PER_TITLE, max(1, MOST_QUERIES // max(1, len(titles))))
@@ -98,7 +89,7 @@ class QueryPool:
         first[titles] = each * np.arange(len(titles))
         return cls(grams, np.append(starts, np.full(each + 1, len(grams))), first, each)
 
-    def of(self, title: Int, chance: Float) -> tuple[Int, Int]:
+    def of(self, title: Ints64, chance: Floats32) -> tuple[Ints64, Ints64]:
         """Return a bag for each of N titles, by uniform draws."""
         pick = (chance * self.each).astype(np.int64)
         return gather_bags(self.grams, self.offsets, self.first[title] + pick)
@@ -108,17 +99,17 @@ class QueryPool:
 class Rows:
     """The logged rows of a batch."""
 
-    window: Int
+    window: Ints64
     """[N] place of the window in this rank's part."""
-    position: Int
+    position: Ints64
     """[N] tokens seen."""
-    token: Int
+    token: Ints64
     """[N] the token after those, whether or not it is the row's target."""
-    row: Int
+    row: Ints64
     """[N] row of `TrainingRows`."""
-    request: Int
+    request: Ints64
     """[N] row of `ContextColumns`."""
-    chance: Float
+    chance: Floats32
     """[N, draws] uniform draws, see `draws`."""
 
 
@@ -131,12 +122,12 @@ _CANVAS, _TASKS = len(DRAWN), len(DRAWN) + 1
 _MADE, _FORGET, _PICK = 0, 1, 2
 
 
-def draw_chances(seed: tuple[int, int, int], windows: int, width: int, tasks: int) -> Float:
+def draw_chances(seed: tuple[int, int, int], windows: int, width: int, tasks: int) -> Floats32:
     """Draw [B, L + 1, draws] uniform numbers: one to hide each field, one the canvas, three for each task.
 
     The canvas is hidden for a window as a whole: rows of one moment then still share their title bias.
     """
-    chance: Float = np.random.default_rng(seed).random((windows, width + 1, _TASKS + 3 * tasks), np.float32)
+    chance: Floats32 = np.random.default_rng(seed).random((windows, width + 1, _TASKS + 3 * tasks), np.float32)
     chance[:, :, _CANVAS] = chance[:, :1, _CANVAS]
     return chance
 
@@ -145,11 +136,11 @@ def draw_chances(seed: tuple[int, int, int], windows: int, width: int, tasks: in
 class Shared:
     """What was drawn for a batch, the same for all of its ranks."""
 
-    chance: Float
+    chance: Floats32
     """[B, L + 1, draws] uniform draws of this rank's windows."""
     pool: QueryPool
     """The epoch's made queries."""
-    negatives: dict[str, tuple[Int, Float]] = field(default_factory=dict)
+    negatives: dict[str, tuple[Ints64, Floats32]] = field(default_factory=dict)
     """Head -> [S] titles, and [T] how often each was to be expected among them."""
 
 
@@ -157,16 +148,16 @@ class Shared:
 class Learnt:
     """What batches are assembled from. Letters: n tokens, R rows, m requests."""
 
-    tokens: AnyInt
+    tokens: AnyInts
     """[n, 7]."""
     rows: TrainingRows
     context: ContextColumns
     """The m encoded requests."""
-    snapshot: AnyInt
+    snapshot: AnyInts
     """[m] snapshot of each."""
     states: States
     """What could be seen in the requests."""
-    state: AnyInt
+    state: AnyInts
     """[m] state of each."""
     pages: PageRows | None = None
     """Rows of logged pages."""
@@ -210,7 +201,7 @@ class Assembler:
         targets = self.targets.arrays(rows.row[chosen], len(rows.row), shared.negatives)
         return Batch(history, context, targets)
 
-    def rows_of(self, windows: Windows) -> tuple[Int, Int]:
+    def rows_of(self, windows: Windows) -> tuple[Ints64, Ints64]:
         """Return the rows that windows read, window by window, and which window each is of."""
         first, last = row_ranges(windows, self.rows.slot)
         size = last - first
@@ -221,14 +212,14 @@ class Assembler:
             window, row = window[drawn], row[drawn]
         return row, window
 
-    def _rows(self, windows: Windows, chance: Float) -> Rows:
+    def _rows(self, windows: Windows, chance: Floats32) -> Rows:
         row, window = self.rows_of(windows)
         member = windows.member[window]
         token = self.rows.slot[row] - member
         at = token - windows.start[window]
         return Rows(window, at, token, row, self.rows.request[row].astype(np.int64), chance[window, at])
 
-    def _made(self, task: Task, place: int, rows: Rows) -> tuple[Int, Int]:
+    def _made(self, task: Task, place: int, rows: Rows) -> tuple[Ints64, Ints64]:
         """Pick the rows of a task: [n] logged rows it is made from, and their source titles (0 for a search)."""
         draws = rows.chance[:, _TASKS + 3 * place :]
         keep = (draws[:, _MADE] < task.share) & self.rows.next[rows.row]
@@ -243,7 +234,7 @@ class Assembler:
         return chosen[other], source[other]
 
     def _context(
-        self, rows: Rows, chosen: Int, made: list[tuple[Int, Int]], width: int, pool: QueryPool
+        self, rows: Rows, chosen: Ints64, made: list[tuple[Ints64, Ints64]], width: int, pool: QueryPool
     ) -> ContextArrays:
         columns, row, chance = self.context, rows.request[chosen], rows.chance[chosen]
         arrays: dict[str, Any] = {
@@ -271,7 +262,7 @@ class Assembler:
             **arrays,
         )
 
-    def _queries(self, rows: Rows, made: list[tuple[Int, Int]], pool: QueryPool) -> tuple[Int, Int]:
+    def _queries(self, rows: Rows, made: list[tuple[Ints64, Ints64]], pool: QueryPool) -> tuple[Ints64, Ints64]:
         """Return the bags of logged rows followed by those of every task."""
         parts = [gather_bags(self.context.query_grams, self.query_offsets, rows.request)]
         for place, (task, (keep, _)) in enumerate(zip(self.tasks, made, strict=True)):
@@ -285,7 +276,7 @@ class Assembler:
         return np.concatenate([grams for grams, _ in parts]), np.concatenate(shifted)
 
 
-def _hidden(columns: ContextColumns, row: Int, chance: Float) -> dict[str, Int]:
+def _hidden(columns: ContextColumns, row: Ints64, chance: Floats32) -> dict[str, Ints64]:
     """Return the indices of each field in N rows, some of them hidden."""
     hidden = {name: chance[:, place] < MASKED_SHARE for place, name in enumerate(DRAWN)}
     last = chance[:, len(DRAWN) - 1]
@@ -293,7 +284,7 @@ def _hidden(columns: ContextColumns, row: Int, chance: Float) -> dict[str, Int]:
     return {name: np.where(gone, 0, getattr(columns, name)[row]).astype(np.int64) for name, gone in hidden.items()}
 
 
-def _as_made(task: Task, part: slice, source_title: Int, arrays: dict[str, Any]) -> None:
+def _as_made(task: Task, part: slice, source_title: Ints64, arrays: dict[str, Any]) -> None:
     """Let a part of the rows be asked on a task's canvas: what that does not carry is gone."""
     arrays["canvas"][part], arrays["source_title"][part] = task.canvas, source_title
     arrays["by_name"][part] = task.by_name & (source_title > 0)

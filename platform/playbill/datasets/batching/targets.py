@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from playbill.datasets.arrays import AnyInt, Bool, Float, Int, NegativeArrays, TargetArrays
+from playbill.arrays import AnyInts, Bools, Floats32, Ints64
+from playbill.datasets.arrays import NegativeArrays, TargetArrays
 from playbill.datasets.availability import KeptMasks, States
 from playbill.datasets.encoding.row_entries import PageRows
 from playbill.datasets.examples.negatives import Policy, Pool, shown_titles, usable_titles
@@ -32,17 +33,17 @@ class TargetAssembler:
         self,
         rows: TrainingRows,
         states: States,
-        state: AnyInt,
+        state: AnyInts,
         softmax: frozenset[str],
         policies: Mapping[str, Policy],
         pages: PageRows | None = None,
     ) -> None:
         self.rows, self.states, self.state = rows, states, state
         self.softmax, self.policies, self.pages = softmax, policies, pages or PageRows.none()
-        self._frequencies: dict[str, Float] = {}
+        self._frequencies: dict[str, Floats32] = {}
         self._masks = KeptMasks(states)
 
-    def arrays(self, row: Int, logged: int, drawn: Mapping[str, tuple[Int, Float]]) -> TargetArrays:
+    def arrays(self, row: Ints64, logged: int, drawn: Mapping[str, tuple[Ints64, Floats32]]) -> TargetArrays:
         """Return the targets of N rows.
 
         Args:
@@ -72,7 +73,7 @@ class TargetAssembler:
             rows=self.pages.around(row),
         )
 
-    def mean_weights(self, row: Int, made: float, steps: int) -> dict[str, float]:
+    def mean_weights(self, row: Ints64, made: float, steps: int) -> dict[str, float]:
         """Return head -> what its rows weigh together in a batch on average, for heads whose rows weigh differently.
 
         Args:
@@ -97,24 +98,31 @@ class TargetAssembler:
                 found[head] = total / steps
         return found
 
-    def _weight(self, row: Int) -> Float:
+    def _weight(self, row: Ints64) -> Floats32:
         if not len(self.rows.copies):
             return np.ones(len(row), np.float32)
         return (1 / self.rows.copies[row]).astype(np.float32)
 
-    def _label_weight(self, row: Int) -> Float:
+    def _label_weight(self, row: Ints64) -> Floats32:
         """Return [N] 1 for a row that teaches something itself, else 0."""
         ones = np.ones(len(row), np.float32)
         return np.where(self.rows.silent[row], np.float32(0), ones) if len(self.rows.silent) else ones
 
-    def _available(self, row: Int) -> tuple[Bool, Int]:
+    def _available(self, row: Ints64) -> tuple[Bools, Ints64]:
         if not len(self.states):
             return np.zeros((0, 0), np.bool_), np.zeros(0, np.int64)
         states, group = np.unique(self.state[self.rows.request[row]], return_inverse=True)
         return self._masks.of(states.astype(np.int64)), group.astype(np.int64)
 
     def _negatives(
-        self, policy: Policy, row: Int, title: Int, available: Bool, group: Int, drawn: Int, expected: Float
+        self,
+        policy: Policy,
+        row: Ints64,
+        title: Ints64,
+        available: Bools,
+        group: Ints64,
+        drawn: Ints64,
+        expected: Floats32,
     ) -> NegativeArrays:
         shown = np.zeros((len(row), 0), np.int64)
         if policy.shown != 0:
@@ -128,7 +136,7 @@ class TargetAssembler:
             shown=shown,
         )
 
-    def draw(self, row: Int, plays: Float, seed: tuple[int, ...]) -> dict[str, tuple[Int, Float]]:
+    def draw(self, row: Ints64, plays: Floats32, seed: tuple[int, ...]) -> dict[str, tuple[Ints64, Floats32]]:
         """Draw the negatives of a whole batch, before ranks share it out.
 
         Args:
@@ -136,7 +144,7 @@ class TargetAssembler:
             plays: [T] plays in the training part.
             seed: Of the batch.
         """
-        possible: Bool = np.ones(len(plays), np.bool_)
+        possible: Bools = np.ones(len(plays), np.bool_)
         if len(self.states) and len(row):
             seen = self._masks.of(np.unique(self.state[self.rows.request[row]]).astype(np.int64))
             possible = np.logical_or.reduce(seen, axis=0)
@@ -149,7 +157,7 @@ class TargetAssembler:
             found[head] = policy.draw(pool, np.random.default_rng((*seed, place)))
         return found
 
-    def _frequency(self, head: str, titles: int) -> Float:
+    def _frequency(self, head: str, titles: int) -> Floats32:
         """Return [T] how often each title is among the positive rows of an epoch, as a share."""
         if head not in self._frequencies:
             positive = self.rows.labels[head] > 0

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from playbill.datasets.arrays import AnyInt, Bool, Int
+from playbill.arrays import AnyInts, Bools, Ints64
 from playbill.errors import StateError
 
 BUCKETS = 11
@@ -22,30 +22,30 @@ BUCKETS = 11
 class Windows:
     """W windows."""
 
-    start: Int
+    start: Ints64
     """[W] first input token."""
-    length: Int
+    length: Ints64
     """[W] input tokens, 0 to L."""
-    first: Bool
+    first: Bools
     """[W] whether it begins where the member begins: only then is its state 0 a real moment."""
-    member: Int
+    member: Ints64
     """[W] number of the member; `start + member` is the slot of state 0."""
-    draw: Int
+    draw: Ints64
     """[W] which of a window's draws it is: rows that an epoch reads more often than that are in it."""
 
     def __len__(self) -> int:
         return len(self.start)
 
-    def __getitem__(self, chosen: Int | slice) -> Windows:
+    def __getitem__(self, chosen: Ints64 | slice) -> Windows:
         return Windows(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     @cached_property
-    def widths(self) -> Int:
+    def widths(self) -> Ints64:
         """Bucket lengths, ascending: those that waste the fewest slots on padding."""
         return bucket_lengths(self.length)
 
 
-def cut_windows(counts: Int, length: int, stride: int, reach: Int | None = None) -> Windows:
+def cut_windows(counts: Ints64, length: int, stride: int, reach: Ints64 | None = None) -> Windows:
     """Cut windows from the end of each member's tokens.
 
     Args:
@@ -72,7 +72,7 @@ def cut_windows(counts: Int, length: int, stride: int, reach: Int | None = None)
     )
 
 
-def drawn_windows(windows: Windows, slot: AnyInt, copies: AnyInt) -> Windows:
+def drawn_windows(windows: Windows, slot: AnyInts, copies: AnyInts) -> Windows:
     """Repeat windows as often as their rows are drawn, each time no longer than the rows of that draw need.
 
     Args:
@@ -92,7 +92,7 @@ def drawn_windows(windows: Windows, slot: AnyInt, copies: AnyInt) -> Windows:
     return Windows(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Windows)))
 
 
-def row_ranges(windows: Windows, slot: AnyInt) -> tuple[Int, Int]:
+def row_ranges(windows: Windows, slot: AnyInts) -> tuple[Ints64, Ints64]:
     """Return [W] the first row of each window and the one after its last; its rows lie side by side.
 
     Args:
@@ -104,7 +104,7 @@ def row_ranges(windows: Windows, slot: AnyInt) -> tuple[Int, Int]:
     return first.astype(np.int64), np.searchsorted(slot, begin + windows.length, side="right").astype(np.int64)
 
 
-def bucket_lengths(lengths: Int, count: int = BUCKETS) -> Int:
+def bucket_lengths(lengths: Ints64, count: int = BUCKETS) -> Ints64:
     """Return at most `count` widths so that padding each length up to the next width costs the fewest slots.
 
     Exact, by dynamic programming over the distinct lengths: some 200 x 200 x `count` steps.
@@ -115,7 +115,7 @@ def bucket_lengths(lengths: Int, count: int = BUCKETS) -> Int:
     cost = (total[None, 1:] - total[:-1, None]) * values[None, :].astype(np.float64)
     cost[np.tril_indices(len(values), -1)] = np.inf
     best = cost[0].copy()
-    cuts: list[Int] = []
+    cuts: list[Ints64] = []
     for _ in range(min(count, len(values)) - 1):
         through = best[:-1, None] + cost[1:]
         cuts.append(np.concatenate([[0], 1 + np.argmin(through, axis=0)[1:]]).astype(np.int64))
@@ -123,7 +123,7 @@ def bucket_lengths(lengths: Int, count: int = BUCKETS) -> Int:
     return _widths(values, cuts)
 
 
-def _widths(values: Int, cuts: list[Int]) -> Int:
+def _widths(values: Ints64, cuts: list[Ints64]) -> Ints64:
     last, found = len(values) - 1, [len(values) - 1]
     for cut in reversed(cuts):
         last = int(cut[last]) - 1
@@ -137,7 +137,7 @@ class Plan:
 
     widths: list[int]
     """Of each batch."""
-    windows: list[Int]
+    windows: list[Ints64]
     """Of each batch."""
 
     def __len__(self) -> int:
@@ -165,7 +165,7 @@ def plan_epoch(windows: Windows, batch_slots: int, seed: tuple[int, int], world:
     draw = np.random.default_rng(seed)
     bucket = np.searchsorted(windows.widths, np.maximum(windows.length, 1))
     left = np.zeros(0, np.int64)
-    batches: list[tuple[int, Int]] = []
+    batches: list[tuple[int, Ints64]] = []
     for place, width in enumerate(windows.widths.tolist()):
         pool = draw.permutation(np.concatenate([left, np.nonzero(bucket == place)[0]]))
         size = max(batch_slots // width, world)
@@ -178,7 +178,7 @@ def plan_epoch(windows: Windows, batch_slots: int, seed: tuple[int, int], world:
     return Plan([batches[at][0] for at in order], [batches[at][1] for at in order])
 
 
-def _place_rest(batches: list[tuple[int, Int]], left: Int, width: int, size: int, world: int) -> None:
+def _place_rest(batches: list[tuple[int, Ints64]], left: Ints64, width: int, size: int, world: int) -> None:
     """Make the last windows a batch of their own if they fill half of one, else add them to the last batch."""
     if not batches or (2 * len(left) >= size and len(left) >= world):
         batches.append((width, left))

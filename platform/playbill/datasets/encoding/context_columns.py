@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from playbill.datasets.arrays import Bool, Float, Int
+from playbill.arrays import Bools, Floats32, Ints64
 from playbill.datasets.encoding.text import gram_arrays, typed_text
 from playbill.datasets.encoding.tokens import floor_moments, hour_of_week, row_position_buckets
 from playbill.tables import Vocabulary
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
 class ContextColumns:
     """N encoded requests, before they are tied to states and snapshots."""
 
-    canvas: Int
-    country: Int
-    device: Int
-    language: Int
-    hour_of_week: Int
-    source_title: Int
-    query_grams: Int
+    canvas: Ints64
+    country: Ints64
+    device: Ints64
+    language: Ints64
+    hour_of_week: Ints64
+    source_title: Ints64
+    query_grams: Ints64
     """[G] flat."""
-    query_offsets: Int
+    query_offsets: Ints64
     """[N] starts."""
-    numeric: Float
+    numeric: Floats32
     """[N, Fm]."""
-    categorical: Int
+    categorical: Ints64
     """[N, Cm]."""
-    moment: Int
+    moment: Ints64
     """[N] moment of the title snapshot, microseconds since 1970."""
-    row: Int
+    row: Ints64
     """[N] name of the row."""
-    row_position: Int
+    row_position: Ints64
     """[N] bucket of the row's place on the page."""
-    by_name: Int
+    by_name: Ints64
     """[N] 1 where the name of the source title stands for the query."""
-    member: Int
+    member: Ints64
     """[N] 1 where the member's history is read."""
 
 
@@ -92,7 +92,7 @@ class Carried:
         self._names = canvas.unique().to_list()
         self._place = Vocabulary("canvas", self._names).encode(canvas).astype(np.int64) - 1
 
-    def __call__(self, field: str) -> Bool:
+    def __call__(self, field: str) -> Bools:
         """Mark the requests that carry a field."""
         known = self._state.canvas_fields
         if field == "member":
@@ -109,7 +109,7 @@ def field_of(state: EncoderState, column: str) -> str | None:
     return column if column in state.own_fields else None
 
 
-def numeric_matrix(rows: pl.DataFrame, names: tuple[str, ...]) -> Float:
+def numeric_matrix(rows: pl.DataFrame, names: tuple[str, ...]) -> Floats32:
     """Return [N, F] float32 of numeric columns; null, an absent column and infinity are nan."""
     matrix = np.full((rows.height, len(names)), np.nan, np.float32)
     there = {name: place for place, name in enumerate(names) if name in rows.columns}
@@ -119,7 +119,7 @@ def numeric_matrix(rows: pl.DataFrame, names: tuple[str, ...]) -> Float:
     return matrix
 
 
-def _numeric(state: EncoderState, rows: pl.DataFrame, carried: Carried) -> Float:
+def _numeric(state: EncoderState, rows: pl.DataFrame, carried: Carried) -> Floats32:
     matrix = numeric_matrix(rows, state.numeric)
     for place, name in enumerate(state.numeric):
         if (field := field_of(state, name)) is not None:
@@ -127,7 +127,7 @@ def _numeric(state: EncoderState, rows: pl.DataFrame, carried: Carried) -> Float
     return matrix
 
 
-def _categorical(encoder: Encoder, rows: pl.DataFrame, carried: Carried) -> Int:
+def _categorical(encoder: Encoder, rows: pl.DataFrame, carried: Carried) -> Ints64:
     names = tuple(encoder.state.categorical)
     matrix = encoder.categorical_matrix(rows, names)
     for place, name in enumerate(names):
@@ -136,28 +136,28 @@ def _categorical(encoder: Encoder, rows: pl.DataFrame, carried: Carried) -> Int:
     return matrix
 
 
-def _index(encoder: Encoder, rows: pl.DataFrame, field: str, carried: Carried) -> Int:
+def _index(encoder: Encoder, rows: pl.DataFrame, field: str, carried: Carried) -> Ints64:
     if field not in rows.columns:
         return np.zeros(rows.height, np.int64)
     codes = encoder.vocabulary(field).encode(rows[field].cast(pl.String)).astype(np.int64)
     return np.where(carried(field), codes, 0)
 
 
-def _row_positions(state: EncoderState, rows: pl.DataFrame, carried: Carried) -> Int:
+def _row_positions(state: EncoderState, rows: pl.DataFrame, carried: Carried) -> Ints64:
     if "row_position" not in rows.columns or not state.row_positions:
         return np.zeros(rows.height, np.int64)
     places = rows["row_position"].cast(pl.Float64).fill_null(np.nan).to_numpy()
     return np.where(carried("row_position"), row_position_buckets(places), 0)
 
 
-def _source_titles(encoder: Encoder, rows: pl.DataFrame, carried: Carried) -> Int:
+def _source_titles(encoder: Encoder, rows: pl.DataFrame, carried: Carried) -> Ints64:
     if "source_title_id" not in rows.columns:
         return np.zeros(rows.height, np.int64)
     codes = encoder.title_rows.encode(rows["source_title_id"].cast(pl.String)).astype(np.int64)
     return np.where(carried("source_title"), codes, 0)
 
 
-def _queries(encoder: Encoder, rows: pl.DataFrame, carried: Carried) -> tuple[Int, Int]:
+def _queries(encoder: Encoder, rows: pl.DataFrame, carried: Carried) -> tuple[Ints64, Ints64]:
     sizes = np.zeros(rows.height, np.int64)
     if "query" not in rows.columns:
         return np.zeros(0, np.int64), sizes

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from playbill.datasets.arrays import Int
+from playbill.arrays import Ints64
 from playbill.datasets.encoding.context_columns import Carried, ContextColumns, encode_contexts, field_of
 from playbill.datasets.encoding.tokens import DURATIONS, GAPS, ROW_POSITIONS, Codes, Tokens, tokens_of
 from playbill.errors import IntegrityError
@@ -205,7 +205,7 @@ class Encoder:
         """
         return encode_contexts(self, rows)
 
-    def categorical_matrix(self, rows: pl.DataFrame, names: tuple[str, ...]) -> Int:
+    def categorical_matrix(self, rows: pl.DataFrame, names: tuple[str, ...]) -> Ints64:
         """Return [N, C] indices of categorical feature columns; an absent column is 0 everywhere."""
         matrix = np.zeros((rows.height, len(names)), np.int64)
         for place, name in enumerate(names):
@@ -213,7 +213,7 @@ class Encoder:
                 matrix[:, place] = self.vocabulary(name).encode(rows[name].cast(pl.String))
         return matrix
 
-    def canvas_index(self, canvases: pl.Series) -> Int:
+    def canvas_index(self, canvases: pl.Series) -> Ints64:
         """Return the index of each canvas as a request's task; 0 everywhere in a model that is not told it."""
         if not self.state.task:
             return np.zeros(len(canvases), np.int64)

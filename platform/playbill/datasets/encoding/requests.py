@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from playbill.datasets.arrays import ContextArrays, HistoryArrays, Int
+from playbill.arrays import Ints64
+from playbill.datasets.arrays import ContextArrays, HistoryArrays
 from playbill.datasets.encoding.encoder import Encoder
 from playbill.datasets.encoding.tokens import pad
 from playbill.errors import IntegrityError
@@ -33,7 +34,7 @@ class EncodedRequests:
 
     history: HistoryArrays
     context: ContextArrays
-    moments: Int
+    moments: Ints64
     """[S] moments of title snapshots, microseconds since 1970, ascending."""
 
 
@@ -80,7 +81,7 @@ def as_carried(encoder: Encoder, requests: Sequence[Request]) -> list[Request]:
     return [replace(request, history=None) if request.canvas in unread else request for request in requests]
 
 
-def _owners(requests: Sequence[Request]) -> tuple[Int, list[int]]:
+def _owners(requests: Sequence[Request]) -> tuple[Ints64, list[int]]:
     """Return [N] the history of each request, and [H] the first request of each history."""
     places: dict[int, int] = {}
     firsts: list[int] = []
@@ -110,13 +111,13 @@ def _assert_past(requests: Sequence[Request]) -> None:
             )
 
 
-def history_lengths(requests: Sequence[Request]) -> Int:
+def history_lengths(requests: Sequence[Request]) -> Ints64:
     """Return [N] the events in each history: an upper bound of its tokens, good enough to sort by."""
     sizes = (0 if request.history is None else request.history.height for request in requests)
     return np.fromiter(sizes, np.int64, len(requests))
 
 
-def _histories(encoder: Encoder, requests: Sequence[Request]) -> tuple[Int, Int, Int]:
+def _histories(encoder: Encoder, requests: Sequence[Request]) -> tuple[Ints64, Ints64, Ints64]:
     """Return first token and number of tokens of each request, and all tokens."""
     keep = encoder.state.history_length
     parts = [_past(request, number) for number, request in enumerate(requests) if _has_past(request)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from playbill.datasets.arrays import AnyInt, Int
+from playbill.arrays import AnyInts, Ints64
 from playbill.datasets.encoding.encoder import Encoder, EncoderState
 from playbill.datasets.encoding.text import gram_arrays
 from playbill.definitions.specs import ResolvedModel
@@ -29,17 +29,17 @@ _PAGE = ("member_id", "request_id")
 class PageRows:
     """P rows of logged pages, page after page, each from the top down."""
 
-    entry: AnyInt
+    entry: AnyInts
     """[R] which of them each training row is the first title of; -1 none. Empty where no head is about rows."""
-    name: AnyInt
+    name: AnyInts
     """[P] index of its name; 0 unknown."""
-    genre: AnyInt
+    genre: AnyInts
     """[P] index of its genre; 0 none."""
-    about: AnyInt
+    about: AnyInts
     """[P] title row it is about; 0 none."""
-    head: AnyInt
+    head: AnyInts
     """[P] title row it begins with."""
-    first: AnyInt
+    first: AnyInts
     """[P] first row of its page."""
 
     @classmethod
@@ -47,7 +47,7 @@ class PageRows:
         """Return what a model without heads about rows has."""
         return cls(*(np.zeros(0, np.int64) for _ in range(6)))
 
-    def around(self, row: Int) -> dict[str, Int]:
+    def around(self, row: Ints64) -> dict[str, Ints64]:
         """Return field -> [N, 1 + A] of training rows: the row, then those above it, nearest first; 0 fills.
 
         Empty where no head is about rows.
@@ -87,7 +87,7 @@ def _text(spec: RowSpec) -> str:
     return text if spec.generator is None else text.replace(spec.generator.placeholder, " ").strip()
 
 
-def page_rows(encoder: Encoder, events: pl.DataFrame, event: Int) -> PageRows:
+def page_rows(encoder: Encoder, events: pl.DataFrame, event: Ints64) -> PageRows:
     """Find the rows of logged pages, and which of them each training row begins.
 
     Args:
@@ -114,7 +114,7 @@ def page_rows(encoder: Encoder, events: pl.DataFrame, event: Int) -> PageRows:
     )
 
 
-def encode_rows(encoder: Encoder, row_ids: list[str], sources: list[str | None]) -> dict[str, Int]:
+def encode_rows(encoder: Encoder, row_ids: list[str], sources: list[str | None]) -> dict[str, Ints64]:
     """Return name, genre and about of rows by their ids, as in `genre_rows:drama`."""
     parts = [row_id.partition(":") for row_id in row_ids]
     stated = pl.Series([rest or None for _, _, rest in parts], dtype=pl.String)

@@ -21,7 +21,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from playbill.datasets.arrays import Int
+from playbill.arrays import Ints64
 
 PREFIX_LETTERS = 10
 """Longest prefix with a gram of its own."""
@@ -72,7 +72,7 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFKD", text.casefold()).casefold().translate(_FOLDING)
 
 
-def gram_arrays(texts: Sequence[str], buckets: int, *, query: bool = False) -> tuple[Int, Int]:
+def gram_arrays(texts: Sequence[str], buckets: int, *, query: bool = False) -> tuple[Ints64, Ints64]:
     """Hash texts to bags of gram ids.
 
     Args:
@@ -105,7 +105,7 @@ def description_gram(buckets: int) -> int:
     return int(_ids(np.array([_OFFSET]), _SAID, buckets)[0])
 
 
-def word_arrays(texts: Sequence[str], buckets: int, limit: int = 64, *, stems: bool = False) -> tuple[Int, Int]:
+def word_arrays(texts: Sequence[str], buckets: int, limit: int = 64, *, stems: bool = False) -> tuple[Ints64, Ints64]:
     """Hash the first `limit` words of longer texts, such as synopses. Same ids as in `gram_arrays`.
 
     Args:
@@ -173,9 +173,9 @@ class _Letters:
             hashes[late] = hashes[late - self.place[late] + WORD_LETTERS - 1]
         return hashes
 
-    def words(self) -> Int:
+    def words(self) -> Ints64:
         """Return how many words the text of each letter has."""
-        found: Int = np.bincount(self.text, self.place == 0)[self.text].astype(np.int64)
+        found: Ints64 = np.bincount(self.text, self.place == 0)[self.text].astype(np.int64)
         return found
 
     def after(self) -> Hashes:
@@ -198,7 +198,7 @@ def _step(hashes: Hashes, codes: NDArray[np.uint32]) -> Hashes:
     return mixed
 
 
-def _bags(letters: _Letters, parts: Sequence[tuple[Int, Hashes, np.uint64]], buckets: int) -> tuple[Int, Int]:
+def _bags(letters: _Letters, parts: Sequence[tuple[Ints64, Hashes, np.uint64]], buckets: int) -> tuple[Ints64, Ints64]:
     if buckets <= 1 or not letters.count:
         return np.zeros(0, np.int64), np.zeros(letters.count, np.int64)
     text = np.concatenate([letters.text[at] for at, _, _ in parts])
@@ -208,7 +208,7 @@ def _bags(letters: _Letters, parts: Sequence[tuple[Int, Hashes, np.uint64]], buc
     return ids[order], (np.cumsum(sizes) - sizes).astype(np.int64)
 
 
-def _ids(hashes: Hashes, seed: np.uint64, buckets: int) -> Int:
+def _ids(hashes: Hashes, seed: np.uint64, buckets: int) -> Ints64:
     with np.errstate(over="ignore"):
         mixed = (hashes + seed) * _MIX
     return ((mixed >> np.uint64(32)) % np.uint64(buckets - 1)).astype(np.int64) + 1

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from playbill.datasets.arrays import AnyInt, Float, Int, TitleArrays
+from playbill.arrays import AnyInts, Floats32, Ints64
+from playbill.datasets.arrays import TitleArrays
 from playbill.datasets.encoding.encoder import Encoder
 from playbill.datasets.encoding.text import gram_arrays, word_arrays
 from playbill.datasets.encoding.tokens import year_buckets
@@ -26,7 +27,7 @@ def title_arrays(
     titles: pl.DataFrame,
     availability: pl.DataFrame,
     *,
-    plays: AnyInt | Float,
+    plays: AnyInts | Floats32,
     as_of: datetime,
     snapshots: NDArray[np.float32],
     categorical: pl.DataFrame | None = None,
@@ -72,12 +73,12 @@ class Snapshots(Protocol):
         ...
 
     @property
-    def values(self) -> Float:
+    def values(self) -> Floats32:
         """[S, T - 1, F'] features of every title but the padding row."""
         ...
 
 
-def snapshot_values(found: Snapshots, names: Sequence[str]) -> Float:
+def snapshot_values(found: Snapshots, names: Sequence[str]) -> Floats32:
     """Return [S, T, F] raw features in the order of `names`, padding row first; a column not found is nan."""
     moments, titles = found.values.shape[:2]
     values = np.full((moments, titles + 1, len(names)), np.nan, np.float32)
@@ -123,11 +124,11 @@ def _read(encoder: Encoder, frame: pl.DataFrame, column: str) -> pl.Series:
     return frame[column]
 
 
-def _index(encoder: Encoder, frame: pl.DataFrame, column: str) -> Int:
+def _index(encoder: Encoder, frame: pl.DataFrame, column: str) -> Ints64:
     return encoder.vocabulary(column).encode(_read(encoder, frame, column)).astype(np.int64)
 
 
-def _bags(encoder: Encoder, frame: pl.DataFrame) -> dict[str, Int]:
+def _bags(encoder: Encoder, frame: pl.DataFrame) -> dict[str, Ints64]:
     buckets = encoder.state.text_buckets
     synopses = _read(encoder, frame, "synopsis").fill_null("").to_list()
     found = {
@@ -138,7 +139,7 @@ def _bags(encoder: Encoder, frame: pl.DataFrame) -> dict[str, Int]:
     return {name: part for names, parts in found.items() for name, part in zip(names, parts, strict=True)}
 
 
-def _genres(encoder: Encoder, frame: pl.DataFrame) -> tuple[Int, Int]:
+def _genres(encoder: Encoder, frame: pl.DataFrame) -> tuple[Ints64, Ints64]:
     if "genres" not in encoder.state.metadata or "genres" not in frame.columns:
         return np.zeros(0, np.int64), np.zeros(frame.height, np.int64)
     flat = pl.DataFrame({"row": np.arange(frame.height), "genre": frame["genres"]}).explode("genre")
@@ -163,14 +164,14 @@ def _names(frame: pl.DataFrame) -> list[str]:
     return (own + " / " + others).to_list()
 
 
-def _years(encoder: Encoder, frame: pl.DataFrame) -> Int:
+def _years(encoder: Encoder, frame: pl.DataFrame) -> Ints64:
     if "release_year" not in encoder.state.metadata or "release_date" not in frame.columns:
         return np.zeros(frame.height, np.int64)
     years = frame["release_date"].dt.year().cast(pl.Float64).fill_null(float("nan")).to_numpy()
     return year_buckets(years, encoder.state.year_edges)
 
 
-def _ages(launch: pl.Series, as_of: datetime) -> Float:
+def _ages(launch: pl.Series, as_of: datetime) -> Floats32:
     age = (utc_literal(as_of) - pl.col("launch")).dt.total_seconds() / _DAY_S
-    ages: Float = launch.to_frame().select(age.fill_null(float("nan"))).to_series().to_numpy().astype(np.float32)
+    ages: Floats32 = launch.to_frame().select(age.fill_null(float("nan"))).to_series().to_numpy().astype(np.float32)
     return ages

@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from playbill.datasets.arrays import AnyInt, HistoryArrays, Int
+from playbill.arrays import AnyInts, Ints64
+from playbill.datasets.arrays import HistoryArrays
 from playbill.tables import Vocabulary
 
 IGNORED_ACTIONS = ("impression",)
@@ -28,13 +29,13 @@ FIELDS = ("title", "actions", "canvas", "device", "language", "gap", "duration")
 class Tokens:
     """Tokens of many members, member after member, oldest first. Letter n counts tokens, E events."""
 
-    values: Int
+    values: Ints64
     """[n, 7] the columns `FIELDS`."""
     member: NDArray[np.int64]
     """[n] number of the member, in order of first appearance in the frame."""
-    event_rows: Int
+    event_rows: Ints64
     """[E] row of the frame each kept event came from."""
-    event_token: Int
+    event_token: Ints64
     """[E] token each kept event went into."""
 
     def __len__(self) -> int:
@@ -80,26 +81,26 @@ def tokens_of(events: pl.DataFrame, codes: Codes) -> Tokens:
     return Tokens(values, member[firsts], rows, np.cumsum(starts) - 1)
 
 
-def _starts(member: Int, title: Int, merge: bool) -> NDArray[np.bool_]:
+def _starts(member: Ints64, title: Ints64, merge: bool) -> NDArray[np.bool_]:
     if not merge or not len(title):
         return np.ones(len(title), np.bool_)
     changed = (member[1:] != member[:-1]) | (title[1:] != title[:-1])
     return np.concatenate([[True], changed])
 
 
-def _actions(actions: pl.Series, rows: Int, firsts: Int, vocabulary: Vocabulary) -> Int:
+def _actions(actions: pl.Series, rows: Ints64, firsts: Ints64, vocabulary: Vocabulary) -> Ints64:
     codes = vocabulary.encode(actions)[rows].astype(np.int64)
     bits = np.where(codes > 0, np.int64(1) << np.maximum(codes - 1, 0), 0)
     return np.bitwise_or.reduceat(bits, firsts) if len(firsts) else bits
 
 
-def _codes(events: pl.DataFrame, name: str, rows: Int, vocabulary: Vocabulary) -> Int:
+def _codes(events: pl.DataFrame, name: str, rows: Ints64, vocabulary: Vocabulary) -> Ints64:
     if name not in events.columns:
         return np.zeros(len(rows), np.int64)
     return vocabulary.encode(events[name])[rows].astype(np.int64)
 
 
-def _gaps(event_at: pl.Series, rows: Int, member: Int, firsts: Int) -> Int:
+def _gaps(event_at: pl.Series, rows: Ints64, member: Ints64, firsts: Ints64) -> Ints64:
     """Bucket the time from the last event of the token before to the first event of this one."""
     moments = event_at.dt.epoch("us").to_numpy()[rows]
     before = np.maximum(firsts - 1, 0)
@@ -108,7 +109,7 @@ def _gaps(event_at: pl.Series, rows: Int, member: Int, firsts: Int) -> Int:
     return gap_buckets(np.where(own, np.maximum(seconds, 0.0), np.nan))
 
 
-def _durations(events: pl.DataFrame, rows: Int, firsts: Int) -> Int:
+def _durations(events: pl.DataFrame, rows: Ints64, firsts: Ints64) -> Ints64:
     """Bucket the total time; unknown where no event of the token says any."""
     if "duration_s" not in events.columns or not len(firsts):
         return np.zeros(len(firsts), np.int64)
@@ -118,7 +119,7 @@ def _durations(events: pl.DataFrame, rows: Int, firsts: Int) -> Int:
     return duration_buckets(np.where(known, total, np.nan))
 
 
-def pad(values: AnyInt, starts: Int, lengths: Int, width: int) -> HistoryArrays:
+def pad(values: AnyInts, starts: Ints64, lengths: Ints64, width: int) -> HistoryArrays:
     """Lay windows of tokens side by side, right-padded with zeros.
 
     Args:
@@ -130,7 +131,7 @@ def pad(values: AnyInt, starts: Int, lengths: Int, width: int) -> HistoryArrays:
     places = np.arange(width)
     inside = places < lengths[:, None]
     if not len(values):
-        block: AnyInt = np.zeros((len(starts), width, len(FIELDS)), np.int64)
+        block: AnyInts = np.zeros((len(starts), width, len(FIELDS)), np.int64)
     else:
         block = values[np.where(inside, starts[:, None] + places, 0)] * inside[:, :, None]
     columns = np.ascontiguousarray(np.moveaxis(block, -1, 0).astype(np.int64, copy=False))
@@ -156,27 +157,27 @@ ROW_POSITIONS = len(ROW_EDGES) + 2
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def gap_buckets(seconds: NDArray[np.float64]) -> Int:
+def gap_buckets(seconds: NDArray[np.float64]) -> Ints64:
     """Return 1 to 13 for a gap; 0 for nan, which is no token before."""
     return _bucket(seconds, GAP_EDGES_S)
 
 
-def duration_buckets(seconds: NDArray[np.float64]) -> Int:
+def duration_buckets(seconds: NDArray[np.float64]) -> Ints64:
     """Return 1 to 12 for a time watched; 0 for nan, which is unknown."""
     return _bucket(seconds, DURATION_EDGES_S)
 
 
-def row_position_buckets(places: NDArray[np.float64]) -> Int:
+def row_position_buckets(places: NDArray[np.float64]) -> Ints64:
     """Return 1 to 9 for a row's place on its page; 0 for nan, which is unknown."""
     return _bucket(places, ROW_EDGES)
 
 
-def _bucket(values: NDArray[np.float64], edges: Sequence[float]) -> Int:
+def _bucket(values: NDArray[np.float64], edges: Sequence[float]) -> Ints64:
     found = np.searchsorted(np.asarray(edges, np.float64), np.nan_to_num(values), side="right") + 1
     return np.where(np.isnan(values), 0, found).astype(np.int64)
 
 
-def hour_of_week(moments: Int) -> Int:
+def hour_of_week(moments: Ints64) -> Ints64:
     """Return 1 (Monday 00:00 to 01:00 UTC) to 168 for moments in microseconds since 1970."""
     return (moments // _HOUR + _MONDAY_OFFSET_HOURS) % _WEEK_HOURS + 1
 
@@ -192,12 +193,12 @@ def year_edges(years: Sequence[int], count: int = 24) -> tuple[int, ...]:
     return tuple(int(year) for year in np.unique(cuts))
 
 
-def year_buckets(years: NDArray[np.float64], edges: Sequence[int]) -> Int:
+def year_buckets(years: NDArray[np.float64], edges: Sequence[int]) -> Ints64:
     """Return 1 + the number of edges at or below each year; 0 for nan."""
     return _bucket(years, edges)
 
 
-def floor_moments(moments: Int, hours: int) -> Int:
+def floor_moments(moments: Ints64, hours: int) -> Ints64:
     """Return the last multiple of `hours` since 1970 at or before each moment, in microseconds."""
     step = hours * _HOUR
     return moments // step * step

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
-from playbill.datasets.arrays import Float, Int
+from playbill.arrays import Floats32, Ints64
 from playbill.datasets.checks import Boundary
 from playbill.datasets.encoding.encoder import CONTEXT_COLUMNS
 from playbill.datasets.encoding.tokens import Tokens
@@ -35,13 +35,13 @@ from playbill.schema import INTERACTIONS
 class Labelled:
     """The m labelled tokens among n. Letter E counts events of the frame the tokens came from."""
 
-    events: Int
+    events: Ints64
     """[m] row of the frame of each target event."""
-    token_row: Int
+    token_row: Ints64
     """[n] -1 or number of the target."""
-    labels: dict[str, Float]
+    labels: dict[str, Floats32]
     """Head -> [m]; nan = unlabelled."""
-    rewards: dict[str, Float] = field(default_factory=dict)
+    rewards: dict[str, Floats32] = field(default_factory=dict)
     """Head -> [m] rewards, for heads that have one; nan where there is no label."""
 
 
@@ -102,7 +102,7 @@ def label_values(
     *,
     titles: pl.DataFrame | None = None,
     require_rows: bool = True,
-) -> dict[str, Float]:
+) -> dict[str, Floats32]:
     """Return the value of every head's label for every event, nan where it has none or is too young.
 
     Args:
@@ -132,7 +132,9 @@ def label_values(
     return values
 
 
-def _require_taught(resolved: ResolvedModel, values: Mapping[str, Float], known: pl.DataFrame, as_of: datetime) -> None:
+def _require_taught(
+    resolved: ResolvedModel, values: Mapping[str, Floats32], known: pl.DataFrame, as_of: datetime
+) -> None:
     """Refuse labels that teach a head which is not optional nothing; see `label_values`."""
     empty, alike = _untaught(resolved, values, optional=False)
     labels = dict.fromkeys(resolved.labels[label].name for label in empty.values())
@@ -146,7 +148,7 @@ def _require_taught(resolved: ResolvedModel, values: Mapping[str, Float], known:
 
 
 def empty_heads(
-    resolved: ResolvedModel, values: Mapping[str, Float], known: pl.DataFrame, as_of: datetime
+    resolved: ResolvedModel, values: Mapping[str, Floats32], known: pl.DataFrame, as_of: datetime
 ) -> dict[str, str]:
     """Return optional heads that their label teaches nothing, and why: no row is positive, or all are alike.
 
@@ -164,7 +166,7 @@ def empty_heads(
 
 
 def _untaught(
-    resolved: ResolvedModel, values: Mapping[str, Float], *, optional: bool
+    resolved: ResolvedModel, values: Mapping[str, Floats32], *, optional: bool
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return heads -> their label where no row of it is positive, and heads -> why where all its rows are alike.
 
@@ -182,7 +184,7 @@ def _untaught(
     return empty, alike
 
 
-def _all_alike(values: Float) -> Iterator[tuple[float, int]]:
+def _all_alike(values: Floats32) -> Iterator[tuple[float, int]]:
     """Yield the one value of labelled events and their number, where there is no other value."""
     known = values[~np.isnan(values)]
     if known.size and (known == known[0]).all():
@@ -190,7 +192,7 @@ def _all_alike(values: Float) -> Iterator[tuple[float, int]]:
 
 
 def labelled(
-    tokens: Tokens, values: dict[str, Float], resolved: ResolvedModel, rewards: Mapping[str, Float] | None = None
+    tokens: Tokens, values: dict[str, Floats32], resolved: ResolvedModel, rewards: Mapping[str, Floats32] | None = None
 ) -> Labelled:
     """Find the tokens to learn from. The first labelled event of a token is its moment of request.
 
@@ -218,7 +220,7 @@ def labelled(
     return Labelled(tokens.event_rows[at[firsts]], token_row, labels, found)
 
 
-def _chosen(values: Float, rows: Int, count: int, *, largest: bool) -> Int:
+def _chosen(values: Floats32, rows: Ints64, count: int, *, largest: bool) -> Ints64:
     """Return [count] the event that labels each token, -1 without one: the largest label, or the last one said."""
     given = np.nonzero(~np.isnan(values))[0]
     if largest:

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from playbill.datasets.arrays import AnyInt, Bool, Float, Int
+from playbill.arrays import AnyInts, Bools, Floats32, Ints64
 from playbill.definitions.specs.negatives import (
     DrawnOptions,
     MixedOptions,
@@ -30,13 +30,13 @@ from playbill.definitions.specs.plugins import NEGATIVES
 class Pool:
     """What one batch may draw from, the same for all ranks that share it."""
 
-    targets: Int
+    targets: Ints64
     """Titles of the batch's positive rows, repeats and all."""
-    possible: Bool
+    possible: Bools
     """[T] titles that somebody in the batch could have seen; never the padding."""
-    plays: Float
+    plays: Floats32
     """[T] plays in the training part."""
-    frequency: Float
+    frequency: Floats32
     """[T] share of each title among the positive rows of the whole training set."""
 
 
@@ -46,7 +46,7 @@ class Policy(Protocol):
     shown: int | None
     """How many titles shown in the row's own request and not played it adds: 0 is none, None all."""
 
-    def draw(self, pool: Pool, random: np.random.Generator) -> tuple[Int, Float]:
+    def draw(self, pool: Pool, random: np.random.Generator) -> tuple[Ints64, Floats32]:
         """Draw for one batch.
 
         Returns:
@@ -61,7 +61,7 @@ class Shown:
     def __init__(self, options: ShownOptions) -> None:
         self.shown: int | None = options.count
 
-    def draw(self, pool: Pool, random: np.random.Generator) -> tuple[Int, Float]:
+    def draw(self, pool: Pool, random: np.random.Generator) -> tuple[Ints64, Floats32]:
         """Draw nothing."""
         return np.zeros(0, np.int64), np.zeros(len(pool.possible), np.float32)
 
@@ -78,7 +78,7 @@ class Uniform:
         """Return [T] what the chance of each title is proportional to."""
         return pool.possible.astype(np.float64)
 
-    def draw(self, pool: Pool, random: np.random.Generator) -> tuple[Int, Float]:
+    def draw(self, pool: Pool, random: np.random.Generator) -> tuple[Ints64, Floats32]:
         """Draw `count` titles with replacement."""
         upto = np.cumsum(self.weights(pool))
         if upto[-1] == 0:
@@ -112,7 +112,7 @@ class InBatch:
     def __init__(self, options: DrawnOptions) -> None:
         self.count = options.count
 
-    def draw(self, pool: Pool, random: np.random.Generator) -> tuple[Int, Float]:
+    def draw(self, pool: Pool, random: np.random.Generator) -> tuple[Ints64, Floats32]:
         """Take `count` targets without replacement, all of them where there are no more."""
         targets = pool.targets
         if len(targets) > self.count:
@@ -130,7 +130,7 @@ class Mixed:
         shown = [part.shown for part in self.parts if part.shown != 0]
         self.shown: int | None = shown[0] if shown else 0
 
-    def draw(self, pool: Pool, random: np.random.Generator) -> tuple[Int, Float]:
+    def draw(self, pool: Pool, random: np.random.Generator) -> tuple[Ints64, Floats32]:
         """Draw each policy's share, one after the other."""
         drawn, expected = zip(*(part.draw(pool, random) for part in self.parts), strict=True)
         return np.concatenate(drawn), np.sum(expected, axis=0, dtype=np.float32)
@@ -148,7 +148,7 @@ def make_policy(options: NegativesOptions) -> Policy:
     return made
 
 
-def usable_titles(drawn: Int, target: Int, available: Bool, group: Int, shown: Int) -> Bool:
+def usable_titles(drawn: Ints64, target: Ints64, available: Bools, group: Ints64, shown: Ints64) -> Bools:
     """Return [N, S] which drawn titles count for which row.
 
     Args:
@@ -158,7 +158,7 @@ def usable_titles(drawn: Int, target: Int, available: Bool, group: Int, shown: I
         group: [N] row of `available`.
         shown: [N, C] titles the row uses beside them, 0 = none: they are not used twice.
     """
-    usable: Bool = (drawn > 0) & (drawn != target[:, None])
+    usable: Bools = (drawn > 0) & (drawn != target[:, None])
     if len(available):
         usable &= available[:, drawn][group]
     for column in shown.T:
@@ -166,7 +166,7 @@ def usable_titles(drawn: Int, target: Int, available: Bool, group: Int, shown: I
     return usable
 
 
-def shown_titles(flat: AnyInt, offsets: AnyInt, rows: Int, most: int | None) -> Int:
+def shown_titles(flat: AnyInts, offsets: AnyInts, rows: Ints64, most: int | None) -> Ints64:
     """Return [N, C] the first titles of each row's slate, 0 where there are no more.
 
     Args:

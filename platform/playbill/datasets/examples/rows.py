@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from playbill.datasets.arrays import AnyInt, Bool, Float, Int
+from playbill.arrays import AnyInts, Bools, Floats32, Ints64
 from playbill.datasets.encoding.tokens import IGNORED_ACTIONS, Tokens
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.specs.losses import ranks
@@ -28,25 +28,25 @@ class TrainingRows:
     `f + m + 1` one token, and so on.
     """
 
-    slot: AnyInt
+    slot: AnyInts
     """[R] slot of the state."""
-    title: AnyInt
+    title: AnyInts
     """[R] title row."""
-    request: AnyInt
+    request: AnyInts
     """[R] row of the encoded requests."""
-    next: Bool
+    next: Bools
     """[R] whether the title is that of the next token, and so the row may be made into others."""
-    labels: dict[str, Float]
+    labels: dict[str, Floats32]
     """Head -> [R]; nan = unlabelled."""
-    weights: dict[str, Float]
+    weights: dict[str, Floats32]
     """Head -> [R] weights of its own: by reward, or for what was left out of a request."""
-    copies: AnyInt
+    copies: AnyInts
     """[R] how often an epoch reads the row, each time with one over that as its weight; empty = once."""
-    slate: AnyInt
+    slate: AnyInts
     """Titles shown in the requests of rows and not played, flat."""
-    slate_offsets: AnyInt
+    slate_offsets: AnyInts
     """[R + 1] where each row's begin; empty where no head asks for them."""
-    silent: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
+    silent: Bools = field(default_factory=lambda: np.zeros(0, np.bool_))
     """[R] whether a row teaches nothing itself, and is there for what is made from it; empty = none is."""
 
     def __len__(self) -> int:
@@ -57,18 +57,18 @@ class TrainingRows:
 class ShownRows:
     """U impressions to learn from. Letter E counts events of the frame they came from."""
 
-    events: Int
+    events: Ints64
     """[U] row of the frame of each impression."""
-    requests: Int
+    requests: Ints64
     """[U] row of the frame of the first event of its request."""
-    labels: dict[str, Float]
+    labels: dict[str, Floats32]
     """Head -> [U]; nan = unlabelled, or left out of the request's sample."""
-    weights: dict[str, Float]
+    weights: dict[str, Floats32]
     """Head -> [U], for heads that take a sample of each request."""
 
 
 def shown_rows(
-    events: pl.DataFrame, titles: AnyInt, values: dict[str, Float], resolved: ResolvedModel, seed: int
+    events: pl.DataFrame, titles: AnyInts, values: dict[str, Floats32], resolved: ResolvedModel, seed: int
 ) -> ShownRows:
     """Find the impressions that train some head.
 
@@ -86,7 +86,7 @@ def shown_rows(
     requests = request_starts(events)[rows]
     labels = {head: value[rows] for head, value in values.items()}
     chance = np.random.default_rng((seed, 1)).random(len(rows))
-    weights: dict[str, Float] = {}
+    weights: dict[str, Floats32] = {}
     for head, most in _samples(resolved).items():
         if head in labels:
             labels[head], weights[head] = sample_of_requests(labels[head], requests, chance, most)
@@ -99,12 +99,12 @@ def shown_rows(
     )
 
 
-def _useful(labels: dict[str, Float], resolved: ResolvedModel) -> Bool:
+def _useful(labels: dict[str, Floats32], resolved: ResolvedModel) -> Bools:
     """Return [E] which events train some head: a ranking head by a label above 0, any other by any label."""
-    found: list[Bool] = []
+    found: list[Bools] = []
     for head, value in labels.items():
         found.append(value > 0 if ranks(resolved.model.heads[head].loss) else ~np.isnan(value))
-    useful: Bool = np.logical_or.reduce(found)
+    useful: Bools = np.logical_or.reduce(found)
     return useful
 
 
@@ -117,7 +117,9 @@ def _samples(resolved: ResolvedModel) -> dict[str, int]:
     }
 
 
-def sample_of_requests(labels: Float, requests: Int, chance: NDArray[np.float64], most: int) -> tuple[Float, Float]:
+def sample_of_requests(
+    labels: Floats32, requests: Ints64, chance: NDArray[np.float64], most: int
+) -> tuple[Floats32, Floats32]:
     """Keep at most `most` zeros of each request, weighted up to all of them.
 
     Args:
@@ -139,7 +141,7 @@ def sample_of_requests(labels: Float, requests: Int, chance: NDArray[np.float64]
     return kept, weights
 
 
-def request_starts(events: pl.DataFrame) -> Int:
+def request_starts(events: pl.DataFrame) -> Ints64:
     """Return [E] the row of the first event of each event's request; an event without one is its own."""
     numbered = events.select("member_id", "request_id", row=pl.int_range(pl.len(), dtype=pl.Int64))
     first = pl.col("row").min().over("member_id", "request_id")
@@ -147,7 +149,7 @@ def request_starts(events: pl.DataFrame) -> Int:
     return numbered.select(pl.when(known).then(first).otherwise("row"))["row"].to_numpy().astype(np.int64)
 
 
-def slots_of(tokens: Tokens, members: Int, before: Int) -> Int:
+def slots_of(tokens: Tokens, members: Ints64, before: Ints64) -> Ints64:
     """Return [U] the slot of the state that was over before an event.
 
     Args:
@@ -160,12 +162,12 @@ def slots_of(tokens: Tokens, members: Int, before: Int) -> Int:
     return np.searchsorted(last, before, side="left").astype(np.int64) + members
 
 
-def next_slots(tokens: Tokens) -> Int:
+def next_slots(tokens: Tokens) -> Ints64:
     """Return [n] the slot of the state just before each token."""
     return np.arange(len(tokens), dtype=np.int64) + tokens.member
 
 
-def slates(events: pl.DataFrame, titles: AnyInt, targets: Int, seed: int) -> tuple[Int, Int]:
+def slates(events: pl.DataFrame, titles: AnyInts, targets: Ints64, seed: int) -> tuple[Ints64, Ints64]:
     """Return what the requests of target events showed that was not played in them.
 
     Args:

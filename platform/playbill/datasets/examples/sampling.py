@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
-from playbill.datasets.arrays import Float, Int
+from playbill.arrays import Floats32, Ints64
 from playbill.definitions.specs import ResolvedModel, SamplingSpec, reward_version
 from playbill.errors import ConfigError, StateError
 
@@ -77,7 +77,7 @@ def _tenures(rows: pl.DataFrame, members: pl.DataFrame) -> pl.Series:
     return pl.Series("tenure", np.where(np.isnan(days), UNKNOWN_BAND, band), dtype=pl.String)
 
 
-def draw_copies(names: pl.Series, floor: float) -> tuple[Int, tuple[Stratum, ...]]:
+def draw_copies(names: pl.Series, floor: float) -> tuple[Ints64, tuple[Stratum, ...]]:
     """Decide how often each example is drawn in an epoch so that every stratum has its floor.
 
     No example is left out: those of large strata are drawn once, those of small ones as often as needed. Within a
@@ -117,7 +117,7 @@ def draw_copies(names: pl.Series, floor: float) -> tuple[Int, tuple[Stratum, ...
     return copies.astype(np.int64), record
 
 
-def _require_examples(names: Sequence[str], rows: Int, drawn: Int, floor: float) -> None:
+def _require_examples(names: Sequence[str], rows: Ints64, drawn: Ints64, floor: float) -> None:
     """Check that no example would be drawn over and over; names are those of `rows`, smallest first."""
     few = np.nonzero(drawn > MOST_DRAWS * rows)[0]
     if not len(few):
@@ -131,7 +131,7 @@ def _require_examples(names: Sequence[str], rows: Int, drawn: Int, floor: float)
     )
 
 
-def _largest_floor(rows: Int, above: float) -> float:
+def _largest_floor(rows: Ints64, above: float) -> float:
     """Return a floor, about the largest, that no example is drawn too often for; `above` is one that is too high."""
     below = 0.0
     for _ in range(30):
@@ -142,7 +142,7 @@ def _largest_floor(rows: Int, above: float) -> float:
     return float(np.floor(below * 10.0**digits) / 10.0**digits)
 
 
-def _drawn(rows: Int, floor: float) -> Int:
+def _drawn(rows: Ints64, floor: float) -> Ints64:
     """Return the least numbers to draw, none under its rows, that give each stratum its floor.
 
     Args:
@@ -163,7 +163,7 @@ def _drawn(rows: Int, floor: float) -> Int:
     return drawn.astype(np.int64)
 
 
-def _ranks(codes: Int, count: int) -> Int:
+def _ranks(codes: Ints64, count: int) -> Ints64:
     """Return [R] the place of each row among those of its stratum, in their order."""
     order = np.argsort(codes, kind="stable")
     sizes = np.bincount(codes, minlength=count)
@@ -199,7 +199,7 @@ class ExampleWeights(Protocol):
         availability: pl.DataFrame,
         titles: pl.DataFrame,
         as_of: datetime,
-    ) -> Mapping[str, Float]:
+    ) -> Mapping[str, Floats32]:
         """Return the reward of each of E events for every head that has one, nan where an event has none.
 
         Args:
@@ -211,7 +211,7 @@ class ExampleWeights(Protocol):
         """
         ...
 
-    def weigh(self, values: Float, labels: Float, loss: str) -> tuple[Float, Float]:
+    def weigh(self, values: Floats32, labels: Floats32, loss: str) -> tuple[Floats32, Floats32]:
         """Return the labels and the weights of R rows, weights of mean 1, from their rewards and labels."""
         ...
 
@@ -232,7 +232,7 @@ def event_rewards(
     availability: pl.DataFrame,
     titles: pl.DataFrame,
     as_of: datetime,
-) -> dict[str, Float]:
+) -> dict[str, Floats32]:
     """Return head -> [E] rewards, for the heads that have one.
 
     Raises:

@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
+from playbill.arrays import AnyInts, Floats32, Ints64
 from playbill.clock import Clock
-from playbill.datasets.arrays import AnyInt, Float, Int
 from playbill.datasets.checks import Boundary, assert_heads_fit, unfit_heads
 from playbill.datasets.encoding.encoder import Encoder
 from playbill.datasets.encoding.tokens import Tokens
@@ -80,9 +80,9 @@ class Known:
     availability: pl.DataFrame
     as_of: datetime
     """Labels are told as of it."""
-    labels: dict[str, Float]
+    labels: dict[str, Floats32]
     """Head -> [E]."""
-    rewards: dict[str, Float]
+    rewards: dict[str, Floats32]
     """Head -> [E], for heads that have one."""
     weights: ExampleWeights | None
     left_out: dict[str, str] = field(default_factory=dict)
@@ -99,9 +99,9 @@ class Examples:
     """[m] `request_rows`."""
     members: int
     """Members in the frame, with tokens or without."""
-    events: Int
+    events: Ints64
     """[R] row of the frame of each row's event."""
-    moments: Int
+    moments: Ints64
     """[R] row of the frame its request is known by."""
 
 
@@ -178,7 +178,7 @@ def find_examples(encoder: Encoder, known: Known, resolved: ResolvedModel) -> Ex
     return Examples(tokens, rows, requests, int(numbers.max(initial=-1)) + 1, event, moment)
 
 
-def _requests_of(events: pl.DataFrame, shown: ShownRows, own_fields: Mapping[str, str]) -> tuple[pl.DataFrame, Int]:
+def _requests_of(events: pl.DataFrame, shown: ShownRows, own_fields: Mapping[str, str]) -> tuple[pl.DataFrame, Ints64]:
     """Return the requests of impressions, and [U] which one each is of.
 
     They are asked when their request began; the impressions of a row are a request of their own.
@@ -196,7 +196,7 @@ def _requests_of(events: pl.DataFrame, shown: ShownRows, own_fields: Mapping[str
 
 def head_arrays(
     own: Labelled, shown: ShownRows, known: Known, resolved: ResolvedModel
-) -> tuple[dict[str, Float], dict[str, Float]]:
+) -> tuple[dict[str, Floats32], dict[str, Floats32]]:
     """Return head -> [R] labels, and weights for the heads that have some: of the tokens first, then of impressions."""
     labels = {head: np.concatenate([values, shown.labels[head]]) for head, values in own.labels.items()}
     ones = np.ones(len(own.events), np.float32)
@@ -213,7 +213,7 @@ def head_arrays(
     return labels, weights
 
 
-def _slates(events: pl.DataFrame, titles: AnyInt, targets: Int, resolved: ResolvedModel) -> tuple[AnyInt, Int]:
+def _slates(events: pl.DataFrame, titles: AnyInts, targets: Ints64, resolved: ResolvedModel) -> tuple[AnyInts, Ints64]:
     heads = resolved.model.heads.values()
     requested = [head for head in heads if head.negatives is not None and make_policy(head.negatives).shown != 0]
     if not requested:
@@ -234,7 +234,7 @@ def require_some(rows: int) -> None:
 
 def draw_strata(
     examples: Examples, known: Known, tables: LogTables, resolved: ResolvedModel
-) -> tuple[pl.Series, Int, tuple[Stratum, ...]]:
+) -> tuple[pl.Series, Ints64, tuple[Stratum, ...]]:
     """Return [R] strata, [R] how often an epoch reads each row, and the record; all empty without `sampling`.
 
     Raises:

@@ -17,12 +17,12 @@ import polars as pl
 from scipy import sparse
 
 from playbill import metrics
+from playbill.arrays import Indices
 from playbill.datasets import Request
 from playbill.errors import ConfigError, IntegrityError
 from playbill.evaluation.cases.case import EvaluationCase
 from playbill.evaluation.cases.event_log import PLAY, UNKNOWN, TitleOrder
 from playbill.evaluation.cases.score_function import Scores
-from playbill.metrics.topk import Indices
 from playbill.models.ease import DEFAULT_PENALTY, Square, played_both, solve
 from playbill.ranking.scoring.history_terms import together
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill import metrics
+from playbill.arrays import Floats64
 from playbill.datasets import Request, Split
 from playbill.datasets.examples.labelled import assert_held_out_later
 from playbill.definitions.specs import CanvasSpec, HeadSpec, ResolvedModel
@@ -35,8 +36,6 @@ MOST_STATES = 20_000
 RESAMPLES = 200
 """Bootstrap draws of members: each sorts every row once more."""
 _AT_ONCE = 512
-
-Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -248,7 +247,7 @@ def _row(name: str, rows: pl.DataFrame, resolved: ResolvedModel, judging: Judgin
     )
 
 
-def _draws(members: npt.NDArray[np.int64], seed: int) -> Iterator[Values]:
+def _draws(members: npt.NDArray[np.int64], seed: int) -> Iterator[Floats64]:
     """Yield [R] weights of rows: how often each row's member was drawn."""
     generator = np.random.default_rng(seed)
     size = int(members.max()) + 1

@@ -14,6 +14,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
+from playbill.arrays import Indices, Mask
 from playbill.datasets import Request, Split
 from playbill.datasets.examples.labelled import NAME_END, assert_held_out_later
 from playbill.definitions.specs import CanvasSpec, ResolvedModel
@@ -24,7 +25,6 @@ from playbill.evaluation.cases.case import REQUEST_FIELDS, Fold
 from playbill.evaluation.cases.event_log import TRAIN, EvaluationTables, EventLog, TitleOrder
 from playbill.evaluation.cases.slices import add_tenure
 from playbill.labels import extract
-from playbill.metrics.topk import Indices, Mask
 
 ROW_COLUMNS = ("row_id", "name", "stated", "source_title_id", "title_id")
 """Of a row of a page: its id, its definition's name, what the id says after it, its source title, its first title."""

@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from playbill import metrics
+from playbill.arrays import Floats64
 from playbill.datasets import Request, Split
 from playbill.definitions.specs import ResolvedModel
 from playbill.evaluation.canvases.row_cases import RowCase, build_row_case
@@ -22,7 +23,6 @@ from playbill.evaluation.measure import Measured, check_cutoffs
 from playbill.evaluation.metric_aggregation import Judging, report_context, report_of
 from playbill.evaluation.report import EvaluationReport, HeadRow
 from playbill.metrics import Interval
-from playbill.metrics.ranking import Values
 from playbill.ranking.candidates import ABSENT
 from playbill.ranking.page_rules import RowEntry, RowValues
 
@@ -37,7 +37,7 @@ AUC_RESAMPLES = 200
 class RowFunction(Protocol):
     """Anything that says what the rows of pages are worth."""
 
-    def values(self, case: RowCase) -> Values:
+    def values(self, case: RowCase) -> Floats64:
         """Return [P] values, each row by itself; the best of a page comes first, equal ones as they were logged."""
         ...
 
@@ -77,11 +77,11 @@ class RowRanker:
         self._heads, self._blend = heads, resolved.canvas(canvas).blend
         self._features, self._service = features, resolved.model.features
 
-    def values(self, case: RowCase) -> Values:
+    def values(self, case: RowCase) -> Floats64:
         """Return [P] blended log probabilities."""
         return self.of_requests(case, with_features(case.requests(), self._service, self._features))
 
-    def of_requests(self, case: RowCase, requests: Sequence[Request]) -> Values:
+    def of_requests(self, case: RowCase, requests: Sequence[Request]) -> Floats64:
         """Return the same for requests that have their features.
 
         Args:
@@ -90,19 +90,19 @@ class RowRanker:
         """
         return self.blended(self._by_head(case, requests))
 
-    def heads(self, case: RowCase) -> dict[str, Values]:
+    def heads(self, case: RowCase) -> dict[str, Floats64]:
         """Return each head's [P] log probabilities."""
         return self._by_head(case, with_features(case.requests(), self._service, self._features))
 
-    def blended(self, heads: Mapping[str, Values]) -> Values:
+    def blended(self, heads: Mapping[str, Floats64]) -> Floats64:
         """Return the [P] blend of what `heads` returns."""
-        total: Values = sum((weight * heads[head] for head, weight in self._blend.items()), np.zeros(1))
+        total: Floats64 = sum((weight * heads[head] for head, weight in self._blend.items()), np.zeros(1))
         return total
 
-    def _by_head(self, case: RowCase, requests: Sequence[Request]) -> dict[str, Values]:
+    def _by_head(self, case: RowCase, requests: Sequence[Request]) -> dict[str, Floats64]:
         entries = _entries(case, self._heads.title_ids)
         ends = np.searchsorted(case.pages, np.arange(len(case) + 1))
-        found: dict[str, list[Values]] = {head: [] for head in self._blend}
+        found: dict[str, list[Floats64]] = {head: [] for head in self._blend}
         for start in range(0, len(case), PAGES_AT_ONCE):
             states = self._heads.page_states(requests[start : start + PAGES_AT_ONCE])
             for page, state in enumerate(states, start):
@@ -128,7 +128,7 @@ def _entries(case: RowCase, title_ids: Sequence[str]) -> list[RowEntry]:
 class AsWritten:
     """Rows in the order in which the definitions write them."""
 
-    def values(self, case: RowCase) -> Values:
+    def values(self, case: RowCase) -> Floats64:
         """Return [P] minus the place of each row's name; a row of the log that no definition knows comes last."""
         places = {name: -float(place) for place, name in enumerate(case.written)}
         return np.array([places.get(name, -float(len(places))) for name in case.rows["name"]])
@@ -137,7 +137,7 @@ class AsWritten:
 class AsLogged:
     """Rows as the service showed them."""
 
-    def values(self, case: RowCase) -> Values:
+    def values(self, case: RowCase) -> Floats64:
         """Return [P] minus the place of each row on its page."""
         return -np.arange(case.rows.height, dtype=np.float64)
 
@@ -145,7 +145,7 @@ class AsLogged:
 class PopularRows:
     """Rows by how often rows of their name were played from."""
 
-    def values(self, case: RowCase) -> Values:
+    def values(self, case: RowCase) -> Floats64:
         """Return [P] rates in the train fold; 0 of a name that it has not seen."""
         return np.array([case.rates.get(name, 0.0) for name in case.rows["name"]])
 
@@ -203,7 +203,7 @@ def evaluate_rows(
     return replace(report, heads=tuple(row for row in rows if row is not None))
 
 
-def head_row(head: str, case: RowCase, values: Values, judging: Judging) -> HeadRow | None:
+def head_row(head: str, case: RowCase, values: Floats64, judging: Judging) -> HeadRow | None:
     """Return the area under the curve of a head over every row that was looked at, None where all are alike.
 
     Args:
@@ -226,7 +226,7 @@ def head_row(head: str, case: RowCase, values: Values, judging: Judging) -> Head
     return HeadRow(head, len(case.played), positives, size, {"auc": interval})
 
 
-def measured_order(case: RowCase, values: Values, cuts: Sequence[int]) -> Measured:
+def measured_order(case: RowCase, values: Floats64, cuts: Sequence[int]) -> Measured:
     """Return hr, ndcg, mrr, map and recall of an order of rows at each cut-off.
 
     Args:
@@ -241,7 +241,7 @@ def measured_order(case: RowCase, values: Values, cuts: Sequence[int]) -> Measur
         raise ValueError(f"{np.isnan(values).sum()} of {values.size} values of {case.pages.size} rows are no number")
     ranks = metrics.ranks_within(values, case.pages)[case.played]
     relevance = metrics.relevance_from_ranks(ranks, case.pages[case.played], len(case), max(cuts))
-    found: dict[str, Values] = {}
+    found: dict[str, Floats64] = {}
     for cut in sorted(set(cuts)):
         found |= {
             f"hr@{cut}": metrics.hit_rate(relevance, cut),

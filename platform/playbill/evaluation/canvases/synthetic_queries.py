@@ -20,6 +20,7 @@ from typing import TypedDict, Unpack
 import numpy as np
 import polars as pl
 
+from playbill.arrays import Indices
 from playbill.datasets import Split
 from playbill.datasets.batching.synthetic_queries import made_queries
 from playbill.datasets.splits import TIME_PROTOCOLS
@@ -35,7 +36,6 @@ from playbill.evaluation.evaluate import evaluate_case
 from playbill.evaluation.measure import Progress
 from playbill.evaluation.metric_aggregation import Judging
 from playbill.evaluation.report import EvaluationReport
-from playbill.metrics.topk import Indices
 from playbill.tables import Tables
 
 MADE_QUERIES = "made_queries"

@@ -12,11 +12,11 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
+from playbill.arrays import Indices, Mask
 from playbill.datasets.splits import TIME_PROTOCOLS
 from playbill.errors import IntegrityError
 from playbill.evaluation.cases.case import NEVER, EvaluationCase, launches
 from playbill.evaluation.cases.event_log import EventLog, microseconds
-from playbill.metrics.topk import Indices, Mask
 
 
 def assert_before_requests(case: EvaluationCase) -> None:

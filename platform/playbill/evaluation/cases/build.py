@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from playbill.arrays import Floats64
 from playbill.datasets import Split
 from playbill.definitions.specs import CanvasSpec, LabelSpec, ResolvedModel, RewardSpec
 from playbill.errors import StateError
@@ -26,7 +27,6 @@ from playbill.evaluation.cases.case import (
 from playbill.evaluation.cases.event_log import UNKNOWN, EvaluationTables, EventLog, TitleOrder
 from playbill.evaluation.cases.slices import add_slices
 from playbill.labels import extract, label_events
-from playbill.metrics.ranking import Values
 from playbill.rewards import reward_values
 
 TargetRule = Literal["last", "successive", "period"]
@@ -254,7 +254,7 @@ def only_reachable(case: EvaluationCase, subject: str = "") -> EvaluationCase:
     return case.keep(reachable)
 
 
-def target_rewards(case: EvaluationCase, reward: RewardSpec, labels: Mapping[str, LabelSpec]) -> Values:
+def target_rewards(case: EvaluationCase, reward: RewardSpec, labels: Mapping[str, LabelSpec]) -> Floats64:
     """Return each target's reward as known at the end of the log, [M].
 
     Delayed terms that are not mature by then are not predicted here: such a target's reward is NaN, and it gains

@@ -23,12 +23,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Indices, Mask
 from playbill.datasets import Request
 from playbill.datasets.candidate_masks import Profiles
 from playbill.datasets.splits import REQUESTS
 from playbill.definitions.specs import CandidatesSpec, CanvasSpec, RowSpec
 from playbill.evaluation.cases.event_log import EvaluationTables, EventLog, TitleOrder, microseconds
-from playbill.metrics.topk import Indices, Mask
 from playbill.ranking.candidates import NEVER, Catalogue, MemberHistory, Viewer, past_of, select
 from playbill.ranking.popularity import PlayLog
 from playbill.ranking.row_plans import RowPlan, plan_of

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Indices, Mask
 from playbill.datasets import Split, request_context
 from playbill.datasets.splits import TIME_PROTOCOLS
-from playbill.metrics.topk import Indices, Mask
 from playbill.tables import Tables
 
 PLAY = "play"

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Indices, Mask
 from playbill.datasets import Request
 from playbill.errors import IntegrityError
 from playbill.evaluation.cases.event_log import UNKNOWN, TitleOrder
-from playbill.metrics.topk import Indices, Mask
 
 Scores = npt.NDArray[np.floating[Any]]
 

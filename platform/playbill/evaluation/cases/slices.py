@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Indices
 from playbill.errors import StateError, UnknownNameError
 from playbill.evaluation.cases.case import NEVER, launches
 from playbill.evaluation.cases.event_log import UNKNOWN, EvaluationTables, TitleOrder, microseconds
-from playbill.metrics.topk import Indices
 from playbill.ranking.candidates import Catalogue
 
 SLICES = ("country", "tenure", "title_age", "popularity", "device", "language", "canvas")

@@ -18,10 +18,9 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from playbill.arrays import Floats64, Indices, Mask
 from playbill.errors import ConfigError, StateError
-from playbill.metrics.topk import Indices, Mask
 
-Floats = npt.NDArray[np.float64]
 DirectKind = Literal["ridge", "boosted"]
 
 FOLDS = 3
@@ -48,12 +47,12 @@ class DirectLog:
 
     members: Indices
     groups: Indices
-    scores: Floats
+    scores: Floats64
     candidates: Mask
     slates: Indices
     positions: Indices
     titles: Indices
-    reward: Floats
+    reward: Floats64
 
 
 @dataclass(frozen=True)
@@ -67,10 +66,10 @@ class DirectModel:
     """
 
     quality: npt.NDArray[np.float32]
-    factor: Floats
+    factor: Floats64
     fit: float
 
-    def of_rows(self, slates: Indices, positions: Indices, titles: Indices) -> Floats:
+    def of_rows(self, slates: Indices, positions: Indices, titles: Indices) -> Floats64:
         """Return [n] predictions of logged rows; 0 for a title that is not in the catalogue."""
         value = self.quality[slates, np.maximum(titles, 0)] * self.factor[positions]
         return np.where(titles >= 0, value, 0.0)
@@ -117,7 +116,7 @@ def _predict_fold(
     log: DirectLog,
     kind: DirectKind,
     standard: npt.NDArray[np.float32],
-    factor: Floats,
+    factor: Floats64,
     fold: Indices,
     held: int,
     quality: npt.NDArray[np.float32],
@@ -142,30 +141,30 @@ def _predict_fold(
 class _Means:
     """Smoothed mean rewards of titles and groups."""
 
-    title: Floats
-    seen: Floats
-    group: Floats
+    title: Floats64
+    seen: Floats64
+    group: Floats64
 
     @classmethod
-    def of(cls, log: DirectLog, slates: Indices, titles: Indices, reward: Floats) -> _Means:
+    def of(cls, log: DirectLog, slates: Indices, titles: Indices, reward: Floats64) -> _Means:
         overall = float(reward.mean()) if reward.size else 0.0
         groups = int(log.groups.max(initial=0)) + 1
         title, seen = _smoothed(titles, reward, log.scores.shape[1], overall)
         return cls(title, np.log1p(seen), _smoothed(log.groups[slates], reward, groups, overall)[0])
 
-    def features(self, standard: npt.NDArray[np.float32], groups: Indices, titles: Indices) -> Floats:
+    def features(self, standard: npt.NDArray[np.float32], groups: Indices, titles: Indices) -> Floats64:
         """Return [n, F]."""
         title = self.title[titles]
         return np.stack([title, self.seen[titles], self.group[groups], standard, standard * title], axis=1)
 
 
-def _smoothed(codes: Indices, reward: Floats, size: int, overall: float) -> tuple[Floats, Floats]:
+def _smoothed(codes: Indices, reward: Floats64, size: int, overall: float) -> tuple[Floats64, Floats64]:
     count = np.bincount(codes, minlength=size).astype(np.float64)
     total = np.bincount(codes, weights=reward, minlength=size)
     return (total + _PRIOR * overall) / (count + _PRIOR), count
 
 
-def _place_factor(log: DirectLog) -> Floats:
+def _place_factor(log: DirectLog) -> Floats64:
     """[K] mean reward at each place over the mean at all places."""
     overall = float(log.reward.mean())
     places = int(log.positions.max(initial=0)) + 1
@@ -176,7 +175,7 @@ def _place_factor(log: DirectLog) -> Floats:
     return np.maximum(means / overall, 0.0)
 
 
-def _standardised(scores: Floats, candidates: Mask) -> npt.NDArray[np.float32]:
+def _standardised(scores: Floats64, candidates: Mask) -> npt.NDArray[np.float32]:
     """[S, T] scores minus the mean of the request's candidates, over their spread, cut at six spreads."""
     count = np.maximum(candidates.sum(axis=1, keepdims=True), 1)
     kept = np.where(candidates, scores, 0.0)

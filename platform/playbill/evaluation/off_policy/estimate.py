@@ -8,12 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from playbill.arrays import Floats64, Indices
 from playbill.definitions.specs.plugins import ESTIMATORS
 from playbill.errors import DataError, EffectiveSampleError, OverlapError, Problem
 from playbill.evaluation.off_policy.terms import ROUNDING, Chain, OffPolicyData, Terms
 from playbill.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES, MemberBootstrap
-from playbill.metrics.ranking import Values
-from playbill.metrics.topk import Indices
 
 DEFAULT_FLOOR = 100.0
 """Effective rows (or slates) under which no estimate is given."""
@@ -179,7 +178,7 @@ def _covered(estimator: str, data: OffPolicyData, rules: Rules, effective: float
     return min(1.0, share)
 
 
-def _effective_rows(weights: Values) -> float:
+def _effective_rows(weights: Floats64) -> float:
     squares = float(np.sum(weights**2))
     return float(weights.sum()) ** 2 / squares if squares > 0.0 else 0.0
 
@@ -230,7 +229,7 @@ def _normal(terms: Terms, level: float) -> tuple[float, float]:
     return value - half, value + half
 
 
-def _error(members: Indices, centred: Values) -> float:
+def _error(members: Indices, centred: Floats64) -> float:
     """Standard error of a mean of values that average 0, with members as clusters; infinite for a single member."""
     by_member = np.bincount(np.unique(members, return_inverse=True)[1], weights=centred)
     count = by_member.size

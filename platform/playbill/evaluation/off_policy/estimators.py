@@ -15,11 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from playbill.arrays import Floats64, Indices, Mask
 from playbill.definitions.specs.plugins import ThresholdOptions
 from playbill.errors import DataError, Problem
 from playbill.evaluation.off_policy.terms import Chain, OffPolicyData, Terms, one_column
-from playbill.metrics.ranking import Values
-from playbill.metrics.topk import Indices, Mask
 
 _TRIED = 25
 """Thresholds that are tried, at quantiles of the weights."""
@@ -127,11 +126,11 @@ def switch_dr(data: OffPolicyData, options: ThresholdOptions | None = None) -> T
 
 
 class _Cut(NamedTuple):
-    values: Values
+    values: Floats64
     bias: float
 
 
-def _threshold(weights: Values, options: ThresholdOptions | None, at: Callable[[float], _Cut]) -> float:
+def _threshold(weights: Floats64, options: ThresholdOptions | None, at: Callable[[float], _Cut]) -> float:
     """Return the given threshold, or the tried one with the least variance / n + bias^2."""
     if options is not None and options.threshold is not None:
         return options.threshold
@@ -145,12 +144,12 @@ def _threshold(weights: Values, options: ThresholdOptions | None, at: Callable[[
     return float(tried[int(np.argmin(errors))])
 
 
-def _share(part: Values, whole: Values) -> float:
+def _share(part: Floats64, whole: Floats64) -> float:
     total = float(whole.sum())
     return float(part.sum()) / total if total > 0.0 else 0.0
 
 
-def _model(data: OffPolicyData) -> tuple[Values, Values]:
+def _model(data: OffPolicyData) -> tuple[Floats64, Floats64]:
     data.check(direct=True)
     assert data.predicted is not None
     assert data.expected is not None
@@ -226,12 +225,12 @@ class _Grid(NamedTuple):
     """Rows as [S, K], empty places 0; `above`: product of the ratios down to a place, `product`: of all, [S]."""
 
     filled: Mask
-    ratio: Values
-    above: Values
-    product: Values
-    reward: Values
-    predicted: Values
-    expected: Values
+    ratio: Floats64
+    above: Floats64
+    product: Floats64
+    reward: Floats64
+    predicted: Floats64
+    expected: Floats64
     members: Indices
 
 
@@ -242,7 +241,7 @@ def _grid(data: OffPolicyData) -> _Grid:
     filled = np.zeros((size, places), dtype=np.bool_)
     filled[slate, data.positions] = True
 
-    def laid_out(values: Values | None, empty: float = 0.0) -> Values:
+    def laid_out(values: Floats64 | None, empty: float = 0.0) -> Floats64:
         out = np.full((size, places), empty)
         if values is not None:
             out[slate, data.positions] = values
@@ -250,7 +249,7 @@ def _grid(data: OffPolicyData) -> _Grid:
 
     members = np.zeros(size, dtype=np.int64)
     members[slate] = data.members
-    product: Values = np.cumprod(laid_out(data.weights, 1.0), axis=1).astype(np.float64)
+    product: Floats64 = np.cumprod(laid_out(data.weights, 1.0), axis=1).astype(np.float64)
     return _Grid(
         filled,
         laid_out(data.weights),
@@ -286,7 +285,7 @@ def _check_places(data: OffPolicyData, slate: Indices, size: int) -> None:
         raise DataError("logged slates", problems)
 
 
-def _terms(grid: _Grid, values: Values, normaliser: Values | None, weights: Values) -> Terms:
+def _terms(grid: _Grid, values: Floats64, normaliser: Floats64 | None, weights: Floats64) -> Terms:
     size, places = values.shape
     filled = grid.filled.astype(np.float64)
     carried = np.abs(grid.reward).sum(axis=0)
@@ -296,7 +295,7 @@ def _terms(grid: _Grid, values: Values, normaliser: Values | None, weights: Valu
     return Terms(values, below, np.ones(places), grid.members, weights, importance, by_slate=True)
 
 
-def _before(grid: _Grid) -> Values:
+def _before(grid: _Grid) -> Floats64:
     """[S, K] product of the ratios above each place; 1 at the first."""
-    before: Values = np.concatenate([np.ones((grid.above.shape[0], 1)), grid.above[:, :-1]], axis=1)
+    before: Floats64 = np.concatenate([np.ones((grid.above.shape[0], 1)), grid.above[:, :-1]], axis=1)
     return before

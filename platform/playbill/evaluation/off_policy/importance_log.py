@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Floats64, Indices, Mask
 from playbill.datasets import Request
 from playbill.definitions.specs import CandidatesSpec, CanvasSpec
 from playbill.errors import ComparisonError, ConfigError
@@ -27,14 +28,11 @@ from playbill.evaluation.off_policy.direct_models import DirectKind, DirectLog, 
 from playbill.evaluation.off_policy.logged_slates import LoggedSlates
 from playbill.evaluation.off_policy.target_policies import TargetPolicy, place_by_place
 from playbill.evaluation.off_policy.terms import OffPolicyData
-from playbill.metrics.topk import Indices, Mask
 
 MOST_CELLS = 400_000_000
 """Slate x title cells held at once: 2 GB."""
 _CELLS_AT_ONCE = 4_000_000
 _SLATES_AT_ONCE = 2048
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,7 @@ def _placed(
     scores: npt.NDArray[np.float32],
     mask: Mask,
     model: DirectModel | None,
-) -> tuple[Floats, Floats | None]:
+) -> tuple[Floats64, Floats64 | None]:
     """[n] target probability of each row and the direct model's mean there."""
     places = int(logged.positions.max(initial=0)) + 1
     shown = np.full((len(logged), places), -1, dtype=np.int64)

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Floats64, Indices, Mask
 from playbill.definitions.specs import LabelSpec, RewardSpec, split_reference
 from playbill.definitions.specs.measures import PLAYED
 from playbill.definitions.specs.resolved import matures_after
@@ -24,10 +24,8 @@ from playbill.errors import DataError, Problem, StateError
 from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.evaluation.off_policy.terms import ROUNDING
 from playbill.labels import label_events
-from playbill.metrics.topk import Indices, Mask
 from playbill.rewards import DelayedPredictor, reward_values, reward_version, slate_values
 
-Floats = npt.NDArray[np.float64]
 WithoutPropensity = Literal["refuse", "drop"]
 
 _KEY = ["request_id", "row_id"]
@@ -61,8 +59,8 @@ class LoggedSlates:
     slates: Indices
     positions: Indices
     title_ids: pl.Series
-    propensity: Floats
-    reward: Floats
+    propensity: Floats64
+    reward: Floats64
     matured: Mask
     above: pl.DataFrame
     without_propensity: int = 0

@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from playbill.arrays import Floats64, Indices, Mask
 from playbill.errors import ConfigError
-from playbill.metrics.topk import Indices, Mask
-
-Floats = npt.NDArray[np.float64]
 
 
 class TargetPolicy(Protocol):
@@ -26,7 +23,7 @@ class TargetPolicy(Protocol):
         """What reports call it."""
         ...
 
-    def distribution(self, scores: Floats, left: Mask) -> Floats:
+    def distribution(self, scores: Floats64, left: Mask) -> Floats64:
         """Return [S, T] probabilities over the candidates that are left; rows add up to 1, or to 0 where none is."""
         ...
 
@@ -50,7 +47,7 @@ class SoftmaxPolicy:
         """`softmax(temperature)`."""
         return f"softmax({self.temperature:g})"
 
-    def distribution(self, scores: Floats, left: Mask) -> Floats:
+    def distribution(self, scores: Floats64, left: Mask) -> Floats64:
         """Return exp(score / temperature) over the sum of those left."""
         logits = np.where(left, scores / self.temperature, -np.inf)
         top = logits.max(axis=1, keepdims=True, initial=-np.inf)
@@ -77,7 +74,7 @@ class TopPolicy:
         """`top(epsilon)`."""
         return f"top({self.epsilon:g})"
 
-    def distribution(self, scores: Floats, left: Mask) -> Floats:
+    def distribution(self, scores: Floats64, left: Mask) -> Floats64:
         """Return epsilon / (titles left), and 1 - epsilon more for the best; of equals the first column is best."""
         even = _normalised(left.astype(np.float64))
         best = np.where(left, scores, -np.inf).argmax(axis=1)
@@ -95,17 +92,17 @@ class Placed(NamedTuple):
         expected: [S, K] the direct model's mean under the policy at each place, given the ones above.
     """
 
-    probability: Floats
-    expected: Floats | None
+    probability: Floats64
+    expected: Floats64 | None
 
 
 def place_by_place(
     policy: TargetPolicy,
-    scores: Floats,
+    scores: Floats64,
     candidates: Mask,
     shown: Indices,
-    quality: Floats | None = None,
-    factor: Floats | None = None,
+    quality: Floats64 | None = None,
+    factor: Floats64 | None = None,
 ) -> Placed:
     """Walk down logged slates and ask a policy about every place.
 
@@ -136,7 +133,7 @@ def place_by_place(
     return Placed(probability, expected)
 
 
-def _normalised(weight: Floats) -> Floats:
+def _normalised(weight: Floats64) -> Floats64:
     total = weight.sum(axis=1, keepdims=True)
-    share: Floats = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0.0)
+    share: Floats64 = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0.0)
     return share

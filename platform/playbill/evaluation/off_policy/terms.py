@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from playbill.arrays import Floats64, Indices, Mask
 from playbill.errors import DataError, Problem
-from playbill.metrics.ranking import Values
-from playbill.metrics.topk import Indices, Mask
 
 ROUNDING = 1e-6
 """How far above 1 a probability may lie: float32 sums."""
@@ -42,21 +41,21 @@ class OffPolicyData:
     members: Indices
     slates: Indices
     positions: Indices
-    logged: Values
-    target: Values
-    reward: Values
-    predicted: Values | None = None
-    expected: Values | None = None
-    supported: Values | None = None
+    logged: Floats64
+    target: Floats64
+    reward: Floats64
+    predicted: Floats64 | None = None
+    expected: Floats64 | None = None
+    supported: Floats64 | None = None
     immature: int = 0
 
     def __len__(self) -> int:
         return int(self.reward.size)
 
     @property
-    def weights(self) -> Values:
+    def weights(self) -> Floats64:
         """[n] importance weight of each row: target over logged."""
-        ratio: Values = self.target / self.logged
+        ratio: Floats64 = self.target / self.logged
         return ratio
 
     def keep(self, rows: Mask) -> OffPolicyData:
@@ -124,7 +123,7 @@ class OffPolicyData:
         return [problem for problem in found if problem is not None]
 
 
-def _propensity_problems(logged: Values) -> list[Problem]:
+def _propensity_problems(logged: Floats64) -> list[Problem]:
     hint = "Off-policy estimates need the exact propensity of every row."
     found = [
         _problem("propensity", np.isnan(logged), "are missing", hint),
@@ -135,7 +134,7 @@ def _propensity_problems(logged: Values) -> list[Problem]:
     return [problem for problem in found if problem is not None]
 
 
-def _direct(name: str, values: Values | None) -> list[Problem]:
+def _direct(name: str, values: Floats64 | None) -> list[Problem]:
     if values is None:
         return [Problem(name, "the direct model's values are not given", "Doubly robust estimators need them.")]
     found = _problem(name, ~np.isfinite(values), "are no finite numbers", "")
@@ -156,8 +155,8 @@ class Chain(NamedTuple):
         starts: [U, C] weight of units that got to the column before.
     """
 
-    steps: Values
-    starts: Values
+    steps: Floats64
+    starts: Floats64
 
 
 class Terms(NamedTuple):
@@ -176,32 +175,32 @@ class Terms(NamedTuple):
         chain: Where reach_c is not 1.
     """
 
-    numerators: Values
-    denominators: Values
-    scale: Values
+    numerators: Floats64
+    denominators: Floats64
+    scale: Floats64
     members: Indices
-    weights: Values
-    importance: Values
+    weights: Floats64
+    importance: Floats64
     left_out: float = 0.0
     threshold: float | None = None
     by_slate: bool = False
     chain: Chain | None = None
 
-    def sums(self) -> Values:
+    def sums(self) -> Floats64:
         """Return [U, P] every column whose sums decide the value, for `of_sums`."""
         parts = [self.numerators, self.denominators]
         return np.concatenate([*parts, *(self.chain or ())], axis=1)
 
-    def of_sums(self, sums: Values) -> Values:
+    def of_sums(self, sums: Floats64) -> Floats64:
         """Return [R] values from [R, P] sums of (drawn) units."""
         numerators, denominators, *chain = np.split(sums, sums.shape[1] // self.scale.size, axis=1)
         parts = ratio(numerators, denominators)
         if chain:
             parts = parts * np.cumprod(ratio(*chain), axis=1)
-        total: Values = parts @ self.scale
+        total: Floats64 = parts @ self.scale
         return total
 
-    def influence(self) -> Values:
+    def influence(self) -> Floats64:
         """Return [U] how much each unit moves the value: the delta method's derivative, of mean zero."""
         means, starts = self.numerators.mean(axis=0), self.denominators.mean(axis=0)
         values = ratio(means, starts)
@@ -228,13 +227,13 @@ class Terms(NamedTuple):
         return float(1.0 / np.sum(self.importance / sizes))
 
 
-def ratio(above: Values, below: Values) -> Values:
+def ratio(above: Floats64, below: Floats64) -> Floats64:
     """Divide, with 0 where there is nothing to divide by."""
-    found: Values = np.divide(above, below, out=np.zeros(np.shape(above)), where=below != 0.0)
+    found: Floats64 = np.divide(above, below, out=np.zeros(np.shape(above)), where=below != 0.0)
     return found
 
 
-def one_column(data: OffPolicyData, numerators: Values, denominators: Values | None, weights: Values) -> Terms:
+def one_column(data: OffPolicyData, numerators: Floats64, denominators: Floats64 | None, weights: Floats64) -> Terms:
     """Make the terms of an estimator whose units are rows.
 
     Args:

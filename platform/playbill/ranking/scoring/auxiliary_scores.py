@@ -29,6 +29,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from playbill.arrays import Floats32
 from playbill.datasets import Encoder
 from playbill.definitions.specs.canvas import QUERY_TERMS, SIMILARITY, TERMS
 from playbill.metrics.topk import top_k
@@ -48,8 +49,6 @@ NEAREST = 3.0
 SHARPNESS = 20.0
 """How fast a match that is less than the best one counts less."""
 
-Floats = npt.NDArray[np.float32]
-
 
 class AuxiliaryScores:
     """The terms of one model version over one state of the catalogue. Safe to share between threads.
@@ -67,7 +66,7 @@ class AuxiliaryScores:
     ) -> None:
         self._network, self._inputs, self._titles, self._encoder = network, inputs, titles, encoder
         self._directions = torch.nn.functional.normalize(vectors.float(), dim=-1)
-        self._kept: OrderedDict[tuple[str, int], Floats] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int], Floats32] = OrderedDict()
         self._lock = Lock()
 
     def beside(self, vectors: Tensor) -> AuxiliaryScores:
@@ -118,12 +117,12 @@ class AuxiliaryScores:
         owners = rows.encode(self._titles["title_id"]).astype(np.int64)
         return TextIndex.of(texts.owned_by(owners), rows.size, buckets)
 
-    def _of_queries(self, name: str, context: ContextBatch) -> Floats:
+    def _of_queries(self, name: str, context: ContextBatch) -> Floats32:
         if not context.query_grams.numel():
             return np.zeros((len(context.canvas), self._inputs.count), np.float32)
         return self._text(context) if name == "text" else self._text_neighbours(context)
 
-    def _text(self, context: ContextBatch) -> Floats:
+    def _text(self, context: ContextBatch) -> Floats32:
         importance = self._network.grams.importance.weight.squeeze(-1).exp().detach().numpy()
         grams, offsets = context.query_grams.numpy(), context.query_offsets.numpy()
         matches = self._texts.scores(grams, offsets, importance)
@@ -132,10 +131,10 @@ class AuxiliaryScores:
         return matches
 
     @cached_property
-    def _popularity(self) -> Floats:
+    def _popularity(self) -> Floats32:
         return popularity_prior(self._inputs.plays.numpy()).astype(np.float32)
 
-    def _text_neighbours(self, context: ContextBatch) -> Floats:
+    def _text_neighbours(self, context: ContextBatch) -> Floats32:
         matches = self._text(context)
         best = np.maximum(top_k(matches, MATCHES), 0)
         value = np.take_along_axis(matches, best, axis=1)
@@ -152,7 +151,7 @@ class AuxiliaryScores:
             found[start : start + QUERIES_AT_ONCE] = shares.astype(np.float32) @ like
         return found
 
-    def _of_sources(self, name: str, sources: npt.NDArray[np.int64]) -> Floats:
+    def _of_sources(self, name: str, sources: npt.NDArray[np.int64]) -> Floats32:
         """Return [N, T] of one kind of likeness to each source; 0 where the source is the padding row."""
         used, place = np.unique(sources, return_inverse=True)
         with self._lock:
@@ -164,13 +163,13 @@ class AuxiliaryScores:
         nothing = np.zeros(self._inputs.count, np.float32)
         return np.stack([rows.get(title, nothing) for title in used[place].tolist()])
 
-    def _keep(self, rows: dict[tuple[str, int], Floats]) -> None:
+    def _keep(self, rows: dict[tuple[str, int], Floats32]) -> None:
         with self._lock:
             self._kept.update(rows)
             most = min(SOURCES_KEPT, KEPT_BYTES // (4 * self._inputs.count))
             while len(self._kept) > most:
                 self._kept.popitem(last=False)
 
-    def _likeness(self, name: str, sources: npt.NDArray[np.int64]) -> Floats:
-        found: Floats = getattr(self._alike, name)(sources)
+    def _likeness(self, name: str, sources: npt.NDArray[np.int64]) -> Floats32:
+        found: Floats32 = getattr(self._alike, name)(sources)
         return found

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Floats32, Ints64
 from playbill.datasets import Encoder, Request
 from playbill.datasets.encoding.tokens import floor_moment, microseconds_of
-from playbill.models.history_terms import Floats, HistoryTerms, Ints, Plays, WeekPlays
+from playbill.models.history_terms import HistoryTerms, Plays, WeekPlays
 
 PLAY = "play"
 
@@ -29,9 +30,9 @@ class RequestTerms:
         lengths: [N] plays in its history.
     """
 
-    values: Floats
-    row: Ints
-    lengths: Ints
+    values: Floats32
+    row: Ints64
+    lengths: Ints64
 
 
 class HistoryReader:
@@ -43,7 +44,7 @@ class HistoryReader:
         column: Moments in microseconds, and the place of a feature of titles -> [S, T] its raw values.
     """
 
-    def __init__(self, terms: HistoryTerms, encoder: Encoder, column: Callable[[Ints, int], Floats]) -> None:
+    def __init__(self, terms: HistoryTerms, encoder: Encoder, column: Callable[[Ints64, int], Floats32]) -> None:
         self._terms, self._encoder, self._column = terms, encoder, column
         self._heads = terms.config.heads
 
@@ -53,7 +54,7 @@ class HistoryReader:
         values = self._terms.values(plays, week, self._encoder.title_rows.size)
         return RequestTerms(values, row, plays.lengths()[row])
 
-    def added(self, scores: dict[str, Floats], requests: Sequence[Request], canvas: Ints) -> dict[str, Floats]:
+    def added(self, scores: dict[str, Floats32], requests: Sequence[Request], canvas: Ints64) -> dict[str, Floats32]:
         """Return scores with the terms of their requests added.
 
         Args:
@@ -73,7 +74,7 @@ class HistoryReader:
                 found[head] = scores[head] + (sums if len(first) == len(row) else sums[row])[:, 1:]
         return found
 
-    def _histories(self, requests: Sequence[Request], canvas: Ints) -> tuple[Plays, WeekPlays | None, Ints, Ints]:
+    def _histories(self, requests: Sequence[Request], canvas: Ints64) -> tuple[Plays, WeekPlays | None, Ints64, Ints64]:
         """Return U histories at their moment, on their canvas; the week's plays of each; [N] which each request has.
 
         The last is the first request [U] that has each.
@@ -90,8 +91,8 @@ class HistoryReader:
         return plays, self._week(moments[first]), row, first
 
     def added_to_pairs(
-        self, logits: list[Floats], pairs: Sequence[tuple[int, str]], requests: Sequence[Request], canvas: Ints
-    ) -> list[Floats]:
+        self, logits: list[Floats32], pairs: Sequence[tuple[int, str]], requests: Sequence[Request], canvas: Ints64
+    ) -> list[Floats32]:
         """Return the [T] logits of (request, head) pairs with the terms of their requests added."""
         found = list(logits)
         for head in self._heads:
@@ -103,7 +104,7 @@ class HistoryReader:
                     found[place] = own
         return found
 
-    def parts(self, request: Request, head: str) -> dict[str, tuple[float, Floats]]:
+    def parts(self, request: Request, head: str) -> dict[str, tuple[float, Floats32]]:
         """Return term -> its weight in a head's scores in a request, and its [T] values; only those that weigh."""
         if head not in self._heads:
             return {}
@@ -113,7 +114,7 @@ class HistoryReader:
         names = enumerate(self._terms.config.terms)
         return {name: (weights[place], terms.values[0, place, 1:]) for place, name in names if weights[place]}
 
-    def _week(self, moments: Ints) -> WeekPlays | None:
+    def _week(self, moments: Ints64) -> WeekPlays | None:
         place = self._terms.config.popularity
         if place is None:
             return None

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
-from playbill.datasets.arrays import Int
+from playbill.arrays import Floats32, Ints64
 from playbill.datasets.encoding.text import STEM_LETTERS, fold
 from playbill.ranking.scoring.text_match import every_name
 
@@ -32,8 +32,6 @@ _PARTS = frozenset(
 """Words that stand before the number of a sequel, in some languages, folded."""
 _REST = re.compile(r"[:(\uff1a\u2013\u2014]|\s-\s")
 """What the name of a sequel of its own begins with."""
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,12 @@ class NameLikeness:
     """
 
     words: sparse.csr_array
-    base: Int
-    owner: Int
+    base: Ints64
+    owner: Ints64
     titles: int
 
     @classmethod
-    def of(cls, titles: pl.DataFrame, rows: Int, count: int) -> NameLikeness:
+    def of(cls, titles: pl.DataFrame, rows: Ints64, count: int) -> NameLikeness:
         """Read the names of canonical titles.
 
         Args:
@@ -70,8 +68,8 @@ class NameLikeness:
         return cls(_unit_words(names, owner, count), series, owner, count)
 
     def near(
-        self, source: int, genres: Callable[[Int], Floats], described: npt.NDArray[np.bool_]
-    ) -> tuple[Int, Floats]:
+        self, source: int, genres: Callable[[Ints64], Floats32], described: npt.NDArray[np.bool_]
+    ) -> tuple[Ints64, Floats32]:
         """Return the titles whose names are like one title's, ascending, and how much, in (0, 1].
 
         Args:
@@ -104,7 +102,7 @@ class NameLikeness:
         return self.words.T.tocsr()
 
     @cached_property
-    def _series(self) -> tuple[Int, Int]:
+    def _series(self) -> tuple[Ints64, Ints64]:
         """[N] names in order of their series, and [series + 2] where each begins."""
         order = np.argsort(self.base, kind="stable")
         return order, np.searchsorted(self.base[order], np.arange(self.base.max(initial=0) + 2))
@@ -133,7 +131,7 @@ def _stems(name: str) -> list[str]:
     return sorted({word[:STEM_LETTERS] for word in kept})
 
 
-def _unit_words(names: Sequence[str], owner: Int, titles: int) -> sparse.csr_array:
+def _unit_words(names: Sequence[str], owner: Ints64, titles: int) -> sparse.csr_array:
     """Return [N, words] unit rows, a word weighed by the logarithm of how few titles have it."""
     stems = [_stems(name) for name in names]
     line = np.repeat(np.arange(len(stems)), [len(own) for own in stems])

@@ -21,19 +21,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from playbill.arrays import Floats32, Floats64
 from playbill.datasets import Encoder
 from playbill.errors import UnknownNameError
 from playbill.models.heads import BiasRows, Head, TitleVectors
 from playbill.models.network import Network
 from playbill.models.row_tower import PageHead, RowHead, named_titles
 from playbill.models.scoring_batch import ScoringBatch
-from playbill.ranking.page_rules import RowEntry, Values
-
-Floats = npt.NDArray[np.float32]
+from playbill.ranking.page_rules import RowEntry
 
 
-def _array(tensor: torch.Tensor) -> Floats:
-    found: Floats = tensor.detach().float().numpy().copy()
+def _array(tensor: torch.Tensor) -> Floats32:
+    found: Floats32 = tensor.detach().float().numpy().copy()
     return found
 
 
@@ -41,11 +40,11 @@ def _array(tensor: torch.Tensor) -> Floats:
 class RowWeights:
     """A head about rows, as arrays."""
 
-    query: Floats
-    query_bias: Floats
-    above: Floats
-    pair: Floats
-    bias: Floats
+    query: Floats32
+    query_bias: Floats32
+    above: Floats32
+    pair: Floats32
+    bias: Floats32
     base: float
     scale: float
 
@@ -92,10 +91,10 @@ class RowVectors:
         ]
         return np.array(coded, np.int64).reshape(-1, 4)
 
-    def __call__(self, coded: npt.NDArray[np.int64]) -> Floats:
+    def __call__(self, coded: npt.NDArray[np.int64]) -> Floats32:
         """Return [R, D]."""
         name, genre, about, head = coded.T
-        found: Floats = self._name[name] + self._genre[genre] + self._about[about] + self._head[head]
+        found: Floats32 = self._name[name] + self._genre[genre] + self._about[about] + self._head[head]
         return found
 
 
@@ -112,10 +111,10 @@ class PageState:
 
     vectors: RowVectors | None
     heads: Mapping[str, RowWeights]
-    states: Mapping[str, Floats]
+    states: Mapping[str, Floats32]
     page: Mapping[str, float]
 
-    def logits(self, head: str, rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Values:
+    def logits(self, head: str, rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Floats64:
         """Return [R] logits of rows in one head, given the rows above them.
 
         Raises:
@@ -128,7 +127,7 @@ class PageState:
         q = state + weights.query @ state + weights.query_bias
         if len(up):
             q = q + weights.above @ self.vectors(up).mean(axis=0)
-        found: Values = (self.vectors(own) @ q * weights.scale + weights.bias[own[:, 0]] + weights.base).astype(float)
+        found: Floats64 = (self.vectors(own) @ q * weights.scale + weights.bias[own[:, 0]] + weights.base).astype(float)
         return found + _alike(own, up) @ weights.pair
 
     def values(self, blend: Mapping[str, float]) -> BlendedRows:
@@ -143,21 +142,21 @@ class BlendedRows:
     state: PageState
     blend: Mapping[str, float]
 
-    def __call__(self, rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Values:
+    def __call__(self, rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Floats64:
         """Return [R] blended log probabilities."""
-        total: Values = np.zeros(len(rows))
+        total: Floats64 = np.zeros(len(rows))
         for head, weight in self.blend.items():
             total = total - weight * np.logaddexp(0.0, -self.state.logits(head, rows, above))
         return total
 
 
-def _alike(own: npt.NDArray[np.int64], up: npt.NDArray[np.int64]) -> Values:
+def _alike(own: npt.NDArray[np.int64], up: npt.NDArray[np.int64]) -> Floats64:
     """Return [R, F] what rows have in common with those above them: see `models.row_tower.pair_features`."""
     counts = [np.full(len(own), float(len(up)))]
     for column in (0, 1):
         same = (own[:, column, None] == up[None, :, column]) & (own[:, column, None] > 0)
         counts.append(same.sum(axis=1).astype(float))
-    found: Values = np.log1p(np.stack(counts, axis=1))
+    found: Floats64 = np.log1p(np.stack(counts, axis=1))
     return found
 
 

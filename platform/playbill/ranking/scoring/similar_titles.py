@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
+from playbill.arrays import Floats32, Ints64
 from playbill.datasets import Encoder
 from playbill.models import Network, TitleInputs
 from playbill.models.metadata_similarity import TitleLikeness
@@ -37,9 +37,6 @@ LINKS, GENRES, YEAR, NAMES = 0.4, 0.3, 0.25, 6.0
 GENRES_POWER = 1.3
 """Of genres in standard deviations: sharing a rare one is more than sharing several that many have."""
 LIFT, KIN, KIN_FROM = 0.5, 2.5, 2.0
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class AlikeTitles:
     network: Network
     metadata: TitleLikeness
     names: NameLikeness
-    index: Ints
+    index: Ints64
 
     @classmethod
     def of(cls, network: Network, inputs: TitleInputs, titles: pl.DataFrame, encoder: Encoder) -> AlikeTitles:
@@ -72,21 +69,21 @@ class AlikeTitles:
         names = NameLikeness.of(titles, rows, encoder.title_rows.size)
         return cls(network, TitleLikeness.of(inputs), names, inputs.index.numpy())
 
-    def semantic(self, sources: Ints) -> Floats:
+    def semantic(self, sources: Ints64) -> Floats32:
         """Return [S, T] the log lift that metadata leads one to expect."""
         return self.network.likeness.prior(sources, self.metadata).astype(np.float32)
 
-    def co_play(self, sources: Ints) -> Floats:
+    def co_play(self, sources: Ints64) -> Floats32:
         """Return [S, T] the log lift that the log says, without metadata."""
         nothing = np.zeros((len(sources), self.metadata.count))
         return self.network.likeness.posterior(sources, self.index, nothing).astype(np.float32)
 
-    def lift(self, sources: Ints) -> Floats:
+    def lift(self, sources: Ints64) -> Floats32:
         """Return [S, T] the log lift of being played together, metadata as the prior."""
         prior = self.network.likeness.prior(sources, self.metadata)
         return self.network.likeness.posterior(sources, self.index, prior).astype(np.float32)
 
-    def likeness(self, sources: Ints) -> Floats:
+    def likeness(self, sources: Ints64) -> Floats32:
         """Return [S, T] the sum; a title is most like itself. A version without companions has the lift alone."""
         lift = self.lift(sources)
         if not self.network.companions.keep:
@@ -105,14 +102,14 @@ class AlikeTitles:
         found[own] = found.max(axis=1)
         return found
 
-    def kin(self, sources: Ints) -> Floats:
+    def kin(self, sources: Ints64) -> Floats32:
         """Return [S, T] how much titles belong together, in standard deviations; 0 for the source itself."""
         general_SG, special = self._kin(sources)
-        found: Floats = general_SG[:, self.metadata.groups.of] + special.toarray()
+        found: Floats32 = general_SG[:, self.metadata.groups.of] + special.toarray()
         found[np.arange(len(sources)), sources] = 0
         return found
 
-    def _kin(self, sources: Ints) -> tuple[Floats, sparse.csr_array]:
+    def _kin(self, sources: Ints64) -> tuple[Floats32, sparse.csr_array]:
         """Return [S, G] what genres and years say of each group of titles, and [S, T] what links and names add."""
         of = self.metadata.groups.of
         genres, year = self.metadata.rare_genres(sources), self.metadata.years(sources)
@@ -131,7 +128,7 @@ class AlikeTitles:
         special = links + sparse.vstack(rows, format="csr")
         return general_SG.astype(np.float32), sparse.csr_array(special).astype(np.float32)
 
-    def _standardised(self, values_SG: Floats, sources: Ints) -> Floats:
+    def _standardised(self, values_SG: Floats32, sources: Ints64) -> Floats32:
         """Return [S, G] values in standard deviations over all titles but the padding row; the source itself has 0."""
         groups = self.metadata.groups
         counts = np.bincount(groups.of[1:], minlength=len(groups.first)).astype(np.float64)
@@ -143,12 +140,12 @@ class AlikeTitles:
         mean = (exact @ counts - own) / count
         spread = np.sqrt(np.maximum(((exact**2) @ counts - own**2) / count - mean**2, 0))[:, None]
         different = spread > 1e-6
-        found: Floats = np.where(different, (exact - mean[:, None]) / np.where(different, spread, 1), 0).astype(
+        found: Floats32 = np.where(different, (exact - mean[:, None]) / np.where(different, spread, 1), 0).astype(
             np.float32
         )
         return found
 
 
-def _of_titles(of_groups: Floats, of: Ints, titles: Ints) -> Floats:
+def _of_titles(of_groups: Floats32, of: Ints64, titles: Ints64) -> Floats32:
     """Return what titles have by what their groups have."""
     return of_groups[of[titles]]

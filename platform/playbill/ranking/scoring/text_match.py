@@ -34,7 +34,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
-from playbill.datasets.arrays import Int
+from playbill.arrays import Floats32, Ints64
 from playbill.datasets.encoding.text import description_gram, gram_arrays, word_arrays
 
 FIELDS = ("name", "character", "facet", "synopsis")
@@ -53,12 +53,12 @@ class SearchTexts:
         field: [E] place in `FIELDS`.
     """
 
-    grams: Int
-    offsets: Int
-    title: Int
-    field: Int
+    grams: Ints64
+    offsets: Ints64
+    title: Ints64
+    field: Ints64
 
-    def owned_by(self, rows: Int) -> SearchTexts:
+    def owned_by(self, rows: Ints64) -> SearchTexts:
         """Return the same bags with the titles numbered otherwise: title t becomes `rows[t]`."""
         return replace(self, title=rows[self.title])
 
@@ -85,7 +85,7 @@ class SearchTexts:
         )
 
 
-Texts = tuple[Int, Sequence[str]]
+Texts = tuple[Ints64, Sequence[str]]
 """Owner of each text, and the texts."""
 
 
@@ -143,8 +143,6 @@ FACETS_NEAR = 0.97
 DESCRIPTION_WEIGHTS = {"name": 0.3, "character": 0.3, "facet": 0.6, "synopsis": 1.0}
 """The same for descriptions, where a word of the story says more than one that is also in some name."""
 
-Floats = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class TextIndex:
@@ -161,12 +159,12 @@ class TextIndex:
     """
 
     postings: sparse.csr_array
-    rarest: Floats
-    starts: Int
-    title: Int
+    rarest: Floats32
+    starts: Ints64
+    title: Ints64
     titles: int
     facets: sparse.csr_array
-    weights: Floats = field(
+    weights: Floats32 = field(
         default_factory=lambda: np.array([_by_field(FIELD_WEIGHTS), _by_field(DESCRIPTION_WEIGHTS)])
     )
 
@@ -199,7 +197,7 @@ class TextIndex:
         facets = sparse.csr_array((values, (gram[own], bag[own] - low)), shape=(buckets, high - low))
         return cls(found, np.where(rarest > 0, rarest, 1.0), starts, title, titles, facets)
 
-    def scores(self, grams: Int, offsets: Int, importance: npt.NDArray[np.floating] | None = None) -> Floats:
+    def scores(self, grams: Ints64, offsets: Ints64, importance: npt.NDArray[np.floating] | None = None) -> Floats32:
         """Match queries: [N, T], 0 where nothing matches; see `by_field`."""
         weights = self.weights[self.described(grams, offsets)]
         found = np.zeros((len(offsets), self.titles), np.float32)
@@ -208,14 +206,14 @@ class TextIndex:
             found += matches
         return found
 
-    def described(self, grams: Int, offsets: Int) -> Int:
+    def described(self, grams: Ints64, offsets: Ints64) -> Ints64:
         """Return [N] 1 for queries that are descriptions, 0 for others."""
         found = np.zeros(len(offsets), np.int64)
         rows = np.repeat(np.arange(len(offsets)), np.diff(offsets, append=len(grams)))
         found[rows[grams == description_gram(self.postings.shape[0])]] = 1
         return found
 
-    def by_field(self, grams: Int, offsets: Int, importance: npt.NDArray[np.floating] | None = None) -> Floats:
+    def by_field(self, grams: Ints64, offsets: Ints64, importance: npt.NDArray[np.floating] | None = None) -> Floats32:
         """Match queries with each field alone.
 
         Args:
@@ -232,8 +230,8 @@ class TextIndex:
         return found
 
     def _fields(
-        self, grams: Int, offsets: Int, importance: npt.NDArray[np.floating] | None
-    ) -> Iterator[tuple[int, Floats]]:
+        self, grams: Ints64, offsets: Ints64, importance: npt.NDArray[np.floating] | None
+    ) -> Iterator[tuple[int, Floats32]]:
         """Yield each field that answers a query, and [N, T] how well its best bag of each title does."""
         rows = np.repeat(np.arange(len(offsets)), np.diff(offsets, append=len(grams)))
         cells = _distinct(rows * self.postings.shape[0] + grams)
@@ -256,8 +254,8 @@ class TextIndex:
                 yield kind, found.reshape(len(offsets), self.titles)
 
     def _exact_facets(
-        self, queries: sparse.csr_array, offsets: Int, grams: Int, rows: Int, least: npt.NDArray[np.float64]
-    ) -> tuple[Int, Floats]:
+        self, queries: sparse.csr_array, offsets: Ints64, grams: Ints64, rows: Ints64, least: npt.NDArray[np.float64]
+    ) -> tuple[Ints64, Floats32]:
         """Return cells of [N, T] whose title's facets have enough of what was typed, and how much: near the most."""
         longer = np.bincount(rows, minlength=len(offsets)) >= FACET_GRAMS
         typed = np.flatnonzero((self.described(grams, offsets) == 0) & longer)
@@ -270,11 +268,11 @@ class TextIndex:
         return typed[row[enough]] * self.titles + title, exact.data[enough]
 
 
-def _by_field(weights: Mapping[str, float]) -> Floats:
+def _by_field(weights: Mapping[str, float]) -> Floats32:
     return np.array([weights[name] for name in FIELDS], np.float32)
 
 
-def query_importance(queries: Sequence[Int], buckets: int, power: float = 1.5, prior: int = 1000) -> Floats:
+def query_importance(queries: Sequence[Ints64], buckets: int, power: float = 1.5, prior: int = 1000) -> Floats32:
     """Say how much each gram counts in a query, by how few queries have it: what all queries have says little.
 
     Args:
@@ -289,11 +287,11 @@ def query_importance(queries: Sequence[Int], buckets: int, power: float = 1.5, p
     seen = np.concatenate([np.unique(grams) for grams in queries]) if queries else np.zeros(0, np.int64)
     requested = np.bincount(seen, minlength=buckets)
     total = len(queries) + prior
-    found: Floats = ((np.log(total + 1) - np.log(requested + 1)) / np.log(total + 1)).astype(np.float32) ** power
+    found: Floats32 = ((np.log(total + 1) - np.log(requested + 1)) / np.log(total + 1)).astype(np.float32) ** power
     return found
 
 
-def _rarity(kind: Int, title: Int, gram: Int, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+def _rarity(kind: Ints64, title: Ints64, gram: Ints64, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
     """Return the inverse document frequency in [0, 1] of the gram of each cell among the titles of its field."""
     titles, buckets = shape
     seen = _distinct((kind * titles + title) * buckets + gram)
@@ -303,16 +301,16 @@ def _rarity(kind: Int, title: Int, gram: Int, shape: tuple[int, int]) -> npt.NDA
     return found
 
 
-def _norm(kind: Int, length: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _norm(kind: Ints64, length: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     share = np.array([LENGTH_SHARE[name] for name in FIELDS])[kind]
     mean = np.bincount(kind, length, minlength=len(FIELDS)) / np.maximum(np.bincount(kind, minlength=len(FIELDS)), 1)
     found: npt.NDArray[np.float64] = 1 - share + share * length / np.maximum(mean[kind], 1.0)
     return found
 
 
-def _distinct(values: Int) -> Int:
+def _distinct(values: Ints64) -> Ints64:
     """Return the different values, ascending: what `np.unique` does, by sorting, since its hashing takes seconds."""
     ordered = np.sort(values)
     first = np.append(True, ordered[1:] != ordered[:-1])
-    found: Int = ordered[first[: len(ordered)]]
+    found: Ints64 = ordered[first[: len(ordered)]]
     return found

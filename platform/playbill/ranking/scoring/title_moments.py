@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from playbill.arrays import Floats32, Ints64
 from playbill.datasets import Encoder
 from playbill.datasets.encoding.titles import snapshot_values
 from playbill.datasets.encoding.tokens import floor_moment, microseconds_of, moment_of
@@ -25,9 +25,6 @@ from playbill.ranking.scoring.state_cache import KeptBiases, KeptSnapshots, Key
 
 READ_AT_ONCE, CELLS_AT_ONCE = 16_000_000, 4_000_000
 """Numbers of titles that are read at a time, and those whose biases are worked out."""
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 
 class TitleFeatures(Protocol):
@@ -67,7 +64,9 @@ class TitleMoments:
         with self._lock:
             self._read(np.array(sorted(microseconds_of(floor) for floor in floors), np.int64))
 
-    def biases(self, moments: Ints, context: ContextBatch, heads: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    def biases(
+        self, moments: Ints64, context: ContextBatch, heads: tuple[str, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return [P, K, T] biases of titles in K heads at each moment and canvas, and [N] those of each request."""
         timed = bool(self._encoder.state.title_snapshot)
         snapshot_N = context.snapshot if timed else torch.zeros_like(context.snapshot)
@@ -79,13 +78,13 @@ class TitleMoments:
         """Return [K, T] biases for each key, all of the same heads."""
         return self._biases.of(keys, self._make)
 
-    def column(self, moments: Ints, place: int) -> Floats:
+    def column(self, moments: Ints64, place: int) -> Floats32:
         """Return [S, T] one of the features at some moments."""
         with self._lock:
             self._read(moments)
             return np.stack([self._kept.column(moment, place) for moment in moments.tolist()])
 
-    def at(self, moments: Ints) -> TitleVectors:
+    def at(self, moments: Ints64) -> TitleVectors:
         """Return the titles' vectors with their numbers at these moments, [S, T, F]."""
         if not self._encoder.state.title_snapshot:
             return self._vectors
@@ -95,7 +94,7 @@ class TitleMoments:
         prepared = replace(self._vectors.prepared, snapshots=self._network.titles.dynamic.plain(raw))
         return replace(self._vectors, prepared=prepared)
 
-    def shuffled(self, name: str, order: Ints) -> ShuffledMoments:
+    def shuffled(self, name: str, order: Ints64) -> ShuffledMoments:
         """Return the same numbers, but that at every moment a title has one of another title.
 
         Args:
@@ -127,7 +126,7 @@ class TitleMoments:
         """Return how many moments have so many numbers, one at least."""
         return max(1, cells // max(1, self._encoder.title_rows.size * len(self._encoder.state.title_snapshot)))
 
-    def _read(self, moments: Ints) -> None:
+    def _read(self, moments: Ints64) -> None:
         """Have the [T, F] raw features of each moment in memory, as long as the lock is held."""
         missing, step = self._kept.missing(moments.tolist()), self._at_once(READ_AT_ONCE)
         for start in range(0, len(missing), step):
@@ -135,7 +134,7 @@ class TitleMoments:
             for moment, values in zip(part, self._look_up(part), strict=True):
                 self._kept.keep(moment, values, set(moments.tolist()))
 
-    def _look_up(self, moments: list[int]) -> Floats:
+    def _look_up(self, moments: list[int]) -> Floats32:
         names, titles = self._encoder.state.title_snapshot, self._encoder.title_rows.entries
         if self._features is None:
             return np.full((len(moments), len(titles) + 1, len(names)), np.nan, np.float32)
@@ -153,19 +152,21 @@ class ShuffledMoments:
         order: [T] whose it is.
     """
 
-    def __init__(self, plain: TitleMoments, place: int, order: Ints) -> None:
+    def __init__(self, plain: TitleMoments, place: int, order: Ints64) -> None:
         self._plain, self._place, self._order = plain, place, order
 
     def remember(self, moments: Sequence[datetime]) -> None:
         """Read many moments at once."""
         self._plain.remember(moments)
 
-    def column(self, moments: Ints, place: int) -> Floats:
+    def column(self, moments: Ints64, place: int) -> Floats32:
         """Return [S, T] one of the features at some moments."""
         found = self._plain.column(moments, place)
         return found[:, self._order] if place == self._place else found
 
-    def biases(self, moments: Ints, context: ContextBatch, heads: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    def biases(
+        self, moments: Ints64, context: ContextBatch, heads: tuple[str, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what `TitleMoments.biases` does."""
         found_PKT, pair_N = self._plain.biases(moments, context, heads)
         network = self._plain._network

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from playbill.arrays import Floats64, Indices
 from playbill.metrics import Interval, MemberBootstrap
-from playbill.metrics.bootstrap import Matrix
-from playbill.metrics.ranking import Values
-from playbill.metrics.topk import Indices
 from playbill.versions.tracking import Evaluation
 from playbill.versions.tracking.numbers import MEMBER, REQUEST
 
@@ -99,7 +97,7 @@ def _pairs(ours: pl.DataFrame, theirs: pl.DataFrame, metric: str, column: str, g
     return own.join(other, on=REQUEST, how="inner", maintain_order="left").drop_nulls()
 
 
-def _change(values: Matrix, weights: Values, members: Indices, allowed: float, sign: float) -> PairedChange | None:
+def _change(values: Floats64, weights: Floats64, members: Indices, allowed: float, sign: float) -> PairedChange | None:
     ours, theirs = values.T
     mean = abs(float(np.average(theirs, weights=weights))) if weights.sum() > 0 else 0.0
     if mean == 0.0:

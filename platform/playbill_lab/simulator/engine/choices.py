@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from playbill.arrays import Bools, Floats64, Ints32
 from playbill.errors import UnknownNameError
 from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world import canvases as on
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
     from playbill_lab.simulator.world.world import World
 
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-Titles = NDArray[np.int32]
-
-
 @dataclass(frozen=True, eq=False)
 class Leanings:
     """What each title of a slate is to the member asked, [N, K]; where the slate is empty all chances are 0.
@@ -42,9 +38,9 @@ class Leanings:
         satisfaction_logit: Log odds of playing it to the end, once begun.
     """
 
-    click: Floats
-    play: Floats
-    satisfaction_logit: Floats
+    click: Floats64
+    play: Floats64
+    satisfaction_logit: Floats64
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +55,12 @@ class Response:
     """
 
     examined: NDArray[np.int64]
-    clicked: Flags
+    clicked: Bools
     played: NDArray[np.int64]
-    satisfaction_logit: Floats
+    satisfaction_logit: Floats64
 
 
-def leanings(request: PolicyRequest, titles: Titles) -> Leanings:
+def leanings(request: PolicyRequest, titles: Ints32) -> Leanings:
     """Work out the law's probabilities for the titles of slates.
 
     Args:
@@ -109,7 +105,7 @@ def leanings(request: PolicyRequest, titles: Titles) -> Leanings:
     )
 
 
-def buzz(world: World, title: Titles, country: NDArray[np.int16], at_us: NDArray[np.int64]) -> Floats:
+def buzz(world: World, title: Ints32, country: NDArray[np.int16], at_us: NDArray[np.int64]) -> Floats64:
     """Return [N, K] the buzz of titles at these moments: highest at launch there, halved every `half_life_days`.
 
     Before the launch it is that of the launch day.
@@ -117,7 +113,7 @@ def buzz(world: World, title: Titles, country: NDArray[np.int16], at_us: NDArray
     opens = world.windows.opens[title, country[:, None]]
     age = np.where(opens == NEVER, 0, at_us[:, None] - opens) / DAY_US
     fading = np.maximum(age, 0.0) / world.truth.half_life_days[title]
-    fresh: Floats = np.asarray(world.truth.buzz[title] * np.exp2(-fading), np.float64)
+    fresh: Floats64 = np.asarray(world.truth.buzz[title] * np.exp2(-fading), np.float64)
     return fresh
 
 
@@ -148,8 +144,8 @@ def respond(request: PolicyRequest, slates: Slates, streams: Streams) -> Respons
     return Response(seen.sum(axis=1), clicks & seen, played, satisfaction_logit)
 
 
-def _among(listed: Titles, title: Titles) -> Flags:
-    found: Flags = (listed[:, None, :] == title[:, :, None]).any(axis=2)
+def _among(listed: Ints32, title: Ints32) -> Bools:
+    found: Bools = (listed[:, None, :] == title[:, :, None]).any(axis=2)
     return found
 
 

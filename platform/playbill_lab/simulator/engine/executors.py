@@ -21,8 +21,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 import polars as pl
 
+from playbill.arrays import Floats32
 from playbill.errors import ConfigError, StateError
-from playbill_lab.simulator.engine.shards import Block, Plays, Shard, Sink, Totals
+from playbill_lab.simulator.engine.shards import Block, Shard, Sink, Totals
 from playbill_lab.simulator.engine.steps import Watch
 from playbill_lab.simulator.policies.policies import Policy
 from playbill_lab.simulator.world.event_log import EventLog
@@ -33,7 +34,7 @@ from playbill_lab.simulator.world.world import World
 class Executor(Protocol):
     """Runs all blocks of a world, a day at a time."""
 
-    def run_day(self, day: int, yesterday: Plays | None) -> Plays:
+    def run_day(self, day: int, yesterday: Floats32 | None) -> Floats32:
         """Return [C, T]: what all members played on a day."""
         ...
 
@@ -63,7 +64,7 @@ class InProcess:
         """The events of each block."""
         return self._part.logs
 
-    def run_day(self, day: int, yesterday: Plays | None) -> Plays:
+    def run_day(self, day: int, yesterday: Floats32 | None) -> Floats32:
         """Return [C, T]: what all members played on a day."""
         return self._part.run_day(day, yesterday)
 
@@ -115,9 +116,9 @@ class MultiProcess:
     ) -> None:
         self._open.close()
 
-    def run_day(self, day: int, yesterday: Plays | None) -> Plays:
+    def run_day(self, day: int, yesterday: Floats32 | None) -> Floats32:
         """Return [C, T]: what all members played on a day."""
-        played: Plays = np.sum(self._ask("run_day", day, yesterday), axis=0, dtype=np.float32)
+        played: Floats32 = np.sum(self._ask("run_day", day, yesterday), axis=0, dtype=np.float32)
         return played
 
     def totals(self) -> list[Totals]:

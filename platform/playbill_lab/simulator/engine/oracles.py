@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from playbill.arrays import Floats32
 from playbill_lab.simulator.engine.choices import Leanings, leanings
 from playbill_lab.simulator.policies.policies import ScoredPolicy, best, same_list
 from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world.behaviour_model import LAW
 
-Floats = NDArray[np.float32]
-
 
 class _Oracle(ScoredPolicy):
-    def logits(self, request: PolicyRequest) -> Floats:
+    def logits(self, request: PolicyRequest) -> Floats32:
         """Return [N, T] the truth about every title."""
         every = np.broadcast_to(
             np.arange(len(request.world.catalogue), dtype=np.int32), (len(request), len(request.world.catalogue))
@@ -29,7 +28,7 @@ class _Oracle(ScoredPolicy):
         """Return the best of each question; every propensity is 1."""
         return best(request, self.logits)
 
-    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats:
+    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats32:
         """Return 1 where a list is the policy's own so far, else 0."""
         return same_list(request, best(request, self.logits).titles, titles)
 

@@ -14,16 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from playbill.arrays import Ints32, Ints64
 from playbill.schema import KINDS
 from playbill_lab.simulator.world.behaviour_model import LAW, logistic
 from playbill_lab.simulator.world.event_log import EventLog
 from playbill_lab.simulator.world.random_streams import Streams
 from playbill_lab.simulator.world.state import State
 
-Lists = NDArray[np.int32]
 
-
-def drop(lists: Lists, member: NDArray[np.integer], title: Lists, beside: NDArray[np.int16] | None = None) -> None:
+def drop(lists: Ints32, member: NDArray[np.integer], title: Ints32, beside: NDArray[np.int16] | None = None) -> None:
     """Take one title from the list of each member; the ones behind it move up.
 
     Args:
@@ -41,9 +40,9 @@ def drop(lists: Lists, member: NDArray[np.integer], title: Lists, beside: NDArra
 
 
 def push(
-    lists: Lists,
+    lists: Ints32,
     member: NDArray[np.integer],
-    title: Lists,
+    title: Ints32,
     beside: NDArray[np.int16] | None = None,
     value: NDArray[np.integer] | None = None,
 ) -> None:
@@ -62,7 +61,7 @@ def push(
         beside[member] = np.concatenate([value[:, None], beside[member][:, :-1]], axis=1)
 
 
-def find(lists: Lists, member: NDArray[np.integer], title: Lists) -> NDArray[np.int64]:
+def find(lists: Ints32, member: NDArray[np.integer], title: Ints32) -> NDArray[np.int64]:
     """Return [N] the place of a title on each member's list; -1 where it is not."""
     same = lists[member] == title[:, None]
     return np.where(same.any(axis=1), same.argmax(axis=1), -1)
@@ -74,8 +73,6 @@ _AGAIN = (0.65, 0.4, 0.22)
 _FINISHED, _LEFT, _PARTLY = (0.93, 1.0), (0.005, 0.08), (0.12, 0.8)
 """Share of a film or episode that is played, by how it ends."""
 _SECOND = 1_000_000
-
-Times = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +90,7 @@ class Plays:
 
     member: NDArray[np.int32]
     title: NDArray[np.int32]
-    at_us: Times
+    at_us: Ints64
     satisfaction_logit: NDArray[np.float64]
     number: NDArray[np.int64]
     columns: dict[str, NDArray[np.generic]]
@@ -109,7 +106,7 @@ class Playback:
         left: [N] left in the first minutes.
     """
 
-    until_us: Times
+    until_us: Ints64
     finished: NDArray[np.bool_]
     left: NDArray[np.bool_]
 
@@ -148,7 +145,7 @@ def _episodes(
     share: NDArray[np.float64],
     begun: NDArray[np.int64],
     luck: NDArray[np.float64],
-) -> tuple[Times, NDArray[np.int64]]:
+) -> tuple[Ints64, NDArray[np.int64]]:
     """Note a play event for the film or each episode; return the end [N] and the episodes behind the member [N].
 
     A sitting stays inside one season. `progress` is the share of the film, or of the season, that has been played.
@@ -193,7 +190,7 @@ def _share_of_title(
 
 
 def _note_ends(
-    plays: Plays, log: EventLog, until: Times, rows: NDArray[np.int64], progress: NDArray[np.float64]
+    plays: Plays, log: EventLog, until: Ints64, rows: NDArray[np.int64], progress: NDArray[np.float64]
 ) -> None:
     log.note(
         "abandon",
@@ -211,7 +208,7 @@ def _columns(plays: Plays, rows: NDArray[np.int64]) -> dict[str, NDArray[np.gene
     return {name: values[rows] for name, values in plays.columns.items() if name != "propensity"}
 
 
-def _thumbs(plays: Plays, log: EventLog, until: Times, luck: NDArray[np.float64]) -> None:
+def _thumbs(plays: Plays, log: EventLog, until: Ints64, luck: NDArray[np.float64]) -> None:
     up = luck[:, 0] < logistic(LAW.up_base + LAW.up_glad * plays.satisfaction_logit)
     down = ~up & (luck[:, 1] < logistic(LAW.down_base + LAW.down_glad * plays.satisfaction_logit))
     for action, chosen in (("thumbs_up", up), ("thumbs_down", down)):

@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from playbill.arrays import Floats32
 from playbill.errors import StateError
 from playbill.schema import ACTIONS
 from playbill_lab.simulator.engine.executors import Executor, InProcess, MultiProcess, executor_size
-from playbill_lab.simulator.engine.shards import Plays, Totals, blocks_of
+from playbill_lab.simulator.engine.shards import Totals, blocks_of
 from playbill_lab.simulator.engine.steps import Watch
 from playbill_lab.simulator.policies.policies import Policy, load_policy
 from playbill_lab.simulator.world import canvases as on
@@ -124,7 +125,7 @@ def simulate(
 
 
 def _run(world: World, executor: Executor, progress: Callable[[int, int], None] | None) -> Totals:
-    played: Plays | None = None
+    played: Floats32 | None = None
     for day in range(world.spec.days):
         played = executor.run_day(day, played)
         if progress is not None:

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from playbill.arrays import Floats32
 from playbill_lab.simulator.engine.steps import Watch, step
 from playbill_lab.simulator.engine.visits import Layout, Visits, ask, begin
 from playbill_lab.simulator.policies.policies import Policy
@@ -151,7 +152,6 @@ def _end_day(day: int, block: Block, state: State, streams: Streams) -> None:
 
 
 Sink = Callable[[pl.DataFrame], None]
-Plays = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +219,7 @@ class Shard:
         end = microseconds(world.spec.end)
         self.logs = [EventLog(world, end, sink(block) if sink else None, keep=keep_log) for block in blocks]
 
-    def run_day(self, day: int, yesterday: Plays | None) -> Plays:
+    def run_day(self, day: int, yesterday: Floats32 | None) -> Floats32:
         """Run one day.
 
         Args:

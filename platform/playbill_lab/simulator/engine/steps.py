@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from playbill.arrays import AnyInts
 from playbill_lab.simulator.engine.choices import Response, respond
 from playbill_lab.simulator.engine.playback import Playback, Plays, find, push, sit
 from playbill_lab.simulator.engine.visits import DONE, INTENT_SHIFT, Visits, intents
@@ -37,7 +38,6 @@ _AFTER_PAGE = {
 }
 """Where members go after a page without a play, and how often; the rest leaves."""
 
-Ints = NDArray[np.integer]
 Watch = Callable[[PolicyRequest, Slates, Response], None]
 
 
@@ -150,7 +150,7 @@ def play(
     state: State,
     streams: Streams,
     log: EventLog,
-) -> tuple[Ints, Playback]:
+) -> tuple[AnyInts, Playback]:
     """Let members play what they chose; return their places among the visits, and how it went."""
     who = np.flatnonzero(response.played >= 0)
     at = response.played[who]
@@ -197,7 +197,7 @@ def move_on(request: PolicyRequest, visits: Visits, opened: NDArray[np.int32], s
 
 
 def move_after_play(
-    request: PolicyRequest, visits: Visits, who: Ints, playback: Playback, state: State, streams: Streams
+    request: PolicyRequest, visits: Visits, who: AnyInts, playback: Playback, state: State, streams: Streams
 ) -> None:
     """Send members who played to what comes after it, maybe in another mood."""
     luck = streams.uniform("after", request.member, request.number, 2)
@@ -240,11 +240,11 @@ def step(
     return visits.take(np.flatnonzero(~over))
 
 
-def _to(visits: Visits, places: Ints, canvas: int) -> None:
+def _to(visits: Visits, places: AnyInts, canvas: int) -> None:
     visits.go(places, canvas)
 
 
-def _spread(visits: Visits, places: Ints, ways: tuple[tuple[int, float], ...], luck: NDArray[np.float64]) -> None:
+def _spread(visits: Visits, places: AnyInts, ways: tuple[tuple[int, float], ...], luck: NDArray[np.float64]) -> None:
     low = 0.0
     for canvas, share in ways:
         chosen = places[(luck[places] >= low) & (luck[places] < low + share)]
@@ -269,7 +269,7 @@ def listed_by_rule(request: PolicyRequest, size: int) -> NDArray[np.int32]:
     return np.where(np.arange(found.shape[1]) < request.size[:, None], found, -1)
 
 
-def _columns(request: PolicyRequest, visits: Visits, who: Ints) -> dict[str, NDArray[np.generic]]:
+def _columns(request: PolicyRequest, visits: Visits, who: AnyInts) -> dict[str, NDArray[np.generic]]:
     return {
         "canvas": request.canvas[who],
         "row": request.row[who],

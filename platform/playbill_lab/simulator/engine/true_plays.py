@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import pdtr
 
+from playbill.arrays import Floats64
 from playbill_lab.simulator.engine.choices import Response, leanings
 from playbill_lab.simulator.engine.run import simulate
 from playbill_lab.simulator.engine.steps import listed_by_rule
@@ -46,8 +47,6 @@ _AT_ONCE = 32
 _GENRES = 4
 """Genres of a genre row that are followed up, the likeliest first."""
 _STEP = float(np.log(ARRIVALS[1] / ARRIVALS[0]))
-
-Floats = NDArray[np.float64]
 
 
 @dataclass
@@ -129,7 +128,7 @@ def request_names(request: PolicyRequest) -> list[str]:
     ]
 
 
-def true_plays(request: PolicyRequest, policy: Policy) -> Floats:
+def true_plays(request: PolicyRequest, policy: Policy) -> Floats64:
     """Return [N, T] how likely each title is to be played in a request, or on previews to be asked for.
 
     Args:
@@ -149,7 +148,7 @@ def true_plays(request: PolicyRequest, policy: Policy) -> Floats:
     return chance
 
 
-def page_rows(request: PolicyRequest) -> Iterator[tuple[Floats, PolicyRequest]]:
+def page_rows(request: PolicyRequest) -> Iterator[tuple[Floats64, PolicyRequest]]:
     """Yield every row that home pages may have, with [N] how likely members are to reach it.
 
     Pinned rows come first, all others in an order of chance, see `visits.lay_out`.
@@ -175,7 +174,7 @@ def page_rows(request: PolicyRequest) -> Iterator[tuple[Floats, PolicyRequest]]:
         yield from _of_row(request, row, reached)
 
 
-def _of_row(request: PolicyRequest, row: int, reached: Floats) -> Iterator[tuple[Floats, PolicyRequest]]:
+def _of_row(request: PolicyRequest, row: int, reached: Floats64) -> Iterator[tuple[Floats64, PolicyRequest]]:
     count, state = len(request), request.state
     liked = state.recent[request.member, 0] if row == on.BECAUSE_YOU_WATCHED else np.full(count, -1, np.int32)
     own = replace(
@@ -196,7 +195,7 @@ def _of_row(request: PolicyRequest, row: int, reached: Floats) -> Iterator[tuple
         yield reached * share[np.arange(count), genre], replace(own, genre=genre.astype(np.int16))
 
 
-def _played(request: PolicyRequest, policy: Policy) -> Floats:
+def _played(request: PolicyRequest, policy: Policy) -> Floats64:
     """Return [N, T] the chance that a list is looked at where a title stands, and that the title is then played."""
     every = np.broadcast_to(
         np.arange(len(request.world.catalogue), dtype=np.int32), (len(request), len(request.world.catalogue))
@@ -214,7 +213,7 @@ def _played(request: PolicyRequest, policy: Policy) -> Floats:
     return play * drawn
 
 
-def listed(titles: NDArray[np.int32], play: Floats, look: Floats) -> Floats:
+def listed(titles: NDArray[np.int32], play: Floats64, look: Floats64) -> Floats64:
     """Return [N, T] the chance that each title of given lists is looked at.
 
     Args:
@@ -231,7 +230,7 @@ def listed(titles: NDArray[np.int32], play: Floats, look: Floats) -> Floats:
     return found
 
 
-def looked_at(weights: NDArray[np.floating], play: Floats, look: Floats, size: NDArray[np.integer]) -> Floats:
+def looked_at(weights: NDArray[np.floating], play: Floats64, look: Floats64, size: NDArray[np.integer]) -> Floats64:
     """Return [N, T] the chance that each title stands on a list drawn by weights, and is looked at.
 
     Title t arrives at time E_t / w_t; a list of one is the first to arrive. At time s the mean number of others that

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from playbill.arrays import AnyInts
 from playbill_lab.simulator.policies.page_orders import Pages, RowOrders, checked, law_propensity, ordering
 from playbill_lab.simulator.policies.policy_request import LatentIntent, PolicyRequest
 from playbill_lab.simulator.world import canvases as on
@@ -38,8 +39,6 @@ MISSING_SHARE = 0.12
 """Searches for a title that the catalogue does not have."""
 DONE = np.int8(-1)
 _SHOWN = on.MOST_ROWS * 8
-
-Ints = NDArray[np.integer]
 
 
 @dataclass(eq=False)
@@ -90,7 +89,7 @@ class Visits:
     def __len__(self) -> int:
         return len(self.member)
 
-    def take(self, places: Ints) -> Visits:
+    def take(self, places: AnyInts) -> Visits:
         """Return some of the visits."""
         own = {item.name: getattr(self, item.name) for item in fields(self)}
         texts = own.pop("texts")
@@ -102,7 +101,7 @@ class Visits:
         texts = own.pop("texts")
         return Visits(**{name: np.concatenate([own[name], getattr(other, name)]) for name in own}, texts=texts)
 
-    def go(self, places: Ints, canvas: int) -> None:
+    def go(self, places: AnyInts, canvas: int) -> None:
         """Send some visits to a new page of a canvas."""
         self.canvas[places], self.request[places], self.line[places] = canvas, -1, 0
         self.turns[places] += 1
@@ -145,7 +144,7 @@ def begin(
     return visits
 
 
-def intents(member: Ints, occasion: Ints, state: State, streams: Streams) -> NDArray[np.float32]:
+def intents(member: AnyInts, occasion: AnyInts, state: State, streams: Streams) -> NDArray[np.float32]:
     """Return [N, F]: the genre each member is in the mood for, one of their own as often as not; zeros for none."""
     truth = state.world.truth
     luck = streams.uniform("intent", member, occasion, 3)
@@ -201,7 +200,7 @@ def ask(
 
 
 def _type(
-    visits: Visits, places: Ints, state: State, streams: Streams, log: EventLog, generator: np.random.Generator
+    visits: Visits, places: AnyInts, state: State, streams: Streams, log: EventLog, generator: np.random.Generator
 ) -> pl.Series:
     """Type the queries of visits on the search page: at first a few letters, then all of it."""
     found = pl.Series([None], dtype=pl.String).new_from_index(0, len(visits))
@@ -230,7 +229,7 @@ def _type(
     return found.scatter(places, typed)
 
 
-def _want(visits: Visits, places: Ints, state: State, streams: Streams, generator: np.random.Generator) -> None:
+def _want(visits: Visits, places: AnyInts, state: State, streams: Streams, generator: np.random.Generator) -> None:
     """Choose what members search for, by taste, appeal and pull; some of it is not in the catalogue."""
     world, member = state.world, visits.member[places]
     truth = world.truth
@@ -257,7 +256,9 @@ class Layout:
     rng: np.random.Generator
 
 
-def lay_out(visits: Visits, places: Ints, state: State, streams: Streams, log: EventLog, layout: Layout | None) -> None:
+def lay_out(
+    visits: Visits, places: AnyInts, state: State, streams: Streams, log: EventLog, layout: Layout | None
+) -> None:
     """Choose the rows of pages: what is to be continued, the top picks, then the others in the page's own order."""
     member = visits.member[places]
     keys = streams.uniform("page", member, visits.request[places], len(on.ROWS) + 1)
@@ -281,7 +282,7 @@ def lay_out(visits: Visits, places: Ints, state: State, streams: Streams, log: E
     visits.genres[places] = np.where(ordered.rows == on.GENRE_ROWS, genre[:, None], -1)
 
 
-def lacking(member: Ints, state: State) -> dict[int, NDArray[np.bool_]]:
+def lacking(member: AnyInts, state: State) -> dict[int, NDArray[np.bool_]]:
     """Return row -> [N] whether the member lacks what it is made of."""
     return {
         on.CONTINUE_WATCHING: state.continuing[member, 0] < 0,
@@ -294,7 +295,7 @@ def lacking(member: Ints, state: State) -> dict[int, NDArray[np.bool_]]:
 
 def _ordered(
     visits: Visits,
-    places: Ints,
+    places: AnyInts,
     law: tuple[NDArray[np.int8], NDArray[np.int16], NDArray[np.int16]],
     state: State,
     log: EventLog,

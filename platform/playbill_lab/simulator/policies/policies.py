@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from playbill.arrays import Floats32
 from playbill_lab.simulator.policies.custom_policy import own_policy
 from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.policies.table import POLICIES
@@ -30,7 +31,7 @@ def repeated(titles: NDArray[np.int32]) -> NDArray[np.bool_]:
     return found
 
 
-def first_arrivals(luck: Floats, weight: Floats, wanted: NDArray[np.int16], size: int) -> NDArray[np.int32]:
+def first_arrivals(luck: Floats32, weight: Floats32, wanted: NDArray[np.int16], size: int) -> NDArray[np.int32]:
     """Return [N, size] winners of the race, in order; -1 beyond the candidates or the size wanted."""
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         arrival = np.divide(luck, weight, out=luck)
@@ -45,7 +46,7 @@ def first_arrivals(luck: Floats, weight: Floats, wanted: NDArray[np.int16], size
     return found
 
 
-def placed(weight: Floats, titles: NDArray[np.int32]) -> Floats:
+def placed(weight: Floats32, titles: NDArray[np.int32]) -> Floats32:
     """Return [N, K] conditional probabilities of lists under weights [N, T]; 0 for what cannot come there."""
     own = np.take_along_axis(weight, np.maximum(titles, 0), 1).astype(np.float64) * (titles >= 0)
     total = weight.sum(axis=1, dtype=np.float64)[:, None]
@@ -59,7 +60,6 @@ CHUNK = 512
 """Questions scored at once. A draw belongs to a chunk of this size, so that threads do not change it."""
 
 _DEEPEST, _LOWEST = 30.0, np.float32(-1e30)
-Floats = NDArray[np.float32]
 
 
 class Policy(Protocol):
@@ -74,7 +74,7 @@ class Policy(Protocol):
         """Fill one list for each question, from `request.candidates()` alone."""
         ...
 
-    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats:
+    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats32:
         """Return [N, K]: the probability that it puts each title at its place, given the places before; 0 for -1."""
         ...
 
@@ -106,7 +106,7 @@ class ScoredPolicy:
 
     name = "scored"
 
-    def logits(self, request: PolicyRequest) -> Floats:
+    def logits(self, request: PolicyRequest) -> Floats32:
         """Return a new array [N, T], float32: log odds of candidates; what is said of others does not matter."""
         raise NotImplementedError
 
@@ -124,7 +124,7 @@ class ScoredPolicy:
             propensity[chunk] = placed(weight, titles[chunk])
         return Slates(titles, propensity)
 
-    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats:
+    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats32:
         """Return the probabilities of other lists."""
         found = np.zeros(titles.shape, np.float32)
         for chunk in chunks(request):
@@ -132,7 +132,7 @@ class ScoredPolicy:
         found[repeated(titles)] = 0.0
         return found
 
-    def weights(self, request: PolicyRequest) -> Floats:
+    def weights(self, request: PolicyRequest) -> Floats32:
         """Return [N, T]: how likely each title is to be drawn next, up to a factor; 0 where it is no candidate."""
         candidates = request.candidates()
         weight = self.logits(request)
@@ -159,7 +159,7 @@ class PlackettLuce(ScoredPolicy):
     ) -> None:
         self.temperature, self.popularity, self.taste, self.language = temperature, popularity, taste, language
 
-    def logits(self, request: PolicyRequest) -> Floats:
+    def logits(self, request: PolicyRequest) -> Floats32:
         """Return [N, T]."""
         catalogue, state = request.world.catalogue, request.state
         genres = self.taste * shares(state.genre_plays[request.member])
@@ -169,7 +169,7 @@ class PlackettLuce(ScoredPolicy):
         here = np.eye(len(state.log_plays_7d), dtype=np.float32)[request.country]
         # One product of small matrices is several times faster than adding up [N, T] arrays.
         asks = np.concatenate([genres, self.language * shares(spoken), here], axis=1) / np.float32(self.temperature)
-        found: Floats = np.asarray(asks @ self._facts(request), np.float32)
+        found: Floats32 = np.asarray(asks @ self._facts(request), np.float32)
         if request.any_typed:
             found += np.float32(12.0 / self.temperature) * request.matches()
         effects = request.world.effects
@@ -178,7 +178,7 @@ class PlackettLuce(ScoredPolicy):
             found += effects.spec.service_sequels * effects.next_parts(state.recent[request.member], every)
         return found
 
-    def _facts(self, request: PolicyRequest) -> Floats:
+    def _facts(self, request: PolicyRequest) -> Floats32:
         """Return [G + L + C, T]: each title's genres, its language, its popularity by country."""
         catalogue, popular = request.world.catalogue, self.popularity * request.state.log_plays_7d
         spoken = np.arange(len(catalogue.languages))[:, None] == catalogue.language
@@ -190,7 +190,7 @@ class Popular(ScoredPolicy):
 
     name = "popular"
 
-    def logits(self, request: PolicyRequest) -> Floats:
+    def logits(self, request: PolicyRequest) -> Floats32:
         """Return [N, T]."""
         found = request.state.log_plays_7d[request.country]
         return found + 12.0 * request.matches() if request.any_typed else found
@@ -199,7 +199,7 @@ class Popular(ScoredPolicy):
         """Return the best of each question; every propensity is 1."""
         return best(request, self.logits)
 
-    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats:
+    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats32:
         """Return 1 where a list is the policy's own so far, else 0."""
         return same_list(request, self.answer(request, np.random.default_rng(0)).titles, titles)
 
@@ -209,7 +209,7 @@ class Uniform(ScoredPolicy):
 
     name = "uniform"
 
-    def logits(self, request: PolicyRequest) -> Floats:
+    def logits(self, request: PolicyRequest) -> Floats32:
         """Return zeros."""
         return np.zeros((len(request), len(request.world.catalogue)), np.float32)
 
@@ -229,7 +229,7 @@ class EpsilonGreedy(ScoredPolicy):
             raise ValueError(f"epsilon must be in (0, 1], got {epsilon:g}")
         self.base, self.epsilon = base or PlackettLuce(), epsilon
 
-    def logits(self, request: PolicyRequest) -> Floats:
+    def logits(self, request: PolicyRequest) -> Floats32:
         """Return the base's scores."""
         return self.base.logits(request)
 
@@ -244,7 +244,7 @@ class EpsilonGreedy(ScoredPolicy):
             titles[chunk], propensity[chunk] = self._walk(part, luck, None)
         return Slates(titles, propensity)
 
-    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats:
+    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats32:
         """Return the probabilities of other lists."""
         found = np.zeros(titles.shape, np.float32)
         for chunk in chunks(request):
@@ -253,7 +253,7 @@ class EpsilonGreedy(ScoredPolicy):
 
     def _walk(
         self, request: PolicyRequest, luck: NDArray[np.float64] | None, given: NDArray[np.int32] | None
-    ) -> tuple[NDArray[np.int32], Floats]:
+    ) -> tuple[NDArray[np.int32], Floats32]:
         """Go through the places; draw titles, or take given ones, and note the probability of each."""
         left = request.candidates().copy()
         logits, rows = self.logits(request), np.arange(len(request))
@@ -276,7 +276,7 @@ class EpsilonGreedy(ScoredPolicy):
         return titles, found
 
 
-def best(request: PolicyRequest, score: Callable[[PolicyRequest], Floats]) -> Slates:
+def best(request: PolicyRequest, score: Callable[[PolicyRequest], Floats32]) -> Slates:
     """Return the candidates of the highest scores, the smaller number first among equals; every propensity is 1."""
     size = request.places
     titles = np.full((len(request), size), -1, np.int32)
@@ -289,7 +289,7 @@ def best(request: PolicyRequest, score: Callable[[PolicyRequest], Floats]) -> Sl
     return Slates(titles, (titles >= 0).astype(np.float32))
 
 
-def same_list(request: PolicyRequest, own: NDArray[np.int32], titles: NDArray[np.int32]) -> Floats:
+def same_list(request: PolicyRequest, own: NDArray[np.int32], titles: NDArray[np.int32]) -> Floats32:
     """Return 1 where `titles` are a deterministic policy's `own` up to and with that place, else 0."""
     same = (own[:, : titles.shape[1]] == titles) & (titles >= 0)
     return np.asarray(np.logical_and.accumulate(same, axis=1), np.float32)
@@ -301,6 +301,6 @@ def chunks(request: PolicyRequest) -> Iterator[NDArray[np.int64]]:
         yield np.arange(first, min(first + CHUNK, len(request)))
 
 
-def shares(counts: NDArray[np.floating]) -> Floats:
+def shares(counts: NDArray[np.floating]) -> Floats32:
     """Bring each row of counts to a sum of 1, or leave it zero."""
     return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0), np.float32)

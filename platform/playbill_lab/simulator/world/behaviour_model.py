@@ -31,9 +31,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from playbill.arrays import Floats64
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,31 +74,31 @@ class BehaviourModel:
     glad_most: float = 3.0
     """Largest size of a member's satisfaction."""
 
-    def hazard(self, satisfaction: Floats) -> Floats:
+    def hazard(self, satisfaction: Floats64) -> Floats64:
         """Return h(S): the probability to leave at the end of a day."""
         return np.minimum(self.h_most, self.h_base * np.exp(-self.h_effect * satisfaction))
 
-    def remaining_days(self, satisfaction: Floats, days: int) -> Floats:
+    def remaining_days(self, satisfaction: Floats64, days: int) -> Floats64:
         """Return how many of the next `days` a member stays, in the mean, if satisfaction holds."""
         stays = 1.0 - self.hazard(satisfaction)
-        expected: Floats = stays * (1.0 - stays**days) / (1.0 - stays)
+        expected: Floats64 = stays * (1.0 - stays**days) / (1.0 - stays)
         return expected
 
-    def leaves_early(self, satisfaction_logit: Floats) -> Floats:
+    def leaves_early(self, satisfaction_logit: Floats64) -> Floats64:
         """Return the probability that a play is left in its first minutes."""
         return (1.0 - logistic(satisfaction_logit)) * logistic(self.leave_base + self.leave_glad * satisfaction_logit)
 
-    def satisfying(self, satisfaction_logit: Floats) -> Floats:
+    def satisfying(self, satisfaction_logit: Floats64) -> Floats64:
         """Return the expected change of satisfaction by a play of this gladness."""
         ends = self.finished * logistic(satisfaction_logit) + self.left * self.leaves_early(satisfaction_logit)
-        expected: Floats = ends + self.deep * np.tanh(satisfaction_logit / 2.0)
+        expected: Floats64 = ends + self.deep * np.tanh(satisfaction_logit / 2.0)
         return expected
 
 
 LAW = BehaviourModel()
 
 
-def logistic(log_odds: Floats) -> Floats:
+def logistic(log_odds: Floats64) -> Floats64:
     """Return 1 / (1 + e^-x)."""
-    probability: Floats = 1.0 / (1.0 + np.exp(-log_odds))
+    probability: Floats64 = 1.0 / (1.0 + np.exp(-log_odds))
     return probability

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from playbill.arrays import Floats64, Ints32
 from playbill.schema import KINDS
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.behaviour_model import logistic
@@ -81,9 +82,6 @@ RECENT = np.array([1.0, 0.45, 0.2])
 _HOUR_WIDTH, _DAY_WIDTH = 3.0, 5.0
 """Concentration of the bumps: some five hours wide, some nine weeks wide."""
 
-Floats = NDArray[np.float64]
-Titles = NDArray[np.int32]
-
 
 @dataclass(frozen=True, eq=False)
 class Effects:
@@ -104,15 +102,15 @@ class Effects:
     """
 
     spec: EffectsSpec
-    by_hour: Floats
-    by_weekday: Floats
-    by_day: Floats
-    rows: Floats
-    look: Floats
-    next_row: Floats
+    by_hour: Floats64
+    by_weekday: Floats64
+    by_day: Floats64
+    rows: Floats64
+    look: Floats64
+    next_row: Floats64
     offset_us: NDArray[np.int64]
-    follows: Titles
-    then: Titles
+    follows: Ints32
+    then: Ints32
     vector: NDArray[np.float32]
 
     @classmethod
@@ -137,12 +135,12 @@ class Effects:
             vector=truth.vector,
         )
 
-    def attraction(self, request: PolicyRequest, title: Titles) -> Floats:
+    def attraction(self, request: PolicyRequest, title: Ints32) -> Floats64:
         """Return [N, K] what the moment and what was finished last add to the log odds of a click."""
         local = request.at_us + self.offset_us[request.country]
         hour = (local // HOUR_US) % 24
         weekday = (local // DAY_US + 3) % 7  # 1970 began on a Thursday
-        added: Floats = (
+        added: Floats64 = (
             self.by_hour[(request.device * 24 + hour)[:, None], title]
             + self.by_weekday[weekday[:, None], title]
             + self.by_day[day_of_year(local)[:, None], title]
@@ -151,12 +149,12 @@ class Effects:
         )
         return added
 
-    def carried_on(self, state: State, member: NDArray[np.integer], title: Titles) -> Floats:
+    def carried_on(self, state: State, member: NDArray[np.integer], title: Ints32) -> Floats64:
         """Return [N, K] log odds: sequels of what was finished last, parts out of order, and more of the same."""
         part_before, recent = self.follows[title], state.recent[member]
         later = part_before >= 0
         missed = later & (state.played[member[:, None], np.maximum(part_before, 0)] == 0)
-        added: Floats = self.spec.sequel * self.next_parts(recent, title) - self.spec.out_of_order * missed
+        added: Floats64 = self.spec.sequel * self.next_parts(recent, title) - self.spec.out_of_order * missed
         if self.spec.momentum:
             weight = RECENT * (recent >= 0)
             weight /= np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
@@ -165,24 +163,24 @@ class Effects:
             added += scale * np.einsum("nf,nkf->nk", lately, self.vector[title], dtype=np.float64)
         return added
 
-    def next_parts(self, recent: Titles, title: Titles) -> Floats:
+    def next_parts(self, recent: Ints32, title: Ints32) -> Floats64:
         """Return [N, K] how lately the part before a title was finished: 1 if it was the last thing, 0 if never."""
         parts = np.where(recent >= 0, self.then[np.maximum(recent, 0)], -1)
         dealt = np.zeros((len(recent), len(self.then) + 1))
         np.put_along_axis(dealt, parts, np.broadcast_to(RECENT, parts.shape), axis=1)
         dealt[:, -1] = 0.0  # where -1 was written to
-        weight: Floats = np.take_along_axis(dealt, title, axis=1)
+        weight: Floats64 = np.take_along_axis(dealt, title, axis=1)
         return weight
 
 
-def examination_logit(request: PolicyRequest) -> Floats:
+def examination_logit(request: PolicyRequest) -> Floats64:
     """Return [N] the chance to look at the next place after one that was not played."""
     own = request.world.effects
-    found: Floats = on.LOOK[request.canvas] if own is None else own.look[request.canvas, request.device]
+    found: Floats64 = on.LOOK[request.canvas] if own is None else own.look[request.canvas, request.device]
     return found
 
 
-def next_row_of(world: World, device: NDArray[np.integer]) -> Floats:
+def next_row_of(world: World, device: NDArray[np.integer]) -> Floats64:
     """Return [N] the chance to scroll on to the next row where nothing was played."""
     own = world.effects
     return np.full(len(device), on.NEXT_ROW) if own is None else own.next_row[device]
@@ -204,7 +202,7 @@ def day_of_year(local_us: NDArray[np.int64]) -> NDArray[np.int64]:
     return since
 
 
-def _by_hour(sizes: EffectsSpec, catalogue: Catalogue, side: Floats) -> Floats:
+def _by_hour(sizes: EffectsSpec, catalogue: Catalogue, side: Floats64) -> Floats64:
     length = np.log(np.maximum(catalogue.runtime_min, 1).astype(np.float64))
     length = (length - length.mean()) / max(float(length.std()), 1e-9)
     genres = sizes.hour_genre * _bumps(catalogue, GENRE_HOURS, 24, _HOUR_WIDTH)
@@ -215,21 +213,21 @@ def _by_hour(sizes: EffectsSpec, catalogue: Catalogue, side: Floats) -> Floats:
     return found.reshape(-1, len(catalogue))
 
 
-def _bumps(catalogue: Catalogue, peaks: dict[str, int], length: int, width: float) -> Floats:
+def _bumps(catalogue: Catalogue, peaks: dict[str, int], length: int, width: float) -> Floats64:
     """Return [length, T]: a bump around the peaks of a title's genres, of mean 0 over the round; 0 without any."""
     at = np.arange(length)[:, None] - np.array([peaks.get(name, 0) for name in catalogue.genres])
     bump = np.exp(width * (np.cos(2 * np.pi * at / length) - 1))
     bump = (bump - bump.mean(axis=0)) * np.array([name in peaks for name in catalogue.genres])
     genre = catalogue.genre.astype(np.float64)
-    found: Floats = bump @ (genre / np.maximum(genre.sum(axis=1, keepdims=True), 1.0)).T
+    found: Floats64 = bump @ (genre / np.maximum(genre.sum(axis=1, keepdims=True), 1.0)).T
     return found
 
 
-def _by_kind(catalogue: Catalogue, kinds: dict[str, float]) -> Floats:
+def _by_kind(catalogue: Catalogue, kinds: dict[str, float]) -> Floats64:
     return np.array([kinds.get(name, 0.0) for name in KINDS])[catalogue.kind]
 
 
-def _rows() -> Floats:
+def _rows() -> Floats64:
     found = np.zeros((len(on.DEVICES), len(on.ROWS) + 1))
     for device, rows in ROWS_BY_DEVICE.items():
         for row, draw in rows.items():
@@ -237,5 +235,5 @@ def _rows() -> Floats:
     return found
 
 
-def _log_odds(chance: NDArray[Any]) -> Floats:
+def _log_odds(chance: NDArray[Any]) -> Floats64:
     return np.asarray(np.log(chance) - np.log1p(-chance), np.float64)

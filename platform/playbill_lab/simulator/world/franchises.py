@@ -13,6 +13,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from playbill.arrays import Ints32
+
 MOST_PARTS = 6
 """Parts of a franchise, at most; each number from 2 on is as likely."""
 _WORD = {
@@ -31,8 +33,6 @@ _WORD = {
 }
 _NUMERALS = ("I", "II", "III", "IV", "V", "VI")
 
-Numbers = NDArray[np.int32]
-
 
 @dataclass(frozen=True, eq=False)
 class Franchises:
@@ -44,9 +44,9 @@ class Franchises:
         follows: [T] the part before; -1 for first parts and titles on their own.
     """
 
-    head: Numbers
-    part: Numbers
-    follows: Numbers
+    head: Ints32
+    part: Ints32
+    follows: Ints32
 
     @classmethod
     def none(cls, titles: int) -> Self:
@@ -75,7 +75,7 @@ class Franchises:
         return found
 
     @cached_property
-    def then(self) -> Numbers:
+    def then(self) -> Ints32:
         """[T] the part after; -1 for last parts and titles on their own."""
         after = np.full(len(self.follows), -1, np.int32)
         later = np.flatnonzero(self.follows >= 0)

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from playbill.arrays import Ints64
 from playbill.errors import DefinitionError, Problem
 from playbill.tables import TIMESTAMP
 from playbill_lab.simulator.world.catalogue import Catalogue
@@ -28,8 +28,6 @@ _UPCOMING_WEEKS = 4
 _UPCOMING_SHARE = 0.08
 _DELAYED, _CLOSING = 0.25, 0.06
 
-Moments = NDArray[np.int64]
-
 
 @dataclass(frozen=True, eq=False)
 class Windows:
@@ -41,9 +39,9 @@ class Windows:
         announced: [T] moment from which the title is known at all.
     """
 
-    opens: Moments
-    closes: Moments
-    announced: Moments
+    opens: Ints64
+    closes: Ints64
+    announced: Ints64
 
 
 def microseconds(moment: datetime) -> int:
@@ -114,7 +112,7 @@ def availability_frame(windows: Windows, title_ids: pl.Series, countries: list[s
     )
 
 
-def moments(values: Moments) -> pl.Series:
+def moments(values: Ints64) -> pl.Series:
     """Return microseconds as canonical timestamps."""
     return pl.Series(np.asarray(values, np.int64)).cast(pl.Datetime("us")).dt.replace_time_zone("UTC").cast(TIMESTAMP)
 
@@ -125,7 +123,7 @@ def _launch_counts(spec: WorldSpec, count: int) -> tuple[int, int]:
     return during, upcoming
 
 
-def _thursdays(spec: WorldSpec, count: int, rng: np.random.Generator) -> Moments:
+def _thursdays(spec: WorldSpec, count: int, rng: np.random.Generator) -> Ints64:
     """Return launches after the start: on Thursdays at 08:00 UTC, or on any day of a run without one."""
     days = np.arange(spec.days)
     weekday = (spec.start.weekday() + days) % 7
@@ -133,7 +131,7 @@ def _thursdays(spec: WorldSpec, count: int, rng: np.random.Generator) -> Moments
     return rng.choice(chosen, count).astype(np.int64) * DAY_US + LAUNCH_HOUR * HOUR_US
 
 
-def _by_country(spec: WorldSpec, catalogue: Catalogue, first: Moments, rng: np.random.Generator) -> Moments:
+def _by_country(spec: WorldSpec, catalogue: Catalogue, first: Ints64, rng: np.random.Generator) -> Ints64:
     count = len(catalogue)
     opens = np.full((count, len(spec.countries)), NEVER, np.int64)
     home = rng.integers(len(spec.countries), size=count)
@@ -148,6 +146,6 @@ def _by_country(spec: WorldSpec, catalogue: Catalogue, first: Moments, rng: np.r
     return opens
 
 
-def _announced(spec: WorldSpec, opens: Moments, closes: Moments) -> Windows:
+def _announced(spec: WorldSpec, opens: Ints64, closes: Ints64) -> Windows:
     known = opens.min(axis=1) - ANNOUNCED_DAYS * DAY_US
     return Windows(opens, closes, np.minimum(known, microseconds(spec.end) - DAY_US))

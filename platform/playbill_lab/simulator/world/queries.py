@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import AnyInts
 from playbill_lab.simulator.world.catalogue import Catalogue
 from playbill_lab.simulator.world.title_words import TONGUES, make_names
 
@@ -37,7 +38,6 @@ SLIP = 0.1
 _FIRST_SLIP = 2
 """Nobody mistypes the first two letters: one would see it at once."""
 
-Numbers = npt.NDArray[np.integer]
 Letters = npt.NDArray[np.uint32]
 
 
@@ -91,7 +91,7 @@ class QueryBook:
             index=NameIndex.make(names, of_title),
         )
 
-    def intended(self, wanted: Numbers, language: Numbers, rng: np.random.Generator) -> pl.Series:
+    def intended(self, wanted: AnyInts, language: AnyInts, rng: np.random.Generator) -> pl.Series:
         """Return what members mean to type, slips included, as whole names: [N] strings.
 
         Args:
@@ -108,7 +108,7 @@ class QueryBook:
         letters = _from_a_word(self.letters[place], rng)
         return _texts(_with_slips(letters, rng))
 
-    def typed(self, wanted: Numbers, language: Numbers, rng: np.random.Generator) -> pl.Series:
+    def typed(self, wanted: AnyInts, language: AnyInts, rng: np.random.Generator) -> pl.Series:
         """Return how far members get before they look at the results: prefixes of `intended`, [N] strings."""
         texts = self.intended(wanted, language, rng)
         longest = texts.str.len_chars().to_numpy()
@@ -125,12 +125,12 @@ class QueryBook:
         return scores[[places[text] for text in queries.fill_null("").to_list()]]
 
 
-def typed_queries(book: QueryBook, wanted: Numbers, language: Numbers, rng: np.random.Generator) -> pl.Series:
+def typed_queries(book: QueryBook, wanted: AnyInts, language: AnyInts, rng: np.random.Generator) -> pl.Series:
     """Return `book.typed(...)`."""
     return book.typed(wanted, language, rng)
 
 
-def prefixes(texts: pl.Series, lengths: Numbers) -> pl.Series:
+def prefixes(texts: pl.Series, lengths: AnyInts) -> pl.Series:
     """Return the first letters of each text, without blanks at the end: [N] strings."""
     frame = pl.DataFrame({"text": texts, "length": pl.Series(lengths, dtype=pl.Int64)})
     return frame.select(pl.col("text").str.slice(0, pl.col("length")).str.strip_chars_end()).to_series()

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from playbill.arrays import AnyInts
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _TO_UNIT = 2.0**-53
-
-Ints = NDArray[np.integer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Streams:
     seed: int
 
     def uniform(
-        self, purpose: str, member: Ints, occasion: Ints | int, places: int | None = None
+        self, purpose: str, member: AnyInts, occasion: AnyInts | int, places: int | None = None
     ) -> NDArray[np.float64]:
         """Return numbers in [0, 1), one or `places` for each member.
 
@@ -53,7 +53,7 @@ class Streams:
                 state = _mix(state[:, None] + np.arange(1, places + 1, dtype=np.uint64) * _GOLDEN)
         return (state >> np.uint64(11)).astype(np.float64) * _TO_UNIT
 
-    def normal(self, purpose: str, member: Ints, occasion: Ints | int, places: int) -> NDArray[np.float64]:
+    def normal(self, purpose: str, member: AnyInts, occasion: AnyInts | int, places: int) -> NDArray[np.float64]:
         """Return [N, places] standard normal numbers, by the transform of Box and Muller (1958)."""
         pairs = (places + 1) // 2
         drawn = self.uniform(purpose, member, occasion, 2 * pairs)

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from playbill.arrays import Floats32
 from playbill.errors import DefinitionError, Problem
 from playbill_lab.simulator.engine.choices import Outcomes, expected
 from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
@@ -25,8 +26,6 @@ from playbill_lab.simulator.world.queries import QueryBook
 from playbill_lab.simulator.world.random_streams import Streams, one_thread
 from playbill_lab.simulator.world.spec import EffectsSpec, WorldSpec, check_spec
 from playbill_lab.simulator.world.title_words import TONGUES
-
-Floats = NDArray[np.float32]
 
 BAIT_SHARE = 0.09
 _BAIT_APPEAL, _BAIT_QUALITY = 1.8, -1.7
@@ -55,32 +54,32 @@ class GroundTruth:
         taste_alone: [M, F] of who sits at the member's other devices than a TV; None where that is nobody else.
     """
 
-    taste: Floats
-    vector: Floats
-    genre_vector: Floats
-    genre_weight: Floats
-    appeal: Floats
-    quality: Floats
+    taste: Floats32
+    vector: Floats32
+    genre_vector: Floats32
+    genre_weight: Floats32
+    appeal: Floats32
+    quality: Floats32
     bait: NDArray[np.bool_]
-    pull: Floats
-    buzz: Floats
-    half_life_days: Floats
-    activity: Floats
-    taste_alone: Floats | None = None
+    pull: Floats32
+    buzz: Floats32
+    half_life_days: Floats32
+    activity: Floats32
+    taste_alone: Floats32 | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class TitleTruth:
     """The hidden side of titles; see `GroundTruth`."""
 
-    vector: Floats
-    genre_vector: Floats
-    appeal: Floats
-    quality: Floats
+    vector: Floats32
+    genre_vector: Floats32
+    appeal: Floats32
+    quality: Floats32
     bait: NDArray[np.bool_]
-    pull: Floats
-    buzz: Floats
-    half_life_days: Floats
+    pull: Floats32
+    buzz: Floats32
+    half_life_days: Floats32
 
 
 def draw_titles(catalogue: Catalogue, factors: int, rng: np.random.Generator) -> TitleTruth:
@@ -117,7 +116,7 @@ def draw_titles(catalogue: Catalogue, factors: int, rng: np.random.Generator) ->
 
 def draw_tastes(
     titles: TitleTruth, country: NDArray[np.int16], countries: int, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats32, Floats32]:
     """Draw tastes [M, F] and the genres in them [M, G]: a few genres, the country's own leaning, and a rest."""
     genres, factors = titles.genre_vector.shape
     leaning = rng.dirichlet(np.full(genres, 0.8), size=countries)
@@ -129,7 +128,7 @@ def draw_tastes(
     return (taste / max(1e-6, float(sample.std()))).astype(np.float32), weight.astype(np.float32)
 
 
-def beside(taste: Floats, other: Floats, share: float) -> Floats:
+def beside(taste: Floats32, other: Floats32, share: float) -> Floats32:
     """Return tastes [M, F] of which a share of the variance is another's."""
     return np.asarray(np.sqrt(1 - share) * taste + np.sqrt(share) * other, np.float32)
 

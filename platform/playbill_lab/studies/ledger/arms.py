@@ -21,8 +21,8 @@ import numpy as np
 import polars as pl
 
 from playbill import metrics
+from playbill.arrays import Bools, Floats64, Ints64
 from playbill.datasets import TrainingSet
-from playbill.datasets.arrays import Bool, Int
 from playbill.datasets.batching.windows import Windows, cut_windows
 from playbill.datasets.examples.rows import TrainingRows
 from playbill.definitions.specs import ResolvedModel
@@ -32,8 +32,6 @@ from playbill.evaluation.canvases.model import CanvasScorer
 from playbill.evaluation.canvases.row_orders import BASELINES as ROW_BASELINES
 from playbill.evaluation.canvases.row_orders import RowRanker, measured_order
 from playbill.evaluation.cases.score_function import AlignedScorer, ScoreFunction
-from playbill.metrics.bootstrap import Matrix
-from playbill.metrics.ranking import Values
 from playbill.ranking.scoring.scorer import Scorer
 from playbill_lab.bridge.training import Fitted, trained_on
 from playbill_lab.studies.ledger.data import METRICS, LedgerService, PolicyRequest, RowCases, TitleCases
@@ -136,7 +134,7 @@ def answers(answerer: Answerer, cases: Mapping[str, Sequence[PolicyRequest]], k:
 
 def baseline_values(
     cases: Sequence[PolicyRequest], resolved: ResolvedModel, beside: Beside, k: int
-) -> dict[str, Matrix]:
+) -> dict[str, Floats64]:
     """Return what baselines reach on a canvas's requests: name -> [N, metrics], fold after fold.
 
     Args:
@@ -145,7 +143,7 @@ def baseline_values(
         beside: Baselines of the log that were fitted for other canvases.
         k: Places of a list.
     """
-    found: dict[str, list[Matrix]] = {}
+    found: dict[str, list[Floats64]] = {}
     for one in cases:
         if isinstance(one, RowCases):
             values = {name: _row_values(one, order.values(one.case), k) for name, order in ROW_BASELINES.items()}
@@ -157,19 +155,19 @@ def baseline_values(
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def _values(answerer: Answerer, cases: PolicyRequest, k: int) -> Matrix:
+def _values(answerer: Answerer, cases: PolicyRequest, k: int) -> Floats64:
     """Return [N, metrics] of one fold's requests."""
     if isinstance(cases, RowCases):
         return _row_values(cases, answerer.rows(cases.canvas).of_requests(cases.case, cases.requests), k)
     return _title_values(cases, answerer.titles(cases.canvas), k)
 
 
-def _row_values(cases: RowCases, values: Values, k: int) -> Matrix:
+def _row_values(cases: RowCases, values: Floats64, k: int) -> Floats64:
     measured = measured_order(cases.case, values, (k,)).values
     return np.stack([measured[f"{name}@{k}"] for name in METRICS], axis=1)
 
 
-def _title_values(cases: TitleCases, function: ScoreFunction, k: int) -> Matrix:
+def _title_values(cases: TitleCases, function: ScoreFunction, k: int) -> Floats64:
     aligned = AlignedScorer(cases.canvas, function, cases.case.catalogue)
     found = np.zeros((len(cases.case), len(METRICS)))
     counts = cases.case.target_counts
@@ -240,7 +238,7 @@ def taught_rows(data: TrainingSet) -> int:
     return int((taught & ~data.rows.silent).sum()) if len(data.rows.silent) else int(taught.sum())
 
 
-def _teaches(data: TrainingSet, heads: Collection[str]) -> Bool:
+def _teaches(data: TrainingSet, heads: Collection[str]) -> Bools:
     """[R] whether a row teaches some head: by any label, or for a head that ranks by one above 0."""
     found = np.zeros(len(data.rows), np.bool_)
     for head in heads:
@@ -249,7 +247,7 @@ def _teaches(data: TrainingSet, heads: Collection[str]) -> Bool:
     return found
 
 
-def _positive(rows: TrainingRows, heads: Collection[str]) -> Bool:
+def _positive(rows: TrainingRows, heads: Collection[str]) -> Bools:
     """[R] whether a row is a target of some head."""
     found = np.zeros(len(rows), np.bool_)
     for head in heads:
@@ -257,7 +255,7 @@ def _positive(rows: TrainingRows, heads: Collection[str]) -> Bool:
     return found
 
 
-def _rows(rows: TrainingRows, own: Bool, place: Int, heads: Collection[str]) -> TrainingRows:
+def _rows(rows: TrainingRows, own: Bools, place: Ints64, heads: Collection[str]) -> TrainingRows:
     slate, offsets = rows.slate, rows.slate_offsets
     if len(offsets):
         slate, offsets = _slates(rows, place)
@@ -276,7 +274,7 @@ def _rows(rows: TrainingRows, own: Bool, place: Int, heads: Collection[str]) -> 
     )
 
 
-def _slates(rows: TrainingRows, place: Int) -> tuple[Int, Int]:
+def _slates(rows: TrainingRows, place: Ints64) -> tuple[Ints64, Ints64]:
     size = np.diff(rows.slate_offsets)[place]
     offsets = np.zeros(len(place) + 1, np.int64)
     offsets[1:] = np.cumsum(size)

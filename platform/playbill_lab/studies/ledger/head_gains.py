@@ -19,6 +19,7 @@ import polars as pl
 from scipy.special import stdtrit
 
 from playbill import metrics
+from playbill.arrays import Indices
 from playbill.datasets import Request
 from playbill.definitions.specs import CanvasSpec, ResolvedModel
 from playbill.errors import StateError
@@ -28,7 +29,6 @@ from playbill.evaluation.cases.build import logged_frame
 from playbill.evaluation.cases.case import REQUEST_FIELDS
 from playbill.evaluation.cases.event_log import UNKNOWN, TitleOrder
 from playbill.metrics import Interval
-from playbill.metrics.topk import Indices
 from playbill.ranking.blend import COMPETING
 from playbill.ranking.scoring.scorer import Scorer
 from playbill_lab.studies.ledger.arms import costs_of, fitted, rows_by_canvas, scorer_of

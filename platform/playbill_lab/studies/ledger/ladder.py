@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Floats64, Indices
 from playbill.datasets import Request
 from playbill.definitions.specs import ResolvedModel
 from playbill.evaluation.baselines.popularity import build_baseline
@@ -31,8 +32,6 @@ from playbill.evaluation.canvases.row_orders import RowRanker
 from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.evaluation.cases.score_function import ScoreFunction, Scores
 from playbill.features import FeatureColumn, ServiceSchema
-from playbill.metrics.bootstrap import Matrix
-from playbill.metrics.topk import Indices
 from playbill.models.svd import svd_vectors
 from playbill_lab.studies.ledger.arms import Answerer, ModelAnswerer, answers, costs_of, fitted, scorer_of
 from playbill_lab.studies.ledger.data import METRICS, LedgerService, TitleCases
@@ -204,8 +203,8 @@ class ClusterFeatures:
 
     features: Any
     plays: pl.DataFrame
-    sums: Matrix
-    centres: Matrix
+    sums: Floats64
+    centres: Floats64
 
     @classmethod
     def of(cls, features: Any, tables: EvaluationTables, plays: pl.DataFrame, seed: int = 0) -> ClusterFeatures:
@@ -265,13 +264,13 @@ class ClusterFeatures:
         return pl.Series(COLUMN, names, dtype=pl.String)
 
 
-def unit(vectors: Matrix) -> Matrix:
+def unit(vectors: Floats64) -> Floats64:
     """Return rows of length one; a row of zeros stays one."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(length > 0, length, 1.0)
 
 
-def k_means(points: Matrix, count: int, seed: int) -> Matrix:
+def k_means(points: Floats64, count: int, seed: int) -> Floats64:
     """Return at most `count` unit centres of unit points, grouped by cosine.
 
     Source: Dhillon and Modha, "Concept decompositions for large sparse text data", Machine Learning 2001.

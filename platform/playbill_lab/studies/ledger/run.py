@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from playbill.arrays import Floats64, Indices
 from playbill.datasets import TrainingSet
 from playbill.definitions.specs import ResolvedModel
 from playbill.errors import IntegrityError, StateError
 from playbill.evaluation.beside import Beside
 from playbill.files import replaced_file
-from playbill.metrics.bootstrap import Matrix
-from playbill.metrics.topk import Indices
 from playbill_lab.studies.cells import digest
 from playbill_lab.studies.ledger.arms import (
     Costs,
@@ -87,7 +86,7 @@ class LedgerRun:
         """Return the consolidated model's cell for each seed."""
         return self.arm(CONSOLIDATED, self.resolved, lambda _: self.service.data)
 
-    def baselines(self, canvas: str) -> dict[str, Matrix]:
+    def baselines(self, canvas: str) -> dict[str, Floats64]:
         """Return what baselines reach on a canvas: name -> [N, metrics] over its requests, fold after fold."""
         return baseline_values(self.canvases()[canvas], self.resolved, self.beside, self.options.k)
 
@@ -195,7 +194,7 @@ class LedgerRun:
         return LedgerCell(answers(ModelAnswerer(scorer, found.bundle.resolved), cases, self.options.k), costs)
 
 
-def values_of(cells: Sequence[LedgerCell], canvas: str, metric: str = METRICS[0], fold: str | None = None) -> Matrix:
+def values_of(cells: Sequence[LedgerCell], canvas: str, metric: str = METRICS[0], fold: str | None = None) -> Floats64:
     """Return [S, N] one row of a canvas's requests for each seed; those of one fold where one is named."""
     wanted = pl.col("canvas") == canvas
     if fold is not None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from playbill.arrays import Floats64, Indices
 from playbill.errors import StateError
 from playbill.metrics import Interval, relative_interval, seed_interval
-from playbill.metrics.bootstrap import Matrix, member_bootstrap
-from playbill.metrics.topk import Indices
+from playbill.metrics.bootstrap import member_bootstrap
 from playbill_lab.studies.ledger.data import METRICS
 from playbill_lab.studies.ledger.models import definition_size, separate_model, shared_size
 from playbill_lab.studies.ledger.run import LedgerCell, LedgerRun, members_of, values_of
@@ -188,7 +188,7 @@ def _own_size(run: LedgerRun, canvas: str) -> dict[str, int]:
     return definition_size(separate_model(run.resolved, canvas))
 
 
-def quality(members: Indices, values: Matrix, resamples: int) -> Interval:
+def quality(members: Indices, values: Floats64, resamples: int) -> Interval:
     """Return a mean over seeds and requests with its interval.
 
     Args:

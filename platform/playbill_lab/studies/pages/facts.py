@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from playbill.arrays import AnyInts, Bools, Floats64
 from playbill.errors import StateError
 from playbill.metrics.probabilities import auc, ece, log_loss
 from playbill_lab.simulator.engine.choices import Response
@@ -29,12 +30,10 @@ from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.launches import DAY_US, NEVER
 from playbill_lab.simulator.world.state import State
 
-Ints = npt.NDArray[np.integer[Any]]
-Values = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
-
-def page_facts(state: State, member: Ints, at_us: Ints, rows: Ints, places: Ints, titles: Ints) -> Values:
+def page_facts(
+    state: State, member: AnyInts, at_us: AnyInts, rows: AnyInts, places: AnyInts, titles: AnyInts
+) -> Floats64:
     """Return [N, R, K, F] public facts of the titles on pages; those of empty places mean nothing.
 
     Args:
@@ -84,7 +83,7 @@ class LookLog:
         days: First day and the day after the last one.
     """
 
-    members: Flags
+    members: Bools
     days: tuple[int, int]
     _parts: list[dict[str, npt.NDArray[Any]]] = field(default_factory=list)
 
@@ -150,12 +149,12 @@ class Looks:
         went_down: [L] whether the next row was looked at; nan where the row was not left here, or was the last.
     """
 
-    features: Values
+    features: Floats64
     row: npt.NDArray[np.int64]
     column: npt.NDArray[np.int64]
-    played: Flags
-    went_on: Values
-    went_down: Values
+    played: Bools
+    went_on: Floats64
+    went_down: Floats64
 
     def __len__(self) -> int:
         return len(self.row)
@@ -171,12 +170,12 @@ class Logistic:
         scale: [F].
     """
 
-    weights: Values
-    mean: Values
-    scale: Values
+    weights: Floats64
+    mean: Floats64
+    scale: Floats64
 
     @classmethod
-    def fit(cls, features: Values, label: Values) -> Logistic:
+    def fit(cls, features: Floats64, label: Floats64) -> Logistic:
         """Fit it with scikit-learn.
 
         Raises:
@@ -191,14 +190,14 @@ class Logistic:
         found = LogisticRegression(C=INVERSE_RIDGE, max_iter=MOST_STEPS).fit((features - mean) / scale, label > 0)
         return cls(np.append(found.coef_[0], found.intercept_[0]), mean, scale)
 
-    def __call__(self, features: Values) -> Values:
+    def __call__(self, features: Floats64) -> Floats64:
         """Return probabilities of features [..., F]."""
-        found: Values = _sigmoid((features - self.mean) / self.scale @ self.weights[:-1] + self.weights[-1])
+        found: Floats64 = _sigmoid((features - self.mean) / self.scale @ self.weights[:-1] + self.weights[-1])
         return found
 
 
-def _sigmoid(values: Values) -> Values:
-    found: Values = 1.0 / (1.0 + np.exp(-np.clip(values, -30, 30)))
+def _sigmoid(values: Floats64) -> Floats64:
+    found: Floats64 = 1.0 / (1.0 + np.exp(-np.clip(values, -30, 30)))
     return found
 
 
@@ -224,7 +223,7 @@ class PageReward:
             down=Logistic.fit(_place(looks.row[down], looks.column[down]), looks.went_down[down]),
         )
 
-    def looks_at(self, features: Values, there: Flags) -> tuple[Values, Values]:
+    def looks_at(self, features: Floats64, there: Bools) -> tuple[Floats64, Floats64]:
         """Return [N, R, C] how likely each place is looked at, and how likely it is played from if it is.
 
         Args:
@@ -252,7 +251,7 @@ class PageReward:
             reach = left
         return looked, chance
 
-    def reward(self, features: Values, there: Flags, worth: Values | None = None) -> Values:
+    def reward(self, features: Floats64, there: Bools, worth: Floats64 | None = None) -> Floats64:
         """Return [N] the expected reward of pages: the chance of a play, or the worth of what is played.
 
         Args:
@@ -262,11 +261,11 @@ class PageReward:
         """
         looked, chance = self.looks_at(features, there)
         value = looked * chance if worth is None else looked * chance * worth
-        found: Values = value.sum(axis=(1, 2))
+        found: Floats64 = value.sum(axis=(1, 2))
         return found
 
 
-def _place(row: npt.NDArray[np.int64], column: npt.NDArray[np.int64]) -> Values:
+def _place(row: npt.NDArray[np.int64], column: npt.NDArray[np.int64]) -> Floats64:
     return np.column_stack([row, column, row == 0, column == 0]).astype(np.float64)
 
 

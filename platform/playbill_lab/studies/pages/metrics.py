@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from playbill.arrays import Floats64, Indices
 from playbill.definitions.specs.canvas import VIEWPORTS
-from playbill.metrics.topk import Indices
 from playbill.ranking.page_rules import ROW_DECAY
 
 Pages = npt.NDArray[np.integer[Any]]
-Values = npt.NDArray[np.float64]
 
 __all__ = [
     "VIEWPORTS",
@@ -64,7 +63,7 @@ def first_places(flat: Pages) -> npt.NDArray[np.bool_]:
     return found
 
 
-def page_recall(pages: Pages, rows: Indices, titles: Indices, m: int, n: int) -> Values:
+def page_recall(pages: Pages, rows: Indices, titles: Indices, m: int, n: int) -> Floats64:
     """Recall@m-by-n: relevant titles within the first m rows and n columns, over all relevant titles of the page.
 
     Recall@m-by-n = |{relevant titles in rows 1..m, columns 1..n}| / |{relevant titles}|. Range [0, 1], NaN for a page
@@ -85,7 +84,7 @@ def page_recall(pages: Pages, rows: Indices, titles: Indices, m: int, n: int) ->
     return _over(found, _relevant(len(pages), rows, titles))
 
 
-def attention(rows: int, columns: int, row_decay: float = ROW_DECAY, column_decay: float = COLUMN_DECAY) -> Values:
+def attention(rows: int, columns: int, row_decay: float = ROW_DECAY, column_decay: float = COLUMN_DECAY) -> Floats64:
     """Attention to each place of a page, [R, C]: row_decay^r x column_decay^c, the top left corner 1.
 
     Someone who has looked at a title looks at the next of its row with probability `column_decay`, and at the head of
@@ -96,11 +95,11 @@ def attention(rows: int, columns: int, row_decay: float = ROW_DECAY, column_deca
     for name, decay in (("row_decay", row_decay), ("column_decay", column_decay)):
         if not 0 < decay <= 1:
             raise ValueError(f"{name} must lie in (0, 1], got {decay}")
-    found: Values = row_decay ** np.arange(rows)[:, None] * column_decay ** np.arange(columns)[None, :]
+    found: Floats64 = row_decay ** np.arange(rows)[:, None] * column_decay ** np.arange(columns)[None, :]
     return found
 
 
-def page_ndcg(pages: Pages, rows: Indices, titles: Indices, weights: Values | None = None) -> Values:
+def page_ndcg(pages: Pages, rows: Indices, titles: Indices, weights: Floats64 | None = None) -> Floats64:
     """Page NDCG: attention that relevant titles get, over the most that as many titles could get on such a page.
 
     DCG = sum over places that hold a relevant title (first place of each) of attention[r, c]; the ideal puts the
@@ -121,14 +120,14 @@ def page_ndcg(pages: Pages, rows: Indices, titles: Indices, weights: Values | No
     return _over(gained, np.where(wanted > 0, best[np.minimum(wanted.astype(np.int64), seen.size)], 0.0))
 
 
-def duplicate_rate(pages: Pages) -> Values:
+def duplicate_rate(pages: Pages) -> Floats64:
     """Share of a page's filled places whose title is further up or left already, [N]. Range [0, 1); NaN when empty."""
     flat = pages.reshape(len(pages), -1)
     filled = (flat >= 0).sum(axis=1).astype(np.float64)
     return _over(filled - first_places(flat).sum(axis=1), filled)
 
 
-def page_diversity(pages: Pages, genres: npt.NDArray[Any]) -> Values:
+def page_diversity(pages: Pages, genres: npt.NDArray[Any]) -> Floats64:
     """Intra-page diversity: 1 - the mean cosine of genres over pairs of different titles on the page, [N].
 
     Range [0, 1]; NaN for fewer than two titles; a title without a genre is like no other. Source: intra-list distance,
@@ -163,12 +162,12 @@ def page_coverage(pages: Pages, titles: int) -> float:
     return float(len(shown) / titles) if titles else float("nan")
 
 
-def _relevant(pages: int, rows: Indices, titles: Indices) -> Values:
+def _relevant(pages: int, rows: Indices, titles: Indices) -> Floats64:
     """Return [N] how many different titles are relevant to each page."""
     pairs = np.unique(np.stack([np.asarray(rows, np.int64), np.asarray(titles, np.int64)]), axis=1)
     return np.bincount(pairs[0], minlength=pages).astype(np.float64)
 
 
-def _over(part: Values, whole: Values) -> Values:
-    found: Values = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+def _over(part: Floats64, whole: Floats64) -> Floats64:
+    found: Floats64 = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
     return found

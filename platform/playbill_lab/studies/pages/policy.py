@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import AnyFloats, Floats64
 from playbill.datasets import Request
 from playbill.definitions.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec
 from playbill.definitions.specs.canvas import PageSpec
@@ -22,7 +23,7 @@ from playbill.definitions.zoo import Zoo
 from playbill.errors import UnknownNameError
 from playbill.ranking.candidates import ABSENT
 from playbill.ranking.page_builder import Page, build_page
-from playbill.ranking.page_rules import PageRules, RowCandidate, RowEntry, RowValues, Values, valued_by
+from playbill.ranking.page_rules import PageRules, RowCandidate, RowEntry, RowValues, valued_by
 from playbill.ranking.row_plans import RowPlan
 from playbill.ranking.scoring.row_scoring import PageState
 from playbill_lab.bridge.live_features import NO_FEATURES
@@ -33,7 +34,6 @@ from playbill_lab.simulator.policies.policy_request import LatentIntent, PolicyR
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.canvases import ROWS
 
-Floats = npt.NDArray[np.floating[Any]]
 PLACES = int(on.SIZE[on.HOME])
 
 
@@ -66,7 +66,7 @@ class PagePolicy(ModelPolicy):
         for page, state in enumerate(states):
             places_of = order[ends[page] : ends[page + 1]].tolist()
             plans = [self._plan(request, at) for at in places_of]
-            chances = self._chances(requests[page], plans) if valued else dict[str, Floats]()
+            chances = self._chances(requests[page], plans) if valued else dict[str, AnyFloats]()
             candidates = [
                 RowCandidate(plan, own[at], np.isfinite(own[at]), chances.get(plan.row_id))
                 for plan, at in zip(plans, places_of, strict=True)
@@ -81,7 +81,7 @@ class PagePolicy(ModelPolicy):
         if valued is None:
             return None
 
-        def values(rows: Any, above: Any) -> Values:
+        def values(rows: Any, above: Any) -> Floats64:
             return valued([self._entry(one) for one in rows], [self._entry(one) for one in above])
 
         return values
@@ -95,14 +95,14 @@ class PagePolicy(ModelPolicy):
         keys = [question.key for question in self._questions(request)]
         return self._with_features(self._requests(request, keys, np.arange(len(request))))
 
-    def _chances(self, request: Request, plans: list[RowPlan]) -> dict[str, Floats]:
+    def _chances(self, request: Request, plans: list[RowPlan]) -> dict[str, AnyFloats]:
         """Return `row_id` -> [T] logits of a play in each row once a title is looked at, by the world's numbers."""
         requests = [replace(request, row=plan.spec.name) for plan in plans]
         nothing = np.zeros((len(plans), len(self._column)), np.bool_)
         page = self.scorer.score_page(requests, [{EXPECTED: 0.0}] * len(plans), nothing)
         return {plan.row_id: page.logits(row)[self._column] for row, plan in enumerate(plans)}
 
-    def _row_scores(self, request: PolicyRequest, scores: Floats) -> Floats:
+    def _row_scores(self, request: PolicyRequest, scores: AnyFloats) -> AnyFloats:
         """Return [Q, T] scores of each row's titles, -inf for those that it may not show."""
         found = np.where(request.candidates(), scores, -np.inf)
         ruled = np.flatnonzero(np.isin(request.row, on.RULE_ROWS))

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Ints64
 from playbill.datasets import make_split
 from playbill.definitions.specs.canvas import VIEWPORTS, PageSpec
 from playbill.definitions.zoo import Zoo
@@ -57,7 +58,6 @@ TRAIN, REWARD, JUDGED = (0, 1, 2), (3,), (4,)
 GROUPS = 5
 RESAMPLES = 500
 
-Ints = npt.NDArray[np.int64]
 Tell = Callable[[str], None]
 
 
@@ -210,7 +210,7 @@ def _metrics(judged: JudgedPages, arm: str, model: PageReward, world: World) -> 
 
 
 def _intervals(
-    values: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], member: Ints, options: PagesOptions
+    values: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], member: Ints64, options: PagesOptions
 ) -> dict[str, dict[str, dict[str, Interval]]]:
     """Return intervals of every metric, and of its difference from the first arm's, by member."""
     first = values[options.arms[0]]
@@ -221,7 +221,7 @@ def _intervals(
     return found
 
 
-def _interval(values: npt.NDArray[np.float64], member: Ints, seed: int) -> Interval:
+def _interval(values: npt.NDArray[np.float64], member: Ints64, seed: int) -> Interval:
     known = ~np.isnan(values)
     return MemberBootstrap(member[known], RESAMPLES, seed).intervals(values[known, None])[0]
 
@@ -250,12 +250,12 @@ class JudgedPages:
         known: Arm -> [N, R, C] titles that the member had played before.
     """
 
-    member: Ints
-    titles: dict[str, Ints]
+    member: Ints64
+    titles: dict[str, Ints64]
     facts: dict[str, npt.NDArray[np.float64]]
     known: dict[str, npt.NDArray[np.bool_]]
-    relevant: tuple[Ints, Ints]
-    discovered: tuple[Ints, Ints]
+    relevant: tuple[Ints64, Ints64]
+    discovered: tuple[Ints64, Ints64]
 
 
 @dataclass
@@ -332,7 +332,7 @@ def gathered(probe: Probe, outcome: Outcome, world: World) -> JudgedPages:
     )
 
 
-def plays_after(member: Ints, at_us: Ints, events: pl.DataFrame, world: World) -> pl.DataFrame:
+def plays_after(member: Ints64, at_us: Ints64, events: pl.DataFrame, world: World) -> pl.DataFrame:
     """Return page, title and whether it was known, of plays within `RELEVANT_DAYS` of each page."""
     numbers = pl.DataFrame({"member_id": world.member_ids, "member": np.arange(len(world.member_ids))})
     titles = pl.DataFrame({"title_id": world.title_ids, "title": np.arange(len(world.title_ids))})
