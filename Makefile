@@ -54,7 +54,7 @@ kills: install
 
 # What labels, rewards, evaluation and the simulated service are measured by: an hour on two cores. KUAIRAND is a folder of KuaiRand-Pure.
 bench-objectives: install
-	for script in labels canaries negatives baselines off_policy delayed_feedback objective_before_capacity; do \
+	for script in labels leakage_checks negatives baselines off_policy delayed_feedback objective_before_capacity; do \
 	    $(BIN)/python tests/benchmarks/$$script.py --json || exit 1; done
 	$(if $(KUAIRAND),$(BIN)/python tests/benchmarks/kuairand.py --data $(KUAIRAND) --json)
 

@@ -14,6 +14,7 @@ import re
 import statistics
 import sys
 import tempfile
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -26,8 +27,12 @@ import networkx
 ROOT = Path(__file__).parents[1]
 PLATFORM = ROOT / "platform"
 UNCOUNTED = ("playbill/models/", "playbill_feast/")
-GIVEN_UP = ("gladness", "Shelf", "Salvage", "salvage", "Canary", "canary", "canaries")
-"""Words of an earlier vocabulary."""
+WORDS = ("gladness", "shelf", "salvage", "canary", "canaries")
+"""Words of an earlier vocabulary, wherever they stand."""
+NAMES = ("asked", "told", "said", "Asked", "Told", "Said", "Served", "Slot", "KeptAnswers", "KeptStates", "MemberFacts")
+"""Names that say nothing of what they hold."""
+EARLIER = re.compile(r"earlier_option|EARLIER_KEYS")
+"""Lines that accept what was written before."""
 
 
 @click.command()
@@ -110,12 +115,18 @@ def files_of_a_request() -> list[str]:
 
 
 def given_up_words() -> Iterator[tuple[str, int, str]]:
-    """Yield file, line and word of every use of a word that was given up."""
-    pattern = re.compile(rf"\b({'|'.join(GIVEN_UP)})\b")
+    """Yield file, line and word of every use of a word or a name that was given up."""
+    words = re.compile(rf"(?<![A-Za-z])({'|'.join(WORDS)})(?![A-Za-z])", re.IGNORECASE)
+    names = re.compile(rf"(?:{'|'.join(NAMES)})")
     for path in modules():
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            for word in pattern.findall(line):
-                yield path.relative_to(PLATFORM).as_posix(), number, word
+        file = path.relative_to(PLATFORM).as_posix()
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            if not EARLIER.search(line):
+                yield from ((file, number, word) for word in words.findall(line))
+        for token in tokenize.generate_tokens(iter(lines).__next__):
+            if token.type == tokenize.NAME and names.fullmatch(token.string.strip("_")):
+                yield file, token.start[0], token.string
 
 
 if __name__ == "__main__":

@@ -84,7 +84,9 @@ def test_a_new_label_head_canvas_and_row_are_yaml_only(filled, tmp_path):
     assert [(row["row_id"], row["title"], len(row["items"])) for row in answer["rows"]] == [
         ("lobby_finds", "Für dich gefunden", 5)
     ]
-    found = project.json("recommend", "--member", "m5", "--canvas", "lobby", "--why", answer["items"][0]["title_id"])
+    found = project.json(
+        "recommend", "--member", "m5", "--canvas", "lobby", "--explain", answer["items"][0]["title_id"]
+    )
     assert found["places"][0]["position"] == 0
 
 

@@ -192,7 +192,16 @@ def test_the_same_command_writes_the_same_bytes_and_another_workspace_lends_its_
     other = Project.find(shell.folder).workspace("other")
     lent = CliRunner().invoke(
         main,
-        ["--project", str(shell.folder), "-w", "other", *map(str, SMALL[:-2]), "--catalogue", "small", "--own-windows"],
+        [
+            "--project",
+            str(shell.folder),
+            "-w",
+            "other",
+            *map(str, SMALL[:-2]),
+            "--catalogue",
+            "small",
+            "--keep-availability",
+        ],
     )
     assert lent.exit_code == 0, lent.output
     assert Tables(other).titles()["name"].sort().equals(Tables(shell.workspace).titles()["name"].sort())

@@ -5,8 +5,8 @@
 
 Only commands and files that users see are read, so that the modules behind them may move. Every number is of one
 thread and fixed seeds: tables, feature values, labels and a training set as digests of their rows; what `train`,
-`evaluate`, `recommend --why`, a page and a cell of the ledger print as JSON. What differs between two runs of the same
-code (ids of runs, seconds, folders) is left out. Some four minutes.
+`evaluate`, `recommend --explain`, a page and a cell of the ledger print as JSON. What differs between two runs of the
+same code (ids of runs, seconds, folders) is left out. Some four minutes.
 
 `outputs.json` beside this file was recorded before the code was laid out in three packages. Another processor or torch
 rounds differently: then record at the commit before a change, and check after it.
@@ -104,8 +104,8 @@ def _values(project: Path) -> Iterator[tuple[str, Any]]:
     for canvas in ("more_like_this", "post_play"):
         yield from flat(f"recommend {canvas}", run("recommend", "--canvas", canvas, *of_title))
     yield from flat("recommend search", run("recommend", "--canvas", "search", "--query", "the", "--at", AT, "--json"))
-    why = ("--member", "m7", "--canvas", "home", "--at", AT, "--why", title, "--json")
-    yield from flat("recommend --why", run("recommend", *why))
+    why = ("--member", "m7", "--canvas", "home", "--at", AT, "--explain", title, "--json")
+    yield from flat("recommend --explain", run("recommend", *why))
     cell = ("--canvases", "home", "--seeds", "17", "--epochs", "1", "--min-steps", "5", "--dim", "16", "--threads", "1")
     ledger = run("ledger", "everycanvas", *cell, "--requests", "100", "--resamples", "100", "--no-log", "--json")
     yield from flat("ledger", ledger)

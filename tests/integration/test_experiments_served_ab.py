@@ -78,7 +78,7 @@ def test_versions_meet_and_the_result_is_kept_with_them(simulated, tmp_path):
     picture, whole = tmp_path / "ab.svg", tmp_path / "ab.json"
     files = ("--plot", picture, "--report", whole)
     result = simulated.type(
-        "ab", "lean@champion", "lean:2", "--beside", "popular", "--days", 2, "--members", 60, *files, "--json"
+        "ab", "lean@champion", "lean:2", "--other-policies", "popular", "--days", 2, "--members", 60, *files, "--json"
     )
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout.strip().splitlines()[-1])
@@ -111,7 +111,7 @@ def test_mistakes_are_named_and_nothing_is_run(simulated, monkeypatch):
     assert "two policies at least, got 1" in simulated.refused("ab", "lean")
     assert "Did you mean 'lean'?" in simulated.refused("ab", "lean:1", "leen")
     assert "lean@champion and lean:1 are the same version" in simulated.refused("ab", "lean@champion", "lean:1")
-    assert "Did you mean 'popular'?" in simulated.refused("ab", "lean:1", "--beside", "populr")
+    assert "Did you mean 'popular'?" in simulated.refused("ab", "lean:1", "--other-policies", "populr")
     assert "the world has 80 members" in simulated.refused("ab", "lean:1", "lean:2", "--members", 81)
     progress = simulated.refused("ab", "lean:1", "lean:2", workspace="empty")
     assert "'empty' has no simulated world; run `playbill -w empty simulate`" in progress

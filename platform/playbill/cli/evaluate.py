@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from playbill.cli.main import Selection
+from playbill.cli.main import Selection, earlier_option
 
 if TYPE_CHECKING:
     from playbill.cli.evaluation_run import Evaluated
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 @click.option("--slices", help="Some of the slices above, with commas (default: the model's).")
 @click.option("--minimum-members", type=click.IntRange(1), help="Members a slice's group needs (default: the model's).")
 @click.option("--window", help="Window of the protocol replay, such as 7d (default: 1d).")
-@click.option("--canaries", is_flag=True, help="Try whether anything reads the future or the targets.")
+@click.option("--leakage-checks", is_flag=True, help="Try whether anything reads the future or the targets.")
+@earlier_option("--canaries", "--leakage-checks", is_flag=True)
 @click.option("--plots", "plot_folder", type=click.Path(file_okay=False), help="Folder for pictures.")
 @click.option("--report", "report_file", type=click.Path(dir_okay=False), help="File for the whole report as JSON.")
 @click.option("--html", "html_file", type=click.Path(dir_okay=False), help="File for a page with tables and pictures.")
@@ -85,9 +86,9 @@ def _show(console: Any, found: list[Evaluated], compared: ArmsReport | None) -> 
     for one in found:
         for table in tables(one.report):
             console.print(table)
-        for canary in one.canaries:
-            verdict = "passed" if canary.passed else "not passed"
-            console.print(f"{canary.canary} of {canary.subject}: {verdict}, {canary.message}", highlight=False)
+        for check in one.leakage_checks:
+            verdict = "passed" if check.passed else "not passed"
+            console.print(f"{check.check} of {check.subject}: {verdict}, {check.message}", highlight=False)
     for table in arm_tables(compared) if compared is not None else ():
         console.print(table)
 
@@ -119,7 +120,9 @@ def summary(found: Evaluated) -> dict[str, Any]:
         "slices": [_group(row, report) for row in report.slices],
         "heads": {row.head: {name: one.value for name, one in row.metrics.items()} for row in report.heads},
         "windows": [_window(row, report) for row in report.windows],
-        "canaries": [{"canary": one.canary, "of": one.subject, "passed": one.passed} for one in found.canaries],
+        "leakage_checks": [
+            {"check": one.check, "of": one.subject, "passed": one.passed} for one in found.leakage_checks
+        ],
         "reward": report.reward,
         "notes": list(report.notes),
         "run_id": found.run_id,

@@ -19,11 +19,11 @@ from playbill.definitions.specs.base import parse_duration
 from playbill.errors import ConfigError, IntegrityError, UnknownNameError
 from playbill.evaluation import (
     ArmsReport,
-    CanaryResult,
     CanvasScorer,
     EvaluationReport,
     EvaluationTables,
     Judging,
+    LeakageCheck,
     OpenModel,
     Replay,
     RowFigure,
@@ -32,14 +32,14 @@ from playbill.evaluation import (
     assert_one_split,
     build_case,
     canvas_function,
+    check_leakage,
+    check_views,
     compare_arms,
     evaluate_canvas,
     evaluate_row,
     html_report,
     open_model,
     plots,
-    run_canaries,
-    view_canary,
     write_html,
 )
 from playbill.evaluation.canvases.row_orders import RowFunction
@@ -70,7 +70,7 @@ class RunOptions:
         slices: Slices; None = the model's. Named here, each must have a group that is large enough.
         minimum_members: Members a group needs; None = as the model says.
         window: Of a replay, such as `7d`; None = a day.
-        canaries: Run the leakage canaries too.
+        leakage_checks: Run the leakage checks too.
         log: Record the evaluation in MLflow.
     """
 
@@ -82,7 +82,7 @@ class RunOptions:
     slices: tuple[str, ...] | None = None
     minimum_members: int | None = None
     window: str | None = None
-    canaries: bool = False
+    leakage_checks: bool = False
     log: bool = True
 
 
@@ -94,18 +94,18 @@ class Evaluated:
         version: Which.
         arm: Hash of its definition without the training seed.
         report: What was found.
-        canaries: Those that were run.
+        leakage_checks: Those that were run.
         run_id: MLflow run that records it; None when it was not logged.
     """
 
     version: ModelVersion
     arm: str
     report: EvaluationReport
-    canaries: tuple[CanaryResult, ...]
+    leakage_checks: tuple[LeakageCheck, ...]
     run_id: str | None
 
 
-def measure(selection: Selection, references: Sequence[str], wanted: RunOptions) -> list[Evaluated]:
+def measure(selection: Selection, references: Sequence[str], options: RunOptions) -> list[Evaluated]:
     """Fetch versions, measure each, and record it, with a progress bar.
 
     Raises:
@@ -114,9 +114,9 @@ def measure(selection: Selection, references: Sequence[str], wanted: RunOptions)
         ComparisonError: A version was trained on what the protocol holds out, or two hold out different rows.
         StateError: A slice asked for has too few members.
     """
-    replay = _replay(wanted)
-    _check_names(wanted)
-    _check_row(wanted)
+    replay = _replay(options)
+    _check_names(options)
+    _check_row(options)
     with Stages() as stages:
         stages.stage("read tables")
         frames = EvaluationTables.read(Tables(selection.workspace))
@@ -124,7 +124,7 @@ def measure(selection: Selection, references: Sequence[str], wanted: RunOptions)
         versions = [tracking.resolve(reference) for reference in references]
         if len({version.reference for version in versions}) < len(versions):
             raise ConfigError(f"a version is named twice: {', '.join(version.reference for version in versions)}")
-        opened = [_open(stages, tracking, version, frames, door, wanted) for version in versions]
+        opened = [_open(stages, tracking, version, frames, door, options) for version in versions]
         assert_one_split({one.version.reference: one.split for one in opened})
         found, truth = [], truth_of(selection.workspace.folder)
         for one in opened:
@@ -132,8 +132,8 @@ def measure(selection: Selection, references: Sequence[str], wanted: RunOptions)
             stages.stage(f"evaluate {one.version.reference} on {what}")
             function = canvas_function(one.model.scorer, one.model.resolved, one.canvas, door)
             measured: MeasureOptions = {
-                "baselines": wanted.baselines,
-                "judging": _judging(one.model, wanted),
+                "baselines": options.baselines,
+                "judging": _judging(one.model, options),
                 "name": one.version.reference if len(versions) > 1 else None,
                 "progress": stages.advance,
             }
@@ -145,11 +145,11 @@ def measure(selection: Selection, references: Sequence[str], wanted: RunOptions)
             others = other_files(one.model.feature_files, door.file_digests(one.model.resolved.model.features))
             if others:
                 report = replace(report, notes=(*report.notes, f"{MEASURED_ON_OTHERS}: {', '.join(others)}"))
-            canaries = _canaries(stages, function, one.model, one.split, frames, report, wanted)
-            if wanted.canaries:
-                canaries += view_canary(door.leaks(one.model.resolved.model.features))
-            run_id = _log(tracking, one.version, one.split, report, others) if wanted.log and one.row is None else None
-            found.append(Evaluated(one.version, arm_hash(one.model.resolved), report, canaries, run_id))
+            leakage_checks = _leakage_checks(stages, function, one.model, one.split, frames, report, options)
+            if options.leakage_checks:
+                leakage_checks += check_views(door.leaks(one.model.resolved.model.features))
+            run_id = _log(tracking, one.version, one.split, report, others) if options.log and one.row is None else None
+            found.append(Evaluated(one.version, arm_hash(one.model.resolved), report, leakage_checks, run_id))
     return found
 
 
@@ -178,17 +178,17 @@ def _open(
     version: ModelVersion,
     frames: EvaluationTables,
     door: FeatureDoor,
-    wanted: RunOptions,
+    options: RunOptions,
 ) -> _Opened:
     stages.stage(f"fetch {version.reference}")
     folder = tracking.download(version.model, version.version)
     known = version.tags.get(SPLIT_DIGEST)
     model = open_model(folder, frames, door, digest=version.digest, split_digest=known)
-    row, canvas = None, wanted.canvas or model.resolved.main_canvas
-    if wanted.row is not None:
-        row = RowFigure.of(model.resolved, wanted.row, canvas=wanted.canvas, label=wanted.label)
+    row, canvas = None, options.canvas or model.resolved.main_canvas
+    if options.row is not None:
+        row = RowFigure.of(model.resolved, options.row, canvas=options.canvas, label=options.label)
         canvas = row.row.canvas
-    return _Opened(version, model, model.split(wanted.protocol, frames), canvas, row)
+    return _Opened(version, model, model.split(options.protocol, frames), canvas, row)
 
 
 def arms(found: Sequence[Evaluated]) -> ArmsReport:
@@ -205,12 +205,12 @@ def arms(found: Sequence[Evaluated]) -> ArmsReport:
 
 
 def leaks(found: Sequence[Evaluated]) -> None:
-    """Fail when a canary raised the alarm.
+    """Fail when a leakage check raised the alarm.
 
     Raises:
         IntegrityError: Something reads the future or the targets; all of it is named.
     """
-    messages = [message for one in found for message in alarms(one.canaries)]
+    messages = [message for one in found for message in alarms(one.leakage_checks)]
     if messages:
         raise IntegrityError("\n  ".join(["the numbers cannot be trusted", *messages]))
 
@@ -230,8 +230,8 @@ def write_files(
             lines.append(f"wrote {own}")
     if html is not None:
         reports = [one.report for one in found]
-        canaries = [canary for one in found for canary in one.canaries]
-        write_html(Path(html), html_report(run_title(reports), reports, arms=compared, canaries=canaries))
+        leakage_checks = [check for one in found for check in one.leakage_checks]
+        write_html(Path(html), html_report(run_title(reports), reports, arms=compared, leakage_checks=leakage_checks))
         lines.append(f"wrote {html}")
     return lines
 
@@ -240,64 +240,64 @@ def _plot(one: Evaluated, folder: Path, several: bool) -> list[Path]:
     return plots(one.report, folder / one.version.reference.replace(":", "-") if several else folder)
 
 
-def _replay(wanted: RunOptions) -> Replay:
-    if wanted.window is None:
+def _replay(options: RunOptions) -> Replay:
+    if options.window is None:
         return Replay()
-    if wanted.protocol != REPLAY:
+    if options.protocol != REPLAY:
         raise ConfigError(f"--window is of the protocol '{REPLAY}': add --protocol {REPLAY}, or leave it out")
     try:
-        return Replay(parse_duration(wanted.window))
+        return Replay(parse_duration(options.window))
     except PydanticCustomError as error:
         raise ConfigError(f"--window: {error}") from None
 
 
-def _check_names(wanted: RunOptions) -> None:
+def _check_names(options: RunOptions) -> None:
     """Look names up before anything is read or fetched."""
-    if wanted.protocol is not None and wanted.protocol not in PROTOCOLS:
-        raise UnknownNameError("protocol", wanted.protocol, PROTOCOLS)
-    for name in wanted.baselines or ():
+    if options.protocol is not None and options.protocol not in PROTOCOLS:
+        raise UnknownNameError("protocol", options.protocol, PROTOCOLS)
+    for name in options.baselines or ():
         BASELINES[name]
-    for name in wanted.slices or ():
+    for name in options.slices or ():
         if name not in (*SLICES, *MADE_SLICES):
             raise UnknownNameError("slice", name, SLICES)
 
 
-def _check_row(wanted: RunOptions) -> None:
+def _check_row(options: RunOptions) -> None:
     """Refuse what a row cannot be measured with, before anything is read or fetched."""
-    if wanted.row is None and wanted.label is not None:
+    if options.row is None and options.label is not None:
         raise ConfigError("--label is of --row: a canvas is judged by its own 'metric'")
-    if wanted.row is not None and wanted.canaries:
-        raise ConfigError("the canaries are about a canvas: leave --row or --canaries out")
-    if wanted.row is not None and wanted.protocol == REPLAY:
+    if options.row is not None and options.leakage_checks:
+        raise ConfigError("the leakage checks are about a canvas: leave --row or --leakage-checks out")
+    if options.row is not None and options.protocol == REPLAY:
         raise ConfigError(NO_REPLAY)
 
 
-def _judging(model: OpenModel, wanted: RunOptions) -> Judging:
+def _judging(model: OpenModel, options: RunOptions) -> Judging:
     own = model.resolved.model.evaluate
     return Judging(
-        slices=own.slices if wanted.slices is None else wanted.slices,
-        minimum_members=wanted.minimum_members or own.minimum_members,
-        strict=wanted.slices is not None,
+        slices=own.slices if options.slices is None else options.slices,
+        minimum_members=options.minimum_members or own.minimum_members,
+        strict=options.slices is not None,
     )
 
 
-def _canaries(
+def _leakage_checks(
     stages: Stages,
     function: ScoreFunction | RowFunction,
     model: OpenModel,
     split: Split,
     frames: EvaluationTables,
     report: EvaluationReport,
-    wanted: RunOptions,
-) -> tuple[CanaryResult, ...]:
-    if not wanted.canaries:
+    options: RunOptions,
+) -> tuple[LeakageCheck, ...]:
+    if not options.leakage_checks:
         return ()
     if not isinstance(function, CanvasScorer):
-        raise ConfigError(f"canvas '{report.canvas}' ranks rows; the canaries are about lists of titles")
-    stages.stage("try the canaries")
+        raise ConfigError(f"canvas '{report.canvas}' ranks rows; the leakage checks are about lists of titles")
+    stages.stage("try the leakage checks")
     case = build_case(frames, split, model.resolved, report.canvas)
     baselines = {row.name: BASELINES[row.name].load() for row in report.baselines if row.name in BASELINES}
-    return run_canaries(case, report.model, lambda _case: function, baselines)
+    return check_leakage(case, report.model, lambda _case: function, baselines)
 
 
 def _log(

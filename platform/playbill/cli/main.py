@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -20,6 +22,9 @@ from playbill.files import storage_error
 
 # Threads that spin while they wait make torch many times slower beside any other load. Read when OpenMP is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,26 @@ def _selectable(command: click.Command) -> click.Command:
 def _select(ctx: click.Context, option: click.Parameter, value: object) -> None:
     if value is not None and option.name is not None:
         ctx.obj = replace(ctx.obj, **{option.name.removeprefix(_SELECT): value})
+
+
+def earlier_option(earlier: str, now: str, **attributes: Any) -> Callable[[_Decorated], _Decorated]:
+    """Accept an option by the name it had before, hidden from `--help`, and say on stderr what it is called now.
+
+    Args:
+        earlier: As it was written, such as `--explain`.
+        now: The option's first name now, such as `--explain`.
+        attributes: What click needs to read its value, such as `is_flag`.
+    """
+
+    def callback(context: click.Context, _option: click.Parameter, value: Any) -> None:
+        if value in (None, False):
+            return
+        click.echo(f"{earlier} is called {now} now; the earlier name is read for one more release.", err=True)
+        option = next(one for one in context.command.params if now in one.opts)
+        # click asks the map for the value of an option that was not given, and reads this one first.
+        context.default_map = {**(context.default_map or {}), str(option.name): value}
+
+    return click.option(earlier, hidden=True, expose_value=False, is_eager=True, callback=callback, **attributes)
 
 
 class LazyGroup(click.Group):

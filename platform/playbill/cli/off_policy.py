@@ -143,7 +143,7 @@ class Weighed:
     tracking: Tracking
 
 
-def weighed(selection: Selection, reference: str, wanted: LogSelection) -> Weighed:
+def weighed(selection: Selection, reference: str, options: LogSelection) -> Weighed:
     """Fetch a version and weigh the log of every canvas for it, with a progress bar."""
     from playbill.cli.progress import Stages
     from playbill.evaluation import EvaluationTables
@@ -155,7 +155,7 @@ def weighed(selection: Selection, reference: str, wanted: LogSelection) -> Weigh
     from playbill.versions.tracking.registry import SPLIT_DIGEST
 
     workspace = selection.workspace
-    policy, outcome = target_policy(wanted), outcome_rule(selection, wanted.reward)
+    policy, outcome = target_policy(options), outcome_rule(selection, options.reward)
     with Stages() as stages:
         stages.stage("read tables")
         frames = EvaluationTables.read(Tables(workspace))
@@ -166,19 +166,19 @@ def weighed(selection: Selection, reference: str, wanted: LogSelection) -> Weigh
         model = open_model(folder, frames, door, digest=version.digest, split_digest=version.tags.get(SPLIT_DIGEST))
         scene = log_context(model, frames)
         logs = []
-        for canvas in wanted.canvases or (model.resolved.main_canvas,):
+        for canvas in options.canvases or (model.resolved.main_canvas,):
             stages.stage(f"weigh {canvas} for {version.reference}")
             logs.append(
-                weigh_model(model, scene, door, canvas, policy, outcome, _options(wanted), progress=stages.advance)
+                weigh_model(model, scene, door, canvas, policy, outcome, _options(options), progress=stages.advance)
             )
     return Weighed(combine(logs), version, tracking)
 
 
-def target_policy(wanted: LogSelection) -> TargetPolicy:
+def target_policy(options: LogSelection) -> TargetPolicy:
     """Return how scores become what is shown."""
     from playbill.evaluation.off_policy.evaluate import SoftmaxPolicy, TopPolicy
 
-    return SoftmaxPolicy(wanted.temperature) if wanted.policy == "softmax" else TopPolicy(wanted.epsilon)
+    return SoftmaxPolicy(options.temperature) if options.policy == "softmax" else TopPolicy(options.epsilon)
 
 
 def outcome_rule(selection: Selection, reward: str) -> OutcomeRule:
@@ -192,18 +192,18 @@ def outcome_rule(selection: Selection, reward: str) -> OutcomeRule:
     return reward_outcome(*open_zoo(project.model_zoo, project.feature_repo).reward(reward))
 
 
-def _options(wanted: LogSelection) -> LogOptions:
+def _options(options: LogSelection) -> LogOptions:
     from datetime import UTC
 
     from playbill.evaluation.off_policy.evaluate import LogOptions
 
     return LogOptions(
-        rows=wanted.rows,
-        places=wanted.places,
-        most=wanted.slates,
-        since=None if wanted.since is None else wanted.since.replace(tzinfo=UTC),
-        without_propensity="drop" if wanted.randomised_only else "refuse",
-        direct=None if wanted.direct == "none" else wanted.direct,  # type: ignore[arg-type]
+        rows=options.rows,
+        places=options.places,
+        most=options.slates,
+        since=None if options.since is None else options.since.replace(tzinfo=UTC),
+        without_propensity="drop" if options.randomised_only else "refuse",
+        direct=None if options.direct == "none" else options.direct,  # type: ignore[arg-type]
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from playbill.cli.main import Selection
+from playbill.cli.main import Selection, earlier_option
 
 if TYPE_CHECKING:
     from playbill.config import Workspace
@@ -34,11 +34,12 @@ if TYPE_CHECKING:
 @click.option("--context", multiple=True, metavar="NAME=VALUE", help="A context field of an outside package.")
 @click.option("--rows/--no-rows", default=None, help="Fill the canvas's rows (default: if it has any).")
 @click.option(
-    "--why",
-    "why_title",
+    "--explain",
+    "explained_title",
     metavar="TITLE",
     help="Explain this title, by id or exact name: rules, and heads and terms that rank it.",
 )
+@earlier_option("--why", "--explain")
 @click.option("--model", help="Model that answers, or name:3 (default: the promoted one).")
 @click.option("--version", type=click.IntRange(min=1), help="A registered version (default: the approved one).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
@@ -52,7 +53,7 @@ def recommend(selection: Selection, /, model: str | None, version: int | None, a
         from playbill.clock import parse_moment
         from playbill.serving.pipeline import find_title
 
-        workspace, title = selection.workspace, requested.pop("why_title")
+        workspace, title = selection.workspace, requested.pop("explained_title")
         if requested["at"] is not None:
             requested["at"] = parse_moment(requested["at"])
         recommender, served = open_recommender(workspace, model, version)

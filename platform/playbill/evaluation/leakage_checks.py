@@ -1,4 +1,4 @@
-"""Leakage canaries: defects that make a number too good are planted or provoked, and must raise the alarm.
+"""Leakage checks: defects that make a number too good are planted or provoked, and must raise the alarm.
 
 - `future`: everything that a request could not know is replaced; a score or a candidate that changes has read it.
 - `chance`: targets are drawn at random among each request's candidates; a score that beats chance has read them.
@@ -7,10 +7,10 @@
 
 The first two are of any score function that can be made anew for a case: `make(case)` fits a baseline, or wraps a
 trained model. What is already inside trained weights cannot be taken out again; a feature that knows the future is
-caught where it is computed (`feature_canary`).
+caught where it is computed (`check_features`).
 Axis letters: N requests, T titles, M targets.
 
-Cases with something planted or provoked, for leakage canaries: another future, random targets, another order.
+Cases with something planted or provoked, for leakage checks: another future, random targets, another order.
 
 Axis letters: N requests, T titles, E events.
 """
@@ -53,23 +53,23 @@ MakeFeatures = Callable[[EvaluationTables], Features]
 
 
 @dataclass(frozen=True)
-class CanaryResult:
-    """What one canary found.
+class LeakageCheck:
+    """What one leakage check found.
 
     Args:
-        canary: `future`, `chance`, `order`, `features` or `views`.
+        check: `future`, `chance`, `order`, `features` or `views`.
         subject: The score function or feature that was tried.
         passed: Whether it stayed quiet.
         message: What was found, in a sentence.
     """
 
-    canary: str
+    check: str
     subject: str
     passed: bool
     message: str
 
 
-def future_canary(name: str, make: Make, case: EvaluationCase, *, seed: int = 0) -> CanaryResult:
+def check_future(name: str, make: Make, case: EvaluationCase, *, seed: int = 0) -> LeakageCheck:
     """Replace what a request could not know, and see whether its scores or candidates change.
 
     At a few moments of the held-out period, in everything at or after the moment, titles are drawn anew, and outcomes
@@ -91,11 +91,11 @@ def future_canary(name: str, make: Make, case: EvaluationCase, *, seed: int = 0)
         largest = max(largest, float(moved.max(initial=0.0)))
     if changed:
         what = f"'{name}' reads what comes after a request: {changed} of {scored} requests are answered otherwise when "
-        return CanaryResult("future", name, False, f"{what}the future is another, by up to {largest:.3g} of a score")
-    return CanaryResult("future", name, True, f"{scored} requests are answered alike whatever comes after them")
+        return LeakageCheck("future", name, False, f"{what}the future is another, by up to {largest:.3g} of a score")
+    return LeakageCheck("future", name, True, f"{scored} requests are answered alike whatever comes after them")
 
 
-def chance_canary(name: str, make: Make, case: EvaluationCase, *, seed: int = 0, resamples: int = 1000) -> CanaryResult:
+def check_chance(name: str, make: Make, case: EvaluationCase, *, seed: int = 0, resamples: int = 1000) -> LeakageCheck:
     """Draw each target at random among its request's candidates, and see whether ndcg@10 is what chance gives.
 
     With C candidates a target's rank is uniform whatever the scores: E[ndcg@k] = sum_{r <= min(k, C)} 1 / log2(r + 1)
@@ -124,12 +124,12 @@ def chance_canary(name: str, make: Make, case: EvaluationCase, *, seed: int = 0,
     # Unknown titles only lower a function's score, so only more than chance is an alarm.
     passed = found.low <= chance
     text += f"chance is {chance:.4f}" if passed else f"chance is {chance:.4f}: '{name}' reads the targets"
-    return CanaryResult("chance", name, passed, text)
+    return LeakageCheck("chance", name, passed, text)
 
 
-def feature_canary(
+def check_features(
     make: MakeFeatures, service: str, case: EvaluationCase, *, seed: int = 0
-) -> tuple[CanaryResult, ...]:
+) -> tuple[LeakageCheck, ...]:
     """Compute features with another future, and name every feature whose value at a request changes.
 
     Args:
@@ -153,29 +153,29 @@ def feature_canary(
                 moved = before[column].ne_missing(after[column])
                 changed[column] = changed.get(column, 0) + int(moved.sum())
     return tuple(
-        CanaryResult(
+        LeakageCheck(
             "features", column, count == 0, f"{column} changes at {count} of {scored} requests with the future"
         )
         for column, count in changed.items()
     )
 
 
-def view_canary(report: LeakReport) -> tuple[CanaryResult, ...]:
+def check_views(report: LeakReport) -> tuple[LeakageCheck, ...]:
     """Say of every view that a project adds whether its values know the event they are joined to.
 
     Args:
         report: What `playbill.features.FeatureDoor.leaks` found out about a model's views.
     """
-    found = [CanaryResult("views", one.view, False, f"view '{one.view}', {one.feature} {one}") for one in report.leaks]
+    found = [LeakageCheck("views", one.view, False, f"view '{one.view}', {one.feature} {one}") for one in report.leaks]
     leaking = {one.view for one in report.leaks}
     quiet = "knows nothing of the event it is joined to, as far as the log can tell"
     return (
         *found,
-        *(CanaryResult("views", view, True, f"view '{view}' {quiet}") for view in report.views if view not in leaking),
+        *(LeakageCheck("views", view, True, f"view '{view}' {quiet}") for view in report.views if view not in leaking),
     )
 
 
-def order_canary(name: str, function: ScoreFunction, case: EvaluationCase, *, seed: int = 0) -> CanaryResult:
+def check_order(name: str, function: ScoreFunction, case: EvaluationCase, *, seed: int = 0) -> LeakageCheck:
     """Shuffle the order of each request's past, and see whether a sequential model gets worse.
 
     What was done changes places; when things were done stays, so that gaps in time say what they said.
@@ -202,13 +202,13 @@ def order_canary(name: str, function: ScoreFunction, case: EvaluationCase, *, se
     (found,) = MemberBootstrap(members).intervals(change[:, None])
     text = f"ndcg@{CUT_OFF} changes by {found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}] in shuffled order"
     passed = found.high < 0.0
-    return CanaryResult("order", name, passed, text if passed else f"{text}: no order is seen to be read")
+    return LeakageCheck("order", name, passed, text if passed else f"{text}: no order is seen to be read")
 
 
-def run_canaries(
+def check_leakage(
     case: EvaluationCase, name: str, make: Make, baselines: dict[str, Make], *, seed: int = 0
-) -> tuple[CanaryResult, ...]:
-    """Run every canary on a model, and the first two on its baselines.
+) -> tuple[LeakageCheck, ...]:
+    """Run every leakage check on a model, and the first two on its baselines.
 
     Args:
         case: Requests, targets, candidates.
@@ -219,8 +219,8 @@ def run_canaries(
     """
     found = []
     for subject, maker in {name: make, **baselines}.items():
-        found += [future_canary(subject, maker, case, seed=seed), chance_canary(subject, maker, case, seed=seed)]
-    return (*found, order_canary(name, make(case), case, seed=seed))
+        found += [check_future(subject, maker, case, seed=seed), check_chance(subject, maker, case, seed=seed)]
+    return (*found, check_order(name, make(case), case, seed=seed))
 
 
 def _scores(name: str, function: ScoreFunction, case: EvaluationCase, requested: Indices) -> Scores:
@@ -251,12 +251,12 @@ def _moved(before: Scores, after: Scores) -> npt.NDArray[np.float64]:
     return np.where(other, np.inf, change)
 
 
-def alarms(results: Sequence[CanaryResult]) -> tuple[str, ...]:
-    """Return what leaks: the messages of all canaries but `order` that did not pass.
+def alarms(results: Sequence[LeakageCheck]) -> tuple[str, ...]:
+    """Return what leaks: the messages of all leakage checks but `order` that did not pass.
 
     A model that reads no order is weak, not leaking, so `order` is no alarm.
     """
-    return tuple(one.message for one in results if not one.passed and one.canary != "order")
+    return tuple(one.message for one in results if not one.passed and one.check != "order")
 
 
 CUTS = 4

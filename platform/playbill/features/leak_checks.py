@@ -1,7 +1,7 @@
 """Leak checks of a workspace's own views: by running their code on less, and by judging their values beside the log.
 
 A view that Playbill ships is tested with Playbill. What an engineer adds is tried here: in `features build`, before a
-model is trained, and by `evaluate --canaries`.
+model is trained, and by `evaluate --leakage_checks`.
 """
 
 from __future__ import annotations

@@ -98,9 +98,9 @@ def build_page(candidates: Sequence[RowCandidate], rules: PageRules, values: Row
     size = len(candidates[0].scores) if candidates else 0
     page = _Partial((), np.zeros(size, np.bool_), tuple(candidates), {})
     page, pinned = _pinned(page, rules)
-    own = None if values is None or rules.spec.arm == "fixed" else values
-    own = _independent(candidates, rules, values) if own is not None and rules.spec.arm == "independent" else own
-    width = rules.spec.beam if own is not None and rules.spec.arm == "beam" else 1
+    own = None if values is None or rules.spec.strategy == "fixed" else values
+    own = _independent(candidates, rules, values) if own is not None and rules.spec.strategy == "independent" else own
+    width = rules.spec.beam if own is not None and rules.spec.strategy == "beam" else 1
     beam = [page]
     while any(one.left and len(one.rows) < rules.spec.maximum_rows for one in beam):
         longer = [step for one in beam for step in _steps(one, rules, own, pinned, width)]
@@ -180,7 +180,7 @@ def _chosen(
     worth = values([row.entry(titles, looks) for row, titles in there], page.entries)
     order = np.argsort(-worth, kind="stable")[:width]
     reason = {"independent": "best by its own score", "beam": "on the page with the most likely play"}.get(
-        rules.spec.arm, "best given the rows above"
+        rules.spec.strategy, "best given the rows above"
     )
     found = []
     for place in order.tolist():
@@ -231,7 +231,7 @@ RowScore = Callable[[RowPlan], tuple[Scores, Mask]]
 Chances = Mapping[str, npt.NDArray[np.floating[Any]]]
 """`row_id` -> [T] logits of a play."""
 
-AS_WRITTEN = PageSpec(arm="fixed", maximum_rows=1_000)
+AS_WRITTEN = PageSpec(strategy="fixed", maximum_rows=1_000)
 """The page of a canvas that says nothing of pages: all its rows, in the order they are written in."""
 
 

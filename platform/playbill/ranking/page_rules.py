@@ -165,7 +165,7 @@ class PageRules:
         if self.spec.expected is None:
             return None
         columns = self.k if self.viewport is None else min(self.viewport.columns, self.k)
-        found: Floats64 = self.spec.expected.look ** np.arange(columns, dtype=np.float64)
+        found: Floats64 = self.spec.expected.examination_prob ** np.arange(columns, dtype=np.float64)
         return found
 
     def place_of(self, name: str) -> int | None:
@@ -212,7 +212,7 @@ def valued_by(spec: PageSpec, state: PageState | None) -> RowValues | None:
         spec: Its `expected` needs rows with `chances`.
         state: What heads about rows see; without it they say nothing.
     """
-    if spec.arm == "fixed":
+    if spec.strategy == "fixed":
         return None
     blended = state.values(spec.blend) if state is not None and spec.blend else None
     return blended if spec.expected is None else ValuedRows(spec.expected, blended)

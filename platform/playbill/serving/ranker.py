@@ -309,7 +309,7 @@ def score_lists(served: ActiveModel, query: RankingQuery, scorer: Scorer) -> Sco
 def _valued(query: RankingQuery) -> dict[str, tuple[Request, str]]:
     """Return for each `row_id` how its titles' plays are asked for: all as if they came first, to be compared."""
     page = query.canvas.page
-    if page is None or page.expected is None or page.arm == "fixed":
+    if page is None or page.expected is None or page.strategy == "fixed":
         return {}
     own = replace(query.request, query=None, row_position=0)
     return {plan.row_id: (replace(own, row=plan.spec.name), page.expected.head) for plan in query.plans or ()}

@@ -195,12 +195,12 @@ class ServedAb:
     versions: Mapping[str, ModelVersion]
 
 
-def served_ab(workspace: Workspace, wanted: RunOptions, progress: Progress | None = None) -> ServedAb:
+def served_ab(workspace: Workspace, options: RunOptions, progress: Progress | None = None) -> ServedAb:
     """Let registered versions serve a simulated workspace's members after its log ends.
 
     Args:
         workspace: Filled by `playbill simulate`.
-        wanted: The arms; the first model is the one to beat.
+        options: The arms; the first model is the one to beat.
         progress: Called after every simulated day.
 
     Raises:
@@ -210,16 +210,16 @@ def served_ab(workspace: Workspace, wanted: RunOptions, progress: Progress | Non
         ConfigError: More members are asked for than there are.
         ServiceError: MLflow or the feature registry cannot be reached.
     """
-    check_arms([*wanted.models, *wanted.policies])
+    check_arms([*options.models, *options.policies])
     log = read_world(workspace.folder)
-    policies = {name: load_policy(name) for name in wanted.policies}
+    policies = {name: load_policy(name) for name in options.policies}
     tracking = Tracking(workspace)
-    versions = _resolved(tracking, wanted.models)
-    members = min(MEMBERS, len(log.people)) if wanted.members is None else wanted.members
-    world = going_on(log, wanted.days, members)
+    versions = _resolved(tracking, options.models)
+    members = min(MEMBERS, len(log.people)) if options.members is None else options.members
+    world = going_on(log, options.days, members)
     models = _models(workspace, tracking, versions, world, log)
     arms: dict[str, Policy] = {**models, **policies}
-    test = Test(log.spec.days, load_policy(log.spec.policy), tuple(range(wanted.runs)))
+    test = Test(log.spec.days, load_policy(log.spec.policy), tuple(range(options.runs)))
     about = {
         "workspace": workspace.name,
         "from_day": log.spec.days,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from playbill.cli.main import Selection
+from playbill.cli.main import Selection, earlier_option
 from playbill.files import write_text
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ def experiment() -> None:
 
 @experiment.command("ab")
 @click.argument("models", nargs=-1, required=True)
-@click.option("--beside", default="", help="Comma-separated simulated policies as further arms, such as popular.")
+@click.option(
+    "--other-policies", default="", help="Comma-separated simulated policies as further arms, such as popular."
+)
+@earlier_option("--beside", "--other-policies")
 @click.option("--members", type=click.IntRange(min=1), help="Members who take part (default: 2000, or all).")
 @click.option("--days", type=click.IntRange(min=1), default=28, show_default=True, help="Days after the log's end.")
 @click.option("--runs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs, each with other luck.")
@@ -55,7 +58,7 @@ def ab(
     selection: Selection,
     /,
     models: tuple[str, ...],
-    beside: str,
+    other_policies: str,
     plot_file: Path | None,
     report_file: Path | None,
     log: bool,
@@ -78,8 +81,8 @@ def ab(
 
     with Stages() as stages:
         stages.stage("simulated A/B test")
-        wanted = RunOptions(models, names(beside), **sizes)
-        found = served_ab(selection.workspace, wanted, lambda arm, done, total: stages.advance(done, total, arm))
+        options = RunOptions(models, names(other_policies), **sizes)
+        found = served_ab(selection.workspace, options, lambda arm, done, total: stages.advance(done, total, arm))
     report, console = found.report, Console(stderr=as_json)
     console.print(report.table())
     if plot_file is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from playbill.cli.main import Selection
+from playbill.cli.main import Selection, earlier_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,7 +28,8 @@ MEMBERS, DAYS = 5000, 28
 @click.option(
     "--catalogue", metavar="TITLES", help="Real titles instead: a parquet file, a MovieLens folder, or a workspace."
 )
-@click.option("--own-windows", is_flag=True, help="Keep the availability of the catalogue's workspace.")
+@click.option("--keep-availability", is_flag=True, help="Keep the availability of the catalogue's workspace.")
+@earlier_option("--own-windows", "--keep-availability", is_flag=True)
 @click.option("--countries", metavar="CODES", help="Only these of the default countries, such as US,GB,IN.")
 @click.option(
     "--world",
@@ -46,7 +47,7 @@ def simulate(
     selection: Selection,
     /,
     catalogue: str | None,
-    own_windows: bool,
+    keep_availability: bool,
     processes: int | None,
     replace: bool,
     plot_file: Path | None,
@@ -66,7 +67,9 @@ def simulate(
 
     spec = wanted_world(**given)
     real = (
-        None if catalogue is None else find_catalogue(selection.project, catalogue, spec.seed, own_windows=own_windows)
+        None
+        if catalogue is None
+        else find_catalogue(selection.project, catalogue, spec.seed, keep_availability=keep_availability)
     )
     with Stages() as stages:
         found = simulate_workspace(

@@ -140,14 +140,14 @@ def simulate_workspace(
     return Simulated(world, outcome, fit, seconds, cpu_seconds, _peak_gib(size), size)
 
 
-def find_catalogue(project: Project, given: str, seed: int, *, own_windows: bool = False) -> Catalogue:
+def find_catalogue(project: Project, given: str, seed: int, *, keep_availability: bool = False) -> Catalogue:
     """Return a real catalogue.
 
     Args:
         project: Whose workspaces are meant.
         given: A file or folder of titles (see `catalogue_read.read_titles`), or a workspace that has some.
         seed: Of the world: what the catalogue leaves out is drawn.
-        own_windows: Keep the workspace's own availability instead of drawing launches.
+        keep_availability: Keep the workspace's own availability instead of drawing launches.
 
     Raises:
         DataError: There is nothing there, or titles have mistakes; all are named.
@@ -162,7 +162,7 @@ def find_catalogue(project: Project, given: str, seed: int, *, own_windows: bool
         hint = f"Did you mean the workspace '{close}'?" if close else f"Workspaces: {', '.join(names) or 'none'}."
         raise DataError("the catalogue", [Problem(given, "there is no such file, folder or workspace.", hint)])
     tables = Tables(project.workspace(given)).require()
-    return read_catalogue(tables.titles(), tables.availability() if own_windows else None, rng)
+    return read_catalogue(tables.titles(), tables.availability() if keep_availability else None, rng)
 
 
 def _cpu_seconds() -> float:

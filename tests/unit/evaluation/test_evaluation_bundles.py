@@ -283,15 +283,15 @@ def test_a_group_with_too_few_members_has_no_number(run):
     assert found["worst_slice"] == found["slices"][0]
 
 
-def test_the_command_tries_the_canaries(run):
-    result = run("tiny", "--canaries", "--baselines", "popular_7d,ease", "--json")
+def test_the_command_runs_the_leakage_checks(run):
+    result = run("tiny", "--leakage-checks", "--baselines", "popular_7d,ease", "--json")
     assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout.splitlines()[-1])["canaries"]
-    assert {(one["canary"], one["of"]) for one in found} == {
-        *((canary, of) for canary in ("future", "chance") for of in ("tiny", "popular_7d", "ease")),
+    found = json.loads(result.stdout.splitlines()[-1])["leakage_checks"]
+    assert {(one["check"], one["of"]) for one in found} == {
+        *((check, of) for check in ("future", "chance") for of in ("tiny", "popular_7d", "ease")),
         ("order", "tiny"),
     }
-    assert all(one["passed"] for one in found if one["canary"] != "order")
+    assert all(one["passed"] for one in found if one["check"] != "order")
 
 
 def test_the_command_refuses_what_the_model_was_trained_on(run):

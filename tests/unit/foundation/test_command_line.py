@@ -5,12 +5,13 @@ import sys
 import time
 from importlib.metadata import EntryPoint
 
+import click
 import pytest
 from click.testing import CliRunner
 
 import playbill.registry
 from playbill.cli.commands import COMMANDS, Command, names
-from playbill.cli.main import main
+from playbill.cli.main import earlier_option, main
 
 
 def test_help_lists_every_command():
@@ -86,7 +87,7 @@ def test_a_users_mistake_is_one_message_without_a_trace(tmp_path):
 
 def test_help_starts_in_under_a_second_and_imports_nothing_heavy():
     code = (
-        "import sys; from playbill.cli.main import main\n"
+        "import sys; from playbill.cli.main import earlier_option, main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'feast', 'mlflow', 'ray', 'pandas', 'polars'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
@@ -139,3 +140,30 @@ def test_a_command_that_is_claimed_twice_is_named(outside):
     shown = CliRunner().invoke(main, ["--help"])
     assert shown.exit_code == 1
     assert "command 'train' is claimed by both" in shown.output
+
+
+def test_an_option_is_read_by_its_earlier_name_with_a_note():
+    seen = {}
+
+    @click.command()
+    @click.option("--explain", "title")
+    @earlier_option("--why", "--explain")
+    @click.option("--leakage-checks", is_flag=True)
+    @earlier_option("--canaries", "--leakage-checks", is_flag=True)
+    def command(**given):
+        seen.update(given)
+
+    runner = CliRunner()
+    result = runner.invoke(command, ["--why", "t1", "--canaries"])
+    assert result.exit_code == 0, result.output
+    assert seen == {"title": "t1", "leakage_checks": True}
+    assert "--why is called --explain now" in result.stderr
+    assert "--why" not in runner.invoke(command, ["--help"]).output
+    assert runner.invoke(command, ["--explain", "t2"]).stderr == ""
+    assert seen == {"title": "t2", "leakage_checks": False}
+
+
+def test_every_earlier_option_stands_for_one_that_is_there():
+    earlier = {"--why": "recommend", "--canaries": "evaluate", "--own-windows": "simulate", "--beside": "experiment ab"}
+    found = {name: " ".join(path) for path, one in leaves(main) for option in one.params for name in option.opts}
+    assert {name: found.get(name) for name in earlier} == earlier

@@ -60,7 +60,7 @@ rows_st = st.lists(
 )
 page_st = st.fixed_dictionaries(
     {
-        "arm": st.sampled_from(ARMS),
+        "strategy": st.sampled_from(ARMS),
         "maximum_rows": st.integers(1, 6),
         "pinned": st.lists(st.sampled_from(["r0", "r3"]), unique=True, max_size=2),
         "placed": st.sampled_from([None, {"row": "r1", "head": "visit", "first_from": 0.5, "otherwise": 2}]),
@@ -142,7 +142,7 @@ def test_greedy_reads_the_rows_above_and_refills_and_independent_does_not() -> N
         return np.array([likes[row.head] for row in rows])
 
     orders = {
-        arm: names_of(build_page(twins, PageRules(spec(arm=arm), 2), values)) for arm in ("independent", "greedy")
+        arm: names_of(build_page(twins, PageRules(spec(strategy=arm), 2), values)) for arm in ("independent", "greedy")
     }
     assert orders == {"independent": ["x", "y", "z"], "greedy": ["x", "z", "y"]}
 
@@ -154,7 +154,7 @@ def test_a_beam_finds_a_page_that_greed_misses() -> None:
     def values(rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Floats64:
         return np.log([{"big": 0.5, "left": 0.48, "right": 0.47}[row.name] for row in rows])
 
-    orders = {arm: names_of(build_page(rows, PageRules(spec(arm=arm), 2), values)) for arm in ("greedy", "beam")}
+    orders = {arm: names_of(build_page(rows, PageRules(spec(strategy=arm), 2), values)) for arm in ("greedy", "beam")}
     assert orders == {"greedy": ["big"], "beam": ["left", "right"]}
 
 
@@ -183,7 +183,7 @@ def test_a_chart_shows_its_titles_whatever_other_rows_show_and_takes_none_from_t
     chart = candidate("chart", range(6), ranked_by={"policy": "top_10", "chart": True})
     others = [candidate("first", range(6)), candidate("last", range(3, 9))]
     for rows in ([others[0], chart, others[1]], [chart, *others]):
-        page = build_page(rows, PageRules(spec(arm=arm), k=6), Taste())
+        page = build_page(rows, PageRules(spec(strategy=arm), k=6), Taste())
         shown = {row.candidate.name: row.titles.columns.tolist() for row in page.rows}
         assert shown["chart"] == list(range(6))
         left = [title for name in ("first", "last") for title in shown[name]]

@@ -73,7 +73,7 @@ rows_st = st.lists(st.lists(st.integers(0, TITLES - 1), unique=True, max_size=7)
 def test_arms_are_what_plain_code_does(rows: list[list[int]], k: int, look: float) -> None:
     candidates = [candidate(f"r{place}", titles) for place, titles in enumerate(rows)]
     for arm in ("independent", "greedy"):
-        page = built(candidates, spec(arm=arm, expected={"head": "shown_play", "look": look}), k)
+        page = built(candidates, spec(strategy=arm, expected={"head": "shown_play", "examination_prob": look}), k)
         taken: set[int] = set()
         left, found = dict(enumerate(rows)), []
         own = {place: plain_expected(titles, look, k) for place, titles in left.items()}
@@ -98,18 +98,18 @@ def test_arms_are_what_plain_code_does(rows: list[list[int]], k: int, look: floa
 def test_a_row_is_worth_what_it_shows_now_and_not_its_first_title() -> None:
     """Both begin with title 3; the second goes on with titles that are played more often."""
     rows = [candidate("poor", [3, 0, 1]), candidate("rich", [3, 14, 15])]
-    assert names_of(built(rows, spec(arm="independent"))) == ["rich", "poor"]
+    assert names_of(built(rows, spec(strategy="independent"))) == ["rich", "poor"]
 
 
 def test_greed_sees_that_the_row_above_took_the_titles_that_made_a_row_worth_showing() -> None:
     rows = [candidate("a", [15, 14, 13]), candidate("b", [14, 13, 15, 0, 1]), candidate("c", [9, 10, 8])]
-    orders = {arm: names_of(built(rows, spec(arm=arm))) for arm in ("fixed", "independent", "greedy")}
+    orders = {arm: names_of(built(rows, spec(strategy=arm))) for arm in ("fixed", "independent", "greedy")}
     assert orders == {"fixed": ["a", "b", "c"], "independent": ["a", "b", "c"], "greedy": ["a", "c", "b"]}
 
 
 def test_only_columns_that_are_seen_before_scrolling_count() -> None:
     rows = [candidate("deep", [5, 6, 15, 14]), candidate("now", [9, 8, 0, 1])]
-    page = spec(arm="independent", viewports={"mobile": {"rows": 2, "columns": 2}})
+    page = spec(strategy="independent", viewports={"mobile": {"rows": 2, "columns": 2}})
     assert names_of(built(rows, page, 4, "mobile")) == ["now", "deep"]
     assert names_of(built(rows, page, 4, "tv")) == ["deep", "now"]
 
@@ -126,13 +126,13 @@ class Named:
 
 def test_heads_about_rows_are_added_with_their_weights() -> None:
     rows = [candidate("bad", [15, 14]), candidate("good", [4, 5])]
-    page = spec(arm="greedy", blend={"row_play": 1.0})
+    page = spec(strategy="greedy", blend={"row_play": 1.0})
     state: Any = Named()
     both = build_page(rows, PageRules(page, 2), valued_by(page, state))
     assert names_of(both) == ["good", "bad"]
     assert both.rows[0].value == pytest.approx(math.log(plain_expected([4, 5], 0.85, 2)))
     assert names_of(built(rows, page)) == ["bad", "good"], "without a state the titles alone decide"
-    heavy = spec(arm="greedy", blend={"row_play": 1.0}, expected={"head": "shown_play", "weight": 20.0})
+    heavy = spec(strategy="greedy", blend={"row_play": 1.0}, expected={"head": "shown_play", "weight": 20.0})
     assert names_of(build_page(rows, PageRules(heavy, 2), valued_by(heavy, state))) == ["bad", "good"]
 
 
@@ -163,4 +163,4 @@ def test_a_head_of_weight_nothing_keeps_its_logits_and_adds_nothing() -> None:
 def test_without_anything_that_values_rows_there_is_no_value() -> None:
     state = PageState(None, {}, {}, {})
     assert valued_by(PageSpec(), state) is None
-    assert valued_by(spec(arm="fixed"), state) is None
+    assert valued_by(spec(strategy="fixed"), state) is None

@@ -24,7 +24,7 @@ from playbill.serving.pipeline import require_rows
 from playbill.serving.recording import EventDoor
 from playbill.tables import Journal
 
-PAGE = {"arm": "greedy", "blend": {"row_play": 1.0}, "maximum_rows": 2}
+PAGE = {"strategy": "greedy", "blend": {"row_play": 1.0}, "maximum_rows": 2}
 PLACED = {"row": "popular", "head": "visit_continues", "first_from": 0.5, "otherwise": 1}
 
 
@@ -102,7 +102,7 @@ def test_rows_are_worth_what_the_titles_in_them_are(world: ModuleType, stocked: 
     scorer = Shown()
     served = world.serve_with(stocked, scorer)
     home = served.resolved.canvases["home"]
-    page = PageSpec.model_validate({"arm": "independent", "expected": {"head": "like"}})
+    page = PageSpec.model_validate({"strategy": "independent", "expected": {"head": "like"}})
     canvases = {**served.resolved.canvases, "home": home.model_copy(update={"page": page})}
     served = replace(served, resolved=served.resolved.model_copy(update={"canvases": canvases}))
     response = world.make_recommender(stocked, served).recommend(RecommendRequest(canvas="home", member_id="42", k=2))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from playbill.definitions.specs.canvas import PageSpec
+from playbill.definitions.zoo import load_zoo
 
 Edit = Callable[[str, str, str], None]
 Write = Callable[[str, str], None]
@@ -78,3 +82,30 @@ def test_no_list_of_titles_blends_a_head_about_rows(
     found = mistakes()
     assert any("'row_play' of model 'every' is about a row and scores no titles" in mistake for mistake in found)
     assert any("so its loss is 'bce'" in mistake for mistake in found)
+
+
+def test_keys_as_they_were_called_before_are_read_with_a_note(
+    paged: Callable[[str], None], edit: Edit, zoo_folder: Path
+) -> None:
+    paged("{strategy: beam, expected: {head: up, examination_prob: 0.5}}")
+    now = load_zoo(zoo_folder)
+    edit("canvases/home.yaml", "strategy: beam", "arm: beam")
+    edit("canvases/home.yaml", "examination_prob: 0.5", "look: 0.5")
+    before = load_zoo(zoo_folder)
+    assert before.canvases["home"] == now.canvases["home"]
+    assert [note.what for note in before.notes if note not in now.notes] == [
+        "'arm' is called 'strategy' now; the earlier key is read for one more release.",
+        "'look' is called 'examination_prob' now; the earlier key is read for one more release.",
+    ]
+
+
+def test_renamed_keys_change_neither_hashes_nor_stored_definitions() -> None:
+    page = PageSpec.model_validate({"strategy": "beam", "expected": {"head": "up", "examination_prob": 0.5}})
+    stored = page.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    assert stored == {"arm": "beam", "expected": {"head": "up", "look": 0.5}}
+    assert PageSpec.model_validate(stored) == page
+
+
+def test_a_key_beside_its_earlier_name_is_a_mistake(paged: Callable[[str], None], mistakes: Mistakes) -> None:
+    paged("{strategy: beam, arm: greedy}")
+    assert any("unknown key 'arm'" in mistake for mistake in mistakes()), mistakes()

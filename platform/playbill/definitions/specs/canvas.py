@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, PositiveInt, model_validator
 
 from playbill.definitions.specs.base import (
     CanvasName,
@@ -107,7 +107,7 @@ class CanvasSpec(Definition):
         return self
 
 
-Arm = Literal["fixed", "independent", "greedy", "beam"]
+Strategy = Literal["fixed", "independent", "greedy", "beam"]
 """Who orders the rows. `fixed`: the order they are written in. `independent`: each row by its own score. `greedy`: the
 best row given those above it, titles that are above taken out of it first. `beam`: the page whose rows together are
 most likely to hold a play, among the few best ones at every place."""
@@ -159,24 +159,33 @@ class PlacedRowSpec(Spec):
 class ExpectedPlaySpec(Spec):
     """What a row is worth by the titles it shows now: the chance that one of them is played.
 
-    Column j, from 0, is looked at with probability `look`^j and its title is then played with the head's p_j, so the
-    chance is `1 - prod_j (1 - look^j p_j)`: the examination of a cascade (Craswell et al., "An experimental comparison
-    of click position-bias models", WSDM 2008), with one number for how attention falls from title to title.
+    With e = `examination_prob`, column j, from 0, is examined with probability e^j and its title is then played with
+    the head's p_j, so the chance is `1 - prod_j (1 - e^j p_j)`: the examination of a cascade (Craswell et al., "An
+    experimental comparison of click position-bias models", WSDM 2008), with one number for how attention falls from
+    title to title.
     """
 
     head: str = Field(min_length=1)
     """A head of level `title` with loss `bce` that predicts a play of what was shown, such as shown_play."""
     weight: float = Field(default=1.0, gt=0, le=1000)
-    """Of the chance's logarithm in a row's value, beside the terms of `blend`. The arm `beam` reads the exponential of
-    a row's value as its chance of a play, so its weights should add up to 1."""
-    look: float = Field(default=0.85, gt=0, le=1)
-    """How likely the next title is looked at, after one that was not played."""
+    """Of the chance's logarithm in a row's value, beside the terms of `blend`. The strategy `beam` reads the
+    exponential of a row's value as its chance of a play, so its weights should add up to 1."""
+    examination_prob: float = Field(
+        default=0.85,
+        gt=0,
+        le=1,
+        validation_alias=AliasChoices("examination_prob", "look"),
+        serialization_alias="look",
+    )
+    """Probability that the next title is examined, after one that was not played."""
 
 
 class PageSpec(Spec):
     """How a page is put together. Titles are never there twice, and a row that is too short is never shown."""
 
-    arm: Arm = "greedy"
+    strategy: Strategy = Field(
+        default="greedy", validation_alias=AliasChoices("strategy", "arm"), serialization_alias="arm"
+    )
     """Who orders the rows; without `expected` and `blend` they come as they are written."""
     expected: ExpectedPlaySpec | None = None
     """The part of a row's value that the titles in it have."""
@@ -194,7 +203,7 @@ class PageSpec(Spec):
     genre_consistency: bool = True
     """Whether every title of a genre row must have the genre."""
     beam: int = Field(default=4, ge=1, le=64)
-    """Pages kept at every place by the arm `beam`."""
+    """Pages kept at every place by the strategy `beam`."""
 
     @model_validator(mode="after")
     def _placed_once(self) -> Self:

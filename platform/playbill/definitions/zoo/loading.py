@@ -28,7 +28,7 @@ from playbill.definitions.specs import (
     content_hash,
 )
 from playbill.definitions.zoo.feature_repo import FeatureNames, scan_feature_repo
-from playbill.definitions.zoo.parsing import Checked, DefinitionIndex, read_shelf
+from playbill.definitions.zoo.parsing import Checked, DefinitionIndex, read_definitions
 from playbill.definitions.zoo.reach import Mistakes
 from playbill.definitions.zoo.references import check_references, notes
 from playbill.definitions.zoo.resolve import resolve, resolve_reward
@@ -203,7 +203,7 @@ def _read(model_zoo: Path, feature_repo: Path | None) -> tuple[Zoo, list[Problem
     if not model_zoo.is_dir():
         raise DefinitionError(str(model_zoo), [*problems, Problem(str(model_zoo), "there is no such folder.")])
     in_files: list[Problem] = []
-    index = read_shelf(model_zoo, in_files)
+    index = read_definitions(model_zoo, in_files)
     if not problems and not in_files and not any(index.checked.values()):
         problems.append(Problem(str(model_zoo), "there is no definition in it.", "Run `playbill init` for a start."))
     in_files.extend(changed(index, read_lock(model_zoo, in_files)))

@@ -131,7 +131,7 @@ def yaml_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
-def read_shelf(folder: Path, problems: list[Problem]) -> DefinitionIndex:
+def read_definitions(folder: Path, problems: list[Problem]) -> DefinitionIndex:
     """Read and check every file below `folder` by itself. Mistakes are appended to `problems`."""
     index = DefinitionIndex()
     for path in yaml_files(folder):
@@ -139,7 +139,8 @@ def read_shelf(folder: Path, problems: list[Problem]) -> DefinitionIndex:
         node = read_yaml(path, shown, problems)
         written = _identify(node, problems) if node is not None else None
         if written is not None:
-            _shelve(index, written, problems)
+            _accept_earlier_keys(written, index.notes)
+            _register(index, written, problems)
         if written is None or not re.fullmatch(CANVAS_NAME_PATTERN, written.name):
             index.unread.append(_unread(path, shown, node))
     for written in _every(index):
@@ -148,6 +149,20 @@ def read_shelf(folder: Path, problems: list[Problem]) -> DefinitionIndex:
                 merged = fitting(written, merged, index.notes)
             _check(index, written, merged, problems)
     return index
+
+
+def _accept_earlier_keys(written: Written, notes: list[Problem]) -> None:
+    """Rename keys that are written as they were called before, and note each.
+
+    A key that stands beside its new name stays, and is then reported as unknown.
+    """
+    for path, name in EARLIER_KEYS.get(written.kind, {}).items():
+        parent = written.node.find(path[:-1]) if len(path) > 1 else written.node
+        if not isinstance(parent.value, dict) or path[-1] not in parent.value or name in parent.value:
+            continue
+        what = f"'{path[-1]}' is called '{name}' now; the earlier key is read for one more release"
+        notes.append(problem(written.node.key_place(path), path, what))
+        parent.rename_key(path[-1], name)
 
 
 def _unread(path: Path, shown: str, node: Node | None) -> Unread:
@@ -197,7 +212,7 @@ def _identity_problems(node: Node) -> Iterator[Problem]:
             yield problem(child.place, (key,), f"must be {wanted}")
 
 
-def _shelve(index: DefinitionIndex, written: Written, problems: list[Problem]) -> None:
+def _register(index: DefinitionIndex, written: Written, problems: list[Problem]) -> None:
     versions = index.written[written.kind].setdefault(written.name, {})
     if written.version in versions:
         first = versions[written.version].node.place
@@ -301,6 +316,12 @@ def place_of(checked: Checked, path: tuple[str | int, ...], *, key: bool = False
     """Return where the value at `path` is written, or its key."""
     return checked.node.key_place(path) if key else checked.node.find(path).place
 
+
+EARLIER_KEYS: dict[str, dict[tuple[str, ...], str]] = {
+    "Canvas": {("page", "arm"): "strategy", ("page", "expected", "look"): "examination_prob"},
+}
+"""Kind -> path of a key as it was called before -> its name now. The spec reads both from stored definitions, and
+hashes the earlier one, so that published versions stay what they are."""
 
 _ROUNDS = 8
 _STAND_INS: dict[str, Any] = {

@@ -81,7 +81,7 @@ def _lacks(index: DefinitionIndex, model: ModelSpec, row: RowSpec) -> str | None
 
 
 def resolve(index: DefinitionIndex, model: ModelSpec) -> ResolvedModel:
-    """Gather everything a checked model uses. The shelf must have passed `check_references`."""
+    """Gather everything a checked model uses. The index must have passed `check_references`."""
     canvases = [_get(index, "Canvas", reference, CanvasSpec) for reference in model.canvases]
     rows = [cast(RowSpec, row.spec) for row in rows_of_model(index, model)]
     heads = model.heads.values()

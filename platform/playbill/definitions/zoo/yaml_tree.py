@@ -67,6 +67,11 @@ class Node:
         parent = self.find(path[:-1])
         return parent.keys.get(str(path[-1]), self.find(path).place) if path else self.place
 
+    def rename_key(self, key: str, name: str) -> None:
+        """Give a key of this mapping another name, in its place; a key that has the name already stays."""
+        self.value = {name if one == key else one: child for one, child in self.value.items()}
+        self.keys = {name if one == key else one: place for one, place in self.keys.items()}
+
     def plain(self) -> Any:
         """Return the value as plain dicts, lists and scalars."""
         if isinstance(self.value, dict):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from playbill.evaluation.compare import ArmsReport
-from playbill.evaluation.leakage_checks import CanaryResult
+from playbill.evaluation.leakage_checks import LeakageCheck
 from playbill.evaluation.rendering.grids import Grid, arm_grids, grids
 from playbill.evaluation.rendering.plots import figures
 from playbill.evaluation.report import EvaluationReport
@@ -37,7 +37,7 @@ def html_report(
     reports: Sequence[EvaluationReport],
     *,
     arms: ArmsReport | None = None,
-    canaries: Sequence[CanaryResult] = (),
+    leakage_checks: Sequence[LeakageCheck] = (),
     skipped: dict[str, str] | None = None,
     drawn: Mapping[str, Sequence[Path]] | None = None,
 ) -> str:
@@ -47,7 +47,7 @@ def html_report(
         title: The page's heading, such as `everycanvas:3`.
         reports: One section each.
         arms: Versions compared, in a section of their own.
-        canaries: Leakage canaries that were run.
+        leakage_checks: Leakage checks that were run.
         skipped: Canvas -> why it was not measured.
         drawn: Canvas -> what `plots` drew of its report already; reports of other canvases are drawn here.
 
@@ -57,8 +57,8 @@ def html_report(
     body = [f"<h1>{escape(title)}</h1>"]
     if arms is not None:
         body += ["<h2>Versions compared</h2>", *(html_table(grid) for grid in arm_grids(arms))]
-    if canaries:
-        body += ["<h2>Leakage canaries</h2>", html_table(_canaries(canaries))]
+    if leakage_checks:
+        body += ["<h2>Leakage checks</h2>", html_table(_leakage_checks(leakage_checks))]
     for report in reports:
         body += _section(report, (drawn or {}).get(report.canvas))
     body += [f"<p>{escape(canvas)} was not measured: {escape(why)}</p>" for canvas, why in (skipped or {}).items()]
@@ -104,9 +104,9 @@ def _section(report: EvaluationReport, drawn: Sequence[Path] | None) -> Iterator
         yield from (_picture(file.read_bytes(), file.stem.replace("_", " ")) for file in drawn)
 
 
-def _canaries(results: Sequence[CanaryResult]) -> Grid:
-    rows = tuple((one.canary, one.subject, "passed" if one.passed else "ALARM", one.message) for one in results)
-    return Grid("what must not help, and what must", ("canary", "of", "", "found"), rows)
+def _leakage_checks(results: Sequence[LeakageCheck]) -> Grid:
+    rows = tuple((one.check, one.subject, "passed" if one.passed else "ALARM", one.message) for one in results)
+    return Grid("what must not help, and what must", ("check", "of", "", "found"), rows)
 
 
 def html_table(grid: Grid) -> str:

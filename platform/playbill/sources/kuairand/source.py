@@ -27,7 +27,7 @@ from playbill.sources.registry import KuaiRandOptions
 from playbill.tables import TIMESTAMP
 
 PUBLISHER = "https://zenodo.org/records/10439422/files/"
-SHELF = "kuairand"
+FOLDER = "kuairand"
 TERMS = (
     "KuaiRand is by Kuaishou Technology and the University of Science and Technology of China, under CC BY-SA 4.0: "
     "name the authors, and share what you make of the data alike; please cite doi.org/10.1145/3511808.3557624."
@@ -52,7 +52,7 @@ class KuaiRandPure:
     def open(self, scratch: Path, progress: Progress) -> tuple[SourceData, str]:
         """Find the files and offer what is in them. See `playbill.sources.registry.Source`."""
         if self._path is None:
-            archive = fetch_archive(self.archive, progress, publisher=PUBLISHER, folder=SHELF)
+            archive = fetch_archive(self.archive, progress, publisher=PUBLISHER, folder=FOLDER)
             folder, route = unpack_tar(archive, scratch, self.suffix), f"the publisher's {archive.name}, MD5 verified"
         elif self._path.is_dir():
             folder, route = self._path, f"the files in {self._path}, not checksummed"

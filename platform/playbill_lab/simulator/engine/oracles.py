@@ -1,4 +1,4 @@
-"""Policies that read the truth, for studies: the best that clicks, or gladness, could bring."""
+"""Policies that read the truth, for studies: click-optimal and satisfaction-optimal oracles."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ A session has an intent w (often none); i = w.v. `s` is the logistic function.
     play        q = s(play_base + play_taste x + play_intent i + play_started [to be continued or searched for]),
                 after a click; so a play has probability p q
     looking     place 1 is looked at; place k + 1 with probability `look` if k was looked at and not played
-    gladness    g = glad_base + glad_taste x + glad_intent i + glad_quality quality
+    satisfaction g = glad_base + glad_taste x + glad_intent i + glad_quality quality
     ending      played to the end with s(g); else left in the first minutes with s(leave_base + leave_glad g)
     thumbs      up with s(up_base + up_glad g), else down with s(down_base + down_glad g), after a play
     satisfying  d = finished [played to the end] + left [left early] + deep tanh(g / 2)
@@ -89,7 +89,7 @@ class BehaviourModel:
         return (1.0 - logistic(satisfaction_logit)) * logistic(self.leave_base + self.leave_glad * satisfaction_logit)
 
     def satisfying(self, satisfaction_logit: Floats64) -> Floats64:
-        """Return the expected change of satisfaction by a play of this gladness."""
+        """Return the expected change of satisfaction by a play of this satisfaction logit."""
         ends = self.finished * logistic(satisfaction_logit) + self.left * self.leaves_early(satisfaction_logit)
         expected: Floats64 = ends + self.deep * np.tanh(satisfaction_logit / 2.0)
         return expected

@@ -44,7 +44,7 @@ class PagePolicy(ModelPolicy):
         page: What its pages keep to, and their arm. Set before it serves; `fixed` until then.
     """
 
-    page: PageSpec = PageSpec(arm="fixed", maximum_rows=on.MOST_ROWS)
+    page: PageSpec = PageSpec(strategy="fixed", maximum_rows=on.MOST_ROWS)
 
     def order(self, pages: Pages, rng: np.random.Generator) -> RowOrders:
         """Return the rows of each page; the builder draws nothing, so every propensity is 1."""
@@ -229,8 +229,8 @@ def page_spec(arm: str) -> PageSpec:
     """Return what a page of the simulated service keeps to.
 
     Args:
-        arm: `fixed`, or one of `PageSpec.arm` with one of `VALUES`: `greedy/titles`. With a third part, `free`, no row
-            is placed by what the visit is for.
+        arm: `fixed`, or one of `PageSpec.strategy` with one of `VALUES`: `greedy/titles`. With a third part, `free`, no
+            row is placed by what the visit is for.
 
     Raises:
         UnknownNameError: The second part is none of them.
@@ -240,7 +240,7 @@ def page_spec(arm: str) -> PageSpec:
     if order != "fixed" and by not in VALUES:
         raise UnknownNameError("value of rows", by, VALUES)
     placed = None if order == "fixed" or free else PLACED
-    return PageSpec.model_validate({"arm": order, **VALUES.get(by, {}), "placed": placed, "maximum_rows": 8})
+    return PageSpec.model_validate({"strategy": order, **VALUES.get(by, {}), "placed": placed, "maximum_rows": 8})
 
 
 def _label(zoo: Zoo, name: str) -> LabelSpec:

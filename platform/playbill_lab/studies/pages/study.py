@@ -185,7 +185,7 @@ def _judged(fitted: Fitted, options: PagesOptions, later: World) -> tuple[Judged
 
 def page_policy(fitted: Fitted, world: World, page: PageSpec) -> PagePolicy:
     """Return the model as a policy whose pages keep to a specification."""
-    policy = PagePolicy(page.arm, fitted.scorer(world, NoFeatures()), fitted.bundle.resolved, world, NoFeatures())
+    policy = PagePolicy(page.strategy, fitted.scorer(world, NoFeatures()), fitted.bundle.resolved, world, NoFeatures())
     policy.page = page
     return policy
 

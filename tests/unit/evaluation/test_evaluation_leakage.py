@@ -1,4 +1,4 @@
-"""Each canary catches a defect that is planted for it, and stays quiet on what is honest."""
+"""Each leakage check catches a defect that is planted for it, and stays quiet on what is honest."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from playbill.definitions.specs import BASELINES
 from playbill.evaluation.cases.build import build_case
 from playbill.evaluation.cases.event_log import UNKNOWN
 from playbill.evaluation.leakage_checks import (
-    CanaryResult,
+    LeakageCheck,
     alarms,
-    chance_canary,
-    feature_canary,
-    future_canary,
-    order_canary,
-    run_canaries,
-    view_canary,
+    check_chance,
+    check_features,
+    check_future,
+    check_leakage,
+    check_order,
+    check_views,
 )
 from playbill.features import LeakReport
 from playbill.features.leaks import Leak
@@ -68,12 +68,12 @@ class SameMoment:
 @pytest.mark.parametrize("name", HONEST)
 def test_honest_baselines_raise_no_alarm(case, name):
     make = BASELINES[name].load()
-    assert future_canary(name, make, case).passed
-    assert chance_canary(name, make, case).passed
+    assert check_future(name, make, case).passed
+    assert check_chance(name, make, case).passed
 
 
 def test_a_score_that_counts_the_future_is_named(case):
-    found = future_canary("leaky", Future, case)
+    found = check_future("leaky", Future, case)
     assert not found.passed
     assert "'leaky' reads what comes after a request" in found.message
     assert alarms([found]) == (found.message,)
@@ -83,11 +83,11 @@ def test_a_counter_that_is_off_by_one_is_caught(world):
     tables = world.tables(world.random_rows(), titles=TITLES)
     split = make_split("global_time_successive", tables.interactions)
     case = build_case(tables, split, world.resolved(), "home")
-    assert not future_canary("inclusive", SameMoment, case).passed
+    assert not check_future("inclusive", SameMoment, case).passed
 
 
 def test_a_score_that_reads_the_targets_beats_chance(case, world):
-    found = chance_canary("oracle", world.Oracle, case)
+    found = check_chance("oracle", world.Oracle, case)
     assert not found.passed
     assert "'oracle' reads the targets" in found.message
 
@@ -107,12 +107,12 @@ def test_targets_left_in_the_history_are_caught(case):
                 scores[row, self.made.log.column[self.place[request.member_id, request.at]]] = 1.0
             return scores
 
-    assert not chance_canary("included", Included, case).passed
-    assert not future_canary("included", Included, case).passed
+    assert not check_chance("included", Included, case).passed
+    assert not check_future("included", Included, case).passed
 
 
 def test_the_chance_level_is_that_of_uniform_ranks(case):
-    """A function without any sense lies around the level that the canary states."""
+    """A function without any sense lies around the level that the leakage check states."""
 
     class Noise:
         def __init__(self, made) -> None:
@@ -121,7 +121,7 @@ def test_the_chance_level_is_that_of_uniform_ranks(case):
         def score(self, requests):
             return self.generator.random((len(requests), len(self.title_ids)))
 
-    found = chance_canary("noise", Noise, case)
+    found = check_chance("noise", Noise, case)
     low, high = (float(part) for part in found.message.split("[")[1].split("]")[0].split(","))
     chance = float(found.message.split("chance is ")[1])
     assert found.passed
@@ -154,13 +154,13 @@ def ring(world):
 
 
 def test_a_sequential_model_loses_in_shuffled_order(ring):
-    found = order_canary("ring", Successor(ring.catalogue.title_ids, as_set=False), ring)
+    found = check_order("ring", Successor(ring.catalogue.title_ids, as_set=False), ring)
     assert found.passed
     assert "changes by -" in found.message
 
 
 def test_a_model_that_lost_the_order_is_noticed_and_is_no_leak(ring):
-    found = order_canary("bag", Successor(ring.catalogue.title_ids, as_set=True), ring)
+    found = check_order("bag", Successor(ring.catalogue.title_ids, as_set=True), ring)
     assert not found.passed
     assert "no order is seen to be read" in found.message
     assert alarms([found]) == ()
@@ -185,27 +185,27 @@ class Door:
 def test_a_planted_future_feature_is_named_and_the_honest_one_is_not(world):
     tables = world.tables(world.random_rows(members=40), titles=TITLES)
     case = build_case(tables, make_split("leave_one_out", tables.interactions), world.resolved(), "home")
-    found = {one.subject: one.passed for one in feature_canary(Door, "tiny_v1", case)}
+    found = {one.subject: one.passed for one in check_features(Door, "tiny_v1", case)}
     assert found == {"member__before": True, "member__ever": False}
 
 
-def test_all_canaries_together(case):
+def test_all_checks_together(case):
     baselines = {name: BASELINES[name].load() for name in ("popular", "popular_7d")}
-    found = run_canaries(case, "leaky", Future, baselines)
-    assert [(one.canary, one.subject) for one in found] == [
-        *((canary, name) for name in ("leaky", *baselines) for canary in ("future", "chance")),
+    found = check_leakage(case, "leaky", Future, baselines)
+    assert [(one.check, one.subject) for one in found] == [
+        *((check, name) for name in ("leaky", *baselines) for check in ("future", "chance")),
         ("order", "leaky"),
     ]
     assert alarms(found)
     assert all("'leaky'" in message for message in alarms(found))
-    assert isinstance(found[0], CanaryResult)
+    assert isinstance(found[0], LeakageCheck)
 
 
 def test_a_view_of_ones_own_that_leaks_is_an_alarm_and_an_honest_one_is_named_too():
     at = datetime(2024, 1, 1, tzinfo=UTC)
     leak = Leak("member_mood", "mood", {"member_id": "m1"}, at, at, 1.0, "is the title of the event")
-    found = view_canary(LeakReport(("member_mood", "member_taste"), (leak,), ()))
-    assert [(one.canary, one.subject, one.passed) for one in found] == [
+    found = check_views(LeakReport(("member_mood", "member_taste"), (leak,), ()))
+    assert [(one.check, one.subject, one.passed) for one in found] == [
         ("views", "member_mood", False),
         ("views", "member_taste", True),
     ]

@@ -1,10 +1,10 @@
-"""Leakage canaries on MovieLens-100K: what is planted must be caught, what ships must stay quiet.
+"""Leakage checks on MovieLens-100K: what is planted must be caught, what ships must stay quiet.
 
-    python tests/benchmarks/canaries.py --json
+    python tests/benchmarks/leakage_checks.py --json
 
 Works in a scratch project, with real Feast. Planted: popularity over the whole log as a score, and a feature that
 says how often the title that the member plays next has been played. A trained model is tried by
-`playbill evaluate MODEL --canaries`.
+`playbill evaluate MODEL --leakage-checks`.
 """
 
 import json
@@ -18,7 +18,7 @@ from playbill.config import Project, ProjectSettings
 from playbill.datasets import make_split
 from playbill.definitions.specs import BASELINES
 from playbill.definitions.zoo import load_zoo
-from playbill.evaluation import EvaluationTables, build_case, chance_canary, feature_canary, future_canary
+from playbill.evaluation import EvaluationTables, build_case, check_chance, check_features, check_future
 from playbill.evaluation.baselines.popularity import Popular
 from playbill.features import FeatureDoor, build_features
 from playbill.sources import ingest
@@ -59,7 +59,7 @@ class Scratch:
     def workspace(self):
         """Return a new one."""
         self.made += 1
-        return self.project.workspace(f"canary_{self.made}")
+        return self.project.workspace(f"check_{self.made}")
 
     def door(self, tables):
         """Build the features of these tables, and return a door to them with the planted feature."""
@@ -77,9 +77,9 @@ class Scratch:
 @click.option("--protocol", default="leave_one_out", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 def main(protocol, as_json):
-    """Try every canary on what ships and on what is planted.
+    """Try every check on what ships and on what is planted.
 
-    Example: python tests/benchmarks/canaries.py --json
+    Example: python tests/benchmarks/leakage_checks.py --json
     """
     with tempfile.TemporaryDirectory() as home:
         scratch = Scratch(home)
@@ -88,16 +88,16 @@ def main(protocol, as_json):
         tables = EvaluationTables.read(Tables(source))
         resolved = load_zoo(ROOT / "model_zoo").model("everycanvas")
         case = build_case(tables, make_split(protocol, tables.interactions), resolved, "home")
-        results = [canary(name, BASELINES[name].load(), case) for name in HONEST for canary in CANARIES]
-        results += [future_canary("popular over the whole log", popular_for_ever, case)]
-        results += feature_canary(scratch.door, resolved.model.features, case)
+        results = [run_check(name, BASELINES[name].load(), case) for name in HONEST for run_check in CHECKS]
+        results += [check_future("popular over the whole log", popular_for_ever, case)]
+        results += check_features(scratch.door, resolved.model.features, case)
     for one in results:
-        click.echo(f"{one.canary:<9}{one.subject:<40}{'passed' if one.passed else 'ALARM':<8}{one.message}")
+        click.echo(f"{one.check:<9}{one.subject:<40}{'passed' if one.passed else 'ALARM':<8}{one.message}")
     if as_json:
         click.echo(json.dumps(summary(protocol, case, results)))
 
 
-CANARIES = (future_canary, chance_canary)
+CHECKS = (check_future, check_chance)
 
 
 def popular_for_ever(case):
@@ -114,8 +114,8 @@ def summary(protocol, case, results):
         "requests": len(case),
         "planted_caught": all(not one.passed for one in planted),
         "honest_quiet": all(one.passed for one in honest),
-        "features_tried": sum(one.canary == "features" for one in honest),
-        "messages": {f"{one.canary} {one.subject}": one.message for one in results},
+        "features_tried": sum(one.check == "features" for one in honest),
+        "messages": {f"{one.check} {one.subject}": one.message for one in results},
     }
 
 
