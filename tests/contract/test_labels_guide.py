@@ -55,8 +55,8 @@ def test_the_table_has_the_windows_and_ages_of_the_definition(name: str) -> None
 def test_what_explain_prints_is_what_it_says_today() -> None:
     found = describe(LABELS["completion"])
     for line in (
-        f"  1      {found.ones}; final {found.ones_told}",
-        f"  0      {found.zeros}; final {found.zeros_told}",
+        f"  1      {found.ones}; final {found.ones_known}",
+        f"  0      {found.zeros}; final {found.zeros_known}",
     ):
         assert line in GUIDE
     assert f"completion version {found.version}: of a {found.level}, window {found.window}" in GUIDE
@@ -86,4 +86,4 @@ def test_its_extractor_passes_its_own_suite(monkeypatch: pytest.MonkeyPatch) -> 
     tried.test_it_says_something(spec, events)
     tried.test_what_is_told_stays(spec, events, days=20)
     tried.test_nulls_are_no_mistake(spec, events)
-    assert tried.progress(spec, events).max() <= 90
+    assert tried.extract(spec, events).max() <= 90

@@ -261,7 +261,7 @@ _CHECKED = "reads plays that build_baseline, or build_case of the same log, has 
 _OF_THE_SET = "reads nothing but a training set, which build_training_set has checked"
 NEITHER: dict[str, str] = {
     "datasets.splits.make_split": "draws the boundary",
-    "encoding.fit.learn_state": "reads the train fold that learn, or labelled_rows, has checked",
+    "encoding.fit.fit_encoder": "reads the train fold that learn, or labelled_rows, has checked",
     "baselines.ease.Ease.fit": _CHECKED,
     "baselines.ials.Ials.fit": _CHECKED,
     "baselines.item_knn.ItemKnn.fit": _CHECKED,

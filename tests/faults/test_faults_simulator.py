@@ -160,7 +160,7 @@ def test_a_kill_while_tables_are_published_costs_the_world_and_nothing_else(shel
     shell.json(*SMALL)
     before = Tables(shell.workspace).snapshot_id()
     with monkeypatch.context() as patched:
-        patched.setattr("playbill_lab.simulator.world.checkpoint.Keeping.__exit__", lambda *_args: None)
+        patched.setattr("playbill_lab.simulator.world.checkpoint.WorldCheckpoint.__exit__", lambda *_args: None)
         patched.setattr("playbill.tables.writer.TableWriter.finish", lambda *_args: 1 / 0)
         assert shell.type(*SMALL, "--seed", 9).exit_code == 1
     assert Tables(shell.workspace).snapshot_id() == before

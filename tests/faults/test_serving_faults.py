@@ -33,7 +33,7 @@ import serving_world as world
 from playbill.clock import FixedClock
 from playbill.config import Project, ProjectSettings
 from playbill.settings import LimitsSettings
-from playbill.serving import FactReader, Recommender, Slot, WatcherStatus
+from playbill.serving import FactReader, Recommender, ModelHandle, WatcherStatus
 from playbill.serving.app import Services, create_app
 from playbill.serving.recording import EventDoor
 from playbill.serving.limits import server_config
@@ -42,7 +42,7 @@ from playbill.tables import Journal, RequestLog, Tables
 from playbill.tables.dead_letters import DeadLetters
 
 workspace = Project(Path(sys.argv[2]), ProjectSettings()).workspace("small")
-slot, clock = Slot(world.serve_with(workspace, world.FakeScorer())), FixedClock(world.NOW)
+slot, clock = ModelHandle(world.serve_with(workspace, world.FakeScorer())), FixedClock(world.NOW)
 writer = RequestWriter(RequestLog(workspace.database_url), DeadLetters(workspace.dead_letters))
 recommender = Recommender(slot, FactReader(Tables(workspace), world.FakeFeatures()), clock, writer.write)
 door = EventDoor(slot, Journal(workspace.database_url, clock), clock)

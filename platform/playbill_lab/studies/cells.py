@@ -33,7 +33,7 @@ class Offline:
         arm: The model.
         seed: Of the run.
         metrics: Metric -> mean with its interval by member.
-        requests: Asked.
+        requests: Requests that were measured.
         parameters: Weights of the network.
         examples: That it learnt from.
         train_seconds: In the training loop.

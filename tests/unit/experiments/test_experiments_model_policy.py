@@ -93,7 +93,7 @@ def test_lists_are_those_of_plain_scoring(small) -> None:
 
 def noted(policy: ModelPolicy, request: PolicyRequest, slates: Slates, place: int, at: int) -> Answer:
     world, member, row = policy.world, int(request.member[place]), int(request.row[place])
-    request = Request(
+    question = Request(
         canvas=CANVASES[request.canvas[place]],
         at=EPOCH + timedelta(microseconds=at),
         member_id=world.member_ids[member],
@@ -105,9 +105,9 @@ def noted(policy: ModelPolicy, request: PolicyRequest, slates: Slates, place: in
     allowed = seen if row == WATCH_IT_AGAIN else ~seen
     titles_allowed = set(np.flatnonzero(request.candidates()[place] & allowed).tolist())
     if row == GEMS_FOR_YOU:
-        titles_allowed &= least_played(request.state.played.sum(axis=0).tolist(), had(world, request))
+        titles_allowed &= least_played(request.state.played.sum(axis=0).tolist(), had(world, question))
     titles = [title for title in slates.titles[place].tolist() if title >= 0]
-    return Answer(request, request.state.day, row, int(request.size[place]), frozenset(titles_allowed), titles)
+    return Answer(question, request.state.day, row, int(request.size[place]), frozenset(titles_allowed), titles)
 
 
 def had(world: World, request: Request) -> list[int]:
@@ -130,16 +130,16 @@ def least_played(plays: list[int], among: list[int]) -> set[int]:
     return {title for title, share in shares.items() if share < 0.2 * len(among)}
 
 
-def plain_list(policy: ModelPolicy, request: Answer, log: pl.DataFrame) -> list[int]:
-    world, request = policy.world, request.request
+def plain_list(policy: ModelPolicy, answer: Answer, log: pl.DataFrame) -> list[int]:
+    world, request = policy.world, answer.request
     past = log.filter(pl.col("member_id") == request.member_id, pl.col("event_at") < request.at)
-    morning = world.spec.start + timedelta(days=request.day)
+    morning = world.spec.start + timedelta(days=answer.day)
     scorer = policy.scorer.refreshed(world.titles, world.availability, morning)
     alone = replace(request, history=past if past.height else None)
     scores = CanvasScorer(scorer, policy.resolved, request.canvas, NoFeatures()).score([alone])[0]
     by_title = dict(zip(scorer.title_ids, scores.tolist(), strict=True))
-    ranked = sorted(request.allowed, key=lambda title: -by_title[world.title_ids[title]])
-    return ranked[: request.size]
+    ranked = sorted(answer.allowed, key=lambda title: -by_title[world.title_ids[title]])
+    return ranked[: answer.size]
 
 
 def test_propensities_are_those_of_the_list(small) -> None:

@@ -256,7 +256,7 @@ def test_what_an_off_policy_gate_cannot_say(options: dict[str, Any], message: st
 
 
 def test_figures_of_requests_that_knew_the_row_are_not_compared() -> None:
-    old = replace(measured({HOME: 0.9}), request_texts="1")
+    old = replace(measured({HOME: 0.9}), requests_version="1")
     (result,) = judge([gate()], [measured({HOME: 0.5})], [old])
     assert not result.passed
     assert "the champion under leave_one_out on split s with requests of version 1" in result.reason

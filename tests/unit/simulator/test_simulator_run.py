@@ -201,7 +201,7 @@ def test_previews_are_of_titles_to_come_and_reminders_lead_to_plays(world: World
     reminded = log.filter(pl.col("action") == "remind_me").select("member_id", "title_id", request="event_at")
     played = log.filter(pl.col("action") == "play").join(reminded, on=["member_id", "title_id"])
     assert played.height > 3
-    assert (played["event_at"] > played["asked"]).all()
+    assert (played["event_at"] > played["request"]).all()
 
 
 def test_kids_see_what_is_fit_for_them(world: World, log: pl.DataFrame) -> None:

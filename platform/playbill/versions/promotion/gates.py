@@ -254,7 +254,7 @@ def _written(gate: GateSpec) -> str:
 
 def key_of(evaluation: Evaluation) -> Key:
     """Return what two evaluations must share to be compared."""
-    return evaluation.protocol, evaluation.split_digest, evaluation.request_texts
+    return evaluation.protocol, evaluation.split_digest, evaluation.requests_version
 
 
 def _by_key(evaluations: Sequence[Evaluation]) -> dict[Key, _Merged]:

@@ -16,7 +16,7 @@ from playbill.tables import Tables
 from playbill.versions.tracking.connection import Connection
 from playbill.versions.tracking.download import Pair, Verify, download, pair_of, read_record
 from playbill.versions.tracking.packaging import CatalogueCopy, Packager
-from playbill.versions.tracking.registry import PROTOCOL, REQUEST_TEXTS, SPLIT_DIGEST, ModelRegistry, ModelVersion
+from playbill.versions.tracking.registry import PROTOCOL, REQUESTS_VERSION, SPLIT_DIGEST, ModelRegistry, ModelVersion
 from playbill.versions.tracking.runs import Evaluation, RunHandle, Runs
 
 EVALUATED = "playbill.evaluated"
@@ -146,7 +146,7 @@ class Tracking:
         Gates use it as they use those of the run that trained the version: its metrics, or the table that is logged
         inside the block (`RunHandle.log_numbers`).
         """
-        own = {EVALUATED: version.reference, PROTOCOL: protocol, SPLIT_DIGEST: split_digest, REQUEST_TEXTS: REQUESTS}
+        own = {EVALUATED: version.reference, PROTOCOL: protocol, SPLIT_DIGEST: split_digest, REQUESTS_VERSION: REQUESTS}
         return self._runs.evaluation(EVALUATIONS, f"{version.reference} {protocol}", own | dict(tags or {}), metrics)
 
     def evaluations(self, version: ModelVersion) -> tuple[Evaluation, ...]:

@@ -240,7 +240,7 @@ PROMOTION = PREFIX + "promotion"
 REASON = PREFIX + "promotion_reason"
 PROTOCOL = PREFIX + "protocol"
 SPLIT_DIGEST = PREFIX + "split_digest"
-REQUEST_TEXTS = PREFIX + "requests"
+REQUESTS_VERSION = PREFIX + "requests"
 """Tag with the version of what held-out requests carried when a run was measured, see `datasets.splits.REQUESTS`."""
 
 OTHER_FILES = PREFIX + "other_feature_files"

@@ -27,7 +27,7 @@ from playbill.errors import IntegrityError, StateError
 from playbill.versions.tracking.connection import ALREADY_THERE, NOT_FOUND, Connection, error_code
 from playbill.versions.tracking.numbers import NUMBERS, StoredNumbers, read_numbers, write_numbers
 from playbill.versions.tracking.open_runs import abandoned, held_open
-from playbill.versions.tracking.registry import OTHER_FILES, PROTOCOL, REQUEST_TEXTS, SPLIT_DIGEST, origin_tags
+from playbill.versions.tracking.registry import OTHER_FILES, PROTOCOL, REQUESTS_VERSION, SPLIT_DIGEST, origin_tags
 
 PARAMS_PER_CALL = 100
 METRICS_PER_CALL = 900
@@ -39,7 +39,7 @@ PARAM_LENGTH = 6000
 class Evaluation:
     """The numbers of one version under one protocol and split.
 
-    Only evaluations with equal `protocol`, `split_digest` and `request_texts` may be compared.
+    Only evaluations with equal `protocol`, `split_digest` and `requests_version` may be compared.
 
     Args:
         protocol: What was held out.
@@ -47,7 +47,7 @@ class Evaluation:
         metrics: Flat name -> number: from the run's table, or its own metrics where it was made without one.
         run_id: The run that holds it.
         stored: The table, with the values of single requests beside it.
-        request_texts: Version of what held-out requests carried, see `datasets.splits.REQUESTS`.
+        requests_version: Version of what held-out requests carried, see `datasets.splits.REQUESTS`.
         problem: Why the table cannot be read; then nothing may be concluded from what is absent.
         other_files: Views that were read from other files than the version was trained on, as text.
     """
@@ -58,7 +58,7 @@ class Evaluation:
     run_id: str
     stored: StoredNumbers | None = None
     problem: str = ""
-    request_texts: str = REQUESTS
+    requests_version: str = REQUESTS
     other_files: str = ""
 
     def requests(self, canvas: str) -> pl.DataFrame | None:
@@ -285,7 +285,7 @@ class Runs:
         tags, run_id = run.data.tags, run.info.run_id
         key = tags.get(PROTOCOL, ""), tags.get(SPLIT_DIGEST, "")
         # Runs from before the tag gave requests the row of the answer.
-        common = {"asked_with": tags.get(REQUEST_TEXTS, "1"), "other_files": tags.get(OTHER_FILES, "")}
+        common = {"requests_version": tags.get(REQUESTS_VERSION, "1"), "other_files": tags.get(OTHER_FILES, "")}
         if NUMBERS not in tags:
             metrics = {from_mlflow(name): float(value) for name, value in run.data.metrics.items()}
             return Evaluation(*key, metrics, run_id, **common)
