@@ -38,9 +38,9 @@ from playbill.ranking.scoring.scorer import Scorer
 from playbill.schema import UNKNOWN_COUNTRY
 from playbill.serving import ActiveModel, CatalogSnapshot, ModelHandle, Recommender
 from playbill.serving.active_model import Members
-from playbill.serving.member_state import MemberState, ServedFeatures
 from playbill.serving.messages import RecommendRequest
-from playbill.serving.profile import AnswerCache, Profile
+from playbill.serving.profile import Profile
+from playbill.serving.ranking_context import MemberState, ServedFeatures
 
 K = 10
 
@@ -99,9 +99,12 @@ def measured(scorer: Scorer, options: argparse.Namespace) -> dict[str, Any]:
     served = _served(scorer)
     fresh = Recommender(ModelHandle(served), pasts, FixedClock(AT))  # type: ignore[arg-type]
     cached = Recommender(
-        ModelHandle(served), pasts, FixedClock(AT), profile=Profile.named("cached", options.cache_seconds)
-    )  # type: ignore[arg-type]
-    cached._kept = AnswerCache(options.cache_seconds, timer=lambda: second[0])
+        ModelHandle(served),
+        pasts,  # type: ignore[arg-type]
+        FixedClock(AT),
+        profile=Profile.named("cached", options.cache_seconds),
+        timer=lambda: second[0],
+    )
     members = _zipf(rng, options.members, options.requests)
     ms: dict[str, list[float]] = {"fresh": [], "made": [], "kept": [], "late": []}
     ages, overlaps, seen = [], [], dict[int, int]()

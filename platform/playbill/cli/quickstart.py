@@ -126,7 +126,7 @@ def _with_zero(outcome: TrainOutcome) -> list[str]:
 def _show_answers(recommender: Recommender, served: ActiveModel) -> None:
     from playbill.cli.recommend import show
     from playbill.serving import RecommendRequest
-    from playbill.serving.pipeline import find_title
+    from playbill.serving.request_context import find_title
 
     source = find_title(served, SOURCE_TITLE)
     requests = {

@@ -51,7 +51,7 @@ def recommend(selection: Selection, /, model: str | None, version: int | None, a
     """
     with _no_warnings(), _uncollected():
         from playbill.clock import parse_moment
-        from playbill.serving.pipeline import find_title
+        from playbill.serving.request_context import find_title
 
         workspace, title = selection.workspace, requested.pop("explained_title")
         if requested["at"] is not None:
@@ -59,7 +59,7 @@ def recommend(selection: Selection, /, model: str | None, version: int | None, a
         recommender, served = open_recommender(workspace, model, version)
         request = _request(served, requested)
         if title is not None:
-            show_why(recommender.why(request, find_title(served, title)), as_json)
+            show_why(recommender.explain(request, find_title(served, title)), as_json)
             return
         response = recommender.recommend(request)
     if as_json:
@@ -123,7 +123,7 @@ def _request(served: ActiveModel, requested: dict[str, Any]) -> RecommendRequest
 
     from playbill.errors import RequestError
     from playbill.serving import RecommendRequest
-    from playbill.serving.pipeline import find_title
+    from playbill.serving.request_context import find_title
 
     fields = requested | {"canvas": requested["canvas"] or served.resolved.main_canvas}
     served.resolved.canvas(fields["canvas"])

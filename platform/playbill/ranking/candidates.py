@@ -114,7 +114,8 @@ def verdicts(catalogue: Catalogue, rules: CandidatesSpec, viewer: Viewer) -> Ite
     out; `top_in_country` is among those of them that rules about titles allow.
     """
     timed = {name: f"{name} ({one})" for one in rules.hours if one.hold(viewer.at) for name in one.rules}
-    rules = rules.at(viewer.at)
+    if rules.hours:
+        rules = rules.at(viewer.at)
     present = rules.available == "now"
     here = (catalogue.available if present else catalogue.upcoming)(viewer.at, viewer.country)
     yield f"available: {rules.available}", here

@@ -7,7 +7,9 @@ Axis letters: T titles.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 
 import numpy as np
 
@@ -92,8 +94,14 @@ def fallback_scores(policy: str, plays: PlayLog, viewer: Viewer) -> Scores:
     Raises:
         UnknownNameError: No policy has the name.
     """
-    scores: Scores = np.asarray(FALLBACKS[policy].load()(plays, viewer), dtype=np.float64)
+    scores: Scores = np.asarray(_policy(policy)(plays, viewer), dtype=np.float64)
     return scores
+
+
+@cache
+def _policy(name: str) -> Callable[[PlayLog, Viewer], Scores]:
+    policy: Callable[[PlayLog, Viewer], Scores] = FALLBACKS[name].load()
+    return policy
 
 
 def _share(counts: Scores) -> Scores:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.datasets import Request
-from playbill.definitions.specs import CanvasSpec, ResolvedModel
+from playbill.definitions.specs import CanvasSpec, ContextColumn, ResolvedModel, RowSpec
+from playbill.definitions.specs.context import own_fields
 from playbill.errors import IntegrityError
 from playbill.ranking.blend import head_losses
 from playbill.ranking.candidates import Catalogue, Mask
@@ -22,6 +23,7 @@ from playbill.ranking.page_scores import PageScores
 from playbill.ranking.popularity import PLAY_COLUMNS, PlayLog
 from playbill.ranking.row_plans import prepare_rows
 from playbill.schema import UNKNOWN_COUNTRY
+from playbill.serving.messages import NotFoundError, not_found
 from playbill.tables import Tables
 
 if TYPE_CHECKING:
@@ -133,6 +135,39 @@ class ServedKey:
 
 
 @dataclass(frozen=True)
+class ActiveCanvas:
+    """What requests on a canvas have in common.
+
+    Args:
+        spec: Its definition.
+        requested_as: The canvas that the model is asked for.
+        rows: Definitions of its rows, in the order they are written in.
+        fields: Context fields of outside packages that it reads.
+        absent_rows: Row -> why this version of the model cannot fill it.
+        notes: What every answer lacks.
+    """
+
+    spec: CanvasSpec
+    requested_as: str
+    rows: tuple[RowSpec, ...]
+    fields: Mapping[str, ContextColumn]
+    absent_rows: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, spec: CanvasSpec, resolved: ResolvedModel, gap: str | None) -> ActiveCanvas:
+        """Read a canvas of a model; `gap` is why title features are missing."""
+        notes = [f"title features are imputed as missing: {gap}"] if gap else []
+        if lost := resolved.left_out.blends.get(spec.name):
+            them = "it" if len(lost) == 1 else "them"
+            notes.append(f"ranked without {', '.join(lost)}: the log had no examples for {them}")
+        requested_as = spec.requested_as
+        absent = resolved.left_out.rows.get(requested_as, {})
+        rows = tuple(resolved.rows_of(requested_as))
+        return cls(spec, requested_as, rows, own_fields(spec.context), absent, tuple(notes))
+
+
+@dataclass(frozen=True)
 class ActiveModel:
     """A model as it is served. Never changed: a new version or new data make a new one.
 
@@ -175,6 +210,25 @@ class ActiveModel:
         return self.gap is None
 
     @cached_property
+    def canvases(self) -> dict[str, ActiveCanvas]:
+        """Name -> canvas, as requests read it."""
+        return {name: ActiveCanvas.of(spec, self.resolved, self.gap) for name, spec in self.resolved.canvases.items()}
+
+    def canvas(self, name: str) -> ActiveCanvas:
+        """Return a canvas that this version serves.
+
+        Raises:
+            NotFoundError: There is none of that name, or this version leaves it out.
+        """
+        canvases = self.canvases
+        if name in canvases:
+            return canvases[name]
+        if name in self.resolved.left_out.canvases:
+            reason = self.resolved.left_out.canvases[name]
+            raise NotFoundError(f"canvas '{name}' is not served by this version of '{self.model}': {reason}")
+        raise not_found("canvas", name, canvases)
+
+    @cached_property
     def losses(self) -> dict[str, str]:
         """Head -> its loss."""
         return head_losses(self.resolved)
@@ -186,6 +240,7 @@ class ActiveModel:
             IntegrityError: A score is missing or no number.
         """
         prepare_rows(self.resolved.rows.values(), self.snapshot.catalogue)
+        assert set(self.canvases) == set(self.resolved.canvases)
         self.snapshot.plays.load()
         if self.scorer is None:
             return

@@ -20,9 +20,10 @@ from playbill.features import OnlineStoreState
 from playbill.serving.admission import Waiting
 from playbill.serving.limits import LimitedBody
 from playbill.serving.messages import Message, RecommendRequest, RecommendResponse
-from playbill.serving.pipeline import Recommender, require_rows
+from playbill.serving.pipeline import Recommender
 from playbill.serving.recording import FILLED_COLUMNS, EventDoor, LogStatus
 from playbill.serving.refusals import ALWAYS, answer_errors, refusals
+from playbill.serving.request_context import require_rows
 from playbill.serving.watcher import WatcherStatus
 from playbill.settings import LimitsSettings
 from playbill.tables.live_events import event_schema

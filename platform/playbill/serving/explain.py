@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +9,8 @@ from pydantic import AwareDatetime
 
 from playbill.ranking.candidates import Columns, Mask, explain
 from playbill.ranking.row_plans import RowPlan
-from playbill.serving.active_model import ActiveModel
-from playbill.serving.messages import MODEL_POLICY, Message
-from playbill.serving.ranker import RankingQuery, RankingResult, ScoredLists, score_lists
+from playbill.serving.messages import Message
+from playbill.serving.ranking_context import BlendedLists, RankingContext
 
 NOTHING = 0.005
 """A head whose part differs by less from that of the titles shown neither raises nor lowers a title."""
@@ -88,74 +86,61 @@ class Explanation(Message):
     notes: tuple[str, ...] = ()
 
 
-def why(served: ActiveModel, query: RankingQuery, answer: RankingResult, title: int) -> Explanation:
+def explain_title(context: RankingContext, title: int) -> Explanation:
     """Explain one title of one answer.
 
     Args:
-        served: What answered.
-        query: The request.
-        answer: The answer to it.
+        context: The request and its answer.
         title: Column of the title.
     """
-    catalogue = served.snapshot.catalogue
-    scored = None
-    if answer.policy == MODEL_POLICY and answer.scorer is not None:
-        scored = score_lists(served, query, answer.scorer)
+    catalogue, query, result = context.parsed.active.snapshot.catalogue, context.query, context.result
+    blended = result.scored.blended
     places = []
-    if query.canvas.target == "title":
-        rules = explain(catalogue, query.canvas.candidates, query.viewer, title)
+    if query.spec.target == "title":
         own = Place(
-            name=query.canvas.name,
-            rules=rules,
-            position=_position(answer.items.columns, title),
-            ranked_by=answer.policy if scored is None else "blend",
-            parts=_parts(scored, None, title, answer.items.columns),
+            name=query.spec.name,
+            rules=explain(catalogue, query.spec.candidates, query.viewer, title),
+            position=_position(result.items.columns, title),
+            ranked_by=result.scored.policy if blended is None else "blend",
+            parts=_parts(blended, None, title, result.items.columns),
         )
         places.append(own)
-    shown = {row.plan.row_id: row.titles.columns for row in answer.rows or ()}
-    places += [_row(served, query, plan, shown, title, scored) for plan in query.plans or ()]
+    shown = {row.candidate.plan.row_id: row.titles.columns for row in result.rows or ()}
+    places += [_row(context, plan, shown.get(plan.row_id), title) for plan in query.plans or ()]
     return Explanation(
         title_id=catalogue.title_ids[title],
         name=catalogue.name(title, query.request.language),
-        canvas=query.canvas.name,
+        canvas=query.spec.name,
         at=query.request.at,
-        policy=answer.policy,
+        policy=result.scored.policy,
         places=tuple(places),
-        notes=answer.notes,
+        notes=result.scored.notes,
     )
 
 
-def _row(
-    served: ActiveModel,
-    query: RankingQuery,
-    plan: RowPlan,
-    shown: Mapping[str, Columns],
-    title: int,
-    scored: ScoredLists | None,
-) -> Place:
-    catalogue = served.snapshot.catalogue
+def _row(context: RankingContext, plan: RowPlan, shown: Columns | None, title: int) -> Place:
+    catalogue, query, blended = context.parsed.active.snapshot.catalogue, context.query, context.result.scored.blended
     rules = explain(catalogue, plan.spec.candidates, replace(query.viewer, source=plan.source), title)
     if plan.only is not None or plan.genre is not None:
         about: Mask = plan.about(catalogue.mask_of(np.array([title])), catalogue)
         rules["what the row is about"] = bool(about[title])
-    rules["the row is shown"] = plan.row_id in shown
-    columns = shown.get(plan.row_id)
-    by_blend = scored is not None and plan.spec.blend is not None
+    rules["the row is shown"] = shown is not None
+    by_blend = blended is not None and plan.spec.blend is not None
     return Place(
         name=plan.row_id,
         rules=rules,
-        position=_position(columns, title),
-        ranked_by="blend" if by_blend else plan.spec.policy or query.canvas.fallback,
-        parts=_parts(scored, plan.row_id, title, columns),
+        position=_position(shown, title),
+        ranked_by="blend" if by_blend else plan.spec.policy or query.spec.fallback,
+        parts=_parts(blended, plan.row_id, title, shown),
     )
 
 
-def _parts(scored: ScoredLists | None, name: str | None, title: int, shown: Columns | None) -> tuple[Part, ...]:
+def _parts(blended: BlendedLists | None, name: str | None, title: int, shown: Columns | None) -> tuple[Part, ...]:
     """Compare the parts of a title's score with those of the titles shown; nothing where it is no candidate."""
-    found = None if scored is None or shown is None or not len(shown) else scored.of(name, 1)
-    if scored is None or shown is None or found is None or not found[1][title]:
+    scored = None if blended is None or shown is None or not len(shown) else blended.of(name, 1)
+    if blended is None or shown is None or scored is None or not scored.candidates[title]:
         return ()
-    candidates = shown[found[1][shown]]
+    candidates = shown[scored.candidates[shown]]
     parts = [
         Part(
             name=head,
@@ -163,7 +148,7 @@ def _parts(scored: ScoredLists | None, name: str | None, title: int, shown: Colu
             score=float(values[0]),
             against_shown=float(values[0] - values[1:].mean()) if len(candidates) else 0.0,
         )
-        for head, (weight, values) in scored.parts(name, np.append(title, candidates)).items()
+        for head, (weight, values) in blended.parts(name, np.append(title, candidates)).items()
     ]
     return tuple(sorted(parts, key=lambda part: -abs(part.against_shown)))
 

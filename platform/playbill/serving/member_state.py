@@ -1,10 +1,9 @@
-"""What is known of a member at a moment: history, features and profile, each with a stated way out."""
+"""Stage 2, read: a member's history, features and profile at a moment, each with a stated way out."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -14,6 +13,7 @@ from playbill.errors import PlaybillError, ServiceError
 from playbill.features import OnlineFeatures
 from playbill.schema import UNKNOWN_COUNTRY
 from playbill.serving.active_model import ActiveModel, Members
+from playbill.serving.ranking_context import MemberState, ServedFeatures
 from playbill.tables import Tables, empty_frame
 from playbill.tables.frames import utc_literal
 
@@ -33,48 +33,6 @@ class FeatureSource(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class ServedFeatures:
-    """Features that a request was answered with, and where they are from, so that they can be checked later.
-
-    Args:
-        values: `view__feature` -> value, None where missing; empty when the store did not answer.
-        service: The feature service; None when it did not answer.
-        values_at: View -> time of its value, None where it had none. None as a whole when the values were read from
-            the feature files, as for a moment before the materialised one.
-    """
-
-    values: Mapping[str, Any] = field(default_factory=dict)
-    service: str | None = None
-    values_at: Mapping[str, datetime | None] | None = None
-
-    @property
-    def of_nothing(self) -> bool:
-        """Whether the store answered, and held no value of any view of the member."""
-        return bool(self.values_at) and all(moment is None for moment in (self.values_at or {}).values())
-
-
-@dataclass(frozen=True)
-class MemberState:
-    """Everything read for one request.
-
-    Args:
-        history: Rows of `interactions` strictly before the moment, by seq.
-        features: What the model reads of the member, and the times of the values.
-        country: The member's, `ZZ` when not known.
-        language: The member's.
-        kids_profile: Whether only titles for kids may be shown.
-        notes: What was unknown or could not be read.
-    """
-
-    history: pl.DataFrame
-    features: ServedFeatures
-    country: str = UNKNOWN_COUNTRY
-    language: str | None = None
-    kids_profile: bool = False
-    notes: tuple[str, ...] = ()
-
-
 class FactReader:
     """Reads the facts of one member at a time. Safe to share between threads.
 
@@ -86,11 +44,11 @@ class FactReader:
     def __init__(self, tables: Tables, features: FeatureSource) -> None:
         self._tables, self._features = tables, features
 
-    def read(self, served: ActiveModel, member_id: str | None, at: datetime, *, past: bool = False) -> MemberState:
+    def read(self, active: ActiveModel, member_id: str | None, at: datetime, *, past: bool = False) -> MemberState:
         """Read what was known strictly before `at`.
 
         Args:
-            served: Gives the feature service and the newest profiles.
+            active: Gives the feature service and the newest profiles.
             member_id: None = someone unknown.
             at: The request's moment.
             past: Whether `at` was asked for, so that the profile of that time counts. Features of a moment
@@ -98,12 +56,12 @@ class FactReader:
         """
         notes: list[str] = []
         history = self._history(member_id, at, notes)
-        profile = self._profile(served.snapshot.members, member_id, at if past else None)
+        profile = self._profile(active.snapshot.members, member_id, at if past else None)
         if member_id is None:
             notes.append("no member was given: answered without a history")
         elif profile is None:
             notes.append(_unknown_member(member_id, history))
-        features = self._online(served, member_id, at, notes)
+        features = self._online(active, member_id, at, notes)
         if profile is not None and features.of_nothing:
             notes.append(_NOT_STORED)
         profile = profile or {}
@@ -116,9 +74,9 @@ class FactReader:
             notes=tuple(notes),
         )
 
-    def unread(self, served: ActiveModel, member_id: str | None) -> MemberState:
+    def unread(self, active: ActiveModel, member_id: str | None) -> MemberState:
         """Return what is in memory of a member, for an answer that has no time to read: the newest profile."""
-        profile = self._profile(served.snapshot.members, member_id, None) or {}
+        profile = self._profile(active.snapshot.members, member_id, None) or {}
         return MemberState(
             history=empty_frame("interactions"),
             features=ServedFeatures(),
@@ -144,10 +102,10 @@ class FactReader:
             return None
         return (newest if at is None else Members(self._tables.members(as_of=at))).profile(member_id)
 
-    def _online(self, served: ActiveModel, member_id: str | None, at: datetime, notes: list[str]) -> ServedFeatures:
-        if served.scorer is None:
+    def _online(self, active: ActiveModel, member_id: str | None, at: datetime, notes: list[str]) -> ServedFeatures:
+        if active.scorer is None:
             return ServedFeatures()
-        service = served.resolved.model.features
+        service = active.resolved.model.features
         try:
             return of_one(service, self._features.served(service, [member_id], at))
         except PlaybillError as error:

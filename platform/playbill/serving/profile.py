@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
+
+from cachetools import LRUCache
 
 Kept = TypeVar("Kept")
 Result = TypeVar("Result")
@@ -38,30 +39,25 @@ class AnswerCache(Generic[Kept]):
     def __init__(
         self, seconds: float = CACHE_SECONDS, most: int = CACHE_ENTRIES, timer: Callable[[], float] = time.perf_counter
     ) -> None:
-        self._seconds, self._most, self._timer = seconds, most, timer
-        self._kept: OrderedDict[Hashable, tuple[Kept, float]] = OrderedDict()
+        self._seconds, self._timer = seconds, timer
+        self._kept: LRUCache[Hashable, tuple[Kept, float]] = LRUCache(most)
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> tuple[Kept, float] | None:
         """Return an answer and its age in seconds, None where there is none that is young enough."""
         with self._lock:
-            found = self._kept.get(key)
-            if found is None:
+            if (kept := self._kept.get(key)) is None:
                 return None
-            age_s = self._timer() - found[1]
-            if age_s > self._seconds:
-                del self._kept[key]
-                return None
-            self._kept.move_to_end(key)
-            return found[0], age_s
+            age_s = self._timer() - kept[1]
+            if age_s <= self._seconds:
+                return kept[0], age_s
+            del self._kept[key]
+            return None
 
     def put(self, key: Hashable, answer: Kept, since: float) -> None:
         """Keep an answer, and count its age from `since`: what it was made of was read after that."""
         with self._lock:
             self._kept[key] = answer, since
-            self._kept.move_to_end(key)
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
 
     def now(self) -> float:
         """Return the timer's reading, for `put`."""

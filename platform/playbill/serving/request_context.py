@@ -1,125 +1,123 @@
-"""What a client's request says about itself, as its canvas reads it; everything else is noted or refused."""
+"""Stage 1, parse: check a request and read it as its canvas reads it; everything else is noted or refused."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 
+from playbill.clock import Clock
 from playbill.datasets.encoding.text import normalise_query
 from playbill.definitions.specs import CONTEXTS, CanvasSpec, ContextColumn
-from playbill.definitions.specs.context import BUILT_IN, own_fields
+from playbill.definitions.specs.context import BUILT_IN
 from playbill.errors import RequestError, nearest
 from playbill.ranking.candidates import ABSENT
-from playbill.schema import UNKNOWN_COUNTRY
-from playbill.serving.active_model import ActiveModel
+from playbill.schema import text_problem
+from playbill.serving.active_model import ActiveCanvas, ActiveModel
 from playbill.serving.messages import ContextValue, NotFoundError, RecommendRequest, not_found
+from playbill.serving.ranking_context import ParsedContext
+
+INSTANT = timedelta(microseconds=1)
+"""State is read strictly before a moment. A request without one comes after every acknowledged event, also those at the
+very moment of a clock that stands still, so its moment is one resolution step after the clock's."""
 
 
-@dataclass(frozen=True)
-class ParsedContext:
-    """What is read of a request, beside who asks and when.
-
-    Args:
-        query: What can be read of what was typed; None = nothing.
-        source: Column of the source title.
-        own: Values of context fields of outside packages.
-    """
-
-    query: str | None
-    source: int
-    own: Mapping[str, ContextValue]
-
-
-def parse_context(
-    served: ActiveModel, canvas: CanvasSpec, request: RecommendRequest, notes: list[str]
-) -> ParsedContext:
-    """Read a request's query, source title and own fields; what was not as asked goes to `notes`.
+def parse(active: ActiveModel, request: RecommendRequest, clock: Clock) -> ParsedContext:
+    """Read a request's moment, query, source title and own fields.
 
     Raises:
-        NotFoundError: The source title does not exist.
+        NotFoundError: The canvas or the source title does not exist.
         RequestError: The canvas needs a query or a source title and none was given, or a field is unknown or of
             another type.
     """
-    if "member" not in canvas.context and request.member_id is not None:
-        notes.append(f"canvas '{canvas.name}' reads no member: the model ranks for all members alike")
-    query = _query(canvas, request, notes)
-    return ParsedContext(query, _source(served, canvas, request, notes), _own(canvas, request, notes))
+    canvas = active.canvas(request.canvas)
+    query, of_query = _query(canvas.spec, request)
+    source, of_source = _source(active, canvas.spec, request)
+    own, of_own = _own(canvas, request)
+    notes = [*canvas.notes, *_member_notes(canvas.spec, request), *of_query, *of_source, *of_own]
+    return ParsedContext(active, canvas, request, request.at or clock.now() + INSTANT, query, source, own, tuple(notes))
 
 
-def country_of(served: ActiveModel, query: str | None, known: str, notes: list[str]) -> str:
-    """Return the country to answer for: the one asked for, else the member's; one never seen is unknown."""
-    if query is None:
-        return known
-    if query != UNKNOWN_COUNTRY and query not in served.snapshot.countries:
-        notes.append(f"country '{query}' was never seen: it counts as unknown ({UNKNOWN_COUNTRY})")
-        return UNKNOWN_COUNTRY
-    return query
+def require_rows(active: ActiveModel, request: RecommendRequest) -> RecommendRequest:
+    """Return a request for the rows of a canvas.
 
-
-def availability_country(served: ActiveModel, country: str, at: datetime, notes: list[str]) -> str:
-    """Return the country whose titles may be shown.
-
-    In an unknown country these are the titles available everywhere. Where there are none, those of the country of most
-    members are shown, and a note says so.
+    Raises:
+        NotFoundError: The canvas does not exist.
+        RequestError: It has no rows.
     """
-    snapshot = served.snapshot
-    if country != UNKNOWN_COUNTRY or snapshot.main_country is None or snapshot.catalogue.available(at, country).any():
-        return country
-    notes.append(
-        f"the country is not known and no title is available everywhere: these are the titles of "
-        f"{snapshot.main_country}, where most members are"
-    )
-    return snapshot.main_country
+    canvas = active.canvas(request.canvas)
+    with_rows = [name for name, one in active.canvases.items() if one.rows and one.spec.target == "title"]
+    if canvas.spec.name not in with_rows:
+        has = f"These have: {', '.join(with_rows)}." if with_rows else "No canvas of this model has any."
+        raise RequestError(f"canvas '{request.canvas}' has no rows, so it has no page. {has}")
+    return request.model_copy(update={"rows": True})
 
 
-def _query(canvas: CanvasSpec, request: RecommendRequest, notes: list[str]) -> str | None:
+def find_title(active: ActiveModel, text: str) -> str:
+    """Return the id of the title with this id or, case ignored, this name.
+
+    Raises:
+        NotFoundError: No title has it; the nearest name is suggested.
+        RequestError: Several titles have the name, and their ids are listed; or this is no text.
+    """
+    if problem := text_problem(text):
+        raise RequestError(f"title: {problem}")
+    catalogue = active.snapshot.catalogue
+    titles = catalogue.find(text)
+    if not titles:
+        raise not_found("title", text, catalogue.known_names())
+    if len(titles) > 1:
+        raise RequestError(f"'{text}' is the name of several titles, use an id: {', '.join(titles)}")
+    return titles[0]
+
+
+def _member_notes(canvas: CanvasSpec, request: RecommendRequest) -> list[str]:
+    if "member" in canvas.context or request.member_id is None:
+        return []
+    return [f"canvas '{canvas.name}' reads no member: the model ranks for all members alike"]
+
+
+def _query(canvas: CanvasSpec, request: RecommendRequest) -> tuple[str | None, list[str]]:
     if "query" not in canvas.context:
-        if request.query:
-            notes.append(f"canvas '{canvas.name}' reads no query: it was ignored")
-        return None
+        return None, [f"canvas '{canvas.name}' reads no query: it was ignored"] if request.query else []
     if request.query is None:
         raise RequestError(f"canvas '{canvas.name}' needs a query; an empty one asks for its page before the first key")
     typed = normalise_query(request.query)
-    notes += typed.notes
-    return typed.text or None
+    return typed.text or None, list(typed.notes)
 
 
-def _source(served: ActiveModel, canvas: CanvasSpec, request: RecommendRequest, notes: list[str]) -> int:
-    catalogue, title = served.snapshot.catalogue, request.source_title_id
+def _source(active: ActiveModel, canvas: CanvasSpec, request: RecommendRequest) -> tuple[int, list[str]]:
+    catalogue, title = active.snapshot.catalogue, request.source_title_id
     if "source_title" not in canvas.context:
-        if title is not None:
-            notes.append(f"canvas '{canvas.name}' reads no source title: it was ignored")
-        return ABSENT
+        return ABSENT, [] if title is None else [f"canvas '{canvas.name}' reads no source title: it was ignored"]
     if title is None:
         raise RequestError(f"canvas '{canvas.name}' needs a source title")
     column = catalogue.column(title)
     if column != ABSENT:
-        return column
+        return column, []
     if named := catalogue.find(title):
         ids = " or ".join(f"'{title_id}'" for title_id in named)
         raise NotFoundError(f"source_title_id: '{title}' is a title's name; the id is {ids}")
     raise not_found("title", title, catalogue.title_ids)
 
 
-def _own(canvas: CanvasSpec, request: RecommendRequest, notes: list[str]) -> dict[str, ContextValue]:
-    found: dict[str, ContextValue] = {}
-    fields = own_fields(canvas.context)
+def _own(canvas: ActiveCanvas, request: RecommendRequest) -> tuple[dict[str, ContextValue], list[str]]:
+    values: dict[str, ContextValue] = {}
+    notes, fields = [], canvas.fields
     for name, value in request.context.items():
         if name in fields:
-            found[name] = _checked(name, fields[name], value)
+            values[name] = _checked(name, fields[name], value)
         elif name in BUILT_IN:
             raise RequestError(
                 f"context.{name}: '{name}' is no field of an outside package; see the request's own keys"
             )
         elif name in CONTEXTS:
-            notes.append(f"canvas '{canvas.name}' reads no {name}: it was ignored")
+            notes.append(f"canvas '{canvas.spec.name}' reads no {name}: it was ignored")
         else:
             close = nearest(name, fields)
-            hint = f" Did you mean '{close}'?" if close else f" Canvas '{canvas.name}' reads: {_listed(fields)}."
+            hint = f" Did you mean '{close}'?" if close else f" Canvas '{canvas.spec.name}' reads: {_listed(fields)}."
             raise RequestError(f"context.{name}: unknown context field '{name}'.{hint}")
-    notes += [f"context field '{name}' was not given: it is imputed" for name in fields if name not in found]
-    return found
+    missing = [f"context field '{name}' was not given: it is imputed" for name in fields if name not in values]
+    return values, [*notes, *missing]
 
 
 def _checked(name: str, field: ContextColumn, value: ContextValue) -> ContextValue:

@@ -1,6 +1,6 @@
-"""What came of a request: as an answer, and as rows of the log.
+"""Stage 6, respond: a ranked request as an answer, and as rows of the log.
 
-Rows of `requests` and `slates`: what was asked, the facts that were used, and what was shown.
+Rows of `requests` and `slates`: what was requested, what was read of the member, and what was shown.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,22 +17,10 @@ import numpy as np
 
 from playbill.ranking.blend import RankedList
 from playbill.ranking.candidates import Mask, emptying_rule
-from playbill.ranking.page_builder import FilledRow
-from playbill.serving.active_model import ActiveModel
-from playbill.serving.member_state import MemberState
-from playbill.serving.messages import RankedRow, RankedTitle, RecommendRequest, RecommendResponse
-from playbill.serving.ranker import RankingQuery, RankingResult
-
-
-@dataclass(frozen=True, slots=True)
-class RankingContext:
-    """An answer, with everything its record needs."""
-
-    served: ActiveModel
-    query: RankingQuery
-    facts: MemberState
-    found: RankingResult
-    notes: tuple[str, ...]
+from playbill.ranking.page_builder import PlacedRow
+from playbill.serving.active_model import CatalogSnapshot
+from playbill.serving.messages import RankedRow, RankedTitle, RecommendResponse
+from playbill.serving.ranking_context import RankingContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,59 +38,54 @@ class LoggedResponse:
         return LoggedResponse(response, {**self.row, **own}, self.slates)
 
 
-def finished(
-    served: ActiveModel, query: RankingQuery, facts: MemberState, notes: list[str], found: RankingResult
-) -> RankingContext:
-    """Put an answer together with everything that was found out about the request."""
-    notes += found.notes
-    if found.reason:
-        notes.append(f"answered by the fallback {found.policy}: {found.reason}")
-    if query.canvas.target == "title" and not len(found.items):
-        rule = emptying_rule(served.snapshot.catalogue, query.canvas.candidates, query.viewer)
-        notes.append("no candidates after filtering" + (f" (rule `{rule}`)" if rule else ""))
-    if query.canvas.target == "row" and not found.rows:
-        notes.append("no row has enough candidates after filtering")
-    return RankingContext(served, query, facts, found, tuple(notes))
+def respond(context: RankingContext) -> LoggedResponse:
+    """Return the answer under a new id, with its rows of the log."""
+    response = _response(context)
+    return LoggedResponse(response, _request_row(context, response), _slate_rows(context, response))
 
 
-def entry_of(request: RecommendRequest, made: RankingContext) -> LoggedResponse:
-    """Return an answer under a new id, with its rows of the log."""
-    response = _response(made)
-    row = request_record(made.served, request, made.query, made.facts, response)
-    return LoggedResponse(response, row, slate_records(made.found, response))
-
-
-def _response(made: RankingContext) -> RecommendResponse:
-    served, query, found = made.served, made.query, made.found
-    language = query.request.language
+def _response(context: RankingContext) -> RecommendResponse:
+    active, query, result = context.parsed.active, context.query, context.result
+    snapshot, language = active.snapshot, query.request.language
     rows = None
-    if found.rows is not None:
-        rows = tuple(_row(served, row, position, language) for position, row in enumerate(found.rows))
+    if result.rows is not None:
+        rows = tuple(_row(snapshot, row, position, language) for position, row in enumerate(result.rows))
     return RecommendResponse(
         request_id=uuid.uuid4().hex,
-        canvas=query.canvas.name,
+        canvas=query.spec.name,
         at=query.request.at,
-        model=served.model,
-        version=served.version,
-        policy=found.policy,
-        reason=found.reason,
-        items=_titles(served, found.items, language),
+        model=active.model,
+        version=active.version,
+        policy=result.scored.policy,
+        reason=result.scored.reason,
+        items=_titles(snapshot, result.items, language),
         rows=rows,
-        absent=found.absent,
-        notes=made.notes,
+        absent=dict(result.absent),
+        notes=(*context.notes, *_result_notes(context)),
     )
 
 
-def _row(served: ActiveModel, row: FilledRow, position: int, language: str | None) -> RankedRow:
-    items = _titles(served, row.titles, language)
-    plan = row.plan
+def _result_notes(context: RankingContext) -> Iterator[str]:
+    query, result = context.query, context.result
+    if result.scored.reason:
+        yield f"answered by the fallback {result.scored.policy}: {result.scored.reason}"
+    if query.spec.target == "title" and not len(result.items):
+        rule = emptying_rule(context.parsed.active.snapshot.catalogue, query.spec.candidates, query.viewer)
+        yield "no candidates after filtering" + (f" (rule `{rule}`)" if rule else "")
+    if query.spec.target == "row" and not result.rows:
+        yield "no row has enough candidates after filtering"
+
+
+def _row(snapshot: CatalogSnapshot, row: PlacedRow, position: int, language: str | None) -> RankedRow:
+    plan, items = row.candidate.plan, _titles(snapshot, row.titles, language)
+    reason = "; ".join(part for part in (plan.because, row.reason) if part)
     return RankedRow(
-        row_id=plan.row_id, title=plan.title, position=position, items=items, reason=row.reason, score=row.score
+        row_id=plan.row_id, title=plan.title, position=position, items=items, reason=reason, score=row.value
     )
 
 
-def _titles(served: ActiveModel, ranked: RankedList, language: str | None) -> tuple[RankedTitle, ...]:
-    catalogue = served.snapshot.catalogue
+def _titles(snapshot: CatalogSnapshot, ranked: RankedList, language: str | None) -> tuple[RankedTitle, ...]:
+    catalogue = snapshot.catalogue
     pairs = zip(ranked.columns.tolist(), ranked.scores.tolist(), strict=True)
     return tuple(
         RankedTitle(
@@ -115,20 +98,20 @@ def _titles(served: ActiveModel, ranked: RankedList, language: str | None) -> tu
     )
 
 
-def request_record(
-    served: ActiveModel, request: RecommendRequest, query: RankingQuery, facts: MemberState, response: RecommendResponse
-) -> dict[str, Any]:
-    """Return the row of `requests`: context and facts are JSON, with what was asked and what was made of it."""
-    used = {
-        "service": facts.features.service,
-        "features": dict(facts.features.values),
-        "values_at": _times(facts.features.values_at),
-        "history_events": facts.history.height,
-        "history_last_event_id": facts.history.item(-1, "event_id") if facts.history.height else None,
-        "snapshot_id": served.snapshot.snapshot_id,
+def _request_row(context: RankingContext, response: RecommendResponse) -> dict[str, Any]:
+    """Return the row of `requests`: context and facts are JSON, with what was requested and what was made of it."""
+    active, request, query, member = context.parsed.active, context.parsed.request, context.query, context.member
+    features, history = member.features, member.history
+    facts = {
+        "service": features.service,
+        "features": dict(features.values),
+        "values_at": _times(features.values_at),
+        "history_events": history.height,
+        "history_last_event_id": history.item(-1, "event_id") if history.height else None,
+        "snapshot_id": active.snapshot.snapshot_id,
         "notes": list(response.notes),
     }
-    context = {
+    used = {
         "asked": request.model_dump(mode="json", exclude_none=True),
         "country": query.request.country,
         "language": query.request.language,
@@ -142,13 +125,13 @@ def request_record(
         "at": query.request.at,
         "member_id": request.member_id,
         "canvas": response.canvas,
-        "context": json.dumps(context, ensure_ascii=False),
+        "context": json.dumps(used, ensure_ascii=False),
         "model": response.model,
         "model_version": None if response.version is None else str(response.version),
         "policy": response.policy,
         "seed": None,
-        "facts": json.dumps(used, ensure_ascii=False, default=str),
-        "facts_version": served.facts_version,
+        "facts": json.dumps(facts, ensure_ascii=False, default=str),
+        "facts_version": active.facts_version,
     }
 
 
@@ -158,17 +141,18 @@ def _times(values_at: Mapping[str, datetime | None] | None) -> dict[str, str | N
     return {view: None if at is None else at.isoformat() for view, at in values_at.items()}
 
 
-def slate_records(found: RankingResult, response: RecommendResponse) -> list[dict[str, Any]]:
+def _slate_rows(context: RankingContext, response: RecommendResponse) -> list[dict[str, Any]]:
     """Return the rows of `slates`: the page where rows were filled, else the list.
 
     Ranking draws nothing at random, so every propensity is 1.
     """
-    if found.rows is None or response.rows is None:
-        return _slate(response.items, None, 0, candidate_set_id(found.candidates))
+    result = context.result
+    if result.rows is None or response.rows is None:
+        return _slate(response.items, None, 0, candidate_set_id(result.candidates))
     return [
         record
-        for filled, row in zip(found.rows, response.rows, strict=True)
-        for record in _slate(row.items, row.row_id, row.position, candidate_set_id(filled.candidates))
+        for placed, row in zip(result.rows, response.rows, strict=True)
+        for record in _slate(row.items, row.row_id, row.position, candidate_set_id(placed.candidate.wanted))
     ]
 
 

@@ -10,12 +10,18 @@ import pytest
 from playbill.definitions.specs import RowSpec
 from playbill.ranking.blend import Scores
 from playbill.ranking.candidates import ABSENT, Catalogue, Mask
-from playbill.ranking.page_builder import fill_rows
+from playbill.ranking.page_builder import AS_WRITTEN, PlacedRow, build_page, row_candidates
+from playbill.ranking.page_rules import PageRules
 from playbill.ranking.row_plans import RowPlan, Taste, plan_rows, row_title, taste_of
 from playbill.tables import empty_frame, polars_schema
 
 NOW = datetime(2024, 5, 10, 12, tzinfo=UTC)
 IDS = tuple("abcdef")
+
+
+def filled(plans: list[RowPlan], lists: list[tuple[Scores, Mask]], k: int) -> tuple[PlacedRow, ...]:
+    """Put rows on a page in the order they are written in."""
+    return build_page(row_candidates(plans, catalogue(), lists), PageRules(AS_WRITTEN, k)).rows
 
 
 def catalogue() -> Catalogue:
@@ -109,29 +115,29 @@ def test_rows_are_named_in_the_members_language() -> None:
 
 def test_a_title_is_shown_once_in_the_first_row_that_wants_it() -> None:
     plans = plan_rows([row("one"), row("two")], catalogue(), Taste())
-    filled = fill_rows(plans, catalogue(), lambda plan: ranker("abcdef"), k=2)
-    assert [[IDS[column] for column in found.titles.columns] for found in filled] == [["a", "b"], ["c", "d"]]
+    rows = filled(plans, [ranker("abcdef") for _ in plans], k=2)
+    assert [[IDS[column] for column in found.titles.columns] for found in rows] == [["a", "b"], ["c", "d"]]
 
 
 def test_a_short_row_is_not_shown_and_takes_nothing_from_the_rows_below() -> None:
     plans = plan_rows([row("short"), row("full")], catalogue(), Taste())
     candidates = {"short": "a", "full": "ab"}
-    filled = fill_rows(plans, catalogue(), lambda plan: ranker("abcdef", candidates[plan.row_id]), k=5)
-    assert [found.plan.row_id for found in filled] == ["full"]
-    assert [IDS[column] for column in filled[0].titles.columns] == ["a", "b"]
+    rows = filled(plans, [ranker("abcdef", candidates[plan.row_id]) for plan in plans], k=5)
+    assert [found.candidate.plan.row_id for found in rows] == ["full"]
+    assert [IDS[column] for column in rows[0].titles.columns] == ["a", "b"]
 
 
 def test_minimum_length_is_about_what_there_is_not_about_what_is_shown() -> None:
     plans = plan_rows([row("one", minimum_length=5)], catalogue(), Taste())
-    filled = fill_rows(plans, catalogue(), lambda plan: ranker("abcdef"), k=1)
-    assert [IDS[column] for column in filled[0].titles.columns] == ["a"]
+    rows = filled(plans, [ranker("abcdef") for _ in plans], k=1)
+    assert [IDS[column] for column in rows[0].titles.columns] == ["a"]
 
 
 def test_a_genre_row_holds_only_its_genre() -> None:
     spec = row("genres", title={"en": "{genre}"}, generator={"each": "genre"})
     plans = plan_rows([spec], catalogue(), Taste(genres=("War",)))
-    filled = fill_rows(plans, catalogue(), lambda plan: ranker("fedcba"), k=5)
-    assert [IDS[column] for column in filled[0].titles.columns] == ["c", "b"]
+    rows = filled(plans, [ranker("fedcba") for _ in plans], k=5)
+    assert [IDS[column] for column in rows[0].titles.columns] == ["c", "b"]
 
 
 def test_a_row_is_scored_as_the_canvas_it_names() -> None:
@@ -144,6 +150,6 @@ def test_no_page_repeats_a_title(seed: int) -> None:
     random = np.random.default_rng(seed)
     plans = plan_rows([row(f"r{number}", minimum_length=1) for number in range(4)], catalogue(), Taste())
     draws = {plan.row_id: (random.normal(size=6), random.random(6) < 0.7) for plan in plans}
-    filled = fill_rows(plans, catalogue(), lambda plan: draws[plan.row_id], k=3)
-    shown = [column for found in filled for column in found.titles.columns.tolist()]
+    rows = filled(plans, [draws[plan.row_id] for plan in plans], k=3)
+    shown = [column for found in rows for column in found.titles.columns.tolist()]
     assert len(shown) == len(set(shown))

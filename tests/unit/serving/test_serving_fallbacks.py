@@ -57,7 +57,7 @@ def test_a_policys_ties_are_broken_by_the_members_own_scores(world: ModuleType, 
     recommender = world.make_recommender(stocked, world.serve_with(stocked, world.FakeScorer()))
     request = RecommendRequest(canvas="home", member_id="kid", k=10, rows=True)
     rows = {row.row_id: row.items for row in recommender.recommend(request).rows or ()}
-    found = recommender.why(request, "t6").places
+    found = recommender.explain(request, "t6").places
     assert {place.name: place.ranked_by for place in found}["popular"] == "popular"
     assert rows
     served = world.serve_with(stocked, world.FakeScorer())
@@ -114,20 +114,20 @@ def test_why_says_which_heads_move_a_title_up_and_down(world: ModuleType, stocke
     request = RecommendRequest(canvas="home", member_id="42", k=3)
     answered = recommender.recommend(request)
     for item in answered.items:
-        home = recommender.why(request, item.title_id).places[0]
+        home = recommender.explain(request, item.title_id).places[0]
         assert home.ranked_by == "blend"
         assert {part.name: part.weight for part in home.parts} == {"play": 1.0, "like": 0.1}
         assert sum(part.score for part in home.parts) == pytest.approx(item.score)
     first, last = (
-        recommender.why(request, item.title_id).places[0] for item in (answered.items[0], answered.items[-1])
+        recommender.explain(request, item.title_id).places[0] for item in (answered.items[0], answered.items[-1])
     )
     assert first.influence.startswith("up: play +")
     assert last.influence.startswith("down: play -")
-    moved = [recommender.why(request, item.title_id).places[0].parts[0].against_shown for item in answered.items]
+    moved = [recommender.explain(request, item.title_id).places[0].parts[0].against_shown for item in answered.items]
     assert np.mean(moved) == pytest.approx(0.0, abs=1e-9)
-    excluded = recommender.why(request, "t8").places[0]
+    excluded = recommender.explain(request, "t8").places[0]
     assert excluded.parts == ()
-    popular = {place.name: place for place in recommender.why(request, "t5").places}["popular"]
+    popular = {place.name: place for place in recommender.explain(request, "t5").places}["popular"]
     assert popular.influence == "policy popular"
 
 
@@ -137,7 +137,7 @@ def test_why_says_what_terms_of_the_history_add(world: ModuleType, stocked: Work
     recommender = world.make_recommender(stocked, world.serve_with(stocked, scorer))
     request = RecommendRequest(canvas="home", member_id="42", k=3)
     item = recommender.recommend(request).items[0]
-    parts = {part.name: part for part in recommender.why(request, item.title_id).places[0].parts}
+    parts = {part.name: part for part in recommender.explain(request, item.title_id).places[0].parts}
     assert set(parts) == {"play", "play.ease", "like"}
     assert parts["play.ease"].weight == 0.5
     assert parts["play.ease"].score == pytest.approx(0.5 * scorer.title_ids.index(item.title_id))

@@ -22,7 +22,7 @@ from playbill.ranking.fallbacks import PlayLog
 from playbill.ranking.page_scores import PageScores, page_of
 from playbill.serving import ActiveModel, CatalogSnapshot, ModelHandle, Recommender, RecommendRequest
 from playbill.serving.active_model import Members
-from playbill.serving.member_state import MemberState, ServedFeatures
+from playbill.serving.ranking_context import MemberState, ServedFeatures
 
 GENERATORS: tuple[dict[str, Any], ...] = (
     {"title": {"en": "{genre}"}, "generator": {"each": "genre"}},

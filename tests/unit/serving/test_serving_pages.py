@@ -20,8 +20,8 @@ from playbill.ranking.page_rules import RowEntry
 from playbill.serving import RecommendRequest, WatcherStatus
 from playbill.serving.active_model import ActiveModel
 from playbill.serving.app import Services, create_app
-from playbill.serving.pipeline import require_rows
 from playbill.serving.recording import EventDoor
+from playbill.serving.request_context import require_rows
 from playbill.tables import Journal
 
 PAGE = {"strategy": "greedy", "blend": {"row_play": 1.0}, "maximum_rows": 2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -167,12 +168,9 @@ def test_a_canvas_without_member_says_that_it_ranks_for_all_alike(world: ModuleT
     served = world.serve_with(stocked, world.FakeScorer())
     coming = served.resolved.canvases["coming_soon"]
     nameless = coming.model_copy(update={"context": ("country",)})
-    recommender = world.make_recommender(stocked, served)
+    canvases = {**served.resolved.canvases, "coming_soon": nameless}
+    other = replace(served, resolved=served.resolved.model_copy(update={"canvases": canvases}))
     request = RecommendRequest(canvas="coming_soon", member_id="42")
     note = "canvas 'coming_soon' reads no member: the model ranks for all members alike"
-    assert note not in recommender.recommend(request).notes
-    served.resolved.canvases["coming_soon"] = nameless
-    try:
-        assert note in recommender.recommend(request).notes
-    finally:
-        served.resolved.canvases["coming_soon"] = coming
+    assert note not in world.make_recommender(stocked, served).recommend(request).notes
+    assert note in world.make_recommender(stocked, other).recommend(request).notes

@@ -10,7 +10,7 @@ import pytest
 from playbill.config import Workspace
 from playbill.errors import IntegrityError, RequestError, ServiceError, StateError
 from playbill.serving import NotFoundError, RecommendRequest, RecommendResponse
-from playbill.serving.pipeline import find_title
+from playbill.serving.request_context import find_title
 
 
 @pytest.fixture
@@ -281,13 +281,13 @@ def test_every_rule_says_why_a_title_is_in_or_out(world: ModuleType, stocked: Wo
     page = recommender.recommend(request)
     for row in page.rows or ():
         for item in row.items:
-            found = {place.name: place for place in recommender.why(request, item.title_id).places}
+            found = {place.name: place for place in recommender.explain(request, item.title_id).places}
             assert found[row.row_id].position == item.position
             assert found[row.row_id].verdict == f"at place {item.position + 1}"
             assert all(found[row.row_id].rules.values())
-    coming = {place.name: place.verdict for place in recommender.why(request, "t8").places}
+    coming = {place.name: place.verdict for place in recommender.explain(request, "t8").places}
     assert coming["home"] == "excluded by available: now"
-    watched = {place.name: place for place in recommender.why(request, "t0").places}
+    watched = {place.name: place for place in recommender.explain(request, "t0").places}
     assert not watched["home"].rules["watched"]
     with pytest.raises(NotFoundError, match="Did you mean 't0'"):
-        recommender.why(request, "t00")
+        recommender.explain(request, "t00")

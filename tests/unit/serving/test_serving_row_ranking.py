@@ -16,7 +16,7 @@ from playbill.errors import IntegrityError, RequestError
 from playbill.ranking.page_rules import RowEntry
 from playbill.serving import RecommendRequest
 from playbill.serving.active_model import ActiveModel
-from playbill.serving.pipeline import require_rows
+from playbill.serving.request_context import require_rows
 
 
 class State:
@@ -115,7 +115,7 @@ def test_a_title_is_explained_by_the_rows_alone(world: ModuleType, stocked: Work
     served = with_ranking(world, stocked, scorer_with(world, State({})))
     recommender = world.make_recommender(stocked, served)
     title = served.snapshot.catalogue.title_ids[0]
-    found = recommender.why(RecommendRequest(canvas="row_ranking", member_id="42"), title)
+    found = recommender.explain(RecommendRequest(canvas="row_ranking", member_id="42"), title)
     assert "row_ranking" not in [place.name for place in found.places]
     assert {place.name.partition(":")[0] for place in found.places} <= {
         row.name for row in served.resolved.rows.values()
