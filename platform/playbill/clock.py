@@ -7,12 +7,26 @@ moment after its last event), or a fixed time. Features, ttl, candidates, fallba
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 
 from playbill.errors import ConfigError
 
 ClockSetting = Literal["wall", "data_end"] | datetime
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+"""The resolution of all timestamps."""
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Return exact microseconds since 1970 of a zone-aware moment."""
+    return (moment - EPOCH) // MICROSECOND
+
+
+def from_microseconds(microseconds: int) -> datetime:
+    """Return the moment in UTC of microseconds since 1970."""
+    return EPOCH + timedelta(microseconds=microseconds)
 
 
 class Clock(Protocol):

@@ -30,9 +30,10 @@ from delayed_policy import Relearning
 from delayed_value import Nights
 from threadpoolctl import threadpool_limits
 
+from playbill.clock import to_microseconds
 from playbill_lab.simulator import World, WorldSpec, simulate
 from playbill_lab.simulator.world.behaviour_model import LAW
-from playbill_lab.simulator.world.launches import DAY_US, microseconds
+from playbill_lab.simulator.world.launches import DAY_US
 
 OTHERS = ("waiting", "ignoring", "at_once")
 OFFLINE = "offline"
@@ -82,7 +83,7 @@ def job(sizes, policy, seed, arm):
 
 def online(world, arm, policy):
     """Run a world with an arm; return what came of each of the K members who had not left when it took over."""
-    begin = microseconds(world.spec.start) + policy["first_day"] * DAY_US
+    begin = to_microseconds(world.spec.start) + policy["first_day"] * DAY_US
     pleased, brought, plays, new_plays = (np.zeros(world.spec.members) for _ in range(4))
 
     nights = Nights(world, policy["first_day"])

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from playbill.clock import to_microseconds
 from playbill_lab.simulator.world.behaviour_model import LAW
-from playbill_lab.simulator.world.launches import DAY_US, NEVER, microseconds
+from playbill_lab.simulator.world.launches import DAY_US, NEVER
 
 
 class Nights:
@@ -23,7 +24,7 @@ class Nights:
 
     def __init__(self, world, first_day):
         self._spec, self._joined, self._first = world.spec, world.people.joined, first_day
-        self._start = microseconds(world.spec.start)
+        self._start = to_microseconds(world.spec.start)
         self._day, self._there = -1, np.zeros(len(world.people), np.bool_)
         self.luck = np.zeros(len(world.people))
 

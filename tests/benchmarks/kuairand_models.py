@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from playbill.clock import from_microseconds
 from playbill.datasets import Request, Split, TrainingSet, build_training_set
 from playbill.datasets.encoding.requests import encode_requests, history_lengths
 from playbill.datasets.encoding.titles import snapshot_values
-from playbill.datasets.encoding.tokens import moment_of
 from playbill.definitions.specs import ResolvedModel
 from playbill.errors import ConfigError, UnknownNameError
 from playbill.evaluation import EvaluationTables
@@ -90,7 +90,7 @@ class Reader:
     def _snapshot(self, moment: int) -> npt.NDArray[np.float32]:
         if moment not in self._raw:
             state = self.encoder.state
-            found = self._door.title_snapshots(state.service, [moment_of(moment)], self.title_ids)
+            found = self._door.title_snapshots(state.service, [from_microseconds(moment)], self.title_ids)
             self._raw[moment] = snapshot_values(found, state.title_snapshot)[0]
         return self._raw[moment]
 

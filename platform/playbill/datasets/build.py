@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from playbill.arrays import Ints64
-from playbill.clock import Clock
+from playbill.clock import Clock, from_microseconds
 from playbill.datasets.availability import availability_states
 from playbill.datasets.batching.batches import FIELDS, Task
 from playbill.datasets.batching.windows import Windows, cut_windows
@@ -22,7 +22,7 @@ from playbill.datasets.encoding.encoder import Encoder
 from playbill.datasets.encoding.fit import Schema, fit_encoder, with_categories
 from playbill.datasets.encoding.row_entries import page_rows
 from playbill.datasets.encoding.titles import display_names, snapshot_values, title_arrays
-from playbill.datasets.encoding.tokens import floor_moments, moment_of
+from playbill.datasets.encoding.tokens import floor_moments
 from playbill.datasets.examples.rows import TrainingRows
 from playbill.datasets.examples.sampling import ExampleWeights, reward_versions
 from playbill.datasets.examples.selection import Examples, draw_strata, find_examples, learn, require_some
@@ -119,7 +119,7 @@ def build_training_set(
     boundary.events("training rows", learnt.events.select("member_id", "seq", "event_at")[examples.moments])
     rows = features.member_features(schema.service, examples.requests)
     snapshots, snapshot, kept = _snapshots(features, state.snapshot_hours, schema, rows["event_at"], state.titles)
-    boundary.moments("title snapshots", moment_of(int(kept.max())))
+    boundary.moments("title snapshots", from_microseconds(int(kept.max())))
     encoder = Encoder(with_categories(state, rows, snapshots.categorical))
     arrays = title_arrays(
         encoder,
@@ -173,7 +173,7 @@ def _snapshots(
     most = max(1, SNAPSHOT_BYTES // max(1, 4 * columns * (len(title_ids) + 1)))
     kept = moments[:: -(-len(moments) // most)]
     place = np.searchsorted(kept, at, side="right") - 1
-    found = features.title_snapshots(schema.service, [moment_of(int(moment)) for moment in kept], title_ids)
+    found = features.title_snapshots(schema.service, [from_microseconds(int(moment)) for moment in kept], title_ids)
     return found, place.astype(np.int32), kept
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +17,7 @@ import polars as pl
 from polars.datatypes import DataType, DataTypeClass
 
 from playbill.arrays import Bools, Ints64, Mask
+from playbill.clock import MICROSECOND
 from playbill.definitions.specs import CandidatesSpec
 from playbill.tables import Vocabulary
 
@@ -25,7 +26,6 @@ NEVER = np.iinfo(np.int64).max
 ALWAYS = np.iinfo(np.int64).min
 """Stands for the time since when a span is known that does not say it."""
 
-_MICROSECOND = timedelta(microseconds=1)
 PolarsDataType = DataType | DataTypeClass
 _LISTS = ("genres", "countries", "characters")
 _TEXTS = ("kind", "original_language")
@@ -105,7 +105,7 @@ class Described:
 def launch_bounds(rules: CandidatesSpec) -> Ints64:
     """Return [4] launched within, before, launches within and after, microseconds; `NEVER` = no such rule."""
     spans = (rules.launched_within, rules.launched_before, rules.launches_within, rules.launches_after)
-    return np.array([NEVER if span is None else span // _MICROSECOND for span in spans], np.int64)
+    return np.array([NEVER if span is None else span // MICROSECOND for span in spans], np.int64)
 
 
 def launch_edges(bounds: Ints64) -> list[int]:

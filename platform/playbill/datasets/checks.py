@@ -14,21 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from playbill.arrays import AnyInts
+from playbill.clock import from_microseconds
 from playbill.datasets.splits import Split
 from playbill.definitions.specs import CanvasSpec, LabelSpec, ResolvedModel
 from playbill.definitions.specs.base import format_duration
 from playbill.definitions.specs.context import IDENTIFYING
 from playbill.errors import DataError, IntegrityError, Problem, nearest
 from playbill.tables.frames import utc_literal
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ class Boundary:
 
 def _latest(at: pl.Series | AnyInts | datetime) -> datetime | None:
     if isinstance(at, np.ndarray):
-        return _EPOCH + timedelta(microseconds=int(_array_max(at))) if at.size else None
+        return from_microseconds(int(_array_max(at))) if at.size else None
     found = at.max() if isinstance(at, pl.Series) else at
     return found if isinstance(found, datetime) else None
 

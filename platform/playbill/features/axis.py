@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -17,12 +17,12 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.arrays import Ints64
+from playbill.clock import to_microseconds
 from playbill.tables.frames import utc_literal
 
 CHANGED_AT = "event_timestamp"
 """Moment a state holds from. An as-of join at `t` returns the last state with `event_timestamp <= t`."""
 
-RESOLUTION = timedelta(microseconds=1)
 MOMENT = pl.Datetime("us", "UTC")
 
 
@@ -55,9 +55,9 @@ class Span:
             return None
         kept = np.ones(len(at), dtype=np.bool_)
         if self.since is not None:
-            kept &= at >= -(-epoch_us(self.since) // tick_us)
+            kept &= at >= -(-to_microseconds(self.since) // tick_us)
         if self.until is not None:
-            kept &= at <= epoch_us(self.until) // tick_us
+            kept &= at <= to_microseconds(self.until) // tick_us
         return kept
 
 
@@ -165,11 +165,6 @@ def axes(codes: Ints64, at: Ints64, reach: int, others: Sequence[Ints64] = ()) -
 
 def _step(at: Ints64, reach: int) -> int:
     return int(at.max()) - int(at.min()) + reach + 1
-
-
-def epoch_us(moment: datetime) -> int:
-    """Return exact microseconds since 1970 of a zone-aware moment."""
-    return (moment - datetime.fromisoformat("1970-01-01T00:00:00+00:00")) // RESOLUTION
 
 
 def ticks(column: pl.Series, missing: int | None = None) -> Ints64:

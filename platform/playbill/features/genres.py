@@ -17,7 +17,8 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from playbill.features.axis import CHANGED_AT, EVER, MOMENT, RESOLUTION, Axis, Keys, Span, axes, ticks
+from playbill.clock import MICROSECOND
+from playbill.features.axis import CHANGED_AT, EVER, MOMENT, Axis, Keys, Span, axes, ticks
 from playbill.features.members import genres_of, is_play
 from playbill.features.windows import CREATED_AT
 
@@ -95,7 +96,7 @@ def _states(plays: pl.DataFrame, listed: pl.DataFrame, names: pl.Series) -> pl.D
     return pl.DataFrame(
         [
             plays.get_column("member_id").gather(ends),
-            (moment.gather(ends) + RESOLUTION).alias(CHANGED_AT),
+            (moment.gather(ends) + MICROSECOND).alias(CHANGED_AT),
             created.gather(ends).alias(CREATED_AT),
             *_described(held, names),
         ]

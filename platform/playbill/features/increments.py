@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Literal
 
 import polars as pl
 
-from playbill.features.axis import CHANGED_AT, RESOLUTION, Span
+from playbill.clock import MICROSECOND, from_microseconds, to_microseconds
+from playbill.features.axis import CHANGED_AT, Span
 from playbill.features.titles import BUCKET
 from playbill.features.view_folder import ViewState
 from playbill.features.views import EventView
@@ -28,7 +29,6 @@ How = Literal["built", "increment", "unchanged", "backfilled"]
 
 NO_STATE = "there were no values, a file was damaged, or it is not known what they were built from"
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FROM = "__from"
 
 
@@ -84,8 +84,8 @@ class LogState:
         """Return what a view built from this would be built from."""
         return ViewState(
             version=view.version,
-            until_us=(self.until - _EPOCH) // RESOLUTION,
-            since_us=None if since is None else (since - _EPOCH) // RESOLUTION,
+            until_us=to_microseconds(self.until),
+            since_us=None if since is None else to_microseconds(since),
             snapshot_id=self.tables.snapshot_id(),
             log=dict(self.parts),
             genres=self.described(view),
@@ -131,7 +131,7 @@ def increment(view: EventView, old: ViewState, log: LogState) -> pl.DataFrame | 
         old: What it was built from; `why_anew` said None to it.
         log: The tables now. Time does not go back: an earlier `until` than the old one owes nothing.
     """
-    built_until = _EPOCH + old.until_us * RESOLUTION
+    built_until = from_microseconds(old.until_us)
     fresh = [name for name in log.parts if name not in old.log]
     if not fresh and log.until <= built_until:
         return None
@@ -148,13 +148,13 @@ def increment(view: EventView, old: ViewState, log: LogState) -> pl.DataFrame | 
 
 def _owed(view: EventView, built_until: datetime, fresh: list[str], log: LogState) -> pl.DataFrame:
     """Return the keys that are owed rows, and from which moment on."""
-    after = utc_literal(built_until + RESOLUTION)
+    after = utc_literal(built_until + MICROSECOND)
     arrived = log.tables.read_log_parts(fresh, log.columns).filter(view.counted())
     owed = [arrived.select(*view.keys, pl.min_horizontal(view.enters(), after).alias(_FROM))]
     if log.until > built_until:
         for length in (timedelta(0), *view.leaves):
             # A margin of one hour: an event enters at the end of its own.
-            since, until = built_until - length - BUCKET, log.until - length + RESOLUTION
+            since, until = built_until - length - BUCKET, log.until - length + MICROSECOND
             passing = log.tables.interactions(since=since, until=until, columns=log.columns).filter(view.counted())
             owed.append(passing.select(view.keys).unique().with_columns(after.alias(_FROM)))
     return pl.concat(owed).group_by(view.keys).agg(pl.col(_FROM).min())

@@ -12,7 +12,8 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from playbill.features.axis import CHANGED_AT, EVER, RESOLUTION, Span
+from playbill.clock import MICROSECOND
+from playbill.features.axis import CHANGED_AT, EVER, Span
 from playbill.features.windows import CREATED_AT, Window, log_count, ratio, share, sweep
 
 WINDOWS = {
@@ -81,7 +82,7 @@ def member_activity(events: pl.DataFrame, titles: pl.DataFrame, span: Span = EVE
     """
     counted = events.select(
         "member_id",
-        (pl.col("event_at") + RESOLUTION).alias(CHANGED_AT),
+        (pl.col("event_at") + MICROSECOND).alias(CHANGED_AT),
         pl.col("recorded_at").alias(CREATED_AT),
         pl.col("event_at").alias("last_event_at"),
         pl.when(is_play()).then("event_at").alias("last_play_at"),

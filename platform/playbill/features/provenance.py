@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from feast import FileSource
 from feast.feature_view import FeatureView
 from feast.on_demand_feature_view import OnDemandFeatureView
 
+from playbill.clock import from_microseconds
 from playbill.features.catalog import derived_definition, stored_definition
 from playbill.features.feast_door import FeastDoor
 from playbill.features.reports import FeatureProvenance, ViewProvenance
@@ -22,8 +23,6 @@ from playbill_feast.offline.sources import local_path, moment, scan_source
 
 SHOWN = 16
 """Letters of a file's digest."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def provenance(door: FeastDoor, service: str) -> FeatureProvenance:
@@ -113,7 +112,7 @@ def _built(path: Path) -> dict[str, Any]:
 
 
 def _microsecond(number: int | None) -> datetime | None:
-    return _EPOCH + timedelta(microseconds=number) if number else None
+    return from_microseconds(number) if number else None
 
 
 def _hash(content: Any) -> str:

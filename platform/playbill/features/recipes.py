@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import polars as pl
 
+from playbill.clock import MICROSECOND
 from playbill.errors import DataError, Problem, UnknownNameError
-from playbill.features.axis import CHANGED_AT, EVER, RESOLUTION, Span
+from playbill.features.axis import CHANGED_AT, EVER, Span
 from playbill.features.titles import BUCKET
 from playbill.features.views import EventView
 from playbill.features.windows import CREATED_AT, Window, sweep
@@ -123,7 +124,7 @@ class Recipe:
 
     def _enters(self) -> pl.Expr:
         at = pl.col("event_at")
-        return (at.dt.truncate("1h") + BUCKET if self.hourly else at + RESOLUTION).alias(CHANGED_AT)
+        return (at.dt.truncate("1h") + BUCKET if self.hourly else at + MICROSECOND).alias(CHANGED_AT)
 
     def _counted(self, events: pl.DataFrame, span: Span) -> pl.DataFrame:
         numbers = {name: self._number(events, name, value) for name, value in self.values.items()}
@@ -140,7 +141,7 @@ class Recipe:
             last={name: (name, value.last) for name, value in both if value.last is not None},
             latest=(CREATED_AT,),
             span=span,
-            grain=BUCKET if self.hourly else RESOLUTION,
+            grain=BUCKET if self.hourly else MICROSECOND,
         )
         return state.select(
             *self.keys,

@@ -14,14 +14,15 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.arrays import Ints64
-from playbill.features.axis import CHANGED_AT, EVER, MOMENT, RESOLUTION, Axis, Keys, Span, axes, ticks
+from playbill.clock import MICROSECOND
+from playbill.features.axis import CHANGED_AT, EVER, MOMENT, Axis, Keys, Span, axes, ticks
 from playbill.features.members import genres_of, is_play
 from playbill.features.windows import CREATED_AT, log_count
 
 IDLE = timedelta(minutes=30)
 """Longest pause within a session, counted as an as-of join counts age: from one microsecond after an event."""
 
-_IDLE_TICKS = IDLE // RESOLUTION
+_IDLE_TICKS = IDLE // MICROSECOND
 _READ = ("member_id", "event_at", "recorded_at", "action", "title_id")
 _SCHEMA: dict[str, Any] = {
     "member_id": pl.String,
@@ -117,7 +118,7 @@ def _states(axis: Axis, events: pl.DataFrame, titles: pl.DataFrame, span: Span) 
     created = _running_max(events.get_column("recorded_at"), sessions.number)
     counted = events.select(
         "member_id",
-        (pl.col("event_at") + RESOLUTION).alias(CHANGED_AT),
+        (pl.col("event_at") + MICROSECOND).alias(CHANGED_AT),
         created.alias(CREATED_AT),
         *(pl.Series(name, values) for name, values in states.items()),
         events.get_column("title_id").gather(pl.Series(last_title).replace(-1, None)).alias("last_title_id"),

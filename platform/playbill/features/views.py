@@ -11,7 +11,8 @@ from typing import Any
 
 import polars as pl
 
-from playbill.features.axis import CHANGED_AT, RESOLUTION
+from playbill.clock import MICROSECOND
+from playbill.features.axis import CHANGED_AT
 from playbill.features.countries import COUNTRY_WINDOWS, LEVELS, country_popularity, title_country_popularity
 from playbill.features.encoder import MEMBER_VIEWS
 from playbill.features.genres import LISTED, PLACES
@@ -71,7 +72,7 @@ class EventView:
     def enters(self) -> pl.Expr:
         """Return the moment from which an event is in a state."""
         at = pl.col("event_at")
-        return (at.dt.truncate("1h") + BUCKET if self.hourly else at + RESOLUTION).alias(CHANGED_AT)
+        return (at.dt.truncate("1h") + BUCKET if self.hourly else at + MICROSECOND).alias(CHANGED_AT)
 
 
 def _lengths(windows: Mapping[str, Any]) -> dict[str, float]:

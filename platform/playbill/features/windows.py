@@ -17,7 +17,8 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.arrays import Ints64
-from playbill.features.axis import CHANGED_AT, EVER, MOMENT, RESOLUTION, Axis, Keys, Span, axes, ticks
+from playbill.clock import MICROSECOND
+from playbill.features.axis import CHANGED_AT, EVER, MOMENT, Axis, Keys, Span, axes, ticks
 
 CREATED_AT = "created_timestamp"
 """When we came to know a value; of two values of one moment the later known one wins."""
@@ -42,7 +43,7 @@ def sweep(
     last: Mapping[str, tuple[str, int]] | None = None,
     latest: Sequence[str] = (),
     span: Span = EVER,
-    grain: timedelta = RESOLUTION,
+    grain: timedelta = MICROSECOND,
 ) -> pl.DataFrame:
     """Turn events into the state of every key after each change.
 
@@ -65,7 +66,7 @@ def sweep(
         the `last` and the `latest` columns. Sums of int64 counts are int64, all others int32.
     """
     keys = Keys(events, key)
-    tick = grain // RESOLUTION
+    tick = grain // MICROSECOND
     at = ticks(events.get_column(CHANGED_AT)) // tick
     last = last or {}
     needed = dict.fromkeys(

@@ -17,9 +17,9 @@ import numpy as np
 import polars as pl
 
 from playbill.arrays import Bools, Floats64, Ints64
+from playbill.clock import MICROSECOND
 
 ORDER = ("member_id", "seq", "event_at")
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Block:
 
     def passed(self, window: timedelta) -> Bools:
         """Return of which of n events a window after them has passed."""
-        return self.time + window // _MICROSECOND <= self.as_of_us
+        return self.time + window // MICROSECOND <= self.as_of_us
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def spans(block: Block, groups: Groups, counted: Bools, window: timedelta, reque
     first, end = total[at], total[groups.last[at]]
     # Where none comes after an event, which is the rule, there is nothing to look for.
     some = np.flatnonzero(end > first)
-    until = block.time[requested[some]] + window // _MICROSECOND
+    until = block.time[requested[some]] + window // MICROSECOND
     end[some] = _after(groups.group[inside], block.time[found], groups.group[at[some]], until)
     return Spans(found, first, total[start] - inside[start].astype(np.int64), end)
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 
+from playbill.clock import to_microseconds
 from playbill.errors import DataError, Problem
 from playbill.labels.blocks import Block
 from playbill.labels.future_columns import outcome_column
 from playbill.labels.history_columns import PLAYS, POPULARITY, before_column, daily_plays
 from playbill.schema import BEFORE_COLUMNS, OUTCOME_COLUMNS
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def add_derived(
@@ -45,7 +44,7 @@ def add_derived(
     if outcomes and (window is None or as_of is None):
         what = "looks at what comes after an event, so it needs a window and what is known as of when"
         raise DataError("derived columns", [Problem(name, what) for name in outcomes])
-    block = Block(events, (as_of - _EPOCH) // timedelta(microseconds=1) if as_of else 0)
+    block = Block(events, to_microseconds(as_of) if as_of else 0)
     requested = np.ones(len(block), np.bool_)
     tables = {"availability": availability, "titles": titles}
     if POPULARITY in wanted:

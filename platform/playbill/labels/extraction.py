@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import polars as pl
 
+from playbill.clock import to_microseconds
 from playbill.definitions.specs import LabelSpec
 from playbill.errors import DataError, Problem
 from playbill.labels.blocks import PLACE, Block, member_blocks
@@ -32,7 +33,6 @@ BLOCK = 250_000
 BLOCKS_AT_ONCE = max(1, min(4, pl.thread_pool_size()))
 """More threads than this would wait for memory."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NEEDED = ("event_id", "member_id", "seq", "event_at", "action", "title_id")
 _OPTIONAL = ("recorded_at", "request_id", "row_id")
 _TYPES = pl.Schema({"event_id": pl.String(), "member_id": pl.String(), "seq": pl.Int64(), "title_id": pl.String()})
@@ -209,7 +209,7 @@ class _Work:
         return _Part(known, self._values(known) if known.height else [])
 
     def _values(self, known: pl.DataFrame) -> list[pl.Series]:
-        block = Block(known, (self.as_of - _EPOCH) // timedelta(microseconds=1))
+        block = Block(known, to_microseconds(self.as_of))
         found = rule_values(self.rules, block, self.tables)
         for label in self.plugins:
             events = known.drop(PLACE, strict=False)

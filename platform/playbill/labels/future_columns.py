@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from playbill.arrays import Bools, Floats64
+from playbill.clock import MICROSECOND
 from playbill.labels.blocks import Block, Spans, span_max, spans
 from playbill.labels.history_columns import masked
 
@@ -68,7 +69,7 @@ def _visits(block: Block) -> Bools:
     """Say which events begin a visit. A member's first one does: it is after no other."""
     began = np.ones(len(block), np.bool_)
     same = block.member[1:] == block.member[:-1]
-    began[1:] = ~same | (block.time[1:] - block.time[:-1] > IDLE // timedelta(microseconds=1))
+    began[1:] = ~same | (block.time[1:] - block.time[:-1] > IDLE // MICROSECOND)
     return began
 
 

@@ -18,9 +18,10 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.arrays import Ints64, Mask
+from playbill.clock import to_microseconds
 from playbill.datasets.candidate_masks import NEVER, in_launch_window, launch_bounds
 from playbill.definitions.specs import CandidatesSpec, PercentileRange
-from playbill.ranking.catalogue import ABSENT, EVERYWHERE, Catalogue, Columns, Counts, to_microseconds
+from playbill.ranking.catalogue import ABSENT, EVERYWHERE, Catalogue, Columns, Counts
 
 __all__ = [
     "ABSENT",
@@ -35,7 +36,6 @@ __all__ = [
     "explain",
     "popularity_percentile",
     "select",
-    "to_microseconds",
 ]
 
 

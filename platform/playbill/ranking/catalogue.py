@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.arrays import Ints64, Mask
+from playbill.clock import to_microseconds
 from playbill.datasets.candidate_masks import ALWAYS, NEVER, Described
 from playbill.definitions.specs import CandidatesSpec
 
@@ -29,16 +30,10 @@ EVERYWHERE = "*"
 ABSENT = -1
 """Column of a title that is not in the catalogue."""
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COUNTRIES_KEPT = 512
 _MOMENTS_KEPT = 32
 _RULES_KEPT = 64
 _NAME_AND_YEAR = re.compile(r"(.+?) *\((\d{4})\)")
-
-
-def to_microseconds(moment: datetime) -> int:
-    """Return exact microseconds since 1970 of a zone-aware moment."""
-    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)

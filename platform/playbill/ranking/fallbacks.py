@@ -13,10 +13,11 @@ from functools import cache
 
 import numpy as np
 
+from playbill.clock import to_microseconds
 from playbill.datasets.candidate_masks import NEVER
 from playbill.definitions.specs import FALLBACKS
 from playbill.ranking.blend import Scores
-from playbill.ranking.candidates import Columns, Viewer, to_microseconds
+from playbill.ranking.candidates import Columns, Viewer
 from playbill.ranking.popularity import PlayLog
 
 __all__ = ["PlayLog", "fallback_scores"]

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.arrays import Ints64, Mask
-from playbill.ranking.catalogue import EPOCH, Catalogue, Columns, Counts, to_microseconds
+from playbill.clock import EPOCH, to_microseconds
+from playbill.ranking.catalogue import Catalogue, Columns, Counts
 from playbill.schema import UNKNOWN_COUNTRY
 
 WEEK = timedelta(days=7)

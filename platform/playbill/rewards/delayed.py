@@ -23,12 +23,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from playbill.arrays import Floats64, Ints64
+from playbill.clock import MICROSECOND, to_microseconds
 from playbill.definitions.specs import LabelSpec, RewardSpec
 from playbill.definitions.specs.base import format_duration
 from playbill.definitions.specs.resolved import matures_after
 from playbill.errors import DataError, IntegrityError, Problem, StateError
 from playbill.rewards.partial_observations import FEATURES, CumulativeCounts, PartialObservations
-from playbill.rewards.values import MOMENT, BoundTerm, bound_terms, known_at, term_values
+from playbill.rewards.values import BoundTerm, bound_terms, known_at, term_values
 from playbill.tables.frames import utc_literal
 
 _CHUNK = 500_000
@@ -178,7 +179,7 @@ class DelayedFeedback:
                 f"delayed terms of {as_of.isoformat()} are predicted from what was known at {self.as_of.isoformat()}"
             )
         seen = PartialObservations(log, self._availability)
-        moment = microseconds(as_of)
+        moment = to_microseconds(as_of)
         return {term: self.predict_at(term, seen, rows, np.full(len(rows), moment)) for term, rows in requested.items()}
 
     def predict_at(self, term: str, seen: PartialObservations, rows: Ints64, at: Ints64) -> NDArray[np.float32]:
@@ -189,11 +190,6 @@ class DelayedFeedback:
             part = slice(start, start + _CHUNK)
             parts.append(model.probability(seen, rows[part], at[part], self._canvases))
         return np.concatenate(parts)
-
-
-def microseconds(moment: datetime) -> int:
-    """Return a moment as microseconds, as the canonical tables hold it."""
-    return int(pl.Series([moment]).cast(MOMENT).to_physical()[0])
 
 
 def mature_plays(term: BoundTerm, outcomes: pl.DataFrame, known: pl.DataFrame, as_of: datetime) -> MaturePlays:
@@ -224,7 +220,7 @@ def mature_plays(term: BoundTerm, outcomes: pl.DataFrame, known: pl.DataFrame, a
         rows=plays["row"].to_numpy().astype(np.int64),
         began=plays["event_at"].to_physical().to_numpy(),
         outcome=outcome,
-        span=span // timedelta(microseconds=1),
+        span=span // MICROSECOND,
     )
 
 
@@ -261,7 +257,7 @@ def _fit_term(
 
 def _draw_ages(count: int, span: int, settings: DelayedSettings, rng: np.random.Generator) -> Ints64:
     """Draw [count] ages in microseconds: half of them even over the span, half even over its logarithm."""
-    youngest = min(settings.youngest // timedelta(microseconds=1), span)
+    youngest = min(settings.youngest // MICROSECOND, span)
     even = rng.uniform(youngest, span, count)
     early = np.exp(rng.uniform(np.log(youngest), np.log(span), count))
     return np.where(rng.random(count) < 0.5, even, early).astype(np.int64)

@@ -17,11 +17,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from playbill.clock import to_microseconds
 from playbill.definitions.specs import LabelSpec, RewardSpec, reward_version
 from playbill.definitions.specs.resolved import attribution, attribution_window, matures_after, speaks_of
 from playbill.definitions.specs.reward import REWARDED
 from playbill.errors import ConfigError, StateError
-from playbill.rewards.delayed import DelayedFeedback, DelayedSettings, MaturePlays, mature_plays, microseconds
+from playbill.rewards.delayed import DelayedFeedback, DelayedSettings, MaturePlays, mature_plays
 from playbill.rewards.partial_observations import PartialObservations
 from playbill.rewards.values import BoundTerm, bound_terms, known_at
 
@@ -94,8 +95,8 @@ def delayed_report(
         if not term.delayed:
             continue
         plays = mature_plays(term, outcomes, known, as_of)
-        learnt = plays.began + plays.span <= microseconds(split)
-        held = plays.began >= microseconds(split)
+        learnt = plays.began + plays.span <= to_microseconds(split)
+        held = plays.began >= to_microseconds(split)
         if not held.any():
             raise StateError(f"delayed term '{term.name}': no play after {split.isoformat()} is mature; split earlier")
         base = float(plays.outcome[learnt].mean())

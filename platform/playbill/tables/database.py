@@ -16,10 +16,10 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.exc import DataError as DatabaseDataError
 from sqlalchemy.exc import IntegrityError as DatabaseIntegrityError
 
+from playbill.clock import to_microseconds
 from playbill.errors import ConfigError, DataError, IntegrityError, Problem, ServiceError
 from playbill.files import database_file, storage_error
 from playbill.schema import TABLES, ColumnType
-from playbill.tables.event_log import to_microseconds
 from playbill.tables.frames import TIMESTAMP, polars_schema
 
 BUSY_TIMEOUT_MS = 15_000

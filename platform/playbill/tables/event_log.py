@@ -140,11 +140,6 @@ def bucket_paths(generation: Path, number: int) -> list[Path]:
     return [_bucket_path(generation, number), *added]
 
 
-def to_microseconds(moment: datetime) -> int:
-    """Return exact microseconds since 1970 of a zone-aware moment."""
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-
-
 def last_event_us(log: pl.LazyFrame) -> int:
     """Return the time of the last event in microseconds since 1970."""
     return int(log.select(pl.col("event_at").max().dt.epoch("us")).collect().item())

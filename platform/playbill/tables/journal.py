@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import polars as pl
 import sqlalchemy as sa
 
-from playbill.clock import Clock, WallClock
+from playbill.clock import Clock, WallClock, to_microseconds
 from playbill.errors import DataError, Problem
 from playbill.schema import EARLIEST, INTERACTIONS, LATEST
 from playbill.tables.database import (
@@ -24,7 +24,6 @@ from playbill.tables.database import (
     sql_frame,
     sql_row,
 )
-from playbill.tables.event_log import to_microseconds
 from playbill.tables.live_events import Event, checked_events
 from playbill.tables.ordering import with_seq
 from playbill.tables.validation import row_problems

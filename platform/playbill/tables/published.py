@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
 import polars as pl
 
+from playbill.clock import from_microseconds
 from playbill.errors import IntegrityError
 from playbill.files import content_digest
 from playbill.schema import TABLES
 from playbill.tables.event_log import ORDER, bucket_files, day_files, days_between
 from playbill.tables.frames import columns_of, log_schema, scan_files, scan_table, utc_literal
 from playbill.tables.generations import INTERACTIONS, MANIFEST, Manifest
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Published:
@@ -37,7 +36,7 @@ class Published:
     @property
     def data_end(self) -> datetime:
         """The moment one second after the last event."""
-        return _EPOCH + timedelta(microseconds=self.manifest.last_event_us, seconds=1)
+        return from_microseconds(self.manifest.last_event_us) + timedelta(seconds=1)
 
     def log_parts(self) -> dict[str, str]:
         """Return the log's files by day, with their digests."""

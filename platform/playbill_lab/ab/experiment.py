@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from playbill.clock import to_microseconds
 from playbill.config import Workspace
 from playbill.errors import ConfigError, Problem, ProblemsError, StateError
 from playbill.features.feast_door import FeastDoor
@@ -30,7 +31,7 @@ from playbill_lab.simulator import load_policy
 from playbill_lab.simulator.engine.run import Outcome, simulate
 from playbill_lab.simulator.policies.policies import Policy
 from playbill_lab.simulator.world.checkpoint import read_world
-from playbill_lab.simulator.world.launches import DAY_US, microseconds
+from playbill_lab.simulator.world.launches import DAY_US
 from playbill_lab.simulator.world.world import World
 
 FALSE_START = 0.1
@@ -124,7 +125,7 @@ def measured(
 
 
 def _measures(outcome: Outcome, world: World, from_day: int, run: int) -> pl.DataFrame:
-    begin = microseconds(world.spec.start)
+    begin = to_microseconds(world.spec.start)
     first = begin + from_day * DAY_US
     days = world.spec.days - from_day
     joined = np.maximum(world.people.joined, begin)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from playbill.clock import from_microseconds
 from playbill.datasets import Request
 from playbill.definitions.specs import CandidatesSpec, ResolvedModel, RowSpec
 from playbill.errors import ConfigError
@@ -28,8 +29,6 @@ from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world.canvases import CANVASES, DEVICES, ROWS
 from playbill_lab.simulator.world.state import State
 from playbill_lab.simulator.world.world import World
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Key = tuple[int, str, str | None, int]
 """Request, canvas that is scored, query, source title. A request is a page: its rows are ranked from one scoring."""
@@ -200,7 +199,7 @@ class ModelPolicy(ScoredPolicy):
     def _allowed(self, request: PolicyRequest, row: int, rules: CandidatesSpec) -> npt.NDArray[np.bool_]:
         member = int(request.member[row])
         viewer = Viewer(
-            at=_EPOCH + timedelta(microseconds=int(request.at_us[row])),
+            at=from_microseconds(int(request.at_us[row])),
             country=self.world.countries[request.country[row]],
             watched=np.flatnonzero(request.state.played[member]),
             source=int(request.source_title[row]),
@@ -245,7 +244,7 @@ class ModelPolicy(ScoredPolicy):
         return [
             Request(
                 canvas=canvas,
-                at=_EPOCH + timedelta(microseconds=int(request.at_us[row])),
+                at=from_microseconds(int(request.at_us[row])),
                 member_id=member,
                 country=world.countries[request.country[row]],
                 device=DEVICES[request.device[row]],

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from playbill.clock import to_microseconds
 from playbill.datasets import Encoder, Request, title_arrays
 from playbill.datasets.encoding.requests import encode_requests
 from playbill.datasets.encoding.tokens import (
@@ -14,7 +15,6 @@ from playbill.datasets.encoding.tokens import (
     floor_moment,
     gap_buckets,
     hour_of_week,
-    microseconds_of,
     year_buckets,
     year_edges,
 )
@@ -259,7 +259,7 @@ def test_a_title_with_two_rows_is_refused(encoder, titles, availability, trainin
 def test_buckets() -> None:
     assert gap_buckets(np.array([np.nan, 0, 59, 60, 1e9])).tolist() == [0, 1, 1, 2, 13]
     monday, sunday = datetime(2024, 1, 1, 0, 5, tzinfo=UTC), datetime(2024, 1, 7, 23, 5, tzinfo=UTC)
-    assert hour_of_week(np.array([microseconds_of(monday), microseconds_of(sunday)])).tolist() == [1, 168]
+    assert hour_of_week(np.array([to_microseconds(monday), to_microseconds(sunday)])).tolist() == [1, 168]
     assert floor_moment(AT, 24) == AT.replace(hour=0, minute=0)
     assert floor_moment(datetime(1969, 12, 31, 12, tzinfo=UTC), 24) == datetime(1969, 12, 31, tzinfo=UTC)
     edges = year_edges(list(range(1950, 2000)), 5)

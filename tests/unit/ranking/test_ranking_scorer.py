@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 import torch
 
+from playbill.clock import to_microseconds
 from playbill.datasets import Encoder, EncoderState, Request
 from playbill.datasets.encoding.requests import encode_requests
-from playbill.datasets.encoding.tokens import microseconds_of
 from playbill.definitions.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.definitions.specs.head import HISTORY_TERMS
 from playbill.errors import UnknownNameError
@@ -228,7 +228,7 @@ def test_snapshots_are_read_once_for_each_day_and_by_name(bundle) -> None:
     assert len(features.calls) == begun + 2
     scorer.score([Request("home", AT + timedelta(days=9))])
     assert len(features.calls) == begun + 2
-    last = np.array([microseconds_of(day + timedelta(days=9))])
+    last = np.array([to_microseconds(day + timedelta(days=9))])
     assert (scorer._moments.column(last, 0)[0, 1:] == 80.0).all(), "the column is found by its name"
 
 

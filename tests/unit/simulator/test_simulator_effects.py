@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from playbill.clock import to_microseconds
 from playbill.errors import ConfigError, DefinitionError
 from playbill.schema import KINDS
 from playbill_lab.cli.simulate import wanted_world
@@ -18,7 +19,6 @@ from playbill_lab.simulator.engine.choices import Response, leanings
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.effects import GENRE_HOURS, day_of_year, taste_of
 from playbill_lab.simulator.world.franchises import Franchises
-from playbill_lab.simulator.world.launches import microseconds
 from playbill_lab.simulator.world.spec import EffectsSpec, named_worlds, read_world_file
 
 SMALL = {"seed": 9, "members": 450, "days": 10, "titles": 120, "sessions_per_day": 1.2}
@@ -95,7 +95,9 @@ def test_genres_have_their_season() -> None:
 
 def test_days_of_the_year_begin_at_0() -> None:
     spec = [WorldSpec(start=f"{day}T05:00:00Z") for day in ("2024-01-01", "2024-12-31", "2025-12-31", "1970-02-01")]
-    np.testing.assert_array_equal(day_of_year(np.array([microseconds(one.start) for one in spec])), [0, 365, 364, 31])
+    np.testing.assert_array_equal(
+        day_of_year(np.array([to_microseconds(one.start) for one in spec])), [0, 365, 364, 31]
+    )
 
 
 def test_lists_are_looked_at_further_along_on_a_television_and_pages_further_down_on_a_phone() -> None:

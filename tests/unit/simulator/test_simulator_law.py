@@ -12,12 +12,13 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
+from playbill.clock import to_microseconds
 from playbill_lab.simulator import Outcome, PolicyRequest, Slates, World, WorldSpec, load_policy, simulate
 from playbill_lab.simulator.engine.choices import Response, expected_by_place, leanings
 from playbill_lab.simulator.policies.policies import PlackettLuce
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.behaviour_model import LAW, logistic
-from playbill_lab.simulator.world.launches import DAY_US, microseconds
+from playbill_lab.simulator.world.launches import DAY_US
 from playbill_lab.simulator.world.state import State
 
 SPEC = WorldSpec(seed=4, members=4000, days=12, titles=200)
@@ -139,7 +140,7 @@ def test_members_leave_by_the_hazard_of_their_satisfaction() -> None:
         states[:] = [request.state]
 
     def night(day: int, days: int) -> None:
-        state, end = states[0], microseconds(world.spec.start) + day * DAY_US
+        state, end = states[0], to_microseconds(world.spec.start) + day * DAY_US
         here = (world.people.joined < end) & ~gone
         chance = LAW.hazard(state.satisfaction / LAW.keep)[here]
         left = (state.churned == end) & here

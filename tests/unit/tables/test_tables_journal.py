@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from playbill.clock import FixedClock
+from playbill.clock import FixedClock, to_microseconds
 from playbill.errors import ConfigError, DataError, ServiceError, StateError
 from playbill.schema import ACTIONS, EARLIEST, LATEST
 from playbill.sources import push_events
 from playbill.tables import AppendResult, Journal, Tables, open_database, polars_schema
-from playbill.tables.event_log import to_microseconds
 from playbill.tables.live_events import checked_events
 from playbill.tables.validation import row_problems
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from playbill.arrays import AnyInts, Ints64
+from playbill.clock import from_microseconds, to_microseconds
 from playbill.datasets.arrays import HistoryArrays
 from playbill.tables import Vocabulary
 
@@ -154,8 +155,6 @@ GAPS, DURATIONS, HOURS_OF_WEEK = len(GAP_EDGES_S) + 2, len(DURATION_EDGES_S) + 2
 ROW_POSITIONS = len(ROW_EDGES) + 2
 """Sizes, index 0 counted."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 def gap_buckets(seconds: NDArray[np.float64]) -> Ints64:
     """Return 1 to 13 for a gap; 0 for nan, which is no token before."""
@@ -206,14 +205,4 @@ def floor_moments(moments: Ints64, hours: int) -> Ints64:
 
 def floor_moment(moment: datetime, hours: int) -> datetime:
     """Return the last multiple of `hours` since 1970 at or before a moment."""
-    return moment_of(int(floor_moments(np.asarray([microseconds_of(moment)]), hours)[0]))
-
-
-def microseconds_of(moment: datetime) -> int:
-    """Return a moment as whole microseconds since 1970 UTC."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def moment_of(microseconds: int) -> datetime:
-    """Return whole microseconds since 1970 as a moment in UTC."""
-    return _EPOCH + timedelta(microseconds=microseconds)
+    return from_microseconds(int(floor_moments(np.asarray([to_microseconds(moment)]), hours)[0]))

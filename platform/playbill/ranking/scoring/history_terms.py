@@ -13,8 +13,9 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.arrays import Floats32, Ints64
+from playbill.clock import to_microseconds
 from playbill.datasets import Encoder, Request
-from playbill.datasets.encoding.tokens import floor_moment, microseconds_of
+from playbill.datasets.encoding.tokens import floor_moment
 from playbill.models.history_terms import HistoryTerms, Plays, WeekPlays
 
 PLAY = "play"
@@ -80,7 +81,7 @@ class HistoryReader:
         The last is the first request [U] that has each.
         """
         hours = self._encoder.state.snapshot_hours
-        moments = np.array([microseconds_of(floor_moment(request.at, hours)) for request in requests], np.int64)
+        moments = np.array([to_microseconds(floor_moment(request.at, hours)) for request in requests], np.int64)
         # Requests hold their frames while this runs, so that an id means one frame.
         places: dict[tuple[int, int, int], int] = {}
         pasts = [id(request.history) for request in requests]

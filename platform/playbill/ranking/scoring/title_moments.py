@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from playbill.arrays import Floats32, Ints64
+from playbill.clock import from_microseconds, to_microseconds
 from playbill.datasets import Encoder
 from playbill.datasets.encoding.titles import snapshot_values
-from playbill.datasets.encoding.tokens import floor_moment, microseconds_of, moment_of
+from playbill.datasets.encoding.tokens import floor_moment
 from playbill.models import ContextBatch, Network
 from playbill.models.heads import TitleVectors
 from playbill.ranking.scoring.row_scoring import bias_tables, heads_of
@@ -62,7 +63,7 @@ class TitleMoments:
         hours = self._encoder.state.snapshot_hours
         floors = {floor_moment(moment, hours) for moment in moments}
         with self._lock:
-            self._read(np.array(sorted(microseconds_of(floor) for floor in floors), np.int64))
+            self._read(np.array(sorted(to_microseconds(floor) for floor in floors), np.int64))
 
     def biases(
         self, moments: Ints64, context: ContextBatch, heads: tuple[str, ...]
@@ -138,7 +139,7 @@ class TitleMoments:
         names, titles = self._encoder.state.title_snapshot, self._encoder.title_rows.entries
         if self._features is None:
             return np.full((len(moments), len(titles) + 1, len(names)), np.nan, np.float32)
-        requested = [moment_of(moment) for moment in moments]
+        requested = [from_microseconds(moment) for moment in moments]
         found = self._features.title_snapshots(self._encoder.state.service, requested, titles)
         return snapshot_values(found, names)
 

@@ -15,22 +15,20 @@ import socket
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from playbill.clock import Clock
+from playbill.clock import Clock, from_microseconds, to_microseconds
 from playbill.config import Workspace
 from playbill.errors import StateError
 from playbill.tables.database import create_tables, database_errors, insert_new, open_database
-from playbill.tables.event_log import to_microseconds
 from playbill.versions.promotion.gates import GateResult
 
 Verdict = Literal["approved", "rejected", "alarm", "recovered"]
 Kind = Literal["promotion", "rollback", "watch"]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _metadata = sa.MetaData()
 _decisions = sa.Table(
     "promotion_decisions",
@@ -246,7 +244,7 @@ def _gate(content: dict[str, Any]) -> GateResult:
 
 
 def _moment(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)
+    return from_microseconds(microseconds)
 
 
 LEASE_SECONDS = 30.0

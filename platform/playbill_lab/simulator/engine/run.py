@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from playbill.arrays import Floats32
+from playbill.clock import to_microseconds
 from playbill.errors import StateError
 from playbill.schema import ACTIONS
 from playbill_lab.simulator.engine.executors import Executor, InProcess, MultiProcess, executor_size
@@ -21,7 +22,7 @@ from playbill_lab.simulator.policies.policies import Policy, load_policy
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.behaviour_model import LAW
 from playbill_lab.simulator.world.event_log import EventLog
-from playbill_lab.simulator.world.launches import DAY_US, NEVER, microseconds, moments
+from playbill_lab.simulator.world.launches import DAY_US, NEVER, moments
 from playbill_lab.simulator.world.random_streams import one_thread
 from playbill_lab.simulator.world.world import World
 
@@ -150,9 +151,9 @@ def _outcome(policy: Policy, world: World, totals: Totals, logs: list[EventLog] 
 
 
 def _members(world: World, totals: Totals) -> pl.DataFrame:
-    end = microseconds(world.spec.end)
+    end = to_microseconds(world.spec.end)
     stayed = totals.churned == NEVER
-    begun = np.maximum(world.people.joined, microseconds(world.spec.start))
+    begun = np.maximum(world.people.joined, to_microseconds(world.spec.start))
     days = (np.where(stayed, end, totals.churned) - begun) / DAY_US
     remaining = LAW.remaining_days(totals.satisfaction, world.spec.value_days) * stayed
     churned = moments(np.where(stayed, 0, totals.churned))

@@ -17,12 +17,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from playbill.arrays import Floats32
+from playbill.clock import to_microseconds
 from playbill_lab.simulator.engine.steps import Watch, step
 from playbill_lab.simulator.engine.visits import Layout, Visits, ask, begin
 from playbill_lab.simulator.policies.policies import Policy
 from playbill_lab.simulator.world.behaviour_model import LAW
 from playbill_lab.simulator.world.event_log import EventLog
-from playbill_lab.simulator.world.launches import DAY_US, HOUR_US, NEVER, microseconds
+from playbill_lab.simulator.world.launches import DAY_US, HOUR_US, NEVER
 from playbill_lab.simulator.world.random_streams import Streams
 from playbill_lab.simulator.world.state import State
 from playbill_lab.simulator.world.world import World
@@ -95,7 +96,7 @@ class _Waiting:
         people, spec = state.world.people, state.world.spec
         own = slice(block.first, block.last)
         everyone, joined = np.arange(block.first, block.last), people.joined[own]
-        start = microseconds(spec.start) + day * DAY_US
+        start = to_microseconds(spec.start) + day * DAY_US
         here = (joined < start + DAY_US) & (state.churned[own] == NEVER)
         weekday = WEEKDAY[(spec.start.weekday() + day) % 7]
         rate = people.activity[own] * np.exp(LAW.visit_effect * state.satisfaction[own]) * weekday * here
@@ -143,7 +144,7 @@ def _end_day(day: int, block: Block, state: State, streams: Streams) -> None:
     """Let members leave by the hazard of their satisfaction, and let satisfaction fade."""
     people, spec = state.world.people, state.world.spec
     own = slice(block.first, block.last)
-    end = microseconds(spec.start) + (day + 1) * DAY_US
+    end = to_microseconds(spec.start) + (day + 1) * DAY_US
     here = (people.joined[own] < end) & (state.churned[own] == NEVER)
     luck = streams.uniform("churn", np.arange(block.first, block.last), day)
     leaves = here & (luck < LAW.hazard(state.satisfaction[own]))
@@ -216,7 +217,7 @@ class Shard:
         self.blocks = tuple(blocks)
         self._policy, self._watch = policy, watch
         self._state, self._streams = State(world), Streams(world.spec.seed)
-        end = microseconds(world.spec.end)
+        end = to_microseconds(world.spec.end)
         self.logs = [EventLog(world, end, sink(block) if sink else None, keep=keep_log) for block in blocks]
 
     def run_day(self, day: int, yesterday: Floats32 | None) -> Floats32:

@@ -6,12 +6,12 @@ Axis letters: T titles, C countries. Moments are microseconds since 1970, UTC.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
 
 from playbill.arrays import Ints64
+from playbill.clock import to_microseconds
 from playbill.errors import DefinitionError, Problem
 from playbill.tables import TIMESTAMP
 from playbill_lab.simulator.world.catalogue import Catalogue
@@ -44,20 +44,15 @@ class Windows:
     announced: Ints64
 
 
-def microseconds(moment: datetime) -> int:
-    """Return exact microseconds since 1970."""
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-
-
 def draw_windows(spec: WorldSpec, catalogue: Catalogue, rng: np.random.Generator) -> Windows:
     """Draw launches: most titles long before the run, `launches_per_week` on its Thursdays, some after its end."""
-    count, start = len(catalogue), microseconds(spec.start)
+    count, start = len(catalogue), to_microseconds(spec.start)
     first = start - (rng.uniform(30, 1500, count) * DAY_US).astype(np.int64)
     during, upcoming = _launch_counts(spec, count)
     chosen = rng.permutation(count)
     first[chosen[:during]] = start + _thursdays(spec, during, rng)
     after = rng.integers(0, _UPCOMING_WEEKS * 7, upcoming) * DAY_US + LAUNCH_HOUR * HOUR_US
-    first[chosen[during : during + upcoming]] = microseconds(spec.end) + after
+    first[chosen[during : during + upcoming]] = to_microseconds(spec.end) + after
     opens = _by_country(spec, catalogue, catalogue.franchises.in_order(first), rng)
     closing = rng.random(opens.shape) < _CLOSING
     until = start + (rng.uniform(0.3, 1.5, opens.shape) * spec.days * DAY_US).astype(np.int64)
@@ -88,7 +83,7 @@ def read_windows(spec: WorldSpec, catalogue: Catalogue) -> Windows:
     windows = _announced(spec, opens, closes)
     problems = [
         Problem(f"countries.{place}.code", f"no title of the catalogue can be watched in '{codes[place]}'.")
-        for place in np.flatnonzero(~(windows.opens < microseconds(spec.end)).any(axis=0))
+        for place in np.flatnonzero(~(windows.opens < to_microseconds(spec.end)).any(axis=0))
     ]
     if problems:
         raise DefinitionError("the simulated world", problems)
@@ -140,7 +135,7 @@ def _by_country(spec: WorldSpec, catalogue: Catalogue, first: Ints64, rng: np.ra
     for place, country in enumerate(spec.countries):
         own = np.isin(np.array(catalogue.languages)[catalogue.language], country.languages[:1])
         licensed = (chance[:, place] < country.catalogue_share) | own | (home == place)
-        service = microseconds(spec.start) + max(0, country.launch_day) * DAY_US
+        service = to_microseconds(spec.start) + max(0, country.launch_day) * DAY_US
         earliest = service if country.launch_day > 0 else -NEVER
         opens[licensed, place] = np.maximum(first + delay[:, place], earliest)[licensed]
     return opens
@@ -148,4 +143,4 @@ def _by_country(spec: WorldSpec, catalogue: Catalogue, first: Ints64, rng: np.ra
 
 def _announced(spec: WorldSpec, opens: Ints64, closes: Ints64) -> Windows:
     known = opens.min(axis=1) - ANNOUNCED_DAYS * DAY_US
-    return Windows(opens, closes, np.minimum(known, microseconds(spec.end) - DAY_US))
+    return Windows(opens, closes, np.minimum(known, to_microseconds(spec.end) - DAY_US))

@@ -19,9 +19,10 @@ import numpy.typing as npt
 import polars as pl
 from numpy.typing import NDArray
 
+from playbill.clock import to_microseconds
 from playbill_lab.simulator.world.canvases import DEVICES
 from playbill_lab.simulator.world.catalogue import Catalogue
-from playbill_lab.simulator.world.launches import DAY_US, microseconds, moments
+from playbill_lab.simulator.world.launches import DAY_US, moments
 from playbill_lab.simulator.world.spec import WorldSpec
 
 _TENURE_DAYS = 400.0
@@ -103,7 +104,7 @@ def members_frame(spec: WorldSpec, catalogue: Catalogue, members: Members, ids: 
 
 
 def _joined(spec: WorldSpec, country: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.int64]:
-    count, start, length = len(country), microseconds(spec.start), spec.days * DAY_US
+    count, start, length = len(country), to_microseconds(spec.start), spec.days * DAY_US
     opening = np.array([max(0, row.launch_day) for row in spec.countries])[country]
     before = np.minimum(rng.exponential(_TENURE_DAYS, count), _LONGEST_TENURE_DAYS)
     during = rng.uniform(0, spec.days, count)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from playbill.clock import to_microseconds
 from playbill_lab.simulator.world.behaviour_model import LAW
-from playbill_lab.simulator.world.launches import DAY_US, HOUR_US, NEVER, microseconds
+from playbill_lab.simulator.world.launches import DAY_US, HOUR_US, NEVER
 
 if TYPE_CHECKING:
     from playbill_lab.simulator.world.world import World
@@ -123,7 +124,7 @@ class State:
 
     def _open_titles(self, day: int) -> None:
         windows = self.world.windows
-        first = microseconds(self.world.spec.start) + day * DAY_US
+        first = to_microseconds(self.world.spec.start) + day * DAY_US
         last = first + DAY_US + 12 * HOUR_US
         always = (windows.opens <= first) & (windows.closes > last)
         never = (windows.opens > last) | (windows.closes <= first)
@@ -143,7 +144,7 @@ class State:
         growing = np.argsort(-growth, axis=1, kind="stable")[:, :TRENDING_TITLES]
         self.trending = np.zeros_like(open_now)
         np.put_along_axis(self.trending, growing, True, 1)
-        since = microseconds(self.world.spec.start) + (self.day - NEW_DAYS) * DAY_US
+        since = to_microseconds(self.world.spec.start) + (self.day - NEW_DAYS) * DAY_US
         self.new = np.ascontiguousarray((self.world.windows.opens >= since).T)
         self.log_plays_7d = np.log1p(self.plays_7d)
 
@@ -153,7 +154,7 @@ def _prior(world: World) -> NDArray[np.float32]:
     truth, spec = world.truth, world.spec
     residents = np.bincount(world.people.country, minlength=len(spec.countries))
     weight = np.exp(0.55 * truth.pull + 0.6 * truth.appeal)[None, :] * (
-        microseconds(spec.start) >= world.windows.opens.T
+        to_microseconds(spec.start) >= world.windows.opens.T
     )
     share = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
     open_now = np.array([country.launch_day <= 0 for country in spec.countries])
