@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +18,8 @@ from playbill.config import Project, ProjectSettings, Workspace
 from playbill.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from small_project import Playbill
-
+    from fixtures.small_project import Playbill
     from playbill.versions.tracking import Tracking
-
-sys.path.insert(0, str(Path(__file__).parent / "problems"))
 
 collect_ignore = ["stores"]  # run without Playbill, by contract/test_stores_alone.py
 
@@ -39,7 +35,7 @@ if os.environ.get("CI"):
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A Postgres database that tests may write to: a throwaway server, or the one PLAYBILL_TEST_POSTGRES names."""
-    from throwaway_postgres import find, throwaway_postgres
+    from fixtures.throwaway_postgres import find, throwaway_postgres
 
     if given := os.environ.get("PLAYBILL_TEST_POSTGRES"):
         yield given
@@ -53,7 +49,7 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A Redis database that tests may write to: a throwaway server, or the one PLAYBILL_TEST_REDIS names."""
-    from throwaway_redis import find, throwaway_redis
+    from fixtures.throwaway_redis import find, throwaway_redis
 
     if given := os.environ.get("PLAYBILL_TEST_REDIS"):
         yield given
@@ -67,7 +63,7 @@ def redis_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with an invented service's parquet files and mapping.yaml."""
-    from small_service import write_small_service
+    from fixtures.small_service import write_small_service
 
     return write_small_service(tmp_path_factory.mktemp("data")).parent
 
@@ -75,8 +71,8 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Playbill:
     """A project with data and features, and no model. One of this process; what costs time is made once for all."""
-    from kept_folder import kept_folder
-    from small_project import fill, start
+    from fixtures.kept_folder import kept_folder
+    from fixtures.small_project import fill, start
 
     kept = kept_folder(tmp_path_factory, "filled", lambda folder: fill(start(folder), small_data))
     return _own(kept, tmp_path_factory.mktemp("filled") / "project")
@@ -85,8 +81,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Playbi
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, filled: Playbill, migrated_mlflow: Path) -> Playbill:
     """Such a project with one registered version, promoted; the artifacts of its MLflow are all processes' own."""
-    from kept_folder import kept_folder
-    from small_project import run_all
+    from fixtures.kept_folder import kept_folder
+    from fixtures.small_project import run_all
 
     def make(folder: Path) -> None:
         project = _own(filled.folder, folder)
@@ -98,8 +94,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, filled: Playbill, migrated
 
 def _own(kept: Path, folder: Path) -> Playbill:
     """Copy a project, with its own paths in the file that Feast reads."""
-    from small_project import Playbill, Shell
-
+    from fixtures.small_project import Playbill, Shell
     from playbill.features.rendering import render
 
     shutil.copytree(kept, folder, ignore=shutil.ignore_patterns("mlflow_artifacts", "*.pyc", "__pycache__"))
@@ -110,7 +105,7 @@ def _own(kept: Path, folder: Path) -> Playbill:
 @pytest.fixture(scope="session")
 def migrated_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database: its migrations take seconds, so tests copy this one."""
-    from kept_folder import kept_folder
+    from fixtures.kept_folder import kept_folder
 
     return kept_folder(tmp_path_factory, "mlflow", _migrate) / "mlflow.db"
 

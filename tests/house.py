@@ -88,9 +88,7 @@ def circles(packages: list[str]) -> list[list[str]]:
 
 def files_of_a_request() -> list[str]:
     """Return the files whose functions run while a page is answered, from `Recommender.recommend` on."""
-    sys.path.insert(0, str(ROOT / "tests" / "problems"))
-    from serving_world import FakeScorer, make_recommender, make_workspace, serve_with
-
+    from fixtures.serving_world import FakeScorer, make_recommender, make_workspace, serve_with
     from playbill.serving import RecommendRequest
 
     entered: set[str] = set()

@@ -6,7 +6,7 @@
 For each size, in a process of its own on one thread: CPU seconds until the network is trained (the training set, its
 start, the steps, the weights of terms) and until it is evaluated and registered (canvases home, search and
 more_like_this, features tried, MLflow), and the most memory that the process ever had. `growth` is the exponent of
-both together against titles, by least squares in logarithms. The log is that of tests/problems/large_catalogue.py.
+both together against titles, by least squares in logarithms. The log is that of tests/fixtures/large_catalogue.py.
 """
 
 import json
@@ -20,11 +20,10 @@ import time
 from pathlib import Path
 
 import click
+import fixtures_path  # noqa: F401
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-
 CANVASES = ("home", "search", "more_like_this")
 TRAINING = ("build the training set", "start the network", "train", "learn the weights of terms")
 
@@ -104,8 +103,7 @@ def start_project(folder, steps):
 
 def fill(workspace, data, titles, members, events):
     """Bring in a log, and compute what is known of its titles and members."""
-    from tests.problems.large_catalogue import write_large_catalogue
-
+    from fixtures.large_catalogue import write_large_catalogue
     from playbill.features import FeatureDoor, build_features
     from playbill.sources import ingest
 

@@ -5,19 +5,19 @@
     python tests/benchmarks/drawn_softmax.py --log ml_1m:../shared/data/ml-1m --json
 
 A log is one of those of every_canvas.py (the model is `kuairand`, or `next_play` of sequence_quality.py for MovieLens)
-or `catalogue:TITLES:MEMBERS:PLAYS` of tests/problems/large_catalogue.py (`everycanvas` with the canvas home alone). Of
+or `catalogue:TITLES:MEMBERS:PLAYS` of tests/fixtures/large_catalogue.py (`everycanvas` with the canvas home alone). Of
 each seed and both kinds: NDCG@10 of the test fold on the main canvas, the network alone, without terms, and the CPU
 seconds of the steps. `drawn_minus_full` is the mean difference, paired by request, with its interval over members and
 seeds.
 """
 
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import click
+import fixtures_path  # noqa: F401
 import numpy as np
 import torch
 from every_canvas import METRIC, bring_in, without_folder
@@ -39,8 +39,6 @@ from playbill.training.loop import fit
 from playbill.training.options import TrainOptions
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-
 KINDS = {"full": 10_000_000, "drawn": 0}
 """Values of `full_softmax_titles` under which every catalogue is ranked against as a whole, and none is."""
 
@@ -78,7 +76,7 @@ def opened(name, home):
     kind = name.split(":")
     workspace = Project(ROOT, ProjectSettings(home=str(home), workspace="bench")).workspace()
     if kind[0] == "catalogue":
-        from tests.problems.large_catalogue import write_large_catalogue
+        from fixtures.large_catalogue import write_large_catalogue
 
         mapping = write_large_catalogue(home / "data", *map(int, kind[1:]))
         ingest(workspace, "parquet", {"path": home / "data", "mapping": mapping})

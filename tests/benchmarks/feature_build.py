@@ -5,7 +5,7 @@
 
 Makes a seeded log of bursty sessions over a year (`event_log_problem.py`), ingests it, builds every view in a process
 of its own, and compares a sample of members, titles, pairs and countries at random moments, and at moments at which a
-state begins, with loops over their events (`tests/problems/plain_features.py`). Then lets some hours of events arrive
+state begins, with loops over their events (`tests/fixtures/plain_features.py`). Then lets some hours of events arrive
 and times the increment.
 """
 
@@ -23,16 +23,16 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-os.environ.setdefault("POLARS_MAX_THREADS", "2")
-sys.path.insert(0, str(Path(__file__).parents[1] / "problems"))
+import fixtures_path  # noqa: F401
 
+os.environ.setdefault("POLARS_MAX_THREADS", "2")
 import numpy as np
-import plain_features as plain
 import polars as pl
 from event_log_problem import DAYS, START, event_log
 from rich.console import Console
 from rich.table import Table
 
+from fixtures import plain_features as plain
 from playbill.config import Project, ProjectSettings, Workspace
 from playbill.features import build_features
 from playbill.features.countries import LEVELS

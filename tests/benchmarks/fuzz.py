@@ -4,7 +4,7 @@ Example: python tests/benchmarks/fuzz.py --json
 Small:   python tests/benchmarks/fuzz.py --cases 300 --json
 
 A small service is made, ingested, trained and promoted, and `playbill serve` answers over HTTP with its real canvases.
-schemathesis draws the cases from the server's OpenAPI document; every text and moment of `tests/problems/fuzz_service`
+schemathesis draws the cases from the server's OpenAPI document; every text and moment of `tests/fixtures/fuzz_service`
 follows. The last line is one JSON object; the exit status is 1 when anything was found.
 """
 
@@ -14,23 +14,21 @@ import argparse
 import json
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import fixtures_path  # noqa: F401
 import requests
 import yaml
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "problems"))
-
-from fuzz_service import Fuzzed, Names, fuzz
-from small_project import Playbill, fill, start
-from small_service import write_small_service
+from fixtures.fuzz_service import Fuzzed, Names, fuzz
+from fixtures.small_project import Playbill, fill, start
+from fixtures.small_service import write_small_service
 
 START_SECONDS = 120
 

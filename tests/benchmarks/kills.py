@@ -19,7 +19,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,15 +27,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import fixtures_path  # noqa: F401
 import numpy as np
 import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "problems"))
-
-from small_project import Playbill, start
-from small_service import write_small_service
+from fixtures.small_project import Playbill, start
+from fixtures.small_service import write_small_service
 
 COMPACTED = 80_000
 PUSHED = 2_000

@@ -3,12 +3,12 @@
     .venv/bin/python tests/benchmarks/labels.py --json
     .venv/bin/python tests/benchmarks/labels.py --events 100000 --sample 2
 
-Makes a seeded log of visits (`tests/problems/label_log.py`) as the tables of a workspace. Then a process of its own
+Makes a seeded log of visits (`tests/fixtures/label_log.py`) as the tables of a workspace. Then a process of its own
 does what `playbill labels publish` does, without Feast's registry: it reads the log, tells every shipped label of every
 event, and writes a file for each label. `seconds` is all of that, `peak_gib` the most memory that process ever held.
 `label_seconds` is the telling alone, of a log that is in memory already.
 
-A sample of members, every label and every event, is compared with `tests/problems/plain_labels.py`, at the end of the
+A sample of members, every label and every event, is compared with `tests/fixtures/plain_labels.py`, at the end of the
 log and in its middle. `ratio_to_reference` is the CPU time plain pandas takes for an event over that of the telling.
 """
 
@@ -27,15 +27,15 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-os.environ.setdefault("POLARS_MAX_THREADS", "2")
-sys.path.insert(0, str(Path(__file__).parents[1] / "problems"))
+import fixtures_path  # noqa: F401
 
+os.environ.setdefault("POLARS_MAX_THREADS", "2")
 import polars as pl
-from label_log import DAYS, START, label_log
-from plain_labels import PLAIN, plain_labels
 from rich.console import Console
 from rich.table import Table
 
+from fixtures.label_log import DAYS, START, label_log
+from fixtures.plain_labels import PLAIN, plain_labels
 from playbill.config import Project, Workspace
 from playbill.definitions.specs import LabelSpec
 from playbill.definitions.zoo import load_zoo

@@ -14,22 +14,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "problems"))
-
+import fixtures_path  # noqa: F401
 import numpy as np
-from off_policy_agreement import agreement, estimated, ranking_protocols
-from off_policy_study import Study, rounded, study
-from off_policy_world import LOGGING, ProgressListener, Questions, real_log, target_policies, watched_run
 from rich.console import Console
 from rich.table import Table
 
+from fixtures.off_policy_agreement import agreement, estimated, ranking_protocols
+from fixtures.off_policy_study import Study, rounded, study
+from fixtures.off_policy_world import LOGGING, ProgressListener, Questions, real_log, target_policies, watched_run
 from playbill.errors import EffectiveSampleError
 from playbill.evaluation.off_policy.estimate import estimate
 from playbill_lab.simulator import World, WorldSpec, simulate

@@ -16,7 +16,6 @@ import argparse
 import json
 import math
 import statistics
-import sys
 import tempfile
 import time
 import warnings
@@ -28,12 +27,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import fixtures_path  # noqa: F401
 import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "problems"))
 
 PACKED, FEAST = "packed", "feast"
 BACKENDS = ("sqlite", "redis")
@@ -45,7 +43,7 @@ Read = Callable[[], dict[str, list[Any]]]
 
 def main() -> None:
     """Fill every store, let them take turns, and print the medians."""
-    from throwaway_redis import throwaway_redis
+    from fixtures.throwaway_redis import throwaway_redis
 
     options = _options()
     warnings.simplefilter("ignore")

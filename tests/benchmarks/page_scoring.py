@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -26,15 +25,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import fixtures_path  # noqa: F401
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "problems"))
-
-from page_problem import Page, losses, make_page, make_scorer
-
+from fixtures.page_problem import Page, losses, make_page, make_scorer
 from playbill.ranking.blend import RankedList, blend, rank
 from playbill.ranking.scoring import scorer as scorer_module
 from playbill.ranking.scoring.scorer import Scorer

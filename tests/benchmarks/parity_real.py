@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -23,12 +22,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import fixtures_path  # noqa: F401
 import numpy as np
 import polars as pl
 from rich.console import Console
 from rich.table import Table
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "problems"))
 
 EDGES = [timedelta(0), *(timedelta(hours=hours) for hours in (0.5, 1, 24, 7 * 24, 30 * 24))]
 OFFSETS = [timedelta(microseconds=us) for us in (-1_000_000, -1, 0, 1, 1_000_000)]
@@ -101,8 +99,7 @@ def _as_published(folder: Path, target: Path) -> Path:
 
 def _served(door: Any, workspace: Any, options: argparse.Namespace) -> Counter[tuple[str, bool]]:
     """Count values by view: (view, True) compared, (view, False) different."""
-    from online_parity import entities_of, online_views, served_and_history, services_of_members
-
+    from fixtures.online_parity import entities_of, online_views, served_and_history, services_of_members
     from playbill.tables import Tables
 
     rng = np.random.default_rng(options.seed)

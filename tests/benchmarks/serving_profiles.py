@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,16 +20,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import fixtures_path  # noqa: F401
 import numpy as np
 import polars as pl
 import torch
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "problems"))
-
-from page_problem import AT, launches, make_page, make_scorer, title_rows
-
+from fixtures.page_problem import AT, launches, make_page, make_scorer, title_rows
 from playbill.clock import FixedClock
 from playbill.ranking.candidates import Catalogue
 from playbill.ranking.fallbacks import PlayLog

@@ -7,13 +7,12 @@ CPU milliseconds of a step of `everycanvas` on one thread, the making of its bat
 the first two. `step_ratio_100k_titles` is a step at 100,000 titles over one at 5,000, both against drawn titles. Where
 `full` crosses `drawn` is what `training.full_softmax_titles` is set by, with room above: for as long as a step costs no
 more than a few times as much, ranking against every title is better per second. The log is that of
-tests/problems/large_catalogue.py.
+tests/fixtures/large_catalogue.py.
 """
 
 import contextlib
 import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,8 +20,6 @@ from pathlib import Path
 import click
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-
 SIZES = (2_500, 5_000, 10_000, 20_000, 40_000)
 SMALL, LARGE = 5_000, 100_000
 EVENTS, MEMBERS = 30_000, 3_000

@@ -25,7 +25,7 @@ from feast_suite_environment import ROOT, make_environment, take_tests, versions
 from feast_suite_report import Outcome, page, read_outcome, show
 from rich.console import Console
 
-sys.path.insert(0, str(ROOT / "tests" / "problems"))
+sys.path.insert(0, str(ROOT / "tests"))  # for `fixtures`
 
 OFFLINE = {"type": "playbill_feast.offline.store.AsofOfflineStore"}
 PACKED = {"type": "playbill_feast.online.store.PackedOnlineStore"}
@@ -164,7 +164,7 @@ def _environment(requested: Run, suite: Path, redis: str, scratch: Path) -> dict
 
 
 def _redis() -> contextlib.AbstractContextManager[str]:
-    from throwaway_redis import find, throwaway_redis
+    from fixtures.throwaway_redis import find, throwaway_redis
 
     if not find():
         raise SystemExit("Redis is not installed: apt-get install redis-server, or leave the redis runs out (--runs)")

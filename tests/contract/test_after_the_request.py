@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
+from fixtures import serving_world
 from playbill.config import Workspace
 from playbill.datasets import Request
 from playbill.datasets.encoding.requests import encode_requests
@@ -34,14 +34,8 @@ MOMENT = pl.Datetime("us", "UTC")
 
 @pytest.fixture(scope="module")
 def world() -> ModuleType:
-    """The small service of `tests/problems/serving_world.py`."""
-    spec = importlib.util.spec_from_file_location("serving_world_contract", ROOT / "tests/problems/serving_world.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["serving_world_contract"] = module
-    spec.loader.exec_module(module)
-    return module
+    """The small service of `tests/fixtures/serving_world.py`."""
+    return serving_world
 
 
 def test_a_fresh_interpreter_that_serves_has_loaded_no_reward() -> None:

@@ -9,41 +9,12 @@ from pathlib import Path
 import click
 import pytest
 
+from fixtures.docs_commands import PAGES, shell_lines
 from playbill.cli.commands import COMMANDS, names
 from playbill.cli.main import main
 from playbill.config import read_settings
 
 ROOT = Path(__file__).parents[2]
-PAGES = [
-    page for folder in ("docs/guide", "model_zoo", "infra", "pipelines") for page in (ROOT / folder).rglob("*.md")
-] + [*ROOT.glob("*.md")]
-
-
-def shell_lines():
-    """Yield page and command of every line of a shell block, and every command in a line of text or in a table."""
-    for page in PAGES:
-        text = page.read_text()
-        for language, block in re.findall(r"```(\w*)\n(.*?)```", text, re.DOTALL):
-            if language in ("", "bash", "console", "sh"):
-                for line in re.sub(r"\\\n", " ", block).splitlines():
-                    yield page.relative_to(ROOT), line.strip().removeprefix("$ "), True
-        for code in re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
-            yield page.relative_to(ROOT), code, False
-
-
-def command_lines():
-    """Yield page and words after `playbill`, of every command that is written whole."""
-    for page, line, whole in shell_lines():
-        for part in line.split(" && "):
-            if whole and part.startswith("playbill "):
-                yield page, shlex.split(part, comments=True)[1:]
-    for page, code, whole in shell_lines():
-        if (
-            not whole
-            and "&&" not in code
-            and re.fullmatch(r"playbill (-w \w+ )?\w+( \w+)? -[^`]*|playbill (labels|rewards) \w+", code)
-        ):
-            yield page, shlex.split(code)[1:]
 
 
 def examples():

@@ -14,11 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import delayed_world as law
 import polars as pl
 import pytest
-import shown_service as service
 
+from fixtures import delayed_world as law
+from fixtures import shown_service as service
 from playbill.datasets import Split, build_training_set, make_split
 from playbill.datasets.examples.labelled import train_events
 from playbill.datasets.examples.selection import learn

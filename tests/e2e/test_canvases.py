@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from small_project import Shell
+
+from fixtures.small_project import Shell
 
 
 @pytest.fixture(scope="module")

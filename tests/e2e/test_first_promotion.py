@@ -10,8 +10,8 @@ import time
 import urllib.request
 
 import pytest
-from small_project import Playbill
 
+from fixtures.small_project import Playbill
 from playbill.config import Project
 from playbill.versions.tracking import Tracking
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small_project import Shell
+
+from fixtures.small_project import Shell
 
 BODY = json.dumps({"member_id": "m5", "canvas": "home", "k": 5, "rows": False}).encode()
 

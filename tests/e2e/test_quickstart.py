@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from small_project import Playbill
+
+from fixtures.small_project import Playbill
 
 QUICKSTART_SECONDS = 300
 ONE_ANSWER = """

@@ -1,7 +1,8 @@
 """The whole run on two Ray workers: same data, same definition, a version like any other."""
 
 import pytest
-from small_project import Shell, few_canvases
+
+from fixtures.small_project import Shell, few_canvases
 
 LOSS_TOLERANCE = 0.02
 """Of a mean loss near 4: workers add up bfloat16 products in another order."""

@@ -4,7 +4,8 @@ import json
 from datetime import UTC, datetime
 
 import polars as pl
-from small_project import Shell
+
+from fixtures.small_project import Shell
 
 HEAD = """
   find: {label: find, loss: bce, weight: 0.2}

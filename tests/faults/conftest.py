@@ -3,8 +3,8 @@
 import shutil
 
 import pytest
-from small_project import Shell
 
+from fixtures.small_project import Shell
 from playbill.features.rendering import render
 
 MADE = ("runs", "serving", "mlflow*", "playbill.db*", "*.pyc", "__pycache__")

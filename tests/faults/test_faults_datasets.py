@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from rewritten_parts import rewrite_part
-from small_dataset import write_small_dataset
-from small_project import Playbill
 
+from fixtures.rewritten_parts import rewrite_part
+from fixtures.small_dataset import write_small_dataset
+from fixtures.small_project import Playbill
 from playbill.datasets.export import write as exporting
 from playbill.datasets.export.stored import StoredDataset
 from playbill.errors import IntegrityError, StateError

@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
-from label_log import START, label_log
 
+from fixtures.label_log import START, label_log
 from playbill.cli.main import main
 from playbill.config import Project, Workspace
 from playbill.definitions.specs import EXTRACTORS, LabelSpec

@@ -10,10 +10,10 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from asof_store import HOUR, START, ask, at, open_store, taste, values
 from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination, SavedDatasetFileStorage
 
+from fixtures.asof_store import HOUR, START, ask, at, open_store, taste, values
 from playbill_feast.errors import StoreDataError, StoreServiceError
 from playbill_feast.offline import writes as atomic
 from playbill_feast.offline.writes import append_batch, write_logs

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
-from small_project import Shell
 
+from fixtures.small_project import Shell
 from playbill.cli.main import main
 from playbill.config import Project
 from playbill.errors import StateError

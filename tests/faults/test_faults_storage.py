@@ -11,8 +11,8 @@ import subprocess
 import tempfile
 
 import pytest
-from small_project import Playbill, Shell
 
+from fixtures.small_project import Playbill, Shell
 from playbill.features import feast_door
 from playbill.features.rendering import render
 

@@ -9,8 +9,8 @@ import time
 
 import pytest
 from mlflow import MlflowClient
-from small_project import Playbill, few_canvases
 
+from fixtures.small_project import Playbill, few_canvases
 from playbill.evaluation.canvases import model as evaluating
 from playbill.features import FeatureDoor
 from playbill.training import loop

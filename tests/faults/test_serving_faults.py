@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import signal
 import subprocess
 import sys
@@ -16,11 +14,11 @@ from types import ModuleType
 import httpx
 import pytest
 
+from fixtures import environment, serving_world
 from playbill.errors import ServiceError
 from playbill.serving import RecommendRequest
 from playbill.tables import Journal, RequestLog, Tables
 
-WORLD = Path(__file__).parents[1] / "problems" / "serving_world.py"
 PLAY = {"event_id": "e1", "member_id": "42", "action": "play", "title_id": "t7", "canvas": "home"}
 START_SECONDS = 60
 
@@ -28,8 +26,7 @@ SERVER = """
 import sys
 from pathlib import Path
 import uvicorn
-sys.path.insert(0, str(Path(sys.argv[1]).parent))
-import serving_world as world
+from fixtures import serving_world as world
 from playbill.clock import FixedClock
 from playbill.config import Project, ProjectSettings
 from playbill.settings import LimitsSettings
@@ -41,32 +38,26 @@ from playbill.serving.recording import RequestWriter
 from playbill.tables import Journal, RequestLog, Tables
 from playbill.tables.dead_letters import DeadLetters
 
-workspace = Project(Path(sys.argv[2]), ProjectSettings()).workspace("small")
+workspace = Project(Path(sys.argv[1]), ProjectSettings()).workspace("small")
 slot, clock = ModelHandle(world.serve_with(workspace, world.FakeScorer())), FixedClock(world.NOW)
 writer = RequestWriter(RequestLog(workspace.database_url), DeadLetters(workspace.dead_letters))
 recommender = Recommender(slot, FactReader(Tables(workspace), world.FakeFeatures()), clock, writer.write)
 door = EventDoor(slot, Journal(workspace.database_url, clock), clock)
 app = create_app(Services(recommender, door, WatcherStatus, None, None, writer.close))
-uvicorn.Server(server_config(app, "127.0.0.1", int(sys.argv[3]), LimitsSettings())).run()
+uvicorn.Server(server_config(app, "127.0.0.1", int(sys.argv[2]), LimitsSettings())).run()
 """
 
 
 @pytest.fixture(scope="module")
 def world() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("serving_world", WORLD)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["serving_world"] = module
-    spec.loader.exec_module(module)
-    return module
+    return serving_world
 
 
 @contextmanager
 def server(root: Path, port: int) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
     """Run the server in a process of its own, and end that process whatever happens."""
-    command = [sys.executable, "-c", SERVER, str(WORLD), str(root), str(port)]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = [sys.executable, "-c", SERVER, str(root), str(port)]
+    process = subprocess.Popen(command, env=environment(OMP_NUM_THREADS="1"))
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             _wait(client, process)

@@ -8,8 +8,8 @@ import subprocess
 import polars as pl
 import pytest
 from mlflow import MlflowClient
-from small_project import Shell
 
+from fixtures.small_project import Shell
 from playbill.datasets import build_training_set, make_split
 from playbill.datasets.export.stored import StoredDataset
 from playbill.definitions.zoo import load_zoo
@@ -65,7 +65,7 @@ def test_built_again_it_is_left_and_elsewhere_it_is_the_same_bytes(shell, built,
 
 
 def test_another_process_with_other_threads_writes_the_same_bytes(shell, built, tmp_path):
-    from small_project import Playbill
+    from fixtures.small_project import Playbill
 
     command = Playbill(shell.folder).command(*BUILD, "--out", str(tmp_path / "set"))
     environment = {

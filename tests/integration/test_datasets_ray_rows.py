@@ -5,8 +5,8 @@ import os
 import polars as pl
 import pytest
 import ray
-from small_dataset import write_small_dataset
 
+from fixtures.small_dataset import write_small_dataset
 from playbill.datasets.export.ray_rows import to_ray_dataset
 from playbill.datasets.export.stored import StoredDataset
 from playbill.errors import IntegrityError, StateError, UnknownNameError

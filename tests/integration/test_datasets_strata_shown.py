@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 from mlflow import MlflowClient
-from small_project import Shell
 
+from fixtures.small_project import Shell
 from playbill.datasets import build_training_set, make_split
 from playbill.datasets.export.stored import StoredDataset
 from playbill.definitions.zoo import load_zoo

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
 from click.testing import CliRunner
 
+from fixtures.docs_commands import command_lines
 from playbill.cli.main import main
 
 if TYPE_CHECKING:
-    from small_project import Playbill
+    from fixtures.small_project import Playbill
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
-from test_docs import command_lines
 
 READING = ("check", "schema", "labels explain", "labels show", "rewards explain", "impact", "recommend", "parity")
 WRITING = (

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from small_project import Shell
+
+from fixtures.small_project import Shell
 
 
 @pytest.fixture(scope="module")

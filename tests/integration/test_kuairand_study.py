@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kuairand_shaped import LIKED, OTHER, TAGS, write_kuairand
 from scipy.special import log_softmax
 
+from fixtures.kuairand_shaped import LIKED, OTHER, TAGS, write_kuairand
 from playbill.config import Project, ProjectSettings
 from playbill.datasets import make_split
 from playbill.definitions.zoo import load_zoo

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from label_log import label_log
 
+from fixtures.label_log import label_log
 from playbill.config import Project
 from playbill.tables import Tables
 

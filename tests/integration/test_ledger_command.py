@@ -6,8 +6,8 @@ import json
 import shutil
 
 import pytest
-from small_project import Shell, start
 
+from fixtures.small_project import Shell, start
 from playbill.definitions.specs.measures import BESIDE
 
 SIZES = (

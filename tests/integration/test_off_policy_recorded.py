@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bandit_problem import Bandit
-
+from fixtures.bandit_problem import Bandit
 from playbill.cli.off_policy import record
 from playbill.config import Workspace
 from playbill.definitions.specs import GateSpec

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from off_policy_agreement import agreement, estimated, ranking_protocols, spearman
-from off_policy_study import study
-from off_policy_world import ProgressListener, conditional, target_policies, watched_run
 from scipy.stats import spearmanr
 
+from fixtures.off_policy_agreement import agreement, estimated, ranking_protocols, spearman
+from fixtures.off_policy_study import study
+from fixtures.off_policy_world import ProgressListener, conditional, target_policies, watched_run
 from playbill_lab.simulator import World, WorldSpec
 
 KINDS = {"billboard": (("ips", "snips", "direct"), 1), "top_picks": (("slate", "slate_snips"), 3)}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from small_project import Shell, start
 
+from fixtures.small_project import Shell, start
 from playbill.definitions.specs import LabelSpec, RewardSpec, reward_version
 from playbill.definitions.zoo import load_zoo
 from playbill.evaluation import EvaluationReport

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +14,7 @@ import polars as pl
 import pytest
 import torch
 
+from fixtures import serving_world
 from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.datasets import Encoder, EncoderState
@@ -30,14 +29,7 @@ from playbill.tables import Tables
 
 @pytest.fixture(scope="module")
 def world() -> ModuleType:
-    path = Path(__file__).parents[1] / "problems" / "serving_world.py"
-    spec = importlib.util.spec_from_file_location("serving_world", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["serving_world"] = module
-    spec.loader.exec_module(module)
-    return module
+    return serving_world
 
 
 def build_bundle(folder: Path, world: ModuleType, seed: int = 1) -> str:

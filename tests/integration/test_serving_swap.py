@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
+from fixtures import serving_world
 from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.serving import ActiveModel, FactReader, ModelHandle, Recommender, ServedKey, Watcher
@@ -28,14 +27,7 @@ ASK = {"canvas": "search", "query": "", "member_id": "7", "k": 3}
 
 @pytest.fixture(scope="module")
 def world() -> ModuleType:
-    path = Path(__file__).parents[1] / "problems" / "serving_world.py"
-    spec = importlib.util.spec_from_file_location("serving_world", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["serving_world"] = module
-    spec.loader.exec_module(module)
-    return module
+    return serving_world
 
 
 class Approvals:

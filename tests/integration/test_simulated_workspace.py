@@ -4,19 +4,15 @@ import json
 import shlex
 import shutil
 import sqlite3
-import sys
-from pathlib import Path
 
 import polars as pl
 import pytest
-from small_project import Shell, start
 
+from fixtures.docs_commands import command_lines
+from fixtures.small_project import Shell, start
 from playbill.tables import Tables
 from playbill_lab.simulator import simulate
 from playbill_lab.simulator.world.checkpoint import read_world
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
-from test_docs import command_lines
 
 SIMULATE = ("simulate", "--members", 640, "--days", 28, "--titles", 90, "--seed", 3)
 

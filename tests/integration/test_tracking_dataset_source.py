@@ -16,8 +16,8 @@ from mlflow.data.dataset_source_registry import (
     register_dataset_source,
     resolve_dataset_source,
 )
-from small_dataset import write_small_dataset
 
+from fixtures.small_dataset import write_small_dataset
 from playbill.datasets.export.stored import StoredDataset
 from playbill.errors import IntegrityError, ServiceError
 from playbill.versions.tracking import Tracking

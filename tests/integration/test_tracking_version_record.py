@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
-from page_problem import launches, make_scorer, title_rows
 
+from fixtures.page_problem import launches, make_scorer, title_rows
 from playbill.cli.main import main
 from playbill.errors import IntegrityError
 from playbill.ranking.scoring.bundle import FILES as BUNDLE_FILES

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from torch import distributed as dist
 from torch import multiprocessing
 
+from fixtures import ring_problem as ring
 from playbill.definitions.specs import BALANCERS
 from playbill.definitions.specs.balance import read_balance
 from playbill.training import Place, fit
 
-PATH = Path(__file__).parents[1] / "problems" / "ring_problem.py"
 LEARNED = [name for name in BALANCERS.names() if name != "static"]
-
-
-def ring_problem() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("ring_problem", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["ring_problem"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def reports(place: Place) -> dict[str, list[dict[str, float]]]:
     """Return what a run of every balance reports."""
-    ring, found = ring_problem(), {}
+    found = {}
     for name in LEARNED:
         settings = ring.SETTINGS.model_copy(update={"balance": read_balance(name).model_dump()})
         found[name] = fit(ring.ring_network(), ring.RingBatches(), settings, place=place).reports

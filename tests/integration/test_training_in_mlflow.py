@@ -11,8 +11,7 @@ import pytest
 from playbill.config import Project
 
 if TYPE_CHECKING:
-    from small_project import Playbill
-
+    from fixtures.small_project import Playbill
     from playbill.config import Workspace
     from playbill.versions.tracking import ModelVersion
 

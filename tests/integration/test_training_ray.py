@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +10,7 @@ import pytest
 import ray
 import torch
 
+from fixtures import ring_problem
 from playbill.errors import IntegrityError, ServiceError, StateError
 from playbill.training import fit
 from playbill.training.checkpoint import checkpoints
@@ -22,15 +21,8 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(scope="module")
 def ring() -> ModuleType:
-    path = Path(__file__).parents[1] / "problems" / "ring_problem.py"
-    spec = importlib.util.spec_from_file_location("ring_problem", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["ring_problem"] = module
-    spec.loader.exec_module(module)
-    ray.cloudpickle.register_pickle_by_value(module)
-    return module
+    ray.cloudpickle.register_pickle_by_value(ring_problem)
+    return ring_problem
 
 
 @pytest.fixture(autouse=True, scope="module")

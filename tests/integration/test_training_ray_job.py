@@ -26,14 +26,15 @@ import pytest
 import torch
 import yaml
 
+from fixtures import environment as child_environment
+from fixtures import ring_problem as ring
 from playbill.models.weights import load_tensors
 from playbill.training import fit
 
 if TYPE_CHECKING:
-    from small_project import Playbill
+    from fixtures.small_project import Playbill
 
 COMPOSE = Path(__file__).parents[2] / "infra" / "compose.yaml"
-PROBLEMS = Path(__file__).parents[1] / "problems"
 TOLERANCE = 1e-4
 """Largest difference of a reported loss between one process and two workers, in float32."""
 WAIT_S = 400
@@ -127,7 +128,7 @@ def head(bucket: dict[str, str]) -> Iterator[Head]:
     command += [f"{name}={value}" for name, value in options.items()]
     own = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    environment = {**os.environ, **own, **token, **bucket}
+    environment = child_environment(**own, **token, **bucket)
     environment.pop("RAY_ADDRESS", None)
     with Path(folder, "head.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -150,14 +151,9 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_a_job_ends_with_the_same_result_when_a_worker_is_killed(
-    head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(PROBLEMS))
-    import ring_problem as ring
-
+def test_a_job_ends_with_the_same_result_when_a_worker_is_killed(head: Head, tmp_path: Path) -> None:
     (tmp_path / "marks").mkdir()
-    entrypoint = [sys.executable, str(PROBLEMS / "ring_job.py"), str(tmp_path), str(tmp_path / "shared" / "ring")]
+    entrypoint = [sys.executable, "-m", "fixtures.ring_job", str(tmp_path), str(tmp_path / "shared" / "ring")]
     job = head.submit(*entrypoint)
 
     def started(epoch: int) -> list[int]:

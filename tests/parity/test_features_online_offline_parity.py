@@ -13,11 +13,11 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from online_parity import entities_of, forget, online_views, served_and_history, services_of_members
-from parity_world import DAY, MEMBERS, START, new_workspace, random_events, record
 from polars.testing import assert_frame_equal
-from serving_world import TITLES
 
+from fixtures.online_parity import entities_of, forget, online_views, served_and_history, services_of_members
+from fixtures.parity_world import DAY, MEMBERS, START, new_workspace, random_events, record
+from fixtures.serving_world import TITLES
 from playbill.config import Workspace
 from playbill.features import FeatureDoor, build_features
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
-from parity_world import DAY, HOUR, LIVE, MEMBERS, START, answer, live, new_workspace, random_events, record
-from rewritten_parts import rewrite_part
 
+from fixtures.parity_world import DAY, HOUR, LIVE, MEMBERS, START, answer, live, new_workspace, random_events, record
+from fixtures.rewritten_parts import rewrite_part
 from playbill.cli.main import main
 from playbill.config import Project, ProjectSettings, Workspace
 from playbill.errors import DataError, StateError

@@ -6,33 +6,21 @@ Record again, after a change that is meant to move them, with
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
+from fixtures import ring_problem as ring
 from playbill.training import Place, fit
 
 FOLDER = Path(__file__).parent / "golden"
-PROBLEM = Path(__file__).parents[1] / "problems" / "ring_problem.py"
 TOLERANCE = 2e-3
 """Room for the order of additions on another processor; a changed formula moves losses by far more."""
 
 
-def ring_problem() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("ring_problem", PROBLEM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def losses(device: str) -> list[float]:
-    ring = ring_problem()
     result = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, place=Place(device=torch.device(device)))
     return [report["loss"] for report in result.reports]
 

@@ -1,6 +1,6 @@
 """A workspace that Playbill wrote when the stores were its own modules: served after one `playbill apply`.
 
-`tests/problems/earlier_workspace` is what that version left of a small project: the rendered feature_store.yaml,
+`tests/fixtures/earlier_workspace` is what that version left of a small project: the rendered feature_store.yaml,
 Feast's registry and the packed online rows as SQL, and the feature_repo that imports `SqlSource` by its earlier path.
 """
 
@@ -19,7 +19,7 @@ from playbill.config import Project, Workspace
 from playbill.errors import StateError
 from playbill.features import FeatureDoor
 
-EARLIER = Path(__file__).parents[2] / "problems" / "earlier_workspace"
+EARLIER = Path(__file__).parents[2] / "fixtures" / "earlier_workspace"
 AT = datetime(2024, 3, 1, tzinfo=UTC)
 MOODS = [
     ("m1", 0.25, "calm", "2024-02-01 10:00:00.000000", "2024-02-01 11:00:00.000000"),

@@ -22,7 +22,7 @@ FEATURE = "member_evenings__evening_share"
 @pytest.fixture
 def shell(tmp_path: Path, filled: Any, migrated_mlflow: Path) -> Any:
     """A project with data and the shipped features, an empty MLflow, no model."""
-    from small_project import Shell
+    from fixtures.small_project import Shell
 
     left = shutil.ignore_patterns("runs", "serving", "mlflow*", "playbill.db*", "__pycache__")
     shutil.copytree(filled.folder, tmp_path / "project", ignore=left)

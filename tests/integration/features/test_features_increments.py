@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
-from random_log import ACTIONS, ASKING_ACTIONS, MOMENT, START, TITLES, random_log
 
+from fixtures.random_log import ACTIONS, ASKING_ACTIONS, MOMENT, START, TITLES, random_log
 from playbill.config import Project, ProjectSettings, Workspace
 from playbill.errors import DataError, StateError, UnknownNameError
 from playbill.features import backfill_features, build_features

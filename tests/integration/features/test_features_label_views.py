@@ -14,8 +14,8 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 from feast import FeatureStore
-from label_log import START, label_log
 
+from fixtures.label_log import START, label_log
 from playbill.cli.main import main
 from playbill.config import Project, Workspace
 from playbill.definitions.zoo import load_zoo

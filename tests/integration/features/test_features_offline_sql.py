@@ -7,10 +7,10 @@ from datetime import timedelta
 import polars as pl
 import pytest
 import sqlalchemy as sa
-from asof_store import HOUR, START, ask, at, open_store, source, taste, values
 from feast import FeatureView, Field
 from feast.types import Float64, String
 
+from fixtures.asof_store import HOUR, START, ask, at, open_store, source, taste, values
 from playbill_feast.errors import StoreConfigError, StoreDataError, StoreServiceError, StoreStateError
 from playbill_feast.offline.scan_filter import ScanFilter, as_known_on
 from playbill_feast.offline.sources import scan_source

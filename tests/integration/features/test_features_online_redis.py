@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from polars.testing import assert_frame_equal
-from throwaway_redis import free_port, throwaway_redis
 
+from fixtures.throwaway_redis import free_port, throwaway_redis
 from playbill.cli.main import main
 from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace
 from playbill.errors import ServiceError

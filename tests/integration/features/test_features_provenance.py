@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 import pytest
-from small_project import Shell
 
+from fixtures.small_project import Shell
 from playbill.errors import DataError, UnknownNameError
 from playbill.features import FeatureDoor, build_features
 from playbill.features.rendering import render

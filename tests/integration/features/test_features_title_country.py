@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
-import plain_features as plain
 import polars as pl
 import pytest
 
+from fixtures import plain_features as plain
 from playbill.config import Project, ProjectSettings, Workspace
 from playbill.errors import DefinitionError
 from playbill.features import FeatureDoor, build_features
@@ -22,7 +22,7 @@ START = datetime(2024, 3, 1, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Three countries; title t0 opens everywhere and earlier in NL, the others everywhere."""
-    from random_log import MOMENT, TITLES, random_log
+    from fixtures.random_log import MOMENT, TITLES, random_log
 
     workspace = Project(tmp_path_factory.mktemp("world"), ProjectSettings()).workspace("world")
     catalogue = TITLES.with_columns(

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import polars as pl
 import pytest
-import shown_service as service
 
+from fixtures import shown_service as service
 from playbill.datasets import build_training_set, make_split
 from playbill.datasets.checks import Boundary
 from playbill.errors import IntegrityError

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-import context_service as service
 import numpy as np
 import polars as pl
 import pytest
-import shown_service
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures import context_service as service
+from fixtures import shown_service
 from playbill.datasets import ContextArrays, Encoder, Request
 from playbill.datasets.encoding.requests import as_carried, encode_requests
 from playbill.definitions.specs import CONTEXTS, ContextColumn
@@ -269,8 +269,8 @@ def test_rows_may_be_lacking_where_the_log_has_none_at_all(log: pl.DataFrame) ->
 @pytest.fixture
 def outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CONTEXTS, "_table", dict(CONTEXTS._table))
-    CONTEXTS.claim("weather", Plugin("context_service:WEATHER"))
-    CONTEXTS.claim("celsius", Plugin("context_service:CELSIUS"))
+    CONTEXTS.claim("weather", Plugin("fixtures.context_service:WEATHER"))
+    CONTEXTS.claim("celsius", Plugin("fixtures.context_service:CELSIUS"))
 
 
 def test_a_field_of_an_outside_package_is_learnt_and_served(outside: None, log: pl.DataFrame) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import context_service as service
 import polars as pl
-import shown_service
 
+from fixtures import context_service as service
+from fixtures import shown_service
 from playbill.definitions.specs import LabelSpec
 
 COMING = shown_service.TITLES[0]

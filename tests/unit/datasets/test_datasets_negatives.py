@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import shown_service as service
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from fixtures import shown_service as service
 from playbill.arrays import Ints64
 from playbill.datasets import Batch, TrainingSet
 from playbill.datasets.availability import KeptMasks, States, availability_states

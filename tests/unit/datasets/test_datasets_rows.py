@@ -10,8 +10,8 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 import pytest
-import shown_service as service
 
+from fixtures import shown_service as service
 from playbill.datasets import Encoder, TrainingSet, make_split
 from playbill.datasets.examples.rows import request_starts, sample_of_requests
 

@@ -8,10 +8,10 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 import pytest
-import shown_service as service
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures import shown_service as service
 from playbill.datasets import TrainingSet
 from playbill.datasets.batching.windows import cut_windows, drawn_windows, row_ranges
 from playbill.datasets.examples.sampling import MOST_DRAWS, NO_MEMBERS, draw_copies, stratum_names

@@ -9,8 +9,8 @@ from html import escape
 import numpy as np
 import polars as pl
 import pytest
-from logged_service import T0, LoggedService, plackett_luce
 
+from fixtures.logged_service import T0, LoggedService, plackett_luce
 from playbill.definitions.specs import CandidatesSpec, CanvasSpec, LabelSpec, RewardSpec
 from playbill.errors import ComparisonError, ConfigError, DataError, IntegrityError, StateError, UnknownNameError
 from playbill.evaluation.cases.event_log import EventLog, TitleOrder

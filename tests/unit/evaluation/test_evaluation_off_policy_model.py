@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
-from logged_service import T0, LoggedService
 
+from fixtures.logged_service import T0, LoggedService
 from playbill.cli import off_policy as command
 from playbill.cli.main import Selection
 from playbill.definitions.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec

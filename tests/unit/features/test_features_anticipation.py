@@ -3,12 +3,21 @@
 import math
 from datetime import timedelta
 
-import plain_features as plain
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_log import ASKING_ACTIONS, MOMENT, SPREADS, START, assert_same_states, by_key, plain_states, random_log
 
+from fixtures import plain_features as plain
+from fixtures.random_log import (
+    ASKING_ACTIONS,
+    MOMENT,
+    SPREADS,
+    START,
+    assert_same_states,
+    by_key,
+    plain_states,
+    random_log,
+)
 from playbill.features.axis import Span
 from playbill.features.titles import title_anticipation, title_popularity
 

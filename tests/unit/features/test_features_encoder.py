@@ -2,14 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
-import plain_features as plain
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
-from random_log import GENRES, SPREADS, START, TITLES, assert_same_states, by_key, random_log
 
+from fixtures import plain_features as plain
+from fixtures.random_log import GENRES, SPREADS, START, TITLES, assert_same_states, by_key, random_log
 from playbill.errors import DataError, UnknownNameError
 from playbill.features.encoder import MEMBER_VIEWS, encode_member
 

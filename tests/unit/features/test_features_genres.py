@@ -2,12 +2,12 @@
 
 from datetime import timedelta
 
-import plain_features as plain
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
-from random_log import GENRES, START, TITLES, assert_same_states, by_key, plain_states, random_log
 
+from fixtures import plain_features as plain
+from fixtures.random_log import GENRES, START, TITLES, assert_same_states, by_key, plain_states, random_log
 from playbill.features.axis import Span
 from playbill.features.genres import member_genres
 

@@ -5,8 +5,8 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 import pytest
-from random_log import MOMENT, START
 
+from fixtures.random_log import MOMENT, START
 from playbill.features.leaks import leaks_of
 from playbill.features.members import member_activity
 from playbill.features.outcomes import outcomes_of

@@ -5,8 +5,8 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 import pytest
-from random_log import SPREADS, TITLES, assert_same_states, by_key, plain_states, random_log
 
+from fixtures.random_log import SPREADS, TITLES, assert_same_states, by_key, plain_states, random_log
 from playbill.errors import DataError, UnknownNameError
 from playbill.features.axis import Span
 from playbill.features.leak_checks import code_leaks

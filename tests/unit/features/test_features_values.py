@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import polars as pl
 import pytest
-from random_log import START, random_log
 
+from fixtures.random_log import START, random_log
 from playbill.features import other_files
 from playbill.features.build import parts_of_log
 from playbill.features.members import member_profile

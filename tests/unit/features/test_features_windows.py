@@ -2,11 +2,12 @@
 
 from datetime import timedelta
 
-import plain_features as plain
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
-from random_log import (
+
+from fixtures import plain_features as plain
+from fixtures.random_log import (
     GENRES,
     MOMENT,
     SPREADS,
@@ -17,7 +18,6 @@ from random_log import (
     plain_states,
     random_log,
 )
-
 from playbill.features.axis import EVER, Span, axes, ticks
 from playbill.features.members import member_activity
 from playbill.features.titles import title_popularity

@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_labels import PLAIN, plain_labels
 
+from fixtures.plain_labels import PLAIN, plain_labels
 from playbill.definitions.specs import LabelSpec
 from playbill.definitions.zoo import load_zoo
 from playbill.errors import StateError

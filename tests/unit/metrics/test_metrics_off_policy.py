@@ -7,8 +7,8 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from bandit_problem import Bandit, SlateBandit, conditional
 
+from fixtures.bandit_problem import Bandit, SlateBandit, conditional
 from playbill.definitions.specs.plugins import ESTIMATORS
 from playbill.errors import DataError, EffectiveSampleError, OverlapError, UnknownNameError
 from playbill.evaluation.off_policy.estimate import Rules, estimate

@@ -6,8 +6,9 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
-from asof_store import HOUR, START, open_store, source, taste, values
 from feast.monitoring.monitoring_service import MonitoringService
+
+from fixtures.asof_store import HOUR, START, open_store, source, taste, values
 
 
 @pytest.fixture

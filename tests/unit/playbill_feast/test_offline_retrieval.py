@@ -10,13 +10,13 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from asof_store import HOUR, START, ask, at, open_store, source, taste, values
 from feast import Entity, FeatureView, Field, ValueType
 from feast.errors import FeatureViewNotFoundException
 from feast.types import Float32, Float64, Int64
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fixtures.asof_store import HOUR, START, ask, at, open_store, source, taste, values
 from playbill_feast.errors import StoreConfigError, StoreDataError, UnknownFeatureError
 from playbill_feast.offline.scan_filter import as_known_on
 

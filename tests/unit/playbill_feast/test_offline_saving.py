@@ -9,13 +9,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from asof_store import HOUR, START, at, open_store, taste, values
 from feast import FeatureService
 from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.bigquery_source import SavedDatasetBigQueryStorage
 from feast.infra.offline_stores.file_source import FileLoggingDestination, SavedDatasetFileStorage
 
+from fixtures.asof_store import HOUR, START, at, open_store, taste, values
 from playbill_feast.errors import StoreDataError
 from playbill_feast.offline.writes import write_logs
 

@@ -13,11 +13,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from asof_store import HOUR, MOMENT, START, ask, at, open_store, source, taste, values
 from feast import FeatureView, Field
 from feast.data_format import DeltaFormat
 from feast.types import Array, Float32, Float64, String
 
+from fixtures.asof_store import HOUR, MOMENT, START, ask, at, open_store, source, taste, values
 from playbill_feast.errors import StoreConfigError, StoreDataError, StoreStateError
 from playbill_feast.offline.parquet_files import parts_of
 from playbill_feast.offline.scan_filter import ScanFilter

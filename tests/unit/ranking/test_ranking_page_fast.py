@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fixtures.page_problem import AT, HEADS, Features, launches, losses, make_page, make_scorer, title_rows
 from playbill.errors import UnknownNameError
 from playbill.ranking.blend import blend, rank
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "problems"))
-
-from page_problem import AT, HEADS, Features, launches, losses, make_page, make_scorer, title_rows
 
 
 @pytest.fixture(scope="module")

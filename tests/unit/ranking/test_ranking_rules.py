@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import made_catalogue as made
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_catalogue import DAY, IDS, NOW
 from pydantic import ValidationError
 
+from fixtures import made_catalogue as made
+from fixtures.made_catalogue import DAY, IDS, NOW
 from playbill.datasets.availability import availability_states
 from playbill.datasets.candidate_masks import Audience, Described
 from playbill.definitions.specs import CandidatesSpec, CanvasSpec

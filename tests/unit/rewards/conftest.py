@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,9 +11,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from fixtures import delayed_world
 from playbill.definitions.zoo import Zoo, load_zoo
 
-PROBLEM = Path(__file__).parents[2] / "problems" / "delayed_world.py"
 START = datetime(2024, 3, 1, 12, tzinfo=UTC)
 MOMENT = pl.Datetime("us", "UTC")
 SCHEMA: dict[str, Any] = {
@@ -61,11 +59,5 @@ def make_log() -> Callable[..., pl.DataFrame]:
 
 @pytest.fixture(scope="session")
 def law() -> ModuleType:
-    """The module of plays that follow a known law, `tests/problems/delayed_world.py`."""
-    spec = importlib.util.spec_from_file_location("delayed_world", PROBLEM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["delayed_world"] = module
-    spec.loader.exec_module(module)
-    return module
+    """The module of plays that follow a known law, `tests/fixtures/delayed_world.py`."""
+    return delayed_world

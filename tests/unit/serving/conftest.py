@@ -1,29 +1,20 @@
-"""The small service of `tests/problems/serving_world.py`, ingested once."""
+"""The small service of `tests/fixtures/serving_world.py`, ingested once."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from fixtures import serving_world
 from playbill.config import Workspace
-
-PATH = Path(__file__).parents[2] / "problems" / "serving_world.py"
 
 
 @pytest.fixture(scope="session")
 def world() -> ModuleType:
     """The module of the small service: its data, fake scorer, fake stores and makers."""
-    spec = importlib.util.spec_from_file_location("serving_world", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["serving_world"] = module
-    spec.loader.exec_module(module)
-    return module
+    return serving_world
 
 
 @pytest.fixture(scope="session")

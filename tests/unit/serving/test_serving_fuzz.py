@@ -7,8 +7,8 @@ from types import ModuleType
 import pytest
 from fastapi import Request
 from fastapi.responses import JSONResponse
-from fuzz_service import Names, fuzz
 
+from fixtures.fuzz_service import Names, fuzz
 from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.serving import FactReader, ModelHandle, Recommender, WatcherStatus

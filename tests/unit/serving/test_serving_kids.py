@@ -7,13 +7,13 @@ from datetime import datetime
 from types import ModuleType
 from typing import Any
 
-import made_catalogue as made
 import numpy as np
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_catalogue import IDS, NOW
 
+from fixtures import made_catalogue as made
+from fixtures.made_catalogue import IDS, NOW
 from playbill.clock import FixedClock
 from playbill.datasets import Request
 from playbill.definitions.specs import FALLBACKS, CandidatesSpec, CanvasSpec, ResolvedModel, RowSpec

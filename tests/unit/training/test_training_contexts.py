@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import context_service as service
 import numpy as np
 import polars as pl
 import pytest
-import shown_service
 
+from fixtures import context_service as service
+from fixtures import shown_service
 from playbill.datasets import Request
 from playbill.ranking.scoring.bundle import read_bundle
 from playbill.ranking.scoring.scorer import Scorer

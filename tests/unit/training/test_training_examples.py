@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import shown_service as service
 
+from fixtures import shown_service as service
 from playbill.datasets import TrainingSet, build_training_set, make_split
 from playbill.datasets.examples.sampling import ExampleWeights
 from playbill.errors import ConfigError, StateError

@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from fixtures import environment
 from playbill.errors import IntegrityError, StateError, UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
 from playbill.models.weights import load_tensors
@@ -278,10 +279,9 @@ def test_heads_may_learn_faster_than_what_they_share(ring: ModuleType) -> None:
 
 
 BITS = """
-import hashlib, sys
-sys.path.insert(0, sys.argv[1])
+import hashlib
 import numpy as np, torch
-import ring_problem as ring
+from fixtures import ring_problem as ring
 from playbill.models import ContextConfig, Network, TitleInputs
 from playbill.training import LoopSettings, fit
 
@@ -307,11 +307,10 @@ print(found.hexdigest(), torch.are_deterministic_algorithms_enabled())
 
 
 def test_a_run_repeats_to_the_bit_in_another_process_whatever_its_hash_seed(ring: ModuleType) -> None:
-    problems = str(Path(__file__).parents[2] / "problems")
     found = [
         subprocess.run(
-            [sys.executable, "-c", BITS, problems],
-            env={**os.environ, "PYTHONHASHSEED": seed},
+            [sys.executable, "-c", BITS],
+            env=environment(PYTHONHASHSEED=seed),
             capture_output=True,
             text=True,
             check=True,

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import shown_service as service
 
+from fixtures import shown_service as service
 from playbill.datasets import TrainingSet
 from playbill.models import HistoryBatch, TitleInputs
 from playbill.models.batch import ContextBatch

@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-import shown_service as service
 
+from fixtures import shown_service as service
 from playbill.errors import DataError
 from playbill.models import HistoryBatch, TitleInputs
 from playbill.models.batch import ContextBatch

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import shown_service as service
 
+from fixtures import shown_service as service
 from playbill.datasets import TrainingSet, build_training_set, make_split
 from playbill.definitions.specs import CanvasSpec, ResolvedModel, RowSpec, prune_heads
 from playbill.errors import DataError, StateError

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-import delayed_world as law
 import numpy as np
 import polars as pl
 import pytest
-import shown_service as service
 
+from fixtures import delayed_world as law
+from fixtures import shown_service as service
 from playbill.definitions.specs import RewardSpec
 from playbill.errors import StateError
 from playbill.labels import label_events
