@@ -122,14 +122,14 @@ class ProjectSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Project:
+class ProjectFolder:
     """A folder with a playbill.toml, or the defaults where there is none."""
 
     root: Path
     settings: ProjectSettings
 
     @classmethod
-    def find(cls, start: Path | None = None) -> Project:
+    def find(cls, start: Path | None = None) -> ProjectFolder:
         """Load the project whose playbill.toml is in `start` or the nearest folder above it.
 
         Without one, the defaults apply with `start` as the project's folder.
@@ -184,11 +184,14 @@ class Project:
         return tuple(sorted(on_disk | self.settings.workspaces.keys()))
 
 
+Project = ProjectFolder
+
+
 @dataclass(frozen=True)
 class Workspace:
     """One service's data: its folder, database and clock, side by side with others."""
 
-    project: Project
+    project: ProjectFolder
     name: str
     settings: WorkspaceSettings
 

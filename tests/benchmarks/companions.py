@@ -31,13 +31,13 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from playbill.cli.recommend import open_recommender
 from playbill.config import Project, Workspace
 from playbill.evaluation.baselines.ease import play_matrix
 from playbill.evaluation.baselines.item_knn import DEFAULT_SHRINKAGE, similarities
 from playbill.evaluation.cases.event_log import TitleOrder
 from playbill.models.ease import DEFAULT_PENALTY, solve_most_played
 from playbill.serving import Recommender, RecommendRequest
+from playbill.serving.local import LocalRecommender
 from playbill.tables import Tables
 
 LIST = Path(__file__).with_name("companions.yaml")
@@ -164,7 +164,7 @@ def run(workspace: Workspace, model: str | None) -> dict:
     tables = Tables(workspace)
     titles = tables.titles()
     sources = sources_of(titles, yaml.safe_load(LIST.read_text(encoding="utf-8")))
-    recommender, _ = open_recommender(workspace, model, None)
+    recommender, _ = LocalRecommender(workspace, model).current()
     lists = {"ours": served_list(recommender), **baselines(tables, titles["title_id"].to_list())}
     return summary(sources, judge(sources, lists))
 

@@ -12,7 +12,8 @@ QUICKSTART_SECONDS = 300
 ONE_ANSWER = """
 import json, sys
 from pathlib import Path
-from playbill.cli.recommend import open_recommender
+from playbill.serving.loading import served_model
+from playbill.serving.local import LocalRecommender
 from playbill.config import Project
 from playbill.serving import RecommendRequest
 from playbill.tables import Tables
@@ -23,7 +24,7 @@ workspace = Project.find(Path(sys.argv[1])).workspace(None)
 requests = [RecommendRequest(**request) for request in json.loads(sys.argv[2])]
 
 def answers(features=None):
-    recommender, _ = open_recommender(workspace, None, None, features)
+    recommender, _ = LocalRecommender(workspace, served_model(workspace), features=features).current()
     found = []
     for request in requests:
         found.append(json.loads(recommender.recommend(request).model_dump_json(exclude={"request_id"})))

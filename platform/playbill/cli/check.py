@@ -41,7 +41,7 @@ def check(selection: Selection, deep: bool, with_data: bool, lock: bool, as_json
     from playbill.definitions.zoo import load_zoo
 
     started = time.perf_counter()
-    project = selection.project
+    project = selection.folder
     try:
         zoo = load_zoo(project.model_zoo, project.feature_repo)
         if with_data:

@@ -59,9 +59,9 @@ def build(
     Example: playbill -w ml_100k dataset build everycanvas --protocol global_time
     """
     from playbill.cli.console import Console
-    from playbill.cli.models import definition_reference
     from playbill.cli.progress import Stages
     from playbill.clock import parse_moment
+    from playbill.project.references import definition_reference
 
     workspace, model = selection.workspace, definition_reference(model, definition, "dataset build")
     moment = parse_moment(until) if until else None

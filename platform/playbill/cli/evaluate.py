@@ -10,10 +10,10 @@ import click
 from playbill.cli.main import Selection, earlier_option
 
 if TYPE_CHECKING:
-    from playbill.cli.evaluation_run import Evaluated
     from playbill.evaluation import ArmsReport, EvaluationReport
     from playbill.evaluation.compare import ArmDifference
     from playbill.evaluation.report import SliceRow
+    from playbill.project.evaluation import EvaluationResult, MeasuredVersion
 
 
 @click.command("evaluate")
@@ -61,44 +61,46 @@ def evaluate(
     Of a row: playbill -w ml_100k evaluate everycanvas@champion --row gems_for_you
     """  # noqa: D301
     from playbill.cli.console import Console
-    from playbill.cli.evaluation_run import RunOptions, arms, leaks, measure, write_files
+    from playbill.cli.progress import Stages
+    from playbill.project.evaluation import write_files
 
+    project = selection.project
     options |= {name: _names(options[name]) for name in ("baselines", "slices")}
-    found = measure(selection, references, RunOptions(**options))
-    compared = arms(found) if len(found) > 1 else None
+    with Stages() as stages:
+        result = project.evaluate(*references, **options, progress=stages)
     console = Console(stderr=as_json)
-    _show(console, found, compared)
-    for line in write_files(found, compared, plots=plot_folder, report=report_file, html=html_file):
+    _show(console, result)
+    for line in write_files(result, plots=plot_folder, report=report_file, html=html_file):
         console.print(line)
     if as_json:
-        content = summary(found[0]) | ({"arms": _arms(compared)} if compared is not None else {})
+        content = summary(result.versions[0]) | ({"arms": _arms(result.arms)} if result.arms is not None else {})
         click.echo(json.dumps(content))
-    leaks(found)
+    result.require_no_leaks()
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _show(console: Any, found: list[Evaluated], compared: ArmsReport | None) -> None:
+def _show(console: Any, result: EvaluationResult) -> None:
     from playbill.evaluation import arm_tables, tables
 
-    for one in found:
+    for one in result.versions:
         for table in tables(one.report):
             console.print(table)
         for check in one.leakage_checks:
             verdict = "passed" if check.passed else "not passed"
             console.print(f"{check.check} of {check.subject}: {verdict}, {check.message}", highlight=False)
-    for table in arm_tables(compared) if compared is not None else ():
+    for table in arm_tables(result.arms) if result.arms is not None else ():
         console.print(table)
 
 
-def summary(found: Evaluated) -> dict[str, Any]:
+def summary(measured: MeasuredVersion) -> dict[str, Any]:
     """Return what a script reads: metrics at the top level, baselines by name, slices worst first."""
-    report = found.report
+    report = measured.report
     return {
-        "model": found.version.model,
-        "version": found.version.version,
+        "model": measured.version.model,
+        "version": measured.version.version,
         "protocol": report.protocol,
         "canvas": report.canvas,
         "row": report.row,
@@ -121,11 +123,11 @@ def summary(found: Evaluated) -> dict[str, Any]:
         "heads": {row.head: {name: one.value for name, one in row.metrics.items()} for row in report.heads},
         "windows": [_window(row, report) for row in report.windows],
         "leakage_checks": [
-            {"check": one.check, "of": one.subject, "passed": one.passed} for one in found.leakage_checks
+            {"check": one.check, "of": one.subject, "passed": one.passed} for one in measured.leakage_checks
         ],
         "reward": report.reward,
         "notes": list(report.notes),
-        "run_id": found.run_id,
+        "run_id": measured.run_id,
     }
 
 
@@ -164,9 +166,7 @@ def _window(row: Any, report: EvaluationReport) -> dict[str, Any]:
     return {"from": row.start, "until": row.end, "n": row.requests, report.main_metric: values}
 
 
-def _arms(compared: ArmsReport | None) -> list[dict[str, Any]]:
-    if compared is None:
-        return []
+def _arms(compared: ArmsReport) -> list[dict[str, Any]]:
     against = {row.other: row for row in compared.differences}
     return [
         {

@@ -85,7 +85,7 @@ def find(selection: Selection, thing: str, *, versions: bool, deep: bool) -> Ans
     from playbill.definitions.zoo.impact import graph_of
     from playbill.definitions.zoo.versions import add_version, parts_of
 
-    project = selection.project
+    project = selection.folder
     zoo, features = open_zoo(project.model_zoo, project.feature_repo), read_feature_repo(project.feature_repo)
     graph = graph_of(zoo, features)
     records, notes = _records(selection.workspace) if versions else ([], [])

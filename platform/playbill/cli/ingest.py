@@ -65,12 +65,10 @@ def ingest_source(
     Example: playbill -w ml_100k ingest movielens_100k
     """
     from playbill.cli.progress import Stages
-    from playbill.sources import ingest as run
 
-    given = {"path": path, "url": url, "mapping": mapping}
-    options = {name: value for name, value in given.items() if value is not None}
+    project, options = selection.project, {"url": url, "mapping": mapping}
     with Stages() as stages:
-        report = run(selection.workspace, source, options, dry_run=dry_run, progress=stages.staged())
+        report = project.ingest(source, path, dry_run=dry_run, progress=stages, **options)
     _show(report)
     if as_json:
         click.echo(json.dumps(report.to_dict()))
@@ -106,15 +104,11 @@ def push(
 
     Example: playbill -w ml_100k ingest push today.ndjson --compact
     """
-    from playbill.sources import push_files
-
-    given: dict[str, Any] = {"titles": titles, "members": members, "availability": availability}
-    files = {table: path for table, path in given.items() if path is not None}
-    if events is not None:
-        files["interactions"] = sys.stdin.buffer if str(events) == "-" else events
-    if not files and not compact:
+    files: dict[str, Any] = {"titles": titles, "members": members, "availability": availability}
+    if not compact and events is None and not any(files.values()):
         raise click.UsageError("nothing to push: give a FILE, --titles, --members or --availability, or --compact.")
-    report = push_files(selection.workspace, files, mapping=mapping, compact=compact)
+    read = sys.stdin.buffer if str(events) == "-" else events
+    report = selection.project.push(read, **files, mapping=mapping, compact=compact)
     _show_push(report)
     if as_json:
         click.echo(json.dumps(report.to_dict()))

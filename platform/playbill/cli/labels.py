@@ -58,7 +58,7 @@ def explain(selection: Selection, names: Sequence[str], as_json: bool) -> None:
     from playbill.definitions.zoo import open_zoo
     from playbill.labels import describe
 
-    zoo = open_zoo(selection.project.model_zoo)
+    zoo = open_zoo(selection.folder.model_zoo)
     show_descriptions([(describe(label), _users(zoo, label)) for label in _wanted(zoo, names)], as_json)
 
 
@@ -78,7 +78,7 @@ def show(selection: Selection, names: Sequence[str], as_of: str | None, as_json:
     from playbill.definitions.zoo import open_zoo
     from playbill.labels import summarise
 
-    wanted = _wanted(open_zoo(selection.project.model_zoo), names)
+    wanted = _wanted(open_zoo(selection.folder.model_zoo), names)
     telling = _Telling.of(selection, wanted, as_of)
     started = perf_counter()
     found = summarise(wanted, telling.parts(), telling.as_of)
@@ -107,7 +107,7 @@ def publish(selection: Selection, names: Sequence[str], as_of: str | None, as_js
     from playbill.features import FeatureDoor, LabelValues
     from playbill.labels import labeler, published_rows
 
-    project = selection.project
+    project = selection.folder
     zoo = open_zoo(project.model_zoo, project.feature_repo)
     wanted = _wanted(zoo, names or _declared(selection, zoo))
     telling = _Telling.of(selection, wanted, as_of)
@@ -158,7 +158,7 @@ def _declared(selection: Selection, zoo: Zoo) -> tuple[str, ...]:
     views = zoo.features.views if zoo.features else frozenset()
     if found := tuple(name for name in zoo.labels if f"label_{name}" in views):
         return found
-    project = selection.project
+    project = selection.folder
     raise StateError(f"{project.feature_repo} declares no LabelView `label_NAME` of a label in {project.model_zoo}")
 
 

@@ -10,15 +10,18 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from playbill import __version__
 from playbill.cli.commands import COMMANDS, names, summaries
-from playbill.config import Project, Workspace
+from playbill.config import ProjectFolder, Workspace
 from playbill.errors import DuplicateNameError, PlaybillError, UnknownNameError
 from playbill.files import storage_error
+
+if TYPE_CHECKING:
+    from playbill.project import Project
 
 # Threads that spin while they wait make torch many times slower beside any other load. Read when OpenMP is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -35,14 +38,21 @@ class Selection:
     workspace_name: str | None
 
     @property
-    def project(self) -> Project:
-        """The project, read when a subcommand asks for it."""
-        return Project.find(self.project_folder)
+    def folder(self) -> ProjectFolder:
+        """The project's folder, read when a subcommand asks for it."""
+        return ProjectFolder.find(self.project_folder)
 
     @property
     def workspace(self) -> Workspace:
         """The chosen workspace."""
-        return self.project.workspace(self.workspace_name)
+        return self.folder.workspace(self.workspace_name)
+
+    @property
+    def project(self) -> Project:
+        """The project with that workspace chosen: what subcommands work with."""
+        from playbill.project import Project
+
+        return Project(self.workspace)
 
 
 _WORKSPACE_HELP = "Workspace to work in (default: the project's)."
@@ -147,9 +157,16 @@ def _elsewhere(ctx: click.Context, error: PlaybillError) -> str:
     """Say which models have a canvas that the one asked for lacks."""
     if not isinstance(error, UnknownNameError) or error.kind != "canvas":
         return ""
-    from playbill.cli.models import models_with_canvas
+    from playbill.definitions.zoo import open_zoo
 
-    return models_with_canvas(ctx.obj.project, error.name)
+    try:
+        models = open_zoo(ctx.obj.folder.model_zoo).models.values()
+    except PlaybillError:
+        return ""
+    names = [model.name for model in models if error.name in [one.partition(":")[0] for one in model.canvases]]
+    if not names:
+        return ""
+    return f" In model_zoo, canvas '{error.name}' belongs to model {' and '.join(names)}: name it, or train it again."
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -188,7 +188,7 @@ def outcome_rule(selection: Selection, reward: str) -> OutcomeRule:
 
     if reward == PLAYED:
         return played_outcome()
-    project = selection.project
+    project = selection.folder
     return reward_outcome(*open_zoo(project.model_zoo, project.feature_repo).reward(reward))
 
 

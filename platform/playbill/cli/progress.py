@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -73,16 +72,6 @@ class Stages:
             self._first = (time.perf_counter(), done)
         self._now = (done, total or 0, detail)
         self._bar.update(self._task, completed=done, total=total, detail=detail)
-
-    def staged(self) -> Callable[[str, int, int | None], None]:
-        """Return what hears of (stage, done, total), for work that names its stages with every step."""
-
-        def heard(stage: str, done: int, total: int | None) -> None:
-            if stage != self._name:
-                self.stage(stage)
-            self.advance(done, total)
-
-        return heard
 
     def line(self) -> str:
         """Return the stage at hand as a line of text, empty between stages."""

@@ -20,8 +20,7 @@ import click
 from playbill.cli.main import Selection
 
 if TYPE_CHECKING:
-    from playbill.versions.promotion import Decision
-    from playbill.versions.tracking import ModelVersion
+    from playbill.versions.promotion import Decision, GateResult, Promotion
 
 
 @click.command("promote")
@@ -35,37 +34,33 @@ def promote(selection: Selection, reference: str, as_json: bool) -> None:
 
     Example: playbill -w ml_100k promote everycanvas:1
     """
-    from playbill.versions.promotion import promote as set_champion
-
-    version, decision = set_champion(selection.workspace, reference)
-    show(version, decision, as_json)
+    show(selection.project.promote(reference), as_json)
 
 
-def show(version: ModelVersion, decision: Decision | None, as_json: bool) -> None:
+def show(promotion: Promotion, as_json: bool) -> None:
     """Print what was decided; a refusal ends the process with status 1."""
-    verdict = "unchanged" if decision is None else decision.verdict
-    reason = "it is the approved champion already" if decision is None else decision.reason
-    gates = () if decision is None else decision.gates
+    version, decision = promotion
     if as_json:
-        row = {"model": version.model, "version": version.version, "verdict": verdict, "reason": reason}
-        row |= {"kind": decision.kind if decision else None, "gates": [asdict(gate) for gate in gates]}
+        row = {"model": version.model, "version": version.version}
+        row |= {"verdict": promotion.verdict, "reason": promotion.reason}
+        row |= {"kind": decision.kind if decision else None, "gates": [asdict(gate) for gate in promotion.gates]}
         click.echo(json.dumps(row))
     else:
-        _print_gates(decision)
-        click.echo(f"{version.reference} {verdict}: {reason}")
-    if verdict == "rejected":
+        _print_gates(promotion.gates)
+        click.echo(f"{version.reference} {promotion.verdict}: {promotion.reason}")
+    if promotion.verdict == "rejected":
         sys.exit(1)
 
 
-def _print_gates(decision: Decision | None) -> None:
-    if decision is None or not decision.gates:
+def _print_gates(gates: tuple[GateResult, ...]) -> None:
+    if not gates:
         return
     from rich.table import Table
 
     from playbill.cli.console import Console, mark
 
     table = Table("", "gate", "measured", "candidate", "reference", "limit", "", title="Gates")
-    for gate in decision.gates:
+    for gate in gates:
         numbers = ("" if number is None else f"{number:.4f}" for number in (gate.value, gate.reference, gate.limit))
         table.add_row(mark(gate.passed), gate.gate, gate.metric, *numbers, gate.reason)
     Console().print(table)
@@ -80,10 +75,7 @@ def rollback(selection: Selection, model: str, as_json: bool) -> None:
 
     Example: playbill -w ml_100k rollback everycanvas
     """
-    from playbill.versions.promotion import rollback as go_back
-
-    version, decision = go_back(selection.workspace, model)
-    show(version, decision, as_json)
+    show(selection.project.rollback(model), as_json)
 
 
 @click.command("controller")

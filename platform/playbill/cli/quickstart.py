@@ -44,9 +44,9 @@ def quickstart(selection: Selection, as_json: bool) -> None:
         outcome = _train(workspace, stages)
         champion = _promote(workspace, outcome, stages)
         stages.stage("load the champion")
-        from playbill.cli.recommend import open_recommender
+        from playbill.serving.local import LocalRecommender
 
-        recommender, served = open_recommender(workspace, MODEL, None)
+        recommender, served = LocalRecommender(workspace, MODEL).current()
     _show_quality(outcome, served)
     _show_answers(recommender, served)
     _show_next(workspace)

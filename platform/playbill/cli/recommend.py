@@ -13,10 +13,7 @@ import click
 from playbill.cli.main import Selection, earlier_option
 
 if TYPE_CHECKING:
-    from playbill.config import Workspace
-    from playbill.features import FeatureDoor
-    from playbill.serving import Recommender, RecommendRequest, RecommendResponse
-    from playbill.serving.active_model import ActiveModel
+    from playbill.serving import RecommendResponse
     from playbill.serving.explain import Explanation
     from playbill.serving.messages import RankedRow
 
@@ -50,18 +47,12 @@ def recommend(selection: Selection, /, model: str | None, version: int | None, a
     Example: playbill -w ml_100k recommend --member 42 --canvas search --query "star w" -k 5
     """
     with _no_warnings(), _uncollected():
-        from playbill.clock import parse_moment
-        from playbill.serving.request_context import find_title
-
-        workspace, title = selection.workspace, requested.pop("explained_title")
-        if requested["at"] is not None:
-            requested["at"] = parse_moment(requested["at"])
-        recommender, served = open_recommender(workspace, model, version)
-        request = _request(served, requested)
+        project, title = selection.project, requested.pop("explained_title")
+        requested["context"] = dict(_context_field(text) for text in requested["context"])
         if title is not None:
-            show_why(recommender.explain(request, find_title(served, title)), as_json)
+            show_why(project.explain(title, model=model, version=version, **requested), as_json)
             return
-        response = recommender.recommend(request)
+        response = project.recommend(model=model, version=version, **requested)
     if as_json:
         click.echo(response.model_dump_json(exclude={"rows"} if response.rows is None else None))
     else:
@@ -90,52 +81,6 @@ def _uncollected() -> Iterator[None]:
     finally:
         if before:
             gc.enable()
-
-
-def open_recommender(
-    workspace: Workspace, model: str | None, version: int | None, features: FeatureDoor | None = None
-) -> tuple[Recommender, ActiveModel]:
-    """Load the approved version, or a given one, with everything a server would answer from.
-
-    Args:
-        workspace: Whose.
-        model: Its name; None is the promoted one.
-        version: None is the approved one.
-        features: Where features are read; without Feast by default, as long as nothing needs it.
-    """
-    from playbill.cli.models import registered_reference
-    from playbill.features import FeatureDoor
-    from playbill.serving import FactReader, ModelHandle, Recommender
-    from playbill.serving.loading import Loader, served_model
-    from playbill.tables import RequestLog, Tables, workspace_clock
-    from playbill.versions.tracking import Tracking
-
-    model, version = registered_reference(model, version)
-    clock, features = workspace_clock(workspace), features or FeatureDoor(workspace, plain=True)
-    loader = Loader(workspace, model or served_model(workspace), Tracking(workspace), features, clock)
-    served = loader.version(version) if version else loader.load(loader.wanted())
-    facts = FactReader(Tables(workspace), features)
-    return Recommender(ModelHandle(served), facts, clock, RequestLog(workspace.database_url).write), served
-
-
-def _request(served: ActiveModel, requested: dict[str, Any]) -> RecommendRequest:
-    from pydantic import ValidationError
-
-    from playbill.errors import RequestError
-    from playbill.serving import RecommendRequest
-    from playbill.serving.request_context import find_title
-
-    fields = requested | {"canvas": requested["canvas"] or served.resolved.main_canvas}
-    served.resolved.canvas(fields["canvas"])
-    fields["context"] = dict(_context_field(text) for text in fields["context"])
-    title = fields.pop("source_title")
-    if title is not None:
-        fields["source_title_id"] = find_title(served, title)
-    try:
-        return RecommendRequest.model_validate(fields)
-    except ValidationError as error:
-        problems = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
-        raise RequestError("; ".join(problems)) from None
 
 
 def _context_field(text: str) -> tuple[str, str | float]:

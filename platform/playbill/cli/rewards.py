@@ -41,7 +41,7 @@ def explain(selection: Selection, names: Sequence[str], as_json: bool) -> None:
     from playbill.definitions.zoo import open_zoo
     from playbill.rewards import describe_reward
 
-    zoo = open_zoo(selection.project.model_zoo)
+    zoo = open_zoo(selection.folder.model_zoo)
     wanted = [zoo.reward(name) for name in dict.fromkeys(names or zoo.rewards)]
     found = [(describe_reward(*reward), _users(zoo, reward[0])) for reward in wanted]
     if as_json:
@@ -71,7 +71,7 @@ def delayed(
     from playbill.rewards.reports import plot_delayed
     from playbill.tables import Tables, workspace_clock
 
-    spec, labels = open_zoo(selection.project.model_zoo).reward(reward)
+    spec, labels = open_zoo(selection.folder.model_zoo).reward(reward)
     _require_delayed(spec)
     tables = Tables(selection.workspace).require()
     moment = parse_moment(as_of) if as_of else workspace_clock(selection.workspace).now()

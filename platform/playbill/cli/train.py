@@ -35,14 +35,10 @@ if TYPE_CHECKING:
 @click.pass_obj
 def train(
     selection: Selection,
+    /,
     model: str,
-    definition: int | None,
-    protocol: str | None,
-    epochs: int | None,
-    seed: int | None,
-    workers: int | None,
-    gpu: bool | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Train MODEL, measure it on every canvas beside the baselines, and register it in MLflow.
 
@@ -50,15 +46,12 @@ def train(
 
     Example: playbill -w ml_100k train everycanvas
     """
-    from playbill.cli.models import definition_reference
     from playbill.cli.progress import Stages
-    from playbill.training.options import TrainOptions
-    from playbill.training.run import train as run
 
-    reference = definition_reference(model, definition, "train")
     signal.signal(signal.SIGTERM, _end)
+    project = selection.project
     with Stages() as stages:
-        outcome = run(selection.workspace, reference, TrainOptions(protocol, epochs, seed, workers, gpu), stages)
+        outcome = project.train(model, **options, progress=stages)
     show_outcome(outcome)
     if as_json:
         click.echo(json.dumps(outcome_json(outcome)))

@@ -15,6 +15,10 @@ FORMAT = 3
 CEILING = "ceiling"
 """What the truth is called beside a model and its baselines."""
 POPULARITY = ("popular", "popular_7d")
+FIGURES = {name: pl.String for name in ("canvas", "row", "name", "metric")} | {
+    name: pl.Float64 for name in ("value", "low", "high")
+}
+"""Columns of `to_polars`: `name` is the model or a baseline, `low` and `high` are the ends of the interval."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +228,15 @@ class EvaluationReport:
             pl.len().alias("requests"), pl.col(columns).mean()
         )
         return means.sort("member_id")
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return a row for each metric of the model and of its baselines: `value`, with the interval's ends."""
+        rows = [
+            (self.canvas, self.row, row.name, metric, *interval)
+            for row in self.rows
+            for metric, interval in row.metrics.items()
+        ]
+        return pl.DataFrame(rows, schema=FIGURES, orient="row")
 
     def to_json(self) -> str:
         """Return everything, the per-request frame included, as JSON that `from_json` reads back."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated
 
+import polars as pl
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
@@ -147,3 +148,11 @@ class RecommendResponse(Message):
     """`row_id` of each row that is not on the page -> why."""
     notes: tuple[str, ...] = ()
     """What was unknown, missing or imputed, in words."""
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return a row for each title: of the page where there is one, row by row, else of the canvas's list."""
+        columns = {"row_id": pl.String, "row": pl.String, "position": pl.Int64, "title_id": pl.String}
+        columns |= {"name": pl.String, "score": pl.Float64}
+        lists = [(None, None, self.items)] if self.rows is None else [(r.row_id, r.title, r.items) for r in self.rows]
+        shown = [(i, title, x.position, x.title_id, x.name, x.score) for i, title, items in lists for x in items]
+        return pl.DataFrame(shown, schema=columns, orient="row")

@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
+import polars as pl
 import torch
 
 from playbill import __version__
@@ -98,6 +99,10 @@ class TrainOutcome:
     seconds: float
     tokens_per_second: float
     final_loss: float
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return a row for each canvas, model or baseline, and metric: `value`, `low` and `high`."""
+        return self.evaluation.to_polars()
 
 
 def train(

@@ -12,7 +12,7 @@ class ProgressListener(Protocol):
         """Hear that a stage has begun, and with it that the one before has ended."""
         ...
 
-    def advance(self, done: int, total: int, detail: str = "") -> None:
+    def advance(self, done: int, total: int | None, detail: str = "") -> None:
         """Hear how far the stage at hand is."""
         ...
 
@@ -23,5 +23,5 @@ class Silent:
     def stage(self, name: str) -> None:
         """Do nothing."""
 
-    def advance(self, done: int, total: int, detail: str = "") -> None:
+    def advance(self, done: int, total: int | None, detail: str = "") -> None:
         """Do nothing."""

@@ -140,7 +140,7 @@ def objective_before_capacity(
     from playbill_lab.studies.objective.report import plot_study, study_json
     from playbill_lab.studies.objective.study import run_study
 
-    project, options, console = selection.project, study_options(sizes), Console(stderr=as_json)
+    project, options, console = selection.folder, study_options(sizes), Console(stderr=as_json)
     zoo = open_zoo(project.model_zoo, project.feature_repo)
     total = len(options.seeds) * len(options.arms)
     with Stages() as stages, tempfile.TemporaryDirectory() as scratch:

@@ -64,9 +64,9 @@ def ledger(
     import torch
 
     from playbill.cli.console import Console
-    from playbill.cli.models import definition_reference
     from playbill.cli.progress import Stages
     from playbill.definitions.zoo import open_zoo
+    from playbill.project.references import definition_reference
     from playbill.versions.tracking import Tracking
     from playbill_lab.studies.ledger.data import LedgerService
     from playbill_lab.studies.ledger.models import with_recipe, with_trunk

@@ -69,7 +69,7 @@ def simulate(
     real = (
         None
         if catalogue is None
-        else find_catalogue(selection.project, catalogue, spec.seed, keep_availability=keep_availability)
+        else find_catalogue(selection.folder, catalogue, spec.seed, keep_availability=keep_availability)
     )
     with Stages() as stages:
         found = simulate_workspace(

@@ -13,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from playbill import Project
 from playbill.cli.evaluate import evaluate as command
 from playbill.datasets import Encoder, EncoderState, make_split
 from playbill.errors import ComparisonError, IntegrityError, StateError, UnknownNameError
@@ -182,11 +183,11 @@ def run(monkeypatch, bundle, data, tmp_path):
             return types.SimpleNamespace(columns=(), values=values, categorical=pl.DataFrame())
 
     tracking = FakeTracking(bundle)
-    monkeypatch.setattr("playbill.cli.evaluation_run.Tracking", lambda workspace: tracking)
-    monkeypatch.setattr("playbill.cli.evaluation_run.FeatureDoor", Door)
+    monkeypatch.setattr("playbill.project.evaluation.Tracking", lambda workspace: tracking)
+    monkeypatch.setattr("playbill.project.evaluation.FeatureDoor", Door)
     monkeypatch.setattr("playbill.evaluation.EvaluationTables.read", classmethod(lambda cls, tables: data))
-    monkeypatch.setattr("playbill.cli.evaluation_run.Tables", lambda workspace: None)
-    selection = types.SimpleNamespace(workspace=types.SimpleNamespace(folder=tmp_path))
+    monkeypatch.setattr("playbill.project.evaluation.Tables", lambda workspace: None)
+    selection = types.SimpleNamespace(project=Project(types.SimpleNamespace(folder=tmp_path)))
 
     def invoke(*arguments):
         return CliRunner().invoke(command, arguments, obj=selection)

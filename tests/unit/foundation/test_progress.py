@@ -9,6 +9,7 @@ from rich.console import Console
 
 import playbill.cli
 from playbill.cli.progress import Stages, _clock
+from playbill.project.face import by_stage
 
 
 def test_a_line_every_few_seconds_says_steps_rate_and_time_left():
@@ -45,7 +46,7 @@ def test_the_rate_leaves_out_what_an_earlier_attempt_did():
 def test_work_that_names_its_stages_is_told_apart():
     text = io.StringIO()
     stages = Stages(Console(file=text, width=80))
-    heard = stages.staged()
+    heard = by_stage(stages)
     heard("download", 5, None)
     assert stages.line() == "· download: 5"
     heard("read", 1, 4)

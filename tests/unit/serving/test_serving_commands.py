@@ -10,11 +10,11 @@ from types import ModuleType
 import pytest
 from click.testing import CliRunner
 
-from playbill.cli import recommend as recommender
 from playbill.cli.main import main
 from playbill.config import Workspace, WorkspaceSettings
 from playbill.errors import StateError
 from playbill.serving.loading import served_model
+from playbill.serving.local import LocalRecommender
 
 
 def run(workspace: Workspace, *arguments: str, code: int = 0) -> str:
@@ -37,8 +37,8 @@ def test_before_a_promotion_the_shell_is_answered_by_the_stated_fallback(own: Wo
 
 def test_one_answer_is_not_held_up_by_the_garbage_collector(own: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     during = []
-    seen = recommender.open_recommender
-    monkeypatch.setattr(recommender, "open_recommender", lambda *of: during.append(gc.isenabled()) or seen(*of))
+    seen = LocalRecommender.current
+    monkeypatch.setattr(LocalRecommender, "current", lambda self: during.append(gc.isenabled()) or seen(self))
     answer(own, "--canvas", "home")
     run(own, "recommend", "--canvas", "serch", code=1)
     assert (during, gc.isenabled()) == ([False, False], True)

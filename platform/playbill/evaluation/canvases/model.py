@@ -27,7 +27,7 @@ from playbill.evaluation.ceiling import KnownTruth
 from playbill.evaluation.evaluate import Replay, evaluate
 from playbill.evaluation.measure import Progress
 from playbill.evaluation.metric_aggregation import Judging
-from playbill.evaluation.report import EvaluationReport
+from playbill.evaluation.report import FIGURES, EvaluationReport
 from playbill.ranking.blend import blend_rows, head_losses
 from playbill.tables import Tables
 
@@ -133,6 +133,10 @@ class ModelEvaluation:
 
     reports: dict[str, EvaluationReport]
     skipped: dict[str, str] = field(default_factory=dict)
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the frames of all reports, one below the other, see `EvaluationReport.to_polars`."""
+        return pl.concat([pl.DataFrame(schema=FIGURES), *(report.to_polars() for report in self.reports.values())])
 
     def gate_metrics(self) -> dict[str, float]:
         """Return the flat numbers of every canvas, see `EvaluationReport.gate_metrics`."""

@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 from playbill.config import Workspace
 from playbill.errors import StateError
 from playbill.versions.promotion.controller import Controller, Effects
-from playbill.versions.promotion.gates import CHAMPION
+from playbill.versions.promotion.gates import CHAMPION, GateResult
 from playbill.versions.promotion.records import Approved, Decision, PromotionLog
 from playbill.versions.tracking import ModelVersion, Tracking
 
 WAIT_SECONDS = 60.0
 _LOOK_SECONDS = 0.2
+
+
+class Promotion(NamedTuple):
+    """What came of a promotion or a roll-back.
+
+    Args:
+        version: The version that `champion` was pointed at.
+        decision: What was decided about it; None when it was the approved champion already.
+    """
+
+    version: ModelVersion
+    decision: Decision | None
+
+    @property
+    def verdict(self) -> str:
+        """`approved`, `rejected`, or `unchanged` when there was nothing to decide."""
+        return "unchanged" if self.decision is None else self.decision.verdict
+
+    @property
+    def reason(self) -> str:
+        """Why, in one sentence."""
+        return "it is the approved champion already" if self.decision is None else self.decision.reason
+
+    @property
+    def gates(self) -> tuple[GateResult, ...]:
+        """What was measured; nothing where there was nothing to decide."""
+        return () if self.decision is None else self.decision.gates
 
 
 def approved(workspace: Workspace, model: str) -> Approved | None:
@@ -30,7 +58,7 @@ def promote(
     *,
     controller: Controller | None = None,
     wait_seconds: float = WAIT_SECONDS,
-) -> tuple[ModelVersion, Decision | None]:
+) -> Promotion:
     """Point `champion` at a version and have that decided at once, here or by the running controller.
 
     Args:
@@ -49,7 +77,7 @@ def promote(
     """
     controller = controller or Controller(workspace, Tracking(workspace))
     version = controller.tracking.resolve(reference)
-    return version, _decide(controller, version, wait_seconds)
+    return Promotion(version, _decide(controller, version, wait_seconds))
 
 
 def rollback(
@@ -58,7 +86,7 @@ def rollback(
     *,
     controller: Controller | None = None,
     wait_seconds: float = WAIT_SECONDS,
-) -> tuple[ModelVersion, Decision | None]:
+) -> Promotion:
     """Put the champion before the present one back. Quality gates are skipped, integrity is not.
 
     Raises:
@@ -72,7 +100,7 @@ def rollback(
     if target is None:
         raise StateError(f"model '{model}' has no earlier champion to go back to")
     version = controller.tracking.version(model, target.version)
-    return version, _decide(controller, version, wait_seconds)
+    return Promotion(version, _decide(controller, version, wait_seconds))
 
 
 def _decide(controller: Controller, version: ModelVersion, wait_seconds: float) -> Decision | None:

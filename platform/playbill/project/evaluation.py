@@ -1,4 +1,4 @@
-"""What `playbill evaluate` does between its options and its output."""
+"""Registered versions, measured under a named protocol, compared, and recorded in MLflow."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
+import polars as pl
 from pydantic_core import PydanticCustomError
 
-from playbill.cli.main import Selection
-from playbill.cli.progress import Stages
+from playbill.config import Workspace
 from playbill.datasets import Split
 from playbill.datasets.splits import PROTOCOLS
 from playbill.definitions.specs import BASELINES
@@ -45,7 +45,7 @@ from playbill.evaluation import (
 from playbill.evaluation.canvases.row_orders import RowFunction
 from playbill.evaluation.cases.score_function import ScoreFunction
 from playbill.evaluation.cases.slices import MADE_SLICES, SLICES
-from playbill.evaluation.ceiling import truth_of
+from playbill.evaluation.ceiling import KnownTruth, truth_of
 from playbill.evaluation.evaluate import REPLAY
 from playbill.evaluation.measure import Progress
 from playbill.evaluation.row_figures import NO_REPLAY
@@ -53,13 +53,14 @@ from playbill.features import FeatureDoor, other_files
 from playbill.files import write_text
 from playbill.tables import Tables
 from playbill.training.recording import log_numbers, log_report, run_title
+from playbill.training.watch import ProgressListener, Silent
 from playbill.versions.tracking import ModelVersion, Tracking
 from playbill.versions.tracking.registry import MEASURED_ON_OTHERS, OTHER_FILES, SPLIT_DIGEST
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """What the command was asked for.
+class EvaluationOptions:
+    """What is measured, against what, and whether it is recorded.
 
     Args:
         protocol: Named protocol; None = the one each version was trained under.
@@ -87,7 +88,7 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class MeasuredVersion:
     """One version, measured.
 
     Args:
@@ -105,8 +106,59 @@ class Evaluated:
     run_id: str | None
 
 
-def measure(selection: Selection, references: Sequence[str], options: RunOptions) -> list[Evaluated]:
-    """Fetch versions, measure each, and record it, with a progress bar.
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Versions that were measured together.
+
+    Args:
+        versions: One for each reference, in order.
+        arms: The versions compared, those that differ only in their training seed as one arm; None of a single version.
+    """
+
+    versions: tuple[MeasuredVersion, ...]
+    arms: ArmsReport | None
+
+    @property
+    def report(self) -> EvaluationReport:
+        """The first version's report."""
+        return self.versions[0].report
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What the leakage checks found to read the future or the targets; empty when none was run."""
+        return tuple(message for one in self.versions for message in alarms(one.leakage_checks))
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return a row for each version's canvas, model or baseline, and metric: `value`, `low` and `high`."""
+        frames = [
+            one.report.to_polars().insert_column(0, pl.lit(one.version.reference).alias("version"))
+            for one in self.versions
+        ]
+        return pl.concat(frames)
+
+    def require_no_leaks(self) -> None:
+        """Fail when a leakage check raised the alarm.
+
+        Raises:
+            IntegrityError: Something reads the future or the targets; all of it is named.
+        """
+        if self.alarms:
+            raise IntegrityError("\n  ".join(["the numbers cannot be trusted", *self.alarms]))
+
+
+def evaluate_versions(
+    workspace: Workspace,
+    references: Sequence[str],
+    options: EvaluationOptions | None = None,
+    progress: ProgressListener | None = None,
+) -> EvaluationResult:
+    """Fetch versions, measure each, record it, and compare them.
+
+    Args:
+        workspace: Whose.
+        references: `model@champion`, `model:3`, or `model` for its newest version.
+        options: What is measured.
+        progress: Hears of progress.
 
     Raises:
         UnknownNameError: No such version, protocol, canvas, baseline or slice.
@@ -114,43 +166,21 @@ def measure(selection: Selection, references: Sequence[str], options: RunOptions
         ComparisonError: A version was trained on what the protocol holds out, or two hold out different rows.
         StateError: A slice asked for has too few members.
     """
+    options, progress = options or EvaluationOptions(), progress or Silent()
     replay = _replay(options)
     _check_names(options)
     _check_row(options)
-    with Stages() as stages:
-        stages.stage("read tables")
-        frames = EvaluationTables.read(Tables(selection.workspace))
-        tracking, door = Tracking(selection.workspace), FeatureDoor(selection.workspace)
-        versions = [tracking.resolve(reference) for reference in references]
-        if len({version.reference for version in versions}) < len(versions):
-            raise ConfigError(f"a version is named twice: {', '.join(version.reference for version in versions)}")
-        opened = [_open(stages, tracking, version, frames, door, options) for version in versions]
-        assert_one_split({one.version.reference: one.split for one in opened})
-        found, truth = [], truth_of(selection.workspace.folder)
-        for one in opened:
-            what = one.canvas if one.row is None else f"row {one.row.name}"
-            stages.stage(f"evaluate {one.version.reference} on {what}")
-            function = canvas_function(one.model.scorer, one.model.resolved, one.canvas, door)
-            measured: MeasureOptions = {
-                "baselines": options.baselines,
-                "judging": _judging(one.model, options),
-                "name": one.version.reference if len(versions) > 1 else None,
-                "progress": stages.advance,
-            }
-            about = (one.split, frames, one.model.resolved)
-            if one.row is not None:
-                report = evaluate_row(one.row, one.model.scorer, *about, door, **measured)
-            else:
-                report = evaluate_canvas(function, *about, one.canvas, replay=replay, truth=truth, **measured)
-            others = other_files(one.model.feature_files, door.file_digests(one.model.resolved.model.features))
-            if others:
-                report = replace(report, notes=(*report.notes, f"{MEASURED_ON_OTHERS}: {', '.join(others)}"))
-            leakage_checks = _leakage_checks(stages, function, one.model, one.split, frames, report, options)
-            if options.leakage_checks:
-                leakage_checks += check_views(door.leaks(one.model.resolved.model.features))
-            run_id = _log(tracking, one.version, one.split, report, others) if options.log and one.row is None else None
-            found.append(Evaluated(one.version, arm_hash(one.model.resolved), report, leakage_checks, run_id))
-    return found
+    progress.stage("read tables")
+    frames = EvaluationTables.read(Tables(workspace))
+    tracking, door = Tracking(workspace), FeatureDoor(workspace)
+    versions = [tracking.resolve(reference) for reference in references]
+    if len({version.reference for version in versions}) < len(versions):
+        raise ConfigError(f"a version is named twice: {', '.join(version.reference for version in versions)}")
+    opened = [_open(progress, tracking, version, frames, door, options) for version in versions]
+    assert_one_split({one.version.reference: one.split for one in opened})
+    measurement = _Measurement(tracking, door, frames, truth_of(workspace.folder), replay, options, progress)
+    measured = tuple(measurement.of(one, named=len(versions) > 1) for one in opened)
+    return EvaluationResult(measured, _arms(measured) if len(measured) > 1 else None)
 
 
 class _Opened(NamedTuple):
@@ -172,15 +202,54 @@ class MeasureOptions(TypedDict):
     progress: Progress
 
 
+@dataclass(frozen=True)
+class _Measurement:
+    """What all versions are measured with."""
+
+    tracking: Tracking
+    door: FeatureDoor
+    frames: EvaluationTables
+    truth: KnownTruth | None
+    replay: Replay
+    options: EvaluationOptions
+    progress: ProgressListener
+
+    def of(self, opened: _Opened, *, named: bool) -> MeasuredVersion:
+        """Measure one version, `named` by its reference where there are others, and record it."""
+        version, model, split, canvas, row = opened
+        door, options, frames, service = self.door, self.options, self.frames, model.resolved.model.features
+        self.progress.stage(f"evaluate {version.reference} on {canvas if row is None else f'row {row.name}'}")
+        function = canvas_function(model.scorer, model.resolved, canvas, door)
+        how: MeasureOptions = {
+            "baselines": options.baselines,
+            "judging": _judging(model, options),
+            "name": version.reference if named else None,
+            "progress": self.progress.advance,
+        }
+        about = (split, frames, model.resolved)
+        if row is not None:
+            report = evaluate_row(row, model.scorer, *about, door, **how)
+        else:
+            report = evaluate_canvas(function, *about, canvas, replay=self.replay, truth=self.truth, **how)
+        others = other_files(model.feature_files, door.file_digests(service))
+        if others:
+            report = replace(report, notes=(*report.notes, f"{MEASURED_ON_OTHERS}: {', '.join(others)}"))
+        checks = _leakage_checks(self.progress, function, model, split, frames, report, options)
+        if options.leakage_checks:
+            checks += check_views(door.leaks(service))
+        run_id = _log(self.tracking, version, split, report, others) if options.log and row is None else None
+        return MeasuredVersion(version, arm_hash(model.resolved), report, checks, run_id)
+
+
 def _open(
-    stages: Stages,
+    progress: ProgressListener,
     tracking: Tracking,
     version: ModelVersion,
     frames: EvaluationTables,
     door: FeatureDoor,
-    options: RunOptions,
+    options: EvaluationOptions,
 ) -> _Opened:
-    stages.stage(f"fetch {version.reference}")
+    progress.stage(f"fetch {version.reference}")
     folder = tracking.download(version.model, version.version)
     known = version.tags.get(SPLIT_DIGEST)
     model = open_model(folder, frames, door, digest=version.digest, split_digest=known)
@@ -191,56 +260,40 @@ def _open(
     return _Opened(version, model, model.split(options.protocol, frames), canvas, row)
 
 
-def arms(found: Sequence[Evaluated]) -> ArmsReport:
-    """Compare versions; those whose definitions differ only in the training seed are one arm.
-
-    Raises:
-        ComparisonError: Their reports must not be compared.
-    """
-    grouped: dict[str, list[Evaluated]] = {}
-    for one in found:
+def _arms(versions: Sequence[MeasuredVersion]) -> ArmsReport:
+    """Compare versions; those whose definitions differ only in the training seed are one arm."""
+    grouped: dict[str, list[MeasuredVersion]] = {}
+    for one in versions:
         grouped.setdefault(one.arm, []).append(one)
     named = {", ".join(one.version.reference for one in group): group for group in grouped.values()}
     return compare_arms({name: [one.report for one in group] for name, group in named.items()})
 
 
-def leaks(found: Sequence[Evaluated]) -> None:
-    """Fail when a leakage check raised the alarm.
-
-    Raises:
-        IntegrityError: Something reads the future or the targets; all of it is named.
-    """
-    messages = [message for one in found for message in alarms(one.leakage_checks)]
-    if messages:
-        raise IntegrityError("\n  ".join(["the numbers cannot be trusted", *messages]))
-
-
-def write_files(
-    found: Sequence[Evaluated], compared: ArmsReport | None, *, plots: str | None, report: str | None, html: str | None
-) -> list[str]:
+def write_files(result: EvaluationResult, *, plots: str | None, report: str | None, html: str | None) -> list[str]:
     """Write what was asked for, and return a line about each file."""
-    lines = [f"recorded in MLflow as run {one.run_id}" for one in found if one.run_id is not None]
+    versions = result.versions
+    lines = [f"recorded in MLflow as run {one.run_id}" for one in versions if one.run_id is not None]
     if plots is not None:
-        lines += [f"wrote {file}" for one in found for file in _plot(one, Path(plots), len(found) > 1)]
+        lines += [f"wrote {file}" for one in versions for file in _plot(one, Path(plots), len(versions) > 1)]
     if report is not None:
         target = Path(report)
-        for one in found:
-            own = target if len(found) == 1 else target.with_stem(f"{target.stem}-{one.version.version}")
+        for one in versions:
+            own = target if len(versions) == 1 else target.with_stem(f"{target.stem}-{one.version.version}")
             write_text(own, one.report.to_json(), "the report")
             lines.append(f"wrote {own}")
     if html is not None:
-        reports = [one.report for one in found]
-        leakage_checks = [check for one in found for check in one.leakage_checks]
-        write_html(Path(html), html_report(run_title(reports), reports, arms=compared, leakage_checks=leakage_checks))
+        reports = [one.report for one in versions]
+        checks = [check for one in versions for check in one.leakage_checks]
+        write_html(Path(html), html_report(run_title(reports), reports, arms=result.arms, leakage_checks=checks))
         lines.append(f"wrote {html}")
     return lines
 
 
-def _plot(one: Evaluated, folder: Path, several: bool) -> list[Path]:
+def _plot(one: MeasuredVersion, folder: Path, several: bool) -> list[Path]:
     return plots(one.report, folder / one.version.reference.replace(":", "-") if several else folder)
 
 
-def _replay(options: RunOptions) -> Replay:
+def _replay(options: EvaluationOptions) -> Replay:
     if options.window is None:
         return Replay()
     if options.protocol != REPLAY:
@@ -251,7 +304,7 @@ def _replay(options: RunOptions) -> Replay:
         raise ConfigError(f"--window: {error}") from None
 
 
-def _check_names(options: RunOptions) -> None:
+def _check_names(options: EvaluationOptions) -> None:
     """Look names up before anything is read or fetched."""
     if options.protocol is not None and options.protocol not in PROTOCOLS:
         raise UnknownNameError("protocol", options.protocol, PROTOCOLS)
@@ -262,7 +315,7 @@ def _check_names(options: RunOptions) -> None:
             raise UnknownNameError("slice", name, SLICES)
 
 
-def _check_row(options: RunOptions) -> None:
+def _check_row(options: EvaluationOptions) -> None:
     """Refuse what a row cannot be measured with, before anything is read or fetched."""
     if options.row is None and options.label is not None:
         raise ConfigError("--label is of --row: a canvas is judged by its own 'metric'")
@@ -272,7 +325,7 @@ def _check_row(options: RunOptions) -> None:
         raise ConfigError(NO_REPLAY)
 
 
-def _judging(model: OpenModel, options: RunOptions) -> Judging:
+def _judging(model: OpenModel, options: EvaluationOptions) -> Judging:
     own = model.resolved.model.evaluate
     return Judging(
         slices=own.slices if options.slices is None else options.slices,
@@ -282,19 +335,19 @@ def _judging(model: OpenModel, options: RunOptions) -> Judging:
 
 
 def _leakage_checks(
-    stages: Stages,
+    progress: ProgressListener,
     function: ScoreFunction | RowFunction,
     model: OpenModel,
     split: Split,
     frames: EvaluationTables,
     report: EvaluationReport,
-    options: RunOptions,
+    options: EvaluationOptions,
 ) -> tuple[LeakageCheck, ...]:
     if not options.leakage_checks:
         return ()
     if not isinstance(function, CanvasScorer):
         raise ConfigError(f"canvas '{report.canvas}' ranks rows; the leakage checks are about lists of titles")
-    stages.stage("try the leakage checks")
+    progress.stage("try the leakage checks")
     case = build_case(frames, split, model.resolved, report.canvas)
     baselines = {row.name: BASELINES[row.name].load() for row in report.baselines if row.name in BASELINES}
     return check_leakage(case, report.model, lambda _case: function, baselines)

@@ -1,13 +1,8 @@
-"""Which model a command is about. `model:3` is version 3 in the registry, everywhere on the command line."""
+"""What a model is called: `name:3` is version 3 in the registry, and never version 3 of a definition."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from playbill.errors import ConfigError, PlaybillError
-
-if TYPE_CHECKING:
-    from playbill.config import Project
+from playbill.errors import ConfigError
 
 
 def definition_reference(model: str, definition: int | None, command: str) -> str:
@@ -46,17 +41,3 @@ def registered_reference(model: str | None, version: int | None) -> tuple[str | 
     if version is not None:
         raise ConfigError(f"--model {model} names a version already, leave --version out")
     return name, int(number)
-
-
-def models_with_canvas(project: Project, canvas: str) -> str:
-    """Return a sentence that names the models of the zoo that have a canvas; empty where none has."""
-    from playbill.definitions.zoo import open_zoo
-
-    try:
-        models = open_zoo(project.model_zoo).models.values()
-    except PlaybillError:
-        return ""
-    names = [model.name for model in models if canvas in [one.partition(":")[0] for one in model.canvases]]
-    if not names:
-        return ""
-    return f" In model_zoo, canvas '{canvas}' belongs to model {' and '.join(names)}: name it, or train it again."

@@ -1,0 +1,493 @@
+"""`Project`: a project and one of its workspaces, with a method for each thing that the command line does.
+
+Nothing is decided here: each method hands its arguments on to the room that does the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, Unpack
+
+from playbill.config import ProjectFolder, Workspace
+
+if TYPE_CHECKING:
+    from playbill.features import ApplyReport, BuildReport, MaterializeReport
+    from playbill.project.evaluation import EvaluationResult
+    from playbill.serving import ActiveModel, Recommender, RecommendRequest, RecommendResponse
+    from playbill.serving.explain import Explanation
+    from playbill.serving.local import LocalRecommender
+    from playbill.sources import IngestReport, PushReport
+    from playbill.training.run import TrainOutcome
+    from playbill.training.watch import ProgressListener
+    from playbill.versions.promotion import Promotion
+
+
+class Situation(TypedDict, total=False):
+    """What else a request may say; the fields are those of `RecommendRequest`."""
+
+    k: int
+    """Titles in a list, and in each row, at most (default: 10)."""
+    at: datetime | str | None
+    """The moment to answer for, with a zone (default: now, after every event acknowledged so far)."""
+    country: str | None
+    device: str | None
+    language: str | None
+    query: str | None
+    """What was typed so far, for canvases such as search."""
+    source_title: str | None
+    """Id or exact name of the title that the list is about, for canvases such as more_like_this."""
+    context: Mapping[str, str | float]
+    """Values of context fields that packages outside Playbill add."""
+    rows: bool | None
+    """Whether to fill the canvas's rows (default: if it has any)."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project and the workspace that its methods work in.
+
+    Example:
+        >>> project = Project.open("my_service", workspace="shop")  # doctest: +SKIP
+        >>> project.ingest("parquet", "export", mapping="shop.yaml").rows  # doctest: +SKIP
+        >>> project.train("everycanvas").to_polars()  # doctest: +SKIP
+        >>> project.recommend("42", "home", k=5).to_polars()  # doctest: +SKIP
+
+    Args:
+        workspace: Folder, database and clock of one service's data; `workspace.project` has the project's settings.
+    """
+
+    workspace: Workspace
+    _recommenders: dict[tuple[str, int | None], LocalRecommender] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @classmethod
+    def open(cls, folder: Path | str | None = None, workspace: str | None = None) -> Project:
+        """Open the project whose playbill.toml is in a folder or the nearest one above it.
+
+        Args:
+            folder: Where to begin (default: the current folder). Without any playbill.toml the defaults hold for it.
+            workspace: Its name (default: the one that playbill.toml names). It need not have data yet.
+
+        Raises:
+            ConfigError: The folder does not exist, playbill.toml has mistakes, or this is no workspace name.
+
+        Example:
+            >>> Project.open(".").workspace.name
+            'ml_100k'
+        """
+        start = None if folder is None else Path(folder)
+        return cls(ProjectFolder.find(start).workspace(workspace))
+
+    @property
+    def folder(self) -> Path:
+        """The project's folder, absolute."""
+        return self.workspace.project.root
+
+    def workspaces(self) -> tuple[str, ...]:
+        """Return the names of all workspaces that are configured or have data."""
+        return self.workspace.project.workspace_names()
+
+    def select(self, workspace: str) -> Project:
+        """Return this project with another workspace chosen, as `playbill -w NAME` does.
+
+        Raises:
+            ConfigError: This is no workspace name.
+        """
+        return Project(self.workspace.project.workspace(workspace))
+
+    def ingest(
+        self,
+        source: str,
+        path: Path | str | None = None,
+        *,
+        dry_run: bool = False,
+        progress: ProgressListener | None = None,
+        **options: Any,
+    ) -> IngestReport:
+        """Replace the workspace's tables by the data of a source.
+
+        Args:
+            source: Such as `movielens_100k`, `parquet` or `sql`.
+            path: A downloaded archive, or the folder of your own files.
+            dry_run: Check everything, report what would be written, and write nothing.
+            progress: Hears of progress.
+            options: What else the source takes, such as `mapping` (a YAML file) or `url` (of a database).
+
+        Returns:
+            Rows by table, first and last event, and notes; `samples` are frames.
+
+        Raises:
+            UnknownNameError: There is no such source.
+            ConfigError: The source does not take these options.
+            DataError: The data has mistakes; all are named, and the tables are as before.
+            DefinitionError: The mapping has mistakes; all are named.
+            ServiceError: The data cannot be reached.
+
+        Example:
+            >>> project.ingest("parquet", "export", mapping="shop.yaml", dry_run=True).rows  # doctest: +SKIP
+        """
+        from playbill.sources import ingest
+
+        given = {"path": path, **options}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        heard = None if progress is None else by_stage(progress)
+        return ingest(self.workspace, source, chosen, dry_run=dry_run, progress=heard)
+
+    def push(
+        self,
+        events: Path | BinaryIO | None = None,
+        *,
+        titles: Path | None = None,
+        members: Path | None = None,
+        availability: Path | None = None,
+        mapping: Path | None = None,
+        compact: bool = False,
+    ) -> PushReport:
+        """Append what arrived later: events, and new versions of titles, members and availability.
+
+        Args:
+            events: File of events, or a stream of ndjson.
+            titles: File of titles.
+            members: File of members.
+            availability: File of spans in which titles can be watched.
+            mapping: YAML file that says which column feeds which canonical one.
+            compact: Write into the day partitions what else would wait in the journal.
+
+        Raises:
+            StateError: Nothing has been ingested yet.
+            DataError: Rows have mistakes; all are named, and nothing was written.
+            DefinitionError: The mapping has mistakes.
+        """
+        from playbill.sources import push_files
+
+        given = {"interactions": events, "titles": titles, "members": members, "availability": availability}
+        files = {table: file for table, file in given.items() if file is not None}
+        return push_files(self.workspace, files, mapping=mapping, compact=compact)
+
+    def apply(self) -> ApplyReport:
+        """Register the project's feature_repo in the workspace's Feast registry.
+
+        Raises:
+            ConfigError: Feast is not installed.
+            DefinitionError: A definition is wrong.
+            ServiceError: The registry cannot be reached.
+        """
+        from playbill.features import FeatureDoor
+
+        return FeatureDoor(self.workspace).apply()
+
+    def build_features(
+        self, *, full: bool = False, until: datetime | str | None = None, progress: ProgressListener | None = None
+    ) -> BuildReport:
+        """Bring feature values up to date with the log, as of every moment they change.
+
+        Args:
+            full: Build every view anew, also where an increment would do.
+            until: Values up to this moment (default: the workspace's clock).
+            progress: Hears of progress.
+
+        Raises:
+            StateError: Nothing has been ingested yet, or another process is building.
+            DataError: A view of your own fails, or knows the event it is joined to.
+            DefinitionError: A definition in feature_repo is wrong.
+        """
+        from playbill.features import build_features
+
+        if progress is not None:
+            progress.stage("build features")
+        heard = None if progress is None else lambda view, done, total: progress.advance(done, total, view)
+        return build_features(self.workspace, heard, full=full, until=_moment(until))
+
+    def materialize(self, until: datetime | str | None = None) -> MaterializeReport:
+        """Load the newest feature values into the online store.
+
+        Args:
+            until: Values up to this moment count (default: the workspace's clock).
+
+        Raises:
+            StateError: Nothing is registered, or a view was not built.
+            ServiceError: The registry or the online store cannot be reached.
+        """
+        from playbill.features import FeatureDoor
+
+        return FeatureDoor(self.workspace).materialize(_moment(until))
+
+    def train(
+        self,
+        model: str,
+        *,
+        definition: int | None = None,
+        protocol: str | None = None,
+        epochs: int | None = None,
+        seed: int | None = None,
+        workers: int | None = None,
+        gpu: bool | None = None,
+        progress: ProgressListener | None = None,
+    ) -> TrainOutcome:
+        """Train a model, measure it on every canvas beside the baselines, and register it in MLflow.
+
+        A run that was killed is resumed by the same call.
+
+        Args:
+            model: Of the zoo, by name.
+            definition: Version of its definition (default: the newest).
+            protocol: What is held out (default: the definition's).
+            epochs: Passes over the data (default: the definition's).
+            seed: Of weights, order and dropout (default: the definition's).
+            workers: 0 trains in this process, N on N Ray workers (default: the project's).
+            gpu: Whether to use one (default: when there is one).
+            progress: Hears of progress.
+
+        Raises:
+            DefinitionError: The zoo has mistakes.
+            ConfigError: The model is written as a registered version, or the cluster's address cannot be used.
+            StateError: Data, features or a registry is missing; the text names the command to run first.
+            DataError: The label of a head that is not optional has no positive row.
+            ServiceError: MLflow, the feature store or the cluster cannot be reached.
+
+        Example:
+            >>> project.train("everycanvas", epochs=2).to_polars()  # doctest: +SKIP
+        """
+        from playbill.project.references import definition_reference
+        from playbill.training.options import TrainOptions
+        from playbill.training.run import train
+
+        reference = definition_reference(model, definition, "train")
+        return train(self.workspace, reference, TrainOptions(protocol, epochs, seed, workers, gpu), progress)
+
+    def evaluate(
+        self,
+        *references: str,
+        protocol: str | None = None,
+        canvas: str | None = None,
+        row: str | None = None,
+        label: str | None = None,
+        baselines: Sequence[str] | None = None,
+        slices: Sequence[str] | None = None,
+        minimum_members: int | None = None,
+        window: str | None = None,
+        leakage_checks: bool = False,
+        log: bool = True,
+        progress: ProgressListener | None = None,
+    ) -> EvaluationResult:
+        """Measure registered versions under a named protocol, and compare them where there are several.
+
+        Args:
+            references: `model@champion`, `model:3`, or `model` for its newest version.
+            protocol: What is held out (default: what each version was trained under).
+            canvas: Canvas to ask (default: home, or the model's first one).
+            row: One row instead of the whole canvas.
+            label: What that row is judged by (default: the label of its blend's main head).
+            baselines: Registered baselines (default: the model's).
+            slices: Slices (default: the model's).
+            minimum_members: Members that a slice's group needs (default: the model's).
+            window: Of the protocol `replay`, such as `7d` (default: a day).
+            leakage_checks: Try whether anything reads the future or the targets; see `require_no_leaks` of the result.
+            log: Record the evaluation in MLflow.
+            progress: Hears of progress.
+
+        Raises:
+            UnknownNameError: No such version, protocol, canvas, baseline or slice.
+            ConfigError: No version or one twice is named, or options do not go together.
+            ComparisonError: A version was trained on what the protocol holds out, or two hold out different rows.
+            StateError: A slice asked for has too few members.
+
+        Example:
+            >>> project.evaluate("everycanvas@champion", canvas="search").to_polars()  # doctest: +SKIP
+        """
+        from playbill.errors import ConfigError
+        from playbill.project.evaluation import EvaluationOptions, evaluate_versions
+
+        if not references:
+            raise ConfigError("name a version to evaluate, such as model@champion or model:3")
+        options = EvaluationOptions(
+            protocol=protocol,
+            canvas=canvas,
+            row=row,
+            label=label,
+            baselines=None if baselines is None else tuple(baselines),
+            slices=None if slices is None else tuple(slices),
+            minimum_members=minimum_members,
+            window=window,
+            leakage_checks=leakage_checks,
+            log=log,
+        )
+        return evaluate_versions(self.workspace, references, options, progress)
+
+    def promote(self, reference: str) -> Promotion:
+        """Make a version the champion, if its gates pass.
+
+        Args:
+            reference: `model:3`, `model@challenger`, or `model` for its newest version.
+
+        Returns:
+            The version, and what was decided about it: `verdict`, `reason` and `gates`.
+
+        Raises:
+            UnknownNameError: No such model, alias or version.
+            StateError: Another controller did not decide in time.
+            ServiceError: MLflow or the database cannot be reached.
+
+        Example:
+            >>> project.promote("everycanvas:1").verdict  # doctest: +SKIP
+            'approved'
+        """
+        from playbill.versions.promotion import promote
+
+        return promote(self.workspace, reference)
+
+    def rollback(self, model: str) -> Promotion:
+        """Put the champion before the present one back. Quality gates are skipped, integrity checks are not.
+
+        Raises:
+            UnknownNameError: No such model.
+            StateError: There is no earlier champion, or another controller did not decide in time.
+            ServiceError: MLflow or the database cannot be reached.
+        """
+        from playbill.versions.promotion import rollback
+
+        return rollback(self.workspace, model)
+
+    def recommend(
+        self,
+        member_id: str | None = None,
+        canvas: str | None = None,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        **situation: Unpack[Situation],
+    ) -> RecommendResponse:
+        """Answer one request by the code of the server, and log it as the server does.
+
+        The model is loaded by the first call, and again when another one was promoted or data was ingested.
+
+        Args:
+            member_id: Who asks; absent or unknown: someone without a history.
+            canvas: Where titles are shown (default: home, or the model's first canvas).
+            model: Model that answers, or `name:3` (default: the promoted one).
+            version: A registered version (default: the approved one).
+            situation: What else is known, see `Situation`.
+
+        Raises:
+            UnknownNameError: No such canvas or version.
+            NotFoundError: No such source title.
+            RequestError: The canvas needs a query or a source title, or a field is unknown or wrong.
+            StateError: Nothing has been ingested yet.
+
+        Example:
+            >>> project.recommend("42", "search", query="star w", k=5).to_polars()  # doctest: +SKIP
+        """
+        recommender, active = self._answering(model, version)
+        return recommender.recommend(_request(active, member_id, canvas, situation))
+
+    def page(
+        self,
+        member_id: str | None = None,
+        canvas: str | None = None,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        **situation: Unpack[Situation],
+    ) -> RecommendResponse:
+        """Lay out a canvas's page: its rows in order, each with its titles and why it is where it is.
+
+        Takes and raises what `recommend` does, and:
+
+        Raises:
+            RequestError: The canvas has no rows.
+
+        Example:
+            >>> project.page("42", k=8).to_polars()  # doctest: +SKIP
+        """
+        from playbill.serving.pipeline import require_rows
+
+        recommender, active = self._answering(model, version)
+        return recommender.recommend(require_rows(active, _request(active, member_id, canvas, situation)))
+
+    def explain(
+        self,
+        title: str,
+        member_id: str | None = None,
+        canvas: str | None = None,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        **situation: Unpack[Situation],
+    ) -> Explanation:
+        """Say why a title is in an answer or is not: what rules say of it, and which heads and terms rank it.
+
+        Takes and raises what `recommend` does. Nothing is logged.
+
+        Args:
+            title: Its id, or exact name.
+            member_id: As in `recommend`, like everything after it.
+            canvas: See there.
+            model: See there.
+            version: See there.
+            situation: See there.
+
+        Raises:
+            NotFoundError: No such title.
+
+        Example:
+            >>> project.explain("Toy Story", "42", "home").places[0].verdict  # doctest: +SKIP
+            'at place 3'
+        """
+        from playbill.serving.pipeline import find_title
+
+        recommender, active = self._answering(model, version)
+        return recommender.why(_request(active, member_id, canvas, situation), find_title(active, title))
+
+    def _answering(self, model: str | None, version: int | None) -> tuple[Recommender, ActiveModel]:
+        from playbill.project.references import registered_reference
+        from playbill.serving.loading import served_model
+        from playbill.serving.local import LocalRecommender
+
+        model, version = registered_reference(model, version)
+        key = (model or served_model(self.workspace), version)
+        if key not in self._recommenders:
+            self._recommenders[key] = LocalRecommender(self.workspace, *key)
+        return self._recommenders[key].current()
+
+
+def by_stage(progress: ProgressListener) -> Callable[[str, int, int | None], None]:
+    """Return what hears of (stage, done, total), for work that names its stage with every step."""
+    current: list[str] = []
+
+    def heard(stage: str, done: int, total: int | None) -> None:
+        if current != [stage]:
+            current[:] = [stage]
+            progress.stage(stage)
+        progress.advance(done, total)
+
+    return heard
+
+
+def _moment(moment: datetime | str | None) -> datetime | None:
+    from playbill.clock import parse_moment
+
+    return parse_moment(moment) if isinstance(moment, str) else moment
+
+
+def _request(active: ActiveModel, member_id: str | None, canvas: str | None, situation: Situation) -> RecommendRequest:
+    from pydantic import ValidationError
+
+    from playbill.errors import RequestError
+    from playbill.serving import RecommendRequest
+    from playbill.serving.pipeline import find_title
+
+    canvas = canvas or active.resolved.main_canvas
+    active.resolved.canvas(canvas)
+    fields: dict[str, Any] = {**situation, "member_id": member_id, "canvas": canvas}
+    fields["at"] = _moment(situation.get("at"))
+    if (title := fields.pop("source_title", None)) is not None:
+        fields["source_title_id"] = find_title(active, title)
+    try:
+        return RecommendRequest.model_validate(fields)
+    except ValidationError as error:
+        problems = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+        raise RequestError("; ".join(problems)) from None
