@@ -50,10 +50,10 @@ class Project:
     """A project and the workspace that its methods work in.
 
     Example:
-        >>> project = Project.open("my_service", workspace="shop")  # doctest: +SKIP
-        >>> project.ingest("parquet", "export", mapping="shop.yaml").rows  # doctest: +SKIP
-        >>> project.train("everycanvas").to_polars()  # doctest: +SKIP
-        >>> project.recommend("42", "home", k=5).to_polars()  # doctest: +SKIP
+        >>> project = Project.open("my_service", workspace="shop")
+        >>> project.ingest("parquet", "export", mapping="shop.yaml").rows
+        >>> project.train("everycanvas").to_polars()
+        >>> project.recommend("42", "home", k=5).to_polars()
 
     Args:
         workspace: Folder, database and clock of one service's data; `workspace.project` has the project's settings.
@@ -128,7 +128,7 @@ class Project:
             ServiceError: The data cannot be reached.
 
         Example:
-            >>> project.ingest("parquet", "export", mapping="shop.yaml", dry_run=True).rows  # doctest: +SKIP
+            >>> project.ingest("parquet", "export", mapping="shop.yaml", dry_run=True).rows
         """
         from playbill.sources import ingest
 
@@ -250,7 +250,7 @@ class Project:
             ServiceError: MLflow, the feature store or the cluster cannot be reached.
 
         Example:
-            >>> project.train("everycanvas", epochs=2).to_polars()  # doctest: +SKIP
+            >>> project.train("everycanvas", epochs=2).to_polars()
         """
         from playbill.project.references import definition_reference
         from playbill.training.options import TrainOptions
@@ -297,7 +297,7 @@ class Project:
             StateError: A slice asked for has too few members.
 
         Example:
-            >>> project.evaluate("everycanvas@champion", canvas="search").to_polars()  # doctest: +SKIP
+            >>> project.evaluate("everycanvas@champion", canvas="search").to_polars()
         """
         from playbill.errors import ConfigError
         from playbill.project.evaluation import EvaluationOptions, evaluate_versions
@@ -333,7 +333,7 @@ class Project:
             ServiceError: MLflow or the database cannot be reached.
 
         Example:
-            >>> project.promote("everycanvas:1").verdict  # doctest: +SKIP
+            >>> project.promote("everycanvas:1").verdict
             'approved'
         """
         from playbill.versions.promotion import promote
@@ -379,7 +379,7 @@ class Project:
             StateError: Nothing has been ingested yet.
 
         Example:
-            >>> project.recommend("42", "search", query="star w", k=5).to_polars()  # doctest: +SKIP
+            >>> project.recommend("42", "search", query="star w", k=5).to_polars()
         """
         recommender, active = self._answering(model, version)
         return recommender.recommend(_request(active, member_id, canvas, situation))
@@ -401,7 +401,7 @@ class Project:
             RequestError: The canvas has no rows.
 
         Example:
-            >>> project.page("42", k=8).to_polars()  # doctest: +SKIP
+            >>> project.page("42", k=8).to_polars()
         """
         from playbill.serving.pipeline import require_rows
 
@@ -434,7 +434,7 @@ class Project:
             NotFoundError: No such title.
 
         Example:
-            >>> project.explain("Toy Story", "42", "home").places[0].verdict  # doctest: +SKIP
+            >>> project.explain("Toy Story", "42", "home").places[0].verdict
             'at place 3'
         """
         from playbill.serving.pipeline import find_title
