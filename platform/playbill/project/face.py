@@ -5,44 +5,27 @@ Nothing is decided here: each method hands its arguments on to the room that doe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
 from playbill.config import ProjectFolder, Workspace
+from playbill.errors import ConfigError
+from playbill.project.arguments import Situation, by_stage, moment_of, request_of
+from playbill.project.references import definition_reference, registered_reference
 
 if TYPE_CHECKING:
     from playbill.features import ApplyReport, BuildReport, MaterializeReport
     from playbill.project.evaluation import EvaluationResult
-    from playbill.serving import ActiveModel, Recommender, RecommendRequest, RecommendResponse
+    from playbill.serving import ActiveModel, Recommender, RecommendResponse
     from playbill.serving.explain import Explanation
     from playbill.serving.local import LocalRecommender
     from playbill.sources import IngestReport, PushReport
     from playbill.training.run import TrainOutcome
     from playbill.training.watch import ProgressListener
     from playbill.versions.promotion import Promotion
-
-
-class Situation(TypedDict, total=False):
-    """What else a request may say; the fields are those of `RecommendRequest`."""
-
-    k: int
-    """Titles in a list, and in each row, at most (default: 10)."""
-    at: datetime | str | None
-    """The moment to answer for, with a zone (default: now, after every event acknowledged so far)."""
-    country: str | None
-    device: str | None
-    language: str | None
-    query: str | None
-    """What was typed so far, for canvases such as search."""
-    source_title: str | None
-    """Id or exact name of the title that the list is about, for canvases such as more_like_this."""
-    context: Mapping[str, str | float]
-    """Values of context fields that packages outside Playbill add."""
-    rows: bool | None
-    """Whether to fill the canvas's rows (default: if it has any)."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +35,9 @@ class Project:
     Example:
         >>> project = Project.open("my_service", workspace="shop")
         >>> project.ingest("parquet", "export", mapping="shop.yaml").rows
-        >>> project.train("everycanvas").to_polars()
+        >>> project.train("everycanvas", epochs=2).to_polars()
+        >>> project.promote("everycanvas:1").verdict
+        'approved'
         >>> project.recommend("42", "home", k=5).to_polars()
 
     Args:
@@ -74,29 +59,16 @@ class Project:
 
         Raises:
             ConfigError: The folder does not exist, playbill.toml has mistakes, or this is no workspace name.
-
-        Example:
-            >>> Project.open(".").workspace.name
-            'ml_100k'
         """
         start = None if folder is None else Path(folder)
         return cls(ProjectFolder.find(start).workspace(workspace))
-
-    @property
-    def folder(self) -> Path:
-        """The project's folder, absolute."""
-        return self.workspace.project.root
 
     def workspaces(self) -> tuple[str, ...]:
         """Return the names of all workspaces that are configured or have data."""
         return self.workspace.project.workspace_names()
 
     def select(self, workspace: str) -> Project:
-        """Return this project with another workspace chosen, as `playbill -w NAME` does.
-
-        Raises:
-            ConfigError: This is no workspace name.
-        """
+        """Return this project with another workspace chosen, as `playbill -w NAME` does."""
         return Project(self.workspace.project.workspace(workspace))
 
     def ingest(
@@ -150,10 +122,10 @@ class Project:
         """Append what arrived later: events, and new versions of titles, members and availability.
 
         Args:
-            events: File of events, or a stream of ndjson.
-            titles: File of titles.
-            members: File of members.
-            availability: File of spans in which titles can be watched.
+            events: File, or a stream of ndjson; `titles`, `members`, `availability` likewise.
+            titles: New ones, and new versions of titles.
+            members: New ones, and new versions of members.
+            availability: New spans in which titles can be watched.
             mapping: YAML file that says which column feeds which canonical one.
             compact: Write into the day partitions what else would wait in the journal.
 
@@ -200,7 +172,7 @@ class Project:
         if progress is not None:
             progress.stage("build features")
         heard = None if progress is None else lambda view, done, total: progress.advance(done, total, view)
-        return build_features(self.workspace, heard, full=full, until=_moment(until))
+        return build_features(self.workspace, heard, full=full, until=moment_of(until))
 
     def materialize(self, until: datetime | str | None = None) -> MaterializeReport:
         """Load the newest feature values into the online store.
@@ -214,7 +186,7 @@ class Project:
         """
         from playbill.features import FeatureDoor
 
-        return FeatureDoor(self.workspace).materialize(_moment(until))
+        return FeatureDoor(self.workspace).materialize(moment_of(until))
 
     def train(
         self,
@@ -235,9 +207,9 @@ class Project:
         Args:
             model: Of the zoo, by name.
             definition: Version of its definition (default: the newest).
-            protocol: What is held out (default: the definition's).
-            epochs: Passes over the data (default: the definition's).
-            seed: Of weights, order and dropout (default: the definition's).
+            protocol: What is held out (default: the definition's, like the two that follow).
+            epochs: Passes over the data.
+            seed: Of weights, order and dropout.
             workers: 0 trains in this process, N on N Ray workers (default: the project's).
             gpu: Whether to use one (default: when there is one).
             progress: Hears of progress.
@@ -248,11 +220,7 @@ class Project:
             StateError: Data, features or a registry is missing; the text names the command to run first.
             DataError: The label of a head that is not optional has no positive row.
             ServiceError: MLflow, the feature store or the cluster cannot be reached.
-
-        Example:
-            >>> project.train("everycanvas", epochs=2).to_polars()
         """
-        from playbill.project.references import definition_reference
         from playbill.training.options import TrainOptions
         from playbill.training.run import train
 
@@ -299,23 +267,13 @@ class Project:
         Example:
             >>> project.evaluate("everycanvas@champion", canvas="search").to_polars()
         """
-        from playbill.errors import ConfigError
         from playbill.project.evaluation import EvaluationOptions, evaluate_versions
 
         if not references:
             raise ConfigError("name a version to evaluate, such as model@champion or model:3")
-        options = EvaluationOptions(
-            protocol=protocol,
-            canvas=canvas,
-            row=row,
-            label=label,
-            baselines=None if baselines is None else tuple(baselines),
-            slices=None if slices is None else tuple(slices),
-            minimum_members=minimum_members,
-            window=window,
-            leakage_checks=leakage_checks,
-            log=log,
-        )
+        subject = (protocol, canvas, row, label)
+        chosen = [None if names is None else tuple(names) for names in (baselines, slices)]
+        options = EvaluationOptions(*subject, *chosen, minimum_members, window, leakage_checks, log)
         return evaluate_versions(self.workspace, references, options, progress)
 
     def promote(self, reference: str) -> Promotion:
@@ -331,10 +289,6 @@ class Project:
             UnknownNameError: No such model, alias or version.
             StateError: Another controller did not decide in time.
             ServiceError: MLflow or the database cannot be reached.
-
-        Example:
-            >>> project.promote("everycanvas:1").verdict
-            'approved'
         """
         from playbill.versions.promotion import promote
 
@@ -344,9 +298,7 @@ class Project:
         """Put the champion before the present one back. Quality gates are skipped, integrity checks are not.
 
         Raises:
-            UnknownNameError: No such model.
-            StateError: There is no earlier champion, or another controller did not decide in time.
-            ServiceError: MLflow or the database cannot be reached.
+            StateError: There is no earlier champion; and what `promote` raises.
         """
         from playbill.versions.promotion import rollback
 
@@ -382,7 +334,7 @@ class Project:
             >>> project.recommend("42", "search", query="star w", k=5).to_polars()
         """
         recommender, active = self._answering(model, version)
-        return recommender.recommend(_request(active, member_id, canvas, situation))
+        return recommender.recommend(request_of(active, member_id, canvas, situation))
 
     def page(
         self,
@@ -395,18 +347,18 @@ class Project:
     ) -> RecommendResponse:
         """Lay out a canvas's page: its rows in order, each with its titles and why it is where it is.
 
-        Takes and raises what `recommend` does, and:
+        Takes what `recommend` takes.
 
         Raises:
-            RequestError: The canvas has no rows.
+            RequestError: The canvas has no rows; and what `recommend` raises.
 
         Example:
             >>> project.page("42", k=8).to_polars()
         """
-        from playbill.serving.pipeline import require_rows
+        from playbill.serving.request_context import require_rows
 
         recommender, active = self._answering(model, version)
-        return recommender.recommend(require_rows(active, _request(active, member_id, canvas, situation)))
+        return recommender.recommend(require_rows(active, request_of(active, member_id, canvas, situation)))
 
     def explain(
         self,
@@ -420,30 +372,25 @@ class Project:
     ) -> Explanation:
         """Say why a title is in an answer or is not: what rules say of it, and which heads and terms rank it.
 
-        Takes and raises what `recommend` does. Nothing is logged.
+        Nothing is logged.
 
         Args:
             title: Its id, or exact name.
-            member_id: As in `recommend`, like everything after it.
-            canvas: See there.
-            model: See there.
-            version: See there.
-            situation: See there.
+            member_id, canvas, model, version, situation: As in `recommend`.
 
         Raises:
-            NotFoundError: No such title.
+            NotFoundError: No such title; and what `recommend` raises.
 
         Example:
             >>> project.explain("Toy Story", "42", "home").places[0].verdict
             'at place 3'
         """
-        from playbill.serving.pipeline import find_title
+        from playbill.serving.request_context import find_title
 
         recommender, active = self._answering(model, version)
-        return recommender.why(_request(active, member_id, canvas, situation), find_title(active, title))
+        return recommender.explain(request_of(active, member_id, canvas, situation), find_title(active, title))
 
     def _answering(self, model: str | None, version: int | None) -> tuple[Recommender, ActiveModel]:
-        from playbill.project.references import registered_reference
         from playbill.serving.loading import served_model
         from playbill.serving.local import LocalRecommender
 
@@ -452,42 +399,3 @@ class Project:
         if key not in self._recommenders:
             self._recommenders[key] = LocalRecommender(self.workspace, *key)
         return self._recommenders[key].current()
-
-
-def by_stage(progress: ProgressListener) -> Callable[[str, int, int | None], None]:
-    """Return what hears of (stage, done, total), for work that names its stage with every step."""
-    current: list[str] = []
-
-    def heard(stage: str, done: int, total: int | None) -> None:
-        if current != [stage]:
-            current[:] = [stage]
-            progress.stage(stage)
-        progress.advance(done, total)
-
-    return heard
-
-
-def _moment(moment: datetime | str | None) -> datetime | None:
-    from playbill.clock import parse_moment
-
-    return parse_moment(moment) if isinstance(moment, str) else moment
-
-
-def _request(active: ActiveModel, member_id: str | None, canvas: str | None, situation: Situation) -> RecommendRequest:
-    from pydantic import ValidationError
-
-    from playbill.errors import RequestError
-    from playbill.serving import RecommendRequest
-    from playbill.serving.pipeline import find_title
-
-    canvas = canvas or active.resolved.main_canvas
-    active.resolved.canvas(canvas)
-    fields: dict[str, Any] = {**situation, "member_id": member_id, "canvas": canvas}
-    fields["at"] = _moment(situation.get("at"))
-    if (title := fields.pop("source_title", None)) is not None:
-        fields["source_title_id"] = find_title(active, title)
-    try:
-        return RecommendRequest.model_validate(fields)
-    except ValidationError as error:
-        problems = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
-        raise RequestError("; ".join(problems)) from None

@@ -9,7 +9,7 @@ from rich.console import Console
 
 import playbill.cli
 from playbill.cli.progress import Stages, _clock
-from playbill.project.face import by_stage
+from playbill.project.arguments import by_stage
 
 
 def test_a_line_every_few_seconds_says_steps_rate_and_time_left():

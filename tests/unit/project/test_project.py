@@ -16,7 +16,7 @@ import playbill
 from playbill import Project
 from playbill.config import Workspace
 from playbill.errors import ConfigError, RequestError, UnknownNameError
-from playbill.project.face import Situation
+from playbill.project.arguments import Situation
 from playbill.serving.messages import NotFoundError, RecommendRequest
 from playbill.tables import RequestLog
 
@@ -63,7 +63,7 @@ def test_a_project_is_found_from_below_and_another_workspace_is_chosen(tmp_path:
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
     project = Project.open(str(below))
-    assert (project.folder, project.workspace.name) == (tmp_path.resolve(), "shop")
+    assert (project.workspace.project.root, project.workspace.name) == (tmp_path.resolve(), "shop")
     assert project.workspaces() == ("other", "shop")
     assert project.select("other").workspace.name == "other"
     assert project.select("other") == Project.open(below, workspace="other")
