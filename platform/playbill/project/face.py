@@ -372,11 +372,7 @@ class Project:
     ) -> Explanation:
         """Say why a title is in an answer or is not: what rules say of it, and which heads and terms rank it.
 
-        Nothing is logged.
-
-        Args:
-            title: Its id, or exact name.
-            member_id, canvas, model, version, situation: As in `recommend`.
+        Takes the title's id or exact name, then what `recommend` takes. Nothing is logged.
 
         Raises:
             NotFoundError: No such title; and what `recommend` raises.
