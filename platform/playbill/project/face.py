@@ -271,9 +271,10 @@ class Project:
 
         if not references:
             raise ConfigError("name a version to evaluate, such as model@champion or model:3")
-        subject = (protocol, canvas, row, label)
-        chosen = [None if names is None else tuple(names) for names in (baselines, slices)]
-        options = EvaluationOptions(*subject, *chosen, minimum_members, window, leakage_checks, log)
+        others, groups = (None if names is None else tuple(names) for names in (baselines, slices))
+        options = EvaluationOptions(
+            protocol, canvas, row, label, others, groups, minimum_members, window, leakage_checks, log
+        )
         return evaluate_versions(self.workspace, references, options, progress)
 
     def promote(self, reference: str) -> Promotion:
