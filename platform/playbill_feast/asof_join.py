@@ -158,10 +158,8 @@ class ViewValues:
     """Values of one view and how they are joined.
 
     Attributes:
-        name: The view, for messages.
         frame: One row per (keys, moment).
         keys: Column of the rows -> column of the values. Empty for a view without entity.
-        at: Time column of the values.
         created: Column that decides between values of one moment (the later wins), or None.
         features: Output column -> column of the values.
         ttl: Values older than this are null; None is no limit. Age exactly `ttl` is kept.

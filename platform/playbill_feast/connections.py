@@ -13,10 +13,6 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 def expand_variables(text: str, where: str) -> str:
     """Replace every `${NAME}` in a text from the environment.
 
-    Args:
-        text: With variables or without.
-        where: What the text is, for the message.
-
     Raises:
         StoreConfigError: A variable is not set.
     """

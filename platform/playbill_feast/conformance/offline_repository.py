@@ -42,8 +42,6 @@ class OfflineRepository:
     """An applied repository and the door to its sources.
 
     Attributes:
-        store: The Feast store under test.
-        views: Feature views by name.
         fill: Replaces everything a source holds.
     """
 
@@ -209,5 +207,4 @@ def _boosted(taste: FeatureView) -> OnDemandFeatureView:
     def boosted(inputs: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame({"boosted_x": inputs["x"] + inputs["boost"]})
 
-    view: OnDemandFeatureView = boosted
-    return view
+    return boosted

@@ -93,13 +93,7 @@ def answer_of(response: Any) -> OnlineAnswer:
 
 @dataclass(frozen=True)
 class OnlineRepository:
-    """An applied repository on the online store under test.
-
-    Attributes:
-        store: The Feast store.
-        views: Feature views by name.
-        folder: Where registry and sources are.
-    """
+    """An applied repository on the online store under test."""
 
     store: FeatureStore
     views: Mapping[str, FeatureView]

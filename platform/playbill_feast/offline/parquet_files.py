@@ -83,10 +83,6 @@ def scan_parts(files: Sequence[Path], root: Path) -> pl.LazyFrame:
 def require_sound(files: Sequence[Path], advice: str = "Write it again.") -> None:
     """Compare files with the digests beside them, each version of a file once in this process.
 
-    Args:
-        files: Parquet files.
-        advice: What to do about a damaged one.
-
     Raises:
         StoreDataError: The content of files is not what was written; each is named.
     """

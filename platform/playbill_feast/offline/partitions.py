@@ -61,9 +61,7 @@ class PartitionPlan:
     Attributes:
         views: What to look up; their frames are lazy scans.
         groups: Per view the number of its group: views of one group share their partitions of the entity rows.
-        at: Time column of the entity rows.
         first: Earliest moment of the entity rows in UTC, None without rows.
-        last: Latest moment.
         partitions: Per group. Partition `p` of group `g` has the number `g * partitions + p`.
     """
 

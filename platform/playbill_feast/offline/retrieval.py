@@ -42,7 +42,6 @@ class RetrievalRequest:
     """One retrieval.
 
     Attributes:
-        config: The feature store's configuration.
         features: View -> names of its requested features, in order.
         full_names: Name outputs `view__feature`.
         created_by_row: Only values created at or before each row's moment count.
@@ -233,10 +232,8 @@ class Pull:
     """What is pulled from a source. Columns have the source's own names: Feast maps them afterwards.
 
     Attributes:
-        source: Whose rows.
         keys: Join key columns. Without any, Feast's stand-in for a key is added.
         features: Feature columns; none is every column.
-        at: Event time column.
         created: Column that decides between rows of one moment, or None.
         since: Earliest event time, included.
         until: Latest event time, included.

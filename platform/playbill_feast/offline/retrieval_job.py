@@ -76,10 +76,8 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]
 
     Args:
         evaluate: Computes the table, without on-demand views.
-        config: The feature store's configuration.
         full_feature_names: Whether outputs are named `view__feature`.
         on_demand_feature_views: Views that Feast computes from the table.
-        metadata: Features and keys of the request.
     """
 
     def __init__(

@@ -40,9 +40,6 @@ class SqlSource(DataSource):  # type: ignore[misc]
         timestamp_field: Column with the event time.
         created_timestamp_column: Column that says when a row came to be known.
         field_mapping: Column -> feature name.
-        description: Text.
-        tags: Any.
-        owner: Who looks after it.
 
     Raises:
         StoreConfigError: Not exactly one of table and query is given, or the URL is malformed or relative.

@@ -105,7 +105,6 @@ class PackedDatabase:
     """Packed rows of many views in one database.
 
     Args:
-        backend: The database.
         name: What messages call it, such as a path or a host.
     """
 

@@ -71,8 +71,7 @@ def _parts(tag: bytes, name: str, values: Sequence[Any], last: bool) -> list[byt
 def _numbers(tag: bytes, values: np.ndarray[Any, Any]) -> list[Any]:
     encoded = np.empty(len(values), [("tag", "S1"), ("value", ">i8")])
     encoded["tag"], encoded["value"] = tag, values
-    parts: list[Any] = encoded.view("V9").tolist()
-    return parts
+    return encoded.view("V9").tolist()
 
 
 def keys_of_arrow(kinds: KeyKinds, table: pa.Table) -> list[bytes | None]:

@@ -62,8 +62,7 @@ class OpenedView:
     def seconds(self) -> Ints:
         """Return event times in whole seconds, 0 where there is no row, as Feast has them."""
         times = self.rows.event_us
-        seconds: Ints = np.where(times == NEVER, 0, times // _A_SECOND_US)
-        return seconds
+        return np.where(times == NEVER, 0, times // _A_SECOND_US)
 
     def statuses(self, column: StoredColumn) -> list[int]:
         """Return Feast's status of every value of a column."""
@@ -81,8 +80,6 @@ class PackedOnlineResponse(OnlineResponse):  # type: ignore[misc]
 
     Args:
         request_columns: Columns of the request that the response repeats.
-        views: What was read.
-        derived: Columns of on-demand views.
         returned: Names of the columns that the response has; None is all of them.
     """
 

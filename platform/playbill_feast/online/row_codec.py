@@ -37,8 +37,7 @@ def spread(starts: Ints, lengths: Ints) -> Ints:
     """
     total = int(lengths.sum())
     before = np.cumsum(lengths) - lengths
-    indices: Ints = np.repeat(starts - before, lengths) + np.arange(total)
-    return indices
+    return np.repeat(starts - before, lengths) + np.arange(total)
 
 
 def gather(blobs: Blobs) -> Bytes:
@@ -48,8 +47,7 @@ def gather(blobs: Blobs) -> Bytes:
     ends = blobs.starts + blobs.lengths
     if (ends[:-1] == blobs.starts[1:]).all():
         return blobs.data[blobs.starts[0] : ends[-1]]
-    taken: Bytes = blobs.data[spread(blobs.starts, blobs.lengths)]
-    return taken
+    return blobs.data[spread(blobs.starts, blobs.lengths)]
 
 
 def packed_blobs(data: Bytes, lengths: Ints) -> Blobs:

@@ -227,9 +227,6 @@ class StoredView:
     """A feature view, the rows it is stored in, and the moment that ages are counted to.
 
     Args:
-        rows: The database.
-        project: The project's name.
-        view: Feast's feature view.
         now_us: The moment in microseconds since 1970, None to enforce no ttl.
     """
 

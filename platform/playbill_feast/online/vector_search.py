@@ -164,12 +164,10 @@ def _distances(table: VectorTable, query: Floats, metric: str) -> Floats:
     norm = np.linalg.norm(query)
     if metric == "l2":
         squares = table.norms**2 - 2 * products + norm**2
-        near: Floats = np.sqrt(np.maximum(squares, 0))
-        return near
+        return np.sqrt(np.maximum(squares, 0))
     # A vector of zeros has no direction: it is as far as one at a right angle.
     scale = table.norms * norm
-    turned: Floats = 1 - np.divide(products, scale, out=np.zeros_like(products), where=scale > 0)
-    return turned
+    return 1 - np.divide(products, scale, out=np.zeros_like(products), where=scale > 0)
 
 
 DISTANCE = "__distance"

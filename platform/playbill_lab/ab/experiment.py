@@ -172,7 +172,6 @@ class RunOptions:
         models: References of registered versions: `name@alias`, `name:version` or `name`.
         policies: Registered policies of the simulator to stand beside them.
         members: How many of the workspace's members take part, the first ones; None = 2000, or all if there are fewer.
-        days: Days of the test, right after the log.
         runs: How often; each with other luck of the members.
     """
 
@@ -188,7 +187,6 @@ class ServedAb:
     """A finished test.
 
     Args:
-        report: What became of the members.
         versions: Arm -> the registered version that served it.
     """
 

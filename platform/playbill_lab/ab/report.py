@@ -42,9 +42,7 @@ class Arm:
     """One arm of a test on one measure.
 
     Args:
-        arm: Its name.
         measure: One of `MEASURES`.
-        mean: Over members.
         difference: To the first arm, member by member; None for the first arm itself.
         p: Two-sided, of the difference being zero.
         p_adjusted: Holm, over the arms of the measure.
@@ -70,8 +68,6 @@ class AbReport:
     Args:
         arms: By measure, then arm, the first arm first.
         members: Members in each arm; they are the same ones.
-        days: Days of the test.
-        seeds: Of the runs.
         about: What else a reader needs to know, JSON-ready.
     """
 
@@ -232,9 +228,7 @@ class Contrast:
     """One difference of arms on one measure.
 
     Args:
-        name: What is compared with what.
         measure: One of `ab_report.MEASURES`.
-        value: Mean over members, with its interval.
         p: Two-sided, of it being zero.
         p_adjusted: Holm, over the contrasts of the measure.
     """

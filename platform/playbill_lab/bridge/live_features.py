@@ -85,9 +85,6 @@ class LiveFeatures:
 
     Args:
         door: The workspace's registry, for definitions; its files are not read.
-        titles: The canonical table.
-        availability: The canonical table.
-        members: The canonical table.
 
     `follow` says what has happened so far; before it is called nothing has.
     """

@@ -40,7 +40,6 @@ class Question:
     """What one question comes down to.
 
     Attributes:
-        key: The request that has to be scored.
         blend: Head -> weight.
         rules: The zoo's rule about candidates; None where only the simulated service has one.
     """
@@ -58,11 +57,6 @@ class ModelPolicy(ScoredPolicy):
     zoo ranks by a policy, are answered by `elsewhere`; `answered` counts both.
 
     Args:
-        name: What it is called in reports.
-        scorer: The model's heads over the world's titles.
-        resolved: The model's definition.
-        world: Where it will answer.
-        features: Its features as of each moment.
         elsewhere: Answers what the model does not.
 
     Raises:

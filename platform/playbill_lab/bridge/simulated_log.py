@@ -29,7 +29,6 @@ class SimulatedLog:
     """The canonical tables of a simulated run, in memory; what training and evaluation read of a workspace's.
 
     Args:
-        world: The service.
         events: Canonical interactions, sorted by member_id and seq.
         end: The first moment after them.
         ripened: The same events and those of the days after, by which the last ones can be told what came of them;
@@ -117,7 +116,6 @@ class Switching:
     Args:
         before: Answers up to it: the policy that wrote the log.
         after: Answers from then on: the policy in question.
-        from_day: The day of the run.
     """
 
     before: Policy

@@ -28,10 +28,6 @@ class Fitted:
 
     Args:
         bundle: As `playbill train` would have written it.
-        parameters: Weights of the network.
-        examples: Requests that it learnt from.
-        seconds: In the training loop.
-        loss: Of the last epoch.
     """
 
     bundle: Bundle
@@ -55,14 +51,6 @@ def fit_model(
     progress: Callable[[Progress], None] | None = None,
 ) -> Fitted:
     """Train one model on the training part of a simulated log.
-
-    Args:
-        log: The tables.
-        resolved: The model's definition.
-        split: What is held out.
-        features: Its features as of each moment.
-        folder: Where its bundle goes.
-        progress: Called after every step.
 
     Raises:
         DataError: A head's label has no positive row.

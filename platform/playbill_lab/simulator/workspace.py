@@ -39,13 +39,9 @@ class Simulated:
     """A workspace's log and how it came about.
 
     Attributes:
-        world: The service.
-        outcome: Of its run.
         fit: Its distance to MovieLens, as of `fit.fit_report`.
-        seconds: In all, tables published.
         cpu_seconds: Of all processes together; what is left of `seconds` on a machine with other work.
         peak_gib: Most memory, of all processes together.
-        processes: How many ran.
     """
 
     world: World

@@ -30,13 +30,7 @@ class Offline:
     """One model on the held-out end of one log.
 
     Args:
-        arm: The model.
-        seed: Of the run.
         metrics: Metric -> mean with its interval by member.
-        requests: Requests that were measured.
-        parameters: Weights of the network.
-        examples: That it learnt from.
-        train_seconds: In the training loop.
     """
 
     arm: str
@@ -53,7 +47,6 @@ class Cell:
     """What one arm came to on one seed.
 
     Args:
-        arm: Its name.
         seed: Of the world, its log and the luck.
         members: A row per member of the test: member, run, and a column per measure.
         offline: How the model did on the log; None for an arm that is no model.
@@ -66,11 +59,7 @@ class Cell:
 
 
 class Cells:
-    """A folder of cells.
-
-    Args:
-        folder: Made when missing.
-    """
+    """A folder of cells."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

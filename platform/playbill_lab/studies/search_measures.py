@@ -132,8 +132,7 @@ def first_titles(scores: Scores, candidates: Mask, k: int = 10) -> Indices:
     """Return [N, K] the columns of each list, best first; fewer candidates than K give `UNKNOWN` at the end."""
     masked = np.where(candidates, scores, -np.inf)
     order = np.argsort(-masked, axis=1, kind="stable")[:, :k]
-    found: Indices = np.where(np.take_along_axis(masked, order, axis=1) > -np.inf, order, UNKNOWN)
-    return found
+    return np.where(np.take_along_axis(masked, order, axis=1) > -np.inf, order, UNKNOWN)
 
 
 def nearness(lists: Indices, likeness: Scores, candidates: Mask) -> npt.NDArray[np.float64]:
@@ -217,8 +216,7 @@ def listed(scores: AnyFloats, candidates: Mask, sources: Ints64, k: int = 10) ->
     """
     masked = np.where(candidates[None, :], scores, -np.inf)
     masked[np.arange(len(sources)), sources] = -np.inf
-    found: Ints64 = np.argsort(-masked, axis=1, kind="stable")[:, :k]
-    return found
+    return np.argsort(-masked, axis=1, kind="stable")[:, :k]
 
 
 def mean_likeness(lists: Ints64, judged: AnyFloats, candidates: Mask, sources: Ints64) -> AnyFloats:

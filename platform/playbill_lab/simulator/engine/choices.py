@@ -113,8 +113,7 @@ def buzz(world: World, title: Ints32, country: NDArray[np.int16], at_us: NDArray
     opens = world.windows.opens[title, country[:, None]]
     age = np.where(opens == NEVER, 0, at_us[:, None] - opens) / DAY_US
     fading = np.maximum(age, 0.0) / world.truth.half_life_days[title]
-    fresh: Floats64 = np.asarray(world.truth.buzz[title] * np.exp2(-fading), np.float64)
-    return fresh
+    return np.asarray(world.truth.buzz[title] * np.exp2(-fading), np.float64)
 
 
 def respond(request: PolicyRequest, slates: Slates, streams: Streams) -> Response:
@@ -188,5 +187,4 @@ def expected_by_place(request: PolicyRequest, slates: Slates, outcome: Outcomes)
             else LAW.satisfying(leaning.satisfaction_logit)
         )
         worth = plays * after
-    part: NDArray[np.float64] = looked * worth
-    return part
+    return looked * worth

@@ -50,5 +50,4 @@ class BestValue(_Oracle):
 
     def worth(self, leaning: Leanings) -> NDArray[np.float64]:
         """Return the expected change of satisfaction if it is looked at."""
-        worth: NDArray[np.float64] = leaning.click * leaning.play * LAW.satisfying(leaning.satisfaction_logit)
-        return worth
+        return leaning.click * leaning.play * LAW.satisfying(leaning.satisfaction_logit)

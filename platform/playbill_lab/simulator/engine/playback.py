@@ -185,8 +185,7 @@ def _share_of_title(
     plays: Plays, state: State, begun: NDArray[np.int64], share: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     length = state.world.catalogue.episodes[plays.title].astype(np.int64)
-    found: NDArray[np.float64] = (begun % length + share) / length
-    return found
+    return (begun % length + share) / length
 
 
 def _note_ends(

@@ -40,15 +40,11 @@ class Outcome:
     """What a run came to.
 
     Attributes:
-        policy: Name of the policy.
         members: One row per member: member_id, country, joined_at, churned_at (null = stayed), sessions, plays,
             hours, satisfaction (at the end), days (as a member, within the run), value (long-term value in days:
             days within the run, plus what the hazard leaves of the next `value_days`).
-        counts: Events by canvas and action, those with any.
         titles_per_member: [M] distinct titles that each member played.
         members_per_title: [T] distinct members that played each title.
-        seconds: How long the run took.
-        interactions: The canonical log, where it was kept.
     """
 
     policy: str

@@ -44,7 +44,6 @@ class Block:
     """Members with numbers `first` to `last - 1`. They meet others only in what countries have played by the morning.
 
     Attributes:
-        number: Place among the blocks of the world.
         first: Its first member.
         last: The member after its last one.
     """
@@ -196,12 +195,8 @@ class Shard:
     """Some blocks of a run.
 
     Args:
-        world: The whole world.
-        policy: Who fills the pages.
-        blocks: Which members.
         sink: Returns what takes the canonical interactions of a block; None = nobody does.
         keep_log: Hold the interactions in memory.
-        watch: Called with every round.
     """
 
     def __init__(

@@ -54,7 +54,6 @@ class TruePlays:
     """How likely each title was to be played in requests of a simulated log.
 
     Args:
-        world: The world behind the log.
         note: Why nothing more is known; empty while all is.
         believed: The same world by another law, such as one without some effects: what an oracle knows that believes in
             it; None = the law of the world.
@@ -129,12 +128,7 @@ def request_names(request: PolicyRequest) -> list[str]:
 
 
 def true_plays(request: PolicyRequest, policy: Policy) -> Floats64:
-    """Return [N, T] how likely each title is to be played in a request, or on previews to be asked for.
-
-    Args:
-        request: The first question of each.
-        policy: Who fills the lists.
-    """
+    """Return [N, T] how likely each title is to be played in a request, or on previews to be asked for."""
     chance = np.zeros((len(request), len(request.world.catalogue)))
     home = request.canvas == on.HOME
     plain = np.flatnonzero(~home)

@@ -26,7 +26,6 @@ class Pages:
     """N home pages that begin, of N different members.
 
     Attributes:
-        state: What has happened so far.
         number: [N] number of each page's first question.
         member: [N].
         at_us: [N] moment, microseconds since 1970.
@@ -69,8 +68,7 @@ class RowOrders:
 
 def ordering(policy: Any) -> Callable[[Pages, np.random.Generator], RowOrders | None] | None:
     """Return how a policy orders rows, None where it leaves that to the service; so may its answer."""
-    found: Callable[[Pages, np.random.Generator], RowOrders | None] | None = getattr(policy, "order", None)
-    return found
+    return getattr(policy, "order", None)
 
 
 def checked(pages: Pages, orders: RowOrders, name: str) -> RowOrders:

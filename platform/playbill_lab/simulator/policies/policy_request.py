@@ -56,7 +56,6 @@ class PolicyRequest:
     """N questions of N different members. Row n of every array is one question.
 
     Attributes:
-        world: The world they live in.
         state: What has happened so far. Its counters move on: read them before the next question.
         number: [N] int64, unique over a run; the same in runs of other policies where the member came as far.
         request: [N] int64, number of the request; the rows of one page share it.
@@ -71,7 +70,6 @@ class PolicyRequest:
         device: [N] place in `canvases.DEVICES`.
         shown: [N, S] titles that are on the page already and may not come again; -1 fills.
         query: What was typed, None where nothing was.
-        hidden: What the members want.
         log: The events so far, where the run keeps them.
     """
 

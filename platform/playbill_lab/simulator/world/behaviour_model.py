@@ -81,8 +81,7 @@ class BehaviourModel:
     def remaining_days(self, satisfaction: Floats64, days: int) -> Floats64:
         """Return how many of the next `days` a member stays, in the mean, if satisfaction holds."""
         stays = 1.0 - self.hazard(satisfaction)
-        expected: Floats64 = stays * (1.0 - stays**days) / (1.0 - stays)
-        return expected
+        return stays * (1.0 - stays**days) / (1.0 - stays)
 
     def leaves_early(self, satisfaction_logit: Floats64) -> Floats64:
         """Return the probability that a play is left in its first minutes."""
@@ -91,8 +90,7 @@ class BehaviourModel:
     def satisfying(self, satisfaction_logit: Floats64) -> Floats64:
         """Return the expected change of satisfaction by a play of this satisfaction logit."""
         ends = self.finished * logistic(satisfaction_logit) + self.left * self.leaves_early(satisfaction_logit)
-        expected: Floats64 = ends + self.deep * np.tanh(satisfaction_logit / 2.0)
-        return expected
+        return ends + self.deep * np.tanh(satisfaction_logit / 2.0)
 
 
 LAW = BehaviourModel()
@@ -100,5 +98,4 @@ LAW = BehaviourModel()
 
 def logistic(log_odds: Floats64) -> Floats64:
     """Return 1 / (1 + e^-x)."""
-    probability: Floats64 = 1.0 / (1.0 + np.exp(-log_odds))
-    return probability
+    return 1.0 / (1.0 + np.exp(-log_odds))

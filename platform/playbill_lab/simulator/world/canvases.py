@@ -79,7 +79,6 @@ class Place:
     """How a canvas or row is looked at.
 
     Attributes:
-        size: Titles asked for.
         look: Chance to look at the next place after one that was not played.
         draw: Added to the log odds of a click there.
     """

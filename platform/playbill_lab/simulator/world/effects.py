@@ -88,7 +88,6 @@ class Effects:
     """The effects of a world, worked out for its titles.
 
     Attributes:
-        spec: Their sizes.
         by_hour: [24 D, T] log odds by local hour and device.
         by_weekday: [7, T] log odds.
         by_day: [366, T] log odds by day of the year.
@@ -169,15 +168,13 @@ class Effects:
         dealt = np.zeros((len(recent), len(self.then) + 1))
         np.put_along_axis(dealt, parts, np.broadcast_to(RECENT, parts.shape), axis=1)
         dealt[:, -1] = 0.0  # where -1 was written to
-        weight: Floats64 = np.take_along_axis(dealt, title, axis=1)
-        return weight
+        return np.take_along_axis(dealt, title, axis=1)
 
 
 def examination_logit(request: PolicyRequest) -> Floats64:
     """Return [N] the chance to look at the next place after one that was not played."""
     own = request.world.effects
-    found: Floats64 = on.LOOK[request.canvas] if own is None else own.look[request.canvas, request.device]
-    return found
+    return on.LOOK[request.canvas] if own is None else own.look[request.canvas, request.device]
 
 
 def next_row_of(world: World, device: NDArray[np.integer]) -> Floats64:

@@ -59,7 +59,6 @@ class EventLog:
     """Takes events of a day, numbers each member's, and hands batches on.
 
     Args:
-        world: Whose ids they carry.
         until_us: Events from this moment on are left out: the run is over.
         write: Called with each canonical batch; None = nobody is told.
         keep: Hold everything in memory, so that histories can be read.

@@ -176,8 +176,7 @@ def activity_relative(
     kept = kept[kept > 0]
     if not kept.size:
         raise ValueError("no member has a play, so there is no activity to measure.")
-    quantiles: npt.NDArray[np.float64] = np.quantile(kept, probabilities) / np.median(kept)
-    return quantiles
+    return np.quantile(kept, probabilities) / np.median(kept)
 
 
 def activity_at(probabilities: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:

@@ -58,8 +58,6 @@ class QueryBook:
         of_title: [T + absent, languages] place of a title's name in `letters` by language.
         original: [T + absent] place of its name in the original language.
         english: [T + absent] place of its English name.
-        titles: T.
-        index: Matching of prefixes.
     """
 
     letters: Letters
@@ -71,12 +69,7 @@ class QueryBook:
 
     @classmethod
     def make(cls, catalogue: Catalogue, rng: np.random.Generator) -> QueryBook:
-        """Prepare a catalogue, once per world.
-
-        Args:
-            catalogue: Titles with names.
-            rng: Draws the names of titles that the catalogue does not have.
-        """
+        """Prepare a catalogue, once per world."""
         names, of_title, original, english = _names(catalogue)
         absent = _absent_names(catalogue.languages, set(names), rng)
         start = len(names)
@@ -329,8 +322,7 @@ class NameIndex:
         has = self._names_of_pair[bucket]
         shared = np.add.reduceat(has, np.cumsum(count) - count, axis=0)
         best = np.maximum.reduceat(shared, self.starts, axis=1) / np.maximum(count, 1)[:, None].astype(np.float32)
-        found: npt.NDArray[np.float32] = np.where(best >= SLIP_THRESHOLD, SLIP_SCORE * best, 0).astype(np.float32)
-        return found
+        return np.where(best >= SLIP_THRESHOLD, SLIP_SCORE * best, 0).astype(np.float32)
 
 
 def letter_pairs(texts: Sequence[str]) -> npt.NDArray[np.float32]:

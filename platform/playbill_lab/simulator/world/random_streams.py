@@ -26,11 +26,7 @@ _TO_UNIT = 2.0**-53
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """The random streams of one seed.
-
-    Attributes:
-        seed: The world's seed, or a replay's.
-    """
+    """The random streams of one seed."""
 
     seed: int
 
@@ -69,8 +65,7 @@ class Streams:
 def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     state = (state ^ (state >> np.uint64(30))) * _FIRST
     state = (state ^ (state >> np.uint64(27))) * _SECOND
-    mixed: NDArray[np.uint64] = state ^ (state >> np.uint64(31))
-    return mixed
+    return state ^ (state >> np.uint64(31))
 
 
 def one_thread() -> AbstractContextManager[object]:

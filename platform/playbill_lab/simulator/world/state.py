@@ -32,7 +32,6 @@ class State:
     """The counters of one run. Those by country stand still during a day; a member's own move with every event.
 
     Attributes:
-        day: Day of the run.
         plays_7d: [C, T] plays of the last seven full days. Before the run they are what the titles' pull lets expect.
         plays_2d: [C, T] plays of the last two full days.
         played: [M, T] uint8 plays of each title by each member, at most 255.
@@ -105,8 +104,7 @@ class State:
         """Return [N, T]: what is announced and launches in these countries within some days."""
         opens = self.world.windows.opens.T[country]
         known = self.world.windows.announced[None, :] <= at_us[:, None]
-        found: NDArray[np.bool_] = (opens > at_us[:, None]) & (opens <= at_us[:, None] + days * DAY_US) & known
-        return found
+        return (opens > at_us[:, None]) & (opens <= at_us[:, None] + days * DAY_US) & known
 
     def count_play(self, member: Codes, title: Codes) -> None:
         """Count one play of each member; a member occurs once."""

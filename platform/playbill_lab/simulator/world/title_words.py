@@ -23,10 +23,6 @@ class Tongue:
     """How names are made in one language. Word i means the same thing in every language.
 
     Attributes:
-        nouns: Things a title may be about.
-        adjectives: Words before or after a noun.
-        of: Template of two nouns.
-        both: Template of two nouns.
         described: Template of an adjective `a` and a noun `n`.
     """
 

@@ -151,12 +151,8 @@ class World:
     """A service before its first day. Equal specs and catalogues make equal worlds, to the bit.
 
     Attributes:
-        spec: What it was made from.
         catalogue: Its titles; what policies may know of them.
         windows: Where and when each title can be watched.
-        people: Its members as arrays.
-        truth: What no policy knows.
-        queries: What members type, and what it matches.
     """
 
     spec: WorldSpec

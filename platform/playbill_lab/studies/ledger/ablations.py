@@ -36,8 +36,6 @@ class Comparison:
     """Arms beside a base, by canvas.
 
     Args:
-        part: Which part it is.
-        base: What arms are compared with.
         quality: Arm, the base among them -> canvas -> quality.
         relative: Arm -> canvas -> (arm - base) / base. An arm may lack a canvas.
     """

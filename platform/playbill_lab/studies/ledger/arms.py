@@ -44,9 +44,7 @@ class Costs:
     Args:
         train_seconds: Wall clock in the training loop.
         cpu_seconds: Processor time of the same.
-        steps: Optimizer steps.
         rows: Labelled rows of an epoch, made ones left out.
-        parameters: Weights of the network.
         serving_bytes: Of its weights and of the titles' vectors that serving keeps.
     """
 
@@ -135,14 +133,7 @@ def answers(answerer: Answerer, cases: Mapping[str, Sequence[PolicyRequest]], k:
 def baseline_values(
     cases: Sequence[PolicyRequest], resolved: ResolvedModel, beside: Beside, k: int
 ) -> dict[str, Floats64]:
-    """Return what baselines reach on a canvas's requests: name -> [N, metrics], fold after fold.
-
-    Args:
-        cases: The canvas's folds.
-        resolved: The model that they stand beside.
-        beside: Baselines of the log that were fitted for other canvases.
-        k: Places of a list.
-    """
+    """Return what baselines reach on a canvas's requests: name -> [N, metrics], fold after fold."""
     found: dict[str, list[Floats64]] = {}
     for one in cases:
         if isinstance(one, RowCases):

@@ -53,7 +53,6 @@ class TitleCases:
     """The held-out requests of one canvas, ready to be answered by any number of models.
 
     Args:
-        canvas: Its name.
         case: N requests of one fold.
         chunks: The same with their candidates and features.
     """
@@ -68,7 +67,6 @@ class RowCases:
     """The held-out pages of one canvas of rows, likewise.
 
     Args:
-        canvas: Its name.
         case: N pages of one fold.
         requests: [N] the same with their features.
     """
@@ -102,12 +100,7 @@ class LedgerService:
 
     Args:
         tables: The canonical tables: a workspace's, or a simulated log.
-        frames: The same as evaluation reads them.
-        resolved: The consolidated model.
-        split: What is held out.
-        features: Feature values as of each moment.
         clock: What labels mature against.
-        options: Sizes.
         snapshot: Which data this is, for what is kept.
     """
 

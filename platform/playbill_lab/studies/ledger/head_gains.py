@@ -51,12 +51,9 @@ class HeadGain:
     """One head, joint and alone.
 
     Args:
-        head: Its name.
         joint: Area under the curve in the consolidated model.
         single: With the head alone.
         gain: joint - single, over members and seeds.
-        rows: Held-out rows R.
-        positives: Among them.
         trained: Labelled rows of training.
         canvas: Whose own model the other one is; None = the head alone, on all canvases.
     """

@@ -136,8 +136,6 @@ class Stacked:
     """A score and another one's, standardised over the titles and weighed, added up.
 
     Args:
-        function: The score.
-        other: Another recommender's, over the same or more titles.
         weight: Of the other.
     """
 
@@ -161,8 +159,7 @@ class Stacked:
         places = {title: place for place, title in enumerate(self.other.title_ids)}
         columns = np.array([places.get(title, -1) for title in self.title_ids], np.int64)
         added = np.where(columns >= 0, standard[:, columns], 0.0)
-        stacked: Scores = scores + self.weight * added
-        return stacked
+        return scores + self.weight * added
 
 
 @dataclass(frozen=True)
@@ -195,7 +192,6 @@ class ClusterFeatures:
     """The features of a service, and the cluster of each request's member beside them.
 
     Args:
-        features: The service's own features.
         plays: [P] member_id and at, by member and time, with `row`: their own place.
         sums: [P, D] sum of a member's title vectors up to each play.
         centres: [C, D] unit vectors.

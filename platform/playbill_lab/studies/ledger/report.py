@@ -254,9 +254,6 @@ class Ledger:
     """What came out.
 
     Args:
-        model: The consolidated model's name.
-        options: What was asked.
-        canvases: Every canvas that was measured.
         skipped: Canvas -> why it was not.
         table: The main table; None where it was not asked for.
         comparisons: Part -> its arms beside the consolidated model.

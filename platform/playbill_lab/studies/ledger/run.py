@@ -48,10 +48,7 @@ class LedgerRun:
     """A ledger under way.
 
     Args:
-        service: What all models share.
-        cells: What is known already.
         skipped: Canvas -> why it cannot be measured.
-        beside: Baselines of the log, each fitted once.
     """
 
     service: LedgerService
@@ -236,7 +233,6 @@ class LedgerCells:
     """A folder of cells.
 
     Args:
-        folder: Made when missing.
         progress: Called with the name of every cell that is made anew.
     """
 

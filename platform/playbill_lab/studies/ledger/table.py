@@ -28,7 +28,6 @@ class BaselineRow:
     """A baseline on one canvas.
 
     Args:
-        quality: Of its lists.
         lead: Quality of the consolidated model minus its own, paired by request.
     """
 
@@ -41,13 +40,10 @@ class CanvasRow:
     """One canvas of the main table.
 
     Args:
-        canvas: Its name.
         metric: Label and quality measure, such as `discovery_play ndcg@10`.
         consolidated: Quality under the model of all canvases.
         separate: Under its own.
         relative: (consolidated - separate) / separate.
-        requests: Held-out requests N.
-        members: Who made them.
         logged: Whether they are the log's own of this canvas.
         rows: Labelled rows that the separate model learns from in an epoch.
         reads: Feature values that are looked up for a request.
@@ -96,7 +92,6 @@ class LedgerTable:
     """Every canvas, and what both ways cost in all.
 
     Args:
-        rows: Canvases, in the model's order.
         skipped: Canvas -> why it is not in the table.
         consolidated: Cost -> of the one model.
         separate: Cost -> of all the separate models together, tasks included.

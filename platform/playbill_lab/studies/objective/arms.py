@@ -36,13 +36,7 @@ CANVASES = ("home", "billboard", "kids", "post_play", "screensaver")
 
 @dataclass(frozen=True)
 class Capacity:
-    """A size of the network.
-
-    Args:
-        dim: Width of every vector.
-        layers: Blocks of the trunk.
-        heads: Attention heads.
-    """
+    """A size of the network."""
 
     dim: int
     layers: int
@@ -58,10 +52,7 @@ class Recipe:
     """What all models of a study share.
 
     Args:
-        epochs: Passes over the log.
-        min_steps: Steps at least.
         history: Tokens of a member's past.
-        seed: Of weights, order and dropout.
     """
 
     epochs: int = 3
@@ -75,11 +66,6 @@ class StudyOptions:
     """Sizes of the study.
 
     Args:
-        members: In the log.
-        titles: In the catalogue.
-        log_days: Days of the log.
-        test_members: Members of the test.
-        test_days: Days of the test.
         seeds: One world, log, training and test for each.
         objectives: Rewards of the zoo, from the least to the most aligned.
         capacities: Some of `CAPACITIES`, the smallest first.

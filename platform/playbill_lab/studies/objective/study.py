@@ -50,10 +50,8 @@ class Run:
     """One seed of the study. Its log is written when the first cell asks for it.
 
     Args:
-        options: Sizes.
         models: Arm -> definition of every model.
         seed: Of the world, of its members' luck and of training.
-        folder: Where bundles go.
         sets: Objective -> training set, as far as they have been built.
     """
 
@@ -164,9 +162,7 @@ class Study:
     """What came out.
 
     Args:
-        options: What was asked.
         offline: Every model on every log.
-        online: Every arm over all seeds.
         contrasts: What capacity does by objective, and what a misaligned objective costs by capacity.
         agreements: Whether offline metrics rank the models as the test does.
     """

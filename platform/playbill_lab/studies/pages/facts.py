@@ -192,13 +192,11 @@ class Logistic:
 
     def __call__(self, features: Floats64) -> Floats64:
         """Return probabilities of features [..., F]."""
-        found: Floats64 = _sigmoid((features - self.mean) / self.scale @ self.weights[:-1] + self.weights[-1])
-        return found
+        return _sigmoid((features - self.mean) / self.scale @ self.weights[:-1] + self.weights[-1])
 
 
 def _sigmoid(values: Floats64) -> Floats64:
-    found: Floats64 = 1.0 / (1.0 + np.exp(-np.clip(values, -30, 30)))
-    return found
+    return 1.0 / (1.0 + np.exp(-np.clip(values, -30, 30)))
 
 
 @dataclass(frozen=True)
@@ -274,17 +272,12 @@ class RewardError:
     """How far the model is from what other members did later: read every page reward beside it.
 
     Attributes:
-        looks: Titles that they looked at.
         log_loss: Of plays, in nats per look.
         constant_log_loss: Of the share of plays in the fit, told of every look.
-        auc: Whether plays are ordered above titles that were left.
         ece: Expected calibration error of the probability of a play.
         observed: Share of looks that ended in a play.
-        expected: Mean probability.
         went_on: Share of unplayed titles after which the next one of the row was looked at.
-        expected_on: Mean probability of it.
         went_down: Share of rows left after which the next row was looked at.
-        expected_down: Mean probability of it.
     """
 
     looks: int

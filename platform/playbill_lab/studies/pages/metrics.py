@@ -95,8 +95,7 @@ def attention(rows: int, columns: int, row_decay: float = ROW_DECAY, column_deca
     for name, decay in (("row_decay", row_decay), ("column_decay", column_decay)):
         if not 0 < decay <= 1:
             raise ValueError(f"{name} must lie in (0, 1], got {decay}")
-    found: Floats64 = row_decay ** np.arange(rows)[:, None] * column_decay ** np.arange(columns)[None, :]
-    return found
+    return row_decay ** np.arange(rows)[:, None] * column_decay ** np.arange(columns)[None, :]
 
 
 def page_ndcg(pages: Pages, rows: Indices, titles: Indices, weights: Floats64 | None = None) -> Floats64:

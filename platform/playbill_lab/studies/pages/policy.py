@@ -198,12 +198,7 @@ class PagesRecipe:
     """How the model is trained.
 
     Args:
-        dim: Width.
-        layers: Blocks of the trunk.
         history: Tokens of a member's past.
-        epochs: Passes over the log.
-        min_steps: Steps at least.
-        seed: Of weights, order and dropout.
     """
 
     dim: int = 48

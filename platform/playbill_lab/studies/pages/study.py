@@ -66,17 +66,10 @@ class PagesOptions:
     """Sizes of the study.
 
     Args:
-        members: In the log.
-        titles: In the catalogue.
-        log_days: Days of the log.
         judged_days: Days after it whose pages are judged.
         most_pages: Pages that are judged, at most.
-        test_members: Members of the simulated A/B.
-        test_days: Its days.
-        seed: Of the world and of training.
         base: The policy that writes the log and goes on until the arms take over.
         arms: Some of `PAGE_ARMS`; the first is the one to beat.
-        recipe: Of training.
     """
 
     members: int = 2000
@@ -97,14 +90,9 @@ class PagesStudy:
     """What the study found.
 
     Args:
-        options: Its sizes.
         arms: Arm -> metric -> interval by member.
         differences: The same, minus those of the first arm.
         coverage: Arm -> share of titles on some page.
-        error: Of the held-out reward.
-        online: The simulated A/B.
-        fitted: The model.
-        pages: Pages judged.
     """
 
     options: PagesOptions
@@ -118,14 +106,7 @@ class PagesStudy:
 
 
 def run_pages(zoo: Zoo, options: PagesOptions, folder: Path, tell: Tell = lambda text: None) -> PagesStudy:
-    """Run the study; see the module.
-
-    Args:
-        zoo: Where the labels are.
-        options: Sizes.
-        folder: Where the bundle goes.
-        tell: Told what is being done.
-    """
+    """Run the study; see the module."""
     world = World.make(
         WorldSpec(seed=options.seed, members=options.members, titles=options.titles, days=options.log_days)
     )
@@ -152,8 +133,7 @@ def run_pages(zoo: Zoo, options: PagesOptions, folder: Path, tell: Tell = lambda
 
 def group(world: World, of: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """Return [M] the members of a group."""
-    found: npt.NDArray[np.bool_] = np.isin(np.arange(len(world.people)) % GROUPS, of)
-    return found
+    return np.isin(np.arange(len(world.people)) % GROUPS, of)
 
 
 def _log(world: World, base: str) -> tuple[LookLog, SimulatedLog]:
@@ -263,11 +243,8 @@ class Probe:
     """The log's own policy, which lets every arm build some members' pages and shows none of them.
 
     Args:
-        base: Answers.
-        policy: Builds.
         arms: Arm -> what its pages keep to.
         members: [M] whose pages are built.
-        from_day: First day.
         most: Pages at most.
     """
 
