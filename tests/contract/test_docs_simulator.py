@@ -72,9 +72,10 @@ class TestThePolicyOfTheGuide(PolicyConformance):
 
 def test_the_comparison_of_the_guide_runs():
     names = {}
-    text = block("ab_test").replace("members=2000, days=28", "members=60, days=7, titles=50")
+    text = block("simulated_ab").replace("members=2000, days=28", "members=60, days=7, titles=50")
     exec(text, names)
-    assert names["table"]["policy"].to_list() == ["plackett_luce", "popular", "best_value"]
+    assert names["report"].names == ("plackett_luce", "popular", "best_value")
+    assert names["report"].of("popular").difference is not None
 
 
 def test_the_truth_is_read_as_the_guide_says():

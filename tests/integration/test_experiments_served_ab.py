@@ -15,7 +15,7 @@ from playbill.definitions.zoo import load_zoo
 from playbill.tables import Tables
 from playbill.versions.tracking import Tracking
 from playbill_lab.ab import experiment as served_ab
-from playbill_lab.ab.recording import SIMULATED_AB
+from playbill_lab.ab.experiment import SIMULATED_AB
 from playbill_lab.bridge.live_features import NoFeatures
 from playbill_lab.bridge.training import fit_model
 from playbill_lab.simulator import World, load_policy, simulate

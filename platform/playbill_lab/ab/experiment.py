@@ -1,13 +1,12 @@
-"""The simulated A/B test: the same members under several policies, for days, with their value known exactly.
+"""The simulated A/B test: the same members under several policies or registered models, their value known exactly.
 
-Every arm gets the same service, the same members and the same luck; up to the first day of the test the policy that
-wrote the log answers in all arms, so they begin in the same state. What differs at the end is what the policies did.
-
-The simulated A/B of registered model versions: who of them would have served the members of a workspace better.
+Every arm gets the same service, members and luck; until the first day of the test the policy that wrote the log answers
+in all arms, so they begin in the same state. What differs at the end is what the policies did.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +22,9 @@ from playbill.features.feast_door import FeastDoor
 from playbill.ranking.scoring.bundle import Bundle, read_bundle
 from playbill.ranking.scoring.scorer import Scorer
 from playbill.versions.tracking import ModelVersion, Tracking
-from playbill_lab.ab.report import AbReport, check_arms, compare
+from playbill.versions.tracking.registry import PREFIX
+from playbill_lab.ab.report import AbReport, check_arms, compare, plot
+from playbill_lab.ab.results import record_results
 from playbill_lab.bridge.live_features import LiveFeatures
 from playbill_lab.bridge.model_policy import ModelPolicy
 from playbill_lab.bridge.simulated_log import Switching, going_on
@@ -37,8 +38,8 @@ from playbill_lab.simulator.world.world import World
 FALSE_START = 0.1
 """A play left before this share of its title was watched is a false start."""
 
-Progress = Callable[[str, int, int], None]
-"""Told an arm's name, days simulated so far and days in all, over every arm and run."""
+ArmProgress = Callable[[str, int, int], None]
+"""Called with an arm's name, days simulated so far and days in all, over every arm and run."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def simulated_ab(
     test: Test,
     *,
     about: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: ArmProgress | None = None,
 ) -> AbReport:
     """Run the arms and compare them.
 
@@ -93,7 +94,7 @@ def simulated_ab(
     )
 
 
-def _report_day(progress: Progress, name: str, before: int, total: int, days: int, _in_all: int) -> None:
+def _report_day(progress: ArmProgress, name: str, before: int, total: int, days: int, _in_all: int) -> None:
     progress(name, before + days, total)
 
 
@@ -165,7 +166,7 @@ MEMBERS = 2000
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class ServedAbOptions:
     """What is to be compared.
 
     Args:
@@ -194,7 +195,7 @@ class ServedAb:
     versions: Mapping[str, ModelVersion]
 
 
-def served_ab(workspace: Workspace, options: RunOptions, progress: Progress | None = None) -> ServedAb:
+def served_ab(workspace: Workspace, options: ServedAbOptions, progress: ArmProgress | None = None) -> ServedAb:
     """Let registered versions serve a simulated workspace's members after its log ends.
 
     Args:
@@ -269,3 +270,29 @@ def _check_features(bundle: Bundle, features: LiveFeatures, name: str) -> None:
             f"{name} was trained with version {state.service_version} of feature service '{state.service}', the "
             f"registry has {now}; train again, or register the features it was trained with"
         )
+
+
+SIMULATED_AB = PREFIX + "simulated_ab"
+"""Tag of a version: the run of the last simulated A/B that it was an arm of."""
+
+
+def record_ab(tracking: Tracking, ab: ServedAb) -> str:
+    """Record a simulated A/B in MLflow, tag every version that took part with the run, and return the run's id."""
+    report, versions = ab.report, ab.versions
+    tags = {PREFIX + "arms": ", ".join(report.names)}
+    tags |= {f"{PREFIX}arm.{version.reference}": str(version.digest) for version in versions.values()}
+    about = {name: value for name, value in report.about.items() if not isinstance(value, Mapping)}
+    run_id = record_results(
+        tracking,
+        f"simulated A/B: {', '.join(report.names)}",
+        tags=tags,
+        params={"members": report.members, "days": report.days, "seeds": list(report.seeds), **about},
+        # An alias means another version tomorrow.
+        metrics=report.metrics({arm: version.reference for arm, version in versions.items()}),
+        tables={"simulated_ab": report.frame()},
+        texts={"simulated_ab/report.json": json.dumps(report.as_json(), indent=1)},
+        draw=lambda folder: plot(report, folder / "simulated_ab.png"),
+    )
+    for version in versions.values():
+        tracking.set_version_tag(version.model, version.version, SIMULATED_AB, run_id)
+    return run_id

@@ -1,15 +1,10 @@
-"""What an A/B test found: each arm's measures with intervals by member, and its differences to the first arm.
+"""Results of an A/B test: each arm's measures, its differences to the first arm, and contrasts between arms.
 
-Axis letters: R rows (one member in one run), A arms.
-
-Differences between arms that a study is about, member by member.
-
-Axis letters: R rows (one member in one run).
+All intervals are by member; differences are taken member by member.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -22,9 +17,9 @@ import polars as pl
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from playbill.errors import ComparisonError, ConfigError, Problem, ProblemsError
-from playbill.files import write_text
+from playbill.errors import ComparisonError, Problem, ProblemsError
 from playbill.metrics import Interval, MemberBootstrap, adjust_p
+from playbill_lab.ab.results import BLACK, BLUE, RED, draw_intervals, with_interval, write_report
 
 MEASURES = {
     "value": "days with the service from the first test day on, the exact expectation beyond the test included",
@@ -95,11 +90,21 @@ class AbReport:
 
     def save(self, path: Path) -> None:
         """Write the JSON."""
-        write_text(path, json.dumps(self.as_json(), indent=1), "the report")
+        write_report(path, self.as_json())
 
     def frame(self) -> pl.DataFrame:
         """Return a row per arm and measure."""
         return pl.DataFrame([{"arm": row.arm, "measure": row.measure, **_numbers(row)} for row in self.arms])
+
+    def metrics(self, named: Mapping[str, str]) -> dict[str, float]:
+        """Return every mean and difference by `arm/measure`, arms under other names where `named` has one."""
+        numbers = {}
+        for row in self.arms:
+            name = f"{named.get(row.arm, row.arm)}/{row.measure}"
+            numbers[name] = row.mean.value
+            if row.difference is not None:
+                numbers[f"{name}/difference"] = row.difference.value
+        return numbers
 
     def table(self) -> Table:
         """Return measures by arms for the terminal; a star marks differences that stand after the correction."""
@@ -178,38 +183,26 @@ def plot(report: AbReport, path: Path) -> None:
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError("plots need matplotlib: pip install 'playbill[tracking]'") from None
+    from playbill.evaluation.rendering.plots import figure_with_axes
+
     first, *others = report.names
-    # Figure without pyplot: no global state, no display, safe in threads.
-    figure = Figure(figsize=(3.0 * len(MEASURES), 1.4 + 0.4 * len(others)), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(MEASURES), sharey=True)
-    for axes, measure in zip(np.atleast_1d(panels), MEASURES, strict=True):
+    figure, panels = figure_with_axes(3.0 * len(MEASURES), 1.4 + 0.4 * len(others), 1, len(MEASURES), sharey=True)
+    for axes, measure in zip(panels, MEASURES, strict=True):
         gaps = [gap for name in others if (gap := report.of(name, measure).difference) is not None]
-        centres = [gap.value for gap in gaps]
-        reach = [[gap.value - gap.low for gap in gaps], [gap.high - gap.value for gap in gaps]]
-        axes.errorbar(centres, range(len(gaps)), xerr=reach, fmt="o", color="#4477aa", ecolor="#222222", capsize=3)
-        axes.axvline(0.0, color="#aa3377", linewidth=1)
+        draw_intervals(axes, gaps, range(len(gaps)), color=BLUE, ecolor=BLACK)
+        axes.axvline(0.0, color=RED, linewidth=1)
         axes.set_yticks(range(len(others)), others)
         axes.set_title(measure, fontsize=10)
         axes.set_xlabel(f"difference to {first}", fontsize=8)
-    np.atleast_1d(panels)[0].invert_yaxis()
+    panels[0].invert_yaxis()
     figure.savefig(path)
 
 
 def _numbers(row: Arm) -> dict[str, Any]:
-    numbers: dict[str, Any] = {"mean": row.mean.value, "interval": [row.mean.low, row.mean.high]}
+    numbers = with_interval("mean", row.mean)
     if row.difference is not None:
-        numbers |= {
-            "difference": row.difference.value,
-            "difference_interval": [row.difference.low, row.difference.high],
-            "p": row.p,
-            "p_adjusted": row.p_adjusted,
-        }
+        numbers |= with_interval("difference", row.difference, "difference_interval")
+        numbers |= {"p": row.p, "p_adjusted": row.p_adjusted}
     return numbers
 
 

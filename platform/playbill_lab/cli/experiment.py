@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from playbill.cli.main import Selection, earlier_option
-from playbill.files import write_text
 
 if TYPE_CHECKING:
+    from playbill.cli.console import Console
     from playbill_lab.studies.objective.arms import StudyOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FILE = click.Path(dir_okay=False, path_type=Path)
+FILE, FOLDER = click.Path(dir_okay=False, path_type=Path), click.Path(file_okay=False, path_type=Path)
 
 
 def output(command: Command) -> Command:
@@ -30,6 +31,29 @@ def output(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def publish(
+    console: Console,
+    whole: dict[str, Any],
+    draw: Callable[[Path], list[Path] | None],
+    record: Callable[[], str],
+    given: Mapping[str, Any],
+) -> None:
+    """Draw, write, record and print a result, as the options of `output` that are in `given` ask."""
+    from playbill_lab.ab.results import write_report
+
+    if (place := given["plot_file"]) is not None:
+        for path in draw(place) or [place]:
+            console.print(f"wrote {path}")
+    if given["report_file"] is not None:
+        write_report(given["report_file"], whole)
+        console.print(f"wrote {given['report_file']}")
+    run_id = record() if given["log"] else None
+    if run_id is not None:
+        console.print(f"recorded in MLflow as run {run_id}")
+    if given["as_json"]:
+        click.echo(json.dumps(whole | {"run_id": run_id}))
 
 
 @click.group("experiment")
@@ -59,11 +83,10 @@ def ab(
     /,
     models: tuple[str, ...],
     other_policies: str,
-    plot_file: Path | None,
-    report_file: Path | None,
-    log: bool,
-    as_json: bool,
-    **sizes: Any,
+    members: int | None,
+    days: int,
+    runs: int,
+    **outputs: Any,
 ) -> None:
     """Let registered MODELS serve the members of a simulated workspace, and compare what becomes of them.
 
@@ -75,27 +98,17 @@ def ab(
     from playbill.cli.console import Console
     from playbill.cli.progress import Stages
     from playbill.versions.tracking import Tracking
-    from playbill_lab.ab.experiment import RunOptions, served_ab
-    from playbill_lab.ab.recording import record_ab
+    from playbill_lab.ab.experiment import ServedAbOptions, record_ab, served_ab
     from playbill_lab.ab.report import plot
 
     with Stages() as stages:
         stages.stage("simulated A/B test")
-        options = RunOptions(models, names(other_policies), **sizes)
+        options = ServedAbOptions(models, names(other_policies), members, days, runs)
         found = served_ab(selection.workspace, options, lambda arm, done, total: stages.advance(done, total, arm))
-    report, console = found.report, Console(stderr=as_json)
+    report, console = found.report, Console(stderr=outputs["as_json"])
     console.print(report.table())
-    if plot_file is not None:
-        plot(report, plot_file)
-        console.print(f"wrote {plot_file}")
-    if report_file is not None:
-        report.save(report_file)
-        console.print(f"wrote {report_file}")
-    run_id = record_ab(Tracking(selection.workspace), found) if log else None
-    if run_id is not None:
-        console.print(f"recorded in MLflow as run {run_id}")
-    if as_json:
-        click.echo(json.dumps(report.as_json() | {"run_id": run_id}))
+    record = partial(record_ab, Tracking(selection.workspace), found)
+    publish(console, report.as_json(), partial(plot, report), record, outputs)
 
 
 @experiment.command("objective-before-capacity")
@@ -109,18 +122,14 @@ def ab(
 @click.option("--seeds", default="", help="Comma-separated numbers: a world, log, training and test each.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the log.")
 @click.option("--min-steps", type=click.IntRange(min=1), help="Training steps at least.")
-@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Keeps what is done, to go on later.")
+@click.option("--folder", type=FOLDER, help="Keeps what is done, to go on later.")
 @output
 @click.pass_obj
 def objective_before_capacity(
     selection: Selection,
     /,
     folder: Path | None,
-    plot_file: Path | None,
-    report_file: Path | None,
-    log: bool,
-    as_json: bool,
-    **sizes: Any,
+    **given: Any,
 ) -> None:
     """Train every size of network for every reward on one simulated log, and let all of them serve.
 
@@ -136,11 +145,11 @@ def objective_before_capacity(
     from playbill.cli.progress import Stages
     from playbill.definitions.zoo import open_zoo
     from playbill.versions.tracking import Tracking
-    from playbill_lab.studies.objective.recording import record_study
-    from playbill_lab.studies.objective.report import plot_study, study_json
+    from playbill_lab.studies.objective.report import plot_study, record_study, study_json
     from playbill_lab.studies.objective.study import run_study
 
-    project, options, console = selection.folder, study_options(sizes), Console(stderr=as_json)
+    outputs = {name: given.pop(name) for name in ("plot_file", "report_file", "log", "as_json")}
+    project, options, console = selection.folder, study_options(given), Console(stderr=outputs["as_json"])
     zoo = open_zoo(project.model_zoo, project.feature_repo)
     total = len(options.seeds) * len(options.arms)
     with Stages() as stages, tempfile.TemporaryDirectory() as scratch:
@@ -154,22 +163,25 @@ def objective_before_capacity(
 
         study = run_study(zoo, options, folder or Path(scratch), tell)
     console.print(study.online.table())
-    if plot_file is not None:
-        plot_study(study, plot_file)
-        console.print(f"wrote {plot_file}")
-    if report_file is not None:
-        write_text(report_file, json.dumps(study_json(study), indent=1), "the report")
-        console.print(f"wrote {report_file}")
-    run_id = record_study(Tracking(selection.workspace), study) if log else None
-    if run_id is not None:
-        console.print(f"recorded in MLflow as run {run_id}")
-    if as_json:
-        click.echo(json.dumps(study_json(study) | {"run_id": run_id}))
+    record = partial(record_study, Tracking(selection.workspace), study)
+    publish(console, study_json(study), partial(plot_study, study), record, outputs)
 
 
 def names(text: str) -> tuple[str, ...]:
     """Return the names of a comma-separated list."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def seed_numbers(text: str) -> tuple[int, ...]:
+    """Return the seeds of a comma-separated list.
+
+    Raises:
+        click.BadParameter: One is no number.
+    """
+    seeds = names(text)
+    if wrong := [seed for seed in seeds if not seed.isdecimal()]:
+        raise click.BadParameter(f"'{wrong[0]}' is no number.", param_hint="'--seeds'")
+    return tuple(int(seed) for seed in seeds)
 
 
 def study_options(sizes: Mapping[str, Any]) -> StudyOptions:
@@ -181,11 +193,8 @@ def study_options(sizes: Mapping[str, Any]) -> StudyOptions:
     from playbill_lab.studies.objective.arms import Recipe, StudyOptions
 
     given = {name: value for name, value in sizes.items() if value}
-    given |= {name: names(given[name]) for name in ("objectives", "capacities", "seeds") if name in given}
-    seeds = given.get("seeds", ())
-    if wrong := [seed for seed in seeds if not seed.isdecimal()]:
-        raise click.BadParameter(f"'{wrong[0]}' is no number.", param_hint="'--seeds'")
-    if seeds:
-        given["seeds"] = tuple(int(seed) for seed in seeds)
+    given |= {name: names(given[name]) for name in ("objectives", "capacities") if name in given}
+    if "seeds" in given:
+        given["seeds"] = seed_numbers(given["seeds"])
     recipe = Recipe(**{name: given.pop(name) for name in ("epochs", "min_steps") if name in given})
     return StudyOptions(**given, recipe=recipe)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from playbill.cli.main import Selection
-from playbill.files import write_text
-from playbill_lab.cli.experiment import names
+from playbill_lab.cli.experiment import FILE, FOLDER, names, publish, seed_numbers
 
 if TYPE_CHECKING:
     from playbill_lab.studies.ledger.data import LedgerOptions
-
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("ledger")
@@ -36,7 +32,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--threads", default=2, show_default=True, help="Of torch.")
 @click.option("--folder", type=FOLDER, help="Keeps finished models' answers (default: in the workspace's runs).")
 @click.option("--log/--no-log", default=True, show_default=True, help="Keep the result in MLflow.")
-@click.option("--plots", type=FOLDER, help="Folder for the pictures.")
+@click.option("--plots", "plot_file", type=FOLDER, help="Folder for the pictures.")
 @click.option("--report", "report_file", type=FILE, help="File for the whole result as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 @click.pass_obj
@@ -47,10 +43,6 @@ def ledger(
     definition: int | None,
     folder: Path | None,
     threads: int,
-    plots: Path | None,
-    report_file: Path | None,
-    log: bool,
-    as_json: bool,
     **given: Any,
 ) -> None:
     """Train MODEL and one model for each of its canvases, at equal networks and data, and compare them.
@@ -70,10 +62,11 @@ def ledger(
     from playbill.versions.tracking import Tracking
     from playbill_lab.studies.ledger.data import LedgerService
     from playbill_lab.studies.ledger.models import with_recipe, with_trunk
-    from playbill_lab.studies.ledger.recording import record_ledger
+    from playbill_lab.studies.ledger.plot import plot_ledger, record_ledger
     from playbill_lab.studies.ledger.report import ledger_json, ledger_tables, run_ledger
 
     model = definition_reference(model, definition, "ledger")
+    outputs = {name: given.pop(name) for name in ("plot_file", "report_file", "log", "as_json")}
     options, workspace = ledger_options(given), selection.workspace
     options.check()
     torch.set_num_threads(threads)
@@ -87,40 +80,23 @@ def ledger(
             stages.console.print(f"  {name}", style="dim", highlight=False, markup=False, emoji=False)
 
         found = run_ledger(service, folder or workspace.runs / "ledger", tell)
-    console, whole = Console(stderr=as_json), ledger_json(found)
+    console = Console(stderr=outputs["as_json"])
     for table in ledger_tables(found):
         console.print(table)
     for canvas, reason in found.skipped.items():
         console.print(f"{canvas} is not in the table: {reason}", style="dim")
-    if plots is not None:
-        from playbill_lab.studies.ledger.plot import plot_ledger
-
-        for path in plot_ledger(found, plots):
-            console.print(f"wrote {path}")
-    if report_file is not None:
-        write_text(report_file, json.dumps(whole, indent=1), "the report")
-        console.print(f"wrote {report_file}")
-    run_id = record_ledger(Tracking(workspace), found) if log else None
-    if run_id is not None:
-        console.print(f"recorded in MLflow as run {run_id}")
-    if as_json:
-        click.echo(json.dumps(whole | {"run_id": run_id}))
+    record = partial(record_ledger, Tracking(workspace), found)
+    publish(console, ledger_json(found), partial(plot_ledger, found), record, outputs)
 
 
 def ledger_options(given: dict[str, Any]) -> LedgerOptions:
-    """Return the options of a ledger from what was typed.
-
-    Raises:
-        click.BadParameter: A seed is no number.
-    """
+    """Return the options of a ledger from what was typed."""
     from playbill_lab.studies.ledger.data import PARTS, LedgerOptions
 
-    parts, seeds = names(given.pop("parts")), names(given.pop("seeds"))
-    if wrong := [seed for seed in seeds if not seed.isdecimal()]:
-        raise click.BadParameter(f"'{wrong[0]}' is no number.", param_hint="'--seeds'")
+    parts = names(given.pop("parts"))
     return LedgerOptions(
         parts=PARTS if parts == ("all",) else parts,
-        seeds=tuple(int(seed) for seed in seeds),
+        seeds=seed_numbers(given.pop("seeds")),
         canvases=names(given.pop("canvases")),
         **given,
     )

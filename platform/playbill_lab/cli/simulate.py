@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from playbill.cli.main import Selection, earlier_option
+from playbill_lab.cli.experiment import FILE
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from playbill_lab.simulator.workspace import Progress, Simulated
     from playbill_lab.simulator.world.spec import WorldSpec
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
 MEMBERS, DAYS = 5000, 28
 
 
@@ -34,13 +34,13 @@ MEMBERS, DAYS = 5000, 28
 @click.option(
     "--world",
     "world_file",
-    type=_FILE,
+    type=FILE,
     help="YAML file that says all of it, or a world by name: rich. Options replace its fields.",
 )
 @click.option("--policy", help="Who fills the pages: a registered name, or module:attribute (default: plackett_luce).")
 @click.option("--processes", type=click.IntRange(1), help="Processes (default: one for each core); same events.")
 @click.option("--replace", is_flag=True, help="Replace a log that was not simulated.")
-@click.option("--plot", "plot_file", type=_FILE, help="Picture of the fit to MovieLens, .svg or .png.")
+@click.option("--plot", "plot_file", type=FILE, help="Picture of the fit to MovieLens, .svg or .png.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 @click.pass_obj
 def simulate(
@@ -62,7 +62,7 @@ def simulate(
     """
     from playbill.cli.console import Console
     from playbill.cli.progress import Stages
-    from playbill_lab.simulator.fit import fit_table
+    from playbill_lab.simulator.fit import fit_table, plot_fit
     from playbill_lab.simulator.workspace import find_catalogue, simulate_workspace
 
     spec = wanted_world(**given)
@@ -79,8 +79,6 @@ def simulate(
     console.print(counts_table(found))
     console.print(fit_table(found.fit))
     if plot_file is not None:
-        from playbill_lab.simulator.fit import plot_fit
-
         plot_fit(found.fit, plot_file)
         console.print(f"wrote {plot_file}")
     if as_json:

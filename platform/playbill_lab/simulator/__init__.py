@@ -1,6 +1,5 @@
 """A streaming service in numpy whose truth is known, writing the canonical tables; its law: `world.behaviour_model`."""
 
-from playbill_lab.simulator.ab import ab_test, compare
 from playbill_lab.simulator.engine.run import Outcome, simulate
 from playbill_lab.simulator.policies.policies import Policy, load_policy
 from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
@@ -19,8 +18,6 @@ __all__ = [
     "Slates",
     "World",
     "WorldSpec",
-    "ab_test",
-    "compare",
     "load_policy",
     "make_catalogue",
     "read_spec",

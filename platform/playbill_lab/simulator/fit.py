@@ -1,9 +1,7 @@
 """How close a simulated log comes to MovieLens-1M: popularity of titles and activity of members.
 
-MovieLens has one rating of a title by a member, so what is counted here are distinct pairs of member and title, not
-plays: the tenth episode of a series is no tenth rating.
-
-How close a simulated log comes to MovieLens-1M, as a picture.
+MovieLens has one rating of a title by a member, so distinct pairs of member and title are counted here, not plays: the
+tenth episode of a series is no tenth rating.
 """
 
 from __future__ import annotations
@@ -90,21 +88,17 @@ _OURS, _REAL = "#4477aa", "#aa3377"
 
 
 def plot_fit(report: dict[str, Any], path: Path) -> None:
-    """Draw the Lorenz curves of popularity and the quantiles of activity, as SVG or PNG by the file's ending.
-
-    Args:
-        report: Of `fit.fit_report`.
-        path: Where to.
+    """Draw a report's Lorenz curves of popularity and quantiles of activity, as SVG or PNG by the file's ending.
 
     Raises:
         ConfigError: matplotlib is not installed, or draws no such file.
     """
+    # Not `figure_with_axes` of the product's reports: that loads torch, which `playbill simulate` does without.
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise ConfigError("plots need matplotlib: pip install 'playbill[tracking]'") from None
-    # Figure without pyplot: no global state, no display, safe in threads.
     figure = Figure(figsize=(9.0, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     popularity, activity = figure.subplots(1, 2)

@@ -66,8 +66,8 @@ def figures(report: EvaluationReport) -> Iterator[tuple[str, Any]]:
         yield "replay", _curve(report)
 
 
-def figure_with_axes(width: float, height: float) -> tuple[Any, Any]:
-    """Return an empty matplotlib figure of some inches, and its axes.
+def figure_with_axes(width: float, height: float, rows: int = 1, columns: int = 1, **shared: Any) -> tuple[Any, Any]:
+    """Return an empty matplotlib figure of some inches, and its axes: an array of them unless it is one.
 
     Raises:
         ConfigError: matplotlib is not installed.
@@ -80,7 +80,7 @@ def figure_with_axes(width: float, height: float) -> tuple[Any, Any]:
     # Figure without pyplot: no global state, no display, safe in threads.
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    return figure, figure.subplots(rows, columns, **shared)
 
 
 def _bars(title: str, metric: str, rows: Sequence[tuple[str, Interval]], line: float | None = None) -> Any:

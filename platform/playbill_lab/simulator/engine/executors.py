@@ -1,4 +1,4 @@
-"""Who does the work of a run: this process, or several that share the blocks and meet every morning.
+"""Who does the work of a run: a `Shard` in this process, or several processes that synchronise once per simulated day.
 
 What members do depends on their block and on what all blocks played before, so the number of processes changes
 nothing but the time.
@@ -24,9 +24,7 @@ import polars as pl
 from playbill.arrays import Floats32
 from playbill.errors import ConfigError, StateError
 from playbill_lab.simulator.engine.shards import Block, Shard, Sink, Totals
-from playbill_lab.simulator.engine.steps import Watch
 from playbill_lab.simulator.policies.policies import Policy
-from playbill_lab.simulator.world.event_log import EventLog
 from playbill_lab.simulator.world.random_streams import one_thread
 from playbill_lab.simulator.world.world import World
 
@@ -41,36 +39,6 @@ class Executor(Protocol):
     def totals(self) -> list[Totals]:
         """Hand on what waits, and return what came of each block, in order."""
         ...
-
-
-class InProcess:
-    """This process runs every block."""
-
-    def __init__(
-        self,
-        world: World,
-        policy: Policy,
-        blocks: Sequence[Block],
-        sink: Sink | None,
-        *,
-        keep_log: bool,
-        watch: Watch | None,
-    ) -> None:
-        take = None if sink is None else (lambda _block: sink)
-        self._part = Shard(world, policy, blocks, sink=take, keep_log=keep_log, watch=watch)
-
-    @property
-    def logs(self) -> list[EventLog]:
-        """The events of each block."""
-        return self._part.logs
-
-    def run_day(self, day: int, yesterday: Floats32 | None) -> Floats32:
-        """Return [C, T]: what all members played on a day."""
-        return self._part.run_day(day, yesterday)
-
-    def totals(self) -> list[Totals]:
-        """Hand on what waits, and return what came of each block."""
-        return self._part.totals()
 
 
 class MultiProcess:

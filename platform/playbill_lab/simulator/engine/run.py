@@ -15,8 +15,8 @@ from playbill.arrays import Floats32
 from playbill.clock import to_microseconds
 from playbill.errors import StateError
 from playbill.schema import ACTIONS
-from playbill_lab.simulator.engine.executors import Executor, InProcess, MultiProcess, executor_size
-from playbill_lab.simulator.engine.shards import Totals, blocks_of
+from playbill_lab.simulator.engine.executors import Executor, MultiProcess, executor_size
+from playbill_lab.simulator.engine.shards import Shard, Totals, blocks_of
 from playbill_lab.simulator.engine.steps import Watch
 from playbill_lab.simulator.policies.policies import Policy, load_policy
 from playbill_lab.simulator.world import canvases as on
@@ -110,10 +110,10 @@ def simulate(
     blocks = blocks_of(world)
     size = 1 if keep_log or watch is not None else executor_size(processes, len(blocks))
     if size == 1:
-        in_process = InProcess(world, chosen, blocks, sink, keep_log=keep_log, watch=watch)
+        shard = Shard(world, chosen, blocks, sink=sink and (lambda _block: sink), keep_log=keep_log, watch=watch)
         with one_thread():
-            totals = _run(world, in_process, progress)
-        logs = in_process.logs if keep_log else None
+            totals = _run(world, shard, progress)
+        logs = shard.logs if keep_log else None
     else:
         logs = None
         with MultiProcess(world, chosen, blocks, sink, size) as executor:

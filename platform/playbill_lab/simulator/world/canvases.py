@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from playbill.errors import UnknownNameError
-
 CANVASES = (
     "home",
     "kids",
@@ -112,14 +110,3 @@ LOOK = np.array([CANVAS_PLACES[code].look for code in sorted(CANVAS_PLACES)])
 DRAW = np.array([CANVAS_PLACES[code].draw for code in sorted(CANVAS_PLACES)])
 ROW_DRAWS = np.array([*(ROW_DRAW.get(code, 0.0) for code in range(len(ROWS))), 0.0])
 """[rows + 1]; the last, which -1 reads, is that of no row."""
-
-
-def canvas_code(name: str) -> int:
-    """Return a canvas's number.
-
-    Raises:
-        UnknownNameError: The simulated service has no such canvas.
-    """
-    if name not in CANVASES:
-        raise UnknownNameError("canvas", name, CANVASES)
-    return CANVASES.index(name)

@@ -45,7 +45,6 @@ EVENT = np.dtype(
     ]
 )
 """One event; -1, or NaN, where a column has nothing."""
-_EMPTY = {"f4": np.nan}
 _BLANK = np.array([tuple(np.nan if EVENT[name].kind == "f" else -1 for name in EVENT.names or ())], EVENT)
 
 QUESTIONS_EACH = 1_000_000

@@ -118,11 +118,6 @@ class QueryBook:
         return scores[[places[text] for text in queries.fill_null("").to_list()]]
 
 
-def typed_queries(book: QueryBook, wanted: AnyInts, language: AnyInts, rng: np.random.Generator) -> pl.Series:
-    """Return `book.typed(...)`."""
-    return book.typed(wanted, language, rng)
-
-
 def prefixes(texts: pl.Series, lengths: AnyInts) -> pl.Series:
     """Return the first letters of each text, without blanks at the end: [N] strings."""
     frame = pl.DataFrame({"text": texts, "length": pl.Series(lengths, dtype=pl.Int64)})

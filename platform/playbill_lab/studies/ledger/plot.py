@@ -1,19 +1,24 @@
-"""The pictures of a ledger: canvases with their intervals, costs, arms by canvas, and heads."""
+"""The pictures of a ledger (canvases with their intervals, costs, arms by canvas, heads), and a ledger in MLflow."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from playbill.errors import ConfigError
+from playbill.evaluation.rendering.plots import figure_with_axes
+from playbill.versions.tracking import Tracking
+from playbill.versions.tracking.registry import PREFIX
+from playbill_lab.ab.results import BLACK, BLUE, RED, draw_intervals, record_results
 from playbill_lab.studies.ledger.ablations import Comparison
 from playbill_lab.studies.ledger.head_gains import HeadGain
-from playbill_lab.studies.ledger.report import COSTS, Ledger, head_name
+from playbill_lab.studies.ledger.report import COSTS, Ledger, head_name, ledger_frames, ledger_json, ledger_metrics
 from playbill_lab.studies.ledger.table import PARITY, LedgerTable
 
-BLUE, GREY, RED = "#4477aa", "#222222", "#aa3377"
 LEAST_COLOUR = 0.02
 """Relative difference at which a heat map's colours end, at least."""
 
@@ -40,14 +45,11 @@ def plot_ledger(ledger: Ledger, folder: Path, ending: str = "png") -> list[Path]
 
 def plot_canvases(table: LedgerTable) -> Any:
     """Return each canvas's relative difference with its interval, beside the bound of parity."""
-    figure, axes = _figure(8.0, 1.2 + 0.35 * len(table.rows))
-    values = [row.relative.value for row in table.rows]
-    ends = [[row.relative.value - row.relative.low for row in table.rows]]
-    ends.append([row.relative.high - row.relative.value for row in table.rows])
+    figure, axes = figure_with_axes(8.0, 1.2 + 0.35 * len(table.rows))
     place = np.arange(len(table.rows))
-    axes.errorbar(values, place, xerr=np.maximum(ends, 0), fmt="o", color=BLUE, ecolor=GREY, capsize=3)
+    draw_intervals(axes, [row.relative for row in table.rows], place, color=BLUE, ecolor=BLACK)
     axes.axvline(PARITY, color=RED, linewidth=1, label=f"parity, {PARITY:.0%}")
-    axes.axvline(0.0, color=GREY, linewidth=0.5)
+    axes.axvline(0.0, color=BLACK, linewidth=0.5)
     axes.set_yticks(place, [f"{row.canvas} ({row.requests:,})" for row in table.rows])
     axes.set_xlabel("one model relative to the canvas's own, 95 % over members and seeds")
     axes.invert_yaxis()
@@ -57,7 +59,7 @@ def plot_canvases(table: LedgerTable) -> Any:
 
 def plot_costs(table: LedgerTable) -> Any:
     """Return what the one model costs as a share of what the separate ones cost together."""
-    figure, axes = _figure(7.0, 3.0)
+    figure, axes = figure_with_axes(7.0, 3.0)
     ratios = [table.ratio(cost) if table.separate[cost] else np.nan for cost in COSTS]
     axes.barh(np.arange(len(COSTS)), ratios, color=BLUE)
     axes.axvline(1.0, color=RED, linewidth=1)
@@ -71,7 +73,7 @@ def plot_comparison(found: Comparison) -> Any:
     """Return a heat map: canvases by arms, relative to the base; dots where the interval leaves zero out."""
     canvases, arms = list(found.quality[found.base]), list(found.relative)
     gaps = np.full((len(canvases), len(arms)), np.nan)
-    figure, axes = _figure(2.5 + 0.9 * len(arms), 2.0 + 0.35 * len(canvases))
+    figure, axes = figure_with_axes(2.5 + 0.9 * len(arms), 2.0 + 0.35 * len(canvases))
     for column, arm in enumerate(arms):
         for row, canvas in enumerate(canvases):
             gap = found.relative[arm].get(canvas)
@@ -91,11 +93,9 @@ def plot_comparison(found: Comparison) -> Any:
 
 def plot_heads(heads: tuple[HeadGain, ...]) -> Any:
     """Return what each head gains by sharing, with its interval."""
-    figure, axes = _figure(7.0, 1.2 + 0.35 * len(heads))
+    figure, axes = figure_with_axes(7.0, 1.2 + 0.35 * len(heads))
     place = np.arange(len(heads))
-    ends = [[row.gain.value - row.gain.low for row in heads], [row.gain.high - row.gain.value for row in heads]]
-    gains = [row.gain.value for row in heads]
-    axes.errorbar(gains, place, xerr=np.maximum(ends, 0), fmt="o", color=BLUE, ecolor=GREY, capsize=3)
+    draw_intervals(axes, [row.gain for row in heads], place, color=BLUE, ecolor=BLACK)
     axes.axvline(0.0, color=RED, linewidth=1)
     axes.set_yticks(place, [f"{head_name(row)} ({row.trained:,} rows)" for row in heads])
     axes.set_xlabel("area under the curve: in the one model minus alone")
@@ -103,13 +103,16 @@ def plot_heads(heads: tuple[HeadGain, ...]) -> Any:
     return figure
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError("plots need matplotlib: pip install 'playbill[tracking]'") from None
-    # Figure without pyplot: no global state, no display, safe in threads.
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots()
+def record_ledger(tracking: Tracking, ledger: Ledger) -> str:
+    """Record a ledger in MLflow, and return the run's id."""
+    options = asdict(ledger.options)
+    return record_results(
+        tracking,
+        f"ledger: {ledger.model}",
+        tags={PREFIX + "ledger": ledger.model, PREFIX + "parts": ", ".join(ledger.options.parts)},
+        params={name: value for name, value in options.items() if not isinstance(value, Mapping)},
+        metrics=ledger_metrics(ledger),
+        tables=ledger_frames(ledger),
+        texts={"ledger/report.json": json.dumps(ledger_json(ledger), indent=1)},
+        draw=lambda folder: plot_ledger(ledger, folder),
+    )

@@ -1,20 +1,20 @@
-"""The study `objective_before_capacity` as JSON and as a page of tables.
-
-The picture of the study `objective_before_capacity`: fit, members, and whether the two agree.
-"""
+"""The study `objective_before_capacity` as JSON, as a page of tables, as a picture, and in MLflow."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from playbill.errors import ConfigError
 from playbill.metrics import Interval
+from playbill.versions.tracking import Tracking
+from playbill.versions.tracking.registry import PREFIX
 from playbill_lab.ab.report import MEASURES, Arm, Contrast
+from playbill_lab.ab.results import draw_intervals, markdown_table, record_results, with_interval
 from playbill_lab.studies.cells import Offline
 from playbill_lab.studies.objective.arms import BASE
 from playbill_lab.studies.objective.study import OFFLINE, Study
@@ -55,8 +55,8 @@ def _offline_json(row: Offline) -> dict[str, Any]:
 
 
 def _contrast_json(row: Contrast) -> dict[str, Any]:
-    numbers = {"value": row.value.value, "interval": [row.value.low, row.value.high]}
-    return {"name": row.name, "measure": row.measure, **numbers, "p": row.p, "p_adjusted": row.p_adjusted}
+    names, p = {"name": row.name, "measure": row.measure}, {"p": row.p, "p_adjusted": row.p_adjusted}
+    return names | with_interval("value", row.value) | p
 
 
 def study_page(study: Study) -> str:
@@ -66,26 +66,22 @@ def study_page(study: Study) -> str:
     parts = [
         "## Offline: what members played next\n",
         "The held-out end of the log; a mean with its 95 % interval by member for each seed.\n",
-        table(["model", "weights", "seed", *offline], [_offline_cells(row) for row in study.offline]),
+        markdown_table(["model", "weights", "seed", *offline], [_offline_cells(row) for row in study.offline]),
         f"\n## Online: what becomes of the members, beside `{BASE}`\n",
         f"{online.members} members for {online.days} days; mean, and difference to `{BASE}` with its 95 % "
         "interval by member. A star: it stands at 5 % after Holm's correction over the arms of the column.\n",
-        table(["arm", *MEASURES], [_arm_cells(study, name) for name in online.names]),
+        markdown_table(["arm", *MEASURES], [_arm_cells(study, name) for name in online.names]),
         "\n## What capacity does, what an objective is worth, and how both meet\n",
         "Differences member by member with their 95 % intervals; a star: it stands at 5 % after Holm's correction over "
         "all rows of the column.\n",
-        table(["difference", *SHOWN], _contrast_rows(study.contrasts)),
+        markdown_table(["difference", *SHOWN], _contrast_rows(study.contrasts)),
         "\n## Does an offline metric find the model that serves members best?\n",
         "Spearman's rank correlation over the models; mean of the seeds, and each.\n",
-        table(["offline", "online", "correlation", "by seed", "best offline", "best online"], _agreement_rows(study)),
+        markdown_table(
+            ["offline", "online", "correlation", "by seed", "best offline", "best online"], _agreement_rows(study)
+        ),
     ]
     return "\n".join(parts) + "\n"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _offline_cells(row: Offline) -> list[str]:
@@ -161,14 +157,9 @@ def plot_study(study: Study, path: Path) -> None:
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError("plots need matplotlib: pip install 'playbill[tracking]'") from None
-    figure = Figure(figsize=(15, 7), layout="constrained")
-    FigureCanvasAgg(figure)
-    above, below = figure.subplots(2, 4)
+    from playbill.evaluation.rendering.plots import figure_with_axes
+
+    figure, (above, below) = figure_with_axes(15, 7, 2, 4)
     for axes, (metric, title) in zip(above[:2], FITS.items(), strict=True):
         _fit_by_capacity(axes, study, metric)
         axes.set_title(title, fontsize=10)
@@ -205,10 +196,7 @@ def _life_by_capacity(axes: Any, study: Study, measure: str) -> None:
     for shift, (objective, colour) in enumerate(zip(study.options.objectives, COLOURS, strict=False)):
         gaps = [study.online.of(f"{objective}_{size}", measure).difference for size in sizes]
         known = [gap for gap in gaps if gap is not None]
-        centres = [gap.value for gap in known]
-        reach = [[gap.value - gap.low for gap in known], [gap.high - gap.value for gap in known]]
-        places = np.arange(len(sizes)) + 0.06 * (shift - 1)
-        axes.errorbar(places, centres, yerr=reach, marker="o", capsize=3, color=colour)
+        draw_intervals(axes, known, np.arange(len(sizes)) + 0.06 * (shift - 1), "y", fmt="o-", color=colour)
     axes.set_xticks(range(len(sizes)), sizes)
     axes.axhline(0.0, color="#888888", linewidth=1)
 
@@ -223,3 +211,19 @@ def _value_by_fit(axes: Any, study: Study, metric: str) -> None:
     named = dict(zip(labels, handles, strict=True))
     axes.legend(named.values(), named.keys(), title="capacity", fontsize=8)
     axes.axhline(0.0, color="#888888", linewidth=1)
+
+
+def record_study(tracking: Tracking, study: Study) -> str:
+    """Record the study in MLflow, and return the run's id."""
+    name, whole, online = "objective_before_capacity", study_json(study), study.online
+    keys = ("objectives", "capacities", "recipe", "members", "days", "seeds")
+    return record_results(
+        tracking,
+        name,
+        tags={PREFIX + "arms": ", ".join(online.names)},
+        params={key: whole[key] for key in keys},
+        metrics=online.metrics({}) | {f"spearman/{row.metric}/{row.measure}": row.mean for row in study.agreements},
+        tables={name: online.frame()},
+        texts={f"{name}/report.json": json.dumps(whole, indent=1), f"{name}/report.md": study_page(study)},
+        draw=lambda folder: plot_study(study, folder / f"{name}.png"),
+    )
