@@ -35,44 +35,31 @@ MOST_PARTS = 64
 
 @dataclass(frozen=True, slots=True)
 class BuiltView:
-    """One view after a build.
-
-    Attributes:
-        view: Its name.
-        rows: Rows of all its parts.
-        written: Rows that this build wrote.
-        seconds: How long it took.
-        path: Its folder.
-        how: Built anew, brought up to date by an increment, found unchanged, or backfilled.
-        why: Why it was built anew.
-    """
+    """One view after a build."""
 
     view: str
     rows: int
+    """Rows of all its parts."""
     written: int
+    """Rows that this build wrote."""
     seconds: float
     path: Path
     how: How
     why: str = ""
+    """Why it was built anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What a build did, and for which state of the tables.
-
-    Attributes:
-        workspace: Its name.
-        snapshot_id: The tables' state.
-        until: States up to this moment are there.
-        views: View by view, in the order they were built.
-        notes: What the leak checks of one's own views say beside errors.
-    """
+    """What a build did, and for which state of the tables."""
 
     workspace: str
     snapshot_id: str
     until: datetime
+    """States up to this moment are there."""
     views: tuple[BuiltView, ...]
     notes: tuple[str, ...] = ()
+    """What the leak checks of one's own views say beside errors."""
 
 
 @raises_product_errors
@@ -81,15 +68,14 @@ def build_features(
 ) -> BuildReport:
     """Bring all views over the tables up to date, one's own too, as of every moment they change.
 
-    A view gets one part of new and corrected rows, or is built anew where that is needed; the report says
-    which, and why. A reader sees a view's old values or its new ones, and a killed build leaves the old ones.
+    A view gets one part of new and corrected rows, or is built anew where that is needed. A reader sees a view's old
+    values or its new ones, and a killed build leaves the old ones.
 
     Args:
         workspace: Whose tables.
         progress: Told about each view before it is computed.
         full: Build every view anew.
-        until: States up to this moment (default: the workspace's clock). Windows empty only that far, so build
-            before values are wanted for a later moment.
+        until: States up to this moment (default: the workspace's clock); windows empty only that far.
 
     Raises:
         StateError: Nothing has been ingested yet, or another process is building.
@@ -115,14 +101,8 @@ def backfill_features(
     """Build views over the last weeks of the log only: a new view has values of past moments without new logging.
 
     Events before the weeks count in the states, and the state that a key has at the beginning is there too, so
-    values within the weeks are those of a whole build.
-
-    Args:
-        workspace: Whose tables.
-        weeks: How many, at least 1.
-        views: Which views (default: those without values, and those whose encoder has changed).
-        progress: Told about each view before it is computed.
-        until: End of the weeks (default: the workspace's clock).
+    values within the weeks are those of a whole build. Without `views`, those without values, and those whose encoder
+    has changed, are built; `until` (default: the workspace's clock) is the end of the weeks.
 
     Raises:
         UnknownNameError: There is no such view to build from the log.
@@ -143,8 +123,6 @@ def backfill_features(
 
 
 class _Build:
-    """One run over the views of a workspace."""
-
     def __init__(self, workspace: Workspace, progress: Progress | None, until: datetime | None) -> None:
         if until is not None and until.tzinfo is None:
             raise DataError("features build", [Problem("until", f"{until.isoformat()} has no time zone.")])

@@ -36,20 +36,18 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 
-# Feast takes a second to import. Function-level imports here, and only here, keep every command that does not
-# touch features fast.
+# Feast takes a second to import. Imports in functions, here alone, keep commands fast that do not touch features.
 
 
 @at_the_door
 class FeatureDoor:
     """A workspace's features.
 
-    Nothing here reads the wall time: every moment is given, or is the workspace's clock.
+    No wall time: every moment is given, or is the workspace's clock. Nothing is opened until a method is called.
 
     Args:
-        workspace: Whose features. Nothing is opened until a method is called.
-        plain: Read features of a request without Feast where its registry is noted down, for a process that answers
-            once. The values are the same.
+        workspace: Whose features.
+        plain: Read features without Feast where its registry is noted down, for a process that answers once.
     """
 
     def __init__(self, workspace: Workspace, *, plain: bool = False) -> None:
@@ -75,11 +73,9 @@ class FeatureDoor:
     def materialize(
         self, until: datetime | None = None, progress: Callable[[str], None] | None = None
     ) -> MaterializeReport:
-        """Write the newest value of every entity and view into the online store.
+        """Write every view's newest values up to a moment (default: the workspace's clock) into the online store.
 
-        Args:
-            until: Values up to this moment count (default: the workspace's clock).
-            progress: Called with each view's name before it is written.
+        `progress` is called with each view's name before it is written.
 
         Raises:
             StateError: Nothing is registered or a view's file does not exist.
@@ -96,7 +92,7 @@ class FeatureDoor:
     def push(self, member_ids: Sequence[str], at: datetime | None = None) -> PushReport:
         """Encode some members anew, with their events in the journal, and write their values to the online store.
 
-        What a member did since the last build then counts in the next request. Values that are newer already stay.
+        Values that are newer already stay.
 
         Args:
             member_ids: Which members.
@@ -115,9 +111,7 @@ class FeatureDoor:
     def publish_labels(
         self, labels: Sequence[LabelValues], parts: Iterable[pl.DataFrame], as_of: datetime, *, keep: bool = False
     ) -> tuple[PublishedLabel, ...]:
-        """Register feature_repo and put labels' values where its LabelViews read them, in place of former ones.
-
-        All labels are published, or none.
+        """Register feature_repo and put labels' values where its LabelViews read them: all labels, or none.
 
         Args:
             labels: What to publish; each has a LabelView `label_NAME` in feature_repo.
@@ -151,16 +145,14 @@ class FeatureDoor:
     def member_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
         """Look up member and request features as of each row's moment, strictly before it.
 
-        A row's features hold no event of that member at or after `event_at`. Feast's own MLflow link tags the
-        active run, if there is one, with what was retrieved.
+        No event of that member at or after `event_at` is in them. Feast's MLflow link tags the active run, if any.
 
         Args:
             service: Name of the feature service.
             frame: member_id (null = anonymous), event_at, and a column per further request field, if any.
 
         Returns:
-            The same rows in the same order: the columns of `frame`, then `view__feature` columns (float32 and
-            strings, null where missing).
+            `frame`, then `view__feature` columns (float32 and strings, null where missing).
 
         Raises:
             StateError: A view's file does not exist; the text names the command.
@@ -174,15 +166,9 @@ class FeatureDoor:
         return found
 
     def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> TitleSnapshots:
-        """Return the service's title features at each moment, for every title asked for.
+        """Return the service's title features [S, T, F] at each moment, as known at the last full hour up to it.
 
-        Popularity is what was known at the last full hour up to the moment. Memory is S * T * F * 4 bytes and
-        about 500 MB more.
-
-        Args:
-            service: Name of the feature service.
-            moments: With a zone, in any order.
-            title_ids: In any order; an unknown title is missing everywhere.
+        Takes S * T * F * 4 bytes and about 500 MB more. An unknown title is missing everywhere.
 
         Raises:
             StateError: A view's file does not exist; the text names the command.
@@ -200,14 +186,7 @@ class FeatureDoor:
         """Look up title features of single titles, each as of a moment of its own.
 
         The values are those of `title_snapshots` at the same moments, without a row for every other title.
-
-        Args:
-            service: Name of the feature service.
-            frame: title_id and event_at, the snapshot's moment.
-
-        Returns:
-            The same rows in the same order: the columns of `frame`, then `view__feature` columns (float32 and
-            strings, null where missing).
+        `frame` has title_id and event_at; `view__feature` columns (float32 and strings) are appended.
 
         Raises:
             StateError: A view's file does not exist; the text names the command.
@@ -221,8 +200,8 @@ class FeatureDoor:
     def leaks(self, service: str) -> LeakReport:
         """Try the views of one's own behind a service for values that know the event they are joined to.
 
-        Views computed by feature_repo are run again on less of the log, and all are judged beside the log, at a sample
-        of moments; shipped views are not tried. Without views of one's own this costs nothing.
+        Views computed by feature_repo are run again on less of the log, and all are judged beside the log. Shipped
+        views are not tried.
 
         Raises:
             UnknownNameError: There is no such service.
@@ -292,13 +271,8 @@ class FeatureDoor:
         """Return what `member_features` would, from the online store, and the times of the values.
 
         A value older than its view's ttl at `at` is null. A member with values from after `at` (a replay, a clock
-        set back) is read from the feature files, so no answer depends on the future.
-
-        Args:
-            service: Name of the feature service.
-            member_ids: Unknown members and None get nulls, and the request's own features.
-            at: The request's moment, with a zone.
-            request: Further request fields that on-demand views read.
+        set back) is read from the feature files, so no answer depends on the future. Unknown members and None get
+        nulls; `request` has further fields that on-demand views read.
 
         Raises:
             ServiceError: The online store is missing, empty or broken; the caller should fall back.

@@ -1,9 +1,8 @@
 """Class paths of the stores in earlier versions, as workspaces hold them: read by `apply`, which writes today's.
 
-Until the stores became a package of their own, feature_store.yaml named them by paths within Playbill, and Feast's
-registry named the class of every `SqlSource` so. The first is rendered anew whenever a workspace is opened. The second
-is renamed here, in place: Feast cannot read a source whose class it cannot import, and compares a view with the
-registered one before it replaces it.
+Until the stores became a package of their own, feature_store.yaml and, for every `SqlSource`, Feast's registry named
+them by paths within Playbill. The first is rendered anew whenever a workspace is opened. The second is renamed here, in
+place: Feast cannot read a source whose class it cannot import, and reads a view before it replaces it.
 """
 
 from __future__ import annotations
@@ -60,11 +59,7 @@ def earlier_modules() -> Iterator[None]:
 
 
 def rename_registered(url: str, project: str) -> int:
-    """Rename earlier class paths in a registry and return in how many of its rows.
-
-    Args:
-        url: SQLAlchemy URL of Feast's registry.
-        project: Whose rows.
+    """Rename earlier class paths in a project's rows of Feast's registry and return in how many.
 
     Raises:
         SQLAlchemyError: The registry does not answer. Nothing was changed.

@@ -42,9 +42,7 @@ BEGINNING = datetime(1800, 1, 1, tzinfo=UTC)
 class FeastDoor:
     """A workspace's Feast store, opened once.
 
-    Args:
-        workspace: Whose store.
-        fresh: The workspace may never have been applied; its configuration is rendered first.
+    `fresh` renders the configuration first: the workspace may never have been applied.
 
     Raises:
         StateError: Not fresh, and the workspace was never applied.
@@ -63,7 +61,7 @@ class FeastDoor:
         self.store = self._open(self.config)
 
     def _rename_registered(self) -> None:
-        """Bring a registry of an earlier version up to date, where there is one."""
+        # A registry of an earlier version is brought up to date, where there is one.
         file = database_file(self.workspace.feast_registry_url)
         if file is None or file.is_file():
             with self.registry_errors():
@@ -91,10 +89,7 @@ class FeastDoor:
         return self._open(config).mlflow
 
     def tag_active_run(self, service: str, rows: int, seconds: float) -> bool:
-        """Tag the active MLflow run, if there is one, with what was retrieved. Returns whether it was tagged.
-
-        The tags are Feast's own: feast.project, feast.feature_service, feast.feature_refs and more.
-        """
+        """Tag the active MLflow run, if any, with what was retrieved, by Feast's own tags; returns whether it was."""
         if "mlflow" not in sys.modules:
             return False
         with quiet():

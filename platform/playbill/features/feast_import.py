@@ -1,8 +1,8 @@
 """Feast, imported in a quarter of its time: types are checked where definitions are read, and not where they are used.
 
-Feast decorates its classes with typeguard's `typechecked`, which parses and compiles a whole module anew for each of
-their methods: 3.3 of the 4.2 s of CPU that `import feast` takes. Here a method is compiled that way at its first call
-within `types_checked`, which is entered around the code of `feature_repo/`; any other call goes to the plain method.
+Feast decorates its classes with typeguard's `typechecked`, which compiles a whole module anew for each method: 3.3 of
+the 4.2 s of CPU of `import feast`. Here a method is compiled that way at its first call within `types_checked`, which
+is entered around the code of `feature_repo/`; any other call goes to the plain method.
 """
 
 from __future__ import annotations
@@ -54,12 +54,7 @@ def types_checked() -> Iterator[None]:
 
 
 def late(target: type, check: Callable[[Any], Any]) -> type:
-    """Return a class whose methods are checked within `types_checked` alone.
-
-    Args:
-        target: The class, changed in place.
-        check: Returns a function that checks its arguments, made of a plain one.
-    """
+    """Let methods of a class, changed in place, be checked (by what `check` makes of them) in `types_checked` alone."""
     for name, member in list(vars(target).items()):
         if isinstance(member, classmethod | staticmethod):
             changed: Any = type(member)(_late(target, member.__func__, check))

@@ -138,13 +138,7 @@ def require_none(report: LeakReport) -> None:
 
 
 def code_leaks(view: EventView, events: pl.DataFrame, titles: pl.DataFrame) -> list[Leak]:
-    """Run a view's code with later events, and with other entities, left out, and compare the values before.
-
-    Args:
-        view: Computed from the log.
-        events: The whole log, by the columns that views read.
-        titles: The catalogue.
-    """
+    """Run a view's code with later events, and with other entities, left out, and compare the values before."""
     counted = events.filter(view.counted())
     entities = counted.select(view.keys).unique(maintain_order=True).sort(pl.struct(view.keys).hash(0), *view.keys)
     sample = counted.join(entities.head(_ENTITIES), on=list(view.keys), how="semi", maintain_order="left")

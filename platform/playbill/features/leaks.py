@@ -99,12 +99,7 @@ class ViewLeaks:
 
 
 def leaks_of(view: ViewValues, outcomes: Outcomes) -> ViewLeaks:
-    """Check every column of a view, numbers and strings.
-
-    Args:
-        view: Its values. Its keys are those of the outcomes.
-        outcomes: What the entities did, moment by moment.
-    """
+    """Check every column of a view, numbers and strings."""
     frame = outcomes.frame
     wanted = ViewValues(
         name=view.name,

@@ -119,14 +119,7 @@ def _ratio(total: Totals, count: Totals) -> Totals:
 
 
 def outcomes_of(events: pl.DataFrame, titles: pl.DataFrame, keys: Sequence[str], seed: int = 0) -> Outcomes:
-    """Return the moments of a sample of entities with whole histories.
-
-    Args:
-        events: The event log.
-        titles: The catalogue.
-        keys: Columns of the log that name the entity.
-        seed: Of the sample.
-    """
+    """Return the moments of a sample of entities with whole histories."""
     own = events.filter(pl.all_horizontal(pl.col(keys).is_not_null()))
     chosen = _sampled(own, keys, seed)
     own = own.join(chosen, on=list(keys), how="semi").sort(

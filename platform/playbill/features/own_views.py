@@ -53,11 +53,7 @@ def own_event_views(feature_repo: Path) -> dict[str, EventView]:
 
 
 def own_feature_views(feature_repo: Path, repo: FeatureRepo | None = None) -> Mapping[str, FeatureView]:
-    """Return the stored views in a folder that Playbill does not ship, by name; imports the folder if there are any.
-
-    Raises:
-        DefinitionError: A definition is wrong.
-    """
+    """Return the stored views in a folder that Playbill does not ship, by name; imports the folder if there are any."""
     files = set(_files_of_own(feature_repo, repo or read_feature_repo(feature_repo)))
     if not files:
         return {}
@@ -82,7 +78,6 @@ def own_feature_views(feature_repo: Path, repo: FeatureRepo | None = None) -> Ma
 
 
 def _files_of_own(feature_repo: Path, repo: FeatureRepo) -> Iterator[str]:
-    """Return the files that define stored views of one's own."""
     for definition in repo.definitions.values():
         if definition.stored and (definition.name not in SHIPPED or definition.computed):
             yield definition.place.rpartition(":")[0].partition("/")[2]

@@ -68,12 +68,7 @@ class ServiceNote(BaseModel):
 
 
 class PlainReader:
-    """Reads one service's features by a note, without Feast. Answers what `FeatureDoor` would.
-
-    Args:
-        workspace: Whose features.
-        note: Of the service.
-    """
+    """Reads one service's features by a note, without Feast. Answers what `FeatureDoor` would."""
 
     def __init__(self, workspace: Workspace, note: ServiceNote) -> None:
         self._project, self._note = workspace.name, note

@@ -1,8 +1,7 @@
 """Registering `feature_repo/` from inside this process, the way `feast apply` does it.
 
-Feast imports every file of the folder as a top-level module of the current directory. That is undone here
-afterwards, so two versions of a repository can be applied one after the other. It changes the process's current
-folder for a moment and is not for use beside other threads.
+Feast imports every file of the folder as a top-level module of the current directory. That is undone afterwards, so
+that two versions can be applied one after the other. Not for use beside other threads: it changes the current folder.
 """
 
 from __future__ import annotations
@@ -54,10 +53,6 @@ def apply_repository(config: RepoConfig, folder: Path) -> str:
 
 def imported(folder: Path, files: Sequence[str]) -> list[Any]:
     """Import some files of a folder as Feast would, and return what stands at the top level of all that are read.
-
-    Args:
-        folder: feature_repo.
-        files: Paths in it.
 
     Raises:
         DefinitionError: A file's name hides it from Feast, or a definition is wrong.

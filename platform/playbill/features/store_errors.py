@@ -60,11 +60,7 @@ def product_error(error: StoreError) -> PlaybillError:
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Raise what the stores raise inside the block as Playbill's errors.
-
-    Raises:
-        PlaybillError: In place of a StoreError. Its cause is that error's own, such as what a database said.
-    """
+    """Raise what the stores raise inside the block as Playbill's errors, with the same cause."""
     try:
         yield
     except StoreError as error:
@@ -92,10 +88,6 @@ def at_the_door(door: Door) -> Door:
 
 @contextmanager
 def as_known_on(moment: datetime | None) -> Iterator[None]:
-    """Read features as they were known at `moment`; see `playbill_feast.offline.scan_filter.as_known_on`.
-
-    Raises:
-        ConfigError: The moment has no time zone.
-    """
+    """Read features as they were known at `moment`; see `playbill_feast.offline.scan_filter.as_known_on`."""
     with store_errors(), scan_filter.as_known_on(moment):
         yield

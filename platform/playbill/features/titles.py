@@ -109,11 +109,6 @@ def title_popularity(events: pl.DataFrame, titles: pl.DataFrame | None = None, s
 def title_anticipation(events: pl.DataFrame, titles: pl.DataFrame | None = None, span: Span = EVER) -> pl.DataFrame:
     """Return how much a title is asked for at the end of each hour in which that changes, playable or not yet.
 
-    Args:
-        events: The event log: event_at, recorded_at, action, title_id.
-        titles: Not read; every view is called alike.
-        span: Which states to return.
-
     Returns:
         title_id, event_timestamp (a full hour), created_timestamp, log(1 + reminders) in 1 and 7 days, and
         log(1 + trailers seen), log(1 + details opened), log(1 + additions to lists) in 7 days; and of each in all.
@@ -139,10 +134,6 @@ def title_anticipation(events: pl.DataFrame, titles: pl.DataFrame | None = None,
 
 def buckets(events: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     """Count how every key was received in every hour that it was.
-
-    Args:
-        events: The event log.
-        key: Columns that say what is counted.
 
     Returns:
         `key`, event_timestamp (the end of the hour), plays, measured, completions, thumbs_up, thumbs_down,

@@ -103,10 +103,6 @@ def measured(events: pl.DataFrame, context: LabelContext) -> pl.Series:
     For heads whose label is a number (`loss: huber`): `progress` is the share of the title, 0 to 1, and `duration_s`
     the seconds watched. The head's options say in which unit they are learnt and what counts as the most.
 
-    Args:
-        events: n events of whole members.
-        context: Its options name the actions and the column.
-
     Returns:
         [n] float32, null where an event has no value.
     """

@@ -155,10 +155,6 @@ PANELS = {"auc": "AUC", "log_loss": "log loss", "ece": "calibration error"}
 def plot_delayed(report: DelayedReport, path: Path) -> None:
     """Draw AUC, log loss and calibration error by age, a line per term; dotted, the log loss of telling all the same.
 
-    Args:
-        report: What to draw.
-        path: Where to, as .svg or .png.
-
     Raises:
         ConfigError: matplotlib is not installed.
     """
@@ -219,10 +215,6 @@ class RewardDescription:
 
 def describe_reward(reward: RewardSpec, labels: Mapping[str, LabelSpec]) -> RewardDescription:
     """Describe a reward.
-
-    Args:
-        reward: In plain names.
-        labels: Its labels by plain name.
 
     Raises:
         DataError: A term has no label.

@@ -179,10 +179,6 @@ class Journal:
 
         Events that no reader could hold, because of their moments, are left out; `waiting` sets them aside.
 
-        Args:
-            member_id: Only this member's.
-            since: Only events at or after this moment.
-
         Raises:
             ServiceError: The database does not answer.
         """

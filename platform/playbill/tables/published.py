@@ -21,9 +21,6 @@ from playbill.tables.generations import INTERACTIONS, MANIFEST, Manifest
 class Published:
     """One generation.
 
-    Args:
-        folder: The generation's folder.
-
     Raises:
         IntegrityError: Its manifest is damaged, or its log cannot be read by this version.
     """

@@ -164,13 +164,6 @@ def check_frame(
 ) -> pl.DataFrame | None:
     """Bring a batch into canonical shape and note every mistake in `log`.
 
-    Args:
-        table: Name of a canonical table.
-        frame: The batch.
-        now: The clock's moment; event times after it are mistakes.
-        log: Where mistakes are noted.
-        places: Where the rows are written, to be named.
-
     Returns:
         The canonical batch, or None when it has any mistake.
     """

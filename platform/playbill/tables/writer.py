@@ -47,12 +47,7 @@ _SUBJECT = "the offered data was not written"
 
 
 class TableWriter:
-    """Takes batches of canonical rows. Mistakes are gathered, and reported together at the end.
-
-    Args:
-        building: The folder of the generation being built.
-        now: The clock's moment; later event times are mistakes.
-    """
+    """Takes batches of canonical rows. Mistakes are gathered, and reported together at the end."""
 
     def __init__(self, building: Path, now: datetime) -> None:
         self._building, self._now = building, now

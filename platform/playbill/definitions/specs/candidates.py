@@ -200,11 +200,7 @@ class CandidatesSpec(TitleRules):
         return self
 
     def written(self, names: str) -> str:
-        """Return rules as YAML has them, `kids: true`; what names no key is returned as it is.
-
-        Args:
-            names: Of one key, or of several with commas between them.
-        """
+        """Return rules as YAML has them, `kids: true`; what names no key is returned as it is."""
         given = self.model_dump(mode="json", exclude_none=True)
         keys = [name for name in names.split(", ") if name in given]
         return (

@@ -22,15 +22,7 @@ Path = tuple[str | int, ...]
 def check_page(
     index: DefinitionIndex, owner: Checked, model: ModelSpec, rows: list[Checked], known: list[str]
 ) -> Iterator[Problem]:
-    """Check the page of a canvas: its heads are the model's, of the right level; its rows are the canvas's.
-
-    Args:
-        index: Of all definitions.
-        owner: The canvas.
-        model: Serves it.
-        rows: Every row of the model.
-        known: Names of the model's heads, those with mistakes included.
-    """
+    """Check the page of a canvas: its heads are the model's, of the right level; its rows are the canvas's."""
     canvas = cast(CanvasSpec, owner.spec)
     page = canvas.page
     if page is None or "page" in owner.absent:
@@ -53,15 +45,7 @@ def check_page(
 def check_levels(
     index: DefinitionIndex, checked: Checked, model: ModelSpec, canvases: list[Checked], rows: list[Checked]
 ) -> Iterator[Problem]:
-    """Check that heads about rows and pages learn yes or no, and that lists blend heads about what they list.
-
-    Args:
-        index: Of all definitions.
-        checked: The model.
-        model: Its definition.
-        canvases: Its canvases.
-        rows: Its rows.
-    """
+    """Check that heads about rows and pages learn yes or no, and that lists blend heads about what they list."""
     levels = {name: _level(index, model, name) for name in model.heads}
     for name, level in levels.items():
         head = model.heads[name]
@@ -271,14 +255,7 @@ def check_row_canvas(index: DefinitionIndex, owner: Checked, canvas: CanvasSpec)
 def check_ranked_rows(
     index: DefinitionIndex, owner: Checked, model: ModelSpec, rows: list[Checked]
 ) -> Iterator[Problem]:
-    """Check that a model has the canvas whose rows it ranks, and rows on it.
-
-    Args:
-        index: Of all definitions.
-        owner: A canvas of the model.
-        model: Its definition.
-        rows: Every row of the model.
-    """
+    """Check that a model has the canvas whose rows it ranks, and rows on it."""
     canvas = cast(CanvasSpec, owner.spec)
     if canvas.rows_of is None or "rows_of" in owner.absent:
         return

@@ -247,13 +247,7 @@ def _extended(index: DefinitionIndex, written: Written, below: tuple[str, ...], 
 
 
 def fitting(written: Written, merged: Node, notes: list[Problem]) -> Node:
-    """Return a model without the tasks and gates that it inherits for canvases it does not have.
-
-    Args:
-        written: The model that extends another one.
-        merged: Its tree, with everything it inherits.
-        notes: Where what is left out is said.
-    """
+    """Return a model without the tasks and gates that it inherits for canvases it does not have."""
     canvases = merged.child("canvases")
     if canvases is None or not isinstance(canvases.value, list):
         return merged

@@ -89,13 +89,7 @@ def problem(place: Place, path: Sequence[str | int], what: str, hint: str = "") 
 
 
 def read_yaml(path: Path, shown: str, problems: list[Problem]) -> Node | None:
-    """Read one file. Mistakes are appended to `problems`; None means nothing could be read.
-
-    Args:
-        path: The file.
-        shown: What messages call it.
-        problems: Where mistakes go.
-    """
+    """Read one file. Mistakes are appended to `problems`; None means nothing could be read."""
     start, text = Place(shown, 1, 1), ""
     try:
         text = path.read_text(encoding="utf-8")

@@ -94,12 +94,6 @@ def _require_one_row_each(where: str, by: str, keys: pl.LazyFrame) -> None:
 def open_file(where: str, origin: FileOrigin, folder: Path, scratch: Path) -> pl.LazyFrame:
     """Open one file lazily; text columns stay text.
 
-    Args:
-        where: YAML path for messages.
-        origin: The file and how to read it.
-        folder: What its name is relative to.
-        scratch: Folder for a converted copy.
-
     Raises:
         FileError: The file is missing or is not what the mapping says.
     """

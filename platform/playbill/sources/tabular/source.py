@@ -172,11 +172,7 @@ def _unreadable(table: str, error: Exception) -> DataError:
 
 
 class OwnFiles:
-    """Files in a folder: parquet, separated text, JSON.
-
-    Args:
-        options: The folder and the mapping.
-    """
+    """Files in a folder: parquet, separated text, JSON."""
 
     terms = ""
 
@@ -220,11 +216,7 @@ BATCH_ROWS = 50_000
 
 
 class OwnDatabase:
-    """A database, read in batches: neither the server's nor our memory ever holds a whole table.
-
-    Args:
-        options: The URL and the mapping.
-    """
+    """A database, read in batches: neither the server's nor our memory ever holds a whole table."""
 
     terms = ""
 
