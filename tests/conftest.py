@@ -95,7 +95,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, filled: Playbill, migrated
 def _own(kept: Path, folder: Path) -> Playbill:
     """Copy a project, with its own paths in the file that Feast reads."""
     from fixtures.small_project import Playbill, Shell
-    from playbill.features.rendering import render
+    from playbill.features.registration import render
 
     shutil.copytree(kept, folder, ignore=shutil.ignore_patterns("mlflow_artifacts", "*.pyc", "__pycache__"))
     render(Shell(folder).workspace)

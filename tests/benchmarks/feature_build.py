@@ -35,9 +35,8 @@ from rich.table import Table
 from fixtures import plain_features as plain
 from playbill.config import Project, ProjectSettings, Workspace
 from playbill.features import build_features
-from playbill.features.countries import LEVELS
-from playbill.features.encoder import EVENT_COLUMNS
-from playbill.features.views import EVENT_VIEWS
+from playbill.features.titles import LEVELS
+from playbill.features.views import EVENT_COLUMNS, EVENT_VIEWS
 from playbill.tables import Tables, canonical_frame
 
 END = START + timedelta(days=DAYS)

@@ -223,7 +223,7 @@ def _next(project: Playbill, place: Path, arguments: list[str]) -> Playbill:
 
 
 def _rendered(project: Playbill) -> Playbill:
-    from playbill.features.rendering import render
+    from playbill.features.registration import render
 
     if (project.home / "feature_store.yaml").is_file():
         render(_workspace(project))

@@ -40,7 +40,7 @@ from playbill.config import Project, Workspace
 from playbill.definitions.specs import LabelSpec
 from playbill.definitions.zoo import load_zoo
 from playbill.features import LabelValues
-from playbill.features.label_files import write_labels
+from playbill.features.labels import write_labels
 from playbill.labels import label_events, label_parts, labeler, published_rows, summarise
 from playbill.tables import Tables
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from fixtures.small_project import Shell
-from playbill.features.rendering import render
+from playbill.features.registration import render
 
 MADE = ("runs", "serving", "mlflow*", "playbill.db*", "*.pyc", "__pycache__")
 

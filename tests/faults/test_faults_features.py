@@ -8,7 +8,7 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from playbill.features.rendering import render
+from playbill.features.registration import render
 from playbill.tables import Tables
 
 TRAIN = ("train", "everycanvas", "--epochs", "1")

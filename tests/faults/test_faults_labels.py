@@ -17,7 +17,7 @@ from playbill.config import Project, Workspace
 from playbill.definitions.specs import EXTRACTORS, LabelSpec
 from playbill.errors import DataError, StorageError
 from playbill.features import LabelValues
-from playbill.features.label_files import write_labels
+from playbill.features.labels import write_labels
 from playbill.labels import label_extractor, label_parts, labeler, published_rows
 from playbill.tables import Tables
 

@@ -14,7 +14,7 @@ import pytest
 
 from fixtures.small_project import Playbill, Shell
 from playbill.features import feast_door
-from playbill.features.rendering import render
+from playbill.features.registration import render
 
 assert feast_door  # Feast writes a file of measures where it is first imported, which no limit may meet
 

@@ -14,7 +14,7 @@ from playbill.datasets import build_training_set, make_split
 from playbill.datasets.export.stored import StoredDataset
 from playbill.definitions.zoo import load_zoo
 from playbill.features import FeatureDoor
-from playbill.features.rendering import render
+from playbill.features.registration import render
 from playbill.tables import Tables, workspace_clock
 
 BUILD = ("dataset", "build", "everycanvas")

@@ -5,11 +5,11 @@ Importing this imports neither Feast nor pandas; `FeatureDoor` does when a metho
 
 from playbill.features.build import BuildReport, BuiltView, backfill_features, build_features
 from playbill.features.door import FeatureDoor
-from playbill.features.label_views import LabelValues, PublishedLabel
+from playbill.features.labels import LabelValues, PublishedLabel
 from playbill.features.online_state import OnlineStoreState, online_store_state
-from playbill.features.parity_report import Difference, ParityReport, ViewParity
 from playbill.features.reports import (
     ApplyReport,
+    Difference,
     FeatureColumn,
     FeatureEntity,
     FeatureKind,
@@ -17,9 +17,11 @@ from playbill.features.reports import (
     MaterializedView,
     MaterializeReport,
     OnlineFeatures,
+    ParityReport,
     PushReport,
     ServiceSchema,
     TitleSnapshots,
+    ViewParity,
     other_files,
 )
 from playbill.features.store_errors import as_known_on

@@ -13,13 +13,11 @@ import polars as pl
 from playbill.config import Workspace
 from playbill.errors import DataError, Problem, UnknownNameError
 from playbill.features.axis import CHANGED_AT, Span
-from playbill.features.encoder import EVENT_COLUMNS
-from playbill.features.increments import How, LogState, Updated, increment, why_anew
+from playbill.features.increments import TABLE_VIEWS, How, LogState, Updated, increment, update_table_view, why_anew
 from playbill.features.own_views import has_own_views, own_event_views
 from playbill.features.store_errors import raises_product_errors
-from playbill.features.table_views import TABLE_VIEWS, update_table_view
 from playbill.features.view_folder import ViewFolder, building
-from playbill.features.views import EVENT_VIEWS, EventView
+from playbill.features.views import EVENT_COLUMNS, EVENT_VIEWS, EventView
 from playbill.tables import Tables, workspace_clock
 from playbill.tables.frames import utc_literal
 

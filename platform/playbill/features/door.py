@@ -13,9 +13,8 @@ import polars as pl
 from playbill.config import Workspace
 from playbill.errors import ConfigError, PlaybillError, StateError
 from playbill.features.feast_import import import_feast
-from playbill.features.label_views import LabelValues, PublishedLabel, require_label_views
+from playbill.features.labels import LabelValues, PublishedLabel, require_label_views
 from playbill.features.own_views import own_event_views
-from playbill.features.parity_report import ParityReport
 from playbill.features.reading_plan import PlainReader, ServiceNote, read_note, write_notes
 from playbill.features.reports import (
     ApplyReport,
@@ -23,6 +22,7 @@ from playbill.features.reports import (
     LeakReport,
     MaterializeReport,
     OnlineFeatures,
+    ParityReport,
     PushReport,
     ServiceSchema,
     TitleSnapshots,
@@ -104,7 +104,7 @@ class FeatureDoor:
         """
         moment = at or workspace_clock(self.workspace).now()
         import_feast()
-        from playbill.features.pushes import push_members
+        from playbill.features.online import push_members
 
         return push_members(self._feast, member_ids, moment)
 
@@ -125,7 +125,7 @@ class FeatureDoor:
             ServiceError: The registry cannot be reached, or the disk not be written.
         """
         self.apply()
-        from playbill.features.label_files import write_labels
+        from playbill.features.labels import write_labels
 
         views = self._feast.label_views()
         require_label_views([label.name for label in labels], views, self.workspace.project.feature_repo)

@@ -24,9 +24,8 @@ from playbill.config import Workspace
 from playbill.errors import ConfigError, DataError, IntegrityError, Problem, ServiceError, StateError
 from playbill.features.catalog import Catalog, read_catalog
 from playbill.features.earlier_paths import EARLIER_MODULE, rename_registered
-from playbill.features.rendering import render, require_rendered
+from playbill.features.registration import apply_repository, render, require_rendered
 from playbill.features.reports import ApplyReport, MaterializedView, MaterializeReport
-from playbill.features.repository import apply_repository
 from playbill.features.store_errors import at_the_door, store_errors
 from playbill.files import database_file, storage_error
 from playbill.tables import missing_driver

@@ -18,9 +18,8 @@ import polars as pl
 import pyarrow as pa
 
 from playbill.clock import MICROSECOND
-from playbill.features.axis import CHANGED_AT, EVER, MOMENT, Axis, Keys, Span, axes, ticks
+from playbill.features.axis import CHANGED_AT, CREATED_AT, EVER, MOMENT, Axis, Keys, Span, axes, ticks
 from playbill.features.members import genres_of, is_play
-from playbill.features.windows import CREATED_AT
 
 PLACES = ("first", "second", "third")
 """The genres that have columns of their own."""

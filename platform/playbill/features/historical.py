@@ -1,18 +1,23 @@
-"""Features of past moments: member features through Feast's retrieval, title features as dense snapshots."""
+"""Features of past moments: member features through Feast's retrieval, title features as dense snapshots.
+
+And computed once more: of past requests, to compare with what was served, and from states held in memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import polars as pl
 
 from playbill.errors import DataError, Problem
+from playbill.features.axis import CHANGED_AT, CREATED_AT
 from playbill.features.catalog import Catalog
 from playbill.features.feast_door import FeastDoor
 from playbill.features.reports import FeatureEntity, TitleSnapshots
-from playbill.features.snapshots import ROWS_PER_CALL, dense_snapshots
-from playbill.features.values import REQUEST_AT, empty, shaped, with_derived
+from playbill.features.snapshots import REQUEST_AT, ROWS_PER_CALL, dense_snapshots, empty, shaped, with_derived
+from playbill.features.store_errors import raises_product_errors
+from playbill_feast.asof_join import ViewValues, as_of_join
 from playbill_feast.frames import EVENT_AT, plain_arrow
 from playbill_feast.offline.store import view_values
 
@@ -20,13 +25,13 @@ from playbill_feast.offline.store import view_values
 def member_features(door: FeastDoor, service: str, frame: pl.DataFrame) -> pl.DataFrame:
     """Return `frame` with the service's member and request columns, as of each row's `event_at`."""
     catalog = door.catalog(service)
-    _check(frame, {"member_id"} | request_fields(catalog))
+    _check_rows(frame, {"member_id"} | request_fields(catalog))
     return _retrieved(door, catalog, frame, "member", "request")
 
 
 def title_features(door: FeastDoor, service: str, frame: pl.DataFrame) -> pl.DataFrame:
     """Return `frame` with the service's title columns, as of each row's `event_at`."""
-    _check(frame, {"title_id"})
+    _check_rows(frame, {"title_id"})
     return _retrieved(door, door.catalog(service), frame, "title")
 
 
@@ -46,7 +51,7 @@ def _retrieved(door: FeastDoor, catalog: Catalog, frame: pl.DataFrame, *entities
     return frame.hstack(pl.concat(parts))
 
 
-def _check(frame: pl.DataFrame, fields: set[str]) -> None:
+def _check_rows(frame: pl.DataFrame, fields: set[str]) -> None:
     needed = {"event_at"} | fields - {REQUEST_AT}
     problems = [Problem(name, "column is missing.") for name in sorted(needed - set(frame.columns))]
     if "event_at" in frame.columns and frame.get_column("event_at").null_count():
@@ -74,3 +79,57 @@ def title_snapshots(
         return pl.DataFrame(pl.from_arrow(with_derived(plain_arrow(rows), catalog, "title")))
 
     return dense_snapshots(catalog.schema.of("title"), views, derive, moments, title_ids)
+
+
+def known_then(door: FeastDoor, service: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the member and request columns as of each row's `event_at`, from rows recorded by that moment."""
+    catalog = door.catalog(service)
+    entities = rows.rename({"event_at": EVENT_AT}).with_columns(pl.col(EVENT_AT).alias(REQUEST_AT))
+    with door.registry_errors():
+        job = door.store.get_historical_features(
+            entities.to_pandas(),
+            features=catalog.refs("member", "request"),
+            full_feature_names=True,
+            filter_by_created_timestamp=True,
+        )
+        return shaped(job.to_arrow(), catalog.schema.of("member", "request"))
+
+
+def of_states(door: FeastDoor, service: str, rows: pl.DataFrame, states_at: pl.DataFrame) -> pl.DataFrame:
+    """Return the columns that a request at `event_at` has when each view's value is that of a moment of its own.
+
+    `states_at` has a column per plain member or request view: the moment its value is from; null is no value.
+    """
+    catalog = door.catalog(service)
+    joined = rows.rename({"event_at": REQUEST_AT})
+    for name, fields in catalog.plain("member", "request").items():
+        if name in catalog.views:
+            names = [field.name for field in fields]
+            values = view_values(door.config, catalog.views[name], names, full_names=True)
+            requested = rows.select("member_id", states_at.get_column(name).alias(EVENT_AT))
+            joined = joined.hstack(as_of_join(requested, EVENT_AT, values))
+    columns = catalog.schema.of("member", "request")
+    return shaped(with_derived(plain_arrow(joined), catalog, "member", "request"), columns)
+
+
+@raises_product_errors
+def from_states(
+    catalog: Catalog, rows: pl.DataFrame, key: str, states: Callable[[str], pl.DataFrame], *entities: FeatureEntity
+) -> pl.DataFrame:
+    """Return the columns of some entities as of each row's `request_at`, strictly before it.
+
+    `states` returns a view's states by its name, as the encoders compute them, and `key` is their join key in `rows`.
+    """
+    joined = rows.with_columns(pl.col(REQUEST_AT).alias(EVENT_AT))
+    for name, fields in catalog.plain(*entities).items():
+        values = ViewValues(
+            name=name,
+            frame=states(name).lazy(),
+            keys={key: key},
+            at=CHANGED_AT,
+            created=CREATED_AT,
+            features={f"{name}__{field.name}": field.name for field in fields},
+            ttl=catalog.views[name].ttl or None,
+        )
+        joined = joined.hstack(as_of_join(joined, EVENT_AT, values))
+    return shaped(with_derived(plain_arrow(joined), catalog, *entities), catalog.schema.of(*entities))

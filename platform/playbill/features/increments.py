@@ -5,11 +5,14 @@ event left a window. Both are answered the same way. The key's states are comput
 exact however late an event is, and those from the first owed moment on are appended. A row that an earlier part
 already has gets a second one of the same moment, known later: the newer belief wins, the older one stays for those who
 ask what was believed then. The moments of a key's rows only ever grow in number, so no old row outlives its correction.
+
+Views that are a table's rows (who a member is, what a title is) are few rows: they are computed whole every time, and
+what is new or changed is appended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -18,9 +21,10 @@ from typing import Literal
 import polars as pl
 
 from playbill.clock import MICROSECOND, from_microseconds, to_microseconds
-from playbill.features.axis import CHANGED_AT, Span
-from playbill.features.titles import BUCKET
-from playbill.features.view_folder import ViewState
+from playbill.features.axis import CHANGED_AT, CREATED_AT, Span
+from playbill.features.members import member_profile
+from playbill.features.titles import BUCKET, title_country_profile, title_profile
+from playbill.features.view_folder import ViewFolder, ViewState
 from playbill.features.views import EventView
 from playbill.tables import Tables
 from playbill.tables.frames import utc_literal
@@ -44,21 +48,17 @@ class Updated:
 
 @dataclass(frozen=True)
 class LogState:
-    """The tables as a build reads them.
-
-    Attributes:
-        tables: Where events are read from.
-        titles: The newest row of every title.
-        until: States up to this moment are wanted.
-        parts: Files of the event log, with digests.
-        columns: Columns of the log that any view reads.
-    """
+    """The tables as a build reads them."""
 
     tables: Tables
     titles: pl.DataFrame
+    """The newest row of every title."""
     until: datetime
+    """States up to this moment are wanted."""
     parts: Mapping[str, str]
+    """Files of the event log, with digests."""
     columns: Sequence[str]
+    """Columns of the log that any view reads."""
 
     @classmethod
     def read(cls, tables: Tables, until: datetime, columns: Sequence[str]) -> LogState:
@@ -124,12 +124,9 @@ def _count(events: pl.DataFrame, titles: list[str]) -> int:
 
 
 def increment(view: EventView, old: ViewState, log: LogState) -> pl.DataFrame | None:
-    """Return the rows a view lacks, None if it lacks nothing and no time has passed.
+    """Return the rows a view lacks since `old`, None if it lacks nothing and no time has passed.
 
-    Args:
-        view: Which view.
-        old: What it was built from; `why_anew` said None to it.
-        log: The tables now. Time does not go back: an earlier `until` than the old one owes nothing.
+    `why_anew` is None. Time does not go back: an earlier `until` than the old one owes nothing.
     """
     built_until = from_microseconds(old.until_us)
     fresh = [name for name in log.parts if name not in old.log]
@@ -161,12 +158,79 @@ def _owed(view: EventView, built_until: datetime, fresh: list[str], log: LogStat
 
 
 def _events_of(view: EventView, owed: pl.DataFrame, log: LogState) -> pl.DataFrame:
-    """Read all events of the keys that are owed rows."""
-    if view.keys == ("member_id",):
-        members = owed.get_column("member_id").to_list()
-        return log.tables.interactions(members=members, columns=log.columns) if members else _no_events(log)
-    return log.events.filter(view.counted()).join(owed, on=view.keys, how="semi", maintain_order="left")
+    if view.keys != ("member_id",):
+        return log.events.filter(view.counted()).join(owed, on=view.keys, how="semi", maintain_order="left")
+    members = owed.get_column("member_id").to_list()
+    if not members:
+        return log.tables.read_log_parts([], log.columns)
+    return log.tables.interactions(members=members, columns=log.columns)
 
 
-def _no_events(log: LogState) -> pl.DataFrame:
-    return log.tables.read_log_parts([], log.columns)
+@dataclass(frozen=True, slots=True)
+class TableView:
+    """A view of a table's rows, in the folder NAME.parquet."""
+
+    name: str
+    keys: tuple[str, ...]
+    tables: tuple[str, ...]
+    """What it is computed from."""
+    rows: Callable[[Tables], pl.DataFrame]
+    """Every version of every row."""
+    version: str = "1"
+    """Raised when `rows` computes something else than before."""
+
+
+TABLE_VIEWS: Mapping[str, TableView] = {
+    view.name: view
+    for view in (
+        TableView(
+            "member_profile", ("member_id",), ("members",), lambda tables: member_profile(tables.member_versions())
+        ),
+        TableView(
+            "title_profile",
+            ("title_id",),
+            ("titles", "availability"),
+            lambda tables: title_profile(tables.title_versions(), tables.availability()),
+        ),
+        TableView(
+            "title_country_profile",
+            ("title_id", "country"),
+            ("availability",),
+            lambda tables: title_country_profile(tables.availability()),
+        ),
+    )
+}
+"""View -> how it is built."""
+
+
+def update_table_view(view: TableView, folder: ViewFolder, log: LogState, full: bool) -> Updated:
+    """Bring one view up to date: append what is new or changed, or write it anew where that cannot be."""
+    old, state = folder.sound_state(), _table_state(view, log)
+    if old is not None and not full and (old.version, old.log) == (state.version, state.log):
+        return Updated("unchanged", "", old, 0)
+    rows = view.rows(log.tables)
+    stored = None if full or old is None else folder.scan(old).collect()
+    why = "as asked" if full else NO_STATE
+    if old is not None and stored is not None:
+        why = _why_table_anew(view, stored, rows, old)
+    if old is None or stored is None or why:
+        done = folder.replace([rows], state)
+        return Updated("built", why, done, done.rows)
+    changed = rows.join(stored, on=rows.columns, how="anti", nulls_equal=True, maintain_order="left")
+    return Updated("increment", "", folder.append(changed, state, old), changed.height)
+
+
+def _table_state(view: TableView, log: LogState) -> ViewState:
+    digests = {table: log.tables.digest(table) for table in view.tables}
+    return ViewState(view.version, 0, None, log.tables.snapshot_id(), digests, {})
+
+
+def _why_table_anew(view: TableView, stored: pl.DataFrame, rows: pl.DataFrame, old: ViewState) -> str:
+    """Return why appending would not lead to `rows`, or nothing."""
+    if old.version != view.version or stored.schema != rows.schema:
+        return "its columns have changed"
+    key = [*view.keys, CHANGED_AT]
+    newest = [frame.group_by(key).agg(pl.col(CREATED_AT).max()) for frame in (stored, rows)]
+    known = newest[0].join(newest[1], on=key, how="left", suffix="_now")
+    outlived = pl.col(f"{CREATED_AT}_now").is_null() | (pl.col(f"{CREATED_AT}_now") < pl.col(CREATED_AT))
+    return "rows it was built from are gone" if known.select(outlived.any()).item() else ""

@@ -19,13 +19,12 @@ from playbill.config import Workspace
 from playbill.errors import DataError, Problem
 from playbill.features.axis import CHANGED_AT, Span
 from playbill.features.catalog import feature_kind
-from playbill.features.encoder import EVENT_COLUMNS
 from playbill.features.leaks import Leak, ViewLeaks, leaks_of
 from playbill.features.outcomes import Outcomes, outcomes_of
 from playbill.features.own_views import SHIPPED, own_feature_views
-from playbill.features.rendering import render
+from playbill.features.registration import render
 from playbill.features.reports import LeakReport
-from playbill.features.views import EventView
+from playbill.features.views import EVENT_COLUMNS, EventView
 from playbill.tables import Tables
 from playbill.tables.frames import utc_literal
 from playbill_feast.errors import StoreStateError
@@ -50,24 +49,16 @@ _CUTS = (0.4, 0.7, 0.9)
 
 @dataclass(frozen=True)
 class LeakCheck:
-    """What a check reads: the log and the catalogue, once for all views.
-
-    Args:
-        tables: Where from.
-        config: Feast's configuration of the workspace, for the views' sources.
-        recipes: Views that feature_repo computes, by name.
-    """
+    """What a check reads, once for all views: the log, Feast's configuration, and the views feature_repo computes."""
 
     tables: Tables
     config: RepoConfig
     recipes: Mapping[str, EventView]
 
     def run(self, views: Iterable[FeatureView], *, built: bool = True) -> LeakReport:
-        """Check stored views that are no shipped ones.
+        """Check stored views that are no shipped ones, as registered or declared.
 
-        Args:
-            views: As registered or declared.
-            built: The files of computed views are what their code gives now, and are judged too.
+        Files of computed views are what their code gives now and are judged too where they are `built`.
 
         Raises:
             StateError: A view's file does not exist; the text names the command.
@@ -111,14 +102,14 @@ class LeakCheck:
     def _titles(self) -> pl.DataFrame:
         return self.tables.titles()
 
-    @cached_property
-    def _known_outcomes(self) -> dict[tuple[str, ...], Outcomes]:
-        return {}
-
     def _outcomes(self, keys: tuple[str, ...]) -> Outcomes:
         if keys not in self._known_outcomes:
             self._known_outcomes[keys] = outcomes_of(self._events, self._titles, keys)
         return self._known_outcomes[keys]
+
+    @cached_property
+    def _known_outcomes(self) -> dict[tuple[str, ...], Outcomes]:
+        return {}
 
 
 def require_none(report: LeakReport) -> None:
@@ -128,29 +119,23 @@ def require_none(report: LeakReport) -> None:
         DataError: A view knows the event it is joined to; every view and column is named, with an example.
     """
     if report.leaks:
-        raise DataError(
-            "feature views that know the event they are joined to",
-            [
-                Problem(f"{leak.view}.{leak.feature}", f"{leak}.", _MEND_CODE if leak.code else _MEND_STAMPS)
-                for leak in report.leaks
-            ],
-        )
+        mends = (_MEND_STAMPS, _MEND_CODE)
+        problems = [Problem(f"{leak.view}.{leak.feature}", f"{leak}.", mends[leak.code]) for leak in report.leaks]
+        raise DataError("feature views that know the event they are joined to", problems)
 
 
 def code_leaks(view: EventView, events: pl.DataFrame, titles: pl.DataFrame) -> list[Leak]:
     """Run a view's code with later events, and with other entities, left out, and compare the values before."""
     counted = events.filter(view.counted())
-    entities = counted.select(view.keys).unique(maintain_order=True).sort(pl.struct(view.keys).hash(0), *view.keys)
-    sample = counted.join(entities.head(_ENTITIES), on=list(view.keys), how="semi", maintain_order="left")
+    keys = list(view.keys)
+    entities = counted.select(keys).unique(maintain_order=True).sort(pl.struct(keys).hash(0), *keys)
+    sample = counted.join(entities.head(_ENTITIES), on=keys, how="semi", maintain_order="left")
     if sample.is_empty():
         return []
     whole = view.encode(sample, titles, Span())
-    some = view.encode(
-        sample.join(entities.head(_ENTITIES // 2), on=list(view.keys), how="semi", maintain_order="left"),
-        titles,
-        Span(),
-    )
-    own = whole.join(some.select(view.keys).unique(), on=list(view.keys), how="semi", maintain_order="left")
+    fewer = sample.join(entities.head(_ENTITIES // 2), on=keys, how="semi", maintain_order="left")
+    some = view.encode(fewer, titles, Span())
+    own = whole.join(some.select(keys).unique(), on=keys, how="semi", maintain_order="left")
     leaks = _moved(view, own, some, "changes when other entities are left out of the log")
     moments = sample["event_at"].sort()
     for share in _CUTS:

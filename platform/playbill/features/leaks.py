@@ -18,7 +18,7 @@ Axis letters: M moments, P outcomes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -52,27 +52,21 @@ _GAPS_S = (60.0, 0.5 * _HOUR, _HOUR, 24 * _HOUR, 7 * 24 * _HOUR, 30 * 24 * _HOUR
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A column whose values know the event they are joined to.
-
-    Args:
-        view: The view.
-        feature: Its column.
-        entity: Key column -> value, of the example.
-        at: Moment of the example's event.
-        stamp: Moment that the example's value is stamped with.
-        value: The example's value.
-        what: What was found, in words.
-        code: Whether the view's code was found out, not its stamps.
-    """
+    """A column whose values know the event they are joined to, with an example."""
 
     view: str
     feature: str
     entity: Mapping[str, str]
+    """Key column -> value."""
     at: datetime
+    """Moment of the event."""
     stamp: datetime | None
+    """Moment that the value is stamped with."""
     value: float | str | None
     what: str
+    """What was found, in words."""
     code: bool = False
+    """Whether the view's code was found out, not its stamps."""
 
     def __str__(self) -> str:
         who = ", ".join(f"{name} {value}" for name, value in self.entity.items())
@@ -83,44 +77,25 @@ class Leak:
 
 @dataclass(frozen=True)
 class ViewLeaks:
-    """What was found out about one view.
-
-    Args:
-        view: Its name.
-        leaks: At most one per column.
-        on_events: Share of the values found that are stamped at exactly the event's moment.
-        moments: Moments that were looked at.
-    """
+    """What was found out about one view: at most one leak per column."""
 
     view: str
     leaks: tuple[Leak, ...]
     on_events: float
+    """Share of the values found that are stamped at exactly the event's moment."""
     moments: int
 
 
 def leaks_of(view: ViewValues, outcomes: Outcomes) -> ViewLeaks:
     """Check every column of a view, numbers and strings."""
     frame = outcomes.frame
-    wanted = ViewValues(
-        name=view.name,
-        frame=view.frame,
-        keys=view.keys,
-        at=view.at,
-        created=view.created,
-        features={**view.features, _STAMP: view.at},
-        ttl=view.ttl,
-        counts=view.counts,
-    )
+    wanted = replace(view, features={**view.features, _STAMP: view.at})
     values = as_of_join(frame, AT, wanted)
     stamps = values[_STAMP].cast(pl.Datetime("us", "UTC"))
     found = stamps.drop_nulls().len()
     exact = int((stamps == frame[AT]).sum())
-    leaks = []
-    for name, feature in view.features.items():
-        column = _Column(view.name, feature, values[name], stamps, outcomes)
-        leak = next(column.leaks(), None)
-        if leak is not None:
-            leaks.append(leak)
+    columns = [_Column(view.name, feature, values[name], stamps, outcomes) for name, feature in view.features.items()]
+    leaks = [leak for column in columns if (leak := next(column.leaks(), None))]
     return ViewLeaks(view.name, tuple(leaks), exact / found if found else 0.0, frame.height)
 
 

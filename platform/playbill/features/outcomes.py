@@ -23,6 +23,7 @@ _OF_PLAYS = " of plays"
 MOST_MOMENTS = 20_000
 MOST_OF_ONE = 300
 """Moments of one entity: a few popular titles are not to be the whole sample."""
+_TEXTS = ("title_id", "action")
 MOST_INDICATORS = 12
 
 
@@ -37,23 +38,20 @@ class Totals:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Moments of some entities' events, entity after entity and by time.
-
-    Args:
-        keys: Columns that name the entity.
-        frame: [M] the keys and `AT`.
-        sums: Outcome -> [M] sum over the events of the moment.
-        counts: Outcome -> [M] events of the moment that have it.
-        wholes: Outcome -> [M] sum and number over all events of the entity, those of later moments included.
-        names: Text of the moment's first event, such as its title -> [M].
-    """
+    """M moments of some entities' events, entity after entity and by time."""
 
     keys: tuple[str, ...]
+    """Columns that name the entity."""
     frame: pl.DataFrame
+    """[M] the keys and `AT`."""
     sums: Mapping[str, Floats64]
+    """Outcome -> [M] sum over the events of the moment."""
     counts: Mapping[str, Floats64]
+    """Outcome -> [M] events of the moment that have it."""
     wholes: Mapping[str, tuple[Floats64, Floats64]]
+    """Outcome -> [M] sum and number over all events of the entity, those of later moments included."""
     names: Mapping[str, npt.NDArray[np.object_]]
+    """Text of the moment's first event, such as its title -> [M]."""
 
     @cached_property
     def numbers(self) -> dict[str, Floats64]:
@@ -126,11 +124,11 @@ def outcomes_of(events: pl.DataFrame, titles: pl.DataFrame, keys: Sequence[str],
         [*keys, "event_at", *(["seq"] if "seq" in own.columns else [])]
     )
     numbers = {**_of_events(own), **({} if "title_id" in keys else _of_titles(own, titles))}
-    described = own.select(*keys, pl.col("event_at").alias(AT), *_texts(own, keys)).with_columns(
+    texts = [name for name in _TEXTS if name in own.columns and name not in keys]
+    described = own.select(*keys, pl.col("event_at").alias(AT), *texts).with_columns(
         [column.alias(f"n{place}") for place, column in enumerate(numbers.values())]
     )
     columns = [pl.col(f"n{place}") for place in range(len(numbers))]
-    texts = [name for name in _TEXTS if name in described.columns and name not in keys]
     moments = described.group_by([*keys, AT], maintain_order=True).agg(
         *(column.sum().name.suffix("_sum") for column in columns),
         *(column.count().name.suffix("_count") for column in columns),
@@ -149,13 +147,6 @@ def outcomes_of(events: pl.DataFrame, titles: pl.DataFrame, keys: Sequence[str],
         },
         {name.removesuffix("_id"): moments[name].to_numpy() for name in texts},
     )
-
-
-_TEXTS = ("title_id", "action")
-
-
-def _texts(events: pl.DataFrame, keys: Sequence[str]) -> list[str]:
-    return [name for name in _TEXTS if name in events.columns and name not in keys]
 
 
 def _floats(frame: pl.DataFrame, name: str) -> Floats64:

@@ -30,10 +30,9 @@ from pydantic_core import PydanticCustomError
 
 from playbill.definitions.specs.base import parse_duration
 from playbill.errors import DefinitionError, Problem, UnknownNameError, nearest
-from playbill.features.axis import CHANGED_AT
+from playbill.features.axis import CHANGED_AT, CREATED_AT
 from playbill.features.recipes import Aggregate, Function, Recipe, columns_of
 from playbill.features.titles import BUCKET
-from playbill.features.windows import CREATED_AT
 from playbill.schema import INTERACTIONS
 
 __all__ = ["Count", "Mean", "Sum", "event_function", "event_view", "extend", "recipe_of"]

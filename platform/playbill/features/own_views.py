@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from playbill.definitions.zoo.feature_definitions import FeatureRepo, read_feature_repo
 from playbill.errors import DefinitionError, Problem
 from playbill.features.feast_import import import_feast
-from playbill.features.table_views import TABLE_VIEWS
+from playbill.features.increments import TABLE_VIEWS
 from playbill.features.views import EVENT_VIEWS, EventView
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def own_feature_views(feature_repo: Path, repo: FeatureRepo | None = None) -> Ma
     from feast.types import String
 
     from playbill.features.own import recipe_of
-    from playbill.features.repository import imported
+    from playbill.features.registration import imported
 
     objects = imported(feature_repo, sorted(files))
     keys = {one.name: one.join_key for one in objects if isinstance(one, Entity)}

@@ -7,6 +7,7 @@ explained as far as the files can tell (`Cause`).
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,10 @@ from typing import get_args
 
 import polars as pl
 
+from playbill.errors import DataError, Problem
 from playbill.features.feast_door import FeastDoor
-from playbill.features.historical import member_features
-from playbill.features.logged_facts import LoggedFacts, logged_names, read_facts, services
-from playbill.features.parity_report import Cause, Difference, ParityReport, ViewParity
-from playbill.features.regeneration import known_then, of_states
-from playbill.features.reports import FeatureColumn
+from playbill.features.historical import known_then, member_features, of_states
+from playbill.features.reports import Cause, Difference, FeatureColumn, ParityReport, ViewParity
 
 EXAMPLES = 3
 """Differences of a view that are shown."""
@@ -29,33 +28,21 @@ _FUTURE, _LATER, _STALE, _UNEXPLAINED = get_args(Cause)
 
 @dataclass(frozen=True)
 class _Compared:
-    """One service's requests.
-
-    Args:
-        columns: The features compared.
-        present: A row per request and a column per feature: whether it was compared.
-        different: request_id, member_id and event_at of the requests with a difference.
-        served: Their features as logged.
-        regenerated: Their features as computed now.
-        causes: Why each differs, null where it is equal.
-    """
+    """One service's requests."""
 
     columns: Sequence[FeatureColumn]
     present: pl.DataFrame
+    """A row per request and a column per feature: whether it was compared."""
     different: pl.DataFrame
+    """request_id, member_id and event_at of the requests with a difference; the frames below are theirs."""
     served: pl.DataFrame
     regenerated: pl.DataFrame
     causes: pl.DataFrame
+    """Why each feature differs, null where it is equal."""
 
 
 def compare_requests(door: FeastDoor, requests: pl.DataFrame, sample: int | None = None, seed: int = 0) -> ParityReport:
-    """Compare logged requests with what their features are now computed to have been.
-
-    Args:
-        door: The workspace's store.
-        requests: Rows of `requests`.
-        sample: Compare so many of them, drawn at random; None is all.
-        seed: Of the drawing.
+    """Compare rows of `requests`, or a sample of them, with what their features are now computed to have been.
 
     Raises:
         UnknownNameError: A request was answered from a service that is not registered any more.
@@ -69,7 +56,7 @@ def compare_requests(door: FeastDoor, requests: pl.DataFrame, sample: int | None
     answered = answered.sort("at", "request_id")
     groups = answered.group_by("service", maintain_order=True)
     # A service of nothing but title features has no values of a member to compare.
-    done = [_compare(door, str(name), rows) for (name,), rows in groups if _columns(door, str(name))]
+    done = [_compare(door, str(name), rows) for (name,), rows in groups if _member_columns(door, str(name))]
     registered = {column.name for part in done for column in part.columns}
     logged = logged_names(answered)
     return ParityReport(
@@ -83,12 +70,12 @@ def compare_requests(door: FeastDoor, requests: pl.DataFrame, sample: int | None
     )
 
 
-def _columns(door: FeastDoor, service: str) -> Sequence[FeatureColumn]:
+def _member_columns(door: FeastDoor, service: str) -> Sequence[FeatureColumn]:
     return door.catalog(service).schema.of("member", "request")
 
 
 def _compare(door: FeastDoor, service: str, requests: pl.DataFrame) -> _Compared:
-    catalog, columns = door.catalog(service), _columns(door, service)
+    catalog, columns = door.catalog(service), _member_columns(door, service)
     views = [name for name in catalog.plain("member", "request") if name in catalog.views]
     facts = read_facts(requests, columns, views)
     requested = facts.rows.select("member_id", "event_at")
@@ -161,3 +148,95 @@ def _examples(part: _Compared, column: FeatureColumn) -> Iterator[Difference]:
     )
     for row in rows.drop_nulls("cause").head(EXAMPLES).iter_rows(named=True):
         yield Difference(view=column.view, feature=column.feature, **row)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedFacts:
+    """Facts of N requests. Rows of all four frames correspond."""
+
+    rows: pl.DataFrame
+    """request_id, member_id, event_at."""
+    served: pl.DataFrame
+    """A column per feature, float32 and strings, null where missing."""
+    present: pl.DataFrame
+    """The same columns: whether the request has a value or a null for it at all."""
+    values_at: pl.DataFrame
+    """A column per view: the time of the value that was served, null where there was none."""
+    from_store: pl.Series
+    """Whether the values came from the online store, so that `values_at` is known."""
+
+
+def services(requests: pl.DataFrame) -> pl.Series:
+    """Return the feature service of every request, null where no features were read.
+
+    Raises:
+        DataError: The facts of a request are no JSON; every one is named.
+    """
+    return _decoded(requests, pl.Struct({"service": pl.String})).struct.field("service")
+
+
+def read_facts(requests: pl.DataFrame, columns: Sequence[FeatureColumn], views: Sequence[str]) -> LoggedFacts:
+    """Take the facts of requests apart.
+
+    Args:
+        requests: Rows of `requests`, all of one feature service.
+        columns: Features to look for.
+        views: Views to look for the times of.
+
+    Raises:
+        DataError: The facts of a request are no JSON; every one is named.
+    """
+    # Numbers are read as text: a feature may have been a string then, and a number now.
+    features = pl.Struct({column.name: pl.String for column in columns})
+    times = pl.Struct({view: pl.String for view in views})
+    facts = _decoded(requests, pl.Struct({"features": features, "values_at": times}))
+    served, values_at = facts.struct.field("features"), facts.struct.field("values_at")
+    text = pl.col("facts")
+    return LoggedFacts(
+        rows=requests.select("request_id", "member_id", pl.col("at").alias("event_at")),
+        served=_fields(served).select(_typed(column) for column in columns),
+        present=requests.select(text.str.contains(f'"{c.name}":', literal=True).alias(c.name) for c in columns),
+        values_at=_fields(values_at).select(
+            pl.col(view).str.to_datetime(time_zone="UTC", time_unit="us") for view in views
+        ),
+        from_store=values_at.is_not_null().alias("from_store"),
+    )
+
+
+def logged_names(requests: pl.DataFrame) -> set[str]:
+    """Return the names of all features in the facts, reading one request of every version of the facts."""
+    samples = requests.unique("facts_version", keep="last").get_column("facts")
+    return {name for text in samples for name in json.loads(text).get("features", {})}
+
+
+def _typed(column: FeatureColumn) -> pl.Expr:
+    value = pl.col(column.name)
+    if column.kind == "categorical":
+        return value
+    return value.cast(pl.Float64, strict=False).cast(pl.Float32).fill_nan(None)
+
+
+def _fields(structs: pl.Series) -> pl.DataFrame:
+    return structs.struct.unnest()
+
+
+def _decoded(requests: pl.DataFrame, kind: pl.Struct) -> pl.Series:
+    facts = requests.get_column("facts")
+    try:
+        return facts.str.json_decode(kind)
+    except pl.exceptions.ComputeError as error:
+        problems = [
+            Problem(request, "its facts cannot be read as JSON.")
+            for request, text in requests.select("request_id", "facts").iter_rows()
+            if not _is_json(text)
+        ]
+        if not problems:
+            problems = [Problem("facts", str(error).splitlines()[0])]
+        raise DataError("logged requests", problems) from None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False

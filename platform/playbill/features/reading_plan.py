@@ -3,24 +3,28 @@
 Importing Feast, its registry and pandas takes longer than all else in one answer. So `materialize` notes, for every
 service that can be read from local files by Playbill's own code alone, where its values lie. A note counts while the
 registry and its settings are what they were; then, and for all other services, Feast is asked.
+
+On-demand views are pandas functions. One whose code is that of a shipped view is computed here with the same numbers,
+to the bit; a service with any other is left to Feast.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from playbill.config import Workspace
-from playbill.features.derived import with_known
 from playbill.features.reports import FeatureColumn, OnlineFeatures, TitleSnapshots
-from playbill.features.snapshots import dense_snapshots
-from playbill.features.values import REQUEST_AT, is_after, shaped
+from playbill.features.snapshots import REQUEST_AT, dense_snapshots, is_after, shaped
 from playbill.files import write_text
 from playbill_feast.asof_join import ViewValues
 from playbill_feast.offline.parquet_files import parts_of, scan_parts
@@ -29,6 +33,73 @@ from playbill_feast.online.columns import moments_of, series_of
 from playbill_feast.online.entity_keys import keys_of_values
 from playbill_feast.online.row_layout import PackedField
 from playbill_feast.online.sqlite_backend import SqliteBackend
+
+Derived = Callable[[pl.DataFrame], Mapping[str, npt.NDArray[np.float32]]]
+"""Request fields and the `view__feature` columns that a view reads -> its features."""
+
+
+def code_digest(source: str) -> str:
+    """Return a digest of a function's code: of its signature and statements, not of its docstring or layout."""
+    try:
+        function = ast.parse(source).body[0]
+    except (SyntaxError, IndexError):
+        function = None  # a lambda, say, in the middle of a statement
+    if not isinstance(function, ast.FunctionDef):
+        return hashlib.sha256(source.encode()).hexdigest()[:16]
+    documented = ast.get_docstring(function) is not None
+    code = "\n".join([function.name, ast.unparse(function.args), *map(ast.unparse, function.body[documented:])])
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
+
+
+def request_time(rows: pl.DataFrame) -> Mapping[str, npt.NDArray[np.float32]]:
+    """When the request is made, in UTC: `request_time` of the shipped feature_repo."""
+    at = rows.get_column(REQUEST_AT).dt
+    day = at.weekday().to_numpy().astype(np.int32) - 1
+    angle = 2 * np.pi * day / 7
+    return {
+        "hour_of_day": at.hour().to_numpy().astype(np.float32),
+        "day_of_week_sin": np.sin(angle).astype(np.float32),
+        "day_of_week_cos": np.cos(angle).astype(np.float32),
+        "weekend": (day >= 5).astype(np.float32),
+    }
+
+
+def elapsed(**since: tuple[str, int]) -> Derived:
+    """Return a view of whole seconds gone by: feature -> column of the moment counted from, and seconds in its unit."""
+
+    def derive(rows: pl.DataFrame) -> Mapping[str, npt.NDArray[np.float32]]:
+        at = _seconds(rows, REQUEST_AT)
+        passed = {name: (at - _seconds(rows, column)).cast(pl.Float64) / unit for name, (column, unit) in since.items()}
+        return {name: values.fill_null(np.nan).to_numpy().astype(np.float32) for name, values in passed.items()}
+
+    return derive
+
+
+def _seconds(rows: pl.DataFrame, column: str) -> pl.Series:
+    return rows.get_column(column).dt.epoch("us") // 1_000_000
+
+
+KNOWN: Mapping[str, Derived] = {
+    "07a1d411f308d2ce": request_time,
+    "32331f22fca35fd0": elapsed(age_days=("title_profile__launched_at", 86_400)),
+    "eadb8a7cf8adbe80": elapsed(
+        tenure_days=("member_profile__joined_at", 86_400),
+        days_since_last_play=("member_activity__last_play_at", 86_400),
+    ),
+    "3b9a87d9534fd26e": elapsed(
+        session_minutes=("member_session__started_at", 60),
+        hours_since_last_event=("member_activity__last_event_at", 3_600),
+    ),
+}
+"""Digest of a shipped view's code -> the same without pandas."""
+
+
+def with_known(rows: pl.DataFrame, views: Mapping[str, str]) -> pl.DataFrame:
+    """Append on-demand views to the full-named columns they read; `views` is view -> digest of its code."""
+    derived = {view: KNOWN[digest](rows) for view, digest in views.items()}
+    return rows.with_columns(
+        pl.Series(f"{view}__{name}", values) for view, columns in derived.items() for name, values in columns.items()
+    )
 
 
 class StoredNote(BaseModel):
@@ -77,10 +148,9 @@ class PlainReader:
         self._rows = PackedDatabase(SqliteBackend(path), f"online store {path}")
 
     def served(self, member_ids: Sequence[str | None], at: datetime) -> OnlineFeatures | None:
-        """Return member and request features as `FeatureDoor.served` does.
+        """Return what `FeatureDoor.served` does; None where the store has values from after the moment.
 
-        Returns:
-            None where the store has values from after the moment: those members are read from files, by Feast.
+        Those members are read from files, by Feast.
 
         Raises:
             ServiceError, StateError, IntegrityError: The store does not answer.
@@ -100,11 +170,9 @@ class PlainReader:
         Raises:
             DataError: A file is damaged, or a moment has no time zone.
         """
-        views = [_values(view) for view in self._note.titles]
-        derived = self._note.derived_titles
-        return dense_snapshots(
-            self._note.of("title"), views, lambda rows: with_known(rows, derived), moments, title_ids
-        )
+        views, derived = [_values(view) for view in self._note.titles], self._note.derived_titles
+        columns = self._note.of("title")
+        return dense_snapshots(columns, views, lambda rows: with_known(rows, derived), moments, title_ids)
 
     def _read(self, member_ids: Sequence[str | None], at: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Read every view: full-named columns, and the time of each view's values. Expired values are null."""

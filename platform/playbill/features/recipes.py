@@ -16,10 +16,9 @@ import polars as pl
 
 from playbill.clock import MICROSECOND
 from playbill.errors import DataError, Problem, UnknownNameError
-from playbill.features.axis import CHANGED_AT, EVER, Span
-from playbill.features.titles import BUCKET
+from playbill.features.axis import CHANGED_AT, CREATED_AT, EVER, Span, Window, sweep
+from playbill.features.titles import BUCKET, enters
 from playbill.features.views import EventView
-from playbill.features.windows import CREATED_AT, Window, sweep
 from playbill.schema import INTERACTIONS, TITLES
 
 STEP = 2.0**-24
@@ -31,21 +30,18 @@ Function = Callable[[pl.DataFrame], pl.DataFrame]
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """A number over an entity's events before a moment.
-
-    Attributes:
-        kind: What is made of the values; nulls and nan do not count.
-        value: An event's value; None is every event.
-        within: Only events of this long before the moment.
-        last: Only the last so many events.
-        log: log(1 + number) instead of the number.
-    """
+    """A number over an entity's events before a moment."""
 
     kind: Literal["count", "sum", "mean"]
+    """What is made of the values; nulls and nan do not count."""
     value: pl.Expr | None = None
+    """An event's value; None is every event."""
     within: timedelta | None = None
+    """Only events of this long before the moment."""
     last: int | None = None
+    """Only the last so many events."""
     log: bool = False
+    """log(1 + number) instead of the number."""
 
     @property
     def described(self) -> str:
@@ -56,27 +52,23 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A view of one's own over the event log.
-
-    Attributes:
-        name: The view.
-        keys: Columns of the log whose values it holds.
-        actions: Events that count; None is all.
-        values: Column -> what it is; or `function` and `types`.
-        function: The events of whole entities -> the value after each; see `playbill.features.own.event_function`.
-        types: Columns that the function returns.
-        reads: Further columns of the log, and columns of titles.
-        revision: Raised by hand where code that is not in feature_repo changed.
-    """
+    """A view of one's own over the event log."""
 
     name: str
     keys: tuple[str, ...]
+    """Columns of the log whose values it holds."""
     actions: tuple[str, ...] | None = None
+    """Events that count; None is all."""
     values: Mapping[str, Aggregate] = field(default_factory=dict)
+    """Column -> what it is; or `function` and `types`."""
     function: Function | None = None
+    """The events of whole entities -> the value after each; see `playbill.features.own.event_function`."""
     types: Mapping[str, pl.DataType] = field(default_factory=dict)
+    """Columns that the function returns."""
     reads: tuple[str, ...] = ()
+    """Further columns of the log, and columns of titles."""
     revision: int = 1
+    """Raised by hand where code that is not in feature_repo changed."""
 
     @property
     def title_columns(self) -> tuple[str, ...]:
@@ -84,11 +76,7 @@ class Recipe:
         return tuple(name for name in self.reads if INTERACTIONS.column(name) is None and TITLES.column(name))
 
     def view(self, content: str) -> EventView:
-        """Return how it is built.
-
-        Args:
-            content: Hash of its definition in feature_repo; another one is another version.
-        """
+        """Return how it is built; another `content`, the hash of its definition in feature_repo, is another version."""
         own = {name: value.described for name, value in self.values.items()}
         return EventView(
             self.name,
@@ -122,13 +110,9 @@ class Recipe:
         own = own.sort(*self.keys, "event_at", maintain_order=True)
         return self._counted(own, span) if self.function is None else self._called(self.function, own, span)
 
-    def _enters(self) -> pl.Expr:
-        at = pl.col("event_at")
-        return (at.dt.truncate("1h") + BUCKET if self.hourly else at + MICROSECOND).alias(CHANGED_AT)
-
     def _counted(self, events: pl.DataFrame, span: Span) -> pl.DataFrame:
         numbers = {name: self._number(events, name, value) for name, value in self.values.items()}
-        counted = events.select(*self.keys, self._enters(), pl.col("recorded_at").alias(CREATED_AT)).with_columns(
+        counted = events.select(*self.keys, enters(self.hourly), pl.col("recorded_at").alias(CREATED_AT)).with_columns(
             *(_steps(column).alias(_sum(name)) for name, column in numbers.items()),
             *(column.is_not_null().cast(pl.Int8).alias(_count(name)) for name, column in numbers.items()),
         )
@@ -156,7 +140,8 @@ class Recipe:
         try:
             column = events.select(value.value.cast(pl.Float64).alias(name)).to_series()
         except pl.exceptions.PolarsError as error:
-            raise self._wrong(name, f"cannot be computed: {_first_line(error)}.") from None
+            first_line = str(error).strip().split("\n")[0].rstrip(".")
+            raise self._wrong(name, f"cannot be computed: {first_line}.") from None
         if column.len() != events.height:
             raise self._wrong(name, f"gives {column.len()} values for {events.height} events, and needs one for each.")
         column = column.fill_nan(None)
@@ -177,11 +162,13 @@ class Recipe:
         stamped = result.select(
             *self.keys,
             "event_at",
-            self._enters(),
+            enters(self.hourly),
             *(pl.col(name).cast(kind, strict=False) for name, kind in self.types.items()),
         ).sort(*self.keys, "event_at", maintain_order=True)
         created = (
-            events.select(*self.keys, self._enters(), pl.col("recorded_at").cum_max().over(self.keys).alias(CREATED_AT))
+            events.select(
+                *self.keys, enters(self.hourly), pl.col("recorded_at").cum_max().over(self.keys).alias(CREATED_AT)
+            )
             .group_by([*self.keys, CHANGED_AT])
             .agg(pl.col(CREATED_AT).max())
         )
@@ -192,11 +179,10 @@ class Recipe:
     def _check(self, result: Any, events: pl.DataFrame) -> None:
         if not isinstance(result, pl.DataFrame):
             raise self._wrong("function", f"returns {type(result).__name__}, and has to return a polars DataFrame.")
-        needed = [*self.keys, "event_at", *self.types]
-        if absent := [name for name in needed if name not in result.columns]:
+        moments = [*self.keys, "event_at"]
+        if absent := [name for name in (*moments, *self.types) if name not in result.columns]:
             hint = f"It has {', '.join(result.columns)}."
             raise DataError(f"feature view '{self.name}'", [Problem(n, "is not returned.", hint) for n in absent])
-        moments = [*self.keys, "event_at"]
         if strays := result.join(events, on=moments, how="anti").height:
             what = f"has {strays} rows at moments without an event of theirs; return a row of the events given."
             raise self._wrong("event_at", what)
@@ -235,7 +221,3 @@ def _sum(name: str) -> str:
 
 def _count(name: str) -> str:
     return f"__count_{name}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")

@@ -11,9 +11,8 @@ from feast.infra.offline_stores.file_source import FileSource
 
 from playbill.errors import PlaybillError
 from playbill.features.catalog import Catalog
-from playbill.features.derived import KNOWN, code_digest
 from playbill.features.feast_door import FeastDoor
-from playbill.features.reading_plan import ServiceNote, StoredNote
+from playbill.features.reading_plan import KNOWN, ServiceNote, StoredNote, code_digest
 from playbill.features.reports import FeatureEntity
 from playbill_feast.offline.scan_filter import known_on
 from playbill_feast.offline.sources import join_keys, local_path

@@ -1,19 +1,94 @@
-"""Title features as dense arrays: every title at every moment asked for. Imports no Feast."""
+"""Feature values as Arrow and polars columns, and title features as dense arrays. Imports no Feast."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from playbill.errors import DataError, Problem
-from playbill.features.reports import FeatureColumn, TitleSnapshots
-from playbill.features.values import REQUEST_AT, shaped
+from playbill.features.reports import FeatureColumn, FeatureEntity, TitleSnapshots
 from playbill_feast.asof_join import ViewValues, as_of_join, latest_values
 from playbill_feast.frames import EVENT_AT, in_utc
+from playbill_feast.online.columns import EVENT_TIME
+
+if TYPE_CHECKING:
+    from feast.on_demand_feature_view import OnDemandFeatureView
+
+    from playbill.features.catalog import Catalog
+
+REQUEST_AT = "request_at"
+"""The moment of the request, for on-demand views. Further request fields are taken from columns of that name."""
+_MOMENT = pa.timestamp("us", tz="UTC")
+
+
+def with_derived(table: pa.Table, catalog: Catalog, *entities: FeatureEntity) -> pa.Table:
+    """Append the on-demand views of some entities, computed by Feast's code from full-named columns."""
+    for view in catalog.derived(*entities):
+        computed = view.transform_arrow(table.select(_read_by(view, table)), full_feature_names=True)
+        for name in computed.column_names:
+            if name not in table.column_names and not name.startswith("__index"):
+                table = table.append_column(name, computed[name])
+    return table
+
+
+def _read_by(view: OnDemandFeatureView, table: pa.Table) -> list[str]:
+    """Return the columns that a view may read: handing it all of them costs more than most views do."""
+    sources = view.source_feature_view_projections.values()
+    names = {f"{source.name_to_use()}__{field.name}" for source in sources for field in source.features}
+    names |= view.get_request_data_schema().keys()
+    return [name for name in table.column_names if name in names]
+
+
+def shaped(table: pa.Table | pl.DataFrame, columns: Sequence[FeatureColumn]) -> pl.DataFrame:
+    """Return the columns as float32 numbers (null where missing or nan) and strings."""
+    chosen = table.select([column.name for column in columns])
+    frame = chosen if isinstance(chosen, pl.DataFrame) else pl.DataFrame(pl.from_arrow(chosen))
+    return frame.select(
+        pl.col(column.name).cast(pl.Float32).fill_nan(None)
+        if column.kind == "numeric"
+        else pl.col(column.name).cast(pl.String)
+        for column in columns
+    )
+
+
+def empty(columns: Sequence[FeatureColumn]) -> pl.DataFrame:
+    """Return no rows of the columns."""
+    return pl.DataFrame(
+        schema={column.name: pl.Float32 if column.kind == "numeric" else pl.String for column in columns}
+    )
+
+
+def requested_rows(member_ids: Sequence[str | None], at: datetime, request: Mapping[str, Any]) -> pa.Table:
+    """Return a row per member with the moment and the request's fields."""
+    count = len(member_ids)
+    columns = {"member_id": pa.array(member_ids, pa.string()), "event_at": pa.array([at] * count, _MOMENT)}
+    return pa.table({**columns, **{name: pa.array([value] * count) for name, value in request.items()}})
+
+
+def is_after(values_at: pl.DataFrame, at: datetime) -> pl.Series:
+    """Mark the rows that have a value from after a moment."""
+    latest = values_at.max_horizontal()
+    return (latest > at).fill_null(False)
+
+
+def alive(view: str, ttl: timedelta | None, found: pa.Table, at: datetime) -> dict[str, pa.ChunkedArray]:
+    """Return a view's columns under their full names, null where the value is expired at a moment."""
+    columns = {f"{view}__{name}": found.column(name) for name in found.column_names if name != EVENT_TIME}
+    if not ttl:
+        return columns
+    expired = pc.less(found.column(EVENT_TIME), pa.scalar(at - ttl, _MOMENT))
+    if not pc.any(expired).as_py():
+        return columns
+    nothing = {name: pa.scalar(None, column.type) for name, column in columns.items()}
+    return {name: pc.if_else(expired, nothing[name], column) for name, column in columns.items()}
+
 
 ROWS_PER_CALL = 1_000_000
 _TITLE, _SEEN_FROM = "__title", "__seen_from"
@@ -29,14 +104,7 @@ def dense_snapshots(
     moments: Sequence[datetime],
     title_ids: Sequence[str],
 ) -> TitleSnapshots:
-    """Return title columns at each moment, dense.
-
-    Args:
-        columns: Of titles, in the service's order.
-        views: The stored views that the columns need, with full names.
-        derive: Computes on-demand columns.
-        moments: With a zone, in any order.
-        title_ids: In any order; an unknown title is missing everywhere.
+    """Return title columns at each moment, dense, of the stored `views` that they need (with full names).
 
     Raises:
         DataError: A moment has no time zone.
@@ -49,8 +117,7 @@ def dense_snapshots(
     titles = pl.Series("title_id", title_ids, dtype=pl.String)
     seen = [_seen(view, titles, moments) for view in views]
     step, last = max(1, ROWS_PER_CALL // max(1, len(title_ids))), max(moments, default=None)
-    nulls = [pl.lit(None, dtype=pl.String).alias(column.name) for column in categorical]
-    named = titles.to_frame().select(nulls)
+    named = titles.to_frame().select(pl.lit(None, dtype=pl.String).alias(column.name) for column in categorical)
     for start in range(0, len(moments), step):
         part = moments[start : start + step]
         table = _at_moments(seen, derive, part, titles)

@@ -20,11 +20,11 @@ from playbill.errors import Problem, ProblemsError
 from playbill.features.axis import Span
 from playbill.features.catalog import Catalog
 from playbill.features.feast_door import FeastDoor
+from playbill.features.historical import from_states
 from playbill.features.members import member_profile
-from playbill.features.regeneration import from_states
 from playbill.features.reports import ServiceSchema, TitleSnapshots
+from playbill.features.snapshots import REQUEST_AT, empty
 from playbill.features.titles import title_profile
-from playbill.features.values import REQUEST_AT, empty
 from playbill.features.views import EVENT_VIEWS
 
 NO_FEATURES = "none"

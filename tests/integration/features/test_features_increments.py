@@ -17,9 +17,8 @@ from fixtures.random_log import ACTIONS, ASKING_ACTIONS, MOMENT, START, TITLES, 
 from playbill.config import Project, ProjectSettings, Workspace
 from playbill.errors import DataError, StateError, UnknownNameError
 from playbill.features import backfill_features, build_features
-from playbill.features.encoder import EVENT_COLUMNS, MEMBER_VIEWS, encode_member
 from playbill.features.view_folder import ViewFolder, building
-from playbill.features.views import EVENT_VIEWS
+from playbill.features.views import EVENT_COLUMNS, EVENT_VIEWS, MEMBER_VIEWS, encode_member
 from playbill.tables import Tables, canonical_frame
 from playbill_feast.asof_join import ViewValues, as_of_join
 from playbill_feast.offline.parquet_files import parts_of, scan_parts

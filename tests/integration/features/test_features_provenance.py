@@ -10,7 +10,7 @@ import pytest
 from fixtures.small_project import Shell
 from playbill.errors import DataError, UnknownNameError
 from playbill.features import FeatureDoor, build_features
-from playbill.features.rendering import render
+from playbill.features.registration import render
 from playbill.tables import Tables
 
 SERVICE = "everycanvas_v1"

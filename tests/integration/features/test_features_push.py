@@ -16,8 +16,8 @@ from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.errors import ConfigError, StateError
 from playbill.features import FeatureDoor, build_features
-from playbill.features.encoder import EVENT_COLUMNS, encode_member
 from playbill.features.feast_door import FeastDoor
+from playbill.features.views import EVENT_COLUMNS, encode_member
 from playbill.tables import Journal, Tables, workspace_clock
 
 SERVICE = "everycanvas_v2"

@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 from fixtures import plain_features as plain
 from fixtures.random_log import MOMENT, SPREADS, START, TITLES, assert_same_states, by_key, plain_states, random_log
 from playbill.features.axis import Span
-from playbill.features.countries import (
+from playbill.features.titles import (
     LEVELS,
     country_popularity,
     title_country_popularity,

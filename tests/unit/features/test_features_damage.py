@@ -10,7 +10,7 @@ import pytest
 from playbill.clock import FixedClock
 from playbill.config import Project
 from playbill.errors import DataError, IntegrityError
-from playbill.features.label_files import STATE
+from playbill.features.labels import STATE
 from playbill.features.view_folder import ViewFolder, ViewState
 from playbill.tables import TIMESTAMP, Tables
 from playbill.tables.generations import Manifest

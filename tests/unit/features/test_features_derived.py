@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from playbill.features.derived import KNOWN, code_digest
+from playbill.features.reading_plan import KNOWN, code_digest
 
 REPO = Path(__file__).parents[3] / "feature_repo"
 

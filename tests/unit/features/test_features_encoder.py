@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 from fixtures import plain_features as plain
 from fixtures.random_log import GENRES, SPREADS, START, TITLES, assert_same_states, by_key, random_log
 from playbill.errors import DataError, UnknownNameError
-from playbill.features.encoder import MEMBER_VIEWS, encode_member
+from playbill.features.views import MEMBER_VIEWS, encode_member
 
 AT = pl.col("event_timestamp")
 

@@ -16,7 +16,7 @@ from playbill.config import (
     WorkspaceSettings,
 )
 from playbill.errors import StateError
-from playbill.features.rendering import feature_store_config, render, require_rendered
+from playbill.features.registration import feature_store_config, render, require_rendered
 
 
 def project(root: Path, **services: str) -> Project:

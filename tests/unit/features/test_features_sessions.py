@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 from fixtures import plain_features as plain
 from fixtures.random_log import GENRES, MOMENT, START, TITLES, assert_same_states, by_key, plain_states, random_log
 from playbill.features.axis import Span
-from playbill.features.sessions import IDLE, member_session
+from playbill.features.members import IDLE, member_session
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -28,8 +28,8 @@ from playbill.errors import (
 )
 from playbill.features import FeatureDoor, as_known_on, backfill_features, build_features
 from playbill.features.feast_door import FeastDoor
-from playbill.features.label_files import write_labels
-from playbill.features.regeneration import from_states
+from playbill.features.historical import from_states
+from playbill.features.labels import write_labels
 from playbill.features.store_errors import store_errors
 from playbill.features.view_folder import ViewFolder
 from playbill_feast import errors

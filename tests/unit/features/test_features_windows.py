@@ -18,10 +18,9 @@ from fixtures.random_log import (
     plain_states,
     random_log,
 )
-from playbill.features.axis import EVER, Span, axes, ticks
+from playbill.features.axis import EVER, Span, Window, axes, sweep, ticks
 from playbill.features.members import member_activity
 from playbill.features.titles import title_popularity
-from playbill.features.windows import Window, sweep
 
 
 @pytest.mark.parametrize("seed", range(3))

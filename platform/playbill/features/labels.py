@@ -1,4 +1,4 @@
-"""Label values for Feast: one file per label, all of them published together or not at all.
+"""Labels as Feast has them: the LabelView each needs, and a file for each, all published together or not at all.
 
 ```
 features/labels/LABEL.parquet      event_id, LABEL, labeler, member_id, title_id, event_timestamp, created_timestamp
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -19,26 +20,68 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from playbill.features.label_views import PREFIX, LabelValues, PublishedLabel
+from playbill.errors import DefinitionError, Problem, nearest
 from playbill.features.store_errors import raises_product_errors
 from playbill.features.view_folder import building
 from playbill.files import content_digest, file_digest, remove_leftovers, replaced_folder, write_text
 from playbill.tables.frames import utc_literal
 from playbill_feast.offline.parquet_files import STATE, require_sound
 
+PREFIX = "label_"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelValues:
+    """One label to publish. Its LabelView is called `label_NAME`."""
+
+    name: str
+    labeler: str
+    """Who says so: the label with its version."""
+    rows: Callable[[pl.DataFrame], pl.DataFrame]
+    """Makes event_id, member_id, title_id (text), value (float32) and known_at (UTC) of a part of the labelled log."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedLabel:
+    """One label as published."""
+
+    name: str
+    view: str
+    labeler: str
+    rows: int
+    path: Path
+
+
+def require_label_views(labels: Iterable[str], views: Iterable[str], feature_repo: Path) -> None:
+    """Check that every label has a LabelView.
+
+    Raises:
+        DefinitionError: Labels have none; all are named.
+    """
+    known = sorted(views)
+    problems = []
+    for label in labels:
+        if f"{PREFIX}{label}" not in known:
+            close = nearest(f"{PREFIX}{label}", known)
+            hint = f"Did you mean '{close}'?" if close else "Declare one as the others in labels.py are."
+            problems.append(Problem(f"label '{label}'", f"there is no LabelView '{PREFIX}{label}'.", hint))
+    if problems:
+        raise DefinitionError(str(feature_repo), problems)
+
+
 FOLDER = "labels"
 
 _REPEATED = ["labeler", "member_id", "title_id", "created_timestamp"]
 """Columns with few values. A dictionary of the others is built only to be thrown away."""
 
-_MOMENT = pl.Datetime("us", "UTC")
+
 _ROWS = pl.Schema(
     {
         "event_id": pl.String(),
         "member_id": pl.String(),
         "title_id": pl.String(),
         "value": pl.Float32(),
-        "known_at": _MOMENT,
+        "known_at": pl.Datetime("us", "UTC"),
     }
 )
 
@@ -47,14 +90,9 @@ _ROWS = pl.Schema(
 def write_labels(
     features: Path, labels: Sequence[LabelValues], parts: Iterable[pl.DataFrame], as_of: datetime, *, keep: bool = False
 ) -> tuple[PublishedLabel, ...]:
-    """Write labels' files and put them in the place of what was published before, in one rename.
+    """Write labels' files and put them in the place of what was published before, in one rename; see `publish_labels`.
 
-    Args:
-        features: The workspace's features folder.
-        labels: What to publish.
-        parts: The labelled log, a part at a time; only one need be in memory.
-        as_of: What was known when the values were told; their `created_timestamp`.
-        keep: Leave other labels as they were published; without it they go.
+    One of `parts` at a time need be in memory; `as_of` is the values' `created_timestamp`.
 
     Raises:
         StateError: Another process is building features.
@@ -64,7 +102,7 @@ def write_labels(
     with building(features):
         remove_leftovers(final)
         with replaced_folder(final, "the labels") as folder:
-            rows = _write(folder, labels, parts, as_of)
+            rows = _write_files(folder, labels, parts, as_of)
             digests = {path.name: file_digest(path) for path in folder.iterdir()}
             if keep:
                 digests = _link_others(final, folder) | digests
@@ -75,7 +113,7 @@ def write_labels(
     )
 
 
-def _write(
+def _write_files(
     folder: Path, labels: Sequence[LabelValues], parts: Iterable[pl.DataFrame], as_of: datetime
 ) -> dict[str, int]:
     """Write one file for each label, part after part, and return how many rows each has."""
