@@ -33,29 +33,26 @@ _ADVICE = "Run `playbill features build`."
 
 @dataclass(frozen=True, slots=True)
 class ViewState:
-    """What the parts of a view were built from.
-
-    Attributes:
-        version: `EventView.version` at the time.
-        until_us: States up to this moment are there, microseconds since 1970.
-        since_us: States from this moment are there; None is from the first event.
-        snapshot_id: The tables' state.
-        log: Files of the event log, with digests.
-        genres: What the view reads of every title, as one text each; empty if it reads nothing of them.
-        generation: Number of the whole build the parts belong to.
-        parts: File -> rows, old to new.
-        digests: File -> SHA-256 of its content; what reads the parts compares it (`offline.files.scan_parts`).
-    """
+    """What the parts of a view were built from."""
 
     version: str
+    """`EventView.version` at the time."""
     until_us: int
+    """States up to this moment are there, microseconds since 1970."""
     since_us: int | None
+    """States from this moment are there; None is from the first event."""
     snapshot_id: str
+    """The tables' state."""
     log: Mapping[str, str]
+    """Files of the event log, with digests."""
     genres: Mapping[str, str]
+    """What the view reads of every title, as one text each; empty if it reads nothing of them."""
     generation: int = 0
+    """Number of the whole build the parts belong to."""
     parts: Mapping[str, int] = field(default_factory=dict)
+    """File -> rows, old to new."""
     digests: Mapping[str, str] = field(default_factory=dict)
+    """File -> SHA-256 of its content; what reads the parts compares it (`offline.files.scan_parts`)."""
 
     @property
     def rows(self) -> int:

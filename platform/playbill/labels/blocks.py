@@ -24,19 +24,16 @@ ORDER = ("member_id", "seq", "event_at")
 
 @dataclass(frozen=True)
 class Groups:
-    """A partition of n events that keeps their order within each group.
-
-    Attributes:
-        order: [n] events by group, in order within it.
-        group: [n] number of the group of each place of `order`, rising.
-        start: [n] place at which the group of each place of `order` begins.
-        last: [n] place at which it ends, inclusive.
-    """
+    """A partition of n events that keeps their order within each group."""
 
     order: Ints64
+    """[n] events by group, in order within it."""
     group: Ints64
+    """[n] number of the group of each place of `order`, rising."""
     start: Ints64
+    """[n] place at which the group of each place of `order` begins."""
     last: Ints64
+    """[n] place at which it ends, inclusive."""
 
     @cached_property
     def place(self) -> Ints64:
@@ -70,15 +67,12 @@ class Groups:
 
 @dataclass(frozen=True)
 class Block:
-    """All events of some members that are known at one moment.
-
-    Args:
-        frame: n rows of the log, sorted by `ORDER`.
-        as_of_us: What is known, microseconds since 1970.
-    """
+    """All events of some members that are known at one moment."""
 
     frame: pl.DataFrame
+    """n rows of the log, sorted by `ORDER`."""
     as_of_us: int
+    """What is known, microseconds since 1970."""
     _codes: dict[str, Ints64] = field(default_factory=dict)
     _groups: dict[tuple[str, ...], Groups] = field(default_factory=dict)
     _actions: dict[str, Bools] = field(default_factory=dict)
@@ -139,19 +133,16 @@ class Block:
 
 @dataclass(frozen=True)
 class Spans:
-    """The counted events of its group within a window of each asked event, as a span of `counted`.
-
-    Attributes:
-        counted: [c] counted events, by group and in order.
-        first: [a] place in `counted` of the first one after the asked event.
-        begin: [a] place in `counted` of the first one of the asked event's group.
-        end: [a] place in `counted` after the last one within the window.
-    """
+    """The counted events of its group within a window of each asked event, as a span of `counted`."""
 
     counted: Ints64
+    """[c] counted events, by group and in order."""
     first: Ints64
+    """[a] place in `counted` of the first one after the asked event."""
     begin: Ints64
+    """[a] place in `counted` of the first one of the asked event's group."""
     end: Ints64
+    """[a] place in `counted` after the last one within the window."""
 
 
 def spans(block: Block, groups: Groups, counted: Bools, window: timedelta, requested: Ints64) -> Spans:

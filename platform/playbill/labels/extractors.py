@@ -29,23 +29,20 @@ from playbill.errors import DataError, PlaybillError, Problem, StateError
 
 @dataclass(frozen=True, slots=True)
 class LabelContext:
-    """What an extractor is given beside the events.
-
-    Attributes:
-        label: The label's definition; its `level` says what a value is about.
-        options: Its options, checked by the spec the extractor registered; None where it takes none.
-        as_of: What is known. No event at or after it, and none recorded after it, is among the events.
-        window: How long after an event its outcome counts; None where neither label nor extractor says.
-        titles: The canonical table, where the extractor asked for it.
-        availability: The canonical table, where the extractor asked for it.
-    """
+    """What an extractor is given beside the events."""
 
     label: LabelSpec
+    """The label's definition; its `level` says what a value is about."""
     options: Any
+    """Its options, checked by the spec the extractor registered; None where it takes none."""
     as_of: datetime
+    """What is known. No event at or after it, and none recorded after it, is among the events."""
     window: timedelta | None
+    """How long after an event its outcome counts; None where neither label nor extractor says."""
     titles: pl.DataFrame | None = None
+    """The canonical table, where the extractor asked for it."""
     availability: pl.DataFrame | None = None
+    """The canonical table, where the extractor asked for it."""
 
 
 Extract = Callable[[pl.DataFrame, LabelContext], pl.Series]

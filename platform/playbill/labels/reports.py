@@ -33,36 +33,33 @@ _COUNTS = pl.Schema(
 
 @dataclass(frozen=True, slots=True)
 class LabelSummary:
-    """One label over one log, as known at one moment.
-
-    Attributes:
-        name: The label.
-        version: Its version; of an extractor's label the extractor's too, as in `1 (played_from:1)`.
-        level: What a value is about.
-        window: How long after an event its outcome counts.
-        matures_after: Age below which an event is unlabelled.
-        zeros_mature_after: The same of an event that can only be a zero.
-        positives: Events with a value above zero.
-        zeros: Events with the value zero.
-        too_young: Events of the actions it speaks of without a value because they are younger than they must be.
-        unlabelled: All events of these actions without a value. An extractor that does not say of which actions it
-            speaks is taken to speak of all.
-        first: Day of the first event with a value.
-        last: Day of the last one.
-    """
+    """One label over one log, as known at one moment."""
 
     name: str
+    """The label."""
     version: str
+    """Its version; of an extractor's label the extractor's too, as in `1 (played_from:1)`."""
     level: str
+    """What a value is about."""
     window: timedelta | None
+    """How long after an event its outcome counts."""
     matures_after: timedelta
+    """Age below which an event is unlabelled."""
     zeros_mature_after: timedelta
+    """The same of an event that can only be a zero."""
     positives: int
+    """Events with a value above zero."""
     zeros: int
+    """Events with the value zero."""
     too_young: int
+    """Events of the actions it speaks of without a value because they are younger than they must be."""
     unlabelled: int
+    """All events of these actions without a value. An extractor that does not say of which actions it speaks is taken
+    to speak of all."""
     first: date | None
+    """Day of the first event with a value."""
     last: date | None
+    """Day of the last one."""
 
     @property
     def rate(self) -> float | None:
@@ -171,29 +168,26 @@ def _day(moment: datetime | None) -> date | None:
 
 @dataclass(frozen=True, slots=True)
 class LabelDescription:
-    """One label, for readers.
-
-    Attributes:
-        name: The label.
-        version: Its version, and its extractor's.
-        level: What a value is about.
-        about: Its own `description`, or the first sentence of its extractor's docstring; empty without either.
-        ones: Which events get 1.
-        zeros: Which events get 0.
-        window: How long after an event its outcome counts.
-        ones_known: When a 1 is told.
-        zeros_known: When a 0 is told.
-    """
+    """One label, for readers."""
 
     name: str
+    """The label."""
     version: str
+    """Its version, and its extractor's."""
     level: str
+    """What a value is about."""
     about: str
+    """Its own `description`, or the first sentence of its extractor's docstring; empty without either."""
     ones: str
+    """Which events get 1."""
     zeros: str
+    """Which events get 0."""
     window: str
+    """How long after an event its outcome counts."""
     ones_known: str
+    """When a 1 is told."""
     zeros_known: str
+    """When a 0 is told."""
 
 
 def describe(label: LabelSpec) -> LabelDescription:

@@ -36,17 +36,13 @@ SHARES = (0.006, 0.04, 0.15, 0.3, 0.5, 0.75, 0.95)
 
 @dataclass(frozen=True, slots=True)
 class DelayedReport:
-    """How well each delayed term was told.
-
-    Args:
-        rows: A row per term and age: term, age_h (hours), plays, positives (share of ones), auc, log_loss,
-            base_log_loss (of telling everyone the learnt share of ones), ece (expected calibration error, ten bins
-            of equal size).
-        split: The models knew nothing after it; every measured play began at it or later.
-    """
+    """How well each delayed term was told."""
 
     rows: pl.DataFrame
+    """A row per term and age: term, age_h (hours), plays, positives (share of ones), auc, log_loss, base_log_loss (of
+    telling everyone the learnt share of ones), ece (expected calibration error, ten bins of equal size)."""
     split: datetime
+    """The models knew nothing after it; every measured play began at it or later."""
 
     def by_age(self, term: str, measure: str) -> dict[float, float]:
         """Return age in hours -> one measure of a term."""
@@ -182,25 +178,22 @@ def plot_delayed(report: DelayedReport, path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TermDescription:
-    """One term.
-
-    Args:
-        label: Such as `completion:1`.
-        weight: Worth of a 1.
-        otherwise: Worth of a 0.
-        counts_for: `itself`, or which play another event counts for.
-        of: Actions of the events it can speak of.
-        final_after: Age at which nothing changes it any more.
-        delayed: Whether it is predicted until then.
-    """
+    """One term."""
 
     label: str
+    """Such as `completion:1`."""
     weight: float
+    """Worth of a 1."""
     otherwise: float
+    """Worth of a 0."""
     counts_for: str
+    """`itself`, or which play another event counts for."""
     of: tuple[str, ...]
+    """Actions of the events it can speak of."""
     final_after: timedelta
+    """Age at which nothing changes it any more."""
     delayed: bool
+    """Whether it is predicted until then."""
 
 
 @dataclass(frozen=True, slots=True)

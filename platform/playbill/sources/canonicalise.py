@@ -60,48 +60,42 @@ class Noted:
 
 @dataclass
 class SourceData:
-    """What a source has. Frames hold canonical columns; columns that can be derived may be missing.
-
-    Attributes:
-        titles: title_id, name, kind and more; without valid_from and recorded_at they are derived.
-        batches: Interactions, every member's rows within one batch, with `RATING` when `rule` is set.
-        total_rows: Rows in all batches, where known.
-        members: member_id, country and the source's own columns, or None.
-        availability: Spans, or None to derive them.
-        rule: Makes events of ratings; None when the batches are events.
-        noted: Rows that could not be read, and are in no frame; it may grow while `batches` is consumed.
-        same: Titles that are one, to be merged.
-        cleaners: What set rows aside; complete once `batches` is consumed.
-        ordered: The source gives the order of a member's events, `ORDER` or `seq`.
-        notes: What the source itself has to say to whoever runs the ingest.
-    """
+    """What a source has. Frames hold canonical columns; columns that can be derived may be missing."""
 
     titles: pl.DataFrame
+    """title_id, name, kind and more; without valid_from and recorded_at they are derived."""
     batches: Iterable[pl.DataFrame]
+    """Interactions, every member's rows within one batch, with `RATING` when `rule` is set."""
     total_rows: int | None = None
+    """Rows in all batches, where known."""
     members: pl.DataFrame | None = None
+    """member_id, country and the source's own columns, or None."""
     availability: pl.DataFrame | None = None
+    """Spans, or None to derive them."""
     rule: RatingRule | None = None
+    """Makes events of ratings; None when the batches are events."""
     noted: list[Noted] = field(default_factory=list)
+    """Rows that could not be read, and are in no frame; it may grow while `batches` is consumed."""
     same: SameTitles | None = None
+    """Titles that are one, to be merged."""
     cleaners: list[Cleaner] = field(default_factory=list)
+    """What set rows aside; complete once `batches` is consumed."""
     ordered: bool = False
+    """The source gives the order of a member's events, `ORDER` or `seq`."""
     notes: list[str] = field(default_factory=list)
+    """What the source itself has to say to whoever runs the ingest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What there is to say about an offer once it is written.
-
-    Attributes:
-        notes: One sentence each.
-        observed: What its events looked like.
-        set_aside: Rows that were left out, by table.
-    """
+    """What there is to say about an offer once it is written."""
 
     notes: tuple[str, ...]
+    """One sentence each."""
     observed: Observations
+    """What its events looked like."""
     set_aside: tuple[RowsSetAside, ...]
+    """Rows that were left out, by table."""
 
 
 def write_offer(offer: SourceData, writer: Writer, progress: Progress) -> Written:

@@ -20,42 +20,36 @@ _REFERENCES = {"interactions": ("title_id", "source_title_id"), "availability": 
 
 @dataclass(frozen=True, slots=True)
 class RowsSetAside:
-    """Rows of one table that were left out.
-
-    Attributes:
-        table: The canonical table.
-        rows: How many.
-        offered: Rows of the table in all.
-        reasons: What was wrong -> rows; a row may have several.
-        file: ndjson with one object a row: `reasons`, and `row` as the source has it. In the scratch folder.
-    """
+    """Rows of one table that were left out."""
 
     table: str
+    """The canonical table."""
     rows: int
+    """How many."""
     offered: int
+    """Rows of the table in all."""
     reasons: dict[str, int]
+    """What was wrong -> rows; a row may have several."""
     file: Path
+    """ndjson with one object a row: `reasons`, and `row` as the source has it. In the scratch folder."""
 
 
 @dataclass
 class Cleaner:
-    """Parts the sound rows of one table from those with faults, batch by batch.
-
-    Args:
-        table: The canonical table.
-        limit: Share of the rows that may be set aside; None refuses every faulty row.
-        now: The clock's moment; event times after it are mistakes.
-        folder: Where rows that are set aside are written.
-        known_titles: Ids that rows may name, or None where they are not looked up here.
-        repeated_ids: Event ids of the source's own that occur more than once; the first row of each is sound.
-    """
+    """Parts the sound rows of one table from those with faults, batch by batch."""
 
     table: str
+    """The canonical table."""
     limit: float | None
+    """Share of the rows that may be set aside; None refuses every faulty row."""
     now: datetime
+    """The clock's moment; event times after it are mistakes."""
     folder: Path
+    """Where rows that are set aside are written."""
     known_titles: pl.Series | None = None
+    """Ids that rows may name, or None where they are not looked up here."""
     repeated_ids: pl.Series | None = None
+    """Event ids of the source's own that occur more than once; the first row of each is sound."""
     offered: int = 0
     set_aside: int = 0
     _mistakes: list[RowMistake] = field(default_factory=list)

@@ -33,41 +33,37 @@ _SAMPLE_ROWS = 3
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What an ingest wrote, or would write.
-
-    Attributes:
-        source: Name of the source.
-        workspace: Name of the workspace.
-        route: Where the data came from, in words.
-        terms: Terms of use; empty for a user's own data.
-        dry_run: Nothing was written.
-        rows: Canonical table -> rows.
-        first_event: Time of the earliest event.
-        last_event: Time of the latest event.
-        actions: Action -> number of events.
-        snapshot_id: Content hash of the tables; None for a dry run.
-        seconds: How long it took.
-        samples: Canonical table -> its first rows.
-        notes: What is odd about the data though it was taken, and what was changed in it; one sentence each.
-        ties: Plays that share their moment with another play of the same member.
-        set_aside: Canonical table -> what was left out, by reason.
-    """
+    """What an ingest wrote, or would write."""
 
     source: str
     workspace: str
+    """Name of the workspace."""
     route: str
+    """Where the data came from, in words."""
     terms: str
+    """Terms of use; empty for a user's own data."""
     dry_run: bool
+    """Nothing was written."""
     rows: dict[str, int]
+    """Canonical table -> rows."""
     first_event: datetime
+    """Time of the earliest event."""
     last_event: datetime
+    """Time of the latest event."""
     actions: dict[str, int]
+    """Action -> number of events."""
     snapshot_id: str | None
+    """Content hash of the tables; None for a dry run."""
     seconds: float
+    """How long it took."""
     samples: dict[str, pl.DataFrame] = field(repr=False)
+    """Canonical table -> its first rows."""
     notes: tuple[str, ...] = ()
+    """What is odd about the data though it was taken, and what was changed in it; one sentence each."""
     ties: Ties = field(default_factory=Ties)
+    """Plays that share their moment with another play of the same member."""
     set_aside: tuple[RowsSetAside, ...] = ()
+    """Canonical table -> what was left out, by reason."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the samples, ready for JSON."""

@@ -23,21 +23,18 @@ OUTLYING_GAP = timedelta(days=365)
 
 @dataclass
 class Ties:
-    """Plays that share their moment with another play of the same member.
-
-    Attributes:
-        plays: Plays in all.
-        tied: Those that share their moment.
-        members: Members with a play.
-        last_tied: Those whose last play is among the tied.
-        whole_days: Whether every play is at midnight.
-    """
+    """Plays that share their moment with another play of the same member."""
 
     plays: int = 0
+    """Plays in all."""
     tied: int = 0
+    """Those that share their moment."""
     members: int = 0
+    """Members with a play."""
     last_tied: int = 0
+    """Those whose last play is among the tied."""
     whole_days: bool = True
+    """Whether every play is at midnight."""
 
     def add(self, plays: pl.DataFrame) -> None:
         """Count in further plays; all plays of a member come together."""
@@ -70,19 +67,16 @@ class Ties:
 
 @dataclass
 class Observations:
-    """What was seen of a log so far.
-
-    Args:
-        ordered: The source gives the order of a member's events.
-        ties: Of its plays.
-        repeats: Events beyond the first of one member, title, action and moment.
-        days: Day -> distinct moments of members.
-    """
+    """What was seen of a log so far."""
 
     ordered: bool = False
+    """The source gives the order of a member's events."""
     ties: Ties = field(default_factory=Ties)
+    """Of its plays."""
     repeats: int = 0
+    """Events beyond the first of one member, title, action and moment."""
     days: dict[date, int] = field(default_factory=dict)
+    """Day -> distinct moments of members."""
 
     def add(self, events: pl.DataFrame) -> None:
         """Look at further events; all events of a member come together."""

@@ -32,31 +32,28 @@ _SAMPLES = 5
 
 @dataclass(frozen=True)
 class PushReport:
-    """What became of a push.
-
-    Attributes:
-        workspace: Name of the workspace.
-        rows: Table -> rows added.
-        duplicates: Table -> rows that were there already.
-        conflicting: Table -> rows whose key was there with other content; what was there first stays.
-        late: Events added that happened before the newest one stored.
-        journalled: Events added that wait in the journal.
-        compacted: Events moved into the day partitions, those of earlier pushes too.
-        conflicts: Some of the conflicting rows, in words.
-        seconds: How long it took.
-        set_aside: Events of the journal that the tables cannot hold, with the reason; see `Journal.waiting`.
-    """
+    """What became of a push."""
 
     workspace: str
+    """Name of the workspace."""
     rows: dict[str, int]
+    """Table -> rows added."""
     duplicates: dict[str, int]
+    """Table -> rows that were there already."""
     conflicting: dict[str, int]
+    """Table -> rows whose key was there with other content; what was there first stays."""
     late: int
+    """Events added that happened before the newest one stored."""
     journalled: int
+    """Events added that wait in the journal."""
     compacted: int
+    """Events moved into the day partitions, those of earlier pushes too."""
     conflicts: tuple[str, ...] = field(repr=False)
+    """Some of the conflicting rows, in words."""
     seconds: float
+    """How long it took."""
     set_aside: tuple[str, ...] = ()
+    """Events of the journal that the tables cannot hold, with the reason; see `Journal.waiting`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything ready for JSON; the numbers of events are at the top level too."""

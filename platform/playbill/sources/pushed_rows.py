@@ -34,17 +34,14 @@ _STAMPS = ("valid_from", "recorded_at")
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """Rows of one table, and where they were written.
-
-    Attributes:
-        frame: The rows.
-        places: Where each was written, for messages.
-        rated: They were made of ratings without ids of the source's own.
-    """
+    """Rows of one table, and where they were written."""
 
     frame: pl.DataFrame
+    """The rows."""
     places: Places | None = None
+    """Where each was written, for messages."""
     rated: bool = False
+    """They were made of ratings without ids of the source's own."""
 
 
 @dataclass(frozen=True, slots=True)

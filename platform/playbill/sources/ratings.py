@@ -25,17 +25,14 @@ RATING = "_rating"
 
 @dataclass(frozen=True, slots=True)
 class RatingRule:
-    """How ratings become events.
-
-    Attributes:
-        up: Ratings from here on are also a thumbs_up.
-        down: Ratings up to here are also a thumbs_down.
-        canvas: The canvas the plays are taken to come from.
-    """
+    """How ratings become events."""
 
     up: float = 4.0
+    """Ratings from here on are also a thumbs_up."""
     down: float = 2.0
+    """Ratings up to here are also a thumbs_down."""
     canvas: str = "home"
+    """The canvas the plays are taken to come from."""
 
 
 def rating_events(ratings: pl.DataFrame, rule: RatingRule) -> pl.DataFrame:

@@ -48,15 +48,12 @@ def start_of_year(year: pl.Expr) -> pl.Expr:
 
 @dataclass(frozen=True, slots=True)
 class SameTitles:
-    """Catalogue entries that are one title.
-
-    Attributes:
-        ids: title_id and `same_as`, the entry that stands for it.
-        example: A name with its ids.
-    """
+    """Catalogue entries that are one title."""
 
     ids: pl.DataFrame
+    """title_id and `same_as`, the entry that stands for it."""
     example: str
+    """A name with its ids."""
 
 
 def same_titles(titles: pl.DataFrame) -> SameTitles | None:

@@ -33,32 +33,26 @@ _SUBJECT = "the rows were not added"
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What became of offered rows.
-
-    Attributes:
-        added: Rows that were new.
-        duplicates: Rows that say again what was there.
-        conflicting: Rows whose key was there with other content; what was there stays.
-    """
+    """What became of offered rows."""
 
     added: int
+    """Rows that were new."""
     duplicates: int
+    """Rows that say again what was there."""
     conflicting: pl.DataFrame
+    """Rows whose key was there with other content; what was there stays."""
 
 
 @dataclass(frozen=True, slots=True)
 class SortedOut:
-    """Offered rows, told apart by their key.
-
-    Attributes:
-        fresh: The first row of every key that is not stored.
-        duplicates: How many rows say again what is stored or offered before.
-        conflicting: Rows whose key is there with other content; what is there stays.
-    """
+    """Offered rows, told apart by their key."""
 
     fresh: pl.DataFrame
+    """The first row of every key that is not stored."""
     duplicates: int
+    """How many rows say again what is stored or offered before."""
     conflicting: pl.DataFrame
+    """Rows whose key is there with other content; what is there stays."""
 
 
 def sort_out(offered: pl.DataFrame, stored: pl.DataFrame, key: Sequence[str], ignored: Sequence[str]) -> SortedOut:

@@ -36,25 +36,22 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a generation holds.
-
-    Attributes:
-        files: Relative path -> sha256 of every file that holds canonical rows.
-        rows: Table -> number of rows.
-        days: ISO day -> number of interactions.
-        bucket_starts: First member id of each file of `by_member`, sorted.
-        last_event_us: Time of the last event, microseconds since 1970.
-        columns: Column of interactions -> its type, over all files; empty in generations older than this field.
-        buckets: Relative path -> sha256 of every file of `by_member`, which holds the log a second time; as above.
-    """
+    """What a generation holds."""
 
     files: Mapping[str, str]
+    """Relative path -> sha256 of every file that holds canonical rows."""
     rows: Mapping[str, int]
+    """Table -> number of rows."""
     days: Mapping[str, int]
+    """ISO day -> number of interactions."""
     bucket_starts: tuple[str, ...]
+    """First member id of each file of `by_member`, sorted."""
     last_event_us: int
+    """Time of the last event, microseconds since 1970."""
     columns: Mapping[str, str] = field(default_factory=dict)
+    """Column of interactions -> its type, over all files; empty in generations older than this field."""
     buckets: Mapping[str, str] = field(default_factory=dict)
+    """Relative path -> sha256 of every file of `by_member`, which holds the log a second time; as above."""
 
     @property
     def snapshot_id(self) -> str:

@@ -68,15 +68,12 @@ class RejectedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What a compaction takes from the journal.
-
-    Attributes:
-        events: Canonical events that the tables can hold.
-        rejected: Events that were set aside now, in the table `event_journal_rejected`.
-    """
+    """What a compaction takes from the journal."""
 
     events: pl.DataFrame
+    """Canonical events that the tables can hold."""
     rejected: tuple[RejectedEvent, ...]
+    """Events that were set aside now, in the table `event_journal_rejected`."""
 
 
 class EventLog(Protocol):

@@ -52,15 +52,12 @@ def action_hint(action: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where each row of a batch was written, for messages.
-
-    Attributes:
-        word: What the numbers count: line, row or item.
-        numbers: One number per row, starting from 1.
-    """
+    """Where each row of a batch was written, for messages."""
 
     word: str
+    """What the numbers count: line, row or item."""
     numbers: pl.Series
+    """One number per row, starting from 1."""
 
     def of(self, broken: pl.Series) -> str:
         """Return the places of some rows in words: `line 3`, or `lines 3, 7 and 12`."""

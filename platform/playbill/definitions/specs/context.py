@@ -18,16 +18,13 @@ from playbill.schema import INTERACTIONS
 
 @dataclass(frozen=True, slots=True)
 class ContextColumn:
-    """A context field: a column of the log that is known at request time.
-
-    Attributes:
-        column: Column of `interactions` it is read from in training; one of a source's own has a namespace. In serving
-            it is the request's `context` under the field's name.
-        kind: How it is read. Outside packages register `categorical` and `numeric` ones.
-    """
+    """A context field: a column of the log that is known at request time."""
 
     column: str
+    """Column of `interactions` it is read from in training; one of a source's own has a namespace. In serving it is the
+    request's `context` under the field's name."""
     kind: Literal["categorical", "numeric", "member", "text", "title", "moment", "place"] = "categorical"
+    """How it is read. Outside packages register `categorical` and `numeric` ones."""
 
 
 MEMBER = ContextColumn("member_id", "member")

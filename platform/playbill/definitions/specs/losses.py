@@ -21,17 +21,14 @@ Meaning = Literal["competing", "probability", "value"]
 
 @dataclass(frozen=True, slots=True)
 class LossPlugin(Plugin):
-    """A registered loss.
-
-    Attributes:
-        ranks: It tells a row's title from others, so rows with a label of 0 teach nothing, and one of 2 counts twice.
-        meaning: What the logits of a head trained by it are.
-        negatives: Whether a head has `negatives`: never, if it likes, or always.
-    """
+    """A registered loss."""
 
     ranks: bool = False
+    """It tells a row's title from others, so rows with a label of 0 teach nothing, and one of 2 counts twice."""
     meaning: Meaning = "probability"
+    """What the logits of a head trained by it are."""
     negatives: Literal["none", "optional", "required"] = "none"
+    """Whether a head has `negatives`: never, if it likes, or always."""
 
 
 class HuberOptions(Spec):

@@ -112,27 +112,24 @@ Level = Literal["title", "row", "page"]
 
 @dataclass(frozen=True, slots=True)
 class ExtractorPlugin(Plugin):
-    """A registered label extractor: what it needs, and how it is called (`playbill.labels.label_extractor`).
-
-    Attributes:
-        version: Raised when it gives other values than before.
-        inputs: Columns of `interactions` it reads beside those every label reads.
-        tables: Which of `titles` and `availability` it reads.
-        window: How long after an event its outcome counts, where the label does not say.
-        levels: What its values may be about.
-        actions: Actions of the events it gives values to, for counts of those it leaves out; none is any.
-        function: The implementation, where a decorator has it at hand.
-        spec: The options spec, likewise.
-    """
+    """A registered label extractor: what it needs, and how it is called (`playbill.labels.label_extractor`)."""
 
     version: int = 1
+    """Raised when it gives other values than before."""
     inputs: tuple[str, ...] = ()
+    """Columns of `interactions` it reads beside those every label reads."""
     tables: tuple[str, ...] = ()
+    """Which of `titles` and `availability` it reads."""
     window: timedelta | None = None
+    """How long after an event its outcome counts, where the label does not say."""
     levels: tuple[Level, ...] = ("title", "row", "page")
+    """What its values may be about."""
     actions: tuple[str, ...] = ()
+    """Actions of the events it gives values to, for counts of those it leaves out; none is any."""
     function: Callable[..., Any] | None = None
+    """The implementation, where a decorator has it at hand."""
     spec: type[Spec] | None = None
+    """The options spec, likewise."""
 
     def load(self) -> Any:
         """Return the implementation, imported where it is not at hand."""

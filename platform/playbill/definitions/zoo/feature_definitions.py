@@ -31,42 +31,36 @@ SHOWN = 12
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A view or source that something reads.
-
-    Args:
-        kind: `feature_view`, `source`, or `feature_service` for one that is extended.
-        name: Of it.
-        columns: Those that are read; None = all there are.
-    """
+    """A view or source that something reads."""
 
     kind: str
+    """`feature_view`, `source`, or `feature_service` for one that is extended."""
     name: str
+    """Of it."""
     columns: tuple[str, ...] | None = None
+    """Those that are read; None = all there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureDefinition:
-    """A view, a source or a feature service.
-
-    Args:
-        kind: `feature_view`, `source` or `feature_service`.
-        name: As Feast knows it.
-        content: Hash of what it says and of the helpers it names in its file; layout and comments do not count.
-        place: File and line.
-        columns: Its columns, as far as they are written down.
-        reads: Views and sources it is made of.
-        label: The label whose values a LabelView holds.
-        made_by: What it is declared with, such as `FeatureView` or `event_view`.
-    """
+    """A view, a source or a feature service."""
 
     kind: str
+    """`feature_view`, `source` or `feature_service`."""
     name: str
+    """As Feast knows it."""
     content: str
+    """Hash of what it says and of the helpers it names in its file; layout and comments do not count."""
     place: str
+    """File and line."""
     columns: tuple[str, ...] = ()
+    """Its columns, as far as they are written down."""
     reads: tuple[Reading, ...] = ()
+    """Views and sources it is made of."""
     label: str | None = None
+    """The label whose values a LabelView holds."""
     made_by: str = ""
+    """What it is declared with, such as `FeatureView` or `event_view`."""
 
     @property
     def computed(self) -> bool:

@@ -57,17 +57,14 @@ KINDS = (
 
 @dataclass(frozen=True, slots=True, order=True)
 class Node:
-    """One thing that something may depend on.
-
-    Args:
-        kind: One of `KINDS`.
-        name: Such as `discovery_play`, `title_profile.kind`, `everycanvas.thumbs_up`, or `everycanvas:3` of a version.
-        version: Of a definition of the zoo.
-    """
+    """One thing that something may depend on."""
 
     kind: str
+    """One of `KINDS`."""
     name: str
+    """Such as `discovery_play`, `title_profile.kind`, `everycanvas.thumbs_up`, or `everycanvas:3` of a version."""
     version: int | None = None
+    """Of a definition of the zoo."""
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}" + (f":{self.version}" if self.version is not None else "")
@@ -75,19 +72,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """`what` depends on `on`.
-
-    Args:
-        what: The dependent.
-        on: What it depends on.
-        why: In words, such as `learns it`.
-        ends: Whether `what` does not depend on what `on` depends on in turn.
-    """
+    """`what` depends on `on`."""
 
     what: Node
+    """The dependent."""
     on: Node
+    """What it depends on."""
     why: str
+    """In words, such as `learns it`."""
     ends: bool = False
+    """Whether `what` does not depend on what `on` depends on in turn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,19 +56,16 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A file that defines nothing because of a mistake in it; what refers to it is not wrong because of that.
-
-    Args:
-        file: As messages call it.
-        kind: Of what it would define, None where that cannot be read.
-        name: Of what it would define; the file's own where that cannot be read.
-        guessed: Whether the name is the file's, which often leaves a prefix out.
-    """
+    """A file that defines nothing because of a mistake in it; what refers to it is not wrong because of that."""
 
     file: str
+    """As messages call it."""
     kind: str | None
+    """Of what it would define, None where that cannot be read."""
     name: str
+    """Of what it would define; the file's own where that cannot be read."""
     guessed: bool = False
+    """Whether the name is the file's, which often leaves a prefix out."""
 
     def may_be(self, kind: str, name: str | None) -> bool:
         """Say whether it may define this name, or with None anything of this kind."""

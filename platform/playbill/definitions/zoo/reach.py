@@ -15,17 +15,14 @@ from playbill.errors import Problem
 
 @dataclass(frozen=True)
 class Mistakes:
-    """Every mistake of a zoo: those of files, and those of definitions that do not fit others.
-
-    Args:
-        index: Of all definitions.
-        in_files: Mistakes by the file they are in.
-        of_definitions: Mistakes across files by the definition whose check found them, such as `Model every:1`.
-    """
+    """Every mistake of a zoo: those of files, and those of definitions that do not fit others."""
 
     index: DefinitionIndex
+    """Of all definitions."""
     in_files: dict[str, list[Problem]] = field(default_factory=dict)
+    """Mistakes by the file they are in."""
     of_definitions: dict[str, list[Problem]] = field(default_factory=dict)
+    """Mistakes across files by the definition whose check found them, such as `Model every:1`."""
 
     @cached_property
     def all(self) -> set[Problem]:

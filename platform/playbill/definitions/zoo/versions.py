@@ -18,29 +18,26 @@ of that name is left, `unknown` there is no hash to compare with."""
 
 @dataclass(frozen=True, slots=True)
 class VersionRecord:
-    """What a registered version was trained from, as its own record says.
-
-    Args:
-        model: Without the workspace.
-        version: Its number.
-        resolved: The definition it was trained with.
-        service: Feature service.
-        service_version: Hash of the service as Feast knew it.
-        columns: `view__feature` of every feature that it reads.
-        views: View -> content hash in feature_repo; empty where that was not recorded.
-        aliases: That point at it now.
-        parent: The version it was warm-started from.
-    """
+    """What a registered version was trained from, as its own record says."""
 
     model: str
+    """Without the workspace."""
     version: int
+    """Its number."""
     resolved: ResolvedModel
+    """The definition it was trained with."""
     service: str
+    """Feature service."""
     service_version: str
+    """Hash of the service as Feast knew it."""
     columns: tuple[str, ...] = ()
+    """`view__feature` of every feature that it reads."""
     views: Mapping[str, str] = field(default_factory=dict)
+    """View -> content hash in feature_repo; empty where that was not recorded."""
     aliases: tuple[str, ...] = ()
+    """That point at it now."""
     parent: str | None = None
+    """The version it was warm-started from."""
 
     @property
     def node(self) -> Node:
@@ -50,19 +47,16 @@ class VersionRecord:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One thing that a version was trained from.
-
-    Args:
-        node: Which, in the version it had then.
-        content: Hash of what it said then, None where that is not known.
-        now: What has become of it.
-        detail: In words, empty where it is the same.
-    """
+    """One thing that a version was trained from."""
 
     node: Node
+    """Which, in the version it had then."""
     content: str | None
+    """Hash of what it said then, None where that is not known."""
     now: Now
+    """What has become of it."""
     detail: str = ""
+    """In words, empty where it is the same."""
 
 
 def add_version(graph: Graph, record: VersionRecord) -> Node:

@@ -41,21 +41,18 @@ _PART = "_part"
 
 @dataclass(frozen=True, slots=True)
 class Exposures:
-    """Logs that were read and checked.
-
-    Attributes:
-        files: Parts on disk, each with whole members.
-        rows: Exposures in them.
-        repeated: Rows that were left out because they repeat another one in every column.
-        first_moment: Moment of the first exposure.
-        videos: video_id and duration_ms of every video shown.
-    """
+    """Logs that were read and checked."""
 
     files: tuple[Path, ...]
+    """Parts on disk, each with whole members."""
     rows: int
+    """Exposures in them."""
     repeated: int
+    """Rows that were left out because they repeat another one in every column."""
     first_moment: datetime
+    """Moment of the first exposure."""
     videos: pl.DataFrame
+    """video_id and duration_ms of every video shown."""
 
     def parts(self) -> Iterator[pl.DataFrame]:
         """Yield the parts one by one."""

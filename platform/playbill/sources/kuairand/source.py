@@ -98,19 +98,15 @@ RANDOM_POOL = 7_583
 
 @dataclass(frozen=True, slots=True)
 class EventKind:
-    """One event an exposure can become.
-
-    Attributes:
-        action: Its action.
-        when: Which exposures have it.
-        milliseconds: Column with how long it lasted, if that is known.
-        of_title: That time is time played, so it also gives the progress.
-    """
+    """One event an exposure can become."""
 
     action: str
     when: pl.Expr
+    """Which exposures have it."""
     milliseconds: str | None = None
+    """Column with how long it lasted, if that is known."""
     of_title: bool = False
+    """That time is time played, so it also gives the progress."""
 
 
 def _is(column: str) -> pl.Expr:

@@ -16,32 +16,26 @@ from playbill.tables import TIMESTAMP, RowMistake, example_row, polars_schema
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A column that was read: its values, and which rows could not be.
-
-    Attributes:
-        values: The column.
-        broken: True where a value could not be read, or None when every value could.
-        what: What is wrong with those.
-        hint: How the mapping could say it right.
-    """
+    """A column that was read: its values, and which rows could not be."""
 
     values: pl.Series
+    """The column."""
     broken: pl.Series | None = None
+    """True where a value could not be read, or None when every value could."""
     what: str = ""
+    """What is wrong with those."""
     hint: str = ""
+    """How the mapping could say it right."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Rows that cannot be what their table needs, and why.
-
-    Attributes:
-        mistake: What is wrong.
-        rows: True where it is.
-    """
+    """Rows that cannot be what their table needs, and why."""
 
     mistake: RowMistake
+    """What is wrong."""
     rows: pl.Series
+    """True where it is."""
 
 
 def read_table(
