@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from playbill.clock import ClockSetting, parse_clock
-from playbill.errors import ConfigError, nearest
+from playbill.errors import ConfigError, did_you_mean
 from playbill.files import make_folder
 from playbill.settings import LimitsSettings, ServingSettings, Settings
 
@@ -381,8 +381,8 @@ def _explain(item: Mapping[str, Any]) -> str:
     if where in _MOVED:
         return f"{where}: is now {_MOVED[where]}, one cluster for the whole project."
     known = _known_keys(tuple(item["loc"][:-1]))
-    close = nearest(str(item["loc"][-1]), known)
-    return f"{where}: unknown key." + (f" Did you mean '{close}'?" if close else f" Known: {', '.join(known)}.")
+    hint = did_you_mean(str(item["loc"][-1]), known, f"Known: {', '.join(known)}.")
+    return f"{where}: unknown key. {hint}"
 
 
 def _known_keys(location: tuple[Any, ...]) -> list[str]:

@@ -114,6 +114,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return "Did you mean 'X'?" for the known name closest to `name`, or `otherwise` when nothing is close."""
+    close = nearest(name, known)
+    return f"Did you mean '{close}'?" if close else otherwise
+
+
 class UnknownNameError(PlaybillError):
     """A name that is not among the known ones."""
 
@@ -122,9 +128,8 @@ class UnknownNameError(PlaybillError):
         super().__init__(kind, name, self.known)
 
     def __str__(self) -> str:
-        close = nearest(self.name, self.known)
-        hint = f" Did you mean '{close}'?" if close else ""
-        return f"unknown {self.kind} '{self.name}'.{hint} Known: {', '.join(self.known) or 'none'}."
+        hint = f"{did_you_mean(self.name, self.known)} ".lstrip()
+        return f"unknown {self.kind} '{self.name}'. {hint}Known: {', '.join(self.known) or 'none'}."
 
 
 class DuplicateNameError(PlaybillError):

@@ -28,8 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from playbill.definitions.specs import ResolvedModel
-from playbill.definitions.specs.balance import read_balance
-from playbill.definitions.specs.sharing import read_sharing
+from playbill.definitions.specs.network import read_balance, read_sharing
 from playbill.metrics import auc
 
 BASE, SINGLE = "base", "single"

@@ -11,7 +11,7 @@ import yaml
 
 from playbill.config import shipped_folder
 from playbill.datasets.export.rows import LABEL, STRATUM, WEIGHT
-from playbill.definitions.specs.plugins import NEGATIVES
+from playbill.definitions.specs.head import NEGATIVES
 from playbill.definitions.zoo import load_zoo
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide"

@@ -18,12 +18,14 @@ from playbill.definitions.specs import (
     BASELINES,
     EXTRACTORS,
     FALLBACKS,
+    FINISHED_KINDS,
     KINDS,
     LOSSES,
     TRUNKS,
     CandidatesSpec,
     ResolvedModel,
 )
+from playbill.definitions.specs.base import UNFINISHED
 from playbill.definitions.specs.canvas import TERMS
 from playbill.definitions.zoo import Zoo, load_zoo
 from playbill.definitions.zoo.json_schema import kind_schema, replace_reference
@@ -105,9 +107,10 @@ def test_the_json_schemas_know_every_key_of_the_shipped_files() -> None:
 def test_the_guide_explains_every_key_as_the_specs_have_it() -> None:
     text = GUIDE.read_text(encoding="utf-8")
     assert replace_reference(text) == text, "run `playbill schema --guide docs/guide/zoo.md`"
-    for kind, spec in KINDS.items():
+    for kind in FINISHED_KINDS:
         section = text.split(f"### {kind}\n")[1].split("\n### ")[0]
-        for key in set(keys_at(spec, ())) - {"kind", "name", "version", "description", "extends"}:
+        hidden = {name for name, field in KINDS[kind].model_fields.items() if UNFINISHED in field.metadata}
+        for key in set(keys_at(KINDS[kind], ())) - {"kind", "name", "version", "description", "extends"} - hidden:
             assert f"`{key}`" in section, (kind, key)
 
 

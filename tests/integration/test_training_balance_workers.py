@@ -12,7 +12,7 @@ from torch import multiprocessing
 
 from fixtures import ring_problem as ring
 from playbill.definitions.specs import BALANCERS
-from playbill.definitions.specs.balance import read_balance
+from playbill.definitions.specs.network import read_balance
 from playbill.training import Place, fit
 
 LEARNED = [name for name in BALANCERS.names() if name != "static"]

@@ -29,8 +29,7 @@ from playbill.datasets.examples.selection import Examples, draw_strata, find_exa
 from playbill.datasets.splits import Split
 from playbill.datasets.training_set import BatchSettings, TrainingSet
 from playbill.definitions.specs import ResolvedModel, TaskSpec, prune_heads
-from playbill.definitions.specs.losses import ranks
-from playbill.definitions.specs.negatives import read_negatives
+from playbill.definitions.specs.head import ranks, read_negatives
 from playbill.tables import Vocabulary
 
 SNAPSHOT_BYTES = 256 * 2**20

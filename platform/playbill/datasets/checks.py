@@ -26,7 +26,7 @@ from playbill.datasets.splits import Split
 from playbill.definitions.specs import CanvasSpec, LabelSpec, ResolvedModel
 from playbill.definitions.specs.base import format_duration
 from playbill.definitions.specs.context import IDENTIFYING
-from playbill.errors import DataError, IntegrityError, Problem, nearest
+from playbill.errors import DataError, IntegrityError, Problem, did_you_mean
 from playbill.tables.frames import utc_literal
 
 
@@ -215,8 +215,7 @@ def check_context_coverage(
     ]
     for name, column in own_fields.items():
         if column not in events.columns:
-            close = nearest(column, events.columns)
-            hint = f"Did you mean '{close}'?" if close else ""
+            hint = did_you_mean(column, events.columns)
             problems.append(Problem(f"context field '{name}'", f"the log has no column '{column}'.", hint))
     if problems:
         raise DataError("interactions", problems)

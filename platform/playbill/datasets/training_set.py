@@ -25,7 +25,7 @@ from playbill.datasets.examples.negatives import make_policy
 from playbill.datasets.examples.rows import TrainingRows
 from playbill.datasets.examples.sampling import Stratum
 from playbill.definitions.specs import ResolvedModel, prune_heads
-from playbill.definitions.specs.negatives import read_negatives
+from playbill.definitions.specs.head import read_negatives
 from playbill.errors import IntegrityError
 
 

@@ -20,7 +20,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from playbill.errors import DefinitionError, Problem, nearest
+from playbill.errors import DefinitionError, Problem, did_you_mean
 from playbill.features.store_errors import raises_product_errors
 from playbill.features.view_folder import building
 from playbill.files import content_digest, file_digest, remove_leftovers, replaced_folder, write_text
@@ -62,8 +62,7 @@ def require_label_views(labels: Iterable[str], views: Iterable[str], feature_rep
     problems = []
     for label in labels:
         if f"{PREFIX}{label}" not in known:
-            close = nearest(f"{PREFIX}{label}", known)
-            hint = f"Did you mean '{close}'?" if close else "Declare one as the others in labels.py are."
+            hint = did_you_mean(f"{PREFIX}{label}", known, "Declare one as the others in labels.py are.")
             problems.append(Problem(f"label '{label}'", f"there is no LabelView '{PREFIX}{label}'.", hint))
     if problems:
         raise DefinitionError(str(feature_repo), problems)

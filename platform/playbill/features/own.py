@@ -29,7 +29,7 @@ from feast.types import Float32
 from pydantic_core import PydanticCustomError
 
 from playbill.definitions.specs.base import parse_duration
-from playbill.errors import DefinitionError, Problem, UnknownNameError, nearest
+from playbill.errors import DefinitionError, Problem, UnknownNameError, did_you_mean
 from playbill.features.axis import CHANGED_AT, CREATED_AT
 from playbill.features.recipes import Aggregate, Function, Recipe, columns_of
 from playbill.features.titles import BUCKET
@@ -298,5 +298,4 @@ def _events(last: int | None, within: str | timedelta | None) -> int | None:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    close = nearest(name, known)
-    return f"Did you mean '{close}'?" if close else f"Those are {', '.join(known)}."
+    return did_you_mean(name, known, f"Those are {', '.join(known)}.")

@@ -23,7 +23,7 @@ from typing import Any
 import polars as pl
 
 from playbill.definitions.specs import EXTRACTORS, LabelSpec, Spec
-from playbill.definitions.specs.plugins import ExtractorPlugin, Level
+from playbill.definitions.specs.label import ExtractorPlugin, Level
 from playbill.errors import DataError, PlaybillError, Problem, StateError
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from playbill.arrays import Floats64, Indices, Mask
-from playbill.definitions.specs.sampled import SAMPLED_REASON, sampled_reason
+from playbill.definitions.specs.measures import SAMPLED_REASON, sampled_reason
 from playbill.errors import ComparisonError
 from playbill.metrics.topk import NOT_RANKED
 

@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from playbill.definitions.specs.head import HistoryTerm
-from playbill.definitions.specs.losses import loss_options, loss_plugin
-from playbill.definitions.specs.sharing import read_sharing
+from playbill.definitions.specs.head import HistoryTerm, loss_options, loss_plugin
+from playbill.definitions.specs.network import read_sharing
 
 
 class Part(BaseModel):
@@ -25,7 +24,7 @@ class HeadConfig(Part):
 
     name: str = Field(min_length=1)
     loss: str
-    """A registered loss: see `playbill.definitions.specs.losses`."""
+    """A registered loss: see `playbill.definitions.specs.head`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Of the loss."""
     target: Literal["title", "row", "page"] = "title"
@@ -61,7 +60,7 @@ class TrunkConfig(Part):
     """Attention heads; `dim` is a multiple of them."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     sharing: dict[str, Any] = Field(default={"type": "shared"}, validate_default=True)
-    """Options of how heads share the state: see `playbill.definitions.specs.sharing`."""
+    """Options of how heads share the state: see `playbill.definitions.specs.network`."""
 
     @field_validator("sharing")
     @classmethod

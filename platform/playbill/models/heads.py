@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from playbill.definitions.specs.sharing import AdaptersOptions, MmoeOptions, PleOptions, SharingOptions
+from playbill.definitions.specs.network import AdaptersOptions, MmoeOptions, PleOptions, SharingOptions
 from playbill.models.batch import ContextBatch
 from playbill.models.config import NetworkConfig
 from playbill.models.embeddings import DistinctFeatures

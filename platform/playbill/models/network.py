@@ -11,8 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from playbill.definitions.specs.plugins import TRUNKS
-from playbill.definitions.specs.sharing import SHARINGS, read_sharing
+from playbill.definitions.specs.network import SHARINGS, TRUNKS, read_sharing
 from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch, TitleInputs, pad_rows
 from playbill.models.batch_titles import Batch, renumbered, some_prepared, some_titles, titles_of
 from playbill.models.companions import Companions

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from playbill.definitions.specs.losses import HuberOptions, loss_plugin
+from playbill.definitions.specs.head import HuberOptions, loss_plugin
 from playbill.models.batch import NegativeBatch, TargetBatch
 from playbill.models.config import HeadConfig, NetworkConfig
 from playbill.models.heads import Head

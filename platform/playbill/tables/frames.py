@@ -15,7 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
-from playbill.errors import IntegrityError, nearest
+from playbill.errors import IntegrityError, did_you_mean
 from playbill.schema import NAMESPACED, TABLES, Column, ColumnType, Table
 
 TIMESTAMP = pl.Datetime("us", "UTC")
@@ -103,8 +103,7 @@ def _canonical_column(
         if column.nullable:
             return pl.Series(column.name, [None], dtype=target).new_from_index(0, frame.height), None
         strays = [name for name in frame.columns if spec.column(name) is None]
-        close = nearest(column.name, strays)
-        return None, ColumnMistake(column.name, "the column is missing.", f"Did you mean '{close}'?" if close else "")
+        return None, ColumnMistake(column.name, "the column is missing.", did_you_mean(column.name, strays))
     series = frame.get_column(column.name)
     if series.dtype == target:
         return series, None
@@ -161,8 +160,7 @@ def _extra_columns(spec: Table, frame: pl.DataFrame) -> tuple[list[pl.Series], l
             own += [series] if series is not None else []
             mistakes += [mistake] if mistake else []
             continue
-        close = nearest(name, spec.names())
-        hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(spec.names())}."
+        hint = did_you_mean(name, spec.names(), f"Known: {', '.join(spec.names())}.")
         mistakes.append(ColumnMistake(name, "unknown column.", hint))
     return own, mistakes
 

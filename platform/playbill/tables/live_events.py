@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from playbill.errors import DataError, Problem, nearest
+from playbill.errors import DataError, Problem, did_you_mean
 from playbill.schema import (
     INTERACTIONS,
     QUERY_LIMIT,
@@ -120,8 +120,7 @@ def _explain(index: int, item: Mapping[str, Any]) -> Problem:
     name = str(item["loc"][0])
     where = f"events[{index}].{name}"
     if item["type"] == "extra_forbidden":
-        close = nearest(name, INTERACTIONS.names())
-        return Problem(where, "unknown column.", f"Did you mean '{close}'?" if close else "")
+        return Problem(where, "unknown column.", did_you_mean(name, INTERACTIONS.names()))
     if item["type"] == "timezone_aware":
         return Problem(where, "the timestamp has no time zone.", "Append 'Z' for UTC.")
     if item["type"] == "missing":

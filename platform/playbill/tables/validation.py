@@ -10,7 +10,7 @@ from functools import cache
 import polars as pl
 import polars.selectors as cs
 
-from playbill.errors import DataError, Problem, nearest
+from playbill.errors import DataError, Problem, did_you_mean
 from playbill.schema import ACTIONS, EARLIEST, KINDS, LATEST, NAMESPACED, TABLES, UNKNOWN_COUNTRY
 from playbill.tables.frames import canonical_frame, utc_literal
 
@@ -35,8 +35,7 @@ _PYTHON_MOMENTS = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 
 
 def kind_hint(kind: str) -> str:
     """Return the nearest known kind of title as a question, or the rule for new ones."""
-    close = nearest(kind.lower(), KINDS)
-    return f"Did you mean '{close}'?" if close else "A kind of your own needs a namespace, such as 'shop.podcast'."
+    return did_you_mean(kind.lower(), KINDS, "A kind of your own needs a namespace, such as 'shop.podcast'.")
 
 
 def is_known_action(action: str) -> bool:
@@ -46,8 +45,7 @@ def is_known_action(action: str) -> bool:
 
 def action_hint(action: str) -> str:
     """Return the nearest known action as a question, or the rule for new ones."""
-    close = nearest(action, ACTIONS)
-    return f"Did you mean '{close}'?" if close else "A source's own action needs a namespace, such as 'shop.buy'."
+    return did_you_mean(action, ACTIONS, "A source's own action needs a namespace, such as 'shop.buy'.")
 
 
 @dataclass(frozen=True, slots=True)

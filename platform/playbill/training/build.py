@@ -26,8 +26,7 @@ from playbill.datasets import Encoder, TrainingSet
 from playbill.datasets.encoding.row_entries import row_config
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.specs.canvas import LIKENESS_TERMS
-from playbill.definitions.specs.head import HeadSpec
-from playbill.definitions.specs.losses import loss_options, loss_plugin
+from playbill.definitions.specs.head import HeadSpec, loss_options, loss_plugin
 from playbill.models import (
     ContextConfig,
     EventConfig,

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from playbill.definitions.specs.balance import read_balance
+from playbill.definitions.specs.network import read_balance
 from playbill.models import Network
 from playbill.models.config import NetworkConfig
 
@@ -125,7 +125,7 @@ class LoopSettings(BaseModel):
     ema: float = Field(default=0.998, ge=0, lt=1)
     """Decay of the running average of the weights, which is what is kept; 0 keeps the last weights."""
     balance: dict[str, Any] = Field(default={"type": "static"}, validate_default=True)
-    """Options of how heads' losses are weighed: see `playbill.definitions.specs.balance`."""
+    """Options of how heads' losses are weighed: see `playbill.definitions.specs.network`."""
     seed: NonNegativeInt = 0
     keep: Literal["last", "best"] = "last"
     """Which epoch's weights are the result. `best` needs a validation callback and `metric`."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from playbill.arrays import Floats32
 from playbill.definitions.specs import LabelSpec, ResolvedModel, RewardSpec
-from playbill.definitions.specs.losses import LOSSES, ranks
+from playbill.definitions.specs.head import LOSSES, ranks
 from playbill.errors import DataError, Problem
 from playbill.labels import label_events
 from playbill.rewards import DelayedFeedback, DelayedSettings, reward_values

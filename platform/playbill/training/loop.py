@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from playbill.definitions.specs.balance import read_balance
+from playbill.definitions.specs.network import read_balance
 from playbill.errors import StateError, UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TargetBatch, TitleInputs
 from playbill.models.batch import Arrays, flat_tensors

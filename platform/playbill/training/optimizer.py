@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from playbill.definitions.specs.balance import (
+from playbill.definitions.specs.network import (
     BALANCERS,
     BalanceOptions,
     GradNormOptions,

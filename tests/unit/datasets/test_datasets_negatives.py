@@ -20,8 +20,7 @@ from playbill.datasets.availability import KeptMasks, States, availability_state
 from playbill.datasets.candidate_masks import Audience, Described, Profiles
 from playbill.datasets.examples.negatives import Pool, make_policy, shown_titles, usable_titles
 from playbill.definitions.specs import HeadSpec, ResolvedModel
-from playbill.definitions.specs.negatives import DrawnOptions, read_negatives
-from playbill.definitions.specs.plugins import NEGATIVES
+from playbill.definitions.specs.head import NEGATIVES, DrawnOptions, read_negatives
 from playbill.registry import Plugin
 from playbill.tables import Vocabulary
 
@@ -324,7 +323,7 @@ def test_slates_hold_what_the_request_showed_and_nobody_played() -> None:
 
 def test_outside_policies_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
-        NEGATIVES._table, "hardest", Plugin("json:loads", "playbill.definitions.specs.negatives:DrawnOptions")
+        NEGATIVES._table, "hardest", Plugin("json:loads", "playbill.definitions.specs.head:DrawnOptions")
     )
     head = HeadSpec.model_validate({**BCE, "negatives": {"policy": "hardest", "count": 3}})
     assert head.negatives == DrawnOptions(policy="hardest", count=3)

@@ -18,7 +18,7 @@ from fixtures.logged_service import T0, LoggedService
 from playbill.cli import off_policy as command
 from playbill.cli.main import Selection
 from playbill.definitions.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec
-from playbill.definitions.specs.plugins import ESTIMATORS
+from playbill.definitions.specs.measures import ESTIMATORS
 from playbill.errors import ComparisonError, ConfigError, DataError, UnknownNameError
 from playbill.evaluation.off_policy import evaluate as op
 from playbill.evaluation.off_policy.evaluate import LogOptions, held_out_since, log_context, weigh_model

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fixtures.bandit_problem import Bandit, SlateBandit, conditional
-from playbill.definitions.specs.plugins import ESTIMATORS
+from playbill.definitions.specs.measures import ESTIMATORS
 from playbill.errors import DataError, EffectiveSampleError, OverlapError, UnknownNameError
 from playbill.evaluation.off_policy.estimate import Rules, estimate
 from playbill.evaluation.off_policy.terms import OffPolicyData

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from playbill.definitions.specs import LOSSES
-from playbill.definitions.specs.losses import loss_plugin
+from playbill.definitions.specs.head import loss_plugin
 from playbill.models import ContextBatch, HeadConfig, HistoryBatch, Network, NetworkConfig, TargetBatch, TitleInputs
 from playbill.models.batch import NegativeBatch
 from playbill.models.objectives import huber_loss, pairwise_loss

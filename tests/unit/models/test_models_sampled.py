@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from playbill.datasets.examples.negatives import InBatch, Pool
-from playbill.definitions.specs.negatives import DrawnOptions
+from playbill.definitions.specs.head import DrawnOptions
 from playbill.models import HeadConfig, HistoryBatch, Network, NetworkConfig, TargetBatch, TitleInputs
 from playbill.models.batch import ContextBatch, pad_rows
 from playbill.models.objectives import row_weights, sampled_softmax_loss

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from playbill.definitions.specs import SHARINGS
-from playbill.definitions.specs.sharing import read_sharing
+from playbill.definitions.specs.network import read_sharing
 from playbill.models import ContextBatch, HistoryBatch, Network, NetworkConfig, TargetBatch, TitleInputs
 from playbill.models.heads import Mmoe, Ple
 from playbill.ranking.scoring.row_scoring import bias_tables, pair_scores
@@ -134,7 +134,7 @@ def test_levels_pass_on_what_heads_share() -> None:
 def test_mistakes_are_named(wrong: dict[str, Any], text: str) -> None:
     from pydantic import TypeAdapter
 
-    from playbill.definitions.specs.sharing import Sharing
+    from playbill.definitions.specs.network import Sharing
 
     with pytest.raises(ValueError, match=text):
         TypeAdapter(Sharing).validate_python(wrong)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from playbill.definitions.specs import HeadSpec, ModelSpec
-from playbill.definitions.specs.losses import HuberOptions, loss_options
+from playbill.definitions.specs.head import HuberOptions, loss_options
 
 
 def head(**changes: Any) -> HeadSpec:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playbill.definitions.specs import BALANCERS
-from playbill.definitions.specs.balance import read_balance
+from playbill.definitions.specs.network import read_balance
 from playbill.models import TitleInputs
 from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch
 from playbill.models.network import state_pulls

@@ -10,9 +10,17 @@ import pytest
 
 from playbill.cli.project import start_project
 from playbill.config import shipped_folder
-from playbill.definitions.specs import KINDS
+from playbill.definitions.specs import FINISHED_KINDS
 from playbill.definitions.zoo import load_zoo
-from playbill.definitions.zoo.json_schema import FOLDER, UMBRELLA, file_name, first_line, write_schemas
+from playbill.definitions.zoo.json_schema import (
+    FOLDER,
+    UMBRELLA,
+    file_name,
+    first_line,
+    kind_schema,
+    render_reference,
+    write_schemas,
+)
 from playbill.definitions.zoo.parsing import yaml_files
 
 ZOO = shipped_folder("model_zoo")
@@ -46,8 +54,16 @@ def test_the_line_is_no_content(tmp_path: Path, zoo_folder: Path) -> None:
     assert load_zoo(zoo_folder).publish() == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FINISHED_KINDS)
 def test_there_is_one_for_each_kind_and_the_umbrella_names_it(kind: str) -> None:
     umbrella = json.loads((ZOO / FOLDER / UMBRELLA).read_text())
     assert file_name(kind) in {branch["then"]["$ref"] for branch in umbrella["allOf"]}
     assert (ZOO / FOLDER / file_name(kind)).is_file()
+
+
+@pytest.mark.parametrize("key", ["adaptation", "init_from", "auxiliary", "auto", "Ensemble"])
+def test_what_nothing_acts_on_is_neither_in_the_schemas_nor_in_the_reference(tmp_path: Path, key: str) -> None:
+    texts = [path.read_text() for path in write_schemas(tmp_path)]
+    assert not [text for text in texts if f'"{key}"' in text]
+    assert not re.search(rf"`([\w.]+\.)?{key}`|^### {key}", render_reference(), re.MULTILINE)
+    assert kind_schema("Model")["properties"]["promote"]["const"] == "manual"

@@ -25,7 +25,7 @@ from playbill.datasets.encoding.encoder import CONTEXT_COLUMNS
 from playbill.datasets.encoding.tokens import Tokens
 from playbill.datasets.splits import Split
 from playbill.definitions.specs import ResolvedModel
-from playbill.definitions.specs.losses import ranks
+from playbill.definitions.specs.head import ranks
 from playbill.errors import DataError, IntegrityError, Problem, StateError
 from playbill.labels import label_columns, label_events, why_none_positive
 from playbill.schema import INTERACTIONS

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playbill.arrays import AnyInts, Bools, Floats32, Ints64
-from playbill.definitions.specs.negatives import (
+from playbill.definitions.specs.head import (
+    NEGATIVES,
     DrawnOptions,
     MixedOptions,
     NegativesOptions,
     PopularityOptions,
     ShownOptions,
 )
-from playbill.definitions.specs.plugins import NEGATIVES
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from playbill.arrays import AnyInts, Bools, Floats32, Ints64
 from playbill.datasets.encoding.tokens import IGNORED_ACTIONS, Tokens
 from playbill.definitions.specs import ResolvedModel
-from playbill.definitions.specs.losses import ranks
-from playbill.definitions.specs.negatives import ShownOptions
+from playbill.definitions.specs.head import ShownOptions, ranks
 
 
 @dataclass(frozen=True)

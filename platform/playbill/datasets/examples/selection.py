@@ -45,7 +45,7 @@ from playbill.datasets.examples.sampling import (
 )
 from playbill.datasets.splits import Split
 from playbill.definitions.specs import ResolvedModel, prune_heads
-from playbill.definitions.specs.losses import ranks
+from playbill.definitions.specs.head import ranks
 from playbill.errors import StateError
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from playbill.definitions.specs.balance import BALANCERS
 from playbill.definitions.specs.base import Definition, Duration, Percent, Spec, split_reference
 from playbill.definitions.specs.candidates import CandidatesSpec, PercentileRange
-from playbill.definitions.specs.canvas import CanvasSpec
+from playbill.definitions.specs.canvas import FALLBACKS, CanvasSpec
 from playbill.definitions.specs.context import CONTEXTS, ContextColumn, ContextsSpec
-from playbill.definitions.specs.head import HeadSpec
-from playbill.definitions.specs.label import EventRule, LabelSpec, NegativesSpec
-from playbill.definitions.specs.losses import LOSSES
-from playbill.definitions.specs.measures import EvaluateSpec, GateSpec
+from playbill.definitions.specs.head import LOSSES, HeadSpec
+from playbill.definitions.specs.label import EXTRACTORS, EventRule, ExtractorPlugin, LabelSpec, NegativesSpec
+from playbill.definitions.specs.measures import BASELINES, EvaluateSpec, GateSpec
 from playbill.definitions.specs.model import (
     AdaptationSpec,
     EnsembleSpec,
@@ -22,12 +20,11 @@ from playbill.definitions.specs.model import (
     TitlesSpec,
     TrainingSpec,
 )
-from playbill.definitions.specs.plugins import BASELINES, EXTRACTORS, FALLBACKS, TRUNKS, ExtractorPlugin, TrunkOptions
+from playbill.definitions.specs.network import BALANCERS, SHARINGS, TRUNKS, TrunkOptions
 from playbill.definitions.specs.prune_heads import prune_heads
 from playbill.definitions.specs.resolved import ResolvedModel, content_hash, reward_version, reward_versions
 from playbill.definitions.specs.reward import RewardSpec, TermSpec
 from playbill.definitions.specs.row import GeneratorSpec, RowSpec
-from playbill.definitions.specs.sharing import SHARINGS
 from playbill.definitions.specs.where import WhereError, parse_where
 
 KINDS: dict[str, type[Definition]] = {
@@ -39,6 +36,8 @@ KINDS: dict[str, type[Definition]] = {
     "Ensemble": EnsembleSpec,
 }
 """Every kind of definition, in the order in which they build on one another."""
+FINISHED_KINDS = tuple(kind for kind in KINDS if kind != "Ensemble")
+"""Those that something acts on; schemas and the reference have no others."""
 
 __all__ = [
     "BALANCERS",
@@ -46,6 +45,7 @@ __all__ = [
     "CONTEXTS",
     "EXTRACTORS",
     "FALLBACKS",
+    "FINISHED_KINDS",
     "KINDS",
     "LOSSES",
     "SHARINGS",

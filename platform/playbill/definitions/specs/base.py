@@ -17,13 +17,16 @@ from pydantic import (
     Field,
     PlainSerializer,
     PositiveInt,
+    ValidationError,
     ValidationInfo,
     WithJsonSchema,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from playbill.errors import nearest
-from playbill.registry import Registry
+from playbill.errors import did_you_mean
+from playbill.registry import Plugin, Registry
+from playbill.schema import NAMESPACED
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 REFERENCE_PATTERN = r"^[a-z][a-z0-9_]*(:[1-9][0-9]*)?$"
@@ -43,6 +46,9 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
+
+UNFINISHED: SkipJsonSchema[Any] = SkipJsonSchema()
+"""Hides a key from the JSON schemas and the reference until something acts on it; definitions may have it."""
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 """Lower-case letters, digits and `_`, starting with a letter."""
@@ -161,17 +167,28 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 
 def unknown_name(kind: str, name: str, known: tuple[str, ...]) -> PydanticCustomError:
     """Build the error for a name that is not registered, with the nearest one that is."""
-    close = nearest(name, known)
-    hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(known) or 'none'}."
+    hint = did_you_mean(name, known, f"Known: {', '.join(known) or 'none'}.")
     return PydanticCustomError("unknown_name", "unknown {kind} '{name}'", {"kind": kind, "name": name, "hint": hint})
 
 
+def require_registered(registry: Registry, name: str) -> str:
+    """Return a name that is in `registry`, or raise `unknown_name`. Nothing is imported to decide it."""
+    if name not in registry:
+        raise unknown_name(registry.kind, name, registry.names())
+    return name
+
+
 def registered(registry: Registry) -> AfterValidator:
-    """Return the validator of a name that must be in `registry`. Nothing is imported to decide it."""
+    """Return the validator of a name that must be in `registry`."""
+    return AfterValidator(lambda name: require_registered(registry, name))
+
+
+def known_or_namespaced(kind: str, known: tuple[str, ...]) -> AfterValidator:
+    """Return the validator of a name among `known`, or a source's own with a namespace."""
 
     def check(name: str) -> str:
-        if name not in registry:
-            raise unknown_name(registry.kind, name, registry.names())
+        if name not in known and not NAMESPACED.fullmatch(name):
+            raise unknown_name(kind, name, known)
         return name
 
     return AfterValidator(check)
@@ -180,21 +197,45 @@ def registered(registry: Registry) -> AfterValidator:
 Options = TypeVar("Options", bound=Spec)
 
 
-def read_options(value: Any, registry: Registry, plain: type[Options], default: str) -> Any:
+def read_options(
+    value: Any, registry: Registry, plain: type[Options], default: str | None = None, key: str = "type"
+) -> Any:
     """Check options by the spec that their type registers; a bare name takes its defaults.
 
     Args:
-        value: A name, a mapping, or anything else, which is left to the field's own check.
+        value: A name or a mapping; anything else is left to the field's own check.
         registry: Of the types.
         plain: Spec of a type that registers none.
-        default: The type where `type` is absent.
+        default: The type where the key is absent.
+        key: Of the type.
     """
     if isinstance(value, str):
-        value = {"type": value}
-    if not isinstance(value, dict) or not isinstance(value.get("type", default), str):
+        value = {key: value}
+    name = value.get(key, default) if isinstance(value, dict) else None
+    if not isinstance(name, str):
         return value
-    name = value.get("type", default)
-    if name not in registry:
-        raise unknown_name(registry.kind, name, registry.names())
-    options: type[Options] | None = registry[name].load_options()
+    options: type[Options] | None = registry[require_registered(registry, name)].load_options()
     return (options or plain).model_validate(value)
+
+
+def plugin_options(plugin: Plugin, options: dict[str, Any], what: str) -> Any | None:
+    """Return a plugin's options, checked by the spec it registers, or None where it takes none.
+
+    Raises:
+        pydantic.ValidationError: An option is wrong; its place begins with `options`.
+        PydanticCustomError: The plugin, which is called `what`, takes no options and is given some.
+    """
+    spec = plugin.load_options()
+    if spec is None:
+        if options:
+            raise PydanticCustomError("options", f"{what} takes no options")
+        return None
+    try:
+        return spec.model_validate(options)
+    except ValidationError as error:
+        raise ValidationError.from_exception_data(error.title, [_below(item) for item in error.errors()]) from None
+
+
+def _below(item: ErrorDetails) -> InitErrorDetails:
+    text = PydanticCustomError("options", "{text}", {"text": item["msg"]})
+    return InitErrorDetails(type=text, loc=("options", *item["loc"]), input=item["input"])

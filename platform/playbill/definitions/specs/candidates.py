@@ -12,20 +12,13 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from playbill.definitions.specs.base import Duration, Spec, unknown_name
-from playbill.errors import nearest
+from playbill.definitions.specs.base import Duration, Spec, known_or_namespaced
+from playbill.errors import did_you_mean
 from playbill.schema import KINDS, NAMESPACED
-
-
-def _known_kind(kind: str) -> str:
-    if kind not in KINDS and not NAMESPACED.fullmatch(kind):
-        raise unknown_name("kind of title", kind, KINDS)
-    return kind
-
 
 TitleKind = Annotated[
     str,
-    AfterValidator(_known_kind),
+    known_or_namespaced("kind of title", KINDS),
     WithJsonSchema({"anyOf": [{"enum": list(KINDS)}, {"type": "string", "pattern": f"^{NAMESPACED.pattern}$"}]}),
 ]
 """What a title is: one of `schema.KINDS`, or a source's own such as `shop.podcast`."""
@@ -84,8 +77,7 @@ class RuntimeRange(Spec):
 
 def _known_timezone(name: str) -> str:
     if name not in available_timezones():
-        close = nearest(name, available_timezones())
-        hint = f"Did you mean '{close}'?" if close else "Write one such as Europe/Amsterdam."
+        hint = did_you_mean(name, available_timezones(), "Write one such as Europe/Amsterdam.")
         raise PydanticCustomError("timezone", "unknown time zone '{name}'", {"name": name, "hint": hint})
     return name
 

@@ -17,11 +17,29 @@ from playbill.definitions.specs.base import (
     Reference,
     Spec,
     Weight,
+    registered,
     unknown_name,
 )
 from playbill.definitions.specs.candidates import CandidatesSpec
 from playbill.definitions.specs.context import EVERYWHERE, ContextField, ImputeRule
-from playbill.definitions.specs.plugins import FallbackName
+from playbill.registry import Plugin, Registry
+
+FALLBACKS = Registry(
+    "fallback",
+    "playbill.fallbacks",
+    {
+        "popular": Plugin("playbill.ranking.fallbacks:popular"),
+        "popular_7d": Plugin("playbill.ranking.fallbacks:popular_7d"),
+        "top_10": Plugin("playbill.ranking.fallbacks:top_10"),
+        "trending": Plugin("playbill.ranking.fallbacks:trending"),
+        "newest": Plugin("playbill.ranking.fallbacks:newest"),
+        "next_launch": Plugin("playbill.ranking.fallbacks:next_launch"),
+        "recently_added_to_my_list": Plugin("playbill.ranking.fallbacks:recently_added_to_my_list"),
+        "last_watched": Plugin("playbill.ranking.fallbacks:last_watched"),
+    },
+)
+"""Orders of titles that no model makes, called as `policy(plays, viewer)`; see `playbill.ranking.fallbacks`."""
+FallbackName = Annotated[str, registered(FALLBACKS)]
 
 SIMILARITY = "similarity"
 SOURCE_TERMS = (SIMILARITY, "likeness", "lift", "co_play", "semantic")

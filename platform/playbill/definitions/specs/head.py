@@ -1,15 +1,184 @@
-"""Heads: what a model predicts."""
+"""Heads: what a model predicts, by which loss, and what its positive rows are told apart from. Free of torch.
+
+A loss is registered with an objective, `objective(settings, head, scene, targets, weight_N) -> Tensor`: the weighted
+sum of the losses of N rows; see `playbill.models.objectives`. Outside packages add some under `playbill.losses`.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, get_args
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    model_validator,
+)
 
-from playbill.definitions.specs.base import Reference, Spec
-from playbill.definitions.specs.losses import LOSSES, loss_options, loss_plugin
-from playbill.definitions.specs.negatives import Negatives, ShownOptions
-from playbill.definitions.specs.plugins import LossName
+from playbill.definitions.specs.base import (
+    UNFINISHED,
+    Reference,
+    Spec,
+    plugin_options,
+    read_options,
+    registered,
+    require_registered,
+)
+from playbill.registry import Plugin, Registry
+
+Meaning = Literal["competing", "probability", "value"]
+"""What logits are: scores of titles of which one wins, log odds of each title apart, or a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossPlugin(Plugin):
+    """A registered loss."""
+
+    ranks: bool = False
+    """It tells a row's title from others, so rows with a label of 0 teach nothing, and one of 2 counts twice."""
+    meaning: Meaning = "probability"
+    """What the logits of a head trained by it are."""
+    negatives: Literal["none", "optional", "required"] = "none"
+    """Whether a head has `negatives`: never, if it likes, or always."""
+
+
+class HuberOptions(Spec):
+    """How a number is learnt (Huber 1964): squared errors near the truth, absolute ones far from it."""
+
+    scale: PositiveFloat = 1.0
+    """Label value that the head calls 1: minutes over 60 make hours."""
+    cap: PositiveFloat | None = None
+    """Labels above it count as this much, so that one long evening does not outweigh a hundred short ones."""
+    delta: PositiveFloat = Field(default=1.0)
+    """Errors above it count by their size and no more by their square; in units of `scale`."""
+
+
+LOSSES = Registry(
+    "loss",
+    "playbill.losses",
+    {
+        "softmax": LossPlugin("playbill.models.objectives:softmax_sum", ranks=True, meaning="competing"),
+        "sampled_softmax": LossPlugin(
+            "playbill.models.objectives:sampled_sum", ranks=True, meaning="competing", negatives="required"
+        ),
+        "pairwise": LossPlugin(
+            "playbill.models.objectives:pairwise_sum", ranks=True, meaning="competing", negatives="required"
+        ),
+        "bce": LossPlugin("playbill.models.objectives:binary_sum", negatives="optional"),
+        "huber": LossPlugin(
+            "playbill.models.objectives:huber_sum", "playbill.definitions.specs.head:HuberOptions", meaning="value"
+        ),
+    },
+)
+
+
+def loss_plugin(name: str) -> LossPlugin:
+    """Return a registered loss; a plain `Plugin` of an outside package says nothing of itself."""
+    found = LOSSES[name]
+    return found if isinstance(found, LossPlugin) else LossPlugin(found.implementation, found.options)
+
+
+def loss_options(name: str, options: dict[str, Any]) -> Any | None:
+    """Return a loss's options, checked by the spec it registers, or None where it takes none.
+
+    Raises:
+        pydantic.ValidationError: An option is wrong; its place begins with `options`.
+        PydanticCustomError: The loss takes no options and is given some.
+    """
+    return plugin_options(loss_plugin(name), options, f"loss '{name}'")
+
+
+def ranks(loss: str | None) -> bool:
+    """Return whether a loss ranks a target: rows whose label is not above 0 train nothing in it."""
+    return loss is not None and loss_plugin(loss).ranks
+
+
+LossName = Annotated[str, registered(LOSSES)]
+
+NEGATIVES = Registry(
+    "negatives policy",
+    "playbill.negatives",
+    {
+        "shown_not_played": Plugin(
+            "playbill.datasets.examples.negatives:Shown", "playbill.definitions.specs.head:ShownOptions"
+        ),
+        "uniform": Plugin(
+            "playbill.datasets.examples.negatives:Uniform", "playbill.definitions.specs.head:DrawnOptions"
+        ),
+        "popularity": Plugin(
+            "playbill.datasets.examples.negatives:Popularity", "playbill.definitions.specs.head:PopularityOptions"
+        ),
+        "in_batch": Plugin(
+            "playbill.datasets.examples.negatives:InBatch", "playbill.definitions.specs.head:DrawnOptions"
+        ),
+        "mixed": Plugin("playbill.datasets.examples.negatives:Mixed", "playbill.definitions.specs.head:MixedOptions"),
+    },
+)
+"""How a head's negatives are chosen; see `playbill.datasets.examples.negatives.Policy`."""
+
+
+class NegativesOptions(Spec):
+    """What a head learns its positives apart from. Only titles that the member could have seen there and then."""
+
+    policy: str
+    """`shown_not_played`, `uniform`, `popularity`, `in_batch`, `mixed`, or one that an outside package adds."""
+
+
+class ShownOptions(NegativesOptions):
+    """Titles that were shown in the request and not played."""
+
+    count: PositiveInt | None = None
+    """Of each request at most so many, drawn at random; absent is all. A `bce` head weighs them up to their number."""
+
+
+class DrawnOptions(NegativesOptions):
+    """Titles drawn anew for every batch. Also the options of `uniform`."""
+
+    count: int = Field(default=256, ge=1, le=100_000)
+    """Titles drawn for a batch; its rows share them."""
+    weight: float = Field(default=1.0, gt=0, le=1000)
+    """For `bce`: what the drawn titles of a row weigh together, where the row itself weighs 1."""
+
+
+class PopularityOptions(DrawnOptions):
+    """Titles drawn by how much they were played."""
+
+    exponent: float = Field(default=0.75, ge=0, le=2)
+    """A title's chance is `(plays + 1) ** exponent`; 0 is uniform."""
+
+
+class MixedOptions(DrawnOptions):
+    """Several policies, each with its share of `count` (Yang et al. 2020, mixed negative sampling)."""
+
+    shares: dict[str, PositiveFloat] = Field(default={"in_batch": 0.5, "uniform": 0.5}, min_length=1)
+    """Policy -> its share of `count`; they add up to 1."""
+    exponent: float = Field(default=0.75, ge=0, le=2)
+    """Of `popularity`."""
+
+    @model_validator(mode="after")
+    def _shares_of_others(self) -> Self:
+        for name in self.shares:
+            if name == "mixed":
+                raise ValueError("'mixed' cannot be a share of itself")
+            require_registered(NEGATIVES, name)
+        if abs(sum(self.shares.values()) - 1) > 1e-6:
+            raise ValueError(f"shares add up to {sum(self.shares.values()):g}, not 1")
+        if few := [name for name, share in self.shares.items() if round(share * self.count) < 1]:
+            raise ValueError(f"count {self.count} leaves nothing for the share of '{few[0]}'")
+        return self
+
+
+def read_negatives(value: Any) -> Any:
+    """Check the options of a policy by the spec it registers; a bare name takes its defaults."""
+    return read_options(value, NEGATIVES, NegativesOptions, key="policy")
+
+
+Negatives = Annotated[SerializeAsAny[NegativesOptions], BeforeValidator(read_negatives)]
+"""A policy's options, checked by the spec it registers."""
+
 
 HistoryTerm = Literal["transitions", "ease", "recent_ease", "item_knn", "popular_7d"]
 HISTORY_TERMS: tuple[HistoryTerm, ...] = get_args(HistoryTerm)
@@ -20,8 +189,8 @@ class HeadSpec(Spec):
     """One thing the model predicts."""
 
     label: Reference | None = None
-    """The label it learns; or use `auxiliary`."""
-    auxiliary: Literal["next_genres"] | None = None
+    """The label it learns."""
+    auxiliary: Annotated[Literal["next_genres"] | None, UNFINISHED] = None
     """A self-supervised target instead of a label."""
     loss: LossName | None = None
     """`softmax` over every title, `sampled_softmax` or `pairwise` over drawn ones, `bce` over labelled events, or

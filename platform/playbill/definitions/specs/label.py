@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
@@ -15,22 +17,99 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from playbill.definitions.specs.base import Definition, Duration, Spec, format_duration, unknown_name
-from playbill.definitions.specs.plugins import EXTRACTORS, ExtractorName, ExtractorPlugin, Level
+from playbill.definitions.specs.base import (
+    Definition,
+    Duration,
+    Spec,
+    format_duration,
+    known_or_namespaced,
+    plugin_options,
+    registered,
+)
 from playbill.definitions.specs.where import WhereError, column_names, parse_where
-from playbill.registry import Plugin
-from playbill.schema import ACTIONS, NAMESPACED, OUTCOME_COLUMNS
+from playbill.registry import Plugin, Registry
+from playbill.schema import ACTIONS, OUTCOME_COLUMNS
+
+Level = Literal["title", "row", "page"]
+"""What a label speaks about: a title, a row of a page, a page."""
 
 
-def _known_action(action: str) -> str:
-    if action not in ACTIONS and not NAMESPACED.fullmatch(action):
-        raise unknown_name("action", action, ACTIONS)
-    return action
+@dataclass(frozen=True, slots=True)
+class ExtractorPlugin(Plugin):
+    """A registered label extractor: what it needs, and how it is called (`playbill.labels.label_extractor`)."""
+
+    version: int = 1
+    """Raised when it gives other values than before."""
+    inputs: tuple[str, ...] = ()
+    """Columns of `interactions` it reads beside those every label reads."""
+    tables: tuple[str, ...] = ()
+    """Which of `titles` and `availability` it reads."""
+    window: timedelta | None = None
+    """How long after an event its outcome counts, where the label does not say."""
+    levels: tuple[Level, ...] = ("title", "row", "page")
+    """What its values may be about."""
+    actions: tuple[str, ...] = ()
+    """Actions of the events it gives values to, for counts of those it leaves out; none is any."""
+    function: Callable[..., Any] | None = None
+    """The implementation, where a decorator has it at hand."""
+    spec: type[Spec] | None = None
+    """The options spec, likewise."""
+
+    def load(self) -> Any:
+        """Return the implementation, imported where it is not at hand."""
+        return self.function or Plugin.load(self)
+
+    def load_options(self) -> Any | None:
+        """Return the options spec, or None when the extractor takes none."""
+        return self.spec or Plugin.load_options(self)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the implementation, so that a decorated function can still be used as one."""
+        return self.load()(*arguments)
 
 
-Action = Annotated[str, AfterValidator(_known_action)]
+EXTRACTORS = Registry(
+    "label extractor",
+    "playbill.labels",
+    {
+        "acted_on": ExtractorPlugin(
+            "playbill.labels.built_in_extractors:acted_on",
+            options="playbill.definitions.specs.label:ActedOnOptions",
+            inputs=("request_id",),
+            window=timedelta(days=1),
+            levels=("title",),
+            actions=("impression",),
+        ),
+        "measured": ExtractorPlugin(
+            "playbill.labels.built_in_extractors:measured",
+            options="playbill.definitions.specs.label:MeasuredOptions",
+            inputs=("progress", "duration_s"),
+            levels=("title",),
+        ),
+        "played_from": ExtractorPlugin(
+            "playbill.labels.built_in_extractors:played_from",
+            inputs=("request_id",),
+            window=timedelta(days=1),
+            levels=("row", "page"),
+            actions=("impression",),
+        ),
+        "visit_continues": ExtractorPlugin(
+            "playbill.labels.built_in_extractors:visit_continues",
+            inputs=("request_id", "session_id"),
+            window=timedelta(days=1),
+            levels=("page",),
+            actions=("impression",),
+        ),
+    },
+)
+"""Label extractors, called as `extract(events, context)`; see `playbill.labels.extractors`."""
+
+ExtractorName = Annotated[str, registered(EXTRACTORS)]
+
+
+Action = Annotated[str, known_or_namespaced("action", ACTIONS)]
 """An action of `schema.ACTIONS`, or a source's own such as `kuairand.follow`."""
 
 Actions = Annotated[
@@ -55,11 +134,6 @@ class MeasuredOptions(Spec):
     """Events that are labelled."""
     column: Literal["progress", "duration_s"]
     """Their number: the share of the title that was watched, or the seconds."""
-
-
-def _below_options(item: ErrorDetails) -> InitErrorDetails:
-    text = PydanticCustomError("options", "{text}", {"text": item["msg"]})
-    return InitErrorDetails(type=text, loc=("options", *item["loc"]), input=item["input"])
 
 
 def _checked_where(text: str) -> str:
@@ -197,19 +271,8 @@ class LabelSpec(Definition):
 
     def extractor_options(self) -> Any:
         """Return the extractor's options, checked by the spec it registers, or None without an extractor."""
-        if self.extractor is None:
-            return None
-        spec = EXTRACTORS[self.extractor].load_options()
-        if spec is None:
-            if self.options:
-                raise PydanticCustomError("options", f"extractor '{self.extractor}' takes no options")
-            return None
-        try:
-            return spec.model_validate(self.options)
-        except ValidationError as error:
-            raise ValidationError.from_exception_data(
-                error.title, [_below_options(item) for item in error.errors()]
-            ) from None
+        plugin = self.plugin
+        return None if plugin is None else plugin_options(plugin, self.options, f"extractor '{self.extractor}'")
 
 
 def _plugin(name: str | None) -> ExtractorPlugin | None:

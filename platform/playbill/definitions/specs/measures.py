@@ -2,15 +2,82 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 from pydantic_core import PydanticCustomError
 
-from playbill.definitions.specs.base import Name, Percent, Reference, Spec
-from playbill.definitions.specs.plugins import ESTIMATORS, BaselineName
-from playbill.definitions.specs.sampled import SAMPLED_REASON, sampled_reason
+from playbill.definitions.specs.base import Name, Percent, Reference, Spec, registered
 from playbill.errors import nearest
+from playbill.registry import Plugin, Registry
+
+BASELINES = Registry(
+    "baseline",
+    "playbill.baselines",
+    {
+        "popular": Plugin("playbill.evaluation.baselines.popularity:popular"),
+        "popular_7d": Plugin("playbill.evaluation.baselines.popularity:popular_7d"),
+        "ease": Plugin("playbill.evaluation.baselines.popularity:ease"),
+        "item_knn": Plugin("playbill.evaluation.baselines.item_knn:item_knn"),
+        "ials": Plugin("playbill.evaluation.baselines.ials:ials"),
+        "sasrec": Plugin("playbill.evaluation.baselines.sasrec:sasrec"),
+    },
+)
+BaselineName = Annotated[str, registered(BASELINES)]
+
+
+class ThresholdOptions(Spec):
+    """Where an off-policy estimator stops to believe importance weights."""
+
+    threshold: PositiveFloat | None = None
+    """Largest weight that is taken as it is; None = the one with the least estimated squared error."""
+
+
+_ESTIMATORS = "playbill.evaluation.off_policy.estimators"
+_THRESHOLD = "playbill.definitions.specs.measures:ThresholdOptions"
+ESTIMATORS = Registry(
+    "off-policy estimator",
+    "playbill.estimators",
+    {
+        "direct": Plugin(f"{_ESTIMATORS}:direct"),
+        "ips": Plugin(f"{_ESTIMATORS}:ips"),
+        "clipped_ips": Plugin(f"{_ESTIMATORS}:clipped_ips", _THRESHOLD),
+        "snips": Plugin(f"{_ESTIMATORS}:snips"),
+        "doubly_robust": Plugin(f"{_ESTIMATORS}:doubly_robust"),
+        "self_normalised_dr": Plugin(f"{_ESTIMATORS}:self_normalised_dr"),
+        "switch_dr": Plugin(f"{_ESTIMATORS}:switch_dr", _THRESHOLD),
+        "slate": Plugin(f"{_ESTIMATORS}:reward_interaction"),
+        "slate_snips": Plugin(f"{_ESTIMATORS}:self_normalised"),
+        "slate_independent": Plugin(f"{_ESTIMATORS}:independent"),
+        "slate_whole": Plugin(f"{_ESTIMATORS}:whole"),
+        "slate_dr": Plugin(f"{_ESTIMATORS}:cascade_dr"),
+    },
+)
+"""Off-policy estimators, called as `estimator(data, options)`; they return `evaluation.off_policy.terms.Terms`.
+The name of one whose units are slates starts with `slate`."""
+
+
+# Krichene and Rendle, "On sampled metrics for item recommendation", KDD 2020: they order models differently from the
+# metrics whose names they carry. ML-1M prints NDCG@10 near 0.59 against 100 random negatives and 0.13 to 0.19 against
+# the catalogue. So they are refused by name, wherever a metric can be named.
+SAMPLED_REASON = (
+    "a metric against a sample of titles orders models differently from the one over the whole catalogue, and prints "
+    "numbers several times too high; Playbill ranks everything that a canvas may show"
+)
+
+_SAMPLED = re.compile(
+    r"(^|[_\-.@])(sampled?|samples|sampling|subsampled?)([_\-.@\d]|$)"  # sampled_ndcg, ndcg@10_sampled, hr_sample100
+    r"|negatives?|(^|[_\-.@])neg_?\d+"  # hr_99_negatives, ndcg_neg100
+    r"|\d+_?(vs|in|plus|\+)_?\d+",  # ndcg_1vs100, hr_1_plus_99
+    re.IGNORECASE,
+)
+
+
+def sampled_reason(metric: str) -> str | None:
+    """Say why a metric's name, such as `sampled_ndcg@10`, is refused; None when it speaks of no sample of titles."""
+    return f"metric '{metric}' is not offered: {SAMPLED_REASON}" if _SAMPLED.search(metric) else None
+
 
 METRICS = ("calibration", "coverage", "debiased_ndcg", "hr", "map", "mrr", "ndcg", "novelty", "recall", "reward_ndcg")
 """Metrics of lists, named with a cut-off: `ndcg@10`."""

@@ -5,12 +5,12 @@ Ensembles: several models and a gate that learns which to trust where.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, WithJsonSchema, model_validator
 
-from playbill.definitions.specs.balance import Balance, BalanceOptions
 from playbill.definitions.specs.base import (
+    UNFINISHED,
     CanvasName,
     CanvasReference,
     Definition,
@@ -24,8 +24,8 @@ from playbill.definitions.specs.base import (
 from playbill.definitions.specs.context import ContextsSpec
 from playbill.definitions.specs.head import HeadSpec
 from playbill.definitions.specs.measures import EvaluateSpec, GateSpec
-from playbill.definitions.specs.plugins import GatedTransformerOptions, Trunk
-from playbill.errors import nearest
+from playbill.definitions.specs.network import Balance, BalanceOptions, GatedTransformerOptions, Trunk
+from playbill.errors import did_you_mean
 
 MetadataField = Literal["genres", "kind", "original_language", "release_year", "name", "synopsis"]
 
@@ -146,15 +146,16 @@ class ModelSpec(Definition):
     tasks: dict[CanvasName, TaskSpec] = Field(default_factory=dict)
     """Canvas -> where it gets training examples from while it has no logs."""
     training: TrainingSpec = TrainingSpec()
-    adaptation: AdaptationSpec = AdaptationSpec()
-    init_from: ModelReference | None = None
+    adaptation: Annotated[AdaptationSpec, UNFINISHED] = AdaptationSpec()
+    init_from: Annotated[ModelReference | None, UNFINISHED] = None
     """Start from this model's weights."""
     sampling: SamplingSpec | None = None
     evaluate: EvaluateSpec = EvaluateSpec()
     gates: tuple[GateSpec, ...] = ()
     """All must hold before a promotion stands."""
-    promote: Literal["manual", "auto"] = "manual"
-    """`manual`: by a person. `auto`: after gates, for daily updates."""
+    # `auto`, after gates and for daily updates, is hidden until something acts on it.
+    promote: Annotated[Literal["manual", "auto"], WithJsonSchema({"const": "manual"})] = "manual"
+    """`manual`: by a person."""
 
     def unavailable(self) -> tuple[tuple[str, str], ...]:
         """Return what this definition asks for that training cannot do yet, as (YAML path, message)."""
@@ -196,7 +197,6 @@ class EnsembleSpec(Definition):
     @model_validator(mode="after")
     def _guard_names_a_member(self) -> Self:
         if self.guard is not None and self.guard.against not in self.members:
-            close = nearest(self.guard.against, self.members)
-            hint = f" Did you mean '{close}'?" if close else ""
-            raise ValueError(f"guard.against '{self.guard.against}' is no member.{hint}")
+            hint = did_you_mean(self.guard.against, self.members)
+            raise ValueError(f"guard.against '{self.guard.against}' is no member. {hint}".rstrip())
         return self

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from playbill.definitions.specs.base import Definition, Duration, Reference, Spec, Weight
-from playbill.errors import nearest
+from playbill.errors import did_you_mean
 
 Attribution = Literal["event", "same_title"]
 
@@ -61,9 +61,8 @@ class RewardSpec(Definition):
     def _delayed_are_terms(self) -> Self:
         for name in self.delayed:
             if name not in self.terms:
-                close = nearest(name, self.terms)
-                hint = f" Did you mean '{close}'?" if close else ""
-                raise ValueError(f"delayed '{name}' is not among the terms.{hint}")
+                hint = did_you_mean(name, self.terms)
+                raise ValueError(f"delayed '{name}' is not among the terms. {hint}".rstrip())
         return self
 
     @model_validator(mode="after")

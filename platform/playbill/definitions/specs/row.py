@@ -10,8 +10,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from playbill.definitions.specs.base import CanvasReference, Definition, Spec
 from playbill.definitions.specs.candidates import CandidatesSpec, TitleKind
-from playbill.definitions.specs.canvas import Blend
-from playbill.definitions.specs.plugins import FallbackName
+from playbill.definitions.specs.canvas import Blend, FallbackName
 
 _PLACEHOLDER = re.compile(r"\{\w*\}")
 LANGUAGE_PATTERN = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")

@@ -20,7 +20,7 @@ from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
 from playbill.clock import parse_moment
-from playbill.errors import ConfigError, nearest
+from playbill.errors import ConfigError, did_you_mean
 from playbill.schema import DERIVED_COLUMNS, INTERACTIONS
 
 ValueType = Literal["text", "number", "moment"]
@@ -236,8 +236,7 @@ class _Reader:
     def _column(self, token: Any) -> str:
         name = str(token)
         if name not in self._columns:
-            close = nearest(name, self._columns)
-            hint = f"Did you mean '{close}'?" if close else f"Columns: {', '.join(sorted(self._columns))}."
+            hint = did_you_mean(name, self._columns, f"Columns: {', '.join(sorted(self._columns))}.")
             hint = "What is not known never matches, nor does its opposite." if name.lower() in _NO_VALUE else hint
             raise WhereError(self._text, token.start_pos, f"unknown column '{name}'", hint)
         return name

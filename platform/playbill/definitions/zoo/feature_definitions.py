@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from playbill.definitions.zoo.yaml_tree import Place, problem
-from playbill.errors import Problem, nearest
+from playbill.errors import Problem, did_you_mean
 
 STORED = {"FeatureView", "BatchFeatureView", "StreamFeatureView"}
 COMPUTED = {"event_view", "event_function"}
@@ -108,11 +108,16 @@ def read_feature_repo(folder: Path) -> FeatureRepo:
     return FeatureRepo(found)
 
 
+def python_files(folder: Path) -> Iterator[Path]:
+    """Yield the Python files below a folder, hidden ones left out, in order."""
+    for path in sorted(folder.rglob("*.py")):
+        if not any(part.startswith((".", "__pycache__")) for part in path.relative_to(folder).parts):
+            yield path
+
+
 def _modules(folder: Path) -> dict[str, _Module]:
     modules = {}
-    for path in sorted(folder.rglob("*.py")):
-        if any(part.startswith((".", "__pycache__")) for part in path.relative_to(folder).parts):
-            continue
+    for path in python_files(folder):
         try:
             tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError, OSError):
@@ -139,13 +144,14 @@ def _service_problems(call: ast.Call, module: _Module, modules: Mapping[str, _Mo
             columns = _columns_of(what, module, modules)
             for column in reading.columns or ():
                 if columns and column not in columns:
-                    hint = _near(column, columns, f"It has {', '.join(columns)}.")
+                    hint = did_you_mean(column, columns, f"It has {', '.join(columns)}.")
                     yield problem(place, (), f"view '{reading.name}' has no column '{column}'", hint)
         elif isinstance(what, ast.Name):
             known = sorted({*module.names, *module.imported})
             home, name = _home(what.id, module, modules)
+            others = [name for name in (*known, *_all_names(modules)) if name != what.id]
             if what.id not in known or (home is not None and home is not module and name not in home.names):
-                yield problem(place, (), f"'{what.id}' is not defined", _near(what.id, [*known, *_all_names(modules)]))
+                yield problem(place, (), f"'{what.id}' is not defined", did_you_mean(what.id, others))
 
 
 def _columns_of(node: ast.expr, module: _Module, modules: Mapping[str, _Module]) -> tuple[str, ...]:
@@ -157,11 +163,6 @@ def _columns_of(node: ast.expr, module: _Module, modules: Mapping[str, _Module])
 
 def _all_names(modules: Mapping[str, _Module]) -> list[str]:
     return [name for module in modules.values() for name in module.names]
-
-
-def _near(name: str, known: Sequence[str], otherwise: str = "") -> str:
-    close = nearest(name, [one for one in known if one != name])
-    return f"Did you mean '{close}'?" if close else otherwise
 
 
 @dataclass
@@ -192,7 +193,9 @@ def _definitions(module: _Module, modules: Mapping[str, _Module]) -> Iterator[Fe
             if name is None:
                 continue
             reads = tuple(reading for reading, _ in _readings(call, module, modules) if reading is not None)
-            label = name.removeprefix("label_") if _called(call) == "LabelView" and name.startswith("label_") else None
+            label = (
+                name.removeprefix("label_") if called(call.func) == "LabelView" and name.startswith("label_") else None
+            )
             yield FeatureDefinition(
                 kind,
                 name,
@@ -201,7 +204,7 @@ def _definitions(module: _Module, modules: Mapping[str, _Module]) -> Iterator[Fe
                 _schema(call),
                 reads,
                 label,
-                _called(call),
+                called(call.func),
             )
 
 
@@ -209,7 +212,7 @@ def _calls(statement: ast.stmt) -> Iterator[tuple[ast.Call, str]]:
     """Return the definitions that a statement makes, also those inside others such as a push source's batch source."""
     if isinstance(statement, ast.FunctionDef):
         calls = (decorator for decorator in statement.decorator_list if isinstance(decorator, ast.Call))
-        yield from ((call, "feature_view") for call in calls if _called(call) in DECORATORS)
+        yield from ((call, "feature_view") for call in calls if called(call.func) in DECORATORS)
         return
     for node in ast.walk(statement):
         if isinstance(node, ast.Call) and (kind := _kind(node)):
@@ -217,12 +220,12 @@ def _calls(statement: ast.stmt) -> Iterator[tuple[ast.Call, str]]:
 
 
 def _kind(call: ast.Call) -> str | None:
-    called = _called(call)
-    if called in VIEWS:
+    name = called(call.func)
+    if name in VIEWS:
         return "feature_view"
-    if called in SOURCES:
+    if name in SOURCES:
         return "source"
-    return "feature_service" if called == SERVICE or _extends(call) else None
+    return "feature_service" if name == SERVICE or _extends(call) else None
 
 
 def _extends(call: ast.Call) -> bool:
@@ -230,20 +233,22 @@ def _extends(call: ast.Call) -> bool:
     return isinstance(call.func, ast.Name) and call.func.id == EXTENDED and bool(call.args)
 
 
-def _called(call: ast.Call) -> str:
-    match call.func:
+def called(function: ast.expr) -> str:
+    """Return the name by which an expression calls a function, or nothing."""
+    match function:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name
     return ""
 
 
-def _keyword(call: ast.Call, *names: str) -> ast.expr | None:
-    return next((keyword.value for keyword in call.keywords if keyword.arg in names), None)
+def keyword(call: ast.Call, *names: str) -> ast.expr | None:
+    """Return the first keyword argument of these names."""
+    return next((argument.value for argument in call.keywords if argument.arg in names), None)
 
 
 def _name_of(call: ast.Call, statement: ast.stmt, module: _Module) -> str | None:
     own = call.args[1:] if _extends(call) else call.args
-    given = _keyword(call, "name") or (own[0] if own else None)
+    given = keyword(call, "name") or (own[0] if own else None)
     if given is None and isinstance(statement, ast.FunctionDef):
         return statement.name
     return _text(given, module)
@@ -263,13 +268,13 @@ def _text(node: ast.expr | None, module: _Module) -> str | None:
 
 
 def _schema(call: ast.Call) -> tuple[str, ...]:
-    schema = _keyword(call, "schema", "values") if _called(call) in COMPUTED else _keyword(call, "schema")
+    schema = keyword(call, "schema", "values") if called(call.func) in COMPUTED else keyword(call, "schema")
     if isinstance(schema, ast.Dict):
         return tuple(key.value for key in schema.keys if isinstance(key, ast.Constant) and isinstance(key.value, str))
     if not isinstance(schema, ast.List):
         return ()
     fields = (item for item in schema.elts if isinstance(item, ast.Call))
-    names = (_keyword(item, "name") or (item.args[0] if item.args else None) for item in fields)
+    names = (keyword(item, "name") or (item.args[0] if item.args else None) for item in fields)
     return tuple(node.value for node in names if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
@@ -278,9 +283,9 @@ def _readings(
 ) -> Iterator[tuple[Reading | None, ast.expr]]:
     """Return what a call reads, None where that is not known, and where it says so."""
     if _extends(call):
-        items = [call.args[0], *(call.args[1:] if _keyword(call, "name") else call.args[2:])]
+        items = [call.args[0], *(call.args[1:] if keyword(call, "name") else call.args[2:])]
     else:
-        given = _keyword(call, "features", "sources", "source", "batch_source")
+        given = keyword(call, "features", "sources", "source", "batch_source")
         items = given.elts if isinstance(given, ast.List | ast.Tuple) else [given] if given is not None else []
     for item in items:
         columns, what = None, item

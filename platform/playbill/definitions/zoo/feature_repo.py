@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from playbill.definitions.zoo.feature_definitions import DECORATORS, EXTENDED, SERVICE, VIEWS, service_problems
+from playbill.definitions.zoo.feature_definitions import (
+    DECORATORS,
+    EXTENDED,
+    SERVICE,
+    VIEWS,
+    called,
+    keyword,
+    python_files,
+    service_problems,
+)
 from playbill.definitions.zoo.yaml_tree import Place, problem
 from playbill.errors import Problem
 
@@ -32,10 +41,8 @@ def scan_feature_repo(folder: Path, problems: list[Problem]) -> FeatureNames:
     """
     found: dict[str, set[str]] = {"service": set(), "view": set()}
     computed: list[str] = []
-    for path in sorted(folder.rglob("*.py")):
+    for path in python_files(folder):
         relative = path.relative_to(folder)
-        if any(part.startswith((".", "__pycache__")) for part in relative.parts):
-            continue
         shown = f"{folder.name}/{relative.as_posix()}"
         if len(relative.parts) == 1 and _is_taken(path.stem):
             what = f"a file called {path.name} is silently skipped by Feast, Python has a module of that name"
@@ -83,32 +90,17 @@ def _constants(tree: ast.Module) -> dict[str, str]:
 def _definitions(tree: ast.Module) -> Iterator[tuple[str, ast.expr | ast.stmt, ast.expr | None]]:
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=function) if _called(function) in {SERVICE, *VIEWS}:
-                kind = "service" if _called(function) == SERVICE else "view"
-                yield kind, node, _name_argument(node)
+            case ast.Call(func=function) if called(function) in {SERVICE, *VIEWS}:
+                kind = "service" if called(function) == SERVICE else "view"
+                yield kind, node, keyword(node, "name") or (node.args[0] if node.args else None)
             case ast.Call(func=ast.Name(id=function), args=[_, *own]) if function == EXTENDED:
-                yield "service", node, _keyword(node, "name") or (own[0] if own else None)
+                yield "service", node, keyword(node, "name") or (own[0] if own else None)
             case ast.FunctionDef(name=name, decorator_list=decorators):
                 for decorator in decorators:
-                    called = decorator.func if isinstance(decorator, ast.Call) else decorator
-                    if _called(called) in DECORATORS:
-                        given = _keyword(decorator, "name") if isinstance(decorator, ast.Call) else None
+                    function = decorator.func if isinstance(decorator, ast.Call) else decorator
+                    if called(function) in DECORATORS:
+                        given = keyword(decorator, "name") if isinstance(decorator, ast.Call) else None
                         yield "view", node, given or ast.Constant(name)
-
-
-def _called(function: ast.expr) -> str:
-    match function:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-    return ""
-
-
-def _keyword(call: ast.Call, name: str) -> ast.expr | None:
-    return next((keyword.value for keyword in call.keywords if keyword.arg == name), None)
-
-
-def _name_argument(call: ast.Call) -> ast.expr | None:
-    return _keyword(call, "name") or (call.args[0] if call.args else None)
 
 
 def _literal(name: ast.expr | None, constants: dict[str, str]) -> str | None:

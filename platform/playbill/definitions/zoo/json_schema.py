@@ -1,7 +1,4 @@
-"""JSON schemas of the kinds, for editors: completion, and the specs' docstrings as help.
-
-The key-by-key reference of the zoo, written from the specs so that it cannot go stale.
-"""
+"""JSON schemas of the kinds, for editors, and the key-by-key reference of the zoo, both written from the specs."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from playbill.definitions.specs import (
@@ -22,14 +19,15 @@ from playbill.definitions.specs import (
     CONTEXTS,
     EXTRACTORS,
     FALLBACKS,
+    FINISHED_KINDS,
     KINDS,
     LOSSES,
     SHARINGS,
     TRUNKS,
     Definition,
 )
-from playbill.definitions.specs.base import CANVAS_REFERENCE_PATTERN, REFERENCE_PATTERN, format_duration
-from playbill.definitions.specs.plugins import NEGATIVES
+from playbill.definitions.specs.base import CANVAS_REFERENCE_PATTERN, REFERENCE_PATTERN, UNFINISHED, format_duration
+from playbill.definitions.specs.head import NEGATIVES
 from playbill.definitions.zoo.messages import bare, inner_spec
 from playbill.files import write_text
 from playbill.schema import DERIVED_COLUMNS, INTERACTIONS
@@ -67,13 +65,7 @@ def file_name(kind: str) -> str:
 
 
 def first_line(kind: str, file: Path, model_zoo: Path) -> str:
-    """Return the comment from which editors learn a file's schema.
-
-    Args:
-        kind: Of the definition in it.
-        file: The YAML file.
-        model_zoo: The folder of the zoo, which holds `schemas/`.
-    """
+    """Return the comment from which editors learn the schema of a definition's YAML file."""
     way = os.path.relpath(model_zoo / FOLDER / file_name(kind), file.parent).replace(os.sep, "/")
     return f"# yaml-language-server: $schema={way}"
 
@@ -111,21 +103,23 @@ def _offer_names(properties: dict[str, Any]) -> None:
 
 def umbrella_schema() -> dict[str, Any]:
     """Return the schema of any definition: its `kind` picks the schema that counts."""
-    branches = [{"if": {"properties": {"kind": {"const": kind}}}, "then": {"$ref": file_name(kind)}} for kind in KINDS]
+    branches = [
+        {"if": {"properties": {"kind": {"const": kind}}}, "then": {"$ref": file_name(kind)}} for kind in FINISHED_KINDS
+    ]
     return {
         "$schema": DRAFT,
         "$id": UMBRELLA,
         "title": "Playbill definition",
         "type": "object",
         "required": ["kind", "name", "version"],
-        "properties": {"kind": {"enum": list(KINDS), "description": "What this file defines."}},
+        "properties": {"kind": {"enum": list(FINISHED_KINDS), "description": "What this file defines."}},
         "allOf": branches,
     }
 
 
 def write_schemas(folder: Path) -> list[Path]:
     """Write one schema per kind and the umbrella over them, and return the files."""
-    schemas = {file_name(kind): kind_schema(kind) for kind in KINDS} | {UMBRELLA: umbrella_schema()}
+    schemas = {file_name(kind): kind_schema(kind) for kind in FINISHED_KINDS} | {UMBRELLA: umbrella_schema()}
     for name, schema in schemas.items():
         text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         write_text(folder / name, text, "the schema")
@@ -154,12 +148,12 @@ def replace_reference(text: str) -> str:
 
 def render_reference() -> str:
     """Return the Markdown of every kind and key, registered name and column."""
-    parts = [*_common(), *(part for kind in KINDS for part in _kind(kind))]
+    parts = [*_common(), *(part for kind in FINISHED_KINDS for part in _kind(kind))]
     return "\n".join([*parts, *_names(), *_columns()])
 
 
 def _common() -> Iterator[str]:
-    kinds = ", ".join(f"`{kind}`" for kind in KINDS)
+    kinds = ", ".join(f"`{kind}`" for kind in FINISHED_KINDS)
     yield from ("### Every file", "", *_HEADER, f"| `kind` | required | What the file defines. One of {kinds}. |")
     for name in _COMMON:
         field = Definition.model_fields[name]
@@ -177,7 +171,7 @@ def _kind(kind: str) -> Iterator[str]:
 def _rows(spec: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in spec.model_fields.items():
         key = f"{prefix}{field.alias or name}"
-        if key in ("kind", *_COMMON):
+        if key in ("kind", *_COMMON) or UNFINISHED in field.metadata:
             continue
         inner, step = inner_spec(field.annotation)
         description = field.description or (_sentence(inner) if inner else "")
@@ -207,6 +201,8 @@ def _default(field: FieldInfo) -> str:
 
 
 def _choices(field: FieldInfo) -> str:
+    if any(isinstance(item, WithJsonSchema) for item in field.metadata):
+        return ""
     values = bare(field.annotation)
     several = get_origin(values) is tuple
     if several:

@@ -14,7 +14,7 @@ from playbill.definitions.specs.reward import REWARDED, TermSpec
 from playbill.definitions.zoo.parsing import Checked, DefinitionIndex, place_of
 from playbill.definitions.zoo.resolve import rows_of_others
 from playbill.definitions.zoo.yaml_tree import problem
-from playbill.errors import Problem, nearest
+from playbill.errors import Problem, did_you_mean
 
 Path = tuple[str | int, ...]
 
@@ -36,8 +36,7 @@ def check_page(
     for path, reference in named:
         name = split_reference(reference)[0]
         if name not in own and not index.unread_as("Row", name):
-            close = nearest(name, own)
-            hint = f"Did you mean '{close}'?" if close else f"Rows: {', '.join(own) or 'none'}."
+            hint = did_you_mean(name, own, f"Rows: {', '.join(own) or 'none'}.")
             what = f"model '{model.name}' has no row '{name}' on canvas '{canvas.name}'"
             yield problem(place_of(owner, path), path, what, hint)
 
@@ -97,8 +96,7 @@ def _check_head(
     head, level = requested
     place = place_of(owner, path, key=path[1] == "blend")
     if head not in known:
-        close = nearest(head, known)
-        hint = f"Did you mean '{close}'?" if close else f"Heads: {', '.join(known)}."
+        hint = did_you_mean(head, known, f"Heads: {', '.join(known)}.")
         yield problem(place, path, f"model '{model.name}' has no head '{head}'", hint)
         return
     own = _level(index, model, head) if head in model.heads else level

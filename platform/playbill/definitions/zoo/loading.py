@@ -1,17 +1,16 @@
 """The whole zoo: every file read, every mistake found at once, every definition at hand.
 
-`zoo.lock`: what published versions said, so that a changed one is noticed.
-
-One line per definition, `Canvas home:1 sha256:...`, sorted. Comments, layout and defaults written out do not
-change a content's hash. A line stays when its definition goes, so that a version is never used twice.
+`zoo.lock` says what published versions said, so that a changed one is noticed: a sorted line per definition such as
+`Canvas home:1 sha256:...`. Comments, layout and defaults written out do not change a content's hash. A line stays when
+its definition goes, so that a version is never used twice.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,12 @@ from playbill.definitions.specs import (
     RewardSpec,
     RowSpec,
     content_hash,
+    split_reference,
 )
 from playbill.definitions.zoo.feature_repo import FeatureNames, scan_feature_repo
 from playbill.definitions.zoo.parsing import Checked, DefinitionIndex, read_definitions
-from playbill.definitions.zoo.reach import Mistakes
-from playbill.definitions.zoo.references import check_references, notes
-from playbill.definitions.zoo.resolve import resolve, resolve_reward
+from playbill.definitions.zoo.references import check_references, notes, references
+from playbill.definitions.zoo.resolve import resolve, resolve_reward, rows_of_model
 from playbill.definitions.zoo.yaml_tree import Place, problem
 from playbill.errors import DefinitionError, Problem, UnknownNameError
 from playbill.files import write_text
@@ -39,6 +38,64 @@ from playbill.files import write_text
 logger = logging.getLogger(__name__)
 
 _PLACE = re.compile(r"(.*?):(\d+):(\d+)(?:: (.*))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """Every mistake of a zoo: those of files, and those of definitions that do not fit others."""
+
+    index: DefinitionIndex
+    """Of all definitions."""
+    in_files: dict[str, list[Problem]] = field(default_factory=dict)
+    """Mistakes by the file they are in."""
+    of_definitions: dict[str, list[Problem]] = field(default_factory=dict)
+    """Mistakes across files by the definition whose check found them, such as `Model every:1`."""
+
+    @cached_property
+    def all(self) -> set[Problem]:
+        """Every one of them."""
+        lists = (*self.in_files.values(), *self.of_definitions.values())
+        return {problem for problems in lists for problem in problems}
+
+    def of(self, kind: str, reference: str) -> set[Problem]:
+        """Return the mistakes of a definition and of all that it is made of."""
+        if not self.all:
+            return set()
+        names, files = reach(self.index, kind, reference)
+        found = [self.of_definitions.get(name, []) for name in names] + [self.in_files.get(file, []) for file in files]
+        return {problem for problems in found for problem in problems}
+
+
+def reach(index: DefinitionIndex, kind: str, reference: str) -> tuple[set[str], set[str]]:
+    """Return what a definition is made of, itself included: names such as `Label play:1`, and files.
+
+    A model that a definition starts from is none of it: its registered version is.
+    """
+    names: set[str] = set()
+    files: set[str] = set()
+    todo = [(kind, reference)]
+    while todo:
+        here = todo.pop()
+        name, version = split_reference(here[1])
+        files.update(one.file for one in index.unread_as(here[0], name))
+        versions = index.written[here[0]].get(name, {})
+        written = versions.get(version or max(versions, default=0))
+        if written is None or written.label in names:
+            continue
+        names.add(written.label)
+        files.add(written.node.place.file)
+        if (base := written.node.child("extends")) is not None:
+            todo.append((written.kind, str(base.plain())))
+        if (checked := index.versions(here[0], name).get(written.version)) is not None:
+            todo.extend(_parts(index, checked))
+    return names, files
+
+
+def _parts(index: DefinitionIndex, checked: Checked) -> Iterable[tuple[str, str]]:
+    named = [(kind, reference) for kind, reference, path, _ in references(checked) if path[0] != "init_from"]
+    if isinstance(checked.spec, ModelSpec):
+        named += [("Row", row.spec.reference) for row in rows_of_model(index, checked.spec)]
+    return named
 
 
 @dataclass(frozen=True)
@@ -60,39 +117,35 @@ class Zoo:
     @cached_property
     def labels(self) -> Mapping[str, LabelSpec]:
         """Labels by name."""
-        return self._newest("Label", LabelSpec)
+        return self._newest("Label")
 
     @cached_property
     def rewards(self) -> Mapping[str, RewardSpec]:
         """Rewards by name."""
-        return self._newest("Reward", RewardSpec)
+        return self._newest("Reward")
 
     @cached_property
     def canvases(self) -> Mapping[str, CanvasSpec]:
         """Canvases by name."""
-        return self._newest("Canvas", CanvasSpec)
+        return self._newest("Canvas")
 
     @cached_property
     def rows(self) -> Mapping[str, RowSpec]:
         """Rows by name."""
-        return self._newest("Row", RowSpec)
+        return self._newest("Row")
 
     @cached_property
     def models(self) -> Mapping[str, ModelSpec]:
         """Models by name, as written; `model` returns one with everything it uses."""
-        return self._newest("Model", ModelSpec)
+        return self._newest("Model")
 
     @cached_property
     def ensembles(self) -> Mapping[str, EnsembleSpec]:
         """Ensembles by name."""
-        return self._newest("Ensemble", EnsembleSpec)
+        return self._newest("Ensemble")
 
     def find(self, kind: str, reference: str) -> Definition:
-        """Return a definition by `name` (its newest version) or `name:version`.
-
-        Args:
-            kind: `Label`, `Reward`, `Canvas`, `Row`, `Model` or `Ensemble`.
-            reference: The name, with or without a version.
+        """Return a definition of a kind such as `Label` by `name` (its newest version) or `name:version`.
 
         Raises:
             UnknownNameError: There is none.
@@ -147,7 +200,7 @@ class Zoo:
         """Record every definition in zoo.lock and return those that were new to it."""
         return write_lock(self.folder, self.index, read_lock(self.folder, []))
 
-    def _newest(self, kind: str, spec: type[Any]) -> dict[str, Any]:
+    def _newest(self, kind: str) -> dict[str, Any]:
         self._count_others()
         newest = {name: versions[max(versions)] for name, versions in sorted(self.index.checked[kind].items())}
         return {name: one.spec for name, one in newest.items() if not self.mistakes.of(kind, one.spec.reference)}
@@ -168,8 +221,7 @@ def load_zoo(model_zoo: Path, feature_repo: Path | None = None) -> Zoo:
 
     Args:
         model_zoo: Folder of the YAML files and of zoo.lock.
-        feature_repo: Folder of the Feast definitions, or None to leave feature services unchecked. Nothing in
-            it is imported.
+        feature_repo: Folder of the Feast definitions; None leaves feature services unchecked. Nothing is imported.
 
     Raises:
         DefinitionError: With every mistake of every file, in the order of files and lines.
@@ -183,9 +235,7 @@ def load_zoo(model_zoo: Path, feature_repo: Path | None = None) -> Zoo:
 def open_zoo(model_zoo: Path, feature_repo: Path | None = None) -> Zoo:
     """Read every definition for a command that needs some of them; only mistakes in those are errors.
 
-    Args:
-        model_zoo: As for `load_zoo`.
-        feature_repo: As for `load_zoo`; mistakes in it are errors, as every feature service may depend on them.
+    Mistakes in feature_repo always are, as every feature service may depend on them.
 
     Raises:
         DefinitionError: There is no zoo or no feature_repo, or the latter has mistakes.

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from playbill.definitions.zoo.yaml_tree import Node, Place, problem
-from playbill.errors import Problem, nearest
+from playbill.errors import Problem, did_you_mean
 
 _QUOTED = re.compile(r"'([^']*)'")
 _KEY = "[key]"
@@ -154,15 +154,13 @@ def _of_annotation(annotation: Any) -> Iterator[Any]:
 
 def _unknown_key(spec: type[BaseModel], root: Node, path: tuple[str | int, ...]) -> Problem:
     known = keys_at(spec, path[:-1])
-    close = nearest(str(path[-1]), known)
-    hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(known)}."
+    hint = did_you_mean(str(path[-1]), known, f"Known: {', '.join(known)}.")
     return problem(root.key_place(path), path, f"unknown key '{path[-1]}'", hint)
 
 
 def _literal(root: Node, path: tuple[str | int, ...], item: Mapping[str, Any]) -> Problem:
     expected = str(item["ctx"]["expected"])
-    close = nearest(str(item["input"]), _QUOTED.findall(expected))
-    hint = f"Did you mean '{close}'?" if close else f"Expected {expected}."
+    hint = did_you_mean(str(item["input"]), _QUOTED.findall(expected), f"Expected {expected}.")
     return problem(root.find(path).place, path, f"unknown value '{item['input']}'", hint)
 
 

@@ -17,7 +17,7 @@ from playbill.definitions.specs import KINDS, Definition, split_reference
 from playbill.definitions.specs.base import CANVAS_NAME_PATTERN
 from playbill.definitions.zoo.messages import explain, is_consequence
 from playbill.definitions.zoo.yaml_tree import Node, Place, problem, read_yaml
-from playbill.errors import Problem, nearest
+from playbill.errors import Problem, did_you_mean
 
 _IDENTITY = ("kind", "name", "version")
 _NAME_LINE = re.compile(r"^name:\s*['\"]?([^'\"#\s]+)", re.MULTILINE)
@@ -106,8 +106,7 @@ class DefinitionIndex:
         if self.unread_as(kind, name):
             return None
         if name not in known:
-            close = nearest(name, known)
-            hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(sorted(known)) or 'none'}."
+            hint = did_you_mean(name, known, f"Known: {', '.join(sorted(known)) or 'none'}.")
             return f"unknown {kind.lower()} '{name}'", hint
         if version is not None and version not in known[name]:
             versions = ", ".join(map(str, sorted(known[name])))
@@ -189,8 +188,7 @@ def _identify(node: Node, problems: list[Problem]) -> Written | None:
         if kind is None:
             problems.append(problem(node.place, ("kind",), "is missing", f"Kinds: {', '.join(KINDS)}."))
         else:
-            close = nearest(str(kind.plain()), KINDS)
-            hint = f"Did you mean '{close}'?" if close else f"Kinds: {', '.join(KINDS)}."
+            hint = did_you_mean(str(kind.plain()), KINDS, f"Kinds: {', '.join(KINDS)}.")
             problems.append(problem(kind.place, ("kind",), f"unknown kind '{kind.plain()}'", hint))
         return None
     name, version = node.child("name"), node.child("version")

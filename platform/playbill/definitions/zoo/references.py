@@ -30,7 +30,7 @@ from playbill.definitions.zoo.kind_checks import (
 from playbill.definitions.zoo.parsing import Checked, DefinitionIndex, place_of
 from playbill.definitions.zoo.resolve import rows_of_model, rows_of_others
 from playbill.definitions.zoo.yaml_tree import problem
-from playbill.errors import Problem, nearest
+from playbill.errors import Problem, did_you_mean
 
 Path = tuple[str | int, ...]
 
@@ -184,9 +184,8 @@ def _check_service(checked: Checked, model: ModelSpec, features: FeatureNames | 
         return
     if model.features in features.services:
         return
-    close = nearest(model.features, features.services)
-    known = ", ".join(sorted(features.services)) or "none"
-    hint = f"Did you mean '{close}'?" if close else f"Feature services in feature_repo: {known}."
+    known = f"Feature services in feature_repo: {', '.join(sorted(features.services)) or 'none'}."
+    hint = did_you_mean(model.features, features.services, known)
     what = f"unknown feature service '{model.features}'"
     yield problem(place_of(checked, ("features",)), ("features",), what, hint)
 
@@ -234,8 +233,7 @@ def _check_tasks(index: DefinitionIndex, checked: Checked, model: ModelSpec) -> 
     for canvas, task in model.tasks.items():
         path: Path = ("tasks", canvas)
         if canvas not in names:
-            close = nearest(canvas, names)
-            hint = f"Did you mean '{close}'?" if close else f"Canvases: {', '.join(names)}."
+            hint = did_you_mean(canvas, names, f"Canvases: {', '.join(names)}.")
             yield problem(place_of(checked, path, key=True), path, f"the model has no canvas '{canvas}'", hint)
             continue
         found = index.find("Canvas", names[canvas])
@@ -260,8 +258,7 @@ def _check_gates(checked: Checked, model: ModelSpec) -> Iterator[Problem]:
                 continue
             path: Path = ("gates", index, key)
             shown = [item for item in allowed if item]
-            close = nearest(str(value), shown)
-            hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(shown)}."
+            hint = did_you_mean(str(value), shown, f"Known: {', '.join(shown)}.")
             what = f"cut-off {value} is not in evaluate.k" if key == "metric" else f"'{value}' is not measured"
             yield problem(place_of(checked, path), path, what, hint)
 
@@ -274,8 +271,7 @@ def _check_blend(owner: Checked, checked: Checked, model: ModelSpec, blend: dict
         if head in TERMS:
             continue
         if head not in heads:
-            close = nearest(head, [*heads, *TERMS])
-            hint = f"Did you mean '{close}'?" if close else f"Heads: {', '.join(heads)}."
+            hint = did_you_mean(head, [*heads, *TERMS], f"Heads: {', '.join(heads)}.")
             yield problem(place, path, f"model '{model.name}' has no head '{head}'", hint)
         elif head in model.heads and model.heads[head].label is None:
             yield problem(place, path, f"head '{head}' of model '{model.name}' is auxiliary and scores no titles")

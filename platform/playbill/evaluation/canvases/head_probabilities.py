@@ -21,7 +21,7 @@ from playbill.arrays import Floats64
 from playbill.datasets import Request, Split
 from playbill.datasets.examples.labelled import assert_held_out_later
 from playbill.definitions.specs import CanvasSpec, HeadSpec, ResolvedModel
-from playbill.definitions.specs.losses import loss_options, loss_plugin
+from playbill.definitions.specs.head import loss_options, loss_plugin
 from playbill.evaluation.cases.build import logged_frame
 from playbill.evaluation.cases.case import REQUEST_FIELDS, Fold
 from playbill.evaluation.cases.event_log import UNKNOWN, EvaluationTables, EventLog, TitleOrder

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from playbill.arrays import Floats64, Indices
-from playbill.definitions.specs.plugins import ESTIMATORS
+from playbill.definitions.specs.measures import ESTIMATORS
 from playbill.errors import DataError, EffectiveSampleError, OverlapError, Problem
 from playbill.evaluation.off_policy.terms import ROUNDING, Chain, OffPolicyData, Terms
 from playbill.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES, MemberBootstrap

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from playbill.arrays import Floats64, Indices, Mask
-from playbill.definitions.specs.plugins import ThresholdOptions
+from playbill.definitions.specs.measures import ThresholdOptions
 from playbill.errors import DataError, Problem
 from playbill.evaluation.off_policy.terms import Chain, OffPolicyData, Terms, one_column
 

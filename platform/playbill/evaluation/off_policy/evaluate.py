@@ -15,7 +15,7 @@ from datetime import datetime
 import numpy as np
 
 from playbill.definitions.specs import CandidatesSpec, RowSpec
-from playbill.definitions.specs.plugins import ESTIMATORS
+from playbill.definitions.specs.measures import ESTIMATORS
 from playbill.errors import ComparisonError, ConfigError, EffectiveSampleError, OverlapError, UnknownNameError
 from playbill.evaluation.canvases.loaded_version import OpenModel
 from playbill.evaluation.canvases.model import CanvasScorer

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import polars as pl
 
-from playbill.errors import DataError, Problem, nearest
+from playbill.errors import DataError, Problem, did_you_mean
 from playbill.schema import UNKNOWN_COUNTRY
 from playbill.sources.kuairand.logs import LOG_COLUMNS, Exposures, read_exposures
 from playbill.tables import example_row
@@ -243,8 +243,7 @@ def _missing_columns(paths: Sequence[Path], table: _Table) -> list[Problem]:
             continue
         for name in table.columns:
             if name not in known:
-                close = nearest(name, known)
-                hint = f"Did you mean '{close}'?" if close else f"It has {', '.join(known)}."
+                hint = did_you_mean(name, known, f"It has {', '.join(known)}.")
                 problems.append(Problem(path.name, f"column '{name}' is missing.", hint))
     return problems
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import polars as pl
 
-from playbill.errors import Problem, nearest
+from playbill.errors import Problem, did_you_mean
 from playbill.sources.tabular.mapping import FileOrigin, FileTable
 
 _FORMATS = {
@@ -71,8 +71,7 @@ def open_table(table: str, mapping: FileTable, folder: Path, scratch: Path) -> p
         for side, frame in (("the table", rows), ("the joined file", added)):
             names = frame.collect_schema().names()
             if joined.by not in names:
-                close = nearest(joined.by, names)
-                hint = f"Did you mean '{close}'?" if close else f"Known: {', '.join(names)}."
+                hint = did_you_mean(joined.by, names, f"Known: {', '.join(names)}.")
                 raise FileError(Problem(f"{where}.by", f"{side} has no column '{joined.by}'.", hint))
         key = pl.col(joined.by).cast(pl.String).alias("_by")
         _require_one_row_each(where, joined.by, added.select(key))
@@ -171,8 +170,7 @@ def _paths(where: str, name: str, folder: Path) -> list[Path]:
     if found:
         hint = f"For all parquet files in it, write '{name}/*.parquet'."
         raise FileError(Problem(where, f"'{name}' is a folder.", hint))
-    close = nearest(name, sorted(path.name for path in folder.iterdir()))
-    hint = f"Did you mean '{close}'?" if close else ""
+    hint = did_you_mean(name, sorted(path.name for path in folder.iterdir()))
     raise FileError(Problem(where, f"there is no file '{name}' in {folder}.", hint))
 
 

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from playbill.errors import DefinitionError, Problem, nearest
+from playbill.errors import DefinitionError, Problem, did_you_mean
 from playbill.schema import TABLES
 from playbill.sources.ratings import RatingRule
 
@@ -272,8 +272,7 @@ def unknown_columns(table: str, mapping: TableMapping, known: Sequence[str]) -> 
 
 
 def _not_there(where: str, source: str, known: Sequence[str]) -> Problem:
-    close = nearest(source, known)
-    return Problem(where, f"there is no column '{source}'.", f"Did you mean '{close}'?" if close else _listed(known))
+    return Problem(where, f"there is no column '{source}'.", did_you_mean(source, known, _listed(known)))
 
 
 def _listed(known: Sequence[str]) -> str:
@@ -297,8 +296,7 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 def _unknown_table(name: str) -> Problem:
     known = (*MAPPABLE, FOR_ALL_TABLES)
-    close = nearest(name, known)
-    return Problem(name, "unknown table.", f"Did you mean '{close}'?" if close else _listed(known))
+    return Problem(name, "unknown table.", did_you_mean(name, known, _listed(known)))
 
 
 def _table_problems(table: str, mapping: TableMapping) -> list[Problem]:
@@ -306,8 +304,7 @@ def _table_problems(table: str, mapping: TableMapping) -> list[Problem]:
     problems = []
     for name in mapping.columns:
         if name not in canonical:
-            close = nearest(name, canonical)
-            hint = f"Did you mean '{close}'?" if close else _listed(canonical)
+            hint = did_you_mean(name, canonical, _listed(canonical))
             problems.append(Problem(f"{table}.columns.{name}", "unknown canonical column.", hint))
         elif mapping.rating and name in MADE_BY_RATING:
             problems.append(Problem(f"{table}.columns.{name}", "the rating block makes this column itself."))
@@ -337,8 +334,7 @@ def _explain(table: str, item: Mapping[str, Any], kind: type[Spec]) -> Problem:
     where = ".".join([table, *(str(part) for part in location)])
     if item["type"] == "extra_forbidden":
         known = _keys(location[:-1], kind)
-        close = nearest(str(location[-1]), known)
-        return Problem(where, "unknown key.", f"Did you mean '{close}'?" if close else _listed(known))
+        return Problem(where, "unknown key.", did_you_mean(str(location[-1]), known, _listed(known)))
     if item["type"] == "missing":
         return Problem(where, "missing.")
     if item["type"] in ("model_type", "model_attributes_type", "dict_type"):

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from playbill.datasets.splits import REQUESTS
 from playbill.definitions.specs import GateSpec
-from playbill.definitions.specs.measures import HEAD_METRICS, PLAYED, lower_is_better
-from playbill.definitions.specs.plugins import ESTIMATORS
+from playbill.definitions.specs.measures import ESTIMATORS, HEAD_METRICS, PLAYED, lower_is_better
 from playbill.versions.promotion.pairing import PairedChange, paired_change, spelled_change
 from playbill.versions.tracking import Evaluation
 from playbill.versions.tracking.registry import MEASURED_ON_OTHERS
