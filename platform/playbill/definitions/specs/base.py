@@ -21,8 +21,7 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
 )
-from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticOmit
 
 from playbill.errors import did_you_mean
 from playbill.registry import Plugin, Registry
@@ -47,8 +46,14 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-UNFINISHED: SkipJsonSchema[Any] = SkipJsonSchema()
-"""Hides a key from the JSON schemas and the reference until something acts on it; definitions may have it."""
+class Unfinished:
+    """Hides a key from the JSON schemas and the reference until something acts on it; definitions may have it."""
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> Any:
+        raise PydanticOmit
+
+
+UNFINISHED = Unfinished()
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 """Lower-case letters, digits and `_`, starting with a letter."""
