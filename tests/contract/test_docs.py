@@ -88,7 +88,7 @@ def test_requests_of_curl_in_the_docs_are_accepted():
             RecommendRequest.model_validate(content)
 
 
-def test_there_are_examples():
+def test_commands_have_examples():
     assert len(list(examples())) > 30
 
 

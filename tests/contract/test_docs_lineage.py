@@ -16,7 +16,7 @@ LINES = [line for line in GUIDE.splitlines() if line.startswith("playbill ") and
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_line_runs(line, monkeypatch):
+def test_each_line_of_the_guide_runs(line, monkeypatch):
     monkeypatch.chdir(ROOT)
     result = CliRunner().invoke(main, shlex.split(line, comments=True)[1:])
     assert result.exit_code == 0, result.output

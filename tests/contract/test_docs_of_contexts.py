@@ -24,16 +24,16 @@ def section(title: str) -> str:
     return TEXT.split(f"## {title}\n")[1].split("\n## ")[0]
 
 
-def test_the_fields_are_those_that_there_are() -> None:
+def test_the_guides_fields_are_those_of_the_schema() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", section("Fields"), re.MULTILINE)) == set(BUILT_IN)
 
 
-def test_the_switches_are_those_that_there_are() -> None:
+def test_the_guides_switches_are_those_of_the_specs() -> None:
     switches = re.findall(r"^\| `(\w+)` \|", section("Switches"), re.MULTILINE)
     assert set(switches) == set(ContextsSpec.model_fields)
 
 
-def test_definitions_are_accepted() -> None:
+def test_definitions_in_the_guide_are_accepted() -> None:
     canvas, model = (yaml.safe_load(block) for block in blocks("yaml"))
     assert CanvasSpec.model_validate(canvas).impute == {"query": "source_title_name"}
     assert ContextsSpec.model_validate(model["contexts"]) == ContextsSpec()

@@ -19,7 +19,7 @@ def test_the_guide_shows_the_shipped_reward() -> None:
     assert shown == load_zoo(ROOT / "model_zoo", ROOT / "feature_repo").rewards["long_term"]
 
 
-def test_the_guides_model_is_one() -> None:
+def test_the_guides_model_is_accepted() -> None:
     model = yaml.safe_load(BLOCKS[1])
     assert HeadSpec.model_validate(model["heads"]["play"]).reward == model["evaluate"]["reward"] == "long_term"
     assert GateSpec.model_validate(model["gates"][0]).metric == "reward_ndcg@10"

@@ -43,13 +43,13 @@ def row(name):
         ("churn", [LAW.h_most, LAW.h_base]),
     ],
 )
-def test_the_law_is_the_code(name, numbers):
+def test_the_guides_formulas_are_those_of_the_code(name, numbers):
     written = [float(text) for text in re.findall(r"\d+\.\d+|\d+", row(name))]
     missing = [number for number in numbers if abs(number) not in written]
     assert not missing, row(name)
 
 
-def test_canvases_and_rows_are_the_code():
+def test_the_guides_canvases_and_rows_are_those_of_the_code():
     assert set(re.findall(r"`(\w+)`", row("canvases"))) == set(canvases.CANVASES)
     assert set(re.findall(r"`(\w+)`", row("rows of home"))) == set(canvases.ROWS)
 
@@ -78,7 +78,7 @@ def test_the_comparison_of_the_guide_runs():
     assert names["report"].of("popular").difference is not None
 
 
-def test_the_truth_is_read_as_the_guide_says():
+def test_true_outcomes_are_read_as_the_guide_says():
     world = World.make(WorldSpec(members=60, days=7, titles=50))
     names = {"world": world, "simulate": simulate}
     exec(block("read_world").split("\nworld = ")[1].split("\n", 1)[1], names)

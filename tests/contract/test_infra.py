@@ -46,7 +46,7 @@ def commands():
     yield "train.yaml", shlex.split(TRAIN["spec"]["entrypoint"])
 
 
-def test_the_compose_file_is_one():
+def test_the_compose_file_is_valid():
     parsed = compose_spec.PyCompose.from_yaml(yaml.safe_dump(COMPOSE))
     parsed.validate()
     assert set(COMPOSE["services"]) == {"postgres", "redis", "mlflow", "ray-head", "ray-worker", "server"}

@@ -62,14 +62,14 @@ def test_what_explain_prints_is_what_it_says_today() -> None:
     assert f"completion version {found.version}: of a {found.level}, window {found.window}" in GUIDE
 
 
-def test_its_definitions_are_right(tmp_path: Path) -> None:
+def test_definitions_in_the_guide_are_accepted(tmp_path: Path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)
     for number, text in enumerate(blocks):
         (tmp_path / f"{number}.yaml").write_text(text)
     assert len(load_zoo(tmp_path).labels) == len(blocks) > 0
 
 
-def test_its_extractor_passes_its_own_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_guides_extractor_passes_the_suite_for_extractors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EXTRACTORS, "_table", dict(EXTRACTORS._table))
     extractor, suite, *_ = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     package, module = ModuleType("my_package"), ModuleType("my_package.labels")

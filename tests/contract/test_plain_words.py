@@ -52,12 +52,12 @@ def messages() -> list[tuple[str, int, str]]:
 
 
 @pytest.mark.parametrize("phrase", NOT_BUT)
-def test_a_phrase_does_not_come_back(phrase: str) -> None:
+def test_phrases_that_were_given_up_do_not_come_back(phrase: str) -> None:
     found = [f"{file}:{line}: {text}" for file, line, text in messages() if re.search(phrase, text)]
     assert not found, f"write: {NOT_BUT[phrase]}\n" + "\n".join(found)
 
 
-def test_messages_are_found() -> None:
+def test_the_search_for_phrases_finds_error_messages() -> None:
     texts = [text for _, _, text in messages()]
     assert len(texts) > 3000
     assert any("no candidates after filtering" in text for text in texts)

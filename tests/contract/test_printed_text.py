@@ -43,7 +43,7 @@ def test_tables_of_text_are_printed_as_they_are_whatever_the_console():
     assert console.file.getvalue().count(NAME) == 4
 
 
-def test_a_label_of_that_name_is_no_picture():
+def test_a_node_that_reads_like_an_emoji_is_printed_as_text():
     result = CliRunner().invoke(main, ["--project", str(ROOT), "impact", "label:gem", "--no-versions"])
     assert result.exit_code == 0, result.output
     assert re.match(r"label:gem:\d", result.stdout)

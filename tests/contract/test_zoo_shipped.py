@@ -42,7 +42,7 @@ def zoo() -> Zoo:
     return load_zoo(ROOT / "model_zoo", ROOT / "feature_repo")
 
 
-def test_what_the_spine_promises_is_there(zoo: Zoo) -> None:
+def test_the_shipped_zoo_has_the_promised_definitions(zoo: Zoo) -> None:
     assert set(zoo.labels) >= {"discovery_play", "thumbs_up", "thumbs_down"}
     assert set(zoo.canvases) >= {"home", "more_like_this", "search", "coming_soon", "billboard"}
     assert set(zoo.rows) >= {"top_picks", "popular", "new_releases", "because_you_watched", "genre_rows"}

@@ -50,7 +50,7 @@ def quickstarted(tmp_path_factory):
     return project, project.run("quickstart", "--json")
 
 
-def test_its_last_line_says_who_is_champion_and_how_good_it_is(quickstarted):
+def test_the_last_line_names_the_champion_and_its_metrics(quickstarted):
     _, result = quickstarted
     last = json.loads(result.stdout.strip().splitlines()[-1])
     assert last["champion"] == "everycanvas:1"
@@ -66,7 +66,7 @@ def test_its_last_line_says_who_is_champion_and_how_good_it_is(quickstarted):
     assert 0 < last["train_seconds"] < last["total_seconds"]
 
 
-def test_it_shows_a_home_page_a_search_and_more_like_this_by_name(quickstarted):
+def test_quickstart_shows_a_home_page_a_search_and_more_like_this_by_name(quickstarted):
     _, result = quickstarted
     for text in ("Top picks for you", "Because you watched", "Star Wars", "More like Toy Story", "Next:"):
         assert text in result.stdout
@@ -100,7 +100,7 @@ def test_the_champion_is_measured_again_to_the_same_numbers(quickstarted):
     assert again["ndcg@10"] == pytest.approx(last["ndcg@10"])
 
 
-def test_one_answer_loads_what_it_needs_and_is_the_servers(quickstarted):
+def test_a_single_recommendation_imports_only_what_it_needs_and_equals_the_servers(quickstarted):
     project, _ = quickstarted
     requests = [
         {"canvas": "more_like_this", "source_title_id": "1", "rows": False},

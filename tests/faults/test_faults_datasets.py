@@ -80,7 +80,7 @@ def test_a_manifest_that_was_tampered_with_is_refused(stored, damage, message):
         StoredDataset.open(stored.folder, verify=False)
 
 
-def test_what_is_no_training_set_says_what_to_run(tmp_path, project):
+def test_a_folder_without_a_training_set_says_what_to_run(tmp_path, project):
     with pytest.raises(StateError, match=r"is no training set.*playbill dataset build"):
         StoredDataset.open(tmp_path)
     project.refused("dataset", "show", tmp_path / "nowhere", match="nowhere is no training set")
@@ -186,7 +186,7 @@ def test_a_killed_build_leaves_no_training_set_and_the_next_one_is_whole(project
     project.json("dataset", "show", project.folder / "sets" / "one")
 
 
-def test_a_damaged_one_is_not_left_but_refused(project):
+def test_a_damaged_training_set_is_refused_unless_overwritten(project):
     made = project.json(*BUILD, "--out", project.folder / "set")
     part = StoredDataset.open(project.folder / "set").files("train")[0]
     part.write_bytes(part.read_bytes() + b"x")

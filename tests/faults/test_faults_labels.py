@@ -43,7 +43,7 @@ def define(workspace: Workspace, name: str, where: str) -> None:
     (workspace.project.model_zoo / f"{name}.yaml").write_text(RULE.format(name=name, where=where))
 
 
-def test_mistakes_in_conditions_are_all_said_with_a_caret(workspace: Workspace) -> None:
+def test_all_mistakes_in_conditions_are_reported_with_a_caret(workspace: Workspace) -> None:
     define(workspace, "near", "progres >= 0.1")
     define(workspace, "typed", "progress >= 0.1 annd prior_plays = 0")
     found = playbill(workspace, "check")
@@ -73,7 +73,7 @@ def test_a_label_with_a_mistake_is_refused_by_name(workspace: Workspace, command
         (("--as-of", "yesterday"), "'yesterday' is no ISO 8601 moment"),
     ],
 )
-def test_what_is_asked_wrongly_is_said(workspace: Workspace, words: tuple[str, ...], message: str) -> None:
+def test_wrong_arguments_are_reported(workspace: Workspace, words: tuple[str, ...], message: str) -> None:
     define(workspace, "played", "progress >= 0.1")
     text = (workspace.project.model_zoo / "played.yaml").read_text().replace("version: 1", "version: 2")
     (workspace.project.model_zoo / "played_2.yaml").write_text(text)
@@ -82,7 +82,7 @@ def test_what_is_asked_wrongly_is_said(workspace: Workspace, words: tuple[str, .
     assert message in found.output
 
 
-def test_a_label_that_no_event_matches_is_told_why(workspace: Workspace) -> None:
+def test_a_label_that_no_event_matches_is_reported_with_the_reason(workspace: Workspace) -> None:
     define(workspace, "never", "progress > 2")
     (workspace.project.model_zoo / "trailers.yaml").write_text(
         "kind: Label\nname: trailers\nversion: 1\nfrom: {action: trailer_view}\n"

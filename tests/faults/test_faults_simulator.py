@@ -65,14 +65,14 @@ def refused(shell, *arguments, match):
     }
 
 
-def test_a_world_without_titles(shell, tmp_path):
+def test_a_world_without_titles_is_refused(shell, tmp_path):
     refused(shell, "simulate", "--titles", 0, match=r"titles: Input should be greater than 0")
     empty = pl.DataFrame(schema={"title_id": pl.String, "name": pl.String, "kind": pl.String})
     empty.write_parquet(tmp_path / "empty.parquet")
     refused(shell, *SMALL, "--catalogue", tmp_path / "empty.parquet", match=r"a service needs at least one title")
 
 
-def test_a_launch_after_its_end_and_all_else_that_is_wrong_come_together(shell, tmp_path):
+def test_a_launch_after_its_end_is_reported_with_all_other_mistakes(shell, tmp_path):
     path = tmp_path / "world.yaml"
     path.write_text(
         "members: 0\n"
@@ -98,7 +98,7 @@ def test_a_launch_after_its_end_and_all_else_that_is_wrong_come_together(shell, 
     assert not shell.home.exists()
 
 
-def test_countries_and_files_that_are_not_there(shell, tmp_path):
+def test_unknown_countries_and_missing_files_are_named(shell, tmp_path):
     refused(shell, "simulate", "--countries", "US,XX,YY", match=r"2 problems\n.*--countries XX.*\n.*--countries YY")
     refused(shell, "simulate", "--countries", "IN,PL", match=r"no country is open on the first day")
     refused(shell, "simulate", "--world", tmp_path / "no.yaml", match=r"world file .*no.yaml does not exist")
@@ -120,7 +120,7 @@ def test_countries_and_files_that_are_not_there(shell, tmp_path):
         (f"{__name__}:Forgetful", r"titles that are no candidates in .*; a missing propensity in "),
     ],
 )
-def test_policies_that_cannot_be_trusted(shell, policy, match, monkeypatch):
+def test_unknown_policies_and_policies_with_wrong_answers_are_refused(shell, policy, match, monkeypatch):
     monkeypatch.setitem(sys.modules, __name__, _own())
     refused(shell, *SMALL, "--policy", policy, match=match)
 

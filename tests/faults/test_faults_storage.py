@@ -143,7 +143,7 @@ def test_every_command_says_what_is_wrong_with_the_disk(disk, filled, small_data
 
 
 @pytest.mark.parametrize("how", sorted(REASONS.keys() & {"read-only", "limited"}))
-def test_a_home_that_takes_nothing_in_a_process_of_its_own(disk, filled, how):
+def test_a_home_that_cannot_be_written_is_one_message_in_a_process_of_its_own(disk, filled, how):
     folder = disk.parent
     shutil.copyfile(filled.folder / "playbill.toml", folder / "playbill.toml")
     with spoilt(disk, how):

@@ -181,7 +181,7 @@ def test_a_damaged_mlflow_database_is_one_message(project):
     assert project.tree() == before
 
 
-def test_what_was_fetched_is_served_without_mlflow(served):
+def test_a_downloaded_bundle_is_served_without_mlflow(served):
     (served.folder / ".playbill" / "mlflow.db").write_bytes(b"this is no database" * 100)
     answer = served.json("recommend", "--member", "m1", "-k", "3")
     assert (answer["policy"], answer["version"]) == ("model", 1)

@@ -94,6 +94,6 @@ def test_commands_of_the_docs_that_write_run_one_after_the_other(trained: Playbi
     assert not progress
 
 
-def test_there_are_some_of_each() -> None:
+def test_the_docs_have_commands_of_each_kind() -> None:
     for name in (*READING, *WRITING):
         assert any(f" {name} " in f" {line} " for line in lines(name)), name

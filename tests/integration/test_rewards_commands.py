@@ -68,7 +68,7 @@ def test_delayed_terms_are_told_by_age(project: Path, tmp_path: Path) -> None:
     assert picture.read_text().count("calibration error") == 1
 
 
-def test_mistakes_are_named(project: Path) -> None:
+def test_mistakes_in_arguments_are_named(project: Path) -> None:
     result = run(project, "delayed", "long_terms")
     assert isinstance(result.exception, UnknownNameError)
     assert "Did you mean 'long_term'" in str(result.exception)

@@ -41,7 +41,7 @@ def url(postgres_url):
     engine.dispose()
 
 
-def test_journal(url):
+def test_the_journal_works_on_postgres(url):
     journal = Journal(url)
     assert journal.append([EVENT, {**EVENT, "event_id": "y"}]) == AppendResult(2, 0)
     assert Journal(url).append([EVENT]) == AppendResult(0, 1)
@@ -59,7 +59,7 @@ def test_many_writers_lose_nothing(url):
     assert Journal(url).read().height == 80
 
 
-def test_request_log(url):
+def test_the_request_log_works_on_postgres(url):
     log = RequestLog(url)
     request = {"request_id": "r", "at": EVENT["event_at"], "canvas": "home", "context": "{}", "policy": "model"}
     for _ in range(2):
@@ -68,7 +68,7 @@ def test_request_log(url):
     assert log.slates().get_column("score").to_list() == [0.5]
 
 
-def test_source(url, tmp_path: Path):
+def test_a_source_reads_from_postgres(url, tmp_path: Path):
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         for statement in (

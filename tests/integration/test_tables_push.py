@@ -161,7 +161,7 @@ def test_no_room_for_the_journal(tables):
     assert push_events(tables.workspace, plays(10, 30_000)).journalled == 30_000
 
 
-def test_a_locked_database(tables, monkeypatch):
+def test_a_locked_database_is_named(tables, monkeypatch):
     monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 50)
     open_database.cache_clear()
     assert tables.journal.read().is_empty()
@@ -211,7 +211,7 @@ def test_a_second_writer_waits_its_turn(tables, monkeypatch):
     holder.close()
 
 
-def test_on_postgres(tmp_path, postgres_url):
+def test_pushes_work_on_postgres(tmp_path, postgres_url):
     schema = f"playbill_{secrets.token_hex(6)}"
     engine = sa.create_engine(postgres_url)
     with engine.begin() as connection:

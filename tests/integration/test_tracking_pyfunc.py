@@ -157,7 +157,7 @@ def test_mlflow_finds_nothing_wrong_with_the_example(
     assert capfd.readouterr() == ("", "")
 
 
-def test_it_ranks_titles_by_name_with_scores(predict: Callable[..., dict[str, Any]]) -> None:
+def test_the_served_model_ranks_titles_by_name_with_scores(predict: Callable[..., dict[str, Any]]) -> None:
     answer = predict(canvas="home", k=5, history=["1", "2"])
     assert len(answer["title_ids"]) == 5
     assert not {"1", "2", LATER} & set(answer["title_ids"])
@@ -193,7 +193,9 @@ def test_a_title_to_come_is_on_coming_soon_until_it_launches(predict: Callable[.
         ({"canvas": "home", "at": "yesterday"}, "no ISO 8601 moment"),
     ],
 )
-def test_mistakes_are_named(predict: Callable[..., dict[str, Any]], columns: dict[str, Any], message: str) -> None:
+def test_mistakes_in_requests_are_named(
+    predict: Callable[..., dict[str, Any]], columns: dict[str, Any], message: str
+) -> None:
     with pytest.raises(Exception, match=message):
         predict(**columns)
 

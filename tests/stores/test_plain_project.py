@@ -19,7 +19,7 @@ def block(language: str) -> str:
     return str(found)
 
 
-def test_there_is_no_playbill() -> None:
+def test_playbill_cannot_be_imported() -> None:
     with pytest.raises(ModuleNotFoundError):
         import playbill  # noqa: F401
     assert not {name for name in sys.modules if name.partition(".")[0] in ("playbill", "playbill_lab")}

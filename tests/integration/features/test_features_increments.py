@@ -321,13 +321,13 @@ def test_a_backfill_takes_up_new_and_changed_views_only(small: Workspace) -> Non
         build_features(small, until=START.replace(tzinfo=None))
 
 
-def test_one_build_at_a_time(small: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_build_at_the_same_time_is_refused(small: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("playbill.files._LOCK_WAIT_S", 0.1)
     with building(small.features), pytest.raises(StateError, match="another process is building"):
         build_features(small)
 
 
-def test_what_a_member_is_changes_by_appending(small: Workspace) -> None:
+def test_a_changed_member_profile_is_appended(small: Workspace) -> None:
     tables = Tables(small)
     moved = tables.members().filter(pl.col("member_id") == "m1")
     later = moved.with_columns(

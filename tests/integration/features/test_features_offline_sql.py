@@ -93,7 +93,7 @@ def test_the_registry_gives_the_source_back(store, url):
     assert found.source_datatype_to_feast_value_type()("double").name == "DOUBLE"
 
 
-def test_pulls_and_date_ranges(store):
+def test_pulls_and_date_ranges_hold_to_their_bounds(store):
     offline = store._get_provider().offline_store
     batch = store.get_feature_view("taste").batch_source
     args = (store.config, batch, ["member_id"], ["x"], "event_timestamp", "created_timestamp")
@@ -156,7 +156,7 @@ def test_appending_is_one_transaction(tmp_path, url):
         offline.offline_write_batch(store.config, query, more.to_arrow(), None)
 
 
-def test_what_is_not_there_is_said(tmp_path, url):
+def test_missing_tables_and_columns_are_named(tmp_path, url):
     store = open_store(tmp_path, taste(sql(url).__class__(url=url, table="nowhere")))
     with pytest.raises(StoreStateError, match="'nowhere' does not exist"):
         ask(store, at(("a", START)))
@@ -209,7 +209,7 @@ def test_times_that_sqlite_keeps_as_text_are_times(tmp_path):
         ask(store, at(("a", START)))
 
 
-def test_types_of_a_real_database(tmp_path, postgres_url):
+def test_types_of_postgres_columns_are_kept(tmp_path, postgres_url):
     columns = (
         "member_id TEXT, event_timestamp TIMESTAMP, n NUMERIC(8, 2), tags TEXT[], w DOUBLE PRECISION[], ok BOOLEAN"
     )

@@ -222,13 +222,13 @@ def test_a_file_that_knows_its_events_is_refused_with_an_example(leaking: Worksp
     assert door.require_no_leaks("everycanvas_v1") == ()
 
 
-def test_stamped_after_its_events_it_is_built_with(leaking: Workspace) -> None:
+def test_a_file_stamped_after_its_events_is_built(leaking: Workspace) -> None:
     path = leaking.features / "member_mood.parquet"
     pl.read_parquet(path).with_columns(pl.col("at") + timedelta(microseconds=1)).write_parquet(path)
     assert build_features(leaking).notes == ()
 
 
-def test_an_owner_who_says_why_is_believed_and_quoted(leaking: Workspace) -> None:
+def test_a_stated_reason_lifts_the_refusal_and_is_quoted(leaking: Workspace) -> None:
     file = leaking.project.feature_repo / "own.py"
     file.write_text(file.read_text().replace("tags={}", 'tags={"playbill.leaks_accepted": "counted by the till."}'))
     (note,) = build_features(leaking).notes
@@ -261,7 +261,9 @@ def test_code_that_looks_ahead_is_refused_before_anything_is_written(
         ("everycanvas_v1, ", "everycanvas_v1, 1 + ", "TypeError"),
     ],
 )
-def test_a_wrong_definition_is_told_before_anything_is_built(tmp_path: Path, old: str, new: str, match: str) -> None:
+def test_a_wrong_definition_is_reported_before_anything_is_built(
+    tmp_path: Path, old: str, new: str, match: str
+) -> None:
     assert old in OWN
     project(tmp_path, OWN.replace(old, new))
     with pytest.raises(DefinitionError, match=match):

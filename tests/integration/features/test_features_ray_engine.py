@@ -183,7 +183,7 @@ def test_two_workers_answer_as_one_process(
     assert ray.is_initialized()
 
 
-def test_one_row_and_no_rows(cluster: None, folder: Path, tmp_path: Path, slates: pd.DataFrame) -> None:
+def test_one_row_and_no_rows_are_joined_too(cluster: None, folder: Path, tmp_path: Path, slates: pd.DataFrame) -> None:
     local, spread = store(folder, tmp_path), store(folder, tmp_path, engine="ray")
     for count in (0, 1):
         pd.testing.assert_frame_equal(retrieved(spread, slates[:count]), retrieved(local, slates[:count]))

@@ -185,7 +185,7 @@ def test_missing_and_infinite_features_are_nan(encoder) -> None:
     assert np.isnan(numeric[[0, 2, 3], 0]).all()
 
 
-def test_json_round_trip(encoder, interactions) -> None:
+def test_the_state_survives_json(encoder, interactions) -> None:
     again = Encoder.from_json(encoder.to_json())
     assert again.version == encoder.version
     assert np.array_equal(again.tokens(interactions).values, encoder.tokens(interactions).values)
@@ -256,7 +256,7 @@ def test_a_title_with_two_rows_is_refused(encoder, titles, availability, trainin
         )
 
 
-def test_buckets() -> None:
+def test_gaps_hours_and_years_fall_into_their_buckets() -> None:
     assert gap_buckets(np.array([np.nan, 0, 59, 60, 1e9])).tolist() == [0, 1, 1, 2, 13]
     monday, sunday = datetime(2024, 1, 1, 0, 5, tzinfo=UTC), datetime(2024, 1, 7, 23, 5, tzinfo=UTC)
     assert hour_of_week(np.array([to_microseconds(monday), to_microseconds(sunday)])).tolist() == [1, 168]

@@ -346,6 +346,6 @@ def test_outside_policies_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> 
         ),
     ],
 )
-def test_wrong_negatives(head: dict[str, Any], message: str) -> None:
+def test_wrong_options_of_negatives_are_refused(head: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         HeadSpec.model_validate({"label": "play", **head})

@@ -127,7 +127,7 @@ def test_unknown_protocol_suggests_the_near_one(interactions) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["leave_one_out", "global_time"])
-def test_saved_and_loaded(tmp_path, interactions, protocol: str) -> None:
+def test_a_split_is_saved_and_loaded(tmp_path, interactions, protocol: str) -> None:
     split = make_split(protocol, interactions)
     split.save(tmp_path / "deep" / "split.parquet")
     loaded = Split.load(tmp_path / "deep" / "split.parquet")

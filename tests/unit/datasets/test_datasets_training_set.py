@@ -213,7 +213,7 @@ def test_saved_and_loaded_again_gives_the_same_batches(training_set, tmp_path) -
         assert all(same(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_it_pickles_for_workers(training_set) -> None:
+def test_a_training_set_pickles_for_workers(training_set) -> None:
     copy = pickle.loads(pickle.dumps(training_set))
     for one, other in zip(training_set.epoch(0), copy.epoch(0), strict=True):
         assert same(one.context, other.context)

@@ -167,7 +167,7 @@ def test_chunks_together_are_the_whole(world, monkeypatch):
     assert [r.member_id for piece in pieces for r in piece.requests] == [r.member_id for r in whole.requests]
 
 
-def test_slices_of_requests(small, world):
+def test_requests_know_tenure_and_title_age_for_slices(small, world):
     case = build_case(*small, world.resolved(), "home")
     assert case.frame["tenure"].to_list() == ["1-7d", "1-7d"]
     assert case.frame["title_age"].to_list() == ["1-5y", "1-5y"]

@@ -98,7 +98,7 @@ def test_a_perfect_model_scores_one_and_beats_every_baseline(report):
         assert difference.metrics["ndcg@3"].value == pytest.approx(1 - baseline.metrics["ndcg@3"].value)
 
 
-def test_numbers_by_hand(world):
+def test_metrics_are_those_worked_out_by_hand(world):
     rows = [("u", "1", 0.0), ("u", "2", 1.0), ("u", "3", 2.0), ("v", "4", 0.0), ("v", "2", 1.0), ("v", "5", 2.0)]
     frames = world.tables(rows, titles=["1", "2", "3", "4", "5"])
     split = make_split("leave_one_out", frames.interactions)
@@ -156,12 +156,12 @@ def test_json_comes_back_whole(report):
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 1}', '{"format": 99}'])
-def test_what_is_no_report_is_refused(text):
+def test_a_file_that_is_no_report_is_refused(text):
     with pytest.raises(IntegrityError, match="report"):
         EvaluationReport.from_json(text)
 
 
-def test_per_member_frame(report):
+def test_the_frame_by_member_has_a_row_for_each_request(report):
     frame = report.per_member
     assert frame.height == 60
     assert frame["tiny/ndcg@10"].to_list() == [1.0] * 60
@@ -304,7 +304,7 @@ def test_tables_say_protocol_baselines_and_which_intervals_hold_zero(data, world
     assert re.search(r"p of ndcg@10.* p: two-sided, of one comparison", text)
 
 
-def test_plots_are_files(report, tmp_path):
+def test_plots_are_written_as_files(report, tmp_path):
     files = plots(report, tmp_path / "plots")
     assert {file.name for file in files} >= {"home_baselines.png", "home_country.png"}
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)

@@ -41,7 +41,7 @@ def trained():
     return SasRec.fit(CYCLE, cycles(), SMALL, backoff=np.arange(8) / 8)
 
 
-def test_it_learns_what_follows_what(trained):
+def test_sasrec_learns_which_title_follows_which(trained):
     requested = [request("b", "c"), request("f", "g", "h"), request("e")]
     scores = trained.score(requested)
     for row, one in enumerate(requested):  # as in evaluation, what was played is no candidate
@@ -229,6 +229,6 @@ def test_options_are_checked_together():
         SasRecOptions(dim=0, dropout=1.0)
 
 
-def test_sequences_without_members():
+def test_no_members_give_no_batches():
     empty = Sequences(np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64))
     assert list(batches(empty.lengths, 4, np.random.default_rng(0))) == []

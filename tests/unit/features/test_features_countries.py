@@ -48,7 +48,7 @@ def test_country_popularity_is_the_plain_count(seed, spread):
 
 
 @pytest.mark.parametrize("compute", [title_country_popularity, country_popularity])
-def test_a_span_and_an_empty_log(compute):
+def test_a_span_has_its_own_states_and_an_empty_log_has_none(compute):
     events = random_log(90, 5, timedelta(days=50))
     every = compute(events)
     since, until = START + timedelta(days=20), START + timedelta(days=45)

@@ -140,7 +140,7 @@ def test_a_batch_of_a_day_is_stamped_at_its_end_not_at_its_beginning():
     assert judged(ended).leaks == ()
 
 
-def test_a_shipped_view_is_quiet_and_cries_when_moved_to_its_events():
+def test_a_shipped_view_passes_and_is_reported_when_stamped_at_its_events():
     rows = member_activity(LOG, TITLES).rename({"event_timestamp": "at"})
     for name in ("log_plays_30d", "completion_rate", "thumbs_up_share", "log_plays_total"):
         frame = rows.select("member_id", "at", name)

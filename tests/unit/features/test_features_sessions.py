@@ -53,7 +53,7 @@ def test_shown_titles_are_events_of_a_session_but_not_its_titles():
     assert last["last_action"] == "impression"
 
 
-def test_a_span_and_an_empty_log():
+def test_a_span_has_its_own_states_and_an_empty_log_has_none():
     events = random_log(80, 7, timedelta(days=2)).sort("member_id", "event_at")
     every, since = member_session(events, TITLES), START + timedelta(days=1)
     assert_frame_equal(member_session(events, TITLES, Span(since)), every.filter(pl.col("event_timestamp") >= since))

@@ -151,7 +151,7 @@ def test_a_moment_without_a_zone_is_a_config_error() -> None:
 
 
 @pytest.mark.parametrize("error", [pytest.param(error, id=type(error).__name__) for error in RAISED])
-def test_errors_cross_processes(error: Exception) -> None:
+def test_store_errors_survive_pickling(error: Exception) -> None:
     back = pickle.loads(pickle.dumps(error))
     assert type(back) is type(error)
     assert str(back) == str(error)

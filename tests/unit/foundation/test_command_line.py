@@ -117,7 +117,7 @@ def outside(monkeypatch):
     vars(COMMANDS).pop("_outside", None)
 
 
-def test_packages_add_commands(outside):
+def test_installed_packages_add_commands(outside):
     outside(brew=Command("playbill.cli.check:check", summary="Make tea."))
     assert "brew" in names()
     assert re.search(r"brew +Make tea\.", CliRunner().invoke(main, ["--help"]).output)

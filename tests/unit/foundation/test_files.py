@@ -55,7 +55,7 @@ def test_a_refusal_says_what_where_why_and_what_to_do(tmp_path, number):
     assert only(tmp_path) == ["a.txt"]
 
 
-def test_refusals_that_libraries_hand_on_as_text():
+def test_disk_errors_that_libraries_pass_on_as_text_are_recognised():
     full = pl.exceptions.ComputeError("parquet: underlying IO error: No space left on device (os error 28)")
     assert "the disk is full" in str(storage_error(full))
     wrapped = RuntimeError("MLflow failed")
@@ -66,7 +66,7 @@ def test_refusals_that_libraries_hand_on_as_text():
     assert storage_error(ValueError("position 28 (os error is a word)")) is None
 
 
-def test_what_sqlite_refuses(tmp_path):
+def test_disk_errors_of_sqlite_are_recognised(tmp_path):
     path = tmp_path / "a.db"
     with sqlite3.connect(path) as connection:
         connection.execute("create table t (a)")
@@ -153,14 +153,14 @@ def test_everything_is_forced_to_the_disk_before_it_is_renamed(tmp_path, monkeyp
     assert after == [str(tmp_path)]
 
 
-def test_leftovers_of_killed_writers(tmp_path):
+def test_leftovers_of_killed_writers_are_removed(tmp_path):
     for name in (".a.txt.12345678.writing", ".set.12345678.writing"):
         (tmp_path / name).mkdir()
     remove_leftovers(tmp_path / "set")
     assert only(tmp_path) == [".a.txt.12345678.writing"]
 
 
-def test_a_folder_below_a_file(tmp_path):
+def test_a_folder_at_or_below_a_file_is_refused(tmp_path):
     (tmp_path / "home").write_text("a file")
     for place in (tmp_path / "home", tmp_path / "home" / "small"):
         with pytest.raises(StorageError, match="a file is where a folder is needed"):

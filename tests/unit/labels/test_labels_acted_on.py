@@ -38,7 +38,7 @@ def values(spec: LabelSpec, frame: pl.DataFrame, as_of: datetime = LATER) -> dic
     return dict(zip(found["event_id"], found["value"], strict=True))
 
 
-def test_one_value_for_each_exposure():
+def test_each_exposure_has_one_value():
     frame = log(
         ("u", "impression", "r1", "a", 0),
         ("u", "play", "r1", "a", 0),
@@ -66,7 +66,7 @@ def test_only_the_same_request_title_and_member_after_it_and_in_time():
     assert values(label("play"), frame) == {"e0": 0, "e1": 0, "e6": 0}
 
 
-def test_an_exposure_that_cannot_be_told_apart_is_unlabelled():
+def test_an_exposure_without_request_or_title_is_unlabelled():
     frame = log(("u", "impression", None, "a", 0), ("u", "impression", "r1", None, 0), ("u", "play", "r1", None, 0))
     assert values(label("play"), frame) == {}
 
@@ -76,7 +76,7 @@ def test_a_young_exposure_is_unlabelled_not_zero():
     assert values(label("play"), frame, T0 + timedelta(hours=1.5)) == {"e0": 0}
 
 
-def test_it_labels_titles_only():
+def test_only_exposures_of_titles_are_labelled():
     with pytest.raises(ValueError, match="'acted_on' labels no row"):
         label("play", level="row")
 

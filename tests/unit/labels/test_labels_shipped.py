@@ -96,7 +96,7 @@ def test_discovery_and_continuation_never_overlap_and_cover_every_play_that_coun
 
 @given(events=EVENTS, first=st.integers(0, 400), more=st.integers(0, 400))
 @settings(max_examples=60, deadline=None)
-def test_a_value_once_told_stays(events: Sequence[dict[str, Any]], first: int, more: int) -> None:
+def test_a_published_value_does_not_change(events: Sequence[dict[str, Any]], first: int, more: int) -> None:
     frame = log(events)
     early = progress(frame, START + timedelta(hours=first))
     later = progress(frame, START + timedelta(hours=first + more))
@@ -106,7 +106,7 @@ def test_a_value_once_told_stays(events: Sequence[dict[str, Any]], first: int, m
 
 @given(events=EVENTS, hours=st.integers(0, 400))
 @settings(max_examples=60, deadline=None)
-def test_no_value_is_told_before_it_is_mature(events: Sequence[dict[str, Any]], hours: int) -> None:
+def test_no_value_is_published_before_it_is_mature(events: Sequence[dict[str, Any]], hours: int) -> None:
     frame, as_of = log(events), START + timedelta(hours=hours)
     at = dict(frame.select("event_id", "event_at").iter_rows())
     for event, values in progress(frame, as_of).items():

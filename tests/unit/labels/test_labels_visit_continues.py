@@ -75,7 +75,7 @@ def plain(frame: pl.DataFrame) -> list[float | None]:
 
 @given(st.lists(EVENT, min_size=1, max_size=14))
 @settings(max_examples=60, deadline=None)
-def test_it_is_what_its_sentence_says(events: list[dict[str, Any]]) -> None:
+def test_visit_continues_equals_plain_code(events: list[dict[str, Any]]) -> None:
     frame = log(events)
     assert progress(frame) == plain(frame)
 

@@ -31,7 +31,7 @@ def reference(
     return np.log((observed + strength) / (expected + strength))
 
 
-def test_is_observed_over_expected_among_what_could_be_seen() -> None:
+def test_canvas_lift_is_observed_over_expected_plays_among_available_titles() -> None:
     rng = np.random.default_rng(3)
     masks = rng.random((4, 6)) < 0.7
     masks[:, 0], masks[:, 1] = False, True
@@ -45,7 +45,7 @@ def test_is_observed_over_expected_among_what_could_be_seen() -> None:
     np.testing.assert_allclose(plain, reference(titles.tolist(), canvases.tolist(), everything, (6, 5), 0.7))
 
 
-def test_what_there_is_nothing_to_go_by_has_none() -> None:
+def test_unknown_canvases_and_padding_have_no_lift() -> None:
     """A canvas without examples, the padding title, and a title that nobody wanted on a small canvas."""
     titles = np.array([1] * 300 + [2] * 300 + [3] + [0])
     canvases = np.array([1] * 300 + [2] * 300 + [1] + [3])
@@ -89,7 +89,7 @@ def test_a_title_gains_where_it_is_wanted(
     assert torch.equal(after["thumb"], before["thumb"])
 
 
-def test_every_way_to_score_knows_of_it(
+def test_every_scoring_path_adds_the_lift(
     trained: Network, history: HistoryBatch, titles: TitleInputs, context_of: Contexts
 ) -> None:
     """Whole catalogues, single targets and some titles have one and the same score."""
@@ -113,7 +113,7 @@ def test_rows_of_one_canvas_share_a_bias_without_snapshots(context_of: Contexts)
     assert bias_rows(context, 0).row.tolist() == [0] * 4
 
 
-def test_it_can_be_switched_off(config: NetworkConfig) -> None:
+def test_canvas_lift_can_be_switched_off(config: NetworkConfig) -> None:
     context = config.context.model_copy(update={"title_crossing": False})
     plain = Network(config.model_copy(update={"context": context}))
     assert plain.canvas_titles is None

@@ -91,7 +91,7 @@ def test_few_plays_are_trusted_less():
     assert few.link.max() < fitted().link.max()
 
 
-def test_it_is_learnt_alike_every_time():
+def test_companions_are_deterministic():
     assert all(torch.equal(a, b) for a, b in zip(fitted().buffers(), fitted().buffers(), strict=True))
 
 
@@ -102,7 +102,7 @@ def test_a_log_of_next_to_nothing_links_nothing(events):
     assert not found.link.any()
 
 
-def test_a_model_whose_blends_do_not_ask_keeps_nothing():
+def test_a_model_whose_blends_do_not_use_companions_keeps_none():
     nothing = Companions(TITLES, 0)
     nothing.fit(*log())
     assert not nothing.state_dict()

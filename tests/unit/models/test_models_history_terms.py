@@ -54,7 +54,7 @@ def test_the_largest_weight_of_a_title_counts() -> None:
     assert found[1].sum() == 0
 
 
-def test_what_is_strongest_is_kept() -> None:
+def test_the_strongest_weights_are_kept() -> None:
     table = sparse.csr_array(np.array([[0, 0.1, -3.0, 2.0], [0, 0, 0, 0], [0, 0, 0, 1.0], [0, 0, 0, 0]], np.float32))
     neighbour, value = strongest(table, 2)
     assert neighbour[0].tolist() == [2, 3]
@@ -134,7 +134,7 @@ def test_tables_travel_with_the_weights() -> None:
     assert torch.equal(own.weights, other.weights)
 
 
-def test_an_empty_log_says_nothing() -> None:
+def test_an_empty_log_gives_empty_tables() -> None:
     own = terms()
     own.fit(plays())
     assert np.abs(own.values(plays([1, 2]), None, TITLES)).sum() == 0

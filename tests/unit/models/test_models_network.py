@@ -194,7 +194,7 @@ def test_row_weights_and_labels_scale_a_rows_share(network: Network, batch: Batc
     assert weights.tolist() == pytest.approx([1 + 1 + 0 + 2 + 1 + 1, 1 + 1 + 1 + 0.5])
 
 
-def test_it_learns_a_tiny_problem_by_heart(network: Network, batch: Batch, titles: TitleInputs) -> None:
+def test_the_network_overfits_a_tiny_problem(network: Network, batch: Batch, titles: TitleInputs) -> None:
     history, context, targets = batch
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)

@@ -36,7 +36,9 @@ def moved(network: Network) -> Network:
 
 
 @pytest.mark.parametrize("name", SHARINGS.names())
-def test_every_way_is_neutral_at_the_start(config: NetworkConfig, batch: Batch, titles: TitleInputs, name: str) -> None:
+def test_every_sharing_is_neutral_at_the_start(
+    config: NetworkConfig, batch: Batch, titles: TitleInputs, name: str
+) -> None:
     history, context, _ = batch
     plain, other = network_of(config, "shared"), network_of(config, name)
     state = plain.state_dict()
@@ -131,7 +133,7 @@ def test_levels_pass_on_what_heads_share() -> None:
         ({"type": "ple", "experts": 0}, "experts"),
     ],
 )
-def test_mistakes_are_named(wrong: dict[str, Any], text: str) -> None:
+def test_mistakes_in_sharing_are_named(wrong: dict[str, Any], text: str) -> None:
     from pydantic import TypeAdapter
 
     from playbill.definitions.specs.network import Sharing

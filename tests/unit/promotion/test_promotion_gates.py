@@ -200,7 +200,7 @@ def test_gates_can_name_every_metric_and_slice(metric: str, slice_: str | None) 
         ({"metric": "coverage@10", "slice": "country", "worst": "-1%", "tolerance": None}, "coverage has no slices"),
     ],
 )
-def test_what_a_gate_cannot_say(options: dict[str, Any], message: str) -> None:
+def test_wrong_gates_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         gate(**options)
 
@@ -250,7 +250,7 @@ def test_estimates_of_both_versions_do_not_hide_what_is_compared_with_the_champi
         ({"metric": "snip", "against": "logged"}, "unknown metric 'snip'"),
     ],
 )
-def test_what_an_off_policy_gate_cannot_say(options: dict[str, Any], message: str) -> None:
+def test_wrong_off_policy_gates_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         gate(**options)
 

@@ -65,7 +65,7 @@ def parts() -> dict:
     }
 
 
-def test_what_is_written_is_read(tmp_path, parts) -> None:
+def test_a_bundle_is_read_as_it_was_written(tmp_path, parts) -> None:
     digest = write_bundle(tmp_path / "deep" / "bundle", **parts)
     bundle = read_bundle(tmp_path / "deep" / "bundle", digest)
     assert bundle.digest == digest == verify_bundle(bundle.folder)
@@ -109,7 +109,7 @@ def test_a_missing_file_is_named(tmp_path, parts, name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 2, "files": {}, "extra": {}}', "\x00\xff"])
-def test_a_damaged_manifest(tmp_path, parts, text: str) -> None:
+def test_a_damaged_manifest_is_refused(tmp_path, parts, text: str) -> None:
     write_bundle(tmp_path, **parts)
     (tmp_path / MANIFEST).write_text(text, encoding="latin-1")
     with pytest.raises(IntegrityError):

@@ -50,7 +50,7 @@ def plays(world: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("age", [0.1, 1.0, 3.0, 6.5])
-def test_it_tells_nearly_what_the_law_says(world: Any, predictor: DelayedFeedback, age: float) -> None:
+def test_predictions_are_near_the_true_expectations(world: Any, predictor: DelayedFeedback, age: float) -> None:
     rows, began = plays(world)
     late = began >= np.quantile(began, 0.75)
     progress = predictor.predict_at(
@@ -61,7 +61,7 @@ def test_it_tells_nearly_what_the_law_says(world: Any, predictor: DelayedFeedbac
     assert np.abs(truth.mean() - truth).mean() > 0.15
 
 
-def test_it_gets_better_with_age(report: DelayedReport) -> None:
+def test_predictions_get_better_with_age(report: DelayedReport) -> None:
     auc = list(report.by_age("liked", "auc").values())
     losses = list(report.by_age("liked", "log_loss").values())
     assert report.improves("liked")
@@ -104,7 +104,9 @@ def test_no_more_is_learnt_from_than_was_asked(law: ModuleType, world: Any, now:
     assert not progress(1_500).equals(progress(100_000))
 
 
-def test_what_was_learnt_later_tells_nothing_earlier(world: Any, predictor: DelayedFeedback, now: datetime) -> None:
+def test_predicting_for_a_moment_before_the_fit_is_refused(
+    world: Any, predictor: DelayedFeedback, now: datetime
+) -> None:
     with pytest.raises(IntegrityError, match="are predicted from what was known"):
         predictor.predict({"liked": np.array([0])}, world.log, now - timedelta(seconds=1))
 
@@ -167,7 +169,7 @@ def test_only_zeros_and_ones_can_be_told(law: ModuleType, world: Any, now: datet
         DelayedFeedback.fit(law.REWARD, law.LABELS, half, world.log, now)
 
 
-def test_one_outcome_only_is_told_as_it_is(law: ModuleType, world: Any, now: datetime) -> None:
+def test_a_term_with_a_single_outcome_is_predicted_as_that_outcome(law: ModuleType, world: Any, now: datetime) -> None:
     fitted = DelayedFeedback.fit(law.REWARD, law.LABELS, world.outcomes.clear(), world.log, now)
     values = reward_values(law.REWARD, law.LABELS, world.outcomes.clear(), world.log, now, fitted)
     assert set(values["value"]) == {0.0}

@@ -84,7 +84,7 @@ def test_an_empty_or_oversized_batch_of_events_is_refused(client: httpx.Client) 
     assert client.post("/v1/events", json={"events": [PLAY] * 1001}).status_code == 422
 
 
-def test_health_and_readiness(client: httpx.Client) -> None:
+def test_health_and_readiness_are_answered(client: httpx.Client) -> None:
     assert client.get("/healthz").json() == {"status": "up"}
     answer = client.get("/readyz")
     assert answer.status_code == 200

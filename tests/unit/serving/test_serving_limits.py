@@ -215,7 +215,7 @@ def test_events_are_taken_while_all_who_ask_wait(world: ModuleType, own: Workspa
         assert {answer.result(30).status_code for answer in requested} == {200}
 
 
-def test_who_came_first_is_first() -> None:
+def test_waiting_requests_are_answered_in_order_of_arrival() -> None:
     async def run() -> list[int]:
         admission, order = Admission(1, 10, 5.0), list[int]()
         hold = threading.Event()
@@ -232,7 +232,7 @@ def test_who_came_first_is_first() -> None:
     assert asyncio.run(run()) == list(range(10))
 
 
-def test_who_waited_in_vain_leaves_the_queue_and_the_place_is_not_lost() -> None:
+def test_a_request_that_times_out_in_the_queue_frees_its_place() -> None:
     async def run() -> int:
         admission, hold = Admission(1, 10, 0.1), threading.Event()
         first = asyncio.create_task(admission.run(lambda _: hold.wait(5)))

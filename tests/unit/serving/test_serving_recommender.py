@@ -67,14 +67,14 @@ def test_an_empty_query_is_the_page_before_the_first_key(ask: Any, empty: str) -
     assert "before the first key" in response.notes[0]
 
 
-def test_what_a_canvas_needs_is_asked_for(ask: Any) -> None:
+def test_a_missing_field_that_a_canvas_needs_is_refused(ask: Any) -> None:
     with pytest.raises(RequestError, match="'search' needs a query"):
         ask(canvas="search", member_id="42")
     with pytest.raises(RequestError, match="needs a source title"):
         ask(canvas="more_like_this", member_id="42")
 
 
-def test_what_a_canvas_does_not_read_is_ignored_and_said(ask: Any) -> None:
+def test_a_field_that_a_canvas_does_not_read_is_ignored_with_a_note(ask: Any) -> None:
     response = ask(canvas="home", query="emma", source_title_id="nobody", rows=False)
     assert sorted(note.split(" reads ")[1] for note in response.notes if "reads" in note) == [
         "no query: it was ignored",

@@ -83,7 +83,7 @@ def write_tar(folder: Path, name: str = "KuaiRand-Pure.tar.gz", suffix: str = "p
     return folder / name
 
 
-def test_events_of_exposures(workspace, folder):
+def test_exposures_become_impressions_and_plays(workspace, folder):
     report = ingest(workspace, "kuairand", {"path": write_csv(folder)})
     assert report.rows == {"titles": 3, "availability": 3, "members": 4, "interactions": 21}
     assert "1 repeated rows left out" in report.route
@@ -151,7 +151,7 @@ def test_random_exposures_have_the_pools_propensity(workspace, folder):
     assert log.get_column("propensity").null_count() == log.height - 1
 
 
-def test_members_and_titles(workspace, folder):
+def test_members_and_titles_are_read(workspace, folder):
     ingest(workspace, "kuairand", {"path": write_csv(folder)})
     tables = Tables(workspace)
     members = tables.members().select("member_id", "country", "joined_at", "valid_from", "register_days")
@@ -268,7 +268,7 @@ def test_bad_values_are_named_with_their_file_and_a_row(workspace, folder):
     assert not Tables(workspace).exists()
 
 
-def test_damaged_files(workspace, folder):
+def test_damaged_files_are_named(workspace, folder):
     archive = write_tar(folder)
     whole = archive.read_bytes()
     archive.write_bytes(whole[: len(whole) // 2])
@@ -290,7 +290,7 @@ def test_damaged_files(workspace, folder):
         ingest(workspace, "kuairand", {"path": data})
 
 
-def test_logs_without_rows(workspace, folder):
+def test_logs_without_rows_are_refused(workspace, folder):
     data = write_csv(folder)
     for path in data.glob("log_*"):
         path.write_text(path.read_text().splitlines()[0] + "\n")

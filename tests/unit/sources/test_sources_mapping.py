@@ -387,7 +387,7 @@ def from_database(workspace, folder: Path, url: str, text: str):
 
 
 @pytest.mark.parametrize("batch_rows", [1, 1000])
-def test_database(workspace, folder, database, monkeypatch, batch_rows):
+def test_rows_of_a_database_are_ingested(workspace, folder, database, monkeypatch, batch_rows):
     monkeypatch.setattr("playbill.sources.tabular.source.BATCH_ROWS", batch_rows)
     report = from_database(workspace, folder, database, SQL)
     assert report.rows == {"titles": 2, "availability": 2, "members": 2, "interactions": 5}
@@ -413,7 +413,7 @@ def test_every_mistake_of_a_database_mapping(workspace, folder, database):
         from_database(workspace, folder, database, both)
 
 
-def test_empty_query(workspace, folder, database):
+def test_a_query_without_rows_is_refused(workspace, folder, database):
     with pytest.raises(DataError, match="interactions: the source is empty"):
         from_database(workspace, folder, database, SQL.replace("log.person\n", "log.person WHERE film > 9\n"))
 

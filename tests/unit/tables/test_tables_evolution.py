@@ -74,7 +74,7 @@ def test_a_sources_own_column_comes_later(filled, events):
     assert OWN not in schema.INTERACTIONS.names("request")
 
 
-def test_own_columns_of_some_batches_of_an_ingest(workspace, titles, events, load):
+def test_own_columns_of_some_batches_are_null_in_the_others(workspace, titles, events, load):
     tables = Tables(workspace)
     load(tables, titles, events.head(2), events.tail(4).with_columns(pl.lit("x").alias("shop.note")))
     assert tables.interactions().get_column("shop.note").to_list().count("x") == 4
@@ -102,7 +102,7 @@ def test_a_changed_type_names_column_and_both_types(filled, events):
     assert filled.snapshot_id() == snapshot
 
 
-def test_a_canonical_type_that_changed(filled, events, grown):
+def test_a_changed_canonical_type_is_refused(filled, events, grown):
     grown("interactions", Column("season", "int64"), without="season")
     assert filled.interactions().schema["season"] == pl.Int64
     filled.append_events(later(events, "-b").with_columns(season=pl.lit(3, dtype=pl.Int64)))
@@ -117,7 +117,7 @@ def test_a_canonical_type_that_changed(filled, events, grown):
         filled.interactions()
 
 
-def test_generations_that_do_not_list_their_columns(filled, events, monkeypatch):
+def test_generations_without_a_list_of_columns_are_read_and_grow(filled, events, monkeypatch):
     expected = filled.interactions()
     path = filled.published().folder / "manifest.json"
     text = path.read_text()

@@ -65,11 +65,11 @@ def test_appending_again_changes_nothing(journal, live):
     assert journal.append([]) == AppendResult(0, 0)
 
 
-def test_one_event_twice_in_one_call(journal, live):
+def test_an_event_twice_in_one_call_is_stored_once(journal, live):
     assert journal.append([live("x"), live("x")]) == AppendResult(1, 1)
 
 
-def test_what_comes_back(journal, live, workspace):
+def test_events_come_back_as_they_were_appended(journal, live, workspace):
     journal.append([live("x", device="tv", progress=0.25, event_at="2020-01-11T10:00:00.000001+02:00")])
     row = Journal(workspace.database_url).read()
     assert row.schema == polars_schema("interactions")
@@ -94,7 +94,7 @@ def test_order_of_arrival_breaks_ties(journal, live):
     assert journal.read("a").get_column("seq").is_unique().all()
 
 
-def test_every_mistake_of_every_event(workspace, live):
+def test_every_mistake_of_every_event_is_reported(workspace, live):
     journal = Journal(workspace.database_url, FixedClock(START + timedelta(days=20)))
     bad = [
         live("ok"),
@@ -169,7 +169,7 @@ def test_compaction_moves_events_into_day_partitions(filled, live):
     assert filled.journal.compact(filled) == 0
 
 
-def test_compaction_killed_before_the_journal_is_emptied(filled, live):
+def test_a_compaction_killed_before_the_journal_is_emptied_doubles_nothing(filled, live):
     filled.journal.append([live("x"), live("y", event_at=START)])
     filled.append_events(filled.journal.read())  # what a compaction does before it is killed
     assert filled.interactions(include_journal=True).height == 8
@@ -188,7 +188,7 @@ def test_event_retried_after_compaction_is_not_doubled(filled, live):
     assert filled.interactions().height == 7
 
 
-def test_compaction_into_a_day_that_exists(filled, live):
+def test_compaction_adds_to_a_day_that_exists(filled, live):
     filled.journal.append([live("x", event_at=START + timedelta(hours=1))])
     filled.journal.compact(filled)
     assert filled.interactions(until=START + timedelta(days=1)).get_column("event_id").to_list() == ["e0", "x"]
@@ -201,7 +201,7 @@ def test_compaction_needs_an_ingest(workspace, journal, live):
     assert journal.read().height == 1
 
 
-def test_unusable_databases(tmp_path):
+def test_unusable_databases_are_named(tmp_path):
     with pytest.raises(ConfigError):
         Journal("nonsense")
     with pytest.raises(ServiceError, match=r"the database at .* cannot be written: the folder does not exist"):

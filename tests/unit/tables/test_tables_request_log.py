@@ -16,7 +16,7 @@ REQUEST = {
 SLATE = [{"row_position": 0, "position": index, "title_id": str(index), "score": 1.0 - index} for index in (1, 0)]
 
 
-def test_request_and_slate_in_one(workspace):
+def test_a_request_and_its_slate_are_written_together(workspace):
     log = RequestLog(workspace.database_url)
     log.write(REQUEST, SLATE)
     log.write(REQUEST, SLATE)
@@ -27,7 +27,7 @@ def test_request_and_slate_in_one(workspace):
     assert log.slates("r2").is_empty()
 
 
-def test_mistakes_leave_nothing(workspace):
+def test_a_refused_request_leaves_nothing(workspace):
     log = RequestLog(workspace.database_url)
     with pytest.raises(DataError) as caught:
         log.write(

@@ -71,7 +71,7 @@ def test_small_slices_give_the_same_tables(filled, titles, events, tmp_path, mon
         assert_frame_equal(other.member_events(member), filled.interactions(members=[member]))
 
 
-def test_newest_row_as_of_a_moment(workspace, titles, events):
+def test_the_newest_row_as_of_a_moment_is_read(workspace, titles, events):
     later = START + timedelta(days=3)
     renamed = titles.head(1).with_columns(name=pl.lit("Alpha II"), valid_from=pl.lit(later, dtype=TIMESTAMP))
     tables = Tables(workspace)
@@ -88,7 +88,7 @@ def test_newest_row_as_of_a_moment(workspace, titles, events):
     assert tables.titles(as_of=START - timedelta(days=1)).is_empty()
 
 
-def test_every_version_in_order(workspace, titles, events):
+def test_every_version_of_a_row_is_read_in_order(workspace, titles, events):
     later = pl.lit(START + timedelta(days=3), dtype=TIMESTAMP)
     renamed = titles.head(1).with_columns(name=pl.lit("Alpha II"), valid_from=later)
     tables = Tables(workspace)
@@ -244,7 +244,7 @@ def test_damaged_manifest_is_named(filled, workspace):
         filled.snapshot_id()
 
 
-def test_workspace_clock(filled, workspace):
+def test_the_workspace_clock_is_the_end_of_the_log_unless_set(filled, workspace):
     assert workspace_clock(workspace).now() == filled.data_end()
     project = workspace.project
     fixed = type(workspace)(project, "shop", WorkspaceSettings(clock="2020-01-03T00:00:00Z"))

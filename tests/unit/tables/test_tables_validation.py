@@ -35,7 +35,7 @@ def test_missing_column_names_the_nearest_stray(offered, titles, events):
 
 
 @pytest.mark.parametrize("column", ["event_id", "member_id", "event_at", "canvas"])
-def test_null_in_a_column_that_may_not_have_one(offered, titles, events, column):
+def test_a_null_in_a_required_column_is_named(offered, titles, events, column):
     broken = events.with_columns(pl.when(pl.col("seq") == 0).then(None).otherwise(pl.col(column)).alias(column))
     problems = offered(titles, broken)
     assert "null in 3 rows" in problems[f"interactions.{column}"]
@@ -47,40 +47,40 @@ def test_null_country_says_how_to_write_unknown(offered, titles, events):
     assert "'ZZ'" in problems["interactions.country"]
 
 
-def test_empty_id(offered, titles, events):
+def test_an_empty_id_is_refused(offered, titles, events):
     problems = offered(titles, events.with_columns(member_id=pl.lit("")))
     assert "empty string in 6 rows" in problems["interactions.member_id"]
 
 
-def test_duplicate_event_ids_within_a_batch(offered, titles, events):
+def test_duplicate_event_ids_within_a_batch_are_refused(offered, titles, events):
     problems = offered(titles, events.with_columns(event_id=pl.lit("same")))
     assert "used more than once in 6 rows" in problems["interactions.event_id"]
     assert "event_id=same" in problems["interactions.event_id"]
 
 
-def test_duplicate_event_ids_across_batches(offered, titles, events):
+def test_duplicate_event_ids_across_batches_are_refused(offered, titles, events):
     again = events.head(1).with_columns(seq=pl.lit(7, dtype=pl.Int64))
     problems = offered(titles, events, again)
     assert "used more than once in 2 rows" in problems["interactions.event_id"]
     assert "event_id=e0" in problems["interactions.event_id"]
 
 
-def test_two_events_of_a_member_with_one_seq(offered, titles, events):
+def test_two_events_of_a_member_with_one_seq_are_refused(offered, titles, events):
     problems = offered(titles, events.with_columns(seq=pl.lit(0, dtype=pl.Int64)))
     assert "(member_id, seq)" in problems["interactions.seq"]
 
 
-def test_duplicate_title(load, workspace, titles, events):
+def test_a_duplicate_title_is_refused(load, workspace, titles, events):
     with pytest.raises(DataError, match="used more than once in 2 rows"):
         load(Tables(workspace), pl.concat([titles, titles.head(1)]), events)
 
 
-def test_timestamps_without_zone(offered, titles, events):
+def test_timestamps_without_a_zone_are_refused(offered, titles, events):
     problems = offered(titles, events.with_columns(pl.col("event_at").dt.replace_time_zone(None)))
     assert "no time zone" in problems["interactions.event_at"]
 
 
-def test_timestamps_after_the_clock(offered, titles, events):
+def test_timestamps_after_the_clock_are_refused(offered, titles, events):
     late = events.with_columns(pl.col("event_at").dt.offset_by("1y"))
     problems = offered(titles, late)
     assert "after the clock (2020-02-01" in problems["interactions.event_at"]
@@ -101,7 +101,7 @@ def test_launches_may_lie_after_the_clock(workspace, titles, events):
     assert tables.availability().get_column("available_from").to_list() == [soon]
 
 
-def test_unknown_action_and_namespaced_action(offered, workspace, titles, events):
+def test_an_unknown_action_is_refused_and_a_namespaced_one_accepted(offered, workspace, titles, events):
     problems = offered(titles, events.with_columns(action=pl.lit("plya")))
     assert "Did you mean 'play'?" in problems["interactions.action"]
     tables = Tables(workspace)
@@ -112,22 +112,22 @@ def test_unknown_action_and_namespaced_action(offered, workspace, titles, events
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
-def test_progress_outside_its_range(offered, titles, events, value):
+def test_progress_outside_its_range_is_refused(offered, titles, events, value):
     problems = offered(titles, events.with_columns(progress=pl.lit(value)))
     assert "outside 0 to 1 in 6 rows" in problems["interactions.progress"]
 
 
-def test_play_without_title(offered, titles, events):
+def test_a_play_without_a_title_is_refused(offered, titles, events):
     problems = offered(titles, events.with_columns(title_id=pl.lit(None, dtype=pl.String)))
     assert "no title for an action that needs one" in problems["interactions.title_id"]
 
 
-def test_title_that_is_not_in_titles(offered, titles, events):
+def test_an_event_of_an_unknown_title_is_refused(offered, titles, events):
     problems = offered(titles.head(1), events)
     assert "not in titles in 4 rows" in problems["interactions.title_id"]
 
 
-def test_unknown_kind_and_wrong_type(offered, titles, events):
+def test_an_unknown_kind_and_a_wrong_type_are_refused(offered, titles, events):
     wrong = titles.with_columns(kind=pl.lit("movie"), genres=pl.lit("Drama"))
     problems = offered(wrong, events.with_columns(seq=pl.lit("first")))
     assert "expected List(String), got String" in problems["titles.genres"]
@@ -135,7 +135,7 @@ def test_unknown_kind_and_wrong_type(offered, titles, events):
     assert "expected Int64, got String" in problems["interactions.seq"]
 
 
-def test_empty_source(offered, titles, events):
+def test_a_source_without_rows_is_refused(offered, titles, events):
     problems = offered(titles, events.head(0))
     assert "empty" in problems["interactions"]
 

@@ -63,7 +63,7 @@ def test_new_ids_come_in_numeric_order(tmp_path):
     assert folder.kinds() == ("title",)
 
 
-def test_round_trip_and_repeats():
+def test_a_vocabulary_survives_a_list_and_refuses_repeats():
     vocabulary = Vocabulary("genre", ["a", "b"])
     assert Vocabulary.from_list("genre", vocabulary.to_list()).entries == ("a", "b")
     with pytest.raises(DataError):
@@ -72,7 +72,7 @@ def test_round_trip_and_repeats():
         vocabulary.decode([3])
 
 
-def test_leftover_of_a_killed_save_is_no_vocabulary(tmp_path):
+def test_the_leftover_of_a_killed_save_is_ignored(tmp_path):
     folder = VocabularyFolder(tmp_path)
     folder.grow("title", pl.Series(["a"]))
     (tmp_path / "title.12ab.writing").write_bytes(b"half")

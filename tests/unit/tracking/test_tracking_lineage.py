@@ -15,7 +15,7 @@ def test_tags_leave_out_what_is_not_known() -> None:
     assert not {"playbill.rewards", "playbill.parent_version", "playbill.git_revision"} & tags.keys()
 
 
-def test_rewards_are_told_by_their_ids() -> None:
+def test_rewards_are_named_by_their_ids() -> None:
     ids = {"play": "play:1:0123456789ab", "long_term": "long_term:2:ba9876543210"}
     lineage = Lineage("h", "snap", "s_v1", "f1", "global_time", "d", datetime(2026, 1, 1, tzinfo=UTC), rewards=ids)
     assert lineage.tags()["playbill.rewards"] == "long_term:2:ba9876543210,play:1:0123456789ab"

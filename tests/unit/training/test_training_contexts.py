@@ -65,7 +65,7 @@ def request(canvas: str, **labelled: Any) -> Request:
     return Request(canvas, history["event_at"].max(), "m00", "US", "tv", "en", history=history, **labelled)
 
 
-def test_one_file_answers_every_task(folders: dict[str, Path]) -> None:
+def test_one_bundle_answers_every_task(folders: dict[str, Path]) -> None:
     title = shown_service.TITLES[1]
     requested = {
         "home": request("home"),

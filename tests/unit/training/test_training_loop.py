@@ -32,7 +32,7 @@ def uninterrupted(ring: ModuleType) -> FitResult:
     return fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS)
 
 
-def test_it_learns_the_ring(ring: ModuleType) -> None:
+def test_the_loop_learns_the_ring_problem(ring: ModuleType) -> None:
     settings = ring.SETTINGS.model_copy(update={"epochs": 20})
     result = fit(ring.ring_network(), ring.RingBatches(), settings)
     history, context, targets = ring.ring_batch(torch.tensor([0, 3]).numpy())
@@ -228,7 +228,7 @@ def test_max_epochs_bounds_the_passes_that_min_steps_brings() -> None:
     assert settings.model_copy(update={"epochs": 20}).total_epochs(steps_per_epoch=30) == 20
 
 
-def test_one_cycle_rises_and_falls() -> None:
+def test_the_learning_rate_of_one_cycle_rises_and_falls() -> None:
     rates = [one_cycle(step, 100, 0.002, 0.1) for step in range(100)]
     assert rates[0] == pytest.approx(0.002 / 25)
     assert max(rates) == rates[10] == pytest.approx(0.002)
@@ -397,7 +397,9 @@ def test_a_killed_run_by_rows_goes_on_to_the_same_weights(by_rows: ModuleType, t
         torch.testing.assert_close(again.network.state_dict()[name], value)
 
 
-def test_by_rows_it_learns_as_it_does_otherwise(by_rows: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_learning_by_rows_ends_near_learning_with_dense_gradients(
+    by_rows: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sparse = fit(by_rows.ring_network(), by_rows.RingBatches(), by_rows.SETTINGS)
     monkeypatch.setattr("playbill.training.loop.ROWS_FROM", 100)
     dense = fit(by_rows.ring_network(), by_rows.RingBatches(), by_rows.SETTINGS)

@@ -59,7 +59,7 @@ def crowd(count: int, titles: int = 9) -> Rows:
         pytest.param(lambda: [*plays("long", MANY, 29), *crowd(5)], id="a hundred thousand plays"),
     ],
 )
-def test_it_is_trained_on(rows: Callable[[], Rows]) -> None:
+def test_logs_of_unusual_shape_are_trained_on(rows: Callable[[], Rows]) -> None:
     resolved = service.model({"play": {"label": "play", "loss": "softmax"}}, **SMALL)
     data = service.training_set(resolved, service.frame(rows()), spans=EVERYWHERE)
     result = fit(build_network(resolved, data), data, SETTINGS)

@@ -21,7 +21,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     return Storage(str(tmp_path / "shared") if request.param == "folder" else f"memory://{tmp_path.name}")
 
 
-def test_what_is_put_is_fetched_whole(storage: Storage, tmp_path: Path) -> None:
+def test_an_uploaded_folder_is_downloaded_whole(storage: Storage, tmp_path: Path) -> None:
     source = tmp_path / "data"
     source.mkdir()
     (source / "a.npy").write_bytes(b"a" * 10)

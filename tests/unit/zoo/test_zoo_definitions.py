@@ -105,7 +105,7 @@ def test_a_circle_of_extends_is_reported_once_for_each_of_it(write: Write, mista
     assert "models/a.yaml:4:10: extends: goes round in a circle: Model a:1 -> Model b:1 -> Model a:1." in found[0]
 
 
-def test_extends_of_itself_and_of_nothing(write: Write, mistakes: Mistakes) -> None:
+def test_extending_itself_or_an_unknown_parent_is_a_mistake(write: Write, mistakes: Mistakes) -> None:
     write("models/a.yaml", "kind: Model\nname: a\nversion: 1\nextends: a\n")
     assert "goes round in a circle" in mistakes()[0]
     write("models/a.yaml", "kind: Model\nname: a\nversion: 1\nextends: evry\n")

@@ -38,7 +38,7 @@ def repo(tmp_path: Path) -> Path:
     return folder
 
 
-def test_names_are_found(repo: Path) -> None:
+def test_names_of_views_and_services_are_found(repo: Path) -> None:
     problems: list[Problem] = []
     names = scan_feature_repo(repo, problems)
     assert names.services == {"every_v1", "other_v2"}
@@ -47,7 +47,7 @@ def test_names_are_found(repo: Path) -> None:
     assert problems == []
 
 
-def test_scanning_imports_nothing(repo: Path) -> None:
+def test_scanning_feature_repo_imports_nothing(repo: Path) -> None:
     (repo / "services.py").write_text("raise SystemExit('imported')\n" + SERVICES)
     assert scan_feature_repo(repo, []).services == {"every_v1", "other_v2"}
     assert "services" not in sys.modules
@@ -68,7 +68,7 @@ def test_a_computed_name_is_left_to_feast(repo: Path, mistakes: Mistakes) -> Non
 
 
 @pytest.mark.parametrize("name", ["types.py", "platform.py", "random.py", "pandas.py"])
-def test_a_file_that_feast_would_skip(repo: Path, mistakes: Mistakes, name: str) -> None:
+def test_a_file_that_feast_would_skip_is_named(repo: Path, mistakes: Mistakes, name: str) -> None:
     (repo / name).write_text("")
     (found,) = mistakes(repo)
     assert f"feature_repo/{name}:1:1: a file called {name} is silently skipped by Feast" in found
@@ -78,14 +78,14 @@ def test_a_file_that_feast_would_skip(repo: Path, mistakes: Mistakes, name: str)
     assert mistakes(repo) == []
 
 
-def test_python_that_does_not_parse(repo: Path, mistakes: Mistakes) -> None:
+def test_a_file_that_does_not_parse_is_named(repo: Path, mistakes: Mistakes) -> None:
     (repo / "titles.py").write_text("profile = FeatureView(\n")
     assert any("feature_repo/titles.py:1:" in text and "Python syntax" in text for text in mistakes(repo))
     (repo / "titles.py").write_bytes(b"\xff\x00")
     assert any("feature_repo/titles.py:" in text for text in mistakes(repo))
 
 
-def test_no_feature_repo(tmp_path: Path, mistakes: Mistakes) -> None:
+def test_a_missing_feature_repo_is_a_mistake(tmp_path: Path, mistakes: Mistakes) -> None:
     assert "there is no such folder" in mistakes(tmp_path / "nowhere")[0]
 
 

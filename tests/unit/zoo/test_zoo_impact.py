@@ -192,7 +192,7 @@ def test_unknown_things_are_named_with_the_nearest(graph):
 
 
 @given(st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from(KINDS)), max_size=40))
-def test_no_edge_goes_up_so_nothing_goes_round(pairs):
+def test_edges_upwards_are_refused_so_the_graph_has_no_circle(pairs):
     graph = Graph()
     for what, on in pairs:
         try:
@@ -267,7 +267,7 @@ def test_a_version_does_not_depend_on_a_label_that_it_never_learnt(graph, record
     assert "version:every:3" in dependents(graph, "label:play")
 
 
-def test_what_has_moved_on_since_is_told_part_by_part(zoo_folder, write, edit, record, repo):
+def test_changes_since_registration_are_reported_part_by_part(zoo_folder, write, edit, record, repo):
     def moved(service_version="s1"):
         found = parts_of(record, load_zoo(zoo_folder), read_feature_repo(repo), service_version)
         return {str(part.node): (part.now, part.detail) for part in found if part.now != "same"}

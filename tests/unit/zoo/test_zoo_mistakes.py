@@ -15,7 +15,7 @@ Write = Callable[[str, str], None]
 Mistakes = Callable[..., list[str]]
 
 
-def test_a_right_zoo_has_none(mistakes: Mistakes) -> None:
+def test_a_right_zoo_has_no_mistakes(mistakes: Mistakes) -> None:
     assert mistakes() == []
 
 
@@ -117,7 +117,9 @@ def test_a_right_zoo_has_none(mistakes: Mistakes) -> None:
         ),
     ],
 )
-def test_one_mistake(edit: Edit, mistakes: Mistakes, file: str, old: str, new: str, expected: str) -> None:
+def test_each_mistake_is_reported_with_its_place(
+    edit: Edit, mistakes: Mistakes, file: str, old: str, new: str, expected: str
+) -> None:
     edit(file, old, new)
     assert any(expected in text for text in mistakes()), mistakes()
 
@@ -180,25 +182,25 @@ def test_a_where_is_pointed_at_in_the_file(edit: Edit, mistakes: Mistakes) -> No
         ("[" * 5000, "YAML syntax"),
     ],
 )
-def test_malformed_yaml(write: Write, mistakes: Mistakes, text: str, expected: str) -> None:
+def test_malformed_yaml_is_reported_with_its_place(write: Write, mistakes: Mistakes, text: str, expected: str) -> None:
     write("labels/odd.yaml", text)
     found = mistakes()
     assert any(expected in problem for problem in found), found
     assert all(problem.startswith("model_zoo/labels/odd.yaml:") for problem in found)
 
 
-def test_a_file_that_is_no_text(zoo_folder: Path, mistakes: Mistakes) -> None:
+def test_a_file_that_is_not_text_is_reported(zoo_folder: Path, mistakes: Mistakes) -> None:
     (zoo_folder / "labels" / "odd.yaml").write_bytes(b"kind: Label\nname: \xff\xfe\n")
     assert mistakes() == ["model_zoo/labels/odd.yaml:1:1: is not UTF-8 text (byte 18)."]
 
 
-def test_a_definition_written_twice(write: Write, mistakes: Mistakes) -> None:
+def test_a_definition_written_twice_is_reported(write: Write, mistakes: Mistakes) -> None:
     write("labels/zz.yaml", "kind: Label\nname: play\nversion: 1\nfrom: {action: play}\n")
     (found,) = mistakes()
     assert "labels/zz.yaml:2:1: name: Label play:1 is defined twice, first in model_zoo/labels/play.yaml" in found
 
 
-def test_no_folder_and_an_empty_one(tmp_path: Path) -> None:
+def test_a_missing_and_an_empty_folder_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match="no such folder"):
         load_zoo(tmp_path / "nowhere")
     with pytest.raises(DefinitionError, match="there is no definition in it"):

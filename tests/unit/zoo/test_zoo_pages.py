@@ -45,7 +45,7 @@ RIGHT = (
 )
 
 
-def test_a_right_page_has_none(paged: Callable[[str], None], mistakes: Mistakes) -> None:
+def test_a_right_page_has_no_mistakes(paged: Callable[[str], None], mistakes: Mistakes) -> None:
     paged(RIGHT)
     assert mistakes() == []
 
@@ -65,7 +65,7 @@ def test_a_right_page_has_none(paged: Callable[[str], None], mistakes: Mistakes)
         ("row: again", "row: top", "row 'top' is pinned, so it cannot be placed"),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_each_mistake_of_a_page_is_named(
     paged: Callable[[str], None], mistakes: Mistakes, old: str, new: str, expected: str
 ) -> None:
     assert old in RIGHT

@@ -68,12 +68,12 @@ def _labels(write: Write) -> None:
         ("{up: {weight: 1, within: 9d}}", "matures_after: 8d", "worth.yaml:4:9: terms.up: is final after 9d"),
     ],
 )
-def test_what_a_reward_cannot_say(write: Write, mistakes: Mistakes, terms: str, more: str, expected: str) -> None:
+def test_wrong_rewards_are_refused(write: Write, mistakes: Mistakes, terms: str, more: str, expected: str) -> None:
     write("rewards/worth.yaml", reward(terms, more))
     assert any(expected in line for line in mistakes()), mistakes()
 
 
-def test_every_mistake_of_a_reward_is_told_at_once(write: Write, mistakes: Mistakes) -> None:
+def test_every_mistake_of_a_reward_is_reported_at_once(write: Write, mistakes: Mistakes) -> None:
     terms = "{dona: 1, page: 1, done: {weight: 1, within: 3d}, up: -1}"
     write("rewards/worth.yaml", reward(terms, "delayed: [up]\nmatures_after: 1d\n"))
     found = [line.partition("rewards/")[2] for line in mistakes()]
@@ -146,7 +146,7 @@ def test_a_reward_comes_with_the_labels_it_names_and_one_id(write: Write, edit: 
         ),
     ],
 )
-def test_heads_whose_reward_cannot_weigh_them(
+def test_heads_whose_reward_cannot_weigh_them_are_refused(
     write: Write, edit: Edit, mistakes: Mistakes, old: str, new: str, expected: str
 ) -> None:
     write("labels/done2.yaml", DONE.replace("version: 1", "version: 2").replace("0.9", "0.8"))

@@ -50,7 +50,7 @@ def ranking(write: Write, edit: Edit) -> Callable[[str], None]:
     return ranked
 
 
-def test_it_has_what_its_page_has(
+def test_a_canvas_of_rows_has_the_rows_of_its_page(
     ranking: Callable[[str], None], edit: Edit, zoo_folder: Path, mistakes: Mistakes
 ) -> None:
     ranking(CANVAS)
@@ -80,7 +80,7 @@ def test_it_has_what_its_page_has(
         ("version: 1", "version: 1\nfallback: popular", "a canvas of rows has that of 'home'. Leave 'fallback' out."),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_each_mistake_of_a_canvas_of_rows_is_named(
     ranking: Callable[[str], None], mistakes: Mistakes, old: str, new: str, expected: str
 ) -> None:
     assert old in CANVAS
