@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from fixtures import serving_world
+from fixtures import serving_world as world
 from playbill.config import Workspace
 from playbill.datasets import Request
 from playbill.datasets.encoding.requests import encode_requests
@@ -30,12 +30,6 @@ from playbill.tables import Tables
 ROOT = Path(__file__).parents[2]
 AFTER = INTERACTIONS.names("after")
 MOMENT = pl.Datetime("us", "UTC")
-
-
-@pytest.fixture(scope="module")
-def world() -> ModuleType:
-    """The small service of `tests/fixtures/serving_world.py`."""
-    return serving_world
 
 
 def test_a_fresh_interpreter_that_serves_has_loaded_no_reward() -> None:
@@ -54,7 +48,7 @@ def test_a_fresh_interpreter_that_serves_has_loaded_no_reward() -> None:
     assert done.returncode == 0, done.stderr[-2_000:]
 
 
-def log_of(world: ModuleType, seed: int = 5, events: int = 120) -> pl.DataFrame:
+def log_of(seed: int = 5, events: int = 120) -> pl.DataFrame:
     """Sixty days of three members, with every column that is known only afterwards filled in."""
     rng = np.random.default_rng(seed)
     at = np.sort(rng.integers(0, 60 * 1440, events))
@@ -112,7 +106,7 @@ class Digesting:
         return np.random.default_rng(list(seed)).random(len(self.title_ids)).astype(np.float32)
 
 
-def answers(world: ModuleType, root: Path, log: pl.DataFrame, requested: Sequence[dict[str, Any]]) -> list[Any]:
+def answers(root: Path, log: pl.DataFrame, requested: Sequence[dict[str, Any]]) -> list[Any]:
     """Ingest a log and answer requests of the members in it, each at the moment of one of their events."""
     workspace: Workspace = world.make_workspace(root)
     with Tables(workspace).replace() as writer:
@@ -127,22 +121,22 @@ def answers(world: ModuleType, root: Path, log: pl.DataFrame, requested: Sequenc
     return [[(item.title_id, item.score) for item in answer.items] for answer in found]
 
 
-def test_nothing_known_after_a_request_moves_its_scores(world: ModuleType, tmp_path: Path) -> None:
-    log = log_of(world)
+def test_nothing_known_after_a_request_moves_its_scores(tmp_path: Path) -> None:
+    log = log_of()
     for number, place in enumerate((30, 75, 110)):
         own = log.row(place, named=True)
         changed = changed_from(log, own["event_at"], seed=number)
         assert not changed[place].equals(log[place])
         assert changed[:place].equals(log[:place])
         requested = [{"member_id": own["member_id"], "at": own["event_at"]}]
-        before = answers(world, tmp_path / f"{number}-before", log, requested)
-        assert before == answers(world, tmp_path / f"{number}-after", changed, requested)
+        before = answers(tmp_path / f"{number}-before", log, requested)
+        assert before == answers(tmp_path / f"{number}-after", changed, requested)
         requested[0]["at"] += timedelta(microseconds=1)
-        assert answers(world, tmp_path / f"{number}-own", log, requested) != before
+        assert answers(tmp_path / f"{number}-own", log, requested) != before
 
 
-def test_the_row_of_a_request_is_the_same_whatever_came_of_it(world: ModuleType) -> None:
-    log = log_of(world).with_columns(
+def test_the_row_of_a_request_is_the_same_whatever_came_of_it() -> None:
+    log = log_of().with_columns(
         pl.lit(None, pl.String).alias(name) for name in ("device", "language", "query", "source_title_id")
     )
     changed = changed_from(log, log["event_at"][0], seed=1)
@@ -151,20 +145,18 @@ def test_the_row_of_a_request_is_the_same_whatever_came_of_it(world: ModuleType)
 
 
 @pytest.mark.parametrize("name", AFTER)
-def test_a_field_known_after_a_request_is_no_part_of_one(
-    world: ModuleType, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_field_known_after_a_request_is_no_part_of_one(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     with pytest.raises(ValidationError, match=f"{name}\n.*Extra inputs are not permitted"):
         RecommendRequest.model_validate({"canvas": "home", name: 1})
     with pytest.raises(TypeError, match=name):
         Request(canvas="home", at=world.NOW, **{name: 1})
     monkeypatch.setattr(labelled, "CONTEXT_COLUMNS", (*labelled.CONTEXT_COLUMNS, name))
     with pytest.raises(IntegrityError, match=rf"columns \['{name}'\] are known only after a request"):
-        labelled.request_rows(log_of(world))
+        labelled.request_rows(log_of())
 
 
-def test_a_history_with_a_later_event_in_it_is_refused(world: ModuleType) -> None:
-    log = log_of(world).filter(pl.col("member_id") == "7")
+def test_a_history_with_a_later_event_in_it_is_refused() -> None:
+    log = log_of().filter(pl.col("member_id") == "7")
     request = Request(canvas="home", at=log["event_at"][10], member_id="7", history=log)
     with pytest.raises(IntegrityError, match=r"the history of a request at .* has an event at .*, after it"):
         encode_requests(SimpleNamespace(state=SimpleNamespace(history_length=20, anonymous=())), [request])  # type: ignore[arg-type]

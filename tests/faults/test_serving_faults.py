@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 
 import httpx
 import pytest
 
-from fixtures import environment, serving_world
+from fixtures import environment
+from fixtures import serving_world as world
 from playbill.errors import ServiceError
 from playbill.serving import RecommendRequest
 from playbill.tables import Journal, RequestLog, Tables
@@ -46,11 +46,6 @@ door = EventDoor(slot, Journal(workspace.database_url, clock), clock)
 app = create_app(Services(recommender, door, WatcherStatus, None, None, writer.close))
 uvicorn.Server(server_config(app, "127.0.0.1", int(sys.argv[2]), LimitsSettings())).run()
 """
-
-
-@pytest.fixture(scope="module")
-def world() -> ModuleType:
-    return serving_world
 
 
 @contextmanager
@@ -87,7 +82,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_an_acknowledged_event_survives_a_kill_and_a_retry_is_no_second_one(world: ModuleType, tmp_path: Path) -> None:
+def test_an_acknowledged_event_survives_a_kill_and_a_retry_is_no_second_one(tmp_path: Path) -> None:
     workspace = world.make_workspace(tmp_path)
     with server(tmp_path, free_port()) as (client, process):
         assert client.post("/v1/events", json={"events": [PLAY]}).json()["accepted"] == 1
@@ -100,7 +95,7 @@ def test_an_acknowledged_event_survives_a_kill_and_a_retry_is_no_second_one(worl
         assert body["items"][0]["title_id"] == "t6"
 
 
-def test_a_stopped_server_has_logged_every_request_it_answered(world: ModuleType, tmp_path: Path) -> None:
+def test_a_stopped_server_has_logged_every_request_it_answered(tmp_path: Path) -> None:
     workspace = world.make_workspace(tmp_path)
     with server(tmp_path, free_port()) as (client, process):
         ask = {"canvas": "home", "member_id": "42"}
@@ -111,7 +106,7 @@ def test_a_stopped_server_has_logged_every_request_it_answered(world: ModuleType
 
 
 def test_without_the_journal_a_member_is_answered_from_the_tables(
-    world: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = world.make_workspace(tmp_path)
     whole = Tables.member_events

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 import torch
 
-from fixtures import serving_world
+from fixtures import serving_world as world
 from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.datasets import Encoder, EncoderState
@@ -27,12 +27,7 @@ from playbill.serving.loading import Loader
 from playbill.tables import Tables
 
 
-@pytest.fixture(scope="module")
-def world() -> ModuleType:
-    return serving_world
-
-
-def build_bundle(folder: Path, world: ModuleType, seed: int = 1) -> str:
+def build_bundle(folder: Path, seed: int = 1) -> str:
     """Write an untrained network over all titles of the world but the last."""
     resolved = world.resolved()
     state = EncoderState(
@@ -69,15 +64,15 @@ def build_bundle(folder: Path, world: ModuleType, seed: int = 1) -> str:
 class Store:
     """MLflow, approvals and title features in one: version -> folder."""
 
-    def __init__(self, root: Path, world: ModuleType) -> None:
-        self.root, self.world = root, world
+    def __init__(self, root: Path) -> None:
+        self.root = root
         self.approved_pair: Any = None
         self.digests: dict[int, str] = {}
         self.downloads = 0
         self.down = False
 
     def add(self, version: int) -> None:
-        self.digests[version] = build_bundle(self.root / str(version), self.world, version)
+        self.digests[version] = build_bundle(self.root / str(version), version)
 
     def approve(self, version: int) -> None:
         self.approved_pair = SimpleNamespace(version=version, digest=self.digests[version])
@@ -98,15 +93,15 @@ class Store:
 
 
 @pytest.fixture
-def store(tmp_path: Path, world: ModuleType) -> Store:
-    made = Store(tmp_path / "store", world)
+def store(tmp_path: Path) -> Store:
+    made = Store(tmp_path / "store")
     made.add(1)
     made.add(2)
     return made
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, world: ModuleType) -> Workspace:
+def workspace(tmp_path: Path) -> Workspace:
     made: Workspace = world.make_workspace(tmp_path)
     return made
 
@@ -115,7 +110,7 @@ def loader_of(workspace: Workspace, store: Store, now: datetime) -> Loader:
     return Loader(workspace, "tiny", store, store, FixedClock(now), store)  # type: ignore[arg-type]
 
 
-def start(workspace: Workspace, store: Store, world: ModuleType) -> tuple[ModelHandle, Watcher, Recommender]:
+def start(workspace: Workspace, store: Store) -> tuple[ModelHandle, Watcher, Recommender]:
     loader = loader_of(workspace, store, world.NOW)
     handle = ModelHandle(world.serve_with(workspace, None, version=None))
     watcher = Watcher(handle, loader, FixedClock(world.NOW), 0.001)
@@ -123,9 +118,9 @@ def start(workspace: Workspace, store: Store, world: ModuleType) -> tuple[ModelH
     return handle, watcher, Recommender(handle, facts, FixedClock(world.NOW), None)
 
 
-def test_an_approved_bundle_answers_every_canvas(workspace: Workspace, store: Store, world: ModuleType) -> None:
+def test_an_approved_bundle_answers_every_canvas(workspace: Workspace, store: Store) -> None:
     store.approve(1)
-    handle, watcher, recommender = start(workspace, store, world)
+    handle, watcher, recommender = start(workspace, store)
     assert watcher.look(), watcher.status
     assert (handle.current.version, handle.current.facts_version, handle.current.complete) == (1, "v7", True)
     for ask in (
@@ -139,19 +134,17 @@ def test_an_approved_bundle_answers_every_canvas(workspace: Workspace, store: St
         assert response.items
 
 
-def test_a_title_that_came_after_training_is_ranked(workspace: Workspace, store: Store, world: ModuleType) -> None:
+def test_a_title_that_came_after_training_is_ranked(workspace: Workspace, store: Store) -> None:
     store.approve(1)
-    _, watcher, recommender = start(workspace, store, world)
+    _, watcher, recommender = start(workspace, store)
     watcher.look()
     coming = recommender.recommend(RecommendRequest(canvas="coming_soon"))
     assert {item.title_id for item in coming.items} == {"t8", "t9"}
 
 
-def test_new_data_is_served_with_the_network_already_loaded(
-    workspace: Workspace, store: Store, world: ModuleType
-) -> None:
+def test_new_data_is_served_with_the_network_already_loaded(workspace: Workspace, store: Store) -> None:
     store.approve(1)
-    handle, watcher, _ = start(workspace, store, world)
+    handle, watcher, _ = start(workspace, store)
     watcher.look()
     before = handle.current.snapshot.snapshot_id
     journal = Tables(workspace).journal
@@ -164,9 +157,9 @@ def test_new_data_is_served_with_the_network_already_loaded(
     assert store.downloads == 1
 
 
-def test_a_corrupt_bundle_is_never_served(workspace: Workspace, store: Store, world: ModuleType) -> None:
+def test_a_corrupt_bundle_is_never_served(workspace: Workspace, store: Store) -> None:
     store.approve(1)
-    handle, watcher, recommender = start(workspace, store, world)
+    handle, watcher, recommender = start(workspace, store)
     watcher.look()
     weights = store.root / "2" / "weights.safetensors"
     content = bytearray(weights.read_bytes())
@@ -179,7 +172,7 @@ def test_a_corrupt_bundle_is_never_served(workspace: Workspace, store: Store, wo
     assert handle.current.version == 1
 
 
-def test_another_bundle_than_the_approved_one_is_refused(workspace: Workspace, store: Store, world: ModuleType) -> None:
+def test_another_bundle_than_the_approved_one_is_refused(workspace: Workspace, store: Store) -> None:
     store.approve(1)
     shutil.rmtree(store.root / "1")
     shutil.copytree(store.root / "2", store.root / "1")
@@ -188,12 +181,10 @@ def test_another_bundle_than_the_approved_one_is_refused(workspace: Workspace, s
         loader.load(loader.wanted())
 
 
-def test_without_title_features_a_model_serves_and_gets_them_back(
-    workspace: Workspace, store: Store, world: ModuleType
-) -> None:
+def test_without_title_features_a_model_serves_and_gets_them_back(workspace: Workspace, store: Store) -> None:
     store.approve(1)
     store.down = True
-    handle, watcher, recommender = start(workspace, store, world)
+    handle, watcher, recommender = start(workspace, store)
     assert watcher.look()
     assert not handle.current.complete
     assert recommender.recommend(RecommendRequest(canvas="home")).policy == "model"
@@ -203,6 +194,6 @@ def test_without_title_features_a_model_serves_and_gets_them_back(
     assert handle.current.complete
 
 
-def test_any_registered_version_can_be_asked_for(workspace: Workspace, store: Store, world: ModuleType) -> None:
+def test_any_registered_version_can_be_asked_for(workspace: Workspace, store: Store) -> None:
     served = loader_of(workspace, store, world.NOW).version(2)
     assert (served.version, served.digest) == (2, store.digests[2])

@@ -6,13 +6,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 
 import httpx
 import numpy as np
-import pytest
 
-from fixtures import serving_world
+from fixtures import serving_world as world
 from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.serving import ActiveModel, FactReader, ModelHandle, Recommender, ServedKey, Watcher
@@ -25,16 +23,11 @@ CLIENTS, VERSIONS = 4, 6
 ASK = {"canvas": "search", "query": "", "member_id": "7", "k": 3}
 
 
-@pytest.fixture(scope="module")
-def world() -> ModuleType:
-    return serving_world
-
-
 class Approvals:
     """Names the newest version and builds it; odd versions rank titles the other way round."""
 
-    def __init__(self, world: ModuleType, workspace: Workspace) -> None:
-        self.world, self.workspace, self.newest = world, workspace, 1
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace, self.newest = workspace, 1
 
     def wanted(self) -> ServedKey:
         return self.served(self.newest).key
@@ -44,7 +37,7 @@ class Approvals:
         return self.served(wanted.version)
 
     def served(self, version: int) -> ActiveModel:
-        scorer = self.world.FakeScorer()
+        scorer = world.FakeScorer()
         plain = scorer.score
 
         def turned(requests: list) -> dict[str, np.ndarray]:
@@ -52,7 +45,7 @@ class Approvals:
             return {head: -values if version % 2 else values for head, values in plain(requests).items()}
 
         scorer.score = turned
-        made: ActiveModel = self.world.serve_with(self.workspace, scorer, version)
+        made: ActiveModel = world.serve_with(self.workspace, scorer, version)
         return made
 
 
@@ -60,9 +53,9 @@ def expected(version: int) -> list[str]:
     return ["t0", "t1", "t2"] if version % 2 else ["t6", "t5", "t4"]
 
 
-def test_no_request_is_lost_or_mixed_while_versions_change(world: ModuleType, tmp_path: Path) -> None:
+def test_no_request_is_lost_or_mixed_while_versions_change(tmp_path: Path) -> None:
     workspace = world.make_workspace(tmp_path)
-    approvals = Approvals(world, workspace)
+    approvals = Approvals(workspace)
     handle, clock = ModelHandle(approvals.served(1)), FixedClock(world.NOW)
     watcher = Watcher(handle, approvals, clock, poll_seconds=0.05)
     log = RequestLog(workspace.database_url)
@@ -115,7 +108,7 @@ def _wait_for(client: httpx.Client, version: int) -> None:
     time.sleep(0.1)
 
 
-def test_a_request_under_way_is_finished_by_the_model_it_started_with(world: ModuleType, tmp_path: Path) -> None:
+def test_a_request_under_way_is_finished_by_the_model_it_started_with(tmp_path: Path) -> None:
     workspace = world.make_workspace(tmp_path)
     first = world.FakeScorer()
     first.gate = threading.Event()
@@ -123,7 +116,7 @@ def test_a_request_under_way_is_finished_by_the_model_it_started_with(world: Mod
     recommender = world.make_recommender(workspace, handle.current)
     recommender.handle = handle
     events = EventDoor(handle, Journal(workspace.database_url, clock), clock)
-    watcher = Watcher(handle, Approvals(world, workspace), clock, 1.0)
+    watcher = Watcher(handle, Approvals(workspace), clock, 1.0)
     with (
         world.http(create_app(Services(recommender, events, lambda: watcher.status))) as client,
         ThreadPoolExecutor(1) as pool,

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import ray
 import torch
 
-from fixtures import ring_problem
+from fixtures import ring_problem as ring
 from playbill.errors import IntegrityError, ServiceError, StateError
 from playbill.training import fit
 from playbill.training.checkpoint import checkpoints
 
+ray.cloudpickle.register_pickle_by_value(ring)  # Workers have no tests on their path.
+
 TOLERANCE = 1e-4
 """Largest difference of a reported loss between one process and two workers, in float32."""
-
-
-@pytest.fixture(scope="module")
-def ring() -> ModuleType:
-    ray.cloudpickle.register_pickle_by_value(ring_problem)
-    return ring_problem
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -31,7 +26,7 @@ def stopped() -> Iterator[None]:
     ray.shutdown()
 
 
-def test_two_workers_learn_what_one_process_learns(ring: ModuleType, tmp_path: Path) -> None:
+def test_two_workers_learn_what_one_process_learns(tmp_path: Path) -> None:
     from playbill.training.ray_trainer import Cluster, fit_distributed
 
     alone = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS)
@@ -55,7 +50,7 @@ def test_two_workers_learn_what_one_process_learns(ring: ModuleType, tmp_path: P
     assert not together.network.training
 
 
-def test_a_worker_that_is_killed_is_started_again(ring: ModuleType, tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
     from playbill.training.ray_trainer import Cluster, fit_distributed
 
     class Killed(ring.RingBatches):  # type: ignore[name-defined, misc]
@@ -77,7 +72,7 @@ def test_a_worker_that_is_killed_is_started_again(ring: ModuleType, tmp_path: Pa
     assert result.reports[-1]["loss"] == pytest.approx(alone.reports[-1]["loss"], abs=TOLERANCE)
 
 
-def test_too_large_a_request_fails_with_a_message(ring: ModuleType, tmp_path: Path) -> None:
+def test_too_large_a_request_fails_with_a_message(tmp_path: Path) -> None:
     from playbill.training.ray_trainer import Cluster, fit_distributed
 
     with pytest.raises(ServiceError, match="did not start 300 workers"):
@@ -90,7 +85,7 @@ def test_too_large_a_request_fails_with_a_message(ring: ModuleType, tmp_path: Pa
         )
 
 
-def test_a_workers_own_error_comes_back(ring: ModuleType, tmp_path: Path) -> None:
+def test_a_workers_own_error_comes_back(tmp_path: Path) -> None:
     from playbill.training.ray_trainer import Cluster, fit_distributed
 
     class Broken(ring.RingBatches):  # type: ignore[name-defined, misc]
@@ -103,7 +98,7 @@ def test_a_workers_own_error_comes_back(ring: ModuleType, tmp_path: Path) -> Non
         )
 
 
-def test_a_damaged_checkpoint_is_named_before_a_cluster_starts(ring: ModuleType, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_named_before_a_cluster_starts(tmp_path: Path) -> None:
     from playbill.training.ray_trainer import Cluster, fit_distributed
 
     (tmp_path / "epoch-0001").mkdir()
@@ -113,7 +108,7 @@ def test_a_damaged_checkpoint_is_named_before_a_cluster_starts(ring: ModuleType,
         fit_distributed(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, started, folder=tmp_path)
 
 
-def test_a_finished_run_needs_no_cluster(ring: ModuleType, tmp_path: Path) -> None:
+def test_a_finished_run_needs_no_cluster(tmp_path: Path) -> None:
     from playbill.training.ray_trainer import Cluster, fit_distributed
 
     alone = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
@@ -125,7 +120,7 @@ def test_a_finished_run_needs_no_cluster(ring: ModuleType, tmp_path: Path) -> No
         torch.testing.assert_close(again.network.state_dict()[name], value, rtol=0, atol=0)
 
 
-def test_no_cluster_at_the_address(ring: ModuleType, tmp_path: Path) -> None:
+def test_no_cluster_at_the_address(tmp_path: Path) -> None:
     from playbill.training.ray_trainer import Cluster, fit_distributed
 
     ray.shutdown()

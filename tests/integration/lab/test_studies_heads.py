@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,10 @@ import pytest
 from playbill.training.build import network_config
 
 # The scripts are found beside one another; afterwards they must not stand before feature_repo/'s own names.
-BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
-sys.path.insert(0, BENCHMARKS)
-from heads import BASE, SINGLE, arms_of, changed, study  # noqa: E402
-from heads_tasks import Task, simulated  # noqa: E402
-
-sys.path.remove(BENCHMARKS)
+with pytest.MonkeyPatch.context() as path:
+    path.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    from heads import BASE, SINGLE, arms_of, changed, study
+    from heads_tasks import Task, simulated
 
 
 @pytest.fixture(scope="module")

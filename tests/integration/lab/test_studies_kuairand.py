@@ -1,7 +1,6 @@
 """The study on KuaiRand, on small invented files of the publisher's shape."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +23,15 @@ from playbill.training.build import network_config
 
 VIDEOS = 45
 HEADS = ("next_long_view", "click", "hate")
-BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
 
 # The scripts are found beside one another; afterwards they must not stand before feature_repo/'s own names.
-sys.path.insert(0, BENCHMARKS)
-import kuairand as study  # noqa: E402
-from kuairand_heads import Exposures, MemberDraws, difference  # noqa: E402
-from kuairand_models import Service, train_model, with_heads  # noqa: E402
-from kuairand_random import RANDOM, STANDARD, AnyOfTop  # noqa: E402
-from kuairand_report import plot, show  # noqa: E402
-
-sys.path.remove(BENCHMARKS)
+with pytest.MonkeyPatch.context() as path:
+    path.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    import kuairand as study
+    from kuairand_heads import Exposures, MemberDraws, difference
+    from kuairand_models import Service, train_model, with_heads
+    from kuairand_random import RANDOM, STANDARD, AnyOfTop
+    from kuairand_report import plot, show
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fixtures import evaluation_service as world
 from playbill.datasets import Request, make_split
 from playbill.definitions.specs import LabelSpec
 from playbill.definitions.specs.measures import BESIDE
@@ -31,9 +32,9 @@ def history(*titles: str) -> pl.DataFrame:
     )
 
 
-def case_of(world, rows, titles, protocol="leave_one_out"):
-    tables = world.tables(rows, titles=titles)
-    return build_case(tables, make_split(protocol, tables.interactions), world.resolved(), "home")
+def case_of(rows, titles, protocol="leave_one_out"):
+    tables = world.tables_of(rows, titles=titles)
+    return build_case(tables, make_split(protocol, tables.interactions), world.resolved_of(), "home")
 
 
 def test_gram_counts_members_of_both_once():
@@ -53,7 +54,7 @@ def test_ease_equals_the_constrained_least_squares_it_solves():
         assert weights[j, j] == 0.0
 
 
-def test_ease_scores_the_history_and_backs_off_without_one(world):
+def test_ease_scores_the_history_and_backs_off_without_one():
     backoff = np.array([0.5, 0.25, 0.0])
     model = Ease.fit(ABC, PLAYS, 1.0, backoff=backoff)
     at = world.day(0)
@@ -80,15 +81,15 @@ def test_ease_refuses_catalogues_it_was_not_made_for(monkeypatch):
         gram(ABC, PLAYS)
 
 
-def test_popular_counts_the_train_fold_only(world):
+def test_popular_counts_the_train_fold_only():
     rows = [(m, t, float(d)) for m in "uvw" for d, t in enumerate(["1", "2", "3", "4"])]
-    case = case_of(world, rows, ["1", "2", "3", "4", "5"])  # 3 is validation and 4 test, for everybody
+    case = case_of(rows, ["1", "2", "3", "4", "5"])  # 3 is validation and 4 test, for everybody
     (chunk,) = case.chunks()
     scores = build_baseline("popular", case).score(chunk.requests)
     np.testing.assert_allclose(scores, np.tile([0.75, 0.75, 0, 0, 0], (3, 1)))
 
 
-def test_popular_7d_counts_strictly_before_and_within_the_week(world):
+def test_popular_7d_counts_strictly_before_and_within_the_week():
     rows = [
         ("u", "1", 0.0),  # exactly seven days before day 7: inside
         ("u", "2", 3.0),
@@ -99,7 +100,7 @@ def test_popular_7d_counts_strictly_before_and_within_the_week(world):
         ("v", "4", 22.0),
         ("v", "3", 23.0),
     ]
-    case = case_of(world, rows, ["1", "2", "3", "4", "5"])
+    case = case_of(rows, ["1", "2", "3", "4", "5"])
     model = popular_7d(case)
     shares = np.array([1, 2, 0, 0, 1]) / 3
     scores = model.score([Request("home", world.day(at)) for at in (7.0, 7.00001, 0.0, 60.0)])
@@ -108,22 +109,22 @@ def test_popular_7d_counts_strictly_before_and_within_the_week(world):
     np.testing.assert_allclose(scores[2:], [shares, shares])  # nothing before, and an empty week: all-time popularity
 
 
-def test_popular_7d_never_counts_held_out_rows_of_leave_one_out(world):
+def test_popular_7d_never_counts_held_out_rows_of_leave_one_out():
     rows = [(m, t, d) for m in ("u", "v") for t, d in (("1", 0.0), ("2", 1.0), ("3", 2.0))]
-    case = case_of(world, rows, ["1", "2", "3"])
+    case = case_of(rows, ["1", "2", "3"])
     scores = popular_7d(case).score([Request("home", world.day(3))])
     assert scores[0, 1] == scores[0, 2] == 0.0
 
 
-def test_popular_7d_of_a_time_split_knows_what_others_played_since(world):
+def test_popular_7d_of_a_time_split_knows_what_others_played_since():
     rows = [("u", str(i), float(i)) for i in range(1, 21)] + [("v", "3", 30.0), ("v", "4", 31.0), ("v", "5", 32.0)]
-    case = case_of(world, rows, [str(i) for i in range(1, 21)], "global_time")
+    case = case_of(rows, [str(i) for i in range(1, 21)], "global_time")
     scores = popular_7d(case).score([Request("home", world.day(31.5))])[0]
     assert [case.catalogue.title_ids[i] for i in np.nonzero(scores >= 1)[0]] == ["3", "4"]
     assert build_baseline("popular", case).score([Request("home", world.day(31.5))]).max() == 0.5  # train fold only
 
 
-def test_many_plays_do_not_round_the_tie_break_away(world):
+def test_many_plays_do_not_round_the_tie_break_away():
     plays = pl.DataFrame({"title_id": ["a"] * 3 + ["b"] * 2, "event_at": [world.day(-1)] * 5})
     week = pl.DataFrame({"title_id": ["a", "b"] * 50_000, "event_at": [world.day(1)] * 100_000})
     scores = Popular7d(ABC, week.cast({"event_at": pl.Datetime("us", "UTC")}), Popular(ABC, plays)).score(
@@ -132,11 +133,11 @@ def test_many_plays_do_not_round_the_tie_break_away(world):
     assert scores[0, 0] > scores[0, 1] > 50_000
 
 
-def test_penalty_is_picked_on_validation_alone(world):
-    tables = world.tables(world.random_rows(members=80), titles=[str(i) for i in range(1, 13)])
+def test_penalty_is_picked_on_validation_alone():
+    tables = world.tables_of(world.random_rows(members=80), titles=[str(i) for i in range(1, 13)])
     split = make_split("leave_one_out", tables.interactions)
-    validation = build_case(tables, split, world.resolved(), "home", fold="validation")
-    test = build_case(tables, split, world.resolved(), "home")
+    validation = build_case(tables, split, world.resolved_of(), "home", fold="validation")
+    test = build_case(tables, split, world.resolved_of(), "home")
     picked = pick_penalty(validation, (1.0, 10.0, 100.0))
     counts = gram(validation.catalogue, validation.log.fitted_plays())
     nothing = np.zeros(12)
@@ -148,16 +149,16 @@ def test_penalty_is_picked_on_validation_alone(world):
     assert tuned_ease(test, validation).weights.shape == (12, 12)
 
 
-def test_an_unknown_baseline_suggests_the_near_one(world):
-    case = case_of(world, world.random_rows(members=4), [str(i) for i in range(1, 13)])
+def test_an_unknown_baseline_suggests_the_near_one():
+    case = case_of(world.random_rows(members=4), [str(i) for i in range(1, 13)])
     with pytest.raises(UnknownNameError, match="Did you mean 'popular'"):
         build_baseline("populer", case)
 
 
-def test_what_is_still_to_come_is_ranked_by_reminders(world):
+def test_what_is_still_to_come_is_ranked_by_reminders():
     titles = [str(number) for number in range(1, 13)]
     launches = [*((title, "*", -1000.0, None) for title in titles), ("90", "*", 2e3, None), ("91", "*", 2e3, None)]
-    tables = world.tables(world.random_rows(), titles=[*titles, "90", "91"], launches=launches)
+    tables = world.tables_of(world.random_rows(), titles=[*titles, "90", "91"], launches=launches)
     some_like_90 = pl.col("member_id").str.slice(1).cast(pl.Int64) % 4 == 0
     first = tables.interactions.group_by("member_id", maintain_order=True).first()
     reminders = first.with_columns(
@@ -169,7 +170,7 @@ def test_what_is_still_to_come_is_ranked_by_reminders(world):
     log = pl.concat([tables.interactions, reminders.select(tables.interactions.columns)]).sort("member_id", "seq")
     tables = replace(tables, interactions=log)
     reminder = {"kind": "Label", "name": "remind_me", "version": 1, "from": {"action": "remind_me"}}
-    resolved = world.resolved(soon={"candidates": {"available": "upcoming"}, "metric": "remind_me"})
+    resolved = world.resolved_of(soon={"candidates": {"available": "upcoming"}, "metric": "remind_me"})
     labels = {**resolved.labels, "remind_me": LabelSpec.model_validate(reminder)}
     home = build_case(tables, make_split("leave_one_out", log), resolved, "home")
     soon = replace(home, canvas="soon")

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fixtures import evaluation_service as world
 from playbill.datasets import make_split
 from playbill.errors import StateError
 from playbill.evaluation.feature_report import coverage, feature_report
@@ -76,10 +77,10 @@ def trained(numeric=("mine__favourite", "mine__noise", "mine__constant"), empty=
 
 
 @pytest.fixture
-def report(world):
-    tables = world.tables(rows(), titles=TITLES)
+def report():
+    tables = world.tables_of(rows(), titles=TITLES)
     split = make_split("leave_one_out", tables.interactions)
-    return lambda: feature_report(Model(), trained(), split, tables, world.resolved(), Door(), seed=5)
+    return lambda: feature_report(Model(), trained(), split, tables, world.resolved_of(), Door(), seed=5)
 
 
 def test_what_the_score_reads_comes_first_and_noise_is_nothing(report):

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from scipy import sparse
 
+from fixtures import evaluation_service as world
 from playbill.datasets import Request, make_split
 from playbill.errors import ConfigError
 from playbill.evaluation.baselines import ials as ials_module
@@ -175,16 +176,16 @@ def test_item_knn_options_are_checked(neighbours, shrinkage):
         ItemKnn.fit(ABC, PLAYS, neighbours, shrinkage, backoff=np.zeros(3))
 
 
-def case_of(world, rows, titles, protocol="leave_one_out"):
-    tables = world.tables(rows, titles=titles)
-    return build_case(tables, make_split(protocol, tables.interactions), world.resolved(), "home")
+def case_of(rows, titles, protocol="leave_one_out"):
+    tables = world.tables_of(rows, titles=titles)
+    return build_case(tables, make_split(protocol, tables.interactions), world.resolved_of(), "home")
 
 
 @pytest.mark.parametrize("name", ["item_knn", "ials"])
-def test_nothing_held_out_is_fitted_on(world, name):
+def test_nothing_held_out_is_fitted_on(name):
     """All play 1 and 2 in the train fold; 3 and 4 are held out for everybody, so nothing is like them."""
     rows = [(m, t, float(d)) for m in "uvw" for d, t in enumerate(["1", "2", "3", "4"])]
-    case = case_of(world, rows, ["1", "2", "3", "4", "5"])
+    case = case_of(rows, ["1", "2", "3", "4", "5"])
     (chunk,) = case.chunks()
     scores = build_baseline(name, case).score(chunk.requests)
     assert (scores[:, :2] > 0).all()
@@ -192,9 +193,9 @@ def test_nothing_held_out_is_fitted_on(world, name):
 
 
 @pytest.mark.parametrize("name", ["popular", "item_knn", "ials"])
-def test_until_a_moment_every_earlier_play_is_fitted_on(world, name):
+def test_until_a_moment_every_earlier_play_is_fitted_on(name):
     rows = [(m, t, float(d)) for m in "uvw" for d, t in enumerate(["1", "2", "3", "4"])]
-    case = case_of(world, rows, ["1", "2", "3", "4", "5"])
+    case = case_of(rows, ["1", "2", "3", "4", "5"])
     (chunk,) = case.chunks()
     scores = build_baseline(name, case, until=world.day(3)).score(chunk.requests)
     assert (scores[:, :3] > 0).all()  # 3 was played on day 2, 4 on day 3: not before it

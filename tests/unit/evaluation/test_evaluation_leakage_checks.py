@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fixtures import evaluation_service as world
 from playbill.datasets import make_split
 from playbill.definitions.specs import BASELINES
 from playbill.evaluation.cases.build import build_case
@@ -31,10 +32,10 @@ HONEST = ["popular", "popular_7d", "ease"]
 
 
 @pytest.fixture(params=PROTOCOLS)
-def case(request, world):
-    tables = world.tables(world.random_rows(), titles=TITLES)
+def case(request):
+    tables = world.tables_of(world.random_rows(), titles=TITLES)
     split = make_split("leave_one_out" if request.param == "leave_one_out" else request.param, tables.interactions)
-    return build_case(tables, split, world.resolved(), "home")
+    return build_case(tables, split, world.resolved_of(), "home")
 
 
 class Future:
@@ -79,14 +80,14 @@ def test_a_score_that_counts_the_future_is_named(case):
     assert alarms([found]) == (found.message,)
 
 
-def test_a_counter_that_is_off_by_one_is_caught(world):
-    tables = world.tables(world.random_rows(), titles=TITLES)
+def test_a_counter_that_is_off_by_one_is_caught():
+    tables = world.tables_of(world.random_rows(), titles=TITLES)
     split = make_split("global_time_successive", tables.interactions)
-    case = build_case(tables, split, world.resolved(), "home")
+    case = build_case(tables, split, world.resolved_of(), "home")
     assert not check_future("inclusive", SameMoment, case).passed
 
 
-def test_a_score_that_reads_the_targets_beats_chance(case, world):
+def test_a_score_that_reads_the_targets_beats_chance(case):
     found = check_chance("oracle", world.Oracle, case)
     assert not found.passed
     assert "'oracle' reads the targets" in found.message
@@ -147,10 +148,10 @@ class Successor:
 
 
 @pytest.fixture
-def ring(world):
+def ring():
     rows = [(f"m{m}", str((m + step) % 12 + 1), 10.0 * m + step) for m in range(40) for step in range(6)]
-    tables = world.tables(rows, titles=TITLES)
-    return build_case(tables, make_split("leave_one_out", tables.interactions), world.resolved(), "home")
+    tables = world.tables_of(rows, titles=TITLES)
+    return build_case(tables, make_split("leave_one_out", tables.interactions), world.resolved_of(), "home")
 
 
 def test_a_sequential_model_loses_in_shuffled_order(ring):
@@ -182,9 +183,9 @@ class Door:
         )
 
 
-def test_a_planted_future_feature_is_named_and_the_honest_one_is_not(world):
-    tables = world.tables(world.random_rows(members=40), titles=TITLES)
-    case = build_case(tables, make_split("leave_one_out", tables.interactions), world.resolved(), "home")
+def test_a_planted_future_feature_is_named_and_the_honest_one_is_not():
+    tables = world.tables_of(world.random_rows(members=40), titles=TITLES)
+    case = build_case(tables, make_split("leave_one_out", tables.interactions), world.resolved_of(), "home")
     found = {one.subject: one.passed for one in check_features(Door, "tiny_v1", case)}
     assert found == {"member__before": True, "member__ever": False}
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from fixtures import evaluation_service as world
 from playbill import Project
 from playbill.cli.evaluate import evaluate as command
 from playbill.datasets import Encoder, EncoderState, make_split
@@ -27,8 +28,8 @@ QUICK = Judging(minimum_members=5, resamples=50)
 
 
 @pytest.fixture
-def data(world):
-    frames = world.tables(world.random_rows(), titles=list(TITLES))
+def data():
+    frames = world.tables_of(world.random_rows(), titles=list(TITLES))
     titles = frames.titles.with_columns(
         kind=pl.lit("film"),
         original_language=pl.lit(None, dtype=pl.String),
@@ -39,9 +40,9 @@ def data(world):
 
 
 @pytest.fixture
-def bundle(tmp_path, data, world):
+def bundle(tmp_path, data):
     """An untrained model with the split it would have been trained on."""
-    resolved = world.resolved()
+    resolved = world.resolved_of()
     state = EncoderState(
         history_length=8,
         merge=True,
@@ -114,9 +115,9 @@ def test_a_split_that_is_not_the_recorded_one_is_refused(bundle, data):
         open_model(bundle.folder, data, None, digest="0" * 64)
 
 
-def test_other_data_in_the_workspace_is_noticed(bundle, data, world):
+def test_other_data_in_the_workspace_is_noticed(bundle, data):
     strangers = [(f"x{member}", title, at) for member, title, at in world.random_rows(seed=9)]
-    other = world.tables(strangers, titles=list(TITLES))
+    other = world.tables_of(strangers, titles=list(TITLES))
     model = open_model(bundle.folder, data, None)
     with pytest.raises(StateError, match="train again"):
         model.split(None, other)

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fixtures import evaluation_service as world
 from playbill.datasets import make_split
 from playbill.evaluation.canvases.model import evaluate_canvas
 from playbill.evaluation.cases.build import build_case, has_log
@@ -46,13 +47,13 @@ def searched(tables):
 
 
 @pytest.fixture
-def logged(world):
-    return searched(world.tables(world.random_rows(), titles=TITLES))
+def logged():
+    return searched(world.tables_of(world.random_rows(), titles=TITLES))
 
 
-def test_a_search_is_asked_with_what_was_typed_last_before_it(logged, world) -> None:
+def test_a_search_is_asked_with_what_was_typed_last_before_it(logged) -> None:
     split = make_split("leave_one_out", logged.interactions)
-    resolved = world.resolved(search=SEARCH)
+    resolved = world.resolved_of(search=SEARCH)
     case = build_case(logged, split, resolved, "search")
     assert case.logged
     assert set(case.frame["canvas"]) == {"search"}
@@ -63,9 +64,9 @@ def test_a_search_is_asked_with_what_was_typed_last_before_it(logged, world) -> 
     assert 0 < len(case) < len(build_case(logged, split, resolved, "search", as_logged=False))
 
 
-def test_a_canvas_without_a_log_is_asked_at_all_and_the_report_says_so(logged, world) -> None:
+def test_a_canvas_without_a_log_is_asked_at_all_and_the_report_says_so(logged) -> None:
     split = make_split("leave_one_out", logged.interactions)
-    resolved = world.resolved(billboard={"candidates": {"available": "now"}}, search=SEARCH)
+    resolved = world.resolved_of(billboard={"candidates": {"available": "now"}}, search=SEARCH)
     case = build_case(logged, split, resolved, "billboard")
     assert not case.logged
     assert set(case.frame["canvas"]) == {"home", "search"}
@@ -81,17 +82,17 @@ def test_a_canvas_without_a_log_is_asked_at_all_and_the_report_says_so(logged, w
     assert own.n < found.n
 
 
-def test_what_was_typed_is_part_of_a_case_and_its_digest(logged, world) -> None:
+def test_what_was_typed_is_part_of_a_case_and_its_digest(logged) -> None:
     split = make_split("leave_one_out", logged.interactions)
-    resolved = world.resolved(search=SEARCH)
+    resolved = world.resolved_of(search=SEARCH)
     first = build_case(logged, split, resolved, "search")
     other = replace(first, frame=first.frame.with_columns(row=pl.lit("top_picks")))
     assert first.digest != other.digest
     assert first.digest != replace(first, logged=False).digest
 
 
-def test_a_logged_search_is_measured_under_its_own_protocol_and_no_log_under_made_queries(logged, world) -> None:
-    resolved = world.resolved(search=SEARCH, more_like_this=BESIDE)
+def test_a_logged_search_is_measured_under_its_own_protocol_and_no_log_under_made_queries(logged) -> None:
+    resolved = world.resolved_of(search=SEARCH, more_like_this=BESIDE)
     split = make_split("leave_one_out", logged.interactions)
     popular = world.ByTable(TITLES, [1.0 / (place + 1) for place in range(len(TITLES))])
 
@@ -140,13 +141,13 @@ def on_pages(tables, rows: pl.Expr, places: pl.Expr):
 
 
 @pytest.mark.parametrize("protocol", ["leave_one_out", "global_time", "global_time_period", "replay"])
-def test_figures_do_not_know_the_row_in_which_the_answer_was_shown(world, protocol) -> None:
-    plain = world.tables(world.random_rows(), titles=TITLES)
+def test_figures_do_not_know_the_row_in_which_the_answer_was_shown(protocol) -> None:
+    plain = world.tables_of(world.random_rows(), titles=TITLES)
     answer = pl.col("title_id").cast(pl.Int32)
     progress = on_pages(plain, answer, answer)
     shuffled = on_pages(plain, 1 + answer % 7, 13 - answer)
     carried = {"home": {"context": ["member", "row", "row_position"], "candidates": {"available": "now"}}}
-    resolved = world.resolved(**carried)
+    resolved = world.resolved_of(**carried)
 
     def measured(tables) -> EvaluationReport:
         split = make_split(protocol, tables.interactions)
@@ -158,17 +159,17 @@ def test_figures_do_not_know_the_row_in_which_the_answer_was_shown(world, protoc
         assert row.metrics == same.metrics, row.name
 
 
-def test_a_source_title_is_the_requests_own_only_where_the_canvas_reads_one(world) -> None:
-    tables = on_pages(world.tables(world.random_rows(), titles=TITLES), pl.lit(3), pl.lit(1))
+def test_a_source_title_is_the_requests_own_only_where_the_canvas_reads_one() -> None:
+    tables = on_pages(world.tables_of(world.random_rows(), titles=TITLES), pl.lit(3), pl.lit(1))
     split = make_split("leave_one_out", tables.interactions)
     read = {"home": {"context": ["member", "source_title"], "candidates": {"available": "now"}}}
-    assert build_case(tables, split, world.resolved(), "home").frame["source_title_id"].null_count() == 60
-    assert build_case(tables, split, world.resolved(**read), "home").frame["source_title_id"].to_list() == ["3"] * 60
+    assert build_case(tables, split, world.resolved_of(), "home").frame["source_title_id"].null_count() == 60
+    assert build_case(tables, split, world.resolved_of(**read), "home").frame["source_title_id"].to_list() == ["3"] * 60
 
 
 @pytest.mark.parametrize("protocol", ["global_time", "global_time_successive", "global_time_period"])
-def test_a_request_is_asked_as_its_page_was_opened(world, protocol) -> None:
-    plain = world.tables(world.random_rows(), titles=TITLES)
+def test_a_request_is_asked_as_its_page_was_opened(protocol) -> None:
+    plain = world.tables_of(world.random_rows(), titles=TITLES)
     plays = plain.interactions.with_columns(
         request_id=pl.format("r-{}", "event_id"), seq=10 * pl.col("seq"), device=pl.lit("mobile")
     )
@@ -186,7 +187,7 @@ def test_a_request_is_asked_as_its_page_was_opened(world, protocol) -> None:
     log = pl.concat([plays, shown, seen]).sort("member_id", "seq")
     tables = replace(plain, interactions=log)
     split = make_split(protocol, log)
-    case = build_case(tables, split, world.resolved(), "home")
+    case = build_case(tables, split, world.resolved_of(), "home")
     whole = {row["event_id"]: row for row in log.iter_rows(named=True)}
     chunk = next(case.chunks())
     checked = 0

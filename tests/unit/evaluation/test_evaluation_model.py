@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fixtures import evaluation_service as world
 from playbill.datasets import Request, make_split
 from playbill.definitions.specs.measures import BESIDE
 from playbill.errors import StateError
@@ -46,7 +47,7 @@ class Door:
         return frame.with_columns(pl.col("member_id").alias("member__who"), pl.col("event_at").alias("member__when"))
 
 
-def test_only_the_heads_of_the_blend_are_asked_for(world):
+def test_only_the_heads_of_the_blend_are_asked_for():
     requested = []
 
     class Named(Heads):
@@ -54,14 +55,14 @@ def test_only_the_heads_of_the_blend_are_asked_for(world):
             requested.append(set(heads))
             return super().score(requests)
 
-    CanvasScorer(Named(), world.resolved(**CANVASES), "home", None).score([Request("home", world.day(1))])
+    CanvasScorer(Named(), world.resolved_of(**CANVASES), "home", None).score([Request("home", world.day(1))])
     assert requested == [{"play"}]
 
 
 @pytest.fixture
-def data(world):
-    frames = world.tables(world.random_rows(), titles=TITLES)
-    return frames, make_split("leave_one_out", frames.interactions), world.resolved(**CANVASES)
+def data():
+    frames = world.tables_of(world.random_rows(), titles=TITLES)
+    return frames, make_split("leave_one_out", frames.interactions), world.resolved_of(**CANVASES)
 
 
 def test_every_request_carries_its_own_features_as_of_its_moment(data, monkeypatch):
@@ -82,7 +83,7 @@ def test_every_request_carries_its_own_features_as_of_its_moment(data, monkeypat
     assert {"member_id", "event_at", "canvas", "query", "source_title_id"} <= set(frame.columns)
 
 
-def test_heads_are_blended_as_the_canvas_says(world):
+def test_heads_are_blended_as_the_canvas_says():
     class Two(Heads):
         def score(self, requests, heads=None):
             return {
@@ -90,7 +91,7 @@ def test_heads_are_blended_as_the_canvas_says(world):
                 "up": np.array([[-2.0, 2.0]], np.float32),
             }
 
-    resolved = world.resolved()
+    resolved = world.resolved_of()
     heads = {**resolved.model.heads, "up": resolved.model.heads["play"].model_copy(update={"loss": "bce"})}
     canvas = resolved.canvases["home"].model_copy(update={"blend": {"play": 1.0, "up": 0.5}})
     resolved = resolved.model_copy(

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fixtures import evaluation_service as world
 from playbill.datasets import make_split
 from playbill.errors import ComparisonError, ConfigError, IntegrityError
 from playbill.evaluation import EvaluationReport, Judging, Replay, compare, evaluate, plots
@@ -23,16 +24,16 @@ QUICK = Judging(minimum_members=5, resamples=50)
 
 
 @pytest.fixture
-def data(world):
-    found = world.tables(world.random_rows(members=80), titles=TITLES)
+def data():
+    found = world.tables_of(world.random_rows(members=80), titles=TITLES)
     return found, make_split("replay", found.interactions)
 
 
-def measured(world, data, protocol="replay", **options):
+def measured(data, protocol="replay", **options):
     frames, split = data
     options = {"baselines": ("popular",), "judging": QUICK} | options
     return evaluate(
-        world.ByTable(TITLES, [0.0] * 12), split.under(protocol), frames, world.resolved(), "home", **options
+        world.ByTable(TITLES, [0.0] * 12), split.under(protocol), frames, world.resolved_of(), "home", **options
     )
 
 
@@ -44,9 +45,9 @@ def test_time_protocols_hold_out_the_same_rows_under_names_of_their_own(data):
     assert other.under("replay").digest == split.digest
 
 
-def test_a_replay_asks_what_successive_asks_in_time_order(world, data):
-    successive = measured(world, data, "global_time_successive")
-    replayed = measured(world, data)
+def test_a_replay_asks_what_successive_asks_in_time_order(data):
+    successive = measured(data, "global_time_successive")
+    replayed = measured(data)
     assert replayed.protocol == "replay/1d"
     assert set(replayed.requests["request_id"]) == set(successive.requests["request_id"])
     assert replayed.result.metrics["ndcg@10"] == pytest.approx(successive.result.metrics["ndcg@10"], abs=0.05)
@@ -57,15 +58,15 @@ def test_a_replay_asks_what_successive_asks_in_time_order(world, data):
     assert total / replayed.n == pytest.approx(replayed.result.metrics["ndcg@10"].value)
 
 
-def test_the_first_window_knows_what_a_frozen_baseline_knows_and_later_ones_learn(world):
+def test_the_first_window_knows_what_a_frozen_baseline_knows_and_later_ones_learn():
     """Title 9 is played by nobody before the cut-off, and by everybody after it."""
     rows = [(f"m{m}", str(step + 1), 1.0 + step * 0.1 + m * 0.01) for m in range(40) for step in range(7)]
     rows += [(f"m{m}", "9", 30.0 + m * 0.5) for m in range(20)]
-    frames = world.tables(rows, titles=TITLES)
+    frames = world.tables_of(rows, titles=TITLES)
     split = make_split("replay", frames.interactions, quantile=0.95)
     data = (frames, split)
-    frozen = measured(world, data, "global_time_successive")
-    learnt = measured(world, data, replay=Replay(timedelta(days=2)))
+    frozen = measured(data, "global_time_successive")
+    learnt = measured(data, replay=Replay(timedelta(days=2)))
     assert learnt.protocol == "replay/2d"
     popular = {window.start: window.metrics["popular"].value for window in learnt.windows}
     first, *later = popular.values()
@@ -74,7 +75,7 @@ def test_the_first_window_knows_what_a_frozen_baseline_knows_and_later_ones_lear
     assert learnt.baselines[0].metrics["ndcg@10"].value > frozen.baselines[0].metrics["ndcg@10"].value
 
 
-def test_the_model_is_told_every_event_once_and_only_after_its_window(world, data):
+def test_the_model_is_told_every_event_once_and_only_after_its_window(data):
     frames, split = data
     progress, requested = [], []
 
@@ -88,7 +89,7 @@ def test_the_model_is_told_every_event_once_and_only_after_its_window(world, dat
         model,
         split,
         frames,
-        world.resolved(),
+        world.resolved_of(),
         "home",
         baselines=(),
         judging=QUICK,
@@ -105,16 +106,16 @@ def test_the_model_is_told_every_event_once_and_only_after_its_window(world, dat
     assert "fold" not in events.columns
 
 
-def test_replays_of_other_windows_and_protocols_are_not_compared(world, data):
-    day, week = measured(world, data), measured(world, data, replay=Replay(timedelta(days=7)))
+def test_replays_of_other_windows_and_protocols_are_not_compared(data):
+    day, week = measured(data), measured(data, replay=Replay(timedelta(days=7)))
     with pytest.raises(ComparisonError, match=r"protocols differ \(replay/1d and replay/7d\)"):
         compare(day, week)
     with pytest.raises(ComparisonError, match=r"protocols differ \(replay/1d and global_time_successive\)"):
-        compare(day, measured(world, data, "global_time_successive"))
+        compare(day, measured(data, "global_time_successive"))
 
 
-def test_windows_come_back_from_json_and_are_drawn(world, data, tmp_path):
-    report = measured(world, data)
+def test_windows_come_back_from_json_and_are_drawn(data, tmp_path):
+    report = measured(data)
     assert EvaluationReport.from_json(report.to_json()).windows == report.windows
     assert "home_replay.png" in {file.name for file in plots(report, tmp_path)}
 
@@ -122,16 +123,16 @@ def test_windows_come_back_from_json_and_are_drawn(world, data, tmp_path):
 @pytest.mark.parametrize(
     ("window", "message"), [(timedelta(0), "longer than nothing"), (timedelta(microseconds=1), "choose longer ones")]
 )
-def test_windows_that_make_no_sense_are_refused(world, data, monkeypatch, window, message):
+def test_windows_that_make_no_sense_are_refused(data, monkeypatch, window, message):
     monkeypatch.setattr(sys.modules["playbill.evaluation.evaluate"], "MOST_WINDOWS", 20)
     with pytest.raises(ConfigError, match=message):
-        measured(world, data, replay=Replay(window))
+        measured(data, replay=Replay(window))
 
 
 @pytest.fixture
-def case(world, data):
+def case(data):
     frames, split = data
-    return build_case(frames, split.under("global_time_successive"), world.resolved(), "home")
+    return build_case(frames, split.under("global_time_successive"), world.resolved_of(), "home")
 
 
 def test_an_honest_case_passes_its_boundaries(case):
@@ -157,14 +158,14 @@ def test_a_replay_that_learnt_too_much_is_named(case):
         assert_before_requests(replace(case, log=case.log.until(last)))
 
 
-def test_a_target_before_its_launch_is_named(case, world):
-    later = world.tables([("u", "1", 0.0)], titles=TITLES, launches=[(title, "*", 900.0, None) for title in TITLES])
+def test_a_target_before_its_launch_is_named(case):
+    later = world.tables_of([("u", "1", 0.0)], titles=TITLES, launches=[(title, "*", 900.0, None) for title in TITLES])
     rule = replace(case.rule, catalogue=type(case.rule.catalogue)(TITLES, later.titles, later.availability))
     with pytest.raises(IntegrityError, match="a title that launches after the request"):
         assert_before_requests(replace(case, rule=rule))
 
 
-def test_a_profile_is_read_as_it_was_and_one_from_later_is_named(case, world):
+def test_a_profile_is_read_as_it_was_and_one_from_later_is_named(case):
     member = case.frame["member_id"][0]
     at = case.frame["at"][0]
     rows = pl.DataFrame(

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from fixtures import evaluation_service as world
 from playbill.datasets import make_split
 from playbill.definitions.specs.measures import BESIDE
 from playbill.errors import ComparisonError, ConfigError, IntegrityError, UnknownNameError
@@ -37,28 +38,28 @@ QUICK = Judging(minimum_members=5, resamples=200)
 
 
 @pytest.fixture
-def data(world):
+def data():
     countries = {f"m{i}": "US-MN" if i < 40 else ("US-CA" if i < 58 else "US-VT") for i in range(60)}
-    found = world.tables(world.random_rows(), titles=TITLES, countries=countries)
+    found = world.tables_of(world.random_rows(), titles=TITLES, countries=countries)
     return found, make_split("leave_one_out", found.interactions)
 
 
 @pytest.fixture
-def report(data, world):
+def report(data):
     frames, split = data
-    case = build_case(frames, split, world.resolved(), "home")
-    return evaluate(world.Oracle(case), split, frames, world.resolved(), "home", k=(3, 10), judging=QUICK)
+    case = build_case(frames, split, world.resolved_of(), "home")
+    return evaluate(world.Oracle(case), split, frames, world.resolved_of(), "home", k=(3, 10), judging=QUICK)
 
 
 @pytest.mark.parametrize("protocol", ["leave_one_out", "global_time", "global_time_period"])
-def test_held_out_plays_in_a_tie_are_warned_of(data, world, protocol):
+def test_held_out_plays_in_a_tie_are_warned_of(data, protocol):
     frames, _ = data
     whole_days = frames.interactions.with_columns(pl.col("event_at").dt.truncate("30d"))
     coarse = replace(frames, interactions=whole_days)
     for data_set, tied in ((frames, False), (coarse, True)):
         split = make_split(protocol, data_set.interactions)
         same = world.ByTable(TITLES, [1.0] * len(TITLES))
-        report = evaluate(same, split, data_set, world.resolved(), "home", judging=QUICK)
+        report = evaluate(same, split, data_set, world.resolved_of(), "home", judging=QUICK)
         warned = [note for note in report.notes if "share their moment with another play" in note]
         assert bool(warned) == (tied and protocol != "global_time_period"), report.notes
         assert all("the protocol global_time_period does not depend on it" in note for note in warned)
@@ -98,12 +99,12 @@ def test_a_perfect_model_scores_one_and_beats_every_baseline(report):
         assert difference.metrics["ndcg@3"].value == pytest.approx(1 - baseline.metrics["ndcg@3"].value)
 
 
-def test_metrics_are_those_worked_out_by_hand(world):
+def test_metrics_are_those_worked_out_by_hand():
     rows = [("u", "1", 0.0), ("u", "2", 1.0), ("u", "3", 2.0), ("v", "4", 0.0), ("v", "2", 1.0), ("v", "5", 2.0)]
-    frames = world.tables(rows, titles=["1", "2", "3", "4", "5"])
+    frames = world.tables_of(rows, titles=["1", "2", "3", "4", "5"])
     split = make_split("leave_one_out", frames.interactions)
     model = world.ByTable(["5", "4", "3", "2", "1"], [0.9, 0.8, 0.8, 0.7, 0.6])
-    found = evaluate(model, split, frames, world.resolved(), "home", baselines=(), k=(1, 2), judging=QUICK)
+    found = evaluate(model, split, frames, world.resolved_of(), "home", baselines=(), k=(1, 2), judging=QUICK)
     # u may see 3, 4, 5: order 5, 3, 4 (3 and 4 tie, 3 is first), target 3 at rank 2.
     # v may see 1, 3, 5: target 5 first.
     metrics = {name: interval.value for name, interval in found.result.metrics.items()}
@@ -114,12 +115,12 @@ def test_metrics_are_those_worked_out_by_hand(world):
     assert found.result.coverage == {"coverage@1": pytest.approx(1 / 5), "coverage@2": pytest.approx(2 / 5)}
 
 
-def test_titles_a_model_does_not_know_are_misses_not_errors(world):
+def test_titles_a_model_does_not_know_are_misses_not_errors():
     rows = [("u", "1", 0.0), ("u", "2", 1.0), ("u", "3", 2.0)]
-    frames = world.tables(rows, titles=["1", "2", "3", "4"])
+    frames = world.tables_of(rows, titles=["1", "2", "3", "4"])
     split = make_split("leave_one_out", frames.interactions)
     model = world.ByTable(["4", "1", "gone"], [0.1, 0.2, 5.0])
-    found = evaluate(model, split, frames, world.resolved(), "home", baselines=(), judging=QUICK)
+    found = evaluate(model, split, frames, world.resolved_of(), "home", baselines=(), judging=QUICK)
     assert found.result.metrics["hr@10"].value == 0.0
     assert found.result.coverage["coverage@10"] == pytest.approx(1 / 4)
 
@@ -138,11 +139,11 @@ def test_the_worst_large_slice_comes_first_and_small_ones_last(report):
     assert all(not row.metrics and not row.differences for row in small), "too few is no number"
 
 
-def test_slices_add_up_to_the_whole(data, world):
+def test_slices_add_up_to_the_whole(data):
     frames, split = data
     model = world.ByTable(TITLES, list(np.linspace(1, 0, 12)))
     judging = QUICK._replace(minimum_members=1)
-    found = evaluate(model, split, frames, world.resolved(), "home", baselines=("popular",), judging=judging)
+    found = evaluate(model, split, frames, world.resolved_of(), "home", baselines=("popular",), judging=judging)
     rows = [row for row in found.slices if row.slice == "country"]
     total = sum(row.metrics["hr@10"].value * row.requests for row in rows) / found.n
     assert total == pytest.approx(found.result.metrics["hr@10"].value)
@@ -178,13 +179,13 @@ def test_gate_metrics_are_flat_and_leave_small_slices_out(report):
     assert all(isinstance(value, float) and not math.isnan(value) for value in found.values())
 
 
-def test_comparison_pairs_by_request(data, report, world):
+def test_comparison_pairs_by_request(data, report):
     frames, split = data
     weaker = evaluate(
         world.ByTable(TITLES, list(np.linspace(1, 0, 12))),
         split,
         frames,
-        world.resolved(),
+        world.resolved_of(),
         "home",
         baselines=(),
         k=(3, 10),
@@ -201,19 +202,19 @@ def test_two_reports_of_one_name_can_be_compared(report):
     assert compare(report, report).differences["hr@3"].includes_zero
 
 
-def test_reports_of_different_protocols_are_not_compared(data, report, world):
+def test_reports_of_different_protocols_are_not_compared(data, report):
     frames, _ = data
     by_time = make_split("global_time", frames.interactions)
     other = evaluate(
-        world.ByTable(TITLES, [0.0] * 12), by_time, frames, world.resolved(), "home", baselines=(), judging=QUICK
+        world.ByTable(TITLES, [0.0] * 12), by_time, frames, world.resolved_of(), "home", baselines=(), judging=QUICK
     )
     with pytest.raises(ComparisonError, match=r"protocols differ \(leave_one_out and global_time\)"):
         compare(report, other)
 
 
-def test_reports_of_different_splits_canvases_or_folds_are_not_compared(data, report, world):
+def test_reports_of_different_splits_canvases_or_folds_are_not_compared(data, report):
     frames, split = data
-    resolved = world.resolved(billboard={})
+    resolved = world.resolved_of(billboard={})
     model = world.ByTable(TITLES, [0.0] * 12)
     quick = {"baselines": (), "judging": QUICK}
     with pytest.raises(ComparisonError, match="canvases differ"):
@@ -253,33 +254,33 @@ def test_another_split_is_fine_when_its_test_rows_were_not_trained_on(data):
     assert_not_trained_on(replace(split, frame=held), split)
 
 
-def test_scores_that_are_no_numbers_are_refused(data, world):
+def test_scores_that_are_no_numbers_are_refused(data):
     frames, split = data
     broken = world.ByTable(TITLES, [float("nan")] * 12)
     with pytest.raises(IntegrityError, match="'tiny' gave 420 scores that are no number, the first to member m30"):
-        evaluate(broken, split, frames, world.resolved(), "home", baselines=(), judging=QUICK)
+        evaluate(broken, split, frames, world.resolved_of(), "home", baselines=(), judging=QUICK)
     short = world.ByTable(TITLES[:5], [0.0] * 4)
     with pytest.raises(IntegrityError, match=r"shape \(60, 4\), expected \(60, 5\)"):
-        evaluate(short, split, frames, world.resolved(), "home", baselines=(), judging=QUICK)
+        evaluate(short, split, frames, world.resolved_of(), "home", baselines=(), judging=QUICK)
 
 
-def test_wrong_options_are_refused(data, world):
+def test_wrong_options_are_refused(data):
     frames, split = data
     model = world.ByTable(TITLES, [0.0] * 12)
     with pytest.raises(ConfigError, match="cut-offs of at least 1"):
-        evaluate(model, split, frames, world.resolved(), "home", k=(0,), baselines=())
+        evaluate(model, split, frames, world.resolved_of(), "home", k=(0,), baselines=())
     with pytest.raises(UnknownNameError, match="Did you mean 'country'"):
-        evaluate(model, split, frames, world.resolved(), "home", baselines=(), judging=Judging(slices=("contry",)))
+        evaluate(model, split, frames, world.resolved_of(), "home", baselines=(), judging=Judging(slices=("contry",)))
 
 
-def test_progress_reaches_the_end(data, world):
+def test_progress_reaches_the_end(data):
     frames, split = data
     seen = []
     evaluate(
         world.ByTable(TITLES, [0.0] * 12),
         split,
         frames,
-        world.resolved(),
+        world.resolved_of(),
         "home",
         baselines=(),
         judging=QUICK,
@@ -288,10 +289,10 @@ def test_progress_reaches_the_end(data, world):
     assert seen[-1] == (60, 60)
 
 
-def test_tables_say_protocol_baselines_and_which_intervals_hold_zero(data, world):
+def test_tables_say_protocol_baselines_and_which_intervals_hold_zero(data):
     frames, split = data
     model = world.ByTable(TITLES, list(np.linspace(1, 0, 12)))
-    found = evaluate(model, split, frames, world.resolved(), "home", baselines=("popular",), judging=QUICK)
+    found = evaluate(model, split, frames, world.resolved_of(), "home", baselines=("popular",), judging=QUICK)
     console = Console(width=240, record=True, file=io.StringIO())
     for table in tables(found):
         console.print(table)
@@ -329,12 +330,12 @@ class Told:
         return np.tile(-np.arange(float(len(self.title_ids))), (len(request_ids), 1))
 
 
-def test_the_ceiling_stands_beside_the_model_and_is_compared_with_nothing(world):
+def test_the_ceiling_stands_beside_the_model_and_is_compared_with_nothing():
     titles = [str(number) for number in range(1, 13)]
-    frames = world.tables(world.random_rows(), titles=titles)
+    frames = world.tables_of(world.random_rows(), titles=titles)
     requested = frames.interactions.with_columns(request_id=pl.format("r-{}", "event_id"))
     frames = replace(frames, interactions=requested)
-    split, resolved = make_split("leave_one_out", requested), world.resolved()
+    split, resolved = make_split("leave_one_out", requested), world.resolved_of()
     reverse = world.ByTable(titles, [float(number) for number in range(12)])
 
     def measured(truth):

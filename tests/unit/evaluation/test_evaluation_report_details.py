@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fixtures import evaluation_service as world
 from playbill import metrics
 from playbill.datasets import make_split
 from playbill.definitions.specs import LabelSpec, RewardSpec
@@ -40,29 +41,29 @@ QUICK = Judging(minimum_members=5, resamples=100)
 
 
 @pytest.fixture
-def data(world):
-    found = world.tables(world.random_rows(), titles=TITLES)
+def data():
+    found = world.tables_of(world.random_rows(), titles=TITLES)
     genres = [["Drama"] if int(title) % 2 else ["Drama", "Comedy"] for title in TITLES]
     found = replace(found, titles=found.titles.with_columns(genres=pl.Series(genres)))
     return found, make_split("leave_one_out", found.interactions)
 
 
-def by_number(world, sign=1.0):
+def by_number(sign=1.0):
     return world.ByTable(TITLES, list(sign * np.linspace(1, 0, 12)))
 
 
-def test_the_genre_mix_of_a_past_is_that_of_the_plays_in_it(data, world):
-    case = build_case(*data, world.resolved(), "home")
+def test_the_genre_mix_of_a_past_is_that_of_the_plays_in_it(data):
+    case = build_case(*data, world.resolved_of(), "home")
     shares = case_facts(case).shares
     rows, titles = case.log.watched(case.positions)
     plain = metrics.genre_mix(rows, titles, shares, len(case))
     np.testing.assert_allclose(past_mix(case.log, case.positions, shares), plain, rtol=1e-12)
 
 
-def test_requests_are_asked_by_their_moment_and_answers_stand_where_they_were(data, world, monkeypatch):
+def test_requests_are_asked_by_their_moment_and_answers_stand_where_they_were(data, monkeypatch):
     """A model that likes titles by a number of the member: lists and ranks differ from request to request."""
     monkeypatch.setattr("playbill.evaluation.cases.case.CELLS_AT_ONCE", 3 * len(TITLES))
-    case, requested = build_case(*data, world.resolved(), "home"), []
+    case, requested = build_case(*data, world.resolved_of(), "home"), []
 
     class OfMember:
         title_ids = tuple(TITLES)
@@ -93,16 +94,16 @@ def test_requests_are_asked_by_their_moment_and_answers_stand_where_they_were(da
     np.testing.assert_allclose(found.values["novelty@10"], metrics.novelty(lists, case_facts(mixed).information, 10))
 
 
-def test_a_member_without_a_past_has_no_mix(data, world):
-    case = build_case(*data, world.resolved(), "home")
+def test_a_member_without_a_past_has_no_mix(data):
+    case = build_case(*data, world.resolved_of(), "home")
     first = case.log.starts[case.positions]
     assert np.isnan(past_mix(case.log, first, case_facts(case).shares)).all()
 
 
-def test_debiased_novelty_and_calibration_are_those_of_the_metrics_room(data, world):
+def test_debiased_novelty_and_calibration_are_those_of_the_metrics_room(data):
     frames, split = data
-    report = evaluate(by_number(world), split, frames, world.resolved(), "home", baselines=(), judging=QUICK)
-    case = build_case(frames, split, world.resolved(), "home")
+    report = evaluate(by_number(), split, frames, world.resolved_of(), "home", baselines=(), judging=QUICK)
+    case = build_case(frames, split, world.resolved_of(), "home")
     plays = case.log.fitted_plays()
     counts = np.array([(plays["title_id"] == title).sum() for title in case.catalogue.title_ids])
     weights = metrics.inverse_popularity(counts)[case.columns]
@@ -118,20 +119,20 @@ def test_debiased_novelty_and_calibration_are_those_of_the_metrics_room(data, wo
     assert 0.0 < report.result.metrics["calibration@10"].value < -np.log(0.01)
 
 
-def test_several_targets_get_map_and_recall_of_their_own(data, world):
+def test_several_targets_get_map_and_recall_of_their_own(data):
     frames, _ = data
     split = make_split("global_time_period", frames.interactions)
-    report = evaluate(by_number(world), split, frames, world.resolved(), "home", baselines=(), judging=QUICK)
+    report = evaluate(by_number(), split, frames, world.resolved_of(), "home", baselines=(), judging=QUICK)
     found = {name: interval.value for name, interval in report.result.metrics.items()}
     assert found["map@10"] < found["mrr@10"]
     assert found["recall@10"] < found["hr@10"]
 
 
-def test_a_weighted_metric_is_compared_with_its_weights(data, world):
+def test_a_weighted_metric_is_compared_with_its_weights(data):
     frames, split = data
     options = {"baselines": (), "judging": QUICK}
     first, second = (
-        evaluate(by_number(world, sign), split, frames, world.resolved(), "home", **options) for sign in (1.0, -1.0)
+        evaluate(by_number(sign), split, frames, world.resolved_of(), "home", **options) for sign in (1.0, -1.0)
     )
     change = compare(first, second).differences["debiased_ndcg@10"].value
     means = [report.result.metrics["debiased_ndcg@10"].value for report in (first, second)]
@@ -143,14 +144,12 @@ def test_popularity_bands_share_the_plays():
     assert bands.tolist() == ["head", "mid", "mid", "tail", "tail", "new"]
 
 
-def test_slices_read_where_when_and_for_what_was_asked(data, world):
+def test_slices_read_where_when_and_for_what_was_asked(data):
     frames, split = data
     devices = pl.when(pl.col("member_id").str.ends_with("1")).then(pl.lit("tv")).otherwise(pl.lit("phone"))
     frames = replace(frames, interactions=frames.interactions.with_columns(device=devices))
     judging = Judging(slices=("device", "popularity", "canvas", "language"), minimum_members=5, resamples=50)
-    report = evaluate(
-        by_number(world), split, frames, world.resolved(), "home", baselines=("popular",), judging=judging
-    )
+    report = evaluate(by_number(), split, frames, world.resolved_of(), "home", baselines=("popular",), judging=judging)
     groups = {(row.slice, row.group) for row in report.slices}
     assert {("device", "tv"), ("device", "phone"), ("canvas", "home"), ("popularity", "head")} <= groups
     assert "home/ndcg@10/device=tv" in report.gate_metrics()
@@ -159,17 +158,17 @@ def test_slices_read_where_when_and_for_what_was_asked(data, world):
     assert all(row.metrics["ndcg@10"].low <= row.metrics["ndcg@10"].value for row in report.slices)
 
 
-def test_a_slice_that_is_too_small_everywhere_names_the_minimum(data, world):
+def test_a_slice_that_is_too_small_everywhere_names_the_minimum(data):
     frames, split = data
-    model, seen = by_number(world), []
+    model, seen = by_number(), []
     model.score = lambda requests: seen.append(requests)
     judging = Judging(slices=("tenure", "device"), minimum_members=500, strict=True)
     with pytest.raises(StateError, match=r"(?s)'tenure' has no group of at least 500 members; its largest.*'device'"):
-        evaluate(model, split, frames, world.resolved(), "home", baselines=(), judging=judging)
+        evaluate(model, split, frames, world.resolved_of(), "home", baselines=(), judging=judging)
     assert seen == []
 
 
-def test_reward_weighs_targets_by_what_they_were_worth(data, world):
+def test_reward_weighs_targets_by_what_they_were_worth(data):
     """Half of the targets were watched to the end and are worth 1, the others are worth nothing."""
     frames, split = data
     ended = pl.when(pl.col("member_id").str.slice(1).cast(pl.Int64) % 2 == 0).then(1.0).otherwise(0.2)
@@ -178,14 +177,14 @@ def test_reward_weighs_targets_by_what_they_were_worth(data, world):
         {"name": "ended", "version": 1, "from": {"action": "play", "where": "progress >= 0.9"}}
     )
     reward = RewardSpec.model_validate({"name": "worth", "version": 1, "terms": {"ended": 1.0}})
-    resolved = world.resolved()
+    resolved = world.resolved_of()
     model = resolved.model.model_copy(
         update={"evaluate": resolved.model.evaluate.model_copy(update={"reward": "worth"})}
     )
     resolved = resolved.model_copy(
         update={"model": model, "rewards": {"worth": reward}, "labels": {**resolved.labels, "ended": label}}
     )
-    report = evaluate(by_number(world), split, frames, resolved, "home", baselines=("popular",), judging=QUICK)
+    report = evaluate(by_number(), split, frames, resolved, "home", baselines=("popular",), judging=QUICK)
     even = report.requests["member_id"].str.slice(1).cast(pl.Int64) % 2 == 0
     expected = report.requests.filter(even)["tiny/ndcg@10"].mean()
     assert report.result.metrics["reward_ndcg@10"].value == pytest.approx(expected)
@@ -195,7 +194,7 @@ def test_reward_weighs_targets_by_what_they_were_worth(data, world):
     assert "reward_ndcg@10" in compare(report, report).differences
     with pytest.raises(ComparisonError, match="rewards differ"):
         compare(report, replace(report, reward="worth:2:ffffffffffff"))
-    without = evaluate(by_number(world), split, frames, world.resolved(), "home", baselines=(), judging=QUICK)
+    without = evaluate(by_number(), split, frames, world.resolved_of(), "home", baselines=(), judging=QUICK)
     assert "reward_ndcg@10" not in compare(report, without).differences
 
 
@@ -213,7 +212,7 @@ class Heads:
 
 
 @pytest.fixture
-def shown(data, world):
+def shown(data):
     """Each held-out play is shown together with title 12, which is never played; the label counts it as a no."""
     frames, split = data
     held = split.events(frames.interactions, "test").with_columns(request_id=pl.col("event_id"))
@@ -222,7 +221,7 @@ def shown(data, world):
     )
     others = frames.interactions.join(held, on="event_id", how="anti")
     log = pl.concat([others, held, seen]).sort("member_id", "seq")
-    resolved = world.resolved()
+    resolved = world.resolved_of()
     label = resolved.labels["discovery_play"].model_copy(
         update={
             "negatives": type(resolved.labels["discovery_play"].negatives).model_validate({"shown_not_played": True})
@@ -272,10 +271,10 @@ def test_a_softmax_head_has_an_order_and_no_level(shown):
     assert EvaluationReport.from_json(report.to_json()).heads == report.heads
 
 
-def test_a_head_with_one_kind_of_row_says_so(data, world):
+def test_a_head_with_one_kind_of_row_says_so(data):
     frames, split = data
-    function = CanvasScorer(Heads(), world.resolved(), "home", None)
-    rows, notes = head_rows(function, split, frames, world.resolved(), "home", judging=QUICK)
+    function = CanvasScorer(Heads(), world.resolved_of(), "home", None)
+    rows, notes = head_rows(function, split, frames, world.resolved_of(), "home", judging=QUICK)
     assert rows == ()
     assert notes == ("head 'play': all 60 labelled held-out events on 'home' are positive",)
 
@@ -289,13 +288,13 @@ def test_many_states_are_whole_members_drawn(shown, monkeypatch):
     assert row.members == row.positives == 20
 
 
-def report_of(world, data, sign, name):
+def report_of(data, sign, name):
     frames, split = data
     return evaluate(
         world.ByTable(TITLES, list(np.round(sign * np.linspace(1, 0, 12), 3))),
         split,
         frames,
-        world.resolved(),
+        world.resolved_of(),
         "home",
         baselines=("popular",),
         judging=QUICK,
@@ -303,9 +302,9 @@ def report_of(world, data, sign, name):
     )
 
 
-def test_several_seeds_of_two_arms_make_a_claim_and_one_seed_makes_none(data, world):
-    good = [report_of(world, data, sign, f"tiny:{n}") for n, sign in enumerate((1.0, 1.1, 0.9))]
-    bad = [report_of(world, data, -sign, f"worse:{n}") for n, sign in enumerate((1.0, 1.1, 0.9))]
+def test_several_seeds_of_two_arms_make_a_claim_and_one_seed_makes_none(data):
+    good = [report_of(data, sign, f"tiny:{n}") for n, sign in enumerate((1.0, 1.1, 0.9))]
+    bad = [report_of(data, -sign, f"worse:{n}") for n, sign in enumerate((1.0, 1.1, 0.9))]
     found = compare_arms({"tiny": good, "worse": bad})
     assert [(row.name, row.seeds) for row in found.rows] == [("tiny", 3), ("worse", 3), ("popular", 0)]
     assert "ndcg@10" in found.differences[0].claims
@@ -315,10 +314,10 @@ def test_several_seeds_of_two_arms_make_a_claim_and_one_seed_makes_none(data, wo
     assert str(arm_tables(found)[0].title).startswith("home: leave_one_out")
 
 
-def test_seeds_that_disagree_widen_the_interval_until_nothing_is_claimed(data, world):
-    agreeing = [report_of(world, data, 1.0, f"a:{n}") for n in range(3)]
-    disagreeing = [report_of(world, data, sign, f"b:{n}") for n, sign in enumerate((1.0, -1.0, 1.0))]
-    other = [report_of(world, data, -1.0, f"c:{n}") for n in range(3)]
+def test_seeds_that_disagree_widen_the_interval_until_nothing_is_claimed(data):
+    agreeing = [report_of(data, 1.0, f"a:{n}") for n in range(3)]
+    disagreeing = [report_of(data, sign, f"b:{n}") for n, sign in enumerate((1.0, -1.0, 1.0))]
+    other = [report_of(data, -1.0, f"c:{n}") for n in range(3)]
     sure = compare_arms({"a": agreeing, "c": other}).differences[0]
     unsure = compare_arms({"b": disagreeing, "c": other}).differences[0]
     assert "ndcg@10" in sure.claims
@@ -328,17 +327,17 @@ def test_seeds_that_disagree_widen_the_interval_until_nothing_is_claimed(data, w
     assert widths[1] > widths[0]
 
 
-def test_arms_of_other_protocols_are_refused(data, world):
+def test_arms_of_other_protocols_are_refused(data):
     frames, _ = data
     by_time = (frames, make_split("global_time", frames.interactions))
     with pytest.raises(ComparisonError, match="protocols differ"):
-        compare_arms({"a": [report_of(world, data, 1.0, "a")], "b": [report_of(world, by_time, 1.0, "b")]})
+        compare_arms({"a": [report_of(data, 1.0, "a")], "b": [report_of(by_time, 1.0, "b")]})
     with pytest.raises(ConfigError, match="at least one version"):
         compare_arms({"a": []})
 
 
-def test_versions_that_differ_only_in_the_seed_are_one_arm(world):
-    resolved = world.resolved()
+def test_versions_that_differ_only_in_the_seed_are_one_arm():
+    resolved = world.resolved_of()
     training = resolved.model.training
     same = resolved.model_copy(
         update={"model": resolved.model.model_copy(update={"training": training.model_copy(update={"seed": 99})})}
@@ -349,26 +348,24 @@ def test_versions_that_differ_only_in_the_seed_are_one_arm(world):
     assert arm_hash(resolved) == arm_hash(same) != arm_hash(other)
 
 
-def test_p_values_know_how_many_baselines_there_are(data, world):
+def test_p_values_know_how_many_baselines_there_are(data):
     frames, split = data
     names = ("popular", "popular_7d", "ease")
-    several = evaluate(by_number(world), split, frames, world.resolved(), "home", baselines=names, judging=QUICK)
-    alone = evaluate(by_number(world), split, frames, world.resolved(), "home", baselines=names[:1], judging=QUICK)
+    several = evaluate(by_number(), split, frames, world.resolved_of(), "home", baselines=names, judging=QUICK)
+    alone = evaluate(by_number(), split, frames, world.resolved_of(), "home", baselines=names[:1], judging=QUICK)
     for metric in ("hr@10", "ndcg@10"):
         raw = [row.adjusted_p[metric] for row in alone.differences]
         assert several.differences[0].adjusted_p[metric] >= raw[0]
 
 
-def test_groups_know_how_many_are_looked_at(data, world):
+def test_groups_know_how_many_are_looked_at(data):
     frames, split = data
-    report = evaluate(by_number(world), split, frames, world.resolved(), "home", baselines=("popular",), judging=QUICK)
+    report = evaluate(by_number(), split, frames, world.resolved_of(), "home", baselines=("popular",), judging=QUICK)
     large = [row for row in report.slices if not row.small]
     alone = {}
     for slice_ in {row.slice for row in large}:
         judging = QUICK._replace(slices=(slice_,))
-        one = evaluate(
-            by_number(world), split, frames, world.resolved(), "home", baselines=("popular",), judging=judging
-        )
+        one = evaluate(by_number(), split, frames, world.resolved_of(), "home", baselines=("popular",), judging=judging)
         alone |= {(row.slice, row.group): row.adjusted_p["popular"] for row in one.slices if not row.small}
     together = {(row.slice, row.group): row.adjusted_p["popular"] for row in large}
     assert together.keys() == alone.keys()
@@ -387,10 +384,10 @@ def test_a_difference_inside_the_noise_is_no_claim():
     assert not Difference("popular", {"hr@10": Interval(0.1, -0.01, 0.2)}, {"hr@10": 0.01}).is_claim("hr@10")
 
 
-def test_the_ladder_names_the_gap_to_popularity_and_to_matrix_factorisation(data, world):
+def test_the_ladder_names_the_gap_to_popularity_and_to_matrix_factorisation(data):
     frames, split = data
     names = ("popular", "popular_7d", "ease")
-    report = evaluate(by_number(world), split, frames, world.resolved(), "home", baselines=names, judging=QUICK)
+    report = evaluate(by_number(), split, frames, world.resolved_of(), "home", baselines=names, judging=QUICK)
     means = {row.name: row.metrics["ndcg@10"].value for row in report.rows}
     best = max(names[:2], key=lambda name: means[name])
     assert ladder(report) == {

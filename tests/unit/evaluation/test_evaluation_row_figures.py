@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fixtures import evaluation_service as world
 from playbill.datasets import make_split
 from playbill.definitions.specs import RowSpec
 from playbill.definitions.specs.resolved import LeftOut
@@ -55,21 +56,21 @@ class ByNumber:
 
 
 @pytest.fixture
-def resolved(world):
+def resolved():
     beside = {"context": ["member", "source_title"], "candidates": {"available": "now"}}
-    model = world.resolved(more_like_this=beside)
+    model = world.resolved_of(more_like_this=beside)
     plain = {"version": 1, "canvas": "home", "candidates": RULES, "title": {"en": "A row"}}
     rows = {name: RowSpec.model_validate(plain | own | {"name": name}) for name, own in ROWS.items()}
     return model.model_copy(update={"rows": rows})
 
 
 @pytest.fixture
-def log(world):
+def log():
     """The tables with every held-out play of a member in a row, as `log(a='dramas', ...)`."""
 
     def made(**row_ids):
         rows = [(member, title, float(step)) for member, titles in PLAYS for step, title in enumerate(titles)]
-        tables = world.tables(rows, titles=TITLES)
+        tables = world.tables_of(rows, titles=TITLES)
         last = pl.col("seq") == pl.col("seq").max().over("member_id")
         shown = pl.col("member_id").replace_strict(row_ids, default=None, return_dtype=pl.String)
         events = tables.interactions.with_columns(

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fixtures import evaluation_service as world
 from playbill.arrays import Floats64
 from playbill.datasets import Request, make_split
 from playbill.definitions.specs import CanvasSpec, HeadSpec, LabelSpec, ResolvedModel, RowSpec
@@ -92,13 +93,13 @@ def with_rows(resolved: ResolvedModel) -> ResolvedModel:
 
 
 @pytest.fixture
-def logged(world):
-    return pages_of(world.tables(world.random_rows(), titles=TITLES))
+def logged():
+    return pages_of(world.tables_of(world.random_rows(), titles=TITLES))
 
 
 @pytest.fixture
-def resolved(world):
-    return with_rows(world.resolved(home={"candidates": {"available": "now"}}))
+def resolved():
+    return with_rows(world.resolved_of(home={"candidates": {"available": "now"}}))
 
 
 @pytest.fixture
@@ -238,8 +239,8 @@ def test_a_whole_model_is_measured_with_its_rows(logged, split, resolved) -> Non
     assert "ranking/ndcg@10/minus=as_logged" in found.gate_metrics()
 
 
-def test_a_log_without_pages_says_so(world, resolved) -> None:
-    bare = world.tables(world.random_rows(), titles=TITLES)
+def test_a_log_without_pages_says_so(resolved) -> None:
+    bare = world.tables_of(world.random_rows(), titles=TITLES)
     with pytest.raises(StateError, match="holds out no page on 'home'"):
         build_row_case(bare, make_split("global_time_successive", bare.interactions), resolved, "ranking")
 

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fixtures import evaluation_service as world
 from playbill.datasets import Request, make_split
 from playbill.definitions.specs.measures import BESIDE
 from playbill.errors import StateError
@@ -27,9 +28,9 @@ QUICK = Judging(slices=("query_length",), minimum_members=5, resamples=100)
 
 
 @pytest.fixture
-def data(world):
-    frames = world.tables(world.random_rows(), titles=TITLES, names=NAMES)
-    return frames, make_split("leave_one_out", frames.interactions), world.resolved(**CANVASES)
+def data():
+    frames = world.tables_of(world.random_rows(), titles=TITLES, names=NAMES)
+    return frames, make_split("leave_one_out", frames.interactions), world.resolved_of(**CANVASES)
 
 
 def test_queries_of_each_length_lead_to_the_held_out_title(data):
@@ -56,7 +57,7 @@ def test_a_name_too_short_for_a_length_is_not_asked(data):
     assert lengths <= {"1", "2"}
 
 
-def test_queries_for_many_titles_are_drawn_and_the_report_says_of_how_many(data, world, monkeypatch):
+def test_queries_for_many_titles_are_drawn_and_the_report_says_of_how_many(data, monkeypatch):
     whole = search_case(*data, "search")
     monkeypatch.setattr("playbill.evaluation.canvases.synthetic_queries.MOST_SEARCHED", 5)
     drawn, again = search_case(*data, "search"), search_case(*data, "search")
@@ -84,7 +85,7 @@ def test_synthetic_queries_repeat_with_their_seed(data):
     assert first.digest != other.digest
 
 
-def test_a_search_lists_matching_titles_first_in_each_baselines_own_order(data, world):
+def test_a_search_lists_matching_titles_first_in_each_baselines_own_order(data):
     case = search_case(*data, "search")
     for name, model in Beside().of(BESIDE, case, data[2]).items():
         scores = model.score(
@@ -100,7 +101,7 @@ def test_a_search_lists_matching_titles_first_in_each_baselines_own_order(data, 
         assert np.all(scores[3] >= 2)  # nothing readable was typed: everything matches, in the baseline's order
 
 
-def test_search_is_reported_by_query_length(data, world):
+def test_search_is_reported_by_query_length(data):
     frames, split, resolved = data
     case = search_case(frames, split, resolved, "search")
     report = evaluate_search(world.Oracle(case), split, frames, resolved, "search", judging=QUICK)
@@ -122,7 +123,7 @@ def test_sources_are_the_plays_before_the_held_out_ones(data):
         assert chunk.candidates[row, column]
 
 
-def test_neighbours_of_the_source_title_stand_beside_more_like_this(data, world):
+def test_neighbours_of_the_source_title_stand_beside_more_like_this(data):
     frames, split, resolved = data
     case = more_like_this_case(frames, split, resolved, "more_like_this")
     plain = build_baseline("item_knn", case)
@@ -135,7 +136,7 @@ def test_neighbours_of_the_source_title_stand_beside_more_like_this(data, world)
     assert not np.array_equal(fitted["ease"].score([requested]), build_baseline("ease", case).score([about]))
 
 
-def test_more_like_this_is_reported_with_its_baselines(data, world):
+def test_more_like_this_is_reported_with_its_baselines(data):
     frames, split, resolved = data
     case = more_like_this_case(frames, split, resolved, "more_like_this")
     report = evaluate_more_like_this(world.Oracle(case), split, frames, resolved, "more_like_this", judging=QUICK)
@@ -144,11 +145,11 @@ def test_more_like_this_is_reported_with_its_baselines(data, world):
     assert report.result.metrics["hr@10"].value == 1.0
 
 
-def test_a_play_without_one_before_it_is_no_pair(world):
+def test_a_play_without_one_before_it_is_no_pair():
     rows = [("u", "1", 0.0), ("u", "1", 1.0), ("u", "1", 2.0)]  # the same title again and again
-    frames = world.tables(rows, titles=["1", "2"])
+    frames = world.tables_of(rows, titles=["1", "2"])
     split = make_split("leave_one_out", frames.interactions)
-    resolved = world.resolved(more_like_this={"context": ["member", "source_title"], "candidates": {}})
+    resolved = world.resolved_of(more_like_this={"context": ["member", "source_title"], "candidates": {}})
     with pytest.raises(StateError, match="follows a play of another title"):
         more_like_this_case(frames, split, resolved, "more_like_this")
 

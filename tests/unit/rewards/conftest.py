@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import polars as pl
 import pytest
 
-from fixtures import delayed_world
 from playbill.definitions.zoo import Zoo, load_zoo
 
 START = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -55,9 +53,3 @@ def make_log() -> Callable[..., pl.DataFrame]:
         return pl.DataFrame(rows, schema=SCHEMA)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def law() -> ModuleType:
-    """The module of plays that follow a known law, `tests/fixtures/delayed_world.py`."""
-    return delayed_world

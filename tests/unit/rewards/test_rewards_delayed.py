@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from fixtures import delayed_world as law
 from playbill.errors import DataError, IntegrityError, StateError
 from playbill.rewards import DelayedFeedback, DelayedReport, DelayedSettings, delayed_report, reward_values
 from playbill.rewards.partial_observations import PartialObservations
@@ -20,24 +20,24 @@ DAY_US = 86_400_000_000
 
 
 @pytest.fixture(scope="module")
-def world(law: ModuleType) -> Any:
+def world() -> Any:
     return law.DelayedWorld.make()
 
 
 @pytest.fixture(scope="module")
-def now(law: ModuleType) -> datetime:
+def now() -> datetime:
     """A week after the last play but one third of them."""
     moment: datetime = law.START + timedelta(days=30)
     return moment
 
 
 @pytest.fixture(scope="module")
-def predictor(law: ModuleType, world: Any, now: datetime) -> DelayedFeedback:
+def predictor(world: Any, now: datetime) -> DelayedFeedback:
     return DelayedFeedback.fit(law.REWARD, law.LABELS, world.outcomes, world.log, now, settings=SETTINGS)
 
 
 @pytest.fixture(scope="module")
-def report(law: ModuleType, world: Any) -> DelayedReport:
+def report(world: Any) -> DelayedReport:
     end, split = law.START + timedelta(days=47), law.START + timedelta(days=27)
     return delayed_report(law.REWARD, law.LABELS, world.outcomes, world.log, end, split, settings=SETTINGS)
 
@@ -83,7 +83,7 @@ def test_a_report_that_does_not_get_better_says_so(report: DelayedReport) -> Non
     assert not DelayedReport(flat, report.split).improves("liked")
 
 
-def test_a_report_learns_from_nothing_after_its_split(law: ModuleType, world: Any) -> None:
+def test_a_report_learns_from_nothing_after_its_split(world: Any) -> None:
     """Nobody liked anything that was final at the split, so whoever knows no more tells everyone nothing."""
     end, split = law.START + timedelta(days=47), law.START + timedelta(days=27)
     log = world.log.filter((pl.col("action") == "play") | (pl.col("recorded_at") > split))
@@ -94,7 +94,7 @@ def test_a_report_learns_from_nothing_after_its_split(law: ModuleType, world: An
     assert found["log_loss"].min() > 1
 
 
-def test_no_more_is_learnt_from_than_was_asked(law: ModuleType, world: Any, now: datetime) -> None:
+def test_no_more_is_learnt_from_than_was_asked(world: Any, now: datetime) -> None:
     def progress(most: int) -> pl.Series:
         settings = DelayedSettings(trees=5, most=most)
         fitted = DelayedFeedback.fit(law.REWARD, law.LABELS, world.outcomes, world.log, now, settings=settings)
@@ -111,7 +111,7 @@ def test_predicting_for_a_moment_before_the_fit_is_refused(
         predictor.predict({"liked": np.array([0])}, world.log, now - timedelta(seconds=1))
 
 
-def test_nothing_recorded_later_changes_a_prediction(law: ModuleType, world: Any, now: datetime) -> None:
+def test_nothing_recorded_later_changes_a_prediction(world: Any, now: datetime) -> None:
     """Fitted and asked on the log as it is, and on one in which everything from `now` on is something else."""
     later = pl.col("recorded_at") > now
     changed = world.log.with_columns(
@@ -129,9 +129,7 @@ def test_nothing_recorded_later_changes_a_prediction(law: ModuleType, world: Any
     assert values[0].equals(values[1])
 
 
-def test_young_plays_get_their_expected_value(
-    law: ModuleType, world: Any, now: datetime, predictor: DelayedFeedback
-) -> None:
+def test_young_plays_get_their_expected_value(world: Any, now: datetime, predictor: DelayedFeedback) -> None:
     known = reward_values(law.REWARD, law.LABELS, world.outcomes, world.log, now)
     progress = reward_values(law.REWARD, law.LABELS, world.outcomes, world.log, now, predictor)
     mature, young = progress.filter("matured"), progress.filter(~pl.col("matured"))
@@ -143,7 +141,7 @@ def test_young_plays_get_their_expected_value(
     assert abs(so_far.mean() - truth.mean()) > 0.15
 
 
-def test_the_same_seed_gives_the_same_numbers(law: ModuleType, world: Any, now: datetime) -> None:
+def test_the_same_seed_gives_the_same_numbers(world: Any, now: datetime) -> None:
     def progress(seed: int) -> pl.Series:
         settings = DelayedSettings(trees=10, most=2_000, seed=seed)
         fitted = DelayedFeedback.fit(law.REWARD, law.LABELS, world.outcomes, world.log, now, settings=settings)
@@ -153,7 +151,7 @@ def test_the_same_seed_gives_the_same_numbers(law: ModuleType, world: Any, now: 
     assert not progress(1).equals(progress(2))
 
 
-def test_a_log_that_is_too_short_is_told(law: ModuleType, world: Any) -> None:
+def test_a_log_that_is_too_short_is_told(world: Any) -> None:
     with pytest.raises(StateError, match="'liked': no play is 7d old"):
         DelayedFeedback.fit(law.REWARD, law.LABELS, world.outcomes, world.log, law.START + timedelta(days=6))
     early = law.START + timedelta(days=39)
@@ -163,13 +161,13 @@ def test_a_log_that_is_too_short_is_told(law: ModuleType, world: Any) -> None:
         )
 
 
-def test_only_zeros_and_ones_can_be_told(law: ModuleType, world: Any, now: datetime) -> None:
+def test_only_zeros_and_ones_can_be_told(world: Any, now: datetime) -> None:
     half = world.outcomes.with_columns(liked=pl.lit(0.5, pl.Float32))
     with pytest.raises(DataError, match="are neither 0 nor 1"):
         DelayedFeedback.fit(law.REWARD, law.LABELS, half, world.log, now)
 
 
-def test_a_term_with_a_single_outcome_is_predicted_as_that_outcome(law: ModuleType, world: Any, now: datetime) -> None:
+def test_a_term_with_a_single_outcome_is_predicted_as_that_outcome(world: Any, now: datetime) -> None:
     fitted = DelayedFeedback.fit(law.REWARD, law.LABELS, world.outcomes.clear(), world.log, now)
     values = reward_values(law.REWARD, law.LABELS, world.outcomes.clear(), world.log, now, fitted)
     assert set(values["value"]) == {0.0}

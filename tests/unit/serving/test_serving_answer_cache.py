@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from pydantic import ValidationError
 
+from fixtures import serving_world as world
 from playbill.clock import FixedClock
 from playbill.serving import FactReader, ModelHandle, Recommender
 from playbill.serving.messages import RecommendRequest
@@ -17,7 +18,7 @@ from playbill.tables import Tables
 
 
 @pytest.fixture
-def ask(world, stocked):
+def ask(stocked):
     """Make a recommender of a profile, and what is in its hands."""
 
     def make(profile=None, **scorer):
@@ -48,7 +49,7 @@ def test_a_kept_answer_is_given_again_with_its_age_and_logged_as_a_request_of_it
     assert len({len(slates) for _, slates in own.log.rows}) == 1
 
 
-def test_anything_else_that_is_asked_is_answered_anew(ask, world, stocked):
+def test_anything_else_that_is_asked_is_answered_anew(ask, stocked):
     own = ask(Profile.named("cached"))
     own.ask(canvas="home", member_id="42", k=3)
     for request in (
@@ -92,7 +93,7 @@ def test_a_request_that_takes_too_long_gets_the_canvas_fallback(ask):
     assert (in_time.policy, in_time.reason) == ("model", None)
 
 
-def test_a_feature_store_that_hangs_costs_no_more_than_the_time_and_kids_stay_safe(ask, world, stocked):
+def test_a_feature_store_that_hangs_costs_no_more_than_the_time_and_kids_stay_safe(ask, stocked):
     own = ask(Profile(timeout_ms=30))
     hangs = threading.Event()
     served = own.features.served

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import httpx
 import pytest
 
+from fixtures import serving_world as world
 from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.errors import ConfigError, ServiceError
@@ -18,7 +18,7 @@ from playbill.serving.recording import EventDoor
 from playbill.tables import Journal
 
 
-def services(world: ModuleType, workspace: Workspace, *, model: bool = True, **more: Any) -> Services:
+def services(workspace: Workspace, *, model: bool = True, **more: Any) -> Services:
     served = world.serve_with(workspace, world.FakeScorer() if model else None, 1 if model else None)
     recommender = world.make_recommender(workspace, served)
     clock = FixedClock(world.NOW)
@@ -27,8 +27,8 @@ def services(world: ModuleType, workspace: Workspace, *, model: bool = True, **m
 
 
 @pytest.fixture
-def client(world: ModuleType, own: Workspace) -> Iterator[httpx.Client]:
-    with world.http(create_app(services(world, own))) as client:
+def client(own: Workspace) -> Iterator[httpx.Client]:
+    with world.http(create_app(services(own))) as client:
         yield client
 
 
@@ -91,9 +91,9 @@ def test_health_and_readiness_are_answered(client: httpx.Client) -> None:
     assert (answer.json()["model"], answer.json()["version"], answer.json()["problem"]) == ("tiny", 1, None)
 
 
-def test_readiness_says_that_the_online_store_is_empty(world: ModuleType, own: Workspace) -> None:
+def test_readiness_says_that_the_online_store_is_empty(own: Workspace) -> None:
     empty = OnlineStoreState("redis://somewhere/0", reachable=True, loaded=False)
-    made = replace(services(world, own), online_store=lambda: empty)
+    made = replace(services(own), online_store=lambda: empty)
     with world.http(create_app(made)) as client:
         answer = client.get("/readyz")
     assert answer.status_code == 200
@@ -101,16 +101,16 @@ def test_readiness_says_that_the_online_store_is_empty(world: ModuleType, own: W
     assert answer.json()["features_problem"] == problem
 
 
-def test_without_a_model_the_server_is_up_but_not_ready_and_still_answers(world: ModuleType, own: Workspace) -> None:
-    with world.http(create_app(services(world, own, model=False))) as client:
+def test_without_a_model_the_server_is_up_but_not_ready_and_still_answers(own: Workspace) -> None:
+    with world.http(create_app(services(own, model=False))) as client:
         assert client.get("/healthz").status_code == 200
         assert client.get("/readyz").status_code == 503
         assert "no approved model" in client.get("/readyz").json()["problem"]
         assert client.post("/v1/recommend", json={"canvas": "home"}).json()["policy"] == "popular_7d"
 
 
-def test_events_need_the_token_where_there_is_one(world: ModuleType, own: Workspace) -> None:
-    with world.http(create_app(services(world, own, token="s3cret"))) as client:
+def test_events_need_the_token_where_there_is_one(own: Workspace) -> None:
+    with world.http(create_app(services(own, token="s3cret"))) as client:
         assert client.post("/v1/events", json={"events": [PLAY]}).status_code == 401
         wrong = {"Authorization": "Bearer other"}
         assert client.post("/v1/events", json={"events": [PLAY]}, headers=wrong).status_code == 401
@@ -133,8 +133,8 @@ def test_a_server_for_other_machines_does_not_start_without_a_token(host: str) -
         required_token(host, None)
 
 
-def test_an_outage_of_the_journal_is_said_to_whoever_sends_events(world: ModuleType, own: Workspace) -> None:
-    made = services(world, own)
+def test_an_outage_of_the_journal_is_said_to_whoever_sends_events(own: Workspace) -> None:
+    made = services(own)
 
     class DeadDoor:
         def accept(self, events: object) -> None:
@@ -146,9 +146,9 @@ def test_an_outage_of_the_journal_is_said_to_whoever_sends_events(world: ModuleT
         assert (answer.status_code, answer.json()["detail"]) == (503, "database is gone")
 
 
-def test_the_server_starts_and_stops_what_it_is_made_of(world: ModuleType, own: Workspace) -> None:
+def test_the_server_starts_and_stops_what_it_is_made_of(own: Workspace) -> None:
     calls: list[str] = []
-    made = services(world, own, start=lambda: calls.append("start"), stop=lambda: calls.append("stop"))
+    made = services(own, start=lambda: calls.append("start"), stop=lambda: calls.append("stop"))
     with world.http(create_app(made)):
         assert calls == ["start"]
     assert calls == ["start", "stop"]

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from types import ModuleType
 
 import pytest
 from click.testing import CliRunner
@@ -86,7 +85,7 @@ def test_without_data_the_remedy_is_named(own: Workspace) -> None:
     assert "ingest" in run(empty, "serve", code=1)
 
 
-def test_the_room_imports_neither_torch_nor_the_web_stack(world: ModuleType) -> None:
+def test_the_room_imports_neither_torch_nor_the_web_stack() -> None:
     code = (
         "import sys, playbill.serving; print([n for n in ('torch', 'fastapi', 'feast', 'mlflow') if n in sys.modules])"
     )

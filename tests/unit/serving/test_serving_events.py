@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from fixtures import serving_world as world
 from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.errors import DataError
@@ -15,7 +15,7 @@ from playbill.tables import Journal
 
 
 @pytest.fixture
-def door(world: ModuleType, own: Workspace) -> EventDoor:
+def door(own: Workspace) -> EventDoor:
     clock = FixedClock(world.NOW)
     served = world.serve_with(own, world.FakeScorer())
     return EventDoor(ModelHandle(served), Journal(own.database_url, clock), clock)
@@ -25,9 +25,7 @@ def play(**more: Any) -> dict[str, Any]:
     return {"event_id": "e1", "member_id": "42", "action": "play", "title_id": "t7", "canvas": "home", **more}
 
 
-def test_an_event_is_completed_with_the_clock_and_the_members_country(
-    world: ModuleType, own: Workspace, door: EventDoor
-) -> None:
+def test_an_event_is_completed_with_the_clock_and_the_members_country(own: Workspace, door: EventDoor) -> None:
     result = door.accept([play(), play(event_id="e2", member_id="new", country="DE")])
     assert (result.accepted, result.duplicates) == (2, 0)
     rows = Journal(own.database_url).read()
@@ -43,7 +41,7 @@ def test_sending_an_event_again_changes_nothing(own: Workspace, door: EventDoor)
     assert (result.accepted, result.duplicates) == (1, 1)
 
 
-def test_the_members_next_request_reads_it(world: ModuleType, own: Workspace, door: EventDoor) -> None:
+def test_the_members_next_request_reads_it(own: Workspace, door: EventDoor) -> None:
     scorer = world.FakeScorer()
     recommender = world.make_recommender(own, world.serve_with(own, scorer))
     ask = RecommendRequest(canvas="home", member_id="42", k=1, rows=False)
@@ -53,7 +51,7 @@ def test_the_members_next_request_reads_it(world: ModuleType, own: Workspace, do
     assert scorer.requested[-1].history["title_id"].to_list()[-1] == "t7"
 
 
-def test_a_member_known_only_by_events_has_a_history(world: ModuleType, own: Workspace, door: EventDoor) -> None:
+def test_a_member_known_only_by_events_has_a_history(own: Workspace, door: EventDoor) -> None:
     door.accept([play(member_id="new")])
     recommender = world.make_recommender(own, world.serve_with(own, world.FakeScorer()))
     response = recommender.recommend(RecommendRequest(canvas="home", member_id="new", rows=False, country="FR"))
@@ -61,9 +59,7 @@ def test_a_member_known_only_by_events_has_a_history(world: ModuleType, own: Wor
     assert response.notes == ("member 'new' has events but no profile: country and language are unknown",)
 
 
-def test_every_mistake_of_every_event_is_named_and_nothing_is_kept(
-    world: ModuleType, own: Workspace, door: EventDoor
-) -> None:
+def test_every_mistake_of_every_event_is_named_and_nothing_is_kept(own: Workspace, door: EventDoor) -> None:
     late = (world.NOW + timedelta(days=1)).isoformat()
     with pytest.raises(DataError) as caught:
         door.accept([play(), play(event_id="e2", title_id="t77"), play(event_id="e3", action="plai", event_at=late)])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import ModuleType
 
 import numpy as np
 import polars as pl
 import pytest
 
+from fixtures import serving_world as world
 from playbill.config import Workspace
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.specs.resolved import LeftOut
@@ -16,7 +16,7 @@ from playbill.errors import RequestError
 from playbill.serving import RecommendRequest, RecommendResponse
 
 
-def answer(world: ModuleType, stocked: Workspace, **requested: object) -> RecommendResponse:
+def answer(stocked: Workspace, **requested: object) -> RecommendResponse:
     recommender = world.make_recommender(stocked, world.serve_with(stocked, None, version=None))
     response: RecommendResponse = recommender.recommend(RecommendRequest.model_validate(requested))
     return response
@@ -26,34 +26,30 @@ def names(response: RecommendResponse) -> list[str]:
     return [item.name for item in response.items]
 
 
-def test_a_fallback_answers_a_query_by_the_titles_that_match_it(world: ModuleType, stocked: Workspace) -> None:
-    assert names(answer(world, stocked, canvas="search", query="dun")) == ["Dune"]
-    assert names(answer(world, stocked, canvas="search", query="fargo")) == ["Fargo"]
-    nothing = answer(world, stocked, canvas="search", query="qqzzxx")
+def test_a_fallback_answers_a_query_by_the_titles_that_match_it(stocked: Workspace) -> None:
+    assert names(answer(stocked, canvas="search", query="dun")) == ["Dune"]
+    assert names(answer(stocked, canvas="search", query="fargo")) == ["Fargo"]
+    nothing = answer(stocked, canvas="search", query="qqzzxx")
     assert nothing.items == ()
     assert "no title matches 'qqzzxx' by name, character, genre, year or synopsis: the list is empty" in nothing.notes
-    assert len(answer(world, stocked, canvas="search", query="").items) > 3
+    assert len(answer(stocked, canvas="search", query="").items) > 3
 
 
-def test_a_fallback_answers_a_source_title_by_titles_that_have_to_do_with_it(
-    world: ModuleType, stocked: Workspace
-) -> None:
-    comedies = names(answer(world, stocked, canvas="more_like_this", source_title_id="t0"))
+def test_a_fallback_answers_a_source_title_by_titles_that_have_to_do_with_it(stocked: Workspace) -> None:
+    comedies = names(answer(stocked, canvas="more_like_this", source_title_id="t0"))
     assert set(comedies) == {"Clue", "Emma", "Gandhi"}
-    dramas = names(answer(world, stocked, canvas="more_like_this", source_title_id="t1"))
+    dramas = names(answer(stocked, canvas="more_like_this", source_title_id="t1"))
     assert dramas == ["Dune", "Fargo"], "of equal fit, what is played more comes first"
 
 
-def test_because_you_watched_holds_only_what_has_to_do_with_the_title_named(
-    world: ModuleType, stocked: Workspace
-) -> None:
-    response = answer(world, stocked, canvas="home", member_id="42", rows=True, k=2)
+def test_because_you_watched_holds_only_what_has_to_do_with_the_title_named(stocked: Workspace) -> None:
+    response = answer(stocked, canvas="home", member_id="42", rows=True, k=2)
     row = next(row for row in response.rows or () if row.row_id == "because:t0")
     assert {item.name for item in row.items} <= {"Clue", "Emma", "Gandhi"}
     assert row.reason.startswith("Alien is one of the titles the member watched and did not dislike")
 
 
-def test_a_policys_ties_are_broken_by_the_members_own_scores(world: ModuleType, stocked: Workspace) -> None:
+def test_a_policys_ties_are_broken_by_the_members_own_scores(stocked: Workspace) -> None:
     recommender = world.make_recommender(stocked, world.serve_with(stocked, world.FakeScorer()))
     request = RecommendRequest(canvas="home", member_id="kid", k=10, rows=True)
     rows = {row.row_id: row.items for row in recommender.recommend(request).rows or ()}
@@ -69,9 +65,7 @@ def test_a_policys_ties_are_broken_by_the_members_own_scores(world: ModuleType, 
     assert [item.name for item in row.items] == later_first, "the fake scorer likes later titles"
 
 
-def test_rows_and_canvases_that_a_version_lacks_are_named_with_the_reason(
-    world: ModuleType, stocked: Workspace
-) -> None:
+def test_rows_and_canvases_that_a_version_lacks_are_named_with_the_reason(stocked: Workspace) -> None:
     served = world.serve_with(stocked, world.FakeScorer())
     left_out = LeftOut(
         canvases={"coming_later": "it blends only 'remind_me'"},
@@ -89,9 +83,7 @@ def test_rows_and_canvases_that_a_version_lacks_are_named_with_the_reason(
         recommender.recommend(RecommendRequest(canvas="coming_later"))
 
 
-def test_someone_without_a_country_sees_the_titles_of_the_country_most_members_are_in(
-    world: ModuleType, own: Workspace
-) -> None:
+def test_someone_without_a_country_sees_the_titles_of_the_country_most_members_are_in(own: Workspace) -> None:
     from playbill.tables import Tables
 
     tables = Tables(own)
@@ -109,7 +101,7 @@ def test_someone_without_a_country_sees_the_titles_of_the_country_most_members_a
     assert [item.title_id for item in french.items] == ["t7"]
 
 
-def test_why_says_which_heads_move_a_title_up_and_down(world: ModuleType, stocked: Workspace) -> None:
+def test_why_says_which_heads_move_a_title_up_and_down(stocked: Workspace) -> None:
     recommender = world.make_recommender(stocked, world.serve_with(stocked, world.FakeScorer()))
     request = RecommendRequest(canvas="home", member_id="42", k=3)
     answered = recommender.recommend(request)
@@ -131,7 +123,7 @@ def test_why_says_which_heads_move_a_title_up_and_down(world: ModuleType, stocke
     assert popular.influence == "policy popular"
 
 
-def test_why_says_what_terms_of_the_history_add(world: ModuleType, stocked: Workspace) -> None:
+def test_why_says_what_terms_of_the_history_add(stocked: Workspace) -> None:
     scorer = world.FakeScorer()
     scorer.terms = {"ease": (0.5, np.arange(len(scorer.title_ids), dtype=np.float32))}
     recommender = world.make_recommender(stocked, world.serve_with(stocked, scorer))

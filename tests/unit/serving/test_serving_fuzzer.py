@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import pytest
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
+from fixtures import serving_world as world
 from fixtures.fuzz_service import Names, fuzz
 from playbill.clock import FixedClock
 from playbill.config import Workspace
@@ -23,7 +22,7 @@ PATIENT = LimitsSettings(queue_seconds=30.0)
 
 
 @pytest.fixture
-def services(world: ModuleType, own: Workspace) -> Services:
+def services(own: Workspace) -> Services:
     handle, clock = ModelHandle(world.serve_with(own, world.FakeScorer())), FixedClock(world.NOW)
     writer = RequestWriter(RequestLog(own.database_url), DeadLetters(own.dead_letters))
     recommender = Recommender(handle, FactReader(Tables(own), world.FakeFeatures()), clock, writer.write)
@@ -31,13 +30,13 @@ def services(world: ModuleType, own: Workspace) -> Services:
     return Services(recommender, door, WatcherStatus, None, None, writer.close, PATIENT, writer.status)
 
 
-def _names(world: ModuleType) -> Names:
+def _names() -> Names:
     return Names(list(world.resolved().canvases), ["42", "7", "kid"], list(world.TITLES), ["FR", "DE", "ZZ"])
 
 
-def test_nothing_is_an_error_of_the_server_or_off_its_document(world: ModuleType, services: Services) -> None:
+def test_nothing_is_an_error_of_the_server_or_off_its_document(services: Services) -> None:
     with world.http(create_app(services)) as client:
-        found = fuzz(str(client.base_url).rstrip("/"), _names(world), cases=150, start=SEED, every=3)
+        found = fuzz(str(client.base_url).rstrip("/"), _names(), cases=150, start=SEED, every=3)
         assert client.get("/readyz").json()["dead_letters"] == 0
     assert found.requests > 700
     assert (found.server_errors, found.undocumented) == ([], [])
@@ -46,7 +45,7 @@ def test_nothing_is_an_error_of_the_server_or_off_its_document(world: ModuleType
         assert found.statuses[f"{route} 422"] > 20
 
 
-def test_the_fuzzer_finds_an_error_and_a_status_that_is_not_documented(world: ModuleType, services: Services) -> None:
+def test_the_fuzzer_finds_an_error_and_a_status_that_is_not_documented(services: Services) -> None:
     app = create_app(services)
 
     @app.middleware("http")
@@ -62,7 +61,7 @@ def test_the_fuzzer_finds_an_error_and_a_status_that_is_not_documented(world: Mo
         return answer
 
     with world.http(app) as client:
-        found = fuzz(str(client.base_url).rstrip("/"), _names(world), cases=40, start=SEED, every=5)
+        found = fuzz(str(client.base_url).rstrip("/"), _names(), cases=40, start=SEED, every=5)
     assert any(" 500: " in line for line in found.server_errors)
     assert any(" 418: " in line for line in found.undocumented)
     assert any(" 200: " in line for line in found.undocumented)

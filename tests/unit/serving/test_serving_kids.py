@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures import made_catalogue as made
+from fixtures import serving_world as world
 from fixtures.made_catalogue import IDS, NOW
 from playbill.clock import FixedClock
 from playbill.datasets import Request
@@ -95,7 +95,6 @@ def rows(draw: Any, canvas: str) -> list[RowSpec]:
     fallback=st.sampled_from(FALLBACKS.names()),
 )
 def test_no_title_that_is_not_for_kids_is_ever_returned(
-    world: ModuleType,
     titles: pl.DataFrame,
     spans: pl.DataFrame,
     history: pl.DataFrame,

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from types import ModuleType
 from typing import Any
 
 import httpx
 import pytest
 
+from fixtures import serving_world as world
 from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.serving import FactReader, ModelHandle, Recommender, RecommendRequest, RecommendResponse, WatcherStatus
@@ -32,7 +32,7 @@ SLOW = LimitsSettings(header_seconds=0.6, body_seconds=0.6, body_kb=64)
 
 @contextmanager
 def serving(
-    world: ModuleType, workspace: Workspace, limits: LimitsSettings, scorer: Any = None, profile: Profile | None = None
+    workspace: Workspace, limits: LimitsSettings, scorer: Any = None, profile: Profile | None = None
 ) -> Iterator[httpx.Client]:
     handle, clock = ModelHandle(world.serve_with(workspace, scorer or world.FakeScorer())), FixedClock(world.NOW)
     facts = FactReader(Tables(workspace), world.FakeFeatures())
@@ -68,8 +68,8 @@ def _trickle(connection: socket.socket, stop: threading.Event) -> None:
         return
 
 
-def test_twenty_slow_connections_are_closed_in_time_and_others_are_answered(world: ModuleType, own: Workspace) -> None:
-    with serving(world, own, SLOW) as client, ExitStack() as connections:
+def test_twenty_slow_connections_are_closed_in_time_and_others_are_answered(own: Workspace) -> None:
+    with serving(own, SLOW) as client, ExitStack() as connections:
         stop, begin = threading.Event(), time.perf_counter()
         connections.callback(stop.set)
         slow = [connections.enter_context(_connect(client)) for _ in range(20)]
@@ -85,16 +85,16 @@ def test_twenty_slow_connections_are_closed_in_time_and_others_are_answered(worl
         assert client.get("/healthz").status_code == 200
 
 
-def test_a_slow_body_is_refused_and_its_connection_closed(world: ModuleType, own: Workspace) -> None:
-    with serving(world, own, SLOW) as client, _connect(client) as connection:
+def test_a_slow_body_is_refused_and_its_connection_closed(own: Workspace) -> None:
+    with serving(own, SLOW) as client, _connect(client) as connection:
         connection.sendall(b"POST /v1/recommend HTTP/1.1\r\nhost: here\r\ncontent-length: 100\r\n\r\n{")
         answer = _rest(connection)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"the body did not arrive within 0.6 s" in answer
 
 
-def test_the_second_request_of_a_connection_has_its_own_time(world: ModuleType, own: Workspace) -> None:
-    with serving(world, own, SLOW) as client, _connect(client) as connection:
+def test_the_second_request_of_a_connection_has_its_own_time(own: Workspace) -> None:
+    with serving(own, SLOW) as client, _connect(client) as connection:
         for _ in range(3):
             connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n")
             assert b"200 OK" in connection.recv(65536)
@@ -103,10 +103,10 @@ def test_the_second_request_of_a_connection_has_its_own_time(world: ModuleType, 
         assert _rest(connection).startswith(b"HTTP/1.1 408 ")
 
 
-def test_work_that_takes_longer_than_the_headers_may_is_not_cut_off(world: ModuleType, own: Workspace) -> None:
+def test_work_that_takes_longer_than_the_headers_may_is_not_cut_off(own: Workspace) -> None:
     scorer = world.FakeScorer()
     scorer.gate = threading.Event()
-    with serving(world, own, SLOW, scorer) as client, ThreadPoolExecutor(1) as pool:
+    with serving(own, SLOW, scorer) as client, ThreadPoolExecutor(1) as pool:
         answer = pool.submit(client.post, "/v1/recommend", json=HOME)
         time.sleep(1.0)
         scorer.gate.set()
@@ -114,9 +114,9 @@ def test_work_that_takes_longer_than_the_headers_may_is_not_cut_off(world: Modul
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_that_is_too_large_is_refused(world: ModuleType, own: Workspace, chunked: bool) -> None:
+def test_a_body_that_is_too_large_is_refused(own: Workspace, chunked: bool) -> None:
     body = b'{"canvas": "home", "member_id": "' + b"x" * 10_000_000 + b'"}'
-    with serving(world, own, SLOW) as client:
+    with serving(own, SLOW) as client:
         content: Any = iter([body[start : start + 65536] for start in range(0, len(body), 65536)]) if chunked else body
         answer = client.post("/v1/recommend", content=content, headers={"content-type": "application/json"})
         assert answer.status_code == 413
@@ -147,7 +147,7 @@ def _many(client: httpx.Client, count: int, body: dict[str, Any]) -> list[tuple[
 class SlowScorer:
     """A scorer that takes a while for each request, as a large model does."""
 
-    def __init__(self, world: ModuleType, seconds: float) -> None:
+    def __init__(self, seconds: float) -> None:
         self._plain, self._seconds = world.FakeScorer(), seconds
         self.title_ids = self._plain.title_ids
 
@@ -157,7 +157,7 @@ class SlowScorer:
 
 
 def test_of_two_hundred_requests_at_once_some_are_refused_quickly_and_none_waits(
-    world: ModuleType, own: Workspace, monkeypatch: pytest.MonkeyPatch
+    own: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits, waits = LimitsSettings(queue=16, queue_seconds=1.0), list[float]()
     plain = Recommender.recommend
@@ -167,7 +167,7 @@ def test_of_two_hundred_requests_at_once_some_are_refused_quickly_and_none_waits
         return plain(self, request, waited_s)
 
     monkeypatch.setattr(Recommender, "recommend", timed)
-    with serving(world, own, limits, SlowScorer(world, 0.1)) as client:
+    with serving(own, limits, SlowScorer(0.1)) as client:
         done = _many(client, 200, HOME)
         assert client.get("/readyz").json()["requests_refused"] == sum(status == 429 for status, _, _ in done)
     assert set(Counter(status for status, _, _ in done)) == {200, 429}
@@ -179,9 +179,9 @@ def test_of_two_hundred_requests_at_once_some_are_refused_quickly_and_none_waits
     assert 0 < max(waits) < 1.5
 
 
-def test_past_the_queue_the_fallback_answers_where_that_is_wanted(world: ModuleType, own: Workspace) -> None:
+def test_past_the_queue_the_fallback_answers_where_that_is_wanted(own: Workspace) -> None:
     limits = LimitsSettings(queue=4, queue_seconds=0.5, when_busy="fallback")
-    with serving(world, own, limits, SlowScorer(world, 0.1)) as client:
+    with serving(own, limits, SlowScorer(0.1)) as client:
         done = _many(client, 60, HOME)
     policies = Counter(body.get("policy", "refused") for _, _, body in done)
     assert policies["popular_7d"] > 0
@@ -190,9 +190,9 @@ def test_past_the_queue_the_fallback_answers_where_that_is_wanted(world: ModuleT
     assert all(reason.startswith("the server is busy") for reason in reasons)
 
 
-def test_waiting_counts_as_time_of_the_request(world: ModuleType, own: Workspace) -> None:
+def test_waiting_counts_as_time_of_the_request(own: Workspace) -> None:
     limits = LimitsSettings(queue=100, queue_seconds=30.0)
-    with serving(world, own, limits, SlowScorer(world, 0.2), Profile(timeout_ms=400)) as client:
+    with serving(own, limits, SlowScorer(0.2), Profile(timeout_ms=400)) as client:
         done = _many(client, 60, HOME)
     assert {status for status, _, _ in done} == {200}
     late = [body for _, _, body in done if body["reason"] is not None]
@@ -201,12 +201,12 @@ def test_waiting_counts_as_time_of_the_request(world: ModuleType, own: Workspace
     assert max(seconds for _, seconds, _ in done) < 5.0
 
 
-def test_events_are_taken_while_all_who_ask_wait(world: ModuleType, own: Workspace) -> None:
+def test_events_are_taken_while_all_who_ask_wait(own: Workspace) -> None:
     scorer = world.FakeScorer()
     scorer.gate = threading.Event()
     play = {"event_id": "e1", "member_id": "42", "action": "play", "title_id": "t7", "canvas": "home"}
     limits = LimitsSettings(queue=100, queue_seconds=30.0)
-    with serving(world, own, limits, scorer) as client, ThreadPoolExecutor(60) as pool:
+    with serving(own, limits, scorer) as client, ThreadPoolExecutor(60) as pool:
         requested = [pool.submit(client.post, "/v1/recommend", json=HOME) for _ in range(60)]
         while client.get("/readyz").json()["requests_waiting"] < 10:
             time.sleep(0.01)

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import httpx
@@ -15,6 +14,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
+from fixtures import serving_world as world
 from playbill.cli.main import main
 from playbill.clock import FixedClock
 from playbill.config import Workspace
@@ -47,7 +47,7 @@ FIELDS = ("canvas", "member_id", "country", "device", "language", "query", "sour
 
 
 @pytest.fixture(scope="module", params=["model", "fallback"])
-def served(world: ModuleType, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Any:
+def served(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Any:
     """A client of a service with a model, or with none, and its workspace."""
     workspace = world.make_workspace(tmp_path_factory.mktemp("door"))
     model = request.param == "model"
@@ -169,7 +169,7 @@ def test_tables_are_filtered_by_a_moment_of_any_zone(stocked: Workspace) -> None
         utc_literal(datetime(2024, 5, 20))  # noqa: DTZ001
 
 
-def test_requests_made_in_python_may_name_any_zone(world: ModuleType, stocked: Workspace) -> None:
+def test_requests_made_in_python_may_name_any_zone(stocked: Workspace) -> None:
     recommender = world.make_recommender(stocked, world.serve_with(stocked, world.FakeScorer()))
     answers = [
         recommender.recommend(RecommendRequest(canvas="home", member_id="42", at=at.astimezone(zone)))
@@ -214,7 +214,7 @@ def test_the_shell_names_the_field_too(tmp_path: Path) -> None:
         assert "is no moment in UTC" in done.output
 
 
-def test_such_a_log_has_only_what_was_answered(world: ModuleType, own: Workspace) -> None:
+def test_such_a_log_has_only_what_was_answered(own: Workspace) -> None:
     log = RequestLog(own.database_url)
     recommender = world.make_recommender(own, world.serve_with(own, world.FakeScorer()), log=log)
     for at in (datetime(1700, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC), None):

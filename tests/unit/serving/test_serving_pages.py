@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fixtures import serving_world as world
 from playbill.arrays import Floats64
 from playbill.clock import FixedClock
 from playbill.config import Workspace
@@ -42,7 +42,7 @@ class State:
         return values
 
 
-def served_with(world: ModuleType, workspace: Workspace, page: dict[str, Any] | None, state: State) -> ActiveModel:
+def served_with(workspace: Workspace, page: dict[str, Any] | None, state: State) -> ActiveModel:
     scorer = world.FakeScorer()
 
     def page_states(requests: Sequence[Request]) -> list[State]:
@@ -59,9 +59,9 @@ def served_with(world: ModuleType, workspace: Workspace, page: dict[str, Any] | 
 LIKES_LAST = State({"picks": -3.0, "because": -2.0, "popular": -1.0})
 
 
-def test_rows_come_in_the_order_of_the_page_and_are_logged_there(world: ModuleType, stocked: Workspace) -> None:
+def test_rows_come_in_the_order_of_the_page_and_are_logged_there(stocked: Workspace) -> None:
     log = world.FakeLog()
-    served = served_with(world, stocked, PAGE, LIKES_LAST)
+    served = served_with(stocked, PAGE, LIKES_LAST)
     response = world.make_recommender(stocked, served, log=log).recommend(
         RecommendRequest(canvas="home", member_id="42", k=2)
     )
@@ -80,16 +80,16 @@ def test_rows_come_in_the_order_of_the_page_and_are_logged_there(world: ModuleTy
 
 
 @pytest.mark.parametrize(("likely", "place"), [(0.9, 0), (0.1, 1)])
-def test_what_the_visit_is_for_places_a_row(world: ModuleType, stocked: Workspace, likely: float, place: int) -> None:
+def test_what_the_visit_is_for_places_a_row(stocked: Workspace, likely: float, place: int) -> None:
     state = State({"picks": -1.0, "because": -1.5}, {"visit_continues": likely})
-    served = served_with(world, stocked, {**PAGE, "placed": PLACED, "maximum_rows": 5}, state)
+    served = served_with(stocked, {**PAGE, "placed": PLACED, "maximum_rows": 5}, state)
     response = world.make_recommender(stocked, served).recommend(RecommendRequest(canvas="home", member_id="42", k=1))
     assert response.rows is not None
     assert [row.row_id for row in response.rows].index("popular") == place
     assert "visit_continues" in response.rows[place].reason
 
 
-def test_rows_are_worth_what_the_titles_in_them_are(world: ModuleType, stocked: Workspace) -> None:
+def test_rows_are_worth_what_the_titles_in_them_are(stocked: Workspace) -> None:
     """Each row's titles are asked for as if it came first; titles of `popular` are played most, in that row alone."""
 
     class Shown(world.FakeScorer):  # type: ignore[name-defined,misc]
@@ -112,15 +112,15 @@ def test_rows_are_worth_what_the_titles_in_them_are(world: ModuleType, stocked: 
     assert [(request.canvas, request.row_position) for request in valued] == [("home", 0)]
 
 
-def test_without_a_page_rows_come_as_they_are_written(world: ModuleType, stocked: Workspace) -> None:
-    served = served_with(world, stocked, None, LIKES_LAST)
+def test_without_a_page_rows_come_as_they_are_written(stocked: Workspace) -> None:
+    served = served_with(stocked, None, LIKES_LAST)
     response = world.make_recommender(stocked, served).recommend(RecommendRequest(canvas="home", member_id="42", k=2))
     assert response.rows is not None
     assert [row.row_id for row in response.rows] == ["picks", "because:t0", "popular"]
 
 
-def test_a_fallback_keeps_the_rules_of_the_page(world: ModuleType, stocked: Workspace) -> None:
-    served = replace(served_with(world, stocked, {**PAGE, "pinned": ["popular"]}, LIKES_LAST), scorer=None)
+def test_a_fallback_keeps_the_rules_of_the_page(stocked: Workspace) -> None:
+    served = replace(served_with(stocked, {**PAGE, "pinned": ["popular"]}, LIKES_LAST), scorer=None)
     response = world.make_recommender(stocked, served).recommend(RecommendRequest(canvas="home", member_id="42", k=2))
     assert response.rows is not None
     assert response.policy != "model"
@@ -128,8 +128,8 @@ def test_a_fallback_keeps_the_rules_of_the_page(world: ModuleType, stocked: Work
     assert len(response.rows) <= 2
 
 
-def test_a_page_can_be_asked_for_over_http(world: ModuleType, own: Workspace) -> None:
-    recommender = world.make_recommender(own, served_with(world, own, PAGE, LIKES_LAST))
+def test_a_page_can_be_asked_for_over_http(own: Workspace) -> None:
+    recommender = world.make_recommender(own, served_with(own, PAGE, LIKES_LAST))
     clock = FixedClock(world.NOW)
     door = EventDoor(recommender.handle, Journal(own.database_url, clock), clock)
     with world.http(create_app(Services(recommender, door, WatcherStatus))) as client:
@@ -141,9 +141,7 @@ def test_a_page_can_be_asked_for_over_http(world: ModuleType, own: Workspace) ->
     assert "'search' has no rows" in refused.json()["detail"]
 
 
-def test_a_page_of_a_canvas_without_rows_is_refused_with_those_that_have_some(
-    world: ModuleType, stocked: Workspace
-) -> None:
-    served = served_with(world, stocked, PAGE, LIKES_LAST)
+def test_a_page_of_a_canvas_without_rows_is_refused_with_those_that_have_some(stocked: Workspace) -> None:
+    served = served_with(stocked, PAGE, LIKES_LAST)
     with pytest.raises(RequestError, match="These have: home"):
         require_rows(served, RecommendRequest(canvas="coming_soon"))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures import serving_world as world
 from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.datasets.encoding.text import QUERY_LETTERS, normalise_query, typed_text
@@ -26,7 +26,7 @@ TEMPERATURE = ContextColumn("outside.celsius", "numeric")
 
 
 @pytest.fixture(scope="module")
-def search(world: ModuleType, stocked: Workspace) -> Any:
+def search(stocked: Workspace) -> Any:
     scorer = world.FakeScorer()
     recommender = world.make_recommender(stocked, world.serve_with(stocked, scorer))
 
@@ -91,7 +91,7 @@ def test_any_text_gets_a_list(search: Any, query: str) -> None:
     assert requested is None or (len(requested) <= QUERY_LETTERS and requested.strip())
 
 
-def test_over_http_what_was_typed_never_fails(world: ModuleType, stocked: Workspace) -> None:
+def test_over_http_what_was_typed_never_fails(stocked: Workspace) -> None:
     served = world.serve_with(stocked, world.FakeScorer())
     log = world.FakeLog()
     recommender = world.make_recommender(stocked, served, log=log)
@@ -119,7 +119,7 @@ def test_reading_twice_is_reading_once_and_training_reads_the_same(query: str) -
 
 
 @pytest.fixture
-def outside(world: ModuleType, stocked: Workspace, monkeypatch: pytest.MonkeyPatch) -> Any:
+def outside(stocked: Workspace, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The service, its home page told the weather by a package outside."""
     monkeypatch.setattr(CONTEXTS, "_table", dict(CONTEXTS._table))
     CONTEXTS.claim("weather", Plugin(f"{__name__}:WEATHER"))
@@ -164,7 +164,7 @@ def test_mistakes_in_context_fields_are_named(outside: Any, context: dict[str, A
     assert text in str(failed.value)
 
 
-def test_a_canvas_without_member_says_that_it_ranks_for_all_alike(world: ModuleType, stocked: Workspace) -> None:
+def test_a_canvas_without_member_says_that_it_ranks_for_all_alike(stocked: Workspace) -> None:
     served = world.serve_with(stocked, world.FakeScorer())
     coming = served.resolved.canvases["coming_soon"]
     nameless = coming.model_copy(update={"context": ("country",)})

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from fixtures import serving_world as world
 from playbill.config import Workspace
 from playbill.errors import IntegrityError, RequestError, ServiceError, StateError
 from playbill.serving import NotFoundError, RecommendRequest, RecommendResponse
@@ -14,7 +14,7 @@ from playbill.serving.request_context import find_title
 
 
 @pytest.fixture
-def ask(world: ModuleType, stocked: Workspace) -> Any:
+def ask(stocked: Workspace) -> Any:
     scorer = world.FakeScorer()
     recommender = world.make_recommender(stocked, world.serve_with(stocked, scorer))
 
@@ -94,7 +94,7 @@ def test_more_like_this_is_about_its_source_and_leaves_it_out(ask: Any) -> None:
     assert ids(response) == ["t6", "t2", "t0", "t5"]
 
 
-def test_coming_soon_shows_only_what_launches_later(ask: Any, world: ModuleType) -> None:
+def test_coming_soon_shows_only_what_launches_later(ask: Any) -> None:
     assert ids(ask(canvas="coming_soon", member_id="42")) == ["t9", "t8"]
     after = ask(canvas="coming_soon", member_id="42", at=world.NOW + 40 * world.DAY)
     assert ids(after) == []
@@ -121,19 +121,19 @@ def test_names_come_in_the_language_of_the_request_or_the_member(ask: Any) -> No
     assert ask(canvas="home", member_id="7").rows[0].title == "Für dich"
 
 
-def test_a_request_without_a_moment_comes_after_everything_up_to_the_clock(ask: Any, world: ModuleType) -> None:
+def test_a_request_without_a_moment_comes_after_everything_up_to_the_clock(ask: Any) -> None:
     response = ask(canvas="home", member_id="42", rows=False)
     assert response.at == world.NOW + timedelta(microseconds=1)
 
 
-def test_only_events_strictly_before_the_moment_are_read(ask: Any, world: ModuleType) -> None:
+def test_only_events_strictly_before_the_moment_are_read(ask: Any) -> None:
     ask(canvas="home", member_id="42", at=world.NOW - 10 * world.DAY, rows=False)
     assert ask.scorer.requested[0].history["title_id"].to_list() == ["t0", "t0"]
     ask(canvas="home", member_id="42", at=world.NOW - 9 * world.DAY, rows=False)
     assert ask.scorer.requested[0].history["title_id"].to_list() == ["t0", "t0", "t1"]
 
 
-def test_a_member_is_unknown_before_the_profile_was(ask: Any, world: ModuleType) -> None:
+def test_a_member_is_unknown_before_the_profile_was(ask: Any) -> None:
     response = ask(canvas="home", member_id="42", at=world.NOW - 600 * world.DAY, rows=False)
     assert any("unknown" in note for note in response.notes)
 
@@ -163,14 +163,14 @@ def test_a_page_for_someone_unknown_has_no_generated_rows(ask: Any) -> None:
     assert [row.row_id for row in ask(canvas="home", k=2).rows] == ["picks", "popular"]
 
 
-def test_titles_are_found_by_id_or_name(world: ModuleType, stocked: Workspace) -> None:
+def test_titles_are_found_by_id_or_name(stocked: Workspace) -> None:
     served = world.serve_with(stocked, world.FakeScorer())
     assert find_title(served, "t3") == find_title(served, "dune") == find_title(served, "Dune auf Deutsch") == "t3"
     with pytest.raises(NotFoundError, match="Did you mean 'Fargo'"):
         find_title(served, "Fargoo")
 
 
-def test_features_reach_the_model_as_of_the_request(world: ModuleType, stocked: Workspace) -> None:
+def test_features_reach_the_model_as_of_the_request(stocked: Workspace) -> None:
     scorer, features = world.FakeScorer(), world.FakeFeatures()
     recommender = world.make_recommender(stocked, world.serve_with(stocked, scorer), features)
     response = recommender.recommend(RecommendRequest(canvas="home", member_id="42", rows=False))
@@ -181,9 +181,7 @@ def test_features_reach_the_model_as_of_the_request(world: ModuleType, stocked: 
 @pytest.mark.parametrize(
     "error", [ServiceError("store is down"), StateError("not applied"), ConnectionError("refused")]
 )
-def test_a_feature_store_that_is_down_is_noted_and_features_are_missing(
-    world: ModuleType, stocked: Workspace, error: Exception
-) -> None:
+def test_a_feature_store_that_is_down_is_noted_and_features_are_missing(stocked: Workspace, error: Exception) -> None:
     scorer = world.FakeScorer()
     features = world.FakeFeatures(error)
     recommender = world.make_recommender(stocked, world.serve_with(stocked, scorer), features)
@@ -193,7 +191,7 @@ def test_a_feature_store_that_is_down_is_noted_and_features_are_missing(
     assert "imputed as missing" in response.notes[0]
 
 
-def test_a_feature_store_that_lost_its_values_is_noted(world: ModuleType, stocked: Workspace) -> None:
+def test_a_feature_store_that_lost_its_values_is_noted(stocked: Workspace) -> None:
     served = world.serve_with(stocked, world.FakeScorer())
     recommender = world.make_recommender(stocked, served, world.FakeFeatures(empty=True))
     known = recommender.recommend(RecommendRequest(canvas="home", member_id="42", rows=False))
@@ -202,7 +200,7 @@ def test_a_feature_store_that_lost_its_values_is_noted(world: ModuleType, stocke
     assert not [note for note in unknown.notes if "online store" in note]
 
 
-def test_without_an_approved_model_the_canvas_fallback_answers(world: ModuleType, stocked: Workspace) -> None:
+def test_without_an_approved_model_the_canvas_fallback_answers(stocked: Workspace) -> None:
     recommender = world.make_recommender(stocked, world.serve_with(stocked, None, version=None))
     response = recommender.recommend(RecommendRequest(canvas="home", member_id="42", k=3))
     assert (response.policy, response.reason, response.version) == ("popular_7d", "no approved model", None)
@@ -212,16 +210,14 @@ def test_without_an_approved_model_the_canvas_fallback_answers(world: ModuleType
     assert response.notes == ("answered by the fallback popular_7d: no approved model",)
 
 
-def test_a_model_that_fails_is_answered_for_by_the_fallback(world: ModuleType, stocked: Workspace) -> None:
+def test_a_model_that_fails_is_answered_for_by_the_fallback(stocked: Workspace) -> None:
     served = world.serve_with(stocked, world.FakeScorer(fails=True))
     response = world.make_recommender(stocked, served).recommend(RecommendRequest(canvas="home", member_id="42"))
     assert response.policy == "popular_7d"
     assert response.reason == "the model failed: RuntimeError"
 
 
-def test_title_features_that_cannot_be_read_leave_the_model_its_other_inputs(
-    world: ModuleType, stocked: Workspace
-) -> None:
+def test_title_features_that_cannot_be_read_leave_the_model_its_other_inputs(stocked: Workspace) -> None:
     served = world.serve_with(stocked, world.FakeScorer(fails=True), plain_scorer=world.FakeScorer())
     response = world.make_recommender(stocked, served).recommend(RecommendRequest(canvas="home", member_id="42", k=1))
     assert response.policy == "model"
@@ -229,7 +225,7 @@ def test_title_features_that_cannot_be_read_leave_the_model_its_other_inputs(
     assert "title features cannot be read" in response.notes[0]
 
 
-def test_a_request_is_logged_with_its_facts_and_everything_shown(world: ModuleType, stocked: Workspace) -> None:
+def test_a_request_is_logged_with_its_facts_and_everything_shown(stocked: Workspace) -> None:
     log = world.FakeLog()
     recommender = world.make_recommender(stocked, world.serve_with(stocked, world.FakeScorer()), log=log)
     response = recommender.recommend(RecommendRequest(canvas="home", member_id="42", k=2, device="tv"))
@@ -246,14 +242,14 @@ def test_a_request_is_logged_with_its_facts_and_everything_shown(world: ModuleTy
     assert len({s["candidate_set_id"] for s in slates if s["row_id"] == "picks"}) == 1
 
 
-def test_a_list_without_rows_is_logged_as_one_slate(world: ModuleType, stocked: Workspace) -> None:
+def test_a_list_without_rows_is_logged_as_one_slate(stocked: Workspace) -> None:
     log = world.FakeLog()
     recommender = world.make_recommender(stocked, world.serve_with(stocked, world.FakeScorer()), log=log)
     recommender.recommend(RecommendRequest(canvas="search", query="a", k=3))
     assert [(s["row_id"], s["row_position"], s["position"]) for s in log.rows[0][1]] == [(None, 0, n) for n in range(3)]
 
 
-def test_refused_requests_are_not_logged(world: ModuleType, stocked: Workspace) -> None:
+def test_refused_requests_are_not_logged(stocked: Workspace) -> None:
     log = world.FakeLog()
     recommender = world.make_recommender(stocked, world.serve_with(stocked, world.FakeScorer()), log=log)
     with pytest.raises(RequestError):
@@ -261,7 +257,7 @@ def test_refused_requests_are_not_logged(world: ModuleType, stocked: Workspace) 
     assert log.rows == []
 
 
-def test_a_model_is_warmed_on_every_canvas_and_a_broken_one_is_seen(world: ModuleType, stocked: Workspace) -> None:
+def test_a_model_is_warmed_on_every_canvas_and_a_broken_one_is_seen(stocked: Workspace) -> None:
     scorer = world.FakeScorer()
     world.serve_with(stocked, scorer).warm(world.NOW)
     assert [request.canvas for request in scorer.requested] == ["home", "search", "more_like_this", "coming_soon"]
@@ -269,13 +265,13 @@ def test_a_model_is_warmed_on_every_canvas_and_a_broken_one_is_seen(world: Modul
         world.serve_with(stocked, world.FakeScorer(shift=float("nan"))).warm(world.NOW)
 
 
-def test_a_scorer_of_other_titles_is_refused(world: ModuleType, stocked: Workspace) -> None:
+def test_a_scorer_of_other_titles_is_refused(stocked: Workspace) -> None:
     served = world.serve_with(stocked, world.FakeScorer())
     with pytest.raises(IntegrityError, match="not those of its catalogue"):
         type(served)("tiny", served.resolved, served.snapshot, world.FakeScorer(title_ids=("t0",)), version=1)
 
 
-def test_every_rule_says_why_a_title_is_in_or_out(world: ModuleType, stocked: Workspace) -> None:
+def test_every_rule_says_why_a_title_is_in_or_out(stocked: Workspace) -> None:
     recommender = world.make_recommender(stocked, world.serve_with(stocked, world.FakeScorer()))
     request = RecommendRequest(canvas="home", member_id="42", k=3)
     page = recommender.recommend(request)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fixtures import serving_world as world
 from playbill.clock import FixedClock
 from playbill.config import Workspace
 from playbill.definitions.specs import CanvasSpec
@@ -35,7 +35,7 @@ class State:
         return values
 
 
-def with_ranking(world: ModuleType, workspace: Workspace, scorer: Any | None) -> ActiveModel:
+def with_ranking(workspace: Workspace, scorer: Any | None) -> ActiveModel:
     served: ActiveModel = world.serve_with(workspace, scorer)
     home = served.resolved.canvases["home"]
     own = {"name": "row_ranking", "version": 1, "target": "row", "rows_of": "home", "blend": {"row_play": 1.0}}
@@ -45,7 +45,7 @@ def with_ranking(world: ModuleType, workspace: Workspace, scorer: Any | None) ->
     return replace(served, resolved=served.resolved.model_copy(update={"canvases": canvases}))
 
 
-def scorer_with(world: ModuleType, state: State) -> Any:
+def scorer_with(state: State) -> Any:
     scorer = world.FakeScorer()
     scorer.pages = []
 
@@ -57,10 +57,10 @@ def scorer_with(world: ModuleType, state: State) -> Any:
     return scorer
 
 
-def test_rows_come_by_their_own_worth_and_are_logged(world: ModuleType, stocked: Workspace) -> None:
+def test_rows_come_by_their_own_worth_and_are_logged(stocked: Workspace) -> None:
     state, log = State({"picks": -3.0, "because": -2.0, "popular": -1.0}), world.FakeLog()
-    scorer = scorer_with(world, state)
-    recommender = world.make_recommender(stocked, with_ranking(world, stocked, scorer), log=log)
+    scorer = scorer_with(state)
+    recommender = world.make_recommender(stocked, with_ranking(stocked, scorer), log=log)
     response = recommender.recommend(RecommendRequest(canvas="row_ranking", member_id="42", k=2))
     assert (response.canvas, response.policy, response.items) == ("row_ranking", "model", ())
     assert response.rows is not None
@@ -77,9 +77,9 @@ def test_rows_come_by_their_own_worth_and_are_logged(world: ModuleType, stocked:
     assert firsts == [(row.row_id, row.position) for row in response.rows]
 
 
-def test_each_row_is_what_it_would_be_on_an_empty_page(world: ModuleType, stocked: Workspace) -> None:
-    scorer = scorer_with(world, State({}))
-    recommender = world.make_recommender(stocked, with_ranking(world, stocked, scorer))
+def test_each_row_is_what_it_would_be_on_an_empty_page(stocked: Workspace) -> None:
+    scorer = scorer_with(State({}))
+    recommender = world.make_recommender(stocked, with_ranking(stocked, scorer))
     ranked = recommender.recommend(RecommendRequest(canvas="row_ranking", member_id="42", k=3))
     rows = {row.row_id: [title.title_id for title in row.items] for row in ranked.rows or ()}
     shown = [title for titles in rows.values() for title in titles]
@@ -90,8 +90,8 @@ def test_each_row_is_what_it_would_be_on_an_empty_page(world: ModuleType, stocke
     assert page.items != ranked.items
 
 
-def test_without_a_model_rows_come_as_they_are_written(world: ModuleType, stocked: Workspace) -> None:
-    served = with_ranking(world, stocked, None)
+def test_without_a_model_rows_come_as_they_are_written(stocked: Workspace) -> None:
+    served = with_ranking(stocked, None)
     found = world.make_recommender(stocked, served).recommend(RecommendRequest(canvas="row_ranking", member_id="42"))
     names = [row.row_id.partition(":")[0] for row in found.rows or ()]
     written = [row.name for row in served.resolved.rows_of("home")]
@@ -102,17 +102,17 @@ def test_without_a_model_rows_come_as_they_are_written(world: ModuleType, stocke
     assert found.reason == "no approved model"
 
 
-def test_a_failing_model_leaves_the_written_order(world: ModuleType, stocked: Workspace) -> None:
-    scorer = scorer_with(world, State({}))
+def test_a_failing_model_leaves_the_written_order(stocked: Workspace) -> None:
+    scorer = scorer_with(State({}))
     scorer.page_states = lambda requests: 1 / 0
-    served = with_ranking(world, stocked, scorer)
+    served = with_ranking(stocked, scorer)
     found = world.make_recommender(stocked, served).recommend(RecommendRequest(canvas="row_ranking", member_id="42"))
     assert found.rows
     assert found.reason == "the model failed: ZeroDivisionError"
 
 
-def test_a_title_is_explained_by_the_rows_alone(world: ModuleType, stocked: Workspace) -> None:
-    served = with_ranking(world, stocked, scorer_with(world, State({})))
+def test_a_title_is_explained_by_the_rows_alone(stocked: Workspace) -> None:
+    served = with_ranking(stocked, scorer_with(State({})))
     recommender = world.make_recommender(stocked, served)
     title = served.snapshot.catalogue.title_ids[0]
     found = recommender.explain(RecommendRequest(canvas="row_ranking", member_id="42"), title)
@@ -122,15 +122,15 @@ def test_a_title_is_explained_by_the_rows_alone(world: ModuleType, stocked: Work
     }
 
 
-def test_its_page_is_that_of_the_canvas_it_ranks(world: ModuleType, stocked: Workspace) -> None:
-    served = with_ranking(world, stocked, scorer_with(world, State({})))
+def test_its_page_is_that_of_the_canvas_it_ranks(stocked: Workspace) -> None:
+    served = with_ranking(stocked, scorer_with(State({})))
     with pytest.raises(RequestError, match=r"canvas 'row_ranking' has no rows, so it has no page. These have: .*home"):
         require_rows(served, RecommendRequest(canvas="row_ranking"))
 
 
-def test_a_model_that_cannot_value_rows_is_seen_before_it_serves(world: ModuleType, stocked: Workspace) -> None:
+def test_a_model_that_cannot_value_rows_is_seen_before_it_serves(stocked: Workspace) -> None:
     clock: FixedClock = FixedClock(world.NOW)
-    served = with_ranking(world, stocked, scorer_with(world, State({"picks": float("nan")})))
+    served = with_ranking(stocked, scorer_with(State({"picks": float("nan")})))
     with pytest.raises(IntegrityError, match="does not value the rows of home"):
         served.warm(clock.now())
-    with_ranking(world, stocked, scorer_with(world, State({}))).warm(clock.now())
+    with_ranking(stocked, scorer_with(State({}))).warm(clock.now())

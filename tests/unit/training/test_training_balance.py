@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures import ring_problem as ring
 from playbill.definitions.specs import BALANCERS
 from playbill.definitions.specs.network import read_balance
 from playbill.models import TitleInputs
@@ -90,7 +90,7 @@ def test_a_head_without_rows_is_left_as_it_was(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_a_stopped_run_goes_on_with_its_balance(ring: ModuleType, tmp_path: Path, name: str) -> None:
+def test_a_stopped_run_goes_on_with_its_balance(tmp_path: Path, name: str) -> None:
     wanted = ring.SETTINGS.model_copy(update={"balance": read_balance(name).model_dump()})
     whole = fit(ring.ring_network(), ring.RingBatches(), wanted)
 
@@ -107,7 +107,7 @@ def test_a_stopped_run_goes_on_with_its_balance(ring: ModuleType, tmp_path: Path
     assert whole.reports[-1]["weight/thumb"] != whole.reports[0]["weight/thumb"]
 
 
-def test_a_balance_changes_what_is_learnt_and_static_reports_no_weight(ring: ModuleType) -> None:
+def test_a_balance_changes_what_is_learnt_and_static_reports_no_weight() -> None:
     plain = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS)
     scaled = ring.SETTINGS.model_copy(update={"balance": read_balance("scale").model_dump()})
     other = fit(ring.ring_network(), ring.RingBatches(), scaled)
@@ -115,7 +115,7 @@ def test_a_balance_changes_what_is_learnt_and_static_reports_no_weight(ring: Mod
     assert not any(key.startswith("weight/") for key in plain.reports[-1])
 
 
-def test_pulls_are_the_gradients_of_mean_losses_and_add_up_over_parts(ring: ModuleType) -> None:
+def test_pulls_are_the_gradients_of_mean_losses_and_add_up_over_parts() -> None:
     network = ring.ring_network().eval()
     titles = TitleInputs.from_arrays(ring.ring_titles())
     parts = [next(ring.RingBatches().epoch(0, rank, 2)) for rank in (0, 1)]

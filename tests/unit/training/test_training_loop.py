@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from fixtures import environment
+from fixtures import ring_problem as ring
 from playbill.errors import IntegrityError, StateError, UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
 from playbill.models.weights import load_tensors
@@ -28,11 +29,11 @@ def same_weights(first: Network, second: Network) -> bool:
 
 
 @pytest.fixture
-def uninterrupted(ring: ModuleType) -> FitResult:
+def uninterrupted() -> FitResult:
     return fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS)
 
 
-def test_the_loop_learns_the_ring_problem(ring: ModuleType) -> None:
+def test_the_loop_learns_the_ring_problem() -> None:
     settings = ring.SETTINGS.model_copy(update={"epochs": 20})
     result = fit(ring.ring_network(), ring.RingBatches(), settings)
     history, context, targets = ring.ring_batch(torch.tensor([0, 3]).numpy())
@@ -46,7 +47,7 @@ def test_the_loop_learns_the_ring_problem(ring: ModuleType) -> None:
     assert not result.network.training
 
 
-def test_reports_and_progress_tell_what_happened(ring: ModuleType, tmp_path: Path) -> None:
+def test_reports_and_progress_tell_what_happened(tmp_path: Path) -> None:
     progress: list[tuple[dict[str, float], Path | None]] = []
     steps: list[Progress] = []
     result = fit(
@@ -71,7 +72,7 @@ def test_reports_and_progress_tell_what_happened(ring: ModuleType, tmp_path: Pat
     assert read_reports(tmp_path) == result.reports
 
 
-def test_the_same_seed_gives_the_same_weights(ring: ModuleType, uninterrupted: FitResult) -> None:
+def test_the_same_seed_gives_the_same_weights(uninterrupted: FitResult) -> None:
     again = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS)
     assert same_weights(again.network, uninterrupted.network)
     assert again.resumed_from is None
@@ -82,9 +83,7 @@ class StoppedError(Exception):
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
-def test_a_stopped_run_ends_like_one_that_never_stopped(
-    ring: ModuleType, uninterrupted: FitResult, tmp_path: Path, epochs: int
-) -> None:
+def test_a_stopped_run_ends_like_one_that_never_stopped(uninterrupted: FitResult, tmp_path: Path, epochs: int) -> None:
     def stop(numbers: dict[str, float], path: Path | None) -> None:
         if numbers["epoch"] == epochs:
             raise StoppedError
@@ -97,7 +96,7 @@ def test_a_stopped_run_ends_like_one_that_never_stopped(
     assert [report["loss"] for report in resumed.reports] == [report["loss"] for report in uninterrupted.reports]
 
 
-def test_a_killed_process_is_resumed(ring: ModuleType, uninterrupted: FitResult, tmp_path: Path) -> None:
+def test_a_killed_process_is_resumed(uninterrupted: FitResult, tmp_path: Path) -> None:
     command = [sys.executable, str(ring.__file__), str(tmp_path), "2"]
     # Another number of threads would add in another order.
     threads = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
@@ -110,7 +109,7 @@ def test_a_killed_process_is_resumed(ring: ModuleType, uninterrupted: FitResult,
     torch.testing.assert_close(dict(resumed.network.state_dict()), dict(uninterrupted.network.state_dict()))
 
 
-def test_a_finished_run_is_not_trained_again(ring: ModuleType, tmp_path: Path) -> None:
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     first = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
     steps: list[Progress] = []
     second = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path, progress=steps.append)
@@ -119,7 +118,7 @@ def test_a_finished_run_is_not_trained_again(ring: ModuleType, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "average.safetensors", "optimizer.pt"])
-def test_a_damaged_checkpoint_is_refused(ring: ModuleType, tmp_path: Path, name: str) -> None:
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, name: str) -> None:
     fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
     file = checkpoints(tmp_path)[-1] / name
     content = bytearray(file.read_bytes())
@@ -132,7 +131,7 @@ def test_a_damaged_checkpoint_is_refused(ring: ModuleType, tmp_path: Path, name:
         fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
 
 
-def test_an_unreadable_state_is_refused(ring: ModuleType, tmp_path: Path) -> None:
+def test_an_unreadable_state_is_refused(tmp_path: Path) -> None:
     fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
     (checkpoints(tmp_path)[-1] / "state.json").write_text("{", encoding="utf-8")
     with pytest.raises(IntegrityError, match=r"state\.json.*remove this folder"):
@@ -141,7 +140,7 @@ def test_an_unreadable_state_is_refused(ring: ModuleType, tmp_path: Path) -> Non
         read_reports(tmp_path)
 
 
-def test_half_written_checkpoints_are_ignored_and_old_ones_dropped(ring: ModuleType, tmp_path: Path) -> None:
+def test_half_written_checkpoints_are_ignored_and_old_ones_dropped(tmp_path: Path) -> None:
     (tmp_path / ".unfinished-epoch-0009").mkdir()
     result = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
     assert result.resumed_from is None
@@ -150,14 +149,14 @@ def test_half_written_checkpoints_are_ignored_and_old_ones_dropped(ring: ModuleT
     assert set(state["sha256"]) == {"weights.safetensors", "average.safetensors", "optimizer.pt"}
 
 
-def test_other_settings_need_another_folder(ring: ModuleType, tmp_path: Path) -> None:
+def test_other_settings_need_another_folder(tmp_path: Path) -> None:
     fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
     other = ring.SETTINGS.model_copy(update={"learning_rate": 0.01})
     with pytest.raises(StateError, match="other settings"):
         fit(ring.ring_network(), ring.RingBatches(), other, folder=tmp_path)
 
 
-def test_the_best_epoch_is_kept_and_survives_a_resume(ring: ModuleType, tmp_path: Path) -> None:
+def test_the_best_epoch_is_kept_and_survives_a_resume(tmp_path: Path) -> None:
     settings = ring.SETTINGS.model_copy(update={"keep": "best", "metric": "ndcg@10"})
     measured = iter([0.1, 0.4, 0.3, 0.2])
     seen: list[dict[str, torch.Tensor]] = []
@@ -174,7 +173,7 @@ def test_the_best_epoch_is_kept_and_survives_a_resume(ring: ModuleType, tmp_path
     assert same_weights(again.network, result.network)
 
 
-def test_an_unknown_metric_is_named(ring: ModuleType) -> None:
+def test_an_unknown_metric_is_named() -> None:
     settings = ring.SETTINGS.model_copy(update={"keep": "best", "metric": "ndgc@10"})
     with pytest.raises(UnknownNameError, match=r"Did you mean 'ndcg@10'"):
         fit(ring.ring_network(), ring.RingBatches(), settings, validate=lambda _: {"ndcg@10": 1.0})
@@ -182,7 +181,7 @@ def test_an_unknown_metric_is_named(ring: ModuleType) -> None:
         LoopSettings(keep="best")
 
 
-def test_a_run_that_diverges_says_so(ring: ModuleType) -> None:
+def test_a_run_that_diverges_says_so() -> None:
     network = ring.ring_network()
     with torch.no_grad():
         network.titles.id.weight.fill_(float("nan"))
@@ -190,7 +189,7 @@ def test_a_run_that_diverges_says_so(ring: ModuleType) -> None:
         fit(network, ring.RingBatches(), ring.SETTINGS)
 
 
-def test_a_run_that_diverges_keeps_its_last_checkpoint_and_the_batch(ring: ModuleType, tmp_path: Path) -> None:
+def test_a_run_that_diverges_keeps_its_last_checkpoint_and_the_batch(tmp_path: Path) -> None:
     def poison(numbers: dict[str, float], _saved: Path | None) -> None:
         if numbers["epoch"] == 2:
             with torch.no_grad():
@@ -209,7 +208,7 @@ def test_a_run_that_diverges_keeps_its_last_checkpoint_and_the_batch(ring: Modul
     assert {"context.state", "targets.title"} <= batch.keys()
 
 
-def test_nothing_to_train_on_is_an_error(ring: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_to_train_on_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ring.RingBatches, "steps", lambda self, world: 0)
     with pytest.raises(StateError, match="nothing to train on"):
         fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS)
@@ -237,7 +236,7 @@ def test_the_learning_rate_of_one_cycle_rises_and_falls() -> None:
     assert one_cycle(0, 1, 0.002, 0.0) == pytest.approx(0.002 / 25)
 
 
-def test_only_matrices_of_linear_maps_decay(ring: ModuleType) -> None:
+def test_only_matrices_of_linear_maps_decay() -> None:
     network = ring.ring_network()
     decayed, free = build_optimizer(network, 0.1).param_groups
     names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -266,7 +265,7 @@ def test_the_average_forgets_its_start_and_swaps_back() -> None:
     assert parameter.detach().eq(7).all()
 
 
-def test_heads_may_learn_faster_than_what_they_share(ring: ModuleType) -> None:
+def test_heads_may_learn_faster_than_what_they_share() -> None:
     network = ring.ring_network()
     optimizer = build_optimizer(network, 0.1, head_rate=5.0)
     set_learning_rate(optimizer, 0.002)
@@ -306,7 +305,7 @@ print(found.hexdigest(), torch.are_deterministic_algorithms_enabled())
 """
 
 
-def test_a_run_repeats_to_the_bit_in_another_process_whatever_its_hash_seed(ring: ModuleType) -> None:
+def test_a_run_repeats_to_the_bit_in_another_process_whatever_its_hash_seed() -> None:
     found = [
         subprocess.run(
             [sys.executable, "-c", BITS],
@@ -362,7 +361,7 @@ def test_gradients_of_rows_are_clipped_with_all_others(largest: float) -> None:
 
 
 @pytest.fixture
-def by_rows(ring: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def by_rows(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Make the ring a problem whose steps read no titles but those of the batch."""
     heads = tuple(head.model_copy(update={"loss": "bce"}) for head in ring.CONFIG.heads)
     monkeypatch.setattr(ring, "CONFIG", ring.CONFIG.model_copy(update={"heads": heads}))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from fixtures import ring_problem as ring
 from playbill.errors import IntegrityError, ServiceError, StateError
 from playbill.training import fit
 from playbill.training.checkpoint import adopt_checkpoint, checkpoints, load_checkpoint
@@ -59,7 +59,7 @@ def test_a_url_that_nothing_opens_is_named(tmp_path: Path) -> None:
         Storage("shelf://x").put(tmp_path, "input")
 
 
-def test_a_checkpoint_from_elsewhere_takes_the_place_of_its_epoch(ring: ModuleType, tmp_path: Path) -> None:
+def test_a_checkpoint_from_elsewhere_takes_the_place_of_its_epoch(tmp_path: Path) -> None:
     done = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path / "there")
     here = tmp_path / "here"
     here.mkdir()

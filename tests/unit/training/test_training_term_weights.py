@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
+from fixtures import evaluation_service as service
 from playbill.datasets import Encoder, EncoderState, make_split
 from playbill.definitions.specs import HeadSpec, ResolvedModel
 from playbill.errors import IntegrityError
@@ -32,17 +31,6 @@ from playbill.training.term_weights import (
 
 TITLES = [str(number) for number in range(1, 25)]
 TERMS = ("transitions", "item_knn")
-
-
-@pytest.fixture(scope="module")
-def service() -> ModuleType:
-    path = Path(__file__).parents[1] / "evaluation" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("evaluation_service", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def rows(members: int, *, in_order: bool) -> list[tuple[str, str, float]]:
@@ -87,9 +75,7 @@ def encoder_of(resolved: ResolvedModel) -> Encoder:
     return Encoder(state)
 
 
-def learnt(
-    service: ModuleType, *, in_order: bool, members: int = 240, home: dict | None = None
-) -> tuple[Scorer, list[LearntTerms], tuple]:
+def learnt(*, in_order: bool, members: int = 240, home: dict | None = None) -> tuple[Scorer, list[LearntTerms], tuple]:
     """Learn the weights of a model with canvas `home`, whose requests come from the title played before."""
     frames = service.tables_of(rows(members, in_order=in_order), titles=TITLES)
     before = pl.col("title_id").shift(1).over("member_id")
@@ -117,8 +103,8 @@ def learnt(
     return scorer, found, (split, frames, resolved)
 
 
-def test_terms_that_help_on_other_members_are_used(service) -> None:
-    scorer, (found,), (split, frames, resolved) = learnt(service, in_order=True)
+def test_terms_that_help_on_other_members_are_used() -> None:
+    scorer, (found,), (split, frames, resolved) = learnt(in_order=True)
     home, together = found.gains
     assert (home.canvas, together.canvas, home.requests) == ("home", "all", 240)
     assert home.kept
@@ -129,8 +115,8 @@ def test_terms_that_help_on_other_members_are_used(service) -> None:
     assert report.result.metrics["ndcg@10"].value > home.written + 0.2
 
 
-def test_terms_that_do_not_help_weigh_nothing(service) -> None:
-    scorer, (found,), (_, frames, resolved) = learnt(service, in_order=False)
+def test_terms_that_do_not_help_weigh_nothing() -> None:
+    scorer, (found,), (_, frames, resolved) = learnt(in_order=False)
     assert not any(gain.kept for gain in found.gains)
     assert found.weights.is_empty()
     terms = scorer.network.history_terms
@@ -139,15 +125,15 @@ def test_terms_that_do_not_help_weigh_nothing(service) -> None:
     assert CanvasScorer(scorer, resolved, "home", None).score([]).shape == (0, len(frames.titles))
 
 
-def test_a_canvas_without_requests_of_its_own_has_what_others_share(service) -> None:
-    scorer, _, _ = learnt(service, in_order=True)
+def test_a_canvas_without_requests_of_its_own_has_what_others_share() -> None:
+    scorer, _, _ = learnt(in_order=True)
     terms = scorer.network.history_terms
     assert terms is not None
     assert terms.weights[0, 0].min(dim=0).values.max() > 0
     assert torch.equal(terms.weights[0, 0, 0], terms.weights[0, 0, 4])
 
 
-def test_popularity_is_left_out_where_the_features_have_none(service) -> None:
+def test_popularity_is_left_out_where_the_features_have_none() -> None:
     resolved = with_head(service.resolved_of(), ("popular_7d", "ease"))
     found = terms_config(resolved, encoder_of(resolved))
     assert found is not None
@@ -164,8 +150,8 @@ BESIDE = {
 """Vectors of a network that knows nothing mislead: `similarity` weighs too much."""
 
 
-def test_a_term_that_a_canvas_weighs_too_much_is_weighed_anew(service) -> None:
-    scorer, (found,), (split, frames, resolved) = learnt(service, in_order=True, home=BESIDE)
+def test_a_term_that_a_canvas_weighs_too_much_is_weighed_anew() -> None:
+    scorer, (found,), (split, frames, resolved) = learnt(in_order=True, home=BESIDE)
     assert found.blends["home"]["play"] == 1.0
     assert 0 <= found.blends["home"]["similarity"] < 2.0
     better = resolved.with_blends(found.blends)
@@ -182,8 +168,8 @@ def test_a_term_that_a_canvas_weighs_too_much_is_weighed_anew(service) -> None:
     assert values["learnt"] > values["written"]
 
 
-def test_few_requests_leave_a_blend_as_it_is_written(service) -> None:
-    _, (found,), _ = learnt(service, in_order=False, members=12, home=BESIDE)
+def test_few_requests_leave_a_blend_as_it_is_written() -> None:
+    _, (found,), _ = learnt(in_order=False, members=12, home=BESIDE)
     assert found.blends == {}
 
 
@@ -204,8 +190,8 @@ def test_learnt_weights_are_used_where_they_hold(requests, gain, likelihood, tog
     assert _holds(requests, Interval(*gain), Interval(*likelihood), Interval(*together)) is holds
 
 
-def test_tables_fitted_past_a_request_are_refused(service) -> None:
-    scorer, _, (split, frames, resolved) = learnt(service, in_order=True)
+def test_tables_fitted_past_a_request_are_refused() -> None:
+    scorer, _, (split, frames, resolved) = learnt(in_order=True)
     late = log_of(split, frames).until(service.day(100))
     with pytest.raises(IntegrityError):
         learn_weights(ValidationFold(scorer, late, split, frames, None, 17), resolved)
