@@ -51,7 +51,7 @@ from playbill.tables import Tables, workspace_clock
 from playbill.training.build import build_network, loop_settings, network_config
 from playbill.training.loop import fit
 from playbill.training.options import TrainOptions
-from playbill.training.term_weights import add_terms, learn_weights, log_of, terms_config
+from playbill.training.term_weights import ValidationFold, add_terms, learn_weights, log_of, terms_config
 from playbill_lab.simulator.engine.true_plays import TruePlays, truth_of
 from playbill_lab.simulator.workspace import simulate_workspace
 from playbill_lab.simulator.world.checkpoint import read_world
@@ -183,7 +183,7 @@ def measured(workspace: Workspace, shipped: ResolvedModel, variants: list[str], 
         if key not in data:
             data[key] = build_training_set(tables, resolved, split, door, workspace_clock(workspace))
         with tempfile.TemporaryDirectory() as folder:
-            scorer = trained(Path(folder) / "bundle", resolved, data[key], split, frames, door)
+            scorer, resolved = trained(Path(folder) / "bundle", resolved, data[key], split, frames, door)
         seconds[name] = time.process_time() - begun
         function = CanvasScorer(scorer, resolved, "home", door)
         given = (function, split, frames, resolved, "home")
@@ -259,8 +259,8 @@ def variant(resolved: ResolvedModel, name: str) -> ResolvedModel:
 
 def trained(
     bundle: Path, given: ResolvedModel, data: TrainingSet, split: Any, frames: EvaluationTables, door: FeatureDoor
-) -> Scorer:
-    """Train as `playbill train` does, terms of histories included."""
+) -> tuple[Scorer, ResolvedModel]:
+    """Train as `playbill train` does, terms of histories included; the definition has the blends that were learnt."""
     resolved = data.trained(given)
     result = fit(build_network(resolved, data), data, loop_settings(resolved))
     network, log = result.network.cpu(), log_of(split, frames)
@@ -278,8 +278,9 @@ def trained(
     titles, moment = frames.titles_at(data.watermark), data.watermark
     scorer = Scorer(read_bundle(bundle), titles, frames.availability, door, as_of=moment, network=network)
     if wanted_terms is not None:
-        learn_weights(scorer, log, split, frames, resolved, door, resolved.model.training.seed)
-    return scorer
+        fold = ValidationFold(scorer, log, split, frames, door, resolved.model.training.seed)
+        _, resolved = learn_weights(fold, resolved)
+    return scorer, resolved
 
 
 def compared(values: dict[str, Any], members: Any, seconds: dict[str, float]) -> dict[str, Any]:
