@@ -102,7 +102,7 @@ class TrainingSpec(Spec):
     """Decay of the averaged weights that are kept; 0 keeps the last ones."""
     stride: int = Field(default=200, ge=1, le=10_000)
     """Tokens from one training window of a member to the next."""
-    full_softmax_titles: int = Field(default=20_000, ge=0, le=10_000_000)
+    full_softmax_titles: int = Field(default=4_000, ge=0, le=10_000_000)
     """Titles up to which `softmax` heads rank against every title; in a larger catalogue against drawn ones."""
     seed: int = Field(default=17, ge=0, lt=2**63)
     """Seed of weights, order and dropout."""
