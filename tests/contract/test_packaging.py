@@ -23,6 +23,7 @@ EXTRAS_OF_ROOMS = {
     "ray_cluster.py": {"ray"},
     "rewards": {"train"},
     "serving": {"serving"},
+    "templates": {"features"},
     "testing": {"testing", "train"},
     "training": {"train", "ray"},
     "versions": {"tracking"},

@@ -44,6 +44,7 @@ def test_the_wheel_holds_the_package_and_its_templates_only(wheel):
     assert {top for top in tops if not top.endswith(".dist-info")} == {"playbill", "playbill_feast", "playbill_lab"}
     assert any(name.startswith("playbill/templates/model_zoo/models/") for name in members)
     assert any(name.startswith("playbill/templates/feature_repo/") and name.endswith(".py") for name in members)
+    assert "playbill/templates/minimal/mapping.yaml" in members
     assert "playbill_lab/simulator/world/worlds/rich.yaml" in members
     assert {"playbill_feast/README.md", "playbill_feast/py.typed"} <= set(members)
     assert not [name for name in members if "__pycache__" in name]

@@ -15,6 +15,7 @@ from playbill.config import ProjectFolder, Workspace
 from playbill.errors import ConfigError
 from playbill.project.arguments import Situation, by_stage, moment_of, request_of
 from playbill.project.references import definition_reference, registered_reference
+from playbill.project.starting import start_project
 
 if TYPE_CHECKING:
     from playbill.features import ApplyReport, BuildReport, MaterializeReport
@@ -34,7 +35,7 @@ class Project:
 
     Example:
         >>> project = Project.open("my_service", workspace="shop")
-        >>> project.ingest("parquet", "export", mapping="shop.yaml").rows
+        >>> project.ingest("parquet", "export", mapping="mapping.yaml").rows
         >>> project.train("everycanvas", epochs=2).to_polars()
         >>> project.promote("everycanvas:1").verdict
         'approved'
@@ -62,6 +63,21 @@ class Project:
         """
         start = None if folder is None else Path(folder)
         return cls(ProjectFolder.find(start).workspace(workspace))
+
+    @classmethod
+    def create(cls, folder: Path | str, *, minimal: bool = False) -> Project:
+        """Start a project: playbill.toml, model_zoo/ and feature_repo/. Nothing that is there is overwritten.
+
+        Args:
+            folder: Where to; made where it is not there.
+            minimal: The smallest definitions, and mapping.yaml for a CSV of your own.
+
+        Raises:
+            ConfigError: One of its files is there already.
+            StorageError: The folder cannot be written.
+        """
+        start_project(Path(folder), minimal=minimal)
+        return cls.open(folder)
 
     def workspaces(self) -> tuple[str, ...]:
         """Return the names of all workspaces that are configured or have data."""

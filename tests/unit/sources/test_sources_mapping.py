@@ -427,3 +427,47 @@ def test_passwords_come_from_the_environment_and_stay_out_of_messages(workspace,
         from_database(workspace, folder, f"sqlite:///{folder}/no/such/place.db", SQL)
     with pytest.raises(ConfigError):
         from_database(workspace, folder, "nothing", SQL)
+
+
+LOG_ALONE = """
+titles:
+  file: log.csv
+  distinct: true
+  columns: {title_id: title, name: title, kind: {constant: film}}
+interactions:
+  file: log.csv
+  columns:
+    member_id: member
+    title_id: title
+    event_at: {from: time, as: iso_text, zone: UTC}
+    action: {from: action, values: {watched: play, looked: search}}
+    canvas: {constant: home}
+"""
+
+
+def log_alone(folder: Path, mapping: str) -> Path:
+    folder.mkdir()
+    rows = ["member,title,time,action", "m1,Dune,2020-01-01T10:00:00,watched", "m2,Fargo,2020-01-02T10:00:00,watched"]
+    rows += ["m2,,2020-01-02T11:00:00,looked", "m2,Dune,2020-01-03T10:00:00,watched"]
+    (folder / "log.csv").write_text("\n".join(rows) + "\n")
+    (folder / "mapping.yaml").write_text(mapping)
+    return folder / "mapping.yaml"
+
+
+def test_titles_are_read_from_a_log_by_their_first_rows(workspace, tmp_path: Path) -> None:
+    mapping = log_alone(tmp_path / "own", LOG_ALONE)
+    report = ingest(workspace, "parquet", {"path": mapping.parent, "mapping": mapping})
+    assert report.rows["interactions"] == 4
+    assert Tables(workspace).titles().get_column("name").sort().to_list() == ["Dune", "Fargo"]
+
+
+def test_without_that_rows_that_are_no_titles_are_refused(workspace, tmp_path: Path) -> None:
+    mapping = log_alone(tmp_path / "own", LOG_ALONE.replace("  distinct: true\n", ""))
+    with pytest.raises(DataError, match=r"titles\.title_id: null in 1 row"):
+        ingest(workspace, "parquet", {"path": mapping.parent, "mapping": mapping})
+
+
+def test_only_titles_are_distinct(workspace, tmp_path: Path) -> None:
+    mapping = log_alone(tmp_path / "own", LOG_ALONE.replace("interactions:", "interactions:\n  distinct: true"))
+    with pytest.raises(DefinitionError, match=r"interactions\.distinct: only titles can have this"):
+        ingest(workspace, "parquet", {"path": mapping.parent, "mapping": mapping})

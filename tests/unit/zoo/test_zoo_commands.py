@@ -148,6 +148,20 @@ def test_init_starts_a_project_that_checks(tmp_path: Path) -> None:
     ]
 
 
+def test_init_minimal_starts_the_smallest_project_that_checks(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    result = playbill("init", mine, "--minimal", "--json")
+    assert result.exit_code == 0, result.output
+    written = sorted(path.relative_to(mine).as_posix() for path in mine.rglob("*") if path.is_file())
+    assert sorted(last_object(result)["files"]) == written  # type: ignore[call-overload]
+    assert sum(len((mine / name).read_text().splitlines()) for name in written) < 150
+    answer = last_object(playbill("--project", mine, "check", "--json"))
+    assert answer["ok"] is True
+    assert answer["notes"] == []
+    refused = playbill("init", mine, "--minimal")
+    assert "already has playbill.toml, model_zoo, feature_repo, mapping.yaml; nothing was written" in refused.output
+
+
 def test_init_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "model_zoo").mkdir()
     result = playbill("init", tmp_path)

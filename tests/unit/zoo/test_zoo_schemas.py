@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from playbill.cli.project import start_project
 from playbill.config import shipped_folder
 from playbill.definitions.specs import FINISHED_KINDS
 from playbill.definitions.zoo import load_zoo
@@ -22,6 +21,7 @@ from playbill.definitions.zoo.json_schema import (
     write_schemas,
 )
 from playbill.definitions.zoo.parsing import yaml_files
+from playbill.project.starting import start_project
 
 ZOO = shipped_folder("model_zoo")
 

@@ -163,6 +163,9 @@ class TableMapping(Spec):
     """Interactions only: column with the true order of a member's events, where times are not enough."""
     merge_duplicates: bool = False
     """Titles only: entries with the same name, kind, release and genres become one title, that of the smallest id."""
+    distinct: bool = False
+    """Titles only: of rows with one `title_id` the first is read, such as where the file is a log; none where it is
+    null."""
     set_aside: SetAside | None = None
     """Also at the top level, for every table: what becomes of rows that cannot be used."""
 
@@ -325,6 +328,7 @@ _OWNERS = {
     "rating": "interactions",
     "order_by": "interactions",
     "merge_duplicates": "titles",
+    "distinct": "titles",
 }
 """Key of a table -> the only table that can have it."""
 

@@ -104,7 +104,10 @@ class _Reading:
         if name not in self._tables:
             return None
         spec = self._tables[name]
-        rows = _collected(name, self._opened[name])
+        opened, key = self._opened[name], spec.columns.get("title_id")
+        if spec.distinct and key is not None and key.source is not None:
+            opened = opened.drop_nulls(key.source).unique(key.source, keep="first", maintain_order=True)
+        rows = _collected(name, opened)
         frame, faults = read_table(rows, name, spec.columns, spec.profile)
         cleaner = self._cleaner(name)
         sound = cleaner.clean(rows, frame, faults)
