@@ -101,7 +101,7 @@ class Written:
 def write_offer(offer: SourceData, writer: Writer, progress: Progress) -> Written:
     """Complete an offer and hand it to a writer."""
     notes = _merge(offer)
-    members = offer.members if offer.members is not None else _no_members()
+    members = offer.members if offer.members is not None else empty_frame("members").select("member_id", "country")
     countries = members.select("member_id", "country") if "country" in members.columns else None
     seen, observed = _Seen(), Observations(offer.ordered)
     done = 0
@@ -118,10 +118,8 @@ def write_offer(offer: SourceData, writer: Writer, progress: Progress) -> Writte
     start = seen.first_moment() or datetime(1970, 1, 1, tzinfo=UTC)
     launches = _launches(offer.titles, seen.of("title_id"), start)
     writer.write("titles", _dated_titles(offer.titles, launches, start))
-    if offer.availability is not None:
-        writer.write("availability", _dated_availability(offer.availability, start))
-    else:
-        writer.write("availability", _everywhere(offer.titles, launches, start))
+    spans = offer.availability if offer.availability is not None else _everywhere(offer.titles, launches)
+    writer.write("availability", _dated_availability(spans, start))
     writer.write("members", _dated_members(members, seen, start))
     set_aside = [rows for cleaner in offer.cleaners if (rows := cleaner.result()) is not None]
     return Written((*offer.notes, *notes, *observed.notes()), observed, tuple(set_aside))
@@ -151,12 +149,7 @@ def _renamed(rows: pl.DataFrame, same: SameTitles | None) -> pl.DataFrame:
 
 
 def member_slices(log: pl.LazyFrame, member: str) -> Iterator[pl.DataFrame]:
-    """Yield whole members' rows in batches of bounded size.
-
-    Args:
-        log: Any rows.
-        member: The column with the member, of any type; nulls come with the first batch.
-    """
+    """Yield whole members' rows in batches of bounded size; rows without a member come with the first batch."""
     counts = log.group_by(member).len().sort(member).collect()
     names, sizes = counts.get_column(member), counts.get_column("len").cum_sum().to_numpy()
     if not len(names):
@@ -246,10 +239,6 @@ def _most_frequent(events: pl.DataFrame, column: str) -> pl.DataFrame:
     return best.select("member_id", column)
 
 
-def _no_members() -> pl.DataFrame:
-    return empty_frame("members").select("member_id", "country")
-
-
 def _launches(titles: pl.DataFrame, first: pl.DataFrame, start: datetime) -> pl.Series:
     """Return when each title could first be watched: its release or first event, else the start of the log."""
     rows = titles.join(first, on="title_id", how="left", maintain_order="left")
@@ -270,12 +259,8 @@ def _dated_availability(spans: pl.DataFrame, start: datetime) -> pl.DataFrame:
     return spans.with_columns(recorded_at=pl.min_horizontal("available_from", utc_literal(start)))
 
 
-def _everywhere(titles: pl.DataFrame, launches: pl.Series, start: datetime) -> pl.DataFrame:
-    return titles.select("title_id").with_columns(
-        country=pl.lit("*"),
-        available_from=launches,
-        recorded_at=pl.min_horizontal(launches, utc_literal(start)),
-    )
+def _everywhere(titles: pl.DataFrame, launches: pl.Series) -> pl.DataFrame:
+    return titles.select("title_id").with_columns(country=pl.lit("*"), available_from=launches)
 
 
 def _dated_members(members: pl.DataFrame, seen: _Seen, start: datetime) -> pl.DataFrame:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
+import shutil
 import subprocess
 import sys
 import urllib.request
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ from urllib.error import URLError
 import platformdirs
 
 from playbill.errors import DataError, IntegrityError, Problem, ServiceError
-from playbill.files import make_folder, storage_errors, to_disk
+from playbill.files import make_folder, replaced_file, storage_errors
 from playbill.sources.canonicalise import Progress
 
 PUBLISHER = "https://files.grouplens.org/datasets/movielens/"
@@ -27,7 +28,6 @@ READ_TIMEOUT_S = 60.0
 
 WHEEL = "recbole==1.2.1"
 WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
-WHEEL_FOLDER = "recbole/dataset_example/ml-100k/"
 _PIP_TIMEOUT_S = 300
 
 _BLOCK = 1 << 20
@@ -52,11 +52,7 @@ def fetch_archive(
 ) -> Path:
     """Return the publisher's archive, from the cache or downloaded.
 
-    Args:
-        archive: What to fetch.
-        progress: Told about the download.
-        publisher: URL of the folder it is in; MovieLens's where absent.
-        folder: Name of the folder it is kept in.
+    `publisher` is the URL of the folder it is in (MovieLens's where absent), `folder` the name of the cache's.
 
     Raises:
         ServiceError: The publisher does not answer in time.
@@ -66,17 +62,14 @@ def fetch_archive(
     kept = cache_folder(folder) / archive.name
     if kept.is_file() and digest(kept, "md5") == archive.md5:
         return kept
-    make_folder(kept.parent)
-    with storage_errors("the download", kept), TemporaryDirectory(dir=kept.parent, prefix="download-") as folder:
-        arrived = Path(folder) / archive.name
-        _download(url, arrived, progress)
+    with replaced_file(kept, "the download") as arrived:
+        _download(url, arrived, lambda done, total: progress(f"download {archive.name}", done, total))
         found = digest(arrived, "md5")
         if found != archive.md5:
             raise IntegrityError(
                 f"{url} has MD5 {found}, but its publisher states {archive.md5}. "
                 "It was not used; try again, or give the path of an archive you trust."
             )
-        _keep(arrived, kept)
     return kept
 
 
@@ -99,13 +92,9 @@ def fetch_wheel(progress: Progress) -> Path:
         found = digest(arrived, "sha256")
         if found != WHEEL_SHA256:
             raise IntegrityError(f"{arrived.name} has SHA-256 {found}, expected {WHEEL_SHA256}. It was not used.")
-        _keep(arrived, folder / arrived.name)
+        with replaced_file(folder / arrived.name, "the download") as beside:
+            shutil.move(arrived, beside)
     return folder / arrived.name
-
-
-def _keep(arrived: Path, kept: Path) -> None:
-    to_disk(arrived)
-    os.replace(arrived, kept)
 
 
 def unpack(archive: Path, files: tuple[str, ...], into: Path) -> Path:
@@ -157,7 +146,7 @@ class _PatientHandler(urllib.request.HTTPSHandler):
         return self.do_open(_PatientConnection, req)
 
 
-def _download(url: str, target: Path, progress: Progress) -> None:
+def _download(url: str, target: Path, progress: Callable[[int, int | None], None]) -> None:
     try:
         with urllib.request.build_opener(_PatientHandler).open(url, timeout=CONNECT_TIMEOUT_S) as answer:
             total = int(answer.headers.get("Content-Length") or 0) or None
@@ -166,24 +155,25 @@ def _download(url: str, target: Path, progress: Progress) -> None:
                 while block := answer.read(_BLOCK):
                     file.write(block)
                     done += len(block)
-                    progress(f"download {target.name}", done, total)
+                    progress(done, total)
     except (URLError, OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise ServiceError(f"{url} cannot be reached: {reason}") from None
 
 
 def _pip_download(folder: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", WHEEL, "--no-deps", "--only-binary=:all:"]
-    command += [
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        WHEEL,
+        "--no-deps",
+        "--only-binary=:all:",
         "--dest",
         str(folder),
-        "--quiet",
-        "--disable-pip-version-check",
-        "--retries",
-        "1",
-        "--timeout",
-        "10",
     ]
+    command += ["--quiet", "--disable-pip-version-check", "--retries=1", "--timeout=10"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -111,9 +111,6 @@ def ingest(
         dry_run: Check everything and report what would be written, and write nothing.
         progress: Called with a stage, the amount done, and the total where it is known.
 
-    Returns:
-        What was written.
-
     Raises:
         UnknownNameError: There is no such source.
         ConfigError: The source does not take these options.
@@ -122,7 +119,7 @@ def ingest(
         ServiceError: The data cannot be reached.
     """
     started = time.perf_counter()
-    report = progress or _silent
+    report = progress or (lambda stage, done, total: None)
     chosen = _build(source, options or {})
     tables = Tables(workspace)
     with TemporaryDirectory(prefix="playbill-") as scratch:
@@ -161,10 +158,6 @@ def _keep(found: tuple[RowsSetAside, ...], folder: Path) -> tuple[RowsSetAside, 
         return ()
     folder.mkdir()
     return tuple(replace(one, file=Path(shutil.move(one.file, folder / f"{one.table}.ndjson"))) for one in found)
-
-
-def _silent(stage: str, done: int, total: int | None) -> None:
-    """Tell nobody."""
 
 
 def _build(source: str, options: Mapping[str, Any]) -> Source:

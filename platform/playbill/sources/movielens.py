@@ -1,9 +1,7 @@
-"""The MovieLens sources: where the files come from, and their terms.
+"""The MovieLens sources: where the files come from, their terms, and how each set's files are read.
 
 Source: F. Maxwell Harper and Joseph A. Konstan (2015), "The MovieLens Datasets: History and Context", ACM TiiS
 5(4), https://doi.org/10.1145/2827872.
-
-Reading the files of the MovieLens data sets, each in the form its publisher gave it.
 
 | set | ratings | titles | members |
 |---|---|---|---|
@@ -54,11 +52,7 @@ Reading = tuple[pl.LazyFrame, pl.DataFrame, pl.DataFrame | None]
 
 
 class MovieLens:
-    """One MovieLens data set, from its publisher or from an archive or folder the user has.
-
-    Args:
-        options: Where the data is, if not at the publisher.
-    """
+    """One MovieLens data set, from its publisher or from an archive or folder the user has."""
 
     terms = TERMS
     archive: ClassVar[Archive]
@@ -196,52 +190,19 @@ def _without_unnamed(titles: pl.DataFrame, log: pl.LazyFrame) -> tuple[pl.DataFr
     return titles.filter(~of_unnamed), log.filter(~of_unnamed), [note]
 
 
-GENRES_100K = (
-    "unknown",
-    "Action",
-    "Adventure",
-    "Animation",
-    "Children's",
-    "Comedy",
-    "Crime",
-    "Documentary",
-    "Drama",
-    "Fantasy",
-    "Film-Noir",
-    "Horror",
-    "Musical",
-    "Mystery",
-    "Romance",
-    "Sci-Fi",
-    "Thriller",
-    "War",
-    "Western",
+_GENRES = (
+    "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|Film-Noir|Horror|Musical|"
+    "Mystery|Romance|Sci-Fi|Thriller|War|Western"
 )
+GENRES_100K = tuple(_GENRES.split("|"))
 """Genres in the order of the last 19 columns of `u.item`."""
 
-OCCUPATIONS_1M = (
-    "other",
-    "academic/educator",
-    "artist",
-    "clerical/admin",
-    "college/grad student",
-    "customer service",
-    "doctor/health care",
-    "executive/managerial",
-    "farmer",
-    "homemaker",
-    "K-12 student",
-    "lawyer",
-    "programmer",
-    "retired",
-    "sales/marketing",
-    "scientist",
-    "self-employed",
-    "technician/engineer",
-    "tradesman/craftsman",
-    "unemployed",
-    "writer",
+_OCCUPATIONS = (
+    "other|academic/educator|artist|clerical/admin|college/grad student|customer service|doctor/health care|"
+    "executive/managerial|farmer|homemaker|K-12 student|lawyer|programmer|retired|sales/marketing|scientist|"
+    "self-employed|technician/engineer|tradesman/craftsman|unemployed|writer"
 )
+OCCUPATIONS_1M = tuple(_OCCUPATIONS.split("|"))
 """Occupation codes 0 to 20 of `users.dat`."""
 
 _NO_GENRE = ["unknown", "(no genres listed)", ""]

@@ -110,14 +110,8 @@ def push_rows(
 
     New rows of titles and members are new versions (`valid_from`, now where it is left out); a row that says what
     the newest version says changes nothing. Columns left out are taken over from it. A new title without
-    availability can be watched everywhere from its release, or from now on.
-
-    Args:
-        workspace: Whose tables.
-        offered: Table -> rows.
-        compact: As in `push_events`.
-        clock: As in `push_events`.
-        problems: Mistakes found while the rows were read; they are reported with all others.
+    availability can be watched everywhere from its release, or from now on. Mistakes found while the rows were read
+    (`problems`) are reported with all others.
     """
     started = time.perf_counter()
     if strangers := [name for name in offered if name not in PUSHABLE]:
@@ -158,17 +152,10 @@ def push_files(
     compact: bool = False,
     clock: Clock | None = None,
 ) -> PushReport:
-    """Append the rows of files. See `push_rows`; mistakes are named with their lines.
-
-    Args:
-        workspace: Whose tables.
-        files: Table -> its file, or a stream of ndjson.
-        mapping: YAML file that says which column feeds which canonical one.
-        compact: As in `push_events`.
-        clock: As in `push_events`.
+    """Append the rows of files, or of streams of ndjson. See `push_rows`; mistakes are named with their lines.
 
     Raises:
-        DefinitionError: The mapping has mistakes.
+        DefinitionError: The `mapping` of file columns to canonical ones has mistakes.
     """
     problems = ProblemLog()
     offered = read_pushed(files, mapping, problems)

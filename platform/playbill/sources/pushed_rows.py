@@ -1,7 +1,4 @@
-"""What pushed rows must be, and what is filled in where they leave it out.
-
-Reading pushed files: canonical rows as ndjson, JSON or parquet, or any file of yours through a mapping.
-"""
+"""Pushed rows: read from ndjson, JSON, parquet or mapped files, checked, and filled in where they leave things out."""
 
 from __future__ import annotations
 
@@ -55,19 +52,10 @@ class Moments:
 def check_offered(
     tables: Tables, offered: Mapping[str, Offered], moments: Moments, log: ProblemLog
 ) -> dict[str, pl.DataFrame]:
-    """Bring rows into canonical shape, with everything filled in but `seq`.
-
-    Args:
-        tables: What is there.
-        offered: Table -> rows.
-        moments: Of this push.
-        log: Where mistakes are noted, and may be already.
-
-    Returns:
-        Table -> canonical rows.
+    """Bring rows (table -> what was offered) into canonical shape, with everything filled in but `seq`.
 
     Raises:
-        DataError: There are mistakes; all are named.
+        DataError: There are mistakes, those noted in `log` before included; all are named.
     """
     filled: dict[str, pl.DataFrame] = {}
     shaped: dict[str, pl.DataFrame] = {}
@@ -159,15 +147,9 @@ _WORDS = {".ndjson": "line", ".jsonl": "line", ".json": "item"}
 
 
 def read_pushed(files: Mapping[str, Path | BinaryIO], mapping: Path | None, log: ProblemLog) -> dict[str, Offered]:
-    """Read the files of a push.
+    """Read the files of a push, or streams of ndjson; values that cannot be read are noted in `log`.
 
-    Args:
-        files: Table -> its file, or a stream of ndjson.
-        mapping: YAML file that says which column feeds which canonical one; the files it names are not read.
-        log: Where values that cannot be read are noted.
-
-    Returns:
-        Table -> rows, with the place of each.
+    `mapping` is a YAML file that says which column feeds which canonical one; the files it names are not read.
 
     Raises:
         DataError: A file is missing or is not what its ending says.

@@ -36,11 +36,11 @@ class RatingRule:
 
 
 def rating_events(ratings: pl.DataFrame, rule: RatingRule) -> pl.DataFrame:
-    """Turn whole members' ratings into plays and thumbs.
+    """Turn ratings into plays and thumbs; all ratings of a member are in one frame.
 
     Args:
         ratings: member_id, title_id (strings), event_at, `RATING`, optionally event_id, `ORDER` and further columns
-            of interactions, which both events get. All ratings of a member are in one frame.
+            of interactions, which both events get.
         rule: Bounds and canvas.
 
     Returns:
@@ -67,15 +67,11 @@ def rating_events(ratings: pl.DataFrame, rule: RatingRule) -> pl.DataFrame:
 
 
 def continued(events: pl.DataFrame, log: pl.DataFrame) -> pl.DataFrame:
-    """Number ratings that arrive later after those of the same titles in the log.
+    """Number ratings that arrive later, with ids made here, after those of the same titles in the log.
 
-    Args:
-        events: What `rating_events` made of them, with ids of its own.
-        log: member_id, title_id, event_at, action and event_id of the members' events so far.
-
-    Returns:
-        The events. A rating whose moment is in the log has the id it has there, so that it changes nothing; any other
-        one has the next number of its member and title.
+    `log` has member_id, title_id, event_at, action and event_id of the members' events so far. A rating whose moment is
+    in it has the id it has there, so that it changes nothing; any other one has the next number of its member and
+    title.
     """
     plays = _in_order(events.with_columns(_number=_number()))
     known = _in_order(log.with_columns(_number=_number()).filter(pl.col("_number").is_not_null()))

@@ -1,8 +1,6 @@
-"""The table of sources. Outside packages add their own through the entry-point group `playbill.sources`.
+"""The table of sources and their options; a source itself is imported when it is run.
 
-What a source has to be.
-
-Options of the sources that ship with Playbill. Sources themselves are imported when one is run.
+Outside packages add their own through the entry-point group `playbill.sources`.
 """
 
 from __future__ import annotations

@@ -56,13 +56,10 @@ class SortedOut:
 
 
 def sort_out(offered: pl.DataFrame, stored: pl.DataFrame, key: Sequence[str], ignored: Sequence[str]) -> SortedOut:
-    """Tell new rows from repeated and contradicting ones.
+    """Tell new rows, in the order they came, from repeated and contradicting ones.
 
-    Args:
-        offered: Rows in the order they came.
-        stored: The stored rows with the same columns; one per key.
-        key: Columns that identify a row.
-        ignored: Columns that may differ in a repeated row, such as when we came to know it.
+    `stored` has the same columns and a row per key. `ignored` columns may differ in a repeated row, such as when we
+    came to know it.
     """
     compared = [name for name in offered.columns if name not in key and name not in ignored]
     numbered = offered.with_row_index("_row")
@@ -155,14 +152,7 @@ def refuse_changed_types(table: str, stored: Mapping[str, str], rows: pl.DataFra
 def build_appended(
     old: Published, fresh: Mapping[str, pl.DataFrame], building: Path, vocabularies: VocabularyFolder
 ) -> Manifest:
-    """Build a generation of an old one and new rows, sharing every file that stays as it is.
-
-    Args:
-        old: The published generation.
-        fresh: Table -> canonical rows whose keys are not stored.
-        building: The new generation's folder.
-        vocabularies: They grow by the new strings.
-    """
+    """Build a generation of an old one and new canonical rows, sharing every file that stays; vocabularies grow."""
     files, rows = dict(old.manifest.files), dict(old.manifest.rows)
     for relative in files:
         if relative.removesuffix(".parquet") not in fresh:

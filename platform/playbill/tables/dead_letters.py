@@ -19,9 +19,7 @@ LIMIT_BYTES = 64 * 1024 * 1024
 class DeadLetters:
     """One file of rows set aside. Safe to share between threads; processes may append to the same file.
 
-    Args:
-        path: The file, in a folder that need not exist.
-        limit_bytes: How large it may grow; what comes after that is lost, and counted.
+    What comes after it has grown to `limit_bytes` is lost, and counted.
     """
 
     def __init__(self, path: Path, limit_bytes: int = LIMIT_BYTES) -> None:
@@ -35,15 +33,9 @@ class DeadLetters:
         return self._count
 
     def add(self, reason: str, row: Mapping[str, Any], at: datetime | None = None) -> bool:
-        """Set one row aside, and say in the log that it was.
+        """Set one row aside, log that it was, and return whether it is on disk: not when the file cannot take it.
 
-        Args:
-            reason: Why it could not be stored.
-            row: The row, whatever it holds: texts that no database takes are written as JSON escapes.
-            at: When.
-
-        Returns:
-            Whether it is on disk; False when the file is full or cannot be written.
+        Texts that no database takes are written as JSON escapes.
         """
         letter = {"at": None if at is None else at.isoformat(), "reason": reason, "row": row}
         line = json.dumps(letter, ensure_ascii=True, default=str).encode() + b"\n"

@@ -50,16 +50,7 @@ class LogSummary:
 
 
 def write_log(staged: Sequence[Path], folder: Path, schema: pl.Schema) -> LogSummary:
-    """Write staged canonical batches into a new generation, by day and by member.
-
-    Args:
-        staged: Parquet files of canonical interactions, in any order.
-        folder: The generation's folder.
-        schema: Columns of all batches together.
-
-    Returns:
-        The summary for the manifest.
-    """
+    """Write staged parquet files of canonical interactions into a new generation, by day and by member."""
     log = scan_files(staged, schema)
     days = _days(log)
     for first, last in _day_slices(days):
@@ -82,7 +73,7 @@ def write_day_part(folder: Path, day: date, rows: pl.DataFrame, number: int) -> 
 def append_log(
     old: Path, manifest: Manifest, events: pl.DataFrame, folder: Path, schema: pl.Schema
 ) -> tuple[LogSummary, list[Path]]:
-    """Build a new generation's log from an old one plus a few events, sharing every untouched file.
+    """Build a new generation's log from an old one plus a few new events, sharing every untouched file.
 
     Args:
         old: The published generation.

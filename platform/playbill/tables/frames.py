@@ -1,9 +1,7 @@
 """Canonical columns as polars types: schemas, empty frames, and bringing a frame into canonical shape.
 
-Tables whose files differ in columns: written before a column was there, or by a source with columns of its own.
-
-A file keeps the columns it was written with. What it lacks is read as null, so that a new column needs no rebuild;
-whole and decimal numbers may become wider; any other change of a type is an error that names it.
+A file keeps the columns it was written with, maybe before a column was there. What it lacks is read as null, so that a
+new column needs no rebuild; whole and decimal numbers may become wider; any other change of a type is an error.
 """
 
 from __future__ import annotations
@@ -69,18 +67,11 @@ def empty_frame(table: str) -> pl.DataFrame:
 
 
 def canonical_frame(table: str, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[ColumnMistake]]:
-    """Bring `frame` into the shape of `table`.
+    """Bring `frame` into the shape of `table`, and return every mistake found.
 
     Columns that may be null can be left out. Numbers of another width, categoricals and timestamps of another
-    unit or zone are converted when no value is lost. Own columns are kept where the table allows them.
-
-    Args:
-        table: Name of a canonical table.
-        frame: Rows with at least the columns that may not be null.
-
-    Returns:
-        The frame with the canonical columns first and in order, and every mistake found. A column with a
-        mistake is missing from the frame.
+    unit or zone are converted when no value is lost. Own columns are kept where the table allows them. A column with a
+    mistake is missing from the frame that is returned.
     """
     spec = TABLES[table]
     mistakes: list[ColumnMistake] = []

@@ -98,11 +98,7 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 class Generations:
-    """The generations of one tables folder.
-
-    Args:
-        folder: `Workspace.tables`. It need not exist.
-    """
+    """The generations of one tables folder, which need not exist."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

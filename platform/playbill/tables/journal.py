@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import sqlalchemy as sa
@@ -27,6 +27,9 @@ from playbill.tables.database import (
 from playbill.tables.live_events import Event, checked_events
 from playbill.tables.ordering import with_seq
 from playbill.tables.validation import row_problems
+
+if TYPE_CHECKING:
+    from playbill.tables.store import Tables
 
 _metadata = sa.MetaData()
 _journal = sa.Table(
@@ -76,24 +79,13 @@ class Waiting:
     """Events that were set aside now, in the table `event_journal_rejected`."""
 
 
-class EventLog(Protocol):
-    """Where compacted events go; `Tables` is one."""
-
-    def append_events(self, events: pl.DataFrame) -> int:
-        """Add the events not there yet, as one, and return how many were new."""
-        ...
-
-
 class Journal:
-    """Live events of one workspace.
+    """Live events of one workspace. Events after the clock are refused, and it stamps `recorded_at`.
 
-    Args:
-        database_url: `Workspace.database_url`.
-        clock: Events after it are refused, and it stamps `recorded_at`.
+    Every method raises ServiceError where the database does not answer; what it was to commit is not.
 
     Raises:
         ConfigError: The URL cannot be used.
-        ServiceError: The database does not answer.
     """
 
     def __init__(self, database_url: str, clock: Clock | None = None) -> None:
@@ -110,12 +102,8 @@ class Journal:
                 appends at the same time waits. Compaction raises it again where a stored event has it.
                 `recorded_at` may be left out too, and means now.
 
-        Returns:
-            What was new. The events are durable when this returns.
-
         Raises:
             DataError: Any event is wrong; all mistakes are named and none of the events is kept.
-            ServiceError: The database does not answer.
         """
         rows = checked_events(events, self._clock.now())
         if not rows:
@@ -133,9 +121,6 @@ class Journal:
         Args:
             events: Rows with exactly the canonical columns of interactions; a null `seq` is filled (`with_seq`).
             stored: member_id, event_at and seq of the members' events that are not in the journal.
-
-        Raises:
-            ServiceError: The database does not answer; nothing was committed.
         """
         members = events.get_column("member_id").unique()
         with database_errors(self._engine), self._engine.begin() as connection:
@@ -146,20 +131,12 @@ class Journal:
         return AppendResult(accepted, events.height - accepted)
 
     def with_ids(self, event_ids: pl.Series) -> pl.DataFrame:
-        """Return the journalled events that have one of some ids.
-
-        Raises:
-            ServiceError: The database does not answer.
-        """
+        """Return the journalled events that have one of some ids."""
         with database_errors(self._engine), self._engine.connect() as connection:
             return _matching(connection, "event_id", event_ids)
 
     def of_members(self, member_ids: pl.Series) -> pl.DataFrame:
-        """Return the journalled events of some members, unsorted.
-
-        Raises:
-            ServiceError: The database does not answer.
-        """
+        """Return the journalled events of some members, unsorted."""
         with database_errors(self._engine), self._engine.connect() as connection:
             return _matching(connection, "member_id", member_ids)
 
@@ -172,12 +149,9 @@ class Journal:
         return ()
 
     def read(self, member_id: str | None = None, since: datetime | None = None) -> pl.DataFrame:
-        """Return journalled events, of one member or all, canonical, sorted by member_id, event_at and seq.
+        """Return journalled events, of one member or all, from a moment on, sorted by member_id, event_at and seq.
 
         Events that no reader could hold, because of their moments, are left out; `waiting` sets them aside.
-
-        Raises:
-            ServiceError: The database does not answer.
         """
         query = sa.select(*_EVENT_COLUMNS)
         for column in (_journal.c.event_at, _journal.c.recorded_at):
@@ -192,18 +166,14 @@ class Journal:
         # Databases order text by their own collation; every reader of ours expects byte order.
         return frame.sort("member_id", "event_at", "seq", maintain_order=True)
 
-    def compact(self, tables: EventLog) -> int:
-        """Move the journal into the day partitions.
+    def compact(self, tables: Tables) -> int:
+        """Move the journal into the day partitions and return how many events these gained.
 
         Killed at any point, the next call ends in the same state: events already in the partitions are not
         written twice, and events leave the journal only after the partitions are published.
 
-        Returns:
-            How many events the partitions gained.
-
         Raises:
             StateError: Nothing has been ingested yet, or another process is writing the tables.
-            ServiceError: The database does not answer.
         """
         waiting = self.waiting()
         if waiting.events.is_empty():
@@ -216,9 +186,6 @@ class Journal:
         """Return the events to compact, after setting aside those that the tables cannot hold.
 
         What is accepted today can be compacted; a journal may have rows of an earlier version, or of another writer.
-
-        Raises:
-            ServiceError: The database does not answer.
         """
         with database_errors(self._engine), self._engine.begin() as connection:
             rows = connection.execute(sa.select(*_EVENT_COLUMNS, _journal.c.journal_id)).all()
@@ -235,20 +202,12 @@ class Journal:
         return Waiting(sound.sort("member_id", "event_at", "seq", maintain_order=True), rejected)
 
     def rejected(self) -> int:
-        """Return how many events were ever set aside.
-
-        Raises:
-            ServiceError: The database does not answer.
-        """
+        """Return how many events were ever set aside."""
         with database_errors(self._engine), self._engine.connect() as connection:
             return int(connection.execute(sa.select(sa.func.count()).select_from(_rejected)).scalar_one())
 
     def forget(self, event_ids: pl.Series) -> None:
-        """Remove events that the day partitions have.
-
-        Raises:
-            ServiceError: The database does not answer; all events are still in the journal.
-        """
+        """Remove events that the day partitions have."""
         with database_errors(self._engine), self._engine.begin() as connection:
             for chunk in _chunks(event_ids.to_list()):
                 connection.execute(sa.delete(_journal).where(_journal.c.event_id.in_(chunk)))

@@ -94,11 +94,7 @@ def checked_events(events: Sequence[Event], now: datetime) -> list[dict[str, Any
 
 
 def event_schema(filled: Sequence[str]) -> dict[str, Any]:
-    """Return the JSON schema of one event.
-
-    Args:
-        filled: Columns that whoever takes events fills when they are left out, beside those of the journal.
-    """
+    """Return the JSON schema of one event; whoever takes events fills `filled`, beside what the journal fills."""
     schema = _event_model().model_json_schema()
     return {**schema, "required": [name for name in schema["required"] if name not in filled]}
 

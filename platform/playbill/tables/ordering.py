@@ -6,7 +6,7 @@ import polars as pl
 
 
 def with_seq(events: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
-    """Fill `seq` where it is null.
+    """Fill `seq` where it is null; events stay in the order given.
 
     An event belongs after everything of its member up to its moment and before everything later. Its number is its
     time in microseconds where that fits there, else the next free number, and where none is free that of the event
@@ -15,9 +15,6 @@ def with_seq(events: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
     Args:
         events: Interactions of any members; rows with a `seq` are returned as they are.
         stored: member_id, event_at and seq of everything these members have already.
-
-    Returns:
-        The events in the order given.
     """
     numbered = events.with_row_index("_row")
     missing = numbered.filter(pl.col("seq").is_null())

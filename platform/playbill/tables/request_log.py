@@ -30,9 +30,6 @@ _slates = sa.Table("slates", _metadata, *sql_columns("slates"), sa.PrimaryKeyCon
 class RequestLog:
     """Requests and their slates.
 
-    Args:
-        database_url: `Workspace.database_url`.
-
     Raises:
         ConfigError: The URL cannot be used.
         ServiceError: The database does not answer.
@@ -45,21 +42,12 @@ class RequestLog:
     def write(self, request: Mapping[str, Any], slates: Sequence[Mapping[str, Any]]) -> None:
         """Commit a request with everything it was answered. Writing it again changes nothing.
 
-        Args:
-            request: One row of `requests`.
-            slates: Its rows of `slates`; `request_id` may be left out.
-
-        Raises:
-            DataError: Columns are missing, unknown, or of the wrong type; nothing is written.
-            ServiceError: The database does not answer.
+        `request_id` may be left out of the slates. Errors are those of `write_all`.
         """
         self.write_all([(request, slates)])
 
     def write_all(self, answered: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> None:
-        """Commit some requests with everything they were answered, all or none. Writing one again changes nothing.
-
-        Args:
-            answered: Rows of `requests`, each with its rows of `slates`.
+        """Commit requests, each with its slates, all or none. Writing one again changes nothing.
 
         Raises:
             DataError: Columns are missing, unknown or of the wrong type, or the database refuses a row for what is

@@ -1,7 +1,4 @@
-"""`Tables`: reading the canonical tables of a workspace, and replacing them as a whole.
-
-The clock of a workspace, which may stand at the end of its data.
-"""
+"""The canonical tables of a workspace: read, appended to, and replaced as a whole; and its clock."""
 
 from __future__ import annotations
 
@@ -29,8 +26,7 @@ from playbill.tables.writer import TableWriter
 class Tables:
     """The canonical tables of a workspace. Every read sees one published state, never a write in progress.
 
-    Args:
-        workspace: Whose tables. Nothing is read or made until a method is called.
+    Nothing is read or made until a method is called. A method that reads raises StateError before the first ingest.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -57,49 +53,23 @@ class Tables:
         return self
 
     def titles(self, as_of: datetime | None = None) -> pl.DataFrame:
-        """Return the newest row of every title, sorted by title_id.
-
-        Args:
-            as_of: Only rows valid and recorded at this moment.
-
-        Raises:
-            StateError: Nothing has been ingested yet.
-        """
+        """Return the newest row of every title, of those valid and recorded at `as_of`, sorted by title_id."""
         return self.published().newest("titles", as_of).collect()
 
     def members(self, as_of: datetime | None = None) -> pl.DataFrame:
-        """Return the newest row of every member, sorted by member_id, with the source's own columns.
-
-        Args:
-            as_of: Only rows valid and recorded at this moment.
-
-        Raises:
-            StateError: Nothing has been ingested yet.
-        """
+        """Return members likewise, sorted by member_id, with the source's own columns."""
         return self.published().newest("members", as_of).collect()
 
     def title_versions(self) -> pl.DataFrame:
-        """Return every row of every title, sorted by title_id, valid_from and recorded_at.
-
-        Raises:
-            StateError: Nothing has been ingested yet.
-        """
+        """Return every row of every title, sorted by title_id, valid_from and recorded_at."""
         return self.published().versions("titles").collect()
 
     def member_versions(self) -> pl.DataFrame:
-        """Return every row of every member, sorted by member_id, valid_from and recorded_at.
-
-        Raises:
-            StateError: Nothing has been ingested yet.
-        """
+        """Return every row of every member, sorted by member_id, valid_from and recorded_at."""
         return self.published().versions("members").collect()
 
     def availability(self) -> pl.DataFrame:
-        """Return every span in which a title can be watched, sorted by title_id and country.
-
-        Raises:
-            StateError: Nothing has been ingested yet.
-        """
+        """Return every span in which a title can be watched, sorted by title_id and country."""
         return self.published().table("availability").collect()
 
     def interactions(
@@ -119,9 +89,6 @@ class Tables:
             members: Only these members.
             include_journal: Also events that are still in the journal.
             columns: Only these columns, in this order; a long log then takes a fraction of the memory.
-
-        Raises:
-            StateError: Nothing has been ingested yet.
         """
         log = self.published().log(since, until, members)
         if not include_journal:
@@ -130,62 +97,35 @@ class Tables:
         return _merged(log.collect(), live).select(columns or pl.all())
 
     def log_parts(self) -> dict[str, str]:
-        """Return the files of the event log with their digests: what a later state has beyond this is new.
-
-        Raises:
-            StateError: Nothing has been ingested yet.
-        """
+        """Return the files of the event log with their digests: what a later state has beyond this is new."""
         return self.published().log_parts()
 
     def read_log_parts(self, parts: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
-        """Return some columns of some files of `log_parts`, sorted by member_id and seq.
-
-        Raises:
-            StateError: Nothing has been ingested yet.
-        """
+        """Return some columns of some files of `log_parts`, sorted by member_id and seq."""
         return self.published().parts(parts).select(columns).collect()
 
     def member_events(self, member_id: str, *, include_journal: bool = True) -> pl.DataFrame:
         """Return one member's whole history, sorted by seq; empty for a member never seen.
 
         Reads a few row groups of one file, some milliseconds whatever the size of the log.
-
-        Raises:
-            StateError: Nothing has been ingested yet.
         """
         log = self.published().log(None, None, [member_id]).collect()
         return _merged(log, self.journal.read(member_id)) if include_journal else log
 
     def data_end(self) -> datetime:
-        """Return the moment one second after the last ingested or compacted event.
-
-        Raises:
-            StateError: Nothing has been ingested yet.
-        """
+        """Return the moment one second after the last ingested or compacted event."""
         return self.published().data_end
 
     def snapshot_id(self) -> str:
-        """Return a hash of the content of the tables. The journal is not part of it.
-
-        Raises:
-            StateError: Nothing has been ingested yet.
-        """
+        """Return a hash of the content of the tables. The journal is not part of it."""
         return self.published().manifest.snapshot_id
 
     def digest(self, table: str) -> str:
-        """Return a hash of the content of one of titles, availability and members.
-
-        Raises:
-            StateError: Nothing has been ingested yet.
-        """
+        """Return a hash of the content of one of titles, availability and members."""
         return self.published().manifest.files[f"{table}.parquet"]
 
     def row_counts(self) -> dict[str, int]:
-        """Return the number of rows by table.
-
-        Raises:
-            StateError: Nothing has been ingested yet.
-        """
+        """Return the number of rows by table."""
         return dict(self.published().manifest.rows)
 
     def vocabulary(self, kind: str) -> Vocabulary:
@@ -199,10 +139,8 @@ class Tables:
     def replace(self, clock: Clock | None = None) -> Iterator[TableWriter]:
         """Lend a writer; at the end of the block everything is checked, then published in one rename.
 
-        An error in the block, a mistake in the data, or a kill at any moment leaves the tables as they were.
-
-        Args:
-            clock: Event times after it are mistakes (default: the wall clock).
+        An error in the block, a mistake in the data, or a kill at any moment leaves the tables as they were. Event
+        times after the clock (default: the wall's) are mistakes.
 
         Raises:
             DataError: Anything written was wrong; every mistake is named.
@@ -227,26 +165,19 @@ class Tables:
             writer.check()
 
     def append_events(self, events: pl.DataFrame) -> int:
-        """Add canonical, checked events to the log; those whose event_id is there already are left out.
+        """Add canonical, checked events to the log, without those there already; return how many were new.
 
-        Live events go through `Journal`, which checks them and calls this to compact itself; files of events go
-        through `playbill.sources.push_events`.
-
-        Returns:
-            How many events were new. Errors are those of `append`.
+        Live events go through `Journal`, which checks them and calls this to compact itself; files of events go through
+        `playbill.sources.push_events`. Errors are those of `append`.
         """
         return self.append({INTERACTIONS: canonical_events(events)})[INTERACTIONS].added
 
     def append_rows(self, table: str, frame: pl.DataFrame, clock: Clock | None = None) -> Added:
         """Add rows to titles, members or availability: new ones, and new versions of old ones (`valid_from`).
 
-        A row that is there already is left out; one whose key is there with other content is left out too, and
-        counted. Columns that may be null can be left out, and columns of a new kind are null in older rows.
-
-        Args:
-            table: titles, members or availability.
-            frame: The rows.
-            clock: Moments after it are mistakes (default: the wall clock).
+        A row that is there already is left out; one whose key is there with other content is left out too, and counted.
+        Columns that may be null can be left out, and columns of a new kind are null in older rows. Moments after the
+        clock (default: the wall's) are mistakes.
 
         Raises:
             DataError: Rows are not canonical, or speak of titles that are not there. Other errors are as in `append`.
@@ -256,9 +187,6 @@ class Tables:
 
     def append(self, offered: Mapping[str, pl.DataFrame]) -> dict[str, Added]:
         """Add canonical rows, checked already, of several tables as one: readers see all of it or nothing.
-
-        Returns:
-            What became of each table's rows.
 
         Raises:
             DataError: A column comes with another type than it is stored with.
@@ -281,7 +209,6 @@ class Tables:
         """Return the published generation: one state of the tables, whatever is written meanwhile.
 
         Raises:
-            StateError: Nothing has been ingested yet.
             IntegrityError: It cannot be read.
         """
         return open_generation(self._current())

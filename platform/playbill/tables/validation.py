@@ -139,10 +139,7 @@ class RowProblem:
 def row_problems(table: str, frame: pl.DataFrame, now: datetime | None) -> list[RowProblem]:
     """Return every broken rule of every row of a canonical frame, by row. See `check_frame` for the rules.
 
-    Args:
-        table: Name of a canonical table.
-        frame: Rows in canonical shape.
-        now: The clock's moment; None lets rows lie after it, as rows that were accepted once may.
+    `now` is the clock's moment; None lets rows lie after it, as rows that were accepted once may.
     """
     found = []
     for rule, broken in _broken_rules(table, frame, now):
@@ -185,15 +182,9 @@ def _short(value: object) -> str:
 
 
 def broken_rows(table: str, frame: pl.DataFrame, now: datetime) -> Iterator[tuple[RowMistake, pl.Series]]:
-    """Yield every rule that rows break, with the rows that do. See `check_frame` for the rules.
+    """Yield every rule that rows break, with a mask of the rows that do. See `check_frame` for the rules.
 
-    Args:
-        table: Name of a canonical table.
-        frame: Rows with canonical types; rules about columns it does not have are left out.
-        now: The clock's moment; event times after it are mistakes.
-
-    Yields:
-        The mistake, and a mask that is true where a row makes it.
+    Rules about columns that the frame does not have are left out; event times after `now` are mistakes.
     """
     for rule, broken in _broken_rules(table, frame, now):
         example = frame.filter(broken).head(1)

@@ -105,9 +105,6 @@ class VocabularyFolder:
 
     Beside `KIND.parquet` stands `KIND.sha256` with its digest and that of the file it replaces. It is written first, so
     a kill between the two leaves a file that one of them fits. A file of a release that wrote none is not compared.
-
-    Args:
-        folder: `Workspace.vocabularies`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -131,12 +128,9 @@ class VocabularyFolder:
         return Vocabulary(kind, pl.read_parquet(path).get_column("value").to_list())
 
     def grow(self, kind: str, values: pl.Series) -> int:
-        """Append new strings, sorted by length and then alphabetically, and save the result atomically.
+        """Append new strings, sorted by length and then alphabetically, save atomically, and return how many were new.
 
         That order is the numeric one for ids that are numbers, and it does not depend on the order of rows.
-
-        Returns:
-            How many were new.
         """
         vocabulary = self.load(kind)
         unique = values.cast(pl.String).drop_nulls().unique().to_frame("value")
@@ -145,10 +139,6 @@ class VocabularyFolder:
         if added:
             self._save(vocabulary)
         return added
-
-    def kinds(self) -> tuple[str, ...]:
-        """Return the kinds that have a vocabulary, sorted."""
-        return tuple(sorted(path.stem for path in self._folder.glob("*.parquet")))
 
     def _save(self, vocabulary: Vocabulary) -> None:
         path, what = self._path(vocabulary.kind), f"the vocabulary '{vocabulary.kind}'"

@@ -67,9 +67,7 @@ class TableWriter:
     def write(self, table: str, frame: pl.DataFrame) -> None:
         """Check one batch and stage it. A batch with mistakes is noted and left out; nothing is raised yet.
 
-        Args:
-            table: titles, availability, members or interactions.
-            frame: Rows; columns that may be null can be left out.
+        Columns that may be null can be left out.
 
         Raises:
             UnknownNameError: There is no such table to write.

@@ -60,7 +60,6 @@ def test_new_ids_come_in_numeric_order(tmp_path):
     assert folder.load("title").entries == ("9", "10", "100")
     assert folder.grow("title", pl.Series(["1", "10"])) == 1
     assert folder.load("title").entries == ("9", "10", "100", "1")
-    assert folder.kinds() == ("title",)
 
 
 def test_a_vocabulary_survives_a_list_and_refuses_repeats():
@@ -76,7 +75,6 @@ def test_the_leftover_of_a_killed_save_is_ignored(tmp_path):
     folder = VocabularyFolder(tmp_path)
     folder.grow("title", pl.Series(["a"]))
     (tmp_path / "title.12ab.writing").write_bytes(b"half")
-    assert folder.kinds() == ("title",)
     assert folder.load("title").entries == ("a",)
 
 

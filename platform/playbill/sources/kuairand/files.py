@@ -5,8 +5,6 @@
 | log | `log_standard_*_SET*.csv`, `log_random_*_SET*.csv` | `impressions.parquet` |
 | users | `user_features_SET.csv` | `users.parquet` |
 | videos | `video_features_basic_SET.csv` | `videos.parquet` |
-
-KuaiRand's users and videos: checked, and made members and titles.
 """
 
 from __future__ import annotations
@@ -60,11 +58,9 @@ def checked_videos(videos: pl.DataFrame, file: str) -> tuple[pl.DataFrame, list[
 
 
 def members_of(users: pl.DataFrame, start: datetime) -> pl.DataFrame:
-    """Make members of users: known from the start of the log, joined `register_days` before it.
+    """Make members of users, whose other columns are kept.
 
-    Args:
-        users: user_id, register_days, and the publisher's other columns, which are kept as they are.
-        start: The first moment of the log.
+    They are known from the start of the log, and joined `register_days` before it.
     """
     begin = utc_literal(start)
     return users.select(
@@ -78,11 +74,7 @@ def members_of(users: pl.DataFrame, start: datetime) -> pl.DataFrame:
 
 
 def titles_of(videos: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
-    """Make titles of videos, and of those that only occur in the log.
-
-    Args:
-        videos: `VIDEO_COLUMNS`, checked.
-        seen: video_id and duration_ms of every video in the log.
+    """Make titles of checked videos, and of those that only occur in the log (`seen`: video_id and duration_ms).
 
     Returns:
         title_id, name, kind, genres, release_date and runtime_min. Videos have no names: they are called by number.
@@ -137,22 +129,20 @@ class _Table:
 
 
 _Layout = dict[str, _Table]
-_COLUMNS = {"log": LOG_COLUMNS, "users": USER_COLUMNS, "videos": VIDEO_COLUMNS}
 
 
 def _publishers(suffix: str) -> _Layout:
-    patterns = {
-        "log": (f"log_standard_*_{suffix}*.csv", f"log_random_*_{suffix}*.csv"),
-        "users": (f"user_features_{suffix}.csv",),
-        "videos": (f"video_features_basic_{suffix}.csv",),
+    return {
+        "log": _Table((f"log_standard_*_{suffix}*.csv", f"log_random_*_{suffix}*.csv"), LOG_COLUMNS),
+        "users": _Table((f"user_features_{suffix}.csv",), USER_COLUMNS),
+        "videos": _Table((f"video_features_basic_{suffix}.csv",), VIDEO_COLUMNS),
     }
-    return {name: _Table(found, _COLUMNS[name]) for name, found in patterns.items()}
 
 
 _PARQUET = {
     "log": _Table(("impressions.parquet",), LOG_COLUMNS),
-    "users": _Table(("users.parquet",), _COLUMNS["users"]),
-    "videos": _Table(("videos.parquet",), _COLUMNS["videos"]),
+    "users": _Table(("users.parquet",), USER_COLUMNS),
+    "videos": _Table(("videos.parquet",), VIDEO_COLUMNS),
 }
 
 

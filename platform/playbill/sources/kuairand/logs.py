@@ -5,24 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 
+from playbill.clock import EPOCH
 from playbill.errors import Problem
 from playbill.tables import example_row
 
 FLAGS = (
-    "is_click",
-    "is_like",
-    "is_follow",
-    "is_comment",
-    "is_forward",
-    "is_hate",
-    "long_view",
-    "is_profile_enter",
-    "is_rand",
+    *("is_click", "is_like", "is_follow", "is_comment", "is_forward"),
+    *("is_hate", "long_view", "is_profile_enter", "is_rand"),
 )
 """Columns of a log that are 0 or 1."""
 
@@ -60,11 +54,7 @@ class Exposures:
 
 
 def read_exposures(logs: Sequence[tuple[Path, pl.LazyFrame]], scratch: Path) -> tuple[Exposures | None, list[Problem]]:
-    """Read logs into parts.
-
-    Args:
-        logs: Files, and their rows as text or numbers, with the columns of `LOG_COLUMNS`.
-        scratch: Where the parts are written.
+    """Read logs, as text or numbers with the columns of `LOG_COLUMNS`, into parts on disk.
 
     Returns:
         The exposures, and every mistake in the logs; with mistakes there are no exposures.
@@ -161,5 +151,5 @@ def _gathered(by_member: Path, folders: Sequence[str], scratch: Path) -> Exposur
         files.append(target / f"{place:05d}.parquet")
         single.write_parquet(files[-1], compression="lz4")
     shown = pl.concat(videos).group_by("video_id").agg(pl.col("duration_ms").max())
-    start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=min(first))
+    start = EPOCH + timedelta(milliseconds=min(first))
     return Exposures(tuple(files), rows, repeated, start, shown)

@@ -1,13 +1,12 @@
-"""The KuaiRand sources: where the files come from, their terms, and the offer made of them.
+"""The KuaiRand sources: where the files come from, their terms, and the events made of exposures.
 
 Source: Chongming Gao et al. (2022), "KuaiRand: An Unbiased Sequential Recommendation Dataset with Randomly
 Exposed Videos", CIKM '22, https://doi.org/10.1145/3511808.3557624.
 
-KuaiRand's exposures -> events: each is an impression, and what the member did about it are further events.
-
-All events of an exposure share its moment, the only one there is, and `request_id`, the exposure's own: which
-exposures were answered by one request is not in the data, but which play belongs to which impression is. What came
-of an exposure was known when the view was over, so `recorded_at` is that moment; an impression is known at once.
+Each exposure is an impression, and what the member did about it are further events. All events of an
+exposure share its moment, the only one there is, and `request_id`, the exposure's own: which exposures were answered by
+one request is not in the data, but which play belongs to which impression is. What came of an exposure was known when
+the view was over, so `recorded_at` is that moment; an impression is known at once.
 """
 
 from __future__ import annotations
@@ -35,11 +34,7 @@ TERMS = (
 
 
 class KuaiRandPure:
-    """KuaiRand-Pure: 2,622,668 exposures of 7,583 videos to 27,285 members, April and May 2022.
-
-    Args:
-        options: Where the data is, if not at the publisher.
-    """
+    """KuaiRand-Pure: 2,622,668 exposures of 7,583 videos to 27,285 members, April and May 2022."""
 
     terms = TERMS
     suffix: ClassVar[str] = "pure"
@@ -137,16 +132,10 @@ _KEY = ("user_id", "time_ms", "video_id", "tab")
 
 
 def exposure_events(exposures: pl.DataFrame) -> pl.DataFrame:
-    """Turn whole members' exposures into events.
+    """Turn whole members' exposures (`LOG_COLUMNS`, int64, without nulls and repeated rows) into unsorted interactions.
 
     Exposures of one member at one moment are ordered by the number of the video: their order in a file would be an
     accident.
-
-    Args:
-        exposures: The columns of `kuairand_logs.LOG_COLUMNS`, int64, without nulls and repeated rows.
-
-    Returns:
-        Canonical interactions, unsorted; `country` is `ZZ`.
     """
     rest = [name for name in exposures.columns if name not in _KEY]
     ordered = exposures.sort(*_KEY, *sorted(rest))

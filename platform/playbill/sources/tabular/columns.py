@@ -41,13 +41,7 @@ class Fault:
 def read_table(
     rows: pl.DataFrame, table: str, columns: Mapping[str, ColumnMapping], own: Mapping[str, ColumnMapping]
 ) -> tuple[pl.DataFrame, list[Fault]]:
-    """Read one batch of a source as canonical columns.
-
-    Args:
-        rows: The batch, with the source's columns.
-        table: The canonical table.
-        columns: Canonical column -> mapping.
-        own: Columns of the source's own -> mapping; they keep the source's type.
+    """Read one batch of a source as canonical columns; the source's own (`own`) keep its types.
 
     Returns:
         The canonical columns of all rows, and the values that could not be read, which are null in them.
@@ -264,14 +258,6 @@ def _zip_region(source: pl.Series, column: ColumnMapping) -> Read:
     return Read(pl.select(region_of_zip(pl.lit(text), digits_only=from_number)).to_series())
 
 
-def _integer(source: pl.Series, column: ColumnMapping) -> Read:
-    return _as_type(source, column, pl.Int64())
-
-
-def _number(source: pl.Series, column: ColumnMapping) -> Read:
-    return _as_type(source, column, pl.Float64())
-
-
 _READERS: dict[str, Callable[[pl.Series, ColumnMapping], Read]] = {
     "epoch_seconds": _epoch("seconds"),
     "epoch_milliseconds": _epoch("milliseconds"),
@@ -281,8 +267,8 @@ _READERS: dict[str, Callable[[pl.Series, ColumnMapping], Read]] = {
     "year_in_name": _year_in_name,
     "name_of_title": _name_of_title,
     "zip_region": _zip_region,
-    "integer": _integer,
-    "number": _number,
+    "integer": lambda source, column: _as_type(source, column, pl.Int64()),
+    "number": lambda source, column: _as_type(source, column, pl.Float64()),
 }
 
 

@@ -1,9 +1,4 @@
-"""The source `parquet`: a user's own files, through a mapping.
-
-From opened tables and a mapping to an offer; shared by a user's files and a user's database.
-
-The source `sql`: tables or queries of any database SQLAlchemy reaches, through a mapping.
-"""
+"""The sources `parquet` and `sql`: a user's own files, and tables or queries of any database, through a mapping."""
 
 from __future__ import annotations
 
@@ -41,16 +36,10 @@ from playbill.tables import database_errors, open_database
 def mapped_offer(
     tables: Mapping[str, TableMapping], opened: Mapping[str, pl.LazyFrame], mapping: Path, scratch: Path
 ) -> SourceData:
-    """Offer a user's tables.
+    """Offer a user's tables, titles and interactions among them.
 
-    Args:
-        tables: Well-formed mappings by canonical table; titles and interactions are among them.
-        opened: The rows of each, with every column its mapping names.
-        mapping: The mapping file, for messages.
-        scratch: Folder for rows that are set aside.
-
-    Returns:
-        The offer. Values that cannot be read are noted in it while it is consumed.
+    `opened` has the rows of each with every column its mapping names. Values that cannot be read are noted in the offer
+    while it is consumed; rows that are set aside are written to `scratch`.
 
     Raises:
         DataError: A file's rows cannot be read, or no titles are mapped.
