@@ -1,9 +1,8 @@
 """Whole members' events as arrays: what was before each event of a member and what came after it.
 
 "Before" and "after" are the order of (member_id, seq), which also settles events at the same moment. An event's time
-is never before that of the events before it: where a log says otherwise, the later of the two counts.
-
-A log, cut into blocks of whole members, so that memory does not grow with the log.
+is never before that of the events before it: where a log says otherwise, the later of the two counts. A log is cut into
+blocks of whole members, so that memory does not grow with it.
 """
 
 from __future__ import annotations
@@ -146,15 +145,7 @@ class Spans:
 
 
 def spans(block: Block, groups: Groups, counted: Bools, window: timedelta, requested: Ints64) -> Spans:
-    """Find the counted events within a window after a of n events.
-
-    Args:
-        block: The n events.
-        groups: Which of them belong together.
-        counted: [n] which of them count.
-        window: How long after an event.
-        requested: [a] the events, rising.
-    """
+    """Find the counted [n] events within a window after each of a requested ones [a, rising], in their groups."""
     inside = counted[groups.order]
     total: Ints64 = np.cumsum(inside)
     found = groups.order[inside]
@@ -181,13 +172,7 @@ def _after(group: Ints64, time: Ints64, requested_group: Ints64, until: Ints64) 
 
 
 def span_max(values: Floats64, first: Ints64, end: Ints64) -> Floats64:
-    """Return the largest of `values[first:end]` of each span, 0 for an empty one; nan does not count.
-
-    Args:
-        values: [c] at least 0.
-        first: [a] begin of each span.
-        end: [a] end of each span, exclusive.
-    """
+    """Return the largest of `values[first:end]` [c, >= 0] of each span [a], 0 for an empty one; nan does not count."""
     length = np.maximum(end - first, 0)
     found = np.zeros(len(first))
     level = np.where(np.isnan(values), 0.0, values)
@@ -207,13 +192,8 @@ PLACE = "__place"
 def member_blocks(log: pl.DataFrame | pl.LazyFrame, columns: Sequence[str], size: int) -> Iterator[pl.DataFrame]:
     """Yield all events of some members at a time, sorted by `ORDER`; members rise from block to block.
 
-    Args:
-        log: Rows of `interactions` in any order. A lazy one is read once for its members and once for each block.
-        columns: Columns to yield.
-        size: Events of a block; the members at its end are kept whole, so it may be more.
-
-    Yields:
-        The columns, and for a log in memory `PLACE`, each event's row of it.
+    A lazy log is read once for its members and once for each block. A block has `size` events, or more: the members at
+    its end are kept whole. For a log in memory `PLACE`, each event's row of it, is added to the columns.
     """
     if isinstance(log, pl.LazyFrame):
         yield from _scanned(log, columns, size)

@@ -18,17 +18,10 @@ _EXPOSURE = ["_member", "request_id", "title_id"]
 def acted_on(events: pl.DataFrame, context: LabelContext) -> pl.Series:
     """Label every impression by whether one of some actions came of it.
 
-    1 if the member did one of the actions to the title of the impression, in the same request, after the impression
-    and within the window of it; else 0. An impression without `request_id` or title cannot be told apart from others
-    and is unlabelled, and so is every other event. A log in which each exposure is a request of its own, such as
-    KuaiRand's, so gets one 0 or 1 for each exposure and kind of feedback.
-
-    Args:
-        events: n events of whole members.
-        context: Its options name the actions; its window counts from the impression.
-
-    Returns:
-        [n] 1, 0 or null.
+    1 if the member did one of the actions to the title of the impression, in the same request, after the impression and
+    within the window of it; else 0. An impression without `request_id` or title cannot be told apart from others and is
+    unlabelled, and so is every other event. A log in which each exposure is a request of its own, such as KuaiRand's,
+    so gets one 0 or 1 for each exposure and kind of feedback.
     """
     numbered = events.select(
         "request_id",
@@ -55,16 +48,9 @@ _VISIT = ["_member", "_visit"]
 def visit_continues(events: pl.DataFrame, context: LabelContext) -> pl.Series:
     """Label the first impression of each page by the first play that follows in the visit.
 
-    1 if the member had played that title before (a continuation), 0 if not (a discovery). A page after which nothing
-    is played in its visit within the window is unlabelled: it says nothing of what the member came for. A visit is a
-    session; where a log has none, the page alone.
-
-    Args:
-        events: n events of whole members, with `request_id` and `session_id`.
-        context: Its window counts from the page's first impression.
-
-    Returns:
-        [n] 1, 0 or null.
+    1 if the member had played that title before (a continuation), 0 if not (a discovery). A page after which nothing is
+    played in its visit within the window, from the page's first impression on, is unlabelled: it says nothing of what
+    the member came for. A visit is a session; where a log has none, the page alone.
     """
     numbered = events.select(
         "request_id",
@@ -102,9 +88,6 @@ def measured(events: pl.DataFrame, context: LabelContext) -> pl.Series:
 
     For heads whose label is a number (`loss: huber`): `progress` is the share of the title, 0 to 1, and `duration_s`
     the seconds watched. The head's options say in which unit they are learnt and what counts as the most.
-
-    Returns:
-        [n] float32, null where an event has no value.
     """
     wanted = pl.col("action").is_in(context.options.actions)
     value = pl.col(context.options.column).cast(pl.Float32)
@@ -119,15 +102,8 @@ def played_from(events: pl.DataFrame, context: LabelContext) -> pl.Series:
     """Label the first impression of each row (`level: row`) or page (`level: page`).
 
     1 if a title shown there within the window of that first impression was also played from there within it: a play
-    with the same request and title, after the first impression. A play that names another row is of that row. 0 if
-    none was. Impressions without `request_id` (or `row_id`, for rows) belong nowhere and are unlabelled.
-
-    Args:
-        events: n events of whole members; `row_id` only for rows.
-        context: Its label's level is `row` or `page`; its window counts from the first impression.
-
-    Returns:
-        [n] 1, 0 or null.
+    with the same request and title, after the first impression. A play that names another row is of that row. 0 if none
+    was. Impressions without `request_id` (or `row_id`, for rows) belong nowhere and are unlabelled.
     """
     columns = list(LEVEL_COLUMNS[context.label.level])
     place = ["_member", *columns]

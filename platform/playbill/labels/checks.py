@@ -95,14 +95,9 @@ def why_none_positive(
 
 
 def not_in_log(labels: Sequence[LabelSpec], interactions: pl.DataFrame | pl.LazyFrame) -> dict[str, str]:
-    """Say of labels what this log does not have and each of them needs: an action, a column, or a canvas.
+    """Return label -> what this log does not have and the label needs: an action, a column, or a canvas.
 
-    Args:
-        labels: Labels without a positive event in the log; what one of several alternatives needs counts as needed.
-        interactions: The log.
-
-    Returns:
-        Label -> what is not there; labels whose needs are all met are absent.
+    The labels have no positive event in the log; what one of several alternatives needs counts as needed.
     """
     log = interactions.lazy()
     actions = set(log.select(pl.col("action").unique()).collect().to_series())

@@ -1,7 +1,4 @@
-"""Events -> labels: one value for each event a label speaks of, as known at one moment.
-
-Work on several blocks at a time, with their results in order.
-"""
+"""Events -> labels: one value for each event a label speaks of, as known at one moment."""
 
 from __future__ import annotations
 
@@ -93,11 +90,9 @@ def label_parts(
 ) -> Iterator[pl.DataFrame]:
     """Yield the events known at `as_of`, labelled or not, block after block: a lazy log is never whole in memory.
 
-    Arguments, errors and values are those of `label_events`. The labels are checked against the log at once.
-
-    Yields:
-        The columns of `PART`, as far as the log has them, and a float32 column per label; sorted by member_id and
-        seq within and across parts.
+    Arguments, errors and values are those of `label_events`. The labels are checked against the log at once. Parts have
+    the columns of `PART`, as far as the log has them, and a float32 column per label; sorted by member_id and seq
+    within and across parts.
     """
     work = _Work.of(labels, interactions, as_of, availability, titles)
     return (
@@ -228,15 +223,11 @@ Done = TypeVar("Done")
 
 
 def prefetch(work: Callable[[Given], Done], items: Iterable[Given], at_once: int) -> Iterator[Done]:
-    """Yield `work(item)` of each item in order, with the next ones in work meanwhile, in threads.
+    """Yield `work(item)` of each item in order, with the next ones in work meanwhile, in `at_once` threads.
 
     Items are taken as they are needed: `at_once` of them, and their results, are in memory. Threads share the
-    processors as far as the work is in numpy and polars, which let other threads run.
-
-    Args:
-        work: Called from several threads at once. What it raises is raised here, in its item's turn.
-        items: What to work on.
-        at_once: Threads, at least 1.
+    processors as far as the work is in numpy and polars, which let other threads run. What `work` raises is raised
+    here, in its item's turn.
     """
     with ThreadPoolExecutor(at_once, thread_name_prefix="labels") as pool:
         waiting: deque[Future[Done]] = deque()

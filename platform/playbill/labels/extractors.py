@@ -66,18 +66,8 @@ def label_extractor(
 ) -> Callable[[Extract], ExtractorPlugin]:
     """Register the decorated function as a label extractor that YAML names as `extractor: NAME`.
 
-    Args:
-        name: What definitions call it.
-        version: Raised when it gives other values than before.
-        inputs: Columns of `interactions` it reads beside those every label reads.
-        tables: Which of `titles` and `availability` it reads.
-        window: How long after an event its outcome counts, where the label does not say.
-        levels: What its values may be about.
-        actions: Actions of the events it gives values to, for counts of those it leaves out; none is any.
-        options: Spec of the label's `options`.
-
-    Returns:
-        A decorator. What it returns is the registered plug-in, which can be called like the function.
+    The arguments are the fields of `ExtractorPlugin`; `options` is the spec of the label's `options`. What the
+    decorator returns is the registered plug-in, which can be called like the function.
 
     Raises:
         DuplicateNameError: Another extractor has the name.
@@ -104,10 +94,7 @@ def label_extractor(
 def extracted_values(
     label: LabelSpec, events: pl.DataFrame, as_of: datetime, tables: Mapping[str, pl.DataFrame | None]
 ) -> pl.Series:
-    """Ask a label's extractor and hold it to its shape.
-
-    Returns:
-        [n] float32 for [n] events; null is unlabelled.
+    """Return [n] float32 of a label's extractor for n events; null is unlabelled.
 
     Raises:
         StateError: It needs a table that was not given.

@@ -21,14 +21,7 @@ SEARCH = "search"
 
 
 def outcome_column(name: str, block: Block, window: timedelta, requested: Bools) -> pl.Series:
-    """Return one column of `schema.OUTCOME_COLUMNS` for n events.
-
-    Args:
-        name: The column.
-        block: The events.
-        window: How long after an event its outcome counts.
-        requested: [n] the events whose value is needed; others are null.
-    """
+    """Return one column of `schema.OUTCOME_COLUMNS` for n events; null where not `requested` [n] or not yet known."""
     outcome = _OUTCOMES[name]
     mine = requested & block.passed(window)
     if outcome.of_title:

@@ -1,13 +1,11 @@
-"""Derived columns of what was true just before each event.
-
-How popular a title was just before an event, among the titles that had launched.
+"""Derived columns of what was true just before each event, and a title's popularity among those launched by then.
 
 Axis letters: T titles, D days, n events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import polars as pl
@@ -21,29 +19,20 @@ POPULARITY = "popularity_percentile_of_title"
 PLAYS = "plays"
 """What the derived columns call the plays of all members by day, see `popularity.daily_plays`."""
 
-_DAY_US = 86_400_000_000
+DAY_US = 86_400_000_000
 _LAUNCH = "__launch"
 
 
 def before_column(name: str, block: Block, requested: Bools, tables: Mapping[str, pl.DataFrame | None]) -> pl.Series:
-    """Return one column of `schema.BEFORE_COLUMNS` for n events.
+    """Return one column of `schema.BEFORE_COLUMNS` for n events; only the `requested` [n] must have values.
 
-    Args:
-        name: The column.
-        block: The events.
-        requested: [n] the events whose value is needed; others may be null.
-        tables: `availability` for `title_age_days`, `titles` for `prior_plays_of_rarest_genre`, `availability` and
-            `plays` for `popularity_percentile_of_title`.
+    `tables` has `availability` for `title_age_days`, `titles` for `prior_plays_of_rarest_genre`, `availability` and
+    `plays` for `popularity_percentile_of_title`.
 
     Raises:
         StateError: A table it needs is not there.
     """
     return _BEFORE[name](block, requested, tables).alias(name)
-
-
-def needed_tables(columns: Collection[str]) -> tuple[str, ...]:
-    """Return the tables that derived columns read beside the log."""
-    return tuple(sorted({_TABLES[name] for name in columns if name in _TABLES}))
 
 
 def require_table(name: str, column: str, tables: Mapping[str, pl.DataFrame | None]) -> pl.DataFrame:
@@ -83,7 +72,7 @@ def _days_since_last_play(block: Block, requested: Bools, tables: _Tables) -> pl
     last = np.roll(np.maximum.accumulate(played), 1)
     known = last >= block.groups().start
     known[:1] = False
-    return masked((at - at[last]) / _DAY_US, known)
+    return masked((at - at[last]) / DAY_US, known)
 
 
 def _title_age(block: Block, requested: Bools, tables: _Tables) -> pl.Series:
@@ -96,7 +85,7 @@ def _title_age(block: Block, requested: Bools, tables: _Tables) -> pl.Series:
         everywhere, on="title_id", how="left", maintain_order="left"
     )
     age = pl.col("event_at") - pl.min_horizontal(_LAUNCH, "__all")
-    return joined.select(age.dt.total_microseconds() / _DAY_US).to_series()
+    return joined.select(age.dt.total_microseconds() / DAY_US).to_series()
 
 
 def _prior_of_rarest_genre(block: Block, requested: Bools, tables: _Tables) -> pl.Series:
@@ -148,18 +137,13 @@ _BEFORE: dict[str, Callable[[Block, Bools, _Tables], pl.Series]] = {
     "prior_my_list_adds_of_title": _prior_of_title("my_list_add"),
     POPULARITY: _popularity,
 }
-_TABLES = {"title_age_days": "availability", "prior_plays_of_rarest_genre": "titles", POPULARITY: "availability"}
-
-
 DAY_US = 86_400_000_000
 
 
 def daily_plays(interactions: pl.DataFrame | pl.LazyFrame, known: pl.Expr) -> pl.DataFrame:
     """Return the plays of all members by title and the UTC day on which they were known: title_id, day, plays.
 
-    Args:
-        interactions: Rows of the log; without `recorded_at` a play is known when it happens.
-        known: Which rows exist.
+    `known` says which rows of the log exist; without `recorded_at` a play is known when it happens.
     """
     rows = interactions.lazy()
     since = pl.col("event_at")
@@ -171,16 +155,11 @@ def daily_plays(interactions: pl.DataFrame | pl.LazyFrame, known: pl.Expr) -> pl
 
 
 def percentiles(block: Block, requested: Bools, plays: pl.DataFrame, availability: pl.DataFrame) -> pl.Series:
-    """Return [n] the popularity percentile of each event's title at the start of the event's UTC day.
+    """Return [n] the popularity percentile of each requested event's title at the start of the event's UTC day.
 
-    It is the share, in percent, of the titles launched anywhere before that day that had fewer plays by then, counting
-    ties by half; the same measure as the candidate rule `popularity_percentile`. Null for titles that had not launched.
-
-    Args:
-        block: The events.
-        requested: [n] those whose value is needed; others are null.
-        plays: Of `daily_plays`.
-        availability: The canonical table.
+    It is the share, in percent, of the titles launched anywhere before that day that had fewer plays (`daily_plays`) by
+    then, counting ties by half; the same measure as the candidate rule `popularity_percentile`. Null for titles that
+    had not launched.
     """
     launches = availability.group_by("title_id").agg(pl.col("available_from").min().dt.epoch("us")).sort("title_id")
     number = {title: row for row, title in enumerate(launches["title_id"])}

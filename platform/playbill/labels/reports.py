@@ -1,7 +1,4 @@
-"""What labels say of a whole log: how many ones and zeros, and how many events have no value, and why.
-
-A label's definition in words: of which events it speaks, when it says one or zero, and how long it waits.
-"""
+"""Labels in reports: counts of ones, zeros and events without a value over a log, and definitions in words."""
 
 from __future__ import annotations
 
@@ -79,13 +76,7 @@ def version_of(label: LabelSpec) -> str:
 
 
 def summarise(labels: Sequence[LabelSpec], parts: Iterable[pl.DataFrame], as_of: datetime) -> list[LabelSummary]:
-    """Count labels' values over a log.
-
-    Args:
-        labels: Definitions.
-        parts: What `label_parts` gave for them at `as_of`; taken one after the other.
-        as_of: What was known.
-    """
+    """Count labels' values over a log, of which `parts` are what `label_parts` gave for them at `as_of`."""
     moment = as_of.astimezone(UTC)
     counts = [_COUNTS.to_frame(), *(_counts(label, part, moment) for part in parts for label in labels)]
     sums = pl.col("positives", "zeros", "too_young", "unlabelled").sum()
@@ -95,11 +86,7 @@ def summarise(labels: Sequence[LabelSpec], parts: Iterable[pl.DataFrame], as_of:
 
 
 def published_rows(label: LabelSpec, part: pl.DataFrame) -> pl.DataFrame:
-    """Return one label's values as they are published.
-
-    Args:
-        label: The definition.
-        part: Of `label_parts`.
+    """Return one label's values of a part as they are published.
 
     Returns:
         event_id, member_id, title_id, value and known_at: when the event was old enough, and recorded.

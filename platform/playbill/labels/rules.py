@@ -1,7 +1,4 @@
-"""Labels by rule (`from:`): the columns they read, and their values for a block of members' events.
-
-A label's `where` -> a polars expression. A comparison with a null or NaN stays null, so it never matches.
-"""
+"""Labels by rule (`from:`): the columns they read, and their values for a block of members' events."""
 
 from __future__ import annotations
 
@@ -84,12 +81,9 @@ class Rule:
 
 
 def rule_values(rules: Sequence[Rule], block: Block, tables: Mapping[str, pl.DataFrame | None]) -> dict[str, pl.Series]:
-    """Return the values of several labels for n events, whatever their age.
+    """Return label -> [n] float32 for n events, whatever their age; null where the label does not speak of the event.
 
     Derived columns are made once for all labels that read them.
-
-    Returns:
-        Label -> [n] float32; null where the label does not speak of the event.
 
     Raises:
         StateError: A derived column needs a table that was not given.
@@ -192,12 +186,10 @@ _OPERATORS: dict[str, Any] = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=
 
 
 def compile_where(expression: Expression, schema: pl.Schema, names: Mapping[str, str] | None = None) -> pl.Expr:
-    """Turn a parsed expression into a boolean polars expression of three values: true, false and null.
+    """Turn a parsed `where` into a boolean polars expression of three values: true, false and null.
 
-    Args:
-        expression: What `parse_where` returned.
-        schema: Columns of the frame it will be used on; NaN in its floats counts as null.
-        names: What the frame calls a column that the expression names otherwise.
+    A comparison with a null or NaN stays null, so it never matches. `names` are what the frame calls a column that the
+    expression names otherwise.
     """
     called = names or {}
 

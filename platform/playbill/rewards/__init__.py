@@ -8,7 +8,7 @@ from __future__ import annotations
 from playbill.definitions.specs import reward_version
 from playbill.rewards.delayed import DelayedFeedback, DelayedSettings
 from playbill.rewards.reports import DelayedReport, RewardDescription, delayed_report, describe_reward
-from playbill.rewards.values import DelayedPredictor, reward_values, row_values, slate_values
+from playbill.rewards.values import DelayedPredictor, reward_values, slate_values
 
 __all__ = [
     "DelayedFeedback",
@@ -20,6 +20,5 @@ __all__ = [
     "describe_reward",
     "reward_values",
     "reward_version",
-    "row_values",
     "slate_values",
 ]

@@ -1,4 +1,4 @@
-"""Delayed feedback: what young plays will come to, told from what has been seen of them so far.
+"""Delayed feedback: predict outcomes of immature plays from partial observations.
 
 Mature plays are cut at random ages, so that a model sees each of them as it once was, with its age as an input; then
 it answers for young plays at their own age. It reads what happened after the recommendation, so it may weigh
@@ -6,8 +6,6 @@ training examples and never score a request.
 
 Source: "Recommending for long-term member satisfaction at Netflix", Netflix TechBlog, August 2024; Tang et al.,
 RecSys 2023, DOI 10.1145/3604915.3608873.
-
-How earlier plays of a title and of a member came out, counted only once each was final.
 """
 
 from __future__ import annotations
@@ -104,14 +102,6 @@ class DelayedFeedback:
         availability: pl.DataFrame | None,
         as_of: datetime,
     ) -> None:
-        """Hold what `fit` made.
-
-        Args:
-            models: Term -> its model.
-            canvases: Names behind the codes of the input `canvas`.
-            availability: The canonical table, or None.
-            as_of: Nothing after it was learnt from.
-        """
         self._models, self._canvases, self._availability = dict(models), canvases, availability
         self.as_of = as_of
 
@@ -126,13 +116,12 @@ class DelayedFeedback:
         availability: pl.DataFrame | None = None,
         settings: DelayedSettings | None = None,
     ) -> DelayedFeedback:
-        """Learn every delayed term of a reward from plays that were mature at `as_of`.
+        """Learn every delayed term of a reward from plays that were mature at `as_of`; nothing later is looked at.
 
         Args:
             reward: The reward.
             labels: Its labels by plain name.
-            outcomes: event_id and a column per label, see `labels.label_events`. Outcomes of plays that were not
-                mature at `as_of` are not looked at.
+            outcomes: event_id and a column per label, see `labels.label_events`.
             log: Rows of the canonical log.
             as_of: Nothing later is learnt from.
             availability: The canonical table, for the age of titles.
@@ -161,15 +150,7 @@ class DelayedFeedback:
     def predict(
         self, requested: Mapping[str, NDArray[np.int64]], log: pl.DataFrame, as_of: datetime
     ) -> dict[str, NDArray[np.float32]]:
-        """Return the expected outcome of plays, each at its own age.
-
-        Args:
-            requested: Term -> [m] numbers of rows of the log.
-            log: Rows of the canonical log.
-            as_of: The moment; nothing later in the log is looked at.
-
-        Returns:
-            Term -> [m], from 0 to 1.
+        """Return term -> [m] expected outcomes of plays, 0 to 1, each at its own age; see `DelayedPredictor`.
 
         Raises:
             IntegrityError: It was fitted on what became known only after `as_of`.
@@ -280,21 +261,13 @@ _ENOUGH_PLAYS = 30.0
 
 
 class HistoricalRates:
-    """Outcomes of n mature plays, to be asked by title, member and moment.
+    """Past outcomes by title and by member: n mature plays [n], looked up at any moment.
 
-    A play counts from the moment its outcome is final on, so what is told of a younger play never has its own in it.
-    Rates are drawn to the rate of all plays so far as by ten plays more.
+    A play counts from the moment its outcome is final on (`final`, microseconds), so the rates for a younger play never
+    have its own outcome in them. Rates are shrunk to the rate of all plays so far as by ten plays more.
     """
 
     def __init__(self, titles: pl.Series, members: pl.Series, final: Ints64, outcome: NDArray[np.float32]) -> None:
-        """Count.
-
-        Args:
-            titles: [n] title ids.
-            members: [n] member ids.
-            final: [n] microseconds from which the outcome is known.
-            outcome: [n] 0 or 1.
-        """
         totals = {"outcome": outcome.astype(np.float64), "plays": np.ones(len(outcome))}
         self._all = CumulativeCounts(np.zeros(len(final), np.int64), final, totals)
         self._ids = {"title": _numbered(titles), "member": _numbered(members)}

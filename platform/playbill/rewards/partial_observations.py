@@ -1,12 +1,7 @@
-"""What had been seen of plays at chosen moments: the inputs of delayed-feedback models.
+"""Partial observations of plays at chosen moments: the inputs of delayed-feedback models.
 
 Everything is counted by what was known at the moment (happened strictly before it, recorded by then), for many plays
 and moments at once. Such facts are about the time after a recommendation, so no policy may ever read them.
-
-Running totals of a log by key and by the moment things became known: what was so far, for a million moments at once.
-
-A row of the log is known at a moment when it happened strictly before it and was recorded by then. Everything asked
-of a ledger is so known; there is no way to ask for more.
 """
 
 from __future__ import annotations
@@ -82,35 +77,26 @@ class _Columns:
 
 
 class PartialObservations:
-    """Facts about the rows of one log at any moment. Building it sorts the log three times; asking is a search."""
+    """Facts about the rows of one log at any moment. Building it sorts the log three times; asking is a search.
+
+    Without `availability` the age of titles is not known.
+    """
 
     def __init__(self, log: pl.DataFrame, availability: pl.DataFrame | None = None) -> None:
-        """Add up the log.
-
-        Args:
-            log: Rows of the canonical log, in any order.
-            availability: The canonical table, for the age of titles; without it that age is not known.
-        """
         self.log = log
         self._columns = _columns(log)
         self._title_age = _title_age(log, availability)
         c = self._columns
         active = np.nonzero(c.opens_session | np.logical_or.reduce(list(c.is_action.values())))[0]
         on_title = np.nonzero((c.title >= 0) & np.logical_or.reduce(list(c.is_action.values())))[0]
-        self._members = _ledger(c.member, c, active, best=False)
-        self._pairs = _ledger(c.pair, c, on_title, best=True)
-        self._titles = _ledger(c.title, c, on_title, best=False)
+        self._members = _counts_by(c.member, c, active, best=False)
+        self._pairs = _counts_by(c.pair, c, on_title, best=True)
+        self._titles = _counts_by(c.title, c, on_title, best=False)
 
     def features(self, rows: Ints64, at: Ints64, canvases: Sequence[str]) -> NDArray[np.float32]:
-        """Return what was known of rows of the log at one moment each.
+        """Return [m, len(FEATURES)] what was known of rows [m] of the log, which have titles, at later moments [m].
 
-        Args:
-            rows: [m] numbers of rows of the log; each has a title.
-            at: [m] moments, microseconds, after the rows' own.
-            canvases: Names whose places are the codes; any other canvas is nan.
-
-        Returns:
-            [m, len(FEATURES)], in the order of `FEATURES`.
+        `canvases` are the names whose places are the codes; any other canvas is nan.
         """
         found = self._own(rows, at, canvases) | self._of_pair(rows, at) | self._of_member(rows, at)
         found |= self._of_title(rows, at)
@@ -179,7 +165,7 @@ class PartialObservations:
         }
 
 
-def _ledger(key: Ints64, c: _Columns, chosen: Ints64, *, best: bool) -> CumulativeCounts:
+def _counts_by(key: Ints64, c: _Columns, chosen: Ints64, *, best: bool) -> CumulativeCounts:
     progress = c.progress[chosen]
     measured = np.isfinite(progress) & c.is_action["play"][chosen]
     played = np.where(measured, progress, 0.0)
@@ -195,9 +181,9 @@ def _ledger(key: Ints64, c: _Columns, chosen: Ints64, *, best: bool) -> Cumulati
     return CumulativeCounts(key[chosen], c.known[chosen], totals, {"progress": played} if best else None)
 
 
-def _share(ledger: CumulativeCounts, part: str, whole: str, since: Ints64, until: Ints64) -> Floats64:
-    count = ledger.total(whole, since, until)
-    return np.where(count > 0, ledger.total(part, since, until) / np.maximum(count, 1.0), np.nan)
+def _share(counts: CumulativeCounts, part: str, whole: str, since: Ints64, until: Ints64) -> Floats64:
+    count = counts.total(whole, since, until)
+    return np.where(count > 0, counts.total(part, since, until) / np.maximum(count, 1.0), np.nan)
 
 
 def _columns(log: pl.DataFrame) -> _Columns:
@@ -267,32 +253,23 @@ def _title_age(log: pl.DataFrame, availability: pl.DataFrame | None) -> Floats64
 
 
 def known_from(event_at: Ints64, recorded_at: Ints64) -> Ints64:
-    """Return the first moment at which each row is known: later than it happened, not before it was recorded.
-
-    Args:
-        event_at: [n] microseconds.
-        recorded_at: [n] microseconds.
-    """
+    """Return [n] the first moment at which each row is known: later than it happened, not before it was recorded."""
     return np.maximum(event_at + 1, recorded_at)
 
 
 class CumulativeCounts:
-    """Totals and best values of n rows, to be asked at any (key, moment).
+    """Cumulative totals and best values of n rows, looked up at m pairs (key, moment).
 
-    Positions found once by `position` serve every column. Letters: n rows, m questions.
+    Args:
+        key: [n] whose total, whole numbers from 0.
+        known: [n] when each row is known, see `known_from`.
+        totals: Name -> [n] what is added up.
+        best: Name -> [n] of which the largest so far is kept, from 0 to 1.
     """
 
     def __init__(
         self, key: Ints64, known: Ints64, totals: Mapping[str, Floats64], best: Mapping[str, Floats64] | None = None
     ) -> None:
-        """Sort the rows and add them up.
-
-        Args:
-            key: [n] whose total, whole numbers from 0.
-            known: [n] when each row is known, see `known_from`.
-            totals: Name -> [n] what is added up.
-            best: Name -> [n] of which the largest so far is kept, from 0 to 1.
-        """
         self._moments = np.unique(known)
         order = np.lexsort((known, key))
         self._step = len(self._moments) + 1

@@ -1,8 +1,6 @@
-"""How well delayed outcomes are told at each age: AUC, log loss and calibration on plays later than any learnt from.
+"""How well delayed outcomes are predicted at each age, on plays later than any learnt from; and a reward in words.
 
-How well delayed outcomes are told, as a picture by age. matplotlib is imported on use.
-
-What a reward says, as facts to print: its id, when it is final, and what each term counts.
+AUC, log loss and calibration, as a table and as a picture. matplotlib is imported on use.
 """
 
 from __future__ import annotations
@@ -22,12 +20,12 @@ from playbill.definitions.specs import LabelSpec, RewardSpec, reward_version
 from playbill.definitions.specs.resolved import attribution, attribution_window, matures_after, speaks_of
 from playbill.definitions.specs.reward import REWARDED
 from playbill.errors import ConfigError, StateError
+from playbill.metrics.probabilities import auc, ece, log_loss
 from playbill.rewards.delayed import DelayedFeedback, DelayedSettings, MaturePlays, mature_plays
 from playbill.rewards.partial_observations import PartialObservations
 from playbill.rewards.values import BoundTerm, bound_terms, known_at
 
 _BINS = 10
-_LEAST = 1e-6
 _HOUR_US = 3_600_000_000
 
 SHARES = (0.006, 0.04, 0.15, 0.3, 0.5, 0.75, 0.95)
@@ -69,16 +67,7 @@ def delayed_report(
 ) -> DelayedReport:
     """Fit on what was mature at `split`, and measure on plays from then on that are mature at `as_of`.
 
-    Args:
-        reward: The reward.
-        labels: Its labels by plain name.
-        outcomes: Of `labels.label_events` at `as_of`.
-        log: Rows of the canonical log.
-        as_of: End of the held-out part.
-        split: End of the part that is learnt from.
-        availability: The canonical table.
-        settings: Of the models.
-        shares: Ages, as shares of the time a term takes to mature.
+    Ages are `shares` of the time a term takes to mature. `outcomes` are of `labels.label_events` at `as_of`.
 
     Raises:
         StateError: No play is old enough on one side of the split.
@@ -112,36 +101,17 @@ def _measured(
     age: int,
     base: float,
 ) -> dict[str, float]:
-    from sklearn.metrics import roc_auc_score
-
     outcome = plays.outcome[held]
     predicted = predictor.predict_at(term, seen, plays.rows[held], plays.began[held] + age)
-    mixed = outcome.min() < outcome.max()
     return {
         "age_h": round(age / _HOUR_US, 2),
         "plays": len(outcome),
         "positives": float(outcome.mean()),
-        "auc": float(roc_auc_score(outcome, predicted)) if mixed else float("nan"),
-        "log_loss": _log_loss(outcome, predicted),
-        "base_log_loss": _log_loss(outcome, np.full(len(outcome), base, np.float32)),
-        "ece": calibration_error(outcome, predicted),
+        "auc": auc(predicted, outcome),
+        "log_loss": log_loss(predicted, outcome),
+        "base_log_loss": log_loss(np.full(len(outcome), base, np.float32), outcome),
+        "ece": ece(predicted, outcome, bins=_BINS),
     }
-
-
-def _log_loss(outcome: NDArray[np.float32], predicted: NDArray[np.float32]) -> float:
-    sure = np.clip(predicted.astype(np.float64), _LEAST, 1 - _LEAST)
-    return float(-np.mean(outcome * np.log(sure) + (1 - outcome) * np.log1p(-sure)))
-
-
-def calibration_error(outcome: NDArray[np.float32], predicted: NDArray[np.float32], bins: int = _BINS) -> float:
-    """Return the expected calibration error: mean gap between what was told and what came, over bins of equal size.
-
-    Source: Naeini et al., AAAI 2015, with equal-mass bins.
-    """
-    order = np.argsort(predicted, kind="stable")
-    parts = np.array_split(order, min(bins, len(order)))
-    gaps = [abs(float(outcome[part].mean()) - float(predicted[part].mean())) * len(part) for part in parts]
-    return sum(gaps) / len(order)
 
 
 PANELS = {"auc": "AUC", "log_loss": "log loss", "ece": "calibration error"}

@@ -1,7 +1,4 @@
-"""Outcomes -> what every play and impression was worth, known or predicted.
-
-Which play or impression an outcome belongs to, and what each of them was worth to a term.
-"""
+"""Outcomes -> the play or impression each belongs to, and what every one was worth, known or predicted."""
 
 from __future__ import annotations
 
@@ -31,15 +28,10 @@ class DelayedPredictor(Protocol):
     def predict(
         self, requested: Mapping[str, NDArray[np.int64]], log: pl.DataFrame, as_of: datetime
     ) -> dict[str, NDArray[np.float32]]:
-        """Return the expected value of labels of plays, from what was known of them at `as_of`.
+        """Return term -> [m] expected values of plays, from what was known of them at `as_of`.
 
-        Args:
-            requested: Plain name of a delayed term -> [m] numbers of rows of the log.
-            log: Rows of the canonical log.
-            as_of: With a zone, later than the rows.
-
-        Returns:
-            Term -> [m].
+        `requested` has the plain name of a delayed term -> [m] numbers of rows of the log, which are all before
+        `as_of`.
         """
 
 
@@ -201,10 +193,10 @@ def term_values(
     """Return what a term's label says of each row, null where it says nothing.
 
     Args:
-        name: Column of `outcomes`.
+        name: Column of `outcomes`, as `labels.label_events` gives it.
         term: How the label counts.
         label: Its definition.
-        outcomes: event_id and a column per label, as `labels.label_events` gives it.
+        outcomes: event_id and a column per label.
         log: Rows of the canonical log, known then.
         rows: Rows of it that have a reward.
     """
@@ -251,12 +243,8 @@ def _latest_before(outcomes: pl.DataFrame, targets: pl.DataFrame, window: timede
 def slate_values(values: pl.DataFrame, log: pl.DataFrame) -> pl.DataFrame:
     """Return what each impression was worth: its own value and those of the plays it led to.
 
-    A play belongs to the impressions of the same title in the same request; a title shown twice in one request
-    shares its plays' value evenly.
-
-    Args:
-        values: What `reward_values` gave for the log: event_id, value, matured.
-        log: Rows of the canonical log.
+    A play belongs to the impressions of the same title in the same request; a title shown twice in one request shares
+    its plays' value evenly. `values` is what `reward_values` gave for the log.
 
     Returns:
         event_id, value (float32), matured, one row per impression in the log's order. Matured only when its plays are.
@@ -275,25 +263,4 @@ def slate_values(values: pl.DataFrame, log: pl.DataFrame) -> pl.DataFrame:
         "event_id",
         (pl.col("value") + pl.col("play").fill_null(0.0) / pl.col("times")).cast(pl.Float32).alias("value"),
         pl.col("matured") & pl.col("play_matured").fill_null(value=True),
-    )
-
-
-def row_values(impressions: pl.DataFrame, log: pl.DataFrame) -> pl.DataFrame:
-    """Return what each row of each page was worth: the sum over the titles shown in it.
-
-    Source: GenPage, arXiv 2606.31031: a row's reward is the aggregate of its entities'.
-
-    Args:
-        impressions: What `slate_values` gave.
-        log: Rows of the canonical log.
-
-    Returns:
-        request_id, row_id, value (float32), matured, titles (how many were shown), sorted.
-    """
-    placed = log.select("event_id", "request_id", "row_id").filter(pl.col("row_id").is_not_null())
-    return (
-        impressions.join(placed, on="event_id")
-        .group_by("request_id", "row_id")
-        .agg(pl.col("value").sum(), pl.col("matured").all(), pl.len().alias("titles"))
-        .sort("request_id", "row_id")
     )

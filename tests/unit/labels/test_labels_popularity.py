@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures.derived_columns import add_derived
 from playbill.definitions.specs import LabelSpec
 from playbill.definitions.zoo import load_zoo
 from playbill.errors import StateError
 from playbill.labels import extract
-from playbill.labels.derived import add_derived
 from playbill.tables import polars_schema
 
 START = datetime(2024, 1, 1, 6, tzinfo=UTC)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures.derived_columns import add_derived
 from playbill.definitions.specs import EXTRACTORS, LabelSpec, Spec, parse_where
 from playbill.errors import DataError, StateError
 from playbill.labels import LabelContext, extract
-from playbill.labels.derived import add_derived
 from playbill.labels.rules import compile_where
 from playbill.registry import Plugin
 from playbill.schema import BEFORE_COLUMNS

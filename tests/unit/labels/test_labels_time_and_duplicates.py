@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures.derived_columns import add_derived
 from playbill.definitions.specs import LabelSpec
 from playbill.definitions.zoo import load_zoo
 from playbill.errors import DataError
 from playbill.labels import ages, label_columns, label_events, label_parts, summarise
-from playbill.labels.derived import add_derived
 from playbill.testing.made_log import START, made_log, made_tables
 
 ZOO = load_zoo(Path(__file__).parents[3] / "model_zoo")
