@@ -137,7 +137,6 @@ _BEFORE: dict[str, Callable[[Block, Bools, _Tables], pl.Series]] = {
     "prior_my_list_adds_of_title": _prior_of_title("my_list_add"),
     POPULARITY: _popularity,
 }
-DAY_US = 86_400_000_000
 
 
 def daily_plays(interactions: pl.DataFrame | pl.LazyFrame, known: pl.Expr) -> pl.DataFrame:

@@ -26,15 +26,7 @@ import polars as pl
 
 from playbill.errors import DataError, IntegrityError, PlaybillError, Problem, ServiceError
 from playbill.sources.canonicalise import Progress, SourceData, member_slices
-from playbill.sources.download import (
-    WHEEL,
-    Archive,
-    digest,
-    fetch_archive,
-    fetch_wheel,
-    missing,
-    unpack,
-)
+from playbill.sources.download import WHEEL, Archive, digest, fetch_archive, fetch_wheel, missing, unpack
 from playbill.sources.observing import plural
 from playbill.sources.ratings import RATING, RatingRule
 from playbill.sources.registry import MovieLensOptions
