@@ -320,12 +320,7 @@ def _known_online_store(text: str) -> str:
 
 
 def expand_variables(text: str, environment: Mapping[str, str], where: str = FILE_NAME) -> str:
-    """Replace every `${NAME}` in `text` from `environment`.
-
-    Args:
-        text: With variables or without.
-        environment: Their values.
-        where: What the text is, for the message.
+    """Replace every `${NAME}` in `text`, called `where` in messages, from `environment`.
 
     Raises:
         ConfigError: A variable is not set.

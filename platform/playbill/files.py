@@ -56,10 +56,7 @@ _HERE, _EXCHANGE = -100, 2
 def storage_error(error: BaseException, what: str = "a file", place: Path | None = None) -> StorageError | None:
     """Return what the disk refused in plain words, or None where an error is about something else.
 
-    Args:
-        error: Any exception; what it wraps is looked at too.
-        what: What was being written, such as "the checkpoint".
-        place: Where, unless the system names the file itself.
+    `what` was being written at `place`, unless the system names the file itself. What `error` wraps is looked at too.
     """
     for cause in _causes(error):
         number = _number(cause)
@@ -220,14 +217,10 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def exclusive(lock: Path, busy: str) -> Iterator[None]:
-    """Hold a lock file for the length of the block; it ends with the process.
-
-    Args:
-        lock: The file; it stays. Its folder is made.
-        busy: The message where another process holds it for long.
+    """Hold a lock file, which stays, for the length of the block; it ends with the process.
 
     Raises:
-        StateError: Another process holds it.
+        StateError: Another process holds it for long; `busy` is the message.
         StorageError: The file cannot be made or read.
     """
     make_folder(lock.parent)

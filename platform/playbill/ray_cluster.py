@@ -29,10 +29,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
 def cluster_address(configured: str | None) -> str | None:
-    """Return the address of the cluster to use; None starts one on this machine.
-
-    Args:
-        configured: `services.ray_address`, or None to take RAY_ADDRESS.
+    """Return the address of the cluster to use, RAY_ADDRESS where none is configured; None starts one on this machine.
 
     Raises:
         ConfigError: It is an address of Ray Client.

@@ -43,11 +43,12 @@ Found = TypeVar("Found")
 class FeatureDoor:
     """A workspace's features.
 
-    No wall time: every moment is given, or is the workspace's clock. Nothing is opened until a method is called.
+    No wall time: every moment is given, or is the workspace's clock. Nothing is opened until a method is called;
+    `plain` reads features without Feast where its registry is noted down, for a process that answers once.
 
-    Args:
-        workspace: Whose features.
-        plain: Read features without Feast where its registry is noted down, for a process that answers once.
+    A method raises StateError where something has to be applied, ingested or built first, UnknownNameError for a
+    service that is not registered, DefinitionError for a mistake in feature_repo, and ServiceError where the registry
+    cannot be reached.
     """
 
     def __init__(self, workspace: Workspace, *, plain: bool = False) -> None:
@@ -55,15 +56,7 @@ class FeatureDoor:
         self._readers: dict[str, PlainReader | None] = {}
 
     def apply(self) -> ApplyReport:
-        """Render feature_store.yaml and register the project's feature_repo.
-
-        Views and services that were removed from feature_repo are removed from the registry.
-
-        Raises:
-            ConfigError: Feast is not installed.
-            DefinitionError: A definition is wrong, or a file's name hides it from Feast.
-            ServiceError: The registry cannot be reached.
-        """
+        """Render feature_store.yaml and register feature_repo; what was removed from it leaves the registry."""
         import_feast()
         from playbill.features.feast_door import FeastDoor
 
@@ -78,9 +71,7 @@ class FeatureDoor:
         `progress` is called with each view's name before it is written.
 
         Raises:
-            StateError: Nothing is registered or a view's file does not exist.
             DataError: A view's file lacks declared columns; all are named.
-            ServiceError: The registry cannot be reached.
         """
         moment = until or workspace_clock(self.workspace).now()
         if moment.tzinfo is None:
@@ -92,15 +83,7 @@ class FeatureDoor:
     def push(self, member_ids: Sequence[str], at: datetime | None = None) -> PushReport:
         """Encode some members anew, with their events in the journal, and write their values to the online store.
 
-        Values that are newer already stay.
-
-        Args:
-            member_ids: Which members.
-            at: Events before this moment count (default: the workspace's clock).
-
-        Raises:
-            StateError: Nothing has been ingested or registered yet.
-            ServiceError: The journal, the registry or the online store does not answer.
+        Events before `at` count (default: the workspace's clock). Values that are newer already stay.
         """
         moment = at or workspace_clock(self.workspace).now()
         import_feast()
@@ -118,11 +101,6 @@ class FeatureDoor:
             parts: The labelled log, a part at a time; the labels make their rows of it.
             as_of: What was known when the values were told.
             keep: Leave other labels as they were published; without it they go.
-
-        Raises:
-            DefinitionError: A label has no LabelView, or a definition is wrong.
-            StateError: Another process is building features.
-            ServiceError: The registry cannot be reached, or the disk not be written.
         """
         self.apply()
         from playbill.features.labels import write_labels
@@ -135,10 +113,7 @@ class FeatureDoor:
         """Return the columns of a feature service as registered.
 
         Raises:
-            UnknownNameError: There is no such service.
-            StateError: The workspace was never applied, or the service names views that are not registered.
             DefinitionError: A feature cannot enter a model; all are named.
-            ServiceError: The registry cannot be reached.
         """
         return self._feast.catalog(service).schema
 
@@ -146,16 +121,10 @@ class FeatureDoor:
         """Look up member and request features as of each row's moment, strictly before it.
 
         No event of that member at or after `event_at` is in them. Feast's MLflow link tags the active run, if any.
-
-        Args:
-            service: Name of the feature service.
-            frame: member_id (null = anonymous), event_at, and a column per further request field, if any.
-
-        Returns:
-            `frame`, then `view__feature` columns (float32 and strings, null where missing).
+        `frame` has member_id (null = anonymous), event_at, and a column per further request field; `view__feature`
+        columns (float32 and strings, null where missing) are appended.
 
         Raises:
-            StateError: A view's file does not exist; the text names the command.
             DataError: `frame` lacks a column or has null moments; every mistake is named.
         """
         feast, started = self._feast, perf_counter()
@@ -171,7 +140,6 @@ class FeatureDoor:
         Takes S * T * F * 4 bytes and about 500 MB more. An unknown title is missing everywhere.
 
         Raises:
-            StateError: A view's file does not exist; the text names the command.
             DataError: A moment has no time zone.
         """
         plain = self._without_feast(service, lambda reader: reader.title_snapshots(moments, title_ids))
@@ -183,13 +151,11 @@ class FeatureDoor:
         return title_snapshots(feast, service, moments, title_ids)
 
     def title_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
-        """Look up title features of single titles, each as of a moment of its own.
+        """Look up title features of single titles (title_id), each as of a moment of its own (event_at).
 
         The values are those of `title_snapshots` at the same moments, without a row for every other title.
-        `frame` has title_id and event_at; `view__feature` columns (float32 and strings) are appended.
 
         Raises:
-            StateError: A view's file does not exist; the text names the command.
             DataError: `frame` lacks a column or has null moments; every mistake is named.
         """
         feast = self._feast
@@ -202,11 +168,6 @@ class FeatureDoor:
 
         Views computed by feature_repo are run again on less of the log, and all are judged beside the log. Shipped
         views are not tried.
-
-        Raises:
-            UnknownNameError: There is no such service.
-            StateError: The workspace was never applied, or a view's file does not exist.
-            DefinitionError: A definition in feature_repo is wrong.
         """
         views = list(self._feast.catalog(service).views.values())
         from playbill.features.leak_checks import LeakCheck
@@ -227,25 +188,14 @@ class FeatureDoor:
         return report.notes
 
     def provenance(self, service: str) -> FeatureProvenance:
-        """Return which definitions and which values a service reads now. Reads the views' files once.
-
-        Raises:
-            UnknownNameError: There is no such service.
-            StateError: The workspace was never applied, or a view's file does not exist.
-            ServiceError: The registry cannot be reached.
-        """
+        """Return which definitions and which values a service reads now. Reads the views' files once."""
         feast = self._feast
         from playbill.features.provenance import provenance
 
         return provenance(feast, service)
 
     def file_digests(self, service: str) -> dict[str, list[str]]:
-        """Return view -> digests of the files that a service reads now, old to new; reads each file once.
-
-        Raises:
-            UnknownNameError: There is no such service.
-            StateError: The workspace was never applied, or a view's file does not exist.
-        """
+        """Return view -> digests of the files that a service reads now, old to new; reads each file once."""
         feast = self._feast
         from playbill.features.provenance import file_digests
 
@@ -296,17 +246,10 @@ class FeatureDoor:
     ) -> ParityReport:
         """Compare the features that logged requests were answered with to what they are now computed to have been.
 
-        Args:
-            since: Requests from this moment on.
-            until: Requests before this moment.
-            sample: Compare so many requests, drawn at random; None is all.
-            seed: Of the drawing.
+        Requests are those with `since <= at < until`, or `sample` of them, drawn at random by `seed`.
 
         Raises:
-            StateError: No request of that time was answered with features, or a view's file does not exist.
-            UnknownNameError: A request was answered from a service that is not registered any more.
             DataError: The facts of a request cannot be read; every one is named.
-            ServiceError: The request log or the registry cannot be reached.
         """
         requests = RequestLog(self.workspace.database_url).requests()
         if since is not None:

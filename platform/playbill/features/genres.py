@@ -43,20 +43,14 @@ _SCHEMA: dict[str, Any] = {
 
 
 def member_genres(events: pl.DataFrame, titles: pl.DataFrame, span: Span = EVER) -> pl.DataFrame:
-    """Return a member's genres after each moment in which they play a title that has some.
+    """Return a member's genres after each moment in which they play a title that has some. See `members` for arguments.
 
-    A title counts once for each of its genres; a genre's share is its part of all that was counted. Genres that
-    were played equally often are in alphabetical order.
-
-    Args:
-        events: The event log: member_id, event_at, recorded_at, action, title_id.
-        titles: title_id and genres (list of strings), one row per title.
-        span: Which states to return.
+    A title counts once for each of its genres; a genre's share is its part of all that was counted. Genres that were
+    played equally often are in alphabetical order.
 
     Returns:
         member_id, event_timestamp, created_timestamp, first_genre and first_share to third_genre and third_share
-        (null where fewer were played), genre_entropy (in nats; 0 for one genre), genres and genre_shares (up
-        to eight).
+        (null where fewer were played), genre_entropy (in nats; 0 for one genre), genres and genre_shares (up to eight).
     """
     listed = genres_of(titles)
     names = listed.get_column("genre").unique().sort()

@@ -163,14 +163,10 @@ def event_function(
 
 
 def extend(service: FeatureService, name: str, *views: Any, description: str = "") -> FeatureService:
-    """Return a feature service that has all of another one, and more views.
+    """Return a feature service `name` that has all of another one, which stays as it is, and more views.
 
-    Args:
-        service: The one to begin with; it stays as it is.
-        name: Of the new one.
-        views: Views, or some of their columns as in `my_view[["column"]]`. Columns of a view that the service has
-            already are added to those.
-        description: For people.
+    Views may be some of their columns, as in `my_view[["column"]]`; those of a view that the service has already are
+    added to it.
 
     Raises:
         DefinitionError: No view is given.

@@ -176,12 +176,7 @@ def services(requests: pl.DataFrame) -> pl.Series:
 
 
 def read_facts(requests: pl.DataFrame, columns: Sequence[FeatureColumn], views: Sequence[str]) -> LoggedFacts:
-    """Take the facts of requests apart.
-
-    Args:
-        requests: Rows of `requests`, all of one feature service.
-        columns: Features to look for.
-        views: Views to look for the times of.
+    """Take the facts of requests, all of one feature service, apart: values of columns and times of views.
 
     Raises:
         DataError: The facts of a request are no JSON; every one is named.

@@ -224,9 +224,7 @@ def read_note(workspace: Workspace, service: str) -> ServiceNote | None:
 def write_notes(workspace: Workspace, notes: Callable[[], Mapping[str, ServiceNote]]) -> None:
     """Note every service of a workspace that can be read without Feast.
 
-    Args:
-        workspace: Whose notes they are.
-        notes: Reads the registry, whose state is taken before: what changes meanwhile makes the notes out of date.
+    `notes` reads the registry, whose state is taken before: what changes meanwhile makes the notes out of date.
     """
     state = _state(workspace)
     if state is None:

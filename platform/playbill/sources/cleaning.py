@@ -58,15 +58,9 @@ class Cleaner:
     _taken: pl.Series = field(default_factory=lambda: pl.Series("event_id", dtype=pl.String))
 
     def clean(self, rows: pl.DataFrame, frame: pl.DataFrame, unread: Sequence[Fault]) -> pl.Series:
-        """Say which rows of a batch are sound, and take note of the others.
+        """Return which rows of a batch, as canonical columns too, are sound; take note of the others.
 
-        Args:
-            rows: The batch as the source has it.
-            frame: The same rows as canonical columns.
-            unread: Values that could not be read; they are null in `frame`.
-
-        Returns:
-            True where a row is sound.
+        `unread` are values that could not be read; they are null in `frame`.
         """
         self.offered += frame.height
         faults = [*unread, *_rule_faults(self.table, frame, unread, self.now)]

@@ -76,7 +76,7 @@ class PushReport:
 def push_events(
     workspace: Workspace, frame: pl.DataFrame, *, compact: bool = False, clock: Clock | None = None
 ) -> PushReport:
-    """Append events. Pushing them again, even from another process, changes nothing.
+    """Append events; all are durable when this returns. Pushing them again, even from another process, changes nothing.
 
     Args:
         workspace: Whose log.
@@ -86,9 +86,6 @@ def push_events(
             journal, where every reader that asks for live events finds them at once.
         clock: Events after it are refused, and it stamps `recorded_at`. The workspace's, where that is the wall's
             or fixed. A clock that stands at the end of the data moves on with it, so only the wall's can refuse.
-
-    Returns:
-        What became of them. All of them are durable when this returns.
 
     Raises:
         DataError: Any row is wrong; all mistakes are named and nothing is written.

@@ -15,23 +15,15 @@ from playbill.sources.canonicalise import Progress, SourceData
 
 
 class Source(Protocol):
-    """Outside data that can be offered to the canonical tables.
-
-    Attributes:
-        terms: Terms of use that are printed at every ingest; empty for a user's own data.
-    """
+    """Outside data that can be offered to the canonical tables."""
 
     terms: str
+    """Terms of use that are printed at every ingest; empty for a user's own data."""
 
     def open(self, scratch: Path, progress: Progress) -> tuple[SourceData, str]:
-        """Find the data and offer it.
+        """Find the data and offer it; return the offer, and one sentence on where the data came from.
 
-        Args:
-            scratch: An empty folder for temporary files, removed when the offer has been read.
-            progress: Told about downloads and preparations.
-
-        Returns:
-            The offer, and one sentence on where the data came from.
+        `scratch` is an empty folder for temporary files, removed when the offer has been read.
 
         Raises:
             DataError: The data is not what it should be.

@@ -13,7 +13,6 @@ from fixtures import delayed_world as law
 from playbill.errors import DataError, IntegrityError, StateError
 from playbill.rewards import DelayedFeedback, DelayedReport, DelayedSettings, delayed_report, reward_values
 from playbill.rewards.partial_observations import PartialObservations
-from playbill.rewards.reports import calibration_error
 
 SETTINGS = DelayedSettings(trees=60)
 DAY_US = 86_400_000_000
@@ -171,10 +170,3 @@ def test_a_term_with_a_single_outcome_is_predicted_as_that_outcome(world: Any, n
     fitted = DelayedFeedback.fit(law.REWARD, law.LABELS, world.outcomes.clear(), world.log, now)
     values = reward_values(law.REWARD, law.LABELS, world.outcomes.clear(), world.log, now, fitted)
     assert set(values["value"]) == {0.0}
-
-
-def test_calibration_error_is_the_gap_of_equal_bins() -> None:
-    progress = np.repeat(np.array([0.2, 0.8], np.float32), 50)
-    exact = np.concatenate([np.arange(50) < 10, np.arange(50) < 40]).astype(np.float32)
-    assert calibration_error(exact, progress, bins=2) == pytest.approx(0.0, abs=1e-6)
-    assert calibration_error(np.ones(100, np.float32), progress, bins=2) == pytest.approx(0.5)

@@ -15,17 +15,13 @@ from playbill.errors import StateError
 
 
 def prune_heads(resolved: ResolvedModel, reasons: Mapping[str, str]) -> ResolvedModel:
-    """Return a model that never had some heads, with a note of everything that went with them.
+    """Return a model that never had some heads (head -> why), with a note of everything that went with them.
 
     Labels and rewards that nothing else uses go with their heads. Blends lose their terms. A row whose whole blend is
     gone is filled by the fallback of its canvas, as its rules still say what it shows. One that loses its heaviest head
     and keeps lighter ones is dropped, since it would be ranked by something else than its name promises, unless a rule
     about the member's own past makes it what it is. A canvas whose whole blend is gone is dropped, and with it its
     rows, rows scored as on it, a canvas that ranks its rows, its task and its gates.
-
-    Args:
-        resolved: The model.
-        reasons: Head -> why it is left out; every one is among the model's.
 
     Raises:
         StateError: No head is left, or no canvas.

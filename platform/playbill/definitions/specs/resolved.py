@@ -136,13 +136,7 @@ def attribution_window(term: TermSpec, label: LabelSpec) -> timedelta | None:
 
 
 def matures_after(term: TermSpec, label: LabelSpec, action: str) -> timedelta:
-    """Return how old a row must be for nothing to change this term any more.
-
-    Args:
-        term: How the label counts.
-        label: Its definition.
-        action: Of the row: `play` or `impression`.
-    """
+    """Return how old a row of an action (`play` or `impression`) must be for nothing to change this term any more."""
     spans = [timedelta(0)]
     if attribution(term, label) == "same_title":
         spans.append((attribution_window(term, label) or timedelta(0)) + label.matures_after)
@@ -156,13 +150,8 @@ def matures_after(term: TermSpec, label: LabelSpec, action: str) -> timedelta:
 def reward_version(reward: RewardSpec, labels: Mapping[str, LabelSpec]) -> str:
     """Return the one id of a reward that loss weights, reports, off-policy estimates and gates carry.
 
-    Args:
-        reward: The reward.
-        labels: Definitions of its terms by plain name; others are not looked at.
-
-    Returns:
-        `name:version:hash`, the hash being twelve digits over everything the reward and its labels say beyond the
-        defaults: it changes when a label does although the reward's own version stays.
+    It is `name:version:hash`, the hash being twelve digits over everything the reward and its terms' labels (by plain
+    name) say beyond the defaults: it changes when a label does although the reward's own version stays.
     """
     terms = {name: _content(labels[split_reference(name)[0]]) for name in reward.terms}
     content = {"reward": _content(reward), "labels": terms}

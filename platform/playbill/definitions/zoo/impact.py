@@ -10,8 +10,6 @@ its own heads, and on no head of another model (`_own_heads`).
 Some edges end where they lead: a row is shown on a canvas and depends on what that says of requests, but not on the
 heads the canvas blends for its own list. A version's record ends at every definition it names, since a definition of
 today may say something else; only views are looked through.
-
-The zoo and feature_repo -> the graph of what depends on what.
 """
 
 from __future__ import annotations
@@ -212,12 +210,7 @@ def _names(node: Node) -> set[str]:
 
 
 def graph_of(zoo: Zoo, features: FeatureRepo | None = None) -> Graph:
-    """Build the graph.
-
-    Args:
-        zoo: Every version of every definition counts, not only the newest; what has mistakes is left out.
-        features: What feature_repo/ says; without it services have no views.
-    """
+    """Build the graph of every version of every definition without mistakes, and of feature_repo's views."""
     graph = Graph()
     for definition in features.definitions.values() if features else ():
         _add_features(graph, definition, zoo)

@@ -226,13 +226,7 @@ _RANKED: Path = ("rows_of",)
 
 
 def check_row_canvas(index: DefinitionIndex, owner: Checked, canvas: CanvasSpec) -> Iterator[Problem]:
-    """Check that a canvas of rows says nothing that its page says, ranks rows of titles, and is judged by rows.
-
-    Args:
-        index: Of all definitions.
-        owner: The canvas.
-        canvas: Its definition; one of titles has nothing to be checked here.
-    """
+    """Check that a canvas of rows repeats nothing of its page, ranks rows of titles, and is judged by rows."""
     if canvas.rows_of is None:
         return
     for key in OF_THE_PAGE:

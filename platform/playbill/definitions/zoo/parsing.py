@@ -1,12 +1,12 @@
 """Files -> named definitions: their identity, what they extend, and their check against the specs.
 
-What is right in a definition with mistakes, so that its references are checked in the same run.
+Of a definition with mistakes what is right is kept, so that its references are checked in the same run.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,8 @@ def read_definitions(folder: Path, problems: list[Problem]) -> DefinitionIndex:
             _register(index, written, problems)
         if written is None or not re.fullmatch(CANVAS_NAME_PATTERN, written.name):
             index.unread.append(_unread(path, shown, node))
-    for written in _every(index):
+    every = [one for names in index.written.values() for versions in names.values() for one in versions.values()]
+    for written in every:
         if (merged := _extended(index, written, (), problems)) is not None:
             if written.kind == "Model" and merged is not written.node:
                 merged = fitting(written, merged, index.notes)
@@ -171,12 +172,6 @@ def _unread(path: Path, shown: str, node: Node | None) -> Unread:
         called = line[1] if line else None
     known = kind.value if kind is not None and kind.value in list(KINDS) else None
     return Unread(shown, known, re.sub(r"[^a-z0-9.]+", "_", (called or path.stem).lower()), guessed=called is None)
-
-
-def _every(index: DefinitionIndex) -> Iterable[Written]:
-    for names in index.written.values():
-        for versions in names.values():
-            yield from versions.values()
 
 
 def _identify(node: Node, problems: list[Problem]) -> Written | None:
@@ -288,17 +283,13 @@ def _merge(base: Node, over: Node) -> Node:
 def _check(index: DefinitionIndex, written: Written, merged: Node, problems: list[Problem]) -> None:
     spec = KINDS[written.kind]
     try:
-        made = spec.model_validate(merged.plain())
+        checked: Checked | None = Checked(spec.model_validate(merged.plain()), merged)
     except ValidationError as error:
         errors = [item for item in error.errors(include_url=False) if not is_consequence(merged, item)]
         problems.extend(explain(spec, merged, item) for item in errors)
-        rescued = partial_parse(spec, merged, error)
-        if rescued is not None:
-            index.checked[written.kind].setdefault(written.name, {})[written.version] = Checked(
-                rescued.spec, merged, rescued.mistaken, rescued.absent
-            )
-        return
-    index.checked[written.kind].setdefault(written.name, {})[written.version] = Checked(made, merged)
+        checked = partial_parse(spec, merged, error)
+    if checked is not None:
+        index.checked[written.kind].setdefault(written.name, {})[written.version] = checked
 
 
 def place_of(checked: Checked, path: tuple[str | int, ...], *, key: bool = False) -> Place:
@@ -330,16 +321,7 @@ _STAND_INS: dict[str, Any] = {
 """Right values for required keys, so that the rest can be read. Nothing is ever said about them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Salvaged:
-    """A definition without its mistakes, and the top-level keys these were under."""
-
-    spec: Definition
-    mistaken: frozenset[str]
-    absent: frozenset[str]
-
-
-def partial_parse(spec: type[Definition], node: Node, error: ValidationError) -> Salvaged | None:
+def partial_parse(spec: type[Definition], node: Node, error: ValidationError) -> Checked | None:
     """Leave out what has mistakes until the rest follows the spec, or return None when it never does."""
     data = node.plain()
     mistaken: set[str] = set()
@@ -357,7 +339,7 @@ def partial_parse(spec: type[Definition], node: Node, error: ValidationError) ->
                 data[key] = _STAND_INS[key]
                 absent.add(key)
         try:
-            return Salvaged(spec.model_validate(data), frozenset(mistaken), frozenset(absent))
+            return Checked(spec.model_validate(data), node, frozenset(mistaken), frozenset(absent))
         except ValidationError as next_error:
             error = next_error
     return None

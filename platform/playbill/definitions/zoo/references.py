@@ -36,11 +36,9 @@ Path = tuple[str | int, ...]
 
 
 def check_references(index: DefinitionIndex, features: FeatureNames | None) -> Iterator[tuple[Checked, Problem]]:
-    """Check everything that one definition says about another, and models about feature_repo/.
+    """Yield definitions with what is wrong with what one says about another, and models about feature_repo/.
 
-    Yields:
-        Definition and what is wrong with it. A mistake of a model with a shared canvas or row is the model's, wherever
-        it is written.
+    A mistake of a model with a shared canvas or row is the model's, wherever it is written.
     """
     for checked in index.all_checked():
         yield from ((checked, found) for found in _check(index, checked, features))

@@ -22,14 +22,10 @@ COLUMNS = ("action", "canvas", "country", "device", "language", "row_id")
 
 
 def check_values(index: DefinitionIndex, known: Mapping[str, Collection[str]]) -> tuple[list[Problem], list[Problem]]:
-    """Look up every value that definitions name.
+    """Look up every value that definitions name among those that the data has, by rule or column.
 
-    Args:
-        index: Of all definitions.
-        known: Rule or column -> the values that the data has; nothing is checked of one that is not there.
-
-    Returns:
-        Mistakes, each with the nearest value that the data has, and notes of values that it does not have.
+    Nothing is checked of a rule or column that is not in `known`. Returns mistakes, each with the nearest value that
+    the data has, and notes of values that it does not have.
     """
     mistakes, notes = [], []
     for checked in index.all_checked():

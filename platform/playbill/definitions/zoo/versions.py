@@ -114,13 +114,9 @@ def _defined(resolved: ResolvedModel, kind: str, name: str) -> Node | None:
 def parts_of(
     record: VersionRecord, zoo: Zoo, features: FeatureRepo | None = None, service_version: str | None = None
 ) -> list[Part]:
-    """Return what a version was trained from, and what has become of each part.
+    """Return what a version was trained from, and what has become of each part in the zoo and feature_repo of now.
 
-    Args:
-        record: Of the version.
-        zoo: As it is now.
-        features: feature_repo as it is now.
-        service_version: Hash of the service as Feast knows it now; None = not asked.
+    `service_version` is the hash of the service as Feast knows it now; None = not asked.
     """
     current = _current(record, zoo)
     parts = [_part(spec, current.get((kind, spec.name)), zoo) for kind, spec in _definitions(record.resolved)]

@@ -53,13 +53,7 @@ class FileError(Exception):
 
 
 def open_table(table: str, mapping: FileTable, folder: Path, scratch: Path) -> pl.LazyFrame:
-    """Open the file of a table, and the files joined to it.
-
-    Args:
-        table: The canonical table, for messages and names of temporary files.
-        mapping: Where the rows are.
-        folder: What file names are relative to.
-        scratch: Folder for files that had to be converted.
+    """Open the file of a table, and the files joined to it; converted copies go to `scratch`.
 
     Raises:
         FileError: A file is missing or is not what the mapping says.

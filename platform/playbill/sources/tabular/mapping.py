@@ -1,7 +1,5 @@
 """What a mapping may say: which file or query, and which column of it, feeds which canonical column.
 
-Reading and checking a mapping file.
-
 Every mistake of a mapping is found before any row is read, and all are reported together with their YAML path.
 """
 
@@ -73,11 +71,9 @@ class ColumnMapping(Spec):
         return self
 
 
-def _spelled_out(value: object) -> object:
-    return {"from": value} if isinstance(value, str) else value
-
-
-ShortColumn = Annotated[ColumnMapping, BeforeValidator(_spelled_out)]
+ShortColumn = Annotated[
+    ColumnMapping, BeforeValidator(lambda value: {"from": value} if isinstance(value, str) else value)
+]
 
 
 class RatingMapping(Spec):
@@ -216,21 +212,17 @@ Kind = TypeVar("Kind", FileTable, QueryTable)
 def read_mapping(
     path: Path, kind: type[Kind], needed: Sequence[str] = NEEDED_TABLES
 ) -> tuple[dict[str, Kind], list[Problem]]:
-    """Read a mapping file.
-
-    Args:
-        path: The YAML file.
-        kind: `FileTable` or `QueryTable`.
-        needed: Tables that have to be in it.
-
-    Returns:
-        The tables that are well formed, and every mistake found.
+    """Return the well-formed tables of a YAML mapping, which must have those `needed`, and every mistake found.
 
     Raises:
         DefinitionError: There is no such file, or it is no YAML mapping.
     """
-    raw = _yaml(path)
-    problems = [_unknown_table(str(name)) for name in raw if name not in (*MAPPABLE, FOR_ALL_TABLES)]
+    raw, known = _yaml(path), (*MAPPABLE, FOR_ALL_TABLES)
+    problems = [
+        Problem(str(name), "unknown table.", did_you_mean(str(name), known, _listed(known)))
+        for name in raw
+        if name not in known
+    ]
     problems += [Problem(name, "this table has to be mapped.") for name in needed if name not in raw]
     tables: dict[str, Kind] = {}
     try:
@@ -260,14 +252,10 @@ def _with_shared(raw: Mapping[str, Any], table: str) -> Any:
 def unknown_columns(table: str, mapping: TableMapping, known: Sequence[str]) -> list[Problem]:
     """Return a problem for every source column a mapping names that is not there."""
     return [
-        _not_there(f"{table}.{path}", source, known)
+        Problem(f"{table}.{path}", f"there is no column '{source}'.", did_you_mean(source, known, _listed(known)))
         for path, source in mapping.sources().items()
         if source not in known
     ]
-
-
-def _not_there(where: str, source: str, known: Sequence[str]) -> Problem:
-    return Problem(where, f"there is no column '{source}'.", did_you_mean(source, known, _listed(known)))
 
 
 def _listed(known: Sequence[str]) -> str:
@@ -287,11 +275,6 @@ def _yaml(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise DefinitionError(str(path), [Problem("mapping", "expected the names of tables at the top level.")])
     return raw
-
-
-def _unknown_table(name: str) -> Problem:
-    known = (*MAPPABLE, FOR_ALL_TABLES)
-    return Problem(name, "unknown table.", did_you_mean(name, known, _listed(known)))
 
 
 def _table_problems(table: str, mapping: TableMapping) -> list[Problem]:
@@ -339,13 +322,7 @@ def _explain(table: str, item: Mapping[str, Any], kind: type[Spec]) -> Problem:
 
 
 def _keys(location: tuple[Any, ...], kind: type[Spec]) -> list[str]:
-    model = kind
-    if location[:1] in (("columns",), ("profile",)):
-        model = ColumnMapping
-    elif location[:1] == ("rating",):
-        model = RatingMapping
-    elif location[:1] == ("join",):
-        model = JoinMapping
-    elif location[:1] == (FOR_ALL_TABLES,):
-        model = SetAside
+    blocks: dict[Any, type[Spec]] = {"columns": ColumnMapping, "profile": ColumnMapping, "rating": RatingMapping}
+    blocks |= {"join": JoinMapping, FOR_ALL_TABLES: SetAside}
+    model = blocks.get(location[0], kind) if location else kind
     return sorted(field.alias or name for name, field in model.model_fields.items())
