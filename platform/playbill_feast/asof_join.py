@@ -27,31 +27,20 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class KeyedMoments:
-    """Rows or values by key and time.
+    """Rows or values by key and time."""
 
-    Attributes:
-        codes: Number of each one's key, from 0; null matches nothing.
-        at: Moment of each, UTC microseconds; null matches nothing.
-    """
-
-    codes: pl.Series
-    at: pl.Series
+    codes: pl.Series  # Number of each one's key, from 0; null matches nothing
+    at: pl.Series  # Moment of each, UTC microseconds; null matches nothing
 
 
 def newest_rows(
     rows: KeyedMoments, values: KeyedMoments, created: pl.Series | None, ttl: timedelta | None, created_by_row: bool
 ) -> pl.Series:
-    """Return for every row the position of the newest value of its key at or before its moment.
+    """Return [R] positions of the newest value of each row's key at or before its moment, null where there is none.
 
-    Args:
-        rows: R of them.
-        values: V of them; no nulls.
-        created: [V] decides between values of one key and moment (the later wins, null is earliest).
-        ttl: Older values are as good as none; age exactly `ttl` is kept.
-        created_by_row: Only values that were created at or before the row's moment count.
-
-    Returns:
-        [R] positions among the values, null where there is none.
+    Values have no nulls. `created` [V] decides between values of one key and moment: the later wins, null is earliest.
+    Values older than `ttl` are as good as none; age exactly `ttl` is kept. With `created_by_row` only values that were
+    created at or before the row's moment count.
     """
     if values.codes.is_empty() or rows.codes.is_empty():
         return pl.repeat(None, rows.codes.len(), dtype=pl.UInt32, eager=True)
@@ -158,11 +147,6 @@ class ViewValues:
     """Values of one view and how they are joined.
 
     Attributes:
-        frame: One row per (keys, moment).
-        keys: Column of the rows -> column of the values. Empty for a view without entity.
-        created: Column that decides between values of one moment (the later wins), or None.
-        features: Output column -> column of the values.
-        ttl: Values older than this are null; None is no limit. Age exactly `ttl` is kept.
         created_by_row: Only values whose `created` is at or before the row's moment count. Without a `created`
             column every value counts; a value with a null one never does.
         counts: Condition on the frame's columns; rows where it is not true are as good as none. It is not part of
@@ -171,12 +155,12 @@ class ViewValues:
     """
 
     name: str
-    frame: pl.LazyFrame
-    keys: Mapping[str, str]
+    frame: pl.LazyFrame  # One row per (keys, moment)
+    keys: Mapping[str, str]  # Column of the rows -> column of the values. Empty for a view without entity
     at: str
-    created: str | None
-    features: Mapping[str, str]
-    ttl: timedelta | None = None
+    created: str | None  # Column that decides between values of one moment (the later wins), or None
+    features: Mapping[str, str]  # Output column -> column of the values
+    ttl: timedelta | None = None  # Values older than this are null; None is no limit. Age exactly `ttl` is kept
     created_by_row: bool = False
     counts: pl.Expr | None = None
     sliceable: bool = False
@@ -187,18 +171,11 @@ class ViewValues:
 
 
 def as_of_join(rows: pl.DataFrame, at: str, view: ViewValues) -> pl.DataFrame:
-    """Look up a view's values for every row, as of the row's own moment.
+    """Look up a view's values for every row, as of the row's own moment; moments without a zone are UTC.
 
-    A null key, a null moment, and a value that is expired or lies in the future give nulls. Ties of time go
-    to the later `created`, then to the later row.
-
-    Args:
-        rows: Has the `view.keys` columns and `at`. KeyedMoments without a zone are UTC.
-        at: Time column of `rows`.
-        view: What to look up.
-
-    Returns:
-        The output columns of `view.features` only, one row per row of `rows`, in the same order.
+    A null key, a null moment, and a value that is expired or lies in the future give nulls. Ties of time go to the
+    later `created`, then to the later row. Returns the output columns of `view.features` only, one row per row of
+    `rows`, in the same order.
 
     Raises:
         StoreDataError: A column is missing, or keys of different kinds would be compared.
@@ -207,12 +184,7 @@ def as_of_join(rows: pl.DataFrame, at: str, view: ViewValues) -> pl.DataFrame:
 
 
 class AsOfRows:
-    """Rows that the values of several views are looked up for. Keys that views share are numbered once.
-
-    Args:
-        rows: Has the views' key columns and `at`.
-        at: Time column. KeyedMoments without a zone are UTC.
-    """
+    """Rows that several views' values are looked up for, as of column `at`. Keys that views share are numbered once."""
 
     def __init__(self, rows: pl.DataFrame, at: str) -> None:
         self._rows, self._at = rows, at

@@ -23,11 +23,7 @@ _ISO = (
 
 
 def moments(values: pl.Series) -> tuple[pl.Series, list[Mistake]]:
-    """Return a column as UTC microseconds, and what is wrong with it.
-
-    Args:
-        values: Times, dates, or ISO 8601 text. Without a zone they are UTC.
-    """
+    """Return times, dates or ISO 8601 text (UTC without a zone) as UTC microseconds, and what is wrong with them."""
     kind = values.dtype
     if isinstance(kind, pl.Datetime | pl.Date | pl.Null):
         return values.to_frame().select(in_utc(values.name, kind)).to_series(), []

@@ -33,17 +33,10 @@ from playbill_feast.conformance.offline_rows import RowTests, TimeTests, ValueTe
 def merge_asof_reference(
     rows: pd.DataFrame, values: pd.DataFrame, keys: Sequence[str], ttl: timedelta | None, feature: str
 ) -> list[Any]:
-    """Return a feature's value for every row as `pandas.merge_asof` finds it.
+    """Return a feature's value for every row, in order, as `pandas.merge_asof` finds it; None where nothing held.
 
-    Args:
-        rows: Entity rows: the keys and `event_timestamp`.
-        values: History: the keys, `event_timestamp`, `created_timestamp` and the feature.
-        keys: Join keys; none for a view without entity. A null key matches nothing.
-        ttl: Values older than this are null; None is no limit.
-        feature: Column of `values`.
-
-    Returns:
-        One value a row, in the order of `rows`; None where nothing held.
+    `rows` have the keys and `event_timestamp`, `values` (the history) `created_timestamp` and the feature too. A view
+    without entity has no keys; a null key matches nothing.
     """
     by = list(keys)
     left = rows[[*by, "event_timestamp"]].assign(place=np.arange(len(rows))).dropna(subset=[*by, "event_timestamp"])

@@ -39,15 +39,11 @@ class MakeSource(Protocol):
 
 @dataclass(frozen=True)
 class OfflineRepository:
-    """An applied repository and the door to its sources.
-
-    Attributes:
-        fill: Replaces everything a source holds.
-    """
+    """An applied repository and the door to its sources."""
 
     store: FeatureStore
     views: Mapping[str, FeatureView]
-    fill: Callable[[DataSource, pa.Table], None]
+    fill: Callable[[DataSource, pa.Table], None]  # Replaces everything a source holds
 
     @property
     def offline(self) -> OfflineStore:
@@ -55,12 +51,9 @@ class OfflineRepository:
         return self.store._get_provider().offline_store
 
     def write(self, view: str, *rows: Mapping[str, Any]) -> None:
-        """Make `rows` all that a view's source holds, in that order.
+        """Make `rows`, by the source's own column names, all that a view's source holds, in that order.
 
-        Args:
-            view: The view's name.
-            rows: Values by the source's own column names. What is left out is null; `created_timestamp`
-                left out is the event time.
+        What is left out is null; `created_timestamp` left out is the event time.
         """
         self.fill(self.views[view].batch_source, source_table(self.views[view], list(rows)))
 
@@ -126,14 +119,7 @@ def source_table(view: FeatureView, rows: list[Mapping[str, Any]]) -> pa.Table:
 def open_offline_repository(
     folder: Path, offline_store: Mapping[str, Any], make: MakeSource, fill: Callable[[DataSource, pa.Table], None]
 ) -> OfflineRepository:
-    """Register the suite's views in a repository of their own.
-
-    Args:
-        folder: Where the registry and the file sources go.
-        offline_store: The `offline_store:` section of feature_store.yaml.
-        make: Makes the sources.
-        fill: Writes the sources.
-    """
+    """Register the suite's views in a repository of their own; `make` makes their sources, `fill` writes them."""
     config = RepoConfig(
         project="conformance",
         registry={"registry_type": "sql", "path": f"sqlite:///{folder}/registry.db"},

@@ -67,13 +67,11 @@ class OnlineAnswer:
     """What a request for online features came back with.
 
     Attributes:
-        values: Name -> a value per entity row, None for null.
-        statuses: Feature -> Feast's name of the status per entity row.
         event_seconds: Feature -> seconds since 1970 of the event time per entity row, 0 where there is none.
     """
 
-    values: Mapping[str, list[Any]]
-    statuses: Mapping[str, list[str]]
+    values: Mapping[str, list[Any]]  # Name -> a value per entity row, None for null
+    statuses: Mapping[str, list[str]]  # Feature -> Feast's name of the status per entity row
     event_seconds: Mapping[str, list[int]]
 
 
@@ -142,12 +140,9 @@ class OnlineRepository:
 def open_online_repository(
     folder: Path, online_store: Mapping[str, Any], views: Sequence[FeatureView] = ()
 ) -> OnlineRepository:
-    """Register views in a project of their own, whose name no other run has.
+    """Register views (none = those of the suite) in a project of their own, whose name no other run has.
 
-    Args:
-        folder: Where registry and sources go; two projects may share it.
-        online_store: The `online_store:` section of feature_store.yaml.
-        views: The views, or none for those of the suite.
+    Registry and sources go to `folder`, which two projects may share.
     """
     project = f"conformance_{uuid.uuid4().hex[:10]}"
     config = RepoConfig(

@@ -43,15 +43,10 @@ def feature_statistics(
     bins: int,
     top: int,
 ) -> list[dict[str, Any]]:
-    """Return Feast's statistics of a source's columns between two moments.
+    """Return Feast's statistics of a source's columns (name and "numeric" or "categorical") between two moments.
 
-    Args:
-        config: The feature store's configuration.
-        source: Whose columns.
-        features: Column and "numeric" or "categorical"; columns that are not there are left out.
-        scan_filter: The time column, and the moments.
-        bins: Of a numeric column's histogram, equally wide.
-        top: Most frequent values that are counted one by one for a categorical column.
+    Columns that are not there are left out. Histograms have `bins` of equal width; of a categorical column the `top`
+    most frequent values are counted one by one.
     """
     with reading(config, source, source.name):
         frame = scan_source(config, source, source.name, scan_filter, mapped=False)

@@ -54,11 +54,9 @@ def part_after(names: Sequence[str]) -> str:
 
 
 def scan_parts(files: Sequence[Path], root: Path) -> pl.LazyFrame:
-    """Open a source's files as one frame, in their order. Columns that a part lacks are null there.
+    """Open files of `parts_of` as one frame, in their order. Columns that a part lacks are null there.
 
-    Args:
-        files: From `parts_of`.
-        root: The source's path; hive keys are read from folder names below it only.
+    Hive keys are read from folder names below `root`, the source's path, only.
 
     Raises:
         StoreDataError: A file is damaged, or two files hold one column as types that do not go together.

@@ -59,18 +59,15 @@ class PartitionPlan:
     """How one retrieval is cut. Pickled once and read by every worker.
 
     Attributes:
-        views: What to look up; their frames are lazy scans.
         groups: Per view the number of its group: views of one group share their partitions of the entity rows.
-        first: Earliest moment of the entity rows in UTC, None without rows.
-        partitions: Per group. Partition `p` of group `g` has the number `g * partitions + p`.
     """
 
-    views: Sequence[ViewValues]
+    views: Sequence[ViewValues]  # What to look up; their frames are lazy scans
     groups: Sequence[int]
     at: str
-    first: datetime | None
+    first: datetime | None  # Earliest moment of the entity rows in UTC, None without rows
     last: datetime | None
-    partitions: int
+    partitions: int  # Per group. Partition `p` of group `g` has the number `g * partitions + p`
 
 
 def plan_partitions(rows: pl.DataFrame, at: str, views: Sequence[ViewValues], partitions: int) -> PartitionPlan:
@@ -102,16 +99,9 @@ def cut_rows(rows: pl.DataFrame, plan: PartitionPlan) -> Iterator[pa.Table]:
 
 
 def cut_values(plan: PartitionPlan, view_number: int, start: int, length: int | None) -> Iterator[pa.Table]:
-    """Read a view's scan and cut it, batch by batch. Values that no entity row can see are left out.
+    """Read `length` rows of a view's scan (None = all) from `start` on, and cut them batch by batch into `PIECES`.
 
-    Args:
-        plan: The retrieval.
-        view_number: Which of its views.
-        start: First row to read.
-        length: How many rows to read; None is all.
-
-    Yields:
-        Tables of `PIECES`. Values without keys go to every partition.
+    Values that no entity row can see are left out; values without keys go to every partition.
 
     Raises:
         StoreDataError: The source cannot be read.
@@ -131,14 +121,9 @@ def cut_values(plan: PartitionPlan, view_number: int, start: int, length: int | 
 
 
 def join_pieces(plan: PartitionPlan, pieces: pa.Table) -> pa.Table:
-    """Join what came together in one partition.
+    """Join the pieces of one partition, in any order; of the plan's scans only the columns are looked up.
 
-    Args:
-        plan: The retrieval; of its scans only the columns are looked up.
-        pieces: All pieces of one partition, in any order.
-
-    Returns:
-        One piece: the row numbers and the features of all views of the group. None where no entity row is.
+    Returns one piece: row numbers and features of all views of the group. None where no entity row is.
     """
     held: dict[int, list[pl.DataFrame]] = {}
     order = sorted(range(pieces.num_rows), key=pieces["start"].to_pylist().__getitem__)

@@ -57,14 +57,8 @@ _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _HTTP2_SETTINGS
 def join_partitioned(rows: pl.DataFrame, at: str, views: Sequence[ViewValues], settings: RaySettings) -> pl.DataFrame:
     """Look up the views' values for every row on a Ray cluster. The rules are those of `as_of_join`.
 
-    Args:
-        rows: Has the views' key columns and `at`; held by this process, as is the result.
-        at: Time column of `rows`. Moments without a zone are UTC.
-        views: What to look up. Their scans must be readable by every worker: shared folders, object stores, databases.
-        settings: Which cluster, and how much of it.
-
-    Returns:
-        The output columns of all views in order, one row per row of `rows`, in the same order.
+    `rows` and the result are held by this process; the views' scans must be readable by every worker: shared folders,
+    object stores, databases. Returns the output columns of all views in order, one row per row of `rows`, in order.
 
     Raises:
         StoreDataError: A column is missing, or keys of different kinds would be compared.

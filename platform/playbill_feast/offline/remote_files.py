@@ -18,11 +18,9 @@ from playbill_feast.offline.parquet_files import APPENDED, first_line, hive_sche
 
 
 def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    """Return the file system of a URL and the path in it.
+    """Return the file system of a URL, such as `s3://bucket/features/taste.parquet`, and the path in it.
 
-    Args:
-        url: Such as `s3://bucket/features/taste.parquet`.
-        options: What fsspec hands to the file system: credentials, `endpoint_url`, and the like.
+    `options` are what fsspec hands to the file system: credentials, `endpoint_url`, and the like.
 
     Raises:
         StoreConfigError: fsspec knows no such scheme, or its package is not installed.
@@ -54,12 +52,9 @@ def remote_parts(url: str, options: Mapping[str, Any]) -> tuple[Any, list[str]]:
 
 
 def scan_remote(filesystem: Any, files: list[str], root: str) -> pl.LazyFrame:
-    """Open remote files as one frame. Only the columns and row groups that are used are fetched.
+    """Open files of `remote_parts` as one frame. Only the columns and row groups that are used are fetched.
 
-    Args:
-        filesystem: From `remote_parts`.
-        files: From `remote_parts`.
-        root: The source's path; hive keys are read from folder names below it only.
+    Hive keys are read from folder names below `root`, the source's path, only.
 
     Raises:
         StoreDataError: A file is damaged, or two files hold one column as types that do not go together.

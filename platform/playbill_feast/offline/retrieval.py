@@ -39,20 +39,13 @@ from playbill_feast.offline.sql_source import SqlSource
 
 @dataclass(frozen=True, slots=True)
 class RetrievalRequest:
-    """One retrieval.
-
-    Attributes:
-        features: View -> names of its requested features, in order.
-        full_names: Name outputs `view__feature`.
-        created_by_row: Only values created at or before each row's moment count.
-        known_on: Only values created at or before this moment count.
-    """
+    """One retrieval."""
 
     config: RepoConfig
-    features: Mapping[FeatureView, Sequence[str]]
-    full_names: bool
-    created_by_row: bool
-    known_on: datetime | None
+    features: Mapping[FeatureView, Sequence[str]]  # View -> names of its requested features, in order
+    full_names: bool  # Name outputs `view__feature`
+    created_by_row: bool  # Only values created at or before each row's moment count
+    known_on: datetime | None  # Only values created at or before this moment count
 
     @property
     def outputs(self) -> list[str]:
@@ -229,25 +222,16 @@ def _queried(query: str, views: Mapping[FeatureView, Sequence[str]]) -> pl.DataF
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """What is pulled from a source. Columns have the source's own names: Feast maps them afterwards.
-
-    Attributes:
-        keys: Join key columns. Without any, Feast's stand-in for a key is added.
-        features: Feature columns; none is every column.
-        created: Column that decides between rows of one moment, or None.
-        since: Earliest event time, included.
-        until: Latest event time, included.
-        known_on: Leave out rows that were created later.
-    """
+    """What is pulled from a source. Columns have the source's own names: Feast maps them afterwards."""
 
     source: DataSource
-    keys: Sequence[str]
-    features: Sequence[str]
+    keys: Sequence[str]  # Join key columns. Without any, Feast's stand-in for a key is added
+    features: Sequence[str]  # Feature columns; none is every column
     at: str
-    created: str | None
-    since: datetime | None
-    until: datetime | None
-    known_on: datetime | None
+    created: str | None  # Column that decides between rows of one moment, or None
+    since: datetime | None  # Earliest event time, included
+    until: datetime | None  # Latest event time, included
+    known_on: datetime | None  # Leave out rows that were created later
 
 
 def pull_latest(config: RepoConfig, pull: Pull) -> pa.Table:

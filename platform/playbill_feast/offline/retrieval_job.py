@@ -25,13 +25,9 @@ from playbill_feast.offline.writes import replace_folder, write_file
 def save_dataset(
     config: RepoConfig, table: Callable[[], pa.Table], storage: SavedDatasetStorage, allow_overwrite: bool
 ) -> None:
-    """Write a table where a saved dataset says, whole or not at all.
+    """Write a table where a SavedDatasetFileStorage says, whole or not at all.
 
-    Args:
-        config: The feature store's configuration; relative paths start from its features folder.
-        table: Computes the table. Not called when there is no place for it.
-        storage: A SavedDatasetFileStorage.
-        allow_overwrite: Replace what is there.
+    Relative paths start from the features folder. `table` is not called when there is no place for its result.
 
     Raises:
         SavedDatasetLocationAlreadyExists: Something is there, and must not be overwritten.
@@ -131,12 +127,8 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]
     def persist(
         self, storage: SavedDatasetStorage, allow_overwrite: bool | None = False, timeout: int | None = None
     ) -> None:
-        """Run the retrieval and write its table, whole or not at all.
-
-        Args:
-            storage: A SavedDatasetFileStorage: a file when its path ends in `.parquet`, else a folder.
-            allow_overwrite: Replace what is there.
-            timeout: Not used.
+        """Run the retrieval and write its table, whole or not at all: a file if the path ends in `.parquet`, else a
+        folder.
 
         Raises:
             SavedDatasetLocationAlreadyExists: Something is there, and must not be overwritten.

@@ -25,15 +25,12 @@ class ScanFilter:
     """Which rows of a source are read.
 
     Attributes:
-        at: The source's time column, under its own name.
-        since: Earliest event time, included; rows before it never come back.
-        until: Latest event time, included; rows after it never come back.
         keys: Column under its own name -> the values to read. They filter databases, not files.
     """
 
-    at: str
-    since: datetime | None = None
-    until: datetime | None = None
+    at: str  # The source's time column, under its own name
+    since: datetime | None = None  # Earliest event time, included; rows before it never come back
+    until: datetime | None = None  # Latest event time, included; rows after it never come back
     keys: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
@@ -68,13 +65,9 @@ def known_on(config: Any) -> datetime | None:
 
 
 def as_known(frame: pl.LazyFrame, at: str, created: str | None, moment: datetime | None) -> pl.LazyFrame:
-    """Leave out what was created after a moment, or has no created time.
+    """Leave out rows created after a moment (None: nothing is left out), or without a created time.
 
-    Args:
-        frame: Feature rows.
-        at: Their event time, which stands in where there is no created column.
-        created: Their created time, or None.
-        moment: None leaves the frame as it is.
+    Where there is no created column, the event time `at` stands in.
     """
     counts = known_by(frame.collect_schema(), at, created, moment)
     return frame if counts is None else frame.filter(counts)

@@ -29,21 +29,11 @@ from playbill_feast.offline.sql_source import SqlSource
 def scan_source(
     config: RepoConfig, source: DataSource, view: str, scan_filter: ScanFilter | None = None, mapped: bool = True
 ) -> pl.LazyFrame:
-    """Open a source under the names it maps its columns to.
+    """Open a source under the names it maps its columns to (if `mapped`), old parts before new ones.
 
-    A file source's path is one parquet file, a folder of part files, a hive-partitioned folder, or any of these
-    behind a URL that fsspec knows. Relative paths start from `features_folder`. A SqlSource is read in batches;
-    only the columns that are used, and only the rows that the filter keeps, leave the database.
-
-    Args:
-        config: The feature store's configuration.
-        source: A FileSource or a SqlSource.
-        view: The feature view, for messages.
-        scan_filter: Which rows to read; None is every row.
-        mapped: Rename columns by the source's field mapping.
-
-    Returns:
-        The rows, old parts before new ones.
+    A file source's path is one parquet file, a folder of part files, a hive-partitioned folder, or any of these behind
+    a URL that fsspec knows. Relative paths start from `features_folder`. A SqlSource is read in batches; only the
+    columns that are used, and only the rows that the filter keeps, leave the database. `view` is for messages.
 
     Raises:
         StoreStateError: The file does not exist yet.
@@ -185,15 +175,10 @@ def view_values(
     until: datetime | None = None,
     keys: Mapping[str, Sequence[Any]] | None = None,
 ) -> ViewValues:
-    """Return a registered view as the as-of join reads it, held to what was known then.
+    """Return a registered view, with the request's projection, as the as-of join reads it, held to what was known then.
 
-    Args:
-        config: The feature store's configuration.
-        view: The view, with the projection of the request.
-        features: Names of its features.
-        full_names: Name outputs `view__feature` instead of `feature`.
-        until: Values after it are not needed. None where the frame is to be read in slices.
-        keys: Column of the view -> all values that are needed; None is every value.
+    Values after `until` are not needed; None where the frame is to be read in slices. `keys`: column of the view -> all
+    values that are needed; None is every value.
 
     Raises:
         StoreStateError, StoreDataError: See `scan_source`.

@@ -40,19 +40,12 @@ _TYPES: tuple[tuple[type[sa.types.TypeEngine[Any]], pl.DataType], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class SqlRows:
-    """Where rows are in a database.
+    """Where rows are in a database."""
 
-    Attributes:
-        url: SQLAlchemy URL; `${NAME}` stands for a variable of the environment.
-        table: `table` or `schema.table`; empty when there is a query.
-        query: A SELECT; empty when there is a table.
-        times: Columns that hold times, perhaps as text.
-    """
-
-    url: str
-    table: str = ""
-    query: str = ""
-    times: tuple[str, ...] = ()
+    url: str  # SQLAlchemy URL; `${NAME}` stands for a variable of the environment
+    table: str = ""  # `table` or `schema.table`; empty when there is a query
+    query: str = ""  # A SELECT; empty when there is a table
+    times: tuple[str, ...] = ()  # Columns that hold times, perhaps as text
 
     def __str__(self) -> str:
         return self.table or f"the query {' '.join(self.query.split())[:60]!r}"

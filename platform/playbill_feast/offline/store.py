@@ -1,18 +1,13 @@
 """A Feast offline store: point-in-time joins that lose, add and re-order nothing.
 
-Feast's default store merges every entity row with all history of its key, and loses rows on the way: several
-rows of one key and moment collapse, rows whose history is expired or in the future disappear. This store looks up
-every row as of its moment with one sort and one search (`playbill_feast.asof_join`).
+Feast's default store merges every entity row with all history of its key, and loses rows on the way: several rows of
+one key and moment collapse, rows whose history is expired or in the future disappear. This store looks up every row as
+of its moment with one sort and one search (`asof_join`), in parquet files, folders of parts, hive partitions, URLs
+(`offline.sources`) and databases (`offline.sql_source`). Appending never rewrites history. A FileSource may name its
+file relatively to `features_folder`, so one repository serves several folders of feature files.
 
-Its own implementation of Feast's whole interface, on polars: parquet files, folders of parts, hive partitions, URLs
-(`playbill_feast.offline.sources`) and databases (`playbill_feast.offline.sql_source`). Appending never rewrites
-history.
-
-A FileSource may name its file relatively (`taste.parquet`); `features_folder` in `feature_store.yaml` says where it is.
-So one repository of definitions serves several folders of feature files.
-
-The class and its configuration live in one module and end in `OfflineStore` and `OfflineStoreConfig`, because
-Feast finds the one by the name of the other.
+The class and its configuration live in one module and end in `OfflineStore` and `OfflineStoreConfig`, because Feast
+finds the one by the name of the other.
 """
 
 from __future__ import annotations
@@ -138,22 +133,12 @@ class AsofOfflineStore(MonitoredOfflineStore):
     ) -> RetrievalJob:
         """Join feature values to every entity row as of its time. See `as_of_join` for the exact rules.
 
-        Args:
-            config: The feature store's configuration.
-            feature_views: Views that `feature_refs` refer to.
-            feature_refs: `view:feature` names.
-            entity_df: pandas, polars or dask frame or Arrow table with the join keys and `event_timestamp`, or one
-                other time column. Times may be text; without a zone they are UTC. A SELECT, when every view has a
-                SqlSource of one database. None: every key and moment between the dates that a view has a value of.
-            registry: The feature registry.
-            project: The project's name.
-            full_feature_names: Name the outputs `view__feature`.
-            filter_by_created_timestamp: Only values created at or before the row's time count.
-            start_date: First event time, when `entity_df` is None.
-            end_date: Last event time, when `entity_df` is None.
+        `entity_df`: pandas, polars or dask frame or Arrow table with the join keys and `event_timestamp`, or one other
+        time column (text too; UTC without a zone). A SELECT, when every view has a SqlSource of one database. None:
+        every key and moment between the dates that a view has a value of. With `filter_by_created_timestamp` only
+        values created at or before the row's time count.
 
-        Returns:
-            A job whose table has the entity rows unchanged and in order, then the features.
+        Returns a job whose table has the entity rows unchanged and in order, then the features.
 
         Raises:
             StoreDataError: The entity rows have no usable time column or lack a key; every mistake is named.

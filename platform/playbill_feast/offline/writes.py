@@ -47,10 +47,8 @@ def write_file(path: Path, table: pa.Table) -> None:
 def append_part(source: Path, table: pa.Table) -> Path:
     """Append rows to a source as a new part, and return that. No other file is touched.
 
-    Args:
-        source: A folder of parts, which gets one more; a file, which gets a part in `FILE.appended/`; or a path
-            where nothing is yet: then a `.parquet` becomes a file, and anything else a folder.
-        table: The rows.
+    A folder of parts gets one more, a file a part in `FILE.appended/`; where nothing is yet, a `.parquet` becomes a
+    file and anything else a folder.
 
     Raises:
         StoreServiceError: The disk is full or cannot be written. Nothing was appended.
@@ -148,15 +146,10 @@ _ROW = "__row"
 
 
 def append_batch(config: RepoConfig, view: FeatureView, table: pa.Table, progress: Callable[[int], Any] | None) -> None:
-    """Append rows to a view's source.
+    """Append rows to a view's source, under its own column names or those it maps them to, in any order.
 
-    The columns may come in any order. A feature the view has declared since may be new: older rows are null there.
-
-    Args:
-        config: The feature store's configuration.
-        view: Whose source.
-        table: The rows, under the source's own column names or those it maps them to.
-        progress: Called with the number of rows once they are written.
+    A feature the view has declared since may be new: older rows are null there. `progress` is called with the number of
+    rows once they are written.
 
     Raises:
         StoreDataError: Columns are missing, unknown or of another type; all of them are named. Nothing was written.
@@ -243,12 +236,9 @@ def _as_type(name: str, column: pa.ChunkedArray, kind: pa.DataType) -> tuple[pa.
 
 
 def write_logs(config: RepoConfig, data: pa.Table | Path, logging: LoggingConfig) -> None:
-    """Append served features to a feature service's log.
+    """Append served features, a table or a folder of parquet files, to a feature service's log.
 
-    Args:
-        config: The feature store's configuration; a relative destination starts from its features folder.
-        data: The log, or a folder of parquet files with it.
-        logging: Its destination is a FileLoggingDestination. Columns it partitions by become folders `day=...`.
+    The destination is a FileLoggingDestination; columns it partitions by become folders `day=...`.
 
     Raises:
         StoreDataError: The destination is of another kind, the data is damaged, or a partition column is missing.

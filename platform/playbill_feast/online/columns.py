@@ -285,12 +285,7 @@ READABLE = frozenset({*FIXED, "string"})
 
 
 def series_of(name: str, column: StoredColumn) -> pl.Series:
-    """Return a stored column under a name, null where it has no value.
-
-    Args:
-        name: Of the series.
-        column: Of a kind in `READABLE`.
-    """
+    """Return a stored column of a kind in `READABLE` under a name, null where it has no value."""
     values = column.values
     if isinstance(values, Blobs):
         spans = zip(values.starts.tolist(), values.lengths.tolist(), strict=True)

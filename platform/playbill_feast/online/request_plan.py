@@ -287,16 +287,7 @@ def response_of(
     now_us: int | None,
     include_versions: bool,
 ) -> PackedOnlineResponse:
-    """Open what was read.
-
-    Args:
-        plan: The request without its entities.
-        entities: The request's entities.
-        rows: The database's rows.
-        read: Packed rows, one list per view of the plan.
-        now_us: The moment ages are counted to, or None to enforce no ttl.
-        include_versions: Include each view's version in the protobuf.
-    """
+    """Open what was read: packed rows, a list per view of the plan. Ages count to `now_us`; None enforces no ttl."""
     opened = [
         _open(rows, view, packed, now_us, include_versions) for view, packed in zip(plan.views, read, strict=True)
     ]

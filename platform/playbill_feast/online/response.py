@@ -99,8 +99,7 @@ class PackedOnlineResponse(OnlineResponse):  # type: ignore[misc]
     def to_dict(self, include_event_timestamps: bool = False) -> dict[str, Any]:
         """Return name -> values, exactly as Feast's own response has them.
 
-        Args:
-            include_event_timestamps: Also `name__ts`: event times in whole seconds since 1970, 0 where there are none.
+        On request also `name__ts`: event times in whole seconds since 1970, 0 where there are none.
         """
         columns: dict[str, Any] = {}
         times: dict[str, list[int]] = {}

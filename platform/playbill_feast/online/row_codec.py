@@ -26,15 +26,7 @@ class Blobs:
 
 
 def spread(starts: Ints, lengths: Ints) -> Ints:
-    """Return every index of N ranges, one range after the other.
-
-    Args:
-        starts: First index of each range, (N,).
-        lengths: Length of each range, (N,).
-
-    Returns:
-        (sum of lengths,) indices.
-    """
+    """Return every index of N ranges, by first index and length (N,) of each, one range after the other."""
     total = int(lengths.sum())
     before = np.cumsum(lengths) - lengths
     return np.repeat(starts - before, lengths) + np.arange(total)
@@ -106,17 +98,7 @@ class PackedRows:
 def pack(
     layout: RowLayout, columns: Mapping[str, StoredColumn], event_us: Ints, created_us: Ints | None
 ) -> list[bytes]:
-    """Pack N rows.
-
-    Args:
-        layout: The view's schema.
-        columns: One per field of the layout, N values each.
-        event_us: (N,) event times in microseconds.
-        created_us: (N,) created times, or None where the view has none.
-
-    Returns:
-        N packed rows.
-    """
+    """Pack N rows: a column per field of the layout, and (N,) event and created times (None = none) in microseconds."""
     count = len(event_us)
     head = np.zeros(count, layout.dtype)
     head["version"], head["schema"] = FORMAT_VERSION, layout.schema_id
@@ -164,16 +146,10 @@ def _present(column: StoredColumn) -> Blobs:
 
 
 def unpack(rows: Sequence[bytes | None], fields: Sequence[PackedField], layouts: Layouts, where: str) -> PackedRows:
-    """Open packed rows, each by the schema it was written with.
+    """Open packed rows, each by the schema it was written with; None where an entity has no row.
 
-    A feature that a row's schema lacks is null in that row. One whose kind changed since is widened where numbers
-    allow it, and null otherwise: it counts as removed and added anew.
-
-    Args:
-        rows: N packed rows, None where an entity has none.
-        fields: Features to read, and their kinds now.
-        layouts: Returns a schema by its id.
-        where: The view, for messages.
+    A feature that a row's schema lacks is null in that row. One whose kind changed since is widened where numbers allow
+    it, and null otherwise: it counts as removed and added anew.
 
     Raises:
         StoreIntegrityError: A row is damaged or of another format.
@@ -246,7 +222,6 @@ class _SchemaGroup:
         return None if self.flags is None else self.flags[:, self.layout.position[name]]
 
     def blobs(self, name: str) -> tuple[Ints, Ints]:
-        """Return where a variable field's bytes start in the joined buffer, and their lengths."""
         number = [field.name for field in self.layout.variable].index(name)
         ends = self.head["ends"]
         end = ends[:, number].astype(np.int64)

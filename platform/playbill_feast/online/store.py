@@ -163,16 +163,11 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
     def write_arrow(self, config: RepoConfig, view: Any, table: pa.Table, progress: Progress | None = None) -> int:
         """Write a table's rows, each only where it is not older than what the store has.
 
-        Of two rows of one key the later event time stays, of equal ones the one created later, then the later row.
+        Of two rows of one key the later event time stays, of equal ones the one created later, then the later row. The
+        table has join keys, features and times under the view's own names. NaN among numbers counts as null, and rows
+        with a null in their key are left out. `progress` is called with the number of rows written since its last call.
 
-        Args:
-            config: The feature store's configuration.
-            view: The feature view.
-            table: Join keys, features and times under the view's own names. NaN among numbers counts as null.
-            progress: Called with the number of rows written since its last call.
-
-        Returns:
-            Rows handed to the database. Rows with a null in their key are left out.
+        Returns the number of rows handed to the database.
 
         Raises:
             StoreDataError: Columns are missing or of another type, or a row has no event time. Nothing was written.
@@ -219,17 +214,10 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
     def read_packed(
         self, config: RepoConfig, view: Any, keys: pa.Table | pl.DataFrame, features: Sequence[str]
     ) -> pl.DataFrame:
-        """Read features of a view by columns, the fastest way out of the store.
+        """Read features of a view by columns, for a row of join keys each: the fastest way out of the store.
 
-        Args:
-            config: The feature store's configuration.
-            view: The feature view.
-            keys: A row per entity, with the view's join keys as columns. Rows may repeat.
-            features: Names of features.
-
-        Returns:
-            A row per row of `keys`, in order: the features, then `__event_timestamp` (microseconds, UTC, null where
-            the store has no row). Values past the view's ttl are null; their time stays.
+        Returns a row per row of `keys`, in order: the features, then `__event_timestamp` (microseconds, UTC, null where
+        the store has no row). Values past the view's ttl are null; their time stays.
 
         Raises:
             StoreDataError: A join key is missing or of another type, or the view has no such feature.
@@ -254,14 +242,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
     ) -> PackedOnlineResponse:
         """Answer a request as Feast does, in one round trip, without a protobuf per value.
 
-        Args:
-            config: The feature store's configuration.
-            features: `view:feature` names, or a feature service.
-            entity_rows: A row per entity, or columns; with request data of on-demand views.
-            registry: The feature registry.
-            project: The project's name.
-            full_feature_names: Name the outputs `view__feature`.
-            include_feature_view_version_metadata: Include the views' versions in the protobuf.
+        Entity rows are a row per entity, or columns, with request data of on-demand views.
 
         Raises:
             ValueError: Entity rows have different keys, or a view cannot be served now.
@@ -318,19 +299,11 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         metric: str = "cosine",
         features: Sequence[str] = (),
     ) -> pl.DataFrame:
-        """Find the entities whose vectors are nearest, by exact comparison.
+        """Find the `top_k` entities whose vectors are nearest by `cosine`, `dot` or `l2`, by exact comparison.
 
-        Args:
-            config: The feature store's configuration.
-            view: A feature view with one field declared with `vector_index=True`.
-            vector: Numbers, as many as the stored vectors have.
-            top_k: How many entities; fewer come back when there are fewer.
-            metric: `cosine`, `dot` or `l2`.
-            features: Features to return with them.
-
-        Returns:
-            Nearest first: the join keys, the features, `__event_timestamp` and `__distance` (smaller is nearer:
-            1 - cosine, the negative inner product, or the Euclidean distance). Entities past the ttl are left out.
+        The view has one field declared with `vector_index=True`. Returns, nearest first, the join keys, the features,
+        `__event_timestamp` and `__distance` (smaller is nearer: 1 - cosine, the negative inner product, or the
+        Euclidean distance). Entities past the ttl are left out.
 
         Raises:
             StoreDataError: The view has no vector field, or vectors have another length.

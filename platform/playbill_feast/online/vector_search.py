@@ -126,14 +126,7 @@ def _matrix(column: StoredColumn, where: str) -> tuple[list[int], Floats]:
 def search(
     table: VectorTable, vector: Sequence[float], top_k: int, metric: str, alive: NDArray[np.bool_] | None
 ) -> Neighbours:
-    """Return the `top_k` nearest vectors by exact comparison with all of them.
-
-    Args:
-        table: The vectors.
-        vector: (D,) numbers.
-        top_k: How many; fewer come back when there are fewer.
-        metric: A name of `METRICS`.
-        alive: (V,) which vectors may be found, None for all.
+    """Return the `top_k` nearest vectors to `vector` (D,) by exact comparison with all, or with those `alive` (V,).
 
     Raises:
         StoreDataError: The vector has another length than the stored ones.

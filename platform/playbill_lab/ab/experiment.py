@@ -44,17 +44,11 @@ ArmProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Test:
-    """When the arms part, and how often the test is run.
+    """When the arms part, and how often the test is run."""
 
-    Args:
-        from_day: First day of the test; before it `before` answers in every arm.
-        before: The policy that wrote the log.
-        seeds: Of the members' luck, one run of every arm each.
-    """
-
-    from_day: int
-    before: Policy
-    seeds: tuple[int, ...] = (0,)
+    from_day: int  # First day of the test; before it `before` answers in every arm
+    before: Policy  # The policy that wrote the log
+    seeds: tuple[int, ...] = (0,)  # Of the members' luck, one run of every arm each
 
 
 def simulated_ab(
@@ -65,14 +59,9 @@ def simulated_ab(
     about: Mapping[str, Any] | None = None,
     progress: ArmProgress | None = None,
 ) -> AbReport:
-    """Run the arms and compare them.
+    """Run the arms in `world`, whose run ends with the test, and compare them; the first is the one to beat.
 
-    Args:
-        world: The service; its run ends with the test.
-        arms: Name -> policy; the first is the one to beat.
-        test: When it begins, and how often it is run.
-        about: Handed on to the report.
-        progress: Called after every simulated day.
+    `about` is handed on to the report; `progress` is called after every simulated day.
 
     Raises:
         ProblemsError: There are fewer than two arms, or a name comes twice.
@@ -108,16 +97,10 @@ def measured(
 ) -> pl.DataFrame:
     """Run one arm once and measure every member who was there on the first day of the test.
 
-    Args:
-        world: The service; its run ends with the test.
-        policy: The arm.
-        test: When it begins.
-        seed: Added to the world's own, for other luck of the same members; None and 0 keep the log's luck.
-        run: Number of the run, for the frame.
-        progress: Called after every simulated day: days done and days in all, those of the log included.
+    `seed` is added to the world's own, for other luck of the same members (None and 0 keep the log's luck). `progress`
+    is called with days done and days in all, those of the log included.
 
-    Returns:
-        member (number), run, and a column per measure of `MEASURES`.
+    Returns member (number), run, and a column per measure of `MEASURES`.
     """
     spec = world.spec.model_copy(update={"seed": world.spec.seed + (seed or 0)})
     lucky = replace(world, spec=spec)
@@ -170,38 +153,26 @@ class ServedAbOptions:
     """What is to be compared.
 
     Args:
-        models: References of registered versions: `name@alias`, `name:version` or `name`.
-        policies: Registered policies of the simulator to stand beside them.
         members: How many of the workspace's members take part, the first ones; None = 2000, or all if there are fewer.
-        runs: How often; each with other luck of the members.
     """
 
-    models: tuple[str, ...]
-    policies: tuple[str, ...] = ()
+    models: tuple[str, ...]  # References of registered versions: `name@alias`, `name:version` or `name`
+    policies: tuple[str, ...] = ()  # Registered policies of the simulator to stand beside them
     members: int | None = None
     days: int = 28
-    runs: int = 1
+    runs: int = 1  # How often; each with other luck of the members
 
 
 @dataclass(frozen=True)
 class ServedAb:
-    """A finished test.
-
-    Args:
-        versions: Arm -> the registered version that served it.
-    """
+    """A finished test."""
 
     report: AbReport
-    versions: Mapping[str, ModelVersion]
+    versions: Mapping[str, ModelVersion]  # Arm -> the registered version that served it
 
 
 def served_ab(workspace: Workspace, options: ServedAbOptions, progress: ArmProgress | None = None) -> ServedAb:
-    """Let registered versions serve a simulated workspace's members after its log ends.
-
-    Args:
-        workspace: Filled by `playbill simulate`.
-        options: The arms; the first model is the one to beat.
-        progress: Called after every simulated day.
+    """Let registered versions, the first the one to beat, serve a simulated workspace's members after its log ends.
 
     Raises:
         StateError: The workspace's log is not a simulated one, or its features have changed since a model's training.

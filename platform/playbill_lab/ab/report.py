@@ -34,21 +34,14 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm of a test on one measure.
-
-    Args:
-        measure: One of `MEASURES`.
-        difference: To the first arm, member by member; None for the first arm itself.
-        p: Two-sided, of the difference being zero.
-        p_adjusted: Holm, over the arms of the measure.
-    """
+    """One arm of a test on one measure."""
 
     arm: str
-    measure: str
+    measure: str  # One of `MEASURES`
     mean: Interval
-    difference: Interval | None = None
-    p: float | None = None
-    p_adjusted: float | None = None
+    difference: Interval | None = None  # To the first arm, member by member; None for the first arm itself
+    p: float | None = None  # Two-sided, of the difference being zero
+    p_adjusted: float | None = None  # Holm, over the arms of the measure
 
     @property
     def significant(self) -> bool:
@@ -58,19 +51,13 @@ class Arm:
 
 @dataclass(frozen=True)
 class AbReport:
-    """Every arm on every measure.
+    """Every arm on every measure."""
 
-    Args:
-        arms: By measure, then arm, the first arm first.
-        members: Members in each arm; they are the same ones.
-        about: What else a reader needs to know, JSON-ready.
-    """
-
-    arms: tuple[Arm, ...]
-    members: int
+    arms: tuple[Arm, ...]  # By measure, then arm, the first arm first
+    members: int  # Members in each arm; they are the same ones
     days: int
     seeds: tuple[int, ...]
-    about: Mapping[str, Any]
+    about: Mapping[str, Any]  # What else a reader needs to know, JSON-ready
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -127,14 +114,9 @@ class AbReport:
 def compare(
     values: Mapping[str, pl.DataFrame], *, days: int, seeds: Sequence[int], about: Mapping[str, Any]
 ) -> AbReport:
-    """Compare arms member by member.
+    """Compare arms member by member; the first arm is the one to beat.
 
-    Args:
-        values: Arm -> member (dense number), run, and a column per measure; the first arm is the one to beat. Arms have
-            the same rows in the same order.
-        days: Days of the test.
-        seeds: Of the runs.
-        about: Handed on to the report.
+    `values`: arm -> member (dense number), run, and a column per measure. Arms have the same rows in the same order.
 
     Raises:
         ComparisonError: The arms do not have the same members.
@@ -218,19 +200,13 @@ def _cells(row: Arm) -> tuple[str, str, str, str]:
 
 @dataclass(frozen=True)
 class Contrast:
-    """One difference of arms on one measure.
-
-    Args:
-        measure: One of `ab_report.MEASURES`.
-        p: Two-sided, of it being zero.
-        p_adjusted: Holm, over the contrasts of the measure.
-    """
+    """One difference of arms on one measure."""
 
     name: str
-    measure: str
+    measure: str  # One of `ab_report.MEASURES`
     value: Interval
-    p: float
-    p_adjusted: float
+    p: float  # Two-sided, of it being zero
+    p_adjusted: float  # Holm, over the contrasts of the measure
 
     @property
     def significant(self) -> bool:
@@ -243,13 +219,11 @@ def contrasts(
 ) -> tuple[Contrast, ...]:
     """Work out what capacity does under each objective, what objectives differ by at each capacity, and how both meet.
 
-    How they meet is asked of the smallest and the largest capacity: what the better objective is worth with the
-    smaller network against the worse one with the larger, and whether an objective matters more to the larger.
+    How they meet compares the smallest and the largest capacity: what the better objective is worth with the smaller
+    network against the worse one with the larger, and whether an objective matters more to the larger.
 
-    Args:
-        values: Arm `OBJECTIVE_CAPACITY` -> member, run and a column per measure; see `ab_report.compare`.
-        objectives: Ordered from the least to the most aligned.
-        capacities: Ordered from the smallest to the largest.
+    `values`: arm `OBJECTIVE_CAPACITY` -> member, run and a column per measure. Objectives are ordered from the least to
+    the most aligned, capacities from the smallest to the largest.
     """
     found: list[Contrast] = []
     for measure in MEASURES:

@@ -1,8 +1,7 @@
 """Features while a simulation runs: the encoders that build a workspace's feature files, over the events so far.
 
-A model reads the features that its service names, as of each request and strictly before it. In a simulation the
-events are not in the workspace's files; they come about as policies answer. So the same encoders, the same as-of join
-and the same on-demand code are given the events so far. There is no second implementation of a feature here.
+In a simulation events come about as policies answer, so the same encoders, as-of join and on-demand code are given the
+events so far, strictly before each request. There is no second implementation of a feature here.
 """
 
 from __future__ import annotations
@@ -83,13 +82,10 @@ class NoFeatures:
 class LiveFeatures:
     """The features of a workspace's services over the events of a running simulation.
 
-    Args:
-        door: The workspace's registry, for definitions; its files are not read.
-
     `follow` says what has happened so far; before it is called nothing has.
     """
 
-    door: FeastDoor
+    door: FeastDoor  # The workspace's registry, for definitions; its files are not read
     titles: pl.DataFrame
     availability: pl.DataFrame
     members: pl.DataFrame
@@ -101,12 +97,9 @@ class LiveFeatures:
         self._of_titles = _no_events()
 
     def follow(self, members: pl.DataFrame, plays: pl.DataFrame) -> None:
-        """Take the events so far.
+        """Take every event of the `members` who will ask, before they ask, and the `plays` of all members.
 
-        Args:
-            members: Every event of the members who will be asked about, before they ask.
-            plays: Every event of anybody whose action is one of `COUNTED_OF_TITLES`, before the moments that will be
-                asked about.
+        Plays are the events whose action is one of `COUNTED_OF_TITLES`, before the moments that will be asked about.
         """
         self._of_members, self._of_titles = members, plays
 

@@ -37,16 +37,11 @@ Heads = Mapping[str, npt.NDArray[np.floating[Any]]]
 
 @dataclass(frozen=True)
 class Question:
-    """What one question comes down to.
-
-    Attributes:
-        blend: Head -> weight.
-        rules: The zoo's rule about candidates; None where only the simulated service has one.
-    """
+    """What one question comes down to."""
 
     key: Key
-    blend: Mapping[str, float]
-    rules: CandidatesSpec | None
+    blend: Mapping[str, float]  # Head -> weight
+    rules: CandidatesSpec | None  # The zoo's rule about candidates; None where only the simulated service has one
 
 
 class ModelPolicy(ScoredPolicy):

@@ -1,8 +1,7 @@
 """A simulated service's log as tables to train on, and the same service going on after it.
 
-A policy is judged after the log it learnt from: the same titles, launches and members, the same days under the policy
-that wrote the log, and from then on the policy in question. Every number a member's luck comes from belongs to the
-member, so all policies meet the same people in the same state.
+A policy is judged after the log it learnt from: same titles, launches, members and days, then the policy in question. A
+member's luck belongs to the member, so all policies meet the same people in the same state.
 """
 
 from __future__ import annotations
@@ -29,15 +28,13 @@ class SimulatedLog:
     """The canonical tables of a simulated run, in memory; what training and evaluation read of a workspace's.
 
     Args:
-        events: Canonical interactions, sorted by member_id and seq.
-        end: The first moment after them.
         ripened: The same events and those of the days after, by which the last ones can be told what came of them;
             None where nobody waited.
     """
 
     world: World
-    events: pl.DataFrame
-    end: datetime
+    events: pl.DataFrame  # Canonical interactions, sorted by member_id and seq
+    end: datetime  # The first moment after them
     ripened: pl.DataFrame | None = None
 
     def interactions(self) -> pl.DataFrame:
@@ -85,12 +82,9 @@ class SimulatedLog:
 
 
 def going_on(world: World, days: int, members: int | None = None) -> World:
-    """Return the same service with a longer run: same titles, launches and people.
+    """Return the same service (titles, launches, people) with a run that is `days` longer.
 
-    Args:
-        world: The service of the log.
-        days: Days after its end. What it announced for them launches then.
-        members: Only the first so many; None keeps all.
+    What it announced for those days launches then. `members` keeps only the first so many; None keeps all.
 
     Raises:
         ConfigError: No days, or more members than there are.
@@ -111,15 +105,10 @@ def going_on(world: World, days: int, members: int | None = None) -> World:
 
 @dataclass(frozen=True)
 class Switching:
-    """One policy up to a day and another from then on. A visit that lasts past midnight belongs to the day it began.
+    """One policy up to a day and another from then on. A visit that lasts past midnight belongs to the day it began."""
 
-    Args:
-        before: Answers up to it: the policy that wrote the log.
-        after: Answers from then on: the policy in question.
-    """
-
-    before: Policy
-    after: Policy
+    before: Policy  # Answers up to it: the policy that wrote the log
+    after: Policy  # Answers from then on: the policy in question
     from_day: int
 
     @property

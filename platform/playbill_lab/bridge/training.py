@@ -24,13 +24,9 @@ WATERMARK = "watermark"
 
 @dataclass(frozen=True)
 class Fitted:
-    """A model that a study has trained.
+    """A model that a study has trained."""
 
-    Args:
-        bundle: As `playbill train` would have written it.
-    """
-
-    bundle: Bundle
+    bundle: Bundle  # As `playbill train` would have written it
     parameters: int
     examples: int
     seconds: float

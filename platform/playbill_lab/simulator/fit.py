@@ -30,11 +30,7 @@ REPORTED = tuple((f"p{round(at * 100):02d}", at) for at in ACTIVITY_PROBABILITIE
 
 
 def pair_counts(interactions: pl.DataFrame | pl.LazyFrame) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return distinct titles played by each member, and distinct members of each title.
-
-    Args:
-        interactions: Canonical; rows that are no plays are left out.
-    """
+    """Return distinct titles played by each member, and distinct members of each title, of canonical interactions."""
     plays = interactions.lazy().filter(pl.col("action") == "play").drop_nulls("title_id")
     pairs = plays.select("member_id", "title_id").unique().collect()
     by_member, by_title = (pairs.group_by(key).len().sort(key)["len"].to_numpy() for key in ("member_id", "title_id"))
@@ -42,15 +38,10 @@ def pair_counts(interactions: pl.DataFrame | pl.LazyFrame) -> tuple[npt.NDArray[
 
 
 def fit_report(titles_per_member: npt.NDArray[Any], members_per_title: npt.NDArray[Any]) -> dict[str, Any]:
-    """Compare a log with MovieLens-1M.
+    """Compare distinct titles per member and members per title with MovieLens-1M; zeros are left out.
 
-    Args:
-        titles_per_member: Distinct titles that each member played; members without one are left out.
-        members_per_title: Distinct members that played each title; titles without one are left out.
-
-    Returns:
-        JSON-ready: `gini`, `gini_movielens`; `activity_quantiles`, `activity_quantiles_movielens` (`p01` to `p99`, as
-        multiples of the median); `popularity_shares`, `popularity_shares_movielens` (of each tenth of the titles).
+    Returns JSON-ready `gini`, `activity_quantiles` (`p01` to `p99`, as multiples of the median), `popularity_shares`
+    (of each tenth of the titles), and the same with `_movielens`.
 
     Raises:
         StateError: Nobody played anything.

@@ -36,20 +36,14 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Simulated:
-    """A workspace's log and how it came about.
-
-    Attributes:
-        fit: Its distance to MovieLens, as of `fit.fit_report`.
-        cpu_seconds: Of all processes together; what is left of `seconds` on a machine with other work.
-        peak_gib: Most memory, of all processes together.
-    """
+    """A workspace's log and how it came about."""
 
     world: World
     outcome: Outcome
-    fit: dict[str, Any]
+    fit: dict[str, Any]  # Its distance to MovieLens, as of `fit.fit_report`
     seconds: float
-    cpu_seconds: float
-    peak_gib: float
+    cpu_seconds: float  # Of all processes together; what is left of `seconds` on a machine with other work
+    peak_gib: float  # Most memory, of all processes together
     processes: int
 
     def as_json(self) -> dict[str, Any]:
@@ -95,13 +89,8 @@ def simulate_workspace(
 ) -> Simulated:
     """Fill a workspace with the log of a simulated service. Its tables are replaced whole, or stay as they were.
 
-    Args:
-        workspace: Where.
-        spec: The service.
-        catalogue: Real titles; None generates them.
-        processes: How many run; None is one for each core. The events are the same.
-        replace: Also where the workspace holds a log that was not simulated.
-        progress: Hears how far it is.
+    `catalogue` None generates titles. `replace` also replaces a log that was not simulated. The events are the same for
+    any number of `processes` (None = one for each core).
 
     Raises:
         StateError: The workspace holds another log, or nobody played anything.
@@ -137,13 +126,10 @@ def simulate_workspace(
 
 
 def find_catalogue(project: Project, given: str, seed: int, *, keep_availability: bool = False) -> Catalogue:
-    """Return a real catalogue.
+    """Return a real catalogue: from a file or folder of titles (see `read_titles`), or a workspace that has some.
 
-    Args:
-        project: Whose workspaces are meant.
-        given: A file or folder of titles (see `catalogue_read.read_titles`), or a workspace that has some.
-        seed: Of the world: what the catalogue leaves out is drawn.
-        keep_availability: Keep the workspace's own availability instead of drawing launches.
+    What it leaves out is drawn from the world's `seed`; `keep_availability` keeps the workspace's own availability
+    instead of drawing launches.
 
     Raises:
         DataError: There is nothing there, or titles have mistakes; all are named.

@@ -1,8 +1,6 @@
-"""Cells of a study: one arm on one seed, kept on disk, so that a study that was cut off goes on where it was.
+"""Cells of a study (one arm on one seed), kept on disk so that a study goes on after a kill; and rank correlations.
 
-Do offline metrics rank models as members do? Rank correlations over the models of a study.
-
-Axis letters: M models.
+Those ask whether offline metrics rank models as members do. Axis letters: M models.
 """
 
 from __future__ import annotations
@@ -27,15 +25,11 @@ _METADATA = "playbill.cell"
 
 @dataclass(frozen=True)
 class Offline:
-    """One model on the held-out end of one log.
-
-    Args:
-        metrics: Metric -> mean with its interval by member.
-    """
+    """One model on the held-out end of one log."""
 
     arm: str
     seed: int
-    metrics: Mapping[str, Interval]
+    metrics: Mapping[str, Interval]  # Metric -> mean with its interval by member
     requests: int
     parameters: int
     examples: int
@@ -44,18 +38,12 @@ class Offline:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one arm came to on one seed.
-
-    Args:
-        seed: Of the world, its log and the luck.
-        members: A row per member of the test: member, run, and a column per measure.
-        offline: How the model did on the log; None for an arm that is no model.
-    """
+    """What one arm came to on one seed."""
 
     arm: str
-    seed: int
-    members: pl.DataFrame
-    offline: Offline | None = None
+    seed: int  # Of the world, its log and the luck
+    members: pl.DataFrame  # A row per member of the test: member, run, and a column per measure
+    offline: Offline | None = None  # How the model did on the log; None for an arm that is no model
 
 
 class Cells:
@@ -66,12 +54,7 @@ class Cells:
         folder.mkdir(parents=True, exist_ok=True)
 
     def read(self, arm: str, seed: int, digest: str) -> Cell | None:
-        """Return a cell that was made from the same things; None when there is none yet.
-
-        Args:
-            arm: Its name.
-            seed: Of the run.
-            digest: Digest of all that the cell follows from, see `digest`.
+        """Return the cell of an arm that was made from the same things (see `digest`); None when there is none yet.
 
         Raises:
             IntegrityError: There is a file, and it is no cell.
@@ -110,21 +93,13 @@ def _offline(about: dict[str, Any]) -> Offline:
 
 @dataclass(frozen=True)
 class Agreement:
-    """One offline metric beside one online measure.
+    """One offline metric beside one online measure."""
 
-    Args:
-        metric: Offline, on the held-out end of the log.
-        measure: Online, a column of the test.
-        by_seed: Spearman's rank correlation over the models, for each seed that tells models apart.
-        best_offline: The model that the metric puts first, its mean over the seeds taken.
-        best_online: The model that the measure puts first.
-    """
-
-    metric: str
-    measure: str
-    by_seed: Mapping[int, float]
-    best_offline: str
-    best_online: str
+    metric: str  # Offline, on the held-out end of the log
+    measure: str  # Online, a column of the test
+    by_seed: Mapping[int, float]  # Spearman's rank correlation over the models, for each seed that tells models apart
+    best_offline: str  # The model that the metric puts first, its mean over the seeds taken
+    best_online: str  # The model that the measure puts first
 
     @property
     def mean(self) -> float:
@@ -137,11 +112,7 @@ def agreements(
 ) -> tuple[Agreement, ...]:
     """Compare every metric with every measure that tells models apart; none where there are fewer than three models.
 
-    Args:
-        offline: Every model on every log.
-        online: Arm -> `run` (place of the seed) and a column per measure.
-        metrics: Those that every model has.
-        measures: Columns of `online`.
+    `online`: arm -> `run` (place of the seed) and a column per measure.
     """
     models = list(dict.fromkeys(row.arm for row in offline))
     seeds = list(dict.fromkeys(row.seed for row in offline))

@@ -33,15 +33,12 @@ class Searches:
     Args:
         frame: [N] request_id, member_id, at, country, device, language, query, and wanted (null = nothing that has an
             id).
-        positions: [N] place in `events` that each one's past ends before.
-        events: The log, sorted by member_id and seq.
-        starts: [N] place in `events` of each one's member.
     """
 
     frame: pl.DataFrame
-    positions: Indices
-    events: pl.DataFrame
-    starts: Indices
+    positions: Indices  # [N] place in `events` that each one's past ends before
+    events: pl.DataFrame  # The log, sorted by member_id and seq
+    starts: Indices  # [N] place in `events` of each one's member
 
     def __len__(self) -> int:
         return self.frame.height

@@ -1,10 +1,6 @@
-"""How members look at lists, click, and play: the law applied to questions and their slates.
+"""How members look at lists, click, and play: the law applied to slates, and the exact expectation of their outcomes.
 
 Axis letters: N questions, K places, F factors.
-
-What a slate is worth, exactly: the expectation of its outcome under the law.
-
-Axis letters: N questions, K places.
 """
 
 from __future__ import annotations
@@ -30,43 +26,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Leanings:
-    """What each title of a slate is to the member asked, [N, K]; where the slate is empty all chances are 0.
+    """What each title of a slate is to the member asked, [N, K]; where the slate is empty all chances are 0."""
 
-    Attributes:
-        click: Probability of a click if it is looked at.
-        play: Probability of a play after a click.
-        satisfaction_logit: Log odds of playing it to the end, once begun.
-    """
-
-    click: Floats64
-    play: Floats64
-    satisfaction_logit: Floats64
+    click: Floats64  # Probability of a click if it is looked at
+    play: Floats64  # Probability of a play after a click
+    satisfaction_logit: Floats64  # Log odds of playing it to the end, once begun
 
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """What members did with their slates.
+    """What members did with their slates."""
 
-    Attributes:
-        examined: [N] places looked at, from the first on.
-        clicked: [N, K] places clicked.
-        played: [N] the place that was played; -1 none.
-        satisfaction_logit: [N] of the play; 0 where there is none.
-    """
-
-    examined: NDArray[np.int64]
-    clicked: Bools
-    played: NDArray[np.int64]
-    satisfaction_logit: Floats64
+    examined: NDArray[np.int64]  # [N] places looked at, from the first on
+    clicked: Bools  # [N, K] places clicked
+    played: NDArray[np.int64]  # [N] the place that was played; -1 none
+    satisfaction_logit: Floats64  # [N] of the play; 0 where there is none
 
 
 def leanings(request: PolicyRequest, titles: Ints32) -> Leanings:
-    """Work out the law's probabilities for the titles of slates.
-
-    Args:
-        request: The questions.
-        titles: [N, K]; -1 fills.
-    """
+    """Work out the law's probabilities for the titles [N, K] of slates; -1 fills."""
     world, state, truth = request.world, request.state, request.world.truth
     there, title = titles >= 0, np.maximum(titles, 0)
     member = request.member[:, None]
@@ -117,13 +95,7 @@ def buzz(world: World, title: Ints32, country: NDArray[np.int16], at_us: NDArray
 
 
 def respond(request: PolicyRequest, slates: Slates, streams: Streams) -> Response:
-    """Let members look at their slates.
-
-    Args:
-        request: The questions.
-        slates: Their answers.
-        streams: The luck: a run's own, or a replay's.
-    """
+    """Let members look at their slates; `streams` is the luck, a run's own or a replay's."""
     leaning = leanings(request, slates.titles)
     count, size = slates.titles.shape
     luck = streams.uniform("respond", request.member, request.number, 3 * size)

@@ -1,10 +1,7 @@
-"""What happens once something is played: how far it goes, what is said of it, how the member feels after.
+"""What happens once something is played: how far it goes, thumbs, satisfaction, and the short lists members carry.
 
-Axis letters: N plays.
-
-Short lists of titles that members carry with them, newest first: to be continued, my list, reminders.
-
-Axis letters: M members, W places of a list, N members at hand.
+Those are titles to be continued, my list and reminders, newest first. Axis letters: M members, W places of a list, N
+plays, or members at hand.
 """
 
 from __future__ import annotations
@@ -23,13 +20,9 @@ from playbill_lab.simulator.world.state import State
 
 
 def drop(lists: Ints32, member: NDArray[np.integer], title: Ints32, beside: NDArray[np.int16] | None = None) -> None:
-    """Take one title from the list of each member; the ones behind it move up.
+    """Take one title [N] from the list of each member [N, each once]; the ones behind it move up.
 
-    Args:
-        lists: [M, W], changed in place; -1 fills.
-        member: [N], each once.
-        title: [N].
-        beside: [M, W] values that move with the titles.
+    `lists` [M, W] change in place, -1 fills; `beside` [M, W] are values that move with the titles.
     """
     rows = lists[member]
     kept = np.where(rows == title[:, None], -1, rows)
@@ -46,14 +39,10 @@ def push(
     beside: NDArray[np.int16] | None = None,
     value: NDArray[np.integer] | None = None,
 ) -> None:
-    """Put one title first on the list of each member; it is never on it twice, and the oldest falls off.
+    """Put one title [N] first on the list of each member [N, each once]; the oldest falls off, and none is on it twice.
 
-    Args:
-        lists: [M, W], changed in place; -1 fills.
-        member: [N], each once.
-        title: [N].
-        beside: [M, W] values that move with the titles.
-        value: [N] the new titles' values.
+    `lists` [M, W] change in place, -1 fills; `beside` [M, W] are values that move with the titles, `value` [N] the new
+    ones.
     """
     drop(lists, member, title, beside)
     lists[member] = np.concatenate([title[:, None], lists[member][:, :-1]], axis=1)
@@ -77,38 +66,23 @@ _SECOND = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class Plays:
-    """N plays that begin; row n of each array is one.
+    """N plays that begin; row n of each array is one."""
 
-    Attributes:
-        member: [N], each once.
-        title: [N].
-        at_us: [N] beginning.
-        satisfaction_logit: [N] of the law.
-        number: [N] question that led to it.
-        columns: Canvas, row, position and what else the events carry.
-    """
-
-    member: NDArray[np.int32]
-    title: NDArray[np.int32]
-    at_us: Ints64
-    satisfaction_logit: NDArray[np.float64]
-    number: NDArray[np.int64]
-    columns: dict[str, NDArray[np.generic]]
+    member: NDArray[np.int32]  # [N], each once
+    title: NDArray[np.int32]  # [N]
+    at_us: Ints64  # [N] beginning
+    satisfaction_logit: NDArray[np.float64]  # [N] of the law
+    number: NDArray[np.int64]  # [N] question that led to it
+    columns: dict[str, NDArray[np.generic]]  # Canvas, row, position and what else the events carry
 
 
 @dataclass(frozen=True, eq=False)
 class Playback:
-    """How N plays went.
+    """How N plays went."""
 
-    Attributes:
-        until_us: [N] end.
-        finished: [N] the film, or every episode begun, was played to the end.
-        left: [N] left in the first minutes.
-    """
-
-    until_us: Ints64
-    finished: NDArray[np.bool_]
-    left: NDArray[np.bool_]
+    until_us: Ints64  # [N] end
+    finished: NDArray[np.bool_]  # [N] the film, or every episode begun, was played to the end
+    left: NDArray[np.bool_]  # [N] left in the first minutes
 
 
 def sit(plays: Plays, state: State, streams: Streams, log: EventLog) -> Playback:

@@ -43,15 +43,13 @@ class Outcome:
         members: One row per member: member_id, country, joined_at, churned_at (null = stayed), sessions, plays,
             hours, satisfaction (at the end), days (as a member, within the run), value (long-term value in days:
             days within the run, plus what the hazard leaves of the next `value_days`).
-        titles_per_member: [M] distinct titles that each member played.
-        members_per_title: [T] distinct members that played each title.
     """
 
     policy: str
     members: pl.DataFrame
     counts: dict[str, dict[str, int]]
-    titles_per_member: NDArray[np.int64]
-    members_per_title: NDArray[np.int64]
+    titles_per_member: NDArray[np.int64]  # [M] distinct titles that each member played
+    members_per_title: NDArray[np.int64]  # [T] distinct members that played each title
     seconds: float
     _logs: list[EventLog] | None = field(default=None, repr=False)
 
@@ -82,20 +80,16 @@ def simulate(
     watch: Watch | None = None,
     processes: int | None = 1,
 ) -> Outcome:
-    """Run a world from its first day to its last.
+    """Run a world from its first day to its last, under a policy or the one that its spec names.
 
-    Equal worlds and policies give equal events, to the bit, whatever else is asked for here. Members have the same
-    luck under every policy where their questions are the same ones, so runs can be compared member by member.
+    Equal worlds and policies give equal events, to the bit, whatever else is asked for here. Members have the same luck
+    under every policy where their questions are the same ones, so runs can be compared member by member.
 
-    Args:
-        world: A world.
-        policy: Who fills the pages; None = the one its spec names.
-        writer: Takes the canonical titles, availability, members, and the interactions in batches.
-        keep_log: Hold the interactions in memory: `Outcome.interactions`, and `PolicyRequest.history` for policies.
-        progress: Called with days done and days in all.
-        watch: Called with every round of questions, answers and responses, before members' counters move on.
-        processes: How many run blocks of `days.BLOCK_MEMBERS` members side by side, with equal events; None = one for
-            each core. A run that is watched, or keeps its log, is run in this process.
+    `writer` takes the canonical titles, availability, members, and the interactions in batches. `keep_log` holds the
+    interactions in memory, for `Outcome.interactions` and `PolicyRequest.history`. `progress` is called with days done
+    and days in all, `watch` with every round of questions, answers and responses before members' counters move on.
+    `processes` (None = one for each core) run blocks of members side by side with equal events; a run that is watched,
+    or keeps its log, stays in this process.
 
     Raises:
         ConfigError: Less than one process, or a policy that cannot be sent to others.

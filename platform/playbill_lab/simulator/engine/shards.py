@@ -1,10 +1,7 @@
-"""A day of some members: whose visits begin when, what they ask, and who leaves at night.
+"""Blocks of members, simulated a day at a time: whose visits begin when, what they ask, and who leaves at night.
 
-Axis letters: M members of a block.
-
-A part of a run: some blocks of members in one process, brought to the same mornings as all the others.
-
-Axis letters: M members of the world, N of the part, C countries, T titles.
+A shard is some blocks in one process, brought to the same mornings as all others. Axis letters: M members of the world
+or of a block, N of the shard, C countries, T titles.
 """
 
 from __future__ import annotations
@@ -41,16 +38,11 @@ _MOST_ROUNDS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Members with numbers `first` to `last - 1`. They meet others only in what countries have played by the morning.
-
-    Attributes:
-        first: Its first member.
-        last: The member after its last one.
-    """
+    """Members `first` to `last - 1`. They meet others only in what countries have played by the morning."""
 
     number: int
-    first: int
-    last: int
+    first: int  # Its first member
+    last: int  # The member after its last one
 
     def occasion(self, *of: int) -> tuple[int, ...]:
         """Return what tells its random streams from those of other blocks."""
@@ -156,27 +148,16 @@ Sink = Callable[[pl.DataFrame], None]
 
 @dataclass(frozen=True, eq=False)
 class Totals:
-    """What came of the members of a block; members in order.
+    """What came of the members of a block; members in order."""
 
-    Attributes:
-        churned: [N] moment of leaving; NEVER = still a member.
-        sessions: [N].
-        plays: [N].
-        hours: [N] watched.
-        satisfaction: [N] at the end.
-        titles: [N] distinct titles played.
-        audience: [T] distinct members of the part that played each title.
-        counts: [canvases, actions] events.
-    """
-
-    churned: NDArray[np.int64]
-    sessions: NDArray[np.int64]
-    plays: NDArray[np.int64]
-    hours: NDArray[np.float64]
-    satisfaction: NDArray[np.float64]
-    titles: NDArray[np.int64]
-    audience: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    churned: NDArray[np.int64]  # [N] moment of leaving; NEVER = still a member
+    sessions: NDArray[np.int64]  # [N]
+    plays: NDArray[np.int64]  # [N]
+    hours: NDArray[np.float64]  # [N] watched
+    satisfaction: NDArray[np.float64]  # [N] at the end
+    titles: NDArray[np.int64]  # [N] distinct titles played
+    audience: NDArray[np.int64]  # [T] distinct members of the part that played each title
+    counts: NDArray[np.int64]  # [canvases, actions] events
 
     @classmethod
     def joined(cls, blocks: Sequence[Totals]) -> Totals:
@@ -216,14 +197,9 @@ class Shard:
         self.logs = [EventLog(world, end, sink(block) if sink else None, keep=keep_log) for block in blocks]
 
     def run_day(self, day: int, yesterday: Floats32 | None) -> Floats32:
-        """Run one day.
+        """Run one day and return [C, T] plays of this shard's members.
 
-        Args:
-            day: Of the run.
-            yesterday: [C, T] what members of all parts played the day before; None on the first day.
-
-        Returns:
-            [C, T] what the members of this part played.
+        `yesterday`: [C, T] plays of all members the day before; None on the first day.
         """
         if yesterday is not None:
             self._state.start_day(day, yesterday)

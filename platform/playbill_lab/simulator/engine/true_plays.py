@@ -54,13 +54,12 @@ class TruePlays:
     """How likely each title was to be played in requests of a simulated log.
 
     Args:
-        note: Why nothing more is known; empty while all is.
         believed: The same world by another law, such as one without some effects: what an oracle knows that believes in
             it; None = the law of the world.
     """
 
     world: World
-    note: str = ""
+    note: str = ""  # Why nothing more is known; empty while all is
     believed: World | None = None
     _found: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     _sought: set[str] = field(default_factory=set)
@@ -208,12 +207,10 @@ def _played(request: PolicyRequest, policy: Policy) -> Floats64:
 
 
 def listed(titles: NDArray[np.int32], play: Floats64, look: Floats64) -> Floats64:
-    """Return [N, T] the chance that each title of given lists is looked at.
+    """Return [N, T] the chance that each title of given lists [N, K] (-1 fills) is looked at.
 
-    Args:
-        titles: [N, K]; -1 fills.
-        play: [N, T] chance of a play of what is looked at.
-        look: [N] chance to look at the next place after one that was not played.
+    `play` [N, T] is the chance of a play of what is looked at, `look` [N] that of looking on after one that was not
+    played.
     """
     there, title = titles >= 0, np.maximum(titles, 0).astype(np.int64)
     own = np.take_along_axis(play, title, axis=1) * there
@@ -231,11 +228,7 @@ def looked_at(weights: NDArray[np.floating], play: Floats64, look: Floats64, siz
     have arrived is m, and that of those after which the member looks on r; with both numbers taken for Poisson, title t
     is looked at with probability e^(r - m) P(Poisson(r) < K). The chance is the mean of that over its arrival.
 
-    Args:
-        weights: [N, T] of a list drawn after Plackett and Luce; 0 = no candidate.
-        play: [N, T] chance of a play of what is looked at.
-        look: [N] chance to look at the next place after one that was not played.
-        size: [N] places K.
+    `weights` [N, T] are Plackett and Luce's, 0 = no candidate; `play` and `look` as in `listed`; `size` [N] places K.
     """
     share = np.asarray(weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-30), np.float64)
     on_passing = look[:, None] * (1.0 - play)

@@ -1,10 +1,6 @@
-"""The visits that are going on: who is where on which page, and what they would ask next.
+"""The visits that are going on: who is where on which page, what they ask next, and how home pages are laid out.
 
-Axis letters: N visits, R rows of a page, F factors.
-
-How home pages are laid out: by the service's own law, or in the order of a policy that has one.
-
-Axis letters: N pages, R rows of a page.
+Axis letters: N visits or pages, R rows of a page, F factors.
 """
 
 from __future__ import annotations
@@ -43,47 +39,26 @@ _SHOWN = on.MOST_ROWS * 8
 
 @dataclass(eq=False)
 class Visits:
-    """N visits of N different members; row n of each array is one.
+    """N visits of N different members; row n of each array is one."""
 
-    Attributes:
-        member: [N].
-        now: [N] microseconds since 1970.
-        session: [N] the member's own count.
-        device: [N].
-        intent: [N, F].
-        canvas: [N] of the next question; `DONE` = the visit is over.
-        rows: [N, R] rows of the page, in order.
-        genres: [N, R] genre of each row; -1 = no genre row.
-        length: [N] rows of the page.
-        row_propensity: [N, R] probability of each row at its place, given those above.
-        line: [N] the row that comes next.
-        request: [N] number of the page's first question; -1 = a page begins.
-        shown: [N, S] titles on the page so far.
-        source: [N] title the next list is about; -1 none.
-        wanted: [N] title searched for; -1 none.
-        text: [N] place of the whole query in `texts`; -1 none.
-        tries: [N] queries typed.
-        turns: [N] pages and plays so far.
-    """
-
-    member: NDArray[np.int32]
-    now: NDArray[np.int64]
-    session: NDArray[np.int32]
-    device: NDArray[np.int8]
-    intent: NDArray[np.float32]
-    canvas: NDArray[np.int8]
-    rows: NDArray[np.int8]
-    genres: NDArray[np.int16]
-    length: NDArray[np.int16]
-    row_propensity: NDArray[np.float32]
-    line: NDArray[np.int16]
-    request: NDArray[np.int64]
-    shown: NDArray[np.int32]
-    source: NDArray[np.int32]
-    wanted: NDArray[np.int32]
-    text: NDArray[np.int32]
-    tries: NDArray[np.int16]
-    turns: NDArray[np.int16]
+    member: NDArray[np.int32]  # [N]
+    now: NDArray[np.int64]  # [N] microseconds since 1970
+    session: NDArray[np.int32]  # [N] the member's own count
+    device: NDArray[np.int8]  # [N]
+    intent: NDArray[np.float32]  # [N, F]
+    canvas: NDArray[np.int8]  # [N] of the next question; `DONE` = the visit is over
+    rows: NDArray[np.int8]  # [N, R] rows of the page, in order
+    genres: NDArray[np.int16]  # [N, R] genre of each row; -1 = no genre row
+    length: NDArray[np.int16]  # [N] rows of the page
+    row_propensity: NDArray[np.float32]  # [N, R] probability of each row at its place, given those above
+    line: NDArray[np.int16]  # [N] the row that comes next
+    request: NDArray[np.int64]  # [N] number of the page's first question; -1 = a page begins
+    shown: NDArray[np.int32]  # [N, S] titles on the page so far
+    source: NDArray[np.int32]  # [N] title the next list is about; -1 none
+    wanted: NDArray[np.int32]  # [N] title searched for; -1 none
+    text: NDArray[np.int32]  # [N] place of the whole query in `texts`; -1 none
+    tries: NDArray[np.int16]  # [N] queries typed
+    turns: NDArray[np.int16]  # [N] pages and plays so far
     texts: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:

@@ -26,23 +26,18 @@ class Pages:
     """N home pages that begin, of N different members.
 
     Attributes:
-        number: [N] number of each page's first question.
-        member: [N].
-        at_us: [N] moment, microseconds since 1970.
-        device: [N] place in `canvases.DEVICES`.
         rows: [N, ROWS] rows in the law's own order, place in `canvases.ROWS`; those that cannot be there are -1.
         genre: [N] genre that a genre row would have; what it is for a member without plays does not matter.
-        log: The events so far, where the run keeps them.
     """
 
     state: State
-    number: NDArray[np.int64]
-    member: NDArray[np.int32]
-    at_us: NDArray[np.int64]
-    device: NDArray[np.int8]
+    number: NDArray[np.int64]  # [N] number of each page's first question
+    member: NDArray[np.int32]  # [N]
+    at_us: NDArray[np.int64]  # [N] moment, microseconds since 1970
+    device: NDArray[np.int8]  # [N] place in `canvases.DEVICES`
     rows: NDArray[np.int8]
     genre: NDArray[np.int16]
-    log: EventLog | None = None
+    log: EventLog | None = None  # The events so far, where the run keeps them
 
     def __len__(self) -> int:
         return len(self.member)
@@ -58,11 +53,10 @@ class RowOrders:
     """What pages show.
 
     Attributes:
-        rows: [N, R] rows from the top down; -1 fills.
         propensity: [N, R] probability of each row at its place, given those above it; what stands beside -1 is unread.
     """
 
-    rows: NDArray[np.int8]
+    rows: NDArray[np.int8]  # [N, R] rows from the top down; -1 fills
     propensity: NDArray[np.float32]
 
 

@@ -1,13 +1,8 @@
-"""Policies that fill pages, each with exact propensities.
-
-Axis letters: N questions, T titles, K places.
+"""Policies that fill pages, each with exact propensities, and drawing ranked lists by weights (Plackett and Luce).
 
 A list is drawn place by place. `answer` gives the probability of each title at its place given the places before,
-`probabilities` the same for any other lists: the quantities of off-policy evaluation.
-
-Drawing ranked lists by weights, and the exact probability of every place (Plackett and Luce).
-
-Axis letters: N lists, T titles, K places.
+`probabilities` the same for any other lists: the quantities of off-policy evaluation. Axis letters: N questions, T
+titles, K places.
 """
 
 from __future__ import annotations
@@ -80,11 +75,9 @@ class Policy(Protocol):
 
 
 def load_policy(name: str) -> Policy:
-    """Return a policy.
+    """Return a registered policy, or your own by `module:attribute`: a policy, or what returns one when it is called.
 
-    Args:
-        name: Of a registered policy (also one that an installed package adds through the entry points
-            `playbill.policies`), or `module:attribute` of your own: a policy, or what returns one when it is called.
+    Installed packages register policies through the entry points `playbill.policies`.
 
     Raises:
         UnknownNameError: There is none of this name.

@@ -1,10 +1,6 @@
-"""Questions to a policy, many at once, and its answers.
+"""Questions to a policy, many at once, and its answers, which are checked before anybody sees them.
 
 Axis letters: N questions, T titles, K places, F factors, G genres.
-
-What a policy's answers must be before anybody sees them.
-
-Axis letters: N questions, K places.
 """
 
 from __future__ import annotations
@@ -36,15 +32,10 @@ Codes = NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class LatentIntent:
-    """What members want at the moment of a question. The truth may read it, a policy must not.
+    """What members want at the moment of a question. The truth may read it, a policy must not."""
 
-    Attributes:
-        intent: [N, F] vector of the session's intent; zeros where there is none.
-        wanted: [N] title searched for; -1 = none, or one that is not in the catalogue.
-    """
-
-    intent: NDArray[np.float32]
-    wanted: Codes
+    intent: NDArray[np.float32]  # [N, F] vector of the session's intent; zeros where there is none
+    wanted: Codes  # [N] title searched for; -1 = none, or one that is not in the catalogue
 
     def take(self, places: NDArray[np.integer]) -> LatentIntent:
         """Return some of the rows."""
@@ -56,40 +47,26 @@ class PolicyRequest:
     """N questions of N different members. Row n of every array is one question.
 
     Attributes:
-        state: What has happened so far. Its counters move on: read them before the next question.
         number: [N] int64, unique over a run; the same in runs of other policies where the member came as far.
-        request: [N] int64, number of the request; the rows of one page share it.
-        member: [N] number of the member.
-        at_us: [N] moment, microseconds since 1970.
-        canvas: [N] place in `canvases.CANVASES`.
-        row: [N] place in `canvases.ROWS`; -1 = a canvas without rows.
-        row_position: [N] place of the row on its page.
-        genre: [N] genre of a genre row; -1 = another row.
-        source_title: [N] title the list is about; -1 = none.
-        size: [N] places wanted.
-        device: [N] place in `canvases.DEVICES`.
-        shown: [N, S] titles that are on the page already and may not come again; -1 fills.
-        query: What was typed, None where nothing was.
-        log: The events so far, where the run keeps them.
     """
 
     world: World
-    state: State
+    state: State  # What has happened so far. Its counters move on: read them before the next question
     number: NDArray[np.int64]
-    request: NDArray[np.int64]
-    member: Codes
-    at_us: NDArray[np.int64]
-    canvas: NDArray[np.int8]
-    row: NDArray[np.int8]
-    row_position: NDArray[np.int16]
-    genre: NDArray[np.int16]
-    source_title: Codes
-    size: NDArray[np.int16]
-    device: NDArray[np.int8]
-    shown: Codes
-    query: pl.Series
+    request: NDArray[np.int64]  # [N] int64, number of the request; the rows of one page share it
+    member: Codes  # [N] number of the member
+    at_us: NDArray[np.int64]  # [N] moment, microseconds since 1970
+    canvas: NDArray[np.int8]  # [N] place in `canvases.CANVASES`
+    row: NDArray[np.int8]  # [N] place in `canvases.ROWS`; -1 = a canvas without rows
+    row_position: NDArray[np.int16]  # [N] place of the row on its page
+    genre: NDArray[np.int16]  # [N] genre of a genre row; -1 = another row
+    source_title: Codes  # [N] title the list is about; -1 = none
+    size: NDArray[np.int16]  # [N] places wanted
+    device: NDArray[np.int8]  # [N] place in `canvases.DEVICES`
+    shown: Codes  # [N, S] titles that are on the page already and may not come again; -1 fills
+    query: pl.Series  # What was typed, None where nothing was
     hidden: LatentIntent
-    log: EventLog | None = None
+    log: EventLog | None = None  # The events so far, where the run keeps them
 
     def __len__(self) -> int:
         return len(self.member)
@@ -132,10 +109,7 @@ class PolicyRequest:
         return self._matches
 
     def history(self, places: NDArray[np.integer] | None = None) -> pl.DataFrame:
-        """Return the canonical interactions of the members asked, strictly before each question's moment.
-
-        Args:
-            places: Only of these questions; None = of all.
+        """Return canonical interactions of the members of questions (None = all), strictly before each one's moment.
 
         Raises:
             StateError: The run does not keep its log.
@@ -212,15 +186,13 @@ class Slates:
     """Answers to N questions.
 
     Attributes:
-        titles: [N, K] int32; -1 fills lists that are shorter.
         propensity: [N, K] float32: the probability of that title at that place, given the places before; 0 where
             there is none.
-        scores: [N, K] what the titles were ranked by, if anything.
     """
 
-    titles: Codes
+    titles: Codes  # [N, K] int32; -1 fills lists that are shorter
     propensity: NDArray[np.float32]
-    scores: NDArray[np.float32] | None = None
+    scores: NDArray[np.float32] | None = None  # [N, K] what the titles were ranked by, if anything
 
     def __len__(self) -> int:
         return len(self.titles)

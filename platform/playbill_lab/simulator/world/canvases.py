@@ -74,16 +74,11 @@ DEVICES = ("tv", "mobile", "web", "tablet")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How a canvas or row is looked at.
-
-    Attributes:
-        look: Chance to look at the next place after one that was not played.
-        draw: Added to the log odds of a click there.
-    """
+    """How a canvas or row is looked at."""
 
     size: int
-    look: float
-    draw: float = 0.0
+    look: float  # Chance to look at the next place after one that was not played
+    draw: float = 0.0  # Added to the log odds of a click there
 
 
 CANVAS_PLACES = {

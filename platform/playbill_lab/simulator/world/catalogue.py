@@ -76,32 +76,21 @@ class Catalogue:
     """Titles as canonical rows and as arrays. Row t of each is the same title.
 
     Attributes:
-        titles: Canonical `titles`, one row per title.
-        genres: [G] names.
         genre: [T, G] float32, 1 where a title is of a genre. A title may be of none, when it is a real one.
-        languages: Codes; their places are what `language` holds.
-        language: [T] int16, original language.
-        kind: [T] int8, place in `schema.KINDS`.
-        kids: [T] bool, fit for kids' profiles.
-        runtime_min: [T] int16, of a film, of one episode, of one sitting of a game.
-        seasons: [T] int16, 1 unless a series.
-        episodes: [T] int16 of each season, 1 unless a series.
-        availability: Canonical, where a real catalogue brings its own.
-        given_franchises: What continues what; None where nothing does.
     """
 
-    titles: pl.DataFrame
-    genres: tuple[str, ...]
+    titles: pl.DataFrame  # Canonical `titles`, one row per title
+    genres: tuple[str, ...]  # [G] names
     genre: npt.NDArray[np.float32]
-    languages: tuple[str, ...]
-    language: Whole
-    kind: npt.NDArray[np.int8]
-    kids: npt.NDArray[np.bool_]
-    runtime_min: Whole
-    seasons: Whole
-    episodes: Whole
-    availability: pl.DataFrame | None = None
-    given_franchises: Franchises | None = None
+    languages: tuple[str, ...]  # Codes; their places are what `language` holds
+    language: Whole  # [T] int16, original language
+    kind: npt.NDArray[np.int8]  # [T] int8, place in `schema.KINDS`
+    kids: npt.NDArray[np.bool_]  # [T] bool, fit for kids' profiles
+    runtime_min: Whole  # [T] int16, of a film, of one episode, of one sitting of a game
+    seasons: Whole  # [T] int16, 1 unless a series
+    episodes: Whole  # [T] int16 of each season, 1 unless a series
+    availability: pl.DataFrame | None = None  # Canonical, where a real catalogue brings its own
+    given_franchises: Franchises | None = None  # What continues what; None where nothing does
 
     def __len__(self) -> int:
         return self.titles.height
@@ -115,13 +104,9 @@ class Catalogue:
 def make_catalogue(
     titles: int, languages: Sequence[str], rng: np.random.Generator, franchise_share: float = 0.0
 ) -> Catalogue:
-    """Generate a catalogue.
+    """Generate a catalogue, whose names come in `languages` and whose titles are made in them.
 
-    Args:
-        titles: How many.
-        languages: Codes of languages that names come in and titles are made in, without repeats.
-        rng: Source of every draw.
-        franchise_share: Part of the films that belong to a franchise. Its parts share genres, language and characters.
+    `franchise_share` of the films belong to a franchise, whose parts share genres, language and characters.
 
     Raises:
         DataError: No titles, no languages, or languages in which no name can be made.

@@ -27,12 +27,9 @@ _ARRAYS = ("genre", "language", "kind", "kids", "runtime_min", "seasons", "episo
 
 
 def save_world(folder: Path, spec: WorldSpec, catalogue: Catalogue | None = None) -> None:
-    """Keep what a world was made from. It appears whole or not at all; an older one is replaced.
+    """Write what a world was made from, whole or not at all; an older one is replaced.
 
-    Args:
-        folder: The workspace's; made when missing.
-        spec: What it was made from.
-        catalogue: Real titles, where some were given in place of generated ones.
+    `catalogue`: real titles, where some were given in place of generated ones.
     """
     make_folder(folder)
     about: dict[str, Any] = {"spec": spec.model_dump(mode="json"), "catalogue": None}

@@ -85,32 +85,19 @@ _HOUR_WIDTH, _DAY_WIDTH = 3.0, 5.0
 
 @dataclass(frozen=True, eq=False)
 class Effects:
-    """The effects of a world, worked out for its titles.
-
-    Attributes:
-        by_hour: [24 D, T] log odds by local hour and device.
-        by_weekday: [7, T] log odds.
-        by_day: [366, T] log odds by day of the year.
-        rows: [D, rows + 1] log odds; the last, which -1 reads, is that of no row.
-        look: [canvases, D] chance to look at the next place.
-        next_row: [D] chance to scroll on to the next row.
-        offset_us: [C] local time minus UTC.
-        follows: [T] the title that each continues; -1 none.
-        then: [T] the title that continues each; -1 none.
-        vector: [T, F] of the titles.
-    """
+    """The effects of a world, worked out for its titles."""
 
     spec: EffectsSpec
-    by_hour: Floats64
-    by_weekday: Floats64
-    by_day: Floats64
-    rows: Floats64
-    look: Floats64
-    next_row: Floats64
-    offset_us: NDArray[np.int64]
-    follows: Ints32
-    then: Ints32
-    vector: NDArray[np.float32]
+    by_hour: Floats64  # [24 D, T] log odds by local hour and device
+    by_weekday: Floats64  # [7, T] log odds
+    by_day: Floats64  # [366, T] log odds by day of the year
+    rows: Floats64  # [D, rows + 1] log odds; the last, which -1 reads, is that of no row
+    look: Floats64  # [canvases, D] chance to look at the next place
+    next_row: Floats64  # [D] chance to scroll on to the next row
+    offset_us: NDArray[np.int64]  # [C] local time minus UTC
+    follows: Ints32  # [T] the title that each continues; -1 none
+    then: Ints32  # [T] the title that continues each; -1 none
+    vector: NDArray[np.float32]  # [T, F] of the titles
 
     @classmethod
     def make(cls, spec: WorldSpec, catalogue: Catalogue, truth: GroundTruth) -> Effects:

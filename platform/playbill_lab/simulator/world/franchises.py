@@ -36,17 +36,11 @@ _NUMERALS = ("I", "II", "III", "IV", "V", "VI")
 
 @dataclass(frozen=True, eq=False)
 class Franchises:
-    """The franchises of a catalogue.
+    """The franchises of a catalogue."""
 
-    Attributes:
-        head: [T] first part of each title's franchise; a title on its own is its own head.
-        part: [T] place in the franchise, from 1.
-        follows: [T] the part before; -1 for first parts and titles on their own.
-    """
-
-    head: Ints32
-    part: Ints32
-    follows: Ints32
+    head: Ints32  # [T] first part of each title's franchise; a title on its own is its own head
+    part: Ints32  # [T] place in the franchise, from 1
+    follows: Ints32  # [T] the part before; -1 for first parts and titles on their own
 
     @classmethod
     def none(cls, titles: int) -> Self:
@@ -56,13 +50,7 @@ class Franchises:
 
     @classmethod
     def draw(cls, films: NDArray[np.bool_], share: float, rng: np.random.Generator) -> Self:
-        """Draw franchises.
-
-        Args:
-            films: [T] titles that can be parts.
-            share: Of them that are parts of something.
-            rng: Source of every draw.
-        """
+        """Draw franchises from a `share` of the titles that can be parts, `films` [T]."""
         found = cls.none(len(films))
         order = rng.permutation(np.flatnonzero(films))
         order = order[: round(share * len(order))]

@@ -31,17 +31,11 @@ _DELAYED, _CLOSING = 0.25, 0.06
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Where and when each title can be watched.
+    """Where and when each title can be watched."""
 
-    Attributes:
-        opens: [T, C] first moment; NEVER where it is not licensed.
-        closes: [T, C] first moment after the window; NEVER = open-ended.
-        announced: [T] moment from which the title is known at all.
-    """
-
-    opens: Ints64
-    closes: Ints64
-    announced: Ints64
+    opens: Ints64  # [T, C] first moment; NEVER where it is not licensed
+    closes: Ints64  # [T, C] first moment after the window; NEVER = open-ended
+    announced: Ints64  # [T] moment from which the title is known at all
 
 
 def draw_windows(spec: WorldSpec, catalogue: Catalogue, rng: np.random.Generator) -> Windows:

@@ -1,12 +1,9 @@
-"""The members of a simulated service: where they live, when they joined, how active they are.
+"""The members of a simulated service (where they live, when they joined, how active they are), and what to fit them to.
 
-Axis letters: M members, C countries, L languages.
-
-What a real log looks like: popularity and activity of MovieLens-1M, to fit a simulated service to.
-
-Source: F. Maxwell Harper and Joseph A. Konstan (2015), "The MovieLens Datasets: History and Context", ACM TiiS 5(4),
-https://doi.org/10.1145/2827872; 1,000,209 ratings of 3,706 titles by 6,040 members with 20 ratings or more each.
-The constants are computed by `tests/benchmarks/movielens_reference.py FILE` from its log.
+That is popularity and activity of MovieLens-1M. Source: F. Maxwell Harper and Joseph A. Konstan (2015), "The MovieLens
+Datasets: History and Context", ACM TiiS 5(4), https://doi.org/10.1145/2827872; 1,000,209 ratings of 3,706 titles by
+6,040 members with 20 ratings or more each. The constants are computed by `tests/benchmarks/movielens_reference.py FILE`
+from its log. Axis letters: M members, C countries, L languages.
 """
 
 from __future__ import annotations
@@ -34,25 +31,15 @@ _OTHER_LANGUAGE = 0.2
 
 @dataclass(frozen=True, eq=False)
 class Members:
-    """Members as arrays; row m of each is the same one.
+    """Members as arrays; row m of each is the same one."""
 
-    Attributes:
-        country: [M] int16, place in the spec's countries.
-        language: [M] int16, place in the world's languages.
-        kids: [M] bool, a kids' profile.
-        joined: [M] int64, microseconds since 1970.
-        activity: [M] mean sessions a day, mean `sessions_per_day`, spread as in MovieLens-1M.
-        device: [M, devices] share of each device in the member's sessions.
-        speaks: [M, L] bool, the catalogue languages that need no subtitles.
-    """
-
-    country: NDArray[np.int16]
-    language: NDArray[np.int16]
-    kids: NDArray[np.bool_]
-    joined: NDArray[np.int64]
-    activity: NDArray[np.float64]
-    device: NDArray[np.float64]
-    speaks: NDArray[np.bool_]
+    country: NDArray[np.int16]  # [M] int16, place in the spec's countries
+    language: NDArray[np.int16]  # [M] int16, place in the world's languages
+    kids: NDArray[np.bool_]  # [M] bool, a kids' profile
+    joined: NDArray[np.int64]  # [M] int64, microseconds since 1970
+    activity: NDArray[np.float64]  # [M] mean sessions a day, mean `sessions_per_day`, spread as in MovieLens-1M
+    device: NDArray[np.float64]  # [M, devices] share of each device in the member's sessions
+    speaks: NDArray[np.bool_]  # [M, L] bool, the catalogue languages that need no subtitles
 
     def __len__(self) -> int:
         return len(self.country)
@@ -143,10 +130,8 @@ Counts = npt.NDArray[Any]
 def popularity_gini(counts: Counts) -> float:
     """Return the Gini coefficient of counts above 0: 0 when all are alike, towards 1 when one has everything.
 
-    `sum((2 i - n - 1) x_i) / (n sum(x))` over counts in ascending order, i from 1 to n.
-
-    Args:
-        counts: Plays, or ratings, of each title. Zeros are left out: a log does not know titles without a row.
+    `sum((2 i - n - 1) x_i) / (n sum(x))` over counts in ascending order, i from 1 to n. Zeros are left out: a log does
+    not know titles without a row.
 
     Raises:
         ValueError: No count is above 0.
@@ -164,10 +149,6 @@ def activity_relative(
     counts: Counts, probabilities: tuple[float, ...] = ACTIVITY_PROBABILITIES
 ) -> npt.NDArray[np.float64]:
     """Return quantiles of counts above 0, as multiples of their median.
-
-    Args:
-        counts: Titles played, or rated, by each member.
-        probabilities: Between 0 and 1.
 
     Raises:
         ValueError: No count is above 0.

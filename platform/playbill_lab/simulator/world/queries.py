@@ -1,14 +1,10 @@
-"""What members type: growing prefixes of names in some language, with slips, of titles that may not be there.
+"""What members type (growing prefixes of names, with slips, of titles that may not be there), and matching it.
 
 A query means one title, by its name in the member's language, in its original language or in English. People start at
 the first word or at a later one, write without accents, and slip now and then: a letter left out, doubled, changed or
-swapped with the next. Titles that the service does not have are asked for by names of the same kind.
+swapped with the next. Names are matched by prefixes of words with binary search, slips by letters in common.
 
-Axis letters: N queries, T titles, W letters.
-
-Matching what is typed with names: prefixes of words by binary search, slips by letters in common.
-
-Axis letters: N queries, T titles, E entries (a name from one of its words on), H buckets of letter pairs.
+Axis letters: N queries, T titles, W letters, E entries (a name from one of its words on), H buckets of letter pairs.
 """
 
 from __future__ import annotations
@@ -51,19 +47,12 @@ def plain(text: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class QueryBook:
-    """The names of a catalogue, ready to be typed and to be matched.
+    """The names of a catalogue, ready to be typed and to be matched."""
 
-    Args:
-        letters: [names, W] code points of plain names, 0 behind their end.
-        of_title: [T + absent, languages] place of a title's name in `letters` by language.
-        original: [T + absent] place of its name in the original language.
-        english: [T + absent] place of its English name.
-    """
-
-    letters: Letters
-    of_title: npt.NDArray[np.int64]
-    original: npt.NDArray[np.int64]
-    english: npt.NDArray[np.int64]
+    letters: Letters  # [names, W] code points of plain names, 0 behind their end
+    of_title: npt.NDArray[np.int64]  # [T + absent, languages] place of a title's name in `letters` by language
+    original: npt.NDArray[np.int64]  # [T + absent] place of its name in the original language
+    english: npt.NDArray[np.int64]  # [T + absent] place of its English name
     titles: int
     index: NameIndex
 
@@ -87,10 +76,8 @@ class QueryBook:
     def intended(self, wanted: AnyInts, language: AnyInts, rng: np.random.Generator) -> pl.Series:
         """Return what members mean to type, slips included, as whole names: [N] strings.
 
-        Args:
-            wanted: [N] titles; `ABSENT` = one that the catalogue does not have.
-            language: [N] the members' languages, places in the catalogue's.
-            rng: Source of every draw.
+        `wanted` [N] titles, `ABSENT` = one that the catalogue does not have; `language` [N] places in the catalogue's
+        languages.
         """
         count = len(wanted)
         entry = np.where(wanted >= 0, wanted, self.titles + rng.integers(ABSENT_NAMES, size=count))
@@ -233,31 +220,20 @@ _LAST = "\U0010ffff"
 
 @dataclass(frozen=True, eq=False)
 class NameIndex:
-    """Names in order, to find those that go on from what was typed.
+    """Names in order, to find those that go on from what was typed."""
 
-    Args:
-        entries: [E] names from each of their words on, sorted.
-        title: [E] whose they are.
-        weight: [E] 1 from the first word on, less from a later one.
-        size: [E] letters of the whole name.
-        pairs: [names, H] 1 where a name has letter pairs of a bucket.
-        starts: [T] first name of each title; names of a title lie together.
-    """
-
-    entries: npt.NDArray[np.str_]
-    title: npt.NDArray[np.int64]
-    weight: npt.NDArray[np.float32]
-    size: npt.NDArray[np.int64]
-    pairs: npt.NDArray[np.float32]
-    starts: npt.NDArray[np.int64]
+    entries: npt.NDArray[np.str_]  # [E] names from each of their words on, sorted
+    title: npt.NDArray[np.int64]  # [E] whose they are
+    weight: npt.NDArray[np.float32]  # [E] 1 from the first word on, less from a later one
+    size: npt.NDArray[np.int64]  # [E] letters of the whole name
+    pairs: npt.NDArray[np.float32]  # [names, H] 1 where a name has letter pairs of a bucket
+    starts: npt.NDArray[np.int64]  # [T] first name of each title; names of a title lie together
 
     @classmethod
     def make(cls, names: Sequence[str], of_title: npt.NDArray[np.int64]) -> NameIndex:
-        """Index names.
+        """Index plain names, those of one title together, titles in order.
 
-        Args:
-            names: Plain names, those of one title together, titles in order.
-            of_title: [T, languages] places in `names`; the smallest of a row is the title's first name.
+        `of_title` [T, languages]: places in `names`; the smallest of a row is the title's first name.
         """
         starts = np.asarray(of_title.min(axis=1))
         owner = np.searchsorted(starts, np.arange(len(names)), side="right") - 1
@@ -283,17 +259,11 @@ class NameIndex:
         return np.ascontiguousarray(self.pairs.T).astype(np.uint16)
 
     def scores(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Match plain queries.
+        """Match plain queries [N]; return [N, T] from 0 to 1.
 
         A name (or what follows one of its words) that goes on from the query scores by the place of that word and by
         how much of the name is typed. Where none does, titles score by the share of the query's letter pairs that a
         name of theirs has.
-
-        Args:
-            queries: [N] plain texts.
-
-        Returns:
-            [N, T] from 0 to 1.
         """
         found = np.zeros((len(queries), len(self.starts)), np.float32)
         lengths = np.array([len(query) for query in queries], np.int64)

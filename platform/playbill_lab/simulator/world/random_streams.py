@@ -1,10 +1,8 @@
-"""Random numbers that belong to a member and an occasion, not to the order in which they are asked for.
+"""Random numbers that belong to a member and an occasion, not to the order in which they are drawn.
 
-A number is a hash of (seed, purpose, member, occasion, place). So two runs that ask other members, in other
-batches, give the same member the same luck: policies are compared by common random numbers, and batches of any
-size give equal tables. The hash is splitmix64's finaliser (Steele, Lea and Flood, OOPSLA 2014).
-
-Linear algebra in one thread: how sums are split among threads changes their last bits, and a log must not.
+A number is a hash of (seed, purpose, member, occasion, place), so runs over other members or batches give a member the
+same luck: policies are compared by common random numbers. The hash is splitmix64's finaliser (Steele, Lea and Flood,
+OOPSLA 2014).
 """
 
 from __future__ import annotations
@@ -33,13 +31,10 @@ class Streams:
     def uniform(
         self, purpose: str, member: AnyInts, occasion: AnyInts | int, places: int | None = None
     ) -> NDArray[np.float64]:
-        """Return numbers in [0, 1), one or `places` for each member.
+        """Return numbers in [0, 1): [N], or [N, places].
 
-        Args:
-            purpose: What they decide, such as "churn"; each purpose has its own stream.
-            member: [N] numbers of members.
-            occasion: [N] which of the member's occasions, or one number for all.
-            places: None returns [N], a number returns [N, places].
+        Each `purpose`, such as "churn", has its own stream; `occasion` [N] counts a member's own, or is one number for
+        all.
         """
         key = np.uint64((self.seed << 32) ^ zlib.crc32(purpose.encode()))
         with np.errstate(over="ignore"):
@@ -69,6 +64,6 @@ def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def one_thread() -> AbstractContextManager[object]:
-    """Return a context in which BLAS, whichever it is, uses one thread."""
+    """Return a context in which BLAS uses one thread: how sums are split among threads changes their last bits."""
     limited: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
     return limited

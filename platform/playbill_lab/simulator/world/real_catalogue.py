@@ -27,10 +27,7 @@ _MANY = 5
 
 
 def read_titles(path: Path) -> pl.DataFrame:
-    """Read titles from a parquet file of canonical titles, or from a folder of it or of MovieLens.
-
-    Args:
-        path: A `.parquet` file, or a folder with `titles.parquet`, `movies.dat` or `movies.csv`.
+    """Read titles from canonical parquet, or a folder with `titles.parquet`, `movies.dat` or `movies.csv`.
 
     Raises:
         DataError: There is nothing there that can be read.
@@ -83,15 +80,10 @@ def _movielens_rows(path: Path) -> pl.DataFrame:
 def read_catalogue(
     titles: pl.DataFrame | Path, availability: pl.DataFrame | None, rng: np.random.Generator
 ) -> Catalogue:
-    """Take a real catalogue in place of a generated one.
+    """Take canonical titles (or where they lie, see `read_titles`) in place of a generated catalogue.
 
-    What it leaves out is filled in: lengths by kind, seasons and episodes are drawn; a language nobody told is
-    `und`; a title without a release date is an old one.
-
-    Args:
-        titles: Canonical titles, one row per title or several versions of it, or where they lie (`read_titles`).
-        availability: Canonical windows, where they are known; without them the world draws its own.
-        rng: Source of what is drawn.
+    What it leaves out is filled in: lengths by kind, seasons and episodes are drawn; a language nobody told is `und`; a
+    title without a release date is an old one. Without `availability` the world draws its own windows.
 
     Raises:
         DataError: No titles, or rows with mistakes; all are named.

@@ -218,11 +218,7 @@ def named_worlds() -> tuple[str, ...]:
 
 
 def read_world_file(path: Path, given: dict[str, Any]) -> WorldSpec:
-    """Read a world.
-
-    Args:
-        path: YAML with the fields of `WorldSpec`, or one of `named_worlds`.
-        given: Fields that replace those of the file.
+    """Read a world from YAML, or one of `named_worlds`; fields of `given` replace the file's.
 
     Raises:
         ConfigError: There is no such file.

@@ -74,12 +74,7 @@ class State:
         self._standings()
 
     def start_day(self, day: int, yesterday: NDArray[np.float32]) -> None:
-        """Bring the counters by country to the morning of a day, and work out what they decide.
-
-        Args:
-            day: Of the run, from 1.
-            yesterday: [C, T] plays of the day before, by all members.
-        """
+        """Bring the counters by country to the morning of `day`, from 1 on; `yesterday` [C, T]: all members' plays."""
         self._daily = [*self._daily[1:], yesterday]
         self.plays_7d = np.sum(self._daily, axis=0, dtype=np.float32)
         self.plays_2d = np.sum(self._daily[-2:], axis=0, dtype=np.float32)

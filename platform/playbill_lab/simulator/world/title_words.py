@@ -1,6 +1,4 @@
-"""Words that generated titles are made of: names in twelve languages, and synopses that speak of their genres.
-
-Names, characters and synopses of generated titles.
+"""Names in twelve languages, characters, and synopses that speak of their genres, of generated titles.
 
 Axis letters: T titles, G genres.
 """
@@ -20,17 +18,13 @@ from playbill.errors import DataError, Problem, nearest
 
 @dataclass(frozen=True, slots=True)
 class Tongue:
-    """How names are made in one language. Word i means the same thing in every language.
-
-    Attributes:
-        described: Template of an adjective `a` and a noun `n`.
-    """
+    """How names are made in one language. Word i means the same thing in every language."""
 
     nouns: tuple[str, ...]
     adjectives: tuple[str, ...]
     of: str
     both: str
-    described: str
+    described: str  # Template of an adjective `a` and a noun `n`
 
 
 def _tongue(nouns: str, adjectives: str, of: str, both: str, described: str) -> Tongue:
@@ -206,15 +200,9 @@ def check_languages(languages: Sequence[str]) -> None:
 
 
 def make_names(count: int, languages: Sequence[str], rng: np.random.Generator) -> Names:
-    """Name titles in every language; names of one language differ from one another.
+    """Name titles in every language, all of them in `TONGUES`: for each, in order, the name of each title.
 
-    Args:
-        count: Titles.
-        languages: Codes, all of them in `TONGUES`.
-        rng: Source of the draw.
-
-    Returns:
-        For each language, in order, the name of each title. One title means the same thing in all of them.
+    One title means the same thing in all languages; names of one language differ from one another.
     """
     rounds = -(-count // CONCEPTS)
     drawn = np.concatenate([rng.permutation(CONCEPTS) + at * CONCEPTS for at in range(rounds)])[:count]
@@ -253,11 +241,7 @@ def make_synopses(
 ) -> list[str]:
     """Write a synopsis of each title from the words of its genres and words that all share.
 
-    Args:
-        genres: [T, G], at least one of each title, G in the order of `GENRE_WORDS`.
-        names: [T] genre names to look words up by, in the order of G.
-        characters: [T].
-        rng: Source of the draw.
+    `genres` [T, G], at least one of each title; `names` [G] of the genres, by which words are looked up.
     """
     words = np.array([GENRE_WORDS[name].split() for name in names])
     own = np.array(COMMON_WORDS)

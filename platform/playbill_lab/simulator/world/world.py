@@ -1,6 +1,4 @@
-"""A simulated world: canonical titles, availability and members, and the truth behind them.
-
-What is true in a world and no policy knows: tastes, vectors, appeal, quality, launches.
+"""A simulated world: canonical titles, availability and members, and the truth behind them that no policy knows.
 
 Axis letters: M members, T titles, F factors, G genres, C countries, L languages.
 """
@@ -40,31 +38,20 @@ class GroundTruth:
     """The hidden side of titles and members.
 
     Attributes:
-        taste: [M, F] of members; `taste @ vector.T` is their match with titles, of variance about 1.
-        vector: [T, F] of titles.
-        genre_vector: [G, F] around which tastes and intents lie.
-        genre_weight: [M, G] how much of each genre is in a member's taste; sums to 1.
-        appeal: [T] what makes members click.
-        quality: [T] what makes members glad.
-        bait: [T] titles of much appeal and little quality.
-        pull: [T] popularity beyond taste, heavy-tailed in e^pull.
-        buzz: [T] log odds added on the day of launch.
-        half_life_days: [T] of the buzz.
-        activity: [M] mean sessions a day.
         taste_alone: [M, F] of who sits at the member's other devices than a TV; None where that is nobody else.
     """
 
-    taste: Floats32
-    vector: Floats32
-    genre_vector: Floats32
-    genre_weight: Floats32
-    appeal: Floats32
-    quality: Floats32
-    bait: NDArray[np.bool_]
-    pull: Floats32
-    buzz: Floats32
-    half_life_days: Floats32
-    activity: Floats32
+    taste: Floats32  # [M, F] of members; `taste @ vector.T` is their match with titles, of variance about 1
+    vector: Floats32  # [T, F] of titles
+    genre_vector: Floats32  # [G, F] around which tastes and intents lie
+    genre_weight: Floats32  # [M, G] how much of each genre is in a member's taste; sums to 1
+    appeal: Floats32  # [T] what makes members click
+    quality: Floats32  # [T] what makes members glad
+    bait: NDArray[np.bool_]  # [T] titles of much appeal and little quality
+    pull: Floats32  # [T] popularity beyond taste, heavy-tailed in e^pull
+    buzz: Floats32  # [T] log odds added on the day of launch
+    half_life_days: Floats32  # [T] of the buzz
+    activity: Floats32  # [M] mean sessions a day
     taste_alone: Floats32 | None = None
 
 
@@ -148,27 +135,18 @@ def _unit(rows: NDArray[np.floating]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """A service before its first day. Equal specs and catalogues make equal worlds, to the bit.
-
-    Attributes:
-        catalogue: Its titles; what policies may know of them.
-        windows: Where and when each title can be watched.
-    """
+    """A service before its first day. Equal specs and catalogues make equal worlds, to the bit."""
 
     spec: WorldSpec
-    catalogue: Catalogue
-    windows: Windows
+    catalogue: Catalogue  # Its titles; what policies may know of them
+    windows: Windows  # Where and when each title can be watched
     people: Members
     truth: GroundTruth
     queries: QueryBook
 
     @classmethod
     def make(cls, spec: WorldSpec, catalogue: Catalogue | None = None) -> World:
-        """Draw a world.
-
-        Args:
-            spec: Its sizes.
-            catalogue: Real titles; None generates `spec.titles` of them.
+        """Draw a world; without a real catalogue, `spec.titles` titles are generated.
 
         Raises:
             DefinitionError: The spec's countries contradict each other, or the catalogue has no titles.

@@ -33,17 +33,12 @@ IMPROVEMENT = "titles.svd_start"
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arms beside a base, by canvas.
-
-    Args:
-        quality: Arm, the base among them -> canvas -> quality.
-        relative: Arm -> canvas -> (arm - base) / base. An arm may lack a canvas.
-    """
+    """Arms beside a base, by canvas."""
 
     part: str
     base: str
-    quality: Mapping[str, Mapping[str, Interval]]
-    relative: Mapping[str, Mapping[str, Interval]]
+    quality: Mapping[str, Mapping[str, Interval]]  # Arm, the base among them -> canvas -> quality
+    relative: Mapping[str, Mapping[str, Interval]]  # Arm -> canvas -> (arm - base) / base. An arm may lack a canvas
 
 
 def compare_part(run: LedgerRun, part: str) -> Comparison:
@@ -110,15 +105,7 @@ def improvement(run: LedgerRun) -> Comparison:
 def compared(
     run: LedgerRun, part: str, base: str, arms: Mapping[str, Sequence[LedgerCell]], fold: str | None = None
 ) -> Comparison:
-    """Compare arms with a base on every canvas.
-
-    Args:
-        run: The ledger.
-        part: Its name.
-        base: One of the arms.
-        arms: Arm -> its cell for each seed.
-        fold: Only requests of this fold; None = all.
-    """
+    """Compare arms (arm -> its cell for each seed) with one of them on every canvas, on one fold or on all requests."""
     found: dict[str, dict[str, Interval]] = {name: {} for name in arms}
     relative: dict[str, dict[str, Interval]] = {name: {} for name in arms if name != base}
     for canvas, cases in run.canvases().items():

@@ -1,12 +1,8 @@
-"""One model of a ledger on one seed: trained by the loop of `playbill train`, and asked on every canvas it serves.
+"""One model of a ledger on one seed: trained by the loop of `playbill train`, and measured on every canvas it serves.
 
-Axis letters: N requests, T titles.
-
-A part of a training set: the rows of some canvases, and of some heads, over the same encoder, titles and histories.
-
-A model that learns from a part reads what a model of the whole reads, and learns only from its own requests. So models
-of one canvas each can be compared with one model of all: what differs is whose rows teach them.
-Letters: n tokens, R rows, m requests.
+It may learn from a part of a training set: the rows of some canvases and heads over the same encoder, titles and
+histories. So models of one canvas each can be compared with one of all: what differs is whose rows teach them. Axis
+letters: N requests, T titles, n tokens, R rows, m requests.
 """
 
 from __future__ import annotations
@@ -39,21 +35,14 @@ from playbill_lab.studies.ledger.data import METRICS, LedgerService, PolicyReque
 
 @dataclass(frozen=True)
 class Costs:
-    """What a model costs.
+    """What a model costs."""
 
-    Args:
-        train_seconds: Wall clock in the training loop.
-        cpu_seconds: Processor time of the same.
-        rows: Labelled rows of an epoch, made ones left out.
-        serving_bytes: Of its weights and of the titles' vectors that serving keeps.
-    """
-
-    train_seconds: float
-    cpu_seconds: float
+    train_seconds: float  # Wall clock in the training loop
+    cpu_seconds: float  # Processor time of the same
     steps: int
-    rows: int
+    rows: int  # Labelled rows of an epoch, made ones left out
     parameters: int
-    serving_bytes: int
+    serving_bytes: int  # Of its weights and of the titles' vectors that serving keeps
 
 
 class Answerer(Protocol):
@@ -176,15 +165,9 @@ def _title_values(cases: TitleCases, function: ScoreFunction, k: int) -> Floats6
 def canvas_rows(
     data: TrainingSet, resolved: ResolvedModel, canvases: Collection[str], heads: Collection[str]
 ) -> TrainingSet:
-    """Return what is learnt about some canvases.
+    """Return the part of a training set, built for the model `resolved`, that teaches some heads about some canvases.
 
     Rows of other canvases are kept only where rows of these are made from them, and then teach nothing themselves.
-
-    Args:
-        data: The whole training set.
-        resolved: The model it was built for.
-        canvases: Whose rows are kept; others of the log may be among them.
-        heads: Whose labels are kept.
 
     Raises:
         UnknownNameError: The training set has no such head.

@@ -1,10 +1,7 @@
-"""What every model of a ledger shares: one log, one split, features, one training set, and the requests it is asked.
+"""What all models of a ledger share: its options, one log, split, features, training set, and held-out requests.
 
-Models differ in whose rows teach them. Everything else is built once: the training set, which is then cut, and each
-canvas's held-out requests with their features and candidates, which all models of that canvas answer.
-Axis letters: N requests, T titles.
-
-What a ledger is asked: which parts, which canvases, how much data and how long to learn.
+Models differ in whose rows teach them; everything else is built once, with the requests' features and candidates. Axis
+letters: N requests, T titles.
 """
 
 from __future__ import annotations
@@ -50,30 +47,20 @@ class LogTables(Protocol):
 
 @dataclass(frozen=True)
 class TitleCases:
-    """The held-out requests of one canvas, ready to be answered by any number of models.
-
-    Args:
-        case: N requests of one fold.
-        chunks: The same with their candidates and features.
-    """
+    """The held-out requests of one canvas, ready to be answered by any number of models."""
 
     canvas: str
-    case: EvaluationCase
-    chunks: tuple[Chunk, ...]
+    case: EvaluationCase  # N requests of one fold
+    chunks: tuple[Chunk, ...]  # The same with their candidates and features
 
 
 @dataclass(frozen=True)
 class RowCases:
-    """The held-out pages of one canvas of rows, likewise.
-
-    Args:
-        case: N pages of one fold.
-        requests: [N] the same with their features.
-    """
+    """The held-out pages of one canvas of rows, likewise."""
 
     canvas: str
-    case: RowCase
-    requests: Sequence[Request]
+    case: RowCase  # N pages of one fold
+    requests: Sequence[Request]  # [N] the same with their features
 
 
 PolicyRequest = TitleCases | RowCases
@@ -96,22 +83,16 @@ class SomeMembers:
 
 @dataclass
 class LedgerService:
-    """A log and what is asked of it.
+    """A log and what is asked of it."""
 
-    Args:
-        tables: The canonical tables: a workspace's, or a simulated log.
-        clock: What labels mature against.
-        snapshot: Which data this is, for what is kept.
-    """
-
-    tables: Any
+    tables: Any  # The canonical tables: a workspace's, or a simulated log
     frames: EvaluationTables
     resolved: ResolvedModel
     split: Split
     features: Any
-    clock: Clock
+    clock: Clock  # What labels mature against
     options: LedgerOptions
-    snapshot: str = ""
+    snapshot: str = ""  # Which data this is, for what is kept
     _requested: dict[str, tuple[PolicyRequest, ...] | str] = field(default_factory=dict)
 
     @classmethod
@@ -234,35 +215,20 @@ METRICS = ("ndcg", "mrr", "hr")
 
 @dataclass(frozen=True)
 class LedgerOptions:
-    """Sizes of a ledger.
+    """Sizes of a ledger."""
 
-    Args:
-        parts: Some of `PARTS`.
-        canvases: Canvases of the model; empty = all.
-        seeds: Of weights, order and dropout; every model is trained once for each.
-        protocol: What is held out; None = the definition's.
-        members: Drawn at random to learn from; None = all. Whoever is not drawn is asked all the same.
-        requests: Held-out requests of a canvas at most, whole members; None = all.
-        dim: Width of every network; None = the definition's.
-        epochs: Passes over the data; None = the definition's.
-        min_steps: Optimizer steps at least, of every model; None = the definition's.
-        k: Places of a list.
-        minimum_members: A canvas with held-out requests of fewer is named and not judged.
-        resamples: Draws of members behind intervals.
-    """
-
-    parts: tuple[str, ...] = ("canvases",)
-    canvases: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (17, 18, 19)
-    protocol: str | None = "global_time"
-    members: int | None = None
-    requests: int | None = 6000
-    dim: int | None = None
-    epochs: int | None = None
-    min_steps: int | None = None
-    k: int = 10
-    minimum_members: int = 20
-    resamples: int = 1000
+    parts: tuple[str, ...] = ("canvases",)  # Some of `PARTS`
+    canvases: tuple[str, ...] = ()  # Canvases of the model; empty = all
+    seeds: tuple[int, ...] = (17, 18, 19)  # Of weights, order and dropout; every model is trained once for each
+    protocol: str | None = "global_time"  # What is held out; None = the definition's
+    members: int | None = None  # Drawn at random to learn from; None = all. Whoever is not drawn is asked all the same
+    requests: int | None = 6000  # Held-out requests of a canvas at most, whole members; None = all
+    dim: int | None = None  # Width of every network; None = the definition's
+    epochs: int | None = None  # Passes over the data; None = the definition's
+    min_steps: int | None = None  # Optimizer steps at least, of every model; None = the definition's
+    k: int = 10  # Places of a list
+    minimum_members: int = 20  # A canvas with held-out requests of fewer is named and not judged
+    resamples: int = 1000  # Draws of members behind intervals
 
     def check(self) -> None:
         """Refuse what cannot be run, before anything is.

@@ -48,24 +48,16 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class HeadGain:
-    """One head, joint and alone.
-
-    Args:
-        joint: Area under the curve in the consolidated model.
-        single: With the head alone.
-        gain: joint - single, over members and seeds.
-        trained: Labelled rows of training.
-        canvas: Whose own model the other one is; None = the head alone, on all canvases.
-    """
+    """One head, joint and alone."""
 
     head: str
-    joint: float
-    single: float
-    gain: Interval
+    joint: float  # Area under the curve in the consolidated model
+    single: float  # With the head alone
+    gain: Interval  # joint - single, over members and seeds
     rows: int
     positives: int
-    trained: int
-    canvas: str | None = None
+    trained: int  # Labelled rows of training
+    canvas: str | None = None  # Whose own model the other one is; None = the head alone, on all canvases
 
 
 def head_gains(run: LedgerRun) -> tuple[HeadGain, ...]:
@@ -231,14 +223,10 @@ def auc_gain(
     """Return the mean difference of areas under the curve, paired by member and seed.
 
     The variance is that over draws of members of the difference averaged over seeds, plus the seeds' own over their
-    number; see `playbill.metrics.seed_interval`, whose degrees of freedom are used.
+    number; see `playbill.metrics.seed_interval`, whose degrees of freedom are used. Each draw sorts the rows anew, so
+    two hundred at most are made.
 
-    Args:
-        ours: [S][R] scores.
-        theirs: [S][R].
-        label: [R] 0 or 1.
-        members: [R] dense codes.
-        resamples: Draws of members; each sorts the rows anew, so two hundred at most are drawn.
+    `ours` and `theirs` are [S][R] scores, `label` [R] 0 or 1, `members` [R] dense codes.
     """
     pairs = list(zip(ours, theirs, strict=True))
     by_seed = np.array([metrics.auc(one, label) - metrics.auc(other, label) for one, other in pairs])

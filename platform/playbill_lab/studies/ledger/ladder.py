@@ -2,13 +2,10 @@
 
 The rungs are UniCoRn's (Bhattacharya et al., RecSys 2024): nothing, the cluster a member belongs to, the scores of
 another recommender, and a member's own history over title vectors that another model has learnt and this one tunes.
-Axis letters: N requests, T titles, M members, C clusters, D factors.
+Members are clustered by the mean of their titles' vectors, a factorisation of the plays; a request reads the cluster of
+when the week began, so a play never tells of itself.
 
-Clusters of members as a feature: what a model may know of someone without reading their history.
-
-Members are grouped by the mean of their titles' vectors, a factorisation of the plays. A request reads the group that
-its member was in when the week began, so a play never tells of itself.
-Letters: T titles, D factors, P plays, M members, C clusters, N requests.
+Axis letters: N requests, T titles, M members, C clusters, D factors, P plays.
 """
 
 from __future__ import annotations
@@ -133,15 +130,11 @@ def clustered_service(service: LedgerService) -> LedgerService:
 
 @dataclass(frozen=True)
 class Stacked:
-    """A score and another one's, standardised over the titles and weighed, added up.
-
-    Args:
-        weight: Of the other.
-    """
+    """A score and another one's, standardised over the titles and weighed, added up."""
 
     function: ScoreFunction
     other: ScoreFunction
-    weight: float
+    weight: float  # Of the other
 
     @property
     def title_ids(self) -> Sequence[str]:
@@ -189,29 +182,16 @@ _WEEK = f"{DAYS}d"
 
 @dataclass(frozen=True)
 class ClusterFeatures:
-    """The features of a service, and the cluster of each request's member beside them.
-
-    Args:
-        plays: [P] member_id and at, by member and time, with `row`: their own place.
-        sums: [P, D] sum of a member's title vectors up to each play.
-        centres: [C, D] unit vectors.
-    """
+    """The features of a service, and the cluster of each request's member beside them."""
 
     features: Any
-    plays: pl.DataFrame
-    sums: Floats64
-    centres: Floats64
+    plays: pl.DataFrame  # [P] member_id and at, by member and time, with `row`: their own place
+    sums: Floats64  # [P, D] sum of a member's title vectors up to each play
+    centres: Floats64  # [C, D] unit vectors
 
     @classmethod
     def of(cls, features: Any, tables: EvaluationTables, plays: pl.DataFrame, seed: int = 0) -> ClusterFeatures:
-        """Group members by their plays.
-
-        Args:
-            features: What is read beside the cluster.
-            tables: For the titles.
-            plays: member_id, title_id and event_at, of the training part alone.
-            seed: Of the factorisation and of the first centres.
-        """
+        """Cluster members by their plays (member_id, title_id, event_at) of the training part alone."""
         numbers = {title: place + 1 for place, title in enumerate(tables.titles["title_id"].to_list())}
         ordered = plays.sort("member_id", "event_at").rename({"event_at": "at"})
         titles = ordered["title_id"].replace_strict(numbers, default=0, return_dtype=pl.Int64).to_numpy()
@@ -267,14 +247,9 @@ def unit(vectors: Floats64) -> Floats64:
 
 
 def k_means(points: Floats64, count: int, seed: int) -> Floats64:
-    """Return at most `count` unit centres of unit points, grouped by cosine.
+    """Return at most `count` unit centres [C, D] of unit points [M, D], grouped by cosine.
 
     Source: Dhillon and Modha, "Concept decompositions for large sparse text data", Machine Learning 2001.
-
-    Args:
-        points: [M, D].
-        count: C.
-        seed: Of the points that the centres start from.
     """
     size = min(count, len(points))
     start: npt.NDArray[np.int64] = np.random.default_rng(seed).choice(len(points), size, replace=False)

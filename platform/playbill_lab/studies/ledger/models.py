@@ -38,13 +38,9 @@ def separate_model(
 ) -> ResolvedModel:
     """Return the model that a consolidated one replaces on a canvas.
 
-    Rows that are scored as on another canvas are that canvas's model's to rank.
-
-    Args:
-        resolved: The consolidated model.
-        canvas: One of its canvases.
-        taught: Whether a head has anything to learn on the canvas. One that has not is left out, as in training: noise
-            in a blend would make the separate model look worse than it has to be.
+    Rows that are scored as on another canvas are that canvas's model's to rank. Heads that have nothing to learn there
+    by `taught` are left out, as in training: noise in a blend would make the separate model look worse than it has to
+    be.
 
     Raises:
         UnknownNameError: The model has no such canvas.

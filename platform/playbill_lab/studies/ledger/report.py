@@ -251,31 +251,21 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What came out.
-
-    Args:
-        skipped: Canvas -> why it was not.
-        table: The main table; None where it was not asked for.
-        comparisons: Part -> its arms beside the consolidated model.
-        heads: Each head joint and alone; empty where that was not asked for.
-    """
+    """What came out."""
 
     model: str
     options: LedgerOptions
     canvases: tuple[str, ...]
-    skipped: dict[str, str]
-    table: LedgerTable | None = None
-    comparisons: dict[str, Comparison] = field(default_factory=dict)
-    heads: tuple[HeadGain, ...] = ()
+    skipped: dict[str, str]  # Canvas -> why it was not
+    table: LedgerTable | None = None  # The main table; None where it was not asked for
+    comparisons: dict[str, Comparison] = field(default_factory=dict)  # Part -> its arms beside the consolidated model
+    heads: tuple[HeadGain, ...] = ()  # Each head joint and alone; empty where that was not asked for
 
 
 def run_ledger(service: LedgerService, folder: Path, progress: Callable[[str], None] | None = None) -> Ledger:
-    """Run the parts that were asked for, or what is left of them.
+    """Run the parts that were asked for, or what is left of them: finished cells in `folder` are not made again.
 
-    Args:
-        service: The log, the model, and what is asked.
-        folder: Where finished cells are kept. Those that are there already are not made again.
-        progress: Called with the name of every model that was trained and asked.
+    `progress` is called with the name of every model that was trained and measured.
 
     Raises:
         StateError: No canvas can be measured, or none has rows to learn from.

@@ -1,7 +1,4 @@
-"""The models of a ledger, each trained once for each seed and asked on its canvases, or taken from what was kept.
-
-What a ledger has found so far, kept on disk by what it follows from, so that a killed run goes on where it was.
-"""
+"""The models of a ledger, each trained once for each seed and measured on its canvases, or read from finished cells."""
 
 from __future__ import annotations
 
@@ -45,15 +42,11 @@ DataOf = Callable[[ResolvedModel], TrainingSet]
 
 @dataclass
 class LedgerRun:
-    """A ledger under way.
-
-    Args:
-        skipped: Canvas -> why it cannot be measured.
-    """
+    """A ledger under way."""
 
     service: LedgerService
     cells: LedgerCells
-    skipped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)  # Canvas -> why it cannot be measured
     beside: Beside = field(default_factory=Beside)
     _rebuilt: dict[str, TrainingSet] = field(default_factory=dict)
 
@@ -149,14 +142,7 @@ class LedgerRun:
     def arm(
         self, name: str, resolved: ResolvedModel, data: DataOf, canvases: Sequence[str] | None = None
     ) -> list[LedgerCell]:
-        """Return a cell for each seed.
-
-        Args:
-            name: Of the arm.
-            resolved: Its definition; its seed is replaced.
-            data: Makes its training set, when one is needed.
-            canvases: That it is asked on; None = all that can be measured.
-        """
+        """Return a cell for each seed, on some canvases (None = all); `data` makes the training set if needed."""
         cases = self.canvases()
         if canvases is not None:
             cases = {canvas: folds for canvas, folds in cases.items() if canvas in canvases}
@@ -218,15 +204,10 @@ _METADATA = "playbill.ledger"
 
 @dataclass(frozen=True)
 class LedgerCell:
-    """One model on one seed.
+    """One model on one seed."""
 
-    Args:
-        values: A row per request that it answered, or per labelled event that a head was asked about.
-        costs: What training and serving it takes; None where nothing was trained.
-    """
-
-    values: pl.DataFrame
-    costs: Costs | None = None
+    values: pl.DataFrame  # A row per request that it answered, or per labelled event that a head was asked about
+    costs: Costs | None = None  # What training and serving it takes; None where nothing was trained
 
 
 class LedgerCells:
@@ -241,12 +222,7 @@ class LedgerCells:
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, name: str, cases: str, make: Callable[[], LedgerCell]) -> LedgerCell:
-        """Return a cell that was kept, or make and keep it.
-
-        Args:
-            name: For people.
-            cases: Digest of all that the cell follows from.
-            make: Makes it.
+        """Return the cell that follows from what `key` is the digest of, or make and keep it.
 
         Raises:
             IntegrityError: There is a file, and it is no cell.

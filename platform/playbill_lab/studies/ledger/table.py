@@ -25,14 +25,10 @@ PARITY = -0.01
 
 @dataclass(frozen=True)
 class BaselineRow:
-    """A baseline on one canvas.
-
-    Args:
-        lead: Quality of the consolidated model minus its own, paired by request.
-    """
+    """A baseline on one canvas."""
 
     quality: Interval
-    lead: Interval
+    lead: Interval  # Quality of the consolidated model minus its own, paired by request
 
 
 @dataclass(frozen=True)
@@ -40,29 +36,21 @@ class CanvasRow:
     """One canvas of the main table.
 
     Args:
-        metric: Label and quality measure, such as `discovery_play ndcg@10`.
-        consolidated: Quality under the model of all canvases.
-        separate: Under its own.
-        relative: (consolidated - separate) / separate.
-        logged: Whether they are the log's own of this canvas.
-        rows: Labelled rows that the separate model learns from in an epoch.
-        reads: Feature values that are looked up for a request.
-        costs: What the separate model costs, means over seeds.
         others: Other measures -> (consolidated, separate, relative).
         baselines: Baseline -> how it stands beside the consolidated model.
     """
 
     canvas: str
-    metric: str
-    consolidated: Interval
-    separate: Interval
-    relative: Interval
+    metric: str  # Label and quality measure, such as `discovery_play ndcg@10`
+    consolidated: Interval  # Quality under the model of all canvases
+    separate: Interval  # Under its own
+    relative: Interval  # (consolidated - separate) / separate
     requests: int
     members: int
-    logged: bool
-    rows: int
-    reads: int
-    costs: Mapping[str, float]
+    logged: bool  # Whether they are the log's own of this canvas
+    rows: int  # Labelled rows that the separate model learns from in an epoch
+    reads: int  # Feature values that are looked up for a request
+    costs: Mapping[str, float]  # What the separate model costs, means over seeds
     others: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     baselines: Mapping[str, BaselineRow] = field(default_factory=dict)
 
@@ -92,16 +80,13 @@ class LedgerTable:
     """Every canvas, and what both ways cost in all.
 
     Args:
-        skipped: Canvas -> why it is not in the table.
-        consolidated: Cost -> of the one model.
-        separate: Cost -> of all the separate models together, tasks included.
         tasks: Heads of the one model that no canvas blends -> what a model of each costs.
     """
 
     rows: tuple[CanvasRow, ...]
-    skipped: Mapping[str, str]
-    consolidated: Mapping[str, float]
-    separate: Mapping[str, float]
+    skipped: Mapping[str, str]  # Canvas -> why it is not in the table
+    consolidated: Mapping[str, float]  # Cost -> of the one model
+    separate: Mapping[str, float]  # Cost -> of all the separate models together, tasks included
     tasks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def ratio(self, cost: str) -> float:
@@ -184,13 +169,7 @@ def _own_size(run: LedgerRun, canvas: str) -> dict[str, int]:
 
 
 def quality(members: Indices, values: Floats64, resamples: int) -> Interval:
-    """Return a mean over seeds and requests with its interval.
-
-    Args:
-        members: [N].
-        values: [S, N].
-        resamples: Draws of members.
-    """
+    """Return the mean of values [S, N] over seeds and requests, with its interval by members [N]."""
     if len(values) > 1:
         return seed_interval(members, values, resamples=resamples).interval
     return member_bootstrap(members, values[0], resamples=resamples)

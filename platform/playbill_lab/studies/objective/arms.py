@@ -49,40 +49,28 @@ CAPACITIES = {"small": Capacity(16, 1, 1), "medium": Capacity(48, 2, 2), "large"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all models of a study share.
-
-    Args:
-        history: Tokens of a member's past.
-    """
+    """What all models of a study share."""
 
     epochs: int = 3
     min_steps: int = 300
-    history: int = 60
+    history: int = 60  # Tokens of a member's past
     seed: int = 17
 
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """Sizes of the study.
-
-    Args:
-        seeds: One world, log, training and test for each.
-        objectives: Rewards of the zoo, from the least to the most aligned.
-        capacities: Some of `CAPACITIES`, the smallest first.
-        judged_by: Reward that the offline report is about, beside plays.
-        recipe: Of training; its seed is replaced by that of the run.
-    """
+    """Sizes of the study."""
 
     members: int = 6000
     titles: int = 500
     log_days: int = 42
     test_members: int = 3000
     test_days: int = 28
-    seeds: tuple[int, ...] = (1, 2, 3)
-    objectives: tuple[str, ...] = OBJECTIVES
-    capacities: tuple[str, ...] = ("small", "large")
-    judged_by: str = JUDGED_BY
-    recipe: Recipe = field(default_factory=Recipe)
+    seeds: tuple[int, ...] = (1, 2, 3)  # One world, log, training and test for each
+    objectives: tuple[str, ...] = OBJECTIVES  # Rewards of the zoo, from the least to the most aligned
+    capacities: tuple[str, ...] = ("small", "large")  # Some of `CAPACITIES`, the smallest first
+    judged_by: str = JUDGED_BY  # Reward that the offline report is about, beside plays
+    recipe: Recipe = field(default_factory=Recipe)  # Of training; its seed is replaced by that of the run
 
     @property
     def models(self) -> dict[str, tuple[str, str]]:
@@ -115,14 +103,7 @@ class StudyOptions:
 
 
 def study_model(zoo: Zoo, objective: str, capacity: str, recipe: Recipe, judged_by: str = JUDGED_BY) -> ResolvedModel:
-    """Return the definition of one model of the study.
-
-    Args:
-        zoo: Where the rewards and their labels are.
-        objective: A reward of the zoo.
-        capacity: One of `CAPACITIES`.
-        recipe: What all models share.
-        judged_by: The reward that the offline report is about.
+    """Return the definition of one model of the study, whose offline report is about the reward `judged_by`.
 
     Raises:
         UnknownNameError: There is no such reward or capacity, or the zoo lacks a label.

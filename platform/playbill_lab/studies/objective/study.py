@@ -1,11 +1,8 @@
-"""One seed of the study `objective_before_capacity`: a world, its log, the models that learn from it, and the test.
+"""The study `objective_before_capacity`: what a larger network does to members, by what it is told to seek.
 
-Objective before capacity: what a larger network does to members, by what it is told to seek.
-
-One simulated log; from it the same network in several sizes learns several objectives, by the code of `playbill
-train`. Each model is then measured twice: offline on the log's held-out end, and online on the same members, whose
-value is known exactly. The question: does capacity help, and does a misaligned objective cost more when there is more
-of it?
+One simulated log for each seed; from it the same network in several sizes learns several objectives, by the code of
+`playbill train`. Each model is measured offline on the log's held-out end, and online on the same members, whose value
+is known exactly. Does capacity help, and does a misaligned objective cost more when there is more of it?
 
 Source of the question: "Recommending for long-term member satisfaction at Netflix", TechBlog 2024: better offline fit
 can come with flat or negative online metrics where the proxy is misaligned.
@@ -50,14 +47,12 @@ class Run:
     """One seed of the study. Its log is written when the first cell asks for it.
 
     Args:
-        models: Arm -> definition of every model.
-        seed: Of the world, of its members' luck and of training.
         sets: Objective -> training set, as far as they have been built.
     """
 
     options: StudyOptions
-    models: Mapping[str, ResolvedModel]
-    seed: int
+    models: Mapping[str, ResolvedModel]  # Arm -> definition of every model
+    seed: int  # Of the world, of its members' luck and of training
     folder: Path
     sets: dict[str, TrainingSet] = field(default_factory=dict)
 
@@ -162,26 +157,18 @@ class Study:
     """What came out.
 
     Args:
-        offline: Every model on every log.
         contrasts: What capacity does by objective, and what a misaligned objective costs by capacity.
-        agreements: Whether offline metrics rank the models as the test does.
     """
 
     options: StudyOptions
-    offline: tuple[Offline, ...]
+    offline: tuple[Offline, ...]  # Every model on every log
     online: AbReport
     contrasts: tuple[Contrast, ...]
-    agreements: tuple[Agreement, ...]
+    agreements: tuple[Agreement, ...]  # Whether offline metrics rank the models as the test does
 
 
 def run_study(zoo: Zoo, options: StudyOptions, folder: Path, progress: Progress | None = None) -> Study:
-    """Run the study, or what is left of it.
-
-    Args:
-        zoo: Where the rewards are defined.
-        options: Sizes.
-        folder: Where bundles and finished cells go. Cells that are there already are not made again.
-        progress: Told of every step.
+    """Run the study, or what is left of it: finished cells in `folder`, where bundles go too, are not made again.
 
     Raises:
         UnknownNameError: There is no such reward or capacity.

@@ -36,13 +36,8 @@ def page_facts(
 ) -> Floats64:
     """Return [N, R, K, F] public facts of the titles on pages; those of empty places mean nothing.
 
-    Args:
-        state: What has happened so far.
-        member: [N].
-        at_us: [N] moment, microseconds since 1970.
-        rows: [N, R] which row each is; -1 fills.
-        places: [N, R] its place on the page.
-        titles: [N, R, K] -1 fills.
+    `member` and `at_us` (microseconds since 1970) are [N]; `rows`, which row each is, and `places`, its place on the
+    page, [N, R]; `titles` [N, R, K]; -1 fills.
     """
     world, title = state.world, np.maximum(titles, 0)
     who = member[:, None, None]
@@ -76,15 +71,10 @@ def page_facts(
 
 @dataclass
 class LookLog:
-    """Takes note of what some members do on home pages; give `watch` to a simulation.
+    """Takes note of what some members do on home pages; give `watch` to a simulation."""
 
-    Args:
-        members: [M] whose looks count.
-        days: First day and the day after the last one.
-    """
-
-    members: Bools
-    days: tuple[int, int]
+    members: Bools  # [M] whose looks count
+    days: tuple[int, int]  # First day and the day after the last one
     _parts: list[dict[str, npt.NDArray[Any]]] = field(default_factory=list)
 
     def watch(self, request: PolicyRequest, slates: Slates, response: Response) -> None:
@@ -140,21 +130,16 @@ class Looks:
     """L titles that members looked at on pages, and what they did.
 
     Attributes:
-        features: [L, F] public facts of each: see this module.
-        row: [L] place of its row on the page.
-        column: [L] its place in the row.
-        played: [L].
         went_on: [L] whether the next title of the row was looked at; nan where that is not to be told: it was played,
             or it was the last of the row.
-        went_down: [L] whether the next row was looked at; nan where the row was not left here, or was the last.
     """
 
-    features: Floats64
-    row: npt.NDArray[np.int64]
-    column: npt.NDArray[np.int64]
-    played: Bools
+    features: Floats64  # [L, F] public facts of each: see this module
+    row: npt.NDArray[np.int64]  # [L] place of its row on the page
+    column: npt.NDArray[np.int64]  # [L] its place in the row
+    played: Bools  # [L]
     went_on: Floats64
-    went_down: Floats64
+    went_down: Floats64  # [L] whether the next row was looked at; nan where the row was not left here, or was the last
 
     def __len__(self) -> int:
         return len(self.row)
@@ -162,17 +147,11 @@ class Looks:
 
 @dataclass(frozen=True)
 class Logistic:
-    """Ridge-regularised logistic regression with standardised features.
+    """Ridge-regularised logistic regression with standardised features."""
 
-    Args:
-        weights: [F + 1]; the last is the intercept.
-        mean: [F].
-        scale: [F].
-    """
-
-    weights: Floats64
-    mean: Floats64
-    scale: Floats64
+    weights: Floats64  # [F + 1]; the last is the intercept
+    mean: Floats64  # [F]
+    scale: Floats64  # [F]
 
     @classmethod
     def fit(cls, features: Floats64, label: Floats64) -> Logistic:
@@ -224,9 +203,7 @@ class PageReward:
     def looks_at(self, features: Floats64, there: Bools) -> tuple[Floats64, Floats64]:
         """Return [N, R, C] how likely each place is looked at, and how likely it is played from if it is.
 
-        Args:
-            features: [N, R, C, F].
-            there: [N, R, C] places that hold a title; those of a row from the left on, rows from the top.
+        `there` [N, R, C] marks places that hold a title, from the left and the top on; features are [N, R, C, F].
         """
         chance = self.play(features) * there
         rows, columns = there.shape[1:]
@@ -250,13 +227,7 @@ class PageReward:
         return looked, chance
 
     def reward(self, features: Floats64, there: Bools, worth: Floats64 | None = None) -> Floats64:
-        """Return [N] the expected reward of pages: the chance of a play, or the worth of what is played.
-
-        Args:
-            features: [N, R, C, F].
-            there: [N, R, C].
-            worth: [N, R, C] of a play at each place; None = 1.
-        """
+        """Return [N] the expected reward of pages: the chance of a play, or the `worth` [N, R, C] of what is played."""
         looked, chance = self.looks_at(features, there)
         value = looked * chance if worth is None else looked * chance * worth
         found: Floats64 = value.sum(axis=(1, 2))
@@ -269,27 +240,18 @@ def _place(row: npt.NDArray[np.int64], column: npt.NDArray[np.int64]) -> Floats6
 
 @dataclass(frozen=True)
 class RewardError:
-    """How far the model is from what other members did later: read every page reward beside it.
-
-    Attributes:
-        log_loss: Of plays, in nats per look.
-        constant_log_loss: Of the share of plays in the fit, told of every look.
-        ece: Expected calibration error of the probability of a play.
-        observed: Share of looks that ended in a play.
-        went_on: Share of unplayed titles after which the next one of the row was looked at.
-        went_down: Share of rows left after which the next row was looked at.
-    """
+    """How far the model is from what other members did later: read every page reward beside it."""
 
     looks: int
-    log_loss: float
-    constant_log_loss: float
+    log_loss: float  # Of plays, in nats per look
+    constant_log_loss: float  # Of the share of plays in the fit, told of every look
     auc: float
-    ece: float
-    observed: float
+    ece: float  # Expected calibration error of the probability of a play
+    observed: float  # Share of looks that ended in a play
     expected: float
-    went_on: float
+    went_on: float  # Share of unplayed titles after which the next one of the row was looked at
     expected_on: float
-    went_down: float
+    went_down: float  # Share of rows left after which the next row was looked at
     expected_down: float
 
 

@@ -1,8 +1,8 @@
 """Metrics of pages: rows of titles, looked at from the top left corner.
 
-Axis letters: N pages, R rows of a page, C columns of a row, M (page, relevant title) pairs, G genres, T titles.
-A page is [N, R, C] title columns, -1 = an empty place; what is relevant to a page is a list of pairs. `VIEWPORTS` are
-the screens that Recall@m-by-n is told for.
+Axis letters: N pages, R rows of a page, C columns of a row, M (page, relevant title) pairs, G genres, T titles. A page
+is [N, R, C] title columns, -1 = an empty place; relevant are the pairs of page `rows` [M] and title columns `titles`
+[M]. `VIEWPORTS` are the screens that Recall@m-by-n is told for.
 """
 
 from __future__ import annotations
@@ -33,17 +33,9 @@ COLUMN_DECAY = 0.86
 
 
 def relevant_places(pages: Pages, rows: Indices, titles: Indices) -> npt.NDArray[np.bool_]:
-    """Mark the places of pages that hold a relevant title, the first place of each title only.
+    """Mark [N, R, C] the places of pages that hold a relevant title, the first place of each title only.
 
-    A title that is shown twice is found once: its later places are wasted.
-
-    Args:
-        pages: [N, R, C].
-        rows: [M] page of each pair.
-        titles: [M] title column of each; a pair that is there twice counts once.
-
-    Returns:
-        [N, R, C].
+    A title that is shown twice is found once, its later places are wasted; a pair that is there twice counts once.
     """
     flat = pages.reshape(len(pages), -1).astype(np.int64)
     base = int(max(flat.max(initial=0), np.max(titles, initial=0))) + 1
@@ -70,13 +62,6 @@ def page_recall(pages: Pages, rows: Indices, titles: Indices, m: int, n: int) ->
     without a relevant title. A title shown twice counts once, and a short row's empty places hold nothing, so
     duplicates and short rows are punished without a term of their own. Source: Alvino and Basilico, "Learning a
     personalized homepage", Netflix Technology Blog, 2015.
-
-    Args:
-        pages: [N, R, C].
-        rows: [M] page of each relevant title.
-        titles: [M] title column of each.
-        m: Rows that are looked at; beyond R there is nothing.
-        n: Columns that are looked at.
     """
     if m < 1 or n < 1:
         raise ValueError(f"m and n must be at least 1, got {m} and {n}")
@@ -101,16 +86,10 @@ def attention(rows: int, columns: int, row_decay: float = ROW_DECAY, column_deca
 def page_ndcg(pages: Pages, rows: Indices, titles: Indices, weights: Floats64 | None = None) -> Floats64:
     """Page NDCG: attention that relevant titles get, over the most that as many titles could get on such a page.
 
-    DCG = sum over places that hold a relevant title (first place of each) of attention[r, c]; the ideal puts the
-    relevant titles on the places with the most attention. Range [0, 1]; NaN without a relevant title. With one row it
-    is NDCG with a geometric discount. Source: Järvelin and Kekäläinen, TOIS 2002, with the two-dimensional discount
-    of `attention`.
-
-    Args:
-        pages: [N, R, C].
-        rows: [M] page of each relevant title.
-        titles: [M] title column of each.
-        weights: [R, C] attention; None = `attention(R, C)`.
+    DCG = sum over places that hold a relevant title (first place of each) of attention[r, c], or of `weights` [R, C];
+    the ideal puts the relevant titles on the places with the most attention. Range [0, 1]; NaN without a relevant
+    title. With one row it is NDCG with a geometric discount. Source: Järvelin and Kekäläinen, TOIS 2002, with the
+    two-dimensional discount of `attention`.
     """
     seen = attention(*pages.shape[1:]) if weights is None else weights
     gained = (relevant_places(pages, rows, titles) * seen).sum(axis=(1, 2))
@@ -127,14 +106,10 @@ def duplicate_rate(pages: Pages) -> Floats64:
 
 
 def page_diversity(pages: Pages, genres: npt.NDArray[Any]) -> Floats64:
-    """Intra-page diversity: 1 - the mean cosine of genres over pairs of different titles on the page, [N].
+    """Intra-page diversity: 1 - the mean cosine of genres [T, G] over pairs of different titles on the page, [N].
 
     Range [0, 1]; NaN for fewer than two titles; a title without a genre is like no other. Source: intra-list distance,
     Ziegler, McNee, Konstan and Lausen, WWW 2005, over the whole page.
-
-    Args:
-        pages: [N, R, C].
-        genres: [T, G] flags.
     """
     flags = np.asarray(genres, np.float64)
     norms = np.linalg.norm(flags, axis=1, keepdims=True)

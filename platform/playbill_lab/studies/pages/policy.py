@@ -1,8 +1,6 @@
-"""A model that orders the rows of simulated pages, by any arm of the page builder.
+"""The study's model (titles, rows and visits in one network), ordering rows of pages by any arm of the page builder.
 
 Axis letters: N pages, Q (page, row) pairs, T titles, R rows, K places of a row.
-
-The model of the study of pages: titles, rows and visits in one network, from one log.
 """
 
 from __future__ import annotations
@@ -122,10 +120,7 @@ class PagePolicy(ModelPolicy):
 def policy_request(pages: Pages, places: npt.NDArray[np.int64], row: npt.NDArray[Any]) -> PolicyRequest:
     """Return the questions that rows of pages would be: nothing is on the page yet, and nothing hidden is told.
 
-    Args:
-        pages: N pages.
-        places: [Q] page of each question.
-        row: [Q] place of the row in `canvases.ROWS`; -1 asks for the page itself.
+    `places` [Q] are the pages, `row` [Q] places in `canvases.ROWS`; -1 asks for the page itself.
     """
     state, count, member = pages.state, len(places), pages.member[places]
     row = row.astype(np.int8)
@@ -195,15 +190,11 @@ WRITTEN = (
 
 @dataclass(frozen=True)
 class PagesRecipe:
-    """How the model is trained.
-
-    Args:
-        history: Tokens of a member's past.
-    """
+    """How the model is trained."""
 
     dim: int = 48
     layers: int = 2
-    history: int = 60
+    history: int = 60  # Tokens of a member's past
     epochs: int = 3
     min_steps: int = 300
     seed: int = 17
@@ -223,9 +214,8 @@ def pages_model(zoo: Zoo, recipe: PagesRecipe) -> ResolvedModel:
 def page_spec(arm: str) -> PageSpec:
     """Return what a page of the simulated service keeps to.
 
-    Args:
-        arm: `fixed`, or one of `PageSpec.strategy` with one of `VALUES`: `greedy/titles`. With a third part, `free`, no
-            row is placed by what the visit is for.
+    `arm`: `fixed`, or one of `PageSpec.strategy` with one of `VALUES`, as in `greedy/titles`; with a third part,
+    `free`, no row is placed by what the visit is for.
 
     Raises:
         UnknownNameError: The second part is none of them.

@@ -1,12 +1,8 @@
-"""The study of pages: arms that order rows, on the same pages by what members did and a held-out reward, and live.
+"""The study of pages: arms that order rows, judged on the same pages by plays and a held-out reward, and live.
 
 Members are in three groups by their number. The policy learns from the first, the held-out reward from the second, in
-the log; the pages that are judged are those of the third, after the log. Nobody is in two groups.
-Axis letters: N pages, R rows, C columns, M (page, relevant title) pairs.
-
-Pages that arms would have shown, built where the service showed its own, and what members played after them.
-
-Axis letters: N pages, R rows, C columns, M (page, relevant title) pairs.
+the log; the pages that are judged are those of the third, after the log. Nobody is in two groups. Axis letters: N
+pages, R rows, C columns, M (page, relevant title) pairs.
 """
 
 from __future__ import annotations
@@ -63,42 +59,29 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PagesOptions:
-    """Sizes of the study.
-
-    Args:
-        judged_days: Days after it whose pages are judged.
-        most_pages: Pages that are judged, at most.
-        base: The policy that writes the log and goes on until the arms take over.
-        arms: Some of `PAGE_ARMS`; the first is the one to beat.
-    """
+    """Sizes of the study."""
 
     members: int = 2000
     titles: int = 400
     log_days: int = 28
-    judged_days: int = 10
-    most_pages: int = 800
+    judged_days: int = 10  # Days after it whose pages are judged
+    most_pages: int = 800  # Pages that are judged, at most
     test_members: int = 800
     test_days: int = 10
     seed: int = 7
-    base: str = BASE
-    arms: tuple[str, ...] = PAGE_ARMS
+    base: str = BASE  # The policy that writes the log and goes on until the arms take over
+    arms: tuple[str, ...] = PAGE_ARMS  # Some of `PAGE_ARMS`; the first is the one to beat
     recipe: PagesRecipe = field(default_factory=PagesRecipe)
 
 
 @dataclass(frozen=True)
 class PagesStudy:
-    """What the study found.
-
-    Args:
-        arms: Arm -> metric -> interval by member.
-        differences: The same, minus those of the first arm.
-        coverage: Arm -> share of titles on some page.
-    """
+    """What the study found."""
 
     options: PagesOptions
-    arms: dict[str, dict[str, Interval]]
-    differences: dict[str, dict[str, Interval]]
-    coverage: dict[str, float]
+    arms: dict[str, dict[str, Interval]]  # Arm -> metric -> interval by member
+    differences: dict[str, dict[str, Interval]]  # The same, minus those of the first arm
+    coverage: dict[str, float]  # Arm -> share of titles on some page
     error: RewardError
     online: AbReport
     fitted: Fitted
@@ -106,7 +89,7 @@ class PagesStudy:
 
 
 def run_pages(zoo: Zoo, options: PagesOptions, folder: Path, tell: Tell = lambda text: None) -> PagesStudy:
-    """Run the study; see the module."""
+    """Run the study; see the module. `tell` is called with what is being done."""
     world = World.make(
         WorldSpec(seed=options.seed, members=options.members, titles=options.titles, days=options.log_days)
     )
@@ -219,41 +202,26 @@ RELEVANT_DAYS = 7
 
 @dataclass(frozen=True)
 class JudgedPages:
-    """N pages of the third group as every arm built them, and what their members played in the week after.
+    """N pages of the third group as every arm built them, and what their members played in the week after."""
 
-    Args:
-        member: [N].
-        titles: Arm -> [N, R, C].
-        facts: Arm -> [N, R, C, F].
-        relevant: [M] pages and titles of plays in the days after each page.
-        discovered: [M] those of them that the member had never played.
-        known: Arm -> [N, R, C] titles that the member had played before.
-    """
-
-    member: Ints64
-    titles: dict[str, Ints64]
-    facts: dict[str, npt.NDArray[np.float64]]
-    known: dict[str, npt.NDArray[np.bool_]]
-    relevant: tuple[Ints64, Ints64]
-    discovered: tuple[Ints64, Ints64]
+    member: Ints64  # [N]
+    titles: dict[str, Ints64]  # Arm -> [N, R, C]
+    facts: dict[str, npt.NDArray[np.float64]]  # Arm -> [N, R, C, F]
+    known: dict[str, npt.NDArray[np.bool_]]  # Arm -> [N, R, C] titles that the member had played before
+    relevant: tuple[Ints64, Ints64]  # [M] pages and titles of plays in the days after each page
+    discovered: tuple[Ints64, Ints64]  # [M] those of them that the member had never played
 
 
 @dataclass
 class Probe:
-    """The log's own policy, which lets every arm build some members' pages and shows none of them.
-
-    Args:
-        arms: Arm -> what its pages keep to.
-        members: [M] whose pages are built.
-        most: Pages at most.
-    """
+    """The log's own policy, which lets every arm build some members' pages and shows none of them."""
 
     base: Policy
     policy: PagePolicy
-    arms: Mapping[str, PageSpec]
-    members: npt.NDArray[np.bool_]
+    arms: Mapping[str, PageSpec]  # Arm -> what its pages keep to
+    members: npt.NDArray[np.bool_]  # [M] whose pages are built
     from_day: int
-    most: int
+    most: int  # Pages at most
     parts: list[dict[str, Any]] = field(default_factory=list)
     taken: int = 0
 
