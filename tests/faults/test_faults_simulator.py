@@ -14,13 +14,13 @@ from playbill.config import Project
 from playbill.errors import StateError
 from playbill.tables import Tables
 from playbill_lab.simulator import Slates
-from playbill_lab.simulator.policies.policies import Uniform
+from playbill_lab.simulator.policies.policies import EqualChance
 from playbill_lab.simulator.world.checkpoint import FILE, read_world
 
 SMALL = ("simulate", "--members", 40, "--days", 7, "--titles", 40)
 
 
-class TooSure(Uniform):
+class TooSure(EqualChance):
     """Propensities above 1."""
 
     def answer(self, request, rng):
@@ -28,14 +28,14 @@ class TooSure(Uniform):
         return Slates(slates.titles, slates.propensity + 1)
 
 
-class Silent(Uniform):
+class Silent(EqualChance):
     """No propensities at all."""
 
     def answer(self, request, rng):
         return Slates(super().answer(request, rng).titles, None)
 
 
-class Forgetful(Uniform):
+class Forgetful(EqualChance):
     """Propensities are missing, and titles are no candidates."""
 
     def answer(self, request, rng):
@@ -112,7 +112,7 @@ def test_unknown_countries_and_missing_files_are_named(shell, tmp_path):
     [
         ("plackett_luse", r"unknown policy 'plackett_luse'. Did you mean 'plackett_luce'"),
         ("no_such_module:Policy", r"policy 'no_such_module:Policy' cannot be imported"),
-        ("playbill_lab.simulator.policies.policies:Uniforn", r"has no 'Uniforn'\. Did you mean 'Uniform'"),
+        ("playbill_lab.simulator.policies.policies:Uniforn", r"has no 'Uniforn'\. Did you mean 'EqualChance'"),
         ("not a module:Policy", r"'not a module:Policy' is no policy"),
         (f"{__name__}:Bare", r"3 problems\n  name: Bare does not say.*\n  answer: Bare has no such.*\n  probabilities"),
         (f"{__name__}:TooSure", r"policy 'uniform' answered what cannot be shown: a propensity outside \(0, 1\] in "),

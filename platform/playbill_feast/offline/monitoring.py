@@ -7,7 +7,6 @@ file store gives them. They are small and replaced whole; of two writers at once
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -35,85 +34,115 @@ from playbill_feast.offline.writes import write_file
 _QUANTILES = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
-def feature_statistics(
-    config: RepoConfig,
-    source: DataSource,
-    features: Sequence[tuple[str, str]],
-    scan_filter: ScanFilter,
-    bins: int,
-    top: int,
-) -> list[dict[str, Any]]:
-    """Return Feast's statistics of a source's columns (name and "numeric" or "categorical") between two moments.
+class MonitoredOfflineStore(OfflineStore):  # type: ignore[misc]
+    """An offline store whose sources `scan_source` opens, with Feast's monitoring. See the module's text."""
 
-    Columns that are not there are left out. Histograms have `bins` of equal width; of a categorical column the `top`
-    most frequent values are counted one by one.
-    """
-    with reading(config, source, source.name):
-        frame = scan_source(config, source, source.name, scan_filter, mapped=False)
-        kinds = {name: kind for name, kind in features if name in frame.collect_schema()}
-        values = frame.select(list(kinds)).collect()
-    return [
-        _numeric(values[name], bins) if kind == "numeric" else _categorical(values[name], top)
-        for name, kind in kinds.items()
-    ]
+    @staticmethod
+    def compute_monitoring_metrics(
+        config: RepoConfig,
+        data_source: DataSource,
+        feature_columns: list[tuple[str, str]],
+        timestamp_field: str,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+        histogram_bins: int = 20,
+        top_n: int = 10,
+    ) -> list[dict[str, Any]]:
+        """Return statistics of a source's columns (name and "numeric" or "categorical") between two moments, included.
 
+        Columns that are not there are left out. Histograms have bins of equal width; of a categorical column the
+        `top_n` most frequent values are counted one by one.
+        """
+        scan_filter = ScanFilter(timestamp_field, start_date, end_date)
+        with reading(config, data_source, data_source.name):
+            frame = scan_source(config, data_source, data_source.name, scan_filter, mapped=False)
+            kinds = {name: kind for name, kind in feature_columns if name in frame.collect_schema()}
+            values = frame.select(list(kinds)).collect()
+        return [
+            _numeric(values[name], histogram_bins) if kind == "numeric" else _categorical(values[name], top_n)
+            for name, kind in kinds.items()
+        ]
 
-def last_moment(config: RepoConfig, source: DataSource, at: str) -> datetime | None:
-    """Return a source's latest event time in UTC; None when it has no rows or does not exist yet."""
-    try:
-        with reading(config, source, source.name):
-            frame = scan_source(config, source, source.name, mapped=False)
-            latest = frame.select(in_utc(at, frame.collect_schema()[at]).max()).collect().item()
-    except StoreStateError:
-        return None
-    return latest if isinstance(latest, datetime) else None
+    @staticmethod
+    def get_monitoring_max_timestamp(
+        config: RepoConfig, data_source: DataSource, timestamp_field: str
+    ) -> datetime | None:
+        """Return a source's latest event time in UTC; None when it has no rows or does not exist yet."""
+        try:
+            with reading(config, data_source, data_source.name):
+                frame = scan_source(config, data_source, data_source.name, mapped=False)
+                at = in_utc(timestamp_field, frame.collect_schema()[timestamp_field])
+                latest = frame.select(at.max()).collect().item()
+        except StoreStateError:
+            return None
+        return latest if isinstance(latest, datetime) else None
 
+    @staticmethod
+    def ensure_monitoring_tables(config: RepoConfig) -> None:
+        """Do nothing: a file comes with its first rows."""
 
-def save_rows(config: RepoConfig, kind: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add rows of one kind; a row with the key of another replaces it."""
-    path, columns, key = _table(config, kind)
-    texts = [
-        {name: json.dumps(row[name]) if isinstance(row.get(name), dict) else row.get(name) for name in columns}
-        for row in rows
-    ]
-    fresh = pl.DataFrame(texts, infer_schema_length=None)
-    known = _saved_rows(path)
-    both = fresh if known is None else pl.concat([known, fresh], how="diagonal_relaxed")
-    write_file(path, both.unique(key, keep="last", maintain_order=True).to_arrow())
+    @staticmethod
+    def save_monitoring_metrics(config: RepoConfig, metric_type: str, metrics: list[dict[str, Any]]) -> None:
+        """Add statistics; a row with the key of another replaces it."""
+        if not metrics:
+            return
+        path, columns, key = _table(config, metric_type)
+        texts = [
+            {name: json.dumps(row[name]) if isinstance(row.get(name), dict) else row.get(name) for name in columns}
+            for row in metrics
+        ]
+        fresh, known = pl.DataFrame(texts, infer_schema_length=None), _saved_rows(path)
+        both = fresh if known is None else pl.concat([known, fresh], how="diagonal_relaxed")
+        write_file(path, both.unique(key, keep="last", maintain_order=True).to_arrow())
 
+    @staticmethod
+    def query_monitoring_metrics(
+        config: RepoConfig,
+        project: str,
+        metric_type: str,
+        filters: dict[str, Any] | None = None,
+        start_date: date | None = None,
+        end_date: date | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return saved statistics, oldest first."""
+        path, columns, _ = _table(config, metric_type)
+        frame = _saved_rows(path)
+        if frame is None:
+            return []
+        equal = {"project_id": project or None} | (filters or {})
+        frame = frame.filter(
+            pl.lit(True), *(pl.col(name) == value for name, value in equal.items() if value is not None)
+        )
+        if "metric_date" not in columns:
+            return [normalize_monitoring_row(row) for row in frame.sort("job_id", maintain_order=True).to_dicts()]
+        day = pl.col("metric_date")
+        frame = frame if start_date is None else frame.filter(day >= start_date)
+        frame = frame if end_date is None else frame.filter(day <= end_date)
+        return [normalize_monitoring_row(row) for row in frame.sort("metric_date", maintain_order=True).to_dicts()]
 
-def query_rows(
-    config: RepoConfig,
-    kind: str,
-    project: str,
-    filters: Mapping[str, Any] | None,
-    first: date | None,
-    last: date | None,
-) -> list[dict[str, Any]]:
-    """Return rows of one kind, oldest first, as Feast's monitoring reads them."""
-    path, columns, _ = _table(config, kind)
-    frame = _saved_rows(path)
-    if frame is None:
-        return []
-    chosen = {"project_id": project or None} | dict(filters or {})
-    frame = frame.filter(pl.lit(True), *(pl.col(name) == value for name, value in chosen.items() if value is not None))
-    dated = "metric_date" in columns
-    for bound, earliest in ((first, True), (last, False)):
-        if dated and bound is not None:
-            day = pl.col("metric_date")
-            frame = frame.filter(day >= bound if earliest else day <= bound)
-    frame = frame.sort("metric_date" if dated else "job_id", maintain_order=True)
-    return [normalize_monitoring_row(row) for row in frame.to_dicts()]
-
-
-def clear_baseline(config: RepoConfig, chosen: Mapping[str, Any]) -> None:
-    """Make the chosen feature statistics no baseline any more."""
-    path, _, _ = _table(config, "feature")
-    frame = _saved_rows(path)
-    if frame is not None:
-        here = pl.all_horizontal(pl.col(name).eq_missing(value) for name, value in chosen.items() if value is not None)
-        cleared = pl.when(here).then(False).otherwise("is_baseline").alias("is_baseline")
-        write_file(path, frame.with_columns(cleared).to_arrow())
+    @staticmethod
+    def clear_monitoring_baseline(
+        config: RepoConfig,
+        project: str,
+        feature_view_name: str | None = None,
+        feature_name: str | None = None,
+        data_source_type: str | None = None,
+    ) -> None:
+        """Make saved statistics no baseline any more."""
+        equal = {
+            "project_id": project,
+            "feature_view_name": feature_view_name,
+            "feature_name": feature_name,
+            "data_source_type": data_source_type,
+        }
+        path, _, _ = _table(config, "feature")
+        frame = _saved_rows(path)
+        if frame is not None:
+            here = pl.all_horizontal(
+                pl.col(name).eq_missing(value) for name, value in equal.items() if value is not None
+            )
+            cleared = pl.when(here).then(False).otherwise("is_baseline").alias("is_baseline")
+            write_file(path, frame.with_columns(cleared).to_arrow())
 
 
 def _table(config: RepoConfig, kind: str) -> tuple[Path, list[str], list[str]]:
@@ -160,68 +189,3 @@ def _categorical(values: pl.Series, top: int) -> dict[str, Any]:
 def _counts(values: pl.Series) -> dict[str, Any]:
     rows, nulls = values.len(), values.null_count()
     return {"row_count": rows, "null_count": nulls, "null_rate": nulls / rows if rows else 0.0}
-
-
-class MonitoredOfflineStore(OfflineStore):  # type: ignore[misc]
-    """An offline store whose sources `scan_source` opens, with Feast's monitoring. See the module's text."""
-
-    @staticmethod
-    def compute_monitoring_metrics(
-        config: RepoConfig,
-        data_source: DataSource,
-        feature_columns: list[tuple[str, str]],
-        timestamp_field: str,
-        start_date: datetime | None = None,
-        end_date: datetime | None = None,
-        histogram_bins: int = 20,
-        top_n: int = 10,
-    ) -> list[dict[str, Any]]:
-        """Return statistics of a source's columns between two moments, both included."""
-        scan_filter = ScanFilter(timestamp_field, start_date, end_date)
-        return feature_statistics(config, data_source, feature_columns, scan_filter, histogram_bins, top_n)
-
-    @staticmethod
-    def get_monitoring_max_timestamp(
-        config: RepoConfig, data_source: DataSource, timestamp_field: str
-    ) -> datetime | None:
-        """Return a source's latest event time; None when it has no rows or does not exist yet."""
-        return last_moment(config, data_source, timestamp_field)
-
-    @staticmethod
-    def ensure_monitoring_tables(config: RepoConfig) -> None:
-        """Do nothing: a file comes with its first rows."""
-
-    @staticmethod
-    def save_monitoring_metrics(config: RepoConfig, metric_type: str, metrics: list[dict[str, Any]]) -> None:
-        """Keep statistics; a row with the key of another replaces it."""
-        if metrics:
-            save_rows(config, metric_type, metrics)
-
-    @staticmethod
-    def query_monitoring_metrics(
-        config: RepoConfig,
-        project: str,
-        metric_type: str,
-        filters: dict[str, Any] | None = None,
-        start_date: date | None = None,
-        end_date: date | None = None,
-    ) -> list[dict[str, Any]]:
-        """Return saved statistics, oldest first."""
-        return query_rows(config, metric_type, project, filters, start_date, end_date)
-
-    @staticmethod
-    def clear_monitoring_baseline(
-        config: RepoConfig,
-        project: str,
-        feature_view_name: str | None = None,
-        feature_name: str | None = None,
-        data_source_type: str | None = None,
-    ) -> None:
-        """Make saved statistics no baseline any more."""
-        chosen = {
-            "project_id": project,
-            "feature_view_name": feature_view_name,
-            "feature_name": feature_name,
-            "data_source_type": data_source_type,
-        }
-        clear_baseline(config, chosen)

@@ -22,34 +22,6 @@ from playbill_feast.offline.sources import local_path, storage_options
 from playbill_feast.offline.writes import replace_folder, write_file
 
 
-def save_dataset(
-    config: RepoConfig, table: Callable[[], pa.Table], storage: SavedDatasetStorage, allow_overwrite: bool
-) -> None:
-    """Write a table where a SavedDatasetFileStorage says, whole or not at all.
-
-    Relative paths start from the features folder. `table` is not called when there is no place for its result.
-
-    Raises:
-        SavedDatasetLocationAlreadyExists: Something is there, and must not be overwritten.
-        StoreDataError: The storage is of another kind.
-        StoreServiceError: It cannot be written. What was there before still is.
-    """
-    if not isinstance(storage, SavedDatasetFileStorage):
-        what = f"needs a SavedDatasetFileStorage, got {type(storage).__name__}."
-        raise StoreDataError("saved dataset", [Mistake("storage", what)])
-    uri = storage.file_options.uri
-    path = local_path(config, uri)
-    if path is None:
-        _save_remote(config, table, uri, allow_overwrite)
-        return
-    if not allow_overwrite and _holds_something(path):
-        raise SavedDatasetLocationAlreadyExists(location=str(path))
-    if path.suffix == ".parquet" and not path.is_dir():
-        write_file(path, table())
-    else:
-        replace_folder(path, table())
-
-
 def _holds_something(path: Path) -> bool:
     return any(path.iterdir()) if path.is_dir() else path.exists()
 
@@ -127,15 +99,27 @@ class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]
     def persist(
         self, storage: SavedDatasetStorage, allow_overwrite: bool | None = False, timeout: int | None = None
     ) -> None:
-        """Run the retrieval and write its table, whole or not at all: a file if the path ends in `.parquet`, else a
-        folder.
+        """Run the retrieval and write its table to a SavedDatasetFileStorage, whole or not at all.
+
+        A path that ends in `.parquet` is a file, any other a folder; relative ones start from the features folder.
 
         Raises:
             SavedDatasetLocationAlreadyExists: Something is there, and must not be overwritten.
             StoreDataError: The storage is of another kind.
             StoreServiceError: The disk is full or cannot be written. What was there before still is.
         """
-        save_dataset(self._config, self.to_arrow, storage, bool(allow_overwrite))
+        if not isinstance(storage, SavedDatasetFileStorage):
+            what = f"needs a SavedDatasetFileStorage, got {type(storage).__name__}."
+            raise StoreDataError("saved dataset", [Mistake("storage", what)])
+        uri = storage.file_options.uri
+        path = local_path(self._config, uri)
+        if path is None:
+            _save_remote(self._config, self.to_arrow, uri, bool(allow_overwrite))
+            return
+        if not allow_overwrite and _holds_something(path):
+            raise SavedDatasetLocationAlreadyExists(location=str(path))
+        is_file = path.suffix == ".parquet" and not path.is_dir()
+        (write_file if is_file else replace_folder)(path, self.to_arrow())
 
     def supports_remote_storage_export(self) -> bool:
         """Return False: nothing is exported for other engines, they read the feature files themselves."""

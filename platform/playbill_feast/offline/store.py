@@ -54,43 +54,6 @@ from playbill_feast.offline.sources import require_features, scan_source, view_v
 from playbill_feast.offline.sql_source import SqlSource
 from playbill_feast.offline.writes import append_batch, write_logs
 
-
-def require_source(config: RepoConfig, source: DataSource) -> None:
-    """Check a source, where it exists: features may be registered before they are computed.
-
-    Raises:
-        StoreDataError: It is damaged, or has no such time columns; the nearest ones are suggested.
-    """
-    if not isinstance(source, FileSource | SqlSource):
-        return
-    try:
-        names = scan_source(config, source, source.name, mapped=False).collect_schema().names()
-    except StoreStateError:
-        return
-    problems = []
-    for name in filter(None, (source.timestamp_field, source.created_timestamp_column)):
-        if name not in names:
-            problems.append(Mistake(name, "column is missing.", suggestion(name, names)))
-    if problems:
-        raise StoreDataError(f"source '{source.name}'", problems)
-
-
-def source_columns(config: RepoConfig, source: DataSource) -> list[tuple[str, str]]:
-    """Return the columns of a source with their Arrow types.
-
-    Raises:
-        StoreStateError: The source does not exist yet.
-        StoreDataError: It is damaged.
-    """
-    if isinstance(source, PushSource):
-        return source_columns(config, source.batch_source)
-    if isinstance(source, RequestSource):
-        return []
-    frame = scan_source(config, source, source.name, mapped=False)
-    schema = plain_arrow(frame.collect_schema().to_frame()).schema
-    return [(field.name, str(field.type)) for field in schema]
-
-
 __all__ = ["AsofOfflineStore", "AsofOfflineStoreConfig", "AsofRetrievalJob", "scan_source", "view_values"]
 
 
@@ -174,16 +137,8 @@ class AsofOfflineStore(MonitoredOfflineStore):
         end_date: datetime | None = None,
     ) -> RetrievalJob:
         """Return the newest row of every key between two moments, both included."""
-        pull = Pull(
-            data_source,
-            join_key_columns,
-            feature_name_columns,
-            timestamp_field,
-            created_timestamp_column or None,
-            start_date,
-            end_date,
-            known_on(config),
-        )
+        names = (join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column or None)
+        pull = Pull(data_source, *names, start_date, end_date, known_on(config))
         return AsofRetrievalJob(lambda: pull_latest(config, pull), config)
 
     @staticmethod
@@ -198,16 +153,8 @@ class AsofOfflineStore(MonitoredOfflineStore):
         end_date: datetime | None = None,
     ) -> RetrievalJob:
         """Return every row between two moments, both included, in the source's order."""
-        pull = Pull(
-            data_source,
-            join_key_columns,
-            feature_name_columns,
-            timestamp_field,
-            created_timestamp_column or None,
-            start_date,
-            end_date,
-            known_on(config),
-        )
+        names = (join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column or None)
+        pull = Pull(data_source, *names, start_date, end_date, known_on(config))
         return AsofRetrievalJob(lambda: pull_all(config, pull), config)
 
     @staticmethod
@@ -234,10 +181,26 @@ class AsofOfflineStore(MonitoredOfflineStore):
         Raises:
             StoreDataError: It is damaged, of a kind that cannot be read, or has no such time columns.
         """
-        require_source(config, data_source)
+        if not isinstance(data_source, FileSource | SqlSource):
+            return
+        try:
+            names = scan_source(config, data_source, data_source.name, mapped=False).collect_schema().names()
+        except StoreStateError:
+            return
+        times = (data_source.timestamp_field, data_source.created_timestamp_column)
+        problems = [
+            Mistake(name, "column is missing.", suggestion(name, names)) for name in times if name and name not in names
+        ]
+        if problems:
+            raise StoreDataError(f"source '{data_source.name}'", problems)
 
     def get_table_column_names_and_types_from_data_source(
         self, config: RepoConfig, data_source: DataSource
     ) -> Iterable[tuple[str, str]]:
         """Return the columns of a source with their Arrow types, for views that declare no schema."""
-        return source_columns(config, data_source)
+        if isinstance(data_source, RequestSource):
+            return []
+        source = data_source.batch_source if isinstance(data_source, PushSource) else data_source
+        frame = scan_source(config, source, source.name, mapped=False)
+        schema = plain_arrow(frame.collect_schema().to_frame()).schema
+        return [(field.name, str(field.type)) for field in schema]

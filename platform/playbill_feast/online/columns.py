@@ -23,6 +23,7 @@ from playbill_feast.online.row_codec import (
     gather,
     interleave,
     packed_blobs,
+    present_blobs,
     slices,
     spread,
 )
@@ -157,9 +158,9 @@ def _nested(items: Blobs, starts: Ints, counts: Ints) -> Blobs:
     return interleave(packed_blobs(heads.view(np.uint8), 4 + 4 * counts), packed_blobs(gather(inner), bodies))
 
 
-def opened_lists(blobs: Blobs, item: str, valid: Flags | None) -> tuple[Ints, Bytes | Blobs]:
+def opened_lists(column: StoredColumn, item: str) -> tuple[Ints, Bytes | Blobs]:
     """Return (N,) item counts of stored lists, and their items one after the other."""
-    present = blobs if valid is None else Blobs(blobs.data, blobs.starts, np.where(valid, blobs.lengths, 0))
+    present = present_blobs(column)
     if item in FIXED:
         return present.lengths // np.dtype(FIXED[item]).itemsize, gather(present)
     counts = np.zeros(len(present.starts), np.int64)
@@ -185,9 +186,8 @@ def arrow_of(column: StoredColumn) -> pa.Array:
         return _arrow_numbers(column.values, column.kind, nulls)
     item = item_kind(column.kind)
     if item is None:
-        lengths = column.values.lengths if nulls is None else np.where(nulls, 0, column.values.lengths)
-        return _arrow_blobs(Blobs(column.values.data, column.values.starts, lengths), column.kind, nulls)
-    counts, items = opened_lists(column.values, item, column.valid)
+        return _arrow_blobs(present_blobs(column), column.kind, nulls)
+    counts, items = opened_lists(column, item)
     if isinstance(items, Blobs):
         inner = _arrow_blobs(items, item, None)
     else:
@@ -249,20 +249,14 @@ def _all_values(column: StoredColumn) -> list[Any]:
         return _python_numbers(column.values, column.kind)
     item = item_kind(column.kind)
     if item is None:
-        return _texts(column.values if column.valid is None else _present(column), column.kind)
-    counts, items = opened_lists(column.values, item, column.valid)
+        return _texts(present_blobs(column), column.kind)
+    counts, items = opened_lists(column, item)
     if isinstance(items, Blobs):
         flat = _texts(items, item)
     else:
         flat = _python_numbers(np.ascontiguousarray(items).view(FIXED[item]), item)
     ends = np.concatenate([[0], np.cumsum(counts)]).tolist()
     return [flat[start:end] for start, end in pairwise(ends)]
-
-
-def _present(column: StoredColumn) -> Blobs:
-    assert isinstance(column.values, Blobs)
-    assert column.valid is not None
-    return Blobs(column.values.data, column.values.starts, np.where(column.valid, column.values.lengths, 0))
 
 
 def _python_numbers(values: np.ndarray[Any, Any], kind: str) -> list[Any]:

@@ -122,7 +122,7 @@ def _validity(layout: RowLayout, columns: Mapping[str, StoredColumn], count: int
 
 
 def _with_variable(layout: RowLayout, columns: Mapping[str, StoredColumn], head: NDArray[np.void]) -> Blobs:
-    parts = [_present(columns[field.name]) for field in layout.variable]
+    parts = [present_blobs(columns[field.name]) for field in layout.variable]
     ends = layout.size + np.cumsum(np.stack([part.lengths for part in parts], axis=1), axis=1)
     head["ends"] = ends
     lengths = ends[:, -1]
@@ -137,7 +137,8 @@ def _with_variable(layout: RowLayout, columns: Mapping[str, StoredColumn], head:
     return Blobs(data, starts, lengths)
 
 
-def _present(column: StoredColumn) -> Blobs:
+def present_blobs(column: StoredColumn) -> Blobs:
+    """Return a column's bytes, those of nulls empty."""
     blobs = column.values
     assert isinstance(blobs, Blobs)
     if column.valid is None:

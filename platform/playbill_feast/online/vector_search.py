@@ -23,7 +23,7 @@ from playbill_feast.online.backend import PackedDatabase
 from playbill_feast.online.columns import item_kind, opened_lists
 from playbill_feast.online.entity_keys import open_key
 from playbill_feast.online.feast_values import entity_protos, kind_of, protos_of
-from playbill_feast.online.row_codec import Blobs, Ints, StoredColumn
+from playbill_feast.online.row_codec import Ints, StoredColumn
 from playbill_feast.online.row_layout import FIXED, PackedField
 from playbill_feast.online.stored_view import StoredView, feature_frame, fields_of, moment_of
 
@@ -113,8 +113,7 @@ def _read(rows: PackedDatabase, view: str, field: PackedField, version: object) 
 
 def _matrix(column: StoredColumn, where: str) -> tuple[list[int], Floats]:
     item = item_kind(column.kind) or ""
-    assert isinstance(column.values, Blobs)
-    counts, items = opened_lists(column.values, item, column.valid)
+    counts, items = opened_lists(column, item)
     there = np.flatnonzero(counts)
     sizes = np.unique(counts[there])
     if len(sizes) > 1:

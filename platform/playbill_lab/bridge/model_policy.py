@@ -24,7 +24,7 @@ from playbill.ranking.blend import blend_rows, head_losses
 from playbill.ranking.candidates import ABSENT, Catalogue, MemberHistory, Viewer, select
 from playbill.ranking.scoring.scorer import Scorer
 from playbill_lab.bridge.live_features import COUNTED_OF_TITLES, FeatureSource
-from playbill_lab.simulator.policies.policies import Policy, Popular, ScoredPolicy, same_list
+from playbill_lab.simulator.policies.policies import MostPlayed, Policy, ScoredPolicy, same_list
 from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world.canvases import CANVASES, DEVICES, ROWS
 from playbill_lab.simulator.world.state import State
@@ -68,7 +68,7 @@ class ModelPolicy(ScoredPolicy):
         elsewhere: Policy | None = None,
     ) -> None:
         self.name, self.scorer, self.resolved, self.world, self.features = name, scorer, resolved, world, features
-        self.elsewhere: Policy = elsewhere or Popular()
+        self.elsewhere: Policy = elsewhere or MostPlayed()
         self.answered = {"model": 0, "elsewhere": 0}
         self._check()
         columns = {title: place for place, title in enumerate(scorer.title_ids)}

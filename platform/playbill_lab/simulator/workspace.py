@@ -18,8 +18,7 @@ from playbill.clock import FixedClock
 from playbill.config import Project, Workspace
 from playbill.errors import DataError, Problem, StateError, nearest
 from playbill.tables import Tables
-from playbill_lab.simulator.engine.executors import executor_size
-from playbill_lab.simulator.engine.run import Outcome, simulate
+from playbill_lab.simulator.engine.run import Outcome, executor_size, simulate
 from playbill_lab.simulator.engine.shards import blocks_of
 from playbill_lab.simulator.fit import fit_report
 from playbill_lab.simulator.policies.policies import load_policy

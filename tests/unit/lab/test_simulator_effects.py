@@ -17,8 +17,8 @@ from playbill_lab.cli.simulate import wanted_world
 from playbill_lab.simulator import PolicyRequest, Slates, World, WorldSpec, read_spec, simulate
 from playbill_lab.simulator.engine.choices import Response, leanings
 from playbill_lab.simulator.world import canvases as on
+from playbill_lab.simulator.world.catalogue import Franchises
 from playbill_lab.simulator.world.effects import GENRE_HOURS, day_of_year, taste_of
-from playbill_lab.simulator.world.franchises import Franchises
 from playbill_lab.simulator.world.spec import EffectsSpec, named_worlds, read_world_file
 
 SMALL = {"seed": 9, "members": 450, "days": 10, "titles": 120, "sessions_per_day": 1.2}

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 from playbill_lab.simulator import Policy, PolicyRequest, Slates, load_policy
-from playbill_lab.simulator.engine.oracles import BestAppeal, BestValue
-from playbill_lab.simulator.policies.policies import EpsilonGreedy, PlackettLuce, Popular, Uniform
+from playbill_lab.simulator.policies.policies import (
+    BestAppeal,
+    BestValue,
+    EpsilonGreedy,
+    EqualChance,
+    MostPlayed,
+    PlackettLuce,
+)
 from playbill_lab.testing import PolicyConformance
 
 
@@ -23,12 +29,12 @@ class TestColdPlackettLuce(PolicyConformance):
 
 class TestPopular(PolicyConformance):
     def policy(self) -> Policy:
-        return Popular()
+        return MostPlayed()
 
 
 class TestUniform(PolicyConformance):
     def policy(self) -> Policy:
-        return Uniform()
+        return EqualChance()
 
 
 class TestEpsilonGreedy(PolicyConformance):
@@ -50,7 +56,7 @@ class TestBestValue(PolicyConformance):
         return BestValue()
 
 
-class Boastful(Uniform):
+class Boastful(EqualChance):
     """Says that what it shows was likelier than it was."""
 
     def answer(self, request: PolicyRequest, rng: np.random.Generator) -> Slates:

@@ -15,8 +15,8 @@ from playbill.errors import ConfigError, StateError
 from playbill.tables import canonical_frame
 from playbill_lab.simulator import Outcome, Policy, World, WorldSpec, load_policy, simulate
 from playbill_lab.simulator.engine import shards as days
-from playbill_lab.simulator.engine.executors import MultiProcess, executor_size
-from playbill_lab.simulator.policies.policies import Uniform
+from playbill_lab.simulator.engine.run import MultiProcess, executor_size
+from playbill_lab.simulator.policies.policies import EqualChance
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.spec import EffectsSpec, read_world_file
 
@@ -97,7 +97,7 @@ def test_the_number_of_threads_changes_nothing() -> None:
     assert found[0][1].equals(found[1][1])
 
 
-class Unsendable(Uniform):
+class Unsendable(EqualChance):
     name = "unsendable"
 
     def __init__(self) -> None:
@@ -106,15 +106,15 @@ class Unsendable(Uniform):
 
 # Spawned processes import what they are sent: the module has to be where they look.
 FAILING = """
-from playbill_lab.simulator.policies.policies import Uniform
+from playbill_lab.simulator.policies.policies import EqualChance
 
 
-class Asked(Uniform):
+class Asked(EqualChance):
     def answer(self, asked, rng):
         raise ZeroDivisionError("when it was asked")
 
 
-class Loaded(Uniform):
+class Loaded(EqualChance):
     def __setstate__(self, state):
         raise ZeroDivisionError("when it was loaded")
 
@@ -146,7 +146,7 @@ def test_a_process_that_has_ended_before_it_is_asked_still_tells_why() -> None:
     there.send((ZeroDivisionError("early"), None, []))
     there.close()
     world = World.make(WorldSpec(seed=2, members=20, days=3, titles=60))
-    with here, MultiProcess(world, Uniform(), [], None, processes=0) as executor:
+    with here, MultiProcess(world, EqualChance(), [], None, processes=0) as executor:
         executor._pipes.append(here)
         with pytest.raises(ZeroDivisionError, match="early"):
             executor.run_day(0, None)

@@ -83,6 +83,12 @@ def leanings(request: PolicyRequest, titles: Ints32) -> Leanings:
     )
 
 
+def every_leaning(request: PolicyRequest) -> Leanings:
+    """Return [N, T] leanings to every title."""
+    titles = len(request.world.catalogue)
+    return leanings(request, np.broadcast_to(np.arange(titles, dtype=np.int32), (len(request), titles)))
+
+
 def buzz(world: World, title: Ints32, country: NDArray[np.int16], at_us: NDArray[np.int64]) -> Floats64:
     """Return [N, K] the buzz of titles at these moments: highest at launch there, halved every `half_life_days`.
 

@@ -37,7 +37,7 @@ _MOST_ROUNDS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class MemberBlock:
     """Members `first` to `last - 1`. They meet others only in what countries have played by the morning."""
 
     number: int
@@ -49,15 +49,15 @@ class Block:
         return (*of, self.number) if self.number else of
 
 
-def blocks_of(world: World) -> list[Block]:
+def blocks_of(world: World) -> list[MemberBlock]:
     """Return the blocks of a world."""
     count = len(world.people)
     edges = range(0, count, BLOCK_MEMBERS)
-    return [Block(number, first, min(first + BLOCK_MEMBERS, count)) for number, first in enumerate(edges)]
+    return [MemberBlock(number, first, min(first + BLOCK_MEMBERS, count)) for number, first in enumerate(edges)]
 
 
 def run_day(
-    day: int, block: Block, state: State, policy: Policy, streams: Streams, log: EventLog, watch: Watch | None
+    day: int, block: MemberBlock, state: State, policy: Policy, streams: Streams, log: EventLog, watch: Watch | None
 ) -> None:
     """Let the members of a block visit the service on one day, and sleep over it."""
     waiting = _Waiting(day, block, state, streams)
@@ -82,7 +82,7 @@ def run_day(
 class _Waiting:
     """The visits of a day that have not begun. A member's next one begins when the one before is over."""
 
-    def __init__(self, day: int, block: Block, state: State, streams: Streams) -> None:
+    def __init__(self, day: int, block: MemberBlock, state: State, streams: Streams) -> None:
         self._state, self._first = state, block.first
         people, spec = state.world.people, state.world.spec
         own = slice(block.first, block.last)
@@ -131,7 +131,7 @@ def _poisson(rate: NDArray[np.float64], luck: NDArray[np.float64], most: int) ->
     return np.asarray(count, np.int64)
 
 
-def _end_day(day: int, block: Block, state: State, streams: Streams) -> None:
+def _end_day(day: int, block: MemberBlock, state: State, streams: Streams) -> None:
     """Let members leave by the hazard of their satisfaction, and let satisfaction fade."""
     people, spec = state.world.people, state.world.spec
     own = slice(block.first, block.last)
@@ -184,9 +184,9 @@ class Shard:
         self,
         world: World,
         policy: Policy,
-        blocks: Sequence[Block],
+        blocks: Sequence[MemberBlock],
         *,
-        sink: Callable[[Block], Sink] | None = None,
+        sink: Callable[[MemberBlock], Sink] | None = None,
         keep_log: bool = False,
         watch: Watch | None = None,
     ) -> None:
@@ -213,7 +213,7 @@ class Shard:
             log.flush()
         return [self._totals(block, log) for block, log in zip(self.blocks, self.logs, strict=True)]
 
-    def _totals(self, block: Block, log: EventLog) -> Totals:
+    def _totals(self, block: MemberBlock, log: EventLog) -> Totals:
         own, state = slice(block.first, block.last), self._state
         pairs = state.played[own] > 0
         return Totals(

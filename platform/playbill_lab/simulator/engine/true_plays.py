@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.special import pdtr
 
 from playbill.arrays import Floats64
-from playbill_lab.simulator.engine.choices import Response, leanings
+from playbill_lab.simulator.engine.choices import Response, every_leaning
 from playbill_lab.simulator.engine.run import simulate
 from playbill_lab.simulator.engine.steps import listed_by_rule
 from playbill_lab.simulator.engine.visits import lacking
@@ -190,10 +190,7 @@ def _of_row(request: PolicyRequest, row: int, reached: Floats64) -> Iterator[tup
 
 def _played(request: PolicyRequest, policy: Policy) -> Floats64:
     """Return [N, T] the chance that a list is looked at where a title stands, and that the title is then played."""
-    every = np.broadcast_to(
-        np.arange(len(request.world.catalogue), dtype=np.int32), (len(request), len(request.world.catalogue))
-    )
-    leaning = leanings(request, every)
+    leaning = every_leaning(request)
     play = np.where(np.isin(request.canvas, on.PREVIEWS)[:, None], leaning.click, leaning.click * leaning.play)
     if np.isin(request.row, on.RULE_ROWS).all():
         return play * listed(listed_by_rule(request, request.places), play, examination_logit(request))

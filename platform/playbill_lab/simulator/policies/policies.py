@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playbill.arrays import Floats32
-from playbill_lab.simulator.policies.custom_policy import own_policy
+from playbill_lab.simulator.engine.choices import every_leaning
 from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
-from playbill_lab.simulator.policies.table import POLICIES
+from playbill_lab.simulator.policies.table import POLICIES, own_policy
+from playbill_lab.simulator.world.behaviour_model import LAW
 
 
 def repeated(titles: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -86,8 +87,8 @@ def load_policy(name: str) -> Policy:
     """
     if ":" in name:
         return own_policy(name)
-    made: Policy = POLICIES[name].load()()
-    return made
+    policy: Policy = POLICIES[name].load()()
+    return policy
 
 
 class ScoredPolicy:
@@ -178,8 +179,20 @@ class PlackettLuce(ScoredPolicy):
         return np.concatenate([catalogue.genre.T, spoken, popular]).astype(np.float32)
 
 
-class Popular(ScoredPolicy):
-    """The most played of the last seven days in the country, always in that order."""
+class BestFirst(ScoredPolicy):
+    """Base of policies that always show the candidates of the highest scores, in that order."""
+
+    def answer(self, request: PolicyRequest, rng: np.random.Generator) -> Slates:
+        """Return the best of each question; every propensity is 1."""
+        return best(request, self.logits)
+
+    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats32:
+        """Return 1 where a list is the policy's own so far, else 0."""
+        return same_list(request, best(request, self.logits).titles, titles)
+
+
+class MostPlayed(BestFirst):
+    """The most played of the last seven days in the country."""
 
     name = "popular"
 
@@ -188,16 +201,29 @@ class Popular(ScoredPolicy):
         found = request.state.log_plays_7d[request.country]
         return found + 12.0 * request.matches() if request.any_typed else found
 
-    def answer(self, request: PolicyRequest, rng: np.random.Generator) -> Slates:
-        """Return the best of each question; every propensity is 1."""
-        return best(request, self.logits)
 
-    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats32:
-        """Return 1 where a list is the policy's own so far, else 0."""
-        return same_list(request, self.answer(request, np.random.default_rng(0)).titles, titles)
+class BestAppeal(BestFirst):
+    """An oracle, for studies: what the member would click most surely."""
+
+    name = "best_appeal"
+
+    def logits(self, request: PolicyRequest) -> Floats32:
+        """Return [N, T] the probability of a click."""
+        return np.asarray(every_leaning(request).click, np.float32)
 
 
-class Uniform(ScoredPolicy):
+class BestValue(BestFirst):
+    """An oracle, for studies: what adds most to the member's satisfaction, in the mean."""
+
+    name = "best_value"
+
+    def logits(self, request: PolicyRequest) -> Floats32:
+        """Return [N, T] the expected change of satisfaction if a title is looked at."""
+        leaning = every_leaning(request)
+        return np.asarray(leaning.click * leaning.play * LAW.satisfying(leaning.satisfaction_logit), np.float32)
+
+
+class EqualChance(ScoredPolicy):
     """Every order of the candidates is equally likely."""
 
     name = "uniform"

@@ -20,30 +20,14 @@ if TYPE_CHECKING:
     from playbill_lab.simulator.world.world import World
 
 
-EVENT = np.dtype(
-    [
-        ("at", "i8"),
-        ("recorded", "i8"),
-        ("request", "i8"),
-        ("seq", "i8"),
-        ("member", "i4"),
-        ("title", "i4"),
-        ("source", "i4"),
-        ("session", "i4"),
-        ("query", "i4"),
-        ("duration", "f4"),
-        ("progress", "f4"),
-        ("propensity", "f4"),
-        ("season", "i2"),
-        ("episode", "i2"),
-        ("position", "i2"),
-        ("genre", "i2"),
-        ("action", "i1"),
-        ("canvas", "i1"),
-        ("row", "i1"),
-        ("device", "i1"),
-    ]
-)
+_COLUMNS = {
+    "i8": "at recorded request seq",
+    "i4": "member title source session query",
+    "f4": "duration progress propensity",
+    "i2": "season episode position genre",
+    "i1": "action canvas row device",
+}
+EVENT = np.dtype([(name, kind) for kind, names in _COLUMNS.items() for name in names.split()])
 """One event; -1, or NaN, where a column has nothing."""
 _BLANK = np.array([tuple(np.nan if EVENT[name].kind == "f" else -1 for name in EVENT.names or ())], EVENT)
 
@@ -102,9 +86,8 @@ class EventLog:
         rows = rows[rows["at"] < self._until]
         order = np.argsort(rows["member"], kind="stable")
         rows = rows[order]
-        members, first, count = np.unique(rows["member"], return_index=True, return_counts=True)
-        rows["seq"] = np.arange(len(rows)) - np.repeat(first, count) + np.repeat(self._next[members], count)
-        self._next[members] += count
+        rows["seq"] = self._numbers(rows)
+        np.add.at(self._next, rows["member"], 1)
         np.add.at(self.counts, (rows["canvas"], rows["action"]), 1)
         if self._keep:
             self._kept.append(rows)
@@ -141,17 +124,14 @@ class EventLog:
         found = np.concatenate([old, *new]) if new else old
         found = found[found["at"] < latest[found["member"]]]
         found = found[np.argsort(found["member"], kind="stable")]
-        return self._frames.frame(self._numbered(found), self.queries)
+        today = found["seq"] < 0
+        found["seq"][today] = self._numbers(found[today])
+        return self._frames.frame(found, self.queries)
 
-    def _numbered(self, rows: Events) -> Events:
-        """Number what has no `seq` yet: events of the day that is running."""
-        fresh = rows["seq"] < 0
-        if fresh.any():
-            part = rows[fresh]
-            members, first, count = np.unique(part["member"], return_index=True, return_counts=True)
-            number = np.arange(len(part)) - np.repeat(first, count) + np.repeat(self._next[members], count)
-            rows["seq"][fresh] = number
-        return rows
+    def _numbers(self, rows: Events) -> NDArray[np.int64]:
+        """Return the next numbers of events, sorted by member, within their members."""
+        members, first, count = np.unique(rows["member"], return_index=True, return_counts=True)
+        return np.arange(len(rows)) - np.repeat(first, count) + np.repeat(self._next[members], count)
 
 
 class _Frames:

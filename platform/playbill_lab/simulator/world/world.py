@@ -34,39 +34,28 @@ _HIT_PULL = 1.5
 
 
 @dataclass(frozen=True, eq=False)
-class GroundTruth:
-    """The hidden side of titles and members.
+class TitleTruth:
+    """The hidden side of titles."""
 
-    Attributes:
-        taste_alone: [M, F] of who sits at the member's other devices than a TV; None where that is nobody else.
-    """
-
-    taste: Floats32  # [M, F] of members; `taste @ vector.T` is their match with titles, of variance about 1
-    vector: Floats32  # [T, F] of titles
+    vector: Floats32  # [T, F]
     genre_vector: Floats32  # [G, F] around which tastes and intents lie
-    genre_weight: Floats32  # [M, G] how much of each genre is in a member's taste; sums to 1
     appeal: Floats32  # [T] what makes members click
     quality: Floats32  # [T] what makes members glad
     bait: NDArray[np.bool_]  # [T] titles of much appeal and little quality
     pull: Floats32  # [T] popularity beyond taste, heavy-tailed in e^pull
     buzz: Floats32  # [T] log odds added on the day of launch
     half_life_days: Floats32  # [T] of the buzz
-    activity: Floats32  # [M] mean sessions a day
-    taste_alone: Floats32 | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class TitleTruth:
-    """The hidden side of titles; see `GroundTruth`."""
+class GroundTruth(TitleTruth):
+    """The hidden side of titles and members."""
 
-    vector: Floats32
-    genre_vector: Floats32
-    appeal: Floats32
-    quality: Floats32
-    bait: NDArray[np.bool_]
-    pull: Floats32
-    buzz: Floats32
-    half_life_days: Floats32
+    taste: Floats32  # [M, F]; `taste @ vector.T` is the match with titles, of variance about 1
+    genre_weight: Floats32  # [M, G] how much of each genre is in a member's taste; sums to 1
+    activity: Floats32  # [M] mean sessions a day
+    taste_alone: Floats32 | None = None
+    """[M, F] of who sits at the member's other devices than a TV; None where that is nobody else."""
 
 
 def draw_titles(catalogue: Catalogue, factors: int, rng: np.random.Generator) -> TitleTruth:
