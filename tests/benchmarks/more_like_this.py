@@ -20,12 +20,7 @@ from asked_service import Service, definition, service, trained
 from more_like_this_plot import draw
 from rich.console import Console
 from rich.table import Table
-
-from playbill.datasets import Request
-from playbill.evaluation.cases.event_log import UNKNOWN, TitleOrder
-from playbill.metrics.bootstrap import member_bootstrap
-from playbill.ranking.scoring.scorer import Scorer
-from playbill_lab.studies.search_measures import (
+from search_measures import (
     BANDS,
     accuracy,
     listed,
@@ -34,6 +29,11 @@ from playbill_lab.studies.search_measures import (
     shared_metadata,
     target_ranks,
 )
+
+from playbill.datasets import Request
+from playbill.evaluation.cases.event_log import UNKNOWN, TitleOrder
+from playbill.metrics.bootstrap import member_bootstrap
+from playbill.ranking.scoring.scorer import Scorer
 
 HEAD = "new_play"
 TERMS = ("popular", "similarity", "co_play", "semantic", "lift", "likeness")

@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 from asked_service import definition, service, trained
 from rich.console import Console
+from search_measures import first_titles
 from search_plot import draw
 from search_simulated import BLENDS, MADE, ask, choose, judged, keystrokes, logged, made, mean, sharing, table
 from search_tables import known_item_table, made_table, simulated_table
 
 from playbill.evaluation.cases.event_log import UNKNOWN
-from playbill_lab.studies.search_measures import first_titles
 
 BASELINES = {"popular": {"popular": 1.0}, "prefix match": {"prefix match": 1.0}}
 MAPPING = Path(__file__).parents[2] / "docs" / "guide" / "mappings" / "ml_1m.yaml"

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-
-from playbill_lab.studies.search_measures import QUERY_LENGTHS
+from search_measures import QUERY_LENGTHS
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -7,14 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from asked_service import Service
-
-from playbill.datasets import Request
-from playbill.datasets.encoding.text import fold
-from playbill.evaluation.beside import Matching, NameMatch
-from playbill.evaluation.cases.event_log import UNKNOWN, TitleOrder
-from playbill.metrics.bootstrap import member_bootstrap
-from playbill.ranking.scoring.scorer import Scorer
-from playbill_lab.studies.search_measures import (
+from search_measures import (
     QUERY_LENGTHS,
     Searches,
     accuracy,
@@ -22,6 +15,13 @@ from playbill_lab.studies.search_measures import (
     nearness,
     target_ranks,
 )
+
+from playbill.datasets import Request
+from playbill.datasets.encoding.text import fold
+from playbill.evaluation.beside import Matching, NameMatch
+from playbill.evaluation.cases.event_log import UNKNOWN, TitleOrder
+from playbill.metrics.bootstrap import member_bootstrap
+from playbill.ranking.scoring.scorer import Scorer
 
 HEAD, TEXT, NEAR = "new_play", "text", "text_neighbours"
 BLENDS = {

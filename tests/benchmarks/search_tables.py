@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
-
-from playbill_lab.studies.search_measures import QUERY_LENGTHS
+from search_measures import QUERY_LENGTHS
 
 
 def simulated_table(seed: str, found: Mapping[str, Any]) -> Table:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -62,23 +63,38 @@ class Cells:
         path = self._path(arm, seed, digest)
         if not path.is_file():
             return None
-        try:
-            members = pl.read_parquet(path)
-            about = json.loads(pl.read_parquet_metadata(path)[_METADATA])
-        except (pl.exceptions.PolarsError, OSError, KeyError, ValueError) as error:
-            first = str(error).splitlines()[0]
-            raise IntegrityError(f"{path} is no cell of a study ({first}); remove it, and it is made anew") from None
-        return Cell(arm, seed, members, None if about is None else _offline(about))
+        with cell_errors(path, "a study"):
+            members, about = read_cell(path, _METADATA)
+            return Cell(arm, seed, members, None if about is None else _offline(about))
 
     def write(self, cell: Cell, digest: str) -> None:
         """Keep a cell. It appears whole or not at all."""
         about = None if cell.offline is None else asdict(cell.offline)
-        path = self._path(cell.arm, cell.seed, digest)
-        with replaced_file(path, "the cell") as beside:
-            cell.members.write_parquet(beside, metadata={_METADATA: json.dumps(about)})
+        write_cell(self._path(cell.arm, cell.seed, digest), cell.members, _METADATA, about)
 
     def _path(self, arm: str, seed: int, digest: str) -> Path:
         return self.folder / f"{arm}-{seed}-{digest[:12]}.parquet"
+
+
+@contextmanager
+def cell_errors(path: Path, whose: str) -> Iterator[None]:
+    """Raise IntegrityError where a file that is read in the block is no cell."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError, KeyError, ValueError, TypeError) as error:
+        first = str(error).splitlines()[0]
+        raise IntegrityError(f"{path} is no cell of {whose} ({first}); remove it, and it is made anew") from None
+
+
+def read_cell(path: Path, name: str) -> tuple[pl.DataFrame, Any]:
+    """Return a cell's rows, and the JSON that is kept under a name beside them."""
+    return pl.read_parquet(path), json.loads(pl.read_parquet_metadata(path)[name])
+
+
+def write_cell(path: Path, rows: pl.DataFrame, name: str, about: Mapping[str, Any] | None) -> None:
+    """Write what `read_cell` returns, whole or not at all."""
+    with replaced_file(path, "the cell") as hidden:
+        rows.write_parquet(hidden, metadata={name: json.dumps(about)})
 
 
 def digest(**facts: Any) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from playbill_lab.simulator.world import queries
 from playbill_lab.simulator.world.catalogue import Catalogue, make_catalogue
-from playbill_lab.simulator.world.queries import ABSENT, QueryBook, keystrokes, plain, prefixes
+from playbill_lab.simulator.world.queries import ABSENT, QueryBook, plain
 from playbill_lab.simulator.world.real_catalogue import read_catalogue
 
 LANGUAGES = ("en", "es", "ja")
@@ -34,21 +34,25 @@ def test_plain_text_is_what_a_keyboard_gives() -> None:
     assert plain("ゲーム") == "ゲーム"
 
 
-def test_typed_text_is_a_prefix_of_what_is_meant_and_mostly_a_name(catalogue: Catalogue, book: QueryBook) -> None:
+def typed(book: QueryBook, wanted: np.ndarray, rng: np.random.Generator) -> pl.Series:
+    """Return how far English members get before they look at the results: prefixes of what they mean."""
+    texts = book.intended(wanted, np.zeros(len(wanted), np.int64), rng)
+    letters = np.minimum(2 + rng.geometric(0.22, size=len(texts)), texts.str.len_chars().to_numpy())
+    return pl.Series([text[:count].rstrip() for text, count in zip(texts, letters, strict=True)])
+
+
+def test_what_is_meant_is_mostly_a_name(catalogue: Catalogue, book: QueryBook) -> None:
     wanted = np.arange(300)
-    language = np.zeros(300, np.int64)
-    meant = book.intended(wanted, language, np.random.default_rng(5)).to_list()
-    typed = book.typed(wanted, language, np.random.default_rng(5)).to_list()
-    assert all(whole.startswith(part) and part for whole, part in zip(meant, typed, strict=True))
+    meant = book.intended(wanted, np.zeros(300, np.int64), np.random.default_rng(5)).to_list()
     whole_names = sum(text in names_of(catalogue, at) for at, text in enumerate(meant))
     assert 0.65 < whole_names / 300 < 0.95
 
 
 def test_the_same_seed_types_the_same(book: QueryBook) -> None:
     wanted, language = np.arange(50), np.zeros(50, np.int64)
-    first, again = (book.typed(wanted, language, np.random.default_rng(6)).to_list() for _ in range(2))
+    first, again = (book.intended(wanted, language, np.random.default_rng(6)).to_list() for _ in range(2))
     assert first == again
-    assert first != book.typed(wanted, language, np.random.default_rng(7)).to_list()
+    assert first != book.intended(wanted, language, np.random.default_rng(7)).to_list()
 
 
 def test_names_come_in_the_members_language_and_in_others(book: QueryBook) -> None:
@@ -96,15 +100,9 @@ def test_titles_that_are_not_there_are_asked_for_by_names_nobody_has(catalogue: 
     assert len(set(meant)) > 50
 
 
-def test_keystrokes_grow_letter_by_letter() -> None:
-    grown = keystrokes(pl.Series(["abc", "x"]))
-    assert grown.rows() == [(0, 1, "a"), (0, 2, "ab"), (0, 3, "abc"), (1, 1, "x")]
-    assert prefixes(pl.Series(["ab cd", "xyz"]), np.array([3, 9])).to_list() == ["ab", "xyz"]
-
-
 def test_matches_equal_the_plain_rule(catalogue: Catalogue, book: QueryBook) -> None:
     """A title matches a prefix if one of its names, from any word on, goes on from it; more typed scores higher."""
-    request = book.typed(np.arange(60), np.zeros(60, np.int64), np.random.default_rng(11))
+    request = typed(book, np.arange(60), np.random.default_rng(11))
     found = book.matches(request)
     everything = [{plain(catalogue.titles["name"][at])} | names_of(catalogue, at) for at in range(300)]
     checked = 0

@@ -8,8 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from playbill.evaluation.cases.event_log import TitleOrder
-from playbill_lab.studies.search_measures import (
+from benchmarks.search_measures import (
     Searches,
     accuracy,
     first_titles,
@@ -21,6 +20,7 @@ from playbill_lab.studies.search_measures import (
     shared_metadata,
     target_ranks,
 )
+from playbill.evaluation.cases.event_log import TitleOrder
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 CATALOGUE = TitleOrder.of(["a", "b", "c"])

@@ -7,6 +7,7 @@ plays, or members at hand.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,10 @@ from playbill.arrays import Ints32, Ints64
 from playbill.schema import KINDS
 from playbill_lab.simulator.world.behaviour_model import LAW, logistic
 from playbill_lab.simulator.world.event_log import EventLog
-from playbill_lab.simulator.world.random_streams import Streams
 from playbill_lab.simulator.world.state import State
+
+if TYPE_CHECKING:
+    from playbill_lab.simulator.engine.visits import RunContext
 
 
 def drop(lists: Ints32, member: NDArray[np.integer], title: Ints32, beside: NDArray[np.int16] | None = None) -> None:
@@ -85,9 +88,10 @@ class Playback:
     left: NDArray[np.bool_]  # [N] left in the first minutes
 
 
-def sit(plays: Plays, state: State, streams: Streams, log: EventLog) -> Playback:
+def sit(plays: Plays, context: RunContext) -> Playback:
     """Play titles, note the events, and change what members feel and carry with them."""
-    luck = streams.uniform("sitting", plays.member, plays.number, 6)
+    state, log = context.state, context.log
+    luck = context.streams.uniform("sitting", plays.member, plays.number, 6)
     finished = luck[:, 0] < logistic(plays.satisfaction_logit)
     left = ~finished & (luck[:, 1] < logistic(LAW.leave_base + LAW.leave_glad * plays.satisfaction_logit))
     low, high = (np.select([finished, left], [_FINISHED[at], _LEFT[at]], _PARTLY[at]) for at in (0, 1))

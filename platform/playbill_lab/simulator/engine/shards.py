@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from playbill.arrays import Floats32
 from playbill.clock import to_microseconds
 from playbill_lab.simulator.engine.steps import Watch, step
-from playbill_lab.simulator.engine.visits import Layout, Visits, ask, begin
+from playbill_lab.simulator.engine.visits import RunContext, Visits, ask, begin
 from playbill_lab.simulator.policies.policies import Policy
 from playbill_lab.simulator.world.behaviour_model import LAW
 from playbill_lab.simulator.world.event_log import EventLog
@@ -56,27 +56,24 @@ def blocks_of(world: World) -> list[MemberBlock]:
     return [MemberBlock(number, first, min(first + BLOCK_MEMBERS, count)) for number, first in enumerate(edges)]
 
 
-def run_day(
-    day: int, block: MemberBlock, state: State, policy: Policy, streams: Streams, log: EventLog, watch: Watch | None
-) -> None:
+def run_day(day: int, block: MemberBlock, context: RunContext, watch: Watch | None) -> None:
     """Let the members of a block visit the service on one day, and sleep over it."""
-    waiting = _Waiting(day, block, state, streams)
+    streams, waiting = context.streams, _Waiting(day, block, context.state, context.streams)
     texts: list[str] = []
     visits: Visits | None = None
     for number in range(_MOST_ROUNDS):
         arrivals = waiting.next(None if visits is None else visits.member)
         if len(arrivals):
-            fresh = begin(arrivals, waiting.times(arrivals), state, streams, texts)
+            fresh = begin(arrivals, waiting.times(arrivals), context, texts)
             visits = fresh if visits is None else visits.joined(fresh)
         if visits is None or not len(visits):
             break
         rng = streams.generator("policy", *block.occasion(day, number))
         typing = streams.generator("typing", *block.occasion(day, number))
         orders = streams.generator("order", *block.occasion(day, number))
-        request = ask(visits, state, streams, log, typing, Layout(policy, orders))
-        visits = step(visits, request, policy, state, streams, log, rng, watch)
-    log.end_day()
-    _end_day(day, block, state, streams)
+        visits = step(visits, ask(visits, context, typing, orders), context, rng, watch)
+    context.log.end_day()
+    _end_day(day, block, context.state, streams)
 
 
 class _Waiting:
@@ -204,7 +201,7 @@ class Shard:
         if yesterday is not None:
             self._state.start_day(day, yesterday)
         for block, log in zip(self.blocks, self.logs, strict=True):
-            run_day(day, block, self._state, self._policy, self._streams, log, self._watch)
+            run_day(day, block, RunContext(self._policy, self._state, self._streams, log), self._watch)
         return self._state.take_today()
 
     def totals(self) -> list[Totals]:

@@ -10,14 +10,11 @@ from numpy.typing import NDArray
 from playbill.arrays import AnyInts
 from playbill_lab.simulator.engine.choices import Response, respond
 from playbill_lab.simulator.engine.playback import Playback, Plays, find, push, sit
-from playbill_lab.simulator.engine.visits import DONE, INTENT_SHIFT, Visits, intents
+from playbill_lab.simulator.engine.visits import DONE, INTENT_SHIFT, RunContext, Visits, intents
 from playbill_lab.simulator.policies.policies import Policy
 from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates, check_slates
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.effects import next_row_of
-from playbill_lab.simulator.world.event_log import EventLog
-from playbill_lab.simulator.world.random_streams import Streams
-from playbill_lab.simulator.world.state import State
 
 SECOND = 1_000_000
 MOST_TURNS = 6
@@ -64,12 +61,14 @@ def answers(request: PolicyRequest, policy: Policy, rng: np.random.Generator) ->
     return Slates(titles, propensity)
 
 
-def note_slates(request: PolicyRequest, slates: Slates, response: Response, visits: Visits, log: EventLog) -> None:
+def note_slates(
+    request: PolicyRequest, slates: Slates, response: Response, visits: Visits, context: RunContext
+) -> None:
     """Note an impression of every place that was looked at, with the policy's propensity."""
-    _note_rows(request, response, visits, log)
+    _note_rows(request, response, visits, context)
     place = np.arange(slates.titles.shape[1])
     who, at = np.nonzero(place[None, :] < response.examined[:, None])
-    log.note(
+    context.log.note(
         "impression",
         request.member[who],
         request.at_us[who] + (1 + at) * SECOND,
@@ -86,11 +85,11 @@ def note_slates(request: PolicyRequest, slates: Slates, response: Response, visi
     visits.shown[rows, start[:, None] + np.arange(width)] = slates.titles[:, :width]
 
 
-def _note_rows(request: PolicyRequest, response: Response, visits: Visits, log: EventLog) -> None:
+def _note_rows(request: PolicyRequest, response: Response, visits: Visits, context: RunContext) -> None:
     """Note an impression of every row that was looked at, with the probability of that row at its place."""
     who = np.flatnonzero((request.canvas == on.HOME) & (response.examined > 0))
     columns = _columns(request, visits, who) | {"canvas": on.ROW_RANKING}
-    log.note(
+    context.log.note(
         "impression",
         request.member[who],
         request.at_us[who],
@@ -101,13 +100,7 @@ def _note_rows(request: PolicyRequest, response: Response, visits: Visits, log: 
 
 
 def note_clicks(
-    request: PolicyRequest,
-    slates: Slates,
-    response: Response,
-    visits: Visits,
-    state: State,
-    streams: Streams,
-    log: EventLog,
+    request: PolicyRequest, slates: Slates, response: Response, visits: Visits, context: RunContext
 ) -> NDArray[np.int32]:
     """Note what members do with titles they opened and did not play; return [N] the last of them, -1 none."""
     opened = response.clicked.copy()
@@ -117,17 +110,20 @@ def note_clicks(
     any_opened = opened.any(axis=1)
     at = np.where(any_opened, opened.shape[1] - 1 - opened[:, ::-1].argmax(axis=1), -1)
     title = np.where(any_opened, slates.titles[rows, at], -1).astype(np.int32)
-    luck = streams.uniform("opened", request.member, request.number, 2)
+    luck = context.streams.uniform("opened", request.member, request.number, 2)
     soon = np.isin(request.canvas, on.PREVIEWS)
     done = {
         "details_view": any_opened & ~soon,
         "trailer_view": any_opened & (soon | (luck[:, 0] < _TRAILER)),
         "remind_me": any_opened & soon & (luck[:, 1] < _REMINDING),
-        "my_list_add": any_opened & ~soon & (luck[:, 1] < _LISTING) & (find(state.my_list, request.member, title) < 0),
+        "my_list_add": any_opened
+        & ~soon
+        & (luck[:, 1] < _LISTING)
+        & (find(context.state.my_list, request.member, title) < 0),
     }
     for action, does in done.items():
         who = np.flatnonzero(does)
-        log.note(
+        context.log.note(
             action,
             request.member[who],
             visits.now[who],
@@ -136,20 +132,14 @@ def note_clicks(
             **_columns(request, visits, who),
         )
         visits.now[who] += 8 * SECOND
-        lists = {"remind_me": state.reminders, "my_list_add": state.my_list}.get(action)
+        lists = {"remind_me": context.state.reminders, "my_list_add": context.state.my_list}.get(action)
         if lists is not None:
             push(lists, request.member[who], title[who])
     return title
 
 
 def play(
-    request: PolicyRequest,
-    slates: Slates,
-    response: Response,
-    visits: Visits,
-    state: State,
-    streams: Streams,
-    log: EventLog,
+    request: PolicyRequest, slates: Slates, response: Response, visits: Visits, context: RunContext
 ) -> tuple[AnyInts, Playback]:
     """Let members play what they chose; return their places among the visits, and how it went."""
     who = np.flatnonzero(response.played >= 0)
@@ -167,81 +157,72 @@ def play(
         request.number[who],
         columns,
     )
-    playback = sit(plays, state, streams, log)
+    playback = sit(plays, context)
     visits.now[who] = playback.until_us + 30 * SECOND
     visits.source[who] = plays.title
     return who, playback
 
 
-def move_on(request: PolicyRequest, visits: Visits, opened: NDArray[np.int32], state: State, streams: Streams) -> None:
+def move_on(request: PolicyRequest, visits: Visits, opened: NDArray[np.int32], context: RunContext) -> None:
     """Send visits without a play to their next row or page, or home."""
-    luck = streams.uniform("move", request.member, request.number, 2)
+    luck = context.streams.uniform("move", request.member, request.number, 2)
     canvas = visits.canvas.copy()
     visits.canvas[:] = DONE
     scrolls = (
-        (canvas == on.HOME) & (visits.line + 1 < visits.length) & (luck[:, 0] < next_row_of(state.world, visits.device))
+        (canvas == on.HOME)
+        & (visits.line + 1 < visits.length)
+        & (luck[:, 0] < next_row_of(context.state.world, visits.device))
     )
     beside = (opened >= 0) & (luck[:, 1] < _BESIDE) & np.isin(canvas, _HAS_MORE_LIKE_IT)
     goes = np.flatnonzero(beside & ~scrolls)
-    _to(visits, goes, on.MORE_LIKE_THIS)
+    visits.go(goes, on.MORE_LIKE_THIS)
     visits.source[goes] = opened[goes]
     left = ~beside & ~scrolls
     for code, ways in _AFTER_PAGE.items():
         _spread(visits, np.flatnonzero(left & (canvas == code)), ways, luck[:, 0])
     again = (canvas == on.SEARCH) & (visits.canvas == on.SEARCH) & (visits.tries >= 2)
     visits.canvas[again] = DONE
-    _to(visits, np.flatnonzero(left & (canvas == on.BILLBOARD)), on.HOME)
+    visits.go(np.flatnonzero(left & (canvas == on.BILLBOARD)), on.HOME)
     down = np.flatnonzero(scrolls)
     visits.canvas[down] = on.HOME
     visits.line[down] += 1
 
 
 def move_after_play(
-    request: PolicyRequest, visits: Visits, who: AnyInts, playback: Playback, state: State, streams: Streams
+    request: PolicyRequest, visits: Visits, who: AnyInts, playback: Playback, context: RunContext
 ) -> None:
     """Send members who played to what comes after it, maybe in another mood."""
-    luck = streams.uniform("after", request.member, request.number, 2)
-    kids = state.world.people.kids[request.member]
+    luck = context.streams.uniform("after", request.member, request.number, 2)
+    kids = context.state.world.people.kids[request.member]
     visits.canvas[who] = DONE
     _spread(visits, who[playback.finished], _AFTER_FINISH, luck[:, 0])
     _spread(visits, who[playback.left], _AFTER_LEAVING, luck[:, 0])
     visits.canvas[np.flatnonzero(kids & (visits.canvas == on.BILLBOARD))] = on.KIDS
     shifted = who[luck[who, 1] < INTENT_SHIFT]
-    visits.intent[shifted] = intents(request.member[shifted], request.number[shifted], state, streams)
+    visits.intent[shifted] = intents(request.member[shifted], request.number[shifted], context)
 
 
 def step(
-    visits: Visits,
-    request: PolicyRequest,
-    policy: Policy,
-    state: State,
-    streams: Streams,
-    log: EventLog,
-    rng: np.random.Generator,
-    watch: Watch | None,
+    visits: Visits, request: PolicyRequest, context: RunContext, rng: np.random.Generator, watch: Watch | None
 ) -> Visits:
     """Answer every visit's question and let it act; return the visits that go on."""
-    slates = answers(request, policy, rng)
-    response = respond(request, slates, streams)
+    slates = answers(request, context.policy, rng)
+    response = respond(request, slates, context.streams)
     if watch is not None:
         watch(request, slates, response)
-    note_slates(request, slates, response, visits, log)
-    opened = note_clicks(request, slates, response, visits, state, streams, log)
-    who, playback = play(request, slates, response, visits, state, streams, log)
+    note_slates(request, slates, response, visits, context)
+    opened = note_clicks(request, slates, response, visits, context)
+    who, playback = play(request, slates, response, visits, context)
     idle = response.played < 0
     resting = np.flatnonzero(idle)
     part = visits.take(resting)
-    move_on(request.take(resting), part, opened[resting], state, streams)
+    move_on(request.take(resting), part, opened[resting], context)
     for name in ("canvas", "line", "request", "turns", "source"):
         getattr(visits, name)[resting] = getattr(part, name)
-    move_after_play(request, visits, who, playback, state, streams)
+    move_after_play(request, visits, who, playback, context)
     over = (visits.canvas == DONE) | (visits.turns > MOST_TURNS)
-    state.busy_until[visits.member] = visits.now
+    context.state.busy_until[visits.member] = visits.now
     return visits.take(np.flatnonzero(~over))
-
-
-def _to(visits: Visits, places: AnyInts, canvas: int) -> None:
-    visits.go(places, canvas)
 
 
 def _spread(visits: Visits, places: AnyInts, ways: tuple[tuple[int, float], ...], luck: NDArray[np.float64]) -> None:

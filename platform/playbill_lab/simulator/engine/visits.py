@@ -37,6 +37,16 @@ DONE = np.int8(-1)
 _SHOWN = on.MOST_ROWS * 8
 
 
+@dataclass(frozen=True, eq=False)
+class RunContext:
+    """What the visits of a block share: who fills the pages, what has happened so far, all luck, and the events."""
+
+    policy: Policy
+    state: State
+    streams: Streams
+    log: EventLog
+
+
 @dataclass(eq=False)
 class Visits:
     """N visits of N different members; row n of each array is one."""
@@ -82,13 +92,11 @@ class Visits:
         self.turns[places] += 1
 
 
-def begin(
-    member: NDArray[np.int32], at_us: NDArray[np.int64], state: State, streams: Streams, texts: list[str]
-) -> Visits:
+def begin(member: NDArray[np.int32], at_us: NDArray[np.int64], context: RunContext, texts: list[str]) -> Visits:
     """Begin a visit of each member: the device, the intent, the first page."""
-    count = len(member)
+    count, state = len(member), context.state
     session = state.sessions[member]
-    luck = streams.uniform("visit", member, session, 3)
+    luck = context.streams.uniform("visit", member, session, 3)
     canvas = np.full(count, on.BILLBOARD, np.int8)
     low = 0.0
     for code, share in OPENING:
@@ -102,7 +110,7 @@ def begin(
         now=at_us.copy(),
         session=session.astype(np.int32),
         device=device_of(state.world.people, member, luck[:, 1]),
-        intent=intents(member, session, state, streams),
+        intent=intents(member, session, context),
         canvas=canvas,
         rows=np.full((count, on.MOST_ROWS), on.NO_ROW, np.int8),
         genres=np.full((count, on.MOST_ROWS), -1, np.int16),
@@ -119,10 +127,10 @@ def begin(
     return visits
 
 
-def intents(member: AnyInts, occasion: AnyInts, state: State, streams: Streams) -> NDArray[np.float32]:
+def intents(member: AnyInts, occasion: AnyInts, context: RunContext) -> NDArray[np.float32]:
     """Return [N, F]: the genre each member is in the mood for, one of their own as often as not; zeros for none."""
-    truth = state.world.truth
-    luck = streams.uniform("intent", member, occasion, 3)
+    truth = context.state.world.truth
+    luck = context.streams.uniform("intent", member, occasion, 3)
     edges = np.cumsum(truth.genre_weight[member], axis=1)
     own = np.minimum((luck[:, 1:2] >= edges).sum(axis=1), edges.shape[1] - 1)
     any_genre = np.minimum((luck[:, 1] * edges.shape[1]).astype(np.int64), edges.shape[1] - 1)
@@ -132,22 +140,15 @@ def intents(member: AnyInts, occasion: AnyInts, state: State, streams: Streams) 
     return np.where(there, scale * truth.genre_vector[genre], 0.0).astype(np.float32)
 
 
-def ask(
-    visits: Visits,
-    state: State,
-    streams: Streams,
-    log: EventLog,
-    generator: np.random.Generator,
-    layout: Layout | None = None,
-) -> PolicyRequest:
+def ask(visits: Visits, context: RunContext, typing: np.random.Generator, orders: np.random.Generator) -> PolicyRequest:
     """Put every visit's next question. Pages that begin are laid out, and searches are typed, first."""
-    member = visits.member
+    member, state = visits.member, context.state
     number = member.astype(np.int64) * QUESTIONS_EACH + state.questions[member]
     state.questions[member] += 1
     starts = np.flatnonzero(visits.request < 0)
     visits.request[starts], visits.shown[starts] = number[starts], -1
-    lay_out(visits, starts[visits.canvas[starts] == on.HOME], state, streams, log, layout)
-    query = _type(visits, np.flatnonzero(visits.canvas == on.SEARCH), state, streams, log, generator)
+    lay_out(visits, starts[visits.canvas[starts] == on.HOME], context, orders)
+    query = _type(visits, np.flatnonzero(visits.canvas == on.SEARCH), context, typing)
     places, line = np.arange(len(visits)), np.minimum(visits.line, on.MOST_ROWS - 1)
     home = visits.canvas == on.HOME
     row = np.where(home, visits.rows[places, line], on.NO_ROW).astype(np.int8)
@@ -170,23 +171,21 @@ def ask(
         shown=visits.shown,
         query=query,
         hidden=LatentIntent(visits.intent, np.where(visits.canvas == on.SEARCH, visits.wanted, -1).astype(np.int32)),
-        log=log,
+        log=context.log,
     )
 
 
-def _type(
-    visits: Visits, places: AnyInts, state: State, streams: Streams, log: EventLog, generator: np.random.Generator
-) -> pl.Series:
+def _type(visits: Visits, places: AnyInts, context: RunContext, generator: np.random.Generator) -> pl.Series:
     """Type the queries of visits on the search page: at first a few letters, then all of it."""
     found = pl.Series([None], dtype=pl.String).new_from_index(0, len(visits))
     if not len(places):
         return found
     first = places[visits.tries[places] == 0]
     if len(first):
-        _want(visits, first, state, streams, generator)
+        _want(visits, first, context, generator)
     texts = pl.Series(visits.texts, dtype=pl.String).gather(visits.text[places].astype(np.int64))
     letters = texts.str.len_chars().to_numpy()
-    luck = streams.uniform("letters", visits.member[places], visits.request[places])
+    log, luck = context.log, context.streams.uniform("letters", visits.member[places], visits.request[places])
     length = np.where(visits.tries[places] == 0, np.minimum(2 + (6 * luck).astype(np.int64), letters), letters)
     typed = texts.to_frame("text").select(pl.col("text").str.slice(0, pl.Series(length))).to_series()
     log.note(
@@ -204,15 +203,15 @@ def _type(
     return found.scatter(places, typed)
 
 
-def _want(visits: Visits, places: AnyInts, state: State, streams: Streams, generator: np.random.Generator) -> None:
+def _want(visits: Visits, places: AnyInts, context: RunContext, generator: np.random.Generator) -> None:
     """Choose what members search for, by taste, appeal and pull; some of it is not in the catalogue."""
-    world, member = state.world, visits.member[places]
+    world, member = context.state.world, visits.member[places]
     truth = world.truth
-    luck = streams.uniform("wanted", member, visits.session[places], len(world.catalogue) + 1)
+    luck = context.streams.uniform("wanted", member, visits.session[places], len(world.catalogue) + 1)
     liking = taste_of(truth, member, visits.device[places]) @ truth.vector.T + truth.appeal + truth.pull
     if world.effects is not None:
         every = np.broadcast_to(np.arange(len(world.catalogue), dtype=np.int32), liking.shape)
-        liking = liking + world.effects.carried_on(state, member, every)
+        liking = liking + world.effects.carried_on(context.state, member, every)
     liking = np.where(world.people.kids[member][:, None] & ~world.catalogue.kids, -np.inf, liking)
     wanted = (liking - np.log(-np.log(np.maximum(luck[:, 1:], 1e-12)))).argmax(axis=1)
     visits.wanted[places] = np.where(luck[:, 0] < MISSING_SHARE, -1, wanted)
@@ -223,20 +222,10 @@ def _want(visits: Visits, places: AnyInts, state: State, streams: Streams, gener
     visits.texts.extend(texts.to_list())
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Who orders the rows of pages, with what luck."""
-
-    policy: Policy
-    rng: np.random.Generator
-
-
-def lay_out(
-    visits: Visits, places: AnyInts, state: State, streams: Streams, log: EventLog, layout: Layout | None
-) -> None:
+def lay_out(visits: Visits, places: AnyInts, context: RunContext, rng: np.random.Generator) -> None:
     """Choose the rows of pages: what is to be continued, the top picks, then the others in the page's own order."""
-    member = visits.member[places]
-    keys = streams.uniform("page", member, visits.request[places], len(on.ROWS) + 1)
+    member, state = visits.member[places], context.state
+    keys = context.streams.uniform("page", member, visits.request[places], len(on.ROWS) + 1)
     own, chosen = keys[:, :-1], keys[:, -1]
     own[:, on.PINNED_ROWS] = -2.0, -1.0
     for row, lacks in lacking(member, state).items():
@@ -246,7 +235,7 @@ def lay_out(
     # One of the member's genres, as often as it was played.
     edges = np.cumsum(state.genre_plays[member], axis=1)
     genre = np.minimum((chosen[:, None] * edges[:, -1:] >= edges).sum(axis=1), edges.shape[1] - 1).astype(np.int16)
-    ordered = _ordered(visits, places, (order, fitting, genre), state, log, layout)
+    ordered = _ordered(visits, places, (order, fitting, genre), context, rng)
     if ordered is None:
         rows = order[:, : on.MOST_ROWS]
         ordered = RowOrders(rows, law_propensity(rows, fitting))
@@ -272,24 +261,23 @@ def _ordered(
     visits: Visits,
     places: AnyInts,
     law: tuple[NDArray[np.int8], NDArray[np.int16], NDArray[np.int16]],
-    state: State,
-    log: EventLog,
-    layout: Layout | None,
+    context: RunContext,
+    rng: np.random.Generator,
 ) -> RowOrders | None:
     """Ask the policy for its own order; None where it has none."""
-    order = None if layout is None else ordering(layout.policy)
-    if order is None or layout is None or not len(places):
+    order = ordering(context.policy)
+    if order is None or not len(places):
         return None
     rows, fitting, genre = law
     pages = Pages(
-        state=state,
+        state=context.state,
         number=visits.request[places],
         member=visits.member[places],
         at_us=visits.now[places],
         device=visits.device[places],
         rows=np.where(np.arange(rows.shape[1]) < fitting[:, None], rows, on.NO_ROW).astype(np.int8),
         genre=genre,
-        log=log,
+        log=context.log,
     )
-    found = order(pages, layout.rng)
-    return None if found is None else checked(pages, found, layout.policy.name)
+    found = order(pages, rng)
+    return None if found is None else checked(pages, found, context.policy.name)

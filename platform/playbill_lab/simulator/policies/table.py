@@ -92,15 +92,15 @@ def _instance(name: str, found: Any) -> Any:
         ) from None
 
 
-def _checked(name: str, policy: Any) -> Policy:
+def _checked(name: str, made: Any) -> Policy:
     problems = [
-        Problem(method, f"{type(policy).__name__} has no such method.", "See docs/guide/simulator.md.")
+        Problem(method, f"{type(made).__name__} has no such method.", "See docs/guide/simulator.md.")
         for method in _METHODS
-        if not callable(getattr(policy, method, None))
+        if not callable(getattr(made, method, None))
     ]
-    if not isinstance(getattr(policy, "name", None), str):
-        problems.insert(0, Problem("name", f"{type(policy).__name__} does not say what it is called."))
+    if not isinstance(getattr(made, "name", None), str):
+        problems.insert(0, Problem("name", f"{type(made).__name__} does not say what it is called."))
     if problems:
         raise DefinitionError(f"policy '{name}'", problems)
-    policy: Policy = policy
+    policy: Policy = made
     return policy

@@ -131,7 +131,8 @@ class EventLog:
     def _numbers(self, rows: Events) -> NDArray[np.int64]:
         """Return the next numbers of events, sorted by member, within their members."""
         members, first, count = np.unique(rows["member"], return_index=True, return_counts=True)
-        return np.arange(len(rows)) - np.repeat(first, count) + np.repeat(self._next[members], count)
+        within = np.arange(len(rows)) - np.repeat(first, count)
+        return np.asarray(within + np.repeat(self._next[members], count), np.int64)
 
 
 class _Frames:

@@ -88,12 +88,6 @@ class QueryBook:
         letters = _from_a_word(self.letters[place], rng)
         return _texts(_with_slips(letters, rng))
 
-    def typed(self, wanted: AnyInts, language: AnyInts, rng: np.random.Generator) -> pl.Series:
-        """Return how far members get before they look at the results: prefixes of `intended`, [N] strings."""
-        texts = self.intended(wanted, language, rng)
-        longest = texts.str.len_chars().to_numpy()
-        return prefixes(texts, np.minimum(2 + rng.geometric(0.22, size=len(texts)), longest))
-
     def matches(self, queries: pl.Series) -> npt.NDArray[np.float32]:
         """Return how well each title's names answer each query, [N, T] from 0 (not at all) to 1.
 
@@ -103,28 +97,6 @@ class QueryBook:
         scores = self.index.scores([plain(text) for text in distinct.to_list()])
         places = {text: at for at, text in enumerate(distinct.to_list())}
         return scores[[places[text] for text in queries.fill_null("").to_list()]]
-
-
-def prefixes(texts: pl.Series, lengths: AnyInts) -> pl.Series:
-    """Return the first letters of each text, without blanks at the end: [N] strings."""
-    frame = pl.DataFrame({"text": texts, "length": pl.Series(lengths, dtype=pl.Int64)})
-    return frame.select(pl.col("text").str.slice(0, pl.col("length")).str.strip_chars_end()).to_series()
-
-
-def keystrokes(texts: pl.Series, first: int = 1) -> pl.DataFrame:
-    """Return every prefix of every text, as they appear while typing.
-
-    Args:
-        texts: [N] what members mean to type.
-        first: Letters of the first one.
-
-    Returns:
-        `typist` (place in `texts`), `letters`, `query`; one row per keystroke, in order.
-    """
-    frame = pl.DataFrame({"typist": np.arange(len(texts), dtype=np.int64), "text": texts})
-    grown = frame.with_columns(letters=pl.int_ranges(first, pl.col("text").str.len_chars() + 1, dtype=pl.Int64))
-    every = grown.explode("letters").drop_nulls("letters")
-    return every.select("typist", "letters", query=pl.col("text").str.slice(0, pl.col("letters")))
 
 
 def _names(

@@ -5,10 +5,10 @@ Each part has arms that differ from the consolidated model in one thing and are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from playbill.datasets import TrainingSet
 from playbill.definitions.specs import ResolvedModel
 from playbill.errors import StateError
 from playbill.metrics import Interval, relative_interval
@@ -47,13 +47,8 @@ def compare_part(run: LedgerRun, part: str) -> Comparison:
     Raises:
         StateError: Nothing can be learnt from.
     """
-    made: dict[str, Callable[[LedgerRun], Comparison]] = {
-        "ablations": ablations,
-        "transfer": transfer,
-        "ladder": ladder,
-        "improvement": improvement,
-    }
-    return made[part](run)
+    compare = {"ablations": ablations, "transfer": transfer, "ladder": ladder, "improvement": improvement}
+    return compare[part](run)
 
 
 def ablations(run: LedgerRun) -> Comparison:
@@ -78,11 +73,7 @@ def transfer(run: LedgerRun) -> Comparison:
     for canvas in (name for name in run.canvases() if name in logged):
         others = [name for name in logged if name != canvas]
         name = f"without/{canvas}"
-
-        def data(resolved: ResolvedModel, others: Sequence[str] = others) -> TrainingSet:
-            return run.part(resolved, others)
-
-        arms[name] = run.arm(name, run.resolved, data)
+        arms[name] = run.arm(name, run.resolved, partial(run.part, canvases=others))
     return compared(run, "transfer", "consolidated", arms)
 
 

@@ -7,10 +7,8 @@ Axis letters: S seeds, R rows, T titles.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,8 +28,7 @@ from playbill.evaluation.cases.case import REQUEST_FIELDS
 from playbill.evaluation.cases.event_log import UNKNOWN, TitleOrder
 from playbill.metrics import Interval
 from playbill.ranking.blend import COMPETING
-from playbill.ranking.scoring.scorer import Scorer
-from playbill_lab.studies.ledger.arms import costs_of, fitted, rows_by_canvas, scorer_of
+from playbill_lab.studies.ledger.arms import ModelAnswerer, rows_by_canvas
 from playbill_lab.studies.ledger.data import FOLDS
 from playbill_lab.studies.ledger.models import only_head, with_recipe
 from playbill_lab.studies.ledger.run import LedgerCell, LedgerRun, renamed
@@ -173,16 +170,14 @@ def _made(
 ) -> LedgerCell:
     whole = set(resolved.model.heads) >= set(run.heads())
     data = run.service.data if whole else run.part(resolved, canvases)
-    with tempfile.TemporaryDirectory(dir=run.cells.folder) as scratch:
-        trained, cpu_seconds, steps = fitted(data, resolved, Path(scratch) / "bundle")
-        scorer = scorer_of(run.service, trained, data)
-    costs = costs_of(trained, scorer, data, cpu_seconds, steps)
-    parts = [own_logits(run, scorer, trained.bundle.resolved, head, rows) for head, rows in cases.items()]
+    trained, costs = run.trained(resolved, data)
+    parts = [own_logits(run, trained, head, rows) for head, rows in cases.items()]
     return LedgerCell(pl.concat(parts), costs)
 
 
-def own_logits(run: LedgerRun, scorer: Scorer, resolved: ResolvedModel, head: str, rows: pl.DataFrame) -> pl.DataFrame:
+def own_logits(run: LedgerRun, trained: ModelAnswerer, head: str, rows: pl.DataFrame) -> pl.DataFrame:
     """Return head, place and the logit of each row's own title."""
+    scorer, resolved = trained.scorer, trained.resolved
     places = TitleOrder(tuple(scorer.title_ids))
     columns, found = places.codes(rows["title_id"]), np.zeros(rows.height)
     for canvas in rows["canvas"].unique().sort().to_list():

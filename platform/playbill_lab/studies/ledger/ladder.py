@@ -10,11 +10,9 @@ Axis letters: N requests, T titles, M members, C clusters, D factors, P plays.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +28,7 @@ from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.evaluation.cases.score_function import ScoreFunction, Scores
 from playbill.features import FeatureColumn, ServiceSchema
 from playbill.models.svd import svd_vectors
-from playbill_lab.studies.ledger.arms import Answerer, ModelAnswerer, answers, costs_of, fitted, scorer_of
+from playbill_lab.studies.ledger.arms import Answerer, answers
 from playbill_lab.studies.ledger.data import METRICS, LedgerService, TitleCases
 from playbill_lab.studies.ledger.models import with_recipe
 from playbill_lab.studies.ledger.run import LedgerCell, LedgerRun, renamed
@@ -87,16 +85,9 @@ def _clustered(run: LedgerRun, resolved: ResolvedModel, name: str) -> LedgerCell
 def _made(run: LedgerRun, resolved: ResolvedModel, name: str) -> LedgerCell:
     service = clustered_service(run.service)
     cases = {canvas: service.cases(canvas) for canvas in run.canvases()}
-    data = service.training_set(resolved)
-    with tempfile.TemporaryDirectory(dir=run.cells.folder) as scratch:
-        found, cpu_seconds, steps = fitted(data, resolved, Path(scratch) / "bundle")
-        scorer = scorer_of(service, found, data)
-    costs = costs_of(found, scorer, data, cpu_seconds, steps)
-    answerer = ModelAnswerer(scorer, found.bundle.resolved)
-    if name == "cluster":
-        return LedgerCell(answers(answerer, cases, run.options.k), costs)
+    answerer, costs = run.trained(resolved, service.training_set(resolved), service)
     case = next((one.case for folds in cases.values() for one in folds if isinstance(one, TitleCases)), None)
-    if case is None:
+    if name == "cluster" or case is None:
         return LedgerCell(answers(answerer, cases, run.options.k), costs)
     other = build_baseline(OTHER, case)
     tried = {weight: answers(StackedAnswerer(answerer, other, weight), cases, run.options.k) for weight in WEIGHTS}
@@ -116,16 +107,7 @@ def best_by_canvas(tried: dict[float, pl.DataFrame]) -> pl.DataFrame:
 def clustered_service(service: LedgerService) -> LedgerService:
     """Return the service with one more feature: the cluster of each request's member."""
     features = ClusterFeatures.of(service.features, service.frames, service.log.fitted_plays())
-    return LedgerService(
-        tables=service.tables,
-        frames=service.frames,
-        resolved=service.resolved,
-        split=service.split,
-        features=features,
-        clock=service.clock,
-        options=service.options,
-        snapshot=service.snapshot,
-    )
+    return replace(service, features=features, _requested={})
 
 
 @dataclass(frozen=True)

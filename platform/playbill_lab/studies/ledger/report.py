@@ -23,6 +23,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from playbill.metrics import Interval
+from playbill_lab.ab.results import with_interval
 from playbill_lab.studies.ledger.ablations import Comparison, compare_part
 from playbill_lab.studies.ledger.data import LedgerOptions, LedgerService
 from playbill_lab.studies.ledger.head_gains import HeadGain, head_gains
@@ -205,11 +206,7 @@ def _gap(gap: Interval | None) -> str:
 def _comparison_json(found: Comparison) -> dict[str, Any]:
     arms = {
         arm: {
-            canvas: {
-                "quality": found.quality[arm][canvas].value,
-                "relative": gap.value,
-                "interval": [gap.low, gap.high],
-            }
+            canvas: {"quality": found.quality[arm][canvas].value, **with_interval("relative", gap)}
             for canvas, gap in canvases.items()
         }
         for arm, canvases in found.relative.items()
@@ -219,21 +216,17 @@ def _comparison_json(found: Comparison) -> dict[str, Any]:
 
 
 def _head_json(row: HeadGain) -> dict[str, Any]:
-    numbers = {"joint": row.joint, "single": row.single, "gain": row.gain.value}
     counts = {"rows": row.rows, "positives": row.positives, "trained": row.trained}
-    return numbers | {"interval": [row.gain.low, row.gain.high]} | counts
+    return {"joint": row.joint, "single": row.single, **with_interval("gain", row.gain), **counts}
 
 
 def _long(found: Comparison) -> list[dict[str, Any]]:
     return [
-        {"arm": arm, "canvas": canvas, "quality": found.quality[arm][canvas].value, **_of(gap)}
+        {"arm": arm, "canvas": canvas, "quality": found.quality[arm][canvas].value}
+        | {"relative": gap.value, "low": gap.low, "high": gap.high}
         for arm, canvases in found.relative.items()
         for canvas, gap in canvases.items()
     ]
-
-
-def _of(gap: Interval) -> dict[str, float]:
-    return {"relative": gap.value, "low": gap.low, "high": gap.high}
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,10 +13,9 @@ import polars as pl
 from playbill.arrays import Floats64, Indices
 from playbill.datasets import TrainingSet
 from playbill.definitions.specs import ResolvedModel
-from playbill.errors import IntegrityError, StateError
+from playbill.errors import StateError
 from playbill.evaluation.beside import Beside
-from playbill.files import replaced_file
-from playbill_lab.studies.cells import digest
+from playbill_lab.studies.cells import cell_errors, digest, read_cell, write_cell
 from playbill_lab.studies.ledger.arms import (
     Costs,
     ModelAnswerer,
@@ -150,7 +147,7 @@ class LedgerRun:
         for seed in self.options.seeds:
             seeded = with_recipe(resolved, seed)
             key = self.digest(name, seeded, cases)
-            found.append(self.cells.get(f"{name}-{seed}", key, lambda: self._made(seeded, data, cases)))  # noqa: B023
+            found.append(self.cells.get(f"{name}-{seed}", key, lambda: self._measured(seeded, data, cases)))  # noqa: B023
         return found
 
     def digest(self, name: str, resolved: ResolvedModel, cases: dict[str, Sequence[PolicyRequest]]) -> str:
@@ -168,13 +165,18 @@ class LedgerRun:
             k=self.options.k,
         )
 
-    def _made(self, resolved: ResolvedModel, data: DataOf, cases: dict[str, Sequence[PolicyRequest]]) -> LedgerCell:
-        rows = data(resolved)
+    def _measured(self, resolved: ResolvedModel, data: DataOf, cases: dict[str, Sequence[PolicyRequest]]) -> LedgerCell:
+        trained, costs = self.trained(resolved, data(resolved))
+        return LedgerCell(answers(trained, cases, self.options.k), costs)
+
+    def trained(
+        self, resolved: ResolvedModel, data: TrainingSet, service: LedgerService | None = None
+    ) -> tuple[ModelAnswerer, Costs]:
+        """Train a model, and return it over the catalogue of then with what it costs."""
         with tempfile.TemporaryDirectory(dir=self.cells.folder) as scratch:
-            found, cpu_seconds, steps = fitted(rows, resolved, Path(scratch) / "bundle")
-            scorer = scorer_of(self.service, found, rows)
-        costs: Costs = costs_of(found, scorer, rows, cpu_seconds, steps)
-        return LedgerCell(answers(ModelAnswerer(scorer, found.bundle.resolved), cases, self.options.k), costs)
+            found, cpu_seconds, steps = fitted(data, resolved, Path(scratch) / "bundle")
+            scorer = scorer_of(service or self.service, found, data)
+        return ModelAnswerer(scorer, found.bundle.resolved), costs_of(found, scorer, data, cpu_seconds, steps)
 
 
 def values_of(cells: Sequence[LedgerCell], canvas: str, metric: str = METRICS[0], fold: str | None = None) -> Floats64:
@@ -221,32 +223,18 @@ class LedgerCells:
         self.folder, self._progress = folder, progress or (lambda _name: None)
         folder.mkdir(parents=True, exist_ok=True)
 
-    def get(self, name: str, cases: str, make: Callable[[], LedgerCell]) -> LedgerCell:
+    def get(self, name: str, key: str, make: Callable[[], LedgerCell]) -> LedgerCell:
         """Return the cell that follows from what `key` is the digest of, or make and keep it.
 
         Raises:
             IntegrityError: There is a file, and it is no cell.
         """
-        path = self.folder / f"{name.replace('/', '-')}-{cases[:16]}.parquet"
+        path = self.folder / f"{name.replace('/', '-')}-{key[:16]}.parquet"
         if path.is_file():
-            return _read(path)
-        found = make()
-        _write(found, path)
+            with cell_errors(path, "a ledger"):
+                values, about = read_cell(path, _METADATA)
+                return LedgerCell(values, None if about is None else Costs(**about))
+        cell = make()
+        write_cell(path, cell.values, _METADATA, None if cell.costs is None else asdict(cell.costs))
         self._progress(name)
-        return found
-
-
-def _read(path: Path) -> LedgerCell:
-    try:
-        values = pl.read_parquet(path)
-        about: Any = json.loads(pl.read_parquet_metadata(path)[_METADATA])
-        return LedgerCell(values, None if about is None else Costs(**about))
-    except (pl.exceptions.PolarsError, OSError, KeyError, ValueError, TypeError) as error:
-        first = str(error).splitlines()[0]
-        raise IntegrityError(f"{path} is no cell of a ledger ({first}); remove it, and it is made anew") from None
-
-
-def _write(cell: LedgerCell, path: Path) -> None:
-    about = json.dumps(None if cell.costs is None else asdict(cell.costs))
-    with replaced_file(path, "the cell") as beside:
-        cell.values.write_parquet(beside, metadata={_METADATA: about})
+        return cell

@@ -15,6 +15,7 @@ from playbill.arrays import Floats64, Indices
 from playbill.errors import StateError
 from playbill.metrics import Interval, relative_interval, seed_interval
 from playbill.metrics.bootstrap import member_bootstrap
+from playbill_lab.ab.results import with_interval
 from playbill_lab.studies.ledger.data import METRICS
 from playbill_lab.studies.ledger.models import definition_size, separate_model, shared_size
 from playbill_lab.studies.ledger.run import LedgerCell, LedgerRun, members_of, values_of
@@ -213,12 +214,9 @@ def table_json(table: LedgerTable) -> dict[str, Any]:
 def _row_json(row: CanvasRow) -> dict[str, Any]:
     return {
         "metric": row.metric,
-        "consolidated": row.consolidated.value,
-        "consolidated_interval": [row.consolidated.low, row.consolidated.high],
-        "separate": row.separate.value,
-        "separate_interval": [row.separate.low, row.separate.high],
-        "relative": row.relative.value,
-        "interval": [row.relative.low, row.relative.high],
+        **with_interval("consolidated", row.consolidated, "consolidated_interval"),
+        **with_interval("separate", row.separate, "separate_interval"),
+        **with_interval("relative", row.relative),
         "parity": row.parity,
         "better": row.better,
         "requests": row.requests,
@@ -229,7 +227,7 @@ def _row_json(row: CanvasRow) -> dict[str, Any]:
         "costs": dict(row.costs),
         "others": {name: list(values) for name, values in row.others.items()},
         "baselines": {
-            name: {"quality": one.quality.value, "lead": one.lead.value, "interval": [one.lead.low, one.lead.high]}
-            for name, one in row.baselines.items()
+            name: {"quality": baseline.quality.value, **with_interval("lead", baseline.lead)}
+            for name, baseline in row.baselines.items()
         },
     }
