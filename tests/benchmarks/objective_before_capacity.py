@@ -21,7 +21,7 @@ from rich.console import Console
 
 from playbill.config import shipped_folder
 from playbill.definitions.zoo import load_zoo
-from playbill_lab.studies.objective.arms import CAPACITIES, OBJECTIVES, Recipe, StudyOptions
+from playbill_lab.studies.objective.arms import CAPACITIES, OBJECTIVES, StudyOptions, StudyRecipe
 from playbill_lab.studies.objective.report import plot_study, study_json, study_page
 from playbill_lab.studies.objective.study import run_study
 
@@ -36,7 +36,7 @@ def names(text: str) -> tuple[str, ...]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    defaults, recipe = StudyOptions(), Recipe()
+    defaults, recipe = StudyOptions(), StudyRecipe()
     for name in ("members", "titles", "log_days", "test_members", "test_days"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name))
     parser.add_argument("--seeds", type=numbers, default=defaults.seeds, help="comma-separated")
@@ -66,7 +66,7 @@ def main() -> None:
         seeds=given.seeds,
         objectives=given.objectives,
         capacities=given.capacities,
-        recipe=Recipe(epochs=given.epochs, min_steps=given.min_steps),
+        recipe=StudyRecipe(epochs=given.epochs, min_steps=given.min_steps),
     )
     started = time.perf_counter()
 

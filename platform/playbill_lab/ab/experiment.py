@@ -29,7 +29,7 @@ from playbill_lab.bridge.live_features import LiveFeatures
 from playbill_lab.bridge.model_policy import ModelPolicy
 from playbill_lab.bridge.simulated_log import Switching, going_on
 from playbill_lab.simulator import load_policy
-from playbill_lab.simulator.engine.run import Outcome, simulate
+from playbill_lab.simulator.engine.run import RunOutcome, simulate
 from playbill_lab.simulator.policies.policies import Policy
 from playbill_lab.simulator.world.checkpoint import read_world
 from playbill_lab.simulator.world.launches import DAY_US
@@ -108,7 +108,7 @@ def measured(
     return _measures(outcome, lucky, test.from_day, run)
 
 
-def _measures(outcome: Outcome, world: World, from_day: int, run: int) -> pl.DataFrame:
+def _measures(outcome: RunOutcome, world: World, from_day: int, run: int) -> pl.DataFrame:
     begin = to_microseconds(world.spec.start)
     first = begin + from_day * DAY_US
     days = world.spec.days - from_day

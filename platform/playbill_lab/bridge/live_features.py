@@ -30,7 +30,7 @@ NO_FEATURES = "none"
 """Feature service of a model that reads its members' histories and its titles' metadata, and nothing else."""
 
 
-class FeatureSource(Protocol):
+class SimulationFeatures(Protocol):
     """What building a training set and scoring ask of features."""
 
     @property

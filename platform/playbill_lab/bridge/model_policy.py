@@ -23,7 +23,7 @@ from playbill.metrics.topk import NOT_LISTED, top_k
 from playbill.ranking.blend import blend_rows, head_losses
 from playbill.ranking.candidates import ABSENT, Catalogue, MemberHistory, Viewer, select
 from playbill.ranking.scoring.scorer import Scorer
-from playbill_lab.bridge.live_features import COUNTED_OF_TITLES, FeatureSource
+from playbill_lab.bridge.live_features import COUNTED_OF_TITLES, SimulationFeatures
 from playbill_lab.simulator.policies.policies import MostPlayed, Policy, ScoredPolicy, same_list
 from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world.canvases import CANVASES, DEVICES, ROWS
@@ -64,7 +64,7 @@ class ModelPolicy(ScoredPolicy):
         scorer: Scorer,
         resolved: ResolvedModel,
         world: World,
-        features: FeatureSource,
+        features: SimulationFeatures,
         elsewhere: Policy | None = None,
     ) -> None:
         self.name, self.scorer, self.resolved, self.world, self.features = name, scorer, resolved, world, features

@@ -15,7 +15,7 @@ from playbill.training.build import build_network, loop_settings, network_config
 from playbill.training.contract import Progress
 from playbill.training.example_weights import example_weights
 from playbill.training.loop import fit
-from playbill_lab.bridge.live_features import FeatureSource
+from playbill_lab.bridge.live_features import SimulationFeatures
 from playbill_lab.bridge.simulated_log import SimulatedLog
 from playbill_lab.simulator.world.world import World
 
@@ -32,7 +32,7 @@ class Fitted:
     seconds: float
     loss: float
 
-    def scorer(self, world: World, features: FeatureSource) -> Scorer:
+    def scorer(self, world: World, features: SimulationFeatures) -> Scorer:
         """Return a scorer over every title of a world, those that launch after training included."""
         as_of = parse_moment(self.bundle.extra[WATERMARK])
         return Scorer(self.bundle, world.titles, world.availability, features, as_of=as_of)
@@ -42,7 +42,7 @@ def fit_model(
     log: SimulatedLog,
     resolved: ResolvedModel,
     split: Split,
-    features: FeatureSource,
+    features: SimulationFeatures,
     folder: Path,
     progress: Callable[[Progress], None] | None = None,
 ) -> Fitted:
@@ -55,7 +55,7 @@ def fit_model(
     return trained_on(training_set(log, resolved, split, features), resolved, folder, progress)
 
 
-def training_set(log: SimulatedLog, resolved: ResolvedModel, split: Split, features: FeatureSource) -> TrainingSet:
+def training_set(log: SimulatedLog, resolved: ResolvedModel, split: Split, features: SimulationFeatures) -> TrainingSet:
     """Build what a model learns from; models that differ in nothing but their networks can share it.
 
     Raises:

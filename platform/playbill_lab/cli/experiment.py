@@ -190,11 +190,11 @@ def study_options(sizes: Mapping[str, Any]) -> StudyOptions:
     Raises:
         click.BadParameter: A seed is no number.
     """
-    from playbill_lab.studies.objective.arms import Recipe, StudyOptions
+    from playbill_lab.studies.objective.arms import StudyOptions, StudyRecipe
 
     given = {name: value for name, value in sizes.items() if value}
     given |= {name: names(given[name]) for name in ("objectives", "capacities") if name in given}
     if "seeds" in given:
         given["seeds"] = seed_numbers(given["seeds"])
-    recipe = Recipe(**{name: given.pop(name) for name in ("epochs", "min_steps") if name in given})
+    recipe = StudyRecipe(**{name: given.pop(name) for name in ("epochs", "min_steps") if name in given})
     return StudyOptions(**given, recipe=recipe)

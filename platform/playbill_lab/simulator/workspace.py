@@ -18,11 +18,11 @@ from playbill.clock import FixedClock
 from playbill.config import Project, Workspace
 from playbill.errors import DataError, Problem, StateError, nearest
 from playbill.tables import Tables
-from playbill_lab.simulator.engine.run import Outcome, executor_size, simulate
+from playbill_lab.simulator.engine.run import RunOutcome, executor_size, simulate
 from playbill_lab.simulator.engine.shards import blocks_of
 from playbill_lab.simulator.fit import fit_report
 from playbill_lab.simulator.policies.policies import load_policy
-from playbill_lab.simulator.world.catalogue import Catalogue
+from playbill_lab.simulator.world.catalogue import WorldCatalogue
 from playbill_lab.simulator.world.checkpoint import WorldCheckpoint, is_simulated
 from playbill_lab.simulator.world.random_streams import Streams
 from playbill_lab.simulator.world.real_catalogue import read_catalogue
@@ -38,7 +38,7 @@ class Simulated:
     """A workspace's log and how it came about."""
 
     world: World
-    outcome: Outcome
+    outcome: RunOutcome
     fit: dict[str, Any]  # Its distance to MovieLens, as of `fit.fit_report`
     seconds: float
     cpu_seconds: float  # Of all processes together; what is left of `seconds` on a machine with other work
@@ -80,7 +80,7 @@ class Simulated:
 def simulate_workspace(
     workspace: Workspace,
     spec: WorldSpec,
-    catalogue: Catalogue | None = None,
+    catalogue: WorldCatalogue | None = None,
     *,
     processes: int | None = None,
     replace: bool = False,
@@ -124,7 +124,7 @@ def simulate_workspace(
     return Simulated(world, outcome, fit, seconds, cpu_seconds, _peak_gib(size), size)
 
 
-def find_catalogue(project: Project, given: str, seed: int, *, keep_availability: bool = False) -> Catalogue:
+def find_catalogue(project: Project, given: str, seed: int, *, keep_availability: bool = False) -> WorldCatalogue:
     """Return a real catalogue: from a file or folder of titles (see `read_titles`), or a workspace that has some.
 
     What it leaves out is drawn from the world's `seed`; `keep_availability` keeps the workspace's own availability

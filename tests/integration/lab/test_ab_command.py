@@ -20,7 +20,7 @@ from playbill_lab.bridge.live_features import NoFeatures
 from playbill_lab.bridge.training import fit_model
 from playbill_lab.simulator import World, load_policy, simulate
 from playbill_lab.simulator.world.checkpoint import save_world
-from playbill_lab.studies.objective.arms import Recipe, StudyOptions, study_model
+from playbill_lab.studies.objective.arms import StudyOptions, StudyRecipe, study_model
 from playbill_lab.studies.objective.study import write_log
 
 
@@ -59,7 +59,7 @@ def simulated(tmp_path_factory, migrated_mlflow):
     tracking, zoo = Tracking(workspace), load_zoo(shipped_folder("model_zoo"))
     split = make_split("global_time_successive", log.interactions())
     for seed, reward in enumerate(("click_like", "long_term")):
-        recipe = Recipe(epochs=1, min_steps=2, history=10, seed=seed)
+        recipe = StudyRecipe(epochs=1, min_steps=2, history=10, seed=seed)
         fit_model(log, study_model(zoo, reward, "small", recipe), split, NoFeatures(), folder / reward)
         with tracking.start_run("lean", reward) as run:
             tracking.register(run, folder / reward, "lean", {})

@@ -16,7 +16,7 @@ from playbill_lab.bridge.model_policy import ModelPolicy
 from playbill_lab.bridge.simulated_log import SimulatedLog, going_on
 from playbill_lab.bridge.training import Fitted, fit_model
 from playbill_lab.simulator import World
-from playbill_lab.studies.objective.arms import Recipe, StudyOptions, study_model
+from playbill_lab.studies.objective.arms import StudyOptions, StudyRecipe, study_model
 from playbill_lab.studies.objective.study import write_log
 
 TEST_DAYS = 2
@@ -47,7 +47,7 @@ def zoo() -> Zoo:
 @pytest.fixture(scope="session")
 def small(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Small:
     log = write_log(StudyOptions(members=120, titles=50, log_days=14), seed=5)
-    resolved = study_model(zoo, "click_like", "small", Recipe(epochs=1, min_steps=4, history=20))
+    resolved = study_model(zoo, "click_like", "small", StudyRecipe(epochs=1, min_steps=4, history=20))
     split = make_split("global_time_successive", log.interactions())
     fitted = fit_model(log, resolved, split, NoFeatures(), tmp_path_factory.mktemp("small") / "bundle")
     return Small(log, fitted, going_on(log.world, TEST_DAYS))

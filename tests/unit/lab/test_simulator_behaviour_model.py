@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from playbill.clock import to_microseconds
-from playbill_lab.simulator import Outcome, PolicyRequest, Slates, World, WorldSpec, load_policy, simulate
+from playbill_lab.simulator import PolicyRequest, RunOutcome, Slates, World, WorldSpec, load_policy, simulate
 from playbill_lab.simulator.engine.choices import Response, expected_by_place, leanings
 from playbill_lab.simulator.policies.policies import PlackettLuce
 from playbill_lab.simulator.world import canvases as on
@@ -63,16 +63,16 @@ def tally() -> Tally:
 
 
 @pytest.fixture(scope="module")
-def outcome(world: World, tally: Tally) -> Outcome:
+def outcome(world: World, tally: Tally) -> RunOutcome:
     return simulate(world, watch=tally.watch, keep_log=True)
 
 
 @pytest.fixture(scope="module")
-def log(outcome: Outcome) -> pl.DataFrame:
+def log(outcome: RunOutcome) -> pl.DataFrame:
     return outcome.interactions
 
 
-def test_clicks_and_plays_come_as_often_as_expected(outcome: Outcome, tally: Tally) -> None:
+def test_clicks_and_plays_come_as_often_as_expected(outcome: RunOutcome, tally: Tally) -> None:
     tried = 0
     for canvas in on.CANVAS_PLACES:
         for what in ("click", "play"):
@@ -97,7 +97,7 @@ def test_the_effect_of_places_is_in_the_log(log: pl.DataFrame) -> None:
     assert lists.height > 1000
 
 
-def test_the_effect_of_rows_is_in_the_log(world: World, outcome: Outcome, log: pl.DataFrame) -> None:
+def test_the_effect_of_rows_is_in_the_log(world: World, outcome: RunOutcome, log: pl.DataFrame) -> None:
     """Rows come in an order of chance, with the probability that is logged."""
     rows = log.filter(pl.col("canvas") == "row_ranking")
     assert rows["title_id"].null_count() == rows.height
@@ -163,13 +163,13 @@ def test_the_value_beyond_the_run_is_the_hazards() -> None:
         assert abs(days.mean() - closed) < SIGMAS * days.std() / np.sqrt(len(days))
 
 
-def test_unhappy_members_leave_sooner(outcome: Outcome) -> None:
+def test_unhappy_members_leave_sooner(outcome: RunOutcome) -> None:
     left = outcome.members["churned_at"].is_not_null()
     ends = outcome.members.group_by(left.alias("left")).agg(pl.col("satisfaction").mean()).sort("left")
     assert ends["satisfaction"][0] > ends["satisfaction"][1] + 0.3
 
 
-def test_the_value_of_members_is_what_the_log_says(world: World, outcome: Outcome, log: pl.DataFrame) -> None:
+def test_the_value_of_members_is_what_the_log_says(world: World, outcome: RunOutcome, log: pl.DataFrame) -> None:
     """Days end at churn, nobody acts after it, and the rest of the value is the hazard's."""
     members = outcome.members
     start, end = world.spec.start, world.spec.end

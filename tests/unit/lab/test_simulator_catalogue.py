@@ -12,14 +12,14 @@ import pytest
 from playbill.errors import DataError
 from playbill.schema import KINDS
 from playbill.tables import canonical_frame, polars_schema
-from playbill_lab.simulator.world.catalogue import ENGLISH_SHARE, GENRES, KIND_SHARES, Catalogue, make_catalogue
+from playbill_lab.simulator.world.catalogue import ENGLISH_SHARE, GENRES, KIND_SHARES, WorldCatalogue, make_catalogue
 from playbill_lab.simulator.world.real_catalogue import UNKNOWN_LANGUAGE, read_catalogue
 from playbill_lab.simulator.world.title_words import CONCEPTS, GENRE_WORDS, TONGUES, make_names
 
 LANGUAGES = ("en", "es", "ja")
 
 
-def made(titles: int = 600, seed: int = 0) -> Catalogue:
+def made(titles: int = 600, seed: int = 0) -> WorldCatalogue:
     return make_catalogue(titles, LANGUAGES, np.random.default_rng(seed))
 
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from playbill.errors import IntegrityError, StateError
-from playbill_lab.simulator.world.catalogue import Catalogue
+from playbill_lab.simulator.world.catalogue import WorldCatalogue
 from playbill_lab.simulator.world.checkpoint import FILE, read_world, save_world
 from playbill_lab.simulator.world.real_catalogue import read_catalogue
 from playbill_lab.simulator.world.spec import WorldSpec
@@ -18,7 +18,7 @@ from playbill_lab.simulator.world.world import World
 SPEC = WorldSpec(seed=3, members=20, titles=30, days=40)
 
 
-def real() -> Catalogue:
+def real() -> WorldCatalogue:
     titles = [f"t{number}" for number in range(25)]
     frame = pl.DataFrame({"title_id": titles, "name": titles, "kind": ["film", "series"] * 12 + ["game"]})
     return read_catalogue(frame, None, np.random.default_rng(9))

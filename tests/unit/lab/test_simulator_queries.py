@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from playbill_lab.simulator.world import queries
-from playbill_lab.simulator.world.catalogue import Catalogue, make_catalogue
+from playbill_lab.simulator.world.catalogue import WorldCatalogue, make_catalogue
 from playbill_lab.simulator.world.queries import ABSENT, QueryBook, plain
 from playbill_lab.simulator.world.real_catalogue import read_catalogue
 
@@ -15,16 +15,16 @@ LANGUAGES = ("en", "es", "ja")
 
 
 @pytest.fixture(scope="module")
-def catalogue() -> Catalogue:
+def catalogue() -> WorldCatalogue:
     return make_catalogue(300, LANGUAGES, np.random.default_rng(3))
 
 
 @pytest.fixture(scope="module")
-def book(catalogue: Catalogue) -> QueryBook:
+def book(catalogue: WorldCatalogue) -> QueryBook:
     return QueryBook.make(catalogue, np.random.default_rng(4))
 
 
-def names_of(catalogue: Catalogue, title: int) -> set[str]:
+def names_of(catalogue: WorldCatalogue, title: int) -> set[str]:
     return {plain(entry["name"]) for entry in catalogue.titles["names"][title].to_list()}
 
 
@@ -41,7 +41,7 @@ def typed(book: QueryBook, wanted: np.ndarray, rng: np.random.Generator) -> pl.S
     return pl.Series([text[:count].rstrip() for text, count in zip(texts, letters, strict=True)])
 
 
-def test_what_is_meant_is_mostly_a_name(catalogue: Catalogue, book: QueryBook) -> None:
+def test_what_is_meant_is_mostly_a_name(catalogue: WorldCatalogue, book: QueryBook) -> None:
     wanted = np.arange(300)
     meant = book.intended(wanted, np.zeros(300, np.int64), np.random.default_rng(5)).to_list()
     whole_names = sum(text in names_of(catalogue, at) for at, text in enumerate(meant))
@@ -61,7 +61,9 @@ def test_names_come_in_the_members_language_and_in_others(book: QueryBook) -> No
     assert 0.7 < japanese < 0.95
 
 
-def test_slips_stay_within_one_letter(monkeypatch: pytest.MonkeyPatch, catalogue: Catalogue, book: QueryBook) -> None:
+def test_slips_stay_within_one_letter(
+    monkeypatch: pytest.MonkeyPatch, catalogue: WorldCatalogue, book: QueryBook
+) -> None:
     monkeypatch.setattr(queries, "SLIP", 1.0)
     monkeypatch.setattr(queries, "LATER_WORD", 0.0)
     meant = book.intended(np.arange(300), np.zeros(300, np.int64), np.random.default_rng(9)).to_list()
@@ -74,7 +76,7 @@ def test_slips_stay_within_one_letter(monkeypatch: pytest.MonkeyPatch, catalogue
     )
 
 
-def _nearest(catalogue: Catalogue, meant: list[str]) -> list[str]:
+def _nearest(catalogue: WorldCatalogue, meant: list[str]) -> list[str]:
     return [min(names_of(catalogue, at), key=lambda name: _distance(text, name)) for at, text in enumerate(meant)]
 
 
@@ -92,7 +94,9 @@ def _distance(one: str, other: str) -> int:
     return table[len(one) - 1, len(other) - 1]
 
 
-def test_titles_that_are_not_there_are_asked_for_by_names_nobody_has(catalogue: Catalogue, book: QueryBook) -> None:
+def test_titles_that_are_not_there_are_asked_for_by_names_nobody_has(
+    catalogue: WorldCatalogue, book: QueryBook
+) -> None:
     taken = set().union(*(names_of(catalogue, at) for at in range(300)))
     absent = np.full(200, ABSENT)
     meant = book.intended(absent, np.zeros(200, np.int64), np.random.default_rng(10)).to_list()
@@ -100,7 +104,7 @@ def test_titles_that_are_not_there_are_asked_for_by_names_nobody_has(catalogue: 
     assert len(set(meant)) > 50
 
 
-def test_matches_equal_the_plain_rule(catalogue: Catalogue, book: QueryBook) -> None:
+def test_matches_equal_the_plain_rule(catalogue: WorldCatalogue, book: QueryBook) -> None:
     """A title matches a prefix if one of its names, from any word on, goes on from it; more typed scores higher."""
     request = typed(book, np.arange(60), np.random.default_rng(11))
     found = book.matches(request)
@@ -122,7 +126,7 @@ def _score(query: str, name: str) -> float:
     return max(scores, default=0.0)
 
 
-def test_a_slip_still_finds_the_title(book: QueryBook, catalogue: Catalogue) -> None:
+def test_a_slip_still_finds_the_title(book: QueryBook, catalogue: WorldCatalogue) -> None:
     name = next(name for name in catalogue.titles["name"].to_list() if name.isascii() and len(name) > 14)
     title = catalogue.titles["name"].to_list().index(name)
     wrong = plain(name)[:5] + plain(name)[6:]

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from playbill.errors import ConfigError, StateError
 from playbill.tables import canonical_frame
-from playbill_lab.simulator import Outcome, Policy, World, WorldSpec, load_policy, simulate
+from playbill_lab.simulator import Policy, RunOutcome, World, WorldSpec, load_policy, simulate
 from playbill_lab.simulator.engine import shards as days
 from playbill_lab.simulator.engine.run import MultiProcess, executor_size
 from playbill_lab.simulator.policies.policies import EqualChance
@@ -42,12 +42,12 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def outcome(world: World) -> Outcome:
+def outcome(world: World) -> RunOutcome:
     return simulate(world, keep_log=True)
 
 
 @pytest.fixture(scope="module")
-def log(outcome: Outcome) -> pl.DataFrame:
+def log(outcome: RunOutcome) -> pl.DataFrame:
     return outcome.interactions
 
 

@@ -12,7 +12,7 @@ import pytest
 from playbill.errors import IntegrityError
 from playbill_lab.simulator import WorldSpec
 from playbill_lab.simulator.engine import true_plays
-from playbill_lab.simulator.engine.run import Outcome, simulate
+from playbill_lab.simulator.engine.run import RunOutcome, simulate
 from playbill_lab.simulator.engine.true_plays import TruePlays, listed, looked_at, truth_of
 from playbill_lab.simulator.world.checkpoint import FILE, save_world
 from playbill_lab.simulator.world.spec import EffectsSpec, read_spec
@@ -22,12 +22,12 @@ SPEC = WorldSpec(members=300, titles=80, days=14, seed=5)
 
 
 @pytest.fixture(scope="module")
-def run() -> tuple[World, Outcome]:
+def run() -> tuple[World, RunOutcome]:
     world = World.make(SPEC)
     return world, simulate(world, keep_log=True)
 
 
-def played(outcome: Outcome) -> pl.DataFrame:
+def played(outcome: RunOutcome) -> pl.DataFrame:
     plays = outcome.interactions.filter(pl.col("action") == "play", pl.col("request_id").is_not_null())
     return plays.unique("request_id", keep="first", maintain_order=True)
 
@@ -50,7 +50,7 @@ def test_titles_after_one_that_is_surely_played_are_not_looked_at() -> None:
     np.testing.assert_allclose(listed(titles, play, np.array([0.8])), [[0.4, 0.0, 1.0]])
 
 
-def test_the_truth_ranks_what_was_played_far_above_popularity(run: tuple[World, Outcome]) -> None:
+def test_the_truth_ranks_what_was_played_far_above_popularity(run: tuple[World, RunOutcome]) -> None:
     world, outcome = run
     plays = played(outcome)
     truth = TruePlays(world)
@@ -67,7 +67,7 @@ def test_the_truth_ranks_what_was_played_far_above_popularity(run: tuple[World, 
 
 
 def test_requests_of_another_log_and_large_worlds_give_a_note(
-    run: tuple[World, Outcome], monkeypatch: pytest.MonkeyPatch
+    run: tuple[World, RunOutcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, outcome = run
     request = played(outcome)["request_id"].to_list()

@@ -13,7 +13,7 @@ from playbill.datasets import make_split
 from playbill.errors import IntegrityError, ProblemsError, UnknownNameError
 from playbill.metrics import Interval
 from playbill_lab.studies.cells import Cell, Cells, Offline, agreements, digest
-from playbill_lab.studies.objective.arms import BASE, CAPACITIES, OBJECTIVES, Recipe, StudyOptions, study_model
+from playbill_lab.studies.objective.arms import BASE, CAPACITIES, OBJECTIVES, StudyOptions, StudyRecipe, study_model
 from playbill_lab.studies.objective.report import plot_study, study_json, study_page
 from playbill_lab.studies.objective.study import OFFLINE, Run, Study, judged, run_study
 
@@ -26,7 +26,7 @@ SMALL = StudyOptions(
     seeds=(1,),
     objectives=("click_like", "long_term"),
     capacities=("small", "medium"),
-    recipe=Recipe(epochs=1, min_steps=2, history=10),
+    recipe=StudyRecipe(epochs=1, min_steps=2, history=10),
 )
 
 
@@ -89,7 +89,7 @@ def test_other_sizes_models_or_worlds_are_other_cells(zoo, folder: Path) -> None
     run = Run.of(zoo, SMALL, 1, folder)
     longer = Run.of(zoo, StudyOptions(**{**vars(SMALL), "test_days": 2}), 1, folder)
     other = Run.of(zoo, SMALL, 2, folder)
-    learning = Run.of(zoo, StudyOptions(**{**vars(SMALL), "recipe": Recipe(epochs=2)}), 1, folder)
+    learning = Run.of(zoo, StudyOptions(**{**vars(SMALL), "recipe": StudyRecipe(epochs=2)}), 1, folder)
     mine = run.digest("click_like_small")
     assert mine == Run.of(zoo, SMALL, 1, folder).digest("click_like_small")
     assert len({mine, longer.digest("click_like_small"), other.digest("click_like_small")}) == 3
@@ -119,13 +119,13 @@ def test_impossible_studies_are_refused_before_anything_runs(zoo, tmp_path: Path
     with pytest.raises(UnknownNameError, match="Did you mean 'click_like'"):
         run_study(zoo, StudyOptions(objectives=("click_lik",)), tmp_path / "study")
     with pytest.raises(UnknownNameError, match="Did you mean 'large'"):
-        study_model(zoo, "play", "larg", Recipe())
+        study_model(zoo, "play", "larg", StudyRecipe())
     with pytest.raises(UnknownNameError, match="unknown reward 'longterm'"):
-        study_model(zoo, "play", "small", Recipe(), judged_by="longterm")
+        study_model(zoo, "play", "small", StudyRecipe(), judged_by="longterm")
 
 
 def test_models_differ_in_what_is_studied_alone(zoo) -> None:
-    models = [study_model(zoo, goal, size, Recipe()).model for goal in OBJECTIVES for size in CAPACITIES]
+    models = [study_model(zoo, goal, size, StudyRecipe()).model for goal in OBJECTIVES for size in CAPACITIES]
     assert [model.heads["objective"].reward for model in models[:: len(CAPACITIES)]] == list(OBJECTIVES)
     plain = {
         model.model_copy(update={"name": "m", "heads": {}, "trunk": models[0].trunk}).model_dump_json()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from playbill.arrays import Ints32, Ints64
 from playbill.schema import KINDS
 from playbill_lab.simulator.world.behaviour_model import LAW, logistic
-from playbill_lab.simulator.world.event_log import EventLog
+from playbill_lab.simulator.world.event_log import EventRecorder
 from playbill_lab.simulator.world.state import State
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ _SECOND = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Plays:
+class StartedPlays:
     """N plays that begin; row n of each array is one."""
 
     member: NDArray[np.int32]  # [N], each once
@@ -88,7 +88,7 @@ class Playback:
     left: NDArray[np.bool_]  # [N] left in the first minutes
 
 
-def sit(plays: Plays, context: RunContext) -> Playback:
+def sit(plays: StartedPlays, context: RunContext) -> Playback:
     """Play titles, note the events, and change what members feel and carry with them."""
     state, log = context.state, context.log
     luck = context.streams.uniform("sitting", plays.member, plays.number, 6)
@@ -108,7 +108,7 @@ def sit(plays: Plays, context: RunContext) -> Playback:
     return Playback(until, finished, left)
 
 
-def _begun(plays: Plays, state: State) -> NDArray[np.int64]:
+def _begun(plays: StartedPlays, state: State) -> NDArray[np.int64]:
     """Return [N] the episodes that are behind each member."""
     place = find(state.continuing, plays.member, plays.title)
     done = state.episodes_done[plays.member, np.maximum(place, 0)].astype(np.int64)
@@ -116,9 +116,9 @@ def _begun(plays: Plays, state: State) -> NDArray[np.int64]:
 
 
 def _episodes(
-    plays: Plays,
+    plays: StartedPlays,
     state: State,
-    log: EventLog,
+    log: EventRecorder,
     finished: NDArray[np.bool_],
     share: NDArray[np.float64],
     begun: NDArray[np.int64],
@@ -160,14 +160,14 @@ def _episodes(
 
 
 def _share_of_title(
-    plays: Plays, state: State, begun: NDArray[np.int64], share: NDArray[np.float64]
+    plays: StartedPlays, state: State, begun: NDArray[np.int64], share: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     length = state.world.catalogue.episodes[plays.title].astype(np.int64)
     return (begun % length + share) / length
 
 
 def _note_ends(
-    plays: Plays, log: EventLog, until: Ints64, rows: NDArray[np.int64], progress: NDArray[np.float64]
+    plays: StartedPlays, log: EventRecorder, until: Ints64, rows: NDArray[np.int64], progress: NDArray[np.float64]
 ) -> None:
     log.note(
         "abandon",
@@ -180,12 +180,12 @@ def _note_ends(
     )
 
 
-def _columns(plays: Plays, rows: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
+def _columns(plays: StartedPlays, rows: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
     """Return where some plays came from, for events after them; the chance of a slate is the slate's alone."""
     return {name: values[rows] for name, values in plays.columns.items() if name != "propensity"}
 
 
-def _thumbs(plays: Plays, log: EventLog, until: Ints64, luck: NDArray[np.float64]) -> None:
+def _thumbs(plays: StartedPlays, log: EventRecorder, until: Ints64, luck: NDArray[np.float64]) -> None:
     up = luck[:, 0] < logistic(LAW.up_base + LAW.up_glad * plays.satisfaction_logit)
     down = ~up & (luck[:, 1] < logistic(LAW.down_base + LAW.down_glad * plays.satisfaction_logit))
     for action, chosen in (("thumbs_up", up), ("thumbs_down", down)):
@@ -194,7 +194,9 @@ def _thumbs(plays: Plays, log: EventLog, until: Ints64, luck: NDArray[np.float64
         log.note(action, plays.member[rows], when, title=plays.title[rows], **_columns(plays, rows))
 
 
-def _remember(plays: Plays, state: State, log: EventLog, playback: Playback, done: NDArray[np.int64]) -> None:
+def _remember(
+    plays: StartedPlays, state: State, log: EventRecorder, playback: Playback, done: NDArray[np.int64]
+) -> None:
     """Move titles between the member's lists: what is over leaves, what goes on comes first."""
     catalogue = state.world.catalogue
     total = catalogue.episodes[plays.title].astype(np.int64) * catalogue.seasons[plays.title]

@@ -28,18 +28,18 @@ from playbill.arrays import Floats32
 from playbill.clock import to_microseconds
 from playbill.errors import ConfigError, StateError
 from playbill.schema import ACTIONS
-from playbill_lab.simulator.engine.shards import MemberBlock, Shard, Sink, Totals, blocks_of
+from playbill_lab.simulator.engine.shards import BlockTotals, MemberBlock, Shard, Sink, blocks_of
 from playbill_lab.simulator.engine.steps import Watch
 from playbill_lab.simulator.policies.policies import Policy, load_policy
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.behaviour_model import LAW
-from playbill_lab.simulator.world.event_log import EventLog
+from playbill_lab.simulator.world.event_log import EventRecorder
 from playbill_lab.simulator.world.launches import DAY_US, NEVER, moments
 from playbill_lab.simulator.world.random_streams import one_thread
 from playbill_lab.simulator.world.world import World
 
 
-class Writer(Protocol):
+class RowWriter(Protocol):
     """What takes canonical rows: a `TableWriter`, or anything like it."""
 
     def write(self, table: str, frame: pl.DataFrame) -> None:
@@ -48,7 +48,7 @@ class Writer(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class RunOutcome:
     """What a run came to.
 
     Attributes:
@@ -63,7 +63,7 @@ class Outcome:
     titles_per_member: NDArray[np.int64]  # [M] distinct titles that each member played
     members_per_title: NDArray[np.int64]  # [T] distinct members that played each title
     seconds: float
-    _logs: list[EventLog] | None = field(default=None, repr=False)
+    _logs: list[EventRecorder] | None = field(default=None, repr=False)
 
     @property
     def events(self) -> int:
@@ -86,20 +86,20 @@ def simulate(
     world: World,
     policy: Policy | None = None,
     *,
-    writer: Writer | None = None,
+    writer: RowWriter | None = None,
     keep_log: bool = False,
     progress: Callable[[int, int], None] | None = None,
     watch: Watch | None = None,
     processes: int | None = 1,
-) -> Outcome:
+) -> RunOutcome:
     """Run a world from its first day to its last, under a policy or the one that its spec names.
 
     Equal worlds and policies give equal events, to the bit, whatever else is asked for here. Members have the same luck
     under every policy where their questions are the same ones, so runs can be compared member by member.
 
     `writer` takes the canonical titles, availability, members, and the interactions in batches. `keep_log` holds the
-    interactions in memory, for `Outcome.interactions` and `PolicyRequest.history`. `progress` is called with days done
-    and days in all, `watch` with every round of questions, answers and responses before members' counters move on.
+    interactions in memory, for `RunOutcome.interactions` and `PolicyRequest.history`. `progress` is called with days
+    done and days in all, `watch` with every round of questions, answers and responses before members' counters move on.
     `processes` (None = one for each core) run blocks of members side by side with equal events; a run that is watched,
     or keeps its log, stays in this process.
 
@@ -127,17 +127,19 @@ def simulate(
     return _outcome(chosen, world, totals, logs, time.perf_counter() - started)
 
 
-def _run(world: World, executor: Executor, progress: Callable[[int, int], None] | None) -> Totals:
+def _run(world: World, executor: Executor, progress: Callable[[int, int], None] | None) -> BlockTotals:
     played: Floats32 | None = None
     for day in range(world.spec.days):
         played = executor.run_day(day, played)
         if progress is not None:
             progress(day + 1, world.spec.days)
-    return Totals.joined(executor.totals())
+    return BlockTotals.joined(executor.totals())
 
 
-def _outcome(policy: Policy, world: World, totals: Totals, logs: list[EventLog] | None, seconds: float) -> Outcome:
-    return Outcome(
+def _outcome(
+    policy: Policy, world: World, totals: BlockTotals, logs: list[EventRecorder] | None, seconds: float
+) -> RunOutcome:
+    return RunOutcome(
         policy=policy.name,
         members=_members(world, totals),
         counts={
@@ -152,7 +154,7 @@ def _outcome(policy: Policy, world: World, totals: Totals, logs: list[EventLog] 
     )
 
 
-def _members(world: World, totals: Totals) -> pl.DataFrame:
+def _members(world: World, totals: BlockTotals) -> pl.DataFrame:
     end = to_microseconds(world.spec.end)
     stayed = totals.churned == NEVER
     begun = np.maximum(world.people.joined, to_microseconds(world.spec.start))
@@ -177,7 +179,7 @@ class Executor(Protocol):
         """Return [C, T]: what all members played on a day."""
         ...
 
-    def totals(self) -> list[Totals]:
+    def totals(self) -> list[BlockTotals]:
         """Hand on what waits, and return what came of each block, in order."""
         ...
 
@@ -230,7 +232,7 @@ class MultiProcess:
         played: Floats32 = np.sum(self._ask("run_day", day, yesterday), axis=0, dtype=np.float32)
         return played
 
-    def totals(self) -> list[Totals]:
+    def totals(self) -> list[BlockTotals]:
         """Hand on what waits, and return what came of each block, in order."""
         answers = self._ask("totals")
         self._hand_on()

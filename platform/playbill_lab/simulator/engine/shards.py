@@ -19,7 +19,7 @@ from playbill_lab.simulator.engine.steps import Watch, step
 from playbill_lab.simulator.engine.visits import RunContext, Visits, ask, begin
 from playbill_lab.simulator.policies.policies import Policy
 from playbill_lab.simulator.world.behaviour_model import LAW
-from playbill_lab.simulator.world.event_log import EventLog
+from playbill_lab.simulator.world.event_log import EventRecorder
 from playbill_lab.simulator.world.launches import DAY_US, HOUR_US, NEVER
 from playbill_lab.simulator.world.random_streams import Streams
 from playbill_lab.simulator.world.state import State
@@ -144,7 +144,7 @@ Sink = Callable[[pl.DataFrame], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Totals:
+class BlockTotals:
     """What came of the members of a block; members in order."""
 
     churned: NDArray[np.int64]  # [N] moment of leaving; NEVER = still a member
@@ -157,7 +157,7 @@ class Totals:
     counts: NDArray[np.int64]  # [canvases, actions] events
 
     @classmethod
-    def joined(cls, blocks: Sequence[Totals]) -> Totals:
+    def joined(cls, blocks: Sequence[BlockTotals]) -> BlockTotals:
         """Return those of several blocks, in their order."""
         added = ("audience", "counts")
         every = {item.name: [getattr(block, item.name) for block in blocks] for item in fields(cls)}
@@ -191,7 +191,7 @@ class Shard:
         self._policy, self._watch = policy, watch
         self._state, self._streams = State(world), Streams(world.spec.seed)
         end = to_microseconds(world.spec.end)
-        self.logs = [EventLog(world, end, sink(block) if sink else None, keep=keep_log) for block in blocks]
+        self.logs = [EventRecorder(world, end, sink(block) if sink else None, keep=keep_log) for block in blocks]
 
     def run_day(self, day: int, yesterday: Floats32 | None) -> Floats32:
         """Run one day and return [C, T] plays of this shard's members.
@@ -204,16 +204,16 @@ class Shard:
             run_day(day, block, RunContext(self._policy, self._state, self._streams, log), self._watch)
         return self._state.take_today()
 
-    def totals(self) -> list[Totals]:
+    def totals(self) -> list[BlockTotals]:
         """Hand on what waits in the logs, and return what came of each block."""
         for log in self.logs:
             log.flush()
         return [self._totals(block, log) for block, log in zip(self.blocks, self.logs, strict=True)]
 
-    def _totals(self, block: MemberBlock, log: EventLog) -> Totals:
+    def _totals(self, block: MemberBlock, log: EventRecorder) -> BlockTotals:
         own, state = slice(block.first, block.last), self._state
         pairs = state.played[own] > 0
-        return Totals(
+        return BlockTotals(
             churned=state.churned[own],
             sessions=state.sessions[own],
             plays=state.plays[own],

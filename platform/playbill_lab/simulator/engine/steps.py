@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from playbill.arrays import AnyInts
 from playbill_lab.simulator.engine.choices import Response, respond
-from playbill_lab.simulator.engine.playback import Playback, Plays, find, push, sit
+from playbill_lab.simulator.engine.playback import Playback, StartedPlays, find, push, sit
 from playbill_lab.simulator.engine.visits import DONE, INTENT_SHIFT, RunContext, Visits, intents
 from playbill_lab.simulator.policies.policies import Policy
 from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates, check_slates
@@ -149,7 +149,7 @@ def play(
         "position": at.astype(np.int16),
         "propensity": slates.propensity[who, at],
     }
-    plays = Plays(
+    plays = StartedPlays(
         request.member[who],
         slates.titles[who, at],
         visits.now[who],

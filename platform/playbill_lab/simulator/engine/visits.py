@@ -17,14 +17,14 @@ from playbill_lab.simulator.policies.page_orders import Pages, RowOrders, checke
 from playbill_lab.simulator.policies.policy_request import LatentIntent, PolicyRequest
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.effects import taste_of
-from playbill_lab.simulator.world.event_log import QUESTIONS_EACH, EventLog
+from playbill_lab.simulator.world.event_log import QUESTIONS_EACH, EventRecorder
 from playbill_lab.simulator.world.members import device_of
 from playbill_lab.simulator.world.random_streams import Streams
 from playbill_lab.simulator.world.state import State
 
 if TYPE_CHECKING:
     from playbill_lab.simulator.policies.policies import Policy
-    from playbill_lab.simulator.world.event_log import EventLog
+    from playbill_lab.simulator.world.event_log import EventRecorder
 
 
 OPENING = ((on.SEARCH, 0.12), (on.COMING_SOON, 0.04), (on.SCREENSAVER, 0.04), (on.PRE_LAUNCH, 0.05))
@@ -44,7 +44,7 @@ class RunContext:
     policy: Policy
     state: State
     streams: Streams
-    log: EventLog
+    log: EventRecorder
 
 
 @dataclass(eq=False)

@@ -18,7 +18,7 @@ from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.state import State
 
 if TYPE_CHECKING:
-    from playbill_lab.simulator.world.event_log import EventLog
+    from playbill_lab.simulator.world.event_log import EventRecorder
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Pages:
     device: NDArray[np.int8]  # [N] place in `canvases.DEVICES`
     rows: NDArray[np.int8]
     genre: NDArray[np.int16]
-    log: EventLog | None = None  # The events so far, where the run keeps them
+    log: EventRecorder | None = None  # The events so far, where the run keeps them
 
     def __len__(self) -> int:
         return len(self.member)

@@ -18,7 +18,7 @@ from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.state import State
 
 if TYPE_CHECKING:
-    from playbill_lab.simulator.world.event_log import EventLog
+    from playbill_lab.simulator.world.event_log import EventRecorder
     from playbill_lab.simulator.world.world import World
 
 
@@ -66,7 +66,7 @@ class PolicyRequest:
     shown: Codes  # [N, S] titles that are on the page already and may not come again; -1 fills
     query: pl.Series  # What was typed, None where nothing was
     hidden: LatentIntent
-    log: EventLog | None = None  # The events so far, where the run keeps them
+    log: EventRecorder | None = None  # The events so far, where the run keeps them
 
     def __len__(self) -> int:
         return len(self.member)

@@ -73,7 +73,7 @@ DEVICES = ("tv", "mobile", "web", "tablet")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CanvasExamination:
     """How a canvas or row is looked at."""
 
     size: int
@@ -82,15 +82,15 @@ class Place:
 
 
 CANVAS_PLACES = {
-    HOME: Place(8, 0.86),
-    KIDS: Place(8, 0.88, 0.3),
-    BILLBOARD: Place(1, 1.0, 0.6),
-    SEARCH: Place(8, 0.85, 0.2),
-    MORE_LIKE_THIS: Place(8, 0.85, 0.3),
-    POST_PLAY: Place(3, 0.9, 0.6),
-    SCREENSAVER: Place(4, 0.7, -0.8),
-    COMING_SOON: Place(6, 0.85, 0.0),
-    PRE_LAUNCH: Place(2, 0.9, 0.8),
+    HOME: CanvasExamination(8, 0.86),
+    KIDS: CanvasExamination(8, 0.88, 0.3),
+    BILLBOARD: CanvasExamination(1, 1.0, 0.6),
+    SEARCH: CanvasExamination(8, 0.85, 0.2),
+    MORE_LIKE_THIS: CanvasExamination(8, 0.85, 0.3),
+    POST_PLAY: CanvasExamination(3, 0.9, 0.6),
+    SCREENSAVER: CanvasExamination(4, 0.7, -0.8),
+    COMING_SOON: CanvasExamination(6, 0.85, 0.0),
+    PRE_LAUNCH: CanvasExamination(2, 0.9, 0.8),
 }
 """Canvases of titles. `row_ranking` shows the rows of a page: what is on them is asked for as `home`."""
 ROW_DRAW = {CONTINUE_WATCHING: 0.4, TOP_10: 0.2, MY_LIST: 0.8, NEW_RELEASES: 0.1, WATCH_IT_AGAIN: 0.3}

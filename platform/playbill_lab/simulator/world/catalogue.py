@@ -148,7 +148,7 @@ class Franchises:
 
 
 @dataclass(frozen=True, eq=False)
-class Catalogue:
+class WorldCatalogue:
     """Titles as canonical rows and as arrays. Row t of each is the same title.
 
     Attributes:
@@ -179,7 +179,7 @@ class Catalogue:
 
 def make_catalogue(
     titles: int, languages: Sequence[str], rng: np.random.Generator, franchise_share: float = 0.0
-) -> Catalogue:
+) -> WorldCatalogue:
     """Generate a catalogue, whose names come in `languages` and whose titles are made in them.
 
     `franchise_share` of the films belong to a franchise, whose parts share genres, language and characters.
@@ -201,7 +201,7 @@ def make_catalogue(
     kids = np.asarray(genre[:, [list(GENRES).index(name) for name in KIDS_GENRES]].any(axis=1))
     runtime, seasons, episodes = draw_lengths(kind, rng)
     frame = _frame(kind, genre, language, languages, kids, runtime, franchises, rng)
-    return Catalogue(
+    return WorldCatalogue(
         titles=frame,
         genres=tuple(GENRES),
         genre=genre.astype(np.float32),

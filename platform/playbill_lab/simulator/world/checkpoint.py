@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from playbill.errors import IntegrityError, StateError
 from playbill.files import make_folder, replaced_folder, write_text
-from playbill_lab.simulator.world.catalogue import Catalogue
+from playbill_lab.simulator.world.catalogue import WorldCatalogue
 from playbill_lab.simulator.world.spec import WorldSpec
 from playbill_lab.simulator.world.world import World
 
@@ -26,7 +26,7 @@ TITLES, AVAILABILITY, ARRAYS = "titles.parquet", "availability.parquet", "arrays
 _ARRAYS = ("genre", "language", "kind", "kids", "runtime_min", "seasons", "episodes")
 
 
-def save_world(folder: Path, spec: WorldSpec, catalogue: Catalogue | None = None) -> None:
+def save_world(folder: Path, spec: WorldSpec, catalogue: WorldCatalogue | None = None) -> None:
     """Write what a world was made from, whole or not at all; an older one is replaced.
 
     `catalogue`: real titles, where some were given in place of generated ones.
@@ -69,7 +69,7 @@ class WorldCheckpoint:
         if (self._folder / FILE).is_file():
             os.replace(self._folder / FILE, self._retired)
 
-    def save(self, spec: WorldSpec, catalogue: Catalogue | None) -> None:
+    def save(self, spec: WorldSpec, catalogue: WorldCatalogue | None) -> None:
         """Keep the world of the new log."""
         save_world(self._folder, spec, catalogue)
         self._retired.unlink(missing_ok=True)
@@ -103,7 +103,7 @@ def read_world(folder: Path) -> World:
     return World.make(spec, catalogue)
 
 
-def _write_catalogue(folder: Path, catalogue: Catalogue) -> None:
+def _write_catalogue(folder: Path, catalogue: WorldCatalogue) -> None:
     with replaced_folder(folder, "the world's catalogue") as beside:
         catalogue.titles.write_parquet(beside / TITLES)
         if catalogue.availability is not None:
@@ -112,11 +112,11 @@ def _write_catalogue(folder: Path, catalogue: Catalogue) -> None:
         np.savez(beside / ARRAYS, allow_pickle=False, **arrays)
 
 
-def _read_catalogue(folder: Path, genres: list[str], languages: list[str]) -> Catalogue:
+def _read_catalogue(folder: Path, genres: list[str], languages: list[str]) -> WorldCatalogue:
     windows = folder / AVAILABILITY
     with np.load(folder / ARRAYS, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in _ARRAYS}
-    return Catalogue(
+    return WorldCatalogue(
         titles=pl.read_parquet(folder / TITLES),
         genres=tuple(genres),
         languages=tuple(languages),

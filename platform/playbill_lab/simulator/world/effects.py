@@ -20,7 +20,7 @@ from playbill_lab.simulator.world.launches import DAY_US, HOUR_US
 
 if TYPE_CHECKING:
     from playbill_lab.simulator.policies.policy_request import PolicyRequest
-    from playbill_lab.simulator.world.catalogue import Catalogue
+    from playbill_lab.simulator.world.catalogue import WorldCatalogue
     from playbill_lab.simulator.world.spec import EffectsSpec, WorldSpec
     from playbill_lab.simulator.world.state import State
     from playbill_lab.simulator.world.world import GroundTruth, World
@@ -84,7 +84,7 @@ _HOUR_WIDTH, _DAY_WIDTH = 3.0, 5.0
 
 
 @dataclass(frozen=True, eq=False)
-class Effects:
+class WorldEffects:
     """The effects of a world, worked out for its titles."""
 
     spec: EffectsSpec
@@ -100,7 +100,7 @@ class Effects:
     vector: NDArray[np.float32]  # [T, F] of the titles
 
     @classmethod
-    def make(cls, spec: WorldSpec, catalogue: Catalogue, truth: GroundTruth) -> Effects:
+    def make(cls, spec: WorldSpec, catalogue: WorldCatalogue, truth: GroundTruth) -> WorldEffects:
         """Work the effects out."""
         sizes = spec.effects
         side = np.array([LENGTH_BY_DEVICE[name] for name in on.DEVICES])
@@ -186,7 +186,7 @@ def day_of_year(local_us: NDArray[np.int64]) -> NDArray[np.int64]:
     return since
 
 
-def _by_hour(sizes: EffectsSpec, catalogue: Catalogue, side: Floats64) -> Floats64:
+def _by_hour(sizes: EffectsSpec, catalogue: WorldCatalogue, side: Floats64) -> Floats64:
     length = np.log(np.maximum(catalogue.runtime_min, 1).astype(np.float64))
     length = (length - length.mean()) / max(float(length.std()), 1e-9)
     genres = sizes.hour_genre * _bumps(catalogue, GENRE_HOURS, 24, _HOUR_WIDTH)
@@ -197,7 +197,7 @@ def _by_hour(sizes: EffectsSpec, catalogue: Catalogue, side: Floats64) -> Floats
     return found.reshape(-1, len(catalogue))
 
 
-def _bumps(catalogue: Catalogue, peaks: dict[str, int], length: int, width: float) -> Floats64:
+def _bumps(catalogue: WorldCatalogue, peaks: dict[str, int], length: int, width: float) -> Floats64:
     """Return [length, T]: a bump around the peaks of a title's genres, of mean 0 over the round; 0 without any."""
     at = np.arange(length)[:, None] - np.array([peaks.get(name, 0) for name in catalogue.genres])
     bump = np.exp(width * (np.cos(2 * np.pi * at / length) - 1))
@@ -207,7 +207,7 @@ def _bumps(catalogue: Catalogue, peaks: dict[str, int], length: int, width: floa
     return found
 
 
-def _by_kind(catalogue: Catalogue, kinds: dict[str, float]) -> Floats64:
+def _by_kind(catalogue: WorldCatalogue, kinds: dict[str, float]) -> Floats64:
     return np.array([kinds.get(name, 0.0) for name in KINDS])[catalogue.kind]
 
 

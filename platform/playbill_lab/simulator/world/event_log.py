@@ -38,7 +38,7 @@ CODE = {name: number for number, name in enumerate(ACTIONS)}
 Events = NDArray[Any]
 
 
-class EventLog:
+class EventRecorder:
     """Takes events of a day, numbers each member's, and hands batches on.
 
     Args:

@@ -14,7 +14,7 @@ from playbill.arrays import Ints64
 from playbill.clock import to_microseconds
 from playbill.errors import DefinitionError, Problem
 from playbill.tables import TIMESTAMP
-from playbill_lab.simulator.world.catalogue import Catalogue
+from playbill_lab.simulator.world.catalogue import WorldCatalogue
 from playbill_lab.simulator.world.spec import WorldSpec
 
 DAY_US = 86_400_000_000
@@ -30,7 +30,7 @@ _DELAYED, _CLOSING = 0.25, 0.06
 
 
 @dataclass(frozen=True, eq=False)
-class Windows:
+class AvailabilityWindows:
     """Where and when each title can be watched."""
 
     opens: Ints64  # [T, C] first moment; NEVER where it is not licensed
@@ -38,7 +38,7 @@ class Windows:
     announced: Ints64  # [T] moment from which the title is known at all
 
 
-def draw_windows(spec: WorldSpec, catalogue: Catalogue, rng: np.random.Generator) -> Windows:
+def draw_windows(spec: WorldSpec, catalogue: WorldCatalogue, rng: np.random.Generator) -> AvailabilityWindows:
     """Draw launches: most titles long before the run, `launches_per_week` on its Thursdays, some after its end."""
     count, start = len(catalogue), to_microseconds(spec.start)
     first = start - (rng.uniform(30, 1500, count) * DAY_US).astype(np.int64)
@@ -54,7 +54,7 @@ def draw_windows(spec: WorldSpec, catalogue: Catalogue, rng: np.random.Generator
     return _announced(spec, opens, closes)
 
 
-def read_windows(spec: WorldSpec, catalogue: Catalogue) -> Windows:
+def read_windows(spec: WorldSpec, catalogue: WorldCatalogue) -> AvailabilityWindows:
     """Read the first window of every title and country from a real catalogue's own availability.
 
     Raises:
@@ -84,7 +84,7 @@ def read_windows(spec: WorldSpec, catalogue: Catalogue) -> Windows:
     return windows
 
 
-def availability_frame(windows: Windows, title_ids: pl.Series, countries: list[str]) -> pl.DataFrame:
+def availability_frame(windows: AvailabilityWindows, title_ids: pl.Series, countries: list[str]) -> pl.DataFrame:
     """Return the canonical availability of every licensed title and country."""
     title, country = np.nonzero(windows.opens != NEVER)
     closes = windows.closes[title, country]
@@ -120,7 +120,7 @@ def _thursdays(spec: WorldSpec, count: int, rng: np.random.Generator) -> Ints64:
     return rng.choice(chosen, count).astype(np.int64) * DAY_US + LAUNCH_HOUR * HOUR_US
 
 
-def _by_country(spec: WorldSpec, catalogue: Catalogue, first: Ints64, rng: np.random.Generator) -> Ints64:
+def _by_country(spec: WorldSpec, catalogue: WorldCatalogue, first: Ints64, rng: np.random.Generator) -> Ints64:
     count = len(catalogue)
     opens = np.full((count, len(spec.countries)), NEVER, np.int64)
     home = rng.integers(len(spec.countries), size=count)
@@ -135,6 +135,6 @@ def _by_country(spec: WorldSpec, catalogue: Catalogue, first: Ints64, rng: np.ra
     return opens
 
 
-def _announced(spec: WorldSpec, opens: Ints64, closes: Ints64) -> Windows:
+def _announced(spec: WorldSpec, opens: Ints64, closes: Ints64) -> AvailabilityWindows:
     known = opens.min(axis=1) - ANNOUNCED_DAYS * DAY_US
-    return Windows(opens, closes, np.minimum(known, to_microseconds(spec.end) - DAY_US))
+    return AvailabilityWindows(opens, closes, np.minimum(known, to_microseconds(spec.end) - DAY_US))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from playbill.clock import to_microseconds
 from playbill_lab.simulator.world.canvases import DEVICES
-from playbill_lab.simulator.world.catalogue import Catalogue
+from playbill_lab.simulator.world.catalogue import WorldCatalogue
 from playbill_lab.simulator.world.launches import DAY_US, moments
 from playbill_lab.simulator.world.spec import WorldSpec
 
@@ -30,7 +30,7 @@ _OTHER_LANGUAGE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class Members:
+class MemberArrays:
     """Members as arrays; row m of each is the same one."""
 
     country: NDArray[np.int16]  # [M] int16, place in the spec's countries
@@ -45,13 +45,13 @@ class Members:
         return len(self.country)
 
 
-def world_languages(spec: WorldSpec, catalogue: Catalogue) -> tuple[str, ...]:
+def world_languages(spec: WorldSpec, catalogue: WorldCatalogue) -> tuple[str, ...]:
     """Return the catalogue's languages, then those that only members speak."""
     spoken = (code for country in spec.countries for code in country.languages)
     return tuple(dict.fromkeys([*catalogue.languages, *spoken]))
 
 
-def draw_members(spec: WorldSpec, catalogue: Catalogue, rng: np.random.Generator) -> Members:
+def draw_members(spec: WorldSpec, catalogue: WorldCatalogue, rng: np.random.Generator) -> MemberArrays:
     """Draw members. Who joins during the run is spread over it, or follows the opening of the country."""
     count, languages = spec.members, world_languages(spec, catalogue)
     shares = np.array([country.members_share for country in spec.countries])
@@ -63,7 +63,7 @@ def draw_members(spec: WorldSpec, catalogue: Catalogue, rng: np.random.Generator
     relative = activity_at(rng.random(count))
     # A mean over the whole distribution, not over the members drawn, so that one very active member moves nobody else.
     mean = activity_at((np.arange(10_000) + 0.5) / 10_000).mean()
-    return Members(
+    return MemberArrays(
         country=country,
         language=language,
         kids=rng.random(count) < spec.kids_share,
@@ -74,7 +74,7 @@ def draw_members(spec: WorldSpec, catalogue: Catalogue, rng: np.random.Generator
     )
 
 
-def members_frame(spec: WorldSpec, catalogue: Catalogue, members: Members, ids: pl.Series) -> pl.DataFrame:
+def members_frame(spec: WorldSpec, catalogue: WorldCatalogue, members: MemberArrays, ids: pl.Series) -> pl.DataFrame:
     """Return the canonical members."""
     joined = moments(members.joined)
     return pl.DataFrame(
@@ -102,7 +102,7 @@ def _joined(spec: WorldSpec, country: NDArray[np.int16], rng: np.random.Generato
     return start + np.minimum((day * DAY_US).astype(np.int64), length - 1)
 
 
-def device_of(members: Members, member: NDArray[np.integer], luck: NDArray[np.float64]) -> NDArray[np.int8]:
+def device_of(members: MemberArrays, member: NDArray[np.integer], luck: NDArray[np.float64]) -> NDArray[np.int8]:
     """Return the device [N] of a session of each member, chosen by a number in [0, 1)."""
     edges = np.cumsum(members.device[member], axis=1)
     device: NDArray[np.int8] = np.minimum((luck[:, None] >= edges).sum(axis=1), len(DEVICES) - 1).astype(np.int8)

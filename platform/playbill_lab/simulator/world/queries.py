@@ -20,7 +20,7 @@ import numpy.typing as npt
 import polars as pl
 
 from playbill.arrays import AnyInts
-from playbill_lab.simulator.world.catalogue import Catalogue
+from playbill_lab.simulator.world.catalogue import WorldCatalogue
 from playbill_lab.simulator.world.title_words import TONGUES, make_names
 
 ABSENT = -1
@@ -57,7 +57,7 @@ class QueryBook:
     index: NameIndex
 
     @classmethod
-    def make(cls, catalogue: Catalogue, rng: np.random.Generator) -> QueryBook:
+    def make(cls, catalogue: WorldCatalogue, rng: np.random.Generator) -> QueryBook:
         """Prepare a catalogue, once per world."""
         names, of_title, original, english = _names(catalogue)
         absent = _absent_names(catalogue.languages, set(names), rng)
@@ -100,7 +100,7 @@ class QueryBook:
 
 
 def _names(
-    catalogue: Catalogue,
+    catalogue: WorldCatalogue,
 ) -> tuple[list[str], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return distinct (title, name) pairs and where each language's name of a title is among them."""
     names: list[str] = []

@@ -14,7 +14,7 @@ import polars as pl
 from playbill.errors import DataError, Problem, nearest
 from playbill.schema import KINDS
 from playbill.tables import canonical_frame
-from playbill_lab.simulator.world.catalogue import KNOWN_FROM, Catalogue, draw_lengths
+from playbill_lab.simulator.world.catalogue import KNOWN_FROM, WorldCatalogue, draw_lengths
 
 UNKNOWN_LANGUAGE = "und"
 """ISO 639 for a language that nobody told."""
@@ -79,7 +79,7 @@ def _movielens_rows(path: Path) -> pl.DataFrame:
 
 def read_catalogue(
     titles: pl.DataFrame | Path, availability: pl.DataFrame | None, rng: np.random.Generator
-) -> Catalogue:
+) -> WorldCatalogue:
     """Take canonical titles (or where they lie, see `read_titles`) in place of a generated catalogue.
 
     What it leaves out is filled in: lengths by kind, seasons and episodes are drawn; a language nobody told is `und`; a
@@ -153,7 +153,7 @@ def _examples(what: str, rows: pl.DataFrame) -> str:
     return f"{what}: {shown}{more}."
 
 
-def _catalogue(titles: pl.DataFrame, windows: pl.DataFrame | None, rng: np.random.Generator) -> Catalogue:
+def _catalogue(titles: pl.DataFrame, windows: pl.DataFrame | None, rng: np.random.Generator) -> WorldCatalogue:
     titles = titles.with_columns(
         pl.col("genres").fill_null(pl.lit([], dtype=pl.List(pl.String))),
         pl.col("original_language").fill_null(UNKNOWN_LANGUAGE),
@@ -165,7 +165,7 @@ def _catalogue(titles: pl.DataFrame, windows: pl.DataFrame | None, rng: np.rando
     runtime, seasons, episodes = draw_lengths(kind, rng)
     runtime = titles["runtime_min"].fill_null(pl.Series(runtime, dtype=pl.Int32)).to_numpy().astype(np.int16)
     codes = {code: at for at, code in enumerate(languages)}
-    return Catalogue(
+    return WorldCatalogue(
         titles=titles.with_columns(runtime_min=pl.Series(runtime, dtype=pl.Int32)),
         genres=genres,
         genre=np.stack([titles["genres"].list.contains(name).to_numpy() for name in genres], axis=1).astype(np.float32)

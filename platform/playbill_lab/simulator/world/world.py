@@ -16,10 +16,16 @@ from playbill.arrays import Floats32
 from playbill.errors import DefinitionError, Problem
 from playbill_lab.simulator.engine.choices import Outcomes, expected
 from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
-from playbill_lab.simulator.world.catalogue import Catalogue, make_catalogue
-from playbill_lab.simulator.world.effects import Effects
-from playbill_lab.simulator.world.launches import Windows, availability_frame, draw_windows, moments, read_windows
-from playbill_lab.simulator.world.members import Members, draw_members, members_frame, world_languages
+from playbill_lab.simulator.world.catalogue import WorldCatalogue, make_catalogue
+from playbill_lab.simulator.world.effects import WorldEffects
+from playbill_lab.simulator.world.launches import (
+    AvailabilityWindows,
+    availability_frame,
+    draw_windows,
+    moments,
+    read_windows,
+)
+from playbill_lab.simulator.world.members import MemberArrays, draw_members, members_frame, world_languages
 from playbill_lab.simulator.world.queries import QueryBook
 from playbill_lab.simulator.world.random_streams import Streams, one_thread
 from playbill_lab.simulator.world.spec import EffectsSpec, WorldSpec, check_spec
@@ -58,7 +64,7 @@ class GroundTruth(TitleTruth):
     """[M, F] of who sits at the member's other devices than a TV; None where that is nobody else."""
 
 
-def draw_titles(catalogue: Catalogue, factors: int, rng: np.random.Generator) -> TitleTruth:
+def draw_titles(catalogue: WorldCatalogue, factors: int, rng: np.random.Generator) -> TitleTruth:
     """Draw the hidden side of titles.
 
     A vector is the mean of its genres' vectors, its language's, and a part of its own: metadata tells a part of
@@ -109,7 +115,7 @@ def beside(taste: Floats32, other: Floats32, share: float) -> Floats32:
     return np.asarray(np.sqrt(1 - share) * taste + np.sqrt(share) * other, np.float32)
 
 
-def _kin(values: NDArray[np.float64], catalogue: Catalogue) -> NDArray[np.float64]:
+def _kin(values: NDArray[np.float64], catalogue: WorldCatalogue) -> NDArray[np.float64]:
     """Return values of titles [T, ...] of which later parts of a franchise have most from the first part."""
     if not catalogue.franchises.any:
         return values
@@ -127,14 +133,14 @@ class World:
     """A service before its first day. Equal specs and catalogues make equal worlds, to the bit."""
 
     spec: WorldSpec
-    catalogue: Catalogue  # Its titles; what policies may know of them
-    windows: Windows  # Where and when each title can be watched
-    people: Members
+    catalogue: WorldCatalogue  # Its titles; what policies may know of them
+    windows: AvailabilityWindows  # Where and when each title can be watched
+    people: MemberArrays
     truth: GroundTruth
     queries: QueryBook
 
     @classmethod
-    def make(cls, spec: WorldSpec, catalogue: Catalogue | None = None) -> World:
+    def make(cls, spec: WorldSpec, catalogue: WorldCatalogue | None = None) -> World:
         """Draw a world; without a real catalogue, `spec.titles` titles are generated.
 
         Raises:
@@ -145,7 +151,7 @@ class World:
             return cls._drawn(spec, catalogue, Streams(spec.seed))
 
     @classmethod
-    def _drawn(cls, spec: WorldSpec, catalogue: Catalogue | None, streams: Streams) -> World:
+    def _drawn(cls, spec: WorldSpec, catalogue: WorldCatalogue | None, streams: Streams) -> World:
         made = (
             make_catalogue(spec.titles, _languages(spec), streams.generator("catalogue"), spec.effects.franchise_share)
             if catalogue is None
@@ -175,12 +181,12 @@ class World:
         return expected(request, slates, outcome)
 
     @cached_property
-    def effects(self) -> Effects | None:
+    def effects(self) -> WorldEffects | None:
         """Its effects of device, hour, season and what was finished last; None where its spec has none."""
         if self.spec.effects == EffectsSpec():
             return None
         with one_thread():
-            return Effects.make(self.spec, self.catalogue, self.truth)
+            return WorldEffects.make(self.spec, self.catalogue, self.truth)
 
     @cached_property
     def languages(self) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ IMPROVEMENT = "titles.svd_start"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PartComparison:
     """Arms beside a base, by canvas."""
 
     part: str
@@ -41,7 +41,7 @@ class Comparison:
     relative: Mapping[str, Mapping[str, Interval]]  # Arm -> canvas -> (arm - base) / base. An arm may lack a canvas
 
 
-def compare_part(run: LedgerRun, part: str) -> Comparison:
+def compare_part(run: LedgerRun, part: str) -> PartComparison:
     """Train and compare the arms of one part; see `PARTS`.
 
     Raises:
@@ -51,7 +51,7 @@ def compare_part(run: LedgerRun, part: str) -> Comparison:
     return compare[part](run)
 
 
-def ablations(run: LedgerRun) -> Comparison:
+def ablations(run: LedgerRun) -> PartComparison:
     """Turn off the task, the imputation and the crossing, each alone; and share nothing."""
     arms: dict[str, Sequence[LedgerCell]] = {"consolidated": run.consolidated()}
     for name, switch in SWITCHES.items():
@@ -62,7 +62,7 @@ def ablations(run: LedgerRun) -> Comparison:
     return _with(run, found, NO_SHARING, {canvas: cells for canvas, cells in in_process.items() if cells})
 
 
-def transfer(run: LedgerRun) -> Comparison:
+def transfer(run: LedgerRun) -> PartComparison:
     """Leave the rows of one canvas out at a time: what do the others gain or lose by them?
 
     Of the two affordable matrices this is the one whose arms are each as large as the consolidated model; adding one
@@ -77,13 +77,13 @@ def transfer(run: LedgerRun) -> Comparison:
     return compared(run, "transfer", "consolidated", arms)
 
 
-def ladder(run: LedgerRun) -> Comparison:
+def ladder(run: LedgerRun) -> PartComparison:
     """Climb from a model that knows nothing of its member to the consolidated one."""
     arms = {name: rung(run, name) for name in RUNGS}
     return compared(run, "ladder", RUNGS[0], arms, fold="test")
 
 
-def improvement(run: LedgerRun) -> Comparison:
+def improvement(run: LedgerRun) -> PartComparison:
     """Measure one change on every canvas in one run: see `IMPROVEMENT`."""
     titles = run.resolved.model.titles
     name = "without_improvement" if titles.svd_start else "with_improvement"
@@ -95,7 +95,7 @@ def improvement(run: LedgerRun) -> Comparison:
 
 def compared(
     run: LedgerRun, part: str, base: str, arms: Mapping[str, Sequence[LedgerCell]], fold: str | None = None
-) -> Comparison:
+) -> PartComparison:
     """Compare arms (arm -> its cell for each seed) with one of them on every canvas, on one fold or on all requests."""
     found: dict[str, dict[str, Interval]] = {name: {} for name in arms}
     relative: dict[str, dict[str, Interval]] = {name: {} for name in arms if name != base}
@@ -107,10 +107,12 @@ def compared(
             found[name][canvas] = quality(members, ours, resamples)
             if name != base:
                 relative[name][canvas] = relative_interval(members, ours, theirs, resamples=resamples)
-    return Comparison(part, base, found, relative)
+    return PartComparison(part, base, found, relative)
 
 
-def _with(run: LedgerRun, found: Comparison, name: str, cells: Mapping[str, Sequence[LedgerCell]]) -> Comparison:
+def _with(
+    run: LedgerRun, found: PartComparison, name: str, cells: Mapping[str, Sequence[LedgerCell]]
+) -> PartComparison:
     """Add an arm whose canvases are answered by models of their own."""
     own: dict[str, Interval] = {}
     relative: dict[str, Interval] = {}
@@ -120,7 +122,7 @@ def _with(run: LedgerRun, found: Comparison, name: str, cells: Mapping[str, Sequ
         ours, theirs = values_of(in_process, canvas), values_of(whole, canvas)
         own[canvas] = quality(members, ours, run.options.resamples)
         relative[canvas] = relative_interval(members, ours, theirs, resamples=run.options.resamples)
-    return Comparison(found.part, found.base, {**found.quality, name: own}, {**found.relative, name: relative})
+    return PartComparison(found.part, found.base, {**found.quality, name: own}, {**found.relative, name: relative})
 
 
 def _alone(run: LedgerRun, canvas: str) -> Sequence[LedgerCell]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
@@ -31,18 +30,6 @@ from playbill.training.example_weights import example_weights
 
 FOLDS: tuple[Fold, ...] = ("validation", "test")
 """Both are held out: nothing of a model is chosen by the first of them."""
-
-
-class LogTables(Protocol):
-    """What is read of `playbill.tables.Tables`."""
-
-    def interactions(self) -> pl.DataFrame:
-        """Return the log."""
-        ...
-
-    def titles(self, as_of: datetime | None = None) -> pl.DataFrame:
-        """Return one row per title."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from playbill.evaluation.rendering.plots import figure_with_axes
 from playbill.versions.tracking import Tracking
 from playbill.versions.tracking.registry import PREFIX
 from playbill_lab.ab.results import BLACK, BLUE, RED, draw_intervals, record_results
-from playbill_lab.studies.ledger.ablations import Comparison
+from playbill_lab.studies.ledger.ablations import PartComparison
 from playbill_lab.studies.ledger.head_gains import HeadGain
 from playbill_lab.studies.ledger.report import COSTS, Ledger, head_name, ledger_frames, ledger_json, ledger_metrics
 from playbill_lab.studies.ledger.table import PARITY, LedgerTable
@@ -69,7 +69,7 @@ def plot_costs(table: LedgerTable) -> Any:
     return figure
 
 
-def plot_comparison(found: Comparison) -> Any:
+def plot_comparison(found: PartComparison) -> Any:
     """Return a heat map: canvases by arms, relative to the base; dots where the interval leaves zero out."""
     canvases, arms = list(found.quality[found.base]), list(found.relative)
     gaps = np.full((len(canvases), len(arms)), np.nan)

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from playbill.metrics import Interval
 from playbill_lab.ab.results import with_interval
-from playbill_lab.studies.ledger.ablations import Comparison, compare_part
+from playbill_lab.studies.ledger.ablations import PartComparison, compare_part
 from playbill_lab.studies.ledger.data import LedgerOptions, LedgerService
 from playbill_lab.studies.ledger.head_gains import HeadGain, head_gains
 from playbill_lab.studies.ledger.run import LedgerCells, LedgerRun
@@ -126,7 +126,7 @@ def costs_table(table: LedgerTable) -> Table:
     return found
 
 
-def comparison_table(found: Comparison) -> Table:
+def comparison_table(found: PartComparison) -> Table:
     """Return the arms of a part by canvas: the base's quality, and each arm's relative difference."""
     title = f"{found.part}: relative to {found.base}; a star where the interval leaves zero out"
     table = Table("canvas", title=title, box=SIMPLE_HEAD)
@@ -203,7 +203,7 @@ def _gap(gap: Interval | None) -> str:
     return f"{gap.value:+.1%}{'*' if not gap.includes_zero else ' '}"
 
 
-def _comparison_json(found: Comparison) -> dict[str, Any]:
+def _comparison_json(found: PartComparison) -> dict[str, Any]:
     arms = {
         arm: {
             canvas: {"quality": found.quality[arm][canvas].value, **with_interval("relative", gap)}
@@ -220,7 +220,7 @@ def _head_json(row: HeadGain) -> dict[str, Any]:
     return {"joint": row.joint, "single": row.single, **with_interval("gain", row.gain), **counts}
 
 
-def _long(found: Comparison) -> list[dict[str, Any]]:
+def _long(found: PartComparison) -> list[dict[str, Any]]:
     return [
         {"arm": arm, "canvas": canvas, "quality": found.quality[arm][canvas].value}
         | {"relative": gap.value, "low": gap.low, "high": gap.high}
@@ -251,7 +251,9 @@ class Ledger:
     canvases: tuple[str, ...]
     skipped: dict[str, str]  # Canvas -> why it was not
     table: LedgerTable | None = None  # The main table; None where it was not asked for
-    comparisons: dict[str, Comparison] = field(default_factory=dict)  # Part -> its arms beside the consolidated model
+    comparisons: dict[str, PartComparison] = field(
+        default_factory=dict
+    )  # Part -> its arms beside the consolidated model
     heads: tuple[HeadGain, ...] = ()  # Each head joint and alone; empty where that was not asked for
 
 

@@ -48,7 +48,7 @@ CAPACITIES = {"small": Capacity(16, 1, 1), "medium": Capacity(48, 2, 2), "large"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class StudyRecipe:
     """What all models of a study share."""
 
     epochs: int = 3
@@ -70,7 +70,7 @@ class StudyOptions:
     objectives: tuple[str, ...] = OBJECTIVES  # Rewards of the zoo, from the least to the most aligned
     capacities: tuple[str, ...] = ("small", "large")  # Some of `CAPACITIES`, the smallest first
     judged_by: str = JUDGED_BY  # Reward that the offline report is about, beside plays
-    recipe: Recipe = field(default_factory=Recipe)  # Of training; its seed is replaced by that of the run
+    recipe: StudyRecipe = field(default_factory=StudyRecipe)  # Of training; its seed is replaced by that of the run
 
     @property
     def models(self) -> dict[str, tuple[str, str]]:
@@ -102,7 +102,9 @@ class StudyOptions:
             raise ProblemsError("the study", problems)
 
 
-def study_model(zoo: Zoo, objective: str, capacity: str, recipe: Recipe, judged_by: str = JUDGED_BY) -> ResolvedModel:
+def study_model(
+    zoo: Zoo, objective: str, capacity: str, recipe: StudyRecipe, judged_by: str = JUDGED_BY
+) -> ResolvedModel:
     """Return the definition of one model of the study, whose offline report is about the reward `judged_by`.
 
     Raises:
@@ -152,7 +154,7 @@ def _canvas(name: str) -> CanvasSpec:
     )
 
 
-def _model(objective: str, capacity: str, recipe: Recipe, judged_by: str) -> ModelSpec:
+def _model(objective: str, capacity: str, recipe: StudyRecipe, judged_by: str) -> ModelSpec:
     size = CAPACITIES[capacity]
     head = HeadSpec.model_validate({"label": LABEL, "loss": "softmax", "reward": objective})
     return ModelSpec.model_validate(

@@ -27,7 +27,7 @@ from playbill_lab.bridge.live_features import NoFeatures
 from playbill_lab.bridge.simulated_log import SimulatedLog, going_on
 from playbill_lab.bridge.training import Fitted, fit_model
 from playbill_lab.simulator import load_policy
-from playbill_lab.simulator.engine.run import Outcome, simulate
+from playbill_lab.simulator.engine.run import RunOutcome, simulate
 from playbill_lab.simulator.policies.page_orders import Pages, RowOrders
 from playbill_lab.simulator.policies.policies import Policy
 from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
@@ -258,7 +258,7 @@ class Probe:
         return None
 
 
-def gathered(probe: Probe, outcome: Outcome, world: World) -> JudgedPages:
+def gathered(probe: Probe, outcome: RunOutcome, world: World) -> JudgedPages:
     """Return the pages that a probe built, with what their members played after them."""
     joined: dict[str, Any] = {
         name: np.concatenate([part[name] for part in probe.parts]).astype(np.int64) for name in ("member", "at_us")
