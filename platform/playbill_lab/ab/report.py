@@ -14,12 +14,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from playbill.errors import ComparisonError, Problem, ProblemsError
 from playbill.metrics import Interval, MemberBootstrap, adjust_p
-from playbill_lab.ab.results import BLACK, BLUE, RED, draw_intervals, with_interval, write_report
+from playbill_lab.ab.results import (
+    BLACK,
+    BLUE,
+    RED,
+    draw_intervals,
+    numbers_table,
+    repeated,
+    with_interval,
+    write_report,
+)
 
 MEASURES = {
     "value": "days with the service from the first test day on, the exact expectation beyond the test included",
@@ -99,10 +107,7 @@ class AbReport:
             f"{self.members} members, {self.days} days, {len(self.seeds)} {'run' if len(self.seeds) == 1 else 'runs'}"
         )
         title = f"Simulated A/B: {sizes}\nDifferences to {self.names[0]}, 95 % by member, p after Holm"
-        table = Table(title=title, box=SIMPLE_HEAD)
-        table.add_column("measure, arm", no_wrap=True)
-        for name in ("mean", "difference", "95 %", "p"):
-            table.add_column(name, justify="right", no_wrap=True)
+        table = numbers_table(title, "measure, arm", ("mean", "difference", "95 %", "p"))
         for measure in MEASURES:
             table.add_row(measure, style="bold")
             for place, name in enumerate(self.names):
@@ -153,8 +158,7 @@ def check_arms(names: Sequence[str]) -> None:
     problems = []
     if len(names) < 2:
         problems.append(Problem("arms", f"an A/B test compares two policies at least, got {len(names)}."))
-    twice = sorted({name for name in names if list(names).count(name) > 1})
-    problems += [Problem("arms", f"'{name}' is there twice.") for name in twice]
+    problems += repeated("arms", names)
     if problems:
         raise ProblemsError("the A/B test", problems)
 

@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
+from playbill.errors import Problem
 from playbill.files import write_text
 from playbill.metrics import Interval
 from playbill.versions.tracking import Tracking
@@ -18,6 +21,12 @@ from playbill.versions.tracking import Tracking
 EXPERIMENTS = "experiments"
 """MLflow's experiment, after the workspace's name."""
 BLUE, BLACK, RED = "#4477aa", "#222222", "#aa3377"
+
+
+def repeated(option: str, values: Sequence[object]) -> list[Problem]:
+    """Return a problem for each value of an option that is there twice."""
+    twice = sorted({str(value) for value in values if list(values).count(value) > 1})
+    return [Problem(option, f"'{value}' is there twice.") for value in twice]
 
 
 def with_interval(name: str, interval: Interval, ends: str = "interval") -> dict[str, Any]:
@@ -34,6 +43,15 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def numbers_table(title: str, first: str, columns: Iterable[str], no_wrap: bool = True) -> Table:
+    """Return a table for the terminal without rows yet: a column of names, then columns of numbers."""
+    table = Table(title=title, box=SIMPLE_HEAD)
+    table.add_column(first, no_wrap=no_wrap)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=no_wrap)
+    return table
 
 
 def draw_intervals(axes: Any, intervals: Sequence[Interval], at: Any, along: str = "x", **style: Any) -> None:

@@ -7,61 +7,22 @@ from dataclasses import dataclass
 import numpy as np
 
 CANVASES = (
-    "home",
-    "kids",
-    "billboard",
-    "search",
-    "more_like_this",
-    "post_play",
-    "screensaver",
-    "coming_soon",
-    "pre_launch",
+    *("home", "kids", "billboard", "search", "more_like_this", "post_play", "screensaver", "coming_soon", "pre_launch"),
     "row_ranking",
 )
 """Every canvas; its place is its code."""
-(
-    HOME,
-    KIDS,
-    BILLBOARD,
-    SEARCH,
-    MORE_LIKE_THIS,
-    POST_PLAY,
-    SCREENSAVER,
-    COMING_SOON,
-    PRE_LAUNCH,
-    ROW_RANKING,
-) = range(len(CANVASES))
+HOME, KIDS, BILLBOARD, SEARCH, MORE_LIKE_THIS, POST_PLAY, SCREENSAVER, COMING_SOON, PRE_LAUNCH, ROW_RANKING = range(10)
 
 PREVIEWS = (COMING_SOON, PRE_LAUNCH)
 """Canvases of titles that cannot be played yet: they have trailers, and reminders."""
 
 ROWS = (
-    "continue_watching",
-    "top_picks",
-    "top_10",
-    "because_you_watched",
-    "new_releases",
-    "trending",
-    "my_list",
-    "genre_rows",
-    "gems_for_you",
-    "watch_it_again",
-    "popular",
+    *("continue_watching", "top_picks", "top_10", "because_you_watched", "new_releases", "trending", "my_list"),
+    *("genre_rows", "gems_for_you", "watch_it_again", "popular"),
 )
 """Every row of a home page; its place is its code. -1 stands for a canvas without rows."""
-(
-    CONTINUE_WATCHING,
-    TOP_PICKS,
-    TOP_10,
-    BECAUSE_YOU_WATCHED,
-    NEW_RELEASES,
-    TRENDING,
-    MY_LIST,
-    GENRE_ROWS,
-    GEMS_FOR_YOU,
-    WATCH_IT_AGAIN,
-    POPULAR,
-) = range(len(ROWS))
+CONTINUE_WATCHING, TOP_PICKS, TOP_10, BECAUSE_YOU_WATCHED, NEW_RELEASES, TRENDING, MY_LIST = range(7)
+GENRE_ROWS, GEMS_FOR_YOU, WATCH_IT_AGAIN, POPULAR = range(7, 11)
 NO_ROW = -1
 
 PINNED_ROWS = (CONTINUE_WATCHING, TOP_PICKS)

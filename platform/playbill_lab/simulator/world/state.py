@@ -32,23 +32,14 @@ class State:
     """The counters of one run. Those by country stand still during a day; a member's own move with every event.
 
     Attributes:
-        plays_7d: [C, T] plays of the last seven full days. Before the run they are what the titles' pull lets expect.
-        plays_2d: [C, T] plays of the last two full days.
+        plays_7d, plays_2d: [C, T] of the last full days; before the run what the titles' pull lets expect.
         played: [M, T] uint8 plays of each title by each member, at most 255.
-        genre_plays: [M, G] plays by genre.
-        language_plays: [M, L] plays by the title's language.
-        continuing: [M, 6] titles left unfinished, newest first; -1 none.
-        episodes_done: [M, 6] episodes of them that are behind the member.
-        my_list: [M, 12] titles put on the list, newest first; -1 none.
-        reminders: [M, 6] titles whose launch the member wants to hear of; -1 none.
-        recent: [M, 3] titles finished last, newest first; -1 none.
+        genre_plays, language_plays: [M, G] and [M, L] plays by genre, and by the title's language.
+        continuing, episodes_done: [M, 6] titles left unfinished, newest first, -1 none; their episodes that are behind.
+        my_list, reminders, recent: [M, 12], [M, 6], [M, 3] titles, newest first, -1 none. Recent are finished ones.
         satisfaction: [M] the hidden S of the law. No policy may read it.
-        sessions: [M] so far.
-        questions: [M] lists asked for so far.
-        plays: [M] so far.
-        hours: [M] watched.
-        churned: [M] moment of leaving, microseconds since 1970; NEVER = still a member.
-        busy_until: [M] moment at which the last session ended.
+        sessions, questions, plays, hours: [M] so far.
+        churned, busy_until: [M] microseconds since 1970: leaving (NEVER = still a member), and the last session's end.
     """
 
     def __init__(self, world: World) -> None:

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from playbill.metrics import Interval
-from playbill_lab.ab.results import with_interval
+from playbill_lab.ab.results import numbers_table, with_interval
 from playbill_lab.studies.ledger.ablations import PartComparison, compare_part
 from playbill_lab.studies.ledger.data import LedgerOptions, LedgerService
 from playbill_lab.studies.ledger.head_gains import HeadGain, head_gains
@@ -79,10 +78,8 @@ def canvases_table(ledger: Ledger) -> Table:
         f"+ better, = parity (lower end at {PARITY:.0%} or above), ? neither is shown\n"
         "! not ahead of a baseline: the interval of the one model's lead is not above 0"
     )
-    table = Table(title=title, box=SIMPLE_HEAD)
-    table.add_column("canvas", no_wrap=True)
-    for name in ("requests", "one", "own", "relative", "95 %", "", "best baseline", "lead of one", "not ahead of"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = ("requests", "one", "own", "relative", "95 %", "", "best baseline", "lead of one", "not ahead of")
+    table = numbers_table(title, "canvas", columns)
     for row in ledger.table.rows:
         table.add_row(*canvas_cells(row))
     return table
@@ -117,9 +114,8 @@ def _beside(row: CanvasRow) -> tuple[str, str, str]:
 def costs_table(table: LedgerTable) -> Table:
     """Return what the one model and the separate ones cost in all."""
     tasks = f", of which {', '.join(table.tasks)} are tasks that no canvas blends" if table.tasks else ""
-    found = Table("", title=f"What it takes{tasks}", box=SIMPLE_HEAD)
-    for name in ("one model", f"{len(table.rows) + len(table.tasks)} models", "ratio"):
-        found.add_column(name, justify="right", no_wrap=True)
+    models = f"{len(table.rows) + len(table.tasks)} models"
+    found = numbers_table(f"What it takes{tasks}", "", ("one model", models, "ratio"))
     for cost, name in COSTS.items():
         one, many = table.consolidated[cost], table.separate[cost]
         found.add_row(name, _cost(cost, one), _cost(cost, many), f"{one / many:.2f}" if many else "")
@@ -129,9 +125,7 @@ def costs_table(table: LedgerTable) -> Table:
 def comparison_table(found: PartComparison) -> Table:
     """Return the arms of a part by canvas: the base's quality, and each arm's relative difference."""
     title = f"{found.part}: relative to {found.base}; a star where the interval leaves zero out"
-    table = Table("canvas", title=title, box=SIMPLE_HEAD)
-    for arm in (found.base, *found.relative):
-        table.add_column(arm, justify="right")
+    table = numbers_table(title, "canvas", (found.base, *found.relative), no_wrap=False)
     for canvas, base in found.quality[found.base].items():
         cells = [_gap(arms.get(canvas)) for arms in found.relative.values()]
         table.add_row(canvas, f"{base.value:.4f}", *cells)
@@ -141,9 +135,7 @@ def comparison_table(found: PartComparison) -> Table:
 def heads_table(heads: tuple[HeadGain, ...]) -> Table:
     """Return each head's area under the curve, joint and alone."""
     title = "Heads: area under the curve, in the one model and alone, or in the canvas's own model"
-    table = Table("head", title=title, box=SIMPLE_HEAD)
-    for name in ("rows learnt", "joint", "alone", "gain", "95 %"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = numbers_table(title, "head", ("rows learnt", "joint", "alone", "gain", "95 %"))
     for row in heads:
         low, high = row.gain.low, row.gain.high
         cells = (f"{row.trained:,}", f"{row.joint:.4f}", f"{row.single:.4f}")

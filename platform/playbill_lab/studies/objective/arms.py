@@ -14,6 +14,7 @@ from typing import TypeVar
 from playbill.definitions.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.definitions.zoo import Zoo
 from playbill.errors import Problem, ProblemsError, UnknownNameError
+from playbill_lab.ab.results import repeated
 from playbill_lab.bridge.live_features import NO_FEATURES
 
 Kind = TypeVar("Kind")
@@ -96,8 +97,7 @@ class StudyOptions:
             given = getattr(self, name)
             if not given:
                 problems.append(Problem(name, "at least one is needed."))
-            twice = sorted({str(one) for one in given if given.count(one) > 1})
-            problems += [Problem(name, f"'{one}' is there twice.") for one in twice]
+            problems += repeated(name, given)
         if problems:
             raise ProblemsError("the study", problems)
 
