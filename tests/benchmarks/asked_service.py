@@ -15,8 +15,7 @@ from playbill.datasets import make_split
 from playbill.definitions.specs import ResolvedModel
 from playbill.ranking.scoring.scorer import Scorer
 from playbill_lab.bridge.live_features import NO_FEATURES, NoFeatures
-from playbill_lab.bridge.simulated_log import SimulatedLog
-from playbill_lab.bridge.training import fit_model
+from playbill_lab.bridge.simulated_log import SimulatedLog, fit_model
 from playbill_lab.simulator import load_policy
 from playbill_lab.simulator.engine.run import simulate
 from playbill_lab.simulator.world.canvases import SEARCH

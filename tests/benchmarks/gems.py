@@ -26,8 +26,7 @@ from playbill.evaluation.cases.case import EvaluationCase
 from playbill.evaluation.cases.score_function import AlignedScorer
 from playbill.metrics.topk import top_k
 from playbill_lab.bridge.live_features import NoFeatures
-from playbill_lab.bridge.simulated_log import SimulatedLog, going_on
-from playbill_lab.bridge.training import fit_model
+from playbill_lab.bridge.simulated_log import SimulatedLog, fit_model, going_on
 from playbill_lab.simulator import load_policy
 from playbill_lab.simulator.engine.run import simulate
 from playbill_lab.simulator.world.spec import WorldSpec

@@ -38,7 +38,7 @@ from playbill.features.views import EVENT_VIEWS
 from playbill.labels import extract, label_columns, label_events
 from playbill.rewards import DelayedFeedback, DelayedSettings, reward_values
 from playbill.training.example_weights import example_rewards
-from playbill_lab.bridge.training import fit_model
+from playbill_lab.bridge.simulated_log import fit_model
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "platform/playbill"

@@ -49,11 +49,7 @@ class RowTests:
         fill(repository)
         hours = [5, 1, 4, 2, 3, 0]
         rows = pd.DataFrame(
-            {
-                "member_id": ["m2", "m1"] * 3,
-                "event_timestamp": [moment(hour) for hour in hours],
-                "place": range(6),
-            },
+            {"member_id": ["m2", "m1"] * 3, "event_timestamp": [moment(hour) for hour in hours], "place": range(6)},
             index=[3, 3, 0, 9, 1, 2],
         )
         result = repository.job(rows, ["taste:x"]).to_df()

@@ -197,10 +197,7 @@ def online_view(
         ttl=ttl,
         schema=[Field(name=field, dtype=dtype) for field, dtype in {**keys, **features}.items()],
         source=FileSource(
-            name=name,
-            path=str(path),
-            timestamp_field="event_timestamp",
-            created_timestamp_column="created_timestamp",
+            name=name, path=str(path), timestamp_field="event_timestamp", created_timestamp_column="created_timestamp"
         ),
         online=True,
     )

@@ -96,12 +96,7 @@ def range_metadata(
 
 
 def retrieve(request: RetrievalRequest, entities: pa.Table, at: str) -> pa.Table:
-    """Return the entity rows unchanged and in order, then the features.
-
-    Raises:
-        StoreDataError: A source is damaged, lacks columns or has other types; the mistakes of all views are named.
-        StoreStateError: A source does not exist yet.
-        StoreServiceError: A database or cluster does not answer.
+    """Return the entity rows unchanged and in order, then the features; the mistakes of all views are named together.
     """
     keys = dict.fromkeys(key for view in request.features for key in join_keys(view))
     rows = pl.DataFrame(pl.from_arrow(entities.select([*keys, at])))

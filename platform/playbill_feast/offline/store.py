@@ -26,10 +26,7 @@ from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
-from feast.utils import (
-    _get_requested_feature_views_to_features_dict,
-    _get_requested_on_demand_feature_views,
-)
+from feast.utils import _get_requested_feature_views_to_features_dict, _get_requested_on_demand_feature_views
 from pydantic import AwareDatetime, Field
 
 from playbill_feast.errors import Mistake, StoreDataError, StoreStateError, suggestion

@@ -33,11 +33,7 @@ from playbill_feast.offline.sql_source import SqlSource
 
 
 def write_file(path: Path, table: pa.Table) -> None:
-    """Write a parquet file, or replace one.
-
-    Raises:
-        StoreServiceError: The disk is full or cannot be written; what was there before still is.
-    """
+    """Write a parquet file, or replace one; see `written_whole` for what it raises."""
     with written_whole(path), beside(path) as hidden:
         write_table(table, hidden)
         hidden.replace(path)
@@ -45,13 +41,10 @@ def write_file(path: Path, table: pa.Table) -> None:
 
 
 def append_part(source: Path, table: pa.Table) -> Path:
-    """Append rows to a source as a new part, and return that. No other file is touched.
+    """Append rows to a source as a new part, and return that; see `written_whole` for what it raises.
 
-    A folder of parts gets one more, a file a part in `FILE.appended/`; where nothing is yet, a `.parquet` becomes a
-    file and anything else a folder.
-
-    Raises:
-        StoreServiceError: The disk is full or cannot be written. Nothing was appended.
+    No other file is touched. A folder of parts gets one more, a file a part in `FILE.appended/`; where nothing is yet,
+    a `.parquet` becomes a file and anything else a folder.
     """
     if not source.exists() and source.suffix == ".parquet" and not parts_of(source):
         write_file(source, table)
@@ -63,11 +56,7 @@ def append_part(source: Path, table: pa.Table) -> Path:
 
 
 def replace_folder(folder: Path, table: pa.Table) -> None:
-    """Write a folder with one part, or replace a whole folder by it.
-
-    Raises:
-        StoreServiceError: The disk is full or cannot be written; what was there before still is.
-    """
+    """Write a folder with one part, or replace a whole folder by it; see `written_whole` for what it raises."""
     with written_whole(folder), beside(folder) as hidden:
         hidden.mkdir(parents=True)
         write_table(table, hidden / "part-000000.parquet")

@@ -39,10 +39,7 @@ _SCALARS = {
     ValueType.PDF_BYTES: "bytes",
     ValueType.IMAGE_BYTES: "bytes",
 }
-_KINDS = {
-    **_SCALARS,
-    **{ValueType[f"{kind.name}_LIST"]: f"list<{name}>" for kind, name in list(_SCALARS.items())[:8]},
-}
+_KINDS = {**_SCALARS, **{ValueType[f"{kind.name}_LIST"]: f"list<{name}>" for kind, name in list(_SCALARS.items())[:8]}}
 _KEY_KINDS = {ValueType.UUID: "uuid", ValueType.TIME_UUID: "time_uuid", ValueType.DECIMAL: "decimal"}
 _VALUE_NAMES = {
     "bool": "bool_val",

@@ -73,10 +73,7 @@ class RedisBackend:
 
     def __init__(self, connection_string: str, key_ttl_seconds: int | None = None, timeout_s: float = 5.0) -> None:
         self._options = _options(connection_string)
-        self._timing = {
-            "socket_timeout": timeout_s or None,
-            "socket_connect_timeout": timeout_s or None,
-        }
+        self._timing = {"socket_timeout": timeout_s or None, "socket_connect_timeout": timeout_s or None}
         self._seconds = str(key_ttl_seconds or 0).encode()
         self._client: Any = redis.Redis(**self._options, **self._timing, retry=_retry(Retry))
         self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()

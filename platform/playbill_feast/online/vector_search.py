@@ -83,11 +83,7 @@ class VectorCache:
         self._lock = Lock()
 
     def table(self, rows: PackedDatabase, view: str, field: PackedField) -> VectorTable:
-        """Return a view's vectors as they are now.
-
-        Raises:
-            StoreDataError: VectorCache have different lengths.
-        """
+        """Return a view's vectors as they are now."""
         key = (id(rows), view, field.name)
         version = rows.backend.version(view)
         with self._lock:

@@ -164,11 +164,7 @@ def check_arms(names: Sequence[str]) -> None:
 
 
 def plot(report: AbReport, path: Path) -> None:
-    """Draw every arm's difference to the first one, a panel per measure, as SVG or PNG by the file's ending.
-
-    Raises:
-        ConfigError: matplotlib is not installed.
-    """
+    """Draw every arm's difference to the first one, a panel per measure, as SVG or PNG by the file's ending."""
     from playbill.evaluation.rendering.plots import figure_with_axes
 
     first, *others = report.names

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import polars as pl
 
+from playbill.datasets.build import FeatureSource
 from playbill.errors import Problem, ProblemsError
 from playbill.features.axis import Span
 from playbill.features.catalog import Catalog
@@ -30,24 +31,12 @@ NO_FEATURES = "none"
 """Feature service of a model that reads its members' histories and its titles' metadata, and nothing else."""
 
 
-class SimulationFeatures(Protocol):
-    """What building a training set and scoring ask of features."""
+class SimulationFeatures(FeatureSource, Protocol):
+    """What building a training set and scoring in a running simulation read of features."""
 
     @property
     def reads_log(self) -> bool:
         """Whether it has to be told what has happened."""
-        ...
-
-    def schema(self, service: str) -> Any:
-        """Return the columns of a feature service."""
-        ...
-
-    def member_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
-        """Return `frame` with member and request features as of each row's `event_at`."""
-        ...
-
-    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> Any:
-        """Return `.values` [S, T, F] and `.categorical` of title features."""
         ...
 
     def follow(self, members: pl.DataFrame, plays: pl.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""A simulated service's log as tables to train on, and the same service going on after it.
+"""A simulated service's log as tables, models trained on it as by `playbill train`, and the service going on after it.
 
 A policy is judged after the log it learnt from: same titles, launches, members and days, then the policy in question. A
 member's luck belongs to the member, so all policies meet the same people in the same state.
@@ -6,17 +6,28 @@ member's luck belongs to the member, so all policies meet the same people in the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from playbill.clock import FixedClock
+from playbill.clock import FixedClock, parse_moment
+from playbill.datasets import Split, TrainingSet, build_training_set
+from playbill.definitions.specs import ResolvedModel
 from playbill.errors import ConfigError, UnknownNameError
 from playbill.evaluation.cases.event_log import EvaluationTables
+from playbill.ranking.scoring.bundle import Bundle, read_bundle, write_bundle
+from playbill.ranking.scoring.scorer import Scorer
 from playbill.tables import Vocabulary
+from playbill.training.build import build_network, loop_settings, network_config
+from playbill.training.contract import Progress
+from playbill.training.example_weights import example_weights
+from playbill.training.loop import fit
+from playbill_lab.bridge.live_features import SimulationFeatures
 from playbill_lab.simulator.policies.page_orders import Pages, RowOrders, ordering
 from playbill_lab.simulator.policies.policies import Policy
 from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
@@ -131,3 +142,68 @@ class Switching:
 
     def _of_day(self, request: PolicyRequest) -> Policy:
         return self.after if request.state.day >= self.from_day else self.before
+
+
+WATERMARK = "watermark"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model that a study has trained."""
+
+    bundle: Bundle  # As `playbill train` would have written it
+    parameters: int
+    examples: int
+    seconds: float
+    loss: float
+
+    def scorer(self, world: World, features: SimulationFeatures) -> Scorer:
+        """Return a scorer over every title of a world, those that launch after training included."""
+        as_of = parse_moment(self.bundle.extra[WATERMARK])
+        return Scorer(self.bundle, world.titles, world.availability, features, as_of=as_of)
+
+
+def fit_model(
+    log: SimulatedLog,
+    resolved: ResolvedModel,
+    split: Split,
+    features: SimulationFeatures,
+    folder: Path,
+) -> Fitted:
+    """Train one model on the training part of a simulated log; see `training_set` for what it raises."""
+    return trained_on(training_set(log, resolved, split, features), resolved, folder)
+
+
+def training_set(log: SimulatedLog, resolved: ResolvedModel, split: Split, features: SimulationFeatures) -> TrainingSet:
+    """Build what a model learns from; models that differ in nothing but their networks can share it.
+
+    Raises:
+        DataError: A head's label has no positive row.
+        StateError: There is nothing to train on.
+    """
+    return build_training_set(log, resolved, split, features, log.clock(), weights=example_weights(resolved))
+
+
+def trained_on(
+    data: TrainingSet, resolved: ResolvedModel, folder: Path, progress: Callable[[Progress], None] | None = None
+) -> Fitted:
+    """Train one model on a training set; see `fit_model`."""
+    resolved = data.trained(resolved)
+    network = build_network(resolved, data)
+    result = fit(network, data, loop_settings(resolved), progress=progress)
+    write_bundle(
+        folder,
+        resolved=resolved,
+        encoder=data.encoder,
+        config=network_config(resolved, data.encoder),
+        weights=result.network.cpu().state_dict(),
+        plays=data.plays,
+        extra={WATERMARK: data.watermark.isoformat()},
+    )
+    return Fitted(
+        bundle=read_bundle(folder),
+        parameters=sum(weight.numel() for weight in result.network.parameters()),
+        examples=len(data.snapshot),
+        seconds=sum(report["seconds"] for report in result.reports),
+        loss=float(result.reports[-1]["loss"]),
+    )

@@ -125,12 +125,7 @@ def ab(
 @click.option("--folder", type=FOLDER, help="Keeps what is done, to go on later.")
 @output
 @click.pass_obj
-def objective_before_capacity(
-    selection: Selection,
-    /,
-    folder: Path | None,
-    **given: Any,
-) -> None:
+def objective_before_capacity(selection: Selection, /, folder: Path | None, **given: Any) -> None:
     """Train every size of network for every reward on one simulated log, and let all of them serve.
 
     Offline fit and what becomes of members stand side by side. The rewards are those of the project's zoo, so your own
@@ -185,11 +180,7 @@ def seed_numbers(text: str) -> tuple[int, ...]:
 
 
 def study_options(sizes: Mapping[str, Any]) -> StudyOptions:
-    """Return the options of a study; what is not given stays as it is there.
-
-    Raises:
-        click.BadParameter: A seed is no number.
-    """
+    """Return the options of a study; what is not given stays as it is there."""
     from playbill_lab.studies.objective.arms import StudyOptions, StudyRecipe
 
     given = {name: value for name, value in sizes.items() if value}

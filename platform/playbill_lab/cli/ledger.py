@@ -37,13 +37,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 @click.pass_obj
 def ledger(
-    selection: Selection,
-    /,
-    model: str,
-    definition: int | None,
-    folder: Path | None,
-    threads: int,
-    **given: Any,
+    selection: Selection, /, model: str, definition: int | None, folder: Path | None, threads: int, **given: Any
 ) -> None:
     """Train MODEL and one model for each of its canvases, at equal networks and data, and compare them.
 

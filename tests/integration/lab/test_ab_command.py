@@ -17,7 +17,7 @@ from playbill.versions.tracking import Tracking
 from playbill_lab.ab import experiment as served_ab
 from playbill_lab.ab.experiment import SIMULATED_AB
 from playbill_lab.bridge.live_features import NoFeatures
-from playbill_lab.bridge.training import fit_model
+from playbill_lab.bridge.simulated_log import fit_model
 from playbill_lab.simulator import World, load_policy, simulate
 from playbill_lab.simulator.world.checkpoint import save_world
 from playbill_lab.studies.objective.arms import StudyOptions, StudyRecipe, study_model

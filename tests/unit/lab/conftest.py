@@ -13,8 +13,7 @@ from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.zoo import Zoo, load_zoo
 from playbill_lab.bridge.live_features import NoFeatures
 from playbill_lab.bridge.model_policy import ModelPolicy
-from playbill_lab.bridge.simulated_log import SimulatedLog, going_on
-from playbill_lab.bridge.training import Fitted, fit_model
+from playbill_lab.bridge.simulated_log import Fitted, SimulatedLog, fit_model, going_on
 from playbill_lab.simulator import World
 from playbill_lab.studies.objective.arms import StudyOptions, StudyRecipe, study_model
 from playbill_lab.studies.objective.study import write_log

@@ -17,7 +17,7 @@ from playbill.errors import IntegrityError, ProblemsError, UnknownNameError
 from playbill.metrics import Interval
 from playbill.training.build import build_network, loop_settings
 from playbill_lab.bridge.live_features import NoFeatures
-from playbill_lab.bridge.training import training_set
+from playbill_lab.bridge.simulated_log import training_set
 from playbill_lab.studies.ledger.arms import Costs, canvas_rows, rows_by_canvas
 from playbill_lab.studies.ledger.data import LedgerOptions
 from playbill_lab.studies.ledger.head_gains import auc_gain

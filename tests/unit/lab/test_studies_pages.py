@@ -20,8 +20,7 @@ from playbill.models.batch import TargetBatch
 from playbill.models.row_tower import row_logits
 from playbill.ranking.page_rules import RowEntry
 from playbill_lab.bridge.live_features import NoFeatures
-from playbill_lab.bridge.simulated_log import SimulatedLog
-from playbill_lab.bridge.training import Fitted, trained_on, training_set
+from playbill_lab.bridge.simulated_log import Fitted, SimulatedLog, trained_on, training_set
 from playbill_lab.simulator import load_policy
 from playbill_lab.simulator.engine.run import simulate
 from playbill_lab.simulator.world.spec import WorldSpec

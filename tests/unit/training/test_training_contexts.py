@@ -15,7 +15,7 @@ from playbill.datasets import Request
 from playbill.ranking.scoring.bundle import read_bundle
 from playbill.ranking.scoring.scorer import Scorer
 from playbill.training.build import build_network
-from playbill_lab.bridge.training import trained_on
+from playbill_lab.bridge.simulated_log import trained_on
 
 SWITCHES = ("task", "imputation", "crossing", "title_crossing")
 TWINS = {

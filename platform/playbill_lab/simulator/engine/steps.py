@@ -39,11 +39,7 @@ Watch = Callable[[PolicyRequest, Slates, Response], None]
 
 
 def answers(request: PolicyRequest, policy: Policy, rng: np.random.Generator) -> Slates:
-    """Fill every list: rows with an order of their own by it, all others by the policy.
-
-    Raises:
-        IntegrityError: The policy answered what cannot be shown.
-    """
+    """Fill every list: rows with an order of their own by it, all others by the policy, whose answers are checked."""
     own = np.isin(request.row, on.RULE_ROWS)
     ruled, free = np.flatnonzero(own), np.flatnonzero(~own)
     size = request.places

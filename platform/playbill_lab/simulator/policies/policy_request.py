@@ -214,10 +214,7 @@ def _shape_faults(request: PolicyRequest, slates: Any) -> list[str]:
     if not isinstance(slates, Slates):
         return [f"a {type(slates).__name__} instead of Slates"]
     faults, size = [], (len(request), request.places)
-    given: tuple[tuple[str, Any, str], ...] = (
-        ("titles", slates.titles, "i"),
-        ("propensities", slates.propensity, "f"),
-    )
+    given: tuple[tuple[str, Any, str], ...] = (("titles", slates.titles, "i"), ("propensities", slates.propensity, "f"))
     for what, values, kind in given:
         if not isinstance(values, np.ndarray):
             faults.append(f"no array of {what}: {values!r}"[:80])

@@ -234,10 +234,7 @@ def make_characters(count: int, rng: np.random.Generator) -> list[list[str]]:
 
 
 def make_synopses(
-    genres: npt.NDArray[np.bool_],
-    names: Sequence[str],
-    characters: Sequence[Sequence[str]],
-    rng: np.random.Generator,
+    genres: npt.NDArray[np.bool_], names: Sequence[str], characters: Sequence[Sequence[str]], rng: np.random.Generator
 ) -> list[str]:
     """Write a synopsis of each title from the words of its genres and words that all share.
 

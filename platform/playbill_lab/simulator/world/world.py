@@ -173,11 +173,7 @@ class World:
         return cls(spec, made, windows, people, truth, QueryBook.make(made, streams.generator("queries")))
 
     def expected(self, request: PolicyRequest, slates: Slates, outcome: Outcomes) -> NDArray[np.float64]:
-        """Return [N] the exact expectation of each slate's outcome; see `expected.expected`.
-
-        Raises:
-            UnknownNameError: There is no such outcome.
-        """
+        """Return [N] the exact expectation of each slate's outcome; see `choices.expected`."""
         return expected(request, slates, outcome)
 
     @cached_property

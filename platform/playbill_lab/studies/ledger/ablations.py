@@ -42,11 +42,7 @@ class PartComparison:
 
 
 def compare_part(run: LedgerRun, part: str) -> PartComparison:
-    """Train and compare the arms of one part; see `PARTS`.
-
-    Raises:
-        StateError: Nothing can be learnt from.
-    """
+    """Train and compare the arms of one part; see `PARTS`."""
     compare = {"ablations": ablations, "transfer": transfer, "ladder": ladder, "improvement": improvement}
     return compare[part](run)
 

@@ -29,7 +29,7 @@ from playbill.evaluation.canvases.row_orders import BASELINES as ROW_BASELINES
 from playbill.evaluation.canvases.row_orders import RowRanker, measured_order
 from playbill.evaluation.cases.score_function import AlignedScorer, ScoreFunction
 from playbill.ranking.scoring.scorer import Scorer
-from playbill_lab.bridge.training import Fitted, trained_on
+from playbill_lab.bridge.simulated_log import Fitted, trained_on
 from playbill_lab.studies.ledger.data import METRICS, LedgerService, PolicyRequest, RowCases, TitleCases
 
 

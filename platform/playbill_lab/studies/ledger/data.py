@@ -104,12 +104,7 @@ class LedgerService:
         return self.training_set(self.resolved)
 
     def training_set(self, resolved: ResolvedModel) -> TrainingSet:
-        """Build the training set of a model over the members who are learnt from.
-
-        Raises:
-            StateError: There is nothing to train on.
-            DataError: A head's label has no positive row.
-        """
+        """Build the training set of a model over the members who are learnt from; see `build_training_set`."""
         weights = example_weights(resolved)
         return build_training_set(self._learnt, resolved, self.split, self.features, self.clock, weights=weights)
 

@@ -60,11 +60,7 @@ class HeadGain:
 def head_gains(run: LedgerRun) -> tuple[HeadGain, ...]:
     """Compare every labelled head of titles; heads with too few held-out rows are left out.
 
-    Returns:
-        Each head joint and alone, then each canvas's heads in the one model and in its own.
-
-    Raises:
-        StateError: There is nothing to learn from.
+    Returns each head joint and alone, then each canvas's heads in the one model and in its own.
     """
     cases = labelled_rows(run)
     joint = _cells(run, "heads/joint", run.resolved, cases, run.heads())

@@ -23,12 +23,8 @@ LEAST_COLOUR = 0.02
 """Relative difference at which a heat map's colours end, at least."""
 
 
-def plot_ledger(ledger: Ledger, folder: Path, ending: str = "png") -> list[Path]:
-    """Draw every part that was run into a folder, and return the files.
-
-    Raises:
-        ConfigError: matplotlib is not installed.
-    """
+def plot_ledger(ledger: Ledger, folder: Path) -> list[Path]:
+    """Draw every part that was run into a folder, and return the files."""
     drawn: list[tuple[str, Any]] = []
     if ledger.table is not None:
         drawn += [("canvases", plot_canvases(ledger.table)), ("costs", plot_costs(ledger.table))]
@@ -38,8 +34,8 @@ def plot_ledger(ledger: Ledger, folder: Path, ending: str = "png") -> list[Path]
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in drawn:
-        paths.append(folder / f"ledger_{name}.{ending}")
-        figure.savefig(paths[-1], metadata={"Date": None} if ending == "svg" else None)
+        paths.append(folder / f"ledger_{name}.png")
+        figure.savefig(paths[-1])
     return paths
 
 

@@ -78,11 +78,7 @@ class LedgerRun:
         return baseline_values(self.canvases()[canvas], self.resolved, self.beside, self.options.k)
 
     def separate(self, canvas: str) -> list[LedgerCell]:
-        """Return the cells of the model that the consolidated one replaces on a canvas.
-
-        Raises:
-            StateError: The canvas has no row to learn from.
-        """
+        """Return the cells of the model that the consolidated one replaces on a canvas; see `in_process`."""
         in_process, taught = self.in_process(canvas), self.resolved.canvas(canvas).requested_as
         return self.arm(f"separate/{canvas}", in_process, lambda own: self.part(own, [taught]), (canvas,))
 

@@ -152,11 +152,7 @@ LIVES = {
 
 
 def plot_study(study: Study, path: Path) -> None:
-    """Draw offline fit and online measures by capacity, a line for each objective, and fit against value.
-
-    Raises:
-        ConfigError: matplotlib is not installed.
-    """
+    """Draw offline fit and online measures by capacity, a line for each objective, and fit against value."""
     from playbill.evaluation.rendering.plots import figure_with_axes
 
     figure, (above, below) = figure_with_axes(15, 7, 2, 4)

@@ -25,8 +25,7 @@ from playbill_lab.ab.experiment import Test, measured
 from playbill_lab.ab.report import AbReport, Contrast, compare, contrasts
 from playbill_lab.bridge.live_features import NoFeatures
 from playbill_lab.bridge.model_policy import ModelPolicy
-from playbill_lab.bridge.simulated_log import SimulatedLog, going_on
-from playbill_lab.bridge.training import Fitted, trained_on, training_set
+from playbill_lab.bridge.simulated_log import Fitted, SimulatedLog, going_on, trained_on, training_set
 from playbill_lab.simulator import load_policy
 from playbill_lab.simulator.engine.run import simulate
 from playbill_lab.simulator.policies.policies import Policy

@@ -188,11 +188,7 @@ class PageReward:
 
     @classmethod
     def fit(cls, looks: Looks) -> PageReward:
-        """Fit it on what members did.
-
-        Raises:
-            StateError: Nobody played, or everybody did; or nobody looked on.
-        """
+        """Fit it on what members did; see `Logistic.fit` for what it raises."""
         on, down = ~np.isnan(looks.went_on), ~np.isnan(looks.went_down)
         return cls(
             play=Logistic.fit(looks.features, looks.played.astype(np.float64)),

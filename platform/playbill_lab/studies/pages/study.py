@@ -24,8 +24,7 @@ from playbill.metrics import Interval, MemberBootstrap
 from playbill_lab.ab.experiment import Test, simulated_ab
 from playbill_lab.ab.report import AbReport
 from playbill_lab.bridge.live_features import NoFeatures
-from playbill_lab.bridge.simulated_log import SimulatedLog, going_on
-from playbill_lab.bridge.training import Fitted, fit_model
+from playbill_lab.bridge.simulated_log import Fitted, SimulatedLog, fit_model, going_on
 from playbill_lab.simulator import load_policy
 from playbill_lab.simulator.engine.run import RunOutcome, simulate
 from playbill_lab.simulator.policies.page_orders import Pages, RowOrders
