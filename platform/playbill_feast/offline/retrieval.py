@@ -96,8 +96,7 @@ def range_metadata(
 
 
 def retrieve(request: RetrievalRequest, entities: pa.Table, at: str) -> pa.Table:
-    """Return the entity rows unchanged and in order, then the features; the mistakes of all views are named together.
-    """
+    """Return the entity rows unchanged and in order, then the features; mistakes of all views come together."""
     keys = dict.fromkeys(key for view in request.features for key in join_keys(view))
     rows = pl.DataFrame(pl.from_arrow(entities.select([*keys, at])))
     views = _views(request, rows, at)
