@@ -98,3 +98,34 @@ def test_configuration_in_the_docs_is_accepted(tmp_path):
     for block in blocks:
         (tmp_path / "playbill.toml").write_text(block)
         assert read_settings(tmp_path / "playbill.toml").workspace
+
+
+LINK = re.compile(r"\]\(([^)#:]+)")
+
+
+def test_every_page_of_the_docs_is_in_the_index_once_by_its_kind():
+    index = (ROOT / "docs" / "index.md").read_text().partition("## Tutorials")[2]
+    linked = [target for target in LINK.findall(index) if target.endswith((".md", ".ipynb"))]
+    pages = {
+        page.relative_to(ROOT / "docs").as_posix()
+        for folder in ("guide", "tutorial", "reference")
+        for page in (ROOT / "docs" / folder).iterdir()
+        if page.suffix in {".md", ".ipynb"}
+    }
+    assert pages - set(linked) == set()
+    assert sorted(linked) == sorted(set(linked))
+
+
+def test_decisions_are_found_by_their_subject():
+    """The index has a row for each, and a heading is a number, a subject, and what was decided about it."""
+    folder = ROOT / "docs" / "adr"
+    pages = {page.name: page.read_text().splitlines()[0] for page in folder.glob("0*.md")}
+    for name, heading in pages.items():
+        assert re.fullmatch(rf"# {int(name[:4])}\. [A-Z][\w ,-]+: .+", heading), heading
+    assert LINK.findall((folder / "README.md").read_text()) == sorted(pages)
+
+
+def test_the_readme_fits_on_one_screen():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 65
+    assert all(f"**{kind}**" in "\n".join(lines) for kind in ("Tutorials", "How to", "Concepts", "Reference"))

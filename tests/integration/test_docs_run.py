@@ -41,6 +41,7 @@ def lines(*commands: str) -> list[str]:
         if (
             known
             and page.name != "CHANGELOG.md"
+            and "tutorial" not in page.parts  # run whole, in a project of its own
             and not set(own) & set(ABROAD)
             and not any(word.isalpha() and word.isupper() for word in own)
         ):
