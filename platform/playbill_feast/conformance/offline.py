@@ -21,6 +21,7 @@ from playbill_feast.conformance.offline_repository import (
     PAIR_TTL,
     TASTE_TTL,
     OfflineRepository,
+    at,
     file_source,
     fill_file,
     moment,
@@ -59,11 +60,11 @@ def fill(repository: OfflineRepository) -> None:
     """Member m1 at hours 0, 1 (corrected once) and 2, member m2 at hour 1."""
     repository.write(
         "taste",
-        {"member_id": "m1", "event_timestamp": moment(1), "created_timestamp": moment(3), "x": 1.5},
-        {"member_id": "m1", "event_timestamp": moment(0), "x": 0.0},
-        {"member_id": "m1", "event_timestamp": moment(1), "created_timestamp": moment(1), "x": 1.0},
-        {"member_id": "m1", "event_timestamp": moment(2), "x": 2.0},
-        {"member_id": "m2", "event_timestamp": moment(1), "x": 9.0},
+        at(1, member_id="m1", created_timestamp=moment(3), x=1.5),
+        at(0, member_id="m1", x=0.0),
+        at(1, member_id="m1", created_timestamp=moment(1), x=1.0),
+        at(2, member_id="m1", x=2.0),
+        at(1, member_id="m2", x=9.0),
     )
 
 
@@ -122,13 +123,13 @@ class PullTests:
 
     def test_a_pull_of_a_view_without_entity(self, repository: OfflineRepository) -> None:
         """One newest row for everybody."""
-        repository.write("weather", *({"event_timestamp": moment(n), "rain": float(n)} for n in (2, 1)))
+        repository.write("weather", *(at(n, rain=float(n)) for n in (2, 1)))
         result = repository.pull("pull_latest_from_table_or_query", "weather", moment(0), moment(3))
         assert cells(result["rain"]) == [2.0]
 
     def test_written_rows_are_read_beside_the_old(self, repository: OfflineRepository) -> None:
         """Writing to the offline store adds to the history, and hides none of it."""
-        old, new = ({"member_id": "m1", "event_timestamp": moment(n), "entry": f"of hour {n}"} for n in (2, 4))
+        old, new = (at(n, member_id="m1", entry=f"of hour {n}") for n in (2, 4))
         repository.write("journal", old)
         added = source_table(repository.views["journal"], [new]).to_pandas()
         repository.store.write_to_offline_store("journal", added, allow_registry_cache=False)

@@ -29,6 +29,11 @@ def moment(hours: float = 0, *, microseconds: int = 0) -> pd.Timestamp:
     return START + pd.Timedelta(hours=hours) + pd.Timedelta(microseconds=microseconds)
 
 
+def at(hours: float = 0, **columns: Any) -> dict[str, Any]:
+    """Return a row of so long after the suite's start."""
+    return {"event_timestamp": moment(hours), **columns}
+
+
 class MakeSource(Protocol):
     """Makes the Feast source of one view; see `OfflineStoreConformance.make_source`."""
 

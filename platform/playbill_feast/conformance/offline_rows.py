@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 
 from playbill_feast.conformance.cells import cells
-from playbill_feast.conformance.offline_repository import PAIR_TTL, TASTE_TTL, OfflineRepository, friends, moment
+from playbill_feast.conformance.offline_repository import PAIR_TTL, TASTE_TTL, OfflineRepository, at, friends, moment
 
 MEMBER_FIRST, TITLE_FIRST = ["taste:x", "fame:score"], ["fame:score", "taste:x"]
 
 
 def fill(repository: OfflineRepository) -> None:
     """Members m1 and m2 and titles t1 and t2, each with one value from hour 0 on."""
-    repository.write("taste", *({"member_id": f"m{n}", "event_timestamp": moment(), "x": float(n)} for n in (1, 2)))
-    repository.write("fame", *({"title_id": f"t{n}", "event_timestamp": moment(), "score": n / 10} for n in (1, 2)))
+    repository.write("taste", *(at(member_id=f"m{n}", x=float(n)) for n in (1, 2)))
+    repository.write("fame", *(at(title_id=f"t{n}", score=n / 10) for n in (1, 2)))
 
 
 class RowTests:
@@ -88,17 +88,13 @@ class RowTests:
 
     def test_null_text_keys_are_kept_and_match_nothing(self, repository: OfflineRepository) -> None:
         """A row without a key is kept, and does not meet values without a key."""
-        repository.write(
-            "taste",
-            {"member_id": None, "event_timestamp": moment(), "x": 7.0},
-            {"member_id": "m1", "event_timestamp": moment(), "x": 1.0},
-        )
+        repository.write("taste", at(member_id=None, x=7.0), at(member_id="m1", x=1.0))
         rows = pd.DataFrame({"member_id": [None, "m1"], "event_timestamp": [moment(1)] * 2})
         assert cells(repository.get(rows, ["taste:x"])["x"]) == [None, 1.0]
 
     def test_null_whole_number_keys_are_kept(self, repository: OfflineRepository) -> None:
         """The same for keys that are whole numbers, which pandas turns into floats when one is missing."""
-        repository.write("wallet", {"account_id": 7, "event_timestamp": moment(), "credit": 1.5})
+        repository.write("wallet", at(account_id=7, credit=1.5))
         rows = pd.DataFrame({"account_id": [7, None], "event_timestamp": [moment(1)] * 2})
         assert cells(repository.get(rows, ["wallet:credit"])["credit"]) == [1.5, None]
 
@@ -113,9 +109,9 @@ SORTS_OF_TIME = [
 ]
 
 
-def of_member(at: list[pd.Timestamp], member: str = "m1") -> pd.DataFrame:
+def of_member(times: list[pd.Timestamp], member: str = "m1") -> pd.DataFrame:
     """Return entity rows of one member at several moments."""
-    return pd.DataFrame({"member_id": [member] * len(at), "event_timestamp": at})
+    return pd.DataFrame({"member_id": [member] * len(times), "event_timestamp": times})
 
 
 def value(hours: float, x: float, **more: Any) -> dict[str, Any]:
@@ -135,7 +131,7 @@ class TimeTests:
     def test_age_of_exactly_the_ttl_is_kept_and_a_microsecond_more_is_null(self, repository: OfflineRepository) -> None:
         """The ttl's edge belongs to the value."""
         repository.write("taste", value(0, 1.0))
-        repository.write("pair", {"member_id": "m1", "title_id": "t1", "event_timestamp": moment(), "z": 3.0})
+        repository.write("pair", at(member_id="m1", title_id="t1", z=3.0))
         edges = [moment() + ttl + pd.Timedelta(microseconds=over) for ttl in (TASTE_TTL, PAIR_TTL) for over in (0, 1)]
         result = repository.get(of_member(edges).assign(title_id="t1"), ["taste:x", "pair:z"])
         assert cells(result["x"]) == [1.0, None, None, None]
@@ -143,8 +139,8 @@ class TimeTests:
 
     def test_a_ttl_of_none_or_zero_is_no_limit(self, repository: OfflineRepository) -> None:
         """Ten years later the value still holds."""
-        repository.write("fame", {"title_id": "t1", "event_timestamp": moment(), "score": 0.5})
-        repository.write("age", {"title_id": "t1", "event_timestamp": moment(), "days": 3})
+        repository.write("fame", at(title_id="t1", score=0.5))
+        repository.write("age", at(title_id="t1", days=3))
         rows = pd.DataFrame({"title_id": ["t1"], "event_timestamp": [moment(24 * 3650)]})
         result = repository.get(rows, ["fame:score", "age:days"])
         assert cells(result["score"]) == [0.5]
@@ -205,9 +201,7 @@ class ValueTests:
     def test_arrays_of_numbers_and_of_text(self, repository: OfflineRepository) -> None:
         """Arrays come back whole and in order; an empty one is not a null one."""
         repository.write(
-            "lists",
-            {"member_id": "m1", "event_timestamp": moment(), "tags": ["b", "a"], "vector": [0.5, -1.0]},
-            {"member_id": "m2", "event_timestamp": moment(), "tags": [], "vector": None},
+            "lists", at(member_id="m1", tags=["b", "a"], vector=[0.5, -1.0]), at(member_id="m2", tags=[], vector=None)
         )
         rows = pd.DataFrame({"member_id": ["m2", "m1", "m9"], "event_timestamp": [moment(1)] * 3})
         result = repository.get(rows, ["lists:tags", "lists:vector"])
@@ -216,11 +210,7 @@ class ValueTests:
 
     def test_a_null_value_is_null_and_not_the_one_before(self, repository: OfflineRepository) -> None:
         """The newest row counts as a whole, its nulls too."""
-        repository.write(
-            "taste",
-            {"member_id": "m1", "event_timestamp": moment(0), "x": 1.0, "y": "old"},
-            {"member_id": "m1", "event_timestamp": moment(1), "x": None, "y": "new"},
-        )
+        repository.write("taste", at(0, member_id="m1", x=1.0, y="old"), at(1, member_id="m1", x=None, y="new"))
         rows = pd.DataFrame({"member_id": ["m1"], "event_timestamp": [moment(2)]})
         result = repository.get(rows, ["taste:x", "taste:y"])
         assert cells(result["x"]) == [None]
@@ -229,13 +219,13 @@ class ValueTests:
     def test_whole_numbers_stay_exact(self, repository: OfflineRepository) -> None:
         """A 64-bit number beyond a float's precision is not rounded."""
         exact = 2**53 + 1
-        repository.write("age", {"title_id": "t1", "event_timestamp": moment(), "days": exact})
+        repository.write("age", at(title_id="t1", days=exact))
         rows = pd.DataFrame({"title_id": ["t1"], "event_timestamp": [moment(1)]})
         assert repository.job(rows, ["age:days"]).to_arrow().column("days").to_pylist() == [exact]
 
     def test_arrow_and_pandas_say_the_same(self, repository: OfflineRepository) -> None:
         """`to_arrow` and `to_df` of one question agree."""
-        repository.write("taste", {"member_id": "m1", "event_timestamp": moment(), "x": 1.0, "y": "why"})
+        repository.write("taste", at(member_id="m1", x=1.0, y="why"))
         rows = pd.DataFrame({"member_id": ["m1", "m9"], "event_timestamp": [moment(1)] * 2})
         features = ["taste:x", "taste:y"]
         table, frame = repository.job(rows, features).to_arrow(), repository.job(rows, features).to_df()
@@ -245,13 +235,13 @@ class ValueTests:
 
     def test_columns_are_mapped_to_features(self, repository: OfflineRepository) -> None:
         """A source column of another name is found through the source's field mapping, and needs no created time."""
-        repository.write("mapped", {"member_id": "m1", "event_timestamp": moment(), "v": 4.0})
+        repository.write("mapped", at(member_id="m1", v=4.0))
         rows = pd.DataFrame({"member_id": ["m1", "m9"], "event_timestamp": [moment(1)] * 2})
         assert cells(repository.get(rows, ["mapped:value"])["value"]) == [4.0, None]
 
     def test_join_keys_can_be_renamed(self, repository: OfflineRepository) -> None:
         """One view serves a member and the member's friend in one service, each under its own name."""
-        repository.write("taste", *({"member_id": f"m{n}", "event_timestamp": moment(), "x": float(n)} for n in (1, 2)))
+        repository.write("taste", *(at(member_id=f"m{n}", x=float(n)) for n in (1, 2)))
         rows = pd.DataFrame({"member_id": ["m1", "m2"], "friend_id": ["m2", "m9"], "event_timestamp": [moment(1)] * 2})
         result = repository.get(rows, friends(repository.views["taste"]), full_feature_names=True)
         assert cells(result["own__x"]) == [1.0, 2.0]
@@ -259,8 +249,8 @@ class ValueTests:
 
     def test_a_view_without_entity_holds_for_every_row(self, repository: OfflineRepository) -> None:
         """Its newest value at the row's moment, with and beside views that have keys."""
-        repository.write("taste", {"member_id": "m1", "event_timestamp": moment(), "x": 1.0})
-        repository.write("weather", *({"event_timestamp": moment(n), "rain": float(n)} for n in (2, 1)))
+        repository.write("taste", at(member_id="m1", x=1.0))
+        repository.write("weather", *(at(n, rain=float(n)) for n in (2, 1)))
         rows = pd.DataFrame({"member_id": ["m1", "m1", "m9"], "event_timestamp": [moment(n) for n in (3, 1.5, 0)]})
         result = repository.get(rows, ["weather:rain", "taste:x"])
         assert cells(result["rain"]) == [2.0, 1.0, None]
@@ -268,7 +258,7 @@ class ValueTests:
 
     def test_full_feature_names(self, repository: OfflineRepository) -> None:
         """`view__feature` with full names, `feature` without."""
-        repository.write("taste", {"member_id": "m1", "event_timestamp": moment(), "x": 1.0})
+        repository.write("taste", at(member_id="m1", x=1.0))
         rows = pd.DataFrame({"member_id": ["m1"], "event_timestamp": [moment(1)]})
         full = repository.get(rows, ["taste:x"], full_feature_names=True)
         short = repository.get(rows, ["taste:x"])
@@ -277,7 +267,7 @@ class ValueTests:
 
     def test_on_demand_features_are_computed_row_by_row(self, repository: OfflineRepository) -> None:
         """An on-demand view sees the joined value and the request's own column of the same row."""
-        repository.write("taste", *({"member_id": f"m{n}", "event_timestamp": moment(), "x": float(n)} for n in (1, 2)))
+        repository.write("taste", *(at(member_id=f"m{n}", x=float(n)) for n in (1, 2)))
         rows = pd.DataFrame(
             {"member_id": ["m2", "m1"], "event_timestamp": [moment(2), moment(1)], "boost": [10.0, 20.0]}
         )

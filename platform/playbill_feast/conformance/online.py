@@ -17,6 +17,7 @@ from playbill_feast.conformance.online_repository import (
     OnlineRepository,
     ago,
     answer_of,
+    now,
     online_view,
     open_online_repository,
 )
@@ -28,7 +29,7 @@ class OnlineKeyTests:
 
     def test_unknown_entities_are_not_found(self, repository: OnlineRepository) -> None:
         """Null, NOT_FOUND, no event time; the entities beside them are untouched."""
-        repository.write("mood", {"member_id": "here", "event_timestamp": ago(seconds=1), "x": 1.0})
+        repository.write("mood", now(member_id="here", x=1.0))
         answer = repository.read(["mood:x"], [{"member_id": name} for name in ("nobody", "here", "no one")])
         assert answer.values["x"] == [None, 1.0, None]
         assert answer.statuses["x"] == ["NOT_FOUND", "PRESENT", "NOT_FOUND"]
@@ -45,7 +46,7 @@ class OnlineKeyTests:
 
     def test_entities_may_come_as_columns(self, repository: OnlineRepository) -> None:
         """A dictionary of columns is the same request as a list of rows."""
-        repository.write("mood", {"member_id": "columns", "event_timestamp": ago(seconds=1), "x": 1.0})
+        repository.write("mood", now(member_id="columns", x=1.0))
         names = ["nobody", "columns"]
         assert repository.read(["mood:x"], {"member_id": names}) == repository.read(
             ["mood:x"], [{"member_id": name} for name in names]
@@ -53,10 +54,9 @@ class OnlineKeyTests:
 
     def test_features_are_found_by_name_in_any_order(self, repository: OnlineRepository) -> None:
         """Two views and four features: each name holds its own values in whatever order they were requested."""
-        at = ago(seconds=1)
-        repository.write("taste", {"member_id": "names", "event_timestamp": at, "x": 1.0, "y": "one"})
-        repository.write("fame", {"title_id": "names", "event_timestamp": at, "score": 0.5})
-        repository.write("pair", {"member_id": "names", "title_id": "names", "event_timestamp": at, "z": 7.0})
+        repository.write("taste", now(member_id="names", x=1.0, y="one"))
+        repository.write("fame", now(title_id="names", score=0.5))
+        repository.write("pair", now(member_id="names", title_id="names", z=7.0))
         requested = ["fame:score", "taste:y", "pair:z", "taste:x"]
         for features in (requested, requested[::-1], sorted(requested)):
             answer = repository.read(features, [{"title_id": "names", "member_id": "names"}])
@@ -71,11 +71,8 @@ class OnlineKeyTests:
     def test_batches_of_any_size(self, repository: OnlineRepository, size: int) -> None:
         """One request for one, a hundred and ten thousand entities, every third of them unknown."""
         known = [n for n in range(min(size, 600)) if n % 3 or size == 1]
-        at = ago(seconds=1)
         first = 10**9 + size * 10
-        repository.write(
-            "wallet", *({"account_id": first + n, "event_timestamp": at, "credit": n + 0.5} for n in known)
-        )
+        repository.write("wallet", *(now(account_id=first + n, credit=n + 0.5) for n in known))
         requested = [n % 600 for n in range(size)]
         answer = repository.read(["wallet:credit"], {"account_id": [first + n for n in requested]})
         stored = set(known)
@@ -84,8 +81,7 @@ class OnlineKeyTests:
     def test_whole_number_keys(self, repository: OnlineRepository) -> None:
         """Negative, zero and beyond a float's precision: neighbours are different entities."""
         keys = [-1, 0, 2**53, 2**53 + 1]
-        at = ago(seconds=1)
-        rows = [{"account_id": key, "event_timestamp": at, "credit": float(place)} for place, key in enumerate(keys)]
+        rows = [now(account_id=key, credit=float(place)) for place, key in enumerate(keys)]
         repository.write("wallet", *rows)
         answer = repository.read(["wallet:credit"], [{"account_id": key} for key in reversed(keys)])
         assert answer.values["credit"] == [3.0, 2.0, 1.0, 0.0]
@@ -93,11 +89,7 @@ class OnlineKeyTests:
     def test_composite_keys_do_not_run_into_each_other(self, repository: OnlineRepository) -> None:
         """(ab, c) is not (a, bc) nor (c, ab), and the order of keys in a request means nothing."""
         pairs = [("ab", "c"), ("a", "bc"), ("c", "ab")]
-        at = ago(seconds=1)
-        rows = [
-            {"member_id": member, "title_id": title, "event_timestamp": at, "z": float(place)}
-            for place, (member, title) in enumerate(pairs)
-        ]
+        rows = [now(member_id=member, title_id=title, z=float(place)) for place, (member, title) in enumerate(pairs)]
         repository.write("pair", *rows)
         requested = [*pairs, ("abc", ""), ("ab", "bc")]
         either_way = (
@@ -110,24 +102,22 @@ class OnlineKeyTests:
     def test_a_view_without_entity_answers_every_row(self, repository: OnlineRepository) -> None:
         """Its one row, once materialized, is the same for everybody, and its stand-in key is not returned."""
         repository.load("weather", *({"event_timestamp": ago(hours=n), "rain": n / 2} for n in (3, 2, 4)))
-        repository.write("mood", {"member_id": "wet", "event_timestamp": ago(seconds=1), "x": 1.0})
+        repository.write("mood", now(member_id="wet", x=1.0))
         answer = repository.read(["weather:rain", "mood:x"], [{"member_id": "wet"}, {"member_id": "dry"}])
         assert answer.values == {"member_id": ["wet", "dry"], "rain": [1.0, 1.0], "x": [1.0, None]}
 
     def test_full_feature_names(self, repository: OnlineRepository) -> None:
         """Two views with a feature of one name are distinguished by `view__feature`."""
-        at = ago(seconds=1)
-        repository.write("taste", {"member_id": "full", "event_timestamp": at, "x": 1.0, "y": "one"})
-        repository.write("mood", {"member_id": "full", "event_timestamp": at, "x": 2.0})
+        repository.write("taste", now(member_id="full", x=1.0, y="one"))
+        repository.write("mood", now(member_id="full", x=2.0))
         answer = repository.read(["taste:x", "mood:x"], [{"member_id": "full"}], full_names=True)
         assert answer.values == {"member_id": ["full"], "taste__x": [1.0], "mood__x": [2.0]}
 
     def test_a_service_of_several_views_and_keys(self, repository: OnlineRepository) -> None:
         """One request over a member, a title, their pair and no entity at all."""
-        at = ago(seconds=1)
-        repository.write("mood", {"member_id": "service", "event_timestamp": at, "x": 1.0})
-        repository.write("fame", {"title_id": "service", "event_timestamp": at, "score": 0.5})
-        repository.write("pair", {"member_id": "service", "title_id": "service", "event_timestamp": at, "z": 3.0})
+        repository.write("mood", now(member_id="service", x=1.0))
+        repository.write("fame", now(title_id="service", score=0.5))
+        repository.write("pair", now(member_id="service", title_id="service", z=3.0))
         entities = [{"member_id": "service", "title_id": name} for name in ("service", "other")]
         answer = repository.read(repository.store.get_feature_service("evening"), entities)
         assert answer.values["x"] == [1.0, 1.0]
@@ -154,7 +144,7 @@ class LifecycleTests:
     def test_applying_again_keeps_every_value(self, another: Another) -> None:
         """An unchanged repository may be applied as often as one likes."""
         repository = another("kept")
-        repository.write("kept", {"member_id": "m", "event_timestamp": ago(seconds=1), "x": 1.0})
+        repository.write("kept", now(member_id="m", x=1.0))
         repository.store.apply([MEMBER, *repository.views.values()])
         assert repository.one("kept:x", member_id="m") == 1.0
 
@@ -162,7 +152,7 @@ class LifecycleTests:
         """The view beside it keeps its rows, and the deleted one, registered again, is empty."""
         repository = another("stays", "goes")
         for name in ("stays", "goes"):
-            repository.write(name, {"member_id": "m", "event_timestamp": ago(seconds=1), "x": 1.0})
+            repository.write(name, now(member_id="m", x=1.0))
         goes = repository.views["goes"]
         repository.store.apply([MEMBER, repository.views["stays"]], objects_to_delete=[goes], partial=False)
         assert repository.one("stays:x", member_id="m") == 1.0
@@ -174,7 +164,7 @@ class LifecycleTests:
         """Two projects in one database, with views and entities of the same names."""
         one, two = another("shared"), another("shared")
         for repository, x in ((one, 1.0), (two, 2.0)):
-            repository.write("shared", {"member_id": "m", "event_timestamp": ago(seconds=1), "x": x})
+            repository.write("shared", now(member_id="m", x=x))
         assert [repository.one("shared:x", member_id="m") for repository in (one, two)] == [1.0, 2.0]
         two.store.teardown()
         assert one.one("shared:x", member_id="m") == 1.0
@@ -196,7 +186,7 @@ class LifecycleTests:
     def test_a_feature_removed_later_leaves_the_others(self, another: Another) -> None:
         """Values of the features that stay are still found in rows written with more."""
         repository = another("shrinks", features={"before": Float64, "x": Float64, "after": String})
-        row = {"member_id": "m", "event_timestamp": ago(seconds=1), "before": 1.0, "x": 2.0, "after": "three"}
+        row = now(member_id="m", before=1.0, x=2.0, after="three")
         repository.write("shrinks", row)
         less = online_view(repository.folder, "shrinks", [MEMBER], {"x": Float64})
         repository.store.apply([MEMBER, less])
@@ -213,9 +203,8 @@ class TwinTests:
         self, repository: OnlineRepository, runner: asyncio.Runner
     ) -> None:
         """Values, statuses and event times agree, also of requests that run at once; or a plain refusal."""
-        at = ago(seconds=1)
-        repository.write("taste", {"member_id": "async", "event_timestamp": at, "x": 1.0, "y": "one"})
-        repository.write("fame", {"title_id": "async", "event_timestamp": at, "score": 0.5})
+        repository.write("taste", now(member_id="async", x=1.0, y="one"))
+        repository.write("fame", now(title_id="async", score=0.5))
         entities = [{"member_id": name, "title_id": name} for name in ("async", "nobody")]
 
         async def read() -> list[OnlineAnswer]:

@@ -62,6 +62,11 @@ def ago(*, hours: float = 0, seconds: float = 0) -> pd.Timestamp:
     return now - pd.Timedelta(hours=hours) - pd.Timedelta(seconds=seconds)
 
 
+def now(**columns: Any) -> dict[str, Any]:
+    """Return a row of a second ago."""
+    return {"event_timestamp": ago(seconds=1), **columns}
+
+
 @dataclass(frozen=True)
 class OnlineAnswer:
     """What a request for online features came back with.
