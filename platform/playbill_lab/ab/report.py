@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from rich.table import Table
 
+from playbill.arrays import Floats64
 from playbill.errors import ComparisonError, Problem, ProblemsError
 from playbill.metrics import Interval, MemberBootstrap, adjust_p
 from playbill_lab.ab.results import (
@@ -241,8 +241,8 @@ def contrasts(
 
 
 def _differences(
-    columns: Mapping[str, npt.NDArray[np.float64]], objectives: Sequence[str], capacities: Sequence[str]
-) -> list[tuple[str, npt.NDArray[np.float64]]]:
+    columns: Mapping[str, Floats64], objectives: Sequence[str], capacities: Sequence[str]
+) -> list[tuple[str, Floats64]]:
     found = []
     for objective in objectives:
         for less, more in combinations(capacities, 2):

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import AnyFloats, Bools, Floats32, Ints32, Ints64
 from playbill.clock import from_microseconds
 from playbill.datasets import Request
 from playbill.definitions.specs import CandidatesSpec, ResolvedModel, RowSpec
@@ -32,7 +31,7 @@ from playbill_lab.simulator.world.world import World
 
 Key = tuple[int, str, str | None, int]
 """Request, canvas that is scored, query, source title. A request is a page: its rows are ranked from one scoring."""
-Heads = Mapping[str, npt.NDArray[np.floating[Any]]]
+Heads = Mapping[str, AnyFloats]
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class ModelPolicy(ScoredPolicy):
             propensity[rest, : part.places] = others.propensity[:, : part.places]
         return Slates(titles, propensity)
 
-    def probabilities(self, request: PolicyRequest, titles: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    def probabilities(self, request: PolicyRequest, titles: Ints32) -> Floats32:
         """Return 1 where a list is the model's own so far, else 0; other questions are `elsewhere`'s."""
         mine = self._mine(request)
         found = np.zeros(titles.shape, np.float32)
@@ -124,7 +123,7 @@ class ModelPolicy(ScoredPolicy):
             found[rest] = self.elsewhere.probabilities(request.take(rest), titles[rest])
         return found
 
-    def logits(self, request: PolicyRequest) -> npt.NDArray[np.float32]:
+    def logits(self, request: PolicyRequest) -> Floats32:
         """Return [N, T] blended scores, -inf where the zoo's rules allow no title; for policies built on this one.
 
         Raises:
@@ -140,18 +139,18 @@ class ModelPolicy(ScoredPolicy):
             found[rest] = self.elsewhere.logits(request.take(rest))
         return found
 
-    def _mine(self, request: PolicyRequest) -> npt.NDArray[np.bool_]:
-        mine: npt.NDArray[np.bool_] = self._served[request.canvas] & ~self._by_policy[request.row]
+    def _mine(self, request: PolicyRequest) -> Bools:
+        mine: Bools = self._served[request.canvas] & ~self._by_policy[request.row]
         return mine
 
-    def _best(self, request: PolicyRequest) -> npt.NDArray[np.int32]:
+    def _best(self, request: PolicyRequest) -> Ints32:
         scores = self._blended(request)
         best = top_k(scores, request.places, request.candidates() & np.isfinite(scores)).astype(np.int32)
         best[best == NOT_LISTED] = -1
         best[np.arange(best.shape[1]) >= request.size[:, None]] = -1
         return best
 
-    def _blended(self, request: PolicyRequest) -> npt.NDArray[np.float32]:
+    def _blended(self, request: PolicyRequest) -> Floats32:
         """Return [N, T] scores by the world's title numbers, -inf where a rule of the zoo forbids a title."""
         questions = self._questions(request)
         self._score(request, [question.key for question in questions])
@@ -185,7 +184,7 @@ class ModelPolicy(ScoredPolicy):
         wanted = row.scored_as if row is not None else None
         return wanted if wanted in self.resolved.canvases else canvas
 
-    def _allowed(self, request: PolicyRequest, row: int, rules: CandidatesSpec) -> npt.NDArray[np.bool_]:
+    def _allowed(self, request: PolicyRequest, row: int, rules: CandidatesSpec) -> Bools:
         member = int(request.member[row])
         viewer = Viewer(
             at=from_microseconds(int(request.at_us[row])),
@@ -223,7 +222,7 @@ class ModelPolicy(ScoredPolicy):
         if self.features.reads_log and request.log is not None:
             self._plays = request.log.frame().filter(pl.col("action").is_in(COUNTED_OF_TITLES))
 
-    def _requests(self, request: PolicyRequest, keys: list[Key], places: npt.NDArray[np.int64]) -> list[Request]:
+    def _requests(self, request: PolicyRequest, keys: list[Key], places: Ints64) -> list[Request]:
         past = request.history(places)
         if self.features.reads_log:
             self.features.follow(past, self._plays)

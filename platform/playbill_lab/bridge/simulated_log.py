@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Floats32, Ints32
 from playbill.clock import FixedClock, parse_moment
 from playbill.datasets import Split, TrainingSet, build_training_set
 from playbill.definitions.specs import ResolvedModel
@@ -131,7 +131,7 @@ class Switching:
         """Let the policy of the day answer."""
         return self._of_day(request).answer(request, rng)
 
-    def probabilities(self, request: PolicyRequest, titles: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    def probabilities(self, request: PolicyRequest, titles: Ints32) -> Floats32:
         """Return the probabilities of the policy of the day."""
         return self._of_day(request).probabilities(request, titles)
 
@@ -164,11 +164,7 @@ class Fitted:
 
 
 def fit_model(
-    log: SimulatedLog,
-    resolved: ResolvedModel,
-    split: Split,
-    features: SimulationFeatures,
-    folder: Path,
+    log: SimulatedLog, resolved: ResolvedModel, split: Split, features: SimulationFeatures, folder: Path
 ) -> Fitted:
     """Train one model on the training part of a simulated log; see `training_set` for what it raises."""
     return trained_on(training_set(log, resolved, split, features), resolved, folder)

@@ -11,13 +11,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from playbill.arrays import Floats64, Ints32
 from playbill_lab.simulator import Policy, PolicyRequest, Slates, World, WorldSpec, load_policy, simulate
 from playbill_lab.simulator.engine.choices import Response
 from playbill_lab.simulator.policies.policy_request import LatentIntent, check_slates
 from playbill_lab.simulator.world.canvases import CANVASES
 
+Questions = dict[str, PolicyRequest]
+"""Canvas -> questions of its own, with candidates."""
 DRAWS = 6_000
 _SIGMAS = 5.0
 _KEPT = 40
@@ -49,7 +51,7 @@ class PolicyConformance:
         return self.policy()
 
     @pytest.fixture(scope="class")
-    def questions(self) -> dict[str, PolicyRequest]:
+    def questions(self) -> Questions:
         """Canvas -> questions of its own, with candidates."""
         return some_questions(self.world())
 
@@ -57,32 +59,28 @@ class PolicyConformance:
         """Reports name it."""
         assert policy_at_hand.name
 
-    def test_lists_can_be_shown(self, policy_at_hand: Policy, questions: dict[str, PolicyRequest]) -> None:
+    def test_lists_can_be_shown(self, policy_at_hand: Policy, questions: Questions) -> None:
         """Lists hold candidates, each once, no more than asked for, with a propensity in (0, 1] each."""
         for canvas, request in questions.items():
             slates = policy_at_hand.answer(request, np.random.default_rng(3))
             check_slates(request, slates, f"{policy_at_hand.name} on {canvas}")
             assert (slates.titles >= 0).any(), f"every list on {canvas} is empty"
 
-    def test_equal_luck_gives_equal_lists(self, policy_at_hand: Policy, questions: dict[str, PolicyRequest]) -> None:
+    def test_equal_luck_gives_equal_lists(self, policy_at_hand: Policy, questions: Questions) -> None:
         """All chance comes from the generator that is handed in."""
         for request in questions.values():
             one, other = (policy_at_hand.answer(request, np.random.default_rng(4)) for _ in range(2))
             np.testing.assert_array_equal(one.titles, other.titles)
             np.testing.assert_array_equal(one.propensity, other.propensity)
 
-    def test_propensities_are_the_probabilities_of_the_list(
-        self, policy_at_hand: Policy, questions: dict[str, PolicyRequest]
-    ) -> None:
+    def test_propensities_are_the_probabilities_of_the_list(self, policy_at_hand: Policy, questions: Questions) -> None:
         """What is logged is what `probabilities` says of the same list."""
         for request in questions.values():
             slates = policy_at_hand.answer(request, np.random.default_rng(5))
             found = policy_at_hand.probabilities(request, slates.titles)
             np.testing.assert_allclose(found, slates.propensity, rtol=1e-4, atol=1e-7)
 
-    def test_probabilities_of_a_place_sum_to_one(
-        self, policy_at_hand: Policy, questions: dict[str, PolicyRequest]
-    ) -> None:
+    def test_probabilities_of_a_place_sum_to_one(self, policy_at_hand: Policy, questions: Questions) -> None:
         """Some candidate comes first; and some other one second, whatever came first."""
         for request in questions.values():
             slates = policy_at_hand.answer(request, np.random.default_rng(6))
@@ -93,9 +91,7 @@ class PolicyConformance:
                 second = _place_totals(policy_at_hand, request, slates.titles[:, :1])
                 np.testing.assert_allclose(second[filled > 1], 1.0, rtol=1e-4)
 
-    def test_what_cannot_be_shown_has_probability_zero(
-        self, policy_at_hand: Policy, questions: dict[str, PolicyRequest]
-    ) -> None:
+    def test_what_cannot_be_shown_has_probability_zero(self, policy_at_hand: Policy, questions: Questions) -> None:
         """Titles that are no candidates, empty places, and a title that is on the list already."""
         for request in questions.values():
             stranger = (~request.candidates()).argmax(axis=1)
@@ -107,7 +103,7 @@ class PolicyConformance:
                 twice = np.repeat(slates.titles[:, :1], 2, axis=1)
                 assert not policy_at_hand.probabilities(request, twice)[:, 1].any()
 
-    def test_lists_come_as_often_as_they_say(self, policy_at_hand: Policy, questions: dict[str, PolicyRequest]) -> None:
+    def test_lists_come_as_often_as_they_say(self, policy_at_hand: Policy, questions: Questions) -> None:
         """The first two places of one question, drawn many times, against their propensities."""
         for canvas, request in questions.items():
             again = request.take(np.zeros(DRAWS, np.int64))
@@ -121,9 +117,7 @@ class PolicyConformance:
                 f"propensities say {DRAWS * chance[wrong[0]]:.0f}"
             )
 
-    def test_questions_do_not_depend_on_one_another(
-        self, policy_at_hand: Policy, questions: dict[str, PolicyRequest]
-    ) -> None:
+    def test_questions_do_not_depend_on_one_another(self, policy_at_hand: Policy, questions: Questions) -> None:
         """A question has the probabilities it has among others, alone and in another order."""
         for request in questions.values():
             lists = policy_at_hand.answer(request, np.random.default_rng(9)).titles
@@ -132,9 +126,7 @@ class PolicyConformance:
             part = policy_at_hand.probabilities(request.take(backwards), lists[backwards])
             np.testing.assert_allclose(part, whole[backwards], rtol=1e-4, atol=1e-7)
 
-    def test_it_does_not_read_what_members_want(
-        self, policy_at_hand: Policy, questions: dict[str, PolicyRequest]
-    ) -> None:
+    def test_it_does_not_read_what_members_want(self, policy_at_hand: Policy, questions: Questions) -> None:
         """No service knows the intent of a session or the title somebody searches for."""
         if self.reads_truth:
             return
@@ -144,7 +136,7 @@ class PolicyConformance:
             found = policy_at_hand.probabilities(replace(request, hidden=other), lists)
             np.testing.assert_array_equal(found, policy_at_hand.probabilities(request, lists))
 
-    def test_it_leaves_the_service_alone(self, policy_at_hand: Policy, questions: dict[str, PolicyRequest]) -> None:
+    def test_it_leaves_the_service_alone(self, policy_at_hand: Policy, questions: Questions) -> None:
         """Answering changes neither counters nor candidates."""
         for request in questions.values():
             before = {name: getattr(request.state, name).copy() for name in _COUNTERS}
@@ -154,9 +146,7 @@ class PolicyConformance:
                 np.testing.assert_array_equal(getattr(request.state, name), values)
             np.testing.assert_array_equal(request.candidates(), candidates)
 
-    def test_it_can_be_sent_to_another_process(
-        self, policy_at_hand: Policy, questions: dict[str, PolicyRequest]
-    ) -> None:
+    def test_it_can_be_sent_to_another_process(self, policy_at_hand: Policy, questions: Questions) -> None:
         """A copy by pickle answers as it does."""
         if not self.travels:
             return
@@ -166,9 +156,9 @@ class PolicyConformance:
         np.testing.assert_array_equal(one.titles, other.titles)
 
 
-def some_questions(world: World) -> dict[str, PolicyRequest]:
+def some_questions(world: World) -> Questions:
     """Return questions of a world's last days, by canvas, as the service stood at the end of its run."""
-    found: dict[str, PolicyRequest] = {}
+    found: Questions = {}
 
     def watch(request: PolicyRequest, slates: Slates, response: Response) -> None:
         for code in np.unique(request.canvas):
@@ -190,7 +180,7 @@ def _with_candidates(request: PolicyRequest) -> PolicyRequest:
     return request.take(np.flatnonzero(request.candidates().any(axis=1)))
 
 
-def _place_totals(policy: Policy, request: PolicyRequest, before: NDArray[np.int32]) -> NDArray[np.float64]:
+def _place_totals(policy: Policy, request: PolicyRequest, before: Ints32) -> Floats64:
     """Return [N] the sum of the probabilities of all titles at the place behind those `before` [N, K]."""
     total = np.zeros(len(request))
     for lists in _one_more(request, before):
@@ -198,7 +188,7 @@ def _place_totals(policy: Policy, request: PolicyRequest, before: NDArray[np.int
     return total
 
 
-def _one_more(request: PolicyRequest, before: NDArray[np.int32]) -> Iterator[NDArray[np.int32]]:
+def _one_more(request: PolicyRequest, before: Ints32) -> Iterator[Ints32]:
     candidates = request.candidates()
     for title in range(candidates.shape[1]):
         free = candidates[:, title] & ~(before == title).any(axis=1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from playbill.arrays import Bools, Floats64, Ints32
+from playbill.arrays import Bools, Floats64, Ints32, Ints64
 from playbill.errors import UnknownNameError
 from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world import canvases as on
@@ -37,9 +37,9 @@ class Leanings:
 class Response:
     """What members did with their slates."""
 
-    examined: NDArray[np.int64]  # [N] places looked at, from the first on
+    examined: Ints64  # [N] places looked at, from the first on
     clicked: Bools  # [N, K] places clicked
-    played: NDArray[np.int64]  # [N] the place that was played; -1 none
+    played: Ints64  # [N] the place that was played; -1 none
     satisfaction_logit: Floats64  # [N] of the play; 0 where there is none
 
 
@@ -89,7 +89,7 @@ def every_leaning(request: PolicyRequest) -> Leanings:
     return leanings(request, np.broadcast_to(np.arange(titles, dtype=np.int32), (len(request), titles)))
 
 
-def buzz(world: World, title: Ints32, country: NDArray[np.int16], at_us: NDArray[np.int64]) -> Floats64:
+def buzz(world: World, title: Ints32, country: NDArray[np.int16], at_us: Ints64) -> Floats64:
     """Return [N, K] the buzz of titles at these moments: highest at launch there, halved every `half_life_days`.
 
     Before the launch it is that of the launch day.
@@ -130,7 +130,7 @@ Outcomes = Literal["click", "play", "completion", "satisfaction"]
 OUTCOMES: tuple[Outcomes, ...] = ("click", "play", "completion", "satisfaction")
 
 
-def expected(request: PolicyRequest, slates: Slates, outcome: Outcomes) -> NDArray[np.float64]:
+def expected(request: PolicyRequest, slates: Slates, outcome: Outcomes) -> Floats64:
     """Return [N] the expectation of each slate's outcome, given what the member wants at that moment.
 
     `click`: places clicked. `play`: plays begun (0 or 1). `completion`: plays whose sitting went to its end (the
@@ -144,11 +144,11 @@ def expected(request: PolicyRequest, slates: Slates, outcome: Outcomes) -> NDArr
     if outcome not in OUTCOMES:
         raise UnknownNameError("outcome", outcome, OUTCOMES)
     per_place = expected_by_place(request, slates, outcome)
-    total: NDArray[np.float64] = per_place.sum(axis=1)
+    total: Floats64 = per_place.sum(axis=1)
     return total
 
 
-def expected_by_place(request: PolicyRequest, slates: Slates, outcome: Outcomes) -> NDArray[np.float64]:
+def expected_by_place(request: PolicyRequest, slates: Slates, outcome: Outcomes) -> Floats64:
     """Return [N, K] the part of each place in `expected`."""
     leaning = leanings(request, slates.titles)
     plays = leaning.click * leaning.play

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from playbill.arrays import Ints32, Ints64
+from playbill.arrays import AnyInts, Bools, Floats64, Ints32, Ints64
 from playbill.schema import KINDS
 from playbill_lab.simulator.world.behaviour_model import LAW, logistic
 from playbill_lab.simulator.world.event_log import EventRecorder
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from playbill_lab.simulator.engine.visits import RunContext
 
 
-def drop(lists: Ints32, member: NDArray[np.integer], title: Ints32, beside: NDArray[np.int16] | None = None) -> None:
+def drop(lists: Ints32, member: AnyInts, title: Ints32, beside: NDArray[np.int16] | None = None) -> None:
     """Take one title [N] from the list of each member [N, each once]; the ones behind it move up.
 
     `lists` [M, W] change in place, -1 fills; `beside` [M, W] are values that move with the titles.
@@ -36,11 +36,7 @@ def drop(lists: Ints32, member: NDArray[np.integer], title: Ints32, beside: NDAr
 
 
 def push(
-    lists: Ints32,
-    member: NDArray[np.integer],
-    title: Ints32,
-    beside: NDArray[np.int16] | None = None,
-    value: NDArray[np.integer] | None = None,
+    lists: Ints32, member: AnyInts, title: Ints32, beside: NDArray[np.int16] | None = None, value: AnyInts | None = None
 ) -> None:
     """Put one title [N] first on the list of each member [N, each once]; the oldest falls off, and none is on it twice.
 
@@ -53,7 +49,7 @@ def push(
         beside[member] = np.concatenate([value[:, None], beside[member][:, :-1]], axis=1)
 
 
-def find(lists: Ints32, member: NDArray[np.integer], title: Ints32) -> NDArray[np.int64]:
+def find(lists: Ints32, member: AnyInts, title: Ints32) -> Ints64:
     """Return [N] the place of a title on each member's list; -1 where it is not."""
     same = lists[member] == title[:, None]
     return np.where(same.any(axis=1), same.argmax(axis=1), -1)
@@ -71,11 +67,11 @@ _SECOND = 1_000_000
 class StartedPlays:
     """N plays that begin; row n of each array is one."""
 
-    member: NDArray[np.int32]  # [N], each once
-    title: NDArray[np.int32]  # [N]
+    member: Ints32  # [N], each once
+    title: Ints32  # [N]
     at_us: Ints64  # [N] beginning
-    satisfaction_logit: NDArray[np.float64]  # [N] of the law
-    number: NDArray[np.int64]  # [N] question that led to it
+    satisfaction_logit: Floats64  # [N] of the law
+    number: Ints64  # [N] question that led to it
     columns: dict[str, NDArray[np.generic]]  # Canvas, row, position and what else the events carry
 
 
@@ -84,8 +80,8 @@ class Playback:
     """How N plays went."""
 
     until_us: Ints64  # [N] end
-    finished: NDArray[np.bool_]  # [N] the film, or every episode begun, was played to the end
-    left: NDArray[np.bool_]  # [N] left in the first minutes
+    finished: Bools  # [N] the film, or every episode begun, was played to the end
+    left: Bools  # [N] left in the first minutes
 
 
 def sit(plays: StartedPlays, context: RunContext) -> Playback:
@@ -108,7 +104,7 @@ def sit(plays: StartedPlays, context: RunContext) -> Playback:
     return Playback(until, finished, left)
 
 
-def _begun(plays: StartedPlays, state: State) -> NDArray[np.int64]:
+def _begun(plays: StartedPlays, state: State) -> Ints64:
     """Return [N] the episodes that are behind each member."""
     place = find(state.continuing, plays.member, plays.title)
     done = state.episodes_done[plays.member, np.maximum(place, 0)].astype(np.int64)
@@ -119,11 +115,11 @@ def _episodes(
     plays: StartedPlays,
     state: State,
     log: EventRecorder,
-    finished: NDArray[np.bool_],
-    share: NDArray[np.float64],
-    begun: NDArray[np.int64],
-    luck: NDArray[np.float64],
-) -> tuple[Ints64, NDArray[np.int64]]:
+    finished: Bools,
+    share: Floats64,
+    begun: Ints64,
+    luck: Floats64,
+) -> tuple[Ints64, Ints64]:
     """Note a play event for the film or each episode; return the end [N] and the episodes behind the member [N].
 
     A sitting stays inside one season. `progress` is the share of the film, or of the season, that has been played.
@@ -159,16 +155,12 @@ def _episodes(
     return at, episode
 
 
-def _share_of_title(
-    plays: StartedPlays, state: State, begun: NDArray[np.int64], share: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _share_of_title(plays: StartedPlays, state: State, begun: Ints64, share: Floats64) -> Floats64:
     length = state.world.catalogue.episodes[plays.title].astype(np.int64)
     return (begun % length + share) / length
 
 
-def _note_ends(
-    plays: StartedPlays, log: EventRecorder, until: Ints64, rows: NDArray[np.int64], progress: NDArray[np.float64]
-) -> None:
+def _note_ends(plays: StartedPlays, log: EventRecorder, until: Ints64, rows: Ints64, progress: Floats64) -> None:
     log.note(
         "abandon",
         plays.member[rows],
@@ -180,12 +172,12 @@ def _note_ends(
     )
 
 
-def _columns(plays: StartedPlays, rows: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
+def _columns(plays: StartedPlays, rows: Ints64) -> dict[str, NDArray[np.generic]]:
     """Return where some plays came from, for events after them; the chance of a slate is the slate's alone."""
     return {name: values[rows] for name, values in plays.columns.items() if name != "propensity"}
 
 
-def _thumbs(plays: StartedPlays, log: EventRecorder, until: Ints64, luck: NDArray[np.float64]) -> None:
+def _thumbs(plays: StartedPlays, log: EventRecorder, until: Ints64, luck: Floats64) -> None:
     up = luck[:, 0] < logistic(LAW.up_base + LAW.up_glad * plays.satisfaction_logit)
     down = ~up & (luck[:, 1] < logistic(LAW.down_base + LAW.down_glad * plays.satisfaction_logit))
     for action, chosen in (("thumbs_up", up), ("thumbs_down", down)):
@@ -194,9 +186,7 @@ def _thumbs(plays: StartedPlays, log: EventRecorder, until: Ints64, luck: NDArra
         log.note(action, plays.member[rows], when, title=plays.title[rows], **_columns(plays, rows))
 
 
-def _remember(
-    plays: StartedPlays, state: State, log: EventRecorder, playback: Playback, done: NDArray[np.int64]
-) -> None:
+def _remember(plays: StartedPlays, state: State, log: EventRecorder, playback: Playback, done: Ints64) -> None:
     """Move titles between the member's lists: what is over leaves, what goes on comes first."""
     catalogue = state.world.catalogue
     total = catalogue.episodes[plays.title].astype(np.int64) * catalogue.seasons[plays.title]

@@ -22,9 +22,8 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from playbill.arrays import Floats32
+from playbill.arrays import Floats32, Ints64
 from playbill.clock import to_microseconds
 from playbill.errors import ConfigError, StateError
 from playbill.schema import ACTIONS
@@ -60,8 +59,8 @@ class RunOutcome:
     policy: str
     members: pl.DataFrame
     counts: dict[str, dict[str, int]]
-    titles_per_member: NDArray[np.int64]  # [M] distinct titles that each member played
-    members_per_title: NDArray[np.int64]  # [T] distinct members that played each title
+    titles_per_member: Ints64  # [M] distinct titles that each member played
+    members_per_title: Ints64  # [T] distinct members that played each title
     seconds: float
     _logs: list[EventRecorder] | None = field(default=None, repr=False)
 

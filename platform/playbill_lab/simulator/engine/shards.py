@@ -11,9 +11,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from playbill.arrays import Floats32
+from playbill.arrays import Floats32, Floats64, Ints32, Ints64
 from playbill.clock import to_microseconds
 from playbill_lab.simulator.engine.steps import Watch, step
 from playbill_lab.simulator.engine.visits import RunContext, Visits, ask, begin
@@ -99,7 +98,7 @@ class _Waiting:
         self._moments = np.sort(np.maximum(moment, joined[:, None]), axis=1)
         self._left, self._taken = count, np.zeros(len(everyone), np.int64)
 
-    def next(self, busy: NDArray[np.int32] | None) -> NDArray[np.int32]:
+    def next(self, busy: Ints32 | None) -> Ints32:
         """Return the members whose next visit begins: all that have one left and are not busy."""
         free = self._left > 0
         if busy is not None:
@@ -108,7 +107,7 @@ class _Waiting:
         self._left[places] -= 1
         return (places + self._first).astype(np.int32)
 
-    def times(self, member: NDArray[np.int32]) -> NDArray[np.int64]:
+    def times(self, member: Ints32) -> Ints64:
         """Return [N] when they begin: at their own moment, and after the last visit."""
         places = member - self._first
         moment = self._moments[places, self._taken[places]]
@@ -116,9 +115,9 @@ class _Waiting:
         return np.asarray(np.maximum(moment, self._state.busy_until[member] + _APART_US), np.int64)
 
 
-def _poisson(rate: NDArray[np.float64], luck: NDArray[np.float64], most: int) -> NDArray[np.int64]:
+def _poisson(rate: Floats64, luck: Floats64, most: int) -> Ints64:
     """Return Poisson counts [M], at most `most`, by inverting the distribution: more luck, more visits."""
-    count: NDArray[np.int64] = np.zeros(len(rate), np.int64)
+    count: Ints64 = np.zeros(len(rate), np.int64)
     term = np.exp(-rate)
     total = term.copy()
     for number in range(1, most + 1):
@@ -147,14 +146,14 @@ Sink = Callable[[pl.DataFrame], None]
 class BlockTotals:
     """What came of the members of a block; members in order."""
 
-    churned: NDArray[np.int64]  # [N] moment of leaving; NEVER = still a member
-    sessions: NDArray[np.int64]  # [N]
-    plays: NDArray[np.int64]  # [N]
-    hours: NDArray[np.float64]  # [N] watched
-    satisfaction: NDArray[np.float64]  # [N] at the end
-    titles: NDArray[np.int64]  # [N] distinct titles played
-    audience: NDArray[np.int64]  # [T] distinct members of the part that played each title
-    counts: NDArray[np.int64]  # [canvases, actions] events
+    churned: Ints64  # [N] moment of leaving; NEVER = still a member
+    sessions: Ints64  # [N]
+    plays: Ints64  # [N]
+    hours: Floats64  # [N] watched
+    satisfaction: Floats64  # [N] at the end
+    titles: Ints64  # [N] distinct titles played
+    audience: Ints64  # [T] distinct members of the part that played each title
+    counts: Ints64  # [canvases, actions] events
 
     @classmethod
     def joined(cls, blocks: Sequence[BlockTotals]) -> BlockTotals:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from playbill.arrays import AnyInts
+from playbill.arrays import AnyInts, Floats64, Ints32
 from playbill_lab.simulator.engine.choices import Response, respond
 from playbill_lab.simulator.engine.playback import Playback, StartedPlays, find, push, sit
 from playbill_lab.simulator.engine.visits import DONE, INTENT_SHIFT, RunContext, Visits, intents
@@ -97,7 +97,7 @@ def _note_rows(request: PolicyRequest, response: Response, visits: Visits, conte
 
 def note_clicks(
     request: PolicyRequest, slates: Slates, response: Response, visits: Visits, context: RunContext
-) -> NDArray[np.int32]:
+) -> Ints32:
     """Note what members do with titles they opened and did not play; return [N] the last of them, -1 none."""
     opened = response.clicked.copy()
     rows = np.arange(len(request))
@@ -159,7 +159,7 @@ def play(
     return who, playback
 
 
-def move_on(request: PolicyRequest, visits: Visits, opened: NDArray[np.int32], context: RunContext) -> None:
+def move_on(request: PolicyRequest, visits: Visits, opened: Ints32, context: RunContext) -> None:
     """Send visits without a play to their next row or page, or home."""
     luck = context.streams.uniform("move", request.member, request.number, 2)
     canvas = visits.canvas.copy()
@@ -221,7 +221,7 @@ def step(
     return visits.take(np.flatnonzero(~over))
 
 
-def _spread(visits: Visits, places: AnyInts, ways: tuple[tuple[int, float], ...], luck: NDArray[np.float64]) -> None:
+def _spread(visits: Visits, places: AnyInts, ways: tuple[tuple[int, float], ...], luck: Floats64) -> None:
     low = 0.0
     for canvas, share in ways:
         chosen = places[(luck[places] >= low) & (luck[places] < low + share)]
@@ -229,7 +229,7 @@ def _spread(visits: Visits, places: AnyInts, ways: tuple[tuple[int, float], ...]
         low += share
 
 
-def listed_by_rule(request: PolicyRequest, size: int) -> NDArray[np.int32]:
+def listed_by_rule(request: PolicyRequest, size: int) -> Ints32:
     """Return the titles of rows with an order of their own, what may not be shown left out."""
     state = request.state
     width = max(state.continuing.shape[1], state.my_list.shape[1], state.top_10.shape[1])

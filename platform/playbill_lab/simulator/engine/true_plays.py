@@ -19,10 +19,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import pdtr
 
-from playbill.arrays import Floats64
+from playbill.arrays import AnyFloats, AnyInts, Floats32, Floats64, Ints32
 from playbill_lab.simulator.engine.choices import Response, every_leaning
 from playbill_lab.simulator.engine.run import simulate
 from playbill_lab.simulator.engine.steps import listed_by_rule
@@ -61,7 +60,7 @@ class TruePlays:
     world: World
     note: str = ""  # Why nothing more is known; empty while all is
     believed: World | None = None
-    _found: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    _found: dict[str, Floats32] = field(default_factory=dict)
     _sought: set[str] = field(default_factory=set)
 
     @property
@@ -90,7 +89,7 @@ class TruePlays:
 
         simulate(self.world, policy, watch=watch)
 
-    def of(self, request_ids: Collection[str]) -> NDArray[np.float32] | None:
+    def of(self, request_ids: Collection[str]) -> Floats32 | None:
         """Return [N, T] of requests; None where one of them is not of this world's run, and `note` says what is."""
         self.gather(request_ids)
         known = [self._found.get(name) for name in request_ids]
@@ -203,7 +202,7 @@ def _played(request: PolicyRequest, policy: Policy) -> Floats64:
     return play * drawn
 
 
-def listed(titles: NDArray[np.int32], play: Floats64, look: Floats64) -> Floats64:
+def listed(titles: Ints32, play: Floats64, look: Floats64) -> Floats64:
     """Return [N, T] the chance that each title of given lists [N, K] (-1 fills) is looked at.
 
     `play` [N, T] is the chance of a play of what is looked at, `look` [N] that of looking on after one that was not
@@ -218,7 +217,7 @@ def listed(titles: NDArray[np.int32], play: Floats64, look: Floats64) -> Floats6
     return found
 
 
-def looked_at(weights: NDArray[np.floating], play: Floats64, look: Floats64, size: NDArray[np.integer]) -> Floats64:
+def looked_at(weights: AnyFloats, play: Floats64, look: Floats64, size: AnyInts) -> Floats64:
     """Return [N, T] the chance that each title stands on a list drawn by weights, and is looked at.
 
     Title t arrives at time E_t / w_t; a list of one is the first to arrive. At time s the mean number of others that

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from playbill.arrays import AnyInts
+from playbill.arrays import AnyInts, Bools, Floats32, Ints32, Ints64
 from playbill_lab.simulator.policies.page_orders import Pages, RowOrders, checked, law_propensity, ordering
 from playbill_lab.simulator.policies.policy_request import LatentIntent, PolicyRequest
 from playbill_lab.simulator.world import canvases as on
@@ -51,22 +51,22 @@ class RunContext:
 class Visits:
     """N visits of N different members; row n of each array is one."""
 
-    member: NDArray[np.int32]  # [N]
-    now: NDArray[np.int64]  # [N] microseconds since 1970
-    session: NDArray[np.int32]  # [N] the member's own count
+    member: Ints32  # [N]
+    now: Ints64  # [N] microseconds since 1970
+    session: Ints32  # [N] the member's own count
     device: NDArray[np.int8]  # [N]
-    intent: NDArray[np.float32]  # [N, F]
+    intent: Floats32  # [N, F]
     canvas: NDArray[np.int8]  # [N] of the next question; `DONE` = the visit is over
     rows: NDArray[np.int8]  # [N, R] rows of the page, in order
     genres: NDArray[np.int16]  # [N, R] genre of each row; -1 = no genre row
     length: NDArray[np.int16]  # [N] rows of the page
-    row_propensity: NDArray[np.float32]  # [N, R] probability of each row at its place, given those above
+    row_propensity: Floats32  # [N, R] probability of each row at its place, given those above
     line: NDArray[np.int16]  # [N] the row that comes next
-    request: NDArray[np.int64]  # [N] number of the page's first question; -1 = a page begins
-    shown: NDArray[np.int32]  # [N, S] titles on the page so far
-    source: NDArray[np.int32]  # [N] title the next list is about; -1 none
-    wanted: NDArray[np.int32]  # [N] title searched for; -1 none
-    text: NDArray[np.int32]  # [N] place of the whole query in `texts`; -1 none
+    request: Ints64  # [N] number of the page's first question; -1 = a page begins
+    shown: Ints32  # [N, S] titles on the page so far
+    source: Ints32  # [N] title the next list is about; -1 none
+    wanted: Ints32  # [N] title searched for; -1 none
+    text: Ints32  # [N] place of the whole query in `texts`; -1 none
     tries: NDArray[np.int16]  # [N] queries typed
     turns: NDArray[np.int16]  # [N] pages and plays so far
     texts: list[str] = field(default_factory=list)
@@ -92,7 +92,7 @@ class Visits:
         self.turns[places] += 1
 
 
-def begin(member: NDArray[np.int32], at_us: NDArray[np.int64], context: RunContext, texts: list[str]) -> Visits:
+def begin(member: Ints32, at_us: Ints64, context: RunContext, texts: list[str]) -> Visits:
     """Begin a visit of each member: the device, the intent, the first page."""
     count, state = len(member), context.state
     session = state.sessions[member]
@@ -127,7 +127,7 @@ def begin(member: NDArray[np.int32], at_us: NDArray[np.int64], context: RunConte
     return visits
 
 
-def intents(member: AnyInts, occasion: AnyInts, context: RunContext) -> NDArray[np.float32]:
+def intents(member: AnyInts, occasion: AnyInts, context: RunContext) -> Floats32:
     """Return [N, F]: the genre each member is in the mood for, one of their own as often as not; zeros for none."""
     truth = context.state.world.truth
     luck = context.streams.uniform("intent", member, occasion, 3)
@@ -246,7 +246,7 @@ def lay_out(visits: Visits, places: AnyInts, context: RunContext, rng: np.random
     visits.genres[places] = np.where(ordered.rows == on.GENRE_ROWS, genre[:, None], -1)
 
 
-def lacking(member: AnyInts, state: State) -> dict[int, NDArray[np.bool_]]:
+def lacking(member: AnyInts, state: State) -> dict[int, Bools]:
     """Return row -> [N] whether the member lacks what it is made of."""
     return {
         on.CONTINUE_WATCHING: state.continuing[member, 0] < 0,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from playbill.arrays import AnyInts, Floats32, Ints32, Ints64
 from playbill.errors import IntegrityError
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.state import State
@@ -31,9 +32,9 @@ class Pages:
     """
 
     state: State
-    number: NDArray[np.int64]  # [N] number of each page's first question
-    member: NDArray[np.int32]  # [N]
-    at_us: NDArray[np.int64]  # [N] moment, microseconds since 1970
+    number: Ints64  # [N] number of each page's first question
+    member: Ints32  # [N]
+    at_us: Ints64  # [N] moment, microseconds since 1970
     device: NDArray[np.int8]  # [N] place in `canvases.DEVICES`
     rows: NDArray[np.int8]
     genre: NDArray[np.int16]
@@ -42,7 +43,7 @@ class Pages:
     def __len__(self) -> int:
         return len(self.member)
 
-    def take(self, places: NDArray[np.integer]) -> Pages:
+    def take(self, places: AnyInts) -> Pages:
         """Return some of the pages."""
         names = ("number", "member", "at_us", "device", "rows", "genre")
         return replace(self, **{name: getattr(self, name)[places] for name in names})
@@ -57,7 +58,7 @@ class RowOrders:
     """
 
     rows: NDArray[np.int8]  # [N, R] rows from the top down; -1 fills
-    propensity: NDArray[np.float32]
+    propensity: Floats32
 
 
 def ordering(policy: Any) -> Callable[[Pages, np.random.Generator], RowOrders | None] | None:
@@ -97,7 +98,7 @@ def checked(pages: Pages, orders: RowOrders, name: str) -> RowOrders:
     return RowOrders(wide, odds)
 
 
-def law_propensity(rows: NDArray[np.int8], fitting: NDArray[np.int16]) -> NDArray[np.float32]:
+def law_propensity(rows: NDArray[np.int8], fitting: NDArray[np.int16]) -> Floats32:
     """Return [N, R] the law's own probability of each row at its place, given those above: pinned ones 1."""
     left = np.maximum(fitting[:, None] - np.arange(rows.shape[1]), 1)
     return np.where(np.isin(rows, on.PINNED_ROWS), 1.0, 1.0 / left).astype(np.float32)

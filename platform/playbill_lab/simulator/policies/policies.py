@@ -13,21 +13,21 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from playbill.arrays import Floats32
+from playbill.arrays import AnyFloats, Bools, Floats32, Floats64, Ints32, Ints64
 from playbill_lab.simulator.engine.choices import every_leaning
 from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.policies.table import POLICIES, own_policy
 from playbill_lab.simulator.world.behaviour_model import LAW
 
 
-def repeated(titles: NDArray[np.int32]) -> NDArray[np.bool_]:
+def repeated(titles: Ints32) -> Bools:
     """Return [N, K]: the title is on the list before that place."""
     same = titles[:, :, None] == titles[:, None, :]
-    found: NDArray[np.bool_] = np.tril(same, -1).any(axis=2)
+    found: Bools = np.tril(same, -1).any(axis=2)
     return found
 
 
-def first_arrivals(luck: Floats32, weight: Floats32, wanted: NDArray[np.int16], size: int) -> NDArray[np.int32]:
+def first_arrivals(luck: Floats32, weight: Floats32, wanted: NDArray[np.int16], size: int) -> Ints32:
     """Return [N, size] winners of the race, in order; -1 beyond the candidates or the size wanted."""
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         arrival = np.divide(luck, weight, out=luck)
@@ -42,7 +42,7 @@ def first_arrivals(luck: Floats32, weight: Floats32, wanted: NDArray[np.int16], 
     return found
 
 
-def placed(weight: Floats32, titles: NDArray[np.int32]) -> Floats32:
+def placed(weight: Floats32, titles: Ints32) -> Floats32:
     """Return [N, K] conditional probabilities of lists under weights [N, T]; 0 for what cannot come there."""
     own = np.take_along_axis(weight, np.maximum(titles, 0), 1).astype(np.float64) * (titles >= 0)
     total = weight.sum(axis=1, dtype=np.float64)[:, None]
@@ -70,7 +70,7 @@ class Policy(Protocol):
         """Fill one list for each question, from `request.candidates()` alone."""
         ...
 
-    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats32:
+    def probabilities(self, request: PolicyRequest, titles: Ints32) -> Floats32:
         """Return [N, K]: the probability that it puts each title at its place, given the places before; 0 for -1."""
         ...
 
@@ -118,7 +118,7 @@ class ScoredPolicy:
             propensity[chunk] = placed(weight, titles[chunk])
         return Slates(titles, propensity)
 
-    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats32:
+    def probabilities(self, request: PolicyRequest, titles: Ints32) -> Floats32:
         """Return the probabilities of other lists."""
         found = np.zeros(titles.shape, np.float32)
         for chunk in chunks(request):
@@ -186,7 +186,7 @@ class BestFirst(ScoredPolicy):
         """Return the best of each question; every propensity is 1."""
         return best(request, self.logits)
 
-    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats32:
+    def probabilities(self, request: PolicyRequest, titles: Ints32) -> Floats32:
         """Return 1 where a list is the policy's own so far, else 0."""
         return same_list(request, best(request, self.logits).titles, titles)
 
@@ -263,16 +263,14 @@ class EpsilonGreedy(ScoredPolicy):
             titles[chunk], propensity[chunk] = self._walk(part, luck, None)
         return Slates(titles, propensity)
 
-    def probabilities(self, request: PolicyRequest, titles: NDArray[np.int32]) -> Floats32:
+    def probabilities(self, request: PolicyRequest, titles: Ints32) -> Floats32:
         """Return the probabilities of other lists."""
         found = np.zeros(titles.shape, np.float32)
         for chunk in chunks(request):
             found[chunk] = self._walk(request.take(chunk), None, titles[chunk])[1]
         return found
 
-    def _walk(
-        self, request: PolicyRequest, luck: NDArray[np.float64] | None, given: NDArray[np.int32] | None
-    ) -> tuple[NDArray[np.int32], Floats32]:
+    def _walk(self, request: PolicyRequest, luck: Floats64 | None, given: Ints32 | None) -> tuple[Ints32, Floats32]:
         """Go through the places; draw titles, or take given ones, and note the probability of each."""
         left = request.candidates().copy()
         logits, rows = self.logits(request), np.arange(len(request))
@@ -308,18 +306,18 @@ def best(request: PolicyRequest, score: Callable[[PolicyRequest], Floats32]) -> 
     return Slates(titles, (titles >= 0).astype(np.float32))
 
 
-def same_list(request: PolicyRequest, own: NDArray[np.int32], titles: NDArray[np.int32]) -> Floats32:
+def same_list(request: PolicyRequest, own: Ints32, titles: Ints32) -> Floats32:
     """Return 1 where `titles` are a deterministic policy's `own` up to and with that place, else 0."""
     same = (own[:, : titles.shape[1]] == titles) & (titles >= 0)
     return np.asarray(np.logical_and.accumulate(same, axis=1), np.float32)
 
 
-def chunks(request: PolicyRequest) -> Iterator[NDArray[np.int64]]:
+def chunks(request: PolicyRequest) -> Iterator[Ints64]:
     """Yield the places of at most `CHUNK` questions at a time."""
     for first in range(0, len(request), CHUNK):
         yield np.arange(first, min(first + CHUNK, len(request)))
 
 
-def shares(counts: NDArray[np.floating]) -> Floats32:
+def shares(counts: AnyFloats) -> Floats32:
     """Bring each row of counts to a sum of 1, or leave it zero."""
     return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0), np.float32)

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from playbill.arrays import AnyInts, Bools, Floats32, Ints32, Ints64
 from playbill.errors import IntegrityError, StateError
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.state import State
@@ -27,17 +28,15 @@ UPCOMING_DAYS = {on.COMING_SOON: 28, on.PRE_LAUNCH: 7}
 _UNWATCHED = (on.HOME, on.KIDS, on.BILLBOARD, on.POST_PLAY, on.SCREENSAVER)
 _WATCHED_TOO = (on.CONTINUE_WATCHING, on.TOP_10, on.MY_LIST, on.WATCH_IT_AGAIN)
 
-Codes = NDArray[np.int32]
-
 
 @dataclass(frozen=True, eq=False)
 class LatentIntent:
     """What members want at the moment of a question. The truth may read it, a policy must not."""
 
-    intent: NDArray[np.float32]  # [N, F] vector of the session's intent; zeros where there is none
-    wanted: Codes  # [N] title searched for; -1 = none, or one that is not in the catalogue
+    intent: Floats32  # [N, F] vector of the session's intent; zeros where there is none
+    wanted: Ints32  # [N] title searched for; -1 = none, or one that is not in the catalogue
 
-    def take(self, places: NDArray[np.integer]) -> LatentIntent:
+    def take(self, places: AnyInts) -> LatentIntent:
         """Return some of the rows."""
         return LatentIntent(self.intent[places], self.wanted[places])
 
@@ -52,18 +51,18 @@ class PolicyRequest:
 
     world: World
     state: State  # What has happened so far. Its counters move on: read them before the next question
-    number: NDArray[np.int64]
-    request: NDArray[np.int64]  # [N] int64, number of the request; the rows of one page share it
-    member: Codes  # [N] number of the member
-    at_us: NDArray[np.int64]  # [N] moment, microseconds since 1970
+    number: Ints64
+    request: Ints64  # [N] int64, number of the request; the rows of one page share it
+    member: Ints32  # [N] number of the member
+    at_us: Ints64  # [N] moment, microseconds since 1970
     canvas: NDArray[np.int8]  # [N] place in `canvases.CANVASES`
     row: NDArray[np.int8]  # [N] place in `canvases.ROWS`; -1 = a canvas without rows
     row_position: NDArray[np.int16]  # [N] place of the row on its page
     genre: NDArray[np.int16]  # [N] genre of a genre row; -1 = another row
-    source_title: Codes  # [N] title the list is about; -1 = none
+    source_title: Ints32  # [N] title the list is about; -1 = none
     size: NDArray[np.int16]  # [N] places wanted
     device: NDArray[np.int8]  # [N] place in `canvases.DEVICES`
-    shown: Codes  # [N, S] titles that are on the page already and may not come again; -1 fills
+    shown: Ints32  # [N, S] titles that are on the page already and may not come again; -1 fills
     query: pl.Series  # What was typed, None where nothing was
     hidden: LatentIntent
     log: EventRecorder | None = None  # The events so far, where the run keeps them
@@ -86,7 +85,7 @@ class PolicyRequest:
         """K: the most places any of them wants."""
         return int(self.size.max(initial=1))
 
-    def take(self, places: NDArray[np.integer]) -> Self:
+    def take(self, places: AnyInts) -> Self:
         """Return some of the questions, in the order of `places`."""
         own = {
             item.name: getattr(self, item.name)[places]
@@ -100,15 +99,15 @@ class PolicyRequest:
                 part.__dict__[worked_out] = self.__dict__[worked_out][places]
         return part
 
-    def candidates(self) -> NDArray[np.bool_]:
+    def candidates(self) -> Bools:
         """Return [N, T]: what may be shown. Available there and then, the canvas's and the row's own rule."""
         return self._candidates
 
-    def matches(self) -> NDArray[np.float32]:
+    def matches(self) -> Floats32:
         """Return [N, T]: how well each title's names match what was typed, 0 to 1; zeros where nothing was."""
         return self._matches
 
-    def history(self, places: NDArray[np.integer] | None = None) -> pl.DataFrame:
+    def history(self, places: AnyInts | None = None) -> pl.DataFrame:
         """Return canonical interactions of the members of questions (None = all), strictly before each one's moment.
 
         Raises:
@@ -125,7 +124,7 @@ class PolicyRequest:
         return self.query.null_count() < len(self.query)
 
     @cached_property
-    def _matches(self) -> NDArray[np.float32]:
+    def _matches(self) -> Floats32:
         found = np.zeros((len(self), len(self.world.catalogue)), np.float32)
         if self.any_typed:
             typed = np.flatnonzero(self.query.is_not_null().to_numpy())
@@ -133,7 +132,7 @@ class PolicyRequest:
         return found
 
     @cached_property
-    def _candidates(self) -> NDArray[np.bool_]:
+    def _candidates(self) -> Bools:
         kids = self.world.people.kids[self.member]
         found = self.state.available(self.country, self.at_us)
         self._on_canvas(found)
@@ -144,7 +143,7 @@ class PolicyRequest:
         found[rows, self.shown[rows, places]] = False
         return found
 
-    def _on_canvas(self, found: NDArray[np.bool_]) -> None:
+    def _on_canvas(self, found: Bools) -> None:
         fresh = np.isin(self.canvas, _UNWATCHED) & ~np.isin(self.row, _WATCHED_TOO)
         at = np.flatnonzero(fresh)
         found[at] &= self.state.played[self.member[at]] == 0
@@ -155,7 +154,7 @@ class PolicyRequest:
         beside = np.flatnonzero(self.source_title >= 0)
         found[beside, self.source_title[beside]] = False
 
-    def _in_row(self, found: NDArray[np.bool_]) -> None:
+    def _in_row(self, found: Bools) -> None:
         state, catalogue = self.state, self.world.catalogue
         by_country = {on.NEW_RELEASES: state.new, on.TRENDING: state.trending, on.GEMS_FOR_YOU: state.gems}
         for row, allowed in by_country.items():
@@ -174,7 +173,7 @@ class PolicyRequest:
         found[genre] &= catalogue.genre.T[self.genre[genre]] > 0
 
 
-def _only(listed: Codes, titles: int) -> NDArray[np.bool_]:
+def _only(listed: Ints32, titles: int) -> Bools:
     """Return [N, T]: the titles that are listed."""
     found = np.zeros((len(listed), titles + 1), np.bool_)
     np.put_along_axis(found, np.where(listed >= 0, listed, titles), True, 1)
@@ -190,9 +189,9 @@ class Slates:
             there is none.
     """
 
-    titles: Codes  # [N, K] int32; -1 fills lists that are shorter
-    propensity: NDArray[np.float32]
-    scores: NDArray[np.float32] | None = None  # [N, K] what the titles were ranked by, if anything
+    titles: Ints32  # [N, K] int32; -1 fills lists that are shorter
+    propensity: Floats32
+    scores: Floats32 | None = None  # [N, K] what the titles were ranked by, if anything
 
     def __len__(self) -> int:
         return len(self.titles)
@@ -227,7 +226,7 @@ def _shape_faults(request: PolicyRequest, slates: Any) -> list[str]:
     return faults
 
 
-def _content_faults(request: PolicyRequest, titles: NDArray[np.int32], propensity: NDArray[np.float32]) -> list[str]:
+def _content_faults(request: PolicyRequest, titles: Ints32, propensity: Floats32) -> list[str]:
     filled, size = titles >= 0, len(request.world.catalogue)
     if (titles >= size).any():
         return [f"title number {titles.max()} of {size} titles"]

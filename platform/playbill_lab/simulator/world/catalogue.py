@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from playbill.arrays import Ints32
+from playbill.arrays import Bools, Floats32, Ints32
 from playbill.errors import DataError, Problem
 from playbill.schema import KINDS
 from playbill.tables import TIMESTAMP, canonical_frame
@@ -105,7 +105,7 @@ class Franchises:
         return cls(own, np.ones(titles, np.int32), np.full(titles, -1, np.int32))
 
     @classmethod
-    def draw(cls, films: npt.NDArray[np.bool_], share: float, rng: np.random.Generator) -> Self:
+    def draw(cls, films: Bools, share: float, rng: np.random.Generator) -> Self:
         """Draw franchises from a `share` of the titles that can be parts, `films` [T]."""
         found = cls.none(len(films))
         order = rng.permutation(np.flatnonzero(films))
@@ -157,11 +157,11 @@ class WorldCatalogue:
 
     titles: pl.DataFrame  # Canonical `titles`, one row per title
     genres: tuple[str, ...]  # [G] names
-    genre: npt.NDArray[np.float32]
+    genre: Floats32
     languages: tuple[str, ...]  # Codes; their places are what `language` holds
     language: Whole  # [T] int16, original language
     kind: npt.NDArray[np.int8]  # [T] int8, place in `schema.KINDS`
-    kids: npt.NDArray[np.bool_]  # [T] bool, fit for kids' profiles
+    kids: Bools  # [T] bool, fit for kids' profiles
     runtime_min: Whole  # [T] int16, of a film, of one episode, of one sitting of a game
     seasons: Whole  # [T] int16, 1 unless a series
     episodes: Whole  # [T] int16 of each season, 1 unless a series
@@ -216,7 +216,7 @@ def make_catalogue(
     )
 
 
-def _draw_genres(count: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+def _draw_genres(count: int, rng: np.random.Generator) -> Bools:
     """Return [T, G] with one to three genres of each title."""
     shares = np.array(list(GENRES.values()))
     wanted = rng.choice([1, 2, 3], size=count, p=[0.35, 0.45, 0.2])
@@ -249,10 +249,10 @@ def draw_lengths(kind: npt.NDArray[np.int8], rng: np.random.Generator) -> tuple[
 
 def _frame(
     kind: npt.NDArray[np.int8],
-    genre: npt.NDArray[np.bool_],
+    genre: Bools,
     language: Whole,
     languages: Sequence[str],
-    kids: npt.NDArray[np.bool_],
+    kids: Bools,
     runtime: Whole,
     franchises: Franchises,
     rng: np.random.Generator,
@@ -286,9 +286,7 @@ def _frame(
     return canonical_frame("titles", frame)[0]
 
 
-def _origins(
-    language: Whole, languages: Sequence[str], rng: np.random.Generator, head: npt.NDArray[np.int32]
-) -> list[list[str]]:
+def _origins(language: Whole, languages: Sequence[str], rng: np.random.Generator, head: Ints32) -> list[list[str]]:
     draws = rng.random(language.size)[head]
     codes = [ORIGINS[languages[place]] for place in language.tolist()]
     return [[countries[int(draw * len(countries))]] for countries, draw in zip(codes, draws, strict=True)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from playbill.arrays import Floats64, Ints32
+from playbill.arrays import AnyInts, Floats32, Floats64, Ints32, Ints64
 from playbill.schema import KINDS
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.behaviour_model import logistic
@@ -94,10 +94,10 @@ class WorldEffects:
     rows: Floats64  # [D, rows + 1] log odds; the last, which -1 reads, is that of no row
     look: Floats64  # [canvases, D] chance to look at the next place
     next_row: Floats64  # [D] chance to scroll on to the next row
-    offset_us: NDArray[np.int64]  # [C] local time minus UTC
+    offset_us: Ints64  # [C] local time minus UTC
     follows: Ints32  # [T] the title that each continues; -1 none
     then: Ints32  # [T] the title that continues each; -1 none
-    vector: NDArray[np.float32]  # [T, F] of the titles
+    vector: Floats32  # [T, F] of the titles
 
     @classmethod
     def make(cls, spec: WorldSpec, catalogue: WorldCatalogue, truth: GroundTruth) -> WorldEffects:
@@ -135,7 +135,7 @@ class WorldEffects:
         )
         return added
 
-    def carried_on(self, state: State, member: NDArray[np.integer], title: Ints32) -> Floats64:
+    def carried_on(self, state: State, member: AnyInts, title: Ints32) -> Floats64:
         """Return [N, K] log odds: sequels of what was finished last, parts out of order, and more of the same."""
         part_before, recent = self.follows[title], state.recent[member]
         later = part_before >= 0
@@ -164,25 +164,25 @@ def examination_logit(request: PolicyRequest) -> Floats64:
     return on.LOOK[request.canvas] if own is None else own.look[request.canvas, request.device]
 
 
-def next_row_of(world: World, device: NDArray[np.integer]) -> Floats64:
+def next_row_of(world: World, device: AnyInts) -> Floats64:
     """Return [N] the chance to scroll on to the next row where nothing was played."""
     own = world.effects
     return np.full(len(device), on.NEXT_ROW) if own is None else own.next_row[device]
 
 
-def taste_of(truth: GroundTruth, member: NDArray[np.integer], device: NDArray[np.integer]) -> NDArray[np.float32]:
+def taste_of(truth: GroundTruth, member: AnyInts, device: AnyInts) -> Floats32:
     """Return [N, F] the taste of who sits at the device: in a household it is someone else away from the TV."""
-    taste: NDArray[np.float32] = truth.taste[member]
+    taste: Floats32 = truth.taste[member]
     if truth.taste_alone is not None:
         in_process = device != on.DEVICES.index("tv")
         taste[in_process] = truth.taste_alone[member[in_process]]
     return taste
 
 
-def day_of_year(local_us: NDArray[np.int64]) -> NDArray[np.int64]:
+def day_of_year(local_us: Ints64) -> Ints64:
     """Return [N] days since the first of January."""
     days = (local_us // DAY_US).astype("datetime64[D]")
-    since: NDArray[np.int64] = (days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64)
+    since: Ints64 = (days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64)
     return since
 
 

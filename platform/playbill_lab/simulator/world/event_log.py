@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from playbill.arrays import AnyInts, Ints64
 from playbill.schema import ACTIONS
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.launches import moments
@@ -67,7 +68,7 @@ class EventRecorder:
         self.queries: list[str] = []
         self.counts = np.zeros((len(on.CANVASES), len(ACTIONS)), np.int64)
 
-    def note(self, action: str, member: NDArray[np.integer], at: NDArray[np.int64], **columns: Any) -> None:
+    def note(self, action: str, member: AnyInts, at: Ints64, **columns: Any) -> None:
         """Note one event of each of some members. Later calls hold later events of a member."""
         if not len(member):
             return
@@ -107,7 +108,7 @@ class EventRecorder:
         rows = np.concatenate(self._kept) if self._kept else np.empty(0, EVENT)
         return self._frames.frame(rows[np.argsort(rows["member"], kind="stable")], self.queries)
 
-    def before(self, member: NDArray[np.integer], at_us: NDArray[np.int64]) -> pl.DataFrame:
+    def before(self, member: AnyInts, at_us: Ints64) -> pl.DataFrame:
         """Return the canonical events of members strictly before a moment of each, by member and seq."""
         days, rows = self._ordered
         if days < len(self._kept):
@@ -128,7 +129,7 @@ class EventRecorder:
         found["seq"][today] = self._numbers(found[today])
         return self._frames.frame(found, self.queries)
 
-    def _numbers(self, rows: Events) -> NDArray[np.int64]:
+    def _numbers(self, rows: Events) -> Ints64:
         """Return the next numbers of events, sorted by member, within their members."""
         members, first, count = np.unique(rows["member"], return_index=True, return_counts=True)
         within = np.arange(len(rows)) - np.repeat(first, count)
@@ -195,11 +196,11 @@ class _Frames:
         ).to_series()
 
 
-def _taken(values: pl.Series, places: NDArray[np.integer]) -> pl.Series:
+def _taken(values: pl.Series, places: AnyInts) -> pl.Series:
     """Return values by place; null for -1."""
     index = pl.Series(places.astype(np.int64))
     return values.gather(index.replace(-1, None))
 
 
-def _number(values: NDArray[np.integer]) -> pl.Series:
+def _number(values: AnyInts) -> pl.Series:
     return pl.Series(values.astype(np.int32)).replace(-1, None)

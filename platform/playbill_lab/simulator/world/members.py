@@ -16,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 from numpy.typing import NDArray
 
+from playbill.arrays import AnyFloats, AnyInts, Bools, Floats64, Ints64
 from playbill.clock import to_microseconds
 from playbill_lab.simulator.world.canvases import DEVICES
 from playbill_lab.simulator.world.catalogue import WorldCatalogue
@@ -35,11 +36,11 @@ class MemberArrays:
 
     country: NDArray[np.int16]  # [M] int16, place in the spec's countries
     language: NDArray[np.int16]  # [M] int16, place in the world's languages
-    kids: NDArray[np.bool_]  # [M] bool, a kids' profile
-    joined: NDArray[np.int64]  # [M] int64, microseconds since 1970
-    activity: NDArray[np.float64]  # [M] mean sessions a day, mean `sessions_per_day`, spread as in MovieLens-1M
-    device: NDArray[np.float64]  # [M, devices] share of each device in the member's sessions
-    speaks: NDArray[np.bool_]  # [M, L] bool, the catalogue languages that need no subtitles
+    kids: Bools  # [M] bool, a kids' profile
+    joined: Ints64  # [M] int64, microseconds since 1970
+    activity: Floats64  # [M] mean sessions a day, mean `sessions_per_day`, spread as in MovieLens-1M
+    device: Floats64  # [M, devices] share of each device in the member's sessions
+    speaks: Bools  # [M, L] bool, the catalogue languages that need no subtitles
 
     def __len__(self) -> int:
         return len(self.country)
@@ -90,7 +91,7 @@ def members_frame(spec: WorldSpec, catalogue: WorldCatalogue, members: MemberArr
     )
 
 
-def _joined(spec: WorldSpec, country: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.int64]:
+def _joined(spec: WorldSpec, country: NDArray[np.int16], rng: np.random.Generator) -> Ints64:
     count, start, length = len(country), to_microseconds(spec.start), spec.days * DAY_US
     opening = np.array([max(0, row.launch_day) for row in spec.countries])[country]
     before = np.minimum(rng.exponential(_TENURE_DAYS, count), _LONGEST_TENURE_DAYS)
@@ -102,7 +103,7 @@ def _joined(spec: WorldSpec, country: NDArray[np.int16], rng: np.random.Generato
     return start + np.minimum((day * DAY_US).astype(np.int64), length - 1)
 
 
-def device_of(members: MemberArrays, member: NDArray[np.integer], luck: NDArray[np.float64]) -> NDArray[np.int8]:
+def device_of(members: MemberArrays, member: AnyInts, luck: Floats64) -> NDArray[np.int8]:
     """Return the device [N] of a session of each member, chosen by a number in [0, 1)."""
     edges = np.cumsum(members.device[member], axis=1)
     device: NDArray[np.int8] = np.minimum((luck[:, None] >= edges).sum(axis=1), len(DEVICES) - 1).astype(np.int8)
@@ -145,9 +146,7 @@ def popularity_gini(counts: Counts) -> float:
     return float(weights @ ordered / (size * ordered.sum()))
 
 
-def activity_relative(
-    counts: Counts, probabilities: tuple[float, ...] = ACTIVITY_PROBABILITIES
-) -> npt.NDArray[np.float64]:
+def activity_relative(counts: Counts, probabilities: tuple[float, ...] = ACTIVITY_PROBABILITIES) -> Floats64:
     """Return quantiles of counts above 0, as multiples of their median.
 
     Raises:
@@ -160,21 +159,21 @@ def activity_relative(
     return np.quantile(kept, probabilities) / np.median(kept)
 
 
-def activity_at(probabilities: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+def activity_at(probabilities: AnyFloats) -> Floats64:
     """Return MovieLens-1M's activity at these probabilities, as multiples of the median: its inverse distribution.
 
     Between the known quantiles the logarithm is straight, so uniform draws give members like MovieLens' own.
     """
     logs = np.interp(probabilities, ACTIVITY_PROBABILITIES, np.log(ACTIVITY_RELATIVE))
-    relative: npt.NDArray[np.float64] = np.exp(logs)
+    relative: Floats64 = np.exp(logs)
     return relative
 
 
-def popularity_shares(counts: Counts, parts: int = 10) -> npt.NDArray[np.float64]:
+def popularity_shares(counts: Counts, parts: int = 10) -> Floats64:
     """Return the share of all plays that goes to each part of the titles, the most popular part first."""
     ordered = np.sort(np.asarray(counts, np.float64))[::-1]
     ordered = ordered[ordered > 0]
     cumulative = np.concatenate([[0.0], np.cumsum(ordered)])
     edges = np.interp(np.linspace(0, ordered.size, parts + 1), np.arange(ordered.size + 1), cumulative)
-    shares: npt.NDArray[np.float64] = np.diff(edges) / ordered.sum()
+    shares: Floats64 = np.diff(edges) / ordered.sum()
     return shares

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from playbill.arrays import AnyInts
+from playbill.arrays import AnyInts, Floats32, Ints64
 from playbill_lab.simulator.world.catalogue import WorldCatalogue
 from playbill_lab.simulator.world.title_words import TONGUES, make_names
 
@@ -50,9 +50,9 @@ class QueryBook:
     """The names of a catalogue, ready to be typed and to be matched."""
 
     letters: Letters  # [names, W] code points of plain names, 0 behind their end
-    of_title: npt.NDArray[np.int64]  # [T + absent, languages] place of a title's name in `letters` by language
-    original: npt.NDArray[np.int64]  # [T + absent] place of its name in the original language
-    english: npt.NDArray[np.int64]  # [T + absent] place of its English name
+    of_title: Ints64  # [T + absent, languages] place of a title's name in `letters` by language
+    original: Ints64  # [T + absent] place of its name in the original language
+    english: Ints64  # [T + absent] place of its English name
     titles: int
     index: NameIndex
 
@@ -88,7 +88,7 @@ class QueryBook:
         letters = _from_a_word(self.letters[place], rng)
         return _texts(_with_slips(letters, rng))
 
-    def matches(self, queries: pl.Series) -> npt.NDArray[np.float32]:
+    def matches(self, queries: pl.Series) -> Floats32:
         """Return how well each title's names answer each query, [N, T] from 0 (not at all) to 1.
 
         See `NameIndex.scores`. Queries may be any text; null and blank ones match nothing.
@@ -99,9 +99,7 @@ class QueryBook:
         return scores[[places[text] for text in queries.fill_null("").to_list()]]
 
 
-def _names(
-    catalogue: WorldCatalogue,
-) -> tuple[list[str], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _names(catalogue: WorldCatalogue) -> tuple[list[str], Ints64, Ints64, Ints64]:
     """Return distinct (title, name) pairs and where each language's name of a title is among them."""
     names: list[str] = []
     shape = (len(catalogue), len(catalogue.languages))
@@ -141,7 +139,7 @@ def _texts(letters: Letters) -> pl.Series:
     return pl.Series(np.ascontiguousarray(letters).view(f"<U{width}").ravel().tolist(), dtype=pl.String)
 
 
-def _shifted(letters: Letters, start: npt.NDArray[np.int64]) -> Letters:
+def _shifted(letters: Letters, start: Ints64) -> Letters:
     """Return each row from its start on, 0 behind its end."""
     padded = np.concatenate([letters, np.zeros_like(letters)], axis=1)
     return np.take_along_axis(padded, start[:, None] + np.arange(letters.shape[1]), axis=1)
@@ -195,14 +193,14 @@ class NameIndex:
     """Names in order, to find those that go on from what was typed."""
 
     entries: npt.NDArray[np.str_]  # [E] names from each of their words on, sorted
-    title: npt.NDArray[np.int64]  # [E] whose they are
-    weight: npt.NDArray[np.float32]  # [E] 1 from the first word on, less from a later one
-    size: npt.NDArray[np.int64]  # [E] letters of the whole name
-    pairs: npt.NDArray[np.float32]  # [names, H] 1 where a name has letter pairs of a bucket
-    starts: npt.NDArray[np.int64]  # [T] first name of each title; names of a title lie together
+    title: Ints64  # [E] whose they are
+    weight: Floats32  # [E] 1 from the first word on, less from a later one
+    size: Ints64  # [E] letters of the whole name
+    pairs: Floats32  # [names, H] 1 where a name has letter pairs of a bucket
+    starts: Ints64  # [T] first name of each title; names of a title lie together
 
     @classmethod
-    def make(cls, names: Sequence[str], of_title: npt.NDArray[np.int64]) -> NameIndex:
+    def make(cls, names: Sequence[str], of_title: Ints64) -> NameIndex:
         """Index plain names, those of one title together, titles in order.
 
         `of_title` [T, languages]: places in `names`; the smallest of a row is the title's first name.
@@ -230,7 +228,7 @@ class NameIndex:
         """[buckets, names] of 0 and 1."""
         return np.ascontiguousarray(self.pairs.T).astype(np.uint16)
 
-    def scores(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
+    def scores(self, queries: Sequence[str]) -> Floats32:
         """Match plain queries [N]; return [N, T] from 0 to 1.
 
         A name (or what follows one of its words) that goes on from the query scores by the place of that word and by
@@ -252,7 +250,7 @@ class NameIndex:
             found[without] = self._by_letters([queries[at] for at in without.tolist()])
         return found
 
-    def _by_letters(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
+    def _by_letters(self, queries: Sequence[str]) -> Floats32:
         row, bucket = np.nonzero(letter_pairs(queries))
         count = np.bincount(row, minlength=len(queries))
         # A query has a dozen pairs of the many: their rows are added up, nothing is multiplied by zeros.
@@ -262,7 +260,7 @@ class NameIndex:
         return np.where(best >= SLIP_THRESHOLD, SLIP_SCORE * best, 0).astype(np.float32)
 
 
-def letter_pairs(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+def letter_pairs(texts: Sequence[str]) -> Floats32:
     """Return which letter pairs texts have, [N, H] of 0 and 1; the text's beginning counts as a letter."""
     found = np.zeros((len(texts), BUCKETS), np.float32)
     rows, buckets = [], []

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from playbill.arrays import AnyInts
+from playbill.arrays import AnyInts, Floats64
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -28,9 +28,7 @@ class Streams:
 
     seed: int
 
-    def uniform(
-        self, purpose: str, member: AnyInts, occasion: AnyInts | int, places: int | None = None
-    ) -> NDArray[np.float64]:
+    def uniform(self, purpose: str, member: AnyInts, occasion: AnyInts | int, places: int | None = None) -> Floats64:
         """Return numbers in [0, 1): [N], or [N, places].
 
         Each `purpose`, such as "churn", has its own stream; `occasion` [N] counts a member's own, or is one number for
@@ -44,7 +42,7 @@ class Streams:
                 state = _mix(state[:, None] + np.arange(1, places + 1, dtype=np.uint64) * _GOLDEN)
         return (state >> np.uint64(11)).astype(np.float64) * _TO_UNIT
 
-    def normal(self, purpose: str, member: AnyInts, occasion: AnyInts | int, places: int) -> NDArray[np.float64]:
+    def normal(self, purpose: str, member: AnyInts, occasion: AnyInts | int, places: int) -> Floats64:
         """Return [N, places] standard normal numbers, by the transform of Box and Muller (1958)."""
         pairs = (places + 1) // 2
         drawn = self.uniform(purpose, member, occasion, 2 * pairs)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from playbill.arrays import AnyInts, Bools, Floats32, Floats64, Ints64
 from playbill.clock import to_microseconds
 from playbill_lab.simulator.world.behaviour_model import LAW
 from playbill_lab.simulator.world.launches import DAY_US, HOUR_US, NEVER
@@ -24,8 +24,6 @@ NEW_DAYS = 60
 TOP = 10
 _PRIOR_PLAYS = 3.0
 _CONTINUING, _LISTED, _RECENT, _REMINDERS = 6, 12, 3, 6
-
-Codes = NDArray[np.integer]
 
 
 class State:
@@ -64,7 +62,7 @@ class State:
         self._open_titles(0)
         self._standings()
 
-    def start_day(self, day: int, yesterday: NDArray[np.float32]) -> None:
+    def start_day(self, day: int, yesterday: Floats32) -> None:
         """Bring the counters by country to the morning of `day`, from 1 on; `yesterday` [C, T]: all members' plays."""
         self._daily = [*self._daily[1:], yesterday]
         self.plays_7d = np.sum(self._daily, axis=0, dtype=np.float32)
@@ -73,12 +71,12 @@ class State:
         self._open_titles(day)
         self._standings()
 
-    def take_today(self) -> NDArray[np.float32]:
+    def take_today(self) -> Floats32:
         """Return [C, T] the plays counted since it was last called."""
         today, self._today = self._today, np.zeros_like(self._today)
         return today
 
-    def available(self, country: Codes, at_us: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def available(self, country: AnyInts, at_us: Ints64) -> Bools:
         """Return [N, T]: what can be watched in these countries at these moments of the day or the night after."""
         found = self._open_all_day[country]
         for title in self._changing:
@@ -86,13 +84,13 @@ class State:
             found[:, title] = (opens <= at_us) & (at_us < closes)
         return found
 
-    def upcoming(self, country: Codes, at_us: NDArray[np.int64], days: int) -> NDArray[np.bool_]:
+    def upcoming(self, country: AnyInts, at_us: Ints64, days: int) -> Bools:
         """Return [N, T]: what is announced and launches in these countries within some days."""
         opens = self.world.windows.opens.T[country]
         known = self.world.windows.announced[None, :] <= at_us[:, None]
         return (opens > at_us[:, None]) & (opens <= at_us[:, None] + days * DAY_US) & known
 
-    def count_play(self, member: Codes, title: Codes) -> None:
+    def count_play(self, member: AnyInts, title: AnyInts) -> None:
         """Count one play of each member; a member occurs once."""
         world = self.world
         self.played[member, title] += self.played[member, title] < 255
@@ -101,7 +99,7 @@ class State:
         self.language_plays[member, world.catalogue.language[title]] += 1
         self.plays[member] += 1
 
-    def feel(self, member: Codes, change: NDArray[np.float64]) -> None:
+    def feel(self, member: AnyInts, change: Floats64) -> None:
         """Change the satisfaction of members; a member occurs once."""
         felt = self.satisfaction[member] + change
         self.satisfaction[member] = np.clip(felt, -LAW.glad_most, LAW.glad_most)
@@ -133,7 +131,7 @@ class State:
         self.log_plays_7d = np.log1p(self.plays_7d)
 
 
-def _prior(world: World) -> NDArray[np.float32]:
+def _prior(world: World) -> Floats32:
     """Return [C, T] plays expected in the week before the run, by the pull and appeal of what was open."""
     truth, spec = world.truth, world.spec
     residents = np.bincount(world.people.country, minlength=len(spec.countries))
@@ -143,5 +141,5 @@ def _prior(world: World) -> NDArray[np.float32]:
     share = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
     open_now = np.array([country.launch_day <= 0 for country in spec.countries])
     plays = _PRIOR_PLAYS * residents * spec.sessions_per_day * open_now
-    prior: NDArray[np.float32] = (plays[:, None] * share).astype(np.float32)
+    prior: Floats32 = (plays[:, None] * share).astype(np.float32)
     return prior

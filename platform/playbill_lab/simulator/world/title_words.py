@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from playbill.arrays import Bools
 from playbill.errors import DataError, Problem, nearest
 
 # ruff: noqa: RUF001 - Turkish letters are what they look like.
@@ -234,7 +234,7 @@ def make_characters(count: int, rng: np.random.Generator) -> list[list[str]]:
 
 
 def make_synopses(
-    genres: npt.NDArray[np.bool_], names: Sequence[str], characters: Sequence[Sequence[str]], rng: np.random.Generator
+    genres: Bools, names: Sequence[str], characters: Sequence[Sequence[str]], rng: np.random.Generator
 ) -> list[str]:
     """Write a synopsis of each title from the words of its genres and words that all share.
 

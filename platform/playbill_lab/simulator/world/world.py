@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from playbill.arrays import Floats32
+from playbill.arrays import AnyFloats, Bools, Floats32, Floats64
 from playbill.errors import DefinitionError, Problem
 from playbill_lab.simulator.engine.choices import Outcomes, expected
 from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
@@ -47,7 +47,7 @@ class TitleTruth:
     genre_vector: Floats32  # [G, F] around which tastes and intents lie
     appeal: Floats32  # [T] what makes members click
     quality: Floats32  # [T] what makes members glad
-    bait: NDArray[np.bool_]  # [T] titles of much appeal and little quality
+    bait: Bools  # [T] titles of much appeal and little quality
     pull: Floats32  # [T] popularity beyond taste, heavy-tailed in e^pull
     buzz: Floats32  # [T] log odds added on the day of launch
     half_life_days: Floats32  # [T] of the buzz
@@ -115,7 +115,7 @@ def beside(taste: Floats32, other: Floats32, share: float) -> Floats32:
     return np.asarray(np.sqrt(1 - share) * taste + np.sqrt(share) * other, np.float32)
 
 
-def _kin(values: NDArray[np.float64], catalogue: WorldCatalogue) -> NDArray[np.float64]:
+def _kin(values: Floats64, catalogue: WorldCatalogue) -> Floats64:
     """Return values of titles [T, ...] of which later parts of a franchise have most from the first part."""
     if not catalogue.franchises.any:
         return values
@@ -123,7 +123,7 @@ def _kin(values: NDArray[np.float64], catalogue: WorldCatalogue) -> NDArray[np.f
     return np.where(later, _KIN_PART * values[catalogue.franchises.head] + np.sqrt(1 - _KIN_PART**2) * values, values)
 
 
-def _unit(rows: NDArray[np.floating]) -> NDArray[np.float64]:
+def _unit(rows: AnyFloats) -> Floats64:
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(length, 1e-9), np.float64)
 
@@ -172,7 +172,7 @@ class World:
         truth = GroundTruth(**vars(titles), taste=taste, genre_weight=weight, activity=activity, taste_alone=in_process)
         return cls(spec, made, windows, people, truth, QueryBook.make(made, streams.generator("queries")))
 
-    def expected(self, request: PolicyRequest, slates: Slates, outcome: Outcomes) -> NDArray[np.float64]:
+    def expected(self, request: PolicyRequest, slates: Slates, outcome: Outcomes) -> Floats64:
         """Return [N] the exact expectation of each slate's outcome; see `choices.expected`."""
         return expected(request, slates, outcome)
 

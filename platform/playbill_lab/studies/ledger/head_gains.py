@@ -17,7 +17,7 @@ import polars as pl
 from scipy.special import stdtrit
 
 from playbill import metrics
-from playbill.arrays import Indices
+from playbill.arrays import Floats64, Indices
 from playbill.datasets import Request
 from playbill.definitions.specs import CanvasSpec, ResolvedModel
 from playbill.errors import StateError
@@ -39,8 +39,6 @@ NEGATIVES = 3
 LEAST = 10
 """Positives and negatives that a head needs."""
 _AT_ONCE = 512
-
-Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def _of_canvas(
 
 
 def _gain(
-    run: LedgerRun, head: str, rows: pl.DataFrame, ours: Sequence[Scores], theirs: Sequence[Scores], trained: int
+    run: LedgerRun, head: str, rows: pl.DataFrame, ours: Sequence[Floats64], theirs: Sequence[Floats64], trained: int
 ) -> HeadGain:
     label = (rows["value"] > 0).to_numpy().astype(np.float64)
     members = rows["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
@@ -186,12 +184,12 @@ def own_logits(run: LedgerRun, trained: ModelAnswerer, head: str, rows: pl.DataF
     return pl.DataFrame({"head": [head] * rows.height, "place": np.arange(rows.height), "logit": found})
 
 
-def _own(logits: Any, columns: Indices, competing: bool) -> Scores:
+def _own(logits: Any, columns: Indices, competing: bool) -> Floats64:
     values = logits.astype(np.float64)
     if competing:
         top = values.max(axis=1, keepdims=True)
         values = values - top - np.log(np.exp(values - top).sum(axis=1, keepdims=True))
-    own: Scores = np.where(columns == UNKNOWN, values.min(axis=1), values[np.arange(len(columns)), columns])
+    own: Floats64 = np.where(columns == UNKNOWN, values.min(axis=1), values[np.arange(len(columns)), columns])
     return own
 
 
@@ -204,12 +202,12 @@ def _requests(run: LedgerRun, canvas: CanvasSpec, states: npt.NDArray[Any]) -> l
     ]
 
 
-def _logits(cells: Sequence[LedgerCell], head: str) -> list[Scores]:
+def _logits(cells: Sequence[LedgerCell], head: str) -> list[Floats64]:
     return [cell.values.filter(pl.col("head") == head).sort("place")["logit"].to_numpy() for cell in cells]
 
 
 def auc_gain(
-    ours: Sequence[Scores], theirs: Sequence[Scores], label: Scores, members: Indices, resamples: int
+    ours: Sequence[Floats64], theirs: Sequence[Floats64], label: Floats64, members: Indices, resamples: int
 ) -> Interval:
     """Return the mean difference of areas under the curve, paired by member and seed.
 

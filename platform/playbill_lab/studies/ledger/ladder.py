@@ -16,10 +16,9 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from playbill.arrays import Floats64, Indices
+from playbill.arrays import Floats64, Indices, Ints64
 from playbill.datasets import Request
 from playbill.definitions.specs import ResolvedModel
 from playbill.evaluation.baselines.popularity import build_baseline
@@ -234,7 +233,7 @@ def k_means(points: Floats64, count: int, seed: int) -> Floats64:
     Source: Dhillon and Modha, "Concept decompositions for large sparse text data", Machine Learning 2001.
     """
     size = min(count, len(points))
-    start: npt.NDArray[np.int64] = np.random.default_rng(seed).choice(len(points), size, replace=False)
+    start: Ints64 = np.random.default_rng(seed).choice(len(points), size, replace=False)
     centres = points[start]
     for _ in range(ROUNDS):
         nearest: Indices = (points @ centres.T).argmax(axis=1)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from playbill.arrays import AnyInts, Bools, Floats64
+from playbill.arrays import AnyInts, Bools, Floats64, Ints64
 from playbill.errors import StateError
 from playbill.metrics.probabilities import auc, ece, log_loss
 from playbill_lab.simulator.engine.choices import Response
@@ -135,8 +135,8 @@ class Looks:
     """
 
     features: Floats64  # [L, F] public facts of each: see this module
-    row: npt.NDArray[np.int64]  # [L] place of its row on the page
-    column: npt.NDArray[np.int64]  # [L] its place in the row
+    row: Ints64  # [L] place of its row on the page
+    column: Ints64  # [L] its place in the row
     played: Bools  # [L]
     went_on: Floats64
     went_down: Floats64  # [L] whether the next row was looked at; nan where the row was not left here, or was the last
@@ -230,7 +230,7 @@ class PageReward:
         return found
 
 
-def _place(row: npt.NDArray[np.int64], column: npt.NDArray[np.int64]) -> Floats64:
+def _place(row: Ints64, column: Ints64) -> Floats64:
     return np.column_stack([row, column, row == 0, column == 0]).astype(np.float64)
 
 

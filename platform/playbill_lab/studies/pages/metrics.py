@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from playbill.arrays import Floats64, Indices
+from playbill.arrays import AnyInts, Bools, Floats64, Indices
 from playbill.definitions.specs.canvas import VIEWPORTS
 from playbill.ranking.page_rules import ROW_DECAY
-
-Pages = npt.NDArray[np.integer[Any]]
 
 __all__ = ["VIEWPORTS", "attention", "duplicate_rate", "page_coverage", "page_diversity", "page_ndcg", "page_recall"]
 
@@ -24,7 +22,7 @@ COLUMN_DECAY = 0.86
 """How much of the attention at a title reaches the next one of its row."""
 
 
-def relevant_places(pages: Pages, rows: Indices, titles: Indices) -> npt.NDArray[np.bool_]:
+def relevant_places(pages: AnyInts, rows: Indices, titles: Indices) -> Bools:
     """Mark [N, R, C] the places of pages that hold a relevant title, the first place of each title only.
 
     A title that is shown twice is found once, its later places are wasted; a pair that is there twice counts once.
@@ -36,7 +34,7 @@ def relevant_places(pages: Pages, rows: Indices, titles: Indices) -> npt.NDArray
     return (found & first_places(flat)).reshape(pages.shape)
 
 
-def first_places(flat: Pages) -> npt.NDArray[np.bool_]:
+def first_places(flat: AnyInts) -> Bools:
     """Mark each title's first place on its page, [N, P]; empty places are not marked."""
     order = np.argsort(flat, axis=1, kind="stable")
     ordered = np.take_along_axis(flat, order, 1)
@@ -47,7 +45,7 @@ def first_places(flat: Pages) -> npt.NDArray[np.bool_]:
     return found
 
 
-def page_recall(pages: Pages, rows: Indices, titles: Indices, m: int, n: int) -> Floats64:
+def page_recall(pages: AnyInts, rows: Indices, titles: Indices, m: int, n: int) -> Floats64:
     """Recall@m-by-n: relevant titles within the first m rows and n columns, over all relevant titles of the page.
 
     Recall@m-by-n = |{relevant titles in rows 1..m, columns 1..n}| / |{relevant titles}|. Range [0, 1], NaN for a page
@@ -75,7 +73,7 @@ def attention(rows: int, columns: int, row_decay: float = ROW_DECAY, column_deca
     return row_decay ** np.arange(rows)[:, None] * column_decay ** np.arange(columns)[None, :]
 
 
-def page_ndcg(pages: Pages, rows: Indices, titles: Indices, weights: Floats64 | None = None) -> Floats64:
+def page_ndcg(pages: AnyInts, rows: Indices, titles: Indices, weights: Floats64 | None = None) -> Floats64:
     """Page NDCG: attention that relevant titles get, over the most that as many titles could get on such a page.
 
     DCG = sum over places that hold a relevant title (first place of each) of attention[r, c], or of `weights` [R, C];
@@ -90,14 +88,14 @@ def page_ndcg(pages: Pages, rows: Indices, titles: Indices, weights: Floats64 | 
     return _over(gained, np.where(wanted > 0, best[np.minimum(wanted.astype(np.int64), seen.size)], 0.0))
 
 
-def duplicate_rate(pages: Pages) -> Floats64:
+def duplicate_rate(pages: AnyInts) -> Floats64:
     """Share of a page's filled places whose title is further up or left already, [N]. Range [0, 1); NaN when empty."""
     flat = pages.reshape(len(pages), -1)
     filled = (flat >= 0).sum(axis=1).astype(np.float64)
     return _over(filled - first_places(flat).sum(axis=1), filled)
 
 
-def page_diversity(pages: Pages, genres: npt.NDArray[Any]) -> Floats64:
+def page_diversity(pages: AnyInts, genres: npt.NDArray[Any]) -> Floats64:
     """Intra-page diversity: 1 - the mean cosine of genres [T, G] over pairs of different titles on the page, [N].
 
     Range [0, 1]; NaN for fewer than two titles; a title without a genre is like no other. Source: intra-list distance,
@@ -119,7 +117,7 @@ def page_diversity(pages: Pages, genres: npt.NDArray[Any]) -> Floats64:
     return 1.0 - alike
 
 
-def page_coverage(pages: Pages, titles: int) -> float:
+def page_coverage(pages: AnyInts, titles: int) -> float:
     """Catalogue coverage: share of the titles that are on some page. Range [0, 1].
 
     Source: Ge, Delgado-Battenfeld and Jannach, "Beyond accuracy", RecSys 2010.

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from playbill.arrays import AnyFloats, Floats64
+from playbill.arrays import AnyFloats, Floats64, Ints64
 from playbill.datasets import Request
 from playbill.definitions.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec
 from playbill.definitions.specs.canvas import PageSpec
@@ -117,7 +117,7 @@ class PagePolicy(ModelPolicy):
         return RowPlan(name, self.resolved.rows[name], name, source, genre)
 
 
-def policy_request(pages: Pages, places: npt.NDArray[np.int64], row: npt.NDArray[Any]) -> PolicyRequest:
+def policy_request(pages: Pages, places: Ints64, row: npt.NDArray[Any]) -> PolicyRequest:
     """Return the questions that rows of pages would be: nothing is on the page yet, and nothing hidden is told.
 
     `places` [Q] are the pages, `row` [Q] places in `canvases.ROWS`; -1 asks for the page itself.
@@ -160,7 +160,7 @@ def row_orders(pages: list[Page]) -> RowOrders:
     return RowOrders(rows, np.ones(rows.shape, np.float32))
 
 
-def page_titles(pages: list[Page]) -> npt.NDArray[np.int64]:
+def page_titles(pages: list[Page]) -> Ints64:
     """Return [N, R, K] the titles of built pages, -1 fills."""
     titles = np.full((len(pages), on.MOST_ROWS, PLACES), -1, np.int64)
     for number, page in enumerate(pages):

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from playbill.arrays import Ints64
+from playbill.arrays import Bools, Floats32, Floats64, Ints32, Ints64
 from playbill.datasets import make_split
 from playbill.definitions.specs.canvas import VIEWPORTS, PageSpec
 from playbill.definitions.zoo import Zoo
@@ -113,7 +112,7 @@ def run_pages(zoo: Zoo, options: PagesOptions, folder: Path, tell: Tell = lambda
     )
 
 
-def group(world: World, of: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+def group(world: World, of: tuple[int, ...]) -> Bools:
     """Return [M] the members of a group."""
     return np.isin(np.arange(len(world.people)) % GROUPS, of)
 
@@ -152,7 +151,7 @@ def page_policy(fitted: Fitted, world: World, page: PageSpec) -> PagePolicy:
     return policy
 
 
-def _metrics(judged: JudgedPages, arm: str, model: PageReward, world: World) -> dict[str, npt.NDArray[np.float64]]:
+def _metrics(judged: JudgedPages, arm: str, model: PageReward, world: World) -> dict[str, Floats64]:
     titles, facts = judged.titles[arm], judged.facts[arm]
     there = titles >= 0
     found = {
@@ -172,7 +171,7 @@ def _metrics(judged: JudgedPages, arm: str, model: PageReward, world: World) -> 
 
 
 def _intervals(
-    values: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], member: Ints64, options: PagesOptions
+    values: Mapping[str, Mapping[str, Floats64]], member: Ints64, options: PagesOptions
 ) -> dict[str, dict[str, dict[str, Interval]]]:
     """Return intervals of every metric, and of its difference from the first arm's, by member."""
     first = values[options.arms[0]]
@@ -183,7 +182,7 @@ def _intervals(
     return found
 
 
-def _interval(values: npt.NDArray[np.float64], member: Ints64, seed: int) -> Interval:
+def _interval(values: Floats64, member: Ints64, seed: int) -> Interval:
     known = ~np.isnan(values)
     return MemberBootstrap(member[known], RESAMPLES, seed).intervals(values[known, None])[0]
 
@@ -205,8 +204,8 @@ class JudgedPages:
 
     member: Ints64  # [N]
     titles: dict[str, Ints64]  # Arm -> [N, R, C]
-    facts: dict[str, npt.NDArray[np.float64]]  # Arm -> [N, R, C, F]
-    known: dict[str, npt.NDArray[np.bool_]]  # Arm -> [N, R, C] titles that the member had played before
+    facts: dict[str, Floats64]  # Arm -> [N, R, C, F]
+    known: dict[str, Bools]  # Arm -> [N, R, C] titles that the member had played before
     relevant: tuple[Ints64, Ints64]  # [M] pages and titles of plays in the days after each page
     discovered: tuple[Ints64, Ints64]  # [M] those of them that the member had never played
 
@@ -218,7 +217,7 @@ class Probe:
     base: Policy
     policy: PagePolicy
     arms: Mapping[str, PageSpec]  # Arm -> what its pages keep to
-    members: npt.NDArray[np.bool_]  # [M] whose pages are built
+    members: Bools  # [M] whose pages are built
     from_day: int
     most: int  # Pages at most
     parts: list[dict[str, Any]] = field(default_factory=list)
@@ -233,7 +232,7 @@ class Probe:
         """Let the base answer."""
         return self.base.answer(request, rng)
 
-    def probabilities(self, request: PolicyRequest, titles: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    def probabilities(self, request: PolicyRequest, titles: Ints32) -> Floats32:
         """Return the base's probabilities."""
         return self.base.probabilities(request, titles)
 
