@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from playbill.definitions.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.definitions.zoo import Zoo
@@ -155,30 +155,30 @@ def _canvas(name: str) -> CanvasSpec:
 
 
 def _model(objective: str, capacity: str, recipe: StudyRecipe, judged_by: str) -> ModelSpec:
-    size = CAPACITIES[capacity]
-    head = HeadSpec.model_validate({"label": LABEL, "loss": "softmax", "reward": objective})
-    return ModelSpec.model_validate(
-        {
-            "name": f"{objective}_{capacity}",
-            "version": 1,
-            "features": NO_FEATURES,
-            "canvases": CANVASES,
-            "rows": [],
-            "history": {"length": recipe.history},
-            "titles": {"metadata": ["genres", "kind", "original_language", "synopsis"]},
-            "trunk": {"type": "gated_transformer", "dim": size.dim, "layers": size.layers, "heads": size.heads},
-            "heads": {HEAD: head},
-            "training": {
-                "epochs": recipe.epochs,
-                "min_steps": recipe.min_steps,
-                "stride": recipe.history,
-                "seed": recipe.seed,
-            },
-            "evaluate": {
-                "protocol": "global_time_successive",
-                "baselines": ["popular_7d"],
-                "slices": [],
-                "reward": judged_by,
-            },
-        }
+    return model_spec(
+        f"{objective}_{capacity}",
+        recipe,
+        CAPACITIES[capacity],
+        canvases=CANVASES,
+        rows=[],
+        titles={"metadata": ["genres", "kind", "original_language", "synopsis"]},
+        heads={HEAD: HeadSpec.model_validate({"label": LABEL, "loss": "softmax", "reward": objective})},
+        evaluate=EVALUATE | {"reward": judged_by},
     )
+
+
+EVALUATE = {"protocol": "global_time_successive", "baselines": ["popular_7d"], "slices": []}
+
+
+def model_spec(name: str, recipe: StudyRecipe, size: Capacity, **sections: Any) -> ModelSpec:
+    """Return the definition of a gated transformer over members' histories, with other sections as given."""
+    training = {"epochs": recipe.epochs, "min_steps": recipe.min_steps, "stride": recipe.history, "seed": recipe.seed}
+    shared = {
+        "name": name,
+        "version": 1,
+        "features": NO_FEATURES,
+        "history": {"length": recipe.history},
+        "trunk": {"type": "gated_transformer", "dim": size.dim, "layers": size.layers, "heads": size.heads},
+        "training": training,
+    }
+    return ModelSpec.model_validate(shared | sections)

@@ -15,7 +15,7 @@ import polars as pl
 
 from playbill.arrays import AnyFloats, Floats64, Ints64
 from playbill.datasets import Request
-from playbill.definitions.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel, RowSpec
+from playbill.definitions.specs import CanvasSpec, ModelSpec, ResolvedModel, RowSpec
 from playbill.definitions.specs.canvas import PageSpec
 from playbill.definitions.zoo import Zoo
 from playbill.errors import UnknownNameError
@@ -24,13 +24,13 @@ from playbill.ranking.page_builder import Page, build_page
 from playbill.ranking.page_rules import PageRules, RowCandidate, RowEntry, RowValues, valued_by
 from playbill.ranking.row_plans import RowPlan
 from playbill.ranking.scoring.row_scoring import PageState
-from playbill_lab.bridge.live_features import NO_FEATURES
 from playbill_lab.bridge.model_policy import ModelPolicy
 from playbill_lab.simulator.engine.steps import listed_by_rule
 from playbill_lab.simulator.policies.page_orders import Pages, RowOrders
 from playbill_lab.simulator.policies.policy_request import LatentIntent, PolicyRequest
 from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.canvases import ROWS
+from playbill_lab.studies.objective.arms import EVALUATE, Capacity, StudyRecipe, model_spec
 
 PLACES = int(on.SIZE[on.HOME])
 
@@ -189,22 +189,18 @@ WRITTEN = (
 
 
 @dataclass(frozen=True)
-class PagesRecipe:
+class PagesRecipe(StudyRecipe):
     """How the model is trained."""
 
     dim: int = 48
     layers: int = 2
-    history: int = 60  # Tokens of a member's past
-    epochs: int = 3
-    min_steps: int = 300
-    seed: int = 17
 
 
 def pages_model(zoo: Zoo, recipe: PagesRecipe) -> ResolvedModel:
     """Return the definition of the model: four heads of the zoo's labels, one canvas, the simulated service's rows."""
     return ResolvedModel(
         model=_model(recipe),
-        labels={name: _label(zoo, name) for name in LABELS},
+        labels={name: zoo.labels[name] for name in LABELS},
         rewards={},
         canvases={"home": _home()},
         rows={name: _row(name) for name in WRITTEN},
@@ -228,10 +224,6 @@ def page_spec(arm: str) -> PageSpec:
     return PageSpec.model_validate({"strategy": order, **VALUES.get(by, {}), "placed": placed, "maximum_rows": 8})
 
 
-def _label(zoo: Zoo, name: str) -> LabelSpec:
-    return zoo.labels[name]
-
-
 def _home() -> CanvasSpec:
     return CanvasSpec.model_validate(
         {
@@ -253,28 +245,18 @@ def _row(name: str) -> RowSpec:
 
 
 def _model(recipe: PagesRecipe) -> ModelSpec:
-    return ModelSpec.model_validate(
-        {
-            "name": "pages",
-            "version": 1,
-            "features": NO_FEATURES,
-            "canvases": ["home"],
-            "rows": list(WRITTEN),
-            "history": {"length": recipe.history},
-            "titles": {"metadata": ["genres", "kind", "original_language"]},
-            "trunk": {"type": "gated_transformer", "dim": recipe.dim, "layers": recipe.layers, "heads": 2},
-            "heads": {
-                "discovery_play": {"label": "discovery_play", "loss": "softmax"},
-                EXPECTED: {"label": "shown_play", "loss": "bce"},
-                "row_play": {"label": "row_play", "loss": "bce"},
-                "visit_continues": {"label": "visit_continues", "loss": "bce", "weight": 0.3},
-            },
-            "training": {
-                "epochs": recipe.epochs,
-                "min_steps": recipe.min_steps,
-                "stride": recipe.history,
-                "seed": recipe.seed,
-            },
-            "evaluate": {"protocol": "global_time_successive", "baselines": ["popular_7d"], "slices": []},
-        }
+    return model_spec(
+        "pages",
+        recipe,
+        Capacity(recipe.dim, recipe.layers, 2),
+        canvases=["home"],
+        rows=list(WRITTEN),
+        titles={"metadata": ["genres", "kind", "original_language"]},
+        heads={
+            "discovery_play": {"label": "discovery_play", "loss": "softmax"},
+            EXPECTED: {"label": "shown_play", "loss": "bce"},
+            "row_play": {"label": "row_play", "loss": "bce"},
+            "visit_continues": {"label": "visit_continues", "loss": "bce", "weight": 0.3},
+        },
+        evaluate=EVALUATE,
     )
