@@ -7,11 +7,9 @@ from datetime import UTC, datetime
 import polars as pl
 import pyarrow as pa
 
-EVENT_AT = "event_timestamp"
-"""Feast's name of the entity rows' time column."""
+EVENT_AT = "event_timestamp"  # Feast's name of the entity rows' time column
 
-MOMENT = pl.Datetime("us", "UTC")
-"""How moments are compared: in microseconds, with a zone."""
+MOMENT = pl.Datetime("us", "UTC")  # How moments are compared: in microseconds, with a zone
 
 
 def in_utc(column: str, kind: pl.DataType) -> pl.Expr:

@@ -22,8 +22,7 @@ from polars.datatypes import DataTypeClass
 from playbill_feast.errors import Mistake, StoreDataError
 from playbill_feast.frames import in_utc
 
-APPENDED = ".appended"
-"""What the folder of parts appended to a single file is called, after the file's own name."""
+APPENDED = ".appended"  # What the folder of parts appended to a single file is called, after the file's own name
 
 STATE = "_state.json"
 """Beside parts: JSON whose `digests` give the SHA-256 of files of its folder; others are not compared."""

@@ -44,13 +44,11 @@ class RaySettings(BaseModel):
 
 
 ROW = "__row"
-ROWS, JOINED = -1, -2
-"""What a piece is, in the place of its view's number: entity rows, joined features."""
+ROWS, JOINED = -1, -2  # What a piece is, in the place of its view's number: entity rows, joined features
 PIECES = pa.schema(
     [("partition", pa.int64()), ("view", pa.int64()), ("start", pa.int64()), ("payload", pa.large_binary())]
 )
-BATCH_ROWS = 1_000_000
-"""Values that are held at once while they are cut, at most."""
+BATCH_ROWS = 1_000_000  # Values that are held at once while they are cut, at most
 _PARTITION = "__partition"
 
 

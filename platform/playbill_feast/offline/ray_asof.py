@@ -44,10 +44,8 @@ from playbill_feast.offline.partitions import (
 )
 
 PARTITIONS_PER_WORKER = 4
-RAY_ADDRESS = "RAY_ADDRESS"
-"""Variable that Ray Jobs and KubeRay set to the cluster's address."""
-STARTED_HERE = "local"
-"""The address that starts a cluster on this machine even where the environment names another."""
+RAY_ADDRESS = "RAY_ADDRESS"  # Variable that Ray Jobs and KubeRay set to the cluster's address
+STARTED_HERE = "local"  # The address that starts a cluster on this machine even where the environment names another
 
 _HTTP2_SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 # How every HTTP/2 connection begins, RFC 9113 section 3.4; a server answers with settings of its own.

@@ -22,8 +22,7 @@ from playbill_feast.frames import MOMENT
 from playbill_feast.offline.scan_filter import ScanFilter
 
 BATCH_ROWS = 50_000
-PROBED_ROWS = 1_000
-"""Rows of a query that its column types are taken from; a table has declared ones."""
+PROBED_ROWS = 1_000  # Rows of a query that its column types are taken from; a table has declared ones
 
 MAX_FILTER_KEYS = 500
 """With more distinct keys than this the whole time range is read: databases limit a statement's parameters."""

@@ -14,8 +14,7 @@ from playbill_feast.errors import StoreIntegrityError
 from playbill_feast.online.row_codec import Ints, PackedRows, StoredColumn, pack, unpack
 from playbill_feast.online.row_layout import NEVER, PackedField, RowLayout, parse_layout
 
-Progress = Callable[[int], object]
-"""Called with the number of rows written since its last call."""
+Progress = Callable[[int], object]  # Called with the number of rows written since its last call
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,7 @@ _SCALAR_TYPES = {
     "bytes": pa.large_binary(),
     "proto": pa.large_binary(),
 }
-EVENT_TIME = "__event_timestamp"
-"""Column of event times: microseconds, UTC, null where an entity has no row."""
+EVENT_TIME = "__event_timestamp"  # Column of event times: microseconds, UTC, null where an entity has no row
 
 
 def item_kind(kind: str) -> str | None:
@@ -274,8 +273,7 @@ def _texts(blobs: Blobs, kind: str) -> list[Any]:
     return list(map(decode, slices(blobs))) if kind == "string" else list(slices(blobs))
 
 
-READABLE = frozenset({*FIXED, "string"})
-"""Kinds that `series_of` reads."""
+READABLE = frozenset({*FIXED, "string"})  # Kinds that `series_of` reads
 
 
 def series_of(name: str, column: StoredColumn) -> pl.Series:

@@ -21,8 +21,7 @@ from playbill_feast.connections import expand_variables
 from playbill_feast.errors import StoreConfigError, StoreServiceError
 from playbill_feast.online.backend import Progress, ReadRequest, RowBatch
 
-_ROWS_PER_SCRIPT = 1_000
-"""Redis answers nobody else while a script runs, a few milliseconds for this many."""
+_ROWS_PER_SCRIPT = 1_000  # Redis answers nobody else while a script runs, a few milliseconds for this many
 _SCRIPTS_PER_ROUND_TRIP = 20
 _KEYS_PER_READ = 50_000
 _KEYS_PER_SCAN = 5_000

@@ -36,16 +36,12 @@ _PLANS_KEPT = 1000
 class ViewPlan:
     """One view's part of a request."""
 
-    view: Any
-    """Feast's feature view, with the projection of the request."""
-    stored: str
-    """Its name in the database."""
-    keys: KeyKinds
-    """The request's columns that make up the key, in the order of the view's join keys."""
+    view: Any  # Feast's feature view, with the projection of the request
+    stored: str  # Its name in the database
+    keys: KeyKinds  # The request's columns that make up the key, in the order of the view's join keys
     fields: tuple[PackedField, ...]
     types: tuple[ValueType, ...]
-    names: tuple[str, ...]
-    """The columns' names in the response."""
+    names: tuple[str, ...]  # The columns' names in the response
     ttl_us: int | None
 
 
@@ -54,8 +50,7 @@ class RequestPlan:
     """A request without its entities."""
 
     views: tuple[ViewPlan, ...]
-    groups: list[Any]
-    """Feast's own list of views and their features."""
+    groups: list[Any]  # Feast's own list of views and their features
     join_keys: frozenset[str]
     key_of_entity: Mapping[str, str]
     key_types: Mapping[str, ValueType]

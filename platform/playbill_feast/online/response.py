@@ -31,8 +31,7 @@ class RequestColumn:
 
     name: str
     values: Sequence[Any]
-    protos: Sequence[Value] | None
-    """The same as Feast's values, where the request came as such or had to be converted."""
+    protos: Sequence[Value] | None  # The same as Feast's values, where the request came as such or had to be converted
     kind: str
 
 
@@ -40,14 +39,11 @@ class RequestColumn:
 class OpenedView:
     """One view's part of a response."""
 
-    names: Sequence[str]
-    """Names of the columns in the response."""
+    names: Sequence[str]  # Names of the columns in the response
     types: Sequence[ValueType]
     rows: PackedRows
-    expired: Flags | None
-    """Which rows are past the view's ttl, None for no row."""
-    version: tuple[str, int] | None = None
-    """The view's name and version, where the request includes them."""
+    expired: Flags | None  # Which rows are past the view's ttl, None for no row
+    version: tuple[str, int] | None = None  # The view's name and version, where the request includes them
 
     def columns(self) -> list[StoredColumn]:
         """Return the columns with expired values taken out."""

@@ -65,13 +65,11 @@ def slices(blobs: Blobs) -> list[bytes]:
 
 
 Flags = NDArray[np.bool_]
-Layouts = Callable[[int], RowLayout]
-"""Schema id -> layout."""
+Layouts = Callable[[int], RowLayout]  # Schema id -> layout
 
 _NO_BYTES = np.empty(0, np.uint8)
 _CASTS = {("int32", "int64"), ("int32", "float64"), ("float32", "float64"), ("int64", "float64"), ("bool", "int64")}
-_STAMP = 8
-"""Bytes of a row that say how to read it: version and schema."""
+_STAMP = 8  # Bytes of a row that say how to read it: version and schema
 
 
 class StoredColumn(NamedTuple):
@@ -79,20 +77,16 @@ class StoredColumn(NamedTuple):
 
     kind: str
     values: NDArray[np.generic] | Blobs
-    valid: Flags | None = None
-    """Which values are there, None for all of them."""
+    valid: Flags | None = None  # Which values are there, None for all of them
 
 
 @dataclass(frozen=True, slots=True)
 class PackedRows:
     """N requested rows, opened."""
 
-    found: Flags
-    """Which entities have a row."""
-    event_us: Ints
-    """Event time in microseconds since 1970, `NEVER` where there is no row."""
-    columns: list[StoredColumn]
-    """In the order of the requested fields."""
+    found: Flags  # Which entities have a row
+    event_us: Ints  # Event time in microseconds since 1970, `NEVER` where there is no row
+    columns: list[StoredColumn]  # In the order of the requested fields
 
 
 def pack(

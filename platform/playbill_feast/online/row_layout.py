@@ -26,10 +26,8 @@ import numpy as np
 from playbill_feast.errors import StoreIntegrityError
 
 FORMAT_VERSION = 1
-NEVER = -(2**63)
-"""Stands for "no created time" in a row: every created time is later."""
-NO_TIME = -(2**63)
-"""Stands for a null inside a list of times."""
+NEVER = -(2**63)  # Stands for "no created time" in a row: every created time is later
+NO_TIME = -(2**63)  # Stands for a null inside a list of times
 
 FIXED = {"int64": "<i8", "float64": "<f8", "time": "<i8", "int32": "<i4", "float32": "<f4", "bool": "|u1"}
 """Kinds of a fixed width. `time` is microseconds since 1970, UTC."""

@@ -64,8 +64,7 @@ def feature_frame(rows: PackedRows, names: Sequence[str], alive: np.ndarray[Any,
 _LOG = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _A_MICROSECOND = timedelta(microseconds=1)
-_ROWS_PER_BATCH = 200_000
-"""Packed at a time: a hundred bytes of Python objects per row beside the row itself."""
+_ROWS_PER_BATCH = 200_000  # Packed at a time: a hundred bytes of Python objects per row beside the row itself
 FeastRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 
 

@@ -37,8 +37,7 @@ class VectorTable:
     """All vectors of a view at one version of it."""
 
     version: object
-    matrix: Floats
-    """(V, D): V vectors of D numbers."""
+    matrix: Floats  # (V, D): V vectors of D numbers
     norms: Floats
     keys: list[bytes]
     rows: list[bytes]
@@ -51,8 +50,7 @@ class Neighbours:
 
     keys: list[bytes]
     rows: list[bytes]
-    distances: list[float]
-    """Smaller is nearer: 1 - cosine, the negative inner product, or the Euclidean distance."""
+    distances: list[float]  # Smaller is nearer: 1 - cosine, the negative inner product, or the Euclidean distance
 
 
 def vector_field(view: Any) -> PackedField:

@@ -35,8 +35,7 @@ from playbill_lab.simulator.world.checkpoint import read_world
 from playbill_lab.simulator.world.launches import DAY_US
 from playbill_lab.simulator.world.world import World
 
-FALSE_START = 0.1
-"""A play left before this share of its title was watched is a false start."""
+FALSE_START = 0.1  # A play left before this share of its title was watched is a false start
 
 ArmProgress = Callable[[str, int, int], None]
 """Called with an arm's name, days simulated so far and days in all, over every arm and run."""
@@ -144,8 +143,7 @@ def _in_test(events: pl.DataFrame, first_us: int) -> pl.DataFrame:
     )
 
 
-MEMBERS = 2000
-"""Members who take part where nothing else is said."""
+MEMBERS = 2000  # Members who take part where nothing else is said
 
 
 @dataclass(frozen=True)
@@ -243,8 +241,7 @@ def _check_features(bundle: Bundle, features: LiveFeatures, name: str) -> None:
         )
 
 
-SIMULATED_AB = PREFIX + "simulated_ab"
-"""Tag of a version: the run of the last simulated A/B that it was an arm of."""
+SIMULATED_AB = PREFIX + "simulated_ab"  # Tag of a version: the run of the last simulated A/B that it was an arm of
 
 
 def record_ab(tracking: Tracking, ab: ServedAb) -> str:

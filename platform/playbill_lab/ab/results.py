@@ -18,8 +18,7 @@ from playbill.files import write_text
 from playbill.metrics import Interval
 from playbill.versions.tracking import Tracking
 
-EXPERIMENTS = "experiments"
-"""MLflow's experiment, after the workspace's name."""
+EXPERIMENTS = "experiments"  # MLflow's experiment, after the workspace's name
 BLUE, BLACK, RED = "#4477aa", "#222222", "#aa3377"
 
 

@@ -18,8 +18,7 @@ from playbill_lab.simulator.engine.choices import Response
 from playbill_lab.simulator.policies.policy_request import LatentIntent, check_slates
 from playbill_lab.simulator.world.canvases import CANVASES
 
-Questions = dict[str, PolicyRequest]
-"""Canvas -> questions of its own, with candidates."""
+Questions = dict[str, PolicyRequest]  # Canvas -> questions of its own, with candidates
 DRAWS = 6_000
 _SIGMAS = 5.0
 _KEPT = 40

@@ -56,8 +56,7 @@ def find(lists: Ints32, member: AnyInts, title: Ints32) -> Ints64:
 
 
 _SERIES = KINDS.index("series")
-_AGAIN = (0.65, 0.4, 0.22)
-"""Chance that a finished episode is followed by a second, third and fourth one at once."""
+_AGAIN = (0.65, 0.4, 0.22)  # Chance that a finished episode is followed by a second, third and fourth one at once
 _FINISHED, _LEFT, _PARTLY = (0.93, 1.0), (0.005, 0.08), (0.12, 0.8)
 """Share of a film or episode that is played, by how it ends."""
 _SECOND = 1_000_000

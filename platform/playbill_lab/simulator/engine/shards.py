@@ -24,13 +24,11 @@ from playbill_lab.simulator.world.random_streams import Streams
 from playbill_lab.simulator.world.state import State
 from playbill_lab.simulator.world.world import World
 
-MOST_SESSIONS = 3
-"""Visits of a member on one day, at most."""
+MOST_SESSIONS = 3  # Visits of a member on one day, at most
 WEEKDAY = np.array([0.9, 0.88, 0.9, 0.95, 1.12, 1.2, 1.05])
 HOURS = np.array([3, 2, 1, 1, 1, 1, 2, 3, 3, 3, 3, 4, 5, 4, 4, 4, 5, 6, 8, 11, 13, 12, 8, 5], np.float64)
 """Visits by hour of the local day, in parts."""
-BLOCK_MEMBERS = 12_500
-"""Members simulated together. It does not depend on the machine, so neither does what they do."""
+BLOCK_MEMBERS = 12_500  # Members simulated together. It does not depend on the machine, so neither does what they do
 _APART_US = 300 * 1_000_000
 _MOST_ROUNDS = 1_000
 

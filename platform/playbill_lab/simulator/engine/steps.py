@@ -17,8 +17,7 @@ from playbill_lab.simulator.world import canvases as on
 from playbill_lab.simulator.world.effects import next_row_of
 
 SECOND = 1_000_000
-MOST_TURNS = 6
-"""Pages and plays of a visit, at most."""
+MOST_TURNS = 6  # Pages and plays of a visit, at most
 _LISTING, _TRAILER, _REMINDING, _BESIDE = 0.2, 0.3, 0.5, 0.7
 _HAS_MORE_LIKE_IT = (on.HOME, on.SEARCH, on.BILLBOARD, on.KIDS)
 _AFTER_FINISH = ((on.POST_PLAY, 0.55), (on.BILLBOARD, 0.15))

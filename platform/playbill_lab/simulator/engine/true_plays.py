@@ -34,17 +34,13 @@ from playbill_lab.simulator.world.effects import examination_logit, next_row_of
 from playbill_lab.simulator.world.event_log import QUESTIONS_EACH
 from playbill_lab.simulator.world.world import World
 
-MOST_MEMBERS = 20_000
-"""Members of a world that is run again: a minute, on one core."""
-MOST_CELLS = 200_000_000
-"""Requests x titles that are held: 800 MB."""
+MOST_MEMBERS = 20_000  # Members of a world that is run again: a minute, on one core
+MOST_CELLS = 200_000_000  # Requests x titles that are held: 800 MB
 ARRIVALS = np.exp(np.linspace(-7.0, 9.0, 33))
 """[S] times at which the race is looked at; weights sum to 1, so few titles come before the first or after the last."""
-DRAWS = 64
-"""Lists drawn of a policy that gives no scores."""
+DRAWS = 64  # Lists drawn of a policy that gives no scores
 _AT_ONCE = 32
-_GENRES = 4
-"""Genres of a genre row that are followed up, the likeliest first."""
+_GENRES = 4  # Genres of a genre row that are followed up, the likeliest first
 _STEP = float(np.log(ARRIVALS[1] / ARRIVALS[0]))
 
 

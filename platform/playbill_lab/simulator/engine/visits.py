@@ -31,8 +31,7 @@ OPENING = ((on.SEARCH, 0.12), (on.COMING_SOON, 0.04), (on.SCREENSAVER, 0.04), (o
 """Where a visit begins instead of home, and how often."""
 INTENT_SHARE, INTENT_SIZE, INTENT_SHIFT = 0.6, 1.0, 0.15
 """Visits with an intent; its weight beside taste; chance that it changes after a play."""
-MISSING_SHARE = 0.12
-"""Searches for a title that the catalogue does not have."""
+MISSING_SHARE = 0.12  # Searches for a title that the catalogue does not have
 DONE = np.int8(-1)
 _SHOWN = on.MOST_ROWS * 8
 

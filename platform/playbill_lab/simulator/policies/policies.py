@@ -52,8 +52,7 @@ def placed(weight: Floats32, titles: Ints32) -> Floats32:
     return np.asarray(np.divide(own, left, out=np.zeros_like(own), where=own > 0), np.float32)
 
 
-CHUNK = 512
-"""Questions scored at once. A draw belongs to a chunk of this size, so that threads do not change it."""
+CHUNK = 512  # Questions scored at once. A draw belongs to a chunk of this size, so that threads do not change it
 
 _DEEPEST, _LOWEST = 30.0, np.float32(-1e30)
 

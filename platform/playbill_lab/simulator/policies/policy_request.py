@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from playbill_lab.simulator.world.world import World
 
 
-UPCOMING_DAYS = {on.COMING_SOON: 28, on.PRE_LAUNCH: 7}
-"""Canvas of previews -> how far ahead it looks."""
+UPCOMING_DAYS = {on.COMING_SOON: 28, on.PRE_LAUNCH: 7}  # Canvas of previews -> how far ahead it looks
 _UNWATCHED = (on.HOME, on.KIDS, on.BILLBOARD, on.POST_PLAY, on.SCREENSAVER)
 _WATCHED_TOO = (on.CONTINUE_WATCHING, on.TOP_10, on.MY_LIST, on.WATCH_IT_AGAIN)
 

@@ -71,8 +71,7 @@ class BehaviourModel:
     h_base: float = 0.004
     h_effect: float = 1.0
     h_most: float = 0.15
-    glad_most: float = 3.0
-    """Largest size of a member's satisfaction."""
+    glad_most: float = 3.0  # Largest size of a member's satisfaction
 
     def hazard(self, satisfaction: Floats64) -> Floats64:
         """Return h(S): the probability to leave at the end of a day."""

@@ -13,8 +13,7 @@ CANVASES = (
 """Every canvas; its place is its code."""
 HOME, KIDS, BILLBOARD, SEARCH, MORE_LIKE_THIS, POST_PLAY, SCREENSAVER, COMING_SOON, PRE_LAUNCH, ROW_RANKING = range(10)
 
-PREVIEWS = (COMING_SOON, PRE_LAUNCH)
-"""Canvases of titles that cannot be played yet: they have trailers, and reminders."""
+PREVIEWS = (COMING_SOON, PRE_LAUNCH)  # Canvases of titles that cannot be played yet: they have trailers, and reminders
 
 ROWS = (
     *("continue_watching", "top_picks", "top_10", "because_you_watched", "new_releases", "trending", "my_list"),
@@ -56,10 +55,8 @@ CANVAS_PLACES = {
 """Canvases of titles. `row_ranking` shows the rows of a page: what is on them is asked for as `home`."""
 ROW_DRAW = {CONTINUE_WATCHING: 0.4, TOP_10: 0.2, MY_LIST: 0.8, NEW_RELEASES: 0.1, WATCH_IT_AGAIN: 0.3}
 """Added to the log odds of a click in the row: what the row's name promises."""
-NEXT_ROW = 0.78
-"""Chance to scroll on to the next row of a page where nothing was played."""
-MOST_ROWS = 8
-"""Rows of a page at most."""
+NEXT_ROW = 0.78  # Chance to scroll on to the next row of a page where nothing was played
+MOST_ROWS = 8  # Rows of a page at most
 
 SIZE = np.array([CANVAS_PLACES[code].size for code in sorted(CANVAS_PLACES)], np.int16)
 LOOK = np.array([CANVAS_PLACES[code].look for code in sorted(CANVAS_PLACES)])

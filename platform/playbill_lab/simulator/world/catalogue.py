@@ -44,8 +44,7 @@ GENRES = {
 }
 """Genre -> its share of a catalogue, before the limit of three of a title."""
 KIND_SHARES = {"film": 0.6, "series": 0.35, "game": 0.05}
-ENGLISH_SHARE = 0.5
-"""Titles made in English, where a service speaks it; the other languages share the rest."""
+ENGLISH_SHARE = 0.5  # Titles made in English, where a service speaks it; the other languages share the rest
 KIDS_GENRES = ("animation", "family")
 ORIGINS = {
     "en": ("US", "GB", "AU"),
@@ -63,16 +62,14 @@ ORIGINS = {
 }
 """Language -> where titles in it are made."""
 MATURITY = ("all", "7+", "13+", "16+", "18+")
-KNOWN_FROM = datetime(2000, 1, 1, tzinfo=UTC)
-"""`valid_from` of titles until a world announces them."""
+KNOWN_FROM = datetime(2000, 1, 1, tzinfo=UTC)  # `valid_from` of titles until a world announces them
 _MOST_GENRES = 3
 _RUNTIMES = {"film": (105.0, 22.0), "series": (46.0, 12.0), "game": (25.0, 8.0)}
 
 Whole = npt.NDArray[np.int16]
 
 
-MOST_PARTS = 6
-"""Parts of a franchise, at most; each number from 2 on is as likely."""
+MOST_PARTS = 6  # Parts of a franchise, at most; each number from 2 on is as likely
 _WORD = {
     "en": "Part",
     "es": "Parte",

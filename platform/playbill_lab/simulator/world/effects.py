@@ -68,8 +68,7 @@ GENRE_DAYS = {
     "fantasy": 360,
 }
 """Genre -> the day of the year at which it is wanted most."""
-WEEKEND = np.array([-0.5, -0.6, -0.5, -0.3, 0.5, 1.0, 0.6])
-"""How much of a weekend a day is, from Monday on."""
+WEEKEND = np.array([-0.5, -0.6, -0.5, -0.3, 0.5, 1.0, 0.6])  # How much of a weekend a day is, from Monday on
 WEEKEND_KINDS = {"film": 1.0, "series": -1.0}
 ROWS_BY_DEVICE = {
     "tv": {"top_10": 1.0, "new_releases": 0.6, "trending": -0.5},
@@ -77,10 +76,8 @@ ROWS_BY_DEVICE = {
     "web": {"my_list": 0.8, "genre_rows": 0.6, "because_you_watched": 0.4},
     "tablet": {"because_you_watched": 0.8, "watch_it_again": 0.8},
 }
-RECENT = np.array([1.0, 0.45, 0.2])
-"""Weights of the titles finished last, newest first."""
-_HOUR_WIDTH, _DAY_WIDTH = 3.0, 5.0
-"""Concentration of the bumps: some five hours wide, some nine weeks wide."""
+RECENT = np.array([1.0, 0.45, 0.2])  # Weights of the titles finished last, newest first
+_HOUR_WIDTH, _DAY_WIDTH = 3.0, 5.0  # Concentration of the bumps: some five hours wide, some nine weeks wide
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,8 +32,7 @@ EVENT = np.dtype([(name, kind) for kind, names in _COLUMNS.items() for name in n
 """One event; -1, or NaN, where a column has nothing."""
 _BLANK = np.array([tuple(np.nan if EVENT[name].kind == "f" else -1 for name in EVENT.names or ())], EVENT)
 
-QUESTIONS_EACH = 1_000_000
-"""A question's number is the member's number times this, plus the member's own count."""
+QUESTIONS_EACH = 1_000_000  # A question's number is the member's number times this, plus the member's own count
 
 CODE = {name: number for number, name in enumerate(ACTIONS)}
 Events = NDArray[Any]

@@ -20,8 +20,7 @@ from playbill_lab.simulator.world.spec import WorldSpec
 DAY_US = 86_400_000_000
 HOUR_US = 3_600_000_000
 NEVER = np.int64(2**62)
-ANNOUNCED_DAYS = 28
-"""Metadata of a title is known this long before its first launch."""
+ANNOUNCED_DAYS = 28  # Metadata of a title is known this long before its first launch
 LAUNCH_HOUR = 8
 _MOST_LAUNCHES = 0.4
 _UPCOMING_WEEKS = 4

@@ -112,10 +112,8 @@ def device_of(members: MemberArrays, member: AnyInts, luck: Floats64) -> NDArray
 
 ACTIVITY_PROBABILITIES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 """Where the distribution of activity is known."""
-POPULARITY_GINI = 0.6336
-"""Gini coefficient of ratings per title, over titles with one at least."""
-ACTIVITY_MEAN = 165.5975
-"""Ratings per member."""
+POPULARITY_GINI = 0.6336  # Gini coefficient of ratings per title, over titles with one at least
+ACTIVITY_MEAN = 165.5975  # Ratings per member
 ACTIVITY_MEDIAN = 96.0
 ACTIVITY_RELATIVE = (
     *(0.2083, 0.2083, 0.2396, 0.2812, 0.3958, 0.5312, 0.7292, 1.0),

@@ -23,16 +23,13 @@ from playbill.arrays import AnyInts, Floats32, Ints64
 from playbill_lab.simulator.world.catalogue import WorldCatalogue
 from playbill_lab.simulator.world.title_words import TONGUES, make_names
 
-ABSENT = -1
-"""Stands for a title that the catalogue does not have."""
+ABSENT = -1  # Stands for a title that the catalogue does not have
 ABSENT_NAMES = 512
 OWN_LANGUAGE, ORIGINAL_LANGUAGE = 0.75, 0.15
 """Shares of names in the member's and in the title's language; the rest is English, where there is such a name."""
 LATER_WORD = 0.2
-SLIP = 0.1
-"""Share of queries of three letters and more with one slip."""
-_FIRST_SLIP = 2
-"""Nobody mistypes the first two letters: one would see it at once."""
+SLIP = 0.1  # Share of queries of three letters and more with one slip
+_FIRST_SLIP = 2  # Nobody mistypes the first two letters: one would see it at once
 
 Letters = npt.NDArray[np.uint32]
 
@@ -179,12 +176,9 @@ def _with_slips(letters: Letters, rng: np.random.Generator) -> Letters:
 
 
 BUCKETS = 1024
-LATER_WORD_SCORE = 0.8
-"""Of a match that starts at a later word, against one that starts at the first."""
-SLIP_SCORE = 0.6
-"""Of a match by letters in common, at most."""
-SLIP_THRESHOLD = 0.6
-"""Share of a query's letter pairs that a name must have to match without a common prefix."""
+LATER_WORD_SCORE = 0.8  # Of a match that starts at a later word, against one that starts at the first
+SLIP_SCORE = 0.6  # Of a match by letters in common, at most
+SLIP_THRESHOLD = 0.6  # Share of a query's letter pairs that a name must have to match without a common prefix
 _LAST = "\U0010ffff"
 
 

@@ -16,8 +16,7 @@ from playbill.schema import KINDS
 from playbill.tables import canonical_frame
 from playbill_lab.simulator.world.catalogue import KNOWN_FROM, WorldCatalogue, draw_lengths
 
-UNKNOWN_LANGUAGE = "und"
-"""ISO 639 for a language that nobody told."""
+UNKNOWN_LANGUAGE = "und"  # ISO 639 for a language that nobody told
 MOVIELENS_TITLES = ("movies.dat", "movies.csv")
 """The titles of MovieLens-1M, and of 20M and 32M, in the folder their archives unpack to."""
 CANONICAL = "titles.parquet"

@@ -17,8 +17,7 @@ from playbill.errors import ConfigError, DefinitionError, Problem, nearest
 from playbill_lab.simulator.policies.table import PolicyReference
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Size = Annotated[float, Field(ge=-20, le=20)]
-"""Log odds; beyond these bounds nothing is left to chance."""
+Size = Annotated[float, Field(ge=-20, le=20)]  # Log odds; beyond these bounds nothing is left to chance
 
 
 class CountrySpec(Spec):
@@ -208,8 +207,7 @@ def _problem(item: dict[str, Any]) -> Problem:
     return Problem(place, "unknown key.", f"Did you mean '{close}'?" if close else f"Known: {', '.join(fields)}.")
 
 
-WORLDS = Path(__file__).with_name("worlds")
-"""Worlds that can be named instead of a file."""
+WORLDS = Path(__file__).with_name("worlds")  # Worlds that can be named instead of a file
 
 
 def named_worlds() -> tuple[str, ...]:

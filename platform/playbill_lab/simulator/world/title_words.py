@@ -171,13 +171,11 @@ FIRST_NAMES = _words(
 LAST_NAMES = _words("Abel Bauer Costa Diaz Eriksen Fox Gupta Haas Ito Jansen Kaya Lopez Moreau Nowak Okafor Park")
 
 
-Names = list[list[str]]
-"""Language -> name of each title."""
+Names = list[list[str]]  # Language -> name of each title
 
 _NOUNS, _ADJECTIVES = len(TONGUES["en"].nouns), len(TONGUES["en"].adjectives)
 _PAIRS = _NOUNS * (_NOUNS - 1)
-CONCEPTS = 2 * _PAIRS + _NOUNS * _ADJECTIVES
-"""Names that differ without a number behind them."""
+CONCEPTS = 2 * _PAIRS + _NOUNS * _ADJECTIVES  # Names that differ without a number behind them
 GENRE_WORDS_PER_SYNOPSIS = 8
 COMMON_WORDS_PER_SYNOPSIS = 8
 

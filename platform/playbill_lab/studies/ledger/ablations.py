@@ -25,8 +25,7 @@ SWITCHES = {
     "no_title_crossing": "title_crossing",
 }
 """Ablation -> switch of `contexts` that it turns off."""
-NO_SHARING = "no_sharing"
-"""The ablation that is the separate models themselves."""
+NO_SHARING = "no_sharing"  # The ablation that is the separate models themselves
 IMPROVEMENT = "titles.svd_start"
 """The one change that is measured on every canvas: title vectors that start from a factorisation of the log."""
 

@@ -28,8 +28,7 @@ from playbill.features import FeatureDoor
 from playbill.tables import Tables, workspace_clock
 from playbill.training.example_weights import example_weights
 
-FOLDS: tuple[Fold, ...] = ("validation", "test")
-"""Both are held out: nothing of a model is chosen by the first of them."""
+FOLDS: tuple[Fold, ...] = ("validation", "test")  # Both are held out: nothing of a model is chosen by the first of them
 
 
 @dataclass(frozen=True)
@@ -191,8 +190,7 @@ def _fewer(case: EvaluationCase | RowCase, most: int | None, folds: int) -> Eval
 
 PARTS = ("canvases", "ablations", "transfer", "heads", "ladder", "improvement")
 """`canvases` is the main table; the others say what the consolidated model owes its quality to."""
-METRICS = ("ndcg", "mrr", "hr")
-"""Of each list; the first one decides."""
+METRICS = ("ndcg", "mrr", "hr")  # Of each list; the first one decides
 
 
 @dataclass(frozen=True)

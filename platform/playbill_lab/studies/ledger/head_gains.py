@@ -36,8 +36,7 @@ from playbill_lab.studies.ledger.run import LedgerCell, LedgerRun, renamed
 MOST_POSITIVES = 1500
 """Of a head, drawn at random; a threefold of negatives is drawn beside them. An area under a curve does not mind."""
 NEGATIVES = 3
-LEAST = 10
-"""Positives and negatives that a head needs."""
+LEAST = 10  # Positives and negatives that a head needs
 _AT_ONCE = 512
 
 

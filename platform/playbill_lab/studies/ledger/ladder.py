@@ -39,10 +39,8 @@ RUNGS = ("none", "cluster", "scores", "history", "vectors")
 EASE, with the weight that does best on the validation fold. `history`: the member's events, over title vectors that
 start from noise. `vectors`: the same over vectors that start from a factorisation of the log.
 """
-OTHER = "ease"
-"""The other recommender of the rung `scores`."""
-WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0)
-"""Of its standardised scores, in units of the blend."""
+OTHER = "ease"  # The other recommender of the rung `scores`
+WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0)  # Of its standardised scores, in units of the blend
 
 
 def rung(run: LedgerRun, name: str) -> Sequence[LedgerCell]:
@@ -155,8 +153,7 @@ class StackedAnswerer:
 
 COLUMN = "member_cluster__cluster"
 CLUSTERS, FACTORS, ROUNDS = 16, 16, 20
-DAYS = 7
-"""A member's cluster is told anew so often."""
+DAYS = 7  # A member's cluster is told anew so often
 
 _WEEK = f"{DAYS}d"
 

@@ -19,8 +19,7 @@ from playbill_lab.studies.ledger.head_gains import HeadGain
 from playbill_lab.studies.ledger.report import COSTS, Ledger, head_name, ledger_frames, ledger_json, ledger_metrics
 from playbill_lab.studies.ledger.table import PARITY, LedgerTable
 
-LEAST_COLOUR = 0.02
-"""Relative difference at which a heat map's colours end, at least."""
+LEAST_COLOUR = 0.02  # Relative difference at which a heat map's colours end, at least
 
 
 def plot_ledger(ledger: Ledger, folder: Path) -> list[Path]:

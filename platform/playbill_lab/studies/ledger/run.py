@@ -31,8 +31,7 @@ from playbill_lab.studies.ledger.data import METRICS, LedgerOptions, LedgerServi
 from playbill_lab.studies.ledger.models import ledger_canvases, only_head, separate_model, with_recipe
 
 CONSOLIDATED = "consolidated"
-_FORMAT = 2
-"""Of what is kept: a cell of another one is made anew."""
+_FORMAT = 2  # Of what is kept: a cell of another one is made anew
 
 DataOf = Callable[[ResolvedModel], TrainingSet]
 

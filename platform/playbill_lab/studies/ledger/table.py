@@ -20,8 +20,7 @@ from playbill_lab.studies.ledger.data import METRICS
 from playbill_lab.studies.ledger.models import definition_size, separate_model, shared_size
 from playbill_lab.studies.ledger.run import LedgerCell, LedgerRun, members_of, values_of
 
-PARITY = -0.01
-"""A canvas is at parity where the lower end of the interval of its relative difference is at or above it."""
+PARITY = -0.01  # A canvas is at parity where the lower end of the interval of its relative difference is at or above it
 
 
 @dataclass(frozen=True)

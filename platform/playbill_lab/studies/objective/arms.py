@@ -21,13 +21,10 @@ Kind = TypeVar("Kind")
 
 OBJECTIVES = ("click_like", "play", "long_term")
 """Rewards of the zoo that weigh the examples, from the least to the most aligned with what keeps members."""
-JUDGED_BY = "long_term"
-"""The reward that offline reports are about, beside plays."""
+JUDGED_BY = "long_term"  # The reward that offline reports are about, beside plays
 
-BASE = "plackett_luce"
-"""The policy that writes the log, and the arm that others are compared with."""
-BESIDE = ("popular", "best_value")
-"""Arms that show the scale: no personal list at all, and the most that could be had."""
+BASE = "plackett_luce"  # The policy that writes the log, and the arm that others are compared with
+BESIDE = ("popular", "best_value")  # Arms that show the scale: no personal list at all, and the most that could be had
 
 HEAD = "objective"
 LABEL = "first_play"

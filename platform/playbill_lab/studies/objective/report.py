@@ -19,8 +19,7 @@ from playbill_lab.studies.cells import Offline
 from playbill_lab.studies.objective.arms import BASE
 from playbill_lab.studies.objective.study import OFFLINE, Study
 
-SHOWN = ("value", "plays_per_day", "false_starts_per_day")
-"""Measures whose differences are written out."""
+SHOWN = ("value", "plays_per_day", "false_starts_per_day")  # Measures whose differences are written out
 
 
 def study_json(study: Study) -> dict[str, Any]:
@@ -140,8 +139,7 @@ def _interval(value: Interval | None, digits: int) -> str:
 
 COLOURS = ("#cc3311", "#ee7733", "#0077bb", "#009988", "#aa3377", "#555555")
 """One for each objective, in their order."""
-MARKERS = "osDv^*"
-"""One for each capacity, in their order."""
+MARKERS = "osDv^*"  # One for each capacity, in their order
 FITS = {"ndcg@10": "offline: ndcg@10 of plays", "reward_ndcg@10": "offline: ndcg@10 by worth"}
 LIVES = {
     "value": "long-term value, days",

@@ -37,8 +37,7 @@ from playbill_lab.studies.objective.arms import BASE, StudyOptions, study_model
 
 SIZES = ("members", "titles", "log_days", "test_members", "test_days")
 """Options that a cell follows from, beside its seed and its model."""
-RIPENING_DAYS = 10
-"""Days after the log by which the rewards of its last plays are known; the offline report needs them."""
+RIPENING_DAYS = 10  # Days after the log by which the rewards of its last plays are known; the offline report needs them
 
 
 @dataclass(frozen=True)
@@ -145,8 +144,7 @@ def judged(fitted: Fitted, log: SimulatedLog, split: Split, name: str, seed: int
 OFFLINE = ("ndcg@10", "reward_ndcg@10")
 """Offline metrics that are set against the test: which plays came, and which came that were worth something."""
 
-ONLINE = ("value", "retained", "satisfaction", "plays_per_day")
-"""Measures of the test that a good model raises."""
+ONLINE = ("value", "retained", "satisfaction", "plays_per_day")  # Measures of the test that a good model raises
 
 Progress = Callable[[str], None]
 

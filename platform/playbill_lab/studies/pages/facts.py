@@ -120,8 +120,7 @@ class LookLog:
         )
 
 
-INVERSE_RIDGE = 1.0
-"""One over the weight of half the squared coefficients beside the sum of losses."""
+INVERSE_RIDGE = 1.0  # One over the weight of half the squared coefficients beside the sum of losses
 MOST_STEPS = 500
 
 

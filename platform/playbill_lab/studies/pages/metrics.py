@@ -18,8 +18,7 @@ from playbill.ranking.page_rules import ROW_DECAY
 
 __all__ = ["VIEWPORTS", "attention", "duplicate_rate", "page_coverage", "page_diversity", "page_ndcg", "page_recall"]
 
-COLUMN_DECAY = 0.86
-"""How much of the attention at a title reaches the next one of its row."""
+COLUMN_DECAY = 0.86  # How much of the attention at a title reaches the next one of its row
 
 
 def relevant_places(pages: AnyInts, rows: Indices, titles: Indices) -> Bools:

@@ -172,8 +172,7 @@ def page_titles(pages: list[Page]) -> Ints64:
 LABELS = ("row_play", "visit_continues", "discovery_play", "shown_play")
 PAGE_ARMS = ("fixed", "independent/titles", "greedy/titles", "beam/titles", "greedy/both", "greedy/rows")
 """Who orders the rows, and by what: see `page_spec`. What is in the rows is the same model's in every arm."""
-EXPECTED = "shown_play"
-"""The head that says what the titles of a row are worth."""
+EXPECTED = "shown_play"  # The head that says what the titles of a row are worth
 VALUES: dict[str, dict[str, Any]] = {
     "titles": {"expected": {"head": EXPECTED}},
     "rows": {"blend": {"row_play": 1.0}},

@@ -47,8 +47,7 @@ BASE = "epsilon_greedy"
 """The policy that writes the log; it leaves the order of rows to the service. Nine titles of ten are the best that are
 left, as in the pages that are judged: a row head reads the first title of a row, and in a log of titles drawn at random
 that says nothing of the others."""
-TRAIN, REWARD, JUDGED = (0, 1, 2), (3,), (4,)
-"""Groups of members, by their number modulo five."""
+TRAIN, REWARD, JUDGED = (0, 1, 2), (3,), (4,)  # Groups of members, by their number modulo five
 GROUPS = 5
 RESAMPLES = 500
 
@@ -194,8 +193,7 @@ def _online(fitted: Fitted, options: PagesOptions, world: World) -> AbReport:
     return simulated_ab(live, arms, test, about={"base": options.base})
 
 
-RELEVANT_DAYS = 7
-"""A play within so many days makes its title relevant to a page."""
+RELEVANT_DAYS = 7  # A play within so many days makes its title relevant to a page
 
 
 @dataclass(frozen=True)
