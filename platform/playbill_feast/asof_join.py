@@ -146,12 +146,10 @@ _AT, _VALUE_AT, _CREATED, _CODE, _FOUND = "__at", "__value_at", "__created", "__
 class ViewValues:
     """Values of one view and how they are joined.
 
-    Attributes:
-        created_by_row: Only values whose `created` is at or before the row's moment count. Without a `created`
-            column every value counts; a value with a null one never does.
-        counts: Condition on the frame's columns; rows where it is not true are as good as none. It is not part of
-            the frame, so that the frame can be read in slices.
-        sliceable: Rows at a place in the frame can be read without those before them, and counted without any.
+    With `created_by_row` only values whose `created` is at or before the row's moment count; without a `created` column
+    every value counts, and one with a null there never does. `counts` is a condition on the frame's columns: rows where
+    it is not true are as good as none. It is not part of the frame, so that a `sliceable` one can be read in slices,
+    without the rows before, and counted without any.
     """
 
     name: str

@@ -89,12 +89,10 @@ _SUBJECT = "entity rows"
 
 
 def entity_table(entity_df: Any) -> tuple[pa.Table, str]:
-    """Return the entity rows as Arrow, with their time column in UTC microseconds, and that column's name.
+    """Return entity rows as Arrow, with their time column in UTC microseconds, and that column's name.
 
-    Args:
-        entity_df: pandas, polars or dask frame or Arrow table with `event_timestamp` or one other time column.
-            Times may be text (ISO 8601); without a zone they are UTC. Rows, their order and all other columns
-            stay as they are.
+    `entity_df` is a pandas, polars or dask frame or Arrow table with `event_timestamp` or one other time column. Times
+    may be text (ISO 8601); without a zone they are UTC. Rows, their order and all other columns stay as they are.
 
     Raises:
         StoreDataError: It is no frame, has no usable time column, or holds what is no time.

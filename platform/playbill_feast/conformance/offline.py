@@ -233,13 +233,10 @@ class OfflineStoreConformance(RowTests, TimeTests, ValueTests, PullTests, SumTes
 
     @classmethod
     def make_source(cls, name: str, folder: Path, **options: Any) -> DataSource:
-        """Return the source of one view, once per class.
+        """Return the source of one view, once per class, in a folder that only this class uses.
 
-        Args:
-            name: The view's name.
-            folder: A folder that only this class uses.
-            options: `timestamp_field`, `created_timestamp_column` (may be empty) and `field_mapping`, as every
-                Feast source takes them.
+        `options` are `timestamp_field`, `created_timestamp_column` (may be empty) and `field_mapping`, as every Feast
+        source takes them.
         """
         return file_source(name, folder, **options)
 

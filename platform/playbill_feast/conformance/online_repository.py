@@ -69,11 +69,7 @@ def now(**columns: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class OnlineAnswer:
-    """What a request for online features came back with.
-
-    Attributes:
-        event_seconds: Feature -> seconds since 1970 of the event time per entity row, 0 where there is none.
-    """
+    """A response to a request for online features; `event_seconds` are since 1970, 0 where there is no event time."""
 
     values: Mapping[str, list[Any]]  # Name -> a value per entity row, None for null
     statuses: Mapping[str, list[str]]  # Feature -> Feast's name of the status per entity row

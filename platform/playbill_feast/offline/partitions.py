@@ -54,11 +54,7 @@ _PARTITION = "__partition"
 
 @dataclass(frozen=True, slots=True)
 class PartitionPlan:
-    """How one retrieval is cut. Pickled once and read by every worker.
-
-    Attributes:
-        groups: Per view the number of its group: views of one group share their partitions of the entity rows.
-    """
+    """How one retrieval is cut, pickled once for all workers. Views of a group share partitions of entity rows."""
 
     views: Sequence[ViewValues]  # What to look up; their frames are lazy scans
     groups: Sequence[int]

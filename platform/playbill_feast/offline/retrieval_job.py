@@ -40,13 +40,7 @@ def _save_remote(config: RepoConfig, table: Callable[[], pa.Table], url: str, al
 
 
 class AsofRetrievalJob(RetrievalJob):  # type: ignore[misc]
-    """A retrieval that runs when its result is requested, and every time it is.
-
-    Args:
-        evaluate: Computes the table, without on-demand views.
-        full_feature_names: Whether outputs are named `view__feature`.
-        on_demand_feature_views: Views that Feast computes from the table.
-    """
+    """A retrieval that runs whenever its result is requested; `evaluate` leaves on-demand views out."""
 
     def __init__(
         self,

@@ -22,11 +22,7 @@ from playbill_feast.frames import in_utc, utc_literal
 
 @dataclass(frozen=True, slots=True)
 class ScanFilter:
-    """Which rows of a source are read.
-
-    Attributes:
-        keys: Column under its own name -> the values to read. They filter databases, not files.
-    """
+    """Which rows of a source are read; `keys`, column -> values to read, filter databases, not files."""
 
     at: str  # The source's time column, under its own name
     since: datetime | None = None  # Earliest event time, included; rows before it never come back

@@ -101,11 +101,7 @@ class Backend(Protocol):
 
 
 class PackedDatabase:
-    """Packed rows of many views in one database.
-
-    Args:
-        name: What messages call it, such as a path or a host.
-    """
+    """Packed rows of many views in one database, which messages call by `name`, such as a path or a host."""
 
     def __init__(self, backend: Backend, name: str) -> None:
         self.backend, self.name = backend, name

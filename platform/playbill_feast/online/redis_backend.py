@@ -59,15 +59,12 @@ return #KEYS - 1
 class RedisBackend:
     """A Redis database.
 
-    A script writes a thousand rows at a time and compares their times with what is there, so that no other writer
-    comes between. Unlike SQLite, a long write that fails half-way has written its first rows; writing it again is
-    harmless.
+    A script writes a thousand rows at a time and compares their times with what is there, so that no other writer comes
+    between. Unlike SQLite, a long write that fails half-way has written its first rows; writing it again is harmless.
 
-    Args:
-        connection_string: `host:port,db=0,password=...` as Feast writes it, or a `redis://` URL; `${NAME}` is filled
-            in from the environment.
-        key_ttl_seconds: Seconds after its last write that Redis removes a row, None for never.
-        timeout_s: Seconds to wait for a connection and for an answer; one more try follows.
+    The connection string is `host:port,db=0,password=...` as Feast writes it, or a `redis://` URL, with `${NAME}`
+    filled in from the environment. Redis removes a row `key_ttl_seconds` after its last write, None for never. A
+    connection or an answer is waited for `timeout_s` seconds, twice.
     """
 
     def __init__(self, connection_string: str, key_ttl_seconds: int | None = None, timeout_s: float = 5.0) -> None:

@@ -74,9 +74,7 @@ class OpenedView:
 class PackedOnlineResponse(OnlineResponse):  # type: ignore[misc]
     """Feast's `OnlineResponse` without its protobufs: they are built only when `proto` is read.
 
-    Args:
-        request_columns: Columns of the request that the response repeats.
-        returned: Names of the columns that the response has; None is all of them.
+    `returned` names the columns that the response has; None is all of them.
     """
 
     def __init__(

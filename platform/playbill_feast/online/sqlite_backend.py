@@ -25,11 +25,9 @@ Result = TypeVar("Result")
 
 
 class SqliteBackend:
-    """A SQLite file in write-ahead mode: readers never wait for the one writer.
+    """A SQLite file, made by `create`, in write-ahead mode: readers never wait for the one writer.
 
-    Args:
-        path: The file. `create` makes it; reading a file that is not there is an error.
-        busy_timeout_s: Seconds that a statement waits for another writer, and again once it has failed.
+    A statement waits `busy_timeout_s` seconds for another writer, and again once it has failed.
     """
 
     def __init__(self, path: Path, busy_timeout_s: float = 5.0) -> None:

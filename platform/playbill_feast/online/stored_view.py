@@ -223,11 +223,7 @@ def past_ttl(event_us: Ints, ttl_us: int | None, now_us: int | None) -> Flags | 
 
 
 class StoredView:
-    """A feature view, the rows it is stored in, and the moment that ages are counted to.
-
-    Args:
-        now_us: The moment in microseconds since 1970, None to enforce no ttl.
-    """
+    """A feature view, its stored rows, and the moment `now_us` that ages are counted to; None enforces no ttl."""
 
     def __init__(self, rows: PackedDatabase, project: str, view: Any, now_us: int | None) -> None:
         self.rows, self.view, self.now_us = rows, view, now_us

@@ -148,11 +148,7 @@ MEMBERS = 2000  # Members who take part where nothing else is said
 
 @dataclass(frozen=True)
 class ServedAbOptions:
-    """What is to be compared.
-
-    Args:
-        members: How many of the workspace's members take part, the first ones; None = 2000, or all if there are fewer.
-    """
+    """What is to be compared, among the first `members` of a workspace (None = 2000, or all if there are fewer)."""
 
     models: tuple[str, ...]  # References of registered versions: `name@alias`, `name:version` or `name`
     policies: tuple[str, ...] = ()  # Registered policies of the simulator to stand beside them

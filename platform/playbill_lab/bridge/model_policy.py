@@ -46,12 +46,9 @@ class Question:
 class ModelPolicy(ScoredPolicy):
     """Answers with a model, as `serve` would: heads scored, blended by canvas or row, ranked among the candidates.
 
-    A title is a candidate if the simulated service could show it (available there and then, not on the page yet)
-    and the canvas's or row's own rule in the zoo allows it. Canvases that the model does not serve, and rows that the
-    zoo ranks by a policy, are answered by `elsewhere`; `answered` counts both.
-
-    Args:
-        elsewhere: Answers what the model does not.
+    A title is a candidate if the simulated service could show it (available there and then, not on the page yet) and
+    the canvas's or row's own rule in the zoo allows it. Canvases that the model does not serve, and rows that the zoo
+    ranks by a policy, are answered by `elsewhere`; `answered` counts both.
 
     Raises:
         ConfigError: The model has none of the simulated service's canvases, or the scorer none of its titles.

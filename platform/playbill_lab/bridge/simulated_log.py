@@ -38,9 +38,7 @@ from playbill_lab.simulator.world.world import World
 class SimulatedLog:
     """The canonical tables of a simulated run, in memory; what training and evaluation read of a workspace's.
 
-    Args:
-        ripened: The same events and those of the days after, by which the last ones can be told what came of them;
-            None where nobody waited.
+    `ripened` are the same events and those of the days after, which tell the outcomes of the last ones; None for none.
     """
 
     world: World

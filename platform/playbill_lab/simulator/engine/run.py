@@ -50,10 +50,9 @@ class RowWriter(Protocol):
 class RunOutcome:
     """What a run came to.
 
-    Attributes:
-        members: One row per member: member_id, country, joined_at, churned_at (null = stayed), sessions, plays,
-            hours, satisfaction (at the end), days (as a member, within the run), value (long-term value in days:
-            days within the run, plus what the hazard leaves of the next `value_days`).
+    `members` has a row per member: member_id, country, joined_at, churned_at (null = stayed), sessions, plays, hours,
+    satisfaction (at the end), days (as a member, within the run), value (long-term value in days: days within the run,
+    plus what the hazard leaves of the next `value_days`).
     """
 
     policy: str

@@ -167,12 +167,7 @@ class BlockTotals:
 
 
 class Shard:
-    """Some blocks of a run.
-
-    Args:
-        sink: Returns what takes the canonical interactions of a block; None = nobody does.
-        keep_log: Hold the interactions in memory.
-    """
+    """Some blocks of a run; `sink` returns what takes the canonical interactions of a block, None for nobody."""
 
     def __init__(
         self,

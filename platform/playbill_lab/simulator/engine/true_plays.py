@@ -48,9 +48,7 @@ _STEP = float(np.log(ARRIVALS[1] / ARRIVALS[0]))
 class TruePlays:
     """How likely each title was to be played in requests of a simulated log.
 
-    Args:
-        believed: The same world by another law, such as one without some effects: what an oracle knows that believes in
-            it; None = the law of the world.
+    `believed` is the same world by another law, that of an oracle which believes in it; None = the law of the world.
     """
 
     world: World

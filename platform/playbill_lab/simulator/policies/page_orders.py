@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 class Pages:
     """N home pages that begin, of N different members.
 
-    Attributes:
-        rows: [N, ROWS] rows in the law's own order, place in `canvases.ROWS`; those that cannot be there are -1.
-        genre: [N] genre that a genre row would have; what it is for a member without plays does not matter.
+    `rows` [N, ROWS] are places in `canvases.ROWS` in the law's own order; those that cannot be there are -1. `genre`
+    [N] is what a genre row would be about; it does not matter for members without plays.
     """
 
     state: State
@@ -51,11 +50,7 @@ class Pages:
 
 @dataclass(frozen=True, eq=False)
 class RowOrders:
-    """What pages show.
-
-    Attributes:
-        propensity: [N, R] probability of each row at its place, given those above it; what stands beside -1 is unread.
-    """
+    """What pages show; `propensity` [N, R] is each row's probability at its place, given those above."""
 
     rows: NDArray[np.int8]  # [N, R] rows from the top down; -1 fills
     propensity: Floats32

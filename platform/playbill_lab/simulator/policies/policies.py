@@ -233,12 +233,7 @@ class EqualChance(ScoredPolicy):
 
 
 class EpsilonGreedy(ScoredPolicy):
-    """At each place: with probability epsilon any candidate that is left, else the best one that is left.
-
-    Args:
-        base: Whose score says what is best.
-        epsilon: Chance of any candidate, over 0.
-    """
+    """At each place any candidate left with probability epsilon (over 0), else the best one by the base's score."""
 
     name = "epsilon_greedy"
 

@@ -44,8 +44,7 @@ class LatentIntent:
 class PolicyRequest:
     """N questions of N different members. Row n of every array is one question.
 
-    Attributes:
-        number: [N] int64, unique over a run; the same in runs of other policies where the member came as far.
+    `number` [N] int64 is unique over a run, and the same in runs of other policies where the member came as far.
     """
 
     world: World
@@ -183,9 +182,8 @@ def _only(listed: Ints32, titles: int) -> Bools:
 class Slates:
     """Answers to N questions.
 
-    Attributes:
-        propensity: [N, K] float32: the probability of that title at that place, given the places before; 0 where
-            there is none.
+    `propensity` [N, K] float32 is the probability of a title at its place, given the places before; 0 where there is
+    none.
     """
 
     titles: Ints32  # [N, K] int32; -1 fills lists that are shorter

@@ -148,8 +148,7 @@ class Franchises:
 class WorldCatalogue:
     """Titles as canonical rows and as arrays. Row t of each is the same title.
 
-    Attributes:
-        genre: [T, G] float32, 1 where a title is of a genre. A title may be of none, when it is a real one.
+    `genre` [T, G] float32 is 1 where a title is of a genre. A title may be of none, when it is a real one.
     """
 
     titles: pl.DataFrame  # Canonical `titles`, one row per title

@@ -39,13 +39,9 @@ Events = NDArray[Any]
 
 
 class EventRecorder:
-    """Takes events of a day, numbers each member's, and hands batches on.
+    """Takes events of a day before `until_us`, numbers each member's, and hands canonical batches to `write`.
 
-    Args:
-        until_us: Events from this moment on are left out: the run is over.
-        write: Called with each canonical batch; None = nobody is told.
-        keep: Hold everything in memory, so that histories can be read.
-        batch: Events held before a batch is handed on.
+    `keep` holds everything in memory, so that histories can be read.
     """
 
     def __init__(

@@ -208,11 +208,7 @@ class LedgerCell:
 
 
 class LedgerCells:
-    """A folder of cells.
-
-    Args:
-        progress: Called with the name of every cell that is made anew.
-    """
+    """A folder of cells; `progress` is called with the name of every cell that is made anew."""
 
     def __init__(self, folder: Path, progress: Callable[[str], None] | None = None) -> None:
         self.folder, self._progress = folder, progress or (lambda _name: None)

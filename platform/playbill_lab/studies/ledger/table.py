@@ -33,12 +33,7 @@ class BaselineRow:
 
 @dataclass(frozen=True)
 class CanvasRow:
-    """One canvas of the main table.
-
-    Args:
-        others: Other measures -> (consolidated, separate, relative).
-        baselines: Baseline -> how it stands beside the consolidated model.
-    """
+    """One canvas of the main table; `others`: other measures -> (consolidated, separate, relative)."""
 
     canvas: str
     metric: str  # Label and quality measure, such as `discovery_play ndcg@10`
@@ -77,11 +72,7 @@ class CanvasRow:
 
 @dataclass(frozen=True)
 class LedgerTable:
-    """Every canvas, and what both ways cost in all.
-
-    Args:
-        tasks: Heads of the one model that no canvas blends -> what a model of each costs.
-    """
+    """Every canvas, and what both ways cost in all; `tasks`: heads that no canvas blends -> cost of a model of each."""
 
     rows: tuple[CanvasRow, ...]
     skipped: Mapping[str, str]  # Canvas -> why it is not in the table

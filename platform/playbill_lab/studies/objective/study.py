@@ -42,11 +42,7 @@ RIPENING_DAYS = 10  # Days after the log by which the rewards of its last plays 
 
 @dataclass(frozen=True)
 class Run:
-    """One seed of the study. Its log is written when the first cell asks for it.
-
-    Args:
-        sets: Objective -> training set, as far as they have been built.
-    """
+    """One seed of the study, with the training set of each objective so far. Its log is written when first needed."""
 
     options: StudyOptions
     models: Mapping[str, ResolvedModel]  # Arm -> definition of every model
@@ -151,11 +147,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Study:
-    """What came out.
-
-    Args:
-        contrasts: What capacity does by objective, and what a misaligned objective costs by capacity.
-    """
+    """Results: offline, online, what capacity does by objective, and what a misaligned objective costs by capacity."""
 
     options: StudyOptions
     offline: tuple[Offline, ...]  # Every model on every log

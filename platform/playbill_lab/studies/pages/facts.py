@@ -128,9 +128,7 @@ MOST_STEPS = 500
 class Looks:
     """L titles that members looked at on pages, and what they did.
 
-    Attributes:
-        went_on: [L] whether the next title of the row was looked at; nan where that is not to be told: it was played,
-            or it was the last of the row.
+    `went_on` [L] is whether the next title of the row was looked at; nan where it was played, or the last of the row.
     """
 
     features: Floats64  # [L, F] public facts of each: see this module

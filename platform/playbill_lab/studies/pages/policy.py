@@ -36,11 +36,7 @@ PLACES = int(on.SIZE[on.HOME])
 
 
 class PagePolicy(ModelPolicy):
-    """Answers lists as `ModelPolicy` does, and orders the rows of each page by an arm.
-
-    Attributes:
-        page: What its pages keep to, and their arm. Set before it serves; `fixed` until then.
-    """
+    """Answers lists as `ModelPolicy` does, and orders the rows of pages by an arm: by `page`, set before it serves."""
 
     page: PageSpec = PageSpec(strategy="fixed", maximum_rows=on.MOST_ROWS)
 
