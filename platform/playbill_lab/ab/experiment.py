@@ -28,12 +28,9 @@ from playbill_lab.ab.results import record_results
 from playbill_lab.bridge.live_features import LiveFeatures
 from playbill_lab.bridge.model_policy import ModelPolicy
 from playbill_lab.bridge.simulated_log import Switching, going_on
-from playbill_lab.simulator import load_policy
-from playbill_lab.simulator.engine.run import RunOutcome, simulate
-from playbill_lab.simulator.policies.policies import Policy
+from playbill_lab.simulator import Policy, RunOutcome, World, load_policy, simulate
 from playbill_lab.simulator.world.checkpoint import read_world
 from playbill_lab.simulator.world.launches import DAY_US
-from playbill_lab.simulator.world.world import World
 
 FALSE_START = 0.1  # A play left before this share of its title was watched is a false start
 

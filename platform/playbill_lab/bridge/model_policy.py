@@ -23,11 +23,10 @@ from playbill.ranking.blend import blend_rows, head_losses
 from playbill.ranking.candidates import ABSENT, Catalogue, MemberHistory, Viewer, select
 from playbill.ranking.scoring.scorer import Scorer
 from playbill_lab.bridge.live_features import COUNTED_OF_TITLES, SimulationFeatures
-from playbill_lab.simulator.policies.policies import MostPlayed, Policy, ScoredPolicy, same_list
-from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
+from playbill_lab.simulator import Policy, PolicyRequest, Slates, World
+from playbill_lab.simulator.policies.policies import MostPlayed, ScoredPolicy, same_list
 from playbill_lab.simulator.world.canvases import CANVASES, DEVICES, ROWS
 from playbill_lab.simulator.world.state import State
-from playbill_lab.simulator.world.world import World
 
 Key = tuple[int, str, str | None, int]
 """Request, canvas that is scored, query, source title. A request is a page: its rows are ranked from one scoring."""

@@ -28,10 +28,8 @@ from playbill.training.contract import Progress
 from playbill.training.example_weights import example_weights
 from playbill.training.loop import fit
 from playbill_lab.bridge.live_features import SimulationFeatures
+from playbill_lab.simulator import Policy, PolicyRequest, Slates, World
 from playbill_lab.simulator.policies.page_orders import Pages, RowOrders, ordering
-from playbill_lab.simulator.policies.policies import Policy
-from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
-from playbill_lab.simulator.world.world import World
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,8 @@ from playbill_lab.ab.report import AbReport, Contrast, compare, contrasts
 from playbill_lab.bridge.live_features import NoFeatures
 from playbill_lab.bridge.model_policy import ModelPolicy
 from playbill_lab.bridge.simulated_log import Fitted, SimulatedLog, going_on, trained_on, training_set
-from playbill_lab.simulator import load_policy
-from playbill_lab.simulator.engine.run import simulate
-from playbill_lab.simulator.policies.policies import Policy
+from playbill_lab.simulator import Policy, World, WorldSpec, load_policy, simulate
 from playbill_lab.simulator.world.behaviour_model import LAW
-from playbill_lab.simulator.world.spec import WorldSpec
-from playbill_lab.simulator.world.world import World
 from playbill_lab.studies.cells import Agreement, Cell, Cells, Offline, agreements, digest
 from playbill_lab.studies.objective.arms import BASE, StudyOptions, study_model
 

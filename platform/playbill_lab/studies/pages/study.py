@@ -24,13 +24,8 @@ from playbill_lab.ab.experiment import Test, simulated_ab
 from playbill_lab.ab.report import AbReport
 from playbill_lab.bridge.live_features import NoFeatures
 from playbill_lab.bridge.simulated_log import Fitted, SimulatedLog, fit_model, going_on
-from playbill_lab.simulator import load_policy
-from playbill_lab.simulator.engine.run import RunOutcome, simulate
+from playbill_lab.simulator import Policy, PolicyRequest, RunOutcome, Slates, World, WorldSpec, load_policy, simulate
 from playbill_lab.simulator.policies.page_orders import Pages, RowOrders
-from playbill_lab.simulator.policies.policies import Policy
-from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
-from playbill_lab.simulator.world.spec import WorldSpec
-from playbill_lab.simulator.world.world import World
 from playbill_lab.studies.pages.facts import LookLog, PageReward, RewardError, page_facts, reward_error
 from playbill_lab.studies.pages.metrics import duplicate_rate, page_coverage, page_diversity, page_ndcg, page_recall
 from playbill_lab.studies.pages.policy import (
