@@ -68,11 +68,7 @@ class PackedComputeEngine(ComputeEngine):  # type: ignore[misc]
         return self._local_engine.get_historical_features(registry, task)
 
     def _materialize_one(self, registry: BaseRegistry, task: MaterializationTask, **kwargs: Any) -> Any:
-        """Write a view's newest rows between two moments, both included.
-
-        Returns:
-            A finished job. When it failed it holds the error, and the online store its former rows.
-        """
+        """Write a view's newest rows of a time range; a failed job holds the error, the store its former rows."""
         if reason := self._beyond(task.feature_view):
             _LOG.info("view '%s' is materialized by Feast's own engine: %s", task.feature_view.name, reason)
             return self._local_engine._materialize_one(registry, task, **kwargs)

@@ -232,10 +232,7 @@ _A_SECOND_US = 1_000_000
 
 
 def python_values(column: StoredColumn) -> list[Any]:
-    """Return a column's values: None for nulls, float32 widened, times cut to whole seconds as Feast cuts them.
-
-    Values of the kind `proto` stay bytes.
-    """
+    """Return values: None for nulls, float32 widened, times cut to whole seconds as Feast does, `proto` as bytes."""
     values = _all_values(column)
     if column.valid is not None:
         for row in np.flatnonzero(~column.valid).tolist():

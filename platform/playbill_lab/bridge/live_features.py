@@ -69,10 +69,7 @@ class NoFeatures:
 
 @dataclass
 class LiveFeatures:
-    """The features of a workspace's services over the events of a running simulation.
-
-    `follow` says what has happened so far; before it is called nothing has.
-    """
+    """The features of a workspace's services over the events that `follow` was given; none before it is called."""
 
     door: FeastDoor  # The workspace's registry, for definitions; its files are not read
     titles: pl.DataFrame

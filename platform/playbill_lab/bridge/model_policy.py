@@ -242,10 +242,7 @@ class ModelPolicy(ScoredPolicy):
 
 
 def _past(state: State, member: int) -> MemberHistory:
-    """Return what the simulated service keeps of a member's past.
-
-    It keeps no moments: what was played and is not to be continued was finished long ago.
-    """
+    """Return a member's past without moments: what was played and is not to be continued was finished long ago."""
     going, listed = (own[own >= 0].astype(np.int64) for own in (state.continuing[member], state.my_list[member]))
     played = np.flatnonzero(state.played[member])
     finished = np.setdiff1d(played, going)

@@ -90,10 +90,7 @@ def every_leaning(request: PolicyRequest) -> Leanings:
 
 
 def buzz(world: World, title: Ints32, country: NDArray[np.int16], at_us: Ints64) -> Floats64:
-    """Return [N, K] the buzz of titles at these moments: highest at launch there, halved every `half_life_days`.
-
-    Before the launch it is that of the launch day.
-    """
+    """Return [N, K] the buzz of titles at these moments: highest until launch there, halved every `half_life_days`."""
     opens = world.windows.opens[title, country[:, None]]
     age = np.where(opens == NEVER, 0, at_us[:, None] - opens) / DAY_US
     fading = np.maximum(age, 0.0) / world.truth.half_life_days[title]

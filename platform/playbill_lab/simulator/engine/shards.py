@@ -186,10 +186,7 @@ class Shard:
         self.logs = [EventRecorder(world, end, sink(block) if sink else None, keep=keep_log) for block in blocks]
 
     def run_day(self, day: int, yesterday: Floats32 | None) -> Floats32:
-        """Run one day and return [C, T] plays of this shard's members.
-
-        `yesterday`: [C, T] plays of all members the day before; None on the first day.
-        """
+        """Run one day after [C, T] all plays of the day before (None on the first); return this shard's plays."""
         if yesterday is not None:
             self._state.start_day(day, yesterday)
         for block, log in zip(self.blocks, self.logs, strict=True):

@@ -135,10 +135,7 @@ def true_plays(request: PolicyRequest, policy: Policy) -> Floats64:
 
 
 def page_rows(request: PolicyRequest) -> Iterator[tuple[Floats64, PolicyRequest]]:
-    """Yield every row that home pages may have, with [N] how likely members are to reach it.
-
-    Pinned rows come first, all others in an order of chance, see `visits.lay_out`.
-    """
+    """Yield each row that home pages may have, ordered as by `visits.lay_out`, with [N] how likely it is reached."""
     count = len(request)
     absent = lacking(request.member, request.state)
     there = np.ones((count, len(on.ROWS)), np.bool_)

@@ -42,14 +42,11 @@ class LatentIntent:
 
 @dataclass(frozen=True, eq=False)
 class PolicyRequest:
-    """N questions of N different members. Row n of every array is one question.
-
-    `number` [N] int64 is unique over a run, and the same in runs of other policies where the member came as far.
-    """
+    """N questions of N different members. Row n of every array is one question."""
 
     world: World
     state: State  # What has happened so far. Its counters move on: read them before the next question
-    number: Ints64
+    number: Ints64  # [N] unique over a run; the same under other policies where the member came as far
     request: Ints64  # [N] int64, number of the request; the rows of one page share it
     member: Ints32  # [N] number of the member
     at_us: Ints64  # [N] moment, microseconds since 1970

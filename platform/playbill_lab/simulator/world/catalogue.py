@@ -146,14 +146,11 @@ class Franchises:
 
 @dataclass(frozen=True, eq=False)
 class WorldCatalogue:
-    """Titles as canonical rows and as arrays. Row t of each is the same title.
-
-    `genre` [T, G] float32 is 1 where a title is of a genre. A title may be of none, when it is a real one.
-    """
+    """Titles as canonical rows and as arrays. Row t of each is the same title."""
 
     titles: pl.DataFrame  # Canonical `titles`, one row per title
     genres: tuple[str, ...]  # [G] names
-    genre: Floats32
+    genre: Floats32  # [T, G] 1 where a title is of a genre; real titles may be of none
     languages: tuple[str, ...]  # Codes; their places are what `language` holds
     language: Whole  # [T] int16, original language
     kind: npt.NDArray[np.int8]  # [T] int8, place in `schema.KINDS`

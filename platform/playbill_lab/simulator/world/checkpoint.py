@@ -27,10 +27,7 @@ _ARRAYS = ("genre", "language", "kind", "kids", "runtime_min", "seasons", "episo
 
 
 def save_world(folder: Path, spec: WorldSpec, catalogue: WorldCatalogue | None = None) -> None:
-    """Write what a world was made from, whole or not at all; an older one is replaced.
-
-    `catalogue`: real titles, where some were given in place of generated ones.
-    """
+    """Write what a world was made from, with its real catalogue if any, whole or not at all, over an older one."""
     make_folder(folder)
     about: dict[str, Any] = {"spec": spec.model_dump(mode="json"), "catalogue": None}
     if catalogue is not None:

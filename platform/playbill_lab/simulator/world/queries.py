@@ -86,10 +86,7 @@ class QueryBook:
         return _texts(_with_slips(letters, rng))
 
     def matches(self, queries: pl.Series) -> Floats32:
-        """Return how well each title's names answer each query, [N, T] from 0 (not at all) to 1.
-
-        See `NameIndex.scores`. Queries may be any text; null and blank ones match nothing.
-        """
+        """Return [N, T] from 0 to 1 how well titles' names answer queries; null and blank ones match nothing."""
         distinct = queries.fill_null("").unique(maintain_order=True)
         scores = self.index.scores([plain(text) for text in distinct.to_list()])
         places = {text: at for at, text in enumerate(distinct.to_list())}

@@ -103,11 +103,7 @@ def serving_bytes(scorer: Scorer) -> int:
 
 
 def answers(answerer: Answerer, cases: Mapping[str, Sequence[PolicyRequest]], k: int) -> pl.DataFrame:
-    """Ask a model every held-out request of some canvases.
-
-    Returns:
-        canvas, fold, place (of the request among the canvas's), and a column for each of `METRICS` at k.
-    """
+    """Return canvas, fold, place (of each held-out request in the canvas) and a column for each of `METRICS` at k."""
     nothing = {"canvas": pl.String, "fold": pl.String, **dict.fromkeys(METRICS, pl.Float64), "place": pl.Int64}
     parts = [pl.DataFrame(schema=nothing)]
     for canvas, folds in cases.items():
